@@ -1,0 +1,1 @@
+"""A dynamic binary translator and hypervisor for 32-bit ARM guests."""

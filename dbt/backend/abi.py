@@ -1,0 +1,50 @@
+"""The calling contract of native code: what a handler is given, and the shape of a predecoded op.
+
+A handler executes one guest instruction and tail-calls the next one's. All of them have one
+signature, with LLVM's ``preserve_nonecc``, which passes twelve arguments in registers and preserves
+none, so that the state of the machine stays in registers from handler to handler:
+
+=========  ===========================================================================
+``op``     the predecoded op being executed; the op pointer is the PC
+``cpu``    CpuState
+``budget`` instructions that this slice may still retire
+``n z c v`` the guest's flags, each 0 or 1
+``reads``  the shadow page table for loads: 2^20 pointers, host = entry + gva, null = slow path
+``writes`` the one for stores
+=========  ===========================================================================
+"""
+
+from __future__ import annotations
+
+ARGUMENTS = (
+    ("ptr", "op"), ("ptr", "cpu"), ("i64", "budget"),
+    ("i32", "n"), ("i32", "z"), ("i32", "c"), ("i32", "v"),
+    ("ptr", "reads"), ("ptr", "writes"),
+)  # fmt: skip
+PARAMETERS = ", ".join(
+    f"{type_} {'range(i32 0, 2) ' if type_ == 'i32' else ''}%{name}" for type_, name in ARGUMENTS
+)
+
+# A code page holds one op for each word of a guest page, and behind them a sentinel that crosses
+# into the next page. Code pages lie CODE_PAGE_STRIDE apart, in the order of the guest pages.
+OP_SIZE = 32
+OPS_PER_PAGE = 1024
+CODE_PAGE_STRIDE = 1 << 16
+
+# Offsets in an op.
+OP_HANDLER = 0  # pointer; the handler to call
+OP_HOTNESS = 8  # u32
+OP_POOL = 12  # operands, as the form lays them out
+OP_POOL_SIZE = 12
+OP_BODY = 24  # pointer; what a guard (condition, PC as operand) calls in turn
+
+
+def header(name: str) -> str:
+    """The first line of a handler's definition."""
+    return f"define hidden preserve_nonecc void @{name}({PARAMETERS})"
+
+
+def tail_call(callee: str, **changed: str) -> str:
+    """A tail call with some of the arguments replaced; two lines, the second being ``ret``."""
+    arguments = ", ".join(f"{type_} {changed.get(name, '%' + name)}" for type_, name in ARGUMENTS)
+    return f"musttail call preserve_nonecc void {callee}({arguments})"

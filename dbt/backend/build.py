@@ -1,0 +1,50 @@
+"""Compiles the threaded tier's handlers into an image. Runs as a process of its own:
+
+    python -m dbt.backend.build < /dev/null > image
+
+because LLVM's fatal errors end the process, and so that the process that runs the guest never
+imports llvmlite.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dbt.backend.handlers import build_handlers, guards
+from dbt.backend.image import Image, link_image
+from dbt.backend.lower import DECLARATIONS
+from dbt.backend.predecode import build_decode_table
+from dbt.backend.slowpath import slowpath_text
+from dbt.backend.support import support_text
+
+PASSES = ("sroa", "instcombine", "simplifycfg")
+_WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weights", i32 100000, i32 1}\n'
+
+
+def build_image(opt: int = 2) -> Image:
+    """Generate, compile and link all handlers. Imports llvmlite; takes seconds."""
+    from isa.a32 import REGISTRY
+
+    handlers = build_handlers(list(REGISTRY))
+    guard_list = list(guards())
+    text = "\n".join(
+        [
+            'target triple = "x86_64-unknown-linux-gnu"',
+            DECLARATIONS,
+            *handlers.functions,
+            *(definition for _, definition in guard_list),
+            support_text(),
+            slowpath_text(),
+            _WEIGHTS,
+        ]
+    )
+    from dbt.backend.llvm import compile_object
+
+    object_bytes = compile_object(text, PASSES, opt)
+    return link_image(
+        object_bytes, handlers.rows, build_decode_table(handlers.rows), [name for name, _ in guard_list]
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(build_image().pack())

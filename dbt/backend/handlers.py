@@ -1,0 +1,337 @@
+"""The threaded tier's handlers: one native function for each form of each instruction.
+
+A handler comes in up to two versions. The fast one (``h<n>``) accesses memory through the shadow
+page tables alone and makes no calls, so it has no frame; when an access does not go that way it has
+changed nothing yet and tail-calls the slow one (``s<n>``), which does the instruction again with
+calls to the slow path of :mod:`dbt.backend.slowpath`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from dbt.backend.abi import OP_HANDLER, OP_SIZE, header, tail_call
+from dbt.backend.lower import FLAGS, LOWER, Lowering
+from dbt.backend.module import Function
+from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
+from dbt.runtime.cpu import NATIVE
+from dbt.runtime.exits import ExitCode
+from isa.encoding import Field
+from isa.operands import condition_holds
+from isa.spec import ALWAYS, Insn
+from isa.uop import Access, BranchKind, Exception_, Recorder, Uop
+
+EXCEPTION_EXITS = {
+    Exception_.UNDEFINED: ExitCode.UNDEFINED,
+    Exception_.SUPERVISOR_CALL: ExitCode.SUPERVISOR_CALL,
+    Exception_.BREAKPOINT: ExitCode.BREAKPOINT,
+    Exception_.HYPERVISOR_CALL: ExitCode.HYPERVISOR_CALL,
+    Exception_.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
+}
+#: Callouts that native code makes itself. An instruction with any other one is trapped whole.
+NATIVE_CALLOUTS = frozenset({"enter_thumb"})
+
+
+class HandlerLowering(Lowering):
+    """Lowers a form: operands come from the op, registers from CpuState, control leaves by tail calls."""
+
+    temp_offset = NATIVE["temp"].offset
+
+    def __init__(self, function: Function, slots: dict[str, OperandSlot], slow: str | None) -> None:
+        """``slow`` names the version to fall back to; None makes this the slow version."""
+        super().__init__(function)
+        self._slots = slots
+        self._slow = slow
+        self.uses_memory = False
+        self._bail = ""
+
+    # -- entry and exits -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Retire one instruction of the budget, or leave if there is none."""
+        f = self.f
+        for name in FLAGS:
+            f.do(f"store i32 %{name}, ptr {self.flags[name]}")
+        exhausted, go = f.new_label("exhausted"), f.new_label("go")
+        f.do(f"br i1 {f.emit('icmp eq i64 %budget, 0')}, label %{exhausted}, label %{go}, !prof !0")
+        f.label(exhausted)
+        f.do(tail_call("@leave_budget"))
+        f.do("ret void")
+        f.label(go)
+        self.budget = f.emit("add nsw i64 %budget, -1")
+
+    def _continue(self, callee: str, op: str) -> None:
+        """Tail-call with the guest's state as this handler leaves it."""
+        flags = {name: self.f.emit(f"load i32, ptr {pointer}") for name, pointer in self.flags.items()}
+        self.f.do(tail_call(callee, op=op, budget=self.budget, **flags))
+        self.f.do("ret void")
+
+    def dispatch(self, op: str) -> None:
+        handler = self.f.emit(f"load ptr, ptr {op}") if OP_HANDLER == 0 else ""
+        self._continue(handler, op)
+
+    def fall_through(self) -> None:
+        self.dispatch(self.f.emit(f"getelementptr i8, ptr %op, i64 {OP_SIZE}"))
+
+    def end_slow(self) -> None:
+        """The cold block that all failing memory accesses of the fast version go to."""
+        if self._bail:
+            self.f.label(self._bail)
+            self.f.do(tail_call(f"@{self._slow}" if self._slow else "@leave"))
+            self.f.do("ret void")
+
+    def _bail_label(self) -> str:
+        self.uses_memory = True
+        if not self._bail:
+            self._bail = self.f.new_label("bail")
+        return self._bail
+
+    def leave(self, code: ExitCode, *arguments: str) -> None:
+        """Leave native code at this instruction, which is not retired."""
+        f = self.f
+        f.do(f"store i32 {int(code)}, ptr {self.state_pointer(NATIVE['exit_kind'].offset)}")
+        for number, argument in enumerate(arguments):
+            wide = f.emit(f"zext i32 {argument} to i64")
+            f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset + 8 * number)}")
+        f.do(tail_call("@leave"))
+        f.do("ret void")
+
+    # -- the guest's state ---------------------------------------------------------------------
+
+    def static_value(self, uop: Uop) -> str | None:
+        slot = self._slots.get(slot_key(uop))
+        if slot is None:
+            if uop.op == "field":
+                raise KeyError(f"field {uop!r} has no slot")
+            return None
+        f = self.f
+        raw = f.emit(f"load i{8 * slot.size}, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {slot.offset}')}")
+        if uop.width == 8 * slot.size:
+            return raw
+        return f.emit(f"{'zext' if uop.width > 8 * slot.size else 'trunc'} i{8 * slot.size} {raw} to i{uop.width}")
+
+    def _pc(self, ahead: int) -> str:
+        f = self.f
+        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {OP_SIZE * 1024 - 1}")
+        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, 3')} to i32")
+        page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
+        return f.emit(f"add i32 {f.emit(f'add i32 {page}, {offset}')}, {ahead}")
+
+    def lower_pc(self) -> str:
+        return self._pc(8)
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def _host_address(self, address: str, size: int, table: str) -> str:
+        """The HVA of a naturally aligned address in a filled page; others bail out."""
+        f = self.f
+        bail = self._bail_label()
+        if size > 1:
+            low_bits = f.emit(f"and i32 {address}, {size - 1}")
+            aligned = f.new_label("aligned")
+            f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{aligned}, label %{bail}, !prof !1")
+            f.label(aligned)
+        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {address}, 12')} to i64")
+        entry = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr %{table}, i64 {page}')}")
+        mapped = f.new_label("mapped")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
+        f.label(mapped)
+        return f.emit(f"getelementptr i8, ptr {entry}, i64 {f.emit(f'zext i32 {address} to i64')}")
+
+    def lower_load(self, address: str, access: Access) -> str:
+        f = self.f
+        if self._slow is not None:
+            return f.emit(f"load i{8 * access.size}, ptr {self._host_address(address, access.size, 'reads')}")
+        pair = f.emit(
+            f"call {{i32, i1}} @slow_load{access.size}(ptr %cpu, i32 {address}, i1 {'true' if access.aligned else 'false'})"
+        )
+        self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
+        return self.narrow(f.emit(f"extractvalue {{i32, i1}} {pair}, 0"), access.size)
+
+    def lower_store(self, address: str, value: str, access: Access) -> None:
+        f = self.f
+        if self._slow is not None:
+            host = self._host_address(address, access.size, "writes")
+            f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
+            return
+        aligned = "true" if access.aligned else "false"
+        self._check(
+            f.emit(f"call i1 @slow_store{access.size}(ptr %cpu, i32 {address}, i32 {value}, i1 {aligned})")
+        )
+
+    def _check(self, ok: str) -> None:
+        done = self.f.new_label("done")
+        self.f.do(f"br i1 {ok}, label %{done}, label %{self._bail_label()}")
+        self.f.label(done)
+
+    # -- control -------------------------------------------------------------------------------
+
+    def lower_branch(self, target: Uop, kind: BranchKind) -> None:
+        if target.op == "add" and target.args[0].op == "pc" and target.args[1].static:
+            self._branch_relative(target)
+        else:
+            self._branch_to(self.value(target))
+
+    def _branch_relative(self, target: Uop) -> None:
+        """To pc + offset: an op at a fixed distance, unless that lies in another page."""
+        f = self.f
+        distance = f.emit(f"sext i32 {self.value(target.args[1])} to i64")
+        ahead = f.emit(f"add i64 {f.emit(f'shl i64 {distance}, 3')}, {2 * OP_SIZE}")
+        op = f.emit(f"getelementptr i8, ptr %op, i64 {ahead}")
+        differ = f.emit(f"xor i64 {f.emit(f'ptrtoint ptr {op} to i64')}, {f.emit('ptrtoint ptr %op to i64')}")
+        inside, outside = f.new_label("inside"), f.new_label("outside")
+        f.do(f"br i1 {f.emit(f'icmp ult i64 {differ}, 32768')}, label %{inside}, label %{outside}, !prof !1")
+        f.label(outside)
+        self._goto(self.value(target))
+        f.label(inside)
+        self.dispatch(op)
+
+    def _goto(self, target: str) -> None:
+        wide = self.f.emit(f"zext i32 {target} to i64")
+        self.f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset)}")
+        self._continue("@goto", "%op")
+
+    def _branch_to(self, target: str) -> None:
+        f = self.f
+        table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
+        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {target}, 12')} to i64")
+        ops = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {page}')}")
+        known, unknown = f.new_label("known"), f.new_label("unknown")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {ops}, null')}, label %{unknown}, label %{known}, !prof !0")
+        f.label(unknown)
+        self._goto(target)
+        f.label(known)
+        gva = f.emit(f"and i32 {target}, -4096")
+        f.do(f"store i32 {gva}, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
+        offset = f.emit(f"zext i32 {f.emit(f'and i32 {target}, 4092')} to i64")
+        self.dispatch(f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, 3')}"))
+
+    def lower_exception(self, kind: Exception_, immediate: Uop) -> None:
+        self.leave(EXCEPTION_EXITS[kind], self.value(immediate))
+
+    def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
+        (target,) = args
+        self.leave(ExitCode.THUMB, self.value(target))
+
+
+def lower_handler(name: str, slow: str | None, block: list[Uop], slots: dict[str, OperandSlot]) -> tuple[str, bool]:
+    """The text of one version of a handler, and whether it accesses memory."""
+    lowering = HandlerLowering(Function(header(name)), slots, slow)
+    lowering.begin()
+    if lowering.lower_block(block):
+        lowering.fall_through()
+    lowering.end_slow()
+    return lowering.f.text(), lowering.uses_memory
+
+
+class FillLowering(Lowering):
+    """Lowers static expressions over the instruction word ``%word``."""
+
+    def __init__(self, function: Function) -> None:
+        self.f = function
+        self._values: dict[Uop, str] = {}
+
+    def static_value(self, uop: Uop) -> str | None:
+        if uop.op != "field":
+            return None
+        field = uop.attr
+        assert isinstance(field, Field)
+        shifted = self.f.emit(f"lshr i32 %word, {field.lo}")
+        return self.f.emit(f"and i32 {shifted}, {(1 << field.width) - 1}")
+
+
+def lower_fill(slots: Iterable[OperandSlot]) -> str:
+    """The body of the function that computes an op's operands from the instruction word."""
+    lowering = FillLowering(Function("@"))
+    f = lowering.f
+    for slot in slots:
+        value, bits = lowering.value(slot.uop), 8 * slot.size
+        if slot.uop.width != bits:
+            value = f.emit(f"{'zext' if bits > slot.uop.width else 'trunc'} i{slot.uop.width} {value} to i{bits}")
+        f.do(f"store i{bits} {value}, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {slot.offset}')}")
+    f.do("ret void")
+    return f.text().split("\n", 1)[1]
+
+
+def is_trapped(block: list[Uop]) -> bool:
+    """Whether the instruction is left to the hypervisor, because of a callout in it."""
+    return any(
+        (uop.op == "callout" and uop.attr not in NATIVE_CALLOUTS) or is_trapped(uop.body) for uop in block
+    )
+
+
+@dataclass(slots=True)
+class HandlerSet:
+    """``functions``: definitions in LLVM text, in order; ``rows``: the decoder's candidates."""
+
+    functions: list[str]
+    rows: list[Candidate]
+
+
+def record_handler(insn: Insn, form_fixed_condition: int | None, recorder: Recorder) -> list[Uop]:
+    """The form's uops, inside its condition where the form fixes one."""
+    if form_fixed_condition is None or form_fixed_condition == ALWAYS:
+        return recorder.block
+    u = Recorder()
+    u.emit("when", 0, condition_holds(u, form_fixed_condition)).body = recorder.block
+    return u.block
+
+
+def build_handlers(registry: list[Insn]) -> HandlerSet:
+    """Handlers and decoder rows of every form of every instruction."""
+    built = HandlerSet([], [Candidate("undefined", 0, 0, (), False, "undefined", "fill_nothing")])
+    fills: dict[str, str] = {}
+    for insn in registry:
+        for form in insn.forms():
+            block = record_handler(insn, form.fixed.get("cond"), insn.record_form(form))
+            number = len(built.rows)
+            if is_trapped(block):
+                built.rows.append(candidate(insn, form, "trap", "fill_nothing", []))
+                continue
+            slots = allocate_slots(block, insn.name)
+            text, uses_memory = lower_handler(f"h{number}", f"s{number}", block, slots)
+            built.functions.append(text)
+            if uses_memory:
+                built.functions.append(lower_handler(f"s{number}", None, block, slots)[0])
+            body = lower_fill(slots.values())
+            fill = fills.setdefault(body, f"f{len(fills)}")
+            built.rows.append(candidate(insn, form, f"h{number}", fill, block))
+    built.functions.extend(f"define hidden void @{name}(ptr %op, i32 %word) {{\n{body}" for body, name in fills.items())
+    return built
+
+
+def guards() -> Iterator[tuple[str, str]]:
+    """Names and definitions of the guards: ``guard_<cond>_<pc>`` calls the op's body if the condition
+    holds, after putting the PC into r[15] if ``pc``. The body retires the instruction, a condition that
+    fails does it here.
+    """
+    for condition in range(ALWAYS + 1):
+        for with_pc in (0, 1):
+            name = f"guard_{condition}_{with_pc}"
+            yield name, _guard(name, condition, bool(with_pc))
+
+
+def _guard(name: str, condition: int, with_pc: bool) -> str:
+    low = HandlerLowering(Function(header(name)), {}, None)
+    f = low.f
+    u = Recorder()
+    holds = condition_holds(u, condition)
+    for flag in FLAGS:
+        f.do(f"store i32 %{flag}, ptr {low.flags[flag]}")
+    low.lower_block(u.block)
+    passed, failed = f.new_label("passed"), f.new_label("failed")
+    f.do(f"br i1 {low.value(holds)}, label %{passed}, label %{failed}")
+    f.label(passed)
+    if with_pc:
+        f.do(f"store i32 {low.lower_pc()}, ptr {low.state_pointer(60)}")
+    body = f.emit(f"load ptr, ptr {f.emit('getelementptr i8, ptr %op, i64 24')}")
+    f.do(tail_call(body))
+    f.do("ret void")
+    f.label(failed)
+    low.begin()
+    low.fall_through()
+    return f.text()
+
+
+__all__ = ["LOWER", "HandlerSet", "build_handlers", "guards"]

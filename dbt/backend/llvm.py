@@ -1,0 +1,37 @@
+"""LLVM through llvmlite: text in, relocatable object out. The only module that imports llvmlite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import llvmlite.binding as llvm
+
+
+#: Passes by the name they have in a pass list.
+_PASSES = {
+    "sroa": llvm.ModulePassManager.add_sroa_pass,
+    "instcombine": llvm.ModulePassManager.add_instruction_combine_pass,
+    "simplifycfg": llvm.ModulePassManager.add_simplify_cfg_pass,
+}
+
+
+def compile_object(text: str, passes: Iterable[str], opt: int) -> bytes:
+    """An ELF64 object for this host, position-independent, small code model."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=opt,
+        reloc="pic",
+        codemodel="small",
+    )
+    options = llvm.create_pipeline_tuning_options(speed_level=opt)
+    builder = llvm.create_pass_builder(machine, options)
+    manager = llvm.create_new_module_pass_manager()
+    for name in passes:
+        _PASSES[name](manager)
+    manager.run(module, builder)
+    return bytes(machine.emit_object(module))

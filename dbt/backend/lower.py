@@ -1,0 +1,347 @@
+"""Lowering of uops to LLVM text: a table from operation to a few lines, and the structured control.
+
+What a uop means is settled in :mod:`isa.uop`; how the guest's state is reached (operand fields,
+memory, branches) is the business of a subclass of :class:`Lowering`, one for each kind of code.
+The guest's four flags live in allocas that SROA turns into values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dbt.backend.module import Function
+from isa.state import LAYOUT
+from isa.uop import PURE, Access, BranchKind, Exception_, Uop
+
+FLAGS = ("n", "z", "c", "v")
+
+
+def _binary(instruction: str) -> Callable[[Lowering, Uop], str]:
+    def lower(low: Lowering, uop: Uop) -> str:
+        a, b = uop.args
+        return low.f.emit(f"{instruction} i{a.width} {low.value(a)}, {low.value(b)}")
+
+    return lower
+
+
+def _convert(instruction: str) -> Callable[[Lowering, Uop], str]:
+    def lower(low: Lowering, uop: Uop) -> str:
+        (a,) = uop.args
+        return low.f.emit(f"{instruction} i{a.width} {low.value(a)} to i{uop.width}")
+
+    return lower
+
+
+def _intrinsic(name: str, suffix: str = "") -> Callable[[Lowering, Uop], str]:
+    def lower(low: Lowering, uop: Uop) -> str:
+        (a,) = uop.args
+        return low.f.emit(f"call i{a.width} @llvm.{name}.i{a.width}(i{a.width} {low.value(a)}{suffix})")
+
+    return lower
+
+
+def _lower_ror(low: Lowering, uop: Uop) -> str:
+    a, b = uop.args
+    x, t = low.value(a), f"i{a.width}"
+    return low.f.emit(f"call {t} @llvm.fshr.{t}({t} {x}, {t} {x}, {t} {low.value(b)})")
+
+
+def _lower_select(low: Lowering, uop: Uop) -> str:
+    c, a, b = uop.args
+    return low.f.emit(f"select i1 {low.value(c)}, i{a.width} {low.value(a)}, i{b.width} {low.value(b)}")
+
+
+def _lower_udiv(low: Lowering, uop: Uop) -> str:
+    a, b = uop.args
+    t, divisor = f"i{a.width}", low.value(b)
+    zero = low.f.emit(f"icmp eq {t} {divisor}, 0")
+    safe = low.f.emit(f"select i1 {zero}, {t} 1, {t} {divisor}")
+    quotient = low.f.emit(f"udiv {t} {low.value(a)}, {safe}")
+    return low.f.emit(f"select i1 {zero}, {t} 0, {t} {quotient}")
+
+
+def _lower_sdiv(low: Lowering, uop: Uop) -> str:
+    # x86 traps on a zero divisor and on INT_MIN / -1: divide by 1 then, which is also right for the latter.
+    a, b = uop.args
+    t, dividend, divisor = f"i{a.width}", low.value(a), low.value(b)
+    zero = low.f.emit(f"icmp eq {t} {divisor}, 0")
+    lowest = low.f.emit(f"icmp eq {t} {dividend}, {1 << (a.width - 1)}")
+    minus = low.f.emit(f"icmp eq {t} {divisor}, -1")
+    overflow = low.f.emit(f"and i1 {lowest}, {minus}")
+    unsafe = low.f.emit(f"or i1 {zero}, {overflow}")
+    safe = low.f.emit(f"select i1 {unsafe}, {t} 1, {t} {divisor}")
+    quotient = low.f.emit(f"sdiv {t} {dividend}, {safe}")
+    return low.f.emit(f"select i1 {zero}, {t} 0, {t} {quotient}")
+
+
+def _lower_adc(low: Lowering, uop: Uop) -> str:
+    a, b, carry = uop.args
+    t = f"i{a.width}"
+    if (y := uop.subtrahend) is not None:
+        return low.f.emit(f"sub {t} {low.value(a)}, {low.value(y)}")
+    total = low.f.emit(f"add {t} {low.value(a)}, {low.value(b)}")
+    if carry.number == 0:
+        return total
+    return low.f.emit(f"add {t} {total}, {low.f.emit(f'zext i1 {low.value(carry)} to {t}')}")
+
+
+def _lower_adc_carry(low: Lowering, uop: Uop) -> str:
+    a, b, carry = uop.args
+    t, wide = f"i{a.width}", f"i{a.width * 2}"
+    if (y := uop.subtrahend) is not None:
+        return low.f.emit(f"icmp uge {t} {low.value(a)}, {low.value(y)}")
+    if carry.number == 0:
+        total = low.f.emit(f"add {t} {low.value(a)}, {low.value(b)}")
+        return low.f.emit(f"icmp ult {t} {total}, {low.value(a)}")
+    x, y, c = (low.f.emit(f"zext i{v.width} {low.value(v)} to {wide}") for v in (a, b, carry))
+    total = low.f.emit(f"add {wide} {low.f.emit(f'add {wide} {x}, {y}')}, {c}")
+    return low.f.emit(f"icmp ugt {wide} {total}, {(1 << a.width) - 1}")
+
+
+def _lower_adc_overflow(low: Lowering, uop: Uop) -> str:
+    a, b, carry = uop.args
+    t = f"i{a.width}"
+    y = uop.subtrahend
+    if y is not None or carry.number == 0:
+        name, right = ("ssub", low.value(y)) if y is not None else ("sadd", low.value(b))
+        pair = low.f.emit(f"call {{{t}, i1}} @llvm.{name}.with.overflow.{t}({t} {low.value(a)}, {t} {right})")
+        return low.f.emit(f"extractvalue {{{t}, i1}} {pair}, 1")
+    total = _lower_adc(low, uop)
+    x = low.f.emit(f"xor {t} {total}, {low.value(a)}")
+    z = low.f.emit(f"xor {t} {total}, {low.value(b)}")
+    return low.f.emit(f"icmp slt {t} {low.f.emit(f'and {t} {x}, {z}')}, 0")
+
+
+#: One row per pure operation.
+LOWER: dict[str, Callable[[Lowering, Uop], str]] = {
+    "add": _binary("add"),
+    "sub": _binary("sub"),
+    "mul": _binary("mul"),
+    "and": _binary("and"),
+    "or": _binary("or"),
+    "xor": _binary("xor"),
+    "shl": _binary("shl"),
+    "lshr": _binary("lshr"),
+    "ashr": _binary("ashr"),
+    "ror": _lower_ror,
+    "eq": _binary("icmp eq"),
+    "ne": _binary("icmp ne"),
+    "ult": _binary("icmp ult"),
+    "ule": _binary("icmp ule"),
+    "slt": _binary("icmp slt"),
+    "sle": _binary("icmp sle"),
+    "select": _lower_select,
+    "zext": _convert("zext"),
+    "sext": _convert("sext"),
+    "trunc": _convert("trunc"),
+    "clz": _intrinsic("ctlz", ", i1 false"),
+    "popcount": _intrinsic("ctpop"),
+    "bitreverse": _intrinsic("bitreverse"),
+    "bswap": _intrinsic("bswap"),
+    "udiv": _lower_udiv,
+    "sdiv": _lower_sdiv,
+    "adc": _lower_adc,
+    "adc_carry": _lower_adc_carry,
+    "adc_overflow": _lower_adc_overflow,
+}
+if missing := PURE.keys() ^ LOWER.keys():
+    raise NotImplementedError(f"pure uops and their lowerings differ: {sorted(missing)}")
+
+DECLARATIONS = "\n".join(
+    [
+        *(f"declare i{w} @llvm.fshr.i{w}(i{w}, i{w}, i{w})" for w in (8, 16, 32, 64)),
+        *(f"declare i{w} @llvm.ctlz.i{w}(i{w}, i1)" for w in (8, 16, 32, 64)),
+        *(f"declare i{w} @llvm.{n}.i{w}(i{w})" for n in ("ctpop", "bitreverse") for w in (8, 16, 32, 64)),
+        *(f"declare i{w} @llvm.bswap.i{w}(i{w})" for w in (16, 32, 64)),
+        *(f"declare i{w} @llvm.cttz.i{w}(i{w}, i1)" for w in (32,)),
+        *(
+            f"declare {{i{w}, i1}} @llvm.{n}.with.overflow.i{w}(i{w}, i{w})"
+            for n in ("sadd", "ssub")
+            for w in (8, 16, 32, 64)
+        ),
+    ]
+)
+
+
+class Lowering:
+    """Lowers one instruction's uops into a function; subclasses say how the guest is reached.
+
+    ``self.flags`` are the allocas of N, Z, C and V; ``self.cpu`` is the pointer to CpuState.
+    """
+
+    def __init__(self, function: Function, cpu: str = "%cpu") -> None:
+        self.f = function
+        self.cpu = cpu
+        self._values: dict[Uop, str] = {}
+        self.flags = {name: self.f.emit_entry("alloca i32") for name in FLAGS}
+
+    # -- to be provided ------------------------------------------------------------------------
+
+    def static_value(self, uop: Uop) -> str | None:
+        """A static value that is known without computing it, or None."""
+        raise NotImplementedError
+
+    def lower_pc(self) -> str:
+        raise NotImplementedError
+
+    def lower_load(self, address: str, access: Access) -> str:
+        raise NotImplementedError
+
+    def lower_store(self, address: str, value: str, access: Access) -> None:
+        raise NotImplementedError
+
+    def lower_branch(self, target: Uop, kind: BranchKind) -> None:
+        raise NotImplementedError
+
+    def lower_exception(self, kind: Exception_, immediate: Uop) -> None:
+        raise NotImplementedError
+
+    def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
+        raise NotImplementedError
+
+    # -- values --------------------------------------------------------------------------------
+
+    def value(self, uop: Uop) -> str:
+        """The LLVM operand that holds a value."""
+        if uop.number is not None:
+            return ("true" if uop.number else "false") if uop.width == 1 else str(uop.number)
+        known = self._values.get(uop)
+        if known is None:
+            known = self.static_value(uop) if uop.static else None
+            if known is None:
+                known = LOWER[uop.op](self, uop)
+            self._values[uop] = known
+        return known
+
+    def state_pointer(self, offset: int) -> str:
+        return self.f.emit(f"getelementptr i8, ptr {self.cpu}, i64 {offset}")
+
+    def array_pointer(self, offset: int, index: Uop) -> str:
+        """Pointer to word ``index`` of the array at ``offset`` of CpuState."""
+        if index.number is not None:
+            return self.state_pointer(offset + 4 * index.number)
+        wide = self.f.emit(f"zext i{index.width} {self.value(index)} to i64")
+        return self.f.emit(f"getelementptr i32, ptr {self.state_pointer(offset)}, i64 {wide}")
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def lower_block(self, block: list[Uop]) -> bool:
+        """Lower a block; False if control does not reach its end."""
+        for uop in block:
+            if not self.lower_uop(uop):
+                return False
+        return True
+
+    def lower_uop(self, uop: Uop) -> bool:  # noqa: PLR0912 - one case per operation
+        f = self.f
+        match uop.op:
+            case op if op in PURE:
+                pass  # computed where its value is first needed
+            case "pc":
+                self._values[uop] = self.lower_pc()
+            case "get_reg":
+                self._values[uop] = f.emit(f"load i32, ptr {self.array_pointer(LAYOUT['r'].offset, uop.args[0])}")
+            case "set_reg":
+                value = self.value(uop.args[1])
+                f.do(f"store i32 {value}, ptr {self.array_pointer(LAYOUT['r'].offset, uop.args[0])}")
+            case "get_temp":
+                self._values[uop] = f.emit(f"load i32, ptr {self.array_pointer(self.temp_offset, uop.args[0])}")
+            case "set_temp":
+                f.do(f"store i32 {self.value(uop.args[1])}, ptr {self.array_pointer(self.temp_offset, uop.args[0])}")
+            case "get":
+                self._values[uop] = f.emit(f"load i32, ptr {self._word_pointer(uop.attr)}")
+            case "set":
+                f.do(f"store i32 {self.value(uop.args[0])}, ptr {self._word_pointer(uop.attr)}")
+            case "load":
+                assert isinstance(uop.attr, Access)
+                self._values[uop] = self._extend(self.lower_load(self.value(uop.args[0]), uop.attr), uop.attr)
+            case "store":
+                assert isinstance(uop.attr, Access)
+                self.lower_store(self.value(uop.args[0]), self.value(uop.args[1]), uop.attr)
+            case "when":
+                self._lower_when(uop)
+            case "for_each_bit":
+                self._lower_for_each_bit(uop)
+            case "branch":
+                assert isinstance(uop.attr, BranchKind)
+                self.lower_branch(uop.args[0], uop.attr)
+                return False
+            case "exception":
+                assert isinstance(uop.attr, Exception_)
+                self.lower_exception(uop.attr, uop.args[0])
+                return False
+            case "callout":
+                self.lower_callout(str(uop.attr), uop.args)
+                return False
+            case _:
+                raise NotImplementedError(f"no lowering for uop {uop.op}")
+        return True
+
+    #: Offset of the scratch words in CpuState.
+    temp_offset: int
+
+    def _word_pointer(self, name: object) -> str:
+        assert isinstance(name, str)
+        return self.flags[name] if name in self.flags else self.state_pointer(LAYOUT[name].offset)
+
+    def _extend(self, narrow: str, access: Access) -> str:
+        if access.size == 4:
+            return narrow
+        return self.f.emit(f"{'sext' if access.signed else 'zext'} i{8 * access.size} {narrow} to i32")
+
+    def narrow(self, value: str, size: int) -> str:
+        """The low ``size`` bytes of an i32."""
+        return value if size == 4 else self.f.emit(f"trunc i32 {value} to i{8 * size}")
+
+    def _scoped(self, block: list[Uop]) -> bool:
+        """Lower a nested block; values first computed in it do not dominate what follows."""
+        outer = dict(self._values)
+        reaches_end = self.lower_block(block)
+        self._values = outer
+        return reaches_end
+
+    def _lower_when(self, uop: Uop) -> None:
+        f = self.f
+        then, after = f.new_label("then"), f.new_label("after")
+        f.do(f"br i1 {self.value(uop.args[0])}, label %{then}, label %{after}")
+        f.label(then)
+        if self._scoped(uop.body):
+            f.do(f"br label %{after}")
+        f.label(after)
+
+    def _lower_for_each_bit(self, uop: Uop) -> None:
+        f = self.f
+        mask = self.value(uop.args[0])
+        before = f.current
+        head, body, after = f.new_label("head"), f.new_label("body"), f.new_label("after")
+        rest, count, more_rest, more_count = (f.new_name() for _ in range(4))
+        latch = f.new_label("latch")
+        f.do(f"br label %{head}")
+        f.label(head)
+        f.do(f"{rest} = phi i32 [ {mask}, %{before} ], [ {more_rest}, %{latch} ]")
+        f.do(f"{count} = phi i32 [ 0, %{before} ], [ {more_count}, %{latch} ]")
+        f.do(f"br i1 {f.emit(f'icmp eq i32 {rest}, 0')}, label %{after}, label %{body}")
+        f.label(body)
+        index = f.emit(f"call i32 @llvm.cttz.i32(i32 {rest}, i1 true)")
+        self._bind_loop(uop.body, uop, index, count)
+        outer = dict(self._values)
+        self.lower_block(uop.body)
+        self._values = outer
+        f.do(f"br label %{latch}")
+        f.label(latch)
+        below = f.emit(f"add i32 {rest}, -1")
+        f.do(f"{more_rest} = and i32 {rest}, {below}")
+        f.do(f"{more_count} = add i32 {count}, 1")
+        f.do(f"br label %{head}")
+        f.label(after)
+
+    def _bind_loop(self, block: list[Uop], loop: Uop, index: str, count: str) -> None:
+        """Give every use of the loop's two variables, which are uops of no block, their values."""
+        for uop in block:
+            for arg in uop.args:
+                self._bind_variable(arg, loop, index, count)
+            self._bind_loop(uop.body, loop, index, count)
+
+    def _bind_variable(self, uop: Uop, loop: Uop, index: str, count: str) -> None:
+        if uop.op in ("bit_index", "bit_ordinal") and uop.args[0] is loop:
+            self._values[uop] = index if uop.op == "bit_index" else count

@@ -1,0 +1,195 @@
+"""Predecoding: which operands of a form go where in an op, and how a word is recognised.
+
+Everything a handler needs that depends on the instruction word alone is worked out once, when the
+word is decoded, and kept in the op: the largest static expressions of the form's uops become
+*slots* of the op's pool.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from dbt.backend.abi import OP_POOL, OP_POOL_SIZE
+from isa.encoding import INDEX_SIZE, Field, index_values
+from isa.spec import Form, Insn
+from isa.uop import PURE, Uop
+
+
+@dataclass(frozen=True, slots=True)
+class OperandSlot:
+    """``size`` bytes at ``offset`` of the op hold the value of the static expression ``uop``."""
+
+    uop: Uop
+    offset: int
+    size: int
+
+
+def _slot_size(uop: Uop) -> int:
+    if isinstance(uop.attr, Field) and uop.op == "field":
+        return 1 if uop.attr.width <= 8 else 2 if uop.attr.width <= 16 else 4
+    return 1 if uop.width <= 8 else uop.width // 8
+
+
+def _walk(block: Iterable[Uop]) -> Iterator[Uop]:
+    for uop in block:
+        yield uop
+        yield from _walk(uop.body)
+
+
+def _static_arguments(block: list[Uop]) -> Iterator[Uop]:
+    """The static values that dynamic uops take: the leaves of what is left to do at run time."""
+    for uop in _walk(block):
+        if not uop.static:
+            yield from (arg for arg in uop.operands if arg.static and arg.op != "const")
+
+
+def _leaves(uop: Uop) -> Iterator[Uop]:
+    if uop.op == "field":
+        yield uop
+    for arg in uop.args:
+        yield from _leaves(arg)
+
+
+def allocate_slots(block: list[Uop], name: str) -> dict[str, OperandSlot]:
+    """Slots by the text of their expression; see :func:`slot_key`."""
+    whole = {slot_key(uop): uop for uop in _static_arguments(block)}
+    slots = _place(whole)
+    if slots is None:  # too much: keep the bare fields, and let the handler compute
+        slots = _place({slot_key(leaf): leaf for uop in whole.values() for leaf in _leaves(uop)})
+    if slots is None:
+        raise ValueError(f"{name}: its operands do not fit the {OP_POOL_SIZE} bytes of an op")
+    return slots
+
+
+def _place(values: dict[str, Uop]) -> dict[str, OperandSlot] | None:
+    slots: dict[str, OperandSlot] = {}
+    offset = OP_POOL
+    for key, uop in sorted(values.items(), key=lambda item: (-_slot_size(item[1]), item[0])):
+        slots[key] = OperandSlot(uop, offset, _slot_size(uop))
+        offset += _slot_size(uop)
+    return slots if offset <= OP_POOL + OP_POOL_SIZE else None
+
+
+def slot_key(uop: Uop) -> str:
+    """Two static expressions with the same text have the same value."""
+    return f"{uop.width}:{uop!r}"
+
+
+def pc_operands(block: list[Uop]) -> tuple[tuple[int, int], ...]:
+    """When a register operand is R15: pairs (position of a 4-bit field, its value then).
+
+    A guard then puts the PC where the handler will look for R15.
+    """
+    found: set[tuple[int, int]] = set()
+    for uop in _walk(block):
+        if uop.op == "get_reg" and uop.args[0].static and uop.args[0].number is None:
+            found |= set(_register_is_pc(uop.args[0]))
+    return tuple(sorted(found))
+
+
+def _register_is_pc(index: Uop) -> Iterator[tuple[int, int]]:
+    leaves = {leaf.attr: leaf for leaf in _leaves(index)}
+    ((register, leaf),) = leaves.items()
+    assert isinstance(register, Field)
+    if register.width != 4:
+        raise ValueError(f"register number {index!r} does not come from a 4-bit field")
+    for value in range(16):
+        if value not in leaf.excluded and evaluate_static(index, value) == 15:
+            yield register.lo, value
+
+
+def evaluate_static(uop: Uop, value: int) -> int:
+    """A static expression of one field, for a value of that field."""
+    if uop.op == "field":
+        return value
+    if uop.op == "const":
+        assert uop.number is not None
+        return uop.number
+    numbers = [evaluate_static(arg, value) for arg in uop.args]
+    operand_width = uop.args[1].width if uop.op == "select" else uop.args[0].width
+    return PURE[uop.op](*numbers, operand_width) & ((1 << uop.width) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One row of the decoder: a form, how to recognise it, and what to do with the word."""
+
+    name: str
+    mask: int
+    value: int
+    holes: tuple[tuple[int, int], ...]
+    has_condition: bool
+    handler: str
+    fill: str
+    pc_operands: tuple[tuple[int, int], ...] = ()
+
+
+#: mask, value, two holes (mask, value), handler and fill as offsets in the image, has_condition,
+#: number of PC operands, then up to four (position, value) bytes.
+ROW = struct.Struct("<IIIIIIIIBBxx8B")
+_NO_HOLE = (0, 1)  # x & 0 == 1 never holds
+
+
+def _merge(holes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same words as fewer (mask, value) pairs: two that differ in one bit are one without it."""
+    left = set(holes)
+    for bit in (1 << place for place in range(32)):
+        for mask, value in sorted(left):
+            pair = {(mask, value), (mask, value | bit)}
+            if mask & bit and not value & bit and pair <= left:
+                left = (left - pair) | {(mask & ~bit, value)}
+    return tuple(sorted(left))
+
+
+def candidate(insn: Insn, form: Form, handler: str, fill: str, block: list[Uop]) -> Candidate:
+    pattern = insn.pattern
+    mask, value = pattern.mask, pattern.value
+    for name, number in form.fixed.items():
+        mask |= pattern.fields[name].mask
+        value |= pattern.fields[name].insert(number)
+    holes = _merge(
+        (pattern.fields[name].mask, pattern.fields[name].insert(number))
+        for name, number in pattern.excluded
+        if name != "cond" and name not in form.fixed
+    )
+    if len(holes) > 2:
+        raise ValueError(f"{insn.name}: it excludes more than two groups of values besides the condition")
+    operands = pc_operands(block)
+    if len(operands) > 4:
+        raise ValueError(f"{insn.name}: more than four register operands")
+    has_condition = "cond" in pattern.fields and "cond" not in form.fixed
+    return Candidate(f"{insn.name} {dict(form.fixed)}", mask, value, holes, has_condition, handler, fill, operands)
+
+
+@dataclass(slots=True)
+class DecodeTable:
+    """``index`` has, for each decode index, the position in ``pool`` of the rows to try in turn.
+
+    Each list ends with row 0, which matches every word: undefined.
+    """
+
+    index: list[int] = field(default_factory=list)
+    pool: list[int] = field(default_factory=list)
+
+
+def build_decode_table(candidates: list[Candidate]) -> DecodeTable:
+    """Row numbers are positions in ``candidates``, of which the first must match everything."""
+    buckets: list[list[int]] = [[] for _ in range(INDEX_SIZE)]
+    for number, row in enumerate(candidates[1:], 1):
+        for index in index_values(row.mask, row.value):
+            # Where cond is a field, or fixed by the form, the row is not for the unconditional space.
+            if index >> 12 and (row.has_condition or row.mask >> 28 != 15):
+                continue
+            buckets[index].append(number)
+    table = DecodeTable()
+    known: dict[tuple[int, ...], int] = {}
+    for bucket in buckets:
+        bucket.sort(key=lambda number: (-candidates[number].mask.bit_count(), number))
+        key = (*bucket, 0)
+        if key not in known:
+            known[key] = len(table.pool)
+            table.pool.extend(key)
+        table.index.append(known[key])
+    return table

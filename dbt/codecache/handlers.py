@@ -1,0 +1,97 @@
+"""The image of the handlers: from the cache directory if it is there, else built and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dbt.backend.image import Image, ImageDamaged
+from dbt.codecache.store import cache_directory, read_file, write_file
+
+Notice = Callable[[str], None]
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: Source folders and files that the image is a function of.
+_SOURCES = ("isa", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py")
+
+
+class HandlersUnavailable(RuntimeError):
+    """The handlers could not be compiled; the message says why and what to do."""
+
+
+def host_fingerprint() -> bytes:
+    """What the native code depends on in the host: its CPU's model and features."""
+    wanted = ("vendor_id", "cpu family", "model\t", "model name", "flags")
+    lines = []
+    with open("/proc/cpuinfo", "rb") as cpuinfo:
+        for line in cpuinfo:
+            if line == b"\n":
+                break
+            if line.decode().startswith(wanted):
+                lines.append(line)
+    return b"".join(lines)
+
+
+def _llvmlite_fingerprint() -> bytes:
+    """The version of llvmlite, without importing it."""
+    found = importlib.util.find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return b"none"
+    return Path(found.origin).with_name("_version.py").read_bytes()
+
+
+def image_key() -> str:
+    """A name for the image that this package makes on this host with this LLVM."""
+    digest = hashlib.sha256(host_fingerprint() + _llvmlite_fingerprint())
+    for source in _SOURCES:
+        path = _ROOT / source
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def cached_image_name() -> str:
+    return f"handlers-{image_key()}.img"
+
+
+def load_image(notice: Notice) -> Image:
+    """The image, compiled first if need be; ``notice`` is told in one line what takes time or fails."""
+    name = cached_image_name()
+    data = read_file(name)
+    if data is not None:
+        try:
+            return Image.unpack(data)
+        except ImageDamaged as damage:
+            notice(f"the cached translator {cache_directory() / name} is damaged ({damage}); building it again")
+    else:
+        notice("building the translator's handlers for this machine (a few seconds, once)")
+    data = compile_image()
+    try:
+        write_file(name, data)
+    except OSError as error:
+        notice(f"cannot keep the translator in {cache_directory()} ({error.strerror}); it is built at every start")
+    return Image.unpack(data)
+
+
+def compile_image() -> bytes:
+    """Build the image in a process of its own; see :mod:`dbt.backend.build`."""
+    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "dbt.backend.build"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise HandlersUnavailable(
+            f"the translator's handlers could not be compiled (status {done.returncode}: {reason[0]}); "
+            "check that llvmlite works with `dbt doctor`, or run with --tier reference"
+        )
+    return done.stdout

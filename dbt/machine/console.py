@@ -1,0 +1,103 @@
+"""Consoles: the bytes that a guest writes to its UART or by semihosting, and those that it reads.
+
+A console never waits: a read that finds nothing yet says so, and the machine asks again between two
+slices, so that an interrupt or a time limit is answered while a guest waits for input.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from dataclasses import dataclass, field
+from typing import Protocol
+
+#: How long a read may hold up the machine, in seconds.
+READ_PATIENCE = 0.02
+_BUFFER_SIZE = 1 << 14
+
+
+class Console(Protocol):
+    """Where a guest's characters go and come from."""
+
+    def write(self, data: bytes) -> None: ...
+    def write_error(self, data: bytes) -> None: ...
+
+    def read(self, size: int) -> bytes | None:
+        """Up to ``size`` bytes, ``b""`` at the end of the input, None if there is nothing yet."""
+
+    def flush(self) -> None:
+        """Make everything visible. The machine calls it between slices and when it stops."""
+
+
+class ConsoleError(Exception):
+    """The host's side of a console failed."""
+
+
+@dataclass
+class CaptureConsole:
+    """Keeps what the guest writes; answers reads from ``input``. For tests and embedding."""
+
+    input: bytes = b""
+    output: bytearray = field(default_factory=bytearray)
+    errors: bytearray = field(default_factory=bytearray)
+
+    def write(self, data: bytes) -> None:
+        self.output += data
+
+    def write_error(self, data: bytes) -> None:
+        self.errors += data
+
+    def read(self, size: int) -> bytes | None:
+        data, self.input = self.input[:size], self.input[size:]
+        return data
+
+    def flush(self) -> None:
+        pass
+
+
+class HostConsole:
+    """The process's own standard streams, byte for byte.
+
+    Output is collected and written in large pieces; as the machine flushes every few milliseconds,
+    a terminal shows it at once.
+    """
+
+    def __init__(self, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
+        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
+        self._pending = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._pending += data
+        if len(self._pending) >= _BUFFER_SIZE:
+            self.flush()
+
+    def write_error(self, data: bytes) -> None:
+        self.flush()
+        self._write_all(self._stderr, data)
+
+    def read(self, size: int) -> bytes | None:
+        self.flush()
+        try:
+            ready, _, _ = select.select([self._stdin], [], [], READ_PATIENCE)
+            return os.read(self._stdin, size) if ready else None
+        except BlockingIOError:
+            return None
+        except (OSError, ValueError):  # Closed: there is no more input.
+            return b""
+
+    def flush(self) -> None:
+        if self._pending:
+            data, self._pending = self._pending, bytearray()
+            self._write_all(self._stdout, data)
+
+    def _write_all(self, fd: int, data: bytes | bytearray) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(fd, view) :]
+            except BlockingIOError:
+                select.select([], [fd], [])
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise ConsoleError(f"the console output cannot be written: {error.strerror}") from None

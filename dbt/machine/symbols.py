@@ -1,0 +1,84 @@
+"""Symbols: the bytes of an ELF file go in, names for addresses come out. Read when first asked.
+
+pyelftools finds the tables (importing it takes 54 ms, so nobody else may); the entries are unpacked
+here, because a kernel has a hundred thousand of them.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import NamedTuple
+
+_SYMBOL = struct.Struct("<IIIBBH")
+_NOTYPE, _OBJECT, _FUNCTION = 0, 1, 2
+_UNDEFINED, _RESERVED = 0, 0xFF00
+#: A symbol without a size names what follows it up to the next one, but not more than this.
+_REACH = 1 << 20
+
+
+class Symbol(NamedTuple):
+    """``size`` is 0 where the file does not give one."""
+
+    address: int
+    name: str
+    size: int
+
+
+@dataclass
+class SymbolTable:
+    """The symbols of an ELF image, none for any other data."""
+
+    image: bytes = b""
+
+    @cached_property
+    def symbols(self) -> list[Symbol]:
+        """Functions, objects and labels by address; mapping symbols (``$a``, ``$d``) are left out."""
+        if self.image[:4] != b"\x7fELF":
+            return []
+        try:
+            return sorted({s for s in self._read() if s.name and not s.name.startswith("$")})
+        except Exception:  # A damaged table means no names, never no answer: the image itself was sound.
+            return []
+
+    def find(self, address: int) -> tuple[str, int] | None:
+        """The symbol that ``address`` belongs to and the offset from it."""
+        index = bisect_right(self._addresses, address) - 1
+        if index < 0:
+            return None
+        # Of several names for one place the first one with a size is the function; the others are labels.
+        same = [s for s in self.symbols[: index + 1][-8:] if s.address == self._addresses[index]]
+        symbol = max(same, key=lambda s: s.size)
+        offset = address - symbol.address
+        return (symbol.name, offset) if offset < (symbol.size or _REACH) else None
+
+    def describe(self, address: int) -> str:
+        """``main+0x12``, ``main``, or the bare address where no symbol fits."""
+        found = self.find(address)
+        if found is None:
+            return f"{address:#x}"
+        return found[0] if found[1] == 0 else f"{found[0]}+{found[1]:#x}"
+
+    @cached_property
+    def _addresses(self) -> list[int]:
+        return [symbol.address for symbol in self.symbols]
+
+    def _read(self) -> list[Symbol]:
+        from elftools.elf.elffile import ELFFile  # type: ignore[import-untyped]
+
+        elf = ELFFile(BytesIO(self.image))
+        table = elf.get_section_by_name(".symtab")
+        if table is None:
+            return []
+        strings: bytes = elf.get_section(table["sh_link"]).data()
+        data: bytes = table.data()
+        found = []
+        for name, address, size, info, _, section in _SYMBOL.iter_unpack(data[: len(data) // 16 * 16]):
+            if info & 0xF <= _FUNCTION and section != _UNDEFINED and section < _RESERVED:
+                text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
+                thumb_bit = info & 0xF == _FUNCTION and address & 1
+                found.append(Symbol(address - thumb_bit, text, size))
+        return found

@@ -1,0 +1,134 @@
+"""VmExit: the typed reasons why guest execution stopped before its budget was used up.
+
+An exit is raised before the instruction at ``pc`` has changed anything, so whoever answers it may
+emulate the instruction, retry it, or enter the guest's exception handler. Only the budget exit
+lies between two instructions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class AbortReason(IntEnum):
+    """Why a memory access failed."""
+
+    UNMAPPED = 0
+    ALIGNMENT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VmExit:
+    """``pc``: GVA of the instruction that could not be completed (of the next one for Budget)."""
+
+    pc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget(VmExit):
+    """The budget is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMiss(VmExit):
+    """Control reached a page that has no entry in the code table yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trap(VmExit):
+    """A sensitive instruction: the hypervisor is to emulate it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undefined(VmExit):
+    """An undefined instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorCall(VmExit):
+    """SVC; ``immediate`` is its 24-bit comment field."""
+
+    immediate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Breakpoint(VmExit):
+    """BKPT; ``immediate`` is its 16-bit comment field."""
+
+    immediate: int
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorCall(VmExit):
+    """HVC; ``immediate`` is its 16-bit comment field."""
+
+    immediate: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecureMonitorCall(VmExit):
+    """SMC; ``immediate`` is its 4-bit comment field."""
+
+    immediate: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbEntry(VmExit):
+    """A branch to Thumb code at ``target`` (bit 0 set)."""
+
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataAbort(VmExit):
+    """A load or store of ``size`` bytes at ``gva`` that is not permitted."""
+
+    gva: int
+    size: int
+    write: bool
+    reason: AbortReason
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchAbort(VmExit):
+    """``pc`` is not executable memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mmio(VmExit):
+    """An access to a device; ``value`` is None for a read. Answered and then retried."""
+
+    gpa: int
+    size: int
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForInterrupt(VmExit):
+    """WFI or WFE: nothing to do until an interrupt."""
+
+
+class LeaveGuest(Exception):
+    """Carries an exit out of nested Python code; never leaves the tier that raised it."""
+
+    def __init__(self, exit_: VmExit) -> None:
+        super().__init__(exit_)
+        self.exit = exit_
+
+
+class ExitCode(IntEnum):
+    """How native code names its exits in CpuState.exit_kind; ``exit_args`` as described."""
+
+    BUDGET = 0
+    CODE_MISS = 1
+    TRAP = 2
+    UNDEFINED = 3
+    SUPERVISOR_CALL = 4  # immediate
+    BREAKPOINT = 5  # immediate
+    HYPERVISOR_CALL = 6  # immediate
+    SECURE_MONITOR_CALL = 7  # immediate
+    THUMB = 8  # target
+    ALIGNMENT = 9  # gva, size, write
+    DEVICE_READ = 10  # gva, size: not RAM; the bus decides whether it is a device or an abort
+    DEVICE_WRITE = 11  # gva, size, value

@@ -1,0 +1,52 @@
+"""Host memory that native code uses: zeroed ranges with an address, and executable copies."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
+class HostRange:
+    """``size`` zeroed bytes at ``address``, a multiple of ``alignment``; untouched pages cost nothing."""
+
+    def __init__(self, size: int, alignment: int = mmap.PAGESIZE) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        self.mapping = mmap.mmap(-1, size + alignment, flags=flags)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
+        self.address = -(-start // alignment) * alignment
+        self._skip = self.address - start
+        self.size = size
+
+    def view(self) -> memoryview[int]:
+        """The bytes."""
+        return memoryview(self.mapping)[self._skip : self._skip + self.size]
+
+
+class ExecutableCopy:
+    """Code that was written into a memfd and is mapped read-execute only."""
+
+    def __init__(self, code: bytes) -> None:
+        size = -(-len(code) // mmap.PAGESIZE) * mmap.PAGESIZE
+        handle = os.memfd_create("dbt-code")
+        try:
+            os.ftruncate(handle, size)
+            os.pwrite(handle, code, 0)
+            # MAP_PRIVATE of a read-execute mapping: Python asks for a writable buffer to find the address.
+            libc = ctypes.CDLL(None, use_errno=True)
+            libc.mmap.restype = ctypes.c_void_p
+            libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+            address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle, 0)
+            if address in (None, ctypes.c_void_p(-1).value):
+                raise OSError(ctypes.get_errno(), "cannot map executable memory")
+        finally:
+            os.close(handle)
+        self._libc = libc
+        self.address: int = address
+        self.size = size
+
+    def __del__(self) -> None:
+        if hasattr(self, "address"):
+            self._libc.munmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size))

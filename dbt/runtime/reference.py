@@ -1,0 +1,230 @@
+"""The reference tier: executes one instruction at a time by evaluating its uops in Python.
+
+In goes an instruction word, out comes what the specification says it does, on concrete values:
+this is the readable definition that the native tiers are compared with, and the emulator behind
+trapped instructions and device accesses. Each word's uops are written down once as a Python
+function, one line per uop (:func:`source_of` shows them), and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, Protocol
+
+from dbt.mmu.memory import GuestMemory
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import (
+    Breakpoint,
+    Budget,
+    HypervisorCall,
+    LeaveGuest,
+    PrefetchAbort,
+    SecureMonitorCall,
+    SupervisorCall,
+    Undefined,
+    VmExit,
+)
+from isa.spec import build_decoder
+from isa.state import LAYOUT
+from isa.uop import CALLOUTS, PURE, Access, Exception_, Uop
+
+try:  # Until every group of instructions is written: those that exist.
+    from isa.a32 import DECODER
+except ImportError:
+    import importlib
+
+    for _name in (
+        "block_transfer", "branch", "coprocessor", "data_processing", "exceptions",
+        "load_store", "media", "multiply", "status",
+    ):  # fmt: skip
+        try:
+            importlib.import_module(f"isa.{_name}")
+        except ModuleNotFoundError:
+            continue
+    DECODER = build_decoder()
+
+#: Words whose Python function is kept; a kernel's boot executes some ten thousands.
+MEMOISED_WORDS = 1 << 16
+
+#: The callouts after which the instruction is over; they have set ``cpu.r[15]`` themselves.
+LEAVING = frozenset(name for name, meaning in CALLOUTS.items() if meaning.endswith("Leaves"))
+
+#: The registers, the state words, ``load``, ``store``, the callouts and the instruction's address
+#: to the address of the next instruction.
+Step = Callable[[Any, Any, Callable[..., int], Callable[..., None], Any, int], int]
+
+
+class Callouts(Protocol):
+    """One method per name in :data:`isa.uop.CALLOUTS`: ``method(pc, *args) -> int | None``.
+
+    It may raise LeaveGuest. It is looked up by name, so it may be any object that has them.
+    """
+
+    def __getattribute__(self, name: str, /) -> Any: ...
+
+
+class ReferenceTier:
+    """Implements :class:`dbt.runtime.tier.Tier`."""
+
+    name = "reference"
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory, callouts: Callouts) -> None:
+        self.cpu = cpu
+        self.memory = memory
+        self.callouts = callouts
+        self._code = memory.ram.bytes.cast("I")
+
+    def step(self) -> None:
+        """Execute the instruction at ``cpu.r[15]``; LeaveGuest if it cannot be completed.
+
+        The registers are then as before it, and ``cpu.r[15]`` is the address in the exit.
+        """
+        cpu, memory = self.cpu, self.memory
+        pc = cpu.r[15] & 0xFFFFFFFC
+        try:
+            word = self.fetch(pc)
+            cpu.r[15] = compile_word(word)(cpu.r, cpu.words, memory.load, memory.store, self.callouts, pc)
+        except LeaveGuest as leave:
+            cpu.r[15] = leave.exit.pc
+            raise
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        for retired in range(budget):
+            try:
+                self.step()
+            except LeaveGuest as leave:
+                return leave.exit, retired
+        return Budget(self.cpu.r[15]), budget
+
+    def fetch(self, pc: int) -> int:
+        """The instruction word at GVA ``pc``, a multiple of 4."""
+        if pc >= self.memory.ram.size:
+            raise LeaveGuest(PrefetchAbort(pc))
+        return self._code[pc >> 2]
+
+
+# -- from uops to Python -----------------------------------------------------------------------
+
+
+@lru_cache(MEMOISED_WORDS)
+def compile_word(word: int) -> Step:
+    """The Python function that executes ``word``."""
+    namespace: dict[str, Any] = dict(_GLOBALS)
+    exec(source_of(word), namespace)
+    step: Step = namespace["step"]
+    return step
+
+
+def source_of(word: int) -> str:
+    """The Python text that executes ``word``: what ``--dump uops`` shows for the reference tier."""
+    insn = DECODER.decode(word)
+    if insn is None:
+        body = ["    raise leave(undefined(pc))"]
+    else:
+        body = list(_Writer().lines(insn.record_word(word).block, "    "))
+    lines = ["def step(r, words, load, store, callouts, pc):"]
+    if any("temp[" in line for line in body):
+        lines.append("    temp = [0] * 16")
+    return "\n".join([*lines, *body, "    return pc + 4 & 0xFFFFFFFF", ""])
+
+
+class _Writer:
+    """Writes uops as lines of Python; every value is a local variable ``v<n>`` or a literal."""
+
+    def __init__(self) -> None:
+        self._names: dict[Uop, str] = {}
+
+    def lines(self, block: list[Uop], indent: str) -> Iterator[str]:
+        if not block:
+            yield f"{indent}pass"
+        for uop in block:
+            args = [self._operand(arg) for arg in uop.args]
+            if uop.op in PURE:
+                yield f"{indent}{self._new(uop)} = {_pure(uop, args)}"
+            elif uop.op == "when":
+                yield f"{indent}if {args[0]}:"
+                yield from self.lines(uop.body, indent + "    ")
+            elif uop.op == "for_each_bit":
+                name = self._new(uop)
+                yield f"{indent}for {name}_ordinal, {name}_index in enumerate(bits({args[0]})):"
+                yield from self.lines(uop.body, indent + "    ")
+            else:
+                text = _TEXT[uop.op](uop, args)
+                yield indent + (f"{self._new(uop)} = {text}" if uop.width else text)
+                if uop.op == "callout" and uop.attr in LEAVING:
+                    yield f"{indent}return r[15]"
+
+    def _new(self, uop: Uop) -> str:
+        return self._names.setdefault(uop, f"v{len(self._names)}")
+
+    def _operand(self, uop: Uop) -> str:
+        if uop.op == "const":
+            return f"{uop.attr:#x}"
+        if uop.op in ("bit_index", "bit_ordinal"):
+            return self._names[uop.args[0]] + uop.op.removeprefix("bit")
+        return self._names[uop]
+
+
+def _pure(uop: Uop, args: list[str]) -> str:
+    """A pure operation by its definition in :data:`PURE`, reduced to the width of the result."""
+    width = uop.args[1].width if uop.op == "select" else uop.args[0].width
+    return f"pure_{uop.op}({', '.join(args)}, {width}) & {(1 << uop.width) - 1:#x}"
+
+
+def _state_index(uop: Uop) -> int:
+    assert isinstance(uop.attr, str)
+    return LAYOUT[uop.attr].index
+
+
+def _load(uop: Uop, args: list[str]) -> str:
+    access = uop.attr
+    assert isinstance(access, Access)
+    text = f"load({args[0]}, {access.size}, pc, {access.aligned})"
+    return f"pure_sext({text}, {access.size * 8}) & 0xFFFFFFFF" if access.signed else text
+
+
+def _store(uop: Uop, args: list[str]) -> str:
+    access = uop.attr
+    assert isinstance(access, Access)
+    return f"store({args[0]}, {access.size}, {args[1]}, pc, {access.aligned})"
+
+
+def _exception(uop: Uop, args: list[str]) -> str:
+    assert isinstance(uop.attr, Exception_)
+    exit_ = uop.attr.name.lower()
+    return f"raise leave({exit_}(pc{'' if uop.attr is Exception_.UNDEFINED else ', ' + args[0]}))"
+
+
+#: What each uop that is neither pure nor nested is in Python.
+_TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
+    "get_reg": lambda uop, args: f"r[{args[0]}]",
+    "set_reg": lambda uop, args: f"r[{args[0]}] = {args[1]}",
+    "pc": lambda uop, args: "pc + 8 & 0xFFFFFFFF",
+    "get": lambda uop, args: f"words[{_state_index(uop)}]",
+    "set": lambda uop, args: f"words[{_state_index(uop)}] = {args[0]}",
+    "load": _load,
+    "store": _store,
+    "get_temp": lambda uop, args: f"temp[{args[0]}]",
+    "set_temp": lambda uop, args: f"temp[{args[0]}] = {args[1]}",
+    "branch": lambda uop, args: f"return {args[0]} & 0xFFFFFFFC",
+    "exception": _exception,
+    "callout": lambda uop, args: f"callouts.{uop.attr}({', '.join(['pc', *args])})",
+}
+
+
+def _bits(mask: int) -> list[int]:
+    """The numbers of the bits of ``mask`` that are 1, lowest first."""
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+
+
+_GLOBALS: dict[str, object] = {
+    **{f"pure_{name}": fold for name, fold in PURE.items()},
+    "bits": _bits,
+    "leave": LeaveGuest,
+    "undefined": Undefined,
+    "supervisor_call": SupervisorCall,
+    "breakpoint": Breakpoint,
+    "hypervisor_call": HypervisorCall,
+    "secure_monitor_call": SecureMonitorCall,
+}

@@ -1,0 +1,170 @@
+"""The threaded tier: predecoded ops executed by native handlers that tail-call each other.
+
+Python takes part only when native code leaves: to make a code page, to answer a device, or to hand
+an exit on to the run loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+
+from dbt.backend.abi import CODE_PAGE_STRIDE
+from dbt.codecache.handlers import load_image
+from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import PAGE_SHIFT
+from dbt.runtime import exits
+from dbt.runtime.cpu import NATIVE, CpuState
+from dbt.runtime.exits import AbortReason, ExitCode, VmExit
+from dbt.runtime.hostmemory import ExecutableCopy, HostRange
+
+TABLE_ENTRIES = 1 << 20
+PAGE_MASK = (1 << PAGE_SHIFT) - 1
+
+
+def _notice(line: str) -> None:
+    print(f"dbt: {line}", file=sys.stderr)
+
+
+class ThreadedTier:
+    """Native execution of one virtual CPU's instructions; see :class:`dbt.runtime.tier.Tier`.
+
+    Takes over ``memory.on_write``, so that the hypervisor's own writes undo predecoded ops too.
+    """
+
+    name = "threaded"
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory, notice: Callable[[str], None] = _notice) -> None:
+        self._cpu = cpu
+        self._memory = memory
+        self._image = image = load_image(notice)
+        self._code = ExecutableCopy(image.code)
+        self._map_tables()
+        entry = image.entry_points()
+        base = self._code.address
+        self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + entry["enter"])
+        self._make_code_page = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32)(base + entry["make_code_page"])
+        self._invalidate = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)(
+            base + entry["invalidate_range"]
+        )
+        self._device_icount = -1
+        self.code_pages_made = 0
+        memory.on_write = self._host_write
+
+    def _map_tables(self) -> None:
+        """Allocate the shadow page tables and the code pages, and tell native code where all is."""
+        ram = self._memory.ram
+        self._reads, self._writes, self._codes = (HostRange(8 * TABLE_ENTRIES) for _ in range(3))
+        self._write_entries = self._writes.view().cast("Q")
+        self._code_entries = self._codes.view().cast("Q")
+        self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE)
+        self._present = (ctypes.c_char * len(self._memory.code_page_present)).from_buffer(
+            self._memory.code_page_present
+        )
+        tables = (self._image.index, self._image.pool, self._image.rows, self._image.guards)
+        self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
+        for name, address in (
+            ("read_table", self._reads.address),
+            ("write_table", self._writes.address),
+            ("code_table", self._codes.address),
+            ("ram_host", ram.address),
+            ("ram_size", ram.size),
+            ("code_pages", self._code_pages.address),
+            ("code_page_present", ctypes.addressof(self._present)),
+            ("image", self._code.address),
+            *zip(
+                ("decode_index", "decode_pool", "decode_rows", "decode_guards"),
+                map(ctypes.addressof, self._tables),
+                strict=True,
+            ),
+        ):
+            self._cpu.set_native(name, address)
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        """See :meth:`dbt.runtime.tier.Tier.run`."""
+        cpu = self._cpu
+        cpu.set_native("budget", budget)
+        cpu.set_native("mmio_count", 0)
+        cpu.set_native("mmio_cursor", 0)
+        self._device_icount = -1
+        budget_word, kind_word = NATIVE["budget"].offset // 8, NATIVE["exit_kind"].offset // 4
+        while True:
+            self._enter(cpu.address)
+            match cpu.native32[kind_word]:
+                case ExitCode.CODE_MISS if self._map_code(cpu.r[15]):
+                    continue
+                case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
+                    continue
+                case code:
+                    return self._exit(ExitCode(code)), budget - cpu.native64[budget_word]
+
+    def _exit(self, code: ExitCode) -> VmExit:  # noqa: PLR0911 - one case per exit
+        pc = self._cpu.r[15]
+        first, second, third = (self._cpu.native("exit_args", number) for number in range(3))
+        match code:
+            case ExitCode.BUDGET:
+                return exits.Budget(pc)
+            case ExitCode.CODE_MISS:
+                return exits.PrefetchAbort(pc)
+            case ExitCode.TRAP:
+                return exits.Trap(pc)
+            case ExitCode.UNDEFINED:
+                return exits.Undefined(pc)
+            case ExitCode.SUPERVISOR_CALL:
+                return exits.SupervisorCall(pc, first)
+            case ExitCode.BREAKPOINT:
+                return exits.Breakpoint(pc, first)
+            case ExitCode.HYPERVISOR_CALL:
+                return exits.HypervisorCall(pc, first)
+            case ExitCode.SECURE_MONITOR_CALL:
+                return exits.SecureMonitorCall(pc, first)
+            case ExitCode.THUMB:
+                return exits.ThumbEntry(pc, first)
+            case ExitCode.ALIGNMENT:
+                return exits.DataAbort(pc, first, second, bool(third), AbortReason.ALIGNMENT)
+            case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
+                return exits.DataAbort(pc, first, second, code == ExitCode.DEVICE_WRITE, AbortReason.UNMAPPED)
+
+    # -- exits that are answered here ----------------------------------------------------------
+
+    def _map_code(self, pc: int) -> bool:
+        """Give the page of ``pc`` a code page and a place in the code table; False if it is not RAM."""
+        if pc >= self._memory.ram.size:
+            return False
+        page = pc >> PAGE_SHIFT
+        if not self._memory.code_page_present[page]:
+            self._make_code_page(self._cpu.address, page)
+            self._write_entries[page] = 0
+            self.code_pages_made += 1
+        self._code_entries[page] = self._code_pages.address + page * CODE_PAGE_STRIDE
+        return True
+
+    def _answer_device(self, kind: int) -> bool:
+        """Do the device access that native code left for, and latch its result; False if there is no device.
+
+        Answers to earlier accesses of the same instruction are kept, those of other instructions dropped:
+        they are told apart by the budget, which every instruction takes one of.
+        """
+        cpu = self._cpu
+        gpa, size = cpu.native("exit_args", 0), cpu.native("exit_args", 1)
+        if not self._memory.bus.covers(gpa, size):
+            return False
+        left = cpu.native("budget")
+        answered = cpu.native("mmio_count") if left == self._device_icount else 0
+        self._device_icount = left
+        value = 0
+        if kind == ExitCode.DEVICE_READ:
+            value = self._memory.bus.read(gpa, size)
+        else:
+            self._memory.bus.write(gpa, size, cpu.native("exit_args", 2) & ((1 << 8 * size) - 1))
+        cpu.set_native("mmio_value", value & 0xFFFFFFFF, answered)
+        cpu.set_native("mmio_count", answered + 1)
+        cpu.set_native("mmio_cursor", 0)
+        return True
+
+    def _host_write(self, gpa: int, size: int) -> None:
+        """The hypervisor writes to RAM: undo the ops of those words."""
+        self._invalidate(self._cpu.address, gpa, size)

@@ -1,0 +1,20 @@
+"""The contract between the run loop and whatever executes guest code."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dbt.runtime.exits import VmExit
+
+
+class Tier(Protocol):
+    """Executes guest instructions from ``cpu.r[15]`` on.
+
+    ``run(budget)`` returns why it stopped and how many instructions it retired. It stops with
+    Budget after exactly ``budget`` instructions, or earlier with another exit whose instruction is
+    not retired; ``cpu.r[15]`` is then the address of that instruction (of the next one for Budget).
+    """
+
+    name: str
+
+    def run(self, budget: int) -> tuple[VmExit, int]: ...

@@ -1,0 +1,176 @@
+"""The tiers under test. To add one, add a line to TIERS: everything else follows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import Ram
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import (
+    AbortReason,
+    Breakpoint,
+    Budget,
+    DataAbort,
+    HypervisorCall,
+    LeaveGuest,
+    SecureMonitorCall,
+    SupervisorCall,
+    ThumbEntry,
+    Undefined,
+    VmExit,
+    WaitForInterrupt,
+)
+from dbt.runtime.reference import ReferenceTier
+from dbt.runtime.tier import Tier
+from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
+from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram
+
+try:
+    from dbt.hypervisor.callouts import Callouts
+except ImportError:  # Until it is written: every sensitive instruction is undefined.
+
+    class Callouts:  # type: ignore[no-redef]
+        def __init__(self, cpu: CpuState) -> None:
+            self.cpu = cpu
+
+        def enter_thumb(self, pc: int, target: int) -> None:
+            raise LeaveGuest(ThumbEntry(pc, target))
+
+        def __getattr__(self, name: str) -> Any:
+            def refuse(pc: int, *args: int) -> int:
+                raise LeaveGuest(Undefined(pc))
+
+            return refuse
+
+
+#: The words of the state that every case sets; :class:`TierMachine` relies on their order.
+_FIRST_WORDS = (*(f"r{n}" for n in range(16)), "n", "z", "c", "v", "q", "ge", "psr")
+assert [LAYOUT[name].index for name in _FIRST_WORDS[16:]] == list(range(16, 23))
+
+Factory = Callable[[CpuState, GuestMemory, Callouts], Tier]
+
+TIERS: dict[str, Factory] = {
+    "reference": ReferenceTier,
+}
+
+
+class TierMachine:
+    """One tier with a CPU and RAM of its own, reused for every case."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cpu = CpuState()
+        self.memory = GuestMemory(Ram(RAM_SIZE))
+        self.tier = TIERS[name](self.cpu, self.memory, Callouts(self.cpu))
+        self._clean = default_ram()  # what RAM holds, code aside, between cases
+        self._code = b""
+        self.memory.write_ram(0, self._clean)
+        self._words = array("I", self.cpu.words.tolist())
+        self._set_default_banks()
+
+    def run(self, case: Case, stepwise: bool = False) -> Outcome:
+        """Execute the case. ``stepwise`` allows branches within the code: see :class:`Case`."""
+        self._load(case)
+        end = self._run_stepwise(case) if stepwise else self._run_straight(case)
+        registers = tuple(self.cpu.r.tolist())
+        memory = bytes(self.memory.ram.bytes)
+        outcome = Outcome(end, registers, self.cpu.cpsr, memory, self._banks() if case.privileged else None)
+        self._restore_ram(memory)
+        return outcome
+
+    def _run_straight(self, case: Case) -> str:
+        exit_, retired = self.tier.run(len(case.code))
+        if isinstance(exit_, Budget):
+            assert retired == len(case.code)
+        else:
+            assert retired < len(case.code)
+        assert self.cpu.r[15] == exit_.pc
+        return self._describe(exit_)
+
+    def _run_stepwise(self, case: Case) -> str:
+        for _ in case.code:
+            exit_, _ = self.tier.run(1)
+            if not isinstance(exit_, Budget):
+                return self._describe(exit_)
+            if not CODE <= self.cpu.r[15] < case.code_end:
+                break
+        return "ok"
+
+    def _describe(self, exit_: VmExit) -> str:
+        """The exit as outcomes name it. Going on in Thumb state shows as the new PC and CPSR.T."""
+        match exit_:
+            case Budget():
+                return "ok"
+            case ThumbEntry(_, target):
+                self.cpu.r[15] = target & ~1
+                return "thumb"
+            case DataAbort(reason=AbortReason.ALIGNMENT):
+                return "alignment"
+            case DataAbort():
+                return "abort"
+            case SupervisorCall(_, immediate):
+                return f"svc {immediate:#x}"
+            case Breakpoint(_, immediate):
+                return f"bkpt {immediate:#x}"
+            case HypervisorCall(_, immediate):
+                return f"hvc {immediate:#x}"
+            case SecureMonitorCall(_, immediate):
+                return f"smc {immediate:#x}"
+            case WaitForInterrupt():
+                return "wait"
+            case _:
+                return type(exit_).__name__.lower()
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def _set_default_banks(self) -> None:
+        words = self._words
+        for name, mode in BANK_MODES.items():
+            bank = BANKS[mode]
+            words[LAYOUT["bank_r13"].index + bank] = DEFAULT_BANKS[f"sp_{name}"]
+            words[LAYOUT["bank_r14"].index + bank] = DEFAULT_BANKS[f"lr_{name}"]
+            if bank:
+                words[LAYOUT["spsr"].index + bank] = DEFAULT_BANKS[f"spsr_{name}"]
+
+    def _load(self, case: Case) -> None:
+        words, cpsr = self._words, case.cpsr
+        flags = (cpsr >> bit & 1 for bit in (31, 30, 29, 28, 27))
+        words[: len(_FIRST_WORDS)] = array("I", (*case.registers, CODE, *flags, cpsr >> 16 & 15, cpsr & PSR_KEPT))
+        other = "usr" if case.mode == Mode.FIQ else "fiq"
+        for i in range(5):
+            words[LAYOUT["bank_r8"].index + i] = DEFAULT_BANKS[f"r{8 + i}_{other}"]
+        self.cpu.words[:] = memoryview(words)
+        if BANKS[case.mode]:
+            self.cpu.spsr = case.spsr
+        for gpa, word in case.memory:
+            self.memory.write_ram(gpa, word.to_bytes(4, "little"))
+        code = case.code_bytes
+        if code != self._code:
+            behind = self._clean[case.code_end : CODE + len(self._code)]
+            self.memory.write_ram(CODE, code + behind)
+            self._code = code
+
+    def _banks(self) -> tuple[tuple[str, int], ...]:
+        cpu = self.cpu
+        banks: list[tuple[str, int]] = []
+        for name, mode in BANK_MODES.items():
+            numbers = range(8 if name in ("usr", "fiq") else 13, 15)
+            banks += [(f"{_register_name(n)}_{name}", cpu.banked(n, mode)) for n in numbers]
+            if BANKS[mode]:
+                banks.append((f"spsr_{name}", cpu.words[LAYOUT["spsr"].index + BANKS[mode]]))
+        return tuple(banks)
+
+    def _restore_ram(self, memory: bytes) -> None:
+        """Make RAM what it was, writing code only where it changed."""
+        if memory[:CODE] != self._clean[:CODE]:
+            self.memory.write_ram(0, self._clean[:CODE])
+        code = self._code + self._clean[CODE + len(self._code) :]
+        if memory[CODE:] != code:
+            self.memory.write_ram(CODE, code)
+
+
+def _register_name(number: int) -> str:
+    return {13: "sp", 14: "lr"}.get(number, f"r{number}")
