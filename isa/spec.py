@@ -117,7 +117,7 @@ def insn(
     """Register a semantics function ``f(u, fields)`` under a pattern (see :mod:`isa.encoding`)."""
 
     def register(function: Semantics) -> Semantics:
-        title = name or syntax.split()[0].split("{")[0].split("<")[0]
+        title = name or syntax.split(maxsplit=1)[0].split("{", maxsplit=1)[0].split("<", maxsplit=1)[0]
         entry = Insn(title, syntax, section, since, Pattern.parse(pattern, where), forms, function)
         entry_forms = list(entry.forms())
         assert entry_forms

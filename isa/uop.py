@@ -96,10 +96,10 @@ PURE: Mapping[str, Fold] = {
     "bitreverse": lambda a, w: int(f"{a:0{w}b}"[::-1], 2),
     "bswap": lambda a, w: int.from_bytes(a.to_bytes(w // 8, "little"), "big"),
     "udiv": lambda a, b, w: a // b if b else 0,
-    "sdiv": lambda a, b, w: _sdiv(a, b, w),
+    "sdiv": _sdiv,
     "adc": lambda a, b, c, w: a + b + c,
     "adc_carry": lambda a, b, c, w: (a + b + c) >> w,
-    "adc_overflow": lambda a, b, c, w: _adc_overflow(a, b, c, w),
+    "adc_overflow": _adc_overflow,
 }
 _COMPARISONS = frozenset({"eq", "ne", "ult", "ule", "slt", "sle", "adc_carry", "adc_overflow"})
 
@@ -365,16 +365,17 @@ class _Scratch:
         self._recorder.emit("set_temp", 0, self._recorder.value(number, 32), value)
 
 
-def _state_property(name: str, width: int) -> property:
+class _StateWord:
     """``u.<name>``: the low ``width`` bits of a word of the state."""
 
-    def read(recorder: Recorder) -> Uop:
-        return recorder.get(name).trunc(width)
+    def __init__(self, name: str, width: int) -> None:
+        self._name, self._width = name, width
 
-    def write(recorder: Recorder, value: Uop | int) -> None:
-        recorder.set(name, recorder.value(value, width).zext(32))
+    def __get__(self, recorder: Recorder, _: type[Recorder] | None = None) -> Uop:
+        return recorder.get(self._name).trunc(self._width)
 
-    return property(read, write)
+    def __set__(self, recorder: Recorder, value: Uop | int) -> None:
+        recorder.set(self._name, recorder.value(value, self._width).zext(32))
 
 
 class Recorder:
@@ -384,12 +385,12 @@ class Recorder:
     load or store may follow a register or flag write. The recorder enforces it.
     """
 
-    n = _state_property("n", 1)
-    z = _state_property("z", 1)
-    c = _state_property("c", 1)
-    v = _state_property("v", 1)
-    q = _state_property("q", 1)
-    ge = _state_property("ge", 32)
+    n = _StateWord("n", 1)
+    z = _StateWord("z", 1)
+    c = _StateWord("c", 1)
+    v = _StateWord("v", 1)
+    q = _StateWord("q", 1)
+    ge = _StateWord("ge", 32)
 
     def __init__(self) -> None:
         self.block: list[Uop] = []
@@ -464,9 +465,7 @@ class Recorder:
             raise SemanticsError(f"{op} after a register write: a fault would not be precise")
         return self.emit(op, width, *args, attr=access)
 
-    def load(
-        self, address: Uop, size: int, *, signed: bool = False, aligned: bool = False, user: bool = False
-    ) -> Uop:
+    def load(self, address: Uop, size: int, *, signed: bool = False, aligned: bool = False, user: bool = False) -> Uop:
         """Load ``size`` (1, 2, 4) bytes, little-endian, extended to 32 bits. May fault."""
         return self._access("load", 32, (address,), Access(size, signed, aligned, user))
 

@@ -21,9 +21,7 @@ ARGUMENTS = (
     ("i32", "n"), ("i32", "z"), ("i32", "c"), ("i32", "v"),
     ("ptr", "reads"), ("ptr", "writes"),
 )  # fmt: skip
-PARAMETERS = ", ".join(
-    f"{type_} {'range(i32 0, 2) ' if type_ == 'i32' else ''}%{name}" for type_, name in ARGUMENTS
-)
+PARAMETERS = ", ".join(f"{type_} {'range(i32 0, 2) ' if type_ == 'i32' else ''}%{name}" for type_, name in ARGUMENTS)
 
 # A code page holds one op for each word of a guest page, and behind them a sentinel that crosses
 # into the next page. Code pages lie CODE_PAGE_STRIDE apart, in the order of the guest pages.

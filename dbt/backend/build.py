@@ -41,9 +41,7 @@ def build_image(opt: int = 2) -> Image:
     from dbt.backend.llvm import compile_object
 
     object_bytes = compile_object(text, PASSES, opt)
-    return link_image(
-        object_bytes, handlers.rows, build_decode_table(handlers.rows), [name for name, _ in guard_list]
-    )
+    return link_image(object_bytes, handlers.rows, build_decode_table(handlers.rows), [name for name, _ in guard_list])
 
 
 if __name__ == "__main__":

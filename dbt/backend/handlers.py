@@ -143,9 +143,8 @@ class HandlerLowering(Lowering):
         f = self.f
         if self._slow is not None:
             return f.emit(f"load i{8 * access.size}, ptr {self._host_address(address, access.size, 'reads')}")
-        pair = f.emit(
-            f"call {{i32, i1}} @slow_load{access.size}(ptr %cpu, i32 {address}, i1 {'true' if access.aligned else 'false'})"
-        )
+        arguments = f"ptr %cpu, i32 {address}, i1 {'true' if access.aligned else 'false'}"
+        pair = f.emit(f"call {{i32, i1}} @slow_load{access.size}({arguments})")
         self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
         return self.narrow(f.emit(f"extractvalue {{i32, i1}} {pair}, 0"), access.size)
 
@@ -156,9 +155,7 @@ class HandlerLowering(Lowering):
             f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
             return
         aligned = "true" if access.aligned else "false"
-        self._check(
-            f.emit(f"call i1 @slow_store{access.size}(ptr %cpu, i32 {address}, i32 {value}, i1 {aligned})")
-        )
+        self._check(f.emit(f"call i1 @slow_store{access.size}(ptr %cpu, i32 {address}, i32 {value}, i1 {aligned})"))
 
     def _check(self, ok: str) -> None:
         done = self.f.new_label("done")
@@ -256,9 +253,7 @@ def lower_fill(slots: Iterable[OperandSlot]) -> str:
 
 def is_trapped(block: list[Uop]) -> bool:
     """Whether the instruction is left to the hypervisor, because of a callout in it."""
-    return any(
-        (uop.op == "callout" and uop.attr not in NATIVE_CALLOUTS) or is_trapped(uop.body) for uop in block
-    )
+    return any((uop.op == "callout" and uop.attr not in NATIVE_CALLOUTS) or is_trapped(uop.body) for uop in block)
 
 
 @dataclass(slots=True)

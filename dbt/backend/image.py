@@ -79,6 +79,7 @@ def _link(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
     """Lay out the sections that are loaded, resolve relocations between them: code and symbols."""
     from elftools.elf.elffile import ELFFile
     from elftools.elf.relocation import RelocationSection
+    from elftools.elf.sections import SymbolTableSection
 
     elf = ELFFile(io.BytesIO(object_bytes))
     placed: dict[int, int] = {}
@@ -95,6 +96,8 @@ def _link(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
         placed[number] = len(code)
         code.extend(section.data())
     table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        raise LinkError("the object has no symbol table")
     symbols = {
         symbol.name: placed[symbol["st_shndx"]] + symbol["st_value"]
         for symbol in table.iter_symbols()

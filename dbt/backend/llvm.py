@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
-
 #: Passes by the name they have in a pass list.
 _PASSES = {
     "sroa": llvm.ModulePassManager.add_sroa_pass,

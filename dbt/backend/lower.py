@@ -93,18 +93,18 @@ def _lower_adc_carry(low: Lowering, uop: Uop) -> str:
     if carry.number == 0:
         total = low.f.emit(f"add {t} {low.value(a)}, {low.value(b)}")
         return low.f.emit(f"icmp ult {t} {total}, {low.value(a)}")
-    x, y, c = (low.f.emit(f"zext i{v.width} {low.value(v)} to {wide}") for v in (a, b, carry))
-    total = low.f.emit(f"add {wide} {low.f.emit(f'add {wide} {x}, {y}')}, {c}")
+    x, z, c = (low.f.emit(f"zext i{v.width} {low.value(v)} to {wide}") for v in (a, b, carry))
+    total = low.f.emit(f"add {wide} {low.f.emit(f'add {wide} {x}, {z}')}, {c}")
     return low.f.emit(f"icmp ugt {wide} {total}, {(1 << a.width) - 1}")
 
 
 def _lower_adc_overflow(low: Lowering, uop: Uop) -> str:
     a, b, carry = uop.args
-    t = f"i{a.width}"
-    y = uop.subtrahend
+    t, y = f"i{a.width}", uop.subtrahend
     if y is not None or carry.number == 0:
-        name, right = ("ssub", low.value(y)) if y is not None else ("sadd", low.value(b))
-        pair = low.f.emit(f"call {{{t}, i1}} @llvm.{name}.with.overflow.{t}({t} {low.value(a)}, {t} {right})")
+        name, right = ("sadd", b) if y is None else ("ssub", y)
+        arguments = f"{t} {low.value(a)}, {t} {low.value(right)}"
+        pair = low.f.emit(f"call {{{t}, i1}} @llvm.{name}.with.overflow.{t}({arguments})")
         return low.f.emit(f"extractvalue {{{t}, i1}} {pair}, 1")
     total = _lower_adc(low, uop)
     x = low.f.emit(f"xor {t} {total}, {low.value(a)}")

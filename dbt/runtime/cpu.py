@@ -9,12 +9,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from isa.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
 
-class Slot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Slot:
     """A field of the runtime part: byte offset in CpuState, bytes per element, elements."""
 
     offset: int

@@ -31,16 +31,6 @@ class Budget(VmExit):
 
 
 @dataclass(frozen=True, slots=True)
-class CodeMiss(VmExit):
-    """Control reached a page that has no entry in the code table yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trap(VmExit):
-    """A sensitive instruction: the hypervisor is to emulate it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Undefined(VmExit):
     """An undefined instruction."""
 
@@ -96,15 +86,6 @@ class PrefetchAbort(VmExit):
 
 
 @dataclass(frozen=True, slots=True)
-class Mmio(VmExit):
-    """An access to a device; ``value`` is None for a read. Answered and then retried."""
-
-    gpa: int
-    size: int
-    value: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class WaitForInterrupt(VmExit):
     """WFI or WFE: nothing to do until an interrupt."""
 
@@ -121,8 +102,8 @@ class ExitCode(IntEnum):
     """How native code names its exits in CpuState.exit_kind; ``exit_args`` as described."""
 
     BUDGET = 0
-    CODE_MISS = 1
-    TRAP = 2
+    CODE_MISS = 1  # control reached a page that has no entry in the code table
+    TRAP = 2  # an instruction that the hypervisor is to emulate
     UNDEFINED = 3
     SUPERVISOR_CALL = 4  # immediate
     BREAKPOINT = 5  # immediate

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from dbt.backend.abi import CODE_PAGE_STRIDE
 from dbt.codecache.handlers import load_image
@@ -16,8 +18,11 @@ from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime import exits
 from dbt.runtime.cpu import NATIVE, CpuState
-from dbt.runtime.exits import AbortReason, ExitCode, VmExit
+from dbt.runtime.exits import AbortReason, ExitCode, LeaveGuest, VmExit
 from dbt.runtime.hostmemory import ExecutableCopy, HostRange
+
+if TYPE_CHECKING:
+    from dbt.runtime.reference import Callouts, ReferenceTier
 
 TABLE_ENTRIES = 1 << 20
 PAGE_MASK = (1 << PAGE_SHIFT) - 1
@@ -35,9 +40,12 @@ class ThreadedTier:
 
     name = "threaded"
 
-    def __init__(self, cpu: CpuState, memory: GuestMemory, notice: Callable[[str], None] = _notice) -> None:
+    def __init__(
+        self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, notice: Callable[[str], None] = _notice
+    ) -> None:
         self._cpu = cpu
         self._memory = memory
+        self._callouts = callouts
         self._image = image = load_image(notice)
         self._code = ExecutableCopy(image.code)
         self._map_tables()
@@ -98,10 +106,23 @@ class ThreadedTier:
                     continue
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
                     continue
+                case ExitCode.TRAP:
+                    try:
+                        self._emulator.step()
+                    except LeaveGuest as leave:
+                        return leave.exit, budget - cpu.native64[budget_word]
+                    cpu.native64[budget_word] -= 1
                 case code:
                     return self._exit(ExitCode(code)), budget - cpu.native64[budget_word]
 
-    def _exit(self, code: ExitCode) -> VmExit:  # noqa: PLR0911 - one case per exit
+    @cached_property
+    def _emulator(self) -> ReferenceTier:
+        """Executes sensitive instructions. Imported late: many guests have none."""
+        from dbt.runtime.reference import ReferenceTier
+
+        return ReferenceTier(self._cpu, self._memory, self._callouts)
+
+    def _exit(self, code: ExitCode) -> VmExit:
         pc = self._cpu.r[15]
         first, second, third = (self._cpu.native("exit_args", number) for number in range(3))
         match code:
@@ -109,8 +130,6 @@ class ThreadedTier:
                 return exits.Budget(pc)
             case ExitCode.CODE_MISS:
                 return exits.PrefetchAbort(pc)
-            case ExitCode.TRAP:
-                return exits.Trap(pc)
             case ExitCode.UNDEFINED:
                 return exits.Undefined(pc)
             case ExitCode.SUPERVISOR_CALL:
@@ -127,6 +146,8 @@ class ThreadedTier:
                 return exits.DataAbort(pc, first, second, bool(third), AbortReason.ALIGNMENT)
             case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
                 return exits.DataAbort(pc, first, second, code == ExitCode.DEVICE_WRITE, AbortReason.UNMAPPED)
+            case ExitCode.TRAP:
+                raise AssertionError("a trap is answered in run")
 
     # -- exits that are answered here ----------------------------------------------------------
 

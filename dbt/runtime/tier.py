@@ -13,6 +13,8 @@ class Tier(Protocol):
     ``run(budget)`` returns why it stopped and how many instructions it retired. It stops with
     Budget after exactly ``budget`` instructions, or earlier with another exit whose instruction is
     not retired; ``cpu.r[15]`` is then the address of that instruction (of the next one for Budget).
+
+    Sensitive instructions and device accesses are answered inside; every tier leaves with the same exits.
     """
 
     name: str

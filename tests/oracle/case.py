@@ -6,10 +6,10 @@ see :func:`default_register`, :func:`default_word` and :data:`DEFAULT_BANKS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from isa.state import PSR_KEPT, Mode
+from isa.state import BANKS, PSR_KEPT, Mode
 
 RAM_SIZE = 0x8000  # the guest's RAM is [0, RAM_SIZE); there is nothing above
 CODE = 0x5000  # where the code is; its page is [0x5000, 0x6000)
@@ -39,12 +39,29 @@ def default_word(gpa: int) -> int:
 
 #: Banked registers by name. Those of the current mode are overlaid by the case's own registers.
 DEFAULT_BANKS: dict[str, int] = {
-    **{f"r{n}_fiq": 0x18000000 | n for n in range(8, 13)},
     **{f"r{n}_usr": 0x08000000 | n for n in range(8, 13)},
+    **{f"r{n}_fiq": 0x18000000 | n for n in range(8, 13)},
     **{f"sp_{name}": 0x13000000 | mode for name, mode in BANK_MODES.items()},
     **{f"lr_{name}": 0x14000000 | mode for name, mode in BANK_MODES.items()},
     **{f"spsr_{name}": USER_SPSR for name in BANK_MODES if name != "usr"},
 }
+
+
+def bank_name(mode: int) -> str:
+    """The name that ``mode`` has in the names of its banked registers."""
+    return next(name for name, other in BANK_MODES.items() if BANKS[other] == BANKS[mode])
+
+
+def banked_names(mode: int) -> list[tuple[int, str]]:
+    """Number and name of the registers R8 to R14 that ``mode`` sees."""
+    high = "fiq" if mode == Mode.FIQ else "usr"
+    own = bank_name(mode)
+    return [*((n, f"r{n}_{high}") for n in range(8, 13)), (13, f"sp_{own}"), (14, f"lr_{own}")]
+
+
+def overlay_banks(banks: Mapping[str, int], registers: Sequence[int], mode: int) -> dict[str, int]:
+    """``banks`` with the registers of the current mode in their places."""
+    return dict(banks) | {name: registers[n] for n, name in banked_names(mode)}
 
 
 def default_ram() -> bytes:
@@ -80,6 +97,12 @@ class Case:
     def code_bytes(self) -> bytes:
         return b"".join(word.to_bytes(4, "little") for word in self.code)
 
+    def banks(self) -> dict[str, int]:
+        """The banked registers before the run, in the order in which outcomes show them."""
+        return overlay_banks(DEFAULT_BANKS, self.registers, self.mode) | (
+            {f"spsr_{bank_name(self.mode)}": self.spsr} if BANKS[self.mode] else {}
+        )
+
     def ram(self) -> bytearray:
         """All of RAM before the run."""
         ram = bytearray(default_ram())
@@ -98,14 +121,15 @@ class Case:
 class Outcome:
     """``end``: "ok", or the exit: "undefined", "svc 0x5", "abort", ...
 
-    ``registers``: R0 to R15. ``banks``: the banked registers by name, or None for user mode.
+    ``registers``: R0 to R15. ``banks``: the banked registers by name, or None for user mode. After
+    "thumb" only the PC counts: our processor has no Thumb state and stops there.
     """
 
     end: str
     registers: tuple[int, ...]
     cpsr: int
     memory: bytes
-    banks: tuple[tuple[str, int], ...] | None = None
+    banks: dict[str, int] | None = None
 
     @property
     def pc(self) -> int:
@@ -115,6 +139,10 @@ class Outcome:
         """What differs, ``name: mine, other``."""
         if self.end != other.end:
             yield f"end: {self.end}, {other.end}"
+        if self.end == other.end == "thumb":
+            if self.pc != other.pc:
+                yield f"r15: {self.pc:#x}, {other.pc:#x}"
+            return
         names = (*(f"r{n}" for n in range(16)), "cpsr")
         for name, mine, theirs in zip(
             names, (*self.registers, self.cpsr), (*other.registers, other.cpsr), strict=True
@@ -122,9 +150,9 @@ class Outcome:
             if mine != theirs:
                 yield f"{name}: {mine:#x}, {theirs:#x}"
         if self.banks is not None and other.banks is not None:
-            for (name, mine), (_, theirs) in zip(self.banks, other.banks, strict=True):
-                if mine != theirs:
-                    yield f"{name}: {mine:#x}, {theirs:#x}"
+            for name, mine in self.banks.items():
+                if mine != other.banks[name]:
+                    yield f"{name}: {mine:#x}, {other.banks[name]:#x}"
         for gpa in changed_words(self.memory, other.memory):
             yield f"[{gpa:#x}]: {word_at(self.memory, gpa):#x}, {word_at(other.memory, gpa):#x}"
 

@@ -26,7 +26,7 @@ from dbt.runtime.exits import (
 from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.tier import Tier
 from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
-from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram
+from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, banked_names, default_ram
 
 try:
     from dbt.hypervisor.callouts import Callouts
@@ -49,6 +49,9 @@ except ImportError:  # Until it is written: every sensitive instruction is undef
 #: The words of the state that every case sets; :class:`TierMachine` relies on their order.
 _FIRST_WORDS = (*(f"r{n}" for n in range(16)), "n", "z", "c", "v", "q", "ge", "psr")
 assert [LAYOUT[name].index for name in _FIRST_WORDS[16:]] == list(range(16, 23))
+
+#: Banked registers: name, number, and a mode that sees it.
+_BANKED = [(name, number, mode) for mode in BANK_MODES.values() for number, name in banked_names(mode)]
 
 Factory = Callable[[CpuState, GuestMemory, Callouts], Tier]
 
@@ -153,15 +156,11 @@ class TierMachine:
             self.memory.write_ram(CODE, code + behind)
             self._code = code
 
-    def _banks(self) -> tuple[tuple[str, int], ...]:
+    def _banks(self) -> dict[str, int]:
         cpu = self.cpu
-        banks: list[tuple[str, int]] = []
-        for name, mode in BANK_MODES.items():
-            numbers = range(8 if name in ("usr", "fiq") else 13, 15)
-            banks += [(f"{_register_name(n)}_{name}", cpu.banked(n, mode)) for n in numbers]
-            if BANKS[mode]:
-                banks.append((f"spsr_{name}", cpu.words[LAYOUT["spsr"].index + BANKS[mode]]))
-        return tuple(banks)
+        banks = {name: cpu.banked(number, mode) for name, number, mode in _BANKED}
+        first = LAYOUT["spsr"].index
+        return banks | {f"spsr_{name}": cpu.words[first + BANKS[mode]] for name, mode in BANK_MODES.items() if BANKS[mode]}
 
     def _restore_ram(self, memory: bytes) -> None:
         """Make RAM what it was, writing code only where it changed."""
@@ -171,6 +170,3 @@ class TierMachine:
         if memory[CODE:] != code:
             self.memory.write_ram(CODE, code)
 
-
-def _register_name(number: int) -> str:
-    return {13: "sp", 14: "lr"}.get(number, f"r{number}")

@@ -144,7 +144,7 @@ class UnicornMachine:
             uc.ctl_remove_cache(CODE, CODE + len(code + behind))
             self._code = code
 
-    def _banks(self, cpsr: int) -> tuple[tuple[str, int], ...]:
+    def _banks(self, cpsr: int) -> dict[str, int]:
         """Every bank as the tiers name it, by visiting each mode."""
         values: dict[str, int] = {}
         for name, mode in BANK_MODES.items():
@@ -154,7 +154,7 @@ class UnicornMachine:
             values[f"sp_{name}"], values[f"lr_{name}"] = self._bank.read()
             if mode != Mode.USER:
                 values[f"spsr_{name}"] = self._spsr.read()[0]
-        return tuple(values.items())
+        return values
 
     def _restore_ram(self, memory: bytes) -> None:
         if memory[:CODE] != self._clean[:CODE]:

@@ -1,0 +1,58 @@
+# Everything runs in a virtual environment of its own, made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+GUEST ?= guests/images/sudoku-armv7-a-O2.elf
+
+.PHONY: run test check fuzz bench guests clean help
+
+help:
+	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
+	@echo "make test   set up and run the tests"
+	@echo "make check  ruff, mypy and the import-direction test"
+	@echo "make fuzz   look for differences from Unicorn with new seeds (SECONDS=60)"
+	@echo "make bench  measure against Unicorn and, where installed, qemu-system-arm"
+	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
+	@echo "make clean  remove the virtual environment and caches"
+
+# One stamp for each set of dependencies, remade when pyproject.toml changes.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dbt needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.stamp-test: pyproject.toml $(VENV)/.stamp-run
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.stamp-run
+	$(BIN)/dbt run $(GUEST)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -n 2 tests
+
+check: $(VENV)/.stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+SECONDS ?= 60
+fuzz: $(VENV)/.stamp-test
+	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+
+bench: $(VENV)/.stamp-test
+	$(BIN)/python tools/bench.py
+
+guests: $(VENV)/.stamp-run
+	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
