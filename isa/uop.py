@@ -345,11 +345,14 @@ class _Registers:
         return self._recorder.emit("get_reg", 32, index)
 
     def __setitem__(self, number: Uop | int, value: Uop | int) -> None:
+        """A write to R15 is discarded, for encodings where it is UNPREDICTABLE; a branch is u.*_write_pc.
+
+        choice: discarded-pc-write
+        """
         index = self._recorder.value(number, 32)
-        if index.number == 15:
-            raise SemanticsError("a write to the PC is a branch: use one of u.*_write_pc")
         self._recorder.wrote_register = True
-        self._recorder.emit("set_reg", 0, index, self._recorder.value(value, 32))
+        if index.number != 15:
+            self._recorder.emit("set_reg", 0, index, self._recorder.value(value, 32))
 
 
 class _Scratch:

@@ -115,7 +115,7 @@ int main(int argc, char **argv)
             return 1;
         }
         checksum = (checksum << 1 | checksum >> 63) ^ (a * b + a / b + a % b + (a << n) + (a >> n));
-        if (round % 10 == 1)
+        if (round < 8)
             printf("%llu / %llu = %llu remainder %llu\n", (unsigned long long)a, (unsigned long long)b,
                    (unsigned long long)(a / b), (unsigned long long)(a % b));
     }

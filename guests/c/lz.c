@@ -156,6 +156,10 @@ int main(int argc, char **argv)
         puts("lz: wrong");
         return 1;
     }
+    free(text);
+    free(packed);
+    free(unpacked);
+    free(previous);
     puts("lz: ok");
     return 0;
 }

@@ -1,0 +1,16 @@
+"""Virtual time: instructions retired, at a nominal rate. It depends on the program alone, not on the host."""
+
+from __future__ import annotations
+
+#: Instructions per second of virtual time: what a guest that measures itself sees.
+TICKS_PER_SECOND = 100_000_000
+#: What a guest takes for the time of day when it starts: 2026-01-01 00:00 UTC, in seconds since 1970.
+DEFAULT_EPOCH = 1_767_225_600
+
+
+def centiseconds(icount: int) -> int:
+    return icount * 100 // TICKS_PER_SECOND
+
+
+def seconds(icount: int) -> int:
+    return icount // TICKS_PER_SECOND

@@ -1,0 +1,117 @@
+"""The handlers' image on disk: built once, checked, replaced atomically, done without if need be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dbt.backend.image import Image, ImageDamaged
+from dbt.codecache import handlers, store
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache directory, and a compiler that gives back the image built before."""
+    image = handlers.load_image(lambda _: None).pack()
+    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(handlers, "compile_image", lambda: image)
+    return tmp_path / "cache"
+
+
+def test_a_missing_image_is_built_and_kept(cache: Path, lines: list[str]) -> None:
+    first = handlers.load_image(lines.append)
+    assert len(lines) == 1
+    assert "building" in lines[0]
+    assert handlers.load_image(lines.append) == first
+    assert len(lines) == 1
+    assert [path.name for path in cache.iterdir()] == [handlers.cached_image_name()]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign"])
+def test_a_damaged_image_is_noticed_and_replaced(cache: Path, lines: list[str], damage: str) -> None:
+    handlers.load_image(lines.append)
+    path = cache / handlers.cached_image_name()
+    good = path.read_bytes()
+    middle = len(good) // 2
+    path.write_bytes(
+        {
+            "flip": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+            "truncate": good[:middle],
+            "empty": b"",
+            "foreign": b"\x7fELF" * 1000,
+        }[damage]
+    )
+    handlers.load_image(lines.append)
+    assert "damaged" in lines[-1]
+    assert path.read_bytes() == good
+
+
+def test_every_flipped_byte_is_detected(cache: Path) -> None:
+    data = handlers.load_image(lambda _: None).pack()
+    for place in range(0, len(data), len(data) // 200):
+        with pytest.raises(ImageDamaged):
+            Image.unpack(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+
+
+def test_a_directory_that_cannot_be_made_is_done_without(
+    cache: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert handlers.load_image(lines.append).code
+    assert "cannot keep" in lines[-1]
+
+
+def test_a_full_disk_is_done_without(cache: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, "replace", full)
+    assert handlers.load_image(lines.append).code
+    assert "No space left" in lines[-1]
+    assert not list(cache.iterdir()), "the temporary file was left behind"
+
+
+def test_two_writers_at_once_leave_a_whole_file(cache: Path) -> None:
+    payloads = [bytes([n]) * 300_000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda data: store.write_file("shared", data), payloads * 5))
+    assert store.read_file("shared") in payloads
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_the_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DBT_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert store.cache_directory() == tmp_path / "dbt"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert store.cache_directory() == Path("/home/someone/.cache/dbt")
+
+
+def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
+    (tmp_path / "llvmlite.py").write_text("raise ImportError('no LLVM here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(handlers.HandlersUnavailable, match="--tier reference"):
+        handlers.load_image(lambda _: None)
+
+
+def test_the_process_that_runs_the_guest_does_not_import_llvmlite() -> None:
+    script = (
+        "import sys\n"
+        "from dbt.codecache.handlers import load_image\n"
+        "load_image(print)\n"
+        "sys.exit('llvmlite' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, env=os.environ).returncode == 0
