@@ -1,1 +1,39 @@
-"""A dynamic binary translator and hypervisor for 32-bit ARM guests."""
+"""A dynamic binary translator and hypervisor for 32-bit ARM guests.
+
+>>> from dbt import Machine
+>>> machine = Machine()
+>>> machine.load("guest.elf")
+>>> machine.run(timeout=10).exit_code
+0
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbt.machine.console import CaptureConsole, HostConsole
+    from dbt.machine.loader import ImageError
+    from dbt.machine.machine import Machine
+    from dbt.machine.result import RunResult, StopReason
+
+__version__ = "0.1.0"
+__all__ = ["CaptureConsole", "HostConsole", "ImageError", "Machine", "RunResult", "StopReason", "__version__"]
+
+_HOME = {
+    "CaptureConsole": "dbt.machine.console",
+    "HostConsole": "dbt.machine.console",
+    "ImageError": "dbt.machine.loader",
+    "Machine": "dbt.machine.machine",
+    "RunResult": "dbt.machine.result",
+    "StopReason": "dbt.machine.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: the command line starts faster without them."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

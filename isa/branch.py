@@ -37,7 +37,7 @@ def blx_immediate(u: Recorder, f: SimpleNamespace) -> None:
 
 
 @insn("cond:4 0001 0010 (111111111111) 0001 rm:4", syntax="BX{<c>} <Rm>", section="A8.8.27", forms=("rm==14",))
-# BXJ without a Jazelle extension of its own is BX (A8.8.28).
+# BXJ without a Jazelle extension of its own is BX (A8.8.28). choice: no-jazelle
 @insn("cond:4 0001 0010 (111111111111) 0010 rm:4", syntax="BXJ{<c>} <Rm>", section="A8.8.28", since=5,
       forms=("rm==14",))  # fmt: skip
 def bx(u: Recorder, f: SimpleNamespace) -> None:

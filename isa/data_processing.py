@@ -100,7 +100,7 @@ def _register(name: str, opcode: int, section: str, operation: Operation) -> Non
         forms=("type", *written),
     )
     def register_shifted_register(u: Recorder, f: SimpleNamespace) -> None:
-        # Rd, Rn, Rm or Rs = PC is UNPREDICTABLE; we choose the ordinary meaning of R15.
+        # Rd, Rn, Rm or Rs = PC is UNPREDICTABLE; we choose the ordinary meaning of R15. choice: r15-operand
         operand2, carry = shift_by_register(u, u.reg[f.rm], int(f.type), u.reg[f.rs])
         _finish(u, f, name, operation, operand2, carry)
 

@@ -4,6 +4,7 @@ A pattern is a text of 32 bits, most significant first, in tokens separated by b
 
     ``0101``      fixed bits
     ``(0)``       should-be bits: written so by an assembler, ignored by the decoder
+                  (choice: should-be-bits)
     ``rn:4``      a field of that width
 
 ``cond`` is special: a pattern with a field of that name never matches the value 0b1111, which is

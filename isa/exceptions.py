@@ -21,14 +21,19 @@ def bkpt(u: Recorder, f: SimpleNamespace) -> None:
     u.exception(Exception_.BREAKPOINT, f.imm12 << 4 | f.imm4)
 
 
+# Other conditions are undefined in any case, as is every word that no pattern matches, whatever its
+# condition. choice: undefined-whatever-condition
 @insn("1110 0111 1111 imm12:12 1111 imm4:4", syntax="UDF #<imm16>", section="A8.8.247")
 def udf(u: Recorder, f: SimpleNamespace) -> None:
     u.undefined()
 
 
+# What remains of the extensions that these three belong to. choice: no-security-no-virtualization
+
+
 @insn("cond:4 0001 0100 imm12:12 0111 imm4:4", syntax="HVC #<imm16>", section="B9.3.4", since=7)
 def hvc(u: Recorder, f: SimpleNamespace) -> None:
-    # A condition other than AL is UNPREDICTABLE; we choose to honour it. choice: conditional-breakpoint
+    # A condition other than AL is UNPREDICTABLE here too. choice: conditional-breakpoint
     u.callout("require_privilege")
     u.exception(Exception_.HYPERVISOR_CALL, f.imm12 << 4 | f.imm4)
 

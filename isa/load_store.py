@@ -3,6 +3,7 @@
 The ordinary transfers are a product of three tables: what is transferred (:data:`WORDS_AND_BYTES`,
 :data:`HALFWORDS`, :data:`DOUBLEWORDS`), the addressing mode (:data:`MODES`) and the kind of offset.
 Unaligned LDR, STR, LDRH, LDRSH and STRH are done as ARMv7 does them; the others must be aligned.
+choice: unaligned-access
 """
 
 from __future__ import annotations
@@ -115,7 +116,10 @@ def _can_load_pc(what: Transfer, mode: Mode) -> bool:
 
 
 def _transfer_pair(u: Recorder, f: SimpleNamespace, what: Transfer, mode: Mode, offset: Uop) -> None:
-    """Rt and Rt+1. Rt = R14 is UNPREDICTABLE; we choose R15 as the second. choice: discarded-pc-write"""
+    """Rt and Rt+1. Rt = R14 is UNPREDICTABLE; we choose R15 as the second. choice: discarded-pc-write
+
+    So are a base written back or an index that is loaded. choice: load-base-is-target, operands-read-first
+    """
     base, second = u.reg[f.rn], f.rt + 1
     indexed = base + offset
     address = indexed if mode.indexes_first else base
@@ -234,7 +238,7 @@ def swp(u: Recorder, f: SimpleNamespace) -> None:
 
 
 def _watch(u: Recorder, address: Uop) -> None:
-    """``SetExclusiveMonitors`` (A3.4.5): one local monitor, which watches one address."""
+    """``SetExclusiveMonitors`` (A3.4.5): one local monitor, which watches one address. choice: exclusive-monitor"""
     u.set("exclusive", 1)
     u.set("exclusive_address", address)
 
@@ -259,6 +263,7 @@ def _register_exclusive(suffix: str, op: str, size: int, since: int, load_sectio
     @insn(f"cond:4 0001 1{op}0 rn:4 rd:4 (1111) 1001 rt:4", syntax=f"STREX{suffix}{{<c>}} <Rd>, <Rt>, [<Rn>]",
           section=f"A8.8.{store_section}", since=since)  # fmt: skip
     def strex(u: Recorder, f: SimpleNamespace) -> None:
+        # Rd = Rn or Rt is UNPREDICTABLE; we choose what the sequence below does. choice: operands-read-first
         address = u.reg[f.rn]
         # The monitor is asked before the access can fault. choice: strex-monitor-first
         passes = u.get("exclusive").trunc(1) & (address == u.get("exclusive_address"))
@@ -300,7 +305,7 @@ def clrex(u: Recorder, f: SimpleNamespace) -> None:
     u.set("exclusive", 0)
 
 
-# -- hints to the memory system: no effect on what a program computes --------------------------
+# -- hints to the memory system: no effect on what a program computes. choice: hints-do-nothing -
 
 
 @insn("1111 0101 u:1 1 01 rn:4 (1111) imm12:12", syntax="PLD [<Rn>, #+/-<imm12>]", section="A8.8.126", since=5)

@@ -94,7 +94,7 @@ def cps(u: Recorder, f: SimpleNamespace) -> None:
 @insn("cond:4 0011 0010 0000 (11110000) hint:8", name="NOP and other hints", syntax="NOP{<c>}", section="A8.8.119",
       where="hint!=2, hint!=3")  # fmt: skip
 def hint(u: Recorder, f: SimpleNamespace) -> None:
-    """NOP, YIELD, SEV, DBG and the unallocated hints, which are NOPs too (A5.2.11)."""
+    """NOP, YIELD, SEV, DBG and the unallocated hints, which are NOPs too (A5.2.11). choice: hints-do-nothing"""
 
 
 @insn("cond:4 0011 0010 0000 (11110000) 00000010", syntax="WFE{<c>}", section="A8.8.425", since=6)

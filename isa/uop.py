@@ -515,13 +515,13 @@ class Recorder:
     def bx_write_pc(self, target: Uop, kind: BranchKind = BranchKind.INDIRECT) -> None:
         """``BXWritePC``: bit 0 selects Thumb, which this processor leaves by a callout (A2.3.1).
 
-        A target with bits 1:0 = 0b10 is UNPREDICTABLE; we choose to ignore bit 1.
+        A target with bits 1:0 = 0b10 is UNPREDICTABLE; we choose to ignore bit 1. choice: branch-target-bit-1
         """
         with self.when(target.bit(0)):
             self.callout("enter_thumb", target)
         self.branch(target, kind)
 
-    # ARMv7 interworks on loads to the PC and, in A32, on data processing to the PC.
+    # ARMv7 interworks on loads to the PC and, in A32, on data processing to the PC. choice: pc-write-interworks
     alu_write_pc = bx_write_pc
     load_write_pc = bx_write_pc
 

@@ -14,11 +14,15 @@ from dbt.runtime.exits import (
     SupervisorCall,
     ThumbEntry,
     Undefined,
+    Unsupported,
     VmExit,
     WaitForInterrupt,
 )
 
-_THUMB = "Thumb state is outside this instruction set (A32): build everything, libraries too, with -marm"
+_THUMB = (
+    "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
+    "that are A32 code too; Debian's newlib has them for -march=armv5te"
+)
 _TRACE = "--trace FILE shows the way there"
 _LINUX_SYSTEM_CALLS = 512
 _OABI = 0x900000
@@ -48,6 +52,8 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
             return f"secure monitor call {immediate:#x}", "There is no secure monitor"
         case ThumbEntry(target=target):
             return f"branch to Thumb code at {target & ~1:#010x}", _THUMB
+        case Unsupported(what=what):
+            return f"{what}, which this machine does not have", "Build or configure the guest without it"
         case WaitForInterrupt():
             return "the guest waits for an interrupt, and nothing can send one", "The machine has no interrupts yet"
         case _:

@@ -31,6 +31,10 @@ _PF_X = 1
 _ZEROS = bytes(1 << 16)
 _BUILD_HINT = "Build it for bare-metal ARM, for example: arm-none-eabi-gcc -marm --specs=rdimon.specs"
 
+_THUMB_REMEDY = (
+    "Build it with -marm and link libraries that are A32 code too; Debian's newlib has them for -march=armv5te"
+)
+
 
 class ImageError(Exception):
     """A program that cannot be loaded: which file, what is wrong with it, and the remedy."""
@@ -220,14 +224,16 @@ MAX_MEMORY = 2 << 30
 
 def _check_entry(image: Image, ram_size: int) -> None:
     entry = image.entry
+    what = None
     if entry & 1:
-        what = f"its entry point {entry:#x} is Thumb code, which is outside this instruction set (A32)"
-        raise ImageError(image.path, what, "Build it with -marm")
+        thumb = f"its entry point {entry:#x} is Thumb code, which is outside this instruction set (A32)"
+        raise ImageError(image.path, thumb, _THUMB_REMEDY)
     if entry < 0 or entry > 0xFFFFFFFF or entry & 2:
-        raise ImageError(image.path, f"its entry point {entry:#x} is not a 32-bit multiple of 4", "Correct --entry")
-    if entry >= ram_size:
-        what = f"its entry point {entry:#x} is outside the RAM, [0, {ram_size:#x})"
-        raise ImageError(image.path, what, "Define _start in the program, or give --entry ADDRESS")
-    if not any(segment.gpa <= entry < segment.end for segment in image.segments):
-        what = f"its entry point {entry:#x} lies in no segment of the program"
-        raise ImageError(image.path, what, "Define _start in the program, or give --entry ADDRESS")
+        what = "is not a 32-bit multiple of 4"
+    elif entry >= ram_size:
+        what = f"is outside the RAM, [0, {ram_size:#x})"
+    elif not any(segment.gpa <= entry < segment.end for segment in image.segments):
+        what = "lies in no segment of the program"
+    if what is not None:
+        remedy = "Define _start in the program, or give --entry ADDRESS"
+        raise ImageError(image.path, f"its entry point {entry:#x} {what}", remedy)

@@ -24,7 +24,8 @@ class RunResult:
     """``pc`` is the next instruction, or for FAULT and HALTED the one that could not be completed.
 
     ``exit_code`` (0 to 255) is there if and only if the reason is EXITED. ``icount`` counts the
-    instructions retired since the machine was reset. ``message`` is for people, one paragraph.
+    instructions retired since the machine was reset. ``message`` is for people, one paragraph,
+    empty if there is nothing to explain.
     ``exit`` is what the engine left with, for FAULT and HALTED.
     """
 

@@ -36,13 +36,13 @@ class SymbolTable:
 
     @cached_property
     def symbols(self) -> list[Symbol]:
-        """Functions, objects and labels by address; mapping symbols (``$a``, ``$d``) are left out."""
-        if self.image[:4] != b"\x7fELF":
-            return []
-        try:
-            return sorted({s for s in self._read() if s.name and not s.name.startswith("$")})
-        except Exception:  # A damaged table means no names, never no answer: the image itself was sound.
-            return []
+        """Functions, objects and labels by address; mapping symbols are left out."""
+        return [symbol for symbol in self._all if symbol.name and not symbol.name.startswith("$")]
+
+    @cached_property
+    def mapping(self) -> list[tuple[int, str]]:
+        """What begins where: ``a`` A32 code, ``t`` Thumb code, ``d`` data (IHI 0044, 5.5.5)."""
+        return [(s.address, s.name[1]) for s in self._all if s.name[:2] in ("$a", "$t", "$d")]
 
     def find(self, address: int) -> tuple[str, int] | None:
         """The symbol that ``address`` belongs to and the offset from it."""
@@ -61,6 +61,15 @@ class SymbolTable:
         if found is None:
             return f"{address:#x}"
         return found[0] if found[1] == 0 else f"{found[0]}+{found[1]:#x}"
+
+    @cached_property
+    def _all(self) -> list[Symbol]:
+        if self.image[:4] != b"\x7fELF":
+            return []
+        try:
+            return sorted(set(self._read()))
+        except Exception:  # A damaged table means no names, never no answer: the image itself was sound.
+            return []
 
     @cached_property
     def _addresses(self) -> list[int]:

@@ -39,6 +39,7 @@ def _native_layout() -> dict[str, Slot]:
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
         ("code_page_present", 8, 1),  # HVA of one byte per RAM page: it has a code page
         ("image", 8, 1),  # HVA of the handlers' image
+        ("goto", 8, 1),  # support.goto, for code outside the image
         ("decode_index", 8, 1),  # the decoder's tables: see backend.predecode
         ("decode_pool", 8, 1),
         ("decode_rows", 8, 1),

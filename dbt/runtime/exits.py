@@ -90,6 +90,13 @@ class WaitForInterrupt(VmExit):
     """WFI or WFE: nothing to do until an interrupt."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsupported(VmExit):
+    """The guest asked for something architectural that this version does not do; ``what`` says so."""
+
+    what: str
+
+
 class LeaveGuest(Exception):
     """Carries an exit out of nested Python code; never leaves the tier that raised it."""
 

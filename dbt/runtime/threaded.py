@@ -81,6 +81,7 @@ class ThreadedTier:
             ("code_pages", self._code_pages.address),
             ("code_page_present", ctypes.addressof(self._present)),
             ("image", self._code.address),
+            ("goto", self._code.address + self._image.entry_points()["goto"]),
             *zip(
                 ("decode_index", "decode_pool", "decode_rows", "decode_guards"),
                 map(ctypes.addressof, self._tables),
@@ -102,6 +103,8 @@ class ThreadedTier:
         while True:
             self._enter(cpu.address)
             match cpu.native32[kind_word]:
+                case ExitCode.CODE_MISS if cpu.native64[budget_word] == 0:
+                    return exits.Budget(cpu.r[15]), budget
                 case ExitCode.CODE_MISS if self._map_code(cpu.r[15]):
                     continue
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):

@@ -100,7 +100,9 @@ static int check_signed(int64_t a, int64_t b, int n)
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 40;
-    static const uint64_t edges[] = {1, 2, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, INT64_MAX, 1ull << 63, UINT64_MAX};
+    static const uint64_t edges[] = {
+        1, 2, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, INT64_MAX, 1ull << 63, UINT64_MAX,
+    };
     uint64_t checksum = 0;
 
     for (int round = 0; round < rounds; round++) {

@@ -65,7 +65,8 @@ static int check_counts(uint32_t x)
         leading++;
     while (trailing < 32 && !(x >> trailing & 1))
         trailing++;
-    return __builtin_popcount(x) == ones && __builtin_parity(x) == (ones & 1) && __builtin_ffs(x) == (trailing + 1) % 33 &&
+    return __builtin_popcount(x) == ones && __builtin_parity(x) == (ones & 1) &&
+           __builtin_ffs(x) == (trailing + 1) % 33 &&
            (x == 0 || (__builtin_clz(x) == leading && __builtin_ctz(x) == trailing));
 }
 
@@ -81,7 +82,7 @@ static int check_order(uint32_t x, int n)
            __builtin_bswap32(x) == ((x & 255) << 24 | (x >> 8 & 255) << 16 | (x >> 16 & 255) << 8 | x >> 24);
 }
 
-/* A field of fixed place (UBFX, SBFX, BFI, BFC), and one laid out by the compiler. */
+/* A field of fixed place (UBFX, SBFX, BFI, BFC for the compiler to pick), and one laid out by the compiler. */
 static int check_fields(uint32_t x, uint32_t y)
 {
     union {
@@ -93,7 +94,7 @@ static int check_fields(uint32_t x, uint32_t y)
     } u = {.word = x};
     uint32_t unsigned_field = x >> 5 & 0x7ff;
     int32_t signed_field = (int32_t)(x << 7) >> 23;
-    int good = u.field.b == unsigned_field && u.field.c == signed_field && (uint32_t)u.field.d == (uint32_t)((int32_t)x >> 25);
+    int good = u.field.b == unsigned_field && u.field.c == signed_field && u.field.d == (int32_t)x >> 25;
 
     u.field.b = y;
     u.field.d = 0;
@@ -105,15 +106,17 @@ static int check_extension(uint32_t x, uint32_t y)
     uint32_t packed = (x & 0xffff) | y << 16;
 
     return (int8_t)x == (int32_t)((x & 255) ^ 128) - 128 && (int16_t)x == (int32_t)((x & 0xffff) ^ 0x8000) - 0x8000 &&
-           (uint8_t)x + y == (x & 255) + y && (int16_t)(x >> 16) == (int32_t)x >> 16 && (packed >> 16) == (y & 0xffff) &&
+           (uint8_t)x + y == (x & 255) + y && (int16_t)(x >> 16) == (int32_t)x >> 16 &&
+           (packed >> 16) == (y & 0xffff) &&
            ((x & 0x00ff00ff) + (x >> 8 & 0x00ff00ff)) % 65536 == (x & 255) + (x >> 8 & 255);
 }
 
 static int check_arithmetic(uint32_t x, uint32_t y)
 {
     int32_t a = x, b = y, sum, difference;
-    int32_t expected_sum = __builtin_add_overflow(a, b, &sum) ? (a < 0 ? INT32_MIN : INT32_MAX) : sum;
-    int32_t expected_difference = __builtin_sub_overflow(a, b, &difference) ? (a < 0 ? INT32_MIN : INT32_MAX) : difference;
+    int32_t limit = a < 0 ? INT32_MIN : INT32_MAX; /* where a sum or a difference overflows to */
+    int32_t expected_sum = __builtin_add_overflow(a, b, &sum) ? limit : sum;
+    int32_t expected_difference = __builtin_sub_overflow(a, b, &difference) ? limit : difference;
     int32_t halves = (int16_t)x * (int16_t)y + (int16_t)(x >> 16) * (int16_t)(y >> 16);
     int64_t product = (int64_t)a * b;
 
@@ -140,7 +143,8 @@ int main(int argc, char **argv)
             printf("wrong for %08lx, %08lx\n", (unsigned long)x, (unsigned long)y);
             return 1;
         }
-        checksum = rotate(checksum, 7) ^ (reverse_bits(x) + __builtin_popcount(y) + saturate((int64_t)(int32_t)x + (int32_t)y));
+        int32_t sum = saturate((int64_t)(int32_t)x + (int32_t)y);
+        checksum = rotate(checksum, 7) ^ (reverse_bits(x) + __builtin_popcount(y) + sum);
     }
     printf("%d rounds, checksum %08lx\nbitops: ok\n", rounds, (unsigned long)checksum);
     return 0;

@@ -110,7 +110,9 @@ static uint32_t by_method(uint32_t x, unsigned operation)
 /* GNU C's computed goto, as in a threaded interpreter. */
 static uint32_t by_label(uint32_t x, unsigned operation)
 {
-    static const void *const labels[OPERATIONS] = {&&add, &&mix, &&scale, &&turn, &&invert, &&shrink, &&flip, &&feed_back};
+    static const void *const labels[OPERATIONS] = {
+        &&add, &&mix, &&scale, &&turn, &&invert, &&shrink, &&flip, &&feed_back,
+    };
 
     goto *labels[operation];
 add: return x + 0x9e3779b9;

@@ -73,8 +73,22 @@ static void free_value(struct value *v)
     }
 }
 
+/* The four hexadecimal digits of a code point, or -1. */
+static int parse_code(const char *digits)
+{
+    int code = 0;
+
+    for (int i = 0; i < 4; i++) {
+        int digit = tolower((unsigned char)digits[i]);
+        if (!isxdigit(digit))
+            return -1;
+        code = code * 16 + (isdigit(digit) ? digit - '0' : digit - 'a' + 10);
+    }
+    return code;
+}
+
 /* One code point below U+0800 as UTF-8. */
-static char *put_utf8(char *out, unsigned code)
+static char *put_utf8(char *out, int code)
 {
     if (code < 0x80) {
         *out++ = code;
@@ -99,12 +113,11 @@ static char *parse_string(const char **at)
             continue;
         }
         const char *escape = in[1] == '\0' ? NULL : strchr(escapes, in[1]);
-        unsigned code;
-        int digits;
+        int code = in[1] == 'u' ? parse_code(in + 2) : -1;
         if (escape != NULL) {
             *out++ = meanings[escape - escapes];
             in += 2;
-        } else if (in[1] == 'u' && sscanf(in + 2, "%4x%n", &code, &digits) == 1 && digits == 4 && code < 0x800) {
+        } else if (code >= 0 && code < 0x800) {
             out = put_utf8(out, code);
             in += 6;
         } else {

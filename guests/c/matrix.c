@@ -63,7 +63,7 @@ static int invert(int n, uint32_t *a, uint32_t *inverse)
     return 1;
 }
 
-/* The trace of transpose(a) * a in halfwords, which ARMv5TE does with SMLABB and the like. */
+/* The trace of transpose(a) * a in halfwords, which ARMv5TE can do with SMULBB and the like. */
 static int32_t sum_of_squares(int n, const int16_t *a)
 {
     int32_t sum = 0;
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < n * n; i++) {
         random = random * 1664525 + 1013904223;
         a[i] = copy[i] = (random >> 16) % PRIME;
-        halfwords[i] = (int16_t)(random >> 16) / 64;
+        halfwords[i] = (int16_t)(random >> 16) / 512;
     }
     int good = invert(n, copy, inverse);
     multiply(n, a, inverse, product);

@@ -3,9 +3,9 @@
  *
  * smc [rounds]
  *
- * The buffers lie in the data segment and on the heap, so stores to data beside the code come all the time. On
- * hardware with caches the new code must be made visible; synchronize() does so for caches that are off or
- * write-through, in a privileged mode. In user mode the operating system would have to be asked instead.
+ * The buffers lie in the data segment and on the heap, so stores to data beside the code come all the time.
+ * Hardware with caches must be told of new code. synchronize() does what is enough with the data cache off, as it
+ * is after reset, in a privileged mode; in user mode the operating system would have to be asked.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@ typedef uint32_t function(uint32_t);
 #define SUB_R0_IMMEDIATE 0xe2400000 /* sub r0, r0, #imm8 */
 #define EOR_R0_IMMEDIATE 0xe2200000 /* eor r0, r0, #imm8 */
 #define MOV_R0_R0_LSL 0xe1a00000    /* mov r0, r0, lsl #shift; the shift is in bits 11 to 7 */
-#define LDR_R1_NEXT_BUT_TWO 0xe59f1004 /* ldr r1, [pc, #4] */
+#define LDR_R1_CODE_3 0xe59f1004    /* ldr r1, [pc, #4] in code[0] loads code[3] */
 #define ADD_R0_R0_R1 0xe0800001
 #define BX_LR 0xe12fff1e
 
@@ -80,7 +80,7 @@ static int patch_instruction(struct patched *p, int rounds)
 /* Patches a literal: no instruction changes, only the constant it loads. */
 static int patch_literal(uint32_t *code, int rounds)
 {
-    code[0] = LDR_R1_NEXT_BUT_TWO;
+    code[0] = LDR_R1_CODE_3;
     code[1] = ADD_R0_R0_R1;
     code[2] = BX_LR;
     for (int i = 0; i < rounds; i++) {

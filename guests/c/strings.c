@@ -86,7 +86,8 @@ static int check_searches(int to, int from, int length)
     memmove(a, b, length);
     a[length] = b[length] = '\0';
     int good = (int)strlen(a) == length && strcmp(a, b) == 0 && memcmp(a, b, length) == 0 &&
-               strncmp(a, b, length + 3) == 0 && strchr(a, '\0') == a + length && memchr(a, 0, length + 1) == a + length;
+               strncmp(a, b, length + 3) == 0 && strchr(a, '\0') == a + length &&
+               memchr(a, 0, length + 1) == a + length;
     for (int at = 0; good && at < length; at += length / 4 + 1) {
         a[at] ^= 0x40; /* differs here, and not before */
         int difference = (uint8_t)a[at] < (uint8_t)b[at] ? -1 : 1;
@@ -103,7 +104,7 @@ static int check_searches(int to, int from, int length)
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 1;
-    int step = 3; /* of the pairs of alignments, a third in each round */
+    const int step = 3; /* each round takes a third of the pairs of alignments, each with one length */
 
     for (int round = 0; round < rounds; round++) {
         fill(source, round);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from isa.state import BANKS, PSR_KEPT, Mode
 
@@ -52,11 +53,12 @@ def bank_name(mode: int) -> str:
     return next(name for name, other in BANK_MODES.items() if BANKS[other] == BANKS[mode])
 
 
-def banked_names(mode: int) -> list[tuple[int, str]]:
+@cache
+def banked_names(mode: int) -> tuple[tuple[int, str], ...]:
     """Number and name of the registers R8 to R14 that ``mode`` sees."""
     high = "fiq" if mode == Mode.FIQ else "usr"
     own = bank_name(mode)
-    return [*((n, f"r{n}_{high}") for n in range(8, 13)), (13, f"sp_{own}"), (14, f"lr_{own}")]
+    return *((n, f"r{n}_{high}") for n in range(8, 13)), (13, f"sp_{own}"), (14, f"lr_{own}")
 
 
 def overlay_banks(banks: Mapping[str, int], registers: Sequence[int], mode: int) -> dict[str, int]:

@@ -21,7 +21,7 @@ from dbt.runtime.exits import LeaveGuest
 from dbt.runtime.reference import compile_word
 from isa.a32 import DECODER, Insn
 from isa.spec import ALWAYS, Form
-from isa.state import Mode
+from isa.state import PSR_A, PSR_F, PSR_I, Mode
 from tests.oracle.case import CODE, DATA, RAM_SIZE, WINDOW, Case, default_ram
 from tests.oracle.unpredictable import REGISTER_FIELDS, broken_rule
 
@@ -31,12 +31,20 @@ _EDGES = (
     0x3FFFFFFF, 0x40000000, 0x7FFFFFFE, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xAAAAAAAA, 0x55555555,
     0xC0000000, 0xFFFF0000, 0xFFFF8000, 0xFFFFFF80, 0xFFFFFFFE, 0xFFFFFFFF,
 )  # fmt: skip
-_MODES = (Mode.USER, Mode.USER, Mode.SYSTEM, Mode.SUPERVISOR, Mode.FIQ, Mode.IRQ)
+_MODES = (Mode.USER, Mode.USER, Mode.USER, Mode.SYSTEM, Mode.SUPERVISOR, Mode.SUPERVISOR, Mode.FIQ, Mode.IRQ)
 _ENTRY_STATE = CpuState().words.tolist()
 _CLEAN_RAM = default_ram()
 _PICKS = 4096
 ALWAYS_NOP = 0xE1A00000  # MOV R0, R0
 _MOVW, _MOVT = 0xE3000000, 0xE3400000
+
+
+#: Flags N Z C V with which each condition holds.
+_FLAGS_FOR = {
+    0: (0, 1, 0, 0), 1: (0, 0, 0, 0), 2: (0, 0, 1, 0), 3: (0, 0, 0, 0), 4: (1, 0, 0, 0), 5: (0, 0, 0, 0),
+    6: (0, 0, 0, 1), 7: (0, 0, 0, 0), 8: (0, 0, 1, 0), 9: (0, 1, 0, 0), 10: (0, 0, 0, 0), 11: (1, 0, 0, 0),
+    12: (0, 0, 0, 0), 13: (0, 1, 0, 0), 14: (0, 0, 0, 0),
+}  # fmt: skip
 
 
 class _Aimed(Exception):  # noqa: N818  (not an error)
@@ -116,12 +124,15 @@ class Generator:
         """A random state for the code, with every load and store aimed if possible."""
         random = self.random
         registers = random.choices(self._values, k=15)
-        cpsr = random.getrandbits(32) & 0xF80F0000 | random.choice(_MODES)
-        spsr = random.getrandbits(32) & 0xF80F0000 | random.choice(_MODES)
-        case = Case(code, tuple(registers), cpsr, spsr)
+        case = Case(code, tuple(registers), self._psr(), self._psr())
         for word in code:
             case = self._aim(case, word)
         return case
+
+    def _psr(self) -> int:
+        """A CPSR or SPSR: any flags and masks, and a mode that there is."""
+        random = self.random
+        return random.getrandbits(32) & (0xF80F0000 | PSR_A | PSR_I | PSR_F) | random.choice(_MODES)
 
     def _aim(self, case: Case, word: int) -> Case:
         """The case with the base register of ``word`` set so that it accesses an interesting address."""
@@ -134,9 +145,10 @@ class Generator:
             return case
         target = self._address()
         aimed = case.with_register(base, (case.registers[base] + target - address) & 0xFFFFFFFF)
-        if self.random.random() < 0.7:
+        if insn.name != "RFE" and self.random.random() < 0.7:
             return aimed
-        words = {(target + 4 * n) & 0xFFFFFFFC: self.value() for n in range(-2, 3)}
+        values = (self._psr() if insn.name == "RFE" else self.value() for _ in range(5))
+        words = {(target + 4 * n) & 0xFFFFFFFC: value for n, value in zip(range(-2, 3), values, strict=True)}
         return replace(aimed, memory=tuple((gpa, w) for gpa, w in words.items() if gpa < CODE))
 
     def _address(self) -> int:
@@ -175,7 +187,9 @@ class Generator:
                 continue
             trial = [*self._set_base(word, live, CODE + 4 * len(code)), word]
             if len(code) + len(trial) > length:
-                break
+                if code:
+                    break
+                continue
             if self._execute(trial, live, CODE + 4 * len(code)) or random.random() < 0.1:
                 code += trial
         return replace(start, code=tuple(code))
@@ -204,11 +218,8 @@ class Generator:
 
 
 def first_address(word: int, registers: tuple[int, ...], pc: int = CODE) -> int | None:
-    """The first GVA that the instruction would access, its condition aside; None if it accesses none."""
-    insn = DECODER.decode(word)
-    if insn is not None and "cond" in insn.pattern.fields:
-        word = word & 0x0FFFFFFF | ALWAYS << 28
-    scratch = [*registers, 0, *_ENTRY_STATE[16:]]
+    """The first GVA that the instruction would access if its condition held; None if it accesses none."""
+    scratch = [*registers, 0, *_FLAGS_FOR.get(word >> 28, _FLAGS_FOR[ALWAYS]), *_ENTRY_STATE[20:]]
     try:
         compile_word(word)(scratch, scratch, _report_address, _report_address, _NoCallouts(), pc)
     except _Aimed as aimed:

@@ -44,7 +44,7 @@ from tests.oracle.case import (
 _REGISTERS = {**{f"r{n}": n for n in range(16)}, "sp": 13, "lr": 14, "pc": 15}
 _ITEM = re.compile(r"(\[\w+\]|\w+)=(\S+)")
 _EXITS_WITH_NUMBER = ("svc", "bkpt", "hvc", "smc")
-_EXITS = ("undefined", "abort", "alignment", "thumb", "wait", "prefetchabort", *_EXITS_WITH_NUMBER)
+_EXITS = ("undefined", "abort", "alignment", "thumb", "wait", "unsupported", "prefetchabort", *_EXITS_WITH_NUMBER)
 _FLAG_BITS = (("n", 31), ("z", 30), ("c", 29), ("v", 28))
 
 

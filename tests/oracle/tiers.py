@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import Any
 
+from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
@@ -15,48 +15,29 @@ from dbt.runtime.exits import (
     Budget,
     DataAbort,
     HypervisorCall,
-    LeaveGuest,
     SecureMonitorCall,
     SupervisorCall,
     ThumbEntry,
-    Undefined,
     VmExit,
     WaitForInterrupt,
 )
 from dbt.runtime.reference import ReferenceTier
+from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
 from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
-from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, banked_names, default_ram
-
-try:
-    from dbt.hypervisor.callouts import Callouts
-except ImportError:  # Until it is written: every sensitive instruction is undefined.
-
-    class Callouts:  # type: ignore[no-redef]
-        def __init__(self, cpu: CpuState) -> None:
-            self.cpu = cpu
-
-        def enter_thumb(self, pc: int, target: int) -> None:
-            raise LeaveGuest(ThumbEntry(pc, target))
-
-        def __getattr__(self, name: str) -> Any:
-            def refuse(pc: int, *args: int) -> int:
-                raise LeaveGuest(Undefined(pc))
-
-            return refuse
-
+from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram, overlay_banks
 
 #: The words of the state that every case sets; :class:`TierMachine` relies on their order.
 _FIRST_WORDS = (*(f"r{n}" for n in range(16)), "n", "z", "c", "v", "q", "ge", "psr")
 assert [LAYOUT[name].index for name in _FIRST_WORDS[16:]] == list(range(16, 23))
 
-#: Banked registers: name, number, and a mode that sees it.
-_BANKED = [(name, number, mode) for mode in BANK_MODES.values() for number, name in banked_names(mode)]
+_BANK_R8, _BANK_R13, _BANK_R14, _SPSR = (LAYOUT[n].index for n in ("bank_r8", "bank_r13", "bank_r14", "spsr"))
 
 Factory = Callable[[CpuState, GuestMemory, Callouts], Tier]
 
 TIERS: dict[str, Factory] = {
     "reference": ReferenceTier,
+    "threaded": ThreadedTier,
 }
 
 
@@ -133,10 +114,10 @@ class TierMachine:
         words = self._words
         for name, mode in BANK_MODES.items():
             bank = BANKS[mode]
-            words[LAYOUT["bank_r13"].index + bank] = DEFAULT_BANKS[f"sp_{name}"]
-            words[LAYOUT["bank_r14"].index + bank] = DEFAULT_BANKS[f"lr_{name}"]
+            words[_BANK_R13 + bank] = DEFAULT_BANKS[f"sp_{name}"]
+            words[_BANK_R14 + bank] = DEFAULT_BANKS[f"lr_{name}"]
             if bank:
-                words[LAYOUT["spsr"].index + bank] = DEFAULT_BANKS[f"spsr_{name}"]
+                words[_SPSR + bank] = DEFAULT_BANKS[f"spsr_{name}"]
 
     def _load(self, case: Case) -> None:
         words, cpsr = self._words, case.cpsr
@@ -144,7 +125,7 @@ class TierMachine:
         words[: len(_FIRST_WORDS)] = array("I", (*case.registers, CODE, *flags, cpsr >> 16 & 15, cpsr & PSR_KEPT))
         other = "usr" if case.mode == Mode.FIQ else "fiq"
         for i in range(5):
-            words[LAYOUT["bank_r8"].index + i] = DEFAULT_BANKS[f"r{8 + i}_{other}"]
+            words[_BANK_R8 + i] = DEFAULT_BANKS[f"r{8 + i}_{other}"]
         self.cpu.words[:] = memoryview(words)
         if BANKS[case.mode]:
             self.cpu.spsr = case.spsr
@@ -157,10 +138,16 @@ class TierMachine:
             self._code = code
 
     def _banks(self) -> dict[str, int]:
-        cpu = self.cpu
-        banks = {name: cpu.banked(number, mode) for name, number, mode in _BANKED}
-        first = LAYOUT["spsr"].index
-        return banks | {f"spsr_{name}": cpu.words[first + BANKS[mode]] for name, mode in BANK_MODES.items() if BANKS[mode]}
+        """Every banked register; those of the current mode are among R8 to R14."""
+        words = self.cpu.words.tolist()
+        high = "usr" if self.cpu.mode == Mode.FIQ else "fiq"
+        banks = {f"r{8 + i}_{high}": words[_BANK_R8 + i] for i in range(5)}
+        for name, mode in BANK_MODES.items():
+            bank = BANKS[mode]
+            banks[f"sp_{name}"], banks[f"lr_{name}"] = words[_BANK_R13 + bank], words[_BANK_R14 + bank]
+            if bank:
+                banks[f"spsr_{name}"] = words[_SPSR + bank]
+        return overlay_banks(banks, words, self.cpu.mode)
 
     def _restore_ram(self, memory: bytes) -> None:
         """Make RAM what it was, writing code only where it changed."""

@@ -82,7 +82,7 @@ class UnicornMachine:
             error = failure.errno
         *registers, cpsr = self._after.read()
         end = self._describe(error, case, cpsr, registers[15])
-        if end.startswith("svc"):
+        if end.startswith(("svc", "hvc", "smc")):
             registers[15] -= 4  # A tier stops at the instruction, QEMU behind it.
         memory = bytes(self._uc.mem_read(0, RAM_SIZE))
         outcome = Outcome(

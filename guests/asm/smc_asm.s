@@ -55,7 +55,8 @@ start:
         mov     r6, #100
 again:
         bl      patch
-        bl      far_body
+        mov     r5, #1
+        bl      far_patch               @ one pass
         add     r1, r1, #1
         subs    r6, r6, #1
         bne     again
@@ -69,10 +70,15 @@ again:
         bl      skip_or_not
         must_be r4, 1
         adr     r0, skip_patch
+        ldr     r7, [r0]
         ldr     r1, no_op
         bl      patch
         bl      skip_or_not
         must_be r4, 12
+        mov     r1, r7
+        bl      patch
+        bl      skip_or_not
+        must_be r4, 13
         say     branch
 
 @ A literal: the code stays, the constant that it loads changes.
@@ -157,7 +163,7 @@ sum_to_100:
 stack_top:
         .word   0x20000
 far_patch_address:
-        .word   0x9004
+        .word   far_patch
 application_exit:
         .word   0x20026                 @ ADP_Stopped_ApplicationExit
 runtime_error:
@@ -175,8 +181,8 @@ runtime_error:
         text    branch, "branch and no-op: ok\n"
         text    constant, "literal: ok\n"
         text    parts, "byte and halfword: ok\n"
-        text    all_ok, "smc: ok\n"
-        text    not_ok, "smc: wrong\n"
+        text    all_ok, "smc_asm: ok\n"
+        text    not_ok, "smc_asm: wrong\n"
 
         .balign 4096                    @ the other page, at 0x9000
 far_loop:
@@ -186,5 +192,3 @@ far_patch:
         subs    r5, r5, #1
         bne     far_patch
         bx      lr
-far_body:
-        b       far_once

@@ -1,0 +1,199 @@
+"""The commands and their options. What they do is in the modules named after them, imported when called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import dbt
+from dbt.cli.report import guarded, keep_standard_descriptors, say
+from dbt.cli.status import EPILOG, Status
+
+#: What typer raises for a wrong command line. Older versions take it from click, newer ones have their own.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+class _TextParameters:
+    """Mixed into a command, it gives it its parameters as the texts that they are.
+
+    typer has pydantic convert each of them, even those that are not given, which takes 200 ms at
+    start-up. So parameters are declared as texts or flags here, and :mod:`dbt.cli.values` reads them.
+    """
+
+    def get_params(self, context: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
+        for parameter in parameters:
+            parameter.process_value = partial(_keep_text, parameter)
+        return parameters
+
+
+def _keep_text(parameter: Any, context: Any, value: Any) -> Any:
+    """What click's ``Parameter.process_value`` does, without the conversion."""
+    if value is None and parameter.required:
+        raise UsageError(f"{parameter.metavar} is missing", context)
+    return value if parameter.callback is None else parameter.callback(context, parameter, value)
+
+
+class TextCommand(_TextParameters, TyperCommand):
+    """A command whose parameters are texts and flags."""
+
+
+class TextGroup(_TextParameters, TyperGroup):
+    """A group of commands whose own parameters are texts and flags."""
+
+
+app = typer.Typer(
+    name="dbt",
+    cls=TextGroup,
+    help="Run 32-bit ARM (A32) machine code on x86-64 by dynamic binary translation.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run_app(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name; the result is the exit status."""
+    keep_standard_descriptors()
+    try:
+        return app(args=list(arguments), prog_name="dbt", standalone_mode=False) or Status.DONE
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "dbt"
+        message = getattr(error, "format_message", lambda: str(error))().rstrip(".")
+        say(f"{message}. See `{command} --help`.")
+        return Status.USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        return Status.INTERRUPTED
+
+
+def _finish(command: Callable[[], int]) -> NoReturn:
+    raise typer.Exit(guarded(command))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dbt {dbt.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _option(metavar: str, help_: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help_)
+
+
+_Base = Annotated[str | None, _option("ADDRESS", "The file is a flat binary; it goes here.")]
+
+
+@app.command(cls=TextCommand, epilog=EPILOG, context_settings={"allow_interspersed_args": False})
+def run(
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="An ELF executable, or with --base a flat binary.")
+    ],
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGS", help="Arguments for the guest, passed on as they are, options too."),
+    ] = None,
+    memory: Annotated[
+        str, _option("SIZE", "RAM, at address 0, up to 2G. More than 256M hides the board's devices.")
+    ] = "128M",
+    fuel: Annotated[str | None, _option("N", "Stop after exactly N instructions.")] = None,
+    timeout: Annotated[str | None, _option("SECONDS", "Stop after this time.")] = None,
+    tier: Annotated[str, _option("TIER", "What executes the code: threaded or reference.")] = "threaded",
+    base: _Base = None,
+    entry: Annotated[str | None, _option("ADDRESS", "Begin here, not at the program's own entry.")] = None,
+    files: Annotated[
+        str | None, _option("DIR", "The guest may open files in this directory, by semihosting. Else none.")
+    ] = None,
+    epoch: Annotated[
+        str | None,
+        _option(
+            "SECONDS",
+            "The time of day when the guest starts, since 1970, or 'now'. Else it is 2026-01-01 in every run. "
+            "An instruction takes 10 ns of the guest's time.",
+        ),
+    ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Print what the run took, to standard error.")] = False,
+    registers: Annotated[
+        bool, typer.Option("--registers", help="Print the registers at the end, to standard error.")
+    ] = False,
+    trace: Annotated[
+        str | None, _option("FILE", "Write every instruction and what it changes to FILE. Slow.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as a JSON object, the last line of standard error.")
+    ] = False,
+) -> None:
+    """Run a bare-metal ARM program. Its console is standard input and output."""
+    from dbt.cli.run import RunOptions, run_program
+
+    options = RunOptions(
+        program=program,
+        args=tuple(args or ()),
+        memory=memory,
+        fuel=fuel,
+        timeout=timeout,
+        tier=tier,
+        base=base,
+        entry=entry,
+        files=files,
+        epoch=epoch,
+        stats=stats,
+        registers=registers,
+        trace=trace,
+        json=json,
+    )
+    _finish(lambda: run_program(options))
+
+
+@app.command(cls=TextCommand)
+def asm(
+    source: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="Assembly text in GNU syntax; - is standard input.")
+    ] = None,
+    code: Annotated[str | None, _option("TEXT", "Assemble this text; ';' separates.", "-c")] = None,
+    output: Annotated[str | None, _option("FILE", "Write a flat binary.", "-o")] = None,
+    base: Annotated[str, _option("ADDRESS", "Where the code is to run.")] = "0x10000",
+) -> None:
+    """Assemble A32 code: a hexadecimal word a line, or a flat binary for dbt run --base."""
+    from dbt.cli.asm import assemble
+
+    _finish(lambda: assemble(source, code, output, base))
+
+
+@app.command(cls=TextCommand)
+def disasm(
+    program: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="An ELF executable, or with --base a flat binary.")
+    ] = None,
+    code: Annotated[str | None, _option("HEX", "Disassemble these words.", "-c")] = None,
+    base: _Base = None,
+    start: Annotated[str | None, _option("ADDRESS", "Begin here.")] = None,
+    stop: Annotated[str | None, _option("ADDRESS", "End before this.")] = None,
+) -> None:
+    """Disassemble A32 code, with the program's symbols."""
+    from dbt.cli.disasm import disassemble
+
+    _finish(lambda: disassemble(program, code, base, start, stop))
+
+
+@app.command(cls=TextCommand)
+def doctor() -> None:
+    """Check this host, the libraries and the cache, and try a small guest. Status 1 if something is wrong."""
+    from dbt.cli.doctor import diagnose
+
+    _finish(diagnose)

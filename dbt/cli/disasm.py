@@ -1,0 +1,63 @@
+"""``dbt disasm``: a program goes in, its code as text with addresses and symbols comes out."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from dbt.cli.status import CommandError, Status
+from dbt.cli.values import optional, parse_address
+from dbt.machine.disassembly import disassembler
+from dbt.machine.loader import MAX_MEMORY, Segment, read_file, read_image
+from dbt.machine.symbols import SymbolTable
+
+
+def disassemble(program: str | None, code: str | None, base: str | None, start: str | None, stop: str | None) -> int:
+    """Print the executable segments, or those addresses of them, to standard output."""
+    if (program is None) == (code is None):
+        raise CommandError("give either a program or -c HEX. See `dbt disasm --help`.", Status.USAGE)
+    address = optional(parse_address, "--base", base)
+    first = optional(parse_address, "--start", start)
+    last = optional(parse_address, "--stop", stop)
+    if code is not None:
+        image = read_image(_parse_words(code), "-c", MAX_MEMORY, address or 0)
+        symbols = SymbolTable()
+    else:
+        assert program is not None
+        data = read_file(program)
+        image = read_image(data, program, MAX_MEMORY, address)
+        symbols = SymbolTable(data if image.is_elf else b"")
+    for segment in image.segments:
+        if segment.executable:
+            sys.stdout.writelines(_lines(segment, symbols, first, last))
+    sys.stdout.flush()
+    return Status.DONE
+
+
+def _parse_words(code: str) -> bytes:
+    """``e3a00001 e12fff1e``: words as a listing shows them."""
+    try:
+        words = [int(word.removeprefix("0x"), 16) for word in code.replace(",", " ").split()]
+        return b"".join(word.to_bytes(4, "little") for word in words)
+    except (ValueError, OverflowError):
+        message = f"-c {code!r}: write words of up to eight hexadecimal digits, for example e3a00001"
+        raise CommandError(message, Status.USAGE) from None
+
+
+def _lines(segment: Segment, symbols: SymbolTable, start: int | None, stop: int | None) -> Iterator[str]:
+    """A line for each word. The mapping symbols of an ELF file tell data from code (IHI 0044, 5.5.5)."""
+    to_text = disassembler()
+    first = segment.gva if start is None else max(segment.gva, start & ~3)
+    last = segment.gva + len(segment.data) // 4 * 4
+    labels = {symbol.address: symbol.name for symbol in reversed(symbols.symbols)}
+    kinds = symbols.mapping
+    places = [place for place, _ in kinds]
+    for gva in range(first, last if stop is None else min(last, stop), 4):
+        if gva in labels:
+            yield f"\n{gva:08x} <{labels[gva]}>:\n"
+        offset = gva - segment.gva
+        word = int.from_bytes(segment.data[offset : offset + 4], "little")
+        index = bisect_right(places, gva) - 1
+        text = to_text(word, gva) if index < 0 or kinds[index][1] == "a" else f".word {word:#010x}"
+        yield f"{gva:08x}:  {word:08x}  {text}\n"

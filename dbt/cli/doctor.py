@@ -1,0 +1,114 @@
+"""``dbt doctor``: what this host has and what works, as a table."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import dbt
+from dbt.cli.report import print_table
+from dbt.codecache.handlers import cached_image_name
+from dbt.codecache.store import cache_directory
+from dbt.machine.console import CaptureConsole
+from dbt.machine.machine import Machine
+from dbt.machine.result import StopReason
+
+_LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "pyelftools", "typer", "rich")
+_MIN_PYTHON = (3, 11)
+#: mov r4, #100; loop: subs r4, r4, #1; bne loop; mov r0, #0x18; ldr r1, =0x20026; svc 0x123456
+_GUEST = bytes.fromhex("6440a0e3 014054e2 fdffff1a 1800a0e3 00109fe5 563412ef 26000200")
+_GUEST_ICOUNT = 204
+
+Check = Callable[[], str]
+
+
+class Problem(Exception):
+    """What is wrong, and the remedy."""
+
+
+def diagnose() -> int:
+    """Print the table; 0 if everything works, 1 if something does not."""
+    rows, bad = [], False
+    for name, check in _checks():
+        try:
+            rows.append(("ok", name, check()))
+        except Exception as error:  # Whatever is wrong with a host is what this command is to tell.
+            bad = True
+            text = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+            rows.append(("BAD", name, text))
+    print_table(f"dbt {dbt.__version__}", rows, to_stdout=True)
+    return int(bad)
+
+
+def _checks() -> Iterator[tuple[str, Check]]:
+    yield "host", _check_host
+    yield "Python", _check_python
+    for library in _LIBRARIES:
+        yield library, lambda name=library: _check_library(name)  # type: ignore[misc]
+    yield "executable memory", _check_executable_memory
+    yield "cache", _check_cache
+    yield "tier reference", lambda: _check_tier("reference")
+    yield "tier threaded", lambda: _check_tier("threaded")
+
+
+def _check_host() -> str:
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        raise Problem(f"{platform.machine()} with {sys.platform}: dbt needs x86-64 with Linux")
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as cpuinfo:
+        models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    return f"{models[0] if models else 'x86-64'}, {len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}"
+
+
+def _check_python() -> str:
+    version = f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})"
+    if sys.version_info < _MIN_PYTHON:
+        raise Problem(f"{version}: dbt needs 3.11 or later")
+    return version
+
+
+def _check_library(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        raise Problem(f"it is missing: pip install {name}") from None
+
+
+def _check_executable_memory() -> str:
+    """A hardened host may forbid it."""
+    handle = os.memfd_create("dbt-doctor")
+    try:
+        os.ftruncate(handle, mmap.PAGESIZE)
+        mmap.mmap(handle, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+    except OSError as error:
+        raise Problem(f"the host forbids it ({error.strerror}): use --tier reference") from None
+    finally:
+        os.close(handle)
+    return "allowed, never writable at the same time"
+
+
+def _check_cache() -> str:
+    directory = cache_directory()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        files = [file.stat().st_size for file in directory.iterdir() if file.is_file()]
+    except OSError as error:
+        raise Problem(f"{directory}: {error.strerror}; set DBT_CACHE_DIR to a directory you may write") from None
+    if not os.access(directory, os.W_OK):
+        raise Problem(f"{directory} is not writable: set DBT_CACHE_DIR to a directory you may write")
+    state = "warm" if (directory / cached_image_name()).exists() else "the next run builds the translator"
+    return f"{directory}: {len(files)} files, {sum(files) >> 10} KiB; {state}"
+
+
+def _check_tier(name: Literal["reference", "threaded"]) -> str:
+    machine = Machine(memory=1 << 20, tier=name, console=CaptureConsole())
+    machine.load_bytes(_GUEST, base=0x8000)
+    result = machine.run(timeout=10)
+    if result.reason is not StopReason.EXITED or result.icount != _GUEST_ICOUNT:
+        raise Problem(f"a small guest ended wrongly after {result.icount} instructions: {result.message}")
+    return f"runs a guest of {result.icount} instructions"

@@ -1,0 +1,83 @@
+"""What the user is told on standard error. Standard output belongs to the guest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from dbt.cli.status import CommandError, Status
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def say(line: str, prefix: str = "dbt: ") -> None:
+    """One line or paragraph. If there is no standard error, nobody hears it."""
+    if sys.stderr is not None:
+        try:
+            print(f"{prefix}{line}", file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass
+
+
+def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
+    """Run a command; whatever it raises becomes one paragraph and an exit status."""
+    from dbt.machine.loader import ImageError
+
+    try:
+        return command()
+    except CommandError as error:
+        tell(str(error))
+        return error.status
+    except ImageError as error:
+        tell(str(error))
+        return Status.BAD_INPUT
+    except KeyboardInterrupt:
+        tell("interrupted")
+        return Status.INTERRUPTED
+    except BrokenPipeError:
+        return Status.BROKEN_PIPE
+    except Exception as error:  # The last line of defence: a user gets a paragraph, a developer the traceback.
+        if os.environ.get("DBT_DEBUG"):
+            raise
+        tell(_describe(error))
+        return Status.FAILURE
+
+
+def _describe(error: Exception) -> str:
+    from dbt.codecache.handlers import HandlersUnavailable
+    from dbt.machine.console import ConsoleError
+
+    if isinstance(error, OSError) and error.strerror:
+        name = f" ({error.filename})" if error.filename is not None else ""
+        return f"the host refused: {error.strerror}{name}. DBT_DEBUG=1 shows where."
+    if isinstance(error, (HandlersUnavailable, ConsoleError)):
+        return f"{error}. DBT_DEBUG=1 shows where."
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package {error.name!r} is missing: install dbt with its dependencies, pip install dbt-arm."
+    if isinstance(error, MemoryError):
+        return "the host has not enough memory for this machine: give it less with --memory."
+    kind = type(error).__name__
+    return f"internal error: {kind}: {error}. This is a bug in dbt; run again with DBT_DEBUG=1 for the traceback."
+
+
+def keep_standard_descriptors() -> None:
+    """Fill standard descriptors that the caller closed, so that no file of ours takes their numbers."""
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)
+
+
+def print_table(title: str, rows: Iterable[tuple[str, ...]], to_stdout: bool = False) -> None:
+    """A table of texts; the first column names the row."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table: Table = Table(title=title, show_header=False, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console(stderr=not to_stdout, highlight=False, markup=False, emoji=False, soft_wrap=True).print(table)

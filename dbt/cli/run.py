@@ -1,0 +1,215 @@
+"""``dbt run``: a options goes in, the guest runs, and its exit status comes out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from dbt.cli.report import guarded, print_table, say
+from dbt.cli.status import CommandError, Status
+from dbt.cli.values import optional, parse_address, parse_count, parse_epoch, parse_seconds, parse_size
+from dbt.machine.board import BOARD_MEMORY
+from dbt.machine.clock import DEFAULT_EPOCH
+from dbt.machine.machine import Machine
+from dbt.machine.result import RunResult, StopReason
+
+if TYPE_CHECKING:
+    from dbt.machine.trace import InstructionTrace
+
+_STATUS: Mapping[StopReason, Status] = {
+    StopReason.FUEL: Status.FUEL,
+    StopReason.TIMEOUT: Status.TIMEOUT,
+    StopReason.FAULT: Status.GUEST_FAULT,
+    StopReason.HALTED: Status.HALTED,
+    StopReason.INTERRUPTED: Status.INTERRUPTED,
+}
+#: The version of the object that --json prints.
+JSON_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of ``dbt run`` as texts; see its help."""
+
+    program: str
+    args: tuple[str, ...] = ()
+    memory: str = "128M"
+    fuel: str | None = None
+    timeout: str | None = None
+    tier: str = "threaded"
+    base: str | None = None
+    entry: str | None = None
+    files: str | None = None
+    epoch: str | None = None
+    stats: bool = False
+    registers: bool = False
+    trace: str | None = None
+    json: bool = False
+
+
+def run_program(options: RunOptions) -> int:
+    """Run the guest and report; the result is the exit status."""
+    if options.json:
+        return _run_for_json(options)
+    machine = _make_machine(options)
+    result, seconds = _run(machine, options)
+    if result.message:
+        say(_message(machine, result))
+    if options.registers:
+        print_table("registers", _register_rows(machine))
+    if options.stats:
+        print_table("statistics", _statistics_rows(machine, seconds))
+    return _status(result)
+
+
+def _make_machine(options: RunOptions) -> Machine:
+    memory = parse_size("--memory", options.memory)
+    base = optional(parse_address, "--base", options.base)
+    entry = optional(parse_address, "--entry", options.entry)
+    epoch = optional(parse_epoch, "--epoch", options.epoch)
+    if options.tier != "threaded" and options.tier != "reference":
+        raise CommandError(f"--tier {options.tier}: this is neither threaded nor reference.", Status.USAGE)
+    if options.files is not None and not os.path.isdir(options.files):
+        raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
+    if memory > BOARD_MEMORY:
+        say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
+    machine = Machine(
+        memory=memory,
+        tier=options.tier,
+        files=options.files,
+        epoch=DEFAULT_EPOCH if epoch is None else epoch,
+        notice=say,
+    )
+    machine.load(options.program, base, entry, options.args)
+    return machine
+
+
+def _run(machine: Machine, options: RunOptions) -> tuple[RunResult, float]:
+    """The result and the seconds that it took, without the building of the tier."""
+    fuel = optional(parse_count, "--fuel", options.fuel)
+    timeout = optional(parse_seconds, "--timeout", options.timeout)
+    with _trace(options.trace) as trace:
+        _ = machine.tier
+        with _stopping_on_ctrl_c(machine):
+            started = time.monotonic()
+            result = machine.run(fuel, timeout, trace)
+            return result, time.monotonic() - started
+
+
+@contextmanager
+def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
+    if path is None:
+        yield None
+        return
+    from dbt.machine.trace import InstructionTrace
+
+    try:
+        file = open(path, "w", encoding="utf-8", buffering=1 << 16)
+    except OSError as error:
+        raise CommandError(f"--trace {path}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+    with file:
+        yield InstructionTrace(file)
+
+
+@contextmanager
+def _stopping_on_ctrl_c(machine: Machine) -> Iterator[None]:
+    """Ctrl-C stops the guest between two instructions. The second one does not wait for that."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        machine.interrupt()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _status(result: RunResult) -> int:
+    if result.exit_code is not None:
+        return result.exit_code
+    return _STATUS[result.reason]
+
+
+def _message(machine: Machine, result: RunResult) -> str:
+    """The result's message; where it does not say the place, that too."""
+    if result.reason in (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED):
+        return f"{result.message}, at {machine.describe_pc(result.pc)}"
+    return result.message
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def _register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
+    names = [*(f"r{n}" for n in range(13)), "sp", "lr", "pc"]
+    cells = [f"{name:>4} {value:08x}" for name, value in zip(names, machine.r, strict=True)]
+    for row in range(4):
+        yield tuple(cells[row * 4 : row * 4 + 4])
+    yield (f"cpsr {machine.cpsr:08x}",)
+
+
+def _statistics_rows(machine: Machine, seconds: float) -> Iterator[tuple[str, ...]]:
+    rate = machine.icount / seconds / 1e6 if seconds else 0.0
+    yield "tier", machine.tier_name
+    yield "instructions", f"{machine.icount:,}"
+    yield "host time", f"{seconds:.3f} s"
+    yield "rate", f"{rate:,.1f} million instructions/s"
+    yield "virtual time", f"{machine.icount / 1e8:.3f} s"
+    yield "RAM", f"{machine.ram.size >> 10:,} KiB"
+    for name, count in sorted(machine.exit_counts.items()):
+        yield f"{name} exits", f"{count:,}"
+
+
+# -- --json --------------------------------------------------------------------------------------
+
+
+def _run_for_json(options: RunOptions) -> int:
+    """As :func:`run_program`, with one JSON object in place of what people read."""
+    answer: dict[str, object] = {}
+
+    def attempt() -> int:
+        machine = _make_machine(options)
+        result, seconds = _run(machine, options)
+        answer.update(
+            reason=result.reason.value,
+            exit_code=result.exit_code,
+            message=_message(machine, result),
+            icount=result.icount,
+            pc=result.pc,
+            location=machine.symbolize(result.pc),
+            registers=dict(machine.cpu.describe()),
+            seconds=round(seconds, 6),
+            tier=machine.tier_name,
+            exits=dict(machine.exit_counts),
+        )
+        return _status(result)
+
+    status = _collecting_failure(attempt, answer)
+    _print_json({"schema": JSON_SCHEMA, "status": int(status), **answer})
+    return status
+
+
+def _collecting_failure(attempt: Callable[[], int], answer: dict[str, object]) -> int:
+    """The attempt's status; where it fails, ``answer`` says why, in the fields that a result has too."""
+    lines: list[str] = []
+    status = guarded(attempt, lines.append)
+    if not answer:
+        reasons = {Status.USAGE: "usage", Status.BAD_INPUT: "bad image", Status.INTERRUPTED: "interrupted"}
+        reason = reasons.get(Status(status), "failure")
+        answer.update(reason=reason, exit_code=None, message=" ".join(lines), icount=0, pc=None, location=None)
+        answer.update(registers={}, seconds=0.0, tier=None, exits={})
+    return status
+
+
+def _print_json(answer: Mapping[str, object]) -> None:
+    import json
+
+    say(json.dumps(answer), prefix="")

@@ -1,0 +1,46 @@
+"""Exit statuses. A guest's own exit code is the command's; what dbt itself has to say is kept apart from the usual ones."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What ``dbt`` exits with when it is not the guest's exit code."""
+
+    DONE = 0
+    HALTED = 119
+    USAGE = 120
+    BAD_INPUT = 121
+    GUEST_FAULT = 122
+    FUEL = 123
+    TIMEOUT = 124  # as timeout(1)
+    FAILURE = 125  # as timeout(1), docker and others have it for themselves
+    INTERRUPTED = 130  # 128 + SIGINT
+    BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+MEANINGS = {
+    Status.HALTED: "the guest waits for an interrupt that cannot come",
+    Status.USAGE: "the command line is wrong",
+    Status.BAD_INPUT: "the program or source cannot be used",
+    Status.GUEST_FAULT: "the guest did something that nobody handles",
+    Status.FUEL: "--fuel is used up",
+    Status.TIMEOUT: "--timeout passed",
+    Status.FAILURE: "dbt or the host failed",
+    Status.INTERRUPTED: "Ctrl-C",
+    Status.BROKEN_PIPE: "whoever read the output is gone",
+}
+
+#: For --help. The backspace keeps the lines as they are.
+EPILOG = "\b\nExit status: the guest's exit code, or\n" + "\n".join(
+    f"  {status.value}  {meaning}" for status, meaning in MEANINGS.items()
+)
+
+
+class CommandError(Exception):
+    """A command cannot go on: one paragraph for the user, and the exit status."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status

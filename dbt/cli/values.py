@@ -1,0 +1,76 @@
+"""Texts from the command line as numbers; CommandError names the option that has a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from dbt.cli.status import CommandError, Status
+
+T = TypeVar("T")
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_PAGE = 4096
+#: As in dbt.machine.loader, which need not be imported to read a command line.
+_MAX_MEMORY = 2 << 30
+
+
+def optional(parse: Callable[[str, str], T], option: str, text: str | None) -> T | None:
+    """``parse`` for an option that may be absent."""
+    return None if text is None else parse(option, text)
+
+
+def parse_size(option: str, text: str) -> int:
+    """``128M``: bytes, with K, M or G for powers of 1024. A RAM is made of whole pages."""
+    digits, unit = (text[:-1], _UNITS[text[-1].upper()]) if text[-1:].upper() in _UNITS else (text, 1)
+    size = _number(digits, option, text, "a size: write for example 128M or 1G") * unit
+    if not _PAGE <= size <= _MAX_MEMORY or size % _PAGE:
+        raise _wrong(option, text, "a multiple of 4K from 4K to 2G")
+    return size
+
+
+def parse_address(option: str, text: str) -> int:
+    """``0x8000`` or ``32768``."""
+    value = _number(text, option, text, "an address: write for example 0x8000")
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise _wrong(option, text, "an address of 32 bits")
+    return value
+
+
+def parse_count(option: str, text: str) -> int:
+    """``1000000`` or ``1_000_000``."""
+    value = _number(text, option, text, "a number of instructions")
+    if value < 0:
+        raise _wrong(option, text, "a number of instructions: it is negative")
+    return value
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """A positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise _wrong(option, text, "a positive number of seconds")
+    return value
+
+
+def parse_epoch(option: str, text: str) -> int:
+    """``now``, or seconds since 1970."""
+    if text == "now":
+        import time
+
+        return int(time.time())
+    return _number(text, option, text, "'now' or a number of seconds since 1970")
+
+
+def _number(digits: str, option: str, text: str, wanted: str) -> int:
+    try:
+        return int(digits, 0)
+    except ValueError:
+        raise _wrong(option, text, wanted) from None
+
+
+def _wrong(option: str, text: str, wanted: str) -> CommandError:
+    return CommandError(f"{option} {text}: this is not {wanted}.", Status.USAGE)

@@ -1,0 +1,69 @@
+"""Exception entry (ARM ARM B1.8, B1.9): from what happened at an address to the guest's handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from dbt.hypervisor.cp15 import SCTLR_V
+from dbt.runtime.cpu import CpuState
+from isa.state import PSR_A, PSR_E, PSR_F, PSR_I, PSR_T, Mode
+
+HIGH_VECTORS = 0xFFFF0000
+
+
+class ExceptionKind(Enum):
+    RESET = "reset"
+    UNDEFINED = "undefined instruction"
+    SUPERVISOR_CALL = "supervisor call"
+    PREFETCH_ABORT = "prefetch abort"
+    DATA_ABORT = "data abort"
+    IRQ = "interrupt"
+    FIQ = "fast interrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """``mode`` that handles it, ``offset`` of its vector, ``link``: what LR is beyond the address, and the
+    bits of the CPSR that it ``masks``.
+    """
+
+    mode: Mode
+    offset: int
+    link: int
+    masks: int
+
+
+#: The address meant by ``link`` is that of the instruction at fault, of the SVC or BKPT itself (which is a
+#: prefetch abort), and for interrupts that of the next instruction to execute (B1.8.3, table B1-7).
+VECTORS: Mapping[ExceptionKind, Vector] = {
+    ExceptionKind.RESET: Vector(Mode.SUPERVISOR, 0x00, 0, PSR_I | PSR_F | PSR_A),
+    ExceptionKind.UNDEFINED: Vector(Mode.UNDEFINED, 0x04, 4, PSR_I),
+    ExceptionKind.SUPERVISOR_CALL: Vector(Mode.SUPERVISOR, 0x08, 4, PSR_I),
+    ExceptionKind.PREFETCH_ABORT: Vector(Mode.ABORT, 0x0C, 4, PSR_I | PSR_A),
+    ExceptionKind.DATA_ABORT: Vector(Mode.ABORT, 0x10, 8, PSR_I | PSR_A),
+    ExceptionKind.IRQ: Vector(Mode.IRQ, 0x18, 4, PSR_I | PSR_A),
+    ExceptionKind.FIQ: Vector(Mode.FIQ, 0x1C, 4, PSR_I | PSR_F | PSR_A),
+}
+
+
+def vector_address(cpu: CpuState, kind: ExceptionKind) -> int:
+    """Where the guest's handler begins: SCTLR.V and VBAR say (B1.8.1)."""
+    base = HIGH_VECTORS if cpu["sctlr"] & SCTLR_V else cpu["vbar"]
+    return (base + VECTORS[kind].offset) & 0xFFFFFFFF
+
+
+def enter_exception(cpu: CpuState, kind: ExceptionKind, address: int) -> int:
+    """Bank LR and SPSR, switch mode, mask, and go to the vector, whose address is returned.
+
+    ``address``: see :data:`VECTORS`. The local monitor is left as it is. choice: monitor-at-exceptions
+    """
+    vector = VECTORS[kind]
+    old = cpu.cpsr
+    cpu.switch_mode(vector.mode)
+    cpu.spsr = old
+    cpu.r[14] = (address + vector.link) & 0xFFFFFFFF
+    cpu["psr"] = cpu["psr"] & ~(PSR_T | PSR_E) | vector.masks
+    cpu.r[15] = vector_address(cpu, kind)
+    return cpu.r[15]

@@ -1,0 +1,383 @@
+"""The machine: a CPU, RAM, the board's devices and semihosting, and the loop that runs a guest.
+
+The loop gives the tier slices of instructions and answers the exits that come back. Everything a
+guest can observe is a function of its image, its arguments, its files and its input; where a slice
+ends is not among them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from dbt.hypervisor.callouts import Callouts
+from dbt.hypervisor.exceptions import ExceptionKind, enter_exception, vector_address
+from dbt.machine import clock
+from dbt.machine.board import build_bus
+from dbt.machine.console import Console, HostConsole
+from dbt.machine.loader import Image, read_file, read_image
+from dbt.machine.pace import Pace
+from dbt.machine.result import RunResult, StopReason
+from dbt.machine.semihosting import SEMIHOSTING_SVC, GuestExit, Layout, Semihosting, join_arguments
+from dbt.machine.streams import InputPending
+from dbt.machine.symbols import SymbolTable
+from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import PAGE_SIZE, Ram
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import (
+    AbortReason,
+    Breakpoint,
+    Budget,
+    DataAbort,
+    HypervisorCall,
+    PrefetchAbort,
+    SecureMonitorCall,
+    SupervisorCall,
+    ThumbEntry,
+    Undefined,
+    Unsupported,
+    VmExit,
+    WaitForInterrupt,
+)
+
+if TYPE_CHECKING:
+    from dbt.machine.jail import FileJail
+    from dbt.machine.trace import InstructionTrace
+    from dbt.runtime.tier import Tier
+
+DEFAULT_MEMORY = 128 << 20
+TierName = Literal["threaded", "reference"]
+
+#: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
+_STACK_SIZE = 8 << 20
+_FLUSH_INTERVAL = 0.01
+
+# Fault status codes of the short-descriptor format (B4.1.51, B4.1.52, table B3-23).
+_FS_ALIGNMENT, _FS_DEBUG, _FS_EXTERNAL_ABORT = 0b00001, 0b00010, 0b01000
+_DFSR_WRITE = 1 << 11
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+class Machine:
+    """One virtual ARM machine.
+
+    ``memory`` is the size of its RAM, which begins at address 0, in bytes (a multiple of 4096).
+    ``tier`` says what executes its code. ``files`` is the directory whose files the guest may open
+    by semihosting; None means none. ``console`` is what its UART and semihosting write to, the
+    process's standard streams unless given. ``epoch`` is the time of day at its start, in seconds
+    since 1970. ``notice`` is told, in one line each, what the user should know.
+
+    After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
+    the end of RAM.
+    """
+
+    def __init__(
+        self,
+        memory: int = DEFAULT_MEMORY,
+        tier: TierName = "threaded",
+        files: str | None = None,
+        console: Console | None = None,
+        epoch: int = clock.DEFAULT_EPOCH,
+        notice: Callable[[str], None] = _silent,
+    ) -> None:
+        if tier not in ("threaded", "reference"):
+            raise ValueError(f"there is no tier {tier!r}: use 'threaded' or 'reference'")
+        self.console: Console = console if console is not None else HostConsole()
+        self.cpu = CpuState()
+        self.ram = Ram(memory)
+        self.memory = GuestMemory(self.ram, build_bus(self.console, memory))
+        self.notice = notice
+        self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
+        self.tier_name: TierName = tier
+        self.image: Image | None = None
+        self.symbols = SymbolTable()
+        self.exit_counts: Counter[str] = Counter()
+        self._tier: Tier | None = None
+        self._interrupted = False
+        self._vectors_entered: set[int] = set()  # since the last instruction that retired
+        self.reset()
+
+    def reset(self) -> None:
+        """Registers and time as at power-on. RAM keeps what it holds."""
+        self.cpu.reset()
+        self.semihosting.reset()
+        self.icount = 0
+        self.cpu.r[13] = min(self.ram.size, 0xFFFFF000)
+        if self.image is not None:
+            self.cpu.r[15] = self.image.entry
+
+    # -- programs ------------------------------------------------------------------------------
+
+    def load(self, path: str, base: int | None = None, entry: int | None = None, args: Sequence[str] = ()) -> None:
+        """Load an ELF executable, or a flat binary to ``base``, and reset; ImageError if it cannot be.
+
+        ``args`` are the guest's arguments after its own name.
+        """
+        self.load_bytes(read_file(path), base, entry, args, path)
+
+    def load_bytes(
+        self,
+        data: bytes,
+        base: int | None = None,
+        entry: int | None = None,
+        args: Sequence[str] = (),
+        path: str = "(bytes)",
+    ) -> None:
+        """As :meth:`load`, from the bytes of the file."""
+        image = read_image(data, path, self.ram.size, base, entry)
+        image.place(self.memory)
+        self.image = image
+        self.symbols = SymbolTable(data if image.is_elf else b"")
+        self.semihosting.command_line = join_arguments([path.rpartition("/")[2], *args])
+        self.semihosting.layout = self._layout(image)
+        self.reset()
+
+    def _layout(self, image: Image) -> Layout:
+        top = self.ram.size
+        stack_limit = top - min(_STACK_SIZE, top // 8)
+        heap = min(-(-image.end // PAGE_SIZE) * PAGE_SIZE, stack_limit)
+        return Layout(heap, stack_limit, top, stack_limit)
+
+    # -- what a debugger sees ------------------------------------------------------------------
+
+    @property
+    def r(self) -> memoryview[int]:
+        """The sixteen registers of the current mode, to read and to write."""
+        return self.cpu.r
+
+    @property
+    def pc(self) -> int:
+        """The address of the next instruction."""
+        return self.cpu.r[15]
+
+    @pc.setter
+    def pc(self, gva: int) -> None:
+        if gva & 3 or not 0 <= gva <= 0xFFFFFFFF:
+            raise ValueError(f"{gva:#x} is not the address of an A32 instruction: a 32-bit multiple of 4")
+        self.cpu.r[15] = gva
+
+    @property
+    def cpsr(self) -> int:
+        return self.cpu.cpsr
+
+    @cpsr.setter
+    def cpsr(self, value: int) -> None:
+        self.cpu.cpsr = value
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """``size`` bytes of RAM; ValueError outside it."""
+        return self.memory.read_ram(gpa, size)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Write to RAM, code included; ValueError outside it."""
+        self.memory.write_ram(gpa, data)
+
+    def peek_word(self, gpa: int) -> int | None:
+        """The word of RAM at ``gpa``, without asking devices; None outside it."""
+        if gpa & 3 or gpa >= self.ram.size:
+            return None
+        return int.from_bytes(self.ram.bytes[gpa : gpa + 4], "little")
+
+    def symbolize(self, gva: int) -> str:
+        """``name+0x12``, or the address in hexadecimal where the program has no symbol."""
+        return self.symbols.describe(gva)
+
+    def describe_pc(self, pc: int) -> str:
+        """``0x00008010 (main+0x10: ldr r0, [r1])``: an address for people."""
+        from dbt.machine.disassembly import disassembler
+
+        found = self.symbols.find(pc)
+        word = self.peek_word(pc)
+        parts = [self.symbolize(pc)] if found else []
+        parts += [disassembler()(word, pc)] if word is not None else []
+        return f"{pc:#010x} ({': '.join(parts)})" if parts else f"{pc:#010x}"
+
+    # -- running -------------------------------------------------------------------------------
+
+    @property
+    def tier(self) -> Tier:
+        """What executes the code. Made when first needed, as it may have to build native code."""
+        if self._tier is None:
+            self._tier = self._make_tier()
+        return self._tier
+
+    def _make_tier(self) -> Tier:
+        callouts = Callouts(self.cpu)
+        if self.tier_name == "reference":
+            from dbt.runtime.reference import ReferenceTier
+
+            return ReferenceTier(self.cpu, self.memory, callouts)
+        from dbt.runtime.threaded import ThreadedTier
+
+        return ThreadedTier(self.cpu, self.memory, callouts, self.notice)
+
+    def interrupt(self) -> None:
+        """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""
+        self._interrupted = True
+
+    def step(self) -> RunResult:
+        """Execute one instruction."""
+        return self.run(fuel=1)
+
+    def run(
+        self, fuel: int | None = None, timeout: float | None = None, trace: InstructionTrace | None = None
+    ) -> RunResult:
+        """Execute the guest until it exits or something stops it; then it can be run on from there.
+
+        ``fuel``: instructions to retire at most, exactly. ``timeout``: seconds of host time.
+        """
+        end = None if fuel is None else self.icount + fuel
+        now = time.monotonic()
+        deadline = None if timeout is None else now + timeout
+        next_flush = now + _FLUSH_INTERVAL
+        pace = Pace()
+        tier = self.tier
+        try:
+            while True:
+                stop = self._limit_reached(end, deadline, now)
+                if stop is not None:
+                    return stop
+                budget = pace.budget if trace is None else 1
+                if end is not None:
+                    budget = min(budget, end - self.icount)
+                if trace is not None:
+                    trace.before_step(self)
+                exit_, retired = tier.run(budget)
+                self.icount += retired
+                if retired:
+                    self._vectors_entered.clear()
+                stop = self._answer(exit_)
+                if trace is not None:
+                    trace.after_step(self, _event_name(exit_))
+                if stop is not None:
+                    return stop
+                before, now = now, time.monotonic()
+                if retired == budget:
+                    pace.learn(retired, now - before)
+                if now >= next_flush:
+                    self.console.flush()
+                    next_flush = now + _FLUSH_INTERVAL
+        finally:
+            self.console.flush()
+
+    def _limit_reached(self, end: int | None, deadline: float | None, now: float) -> RunResult | None:
+        if self._interrupted:
+            self._interrupted = False
+            return self._stopped(StopReason.INTERRUPTED, f"interrupted after {self.icount} instructions")
+        if end is not None and self.icount >= end:
+            return self._stopped(StopReason.FUEL, f"the fuel is used up after {self.icount} instructions")
+        if deadline is not None and now >= deadline:
+            return self._stopped(StopReason.TIMEOUT, f"the time limit passed after {self.icount} instructions")
+        return None
+
+    def _stopped(self, reason: StopReason, message: str, exit_: VmExit | None = None) -> RunResult:
+        return RunResult(reason, None, self.icount, self.pc, message, exit_)
+
+    # -- answering exits -----------------------------------------------------------------------
+
+    def _answer(self, exit_: VmExit) -> RunResult | None:
+        """Do what the exit asks for; a result if the run is over."""
+        match exit_:
+            case Budget():
+                return None
+            case SupervisorCall(immediate=immediate) if immediate == SEMIHOSTING_SVC:
+                return self._call_semihosting(exit_)
+            case SupervisorCall():
+                return self._raise(exit_, ExceptionKind.SUPERVISOR_CALL)
+            case Undefined() | HypervisorCall() | SecureMonitorCall():
+                return self._raise(exit_, ExceptionKind.UNDEFINED)
+            case DataAbort():
+                return self._raise(exit_, ExceptionKind.DATA_ABORT)
+            case PrefetchAbort() | Breakpoint():
+                return self._raise(exit_, ExceptionKind.PREFETCH_ABORT)
+            case ThumbEntry() | Unsupported():
+                return self._fault(exit_)
+            case WaitForInterrupt():
+                return self._halt(exit_)
+            case _:
+                raise AssertionError(f"the run loop has no answer to {exit_}")
+
+    def _call_semihosting(self, exit_: SupervisorCall) -> RunResult | None:
+        self.exit_counts["semihosting"] += 1
+        cpu = self.cpu
+        try:
+            answer = self.semihosting.call(cpu.r[0], cpu.r[1])
+        except InputPending:
+            return None  # The instruction did not complete: it is executed again.
+        self._retire(exit_.pc + 4)
+        if isinstance(answer, GuestExit):
+            message = f"the guest stopped: {answer.reason}" if answer.reason else ""
+            return RunResult(StopReason.EXITED, answer.code, self.icount, self.pc, message)
+        cpu.r[0] = answer & 0xFFFFFFFF
+        return None
+
+    def _retire(self, next_pc: int) -> None:
+        """Count the instruction that has just been completed for the guest."""
+        self.cpu.r[15] = next_pc & 0xFFFFFFFF
+        self.icount += 1
+        self._vectors_entered.clear()
+
+    def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:
+        """Take the exception if the guest has a handler for it, that is a word in RAM at its vector, not zero.
+
+        The same vector twice with no instruction retired in between would go on for ever.
+        """
+        vector = vector_address(self.cpu, kind)
+        if not self.peek_word(vector):
+            return self._fault(exit_, f"The guest does not handle it (nothing is at its vector {vector:#x}). ")
+        if vector in self._vectors_entered:
+            return self._fault(exit_, f"Its handler at {vector:#x} raises the same exception again. ")
+        self.exit_counts[_event_name(exit_)] += 1
+        self._report_fault_status(exit_)
+        enter_exception(self.cpu, kind, exit_.pc)
+        if kind is ExceptionKind.SUPERVISOR_CALL:
+            self._retire(self.pc)
+        self._vectors_entered.add(vector)
+        return None
+
+    def _report_fault_status(self, exit_: VmExit) -> None:
+        """Set the fault status and address registers as an abort does (B3.13)."""
+        cpu = self.cpu
+        match exit_:
+            case DataAbort(gva=gva, write=write, reason=reason):
+                status = _FS_ALIGNMENT if reason is AbortReason.ALIGNMENT else _FS_EXTERNAL_ABORT
+                cpu["dfsr"] = status | _DFSR_WRITE * write
+                cpu["dfar"] = gva
+            case PrefetchAbort(pc=pc):
+                cpu["ifsr"] = _FS_EXTERNAL_ABORT
+                cpu["ifar"] = pc
+            case Breakpoint():
+                cpu["ifsr"] = _FS_DEBUG
+
+    def _fault(self, exit_: VmExit, context: str = "") -> RunResult:
+        from dbt.machine.faults import explain
+
+        what, remedy = explain(exit_, self.ram.size, self.cpu.r[7])
+        message = f"guest fault at {self.describe_pc(exit_.pc)}: {what}. {context}{remedy}."
+        return self._stopped(StopReason.FAULT, message, exit_)
+
+    def _halt(self, exit_: VmExit) -> RunResult:
+        from dbt.machine.faults import explain
+
+        what, remedy = explain(exit_, self.ram.size, 0)
+        message = f"halted at {self.describe_pc(exit_.pc)}: {what}. {remedy}."
+        return self._stopped(StopReason.HALTED, message, exit_)
+
+
+def _jail(files: str | None) -> FileJail | None:
+    if files is None:
+        return None
+    from dbt.machine.jail import FileJail
+
+    return FileJail(files)
+
+
+def _event_name(exit_: VmExit) -> str:
+    """``DataAbort`` as ``data abort``."""
+    name = type(exit_).__name__
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()

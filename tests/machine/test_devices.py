@@ -1,0 +1,91 @@
+"""The bus and the devices on it, without a CPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbt.devices.pl011 import Pl011
+from dbt.machine.board import UART0, build_bus
+from dbt.machine.bus import BusError, DeviceBus, Window
+from dbt.machine.console import CaptureConsole
+
+DR, FR, LCR_H, CR, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x40, 0x44
+TX = 1 << 5
+
+
+def make_uart() -> tuple[Pl011, bytearray]:
+    sent = bytearray()
+    return Pl011(sent.extend), sent
+
+
+def test_the_uart_sends_the_low_byte_of_what_is_written() -> None:
+    uart, sent = make_uart()
+    for size, value in ((1, 0x41), (2, 0x1042), (4, 0xFFFFFF43)):
+        uart.write(DR, size, value)
+    assert sent == b"ABC"
+
+
+def test_the_uart_is_always_ready_to_send_and_has_received_nothing() -> None:
+    uart, _ = make_uart()
+    assert uart.read(FR, 4) == 0x90
+    assert uart.read(DR, 4) == 0
+
+
+def test_the_uart_identifies_itself() -> None:
+    uart, _ = make_uart()
+    identification = [uart.read(offset, 4) for offset in range(0xFE0, 0x1000, 4)]
+    assert identification == [0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+
+
+def test_the_uart_keeps_its_settings() -> None:
+    uart, _ = make_uart()
+    for offset, value in ((0x24, 0x1234), (0x28, 0x3F), (LCR_H, 0x70), (CR, 0x301), (0x34, 0x12), (IMSC, 0x7FF)):
+        uart.write(offset, 4, value)
+        assert uart.read(offset, 4) == value
+    assert uart.read(CR, 1) == 0x01 and uart.read(CR + 1, 1) == 0x03
+
+
+def test_the_transmit_interrupt_is_raised_masked_and_cleared() -> None:
+    uart, _ = make_uart()
+    uart.write(DR, 1, 0)
+    assert uart.read(RIS, 4) == TX and uart.read(MIS, 4) == 0
+    uart.write(IMSC, 4, TX)
+    assert uart.read(MIS, 4) == TX
+    uart.write(ICR, 4, 0x7FF)
+    assert uart.read(RIS, 4) == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_every_place_of_the_uart_can_be_accessed(size: int) -> None:
+    uart, _ = make_uart()
+    for offset in range(0, 0x1000, size):
+        uart.write(offset, size, (1 << 8 * size) - 1)
+        assert 0 <= uart.read(offset, size) < 1 << 8 * size
+
+
+def test_a_device_is_addressed_from_its_own_beginning() -> None:
+    uart, sent = make_uart()
+    bus = DeviceBus([Window(0x1000, 0x1000, uart, "uart")])
+    bus.write(0x1000, 1, 0x41)
+    assert sent == b"A" and bus.read(0x1018, 4) == 0x90
+
+
+def test_an_access_must_lie_within_one_device() -> None:
+    bus = DeviceBus([Window(0x1000, 0x1000, make_uart()[0], "uart")])
+    assert bus.covers(0x1000, 4) and bus.covers(0x1FFC, 4) and bus.covers(0x1FFF, 1)
+    assert not bus.covers(0xFFF, 1) and not bus.covers(0x1FFE, 4) and not bus.covers(0x2000, 1)
+    with pytest.raises(LookupError):
+        bus.read(0x2000, 4)
+
+
+def test_windows_do_not_overlap() -> None:
+    uart, _ = make_uart()
+    with pytest.raises(BusError, match=r"one .* two"):
+        DeviceBus([Window(0x1000, 0x1000, uart, "two"), Window(0x1FFF, 1, uart, "one")])
+
+
+def test_the_board_has_its_uart_unless_ram_hides_it() -> None:
+    console = CaptureConsole()
+    build_bus(console, 1 << 20).write(UART0, 4, 0x41)
+    assert console.output == b"A"
+    assert not build_bus(console, 1 << 30).covers(UART0, 4)
