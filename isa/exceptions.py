@@ -5,20 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from isa.spec import insn
-from isa.uop import Exception_, Recorder
+from isa.uop import InsnException, Recorder
 
 LR = 14
 
 
 @insn("cond:4 1111 imm24:24", syntax="SVC{<c>} #<imm24>", section="A8.8.228")
 def svc(u: Recorder, f: SimpleNamespace) -> None:
-    u.exception(Exception_.SUPERVISOR_CALL, f.imm24)
+    u.exception(InsnException.SUPERVISOR_CALL, f.imm24)
 
 
 @insn("cond:4 0001 0010 imm12:12 0111 imm4:4", syntax="BKPT #<imm16>", section="A8.8.24", since=5)
 def bkpt(u: Recorder, f: SimpleNamespace) -> None:
     # A condition other than AL is UNPREDICTABLE; we choose to honour it. choice: conditional-breakpoint
-    u.exception(Exception_.BREAKPOINT, f.imm12 << 4 | f.imm4)
+    u.exception(InsnException.BREAKPOINT, f.imm12 << 4 | f.imm4)
 
 
 # Other conditions are undefined in any case, as is every word that no pattern matches, whatever its
@@ -35,13 +35,13 @@ def udf(u: Recorder, f: SimpleNamespace) -> None:
 def hvc(u: Recorder, f: SimpleNamespace) -> None:
     # A condition other than AL is UNPREDICTABLE here too. choice: conditional-breakpoint
     u.callout("require_privilege")
-    u.exception(Exception_.HYPERVISOR_CALL, f.imm12 << 4 | f.imm4)
+    u.exception(InsnException.HYPERVISOR_CALL, f.imm12 << 4 | f.imm4)
 
 
 @insn("cond:4 0001 0110 (000000000000) 0111 imm4:4", syntax="SMC{<c>} #<imm4>", section="B9.3.14", since=6)
 def smc(u: Recorder, f: SimpleNamespace) -> None:
     u.callout("require_privilege")
-    u.exception(Exception_.SECURE_MONITOR_CALL, f.imm4)
+    u.exception(InsnException.SECURE_MONITOR_CALL, f.imm4)
 
 
 @insn("cond:4 0001 0110 (000000000000) 0110 (1110)", syntax="ERET{<c>}", section="B9.3.3", since=7)

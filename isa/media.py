@@ -161,9 +161,7 @@ for _prefix in PREFIXES:
 @insn("cond:4 0110 1000 rn:4 rd:4 (1111) 1011 rm:4", syntax="SEL{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.164", since=6)
 def sel(u: Recorder, f: SimpleNamespace) -> None:
     n, m, ge = u.reg[f.rn], u.reg[f.rm], u.ge
-    lanes = [
-        u.select(ge.bit(number), _lane(n, number, 8, False), _lane(m, number, 8, False)) for number in range(4)
-    ]
+    lanes = [u.select(ge.bit(number), _lane(n, number, 8, False), _lane(m, number, 8, False)) for number in range(4)]
     u.reg[f.rd] = _join(lanes, 8)
 
 

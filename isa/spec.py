@@ -49,13 +49,19 @@ class Insn:
     form_names: tuple[str, ...]
     semantics: Semantics
 
+    def check_forms(self) -> None:
+        """ValueError if a form names what is not a field."""
+        for text in self.form_names:
+            match = _FORM.fullmatch(text)
+            if match is None or match["name"] not in self.pattern.fields:
+                raise ValueError(f"{self.name}: cannot read form {text!r}")
+
     def forms(self) -> Iterator[Form]:
         """All forms. Where two match a word, the one with more fixed fields is meant."""
         choices: list[list[tuple[dict[str, int], frozenset[tuple[str, int]]]]] = []
         for text in self.form_names:
             match = _FORM.fullmatch(text)
-            if match is None or match["name"] not in self.pattern.fields:
-                raise ValueError(f"{self.name}: cannot read form {text!r}")
+            assert match is not None
             name, width = match["name"], self.pattern.fields[match["name"]].width
             if match["value"] is None:
                 values = [v for v in range(1 << width) if (name, v) not in self.pattern.excluded]
@@ -119,8 +125,7 @@ def insn(
     def register(function: Semantics) -> Semantics:
         title = name or syntax.split(maxsplit=1)[0].split("{", maxsplit=1)[0].split("<", maxsplit=1)[0]
         entry = Insn(title, syntax, section, since, Pattern.parse(pattern, where), forms, function)
-        entry_forms = list(entry.forms())
-        assert entry_forms
+        entry.check_forms()
         REGISTRY.append(entry)
         return function
 

@@ -47,6 +47,9 @@ PSR_MODE = 0x1F
 PSR_KEPT = PSR_MODE | PSR_T | PSR_F | PSR_I | PSR_A | PSR_E
 
 
+SCTLR_A = 1 << 1  # every access must be aligned
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """``count`` consecutive words, the first one number ``index`` of the state."""

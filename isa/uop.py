@@ -27,7 +27,7 @@ The pure operations are the keys of :data:`PURE`; the others are
 ``bit_index``    inside ``for_each_bit`` ``args[0]``: the number of the bit
 ``bit_ordinal``  inside ``for_each_bit`` ``args[0]``: how many bits came before it
 ``branch``       leaves for address ``args[0]``; ``attr`` is a :class:`BranchKind`; ends the path
-``exception``    raises ``attr``, an :class:`Exception_`; ends the path
+``exception``    raises ``attr``, an :class:`InsnException`; ends the path
 ``callout``      asks the hypervisor for the sensitive operation ``attr``; may have a result
 ===============  =====================================================================
 """
@@ -89,7 +89,7 @@ PURE: Mapping[str, Fold] = {
     "sle": lambda a, b, w: _signed(a, w) <= _signed(b, w),
     "select": lambda c, a, b, w: a if c else b,
     "zext": lambda a, w: a,
-    "sext": lambda a, w: _signed(a, w),
+    "sext": _signed,
     "trunc": lambda a, w: a,
     "clz": lambda a, w: w - a.bit_length(),
     "popcount": lambda a, w: a.bit_count(),
@@ -116,7 +116,7 @@ class BranchKind(Enum):
     INDIRECT = "indirect"
 
 
-class Exception_(Enum):
+class InsnException(Enum):
     """Exceptions that an instruction raises by itself (ARM ARM B1.8)."""
 
     UNDEFINED = "undefined"
@@ -525,11 +525,11 @@ class Recorder:
     alu_write_pc = bx_write_pc
     load_write_pc = bx_write_pc
 
-    def exception(self, kind: Exception_, immediate: Uop | int = 0) -> None:
+    def exception(self, kind: InsnException, immediate: Uop | int = 0) -> None:
         self.emit("exception", 0, self.value(immediate, 32), attr=kind)
 
     def undefined(self) -> None:
-        self.exception(Exception_.UNDEFINED)
+        self.exception(InsnException.UNDEFINED)
 
     def callout(self, name: str, *args: Uop | int, result: bool = False) -> Uop:
         """A sensitive operation, done by the hypervisor. ``result``: it yields 32 bits."""

@@ -84,20 +84,20 @@ def qemu_command(load: Workload) -> list[str]:
     ]  # fmt: skip
 
 
-def timed(command: list[str], expected: int = 0) -> float:
+def timed(command: list[str]) -> tuple[float, str]:
+    """Wall time in seconds, and what the command wrote to standard error."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         done = subprocess.run(command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, check=False)
         seconds = time.perf_counter() - start
-    if done.returncode != expected:
+    if done.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with status {done.returncode}:\n{done.stderr.decode()[-2000:]}")
-    return seconds
+    return seconds, done.stderr.decode()
 
 
 def count_instructions(load: Workload) -> int:
-    with tempfile.NamedTemporaryFile() as report:
-        timed([*DBT, "run", "--json", report.name, *dbt_command(load)[len(DBT) + 1 :]])
-        return int(json.loads(Path(report.name).read_text())["icount"])
+    _, report = timed([*DBT, "run", "--json", *dbt_command(load)[len(DBT) + 1 :]])
+    return int(json.loads(report.splitlines()[-1])["icount"])
 
 
 def machine() -> dict[str, str]:
@@ -155,7 +155,7 @@ def main() -> None:
         row = Row(load, count_instructions(load), {engine: [] for engine in commands})
         for _ in range(options.runs):
             for engine, command in commands.items():
-                row.seconds[engine].append(timed(command(load)))
+                row.seconds[engine].append(timed(command(load))[0])
         rows.append(row)
         print(f"{load.name}: {', '.join(f'{e} {row.median(e):.2f} s' for e in commands)}", flush=True)
     show(rows, list(commands))

@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 
 from dbt.backend.handlers import build_handlers, guards
-from dbt.backend.image import Image, link_image
+from dbt.backend.image import Image
+from dbt.backend.link import link_image
 from dbt.backend.lower import DECLARATIONS
 from dbt.backend.predecode import build_decode_table
 from dbt.backend.slowpath import slowpath_text

@@ -20,14 +20,14 @@ from dbt.runtime.exits import ExitCode
 from isa.encoding import Field
 from isa.operands import condition_holds
 from isa.spec import ALWAYS, Insn
-from isa.uop import Access, BranchKind, Exception_, Recorder, Uop
+from isa.uop import Access, BranchKind, InsnException, Recorder, Uop
 
 EXCEPTION_EXITS = {
-    Exception_.UNDEFINED: ExitCode.UNDEFINED,
-    Exception_.SUPERVISOR_CALL: ExitCode.SUPERVISOR_CALL,
-    Exception_.BREAKPOINT: ExitCode.BREAKPOINT,
-    Exception_.HYPERVISOR_CALL: ExitCode.HYPERVISOR_CALL,
-    Exception_.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
+    InsnException.UNDEFINED: ExitCode.UNDEFINED,
+    InsnException.SUPERVISOR_CALL: ExitCode.SUPERVISOR_CALL,
+    InsnException.BREAKPOINT: ExitCode.BREAKPOINT,
+    InsnException.HYPERVISOR_CALL: ExitCode.HYPERVISOR_CALL,
+    InsnException.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
 }
 #: Callouts that native code makes itself. An instruction with any other one is trapped whole.
 NATIVE_CALLOUTS = frozenset({"enter_thumb"})
@@ -204,7 +204,7 @@ class HandlerLowering(Lowering):
         offset = f.emit(f"zext i32 {f.emit(f'and i32 {target}, 4092')} to i64")
         self.dispatch(f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, 3')}"))
 
-    def lower_exception(self, kind: Exception_, immediate: Uop) -> None:
+    def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         self.leave(EXCEPTION_EXITS[kind], self.value(immediate))
 
     def lower_callout(self, name: str, args: Iterable[Uop]) -> None:

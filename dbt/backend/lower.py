@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from dbt.backend.module import Function
 from isa.state import LAYOUT
-from isa.uop import PURE, Access, BranchKind, Exception_, Uop
+from isa.uop import PURE, Access, BranchKind, InsnException, Uop
 
 FLAGS = ("n", "z", "c", "v")
 
@@ -193,7 +193,7 @@ class Lowering:
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
         raise NotImplementedError
 
-    def lower_exception(self, kind: Exception_, immediate: Uop) -> None:
+    def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise NotImplementedError
 
     def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
@@ -267,7 +267,7 @@ class Lowering:
                 self.lower_branch(uop.args[0], uop.attr)
                 return False
             case "exception":
-                assert isinstance(uop.attr, Exception_)
+                assert isinstance(uop.attr, InsnException)
                 self.lower_exception(uop.attr, uop.args[0])
                 return False
             case "callout":

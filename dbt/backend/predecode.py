@@ -129,7 +129,7 @@ class Candidate:
 #: mask, value, two holes (mask, value), handler and fill as offsets in the image, has_condition,
 #: number of PC operands, then up to four (position, value) bytes.
 ROW = struct.Struct("<IIIIIIIIBBxx8B")
-_NO_HOLE = (0, 1)  # x & 0 == 1 never holds
+NO_HOLE = (0, 1)  # x & 0 == 1 never holds
 
 
 def _merge(holes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -16,7 +16,7 @@ from dbt.frontend.region import Block, GuestInsn, Place, Region
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
 from isa.state import LAYOUT
-from isa.uop import Access, BranchKind, Exception_, Uop
+from isa.uop import Access, BranchKind, InsnException, Uop
 
 R = LAYOUT["r"].offset
 WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weights", i32 100000, i32 1}\n!2 = !{}\n'
@@ -239,7 +239,7 @@ class RegionLowering(Lowering):
 
         return branches_of(self._insn.uops)
 
-    def lower_exception(self, kind: Exception_, immediate: Uop) -> None:
+    def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
     def lower_callout(self, name: str, args: Iterable[Uop]) -> None:

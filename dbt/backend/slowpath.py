@@ -14,6 +14,7 @@ from __future__ import annotations
 from dbt.backend.support import field_pointer
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
+from isa.state import LAYOUT, SCTLR_A
 
 
 def _load(name: str, type_: str) -> str:
@@ -38,7 +39,12 @@ def _classify(size: int, write: bool, failed: str) -> str:
   %gva64 = zext i32 %gva to i64
   %low = and i32 %gva, {size - 1}
   %odd = icmp ne i32 %low, 0
-  %fault = and i1 %odd, %aligned
+  %sctlr.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["sctlr"].offset}
+  %sctlr = load i32, ptr %sctlr.p
+  %strict.bit = and i32 %sctlr, {SCTLR_A}
+  %strict = icmp ne i32 %strict.bit, 0
+  %checked = or i1 %strict, %aligned
+  %fault = and i1 %odd, %checked
   br i1 %fault, label %misaligned, label %where
 misaligned:
   {_leave(ExitCode.ALIGNMENT, "%gva64", str(size), str(int(write)))}

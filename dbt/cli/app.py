@@ -10,11 +10,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import dbt
-from dbt.cli.report import guarded, keep_standard_descriptors, say
-from dbt.cli.status import EPILOG, Status
+from dbt.cli.report import guarded, keep_standard_descriptors
+from dbt.cli.status import EPILOG, CommandError, Status
 
 #: What typer raises for a wrong command line. Older versions take it from click, newer ones have their own.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
 
 class _TextParameters:
     """Mixed into a command, it gives it its parameters as the texts that they are.
@@ -59,19 +60,26 @@ app = typer.Typer(
 def run_app(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name; the result is the exit status."""
     keep_standard_descriptors()
+    return guarded(partial(_dispatch, list(arguments)))
+
+
+def _dispatch(arguments: list[str]) -> int:
     try:
-        return app(args=list(arguments), prog_name="dbt", standalone_mode=False) or Status.DONE
+        return app(args=arguments, prog_name="dbt", standalone_mode=False) or Status.DONE
     except UsageError as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "dbt"
-        message = getattr(error, "format_message", lambda: str(error))().rstrip(".")
-        say(f"{message}. See `{command} --help`.")
-        return Status.USAGE
-    except (typer.Abort, KeyboardInterrupt):
+        raise CommandError(_usage_message(error), Status.USAGE) from None
+    except typer.Abort:
         return Status.INTERRUPTED
 
 
+def _usage_message(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "dbt"
+    return f"{error.format_message().rstrip('.')}. See `{command} --help`."
+
+
 def _finish(command: Callable[[], int]) -> NoReturn:
+    """Run the command and end with its status. What it raises must not reach typer, which has its own ideas."""
     raise typer.Exit(guarded(command))
 
 
@@ -101,9 +109,7 @@ _Base = Annotated[str | None, _option("ADDRESS", "The file is a flat binary; it 
 
 @app.command(cls=TextCommand, epilog=EPILOG, context_settings={"allow_interspersed_args": False})
 def run(
-    program: Annotated[
-        str, typer.Argument(metavar="PROGRAM", help="An ELF executable, or with --base a flat binary.")
-    ],
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="An ELF executable, or with --base a flat binary.")],
     args: Annotated[
         list[str] | None,
         typer.Argument(metavar="ARGS", help="Arguments for the guest, passed on as they are, options too."),
@@ -131,9 +137,7 @@ def run(
     registers: Annotated[
         bool, typer.Option("--registers", help="Print the registers at the end, to standard error.")
     ] = False,
-    trace: Annotated[
-        str | None, _option("FILE", "Write every instruction and what it changes to FILE. Slow.")
-    ] = None,
+    trace: Annotated[str | None, _option("FILE", "Write every instruction and what it changes to FILE. Slow.")] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the result as a JSON object, the last line of standard error.")
     ] = False,

@@ -46,7 +46,7 @@ def _read_source(source: str | None, code: str | None) -> tuple[str, str]:
 
 def encode(text: str, base: int, name: str) -> bytes:
     """The bytes of the program, a multiple of 4 of them; CommandError if keystone refuses it."""
-    import keystone  # type: ignore[import-untyped]
+    import keystone
 
     engine = keystone.Ks(keystone.KS_ARCH_ARM, keystone.KS_MODE_ARM | keystone.KS_MODE_LITTLE_ENDIAN)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbt.cli.status import CommandError, Status
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
 def say(line: str, prefix: str = "dbt: ") -> None:
     """One line or paragraph. If there is no standard error, nobody hears it."""
     if sys.stderr is not None:
-        try:
+        with suppress(OSError, ValueError):
             print(f"{prefix}{line}", file=sys.stderr, flush=True)
-        except (OSError, ValueError):
-            pass
 
 
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:

@@ -15,8 +15,8 @@ from dbt.cli.report import guarded, print_table, say
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_address, parse_count, parse_epoch, parse_seconds, parse_size
 from dbt.machine.board import BOARD_MEMORY
-from dbt.machine.clock import DEFAULT_EPOCH
-from dbt.machine.machine import Machine
+from dbt.machine.clock import DEFAULT_EPOCH, TICKS_PER_SECOND
+from dbt.machine.machine import TIERS, Machine
 from dbt.machine.result import RunResult, StopReason
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def _make_machine(options: RunOptions) -> Machine:
     base = optional(parse_address, "--base", options.base)
     entry = optional(parse_address, "--entry", options.entry)
     epoch = optional(parse_epoch, "--epoch", options.epoch)
-    if options.tier != "threaded" and options.tier != "reference":
+    tier = next((name for name in TIERS if name == options.tier), None)
+    if tier is None:
         raise CommandError(f"--tier {options.tier}: this is neither threaded nor reference.", Status.USAGE)
     if options.files is not None and not os.path.isdir(options.files):
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
@@ -81,7 +82,7 @@ def _make_machine(options: RunOptions) -> Machine:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
     machine = Machine(
         memory=memory,
-        tier=options.tier,
+        tier=tier,
         files=options.files,
         epoch=DEFAULT_EPOCH if epoch is None else epoch,
         notice=say,
@@ -110,7 +111,7 @@ def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
     from dbt.machine.trace import InstructionTrace
 
     try:
-        file = open(path, "w", encoding="utf-8", buffering=1 << 16)
+        file = open(path, "w", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115 - the block below closes it
     except OSError as error:
         raise CommandError(f"--trace {path}: it cannot be written: {error.strerror}.", Status.USAGE) from None
     with file:
@@ -140,9 +141,13 @@ def _status(result: RunResult) -> int:
 
 def _message(machine: Machine, result: RunResult) -> str:
     """The result's message; where it does not say the place, that too."""
-    if result.reason in (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED):
-        return f"{result.message}, at {machine.describe_pc(result.pc)}"
-    return result.message
+    match result.reason:
+        case StopReason.INTERRUPTED:  # Who presses Ctrl-C does not want to wait for the disassembler.
+            return f"{result.message}, at {result.pc:#010x} ({machine.symbolize(result.pc)})"
+        case StopReason.FUEL | StopReason.TIMEOUT:
+            return f"{result.message}, at {machine.describe_pc(result.pc)}"
+        case _:
+            return result.message
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -162,7 +167,7 @@ def _statistics_rows(machine: Machine, seconds: float) -> Iterator[tuple[str, ..
     yield "instructions", f"{machine.icount:,}"
     yield "host time", f"{seconds:.3f} s"
     yield "rate", f"{rate:,.1f} million instructions/s"
-    yield "virtual time", f"{machine.icount / 1e8:.3f} s"
+    yield "virtual time", f"{machine.icount / TICKS_PER_SECOND:.3f} s"
     yield "RAM", f"{machine.ram.size >> 10:,} KiB"
     for name, count in sorted(machine.exit_counts.items()):
         yield f"{name} exits", f"{count:,}"

@@ -1,4 +1,7 @@
-"""Exit statuses. A guest's own exit code is the command's; what dbt itself has to say is kept apart from the usual ones."""
+"""Exit statuses: the guest's own exit code, or one from a range that programs seldom use.
+
+A guest may exit with one of these numbers too; ``--json`` tells which it was.
+"""
 
 from __future__ import annotations
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dbt.cli.status import CommandError, Status
+from dbt.machine.loader import MAX_MEMORY
+from dbt.mmu.ram import PAGE_SIZE
 
 T = TypeVar("T")
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_PAGE = 4096
-#: As in dbt.machine.loader, which need not be imported to read a command line.
-_MAX_MEMORY = 2 << 30
 
 
 def optional(parse: Callable[[str, str], T], option: str, text: str | None) -> T | None:
@@ -24,7 +23,7 @@ def parse_size(option: str, text: str) -> int:
     """``128M``: bytes, with K, M or G for powers of 1024. A RAM is made of whole pages."""
     digits, unit = (text[:-1], _UNITS[text[-1].upper()]) if text[-1:].upper() in _UNITS else (text, 1)
     size = _number(digits, option, text, "a size: write for example 128M or 1G") * unit
-    if not _PAGE <= size <= _MAX_MEMORY or size % _PAGE:
+    if not PAGE_SIZE <= size <= MAX_MEMORY or size % PAGE_SIZE:
         raise _wrong(option, text, "a multiple of 4K from 4K to 2G")
     return size
 

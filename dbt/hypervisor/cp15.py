@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import LeaveGuest, Undefined, Unsupported, WaitForInterrupt
-from isa.state import Mode
+from isa.state import SCTLR_A, Mode
 
 READ, WRITE = "r", "w"
 
 SCTLR_M = 1 << 0
-SCTLR_A = 1 << 1  # choice: alignment-checking
 SCTLR_V = 1 << 13
 SCTLR_EE = 1 << 25
 SCTLR_TE = 1 << 30

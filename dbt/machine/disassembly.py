@@ -11,7 +11,7 @@ Disassemble = Callable[[int, int], str]
 @cache
 def disassembler() -> Disassemble:
     """A function from a word and its address to its text, ``.word`` if it is not an instruction."""
-    import capstone  # type: ignore[import-untyped]
+    import capstone
 
     engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM | capstone.CS_MODE_LITTLE_ENDIAN)
 

@@ -79,5 +79,7 @@ def _supervisor_remedy(immediate: int, system_call: int) -> str:
             "link with arm-none-eabi-gcc --specs=rdimon.specs"
         )
     if immediate >= _OABI:
-        return "It looks like a Linux system call; this machine is bare: link with arm-none-eabi-gcc --specs=rdimon.specs"
+        return (
+            "It looks like a Linux system call; this machine is bare: link with arm-none-eabi-gcc --specs=rdimon.specs"
+        )
     return f"Semihosting is SVC {SEMIHOSTING_SVC:#x}; for other calls the guest needs a vector table"

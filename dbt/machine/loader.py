@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from dbt.mmu.memory import GuestMemory
 
@@ -19,17 +22,27 @@ FLAT_BASE = 0x10000
 
 _ELF_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<8I")
-_ET_NAMES = {0: "no file type", 1: "a relocatable object", 3: "a shared object or position-independent", 4: "a core dump"}
-_EXECUTABLE = 2
+_ET_NAMES = {
+    0: "no file type",
+    1: "a relocatable object",
+    3: "a shared object or position-independent",
+    4: "a core dump",
+}
+_ET_EXEC = 2
+_CLASS_64, _BIG_ENDIAN = 2, 2
 _EM_ARM = 40
 _EM_NAMES = {
-    2: "SPARC", 3: "32-bit x86", 8: "MIPS", 20: "PowerPC", 21: "64-bit PowerPC", 62: "x86-64", 183: "64-bit ARM (AArch64)",
-    243: "RISC-V",
+    2: "SPARC", 3: "32-bit x86", 8: "MIPS", 20: "PowerPC", 21: "64-bit PowerPC", 62: "x86-64",
+    183: "64-bit ARM (AArch64)", 243: "RISC-V",
 }  # fmt: skip
-_PT_LOAD, _PT_INTERP = 1, 3
+_PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
+#: The head of the note by which a linker says that a program is for an operating system: NT_GNU_ABI_TAG.
+_ABI_TAG = struct.pack("<III4s", 4, 16, 1, b"GNU")
 _PF_X = 1
 _ZEROS = bytes(1 << 16)
-_BUILD_HINT = "Build it for bare-metal ARM, for example: arm-none-eabi-gcc -marm --specs=rdimon.specs"
+_BUILD_REMEDY = "Build it for bare-metal ARM, for example: arm-none-eabi-gcc -marm --specs=rdimon.specs"
+_DAMAGE_REMEDY = "Build or copy it again"
+_LINK_REMEDY = "Link it statically to fixed addresses: -static -no-pie, without -c, -r or -shared"
 
 _THUMB_REMEDY = (
     "Build it with -marm and link libraries that are A32 code too; Debian's newlib has them for -march=armv5te"
@@ -89,7 +102,9 @@ def read_file(path: str) -> bytes:
         with open(path, "rb", opener=_open_without_waiting) as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                raise ImageError(path, "it is not a regular file", "Give the path of an ELF executable or a flat binary")
+                raise ImageError(
+                    path, "it is not a regular file", "Give the path of an ELF executable or a flat binary"
+                )
             data = file.read()
     except FileNotFoundError:
         raise ImageError(path, "there is no such file", "Check the path") from None
@@ -137,42 +152,66 @@ def _check_base(path: str, base: int) -> None:
 # -- ELF (System V ABI, Object Files; ELF for the ARM Architecture, IHI 0044) --------------------
 
 
-def _read_elf(data: bytes, path: str, entry: int | None) -> Image:
-    def refuse(what: str, remedy: str = _BUILD_HINT) -> ImageError:
-        return ImageError(path, what, remedy)
+class _Header(NamedTuple):
+    """The ELF header by the names of the specification."""
 
+    ident: bytes
+    type: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
+
+
+def _read_elf(data: bytes, path: str, entry: int | None) -> Image:
     if data[:4] != b"\x7fELF":
         remedy = f"If it is a flat binary, say where it goes, for example --base {FLAT_BASE:#x}"
-        raise refuse("it is not an ELF file", remedy)
+        raise ImageError(path, "it is not an ELF file", remedy)
     if len(data) < _ELF_HEADER.size:
-        raise refuse(f"it is truncated: {len(data)} bytes do not hold an ELF header", "Build or copy it again")
-    ident, kind, machine, _, elf_entry, offset, _, _, _, header_size, count, _, _, _ = _ELF_HEADER.unpack_from(data)
-    foreign = f"it is a program for {_EM_NAMES.get(machine, f'ELF machine {machine}')}, not 32-bit ARM"
-    if ident[5] == 2:
-        raise refuse("it is big-endian", "Build it for little-endian ARM: -mlittle-endian")
-    if ident[4] == 2:
-        raise refuse(foreign if machine in _EM_NAMES else "it is a 64-bit ELF file, not a 32-bit one")
-    if ident[4] != 1 or ident[5] != 1 or ident[6] != 1:
-        raise refuse("its ELF identification is damaged", "Build or copy it again")
-    if machine != _EM_ARM:
-        raise refuse(foreign)
-    if kind != _EXECUTABLE:
-        what = f"it is {_ET_NAMES.get(kind, f'ELF type {kind}')}, not an executable"
-        raise refuse(what, "Link it statically to fixed addresses: -static -no-pie, without -c, -r or -shared")
-    if count and header_size != _PROGRAM_HEADER.size:
-        raise refuse(f"its program headers are {header_size} bytes long instead of 32", "Build or copy it again")
-    if offset + count * _PROGRAM_HEADER.size > len(data):
-        raise refuse("it is truncated: its program headers lie beyond its end", "Build or copy it again")
+        what = f"it is truncated: {len(data)} bytes do not hold an ELF header"
+        raise ImageError(path, what, _DAMAGE_REMEDY)
+    header = _Header(*_ELF_HEADER.unpack_from(data))
+    for wrong, what, remedy in _header_checks(header, len(data)):
+        if wrong:
+            raise ImageError(path, what, remedy)
     segments: list[Segment] = []
-    for number in range(count):
-        header = _PROGRAM_HEADER.unpack_from(data, offset + number * _PROGRAM_HEADER.size)
-        if header[0] == _PT_INTERP:
-            raise refuse("it is a dynamically linked program for an operating system")
-        if header[0] == _PT_LOAD and header[5]:
-            segments.append(_read_segment(data, path, number, header))
+    for number in range(header.phnum):
+        program = _PROGRAM_HEADER.unpack_from(data, header.phoff + number * _PROGRAM_HEADER.size)
+        if program[0] == _PT_INTERP or (program[0] == _PT_NOTE and _ABI_TAG in _content(data, program)):
+            raise ImageError(path, "it is a program for an operating system such as Linux", _BUILD_REMEDY)
+        if program[0] == _PT_LOAD and program[5]:
+            segments.append(_read_segment(data, path, number, program))
     if not segments:
-        raise refuse("it has nothing to load (no PT_LOAD segment)", "Link it into an executable")
-    return Image(path, _physical(elf_entry, segments) if entry is None else entry, tuple(segments), True)
+        raise ImageError(path, "it has nothing to load (no PT_LOAD segment)", "Link it into an executable")
+    return Image(path, _physical(header.entry, segments) if entry is None else entry, tuple(segments), True)
+
+
+def _header_checks(header: _Header, file_size: int) -> Iterator[tuple[bool, str, str]]:
+    """What may be wrong with a header, the most telling first: whether it is, the words, the remedy."""
+    elf_class, byte_order, version = header.ident[4:7]
+    foreign = f"it is a program for {_EM_NAMES.get(header.machine, f'ELF machine {header.machine}')}, not 32-bit ARM"
+    kind = _ET_NAMES.get(header.type, f"ELF type {header.type}")
+    program_headers_end = header.phoff + header.phnum * _PROGRAM_HEADER.size
+    yield byte_order == _BIG_ENDIAN, "it is big-endian", "Build it for little-endian ARM: -mlittle-endian"
+    yield elf_class == _CLASS_64 and header.machine in _EM_NAMES, foreign, _BUILD_REMEDY
+    yield elf_class == _CLASS_64, "it is a 64-bit ELF file, not a 32-bit one", _BUILD_REMEDY
+    yield (elf_class, byte_order, version) != (1, 1, 1), "its ELF identification is damaged", _DAMAGE_REMEDY
+    yield header.machine != _EM_ARM, foreign, _BUILD_REMEDY
+    yield header.type != _ET_EXEC, f"it is {kind}, not an executable", _LINK_REMEDY
+    yield (
+        header.phnum > 0 and header.phentsize != _PROGRAM_HEADER.size,
+        f"its program headers are {header.phentsize} bytes long instead of 32",
+        _DAMAGE_REMEDY,
+    )
+    yield program_headers_end > file_size, "it is truncated: its program headers lie beyond its end", _DAMAGE_REMEDY
 
 
 def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) -> Segment:
@@ -180,11 +219,16 @@ def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) 
     _, offset, gva, gpa, file_size, size, flags, _ = header
     if file_size > size:
         what = f"segment {number} has more bytes in the file ({file_size:#x}) than in memory ({size:#x})"
-        raise ImageError(path, what, "Build or copy it again")
+        raise ImageError(path, what, _DAMAGE_REMEDY)
     if offset + file_size > len(data):
         what = f"it is truncated: segment {number} ends at {offset + file_size:#x}, the file at {len(data):#x}"
-        raise ImageError(path, what, "Build or copy it again")
+        raise ImageError(path, what, _DAMAGE_REMEDY)
     return Segment(gpa, gva, data[offset : offset + file_size], size, bool(flags & _PF_X))
+
+
+def _content(data: bytes, header: tuple[int, ...]) -> bytes:
+    """The bytes of a segment in the file, as far as there are any."""
+    return data[header[1] : header[1] + header[4]]
 
 
 def _physical(entry: int, segments: list[Segment]) -> int:
@@ -200,14 +244,14 @@ def _physical(entry: int, segments: list[Segment]) -> int:
 
 def _check_places(image: Image, ram_size: int) -> None:
     ordered = sorted(image.segments, key=lambda segment: segment.gpa)
-    for lower, upper in zip(ordered, ordered[1:], strict=False):
+    for lower, upper in pairwise(ordered):
         if lower.end > upper.gpa:
             what = f"its segments at {lower.gpa:#x} and {upper.gpa:#x} overlap"
             raise ImageError(image.path, what, "Correct the addresses in the linker script")
     last = ordered[-1]
     if last.end > ram_size:
-        place = f"[{last.gpa:#x}, {last.end:#x})" if image.is_elf else f"its {last.size:#x} bytes at {last.gpa:#x}"
-        what = f"{'segment ' if image.is_elf else ''}{place} {'is' if image.is_elf else 'are'} outside the RAM, [0, {ram_size:#x})"
+        place = f"segment [{last.gpa:#x}, {last.end:#x}) is" if image.is_elf else "its end is"
+        what = f"{place} outside the RAM, [0, {ram_size:#x})"
         raise ImageError(image.path, what, _memory_remedy(last.end))
 
 

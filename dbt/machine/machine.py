@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MEMORY = 128 << 20
 TierName = Literal["threaded", "reference"]
+TIERS: tuple[TierName, ...] = ("threaded", "reference")
 
 #: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
 _STACK_SIZE = 8 << 20
@@ -85,7 +86,7 @@ class Machine:
         epoch: int = clock.DEFAULT_EPOCH,
         notice: Callable[[str], None] = _silent,
     ) -> None:
-        if tier not in ("threaded", "reference"):
+        if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use 'threaded' or 'reference'")
         self.console: Console = console if console is not None else HostConsole()
         self.cpu = CpuState()

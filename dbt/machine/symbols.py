@@ -1,20 +1,23 @@
 """Symbols: the bytes of an ELF file go in, names for addresses come out. Read when first asked.
 
-pyelftools finds the tables (importing it takes 54 ms, so nobody else may); the entries are unpacked
-here, because a kernel has a hundred thousand of them.
+They are unpacked by hand: a message after Ctrl-C is not to wait 54 ms for pyelftools to be imported,
+and a kernel has a hundred thousand symbols.
 """
 
 from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from typing import NamedTuple
 
+_SECTION = struct.Struct("<10I")
+_SECTIONS = struct.Struct("<32xI10xHH")  # e_shoff, e_shentsize, e_shnum
+_SYMBOL_TABLE = 2
 _SYMBOL = struct.Struct("<IIIBBH")
-_NOTYPE, _OBJECT, _FUNCTION = 0, 1, 2
+_FUNCTION = 2  # and below: no type, object
 _UNDEFINED, _RESERVED = 0, 0xFF00
 #: A symbol without a size names what follows it up to the next one, but not more than this.
 _REACH = 1 << 20
@@ -75,19 +78,20 @@ class SymbolTable:
     def _addresses(self) -> list[int]:
         return [symbol.address for symbol in self.symbols]
 
-    def _read(self) -> list[Symbol]:
-        from elftools.elf.elffile import ELFFile  # type: ignore[import-untyped]
-
-        elf = ELFFile(BytesIO(self.image))
-        table = elf.get_section_by_name(".symtab")
+    def _read(self) -> Iterator[Symbol]:
+        """The defined symbols of the first symbol table (System V ABI, Symbol Table)."""
+        offset, entry_size, count = _SECTIONS.unpack_from(self.image)
+        sections = [_SECTION.unpack_from(self.image, offset + n * entry_size) for n in range(count)]
+        table = next((section for section in sections if section[1] == _SYMBOL_TABLE), None)
         if table is None:
-            return []
-        strings: bytes = elf.get_section(table["sh_link"]).data()
-        data: bytes = table.data()
-        found = []
-        for name, address, size, info, _, section in _SYMBOL.iter_unpack(data[: len(data) // 16 * 16]):
+            return
+        strings = self._content(sections[table[6]])
+        for name, address, size, info, _, section in _SYMBOL.iter_unpack(self._content(table)):
             if info & 0xF <= _FUNCTION and section != _UNDEFINED and section < _RESERVED:
                 text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
                 thumb_bit = info & 0xF == _FUNCTION and address & 1
-                found.append(Symbol(address - thumb_bit, text, size))
-        return found
+                yield Symbol(address - thumb_bit, text, size)
+
+    def _content(self, section: tuple[int, ...]) -> bytes:
+        offset, size = section[4:6]
+        return self.image[offset : offset + size]

@@ -25,24 +25,9 @@ from dbt.runtime.exits import (
     Undefined,
     VmExit,
 )
-from isa.spec import build_decoder
-from isa.state import LAYOUT
-from isa.uop import CALLOUTS, PURE, Access, Exception_, Uop
-
-try:  # Until every group of instructions is written: those that exist.
-    from isa.a32 import DECODER
-except ImportError:
-    import importlib
-
-    for _name in (
-        "block_transfer", "branch", "coprocessor", "data_processing", "exceptions",
-        "load_store", "media", "multiply", "status",
-    ):  # fmt: skip
-        try:
-            importlib.import_module(f"isa.{_name}")
-        except ModuleNotFoundError:
-            continue
-    DECODER = build_decoder()
+from isa.a32 import DECODER
+from isa.state import LAYOUT, SCTLR_A
+from isa.uop import CALLOUTS, PURE, Access, InsnException, Uop
 
 #: Words whose Python function is kept; a kernel's boot executes some ten thousands.
 MEMOISED_WORDS = 1 << 16
@@ -180,20 +165,25 @@ def _state_index(uop: Uop) -> int:
 def _load(uop: Uop, args: list[str]) -> str:
     access = uop.attr
     assert isinstance(access, Access)
-    text = f"load({args[0]}, {access.size}, pc, {access.aligned})"
+    text = f"load({args[0]}, {access.size}, pc, {_checked(access)})"
     return f"pure_sext({text}, {access.size * 8}) & 0xFFFFFFFF" if access.signed else text
 
 
 def _store(uop: Uop, args: list[str]) -> str:
     access = uop.attr
     assert isinstance(access, Access)
-    return f"store({args[0]}, {access.size}, {args[1]}, pc, {access.aligned})"
+    return f"store({args[0]}, {access.size}, {args[1]}, pc, {_checked(access)})"
+
+
+def _checked(access: Access) -> str:
+    """Whether the address must be aligned: always, or as SCTLR.A says (A3.2.1)."""
+    return "True" if access.aligned else f"bool(words[{LAYOUT['sctlr'].index}] & {SCTLR_A})"
 
 
 def _exception(uop: Uop, args: list[str]) -> str:
-    assert isinstance(uop.attr, Exception_)
+    assert isinstance(uop.attr, InsnException)
     exit_ = uop.attr.name.lower()
-    return f"raise leave({exit_}(pc{'' if uop.attr is Exception_.UNDEFINED else ', ' + args[0]}))"
+    return f"raise leave({exit_}(pc{'' if uop.attr is InsnException.UNDEFINED else ', ' + args[0]}))"
 
 
 #: What each uop that is neither pure nor nested is in Python.

@@ -258,7 +258,9 @@ VECTORS = """
 
 def with_vectors(body: str) -> bytes:
     """An image at 0 with a vector table; execution begins at 0x20."""
-    handlers = "".join(f"{name}: b {name}\n" for name in ("undefined", "call", "prefetch", "data") if name + ":" not in body)
+    handlers = "".join(
+        f"{name}: b {name}\n" for name in ("undefined", "call", "prefetch", "data") if name + ":" not in body
+    )
     table = VECTORS.replace(".org 0", "").replace("b .", "nop", 1)
     return make_elf(assemble(table + body + handlers, base=0), base=0, entry=0x20)
 

@@ -90,7 +90,7 @@ def test_tt_is_standard_input_output_and_error_by_its_mode() -> None:
     stdin, stdout, stderr = guest.open(b":tt", 0), guest.open(b":tt", 4), guest.open(b":tt", 8)
     assert len({0, stdin, stdout, stderr}) == 4
     assert guest.write(stdout, b"out") == 0 and guest.write(stderr, b"err") == 0
-    assert (guest.console.output, guest.console.errors) == (b"out", b"err")
+    assert guest.console.output == b"out" and guest.console.errors == b"err"
     assert guest.read(stdin, 3) == b"typ" and guest.read(stdin, 3) == b"ed" and guest.read(stdin, 3) == b""
     assert guest.write(stdin, b"x") == FAILED and guest.errno == errno.EBADF
     assert guest.call(READ, stdout, BUFFER, 1) == FAILED
@@ -108,7 +108,7 @@ def test_reading_a_character() -> None:
 def test_input_that_is_not_there_yet_leaves_the_call_to_be_repeated() -> None:
     guest = Guest()
     stdin = guest.open(b":tt", 0)
-    guest.console.read = lambda size: None  # type: ignore[method-assign,assignment]
+    guest.console.read = lambda size: None  # type: ignore[method-assign]
     for operation, words in ((READC, ()), (READ, (stdin, BUFFER, 1))):
         with pytest.raises(InputPending):
             guest.call(operation, *words)

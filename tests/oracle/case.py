@@ -82,6 +82,7 @@ class Case:
     cpsr: int = USER_CPSR
     spsr: int = USER_SPSR
     memory: tuple[tuple[int, int], ...] = ()
+    sctlr: int = 0
 
     @property
     def mode(self) -> int:
@@ -123,6 +124,7 @@ class Case:
 class Outcome:
     """``end``: "ok", or the exit: "undefined", "svc 0x5", "abort", ...
 
+    ``fault``: of an abort or alignment fault, "read 0x8000" or "write 0x8000"; empty if not known.
     ``registers``: R0 to R15. ``banks``: the banked registers by name, or None for user mode. After
     "thumb" only the PC counts: our processor has no Thumb state and stops there.
     """
@@ -132,6 +134,7 @@ class Outcome:
     cpsr: int
     memory: bytes
     banks: dict[str, int] | None = None
+    fault: str = ""
 
     @property
     def pc(self) -> int:
@@ -141,14 +144,14 @@ class Outcome:
         """What differs, ``name: mine, other``."""
         if self.end != other.end:
             yield f"end: {self.end}, {other.end}"
+        if self.fault != other.fault and self.fault and other.fault:
+            yield f"fault: {self.fault}, {other.fault}"
         if self.end == other.end == "thumb":
             if self.pc != other.pc:
                 yield f"r15: {self.pc:#x}, {other.pc:#x}"
             return
         names = (*(f"r{n}" for n in range(16)), "cpsr")
-        for name, mine, theirs in zip(
-            names, (*self.registers, self.cpsr), (*other.registers, other.cpsr), strict=True
-        ):
+        for name, mine, theirs in zip(names, (*self.registers, self.cpsr), (*other.registers, other.cpsr), strict=True):
             if mine != theirs:
                 yield f"{name}: {mine:#x}, {theirs:#x}"
         if self.banks is not None and other.banks is not None:

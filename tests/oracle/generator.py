@@ -20,6 +20,7 @@ from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import LeaveGuest
 from dbt.runtime.reference import compile_word
 from isa.a32 import DECODER, Insn
+from isa.encoding import UNCONDITIONAL
 from isa.spec import ALWAYS, Form
 from isa.state import PSR_A, PSR_F, PSR_I, Mode
 from tests.oracle.case import CODE, DATA, RAM_SIZE, WINDOW, Case, default_ram
@@ -47,7 +48,7 @@ _FLAGS_FOR = {
 }  # fmt: skip
 
 
-class _Aimed(Exception):  # noqa: N818  (not an error)
+class _Aimed(Exception):
     """Carries the first address that an instruction accesses."""
 
 
@@ -117,6 +118,23 @@ class Generator:
         if self.random.random() < 0.7:
             return self.random.getrandbits(width)
         return self.random.choice((0, 1, top, top - 1, 1 << width - 1, top >> 1)) & top
+
+    def undecodable(self, insns: Sequence[tuple[Insn, list[Form]]]) -> int:
+        """A word that no pattern matches: random, or an instruction with one or two bits changed.
+
+        Its condition is AL, if it has one: an undefined word whose condition fails may be either.
+        """
+        random = self.random
+        while True:
+            word = random.getrandbits(32)
+            if random.random() < 0.7:
+                insn, forms = random.choice(insns)
+                word = self.word(insn, random.choice(forms), ALWAYS) or word
+                word ^= 1 << random.randrange(32) | 1 << random.randrange(32)
+            if word >> 28 != UNCONDITIONAL:
+                word = word & 0x0FFFFFFF | ALWAYS << 28
+            if DECODER.decode(word) is None:
+                return word
 
     # -- states ------------------------------------------------------------------------------------
 
@@ -203,7 +221,10 @@ class Generator:
             return []
         value = (live[base] + self._address() - address) & 0xFFFFFFFF
         low, high = value & 0xFFFF, value >> 16
-        return [_MOVW | low >> 12 << 16 | base << 12 | low & 0xFFF, _MOVT | high >> 12 << 16 | base << 12 | high & 0xFFF]
+        return [
+            _MOVW | low >> 12 << 16 | base << 12 | low & 0xFFF,
+            _MOVT | high >> 12 << 16 | base << 12 | high & 0xFFF,
+        ]
 
     def _execute(self, code: list[int], live: list[int], pc: int) -> bool:
         """Whether the code runs through; ``live`` is then the state behind it."""

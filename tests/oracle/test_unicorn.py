@@ -9,7 +9,9 @@ from tests.oracle.campaign import Campaign, compared_insns
 SEED = 20240607
 GROUPS = 32
 BLOCK_GROUPS = 8
-BLOCKS = 1000  # per group
+BLOCKS = 500  # per group
+UNDEFINED_GROUPS = 2
+UNDEFINED_WORDS = 5000  # per group
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,11 @@ def test_insns(campaign: Campaign, group: int) -> None:
     for insn in compared_insns()[group::GROUPS]:
         words = campaign.check_insn(insn, f"{SEED}/{insn.name}/{insn.pattern.text}")
         assert words, f"{insn.name}: every word breaks a rule of tests/oracle/unpredictable.py"
+
+
+@pytest.mark.parametrize("group", range(UNDEFINED_GROUPS))
+def test_undefined(campaign: Campaign, group: int) -> None:
+    campaign.check_undefined(UNDEFINED_WORDS, f"{SEED}/undefined/{group}")
 
 
 @pytest.mark.parametrize("group", range(BLOCK_GROUPS))

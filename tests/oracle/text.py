@@ -11,11 +11,12 @@
             usr, banked registers are those of :data:`tests.oracle.case.DEFAULT_BANKS`.
 ``after``   everything that changed: what is not mentioned must be as before, and the PC behind the
             code. The first word may be an exit, which leaves the PC at the last instruction:
-            undefined, abort, alignment, svc N, bkpt N, hvc N, smc N, wait, or thumb.
+            undefined, abort, alignment, svc N, bkpt N, hvc N, smc N, wait, or thumb. The accesses that
+            faulted may follow: abort read 0x8000.
 
 Names: ``r0`` ... ``r12 sp lr pc``; ``nzcv=nZcV`` (capital: 1), ``q=1``, ``ge=0b0101``,
-``mode=svc``, ``cpsr=`` the whole, ``spsr=`` of the mode before; ``[0x3000]=`` a word of RAM; after: ``sp_usr
-lr_irq r8_fiq spsr_abt`` ... A value is a number as Python writes it, negative ones too.
+``mode=svc``, ``cpsr=`` the whole, ``spsr=`` of the mode before; ``[0x3000]=`` a word of RAM; before:
+``sctlr=``; after: ``sp_usr lr_irq r8_fiq spsr_abt`` ... A value is a number as Python writes it, negative ones too.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class CaseSyntaxError(ValueError):
 def read_cases(path: Path) -> Iterator[tuple[int, str]]:
     """Line number and text of the cases in a file."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        text = line.split("//")[0].strip()
+        text = line.split("//", maxsplit=1)[0].strip()
         if text:
             yield number, text
 
@@ -63,7 +64,7 @@ def read_cases(path: Path) -> Iterator[tuple[int, str]]:
 def parse(line: str) -> tuple[Case, Outcome]:
     """The case and the outcome that the line expects."""
     try:
-        text = line.split("//")[0]
+        text = line.split("//", maxsplit=1)[0]
         code, states = text.rsplit(";", 1)
         before, after = states.split("=>")
     except ValueError:
@@ -77,7 +78,7 @@ def assemble(code: str) -> tuple[int, ...]:
     literal = [part.strip().removeprefix(".word ") for part in code.split("|")]
     if all(part.startswith("0x") for part in literal):
         return tuple(int(part, 16) for part in literal)
-    from keystone import KS_ARCH_ARM, KS_MODE_ARM, Ks, KsError  # noqa: PLC0415  (30 ms, and only for assembly)
+    from keystone import KS_ARCH_ARM, KS_MODE_ARM, Ks, KsError  # 30 ms, and only for assembly
 
     try:
         encoded, _ = Ks(KS_ARCH_ARM, KS_MODE_ARM).asm(".cpu cortex-a15\n" + code.replace("|", "\n"), CODE, True)
@@ -125,7 +126,7 @@ def _change_cpsr(cpsr: int, name: str, value: str) -> int | None:
 
 def _parse_before(code: tuple[int, ...], text: str) -> Case:
     registers = [default_register(n) for n in range(15)]
-    cpsr, spsr = USER_CPSR, USER_SPSR
+    cpsr, spsr, sctlr = USER_CPSR, USER_SPSR, 0
     memory: list[tuple[int, int]] = []
     for name, value in _items(text):
         changed = _change_cpsr(cpsr, name, value)
@@ -133,26 +134,32 @@ def _parse_before(code: tuple[int, ...], text: str) -> Case:
             cpsr = changed
         elif name == "spsr":
             spsr = _number(value)
+        elif name == "sctlr":
+            sctlr = _number(value)
         elif name.startswith("["):
             memory.append((_number(name[1:-1]), _number(value)))
         elif _REGISTERS.get(name, 15) < 15:
             registers[_REGISTERS[name]] = _number(value)
         else:
             raise CaseSyntaxError(f"{name} cannot be set before the run")
-    return Case(code, tuple(registers), cpsr, spsr, tuple(memory))
+    return Case(code, tuple(registers), cpsr, spsr, tuple(memory), sctlr)
 
 
-def _parse_exit(words: list[str]) -> str:
-    """Take the exit, if there is one, off the front of ``words``."""
+def _parse_exit(words: list[str]) -> tuple[str, str]:
+    """Take the exit and the fault, if there are, off the front of ``words``."""
     if not words or words[0] not in _EXITS:
-        return "ok"
+        return "ok", ""
     end = words.pop(0)
-    return f"{end} {_number(words.pop(0)):#x}" if end in _EXITS_WITH_NUMBER else end
+    if end in _EXITS_WITH_NUMBER:
+        return f"{end} {_number(words.pop(0)):#x}", ""
+    if end in ("abort", "alignment") and words and words[0] in ("read", "write"):
+        return end, f"{words.pop(0)} {_number(words.pop(0)):#x}"
+    return end, ""
 
 
 def _parse_after(case: Case, text: str) -> Outcome:
     words = text.split()
-    end = _parse_exit(words)
+    end, fault = _parse_exit(words)
     cpsr, banks, ram = case.cpsr, case.banks(), case.ram()
     for name, value in _items(" ".join(words)):
         cpsr = changed if (changed := _change_cpsr(cpsr, name, value)) is not None else cpsr
@@ -173,7 +180,7 @@ def _parse_after(case: Case, text: str) -> Outcome:
         elif _change_cpsr(cpsr, name, value) is None:
             raise CaseSyntaxError(f"cannot read {name}={value}")
     shown = overlay_banks(banks, registers, cpsr & PSR_MODE) if case.privileged else None
-    return Outcome(end, tuple(registers), cpsr, bytes(ram), shown)
+    return Outcome(end, tuple(registers), cpsr, bytes(ram), shown, fault)
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -186,9 +193,11 @@ def format_case(case: Case, outcome: Outcome) -> str:
         *_cpsr_items(USER_CPSR, case.cpsr),
         *(f"r{n}={value:#x}" for n, value in enumerate(case.registers) if value != default_register(n)),
         *([f"spsr={case.spsr:#x}"] if case.spsr != USER_SPSR and BANKS[case.mode] else []),
+        *([f"sctlr={case.sctlr:#x}"] if case.sctlr else []),
         *(f"[{gpa:#x}]={word:#x}" for gpa, word in case.memory),
     ]
-    after = [*([outcome.end] if outcome.end != "ok" else []), *_cpsr_items(case.cpsr, outcome.cpsr)]
+    end = f"{outcome.end} {outcome.fault}".rstrip()
+    after = [*([end] if end != "ok" else []), *_cpsr_items(case.cpsr, outcome.cpsr)]
     expected = _parse_after(case, " ".join(after))
     ram = case.ram()
     after += [f"r{n}={outcome.registers[n]:#x}" for n in range(16) if outcome.registers[n] != expected.registers[n]]
@@ -216,7 +225,7 @@ def _cpsr_items(before: int, after: int) -> Iterator[str]:
 
 def disassemble(code: tuple[int, ...]) -> str:
     """The code as a human reads it, for the comment behind a line."""
-    import capstone  # noqa: PLC0415  (70 ms, and only for failures)
+    import capstone  # 70 ms, and only for failures
 
     engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM)
     texts = []

@@ -51,6 +51,7 @@ class TierMachine:
         self.tier = TIERS[name](self.cpu, self.memory, Callouts(self.cpu))
         self._clean = default_ram()  # what RAM holds, code aside, between cases
         self._code = b""
+        self._fault = ""
         self.memory.write_ram(0, self._clean)
         self._words = array("I", self.cpu.words.tolist())
         self._set_default_banks()
@@ -58,10 +59,12 @@ class TierMachine:
     def run(self, case: Case, stepwise: bool = False) -> Outcome:
         """Execute the case. ``stepwise`` allows branches within the code: see :class:`Case`."""
         self._load(case)
+        self._fault = ""
         end = self._run_stepwise(case) if stepwise else self._run_straight(case)
         registers = tuple(self.cpu.r.tolist())
         memory = bytes(self.memory.ram.bytes)
-        outcome = Outcome(end, registers, self.cpu.cpsr, memory, self._banks() if case.privileged else None)
+        banks = self._banks() if case.privileged else None
+        outcome = Outcome(end, registers, self.cpu.cpsr, memory, banks, self._fault)
         self._restore_ram(memory)
         return outcome
 
@@ -91,10 +94,9 @@ class TierMachine:
             case ThumbEntry(_, target):
                 self.cpu.r[15] = target & ~1
                 return "thumb"
-            case DataAbort(reason=AbortReason.ALIGNMENT):
-                return "alignment"
-            case DataAbort():
-                return "abort"
+            case DataAbort(_, gva, _, write, reason):
+                self._fault = f"{'write' if write else 'read'} {gva:#x}"
+                return "alignment" if reason == AbortReason.ALIGNMENT else "abort"
             case SupervisorCall(_, immediate):
                 return f"svc {immediate:#x}"
             case Breakpoint(_, immediate):
@@ -129,6 +131,7 @@ class TierMachine:
         self.cpu.words[:] = memoryview(words)
         if BANKS[case.mode]:
             self.cpu.spsr = case.spsr
+        self.cpu["sctlr"] = case.sctlr
         for gpa, word in case.memory:
             self.memory.write_ram(gpa, word.to_bytes(4, "little"))
         code = case.code_bytes
@@ -156,4 +159,3 @@ class TierMachine:
         code = self._code + self._clean[CODE + len(self._code) :]
         if memory[CODE:] != code:
             self.memory.write_ram(CODE, code)
-

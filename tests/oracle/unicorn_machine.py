@@ -52,6 +52,8 @@ class _Registers:
 class UnicornMachine:
     """A Cortex-A15: ARMv7 with the virtualisation extensions' SDIV and UDIV in A32."""
 
+    name = "unicorn"
+
     def __init__(self) -> None:
         self._uc = Uc(UC_ARCH_ARM, UC_MODE_ARM)
         self._uc.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_A15)
@@ -64,7 +66,9 @@ class UnicornMachine:
         self._bank = _Registers(self._uc, [arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR])
         self._spsr = _Registers(self._uc, [arm.UC_ARM_REG_SPSR])
         self._high = _Registers(self._uc, [arm.UC_ARM_REG_R0 + n for n in range(8, 13)])
+        self._uc.hook_add(const.UC_HOOK_MEM_UNMAPPED, self._on_unmapped)
         self._interrupt: int | None = None
+        self._fault = ""
         self._clean = default_ram()
         self._code = b""
         self._uc.mem_write(0, self._clean)
@@ -75,6 +79,7 @@ class UnicornMachine:
         """Execute the case: straight-line code, of which only the last instruction may branch."""
         self._load(case)
         self._interrupt = None
+        self._fault = ""
         error = const.UC_ERR_OK
         try:
             self._uc.emu_start(CODE, case.code_end, count=len(case.code))
@@ -85,15 +90,19 @@ class UnicornMachine:
         if end.startswith(("svc", "hvc", "smc")):
             registers[15] -= 4  # A tier stops at the instruction, QEMU behind it.
         memory = bytes(self._uc.mem_read(0, RAM_SIZE))
-        outcome = Outcome(
-            end, tuple(registers), cpsr & PSR_BITS, memory, self._banks(cpsr) if case.privileged else None
-        )
+        banks = self._banks(cpsr) if case.privileged else None
+        outcome = Outcome(end, tuple(registers), cpsr & PSR_BITS, memory, banks, self._fault if end == "abort" else "")
         self._restore_ram(memory)
         return outcome
 
     def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
         self._interrupt = number
         uc.emu_stop()
+
+    def _on_unmapped(self, uc: Uc, access: int, gva: int, size: int, value: int, data: object) -> bool:
+        if access != const.UC_MEM_FETCH_UNMAPPED and not self._fault:
+            self._fault = f"{'write' if access == const.UC_MEM_WRITE_UNMAPPED else 'read'} {gva:#x}"
+        return False
 
     def _describe(self, error: int, case: Case, cpsr: int, pc: int) -> str:
         word = case.code[min((pc - CODE) // 4, len(case.code) - 1)] if CODE <= pc <= case.code_end else 0

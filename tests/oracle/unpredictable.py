@@ -57,6 +57,7 @@ def _pair(f: Fields) -> tuple[int, int]:
 
 _STORES_AND_LOADS_BACK = r"(LDR|STR)(|B|H|SB|SH|D)T? \((immediate|register), (pre-indexed|post-indexed|unprivileged)\)"
 
+
 def _base_in_list(f: Fields) -> bool:
     return f["w"] == 1 and f["regs"] >> f["rn"] & 1 == 1
 

@@ -1,5 +1,0 @@
-"""``python -m dbt.cli``: the same as the ``dbt`` command."""
-
-from dbt.cli import main
-
-main()

@@ -1,0 +1,295 @@
+"""``dbt run``: streams, statuses, limits and messages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
+from tests.machine.programs import TIERS, assemble, exiting, make_elf
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_guest_has_the_console_and_the_exit_status(hello: Path, tier: str) -> None:
+    done = dbt("run", "--tier", tier, hello)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"hello\n", b"")
+
+
+def test_a_flat_binary(exit_5: Path) -> None:
+    assert dbt("run", "--base", "0x8000", exit_5).returncode == 5
+    assert dbt("run", "--base", "0x8000", "--entry", "0x8004", "--fuel", "1", exit_5).returncode == 123
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], b"args.elf"),
+        (["a b", "c"], b'args.elf "a b" c'),
+        (["--help", "-x", "--fuel", "3"], b"args.elf --help -x --fuel 3"),
+        (["--", "--json"], b"args.elf -- --json"),
+        (["--version"], b"args.elf --version"),
+    ],
+)
+def test_arguments_after_the_program_are_the_guests(command_line: Path, arguments: list[str], line: bytes) -> None:
+    done = dbt("run", command_line, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, line, b"")
+
+
+def test_standard_input_is_passed_byte_for_byte(echo: Path) -> None:
+    data = bytes(range(256)) + b"\r\n\0"
+    done = dbt("run", echo, stdin=data)
+    assert (done.returncode, done.stdout) == (0, data)
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def test_fuel(endless: Path) -> None:
+    text = paragraph(dbt("run", "--fuel", "1_001", endless), 123)
+    assert "after 1001 instructions" in text and "(spin+0x4: b #0x8004)" in text
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_timeout(endless: Path, tier: str) -> None:
+    started = time.monotonic()
+    text = paragraph(dbt("run", "--timeout", "0.2", "--tier", tier, endless), 124)
+    assert "time limit" in text and "spin" in text
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_ctrl_c(endless: Path, tier: str) -> None:
+    process = start("run", "--tier", tier, str(endless))
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert b"interrupted after" in errors and b"spin+0x4" in errors
+    assert time.monotonic() - started < 1
+
+
+def test_ctrl_c_while_waiting_for_input(echo: Path) -> None:
+    process = start("run", str(echo), stdin=subprocess.PIPE)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=10)
+    assert process.returncode == 130
+    process.communicate()
+
+
+def start(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+
+
+# -- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_guest_fault(faulty: Path) -> None:
+    text = paragraph(dbt("run", faulty), 122)
+    for word in ("0x00008004", "main+0x4", "ldr r1, [r0]", "0xdeadbee0", "RAM"):
+        assert word in text
+
+
+def test_waiting_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "wait.elf").write_bytes(make_elf(assemble("wfi")))
+    assert "waits for an interrupt" in paragraph(dbt("run", tmp_path / "wait.elf"), 119)
+
+
+def test_an_abnormal_exit(tmp_path: Path) -> None:
+    (tmp_path / "abort.elf").write_bytes(make_elf(assemble("mov r0, #0x18; ldr r1, =0x20023; svc 0x123456")))
+    assert "run-time error" in paragraph(dbt("run", tmp_path / "abort.elf"), 1)
+
+
+@pytest.mark.parametrize("what", ["missing", "directory", "empty", "text", "x86", "thumb", "high"])
+def test_bad_images(tmp_path: Path, what: str) -> None:
+    path = tmp_path / what
+    match what:
+        case "directory":
+            path.mkdir()
+        case "empty":
+            path.touch()
+        case "text":
+            path.write_text("#!/bin/sh\n")
+        case "x86":
+            path = Path(sys.executable)
+        case "thumb":
+            path.write_bytes(make_elf(exiting(0), entry=0x8001))
+        case "high":
+            path.write_bytes(make_elf(exiting(0), base=0x8000000))
+    text = paragraph(dbt("run", path), 121)
+    assert str(path) in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "PROGRAM is missing"),
+        (["run", "--nonsense", "x"], "--nonsense"),
+        (["run", "--memory", "3", "x"], "--memory 3"),
+        (["run", "--memory", "lots", "x"], "--memory lots"),
+        (["run", "--memory", "-4K", "x"], "--memory -4K"),
+        (["run", "--memory", "3G", "x"], "--memory 3G"),
+        (["run", "--memory", "", "x"], "--memory"),
+        (["run", "--fuel", "-1", "x"], "--fuel -1"),
+        (["run", "--fuel", "much", "x"], "--fuel much"),
+        (["run", "--timeout", "0", "x"], "--timeout 0"),
+        (["run", "--timeout", "nan", "x"], "--timeout nan"),
+        (["run", "--tier", "magic", "x"], "--tier magic"),
+        (["run", "--base", "zero", "x"], "--base zero"),
+        (["run", "--entry", "0x100000000", "x"], "--entry 0x100000000"),
+        (["run", "--epoch", "then", "x"], "--epoch then"),
+        (["run", "--files", "/nonexistent", "x"], "--files /nonexistent"),
+        (["frobnicate"], "frobnicate"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_a_wrong_command_line(arguments: list[str], words: str, hello: Path) -> None:
+    assert words in paragraph(dbt(*(str(hello) if word == "x" else word for word in arguments)), 120)
+
+
+def test_a_trace_that_cannot_be_written(hello: Path) -> None:
+    assert "--trace /nonexistent/x" in paragraph(dbt("run", "--trace", "/nonexistent/x", hello), 120)
+
+
+def test_a_reader_that_is_gone(hello: Path) -> None:
+    source, sink = os.pipe()
+    os.close(source)
+    done = subprocess.run(
+        [*COMMAND, "run", str(hello)], stdout=sink, stderr=subprocess.PIPE, env=environment(), check=False
+    )
+    os.close(sink)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk(hello: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "run", str(hello)], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+    assert done.returncode == 125 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(hello: Path, closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "run", str(hello)],
+        capture_output=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == (125 if ">&-" in closed.replace("2>&-", "") else 3)
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_internal_error_is_one_paragraph(hello: Path) -> None:
+    code = (
+        "import sys, dbt.machine.machine as m\n"
+        "def fail(*a, **k): raise KeyError('boom')\n"
+        "m.Machine.run = fail\n"
+        "from dbt.cli.app import run_app\n"
+        f"sys.exit(run_app(['run', {str(hello)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), check=False)
+    assert "KeyError: 'boom'" in (text := paragraph(done, 125)) and "DBT_DEBUG=1" in text
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment(DBT_DEBUG="1"), check=False
+    )
+    assert done.returncode == 1 and b"Traceback" in done.stderr
+
+
+# -- what is printed -----------------------------------------------------------------------------
+
+KEYS = {
+    "schema", "status", "reason", "exit_code", "message", "icount", "pc", "location", "registers", "seconds", "tier",
+    "exits",
+}  # fmt: skip
+
+
+def test_json_of_an_exit(hello: Path) -> None:
+    done = dbt("run", "--json", hello)
+    answer = json_of(done)
+    assert done.stdout == b"hello\n" and set(answer) == KEYS
+    expected = {"schema": 1, "status": 3, "reason": "exited", "exit_code": 3, "message": "", "icount": 10}
+    assert expected.items() <= answer.items()
+    assert answer["registers"]["r15"] == answer["pc"] and answer["registers"]["cpsr"] == 0x1D3
+    assert answer["tier"] == "threaded" and answer["exits"] == {"semihosting": 2} and answer["seconds"] >= 0
+
+
+def test_json_of_a_fault(faulty: Path) -> None:
+    done = dbt("run", "--json", faulty)
+    answer = json_of(done)
+    assert set(answer) == KEYS and len(done.stderr.splitlines()) == 1
+    assert (
+        (answer["reason"], answer["exit_code"], answer["status"])
+        == ("fault", None, done.returncode)
+        == ("fault", None, 122)
+    )
+    assert answer["location"] == "main+0x4" and answer["pc"] == 0x8004 and "0xdeadbee0" in answer["message"]
+
+
+def test_json_of_what_never_ran(tmp_path: Path, hello: Path) -> None:
+    for arguments, status, reason in (
+        ([tmp_path / "missing"], 121, "bad image"),
+        (["--memory", "3", hello], 120, "usage"),
+    ):
+        done = dbt("run", "--json", *arguments)
+        answer = json_of(done)
+        assert set(answer) == KEYS and (done.returncode, answer["status"], answer["reason"]) == (status, status, reason)
+        assert answer["message"] and answer["icount"] == 0
+
+
+def test_statistics_and_registers(hello: Path) -> None:
+    done = dbt("run", "--stats", "--registers", hello)
+    text = done.stderr.decode()
+    assert done.stdout == b"hello\n" and done.returncode == 3
+    for words in ("threaded", "instructions", "semihosting exits", "r0 00000020", "cpsr 000001d3"):
+        assert words in text
+
+
+def test_a_trace(hello: Path, tmp_path: Path) -> None:
+    done = dbt("run", "--trace", tmp_path / "trace", hello)
+    lines = (tmp_path / "trace").read_text().splitlines()
+    assert (done.returncode, done.stdout) == (3, b"hello\n")
+    assert len(lines) == 11 and lines[-1].startswith("     9 00008024 ef123456  svc #0x123456")
+
+
+def test_a_large_ram_hides_the_board_and_says_so(hello: Path) -> None:
+    done = dbt("run", "--memory", "512M", hello)
+    assert done.returncode == 3 and b"hides the board" in done.stderr
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+CREATE = """
+    adr r1, block ; mov r0, #1 ; svc 0x123456
+    cmn r0, #1
+    moveq r2, #1
+    movne r2, #0
+    push {r2}
+    ldr r3, =0x20026
+    push {r3}
+    mov r1, sp
+    mov r0, #0x20
+    svc 0x123456
+    .align 2
+    block: .word name, 4, 8
+    name: .asciz "file.txt"
+"""
+
+
+def test_files_are_there_if_allowed(tmp_path: Path) -> None:
+    program = tmp_path / "create.elf"
+    program.write_bytes(make_elf(assemble(CREATE)))
+    (tmp_path / "files").mkdir()
+    refused = dbt("run", program)
+    assert refused.returncode == 1 and b"--files" in refused.stderr
+    assert dbt("run", "--files", tmp_path / "files", program).returncode == 0
+    assert (tmp_path / "files" / "file.txt").exists()
+    assert not (ROOT / "file.txt").exists()

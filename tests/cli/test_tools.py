@@ -1,0 +1,116 @@
+"""The other commands, and what starting costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, dbt, environment, paragraph
+from tests.machine.programs import BASE, assemble, make_elf
+
+
+def test_version_and_help() -> None:
+    assert dbt("--version").stdout.startswith(b"dbt 0.")
+    for arguments in ((), ("--help",), ("run", "--help"), ("asm", "-h"), ("disasm", "-h"), ("doctor", "-h")):
+        done = dbt(*arguments)
+        assert done.returncode == 0 and done.stdout.startswith(b"Usage: dbt") and done.stderr == b""
+    for status in ("119", "120", "121", "122", "123", "124", "125", "130"):
+        assert status in dbt("run", "--help").stdout.decode()
+
+
+# -- dbt asm -------------------------------------------------------------------------------------
+
+
+def test_assembling_text() -> None:
+    done = dbt("asm", "-c", "mov r0, #1; bx lr")
+    assert (done.returncode, done.stdout) == (0, b"e3a00001\ne12fff1e\n")
+
+
+def test_assembling_a_file_to_a_file_that_runs(tmp_path: Path) -> None:
+    source, binary = tmp_path / "exit.s", tmp_path / "exit.bin"
+    source.write_text("mov r0, #0x18\nldr r1, =0x20026\nsvc 0x123456\n")
+    assert dbt("asm", source, "-o", binary).returncode == 0
+    assert dbt("run", "--base", "0x10000", binary).returncode == 0
+    assert dbt("asm", "-", stdin=source.read_bytes()).stdout.startswith(b"e3a00018\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["-c", "mov r0, #1; frob r1"], 121, "line 2 (frob r1)"),
+        (["-c", "b nowhere"], 121, "symbol"),
+        (["-c", ""], 121, "nothing"),
+        (["/nonexistent.s"], 121, "/nonexistent.s"),
+        ([sys.executable], 121, "not text"),
+        ([], 120, "either"),
+        (["x.s", "-c", "nop"], 120, "either"),
+        (["-c", "nop", "-o", "/nonexistent/x"], 120, "/nonexistent/x"),
+        (["-c", "nop", "--base", "x"], 120, "--base x"),
+    ],
+)
+def test_what_cannot_be_assembled(arguments: list[str], status: int, words: str) -> None:
+    assert words in paragraph(dbt("asm", *arguments), status)
+
+
+# -- dbt disasm ----------------------------------------------------------------------------------
+
+
+def test_disassembling_words() -> None:
+    done = dbt("disasm", "-c", "e3a00001 0xFFFFFFFF", "--base", "0x100")
+    assert done.stdout == b"00000100:  e3a00001  mov r0, #1\n00000104:  ffffffff  .word 0xffffffff\n"
+
+
+def test_disassembling_an_executable(tmp_path: Path) -> None:
+    symbols = {"main": (BASE, 8), "$a": (BASE, 0), "$d": (BASE + 8, 0)}
+    path = tmp_path / "guest.elf"
+    path.write_bytes(make_elf(assemble("nop; b 0x8000") + b"\x01\0\xa0\xe3", symbols=symbols))
+    done = dbt("disasm", path)
+    assert done.stdout.decode().split("\n") == [
+        "", "00008000 <main>:", "00008000:  e320f000  nop", "00008004:  eafffffd  b #0x8000",
+        "00008008:  e3a00001  .word 0xe3a00001", "",
+    ]  # fmt: skip
+    assert dbt("disasm", path, "--start", "0x8004", "--stop", "0x8008").stdout == b"00008004:  eafffffd  b #0x8000\n"
+
+
+def test_what_cannot_be_disassembled(tmp_path: Path) -> None:
+    assert "missing" in paragraph(dbt("disasm", tmp_path / "missing"), 121)
+    assert "hexadecimal" in paragraph(dbt("disasm", "-c", "xyz"), 120)
+    assert "hexadecimal" in paragraph(dbt("disasm", "-c", "123456789"), 120)
+    assert "either" in paragraph(dbt("disasm"), 120)
+
+
+def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(1 << 20))
+    line = f"{' '.join(COMMAND)} disasm --base 0 {path} | head -1"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, env=environment(), check=False)
+    assert done.stdout.startswith(b"00000000:") and done.stderr == b""
+
+
+# -- dbt doctor ----------------------------------------------------------------------------------
+
+
+def test_doctor() -> None:
+    done = dbt("doctor")
+    text = done.stdout.decode()
+    assert done.returncode == 0, text
+    for words in ("Python", "llvmlite", "capstone", "cache", "tier reference", "tier threaded", "204 instructions"):
+        assert words in text
+    assert "BAD" not in text
+
+
+# -- start-up ------------------------------------------------------------------------------------
+
+
+def test_running_a_guest_imports_nothing_slow(hello: Path) -> None:
+    """Each of these costs between 30 and 100 ms."""
+    assert dbt("run", hello).returncode == 3  # builds the translator if need be
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *COMMAND[1:], "run", str(hello)],
+        capture_output=True, env=environment(), check=False,
+    )  # fmt: skip
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.decode().splitlines() if "|" in line}
+    assert not imported & {"llvmlite", "rich", "capstone", "keystone", "elftools", "pydantic", "asyncio", "json"}

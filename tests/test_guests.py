@@ -1,0 +1,48 @@
+"""Whole programs: every guest's console and exit code, in every tier, and under QEMU where it is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.machine.console import CaptureConsole
+from dbt.machine.result import StopReason
+
+GUESTS = Path(__file__).resolve().parents[1] / "guests"
+MANIFEST: dict[str, dict[str, Any]] = tomllib.loads((GUESTS / "manifest.toml").read_text())
+# Long runs are for the native tiers only.
+IMAGES = [
+    (name, image, tier)
+    for name, guest in MANIFEST.items()
+    for image in guest["images"]
+    for tier in ("reference", "threaded")
+    if not (tier == "reference" and guest.get("bench"))
+]
+
+
+@pytest.mark.parametrize(("name", "image", "tier"), IMAGES, ids=[f"{Path(i).stem}-{t}" for _, i, t in IMAGES])
+def test_guest(name: str, image: str, tier: Any, tmp_path: Path) -> None:
+    guest = MANIFEST[name]
+    console = CaptureConsole()
+    files = str(tmp_path) if guest.get("files") else None
+    machine = Machine(tier=tier, files=files, console=console)
+    machine.load(str(GUESTS / image), base=guest.get("base"), args=guest["arguments"])
+    result = machine.run(timeout=120)
+    assert result.reason is StopReason.EXITED, result.message
+    assert result.exit_code == guest["exit_code"]
+    assert bytes(console.output) == (GUESTS / guest["expected"]).read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed")
+def test_guests_under_qemu() -> None:
+    done = subprocess.run(
+        [sys.executable, str(GUESTS / "check_qemu.py")], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,0 +1,88 @@
+"""Looks for differences between the tiers and Unicorn with new seeds, until the time is up.
+
+A difference is shrunk and printed as one line in the format of tests/cases, which may be added
+there, with the command that replays it:
+
+    python tools/fuzz.py --replay 'adds r0, r1, r2 ; r1=-1 r2=1 => r0=0 nzcv=nZCv'
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.oracle.campaign import Campaign, Mismatch, compared_insns
+from tests.oracle.differences import explanation
+from tests.oracle.text import disassemble, parse
+from tests.oracle.tiers import TIERS, TierMachine
+from tests.oracle.unicorn_machine import UnicornMachine
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--seconds", type=float, default=60, help="how long to look (60)")
+    arguments.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFFFF, help="first seed (the time)")
+    arguments.add_argument("--tier", choices=list(TIERS), action="append", help="only these tiers (all)")
+    arguments.add_argument("--replay", metavar="LINE", help="run one case and show what each tier and Unicorn give")
+    options = arguments.parse_args()
+    tiers = tuple(options.tier or TIERS)
+    return replay(options.replay, tiers) if options.replay else fuzz(options.seed, options.seconds, tiers)
+
+
+def fuzz(seed: int, seconds: float, tiers: tuple[str, ...]) -> int:
+    """Run until the time is up. How many differences were found, at most 1."""
+    campaign = Campaign(tiers)
+    start = time.monotonic()
+    failures = 0
+    for run, argument, text in _work(campaign, seed):
+        try:
+            run(argument, text)
+        except Mismatch as mismatch:
+            print(mismatch, file=sys.stderr)
+            failures += 1
+        if time.monotonic() - start > seconds:
+            break
+    elapsed = time.monotonic() - start
+    tally = campaign.tally
+    print(f"{tally.cases} cases in {elapsed:.0f} s ({tally.cases / elapsed:.0f}/s), seed {seed}; {', '.join(tiers)}")
+    for name, count in tally.explained.most_common():
+        print(f"  {count:7} explained: {name}")
+    print(f"  {failures:7} unexplained")
+    return min(failures, 1)
+
+
+def _work(campaign: Campaign, seed: int) -> Iterator[tuple]:
+    """Rounds over all instructions, with blocks and undefined words between them: what to call with what."""
+    while True:
+        for insn in compared_insns():
+            yield campaign.check_insn, insn, f"{seed}/{insn.name}/{insn.pattern.text}"
+            yield campaign.check_blocks, 5, f"{seed}/blocks/{insn.name}/{insn.pattern.text}"
+            yield campaign.check_undefined, 50, f"{seed}/undefined/{insn.name}/{insn.pattern.text}"
+        seed += 1
+
+
+def replay(line: str, tiers: tuple[str, ...]) -> int:
+    """Show one case. 1 if a tier differs from what the line expects, or inexplicably from Unicorn."""
+    case, expected = parse(line)
+    theirs = UnicornMachine().run(case)
+    print(disassemble(case.code))
+    print(f"unicorn, expected: {'; '.join(theirs.differences(expected)) or 'agree'}")
+    failed = False
+    for name in tiers:
+        machine = TierMachine(name)
+        ours, stepped = machine.run(case), machine.run(case, stepwise=True)
+        print(f"{name}, expected: {'; '.join(stepped.differences(expected)) or 'agree'}")
+        difference = "; ".join(ours.differences(theirs))
+        known = explanation(case, ours, theirs) if difference else None
+        print(f"{name}, unicorn: {difference or 'agree'}{f'   (explained: {known})' if known else ''}")
+        failed |= any(stepped.differences(expected)) or bool(difference and not known)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
