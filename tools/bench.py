@@ -57,7 +57,9 @@ def workloads() -> list[Workload]:
         if "bench_args" not in guest:
             continue
         image = guest["images"][-1] if guest["kind"] == "asm" else f"{name}-armv7-a-O2.elf"
-        found.append(Workload(name, GUESTS / "images" / Path(image).name, guest.get("base"), tuple(guest["bench_args"])))
+        found.append(
+            Workload(name, GUESTS / "images" / Path(image).name, guest.get("base"), tuple(guest["bench_args"]))
+        )
     return found
 
 
@@ -102,7 +104,11 @@ def count_instructions(load: Workload) -> int:
 
 def machine() -> dict[str, str]:
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     commit = subprocess.run(
@@ -130,7 +136,8 @@ def show(rows: list[Row], engines: list[str]) -> None:
         ratios = [f"{row.median(engine) / row.median('dbt'):.2f}" for engine in engines[1:]]
         table.add_row(row.workload.name, f"{row.instructions / 1e6:.0f}", *(f"{s:.0f}" for s in speeds), *ratios)
     for_all = [
-        f"{statistics.geometric_mean(row.median(engine) / row.median('dbt') for row in rows):.2f}" for engine in engines[1:]
+        f"{statistics.geometric_mean(row.median(engine) / row.median('dbt') for row in rows):.2f}"
+        for engine in engines[1:]
     ]
     table.add_row("geometric mean", "", *("" for _ in engines), *for_all)
     Console().print(table)

@@ -36,7 +36,7 @@ class Semihosting:
             raise SystemExit(f"unexpected exception {number} at {uc.reg_read(UC_ARM_REG_PC):#x}")
         uc.reg_write(UC_ARM_REG_R0, self.answer(operation, block) & 0xFFFFFFFF)
 
-    def answer(self, operation: int, block: int) -> int:  # noqa: PLR0912 - one case per operation
+    def answer(self, operation: int, block: int) -> int:
         uc = self.uc
         match operation:
             case 0x01:  # SYS_OPEN

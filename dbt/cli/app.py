@@ -104,12 +104,12 @@ def _option(metavar: str, help_: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help_)
 
 
-_Base = Annotated[str | None, _option("ADDRESS", "The file is a flat binary; it goes here.")]
+_Base = Annotated[str | None, _option("ADDRESS", "The file is a flat binary; it goes here. [.bin, .img and .raw files: 0x8000]")]
 
 
 @app.command(cls=TextCommand, epilog=EPILOG, context_settings={"allow_interspersed_args": False})
 def run(
-    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="An ELF executable, or with --base a flat binary.")],
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="An ELF executable, or a flat binary.")],
     args: Annotated[
         list[str] | None,
         typer.Argument(metavar="ARGS", help="Arguments for the guest, passed on as they are, options too."),

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from dbt.mmu.memory import GuestMemory
 
 #: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
-FLAT_BASE = 0x10000
+FLAT_BASE = 0x8000  # where newlib and the ARM Linux convention put a program
+FLAT_SUFFIXES = (".bin", ".img", ".raw")
 
 _ELF_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<8I")
@@ -125,12 +126,15 @@ def _open_without_waiting(path: str, flags: int) -> int:
 def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
     """Check a program against a RAM of ``ram_size`` bytes at address 0.
 
-    An ELF executable says itself where it goes; ``entry`` overrides its entry point. Anything else
-    is a flat binary only if ``base`` says where it goes, so that a wrong file is not executed; its
-    entry is its first byte unless given. ``path`` names the program in errors.
+    An ELF executable says itself where it goes; ``entry`` overrides its entry point. A flat binary
+    goes to ``base``, or to FLAT_BASE if it is named like one; anything else is refused, so that a
+    wrong file is not executed. Its entry is its first byte unless given. ``path`` names the program in
+    errors.
     """
     if not data:
         raise ImageError(path, "it is empty", "Build the program again")
+    if base is None and data[:4] != b"\x7fELF" and path.lower().endswith(FLAT_SUFFIXES):
+        base = FLAT_BASE
     if base is None:
         image = _read_elf(data, path, entry)
     else:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dbt.runtime.reference import Callouts, ReferenceTier
 
 TABLE_ENTRIES = 1 << 20
+#: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
+MAX_ANSWERS = 1000
 PAGE_MASK = (1 << PAGE_SHIFT) - 1
 
 
@@ -56,7 +58,7 @@ class ThreadedTier:
         self._invalidate = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)(
             base + entry["invalidate_range"]
         )
-        self._device_icount = -1
+        self._device_left = -1
         self.code_pages_made = 0
         memory.on_write = self._host_write
 
@@ -98,15 +100,21 @@ class ThreadedTier:
         cpu.set_native("budget", budget)
         cpu.set_native("mmio_count", 0)
         cpu.set_native("mmio_cursor", 0)
-        self._device_icount = -1
+        self._device_left = -1
         budget_word, kind_word = NATIVE["budget"].offset // 8, NATIVE["exit_kind"].offset // 4
+        answers = 0
         while True:
             self._enter(cpu.address)
+            answers += 1
             match cpu.native32[kind_word]:
                 case ExitCode.CODE_MISS if cpu.native64[budget_word] == 0:
                     return exits.Budget(cpu.r[15]), budget
                 case ExitCode.CODE_MISS if self._map_code(cpu.r[15]):
                     continue
+                case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
+                    answers > MAX_ANSWERS and cpu.native64[budget_word] != self._device_left
+                ):
+                    return exits.Budget(cpu.r[15]), budget - cpu.native64[budget_word]
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
                     continue
                 case ExitCode.TRAP:
@@ -177,8 +185,8 @@ class ThreadedTier:
         if not self._memory.bus.covers(gpa, size):
             return False
         left = cpu.native("budget")
-        answered = cpu.native("mmio_count") if left == self._device_icount else 0
-        self._device_icount = left
+        answered = cpu.native("mmio_count") if left == self._device_left else 0
+        self._device_left = left
         value = 0
         if kind == ExitCode.DEVICE_READ:
             value = self._memory.bus.read(gpa, size)

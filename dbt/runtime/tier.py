@@ -11,8 +11,9 @@ class Tier(Protocol):
     """Executes guest instructions from ``cpu.r[15]`` on.
 
     ``run(budget)`` returns why it stopped and how many instructions it retired. It stops with
-    Budget after exactly ``budget`` instructions, or earlier with another exit whose instruction is
-    not retired; ``cpu.r[15]`` is then the address of that instruction (of the next one for Budget).
+    Budget after exactly ``budget`` instructions, or before if Python had to answer so much on the way
+    that the slice would become long; or earlier with another exit, whose instruction is not retired.
+    ``cpu.r[15]`` is then the address of that instruction (of the next one for Budget).
 
     Sensitive instructions and device accesses are answered inside; every tier leaves with the same exits.
     """

@@ -27,7 +27,7 @@ class Recorder:
         self.accesses: list[tuple[str, int, int, int]] = []
 
     def covers(self, gpa: int, size: int) -> bool:
-        return DEVICE <= gpa and gpa + size <= DEVICE + 0x1000
+        return gpa >= DEVICE and gpa + size <= DEVICE + 0x1000
 
     def read(self, gpa: int, size: int) -> int:
         value = len(self.accesses) + 1
@@ -180,7 +180,8 @@ def test_an_unknown_word_is_undefined_even_conditionally(tier: str) -> None:
 
 def test_device_accesses_happen_once_and_in_order(tier: str) -> None:
     guest = Guest(
-        tier, "ldr r1, [r0] \n strb r1, [r0, #4] \n ldm r0, {r2, r3, r4} \n stm r0, {r3, r4} \n ldrsb r5, [r0] \n svc #0"
+        tier,
+        "ldr r1, [r0] \n strb r1, [r0, #4] \n ldm r0, {r2, r3, r4} \n stm r0, {r3, r4} \n ldrsb r5, [r0] \n svc #0",
     )
     guest.cpu.r[0] = DEVICE
     assert guest.tier.run(100) == (SupervisorCall(ENTRY + 20, 0), 5)
