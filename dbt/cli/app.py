@@ -104,7 +104,9 @@ def _option(metavar: str, help_: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help_)
 
 
-_Base = Annotated[str | None, _option("ADDRESS", "The file is a flat binary; it goes here. [.bin, .img and .raw files: 0x8000]")]
+_Base = Annotated[
+    str | None, _option("ADDRESS", "The file is a flat binary; it goes here. [.bin, .img and .raw files: 0x8000]")
+]
 
 
 @app.command(cls=TextCommand, epilog=EPILOG, context_settings={"allow_interspersed_args": False})

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
-from dbt.codecache.store import cache_directory, read_file, write_file
+from dbt.codecache.store import cache_directory, prune, read_file, write_file
 
 Notice = Callable[[str], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
+#: Images of other versions, hosts or LLVMs that may stay in the cache directory beside the newest.
+KEPT_IMAGES = 4
 #: Source folders and files that the image is a function of.
 _SOURCES = ("isa", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py")
 
@@ -73,6 +75,7 @@ def load_image(notice: Notice) -> Image:
     data = compile_image()
     try:
         write_file(name, data)
+        prune("handlers-*.img", KEPT_IMAGES)
     except OSError as error:
         notice(f"cannot keep the translator in {cache_directory()} ({error.strerror}); it is built at every start")
     return Image.unpack(data)

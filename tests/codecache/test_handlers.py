@@ -90,6 +90,15 @@ def test_two_writers_at_once_leave_a_whole_file(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 1
 
 
+def test_images_of_old_versions_are_removed(cache: Path) -> None:
+    for age in range(9):
+        store.write_file(f"handlers-{age}.img", b"old")
+        os.utime(cache / f"handlers-{age}.img", (1000 - age, 1000 - age))
+    handlers.load_image(lambda _: None)
+    left = {path.name for path in cache.iterdir()}
+    assert left == {handlers.cached_image_name(), "handlers-0.img", "handlers-1.img", "handlers-2.img"}
+
+
 def test_the_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DBT_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
