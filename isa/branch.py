@@ -19,9 +19,9 @@ def _link(u: Recorder) -> None:
     u.reg[LR] = u.pc - 4
 
 
-@insn("cond:4 1010 imm24:24", syntax="B{<c>} <label>", section="A8.8.18", forms=("cond",))
+@insn("cond:4 1010 back:1 imm23:23", syntax="B{<c>} <label>", section="A8.8.18", forms=("cond", "back"))
 def b(u: Recorder, f: SimpleNamespace) -> None:
-    u.branch(u.pc + _offset(f.imm24), BranchKind.JUMP)
+    u.branch(u.pc + _offset(f.back << 23 | f.imm23), BranchKind.LOOP if f.back else BranchKind.JUMP)
 
 
 @insn("cond:4 1011 imm24:24", syntax="BL{<c>} <label>", section="A8.8.25")

@@ -111,6 +111,7 @@ class BranchKind(Enum):
     """What a branch is to the control-flow graph; the architectural effect is the same for all."""
 
     JUMP = "jump"
+    LOOP = "loop"  # a jump backwards
     CALL = "call"
     RETURN = "return"
     INDIRECT = "indirect"

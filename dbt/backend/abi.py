@@ -31,10 +31,15 @@ CODE_PAGE_STRIDE = 1 << 16
 
 # Offsets in an op.
 OP_HANDLER = 0  # pointer; the handler to call
-OP_HOTNESS = 8  # u32
+OP_HOTNESS = 8  # u16; how often a loop or a call has come here
+OP_COVERED = 10  # u8; a region was made from this op's word
 OP_POOL = 12  # operands, as the form lays them out
 OP_POOL_SIZE = 12
-OP_BODY = 24  # pointer; what a guard (condition, PC as operand) calls in turn
+OP_BODY = 24  # u32; what a guard (condition, PC as operand) calls in turn, as an offset in the image
+OP_ORIGINAL = 28  # u32; the handler before a region took its place, as an offset in the image
+
+#: A region is asked for when this many loops or calls have come to an op.
+HOT = 600
 
 
 def header(name: str) -> str:

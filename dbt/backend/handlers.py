@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import OP_HANDLER, OP_SIZE, header, tail_call
+from dbt.backend.abi import HOT, OP_BODY, OP_HANDLER, OP_HOTNESS, OP_SIZE, header, tail_call
 from dbt.backend.lower import FLAGS, LOWER, Lowering
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
@@ -66,6 +66,18 @@ class HandlerLowering(Lowering):
         flags = {name: self.f.emit(f"load i32, ptr {pointer}") for name, pointer in self.flags.items()}
         self.f.do(tail_call(callee, op=op, budget=self.budget, **flags))
         self.f.do("ret void")
+
+    def _count(self, op: str) -> None:
+        """Count an arrival at a loop head or a function; leave if it has become hot."""
+        f = self.f
+        place = f.emit(f"getelementptr i8, ptr {op}, i64 {OP_HOTNESS}")
+        count = f.emit(f"add i16 {f.emit(f'load i16, ptr {place}')}, 1")
+        f.do(f"store i16 {count}, ptr {place}")
+        hot, go = f.new_label("hot"), f.new_label("go")
+        f.do(f"br i1 {f.emit(f'icmp eq i16 {count}, {HOT}')}, label %{hot}, label %{go}, !prof !0")
+        f.label(hot)
+        self._continue("@leave_hot", op)
+        f.label(go)
 
     def dispatch(self, op: str) -> None:
         handler = self.f.emit(f"load ptr, ptr {op}") if OP_HANDLER == 0 else ""
@@ -165,12 +177,13 @@ class HandlerLowering(Lowering):
     # -- control -------------------------------------------------------------------------------
 
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
+        counted = kind in (BranchKind.LOOP, BranchKind.CALL)
         if target.op == "add" and target.args[0].op == "pc" and target.args[1].static:
-            self._branch_relative(target)
+            self._branch_relative(target, counted)
         else:
-            self._branch_to(self.value(target))
+            self._branch_to(self.value(target), counted)
 
-    def _branch_relative(self, target: Uop) -> None:
+    def _branch_relative(self, target: Uop, counted: bool) -> None:
         """To pc + offset: an op at a fixed distance, unless that lies in another page."""
         f = self.f
         distance = f.emit(f"sext i32 {self.value(target.args[1])} to i64")
@@ -182,6 +195,8 @@ class HandlerLowering(Lowering):
         f.label(outside)
         self._goto(self.value(target))
         f.label(inside)
+        if counted:
+            self._count(op)
         self.dispatch(op)
 
     def _goto(self, target: str) -> None:
@@ -189,7 +204,7 @@ class HandlerLowering(Lowering):
         self.f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset)}")
         self._continue("@goto", "%op")
 
-    def _branch_to(self, target: str) -> None:
+    def _branch_to(self, target: str, counted: bool) -> None:
         f = self.f
         table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
         page = f.emit(f"zext i32 {f.emit(f'lshr i32 {target}, 12')} to i64")
@@ -202,7 +217,10 @@ class HandlerLowering(Lowering):
         gva = f.emit(f"and i32 {target}, -4096")
         f.do(f"store i32 {gva}, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
         offset = f.emit(f"zext i32 {f.emit(f'and i32 {target}, 4092')} to i64")
-        self.dispatch(f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, 3')}"))
+        op = f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, 3')}")
+        if counted:
+            self._count(op)
+        self.dispatch(op)
 
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         self.leave(EXCEPTION_EXITS[kind], self.value(immediate))
@@ -320,7 +338,9 @@ def _guard(name: str, condition: int, with_pc: bool) -> str:
     f.label(passed)
     if with_pc:
         f.do(f"store i32 {low.lower_pc()}, ptr {low.state_pointer(60)}")
-    body = f.emit(f"load ptr, ptr {f.emit('getelementptr i8, ptr %op, i64 24')}")
+    offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_BODY}')}")
+    image = f.emit(f"load ptr, ptr {low.state_pointer(NATIVE['image'].offset)}")
+    body = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
     f.do(tail_call(body))
     f.do("ret void")
     f.label(failed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dbt.backend.abi import ARGUMENTS, OP_HOTNESS, header
+from dbt.backend.abi import ARGUMENTS, OP_ORIGINAL, header
 from dbt.backend.lower import DECLARATIONS, FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.frontend.region import Block, GuestInsn, Place, Region
@@ -132,7 +132,7 @@ class RegionLowering(Lowering):
         """Go on at the entry in the threaded tier: its op's handler is this region."""
         f = self.f
         flags = self._store_state()
-        offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_HOTNESS}')}")
+        offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_ORIGINAL}')}")
         image = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['image'].offset)}")
         handler = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
         self._tail(handler, {**flags, "budget": f.emit(f"load i64, ptr {self._budget}")})

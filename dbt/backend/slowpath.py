@@ -125,6 +125,14 @@ in.ram:
   %code = icmp ne i8 %either, 0
   br i1 %code, label %beside.code, label %fill
 beside.code:
+  %first.covered = call i1 @is_covered(ptr %cpu, i64 %gva64)
+  %last.covered = call i1 @is_covered(ptr %cpu, i64 %last)
+  %covered = or i1 %first.covered, %last.covered
+  br i1 %covered, label %drop, label %undo
+drop:
+  {_leave(ExitCode.CODE_WRITE, "%gva64", str(size))}
+  ret i1 false
+undo:
   call void @invalidate_range(ptr %cpu, i64 %gva64, i64 {size})
   br label %write
 fill:

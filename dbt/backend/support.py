@@ -6,7 +6,7 @@ address, and its image can be kept on disk.
 
 from __future__ import annotations
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, OP_BODY, OP_SIZE, OPS_PER_PAGE, header, tail_call
+from dbt.backend.abi import CODE_PAGE_STRIDE, OP_BODY, OP_COVERED, OP_SIZE, OPS_PER_PAGE, header, tail_call
 from dbt.backend.lower import FLAGS
 from dbt.backend.predecode import ROW
 from dbt.runtime.cpu import NATIVE
@@ -53,6 +53,11 @@ def _leave() -> str:
   %pc = add i32 %page, %offset32
   %r15 = getelementptr i8, ptr %cpu, i64 {R15}
   store i32 %pc, ptr %r15
+  ret void
+}}
+{header("leave_hot")} {{
+  {_exit_kind(ExitCode.HOT)}
+  {tail_call("@leave")}
   ret void
 }}
 {header("leave_budget")} {{
@@ -258,7 +263,7 @@ checked:
   br i1 %unguarded, label %install, label %guard
 guard:
   %body.p = getelementptr i8, ptr %op, i64 {OP_BODY}
-  store ptr %handler, ptr %body.p
+  store i32 %handler.at, ptr %body.p
   %twice = shl i32 %guarded.by, 1
   %which = or i32 %twice, %pc
   %which64 = zext i32 %which to i64
@@ -330,6 +335,27 @@ undo:
   br label %end
 end:
   ret void
+}}
+define hidden i1 @is_covered(ptr %cpu, i64 %gpa) {{
+  {_load_field("code_page_present", "ptr", "%present")}
+  %page = lshr i64 %gpa, 12
+  %flag.p = getelementptr i8, ptr %present, i64 %page
+  %flag = load i8, ptr %flag.p
+  %there = icmp ne i8 %flag, 0
+  br i1 %there, label %look, label %no
+look:
+  {_load_field("code_pages", "ptr", "%pages")}
+  %at = mul i64 %page, {CODE_PAGE_STRIDE}
+  %ops = getelementptr i8, ptr %pages, i64 %at
+  %word = and i64 %gpa, 4092
+  %place = shl i64 %word, 3
+  %op = getelementptr i8, ptr %ops, i64 %place
+  %covered.p = getelementptr i8, ptr %op, i64 {OP_COVERED}
+  %covered = load i8, ptr %covered.p
+  %yes = icmp ne i8 %covered, 0
+  ret i1 %yes
+no:
+  ret i1 false
 }}
 define hidden void @invalidate_range(ptr %cpu, i64 %gpa, i64 %size) {{
   %end = add i64 %gpa, %size

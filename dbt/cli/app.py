@@ -121,7 +121,8 @@ def run(
     ] = "128M",
     fuel: Annotated[str | None, _option("N", "Stop after exactly N instructions.")] = None,
     timeout: Annotated[str | None, _option("SECONDS", "Stop after this time.")] = None,
-    tier: Annotated[str, _option("TIER", "What executes the code: threaded or reference.")] = "threaded",
+    tier: Annotated[str, _option("TIER", "What executes the code: auto, threaded or reference.")] = "auto",
+    jit: Annotated[str, _option("MODE", "With auto, how hot code is compiled: async, sync or off.")] = "async",
     base: _Base = None,
     entry: Annotated[str | None, _option("ADDRESS", "Begin here, not at the program's own entry.")] = None,
     files: Annotated[
@@ -154,6 +155,7 @@ def run(
         fuel=fuel,
         timeout=timeout,
         tier=tier,
+        jit=jit,
         base=base,
         entry=entry,
         files=files,

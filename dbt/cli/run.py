@@ -16,7 +16,7 @@ from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_address, parse_count, parse_epoch, parse_seconds, parse_size
 from dbt.machine.board import BOARD_MEMORY
 from dbt.machine.clock import DEFAULT_EPOCH, TICKS_PER_SECOND
-from dbt.machine.machine import TIERS, Machine
+from dbt.machine.machine import JIT_MODES, TIERS, Machine
 from dbt.machine.result import RunResult, StopReason
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class RunOptions:
     memory: str = "128M"
     fuel: str | None = None
     timeout: str | None = None
-    tier: str = "threaded"
+    tier: str = "auto"
+    jit: str = "async"
     base: str | None = None
     entry: str | None = None
     files: str | None = None
@@ -75,7 +76,10 @@ def _make_machine(options: RunOptions) -> Machine:
     epoch = optional(parse_epoch, "--epoch", options.epoch)
     tier = next((name for name in TIERS if name == options.tier), None)
     if tier is None:
-        raise CommandError(f"--tier {options.tier}: this is neither threaded nor reference.", Status.USAGE)
+        raise CommandError(f"--tier {options.tier}: this is none of {', '.join(TIERS)}.", Status.USAGE)
+    jit = next((name for name in JIT_MODES if name == options.jit), None)
+    if jit is None:
+        raise CommandError(f"--jit {options.jit}: this is none of {', '.join(JIT_MODES)}.", Status.USAGE)
     if options.files is not None and not os.path.isdir(options.files):
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     if memory > BOARD_MEMORY:
@@ -86,6 +90,7 @@ def _make_machine(options: RunOptions) -> Machine:
         files=options.files,
         epoch=DEFAULT_EPOCH if epoch is None else epoch,
         notice=say,
+        jit=jit,
     )
     machine.load(options.program, base, entry, options.args)
     return machine
@@ -168,9 +173,21 @@ def _statistics_rows(machine: Machine, seconds: float) -> Iterator[tuple[str, ..
     yield "host time", f"{seconds:.3f} s"
     yield "rate", f"{rate:,.1f} million instructions/s"
     yield "virtual time", f"{machine.icount / TICKS_PER_SECOND:.3f} s"
+    yield from _tier_rows(machine)
     yield "RAM", f"{machine.ram.size >> 10:,} KiB"
     for name, count in sorted(machine.exit_counts.items()):
         yield f"{name} exits", f"{count:,}"
+
+
+def _tier_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
+    """What the region tier did."""
+    counts = getattr(machine.tier, "counts", None)
+    if counts is not None:
+        yield "regions compiled", f"{counts.compiled:,}"
+        yield "regions from disk", f"{counts.loaded:,}"
+        yield "regions refused", f"{counts.refused:,}"
+        yield "regions dropped", f"{counts.dropped:,}"
+        yield "region code", f"{counts.insns:,} instructions, {counts.code_bytes:,} bytes"
 
 
 # -- --json --------------------------------------------------------------------------------------

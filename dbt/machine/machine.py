@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from dbt.runtime.tier import Tier
 
 DEFAULT_MEMORY = 128 << 20
-TierName = Literal["threaded", "reference"]
-TIERS: tuple[TierName, ...] = ("threaded", "reference")
+TierName = Literal["auto", "threaded", "reference"]
+TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
+JitMode = Literal["async", "sync", "off"]
+JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
 
 #: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
 _STACK_SIZE = 8 << 20
@@ -68,7 +70,8 @@ class Machine:
     """One virtual ARM machine.
 
     ``memory`` is the size of its RAM, which begins at address 0, in bytes (a multiple of 4096).
-    ``tier`` says what executes its code. ``files`` is the directory whose files the guest may open
+    ``tier`` says what executes its code; with "auto", ``jit`` says whether hot regions are compiled
+    beside the guest, in line ("sync"), or not at all. ``files`` is the directory whose files the guest may open
     by semihosting; None means none. ``console`` is what its UART and semihosting write to, the
     process's standard streams unless given. ``epoch`` is the time of day at its start, in seconds
     since 1970. ``notice`` is told, in one line each, what the user should know.
@@ -80,14 +83,17 @@ class Machine:
     def __init__(
         self,
         memory: int = DEFAULT_MEMORY,
-        tier: TierName = "threaded",
+        tier: TierName = "auto",
         files: str | None = None,
         console: Console | None = None,
         epoch: int = clock.DEFAULT_EPOCH,
         notice: Callable[[str], None] = _silent,
+        jit: JitMode = "async",
     ) -> None:
         if tier not in TIERS:
-            raise ValueError(f"there is no tier {tier!r}: use 'threaded' or 'reference'")
+            raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
+        if jit not in JIT_MODES:
+            raise ValueError(f"there is no JIT mode {jit!r}: use one of {', '.join(JIT_MODES)}")
         self.console: Console = console if console is not None else HostConsole()
         self.cpu = CpuState()
         self.ram = Ram(memory)
@@ -95,6 +101,7 @@ class Machine:
         self.notice = notice
         self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
         self.tier_name: TierName = tier
+        self.jit: JitMode = jit
         self.image: Image | None = None
         self.symbols = SymbolTable()
         self.exit_counts: Counter[str] = Counter()
@@ -213,9 +220,13 @@ class Machine:
             from dbt.runtime.reference import ReferenceTier
 
             return ReferenceTier(self.cpu, self.memory, callouts)
-        from dbt.runtime.threaded import ThreadedTier
+        if self.tier_name == "threaded":
+            from dbt.runtime.threaded import ThreadedTier
 
-        return ThreadedTier(self.cpu, self.memory, callouts, self.notice)
+            return ThreadedTier(self.cpu, self.memory, callouts, self.notice)
+        from dbt.runtime.regions import RegionTier
+
+        return RegionTier(self.cpu, self.memory, callouts, self.notice, self.jit)
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""

@@ -120,3 +120,5 @@ class ExitCode(IntEnum):
     ALIGNMENT = 9  # gva, size, write
     DEVICE_READ = 10  # gva, size: not RAM; the bus decides whether it is a device or an abort
     DEVICE_WRITE = 11  # gva, size, value
+    HOT = 12  # control came to an op that is worth a region
+    CODE_WRITE = 13  # gpa, size: a store to words that regions were made from; to be done again

@@ -10,10 +10,13 @@ _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 
 class HostRange:
-    """``size`` zeroed bytes at ``address``, a multiple of ``alignment``; untouched pages cost nothing."""
+    """``size`` zeroed bytes at ``address``, a multiple of ``alignment``; untouched pages cost nothing.
 
-    def __init__(self, size: int, alignment: int = mmap.PAGESIZE) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    ``shared``: a forked process sees what is written after the fork.
+    """
+
+    def __init__(self, size: int, alignment: int = mmap.PAGESIZE, shared: bool = False) -> None:
+        flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         self.mapping = mmap.mmap(-1, size + alignment, flags=flags)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
         self.address = -(-start // alignment) * alignment

@@ -30,7 +30,7 @@ MAX_ANSWERS = 1000
 PAGE_MASK = (1 << PAGE_SHIFT) - 1
 
 
-def _notice(line: str) -> None:
+def notify(line: str) -> None:
     print(f"dbt: {line}", file=sys.stderr)
 
 
@@ -43,7 +43,7 @@ class ThreadedTier:
     name = "threaded"
 
     def __init__(
-        self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, notice: Callable[[str], None] = _notice
+        self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, notice: Callable[[str], None] = notify
     ) -> None:
         self._cpu = cpu
         self._memory = memory
@@ -53,6 +53,7 @@ class ThreadedTier:
         self._map_tables()
         entry = image.entry_points()
         base = self._code.address
+        self._decode_handler = base + entry["decode"]
         self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + entry["enter"])
         self._make_code_page = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32)(base + entry["make_code_page"])
         self._invalidate = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)(
@@ -68,7 +69,7 @@ class ThreadedTier:
         self._reads, self._writes, self._codes = (HostRange(8 * TABLE_ENTRIES) for _ in range(3))
         self._write_entries = self._writes.view().cast("Q")
         self._code_entries = self._codes.view().cast("Q")
-        self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE)
+        self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
         self._present = (ctypes.c_char * len(self._memory.code_page_present)).from_buffer(
             self._memory.code_page_present
         )
@@ -117,6 +118,10 @@ class ThreadedTier:
                     return exits.Budget(cpu.r[15]), budget - cpu.native64[budget_word]
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
                     continue
+                case ExitCode.HOT:
+                    self._on_hot(cpu.r[15])
+                case ExitCode.CODE_WRITE:
+                    self._on_code_write(cpu.native("exit_args", 0), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:
                     try:
                         self._emulator.step()
@@ -157,8 +162,8 @@ class ThreadedTier:
                 return exits.DataAbort(pc, first, second, bool(third), AbortReason.ALIGNMENT)
             case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
                 return exits.DataAbort(pc, first, second, code == ExitCode.DEVICE_WRITE, AbortReason.UNMAPPED)
-            case ExitCode.TRAP:
-                raise AssertionError("a trap is answered in run")
+            case ExitCode.TRAP | ExitCode.HOT | ExitCode.CODE_WRITE:
+                raise AssertionError("these are answered in run")
 
     # -- exits that are answered here ----------------------------------------------------------
 
@@ -196,6 +201,13 @@ class ThreadedTier:
         cpu.set_native("mmio_count", answered + 1)
         cpu.set_native("mmio_cursor", 0)
         return True
+
+    def _on_hot(self, pc: int) -> None:
+        """An op has become hot. This tier has nothing better to offer."""
+
+    def _on_code_write(self, gpa: int, size: int) -> None:
+        """A store to words that regions were made from; this tier makes none."""
+        raise AssertionError("there are no regions")
 
     def _host_write(self, gpa: int, size: int) -> None:
         """The hypervisor writes to RAM: undo the ops of those words."""

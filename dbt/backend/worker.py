@@ -1,0 +1,167 @@
+"""Compiling regions in a process of its own: the parent's side, and the loop of the child.
+
+The child is forked from the process that runs the guest before either knows LLVM. It shares the guest's
+RAM and code pages, so a request is just an address: the child grows the region from what has been
+executed so far, compiles it, and sends it back with the guest words that it was made from. If LLVM
+ends the process, or hangs, that costs the one region.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dbt.codecache.regions import CompiledRegion
+
+#: Seconds after which a compilation is given up.
+PATIENCE = 20.0
+_LENGTH = struct.Struct("<I")
+
+#: Compiles the region around an address; None if there is none to be had.
+Compile = Callable[[int], CompiledRegion | None]
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """``lost``: requests that killed or hung the child."""
+
+    requests: int = 0
+    restarts: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class _Child:
+    pid: int
+    requests: int  # file descriptors
+    results: int
+    received: bytearray = field(default_factory=bytearray)
+
+
+class CompileWorker:
+    """The parent's side. ``make_compile`` is called in the child, and may import what the parent must not."""
+
+    def __init__(self, make_compile: Callable[[], Compile]) -> None:
+        self._make_compile = make_compile
+        self._child: _Child | None = None
+        self._pending: deque[int] = deque()
+        self._since = 0.0
+        self.counts = WorkerCounts()
+
+    def submit(self, entry: int) -> None:
+        """Ask for the region around ``entry``."""
+        self.counts.requests += 1
+        if not self._pending:
+            self._since = time.monotonic()
+        self._pending.append(entry)
+        self._send(entry)
+
+    def poll(self) -> list[tuple[int, CompiledRegion | None]]:
+        """What has been finished: entry and region, in the order asked for. Does not wait."""
+        if not self._pending:
+            return []
+        finished: list[tuple[int, CompiledRegion | None]] = []
+        while self._child is not None and select.select([self._child.results], [], [], 0)[0]:
+            data = os.read(self._child.results, 1 << 20)
+            if not data:
+                finished += self._lose_first()
+                break
+            self._child.received += data
+            finished += self._take_messages(self._child)
+        if self._pending and time.monotonic() - self._since > PATIENCE:
+            finished += self._lose_first()
+        return finished
+
+    def wait(self) -> list[tuple[int, CompiledRegion | None]]:
+        """As :meth:`poll`, but waits until something is finished."""
+        while self._pending:
+            if finished := self.poll():
+                return finished
+            if self._child is not None:
+                select.select([self._child.results], [], [], 0.1)
+        return []
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._end(self._child)
+            self._child = None
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def _take_messages(self, child: _Child) -> list[tuple[int, CompiledRegion | None]]:
+        finished: list[tuple[int, CompiledRegion | None]] = []
+        while len(child.received) >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(child.received)
+            if len(child.received) < _LENGTH.size + size:
+                break
+            message = bytes(child.received[_LENGTH.size : _LENGTH.size + size])
+            del child.received[: _LENGTH.size + size]
+            finished.append((self._pending.popleft(), pickle.loads(message)))
+            self._since = time.monotonic()
+        return finished
+
+    def _lose_first(self) -> list[tuple[int, CompiledRegion | None]]:
+        """The child died or hangs over its first request: give that up, ask a new child for the others."""
+        self.close()
+        lost = self._pending.popleft()
+        self.counts.lost += 1
+        self.counts.restarts += 1
+        self._since = time.monotonic()
+        for entry in self._pending:
+            self._send(entry)
+        return [(lost, None)]
+
+    def _send(self, entry: int) -> None:
+        if self._child is None:
+            self._child = self._start()
+        try:
+            os.write(self._child.requests, _LENGTH.pack(entry))
+        except BrokenPipeError:
+            pass  # it is dead; the next poll finds out
+
+    # -- the child -----------------------------------------------------------------------------
+
+    def _start(self) -> _Child:
+        requests_read, requests_write = os.pipe()
+        results_read, results_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(requests_write)
+                os.close(results_read)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                os.nice(1)
+                _serve(requests_read, results_write, self._make_compile())
+            finally:
+                os._exit(0)
+        os.close(requests_read)
+        os.close(results_write)
+        return _Child(pid, requests_write, results_read)
+
+    @staticmethod
+    def _end(child: _Child) -> None:
+        os.close(child.requests)
+        os.close(child.results)
+        try:
+            os.kill(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.waitpid(child.pid, 0)
+
+
+def _serve(requests: int, results: int, compile_: Compile) -> None:
+    """Answer requests until there are no more."""
+    while len(data := os.read(requests, _LENGTH.size)) == _LENGTH.size:
+        (entry,) = _LENGTH.unpack(data)
+        message = pickle.dumps(compile_(entry))
+        data = _LENGTH.pack(len(message)) + message
+        while data:
+            data = data[os.write(results, data) :]

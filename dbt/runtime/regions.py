@@ -1,0 +1,209 @@
+"""The region tier: the threaded tier, in which hot code is replaced by regions compiled through LLVM.
+
+A region takes the place of its entry op's handler and has the handlers' signature, so either kind of
+code calls the other freely, and a run is the same, instruction by instruction, whenever a region is
+installed. Regions are compiled by a worker while the guest runs, or found on disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from dbt.backend.abi import CODE_PAGE_STRIDE, OP_COVERED, OP_HANDLER, OP_ORIGINAL, OP_SIZE
+from dbt.backend.worker import Compile, CompileWorker
+from dbt.codecache.handlers import image_key
+from dbt.codecache.regions import CompiledRegion, RegionStore
+from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import PAGE_SHIFT
+from dbt.runtime.arena import CodeArena
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import VmExit
+from dbt.runtime.threaded import ThreadedTier, notify
+
+if TYPE_CHECKING:
+    from dbt.runtime.reference import Callouts
+
+JitMode = Literal["async", "sync", "off"]
+_ARENA_SIZE = 64 << 20
+#: After so many regions were made from a page and written over, it is left to the threaded tier.
+_PATIENCE_WITH_PAGE = 8
+
+
+@dataclass(slots=True)
+class RegionCounts:
+    """What the region tier did, for ``--stats``. ``seconds``: waited for the compiler, if in line."""
+
+    compiled: int = 0
+    loaded: int = 0
+    refused: int = 0
+    dropped: int = 0
+    insns: int = 0
+    code_bytes: int = 0
+    seconds: float = 0.0
+
+
+class RegionTier(ThreadedTier):
+    """See :class:`dbt.runtime.tier.Tier`. ``jit``: compile beside the guest, in line, or not at all."""
+
+    name = "auto"
+
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        callouts: Callouts,
+        notice: Callable[[str], None] = notify,
+        jit: JitMode = "async",
+        keep: bool = True,
+    ) -> None:
+        """``keep``: use and fill the store of compiled regions."""
+        super().__init__(cpu, memory, callouts, notice)
+        self.counts = RegionCounts()
+        self._jit = jit
+        self._arena = CodeArena(_ARENA_SIZE)
+        self._store = RegionStore(image_key()) if keep else None
+        self._worker = CompileWorker(self._make_compile)
+        self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
+        self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
+        self._requested: set[int] = set()
+        self._written: dict[int, int] = {}  # regions dropped, by page
+        self._ops = self._code_pages.view()
+        self._op_words = self._ops.cast("Q")
+        self._op_halves = self._ops.cast("I")
+
+    # -- hot code ------------------------------------------------------------------------------
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        for entry, region in self._worker.poll():
+            self._finish(entry, region)
+        return super().run(budget)
+
+    def _on_hot(self, pc: int) -> None:
+        if self._jit == "off" or pc in self._installed or pc in self._requested:
+            return
+        if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
+            return
+        kept = None if self._store is None else self._store.load(pc, self._guest_bytes(pc))
+        if kept is not None and self._install(kept):
+            self.counts.loaded += 1
+            return
+        self._requested.add(pc)
+        self._worker.submit(pc)
+        if self._jit == "sync":
+            start = time.perf_counter()
+            for entry, region in self._worker.wait():
+                self._finish(entry, region)
+            self.counts.seconds += time.perf_counter() - start
+
+    def _guest_bytes(self, pc: int) -> bytes:
+        return bytes(self._memory.ram.bytes[pc : pc + 32])
+
+    def _finish(self, entry: int, region: CompiledRegion | None) -> None:
+        """Install what the worker made. A request without a region is not made again."""
+        if region is None:
+            self.counts.refused += 1
+            return
+        self._requested.discard(entry)
+        if self._install(region):
+            self.counts.compiled += 1
+            if self._store is not None:
+                self._store.save(region, self._guest_bytes(entry))
+
+    def _install(self, region: CompiledRegion) -> bool:
+        """Put the region in the place of its entry's handler, if memory still is what it was made from."""
+        ram = self._memory.ram.bytes
+        if any(ram[gva : gva + len(data)] != data for gva, data in region.runs):
+            return False
+        address = self._arena.place(region.code)
+        if address is None:
+            self.drop_all()
+            self._arena.clear()
+            address = self._arena.place(region.code)
+            if address is None:
+                return False
+        for gva, data in region.runs:
+            for page in range(gva >> PAGE_SHIFT, (gva + len(data) - 1 >> PAGE_SHIFT) + 1):
+                self._map_code(page << PAGE_SHIFT)
+            for word in range(gva, gva + len(data), 4):
+                self._covering.setdefault(word, set()).add(region.entry)
+                self._ops[self._op(word) + OP_COVERED] = 1
+        self._remember_handler(region.entry)
+        self._op_words[(self._op(region.entry) + OP_HANDLER) // 8] = address + region.start
+        self._installed[region.entry] = region, address
+        self.counts.insns += region.insns
+        self.counts.code_bytes += len(region.code)
+        return True
+
+    @staticmethod
+    def _op(gva: int) -> int:
+        """Offset of an op in the code pages."""
+        return (gva >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gva & 0xFFF) // 4 * OP_SIZE
+
+    def _remember_handler(self, entry: int) -> None:
+        """Keep what the region replaces: where its budget does not last, the handler goes on."""
+        op = self._op(entry)
+        handler = self._op_words[(op + OP_HANDLER) // 8]
+        self._op_halves[(op + OP_ORIGINAL) // 4] = handler - self._code.address
+
+    # -- code that is written over -------------------------------------------------------------
+
+    def _on_code_write(self, gpa: int, size: int) -> None:
+        for word in range(gpa & ~3, gpa + size, 4):
+            for entry in list(self._covering.get(word, ())):
+                self._drop(entry)
+
+    def _host_write(self, gpa: int, size: int) -> None:
+        if size > 1 << 16:
+            self.drop_all()
+        else:
+            self._on_code_write(gpa, size)
+        super()._host_write(gpa, size)
+
+    def _drop(self, entry: int) -> None:
+        region, address = self._installed.pop(entry)
+        op = self._op(entry)
+        if self._op_words[(op + OP_HANDLER) // 8] == address + region.start:
+            self._op_words[(op + OP_HANDLER) // 8] = self._op_halves[(op + OP_ORIGINAL) // 4] + self._code.address
+        for gva, data in region.runs:
+            for word in range(gva, gva + len(data), 4):
+                entries = self._covering[word]
+                entries.discard(entry)
+                if not entries:
+                    del self._covering[word]
+                    self._ops[self._op(word) + OP_COVERED] = 0
+        self.counts.dropped += 1
+        self._written[entry >> PAGE_SHIFT] = self._written.get(entry >> PAGE_SHIFT, 0) + 1
+
+    def drop_all(self) -> None:
+        """Go back to the threaded tier everywhere."""
+        for entry in list(self._installed):
+            self._drop(entry)
+
+    # -- the worker ----------------------------------------------------------------------------
+
+    def _make_compile(self) -> Compile:
+        """In the worker: forming and compiling over the guest's memory, which it shares."""
+        from dbt.backend.compile_region import RegionCompiler
+
+        ram = self._memory.ram.bytes.cast("I")
+        decode = self._decode_handler
+        limit = self._memory.ram.size
+
+        def fetch(gva: int) -> int | None:
+            """The word at ``gva`` if it has been executed."""
+            if gva >= limit or self._op_words[(self._op(gva) + OP_HANDLER) // 8] in (0, decode):
+                return None
+            return ram[gva >> 2]
+
+        return RegionCompiler(fetch).compile
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_worker"):
+            self.close()
