@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dbt.backend.abi import ARGUMENTS, OP_ORIGINAL, header
 from dbt.backend.lower import DECLARATIONS, FLAGS, Lowering
 from dbt.backend.module import Function
-from dbt.frontend.region import Block, GuestInsn, Place, Region
+from dbt.frontend.region import Block, GuestInsn, Place, Region, branches_of, relative_target
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
 from isa.state import LAYOUT
@@ -39,6 +39,10 @@ def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
     return found
 
 
+def has_callout(block: list[Uop]) -> bool:
+    return any(uop.op == "callout" or has_callout(uop.body) for uop in block)
+
+
 class RegionLowering(Lowering):
     """Lowers a whole region. Every field is a number here."""
 
@@ -58,6 +62,7 @@ class RegionLowering(Lowering):
         self._exits: list[tuple[str, list[str]]] = []
         self._block: Block
         self._insn: GuestInsn
+        self._before: dict[str, str] = {}
         self._index = 0
 
     def lower(self) -> str:
@@ -79,10 +84,19 @@ class RegionLowering(Lowering):
         self._retire(len(block.insns), block.place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
+            self._remember_before(self._insn)
             if not self.lower_block(self._insn.uops):
                 return
         assert block.next is not None
         self._go(block.next)
+
+    def _remember_before(self, insn: GuestInsn) -> None:
+        """The registers as they are in front of an instruction that may have to be undone in its course."""
+        self._before = {
+            self._registers[number]: self.f.emit(f"load i32, ptr {self._registers[number]}")
+            for number in sorted(written_registers([insn.uops]) - {15})
+            if has_callout(insn.uops)
+        }
 
     def _retire(self, count: int, pc: int) -> None:
         f = self.f
@@ -94,7 +108,7 @@ class RegionLowering(Lowering):
         f.do(f"br i1 {f.emit(f'icmp slt i64 {left}, 0')}, label %{exit_}, label %{enough}, !prof !0")
         f.label(exit_)
         if pc == self.region.entry:
-            self._to_original_handler()
+            self._to_original_handler(given_back=0)
         else:
             self._exit_at(str(pc), given_back=0)
         f.label(enough)
@@ -122,20 +136,23 @@ class RegionLowering(Lowering):
         flags = self._store_state()
         wide = f.emit(f"zext i32 {target} to i64")
         f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset)}")
-        budget = f.emit(f"load i64, ptr {self._budget}")
-        if given_back:
-            budget = f.emit(f"add i64 {budget}, {given_back}")
+        budget = self._budget_with(given_back)
         goto = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['goto'].offset)}")
         self._tail(goto, {**flags, "budget": budget})
 
-    def _to_original_handler(self) -> None:
+    def _to_original_handler(self, given_back: int) -> None:
         """Go on at the entry in the threaded tier: its op's handler is this region."""
         f = self.f
         flags = self._store_state()
+        budget = self._budget_with(given_back)
         offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_ORIGINAL}')}")
         image = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['image'].offset)}")
         handler = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
-        self._tail(handler, {**flags, "budget": f.emit(f"load i64, ptr {self._budget}")})
+        self._tail(handler, {**flags, "budget": budget})
+
+    def _budget_with(self, given_back: int) -> str:
+        budget = self.f.emit(f"load i64, ptr {self._budget}")
+        return self.f.emit(f"add i64 {budget}, {given_back}") if given_back else budget
 
     def _tail(self, callee: str, changed: dict[str, str]) -> None:
         arguments = ", ".join(f"{type_} {changed.get(name, '%' + name)}" for type_, name in ARGUMENTS)
@@ -148,9 +165,17 @@ class RegionLowering(Lowering):
         label, after = f.new_label("side"), f.new_label("main")
         f.do(f"br label %{after}")
         f.label(label)
-        self._exit_at(str(self._insn.pc), given_back=len(self._block.insns) - self._index)
+        self._exit_before_insn()
         f.label(after)
         return label
+
+    def _exit_before_insn(self) -> None:
+        """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
+        given_back = len(self._block.insns) - self._index
+        if self._insn.pc == self.region.entry:
+            self._to_original_handler(given_back)
+        else:
+            self._exit_at(str(self._insn.pc), given_back)
 
     # -- the guest's state ---------------------------------------------------------------------
 
@@ -224,7 +249,7 @@ class RegionLowering(Lowering):
         value = self.value(target)
         if place is None:
             self._exit_at(value, given_back=0)
-        elif target.op == "add" and target.args[0].op == "pc":
+        elif relative_target(uop, self._insn.pc) is not None:
             self._go(place)
         else:
             expected, other = f.new_label("expected"), f.new_label("other")
@@ -235,22 +260,22 @@ class RegionLowering(Lowering):
             self._go(place)
 
     def _branch_uops(self) -> Iterable[Uop]:
-        from dbt.frontend.region import branches_of
-
         return branches_of(self._insn.uops)
 
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
     def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
-        """Thumb: the threaded tier finds out for itself."""
-        self._exit_at(str(self._insn.pc), given_back=len(self._block.insns) - self._index)
+        """Thumb: the threaded tier finds out for itself. A load or BLX has written registers already: undo that."""
+        for pointer, value in self._before.items():
+            self.f.do(f"store i32 {value}, ptr {pointer}")
+        self._exit_before_insn()
 
 
-def region_text(region: Region) -> str:
-    """The LLVM module of a region; its function is ``region``."""
-    text = RegionLowering(region, "region").lower()
-    return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', DECLARATIONS, text, WEIGHTS])
+def region_text(*regions: Region) -> str:
+    """The LLVM module of these regions; their functions are ``region0`` and so on."""
+    functions = [RegionLowering(region, f"region{number}").lower() for number, region in enumerate(regions)]
+    return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', DECLARATIONS, *functions, WEIGHTS])
 
 
 __all__ = ["ExitCode", "RegionLowering", "region_text"]

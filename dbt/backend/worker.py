@@ -8,6 +8,7 @@ ends the process, or hangs, that costs the one region.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -39,6 +40,7 @@ class WorkerCounts:
 
 @dataclass(slots=True)
 class _Child:
+    parent: int
     pid: int
     requests: int  # file descriptors
     results: int
@@ -63,12 +65,16 @@ class CompileWorker:
         self._pending.append(entry)
         self._send(entry)
 
+    def is_pending(self, entry: int) -> bool:
+        """Whether the region around ``entry`` was asked for and has not come back."""
+        return entry in self._pending
+
     def poll(self) -> list[tuple[int, CompiledRegion | None]]:
         """What has been finished: entry and region, in the order asked for. Does not wait."""
         if not self._pending:
             return []
         finished: list[tuple[int, CompiledRegion | None]] = []
-        while self._child is not None and select.select([self._child.results], [], [], 0)[0]:
+        while self._child is not None and _is_readable(self._child.results, 0):
             data = os.read(self._child.results, 1 << 20)
             if not data:
                 finished += self._lose_first()
@@ -85,7 +91,7 @@ class CompileWorker:
             if finished := self.poll():
                 return finished
             if self._child is not None:
-                select.select([self._child.results], [], [], 0.1)
+                _is_readable(self._child.results, 100)
         return []
 
     def close(self) -> None:
@@ -111,6 +117,8 @@ class CompileWorker:
     def _lose_first(self) -> list[tuple[int, CompiledRegion | None]]:
         """The child died or hangs over its first request: give that up, ask a new child for the others."""
         self.close()
+        if not self._pending:
+            return []
         lost = self._pending.popleft()
         self.counts.lost += 1
         self.counts.restarts += 1
@@ -122,10 +130,8 @@ class CompileWorker:
     def _send(self, entry: int) -> None:
         if self._child is None:
             self._child = self._start()
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is dead; the next poll finds out
             os.write(self._child.requests, _LENGTH.pack(entry))
-        except BrokenPipeError:
-            pass  # it is dead; the next poll finds out
 
     # -- the child -----------------------------------------------------------------------------
 
@@ -144,17 +150,24 @@ class CompileWorker:
                 os._exit(0)
         os.close(requests_read)
         os.close(results_write)
-        return _Child(pid, requests_write, results_read)
+        return _Child(os.getpid(), pid, requests_write, results_read)
 
     @staticmethod
     def _end(child: _Child) -> None:
+        if child.parent != os.getpid():
+            return  # collected as garbage in a forked process, whose child it is not
         os.close(child.requests)
         os.close(child.results)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(child.pid, 0)
+
+
+def _is_readable(file: int, milliseconds: int) -> bool:
+    """Whether there is something to be read, waiting so long for it. Not by select, which refuses files over 1023."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(milliseconds))
 
 
 def _serve(requests: int, results: int, compile_: Compile) -> None:

@@ -18,8 +18,8 @@ Notice = Callable[[str], None]
 _ROOT = Path(__file__).resolve().parents[2]
 #: Images of other versions, hosts or LLVMs that may stay in the cache directory beside the newest.
 KEPT_IMAGES = 4
-#: Source folders and files that the image is a function of.
-_SOURCES = ("isa", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py")
+#: Source folders and files that the image, or a region beside it, is a function of.
+_SOURCES = ("isa", "dbt/frontend", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py")
 
 
 class HandlersUnavailable(RuntimeError):

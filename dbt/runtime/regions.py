@@ -98,6 +98,18 @@ class RegionTier(ThreadedTier):
                 self._finish(entry, region)
             self.counts.seconds += time.perf_counter() - start
 
+    def compile_now(self, pc: int) -> bool:
+        """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
+        if pc not in self._installed:
+            if pc not in self._requested:
+                self._requested.add(pc)
+                self._worker.submit(pc)
+            while self._worker.is_pending(pc):
+                for entry, region in self._worker.wait():
+                    self._finish(entry, region)
+            self._requested.discard(pc)
+        return pc in self._installed
+
     def _guest_bytes(self, pc: int) -> bytes:
         return bytes(self._memory.ram.bytes[pc : pc + 32])
 

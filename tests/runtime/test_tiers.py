@@ -15,6 +15,7 @@ from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
 from tests.assembler import assemble
+from tests.regions.eager import EagerRegionTier
 
 ENTRY = 0x8000
 DEVICE = 0x1000_0000
@@ -45,7 +46,7 @@ class Guest:
         self.cpu = CpuState()
         self.device = Recorder()
         self.memory = GuestMemory(Ram(1 << 20), self.device)
-        factory = {"reference": ReferenceTier, "threaded": ThreadedTier}[tier]
+        factory = {"reference": ReferenceTier, "threaded": ThreadedTier, "regions": EagerRegionTier}[tier]
         self.tier: Tier = factory(self.cpu, self.memory, SimpleNamespace())
         self.write(ENTRY, source)
         self.cpu.r[15] = ENTRY
@@ -61,7 +62,7 @@ class Guest:
         return hashlib.sha256(self.cpu.snapshot() + self.memory.ram.bytes).hexdigest()
 
 
-@pytest.fixture(params=["reference", "threaded"])
+@pytest.fixture(params=["reference", "threaded", "regions"])
 def tier(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -102,12 +103,13 @@ def test_a_budget_is_exact_and_runs_can_be_cut_anywhere(tier: str) -> None:
 
 
 def test_tiers_agree_at_every_instruction() -> None:
-    reference, threaded = Guest("reference", LOOP), Guest("threaded", LOOP)
-    reference.cpu.r[13] = threaded.cpu.r[13] = 0x20000
+    guests = [Guest(tier, LOOP) for tier in ("reference", "threaded", "regions")]
+    for guest in guests:
+        guest.cpu.r[13] = 0x20000
     for icount in range(600):
-        assert reference.cpu.snapshot() == threaded.cpu.snapshot(), f"after {icount} instructions"
-        assert reference.tier.run(1) == threaded.tier.run(1)
-    assert reference.digest() == threaded.digest()
+        assert len({guest.cpu.snapshot() for guest in guests}) == 1, f"after {icount} instructions"
+        assert len({guest.tier.run(1) for guest in guests}) == 1
+    assert len({guest.digest() for guest in guests}) == 1
 
 
 def test_a_budget_of_zero_retires_nothing(tier: str) -> None:

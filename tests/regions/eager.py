@@ -1,0 +1,60 @@
+"""A region tier that compiles at once, for tests: every run starts in a region where there can be one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbt.backend.worker import Compile
+from dbt.mmu.memory import GuestMemory
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import Budget, VmExit
+from dbt.runtime.regions import RegionTier
+
+if TYPE_CHECKING:
+    from dbt.runtime.reference import Callouts
+
+#: A run is cut after so many instructions, to compile where it has come to. The rest is one slice.
+CUTS = (1, 1, 2, 3, 5, 8, 13, 40, 100)
+
+
+class EagerRegionTier(RegionTier):
+    """Compiles around the PC whenever a run begins, and several times in a long one, ``regions`` times at most.
+
+    A region takes in whatever is in reach and not zero, executed before or not.
+    """
+
+    name = "regions"
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, regions: int = 12) -> None:
+        super().__init__(cpu, memory, callouts, jit="off", keep=False)
+        self._left = regions
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        done = 0
+        for cut in CUTS:
+            if done + cut >= budget or not self._left:
+                break
+            self._compile_here()
+            exit_, retired = super().run(cut)
+            done += retired
+            if not isinstance(exit_, Budget) or retired < cut:
+                return exit_, done
+        self._compile_here()
+        exit_, retired = super().run(budget - done)
+        return exit_, done + retired
+
+    def _compile_here(self) -> None:
+        pc = self._cpu.r[15]
+        if self._left and pc not in self._installed and pc < self._memory.ram.size:
+            super().run(0)  # decodes the op, so that there is a handler to go back to
+            self._left -= self.compile_now(pc)
+
+    def _make_compile(self) -> Compile:
+        from dbt.backend.compile_region import RegionCompiler
+
+        ram = self._memory.ram.bytes.cast("I")
+
+        def fetch(gva: int) -> int | None:
+            return (ram[gva >> 2] or None) if gva < self._memory.ram.size else None
+
+        return RegionCompiler(fetch).compile

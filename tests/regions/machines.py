@@ -1,0 +1,122 @@
+"""Small machines for comparing tiers: a CPU, RAM, a device, and a tier that is eager where it compiles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from dbt.backend.abi import HOT, OP_HOTNESS, OPS_PER_PAGE
+from dbt.backend.worker import _is_readable
+from dbt.hypervisor.callouts import Callouts
+from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import PAGE_SHIFT, Ram
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import Budget, SupervisorCall
+from dbt.runtime.reference import ReferenceTier
+from dbt.runtime.regions import JitMode, RegionTier
+from dbt.runtime.threaded import ThreadedTier
+from dbt.runtime.tier import Tier
+from tests.regions.eager import EagerRegionTier
+
+RAM_SIZE = 0x20000
+ENTRY = 0x8000
+DEVICE = 0x1000_0000
+#: How many arrivals make an op hot in :class:`SoonHotTier`.
+SOON = 6
+
+
+class Counter:
+    """A device whose reads count up and whose accesses are remembered."""
+
+    def __init__(self) -> None:
+        self.accesses: list[tuple[int, int, int | None]] = []
+
+    def covers(self, gpa: int, size: int) -> bool:
+        return DEVICE <= gpa <= DEVICE + 0x1000 - size
+
+    def read(self, gpa: int, size: int) -> int:
+        self.accesses.append((gpa, size, None))
+        return len(self.accesses) * 0x01010101 & ((1 << 8 * size) - 1)
+
+    def write(self, gpa: int, size: int, value: int) -> None:
+        self.accesses.append((gpa, size, value))
+
+
+class SoonHotTier(RegionTier):
+    """The region tier as it is, but that ops are hot after few arrivals."""
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, jit: JitMode) -> None:
+        super().__init__(cpu, memory, callouts, jit=jit, keep=False)
+
+    def _map_code(self, pc: int) -> bool:
+        page = pc >> PAGE_SHIFT
+        new = pc < self._memory.ram.size and not self._memory.code_page_present[page]
+        done = super()._map_code(pc)
+        if new:
+            for number in range(OPS_PER_PAGE):
+                self._ops[self._op((page << PAGE_SHIFT) + 4 * number) + OP_HOTNESS :][:2] = (HOT - SOON).to_bytes(
+                    2, "little"
+                )
+        return done
+
+    def settle(self) -> None:
+        """Wait until what was asked for can be installed."""
+        child = self._worker._child
+        if child is not None and self._worker._pending:
+            _is_readable(child.results, 5000)
+
+
+KINDS: dict[str, Callable[[CpuState, GuestMemory, Callouts], Tier]] = {
+    "reference": ReferenceTier,
+    "threaded": ThreadedTier,
+    "eager": EagerRegionTier,
+    "sync": lambda *machine: SoonHotTier(*machine, jit="sync"),
+    "async": lambda *machine: SoonHotTier(*machine, jit="async"),
+}
+
+
+class SmallMachine:
+    """Runs code from ENTRY until SVC 0. Any other exit is remembered and its instruction skipped, as one retired."""
+
+    def __init__(self, kind: str, code: bytes) -> None:
+        self.kind = kind
+        self.cpu = CpuState()
+        self.device = Counter()
+        self.memory = GuestMemory(Ram(RAM_SIZE), self.device)
+        self.tier = KINDS[kind](self.cpu, self.memory, Callouts(self.cpu))
+        self.memory.write_ram(ENTRY, code)
+        self.cpu.r[15] = ENTRY
+        self.cpu.r[13] = RAM_SIZE - 0x1000
+        self.exits: list[tuple[int, object]] = []
+        self.icount = 0
+        self.ended = False
+
+    def advance(self, count: int) -> None:
+        """Run ``count`` instructions, or to the end."""
+        while count and not self.ended:
+            exit_, retired = self.tier.run(count)
+            assert retired <= count
+            assert self.cpu.r[15] == exit_.pc
+            self.icount += retired
+            count -= retired
+            if isinstance(exit_, Budget):
+                continue
+            assert count, f"{exit_} with no budget left"
+            self.exits.append((self.icount, exit_))
+            self.ended = isinstance(exit_, SupervisorCall) and exit_.immediate == 0
+            self.cpu.r[15] += 4
+            self.icount += 1
+            count -= 1
+
+    def digest(self) -> str:
+        """A hash of everything that the guest can see, and of what it did."""
+        seen = repr((self.icount, self.ended, self.exits, self.device.accesses)).encode()
+        return hashlib.sha256(self.cpu.snapshot() + self.memory.ram.bytes + seen).hexdigest()
+
+    def describe(self) -> str:
+        words = [f"{name}={value:08x}" for name, value in self.cpu.describe()]
+        return f"{self.kind}: icount {self.icount} {' '.join(words)} exits {self.exits[-2:]}"
+
+    def close(self) -> None:
+        if isinstance(self.tier, RegionTier):
+            self.tier.close()

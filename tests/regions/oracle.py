@@ -1,0 +1,74 @@
+"""Cases of tests/oracle in regions: the code of each case is compiled as one region that begins at CODE.
+
+Compiling takes milliseconds, so what will be run is best announced to :meth:`CaseTier.prepare`, which
+compiles all of it in one module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dbt.backend.compile_region import RegionCompiler
+from dbt.codecache.regions import CompiledRegion
+from dbt.frontend.region import RegionFormer
+from dbt.hypervisor.callouts import Callouts
+from dbt.mmu.memory import GuestMemory
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import VmExit
+from dbt.runtime.regions import RegionTier
+from isa.a32 import DECODER
+from tests.oracle.case import CODE, Case, Outcome
+from tests.oracle.tiers import TierMachine
+
+if TYPE_CHECKING:
+    from dbt.frontend.region import Region
+
+Code = tuple[int, ...]
+
+
+class CaseTier(RegionTier):
+    """Installs the region of the expected code before each run. ``entered`` counts runs that began in one."""
+
+    name = "regions"
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory) -> None:
+        super().__init__(cpu, memory, Callouts(cpu), jit="off", keep=False)
+        self._compiled: dict[Code, CompiledRegion | None] = {}
+        self.expected: Code = ()
+        self.entered = 0
+
+    def prepare(self, codes: Iterable[Code]) -> None:
+        regions: dict[Code, Region] = {}
+        for code in codes:
+            words = {CODE + 4 * n: word for n, word in enumerate(code)}
+            region = RegionFormer(DECODER.decode, words.get).form(CODE)
+            self._compiled[code] = None
+            if region is not None:
+                regions[code] = region
+        if regions:
+            self._compiled |= zip(regions, RegionCompiler.compile_regions(list(regions.values())), strict=True)
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        if self.expected not in self._compiled:
+            self.prepare([self.expected])
+        region = self._compiled[self.expected]
+        if region is not None:
+            if CODE not in self._installed:
+                super().run(0)  # decodes the op
+                assert self._install(region)
+            self.entered += 1
+        return super().run(budget)
+
+
+class RegionMachine(TierMachine):
+    """Runs each case in a region."""
+
+    def __init__(self) -> None:
+        super().__init__("threaded")
+        self.name = "regions"
+        self.tier: CaseTier = CaseTier(self.cpu, self.memory)
+
+    def run(self, case: Case, stepwise: bool = False) -> Outcome:
+        self.tier.expected = case.code
+        return super().run(case, stepwise)

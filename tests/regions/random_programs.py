@@ -1,0 +1,246 @@
+"""Random programs that end: loops, calls, computed jumps, faults, devices, code that changes itself.
+
+R0 to R7 are data; R8 points to data, R9 and R12 are scratch, R10 and R11 count loops.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+CONDITIONS = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le")
+FUNCTIONS = 4
+DATA = 0x10000
+
+
+class ProgramWriter:
+    """Writes one program; the same seed writes the same one."""
+
+    def __init__(self, seed: int | str) -> None:
+        self._random = Random(seed)
+        self._lines: list[str] = []
+        self._labels = 0
+        self._items = (
+            *[self._alu] * 8, *[self._media] * 3, *[self._load] * 3, *[self._store] * 3, self._block_transfer,
+            *[self._skip] * 3, self._loop, *[self._call] * 2, self._table, self._add_pc, self._patch, self._fault,
+            self._device, self._status, self._exclusive, self._thumb, self._condition_holds_late,
+        )  # fmt: skip
+
+    def write(self) -> str:
+        random = self._random
+        for number in range(8):
+            value = random.choice((0, 1, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, random.getrandbits(32)))
+            self._say(f"movw r{number}, #{value & 0xFFFF}")
+            self._say(f"movt r{number}, #{value >> 16}")
+        self._say(f"movw r8, #{DATA & 0xFFFF}", f"movt r8, #{DATA >> 16}")
+        self._say(f"mov r11, #{random.randrange(40, 120)}", "main:")
+        self._body(random.randrange(16, 48), calls=FUNCTIONS, depth=0)
+        self._say("subs r11, r11, #1", "bne main", "svc #0")
+        for number in range(FUNCTIONS):
+            self._function(number)
+        return "\n".join(self._lines)
+
+    def _function(self, number: int) -> None:
+        leaf = number == 0 or self._random.random() < 0.2
+        self._say(f"f{number}:")
+        if not leaf:
+            self._say("push {r4, r10, lr}")
+        self._body(self._random.randrange(2, 9), calls=0 if leaf else number, depth=2 if leaf else 1)
+        if leaf:
+            self._say(self._random.choice(("bx lr", "mov pc, lr")))
+        else:
+            self._say(*self._random.choice((["pop {r4, r10, pc}"], ["pop {r4, r10, lr}", "bx lr"])))
+
+    # -- pieces ------------------------------------------------------------------------------------
+
+    def _say(self, *lines: str) -> None:
+        self._lines += lines
+
+    def _label(self) -> str:
+        self._labels += 1
+        return f"l{self._labels}"
+
+    def _reg(self) -> str:
+        return f"r{self._random.randrange(8)}"
+
+    def _cond(self, chance: float = 0.3) -> str:
+        return self._random.choice(CONDITIONS) if self._random.random() < chance else ""
+
+    def _body(self, length: int, calls: int, depth: int) -> None:
+        self._calls, self._depth = calls, depth
+        for _ in range(length):
+            self._random.choice(self._items)()
+            self._calls, self._depth = calls, depth
+
+    def _operand(self) -> str:
+        choice = self._random.random()
+        if choice < 0.3:
+            return f"#{self._random.randrange(256)}"
+        shift = self._random.choice(("lsl", "lsr", "asr", "ror"))
+        if choice < 0.5:
+            return f"{self._reg()}, {shift} {self._reg()}"
+        return f"{self._reg()}, {shift} #{self._random.randrange(1, 32)}" if choice < 0.8 else self._reg()
+
+    def _alu(self) -> None:
+        random, cond = self._random, self._cond()
+        if random.random() < 0.25:
+            self._say(f"{random.choice(('cmp', 'cmn', 'tst', 'teq'))}{cond} {self._reg()}, {self._operand()}")
+            return
+        op = random.choice(("add", "sub", "rsb", "adc", "sbc", "rsc", "and", "orr", "eor", "bic"))
+        self._say(f"{op}{random.choice(('', 's'))}{cond} {self._reg()}, {self._reg()}, {self._operand()}")
+
+    def _media(self) -> None:
+        r, cond = self._reg, self._cond()
+        low, high = self._random.sample(range(8), 2)
+        self._say(
+            self._random.choice(
+                (
+                    f"mul{cond} {r()}, {r()}, {r()}", f"mla{cond} {r()}, {r()}, {r()}, {r()}",
+                    f"umull{cond} r{low}, r{high}, {r()}, {r()}", f"smlal{cond} r{low}, r{high}, {r()}, {r()}",
+                    f"clz{cond} {r()}, {r()}", f"rev{cond} {r()}, {r()}", f"sxtb{cond} {r()}, {r()}, ror #8",
+                    f"ubfx{cond} {r()}, {r()}, #3, #9", f"bfi{cond} {r()}, {r()}, #5, #11",
+                    f"ssat{cond} {r()}, #9, {r()}", f"sadd8{cond} {r()}, {r()}, {r()}",
+                    f"sel{cond} {r()}, {r()}, {r()}",
+                    f"qadd{cond} {r()}, {r()}, {r()}", f"uadd16{cond} {r()}, {r()}, {r()}", f"rbit {r()}, {r()}",
+                )
+            )
+        )  # fmt: skip
+
+    def _address(self, signed_form: bool) -> str:
+        """Makes an address, maybe not aligned, in R9; gives the operand."""
+        self._say(f"and r9, {self._reg()}, #{self._random.choice((0xFF, 0xFC, 0xFC, 0xF8))}")
+        if self._random.random() < 0.2:
+            self._say("add r9, r9, #0xf00")  # around the end of the page
+        if self._random.random() < 0.5:
+            return "[r8, r9]"
+        self._say("add r9, r8, r9")
+        offset = self._random.randrange(0, 64, 4)
+        return self._random.choice((f"[r9, #{offset}]", f"[r9], #{offset}", f"[r9, #{offset}]!", "[r9]"))
+
+    def _load(self) -> None:
+        op = self._random.choice(("ldr", "ldr", "ldrb", "ldrh", "ldrsb", "ldrsh"))
+        address = self._address(op not in ("ldr", "ldrb"))
+        self._say(f"{op}{self._cond()} {self._reg()}, {address}")
+
+    def _store(self) -> None:
+        op = self._random.choice(("str", "str", "strb", "strh"))
+        address = self._address(op == "strh")
+        self._say(f"{op}{self._cond()} {self._reg()}, {address}")
+
+    def _block_transfer(self) -> None:
+        regs = ", ".join(f"r{n}" for n in sorted(self._random.sample(range(8), self._random.randrange(1, 6))))
+        self._say(f"add r9, r8, #{4 * self._random.randrange(64)}")
+        mode, bang = self._random.choice(("ia", "ib", "da", "db")), self._random.choice(("", "!"))
+        self._say(f"{self._random.choice(('ldm', 'stm'))}{mode}{self._cond()} r9{bang}, {{{regs}}}")
+
+    def _skip(self) -> None:
+        label = self._label()
+        self._say(f"b{self._random.choice(CONDITIONS)} {label}")
+        for _ in range(self._random.randrange(1, 4)):
+            self._random.choice((self._alu, self._media, self._load, self._store))()
+        self._say(f"{label}:")
+
+    def _loop(self) -> None:
+        if self._depth >= 2:
+            return self._alu()
+        label = self._label()
+        self._depth += 1
+        self._say(f"mov r10, #{self._random.randrange(2, 12)}", f"{label}:")
+        for _ in range(self._random.randrange(1, 5)):
+            self._random.choice((self._alu, self._media, self._load, self._store, self._skip))()
+        if self._calls and self._random.random() < 0.5:
+            self._say("push {r10, r12}")
+            self._call()
+            self._say("pop {r10, r12}")
+        self._say("subs r10, r10, #1", f"bne {label}")
+        return None
+
+    def _call(self) -> None:
+        if not self._calls:
+            return self._media()
+        name = f"f{self._random.randrange(self._calls)}"
+        kind = self._random.random()
+        if kind < 0.6:
+            self._say(f"bl{self._cond()} {name}")
+        elif kind < 0.8:
+            self._say(f"adr r9, {name}", f"blx{self._cond()} r9")
+        else:
+            self._say(f"adr r9, {name}", "mov lr, pc", "bx r9")
+        return None
+
+    def _table(self) -> None:
+        labels = [self._label() for _ in range(4)]
+        table, end = self._label(), self._label()
+        self._say(f"and r9, {self._reg()}, #3", f"adr r12, {table}", "ldr pc, [r12, r9, lsl #2]")
+        self._say(f"{table}:", *(f".word {label}" for label in labels))
+        self._targets(labels, end)
+
+    def _add_pc(self) -> None:
+        labels = [self._label() for _ in range(4)]
+        end = self._label()
+        self._say(f"and r9, {self._reg()}, #3", "add pc, pc, r9, lsl #2", "nop", *(f"b {label}" for label in labels))
+        self._targets(labels, end)
+
+    def _targets(self, labels: list[str], end: str) -> None:
+        for label in labels:
+            self._say(f"{label}:")
+            self._random.choice((self._alu, self._media, self._load))()
+            if label != labels[-1]:
+                self._say(f"b {end}")
+        self._say(f"{end}:")
+
+    def _patch(self) -> None:
+        """Changes the immediate of an instruction before or behind, every time or not."""
+        label = self._label()
+        bit = 1 << self._random.randrange(7)
+        target = f"{label}: add {self._reg()}, {self._reg()}, #{self._random.randrange(256)}"
+        before = self._random.random() < 0.5
+        if before:
+            self._say(target)
+            self._random.choice((self._alu, self._load))()
+        cond = ""
+        if self._random.random() < 0.8:
+            self._say(f"tst r11, #{self._random.choice((1, 3, 7, 15))}")
+            cond = "eq"
+        self._say(f"adr r12, {label}", "ldrb r9, [r12]", f"eor r9, r9, #{bit}", f"strb{cond} r9, [r12]")
+        if not before:
+            self._say(target)
+
+    def _fault(self) -> None:
+        """A load or store that faults in one of the rounds, or in all."""
+        self._say(f"add r9, r8, #{4 * self._random.randrange(64)}")
+        self._say(f"tst r11, #{self._random.choice((1, 4, 8, 7))}", "moveq r9, #0x40000000")
+        self._say(
+            self._random.choice(
+                (
+                    f"ldr {self._reg()}, [r9, #4]!", f"str {self._reg()}, [r9], #8", "ldmia r9!, {r0, r3, r5}",
+                    "stmdb r9!, {r1, r2}", f"ldrh{self._cond()} {self._reg()}, [r9]",
+                )
+            )
+        )  # fmt: skip
+
+    def _device(self) -> None:
+        self._say("mov r9, #0x10000000")
+        self._say(self._random.choice((f"ldr {self._reg()}, [r9, #8]", f"strb {self._reg()}, [r9, #3]",
+                                       "ldm r9, {r2, r5}", "stm r9, {r1, r6}")))  # fmt: skip
+
+    def _status(self) -> None:
+        self._say(self._random.choice((f"mrs {self._reg()}, cpsr", f"msr cpsr_f, {self._reg()}", "svc #5")))
+
+    def _exclusive(self) -> None:
+        self._say(f"add r9, r8, #{4 * self._random.randrange(64)}", f"ldrex {self._reg()}, [r9]")
+        status, value = self._random.sample(range(8), 2)
+        self._say(f"strex{self._cond()} r{status}, r{value}, [r9]")
+
+    def _thumb(self) -> None:
+        """A branch to Thumb state, which is an exit; skipped, it does nothing."""
+        self._say("tst r11, #7", "adr r9, main", "orr r9, r9, #1")
+        branch = self._random.choice((["bxeq r9"], ["blxeq r9"], ["push {r9}", "popeq {pc}", "add sp, sp, #4"]))
+        self._say(*branch)
+
+    def _condition_holds_late(self) -> None:
+        """A branch whose other side is executed only late, after the region was made."""
+        label = self._label()
+        self._say("cmp r11, #3", f"bhi {label}")
+        self._alu()
+        self._load()
+        self._say(f"{label}:")

@@ -1,0 +1,48 @@
+"""Random programs in every tier, with runs cut anywhere: one history, whatever executes it."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from dbt.runtime.regions import RegionTier
+from tests.assembler import assemble
+from tests.regions.machines import ENTRY, KINDS, SmallMachine, SoonHotTier
+from tests.regions.random_programs import ProgramWriter
+
+PROGRAMS = 12
+STEPS = 300  # comparisons in a program
+
+
+def compare(seed: int) -> dict[str, int]:
+    """Run one program in all tiers; how many regions each compiled."""
+    code = assemble(ProgramWriter(seed).write(), ENTRY)
+    machines = [SmallMachine(kind, code) for kind in KINDS]
+    cuts = {machine.kind: Random(f"{seed}/{machine.kind}") for machine in machines}
+    steps = Random(f"{seed}/steps")
+    for step in range(STEPS):
+        count = steps.choice((1, 2, 3, 4, 5, 17, 60, 200))
+        for machine in machines:
+            left, random = count, cuts[machine.kind]
+            while left:
+                part = min(left, random.choice((1, 2, 3, 5, 50, 1000)))
+                machine.advance(part)
+                left -= part
+            if isinstance(machine.tier, SoonHotTier) and step % 5 == 0:
+                machine.tier.settle()
+        if len({machine.digest() for machine in machines}) > 1:
+            states = "\n".join(machine.describe() for machine in machines)
+            pytest.fail(f"seed {seed}: after step {step} of {count} instructions\n{states}")
+        if machines[0].ended:
+            break
+    compiled = {m.kind: m.tier.counts.compiled for m in machines if isinstance(m.tier, RegionTier)}
+    for machine in machines:
+        machine.close()
+    return compiled
+
+
+@pytest.mark.parametrize("seed", range(PROGRAMS))
+def test_random_programs(seed: int) -> None:
+    compiled = compare(seed)
+    assert compiled["eager"] and compiled["sync"], "nothing was compiled"

@@ -1,0 +1,182 @@
+"""The compiler's process and the store: whatever goes wrong there costs a region, never a result."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dbt.backend import worker
+from dbt.backend.worker import Compile, CompileWorker
+from dbt.codecache.regions import CompiledRegion, RegionStore
+from tests.assembler import assemble
+from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
+
+KILL, HANG, RAISE, NOTHING = 0x100, 0x200, 0x300, 0x400
+
+
+def region(entry: int) -> CompiledRegion:
+    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400)
+
+
+def make_compile() -> Compile:
+    faulthandler.disable()
+
+    def compile_(entry: int) -> CompiledRegion | None:
+        match entry:
+            case 0x100:
+                os.abort()
+            case 0x200:
+                time.sleep(1000)
+            case 0x300:
+                raise ValueError("a defect of the compiler")
+            case 0x400:
+                return None
+        return region(entry)
+
+    return compile_
+
+
+def wait_for_all(compiler: CompileWorker, count: int) -> list[tuple[int, CompiledRegion | None]]:
+    finished: list[tuple[int, CompiledRegion | None]] = []
+    while len(finished) < count:
+        got = compiler.wait()
+        assert got, "nothing is pending any more"
+        finished += got
+    return finished
+
+
+@pytest.mark.parametrize("bad", [KILL, HANG, RAISE, NOTHING])
+def test_a_request_that_goes_wrong_costs_itself_only(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PATIENCE", 0.5)
+    compiler = CompileWorker(make_compile)
+    for entry in (4, 8, bad, 12, 16):
+        compiler.submit(entry)
+    expected = [(4, region(4)), (8, region(8)), (bad, None), (12, region(12)), (16, region(16))]
+    assert wait_for_all(compiler, 5) == expected
+    assert compiler.counts.lost == (bad != NOTHING)
+    compiler.close()
+
+
+def test_a_child_killed_while_idle_costs_one_request_at_most() -> None:
+    compiler = CompileWorker(make_compile)
+    compiler.submit(4)
+    assert wait_for_all(compiler, 1) == [(4, region(4))]
+    assert compiler._child is not None
+    os.kill(compiler._child.pid, signal.SIGKILL)
+    time.sleep(0.1)
+    compiler.submit(8)
+    compiler.submit(12)
+    assert wait_for_all(compiler, 2)[1] == (12, region(12))
+    compiler.close()
+
+
+def test_closing_twice_and_without_a_child_is_nothing() -> None:
+    compiler = CompileWorker(make_compile)
+    compiler.close()
+    compiler.submit(4)
+    compiler.close()
+    compiler.close()
+
+
+LOOP = "mov r0, #0 \n movw r1, #5000 \n loop: add r0, r0, r1 \n subs r1, r1, #1 \n bne loop \n svc #0"
+
+
+@pytest.mark.parametrize("failure", [os.abort, lambda: os._exit(3), lambda: time.sleep(1000)])
+def test_a_guest_runs_on_without_the_compiler(failure: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callable(failure)
+    monkeypatch.setattr(worker, "PATIENCE", 0.3)
+    monkeypatch.setattr(SoonHotTier, "_make_compile", lambda tier: lambda entry: failure())
+    machines = [SmallMachine(kind, assemble(LOOP, ENTRY)) for kind in ("threaded", "sync", "async")]
+    for machine in machines:
+        machine.advance(1 << 30)
+    assert len({machine.digest() for machine in machines}) == 1
+    assert machines[1].tier._worker.counts.lost == 1  # type: ignore[attr-defined]
+    for machine in machines:
+        machine.close()
+
+
+def test_a_killed_parent_leaves_no_child() -> None:
+    script = (
+        "import time\n"
+        "from tests.regions.test_worker import *\n"
+        "workers = [CompileWorker(make_compile) for _ in range(3)]\n"
+        "for compiler in workers: compiler.submit(4)\n"
+        "for compiler in workers: wait_for_all(compiler, 1)\n"
+        "print(*(compiler._child.pid for compiler in workers), flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(children) == 3
+    assert all(is_running(pid) for pid in children)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while any(is_running(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in children if is_running(pid)]
+    parent.stdout.close()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+# -- the store ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+GUEST = bytes(range(32))
+
+
+def test_what_is_kept_is_found_again_under_its_own_name_only(cache: Path) -> None:
+    RegionStore("key").save(region(0x8000), GUEST)
+    assert RegionStore("key").load(0x8000, GUEST) == region(0x8000)
+    assert RegionStore("other").load(0x8000, GUEST) is None
+    assert RegionStore("key").load(0x8004, GUEST) is None
+    assert RegionStore("key").load(0x8000, bytes(32)) is None
+
+
+def test_every_flipped_byte_and_truncation_is_noticed(cache: Path) -> None:
+    store = RegionStore("key")
+    store.save(region(0x8000), GUEST)
+    (path,) = cache.iterdir()
+    good = path.read_bytes()
+    for place in (*range(100), *range(100, len(good), 997), len(good) - 1):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x20]) + good[place + 1 :])
+        assert store.load(0x8000, GUEST) is None, place
+        path.write_bytes(good[:place])
+        assert store.load(0x8000, GUEST) is None, place
+    path.write_bytes(good)
+    assert store.load(0x8000, GUEST) == region(0x8000)
+
+
+def test_two_writers_leave_a_whole_region(cache: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: RegionStore("key").save(region(0x8000), GUEST), range(40)))
+    assert RegionStore("key").load(0x8000, GUEST) == region(0x8000)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_directory_that_cannot_be_written_is_done_without(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "file").write_text("")
+    monkeypatch.setenv("DBT_CACHE_DIR", str(cache / "file" / "cache"))
+    RegionStore("key").save(region(0x8000), GUEST)
+    assert RegionStore("key").load(0x8000, GUEST) is None
