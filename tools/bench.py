@@ -54,7 +54,7 @@ def workloads() -> list[Workload]:
     manifest = tomllib.loads((GUESTS / "manifest.toml").read_text())
     found = []
     for name, guest in manifest.items():
-        if "bench_args" not in guest:
+        if "bench_args" not in guest or guest.get("files"):
             continue
         image = guest["images"][-1] if guest["kind"] == "asm" else f"{name}-armv7-a-O2.elf"
         found.append(
