@@ -72,8 +72,9 @@ def ldm_pc(u: Recorder, f: SimpleNamespace) -> None:
     span = _span(u, f, 1)
     _load_list(u, f, span.first)
     target = u.load(span.last, 4, aligned=True)
+    u.interwork(target)
     _write_list(u, f, span)
-    u.load_write_pc(target, BranchKind.RETURN if f.rn == SP else BranchKind.INDIRECT)
+    u.branch(target, BranchKind.RETURN if f.rn == SP else BranchKind.INDIRECT)
 
 
 def _store_list(u: Recorder, f: SimpleNamespace, span: Span, *, with_pc: bool, user: bool = False) -> None:

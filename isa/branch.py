@@ -32,7 +32,7 @@ def bl(u: Recorder, f: SimpleNamespace) -> None:
 
 @insn("1111 101 h:1 imm24:24", name="BLX (immediate)", syntax="BLX <label>", section="A8.8.25", since=5)
 def blx_immediate(u: Recorder, f: SimpleNamespace) -> None:
-    _link(u)
+    # LR is not written: whoever leaves has not changed anything.
     u.callout("enter_thumb", u.pc + (_offset(f.imm24) | f.h << 1 | 1))
 
 
@@ -49,5 +49,6 @@ def bx(u: Recorder, f: SimpleNamespace) -> None:
 def blx_register(u: Recorder, f: SimpleNamespace) -> None:
     # Rm = PC is UNPREDICTABLE; we choose the ordinary meaning of R15. choice: r15-operand
     target = u.reg[f.rm]
+    u.interwork(target)
     _link(u)
-    u.bx_write_pc(target, BranchKind.CALL)
+    u.branch(target, BranchKind.CALL)

@@ -97,13 +97,16 @@ def _transfer(u: Recorder, f: SimpleNamespace, what: Transfer, mode: Mode, offse
         u.store(address, u.reg[f.rt], what.size, user=mode.user)  # choice: str-pc-offset
     else:
         value = u.load(address, what.size, signed=what.signed, user=mode.user)
+    to_pc = _can_load_pc(what, mode) and bool(f.rt == PC)
+    if to_pc:
+        u.interwork(value)
     if mode.writes_back:
         u.reg[f.rn] = indexed
     if not what.load:
         return
-    if _can_load_pc(what, mode) and f.rt == PC:
+    if to_pc:
         pops = mode is POST_INDEXED and bool(f.rn == SP)
-        u.load_write_pc(value, BranchKind.RETURN if pops else BranchKind.INDIRECT)
+        u.branch(value, BranchKind.RETURN if pops else BranchKind.INDIRECT)
     else:
         # UNPREDICTABLE if Rt is the base written back; we choose that the loaded value wins.
         # choice: load-base-is-target

@@ -90,7 +90,7 @@ def _register_saturate(name: str, signed: bool, section: str, halves_section: st
 
 
 _register_saturate("SSAT", True, "A8.8.193", "A8.8.194")
-_register_saturate("USAT", False, "A8.8.264", "A8.8.265")
+_register_saturate("USAT", False, "A8.8.266", "A8.8.267")
 
 
 # -- parallel addition and subtraction ---------------------------------------------------------
@@ -120,6 +120,15 @@ PARALLEL: dict[str, tuple[str, int, tuple[bool, ...], bool]] = {
     "ADD8": ("100", 8, (False,) * 4, False),
     "SUB8": ("111", 8, (True,) * 4, False),
 }
+#: Sections A8.8.<n> of each prefix's instructions, in the order of PARALLEL.
+SECTIONS: dict[str, tuple[int, ...]] = {
+    "S": (158, 160, 195, 196, 159, 197),
+    "Q": (135, 137, 140, 142, 136, 143),
+    "SH": (169, 171, 172, 173, 170, 174),
+    "U": (243, 245, 268, 269, 244, 270),
+    "UQ": (258, 260, 261, 262, 259, 263),
+    "UH": (249, 251, 252, 253, 250, 254),
+}
 
 
 def _greater_equal(lane: Uop, bits: int, signed: bool, subtracts: bool) -> Uop:
@@ -129,12 +138,12 @@ def _greater_equal(lane: Uop, bits: int, signed: bool, subtracts: bool) -> Uop:
     return lane.bit(bits)
 
 
-def _register_parallel(prefix: str, operation: str) -> None:
+def _register_parallel(prefix: str, operation: str, section: int) -> None:
     prefix_op, signed, sets_ge, finish = PREFIXES[prefix]
     op, bits, subtracts, exchanges = PARALLEL[operation]
 
-    @insn(f"cond:4 0110 0{prefix_op} rn:4 rd:4 (1111) {op[0]}{op[1:]}1 rm:4",
-          syntax=f"{prefix}{operation}{{<c>}} <Rd>, <Rn>, <Rm>", section="A5.4.1", since=6)  # fmt: skip
+    @insn(f"cond:4 0110 0{prefix_op} rn:4 rd:4 (1111) {op}1 rm:4",
+          syntax=f"{prefix}{operation}{{<c>}} <Rd>, <Rn>, <Rm>", section=f"A8.8.{section}", since=6)  # fmt: skip
     def parallel(u: Recorder, f: SimpleNamespace) -> None:
         n, m = u.reg[f.rn], u.reg[f.rm]
         if exchanges:
@@ -154,11 +163,11 @@ def _register_parallel(prefix: str, operation: str) -> None:
 
 
 for _prefix in PREFIXES:
-    for _name in PARALLEL:
-        _register_parallel(_prefix, _name)
+    for _name, _section in zip(PARALLEL, SECTIONS[_prefix], strict=True):
+        _register_parallel(_prefix, _name, _section)
 
 
-@insn("cond:4 0110 1000 rn:4 rd:4 (1111) 1011 rm:4", syntax="SEL{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.164", since=6)
+@insn("cond:4 0110 1000 rn:4 rd:4 (1111) 1011 rm:4", syntax="SEL{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.166", since=6)
 def sel(u: Recorder, f: SimpleNamespace) -> None:
     n, m, ge = u.reg[f.rn], u.reg[f.rm], u.ge
     lanes = [u.select(ge.bit(number), _lane(n, number, 8, False), _lane(m, number, 8, False)) for number in range(4)]
@@ -174,13 +183,13 @@ def _absolute_differences(u: Recorder, f: SimpleNamespace) -> Uop:
     return total
 
 
-@insn("cond:4 0111 1000 rd:4 1111 rm:4 0001 rn:4", syntax="USAD8{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.262", since=6)
+@insn("cond:4 0111 1000 rd:4 1111 rm:4 0001 rn:4", syntax="USAD8{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.264", since=6)
 def usad8(u: Recorder, f: SimpleNamespace) -> None:
     u.reg[f.rd] = _absolute_differences(u, f)
 
 
 @insn("cond:4 0111 1000 rd:4 ra:4 rm:4 0001 rn:4", syntax="USADA8{<c>} <Rd>, <Rn>, <Rm>, <Ra>",
-      section="A8.8.263", since=6, where="ra!=15")  # fmt: skip
+      section="A8.8.265", since=6, where="ra!=15")  # fmt: skip
 def usada8(u: Recorder, f: SimpleNamespace) -> None:
     u.reg[f.rd] = _absolute_differences(u, f) + u.reg[f.ra]
 
@@ -222,12 +231,12 @@ def _register_extension(name: str, op: str, bits: int, signed: bool, halves: boo
 
 
 for _row in (
-    ("SXTB16", "000", 8, True, True, (231, 234)),
-    ("SXTB", "010", 8, True, False, (230, 233)),
-    ("SXTH", "011", 16, True, False, (232, 235)),
-    ("UXTB16", "100", 8, False, True, (271, 274)),
-    ("UXTB", "110", 8, False, False, (270, 273)),
-    ("UXTH", "111", 16, False, False, (272, 275)),
+    ("SXTB16", "000", 8, True, True, (234, 231)),
+    ("SXTB", "010", 8, True, False, (233, 230)),
+    ("SXTH", "011", 16, True, False, (235, 232)),
+    ("UXTB16", "100", 8, False, True, (275, 272)),
+    ("UXTB", "110", 8, False, False, (274, 271)),
+    ("UXTH", "111", 16, False, False, (276, 273)),
 ):
     _register_extension(*_row)
 

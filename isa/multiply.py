@@ -155,7 +155,7 @@ def _dual(u: Recorder, f: SimpleNamespace) -> Uop:
     return low.sext(64) - high.sext(64) if f.sub else low.sext(64) + high.sext(64)
 
 
-def _saturation_q(u: Recorder, exact: Uop) -> Uop:
+def _wrap_q(u: Recorder, exact: Uop) -> Uop:
     """The low word of a 64-bit result, with Q set if the rest is not its sign."""
     result = exact.trunc(32)
     u.q = u.q | (result.sext(64) != exact)
@@ -163,16 +163,17 @@ def _saturation_q(u: Recorder, exact: Uop) -> Uop:
 
 
 @insn("cond:4 0111 0000 rd:4 1111 rm:4 0 sub:1 m:1 1 rn:4", name="SMUAD, SMUSD",
-      syntax="SMUAD{X}{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.186", since=6, forms=("sub", "m"))  # fmt: skip
+      syntax="SMUAD{X}{<c>} <Rd>, <Rn>, <Rm>", section="A8.8.187", since=6, forms=("sub", "m"))  # fmt: skip
 def smuad(u: Recorder, f: SimpleNamespace) -> None:
-    u.reg[f.rd] = _saturation_q(u, _dual(u, f))
+    exact = _dual(u, f)
+    u.reg[f.rd] = exact.trunc(32) if f.sub else _wrap_q(u, exact)  # a difference cannot overflow
 
 
 @insn("cond:4 0111 0000 rd:4 ra:4 rm:4 0 sub:1 m:1 1 rn:4", name="SMLAD, SMLSD", where="ra!=15",
       syntax="SMLAD{X}{<c>} <Rd>, <Rn>, <Rm>, <Ra>", section="A8.8.177", since=6, forms=("sub", "m"))  # fmt: skip
 def smlad(u: Recorder, f: SimpleNamespace) -> None:
     exact = _dual(u, f) + u.reg[f.ra].sext(64)
-    u.reg[f.rd] = _saturation_q(u, exact)
+    u.reg[f.rd] = _wrap_q(u, exact)  # Q is for the whole sum, not for that of the products
 
 
 @insn("cond:4 0111 0100 hi:4 lo:4 rm:4 0 sub:1 m:1 1 rn:4", name="SMLALD, SMLSLD",
@@ -197,19 +198,19 @@ def _most_significant(u: Recorder, f: SimpleNamespace, addend: Uop | None, subtr
 
 
 @insn("cond:4 0111 0101 rd:4 1111 rm:4 00 r:1 1 rn:4", syntax="SMMUL{R}{<c>} <Rd>, <Rn>, <Rm>",
-      section="A8.8.184", since=6, forms=("r",))  # fmt: skip
+      section="A8.8.186", since=6, forms=("r",))  # fmt: skip
 def smmul(u: Recorder, f: SimpleNamespace) -> None:
     _most_significant(u, f, None, subtract=False)
 
 
 @insn("cond:4 0111 0101 rd:4 ra:4 rm:4 00 r:1 1 rn:4", syntax="SMMLA{R}{<c>} <Rd>, <Rn>, <Rm>, <Ra>",
-      section="A8.8.182", since=6, where="ra!=15", forms=("r",))  # fmt: skip
+      section="A8.8.184", since=6, where="ra!=15", forms=("r",))  # fmt: skip
 def smmla(u: Recorder, f: SimpleNamespace) -> None:
     _most_significant(u, f, u.reg[f.ra], subtract=False)
 
 
 @insn("cond:4 0111 0101 rd:4 ra:4 rm:4 11 r:1 1 rn:4", syntax="SMMLS{R}{<c>} <Rd>, <Rn>, <Rm>, <Ra>",
-      section="A8.8.183", since=6, forms=("r",))  # fmt: skip
+      section="A8.8.185", since=6, forms=("r",))  # fmt: skip
 def smmls(u: Recorder, f: SimpleNamespace) -> None:
     _most_significant(u, f, u.reg[f.ra], subtract=True)
 

@@ -513,18 +513,22 @@ class Recorder:
         """``BranchWritePC``: jump to an address whose low two bits are ignored (A2.3.1)."""
         self.emit("branch", 0, target, attr=kind)
 
-    def bx_write_pc(self, target: Uop, kind: BranchKind = BranchKind.INDIRECT) -> None:
-        """``BXWritePC``: bit 0 selects Thumb, which this processor leaves by a callout (A2.3.1).
+    def interwork(self, target: Uop) -> None:
+        """The first half of ``BXWritePC`` (A2.3.1): bit 0 selects Thumb, for which this processor leaves.
 
+        As whoever leaves must not have changed anything, it comes before register writes; then :meth:`branch`.
         A target with bits 1:0 = 0b10 is UNPREDICTABLE; we choose to ignore bit 1. choice: branch-target-bit-1
         """
         with self.when(target.bit(0)):
             self.callout("enter_thumb", target)
+
+    def bx_write_pc(self, target: Uop, kind: BranchKind = BranchKind.INDIRECT) -> None:
+        """``BXWritePC`` where nothing else is written."""
+        self.interwork(target)
         self.branch(target, kind)
 
     # ARMv7 interworks on loads to the PC and, in A32, on data processing to the PC. choice: pc-write-interworks
     alu_write_pc = bx_write_pc
-    load_write_pc = bx_write_pc
 
     def exception(self, kind: InsnException, immediate: Uop | int = 0) -> None:
         self.emit("exception", 0, self.value(immediate, 32), attr=kind)
@@ -536,6 +540,8 @@ class Recorder:
         """A sensitive operation, done by the hypervisor. ``result``: it yields 32 bits."""
         if name not in CALLOUTS:
             raise SemanticsError(f"no callout is named {name}")
+        if name == "enter_thumb" and self.wrote_register:
+            raise SemanticsError("the instruction set is changed after a register write: the exit would not be precise")
         return self.emit("callout", 32 if result else 0, *(self.value(arg, 32) for arg in args), attr=name)
 
 

@@ -11,8 +11,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -123,6 +125,37 @@ def machine() -> dict[str, str]:
     }
 
 
+def distinct_program(count: int) -> bytes:
+    """A flat program of ``count`` different data-processing instructions, each executed once, and an exit."""
+    chance = random.Random(1)
+    words: dict[int, None] = {}
+    while len(words) < count:
+        opcode, s = chance.choice((0, 1, 2, 3, 4, 12, 14)), chance.randrange(2)
+        registers = chance.randrange(8) << 16 | chance.randrange(8) << 12
+        immediate = 0xE2000000 | chance.randrange(4096)
+        shifted = 0xE0000000 | chance.randrange(32) << 7 | chance.randrange(4) << 5 | chance.randrange(8)
+        words[chance.choice((immediate, shifted)) | opcode << 21 | s << 20 | registers] = None
+    # mov r0, #SYS_EXIT; ldr r1, =ADP_Stopped_ApplicationExit; svc 0x123456
+    return struct.pack(f"<{count + 4}I", *words, 0xE3A00018, 0xE59F1000, 0xEF123456, 0x20026)
+
+
+def show_start_up(runs: int) -> dict[str, float]:
+    """Wall time in seconds of what is over at once."""
+    hello = [*DBT, "run", str(GUESTS / "images" / "hello-armv7-a-O2.elf")]
+    with tempfile.NamedTemporaryFile(suffix=".bin") as program:
+        program.write(distinct_program(200_000))
+        program.flush()
+        commands = {"hello": hello, "200,000 distinct instructions, once each": [*DBT, "run", program.name]}
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(runs):
+            for name, command in commands.items():
+                times[name].append(timed(command)[0])
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    for name, seconds in medians.items():
+        print(f"{name}: {seconds:.3f} s (whole process, warm cache, median)")
+    return medians
+
+
 def show(rows: list[Row], engines: list[str]) -> None:
     table = Table(title="millions of guest instructions per second (whole process, median)")
     table.add_column("workload")
@@ -166,13 +199,14 @@ def main() -> None:
         rows.append(row)
         print(f"{load.name}: {', '.join(f'{e} {row.median(e):.2f} s' for e in commands)}", flush=True)
     show(rows, list(commands))
+    start_up = show_start_up(2 * options.runs + 1)
     facts = machine()
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     if options.json:
         figures = [
             {"workload": row.workload.name, "instructions": row.instructions, "seconds": row.seconds} for row in rows
         ]
-        options.json.write_text(json.dumps({"machine": facts, "rows": figures}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"machine": facts, "rows": figures, "start_up": start_up}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

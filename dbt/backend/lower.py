@@ -232,7 +232,7 @@ class Lowering:
                 return False
         return True
 
-    def lower_uop(self, uop: Uop) -> bool:  # noqa: PLR0912 - one case per operation
+    def lower_uop(self, uop: Uop) -> bool:
         f = self.f
         match uop.op:
             case op if op in PURE:

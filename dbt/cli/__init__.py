@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
-    """The ``dbt`` command."""
-    from dbt.cli.app import run_app
+    """The ``dbt`` command. Ends without the interpreter's farewell, which takes longer than many a guest."""
+    try:
+        from dbt.cli.app import run_app
 
-    sys.exit(run_app(sys.argv[1:]))
+        status = int(run_app(sys.argv[1:]))
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except KeyboardInterrupt:  # before the command could deal with it, which is not a guest's business either
+        os.write(2, b"dbt: interrupted\n")
+        status = 130
+    except BrokenPipeError:
+        status = 141
+    os._exit(status)

@@ -28,11 +28,18 @@ def disassemble(program: str | None, code: str | None, base: str | None, start: 
         data = read_file(program)
         image = read_image(data, program, MAX_MEMORY, address)
         symbols = SymbolTable(data if image.is_elf else b"")
-    for segment in image.segments:
-        if segment.executable:
-            sys.stdout.writelines(_lines(segment, symbols, first, last))
+    places = [segment for segment in image.segments if segment.executable]
+    if not any(_overlaps(segment, first, last) for segment in places):
+        there = ", ".join(f"[{s.gva:#x}, {s.gva + len(s.data):#x})" for s in places) or "nowhere"
+        raise CommandError(f"there is no code between --start and --stop: it is in {there}.", Status.USAGE)
+    for segment in places:
+        sys.stdout.writelines(_lines(segment, symbols, first, last))
     sys.stdout.flush()
     return Status.DONE
+
+
+def _overlaps(segment: Segment, start: int | None, stop: int | None) -> bool:
+    return (stop is None or segment.gva < stop) and (start is None or start < segment.gva + len(segment.data))
 
 
 def _parse_words(code: str) -> bytes:

@@ -1,7 +1,7 @@
 """ARM PrimeCell UART (PL011), technical reference manual DDI 0183.
 
-It transmits at once, so its transmit FIFO is always empty; it receives nothing yet. As QEMU's, it
-transmits even before UARTCR enables it, which much bare-metal code relies on.
+It transmits at once, so its transmit FIFO is always empty, and takes a character from the line when the
+guest reads one. As QEMU's, it transmits even before UARTCR enables it, which much bare-metal code relies on.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ _IDENTIFICATION = dict(zip(range(0xFE0, 0x1000, 4), (0x11, 0x10, 0x14, 0x00, 0x0
 
 @dataclass
 class Pl011:
-    """``transmit`` is given what the guest sends, one byte at a time."""
+    """``transmit`` is given what the guest sends, one byte at a time. ``arrived`` says whether something can be
+    received, and ``receive`` takes one byte of it; None or no byte reads as 0.
+    """
 
     transmit: Callable[[bytes], None]
+    arrived: Callable[[], bool]
+    receive: Callable[[int], bytes | None]
     ilpr: int = 0
     ibrd: int = 0
     fbrd: int = 0
@@ -38,8 +42,10 @@ class Pl011:
 
     def _read_register(self, offset: int) -> int:
         match offset:
+            case 0x00:  # UARTDR
+                return int.from_bytes(self.receive(1) or b"", "little") if self.arrived() else 0
             case 0x18:  # UARTFR
-                return FR_TXFE | FR_RXFE
+                return FR_TXFE | (0 if self.arrived() else FR_RXFE)
             case 0x20:
                 return self.ilpr
             case 0x24:

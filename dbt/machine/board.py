@@ -14,6 +14,6 @@ BOARD_MEMORY = 0x10000000
 def build_bus(console: Console, ram_size: int) -> DeviceBus:
     """The board's devices, except those that a RAM of ``ram_size`` bytes at address 0 hides."""
     windows = [
-        Window(UART0, 0x1000, Pl011(console.write), "UART0"),
+        Window(UART0, 0x1000, Pl011(console.write, console.arrived, console.read), "UART0"),
     ]
     return DeviceBus(window for window in windows if window.base >= ram_size)

@@ -6,13 +6,15 @@ slices, so that an interrupt or a time limit is answered while a guest waits for
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import termios
 from dataclasses import dataclass, field
 from typing import Protocol
 
 #: How long a read may hold up the machine, in seconds.
-READ_PATIENCE = 0.02
+READ_PATIENCE = 0.01
 _BUFFER_SIZE = 1 << 14
 
 
@@ -24,6 +26,9 @@ class Console(Protocol):
 
     def read(self, size: int) -> bytes | None:
         """Up to ``size`` bytes, ``b""`` at the end of the input, None if there is nothing yet."""
+
+    def arrived(self) -> bool:
+        """Whether a read would give at least a byte, without waiting."""
 
     def flush(self) -> None:
         """Make everything visible. The machine calls it between slices and when it stops."""
@@ -50,6 +55,9 @@ class CaptureConsole:
     def read(self, size: int) -> bytes | None:
         data, self.input = self.input[:size], self.input[size:]
         return data
+
+    def arrived(self) -> bool:
+        return bool(self.input)
 
     def flush(self) -> None:
         pass
@@ -84,6 +92,15 @@ class HostConsole:
             return None
         except (OSError, ValueError):  # Closed: there is no more input.
             return b""
+
+    def arrived(self) -> bool:
+        """The end of the input, unlike a byte, is nothing that arrives."""
+        count = bytearray(4)
+        try:
+            fcntl.ioctl(self._stdin, termios.FIONREAD, count)
+        except (OSError, ValueError):
+            return False
+        return any(count)
 
     def flush(self) -> None:
         if self._pending:

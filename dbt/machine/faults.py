@@ -23,6 +23,7 @@ _THUMB = (
     "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
     "that are A32 code too; Debian's newlib has them for -march=armv5te"
 )
+_UNDEFINED = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
 _TRACE = "--trace FILE shows the way there"
 _LINUX_SYSTEM_CALLS = 512
 _OABI = 0x900000
@@ -41,7 +42,7 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
         case PrefetchAbort(pc=pc):
             return f"jump to {pc:#010x}, where there is no RAM to execute", _place(pc, ram_size)
         case Undefined():
-            return "undefined instruction", f"It may be data, or newer than ARMv7-A, or floating point; {_TRACE}"
+            return "undefined instruction", f"{_UNDEFINED}; {_TRACE}"
         case SupervisorCall(immediate=immediate):
             return f"supervisor call {immediate:#x}", _supervisor_remedy(immediate, system_call)
         case Breakpoint(immediate=immediate):

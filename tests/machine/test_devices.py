@@ -13,9 +13,9 @@ DR, FR, LCR_H, CR, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x4
 TX = 1 << 5
 
 
-def make_uart() -> tuple[Pl011, bytearray]:
-    sent = bytearray()
-    return Pl011(sent.extend), sent
+def make_uart(received: bytes = b"") -> tuple[Pl011, bytearray]:
+    sent, line = bytearray(), CaptureConsole(received)
+    return Pl011(sent.extend, line.arrived, line.read), sent
 
 
 def test_the_uart_sends_the_low_byte_of_what_is_written() -> None:
@@ -29,6 +29,13 @@ def test_the_uart_is_always_ready_to_send_and_has_received_nothing() -> None:
     uart, _ = make_uart()
     assert uart.read(FR, 4) == 0x90
     assert uart.read(DR, 4) == 0
+
+
+def test_the_uart_receives_what_is_on_the_line() -> None:
+    uart, _ = make_uart(b"a\xff")
+    assert [uart.read(FR, 4), uart.read(DR, 4)] == [0x80, ord("a")]
+    assert [uart.read(FR, 4), uart.read(DR, 1)] == [0x80, 0xFF]
+    assert [uart.read(FR, 4), uart.read(DR, 4)] == [0x90, 0]
 
 
 def test_the_uart_identifies_itself() -> None:
