@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.backend.compiled import CompiledRegion, as_runs
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
 from dbt.backend.regions import region_text
-from dbt.codecache.regions import CompiledRegion, as_runs
 from dbt.frontend.region import Region, RegionFormer
 from isa.a32 import DECODER
 

@@ -39,10 +39,6 @@ def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
     return found
 
 
-def has_callout(block: list[Uop]) -> bool:
-    return any(uop.op == "callout" or has_callout(uop.body) for uop in block)
-
-
 class RegionLowering(Lowering):
     """Lowers a whole region. Every field is a number here."""
 
@@ -62,7 +58,6 @@ class RegionLowering(Lowering):
         self._exits: list[tuple[str, list[str]]] = []
         self._block: Block
         self._insn: GuestInsn
-        self._before: dict[str, str] = {}
         self._index = 0
 
     def lower(self) -> str:
@@ -84,19 +79,10 @@ class RegionLowering(Lowering):
         self._retire(len(block.insns), block.place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
-            self._remember_before(self._insn)
             if not self.lower_block(self._insn.uops):
                 return
         assert block.next is not None
         self._go(block.next)
-
-    def _remember_before(self, insn: GuestInsn) -> None:
-        """The registers as they are in front of an instruction that may have to be undone in its course."""
-        self._before = {
-            self._registers[number]: self.f.emit(f"load i32, ptr {self._registers[number]}")
-            for number in sorted(written_registers([insn.uops]) - {15})
-            if has_callout(insn.uops)
-        }
 
     def _retire(self, count: int, pc: int) -> None:
         f = self.f
@@ -266,9 +252,7 @@ class RegionLowering(Lowering):
         raise AssertionError("an exception is not part of a region")
 
     def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
-        """Thumb: the threaded tier finds out for itself. A load or BLX has written registers already: undo that."""
-        for pointer, value in self._before.items():
-            self.f.do(f"store i32 {value}, ptr {pointer}")
+        """Thumb: the threaded tier finds out for itself. Nothing has been written yet: see Recorder.interwork."""
         self._exit_before_insn()
 
 

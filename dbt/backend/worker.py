@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dbt.codecache.regions import CompiledRegion
+from dbt.backend.compiled import CompiledRegion
 
 #: Seconds after which a compilation is given up.
 PATIENCE = 20.0
@@ -144,6 +144,7 @@ class CompileWorker:
                 os.close(requests_write)
                 os.close(results_read)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                _leave_the_console()
                 os.nice(1)
                 _serve(requests_read, results_write, self._make_compile())
             finally:
@@ -168,6 +169,13 @@ def _is_readable(file: int, milliseconds: int) -> bool:
     poll = select.poll()
     poll.register(file, select.POLLIN)
     return bool(poll.poll(milliseconds))
+
+
+def _leave_the_console() -> None:
+    """Whoever waits for the end of the guest's output must not wait for the compiler."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1) if os.environ.get("DBT_DEBUG") else (0, 1, 2):
+        os.dup2(null, descriptor)
 
 
 def _serve(requests: int, results: int, compile_: Compile) -> None:

@@ -121,7 +121,9 @@ def run(
     ] = "128M",
     fuel: Annotated[str | None, _option("N", "Stop after exactly N instructions.")] = None,
     timeout: Annotated[str | None, _option("SECONDS", "Stop after this time.")] = None,
-    tier: Annotated[str, _option("TIER", "What executes the code: auto, threaded or reference.")] = "auto",
+    tier: Annotated[
+        str, _option("TIER", "What executes the code: threaded, auto or reference. auto compiles hot code too.")
+    ] = "threaded",
     jit: Annotated[str, _option("MODE", "With auto, how hot code is compiled: async, sync or off.")] = "async",
     base: _Base = None,
     entry: Annotated[str | None, _option("ADDRESS", "Begin here, not at the program's own entry.")] = None,

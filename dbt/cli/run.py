@@ -42,7 +42,7 @@ class RunOptions:
     memory: str = "128M"
     fuel: str | None = None
     timeout: str | None = None
-    tier: str = "auto"
+    tier: str = "threaded"
     jit: str = "async"
     base: str | None = None
     entry: str | None = None

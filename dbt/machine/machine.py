@@ -83,7 +83,7 @@ class Machine:
     def __init__(
         self,
         memory: int = DEFAULT_MEMORY,
-        tier: TierName = "auto",
+        tier: TierName = "threaded",
         files: str | None = None,
         console: Console | None = None,
         epoch: int = clock.DEFAULT_EPOCH,

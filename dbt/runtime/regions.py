@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, OP_COVERED, OP_HANDLER, OP_ORIGINAL, OP_SIZE
+from dbt.backend.abi import CODE_PAGE_STRIDE, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, OP_SIZE
+from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
 from dbt.codecache.handlers import image_key
-from dbt.codecache.regions import CompiledRegion, RegionStore
+from dbt.codecache.regions import RegionStore
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime.arena import CodeArena
@@ -73,6 +74,7 @@ class RegionTier(ThreadedTier):
         self._ops = self._code_pages.view()
         self._op_words = self._ops.cast("Q")
         self._op_halves = self._ops.cast("I")
+        self._op_quarters = self._ops.cast("H")
 
     # -- hot code ------------------------------------------------------------------------------
 
@@ -121,8 +123,6 @@ class RegionTier(ThreadedTier):
         self._requested.discard(entry)
         if self._install(region):
             self.counts.compiled += 1
-            if self._store is not None:
-                self._store.save(region, self._guest_bytes(entry))
 
     def _install(self, region: CompiledRegion) -> bool:
         """Put the region in the place of its entry's handler, if memory still is what it was made from."""
@@ -166,6 +166,8 @@ class RegionTier(ThreadedTier):
         for word in range(gpa & ~3, gpa + size, 4):
             for entry in list(self._covering.get(word, ())):
                 self._drop(entry)
+                page = entry >> PAGE_SHIFT
+                self._written[page] = self._written.get(page, 0) + 1
 
     def _host_write(self, gpa: int, size: int) -> None:
         if size > 1 << 16:
@@ -186,8 +188,8 @@ class RegionTier(ThreadedTier):
                 if not entries:
                     del self._covering[word]
                     self._ops[self._op(word) + OP_COVERED] = 0
+        self._op_quarters[(op + OP_HOTNESS) // 2] = 0
         self.counts.dropped += 1
-        self._written[entry >> PAGE_SHIFT] = self._written.get(entry >> PAGE_SHIFT, 0) + 1
 
     def drop_all(self) -> None:
         """Go back to the threaded tier everywhere."""
@@ -210,7 +212,16 @@ class RegionTier(ThreadedTier):
                 return None
             return ram[gva >> 2]
 
-        return RegionCompiler(fetch).compile
+        compile_ = RegionCompiler(fetch).compile
+
+        def compile_and_keep(entry: int) -> CompiledRegion | None:
+            # Kept here, so that it is there for the next run even if this one ends first.
+            region = compile_(entry)
+            if region is not None and self._store is not None:
+                self._store.save(region, self._guest_bytes(entry))
+            return region
+
+        return compile_and_keep
 
     def close(self) -> None:
         """End the worker."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dbt.backend.compile_region import RegionCompiler
-from dbt.codecache.regions import CompiledRegion
+from dbt.backend.compiled import CompiledRegion
 from dbt.frontend.region import RegionFormer
 from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory

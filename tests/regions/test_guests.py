@@ -22,7 +22,7 @@ NAMES = [
     (name, next((image for image in guest["images"] if "armv7-a-O2" in image), guest["images"][0]))
     for name, guest in MANIFEST.items()
     if not guest.get("files")
-]
+][::3]  # every third: each is run five times over
 
 
 def history(name: str, image: str, tier: Any, jit: Any = "async") -> tuple[list[str], RegionTier | None]:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from dbt.backend import worker
+from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
-from dbt.codecache.regions import CompiledRegion, RegionStore
+from dbt.codecache.regions import RegionStore
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
 
