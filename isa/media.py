@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from isa.operands import shift_by_immediate
 from isa.spec import insn
 from isa.uop import Recorder, Uop
 
@@ -32,6 +31,13 @@ def _join(lanes: list[Uop], bits: int) -> Uop:
     for number, lane in enumerate(lanes[1:], 1):
         word = word | (lane & mask) << bits * number
     return word
+
+
+def _shifted(value: Uop, arithmetic: Uop, imm5: Uop) -> Uop:
+    """LSL, or ASR in which #0 stands for #32. Without the carry, which costs an operand."""
+    if not arithmetic:
+        return value << imm5
+    return value.ashr(31) if imm5 == 0 else value.ashr(imm5)
 
 
 # -- saturating arithmetic ---------------------------------------------------------------------
@@ -73,7 +79,7 @@ def _register_saturate(name: str, signed: bool, section: str, halves_section: st
           syntax=f"{name}{{<c>}} <Rd>, #<sat>, <Rn>{{, <shift>}}", section=section,
           since=6, forms=("sh", "imm5==0"))  # fmt: skip
     def saturate(u: Recorder, f: SimpleNamespace) -> None:
-        operand, _ = shift_by_immediate(u, u.reg[f.rn], 2 if f.sh else 0, f.imm5)
+        operand = _shifted(u.reg[f.rn], f.sh, f.imm5)
         # USAT of a large positive number is signed arithmetic too: 64 bits are not needed.
         result, saturated = _saturate(u, operand, *_bounds(u, f.sat, signed))
         u.reg[f.rd] = result
@@ -201,7 +207,7 @@ def usada8(u: Recorder, f: SimpleNamespace) -> None:
       syntax="PKHBT{<c>} <Rd>, <Rn>, <Rm>{, LSL #<imm>}", section="A8.8.125", since=6,
       forms=("tb", "imm5==0"))  # fmt: skip
 def pkh(u: Recorder, f: SimpleNamespace) -> None:
-    operand, _ = shift_by_immediate(u, u.reg[f.rm], 2 if f.tb else 0, f.imm5)
+    operand = _shifted(u.reg[f.rm], f.tb, f.imm5)
     n = u.reg[f.rn]
     top, bottom = (n, operand) if f.tb else (operand, n)
     u.reg[f.rd] = (top & 0xFFFF0000) | (bottom & 0xFFFF)

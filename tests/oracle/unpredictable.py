@@ -91,7 +91,7 @@ RULES = (
     Rule("one register for both halves", "A8.8.257", r"[US]M(ULL|LAL|AAL)|UMAAL|SMLAL|SMLALD, SMLSLD",
          lambda f: f["hi"] == f["lo"]),
     Rule("bit field that ends before it begins", "A8.8.20", r"BFI, BFC", lambda f: f["msb"] < f["lsb"]),
-    Rule("bit field beyond bit 31", "A8.8.165", r"[SU]BFX", lambda f: f["lsb"] + f["widthm1"] > 31),
+    Rule("bit field beyond bit 31", "A8.8.164, A8.8.246", r"[SU]BFX", lambda f: f["lsb"] + f["widthm1"] > 31),
     Rule("MSR of no byte", "A8.8.113", r"MSR \(register, flags\)", lambda f: f["fs"] == 0),
     Rule("MSR SPSR of no byte", "B9.3.12", r"MSR \((immediate|register), SPSR\)", lambda f: f["mask"] == 0),
     Rule("CPS of nothing, or of a reserved mode", "B9.3.2", r"CPS", _cps),
