@@ -84,9 +84,7 @@ PURE: Mapping[str, Fold] = {
     "eq": lambda a, b, w: a == b,
     "ne": lambda a, b, w: a != b,
     "ult": lambda a, b, w: a < b,
-    "ule": lambda a, b, w: a <= b,
     "slt": lambda a, b, w: _signed(a, w) < _signed(b, w),
-    "sle": lambda a, b, w: _signed(a, w) <= _signed(b, w),
     "select": lambda c, a, b, w: a if c else b,
     "zext": lambda a, w: a,
     "sext": _signed,
@@ -101,7 +99,7 @@ PURE: Mapping[str, Fold] = {
     "adc_carry": lambda a, b, c, w: (a + b + c) >> w,
     "adc_overflow": _adc_overflow,
 }
-_COMPARISONS = frozenset({"eq", "ne", "ult", "ule", "slt", "sle", "adc_carry", "adc_overflow"})
+_COMPARISONS = frozenset({"eq", "ne", "ult", "slt", "adc_carry", "adc_overflow"})
 
 _ADDITIONS = frozenset({"adc", "adc_carry", "adc_overflow"})
 _STATIC_LEAVES = frozenset({"const", "field"})
@@ -286,14 +284,8 @@ class Uop:
     def ult(self, other: Uop | int) -> Uop:
         return self._binary("ult", other)
 
-    def ule(self, other: Uop | int) -> Uop:
-        return self._binary("ule", other)
-
     def slt(self, other: Uop | int) -> Uop:
         return self._binary("slt", other)
-
-    def sle(self, other: Uop | int) -> Uop:
-        return self._binary("sle", other)
 
     def udiv(self, other: Uop | int) -> Uop:
         """Unsigned quotient, 0 for a zero divisor."""
