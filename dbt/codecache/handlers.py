@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,17 +85,27 @@ def load_image(notice: Notice) -> Image:
 def compile_image() -> bytes:
     """Build the image in a process of its own; see :mod:`dbt.backend.build`."""
     path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", "dbt.backend.build"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise HandlersUnavailable(
-            f"the translator's handlers could not be compiled (status {done.returncode}: {reason[0]}); "
-            "check that llvmlite works with `dbt doctor`, or run with --tier reference"
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dbt.backend.build"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": path},
         )
-    return done.stdout
+        assert child.stdout is not None
+        try:
+            image = child.stdout.read()
+        except BaseException:
+            child.kill()  # at Ctrl-C nobody waits for it
+            raise
+        finally:
+            status = child.wait()
+        if status:
+            errors.seek(0)
+            reason = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+            raise HandlersUnavailable(
+                f"the translator's handlers could not be compiled (status {status}: {reason[0]}); "
+                "check that llvmlite works with `dbt doctor`, or run with --tier reference"
+            )
+    return image
