@@ -33,12 +33,13 @@ DBT = [sys.executable, "-m", "dbt"]
 
 @dataclass(frozen=True)
 class Workload:
-    """``path``: image; ``base``: load address of a flat one; ``args``: what follows argv[0]."""
+    """``path``: image; ``base``: load address of a flat one; ``args``: what follows argv[0]; ``tier``: of dbt."""
 
     name: str
     path: Path
     base: int | None
     args: tuple[str, ...]
+    tier: str
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Row:
         return statistics.median(self.seconds[engine])
 
 
-def workloads() -> list[Workload]:
+def workloads(tier: str) -> list[Workload]:
     """The compute loop, then the C guests with their long arguments."""
     manifest = tomllib.loads((GUESTS / "manifest.toml").read_text())
     found = []
@@ -60,14 +61,14 @@ def workloads() -> list[Workload]:
             continue
         image = guest["images"][-1] if guest["kind"] == "asm" else f"{name}-armv7-a-O2.elf"
         found.append(
-            Workload(name, GUESTS / "images" / Path(image).name, guest.get("base"), tuple(guest["bench_args"]))
+            Workload(name, GUESTS / "images" / Path(image).name, guest.get("base"), tuple(guest["bench_args"]), tier)
         )
     return found
 
 
 def dbt_command(load: Workload) -> list[str]:
     base = [] if load.base is None else ["--base", hex(load.base)]
-    return [*DBT, "run", *base, str(load.path), *load.args]
+    return [*DBT, "run", "--tier", load.tier, *base, str(load.path), *load.args]
 
 
 def unicorn_command(load: Workload) -> list[str]:
@@ -180,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="workloads (all)")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--tier", default="threaded", help="of dbt (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     commands = {"dbt": dbt_command, "unicorn": unicorn_command}
@@ -189,7 +191,7 @@ def main() -> None:
         print("qemu-system-arm is not installed: measured without it")
     timed([*DBT, "run", str(GUESTS / "images" / "hello-armv7-a-O2.elf")])  # the cache is warm from here on
     rows = []
-    for load in workloads():
+    for load in workloads(options.tier):
         if options.names and load.name not in options.names:
             continue
         row = Row(load, count_instructions(load), {engine: [] for engine in commands})
