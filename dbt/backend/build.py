@@ -13,13 +13,10 @@ import sys
 from dbt.backend.handlers import build_handlers, guards
 from dbt.backend.image import Image
 from dbt.backend.link import link_image
-from dbt.backend.lower import DECLARATIONS
+from dbt.backend.lower import PASSES, module_text
 from dbt.backend.predecode import build_decode_table
 from dbt.backend.slowpath import slowpath_text
 from dbt.backend.support import support_text
-
-PASSES = ("sroa", "instcombine", "simplifycfg")
-_WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weights", i32 100000, i32 1}\n'
 
 
 def build_image(opt: int = 2) -> Image:
@@ -28,17 +25,8 @@ def build_image(opt: int = 2) -> Image:
 
     handlers = build_handlers(list(REGISTRY))
     guard_list = list(guards())
-    text = "\n".join(
-        [
-            'target triple = "x86_64-unknown-linux-gnu"',
-            DECLARATIONS,
-            *handlers.functions,
-            *(definition for _, definition in guard_list),
-            support_text(),
-            slowpath_text(),
-            _WEIGHTS,
-        ]
-    )
+    definitions = [definition for _, definition in guard_list]
+    text = module_text(*handlers.functions, *definitions, support_text(), slowpath_text())
     from dbt.backend.llvm import compile_object
 
     object_bytes = compile_object(text, PASSES, opt)

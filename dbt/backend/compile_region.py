@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dbt.backend.compiled import CompiledRegion, as_runs
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
+from dbt.backend.lower import PASSES
 from dbt.backend.regions import region_text
 from dbt.frontend.region import Region, RegionFormer
 from isa.a32 import DECODER
-
-PASSES = ("sroa", "instcombine", "simplifycfg")
 
 
 class RegionCompiler:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import HOT, OP_BODY, OP_HANDLER, OP_HOTNESS, OP_SIZE, header, tail_call
-from dbt.backend.lower import FLAGS, LOWER, Lowering
+from dbt.backend.abi import HOT, OP_BODY, OP_HOTNESS, OP_SIZE, header, tail_call
+from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
+from dbt.backend.support import R15
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
 from isa.encoding import Field
@@ -80,8 +81,7 @@ class HandlerLowering(Lowering):
         f.label(go)
 
     def dispatch(self, op: str) -> None:
-        handler = self.f.emit(f"load ptr, ptr {op}") if OP_HANDLER == 0 else ""
-        self._continue(handler, op)
+        self._continue(self.f.emit(f"load ptr, ptr {op}"), op)
 
     def fall_through(self) -> None:
         self.dispatch(self.f.emit(f"getelementptr i8, ptr %op, i64 {OP_SIZE}"))
@@ -135,26 +135,12 @@ class HandlerLowering(Lowering):
 
     # -- memory --------------------------------------------------------------------------------
 
-    def _host_address(self, address: str, size: int, table: str) -> str:
-        """The HVA of a naturally aligned address in a filled page; others bail out."""
-        f = self.f
-        bail = self._bail_label()
-        if size > 1:
-            low_bits = f.emit(f"and i32 {address}, {size - 1}")
-            aligned = f.new_label("aligned")
-            f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{aligned}, label %{bail}, !prof !1")
-            f.label(aligned)
-        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {address}, 12')} to i64")
-        entry = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr %{table}, i64 {page}')}")
-        mapped = f.new_label("mapped")
-        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
-        f.label(mapped)
-        return f.emit(f"getelementptr i8, ptr {entry}, i64 {f.emit(f'zext i32 {address} to i64')}")
-
     def lower_load(self, address: str, access: Access) -> str:
         f = self.f
         if self._slow is not None:
-            return f.emit(f"load i{8 * access.size}, ptr {self._host_address(address, access.size, 'reads')}")
+            return f.emit(
+                f"load i{8 * access.size}, ptr {self.host_address(address, access.size, 'reads', self._bail_label())}"
+            )
         arguments = f"ptr %cpu, i32 {address}, i1 {'true' if access.aligned else 'false'}"
         pair = f.emit(f"call {{i32, i1}} @slow_load{access.size}({arguments})")
         self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
@@ -163,7 +149,7 @@ class HandlerLowering(Lowering):
     def lower_store(self, address: str, value: str, access: Access) -> None:
         f = self.f
         if self._slow is not None:
-            host = self._host_address(address, access.size, "writes")
+            host = self.host_address(address, access.size, "writes", self._bail_label())
             f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
             return
         aligned = "true" if access.aligned else "false"
@@ -337,7 +323,7 @@ def _guard(name: str, condition: int, with_pc: bool) -> str:
     f.do(f"br i1 {low.value(holds)}, label %{passed}, label %{failed}")
     f.label(passed)
     if with_pc:
-        f.do(f"store i32 {low.lower_pc()}, ptr {low.state_pointer(60)}")
+        f.do(f"store i32 {low.lower_pc()}, ptr {low.state_pointer(R15)}")
     offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_BODY}')}")
     image = f.emit(f"load ptr, ptr {low.state_pointer(NATIVE['image'].offset)}")
     body = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
@@ -347,6 +333,3 @@ def _guard(name: str, condition: int, with_pc: bool) -> str:
     low.begin()
     low.fall_through()
     return f.text()
-
-
-__all__ = ["LOWER", "HandlerSet", "build_handlers", "guards"]

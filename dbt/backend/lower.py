@@ -161,6 +161,18 @@ DECLARATIONS = "\n".join(
 )
 
 
+#: The optimisation passes of every module; see ARCHITECTURE.md.
+PASSES = ("sroa", "instcombine", "simplifycfg")
+
+# !prof !0: the first way is never taken; !prof !1: always; !2: no more to say.
+_METADATA = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weights", i32 100000, i32 1}\n!2 = !{}\n'
+
+
+def module_text(*definitions: str) -> str:
+    """An LLVM module of these function definitions, with what they may refer to."""
+    return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', DECLARATIONS, *definitions, _METADATA])
+
+
 class Lowering:
     """Lowers one instruction's uops into a function; subclasses say how the guest is reached.
 
@@ -220,6 +232,25 @@ class Lowering:
             return self.state_pointer(offset + 4 * index.number)
         wide = self.f.emit(f"zext i{index.width} {self.value(index)} to i64")
         return self.f.emit(f"getelementptr i32, ptr {self.state_pointer(offset)}, i64 {wide}")
+
+    #: Metadata on the load of a shadow page table's entry.
+    table_metadata = ""
+
+    def host_address(self, address: str, size: int, table: str, bail: str) -> str:
+        """The HVA of a naturally aligned address whose page is in the shadow page table; others go to ``bail``."""
+        f = self.f
+        if size > 1:
+            low_bits = f.emit(f"and i32 {address}, {size - 1}")
+            aligned = f.new_label("aligned")
+            f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{aligned}, label %{bail}, !prof !1")
+            f.label(aligned)
+        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {address}, 12')} to i64")
+        pointer = f.emit(f"getelementptr ptr, ptr %{table}, i64 {page}")
+        entry = f.emit(f"load ptr, ptr {pointer}{self.table_metadata}")
+        mapped = f.new_label("mapped")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
+        f.label(mapped)
+        return f.emit(f"getelementptr i8, ptr {entry}, i64 {f.emit(f'zext i32 {address} to i64')}")
 
     # -- statements ----------------------------------------------------------------------------
 

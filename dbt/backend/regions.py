@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dbt.backend.abi import ARGUMENTS, OP_ORIGINAL, header
-from dbt.backend.lower import DECLARATIONS, FLAGS, Lowering
+from dbt.backend.abi import OP_ORIGINAL, header, tail_call
+from dbt.backend.lower import FLAGS, Lowering, module_text
 from dbt.backend.module import Function
 from dbt.frontend.region import Block, GuestInsn, Place, Region, branches_of, relative_target
 from dbt.runtime.cpu import NATIVE
-from dbt.runtime.exits import ExitCode
 from isa.state import LAYOUT
 from isa.uop import Access, BranchKind, InsnException, Uop
 
 R = LAYOUT["r"].offset
-WEIGHTS = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weights", i32 100000, i32 1}\n!2 = !{}\n'
 
 
 def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
@@ -43,6 +41,8 @@ class RegionLowering(Lowering):
     """Lowers a whole region. Every field is a number here."""
 
     temp_offset = NATIVE["temp"].offset
+    # An entry that is there changes only outside of native code.
+    table_metadata = ", !invariant.load !2"
 
     def __init__(self, region: Region, name: str) -> None:
         super().__init__(Function(header(name)))
@@ -55,7 +55,6 @@ class RegionLowering(Lowering):
             written_registers(insn.uops for block in region.blocks.values() for insn in block.insns) - {15}
         )
         self._loop_numbers: dict[Uop, int] = {}
-        self._exits: list[tuple[str, list[str]]] = []
         self._block: Block
         self._insn: GuestInsn
         self._index = 0
@@ -93,10 +92,7 @@ class RegionLowering(Lowering):
         exit_ = f.new_label("short")
         f.do(f"br i1 {f.emit(f'icmp slt i64 {left}, 0')}, label %{exit_}, label %{enough}, !prof !0")
         f.label(exit_)
-        if pc == self.region.entry:
-            self._to_original_handler(given_back=0)
-        else:
-            self._exit_at(str(pc), given_back=0)
+        self._go_on_threaded(pc, given_back=0)
         f.label(enough)
         f.do(f"store i64 {left}, ptr {self._budget}")
 
@@ -141,8 +137,7 @@ class RegionLowering(Lowering):
         return self.f.emit(f"add i64 {budget}, {given_back}") if given_back else budget
 
     def _tail(self, callee: str, changed: dict[str, str]) -> None:
-        arguments = ", ".join(f"{type_} {changed.get(name, '%' + name)}" for type_, name in ARGUMENTS)
-        self.f.do(f"musttail call preserve_nonecc void {callee}({arguments})")
+        self.f.do(tail_call(callee, **changed))
         self.f.do("ret void")
 
     def _side_exit(self) -> str:
@@ -157,11 +152,14 @@ class RegionLowering(Lowering):
 
     def _exit_before_insn(self) -> None:
         """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
-        given_back = len(self._block.insns) - self._index
-        if self._insn.pc == self.region.entry:
+        self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index)
+
+    def _go_on_threaded(self, pc: int, given_back: int) -> None:
+        """Leave for an address of the region; at its entry past itself, or it would be entered again."""
+        if pc == self.region.entry:
             self._to_original_handler(given_back)
         else:
-            self._exit_at(str(self._insn.pc), given_back)
+            self._exit_at(str(pc), given_back)
 
     # -- the guest's state ---------------------------------------------------------------------
 
@@ -203,33 +201,19 @@ class RegionLowering(Lowering):
 
     # -- memory --------------------------------------------------------------------------------
 
-    def _host_address(self, address: str, size: int, table: str) -> str:
-        f = self.f
-        bail = self._side_exit()
-        if size > 1:
-            low_bits = f.emit(f"and i32 {address}, {size - 1}")
-            aligned = f.new_label("aligned")
-            f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{aligned}, label %{bail}, !prof !1")
-            f.label(aligned)
-        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {address}, 12')} to i64")
-        pointer = f.emit(f"getelementptr ptr, ptr %{table}, i64 {page}")
-        entry = f.emit(f"load ptr, ptr {pointer}, !invariant.load !2")
-        mapped = f.new_label("mapped")
-        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
-        f.label(mapped)
-        return f.emit(f"getelementptr i8, ptr {entry}, i64 {f.emit(f'zext i32 {address} to i64')}")
-
     def lower_load(self, address: str, access: Access) -> str:
-        return self.f.emit(f"load i{8 * access.size}, ptr {self._host_address(address, access.size, 'reads')}")
+        return self.f.emit(
+            f"load i{8 * access.size}, ptr {self.host_address(address, access.size, 'reads', self._side_exit())}"
+        )
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
-        host = self._host_address(address, access.size, "writes")
+        host = self.host_address(address, access.size, "writes", self._side_exit())
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
 
     # -- control -------------------------------------------------------------------------------
 
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
-        uop = next(u for u in self._branch_uops() if u.args[0] is target)
+        uop = next(u for u in branches_of(self._insn.uops) if u.args[0] is target)
         place = self._block.branches.get(uop)
         f = self.f
         value = self.value(target)
@@ -245,9 +229,6 @@ class RegionLowering(Lowering):
             f.label(expected)
             self._go(place)
 
-    def _branch_uops(self) -> Iterable[Uop]:
-        return branches_of(self._insn.uops)
-
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
@@ -259,7 +240,4 @@ class RegionLowering(Lowering):
 def region_text(*regions: Region) -> str:
     """The LLVM module of these regions; their functions are ``region0`` and so on."""
     functions = [RegionLowering(region, f"region{number}").lower() for number, region in enumerate(regions)]
-    return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', DECLARATIONS, *functions, WEIGHTS])
-
-
-__all__ = ["ExitCode", "RegionLowering", "region_text"]
+    return module_text(*functions)

@@ -285,6 +285,23 @@ define hidden void @fill_nothing(ptr %op, i32 %word) {{
 """
 
 
+def _find_op(none: str) -> str:
+    """Into block ``look`` with %op, the op of %gpa, or to ``none`` if its page has no code page."""
+    return f"""{_load_field("code_page_present", "ptr", "%present")}
+  %page = lshr i64 %gpa, 12
+  %flag.p = getelementptr i8, ptr %present, i64 %page
+  %flag = load i8, ptr %flag.p
+  %there = icmp ne i8 %flag, 0
+  br i1 %there, label %look, label %{none}
+look:
+  {_load_field("code_pages", "ptr", "%pages")}
+  %at = mul i64 %page, {CODE_PAGE_STRIDE}
+  %ops = getelementptr i8, ptr %pages, i64 %at
+  %word = and i64 %gpa, 4092
+  %place = shl i64 %word, 3
+  %op = getelementptr i8, ptr %ops, i64 %place"""
+
+
 def _code_pages() -> str:
     """Making a code page, and undoing the ops whose words are written."""
     return f"""
@@ -311,19 +328,7 @@ end:
   ret void
 }}
 define hidden void @invalidate(ptr %cpu, i64 %gpa) {{
-  {_load_field("code_page_present", "ptr", "%present")}
-  %page = lshr i64 %gpa, 12
-  %flag.p = getelementptr i8, ptr %present, i64 %page
-  %flag = load i8, ptr %flag.p
-  %there = icmp ne i8 %flag, 0
-  br i1 %there, label %look, label %end
-look:
-  {_load_field("code_pages", "ptr", "%pages")}
-  %at = mul i64 %page, {CODE_PAGE_STRIDE}
-  %ops = getelementptr i8, ptr %pages, i64 %at
-  %word = and i64 %gpa, 4092
-  %place = shl i64 %word, 3
-  %op = getelementptr i8, ptr %ops, i64 %place
+  {_find_op("end")}
   %handler = load ptr, ptr %op
   %fresh = icmp eq ptr %handler, @decode
   br i1 %fresh, label %end, label %undo
@@ -337,19 +342,7 @@ end:
   ret void
 }}
 define hidden i1 @is_covered(ptr %cpu, i64 %gpa) {{
-  {_load_field("code_page_present", "ptr", "%present")}
-  %page = lshr i64 %gpa, 12
-  %flag.p = getelementptr i8, ptr %present, i64 %page
-  %flag = load i8, ptr %flag.p
-  %there = icmp ne i8 %flag, 0
-  br i1 %there, label %look, label %no
-look:
-  {_load_field("code_pages", "ptr", "%pages")}
-  %at = mul i64 %page, {CODE_PAGE_STRIDE}
-  %ops = getelementptr i8, ptr %pages, i64 %at
-  %word = and i64 %gpa, 4092
-  %place = shl i64 %word, 3
-  %op = getelementptr i8, ptr %ops, i64 %place
+  {_find_op("no")}
   %covered.p = getelementptr i8, ptr %op, i64 {OP_COVERED}
   %covered = load i8, ptr %covered.p
   %yes = icmp ne i8 %covered, 0

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from isa.spec import ALWAYS, Insn
+from isa.spec import Insn
 from isa.uop import BranchKind, Uop
 
 Decode = Callable[[int], Insn | None]
@@ -195,6 +195,3 @@ class RegionFormer:
         if found and not ends_path(last.uops):
             block.next = Place(last.pc + 4, calls)
         return found
-
-
-__all__ = ["ALWAYS", "Block", "GuestInsn", "Limits", "Place", "Region", "RegionFormer"]

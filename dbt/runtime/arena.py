@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
+
+from dbt.runtime.hostmemory import ExecutableMapping
 
 _ALIGNMENT = 64
 
@@ -17,15 +18,9 @@ class CodeArena:
         try:
             os.ftruncate(handle, size)
             self._writable = mmap.mmap(handle, size)
-            self._libc = ctypes.CDLL(None, use_errno=True)
-            self._libc.mmap.restype = ctypes.c_void_p
-            self._libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-            address = self._libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle, 0)
-            if address in (None, ctypes.c_void_p(-1).value):
-                raise OSError(ctypes.get_errno(), "cannot map executable memory")
+            self._executable = ExecutableMapping(handle, size)
         finally:
             os.close(handle)
-        self.address: int = address
         self.size = size
         self.used = 0
 
@@ -36,12 +31,8 @@ class CodeArena:
             return None
         self._writable[start : start + len(code)] = code
         self.used = start + len(code)
-        return self.address + start
+        return self._executable.address + start
 
     def clear(self) -> None:
         """Forget all code: nothing may execute it any more."""
         self.used = 0
-
-    def __del__(self) -> None:
-        if hasattr(self, "address"):
-            self._libc.munmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size))

@@ -28,28 +28,32 @@ class HostRange:
         return memoryview(self.mapping)[self._skip : self._skip + self.size]
 
 
-class ExecutableCopy:
-    """Code that was written into a memfd and is mapped read-execute only."""
+class ExecutableMapping:
+    """The first ``size`` bytes of a file, mapped read-execute at ``address``. OSError if the host forbids it.
 
-    def __init__(self, code: bytes) -> None:
-        size = -(-len(code) // mmap.PAGESIZE) * mmap.PAGESIZE
-        handle = os.memfd_create("dbt-code")
-        try:
-            os.ftruncate(handle, size)
-            os.pwrite(handle, code, 0)
-            # MAP_PRIVATE of a read-execute mapping: Python asks for a writable buffer to find the address.
-            libc = ctypes.CDLL(None, use_errno=True)
-            libc.mmap.restype = ctypes.c_void_p
-            libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-            address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle, 0)
-            if address in (None, ctypes.c_void_p(-1).value):
-                raise OSError(ctypes.get_errno(), "cannot map executable memory")
-        finally:
-            os.close(handle)
-        self._libc = libc
+    By way of the C library: Python's mmap tells the address of writable memory only.
+    """
+
+    def __init__(self, handle: int, size: int) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.mmap.restype = ctypes.c_void_p
+        self._libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        address = self._libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle, 0)
+        if address in (None, ctypes.c_void_p(-1).value):
+            raise OSError(ctypes.get_errno(), "cannot map executable memory")
         self.address: int = address
         self.size = size
 
     def __del__(self) -> None:
         if hasattr(self, "address"):
             self._libc.munmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size))
+
+
+def executable_copy(code: bytes) -> ExecutableMapping:
+    """Code that was written into a memfd and is mapped read-execute only."""
+    handle = os.memfd_create("dbt-code")
+    try:
+        os.pwrite(handle, code, 0)
+        return ExecutableMapping(handle, len(code))
+    finally:
+        os.close(handle)

@@ -19,7 +19,7 @@ from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime import exits
 from dbt.runtime.cpu import NATIVE, CpuState
 from dbt.runtime.exits import AbortReason, ExitCode, LeaveGuest, VmExit
-from dbt.runtime.hostmemory import ExecutableCopy, HostRange
+from dbt.runtime.hostmemory import HostRange, executable_copy
 
 if TYPE_CHECKING:
     from dbt.runtime.reference import Callouts, ReferenceTier
@@ -49,7 +49,7 @@ class ThreadedTier:
         self._memory = memory
         self._callouts = callouts
         self._image = image = load_image(notice)
-        self._code = ExecutableCopy(image.code)
+        self._code = executable_copy(image.code)
         self._map_tables()
         entry = image.entry_points()
         base = self._code.address
