@@ -16,6 +16,8 @@ none, so that the state of the machine stays in registers from handler to handle
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 ARGUMENTS = (
     ("ptr", "op"), ("ptr", "cpu"), ("i64", "budget"),
     ("i32", "n"), ("i32", "z"), ("i32", "c"), ("i32", "v"),
@@ -32,14 +34,36 @@ CODE_PAGE_STRIDE = 1 << 16
 # Offsets in an op.
 OP_HANDLER = 0  # pointer; the handler to call
 OP_HOTNESS = 8  # u16; how often a loop or a call has come here
-OP_COVERED = 10  # u8; a region was made from this op's word
+OP_COVERED = 10  # u8; bits COVERED and CHANGES of this op's word
 OP_POOL = 12  # operands, as the form lays them out
 OP_POOL_SIZE = 12
 OP_BODY = 24  # u32; what a guard (condition, PC as operand) calls in turn, as an offset in the image
 OP_ORIGINAL = 28  # u32; the handler before a region took its place, as an offset in the image
 
-#: A region is asked for when this many loops or calls have come to an op.
-HOT = 600
+COVERED = 1  # a region was made from it
+CHANGES = 2  # it was read as a constant, and then written: it is data
+
+#: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
+#: that these two select. Newer ones take the place of older ones.
+TARGET_ENTRIES = 4096
+
+
+class SideExit(IntEnum):
+    """Why control left a region; an index of CpuState's counters."""
+
+    BUDGET = 0  # the slice ends in this block
+    LOAD = 1  # the slow path of a load: a device, not aligned, not mapped
+    STORE = 2  # ... of a store; also one beside code
+    THUMB = 3  # a branch to Thumb code
+    EDGE = 4  # a branch to code that is not in the region
+    RETURN = 5  # a return to somewhere else
+    INDIRECT = 6  # an indirect branch to somewhere else
+
+
+#: A region is asked for when so many loops or calls have come to an op, and again after as many more.
+HOT = 4096
+#: ... when so many arrivals from other regions have come to it. What they cost is little, and a region much.
+HOT_ARRIVALS = 32768
 
 
 def header(name: str) -> str:

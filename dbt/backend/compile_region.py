@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dbt.backend.compiled import CompiledRegion, as_runs
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
-from dbt.backend.lower import PASSES
 from dbt.backend.regions import region_text
-from dbt.frontend.region import Region, RegionFormer
+from dbt.frontend.region import Guest, Region, RegionFormer
+from dbt.frontend.techniques import Techniques
 from isa.a32 import DECODER
 
 
 class RegionCompiler:
-    """``fetch`` gives the guest word at an address, or None where nothing was executed."""
+    """Forms and compiles regions of one guest."""
 
-    def __init__(self, fetch: Callable[[int], int | None]) -> None:
-        self._former = RegionFormer(DECODER.decode, fetch)
+    def __init__(self, guest: Guest, ram_size: int, techniques: Techniques = Techniques()) -> None:
+        self._former = RegionFormer(DECODER.decode, guest, techniques)
+        self._ram_size = ram_size
+        self._techniques = techniques
 
     def compile(self, entry: int) -> CompiledRegion | None:
+        """The region around ``entry``; None if there is none to be had."""
         region = self._former.form(entry)
-        return None if region is None else self.compile_regions([region])[0]
+        return None if region is None else compile_regions([region], self._ram_size, self._techniques)[0]
 
-    @staticmethod
-    def compile_regions(regions: list[Region]) -> list[CompiledRegion]:
-        """Regions compiled in one module: much cheaper each, but every one has the code of all."""
-        code, symbols = link_object(compile_object(region_text(*regions), PASSES, 2))
-        return [
-            CompiledRegion(
-                region.entry,
-                symbols[f"region{number}"],
-                sum(len(block.insns) for block in region.blocks.values()),
-                as_runs(region.words()),
-                code,
-            )
-            for number, region in enumerate(regions)
-        ]
+
+def compile_regions(regions: list[Region], ram_size: int, techniques: Techniques) -> list[CompiledRegion]:
+    """Regions compiled in one module: much cheaper each, but every one has the code of all."""
+    text = region_text(regions, ram_size, techniques)
+    code, symbols = link_object(compile_object(text, techniques.passes, 2))
+    return [
+        CompiledRegion(region.entry, symbols[f"region{number}"], region.insns, as_runs(region.words()), code)
+        for number, region in enumerate(regions)
+    ]

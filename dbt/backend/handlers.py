@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import HOT, OP_BODY, OP_HOTNESS, OP_SIZE, header, tail_call
+from dbt.backend.abi import HOT, OP_BODY, OP_HOTNESS, OP_SIZE, TARGET_ENTRIES, header, tail_call
 from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
@@ -75,7 +75,8 @@ class HandlerLowering(Lowering):
         count = f.emit(f"add i16 {f.emit(f'load i16, ptr {place}')}, 1")
         f.do(f"store i16 {count}, ptr {place}")
         hot, go = f.new_label("hot"), f.new_label("go")
-        f.do(f"br i1 {f.emit(f'icmp eq i16 {count}, {HOT}')}, label %{hot}, label %{go}, !prof !0")
+        rest = f.emit(f"and i16 {count}, {HOT - 1}")
+        f.do(f"br i1 {f.emit(f'icmp eq i16 {rest}, 0')}, label %{hot}, label %{go}, !prof !0")
         f.label(hot)
         self._continue("@leave_hot", op)
         f.label(go)
@@ -190,8 +191,20 @@ class HandlerLowering(Lowering):
         self.f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset)}")
         self._continue("@goto", "%op")
 
+    def _remember_target(self, target: str) -> None:
+        """For the region tier: where this branch went."""
+        f = self.f
+        op = f.emit("ptrtoint ptr %op to i64")
+        wide = f.emit(f"zext i32 {target} to i64")
+        mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, 5')}, {f.emit(f'lshr i64 {wide}, 2')}")
+        number = f.emit(f"and i64 {mixed}, {TARGET_ENTRIES - 1}")
+        entry = f.emit(f"or i64 {f.emit(f'shl i64 {wide}, 32')}, {f.emit(f'and i64 {op}, 4294967295')}")
+        table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['targets'].offset)}")
+        f.do(f"store i64 {entry}, ptr {f.emit(f'getelementptr i64, ptr {table}, i64 {number}')}")
+
     def _branch_to(self, target: str, counted: bool) -> None:
         f = self.f
+        self._remember_target(target)
         table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
         page = f.emit(f"zext i32 {f.emit(f'lshr i32 {target}, 12')} to i64")
         ops = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {page}')}")

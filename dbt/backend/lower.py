@@ -147,7 +147,7 @@ if missing := PURE.keys() ^ LOWER.keys():
 
 DECLARATIONS = "\n".join(
     [
-        *(f"declare i{w} @llvm.fshr.i{w}(i{w}, i{w}, i{w})" for w in (8, 16, 32, 64)),
+        *(f"declare i{w} @llvm.{n}.i{w}(i{w}, i{w}, i{w})" for n in ("fshl", "fshr") for w in (8, 16, 32, 64)),
         *(f"declare i{w} @llvm.ctlz.i{w}(i{w}, i1)" for w in (8, 16, 32, 64)),
         *(f"declare i{w} @llvm.{n}.i{w}(i{w})" for n in ("ctpop", "bitreverse") for w in (8, 16, 32, 64)),
         *(f"declare i{w} @llvm.bswap.i{w}(i{w})" for w in (16, 32, 64)),
@@ -160,9 +160,6 @@ DECLARATIONS = "\n".join(
     ]
 )
 
-
-#: The optimisation passes of every module; see ARCHITECTURE.md.
-PASSES = ("sroa", "instcombine", "simplifycfg")
 
 # !prof !0: the first way is never taken; !prof !1: always; !2: no more to say.
 _METADATA = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weights", i32 100000, i32 1}\n!2 = !{}\n'

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dbt.backend.abi import OP_ORIGINAL, header, tail_call
+from dbt.backend.abi import OP_ORIGINAL, SideExit, header, tail_call
+from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text
 from dbt.backend.module import Function
-from dbt.frontend.region import Block, GuestInsn, Place, Region, branches_of, relative_target
+from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, branches_of, relative_value
+from dbt.frontend.techniques import Techniques
 from dbt.runtime.cpu import NATIVE
 from isa.state import LAYOUT
 from isa.uop import Access, BranchKind, InsnException, Uop
 
 R = LAYOUT["r"].offset
+
+#: How a region is left. ``ARRIVE``: for an op to which control was handed over, which may become hot;
+#: ``GOTO``: for an op in the middle of the region; ``AGAIN``: for the entry's own handler, which the region replaces.
+ARRIVE, GOTO, AGAIN = "arrive", "goto", "again"
 
 
 def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
@@ -37,24 +43,39 @@ def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
     return found
 
 
+def _read_flag(uop: Uop) -> object:
+    """The flag that a value is, or None."""
+    return uop.args[0].attr if uop.op == "trunc" and uop.args[0].op == "get" else None
+
+
 class RegionLowering(Lowering):
-    """Lowers a whole region. Every field is a number here."""
+    """Lowers a whole region. Every field is a number here.
+
+    ``ram_size``: where loads may go by base and bound, the size of RAM in bytes, which begins at address 0.
+    """
 
     temp_offset = NATIVE["temp"].offset
     # An entry that is there changes only outside of native code.
     table_metadata = ", !invariant.load !2"
 
-    def __init__(self, region: Region, name: str) -> None:
+    def __init__(self, region: Region, name: str, ram_size: int, techniques: Techniques) -> None:
         super().__init__(Function(header(name)))
         self.region = region
-        self._labels = {place: f"b{number}" for number, place in enumerate(region.blocks)}
+        self._techniques = techniques
+        self._ram_size = ram_size if techniques.flat and ram_size < 1 << 32 else None
+        self._numbers = {place: number for number, place in enumerate(region.blocks)}
+        self._labels: dict[tuple[Place, FlagKind], str] = {}
+        self._waiting: list[tuple[Place, FlagKind]] = []  # labels given out whose blocks are not lowered yet
         self._registers = [self.f.emit_entry("alloca i32") for _ in range(15)]
         self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
         self._budget = self.f.emit_entry("alloca i64")
+        self._lazy = LazyFlags(self.f, self.flags)
+        self._exits: dict[tuple[str, FlagKind], str] = {}
         self._dirty = sorted(
             written_registers(insn.uops for block in region.blocks.values() for insn in block.insns) - {15}
         )
         self._loop_numbers: dict[Uop, int] = {}
+        self._ram = ""
         self._block: Block
         self._insn: GuestInsn
         self._index = 0
@@ -66,16 +87,34 @@ class RegionLowering(Lowering):
         for name in FLAGS:
             f.do(f"store i32 %{name}, ptr {self.flags[name]}")
         f.do(f"store i64 %budget, ptr {self._budget}")
-        f.do(f"br label %{self._labels[Place(self.region.entry)]}")
-        for block in self.region.blocks.values():
-            self._lower_block(block)
+        if self._ram_size is not None:
+            self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
+        self._count_insns("add", "%budget")
+        self._go(Place(self.region.entry))
+        while self._waiting:
+            self._lower_block(*self._waiting.pop())
+        for (way, kind), label in self._exits.items():
+            f.label(label)
+            self._lazy.resume(kind)
+            to, reason, given_back = (f.emit(f"load i64, ptr {self._exit_word(n)}") for n in range(3))
+            budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
+            self._leave(way, to, budget, reason)
         return f.text()
 
-    def _lower_block(self, block: Block) -> None:
+    def _count_insns(self, sign: str, budget: str) -> None:
+        """Instructions retired in regions: the budget at entry less the budget at exit."""
         f = self.f
-        f.label(self._labels[block.place])
+        pointer = self.state_pointer(NATIVE["region_insns"].offset)
+        retired = f.emit(f"load i64, ptr {pointer}")
+        f.do(f"store i64 {f.emit(f'{sign} i64 {retired}, {budget}')}, ptr {pointer}")
+
+    def _lower_block(self, place: Place, kind: FlagKind) -> None:
+        f = self.f
+        block = self.region.blocks[place]
+        f.label(self._labels[place, kind])
+        self._lazy.resume(kind)
         self._block, self._values = block, {}
-        self._retire(len(block.insns), block.place.pc)
+        self._retire(len(block.insns), place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
             if not self.lower_block(self._insn.uops):
@@ -85,86 +124,156 @@ class RegionLowering(Lowering):
 
     def _retire(self, count: int, pc: int) -> None:
         f = self.f
-        budget = f.emit(f"load i64, ptr {self._budget}")
-        left = f.emit(f"sub i64 {budget}, {count}")
-        enough = f.new_label("enough")
-        self._index = count  # nothing of the block is taken from the budget yet
-        exit_ = f.new_label("short")
-        f.do(f"br i1 {f.emit(f'icmp slt i64 {left}, 0')}, label %{exit_}, label %{enough}, !prof !0")
-        f.label(exit_)
-        self._go_on_threaded(pc, given_back=0)
-        f.label(enough)
+        left = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
         f.do(f"store i64 {left}, ptr {self._budget}")
+        enough, short = f.new_label("enough"), f.new_label("short")
+        f.do(f"br i1 {f.emit(f'icmp slt i64 {left}, 0')}, label %{short}, label %{enough}, !prof !0")
+        f.label(short)
+        self._go_on_threaded(pc, count, SideExit.BUDGET)
+        f.label(enough)
 
     # -- leaving -------------------------------------------------------------------------------
 
+    def _label(self, place: Place) -> str | None:
+        """The label of a place for the flags as they are, which must be in their allocas; None outside the region."""
+        number = self._numbers.get(place)
+        if number is None:
+            return None
+        version = place, self._lazy.kind
+        if version not in self._labels:
+            self._labels[version] = f"b{number}.{self._lazy.kind.name}"
+            self._waiting.append(version)
+        return self._labels[version]
+
     def _go(self, place: Place) -> None:
-        label = self._labels.get(place)
+        self._lazy.become(self._lazy.kind)
+        label = self._label(place)
         if label is not None:
             self.f.do(f"br label %{label}")
         else:
-            self._exit_at(str(place.pc), given_back=0)
+            self._exit(ARRIVE, str(place.pc), 0, SideExit.EDGE)
+
+    def _exit_word(self, number: int) -> str:
+        return self.state_pointer(NATIVE["exit_args"].offset + 8 * number)
+
+    def _exit(self, way: str, target: str, given_back: int, reason: SideExit) -> None:
+        """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
+        f = self.f
+        wide = f.emit(f"zext i32 {target} to i64")
+        if not self._techniques.shared_exits:
+            budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
+            self._leave(way, wide, budget, str(int(reason)))
+            return
+        # In memory, not in registers: a constant for a phi would be made on the way that is not left.
+        for number, word in enumerate((wide, int(reason), given_back)):
+            f.do(f"store i64 {word}, ptr {self._exit_word(number)}")
+        self._lazy.become(self._lazy.kind)
+        known = self._exits.setdefault((way, self._lazy.kind), f"{way}.{self._lazy.kind.name}")
+        f.do(f"br label %{known}")
+
+    def _leave(self, way: str, target: str, budget: str, reason: str) -> None:
+        """Store the state and hand over to the threaded tier."""
+        f = self.f
+        flags = self._store_state()
+        self._count_insns("sub", budget)
+        exits = self.state_pointer(NATIVE["region_exits"].offset)
+        counter = f.emit(f"getelementptr i64, ptr {exits}, i64 {reason}")
+        count = f.emit(f"load i64, ptr {counter}")
+        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
+        if way == AGAIN:
+            offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_ORIGINAL}')}")
+            image = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['image'].offset)}")
+            callee = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
+        else:
+            f.do(f"store i64 {target}, ptr {self._exit_word(0)}")
+            callee = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[way].offset)}")
+        if self._ram:  # it was not needed in between
+            flags["reads"] = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['read_table'].offset)}")
+        f.do(tail_call(callee, **flags, budget=budget))
+        f.do("ret void")
+
+    def _side_exit(self, reason: SideExit) -> str:
+        """A label that undoes nothing and goes on at the current instruction in the threaded tier."""
+        f = self.f
+        label, after = f.new_label("side"), f.new_label("main")
+        f.do(f"br label %{after}")
+        f.label(label)
+        self._exit_before_insn(reason)
+        f.label(after)
+        return label
+
+    def _exit_before_insn(self, reason: SideExit) -> None:
+        """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
+        self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index, reason)
+
+    def _go_on_threaded(self, pc: int, given_back: int, reason: SideExit) -> None:
+        """Leave for an address of the region; at its entry past itself, or it would be entered again."""
+        self._exit(AGAIN if pc == self.region.entry else GOTO, str(pc), given_back, reason)
 
     def _store_state(self) -> dict[str, str]:
         f = self.f
         for number in self._dirty:
             value = f.emit(f"load i32, ptr {self._registers[number]}")
             f.do(f"store i32 {value}, ptr {self.state_pointer(R + 4 * number)}")
-        return {name: f.emit(f"load i32, ptr {pointer}") for name, pointer in self.flags.items()}
-
-    def _exit_at(self, target: str, given_back: int) -> None:
-        """Leave for the op of a GVA (an i32 operand), giving instructions back to the budget."""
-        f = self.f
-        flags = self._store_state()
-        wide = f.emit(f"zext i32 {target} to i64")
-        f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset)}")
-        budget = self._budget_with(given_back)
-        goto = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['goto'].offset)}")
-        self._tail(goto, {**flags, "budget": budget})
-
-    def _to_original_handler(self, given_back: int) -> None:
-        """Go on at the entry in the threaded tier: its op's handler is this region."""
-        f = self.f
-        flags = self._store_state()
-        budget = self._budget_with(given_back)
-        offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_ORIGINAL}')}")
-        image = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['image'].offset)}")
-        handler = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
-        self._tail(handler, {**flags, "budget": budget})
-
-    def _budget_with(self, given_back: int) -> str:
-        budget = self.f.emit(f"load i64, ptr {self._budget}")
-        return self.f.emit(f"add i64 {budget}, {given_back}") if given_back else budget
-
-    def _tail(self, callee: str, changed: dict[str, str]) -> None:
-        self.f.do(tail_call(callee, **changed))
-        self.f.do("ret void")
-
-    def _side_exit(self) -> str:
-        """A label that undoes nothing and goes on at the current instruction in the threaded tier."""
-        f = self.f
-        label, after = f.new_label("side"), f.new_label("main")
-        f.do(f"br label %{after}")
-        f.label(label)
-        self._exit_before_insn()
-        f.label(after)
-        return label
-
-    def _exit_before_insn(self) -> None:
-        """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
-        self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index)
-
-    def _go_on_threaded(self, pc: int, given_back: int) -> None:
-        """Leave for an address of the region; at its entry past itself, or it would be entered again."""
-        if pc == self.region.entry:
-            self._to_original_handler(given_back)
-        else:
-            self._exit_at(str(pc), given_back)
+        return self._lazy.words()
 
     # -- the guest's state ---------------------------------------------------------------------
 
     def static_value(self, uop: Uop) -> str | None:
         return None
+
+    def value(self, uop: Uop) -> str:
+        if (
+            uop.op == "xor"
+            and uop not in self._values
+            and (_read_flag(uop.args[0]), _read_flag(uop.args[1])) == ("n", "v")
+            and (less := self._lazy.less()) is not None
+        ):
+            self._values[uop] = less
+        return super().value(uop)
+
+    def lower_block(self, block: list[Uop]) -> bool:
+        flags_set = False
+        for uop in block:
+            if uop.op == "set" and uop.attr in FLAGS:
+                if not flags_set:
+                    self._lazy.apply(flag_effect(block, self._techniques.lazy_flags), self.value)
+                flags_set = True
+            elif not self.lower_uop(uop):
+                return False
+        return True
+
+    def lower_uop(self, uop: Uop) -> bool:
+        if uop.op == "get" and uop.attr in FLAGS:
+            self._values[uop] = self.f.emit(f"zext i1 {self._lazy.read(str(uop.attr))} to i32")
+            return True
+        if uop.op == "load":
+            if (constant := self._block.constants.get(uop)) is not None:
+                self._values[uop] = str(constant)
+                return True
+            if (table := self._block.tables.get(uop)) is not None:
+                self._lower_table(table)
+        return super().lower_uop(uop)
+
+    def _lower_when(self, uop: Uop) -> None:
+        if not sets_flags(uop.body):
+            super()._lower_when(uop)
+            return
+        # Where the flags are set on one of two paths, they must have one form where these meet.
+        f, before = self.f, self._lazy.kind
+        kind = flag_effect(uop.body, self._techniques.lazy_flags).kind_after(before)
+        if kind is not before:
+            kind = FlagKind.STORED
+        condition = self.value(uop.args[0])
+        self._lazy.become(kind)
+        then, after = f.new_label("then"), f.new_label("after")
+        f.do(f"br i1 {condition}, label %{then}, label %{after}")
+        f.label(then)
+        if self._scoped(uop.body):
+            self._lazy.become(kind)
+            f.do(f"br label %{after}")
+        f.label(after)
+        self._lazy.resume(kind)
 
     def _number(self, index: Uop) -> int:
         number = self._loop_numbers.get(index, index.number)
@@ -202,42 +311,74 @@ class RegionLowering(Lowering):
     # -- memory --------------------------------------------------------------------------------
 
     def lower_load(self, address: str, access: Access) -> str:
-        return self.f.emit(
-            f"load i{8 * access.size}, ptr {self.host_address(address, access.size, 'reads', self._side_exit())}"
-        )
+        side = self._side_exit(SideExit.LOAD)
+        if self._ram_size is None:
+            host = self.host_address(address, access.size, "reads", side)
+        else:
+            host = self._flat_address(address, access.size, side)
+        return self.f.emit(f"load i{8 * access.size}, ptr {host}")
+
+    def _flat_address(self, address: str, size: int, bail: str) -> str:
+        """The HVA of a naturally aligned address in RAM; others go to ``bail``.
+
+        The address is rotated by its low bits, which must be 0, so that one comparison tells both.
+        """
+        assert self._ram_size is not None
+        f = self.f
+        bits = size.bit_length() - 1
+        rotated = f.emit(f"call i32 @llvm.fshl.i32(i32 {address}, i32 {address}, i32 {32 - bits})") if bits else address
+        inside = f.new_label("inside")
+        below = f.emit(f"icmp ult i32 {rotated}, {self._ram_size >> bits}")
+        f.do(f"br i1 {below}, label %{inside}, label %{bail}, !prof !1")
+        f.label(inside)
+        return f.emit(f"getelementptr i8, ptr {self._ram}, i64 {f.emit(f'zext i32 {address} to i64')}")
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
-        host = self.host_address(address, access.size, "writes", self._side_exit())
+        host = self.host_address(address, access.size, "writes", self._side_exit(SideExit.STORE))
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
 
     # -- control -------------------------------------------------------------------------------
 
+    def _lower_table(self, table: JumpTable) -> None:
+        """Jump by the index where the table is known; where it is not, the load and the branch follow."""
+        self._switch(self.value(table.index), table.places)
+
+    def _switch(self, value: str, places: dict[int, Place]) -> None:
+        """Go to the place of a value, if it is in the region, or on."""
+        self._lazy.become(self._lazy.kind)
+        ways = [(number, label) for number, place in places.items() if (label := self._label(place)) is not None]
+        if not ways:
+            return
+        other = self.f.new_label("other")
+        cases = " ".join(f"i32 {number}, label %{label}" for number, label in ways)
+        self.f.do(f"switch i32 {value}, label %{other} [ {cases} ]")
+        self.f.label(other)
+
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
         uop = next(u for u in branches_of(self._insn.uops) if u.args[0] is target)
-        place = self._block.branches.get(uop)
-        f = self.f
+        places = self._block.branches.get(uop, ())
         value = self.value(target)
-        if place is None:
-            self._exit_at(value, given_back=0)
-        elif relative_target(uop, self._insn.pc) is not None:
-            self._go(place)
-        else:
-            expected, other = f.new_label("expected"), f.new_label("other")
-            f.do(f"br i1 {f.emit(f'icmp eq i32 {value}, {place.pc}')}, label %{expected}, label %{other}, !prof !1")
-            f.label(other)
-            self._exit_at(value, given_back=0)
-            f.label(expected)
-            self._go(place)
+        if places and (relative_value(target, self._insn.pc) is not None or target in self._block.constants):
+            self._go(places[0])
+            return
+        ways: dict[int, Place] = {}
+        for place in places:
+            if place in self._numbers:
+                ways.setdefault(place.pc, place)
+        self._switch(value, ways)
+        self._exit(ARRIVE, value, 0, SideExit.RETURN if kind is BranchKind.RETURN else SideExit.INDIRECT)
 
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
     def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
         """Thumb: the threaded tier finds out for itself. Nothing has been written yet: see Recorder.interwork."""
-        self._exit_before_insn()
+        self._exit_before_insn(SideExit.THUMB)
 
 
-def region_text(*regions: Region) -> str:
+def region_text(regions: Iterable[Region], ram_size: int, techniques: Techniques) -> str:
     """The LLVM module of these regions; their functions are ``region0`` and so on."""
-    functions = [RegionLowering(region, f"region{number}").lower() for number, region in enumerate(regions)]
+    functions = (
+        RegionLowering(region, f"region{number}", ram_size, techniques).lower() for number, region in enumerate(regions)
+    )
     return module_text(*functions)

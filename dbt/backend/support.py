@@ -6,7 +6,18 @@ address, and its image can be kept on disk.
 
 from __future__ import annotations
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, OP_BODY, OP_COVERED, OP_SIZE, OPS_PER_PAGE, header, tail_call
+from dbt.backend.abi import (
+    CODE_PAGE_STRIDE,
+    COVERED,
+    HOT_ARRIVALS,
+    OP_BODY,
+    OP_COVERED,
+    OP_HOTNESS,
+    OP_SIZE,
+    OPS_PER_PAGE,
+    header,
+    tail_call,
+)
 from dbt.backend.lower import FLAGS
 from dbt.backend.predecode import ROW
 from dbt.runtime.cpu import NATIVE
@@ -85,10 +96,13 @@ go:
 """
 
 
-def _goto() -> str:
-    """``goto``: continue at the GVA in exit_args[0]; leave with CODE_MISS if its page is not known."""
+def _goto(name: str, then: str) -> str:
+    """``name``: continue at the GVA in exit_args[0]; leave with CODE_MISS if its page is not known.
+
+    ``then`` is what is done with the op, %next.
+    """
     return f"""
-{header("goto")} {{
+{header(name)} {{
   {_load_field("exit_args", "i64", "%target64")}
   %target = trunc i64 %target64 to i32
   {_load_field("code_table", "ptr", "%table")}
@@ -104,9 +118,7 @@ known:
   %word = and i64 %target64, 4092
   %offset = shl i64 %word, 3
   %next = getelementptr i8, ptr %ops, i64 %offset
-  %handler = load ptr, ptr %next
-  {tail_call("%handler", op="%next")}
-  ret void
+  {then}
 miss:
   {_save_state()}
   {_exit_kind(ExitCode.CODE_MISS)}
@@ -115,6 +127,30 @@ miss:
   store i32 %aligned, ptr %r15
   ret void
 }}
+"""
+
+
+_DISPATCH = f"""%handler = load ptr, ptr %next
+  {tail_call("%handler", op="%next")}
+  ret void"""
+
+# For arrivals at the end of a region: a place to which control comes often is worth one of its own.
+_COUNT = f"""%count.p = getelementptr i8, ptr %next, i64 {OP_HOTNESS}
+  %count = load i16, ptr %count.p
+  %more = add i16 %count, 1
+  store i16 %more, ptr %count.p
+  %rest = and i16 %more, {HOT_ARRIVALS - 1}
+  %is.hot = icmp eq i16 %rest, 0
+  br i1 %is.hot, label %hot, label %cold
+hot:
+  {tail_call("@leave_hot", op="%next")}
+  ret void
+cold:
+  {_DISPATCH}"""
+
+
+def _sentinel() -> str:
+    return f"""
 {header("sentinel")} {{
   {_load_field("page_gva", "i32", "%gva")}
   %target = add i32 %gva, 4096
@@ -345,7 +381,8 @@ define hidden i1 @is_covered(ptr %cpu, i64 %gpa) {{
   {_find_op("no")}
   %covered.p = getelementptr i8, ptr %op, i64 {OP_COVERED}
   %covered = load i8, ptr %covered.p
-  %yes = icmp ne i8 %covered, 0
+  %bit = and i8 %covered, {COVERED}
+  %yes = icmp ne i8 %bit, 0
   ret i1 %yes
 no:
   ret i1 false
@@ -375,7 +412,9 @@ def support_text() -> str:
             _leave(),
             _exit_handler("trap", ExitCode.TRAP),
             _exit_handler("undefined", ExitCode.UNDEFINED),
-            _goto(),
+            _goto("goto", _DISPATCH),
+            _goto("arrive", _COUNT),
+            _sentinel(),
             _enter(),
             _decode(),
             _code_pages(),

@@ -1,30 +1,55 @@
 """Forming regions: the hot control-flow graph around an entry, as the region tier compiles it.
 
 A region is grown from a hot op over the code that has already been executed (its ops are decoded):
-direct branches, both sides of conditional ones, calls into their callees and from there back. A
-block is told apart by its address and by the calls that lead to it within the region, so a callee
-is compiled once for each call path, and its return has one expected target.
+direct branches, both sides of conditional ones, calls into their callees and from there back,
+indirect branches to where they were seen to go. A block is told apart by its address and by the
+calls that lead to it within the region, so a callee is compiled once for each call path, and its
+return has one expected target. A recursive call goes back to the code of the call that is open,
+whose return then has several.
+
+All of this is prediction: a branch that goes elsewhere leaves the region, and nothing is lost but time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from dbt.frontend.techniques import Techniques
 from isa.spec import Insn
-from isa.uop import BranchKind, Uop
+from isa.uop import Access, BranchKind, Uop
 
-Decode = Callable[[int], Insn | None]
+
+class Guest(Protocol):
+    """What region forming asks of the guest. Addresses are GVAs."""
+
+    def executed(self, gva: int) -> int | None:
+        """The word there, if it has been executed as an instruction."""
+
+    def constant(self, gva: int) -> int | None:
+        """The word there, if it is in RAM and not known to change."""
+
+    def targets(self, gva: int) -> Iterable[int]:
+        """Where the indirect branch there was seen to go."""
+
+
+class Decode(Protocol):
+    def __call__(self, word: int, /) -> Insn | None:
+        """The instruction that a word is, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a region may become, in instructions, and how deep calls are followed."""
+    """How large a region may become, in instructions, how deep calls are followed, how many targets are told apart."""
 
     insns: int = 400
     block: int = 64
     depth: int = 4
+    targets: int = 12
+    callers: int = 3
+    table: int = 256
 
 
 #: The return addresses of the calls that lead to a block, outermost first.
@@ -50,17 +75,30 @@ class GuestInsn:
 
 
 @dataclass(slots=True)
+class JumpTable:
+    """A load of a jump's target from a table of constants: ``places`` by the value of ``index``."""
+
+    index: Uop
+    places: dict[int, Place]
+
+
+@dataclass(slots=True)
 class Block:
     """Straight-line code; control enters at its head only.
 
-    ``branches`` maps each branch uop of the last instruction to where it goes, if that is in the
-    region; ``next`` is where control goes when it runs off the end.
+    ``branches`` maps each branch uop of the last instruction to where it may go, likeliest first;
+    ``next`` is where control goes when it runs off the end. ``constants`` are loads whose value is known,
+    ``tables`` loads of the last instruction that a switch can take the place of, and ``words`` the guest
+    words that these were read from.
     """
 
     place: Place
     insns: list[GuestInsn] = field(default_factory=list)
-    branches: dict[Uop, Place] = field(default_factory=dict)
+    branches: dict[Uop, tuple[Place, ...]] = field(default_factory=dict)
     next: Place | None = None
+    constants: dict[Uop, int] = field(default_factory=dict)
+    tables: dict[Uop, JumpTable] = field(default_factory=dict)
+    words: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -70,9 +108,19 @@ class Region:
     entry: int
     blocks: dict[Place, Block]
 
-    def words(self) -> dict[int, int]:
-        """The guest words that the region is made from, by address."""
+    @property
+    def insns(self) -> int:
+        """How many instructions are compiled, those of a block on several call paths each time."""
+        return sum(len(block.insns) for block in self.blocks.values())
+
+    def code_words(self) -> dict[int, int]:
+        """The instructions that the region is made from, by address."""
         return {insn.pc: insn.word for block in self.blocks.values() for insn in block.insns}
+
+    def words(self) -> dict[int, int]:
+        """All guest words that the region is made from, folded literals included, by address."""
+        literals = {gva: word for block in self.blocks.values() for gva, word in block.words.items()}
+        return literals | self.code_words()
 
 
 def branches_of(block: list[Uop]) -> Iterator[Uop]:
@@ -81,6 +129,15 @@ def branches_of(block: list[Uop]) -> Iterator[Uop]:
         if uop.op == "branch":
             yield uop
         yield from branches_of(uop.body)
+
+
+def loads_of(block: list[Uop]) -> Iterator[Uop]:
+    """The loads of an instruction, but not those in loops."""
+    for uop in block:
+        if uop.op == "load":
+            yield uop
+        elif uop.op == "when":
+            yield from loads_of(uop.body)
 
 
 def ends_path(block: list[Uop]) -> bool:
@@ -96,40 +153,55 @@ def is_sensitive(block: list[Uop]) -> bool:
     )
 
 
-def relative_target(uop: Uop, pc: int) -> int | None:
-    """The target of a branch to pc + constant."""
-    target = uop.args[0]
-    if target.op == "add" and target.args[0].op == "pc" and target.args[1].number is not None:
-        return (pc + 8 + target.args[1].number) & 0xFFFFFFFC
+def relative_value(uop: Uop, pc: int) -> int | None:
+    """A value that depends on nothing but where the instruction is, or None."""
+    if uop.number is not None:
+        return uop.number
+    if uop.op == "pc":
+        return pc + 8 & 0xFFFFFFFF
+    if uop.op in ("add", "sub"):
+        a, b = (relative_value(arg, pc) for arg in uop.args)
+        if a is not None and b is not None:
+            return (a + b if uop.op == "add" else a - b) & 0xFFFFFFFF
     return None
 
 
-class RegionFormer:
-    """Grows regions; ``fetch`` gives the word at a GVA, or None where none was executed yet."""
+def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
+    """Of an address ``constant + (register << 2)``: the constant and the register."""
+    if uop.op != "add":
+        return None
+    base, scaled = relative_value(uop.args[0], pc), uop.args[1]
+    if base is None or scaled.op != "shl" or scaled.args[1].number != 2 or scaled.args[0].op != "get_reg":
+        return None
+    return base, scaled.args[0]
 
-    def __init__(self, decode: Decode, fetch: Callable[[int], int | None], limits: Limits = Limits()) -> None:
+
+class RegionFormer:
+    """Grows regions over the code that the guest has executed."""
+
+    def __init__(
+        self, decode: Decode, guest: Guest, techniques: Techniques = Techniques(), limits: Limits = Limits()
+    ) -> None:
         self._decode = decode
-        self._fetch = fetch
+        self._guest = guest
+        self._techniques = techniques
         self._limits = limits
+        self._recorded: dict[int, tuple[Insn, list[Uop]] | None] = {}
+
+    def _insn(self, pc: int) -> GuestInsn | None:
+        """The instruction at ``pc``, if it has been executed."""
+        word = self._guest.executed(pc)
+        if word is None:
+            return None
+        if word not in self._recorded:
+            insn = self._decode(word)
+            self._recorded[word] = None if insn is None else (insn, insn.record_word(word).block)
+        known = self._recorded[word]
+        return None if known is None else GuestInsn(pc, word, *known)
 
     def form(self, entry: int) -> Region | None:
         """The region around ``entry``, or None if nothing can be compiled there."""
-        region = Region(entry, {})
-        heads = self._find_heads(entry)
-        queue = deque([Place(entry)])
-        left = self._limits.insns
-        while queue and left > 0:
-            place = queue.popleft()
-            if place in region.blocks:
-                continue
-            block = self._form_block(place, heads, left)
-            if block is None:
-                continue
-            region.blocks[place] = block
-            left -= len(block.insns)
-            queue.extend(block.branches.values())
-            if block.next is not None:
-                queue.append(block.next)
+        region = _Forming(self, entry, self._find_heads(entry)).grow()
         return region if Place(entry) in region.blocks else None
 
     def _find_heads(self, entry: int) -> set[int]:
@@ -137,20 +209,14 @@ class RegionFormer:
         heads, seen, queue = {entry}, set[int](), deque([entry])
         while queue and len(seen) < 4 * self._limits.insns:
             pc = queue.popleft()
-            while pc not in seen:
-                word = self._fetch(pc)
-                insn = None if word is None else self._decode(word)
-                if insn is None:
-                    break
-                assert word is not None
+            while pc not in seen and (insn := self._insn(pc)) is not None:
                 seen.add(pc)
-                uops = insn.record_word(word).block
-                targets = list(branches_of(uops))
+                targets = list(branches_of(insn.uops))
                 for uop in targets:
-                    target = relative_target(uop, pc)
-                    if target is not None:
-                        heads.add(target)
-                        queue.append(target)
+                    target = relative_value(uop.args[0], pc)
+                    for gva in self.observed(pc) if target is None else (target & ~3,):
+                        heads.add(gva)
+                        queue.append(gva)
                 if targets:
                     heads.add(pc + 4)
                     queue.append(pc + 4)
@@ -158,40 +224,154 @@ class RegionFormer:
                 pc += 4
         return heads
 
-    def _form_block(self, place: Place, heads: set[int], room: int) -> Block | None:
+    def observed(self, pc: int) -> list[int]:
+        """Where the indirect branch at ``pc`` was seen to go."""
+        return sorted(self._guest.targets(pc)) if self._techniques.targets else []
+
+
+class _Forming:
+    """One region while it grows."""
+
+    def __init__(self, former: RegionFormer, entry: int, heads: set[int]) -> None:
+        self._former = former
+        self._guest = former._guest
+        self._techniques = former._techniques
+        self._limits = former._limits
+        self._heads = heads
+        self.region = Region(entry, {})
+        self._queue = deque([Place(entry)])
+        # Of each context, the functions that it is in, and the places that its returns may go to.
+        self._functions: dict[Context, set[int]] = {(): {entry}}
+        self._returns: dict[Context, dict[int, Place]] = {(): {}}
+        self._open_returns: list[tuple[Block, Uop]] = []
+
+    def grow(self) -> Region:
+        left = self._limits.insns
+        while self._queue and left > 0:
+            place = self._queue.popleft()
+            if place in self.region.blocks:
+                continue
+            block = self._form_block(place, left)
+            if block is None:
+                continue
+            self.region.blocks[place] = block
+            left -= len(block.insns)
+        for block, uop in self._open_returns:
+            # What a return may go to is known when all calls are.
+            block.branches[uop] = (*self._returns[block.place.calls].values(), *block.branches.get(uop, ()))
+        return self.region
+
+    def _form_block(self, place: Place, room: int) -> Block | None:
         block = Block(place)
         pc = place.pc
         while len(block.insns) < min(self._limits.block, room):
-            word = self._fetch(pc)
-            insn = None if word is None else self._decode(word)
-            if insn is None:
+            insn = self._former._insn(pc)
+            if insn is None or is_sensitive(insn.uops):
                 break
-            assert word is not None
-            uops = insn.record_word(word).block
-            if is_sensitive(uops):
-                break
-            block.insns.append(GuestInsn(pc, word, insn, uops))
-            if self._follow(block, block.insns[-1]):
+            block.insns.append(insn)
+            self._fold_loads(block, insn)
+            if self._follow(block, insn):
                 return block
             pc += 4
-            if pc in heads:
+            if pc in self._heads:
                 break
-        block.next = Place(pc, place.calls)
-        return block if block.insns else None
+        if not block.insns:
+            return None
+        block.next = self._enqueue(Place(pc, place.calls))
+        return block
+
+    def _enqueue(self, place: Place) -> Place:
+        self._queue.append(place)
+        return place
+
+    # -- loads of constants --------------------------------------------------------------------
+
+    def _fold_loads(self, block: Block, insn: GuestInsn) -> None:
+        """Note which loads of an instruction need not be done."""
+        for uop in loads_of(insn.uops):
+            assert isinstance(uop.attr, Access)
+            address = relative_value(uop.args[0], insn.pc)
+            if self._techniques.literals and address is not None and uop.attr.size == 4:
+                word = self._guest.constant(address)
+                if word is not None:
+                    block.constants[uop] = word
+                    block.words[address] = word
+            elif self._techniques.tables and any(branch.args[0] is uop for branch in branches_of(insn.uops)):
+                self._read_table(block, insn, uop)
+
+    def _read_table(self, block: Block, insn: GuestInsn, load: Uop) -> None:
+        """A jump by table: its entries as far as they lead to code that has been executed."""
+        found = table_index(load.args[0], insn.pc)
+        if found is None or any(uop.op == "set_reg" for uop in insn.uops):
+            return
+        base, index = found
+        table = JumpTable(index, {})
+        for number in range(self._limits.table):
+            target = self._guest.constant(base + 4 * number)
+            if target is None or target & 3 or not -1 << 20 < target - insn.pc < 1 << 20:
+                break
+            if self._former._insn(target) is not None:
+                table.places[number] = self._enqueue(Place(target, block.place.calls))
+                block.words[base + 4 * number] = target
+        if table.places:
+            block.tables[load] = table
+
+    # -- branches ------------------------------------------------------------------------------
 
     def _follow(self, block: Block, last: GuestInsn) -> bool:
         """Enter the targets of a branch instruction into the block; False if it is not one."""
-        calls, found = block.place.calls, False
+        found = False
         for uop in branches_of(last.uops):
             found = True
-            target = relative_target(uop, last.pc)
+            target = self._static_target(block, uop, last.pc)
+            targets = self._former.observed(last.pc) if target is None else [target]
             if uop.attr is BranchKind.CALL:
-                if target is not None and len(calls) < self._limits.depth:
-                    block.branches[uop] = Place(target, (*calls, last.pc + 4))
+                places = [self._call(block, gva, last.pc + 4) for gva in targets[: self._limits.targets]]
+                block.branches[uop] = tuple(place for place in places if place is not None)
             elif target is not None:
-                block.branches[uop] = Place(target, calls)
-            elif calls:
-                block.branches[uop] = Place(calls[-1], calls[:-1])
+                block.branches[uop] = (self._enqueue(Place(target, block.place.calls)),)
+            elif not any(load is uop.args[0] for load in block.tables):
+                self._follow_indirect(block, uop, targets)
         if found and not ends_path(last.uops):
-            block.next = Place(last.pc + 4, calls)
+            block.next = self._enqueue(Place(last.pc + 4, block.place.calls))
         return found
+
+    @staticmethod
+    def _static_target(block: Block, uop: Uop, pc: int) -> int | None:
+        """Where a branch always goes: relative to the PC, or by a literal."""
+        target = relative_value(uop.args[0], pc)
+        if target is None and block.constants.get(uop.args[0], 1) & 1 == 0:
+            target = block.constants[uop.args[0]]
+        return None if target is None else target & 0xFFFFFFFC
+
+    def _call(self, block: Block, target: int, back: int) -> Place | None:
+        """Where a call goes in the region, and from there back; None if it is not followed."""
+        calls = block.place.calls
+        if not self._techniques.calls:
+            return None
+        if self._techniques.recursion:
+            for depth in range(len(calls), -1, -1):
+                if target in self._functions[calls[:depth]]:
+                    self._returns[calls[:depth]].setdefault(back, self._enqueue(Place(back, calls)))
+                    return self._enqueue(Place(target, calls[:depth]))
+        if len(calls) >= self._limits.depth:
+            return None
+        inside = (*calls, back)
+        self._functions.setdefault(inside, set()).add(target)
+        self._returns.setdefault(inside, {}).setdefault(back, Place(back, calls))
+        return self._enqueue(Place(target, inside))
+
+    def _follow_indirect(self, block: Block, uop: Uop, observed: list[int]) -> None:
+        """A return, or a jump to one of several places."""
+        calls = block.place.calls
+        known = self._returns[calls]
+        returns = uop.attr is BranchKind.RETURN or not observed or not known.keys().isdisjoint(observed)
+        if returns and self._techniques.calls:
+            self._open_returns.append((block, uop))
+            for back in known.values():
+                self._enqueue(back)
+        if returns and (calls or len(observed) > self._limits.callers):
+            return
+        block.branches[uop] = tuple(
+            self._enqueue(Place(gva, calls)) for gva in observed[: self._limits.targets] if gva not in known
+        )

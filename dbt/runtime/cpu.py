@@ -40,6 +40,10 @@ def _native_layout() -> dict[str, Slot]:
         ("code_page_present", 8, 1),  # HVA of one byte per RAM page: it has a code page
         ("image", 8, 1),  # HVA of the handlers' image
         ("goto", 8, 1),  # support.goto, for code outside the image
+        ("arrive", 8, 1),  # support.arrive, likewise
+        ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
+        ("region_insns", 8, 1),  # instructions retired in regions
+        ("region_exits", 8, 8),  # exits of regions, by backend.abi.SideExit
         ("decode_index", 8, 1),  # the decoder's tables: see backend.predecode
         ("decode_pool", 8, 1),
         ("decode_rows", 8, 1),

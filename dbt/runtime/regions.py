@@ -12,16 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, OP_SIZE
+from dbt.backend.abi import CHANGES, COVERED, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
 from dbt.codecache.handlers import image_key
 from dbt.codecache.regions import RegionStore
+from dbt.frontend.techniques import Techniques
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime.arena import CodeArena
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
+from dbt.runtime.seen import SeenCode, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
 
 if TYPE_CHECKING:
@@ -59,13 +61,16 @@ class RegionTier(ThreadedTier):
         notice: Callable[[str], None] = notify,
         jit: JitMode = "async",
         keep: bool = True,
+        techniques: Techniques = Techniques(),
     ) -> None:
         """``keep``: use and fill the store of compiled regions."""
         super().__init__(cpu, memory, callouts, notice)
         self.counts = RegionCounts()
         self._jit = jit
+        self._techniques = techniques
         self._arena = CodeArena(_ARENA_SIZE)
-        self._store = RegionStore(image_key()) if keep else None
+        key = f"{image_key()} {memory.ram.size} {techniques.describe()}"
+        self._store = RegionStore(key) if keep else None
         self._worker = CompileWorker(self._make_compile)
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
@@ -73,6 +78,7 @@ class RegionTier(ThreadedTier):
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._ops = self._code_pages.view()
         self._op_words = self._ops.cast("Q")
+        self._seen = SeenCode(memory.ram, self._code_pages, self._targets, self._decode_handler)
         self._op_halves = self._ops.cast("I")
         self._op_quarters = self._ops.cast("H")
 
@@ -129,6 +135,10 @@ class RegionTier(ThreadedTier):
         ram = self._memory.ram.bytes
         if any(ram[gva : gva + len(data)] != data for gva, data in region.runs):
             return False
+        if self._seen.executed(region.entry) is None:
+            # Written over in the meantime: there is no handler to go back to yet. It may become hot again.
+            self._op_quarters[(op_offset(region.entry) + OP_HOTNESS) // 2] = 0
+            return False
         address = self._arena.place(region.code)
         if address is None:
             self.drop_all()
@@ -141,22 +151,17 @@ class RegionTier(ThreadedTier):
                 self._map_code(page << PAGE_SHIFT)
             for word in range(gva, gva + len(data), 4):
                 self._covering.setdefault(word, set()).add(region.entry)
-                self._ops[self._op(word) + OP_COVERED] = 1
+                self._ops[op_offset(word) + OP_COVERED] |= COVERED
         self._remember_handler(region.entry)
-        self._op_words[(self._op(region.entry) + OP_HANDLER) // 8] = address + region.start
+        self._op_words[(op_offset(region.entry) + OP_HANDLER) // 8] = address + region.start
         self._installed[region.entry] = region, address
         self.counts.insns += region.insns
         self.counts.code_bytes += len(region.code)
         return True
 
-    @staticmethod
-    def _op(gva: int) -> int:
-        """Offset of an op in the code pages."""
-        return (gva >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gva & 0xFFF) // 4 * OP_SIZE
-
     def _remember_handler(self, entry: int) -> None:
         """Keep what the region replaces: where its budget does not last, the handler goes on."""
-        op = self._op(entry)
+        op = op_offset(entry)
         handler = self._op_words[(op + OP_HANDLER) // 8]
         self._op_halves[(op + OP_ORIGINAL) // 4] = handler - self._code.address
 
@@ -164,7 +169,10 @@ class RegionTier(ThreadedTier):
 
     def _on_code_write(self, gpa: int, size: int) -> None:
         for word in range(gpa & ~3, gpa + size, 4):
-            for entry in list(self._covering.get(word, ())):
+            entries = list(self._covering.get(word, ()))
+            if entries and self._seen.executed(word) is None:
+                self._ops[op_offset(word) + OP_COVERED] |= CHANGES  # a literal that is none
+            for entry in entries:
                 self._drop(entry)
                 page = entry >> PAGE_SHIFT
                 self._written[page] = self._written.get(page, 0) + 1
@@ -178,7 +186,7 @@ class RegionTier(ThreadedTier):
 
     def _drop(self, entry: int) -> None:
         region, address = self._installed.pop(entry)
-        op = self._op(entry)
+        op = op_offset(entry)
         if self._op_words[(op + OP_HANDLER) // 8] == address + region.start:
             self._op_words[(op + OP_HANDLER) // 8] = self._op_halves[(op + OP_ORIGINAL) // 4] + self._code.address
         for gva, data in region.runs:
@@ -187,7 +195,7 @@ class RegionTier(ThreadedTier):
                 entries.discard(entry)
                 if not entries:
                     del self._covering[word]
-                    self._ops[self._op(word) + OP_COVERED] = 0
+                    self._ops[op_offset(word) + OP_COVERED] &= ~COVERED
         self._op_quarters[(op + OP_HOTNESS) // 2] = 0
         self.counts.dropped += 1
 
@@ -202,26 +210,27 @@ class RegionTier(ThreadedTier):
         """In the worker: forming and compiling over the guest's memory, which it shares."""
         from dbt.backend.compile_region import RegionCompiler
 
-        ram = self._memory.ram.bytes.cast("I")
-        decode = self._decode_handler
-        limit = self._memory.ram.size
-
-        def fetch(gva: int) -> int | None:
-            """The word at ``gva`` if it has been executed."""
-            if gva >= limit or self._op_words[(self._op(gva) + OP_HANDLER) // 8] in (0, decode):
-                return None
-            return ram[gva >> 2]
-
-        compile_ = RegionCompiler(fetch).compile
+        compiler = RegionCompiler(self._seen, self._memory.ram.size, self._techniques)
 
         def compile_and_keep(entry: int) -> CompiledRegion | None:
             # Kept here, so that it is there for the next run even if this one ends first.
-            region = compile_(entry)
+            self._seen.refresh()
+            region = compiler.compile(entry)
             if region is not None and self._store is not None:
                 self._store.save(region, self._guest_bytes(entry))
             return region
 
         return compile_and_keep
+
+    @property
+    def retired(self) -> int:
+        """Instructions retired in regions."""
+        return self._cpu.native("region_insns")
+
+    @property
+    def side_exits(self) -> dict[SideExit, int]:
+        """How often control left a region, by reason."""
+        return {reason: self._cpu.native("region_exits", reason) for reason in SideExit}
 
     def close(self) -> None:
         """End the worker."""

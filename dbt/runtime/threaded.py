@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dbt.backend.abi import CODE_PAGE_STRIDE
+from dbt.backend.abi import CODE_PAGE_STRIDE, TARGET_ENTRIES
 from dbt.codecache.handlers import load_image
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
@@ -70,9 +70,11 @@ class ThreadedTier:
         self._write_entries = self._writes.view().cast("Q")
         self._code_entries = self._codes.view().cast("Q")
         self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
+        self._targets = HostRange(8 * TARGET_ENTRIES, shared=True)
         self._present = (ctypes.c_char * len(self._memory.code_page_present)).from_buffer(
             self._memory.code_page_present
         )
+        entry = self._image.entry_points()
         tables = (self._image.index, self._image.pool, self._image.rows, self._image.guards)
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
         for name, address in (
@@ -84,7 +86,9 @@ class ThreadedTier:
             ("code_pages", self._code_pages.address),
             ("code_page_present", ctypes.addressof(self._present)),
             ("image", self._code.address),
-            ("goto", self._code.address + self._image.entry_points()["goto"]),
+            ("goto", self._code.address + entry["goto"]),
+            ("arrive", self._code.address + entry["arrive"]),
+            ("targets", self._targets.address),
             *zip(
                 ("decode_index", "decode_pool", "decode_rows", "decode_guards"),
                 map(ctypes.addressof, self._tables),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbt.backend.worker import Compile
 from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Budget, VmExit
 from dbt.runtime.regions import RegionTier
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
 
 #: A run is cut after so many instructions, to compile where it has come to. The rest is one slice.
 CUTS = (1, 1, 2, 3, 5, 8, 13, 40, 100)
+
+
+class AllCode:
+    """A guest whose words are all taken for code, except zeros, and whose branches are not known."""
+
+    def __init__(self, ram: Ram) -> None:
+        self._words, self._size = ram.bytes.cast("I"), ram.size
+
+    def executed(self, gva: int) -> int | None:
+        return (self._words[gva >> 2] or None) if gva < self._size else None
+
+    def constant(self, gva: int) -> int | None:
+        return self._words[gva >> 2] if gva < self._size and not gva & 3 else None
+
+    def targets(self, gva: int) -> list[int]:
+        return []
 
 
 class EagerRegionTier(RegionTier):
@@ -46,15 +63,11 @@ class EagerRegionTier(RegionTier):
     def _compile_here(self) -> None:
         pc = self._cpu.r[15]
         if self._left and pc not in self._installed and pc < self._memory.ram.size:
+            self._map_code(pc)
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._left -= self.compile_now(pc)
 
     def _make_compile(self) -> Compile:
         from dbt.backend.compile_region import RegionCompiler
 
-        ram = self._memory.ram.bytes.cast("I")
-
-        def fetch(gva: int) -> int | None:
-            return (ram[gva >> 2] or None) if gva < self._memory.ram.size else None
-
-        return RegionCompiler(fetch).compile
+        return RegionCompiler(AllCode(self._memory.ram), self._memory.ram.size).compile

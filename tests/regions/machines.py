@@ -14,6 +14,7 @@ from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Budget, SupervisorCall
 from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.regions import JitMode, RegionTier
+from dbt.runtime.seen import op_offset
 from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
 from tests.regions.eager import EagerRegionTier
@@ -54,7 +55,7 @@ class SoonHotTier(RegionTier):
         done = super()._map_code(pc)
         if new:
             for number in range(OPS_PER_PAGE):
-                self._ops[self._op((page << PAGE_SHIFT) + 4 * number) + OP_HOTNESS :][:2] = (HOT - SOON).to_bytes(
+                self._ops[op_offset((page << PAGE_SHIFT) + 4 * number) + OP_HOTNESS :][:2] = (HOT - SOON).to_bytes(
                     2, "little"
                 )
         return done

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dbt.backend.compile_region import RegionCompiler
+from dbt.backend.compile_region import compile_regions
 from dbt.backend.compiled import CompiledRegion
 from dbt.frontend.region import RegionFormer
 from dbt.hypervisor.callouts import Callouts
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 Code = tuple[int, ...]
 
 
+class CaseCode:
+    """The code of a case, all of it executed; memory holds no constants."""
+
+    def __init__(self, code: Code) -> None:
+        self._words = {CODE + 4 * n: word for n, word in enumerate(code)}
+
+    def executed(self, gva: int) -> int | None:
+        return self._words.get(gva)
+
+    def constant(self, gva: int) -> int | None:
+        return None
+
+    def targets(self, gva: int) -> list[int]:
+        return []
+
+
 class CaseTier(RegionTier):
     """Installs the region of the expected code before each run. ``entered`` counts runs that began in one."""
 
@@ -41,13 +57,14 @@ class CaseTier(RegionTier):
     def prepare(self, codes: Iterable[Code]) -> None:
         regions: dict[Code, Region] = {}
         for code in codes:
-            words = {CODE + 4 * n: word for n, word in enumerate(code)}
-            region = RegionFormer(DECODER.decode, words.get).form(CODE)
+            region = RegionFormer(DECODER.decode, CaseCode(code)).form(CODE)
             self._compiled[code] = None
             if region is not None:
                 regions[code] = region
         if regions:
-            self._compiled |= zip(regions, RegionCompiler.compile_regions(list(regions.values())), strict=True)
+            self._compiled |= zip(
+                regions, compile_regions(list(regions.values()), self._memory.ram.size, self._techniques), strict=True
+            )
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         if self.expected not in self._compiled:
@@ -55,6 +72,7 @@ class CaseTier(RegionTier):
         region = self._compiled[self.expected]
         if region is not None:
             if CODE not in self._installed:
+                self._map_code(CODE)
                 super().run(0)  # decodes the op
                 assert self._install(region)
             self.entered += 1

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dbt.backend.abi import SideExit
 from dbt.backend.lower import LOWER, Lowering
 from dbt.backend.regions import RegionLowering
-from isa.spec import ALWAYS
+from isa.spec import ALWAYS, Insn
 from isa.uop import Uop
 from tests.assembler import assemble
 from tests.oracle.campaign import compared_insns, differ, walk
@@ -71,20 +72,20 @@ MUTANTS: dict[str, tuple[str, Row]] = {
 
 
 def cases_with(op: str) -> list[Case]:
-    """Cases of instructions whose semantics have the operation, as their forms record it."""
-    cases: list[Case] = []
-    words = 0
+    """Cases of instructions whose semantics have the operation, from all over the instruction set."""
+    found: list[tuple[Insn, Generator, int]] = []
     for insn in compared_insns():
         generator = Generator(f"mutations/{insn.name}")
         for form in insn.forms():
             word = generator.word(insn, form, ALWAYS)
-            if word is None or words >= WORDS or not any(u.op == op for u in walk(insn.record_word(word).block)):
-                continue
-            words += 1
-            for _ in range(STATES):
-                case = generator.case(word)
-                if broken_state_rule(insn, insn.pattern.decode(word), case) is None:
-                    cases.append(case)
+            if word is not None and any(u.op == op for u in walk(insn.record_word(word).block)):
+                found.append((insn, generator, word))
+    cases: list[Case] = []
+    for insn, generator, word in found[:: -(-len(found) // WORDS)] if found else []:
+        for _ in range(STATES):
+            case = generator.case(word)
+            if broken_state_rule(insn, insn.pattern.decode(word), case) is None:
+                cases.append(case)
     return cases
 
 
@@ -101,11 +102,11 @@ def test_a_mutant_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 # -- what is the region tier's own -------------------------------------------------------------
 
-_exit_at, _retire, _store_state = RegionLowering._exit_at, RegionLowering._retire, RegionLowering._store_state
+_exit, _retire, _store_state = RegionLowering._exit, RegionLowering._retire, RegionLowering._store_state
 
 
-def keep_one_more(low: RegionLowering, target: str, given_back: int) -> None:
-    _exit_at(low, target, given_back - 1 if given_back else 0)
+def keep_one_more(low: RegionLowering, way: str, target: str, given_back: int, reason: SideExit) -> None:
+    _exit(low, way, target, given_back - 1 if given_back else 0, reason)
 
 
 def retire_one_less(low: RegionLowering, count: int, pc: int) -> None:
@@ -125,7 +126,7 @@ def forget_register(low: RegionLowering) -> dict[str, str]:
 
 
 REGION_MUTANTS = {
-    "keep one more": ("_exit_at", keep_one_more),
+    "keep one more": ("_exit", keep_one_more),
     "retire one less": ("_retire", retire_one_less),
     "forget V": ("_store_state", forget_flags),
     "forget a register": ("_store_state", forget_register),

@@ -1,0 +1,198 @@
+"""The guest's flags inside a region, computed when they are read.
+
+Most code compares, branches on one condition, and compares again, so of four flags three are never
+looked at; but every exit of a region must show them all. They are therefore kept as what they follow
+from: the operands of a subtraction, or the result of another operation. Which of the forms of
+:class:`FlagKind` they have at a place of the region is known when it is lowered, so blocks are lowered once
+for each kind with which control comes to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dbt.backend.lower import FLAGS
+from dbt.backend.module import Function
+from isa.uop import Uop
+
+
+class FlagKind(Enum):
+    """What the flags follow from."""
+
+    STORED = "n, z, c and v themselves"
+    RESULT = "N and Z from the result r; c and v themselves"
+    MIXED = "N and Z from the result r; C and V from x - y"
+    DIFFERENCE = "all from x - y"
+
+
+#: The variables that each kind consists of.
+PARTS = {
+    FlagKind.STORED: ("n", "z", "c", "v"),
+    FlagKind.RESULT: ("r", "c", "v"),
+    FlagKind.MIXED: ("r", "x", "y"),
+    FlagKind.DIFFERENCE: ("x", "y"),
+}
+
+
+@dataclass(slots=True)
+class FlagEffect:
+    """What an instruction does to the flags: the operands of a subtraction that sets all four, or ``result``, from
+    which N and Z follow, if there is such, and the values (one bit each) of the other flags that it sets.
+    """
+
+    difference: tuple[Uop, Uop] | None = None
+    result: Uop | None = None
+    values: dict[str, Uop] = field(default_factory=dict)
+
+    def kind_after(self, before: FlagKind) -> FlagKind:
+        """The kind that this effect leaves."""
+        if self.difference is not None:
+            return FlagKind.DIFFERENCE
+        if self.result is None:
+            return FlagKind.STORED
+        if not self.values and before in (FlagKind.DIFFERENCE, FlagKind.MIXED):
+            return FlagKind.MIXED
+        return FlagKind.RESULT
+
+
+def sets_flags(block: list[Uop]) -> bool:
+    return any((uop.op == "set" and uop.attr in FLAGS) or sets_flags(uop.body) for uop in block)
+
+
+def flag_effect(block: list[Uop], lazy: bool) -> FlagEffect:
+    """What the ``set`` uops of a block (not of those nested in it) do. Not ``lazy``: four values at most."""
+    values = {str(uop.attr): _bit(uop.args[0]) for uop in block if uop.op == "set" and uop.attr in FLAGS}
+    effect = FlagEffect(values=values)
+    if not lazy:
+        return effect
+    zero = values.get("z")
+    if zero is None or zero.op != "eq" or zero.args[0].width != 32 or zero.args[1].number != 0:
+        return effect
+    result = zero.args[0]
+    if not _is_sign(values.get("n"), result):
+        return effect
+    if (difference := _difference(values, result)) is not None:
+        return FlagEffect(difference)
+    others = {name: value for name, value in values.items() if name in "cv" and not _is_old(value, name)}
+    return FlagEffect(None, result, others)
+
+
+def _bit(value: Uop) -> Uop:
+    """What was extended to the 32 bits of a word of the state."""
+    return value.args[0] if value.op == "zext" else value
+
+
+def _is_sign(value: Uop | None, result: Uop) -> bool:
+    if value is None or value.op != "trunc" or value.args[0].op != "lshr":
+        return False
+    shifted, distance = value.args[0].args
+    return shifted is result and distance.number == 31
+
+
+def _is_old(value: Uop, name: str) -> bool:
+    """Whether a flag is set to what it is."""
+    return value.op == "trunc" and value.args[0].op == "get" and value.args[0].attr == name
+
+
+def _difference(values: dict[str, Uop], result: Uop) -> tuple[Uop, Uop] | None:
+    """x and y if all four flags are those of the subtraction x - y."""
+    carry, overflow = values.get("c"), values.get("v")
+    if carry is None or overflow is None or (result.op, carry.op, overflow.op) != ("adc", "adc_carry", "adc_overflow"):
+        return None
+    if any(a is not b for other in (carry, overflow) for a, b in zip(result.args, other.args, strict=True)):
+        return None
+    x, y, carry_in = result.args
+    if (subtrahend := result.subtrahend) is not None:
+        return x, subtrahend
+    # x + n is x - -n, carry and overflow included, but for the two numbers that are their own negatives.
+    if carry_in.number == 0 and y.number is not None and y.number not in (0, 1 << 31):
+        return x, y.recorder.const(-y.number)
+    return None
+
+
+class LazyFlags:
+    """The flags while a region is lowered. ``kind`` says what is known of them at the place being written.
+
+    Between blocks, and where paths meet, the variables of the kind are in allocas; in straight-line code r, x and y
+    are the names of values.
+    """
+
+    def __init__(self, function: Function, stored: dict[str, str]) -> None:
+        """``stored``: the allocas of n, z, c and v."""
+        self._f = function
+        self.kind = FlagKind.STORED
+        self._allocas = stored | {name: function.emit_entry("alloca i32") for name in ("r", "x", "y")}
+        self._names = dict.fromkeys(("r", "x", "y"), "")
+
+    def read(self, name: str) -> str:
+        """A flag, as an i1."""
+        f, parts = self._f, PARTS[self.kind]
+        if name in parts:
+            return f.emit(f"trunc i32 {f.emit(f'load i32, ptr {self._allocas[name]}')} to i1")
+        r, x, y = self._names["r"], self._names["x"], self._names["y"]
+        match name:
+            case "z":
+                return f.emit(f"icmp eq i32 {r}, 0" if "r" in parts else f"icmp eq i32 {x}, {y}")
+            case "n":
+                sign = r if "r" in parts else f.emit(f"sub i32 {x}, {y}")
+                return f.emit(f"icmp slt i32 {sign}, 0")
+            case "c":
+                return f.emit(f"icmp uge i32 {x}, {y}")
+            case _:
+                pair = f.emit(f"call {{i32, i1}} @llvm.ssub.with.overflow.i32(i32 {x}, i32 {y})")
+                return f.emit(f"extractvalue {{i32, i1}} {pair}, 1")
+
+    def less(self) -> str | None:
+        """N != V, where that is x < y."""
+        if self.kind is not FlagKind.DIFFERENCE:
+            return None
+        return self._f.emit(f"icmp slt i32 {self._names['x']}, {self._names['y']}")
+
+    def apply(self, effect: FlagEffect, value: Callable[[Uop], str]) -> None:
+        """Set flags; ``value`` gives the LLVM operand of a uop."""
+        kind = effect.kind_after(self.kind)
+        if effect.difference is not None:
+            self._names["x"], self._names["y"] = map(value, effect.difference)
+        new = {name: value(uop) for name, uop in effect.values.items()}
+        result = "" if effect.result is None else value(effect.result)
+        self._store(kind, new)
+        if result:
+            self._names["r"] = result
+        self.kind = kind
+
+    def _store(self, kind: FlagKind, new: dict[str, str]) -> None:
+        """Put into their allocas what of n, z, c and v the kind has, in so far as it is not there."""
+        f = self._f
+        values = {}
+        for name in FLAGS:
+            if name in PARTS[kind]:
+                if name in new:
+                    values[name] = new[name]
+                elif name not in PARTS[self.kind]:
+                    values[name] = self.read(name)
+        for name, bit in values.items():
+            wide = f"{int(bit == 'true' or bit == '1')}" if bit in ("true", "false", "0", "1") else ""
+            f.do(f"store i32 {wide or f.emit(f'zext i1 {bit} to i32')}, ptr {self._allocas[name]}")
+
+    def become(self, kind: FlagKind) -> None:
+        """Take the form of a kind, STORED or the present one, with all of it in the allocas."""
+        assert kind in (FlagKind.STORED, self.kind)
+        self._store(kind, {})
+        self.kind = kind
+        for name in PARTS[kind]:
+            if name in self._names:
+                self._f.do(f"store i32 {self._names[name]}, ptr {self._allocas[name]}")
+
+    def resume(self, kind: FlagKind) -> None:
+        """Where the allocas hold a kind: at the beginning of a block."""
+        self.kind = kind
+        for name in PARTS[kind]:
+            if name in self._names:
+                self._names[name] = self._f.emit(f"load i32, ptr {self._allocas[name]}")
+
+    def words(self) -> dict[str, str]:
+        """The four flags as they are passed from handler to handler."""
+        f = self._f
+        return {name: f.emit(f"zext i1 {self.read(name)} to i32") for name in FLAGS}
