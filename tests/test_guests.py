@@ -17,14 +17,14 @@ from dbt.machine.result import StopReason
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests"
 MANIFEST: dict[str, dict[str, Any]] = tomllib.loads((GUESTS / "manifest.toml").read_text())
-# Long runs are for the native tiers only.
 IMAGES = [
     (name, image, tier)
     for name, guest in MANIFEST.items()
     for image in guest["images"]
     for tier in ("reference", "threaded")
-    if not (tier == "reference" and guest.get("bench"))
 ]
+# One round is of millions of instructions: for the native tiers only.
+KERNELS = sorted((GUESTS / "bench" / "images").glob("*.elf"))
 
 
 @pytest.mark.parametrize(("name", "image", "tier"), IMAGES, ids=[f"{Path(i).stem}-{t}" for _, i, t in IMAGES])
@@ -38,6 +38,21 @@ def test_guest(name: str, image: str, tier: Any, tmp_path: Path) -> None:
     assert result.reason is StopReason.EXITED, result.message
     assert result.exit_code == guest["exit_code"]
     assert bytes(console.output) == (GUESTS / guest["expected"]).read_bytes()
+
+
+@pytest.mark.parametrize("tier", ["threaded", "auto"])
+@pytest.mark.parametrize("image", KERNELS, ids=lambda image: image.stem)
+def test_kernel(image: Path, tier: Any) -> None:
+    console = CaptureConsole()
+    machine = Machine(tier=tier, console=console)
+    machine.load(str(image), args=["1"])
+    result = machine.run(timeout=120)
+    assert result.reason is StopReason.EXITED, result.message
+    assert (result.exit_code, bytes(console.output)) == (0, f"{image.stem}: ok\n".encode())
+
+
+def test_every_kernel_has_its_image() -> None:
+    assert [image.stem for image in KERNELS] == sorted(source.stem for source in (GUESTS / "bench").glob("*.c"))
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed")
