@@ -11,7 +11,7 @@ help:
 	@echo "make test   set up and run the tests"
 	@echo "make check  ruff, mypy and the import-direction test"
 	@echo "make fuzz   look for differences from Unicorn with new seeds (SECONDS=60)"
-	@echo "make bench  measure against Unicorn and, where installed, qemu-system-arm"
+	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make clean  remove the virtual environment and caches"
 
@@ -48,8 +48,9 @@ SECONDS ?= 60
 fuzz: $(VENV)/.stamp-test
 	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
 
+BENCH ?=
 bench: $(VENV)/.stamp-test
-	$(BIN)/python tools/bench.py
+	$(BIN)/python tools/bench.py $(BENCH)
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python

@@ -4,6 +4,8 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 7000
+
 static uint64_t next_random64(uint64_t *state)
 {
     uint64_t x = *state;
@@ -86,5 +88,5 @@ static uint32_t round_of_arithmetic(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("arith64", round_of_arithmetic, 0xf81cf780, 7000, argc, argv);
+    return run_rounds("arith64", round_of_arithmetic, 0xf81cf780, ROUNDS, argc, argv);
 }

@@ -3,6 +3,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 5500
 #define SIZE (64 * 1024)
 
 static uint8_t data[SIZE];
@@ -39,5 +40,5 @@ int main(int argc, char **argv)
     make_table();
     for (int i = 0; i < SIZE; i++)
         data[i] = next_random(&random);
-    return run_rounds("crc32", round_of_crc, 0xe48a9d8d, 5500, argc, argv);
+    return run_rounds("crc32", round_of_crc, 0xe48a9d8d, ROUNDS, argc, argv);
 }

@@ -3,6 +3,8 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 5000
+
 static uint32_t fib(uint32_t n)
 {
     return n < 2 ? n : fib(n - 1) + fib(n - 2);
@@ -15,5 +17,5 @@ static uint32_t round_of_fib(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("fib", round_of_fib, 196418, 5000, argc, argv);
+    return run_rounds("fib", round_of_fib, 196418, ROUNDS, argc, argv);
 }

@@ -7,6 +7,7 @@
 
 #include "kernel.h"
 
+#define ROUNDS 200
 #define COUNT 40000
 #define BUCKETS (32 * 1024)
 #define KEY_SIZE 16
@@ -136,5 +137,5 @@ static uint32_t round_of_hashing(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("hash", round_of_hashing, 0x438deb3f, 200, argc, argv);
+    return run_rounds("hash", round_of_hashing, 0x438deb3f, ROUNDS, argc, argv);
 }

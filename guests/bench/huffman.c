@@ -3,6 +3,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 4000
 #define SIZE (32 * 1024)
 #define SYMBOLS 256
 #define NODES (2 * SYMBOLS - 1)
@@ -149,5 +150,5 @@ static uint32_t round_of_coding(void)
 int main(int argc, char **argv)
 {
     write_words(text, SIZE);
-    return run_rounds("huffman", round_of_coding, 0x086d6d55, 4000, argc, argv);
+    return run_rounds("huffman", round_of_coding, 0x086d6d55, ROUNDS, argc, argv);
 }

@@ -4,6 +4,8 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 4500
+
 enum opcode {
     SET,       /* r[a] = b */
     MOVE,      /* r[a] = r[b] */
@@ -163,5 +165,5 @@ static uint32_t round_of_bytecode(void)
 /* The longest sequence from a number below 250 is that from 231, of 128 numbers; 53 primes are below 250. */
 int main(int argc, char **argv)
 {
-    return run_rounds("interpreter", round_of_bytecode, 128 * 256 + 53, 4500, argc, argv);
+    return run_rounds("interpreter", round_of_bytecode, 128 * 256 + 53, ROUNDS, argc, argv);
 }

@@ -4,7 +4,7 @@
  *     <kernel> [rounds]
  *
  * Every round of a kernel computes the same value, which is written in its source, so a run of any length is checked.
- * Without an argument it runs as long as its source says, a second or so when compiled for the host.
+ * Without an argument it runs for its ROUNDS, a second or so when compiled for the host.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -54,7 +54,7 @@ static inline void write_words(uint8_t *text, int size)
     }
 }
 
-/* Runs the rounds and says how it went; the exit code of the program. */
+/* Runs the rounds and says how it went: the exit code of the program. */
 static inline int run_rounds(const char *name, uint32_t (*round)(void), uint32_t expected, int rounds, int argc,
                              char **argv)
 {

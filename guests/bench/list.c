@@ -6,6 +6,7 @@
 
 #include "kernel.h"
 
+#define ROUNDS 34
 #define COUNT (128 * 1024)
 
 struct node {
@@ -105,5 +106,5 @@ int main(int argc, char **argv)
         order[i] = order[other];
         order[other] = i;
     }
-    return run_rounds("list", round_of_lists, 0x4282d863, 34, argc, argv);
+    return run_rounds("list", round_of_lists, 0x4282d863, ROUNDS, argc, argv);
 }

@@ -8,6 +8,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 7500
 #define SIZE (48 * 1024)
 #define HASH_SIZE 4096
 #define MIN_MATCH 4
@@ -120,5 +121,5 @@ static uint32_t round_of_packing(void)
 int main(int argc, char **argv)
 {
     write_words(text, SIZE);
-    return run_rounds("lz77", round_of_packing, 0x6fb6f81c, 7500, argc, argv);
+    return run_rounds("lz77", round_of_packing, 0x6fb6f81c, ROUNDS, argc, argv);
 }

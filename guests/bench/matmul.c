@@ -4,6 +4,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 3000
 #define MAX_SIZE 96
 
 static int32_t a[MAX_SIZE * MAX_SIZE], b[MAX_SIZE * MAX_SIZE], product[MAX_SIZE * MAX_SIZE];
@@ -40,5 +41,5 @@ int main(int argc, char **argv)
         a[i] = (int32_t)(next_random(&random) % 2001) - 1000;
         b[i] = (int32_t)(next_random(&random) % 2001) - 1000;
     }
-    return run_rounds("matmul", round_of_products, 0xe99ad7e2, 3000, argc, argv);
+    return run_rounds("matmul", round_of_products, 0xe99ad7e2, ROUNDS, argc, argv);
 }

@@ -3,6 +3,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 2000
 #define COUNT 2000
 
 struct shape;
@@ -107,5 +108,5 @@ static uint32_t round_of_calls(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("objects", round_of_calls, 0x77bcd376, 2000, argc, argv);
+    return run_rounds("objects", round_of_calls, 0x77bcd376, ROUNDS, argc, argv);
 }

@@ -4,6 +4,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 3600
 #define MAX_SIZE 9
 
 struct board {
@@ -51,5 +52,5 @@ static uint32_t round_of_queens(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("queens", round_of_queens, 0xbaf9c25c, 3600, argc, argv);
+    return run_rounds("queens", round_of_queens, 0xbaf9c25c, ROUNDS, argc, argv);
 }

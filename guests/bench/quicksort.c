@@ -3,6 +3,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 350
 #define COUNT 10000
 #define SHORT 8 /* what is not longer is sorted by insertion */
 
@@ -110,5 +111,5 @@ int main(int argc, char **argv)
         for (int k = 0; k < 8; k++)
             record->label[k] = 'a' + next_random(&random) % 3;
     }
-    return run_rounds("quicksort", round_of_sorts, 0x65243b4b, 350, argc, argv);
+    return run_rounds("quicksort", round_of_sorts, 0x65243b4b, ROUNDS, argc, argv);
 }

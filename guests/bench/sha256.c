@@ -5,6 +5,7 @@
 
 #include "kernel.h"
 
+#define ROUNDS 10000
 #define BLOCK 64
 #define SIZE (512 * BLOCK)
 
@@ -77,5 +78,5 @@ int main(int argc, char **argv)
 
     for (int i = 0; i < SIZE; i++)
         message[i] = next_random(&random);
-    return run_rounds("sha256", round_of_sha256, 0x681d1710, 10000, argc, argv);
+    return run_rounds("sha256", round_of_sha256, 0x681d1710, ROUNDS, argc, argv);
 }

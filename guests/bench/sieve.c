@@ -3,6 +3,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 1800
 #define LIMIT 500000
 
 static uint8_t composite[LIMIT / 2]; /* of 2 i + 1 */
@@ -27,5 +28,5 @@ static uint32_t round_of_sieve(void)
 /* 41,538 primes are below 500,000. */
 int main(int argc, char **argv)
 {
-    return run_rounds("sieve", round_of_sieve, 41538, 1800, argc, argv);
+    return run_rounds("sieve", round_of_sieve, 41538, ROUNDS, argc, argv);
 }

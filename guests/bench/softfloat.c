@@ -7,6 +7,8 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 2300
+
 typedef uint64_t f64; /* the bits of a double */
 
 #define SIGN 0x8000000000000000ull
@@ -212,5 +214,5 @@ static uint32_t round_of_floats(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("softfloat", round_of_floats, 0x9ea9a377, 2300, argc, argv);
+    return run_rounds("softfloat", round_of_floats, 0x9ea9a377, ROUNDS, argc, argv);
 }

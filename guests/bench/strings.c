@@ -6,6 +6,7 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 4800
 #define SIZE (16 * 1024)
 
 static uint8_t text[SIZE + 4], copy[SIZE + 4], backwards[SIZE];
@@ -102,5 +103,5 @@ static uint32_t round_of_strings(void)
 int main(int argc, char **argv)
 {
     write_words(text, SIZE);
-    return run_rounds("strings", round_of_strings, 0x28079c60, 4800, argc, argv);
+    return run_rounds("strings", round_of_strings, 0x28079c60, ROUNDS, argc, argv);
 }

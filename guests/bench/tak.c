@@ -3,6 +3,8 @@
  */
 #include "kernel.h"
 
+#define ROUNDS 3600
+
 static int tak(int x, int y, int z)
 {
     if (y >= x)
@@ -28,5 +30,5 @@ static uint32_t round_of_recursion(void)
 
 int main(int argc, char **argv)
 {
-    return run_rounds("tak", round_of_recursion, 1021007, 3600, argc, argv);
+    return run_rounds("tak", round_of_recursion, 1021007, ROUNDS, argc, argv);
 }

@@ -7,6 +7,7 @@
 
 #include "kernel.h"
 
+#define ROUNDS 10000
 #define SIZE (64 * 1024)
 #define MAX_DEPTH 16
 
@@ -208,5 +209,5 @@ static uint32_t round_of_tokens(void)
 int main(int argc, char **argv)
 {
     write_text();
-    return run_rounds("tokenizer", round_of_tokens, 0xcdeeb705, 10000, argc, argv);
+    return run_rounds("tokenizer", round_of_tokens, 0xcdeeb705, ROUNDS, argc, argv);
 }
