@@ -9,16 +9,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
+from dbt.codecache.room import KEPT_VERSIONS
 from dbt.codecache.store import cache_directory, prune, read_file, write_file
 
 Notice = Callable[[str], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
-#: Images of other versions, hosts or LLVMs that may stay in the cache directory beside the newest.
-KEPT_IMAGES = 4
 #: Source folders and files that the image, or a region beside it, is a function of.
 _SOURCES = ("isa", "dbt/frontend", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py")
 
@@ -48,8 +48,9 @@ def _llvmlite_fingerprint() -> bytes:
     return Path(found.origin).with_name("_version.py").read_bytes()
 
 
+@cache
 def image_key() -> str:
-    """A name for the image that this package makes on this host with this LLVM."""
+    """A name for the image and the regions that this package makes on this host with this LLVM."""
     digest = hashlib.sha256(host_fingerprint() + _llvmlite_fingerprint())
     for source in _SOURCES:
         path = _ROOT / source
@@ -76,7 +77,7 @@ def load_image(notice: Notice) -> Image:
     data = compile_image()
     try:
         write_file(name, data)
-        prune("handlers-*.img", KEPT_IMAGES)
+        prune("handlers-*.img", KEPT_VERSIONS)
     except OSError as error:
         notice(f"cannot keep the translator in {cache_directory()} ({error.strerror}); it is built at every start")
     return Image.unpack(data)

@@ -16,7 +16,7 @@ from dbt.backend.abi import CHANGES, COVERED, OP_COVERED, OP_HANDLER, OP_HOTNESS
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
 from dbt.codecache.handlers import image_key
-from dbt.codecache.regions import RegionStore
+from dbt.codecache.regions import RegionStore, StoreCounts
 from dbt.frontend.techniques import Techniques
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
@@ -94,8 +94,7 @@ class RegionTier(ThreadedTier):
             return
         if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
             return
-        kept = None if self._store is None else self._store.load(pc, self._guest_bytes(pc))
-        if kept is not None and self._install(kept):
+        if self._store is not None and any(map(self._install, self._store.load(pc, self._guest_bytes(pc)))):
             self.counts.loaded += 1
             return
         self._requested.add(pc)
@@ -231,6 +230,11 @@ class RegionTier(ThreadedTier):
     def side_exits(self) -> dict[SideExit, int]:
         """How often control left a region, by reason."""
         return {reason: self._cpu.native("region_exits", reason) for reason in SideExit}
+
+    @property
+    def store_counts(self) -> StoreCounts | None:
+        """What became of the regions that were to be kept; None without a store."""
+        return None if self._store is None else self._store.counts
 
     def close(self) -> None:
         """End the worker."""

@@ -1,4 +1,4 @@
-"""The compiler's process and the store: whatever goes wrong there costs a region, never a result."""
+"""The compiler's process: whatever goes wrong there costs a region, never a result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 from dbt.backend import worker
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
-from dbt.codecache.regions import RegionStore
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
 
@@ -133,51 +131,3 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
-
-
-# -- the store ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
-    return tmp_path
-
-
-GUEST = bytes(range(32))
-
-
-def test_what_is_kept_is_found_again_under_its_own_name_only(cache: Path) -> None:
-    RegionStore("key").save(region(0x8000), GUEST)
-    assert RegionStore("key").load(0x8000, GUEST) == region(0x8000)
-    assert RegionStore("other").load(0x8000, GUEST) is None
-    assert RegionStore("key").load(0x8004, GUEST) is None
-    assert RegionStore("key").load(0x8000, bytes(32)) is None
-
-
-def test_every_flipped_byte_and_truncation_is_noticed(cache: Path) -> None:
-    store = RegionStore("key")
-    store.save(region(0x8000), GUEST)
-    (path,) = cache.iterdir()
-    good = path.read_bytes()
-    for place in (*range(100), *range(100, len(good), 997), len(good) - 1):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0x20]) + good[place + 1 :])
-        assert store.load(0x8000, GUEST) is None, place
-        path.write_bytes(good[:place])
-        assert store.load(0x8000, GUEST) is None, place
-    path.write_bytes(good)
-    assert store.load(0x8000, GUEST) == region(0x8000)
-
-
-def test_two_writers_leave_a_whole_region(cache: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: RegionStore("key").save(region(0x8000), GUEST), range(40)))
-    assert RegionStore("key").load(0x8000, GUEST) == region(0x8000)
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_directory_that_cannot_be_written_is_done_without(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (cache / "file").write_text("")
-    monkeypatch.setenv("DBT_CACHE_DIR", str(cache / "file" / "cache"))
-    RegionStore("key").save(region(0x8000), GUEST)
-    assert RegionStore("key").load(0x8000, GUEST) is None

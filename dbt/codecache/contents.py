@@ -1,0 +1,116 @@
+"""What is in the cache directory: every file that dbt put there, and nothing else, comes out.
+
+    handlers-KEY.img     an image of the handlers
+    regions-KEY/NAME     compiled regions of one entry address
+    .NAME.xxxxxxxx       beside these, a file that is being written
+
+``KEY`` is the version of the translator, see :func:`dbt.codecache.handlers.image_key`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from dbt.backend.image import Image, ImageDamaged
+from dbt.codecache.records import are_whole
+from dbt.codecache.store import cache_directory
+
+_FOLDER = re.compile(r"regions-(\w+)")
+_HANDLERS = re.compile(r"handlers-(\w+)\.img")
+_REGIONS = re.compile(r"[0-9a-f]{32}")
+#: The second is how regions were kept at first.
+_LEFTOVER = re.compile(r"\.handlers-\w+\.img\.\w{8}|region-[0-9a-f]{32}|\.region-[0-9a-f]{32}\.\w{8}")
+_LEFTOVER_REGIONS = re.compile(r"\.[0-9a-f]{32}\.\w{8}")
+_BLOCK = 4096
+
+
+class Kind(Enum):
+    """What a cache file is. A leftover is being written, or was when its process ended."""
+
+    HANDLERS = "handlers"
+    REGIONS = "regions"
+    LEFTOVER = "leftover"
+
+
+class Entry(NamedTuple):
+    """A cache file: its name in the directory, the bytes it takes on disk, when it was used last."""
+
+    kind: Kind
+    key: str
+    name: str
+    size: int
+    used: float
+
+
+def size_on_disk(size: int) -> int:
+    """Bytes of the whole blocks that hold so many."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def entries() -> Iterator[Entry]:
+    """Every file of dbt's, in no order. Symbolic links are none of them."""
+    for item in _scan(os.fspath(cache_directory())):
+        name = item.name
+        if found := _HANDLERS.fullmatch(name):
+            yield from _entry(Kind.HANDLERS, found[1], name, item)
+        elif _LEFTOVER.fullmatch(name):
+            yield from _entry(Kind.LEFTOVER, "", name, item)
+        elif (found := _FOLDER.fullmatch(name)) and item.is_dir(follow_symlinks=False):
+            for inner in _scan(item.path):
+                if _REGIONS.fullmatch(inner.name):
+                    yield from _entry(Kind.REGIONS, found[1], f"{name}/{inner.name}", inner)
+                elif _LEFTOVER_REGIONS.fullmatch(inner.name):
+                    yield from _entry(Kind.LEFTOVER, found[1], f"{name}/{inner.name}", inner)
+
+
+def _scan(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+def _entry(kind: Kind, key: str, name: str, item: os.DirEntry[str]) -> tuple[Entry, ...]:
+    """The entry, in a tuple that is empty if there is none."""
+    try:
+        status = item.stat(follow_symlinks=False)
+    except OSError:  # another process has removed it
+        return ()
+    if not stat.S_ISREG(status.st_mode):
+        return ()
+    return (Entry(kind, key, name, size_on_disk(status.st_size), status.st_mtime),)
+
+
+def damage(entry: Entry) -> str | None:
+    """What is wrong with a file, by its checksums; None if nothing is."""
+    try:
+        data = (cache_directory() / entry.name).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    match entry.kind:
+        case Kind.HANDLERS:
+            try:
+                Image.unpack(data)
+            except ImageDamaged as problem:
+                return str(problem)
+        case Kind.REGIONS if not are_whole(data):
+            return "its checksum does not match"
+    return None
+
+
+def remove(entry: Entry) -> None:
+    """Remove a file, and its folder with the last one. Raises OSError; a file that is gone is removed."""
+    path = cache_directory() / entry.name
+    path.unlink(missing_ok=True)
+    if "/" in entry.name:
+        with contextlib.suppress(OSError):  # it is not empty, or somebody else was faster
+            path.parent.rmdir()

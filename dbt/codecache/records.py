@@ -1,0 +1,48 @@
+"""The format of a file of records: byte strings go in, each with its checksum, and damage is seen when they come out.
+
+    magic  number of records  { length  SHA-256  content }
+
+The format does not know what the records are, so that a file of another version of dbt can be checked too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+
+MAGIC = b"DBTREC01"
+_HEADER = struct.Struct("<8sI")
+_RECORD = struct.Struct("<I32s")
+
+
+def pack_records(records: Sequence[bytes]) -> bytes:
+    parts = [_HEADER.pack(MAGIC, len(records))]
+    for record in records:
+        parts += _RECORD.pack(len(record), hashlib.sha256(record).digest()), record
+    return b"".join(parts)
+
+
+def unpack_records(data: bytes) -> Iterator[bytes]:
+    """The records that are whole, in order. Each is checked when it is asked for."""
+    return (record for record in _split(data) if record is not None)
+
+
+def are_whole(data: bytes) -> bool:
+    """Whether the file is what :func:`pack_records` made, to the bit."""
+    records = list(_split(data))
+    return None not in records and _HEADER.unpack_from(data)[1] == len(records)
+
+
+def _split(data: bytes) -> Iterator[bytes | None]:
+    """The records in order, None in place of one that is damaged."""
+    if len(data) < _HEADER.size or not data.startswith(MAGIC):
+        yield None
+        return
+    at = _HEADER.size
+    while at < len(data):
+        length, digest = _RECORD.unpack_from(data, at) if len(data) - at >= _RECORD.size else (0, b"")
+        at += _RECORD.size
+        record = data[at : at + length]
+        at += length
+        yield record if at <= len(data) and hashlib.sha256(record).digest() == digest else None
