@@ -207,3 +207,47 @@ def doctor() -> None:
     from dbt.cli.doctor import diagnose
 
     _finish(diagnose)
+
+
+cache = typer.Typer(cls=TextGroup)
+app.add_typer(cache, name="cache", help="Look at, check and empty the directory of translated code.")
+
+
+@cache.callback(invoke_without_command=True)
+def _cache(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@cache.command(cls=TextCommand)
+def info(json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False) -> None:
+    """Print where the cache is and what is in it.
+
+    The directory is $DBT_CACHE_DIR, else dbt in $XDG_CACHE_HOME or ~/.cache. Compiled regions may take $DBT_CACHE_SIZE
+    bytes (64M, 1G, 0 for none; else 256M), of which those used least recently go first.
+    """
+    from dbt.cli.cache import print_info
+
+    _finish(lambda: print_info(json))
+
+
+@cache.command(cls=TextCommand)
+def clear(
+    regions: Annotated[
+        bool, typer.Option("--regions", help="Only compiled regions: the handlers take seconds to build again.")
+    ] = False,
+) -> None:
+    """Remove what dbt put there. What is not dbt's stays, and a guest that runs is not disturbed."""
+    from dbt.cli.cache import clear
+
+    _finish(lambda: clear(regions))
+
+
+@cache.command(cls=TextCommand)
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Remove the files that are damaged.")] = False,
+) -> None:
+    """Check every file's checksums and name those that are damaged. Status 1 if there are any."""
+    from dbt.cli.cache import verify
+
+    _finish(lambda: verify(repair))

@@ -11,8 +11,9 @@ from typing import Literal
 
 import dbt
 from dbt.cli.report import print_table
+from dbt.codecache.contents import entries
 from dbt.codecache.handlers import cached_image_name
-from dbt.codecache.store import cache_directory
+from dbt.codecache.store import WrongCacheSize, cache_directory, cache_limit
 from dbt.machine.console import CaptureConsole
 from dbt.machine.machine import Machine
 from dbt.machine.result import StopReason
@@ -96,13 +97,16 @@ def _check_cache() -> str:
     directory = cache_directory()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        files = [file.stat().st_size for file in directory.iterdir() if file.is_file()]
+        sizes = [entry.size for entry in entries()]
+        limit = cache_limit()
+    except WrongCacheSize as error:
+        raise Problem(str(error)) from None
     except OSError as error:
         raise Problem(f"{directory}: {error.strerror}; set DBT_CACHE_DIR to a directory you may write") from None
     if not os.access(directory, os.W_OK):
         raise Problem(f"{directory} is not writable: set DBT_CACHE_DIR to a directory you may write")
     state = "warm" if (directory / cached_image_name()).exists() else "the next run builds the translator"
-    return f"{directory}: {len(files)} files, {sum(files) >> 10} KiB; {state}"
+    return f"{directory}: {len(sizes)} files, {sum(sizes) >> 10} KiB; limit {limit >> 20} MiB; {state}"
 
 
 def _check_tier(name: Literal["reference", "threaded"]) -> str:

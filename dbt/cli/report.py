@@ -23,6 +23,7 @@ def say(line: str, prefix: str = "dbt: ") -> None:
 
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
     """Run a command; whatever it raises becomes one paragraph and an exit status."""
+    from dbt.codecache.store import WrongCacheSize
     from dbt.machine.loader import ImageError
 
     try:
@@ -33,6 +34,9 @@ def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> in
     except ImageError as error:
         tell(str(error))
         return Status.BAD_INPUT
+    except WrongCacheSize as error:
+        tell(f"{error}.")
+        return Status.USAGE
     except KeyboardInterrupt:
         tell("interrupted")
         return Status.INTERRUPTED

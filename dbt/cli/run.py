@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_address, parse_count, parse_epoch, parse_seconds, parse_size
+from dbt.codecache.store import cache_limit
 from dbt.machine.board import BOARD_MEMORY
 from dbt.machine.clock import DEFAULT_EPOCH, TICKS_PER_SECOND
 from dbt.machine.machine import JIT_MODES, TIERS, Machine
@@ -80,6 +81,8 @@ def _make_machine(options: RunOptions) -> Machine:
     jit = next((name for name in JIT_MODES if name == options.jit), None)
     if jit is None:
         raise CommandError(f"--jit {options.jit}: this is none of {', '.join(JIT_MODES)}.", Status.USAGE)
+    if tier == "auto":
+        cache_limit()  # which may be wrong, and that is to be said before anything is built
     if options.files is not None and not os.path.isdir(options.files):
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     if memory > BOARD_MEMORY:
@@ -187,6 +190,13 @@ def _tier_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
         yield "regions from disk", f"{counts.loaded:,}"
         yield "regions refused", f"{counts.refused:,}"
         yield "regions dropped", f"{counts.dropped:,}"
+        kept = getattr(machine.tier, "store_counts", None)
+        if kept is not None:
+            yield "regions kept", f"{kept.saved:,}"
+            if kept.evicted:
+                yield "files evicted", f"{kept.evicted:,}"
+            if kept.failed:
+                yield "regions not kept", f"{kept.failed:,} ({kept.reason})"
         yield "region code", f"{counts.insns:,} instructions, {counts.code_bytes:,} bytes"
 
 
