@@ -14,10 +14,10 @@ from dbt.backend.handlers import build_handlers, guards
 from dbt.backend.image import Image
 from dbt.backend.link import link_image
 from dbt.backend.lower import module_text
-from dbt.frontend.techniques import PASSES
 from dbt.backend.predecode import build_decode_table
 from dbt.backend.slowpath import slowpath_text
 from dbt.backend.support import support_text
+from dbt.frontend.techniques import PASSES
 
 
 def build_image(opt: int = 2) -> Image:

@@ -7,14 +7,14 @@ from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
 from dbt.backend.regions import region_text
 from dbt.frontend.region import Guest, Region, RegionFormer
-from dbt.frontend.techniques import Techniques
+from dbt.frontend.techniques import ALL, Techniques
 from isa.a32 import DECODER
 
 
 class RegionCompiler:
     """Forms and compiles regions of one guest."""
 
-    def __init__(self, guest: Guest, ram_size: int, techniques: Techniques = Techniques()) -> None:
+    def __init__(self, guest: Guest, ram_size: int, techniques: Techniques = ALL) -> None:
         self._former = RegionFormer(DECODER.decode, guest, techniques)
         self._ram_size = ram_size
         self._techniques = techniques

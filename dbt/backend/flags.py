@@ -80,8 +80,11 @@ def flag_effect(block: list[Uop], lazy: bool) -> FlagEffect:
 
 
 def _bit(value: Uop) -> Uop:
-    """What was extended to the 32 bits of a word of the state."""
-    return value.args[0] if value.op == "zext" else value
+    """The flag itself, of what was extended to the 32 bits of a word of the state."""
+    if value.number is not None:
+        return value.recorder.const(value.number, 1)
+    assert value.op == "zext"
+    return value.args[0]
 
 
 def _is_sign(value: Uop | None, result: Uop) -> bool:
@@ -173,8 +176,8 @@ class LazyFlags:
                 elif name not in PARTS[self.kind]:
                     values[name] = self.read(name)
         for name, bit in values.items():
-            wide = f"{int(bit == 'true' or bit == '1')}" if bit in ("true", "false", "0", "1") else ""
-            f.do(f"store i32 {wide or f.emit(f'zext i1 {bit} to i32')}, ptr {self._allocas[name]}")
+            wide = f.emit(f"zext i1 {bit} to i32")
+            f.do(f"store i32 {wide}, ptr {self._allocas[name]}")
 
     def become(self, kind: FlagKind) -> None:
         """Take the form of a kind, STORED or the present one, with all of it in the allocas."""

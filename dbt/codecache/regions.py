@@ -41,15 +41,17 @@ class RegionStore:
     Processes forked after it was made share its counts.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, variant: str = "") -> None:
+        """``variant``: what else the code depends on, besides the guest's words."""
+        self._variant = variant.encode()
         self._folder = f"regions-{key}"
         self._path = os.fspath(cache_directory() / self._folder)
         self._room = Room(key, cache_limit())
         self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
 
-    @staticmethod
-    def _name(entry: int, guest: bytes) -> str:
-        return hashlib.sha256(entry.to_bytes(4, "little") + guest[: 4 * _NAMING_WORDS]).hexdigest()[:32]
+    def _name(self, entry: int, guest: bytes) -> str:
+        named = entry.to_bytes(4, "little") + guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS) + self._variant
+        return hashlib.sha256(named).hexdigest()[:32]
 
     @property
     def counts(self) -> StoreCounts:

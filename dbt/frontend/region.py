@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dbt.frontend.techniques import Techniques
+from dbt.frontend.techniques import ALL, Techniques
 from isa.spec import Insn
 from isa.uop import Access, BranchKind, Uop
 
@@ -179,9 +179,7 @@ def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
 class RegionFormer:
     """Grows regions over the code that the guest has executed."""
 
-    def __init__(
-        self, decode: Decode, guest: Guest, techniques: Techniques = Techniques(), limits: Limits = Limits()
-    ) -> None:
+    def __init__(self, decode: Decode, guest: Guest, techniques: Techniques = ALL, limits: Limits = Limits()) -> None:
         self._decode = decode
         self._guest = guest
         self._techniques = techniques

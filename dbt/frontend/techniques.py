@@ -45,3 +45,7 @@ class Techniques:
         """What is left out, as :meth:`without` takes it."""
         left_out = [field.name for field in fields(self) if getattr(self, field.name) is False]
         return ",".join([*left_out, *(name for name in PASSES if name not in self.passes)])
+
+
+#: What is done unless something else is asked for.
+ALL = Techniques()

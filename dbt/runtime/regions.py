@@ -17,7 +17,7 @@ from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
 from dbt.codecache.handlers import image_key
 from dbt.codecache.regions import RegionStore, StoreCounts
-from dbt.frontend.techniques import Techniques
+from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime.arena import CodeArena
@@ -61,7 +61,7 @@ class RegionTier(ThreadedTier):
         notice: Callable[[str], None] = notify,
         jit: JitMode = "async",
         keep: bool = True,
-        techniques: Techniques = Techniques(),
+        techniques: Techniques = ALL,
     ) -> None:
         """``keep``: use and fill the store of compiled regions."""
         super().__init__(cpu, memory, callouts, notice)
@@ -69,8 +69,7 @@ class RegionTier(ThreadedTier):
         self._jit = jit
         self._techniques = techniques
         self._arena = CodeArena(_ARENA_SIZE)
-        key = f"{image_key()} {memory.ram.size} {techniques.describe()}"
-        self._store = RegionStore(key) if keep else None
+        self._store = RegionStore(image_key(), f"{memory.ram.size} {techniques.describe()}") if keep else None
         self._worker = CompileWorker(self._make_compile)
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
