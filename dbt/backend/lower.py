@@ -87,15 +87,19 @@ def _lower_adc(low: Lowering, uop: Uop) -> str:
 
 def _lower_adc_carry(low: Lowering, uop: Uop) -> str:
     a, b, carry = uop.args
-    t, wide = f"i{a.width}", f"i{a.width * 2}"
+    t = f"i{a.width}"
     if (y := uop.subtrahend) is not None:
         return low.f.emit(f"icmp uge {t} {low.value(a)}, {low.value(y)}")
     if carry.number == 0:
         total = low.f.emit(f"add {t} {low.value(a)}, {low.value(b)}")
         return low.f.emit(f"icmp ult {t} {total}, {low.value(a)}")
-    x, z, c = (low.f.emit(f"zext i{v.width} {low.value(v)} to {wide}") for v in (a, b, carry))
-    total = low.f.emit(f"add {wide} {low.f.emit(f'add {wide} {x}, {z}')}, {c}")
-    return low.f.emit(f"icmp ugt {wide} {total}, {(1 << a.width) - 1}")
+    # Two additions, of which at most one carries: what LLVM knows as an addition with carry.
+    first = low.f.emit(f"call {{{t}, i1}} @llvm.uadd.with.overflow.{t}({t} {low.value(a)}, {t} {low.value(b)})")
+    total = low.f.emit(f"extractvalue {{{t}, i1}} {first}, 0")
+    wide = low.f.emit(f"zext i1 {low.value(carry)} to {t}")
+    second = low.f.emit(f"call {{{t}, i1}} @llvm.uadd.with.overflow.{t}({t} {total}, {t} {wide})")
+    carries = [low.f.emit(f"extractvalue {{{t}, i1}} {pair}, 1") for pair in (first, second)]
+    return low.f.emit(f"or i1 {carries[0]}, {carries[1]}")
 
 
 def _lower_adc_overflow(low: Lowering, uop: Uop) -> str:
@@ -154,7 +158,7 @@ DECLARATIONS = "\n".join(
         *(f"declare i{w} @llvm.cttz.i{w}(i{w}, i1)" for w in (32,)),
         *(
             f"declare {{i{w}, i1}} @llvm.{n}.with.overflow.i{w}(i{w}, i{w})"
-            for n in ("sadd", "ssub")
+            for n in ("sadd", "ssub", "uadd", "usub")
             for w in (8, 16, 32, 64)
         ),
     ]

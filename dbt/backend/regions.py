@@ -124,10 +124,12 @@ class RegionLowering(Lowering):
 
     def _retire(self, count: int, pc: int) -> None:
         f = self.f
-        left = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
-        f.do(f"store i64 {left}, ptr {self._budget}")
+        # Subtraction and carry in one, which LLVM does not take apart into a comparison and a copy.
+        budget = f.emit(f"load i64, ptr {self._budget}")
+        pair = f.emit(f"call {{i64, i1}} @llvm.usub.with.overflow.i64(i64 {budget}, i64 {count})")
+        f.do(f"store i64 {f.emit(f'extractvalue {{i64, i1}} {pair}, 0')}, ptr {self._budget}")
         enough, short = f.new_label("enough"), f.new_label("short")
-        f.do(f"br i1 {f.emit(f'icmp slt i64 {left}, 0')}, label %{short}, label %{enough}, !prof !0")
+        f.do(f"br i1 {f.emit(f'extractvalue {{i64, i1}} {pair}, 1')}, label %{short}, label %{enough}, !prof !0")
         f.label(short)
         self._go_on_threaded(pc, count, SideExit.BUDGET)
         f.label(enough)

@@ -42,13 +42,15 @@ class Decode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a region may become, in instructions, how deep calls are followed, how many targets are told apart."""
+    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. ``insns`` of a ``block``; ``depth``
+    to which calls are followed; ``targets`` of an indirect branch and entries of a ``table`` that are told apart.
+    """
 
-    insns: int = 400
+    insns: int = 800
+    reach: int = 2400
     block: int = 64
     depth: int = 4
     targets: int = 12
-    callers: int = 3
     table: int = 256
 
 
@@ -99,6 +101,16 @@ class Block:
     constants: dict[Uop, int] = field(default_factory=dict)
     tables: dict[Uop, JumpTable] = field(default_factory=dict)
     words: dict[int, int] = field(default_factory=dict)
+
+
+    def successors(self) -> Iterator[Place]:
+        """Where control may go from here, as far as it is known."""
+        for places in self.branches.values():
+            yield from places
+        for table in self.tables.values():
+            yield from table.places.values()
+        if self.next is not None:
+            yield self.next
 
 
 @dataclass(slots=True)
@@ -205,7 +217,7 @@ class RegionFormer:
     def _find_heads(self, entry: int) -> set[int]:
         """Addresses that something in reach branches to: blocks begin there."""
         heads, seen, queue = {entry}, set[int](), deque([entry])
-        while queue and len(seen) < 4 * self._limits.insns:
+        while queue and len(seen) < self._limits.reach:
             pc = queue.popleft()
             while pc not in seen and (insn := self._insn(pc)) is not None:
                 seen.add(pc)
@@ -244,7 +256,7 @@ class _Forming:
         self._open_returns: list[tuple[Block, Uop]] = []
 
     def grow(self) -> Region:
-        left = self._limits.insns
+        left = self._limits.reach
         while self._queue and left > 0:
             place = self._queue.popleft()
             if place in self.region.blocks:
@@ -257,7 +269,30 @@ class _Forming:
         for block, uop in self._open_returns:
             # What a return may go to is known when all calls are.
             block.branches[uop] = (*self._returns[block.place.calls].values(), *block.branches.get(uop, ()))
+        self._prune()
         return self.region
+
+    def _prune(self) -> None:
+        """Keep what is nearest to the entry, up to the limit; of a loop, only what leads back to its head.
+
+        What follows a loop is not worth much to who enters at its head, and is part of the region of the function.
+        """
+        blocks, entry = self.region.blocks, Place(self.region.entry)
+        sources: dict[Place, list[Place]] = {}
+        for place, block in blocks.items():
+            for successor in block.successors():
+                sources.setdefault(successor, []).append(place)
+        loop, queue = set[Place](), list(sources.get(entry, ()))
+        while queue:
+            place = queue.pop()
+            if place not in loop:
+                loop.add(place)
+                queue.extend(sources.get(place, ()))
+        left = self._limits.insns
+        for place, block in list(blocks.items()):
+            left -= len(block.insns)
+            if left < 0 or (loop and place not in loop):
+                del blocks[place]
 
     def _form_block(self, place: Place, room: int) -> Block | None:
         block = Block(place)
@@ -368,8 +403,5 @@ class _Forming:
             self._open_returns.append((block, uop))
             for back in known.values():
                 self._enqueue(back)
-        if returns and (calls or len(observed) > self._limits.callers):
-            return
-        block.branches[uop] = tuple(
-            self._enqueue(Place(gva, calls)) for gva in observed[: self._limits.targets] if gva not in known
-        )
+        if not returns:
+            block.branches[uop] = tuple(self._enqueue(Place(gva, calls)) for gva in observed[: self._limits.targets])
