@@ -65,6 +65,11 @@ class CompileWorker:
         self._pending.append(entry)
         self._send(entry)
 
+    @property
+    def pending(self) -> int:
+        """How many requests have not come back."""
+        return len(self._pending)
+
     def is_pending(self, entry: int) -> bool:
         """Whether the region around ``entry`` was asked for and has not come back."""
         return entry in self._pending

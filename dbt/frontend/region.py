@@ -3,9 +3,9 @@
 A region is grown from a hot op over the code that has already been executed (its ops are decoded):
 direct branches, both sides of conditional ones, calls into their callees and from there back,
 indirect branches to where they were seen to go. A block is told apart by its address and by the
-calls that lead to it within the region, so a callee is compiled once for each call path, and its
-return has one expected target. A recursive call goes back to the code of the call that is open,
-whose return then has several.
+calls that lead to it within the region, so a small callee is compiled once for each call path, and its
+return has one expected target. A larger one is compiled once; its return then has several, and so it is
+where a recursive call goes back to the code of the call that is open.
 
 All of this is prediction: a branch that goes elsewhere leaves the region, and nothing is lost but time.
 """
@@ -42,19 +42,22 @@ class Decode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. ``insns`` of a ``block``; ``depth``
-    to which calls are followed; ``targets`` of an indirect branch and entries of a ``table`` that are told apart.
+    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. ``insns`` of a ``block`` and of
+    a function of which there may be several ``copies``; ``depth`` of copies in copies; ``targets`` of an indirect
+    branch and entries of a ``table`` that are told apart.
     """
 
     insns: int = 800
     reach: int = 2400
     block: int = 64
+    copies: int = 32
     depth: int = 4
-    targets: int = 12
+    targets: int = 16
     table: int = 256
 
 
-#: The return addresses of the calls that lead to a block, outermost first.
+#: The return addresses of the calls that lead to a block, outermost first. A function that the region has once,
+#: for all who call it, begins a context of its own: its address + 1.
 Context = tuple[int, ...]
 
 
@@ -234,6 +237,22 @@ class RegionFormer:
                 pc += 4
         return heads
 
+    def size(self, function: int) -> int:
+        """How many instructions a function has, without those that it calls; no more than can be copied are counted."""
+        seen, queue = set[int](), [function]
+        while queue and len(seen) <= self._limits.copies:
+            pc = queue.pop()
+            while pc not in seen and (insn := self._insn(pc)) is not None:
+                seen.add(pc)
+                for uop in branches_of(insn.uops):
+                    target = relative_value(uop.args[0], pc)
+                    if target is not None and uop.attr is not BranchKind.CALL:
+                        queue.append(target & ~3)
+                if any(uop.op == "branch" and uop.attr is not BranchKind.CALL for uop in insn.uops):
+                    break
+                pc += 4
+        return len(seen)
+
     def observed(self, pc: int) -> list[int]:
         """Where the indirect branch at ``pc`` was seen to go."""
         return sorted(self._guest.targets(pc)) if self._techniques.targets else []
@@ -267,8 +286,15 @@ class _Forming:
             self.region.blocks[place] = block
             left -= len(block.insns)
         for block, uop in self._open_returns:
-            # What a return may go to is known when all calls are.
-            block.branches[uop] = (*self._returns[block.place.calls].values(), *block.branches.get(uop, ()))
+            # What a return may go to is known when all calls are: first where the calls that led here came from,
+            # then other callers of the function, which may have been the ones after all.
+            calls = block.place.calls
+            ways = dict(self._returns[calls])
+            for other, functions in self._functions.items():
+                if functions & self._functions[calls]:
+                    ways = self._returns[other] | ways
+            ways = self._returns[calls] | ways
+            block.branches[uop] = tuple(ways.values())[: self._limits.targets]
         self._prune()
         return self.region
 
@@ -387,9 +413,11 @@ class _Forming:
                 if target in self._functions[calls[:depth]]:
                     self._returns[calls[:depth]].setdefault(back, self._enqueue(Place(back, calls)))
                     return self._enqueue(Place(target, calls[:depth]))
-        if len(calls) >= self._limits.depth:
-            return None
-        inside = (*calls, back)
+        if len(calls) < self._limits.depth and self._former.size(target) <= self._limits.copies:
+            inside: Context = (*calls, back)
+        else:
+            inside = (target + 1,)
+            self._enqueue(Place(back, calls))
         self._functions.setdefault(inside, set()).add(target)
         self._returns.setdefault(inside, {}).setdefault(back, Place(back, calls))
         return self._enqueue(Place(target, inside))

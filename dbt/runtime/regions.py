@@ -8,11 +8,12 @@ installed. Regions are compiled by a worker while the guest runs, or found on di
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dbt.backend.abi import CHANGES, COVERED, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, SideExit
+from dbt.backend.abi import CHANGES, COVERED, HOT_ARRIVALS, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker
 from dbt.codecache.handlers import image_key
@@ -33,6 +34,8 @@ JitMode = Literal["async", "sync", "off"]
 _ARENA_SIZE = 64 << 20
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 _PATIENCE_WITH_PAGE = 8
+#: How many requests the worker has at a time.
+_IN_FLIGHT = 2
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class RegionTier(ThreadedTier):
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
+        self._waiting: deque[int] = deque()  # requests that the worker has not been given
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._ops = self._code_pages.view()
         self._op_words = self._ops.cast("Q")
@@ -86,6 +90,7 @@ class RegionTier(ThreadedTier):
     def run(self, budget: int) -> tuple[VmExit, int]:
         for entry, region in self._worker.poll():
             self._finish(entry, region)
+        self._submit()
         return super().run(budget)
 
     def _on_hot(self, pc: int) -> None:
@@ -96,13 +101,31 @@ class RegionTier(ThreadedTier):
         if self._store is not None and any(map(self._install, self._store.load(pc, self._guest_bytes(pc)))):
             self.counts.loaded += 1
             return
+        if self._is_covered(pc):
+            return
         self._requested.add(pc)
-        self._worker.submit(pc)
+        self._waiting.append(pc)
+        self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
             for entry, region in self._worker.wait():
                 self._finish(entry, region)
             self.counts.seconds += time.perf_counter() - start
+
+    def _is_covered(self, pc: int) -> bool:
+        """Whether a region has the code there already, and has not been left for it often."""
+        op = op_offset(pc)
+        often = self._op_quarters[(op + OP_HOTNESS) // 2] % HOT_ARRIVALS == 0
+        return bool(self._ops[op + OP_COVERED] & COVERED) and not often
+
+    def _submit(self) -> None:
+        """Keep the worker busy, but leave it little to do that what comes first may make needless."""
+        while self._waiting and self._worker.pending < _IN_FLIGHT:
+            pc = self._waiting.popleft()
+            if self._is_covered(pc):
+                self._requested.discard(pc)
+            else:
+                self._worker.submit(pc)
 
     def compile_now(self, pc: int) -> bool:
         """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
