@@ -285,6 +285,10 @@ class _Forming:
                 continue
             self.region.blocks[place] = block
             left -= len(block.insns)
+        for place in self.region.blocks:
+            if place.pc == self.region.entry:
+                # The entry is in the midst of these functions, and so it is where nobody called.
+                self._functions[()] |= self._functions[place.calls]
         for block, uop in self._open_returns:
             # What a return may go to is known when all calls are: first where the calls that led here came from,
             # then other callers of the function, which may have been the ones after all.
