@@ -245,13 +245,17 @@ class Lowering:
             aligned = f.new_label("aligned")
             f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{aligned}, label %{bail}, !prof !1")
             f.label(aligned)
-        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {address}, 12')} to i64")
-        pointer = f.emit(f"getelementptr ptr, ptr %{table}, i64 {page}")
-        entry = f.emit(f"load ptr, ptr {pointer}{self.table_metadata}")
+        entry = self.table_entry(address, table)
         mapped = f.new_label("mapped")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
         f.label(mapped)
         return f.emit(f"getelementptr i8, ptr {entry}, i64 {f.emit(f'zext i32 {address} to i64')}")
+
+    def table_entry(self, address: str, table: str) -> str:
+        """The shadow page table's entry of an address."""
+        page = self.f.emit(f"zext i32 {self.f.emit(f'lshr i32 {address}, 12')} to i64")
+        pointer = self.f.emit(f"getelementptr ptr, ptr %{table}, i64 {page}")
+        return self.f.emit(f"load ptr, ptr {pointer}{self.table_metadata}")
 
     # -- statements ----------------------------------------------------------------------------
 

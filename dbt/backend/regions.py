@@ -13,6 +13,7 @@ from dbt.backend.abi import OP_ORIGINAL, SideExit, header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text
 from dbt.backend.module import Function
+from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, branches_of, relative_value
 from dbt.frontend.techniques import Techniques
 from dbt.runtime.cpu import NATIVE
@@ -77,6 +78,7 @@ class RegionLowering(Lowering):
         self._loop_numbers: dict[Uop, int] = {}
         self._ram = ""
         self._block: Block
+        self._spans: dict[tuple[int, Uop], Span]
         self._insn: GuestInsn
         self._index = 0
 
@@ -114,6 +116,7 @@ class RegionLowering(Lowering):
         f.label(self._labels[place, kind])
         self._lazy.resume(kind)
         self._block, self._values = block, {}
+        self._spans = find_spans(block) if self._techniques.spans else {}
         self._retire(len(block.insns), place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
@@ -255,6 +258,10 @@ class RegionLowering(Lowering):
                 return True
             if (table := self._block.tables.get(uop)) is not None:
                 self._lower_table(table)
+        span = self._spans.get((self._index, uop))
+        if span is not None and uop.op in ("load", "store"):
+            self._lower_in_span(span, uop)
+            return True
         return super().lower_uop(uop)
 
     def _lower_when(self, uop: Uop) -> None:
@@ -312,25 +319,65 @@ class RegionLowering(Lowering):
 
     # -- memory --------------------------------------------------------------------------------
 
+    def _lower_in_span(self, span: Span, uop: Uop) -> None:
+        """An access that is checked with others; the first of them does it."""
+        f, access = self.f, uop.attr
+        assert isinstance(access, Access)
+        if not span.host:
+            self._check_span(span, uop.op)
+        address, ordinal = uop.args[0], 0
+        place = displacement(address)
+        if place is None:  # in a register list
+            address, scaled = address.args
+            place, ordinal = displacement(address), self._loop_numbers[scaled.args[0]]
+        assert place is not None
+        host = f.emit(f"getelementptr i8, ptr {span.host}, i64 {place[1] + 4 * ordinal - span.low}")
+        if uop.op == "load":
+            self._values[uop] = self._extend(f.emit(f"load i{8 * access.size}, ptr {host}"), access)
+        else:
+            value = self.narrow(self.value(uop.args[1]), access.size)
+            f.do(f"store i{8 * access.size} {value}, ptr {host}")
+
+    def _check_span(self, span: Span, op: str) -> None:
+        f, size = self.f, span.high - span.low
+        side = self._side_exit(SideExit.LOAD if op == "load" else SideExit.STORE)
+        base = f.emit(f"load i32, ptr {self._registers[span.base]}")
+        first = f.emit(f"add i32 {base}, {span.low}")
+        if op == "load" and self._ram_size is not None:
+            span.host = self._flat_address(first, span.align, side, size)
+            return
+        # Both ends are mapped, and by the same entry: then what is between them is, too.
+        table = "reads" if op == "load" else "writes"
+        span.host = self.host_address(first, span.align, table, side)
+        last = f.emit(f"add i32 {first}, {size - 1}")
+        ends = (f.emit(f"lshr i32 {address}, 12") for address in (first, last))
+        pointers = (
+            f.emit(f"getelementptr ptr, ptr %{table}, i64 {f.emit(f'zext i32 {page} to i64')}") for page in ends
+        )
+        entries = [f.emit(f"load ptr, ptr {pointer}{self.table_metadata}") for pointer in pointers]
+        whole = f.new_label("whole")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entries[0]}, {entries[1]}')}, label %{whole}, label %{side}, !prof !1")
+        f.label(whole)
+
     def lower_load(self, address: str, access: Access) -> str:
         side = self._side_exit(SideExit.LOAD)
         if self._ram_size is None:
             host = self.host_address(address, access.size, "reads", side)
         else:
-            host = self._flat_address(address, access.size, side)
+            host = self._flat_address(address, access.size, side, access.size)
         return self.f.emit(f"load i{8 * access.size}, ptr {host}")
 
-    def _flat_address(self, address: str, size: int, bail: str) -> str:
-        """The HVA of a naturally aligned address in RAM; others go to ``bail``.
+    def _flat_address(self, address: str, align: int, bail: str, size: int) -> str:
+        """The HVA of an aligned address of ``size`` bytes in RAM; others go to ``bail``.
 
         The address is rotated by its low bits, which must be 0, so that one comparison tells both.
         """
         assert self._ram_size is not None
         f = self.f
-        bits = size.bit_length() - 1
+        bits = align.bit_length() - 1
         rotated = f.emit(f"call i32 @llvm.fshl.i32(i32 {address}, i32 {address}, i32 {32 - bits})") if bits else address
         inside = f.new_label("inside")
-        below = f.emit(f"icmp ult i32 {rotated}, {self._ram_size >> bits}")
+        below = f.emit(f"icmp ult i32 {rotated}, {(self._ram_size - size >> bits) + 1}")
         f.do(f"br i1 {below}, label %{inside}, label %{bail}, !prof !1")
         f.label(inside)
         return f.emit(f"getelementptr i8, ptr {self._ram}, i64 {f.emit(f'zext i32 {address} to i64')}")

@@ -105,7 +105,6 @@ class Block:
     tables: dict[Uop, JumpTable] = field(default_factory=dict)
     words: dict[int, int] = field(default_factory=dict)
 
-
     def successors(self) -> Iterator[Place]:
         """Where control may go from here, as far as it is known."""
         for places in self.branches.values():

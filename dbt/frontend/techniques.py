@@ -24,6 +24,7 @@ class Techniques:
     literals: bool = True  # loads from the literal pool as constants
 
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
+    spans: bool = True  # accesses by one register and constants are checked together
     shared_exits: bool = True  # one copy of the code that leaves a region, for all its exits
     lazy_flags: bool = True  # flags kept as what they follow from, until they are read
     passes: tuple[str, ...] = PASSES

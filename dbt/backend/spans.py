@@ -1,0 +1,105 @@
+"""Memory accesses of a block that one check of an address is enough for.
+
+Functions save registers, and code works on structures and stack frames: several accesses by one register and
+small constants, between which the register does not change. All but the first of such a span are as good as
+checked once the first has made sure of all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dbt.frontend.region import Block
+from isa.uop import Access, Uop
+
+#: A wider span would fail too often where a part of it could be accessed.
+_WIDEST = 512
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """Bytes from register ``base`` + ``low`` to + ``high`` (not included); base + low is a multiple of ``align``.
+
+    ``host`` is the HVA of its first byte, once it was checked.
+    """
+
+    base: int
+    low: int
+    high: int
+    align: int
+    accesses: int = 1
+    host: str = ""
+
+    def add(self, low: int, high: int, align: int) -> bool:
+        """Extend it by an access; False if they do not go together."""
+        first, last, widest = min(self.low, low), max(self.high, high), max(self.align, align)
+        # The first byte must be aligned if every access is.
+        phase = low if align > self.align else self.low
+        first -= (first - phase) % widest
+        if last - first > _WIDEST or (low - first) % align or (self.low - first) % self.align:
+            return False
+        self.low, self.high, self.align = first, last, widest
+        self.accesses += 1
+        return True
+
+
+def displacement(address: Uop) -> tuple[int, int] | None:
+    """Register and constant of an address that is their sum."""
+    if address.op == "get_reg" and address.args[0].number is not None:
+        return address.args[0].number, 0
+    if address.op not in ("add", "sub") or address.args[1].number is None:
+        return None
+    inner = displacement(address.args[0])
+    if inner is None:
+        return None
+    constant = address.args[1].number
+    constant -= (constant & 1 << 31) << 1
+    return inner[0], inner[1] + (constant if address.op == "add" else -constant)
+
+
+def list_access(loop: Uop) -> tuple[Uop, Uop] | None:
+    """Of a loop over the bits of a register list: its access, of one word for each, and the address of the first."""
+    for uop in loop.body:
+        if uop.op in ("load", "store"):
+            address = uop.args[0]
+            if address.op == "add" and address.args[1].op == "shl" and address.args[1].args[0].op == "bit_ordinal":
+                return uop, address.args[0]
+    return None
+
+
+def _accesses(block: list[Uop]) -> Iterator[tuple[Uop, Uop, int, int]]:
+    """Accesses that are made in any case: the uop, the address of the first byte, size in bytes, alignment."""
+    for uop in block:
+        if uop.op in ("load", "store"):
+            assert isinstance(uop.attr, Access)
+            yield uop, uop.args[0], uop.attr.size, uop.attr.size
+        elif uop.op == "for_each_bit" and uop.args[0].number is not None and (found := list_access(uop)):
+            yield *found, 4 * uop.args[0].number.bit_count(), 4
+
+
+def _registers_set(block: list[Uop]) -> Iterator[int]:
+    for uop in block:
+        if uop.op == "set_reg":
+            yield from range(16) if uop.args[0].number is None else [uop.args[0].number]
+        yield from _registers_set(uop.body)
+
+
+def find_spans(block: Block) -> dict[tuple[int, Uop], Span]:
+    """The spans of a block, by position of the instruction and access."""
+    found: dict[tuple[int, Uop], Span] = {}
+    open_spans: dict[tuple[int, str], Span] = {}
+    for index, insn in enumerate(block.insns):
+        for uop, address, size, align in _accesses(insn.uops):
+            place = displacement(address)
+            if place is None:
+                continue
+            base, low = place
+            span = open_spans.get((base, uop.op))
+            if span is None or not span.add(low, low + size, align):
+                span = open_spans[base, uop.op] = Span(base, low, low + size, align)
+            found[index, uop] = span
+        for register in _registers_set(insn.uops):
+            for op in ("load", "store"):
+                open_spans.pop((register, op), None)
+    return {key: span for key, span in found.items() if span.accesses > 1 or span.high - span.low > 4}
