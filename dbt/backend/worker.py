@@ -31,11 +31,17 @@ Compile = Callable[[int], CompiledRegion | None]
 
 @dataclass(slots=True)
 class WorkerCounts:
-    """``lost``: requests that killed or hung the child."""
+    """``lost``: requests that killed or hung the child. ``pending``: those not answered yet.
+
+    ``seconds`` were spent in the child on all requests that it answered, ``longest`` on one of them.
+    """
 
     requests: int = 0
+    pending: int = 0
     restarts: int = 0
     lost: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
 
 
 @dataclass(slots=True)
@@ -55,11 +61,20 @@ class CompileWorker:
         self._child: _Child | None = None
         self._pending: deque[int] = deque()
         self._since = 0.0
-        self.counts = WorkerCounts()
+        self._counts = WorkerCounts()
+
+    @property
+    def counts(self) -> WorkerCounts:
+        """Counted since the start or :meth:`reset_counts`; what was pending then counts as asked for since."""
+        self._counts.pending = len(self._pending)
+        return self._counts
+
+    def reset_counts(self) -> None:
+        self._counts = WorkerCounts(requests=len(self._pending))
 
     def submit(self, entry: int) -> None:
         """Ask for the region around ``entry``."""
-        self.counts.requests += 1
+        self._counts.requests += 1
         if not self._pending:
             self._since = time.monotonic()
         self._pending.append(entry)
@@ -115,7 +130,10 @@ class CompileWorker:
                 break
             message = bytes(child.received[_LENGTH.size : _LENGTH.size + size])
             del child.received[: _LENGTH.size + size]
-            finished.append((self._pending.popleft(), pickle.loads(message)))
+            region, seconds = pickle.loads(message)
+            finished.append((self._pending.popleft(), region))
+            self._counts.seconds += seconds
+            self._counts.longest = max(self._counts.longest, seconds)
             self._since = time.monotonic()
         return finished
 
@@ -125,8 +143,8 @@ class CompileWorker:
         if not self._pending:
             return []
         lost = self._pending.popleft()
-        self.counts.lost += 1
-        self.counts.restarts += 1
+        self._counts.lost += 1
+        self._counts.restarts += 1
         self._since = time.monotonic()
         for entry in self._pending:
             self._send(entry)
@@ -187,7 +205,9 @@ def _serve(requests: int, results: int, compile_: Compile) -> None:
     """Answer requests until there are no more."""
     while len(data := os.read(requests, _LENGTH.size)) == _LENGTH.size:
         (entry,) = _LENGTH.unpack(data)
-        message = pickle.dumps(compile_(entry))
+        started = time.perf_counter()
+        region = compile_(entry)
+        message = pickle.dumps((region, time.perf_counter() - started))
         data = _LENGTH.pack(len(message)) + message
         while data:
             data = data[os.write(results, data) :]

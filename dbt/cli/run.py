@@ -12,11 +12,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from dbt.cli.report import guarded, print_table, say
+from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_address, parse_count, parse_epoch, parse_seconds, parse_size
 from dbt.codecache.store import cache_limit
 from dbt.machine.board import BOARD_MEMORY
-from dbt.machine.clock import DEFAULT_EPOCH, TICKS_PER_SECOND
+from dbt.machine.clock import DEFAULT_EPOCH
 from dbt.machine.machine import JIT_MODES, TIERS, Machine
 from dbt.machine.result import RunResult, StopReason
 
@@ -66,7 +67,7 @@ def run_program(options: RunOptions) -> int:
     if options.registers:
         print_table("registers", _register_rows(machine))
     if options.stats:
-        print_table("statistics", _statistics_rows(machine, seconds))
+        say("\n".join(["statistics", *statistics_lines(machine, seconds)]), prefix="")
     return _status(result)
 
 
@@ -158,7 +159,7 @@ def _message(machine: Machine, result: RunResult) -> str:
             return result.message
 
 
-# -- tables --------------------------------------------------------------------------------------
+# -- registers -----------------------------------------------------------------------------------
 
 
 def _register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
@@ -167,37 +168,6 @@ def _register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
     for row in range(4):
         yield tuple(cells[row * 4 : row * 4 + 4])
     yield (f"cpsr {machine.cpsr:08x}",)
-
-
-def _statistics_rows(machine: Machine, seconds: float) -> Iterator[tuple[str, ...]]:
-    rate = machine.icount / seconds / 1e6 if seconds else 0.0
-    yield "tier", machine.tier_name
-    yield "instructions", f"{machine.icount:,}"
-    yield "host time", f"{seconds:.3f} s"
-    yield "rate", f"{rate:,.1f} million instructions/s"
-    yield "virtual time", f"{machine.icount / TICKS_PER_SECOND:.3f} s"
-    yield from _tier_rows(machine)
-    yield "RAM", f"{machine.ram.size >> 10:,} KiB"
-    for name, count in sorted(machine.exit_counts.items()):
-        yield f"{name} exits", f"{count:,}"
-
-
-def _tier_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
-    """What the region tier did."""
-    counts = getattr(machine.tier, "counts", None)
-    if counts is not None:
-        yield "regions compiled", f"{counts.compiled:,}"
-        yield "regions from disk", f"{counts.loaded:,}"
-        yield "regions refused", f"{counts.refused:,}"
-        yield "regions dropped", f"{counts.dropped:,}"
-        kept = getattr(machine.tier, "store_counts", None)
-        if kept is not None:
-            yield "regions kept", f"{kept.saved:,}"
-            if kept.evicted:
-                yield "files evicted", f"{kept.evicted:,}"
-            if kept.failed:
-                yield "regions not kept", f"{kept.failed:,} ({kept.reason})"
-        yield "region code", f"{counts.insns:,} instructions, {counts.code_bytes:,} bytes"
 
 
 # -- --json --------------------------------------------------------------------------------------
@@ -221,6 +191,7 @@ def _run_for_json(options: RunOptions) -> int:
             seconds=round(seconds, 6),
             tier=machine.tier_name,
             exits=dict(machine.exit_counts),
+            statistics=statistics(machine),
         )
         return _status(result)
 
@@ -237,7 +208,7 @@ def _collecting_failure(attempt: Callable[[], int], answer: dict[str, object]) -
         reasons = {Status.USAGE: "usage", Status.BAD_INPUT: "bad image", Status.INTERRUPTED: "interrupted"}
         reason = reasons.get(Status(status), "failure")
         answer.update(reason=reason, exit_code=None, message=" ".join(lines), icount=0, pc=None, location=None)
-        answer.update(registers={}, seconds=0.0, tier=None, exits={})
+        answer.update(registers={}, seconds=0.0, tier=None, exits={}, statistics={})
     return status
 
 

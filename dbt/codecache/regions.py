@@ -48,6 +48,7 @@ class RegionStore:
         self._path = os.fspath(cache_directory() / self._folder)
         self._room = Room(key, cache_limit())
         self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
+        self._counted_before = [0, 0, 0]
 
     def _name(self, entry: int, guest: bytes) -> str:
         named = entry.to_bytes(4, "little") + guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS) + self._variant
@@ -55,8 +56,13 @@ class RegionStore:
 
     @property
     def counts(self) -> StoreCounts:
-        saved, evicted, failed, reason = self._counts[: _REASON + 1]
+        saved, evicted, failed = (now - before for now, before in zip(self._counts, self._counted_before, strict=False))
+        reason = self._counts[_REASON]
         return StoreCounts(saved, evicted, failed, os.strerror(reason) if failed else "")
+
+    def reset_counts(self) -> None:
+        """Count from zero, in this process. (The counts themselves are another's to write.)"""
+        self._counted_before = self._counts[:_REASON].tolist()
 
     def load(self, entry: int, guest: bytes) -> Iterator[CompiledRegion]:
         """The regions kept for ``entry``, where memory begins with ``guest``; elsewhere it may not fit them."""

@@ -111,10 +111,14 @@ class Machine:
         self.reset()
 
     def reset(self) -> None:
-        """Registers and time as at power-on. RAM keeps what it holds."""
+        """Registers, time and counts as at power-on. RAM keeps what it holds."""
         self.cpu.reset()
         self.semihosting.reset()
         self.icount = 0
+        self._completed = 0
+        self.exit_counts.clear()
+        if self._tier is not None:
+            self._tier.reset_counts()
         self.cpu.r[13] = min(self.ram.size, 0xFFFFF000)
         if self.image is not None:
             self.cpu.r[15] = self.image.entry
@@ -228,6 +232,14 @@ class Machine:
 
         return RegionTier(self.cpu, self.memory, callouts, self.notice, self.jit)
 
+    @property
+    def retired(self) -> dict[str, int]:
+        """The instructions of ``icount`` by what executed them: "region", "threaded", "reference", or "machine".
+
+        The machine itself completes supervisor calls; the reference tier, beside another, what has to be emulated.
+        """
+        return {**(self._tier.retired if self._tier is not None else {}), "machine": self._completed}
+
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""
         self._interrupted = True
@@ -332,6 +344,7 @@ class Machine:
         """Count the instruction that has just been completed for the guest."""
         self.cpu.r[15] = next_pc & 0xFFFFFFFF
         self.icount += 1
+        self._completed += 1
         self._vectors_entered.clear()
 
     def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:

@@ -59,6 +59,14 @@ class ReferenceTier:
         self.memory = memory
         self.callouts = callouts
         self._code = memory.ram.bytes.cast("I")
+        self._retired = 0
+
+    @property
+    def retired(self) -> dict[str, int]:
+        return {"reference": self._retired}
+
+    def reset_counts(self) -> None:
+        self._retired = 0
 
     def step(self) -> None:
         """Execute the instruction at ``cpu.r[15]``; LeaveGuest if it cannot be completed.
@@ -70,6 +78,7 @@ class ReferenceTier:
         try:
             word = self.fetch(pc)
             cpu.r[15] = compile_word(word)(cpu.r, cpu.words, memory.load, memory.store, self.callouts, pc)
+            self._retired += 1
         except LeaveGuest as leave:
             cpu.r[15] = leave.exit.pc
             raise

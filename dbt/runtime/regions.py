@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbt.backend.abi import CHANGES, COVERED, HOT_ARRIVALS, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, SideExit
 from dbt.backend.compiled import CompiledRegion
-from dbt.backend.worker import Compile, CompileWorker
+from dbt.backend.worker import Compile, CompileWorker, WorkerCounts
 from dbt.codecache.handlers import image_key
 from dbt.codecache.regions import RegionStore, StoreCounts
 from dbt.frontend.techniques import ALL, Techniques
@@ -40,12 +40,21 @@ _IN_FLIGHT = 2
 
 @dataclass(slots=True)
 class RegionCounts:
-    """What the region tier did, for ``--stats``. ``seconds``: waited for the compiler, if in line."""
+    """What the region tier did, for ``--stats``.
+
+    ``compiled`` and ``loaded`` count what was installed, ``insns`` and ``code_bytes`` its size. ``outdated``: compiled,
+    but not for what the guest's memory holds now. ``refused``: nothing could be compiled, or the compiler was lost over
+    it. Of those dropped, ``code_writes`` and ``literal_writes`` were because what they were made from was
+    written over. ``seconds``: waited for the compiler, if in line.
+    """
 
     compiled: int = 0
     loaded: int = 0
     refused: int = 0
+    outdated: int = 0
     dropped: int = 0
+    code_writes: int = 0
+    literal_writes: int = 0
     insns: int = 0
     code_bytes: int = 0
     seconds: float = 0.0
@@ -150,6 +159,8 @@ class RegionTier(ThreadedTier):
         self._requested.discard(entry)
         if self._install(region):
             self.counts.compiled += 1
+        else:
+            self.counts.outdated += 1
 
     def _install(self, region: CompiledRegion) -> bool:
         """Put the region in the place of its entry's handler, if memory still is what it was made from."""
@@ -191,8 +202,13 @@ class RegionTier(ThreadedTier):
     def _on_code_write(self, gpa: int, size: int) -> None:
         for word in range(gpa & ~3, gpa + size, 4):
             entries = list(self._covering.get(word, ()))
-            if entries and self._seen.executed(word) is None:
+            if not entries:
+                continue
+            if self._seen.executed(word) is None:
                 self._ops[op_offset(word) + OP_COVERED] |= CHANGES  # a literal that is none
+                self.counts.literal_writes += len(entries)
+            else:
+                self.counts.code_writes += len(entries)
             for entry in entries:
                 self._drop(entry)
                 page = entry >> PAGE_SHIFT
@@ -243,10 +259,28 @@ class RegionTier(ThreadedTier):
 
         return compile_and_keep
 
+    # -- counts --------------------------------------------------------------------------------
+
     @property
-    def retired(self) -> int:
-        """Instructions retired in regions."""
-        return self._cpu.native("region_insns")
+    def retired(self) -> dict[str, int]:
+        """See :class:`dbt.runtime.tier.Tier`. Exact whenever native code has left."""
+        inside, others = self._cpu.native("region_insns"), super().retired
+        return {"region": inside, **others, "threaded": others["threaded"] - inside}
+
+    def reset_counts(self) -> None:
+        super().reset_counts()
+        self.counts = RegionCounts()
+        self._worker.reset_counts()
+        if self._store is not None:
+            self._store.reset_counts()
+        self._cpu.set_native("region_insns", 0)
+        for reason in SideExit:
+            self._cpu.set_native("region_exits", 0, reason)
+
+    @property
+    def worker_counts(self) -> WorkerCounts:
+        """What the compiler was asked for, and what became of it."""
+        return self._worker.counts
 
     @property
     def side_exits(self) -> dict[SideExit, int]:

@@ -61,6 +61,8 @@ class ThreadedTier:
         )
         self._device_left = -1
         self.code_pages_made = 0
+        self._retired = 0  # by whatever means
+        self._emulated = 0
         memory.on_write = self._host_write
 
     def _map_tables(self) -> None:
@@ -101,6 +103,19 @@ class ThreadedTier:
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.runtime.tier.Tier.run`."""
+        exit_, retired = self._run(budget)
+        self._retired += retired
+        return exit_, retired
+
+    @property
+    def retired(self) -> dict[str, int]:
+        """See :class:`dbt.runtime.tier.Tier`. The reference tier's are the sensitive instructions."""
+        return {"threaded": self._retired - self._emulated, "reference": self._emulated}
+
+    def reset_counts(self) -> None:
+        self._retired = self._emulated = 0
+
+    def _run(self, budget: int) -> tuple[VmExit, int]:
         cpu = self._cpu
         cpu.set_native("budget", budget)
         cpu.set_native("mmio_count", 0)
@@ -132,6 +147,7 @@ class ThreadedTier:
                     except LeaveGuest as leave:
                         return leave.exit, budget - cpu.native64[budget_word]
                     cpu.native64[budget_word] -= 1
+                    self._emulated += 1
                 case code:
                     return self._exit(ExitCode(code)), budget - cpu.native64[budget_word]
 

@@ -16,8 +16,16 @@ class Tier(Protocol):
     ``cpu.r[15]`` is then the address of that instruction (of the next one for Budget).
 
     Sensitive instructions and device accesses are answered inside; every tier leaves with the same exits.
+
+    ``retired`` says how many of the instructions that ``run`` retired were executed by which means:
+    "region", "threaded" or "reference". ``reset_counts`` sets these and whatever else it counts to zero.
     """
 
     name: str
 
     def run(self, budget: int) -> tuple[VmExit, int]: ...
+
+    @property
+    def retired(self) -> dict[str, int]: ...
+
+    def reset_counts(self) -> None: ...

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
-from tests.machine.programs import TIERS, assemble, exiting, make_elf
+from tests.machine.programs import EXIT, TIERS, assemble, exiting, make_elf
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -208,7 +208,7 @@ def test_an_internal_error_is_one_paragraph(hello: Path) -> None:
 
 KEYS = {
     "schema", "status", "reason", "exit_code", "message", "icount", "pc", "location", "registers", "seconds", "tier",
-    "exits",
+    "exits", "statistics",
 }  # fmt: skip
 
 
@@ -251,6 +251,23 @@ def test_statistics_and_registers(hello: Path) -> None:
     assert done.stdout == b"hello\n" and done.returncode == 3
     for words in ("threaded", "instructions", "semihosting exits", "r0 00000020", "cpsr 000001d3"):
         assert words in text
+
+
+def test_json_has_the_statistics(tmp_path: Path) -> None:
+    code = f"movw r1, #30000; loop: subs r1, r1, #1; bne loop; mrs r3, cpsr; msr cpsr_c, r3; mov r2, #0; {EXIT}"
+    (tmp_path / "loop.elf").write_bytes(make_elf(assemble(code)))
+    cache = str(tmp_path / "cache")
+    for regions in ({"requested": 1, "compiled": 1, "loaded": 0}, {"requested": 0, "compiled": 0, "loaded": 1}):
+        done = dbt("run", "--json", "--tier", "auto", "--jit", "sync", tmp_path / "loop.elf", DBT_CACHE_DIR=cache)
+        answer = json_of(done)
+        found = answer["statistics"]
+        assert sum(found["instructions"].values()) == answer["icount"] == 60_010
+        assert found["instructions"]["region"] > 40_000 and found["instructions"]["machine"] == 1
+        assert found["instructions"]["reference"] == 1  # MSR
+        assert regions.items() <= found["regions"].items()
+        assert (found["compile_seconds"]["longest"] > 0) == regions["compiled"]
+        assert found["store"]["saved"] == regions["compiled"]
+    assert json_of(dbt("run", "--json", tmp_path / "loop.elf"))["statistics"].keys() == {"instructions"}
 
 
 def test_a_trace(hello: Path, tmp_path: Path) -> None:

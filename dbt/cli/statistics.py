@@ -1,0 +1,131 @@
+"""What a run took: the numbers that ``--json`` has, and the same as lines for people (``--stats``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dbt.machine.clock import TICKS_PER_SECOND
+from dbt.machine.machine import Machine
+
+if TYPE_CHECKING:
+    from dbt.runtime.regions import RegionTier
+
+#: What executed instructions, by its name in ``Machine.retired``, in words.
+_MEANS = {
+    "region": "in regions",
+    "threaded": "threaded",
+    "reference": "reference",
+    "machine": "supervisor calls",
+}
+#: The exits of regions, by the name of their :class:`dbt.backend.abi.SideExit`, in words.
+_EXITS = {
+    "budget": "end of the time slice",
+    "load": "load by the slow path",
+    "store": "store by the slow path",
+    "thumb": "branch to Thumb code",
+    "edge": "branch out of the region",
+    "return": "return to elsewhere",
+    "indirect": "indirect branch to elsewhere",
+}
+
+
+def statistics(machine: Machine) -> dict[str, Any]:
+    """``instructions`` add up to the run's icount; the other groups are there where there is a region tier."""
+    found: dict[str, Any] = {"instructions": machine.retired}
+    if machine.tier_name == "auto":
+        from dbt.runtime.regions import RegionTier
+
+        assert isinstance(machine.tier, RegionTier)
+        found |= _region_statistics(machine.tier)
+    return found
+
+
+def _region_statistics(tier: RegionTier) -> dict[str, Any]:
+    """``requested`` is the sum of compiled, refused, outdated, lost and pending."""
+    counts, worker = tier.counts, tier.worker_counts
+    found: dict[str, Any] = {
+        "regions": {
+            "requested": worker.requests,
+            "compiled": counts.compiled,
+            "refused": counts.refused - worker.lost,
+            "outdated": counts.outdated,
+            "lost": worker.lost,
+            "pending": worker.pending,
+            "loaded": counts.loaded,
+            "dropped": counts.dropped,
+            "insns": counts.insns,
+            "code_bytes": counts.code_bytes,
+        },
+        "compile_seconds": {
+            "sum": round(worker.seconds, 6),
+            "longest": round(worker.longest, 6),
+            "waited": round(counts.seconds, 6),
+        },
+        "worker_restarts": worker.restarts,
+        "invalidations": {"code_writes": counts.code_writes, "literal_writes": counts.literal_writes},
+        "region_exits": {reason.name.lower(): count for reason, count in tier.side_exits.items()},
+    }
+    kept = tier.store_counts
+    if kept is not None:
+        found["store"] = {"saved": kept.saved, "evicted": kept.evicted, "failed": kept.failed, "reason": kept.reason}
+    return found
+
+
+def statistics_lines(machine: Machine, seconds: float) -> Iterator[str]:
+    """Below 80 columns each. What did not happen is left out, but for what people look for."""
+    found = statistics(machine)
+    rate = machine.icount / seconds / 1e6 if seconds else 0.0
+    yield _line("tier", machine.tier_name)
+    yield _line("instructions", f"{machine.icount:,}")
+    for name, count in found["instructions"].items():
+        yield _line(f"  {_MEANS[name]}", f"{count:,}", f"{100 * count / max(machine.icount, 1):5.1f} %")
+    yield _line("host time", f"{seconds:,.3f}", "s")
+    yield _line("rate", f"{rate:,.1f}", "million instructions/s")
+    yield _line("virtual time", f"{machine.icount / TICKS_PER_SECOND:,.3f}", "s")
+    yield _line("RAM", f"{machine.ram.size >> 10:,}", "KiB")
+    if "regions" in found:
+        yield from _region_lines(found)
+    for name, count in sorted(machine.exit_counts.items()):
+        yield _line(f"{name} exits", f"{count:,}")
+
+
+def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    regions, times, written = found["regions"], found["compile_seconds"], found["invalidations"]
+    store = found.get("store")
+    exits = {name: count for name, count in found["region_exits"].items() if count}
+    others = regions["dropped"] - sum(written.values())
+    yield _line("regions compiled", f"{regions['compiled']:,}")
+    yield _line("regions from disk", f"{regions['loaded']:,}")
+    yield _line("regions refused", f"{regions['refused']:,}")
+    yield from _unless_zero("outdated when compiled", regions["outdated"])
+    yield from _unless_zero("not ready at the end", regions["pending"])
+    yield from _unless_zero("lost with the compiler", regions["lost"])
+    yield _line("regions dropped", f"{regions['dropped']:,}")
+    yield from _unless_zero("code written over", written["code_writes"])
+    yield from _unless_zero("literal written over", written["literal_writes"])
+    yield from _unless_zero("all at once", others)
+    yield _line("region code", f"{regions['code_bytes']:,}", f"bytes for {regions['insns']:,} instructions")
+    yield _line("compile time", f"{times['sum']:,.3f}", f"s, the longest {1000 * times['longest']:,.1f} ms")
+    if times["waited"]:
+        yield _line("waited for it", f"{times['waited']:,.3f}", "s")
+    if found["worker_restarts"]:
+        yield _line("compiler restarts", f"{found['worker_restarts']:,}")
+    yield _line("region exits", f"{sum(exits.values()):,}")
+    for name, count in exits.items():
+        yield _line(f"  {_EXITS[name]}", f"{count:,}")
+    if store is not None:
+        yield _line("regions kept", f"{store['saved']:,}")
+        if store["evicted"]:
+            yield _line("files evicted", f"{store['evicted']:,}")
+        if store["failed"]:
+            yield _line("regions not kept", f"{store['failed']:,}", f"({store['reason']})")
+
+
+def _line(name: str, number: str, unit: str = "") -> str:
+    return f"{name:<30}{number:>16} {unit}".rstrip()
+
+
+def _unless_zero(name: str, count: int) -> Iterator[str]:
+    if count:
+        yield _line(f"  {name}", f"{count:,}")
