@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 import dbt
 from dbt.cli.report import guarded, keep_standard_descriptors
 from dbt.cli.status import EPILOG, CommandError, Status
+from dbt.frontend.techniques import Techniques
 
 #: What typer raises for a wrong command line. Older versions take it from click, newer ones have their own.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -125,6 +126,14 @@ def run(
         str, _option("TIER", "What executes the code: threaded, auto or reference. auto compiles hot code too.")
     ] = "threaded",
     jit: Annotated[str, _option("MODE", "With auto, how hot code is compiled: async, sync or off.")] = "async",
+    without: Annotated[
+        str | None,
+        _option(
+            "NAMES",
+            "With auto, leave out techniques that make code fast, to see what they are worth or to find a defect: "
+            f"of {', '.join(Techniques.names())}, separated by commas.",
+        ),
+    ] = None,
     base: _Base = None,
     entry: Annotated[str | None, _option("ADDRESS", "Begin here, not at the program's own entry.")] = None,
     files: Annotated[
@@ -158,6 +167,7 @@ def run(
         timeout=timeout,
         tier=tier,
         jit=jit,
+        without=without,
         base=base,
         entry=entry,
         files=files,

@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import optional, parse_address, parse_count, parse_epoch, parse_seconds, parse_size
+from dbt.cli.values import (
+    optional,
+    parse_address,
+    parse_count,
+    parse_epoch,
+    parse_seconds,
+    parse_size,
+    parse_techniques,
+)
 from dbt.codecache.store import cache_limit
+from dbt.frontend.techniques import ALL
 from dbt.machine.board import BOARD_MEMORY
 from dbt.machine.clock import DEFAULT_EPOCH
 from dbt.machine.machine import JIT_MODES, TIERS, Machine
@@ -46,6 +55,7 @@ class RunOptions:
     timeout: str | None = None
     tier: str = "threaded"
     jit: str = "async"
+    without: str | None = None
     base: str | None = None
     entry: str | None = None
     files: str | None = None
@@ -82,6 +92,10 @@ def _make_machine(options: RunOptions) -> Machine:
     jit = next((name for name in JIT_MODES if name == options.jit), None)
     if jit is None:
         raise CommandError(f"--jit {options.jit}: this is none of {', '.join(JIT_MODES)}.", Status.USAGE)
+    techniques = optional(parse_techniques, "--without", options.without)
+    if techniques is not None and tier != "auto":
+        message = f"--without {options.without}: the tier {tier} has no techniques, only auto has."
+        raise CommandError(message, Status.USAGE)
     if tier == "auto":
         cache_limit()  # which may be wrong, and that is to be said before anything is built
     if options.files is not None and not os.path.isdir(options.files):
@@ -95,6 +109,7 @@ def _make_machine(options: RunOptions) -> Machine:
         epoch=DEFAULT_EPOCH if epoch is None else epoch,
         notice=say,
         jit=jit,
+        techniques=ALL if techniques is None else techniques,
     )
     machine.load(options.program, base, entry, options.args)
     return machine

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dbt.cli.status import CommandError, Status
+from dbt.frontend.techniques import Techniques
 from dbt.machine.loader import MAX_MEMORY
 from dbt.mmu.ram import PAGE_SIZE
 
@@ -62,6 +63,14 @@ def parse_epoch(option: str, text: str) -> int:
 
         return int(time.time())
     return _number(text, option, text, "'now' or a number of seconds since 1970")
+
+
+def parse_techniques(option: str, text: str) -> Techniques:
+    """``literals,instcombine``: all techniques but these."""
+    try:
+        return Techniques.without(*(name.strip() for name in text.split(",")))
+    except ValueError as error:
+        raise CommandError(f"{option} {text}: {error}.", Status.USAGE) from None
 
 
 def _number(digits: str, option: str, text: str, wanted: str) -> int:

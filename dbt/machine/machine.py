@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from dbt.frontend.techniques import ALL, Techniques
 from dbt.hypervisor.callouts import Callouts
 from dbt.hypervisor.exceptions import ExceptionKind, enter_exception, vector_address
 from dbt.machine import clock
@@ -71,10 +72,10 @@ class Machine:
 
     ``memory`` is the size of its RAM, which begins at address 0, in bytes (a multiple of 4096).
     ``tier`` says what executes its code; with "auto", ``jit`` says whether hot regions are compiled
-    beside the guest, in line ("sync"), or not at all. ``files`` is the directory whose files the guest may open
-    by semihosting; None means none. ``console`` is what its UART and semihosting write to, the
-    process's standard streams unless given. ``epoch`` is the time of day at its start, in seconds
-    since 1970. ``notice`` is told, in one line each, what the user should know.
+    beside the guest, in line ("sync"), or not at all, and ``techniques`` how. ``files`` is the directory
+    whose files the guest may open by semihosting; None means none. ``console`` is what its UART and
+    semihosting write to, the process's standard streams unless given. ``epoch`` is the time of day at its
+    start, in seconds since 1970. ``notice`` is told, in one line each, what the user should know.
 
     After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
     the end of RAM.
@@ -89,6 +90,7 @@ class Machine:
         epoch: int = clock.DEFAULT_EPOCH,
         notice: Callable[[str], None] = _silent,
         jit: JitMode = "async",
+        techniques: Techniques = ALL,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
@@ -102,6 +104,7 @@ class Machine:
         self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
         self.tier_name: TierName = tier
         self.jit: JitMode = jit
+        self.techniques = techniques
         self.image: Image | None = None
         self.symbols = SymbolTable()
         self.exit_counts: Counter[str] = Counter()
@@ -230,7 +233,7 @@ class Machine:
             return ThreadedTier(self.cpu, self.memory, callouts, self.notice)
         from dbt.runtime.regions import RegionTier
 
-        return RegionTier(self.cpu, self.memory, callouts, self.notice, self.jit)
+        return RegionTier(self.cpu, self.memory, callouts, self.notice, self.jit, techniques=self.techniques)
 
     @property
     def retired(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.frontend.techniques import Techniques
 from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
 from tests.machine.programs import EXIT, TIERS, assemble, exiting, make_elf
 
@@ -144,6 +145,9 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--timeout", "0", "x"], "--timeout 0"),
         (["run", "--timeout", "nan", "x"], "--timeout nan"),
         (["run", "--tier", "magic", "x"], "--tier magic"),
+        (["run", "--tier", "auto", "--without", "flat,magic", "x"], "no technique 'magic': they are calls, "),
+        (["run", "--tier", "auto", "--without", "", "x"], "no technique ''"),
+        (["run", "--without", "flat", "x"], "--without flat: the tier threaded"),
         (["run", "--base", "zero", "x"], "--base zero"),
         (["run", "--entry", "0x100000000", "x"], "--entry 0x100000000"),
         (["run", "--epoch", "then", "x"], "--epoch then"),
@@ -268,6 +272,19 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
         assert (found["compile_seconds"]["longest"] > 0) == regions["compiled"]
         assert found["store"]["saved"] == regions["compiled"]
     assert json_of(dbt("run", "--json", tmp_path / "loop.elf"))["statistics"].keys() == {"instructions"}
+
+
+def test_a_run_without_techniques(tmp_path: Path) -> None:
+    code = f"movw r1, #30000; loop: ldr r0, [sp, #-4]; subs r1, r1, #1; bne loop; mov r2, #7; {EXIT}"
+    (tmp_path / "loop.elf").write_bytes(make_elf(assemble(code)))
+    sizes = []
+    for names in ("shared_exits", "flat, lazy_flags,sroa", ",".join(Techniques.names())):
+        arguments = ("run", "--json", "--tier", "auto", "--jit", "sync", "--without", names)
+        answer = json_of(dbt(*arguments, tmp_path / "loop.elf", DBT_CACHE_DIR=str(tmp_path / "cache")))
+        regions = answer["statistics"]["regions"]
+        assert (answer["status"], answer["icount"], regions["compiled"], regions["loaded"]) == (7, 90_008, 1, 0)
+        sizes.append(regions["code_bytes"])
+    assert len(set(sizes)) == 3
 
 
 def test_a_trace(hello: Path, tmp_path: Path) -> None:
