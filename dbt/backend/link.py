@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import array
-import io
 import struct
 
+from dbt.backend import elfobject
+from dbt.backend.elfobject import ElfObject
 from dbt.backend.image import ENTRY_POINTS, Image
 from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable
 
 _RELATIVE = {2, 4}  # R_X86_64_PC32, R_X86_64_PLT32
+_LOADED = (elfobject.PROGBITS, elfobject.NOBITS)
+_RELOCATIONS = (elfobject.RELA, elfobject.REL)
 
 
 class LinkError(ValueError):
@@ -18,43 +21,34 @@ class LinkError(ValueError):
 
 def link_object(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
     """Lay out the sections that are loaded, resolve relocations between them: code and symbols."""
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.relocation import RelocationSection
-    from elftools.elf.sections import SymbolTableSection
-
-    elf = ELFFile(io.BytesIO(object_bytes))
+    elf = ElfObject(object_bytes)
     placed: dict[int, int] = {}
     code = bytearray()
-    for number, section in enumerate(elf.iter_sections()):
-        flags, kind = section["sh_flags"], section["sh_type"]
-        if not flags & 2 or kind not in ("SHT_PROGBITS", "SHT_NOBITS") or not section["sh_size"]:
+    for number, section in enumerate(elf.sections):
+        # Not the tables for unwinding, which have a type of their own.
+        if not section.flags & elfobject.ALLOC or section.type not in _LOADED or not section.size:
             continue
-        if section.name.startswith(".eh_frame"):
-            continue
-        if flags & 1:
-            raise LinkError(f"section {section.name} is writable")
-        code.extend(b"\xcc" * (-len(code) % max(section["sh_addralign"], 1)))
+        if section.flags & elfobject.WRITE:
+            raise LinkError(f"section {number} is writable")
+        code.extend(b"\xcc" * (-len(code) % max(section.alignment, 1)))
         placed[number] = len(code)
-        code.extend(section.data())
-    table = elf.get_section_by_name(".symtab")
-    if not isinstance(table, SymbolTableSection):
-        raise LinkError("the object has no symbol table")
-    symbols = {
-        symbol.name: placed[symbol["st_shndx"]] + symbol["st_value"]
-        for symbol in table.iter_symbols()
-        if symbol["st_shndx"] in placed and symbol["st_info"]["type"] != "STT_SECTION"
-    }
-    for section in elf.iter_sections():
-        if not isinstance(section, RelocationSection) or section["sh_info"] not in placed:
+        code.extend(elf.contents(section))
+    for section in elf.sections:
+        if section.type not in _RELOCATIONS or section.info not in placed:
             continue
-        base = placed[section["sh_info"]]
-        for relocation in section.iter_relocations():
-            symbol = table.get_symbol(relocation["r_info_sym"])
-            if symbol["st_shndx"] not in placed or relocation["r_info_type"] not in _RELATIVE:
-                raise LinkError(f"relocation {relocation['r_info_type']} against {symbol.name!r}")
-            target = placed[symbol["st_shndx"]] + symbol["st_value"] + relocation["r_addend"]
-            at = base + relocation["r_offset"]
-            struct.pack_into("<i", code, at, target - at)
+        if section.type == elfobject.REL:
+            raise LinkError("a relocation without addend")
+        base = placed[section.info]
+        for offset, kind, symbol, addend in elf.relocations(section):
+            if symbol.section not in placed or kind not in _RELATIVE:
+                raise LinkError(f"relocation {kind} against {symbol.name!r}")
+            at = base + offset
+            struct.pack_into("<i", code, at, placed[symbol.section] + symbol.value + addend - at)
+    symbols = {
+        symbol.name: placed[symbol.section] + symbol.value
+        for symbol in elf.symbols
+        if symbol.section in placed and symbol.type != elfobject.SECTION_SYMBOL
+    }
     return bytes(code), symbols
 
 
