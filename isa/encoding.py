@@ -148,17 +148,17 @@ INDEX_SIZE = 1 << 13
 
 def index_values(mask: int, value: int) -> Iterable[int]:
     """The decode indexes that a word with ``word & mask == value`` can have."""
-    free = [bit for bit in range(12) if not (mask >> (bit + 16 if bit >= 4 else bit + 4)) & 1]
+    free = ~decode_index(mask) & 0xFFF
     spaces = [0, 1]
     if mask >> 28 == UNCONDITIONAL:
         spaces = [int(value >> 28 == UNCONDITIONAL)]
-    base = value >> 16 & 0xFF0 | value >> 4 & 0xF
     for space in spaces:
-        for choice in range(1 << len(free)):
-            index = base
-            for place, bit in enumerate(free):
-                index |= (choice >> place & 1) << bit
-            yield space << 12 | index
+        base = space << 12 | decode_index(value) & 0xFFF
+        choice = free
+        while choice:  # all parts of the free bits, downwards
+            yield base | choice
+            choice = choice - 1 & free
+        yield base
 
 
 class Decoder(Generic[E]):

@@ -8,13 +8,14 @@ imports llvmlite.
 
 from __future__ import annotations
 
+import array
 import sys
 
 from dbt.backend.handlers import build_handlers, guards
-from dbt.backend.image import Image
-from dbt.backend.link import link_image
+from dbt.backend.image import ENTRY_POINTS, Image
+from dbt.backend.link import link_object
 from dbt.backend.lower import module_text
-from dbt.backend.predecode import build_decode_table
+from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable, build_decode_table
 from dbt.backend.slowpath import slowpath_text
 from dbt.backend.support import support_text
 from dbt.frontend.techniques import PASSES
@@ -32,6 +33,29 @@ def build_image(opt: int = 2) -> Image:
 
     object_bytes = compile_object(text, PASSES, opt)
     return link_image(object_bytes, handlers.rows, build_decode_table(handlers.rows), [name for name, _ in guard_list])
+
+
+def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str]) -> Image:
+    """An image from the compiled handlers and the decoder's rows."""
+    code, symbols = link_object(object_bytes)
+    packed = bytearray()
+    for row in rows:
+        holes = [*row.holes, NO_HOLE, NO_HOLE][:2]
+        pairs = [byte for pair in row.pc_operands for byte in pair]
+        packed += ROW.pack(
+            row.mask, row.value, *holes[0], *holes[1], symbols[row.handler], symbols[row.fill],
+            row.has_condition, len(row.pc_operands), *pairs, *[0] * (8 - len(pairs)),
+        )  # fmt: skip
+    lines = [f"{symbols[name]} {name}" for name in ENTRY_POINTS]
+    lines += [f"{symbols[row.handler]} {row.handler} {row.name}" for row in rows]
+    return Image(
+        code,
+        array.array("I", table.index).tobytes(),
+        array.array("H", table.pool).tobytes(),
+        bytes(packed),
+        array.array("I", [symbols[name] for name in guard_names]).tobytes(),
+        "\n".join(lines).encode(),
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
-"""Linking: a relocatable object in, position-independent code out; with the decoder's rows, an image."""
+"""Linking: a relocatable object in, position-independent code out."""
 
 from __future__ import annotations
 
-import array
 import struct
 
 from dbt.backend import elfobject
 from dbt.backend.elfobject import ElfObject
-from dbt.backend.image import ENTRY_POINTS, Image
-from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable
 
 _RELATIVE = {2, 4}  # R_X86_64_PC32, R_X86_64_PLT32
 _LOADED = (elfobject.PROGBITS, elfobject.NOBITS)
@@ -50,26 +47,3 @@ def link_object(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
         if symbol.section in placed and symbol.type != elfobject.SECTION_SYMBOL
     }
     return bytes(code), symbols
-
-
-def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str]) -> Image:
-    """An image from the compiled handlers and the decoder's rows."""
-    code, symbols = link_object(object_bytes)
-    packed = bytearray()
-    for row in rows:
-        holes = [*row.holes, NO_HOLE, NO_HOLE][:2]
-        pairs = [byte for pair in row.pc_operands for byte in pair]
-        packed += ROW.pack(
-            row.mask, row.value, *holes[0], *holes[1], symbols[row.handler], symbols[row.fill],
-            row.has_condition, len(row.pc_operands), *pairs, *[0] * (8 - len(pairs)),
-        )  # fmt: skip
-    lines = [f"{symbols[name]} {name}" for name in ENTRY_POINTS]
-    lines += [f"{symbols[row.handler]} {row.handler} {row.name}" for row in rows]
-    return Image(
-        code,
-        array.array("I", table.index).tobytes(),
-        array.array("H", table.pool).tobytes(),
-        bytes(packed),
-        array.array("I", [symbols[name] for name in guard_names]).tobytes(),
-        "\n".join(lines).encode(),
-    )

@@ -20,25 +20,26 @@ _OPTIONS = ("-disable-lsr",)
 
 
 @functools.cache
-def _initialize() -> None:
+def _machine(opt: int) -> llvm.TargetMachine:
+    """What makes code for this host: position-independent, small code model. To make one takes a millisecond."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     for option in _OPTIONS:
         llvm.set_option("dbt", option)
-
-
-def compile_object(text: str, passes: Iterable[str], opt: int) -> bytes:
-    """An ELF64 object for this host, position-independent, small code model."""
-    _initialize()
-    module = llvm.parse_assembly(text)
-    module.verify()
-    machine = llvm.Target.from_default_triple().create_target_machine(
+    return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         opt=opt,
         reloc="pic",
         codemodel="small",
     )
+
+
+def compile_object(text: str, passes: Iterable[str], opt: int) -> bytes:
+    """An ELF64 object for this host, position-independent, small code model."""
+    machine = _machine(opt)
+    module = llvm.parse_assembly(text)
+    module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=opt)
     builder = llvm.create_pass_builder(machine, options)
     manager = llvm.create_new_module_pass_manager()

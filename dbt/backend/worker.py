@@ -9,6 +9,7 @@ ends the process, or hangs, that costs the one region.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -169,7 +170,11 @@ class CompileWorker:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 _leave_the_console()
                 os.nice(1)
-                _serve(requests_read, results_write, self._make_compile())
+                compile_ = self._make_compile()
+                # What is there stays, and is not to be looked through for garbage again and again.
+                gc.freeze()
+                gc.set_threshold(50_000, 20, 20)
+                _serve(requests_read, results_write, compile_)
             finally:
                 os._exit(0)
         os.close(requests_read)
