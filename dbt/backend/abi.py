@@ -58,6 +58,7 @@ class SideExit(IntEnum):
     EDGE = 4  # a branch to code that is not in the region
     RETURN = 5  # a return to somewhere else
     INDIRECT = 6  # an indirect branch to somewhere else
+    MODE = 7  # SCTLR.A is not what the region was made for
 
 
 #: A region is asked for when so many loops or calls have come to an op, and again after as many more.

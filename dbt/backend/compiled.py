@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_BODY = struct.Struct("<IIII")
+_BODY = struct.Struct("<IIIII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class CompiledRegion:
 
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
     ``insns``: how many instructions were compiled, those of a block on several call paths each time.
+    ``strict``: for a guest that has alignment checked.
     """
 
     entry: int
@@ -21,21 +22,22 @@ class CompiledRegion:
     insns: int
     runs: tuple[tuple[int, bytes], ...]
     code: bytes
+    strict: bool = False
 
     def pack(self) -> bytes:
-        body = _BODY.pack(self.entry, self.start, self.insns, len(self.runs))
+        body = _BODY.pack(self.entry, self.start, self.insns, self.strict, len(self.runs))
         return body + b"".join(struct.pack("<II", gva, len(data)) + data for gva, data in self.runs) + self.code
 
     @classmethod
     def unpack(cls, body: bytes) -> CompiledRegion:
         """What :meth:`pack` made. Who keeps it sees to it that it is not damaged."""
-        entry, start, insns, count = _BODY.unpack_from(body)
+        entry, start, insns, strict, count = _BODY.unpack_from(body)
         at, runs = _BODY.size, []
         for _ in range(count):
             gva, size = struct.unpack_from("<II", body, at)
             runs.append((gva, body[at + 8 : at + 8 + size]))
             at += 8 + size
-        return cls(entry, start, insns, tuple(runs), body[at:])
+        return cls(entry, start, insns, tuple(runs), body[at:], bool(strict))
 
 
 def as_runs(words: dict[int, int]) -> tuple[tuple[int, bytes], ...]:

@@ -8,6 +8,7 @@ stored, the instructions not executed are given back to the budget, and the thre
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dbt.backend.abi import OP_ORIGINAL, SideExit, header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
@@ -17,7 +18,7 @@ from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, branches_of, relative_value
 from dbt.frontend.techniques import Techniques
 from dbt.runtime.cpu import NATIVE
-from isa.state import LAYOUT
+from isa.state import LAYOUT, SCTLR_A
 from isa.uop import Access, BranchKind, InsnException, Uop
 
 R = LAYOUT["r"].offset
@@ -49,21 +50,29 @@ def _read_flag(uop: Uop) -> object:
     return uop.args[0].attr if uop.op == "trunc" and uop.args[0].op == "get" else None
 
 
-class RegionLowering(Lowering):
-    """Lowers a whole region. Every field is a number here.
-
-    ``ram_size``: where loads may go by base and bound, the size of RAM in bytes, which begins at address 0.
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What a region's code takes for granted: the size of RAM, which begins at address 0, in bytes, and whether every
+    access must be aligned (SCTLR.A).
     """
+
+    ram_size: int
+    strict_alignment: bool = False
+
+
+class RegionLowering(Lowering):
+    """Lowers a whole region. Every field is a number here."""
 
     temp_offset = NATIVE["temp"].offset
     # An entry that is there changes only outside of native code.
     table_metadata = ", !invariant.load !2"
 
-    def __init__(self, region: Region, name: str, ram_size: int, techniques: Techniques) -> None:
+    def __init__(self, region: Region, name: str, assumed: Assumptions, techniques: Techniques) -> None:
         super().__init__(Function(header(name)))
         self.region = region
         self._techniques = techniques
-        self._ram_size = ram_size if techniques.flat and ram_size < 1 << 32 else None
+        self._strict = assumed.strict_alignment
+        self._ram_size = assumed.ram_size if techniques.flat and assumed.ram_size < 1 << 32 else None
         self._numbers = {place: number for number, place in enumerate(region.blocks)}
         self._labels: dict[tuple[Place, FlagKind], str] = {}
         self._waiting: list[tuple[Place, FlagKind]] = []  # labels given out whose blocks are not lowered yet
@@ -92,6 +101,7 @@ class RegionLowering(Lowering):
         if self._ram_size is not None:
             self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
         self._count_insns("add", "%budget")
+        self._check_mode()
         self._go(Place(self.region.entry))
         while self._waiting:
             self._lower_block(*self._waiting.pop())
@@ -102,6 +112,17 @@ class RegionLowering(Lowering):
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
             self._leave(way, to, budget, reason)
         return f.text()
+
+    def _check_mode(self) -> None:
+        """Leave if alignment is not checked as was assumed."""
+        f = self.f
+        sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
+        wrong = f.emit(f"icmp {'eq' if self._strict else 'ne'} i32 {f.emit(f'and i32 {sctlr}, {SCTLR_A}')}, 0")
+        other, same = f.new_label("other"), f.new_label("same")
+        f.do(f"br i1 {wrong}, label %{other}, label %{same}, !prof !0")
+        f.label(other)
+        self._exit(AGAIN, str(self.region.entry), 0, SideExit.MODE)
+        f.label(same)
 
     def _count_insns(self, sign: str, budget: str) -> None:
         """Instructions retired in regions: the budget at entry less the budget at exit."""
@@ -116,7 +137,7 @@ class RegionLowering(Lowering):
         f.label(self._labels[place, kind])
         self._lazy.resume(kind)
         self._block, self._values = block, {}
-        self._spans = find_spans(block) if self._techniques.spans else {}
+        self._spans = find_spans(block, self._alignment) if self._techniques.spans else {}
         self._retire(len(block.insns), place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
@@ -333,10 +354,11 @@ class RegionLowering(Lowering):
         assert place is not None
         host = f.emit(f"getelementptr i8, ptr {span.host}, i64 {place[1] + 4 * ordinal - span.low}")
         if uop.op == "load":
-            self._values[uop] = self._extend(f.emit(f"load i{8 * access.size}, ptr {host}"), access)
+            loaded = f.emit(f"load i{8 * access.size}, ptr {host}, align {self._alignment(access)}")
+            self._values[uop] = self._extend(loaded, access)
         else:
             value = self.narrow(self.value(uop.args[1]), access.size)
-            f.do(f"store i{8 * access.size} {value}, ptr {host}")
+            f.do(f"store i{8 * access.size} {value}, ptr {host}, align {self._alignment(access)}")
 
     def _check_span(self, span: Span, op: str) -> None:
         f, size = self.f, span.high - span.low
@@ -359,13 +381,30 @@ class RegionLowering(Lowering):
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entries[0]}, {entries[1]}')}, label %{whole}, label %{side}, !prof !1")
         f.label(whole)
 
+    def _alignment(self, access: Access) -> int:
+        """What an address must be a multiple of."""
+        return access.size if self._strict or access.aligned else 1
+
     def lower_load(self, address: str, access: Access) -> str:
-        side = self._side_exit(SideExit.LOAD)
+        side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
         if self._ram_size is None:
-            host = self.host_address(address, access.size, "reads", side)
+            host = self._table_address(address, access.size, align, "reads", side)
         else:
-            host = self._flat_address(address, access.size, side, access.size)
-        return self.f.emit(f"load i{8 * access.size}, ptr {host}")
+            host = self._flat_address(address, align, side, access.size)
+        return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
+
+    def _table_address(self, address: str, size: int, align: int, table: str, bail: str) -> str:
+        """The HVA by a shadow page table; where an access is not aligned, or crosses a page's end, to ``bail``."""
+        f = self.f
+        if align < size:
+            fits, odd = f.new_label("fits"), f.new_label("odd")
+            low_bits = f.emit(f"and i32 {address}, {size - 1}")
+            f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{fits}, label %{odd}, !prof !1")
+            f.label(odd)
+            inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, 4095')}, {4096 - size}")
+            f.do(f"br i1 {inside}, label %{fits}, label %{bail}, !prof !1")
+            f.label(fits)
+        return self.host_address(address, align, table, bail)
 
     def _flat_address(self, address: str, align: int, bail: str, size: int) -> str:
         """The HVA of an aligned address of ``size`` bytes in RAM; others go to ``bail``.
@@ -383,8 +422,9 @@ class RegionLowering(Lowering):
         return f.emit(f"getelementptr i8, ptr {self._ram}, i64 {f.emit(f'zext i32 {address} to i64')}")
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
-        host = self.host_address(address, access.size, "writes", self._side_exit(SideExit.STORE))
-        self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
+        align = self._alignment(access)
+        host = self._table_address(address, access.size, align, "writes", self._side_exit(SideExit.STORE))
+        self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
 
     # -- control -------------------------------------------------------------------------------
 
@@ -425,9 +465,9 @@ class RegionLowering(Lowering):
         self._exit_before_insn(SideExit.THUMB)
 
 
-def region_text(regions: Iterable[Region], ram_size: int, techniques: Techniques) -> str:
+def region_text(regions: Iterable[Region], assumed: Assumptions, techniques: Techniques) -> str:
     """The LLVM module of these regions; their functions are ``region0`` and so on."""
     functions = (
-        RegionLowering(region, f"region{number}", ram_size, techniques).lower() for number, region in enumerate(regions)
+        RegionLowering(region, f"region{number}", assumed, techniques).lower() for number, region in enumerate(regions)
     )
     return module_text(*functions)

@@ -7,12 +7,14 @@ checked once the first has made sure of all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dbt.frontend.region import Block
 from isa.uop import Access, Uop
 
+#: What the address of an access must be a multiple of.
+Alignment = Callable[[Access], int]
 #: A wider span would fail too often where a part of it could be accessed.
 _WIDEST = 512
 
@@ -68,14 +70,15 @@ def list_access(loop: Uop) -> tuple[Uop, Uop] | None:
     return None
 
 
-def _accesses(block: list[Uop]) -> Iterator[tuple[Uop, Uop, int, int]]:
+def _accesses(block: list[Uop], alignment: Alignment) -> Iterator[tuple[Uop, Uop, int, int]]:
     """Accesses that are made in any case: the uop, the address of the first byte, size in bytes, alignment."""
     for uop in block:
         if uop.op in ("load", "store"):
             assert isinstance(uop.attr, Access)
-            yield uop, uop.args[0], uop.attr.size, uop.attr.size
+            yield uop, uop.args[0], uop.attr.size, alignment(uop.attr)
         elif uop.op == "for_each_bit" and uop.args[0].number is not None and (found := list_access(uop)):
-            yield *found, 4 * uop.args[0].number.bit_count(), 4
+            assert isinstance(found[0].attr, Access)
+            yield *found, 4 * uop.args[0].number.bit_count(), alignment(found[0].attr)
 
 
 def _registers_set(block: list[Uop]) -> Iterator[int]:
@@ -85,12 +88,12 @@ def _registers_set(block: list[Uop]) -> Iterator[int]:
         yield from _registers_set(uop.body)
 
 
-def find_spans(block: Block) -> dict[tuple[int, Uop], Span]:
+def find_spans(block: Block, alignment: Alignment) -> dict[tuple[int, Uop], Span]:
     """The spans of a block, by position of the instruction and access."""
     found: dict[tuple[int, Uop], Span] = {}
     open_spans: dict[tuple[int, str], Span] = {}
     for index, insn in enumerate(block.insns):
-        for uop, address, size, align in _accesses(insn.uops):
+        for uop, address, size, align in _accesses(insn.uops, alignment):
             place = displacement(address)
             if place is None:
                 continue

@@ -27,6 +27,7 @@ _EXITS = {
     "edge": "branch out of the region",
     "return": "return to elsewhere",
     "indirect": "indirect branch to elsewhere",
+    "mode": "alignment checked or not",
 }
 
 

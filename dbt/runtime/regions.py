@@ -26,6 +26,7 @@ from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
 from dbt.runtime.seen import SeenCode, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
+from isa.state import SCTLR_A
 
 if TYPE_CHECKING:
     from dbt.runtime.reference import Callouts
@@ -86,6 +87,7 @@ class RegionTier(ThreadedTier):
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
+        self._strict = self._is_strict()
         self._waiting: deque[int] = deque()  # requests that the worker has not been given
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._ops = self._code_pages.view()
@@ -100,6 +102,9 @@ class RegionTier(ThreadedTier):
         for entry, region in self._worker.poll():
             self._finish(entry, region)
         self._submit()
+        if self._strict != self._is_strict():
+            self._strict = not self._strict
+            self.drop_all()  # they would leave at once
         return super().run(budget)
 
     def _on_hot(self, pc: int) -> None:
@@ -165,6 +170,8 @@ class RegionTier(ThreadedTier):
     def _install(self, region: CompiledRegion) -> bool:
         """Put the region in the place of its entry's handler, if memory still is what it was made from."""
         ram = self._memory.ram.bytes
+        if region.strict != self._is_strict():
+            return False
         if any(ram[gva : gva + len(data)] != data for gva, data in region.runs):
             return False
         if self._seen.executed(region.entry) is None:
@@ -190,6 +197,10 @@ class RegionTier(ThreadedTier):
         self.counts.insns += region.insns
         self.counts.code_bytes += len(region.code)
         return True
+
+    def _is_strict(self) -> bool:
+        """Whether the guest has alignment checked."""
+        return bool(self._cpu["sctlr"] & SCTLR_A)
 
     def _remember_handler(self, entry: int) -> None:
         """Keep what the region replaces: where its budget does not last, the handler goes on."""
@@ -246,13 +257,14 @@ class RegionTier(ThreadedTier):
     def _make_compile(self) -> Compile:
         """In the worker: forming and compiling over the guest's memory, which it shares."""
         from dbt.backend.compile_region import RegionCompiler
+        from dbt.backend.regions import Assumptions
 
-        compiler = RegionCompiler(self._seen, self._memory.ram.size, self._techniques)
+        compiler = RegionCompiler(self._seen, self._techniques)
 
         def compile_and_keep(entry: int) -> CompiledRegion | None:
             # Kept here, so that it is there for the next run even if this one ends first.
             self._seen.refresh()
-            region = compiler.compile(entry)
+            region = compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()))
             if region is not None and self._store is not None:
                 self._store.save(region, self._guest_bytes(entry))
             return region

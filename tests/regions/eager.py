@@ -69,5 +69,7 @@ class EagerRegionTier(RegionTier):
 
     def _make_compile(self) -> Compile:
         from dbt.backend.compile_region import RegionCompiler
+        from dbt.backend.regions import Assumptions
 
-        return RegionCompiler(AllCode(self._memory.ram), self._memory.ram.size).compile
+        compiler = RegionCompiler(AllCode(self._memory.ram))
+        return lambda entry: compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dbt.backend.compile_region import compile_regions
 from dbt.backend.compiled import CompiledRegion
+from dbt.backend.regions import Assumptions
 from dbt.frontend.region import RegionFormer
 from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory
@@ -63,7 +64,9 @@ class CaseTier(RegionTier):
                 regions[code] = region
         if regions:
             self._compiled |= zip(
-                regions, compile_regions(list(regions.values()), self._memory.ram.size, self._techniques), strict=True
+                regions,
+                compile_regions(list(regions.values()), Assumptions(self._memory.ram.size), self._techniques),
+                strict=True,
             )
 
     def run(self, budget: int) -> tuple[VmExit, int]:
