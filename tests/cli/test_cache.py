@@ -12,11 +12,9 @@ import pytest
 from dbt.codecache.handlers import cached_image_name, image_key
 from dbt.codecache.regions import RegionStore
 from dbt.codecache.store import write_file
-from tests.cli.command import COMMAND, ROOT, dbt, environment, paragraph
+from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.codecache.hosts import as_one_who_obeys, on_small_disk, run_in_background
-from tests.codecache.samples import kept, save
-
-GUEST = ROOT / "guests/images/quicksort-armv7-a-O2.elf"
+from tests.codecache.samples import HOT_GUEST, hot_output, kept, save
 
 
 @pytest.fixture
@@ -134,22 +132,22 @@ def test_a_wrong_command_line(hello: Path) -> None:
 
 def test_a_run_says_what_it_kept(only_handlers: Path) -> None:
     """And with what cannot be kept it goes on."""
-    expected = (ROOT / "guests/expected/quicksort.txt").read_bytes()
-    arguments = ("run", "--tier", "auto", "--jit", "sync", "--stats", GUEST)
+    expected = hot_output()
+    arguments = ("run", "--tier", "auto", "--jit", "sync", "--stats", *HOT_GUEST)
     first = dbt(*arguments, DBT_CACHE_SIZE="0")
     assert first.stdout == expected and b"(File too large)" in first.stderr
     second = dbt(*arguments)
     assert second.stdout == expected and b"not kept" not in second.stderr
     third = dbt(*arguments)
     rows = {line[:20].strip(): line[20:].strip() for line in third.stderr.decode().splitlines()}
-    assert third.stdout == expected and int(rows["regions from disk"]) > 3
+    assert third.stdout == expected and int(rows["regions from disk"]) > 1
     assert rows["regions compiled"] == rows["regions kept"] == "0"
 
 
 def test_runs_at_once_and_runs_after_damage(only_handlers: Path) -> None:
     """Four processes fill one directory; then a byte of each of its files is flipped."""
-    expected = (ROOT / "guests/expected/quicksort.txt").read_bytes()
-    arguments = ("run", "--tier", "auto", "--jit", "sync", "--stats", GUEST)
+    expected = hot_output()
+    arguments = ("run", "--tier", "auto", "--jit", "sync", "--stats", *HOT_GUEST)
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda _: dbt(*arguments), range(4)))
     assert all((done.returncode, done.stdout) == (0, expected) for done in runs)
@@ -166,14 +164,15 @@ def test_runs_at_once_and_runs_after_damage(only_handlers: Path) -> None:
 
 
 def test_a_run_goes_on_when_the_disk_is_full(only_handlers: Path, tmp_path: Path) -> None:
-    """There is room for the handlers and very little else."""
-    expected = (ROOT / "guests/expected/quicksort.txt").read_bytes()
+    """There is room for the handlers and two or three blocks."""
+    size = (only_handlers / cached_image_name()).stat().st_size + 12_000
+    expected = hot_output()
     disk = tmp_path / "disk"
     disk.mkdir()
     prepare = ["sh", "-c", f'cp {only_handlers}/handlers-*.img "{disk}" && exec "$@"', "sh"]
-    run = [*COMMAND, "run", "--tier", "auto", "--jit", "sync", "--stats", str(GUEST)]
+    run = [*COMMAND, "run", "--tier", "auto", "--jit", "sync", "--stats", *HOT_GUEST]
     done = subprocess.run(
-        [*on_small_disk(disk, "380k"), *prepare, *run],
+        [*on_small_disk(disk, str(size)), *prepare, *run],
         capture_output=True, env=environment(DBT_CACHE_DIR=str(disk)), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, expected)
@@ -181,7 +180,7 @@ def test_a_run_goes_on_when_the_disk_is_full(only_handlers: Path, tmp_path: Path
 
 
 def test_a_run_uses_a_directory_that_may_only_be_read(only_handlers: Path) -> None:
-    run = [*COMMAND, "run", "--tier", "auto", "--jit", "sync", "--stats", str(GUEST)]
+    run = [*COMMAND, "run", "--tier", "auto", "--jit", "sync", "--stats", *HOT_GUEST]
     only_handlers.chmod(0o555)
     try:
         done = subprocess.run([*as_one_who_obeys(), *run], capture_output=True, env=environment(), check=False)

@@ -1,12 +1,30 @@
-"""Regions to keep, which nobody runs."""
+"""Regions to keep, which nobody runs; and a guest that runs for long enough to have some."""
 
 from __future__ import annotations
 
 import random
+from functools import cache
+from pathlib import Path
 
+from dbt import Machine
 from dbt.backend.compiled import CompiledRegion
 from dbt.codecache.contents import Entry, Kind, entries
 from dbt.codecache.regions import RegionStore
+from dbt.machine.console import CaptureConsole
+
+#: Image and arguments of a guest of which three regions become hot, in half a second with the compiler in line.
+HOT_GUEST = (str(Path(__file__).resolve().parents[2] / "guests/images/vm-armv7-a-O2.elf"), "50")
+
+
+@cache
+def hot_output() -> bytes:
+    """What HOT_GUEST prints, by a tier that makes no regions."""
+    console = CaptureConsole()
+    machine = Machine(tier="threaded", console=console)
+    machine.load(HOT_GUEST[0], args=HOT_GUEST[1:])
+    machine.run(timeout=60)
+    assert console.output.endswith(b"vm: ok\n")
+    return bytes(console.output)
 
 
 def guest_bytes(entry: int) -> bytes:

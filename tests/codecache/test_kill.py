@@ -14,7 +14,7 @@ import pytest
 
 from dbt.codecache.contents import Kind, damage
 from dbt.codecache.regions import RegionStore
-from tests.codecache.samples import kept, load, region, save
+from tests.codecache.samples import HOT_GUEST, hot_output, kept, load, region, save
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 300
@@ -57,21 +57,19 @@ def test_a_process_killed_while_it_writes(empty_cache: Path, monkeypatch: pytest
 def test_runs_killed_at_any_moment_leave_a_cache_that_is_good(only_handlers: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "dbt"]
-    guest = str(ROOT / "guests/images/quicksort-armv7-a-O2.elf")
-    expected = (ROOT / "guests/expected/quicksort.txt").read_bytes()
     chance = random.Random(2026)
     for _ in range(12):
         process = subprocess.Popen(
-            [*command, "run", "--tier", "auto", guest],
+            [*command, "run", "--tier", "auto", *HOT_GUEST],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         time.sleep(chance.uniform(0.1, 0.6))
         process.kill()
         process.wait()
     for jit in ("sync", "async"):
-        run = [*command, "run", "--tier", "auto", "--jit", jit, guest]
+        run = [*command, "run", "--tier", "auto", "--jit", jit, *HOT_GUEST]
         done = subprocess.run(run, capture_output=True, env=environment, check=False)
-        assert (done.stdout, done.returncode) == (expected, 0), done.stderr
+        assert (done.stdout, done.returncode) == (hot_output(), 0), done.stderr
     done = subprocess.run([*command, "cache", "verify"], capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout
-    assert len(kept()) > 3
+    assert len(kept()) > 1

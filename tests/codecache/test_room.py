@@ -23,7 +23,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, files: float) -> None:
 
 
 def path_of(empty_cache: Path, entry: int) -> Path:
-    return empty_cache / "regions-key" / RegionStore._name(entry, guest_bytes(entry))
+    return empty_cache / "regions-key" / RegionStore("key")._name(entry, guest_bytes(entry))
 
 
 def test_the_least_recently_used_go_first(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
