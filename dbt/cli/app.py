@@ -123,8 +123,8 @@ def run(
     fuel: Annotated[str | None, _option("N", "Stop after exactly N instructions.")] = None,
     timeout: Annotated[str | None, _option("SECONDS", "Stop after this time.")] = None,
     tier: Annotated[
-        str, _option("TIER", "What executes the code: threaded, auto or reference. auto compiles hot code too.")
-    ] = "threaded",
+        str, _option("TIER", "What executes the code: auto, threaded (compiles nothing) or reference (slow).")
+    ] = "auto",
     jit: Annotated[str, _option("MODE", "With auto, how hot code is compiled: async, sync or off.")] = "async",
     without: Annotated[
         str | None,

@@ -53,7 +53,7 @@ class RunOptions:
     memory: str = "128M"
     fuel: str | None = None
     timeout: str | None = None
-    tier: str = "threaded"
+    tier: str = "auto"
     jit: str = "async"
     without: str | None = None
     base: str | None = None

@@ -84,7 +84,7 @@ class Machine:
     def __init__(
         self,
         memory: int = DEFAULT_MEMORY,
-        tier: TierName = "threaded",
+        tier: TierName = "auto",
         files: str | None = None,
         console: Console | None = None,
         epoch: int = clock.DEFAULT_EPOCH,
