@@ -239,17 +239,30 @@ class Lowering:
 
     def host_address(self, address: str, size: int, table: str, bail: str) -> str:
         """The HVA of a naturally aligned address whose page is in the shadow page table; others go to ``bail``."""
+        self.check_aligned(address, size, bail)
+        return self.host_pointer(self.checked_entry(address, table, bail), address)
+
+    def check_aligned(self, address: str, size: int, bail: str) -> None:
+        """Go to ``bail`` if an address is not a multiple of ``size``."""
         f = self.f
         if size > 1:
             low_bits = f.emit(f"and i32 {address}, {size - 1}")
             aligned = f.new_label("aligned")
             f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{aligned}, label %{bail}, !prof !1")
             f.label(aligned)
+
+    def checked_entry(self, address: str, table: str, bail: str) -> str:
+        """The shadow page table's entry of an address whose page is in it; others go to ``bail``."""
+        f = self.f
         entry = self.table_entry(address, table)
         mapped = f.new_label("mapped")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
         f.label(mapped)
-        return f.emit(f"getelementptr i8, ptr {entry}, i64 {f.emit(f'zext i32 {address} to i64')}")
+        return entry
+
+    def host_pointer(self, entry: str, address: str) -> str:
+        """The HVA of an address, by its page's entry."""
+        return self.f.emit(f"getelementptr i8, ptr {entry}, i64 {self.f.emit(f'zext i32 {address} to i64')}")
 
     def table_entry(self, address: str, table: str) -> str:
         """The shadow page table's entry of an address."""

@@ -370,16 +370,13 @@ class RegionLowering(Lowering):
             return
         # Both ends are mapped, and by the same entry: then what is between them is, too.
         table = "reads" if op == "load" else "writes"
-        span.host = self.host_address(first, span.align, table, side)
-        last = f.emit(f"add i32 {first}, {size - 1}")
-        ends = (f.emit(f"lshr i32 {address}, 12") for address in (first, last))
-        pointers = (
-            f.emit(f"getelementptr ptr, ptr %{table}, i64 {f.emit(f'zext i32 {page} to i64')}") for page in ends
-        )
-        entries = [f.emit(f"load ptr, ptr {pointer}{self.table_metadata}") for pointer in pointers]
+        self.check_aligned(first, span.align, side)
+        entry = self.checked_entry(first, table, side)
+        last = self.table_entry(f.emit(f"add i32 {first}, {size - 1}"), table)
         whole = f.new_label("whole")
-        f.do(f"br i1 {f.emit(f'icmp eq ptr {entries[0]}, {entries[1]}')}, label %{whole}, label %{side}, !prof !1")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{side}, !prof !1")
         f.label(whole)
+        span.host = self.host_pointer(entry, first)
 
     def _alignment(self, access: Access) -> int:
         """What an address must be a multiple of."""
