@@ -13,7 +13,18 @@ MAGIC = b"DBTIMG01"
 _HEADER = struct.Struct("<8s32sI")
 _SECTIONS = ("code", "index", "pool", "rows", "guards", "symbols")
 #: Functions that Python calls; first in the table of symbols.
-ENTRY_POINTS = ("enter", "make_code_page", "invalidate_range", "decode", "sentinel", "leave", "goto", "arrive", "trap")
+ENTRY_POINTS = (
+    "enter",
+    "make_code_page",
+    "invalidate_range",
+    "decode",
+    "sentinel",
+    "leave",
+    "goto",
+    "arrive",
+    "writable",
+    "trap",
+)
 
 
 class ImageDamaged(ValueError):

@@ -368,15 +368,39 @@ class RegionLowering(Lowering):
         if op == "load" and self._ram_size is not None:
             span.host = self._flat_address(first, span.align, side, size)
             return
-        # Both ends are mapped, and by the same entry: then what is between them is, too.
-        table = "reads" if op == "load" else "writes"
-        self.check_aligned(first, span.align, side)
-        entry = self.checked_entry(first, table, side)
+        if op == "load":
+            self.check_aligned(first, span.align, side)
+            entry = self._span_entry(first, size, "reads", side)
+        else:
+            slow = f.new_label("slow")
+            self.check_aligned(first, span.align, slow)
+            entry = self._or_writable(
+                self._span_entry(first, size, "writes", slow), slow, first, size, span.align, side
+            )
+        span.host = self.host_pointer(entry, first)
+
+    def _span_entry(self, first: str, size: int, table: str, bail: str) -> str:
+        """The entry of a span: both ends are mapped, and by the same entry; then what is between them is, too."""
+        f = self.f
+        entry = self.checked_entry(first, table, bail)
         last = self.table_entry(f.emit(f"add i32 {first}, {size - 1}"), table)
         whole = f.new_label("whole")
-        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{side}, !prof !1")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{bail}, !prof !1")
         f.label(whole)
-        span.host = self.host_pointer(entry, first)
+        return entry
+
+    def _or_writable(self, entry: str, slow: str, address: str, size: int, align: int, side: str) -> str:
+        """``entry``, or at the label ``slow`` the one for a store beside code, if there is one; else to ``side``."""
+        f = self.f
+        fast, join = f.current, f.new_label("join")
+        f.do(f"br label %{join}")
+        f.label(slow)
+        find = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['writable'].offset)}")
+        arguments = f"ptr %cpu, i32 {address}, i32 {size}, i32 {align}"
+        other = f.emit(f"call preserve_mostcc ptr {find}({arguments})")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {other}, null')}, label %{side}, label %{join}, !prof !0")
+        f.label(join)
+        return f.emit(f"phi ptr [ {entry}, %{fast} ], [ {other}, %{slow} ]")
 
     def _alignment(self, access: Access) -> int:
         """What an address must be a multiple of."""
@@ -385,23 +409,25 @@ class RegionLowering(Lowering):
     def lower_load(self, address: str, access: Access) -> str:
         side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
         if self._ram_size is None:
-            host = self._table_address(address, access.size, align, "reads", side)
+            self._check_place(address, access.size, align, side)
+            host = self.host_pointer(self.checked_entry(address, "reads", side), address)
         else:
             host = self._flat_address(address, align, side, access.size)
         return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
 
-    def _table_address(self, address: str, size: int, align: int, table: str, bail: str) -> str:
-        """The HVA by a shadow page table; where an access is not aligned, or crosses a page's end, to ``bail``."""
+    def _check_place(self, address: str, size: int, align: int, bail: str) -> None:
+        """Go to ``bail`` if an access is not aligned, or, where it need not be, if it crosses the end of a page."""
         f = self.f
-        if align < size:
-            fits, odd = f.new_label("fits"), f.new_label("odd")
-            low_bits = f.emit(f"and i32 {address}, {size - 1}")
-            f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{fits}, label %{odd}, !prof !1")
-            f.label(odd)
-            inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, 4095')}, {4096 - size}")
-            f.do(f"br i1 {inside}, label %{fits}, label %{bail}, !prof !1")
-            f.label(fits)
-        return self.host_address(address, align, table, bail)
+        if align == size:
+            self.check_aligned(address, align, bail)
+            return
+        fits, odd = f.new_label("fits"), f.new_label("odd")
+        low_bits = f.emit(f"and i32 {address}, {size - 1}")
+        f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{fits}, label %{odd}, !prof !1")
+        f.label(odd)
+        inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, 4095')}, {4096 - size}")
+        f.do(f"br i1 {inside}, label %{fits}, label %{bail}, !prof !1")
+        f.label(fits)
 
     def _flat_address(self, address: str, align: int, bail: str, size: int) -> str:
         """The HVA of an aligned address of ``size`` bytes in RAM; others go to ``bail``.
@@ -419,8 +445,10 @@ class RegionLowering(Lowering):
         return f.emit(f"getelementptr i8, ptr {self._ram}, i64 {f.emit(f'zext i32 {address} to i64')}")
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
-        align = self._alignment(access)
-        host = self._table_address(address, access.size, align, "writes", self._side_exit(SideExit.STORE))
+        align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
+        self._check_place(address, access.size, align, slow)
+        entry = self.checked_entry(address, "writes", slow)
+        host = self.host_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
 
     # -- control -------------------------------------------------------------------------------

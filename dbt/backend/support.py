@@ -405,6 +405,58 @@ done:
 """
 
 
+def _writable() -> str:
+    """``writable``: the entry by which regions may store where the shadow page table has none, or null.
+
+    Data beside code is common. If no word of the access is decoded, or was made a region from, there is nothing to
+    undo. A page without code is entered into the table. The convention preserves the region's registers.
+    """
+    return f"""
+define hidden preserve_mostcc ptr @writable(ptr %cpu, i32 %gva, i32 %size, i32 %align) {{
+  %gva64 = zext i32 %gva to i64
+  %size64 = zext i32 %size to i64
+  %end = add i64 %gva64, %size64
+  {_load_field("ram_size", "i64", "%ram.size")}
+  {_load_field("ram_host", "ptr", "%ram")}
+  %inside = icmp ule i64 %end, %ram.size
+  %low = add i32 %align, -1
+  %odd = and i32 %gva, %low
+  %aligned = icmp eq i32 %odd, 0
+  %good = and i1 %inside, %aligned
+  br i1 %good, label %start, label %refuse
+start:
+  %first = and i64 %gva64, -4
+  {_load_field("write_table", "ptr", "%table")}
+  br label %loop
+loop:
+  %gpa = phi i64 [ %first, %start ], [ %gpa.next, %next ]
+  %done = icmp uge i64 %gpa, %end
+  br i1 %done, label %accept, label %find
+find:
+  {_find_op("no.code")}
+  %handler = load ptr, ptr %op
+  %fresh = icmp eq ptr %handler, @decode
+  %covered.p = getelementptr i8, ptr %op, i64 {OP_COVERED}
+  %covered = load i8, ptr %covered.p
+  %bit = and i8 %covered, {COVERED}
+  %free = icmp eq i8 %bit, 0
+  %untouched = and i1 %fresh, %free
+  br i1 %untouched, label %next, label %refuse
+no.code:
+  %entry = getelementptr ptr, ptr %table, i64 %page
+  store ptr %ram, ptr %entry
+  br label %next
+next:
+  %gpa.next = add i64 %gpa, 4
+  br label %loop
+accept:
+  ret ptr %ram
+refuse:
+  ret ptr null
+}}
+"""
+
+
 def support_text() -> str:
     """All definitions of this module."""
     return "".join(
@@ -418,5 +470,6 @@ def support_text() -> str:
             _enter(),
             _decode(),
             _code_pages(),
+            _writable(),
         ]
     )

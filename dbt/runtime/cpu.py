@@ -41,6 +41,7 @@ def _native_layout() -> dict[str, Slot]:
         ("image", 8, 1),  # HVA of the handlers' image
         ("goto", 8, 1),  # support.goto, for code outside the image
         ("arrive", 8, 1),  # support.arrive, likewise
+        ("writable", 8, 1),  # support.writable, likewise
         ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
         ("region_insns", 8, 1),  # instructions retired in regions
         ("region_exits", 8, 8),  # exits of regions, by backend.abi.SideExit

@@ -90,6 +90,7 @@ class ThreadedTier:
             ("image", self._code.address),
             ("goto", self._code.address + entry["goto"]),
             ("arrive", self._code.address + entry["arrive"]),
+            ("writable", self._code.address + entry["writable"]),
             ("targets", self._targets.address),
             *zip(
                 ("decode_index", "decode_pool", "decode_rows", "decode_guards"),
