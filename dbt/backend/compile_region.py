@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from dbt.backend.compiled import CompiledRegion, as_runs
 from dbt.backend.link import link_object
-from dbt.backend.llvm import compile_object
+from dbt.backend.llvm import Show, compile_object, show_nobody
 from dbt.backend.regions import Assumptions, region_text
 from dbt.frontend.region import Guest, Region, RegionFormer
 from dbt.frontend.techniques import ALL, Techniques
 from isa.a32 import DECODER
 
+if TYPE_CHECKING:
+    from dbt.backend.dump import RegionDump
+
 
 class RegionCompiler:
     """Forms and compiles regions of one guest."""
 
-    def __init__(self, guest: Guest, techniques: Techniques = ALL) -> None:
+    def __init__(self, guest: Guest, techniques: Techniques = ALL, dump: RegionDump | None = None) -> None:
         self._former = RegionFormer(DECODER.decode, guest, techniques)
         self._techniques = techniques
+        self._dump = dump
 
     def compile(self, entry: int, assumed: Assumptions) -> CompiledRegion | None:
         """The region around ``entry``; None if there is none to be had."""
+        started = time.perf_counter()
         region = self._former.form(entry)
-        return None if region is None else compile_regions([region], assumed, self._techniques)[0]
+        if region is None:
+            return None
+        if self._dump is None:
+            return compile_regions([region], assumed, self._techniques)[0]
+        dumped = self._dump.begin(region, started)
+        (compiled,) = compile_regions([region], assumed, self._techniques, dumped.show)
+        dumped.finish(compiled)
+        return compiled
 
 
-def compile_regions(regions: list[Region], assumed: Assumptions, techniques: Techniques) -> list[CompiledRegion]:
+def compile_regions(
+    regions: list[Region], assumed: Assumptions, techniques: Techniques, show: Show = show_nobody
+) -> list[CompiledRegion]:
     """Regions compiled in one module: much cheaper each, but every one has the code of all."""
     text = region_text(regions, assumed, techniques)
-    code, symbols = link_object(compile_object(text, techniques.passes, 2))
+    show("region.ll", lambda: text)
+    object_bytes = compile_object(text, techniques.passes, 2, show)
+    show("region.o", lambda: object_bytes)
+    code, symbols = link_object(object_bytes)
     return [
         CompiledRegion(
             region.entry,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import llvmlite.binding as llvm
 
@@ -35,7 +35,15 @@ def _machine(opt: int) -> llvm.TargetMachine:
     )
 
 
-def compile_object(text: str, passes: Iterable[str], opt: int) -> bytes:
+#: Is given the name of a stage that has been reached, and what makes its text or bytes for those who want it.
+Show = Callable[[str, Callable[[], str | bytes]], None]
+
+
+def show_nobody(stage: str, make: Callable[[], str | bytes]) -> None:
+    """A :data:`Show` that looks at nothing."""
+
+
+def compile_object(text: str, passes: Iterable[str], opt: int, show: Show = show_nobody) -> bytes:
     """An ELF64 object for this host, position-independent, small code model."""
     machine = _machine(opt)
     module = llvm.parse_assembly(text)
@@ -46,4 +54,7 @@ def compile_object(text: str, passes: Iterable[str], opt: int) -> bytes:
     for name in passes:
         _PASSES[name](manager)
     manager.run(module, builder)
+    show("region.opt.ll", lambda: str(module))
+    # Of a copy, because code generation changes the module, and the code is to be the same with and without.
+    show("region.s", lambda: str(machine.emit_assembly(llvm.parse_assembly(str(module)))))
     return bytes(machine.emit_object(module))

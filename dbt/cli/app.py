@@ -134,6 +134,14 @@ def run(
             f"of {', '.join(Techniques.names())}, separated by commas.",
         ),
     ] = None,
+    dump: Annotated[
+        str | None,
+        _option(
+            "DIR",
+            "With auto, write the stages of every region that is compiled to DIR: guest code, uops, LLVM IR before and "
+            "after the passes, x86-64 assembly. Regions on disk are not used then.",
+        ),
+    ] = None,
     base: _Base = None,
     entry: Annotated[str | None, _option("ADDRESS", "Begin here, not at the program's own entry.")] = None,
     files: Annotated[
@@ -168,6 +176,7 @@ def run(
         tier=tier,
         jit=jit,
         without=without,
+        dump=dump,
         base=base,
         entry=entry,
         files=files,

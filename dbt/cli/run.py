@@ -56,6 +56,7 @@ class RunOptions:
     tier: str = "auto"
     jit: str = "async"
     without: str | None = None
+    dump: str | None = None
     base: str | None = None
     entry: str | None = None
     files: str | None = None
@@ -96,6 +97,8 @@ def _make_machine(options: RunOptions) -> Machine:
     if techniques is not None and tier != "auto":
         message = f"--without {options.without}: the tier {tier} has no techniques, only auto has."
         raise CommandError(message, Status.USAGE)
+    if options.dump is not None and tier != "auto":
+        raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
     if tier == "auto":
         cache_limit()  # which may be wrong, and that is to be said before anything is built
     if options.files is not None and not os.path.isdir(options.files):
@@ -110,6 +113,7 @@ def _make_machine(options: RunOptions) -> Machine:
         notice=say,
         jit=jit,
         techniques=ALL if techniques is None else techniques,
+        dump=options.dump,
     )
     machine.load(options.program, base, entry, options.args)
     return machine
@@ -124,7 +128,20 @@ def _run(machine: Machine, options: RunOptions) -> tuple[RunResult, float]:
         with _stopping_on_ctrl_c(machine):
             started = time.monotonic()
             result = machine.run(fuel, timeout, trace)
-            return result, time.monotonic() - started
+            seconds = time.monotonic() - started
+    _report_dump(machine)
+    return result, seconds
+
+
+def _report_dump(machine: Machine) -> None:
+    """What the user who asked for a dump should know about it."""
+    counts = getattr(machine.tier, "dump_counts", None)
+    if counts is not None and counts.failed:
+        failed = f"{counts.failed} of {counts.written + counts.failed} regions"
+        say(f"cannot write {failed} to {machine.dump}: {counts.reason}")
+    elif counts is not None and not counts.written:
+        hurry = "; with --jit sync the guest waits for them" if machine.jit == "async" else ""
+        say(f"no region was compiled, so there is none in {machine.dump}{hurry}")
 
 
 @contextmanager

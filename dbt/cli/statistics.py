@@ -70,6 +70,9 @@ def _region_statistics(tier: RegionTier) -> dict[str, Any]:
     kept = tier.store_counts
     if kept is not None:
         found["store"] = {"saved": kept.saved, "evicted": kept.evicted, "failed": kept.failed, "reason": kept.reason}
+    dumped = tier.dump_counts
+    if dumped is not None:
+        found["dump"] = {"written": dumped.written, "failed": dumped.failed, "reason": dumped.reason}
     return found
 
 
@@ -121,6 +124,8 @@ def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield _line("files evicted", f"{store['evicted']:,}")
         if store["failed"]:
             yield _line("regions not kept", f"{store['failed']:,}", f"({store['reason']})")
+    if "dump" in found:
+        yield _line("regions dumped", f"{found['dump']['written']:,}")
 
 
 def _line(name: str, number: str, unit: str = "") -> str:

@@ -44,6 +44,7 @@ from dbt.runtime.exits import (
 )
 
 if TYPE_CHECKING:
+    from dbt.backend.dump import RegionDump
     from dbt.machine.jail import FileJail
     from dbt.machine.trace import InstructionTrace
     from dbt.runtime.tier import Tier
@@ -72,10 +73,12 @@ class Machine:
 
     ``memory`` is the size of its RAM, which begins at address 0, in bytes (a multiple of 4096).
     ``tier`` says what executes its code; with "auto", ``jit`` says whether hot regions are compiled
-    beside the guest, in line ("sync"), or not at all, and ``techniques`` how. ``files`` is the directory
-    whose files the guest may open by semihosting; None means none. ``console`` is what its UART and
-    semihosting write to, the process's standard streams unless given. ``epoch`` is the time of day at its
-    start, in seconds since 1970. ``notice`` is told, in one line each, what the user should know.
+    beside the guest, in line ("sync"), or not at all, and ``techniques`` how; ``dump`` is a directory to
+    which the stages of every region that is compiled are written (:mod:`dbt.backend.dump`), and then none
+    are taken from the cache directory. ``files`` is the directory whose files the guest may open by
+    semihosting; None means none. ``console`` is what its UART and semihosting write to, the process's
+    standard streams unless given. ``epoch`` is the time of day at its start, in seconds since 1970.
+    ``notice`` is told, in one line each, what the user should know.
 
     After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
     the end of RAM.
@@ -91,6 +94,7 @@ class Machine:
         notice: Callable[[str], None] = _silent,
         jit: JitMode = "async",
         techniques: Techniques = ALL,
+        dump: str | None = None,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
@@ -105,6 +109,7 @@ class Machine:
         self.tier_name: TierName = tier
         self.jit: JitMode = jit
         self.techniques = techniques
+        self.dump = dump
         self.image: Image | None = None
         self.symbols = SymbolTable()
         self.exit_counts: Counter[str] = Counter()
@@ -233,7 +238,23 @@ class Machine:
             return ThreadedTier(self.cpu, self.memory, callouts, self.notice)
         from dbt.runtime.regions import RegionTier
 
-        return RegionTier(self.cpu, self.memory, callouts, self.notice, self.jit, techniques=self.techniques)
+        return RegionTier(
+            self.cpu, self.memory, callouts, self.notice, self.jit, techniques=self.techniques, dump=self._open_dump()
+        )
+
+    def _open_dump(self) -> RegionDump | None:
+        if self.dump is None:
+            return None
+        from dbt.backend.dump import RegionDump
+        from dbt.machine.disassembly import disassembler
+
+        left_out = self.techniques.describe()
+        title = f", without {left_out}" if left_out else ""
+        try:
+            return RegionDump(self.dump, disassembler, self.symbolize, title)
+        except OSError as error:
+            self.notice(f"cannot write regions to {self.dump}: {error.strerror}; the run goes on without")
+            return None
 
     @property
     def retired(self) -> dict[str, int]:

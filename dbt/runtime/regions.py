@@ -29,6 +29,7 @@ from dbt.runtime.threaded import ThreadedTier, notify
 from isa.state import SCTLR_A
 
 if TYPE_CHECKING:
+    from dbt.backend.dump import DumpCounts, RegionDump
     from dbt.runtime.reference import Callouts
 
 JitMode = Literal["async", "sync", "off"]
@@ -75,12 +76,14 @@ class RegionTier(ThreadedTier):
         jit: JitMode = "async",
         keep: bool = True,
         techniques: Techniques = ALL,
+        dump: RegionDump | None = None,
     ) -> None:
-        """``keep``: use and fill the store of compiled regions."""
+        """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only."""
         super().__init__(cpu, memory, callouts, notice)
         self.counts = RegionCounts()
         self._jit = jit
         self._techniques = techniques
+        self._dump = dump
         self._arena = CodeArena(_ARENA_SIZE)
         self._store = RegionStore(image_key(), f"{memory.ram.size} {techniques.describe()}") if keep else None
         self._worker = CompileWorker(self._make_compile)
@@ -112,7 +115,7 @@ class RegionTier(ThreadedTier):
             return
         if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
             return
-        if self._store is not None and any(map(self._install, self._store.load(pc, self._guest_bytes(pc)))):
+        if self._dump is None and self._load(pc):
             self.counts.loaded += 1
             return
         if self._is_covered(pc):
@@ -140,6 +143,10 @@ class RegionTier(ThreadedTier):
                 self._requested.discard(pc)
             else:
                 self._worker.submit(pc)
+
+    def _load(self, pc: int) -> bool:
+        """Install a region that was kept, if there is one."""
+        return self._store is not None and any(map(self._install, self._store.load(pc, self._guest_bytes(pc))))
 
     def compile_now(self, pc: int) -> bool:
         """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
@@ -259,7 +266,7 @@ class RegionTier(ThreadedTier):
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.regions import Assumptions
 
-        compiler = RegionCompiler(self._seen, self._techniques)
+        compiler = RegionCompiler(self._seen, self._techniques, self._dump)
 
         def compile_and_keep(entry: int) -> CompiledRegion | None:
             # Kept here, so that it is there for the next run even if this one ends first.
@@ -303,6 +310,11 @@ class RegionTier(ThreadedTier):
     def store_counts(self) -> StoreCounts | None:
         """What became of the regions that were to be kept; None without a store."""
         return None if self._store is None else self._store.counts
+
+    @property
+    def dump_counts(self) -> DumpCounts | None:
+        """What was written down; None where nothing is to be."""
+        return None if self._dump is None else self._dump.counts
 
     def close(self) -> None:
         """End the worker."""

@@ -271,9 +271,8 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
         assert regions.items() <= found["regions"].items()
         assert (found["compile_seconds"]["longest"] > 0) == regions["compiled"]
         assert found["store"]["saved"] == regions["compiled"]
-    assert json_of(dbt("run", "--json", "--tier", "threaded", tmp_path / "loop.elf"))["statistics"].keys() == {
-        "instructions"
-    }
+    answer = json_of(dbt("run", "--json", "--tier", "threaded", tmp_path / "loop.elf"))
+    assert answer["statistics"].keys() == {"instructions"}
 
 
 def test_a_run_without_techniques(tmp_path: Path) -> None:
