@@ -47,12 +47,12 @@ def _region_statistics(tier: RegionTier) -> dict[str, Any]:
     counts, worker = tier.counts, tier.worker_counts
     found: dict[str, Any] = {
         "regions": {
-            "requested": worker.requests,
+            "requested": worker.requests + tier.waiting,
             "compiled": counts.compiled,
             "refused": counts.refused - worker.lost,
             "outdated": counts.outdated,
             "lost": worker.lost,
-            "pending": worker.pending,
+            "pending": worker.pending + tier.waiting,
             "loaded": counts.loaded,
             "dropped": counts.dropped,
             "insns": counts.insns,

@@ -302,6 +302,11 @@ class RegionTier(ThreadedTier):
         return self._worker.counts
 
     @property
+    def waiting(self) -> int:
+        """Regions asked for that the compiler has not been given yet."""
+        return len(self._waiting)
+
+    @property
     def side_exits(self) -> dict[SideExit, int]:
         """How often control left a region, by reason."""
         return {reason: self._cpu.native("region_exits", reason) for reason in SideExit}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,20 @@ def test_a_region_that_cannot_be_written(only_handlers: Path, tmp_path: Path) ->
     counts = tier(machine).dump_counts
     assert counts is not None and (counts.failed, counts.reason) == (1, "File exists")
     assert counts.written == tier(machine).counts.compiled - 1 == len(index_of(tmp_path))
+
+
+def test_what_the_compiler_does_not_survive_is_found(
+    only_handlers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbt.backend.llvm._PASSES", {"sroa": lambda manager: os._exit(3)})
+    machine, _ = run(tmp_path / "dump")
+    assert tier(machine).worker_counts.lost == tier(machine).worker_counts.requests > 0
+    assert not index_of(tmp_path / "dump")
+    folders = sorted(path for path in (tmp_path / "dump").iterdir() if path.is_dir())
+    assert len(folders) == tier(machine).worker_counts.lost
+    for number, folder in enumerate(folders):
+        assert folder.name.startswith(f"{number + 1:04}-")
+        assert {path.name for path in folder.iterdir()} == {"guest.txt", "uops.txt", "region.ll"}
 
 
 # -- the command ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from dbt import Machine
 from dbt.backend.abi import SideExit
-from dbt.cli.statistics import statistics, statistics_lines
+from dbt.cli.statistics import _EXITS, statistics, statistics_lines
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
 from dbt.runtime.regions import RegionTier
@@ -156,6 +157,24 @@ def test_writes_over_code_and_literals_are_told_apart(only_handlers: Path) -> No
         counts = region_tier(machine).counts
         assert (counts.code_writes, counts.literal_writes) == expected
         assert counts.dropped == sum(expected)
+
+
+@pytest.mark.parametrize("jit", ["sync", "async"])
+def test_a_compiler_that_is_lost(only_handlers: Path, monkeypatch: pytest.MonkeyPatch, jit: Any) -> None:
+    monkeypatch.setattr(RegionTier, "_make_compile", lambda tier: lambda entry: os._exit(3))
+    machine = machine_for("bench/images/crc32.elf", "auto", jit)
+    machine.run(fuel=3_000_000)
+    tier = region_tier(machine)
+    while tier.worker_counts.pending:
+        machine.run(fuel=100_000)
+    found = statistics(machine)
+    check(machine)
+    assert found["regions"]["lost"] == found["worker_restarts"] == tier.counts.refused > 0
+    assert found["regions"]["refused"] == found["instructions"]["region"] == 0
+
+
+def test_everything_counted_has_words() -> None:
+    assert set(_EXITS) == {reason.name.lower() for reason in SideExit}
 
 
 def test_statistics_fit_80_columns(only_handlers: Path) -> None:
