@@ -10,7 +10,7 @@ help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
 	@echo "make check  ruff, mypy and the import-direction test"
-	@echo "make fuzz   look for differences from Unicorn with new seeds (SECONDS=60)"
+	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make clean  remove the virtual environment and caches"

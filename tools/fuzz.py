@@ -1,9 +1,16 @@
-"""Looks for differences between the tiers and Unicorn with new seeds, until the time is up.
+"""Looks for differences between the tiers and Unicorn, and among the tiers, with new seeds, until the time is up.
+
+Half of the time it runs single instructions and blocks beside Unicorn (``--only cases``), the other half random
+programs (``--only programs``) in all tiers, and in the region tier without each of its techniques.
 
 A difference is shrunk and printed as one line in the format of tests/cases, which may be added
 there, with the command that replays it:
 
     python tools/fuzz.py --replay 'adds r0, r1, r2 ; r1=-1 r2=1 => r0=0 nzcv=nZCv'
+
+A program is told by its number:
+
+    python tools/fuzz.py --program 1234
 """
 
 from __future__ import annotations
@@ -21,6 +28,11 @@ from tests.oracle.differences import explanation
 from tests.oracle.text import disassemble, parse
 from tests.oracle.tiers import TIERS, TierMachine
 from tests.oracle.unicorn_machine import UnicornMachine
+from tests.regions.machines import KINDS, WITHOUT
+from tests.regions.test_programs import compare
+
+#: How many comparisons a program is run for.
+PROGRAM_STEPS = 1000
 
 
 def main() -> int:
@@ -29,9 +41,37 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFFFFFF, help="first seed (the time)")
     arguments.add_argument("--tier", choices=list(TIERS), action="append", help="only these tiers (all)")
     arguments.add_argument("--replay", metavar="LINE", help="run one case and show what each tier and Unicorn give")
+    arguments.add_argument("--only", choices=["cases", "programs"], help="one of the two kinds (both)")
+    arguments.add_argument("--program", metavar="N", type=int, help="run one random program")
     options = arguments.parse_args()
     tiers = tuple(options.tier or TIERS)
-    return replay(options.replay, tiers) if options.replay else fuzz(options.seed, options.seconds, tiers)
+    if options.replay:
+        return replay(options.replay, tiers)
+    if options.program is not None:
+        return programs(options.program, 0)
+    seconds = options.seconds if options.only else options.seconds / 2
+    failed = fuzz(options.seed, seconds, tiers) if options.only != "programs" else 0
+    return failed | (programs(options.seed, seconds) if options.only != "cases" else 0)
+
+
+def programs(seed: int, seconds: float) -> int:
+    """Run random programs, one at least, until the time is up or one differs. How many differed."""
+    start = time.monotonic()
+    number = seed
+    without = list(WITHOUT)
+    while True:
+        try:
+            compare(number, [*KINDS, without[number % len(without)]], PROGRAM_STEPS)
+        except BaseException as error:  # pytest's failures are no Exceptions
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            print(f"{error}\nreplay: python tools/fuzz.py --program {number}", file=sys.stderr)
+            return 1
+        number += 1
+        elapsed = time.monotonic() - start
+        if elapsed > seconds:
+            print(f"{number - seed} programs in {elapsed:.0f} s, seeds from {seed}; no difference")
+            return 0
 
 
 def fuzz(seed: int, seconds: float, tiers: tuple[str, ...]) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile
+from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Budget, VmExit
 from dbt.runtime.regions import RegionTier
+from dbt.runtime.seen import SeenCode
 
 if TYPE_CHECKING:
     from dbt.runtime.reference import Callouts
@@ -19,32 +22,45 @@ CUTS = (1, 1, 2, 3, 5, 8, 13, 40, 100)
 
 
 class AllCode:
-    """A guest whose words are all taken for code, except zeros, and whose branches are not known."""
+    """A guest whose words are all taken for code, except zeros; of other things, what was seen of them.
 
-    def __init__(self, ram: Ram) -> None:
-        self._words, self._size = ram.bytes.cast("I"), ram.size
+    Of an indirect branch two targets more are made up, as any prediction must be harmless.
+    """
+
+    def __init__(self, ram: Ram, seen: SeenCode) -> None:
+        self._words, self._size, self._seen = ram.bytes.cast("I"), ram.size, seen
 
     def executed(self, gva: int) -> int | None:
         return (self._words[gva >> 2] or None) if gva < self._size else None
 
     def constant(self, gva: int) -> int | None:
-        return self._words[gva >> 2] if gva < self._size and not gva & 3 else None
+        return self._seen.constant(gva)
 
     def targets(self, gva: int) -> list[int]:
-        return []
+        seen = self._seen.targets(gva)
+        return [*seen, *(target + 4 for target in seen[:1]), gva + 12] if seen else []
 
 
 class EagerRegionTier(RegionTier):
-    """Compiles around the PC whenever a run begins, and several times in a long one, ``regions`` times at most.
+    """Compiles around the PC whenever a run begins, and several times in a long one, ``regions`` times at most,
+    and as many more where regions are dropped.
 
     A region takes in whatever is in reach and not zero, executed before or not.
     """
 
     name = "regions"
 
-    def __init__(self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, regions: int = 12) -> None:
-        super().__init__(cpu, memory, callouts, jit="off", keep=False)
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        callouts: Callouts,
+        regions: int = 12,
+        techniques: Techniques = ALL,
+    ) -> None:
+        super().__init__(cpu, memory, callouts, jit="off", keep=False, techniques=techniques)
         self._left = regions
+        self._spare = regions
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         done = 0
@@ -67,9 +83,20 @@ class EagerRegionTier(RegionTier):
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._left -= self.compile_now(pc)
 
+    def _drop(self, entry: int) -> None:
+        super()._drop(entry)
+        if self._spare:
+            self._spare -= 1
+            self._left += 1
+
     def _make_compile(self) -> Compile:
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.regions import Assumptions
 
-        compiler = RegionCompiler(AllCode(self._memory.ram))
-        return lambda entry: compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()))
+        compiler = RegionCompiler(AllCode(self._memory.ram, self._seen), self._techniques)
+
+        def compile_(entry: int) -> CompiledRegion | None:
+            self._seen.refresh()
+            return compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()))
+
+        return compile_

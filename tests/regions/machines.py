@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from dbt.backend.abi import HOT, OP_HOTNESS, OPS_PER_PAGE
+from dbt.backend.abi import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE
 from dbt.backend.worker import _is_readable
+from dbt.frontend.techniques import ALL, Techniques
 from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT, Ram
@@ -44,10 +45,20 @@ class Counter:
 
 
 class SoonHotTier(RegionTier):
-    """The region tier as it is, but that ops are hot after few arrivals."""
+    """The region tier as it is, but that ops are hot after few arrivals, also those at the end of regions."""
 
-    def __init__(self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, jit: JitMode) -> None:
-        super().__init__(cpu, memory, callouts, jit=jit, keep=False)
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        callouts: Callouts,
+        jit: JitMode,
+        soon: int = SOON,
+        keep: bool = False,
+        techniques: Techniques = ALL,
+    ) -> None:
+        super().__init__(cpu, memory, callouts, jit=jit, keep=keep, techniques=techniques)
+        self._soon = (HOT_ARRIVALS - soon).to_bytes(2, "little")
 
     def _map_code(self, pc: int) -> bool:
         page = pc >> PAGE_SHIFT
@@ -55,10 +66,15 @@ class SoonHotTier(RegionTier):
         done = super()._map_code(pc)
         if new:
             for number in range(OPS_PER_PAGE):
-                self._ops[op_offset((page << PAGE_SHIFT) + 4 * number) + OP_HOTNESS :][:2] = (HOT - SOON).to_bytes(
-                    2, "little"
-                )
+                self._warm((page << PAGE_SHIFT) + 4 * number)
         return done
+
+    def _warm(self, pc: int) -> None:
+        self._ops[op_offset(pc) + OP_HOTNESS :][:2] = self._soon
+
+    def _drop(self, entry: int) -> None:
+        super()._drop(entry)
+        self._warm(entry)
 
     def settle(self) -> None:
         """Wait until what was asked for can be installed."""
@@ -67,12 +83,23 @@ class SoonHotTier(RegionTier):
             _is_readable(child.results, 5000)
 
 
-KINDS: dict[str, Callable[[CpuState, GuestMemory, Callouts], Tier]] = {
+MakeTier = Callable[[CpuState, GuestMemory, Callouts], Tier]
+
+
+def eager_without(*names: str) -> MakeTier:
+    return lambda *machine: EagerRegionTier(*machine, techniques=Techniques.without(*names))
+
+
+KINDS: dict[str, MakeTier] = {
     "reference": ReferenceTier,
     "threaded": ThreadedTier,
     "eager": EagerRegionTier,
     "sync": lambda *machine: SoonHotTier(*machine, jit="sync"),
     "async": lambda *machine: SoonHotTier(*machine, jit="async"),
+}
+WITHOUT: dict[str, MakeTier] = {
+    **{f"without {name}": eager_without(name) for name in Techniques.names()},
+    "without anything": eager_without(*Techniques.names()),
 }
 
 
@@ -84,7 +111,7 @@ class SmallMachine:
         self.cpu = CpuState()
         self.device = Counter()
         self.memory = GuestMemory(Ram(RAM_SIZE), self.device)
-        self.tier = KINDS[kind](self.cpu, self.memory, Callouts(self.cpu))
+        self.tier = (KINDS | WITHOUT)[kind](self.cpu, self.memory, Callouts(self.cpu))
         self.memory.write_ram(ENTRY, code)
         self.cpu.r[15] = ENTRY
         self.cpu.r[13] = RAM_SIZE - 0x1000

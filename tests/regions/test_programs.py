@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 
 import pytest
 
 from dbt.runtime.regions import RegionTier
 from tests.assembler import assemble
-from tests.regions.machines import ENTRY, KINDS, SmallMachine, SoonHotTier
+from tests.regions.machines import ENTRY, KINDS, WITHOUT, SmallMachine, SoonHotTier
 from tests.regions.random_programs import ProgramWriter
 
 PROGRAMS = 12
-STEPS = 300  # comparisons in a program
+STEPS = 200  # comparisons in a program
+PROGRAMS_WITHOUT = 2  # with each technique left out
+STEPS_WITHOUT = 80
 
 
-def compare(seed: int) -> dict[str, int]:
-    """Run one program in all tiers; how many regions each compiled."""
+def compare(seed: int, kinds: Iterable[str] = KINDS, end: int = STEPS) -> dict[str, int]:
+    """Run one program in some tiers; how many regions each compiled. Fails at the first step that ends differently."""
     code = assemble(ProgramWriter(seed).write(), ENTRY)
-    machines = [SmallMachine(kind, code) for kind in KINDS]
+    machines = [SmallMachine(kind, code) for kind in kinds]
     cuts = {machine.kind: Random(f"{seed}/{machine.kind}") for machine in machines}
     steps = Random(f"{seed}/steps")
-    for step in range(STEPS):
+    for step in range(end):
         count = steps.choice((1, 2, 3, 4, 5, 17, 60, 200))
         for machine in machines:
             left, random = count, cuts[machine.kind]
@@ -46,3 +49,10 @@ def compare(seed: int) -> dict[str, int]:
 def test_random_programs(seed: int) -> None:
     compiled = compare(seed)
     assert compiled["eager"] and compiled["sync"], "nothing was compiled"
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_random_programs_without_a_technique(kind: str) -> None:
+    for seed in range(PROGRAMS_WITHOUT):
+        number = 1000 * list(WITHOUT).index(kind) + seed
+        assert compare(number, ("threaded", kind), STEPS_WITHOUT)[kind], "nothing was compiled"
