@@ -24,7 +24,8 @@ class ProgramWriter:
         self._literals: list[tuple[str, str]] = []  # to be written where control does not come: label, value
         self._items = (
             *[self._alu] * 6, *[self._flags] * 4, *[self._media] * 3, *[self._load] * 3, *[self._store] * 3,
-            self._block_transfer, *[self._skip] * 3, self._loop, *[self._call] * 2, self._table, self._add_pc, self._patch, self._fault,
+            self._block_transfer, *[self._skip] * 3, self._loop, *[self._call] * 2, self._table,
+            self._add_pc, self._patch, self._fault,
             self._device, self._status, self._exclusive, self._thumb, self._condition_holds_late,
             *[self._flag_loop] * 2, *[self._flags_meet] * 2, self._recurse, self._switch, self._call_one_of,
             *[self._literal] * 2, self._literal_jump,

@@ -12,9 +12,9 @@ from tests.assembler import assemble
 from tests.regions.machines import ENTRY, KINDS, WITHOUT, SmallMachine, SoonHotTier
 from tests.regions.random_programs import ProgramWriter
 
-PROGRAMS = 12
-STEPS = 200  # comparisons in a program
-PROGRAMS_WITHOUT = 2  # with each technique left out
+PROGRAMS = 10
+STEPS = 150  # comparisons in a program
+PROGRAMS_WITHOUT = 1  # with each technique left out
 STEPS_WITHOUT = 80
 
 
