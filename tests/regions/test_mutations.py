@@ -147,3 +147,8 @@ def test_random_programs_notice_a_region_mutant(name: str, monkeypatch: pytest.M
                 return
         machines[1].close()
     pytest.fail("30 programs notice nothing")
+
+
+def test_every_row_has_a_mutant() -> None:
+    # ult has one use, min(byte, 63) as a distance, where <= is equal; popcount is always of a constant.
+    assert LOWER.keys() - {op for op, _ in MUTANTS.values()} == {"ult", "popcount"}
