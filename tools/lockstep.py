@@ -4,8 +4,10 @@
 
 A tier is reference, threaded, or auto with :off, :sync or :async behind it. States are compared every
 STEP instructions; where they differ, both runs are made again up to the last agreement and halved from
-there. A run of two pieces is not the same run as one of one piece to a region tier (a region is entered
-only where its budget lasts), so each probe is cut in the same places as the first run, but for the last.
+there. A run of two pieces is not the same run as one of one piece to a region tier (a block of a region is executed
+only where its budget lasts), so each probe is cut in the same places as the first run, but for the last, and
+regions are made anew of blocks of one instruction. Where that makes the difference go away, what is found is the
+last instruction of the block that makes it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import hashlib
 import sys
 
 from dbt import Machine
+from dbt.frontend.techniques import ALL, Techniques
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
 
@@ -24,14 +27,17 @@ RAM = 32 << 20
 class Side:
     """One tier, started again for each probe."""
 
-    def __init__(self, options: argparse.Namespace, tier: str) -> None:
+    def __init__(self, options: argparse.Namespace, tier: str, techniques: Techniques = ALL) -> None:
         self.label = tier
         self._options = options
+        self._techniques = techniques
         self._tier, _, self._jit = tier.partition(":")
 
     def start(self) -> Machine:
         self.console = CaptureConsole()
-        machine = Machine(RAM, tier=self._tier, jit=self._jit or "sync", console=self.console)
+        machine = Machine(
+            RAM, tier=self._tier, jit=self._jit or "sync", console=self.console, techniques=self._techniques
+        )
         machine.load(self._options.image, base=self._options.base, args=self._options.args)
         return machine
 
@@ -65,7 +71,13 @@ def changed_bytes(first: Machine, second: Machine) -> list[str]:
     return [f"  [{w:#010x}] {a[w : w + 4].hex()} {b[w : w + 4].hex()}" for w in words[:16]]
 
 
-def main() -> int:
+def agree(sides: list[Side], icount: int) -> bool:
+    """Whether the tiers are in the same state after so many instructions."""
+    first, second = (digest(side.at(icount)) for side in sides)
+    return first == second
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("image")
     parser.add_argument("args", nargs="*")
@@ -74,7 +86,7 @@ def main() -> int:
     parser.add_argument("--second", default="auto:sync")
     parser.add_argument("--step", type=int, default=100_000)
     parser.add_argument("--fuel", type=int, default=1 << 60)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     sides = [Side(options, options.first), Side(options, options.second)]
     machines = [side.start() for side in sides]
     agreed = 0
@@ -90,15 +102,18 @@ def main() -> int:
         print(f"no difference in {agreed} instructions")
         return 0
     low, high = agreed, agreed + options.step  # they agree at low and differ at high
+    finer = [Side(options, side.label, Techniques.without("blocks")) for side in sides]
+    exact = not agree(finer, high)
+    if exact:
+        sides, low = finer, low if agree(finer, low) else 0
     while high - low > 1:
         middle = (low + high) // 2
-        machines = [side.at(middle) for side in sides]
-        if digest(machines[0]) == digest(machines[1]):
+        if agree(sides, middle):
             low = middle
         else:
             high = middle
     before = sides[0].at(low)
-    print(f"instruction {high} at {before.describe_pc(before.pc)}")
+    print(f"instruction {high} at {before.describe_pc(before.pc)}{'' if exact else ', or one before it in its block'}")
     print(describe("both", before))
     machines = [side.at(high) for side in sides]
     for side, machine in zip(sides, machines, strict=True):

@@ -326,7 +326,8 @@ class _Forming:
     def _form_block(self, place: Place, room: int) -> Block | None:
         block = Block(place)
         pc = place.pc
-        while len(block.insns) < min(self._limits.block, room):
+        most = self._limits.block if self._techniques.blocks else 1
+        while len(block.insns) < min(most, room):
             insn = self._former._insn(pc)
             if insn is None or is_sensitive(insn.uops):
                 break

@@ -22,6 +22,7 @@ class Techniques:
     targets: bool = True  # guess where indirect branches go from where they went
     tables: bool = True  # jump tables as switches over their index
     literals: bool = True  # loads from the literal pool as constants
+    blocks: bool = True  # instructions take from the budget together, not each for itself
 
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
     spans: bool = True  # accesses by one register and constants are checked together
