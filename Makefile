@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test check fuzz bench guests clean help
+.PHONY: run test long check fuzz bench guests clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
+	@echo "make long   the tests that take long, of every guest in every mode"
 	@echo "make check  ruff, mypy and the import-direction test"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
@@ -37,6 +38,9 @@ run: $(VENV)/.stamp-run
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -n 2 tests
+
+long: $(VENV)/.stamp-test
+	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions
 
 check: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .

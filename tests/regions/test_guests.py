@@ -1,79 +1,129 @@
-"""Guests in the region tier: the state after every so many instructions is the threaded tier's."""
+"""Guests in every mode: after each of many numbers of instructions the state is the same, whatever executes them.
+
+Ops become hot early, so that the short runs of the manifest have regions. ``make long`` (DBT_LONG_TESTS=1) does it
+with every image, has the reference tier run to the end, and makes ops hot at once.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from dbt import Machine
+from dbt.codecache.handlers import cached_image_name, load_image
+from dbt.hypervisor.callouts import Callouts
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
+from dbt.machine.trace import InstructionTrace
 from dbt.runtime.regions import RegionTier
+from dbt.runtime.tier import Tier
+from tests.regions.machines import SoonHotTier
 from tests.test_guests import GUESTS, MANIFEST
 
-STEP = 2_000_003
-STEPS = 5
+LONG = bool(os.environ.get("DBT_LONG_TESTS"))
+#: How many arrivals make an op hot.
+SOON = 10 if LONG else 400
+PLACES = 100 if LONG else 12  # in a run, around which it is looked at
+#: How many instructions the reference tier executes.
+REFERENCE = 1 << 40 if LONG else 30_000
+#: Instructions traced at the beginning of each piece of a run.
+TRACED = 200
 RAM = 8 << 20
-NAMES = [
-    (name, next((image for image in guest["images"] if "armv7-a-O2" in image), guest["images"][0]))
-    for name, guest in MANIFEST.items()
-    if not guest.get("files")
-][::3]  # every third: each is run five times over
 
 
-def history(name: str, image: str, tier: Any, jit: Any = "async") -> tuple[list[str], RegionTier | None]:
-    """Hashes of state, RAM and console after every STEP instructions; and the region tier, if it was one."""
+def images() -> Iterator[tuple[str, str]]:
+    for name, guest in MANIFEST.items():
+        if not guest.get("files"):
+            one = next((image for image in guest["images"] if "armv7-a-O2" in image), guest["images"][0])
+            yield from ((name, image) for image in (guest["images"] if LONG else [one]))
+
+
+class EarlyMachine(Machine):
+    """Its ops become hot early."""
+
+    def _make_tier(self) -> Tier:
+        if self.tier_name != "auto":
+            return super()._make_tier()
+        return SoonHotTier(self.cpu, self.memory, Callouts(self.cpu), self.jit, SOON, keep=True)
+
+
+def pieces(name: str) -> Iterator[int]:
+    """Instructions from one look to the next: long ones, and a few short ones behind each."""
+    random = Random(name)
+    for _ in range(PLACES):
+        yield random.randrange(1, random.choice((2_000, 10_000, 60_000)))
+        yield from (1, 1, 2, random.randrange(1, 60))
+    yield 50_000_000
+
+
+def history(
+    name: str, image: str, tier: Any, jit: Any = "async", traced: bool = False, end: int = 1 << 40
+) -> tuple[list[str], Tier, str]:
+    """What can be seen of the guest after each piece; the tier that it ran in; and the trace."""
     guest = MANIFEST[name]
-    console = CaptureConsole()
-    machine = Machine(RAM, tier=tier, jit=jit, console=console)
+    console, text = CaptureConsole(), io.StringIO()
+    machine = EarlyMachine(RAM, tier=tier, jit=jit, console=console)
     machine.load(str(GUESTS / image), base=guest.get("base"), args=guest["arguments"])
-    hashes = []
-    for _ in range(STEPS):
-        result = machine.run(fuel=STEP, timeout=120)
+    trace = InstructionTrace(text) if traced else None
+    seen = []
+    for number, fuel in enumerate(pieces(name)):
+        if machine.icount + fuel > end:
+            break
+        first = min(fuel, TRACED) if traced else 0
+        result = machine.run(fuel=first, trace=trace, timeout=120)
+        if result.reason is StopReason.FUEL:
+            result = machine.run(fuel=fuel - first, timeout=120)
         digest = hashlib.sha256(machine.cpu.snapshot() + bytes(console.output))
-        digest.update(machine.memory.ram.bytes)
-        hashes.append(f"{result.reason.name} {result.exit_code} {machine.icount} {digest.hexdigest()}")
+        if number % 5 == 3 or result.reason is not StopReason.FUEL:
+            digest.update(machine.memory.ram.bytes)
+        seen.append(f"{result.reason.name} {result.exit_code} {machine.icount} {machine.pc:#x} {digest.hexdigest()}")
         if result.reason is not StopReason.FUEL:
             break
-    regions = machine.tier if isinstance(machine.tier, RegionTier) else None
-    if regions is not None:
-        regions.close()
-    return hashes, regions
+    if isinstance(machine.tier, RegionTier):
+        machine.tier.close()
+    return seen, machine.tier, text.getvalue()
 
 
 def first_difference(expected: list[str], got: list[str]) -> str | None:
-    for step, (mine, theirs) in enumerate(zip_longest(expected, got)):
+    for number, (mine, theirs) in enumerate(zip_longest(expected, got)):
         if mine != theirs:
-            return f"between instructions {step * STEP} and {(step + 1) * STEP}: {mine}, {theirs}"
+            return f"look {number}: {mine}, {theirs}; the one before: {expected[number - 1] if number else 'none'}"
     return None
 
 
-@pytest.mark.parametrize(("name", "image"), NAMES, ids=[Path(image).stem for _, image in NAMES])
+@pytest.mark.parametrize(("name", "image"), list(images()), ids=lambda text: Path(text).stem)
 def test_every_mode_has_one_history(name: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, _ = history(name, image, "threaded")
-    keep_handlers(tmp_path, monkeypatch)
-    for label, jit in (("off", "off"), ("cold", "sync"), ("warm", "sync"), ("warm, async", "async")):
-        hashes, tier = history(name, image, "auto", jit)
-        assert first_difference(expected, hashes) is None, f"{label}: {first_difference(expected, hashes)}"
-        assert tier is not None
+    expected, _, _ = history(name, image, "threaded")
+    assert not expected[-1].startswith("FUEL")
+    seen, _, _ = history(name, image, "reference", end=REFERENCE)
+    assert first_difference(expected[: len(seen)], seen) is None, f"reference: {first_difference(expected, seen)}"
+    _, _, trace = history(name, image, "threaded", traced=True)
+    use_empty_cache(tmp_path / "first", monkeypatch)
+    compiled = 0
+    for label, jit in (("off", "off"), ("cold", "sync"), ("warm", "sync"), ("warm, traced", "sync"), ("warm", "async")):
+        seen, tier, its_trace = history(name, image, "auto", jit, "traced" in label)
+        assert first_difference(expected, seen) is None, f"{label}, {jit}: {first_difference(expected, seen)}"
+        assert isinstance(tier, RegionTier)
         if label == "cold":
             compiled = tier.counts.compiled
-        if label.startswith("warm"):
-            assert tier.counts.loaded >= compiled * 0.9, f"{label}: {tier.counts}, {compiled} were compiled"
-    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path / "empty"))
-    keep_handlers(tmp_path / "empty", monkeypatch)
-    hashes, _ = history(name, image, "auto", "async")
-    assert first_difference(expected, hashes) is None, f"async: {first_difference(expected, hashes)}"
+        if label == "warm":
+            assert tier.counts.loaded >= compiled * 0.7, f"{label}: {tier.counts}, {compiled} were compiled"
+        assert its_trace in ("", trace)
+    use_empty_cache(tmp_path / "second", monkeypatch)
+    seen, _, _ = history(name, image, "auto", "async")
+    assert first_difference(expected, seen) is None, f"cold, async: {first_difference(expected, seen)}"
 
 
-def keep_handlers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_empty_cache(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache directory but for the handlers' image, which takes long to build."""
-    from dbt.codecache.handlers import cached_image_name, load_image
-
     image = load_image(lambda _: None).pack()
     monkeypatch.setenv("DBT_CACHE_DIR", str(directory))
     directory.mkdir(exist_ok=True)
