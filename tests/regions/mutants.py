@@ -21,7 +21,7 @@ from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine
 
 #: Seconds after which a program that does not come to an end has shown the mutant; others take one at most.
-PATIENCE = 6
+PATIENCE = 8
 
 
 @dataclass(frozen=True, slots=True)

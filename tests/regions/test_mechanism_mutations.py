@@ -35,7 +35,7 @@ def flags_notice(by: str = "") -> bool:
 def mechanisms_notice(by: str = "") -> bool:
     """As :func:`flags_notice`, of the other mechanisms."""
     names = sorted(MECHANISM_PROGRAMS, key=lambda name: name != by)
-    runs = ((MECHANISM_PROGRAMS[name], kind) for name in names for kind in ("eager", "sync"))
+    runs = ((MECHANISM_PROGRAMS[name], kind) for name in names for kind in ("eager", "sync", "without flat"))
     return any(not agree(source, kind, CUTS) for source, kind in runs) or programs_notice()
 
 
@@ -114,12 +114,14 @@ MUTANTS = [
     Mutant(RegionLowering, "_flat_address", "i32 {32 - bits})", "i32 32)", "unaligned"),
     Mutant(RegionLowering, "_alignment", "self._strict or access.aligned", "access.aligned", "alignment checks"),
     Mutant(RegionLowering, "_alignment", "self._strict or access.aligned", "self._strict", "unaligned"),
-    Mutant(RegionLowering, "_table_address", "{4096 - size}", "4095"),
+    Mutant(RegionLowering, "_check_place", "{4096 - size}", "4095", "one store at the end of RAM"),
     Mutant(RegionLowering, "_check_mode", "'eq' if self._strict else 'ne'", "'ne' if self._strict else 'eq'",
             "alignment checks"),
     Mutant(RegionLowering, "_check_span", "{base}, {span.low}", "{base}, {span.low + 4}"),
-    Mutant(RegionLowering, "_check_span", "{entry}, {last}", "{entry}, {entry}"),
-    Mutant(RegionLowering, "_check_span", "self.check_aligned(first, span.align, side)", "pass", "unaligned"),
+    Mutant(RegionLowering, "_span_entry", "{entry}, {last}", "{entry}, {entry}", "stores at the end of RAM"),
+    Mutant(RegionLowering, "_or_writable", "icmp eq ptr {other}", "icmp ne ptr {other}", "stores at the end of RAM"),
+    Mutant(RegionLowering, "_or_writable", "i32 {size}", "i32 1", "around the end of a page"),
+    Mutant(RegionLowering, "_check_span", "self.check_aligned(first, span.align, slow)", "pass", "unaligned"),
     Mutant(RegionLowering, "_lower_in_span", "+ 4 * ordinal - span.low", "+ 4 * ordinal"),
     Mutant(RegionLowering, "_lower_in_span", "+ 4 * ordinal - span.low", "- span.low", "unaligned"),
     Mutant(spans, "find_spans", "open_spans.pop((register, op), None)", "pass", "a base that changes"),
