@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 from isa.operands import expand_imm, set_nz, shift_by_immediate, shift_by_register
 from isa.spec import insn
-from isa.uop import Recorder, Uop
+from isa.uop import BranchKind, Recorder, Uop
 
 # operation(u, rn, operand2) -> result, and carry and overflow where the operation defines them
 # itself (the arithmetic ones); the logical ones take C from the shifter and leave V.
+LR = 14
+
 Result = tuple[Uop, Uop | None, Uop | None]
 Operation = Callable[[Recorder, Uop, Uop], Result]
 
@@ -46,7 +48,8 @@ def _finish(u: Recorder, f: SimpleNamespace, name: str, operation: Operation, op
         if f.s:
             u.callout("exception_return", result)
         else:
-            u.alu_write_pc(result)
+            returns = name == "MOV" and result.op == "get_reg" and result.args[0].number == LR
+            u.alu_write_pc(result, BranchKind.RETURN if returns else BranchKind.INDIRECT)
     else:
         u.reg[f.rd] = result
         if f.s:
