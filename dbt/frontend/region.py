@@ -47,8 +47,8 @@ class Limits:
     branch and entries of a ``table`` that are told apart.
     """
 
-    insns: int = 800
-    reach: int = 2400
+    insns: int = 400
+    reach: int = 1600
     block: int = 64
     copies: int = 32
     depth: int = 4

@@ -8,7 +8,6 @@ installed. Regions are compiled by a worker while the guest runs, or found on di
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -91,7 +90,7 @@ class RegionTier(ThreadedTier):
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
         self._strict = self._is_strict()
-        self._waiting: deque[int] = deque()  # requests that the worker has not been given
+        self._waiting: dict[int, int] = {}  # requests that the worker has not been given: how often they were hot
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._ops = self._code_pages.view()
         self._op_words = self._ops.cast("Q")
@@ -111,6 +110,8 @@ class RegionTier(ThreadedTier):
         return super().run(budget)
 
     def _on_hot(self, pc: int) -> None:
+        if pc in self._waiting:
+            self._waiting[pc] += 1
         if self._jit == "off" or pc in self._installed or pc in self._requested:
             return
         if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
@@ -121,7 +122,7 @@ class RegionTier(ThreadedTier):
         if self._is_covered(pc):
             return
         self._requested.add(pc)
-        self._waiting.append(pc)
+        self._waiting[pc] = 1
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
@@ -136,9 +137,10 @@ class RegionTier(ThreadedTier):
         return bool(self._ops[op + OP_COVERED] & COVERED) and not often
 
     def _submit(self) -> None:
-        """Keep the worker busy, but leave it little to do that what comes first may make needless."""
+        """Keep the worker busy, the hottest first, but leave it little to do that this may make needless."""
         while self._waiting and self._worker.pending < _IN_FLIGHT:
-            pc = self._waiting.popleft()
+            pc = max(self._waiting, key=self._waiting.__getitem__)
+            del self._waiting[pc]
             if self._is_covered(pc):
                 self._requested.discard(pc)
             else:
