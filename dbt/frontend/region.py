@@ -317,6 +317,8 @@ class _Forming:
             if place not in loop:
                 loop.add(place)
                 queue.extend(sources.get(place, ()))
+        if entry not in loop:
+            loop = set()  # what leads to the entry again begins after a call whose return is out of reach
         left = self._limits.insns
         for place, block in list(blocks.items()):
             left -= len(block.insns)
