@@ -3,20 +3,22 @@
 from isa import (
     block_transfer,
     branch,
-    coprocessor,
+    callouts,
+    cp15,
     data_processing,
     exceptions,
     load_store,
     media,
     multiply,
     status,
+    vmsa,
 )
 from isa.spec import REGISTRY, Insn, build_decoder
 
 __all__ = ["DECODER", "REGISTRY", "Insn"]
 
 _ROOMS = (
-    block_transfer, branch, coprocessor, data_processing, exceptions, load_store, media, multiply, status,
+    block_transfer, branch, callouts, cp15, data_processing, exceptions, load_store, media, multiply, status, vmsa,
 )  # fmt: skip
 
 DECODER = build_decoder()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.psr import spsr
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
 
@@ -81,7 +82,7 @@ def _store_list(u: Recorder, f: SimpleNamespace, span: Span, *, with_pc: bool, u
     # The base in the list, not lowest, and written back: the value stored is UNKNOWN; we choose the one
     # before the instruction. choice: stm-base-in-list
     with u.for_each_bit(f.regs) as (number, ordinal):
-        value = u.callout("read_user_reg", number, result=True) if user else u.reg[number]
+        value = u.callout("read_user_reg", number) if user else u.reg[number]
         u.store(span.first + (ordinal << 2), value, 4, aligned=True)
     if with_pc:
         u.store(span.last, u.pc, 4, aligned=True)  # choice: str-pc-offset
@@ -145,5 +146,7 @@ def ldm_exception_return(u: Recorder, f: SimpleNamespace) -> None:
     span = _span(u, f, 1)
     _load_list(u, f, span.first)
     target = u.load(span.last, 4, aligned=True)
+    psr = spsr(u)
+    u.callout("check_return", target, psr)
     _write_list(u, f, span)
-    u.callout("exception_return", target)
+    u.callout("return_to", target, psr)

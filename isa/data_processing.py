@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from isa.operands import expand_imm, set_nz, shift_by_immediate, shift_by_register
+from isa.exceptions import exception_return
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
 
@@ -46,7 +47,7 @@ def _finish(u: Recorder, f: SimpleNamespace, name: str, operation: Operation, op
         _set_flags(u, result, carry_out, overflow, carry)
     elif f.rd == 15:
         if f.s:
-            u.callout("exception_return", result)
+            exception_return(u, result)
         else:
             returns = name == "MOV" and result.op == "get_reg" and result.args[0].number == LR
             u.alu_write_pc(result, BranchKind.RETURN if returns else BranchKind.INDIRECT)

@@ -219,12 +219,12 @@ def smmls(u: Recorder, f: SimpleNamespace) -> None:
 
 
 @insn("cond:4 0111 0001 rd:4 (1111) rm:4 0001 rn:4", syntax="SDIV{<c>} <Rd>, <Rn>, <Rm>",
-      section="A8.8.165", since=7)  # fmt: skip
+      section="A8.8.165", since=8)  # fmt: skip
 def sdiv(u: Recorder, f: SimpleNamespace) -> None:
     u.reg[f.rd] = u.reg[f.rn].sdiv(u.reg[f.rm])
 
 
 @insn("cond:4 0111 0011 rd:4 (1111) rm:4 0001 rn:4", syntax="UDIV{<c>} <Rd>, <Rn>, <Rm>",
-      section="A8.8.248", since=7)  # fmt: skip
+      section="A8.8.248", since=8)  # fmt: skip
 def udiv(u: Recorder, f: SimpleNamespace) -> None:
     u.reg[f.rd] = u.reg[f.rn].udiv(u.reg[f.rm])

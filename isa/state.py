@@ -47,7 +47,14 @@ PSR_MODE = 0x1F
 PSR_KEPT = PSR_MODE | PSR_T | PSR_F | PSR_I | PSR_A | PSR_E
 
 
+SCTLR_M = 1 << 0  # the MMU is on
 SCTLR_A = 1 << 1  # every access must be aligned
+SCTLR_B = 1 << 7  # big-endian, up to ARMv5
+SCTLR_V = 1 << 13  # the vectors are at 0xFFFF0000
+SCTLR_XP = 1 << 23  # descriptors of ARMv6, without subpages
+SCTLR_EE = 1 << 25  # exception handlers are big-endian
+SCTLR_AFE = 1 << 29  # AP[0] is the access flag
+SCTLR_TE = 1 << 30  # exception handlers are in Thumb
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,13 @@ class StateLayout:
         return self.words[name]
 
 
+#: Identification registers that differ from processor to processor, as words of the state.
+IDENTIFICATION = (
+    "MIDR", "CTR", "TCMTR", "TLBTR", "MPIDR",
+    "ID_PFR0", "ID_PFR1", "ID_DFR0", "ID_AFR0", "ID_MMFR0", "ID_MMFR1", "ID_MMFR2", "ID_MMFR3",
+    "ID_ISAR0", "ID_ISAR1", "ID_ISAR2", "ID_ISAR3", "ID_ISAR4", "ID_ISAR5", "CLIDR",
+)  # fmt: skip
+
 LAYOUT = StateLayout(
     ("r", 16, "registers of the current mode; r[15] as described above"),
     ("n", 1, "CPSR.N"),
@@ -112,4 +126,11 @@ LAYOUT = StateLayout(
     ("tpidruro", 1, "CP15 c13: thread ID, user read-only"),
     ("tpidrprw", 1, "CP15 c13: thread ID, privileged"),
     ("cpacr", 1, "CP15 c1: coprocessor access"),
+    ("actlr", 1, "CP15 c1: auxiliary control"),
+    ("fcseidr", 1, "CP15 c13: what is added to addresses below 32 MB"),
+    ("csselr", 1, "CP15 c0: which cache CCSIDR is about"),
+    ("architecture", 1, "version of the architecture: see isa.cpus"),
+    ("sctlr_writable", 1, "bits of SCTLR that this processor can change"),
+    *((name.lower(), 1, f"CP15 c0: {name}") for name in IDENTIFICATION),
+    ("ccsidr", 4, "CP15 c0: what CCSIDR reads as, by CSSELR"),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from isa.operands import expand_imm
+from isa.psr import cpsr
 from isa.spec import insn
 from isa.uop import Recorder, Uop
 
@@ -21,14 +22,13 @@ FLAGS_BYTE, STATUS_BYTE = 0b10, 0b01  # of a two-bit field fs
       section="B9.3.8")  # fmt: skip
 def mrs_cpsr(u: Recorder, f: SimpleNamespace) -> None:
     # In user mode the bits outside the APSR are UNKNOWN; we choose their values. choice: mrs-user-mode
-    flags = u.n.zext(32) << 31 | u.z.zext(32) << 30 | u.c.zext(32) << 29 | u.v.zext(32) << 28
-    u.reg[f.rd] = flags | u.q.zext(32) << 27 | u.ge << 16 | u.get("psr")
+    u.reg[f.rd] = cpsr(u)
 
 
 @insn("cond:4 0001 0100 (1111) rd:4 (00) 0 (0) 0000 (0000)", name="MRS (SPSR)", syntax="MRS{<c>} <Rd>, SPSR",
       section="B9.3.8")  # fmt: skip
 def mrs_spsr(u: Recorder, f: SimpleNamespace) -> None:
-    u.reg[f.rd] = u.callout("read_spsr", result=True)
+    u.reg[f.rd] = u.callout("read_spsr")
 
 
 def _write_flags(u: Recorder, f: SimpleNamespace, value: Uop) -> None:
@@ -99,7 +99,7 @@ def hint(u: Recorder, f: SimpleNamespace) -> None:
 
 @insn("cond:4 0011 0010 0000 (11110000) 00000010", syntax="WFE{<c>}", section="A8.8.425", since=6)
 def wfe(u: Recorder, f: SimpleNamespace) -> None:
-    u.callout("wait_for_event")
+    """The wait may end for any reason (B1.8.13); ours ends at once. choice: wfe-ends-at-once"""
 
 
 @insn("cond:4 0011 0010 0000 (11110000) 00000011", syntax="WFI{<c>}", section="A8.8.426", since=6)

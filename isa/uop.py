@@ -18,6 +18,8 @@ The pure operations are the keys of :data:`PURE`; the others are
 ``set_reg``      ``args`` = number, value. A write to number 15 is not a branch: see below
 ``pc``           address of the instruction + 8
 ``get`` ``set``  an entry of :data:`isa.state.LAYOUT` named by ``attr`` (flags, monitor, ...)
+``get_at``       element ``args[0]`` of the array of the state named by ``attr``
+``set_at``       ``args`` = number, value
 ``load``         ``args[0]`` address; ``attr`` an :class:`Access`; 32 bits wide
 ``store``        ``args`` = address, value; ``attr`` an :class:`Access`
 ``get_temp``     scratch word ``args[0]``, for block transfers; dead after the instruction
@@ -28,7 +30,17 @@ The pure operations are the keys of :data:`PURE`; the others are
 ``bit_ordinal``  inside ``for_each_bit`` ``args[0]``: how many bits came before it
 ``branch``       leaves for address ``args[0]``; ``attr`` is a :class:`BranchKind`; ends the path
 ``exception``    raises ``attr``, an :class:`InsnException`; ends the path
-``callout``      asks the hypervisor for the sensitive operation ``attr``; may have a result
+``callout``      the sensitive operation ``attr``; ``args`` if the hypervisor does it, else what
+                 it does follows as uops
+===============  =====================================================================
+
+and, in routines (:mod:`isa.routines`) only,
+
+===============  =====================================================================
+``param``        the parameter named ``attr``
+``result``       ends the path; the routine's result is ``args[0]``
+``in_ram``       whether the word at guest physical address ``args[0]`` is in RAM
+``load_physical``  that word
 ===============  =====================================================================
 """
 
@@ -113,6 +125,7 @@ class BranchKind(Enum):
     CALL = "call"
     RETURN = "return"
     INDIRECT = "indirect"
+    SYNCHRONISE = "synchronise"  # the mode, the tables or what is masked may have changed
 
 
 class InsnException(Enum):
@@ -454,6 +467,14 @@ class Recorder:
         self.wrote_register = True
         self.emit("set", 0, self.value(value, 32), attr=name)
 
+    def get_at(self, name: str, index: Uop | int) -> Uop:
+        """An element of an array of the state."""
+        return self.emit("get_at", 32, self.value(index, 32), attr=name)
+
+    def set_at(self, name: str, index: Uop | int, value: Uop | int) -> None:
+        self.wrote_register = True
+        self.emit("set_at", 0, self.value(index, 32), self.value(value, 32), attr=name)
+
     # -- memory --------------------------------------------------------------------------------
 
     def _access(self, op: str, width: int, args: tuple[Uop, ...], access: Access) -> Uop:
@@ -528,32 +549,49 @@ class Recorder:
     def undefined(self) -> None:
         self.exception(InsnException.UNDEFINED)
 
-    def callout(self, name: str, *args: Uop | int, result: bool = False) -> Uop:
-        """A sensitive operation, done by the hypervisor. ``result``: it yields 32 bits."""
-        if name not in CALLOUTS:
+    def callout(self, name: str, *args: Uop | int) -> Uop | None:
+        """A sensitive operation. The result is that of its definition, if it has one: see :mod:`isa.callouts`."""
+        callout = CALLOUTS.get(name)
+        if callout is None:
             raise SemanticsError(f"no callout is named {name}")
         if name == "enter_thumb" and self.wrote_register:
             raise SemanticsError("the instruction set is changed after a register write: the exit would not be precise")
-        return self.emit("callout", 32 if result else 0, *(self.value(arg, 32) for arg in args), attr=name)
+        values = tuple(self.value(arg, 32) for arg in args)
+        if callout.definition is None:
+            self.emit("callout", 0, *values, attr=name)
+            return None
+        self.emit("callout", 0, attr=name)
+        return callout.definition(self, *values)
+
+    # -- routines ------------------------------------------------------------------------------
+
+    def param(self, name: str) -> Uop:
+        return self.emit("param", 32, attr=name)
+
+    def result(self, value: Uop) -> None:
+        """End the routine."""
+        self.emit("result", 0, value)
+
+    def in_ram(self, gpa: Uop) -> Uop:
+        return self.emit("in_ram", 1, gpa)
+
+    def load_physical(self, gpa: Uop) -> Uop:
+        return self.emit("load_physical", 32, gpa)
 
 
-#: The sensitive operations. An operation that "leaves" ends the instruction's path.
-CALLOUTS: Mapping[str, str] = {
-    "enter_thumb": "(target): leave for Thumb state. Leaves",
-    "write_cpsr": "(value, byte_mask): MSR CPSR, with the write rules of the current mode (B1.3.3)",
-    "read_spsr": "() -> value: SPSR of the current mode",
-    "write_spsr": "(value, byte_mask): MSR SPSR",
-    "exception_return": "(target): CPSR := SPSR, then branch. Leaves",
-    "return_to": "(target, psr): CPSR := psr, then branch (RFE). Leaves",
-    "set_mode": "(mode): change CPSR.M alone (CPS)",
-    "set_masks": "(mask, value): A, I, F bits of the CPSR (CPS)",
-    "read_user_reg": "(number) -> value: register of user mode (STM with ^)",
-    "write_user_reg": "(number, value): register of user mode (LDM with ^)",
-    "read_mode_sp": "(mode) -> value: banked R13 (SRS)",
-    "write_mode_sp": "(mode, value): banked R13 (SRS)",
-    "require_privilege": "(): undefined instruction in user mode",
-    "coprocessor_read": "(cp, opc1, crn, crm, opc2) -> value: MRC",
-    "coprocessor_write": "(cp, opc1, crn, crm, opc2, value): MCR",
-    "wait_for_interrupt": "(): WFI",
-    "wait_for_event": "(): WFE",
-}
+@dataclass(frozen=True, slots=True)
+class Callout:
+    """A sensitive operation. ``definition`` records what it does and returns its result, if any; without one
+    the hypervisor does it. ``leaves``: the instruction's path ends there. ``synchronises``: the mode, the tables or
+    what is masked may be others after it, so that what comes next is looked up anew.
+    """
+
+    name: str
+    meaning: str
+    definition: Callable[..., Uop | None] | None
+    leaves: bool = False
+    synchronises: bool = False
+
+
+#: The sensitive operations by name; :mod:`isa.callouts` fills it.
+CALLOUTS: dict[str, Callout] = {}

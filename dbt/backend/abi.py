@@ -39,6 +39,7 @@ OP_POOL = 12  # operands, as the form lays them out
 OP_POOL_SIZE = 12
 OP_BODY = 24  # u32; what a guard (condition, PC as operand) calls in turn, as an offset in the image
 OP_ORIGINAL = 28  # u32; the handler before a region took its place, as an offset in the image
+OP_CALLOUTS = 28  # u32, of a sensitive instruction, which no region replaces: how often it was executed
 
 COVERED = 1  # a region was made from it
 CHANGES = 2  # it was read as a constant, and then written: it is data
@@ -46,6 +47,17 @@ CHANGES = 2  # it was read as a constant, and then written: it is data
 #: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
 #: that these two select. Newer ones take the place of older ones.
 TARGET_ENTRIES = 4096
+
+# The shadow page tables: see backend.shadow.
+SPACES = 8
+TABLE_BYTES = 8 << 20
+READ, WRITE, CODE = range(3)  # and three more for user mode
+TABLES = 6
+#: Entries of the log of a space. Each is the page's number, and the table's above it.
+LOG_ENTRIES = 1 << 14
+SPACE_BYTES = SPACES * TABLES * TABLE_BYTES
+LOG_BYTES = SPACES * LOG_ENTRIES * 4
+MEGABYTES = 1 << 12
 
 
 class SideExit(IntEnum):

@@ -16,6 +16,8 @@ from dbt.backend.image import ENTRY_POINTS, Image
 from dbt.backend.link import link_object
 from dbt.backend.lower import module_text
 from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable, build_decode_table
+from dbt.backend.routines import routines_text
+from dbt.backend.shadow import shadow_text
 from dbt.backend.slowpath import slowpath_text
 from dbt.backend.support import support_text
 from dbt.frontend.techniques import PASSES
@@ -28,7 +30,7 @@ def build_image(opt: int = 2) -> Image:
     handlers = build_handlers(list(REGISTRY))
     guard_list = list(guards())
     definitions = [definition for _, definition in guard_list]
-    text = module_text(*handlers.functions, *definitions, support_text(), slowpath_text())
+    text = module_text(*handlers.functions, *definitions, support_text(), slowpath_text(), shadow_text(), routines_text())
     from dbt.backend.llvm import compile_object
 
     object_bytes = compile_object(text, PASSES, opt)
@@ -44,7 +46,7 @@ def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, g
         pairs = [byte for pair in row.pc_operands for byte in pair]
         packed += ROW.pack(
             row.mask, row.value, *holes[0], *holes[1], symbols[row.handler], symbols[row.fill],
-            row.has_condition, len(row.pc_operands), *pairs, *[0] * (8 - len(pairs)),
+            row.has_condition, len(row.pc_operands), row.since, *pairs, *[0] * (8 - len(pairs)),
         )  # fmt: skip
     lines = [f"{symbols[name]} {name}" for name in ENTRY_POINTS]
     lines += [f"{symbols[row.handler]} {row.handler} {row.name}" for row in rows]

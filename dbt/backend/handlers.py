@@ -11,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import HOT, OP_BODY, OP_HOTNESS, OP_SIZE, TARGET_ENTRIES, header, tail_call
+from dbt.backend.abi import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, TARGET_ENTRIES, header, tail_call
 from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
 from dbt.backend.support import R15
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
+from isa.callouts import NUMBERS
 from isa.encoding import Field
 from isa.operands import condition_holds
 from isa.spec import ALWAYS, Insn
-from isa.uop import Access, BranchKind, InsnException, Recorder, Uop
+from isa.state import LAYOUT
+from isa.uop import CALLOUTS, Access, BranchKind, InsnException, Recorder, Uop
 
 EXCEPTION_EXITS = {
     InsnException.UNDEFINED: ExitCode.UNDEFINED,
@@ -30,8 +32,13 @@ EXCEPTION_EXITS = {
     InsnException.HYPERVISOR_CALL: ExitCode.HYPERVISOR_CALL,
     InsnException.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
 }
-#: Callouts that native code makes itself. An instruction with any other one is trapped whole.
-NATIVE_CALLOUTS = frozenset({"enter_thumb"})
+#: The exits of callouts that are the hypervisor's own.
+CALLOUT_EXITS = {
+    "enter_thumb": ExitCode.THUMB,
+    "unsupported": ExitCode.UNSUPPORTED,
+    "wait_for_interrupt": ExitCode.WAIT,
+}
+
 
 
 class HandlerLowering(Lowering):
@@ -46,8 +53,21 @@ class HandlerLowering(Lowering):
         self._slow = slow
         self.uses_memory = False
         self._bail = ""
+        self._synchronises = False
 
     # -- entry and exits -----------------------------------------------------------------------
+
+    def keep_flags_in_state(self) -> None:
+        """The flags live where callouts look for them."""
+        for name in FLAGS:
+            self.flags[name] = self.f.emit_entry(f"getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}")
+
+    def count_by_place(self) -> None:
+        """Count in the op how often it was executed. No region replaces it, so there is room."""
+        f = self.f
+        place = f.emit(f"getelementptr i8, ptr %op, i64 {OP_CALLOUTS}")
+        count = f.emit(f"load i32, ptr {place}")
+        f.do(f"store i32 {f.emit(f'add i32 {count}, 1')}, ptr {place}")
 
     def begin(self) -> None:
         """Retire one instruction of the budget, or leave if there is none."""
@@ -85,13 +105,24 @@ class HandlerLowering(Lowering):
         self._continue(self.f.emit(f"load ptr, ptr {op}"), op)
 
     def fall_through(self) -> None:
+        if self._synchronises:
+            self._resume(self._pc(4))
+            return
         self.dispatch(self.f.emit(f"getelementptr i8, ptr %op, i64 {OP_SIZE}"))
 
+    def _resume(self, target: str) -> None:
+        """Go on at a GVA, where all that was known of the mode and the tables may be different now."""
+        f = self.f
+        f.do(f"store i32 {f.emit(f'and i32 {target}, -4')}, ptr {self.state_pointer(R15)}")
+        f.do(f"store i64 {self.budget}, ptr {self.state_pointer(NATIVE['budget'].offset)}")
+        f.do(tail_call("@resume"))
+        f.do("ret void")
+
     def end_slow(self) -> None:
-        """The cold block that all failing memory accesses of the fast version go to."""
+        """The cold block that all failing memory accesses go to."""
         if self._bail:
             self.f.label(self._bail)
-            self.f.do(tail_call(f"@{self._slow}" if self._slow else "@leave"))
+            self.f.do(tail_call(f"@{self._slow}" if self._slow else "@fault"))
             self.f.do("ret void")
 
     def _bail_label(self) -> str:
@@ -100,14 +131,14 @@ class HandlerLowering(Lowering):
             self._bail = self.f.new_label("bail")
         return self._bail
 
-    def leave(self, code: ExitCode, *arguments: str) -> None:
-        """Leave native code at this instruction, which is not retired."""
+    def leave(self, code: ExitCode, *arguments: str, to: str = "@leave") -> None:
+        """Leave native code at this instruction, which is not retired; or go ``to`` what knows better."""
         f = self.f
         f.do(f"store i32 {int(code)}, ptr {self.state_pointer(NATIVE['exit_kind'].offset)}")
         for number, argument in enumerate(arguments):
             wide = f.emit(f"zext i32 {argument} to i64")
             f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset + 8 * number)}")
-        f.do(tail_call("@leave"))
+        f.do(tail_call(to))
         f.do("ret void")
 
     # -- the guest's state ---------------------------------------------------------------------
@@ -136,25 +167,30 @@ class HandlerLowering(Lowering):
 
     # -- memory --------------------------------------------------------------------------------
 
+    def _table(self, access: Access, table: str) -> str:
+        """The shadow page table of an access: that of the mode is in a register."""
+        if not access.user:
+            return f"%{table}"
+        name = "user_read_table" if table == "reads" else "user_write_table"
+        return self.f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[name].offset)}")
+
     def lower_load(self, address: str, access: Access) -> str:
         f = self.f
         if self._slow is not None:
-            return f.emit(
-                f"load i{8 * access.size}, ptr {self.host_address(address, access.size, 'reads', self._bail_label())}"
-            )
-        arguments = f"ptr %cpu, i32 {address}, i1 {'true' if access.aligned else 'false'}"
-        pair = f.emit(f"call {{i32, i1}} @slow_load{access.size}({arguments})")
+            host = self.host_address(address, access.size, self._table(access, "reads"), self._bail_label())
+            return f.emit(f"load i{8 * access.size}, ptr {host}")
+        pair = f.emit(f"call {{i32, i1}} @slow_load{access.size}(ptr %cpu, i32 {address}, {_flavour(access)})")
         self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
         return self.narrow(f.emit(f"extractvalue {{i32, i1}} {pair}, 0"), access.size)
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
         f = self.f
         if self._slow is not None:
-            host = self.host_address(address, access.size, "writes", self._bail_label())
+            host = self.host_address(address, access.size, self._table(access, "writes"), self._bail_label())
             f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
             return
-        aligned = "true" if access.aligned else "false"
-        self._check(f.emit(f"call i1 @slow_store{access.size}(ptr %cpu, i32 {address}, i32 {value}, i1 {aligned})"))
+        arguments = f"ptr %cpu, i32 {address}, i32 {value}, {_flavour(access)}"
+        self._check(f.emit(f"call i1 @slow_store{access.size}({arguments})"))
 
     def _check(self, ok: str) -> None:
         done = self.f.new_label("done")
@@ -164,6 +200,9 @@ class HandlerLowering(Lowering):
     # -- control -------------------------------------------------------------------------------
 
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
+        if kind is BranchKind.SYNCHRONISE:
+            self._resume(self.value(target))
+            return
         counted = kind in (BranchKind.LOOP, BranchKind.CALL)
         if target.op == "add" and target.args[0].op == "pc" and target.args[1].static:
             self._branch_relative(target, counted)
@@ -222,17 +261,39 @@ class HandlerLowering(Lowering):
         self.dispatch(op)
 
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
-        self.leave(EXCEPTION_EXITS[kind], self.value(immediate))
+        to = "@supervisor_call" if kind is InsnException.SUPERVISOR_CALL else "@leave"
+        self.leave(EXCEPTION_EXITS[kind], self.value(immediate), to=to)
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
-        (target,) = args
-        self.leave(ExitCode.THUMB, self.value(target))
+    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
+        f, callout = self.f, CALLOUTS[name]
+        values = [self.value(arg) for arg in args]
+        if name != "enter_thumb":  # which interworking branches make, and that is an exit like any other
+            place = self.state_pointer(NATIVE["callout_counts"].offset + 8 * NUMBERS[name])
+            count = f.emit(f"load i64, ptr {place}")
+            f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {place}")
+        if name in CALLOUT_EXITS:
+            self.leave(CALLOUT_EXITS[name], *values)
+            return False
+        if callout.definition is None:
+            f.do(f"call void @{name}({', '.join(['ptr %cpu', *(f'i32 {value}' for value in values)])})")
+        self._synchronises |= callout.synchronises
+        return True
+
+
+def _flavour(access: Access) -> str:
+    """The last arguments of the slow path."""
+    return ", ".join(f"i1 {'true' if flag else 'false'}" for flag in (access.aligned, access.user))
 
 
 def lower_handler(name: str, slow: str | None, block: list[Uop], slots: dict[str, OperandSlot]) -> tuple[str, bool]:
     """The text of one version of a handler, and whether it accesses memory."""
     lowering = HandlerLowering(Function(header(name)), slots, slow)
+    sensitive = is_sensitive(block)
+    if sensitive:
+        lowering.keep_flags_in_state()
     lowering.begin()
+    if sensitive:
+        lowering.count_by_place()
     if lowering.lower_block(block):
         lowering.fall_through()
     lowering.end_slow()
@@ -268,9 +329,9 @@ def lower_fill(slots: Iterable[OperandSlot]) -> str:
     return f.text().split("\n", 1)[1]
 
 
-def is_trapped(block: list[Uop]) -> bool:
-    """Whether the instruction is left to the hypervisor, because of a callout in it."""
-    return any((uop.op == "callout" and uop.attr not in NATIVE_CALLOUTS) or is_trapped(uop.body) for uop in block)
+def is_sensitive(block: list[Uop]) -> bool:
+    """Whether the instruction makes callouts."""
+    return any((uop.op == "callout" and uop.attr != "enter_thumb") or is_sensitive(uop.body) for uop in block)
 
 
 @dataclass(slots=True)
@@ -298,13 +359,12 @@ def build_handlers(registry: list[Insn]) -> HandlerSet:
         for form in insn.forms():
             block = record_handler(insn, form.fixed.get("cond"), insn.record_form(form))
             number = len(built.rows)
-            if is_trapped(block):
-                built.rows.append(candidate(insn, form, "trap", "fill_nothing", []))
-                continue
             slots = allocate_slots(block, insn.name)
-            text, uses_memory = lower_handler(f"h{number}", f"s{number}", block, slots)
+            # What makes callouts has one version only, so that they are made once.
+            slow = None if is_sensitive(block) else f"s{number}"
+            text, uses_memory = lower_handler(f"h{number}", slow, block, slots)
             built.functions.append(text)
-            if uses_memory:
+            if uses_memory and slow is not None:
                 built.functions.append(lower_handler(f"s{number}", None, block, slots)[0])
             body = lower_fill(slots.values())
             fill = fills.setdefault(body, f"f{len(fills)}")

@@ -15,7 +15,7 @@ _SECTIONS = ("code", "index", "pool", "rows", "guards", "symbols")
 #: Functions that Python calls; first in the table of symbols.
 ENTRY_POINTS = (
     "enter",
-    "make_code_page",
+    "need_code_page",
     "invalidate_range",
     "decode",
     "sentinel",
@@ -23,7 +23,13 @@ ENTRY_POINTS = (
     "goto",
     "arrive",
     "writable",
-    "trap",
+    "regime_changed",
+    "tlb_flush",
+    "translate",
+    "enter_exception",
+    "vector_base",
+    "report_data_abort",
+    "report_prefetch_abort",
 )
 
 

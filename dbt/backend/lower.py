@@ -207,7 +207,8 @@ class Lowering:
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise NotImplementedError
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
+    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
+        """Whether the instruction goes on after it."""
         raise NotImplementedError
 
     # -- values --------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ class Lowering:
     def table_entry(self, address: str, table: str) -> str:
         """The shadow page table's entry of an address."""
         page = self.f.emit(f"zext i32 {self.f.emit(f'lshr i32 {address}, 12')} to i64")
-        pointer = self.f.emit(f"getelementptr ptr, ptr %{table}, i64 {page}")
+        pointer = self.f.emit(f"getelementptr ptr, ptr {table}, i64 {page}")
         return self.f.emit(f"load ptr, ptr {pointer}{self.table_metadata}")
 
     # -- statements ----------------------------------------------------------------------------
@@ -317,15 +318,22 @@ class Lowering:
                 assert isinstance(uop.attr, InsnException)
                 self.lower_exception(uop.attr, uop.args[0])
                 return False
+            case "get_at":
+                self._values[uop] = f.emit(f"load i32, ptr {self._element(uop)}")
+            case "set_at":
+                f.do(f"store i32 {self.value(uop.args[1])}, ptr {self._element(uop)}")
             case "callout":
-                self.lower_callout(str(uop.attr), uop.args)
-                return False
+                return self.lower_callout(str(uop.attr), uop.args)
             case _:
                 raise NotImplementedError(f"no lowering for uop {uop.op}")
         return True
 
     #: Offset of the scratch words in CpuState.
     temp_offset: int
+
+    def _element(self, uop: Uop) -> str:
+        assert isinstance(uop.attr, str)
+        return self.array_pointer(LAYOUT[uop.attr].offset, uop.args[0])
 
     def _word_pointer(self, name: object) -> str:
         assert isinstance(name, str)

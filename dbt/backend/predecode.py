@@ -124,11 +124,12 @@ class Candidate:
     handler: str
     fill: str
     pc_operands: tuple[tuple[int, int], ...] = ()
+    since: int = 0
 
 
 #: mask, value, two holes (mask, value), handler and fill as offsets in the image, has_condition,
-#: number of PC operands, then up to four (position, value) bytes.
-ROW = struct.Struct("<IIIIIIIIBBxx8B")
+#: number of PC operands, the architecture that has it first, then up to four (position, value) bytes.
+ROW = struct.Struct("<IIIIIIIIBBBx8B")
 NO_HOLE = (0, 1)  # x & 0 == 1 never holds
 
 
@@ -160,7 +161,8 @@ def candidate(insn: Insn, form: Form, handler: str, fill: str, block: list[Uop])
     if len(operands) > 4:
         raise ValueError(f"{insn.name}: more than four register operands")
     has_condition = "cond" in pattern.fields and "cond" not in form.fixed
-    return Candidate(f"{insn.name} {dict(form.fixed)}", mask, value, holes, has_condition, handler, fill, operands)
+    name = f"{insn.name} {dict(form.fixed)}"
+    return Candidate(name, mask, value, holes, has_condition, handler, fill, operands, insn.since)
 
 
 @dataclass(slots=True)

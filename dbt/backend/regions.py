@@ -370,12 +370,12 @@ class RegionLowering(Lowering):
             return
         if op == "load":
             self.check_aligned(first, span.align, side)
-            entry = self._span_entry(first, size, "reads", side)
+            entry = self._span_entry(first, size, "%reads", side)
         else:
             slow = f.new_label("slow")
             self.check_aligned(first, span.align, slow)
             entry = self._or_writable(
-                self._span_entry(first, size, "writes", slow), slow, first, size, span.align, side
+                self._span_entry(first, size, "%writes", slow), slow, first, size, span.align, side
             )
         span.host = self.host_pointer(entry, first)
 
@@ -410,7 +410,7 @@ class RegionLowering(Lowering):
         side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
         if self._ram_size is None:
             self._check_place(address, access.size, align, side)
-            host = self.host_pointer(self.checked_entry(address, "reads", side), address)
+            host = self.host_pointer(self.checked_entry(address, "%reads", side), address)
         else:
             host = self._flat_address(address, align, side, access.size)
         return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
@@ -447,7 +447,7 @@ class RegionLowering(Lowering):
     def lower_store(self, address: str, value: str, access: Access) -> None:
         align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
         self._check_place(address, access.size, align, slow)
-        entry = self.checked_entry(address, "writes", slow)
+        entry = self.checked_entry(address, "%writes", slow)
         host = self.host_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
 
@@ -485,9 +485,10 @@ class RegionLowering(Lowering):
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> None:
+    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
         """Thumb: the threaded tier finds out for itself. Nothing has been written yet: see Recorder.interwork."""
         self._exit_before_insn(SideExit.THUMB)
+        return False
 
 
 def region_text(regions: Iterable[Region], assumed: Assumptions, techniques: Techniques) -> str:

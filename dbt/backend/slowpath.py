@@ -1,29 +1,32 @@
 """The slow path of a memory access: alignment, page table misses, devices, writes beside code.
 
-``slow_load<size>(cpu, gva, aligned) -> {value, ok}`` and ``slow_store<size>(cpu, gva, value,
-aligned) -> ok``. Where not ok, CpuState says why and the instruction leaves; it has changed nothing
+``slow_load<size>(cpu, gva, aligned, user) -> {value, ok}`` and ``slow_store<size>(cpu, gva, value,
+aligned, user) -> ok``. Where not ok, CpuState says why and the instruction leaves; it has changed nothing
 but RAM that it is going to write again.
 
 A device access is completed as KVM does it: the instruction leaves, Python answers, the answer is
 kept in ``mmio_value``, and the instruction runs again; accesses already answered are then replayed.
-An access that is neither aligned nor wholly in RAM is left to the reference evaluator.
+An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
 """
 
 from __future__ import annotations
 
-from dbt.backend.support import field_pointer
+from dbt.backend.abi import READ, WRITE
+from dbt.backend.shadow import user_mode
+from dbt.backend.support import field_pointer, load_field
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
-from isa.state import LAYOUT, SCTLR_A
+from isa.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
+from isa.state import LAYOUT, SCTLR_A, SCTLR_M
 
 
 def _load(name: str, type_: str) -> str:
-    return f"{field_pointer(name, f'%{name}.p')}\n  %{name} = load {type_}, ptr %{name}.p"
+    return load_field(name, type_, f"%{name}")
 
 
-def _leave(code: ExitCode, *arguments: str) -> str:
+def _leave(code: ExitCode, *arguments: str, tag: str = "") -> str:
     """Store an exit and its arguments (LLVM operands of type i64)."""
-    tag = code.name.lower()
+    tag = tag or code.name.lower()
     lines = [field_pointer("exit_kind", f"%{tag}.kind"), f"store i32 {int(code)}, ptr %{tag}.kind"]
     for number, argument in enumerate(arguments):
         offset = NATIVE["exit_args"].offset + 8 * number
@@ -33,8 +36,9 @@ def _leave(code: ExitCode, *arguments: str) -> str:
 
 
 def _classify(size: int, write: bool, failed: str) -> str:
-    """Split into %in.ram, %replay (a device access already answered) and exits that end in ``failed``."""
+    """Split into %in.ram, with %gpa, %replay (a device access already answered) and exits that end in ``failed``."""
     device = ExitCode.DEVICE_WRITE if write else ExitCode.DEVICE_READ
+    value = "%value64" if write else "0"
     return f"""
   %gva64 = zext i32 %gva to i64
   %low = and i32 %gva, {size - 1}
@@ -45,14 +49,35 @@ def _classify(size: int, write: bool, failed: str) -> str:
   %strict = icmp ne i32 %strict.bit, 0
   %checked = or i1 %strict, %aligned
   %fault = and i1 %odd, %checked
-  br i1 %fault, label %misaligned, label %where
+  br i1 %fault, label %misaligned, label %page
 misaligned:
-  {_leave(ExitCode.ALIGNMENT, "%gva64", str(size), str(int(write)))}
+  {_leave(ExitCode.DATA_ABORT, "%gva64", str(size), str(int(write)), str(int(Fault.ALIGNMENT)), tag="misaligned")}
+  ret {failed}
+page:
+  %mmu.bit = and i32 %sctlr, {SCTLR_M}
+  %mmu = icmp ne i32 %mmu.bit, 0
+  %in.page = and i32 %gva, 4095
+  %crosses = icmp ugt i32 %in.page, {4096 - size}
+  %split.here = and i1 %mmu, %crosses
+  br i1 %split.here, label %split, label %walk
+walk:
+  {user_mode("%mode.user")}
+  %as.user = or i1 %user, %mode.user
+  %user.bit = select i1 %as.user, i32 {int(AccessKind.USER)}, i32 0
+  %access = or i32 %user.bit, {int(write)}
+  %found = call i64 @translate(ptr %cpu, i32 %gva, i32 %access)
+  %status = lshr i64 %found, 32
+  %fault.bits = and i64 %status, {FAULT_MASK}
+  %permitted = icmp eq i64 %fault.bits, 0
+  br i1 %permitted, label %where, label %abort
+abort:
+  {_leave(ExitCode.DATA_ABORT, "%gva64", str(size), str(int(write)), "%fault.bits", tag="abort")}
   ret {failed}
 where:
+  %gpa = and i64 %found, 4294967295
   {_load("ram_size", "i64")}
   {_load("ram_host", "ptr")}
-  %end = add i64 %gva64, {size}
+  %end = add i64 %gpa, {size}
   %inside = icmp ule i64 %end, %ram_size
   br i1 %inside, label %in.ram, label %elsewhere
 elsewhere:
@@ -67,26 +92,33 @@ device:
   br i1 %answered, label %replay, label %ask
 ask:
   {"%value64 = zext i32 %value to i64" if write else ""}
-  {_leave(device, "%gva64", str(size), "%value64") if write else _leave(device, "%gva64", str(size))}
+  {_leave(device, "%gpa", str(size), value, "%gva64")}
   ret {failed}
 replay:
   %cursor.next = add i32 %mmio_cursor, 1
   store i32 %cursor.next, ptr %mmio_cursor.p"""
 
 
-def _fill(table: str) -> str:
-    """Enter the page into a shadow page table; RAM is mapped at its own address."""
-    return f"""{_load(table, "ptr")}
-  %page = lshr i64 %gva64, 12
-  %entry = getelementptr ptr, ptr %{table}, i64 %page
-  store ptr %ram_host, ptr %entry"""
+def _fill(table: int, then: str) -> str:
+    """Enter the page into a shadow page table, if all of it is as this address is, and go on at ``then``."""
+    return f"""%part.bit = and i64 %status, {PARTIAL}
+  %part = icmp ne i64 %part.bit, 0
+  br i1 %part, label %{then}, label %enter
+enter:
+  call void @note_extent(ptr %cpu, i32 %gva, i64 %status)
+  %gva.page = lshr i32 %gva, 12
+  %table = select i1 %as.user, i32 {table + 3}, i32 {table}
+  %bias = sub i64 %gpa, %gva64
+  %entry = getelementptr i8, ptr %ram_host, i64 %bias
+  call void @fill(ptr %cpu, i32 %gva.page, i32 %table, ptr %entry)
+  br label %{then}"""
 
 
 def _slow_load(size: int) -> str:
     bits = 8 * size
     widen = f"%wide = zext i{bits} %narrow to i32" if size < 4 else "%wide = add i32 %narrow, 0"
     return f"""
-define hidden {{i32, i1}} @slow_load{size}(ptr %cpu, i32 %gva, i1 %aligned) {{
+define hidden {{i32, i1}} @slow_load{size}(ptr %cpu, i32 %gva, i1 %aligned, i1 %user) {{
 {_classify(size, False, "{i32, i1} zeroinitializer")}
   %place = zext i32 %mmio_cursor to i64
   {field_pointer("mmio_value", "%values")}
@@ -95,8 +127,9 @@ define hidden {{i32, i1}} @slow_load{size}(ptr %cpu, i32 %gva, i1 %aligned) {{
   %device.result = insertvalue {{i32, i1}} {{i32 0, i1 true}}, i32 %answer, 0
   ret {{i32, i1}} %device.result
 in.ram:
-  {_fill("read_table")}
-  %host = getelementptr i8, ptr %ram_host, i64 %gva64
+  {_fill(READ, "do.access")}
+do.access:
+  %host = getelementptr i8, ptr %ram_host, i64 %gpa
   %narrow = load i{bits}, ptr %host, align 1
   {widen}
   %result = insertvalue {{i32, i1}} {{i32 0, i1 true}}, i32 %wide, 0
@@ -109,39 +142,36 @@ def _slow_store(size: int) -> str:
     bits = 8 * size
     narrow = f"trunc i32 %value to i{bits}" if size < 4 else "add i32 %value, 0"
     return f"""
-define hidden i1 @slow_store{size}(ptr %cpu, i32 %gva, i32 %value, i1 %aligned) {{
+define hidden i1 @slow_store{size}(ptr %cpu, i32 %gva, i32 %value, i1 %aligned, i1 %user) {{
 {_classify(size, True, "i1 false")}
   ret i1 true
 in.ram:
-  %page = lshr i64 %gva64, 12
+  %page.number = lshr i64 %gpa, 12
   %last = add i64 %end, -1
   %last.page = lshr i64 %last, 12
   {_load("code_page_present", "ptr")}
-  %flag.p = getelementptr i8, ptr %code_page_present, i64 %page
+  %flag.p = getelementptr i8, ptr %code_page_present, i64 %page.number
   %flag = load i8, ptr %flag.p
   %last.p = getelementptr i8, ptr %code_page_present, i64 %last.page
   %last.flag = load i8, ptr %last.p
   %either = or i8 %flag, %last.flag
   %code = icmp ne i8 %either, 0
-  br i1 %code, label %beside.code, label %fill
+  br i1 %code, label %beside.code, label %plain
 beside.code:
-  %first.covered = call i1 @is_covered(ptr %cpu, i64 %gva64)
+  %first.covered = call i1 @is_covered(ptr %cpu, i64 %gpa)
   %last.covered = call i1 @is_covered(ptr %cpu, i64 %last)
   %covered = or i1 %first.covered, %last.covered
   br i1 %covered, label %drop, label %undo
 drop:
-  {_leave(ExitCode.CODE_WRITE, "%gva64", str(size))}
+  {_leave(ExitCode.CODE_WRITE, "%gpa", str(size))}
   ret i1 false
 undo:
-  call void @invalidate_range(ptr %cpu, i64 %gva64, i64 {size})
-  br label %write
-fill:
-  {_load("write_table", "ptr")}
-  %entry = getelementptr ptr, ptr %write_table, i64 %page
-  store ptr %ram_host, ptr %entry
-  br label %write
-write:
-  %host = getelementptr i8, ptr %ram_host, i64 %gva64
+  call void @invalidate_range(ptr %cpu, i64 %gpa, i64 {size})
+  br label %do.access
+plain:
+  {_fill(WRITE, "do.access")}
+do.access:
+  %host = getelementptr i8, ptr %ram_host, i64 %gpa
   %narrow = {narrow}
   store i{bits} %narrow, ptr %host, align 1
   ret i1 true

@@ -22,8 +22,10 @@ from dbt.backend.lower import FLAGS
 from dbt.backend.predecode import ROW
 from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
+from isa.faults import FAULT_MASK, PARTIAL, AccessKind
 from isa.spec import ALWAYS
-from isa.state import LAYOUT
+from isa.state import LAYOUT, PSR_F, PSR_MODE, SCTLR_M, Mode
+from isa.vectors import VECTORS, ExceptionKind
 
 R15 = LAYOUT["r"].offset + 4 * 15
 
@@ -33,7 +35,7 @@ def field_pointer(name: str, result: str) -> str:
     return f"{result} = getelementptr i8, ptr %cpu, i64 {NATIVE[name].offset}"
 
 
-def _load_field(name: str, type_: str, result: str) -> str:
+def load_field(name: str, type_: str, result: str) -> str:
     return f"{field_pointer(name, result + '.p')}\n  {result} = load {type_}, ptr {result}.p"
 
 
@@ -51,17 +53,22 @@ def _exit_kind(code: ExitCode) -> str:
     return f"{field_pointer('exit_kind', '%kind.p')}\n  store i32 {int(code)}, ptr %kind.p"
 
 
+def _op_address() -> str:
+    """Into %pc the address of this op."""
+    return f"""%place = ptrtoint ptr %op to i64
+  %inside = and i64 %place, {OP_SIZE * OPS_PER_PAGE - 1}
+  %offset = lshr i64 %inside, 3
+  %offset32 = trunc i64 %offset to i32
+  {load_field("page_gva", "i32", "%page")}
+  %pc = add i32 %page, %offset32"""
+
+
 def _leave() -> str:
     """``leave``: back to the caller of ``enter``, with r[15] = the address of this op."""
     return f"""
 {header("leave")} {{
   {_save_state()}
-  %place = ptrtoint ptr %op to i64
-  %inside = and i64 %place, {OP_SIZE * OPS_PER_PAGE - 1}
-  %offset = lshr i64 %inside, 3
-  %offset32 = trunc i64 %offset to i32
-  {_load_field("page_gva", "i32", "%page")}
-  %pc = add i32 %page, %offset32
+  {_op_address()}
   %r15 = getelementptr i8, ptr %cpu, i64 {R15}
   store i32 %pc, ptr %r15
   ret void
@@ -97,21 +104,22 @@ go:
 
 
 def _goto(name: str, then: str) -> str:
-    """``name``: continue at the GVA in exit_args[0]; leave with CODE_MISS if its page is not known.
+    """``name``: continue at the GVA in exit_args[0], whose page may have to be found first.
 
     ``then`` is what is done with the op, %next.
     """
     return f"""
 {header(name)} {{
-  {_load_field("exit_args", "i64", "%target64")}
+  {load_field("exit_args", "i64", "%target64")}
   %target = trunc i64 %target64 to i32
-  {_load_field("code_table", "ptr", "%table")}
+  {load_field("code_table", "ptr", "%table")}
   %page = lshr i64 %target64, 12
   %entry = getelementptr ptr, ptr %table, i64 %page
-  %ops = load ptr, ptr %entry
-  %unknown = icmp eq ptr %ops, null
-  br i1 %unknown, label %miss, label %known
+  %known.ops = load ptr, ptr %entry
+  %unknown = icmp eq ptr %known.ops, null
+  br i1 %unknown, label %look, label %known
 known:
+  %ops = phi ptr [ %known.ops, %0 ], [ %found.ops, %look ]
   %gva = and i32 %target, -4096
   {field_pointer("page_gva", "%gva.p")}
   store i32 %gva, ptr %gva.p
@@ -119,9 +127,18 @@ known:
   %offset = shl i64 %word, 3
   %next = getelementptr i8, ptr %ops, i64 %offset
   {then}
-miss:
+look:
+  %found.ops = call ptr @fill_code(ptr %cpu, i32 %target)
+  %nothing = icmp eq ptr %found.ops, null
+  br i1 %nothing, label %nowhere, label %known
+nowhere:
+  %none = icmp eq i64 %budget, 0
+  br i1 %none, label %exhausted, label %stop
+exhausted:
+  {_exit_kind(ExitCode.BUDGET)}
+  br label %stop
+stop:
   {_save_state()}
-  {_exit_kind(ExitCode.CODE_MISS)}
   %aligned = and i32 %target, -4
   %r15 = getelementptr i8, ptr %cpu, i64 {R15}
   store i32 %aligned, ptr %r15
@@ -152,7 +169,7 @@ cold:
 def _sentinel() -> str:
     return f"""
 {header("sentinel")} {{
-  {_load_field("page_gva", "i32", "%gva")}
+  {load_field("page_gva", "i32", "%gva")}
   %target = add i32 %gva, 4096
   %wide = zext i32 %target to i64
   {field_pointer("exit_args", "%target.p")}
@@ -164,25 +181,60 @@ def _sentinel() -> str:
 
 
 def _enter() -> str:
-    """``enter``: run from r[15] until an exit. An ordinary C function of one argument, CpuState."""
+    """``enter``: run from r[15] until an exit. An ordinary C function of one argument, CpuState.
+
+    ``resume``: go on at r[15] under whatever mode, tables and masks are in force now, all state being in CpuState;
+    an interrupt is taken first. ``reload`` does not look for one: an instruction may have to be completed.
+    """
     loads = []
     for name in FLAGS:
         loads.append(f"%{name}.p = getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}")
-        loads.append(f"%{name} = load i32, ptr %{name}.p")
+        loads.append(f"%{name}.now = load i32, ptr %{name}.p")
     lines = "\n  ".join(loads)
-    call = tail_call("@goto", op="null").replace("musttail ", "")
+    arguments = {name: f"%{name}.now" for name in FLAGS}
+    enter = tail_call("@reload", op="null", budget="0", n="0", z="0", c="0", v="0", reads="null", writes="null")
     return f"""
 define hidden void @enter(ptr %cpu) {{
+  {enter.replace("musttail ", "")}
+  ret void
+}}
+{header("resume")} {{
+  {load_field("interrupt_lines", "i32", "%lines")}
+  %psr.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["psr"].offset}
+  %psr = load i32, ptr %psr.p
+  %unmasked = xor i32 %psr, -1
+  %takeable = and i32 %lines, %unmasked
+  %quiet = icmp eq i32 %takeable, 0
+  br i1 %quiet, label %go, label %interrupt
+interrupt:
+  {load_field("native_exceptions", "i32", "%native")}
+  {load_field("budget", "i64", "%left")}
+  %used.up = icmp eq i64 %left, 0
+  %not.here = icmp eq i32 %native, 0
+  %leave.it = or i1 %used.up, %not.here
+  br i1 %leave.it, label %stop, label %take
+stop:
+  {_exit_kind(ExitCode.BUDGET)}
+  ret void
+take:
+  call void @take_interrupt(ptr %cpu, i32 %takeable)
+  br label %go
+go:
+  {tail_call("@reload")}
+  ret void
+}}
+{header("reload")} {{
+  call void @choose_tables(ptr %cpu)
   {lines}
-  {_load_field("budget", "i64", "%budget")}
-  {_load_field("read_table", "ptr", "%reads")}
-  {_load_field("write_table", "ptr", "%writes")}
+  {load_field("budget", "i64", "%budget.now")}
+  {load_field("read_table", "ptr", "%reads.now")}
+  {load_field("write_table", "ptr", "%writes.now")}
   %r15.p = getelementptr i8, ptr %cpu, i64 {R15}
   %r15 = load i32, ptr %r15.p
   %target = zext i32 %r15 to i64
   {field_pointer("exit_args", "%target.p")}
   store i64 %target, ptr %target.p
-  {call}
+  {tail_call("@goto", budget="%budget.now", reads="%reads.now", writes="%writes.now", **arguments)}
   ret void
 }}
 """
@@ -194,8 +246,8 @@ def _decode() -> str:
     assert row == 44, "the offsets below are those of predecode.ROW"
     return f"""
 {header("decode")} {{
-  {_load_field("code_pages", "i64", "%pages")}
-  {_load_field("ram_host", "ptr", "%ram")}
+  {load_field("code_pages", "i64", "%pages")}
+  {load_field("ram_host", "ptr", "%ram")}
   %here = ptrtoint ptr %op to i64
   %distance = sub i64 %here, %pages
   %page = lshr i64 %distance, 4
@@ -215,9 +267,9 @@ def _decode() -> str:
   %both = or i32 %high.bits, %low.bits
   %index = or i32 %both, %space
   %index64 = zext i32 %index to i64
-  {_load_field("decode_index", "ptr", "%indexes")}
-  {_load_field("decode_pool", "ptr", "%pool")}
-  {_load_field("decode_rows", "ptr", "%rows")}
+  {load_field("decode_index", "ptr", "%indexes")}
+  {load_field("decode_pool", "ptr", "%pool")}
+  {load_field("decode_rows", "ptr", "%rows")}
   %start.p = getelementptr i32, ptr %indexes, i64 %index64
   %start = load i32, ptr %start.p
   %start64 = zext i32 %start to i64
@@ -251,10 +303,17 @@ holes:
   %in2 = load i32, ptr %in2.p
   %bits2 = and i32 %word, %hole2
   %hit2 = icmp eq i32 %bits2, %in2
-  %hit = or i1 %hit1, %hit2
+  %excluded = or i1 %hit1, %hit2
+  %since.p = getelementptr i8, ptr %row, i64 34
+  %since8 = load i8, ptr %since.p
+  %since = zext i8 %since8 to i32
+  %architecture.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["architecture"].offset}
+  %architecture = load i32, ptr %architecture.p
+  %too.new = icmp ugt i32 %since, %architecture
+  %hit = or i1 %excluded, %too.new
   br i1 %hit, label %next, label %found
 found:
-  {_load_field("image", "ptr", "%image")}
+  {load_field("image", "ptr", "%image")}
   %handler.p = getelementptr i8, ptr %row, i64 24
   %handler.at = load i32, ptr %handler.p
   %handler64 = zext i32 %handler.at to i64
@@ -303,7 +362,7 @@ guard:
   %twice = shl i32 %guarded.by, 1
   %which = or i32 %twice, %pc
   %which64 = zext i32 %which to i64
-  {_load_field("decode_guards", "ptr", "%guards")}
+  {load_field("decode_guards", "ptr", "%guards")}
   %guard.p = getelementptr i32, ptr %guards, i64 %which64
   %guard.at = load i32, ptr %guard.p
   %guard64 = zext i32 %guard.at to i64
@@ -323,14 +382,14 @@ define hidden void @fill_nothing(ptr %op, i32 %word) {{
 
 def _find_op(none: str) -> str:
     """Into block ``look`` with %op, the op of %gpa, or to ``none`` if its page has no code page."""
-    return f"""{_load_field("code_page_present", "ptr", "%present")}
+    return f"""{load_field("code_page_present", "ptr", "%present")}
   %page = lshr i64 %gpa, 12
   %flag.p = getelementptr i8, ptr %present, i64 %page
   %flag = load i8, ptr %flag.p
   %there = icmp ne i8 %flag, 0
   br i1 %there, label %look, label %{none}
 look:
-  {_load_field("code_pages", "ptr", "%pages")}
+  {load_field("code_pages", "ptr", "%pages")}
   %at = mul i64 %page, {CODE_PAGE_STRIDE}
   %ops = getelementptr i8, ptr %pages, i64 %at
   %word = and i64 %gpa, 4092
@@ -339,16 +398,24 @@ look:
 
 
 def _code_pages() -> str:
-    """Making a code page, and undoing the ops whose words are written."""
+    """The code page of a page of RAM, made if there is none yet, and undoing the ops whose words are written."""
     return f"""
-define hidden void @make_code_page(ptr %cpu, i32 %page) {{
-  {_load_field("code_pages", "ptr", "%pages")}
+define hidden ptr @need_code_page(ptr %cpu, i32 %page) noinline {{
+  {load_field("code_pages", "ptr", "%pages")}
   %page64 = zext i32 %page to i64
   %at = mul i64 %page64, {CODE_PAGE_STRIDE}
   %ops = getelementptr i8, ptr %pages, i64 %at
+  {load_field("code_page_present", "ptr", "%present")}
+  %flag.p = getelementptr i8, ptr %present, i64 %page64
+  %flag = load i8, ptr %flag.p
+  %there = icmp ne i8 %flag, 0
+  br i1 %there, label %have, label %make
+have:
+  ret ptr %ops
+make:
   br label %loop
 loop:
-  %i = phi i64 [ 0, %0 ], [ %more, %loop ]
+  %i = phi i64 [ 0, %make ], [ %more, %loop ]
   %place = shl i64 %i, 5
   %op = getelementptr i8, ptr %ops, i64 %place
   store ptr @decode, ptr %op
@@ -358,10 +425,12 @@ loop:
 end:
   %last = getelementptr i8, ptr %ops, i64 {OPS_PER_PAGE * OP_SIZE}
   store ptr @sentinel, ptr %last
-  {_load_field("code_page_present", "ptr", "%present")}
-  %flag = getelementptr i8, ptr %present, i64 %page64
-  store i8 1, ptr %flag
-  ret void
+  store i8 1, ptr %flag.p
+  {load_field("ram_host", "ptr", "%ram")}
+  %gpa = shl i64 %page64, 12
+  %hva = getelementptr i8, ptr %ram, i64 %gpa
+  call void @forget_writes(ptr %cpu, ptr %hva)
+  ret ptr %ops
 }}
 define hidden void @invalidate(ptr %cpu, i64 %gpa) {{
   {_find_op("end")}
@@ -370,7 +439,7 @@ define hidden void @invalidate(ptr %cpu, i64 %gpa) {{
   br i1 %fresh, label %end, label %undo
 undo:
   store ptr @decode, ptr %op
-  {_load_field("code_written", "i32", "%written")}
+  {load_field("code_written", "i32", "%written")}
   %one.more = add i32 %written, 1
   store i32 %one.more, ptr %written.p
   br label %end
@@ -413,20 +482,46 @@ def _writable() -> str:
     """
     return f"""
 define hidden preserve_mostcc ptr @writable(ptr %cpu, i32 %gva, i32 %size, i32 %align) {{
-  %gva64 = zext i32 %gva to i64
-  %size64 = zext i32 %size to i64
-  %end = add i64 %gva64, %size64
-  {_load_field("ram_size", "i64", "%ram.size")}
-  {_load_field("ram_host", "ptr", "%ram")}
-  %inside = icmp ule i64 %end, %ram.size
+  {load_field("ram_size", "i64", "%ram.size")}
+  {load_field("ram_host", "ptr", "%ram")}
   %low = add i32 %align, -1
   %odd = and i32 %gva, %low
   %aligned = icmp eq i32 %odd, 0
-  %good = and i1 %inside, %aligned
-  br i1 %good, label %start, label %refuse
+  br i1 %aligned, label %extent, label %refuse
+extent:
+  %sctlr.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["sctlr"].offset}
+  %sctlr = load i32, ptr %sctlr.p
+  %mmu.bit = and i32 %sctlr, {SCTLR_M}
+  %mmu = icmp ne i32 %mmu.bit, 0
+  %in.page = and i32 %gva, 4095
+  %end.in.page = add i32 %in.page, %size
+  %crosses = icmp ugt i32 %end.in.page, 4096
+  %apart = and i1 %mmu, %crosses
+  br i1 %apart, label %refuse, label %walk
+walk:
+  %psr.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["psr"].offset}
+  %psr = load i32, ptr %psr.p
+  %mode = and i32 %psr, {PSR_MODE}
+  %user = icmp eq i32 %mode, {int(Mode.USER)}
+  %access = select i1 %user, i32 {int(AccessKind.USER | AccessKind.WRITE)}, i32 {int(AccessKind.WRITE)}
+  %found = call i64 @translate(ptr %cpu, i32 %gva, i32 %access)
+  %status = lshr i64 %found, 32
+  %bad = and i64 %status, {FAULT_MASK | PARTIAL}
+  %permitted = icmp eq i64 %bad, 0
+  br i1 %permitted, label %where, label %refuse
+where:
+  %gpa.first = and i64 %found, 4294967295
+  %size64 = zext i32 %size to i64
+  %end = add i64 %gpa.first, %size64
+  %inside = icmp ule i64 %end, %ram.size
+  br i1 %inside, label %start, label %refuse
 start:
-  %first = and i64 %gva64, -4
-  {_load_field("write_table", "ptr", "%table")}
+  call void @note_extent(ptr %cpu, i32 %gva, i64 %status)
+  %gva64 = zext i32 %gva to i64
+  %distance = sub i64 %gpa.first, %gva64
+  %entry = getelementptr i8, ptr %ram, i64 %distance
+  %table = select i1 %user, i32 4, i32 1
+  %first = and i64 %gpa.first, -4
   br label %loop
 loop:
   %gpa = phi i64 [ %first, %start ], [ %gpa.next, %next ]
@@ -443,18 +538,145 @@ find:
   %untouched = and i1 %fresh, %free
   br i1 %untouched, label %next, label %refuse
 no.code:
-  %entry = getelementptr ptr, ptr %table, i64 %page
-  store ptr %ram, ptr %entry
+  %gva.of.page = sub i64 %gpa, %distance
+  %gva.page = lshr i64 %gva.of.page, 12
+  %gva.page32 = trunc i64 %gva.page to i32
+  call void @fill(ptr %cpu, i32 %gva.page32, i32 %table, ptr %entry)
+  %gpa.page = and i64 %gpa, -4096
+  %gpa.page.end = add i64 %gpa.page, 4092
   br label %next
 next:
-  %gpa.next = add i64 %gpa, 4
+  %reached = phi i64 [ %gpa, %find.look ], [ %gpa.page.end, %no.code ]
+  %gpa.next = add i64 %reached, 4
   br label %loop
 accept:
-  ret ptr %ram
+  ret ptr %entry
 refuse:
   ret ptr null
 }}
+""".replace("%find.look", "%look")
+
+
+def _exceptions() -> str:
+    """Exceptions that are taken without leaving native code, where the guest has a handler for them.
+
+    ``fault``: what a memory access left at this op for. ``supervisor_call``: an SVC, which is retired already.
+    """
+    data_abort, call = VECTORS[ExceptionKind.DATA_ABORT], VECTORS[ExceptionKind.SUPERVISOR_CALL]
+    return f"""
+define hidden i1 @has_handler(ptr %cpu, i32 %offset) noinline {{
+  {load_field("native_exceptions", "i32", "%native")}
+  %here = icmp ne i32 %native, 0
+  br i1 %here, label %table, label %no
+table:
+  %sctlr.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["sctlr"].offset}
+  %sctlr = load i32, ptr %sctlr.p
+  %mmu.bit = and i32 %sctlr, {SCTLR_M}
+  %mmu = icmp ne i32 %mmu.bit, 0
+  br i1 %mmu, label %yes, label %look
+look:
+  %base64 = call i64 @vector_base(ptr %cpu)
+  %offset64 = zext i32 %offset to i64
+  %vector = add i64 %base64, %offset64
+  {load_field("ram_size", "i64", "%ram.size")}
+  %inside = icmp ult i64 %vector, %ram.size
+  br i1 %inside, label %word, label %no
+word:
+  {load_field("ram_host", "ptr", "%ram")}
+  %host = getelementptr i8, ptr %ram, i64 %vector
+  %insn = load i32, ptr %host
+  %there = icmp ne i32 %insn, 0
+  ret i1 %there
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+define hidden void @count_exception(ptr %cpu, i64 %number) {{
+  {field_pointer("exceptions", "%counts")}
+  %p = getelementptr i64, ptr %counts, i64 %number
+  %old = load i64, ptr %p
+  %new = add i64 %old, 1
+  store i64 %new, ptr %p
+  ret void
+}}
+{header("fault")} {{
+  {load_field("exit_kind", "i32", "%kind")}
+  %is.abort = icmp eq i32 %kind, {int(ExitCode.DATA_ABORT)}
+  br i1 %is.abort, label %again, label %leave
+again:
+  {load_field("last_exception", "i64", "%last")}
+  %repeated = icmp eq i64 %last, %budget
+  br i1 %repeated, label %leave, label %handler
+handler:
+  %handled = call i1 @has_handler(ptr %cpu, i32 {data_abort.offset})
+  br i1 %handled, label %take, label %leave
+take:
+  {_save_state()}
+  store i64 %budget, ptr %last.p
+  {_op_address()}
+  {field_pointer("exit_args", "%args")}
+  %gva.wide = load i64, ptr %args
+  %write.p = getelementptr i64, ptr %args, i64 2
+  %write.wide = load i64, ptr %write.p
+  %status.p = getelementptr i64, ptr %args, i64 3
+  %status.wide = load i64, ptr %status.p
+  %gva = trunc i64 %gva.wide to i32
+  %write = trunc i64 %write.wide to i32
+  %status = trunc i64 %status.wide to i32
+  call void @report_data_abort(ptr %cpu, i32 %gva, i32 %status, i32 %write)
+  %link = add i32 %pc, {data_abort.link}
+  call void @enter_exception(ptr %cpu, i32 {int(data_abort.mode)}, i32 {data_abort.offset}, i32 %link, i32 {data_abort.masks})
+  call void @count_exception(ptr %cpu, i64 {data_abort.offset >> 2})
+  {tail_call("@resume")}
+  ret void
+leave:
+  {tail_call("@leave")}
+  ret void
+}}
+{header("supervisor_call")} {{
+  {load_field("exit_args", "i64", "%immediate")}
+  {load_field("semihosting_svc", "i64", "%semihosting")}
+  %is.semihosting = icmp eq i64 %immediate, %semihosting
+  br i1 %is.semihosting, label %leave, label %handler
+handler:
+  %handled = call i1 @has_handler(ptr %cpu, i32 {call.offset})
+  br i1 %handled, label %take, label %leave
+take:
+  {_save_state()}
+  %retired = add i64 %budget, -1
+  store i64 %retired, ptr %budget.p
+  {_op_address()}
+  %link = add i32 %pc, {call.link}
+  call void @enter_exception(ptr %cpu, i32 {int(call.mode)}, i32 {call.offset}, i32 %link, i32 {call.masks})
+  call void @count_exception(ptr %cpu, i64 {call.offset >> 2})
+  {tail_call("@resume")}
+  ret void
+leave:
+  {tail_call("@leave")}
+  ret void
+}}
+define hidden void @take_interrupt(ptr %cpu, i32 %takeable) noinline {{
+  %r15.p = getelementptr i8, ptr %cpu, i64 {R15}
+  %next = load i32, ptr %r15.p
+  %link = add i32 %next, 4
+  %fast.bit = and i32 %takeable, {PSR_F}
+  %fast = icmp ne i32 %fast.bit, 0
+  br i1 %fast, label %fiq, label %irq
+fiq:
+  {_enter_interrupt(ExceptionKind.FIQ)}
+irq:
+  {_enter_interrupt(ExceptionKind.IRQ)}
+}}
 """
+
+
+def _enter_interrupt(kind: ExceptionKind) -> str:
+    vector = VECTORS[kind]
+    arguments = f"i32 {int(vector.mode)}, i32 {vector.offset}, i32 %link, i32 {vector.masks}"
+    return f"""call void @enter_exception(ptr %cpu, {arguments})
+  call void @count_exception(ptr %cpu, i64 {vector.offset >> 2})
+  ret void"""
 
 
 def support_text() -> str:
@@ -462,7 +684,6 @@ def support_text() -> str:
     return "".join(
         [
             _leave(),
-            _exit_handler("trap", ExitCode.TRAP),
             _exit_handler("undefined", ExitCode.UNDEFINED),
             _goto("goto", _DISPATCH),
             _goto("arrive", _COUNT),
@@ -471,5 +692,6 @@ def support_text() -> str:
             _decode(),
             _code_pages(),
             _writable(),
+            _exceptions(),
         ]
     )

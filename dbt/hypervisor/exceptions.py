@@ -1,69 +1,84 @@
-"""Exception entry (ARM ARM B1.8, B1.9): from what happened at an address to the guest's handler."""
+"""Exceptions and interrupts that the run loop gives to the guest.
+
+Native code takes supervisor calls and data aborts by itself. What is left to the loop comes here: whether the
+guest has a handler, and the entry to it, which is the same as in native code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable
 
-from dbt.hypervisor.cp15 import SCTLR_V
+from dbt.mmu.memory import GuestMemory
 from dbt.runtime.cpu import CpuState
-from isa.state import PSR_A, PSR_E, PSR_F, PSR_I, PSR_T, Mode
-
-HIGH_VECTORS = 0xFFFF0000
-
-
-class ExceptionKind(Enum):
-    RESET = "reset"
-    UNDEFINED = "undefined instruction"
-    SUPERVISOR_CALL = "supervisor call"
-    PREFETCH_ABORT = "prefetch abort"
-    DATA_ABORT = "data abort"
-    IRQ = "interrupt"
-    FIQ = "fast interrupt"
+from dbt.runtime.exits import Breakpoint, DataAbort, PrefetchAbort, VmExit
+from dbt.runtime.tier import Tier
+from isa.faults import Fault
+from isa.state import PSR_F, SCTLR_M
+from isa.vectors import VECTORS, ExceptionKind
 
 
-@dataclass(frozen=True, slots=True)
-class Vector:
-    """``mode`` that handles it, ``offset`` of its vector, ``link``: what LR is beyond the address, and the
-    bits of the CPSR that it ``masks``.
-    """
+class ExceptionEntry:
+    """Of one virtual CPU. ``tier`` is asked for when it is needed."""
 
-    mode: Mode
-    offset: int
-    link: int
-    masks: int
+    def __init__(self, cpu: CpuState, memory: GuestMemory, tier: Callable[[], Tier]) -> None:
+        self._cpu = cpu
+        self._memory = memory
+        self._tier = tier
+        self._entered: set[ExceptionKind] = set()  # since the last instruction that retired
 
+    def retired(self) -> None:
+        """An instruction has retired."""
+        self._entered.clear()
 
-#: The address meant by ``link`` is that of the instruction at fault, of the SVC or BKPT itself (which is a
-#: prefetch abort), and for interrupts that of the next instruction to execute (B1.8.3, table B1-7).
-VECTORS: Mapping[ExceptionKind, Vector] = {
-    ExceptionKind.RESET: Vector(Mode.SUPERVISOR, 0x00, 0, PSR_I | PSR_F | PSR_A),
-    ExceptionKind.UNDEFINED: Vector(Mode.UNDEFINED, 0x04, 4, PSR_I),
-    ExceptionKind.SUPERVISOR_CALL: Vector(Mode.SUPERVISOR, 0x08, 4, PSR_I),
-    ExceptionKind.PREFETCH_ABORT: Vector(Mode.ABORT, 0x0C, 4, PSR_I | PSR_A),
-    ExceptionKind.DATA_ABORT: Vector(Mode.ABORT, 0x10, 8, PSR_I | PSR_A),
-    ExceptionKind.IRQ: Vector(Mode.IRQ, 0x18, 4, PSR_I | PSR_A),
-    ExceptionKind.FIQ: Vector(Mode.FIQ, 0x1C, 4, PSR_I | PSR_F | PSR_A),
-}
+    def refusal(self, kind: ExceptionKind) -> str:
+        """Why an exception that an instruction caused cannot be taken; empty if it can.
 
+        The same vector twice with no instruction retired in between would go on for ever.
+        """
+        if self._taken_natively:
+            self._entered.add(ExceptionKind.DATA_ABORT)
+        if self._cpu["sctlr"] & SCTLR_M == 0:
+            base = self._tier().call_routine("vector_base")
+            assert base is not None
+            vector = base + VECTORS[kind].offset
+            if not self._memory.in_ram(vector) or not self._memory.load_physical(vector):
+                return f"The guest does not handle it (nothing is at its vector {vector:#x}). "
+        if kind in self._entered:
+            return f"Its handler for a {kind.value} raises the same exception again. "
+        return ""
 
-def vector_address(cpu: CpuState, kind: ExceptionKind) -> int:
-    """Where the guest's handler begins: SCTLR.V and VBAR say (B1.8.1)."""
-    base = HIGH_VECTORS if cpu["sctlr"] & SCTLR_V else cpu["vbar"]
-    return (base + VECTORS[kind].offset) & 0xFFFFFFFF
+    @property
+    def _taken_natively(self) -> bool:
+        """Whether native code has taken a data abort since an instruction retired."""
+        return self._cpu.native("last_exception") == self._cpu.native("budget")
 
+    def take(self, exit_: VmExit, kind: ExceptionKind) -> None:
+        """Enter the handler of the exception that an exit is."""
+        self._report_fault_status(exit_)
+        self._enter(kind, exit_.pc)
+        self._entered.add(kind)
 
-def enter_exception(cpu: CpuState, kind: ExceptionKind, address: int) -> int:
-    """Bank LR and SPSR, switch mode, mask, and go to the vector, whose address is returned.
+    def take_interrupt(self) -> ExceptionKind | None:
+        """Enter the handler of the interrupt that is to be taken before the next instruction, if there is one."""
+        takeable = self._cpu.takeable_interrupts
+        if not takeable:
+            return None
+        kind = ExceptionKind.FIQ if takeable & PSR_F else ExceptionKind.IRQ
+        self._enter(kind, self._cpu.r[15])
+        return kind
 
-    ``address``: see :data:`VECTORS`. The local monitor is left as it is. choice: monitor-at-exceptions
-    """
-    vector = VECTORS[kind]
-    old = cpu.cpsr
-    cpu.switch_mode(vector.mode)
-    cpu.spsr = old
-    cpu.r[14] = (address + vector.link) & 0xFFFFFFFF
-    cpu["psr"] = cpu["psr"] & ~(PSR_T | PSR_E) | vector.masks
-    cpu.r[15] = vector_address(cpu, kind)
-    return cpu.r[15]
+    def _enter(self, kind: ExceptionKind, address: int) -> None:
+        vector = VECTORS[kind]
+        link = (address + vector.link) & 0xFFFFFFFF
+        self._tier().call_routine("enter_exception", vector.mode, vector.offset, link, vector.masks)
+
+    def _report_fault_status(self, exit_: VmExit) -> None:
+        """Set the fault status and address registers as an abort does (B3.13)."""
+        call = self._tier().call_routine
+        match exit_:
+            case DataAbort(gva=gva, write=write, reason=reason, domain=domain):
+                call("report_data_abort", gva, reason | domain << 4, int(write))
+            case PrefetchAbort(pc=pc, reason=reason, domain=domain):
+                call("report_prefetch_abort", pc, reason | domain << 4)
+            case Breakpoint(pc=pc):
+                call("report_prefetch_abort", pc, Fault.DEBUG)

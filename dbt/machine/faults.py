@@ -5,7 +5,6 @@ from __future__ import annotations
 from dbt.machine.loader import MAX_MEMORY
 from dbt.machine.semihosting import SEMIHOSTING_SVC
 from dbt.runtime.exits import (
-    AbortReason,
     Breakpoint,
     DataAbort,
     HypervisorCall,
@@ -23,6 +22,7 @@ _THUMB = (
     "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
     "that are A32 code too; Debian's newlib has them for -march=armv5te"
 )
+from isa.faults import Fault
 _UNDEFINED = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
 _TRACE = "--trace FILE shows the way there"
 _LINUX_SYSTEM_CALLS = 512
@@ -32,7 +32,7 @@ _OABI = 0x900000
 def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
     """What the guest did, and a remedy. ``system_call`` is R7, Linux's number for a system call."""
     match exit_:
-        case DataAbort(gva=gva, size=size, reason=AbortReason.ALIGNMENT):
+        case DataAbort(gva=gva, size=size, reason=Fault.ALIGNMENT):
             return (
                 f"{_access(exit_)} {gva:#010x}, which is not a multiple of {size}",
                 "This instruction needs an aligned address",

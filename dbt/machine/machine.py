@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from dbt.frontend.techniques import ALL, Techniques
-from dbt.hypervisor.callouts import Callouts
-from dbt.hypervisor.exceptions import ExceptionKind, enter_exception, vector_address
+from dbt.hypervisor.exceptions import ExceptionEntry
 from dbt.machine import clock
 from dbt.machine.board import build_bus
 from dbt.machine.console import Console, HostConsole
@@ -28,7 +27,6 @@ from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SIZE, Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import (
-    AbortReason,
     Breakpoint,
     Budget,
     DataAbort,
@@ -42,6 +40,7 @@ from dbt.runtime.exits import (
     VmExit,
     WaitForInterrupt,
 )
+from isa.vectors import ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
@@ -58,10 +57,6 @@ JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
 #: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
 _STACK_SIZE = 8 << 20
 _FLUSH_INTERVAL = 0.01
-
-# Fault status codes of the short-descriptor format (B4.1.51, B4.1.52, table B3-23).
-_FS_ALIGNMENT, _FS_DEBUG, _FS_EXTERNAL_ABORT = 0b00001, 0b00010, 0b01000
-_DFSR_WRITE = 1 << 11
 
 
 def _silent(line: str) -> None:
@@ -115,7 +110,7 @@ class Machine:
         self.exit_counts: Counter[str] = Counter()
         self._tier: Tier | None = None
         self._interrupted = False
-        self._vectors_entered: set[int] = set()  # since the last instruction that retired
+        self._exceptions = ExceptionEntry(self.cpu, self.memory, lambda: self.tier)
         self.reset()
 
     def reset(self) -> None:
@@ -227,19 +222,18 @@ class Machine:
         return self._tier
 
     def _make_tier(self) -> Tier:
-        callouts = Callouts(self.cpu)
         if self.tier_name == "reference":
             from dbt.runtime.reference import ReferenceTier
 
-            return ReferenceTier(self.cpu, self.memory, callouts)
+            return ReferenceTier(self.cpu, self.memory)
         if self.tier_name == "threaded":
             from dbt.runtime.threaded import ThreadedTier
 
-            return ThreadedTier(self.cpu, self.memory, callouts, self.notice)
+            return ThreadedTier(self.cpu, self.memory, self.notice)
         from dbt.runtime.regions import RegionTier
 
         return RegionTier(
-            self.cpu, self.memory, callouts, self.notice, self.jit, techniques=self.techniques, dump=self._open_dump()
+            self.cpu, self.memory, self.notice, self.jit, techniques=self.techniques, dump=self._open_dump()
         )
 
     def _open_dump(self) -> RegionDump | None:
@@ -298,7 +292,7 @@ class Machine:
                 exit_, retired = tier.run(budget)
                 self.icount += retired
                 if retired:
-                    self._vectors_entered.clear()
+                    self._exceptions.retired()
                 stop = self._answer(exit_)
                 if trace is not None:
                     trace.after_step(self, _event_name(exit_))
@@ -369,39 +363,18 @@ class Machine:
         self.cpu.r[15] = next_pc & 0xFFFFFFFF
         self.icount += 1
         self._completed += 1
-        self._vectors_entered.clear()
+        self._exceptions.retired()
 
     def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:
-        """Take the exception if the guest has a handler for it, that is a word in RAM at its vector, not zero.
-
-        The same vector twice with no instruction retired in between would go on for ever.
-        """
-        vector = vector_address(self.cpu, kind)
-        if not self.peek_word(vector):
-            return self._fault(exit_, f"The guest does not handle it (nothing is at its vector {vector:#x}). ")
-        if vector in self._vectors_entered:
-            return self._fault(exit_, f"Its handler at {vector:#x} raises the same exception again. ")
+        """Take the exception if the guest can handle it."""
+        refusal = self._exceptions.refusal(kind)
+        if refusal:
+            return self._fault(exit_, refusal)
         self.exit_counts[_event_name(exit_)] += 1
-        self._report_fault_status(exit_)
-        enter_exception(self.cpu, kind, exit_.pc)
+        self._exceptions.take(exit_, kind)
         if kind is ExceptionKind.SUPERVISOR_CALL:
             self._retire(self.pc)
-        self._vectors_entered.add(vector)
         return None
-
-    def _report_fault_status(self, exit_: VmExit) -> None:
-        """Set the fault status and address registers as an abort does (B3.13)."""
-        cpu = self.cpu
-        match exit_:
-            case DataAbort(gva=gva, write=write, reason=reason):
-                status = _FS_ALIGNMENT if reason is AbortReason.ALIGNMENT else _FS_EXTERNAL_ABORT
-                cpu["dfsr"] = status | _DFSR_WRITE * write
-                cpu["dfar"] = gva
-            case PrefetchAbort(pc=pc):
-                cpu["ifsr"] = _FS_EXTERNAL_ABORT
-                cpu["ifar"] = pc
-            case Breakpoint():
-                cpu["ifsr"] = _FS_DEBUG
 
     def _fault(self, exit_: VmExit, context: str = "") -> RunResult:
         from dbt.machine.faults import explain

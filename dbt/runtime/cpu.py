@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from isa.cpus import ANY, CpuModel
 from isa.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
 
@@ -28,12 +29,26 @@ def _native_layout() -> dict[str, Slot]:
         ("temp", 4, 16),  # scratch words of block transfers
         ("exit_kind", 4, 1),  # backend.exits.ExitKind
         ("page_gva", 4, 1),  # GVA of the page that the current op belongs to
+        ("interrupt_lines", 4, 1),  # PSR_I and PSR_F where the line of IRQ and FIQ is up
+        ("native_exceptions", 4, 1),  # 1: exceptions that can be are taken in native code
+        ("last_exception", 8, 1),  # the budget when an abort was last taken
+        ("semihosting_svc", 8, 1),  # the SVC that is always left for; others may be taken
+        ("exceptions", 8, 8),  # taken in native code, by number of the vector
         ("exit_args", 8, 4),
         ("budget", 8, 1),  # instructions that this slice may still retire
         ("op", 8, 1),  # the next op, as a host pointer
-        ("read_table", 8, 1),
+        ("read_table", 8, 1),  # the current shadow page tables: see backend.shadow
         ("write_table", 8, 1),
         ("code_table", 8, 1),
+        ("user_read_table", 8, 1),  # those of user mode, for LDRT and STRT
+        ("user_write_table", 8, 1),
+        ("spaces", 8, 1),  # HVA of the shadow page tables of all address spaces
+        ("space", 4, 1),  # number of the current address space
+        ("space_victim", 4, 1),  # the one that is given up next
+        ("space_keys", 4, 8 * 8),  # what each was filled under
+        ("fill_counts", 4, 8),  # entries of the log of each
+        ("fill_log", 8, 1),  # HVA of the logs of filled entries
+        ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
         ("ram_host", 8, 1),  # HVA of RAM
         ("ram_size", 8, 1),  # bytes
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
@@ -42,6 +57,7 @@ def _native_layout() -> dict[str, Slot]:
         ("goto", 8, 1),  # support.goto, for code outside the image
         ("arrive", 8, 1),  # support.arrive, likewise
         ("writable", 8, 1),  # support.writable, likewise
+        ("callout_counts", 8, 32),  # by position in isa.callouts
         ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
         ("region_insns", 8, 1),  # instructions retired in regions
         ("region_exits", 8, 8),  # exits of regions, by backend.abi.SideExit
@@ -64,6 +80,9 @@ def _native_layout() -> dict[str, Slot]:
 
 
 NATIVE = _native_layout()
+#: No budget is so large.
+NEVER = (1 << 64) - 1
+_LINES = NATIVE["interrupt_lines"].offset // 4
 
 _R = LAYOUT["r"].index
 _FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}
@@ -79,7 +98,8 @@ class CpuState:
     ``words`` is the architectural state by word index; ``r`` a view of its first sixteen words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: CpuModel = ANY) -> None:
+        self.model = model
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         whole = memoryview(self._memory)
@@ -87,13 +107,18 @@ class CpuState:
         self.native32 = whole.cast("I")
         self.native64 = whole.cast("Q")
         self.r = self.words[_R : _R + 16]
+        self.set_native("last_exception", NEVER)
         self.reset()
 
     def reset(self) -> None:
-        """Registers zero, supervisor mode, A, I and F masked (B1.9.1)."""
+        """Registers zero but for what the model says, supervisor mode, A, I and F masked (B1.9.1)."""
         for index in range(len(self.words)):
             self.words[index] = 0
         self.words[_FLAGS["psr"]] = Mode.SUPERVISOR | 0x1C0
+        self["architecture"] = self.model.architecture
+        for name, value in self.model.words.items():
+            word, _, element = name.partition("+")
+            self.words[LAYOUT.words[word].index + int(element or 0)] = value
 
     # -- named words and slots -------------------------------------------------------------------
 
@@ -135,6 +160,11 @@ class CpuState:
         w, f = self.words, _FLAGS
         w[f["n"]], w[f["z"]], w[f["c"]], w[f["v"]] = value >> 31 & 1, value >> 30 & 1, value >> 29 & 1, value >> 28 & 1
         w[f["q"]], w[f["ge"]], w[f["psr"]] = value >> 27 & 1, value >> 16 & 15, value & PSR_KEPT
+
+    @property
+    def takeable_interrupts(self) -> int:
+        """PSR_F and PSR_I where that line is up and the CPSR does not mask it."""
+        return self.native32[_LINES] & ~self.words[_FLAGS["psr"]]
 
     @property
     def mode(self) -> int:

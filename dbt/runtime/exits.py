@@ -10,12 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-
-class AbortReason(IntEnum):
-    """Why a memory access failed."""
-
-    UNMAPPED = 0
-    ALIGNMENT = 1
+from isa.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +67,21 @@ class ThumbEntry(VmExit):
 
 @dataclass(frozen=True, slots=True)
 class DataAbort(VmExit):
-    """A load or store of ``size`` bytes at ``gva`` that is not permitted."""
+    """A load or store of ``size`` bytes at ``gva`` that is not permitted; EXTERNAL where nothing is there."""
 
     gva: int
     size: int
     write: bool
-    reason: AbortReason
+    reason: Fault
+    domain: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchAbort(VmExit):
-    """``pc`` is not executable memory."""
+    """``pc`` cannot be fetched from; EXTERNAL where there is no RAM."""
+
+    reason: Fault = Fault.EXTERNAL
+    domain: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +108,18 @@ class ExitCode(IntEnum):
     """How native code names its exits in CpuState.exit_kind; ``exit_args`` as described."""
 
     BUDGET = 0
-    CODE_MISS = 1  # control reached a page that has no entry in the code table
-    TRAP = 2  # an instruction that the hypervisor is to emulate
+    TRAP = 2  # an instruction that the reference tier is to execute
     UNDEFINED = 3
     SUPERVISOR_CALL = 4  # immediate
     BREAKPOINT = 5  # immediate
     HYPERVISOR_CALL = 6  # immediate
     SECURE_MONITOR_CALL = 7  # immediate
     THUMB = 8  # target
-    ALIGNMENT = 9  # gva, size, write
-    DEVICE_READ = 10  # gva, size: not RAM; the bus decides whether it is a device or an abort
-    DEVICE_WRITE = 11  # gva, size, value
+    DATA_ABORT = 9  # gva, size, write, fault status
+    DEVICE_READ = 10  # gpa, size, -, gva: not RAM; the bus decides whether it is a device or an abort
+    DEVICE_WRITE = 11  # gpa, size, value, gva
     HOT = 12  # control came to an op that is worth a region
     CODE_WRITE = 13  # gpa, size: a store to words that regions were made from; to be done again
+    PREFETCH_ABORT = 14  # fault status
+    WAIT = 15  # for an interrupt
+    UNSUPPORTED = 16  # number: see isa.callouts.UNSUPPORTED

@@ -2,71 +2,73 @@
 
 In goes an instruction word, out comes what the specification says it does, on concrete values:
 this is the readable definition that the native tiers are compared with, and the emulator behind
-trapped instructions and device accesses. Each word's uops are written down once as a Python
-function, one line per uop (:func:`source_of` shows them), and kept.
+the instructions that these leave to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from dbt.mmu.memory import GuestMemory
+from dbt.mmu.translation import Translation, Walk
 from dbt.runtime.cpu import CpuState
+from dbt.runtime.evaluator import compile_routine, compile_word
 from dbt.runtime.exits import (
-    Breakpoint,
     Budget,
-    HypervisorCall,
     LeaveGuest,
     PrefetchAbort,
-    SecureMonitorCall,
-    SupervisorCall,
-    Undefined,
+    ThumbEntry,
+    Unsupported,
     VmExit,
+    WaitForInterrupt,
 )
-from isa.a32 import DECODER
-from isa.state import LAYOUT, SCTLR_A
-from isa.uop import CALLOUTS, PURE, Access, InsnException, Uop
+from isa.callouts import UNSUPPORTED
+from isa.faults import AccessKind
+from isa.state import LAYOUT
 
-#: Words whose Python function is kept; a kernel's boot executes some ten thousands.
-MEMOISED_WORDS = 1 << 16
-
-#: The callouts after which the instruction is over; they have set ``cpu.r[15]`` themselves.
-LEAVING = frozenset(name for name, meaning in CALLOUTS.items() if meaning.endswith("Leaves"))
-
-#: The registers, the state words, ``load``, ``store``, the callouts and the instruction's address
-#: to the address of the next instruction.
-Step = Callable[[Any, Any, Callable[..., int], Callable[..., None], Any, int], int]
-
-
-class Callouts(Protocol):
-    """One method per name in :data:`isa.uop.CALLOUTS`: ``method(pc, *args) -> int | None``.
-
-    It may raise LeaveGuest. It is looked up by name, so it may be any object that has them.
-    """
-
-    def __getattribute__(self, name: str, /) -> Any: ...
+_ARCHITECTURE = LAYOUT["architecture"].index
 
 
 class ReferenceTier:
-    """Implements :class:`dbt.runtime.tier.Tier`."""
+    """Implements :class:`dbt.runtime.tier.Tier`, and the callouts that are the hypervisor's own."""
 
     name = "reference"
 
-    def __init__(self, cpu: CpuState, memory: GuestMemory, callouts: Callouts) -> None:
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        walk: Walk | None = None,
+        forget: Callable[[], None] | None = None,
+    ) -> None:
+        """``walk`` and ``forget``, for an emulator beside another tier: its walk of page tables, and what it does
+        when translations are to be forgotten.
+        """
         self.cpu = cpu
         self.memory = memory
-        self.callouts = callouts
+        self.must_stop: Callable[[], bool] = lambda: False
+        self.callouts: Counter[str] = Counter()
         self._code = memory.ram.bytes.cast("I")
         self._retired = 0
+        self._progress = 0
+        if walk is None:
+            walk = partial(compile_routine("translate"), cpu.r, cpu.words, memory)
+        self._translation = memory.translation = Translation(cpu, walk)
+        self._forget = forget
 
     @property
     def retired(self) -> dict[str, int]:
         return {"reference": self._retired}
 
+    @property
+    def progress(self) -> int:
+        return self._progress
+
     def reset_counts(self) -> None:
         self._retired = 0
+        self.callouts.clear()
 
     def step(self) -> None:
         """Execute the instruction at ``cpu.r[15]``; LeaveGuest if it cannot be completed.
@@ -76,154 +78,60 @@ class ReferenceTier:
         cpu, memory = self.cpu, self.memory
         pc = cpu.r[15] & 0xFFFFFFFC
         try:
-            word = self.fetch(pc)
-            cpu.r[15] = compile_word(word)(cpu.r, cpu.words, memory.load, memory.store, self.callouts, pc)
+            execute = compile_word(self.fetch(pc), cpu.words[_ARCHITECTURE])
+            cpu.r[15] = execute(cpu.r, cpu.words, memory.load, memory.store, self, pc)
             self._retired += 1
         except LeaveGuest as leave:
             cpu.r[15] = leave.exit.pc
             raise
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        for retired in range(budget):
+        for self._progress in range(budget):
+            if self.cpu.takeable_interrupts:
+                return Budget(self.cpu.r[15]), self._progress
             try:
                 self.step()
             except LeaveGuest as leave:
-                return leave.exit, retired
+                return leave.exit, self._progress
+            if self.memory.device_accessed:
+                self.memory.device_accessed = False
+                if self.must_stop():
+                    return Budget(self.cpu.r[15]), self._progress + 1
         return Budget(self.cpu.r[15]), budget
 
     def fetch(self, pc: int) -> int:
         """The instruction word at GVA ``pc``, a multiple of 4."""
-        if pc >= self.memory.ram.size:
+        gpa = self.memory.locate(pc, 4, AccessKind.EXECUTE, pc)
+        if gpa >= self.memory.ram.size:
             raise LeaveGuest(PrefetchAbort(pc))
-        return self._code[pc >> 2]
+        return self._code[gpa >> 2]
 
+    def call_routine(self, name: str, *arguments: int) -> int | None:
+        """See :mod:`isa.routines`."""
+        result: int | None = compile_routine(name)(self.cpu.r, self.cpu.words, self.memory, *arguments)
+        return result
 
-# -- from uops to Python -----------------------------------------------------------------------
+    # -- callouts ------------------------------------------------------------------------------
 
+    def count(self, name: str, pc: int) -> None:
+        self.callouts[name] += 1
 
-@lru_cache(MEMOISED_WORDS)
-def compile_word(word: int) -> Step:
-    """The Python function that executes ``word``."""
-    namespace: dict[str, Any] = dict(_GLOBALS)
-    exec(source_of(word), namespace)
-    step: Step = namespace["step"]
-    return step
+    def enter_thumb(self, pc: int, target: int) -> None:  # choice: no-thumb
+        raise LeaveGuest(ThumbEntry(pc, target))
 
+    def unsupported(self, pc: int, what: int) -> None:
+        raise LeaveGuest(Unsupported(pc, UNSUPPORTED[what]))
 
-def source_of(word: int) -> str:
-    """The Python text that executes ``word``: what ``--dump uops`` shows for the reference tier."""
-    insn = DECODER.decode(word)
-    if insn is None:
-        body = ["    raise leave(undefined(pc))"]
-    else:
-        body = list(_Writer().lines(insn.record_word(word).block, "    "))
-    lines = ["def step(r, words, load, store, callouts, pc):"]
-    if any("temp[" in line for line in body):
-        lines.append("    temp = [0] * 16")
-    return "\n".join([*lines, *body, "    return pc + 4 & 0xFFFFFFFF", ""])
+    def wait_for_interrupt(self, pc: int) -> None:
+        raise LeaveGuest(WaitForInterrupt(pc))
 
+    def regime_changed(self, pc: int) -> None:
+        self._translation.forget()
+        if self._forget is not None:
+            self._forget()
 
-class _Writer:
-    """Writes uops as lines of Python; every value is a local variable ``v<n>`` or a literal."""
+    def tlb_flush(self, pc: int) -> None:
+        self.regime_changed(pc)
 
-    def __init__(self) -> None:
-        self._names: dict[Uop, str] = {}
-
-    def lines(self, block: list[Uop], indent: str) -> Iterator[str]:
-        if not block:
-            yield f"{indent}pass"
-        for uop in block:
-            args = [self._operand(arg) for arg in uop.args]
-            if uop.op in PURE:
-                yield f"{indent}{self._new(uop)} = {_pure(uop, args)}"
-            elif uop.op == "when":
-                yield f"{indent}if {args[0]}:"
-                yield from self.lines(uop.body, indent + "    ")
-            elif uop.op == "for_each_bit":
-                name = self._new(uop)
-                yield f"{indent}for {name}_ordinal, {name}_index in enumerate(bits({args[0]})):"
-                yield from self.lines(uop.body, indent + "    ")
-            else:
-                text = _TEXT[uop.op](uop, args)
-                yield indent + (f"{self._new(uop)} = {text}" if uop.width else text)
-                if uop.op == "callout" and uop.attr in LEAVING:
-                    yield f"{indent}return r[15]"
-
-    def _new(self, uop: Uop) -> str:
-        return self._names.setdefault(uop, f"v{len(self._names)}")
-
-    def _operand(self, uop: Uop) -> str:
-        if uop.op == "const":
-            return f"{uop.attr:#x}"
-        if uop.op in ("bit_index", "bit_ordinal"):
-            return self._names[uop.args[0]] + uop.op.removeprefix("bit")
-        return self._names[uop]
-
-
-def _pure(uop: Uop, args: list[str]) -> str:
-    """A pure operation by its definition in :data:`PURE`, reduced to the width of the result."""
-    width = uop.args[1].width if uop.op == "select" else uop.args[0].width
-    return f"pure_{uop.op}({', '.join(args)}, {width}) & {(1 << uop.width) - 1:#x}"
-
-
-def _state_index(uop: Uop) -> int:
-    assert isinstance(uop.attr, str)
-    return LAYOUT[uop.attr].index
-
-
-def _load(uop: Uop, args: list[str]) -> str:
-    access = uop.attr
-    assert isinstance(access, Access)
-    text = f"load({args[0]}, {access.size}, pc, {_checked(access)})"
-    return f"pure_sext({text}, {access.size * 8}) & 0xFFFFFFFF" if access.signed else text
-
-
-def _store(uop: Uop, args: list[str]) -> str:
-    access = uop.attr
-    assert isinstance(access, Access)
-    return f"store({args[0]}, {access.size}, {args[1]}, pc, {_checked(access)})"
-
-
-def _checked(access: Access) -> str:
-    """Whether the address must be aligned: always, or as SCTLR.A says (A3.2.1)."""
-    return "True" if access.aligned else f"bool(words[{LAYOUT['sctlr'].index}] & {SCTLR_A})"
-
-
-def _exception(uop: Uop, args: list[str]) -> str:
-    assert isinstance(uop.attr, InsnException)
-    exit_ = uop.attr.name.lower()
-    return f"raise leave({exit_}(pc{'' if uop.attr is InsnException.UNDEFINED else ', ' + args[0]}))"
-
-
-#: What each uop that is neither pure nor nested is in Python.
-_TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
-    "get_reg": lambda uop, args: f"r[{args[0]}]",
-    "set_reg": lambda uop, args: f"r[{args[0]}] = {args[1]}",
-    "pc": lambda uop, args: "pc + 8 & 0xFFFFFFFF",
-    "get": lambda uop, args: f"words[{_state_index(uop)}]",
-    "set": lambda uop, args: f"words[{_state_index(uop)}] = {args[0]}",
-    "load": _load,
-    "store": _store,
-    "get_temp": lambda uop, args: f"temp[{args[0]}]",
-    "set_temp": lambda uop, args: f"temp[{args[0]}] = {args[1]}",
-    "branch": lambda uop, args: f"return {args[0]} & 0xFFFFFFFC",
-    "exception": _exception,
-    "callout": lambda uop, args: f"callouts.{uop.attr}({', '.join(['pc', *args])})",
-}
-
-
-def _bits(mask: int) -> list[int]:
-    """The numbers of the bits of ``mask`` that are 1, lowest first."""
-    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
-
-
-_GLOBALS: dict[str, object] = {
-    **{f"pure_{name}": fold for name, fold in PURE.items()},
-    "bits": _bits,
-    "leave": LeaveGuest,
-    "undefined": Undefined,
-    "supervisor_call": SupervisorCall,
-    "breakpoint": Breakpoint,
-    "hypervisor_call": HypervisorCall,
-    "secure_monitor_call": SecureMonitorCall,
-}
+    def tlb_flush_page(self, pc: int, mva: int) -> None:
+        self.regime_changed(pc)

@@ -29,7 +29,6 @@ from isa.state import SCTLR_A
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts, RegionDump
-    from dbt.runtime.reference import Callouts
 
 JitMode = Literal["async", "sync", "off"]
 _ARENA_SIZE = 64 << 20
@@ -70,7 +69,6 @@ class RegionTier(ThreadedTier):
         self,
         cpu: CpuState,
         memory: GuestMemory,
-        callouts: Callouts,
         notice: Callable[[str], None] = notify,
         jit: JitMode = "async",
         keep: bool = True,
@@ -78,7 +76,7 @@ class RegionTier(ThreadedTier):
         dump: RegionDump | None = None,
     ) -> None:
         """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only."""
-        super().__init__(cpu, memory, callouts, notice)
+        super().__init__(cpu, memory, notice)
         self.counts = RegionCounts()
         self._jit = jit
         self._techniques = techniques
@@ -196,7 +194,7 @@ class RegionTier(ThreadedTier):
                 return False
         for gva, data in region.runs:
             for page in range(gva >> PAGE_SHIFT, (gva + len(data) - 1 >> PAGE_SHIFT) + 1):
-                self._map_code(page << PAGE_SHIFT)
+                self.need_code_page(page)
             for word in range(gva, gva + len(data), 4):
                 self._covering.setdefault(word, set()).add(region.entry)
                 self._ops[op_offset(word) + OP_COVERED] |= COVERED

@@ -9,25 +9,31 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, TARGET_ENTRIES
+from dbt.backend.abi import CODE_PAGE_STRIDE, LOG_BYTES, MEGABYTES, SPACE_BYTES, TARGET_ENTRIES
 from dbt.codecache.handlers import load_image
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
+from dbt.mmu.translation import Translation
 from dbt.runtime import exits
-from dbt.runtime.cpu import NATIVE, CpuState
-from dbt.runtime.exits import AbortReason, ExitCode, LeaveGuest, VmExit
+from dbt.runtime.cpu import NATIVE, NEVER, CpuState
+from dbt.runtime.exits import ExitCode, LeaveGuest, VmExit
 from dbt.runtime.hostmemory import HostRange, executable_copy
+from isa.faults import Fault
 
 if TYPE_CHECKING:
-    from dbt.runtime.reference import Callouts, ReferenceTier
+    from dbt.runtime.reference import ReferenceTier
 
-TABLE_ENTRIES = 1 << 20
+_BUDGET = NATIVE["budget"].offset // 8
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
 MAX_ANSWERS = 1000
-PAGE_MASK = (1 << PAGE_SHIFT) - 1
+
+
+def _fault(status: int) -> tuple[Fault, int]:
+    """Fault and domain of a status."""
+    return Fault(status & 15), status >> 4 & 15
 
 
 def notify(line: str) -> None:
@@ -42,25 +48,27 @@ class ThreadedTier:
 
     name = "threaded"
 
-    def __init__(
-        self, cpu: CpuState, memory: GuestMemory, callouts: Callouts, notice: Callable[[str], None] = notify
-    ) -> None:
+    def __init__(self, cpu: CpuState, memory: GuestMemory, notice: Callable[[str], None] = notify) -> None:
         self._cpu = cpu
         self._memory = memory
-        self._callouts = callouts
+        self.must_stop: Callable[[], bool] = lambda: False
         self._image = image = load_image(notice)
         self._code = executable_copy(image.code)
         self._map_tables()
-        entry = image.entry_points()
+        self._entry = image.entry_points()
         base = self._code.address
-        self._decode_handler = base + entry["decode"]
-        self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + entry["enter"])
-        self._make_code_page = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32)(base + entry["make_code_page"])
+        self._decode_handler = base + self._entry["decode"]
+        self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["enter"])
         self._invalidate = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)(
-            base + entry["invalidate_range"]
+            base + self._entry["invalidate_range"]
         )
+        self._flush = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["tlb_flush"])
+        self._choose_space = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["regime_changed"])
+        walk = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
+        self._walk = partial(walk(base + self._entry["translate"]), cpu.address)
+        memory.translation = Translation(cpu, self._walk)
         self._device_left = -1
-        self.code_pages_made = 0
+        self._slice = 0
         self._retired = 0  # by whatever means
         self._emulated = 0
         memory.on_write = self._host_write
@@ -68,9 +76,7 @@ class ThreadedTier:
     def _map_tables(self) -> None:
         """Allocate the shadow page tables and the code pages, and tell native code where all is."""
         ram = self._memory.ram
-        self._reads, self._writes, self._codes = (HostRange(8 * TABLE_ENTRIES) for _ in range(3))
-        self._write_entries = self._writes.view().cast("Q")
-        self._code_entries = self._codes.view().cast("Q")
+        self._spaces, self._log, self._broad = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
         self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
         self._targets = HostRange(8 * TARGET_ENTRIES, shared=True)
         self._present = (ctypes.c_char * len(self._memory.code_page_present)).from_buffer(
@@ -80,9 +86,9 @@ class ThreadedTier:
         tables = (self._image.index, self._image.pool, self._image.rows, self._image.guards)
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
         for name, address in (
-            ("read_table", self._reads.address),
-            ("write_table", self._writes.address),
-            ("code_table", self._codes.address),
+            ("spaces", self._spaces.address),
+            ("fill_log", self._log.address),
+            ("broad", self._broad.address),
             ("ram_host", ram.address),
             ("ram_size", ram.size),
             ("code_pages", self._code_pages.address),
@@ -104,40 +110,70 @@ class ThreadedTier:
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.runtime.tier.Tier.run`."""
+        if self._cpu.takeable_interrupts:
+            return exits.Budget(self._cpu.r[15]), 0
         exit_, retired = self._run(budget)
         self._retired += retired
         return exit_, retired
 
     @property
+    def progress(self) -> int:
+        return self._slice - self._cpu.native64[_BUDGET]
+
+    @property
     def retired(self) -> dict[str, int]:
-        """See :class:`dbt.runtime.tier.Tier`. The reference tier's are the sensitive instructions."""
+        """See :class:`dbt.runtime.tier.Tier`. The reference tier's are what native code does not do."""
         return {"threaded": self._retired - self._emulated, "reference": self._emulated}
+
+    @property
+    def callouts(self) -> dict[str, int]:
+        from isa.callouts import NUMBERS
+
+        counts = {name: self._cpu.native("callout_counts", number) for name, number in NUMBERS.items()}
+        return {name: count for name, count in counts.items() if count}
 
     def reset_counts(self) -> None:
         self._retired = self._emulated = 0
+        for name in ("callout_counts", "exceptions"):
+            for number in range(NATIVE[name].count):
+                self._cpu.set_native(name, 0, number)
+
+    def call_routine(self, name: str, *arguments: int) -> int | None:
+        """See :mod:`isa.routines`. The result is there whether the routine has one or not."""
+        function = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint32] * len(arguments))
+        result: int = function(self._code.address + self._entry[name])(self._cpu.address, *arguments)
+        return result
+
+    def need_code_page(self, page: int) -> None:
+        """Give a page of RAM a code page, if it has none."""
+        self.call_routine("need_code_page", page)
+
+    def state_changed(self) -> None:
+        """Somebody else has written the registers that say what addresses mean."""
+        self._choose_space(self._cpu.address)
 
     def _run(self, budget: int) -> tuple[VmExit, int]:
         cpu = self._cpu
-        cpu.set_native("budget", budget)
+        self._slice = budget
+        cpu.native64[_BUDGET] = budget
         cpu.set_native("mmio_count", 0)
         cpu.set_native("mmio_cursor", 0)
+        cpu.set_native("last_exception", NEVER)
         self._device_left = -1
-        budget_word, kind_word = NATIVE["budget"].offset // 8, NATIVE["exit_kind"].offset // 4
+        self._choose_space(cpu.address)
+        kind_word = NATIVE["exit_kind"].offset // 4
         answers = 0
         while True:
             self._enter(cpu.address)
             answers += 1
             match cpu.native32[kind_word]:
-                case ExitCode.CODE_MISS if cpu.native64[budget_word] == 0:
-                    return exits.Budget(cpu.r[15]), budget
-                case ExitCode.CODE_MISS if self._map_code(cpu.r[15]):
-                    continue
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
-                    answers > MAX_ANSWERS and cpu.native64[budget_word] != self._device_left
+                    answers > MAX_ANSWERS and cpu.native64[_BUDGET] != self._device_left
                 ):
-                    return exits.Budget(cpu.r[15]), budget - cpu.native64[budget_word]
+                    return exits.Budget(cpu.r[15]), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
-                    continue
+                    if self.must_stop():
+                        self._stop_after_this()
                 case ExitCode.HOT:
                     self._on_hot(cpu.r[15])
                 case ExitCode.CODE_WRITE:
@@ -146,27 +182,41 @@ class ThreadedTier:
                     try:
                         self._emulator.step()
                     except LeaveGuest as leave:
-                        return leave.exit, budget - cpu.native64[budget_word]
-                    cpu.native64[budget_word] -= 1
+                        return leave.exit, self.progress
+                    cpu.native64[_BUDGET] -= 1
                     self._emulated += 1
+                    if cpu.takeable_interrupts or (self._memory.device_accessed and self.must_stop()):
+                        return exits.Budget(cpu.r[15]), self.progress
                 case code:
-                    return self._exit(ExitCode(code)), budget - cpu.native64[budget_word]
+                    return self._exit(ExitCode(code)), self.progress
+
+    def _stop_after_this(self) -> None:
+        """Let the slice end with the current instruction."""
+        left = self._cpu.native64[_BUDGET]
+        if left > 1:
+            self._slice -= left - 1
+            self._cpu.native64[_BUDGET] = self._device_left = 1
 
     @cached_property
     def _emulator(self) -> ReferenceTier:
         """Executes sensitive instructions. Imported late: many guests have none."""
         from dbt.runtime.reference import ReferenceTier
 
-        return ReferenceTier(self._cpu, self._memory, self._callouts)
+        return ReferenceTier(self._cpu, self._memory, self._walk, self._forget)
+
+    def _forget(self) -> None:
+        """The emulator has executed an instruction of the TLB's."""
+        self._flush(self._cpu.address)
+        self._choose_space(self._cpu.address)
 
     def _exit(self, code: ExitCode) -> VmExit:
         pc = self._cpu.r[15]
-        first, second, third = (self._cpu.native("exit_args", number) for number in range(3))
+        first, second, third, fourth = (self._cpu.native("exit_args", number) for number in range(4))
         match code:
             case ExitCode.BUDGET:
                 return exits.Budget(pc)
-            case ExitCode.CODE_MISS:
-                return exits.PrefetchAbort(pc)
+            case ExitCode.PREFETCH_ABORT:
+                return exits.PrefetchAbort(pc, *_fault(first))
             case ExitCode.UNDEFINED:
                 return exits.Undefined(pc)
             case ExitCode.SUPERVISOR_CALL:
@@ -179,26 +229,20 @@ class ThreadedTier:
                 return exits.SecureMonitorCall(pc, first)
             case ExitCode.THUMB:
                 return exits.ThumbEntry(pc, first)
-            case ExitCode.ALIGNMENT:
-                return exits.DataAbort(pc, first, second, bool(third), AbortReason.ALIGNMENT)
+            case ExitCode.UNSUPPORTED:
+                from isa.callouts import UNSUPPORTED
+
+                return exits.Unsupported(pc, UNSUPPORTED[first])
+            case ExitCode.WAIT:
+                return exits.WaitForInterrupt(pc)
+            case ExitCode.DATA_ABORT:
+                return exits.DataAbort(pc, first, second, bool(third), *_fault(fourth))
             case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
-                return exits.DataAbort(pc, first, second, code == ExitCode.DEVICE_WRITE, AbortReason.UNMAPPED)
+                return exits.DataAbort(pc, fourth, second, code == ExitCode.DEVICE_WRITE, Fault.EXTERNAL)
             case ExitCode.TRAP | ExitCode.HOT | ExitCode.CODE_WRITE:
                 raise AssertionError("these are answered in run")
 
     # -- exits that are answered here ----------------------------------------------------------
-
-    def _map_code(self, pc: int) -> bool:
-        """Give the page of ``pc`` a code page and a place in the code table; False if it is not RAM."""
-        if pc >= self._memory.ram.size:
-            return False
-        page = pc >> PAGE_SHIFT
-        if not self._memory.code_page_present[page]:
-            self._make_code_page(self._cpu.address, page)
-            self._write_entries[page] = 0
-            self.code_pages_made += 1
-        self._code_entries[page] = self._code_pages.address + page * CODE_PAGE_STRIDE
-        return True
 
     def _answer_device(self, kind: int) -> bool:
         """Do the device access that native code left for, and latch its result; False if there is no device.
@@ -215,9 +259,9 @@ class ThreadedTier:
         self._device_left = left
         value = 0
         if kind == ExitCode.DEVICE_READ:
-            value = self._memory.bus.read(gpa, size)
+            value = self._memory.read_device(gpa, size)
         else:
-            self._memory.bus.write(gpa, size, cpu.native("exit_args", 2) & ((1 << 8 * size) - 1))
+            self._memory.write_device(gpa, size, cpu.native("exit_args", 2))
         cpu.set_native("mmio_value", value & 0xFFFFFFFF, answered)
         cpu.set_native("mmio_count", answered + 1)
         cpu.set_native("mmio_cursor", 0)

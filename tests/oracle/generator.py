@@ -18,7 +18,7 @@ from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import LeaveGuest
-from dbt.runtime.reference import compile_word
+from dbt.runtime.evaluator import compile_word
 from isa.a32 import DECODER, Insn
 from isa.encoding import UNCONDITIONAL
 from isa.spec import ALWAYS, Form
@@ -46,6 +46,9 @@ _FLAGS_FOR = {
     6: (0, 0, 0, 1), 7: (0, 0, 0, 0), 8: (0, 0, 1, 0), 9: (0, 1, 0, 0), 10: (0, 0, 0, 0), 11: (1, 0, 0, 0),
     12: (0, 0, 0, 0), 13: (0, 1, 0, 0), 14: (0, 0, 0, 0),
 }  # fmt: skip
+
+
+_ARCHITECTURE = 8  # all of it
 
 
 class _Aimed(Exception):
@@ -231,7 +234,7 @@ class Generator:
         state = list(live)
         try:
             for n, word in enumerate(code):
-                compile_word(word)(state, state, self._memory.load, self._memory.store, _NoCallouts(), pc + 4 * n)
+                compile_word(word, _ARCHITECTURE)(state, state, self._memory.load, self._memory.store, _NoCallouts(), pc + 4 * n)
         except (LeaveGuest, _Aimed):
             return False
         live[:] = state
@@ -242,7 +245,7 @@ def first_address(word: int, registers: tuple[int, ...], pc: int = CODE) -> int 
     """The first GVA that the instruction would access if its condition held; None if it accesses none."""
     scratch = [*registers, 0, *_FLAGS_FOR.get(word >> 28, _FLAGS_FOR[ALWAYS]), *_ENTRY_STATE[20:]]
     try:
-        compile_word(word)(scratch, scratch, _report_address, _report_address, _NoCallouts(), pc)
+        compile_word(word, _ARCHITECTURE)(scratch, scratch, _report_address, _report_address, _NoCallouts(), pc)
     except _Aimed as aimed:
         address: int | None = aimed.args[0]
         return address

@@ -5,12 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import (
-    AbortReason,
     Breakpoint,
     Budget,
     DataAbort,
@@ -25,6 +23,7 @@ from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
 from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
+from isa.faults import Fault
 from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram, overlay_banks
 
 #: The words of the state that every case sets; :class:`TierMachine` relies on their order.
@@ -33,7 +32,7 @@ assert [LAYOUT[name].index for name in _FIRST_WORDS[16:]] == list(range(16, 23))
 
 _BANK_R8, _BANK_R13, _BANK_R14, _SPSR = (LAYOUT[n].index for n in ("bank_r8", "bank_r13", "bank_r14", "spsr"))
 
-Factory = Callable[[CpuState, GuestMemory, Callouts], Tier]
+Factory = Callable[[CpuState, GuestMemory], Tier]
 
 TIERS: dict[str, Factory] = {
     "reference": ReferenceTier,
@@ -48,7 +47,7 @@ class TierMachine:
         self.name = name
         self.cpu = CpuState()
         self.memory = GuestMemory(Ram(RAM_SIZE))
-        self.tier = TIERS[name](self.cpu, self.memory, Callouts(self.cpu))
+        self.tier = TIERS[name](self.cpu, self.memory)
         self._clean = default_ram()  # what RAM holds, code aside, between cases
         self._code = b""
         self._fault = ""
@@ -96,7 +95,7 @@ class TierMachine:
                 return "thumb"
             case DataAbort(_, gva, _, write, reason):
                 self._fault = f"{'write' if write else 'read'} {gva:#x}"
-                return "alignment" if reason == AbortReason.ALIGNMENT else "abort"
+                return "alignment" if reason == Fault.ALIGNMENT else "abort"
             case SupervisorCall(_, immediate):
                 return f"svc {immediate:#x}"
             case Breakpoint(_, immediate):

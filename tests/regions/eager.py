@@ -14,9 +14,6 @@ from dbt.runtime.exits import Budget, VmExit
 from dbt.runtime.regions import RegionTier
 from dbt.runtime.seen import SeenCode
 
-if TYPE_CHECKING:
-    from dbt.runtime.reference import Callouts
-
 #: A run is cut after so many instructions, to compile where it has come to. The rest is one slice.
 CUTS = (1, 1, 2, 3, 5, 8, 13, 40, 100)
 
@@ -54,11 +51,10 @@ class EagerRegionTier(RegionTier):
         self,
         cpu: CpuState,
         memory: GuestMemory,
-        callouts: Callouts,
         regions: int = 12,
         techniques: Techniques = ALL,
     ) -> None:
-        super().__init__(cpu, memory, callouts, jit="off", keep=False, techniques=techniques)
+        super().__init__(cpu, memory, jit="off", keep=False, techniques=techniques)
         self._left = regions
         self._spare = regions
 
@@ -79,7 +75,6 @@ class EagerRegionTier(RegionTier):
     def _compile_here(self) -> None:
         pc = self._cpu.r[15]
         if self._left and pc not in self._installed and pc < self._memory.ram.size:
-            self._map_code(pc)
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._left -= self.compile_now(pc)
 

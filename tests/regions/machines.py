@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dbt.backend.abi import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE
 from dbt.backend.worker import _is_readable
 from dbt.frontend.techniques import ALL, Techniques
-from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT, Ram
 from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import Budget, SupervisorCall
+from dbt.runtime.exits import Budget, SupervisorCall, VmExit
 from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.regions import JitMode, RegionTier
 from dbt.runtime.seen import op_offset
@@ -51,23 +50,22 @@ class SoonHotTier(RegionTier):
         self,
         cpu: CpuState,
         memory: GuestMemory,
-        callouts: Callouts,
         jit: JitMode,
         soon: int = SOON,
         keep: bool = False,
         techniques: Techniques = ALL,
     ) -> None:
-        super().__init__(cpu, memory, callouts, jit=jit, keep=keep, techniques=techniques)
+        super().__init__(cpu, memory, jit=jit, keep=keep, techniques=techniques)
+        self._warmed: set[int] = set()
         self._soon = (HOT_ARRIVALS - soon).to_bytes(2, "little")
 
-    def _map_code(self, pc: int) -> bool:
-        page = pc >> PAGE_SHIFT
-        new = pc < self._memory.ram.size and not self._memory.code_page_present[page]
-        done = super()._map_code(pc)
-        if new:
-            for number in range(OPS_PER_PAGE):
-                self._warm((page << PAGE_SHIFT) + 4 * number)
-        return done
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        for page, present in enumerate(self._memory.code_page_present):
+            if present and page not in self._warmed:
+                self._warmed.add(page)
+                for number in range(OPS_PER_PAGE):
+                    self._warm((page << PAGE_SHIFT) + 4 * number)
+        return super().run(budget)
 
     def _warm(self, pc: int) -> None:
         self._ops[op_offset(pc) + OP_HOTNESS :][:2] = self._soon
@@ -83,7 +81,7 @@ class SoonHotTier(RegionTier):
             _is_readable(child.results, 5000)
 
 
-MakeTier = Callable[[CpuState, GuestMemory, Callouts], Tier]
+MakeTier = Callable[[CpuState, GuestMemory], Tier]
 
 
 def eager_without(*names: str) -> MakeTier:
@@ -111,7 +109,7 @@ class SmallMachine:
         self.cpu = CpuState()
         self.device = Counter()
         self.memory = GuestMemory(Ram(RAM_SIZE), self.device)
-        self.tier = (KINDS | WITHOUT)[kind](self.cpu, self.memory, Callouts(self.cpu))
+        self.tier = (KINDS | WITHOUT)[kind](self.cpu, self.memory)
         self.memory.write_ram(ENTRY, code)
         self.cpu.r[15] = ENTRY
         self.cpu.r[13] = RAM_SIZE - 0x1000

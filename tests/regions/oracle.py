@@ -13,7 +13,6 @@ from dbt.backend.compile_region import compile_regions
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.regions import Assumptions
 from dbt.frontend.region import RegionFormer
-from dbt.hypervisor.callouts import Callouts
 from dbt.mmu.memory import GuestMemory
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
@@ -50,7 +49,7 @@ class CaseTier(RegionTier):
     name = "regions"
 
     def __init__(self, cpu: CpuState, memory: GuestMemory) -> None:
-        super().__init__(cpu, memory, Callouts(cpu), jit="off", keep=False)
+        super().__init__(cpu, memory, jit="off", keep=False)
         self._compiled: dict[Code, CompiledRegion | None] = {}
         self.expected: Code = ()
         self.entered = 0
@@ -75,7 +74,6 @@ class CaseTier(RegionTier):
         region = self._compiled[self.expected]
         if region is not None:
             if CODE not in self._installed:
-                self._map_code(CODE)
                 super().run(0)  # decodes the op
                 assert self._install(region)
             self.entered += 1

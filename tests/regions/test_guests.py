@@ -19,7 +19,6 @@ import pytest
 
 from dbt import Machine
 from dbt.codecache.handlers import cached_image_name, load_image
-from dbt.hypervisor.callouts import Callouts
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
 from dbt.machine.trace import InstructionTrace
@@ -52,7 +51,7 @@ class EarlyMachine(Machine):
     def _make_tier(self) -> Tier:
         if self.tier_name != "auto":
             return super()._make_tier()
-        return SoonHotTier(self.cpu, self.memory, Callouts(self.cpu), self.jit, SOON, keep=True)
+        return SoonHotTier(self.cpu, self.memory, self.jit, SOON, keep=True)
 
 
 def pieces(name: str) -> Iterator[int]:

@@ -10,10 +10,11 @@ import pytest
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import AbortReason, Budget, DataAbort, PrefetchAbort, SupervisorCall, Undefined, VmExit
+from dbt.runtime.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, Undefined, VmExit
 from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
+from isa.faults import Fault
 from tests.assembler import assemble
 from tests.regions.eager import EagerRegionTier
 
@@ -47,7 +48,7 @@ class Guest:
         self.device = Recorder()
         self.memory = GuestMemory(Ram(1 << 20), self.device)
         factory = {"reference": ReferenceTier, "threaded": ThreadedTier, "regions": EagerRegionTier}[tier]
-        self.tier: Tier = factory(self.cpu, self.memory, SimpleNamespace())
+        self.tier: Tier = factory(self.cpu, self.memory)
         self.write(ENTRY, source)
         self.cpu.r[15] = ENTRY
 
@@ -120,21 +121,21 @@ def test_a_budget_of_zero_retires_nothing(tier: str) -> None:
 
 def test_a_fault_leaves_the_instruction_undone(tier: str) -> None:
     guest = Guest(tier, "mov r1, #0x8000000 \n mov r0, #5 \n ldr r0, [r1, #4]!")
-    assert guest.tier.run(100) == (DataAbort(ENTRY + 8, 0x8000004, 4, False, AbortReason.UNMAPPED), 2)
+    assert guest.tier.run(100) == (DataAbort(ENTRY + 8, 0x8000004, 4, False, Fault.EXTERNAL), 2)
     assert (guest.cpu.r[0], guest.cpu.r[1], guest.cpu.r[15]) == (5, 0x8000000, ENTRY + 8)
 
 
 def test_a_block_transfer_that_faults_midway_changes_no_register(tier: str) -> None:
     guest = Guest(tier, "ldm r0!, {r1, r2, r3}")
     guest.cpu.r[0] = 0xFFFF8
-    assert guest.run() == DataAbort(ENTRY, 0x100000, 4, False, AbortReason.UNMAPPED)
+    assert guest.run() == DataAbort(ENTRY, 0x100000, 4, False, Fault.EXTERNAL)
     assert list(guest.cpu.r[:4]) == [0xFFFF8, 0, 0, 0]
 
 
 def test_an_unaligned_block_transfer_is_an_alignment_fault(tier: str) -> None:
     guest = Guest(tier, "ldm r0, {r1, r2}")
     guest.cpu.r[0] = 0x10002
-    assert guest.run() == DataAbort(ENTRY, 0x10002, 4, False, AbortReason.ALIGNMENT)
+    assert guest.run() == DataAbort(ENTRY, 0x10002, 4, False, Fault.ALIGNMENT)
 
 
 @pytest.mark.parametrize("address", [0x10001, 0x10002, 0x10FFD, 0x10FFE, 0x10FFF])
@@ -149,7 +150,7 @@ def test_unaligned_accesses_work_across_pages(tier: str, address: int) -> None:
 def test_an_unaligned_store_over_the_end_of_ram_stores_nothing(tier: str) -> None:
     guest = Guest(tier, "str r1, [r0]")
     guest.cpu.r[0], guest.cpu.r[1] = 0xFFFFE, 0xFFFFFFFF
-    assert guest.run() == DataAbort(ENTRY, 0x100000, 1, True, AbortReason.UNMAPPED)
+    assert guest.run() == DataAbort(ENTRY, 0x100000, 1, True, Fault.EXTERNAL)
     assert guest.memory.read_ram(0xFFFFC, 4) == bytes(4)
 
 
