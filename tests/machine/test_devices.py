@@ -5,17 +5,22 @@ from __future__ import annotations
 import pytest
 
 from dbt.devices.pl011 import Pl011
+from dbt.devices.wiring import unconnected
 from dbt.machine.board import UART0, build_bus
 from dbt.machine.bus import BusError, DeviceBus, Window
 from dbt.machine.console import CaptureConsole
 
 DR, FR, LCR_H, CR, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x40, 0x44
-TX = 1 << 5
+RX, TX = 1 << 4, 1 << 5
+FIFO, LOOPBACK = 1 << 4, 1 << 7
 
 
 def make_uart(received: bytes = b"") -> tuple[Pl011, bytearray]:
-    sent, line = bytearray(), CaptureConsole(received)
-    return Pl011(sent.extend, line.arrived, line.read), sent
+    sent = bytearray()
+    uart = Pl011(sent.extend, unconnected)
+    uart.write(LCR_H, 4, FIFO)
+    uart.push(received)
+    return uart, sent
 
 
 def test_the_uart_sends_the_low_byte_of_what_is_written() -> None:
@@ -36,6 +41,54 @@ def test_the_uart_receives_what_is_on_the_line() -> None:
     assert [uart.read(FR, 4), uart.read(DR, 4)] == [0x80, ord("a")]
     assert [uart.read(FR, 4), uart.read(DR, 1)] == [0x80, 0xFF]
     assert [uart.read(FR, 4), uart.read(DR, 4)] == [0x90, 0]
+
+
+def test_the_uart_receives_as_much_as_its_fifo_holds() -> None:
+    uart, _ = make_uart()
+    assert uart.room == 16
+    uart.push(bytes(range(20)))
+    assert uart.room == 0 and uart.read(FR, 4) == 0xC0
+    assert [uart.read(DR, 4) for _ in range(16)] == list(range(16))
+    uart.write(LCR_H, 4, 0x60)
+    assert uart.room == 1
+    uart.push(b"xy")
+    assert uart.read(FR, 4) == 0xC0 and uart.read(DR, 4) == ord("x") and uart.read(FR, 4) == 0x90
+
+
+def test_turning_the_fifo_on_or_off_empties_it() -> None:
+    uart, _ = make_uart(b"abc")
+    uart.write(LCR_H, 4, FIFO | 0x60)
+    assert uart.room == 13
+    uart.write(LCR_H, 4, 0x60)
+    assert uart.room == 1 and uart.read(FR, 4) == 0x90
+
+
+def test_the_receive_interrupt_lasts_until_nothing_is_left_or_it_is_cleared() -> None:
+    levels: list[bool] = []
+    uart = Pl011(lambda _: None, levels.append)
+    uart.write(LCR_H, 4, FIFO)
+    uart.write(IMSC, 4, RX)
+    uart.push(b"ab")
+    assert levels[-1] and uart.read(MIS, 4) == RX
+    uart.read(DR, 4)
+    assert levels[-1]
+    uart.read(DR, 4)
+    assert not levels[-1] and uart.read(RIS, 4) == 0
+    uart.push(b"c")
+    uart.write(ICR, 4, RX)
+    assert not levels[-1] and uart.read(FR, 4) == 0x80
+    uart.push(b"d")  # Not the first character: as in QEMU, no new interrupt.
+    assert not levels[-1]
+
+
+def test_loopback_receives_what_is_sent_and_nothing_else() -> None:
+    uart, sent = make_uart()
+    uart.write(CR, 4, 0x300 | LOOPBACK | 1 << 11)
+    uart.push(b"x")
+    assert uart.room == 0 and uart.read(FR, 4) == 0x91
+    uart.write(DR, 4, ord("y"))
+    assert uart.read(FR, 4) == 0x81 and uart.read(DR, 4) == ord("y")
+    assert not sent and uart.read(RIS, 4) == TX
 
 
 def test_the_uart_identifies_itself() -> None:

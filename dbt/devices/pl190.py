@@ -1,0 +1,149 @@
+"""ARM PrimeCell vectored interrupt controller (PL190), technical reference manual DDI 0181.
+
+Where QEMU's differs from the manual, this one follows the manual: only an interrupt that is enabled is an FIQ
+(section 3.3.2), and only one that is an IRQ is found by reading VICVECTADDR (3.3.10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.wiring import Line
+
+_IDENTIFICATION = identification(0x00041190)
+_VECTOR_ENABLE, _VECTOR_SOURCE = 1 << 5, 0x1F
+#: Priorities: the 16 vectored interrupts', all others', and that of the program that no interrupt has interrupted.
+_UNVECTORED, _IDLE = 16, 17
+
+
+@dataclass(eq=False)
+class Pl190(WordRegisters):
+    """``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` gives the 32 inputs that devices drive."""
+
+    irq: Line
+    fiq: Line
+    inputs: int = 0
+    soft: int = 0
+    select: int = 0  # set: FIQ
+    enable: int = 0
+    protection: int = 0
+    default_address: int = 0
+    addresses: list[int] = field(default_factory=lambda: [0] * 16)
+    controls: list[int] = field(default_factory=lambda: [0] * 16)
+    #: The priorities of the interrupts in service, each less, that is more urgent, than the one before it.
+    in_service: list[int] = field(default_factory=lambda: [_IDLE])
+    irq_level: bool = False
+    fiq_level: bool = False
+
+    def line(self, number: int) -> Line:
+        bit = 1 << number
+
+        def drive(level: bool) -> None:
+            inputs = self.inputs | bit if level else self.inputs & ~bit
+            if inputs != self.inputs:
+                self.inputs = inputs
+                self._update()
+
+        return drive
+
+    @property
+    def raw(self) -> int:
+        return self.inputs | self.soft
+
+    @property
+    def irq_status(self) -> int:
+        return self.raw & self.enable & ~self.select
+
+    @property
+    def fiq_status(self) -> int:
+        return self.raw & self.enable & self.select
+
+    def read_word(self, offset: int) -> int:
+        match offset:
+            case 0x000:  # VICIRQSTATUS
+                return self.irq_status
+            case 0x004:  # VICFIQSTATUS
+                return self.fiq_status
+            case 0x008:  # VICRAWINTR
+                return self.raw
+            case 0x00C:  # VICINTSELECT
+                return self.select
+            case 0x010:  # VICINTENABLE
+                return self.enable
+            case 0x018:  # VICSOFTINT
+                return self.soft
+            case 0x020:  # VICPROTECTION; which modes may access the registers is not checked
+                return self.protection
+            case 0x030:  # VICVECTADDR
+                return self._acknowledge()
+            case 0x034:  # VICDEFVECTADDR
+                return self.default_address
+            case _ if 0x100 <= offset < 0x140:
+                return self.addresses[offset - 0x100 >> 2]
+            case _ if 0x200 <= offset < 0x240:
+                return self.controls[offset - 0x200 >> 2]
+            case _:
+                return _IDENTIFICATION.get(offset, 0)
+
+    def write_word(self, offset: int, value: int) -> None:
+        match offset:
+            case 0x00C:  # VICINTSELECT
+                self.select = value
+            case 0x010:  # VICINTENABLE
+                self.enable |= value
+            case 0x014:  # VICINTENCLEAR
+                self.enable &= ~value
+            case 0x018:  # VICSOFTINT
+                self.soft |= value
+            case 0x01C:  # VICSOFTINTCLEAR
+                self.soft &= ~value
+            case 0x020:  # VICPROTECTION
+                self.protection = value & 1
+            case 0x030:  # VICVECTADDR: the end of the service, whatever is written
+                if len(self.in_service) > 1:
+                    self.in_service.pop()
+            case 0x034:  # VICDEFVECTADDR
+                self.default_address = value
+            case _ if 0x100 <= offset < 0x140:
+                self.addresses[offset - 0x100 >> 2] = value
+            case _ if 0x200 <= offset < 0x240:
+                self.controls[offset - 0x200 >> 2] = value & (_VECTOR_ENABLE | _VECTOR_SOURCE)
+            case _:
+                return
+        self._update()
+
+    def _most_urgent(self) -> int:
+        """The priority of the most urgent IRQ; that of the idle program if there is none (section 2.2.6)."""
+        status = self.irq_status
+        if not status:
+            return _IDLE
+        for priority, control in enumerate(self.controls):
+            if control & _VECTOR_ENABLE and status >> (control & _VECTOR_SOURCE) & 1:
+                return priority
+        return _UNVECTORED
+
+    def _acknowledge(self) -> int:
+        """The address of the most urgent IRQ's handler, which is then in service: the IRQ line is asserted only for
+        more urgent ones until VICVECTADDR is written.
+
+        With no IRQ more urgent than the one in service, the address of the latter, as in QEMU: the manual leaves it
+        open.
+        """
+        priority = self._most_urgent()
+        if priority < self.in_service[-1]:
+            self.in_service.append(priority)
+            self._update()
+        current = self.in_service[-1]
+        return self.default_address if current >= _UNVECTORED else self.addresses[current]
+
+    def _update(self) -> None:
+        current = self.in_service[-1]
+        irq = self.irq_status != 0 and (current == _IDLE or self._most_urgent() < current)
+        fiq = self.fiq_status != 0
+        if irq != self.irq_level:
+            self.irq_level = irq
+            self.irq(irq)
+        if fiq != self.fiq_level:
+            self.fiq_level = fiq
+            self.fiq(fiq)

@@ -1,0 +1,97 @@
+"""The status and system control registers of Versatile/PB (ARM DUI 0224, section 4.1).
+
+The oscillators' registers read as zero, as in QEMU: nobody makes a clock from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dbt.devices.registers import WordRegisters
+from dbt.devices.wiring import Time
+
+#: What SYS_ID, SYS_PROCID0 and SYS_PROCID1 are on a Versatile/PB926EJ-S.
+_BOARD, _CORE_MODULE, _LOGIC_MODULE = 0x41007004, 0x02000000, 0xFF000000
+_UNLOCK = 0xA05F
+_RESET = 1 << 8
+#: SYS_CLCD: the display identifier in bits 12:8 says VGA.
+_DISPLAY, _DISPLAY_MASK = 0x1F00, 0x3F00
+
+
+@dataclass(eq=False)
+class SystemRegisters(WordRegisters):
+    """``reset`` is called when the guest asks for a reset of the board."""
+
+    time: Time
+    reset: Callable[[], None]
+    leds: int = 0
+    lock: int = 0
+    cfgdata1: int = 0
+    cfgdata2: int = 0
+    flags: int = 0
+    nvflags: int = 0
+    resetctl: int = 0
+    clcd: int = _DISPLAY
+
+    def _counter(self, frequency: int) -> int:
+        return self.time.now * frequency // self.time.ticks_per_second & 0xFFFFFFFF
+
+    def read_word(self, offset: int) -> int:
+        match offset:
+            case 0x5C:  # SYS_24MHz
+                return self._counter(24_000_000)
+            case 0x24:  # SYS_100HZ
+                return self._counter(100)
+            case 0x00:  # SYS_ID
+                return _BOARD
+            case 0x08:
+                return self.leds
+            case 0x20:
+                return self.lock
+            case 0x28:
+                return self.cfgdata1
+            case 0x2C:
+                return self.cfgdata2
+            case 0x30:
+                return self.flags
+            case 0x38:
+                return self.nvflags
+            case 0x40:
+                return self.resetctl
+            case 0x44:  # SYS_PCICTL: the PCI backplane is there
+                return 1
+            case 0x50:
+                return self.clcd
+            case 0x84:  # SYS_PROCID0
+                return _CORE_MODULE
+            case 0x88:  # SYS_PROCID1
+                return _LOGIC_MODULE
+            case _:  # SYS_SW, SYS_OSC, SYS_MCI (no card), SYS_FLASH, SYS_MISC and others
+                return 0
+
+    def write_word(self, offset: int, value: int) -> None:
+        match offset:
+            case 0x08:
+                self.leds = value
+            case 0x20:  # SYS_LOCK
+                self.lock = value if value == _UNLOCK else value & 0x7FFF
+            case 0x28:
+                self.cfgdata1 = value
+            case 0x2C:
+                self.cfgdata2 = value
+            case 0x30:  # SYS_FLAGSSET
+                self.flags |= value
+            case 0x34:  # SYS_FLAGSCLR
+                self.flags &= ~value
+            case 0x38:  # SYS_NVFLAGSSET
+                self.nvflags |= value
+            case 0x3C:  # SYS_NVFLAGSCLR
+                self.nvflags &= ~value
+            case 0x40:  # SYS_RESETCTL
+                if self.lock == _UNLOCK:
+                    self.resetctl = value
+                    if value & _RESET:
+                        self.reset()
+            case 0x50:  # SYS_CLCD
+                self.clcd = self.clcd & _DISPLAY_MASK | value & ~_DISPLAY_MASK

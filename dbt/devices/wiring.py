@@ -1,0 +1,29 @@
+"""What the board hands to a device, so that the device need not know the board: lines and virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+#: An interrupt line: it is told its level, True for asserted, as often as its driver likes.
+Line = Callable[[bool], None]
+
+
+def unconnected(level: bool) -> None:
+    """A line that leads nowhere."""
+
+
+class Event(Protocol):
+    """Something that will happen at a tick of virtual time."""
+
+    def cancel(self) -> None: ...
+
+
+class Time(Protocol):
+    """Virtual time in ticks (:class:`dbt.machine.timeline.Timeline`)."""
+
+    @property
+    def now(self) -> int: ...
+    @property
+    def ticks_per_second(self) -> int: ...
+    def at(self, tick: int, action: Callable[[], None]) -> Event: ...

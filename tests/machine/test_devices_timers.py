@@ -1,0 +1,207 @@
+"""The dual timer, against its manual (DDI 0271)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbt.devices.sp804 import Sp804
+from tests.machine.virtual_time import Line, VirtualTime
+
+LOAD, VALUE, CONTROL, CLEAR, RIS, MIS, BGLOAD = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18
+ONE_SHOT, SIZE_32, BY_16, BY_256, INTERRUPT, PERIODIC, ENABLE = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
+SECOND = 0x20
+US = 100  # ticks in a microsecond, which is a count
+
+
+def make_timer() -> tuple[Sp804, VirtualTime, Line]:
+    time, line = VirtualTime(), Line()
+    return Sp804(time.timeline, line), time, line
+
+
+def test_a_periodic_timer_never_drifts() -> None:
+    timer, time, line = make_timer()
+    time.advance(37)
+    timer.write(LOAD, 4, 10_000)
+    timer.write(CONTROL, 4, SIZE_32 | INTERRUPT | PERIODIC | ENABLE)
+    for zero in range(37 + 10_000 * US, 200 * 10_000 * US, 10_000 * US):
+        assert time.timeline.next_tick == zero
+        time.advance(zero - 1 - time.tick)
+        assert not line.level
+        time.advance(1 + zero % 7919)  # The guest is more or less slow to answer.
+        assert line.level
+        timer.write(CLEAR, 4, 1)
+        assert not line.level
+
+
+def test_missed_periods_are_one_interrupt_and_cost_no_events() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 10)
+    timer.write(CONTROL, 4, SIZE_32 | INTERRUPT | PERIODIC | ENABLE)
+    time.advance(10 * US)
+    assert line.rises == 1 and time.timeline.next_tick is None
+    time.advance(1003 * US)
+    assert timer.read(VALUE, 4) == 7
+    timer.write(CLEAR, 4, 0)
+    assert not line.level and time.timeline.next_tick == 1020 * US
+    time.advance(7 * US)
+    assert line.rises == 2
+
+
+def test_the_value_is_what_is_left() -> None:
+    timer, time, _ = make_timer()
+    timer.write(LOAD, 4, 5)
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE)
+    seen = []
+    for _ in range(12):
+        seen.append(timer.read(VALUE, 4))
+        time.advance(US // 2)
+    assert seen == [5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 5, 4]
+
+
+def test_a_free_running_timer_wraps_after_zero() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 3)
+    timer.write(CONTROL, 4, SIZE_32 | INTERRUPT | ENABLE)
+    time.advance(3 * US)
+    assert line.level and timer.read(VALUE, 4) == 0
+    time.advance(1)
+    assert timer.read(VALUE, 4) == 0xFFFFFFFF
+    time.advance(2 * US)
+    assert timer.read(VALUE, 4) == 0xFFFFFFFD
+    timer.write(CLEAR, 4, 0)
+    assert time.timeline.next_tick == (3 + (1 << 32)) * US
+
+
+def test_sixteen_bits() -> None:
+    timer, time, line = make_timer()
+    timer.write(CONTROL, 4, INTERRUPT | ENABLE)
+    timer.write(LOAD, 4, 0x12340002)
+    assert timer.read(VALUE, 4) == 2 and timer.read(LOAD, 4) == 0x12340002
+    time.advance(2 * US)
+    assert line.level
+    time.advance(US)
+    assert timer.read(VALUE, 4) == 0xFFFF
+
+
+def test_all_bits_count_if_the_size_is_set_with_the_enable() -> None:
+    timer, time, _ = make_timer()
+    timer.write(LOAD, 4, 0x12345678)
+    timer.write(CONTROL, 4, SIZE_32 | ENABLE)
+    time.advance(8 * US)
+    assert timer.read(VALUE, 4) == 0x12345670
+
+
+def test_a_one_shot_stops_at_zero_until_it_is_loaded() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 100)
+    timer.write(CONTROL, 4, SIZE_32 | ONE_SHOT | INTERRUPT | ENABLE)
+    time.advance(99 * US)
+    assert not line.level
+    time.advance(1000 * US)
+    assert line.level and timer.read(VALUE, 4) == 0 and timer.read(CONTROL, 4) & ENABLE
+    timer.write(CLEAR, 4, 0)
+    time.advance(1000 * US)
+    assert not line.level and time.timeline.next_tick is None
+    timer.write(LOAD, 4, 50)
+    time.advance(50 * US)
+    assert line.level and line.rises == 2
+
+
+def test_a_one_shot_that_is_enabled_again_starts_from_its_load() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 100)
+    timer.write(CONTROL, 4, SIZE_32 | ONE_SHOT | INTERRUPT | ENABLE)
+    time.advance(100 * US)
+    timer.write(CLEAR, 4, 0)
+    timer.write(CONTROL, 4, 0)
+    timer.write(CONTROL, 4, SIZE_32 | ONE_SHOT | INTERRUPT | ENABLE)
+    assert timer.read(VALUE, 4) == 100
+    time.advance(100 * US)
+    assert line.rises == 2
+
+
+@pytest.mark.parametrize(("prescale", "divisor"), [(0, 1), (BY_16, 16), (BY_256, 256)])
+def test_the_prescaler_divides_the_clock(prescale: int, divisor: int) -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 1000)
+    timer.write(CONTROL, 4, SIZE_32 | INTERRUPT | PERIODIC | ENABLE | prescale)
+    time.advance(400 * divisor * US)
+    assert timer.read(VALUE, 4) == 600
+    time.advance(600 * divisor * US - 1)
+    assert not line.level
+    time.advance(1)
+    assert line.level
+
+
+def test_a_background_load_counts_from_the_next_zero_on() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 100)
+    timer.write(CONTROL, 4, SIZE_32 | INTERRUPT | PERIODIC | ENABLE)
+    time.advance(50 * US)
+    timer.write(BGLOAD, 4, 10)
+    assert timer.read(VALUE, 4) == 50 and timer.read(LOAD, 4) == 10 == timer.read(BGLOAD, 4)
+    time.advance(50 * US)
+    timer.write(CLEAR, 4, 0)
+    assert line.rises == 1 and time.timeline.next_tick == 110 * US
+
+
+def test_a_stopped_timer_keeps_its_value_and_goes_on_from_it() -> None:
+    timer, time, _ = make_timer()
+    timer.write(LOAD, 4, 100)
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE)
+    time.advance(30 * US)
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC)
+    time.advance(1000 * US)
+    assert timer.read(VALUE, 4) == 70
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE)
+    time.advance(69 * US)
+    assert timer.read(VALUE, 4) == 1
+
+
+def test_enabling_the_interrupt_does_not_disturb_the_counter() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 100)
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE)
+    time.advance(50 * US + 33)
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE | INTERRUPT)
+    time.advance(50 * US - 33)
+    assert line.level and time.tick == 100 * US
+
+
+def test_a_masked_interrupt_is_raw_only() -> None:
+    timer, time, line = make_timer()
+    timer.write(LOAD, 4, 10)
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE)
+    assert time.timeline.next_tick is None
+    time.advance(10 * US)
+    assert timer.read(RIS, 4) == 1 and timer.read(MIS, 4) == 0 and not line.level
+    timer.write(CONTROL, 4, SIZE_32 | PERIODIC | ENABLE | INTERRUPT)
+    assert timer.read(MIS, 4) == 1 and line.level
+
+
+def test_a_load_of_zero_interrupts_at_once_and_only_once() -> None:
+    timer, time, line = make_timer()
+    timer.write(CONTROL, 4, SIZE_32 | INTERRUPT | PERIODIC | ENABLE)
+    timer.write(LOAD, 4, 0)
+    assert line.level
+    timer.write(CLEAR, 4, 0)
+    assert not line.level and time.timeline.next_tick is None
+
+
+def test_the_two_timers_are_apart_and_share_the_line() -> None:
+    timer, time, line = make_timer()
+    for base, load in ((0, 10), (SECOND, 15)):
+        timer.write(base + LOAD, 4, load)
+        timer.write(base + CONTROL, 4, SIZE_32 | ONE_SHOT | INTERRUPT | ENABLE)
+    time.advance(20 * US)
+    assert timer.read(MIS, 4) == 1 == timer.read(SECOND + MIS, 4) and line.level
+    timer.write(CLEAR, 4, 0)
+    assert line.level
+    timer.write(SECOND + CLEAR, 4, 0)
+    assert not line.level
+
+
+def test_the_timer_identifies_itself() -> None:
+    timer, _, _ = make_timer()
+    identification = [timer.read(offset, 4) for offset in range(0xFE0, 0x1000, 4)]
+    assert identification == [0x04, 0x18, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
