@@ -17,7 +17,7 @@ from dbt.devices.registers import WordRegisters, identification
 from dbt.devices.wiring import Line, unconnected
 
 FR_CTS, FR_DSR, FR_DCD, FR_RXFE, FR_RXFF, FR_TXFE, FR_RI = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 8
-INT_RX, INT_TX = 1 << 4, 1 << 5
+INT_RX, INT_TX, INT_RT = 1 << 4, 1 << 5, 1 << 6
 LCR_FEN = 1 << 4
 CR_LBE = 1 << 7
 FIFO_SIZE = 16
@@ -53,6 +53,11 @@ class Pl011(WordRegisters):
     def room(self) -> int:
         """How many characters :meth:`push` takes now; none in loopback, in which the line is cut off."""
         return 0 if self.cr & CR_LBE else self.capacity - len(self.received)
+
+    @property
+    def expects_input(self) -> bool:
+        """Whether the guest is to be interrupted by what arrives, without looking."""
+        return bool(self.imsc & (INT_RX | INT_RT))
 
     def push(self, data: bytes) -> None:
         """Receive ``data``, at most :attr:`room` bytes; what is more is lost, as on an overrun line."""

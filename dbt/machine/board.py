@@ -14,9 +14,8 @@ from dbt.devices.pl190 import Pl190
 from dbt.devices.sic import PASSED_ON, Sic
 from dbt.devices.sp804 import Sp804
 from dbt.devices.sysregs import SystemRegisters
-from dbt.devices.wiring import Line, unconnected
+from dbt.devices.wiring import Line
 from dbt.machine.bus import DeviceBus, Window
-from dbt.machine.console import Console
 from dbt.machine.timeline import Timeline
 
 SYSTEM_REGISTERS = 0x10000000
@@ -29,12 +28,33 @@ UART0, UART1, UART2 = 0x101F1000, 0x101F2000, 0x101F3000
 BOARD_MEMORY = 0x10000000
 
 
+def _no_input() -> None:
+    """Nothing to be received."""
+
+
 @dataclass(frozen=True)
 class Board:
     """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to."""
 
     bus: DeviceBus
-    console_uart: Pl011
+    console_uart: ConsoleUart
+
+
+@dataclass(eq=False)
+class ConsoleUart(Pl011):
+    """A UART that has the machine look for input before each access, so that input which is there is received at a
+    place that the program alone decides.
+    """
+
+    refill: Callable[[], None] = _no_input
+
+    def read(self, offset: int, size: int) -> int:
+        self.refill()
+        return super().read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.refill()
+        super().write(offset, size, value)
 
 
 def _unplugged(data: bytes) -> None:
@@ -49,17 +69,18 @@ def build_board(
     fiq: Line,
     reset: Callable[[], None],
     epoch: int,
+    refill: Callable[[], None] = _no_input,
 ) -> Board:
     """The board as it is after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
 
     ``transmit`` is given what the guest sends to UART0. ``irq`` and ``fiq`` are told the levels of the CPU's
     interrupt inputs whenever these change; both are low at first. ``reset`` is called, from within a device access
     or a timeline's event, when the guest or its watchdog resets the board. ``epoch`` is the time of day at tick 0
-    of ``timeline``, in seconds since 1970.
+    of ``timeline``, in seconds since 1970. ``refill`` is called before each access to the console's UART.
     """
     vic = Pl190(irq, fiq)
     sic = Sic(vic.line(31), {number: vic.line(number) for number in PASSED_ON})
-    uart = Pl011(transmit, vic.line(12))
+    uart = ConsoleUart(transmit, vic.line(12), refill=refill)
     windows = [
         Window(SYSTEM_REGISTERS, 0x1000, SystemRegisters(timeline, reset), "system registers"),
         Window(SECONDARY_CONTROLLER, 0x1000, sic, "SIC"),
@@ -72,25 +93,3 @@ def build_board(
         Window(UART2, 0x1000, Pl011(_unplugged, vic.line(14)), "UART2"),
     ]
     return Board(DeviceBus(window for window in windows if window.base >= ram_size), uart)
-
-
-@dataclass(eq=False)
-class _PolledUart:
-    """A UART that takes from the console when the guest looks, for a machine that pushes nothing."""
-
-    uart: Pl011
-    console: Console
-
-    def read(self, offset: int, size: int) -> int:
-        if self.uart.room and self.console.arrived():
-            self.uart.push(self.console.read(1) or b"")
-        return self.uart.read(offset, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self.uart.write(offset, size, value)
-
-
-def build_bus(console: Console, ram_size: int) -> DeviceBus:
-    """The console's UART alone, except if a RAM of ``ram_size`` bytes at address 0 hides it."""
-    uart = _PolledUart(Pl011(console.write, unconnected), console)
-    return DeviceBus([Window(UART0, 0x1000, uart, "UART0")] if ram_size <= UART0 else [])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.hypervisor.exceptions import ExceptionEntry
 from dbt.machine import clock
-from dbt.machine.board import build_bus
+from dbt.machine.board import build_board
 from dbt.machine.console import Console, HostConsole
 from dbt.machine.loader import Image, read_file, read_image
 from dbt.machine.pace import Pace
@@ -23,6 +24,7 @@ from dbt.machine.result import RunResult, StopReason
 from dbt.machine.semihosting import SEMIHOSTING_SVC, GuestExit, Layout, Semihosting, join_arguments
 from dbt.machine.streams import InputPending
 from dbt.machine.symbols import SymbolTable
+from dbt.machine.timeline import Timeline
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SIZE, Ram
 from dbt.runtime.cpu import CpuState
@@ -40,6 +42,8 @@ from dbt.runtime.exits import (
     VmExit,
     WaitForInterrupt,
 )
+from isa.cpus import CPUS
+from isa.state import PSR_F, PSR_I
 from isa.vectors import ExceptionKind
 
 if TYPE_CHECKING:
@@ -90,15 +94,19 @@ class Machine:
         jit: JitMode = "async",
         techniques: Techniques = ALL,
         dump: str | None = None,
+        cpu: str = "any",
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
         if jit not in JIT_MODES:
             raise ValueError(f"there is no JIT mode {jit!r}: use one of {', '.join(JIT_MODES)}")
         self.console: Console = console if console is not None else HostConsole()
-        self.cpu = CpuState()
+        if cpu not in CPUS:
+            raise ValueError(f"there is no processor {cpu!r}: use one of {', '.join(CPUS)}")
+        self.cpu = CpuState(CPUS[cpu])
         self.ram = Ram(memory)
-        self.memory = GuestMemory(self.ram, build_bus(self.console, memory))
+        self.memory = GuestMemory(self.ram)
+        self.epoch = epoch
         self.notice = notice
         self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
         self.tier_name: TierName = tier
@@ -110,6 +118,10 @@ class Machine:
         self.exit_counts: Counter[str] = Counter()
         self._tier: Tier | None = None
         self._interrupted = False
+        self._reset_requested = False
+        self._in_slice = False
+        self._slice_end = 0
+        self._skipped = 0
         self._exceptions = ExceptionEntry(self.cpu, self.memory, lambda: self.tier)
         self.reset()
 
@@ -118,13 +130,58 @@ class Machine:
         self.cpu.reset()
         self.semihosting.reset()
         self.icount = 0
+        self._skipped = 0
         self._completed = 0
+        self._build_board()
         self.exit_counts.clear()
         if self._tier is not None:
             self._tier.reset_counts()
         self.cpu.r[13] = min(self.ram.size, 0xFFFFF000)
         if self.image is not None:
             self.cpu.r[15] = self.image.entry
+
+    def _build_board(self) -> None:
+        """Devices as at power-on."""
+        self._reset_requested = False
+        self.cpu.set_native("interrupt_lines", 0)
+        self.timeline = Timeline(self._now)
+        self.board = build_board(
+            self.console.write,
+            self.ram.size,
+            self.timeline,
+            partial(self._set_line, PSR_I),
+            partial(self._set_line, PSR_F),
+            self._request_reset,
+            self.epoch,
+            self._receive,
+        )
+        self.memory.bus = self.board.bus
+
+    # -- virtual time and interrupts -----------------------------------------------------------
+
+    def _now(self) -> int:
+        """Ticks: the instructions retired, and what was skipped while the guest waited."""
+        ticks = self.icount + self._skipped
+        return ticks + self.tier.progress if self._in_slice else ticks
+
+    def _set_line(self, bit: int, level: bool) -> None:
+        lines = self.cpu.native("interrupt_lines")
+        self.cpu.set_native("interrupt_lines", lines | bit if level else lines & ~bit)
+
+    def _request_reset(self) -> None:
+        self._reset_requested = True
+
+    def _must_stop(self) -> bool:
+        """Whether what a device has just done ends the slice, after the instruction that accessed it."""
+        next_tick = self.timeline.next_tick
+        sooner = next_tick is not None and next_tick < self._slice_end
+        return sooner or self._reset_requested or bool(self.cpu.takeable_interrupts)
+
+    def _receive(self) -> None:
+        """Give the UART what has arrived at the console, as far as there is room."""
+        uart = self.board.console_uart
+        if uart.room and self.console.arrived():
+            uart.push(self.console.read(uart.room) or b"")
 
     # -- programs ------------------------------------------------------------------------------
 
@@ -219,6 +276,7 @@ class Machine:
         """What executes the code. Made when first needed, as it may have to build native code."""
         if self._tier is None:
             self._tier = self._make_tier()
+            self._tier.must_stop = self._must_stop
         return self._tier
 
     def _make_tier(self) -> Tier:
@@ -279,20 +337,18 @@ class Machine:
         next_flush = now + _FLUSH_INTERVAL
         pace = Pace()
         tier = self.tier
+        self.cpu.set_native("native_exceptions", int(trace is None))
+        self.cpu.set_native("semihosting_svc", SEMIHOSTING_SVC)
         try:
             while True:
                 stop = self._limit_reached(end, deadline, now)
                 if stop is not None:
                     return stop
-                budget = pace.budget if trace is None else 1
-                if end is not None:
-                    budget = min(budget, end - self.icount)
+                self._do_what_is_due()
+                budget = self._slice_length(pace.budget if trace is None else 1, end)
                 if trace is not None:
                     trace.before_step(self)
-                exit_, retired = tier.run(budget)
-                self.icount += retired
-                if retired:
-                    self._exceptions.retired()
+                exit_, retired = self._run_slice(tier, budget)
                 stop = self._answer(exit_)
                 if trace is not None:
                     trace.after_step(self, _event_name(exit_))
@@ -307,10 +363,40 @@ class Machine:
         finally:
             self.console.flush()
 
+    def _do_what_is_due(self) -> None:
+        """Between two instructions: events, input, and an interrupt that is to be taken."""
+        self.timeline.run_due()
+        if self.board.console_uart.expects_input:
+            self._receive()
+        kind = self._exceptions.take_interrupt()
+        if kind is not None:
+            self.exit_counts[kind.value] += 1
+
+    def _slice_length(self, budget: int, end: int | None) -> int:
+        """Instructions until something else is to be done, at most ``budget``."""
+        if end is not None:
+            budget = min(budget, end - self.icount)
+        next_tick = self.timeline.next_tick
+        return budget if next_tick is None else min(budget, next_tick - self._now())
+
+    def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
+        self._slice_end = self._now() + budget
+        self._in_slice = True
+        try:
+            exit_, retired = tier.run(budget)
+        finally:
+            self._in_slice = False
+        self.icount += retired
+        if retired:
+            self._exceptions.retired()
+        return exit_, retired
+
     def _limit_reached(self, end: int | None, deadline: float | None, now: float) -> RunResult | None:
         if self._interrupted:
             self._interrupted = False
             return self._stopped(StopReason.INTERRUPTED, f"interrupted after {self.icount} instructions")
+        if self._reset_requested:
+            return RunResult(StopReason.EXITED, 0, self.icount, self.pc, "the guest reset the machine")
         if end is not None and self.icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {self.icount} instructions")
         if deadline is not None and now >= deadline:
@@ -340,7 +426,7 @@ class Machine:
             case ThumbEntry() | Unsupported():
                 return self._fault(exit_)
             case WaitForInterrupt():
-                return self._halt(exit_)
+                return self._wait(exit_)
             case _:
                 raise AssertionError(f"the run loop has no answer to {exit_}")
 
@@ -382,6 +468,17 @@ class Machine:
         what, remedy = explain(exit_, self.ram.size, self.cpu.r[7])
         message = f"guest fault at {self.describe_pc(exit_.pc)}: {what}. {context}{remedy}."
         return self._stopped(StopReason.FAULT, message, exit_)
+
+    def _wait(self, exit_: VmExit) -> RunResult | None:
+        """WFI: go on where a line is up, masked or not (B1.8.13); else skip to what may raise one."""
+        if self.cpu.native("interrupt_lines"):
+            self._retire(exit_.pc + 4)
+            return None
+        next_tick = self.timeline.next_tick
+        if next_tick is None:
+            return self._halt(exit_)
+        self._skipped += next_tick - self._now()
+        return None
 
     def _halt(self, exit_: VmExit) -> RunResult:
         from dbt.machine.faults import explain
