@@ -18,7 +18,7 @@ from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, branches_of, relative_value
 from dbt.frontend.techniques import Techniques
 from dbt.runtime.cpu import NATIVE
-from isa.state import LAYOUT, SCTLR_A
+from isa.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.uop import Access, BranchKind, InsnException, Uop
 
 R = LAYOUT["r"].offset
@@ -114,10 +114,11 @@ class RegionLowering(Lowering):
         return f.text()
 
     def _check_mode(self) -> None:
-        """Leave if alignment is not checked as was assumed."""
+        """Leave if the MMU is on, or alignment is not checked as was assumed."""
         f = self.f
         sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
-        wrong = f.emit(f"icmp {'eq' if self._strict else 'ne'} i32 {f.emit(f'and i32 {sctlr}, {SCTLR_A}')}, 0")
+        regime = f.emit(f"and i32 {sctlr}, {SCTLR_A | SCTLR_M}")
+        wrong = f.emit(f"icmp ne i32 {regime}, {SCTLR_A if self._strict else 0}")
         other, same = f.new_label("other"), f.new_label("same")
         f.do(f"br i1 {wrong}, label %{other}, label %{same}, !prof !0")
         f.label(other)

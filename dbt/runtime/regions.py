@@ -25,7 +25,7 @@ from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
 from dbt.runtime.seen import SeenCode, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
-from isa.state import SCTLR_A
+from isa.state import SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts, RegionDump
@@ -34,6 +34,8 @@ JitMode = Literal["async", "sync", "off"]
 _ARENA_SIZE = 64 << 20
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 _PATIENCE_WITH_PAGE = 8
+#: The bits of SCTLR that regions are compiled for.
+_REGIME = SCTLR_A | SCTLR_M
 #: How many requests the worker has at a time.
 _IN_FLIGHT = 2
 
@@ -87,7 +89,7 @@ class RegionTier(ThreadedTier):
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
-        self._strict = self._is_strict()
+        self._regime = self._cpu["sctlr"] & _REGIME
         self._waiting: dict[int, int] = {}  # requests that the worker has not been given: how often they were hot
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._ops = self._code_pages.view()
@@ -102,14 +104,16 @@ class RegionTier(ThreadedTier):
         for entry, region in self._worker.poll():
             self._finish(entry, region)
         self._submit()
-        if self._strict != self._is_strict():
-            self._strict = not self._strict
+        if self._regime != self._cpu["sctlr"] & _REGIME:
+            self._regime = self._cpu["sctlr"] & _REGIME
             self.drop_all()  # they would leave at once
         return super().run(budget)
 
     def _on_hot(self, pc: int) -> None:
         if pc in self._waiting:
             self._waiting[pc] += 1
+        if self._cpu["sctlr"] & SCTLR_M:
+            return
         if self._jit == "off" or pc in self._installed or pc in self._requested:
             return
         if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
