@@ -60,6 +60,8 @@ class SoonHotTier(RegionTier):
         self._soon = (HOT_ARRIVALS - soon).to_bytes(2, "little")
 
     def run(self, budget: int) -> tuple[VmExit, int]:
+        if self._cpu.r[15] < self._memory.ram.size:
+            self.need_code_page(self._cpu.r[15] >> PAGE_SHIFT)
         for page, present in enumerate(self._memory.code_page_present):
             if present and page not in self._warmed:
                 self._warmed.add(page)
