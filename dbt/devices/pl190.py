@@ -1,7 +1,7 @@
 """ARM PrimeCell vectored interrupt controller (PL190), technical reference manual DDI 0181.
 
 Where QEMU's differs from the manual, this one follows the manual: only an interrupt that is enabled is an FIQ
-(section 3.3.2), and only one that is an IRQ is found by reading VICVECTADDR (3.3.10).
+(VICFIQSTATUS), and only one that is an IRQ is found by reading VICVECTADDR.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Pl190(WordRegisters):
         self._update()
 
     def _most_urgent(self) -> int:
-        """The priority of the most urgent IRQ; that of the idle program if there is none (section 2.2.6)."""
+        """The priority of the most urgent IRQ; that of the idle program if there is none."""
         status = self.irq_status
         if not status:
             return _IDLE

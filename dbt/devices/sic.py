@@ -1,4 +1,4 @@
-"""The secondary interrupt controller of Versatile/PB (ARM DUI 0224, section 4.11 and its register tables).
+"""The secondary interrupt controller of Versatile/PB (ARM DUI 0224, "Interrupt controllers").
 
 Its 32 inputs become one input, 31, of the primary controller; inputs 21 to 30 can be passed on as they are as well.
 Where QEMU's differs from the manual, this one follows the manual: the software interrupt is an input, not an

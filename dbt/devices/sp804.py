@@ -4,10 +4,10 @@ Two down counters. A running counter is a tick, that of its next zero, from whic
 is rounded more than once and nothing drifts. What has happened since is settled when someone looks; only a zero
 that raises an interrupt is an event of the timeline.
 
-A counter that is loaded with N is zero N counts later, as in the manual's formula for the interval (section
-2.2.1), and then begins its next N at once. Until then its value is the number of whole counts that are left, as
-QEMU's. Unlike QEMU's, writing the control register reloads a counter only if a one-shot has come to its end,
-a free-running counter starts from what was loaded, and its period is a power of two.
+A counter that is loaded with N is zero N counts later, by the manual's formula for the interval, and then begins
+its next N at once. Until then its value is the number of whole counts that are left, as QEMU's. Unlike QEMU's,
+writing the control register reloads a counter only if a one-shot has come to its end, a free-running counter
+starts from what was loaded, and its period is a power of two.
 """
 
 from __future__ import annotations

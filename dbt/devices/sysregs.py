@@ -1,4 +1,4 @@
-"""The status and system control registers of Versatile/PB (ARM DUI 0224, section 4.1).
+"""The status and system control registers of Versatile/PB (ARM DUI 0224, chapter of that name).
 
 The oscillators' registers read as zero, as in QEMU: nobody makes a clock from them.
 """

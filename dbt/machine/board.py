@@ -9,35 +9,69 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dbt.devices import ds1338, flash
+from dbt.devices.ds1338 import Ds1338
 from dbt.devices.pl011 import Pl011
+from dbt.devices.pl031 import Pl031
+from dbt.devices.pl061 import Pl061
 from dbt.devices.pl190 import Pl190
+from dbt.devices.serialbus import SerialBus
 from dbt.devices.sic import PASSED_ON, Sic
+from dbt.devices.smc91c111 import Smc91c111
 from dbt.devices.sp804 import Sp804
+from dbt.devices.sp805 import Sp805
+from dbt.devices.stub import Stub
 from dbt.devices.sysregs import SystemRegisters
 from dbt.devices.wiring import Line
 from dbt.machine.bus import DeviceBus, Window
 from dbt.machine.timeline import Timeline
 
+PAGE = 0x1000
 SYSTEM_REGISTERS = 0x10000000
+SERIAL_BUS = 0x10002000
 SECONDARY_CONTROLLER = 0x10003000
 UART3 = 0x10009000
+ETHERNET = 0x10010000
 INTERRUPT_CONTROLLER = 0x10140000
+WATCHDOG = 0x101E1000
 TIMER01, TIMER23 = 0x101E2000, 0x101E3000
+GPIO = (0x101E4000, 0x101E5000, 0x101E6000, 0x101E7000)
+CLOCK = 0x101E8000
 UART0, UART1, UART2 = 0x101F1000, 0x101F2000, 0x101F3000
+FLASH = 0x34000000
 #: A larger RAM hides devices beneath it. Versatile/PB itself decodes at most this much, in bytes.
 BOARD_MEMORY = 0x10000000
+
+_KMISTAT, _KMI_SENT = 0x08, 1 << 6
+#: What is on the board and does nothing here: base, size, name, PrimeCell identification, registers that are not 0.
+#: Those without identification are not in QEMU's board either, except for the display, whose driver would wait for
+#: pictures to be shown; drivers leave them alone.
+STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
+    (0x10001000, PAGE, "PCI controller", 0, {}),
+    (0x10004000, PAGE, "AACI (PL041)", 0x29041041, {}),
+    (0x10005000, PAGE, "MMCI 0 (PL181)", 0x00041181, {}),  # without a card, says SYS_MCI
+    (0x10006000, PAGE, "KMI 0 (PL050)", 0x00041050, {_KMISTAT: _KMI_SENT}),  # without a keyboard: nobody answers
+    (0x10007000, PAGE, "KMI 1 (PL050)", 0x00041050, {_KMISTAT: _KMI_SENT}),
+    (0x10008000, PAGE, "character LCD", 0, {}),
+    (0x1000A000, PAGE, "smart card 1 (PL131)", 0, {}),
+    (0x1000B000, PAGE, "MMCI 1 (PL181)", 0x00041181, {}),
+    (0x10020000, 0x10000, "USB", 0, {}),
+    (0x10100000, PAGE, "static memory controller (PL093)", 0, {}),
+    (0x10110000, PAGE, "memory controller (GX175)", 0, {}),
+    (0x10120000, PAGE, "display (PL110)", 0, {}),
+    (0x10130000, PAGE, "DMA (PL080)", 0x0A041080, {}),
+    (0x101D0000, PAGE, "bus monitor", 0, {}),
+    (0x101E0000, PAGE, "system controller (SP810)", 0, {}),
+    (0x101F0000, PAGE, "smart card 0 (PL131)", 0, {}),
+    (0x101F4000, PAGE, "SSP (PL022)", 0, {}),
+    (0x41000000, 0x01000000, "PCI self-configuration", 0, {}),
+    (0x42000000, 0x01000000, "PCI configuration", 0, {}),
+    (0x43000000, 0x01000000, "PCI I/O", 0, {}),
+)
 
 
 def _no_input() -> None:
     """Nothing to be received."""
-
-
-@dataclass(frozen=True)
-class Board:
-    """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to."""
-
-    bus: DeviceBus
-    console_uart: ConsoleUart
 
 
 @dataclass(eq=False)
@@ -55,6 +89,14 @@ class ConsoleUart(Pl011):
     def write(self, offset: int, size: int, value: int) -> None:
         self.refill()
         super().write(offset, size, value)
+
+
+@dataclass(frozen=True)
+class Board:
+    """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to."""
+
+    bus: DeviceBus
+    console_uart: ConsoleUart
 
 
 def _unplugged(data: bytes) -> None:
@@ -82,14 +124,21 @@ def build_board(
     sic = Sic(vic.line(31), {number: vic.line(number) for number in PASSED_ON})
     uart = ConsoleUart(transmit, vic.line(12), refill=refill)
     windows = [
-        Window(SYSTEM_REGISTERS, 0x1000, SystemRegisters(timeline, reset), "system registers"),
-        Window(SECONDARY_CONTROLLER, 0x1000, sic, "SIC"),
-        Window(UART3, 0x1000, Pl011(_unplugged, sic.line(6)), "UART3"),
-        Window(INTERRUPT_CONTROLLER, 0x1000, vic, "VIC"),
-        Window(TIMER01, 0x1000, Sp804(timeline, vic.line(4)), "timers 0 and 1"),
-        Window(TIMER23, 0x1000, Sp804(timeline, vic.line(5)), "timers 2 and 3"),
-        Window(UART0, 0x1000, uart, "UART0"),
-        Window(UART1, 0x1000, Pl011(_unplugged, vic.line(13)), "UART1"),
-        Window(UART2, 0x1000, Pl011(_unplugged, vic.line(14)), "UART2"),
+        Window(SYSTEM_REGISTERS, PAGE, SystemRegisters(timeline, reset), "system registers"),
+        Window(SERIAL_BUS, PAGE, SerialBus(Ds1338(timeline, epoch), ds1338.ADDRESS), "serial bus"),
+        Window(SECONDARY_CONTROLLER, PAGE, sic, "SIC"),
+        Window(UART3, PAGE, Pl011(_unplugged, sic.line(6)), "UART3"),
+        Window(ETHERNET, 0x10000, Smc91c111(sic.line(25)), "Ethernet"),
+        Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"),
+        Window(WATCHDOG, PAGE, Sp805(timeline, vic.line(0), reset), "watchdog"),
+        Window(TIMER01, PAGE, Sp804(timeline, vic.line(4)), "timers 0 and 1"),
+        Window(TIMER23, PAGE, Sp804(timeline, vic.line(5)), "timers 2 and 3"),
+        *(Window(base, PAGE, Pl061(vic.line(6 + port)), f"GPIO {port}") for port, base in enumerate(GPIO)),
+        Window(CLOCK, PAGE, Pl031(timeline, vic.line(10), epoch), "clock"),
+        Window(UART0, PAGE, uart, "UART0"),
+        Window(UART1, PAGE, Pl011(_unplugged, vic.line(13)), "UART1"),
+        Window(UART2, PAGE, Pl011(_unplugged, vic.line(14)), "UART2"),
+        Window(FLASH, flash.SIZE, flash.Flash(), "flash"),
+        *(Window(base, size, Stub(identity, words), name) for base, size, name, identity, words in STUBS),
     ]
     return Board(DeviceBus(window for window in windows if window.base >= ram_size), uart)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.machine.board import (
+    ETHERNET,
+    FLASH,
     INTERRUPT_CONTROLLER,
     SECONDARY_CONTROLLER,
     SYSTEM_REGISTERS,
@@ -12,6 +14,7 @@ from dbt.machine.board import (
     TIMER23,
     UART0,
     UART3,
+    WATCHDOG,
     Board,
     build_board,
 )
@@ -113,4 +116,48 @@ def test_the_console_is_at_the_first_uart() -> None:
 def test_a_large_ram_hides_devices() -> None:
     rig = Rig(ram_size=UART3)
     assert rig.board.bus.covers(UART3, 4) and not rig.board.bus.covers(SYSTEM_REGISTERS, 4)
-    assert not Rig(ram_size=1 << 30).board.bus.windows
+    assert not Rig(ram_size=1 << 31).board.bus.windows
+
+
+def test_flash_blank_and_locked_takes_no_writes() -> None:
+    rig = Rig()
+    for command, operands in ((0x40, (0x1234,)), (0xE8, (1, 0x11, 0x22, 0xD0)), (0x20, (0xD0,))):
+        rig.write(FLASH, 0x50)
+        for value in (command, *operands):
+            rig.write(FLASH + 0x1000, value)
+        assert rig.read(FLASH) & 0xFF == (0x92 if command != 0x20 else 0xA2)
+        rig.write(FLASH, 0xFF)
+        assert rig.read(FLASH + 0x1000) == 0
+
+
+def test_the_watchdog_resets_the_board() -> None:
+    rig = Rig()
+    rig.write(INTERRUPT_CONTROLLER + 0x10, 1)
+    rig.write(WATCHDOG, 100)
+    rig.write(WATCHDOG + 8, 3)
+    rig.time.advance(100 * 100)
+    assert rig.irq.level
+    rig.time.advance(100 * 100)
+    assert rig.resets == [2 * 100 * 100]
+
+
+def test_the_ethernet_controller_loses_what_it_sends_and_says_it_is_sent() -> None:
+    rig = Rig()
+    bus = rig.board.bus
+    rig.write(SECONDARY_CONTROLLER + 0x20, 1 << 25)
+    for offset, value in ((0xE, 2), (0xD, 0x02), (0x0, 0x20), (0x2, 0), (0x0, 0xC0)):
+        bus.write(ETHERNET + offset, 1, value)
+    assert bus.read(ETHERNET + 0xC, 1) & 0x02 and bus.read(ETHERNET + 0x4, 1) == 0
+    assert rig.read(INTERRUPT_CONTROLLER + 8) == 1 << 25
+    bus.write(ETHERNET + 0xC, 1, 0x02)
+    assert rig.read(INTERRUPT_CONTROLLER + 8) == 0
+
+
+def test_every_place_of_the_board_can_be_accessed() -> None:
+    rig = Rig()
+    for window in rig.board.bus.windows:
+        for size in (1, 2, 4):
+            for offset in range(0, 0x1000, size):
+                assert 0 <= rig.board.bus.read(window.base + offset, size) < 1 << 8 * size, window.name
+                rig.board.bus.write(window.base + offset, size, (1 << 8 * size) - 1)
+    rig.time.advance(10**9)

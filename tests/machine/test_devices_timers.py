@@ -1,10 +1,13 @@
-"""The dual timer, against its manual (DDI 0271)."""
+"""What counts time, against the manuals: SP804 (DDI 0271), SP805 (DDI 0270), PL031 (DDI 0224), and DS1338."""
 
 from __future__ import annotations
 
 import pytest
 
+from dbt.devices.ds1338 import Ds1338
+from dbt.devices.pl031 import Pl031
 from dbt.devices.sp804 import Sp804
+from dbt.devices.sp805 import Sp805
 from tests.machine.virtual_time import Line, VirtualTime
 
 LOAD, VALUE, CONTROL, CLEAR, RIS, MIS, BGLOAD = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18
@@ -205,3 +208,115 @@ def test_the_timer_identifies_itself() -> None:
     timer, _, _ = make_timer()
     identification = [timer.read(offset, 4) for offset in range(0xFE0, 0x1000, 4)]
     assert identification == [0x04, 0x18, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+
+
+def make_watchdog() -> tuple[Sp805, VirtualTime, Line, list[int]]:
+    time, line, resets = VirtualTime(), Line(), []
+    return Sp805(time.timeline, line, lambda: resets.append(time.tick)), time, line, resets
+
+
+WDOG_CONTROL, WDOG_CLEAR, WDOG_RIS, WDOG_MIS, WDOG_LOCK = 0x08, 0x0C, 0x10, 0x14, 0xC00
+INTEN, RESEN = 1, 2
+
+
+def test_a_watchdog_that_nobody_feeds_interrupts_and_then_resets() -> None:
+    watchdog, time, line, resets = make_watchdog()
+    watchdog.write(LOAD, 4, 1000)
+    watchdog.write(WDOG_CONTROL, 4, INTEN | RESEN)
+    time.advance(400 * US)
+    assert watchdog.read(VALUE, 4) == 600
+    time.advance(600 * US)
+    assert line.level and watchdog.read(WDOG_MIS, 4) == 1 and not resets
+    time.advance(5000 * US)
+    assert resets == [2000 * US] and time.timeline.next_tick is None
+
+
+def test_a_watchdog_that_is_fed_starts_again() -> None:
+    watchdog, time, line, resets = make_watchdog()
+    watchdog.write(LOAD, 4, 1000)
+    watchdog.write(WDOG_CONTROL, 4, INTEN | RESEN)
+    for _ in range(5):
+        time.advance(1700 * US)
+        assert line.level
+        watchdog.write(WDOG_CLEAR, 4, 1)
+        assert not line.level and watchdog.read(VALUE, 4) == 1000
+    assert not resets
+    watchdog.write(WDOG_CONTROL, 4, RESEN)
+    time.advance(5000 * US)
+    assert not line.level and not resets and watchdog.read(VALUE, 4) == 1000
+
+
+def test_a_watchdog_without_reset_only_interrupts() -> None:
+    watchdog, time, line, resets = make_watchdog()
+    watchdog.write(LOAD, 4, 0)  # The manual's minimum is 1.
+    watchdog.write(WDOG_CONTROL, 4, INTEN)
+    time.advance(10 * US)
+    assert line.level and not resets and watchdog.read(WDOG_RIS, 4) == 1
+
+
+def test_a_locked_watchdog_cannot_be_written() -> None:
+    watchdog, _, _, _ = make_watchdog()
+    assert watchdog.read(LOAD, 4) == 0xFFFFFFFF == watchdog.read(VALUE, 4) and watchdog.read(WDOG_LOCK, 4) == 0
+    watchdog.write(WDOG_LOCK, 4, 1)
+    watchdog.write(LOAD, 4, 5)
+    watchdog.write(WDOG_CONTROL, 4, INTEN)
+    assert watchdog.read(WDOG_LOCK, 4) == 1
+    assert watchdog.read(LOAD, 4) == 0xFFFFFFFF and watchdog.read(WDOG_CONTROL, 4) == 0
+    watchdog.write(WDOG_LOCK, 4, 0x1ACCE551)
+    watchdog.write(LOAD, 4, 5)
+    assert watchdog.read(WDOG_LOCK, 4) == 0 and watchdog.read(LOAD, 4) == 5
+
+
+DATA, MATCH, RTC_LOAD, RTC_MASK, RTC_RIS, RTC_CLEAR = 0x00, 0x04, 0x08, 0x10, 0x14, 0x1C
+SECONDS = 1_000_000 * US
+
+
+def test_the_clock_counts_seconds_and_matches() -> None:
+    time, line = VirtualTime(), Line()
+    clock = Pl031(time.timeline, line, 1_767_225_600)
+    time.advance(5 * SECONDS - 1)
+    assert clock.read(DATA, 4) == 1_767_225_604
+    time.advance(1)
+    assert clock.read(DATA, 4) == 1_767_225_605
+    clock.write(RTC_MASK, 4, 1)
+    clock.write(MATCH, 4, 1_767_225_608)
+    time.advance(3 * SECONDS - 1)
+    assert not line.level
+    time.advance(1)
+    assert line.level and clock.read(RTC_RIS, 4) == 1
+    clock.write(RTC_CLEAR, 4, 1)
+    assert not line.level and time.timeline.next_tick is None
+
+
+def test_the_clock_can_be_set() -> None:
+    time, line = VirtualTime(), Line()
+    clock = Pl031(time.timeline, line, 0)
+    time.advance(SECONDS // 2)
+    clock.write(RTC_LOAD, 4, 0xFFFFFFFE)
+    clock.write(RTC_MASK, 4, 1)
+    clock.write(MATCH, 4, 1)
+    time.advance(2 * SECONDS)
+    assert clock.read(DATA, 4) == 0 and clock.read(RTC_LOAD, 4) == 0xFFFFFFFE and not line.level
+    time.advance(SECONDS)
+    assert clock.read(DATA, 4) == 1 and line.level
+
+
+def test_the_clock_on_the_serial_bus_shows_virtual_time() -> None:
+    time = VirtualTime()
+    clock = Ds1338(time.timeline, 1_767_225_600)  # Thursday, 2026-01-01 00:00:00
+
+    def registers() -> list[int]:
+        clock.start(reading=False)
+        clock.write(0)
+        clock.start(reading=True)
+        return [clock.read() for _ in range(7)]
+
+    assert registers() == [0x00, 0x00, 0x00, 5, 0x01, 0x01, 0x26]
+    time.advance((31 * 86400 + 3661) * SECONDS)
+    assert registers() == [0x01, 0x01, 0x01, 1, 0x01, 0x02, 0x26]
+    clock.start(reading=False)
+    for value in (0, 0x59, 0x59, 0x23, 1, 0x31, 0x12, 0x29):
+        clock.write(value)
+    assert registers() == [0x59, 0x59, 0x23, 2, 0x31, 0x12, 0x29]
+    time.advance(SECONDS)
+    assert registers() == [0x00, 0x00, 0x00, 3, 0x01, 0x01, 0x30]

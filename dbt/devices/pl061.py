@@ -1,0 +1,76 @@
+"""ARM PrimeCell general purpose input and output (PL061), technical reference manual DDI 0190.
+
+Nothing is connected to its eight pins: an input reads as what was last written to it as an output, at first 0.
+So there are interrupts by level only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.wiring import Line
+
+_IDENTIFICATION = identification(0x00041061)
+_PINS = 0xFF
+
+
+@dataclass(eq=False)
+class Pl061(WordRegisters):
+    irq: Line
+    data: int = 0
+    direction: int = 0  # set: output
+    by_level: int = 0
+    both_edges: int = 0
+    high: int = 0  # set: interrupts on high level, clear: on low
+    mask: int = 0
+    raised: int = 0
+    alternate: int = 0
+
+    def read_word(self, offset: int) -> int:
+        match offset:
+            case _ if offset < 0x400:  # GPIODATA: address bits 9:2 mask the data
+                return self.data & offset >> 2
+            case 0x400:  # GPIODIR
+                return self.direction
+            case 0x404:  # GPIOIS
+                return self.by_level
+            case 0x408:  # GPIOIBE
+                return self.both_edges
+            case 0x40C:  # GPIOIEV
+                return self.high
+            case 0x410:  # GPIOIE
+                return self.mask
+            case 0x414:  # GPIORIS
+                return self.raised
+            case 0x418:  # GPIOMIS
+                return self.raised & self.mask
+            case 0x420:  # GPIOAFSEL
+                return self.alternate
+            case _:
+                return _IDENTIFICATION.get(offset, 0)
+
+    def write_word(self, offset: int, value: int) -> None:
+        value &= _PINS
+        match offset:
+            case _ if offset < 0x400:  # GPIODATA
+                pins = self.direction & offset >> 2
+                self.data = self.data & ~pins | value & pins
+            case 0x400:
+                self.direction = value
+            case 0x404:
+                self.by_level = value
+            case 0x408:
+                self.both_edges = value
+            case 0x40C:
+                self.high = value
+            case 0x410:
+                self.mask = value
+            case 0x41C:  # GPIOIC
+                self.raised &= ~value
+            case 0x420:
+                self.alternate = value
+            case _:
+                return
+        self.raised |= ~(self.data ^ self.high) & self.by_level & _PINS
+        self.irq(self.raised & self.mask != 0)

@@ -1,0 +1,24 @@
+"""A device that does nothing: a driver that looks finds its identification, or finds that nothing is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dbt.devices.registers import WordRegisters, identification
+
+
+@dataclass(eq=False)
+class Stub(WordRegisters):
+    """``peripheral_id`` is its PrimeCell identification, 0 for none; ``words`` are other registers that are not 0."""
+
+    peripheral_id: int = 0
+    words: Mapping[int, int] = field(default_factory=dict)
+
+    def read_word(self, offset: int) -> int:
+        if offset in self.words:
+            return self.words[offset]
+        return identification(self.peripheral_id).get(offset, 0) if self.peripheral_id else 0
+
+    def write_word(self, offset: int, value: int) -> None:
+        pass
