@@ -42,16 +42,17 @@ FLASH = 0x34000000
 #: A larger RAM hides devices beneath it. Versatile/PB itself decodes at most this much, in bytes.
 BOARD_MEMORY = 0x10000000
 
-_KMISTAT, _KMI_SENT = 0x08, 1 << 6
+#: KMISTAT and KMIIR of a PL050 that is ready to send.
+_KMI_READY = {0x04: 1 << 6, 0x10: 1 << 1}
 #: What is on the board and does nothing here: base, size, name, PrimeCell identification, registers that are not 0.
-#: Those without identification are not in QEMU's board either, except for the display, whose driver would wait for
-#: pictures to be shown; drivers leave them alone.
+#: Drivers leave alone what has no identification. QEMU's board does not have those at all, except for the display,
+#: whose driver would wait for pictures to be shown, and the KMIs, on which there is no keyboard and no mouse to answer.
 STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
     (0x10001000, PAGE, "PCI controller", 0, {}),
     (0x10004000, PAGE, "AACI (PL041)", 0x29041041, {}),
     (0x10005000, PAGE, "MMCI 0 (PL181)", 0x00041181, {}),  # without a card, says SYS_MCI
-    (0x10006000, PAGE, "KMI 0 (PL050)", 0x00041050, {_KMISTAT: _KMI_SENT}),  # without a keyboard: nobody answers
-    (0x10007000, PAGE, "KMI 1 (PL050)", 0x00041050, {_KMISTAT: _KMI_SENT}),
+    (0x10006000, PAGE, "KMI 0 (PL050)", 0, _KMI_READY),
+    (0x10007000, PAGE, "KMI 1 (PL050)", 0, _KMI_READY),
     (0x10008000, PAGE, "character LCD", 0, {}),
     (0x1000A000, PAGE, "smart card 1 (PL131)", 0, {}),
     (0x1000B000, PAGE, "MMCI 1 (PL181)", 0x00041181, {}),

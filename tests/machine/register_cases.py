@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.assembler import assemble
 
-DIRECTORY = Path(__file__).parent / "registers"
+FILES = sorted((Path(__file__).parent / "registers").glob("*.txt"))
 _CODE, _TABLE = 0x10000, 0x20000
 _ACCESS = re.compile(
     r"(?P<kind>[rw])(?P<size>[124]?) +(?P<offset>\w+) +(?:-> *)?(?P<value>\w*)(?: but (?P<ours>\w+): .+)?"
@@ -148,9 +148,8 @@ def under_qemu(accesses: list[Access]) -> list[int]:
     return list(struct.unpack(f"<{len(results) // 4}I", results))
 
 
-def record(path: Path) -> None:
-    """Write into ``path`` what QEMU reads."""
-    text = path.read_text()
+def recorded(text: str) -> str:
+    """``text`` with what QEMU reads."""
     accesses = list(parse(text))
     reads = [access for access in accesses if not access.write]
     lines = text.splitlines()
@@ -158,10 +157,10 @@ def record(path: Path) -> None:
         lines[access.line - 1] = re.sub(
             r" ->( *0x\w+)?", f" -> {value:#0{2 + 2 * access.size}x}", lines[access.line - 1]
         )
-    path.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    for file in sorted(DIRECTORY.glob("*.txt")):
-        record(file)
-        print(file.name)
+    for path in FILES:
+        path.write_text(recorded(path.read_text()))
+        print(path.name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from random import Random
+
 import pytest
 
 from dbt.devices.ds1338 import Ds1338
@@ -13,6 +16,14 @@ from tests.machine.virtual_time import Line, VirtualTime
 LOAD, VALUE, CONTROL, CLEAR, RIS, MIS, BGLOAD = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18
 ONE_SHOT, SIZE_32, BY_16, BY_256, INTERRUPT, PERIODIC, ENABLE = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
 SECOND = 0x20
+CONTROLS = [
+    size | prescale | interrupt | mode | enable
+    for size in (0, SIZE_32)
+    for prescale in (0, 0, BY_16)
+    for interrupt in (0, INTERRUPT, INTERRUPT)
+    for mode in (0, PERIODIC, PERIODIC, ONE_SHOT, ONE_SHOT | PERIODIC)
+    for enable in (0, ENABLE, ENABLE)
+]
 US = 100  # ticks in a microsecond, which is a count
 
 
@@ -208,6 +219,90 @@ def test_the_timer_identifies_itself() -> None:
     timer, _, _ = make_timer()
     identification = [timer.read(offset, 4) for offset in range(0xFE0, 0x1000, 4)]
     assert identification == [0x04, 0x18, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+
+
+@dataclass
+class TickByTick:
+    """The same timer, moved on by every tick, with nothing computed ahead."""
+
+    ticks: int
+    load: int = 0
+    control: int = INTERRUPT
+    left: int = 0xFFFFFFFF  # counts while it stands still, else ticks
+    running: bool = False
+    raised: bool = False
+
+    @property
+    def mask(self) -> int:
+        return 0xFFFFFFFF if self.control & SIZE_32 else 0xFFFF
+
+    @property
+    def scale(self) -> int:
+        return self.ticks * {0: 1, BY_16: 16}.get(self.control & (BY_16 | BY_256), 256)
+
+    @property
+    def free(self) -> bool:
+        return not self.control & (ONE_SHOT | PERIODIC)
+
+    @property
+    def value(self) -> int:
+        return (self.left // self.scale if self.running else self.left) & self.mask
+
+    def run_from(self, count: int) -> None:
+        self.running, self.left = True, (count or (self.mask + 1 if self.free else 0)) * self.scale
+        if not self.left:
+            self.reach_zero()
+
+    def reach_zero(self) -> None:
+        self.raised = True
+        period = 0 if self.control & ONE_SHOT else self.mask + 1 if self.free else self.load & self.mask
+        self.running, self.left = period != 0, period * self.scale
+
+    def tick(self) -> None:
+        if self.running:
+            self.left -= 1
+            if not self.left:
+                self.reach_zero()
+
+    def write(self, offset: int, value: int) -> None:
+        if offset == LOAD:
+            self.load = value
+            if self.control & ENABLE:
+                self.run_from(value & self.mask)
+            else:
+                self.left = value
+        elif offset == CONTROL:
+            count = self.value if self.running else self.left
+            old, self.control = self.control, value
+            over = old & ENABLE and not self.running
+            if not value & ENABLE:
+                self.running, self.left = False, count
+            elif (old ^ value) & (ENABLE | SIZE_32 | BY_16 | BY_256) or (over and (old ^ value) & ONE_SHOT):
+                count &= self.mask
+                self.run_from(count or (0 if self.free else self.load & self.mask))
+        elif offset == CLEAR:
+            self.raised = False
+        elif offset == BGLOAD:
+            self.load = value
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_timer_is_as_one_that_is_moved_tick_by_tick(seed: int) -> None:
+    random, time, line = Random(seed), VirtualTime(), Line()
+    timer = Sp804(time.timeline, line, frequency=time.timeline.ticks_per_second // 3)
+    model = TickByTick(3)
+    for step in range(300):
+        if random.random() < 0.6:
+            offset = random.choice((LOAD, CONTROL, CONTROL, CLEAR, CLEAR, BGLOAD))
+            value = random.choice((0, 1, 2, 5, 9, 0x10003)) if offset != CONTROL else random.choice(CONTROLS)
+            timer.write(offset, 4, value)
+            model.write(offset, value)
+        for _ in range(random.choice((0, 0, 1, 1, 2, 3, 10, 100))):
+            time.advance(1)
+            model.tick()
+            assert line.level == (model.raised and model.control & INTERRUPT != 0), f"seed {seed}, step {step}"
+        assert timer.read(VALUE, 4) == model.value, f"seed {seed}, step {step}"
+        assert timer.read(RIS, 4) == model.raised, f"seed {seed}, step {step}"
 
 
 def make_watchdog() -> tuple[Sp805, VirtualTime, Line, list[int]]:

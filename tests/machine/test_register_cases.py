@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dbt.machine.board import build_board
 from dbt.machine.timeline import Timeline
-from tests.machine.register_cases import DIRECTORY, parse
+from tests.machine.register_cases import FILES, parse, recorded
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
-FILES = sorted(DIRECTORY.glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
@@ -30,3 +30,10 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
         else:
             value = bus.read(access.gpa, access.size)
             assert value == access.value, f"{path.name} {access} gives {value:#x}, should be {access.value:#x}"
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_what_is_written_down_is_what_qemu_answers(path: Path) -> None:
+    text = path.read_text()
+    assert recorded(text) == text
