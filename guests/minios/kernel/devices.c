@@ -1,0 +1,87 @@
+/*
+ * The devices of the board: console, timer, interrupt controller, and the end of the machine.
+ */
+#include "kernel.h"
+
+#define REGISTER(address) (*(volatile uint32_t *)((address) - DEVICES + DEVICES_BASE))
+
+/* PL011: the console. */
+#define UART_DATA REGISTER(0x101f1000)
+#define UART_FLAGS REGISTER(0x101f1018)
+#define UART_CONTROL REGISTER(0x101f1030)
+#define UART_FULL 0x20 /* in the flags: the transmit FIFO is */
+#define UART_ENABLE 0x301 /* receiver, transmitter, and the whole */
+
+/* SP804: the first of its two timers, which counts down at 1 MHz. */
+#define TIMER_LOAD REGISTER(0x101e2000)
+#define TIMER_CONTROL REGISTER(0x101e2008)
+#define TIMER_CLEAR REGISTER(0x101e200c)
+#define TIMER_ON 0xe2 /* enabled, periodic, with interrupt, 32 bits */
+
+/* PL190: the interrupt controller. It gives the address of the handler; reading begins, writing ends the interrupt. */
+#define VIC_ENABLE REGISTER(0x10140010)
+#define VIC_ADDRESS REGISTER(0x10140030)
+#define VIC_DEFAULT_ADDRESS REGISTER(0x10140034)
+#define VIC_VECTOR_ADDRESS REGISTER(0x10140100)
+#define VIC_VECTOR_CONTROL REGISTER(0x10140200)
+#define VIC_VECTOR_ON 0x20
+#define TIMER_INTERRUPT 4
+
+/* The system registers of the board. */
+#define SYSTEM_LOCK REGISTER(0x10000020)
+#define SYSTEM_RESET REGISTER(0x10000040)
+
+static void timer_interrupt(void)
+{
+    TIMER_CLEAR = 0;
+    clock_tick();
+}
+
+static void no_interrupt(void)
+{
+}
+
+void devices_init(void)
+{
+    UART_CONTROL = UART_ENABLE;
+
+    VIC_DEFAULT_ADDRESS = (uint32_t)no_interrupt;
+    VIC_VECTOR_ADDRESS = (uint32_t)timer_interrupt;
+    VIC_VECTOR_CONTROL = VIC_VECTOR_ON | TIMER_INTERRUPT;
+    VIC_ENABLE = 1 << TIMER_INTERRUPT;
+
+    TIMER_LOAD = TICK;
+    TIMER_CONTROL = TIMER_ON;
+}
+
+void interrupt(void)
+{
+    void (*handler)(void) = (void (*)(void))VIC_ADDRESS;
+    handler();
+    VIC_ADDRESS = 0;
+}
+
+void console_put(void *unused, char c)
+{
+    (void)unused;
+    while (UART_FLAGS & UART_FULL)
+        ;
+    UART_DATA = c;
+}
+
+void print(const char *text, ...)
+{
+    va_list arguments;
+    va_start(arguments, text);
+    format(console_put, 0, text, arguments);
+    va_end(arguments);
+}
+
+/* A reset ends the run where there is nothing to boot again: qemu-system-arm -no-reboot. */
+void machine_reset(void)
+{
+    SYSTEM_LOCK = 0xa05f;
+    SYSTEM_RESET = 0x105;
+    for (;;)
+        wait_for_interrupt();
+}

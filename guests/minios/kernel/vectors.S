@@ -1,0 +1,129 @@
+/*
+ * Into the kernel and out of it.
+ *
+ * Every exception comes from user mode, for the kernel masks interrupts and makes no errors. So an entry saves all
+ * registers of the process in its frame, the beginning of its struct process, and begins with an empty stack; there
+ * is one stack for the kernel. The way out loads the registers of `current`, which may be another process by then.
+ */
+#include "layout.h"
+
+        .section .vectors, "ax"                 @ a page of its own, which is mapped at 0xffff0000
+        .global vectors
+vectors:
+        ldr     pc, reset_address
+        ldr     pc, undefined_address
+        ldr     pc, syscall_address
+        ldr     pc, prefetch_address
+        ldr     pc, data_address
+        ldr     pc, reset_address               @ not used
+        ldr     pc, irq_address
+        ldr     pc, fiq_address
+reset_address:
+        .word   reset
+undefined_address:
+        .word   undefined
+syscall_address:
+        .word   syscall
+prefetch_address:
+        .word   prefetch
+data_address:
+        .word   data
+irq_address:
+        .word   irq
+fiq_address:
+        .word   fiq
+
+        .text
+/* lr is the address to go on at plus `beyond`. The stack pointers of the other modes are but a register here. */
+        .macro  enter kind, beyond
+        .if     \beyond
+        sub     lr, lr, #\beyond
+        .endif
+#if ARCH >= 6
+        srsdb   sp!, #MODE_SVC                  @ SVC's stack pointer is at the end of the frame: see resume
+        cpsid   if, #MODE_SVC
+        stmdb   sp, {r0-r14}^                   @ ^: the registers of user mode
+        nop                                     @ no banked register right after that
+        sub     r1, sp, #FRAME_PC
+#else
+        ldr     sp, =current
+        ldr     sp, [sp]
+        stmia   sp, {r0-r14}^                   @ ^: the registers of user mode
+        nop                                     @ no banked register right after that
+        mrs     r0, spsr
+        str     lr, [sp, #FRAME_PC]
+        str     r0, [sp, #FRAME_CPSR]
+        mov     r1, sp
+        msr     cpsr_c, #(NO_INTERRUPTS | MODE_SVC)
+#endif
+        mov     r0, #\kind
+        b       handle
+        .endm
+
+undefined:
+        enter   TRAP_UNDEFINED, 4
+syscall:
+        enter   TRAP_SYSCALL, 0
+prefetch:
+        enter   TRAP_PREFETCH, 4
+data:
+        enter   TRAP_DATA, 8
+irq:
+        enter   TRAP_IRQ, 4
+fiq:
+        enter   TRAP_FIQ, 4
+reset:
+        b       reset
+
+handle:
+        ldr     sp, =kernel_stack_top
+        bl      trap                            @ trap(kind, frame)
+
+        .global resume
+resume:
+#if ARCH >= 6
+        ldr     sp, =current
+        ldr     sp, [sp]
+        ldmia   sp, {r0-r14}^
+        nop                                     @ no banked register right after that
+        add     sp, sp, #FRAME_PC
+        rfeia   sp!
+#else
+        ldr     lr, =current
+        ldr     lr, [lr]
+        ldr     r0, [lr, #FRAME_CPSR]
+        msr     spsr_cxsf, r0
+        ldmia   lr, {r0-r14}^
+        nop                                     @ no banked register right after that
+        ldr     lr, [lr, #FRAME_PC]
+        movs    pc, lr
+#endif
+        .ltorg
+
+/* zero_page(page), copy_page(to, from): 32 bytes at a time. */
+        .global zero_page
+zero_page:
+        stmfd   sp!, {r4-r8, lr}
+        add     lr, r0, #PAGE
+        mov     r1, #0
+        mov     r2, #0
+        mov     r3, #0
+        mov     r4, #0
+        mov     r5, #0
+        mov     r6, #0
+        mov     r7, #0
+        mov     r8, #0
+1:      stmia   r0!, {r1-r8}
+        cmp     r0, lr
+        blo     1b
+        ldmfd   sp!, {r4-r8, pc}
+
+        .global copy_page
+copy_page:
+        stmfd   sp!, {r4-r9, lr}
+        add     lr, r0, #PAGE
+1:      ldmia   r1!, {r2-r9}
+        stmia   r0!, {r2-r9}
+        cmp     r0, lr
+        blo     1b
+        ldmfd   sp!, {r4-r9, pc}
