@@ -43,7 +43,7 @@ def qemu_command(guest: dict, name: str, image: Path, cpu: str) -> list[str]:
     if "base" in guest:  # the loader device sets the PC too
         load = ["-device", f"loader,file={image},addr={guest['base']:#x},cpu-num=0"]
     return [
-        *("qemu-system-arm", "-M", "versatilepb", "-cpu", cpu, "-m", "128"),
+        *("qemu-system-arm", "-M", "versatilepb", "-cpu", cpu, "-m", "128", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-audiodev", "none,id=n0"),
         *("-chardev", "stdio,id=console,mux=on", "-serial", "chardev:console"),
         *("-semihosting-config", f"enable=on,target=native,chardev=console{command_line}"),
