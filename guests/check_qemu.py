@@ -33,7 +33,7 @@ GUESTS = Path(__file__).resolve().parent
 TIMEOUT = 300  # seconds
 
 # A model that fits the architecture, and nothing newer where QEMU has it. Flat images must run on all of these.
-CPUS = {"armv4t": "arm926", "armv5te": "arm926", "armv7-a": "cortex-a8"}
+CPUS = {"armv4t": "arm926", "armv5te": "arm926", "armv6k": "arm1176", "armv7-a": "cortex-a8"}
 FLAT_CPUS = ("arm926", "arm1176", "cortex-a8")
 
 
