@@ -6,9 +6,7 @@ import pytest
 
 from dbt.devices.pl011 import Pl011
 from dbt.devices.wiring import unconnected
-from dbt.machine.board import UART0, build_bus
 from dbt.machine.bus import BusError, DeviceBus, Window
-from dbt.machine.console import CaptureConsole
 
 DR, FR, LCR_H, CR, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x40, 0x44
 RX, TX = 1 << 4, 1 << 5
@@ -142,10 +140,3 @@ def test_windows_do_not_overlap() -> None:
     uart, _ = make_uart()
     with pytest.raises(BusError, match=r"one .* two"):
         DeviceBus([Window(0x1000, 0x1000, uart, "two"), Window(0x1FFF, 1, uart, "one")])
-
-
-def test_the_board_has_its_uart_unless_ram_hides_it() -> None:
-    console = CaptureConsole()
-    build_bus(console, 1 << 20).write(UART0, 4, 0x41)
-    assert console.output == b"A"
-    assert not build_bus(console, 1 << 30).covers(UART0, 4)
