@@ -82,7 +82,7 @@ def _store_list(u: Recorder, f: SimpleNamespace, span: Span, *, with_pc: bool, u
     # The base in the list, not lowest, and written back: the value stored is UNKNOWN; we choose the one
     # before the instruction. choice: stm-base-in-list
     with u.for_each_bit(f.regs) as (number, ordinal):
-        value = u.callout("read_user_reg", number) if user else u.reg[number]
+        value = u.callout_value("read_user_reg", number) if user else u.reg[number]
         u.store(span.first + (ordinal << 2), value, 4, aligned=True)
     if with_pc:
         u.store(span.last, u.pc, 4, aligned=True)  # choice: str-pc-offset

@@ -52,15 +52,16 @@ CORTEX_A8 = CpuModel("cortex-a8", 7, {
     "sctlr_writable": _COMMON | _Z | _SW | SCTLR_EE | _TRE | SCTLR_AFE | SCTLR_TE,
 })  # fmt: skip
 
-#: Nobody's: everything that is translated, no caches, no Thumb, no security extensions. choice: midr
+#: Nobody's: everything that is translated, no caches, no Thumb, no security extensions. Its descriptors are those of
+#: ARMv5 until SCTLR.XP is set, which ARMv6 added and ARMv7 fixed, so that kernels for ARMv5 and v6 run. choice: midr
 ANY = CpuModel("any", 8, {
     "midr": 0x000FDB00, "ctr": 0x80048004, "mpidr": 0xC0000000,  # lines of 16 words; a uniprocessor
     "id_pfr0": 0x1, "id_pfr1": 0x1,  # A32, no Thumb
     "id_mmfr0": 0x3, "id_mmfr2": 0x01200000,  # VMSAv7; WFI stalls, DSB DMB ISB
     "id_isar0": 0x02100111, "id_isar1": 0x13102110, "id_isar2": 0x21232041, "id_isar3": 0x01002131,
     "id_isar4": 0x00010142,
-    "sctlr": 0x00C50078,
-    "sctlr_writable": _COMMON | _Z | _SW | _HA | SCTLR_EE | _TRE | SCTLR_AFE | SCTLR_TE,
+    "sctlr": 0x00450078,
+    "sctlr_writable": _COMMON | _S | _R | SCTLR_XP | _Z | _SW | _HA | SCTLR_EE | _TRE | SCTLR_AFE | SCTLR_TE,
 })  # fmt: skip
 
 CPUS: Mapping[str, CpuModel] = {model.name: model for model in (ARM926, ARM1176, CORTEX_A8, ANY)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from isa.operands import expand_imm, set_nz, shift_by_immediate, shift_by_register
 from isa.exceptions import exception_return
+from isa.operands import expand_imm, set_nz, shift_by_immediate, shift_by_register
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
 

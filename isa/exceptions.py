@@ -78,9 +78,8 @@ def rfe(u: Recorder, f: SimpleNamespace) -> None:
       section="B9.3.16", since=6, forms=("u", "w"))  # fmt: skip
 def srs(u: Recorder, f: SimpleNamespace) -> None:
     u.callout("require_privilege")
-    base = u.callout("read_mode_sp", f.mode)
-    psr = u.callout("read_spsr")
-    assert base is not None and psr is not None
+    base = u.callout_value("read_mode_sp", f.mode)
+    psr = u.callout_value("read_spsr")
     address = base + (f.p << 2) if f.u else base - (f.p << 2) - 4
     u.store(address, u.reg[LR], 4, aligned=True)
     u.store(address + 4, psr, 4, aligned=True)

@@ -28,7 +28,7 @@ def mrs_cpsr(u: Recorder, f: SimpleNamespace) -> None:
 @insn("cond:4 0001 0100 (1111) rd:4 (00) 0 (0) 0000 (0000)", name="MRS (SPSR)", syntax="MRS{<c>} <Rd>, SPSR",
       section="B9.3.8")  # fmt: skip
 def mrs_spsr(u: Recorder, f: SimpleNamespace) -> None:
-    u.reg[f.rd] = u.callout("read_spsr")
+    u.reg[f.rd] = u.callout_value("read_spsr")
 
 
 def _write_flags(u: Recorder, f: SimpleNamespace, value: Uop) -> None:

@@ -563,6 +563,12 @@ class Recorder:
         self.emit("callout", 0, attr=name)
         return callout.definition(self, *values)
 
+    def callout_value(self, name: str, *args: Uop | int) -> Uop:
+        """A sensitive operation that has a result."""
+        value = self.callout(name, *args)
+        assert value is not None, f"{name} has no result"
+        return value
+
     # -- routines ------------------------------------------------------------------------------
 
     def param(self, name: str) -> Uop:

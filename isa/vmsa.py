@@ -12,7 +12,6 @@ from isa.routines import routine
 from isa.state import SCTLR_AFE, SCTLR_M, SCTLR_XP
 from isa.uop import Recorder, Uop
 
-
 _SECTION, _PAGE = 0, 2  # of the codes that come in two, what is to be added to the first
 _GPA, _AP, _APX, _XN, _LEVEL, _DOMAIN, _EXTENT = range(7)  # scratch words
 
@@ -51,7 +50,8 @@ def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
     first = _first_level(walk)
     old_format = (sctlr & SCTLR_XP) == 0
     kind = first & 3
-    has_fine = u.get("architecture").ult(6)
+    architecture = u.get("architecture")
+    has_fine = architecture.ult(6) | ((architecture == 8) & old_format)
     supersection = ~has_fine & (kind == 2) & first.bit(18)
     domain = u.select(supersection, 0, first >> 5 & 15)
     faulty = (kind == 0) | ((kind == 3) & ~has_fine)

@@ -30,7 +30,9 @@ def build_image(opt: int = 2) -> Image:
     handlers = build_handlers(list(REGISTRY))
     guard_list = list(guards())
     definitions = [definition for _, definition in guard_list]
-    text = module_text(*handlers.functions, *definitions, support_text(), slowpath_text(), shadow_text(), routines_text())
+    text = module_text(
+        *handlers.functions, *definitions, support_text(), slowpath_text(), shadow_text(), routines_text()
+    )
     from dbt.backend.llvm import compile_object
 
     object_bytes = compile_object(text, PASSES, opt)

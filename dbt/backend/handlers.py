@@ -40,7 +40,6 @@ CALLOUT_EXITS = {
 }
 
 
-
 class HandlerLowering(Lowering):
     """Lowers a form: operands come from the op, registers from CpuState, control leaves by tail calls."""
 

@@ -21,10 +21,7 @@ KEY = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
 
 
 def _word(name: str, result: str) -> str:
-    return (
-        f"{result}.p = getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}\n"
-        f"  {result} = load i32, ptr {result}.p"
-    )
+    return f"{result}.p = getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}\n  {result} = load i32, ptr {result}.p"
 
 
 def user_mode(result: str) -> str:

@@ -626,8 +626,7 @@ take:
   %status = trunc i64 %status.wide to i32
   call void @report_data_abort(ptr %cpu, i32 %gva, i32 %status, i32 %write)
   %link = add i32 %pc, {data_abort.link}
-  call void @enter_exception(ptr %cpu, i32 {int(data_abort.mode)}, i32 {data_abort.offset}, i32 %link, i32 {data_abort.masks})
-  call void @count_exception(ptr %cpu, i64 {data_abort.offset >> 2})
+  {_enter_exception(ExceptionKind.DATA_ABORT)}
   {tail_call("@resume")}
   ret void
 leave:
@@ -648,8 +647,7 @@ take:
   store i64 %retired, ptr %budget.p
   {_op_address()}
   %link = add i32 %pc, {call.link}
-  call void @enter_exception(ptr %cpu, i32 {int(call.mode)}, i32 {call.offset}, i32 %link, i32 {call.masks})
-  call void @count_exception(ptr %cpu, i64 {call.offset >> 2})
+  {_enter_exception(ExceptionKind.SUPERVISOR_CALL)}
   {tail_call("@resume")}
   ret void
 leave:
@@ -664,19 +662,20 @@ define hidden void @take_interrupt(ptr %cpu, i32 %takeable) noinline {{
   %fast = icmp ne i32 %fast.bit, 0
   br i1 %fast, label %fiq, label %irq
 fiq:
-  {_enter_interrupt(ExceptionKind.FIQ)}
+  {_enter_exception(ExceptionKind.FIQ)}
+  ret void
 irq:
-  {_enter_interrupt(ExceptionKind.IRQ)}
+  {_enter_exception(ExceptionKind.IRQ)}
+  ret void
 }}
 """
 
 
-def _enter_interrupt(kind: ExceptionKind) -> str:
+def _enter_exception(kind: ExceptionKind) -> str:
     vector = VECTORS[kind]
     arguments = f"i32 {int(vector.mode)}, i32 {vector.offset}, i32 %link, i32 {vector.masks}"
     return f"""call void @enter_exception(ptr %cpu, {arguments})
-  call void @count_exception(ptr %cpu, i64 {vector.offset >> 2})
-  ret void"""
+  call void @count_exception(ptr %cpu, i64 {vector.offset >> 2})"""
 
 
 def support_text() -> str:

@@ -17,12 +17,12 @@ from dbt.runtime.exits import (
     VmExit,
     WaitForInterrupt,
 )
+from isa.faults import Fault
 
 _THUMB = (
     "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
     "that are A32 code too; Debian's newlib has them for -march=armv5te"
 )
-from isa.faults import Fault
 _UNDEFINED = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
 _TRACE = "--trace FILE shows the way there"
 _LINUX_SYSTEM_CALLS = 512

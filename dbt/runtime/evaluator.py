@@ -42,7 +42,8 @@ def compile_routine(name: str) -> Callable[..., Any]:
     """A routine as a Python function of the registers, the state words, the guest's memory and its parameters."""
     routine = ROUTINES[name]
     lines = [f"def {name}({', '.join(['r', 'words', 'memory', *routine.parameters])}):", "    temp = [0] * 16"]
-    return _define("\n".join([*lines, *_Writer().lines(routine.block(), "    "), ""]), name)
+    function: Callable[..., Any] = _define("\n".join([*lines, *_Writer().lines(routine.block(), "    "), ""]), name)
+    return function
 
 
 def _define(text: str, name: str) -> Any:

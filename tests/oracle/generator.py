@@ -17,8 +17,8 @@ from typing import NoReturn
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import LeaveGuest
 from dbt.runtime.evaluator import compile_word
+from dbt.runtime.exits import LeaveGuest
 from isa.a32 import DECODER, Insn
 from isa.encoding import UNCONDITIONAL
 from isa.spec import ALWAYS, Form
@@ -234,7 +234,9 @@ class Generator:
         state = list(live)
         try:
             for n, word in enumerate(code):
-                compile_word(word, _ARCHITECTURE)(state, state, self._memory.load, self._memory.store, _NoCallouts(), pc + 4 * n)
+                compile_word(word, _ARCHITECTURE)(
+                    state, state, self._memory.load, self._memory.store, _NoCallouts(), pc + 4 * n
+                )
         except (LeaveGuest, _Aimed):
             return False
         live[:] = state

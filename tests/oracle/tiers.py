@@ -22,8 +22,8 @@ from dbt.runtime.exits import (
 from dbt.runtime.reference import ReferenceTier
 from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
-from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
 from isa.faults import Fault
+from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
 from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram, overlay_banks
 
 #: The words of the state that every case sets; :class:`TierMachine` relies on their order.

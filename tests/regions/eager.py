@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile
 from dbt.frontend.techniques import ALL, Techniques

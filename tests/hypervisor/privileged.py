@@ -1,0 +1,51 @@
+"""One virtual CPU on which single instructions and routines of the privileged architecture are tried."""
+
+from __future__ import annotations
+
+from dbt.mmu.memory import GuestMemory
+from dbt.mmu.ram import Ram
+from dbt.runtime.cpu import CpuState
+from dbt.runtime.exits import Budget, VmExit
+from dbt.runtime.reference import ReferenceTier
+from dbt.runtime.threaded import ThreadedTier
+from dbt.runtime.tier import Tier
+from isa.cpus import CPUS
+from isa.state import Mode
+from tests.assembler import assemble
+
+TIERS = {"reference": ReferenceTier, "threaded": ThreadedTier}
+CODE = 0x8000
+
+
+class Guest:
+    """``ram`` bytes of RAM, code at CODE, supervisor mode."""
+
+    def __init__(self, tier: str = "reference", cpu: str = "any", ram: int = 1 << 20) -> None:
+        self.cpu = CpuState(CPUS[cpu])
+        self.memory = GuestMemory(Ram(ram))
+        self.tier: Tier = TIERS[tier](self.cpu, self.memory)
+
+    def store(self, gpa: int, *words: int) -> None:
+        for number, word in enumerate(words):
+            self.memory.write_ram(gpa + 4 * number, word.to_bytes(4, "little"))
+
+    def execute(self, source: str, mode: Mode | None = None) -> VmExit | None:
+        """The instructions of ``source``; the exit that stopped them before the end."""
+        code = assemble(source, CODE)
+        self.memory.write_ram(CODE, code)
+        self.cpu.r[15] = CODE
+        if mode is not None:
+            self.cpu.switch_mode(mode)
+        exit_, _ = self.tier.run(len(code) // 4)
+        return None if isinstance(exit_, Budget) else exit_
+
+    def read(self, register: str, mode: Mode | None = None) -> int | VmExit:
+        """MRC: ``register`` is ``opc1, crn, crm, opc2`` as assembly has them."""
+        opc1, crn, crm, opc2 = register.split()
+        exit_ = self.execute(f"mrc p15, #{opc1}, r0, {crn}, {crm}, #{opc2}", mode)
+        return self.cpu.r[0] if exit_ is None else exit_
+
+    def write(self, register: str, value: int, mode: Mode | None = None) -> VmExit | None:
+        opc1, crn, crm, opc2 = register.split()
+        self.cpu.r[0] = value
+        return self.execute(f"mcr p15, #{opc1}, r0, {crn}, {crm}, #{opc2}", mode)

@@ -1,0 +1,108 @@
+"""The registers of CP15, as the manuals (DDI 0406 B4.1, DDI 0198, DDI 0301) and start-up code expect them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbt.runtime.exits import Undefined, Unsupported, WaitForInterrupt
+from isa.cp15 import REGISTERS, WRITE
+from isa.state import LAYOUT, Mode
+from tests.hypervisor.privileged import CODE, TIERS, Guest
+
+SCTLR, VBAR = "0 c1 c0 0", "0 c12 c0 0"
+TPIDRURW, TPIDRURO, TPIDRPRW = (f"0 c13 c0 {opc2}" for opc2 in (2, 3, 4))
+
+
+@pytest.fixture(params=TIERS)
+def guest(request: pytest.FixtureRequest) -> Guest:
+    return Guest(request.param)
+
+
+def test_every_word_is_one_of_the_state() -> None:
+    assert {register.word for register in REGISTERS if register.word} <= LAYOUT.words.keys()
+
+
+def test_no_register_is_there_twice() -> None:
+    assert len({register.place for register in REGISTERS}) == len(REGISTERS)
+
+
+def test_sctlr_keeps_what_it_has_and_refuses_what_we_have_not(guest: Guest) -> None:
+    assert guest.read(SCTLR) == 0x00450078
+    assert guest.write(SCTLR, 0x1806) is None
+    assert guest.read(SCTLR) == 0x00450078 | 0x1806
+    for bit, word in ((25, "big-endian"), (30, "Thumb")):
+        refused = guest.write(SCTLR, 1 << bit)
+        assert isinstance(refused, Unsupported)
+        assert word in refused.what
+    assert guest.read(SCTLR) == 0x00450078 | 0x1806
+
+
+def test_what_a_processor_has_not_stays_as_it_is() -> None:
+    for cpu, reset, changeable in (
+        ("arm926", 0x00050078, 0x0000F307),
+        ("arm1176", 0x00050078, 0x30E0FB07),
+        ("cortex-a8", 0x00C50078, 0x30007C07),
+    ):
+        guest = Guest(cpu=cpu)
+        assert guest.read(SCTLR) == reset
+        guest.store(0, *[0x00000C02] * 4)
+        assert guest.write(SCTLR, 0xBDFFFF7E) is None  # all but M, B, EE and TE
+        assert guest.read(SCTLR) == reset & ~changeable | changeable & 0xFFFFFFFE
+
+
+def test_vbar_is_aligned(guest: Guest) -> None:
+    guest.write(VBAR, 0x1234567F)
+    assert guest.read(VBAR) == 0x12345660
+
+
+@pytest.mark.parametrize("register", ["0 c15 c0 0", "7 c0 c0 0", "0 c9 c12 0"])
+def test_what_is_not_there_is_undefined(guest: Guest, register: str) -> None:
+    assert guest.read(register) == guest.write(register, 0) == Undefined(CODE)
+
+
+def test_what_came_later_is_undefined() -> None:
+    for register, first in (
+        (VBAR, "cortex-a8"),
+        (TPIDRURW, "arm1176"),
+        ("0 c0 c1 0", "arm1176"),
+        ("0 c2 c0 2", "arm1176"),
+    ):
+        there = [cpu for cpu in ("arm926", "arm1176", "cortex-a8") if isinstance(Guest(cpu=cpu).read(register), int)]
+        assert there[0] == first and len(there) == (1 if first == "cortex-a8" else 2)
+
+
+def test_read_only_and_write_only(guest: Guest) -> None:
+    assert guest.write("0 c0 c0 0", 1) == Undefined(CODE)
+    assert guest.read("0 c8 c7 0") == Undefined(CODE)
+    assert guest.write("0 c8 c7 0", 0) is None
+
+
+@pytest.mark.parametrize(("cpu", "midr"), [("arm926", 0x41069265), ("arm1176", 0x410FB767), ("cortex-a8", 0x410FC080)])
+def test_the_processor_says_what_it_is(cpu: str, midr: int) -> None:
+    assert Guest(cpu=cpu).read("0 c0 c0 0") == midr
+
+
+def test_thread_registers_in_user_mode(guest: Guest) -> None:
+    guest.cpu.switch_mode(Mode.USER)
+    assert guest.write(TPIDRURW, 7) is None
+    assert guest.read(TPIDRURW) == 7
+    assert guest.read(TPIDRURO) == 0
+    assert guest.write(TPIDRURO, 1) == guest.read(TPIDRPRW) == guest.write(TPIDRPRW, 1) == Undefined(CODE)
+
+
+def test_barriers_are_all_that_user_mode_has_of_c7() -> None:
+    guest = Guest()
+    guest.cpu.switch_mode(Mode.USER)
+    places = [register.place for register in REGISTERS if WRITE in register.access and register.place[1] in (7, 8)]
+    written = {place for place in places if guest.write(f"{place[0]} c{place[1]} c{place[2]} {place[3]}", 0) is None}
+    assert written == {(0, 7, 5, 4), (0, 7, 10, 4), (0, 7, 10, 5)}
+
+
+def test_arm926_waits_by_cp15(guest: Guest) -> None:
+    assert guest.write("0 c7 c0 4", 0) == WaitForInterrupt(CODE)
+
+
+def test_the_arm926_cache_loop_ends(guest: Guest) -> None:
+    for word in (0xEE17FF7A, 0xEE17FF7E):  # mrc p15, 0, pc, c7, c10, 3; c14
+        assert guest.execute(f".word {word:#x}") is None
+        assert guest.cpu["z"] == 1
