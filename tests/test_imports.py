@@ -31,6 +31,7 @@ CONFINED = {
     "unicorn": (),
     "typer": ("dbt.cli",),
     "rich": ("dbt.cli",),
+    "fdt": ("dbt.machine.devicetree",),
 }
 
 

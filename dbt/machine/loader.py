@@ -136,15 +136,14 @@ def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, e
     if base is None and data[:4] != b"\x7fELF" and path.lower().endswith(FLAT_SUFFIXES):
         base = FLAT_BASE
     if base is None:
-        image = _read_elf(data, path, entry)
+        image = read_elf(data, path, entry)
     else:
         if data[:4] == b"\x7fELF":
             raise ImageError(path, "it is an ELF file, which says itself where it goes", "Leave out --base")
         _check_base(path, base)
         segment = Segment(base, base, data, len(data), True)
         image = Image(path, base if entry is None else entry, (segment,), False)
-    _check_places(image, ram_size)
-    _check_entry(image, ram_size)
+    check_image(image, ram_size)
     return image
 
 
@@ -175,7 +174,8 @@ class _Header(NamedTuple):
     shstrndx: int
 
 
-def _read_elf(data: bytes, path: str, entry: int | None) -> Image:
+def read_elf(data: bytes, path: str, entry: int | None) -> Image:
+    """The segments of an ELF executable, not yet checked against a machine; ``entry`` overrides its own."""
     if data[:4] != b"\x7fELF":
         remedy = f"If it is a flat binary, say where it goes, for example --base {FLAT_BASE:#x}"
         raise ImageError(path, "it is not an ELF file", remedy)
@@ -244,6 +244,12 @@ def _physical(entry: int, segments: list[Segment]) -> int:
 
 
 # -- against the machine -------------------------------------------------------------------------
+
+
+def check_image(image: Image, ram_size: int) -> None:
+    """ImageError unless the segments do not overlap, lie in RAM, and one of them holds the entry."""
+    _check_places(image, ram_size)
+    _check_entry(image, ram_size)
 
 
 def _check_places(image: Image, ram_size: int) -> None:

@@ -18,6 +18,7 @@ from dbt.hypervisor.exceptions import ExceptionEntry
 from dbt.machine import clock
 from dbt.machine.board import build_board
 from dbt.machine.console import Console, HostConsole
+from dbt.machine.cpu_models import KERNEL_CPU, PROGRAM_CPU
 from dbt.machine.loader import Image, read_file, read_image
 from dbt.machine.pace import Pace
 from dbt.machine.result import RunResult, StopReason
@@ -27,7 +28,7 @@ from dbt.machine.symbols import SymbolTable
 from dbt.machine.timeline import Timeline
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SIZE, Ram
-from dbt.runtime.cpu import CpuState
+from dbt.runtime.cpu import NEVER, CpuState
 from dbt.runtime.exits import (
     Breakpoint,
     Budget,
@@ -77,7 +78,9 @@ class Machine:
     are taken from the cache directory. ``files`` is the directory whose files the guest may open by
     semihosting; None means none. ``console`` is what its UART and semihosting write to, the process's
     standard streams unless given. ``epoch`` is the time of day at its start, in seconds since 1970.
-    ``notice`` is told, in one line each, what the user should know.
+    ``notice`` is told, in one line each, what the user should know. ``cpu`` is the processor's model; unless
+    given, a program has "any" and a kernel the board's. ``semihosting`` says whether SVC 0x123456 reaches the host;
+    unless given, a program's does and a kernel's, which any of its processes could use, does not.
 
     After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
     the end of RAM.
@@ -94,16 +97,18 @@ class Machine:
         jit: JitMode = "async",
         techniques: Techniques = ALL,
         dump: str | None = None,
-        cpu: str = "any",
+        cpu: str | None = None,
+        semihosting: bool | None = None,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
         if jit not in JIT_MODES:
             raise ValueError(f"there is no JIT mode {jit!r}: use one of {', '.join(JIT_MODES)}")
+        if cpu is not None and cpu not in CPUS:
+            raise ValueError(f"there is no CPU {cpu!r}: use one of {', '.join(CPUS)}")
         self.console: Console = console if console is not None else HostConsole()
-        if cpu not in CPUS:
-            raise ValueError(f"there is no processor {cpu!r}: use one of {', '.join(CPUS)}")
-        self.cpu = CpuState(CPUS[cpu])
+        self.cpu_model = cpu or PROGRAM_CPU
+        self.cpu = CpuState(CPUS[self.cpu_model])
         self.ram = Ram(memory)
         self.memory = GuestMemory(self.ram)
         self.epoch = epoch
@@ -113,6 +118,9 @@ class Machine:
         self.jit: JitMode = jit
         self.techniques = techniques
         self.dump = dump
+        self.semihosting_enabled = semihosting is not False
+        self._chosen_cpu, self._chosen_semihosting = cpu, semihosting
+        self._boot_registers: tuple[int, ...] = ()  # what a boot loader sets, from R0 on
         self.image: Image | None = None
         self.symbols = SymbolTable()
         self.exit_counts: Counter[str] = Counter()
@@ -139,6 +147,8 @@ class Machine:
         self.cpu.r[13] = min(self.ram.size, 0xFFFFF000)
         if self.image is not None:
             self.cpu.r[15] = self.image.entry
+        for number, value in enumerate(self._boot_registers):
+            self.cpu.r[number] = value
 
     def _build_board(self) -> None:
         """Devices as at power-on."""
@@ -202,10 +212,36 @@ class Machine:
     ) -> None:
         """As :meth:`load`, from the bytes of the file."""
         image = read_image(data, path, self.ram.size, base, entry)
+        self.cpu_model = self._chosen_cpu or PROGRAM_CPU
+        self.semihosting_enabled = self._chosen_semihosting is not False
+        self._boot_registers = ()
+        self._start(image, data if image.is_elf else b"", [path.rpartition("/")[2], *args])
+
+    def load_kernel(
+        self, path: str, initrd: str | None = None, dtb: str | None = None, append: str = "", atags: bool = False
+    ) -> None:
+        """Load a Linux kernel as a boot loader does (:mod:`dbt.machine.boot`) and reset; ImageError if it cannot be.
+
+        ``path`` is a zImage, Image, uImage or ELF kernel, ``initrd`` its initial RAM disk, ``append`` its command line.
+        It is told about the board by the device tree ``dtb``, completed with the rest, by one that is made
+        of the board's devices, or where ``atags`` by ATAGs.
+        """
+        if dtb is not None and atags:
+            raise ValueError("a kernel is given a device tree or ATAGs, not both")
+        from dbt.machine.boot import read_boot
+
+        boot = read_boot(path, self.ram.size, initrd, dtb, append, atags, lambda gpa: self.memory.bus.covers(gpa, 4))
+        self.cpu_model = self._chosen_cpu or KERNEL_CPU
+        self.semihosting_enabled = self._chosen_semihosting is True
+        self._boot_registers = boot.registers
+        self._start(boot.image, boot.elf, [path.rpartition("/")[2], *append.split()])
+
+    def _start(self, image: Image, elf: bytes, arguments: Sequence[str]) -> None:
+        self.cpu.model = CPUS[self.cpu_model]
         image.place(self.memory)
         self.image = image
-        self.symbols = SymbolTable(data if image.is_elf else b"")
-        self.semihosting.command_line = join_arguments([path.rpartition("/")[2], *args])
+        self.symbols = SymbolTable(elf)
+        self.semihosting.command_line = join_arguments(arguments)
         self.semihosting.layout = self._layout(image)
         self.reset()
 
@@ -338,7 +374,7 @@ class Machine:
         pace = Pace()
         tier = self.tier
         self.cpu.set_native("native_exceptions", int(trace is None))
-        self.cpu.set_native("semihosting_svc", SEMIHOSTING_SVC)
+        self.cpu.set_native("semihosting_svc", SEMIHOSTING_SVC if self.semihosting_enabled else NEVER)
         try:
             while True:
                 stop = self._limit_reached(end, deadline, now)
@@ -413,7 +449,7 @@ class Machine:
         match exit_:
             case Budget():
                 return None
-            case SupervisorCall(immediate=immediate) if immediate == SEMIHOSTING_SVC:
+            case SupervisorCall(immediate=immediate) if immediate == SEMIHOSTING_SVC and self.semihosting_enabled:
                 return self._call_semihosting(exit_)
             case SupervisorCall():
                 return self._raise(exit_, ExceptionKind.SUPERVISOR_CALL)

@@ -1,0 +1,28 @@
+"""ATAGs: the list of tagged records by which kernels were told about the board before there were device trees.
+
+Linux, Documentation/arch/arm/booting.rst, 4b, and arch/arm/include/uapi/asm/setup.h. A record is its size in words,
+header included, its tag, and its data.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_NONE, _CORE, _MEM, _INITRD2, _CMDLINE = 0x00000000, 0x54410001, 0x54410002, 0x54420005, 0x54410009
+_FLAG_READ_ONLY, _PAGE_SIZE, _ROOT_DEVICE = 1, 4096, 0
+
+
+def tag_list(memory: int, command_line: bytes = b"", initrd: tuple[int, int] | None = None) -> bytes:
+    """The list for a RAM of ``memory`` bytes at 0; ``initrd`` is the RAM disk's [start, end)."""
+    tags = _tag(_CORE, struct.pack("<III", _FLAG_READ_ONLY, _PAGE_SIZE, _ROOT_DEVICE))
+    tags += _tag(_MEM, struct.pack("<II", memory, 0))
+    if initrd is not None:
+        tags += _tag(_INITRD2, struct.pack("<II", initrd[0], initrd[1] - initrd[0]))
+    if command_line:
+        tags += _tag(_CMDLINE, command_line + b"\0")
+    return tags + struct.pack("<II", 0, _NONE)
+
+
+def _tag(tag: int, data: bytes) -> bytes:
+    data += bytes(-len(data) % 4)
+    return struct.pack("<II", 2 + len(data) // 4, tag) + data
