@@ -13,6 +13,7 @@ import dbt
 from dbt.cli.report import guarded, keep_standard_descriptors
 from dbt.cli.status import EPILOG, CommandError, Status
 from dbt.frontend.techniques import Techniques
+from dbt.machine.cpu_models import CPU_MODELS
 
 #: What typer raises for a wrong command line. Older versions take it from click, newer ones have their own.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -112,7 +113,9 @@ _Base = Annotated[
 
 @app.command(cls=TextCommand, epilog=EPILOG, context_settings={"allow_interspersed_args": False})
 def run(
-    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="An ELF executable, or a flat binary.")],
+    program: Annotated[
+        str | None, typer.Argument(metavar="PROGRAM", help="An ELF executable, or a flat binary. None with --kernel.")
+    ] = None,
     args: Annotated[
         list[str] | None,
         typer.Argument(metavar="ARGS", help="Arguments for the guest, passed on as they are, options too."),
@@ -120,6 +123,27 @@ def run(
     memory: Annotated[
         str, _option("SIZE", "RAM, at address 0, up to 2G. More than 256M hides the board's devices.")
     ] = "128M",
+    kernel: Annotated[
+        str | None,
+        _option("FILE", "Boot a Linux kernel instead: a zImage, an uncompressed Image, a uImage or an ELF file."),
+    ] = None,
+    initrd: Annotated[str | None, _option("FILE", "The kernel's initial RAM disk.")] = None,
+    append: Annotated[str | None, _option("TEXT", "The kernel's command line.")] = None,
+    dtb: Annotated[
+        str | None,
+        _option("FILE", "The device tree for the kernel, a blob. Else it is given one of the board as it is here."),
+    ] = None,
+    atags: Annotated[
+        bool, typer.Option("--atags", help="Give the kernel ATAGs, not a device tree, as old ones expect.")
+    ] = False,
+    cpu: Annotated[
+        str | None,
+        _option("MODEL", f"The processor: {', '.join(CPU_MODELS)}. [a kernel's: arm926, a program's: any]"),
+    ] = None,
+    semihosting: Annotated[
+        str | None,
+        _option("on|off", "Whether SVC 0x123456 asks the host for something. [a program's: on, a kernel's: off]"),
+    ] = None,
     fuel: Annotated[str | None, _option("N", "Stop after exactly N instructions.")] = None,
     timeout: Annotated[str | None, _option("SECONDS", "Stop after this time.")] = None,
     tier: Annotated[
@@ -164,12 +188,20 @@ def run(
         bool, typer.Option("--json", help="Print the result as a JSON object, the last line of standard error.")
     ] = False,
 ) -> None:
-    """Run a bare-metal ARM program. Its console is standard input and output."""
-    from dbt.cli.run import RunOptions, run_program
+    """Run a bare-metal ARM program, or boot a kernel. Its console is standard input and output."""
+    from dbt.cli.options import RunOptions
+    from dbt.cli.run import run_program
 
     options = RunOptions(
         program=program,
         args=tuple(args or ()),
+        kernel=kernel,
+        initrd=initrd,
+        dtb=dtb,
+        append=append,
+        atags=atags,
+        cpu=cpu,
+        semihosting=semihosting,
         memory=memory,
         fuel=fuel,
         timeout=timeout,

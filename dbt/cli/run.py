@@ -1,33 +1,20 @@
-"""``dbt run``: a options goes in, the guest runs, and its exit status comes out."""
+"""``dbt run``: its options go in, the guest runs, and its exit status comes out."""
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from dbt.cli.options import RunOptions, make_machine
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import (
-    optional,
-    parse_address,
-    parse_count,
-    parse_epoch,
-    parse_seconds,
-    parse_size,
-    parse_techniques,
-)
-from dbt.codecache.store import cache_limit
-from dbt.frontend.techniques import ALL
-from dbt.machine.board import BOARD_MEMORY
-from dbt.machine.clock import DEFAULT_EPOCH
-from dbt.machine.machine import JIT_MODES, TIERS, Machine
+from dbt.cli.values import optional, parse_count, parse_seconds
+from dbt.machine.machine import Machine
 from dbt.machine.result import RunResult, StopReason
 
 if TYPE_CHECKING:
@@ -44,34 +31,11 @@ _STATUS: Mapping[StopReason, Status] = {
 JSON_SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """The options of ``dbt run`` as texts; see its help."""
-
-    program: str
-    args: tuple[str, ...] = ()
-    memory: str = "128M"
-    fuel: str | None = None
-    timeout: str | None = None
-    tier: str = "auto"
-    jit: str = "async"
-    without: str | None = None
-    dump: str | None = None
-    base: str | None = None
-    entry: str | None = None
-    files: str | None = None
-    epoch: str | None = None
-    stats: bool = False
-    registers: bool = False
-    trace: str | None = None
-    json: bool = False
-
-
 def run_program(options: RunOptions) -> int:
     """Run the guest and report; the result is the exit status."""
     if options.json:
         return _run_for_json(options)
-    machine = _make_machine(options)
+    machine = make_machine(options)
     result, seconds = _run(machine, options)
     if result.message:
         say(_message(machine, result))
@@ -80,43 +44,6 @@ def run_program(options: RunOptions) -> int:
     if options.stats:
         say("\n".join(["statistics", *statistics_lines(machine, seconds)]), prefix="")
     return _status(result)
-
-
-def _make_machine(options: RunOptions) -> Machine:
-    memory = parse_size("--memory", options.memory)
-    base = optional(parse_address, "--base", options.base)
-    entry = optional(parse_address, "--entry", options.entry)
-    epoch = optional(parse_epoch, "--epoch", options.epoch)
-    tier = next((name for name in TIERS if name == options.tier), None)
-    if tier is None:
-        raise CommandError(f"--tier {options.tier}: this is none of {', '.join(TIERS)}.", Status.USAGE)
-    jit = next((name for name in JIT_MODES if name == options.jit), None)
-    if jit is None:
-        raise CommandError(f"--jit {options.jit}: this is none of {', '.join(JIT_MODES)}.", Status.USAGE)
-    techniques = optional(parse_techniques, "--without", options.without)
-    if techniques is not None and tier != "auto":
-        message = f"--without {options.without}: the tier {tier} has no techniques, only auto has."
-        raise CommandError(message, Status.USAGE)
-    if options.dump is not None and tier != "auto":
-        raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
-    if tier == "auto":
-        cache_limit()  # which may be wrong, and that is to be said before anything is built
-    if options.files is not None and not os.path.isdir(options.files):
-        raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
-    if memory > BOARD_MEMORY:
-        say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
-    machine = Machine(
-        memory=memory,
-        tier=tier,
-        files=options.files,
-        epoch=DEFAULT_EPOCH if epoch is None else epoch,
-        notice=say,
-        jit=jit,
-        techniques=ALL if techniques is None else techniques,
-        dump=options.dump,
-    )
-    machine.load(options.program, base, entry, options.args)
-    return machine
 
 
 def _run(machine: Machine, options: RunOptions) -> tuple[RunResult, float]:
@@ -210,7 +137,7 @@ def _run_for_json(options: RunOptions) -> int:
     answer: dict[str, object] = {}
 
     def attempt() -> int:
-        machine = _make_machine(options)
+        machine = make_machine(options)
         result, seconds = _run(machine, options)
         answer.update(
             reason=result.reason.value,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dbt.cli.status import CommandError, Status
@@ -11,6 +11,7 @@ from dbt.machine.loader import MAX_MEMORY
 from dbt.mmu.ram import PAGE_SIZE
 
 T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -63,6 +64,19 @@ def parse_epoch(option: str, text: str) -> int:
 
         return int(time.time())
     return _number(text, option, text, "'now' or a number of seconds since 1970")
+
+
+def parse_choice(option: str, text: str, choices: Sequence[Name]) -> Name:
+    """One of some names."""
+    found = next((name for name in choices if name == text), None)
+    if found is None:
+        raise CommandError(f"{option} {text}: this is none of {', '.join(choices)}.", Status.USAGE)
+    return found
+
+
+def parse_switch(option: str, text: str) -> bool:
+    """``on`` or ``off``."""
+    return parse_choice(option, text, ("on", "off")) == "on"
 
 
 def parse_techniques(option: str, text: str) -> Techniques:

@@ -13,6 +13,7 @@ import pytest
 
 from dbt.frontend.techniques import Techniques
 from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
+from tests.machine.kernels import zimage
 from tests.machine.programs import EXIT, TIERS, assemble, exiting, make_elf
 
 
@@ -152,6 +153,17 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--entry", "0x100000000", "x"], "--entry 0x100000000"),
         (["run", "--epoch", "then", "x"], "--epoch then"),
         (["run", "--files", "/nonexistent", "x"], "--files /nonexistent"),
+        (["run", "--cpu", "z80", "x"], "--cpu z80: this is none of any, arm926, "),
+        (["run", "--semihosting", "maybe", "x"], "--semihosting maybe"),
+        (["run", "--initrd", "disk", "x"], "--initrd disk: it is for a kernel"),
+        (["run", "--dtb", "tree", "x"], "--dtb tree: it is for a kernel"),
+        (["run", "--append", "quiet", "x"], "--append quiet: it is for a kernel"),
+        (["run", "--atags", "x"], "--atags: it is for a kernel"),
+        (["run", "--initrd", "disk"], "PROGRAM is missing, or --kernel FILE"),
+        (["run", "--kernel", "image", "x"], "--kernel is given, so there is no program"),
+        (["run", "--kernel", "x", "--base", "0x8000"], "--base 0x8000: a kernel says itself"),
+        (["run", "--kernel", "x", "--atags", "--dtb", "tree"], "--dtb tree: a kernel is given"),
+        (["run", "--kernel", "x", "--files", "/"], "--semihosting on"),
         (["frobnicate"], "frobnicate"),
         (["--frobnicate"], "--frobnicate"),
     ],
@@ -328,3 +340,15 @@ def test_files_are_there_if_allowed(tmp_path: Path) -> None:
     assert dbt("run", "--files", tmp_path / "files", program).returncode == 0
     assert (tmp_path / "files" / "file.txt").exists()
     assert not (ROOT / "file.txt").exists()
+
+
+def test_a_kernel(tmp_path: Path) -> None:
+    kernel, disk = tmp_path / "zImage", tmp_path / "initrd"
+    kernel.write_bytes(zimage())
+    disk.write_bytes(b"disk")
+    done = dbt("run", "--kernel", kernel, "--initrd", disk, "--append", "quiet", "--memory", "16M", "--json")
+    answer = json_of(done)
+    assert done.returncode == 122 and answer["reason"] == "fault"
+    assert (answer["registers"]["r1"], answer["registers"]["r2"]) == (387, (8 << 20) + 4096)
+    assert "no such file" in paragraph(dbt("run", "--kernel", tmp_path / "missing"), 121)
+    assert "no device tree" in paragraph(dbt("run", "--kernel", kernel, "--dtb", kernel), 121)

@@ -1,0 +1,122 @@
+"""The options of ``dbt run``: texts go in, a machine with its guest loaded comes out, or CommandError."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dbt.cli.report import say
+from dbt.cli.status import CommandError, Status
+from dbt.cli.values import (
+    optional,
+    parse_address,
+    parse_choice,
+    parse_epoch,
+    parse_size,
+    parse_switch,
+    parse_techniques,
+)
+from dbt.codecache.store import cache_limit
+from dbt.frontend.techniques import ALL
+from dbt.machine.board import BOARD_MEMORY
+from dbt.machine.clock import DEFAULT_EPOCH
+from dbt.machine.cpu_models import CPU_MODELS
+from dbt.machine.machine import JIT_MODES, TIERS, Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of ``dbt run`` as texts; see its help."""
+
+    program: str | None = None
+    args: tuple[str, ...] = ()
+    kernel: str | None = None
+    initrd: str | None = None
+    dtb: str | None = None
+    append: str | None = None
+    atags: bool = False
+    cpu: str | None = None
+    semihosting: str | None = None
+    memory: str = "128M"
+    fuel: str | None = None
+    timeout: str | None = None
+    tier: str = "auto"
+    jit: str = "async"
+    without: str | None = None
+    dump: str | None = None
+    base: str | None = None
+    entry: str | None = None
+    files: str | None = None
+    epoch: str | None = None
+    stats: bool = False
+    registers: bool = False
+    trace: str | None = None
+    json: bool = False
+
+
+def make_machine(options: RunOptions) -> Machine:
+    """The machine that the options describe, with the program or the kernel in its RAM."""
+    _check_combination(options)
+    memory = parse_size("--memory", options.memory)
+    base = optional(parse_address, "--base", options.base)
+    entry = optional(parse_address, "--entry", options.entry)
+    epoch = optional(parse_epoch, "--epoch", options.epoch)
+    tier = parse_choice("--tier", options.tier, TIERS)
+    jit = parse_choice("--jit", options.jit, JIT_MODES)
+    semihosting = optional(parse_switch, "--semihosting", options.semihosting)
+    cpu = None if options.cpu is None else parse_choice("--cpu", options.cpu, CPU_MODELS)
+    techniques = optional(parse_techniques, "--without", options.without)
+    if techniques is not None and tier != "auto":
+        message = f"--without {options.without}: the tier {tier} has no techniques, only auto has."
+        raise CommandError(message, Status.USAGE)
+    if options.dump is not None and tier != "auto":
+        raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
+    if tier == "auto":
+        cache_limit()  # which may be wrong, and that is to be said before anything is built
+    if options.files is not None and not os.path.isdir(options.files):
+        raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
+    if memory > BOARD_MEMORY:
+        say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
+    machine = Machine(
+        memory=memory,
+        tier=tier,
+        files=options.files,
+        epoch=DEFAULT_EPOCH if epoch is None else epoch,
+        notice=say,
+        jit=jit,
+        techniques=ALL if techniques is None else techniques,
+        dump=options.dump,
+        cpu=cpu,
+        semihosting=semihosting,
+    )
+    if options.kernel is not None:
+        machine.load_kernel(options.kernel, options.initrd, options.dtb, options.append or "", options.atags)
+    elif options.program is not None:
+        machine.load(options.program, base, entry, options.args)
+    return machine
+
+
+def _check_combination(options: RunOptions) -> None:
+    """A program or a kernel, and of the options only those that mean something for it."""
+    if options.kernel is None:
+        if options.program is None:
+            raise CommandError("PROGRAM is missing, or --kernel FILE. See `dbt run --help`.", Status.USAGE)
+        given = {"--initrd": options.initrd, "--dtb": options.dtb, "--append": options.append, "--atags": options.atags}
+        _refuse(given, "it is for a kernel: give it with --kernel FILE")
+        return
+    if options.program is not None:
+        message = f"{options.program}: --kernel is given, so there is no program; a kernel's arguments go to --append."
+        raise CommandError(message, Status.USAGE)
+    _refuse({"--base": options.base, "--entry": options.entry}, "a kernel says itself where it goes")
+    if options.atags:
+        _refuse({"--dtb": options.dtb}, "a kernel is given a device tree or, with --atags, ATAGs")
+    if options.semihosting != "on":
+        _refuse({"--files": options.files}, "a kernel reaches files by semihosting alone: add --semihosting on")
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    for option, value in given.items():
+        if value is not None and value is not False:
+            text = "" if value is True else f" {value}"
+            raise CommandError(f"{option}{text}: {why}.", Status.USAGE)
