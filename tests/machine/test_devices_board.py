@@ -9,6 +9,7 @@ from dbt.machine.board import (
     FLASH,
     INTERRUPT_CONTROLLER,
     SECONDARY_CONTROLLER,
+    SERIAL_BUS,
     SYSTEM_REGISTERS,
     TIMER01,
     TIMER23,
@@ -124,6 +125,7 @@ def test_flash_blank_and_locked_takes_no_writes() -> None:
     for command, operands in ((0x40, (0x1234,)), (0xE8, (1, 0x11, 0x22, 0xD0)), (0x20, (0xD0,))):
         rig.write(FLASH, 0x50)
         for value in (command, *operands):
+            assert rig.read(FLASH) & 0x7F == 0  # No error yet.
             rig.write(FLASH + 0x1000, value)
         assert rig.read(FLASH) & 0xFF == (0x92 if command != 0x20 else 0xA2)
         rig.write(FLASH, 0xFF)
@@ -151,6 +153,31 @@ def test_the_ethernet_controller_loses_what_it_sends_and_says_it_is_sent() -> No
     assert rig.read(INTERRUPT_CONTROLLER + 8) == 1 << 25
     bus.write(ETHERNET + 0xC, 1, 0x02)
     assert rig.read(INTERRUPT_CONTROLLER + 8) == 0
+    for offset, size, value in ((0xE, 1, 1), (0xC, 2, 0x1A10), (0xE, 1, 2), (0x0, 1, 0xC0)):  # With automatic release
+        bus.write(ETHERNET + offset, size, value)
+    assert not bus.read(ETHERNET + 0xC, 1) & 0x02
+
+
+def test_a_chip_sends_nothing_after_a_byte_that_is_not_acknowledged() -> None:
+    rig = Rig()
+
+    def set_wires(clock: int, data: int) -> None:
+        rig.write(SERIAL_BUS + 4, 3 & ~(clock | data << 1))
+        rig.write(SERIAL_BUS, clock | data << 1)
+
+    def exchange(byte: int, acknowledge: int) -> int:
+        answer = 0
+        for data in (*(byte >> bit & 1 for bit in range(7, -1, -1)), acknowledge):
+            set_wires(0, data)
+            set_wires(1, data)
+            answer = answer << 1 | rig.read(SERIAL_BUS) >> 1
+            set_wires(0, data)
+        return answer >> 1
+
+    for wires in ((1, 1), (1, 0), (0, 0)):  # The start
+        set_wires(*wires)
+    exchange(0xD1, 1)
+    assert exchange(0xFF, 0) == 0x00 and exchange(0xFF, 1) == 0x00 and exchange(0xFF, 1) == 0xFF
 
 
 def test_every_place_of_the_board_can_be_accessed() -> None:
