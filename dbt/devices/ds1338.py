@@ -6,7 +6,6 @@ the control register does nothing.
 
 from __future__ import annotations
 
-import calendar
 import time as calendar_time
 from dataclasses import dataclass, field
 
@@ -85,6 +84,8 @@ class Ds1338:
         """Set one of the time registers, and with it the clock. A date that is none, as it can be while registers are
         written one after the other, runs over into the next month.
         """
+        import calendar  # Three milliseconds, which few guests need.
+
         if register == 3:
             self.weekday_shift += value - self.memory[3]
             self.memory[3] = value

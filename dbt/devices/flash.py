@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SIZE = 64 << 20
 _READY, _ERASE_FAILED, _PROGRAM_FAILED, _LOCKED = 0x80, 0x20, 0x10, 0x02
 _READ_ARRAY, _READ_STATUS, _READ_IDENTIFIER, _QUERY = 0xFF, 0x70, 0x90, 0x98
 

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
-from dbt.devices import ds1338, flash
-from dbt.devices.ds1338 import Ds1338
 from dbt.devices.pl011 import Pl011
-from dbt.devices.pl031 import Pl031
-from dbt.devices.pl061 import Pl061
 from dbt.devices.pl190 import Pl190
-from dbt.devices.serialbus import SerialBus
-from dbt.devices.sic import PASSED_ON, Sic
-from dbt.devices.smc91c111 import Smc91c111
-from dbt.devices.sp804 import Sp804
-from dbt.devices.sp805 import Sp805
-from dbt.devices.stub import Stub
-from dbt.devices.sysregs import SystemRegisters
-from dbt.devices.wiring import Line
-from dbt.machine.bus import DeviceBus, Window
+from dbt.devices.wiring import Line, unconnected
+from dbt.machine.bus import Device, DeviceBus, Window
+from dbt.machine.console import Console
 from dbt.machine.timeline import Timeline
+
+if TYPE_CHECKING:
+    from dbt.devices.sic import Sic
 
 PAGE = 0x1000
 SYSTEM_REGISTERS = 0x10000000
@@ -38,7 +33,7 @@ TIMER01, TIMER23 = 0x101E2000, 0x101E3000
 GPIO = (0x101E4000, 0x101E5000, 0x101E6000, 0x101E7000)
 CLOCK = 0x101E8000
 UART0, UART1, UART2 = 0x101F1000, 0x101F2000, 0x101F3000
-FLASH = 0x34000000
+FLASH, FLASH_SIZE = 0x34000000, 64 << 20
 #: A larger RAM hides devices beneath it. Versatile/PB itself decodes at most this much, in bytes.
 BOARD_MEMORY = 0x10000000
 
@@ -71,33 +66,12 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
 )
 
 
-def _no_input() -> None:
-    """Nothing to be received."""
-
-
-@dataclass(eq=False)
-class ConsoleUart(Pl011):
-    """A UART that has the machine look for input before each access, so that input which is there is received at a
-    place that the program alone decides.
-    """
-
-    refill: Callable[[], None] = _no_input
-
-    def read(self, offset: int, size: int) -> int:
-        self.refill()
-        return super().read(offset, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self.refill()
-        super().write(offset, size, value)
-
-
 @dataclass(frozen=True)
 class Board:
     """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to."""
 
     bus: DeviceBus
-    console_uart: ConsoleUart
+    console_uart: Pl011
 
 
 def _unplugged(data: bytes) -> None:
@@ -112,34 +86,117 @@ def build_board(
     fiq: Line,
     reset: Callable[[], None],
     epoch: int,
-    refill: Callable[[], None] = _no_input,
 ) -> Board:
     """The board as it is after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
 
     ``transmit`` is given what the guest sends to UART0. ``irq`` and ``fiq`` are told the levels of the CPU's
     interrupt inputs whenever these change; both are low at first. ``reset`` is called, from within a device access
     or a timeline's event, when the guest or its watchdog resets the board. ``epoch`` is the time of day at tick 0
-    of ``timeline``, in seconds since 1970. ``refill`` is called before each access to the console's UART.
+    of ``timeline``, in seconds since 1970.
     """
     vic = Pl190(irq, fiq)
-    sic = Sic(vic.line(31), {number: vic.line(number) for number in PASSED_ON})
-    uart = ConsoleUart(transmit, vic.line(12), refill=refill)
+    uart = Pl011(transmit, vic.line(12))
+    make = _Maker(vic, timeline, reset, epoch)
     windows = [
-        Window(SYSTEM_REGISTERS, PAGE, SystemRegisters(timeline, reset), "system registers"),
-        Window(SERIAL_BUS, PAGE, SerialBus(Ds1338(timeline, epoch), ds1338.ADDRESS), "serial bus"),
-        Window(SECONDARY_CONTROLLER, PAGE, sic, "SIC"),
-        Window(UART3, PAGE, Pl011(_unplugged, sic.line(6)), "UART3"),
-        Window(ETHERNET, 0x10000, Smc91c111(sic.line(25)), "Ethernet"),
         Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"),
-        Window(WATCHDOG, PAGE, Sp805(timeline, vic.line(0), reset), "watchdog"),
-        Window(TIMER01, PAGE, Sp804(timeline, vic.line(4)), "timers 0 and 1"),
-        Window(TIMER23, PAGE, Sp804(timeline, vic.line(5)), "timers 2 and 3"),
-        *(Window(base, PAGE, Pl061(vic.line(6 + port)), f"GPIO {port}") for port, base in enumerate(GPIO)),
-        Window(CLOCK, PAGE, Pl031(timeline, vic.line(10), epoch), "clock"),
         Window(UART0, PAGE, uart, "UART0"),
-        Window(UART1, PAGE, Pl011(_unplugged, vic.line(13)), "UART1"),
-        Window(UART2, PAGE, Pl011(_unplugged, vic.line(14)), "UART2"),
-        Window(FLASH, flash.SIZE, flash.Flash(), "flash"),
-        *(Window(base, size, Stub(identity, words), name) for base, size, name, identity, words in STUBS),
+        Window.later(UART1, PAGE, lambda: Pl011(_unplugged, vic.line(13)), "UART1"),
+        Window.later(UART2, PAGE, lambda: Pl011(_unplugged, vic.line(14)), "UART2"),
+        Window.later(UART3, PAGE, lambda: Pl011(_unplugged, make.secondary.line(6)), "UART3"),
+        Window.later(SYSTEM_REGISTERS, PAGE, make.system_registers, "system registers"),
+        Window.later(SECONDARY_CONTROLLER, PAGE, lambda: make.secondary, "SIC"),
+        Window.later(TIMER01, PAGE, lambda: make.timers(4), "timers 0 and 1"),
+        Window.later(TIMER23, PAGE, lambda: make.timers(5), "timers 2 and 3"),
+        Window.later(WATCHDOG, PAGE, make.watchdog, "watchdog"),
+        Window.later(CLOCK, PAGE, make.clock, "clock"),
+        Window.later(SERIAL_BUS, PAGE, make.serial_bus, "serial bus"),
+        Window.later(ETHERNET, 0x10000, make.ethernet, "Ethernet"),
+        Window.later(FLASH, FLASH_SIZE, make.flash, "flash"),
+        *(Window.later(base, PAGE, partial(make.gpio, 6 + port), f"GPIO {port}") for port, base in enumerate(GPIO)),
+        *(Window.later(base, size, partial(make.stub, id_, words), name) for base, size, name, id_, words in STUBS),
     ]
     return Board(DeviceBus(window for window in windows if window.base >= ram_size), uart)
+
+
+class _Maker:
+    """Makes the devices that few guests access, and imports them only then."""
+
+    def __init__(self, vic: Pl190, timeline: Timeline, reset: Callable[[], None], epoch: int) -> None:
+        self._vic = vic
+        self._timeline = timeline
+        self._reset = reset
+        self._epoch = epoch
+
+    @cached_property
+    def secondary(self) -> Sic:
+        from dbt.devices.sic import PASSED_ON, Sic
+
+        return Sic(self._vic.line(31), {number: self._vic.line(number) for number in PASSED_ON})
+
+    def system_registers(self) -> Device:
+        from dbt.devices.sysregs import SystemRegisters
+
+        return SystemRegisters(self._timeline, self._reset)
+
+    def timers(self, interrupt: int) -> Device:
+        from dbt.devices.sp804 import Sp804
+
+        return Sp804(self._timeline, self._vic.line(interrupt))
+
+    def watchdog(self) -> Device:
+        from dbt.devices.sp805 import Sp805
+
+        return Sp805(self._timeline, self._vic.line(0), self._reset)
+
+    def clock(self) -> Device:
+        from dbt.devices.pl031 import Pl031
+
+        return Pl031(self._timeline, self._vic.line(10), self._epoch)
+
+    def serial_bus(self) -> Device:
+        from dbt.devices.ds1338 import ADDRESS, Ds1338
+        from dbt.devices.serialbus import SerialBus
+
+        return SerialBus(Ds1338(self._timeline, self._epoch), ADDRESS)
+
+    def ethernet(self) -> Device:
+        from dbt.devices.smc91c111 import Smc91c111
+
+        return Smc91c111(self.secondary.line(25))
+
+    def flash(self) -> Device:
+        from dbt.devices.flash import Flash
+
+        return Flash()
+
+    def gpio(self, interrupt: int) -> Device:
+        from dbt.devices.pl061 import Pl061
+
+        return Pl061(self._vic.line(interrupt))
+
+    def stub(self, peripheral_id: int, words: dict[int, int]) -> Device:
+        from dbt.devices.stub import Stub
+
+        return Stub(peripheral_id, words)
+
+
+class _PolledUart:
+    """A UART that takes from the console when the guest looks, for a machine that pushes nothing."""
+
+    def __init__(self, uart: Pl011, console: Console) -> None:
+        self.uart = uart
+        self.console = console
+
+    def read(self, offset: int, size: int) -> int:
+        if self.uart.room and self.console.arrived():
+            self.uart.push(self.console.read(1) or b"")
+        return self.uart.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.uart.write(offset, size, value)
+
+
+def build_bus(console: Console, ram_size: int) -> DeviceBus:
+    """The console's UART alone, except if a RAM of ``ram_size`` bytes at address 0 hides it."""
+    uart = _PolledUart(Pl011(console.write, unconnected), console)
+    return DeviceBus([Window(UART0, PAGE, uart, "UART0")] if ram_size <= UART0 else [])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 _PAGE_SHIFT = 12
@@ -17,18 +16,44 @@ class Device(Protocol):
     def write(self, offset: int, size: int, value: int) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Window:
     """``device`` answers at ``[base, base + size)``."""
 
-    base: int
-    size: int
-    device: Device
-    name: str
-    end: int = field(init=False)
+    __slots__ = ("base", "device", "end", "name", "size")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "end", self.base + self.size)
+    def __init__(self, base: int, size: int, device: Device, name: str) -> None:
+        self.base = base
+        self.size = size
+        self.end = base + size
+        self.device = device
+        self.name = name
+
+    @classmethod
+    def later(cls, base: int, size: int, make: Callable[[], Device], name: str) -> Window:
+        """A window whose device is made when it is accessed first: until then it is as after a reset.
+
+        To import and make all devices of a board takes longer than many a guest runs.
+        """
+        deferred = _Deferred(make)
+        deferred.window = cls(base, size, deferred, name)
+        return deferred.window
+
+
+class _Deferred:
+    window: Window
+
+    def __init__(self, make: Callable[[], Device]) -> None:
+        self._make = make
+
+    def _arrive(self) -> Device:
+        self.window.device = device = self._make()
+        return device
+
+    def read(self, offset: int, size: int) -> int:
+        return self._arrive().read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._arrive().write(offset, size, value)
 
 
 class BusError(ValueError):

@@ -140,3 +140,16 @@ def test_windows_do_not_overlap() -> None:
     uart, _ = make_uart()
     with pytest.raises(BusError, match=r"one .* two"):
         DeviceBus([Window(0x1000, 0x1000, uart, "two"), Window(0x1FFF, 1, uart, "one")])
+
+
+def test_a_device_is_made_when_it_is_accessed_first() -> None:
+    made: list[Pl011] = []
+
+    def make() -> Pl011:
+        made.append(make_uart()[0])
+        return made[-1]
+
+    bus = DeviceBus([Window.later(0x1000, 0x1000, make, "uart")])
+    assert bus.covers(0x1000, 4) and not made
+    bus.write(0x1024, 4, 0x12)
+    assert bus.read(0x1024, 4) == 0x12 and bus.windows[0].device is made[0] and len(made) == 1
