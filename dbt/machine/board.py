@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from dbt.devices.pl011 import Pl011
 from dbt.devices.pl190 import Pl190
-from dbt.devices.wiring import Line, unconnected
+from dbt.devices.wiring import Line
 from dbt.machine.bus import Device, DeviceBus, Window
-from dbt.machine.console import Console
 from dbt.machine.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -66,12 +65,33 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
 )
 
 
+def _no_input() -> None:
+    """Nothing to be received."""
+
+
+@dataclass(eq=False)
+class ConsoleUart(Pl011):
+    """A UART that has the machine look for input before each access, so that input which is there is received at a
+    place that the program alone decides.
+    """
+
+    refill: Callable[[], None] = _no_input
+
+    def read(self, offset: int, size: int) -> int:
+        self.refill()
+        return super().read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.refill()
+        super().write(offset, size, value)
+
+
 @dataclass(frozen=True)
 class Board:
     """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to."""
 
     bus: DeviceBus
-    console_uart: Pl011
+    console_uart: ConsoleUart
 
 
 def _unplugged(data: bytes) -> None:
@@ -86,16 +106,17 @@ def build_board(
     fiq: Line,
     reset: Callable[[], None],
     epoch: int,
+    refill: Callable[[], None] = _no_input,
 ) -> Board:
     """The board as it is after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
 
     ``transmit`` is given what the guest sends to UART0. ``irq`` and ``fiq`` are told the levels of the CPU's
     interrupt inputs whenever these change; both are low at first. ``reset`` is called, from within a device access
     or a timeline's event, when the guest or its watchdog resets the board. ``epoch`` is the time of day at tick 0
-    of ``timeline``, in seconds since 1970.
+    of ``timeline``, in seconds since 1970. ``refill`` is called before each access to the console's UART.
     """
     vic = Pl190(irq, fiq)
-    uart = Pl011(transmit, vic.line(12))
+    uart = ConsoleUart(transmit, vic.line(12), refill=refill)
     make = _Maker(vic, timeline, reset, epoch)
     windows = [
         Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"),
@@ -178,25 +199,3 @@ class _Maker:
         from dbt.devices.stub import Stub
 
         return Stub(peripheral_id, words)
-
-
-class _PolledUart:
-    """A UART that takes from the console when the guest looks, for a machine that pushes nothing."""
-
-    def __init__(self, uart: Pl011, console: Console) -> None:
-        self.uart = uart
-        self.console = console
-
-    def read(self, offset: int, size: int) -> int:
-        if self.uart.room and self.console.arrived():
-            self.uart.push(self.console.read(1) or b"")
-        return self.uart.read(offset, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self.uart.write(offset, size, value)
-
-
-def build_bus(console: Console, ram_size: int) -> DeviceBus:
-    """The console's UART alone, except if a RAM of ``ram_size`` bytes at address 0 hides it."""
-    uart = _PolledUart(Pl011(console.write, unconnected), console)
-    return DeviceBus([Window(UART0, PAGE, uart, "UART0")] if ram_size <= UART0 else [])
