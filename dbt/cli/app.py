@@ -179,6 +179,17 @@ def run(
             "An instruction takes 10 ns of the guest's time.",
         ),
     ] = None,
+    record: Annotated[
+        str | None, _option("FILE", "Write down the input of the run and when it came, so that it can be replayed.")
+    ] = None,
+    replay: Annotated[
+        str | None,
+        _option(
+            "FILE",
+            "Run again what was recorded, with the same options: the same input comes at the same instruction, and the "
+            "end is compared. Standard input is not read. --tier may be another.",
+        ),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print what the run took, to standard error.")] = False,
     registers: Annotated[
         bool, typer.Option("--registers", help="Print the registers at the end, to standard error.")
@@ -213,6 +224,8 @@ def run(
         entry=entry,
         files=files,
         epoch=epoch,
+        record=record,
+        replay=replay,
         stats=stats,
         registers=registers,
         trace=trace,

@@ -49,6 +49,8 @@ class RunOptions:
     entry: str | None = None
     files: str | None = None
     epoch: str | None = None
+    record: str | None = None
+    replay: str | None = None
     stats: bool = False
     registers: bool = False
     trace: str | None = None
@@ -58,6 +60,8 @@ class RunOptions:
 def make_machine(options: RunOptions) -> Machine:
     """The machine that the options describe, with the program or the kernel in its RAM."""
     _check_combination(options)
+    if options.replay is not None:
+        _refuse({"--record": options.record}, "a replay has nothing new to record")
     memory = parse_size("--memory", options.memory)
     base = optional(parse_address, "--base", options.base)
     entry = optional(parse_address, "--entry", options.entry)
@@ -82,7 +86,7 @@ def make_machine(options: RunOptions) -> Machine:
         memory=memory,
         tier=tier,
         files=options.files,
-        epoch=DEFAULT_EPOCH if epoch is None else epoch,
+        epoch=_default_epoch(options) if epoch is None else epoch,
         notice=say,
         jit=jit,
         techniques=ALL if techniques is None else techniques,
@@ -95,6 +99,15 @@ def make_machine(options: RunOptions) -> Machine:
     elif options.program is not None:
         machine.load(options.program, base, entry, options.args)
     return machine
+
+
+def _default_epoch(options: RunOptions) -> int:
+    """A replay begins at the time of the recording."""
+    if options.replay is None:
+        return DEFAULT_EPOCH
+    from dbt.machine.recording import read_recording
+
+    return read_recording(options.replay).identity.epoch
 
 
 def _check_combination(options: RunOptions) -> None:

@@ -24,6 +24,7 @@ def say(line: str, prefix: str = "dbt: ") -> None:
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
     """Run a command; whatever it raises becomes one paragraph and an exit status."""
     from dbt.codecache.store import WrongCacheSize
+    from dbt.machine.input import RecordingError, ReplayDiverged
     from dbt.machine.loader import ImageError
 
     try:
@@ -34,6 +35,12 @@ def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> in
     except ImageError as error:
         tell(str(error))
         return Status.BAD_INPUT
+    except RecordingError as error:
+        tell(f"{error}.")
+        return Status.BAD_INPUT
+    except ReplayDiverged as error:
+        tell(f"{error}.")
+        return Status.DIVERGED
     except WrongCacheSize as error:
         tell(f"{error}.")
         return Status.USAGE

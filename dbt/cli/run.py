@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from dbt.cli.options import RunOptions, make_machine
+from dbt.cli.recordings import session
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
@@ -50,12 +51,13 @@ def _run(machine: Machine, options: RunOptions) -> tuple[RunResult, float]:
     """The result and the seconds that it took, without the building of the tier."""
     fuel = optional(parse_count, "--fuel", options.fuel)
     timeout = optional(parse_seconds, "--timeout", options.timeout)
-    with _trace(options.trace) as trace:
+    with _trace(options.trace) as trace, session(machine, options) as here:
         _ = machine.tier
         with _stopping_on_ctrl_c(machine):
             started = time.monotonic()
-            result = machine.run(fuel, timeout, trace)
+            result = machine.run(here.fuel(fuel), timeout, trace)
             seconds = time.monotonic() - started
+        result = here.end(result)
     _report_dump(machine)
     return result, seconds
 
@@ -165,6 +167,7 @@ def _collecting_failure(attempt: Callable[[], int], answer: dict[str, object]) -
     status = guarded(attempt, lines.append)
     if not answer:
         reasons = {Status.USAGE: "usage", Status.BAD_INPUT: "bad image", Status.INTERRUPTED: "interrupted"}
+        reasons[Status.DIVERGED] = "diverged"
         reason = reasons.get(Status(status), "failure")
         answer.update(reason=reason, exit_code=None, message=" ".join(lines), icount=0, pc=None, location=None)
         answer.update(registers={}, seconds=0.0, tier=None, exits={}, statistics={})

@@ -12,6 +12,7 @@ class Status(IntEnum):
     """What ``dbt`` exits with when it is not the guest's exit code."""
 
     DONE = 0
+    DIVERGED = 118
     HALTED = 119
     USAGE = 120
     BAD_INPUT = 121
@@ -24,9 +25,10 @@ class Status(IntEnum):
 
 
 MEANINGS = {
+    Status.DIVERGED: "the replay differs from what was recorded",
     Status.HALTED: "the guest waits for an interrupt that cannot come",
     Status.USAGE: "the command line is wrong",
-    Status.BAD_INPUT: "the program or source cannot be used",
+    Status.BAD_INPUT: "the program, source or recording cannot be used",
     Status.GUEST_FAULT: "the guest did something that nobody handles",
     Status.FUEL: "--fuel is used up",
     Status.TIMEOUT: "--timeout passed",

@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import termios
+import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +30,9 @@ class Console(Protocol):
 
     def arrived(self) -> bool:
         """Whether a read would give at least a byte, without waiting."""
+
+    def wait(self, seconds: float) -> None:
+        """Return when something has arrived, or after so long."""
 
     def flush(self) -> None:
         """Make everything visible. The machine calls it between slices and when it stops."""
@@ -58,6 +62,10 @@ class CaptureConsole:
 
     def arrived(self) -> bool:
         return bool(self.input)
+
+    def wait(self, seconds: float) -> None:
+        if not self.input:
+            time.sleep(seconds)
 
     def flush(self) -> None:
         pass
@@ -101,6 +109,15 @@ class HostConsole:
         except (OSError, ValueError):
             return False
         return any(count)
+
+    def wait(self, seconds: float) -> None:
+        """At the end of the input nothing arrives any more, though the host says that there is something to read."""
+        try:
+            ready, _, _ = select.select([self._stdin], [], [], seconds)
+        except (OSError, ValueError):
+            ready = [self._stdin]
+        if ready and not self.arrived():
+            time.sleep(seconds)
 
     def flush(self) -> None:
         if self._pending:

@@ -19,6 +19,7 @@ from dbt.machine import clock
 from dbt.machine.board import build_board
 from dbt.machine.console import Console, HostConsole
 from dbt.machine.cpu_models import KERNEL_CPU, PROGRAM_CPU
+from dbt.machine.input import ConsoleInput, InputRoad
 from dbt.machine.loader import Image, read_file, read_image
 from dbt.machine.pace import Pace
 from dbt.machine.result import RunResult, StopReason
@@ -114,6 +115,9 @@ class Machine:
         self.epoch = epoch
         self.notice = notice
         self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
+        #: Where the guest's input comes from; a recorder or a replay may be put here before a run.
+        self.input_road: InputRoad = ConsoleInput(self.console)
+        self.semihosting.receive = lambda size: self.input_road.read(self._now(), size)
         self.tier_name: TierName = tier
         self.jit: JitMode = jit
         self.techniques = techniques
@@ -190,8 +194,8 @@ class Machine:
     def _receive(self) -> None:
         """Give the UART what has arrived at the console, as far as there is room."""
         uart = self.board.console_uart
-        if uart.room and self.console.arrived():
-            uart.push(self.console.read(uart.room) or b"")
+        if uart.room:
+            uart.push(self.input_road.poll(self._now(), uart.room))
 
     # -- programs ------------------------------------------------------------------------------
 
@@ -412,8 +416,11 @@ class Machine:
         """Instructions until something else is to be done, at most ``budget``."""
         if end is not None:
             budget = min(budget, end - self.icount)
-        next_tick = self.timeline.next_tick
-        return budget if next_tick is None else min(budget, next_tick - self._now())
+        now = self._now()
+        for tick in (self.timeline.next_tick, self.input_road.next_delivery):
+            if tick is not None and tick > now:
+                budget = min(budget, tick - now)
+        return budget
 
     def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
         self._slice_end = self._now() + budget

@@ -90,7 +90,10 @@ class Layout:
 
 @dataclass
 class Semihosting:
-    """``icount`` tells the instructions retired so far; ``jail`` None means that there are no files."""
+    """``icount`` tells the instructions retired so far; ``jail`` None means that there are no files.
+
+    ``receive`` is where console input comes from, if not from the console itself (:mod:`dbt.machine.input`).
+    """
 
     memory: GuestMemory
     console: Console
@@ -101,6 +104,7 @@ class Semihosting:
     command_line: bytes = b""
     layout: Layout = Layout(0, 0, 0, 0)
     errno: int = 0
+    receive: Callable[[int], bytes | None] | None = None
     _streams: dict[int, Stream] = field(default_factory=dict)
     _noticed: set[str] = field(default_factory=set)
 
@@ -173,7 +177,7 @@ class Semihosting:
         if mode >= 2 * len(_OPEN_FLAGS):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if name == b":tt":
-            return ConsoleStream(self.console, (None, self.console.write, self.console.write_error)[mode // 4])
+            return ConsoleStream(self._receive, (None, self.console.write, self.console.write_error)[mode // 4])
         if name == b":semihosting-features":
             if mode >= _READABLE_MODES:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -226,6 +230,9 @@ class Semihosting:
 
     # -- the console ---------------------------------------------------------------------------
 
+    def _receive(self, size: int) -> bytes | None:
+        return self.console.read(size) if self.receive is None else self.receive(size)
+
     def _write_character(self, gva: int) -> int:
         self.console.write(self._bytes(gva, 1))
         return 0
@@ -243,7 +250,7 @@ class Semihosting:
         raise BadPointer
 
     def _read_character(self, _: int) -> int:
-        data = self.console.read(1)
+        data = self._receive(1)
         if data is None:
             raise InputPending
         return data[0] if data else FAILED

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from dbt.machine.console import Console
-
 
 class InputPending(Exception):
     """The console has no input yet: ask again."""
@@ -36,15 +34,15 @@ class ConsoleStream:
 
     tty = True
 
-    def __init__(self, console: Console, transmit: Callable[[bytes], None] | None) -> None:
-        """``transmit`` None: for reading."""
-        self._console = console
+    def __init__(self, receive: Callable[[int], bytes | None], transmit: Callable[[bytes], None] | None) -> None:
+        """``receive`` answers as :meth:`dbt.machine.input.InputRoad.read`. ``transmit`` None: for reading."""
+        self._receive = receive
         self._transmit = transmit
 
     def read(self, size: int) -> bytes:
         if self._transmit is not None:
             raise _unsupported()
-        data = self._console.read(size)
+        data = self._receive(size)
         if data is None:
             raise InputPending
         return data

@@ -342,6 +342,42 @@ def test_files_are_there_if_allowed(tmp_path: Path) -> None:
     assert not (ROOT / "file.txt").exists()
 
 
+def test_a_recording_is_replayed(tmp_path: Path, echo: Path, hello: Path) -> None:
+    file = tmp_path / "recording"
+    assert dbt("run", "--record", file, "--epoch", "now", echo, stdin=b"some words").stdout == b"some words"
+    for tier in ("threaded", "reference"):
+        done = dbt("run", "--replay", file, "--tier", tier, echo, stdin=b"others")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"some words", b"")
+    assert "another run" in paragraph(dbt("run", "--replay", file, hello), 121)
+    assert "nothing new to record" in paragraph(dbt("run", "--replay", file, "--record", file, echo), 120)
+    assert "no recording" in paragraph(dbt("run", "--replay", echo, echo), 121)
+    assert "cannot be written" in paragraph(dbt("run", "--record", tmp_path, echo), 121)
+    file.write_text(file.read_text().replace('"icount": ', '"icount": 1'))
+    done = dbt("run", "--replay", file, "--json", echo)
+    assert done.returncode == 118 and "the replay differs" in json_of(done)["message"]
+
+
+def test_a_recording_is_readable_after_a_kill(tmp_path: Path, echo: Path) -> None:
+    file = tmp_path / "recording"
+    with subprocess.Popen(
+        [*COMMAND, "run", "--record", file, echo], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"abc")
+        process.stdin.flush()
+        assert process.stdout.read(3) == b"abc"
+        process.kill()
+    done = dbt("run", "--replay", file, echo)
+    assert (done.returncode, done.stdout) == (0, b"abc") and b"nothing was compared" in done.stderr
+
+
+def test_what_was_interrupted_is_replayed_up_to_there(tmp_path: Path, endless: Path) -> None:
+    file = tmp_path / "recording"
+    assert dbt("run", "--record", file, "--timeout", "0.1", endless).returncode == 124
+    done = dbt("run", "--replay", file, endless)
+    assert done.returncode == 124 and b"as recorded" in done.stderr
+
+
 def test_a_kernel(tmp_path: Path) -> None:
     kernel, disk = tmp_path / "zImage", tmp_path / "initrd"
     kernel.write_bytes(zimage())

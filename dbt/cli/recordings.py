@@ -1,0 +1,74 @@
+"""``--record`` and ``--replay``: where a run's input comes from, and what is done when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dbt
+from dbt.cli.options import RunOptions
+from dbt.cli.report import say
+from dbt.machine.machine import Machine
+from dbt.machine.result import RunResult
+
+if TYPE_CHECKING:
+    from dbt.machine.recording import Recorder
+    from dbt.machine.replay import Replay
+
+
+class Session:
+    """A run that is neither recorded nor replayed."""
+
+    def fuel(self, wanted: int | None) -> int | None:
+        """How many instructions to execute where the user wants so many."""
+        return wanted
+
+    def end(self, result: RunResult) -> RunResult:
+        """The result to report."""
+        return result
+
+
+class RecordedSession(Session):
+    def __init__(self, machine: Machine, recorder: Recorder) -> None:
+        self._machine, self._recorder = machine, recorder
+
+    def end(self, result: RunResult) -> RunResult:
+        self._recorder.end(self._machine, result)
+        return result
+
+
+class ReplayedSession(Session):
+    def __init__(self, machine: Machine, replay: Replay) -> None:
+        self._machine, self._replay = machine, replay
+
+    def fuel(self, wanted: int | None) -> int | None:
+        return self._replay.fuel(self._machine.icount, wanted)
+
+    def end(self, result: RunResult) -> RunResult:
+        return self._replay.compare(self._machine, result, say)
+
+
+@contextmanager
+def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
+    """Lay the road of input of a machine that is loaded. RecordingError if there is none."""
+    if options.record is None and options.replay is None:
+        yield Session()
+        return
+    from dbt.machine.recording import Recorder, identify, read_recording
+    from dbt.machine.replay import Replay
+
+    if options.files is not None:
+        say("what the guest reads of files is not recorded: a replay needs them as they are now")
+    identity = identify(machine, dbt.__version__)
+    if options.replay is not None:
+        replay = Replay(read_recording(options.replay), identity)
+        machine.input_road = replay
+        yield ReplayedSession(machine, replay)
+    elif options.record is not None:
+        recorder = Recorder(machine.input_road, options.record, identity)
+        machine.input_road = recorder
+        try:
+            yield RecordedSession(machine, recorder)
+        finally:
+            recorder.close()
