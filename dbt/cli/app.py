@@ -179,6 +179,14 @@ def run(
             "An instruction takes 10 ns of the guest's time.",
         ),
     ] = None,
+    console: Annotated[
+        str | None,
+        _option(
+            "raw|line",
+            "Raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A H helps. Line: the terminal "
+            "edits lines, and Ctrl-C ends the run. [a kernel on a terminal: raw, else line]",
+        ),
+    ] = None,
     record: Annotated[
         str | None, _option("FILE", "Write down the input of the run and when it came, so that it can be replayed.")
     ] = None,
@@ -224,6 +232,7 @@ def run(
         entry=entry,
         files=files,
         epoch=epoch,
+        console=console,
         record=record,
         replay=replay,
         stats=stats,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dbt.cli.report import say
 from dbt.cli.status import CommandError, Status
+from dbt.cli.terminal import TerminalConsole, is_terminal
 from dbt.cli.values import (
     optional,
     parse_address,
@@ -21,8 +22,11 @@ from dbt.codecache.store import cache_limit
 from dbt.frontend.techniques import ALL
 from dbt.machine.board import BOARD_MEMORY
 from dbt.machine.clock import DEFAULT_EPOCH
+from dbt.machine.console import HostConsole
 from dbt.machine.cpu_models import CPU_MODELS
 from dbt.machine.machine import JIT_MODES, TIERS, Machine
+
+CONSOLE_MODES = ("raw", "line")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class RunOptions:
     entry: str | None = None
     files: str | None = None
     epoch: str | None = None
+    console: str | None = None
     record: str | None = None
     replay: str | None = None
     stats: bool = False
@@ -82,10 +87,12 @@ def make_machine(options: RunOptions) -> Machine:
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
+    console = _make_console(options)
     machine = Machine(
         memory=memory,
         tier=tier,
         files=options.files,
+        console=console,
         epoch=_default_epoch(options) if epoch is None else epoch,
         notice=say,
         jit=jit,
@@ -94,11 +101,23 @@ def make_machine(options: RunOptions) -> Machine:
         cpu=cpu,
         semihosting=semihosting,
     )
+    if isinstance(console, TerminalConsole):
+        console.on_end = machine.interrupt
     if options.kernel is not None:
         machine.load_kernel(options.kernel, options.initrd, options.dtb, options.append or "", options.atags)
     elif options.program is not None:
         machine.load(options.program, base, entry, options.args)
     return machine
+
+
+def _make_console(options: RunOptions) -> HostConsole:
+    """A kernel has the terminal for itself, if there is one; a replay does not read it."""
+    raw = options.kernel is not None and options.replay is None and is_terminal()
+    if options.console is not None:
+        raw = parse_choice("--console", options.console, CONSOLE_MODES) == "raw"
+        if raw and not is_terminal():
+            raise CommandError("--console raw: standard input is not a terminal.", Status.USAGE)
+    return TerminalConsole() if raw else HostConsole()
 
 
 def _default_epoch(options: RunOptions) -> int:

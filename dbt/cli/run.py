@@ -14,6 +14,7 @@ from dbt.cli.recordings import session
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
+from dbt.cli.terminal import TerminalConsole, raw_terminal
 from dbt.cli.values import optional, parse_count, parse_seconds
 from dbt.machine.machine import Machine
 from dbt.machine.result import RunResult, StopReason
@@ -53,7 +54,7 @@ def _run(machine: Machine, options: RunOptions) -> tuple[RunResult, float]:
     timeout = optional(parse_seconds, "--timeout", options.timeout)
     with _trace(options.trace) as trace, session(machine, options) as here:
         _ = machine.tier
-        with _stopping_on_ctrl_c(machine):
+        with _stopping_on_ctrl_c(machine), _terminal(machine):
             started = time.monotonic()
             result = machine.run(here.fuel(fuel), timeout, trace)
             seconds = time.monotonic() - started
@@ -101,6 +102,16 @@ def _stopping_on_ctrl_c(machine: Machine) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _terminal(machine: Machine) -> Iterator[None]:
+    """The terminal in raw mode for a guest that has it for itself."""
+    if not isinstance(machine.console, TerminalConsole):
+        yield
+        return
+    with raw_terminal(0):
+        yield
 
 
 def _status(result: RunResult) -> int:

@@ -33,7 +33,7 @@ MEANINGS = {
     Status.FUEL: "--fuel is used up",
     Status.TIMEOUT: "--timeout passed",
     Status.FAILURE: "dbt or the host failed",
-    Status.INTERRUPTED: "Ctrl-C",
+    Status.INTERRUPTED: "Ctrl-C, or Ctrl-A X",
     Status.BROKEN_PIPE: "whoever read the output is gone",
 }
 
