@@ -154,7 +154,50 @@ def test_the_hash_does_not_depend_on_which_pages_the_host_has() -> None:
     assert state_hash(one) != state_hash(other)
 
 
-# -- the UART's side, without a machine ----------------------------------------------------------
+# -- the UART's side -----------------------------------------------------------------------------
+
+#: Adds up what comes by the UART, each byte times the number of polls before it, without end.
+UART_SUM = make_elf(
+    assemble("""
+        ldr r1, =0x101f1000 ; mov r2, #0 ; mov r4, #0
+        loop: add r2, r2, #1
+        ldr r0, [r1, #0x18] ; tst r0, #0x10 ; bne loop
+        ldr r0, [r1] ; mla r4, r0, r2, r4 ; b loop
+    """)
+)
+
+
+def run_in_slices(made: Machine, line: CaptureConsole, slices: list[int], end: int) -> None:
+    """What the run loop is to do: a slice ends where the next delivery is due, and what is due is pushed."""
+    for slice_ in slices:
+        line.input += made.input_road.poll(made.icount, 16 - len(line.input))
+        due = made.input_road.next_delivery
+        made.run(fuel=min(slice_, end - made.icount, *([due - made.icount] if due is not None else [])))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_uart_guest_is_the_same_however_its_slices_lie(tmp_path: Path, tier: str) -> None:
+    path, keyboard = str(tmp_path / "run"), CaptureConsole(b"first")
+    states = []
+    for slices in ([11] * 20, [200] * 20, [1] * 220):
+        line = CaptureConsole()
+        made = Machine(memory=RAM, tier=tier, console=line)  # type: ignore[arg-type]
+        made.load_bytes(UART_SUM)
+        identity = identify(made, "1.0")
+        if not states:
+            made.input_road = recorder = Recorder(ConsoleInput(keyboard), path, identity)
+            run_in_slices(made, line, slices[:5], 220)
+            keyboard.input = b"some more than the UART has room for"
+            run_in_slices(made, line, slices[5:], 220)
+            recorder.close()
+        else:
+            made.input_road = Replay(read_recording(path), identity)
+            run_in_slices(made, line, slices, 220)
+        states.append((made.icount, made.r[4], state_hash(made)))
+    assert states[0][0] == 220 and states[0][1] and states == [states[0]] * 3
+
+
+# -- the same, without a machine ----------------------------------------------------------
 
 
 def uart_guest(road: Any, machine_clock: Callable[[], list[int]]) -> list[tuple[int, bytes]]:
