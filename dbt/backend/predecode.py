@@ -27,6 +27,8 @@ class OperandSlot:
 
 
 def _slot_size(uop: Uop) -> int:
+    if uop.op == "zext":
+        return _slot_size(uop.args[0])
     if isinstance(uop.attr, Field) and uop.op == "field":
         return 1 if uop.attr.width <= 8 else 2 if uop.attr.width <= 16 else 4
     return 1 if uop.width <= 8 else uop.width // 8
@@ -53,23 +55,16 @@ def _leaves(uop: Uop) -> Iterator[Uop]:
 
 
 def allocate_slots(block: list[Uop], name: str) -> dict[str, OperandSlot]:
-    """Slots by the text of their expression; see :func:`slot_key`."""
-    whole = {slot_key(uop): uop for uop in _static_arguments(block)}
-    slots = _place(whole)
-    if slots is None:  # too much: keep the bare fields, and let the handler compute
-        slots = _place({slot_key(leaf): leaf for uop in whole.values() for leaf in _leaves(uop)})
-    if slots is None:
-        raise ValueError(f"{name}: its operands do not fit the {OP_POOL_SIZE} bytes of an op")
-    return slots
-
-
-def _place(values: dict[str, Uop]) -> dict[str, OperandSlot] | None:
+    """Slots by the text of their expression; see :func:`slot_key`. ValueError if they do not fit an op."""
+    values = {slot_key(uop): uop for uop in _static_arguments(block)}
     slots: dict[str, OperandSlot] = {}
     offset = OP_POOL
     for key, uop in sorted(values.items(), key=lambda item: (-_slot_size(item[1]), item[0])):
         slots[key] = OperandSlot(uop, offset, _slot_size(uop))
         offset += _slot_size(uop)
-    return slots if offset <= OP_POOL + OP_POOL_SIZE else None
+    if offset > OP_POOL + OP_POOL_SIZE:
+        raise ValueError(f"{name}: its operands do not fit the {OP_POOL_SIZE} bytes of an op")
+    return slots
 
 
 def slot_key(uop: Uop) -> str:
