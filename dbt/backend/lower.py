@@ -378,10 +378,9 @@ class Lowering:
         f.do(f"br i1 {f.emit(f'icmp eq i32 {rest}, 0')}, label %{after}, label %{body}")
         f.label(body)
         index = f.emit(f"call i32 @llvm.cttz.i32(i32 {rest}, i1 true)")
-        self._bind_loop(uop.body, uop, index, count)
-        outer = dict(self._values)
-        self.lower_block(uop.body)
-        self._values = outer
+        for variable in self._loop_variables(uop.body, uop):
+            self._values[variable] = index if variable.op == "bit_index" else count
+        self._scoped(uop.body)
         f.do(f"br label %{latch}")
         f.label(latch)
         below = f.emit(f"add i32 {rest}, -1")
@@ -390,13 +389,9 @@ class Lowering:
         f.do(f"br label %{head}")
         f.label(after)
 
-    def _bind_loop(self, block: list[Uop], loop: Uop, index: str, count: str) -> None:
-        """Give every use of the loop's two variables, which are uops of no block, their values."""
-        for uop in block:
-            for arg in uop.args:
-                self._bind_variable(arg, loop, index, count)
-            self._bind_loop(uop.body, loop, index, count)
-
-    def _bind_variable(self, uop: Uop, loop: Uop, index: str, count: str) -> None:
-        if uop.op in ("bit_index", "bit_ordinal") and uop.args[0] is loop:
-            self._values[uop] = index if uop.op == "bit_index" else count
+    def _loop_variables(self, block: list[Uop], loop: Uop) -> set[Uop]:
+        """The uses of the loop's two variables, which are uops of no block."""
+        found = {
+            arg for uop in block for arg in uop.args if arg.op in ("bit_index", "bit_ordinal") and arg.args[0] is loop
+        }
+        return found.union(*(self._loop_variables(uop.body, loop) for uop in block))

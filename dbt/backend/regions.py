@@ -325,19 +325,11 @@ class RegionLowering(Lowering):
         assert mask is not None
         variables = self._loop_variables(uop.body, uop)
         for ordinal, bit in enumerate(bit for bit in range(32) if mask >> bit & 1):
-            outer = dict(self._values)
             for variable in variables:
                 number = bit if variable.op == "bit_index" else ordinal
                 self._loop_numbers[variable] = number
                 self._values[variable] = str(number)
-            self.lower_block(uop.body)
-            self._values = outer
-
-    def _loop_variables(self, block: list[Uop], loop: Uop) -> set[Uop]:
-        found = {
-            arg for uop in block for arg in uop.args if arg.op in ("bit_index", "bit_ordinal") and arg.args[0] is loop
-        }
-        return found.union(*(self._loop_variables(uop.body, loop) for uop in block))
+            self._scoped(uop.body)
 
     # -- memory --------------------------------------------------------------------------------
 
@@ -443,7 +435,7 @@ class RegionLowering(Lowering):
         below = f.emit(f"icmp ult i32 {rotated}, {(self._ram_size - size >> bits) + 1}")
         f.do(f"br i1 {below}, label %{inside}, label %{bail}, !prof !1")
         f.label(inside)
-        return f.emit(f"getelementptr i8, ptr {self._ram}, i64 {f.emit(f'zext i32 {address} to i64')}")
+        return self.host_pointer(self._ram, address)
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
         align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
