@@ -403,10 +403,10 @@ class _Forming:
 
     @staticmethod
     def _static_target(block: Block, uop: Uop, pc: int) -> int | None:
-        """Where a branch always goes: relative to the PC, or by a literal."""
+        """Where a branch always goes: relative to the PC, or by a literal (by an odd one it has left before)."""
         target = relative_value(uop.args[0], pc)
-        if target is None and block.constants.get(uop.args[0], 1) & 1 == 0:
-            target = block.constants[uop.args[0]]
+        if target is None:
+            target = block.constants.get(uop.args[0])
         return None if target is None else target & 0xFFFFFFFC
 
     def _call(self, block: Block, target: int, back: int) -> Place | None:
