@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -13,8 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
+from dbt.codecache.contents import Kind, entries, remove
 from dbt.codecache.room import KEPT_VERSIONS
-from dbt.codecache.store import cache_directory, prune, read_file, write_file
+from dbt.codecache.store import cache_directory, read_file, write_file
 
 Notice = Callable[[str], None]
 
@@ -77,10 +79,17 @@ def load_image(notice: Notice) -> Image:
     data = compile_image()
     try:
         write_file(name, data)
-        prune("handlers-*.img", KEPT_VERSIONS)
+        _remove_old_images()
     except OSError as error:
         notice(f"cannot keep the translator in {cache_directory()} ({error.strerror}); it is built at every start")
     return Image.unpack(data)
+
+
+def _remove_old_images() -> None:
+    images = sorted((entry for entry in entries() if entry.kind is Kind.HANDLERS), key=lambda entry: entry.used)
+    for entry in images[:-KEPT_VERSIONS]:
+        with contextlib.suppress(OSError):
+            remove(entry)
 
 
 def compile_image() -> bytes:

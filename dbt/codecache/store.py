@@ -88,14 +88,3 @@ def write_file(name: str, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def prune(pattern: str, keep: int) -> None:
-    """Remove all but the ``keep`` newest files that match; what cannot be removed stays."""
-    found: list[tuple[float, Path]] = []
-    for path in cache_directory().glob(pattern):
-        with contextlib.suppress(OSError):  # another process may be doing the same
-            found.append((path.stat().st_mtime, path))
-    for _, path in sorted(found)[: max(len(found) - keep, 0)]:
-        with contextlib.suppress(OSError):
-            path.unlink()
