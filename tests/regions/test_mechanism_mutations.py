@@ -173,6 +173,20 @@ def test_a_mutant_is_noticed(mutant: Mutant) -> None:
     assert is_noticed(mutant.apply, lambda: mechanisms_notice(mutant.by))
 
 
+#: What random programs notice by themselves.
+PLAIN_MUTANTS = [
+    Mutant(RegionLowering, "_exit_before_insn", "- self._index", "- self._index - 1"),
+    Mutant(RegionLowering, "_lower_block", "self._retire(len(block.insns),", "self._retire(len(block.insns) - 1,"),
+    Mutant(LazyFlags, "words", "for name in FLAGS", 'for name in "nzc"'),
+    Mutant(RegionLowering, "_store_state", "in self._dirty", "in self._dirty[1:]"),
+]
+
+
+@pytest.mark.parametrize("mutant", PLAIN_MUTANTS, ids=str)
+def test_random_programs_notice_a_mutant(mutant: Mutant) -> None:
+    assert is_noticed(mutant.apply, programs_notice)
+
+
 def test_without_a_mutation_nothing_is_noticed() -> None:
     source = MECHANISM_PROGRAMS["a switch"]
     assert not is_noticed(lambda: None, lambda: not agree(source, "eager", CUTS) or not agree(source, "sync", CUTS))

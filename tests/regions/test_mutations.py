@@ -6,20 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from dbt.backend.abi import SideExit
 from dbt.backend.lower import LOWER, Lowering
-from dbt.backend.regions import RegionLowering
 from isa.spec import ALWAYS, Insn
 from isa.uop import Uop
-from tests.assembler import assemble
 from tests.oracle.campaign import compared_insns, differ, walk
 from tests.oracle.case import Case
 from tests.oracle.generator import Generator
 from tests.oracle.tiers import TierMachine
 from tests.oracle.unpredictable import broken_state_rule
-from tests.regions.machines import ENTRY, SmallMachine
 from tests.regions.oracle import RegionMachine
-from tests.regions.random_programs import ProgramWriter
 
 WORDS = 40  # with the mutated operation, at most
 STATES = 20
@@ -98,55 +93,6 @@ def test_a_mutant_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(LOWER, op, row)
     machine.tier.prepare({case.code: None for case in cases})
     assert any(differ(machine.run(case), reference.run(case)) for case in cases), f"{len(cases)} cases notice nothing"
-
-
-# -- what is the region tier's own -------------------------------------------------------------
-
-_exit, _retire, _store_state = RegionLowering._exit, RegionLowering._retire, RegionLowering._store_state
-
-
-def keep_one_more(low: RegionLowering, way: str, target: str, given_back: int, reason: SideExit) -> None:
-    _exit(low, way, target, given_back - 1 if given_back else 0, reason)
-
-
-def retire_one_less(low: RegionLowering, count: int, pc: int) -> None:
-    _retire(low, count - 1 if count > 1 else count, pc)
-
-
-def forget_flags(low: RegionLowering) -> dict[str, str]:
-    return {name: value for name, value in _store_state(low).items() if name != "v"}
-
-
-def forget_register(low: RegionLowering) -> dict[str, str]:
-    dirty, low._dirty = low._dirty, low._dirty[1:]
-    try:
-        return _store_state(low)
-    finally:
-        low._dirty = dirty
-
-
-REGION_MUTANTS = {
-    "keep one more": ("_exit", keep_one_more),
-    "retire one less": ("_retire", retire_one_less),
-    "forget V": ("_store_state", forget_flags),
-    "forget a register": ("_store_state", forget_register),
-}
-
-
-@pytest.mark.parametrize("name", REGION_MUTANTS)
-def test_random_programs_notice_a_region_mutant(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    method, replacement = REGION_MUTANTS[name]
-    monkeypatch.setattr(RegionLowering, method, replacement)
-    for seed in range(30):
-        code = assemble(ProgramWriter(seed).write(), ENTRY)
-        machines = [SmallMachine(kind, code) for kind in ("threaded", "eager")]
-        for count in (1, 5, 60, 200, 3, 1000, 3000):
-            for machine in machines:
-                machine.advance(count)
-            if len({machine.digest() for machine in machines}) > 1:
-                return
-        machines[1].close()
-    pytest.fail("30 programs notice nothing")
 
 
 def test_every_row_has_a_mutant() -> None:
