@@ -52,12 +52,11 @@ if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
     from dbt.machine.jail import FileJail
     from dbt.machine.trace import InstructionTrace
-    from dbt.runtime.tier import Tier
+    from dbt.runtime.tier import JitMode, Tier
 
 DEFAULT_MEMORY = 128 << 20
 TierName = Literal["auto", "threaded", "reference"]
 TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
-JitMode = Literal["async", "sync", "off"]
 JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
 
 #: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.

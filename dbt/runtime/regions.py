@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dbt.backend.abi import CHANGES, COVERED, HOT_ARRIVALS, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, SideExit
 from dbt.backend.compiled import CompiledRegion
@@ -25,12 +25,12 @@ from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
 from dbt.runtime.seen import SeenCode, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
+from dbt.runtime.tier import JitMode
 from isa.state import SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts, RegionDump
 
-JitMode = Literal["async", "sync", "off"]
 _ARENA_SIZE = 64 << 20
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 _PATIENCE_WITH_PAGE = 8

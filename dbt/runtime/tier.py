@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 from dbt.runtime.exits import VmExit
+
+#: How the region tier compiles: beside the guest, in line, or not at all.
+JitMode = Literal["async", "sync", "off"]
 
 
 class Tier(Protocol):

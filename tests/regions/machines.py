@@ -13,10 +13,10 @@ from dbt.mmu.ram import PAGE_SHIFT, Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Budget, SupervisorCall, VmExit
 from dbt.runtime.reference import ReferenceTier
-from dbt.runtime.regions import JitMode, RegionTier
+from dbt.runtime.regions import RegionTier
 from dbt.runtime.seen import op_offset
 from dbt.runtime.threaded import ThreadedTier
-from dbt.runtime.tier import Tier
+from dbt.runtime.tier import JitMode, Tier
 from tests.regions.eager import EagerRegionTier
 
 RAM_SIZE = 0x20000
