@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.operands import SP
 from isa.psr import spsr
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
-
-SP = 13
 
 # In all of them: Rn = PC is UNPREDICTABLE; we choose an undefined instruction. choice: block-transfer-base-pc
 # An empty list is UNPREDICTABLE; we choose an undefined instruction. choice: empty-register-list

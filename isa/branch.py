@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from isa.operands import LR
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
-
-LR = 14
 
 
 def _offset(imm24: Uop) -> Uop:

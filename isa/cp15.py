@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.operands import PC
 from isa.spec import insn
 from isa.state import (
     IDENTIFICATION,
@@ -19,7 +20,6 @@ from isa.state import (
 )
 from isa.uop import Recorder, Uop
 
-PC = 15
 READ, WRITE = "r", "w"
 
 Place = tuple[int, int, int, int]  # opc1, CRn, CRm, opc2

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from isa.exceptions import exception_return
-from isa.operands import expand_imm, set_nz, shift_by_immediate, shift_by_register
+from isa.operands import LR, expand_imm, set_nz, shift_by_immediate, shift_by_register
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
 
 # operation(u, rn, operand2) -> result, and carry and overflow where the operation defines them
 # itself (the arithmetic ones); the logical ones take C from the shifter and leave V.
-LR = 14
-
 Result = tuple[Uop, Uop | None, Uop | None]
 Operation = Callable[[Recorder, Uop, Uop], Result]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from isa.operands import LR
 from isa.psr import cpsr, set_spsr, spsr, switch_mode
 from isa.routines import routine
 from isa.spec import insn
 from isa.state import PSR_E, PSR_T, SCTLR_V
 from isa.uop import InsnException, Recorder, Uop
 from isa.vectors import HIGH_VECTORS
-
-LR = 14
 
 
 @insn("cond:4 1111 imm24:24", syntax="SVC{<c>} #<imm24>", section="A8.8.228")

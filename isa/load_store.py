@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from isa.operands import shift_by_immediate
+from isa.operands import PC, SP, shift_by_immediate
 from isa.spec import insn
 from isa.uop import BranchKind, Recorder, Uop
 
-SP, PC = 13, 15
 ODD = ", ".join(f"rt!={number}" for number in range(1, 16, 2))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isa.uop import Recorder, Uop
 
+SP, LR, PC = 13, 14, 15
 LSL, LSR, ASR, ROR = range(4)
 
 CONDITION_NAMES = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le", "al")
