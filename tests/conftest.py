@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dbt.codecache.handlers import cached_image_name, load_image
+from dbt.codecache.handlers import load_image
+from tests.codecache.samples import use_only_handlers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,11 +26,5 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def only_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache directory with the handlers' image alone, which takes long to build."""
-    image = load_image(lambda _: None).pack()
-    directory = tmp_path / "cache"
-    directory.mkdir()
-    (directory / cached_image_name()).write_bytes(image)
-    monkeypatch.setenv("DBT_CACHE_DIR", str(directory))
-    monkeypatch.delenv("DBT_CACHE_SIZE", raising=False)
-    return directory
+    """A cache directory with the handlers' image alone."""
+    return use_only_handlers(tmp_path / "cache", monkeypatch)

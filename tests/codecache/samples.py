@@ -6,9 +6,12 @@ import random
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from dbt import Machine
 from dbt.backend.compiled import CompiledRegion
 from dbt.codecache.contents import Entry, Kind, entries
+from dbt.codecache.handlers import cached_image_name, load_image
 from dbt.codecache.regions import RegionStore
 from dbt.machine.console import CaptureConsole
 
@@ -43,6 +46,16 @@ def save(store: RegionStore, entry: int, size: int = 3000, version: int = 0) -> 
 
 def load(store: RegionStore, entry: int) -> list[CompiledRegion]:
     return list(store.load(entry, guest_bytes(entry)))
+
+
+def use_only_handlers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make this the cache directory, with the handlers' image, which takes long to build, and nothing else."""
+    image = load_image(lambda _: None).pack()
+    directory.mkdir()
+    (directory / cached_image_name()).write_bytes(image)
+    monkeypatch.setenv("DBT_CACHE_DIR", str(directory))
+    monkeypatch.delenv("DBT_CACHE_SIZE", raising=False)
+    return directory
 
 
 def kept(kind: Kind = Kind.REGIONS) -> list[Entry]:

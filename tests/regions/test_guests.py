@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.codecache.handlers import cached_image_name, load_image
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
 from dbt.machine.trace import InstructionTrace
 from dbt.runtime.regions import RegionTier
 from dbt.runtime.tier import Tier
+from tests.codecache.samples import use_only_handlers
 from tests.regions.machines import SoonHotTier
 from tests.test_guests import GUESTS, MANIFEST
 
@@ -105,7 +105,7 @@ def test_every_mode_has_one_history(name: str, image: str, tmp_path: Path, monke
     seen, _, _ = history(name, image, "reference", end=REFERENCE)
     assert first_difference(expected[: len(seen)], seen) is None, f"reference: {first_difference(expected, seen)}"
     _, _, trace = history(name, image, "threaded", traced=True)
-    use_empty_cache(tmp_path / "first", monkeypatch)
+    use_only_handlers(tmp_path / "first", monkeypatch)
     compiled = 0
     for label, jit in (("off", "off"), ("cold", "sync"), ("warm", "sync"), ("warm, traced", "sync"), ("warm", "async")):
         seen, tier, its_trace = history(name, image, "auto", jit, "traced" in label)
@@ -116,14 +116,6 @@ def test_every_mode_has_one_history(name: str, image: str, tmp_path: Path, monke
         if label == "warm":
             assert tier.counts.loaded >= compiled * 0.7, f"{label}: {tier.counts}, {compiled} were compiled"
         assert its_trace in ("", trace)
-    use_empty_cache(tmp_path / "second", monkeypatch)
+    use_only_handlers(tmp_path / "second", monkeypatch)
     seen, _, _ = history(name, image, "auto", "async")
     assert first_difference(expected, seen) is None, f"cold, async: {first_difference(expected, seen)}"
-
-
-def use_empty_cache(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache directory but for the handlers' image, which takes long to build."""
-    image = load_image(lambda _: None).pack()
-    monkeypatch.setenv("DBT_CACHE_DIR", str(directory))
-    directory.mkdir(exist_ok=True)
-    (directory / cached_image_name()).write_bytes(image)
