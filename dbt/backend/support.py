@@ -439,9 +439,6 @@ define hidden void @invalidate(ptr %cpu, i64 %gpa) {{
   br i1 %fresh, label %end, label %undo
 undo:
   store ptr @decode, ptr %op
-  {load_field("code_written", "i32", "%written")}
-  %one.more = add i32 %written, 1
-  store i32 %one.more, ptr %written.p
   br label %end
 end:
   ret void

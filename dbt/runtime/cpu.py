@@ -68,7 +68,6 @@ def _native_layout() -> dict[str, Slot]:
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
         ("mmio_cursor", 4, 1),  # ... and already replayed
         ("mmio_value", 4, 32),  # ... with these values
-        ("code_written", 4, 1),  # stores that hit decoded ops since this was last cleared
     )
     layout: dict[str, Slot] = {}
     offset = (LAYOUT.size + 63) // 64 * 64

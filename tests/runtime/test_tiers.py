@@ -11,6 +11,7 @@ from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, Undefined, VmExit
 from dbt.runtime.reference import ReferenceTier
+from dbt.runtime.seen import SeenCode
 from dbt.runtime.threaded import ThreadedTier
 from dbt.runtime.tier import Tier
 from isa.faults import Fault
@@ -252,5 +253,10 @@ def test_the_hypervisors_writes_take_effect(tier: str) -> None:
 def test_data_beside_code_does_not_undo_the_code() -> None:
     guest = Guest("threaded", "mov r1, #100 \n loop: str r1, [pc, #24] \n subs r1, r1, #1 \n bne loop \n svc #0")
     guest.run()
-    assert guest.cpu.native("code_written") == 0
+    guest.cpu.r[1], guest.cpu.r[15] = 1, ENTRY + 4
+    guest.run(1)
+    tier = guest.tier
+    assert isinstance(tier, ThreadedTier)
+    seen = SeenCode(guest.memory.ram, tier._code_pages, tier._targets, tier._decode_handler)
+    assert [place for place in range(0, 24, 4) if seen.executed(ENTRY + place) is None] == [20]
     assert int.from_bytes(guest.memory.read_ram(ENTRY + 4 + 8 + 24, 4), "little") == 1
