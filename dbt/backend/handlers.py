@@ -358,7 +358,8 @@ def build_handlers(registry: list[Insn]) -> HandlerSet:
         for form in insn.forms():
             block = record_handler(insn, form.fixed.get("cond"), insn.record_form(form))
             number = len(built.rows)
-            slots = allocate_slots(block, insn.name)
+            # The operands of what makes callouts would not all fit, and it is not executed often.
+            slots = allocate_slots(block, insn.name, fields_only=is_sensitive(block))
             # What makes callouts has one version only, so that they are made once.
             slow = None if is_sensitive(block) else f"s{number}"
             text, uses_memory = lower_handler(f"h{number}", slow, block, slots)

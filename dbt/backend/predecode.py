@@ -54,9 +54,14 @@ def _leaves(uop: Uop) -> Iterator[Uop]:
         yield from _leaves(arg)
 
 
-def allocate_slots(block: list[Uop], name: str) -> dict[str, OperandSlot]:
-    """Slots by the text of their expression; see :func:`slot_key`. ValueError if they do not fit an op."""
+def allocate_slots(block: list[Uop], name: str, *, fields_only: bool = False) -> dict[str, OperandSlot]:
+    """Slots by the text of their expression; see :func:`slot_key`. ValueError if they do not fit an op.
+
+    ``fields_only``: keep the bare fields, and let the handler compute what follows from them.
+    """
     values = {slot_key(uop): uop for uop in _static_arguments(block)}
+    if fields_only:
+        values = {slot_key(leaf): leaf for uop in values.values() for leaf in _leaves(uop)}
     slots: dict[str, OperandSlot] = {}
     offset = OP_POOL
     for key, uop in sorted(values.items(), key=lambda item: (-_slot_size(item[1]), item[0])):
