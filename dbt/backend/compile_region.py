@@ -45,7 +45,7 @@ def compile_regions(
     """Regions compiled in one module: much cheaper each, but every one has the code of all."""
     text = region_text(regions, assumed, techniques)
     show("region.ll", lambda: text)
-    object_bytes = compile_object(text, techniques.passes, 2, show)
+    object_bytes = compile_object(text, techniques.passes, 1, show)
     show("region.o", lambda: object_bytes)
     code, symbols = link_object(object_bytes)
     return [
