@@ -73,7 +73,9 @@ class SideExit(IntEnum):
     MODE = 7  # SCTLR.A is not what the region was made for
 
 
-#: A region is asked for when so many loops or calls have come to an op, and again after as many more.
+#: When so many loops or calls have come to an op, its region is looked for on disk, which costs little.
+WARM = 64
+#: After as many more, and again and again after as many, a region is asked for.
 HOT = 4096
 #: ... when so many arrivals from other regions have come to it. What they cost is little, and a region much.
 HOT_ARRIVALS = 32768

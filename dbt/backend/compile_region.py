@@ -9,7 +9,7 @@ from dbt.backend.compiled import CompiledRegion, as_runs
 from dbt.backend.link import link_object
 from dbt.backend.llvm import Show, compile_object, show_nobody
 from dbt.backend.regions import Assumptions, region_text
-from dbt.frontend.region import Guest, Region, RegionFormer
+from dbt.frontend.region import HASTE, Guest, Region, RegionFormer
 from dbt.frontend.techniques import ALL, Techniques
 from isa.a32 import DECODER
 
@@ -25,10 +25,10 @@ class RegionCompiler:
         self._techniques = techniques
         self._dump = dump
 
-    def compile(self, entry: int, assumed: Assumptions) -> CompiledRegion | None:
-        """The region around ``entry``; None if there is none to be had."""
+    def compile(self, entry: int, assumed: Assumptions, haste: bool = False) -> CompiledRegion | None:
+        """The region around ``entry``; None if there is none to be had. ``haste``: others wait, so a small one."""
         started = time.perf_counter()
-        region = self._former.form(entry)
+        region = self._former.form(entry, HASTE if haste else None)
         if region is None:
             return None
         if self._dump is None:
@@ -56,6 +56,7 @@ def compile_regions(
             as_runs(region.words()),
             code,
             assumed.strict_alignment,
+            tuple(region.entries)[1:],
         )
         for number, region in enumerate(regions)
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, TARGET_ENTRIES, header, tail_call
+from dbt.backend.abi import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, TARGET_ENTRIES, WARM, header, tail_call
 from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
@@ -95,7 +95,7 @@ class HandlerLowering(Lowering):
         f.do(f"store i16 {count}, ptr {place}")
         hot, go = f.new_label("hot"), f.new_label("go")
         rest = f.emit(f"and i16 {count}, {HOT - 1}")
-        f.do(f"br i1 {f.emit(f'icmp eq i16 {rest}, 0')}, label %{hot}, label %{go}, !prof !0")
+        f.do(f"br i1 {f.emit(f'icmp eq i16 {rest}, {WARM}')}, label %{hot}, label %{go}, !prof !0")
         f.label(hot)
         self._continue("@leave_hot", op)
         f.label(go)

@@ -20,7 +20,7 @@ ENTRY_POINTS = (
     "decode",
     "sentinel",
     "leave",
-    "goto",
+    "bypass",
     "arrive",
     "writable",
     "regime_changed",

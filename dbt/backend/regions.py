@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dbt.backend.abi import OP_ORIGINAL, SideExit, header, tail_call
+from dbt.backend.abi import OP_SIZE, OPS_PER_PAGE, SideExit, header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text
 from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
-from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, branches_of, relative_value
+from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, relative_value
 from dbt.frontend.techniques import Techniques
 from dbt.runtime.cpu import NATIVE
 from isa.state import LAYOUT, SCTLR_A, SCTLR_M
@@ -24,8 +24,8 @@ from isa.uop import Access, BranchKind, InsnException, Uop
 R = LAYOUT["r"].offset
 
 #: How a region is left. ``ARRIVE``: for an op to which control was handed over, which may become hot;
-#: ``GOTO``: for an op in the middle of the region; ``AGAIN``: for the entry's own handler, which the region replaces.
-ARRIVE, GOTO, AGAIN = "arrive", "goto", "again"
+#: ``BYPASS``: for the handler of an op, also if a region is entered there.
+ARRIVE, BYPASS = "arrive", "bypass"
 
 
 def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
@@ -93,27 +93,53 @@ class RegionLowering(Lowering):
 
     def lower(self) -> str:
         f = self.f
-        for number, pointer in enumerate(self._registers):
-            f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
         for name in FLAGS:
             f.do(f"store i32 %{name}, ptr {self.flags[name]}")
         f.do(f"store i64 %budget, ptr {self._budget}")
         if self._ram_size is not None:
             self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
         self._count_insns("add", "%budget")
-        self._check_mode()
-        self._go(Place(self.region.entry))
+        pc = self._entry_pc()
+        self._check_mode(pc)
+        self._enter(pc)
         while self._waiting:
             self._lower_block(*self._waiting.pop())
         for (way, kind), label in self._exits.items():
             f.label(label)
             self._lazy.resume(kind)
-            to, reason, given_back = (f.emit(f"load i64, ptr {self._exit_word(n)}") for n in range(3))
+            to, both = (f.emit(f"zext i32 {f.emit(f'load i32, ptr {self._exit_word(n)}')} to i64") for n in range(2))
+            reason, given_back = f.emit(f"and i64 {both}, 255"), f.emit(f"lshr i64 {both}, 8")
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
             self._leave(way, to, budget, reason)
         return f.text()
 
-    def _check_mode(self) -> None:
+    def _entry_pc(self) -> str:
+        """At which of the entries control came in: the address of the op."""
+        if len(self.region.entries) == 1:
+            return str(self.region.entry)
+        f = self.f
+        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {OP_SIZE * OPS_PER_PAGE - 1}")
+        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, 3')} to i32")
+        page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
+        return f.emit(f"or i32 {page}, {offset}")
+
+    def _enter(self, pc: str) -> None:
+        """Go where control came in. Each way loads the registers for itself, into wherever the code there has them."""
+        f = self.f
+        pads = {gva: f.new_label("pad") for gva in self.region.entries}
+        cases = " ".join(f"i32 {gva}, label %{pad}" for gva, pad in pads.items() if gva != self.region.entry)
+        f.do(f"switch i32 {pc}, label %{pads[self.region.entry]} [ {cases} ]")
+        for gva, pad in pads.items():
+            f.label(pad)
+            self._load_registers()
+            self._go(self.region.entries[gva])
+
+    def _load_registers(self) -> None:
+        f = self.f
+        for number, pointer in enumerate(self._registers):
+            f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
+
+    def _check_mode(self, pc: str) -> None:
         """Leave if the MMU is on, or alignment is not checked as was assumed."""
         f = self.f
         sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
@@ -122,7 +148,8 @@ class RegionLowering(Lowering):
         other, same = f.new_label("other"), f.new_label("same")
         f.do(f"br i1 {wrong}, label %{other}, label %{same}, !prof !0")
         f.label(other)
-        self._exit(AGAIN, str(self.region.entry), 0, SideExit.MODE)
+        self._load_registers()
+        self._exit(BYPASS, pc, 0, SideExit.MODE)
         f.label(same)
 
     def _count_insns(self, sign: str, budget: str) -> None:
@@ -186,14 +213,14 @@ class RegionLowering(Lowering):
     def _exit(self, way: str, target: str, given_back: int, reason: SideExit) -> None:
         """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
         f = self.f
-        wide = f.emit(f"zext i32 {target} to i64")
         if not self._techniques.shared_exits:
+            wide = f.emit(f"zext i32 {target} to i64")
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
             self._leave(way, wide, budget, str(int(reason)))
             return
         # In memory, not in registers: a constant for a phi would be made on the way that is not left.
-        for number, word in enumerate((wide, int(reason), given_back)):
-            f.do(f"store i64 {word}, ptr {self._exit_word(number)}")
+        f.do(f"store i32 {target}, ptr {self._exit_word(0)}")
+        f.do(f"store i32 {given_back << 8 | reason}, ptr {self._exit_word(1)}")
         self._lazy.become(self._lazy.kind)
         known = self._exits.setdefault((way, self._lazy.kind), f"{way}.{self._lazy.kind.name}")
         f.do(f"br label %{known}")
@@ -207,13 +234,8 @@ class RegionLowering(Lowering):
         counter = f.emit(f"getelementptr i64, ptr {exits}, i64 {reason}")
         count = f.emit(f"load i64, ptr {counter}")
         f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
-        if way == AGAIN:
-            offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_ORIGINAL}')}")
-            image = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['image'].offset)}")
-            callee = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")
-        else:
-            f.do(f"store i64 {target}, ptr {self._exit_word(0)}")
-            callee = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[way].offset)}")
+        f.do(f"store i64 {target}, ptr {self._exit_word(0)}")
+        callee = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[way].offset)}")
         if self._ram:  # it was not needed in between
             flags["reads"] = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['read_table'].offset)}")
         f.do(tail_call(callee, **flags, budget=budget))
@@ -234,8 +256,8 @@ class RegionLowering(Lowering):
         self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index, reason)
 
     def _go_on_threaded(self, pc: int, given_back: int, reason: SideExit) -> None:
-        """Leave for an address of the region; at its entry past itself, or it would be entered again."""
-        self._exit(AGAIN if pc == self.region.entry else GOTO, str(pc), given_back, reason)
+        """Leave for an address of the region; past the region, or it would be entered again and again."""
+        self._exit(BYPASS, str(pc), given_back, reason)
 
     def _store_state(self) -> dict[str, str]:
         f = self.f
@@ -462,7 +484,7 @@ class RegionLowering(Lowering):
         self.f.label(other)
 
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
-        uop = next(u for u in branches_of(self._insn.uops) if u.args[0] is target)
+        uop = next(u for u in self._insn.branches if u.args[0] is target)
         places = self._block.branches.get(uop, ())
         value = self.value(target)
         if places and (relative_value(target, self._insn.pc) is not None or target in self._block.constants):

@@ -13,8 +13,10 @@ from dbt.backend.abi import (
     OP_BODY,
     OP_COVERED,
     OP_HOTNESS,
+    OP_ORIGINAL,
     OP_SIZE,
     OPS_PER_PAGE,
+    WARM,
     header,
     tail_call,
 )
@@ -151,13 +153,33 @@ _DISPATCH = f"""%handler = load ptr, ptr %next
   {tail_call("%handler", op="%next")}
   ret void"""
 
+# Past the region that is entered there, if one is.
+_BYPASS = f"""%handler = load ptr, ptr %next
+  {_load_field("image", "ptr", "%image")}
+  {_load_field("image_size", "i64", "%image.size")}
+  %handler.at = ptrtoint ptr %handler to i64
+  %image.at = ptrtoint ptr %image to i64
+  %distance = sub i64 %handler.at, %image.at
+  %is.own = icmp ult i64 %distance, %image.size
+  br i1 %is.own, label %own, label %replaced
+own:
+  {tail_call("%handler", op="%next")}
+  ret void
+replaced:
+  %original.p = getelementptr i8, ptr %next, i64 {OP_ORIGINAL}
+  %original.at = load i32, ptr %original.p
+  %original.offset = zext i32 %original.at to i64
+  %original = getelementptr i8, ptr %image, i64 %original.offset
+  {tail_call("%original", op="%next")}
+  ret void"""
+
 # For arrivals at the end of a region: a place to which control comes often is worth one of its own.
 _COUNT = f"""%count.p = getelementptr i8, ptr %next, i64 {OP_HOTNESS}
   %count = load i16, ptr %count.p
   %more = add i16 %count, 1
   store i16 %more, ptr %count.p
   %rest = and i16 %more, {HOT_ARRIVALS - 1}
-  %is.hot = icmp eq i16 %rest, 0
+  %is.hot = icmp eq i16 %rest, {WARM}
   br i1 %is.hot, label %hot, label %cold
 hot:
   {tail_call("@leave_hot", op="%next")}
@@ -683,6 +705,7 @@ def support_text() -> str:
             _exit_handler("undefined", ExitCode.UNDEFINED),
             _goto("goto", _DISPATCH),
             _goto("arrive", _COUNT),
+            _goto("bypass", _BYPASS),
             _sentinel(),
             _enter(),
             _decode(),

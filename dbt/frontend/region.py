@@ -34,6 +34,12 @@ class Guest(Protocol):
     def targets(self, gva: int) -> Iterable[int]:
         """Where the indirect branch there was seen to go."""
 
+    def entered(self, gva: int) -> bool:
+        """Whether a region is entered there."""
+
+    def covered(self, gva: int) -> bool:
+        """Whether a region was made from the word there."""
+
 
 class Decode(Protocol):
     def __call__(self, word: int, /) -> Insn | None:
@@ -42,19 +48,24 @@ class Decode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. ``insns`` of a ``block`` and of
+    """``insns`` of a region, of which those after the first ``near`` are left to regions that are entered there; more
+    are looked at, up to ``reach``, to find the best. ``insns`` of a ``block`` and of
     a function of which there may be several ``copies``; ``depth`` of copies in copies; ``targets`` of an indirect
     branch and entries of a ``table`` that are told apart.
     """
 
     insns: int = 400
-    reach: int = 1600
+    near: int = 100
+    reach: int = 800
     block: int = 64
     copies: int = 32
     depth: int = 4
     targets: int = 16
     table: int = 256
 
+
+#: What is nearest to hot code is worth most, and comes soonest, while much other code waits.
+HASTE = Limits(insns=200, reach=400)
 
 #: The return addresses of the calls that lead to a block, outermost first. A function that the region has once,
 #: for all who call it, begins a context of its own: its address + 1.
@@ -71,12 +82,13 @@ class Place:
 
 @dataclass(slots=True)
 class GuestInsn:
-    """One instruction of a region, its uops recorded with its condition."""
+    """One instruction of a region, its uops recorded with its condition, and the branches among them."""
 
     pc: int
     word: int
     insn: Insn
     uops: list[Uop]
+    branches: tuple[Uop, ...]
 
 
 @dataclass(slots=True)
@@ -92,7 +104,8 @@ class Block:
     """Straight-line code; control enters at its head only.
 
     ``branches`` maps each branch uop of the last instruction to where it may go, likeliest first;
-    ``next`` is where control goes when it runs off the end. ``constants`` are loads whose value is known,
+    ``next`` is where control goes when it runs off the end, and ``back`` where a call that is not followed comes
+    back to. ``constants`` are loads whose value is known,
     ``tables`` loads of the last instruction that a switch can take the place of, and ``words`` the guest
     words that these were read from.
     """
@@ -101,6 +114,7 @@ class Block:
     insns: list[GuestInsn] = field(default_factory=list)
     branches: dict[Uop, tuple[Place, ...]] = field(default_factory=dict)
     next: Place | None = None
+    back: Place | None = None
     constants: dict[Uop, int] = field(default_factory=dict)
     tables: dict[Uop, JumpTable] = field(default_factory=dict)
     words: dict[int, int] = field(default_factory=dict)
@@ -113,14 +127,17 @@ class Block:
             yield from table.places.values()
         if self.next is not None:
             yield self.next
+        if self.back is not None:
+            yield self.back
 
 
 @dataclass(slots=True)
 class Region:
-    """``blocks`` by place, the entry first."""
+    """``blocks`` by place, the entry first. ``entries``: where control may come in from outside, likewise."""
 
     entry: int
     blocks: dict[Place, Block]
+    entries: dict[int, Place] = field(default_factory=dict)
 
     @property
     def insns(self) -> int:
@@ -190,6 +207,11 @@ def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
     return base, scaled.args[0]
 
 
+def _is_only_copy(calls: Context) -> bool:
+    """Whether code in this context is in the region once, and not for each call path."""
+    return not calls or (len(calls) == 1 and calls[0] & 3 == 1)
+
+
 class RegionFormer:
     """Grows regions over the code that the guest has executed."""
 
@@ -197,8 +219,8 @@ class RegionFormer:
         self._decode = decode
         self._guest = guest
         self._techniques = techniques
-        self._limits = limits
-        self._recorded: dict[int, tuple[Insn, list[Uop]] | None] = {}
+        self._limits = self._usual = limits
+        self._recorded: dict[int, tuple[Insn, list[Uop], tuple[Uop, ...]] | None] = {}
 
     def _insn(self, pc: int) -> GuestInsn | None:
         """The instruction at ``pc``, if it has been executed."""
@@ -206,13 +228,20 @@ class RegionFormer:
         if word is None:
             return None
         if word not in self._recorded:
-            insn = self._decode(word)
-            self._recorded[word] = None if insn is None else (insn, insn.record_word(word).block)
+            self._recorded[word] = self._record(word)
         known = self._recorded[word]
         return None if known is None else GuestInsn(pc, word, *known)
 
-    def form(self, entry: int) -> Region | None:
-        """The region around ``entry``, or None if nothing can be compiled there."""
+    def _record(self, word: int) -> tuple[Insn, list[Uop], tuple[Uop, ...]] | None:
+        insn = self._decode(word)
+        if insn is None:
+            return None
+        uops = insn.record_word(word).block
+        return insn, uops, tuple(branches_of(uops))
+
+    def form(self, entry: int, limits: Limits | None = None) -> Region | None:
+        """The region around ``entry``, or None if nothing can be compiled there. ``limits``: others than usual."""
+        self._limits = self._usual if limits is None else limits
         region = _Forming(self, entry, self._find_heads(entry)).grow()
         return region if Place(entry) in region.blocks else None
 
@@ -223,13 +252,12 @@ class RegionFormer:
             pc = queue.popleft()
             while pc not in seen and (insn := self._insn(pc)) is not None:
                 seen.add(pc)
-                targets = list(branches_of(insn.uops))
-                for uop in targets:
+                for uop in insn.branches:
                     target = relative_value(uop.args[0], pc)
                     for gva in self.observed(pc) if target is None else (target & ~3,):
                         heads.add(gva)
                         queue.append(gva)
-                if targets:
+                if insn.branches:
                     heads.add(pc + 4)
                     queue.append(pc + 4)
                     break
@@ -243,11 +271,11 @@ class RegionFormer:
             pc = queue.pop()
             while pc not in seen and (insn := self._insn(pc)) is not None:
                 seen.add(pc)
-                for uop in branches_of(insn.uops):
+                for uop in insn.branches:
                     target = relative_value(uop.args[0], pc)
                     if target is not None and uop.attr is not BranchKind.CALL:
                         queue.append(target & ~3)
-                if any(uop.op == "branch" and uop.attr is not BranchKind.CALL for uop in insn.uops):
+                if insn.branches and any(uop.op == "branch" and uop.attr is not BranchKind.CALL for uop in insn.uops):
                     break
                 pc += 4
         return len(seen)
@@ -277,7 +305,7 @@ class _Forming:
         left = self._limits.reach
         while self._queue and left > 0:
             place = self._queue.popleft()
-            if place in self.region.blocks:
+            if place in self.region.blocks or self._is_elsewhere(place, self._limits.reach - left):
                 continue
             block = self._form_block(place, left)
             if block is None:
@@ -299,7 +327,43 @@ class _Forming:
             ways = self._returns[calls] | ways
             block.branches[uop] = tuple(ways.values())[: self._limits.targets]
         self._prune()
+        self.region.entries = {self.region.entry: Place(self.region.entry)}
+        if self._techniques.entries:
+            for place in self._find_entries():
+                self.region.entries.setdefault(place.pc, place)
         return self.region
+
+    def _find_entries(self) -> Iterator[Place]:
+        """Where control comes from outside again and again: functions, and after calls that are not followed.
+
+        If a region has this code already, but is not entered where control came, then others will come to other places:
+        after every call, and at loops.
+        """
+        blocks, again = self.region.blocks, self._guest.covered(self.region.entry)
+        for place, block in blocks.items():
+            if not _is_only_copy(place.calls):
+                continue
+            if place.calls and place.pc == place.calls[0] - 1:
+                yield place
+            last = block.insns[-1]
+            back = Place(last.pc + 4, place.calls)
+            for uop in last.branches:
+                outside = uop.attr is BranchKind.CALL and (again or blocks.keys().isdisjoint(block.branches[uop]))
+                if outside and back in blocks:
+                    yield back
+            for successor in block.successors() if again else ():
+                if successor.pc <= last.pc and successor.calls == place.calls and successor in blocks:
+                    yield successor
+
+    def _is_elsewhere(self, place: Place, insns: int) -> bool:
+        """Whether another region is entered at a place that is not near: after so many instructions."""
+        return (
+            self._techniques.sharing
+            and insns >= self._limits.near
+            and place.pc != self.region.entry
+            and _is_only_copy(place.calls)
+            and self._guest.entered(place.pc)
+        )
 
     def _prune(self) -> None:
         """Keep what is nearest to the entry, up to the limit; of a loop, only what leads back to its head.
@@ -361,7 +425,7 @@ class _Forming:
                 if word is not None:
                     block.constants[uop] = word
                     block.words[address] = word
-            elif self._techniques.tables and any(branch.args[0] is uop for branch in branches_of(insn.uops)):
+            elif self._techniques.tables and any(branch.args[0] is uop for branch in insn.branches):
                 self._read_table(block, insn, uop)
 
     def _read_table(self, block: Block, insn: GuestInsn, load: Uop) -> None:
@@ -386,7 +450,7 @@ class _Forming:
     def _follow(self, block: Block, last: GuestInsn) -> bool:
         """Enter the targets of a branch instruction into the block; False if it is not one."""
         found = False
-        for uop in branches_of(last.uops):
+        for uop in last.branches:
             found = True
             target = self._static_target(block, uop, last.pc)
             targets = self._former.observed(last.pc) if target is None else [target]
@@ -419,8 +483,11 @@ class _Forming:
                 if target in self._functions[calls[:depth]]:
                     self._returns[calls[:depth]].setdefault(back, self._enqueue(Place(back, calls)))
                     return self._enqueue(Place(target, calls[:depth]))
-        if len(calls) < self._limits.depth and self._former.size(target) <= self._limits.copies:
+        if self._former.size(target) <= self._limits.copies and len(calls) < self._limits.depth:
             inside: Context = (*calls, back)
+        elif self._techniques.sharing and self._techniques.entries and self._guest.entered(target):
+            block.back = self._enqueue(Place(back, calls))
+            return None
         else:
             inside = (target + 1,)
             self._enqueue(Place(back, calls))

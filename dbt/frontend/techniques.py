@@ -22,6 +22,9 @@ class Techniques:
     targets: bool = True  # guess where indirect branches go from where they went
     tables: bool = True  # jump tables as switches over their index
     literals: bool = True  # loads from the literal pool as constants
+    entries: bool = True  # a region is entered at its functions and after its calls too, not only where it begins
+    sharing: bool = True  # a large function that another region is entered at is called there, not compiled again
+    haste: bool = True  # smaller regions while many wait for the compiler
     blocks: bool = True  # instructions take from the budget together, not each for itself
 
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)

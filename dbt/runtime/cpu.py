@@ -54,8 +54,9 @@ def _native_layout() -> dict[str, Slot]:
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
         ("code_page_present", 8, 1),  # HVA of one byte per RAM page: it has a code page
         ("image", 8, 1),  # HVA of the handlers' image
-        ("goto", 8, 1),  # support.goto, for code outside the image
-        ("arrive", 8, 1),  # support.arrive, likewise
+        ("image_size", 8, 1),  # bytes
+        ("arrive", 8, 1),  # support.arrive, for code outside the image
+        ("bypass", 8, 1),  # support.bypass, likewise
         ("writable", 8, 1),  # support.writable, likewise
         ("callout_counts", 8, 32),  # by position in isa.callouts
         ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES

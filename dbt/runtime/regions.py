@@ -7,12 +7,23 @@ installed. Regions are compiled by a worker while the guest runs, or found on di
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbt.backend.abi import CHANGES, COVERED, HOT_ARRIVALS, OP_COVERED, OP_HANDLER, OP_HOTNESS, OP_ORIGINAL, SideExit
+from dbt.backend.abi import (
+    CHANGES,
+    COVERED,
+    HOT_ARRIVALS,
+    OP_COVERED,
+    OP_HANDLER,
+    OP_HOTNESS,
+    OP_ORIGINAL,
+    WARM,
+    SideExit,
+)
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.worker import Compile, CompileWorker, WorkerCounts
 from dbt.codecache.handlers import image_key
@@ -38,6 +49,8 @@ _PATIENCE_WITH_PAGE = 8
 _REGIME = SCTLR_A | SCTLR_M
 #: How many requests the worker has at a time.
 _IN_FLIGHT = 2
+#: While so many wait, regions are small.
+_MANY = 4
 
 
 @dataclass(slots=True)
@@ -87,14 +100,18 @@ class RegionTier(ThreadedTier):
         self._store = RegionStore(image_key(), f"{memory.ram.size} {techniques.describe()}") if keep else None
         self._worker = CompileWorker(self._make_compile)
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
+        self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
+        self._entered_later: dict[int, int] = {}  # likewise, of ops that have not been decoded yet
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
         self._regime = self._cpu["sctlr"] & _REGIME
         self._waiting: dict[int, int] = {}  # requests that the worker has not been given: how often they were hot
+        self._wait_count = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")[:1]  # their number, for the worker to see
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._ops = self._code_pages.view()
         self._op_words = self._ops.cast("Q")
-        self._seen = SeenCode(memory.ram, self._code_pages, self._targets, self._decode_handler)
+        handlers = range(self._code.address, self._code.address + self._code.size)
+        self._seen = SeenCode(memory.ram, self._code_pages, self._targets, handlers, self._decode_handler)
         self._op_halves = self._ops.cast("I")
         self._op_quarters = self._ops.cast("H")
 
@@ -114,14 +131,17 @@ class RegionTier(ThreadedTier):
             self._waiting[pc] += 1
         if self._cpu["sctlr"] & SCTLR_M:
             return
-        if self._jit == "off" or pc in self._installed or pc in self._requested:
+        if self._jit == "off" or pc in self._entered or pc in self._requested:
             return
         if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
+            return
+        if pc in self._entered_later:
+            self._enter_at(pc, self._entered_later.pop(pc))
             return
         if self._dump is None and self._load(pc):
             self.counts.loaded += 1
             return
-        if self._is_covered(pc):
+        if self._arrivals(pc) == WARM or self._is_covered(pc):
             return
         self._requested.add(pc)
         self._waiting[pc] = 1
@@ -134,19 +154,23 @@ class RegionTier(ThreadedTier):
 
     def _is_covered(self, pc: int) -> bool:
         """Whether a region has the code there already, and has not been left for it often."""
-        op = op_offset(pc)
-        often = self._op_quarters[(op + OP_HOTNESS) // 2] % HOT_ARRIVALS == 0
-        return bool(self._ops[op + OP_COVERED] & COVERED) and not often
+        often = self._arrivals(pc) % HOT_ARRIVALS == WARM
+        return bool(self._ops[op_offset(pc) + OP_COVERED] & COVERED) and not often
+
+    def _arrivals(self, pc: int) -> int:
+        """How many loops and calls have come to an op, modulo 65536."""
+        return self._op_quarters[(op_offset(pc) + OP_HOTNESS) // 2]
 
     def _submit(self) -> None:
         """Keep the worker busy, the hottest first, but leave it little to do that this may make needless."""
         while self._waiting and self._worker.pending < _IN_FLIGHT:
             pc = max(self._waiting, key=self._waiting.__getitem__)
             del self._waiting[pc]
-            if self._is_covered(pc):
+            if pc in self._entered or self._is_covered(pc):
                 self._requested.discard(pc)
             else:
                 self._worker.submit(pc)
+        self._wait_count[0] = len(self._waiting)
 
     def _load(self, pc: int) -> bool:
         """Install a region that was kept, if there is one."""
@@ -202,9 +226,15 @@ class RegionTier(ThreadedTier):
             for word in range(gva, gva + len(data), 4):
                 self._covering.setdefault(word, set()).add(region.entry)
                 self._ops[op_offset(word) + OP_COVERED] |= COVERED
-        self._remember_handler(region.entry)
-        self._op_words[(op_offset(region.entry) + OP_HANDLER) // 8] = address + region.start
         self._installed[region.entry] = region, address
+        self._enter_at(region.entry, region.entry)
+        for gva in region.others:
+            if gva in self._entered:
+                continue
+            if self._seen.executed(gva) is None:
+                self._entered_later[gva] = region.entry
+            else:
+                self._enter_at(gva, region.entry)
         self.counts.insns += region.insns
         self.counts.code_bytes += len(region.code)
         return True
@@ -213,11 +243,16 @@ class RegionTier(ThreadedTier):
         """Whether the guest has alignment checked."""
         return bool(self._cpu["sctlr"] & SCTLR_A)
 
-    def _remember_handler(self, entry: int) -> None:
-        """Keep what the region replaces: where its budget does not last, the handler goes on."""
-        op = op_offset(entry)
-        handler = self._op_words[(op + OP_HANDLER) // 8]
-        self._op_halves[(op + OP_ORIGINAL) // 4] = handler - self._code.address
+    def _enter_at(self, gva: int, entry: int) -> None:
+        """Let the op there have the code of a region, and remember what it replaces: where the budget does not last,
+        the handler goes on.
+        """
+        op = op_offset(gva)
+        if gva not in self._entered:
+            self._op_halves[(op + OP_ORIGINAL) // 4] = self._op_words[(op + OP_HANDLER) // 8] - self._code.address
+        region, address = self._installed[entry]
+        self._op_words[(op + OP_HANDLER) // 8] = address + region.start
+        self._entered[gva] = entry
 
     # -- code that is written over -------------------------------------------------------------
 
@@ -245,9 +280,16 @@ class RegionTier(ThreadedTier):
 
     def _drop(self, entry: int) -> None:
         region, address = self._installed.pop(entry)
-        op = op_offset(entry)
-        if self._op_words[(op + OP_HANDLER) // 8] == address + region.start:
-            self._op_words[(op + OP_HANDLER) // 8] = self._op_halves[(op + OP_ORIGINAL) // 4] + self._code.address
+        for gva in (entry, *region.others):
+            op = op_offset(gva)
+            if self._entered_later.get(gva) == entry:
+                del self._entered_later[gva]
+            if self._entered.get(gva) != entry:
+                continue
+            del self._entered[gva]
+            if self._op_words[(op + OP_HANDLER) // 8] == address + region.start:
+                self._op_words[(op + OP_HANDLER) // 8] = self._op_halves[(op + OP_ORIGINAL) // 4] + self._code.address
+            self._op_quarters[(op + OP_HOTNESS) // 2] = 0
         for gva, data in region.runs:
             for word in range(gva, gva + len(data), 4):
                 entries = self._covering[word]
@@ -255,7 +297,6 @@ class RegionTier(ThreadedTier):
                 if not entries:
                     del self._covering[word]
                     self._ops[op_offset(word) + OP_COVERED] &= ~COVERED
-        self._op_quarters[(op + OP_HOTNESS) // 2] = 0
         self.counts.dropped += 1
 
     def drop_all(self) -> None:
@@ -275,7 +316,8 @@ class RegionTier(ThreadedTier):
         def compile_and_keep(entry: int) -> CompiledRegion | None:
             # Kept here, so that it is there for the next run even if this one ends first.
             self._seen.refresh()
-            region = compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()))
+            haste = self._techniques.haste and self._wait_count[0] >= _MANY
+            region = compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()), haste)
             if region is not None and self._store is not None:
                 self._store.save(region, self._guest_bytes(entry))
             return region

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from dbt.backend.abi import CHANGES, CODE_PAGE_STRIDE, OP_COVERED, OP_HANDLER, OP_SIZE, TARGET_ENTRIES
+from dbt.backend.abi import CHANGES, CODE_PAGE_STRIDE, COVERED, OP_COVERED, OP_HANDLER, OP_SIZE, TARGET_ENTRIES
 from dbt.mmu.ram import PAGE_SHIFT, Ram
 from dbt.runtime.hostmemory import HostRange
 
@@ -20,8 +20,9 @@ def op_offset(gpa: int) -> int:
 class SeenCode:
     """Implements :class:`dbt.frontend.region.Guest` over RAM, the code pages and the branch targets."""
 
-    def __init__(self, ram: Ram, code_pages: HostRange, targets: HostRange, not_decoded: int) -> None:
-        """``not_decoded``: the handler of ops that have not been executed."""
+    def __init__(self, ram: Ram, code_pages: HostRange, targets: HostRange, image: range, not_decoded: int) -> None:
+        """``image``: the addresses of the handlers' code; ``not_decoded``: that of ops that have not been executed."""
+        self._image = image
         self._words = ram.bytes.cast("I")
         self._size = ram.size
         self._base = code_pages.address
@@ -48,6 +49,15 @@ class SeenCode:
         if gva & 3 or gva >= self._size or self._ops[op_offset(gva) + OP_COVERED] & CHANGES:
             return None
         return self._words[gva >> 2]
+
+    def entered(self, gva: int) -> bool:
+        if gva >= self._size:
+            return False
+        handler = self._handlers[(op_offset(gva) + OP_HANDLER) // 8]
+        return bool(handler) and handler not in self._image
+
+    def covered(self, gva: int) -> bool:
+        return gva < self._size and bool(self._ops[op_offset(gva) + OP_COVERED] & COVERED)
 
     def targets(self, gva: int) -> list[int]:
         return self._known.get((self._base + op_offset(gva)) & 0xFFFFFFFF, [])

@@ -94,8 +94,9 @@ class ThreadedTier:
             ("code_pages", self._code_pages.address),
             ("code_page_present", ctypes.addressof(self._present)),
             ("image", self._code.address),
-            ("goto", self._code.address + entry["goto"]),
+            ("image_size", self._code.size),
             ("arrive", self._code.address + entry["arrive"]),
+            ("bypass", self._code.address + entry["bypass"]),
             ("writable", self._code.address + entry["writable"]),
             ("targets", self._targets.address),
             *zip(

@@ -37,7 +37,7 @@ def guest_bytes(entry: int) -> bytes:
 
 def region(entry: int, size: int = 3000, version: int = 0) -> CompiledRegion:
     code = random.Random(entry * 100 + version).randbytes(size)
-    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), code)
+    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), code, others=(entry + 64,))
 
 
 def save(store: RegionStore, entry: int, size: int = 3000, version: int = 0) -> None:

@@ -8,13 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from dbt.hypervisor.callouts import Callouts
 
 from dbt.codecache.contents import Kind, damage
 from dbt.codecache.handlers import _SOURCES
 from dbt.codecache.regions import KEPT_PER_FILE, RegionStore
 from dbt.codecache.store import USE_RESOLUTION
+from dbt.runtime.regions import RegionTier
+from tests.assembler import assemble
 from tests.codecache.hosts import ROOT, as_one_who_obeys, on_small_disk, run_in_background
 from tests.codecache.samples import guest_bytes, kept, load, region, save
+from tests.regions.machines import ENTRY, SmallMachine
 
 
 def test_what_is_kept_is_found_again_under_its_own_name_only(empty_cache: Path) -> None:
@@ -222,3 +226,20 @@ def test_the_key_covers_everything_that_code_is_made_by() -> None:
     for file in files:
         if (ROOT / file).stat().st_size and file != Path("dbt/__init__.py"):
             assert file in sources or file.parent in sources, f"{file} is not in the key"
+
+
+def run_loop(passes: int) -> tuple[RegionTier, SmallMachine]:
+    machine = SmallMachine("threaded", assemble(f"mov r5, #{passes}; loop: subs r5, r5, #1; bne loop; svc #0", ENTRY))
+    machine.tier = tier = RegionTier(machine.cpu, machine.memory, Callouts(machine.cpu), jit="sync")
+    machine.advance(20)
+    return tier, machine
+
+
+def test_what_was_kept_is_installed_before_it_is_hot(empty_cache: Path) -> None:
+    tier, _ = run_loop(1000)
+    assert tier.compile_now(ENTRY + 4)
+    tier.close()
+    tier, machine = run_loop(1000)
+    machine.advance(10_000)
+    assert machine.ended and (tier.counts.loaded, tier.counts.compiled) == (1, 0)
+    assert tier.retired["region"] > 1500

@@ -31,6 +31,12 @@ class AllCode:
     def constant(self, gva: int) -> int | None:
         return self._seen.constant(gva)
 
+    def entered(self, gva: int) -> bool:
+        return self._seen.entered(gva)
+
+    def covered(self, gva: int) -> bool:
+        return self._seen.covered(gva)
+
     def targets(self, gva: int) -> list[int]:
         seen = self._seen.targets(gva)
         return [*seen, *(target + 4 for target in seen[:1]), gva + 12] if seen else []
@@ -71,6 +77,9 @@ class EagerRegionTier(RegionTier):
         return exit_, done + retired
 
     def _compile_here(self) -> None:
+        for gva in list(self._entered_later):
+            if self._seen.executed(gva) is not None:
+                self._enter_at(gva, self._entered_later.pop(gva))
         pc = self._cpu.r[15]
         if self._left and pc not in self._installed and pc < self._memory.ram.size:
             super().run(0)  # decodes the op, so that there is a handler to go back to

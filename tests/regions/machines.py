@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from dbt.backend.abi import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE
+from dbt.backend.abi import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE, WARM
 from dbt.backend.worker import _is_readable
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
@@ -57,7 +57,7 @@ class SoonHotTier(RegionTier):
     ) -> None:
         super().__init__(cpu, memory, jit=jit, keep=keep, techniques=techniques)
         self._warmed: set[int] = set()
-        self._soon = (HOT_ARRIVALS - soon).to_bytes(2, "little")
+        self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         if self._cpu.r[15] < self._memory.ram.size:

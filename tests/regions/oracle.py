@@ -39,6 +39,12 @@ class CaseCode:
     def constant(self, gva: int) -> int | None:
         return None
 
+    def entered(self, gva: int) -> bool:
+        return False
+
+    def covered(self, gva: int) -> bool:
+        return False
+
     def targets(self, gva: int) -> list[int]:
         return []
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dbt.frontend.region import Limits, RegionFormer
+from dbt.frontend.region import HASTE, Limits, Region, RegionFormer
+from dbt.frontend.techniques import ALL, Techniques
 from isa.a32 import DECODER
 from tests.assembler import assemble
 from tests.oracle.case import CODE
@@ -18,3 +19,63 @@ def test_a_loop_whose_callee_is_out_of_reach_has_a_region() -> None:
     region = RegionFormer(DECODER.decode, CaseCode(words), limits=Limits(reach=40)).form(CODE)
     assert region is not None
     assert CODE in region.code_words()
+
+
+class KnownCode(CaseCode):
+    """``entries``: where other regions are entered; ``all_covered``: other regions have the code already."""
+
+    def __init__(self, source: str, entries: tuple[int, ...] = (), all_covered: bool = False) -> None:
+        data = assemble(source, CODE)
+        super().__init__(tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)))
+        self.entries = entries
+        self.all_covered = all_covered
+
+    def entered(self, gva: int) -> bool:
+        return gva in self.entries
+
+    def covered(self, gva: int) -> bool:
+        return self.all_covered
+
+
+def form(code: KnownCode, techniques: Techniques = ALL, limits: Limits | None = None) -> Region:
+    region = RegionFormer(DECODER.decode, code, techniques).form(CODE, limits)
+    assert region is not None
+    return region
+
+
+# A function that calls one that is too large to be copied, and goes in a circle.
+CALLER = (
+    "main: push {lr}; loop: bl callee; subs r5, r5, #1; bne loop; pop {pc}; callee: "
+    + "add r0, r0, #1; " * 40
+    + "bx lr"
+)
+LOOP, BACK, CALLEE = CODE + 4, CODE + 8, CODE + 20
+
+
+def test_a_region_is_entered_at_its_functions() -> None:
+    assert list(form(KnownCode(CALLER)).entries) == [CODE, CALLEE]
+    assert list(form(KnownCode(CALLER), Techniques.without("entries")).entries) == [CODE]
+
+
+def test_a_function_that_another_region_is_entered_at_is_not_compiled_again_and_comes_back_to_an_entry() -> None:
+    region = form(KnownCode(CALLER, (CALLEE,)))
+    assert CALLEE not in region.code_words() and BACK in region.code_words()
+    assert list(region.entries) == [CODE, BACK]
+    assert CALLEE in form(KnownCode(CALLER, (CALLEE,)), Techniques.without("sharing")).code_words()
+
+
+def test_where_a_region_has_the_code_but_is_not_entered_the_next_is_entered_after_calls_and_at_loops() -> None:
+    assert set(form(KnownCode(CALLER, all_covered=True)).entries) == {CODE, LOOP, BACK, CALLEE}
+
+
+def test_what_is_near_is_compiled_though_another_region_is_entered_there() -> None:
+    code = KnownCode("main: " + "add r0, r0, #1; " * 20 + "cmp r0, #0; beq main; " + "add r1, r1, #1; " * 20 + "b main")
+    far = CODE + 4 * 22
+    code.entries = (far,)
+    assert far in form(code).code_words()
+    assert far not in form(code, limits=Limits(near=20)).code_words()
+
+
+def test_a_region_made_in_haste_is_smaller() -> None:
+    code = KnownCode("main: " + "add r0, r0, #1; cmp r0, #0; beq main; " * 200 + "b main")
+    assert HASTE.insns - 64 < form(code, limits=HASTE).insns <= HASTE.insns < form(code).insns
