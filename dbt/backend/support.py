@@ -155,8 +155,8 @@ _DISPATCH = f"""%handler = load ptr, ptr %next
 
 # Past the region that is entered there, if one is.
 _BYPASS = f"""%handler = load ptr, ptr %next
-  {_load_field("image", "ptr", "%image")}
-  {_load_field("image_size", "i64", "%image.size")}
+  {load_field("image", "ptr", "%image")}
+  {load_field("image_size", "i64", "%image.size")}
   %handler.at = ptrtoint ptr %handler to i64
   %image.at = ptrtoint ptr %image to i64
   %distance = sub i64 %handler.at, %image.at
