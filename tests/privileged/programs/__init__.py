@@ -1,0 +1,28 @@
+"""The programs, each a module with ``steps(cpu)`` and the CPUs that it is for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from tests.privileged.layout import CPUS
+from tests.privileged.program import Program
+from tests.privileged.programs import entry, modes, returns, status, user_registers
+
+_MODULES: tuple[ModuleType, ...] = (modes, status, entry, returns, user_registers)
+_BY_NAME = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
+
+#: (CPU, program)
+PROGRAMS = [(cpu.name, name) for cpu in CPUS.values() for name, module in _BY_NAME.items() if module.steps(cpu)]
+_EXPECTED = Path(__file__).resolve().parent.parent / "expected"
+
+
+@lru_cache(maxsize=4)
+def make_program(cpu: str, name: str) -> Program:
+    module = _BY_NAME[name]
+    return Program(name, CPUS[cpu], module.steps(CPUS[cpu]), getattr(module, "MEMORY", {}))
+
+
+def expected_file(cpu: str, name: str) -> Path:
+    return _EXPECTED / cpu / f"{name}.txt"
