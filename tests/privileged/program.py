@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.assembler import assemble
-from tests.privileged import layout, runner
+from tests.privileged import layout, runner, tables
 from tests.privileged.layout import CODE, CPUS, EXCEPTION_MODES, MODES, STATE, STATE_WORDS, Cpu
 
 PSR_F, PSR_I, PSR_A = 1 << 6, 1 << 7, 1 << 8
@@ -18,10 +18,10 @@ _MOV_NOTHING = 0xE1A00000
 
 @dataclass(frozen=True)
 class Step:
-    """``code`` is assembly, executed in ``mode`` with ``masks`` and ``flags`` in the CPSR and R0 to R14 of the template.
-
-    ``state`` changes words of the state: registers of the mode by their names, banked ones as in ``sp_irq``, and those
-    of CP15. ``pokes`` are stores made before it, with the MMU off; ``watch`` are words to record after it.
+    """``code`` is assembly, executed in ``mode`` with ``masks`` and ``flags`` in the CPSR and R0 to R14 of the
+    template. ``state`` changes words of the state: registers of the mode by their names, banked ones as in
+    ``sp_irq``, and those of CP15. ``pokes`` are stores made before it, with the MMU off; ``watch`` are words to
+    record after it.
     """
 
     name: str
@@ -55,12 +55,9 @@ def banked(name: str, mode: str) -> str:
 
 @dataclass(frozen=True)
 class Program:
-    """``memory``: words that are in RAM from the start, by address."""
-
     name: str
     cpu: Cpu
     steps: Sequence[Step]
-    memory: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [step.name for step in self.steps]
@@ -85,7 +82,7 @@ class Program:
         initial |= {"r13": initial["sp_svc"], "r14": initial["lr_svc"], "cpsr": 0xD3}
         _put(image, layout.TEMPLATE, *(initial.get(name, 0) for name in STATE_WORDS))
         _put(image, layout.STEP, layout.STEPS, layout.RESULTS, 0)
-        for address, word in self.memory.items():
+        for address, word in tables.memory(self.cpu).items():
             _put(image, address, word)
         stream: list[int] = []
         for step, address in zip(self.steps, self.addresses(), strict=True):

@@ -8,9 +8,17 @@ from types import ModuleType
 
 from tests.privileged.layout import CPUS
 from tests.privileged.program import Program
-from tests.privileged.programs import entry, modes, returns, status, user_registers
+from tests.privileged.programs import entry, modes, new_tables, old_tables, returns, status, user_registers
 
-_MODULES: tuple[ModuleType, ...] = (modes, status, entry, returns, user_registers)
+_MODULES: tuple[ModuleType, ...] = (
+    modes,
+    status,
+    entry,
+    returns,
+    user_registers,
+    old_tables,
+    new_tables,
+)
 _BY_NAME = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 
 #: (CPU, program)
@@ -21,7 +29,7 @@ _EXPECTED = Path(__file__).resolve().parent.parent / "expected"
 @lru_cache(maxsize=4)
 def make_program(cpu: str, name: str) -> Program:
     module = _BY_NAME[name]
-    return Program(name, CPUS[cpu], module.steps(CPUS[cpu]), getattr(module, "MEMORY", {}))
+    return Program(name, CPUS[cpu], module.steps(CPUS[cpu]))
 
 
 def expected_file(cpu: str, name: str) -> Path:
