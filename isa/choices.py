@@ -101,6 +101,7 @@ CHOICES: tuple[Choice, ...] = (
            "happens if the condition holds", "the wrapper around every instruction; QEMU"),
     Choice("wfe-ends-at-once", _DEFINED, "B1.8.13: how long WFE waits",
            "not at all", "there is no other processor to send the event"),
+    Choice("breakpoint-fault-address", _UNKNOWN, "B3.13.1: IFAR after BKPT", "unchanged", "QEMU"),
     # -- multiplication and bit fields ---------------------------------------------------------
     Choice("long-multiply-same-register", _UNPREDICTABLE, "A8.8.178, A8.8.189, A8.8.256, A8.8.257: RdHi = RdLo",
            "the high word is what stays", "QEMU"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from isa.faults import Fault
 from isa.operands import LR
 from isa.psr import cpsr, set_spsr, spsr, switch_mode
 from isa.routines import routine
@@ -122,3 +123,9 @@ def report_prefetch_abort(u: Recorder, address: Uop, status: Uop) -> None:
     """Set IFSR and IFAR (B3.13)."""
     u.set("ifsr", status)
     u.set("ifar", address)
+
+
+@routine
+def report_breakpoint(u: Recorder) -> None:
+    """Set IFSR. IFAR is UNKNOWN; we choose that it stays. choice: breakpoint-fault-address"""
+    u.set("ifsr", Fault.DEBUG)

@@ -30,6 +30,7 @@ ENTRY_POINTS = (
     "vector_base",
     "report_data_abort",
     "report_prefetch_abort",
+    "report_breakpoint",
 )
 
 

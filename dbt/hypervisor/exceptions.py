@@ -12,7 +12,6 @@ from dbt.mmu.memory import GuestMemory
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Breakpoint, DataAbort, PrefetchAbort, VmExit
 from dbt.runtime.tier import Tier
-from isa.faults import Fault
 from isa.state import PSR_F, SCTLR_M
 from isa.vectors import VECTORS, ExceptionKind
 
@@ -80,5 +79,5 @@ class ExceptionEntry:
                 call("report_data_abort", gva, reason | domain << 4, int(write))
             case PrefetchAbort(pc=pc, reason=reason, domain=domain):
                 call("report_prefetch_abort", pc, reason | domain << 4)
-            case Breakpoint(pc=pc):
-                call("report_prefetch_abort", pc, Fault.DEBUG)
+            case Breakpoint():
+                call("report_breakpoint")
