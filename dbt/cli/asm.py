@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from bisect import bisect_left
 from collections.abc import Callable
 
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_address
+
+#: Of a call of a label under a condition keystone makes a call of itself; of a branch, what it should be.
+_CONDITIONAL_CALL = re.compile(r"\bbl(?=(eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)\s)", re.IGNORECASE)
 
 
 def assemble(source: str | None, code: str | None, output: str | None, base: str) -> int:
@@ -64,7 +68,19 @@ def encode(text: str, base: int, name: str) -> bytes:
         raise CommandError(f"{name}: {place}: {what}. It is to be A32 in GNU syntax.", Status.BAD_INPUT)
     if not data:
         raise CommandError(f"{name}: there is nothing to assemble.", Status.BAD_INPUT)
+    if _CONDITIONAL_CALL.search(text):
+        data = _mend_calls(data, attempt(_CONDITIONAL_CALL.sub("b", text))[0])
     return data + bytes(-len(data) % 4)
+
+
+def _mend_calls(data: bytes, branches: bytes) -> bytes:
+    """The code with the offsets of ``branches``, the same with B for BL, where a conditional BL calls itself."""
+    mended = bytearray(data)
+    for place in range(0, min(len(data), len(branches)) - 3, 4):
+        condition, operation = divmod(data[place + 3], 16)
+        if condition < 14 and operation == 0b1011 and data[place : place + 3] == b"\xfe\xff\xff":
+            mended[place : place + 3] = branches[place : place + 3]
+    return bytes(mended)
 
 
 def _find_line(text: str, fails: Callable[[str], bool]) -> str:

@@ -29,6 +29,15 @@ def test_assembling_text() -> None:
     assert (done.returncode, done.stdout) == (0, b"e3a00001\ne12fff1e\n")
 
 
+def test_calls_under_a_condition() -> None:
+    """Of labels behind and before, and of itself; and a word that looks like one."""
+    text = "x: blne y; BLLO x; z: bleq z; .word 0x1bfffffe; blx r1; bleq 0x8000; y: blhs\ty"
+    done = dbt("asm", "-c", text, "--base", "0x8000")
+    assert done.stdout.split() == [
+        b"1b000004", b"3bfffffd", b"0bfffffe", b"1bfffffe", b"e12fff31", b"0bfffff9", b"2bfffffe"
+    ]  # fmt: skip
+
+
 def test_assembling_a_file_to_a_file_that_runs(tmp_path: Path) -> None:
     source, binary = tmp_path / "exit.s", tmp_path / "exit.bin"
     source.write_text("mov r0, #0x18\nldr r1, =0x20026\nsvc 0x123456\n")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from functools import cache
 
-import keystone
+from tests.assembler import assemble
 
 BASE = 0x8000
 TIERS = ("reference", "threaded")
@@ -20,15 +19,6 @@ EXIT = """
     mov r0, #0x20
     svc 0x123456
 """
-
-
-@cache
-def assemble(text: str, base: int = BASE) -> bytes:
-    """A32 code at ``base``. Newlines or semicolons separate statements."""
-    engine = keystone.Ks(keystone.KS_ARCH_ARM, keystone.KS_MODE_ARM)
-    data, _ = engine.asm(text, addr=base, as_bytes=True)
-    assert data is not None
-    return bytes(data)
 
 
 def exiting(code: int) -> bytes:
