@@ -48,15 +48,18 @@ def compile_regions(
     object_bytes = compile_object(text, techniques.passes, 1, show)
     show("region.o", lambda: object_bytes)
     code, symbols = link_object(object_bytes)
+    place = assumed.place
     return [
         CompiledRegion(
-            region.entry,
+            place(region.entry),
             symbols[f"region{number}"],
             region.insns,
-            as_runs(region.words()),
+            as_runs({place(gva): word for gva, word in region.words().items()}),
             code,
             assumed.strict_alignment,
-            tuple(region.entries)[1:],
+            tuple(place(gva) for gva in region.entries)[1:],
+            assumed.pages is not None,
+            tuple(assumed.pages_of(region)),
         )
         for number, region in enumerate(regions)
     ]

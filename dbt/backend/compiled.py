@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_BODY = struct.Struct("<IIIIII")
+_BODY = struct.Struct("<IIIIIIII")
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRegion:
     """Native code, position-independent, whose function begins at ``start``.
 
-    It is entered at ``entry``, from which it was formed, and at the ``others``.
+    All addresses are physical. It is entered at ``entry``, from which it was formed, and at the ``others``.
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
     ``insns``: how many instructions were compiled, those of a block on several call paths each time.
-    ``strict``: for a guest that has alignment checked.
+    ``strict``: for a guest that has alignment checked; ``mmu``: for one whose MMU is on, and where ``pages``, pairs of
+    a virtual and a physical page, are mapped so.
     """
 
     entry: int
@@ -25,23 +26,29 @@ class CompiledRegion:
     code: bytes
     strict: bool = False
     others: tuple[int, ...] = ()
+    mmu: bool = False
+    pages: tuple[tuple[int, int], ...] = ()
 
     def pack(self) -> bytes:
-        body = _BODY.pack(self.entry, self.start, self.insns, self.strict, len(self.runs), len(self.others))
-        body += struct.pack(f"<{len(self.others)}I", *self.others)
-        return body + b"".join(struct.pack("<II", gva, len(data)) + data for gva, data in self.runs) + self.code
+        counts = len(self.runs), len(self.others), len(self.pages)
+        body = _BODY.pack(self.entry, self.start, self.insns, self.strict, self.mmu, *counts)
+        numbers = [*self.others, *(page for pair in self.pages for page in pair)]
+        body += struct.pack(f"<{len(numbers)}I", *numbers)
+        return body + b"".join(struct.pack("<II", gpa, len(data)) + data for gpa, data in self.runs) + self.code
 
     @classmethod
     def unpack(cls, body: bytes) -> CompiledRegion:
         """What :meth:`pack` made. Who keeps it sees to it that it is not damaged."""
-        entry, start, insns, strict, count, others_count = _BODY.unpack_from(body)
-        others = struct.unpack_from(f"<{others_count}I", body, _BODY.size)
-        at, runs = _BODY.size + 4 * others_count, []
-        for _ in range(count):
-            gva, size = struct.unpack_from("<II", body, at)
-            runs.append((gva, body[at + 8 : at + 8 + size]))
+        entry, start, insns, strict, mmu, run_count, other_count, page_count = _BODY.unpack_from(body)
+        numbers = struct.unpack_from(f"<{other_count + 2 * page_count}I", body, _BODY.size)
+        others, pages = numbers[:other_count], numbers[other_count:]
+        at, runs = _BODY.size + 4 * len(numbers), []
+        for _ in range(run_count):
+            gpa, size = struct.unpack_from("<II", body, at)
+            runs.append((gpa, body[at + 8 : at + 8 + size]))
             at += 8 + size
-        return cls(entry, start, insns, tuple(runs), body[at:], bool(strict), others)
+        pairs = tuple(zip(pages[::2], pages[1::2], strict=True))
+        return cls(entry, start, insns, tuple(runs), body[at:], bool(strict), others, bool(mmu), pairs)
 
 
 def as_runs(words: dict[int, int]) -> tuple[tuple[int, bytes], ...]:

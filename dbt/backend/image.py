@@ -23,6 +23,7 @@ ENTRY_POINTS = (
     "bypass",
     "arrive",
     "writable",
+    "code_at",
     "regime_changed",
     "tlb_flush",
     "translate",

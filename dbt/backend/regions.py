@@ -7,16 +7,17 @@ stored, the instructions not executed are given back to the budget, and the thre
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dbt.backend.abi import OP_SIZE, OPS_PER_PAGE, SideExit, header, tail_call
+from dbt.backend.abi import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, SideExit, header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text
 from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, relative_value
 from dbt.frontend.techniques import Techniques
+from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE
 from dbt.runtime.cpu import NATIVE
 from isa.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.uop import Access, BranchKind, InsnException, Uop
@@ -52,12 +53,23 @@ def _read_flag(uop: Uop) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What a region's code takes for granted: the size of RAM, which begins at address 0, in bytes, and whether every
-    access must be aligned (SCTLR.A).
+    """What a region's code takes for granted: the size of RAM, which begins at address 0, in bytes, whether every
+    access must be aligned (SCTLR.A), and where the MMU is on which physical page each virtual one is (else None).
     """
 
     ram_size: int
     strict_alignment: bool = False
+    pages: Mapping[int, int] | None = None
+
+    def place(self, gva: int) -> int:
+        """The GPA of an address of the region."""
+        return gva if self.pages is None else self.pages[gva >> PAGE_SHIFT] << PAGE_SHIFT | gva & PAGE_SIZE - 1
+
+    def pages_of(self, region: Region) -> list[tuple[int, int]]:
+        """The pages that the region is made from, virtual and physical; none where these are the same by nature."""
+        if self.pages is None:
+            return []
+        return [(page, self.pages[page]) for page in sorted({gva >> PAGE_SHIFT for gva in region.words()})]
 
 
 class RegionLowering(Lowering):
@@ -72,7 +84,10 @@ class RegionLowering(Lowering):
         self.region = region
         self._techniques = techniques
         self._strict = assumed.strict_alignment
-        self._ram_size = assumed.ram_size if techniques.flat and assumed.ram_size < 1 << 32 else None
+        self._mmu = assumed.pages is not None
+        self._pages = assumed.pages_of(region)
+        flat = techniques.flat and not self._mmu and assumed.ram_size < 1 << 32
+        self._ram_size = assumed.ram_size if flat else None
         self._numbers = {place: number for number, place in enumerate(region.blocks)}
         self._labels: dict[tuple[Place, FlagKind], str] = {}
         self._waiting: list[tuple[Place, FlagKind]] = []  # labels given out whose blocks are not lowered yet
@@ -86,6 +101,7 @@ class RegionLowering(Lowering):
         )
         self._loop_numbers: dict[Uop, int] = {}
         self._ram = ""
+        self._other = ""  # where a region is left at its entry
         self._block: Block
         self._spans: dict[tuple[int, Uop], Span]
         self._insn: GuestInsn
@@ -115,7 +131,7 @@ class RegionLowering(Lowering):
 
     def _entry_pc(self) -> str:
         """At which of the entries control came in: the address of the op."""
-        if len(self.region.entries) == 1:
+        if len(self.region.entries) == 1 and not self._mmu:
             return str(self.region.entry)
         f = self.f
         place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {OP_SIZE * OPS_PER_PAGE - 1}")
@@ -127,8 +143,9 @@ class RegionLowering(Lowering):
         """Go where control came in. Each way loads the registers for itself, into wherever the code there has them."""
         f = self.f
         pads = {gva: f.new_label("pad") for gva in self.region.entries}
-        cases = " ".join(f"i32 {gva}, label %{pad}" for gva, pad in pads.items() if gva != self.region.entry)
-        f.do(f"switch i32 {pc}, label %{pads[self.region.entry]} [ {cases} ]")
+        cases = " ".join(f"i32 {gva}, label %{pad}" for gva, pad in pads.items())
+        # With an MMU, code can be at another address than the one that it was compiled for.
+        f.do(f"switch i32 {pc}, label %{self._other if self._mmu else pads[self.region.entry]} [ {cases} ]")
         for gva, pad in pads.items():
             f.label(pad)
             self._load_registers()
@@ -140,16 +157,34 @@ class RegionLowering(Lowering):
             f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
 
     def _check_mode(self, pc: str) -> None:
-        """Leave if the MMU is on, or alignment is not checked as was assumed."""
+        """Leave if the MMU is on or off, alignment checked or not, or a page mapped, otherwise than was assumed."""
         f = self.f
         sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
         regime = f.emit(f"and i32 {sctlr}, {SCTLR_A | SCTLR_M}")
-        wrong = f.emit(f"icmp ne i32 {regime}, {SCTLR_A if self._strict else 0}")
-        other, same = f.new_label("other"), f.new_label("same")
-        f.do(f"br i1 {wrong}, label %{other}, label %{same}, !prof !0")
-        f.label(other)
+        wanted = (SCTLR_A if self._strict else 0) | (SCTLR_M if self._mmu else 0)
+        wrong = f.emit(f"icmp ne i32 {regime}, {wanted}")
+        self._other, same = f.new_label("other"), f.new_label("same")
+        f.do(f"br i1 {wrong}, label %{self._other}, label %{same}, !prof !0")
+        f.label(self._other)
         self._load_registers()
         self._exit(BYPASS, pc, 0, SideExit.MODE)
+        f.label(same)
+        for page, physical in self._pages:
+            self._check_page(page, physical)
+
+    def _check_page(self, page: int, physical: int) -> None:
+        """Leave if the code of a virtual page is not that of the physical page. The table may have to be filled."""
+        f = self.f
+        table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
+        entry = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {page}')}")
+        pages = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
+        wanted = f.emit(f"getelementptr i8, ptr {pages}, i64 {physical * CODE_PAGE_STRIDE}")
+        look, same = f.new_label("look"), f.new_label("same")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {wanted}')}, label %{same}, label %{look}, !prof !1")
+        f.label(look)
+        find = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_at'].offset)}")
+        found = f.emit(f"call preserve_mostcc ptr {find}(ptr %cpu, i32 {page << PAGE_SHIFT})")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {found}, {wanted}')}, label %{same}, label %{self._other}, !prof !1")
         f.label(same)
 
     def _count_insns(self, sign: str, budget: str) -> None:

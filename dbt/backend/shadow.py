@@ -352,6 +352,14 @@ ram:
 """
 
 
+_CODE_AT = """
+define hidden preserve_mostcc ptr @code_at(ptr %cpu, i32 %gva) {
+  %ops = call ptr @fill_code(ptr %cpu, i32 %gva)
+  ret ptr %ops
+}
+"""
+
+
 def shadow_text() -> str:
     """All definitions of this module."""
     broad = f"""{load_field("broad", "ptr", "%broads")}
@@ -375,6 +383,7 @@ zero:
             _choose_tables(),
             _note_extent(),
             _fill_code(),
+            _CODE_AT,  # for regions, whose registers it preserves
         ]
     )
 

@@ -1,7 +1,7 @@
 """Compiling regions in a process of its own: the parent's side, and the loop of the child.
 
 The child is forked from the process that runs the guest before either knows LLVM. It shares the guest's
-RAM and code pages, so a request is just an address: the child grows the region from what has been
+RAM and code pages, so a request is little more than an address: the child grows the region from what has been
 executed so far, compiles it, and sends it back with the guest words that it was made from. If LLVM
 ends the process, or hangs, that costs the one region.
 """
@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from dbt.backend.compiled import CompiledRegion
 
@@ -26,8 +27,7 @@ from dbt.backend.compiled import CompiledRegion
 PATIENCE = 20.0
 _LENGTH = struct.Struct("<I")
 
-#: Compiles the region around an address; None if there is none to be had.
-Compile = Callable[[int], CompiledRegion | None]
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -54,13 +54,16 @@ class _Child:
     received: bytearray = field(default_factory=bytearray)
 
 
-class CompileWorker:
-    """The parent's side. ``make_compile`` is called in the child, and may import what the parent must not."""
+class CompileWorker(Generic[R]):
+    """The parent's side. ``make_compile`` is called in the child, and may import what the parent must not.
 
-    def __init__(self, make_compile: Callable[[], Compile]) -> None:
+    What it makes takes a request, anything that can be pickled, and answers with a region or None.
+    """
+
+    def __init__(self, make_compile: Callable[[], Callable[[R], CompiledRegion | None]]) -> None:
         self._make_compile = make_compile
         self._child: _Child | None = None
-        self._pending: deque[int] = deque()
+        self._pending: deque[R] = deque()
         self._since = 0.0
         self._counts = WorkerCounts()
 
@@ -73,28 +76,28 @@ class CompileWorker:
     def reset_counts(self) -> None:
         self._counts = WorkerCounts(requests=len(self._pending))
 
-    def submit(self, entry: int) -> None:
-        """Ask for the region around ``entry``."""
+    def submit(self, request: R) -> None:
+        """Ask for a region."""
         self._counts.requests += 1
         if not self._pending:
             self._since = time.monotonic()
-        self._pending.append(entry)
-        self._send(entry)
+        self._pending.append(request)
+        self._send(request)
 
     @property
     def pending(self) -> int:
         """How many requests have not come back."""
         return len(self._pending)
 
-    def is_pending(self, entry: int) -> bool:
-        """Whether the region around ``entry`` was asked for and has not come back."""
-        return entry in self._pending
+    def is_pending(self, request: R) -> bool:
+        """Whether the region was asked for and has not come back."""
+        return request in self._pending
 
-    def poll(self) -> list[tuple[int, CompiledRegion | None]]:
-        """What has been finished: entry and region, in the order asked for. Does not wait."""
+    def poll(self) -> list[tuple[R, CompiledRegion | None]]:
+        """What has been finished: request and region, in the order asked for. Does not wait."""
         if not self._pending:
             return []
-        finished: list[tuple[int, CompiledRegion | None]] = []
+        finished: list[tuple[R, CompiledRegion | None]] = []
         while self._child is not None and _is_readable(self._child.results, 0):
             data = os.read(self._child.results, 1 << 20)
             if not data:
@@ -106,7 +109,7 @@ class CompileWorker:
             finished += self._lose_first()
         return finished
 
-    def wait(self) -> list[tuple[int, CompiledRegion | None]]:
+    def wait(self) -> list[tuple[R, CompiledRegion | None]]:
         """As :meth:`poll`, but waits until something is finished."""
         while self._pending:
             if finished := self.poll():
@@ -123,8 +126,8 @@ class CompileWorker:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def _take_messages(self, child: _Child) -> list[tuple[int, CompiledRegion | None]]:
-        finished: list[tuple[int, CompiledRegion | None]] = []
+    def _take_messages(self, child: _Child) -> list[tuple[R, CompiledRegion | None]]:
+        finished: list[tuple[R, CompiledRegion | None]] = []
         while len(child.received) >= _LENGTH.size:
             (size,) = _LENGTH.unpack_from(child.received)
             if len(child.received) < _LENGTH.size + size:
@@ -138,7 +141,7 @@ class CompileWorker:
             self._since = time.monotonic()
         return finished
 
-    def _lose_first(self) -> list[tuple[int, CompiledRegion | None]]:
+    def _lose_first(self) -> list[tuple[R, CompiledRegion | None]]:
         """The child died or hangs over its first request: give that up, ask a new child for the others."""
         self.close()
         if not self._pending:
@@ -147,15 +150,15 @@ class CompileWorker:
         self._counts.lost += 1
         self._counts.restarts += 1
         self._since = time.monotonic()
-        for entry in self._pending:
-            self._send(entry)
+        for request in self._pending:
+            self._send(request)
         return [(lost, None)]
 
-    def _send(self, entry: int) -> None:
+    def _send(self, request: R) -> None:
         if self._child is None:
             self._child = self._start()
         with contextlib.suppress(BrokenPipeError):  # it is dead; the next poll finds out
-            os.write(self._child.requests, _LENGTH.pack(entry))
+            _write_message(self._child.requests, request)
 
     # -- the child -----------------------------------------------------------------------------
 
@@ -206,13 +209,25 @@ def _leave_the_console() -> None:
         os.dup2(null, descriptor)
 
 
-def _serve(requests: int, results: int, compile_: Compile) -> None:
+def _serve(requests: int, results: int, compile_: Callable[[R], CompiledRegion | None]) -> None:
     """Answer requests until there are no more."""
-    while len(data := os.read(requests, _LENGTH.size)) == _LENGTH.size:
-        (entry,) = _LENGTH.unpack(data)
+    while len(head := _read(requests, _LENGTH.size)) == _LENGTH.size:
+        request: R = pickle.loads(_read(requests, _LENGTH.unpack(head)[0]))
         started = time.perf_counter()
-        region = compile_(entry)
-        message = pickle.dumps((region, time.perf_counter() - started))
-        data = _LENGTH.pack(len(message)) + message
-        while data:
-            data = data[os.write(results, data) :]
+        region = compile_(request)
+        _write_message(results, (region, time.perf_counter() - started))
+
+
+def _write_message(file: int, content: object) -> None:
+    message = pickle.dumps(content)
+    data = _LENGTH.pack(len(message)) + message
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _read(file: int, size: int) -> bytes:
+    """``size`` bytes, fewer at the end."""
+    data = b""
+    while len(data) < size and (piece := os.read(file, size - len(data))):
+        data += piece
+    return data

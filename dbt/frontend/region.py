@@ -177,9 +177,12 @@ def ends_path(block: list[Uop]) -> bool:
 
 
 def is_sensitive(block: list[Uop]) -> bool:
-    """Whether the hypervisor or the exception machinery is needed on the way."""
+    """Whether it is left to the threaded tier: what needs the hypervisor, or the tables of another mode."""
     return any(
-        uop.op == "exception" or (uop.op == "callout" and uop.attr != "enter_thumb") or is_sensitive(uop.body)
+        uop.op == "exception"
+        or (uop.op == "callout" and uop.attr != "enter_thumb")
+        or (isinstance(uop.attr, Access) and uop.attr.user)
+        or is_sensitive(uop.body)
         for uop in block
     )
 

@@ -58,6 +58,7 @@ def _native_layout() -> dict[str, Slot]:
         ("arrive", 8, 1),  # support.arrive, for code outside the image
         ("bypass", 8, 1),  # support.bypass, likewise
         ("writable", 8, 1),  # support.writable, likewise
+        ("code_at", 8, 1),  # shadow.code_at, likewise
         ("callout_counts", 8, 32),  # by position in isa.callouts
         ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
         ("region_insns", 8, 1),  # instructions retired in regions

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 from dbt.backend.abi import (
     CHANGES,
+    CODE,
+    CODE_PAGE_STRIDE,
     COVERED,
     HOT_ARRIVALS,
+    LOG_ENTRIES,
     OP_COVERED,
     OP_HANDLER,
     OP_HOTNESS,
@@ -25,19 +28,19 @@ from dbt.backend.abi import (
     SideExit,
 )
 from dbt.backend.compiled import CompiledRegion
-from dbt.backend.worker import Compile, CompileWorker, WorkerCounts
+from dbt.backend.worker import CompileWorker, WorkerCounts
 from dbt.codecache.handlers import image_key
 from dbt.codecache.regions import RegionStore, StoreCounts
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import PAGE_SHIFT
+from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE
 from dbt.runtime.arena import CodeArena
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
 from dbt.runtime.seen import SeenCode, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
 from dbt.runtime.tier import JitMode
-from isa.state import SCTLR_A, SCTLR_M
+from isa.state import SCTLR_A, SCTLR_M, Mode
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts, RegionDump
@@ -75,6 +78,19 @@ class RegionCounts:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the worker is asked for: the region around an address. ``gpa`` names it.
+
+    ``pages``: virtual and physical pages where the MMU is on, as far as code has been executed in them; else None.
+    """
+
+    gpa: int
+    gva: int
+    strict: bool
+    pages: tuple[tuple[int, int], ...] | None = None
+
+
 class RegionTier(ThreadedTier):
     """See :class:`dbt.runtime.tier.Tier`. ``jit``: compile beside the guest, in line, or not at all."""
 
@@ -98,16 +114,19 @@ class RegionTier(ThreadedTier):
         self._dump = dump
         self._arena = CodeArena(_ARENA_SIZE)
         self._store = RegionStore(image_key(), f"{memory.ram.size} {techniques.describe()}") if keep else None
-        self._worker = CompileWorker(self._make_compile)
+        self._worker: CompileWorker[Request] = CompileWorker(self._make_compile)
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
         self._entered_later: dict[int, int] = {}  # likewise, of ops that have not been decoded yet
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
         self._regime = self._cpu["sctlr"] & _REGIME
-        self._waiting: dict[int, int] = {}  # requests that the worker has not been given: how often they were hot
+        # Requests that the worker has not been given, by physical address, and how often they were hot.
+        self._waiting: dict[int, int] = {}
+        self._asked: dict[int, Request] = {}
         self._wait_count = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")[:1]  # their number, for the worker to see
         self._written: dict[int, int] = {}  # regions dropped, by page
+        self._space_entries = self._spaces.view().cast("Q")
         self._ops = self._code_pages.view()
         self._op_words = self._ops.cast("Q")
         handlers = range(self._code.address, self._code.address + self._code.size)
@@ -118,19 +137,18 @@ class RegionTier(ThreadedTier):
     # -- hot code ------------------------------------------------------------------------------
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        for entry, region in self._worker.poll():
-            self._finish(entry, region)
+        for request, region in self._worker.poll():
+            self._finish(request, region)
         self._submit()
         if self._regime != self._cpu["sctlr"] & _REGIME:
             self._regime = self._cpu["sctlr"] & _REGIME
             self.drop_all()  # they would leave at once
         return super().run(budget)
 
-    def _on_hot(self, pc: int) -> None:
+    def _on_hot(self, gva: int) -> None:
+        pc = self._physical(gva)
         if pc in self._waiting:
             self._waiting[pc] += 1
-        if self._cpu["sctlr"] & SCTLR_M:
-            return
         if self._jit == "off" or pc in self._entered or pc in self._requested:
             return
         if self._written.get(pc >> PAGE_SHIFT, 0) >= _PATIENCE_WITH_PAGE:
@@ -138,19 +156,49 @@ class RegionTier(ThreadedTier):
         if pc in self._entered_later:
             self._enter_at(pc, self._entered_later.pop(pc))
             return
-        if self._dump is None and self._load(pc):
+        if self._dump is None and self._load(pc, gva):
             self.counts.loaded += 1
             return
         if self._arrivals(pc) == WARM or self._is_covered(pc):
             return
         self._requested.add(pc)
         self._waiting[pc] = 1
+        self._asked[pc] = self._request(gva)
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
-            for entry, region in self._worker.wait():
-                self._finish(entry, region)
+            for request, region in self._worker.wait():
+                self._finish(request, region)
             self.counts.seconds += time.perf_counter() - start
+
+    def _request(self, gva: int) -> Request:
+        pages = tuple(self._code_mapping().items()) if self._has_mmu_on() else None
+        return Request(self._physical(gva), gva, self._is_strict(), pages)
+
+    # -- where code is -------------------------------------------------------------------------
+
+    def _has_mmu_on(self) -> bool:
+        return bool(self._cpu["sctlr"] & SCTLR_M)
+
+    def _physical(self, gva: int) -> int:
+        """The physical address of code that has just been executed, or is about to be."""
+        if not self._has_mmu_on():
+            return gva
+        return self._physical_page(gva >> PAGE_SHIFT) << PAGE_SHIFT | gva & PAGE_SIZE - 1
+
+    def _physical_page(self, page: int) -> int:
+        """Of a virtual page that is in the current code table; -1 if it is not."""
+        table = (self._cpu.native("code_table") - self._spaces.address) // 8
+        ops = self._space_entries[table + page]
+        return (ops - self._code_pages.address) // CODE_PAGE_STRIDE if ops else -1
+
+    def _code_mapping(self) -> dict[int, int]:
+        """The physical pages of code by virtual ones, as far as the current code table is filled."""
+        space = self._cpu.native("space")
+        log = self._log.view().cast("I")[space * LOG_ENTRIES :][: self._cpu.native("fill_counts", space)]
+        table = CODE + 3 if self._cpu.mode == Mode.USER else CODE
+        pages = {line & 0xFFFFF for line in log.tolist() if line >> 20 == table}
+        return {page: physical for page in sorted(pages) if (physical := self._physical_page(page)) >= 0}
 
     def _is_covered(self, pc: int) -> bool:
         """Whether a region has the code there already, and has not been left for it often."""
@@ -166,37 +214,43 @@ class RegionTier(ThreadedTier):
         while self._waiting and self._worker.pending < _IN_FLIGHT:
             pc = max(self._waiting, key=self._waiting.__getitem__)
             del self._waiting[pc]
+            request = self._asked.pop(pc)
             if pc in self._entered or self._is_covered(pc):
                 self._requested.discard(pc)
             else:
-                self._worker.submit(pc)
+                self._worker.submit(request)
         self._wait_count[0] = len(self._waiting)
 
-    def _load(self, pc: int) -> bool:
-        """Install a region that was kept, if there is one."""
-        return self._store is not None and any(map(self._install, self._store.load(pc, self._guest_bytes(pc))))
+    def _load(self, pc: int, gva: int) -> bool:
+        """Install a region that was kept, if there is one for code at that address."""
+        if self._store is None:
+            return False
+        here = (gva >> PAGE_SHIFT, pc >> PAGE_SHIFT)
+        kept = self._store.load(pc, self._guest_bytes(pc))
+        return any(self._install(region) for region in kept if not region.mmu or here in region.pages)
 
     def compile_now(self, pc: int) -> bool:
         """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
         if pc not in self._installed:
+            request = self._request(pc)
             if pc not in self._requested:
                 self._requested.add(pc)
-                self._worker.submit(pc)
-            while self._worker.is_pending(pc):
-                for entry, region in self._worker.wait():
-                    self._finish(entry, region)
+                self._worker.submit(request)
+            while self._worker.is_pending(request):
+                for answered, region in self._worker.wait():
+                    self._finish(answered, region)
             self._requested.discard(pc)
         return pc in self._installed
 
     def _guest_bytes(self, pc: int) -> bytes:
         return bytes(self._memory.ram.bytes[pc : pc + 32])
 
-    def _finish(self, entry: int, region: CompiledRegion | None) -> None:
+    def _finish(self, request: Request, region: CompiledRegion | None) -> None:
         """Install what the worker made. A request without a region is not made again."""
         if region is None:
             self.counts.refused += 1
             return
-        self._requested.discard(entry)
+        self._requested.discard(request.gpa)
         if self._install(region):
             self.counts.compiled += 1
         else:
@@ -205,11 +259,11 @@ class RegionTier(ThreadedTier):
     def _install(self, region: CompiledRegion) -> bool:
         """Put the region in the place of its entry's handler, if memory still is what it was made from."""
         ram = self._memory.ram.bytes
-        if region.strict != self._is_strict():
+        if (region.strict, region.mmu) != (self._is_strict(), self._has_mmu_on()):
             return False
         if any(ram[gva : gva + len(data)] != data for gva, data in region.runs):
             return False
-        if self._seen.executed(region.entry) is None:
+        if not self._is_decoded(region.entry):
             # Written over in the meantime: there is no handler to go back to yet. It may become hot again.
             self._op_quarters[(op_offset(region.entry) + OP_HOTNESS) // 2] = 0
             return False
@@ -231,13 +285,16 @@ class RegionTier(ThreadedTier):
         for gva in region.others:
             if gva in self._entered:
                 continue
-            if self._seen.executed(gva) is None:
+            if not self._is_decoded(gva):
                 self._entered_later[gva] = region.entry
             else:
                 self._enter_at(gva, region.entry)
         self.counts.insns += region.insns
         self.counts.code_bytes += len(region.code)
         return True
+
+    def _is_decoded(self, gpa: int) -> bool:
+        return self._seen.executed(gpa) is not None  # which knows no pages in this process
 
     def _is_strict(self) -> bool:
         """Whether the guest has alignment checked."""
@@ -261,7 +318,7 @@ class RegionTier(ThreadedTier):
             entries = list(self._covering.get(word, ()))
             if not entries:
                 continue
-            if self._seen.executed(word) is None:
+            if not self._is_decoded(word):
                 self._ops[op_offset(word) + OP_COVERED] |= CHANGES  # a literal that is none
                 self.counts.literal_writes += len(entries)
             else:
@@ -306,20 +363,23 @@ class RegionTier(ThreadedTier):
 
     # -- the worker ----------------------------------------------------------------------------
 
-    def _make_compile(self) -> Compile:
+    def _make_compile(self) -> Callable[[Request], CompiledRegion | None]:
         """In the worker: forming and compiling over the guest's memory, which it shares."""
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.regions import Assumptions
 
         compiler = RegionCompiler(self._seen, self._techniques, self._dump)
 
-        def compile_and_keep(entry: int) -> CompiledRegion | None:
+        def compile_and_keep(request: Request) -> CompiledRegion | None:
             # Kept here, so that it is there for the next run even if this one ends first.
+            pages = None if request.pages is None else dict(request.pages)
             self._seen.refresh()
+            self._seen.look_by(pages)
             haste = self._techniques.haste and self._wait_count[0] >= _MANY
-            region = compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()), haste)
+            assumed = Assumptions(self._memory.ram.size, request.strict, pages)
+            region = compiler.compile(request.gva, assumed, haste)
             if region is not None and self._store is not None:
-                self._store.save(region, self._guest_bytes(entry))
+                self._store.save(region, self._guest_bytes(request.gpa))
             return region
 
         return compile_and_keep

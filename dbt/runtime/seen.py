@@ -6,9 +6,10 @@ All of it is in memory that a forked process shares, so the worker sees what the
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from dbt.backend.abi import CHANGES, CODE_PAGE_STRIDE, COVERED, OP_COVERED, OP_HANDLER, OP_SIZE, TARGET_ENTRIES
-from dbt.mmu.ram import PAGE_SHIFT, Ram
+from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from dbt.runtime.hostmemory import HostRange
 
 
@@ -31,6 +32,7 @@ class SeenCode:
         self._targets = targets.view().cast("Q")[:TARGET_ENTRIES]
         self._not_decoded = not_decoded
         self._known: dict[int, list[int]] = {}
+        self._pages: Mapping[int, int] | None = None
 
     def refresh(self) -> None:
         """Look at the branch targets anew."""
@@ -40,24 +42,40 @@ class SeenCode:
                 known[entry & 0xFFFFFFFF].append(entry >> 32)
         self._known = known
 
+    def look_by(self, pages: Mapping[int, int] | None) -> None:
+        """Where the guest's addresses are: physical pages by virtual ones, or None where these are the same."""
+        self._pages = pages
+
+    def place(self, gva: int) -> int | None:
+        """The GPA of an address, if it is in RAM and known."""
+        if self._pages is None:
+            return gva if gva < self._size else None
+        page = self._pages.get(gva >> PAGE_SHIFT)
+        return None if page is None else page << PAGE_SHIFT | gva & PAGE_SIZE - 1
+
     def executed(self, gva: int) -> int | None:
-        if gva >= self._size or self._handlers[(op_offset(gva) + OP_HANDLER) // 8] in (0, self._not_decoded):
+        gpa = self.place(gva)
+        if gpa is None or self._handlers[(op_offset(gpa) + OP_HANDLER) // 8] in (0, self._not_decoded):
             return None
-        return self._words[gva >> 2]
+        return self._words[gpa >> 2]
 
     def constant(self, gva: int) -> int | None:
-        if gva & 3 or gva >= self._size or self._ops[op_offset(gva) + OP_COVERED] & CHANGES:
+        gpa = self.place(gva)
+        if gva & 3 or gpa is None or self._ops[op_offset(gpa) + OP_COVERED] & CHANGES:
             return None
-        return self._words[gva >> 2]
+        return self._words[gpa >> 2]
 
     def entered(self, gva: int) -> bool:
-        if gva >= self._size:
+        gpa = self.place(gva)
+        if gpa is None:
             return False
-        handler = self._handlers[(op_offset(gva) + OP_HANDLER) // 8]
+        handler = self._handlers[(op_offset(gpa) + OP_HANDLER) // 8]
         return bool(handler) and handler not in self._image
 
     def covered(self, gva: int) -> bool:
-        return gva < self._size and bool(self._ops[op_offset(gva) + OP_COVERED] & COVERED)
+        gpa = self.place(gva)
+        return gpa is not None and bool(self._ops[op_offset(gpa) + OP_COVERED] & COVERED)
 
     def targets(self, gva: int) -> list[int]:
-        return self._known.get((self._base + op_offset(gva)) & 0xFFFFFFFF, [])
+        gpa = self.place(gva)
+        return [] if gpa is None else self._known.get((self._base + op_offset(gpa)) & 0xFFFFFFFF, [])

@@ -98,6 +98,7 @@ class ThreadedTier:
             ("arrive", self._code.address + entry["arrive"]),
             ("bypass", self._code.address + entry["bypass"]),
             ("writable", self._code.address + entry["writable"]),
+            ("code_at", self._code.address + entry["code_at"]),
             ("targets", self._targets.address),
             *zip(
                 ("decode_index", "decode_pool", "decode_rows", "decode_guards"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dbt.backend.compiled import CompiledRegion
-from dbt.backend.worker import Compile
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import Budget, VmExit
-from dbt.runtime.regions import RegionTier
+from dbt.runtime.regions import RegionTier, Request
 from dbt.runtime.seen import SeenCode
 
 #: A run is cut after so many instructions, to compile where it has come to. The rest is one slice.
@@ -91,14 +92,14 @@ class EagerRegionTier(RegionTier):
             self._spare -= 1
             self._left += 1
 
-    def _make_compile(self) -> Compile:
+    def _make_compile(self) -> Callable[[Request], CompiledRegion | None]:
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.regions import Assumptions
 
         compiler = RegionCompiler(AllCode(self._memory.ram, self._seen), self._techniques)
 
-        def compile_(entry: int) -> CompiledRegion | None:
+        def compile_(request: Request) -> CompiledRegion | None:
             self._seen.refresh()
-            return compiler.compile(entry, Assumptions(self._memory.ram.size, self._is_strict()))
+            return compiler.compile(request.gva, Assumptions(self._memory.ram.size, request.strict))
 
         return compile_

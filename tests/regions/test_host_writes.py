@@ -53,7 +53,7 @@ def outdated_regions_are_refused(name: str) -> bool:
         machine.advance(20)
         if machine is machines[1]:
             tier._requested.add(HEAD)
-            tier._worker.submit(HEAD)
+            tier._worker.submit(tier._request(HEAD))
             tier.settle()  # type: ignore[attr-defined]
             time.sleep(0.01)
         machine.memory.write_ram(address, data)

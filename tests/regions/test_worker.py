@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dbt.backend import worker
 from dbt.backend.compiled import CompiledRegion
-from dbt.backend.worker import Compile, CompileWorker
+from dbt.backend.worker import CompileWorker
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
 
@@ -25,7 +26,7 @@ def region(entry: int) -> CompiledRegion:
     return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400)
 
 
-def make_compile() -> Compile:
+def make_compile() -> Callable[[int], CompiledRegion | None]:
     faulthandler.disable()
 
     def compile_(entry: int) -> CompiledRegion | None:
@@ -43,7 +44,7 @@ def make_compile() -> Compile:
     return compile_
 
 
-def wait_for_all(compiler: CompileWorker, count: int) -> list[tuple[int, CompiledRegion | None]]:
+def wait_for_all(compiler: CompileWorker[int], count: int) -> list[tuple[int, CompiledRegion | None]]:
     finished: list[tuple[int, CompiledRegion | None]] = []
     while len(finished) < count:
         got = compiler.wait()
