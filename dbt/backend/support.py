@@ -77,6 +77,8 @@ def _leave() -> str:
 }}
 {header("leave_hot")} {{
   {_exit_kind(ExitCode.HOT)}
+  {field_pointer("exit_args", "%args")}
+  store ptr %op, ptr %args
   {tail_call("@leave")}
   ret void
 }}

@@ -118,7 +118,7 @@ class ExitCode(IntEnum):
     DATA_ABORT = 9  # gva, size, write, fault status
     DEVICE_READ = 10  # gpa, size, -, gva: not RAM; the bus decides whether it is a device or an abort
     DEVICE_WRITE = 11  # gpa, size, value, gva
-    HOT = 12  # control came to an op that is worth a region
+    HOT = 12  # op (as a host pointer): control came to it so often that it is worth a region
     CODE_WRITE = 13  # gpa, size: a store to words that regions were made from; to be done again
     PREFETCH_ABORT = 14  # fault status
     WAIT = 15  # for an interrupt

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from dbt.backend.abi import (
     CHANGES,
-    CODE,
     CODE_PAGE_STRIDE,
     COVERED,
     HOT_ARRIVALS,
@@ -24,6 +23,8 @@ from dbt.backend.abi import (
     OP_HANDLER,
     OP_HOTNESS,
     OP_ORIGINAL,
+    TABLE_BYTES,
+    TABLES,
     WARM,
     SideExit,
 )
@@ -33,14 +34,14 @@ from dbt.codecache.handlers import image_key
 from dbt.codecache.regions import RegionStore, StoreCounts
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE
+from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime.arena import CodeArena
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
-from dbt.runtime.seen import SeenCode, op_offset
+from dbt.runtime.seen import SeenCode, op_address, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
 from dbt.runtime.tier import JitMode
-from isa.state import SCTLR_A, SCTLR_M, Mode
+from isa.state import SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts, RegionDump
@@ -123,7 +124,7 @@ class RegionTier(ThreadedTier):
         self._regime = self._cpu["sctlr"] & _REGIME
         # Requests that the worker has not been given, by physical address, and how often they were hot.
         self._waiting: dict[int, int] = {}
-        self._asked: dict[int, Request] = {}
+        self._asked: dict[int, tuple[int, int]] = {}  # their virtual addresses, and the code tables of these
         self._wait_count = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")[:1]  # their number, for the worker to see
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._space_entries = self._spaces.view().cast("Q")
@@ -145,8 +146,8 @@ class RegionTier(ThreadedTier):
             self.drop_all()  # they would leave at once
         return super().run(budget)
 
-    def _on_hot(self, gva: int) -> None:
-        pc = self._physical(gva)
+    def _on_hot(self, gva: int, op: int) -> None:
+        pc = op_address(op - self._code_pages.address)
         if pc in self._waiting:
             self._waiting[pc] += 1
         if self._jit == "off" or pc in self._entered or pc in self._requested:
@@ -163,7 +164,7 @@ class RegionTier(ThreadedTier):
             return
         self._requested.add(pc)
         self._waiting[pc] = 1
-        self._asked[pc] = self._request(gva)
+        self._asked[pc] = gva, self._cpu.native("code_table")
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
@@ -171,34 +172,29 @@ class RegionTier(ThreadedTier):
                 self._finish(request, region)
             self.counts.seconds += time.perf_counter() - start
 
-    def _request(self, gva: int) -> Request:
-        pages = tuple(self._code_mapping().items()) if self._has_mmu_on() else None
-        return Request(self._physical(gva), gva, self._is_strict(), pages)
+    def _request(self, gva: int, gpa: int, table: int) -> Request | None:
+        """None if the code is no longer at that address, as where the guest has gone on to another process."""
+        if not self._has_mmu_on():
+            return Request(gpa, gva, self._is_strict())
+        pages = self._code_mapping(table)
+        if pages.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
+            return None
+        return Request(gpa, gva, self._is_strict(), tuple(pages.items()))
 
     # -- where code is -------------------------------------------------------------------------
 
     def _has_mmu_on(self) -> bool:
         return bool(self._cpu["sctlr"] & SCTLR_M)
 
-    def _physical(self, gva: int) -> int:
-        """The physical address of code that has just been executed, or is about to be."""
-        if not self._has_mmu_on():
-            return gva
-        return self._physical_page(gva >> PAGE_SHIFT) << PAGE_SHIFT | gva & PAGE_SIZE - 1
-
-    def _physical_page(self, page: int) -> int:
-        """Of a virtual page that is in the current code table; -1 if it is not."""
-        table = (self._cpu.native("code_table") - self._spaces.address) // 8
-        ops = self._space_entries[table + page]
-        return (ops - self._code_pages.address) // CODE_PAGE_STRIDE if ops else -1
-
-    def _code_mapping(self) -> dict[int, int]:
-        """The physical pages of code by virtual ones, as far as the current code table is filled."""
-        space = self._cpu.native("space")
+    def _code_mapping(self, table: int) -> dict[int, int]:
+        """The physical pages of code by virtual ones, as far as a code table (an HVA) is filled."""
+        space, number = divmod((table - self._spaces.address) // TABLE_BYTES, TABLES)
         log = self._log.view().cast("I")[space * LOG_ENTRIES :][: self._cpu.native("fill_counts", space)]
-        table = CODE + 3 if self._cpu.mode == Mode.USER else CODE
-        pages = {line & 0xFFFFF for line in log.tolist() if line >> 20 == table}
-        return {page: physical for page in sorted(pages) if (physical := self._physical_page(page)) >= 0}
+        pages = {line & 0xFFFFF for line in log.tolist() if line >> 20 == number}
+        at = (table - self._spaces.address) // 8
+        entries = {page: self._space_entries[at + page] for page in sorted(pages)}
+        base = self._code_pages.address
+        return {page: (ops - base) // CODE_PAGE_STRIDE for page, ops in entries.items() if ops}
 
     def _is_covered(self, pc: int) -> bool:
         """Whether a region has the code there already, and has not been left for it often."""
@@ -214,8 +210,9 @@ class RegionTier(ThreadedTier):
         while self._waiting and self._worker.pending < _IN_FLIGHT:
             pc = max(self._waiting, key=self._waiting.__getitem__)
             del self._waiting[pc]
-            request = self._asked.pop(pc)
-            if pc in self._entered or self._is_covered(pc):
+            gva, table = self._asked.pop(pc)
+            request = self._request(gva, pc, table)
+            if request is None or pc in self._entered or self._is_covered(pc):
                 self._requested.discard(pc)
             else:
                 self._worker.submit(request)
@@ -232,7 +229,8 @@ class RegionTier(ThreadedTier):
     def compile_now(self, pc: int) -> bool:
         """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
         if pc not in self._installed:
-            request = self._request(pc)
+            request = self._request(pc, pc, self._cpu.native("code_table"))
+            assert request is not None
             if pc not in self._requested:
                 self._requested.add(pc)
                 self._worker.submit(request)

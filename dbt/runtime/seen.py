@@ -18,6 +18,11 @@ def op_offset(gpa: int) -> int:
     return (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & 0xFFF) // 4 * OP_SIZE
 
 
+def op_address(offset: int) -> int:
+    """The GPA of the word whose op is at an offset in the code pages."""
+    return offset // CODE_PAGE_STRIDE << PAGE_SHIFT | offset % CODE_PAGE_STRIDE // OP_SIZE * 4
+
+
 class SeenCode:
     """Implements :class:`dbt.frontend.region.Guest` over RAM, the code pages and the branch targets."""
 

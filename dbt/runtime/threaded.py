@@ -177,7 +177,7 @@ class ThreadedTier:
                     if self.must_stop():
                         self._stop_after_this()
                 case ExitCode.HOT:
-                    self._on_hot(cpu.r[15])
+                    self._on_hot(cpu.r[15], cpu.native("exit_args", 0))
                 case ExitCode.CODE_WRITE:
                     self._on_code_write(cpu.native("exit_args", 0), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:
@@ -269,7 +269,7 @@ class ThreadedTier:
         cpu.set_native("mmio_cursor", 0)
         return True
 
-    def _on_hot(self, pc: int) -> None:
+    def _on_hot(self, gva: int, op: int) -> None:
         """An op has become hot. This tier has nothing better to offer."""
 
     def _on_code_write(self, gpa: int, size: int) -> None:

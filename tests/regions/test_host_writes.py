@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dbt.runtime.regions import RegionTier
+from dbt.runtime.regions import RegionTier, Request
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, RAM_SIZE, SmallMachine
 from tests.regions.mutants import Mutant, is_noticed
@@ -53,7 +53,7 @@ def outdated_regions_are_refused(name: str) -> bool:
         machine.advance(20)
         if machine is machines[1]:
             tier._requested.add(HEAD)
-            tier._worker.submit(tier._request(HEAD))
+            tier._worker.submit(Request(HEAD, HEAD, strict=False))
             tier.settle()  # type: ignore[attr-defined]
             time.sleep(0.01)
         machine.memory.write_ram(address, data)
