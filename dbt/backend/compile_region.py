@@ -24,11 +24,12 @@ class RegionCompiler:
         self._former = RegionFormer(DECODER.decode, guest, techniques)
         self._techniques = techniques
         self._dump = dump
+        self.limits_in_haste = HASTE
 
     def compile(self, entry: int, assumed: Assumptions, haste: bool = False) -> CompiledRegion | None:
         """The region around ``entry``; None if there is none to be had. ``haste``: others wait, so a small one."""
         started = time.perf_counter()
-        region = self._former.form(entry, HASTE if haste else None)
+        region = self._former.form(entry, self.limits_in_haste if haste else None)
         if region is None:
             return None
         if self._dump is None:

@@ -48,14 +48,14 @@ class Decode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``insns`` of a region, of which those after the first ``near`` are left to regions that are entered there; more
-    are looked at, up to ``reach``, to find the best. ``insns`` of a ``block`` and of
-    a function of which there may be several ``copies``; ``depth`` of copies in copies; ``targets`` of an indirect
-    branch and entries of a ``table`` that are told apart.
+    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. What comes after the first ``near``
+    instructions, and functions that are not copied, are left to other regions entered there (None: nothing is).
+    ``insns`` of a ``block`` and of a function of which there may be several ``copies``; ``depth`` of copies in copies;
+    ``targets`` of an indirect branch and entries of a ``table`` that are told apart.
     """
 
     insns: int = 400
-    near: int = 100
+    near: int | None = None
     reach: int = 800
     block: int = 64
     copies: int = 32
@@ -65,7 +65,7 @@ class Limits:
 
 
 #: What is nearest to hot code is worth most, and comes soonest, while much other code waits.
-HASTE = Limits(insns=200, reach=400)
+HASTE = Limits(insns=200, near=100, reach=400)
 
 #: The return addresses of the calls that lead to a block, outermost first. A function that the region has once,
 #: for all who call it, begins a context of its own: its address + 1.
@@ -297,6 +297,7 @@ class _Forming:
         self._techniques = former._techniques
         self._limits = former._limits
         self._heads = heads
+        self._shares = self._techniques.sharing and self._techniques.entries and self._limits.near is not None
         self.region = Region(entry, {})
         self._queue = deque([Place(entry)])
         # Of each context, the functions that it is in, and the places that its returns may go to.
@@ -361,8 +362,8 @@ class _Forming:
     def _is_elsewhere(self, place: Place, insns: int) -> bool:
         """Whether another region is entered at a place that is not near: after so many instructions."""
         return (
-            self._techniques.sharing
-            and insns >= self._limits.near
+            self._shares
+            and insns >= (self._limits.near or 0)
             and place.pc != self.region.entry
             and _is_only_copy(place.calls)
             and self._guest.entered(place.pc)
@@ -488,7 +489,7 @@ class _Forming:
                     return self._enqueue(Place(target, calls[:depth]))
         if self._former.size(target) <= self._limits.copies and len(calls) < self._limits.depth:
             inside: Context = (*calls, back)
-        elif self._techniques.sharing and self._techniques.entries and self._guest.entered(target):
+        elif self._shares and self._guest.entered(target):
             block.back = self._enqueue(Place(back, calls))
             return None
         else:

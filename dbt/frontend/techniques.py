@@ -23,7 +23,7 @@ class Techniques:
     tables: bool = True  # jump tables as switches over their index
     literals: bool = True  # loads from the literal pool as constants
     entries: bool = True  # a region is entered at its functions and after its calls too, not only where it begins
-    sharing: bool = True  # a large function that another region is entered at is called there, not compiled again
+    sharing: bool = True  # while many wait, what another region is entered at is left to it
     haste: bool = True  # smaller regions while many wait for the compiler
     blocks: bool = True  # instructions take from the budget together, not each for itself
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbt.backend.compiled import CompiledRegion
+from dbt.frontend.region import Limits
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import Ram
@@ -47,7 +48,8 @@ class EagerRegionTier(RegionTier):
     """Compiles around the PC whenever a run begins, and several times in a long one, ``regions`` times at most,
     and as many more where regions are dropped.
 
-    A region takes in whatever is in reach and not zero, executed before or not.
+    A region takes in whatever is in reach and not zero, executed before or not. Every other one is made in haste, and
+    leaves to others what it can.
     """
 
     name = "regions"
@@ -98,8 +100,11 @@ class EagerRegionTier(RegionTier):
 
         compiler = RegionCompiler(AllCode(self._memory.ram, self._seen), self._techniques)
 
+        compiler.limits_in_haste = Limits(near=4, copies=4)
+
         def compile_(request: Request) -> CompiledRegion | None:
             self._seen.refresh()
-            return compiler.compile(request.gva, Assumptions(self._memory.ram.size, request.strict))
+            assumed = Assumptions(self._memory.ram.size, request.strict)
+            return compiler.compile(request.gva, assumed, haste=bool(request.gva & 4))
 
         return compile_
