@@ -66,7 +66,9 @@ class Reader:
         for name in ("dfsr", "dfar", "ifsr", "ifar"):
             if words[name] != initial[name]:
                 result[name] = describe(words[name])
-        return result | {name: describe(words[name]) for name in step.watch if words[name]}
+        poked = dict(step.pokes)
+        changed = {name: words[name] for name, place in step.watch.items() if words[name] != poked.get(place, 0)}
+        return result | {name: describe(value) for name, value in changed.items()}
 
 
 def _kind(number: int) -> str:
@@ -75,11 +77,19 @@ def _kind(number: int) -> str:
     return KINDS[base] + suffix
 
 
+def text(result: Result) -> str:
+    return f"{result['event']}: " + " ".join(f"{name}={value}" for name, value in result.items() if name != "event")
+
+
 def line(step: Step, result: Result) -> str:
-    fields = " ".join(f"{name}={value}" for name, value in result.items() if name != "event")
-    return f"{step.name} => {result['event']}: {fields}"
+    return f"{step.name} => {text(result)}"
 
 
-def parse(text: str) -> dict[str, str]:
-    """Lines by the names of their steps."""
-    return {name: rest for name, _, rest in (entry.partition(" => ") for entry in text.splitlines() if entry)}
+def parse(lines: str) -> dict[str, Result]:
+    """Results by the names of their steps."""
+    found = {}
+    for entry in lines.splitlines():
+        name, _, rest = entry.partition(" => ")
+        event, _, fields = rest.partition(": ")
+        found[name] = {"event": event} | dict(field.split("=", 1) for field in fields.split())
+    return found

@@ -8,7 +8,18 @@ from types import ModuleType
 
 from tests.privileged.layout import CPUS
 from tests.privileged.program import Program
-from tests.privileged.programs import entry, modes, new_tables, old_tables, returns, status, user_registers
+from tests.privileged.programs import (
+    entry,
+    faults,
+    fetches,
+    interrupts,
+    modes,
+    new_tables,
+    old_tables,
+    returns,
+    status,
+    user_registers,
+)
 
 _MODULES: tuple[ModuleType, ...] = (
     modes,
@@ -18,6 +29,9 @@ _MODULES: tuple[ModuleType, ...] = (
     user_registers,
     old_tables,
     new_tables,
+    faults,
+    fetches,
+    interrupts,
 )
 _BY_NAME = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 
