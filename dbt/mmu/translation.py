@@ -17,9 +17,13 @@ _SCTLR, _PSR = LAYOUT["sctlr"].index, LAYOUT["psr"].index
 
 
 class Translation:
-    """Addresses of one virtual CPU. Pages that were looked up are kept until they are to be forgotten."""
+    """Addresses of one virtual CPU.
 
-    def __init__(self, cpu: CpuState, walk: Walk) -> None:
+    ``keep``: keep what was looked up until :meth:`forget`, which whoever executes the guest's TLB maintenance must call.
+    """
+
+    def __init__(self, cpu: CpuState, walk: Walk, *, keep: bool) -> None:
+        self._keep = keep
         self._words = cpu.words
         self._walk = walk
         self._known: dict[tuple[int, int], int] = {}  # by page and access: the page in physical memory
@@ -42,7 +46,7 @@ class Translation:
                 raise LeaveGuest(PrefetchAbort(pc, fault, domain))
             raise LeaveGuest(DataAbort(pc, gva, size, bool(access & AccessKind.WRITE), fault, domain))
         gpa = found & 0xFFFFFFFF
-        if not status & PARTIAL:
+        if self._keep and not status & PARTIAL:
             self._known[key] = gpa & -PAGE_SIZE
         return gpa
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dbt.mmu.memory import GuestMemory
-from dbt.mmu.translation import Translation, Walk
+from dbt.mmu.translation import Translation
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.evaluator import compile_routine, compile_word
 from dbt.runtime.exits import (
@@ -40,11 +40,10 @@ class ReferenceTier:
         self,
         cpu: CpuState,
         memory: GuestMemory,
-        walk: Walk | None = None,
         forget: Callable[[], None] | None = None,
     ) -> None:
-        """``walk`` and ``forget``, for an emulator beside another tier: its walk of page tables, and what it does
-        when translations are to be forgotten.
+        """``forget``, for an emulator beside another tier, whose translation of addresses is in ``memory``: what that
+        does when translations are to be forgotten.
         """
         self.cpu = cpu
         self.memory = memory
@@ -53,9 +52,10 @@ class ReferenceTier:
         self._code = memory.ram.bytes.cast("I")
         self._retired = 0
         self._progress = 0
-        if walk is None:
+        if forget is None:
             walk = partial(compile_routine("translate"), cpu.r, cpu.words, memory)
-        self._translation = memory.translation = Translation(cpu, walk)
+            memory.translation = Translation(cpu, walk, keep=True)
+            forget = memory.translation.forget
         self._forget = forget
 
     @property
@@ -126,9 +126,7 @@ class ReferenceTier:
         raise LeaveGuest(WaitForInterrupt(pc))
 
     def regime_changed(self, pc: int) -> None:
-        self._translation.forget()
-        if self._forget is not None:
-            self._forget()
+        self._forget()
 
     def tlb_flush(self, pc: int) -> None:
         self.regime_changed(pc)

@@ -66,7 +66,7 @@ class ThreadedTier:
         self._choose_space = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["regime_changed"])
         walk = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
         self._walk = partial(walk(base + self._entry["translate"]), cpu.address)
-        memory.translation = Translation(cpu, self._walk)
+        memory.translation = Translation(cpu, self._walk, keep=False)  # native code keeps what it needs
         self._device_left = -1
         self._slice = 0
         self._retired = 0  # by whatever means
@@ -204,7 +204,7 @@ class ThreadedTier:
         """Executes sensitive instructions. Imported late: many guests have none."""
         from dbt.runtime.reference import ReferenceTier
 
-        return ReferenceTier(self._cpu, self._memory, self._walk, self._forget)
+        return ReferenceTier(self._cpu, self._memory, self._forget)
 
     def _forget(self) -> None:
         """The emulator has executed an instruction of the TLB's."""
