@@ -19,7 +19,7 @@ _SCTLR, _PSR = LAYOUT["sctlr"].index, LAYOUT["psr"].index
 class Translation:
     """Addresses of one virtual CPU.
 
-    ``keep``: keep what was looked up until :meth:`forget`, which whoever executes the guest's TLB maintenance must call.
+    ``keep``: what was looked up, until :meth:`forget`, which whoever executes the guest's TLB maintenance must call.
     """
 
     def __init__(self, cpu: CpuState, walk: Walk, *, keep: bool) -> None:
