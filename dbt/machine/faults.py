@@ -25,6 +25,7 @@ _THUMB = (
 )
 _UNDEFINED = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
 _TRACE = "--trace FILE shows the way there"
+_TABLES = f"The guest's page tables say so; {_TRACE}"
 _LINUX_SYSTEM_CALLS = 512
 _OABI = 0x900000
 
@@ -37,8 +38,12 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
                 f"{_access(exit_)} {gva:#010x}, which is not a multiple of {size}",
                 "This instruction needs an aligned address",
             )
+        case DataAbort(gva=gva, reason=reason, domain=domain) if reason is not Fault.EXTERNAL:
+            return f"{_access(exit_)} {gva:#010x}: {_mmu_fault(reason, domain)}", _TABLES
         case DataAbort(gva=gva):
             return f"{_access(exit_)} {gva:#010x}, where there is neither RAM nor a device", _place(gva, ram_size)
+        case PrefetchAbort(pc=pc, reason=reason, domain=domain) if reason is not Fault.EXTERNAL:
+            return f"jump to {pc:#010x}: {_mmu_fault(reason, domain)}", _TABLES
         case PrefetchAbort(pc=pc):
             return f"jump to {pc:#010x}, where there is no RAM to execute", _place(pc, ram_size)
         case Undefined():
@@ -56,9 +61,20 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
         case Unsupported(what=what):
             return f"{what}, which this machine does not have", "Build or configure the guest without it"
         case WaitForInterrupt():
-            return "the guest waits for an interrupt, and nothing can send one", "The machine has no interrupts yet"
+            return (
+                "the guest waits for an interrupt, and nothing can send one",
+                "Start a timer, or enable the interrupt of what it waits for, before it waits",
+            )
         case _:
             return f"{type(exit_).__name__}", _TRACE
+
+
+def _mmu_fault(reason: Fault, domain: int) -> str:
+    """``TRANSLATION_PAGE`` as ``translation fault (page), domain 0``."""
+    kind, _, level = reason.name.lower().rpartition("_")
+    if not kind.endswith("on_walk"):
+        return f"{kind.replace('_', ' ')} fault ({level}), domain {domain}"
+    return f"external abort on the walk of its page tables (level {level})"
 
 
 def _access(exit_: DataAbort) -> str:

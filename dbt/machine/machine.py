@@ -35,6 +35,7 @@ from dbt.runtime.exits import (
     Budget,
     DataAbort,
     HypervisorCall,
+    LeaveGuest,
     PrefetchAbort,
     SecureMonitorCall,
     SupervisorCall,
@@ -45,7 +46,7 @@ from dbt.runtime.exits import (
     WaitForInterrupt,
 )
 from isa.cpus import CPUS
-from isa.state import PSR_F, PSR_I
+from isa.state import PSR_F, PSR_I, Mode
 from isa.vectors import ExceptionKind
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Machine:
         self.exit_counts: Counter[str] = Counter()
         self._tier: Tier | None = None
         self._interrupted = False
+        self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
         self._reset_requested = False
         self._in_slice = False
         self._slice_end = 0
@@ -294,6 +296,14 @@ class Machine:
             return None
         return int.from_bytes(self.ram.bytes[gpa : gpa + 4], "little")
 
+    def peek_code(self, gva: int) -> int | None:
+        """The instruction word at a virtual address, as the guest's page tables have it now; None if there is none."""
+        try:
+            gpa = self.memory.locate(gva, 4, 0, gva)
+        except LeaveGuest:
+            return None
+        return self.peek_word(gpa)
+
     def symbolize(self, gva: int) -> str:
         """``name+0x12``, or the address in hexadecimal where the program has no symbol."""
         return self.symbols.describe(gva)
@@ -303,7 +313,7 @@ class Machine:
         from dbt.machine.disassembly import disassembler
 
         found = self.symbols.find(pc)
-        word = self.peek_word(pc)
+        word = self.peek_code(pc)
         parts = [self.symbolize(pc)] if found else []
         parts += [disassembler()(word, pc)] if word is not None else []
         return f"{pc:#010x} ({': '.join(parts)})" if parts else f"{pc:#010x}"
@@ -459,7 +469,10 @@ class Machine:
                 return self._call_semihosting(exit_)
             case SupervisorCall():
                 return self._raise(exit_, ExceptionKind.SUPERVISOR_CALL)
-            case Undefined() | HypervisorCall() | SecureMonitorCall():
+            case Undefined():
+                self._note_unknown_register(exit_.pc)
+                return self._raise(exit_, ExceptionKind.UNDEFINED)
+            case HypervisorCall() | SecureMonitorCall():
                 return self._raise(exit_, ExceptionKind.UNDEFINED)
             case DataAbort():
                 return self._raise(exit_, ExceptionKind.DATA_ABORT)
@@ -510,6 +523,19 @@ class Machine:
         what, remedy = explain(exit_, self.ram.size, self.cpu.r[7])
         message = f"guest fault at {self.describe_pc(exit_.pc)}: {what}. {context}{remedy}."
         return self._stopped(StopReason.FAULT, message, exit_)
+
+    def _note_unknown_register(self, pc: int) -> None:
+        """Tell the user, once for each, about privileged accesses to registers of CP15 that are not there."""
+        word = self.peek_code(pc)
+        if word is None or word & 0x0F000F10 != 0x0E000F10 or self.cpu.mode == Mode.USER:
+            return
+        place = f"{word >> 21 & 7}, c{word >> 16 & 15}, c{word & 15}, {word >> 5 & 7}"
+        access = "MRC" if word >> 20 & 1 else "MCR"
+        if (access, place) not in self._unknown_registers:
+            self._unknown_registers.add((access, place))
+            self.notice(
+                f"{access} p15, {place} at {pc:#010x}: {self.cpu_model} has no such register, so it is undefined"
+            )
 
     def _wait(self, exit_: VmExit) -> RunResult | None:
         """WFI: go on where a line is up, masked or not (B1.8.13); else skip to what may raise one."""
