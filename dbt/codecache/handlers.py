@@ -22,7 +22,7 @@ Notice = Callable[[str], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: Source folders and files that the image, or a region beside it, is a function of.
-_SOURCES = ("isa", "dbt/frontend", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py")
+_SOURCES = ("isa", "dbt/frontend", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py", "dbt/mmu/ram.py")
 
 
 class HandlersUnavailable(RuntimeError):

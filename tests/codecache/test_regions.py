@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dbt.hypervisor.callouts import Callouts
 
 from dbt.codecache.contents import Kind, damage
 from dbt.codecache.handlers import _SOURCES
@@ -230,7 +229,7 @@ def test_the_key_covers_everything_that_code_is_made_by() -> None:
 
 def run_loop(passes: int) -> tuple[RegionTier, SmallMachine]:
     machine = SmallMachine("threaded", assemble(f"mov r5, #{passes}; loop: subs r5, r5, #1; bne loop; svc #0", ENTRY))
-    machine.tier = tier = RegionTier(machine.cpu, machine.memory, Callouts(machine.cpu), jit="sync")
+    machine.tier = tier = RegionTier(machine.cpu, machine.memory, jit="sync")
     machine.advance(20)
     return tier, machine
 
