@@ -14,7 +14,7 @@ from tests.privileged import layout
 from tests.privileged.program import Program
 
 QEMU = "qemu-system-arm"
-TIMEOUT = 120  # seconds
+TIMEOUT = 20  # seconds
 
 
 def run_qemu(program: Program) -> bytes:

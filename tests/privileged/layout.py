@@ -45,7 +45,7 @@ END = 8
 HIGH, OTHER = 0x10, 0x20
 
 VISIBLE = tuple(f"r{n}" for n in range(16))
-CP15 = ("ttbr0", "ttbr1", "ttbcr", "dacr", "dfsr", "ifsr", "dfar", "ifar", "contextidr", "fcseidr", "vbar", "sctlr")
+CP15 = ("ttbr0", "ttbr1", "ttbcr", "dacr", "dfsr", "ifsr", "dfar", "ifar", "contextidr", "vbar", "sctlr", "fcseidr")
 
 
 def bank_words() -> tuple[str, ...]:

@@ -96,8 +96,8 @@ def _start(cpu: Cpu) -> str:
     barrier = ".word 0xee070f95" if cpu.arch >= 6 else ""
     # .word: MCR CP15ISB, of which Keystone warns
     cp15 = "\n".join(
-        f"ldr r1, [r0], #4\n{_write_cp15(cpu, 'r1', name)}" for name in layout.CP15[:-1]
-    )  # SCTLR comes last
+        f"ldr r1, [r0], #4\n{_write_cp15(cpu, 'r1', name)}" for name in layout.CP15[:-2]
+    )  # then SCTLR and the process ID, which applies without the MMU too
     return f"""
 start:
     {_constant("r0", layout.TEMPLATE)}
@@ -125,9 +125,11 @@ poke:
     {cp15}
     mov r1, #0
     mcr p15, 0, r1, c8, c7, 0
-    ldr r1, [r0]
+    ldr r1, [r0], #4
     {_write_cp15(cpu, "r1", "sctlr")}
     {barrier}
+    ldr r1, [r0]
+    {_write_cp15(cpu, "r1", "fcseidr")}
     {_constant("r0", _state("cpsr"))}
     ldr r1, [r0]
     {_constant("r0", STATE)}
@@ -169,7 +171,7 @@ def _collect(cpu: Cpu) -> str:
         f"mrc p15, 0, r{1 + n}, {_cp15(cpu)[name]}" if _cp15(cpu)[name] else f"mov r{1 + n}, #0"
         for n, name in enumerate(("dfsr", "ifsr", "dfar", "ifar"))
     )
-    reset = "\n".join(_write_cp15(cpu, "r2", name) for name in ("ttbcr", "fcseidr", "vbar", "contextidr"))
+    reset = "\n".join(_write_cp15(cpu, "r2", name) for name in ("ttbcr", "vbar", "contextidr"))
     return f"""
     {saves}
     {_constant("r7", SAVE)}
@@ -204,9 +206,10 @@ privileged:
     {_mode("svc")}
     {status}
     stmia r0!, {{r1-r4}}
+    mov r2, #0
+    {_write_cp15(cpu, "r2", "fcseidr")}
     {_constant("r1", cpu.sctlr)}
     {_write_cp15(cpu, "r1", "sctlr")}
-    mov r2, #0
     {reset}
     mcr p15, 0, r2, c8, c7, 0
     ldr r11, [r7, #{STEP - SAVE}]

@@ -9,6 +9,7 @@ from types import ModuleType
 from tests.privileged.layout import CPUS
 from tests.privileged.program import Program
 from tests.privileged.programs import (
+    contexts,
     entry,
     faults,
     fetches,
@@ -32,6 +33,7 @@ _MODULES: tuple[ModuleType, ...] = (
     faults,
     fetches,
     interrupts,
+    contexts,
 )
 _BY_NAME = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 
