@@ -10,6 +10,7 @@ from tests.privileged.layout import CPUS
 from tests.privileged.program import Program
 from tests.privileged.programs import (
     contexts,
+    cp15,
     entry,
     faults,
     fetches,
@@ -34,6 +35,7 @@ _MODULES: tuple[ModuleType, ...] = (
     fetches,
     interrupts,
     contexts,
+    cp15,
 )
 _BY_NAME = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 
