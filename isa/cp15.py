@@ -30,8 +30,9 @@ Write = Callable[[Recorder, Uop], None]
 class Register:
     """``word``: what holds it, of which ``writable`` bits change; ``value``: what it reads as without one.
 
-    ``access`` is what privileged code may do, ``user`` what user mode may; ``since`` the architecture that
-    has it. ``write`` takes the place of storing what is written, ``after`` is the callout that follows.
+    ``access`` is what privileged code may do, ``user`` what user mode may, from architecture ``user_since`` on;
+    ``since`` the architecture that has it. ``write`` takes the place of storing what is written, ``after`` is the
+    callout that follows.
     A register without a word ignores what is written.
     """
 
@@ -42,6 +43,7 @@ class Register:
     writable: int = 0xFFFFFFFF
     access: str = READ + WRITE
     user: str = ""
+    user_since: int = 4
     since: int = 4
     write: Write | None = None
     after: str = ""
@@ -125,8 +127,8 @@ REGISTERS: tuple[Register, ...] = (
     # Maintenance and barriers
     *_operations(),
     Register("wait for interrupt", (0, 7, 0, 4), access=WRITE, after="wait_for_interrupt"),
-    Register("CP15ISB", (0, 7, 5, 4), access=WRITE, user=WRITE),
-    Register("CP15DSB", (0, 7, 10, 4), access=WRITE, user=WRITE),
+    Register("CP15ISB", (0, 7, 5, 4), access=WRITE, user=WRITE, user_since=6),
+    Register("CP15DSB", (0, 7, 10, 4), access=WRITE, user=WRITE, user_since=6),
     Register("CP15DMB", (0, 7, 10, 5), access=WRITE, user=WRITE, since=6),
     Register("test and clean", (0, 7, 10, 3), value=_TEST_AND_CLEAN, access=READ),
     Register("test, clean and invalidate", (0, 7, 14, 3), value=_TEST_AND_CLEAN, access=READ),
@@ -159,9 +161,16 @@ def _syntax(name: str, place: Place) -> str:
     return f"{name}{{<c>}} p15, {opc1}, <Rt>, c{crn}, c{crm}, {opc2}"
 
 
-def _read(u: Recorder, f: SimpleNamespace, register: Register) -> None:
-    if READ not in register.user:
+def _require_access(u: Recorder, register: Register, access: str) -> None:
+    if access not in register.user:
         u.callout("require_privilege")
+    elif register.user_since > register.since:
+        with u.when(u.get("architecture").ult(register.user_since)):
+            u.callout("require_privilege")
+
+
+def _read(u: Recorder, f: SimpleNamespace, register: Register) -> None:
+    _require_access(u, register, READ)
     value = u.get(register.word) if register.word else u.const(register.value)
     if f.rt == PC:  # the four flags from the top bits
         u.n, u.z, u.c, u.v = (value.bit(place) for place in (31, 30, 29, 28))
@@ -170,8 +179,7 @@ def _read(u: Recorder, f: SimpleNamespace, register: Register) -> None:
 
 
 def _write(u: Recorder, f: SimpleNamespace, register: Register) -> None:
-    if WRITE not in register.user:
-        u.callout("require_privilege")
+    _require_access(u, register, WRITE)
     value = u.reg[f.rt]
     if register.write is not None:
         register.write(u, value)

@@ -1,6 +1,6 @@
 """The processors that a guest can be given: what their identification registers say, and which version they are.
 
-Values are those of the technical reference manuals (DDI 0198, DDI 0301, DDI 0344).
+Values are those of the technical reference manuals (DDI 0198, DDI 0301, DDI 0344), without the Security Extensions.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ ARM926 = CpuModel("arm926", 5, {
 })  # fmt: skip
 
 ARM1176 = CpuModel("arm1176", 6, {
-    "midr": 0x410FB767, "ctr": 0x01DD20D2, "tlbtr": 0x800,
-    "id_pfr0": 0x111, "id_pfr1": 0x11, "id_dfr0": 0x33,
+    "midr": 0x410FB767, "ctr": 0x01DD20D2, 
+    "id_pfr0": 0x111, "id_pfr1": 0x1, "id_dfr0": 0x3,
     "id_mmfr0": 0x01130003, "id_mmfr1": 0x10030302, "id_mmfr2": 0x01222100,
-    "id_isar0": 0x00140011, "id_isar1": 0x12002111, "id_isar2": 0x11231121, "id_isar3": 0x01102131, "id_isar4": 0x141,
+    "id_isar0": 0x00140011, "id_isar1": 0x12002111, "id_isar2": 0x11231121, "id_isar3": 0x01102131, "id_isar4": 0x1141,
     "sctlr": 0x00050078,
     "sctlr_writable": _COMMON | SCTLR_B | _S | _R | _Z | _L4 | _FI | _U | SCTLR_XP | SCTLR_EE | _TRE | SCTLR_AFE,
 })  # fmt: skip
 
 CORTEX_A8 = CpuModel("cortex-a8", 7, {
-    "midr": 0x410FC080, "ctr": 0x82048004, "mpidr": 0x80000000,
-    "id_pfr0": 0x1031, "id_pfr1": 0x11, "id_dfr0": 0x400,
+    "midr": 0x410FC080, "ctr": 0x82048004, 
+    "id_pfr0": 0x1031, "id_pfr1": 0x1, "id_dfr0": 0x400,
     "id_mmfr0": 0x31100003, "id_mmfr1": 0x20000000, "id_mmfr2": 0x01202000, "id_mmfr3": 0x11,
     "id_isar0": 0x00101111, "id_isar1": 0x12112111, "id_isar2": 0x21232031, "id_isar3": 0x11112131,
     "id_isar4": 0x00111142,
-    "clidr": 0x0A200023, "ccsidr": 0xE007E01A, "ccsidr+1": 0x2007E01A, "ccsidr+2": 0xF0000000,
+    "clidr": 0x0A000003, "ccsidr": 0xE007E01A, "ccsidr+1": 0x2007E01A, "ccsidr+2": 0xF0000000,
     "sctlr": 0x00C50078,
     "sctlr_writable": _COMMON | _Z | _SW | SCTLR_EE | _TRE | SCTLR_AFE | SCTLR_TE,
 })  # fmt: skip
