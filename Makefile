@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test long check fuzz bench guests clean help
+.PHONY: run test long check fuzz bench guests refresh-oracle clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
+	@echo "make refresh-oracle  ask QEMU again what tests/privileged compares with (needs qemu-system-arm)"
 	@echo "make clean  remove the virtual environment and caches"
 
 # One stamp for each set of dependencies, remade when pyproject.toml changes.
@@ -58,6 +59,9 @@ bench: $(VENV)/.stamp-test
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python
+
+refresh-oracle: $(VENV)/.stamp-test
+	$(BIN)/python -m tests.privileged.refresh
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -69,7 +69,7 @@ STEP, RECORD, PHASE = VARIABLES, VARIABLES + 4, VARIABLES + 8
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """``sctlr``: what QEMU's has after a reset, the MMU off."""
+    """``sctlr``: what it has after a reset, by its TRM, the MMU off. (QEMU's arm926 has 0x00090078.)"""
 
     name: str
     arch: int
@@ -78,7 +78,7 @@ class Cpu:
 
 CPUS = {
     cpu.name: cpu
-    for cpu in (Cpu("arm926", 5, 0x00090078), Cpu("arm1176", 6, 0x00050078), Cpu("cortex-a8", 7, 0x00C50078))
+    for cpu in (Cpu("arm926", 5, 0x00050078), Cpu("arm1176", 6, 0x00050078), Cpu("cortex-a8", 7, 0x00C50078))
 }
 
 

@@ -85,7 +85,7 @@ def _control(cpu: Cpu) -> Iterator[Step]:
     if cpu.arch == 6:
         bits |= {"U": 22, "XP": 23}
     place = (0, 1, 0, 0)
-    yield Step("SCTLR after a reset", _mrc(place))
+    yield Step("SCTLR with what it has after a reset", _mrc(place))
     for name, bit in bits.items():
         code = f"{_mrc(place)}\neor r2, r1, #{1 << bit:#x}\n{_mcr(place, 2)}\n{_mrc(place, 3)}\n{_mcr(place, 1)}"
         yield Step(f"SCTLR.{name} changed", code)
