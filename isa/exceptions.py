@@ -12,6 +12,7 @@ from isa.spec import insn
 from isa.state import PSR_E, PSR_T, SCTLR_V
 from isa.uop import InsnException, Recorder, Uop
 from isa.vectors import HIGH_VECTORS
+from isa.vmsa import modified_address
 
 
 @insn("cond:4 1111 imm24:24", syntax="SVC{<c>} #<imm24>", section="A8.8.228")
@@ -112,10 +113,10 @@ def enter_exception(u: Recorder, mode: Uop, offset: Uop, link: Uop, masks: Uop) 
 
 @routine
 def report_data_abort(u: Recorder, address: Uop, status: Uop, write: Uop) -> None:
-    """Set DFSR and DFAR (B3.13). ARMv6 added the bit that tells a write."""
+    """Set DFSR and DFAR (B3.13). ARMv6 added the bit that tells a write. The address is the modified one."""
     bit = u.select(u.get("architecture").ult(6), 0, write << 11)
     u.set("dfsr", status | bit)
-    u.set("dfar", address)
+    u.set("dfar", modified_address(u, address))
 
 
 @routine

@@ -35,6 +35,11 @@ class _Walk:
         return self.u.load_physical(gpa)
 
 
+def modified_address(u: Recorder, gva: Uop) -> Uop:
+    """An address as the page tables know it: below 32 MB, with the process ID of the FCSE on top (DDI 0100I B8)."""
+    return u.select((gva >> 25) == 0, gva + (u.get("fcseidr") & 0xFE000000), gva)
+
+
 @routine
 def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
     """The physical address in the lower 32 bits, or 0 and in the upper 32 what the fault status register is to say
@@ -44,8 +49,7 @@ def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
     sctlr = u.get("sctlr")
     with u.when((sctlr & SCTLR_M) == 0):
         u.result(gva.zext(64))
-    pid = u.get("fcseidr") & 0xFE000000
-    mva = u.select((gva >> 25) == 0, gva + pid, gva)
+    mva = modified_address(u, gva)
     walk = _Walk(u, mva)
     first = _first_level(walk)
     old_format = (sctlr & SCTLR_XP) == 0

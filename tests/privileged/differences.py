@@ -69,42 +69,7 @@ def _modified_address(pid: int) -> Callable[[Result], Result]:
     return correct
 
 
-def _access_flag_first(answer: Result) -> Result:
-    """A permission fault is an access flag fault, of the same level."""
-    status = int(answer["ifsr"], 16)
-    flag = 0b0110 if status & 2 else 0b0011
-    return answer | {"ifsr": f"{status & ~0xF | flag:#x}"}
-
-
-def _ones_of_arm926(answer: Result) -> Result:
-    """Bits 18 and 16 of SCTLR are one and bit 19 is zero; QEMU has it the other way round."""
-    return answer | {name: f"{int(answer[name], 16) ^ 0xC0000:#x}" for name in ("r1", "r2", "r3") if name in answer}
-
-
 CORRECTIONS = (
-    Correction(
-        "execute never before access flag",
-        "QEMU looks at XN before the access flag; in the manual (B3.13.2, figure B3-23) an access flag fault comes "
-        "before all permission faults.",
-        r"(super)?section, AP=..0 XN, AFE: execute .*|(large|small) page, AP=..0 XN, AFE: execute .*",
-        _access_flag_first,
-        since=6,
-    ),
-    Correction(
-        "SCTLR of ARM926",
-        "Bits 18 and 16 should be one and bit 19 is reserved (ARM926EJ-S TRM, DDI 0198, table 2-10).",
-        r"SCTLR.*",
-        _ones_of_arm926,
-        until=5,
-    ),
-    Correction(
-        "CPACR after a reset",
-        "All coprocessors are denied at reset (ARM1176JZF-S TRM, DDI 0301, 3.2.9); QEMU has bits 31 and 30 set.",
-        r"CPACR written with 0x0",
-        lambda answer: answer | {"r1": "0x0"},
-        since=6,
-        until=6,
-    ),
     Correction(
         "domain before translation",
         "QEMU looks at the domain before it reads the descriptor of the second level. The manual reads it first "
