@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test long check fuzz bench guests refresh-oracle clean help
+.PHONY: run test long check fuzz bench bench-callouts guests refresh-oracle clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -13,6 +13,7 @@ help:
 	@echo "make check  ruff, mypy and the import-direction test"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
+	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make refresh-oracle  ask QEMU again what tests/privileged compares with (needs qemu-system-arm)"
 	@echo "make clean  remove the virtual environment and caches"
@@ -56,6 +57,9 @@ fuzz: $(VENV)/.stamp-test
 BENCH ?=
 bench: $(VENV)/.stamp-test
 	$(BIN)/python tools/bench.py $(BENCH)
+
+bench-callouts: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_callouts.py $(BENCH)
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python
