@@ -41,7 +41,8 @@ def qemu_command(operation: str, times: int) -> list[str]:
     arguments = ",".join(f"arg={word}" for word in ("callouts", operation, str(times)))
     return [
         "qemu-system-arm", "-M", "versatilepb", "-cpu", "arm926", "-m", "128", "-nographic",
-        "-audiodev", "none,id=none", "-semihosting-config", f"enable=on,target=native,{arguments}", "-kernel", str(IMAGE),
+        "-audiodev", "none,id=none", "-semihosting-config", f"enable=on,target=native,{arguments}",
+        "-kernel", str(IMAGE),
     ]  # fmt: skip
 
 
