@@ -9,12 +9,14 @@ from typing import Any
 
 from dbt.machine.console import CaptureConsole
 from dbt.machine.machine import Machine
-from dbt.machine.result import StopReason
-from tests.privileged import layout
+from dbt.machine.result import RunResult, StopReason
+from dbt.runtime.regions import RegionTier
+from tests.privileged import layout, runner
 from tests.privileged.program import Program
 
 QEMU = "qemu-system-arm"
-TIMEOUT = 20  # seconds
+TIMEOUT = 60  # seconds
+SYS_CLOCK = 0x10
 
 
 def run_qemu(program: Program) -> bytes:
@@ -38,7 +40,57 @@ def run_machine(program: Program, tier: str) -> tuple[bytes, str]:
     """What the program wrote in a tier, and why it stopped early if it did."""
     machine = make_machine(program.cpu.name, tier)
     machine.load_bytes(program.image(), base=0, entry=0)
-    result = machine.run(fuel=2000 * len(program.steps) + 10_000)
+    return _run(machine, program)
+
+
+def run_regions(program: Program, every: int) -> tuple[bytes, str]:
+    """As :func:`run_machine`, a second time, with a region made of the code of every so many steps when it is next.
+
+    The first time the code is seen, which is what regions are made of.
+    """
+    machine = make_machine(program.cpu.name, "auto")
+    image = program.image()
+    machine.load_bytes(image, base=0, entry=0)
+    data, stopped = _run(machine, program)
+    if stopped:
+        return data, stopped
+    # All but the code of the runner and of the steps.
+    for start, end in ((layout.SAVE, layout.CODE), (layout.FRAMES, layout.RESULTS)):
+        machine.write(start, image[start:end])
+    machine.reset()
+    machine.console = machine.semihosting.console = CaptureConsole()
+    chosen = set(program.addresses()[every // 2 :: every])
+    call = machine.semihosting.call
+
+    def listen(operation: int, parameter: int) -> object:
+        if operation == SYS_CLOCK and _entry(machine) in chosen:
+            machine.interrupt()
+        return call(operation, parameter)
+
+    machine.semihosting.call = listen  # type: ignore[method-assign, assignment]
+    while True:
+        result = machine.run(fuel=_fuel(program))
+        if result.reason is not StopReason.INTERRUPTED:
+            return _written(machine, result)
+        machine.run(fuel=runner.INSNS_TO_STEP)
+        assert machine.pc == _entry(machine)
+        assert isinstance(machine.tier, RegionTier)
+        machine.tier.compile_now(machine.pc)
+
+
+def _entry(machine: Machine) -> int:
+    return int.from_bytes(machine.read(layout.STATE + 4 * 15, 4), "little")
+
+
+def _fuel(program: Program) -> int:
+    return 2000 * len(program.steps) + 10_000
+
+
+def _run(machine: Machine, program: Program) -> tuple[bytes, str]:
+    return _written(machine, machine.run(fuel=_fuel(program)))
+
+
+def _written(machine: Machine, result: RunResult) -> tuple[bytes, str]:
     if result.reason is StopReason.EXITED:
         assert isinstance(machine.console, CaptureConsole)
         return bytes(machine.console.output), ""
@@ -47,6 +99,7 @@ def run_machine(program: Program, tier: str) -> tuple[bytes, str]:
 
 
 def make_machine(cpu: str, tier: str) -> Machine:
+    # jit: regions are made where the guest waits for them, if at all.
     keywords: Any = {"memory": layout.MEMORY, "tier": tier, "console": CaptureConsole(), "jit": "sync"}
     try:
         return Machine(cpu=cpu, **keywords)

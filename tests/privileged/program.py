@@ -65,10 +65,10 @@ class Program:
 
     def addresses(self) -> list[int]:
         """Where the code of each step is."""
-        addresses, address = [], CODE
+        addresses, address = [], CODE + 4
         for step in self.steps:
             addresses.append(address)
-            address += len(code_bytes(step.code)) + 16
+            address += len(code_bytes(step.code)) + 20
         assert address <= layout.STEPS
         return addresses
 
@@ -88,6 +88,7 @@ class Program:
         for step, address in zip(self.steps, self.addresses(), strict=True):
             code = code_bytes(step.code)
             image[address : address + len(code)] = code
+            _put(image, address - 4, runner.MOV_PC_R3)
             # Two instructions for returns that skip one, and a word that QEMU may translate ahead.
             _put(image, address + len(code), _LOAD_PC, runner.stub(layout.END), _PADDING)
             stream += self._describe(step, address, initial)

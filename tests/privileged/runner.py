@@ -29,6 +29,8 @@ from tests.privileged.layout import (
 )
 
 _NO_INTERRUPTS = 0xC0
+INSNS_TO_STEP = 12
+MOV_PC_R3 = 0xE1A0F003
 _STUB_SIZE = 12
 _STUB_KINDS = [*range(END + 1), *range(HIGH, HIGH + 8), *range(OTHER, OTHER + 8)]
 STUBS = RUNNER + 0x800
@@ -92,7 +94,11 @@ def _write_cp15(cpu: Cpu, register: str, name: str) -> str:
 
 
 def _start(cpu: Cpu) -> str:
-    """From one step to the code of the next."""
+    """From one step to the code of the next.
+
+    SYS_CLOCK tells whoever listens that all is set up; the step comes INSNS_TO_STEP instructions later. The word before
+    its code, which goes back to where R3 says, is executed first, so that its page is one from which something was.
+    """
     barrier = ".word 0xee070f95" if cpu.arch >= 6 else ""
     # .word: MCR CP15ISB, of which Keystone warns
     cp15 = "\n".join(
@@ -130,10 +136,16 @@ poke:
     {barrier}
     ldr r1, [r0]
     {_write_cp15(cpu, "r1", "fcseidr")}
+    mov r0, #0x10
+    svc #0x123456
     {_constant("r0", _state("cpsr"))}
     ldr r1, [r0]
     {_constant("r0", STATE)}
     msr cpsr_cxsf, r1
+    ldr r2, [r0, #60]
+    sub r2, r2, #4
+    add r3, pc, #0
+    mov pc, r2
     {_LOAD_ALL}
 finish:
     mov r0, #1
