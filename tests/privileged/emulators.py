@@ -5,10 +5,9 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from dbt.machine.console import CaptureConsole
-from dbt.machine.machine import Machine
+from dbt.machine.machine import Machine, TierName
 from dbt.machine.result import RunResult, StopReason
 from dbt.runtime.regions import RegionTier
 from tests.privileged import layout, runner
@@ -36,9 +35,9 @@ def run_qemu(program: Program) -> bytes:
         return run.stdout
 
 
-def run_machine(program: Program, tier: str) -> tuple[bytes, str]:
+def run_machine(program: Program, tier: TierName) -> tuple[bytes, str]:
     """What the program wrote in a tier, and why it stopped early if it did."""
-    machine = make_machine(program.cpu.name, tier)
+    machine = _machine(program, tier)
     machine.load_bytes(program.image(), base=0, entry=0)
     return _run(machine, program)
 
@@ -48,7 +47,7 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
 
     The first time the code is seen, which is what regions are made of.
     """
-    machine = make_machine(program.cpu.name, "auto")
+    machine = _machine(program, "auto")
     image = program.image()
     machine.load_bytes(image, base=0, entry=0)
     data, stopped = _run(machine, program)
@@ -78,6 +77,11 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
         machine.tier.compile_now(machine.pc)
 
 
+def _machine(program: Program, tier: TierName) -> Machine:
+    """Regions, if any, are made while the guest waits for them."""
+    return Machine(layout.MEMORY, tier, console=CaptureConsole(), jit="sync", cpu=program.cpu.name)
+
+
 def _entry(machine: Machine) -> int:
     return int.from_bytes(machine.read(layout.STATE + 4 * 15, 4), "little")
 
@@ -96,12 +100,3 @@ def _written(machine: Machine, result: RunResult) -> tuple[bytes, str]:
         return bytes(machine.console.output), ""
     end = int.from_bytes(machine.read(layout.RECORD, 4), "little")
     return machine.read(layout.RESULTS, end - layout.RESULTS), f"{result.reason.name}: {result.message}"
-
-
-def make_machine(cpu: str, tier: str) -> Machine:
-    # jit: regions are made where the guest waits for them, if at all.
-    keywords: Any = {"memory": layout.MEMORY, "tier": tier, "console": CaptureConsole(), "jit": "sync"}
-    try:
-        return Machine(cpu=cpu, **keywords)
-    except TypeError:
-        return Machine(**keywords)
