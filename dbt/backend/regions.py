@@ -114,9 +114,9 @@ class RegionLowering(Lowering):
         f.do(f"store i64 %budget, ptr {self._budget}")
         if self._ram_size is not None:
             self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
-        self._count_insns("add", "%budget")
         pc = self._entry_pc()
         self._check_mode(pc)
+        self._count_insns("add", "%budget")
         self._enter(pc)
         while self._waiting:
             self._lower_block(*self._waiting.pop())
@@ -144,17 +144,17 @@ class RegionLowering(Lowering):
         f = self.f
         pads = {gva: f.new_label("pad") for gva in self.region.entries}
         cases = " ".join(f"i32 {gva}, label %{pad}" for gva, pad in pads.items())
-        # With an MMU, code can be at another address than the one that it was compiled for.
-        f.do(f"switch i32 {pc}, label %{self._other if self._mmu else pads[self.region.entry]} [ {cases} ]")
+        elsewhere = f.new_label("elsewhere") if self._mmu else pads[self.region.entry]
+        f.do(f"switch i32 {pc}, label %{elsewhere} [ {cases} ]")
+        if self._mmu:  # code can be at another address than the one that it was compiled for
+            f.label(elsewhere)
+            self._count_insns("sub", "%budget")
+            f.do(f"br label %{self._other}")
         for gva, pad in pads.items():
             f.label(pad)
-            self._load_registers()
+            for number, pointer in enumerate(self._registers):
+                f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
             self._go(self.region.entries[gva])
-
-    def _load_registers(self) -> None:
-        f = self.f
-        for number, pointer in enumerate(self._registers):
-            f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
 
     def _check_mode(self, pc: str) -> None:
         """Leave if the MMU is on or off, alignment checked or not, or a page mapped, otherwise than was assumed."""
@@ -166,8 +166,11 @@ class RegionLowering(Lowering):
         self._other, same = f.new_label("other"), f.new_label("same")
         f.do(f"br i1 {wrong}, label %{self._other}, label %{same}, !prof !0")
         f.label(self._other)
-        self._load_registers()
-        self._exit(BYPASS, pc, 0, SideExit.MODE)
+        # Nothing has been loaded yet. By way of the shared exits it would be, and the code of loops suffers.
+        self._count_exit(str(int(SideExit.MODE)))
+        f.do(f"store i64 {f.emit(f'zext i32 {pc} to i64')}, ptr {self._exit_word(0)}")
+        f.do(tail_call(f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[BYPASS].offset)}")))
+        f.do("ret void")
         f.label(same)
         for page, physical in self._pages:
             self._check_page(page, physical)
@@ -193,6 +196,12 @@ class RegionLowering(Lowering):
         pointer = self.state_pointer(NATIVE["region_insns"].offset)
         retired = f.emit(f"load i64, ptr {pointer}")
         f.do(f"store i64 {f.emit(f'{sign} i64 {retired}, {budget}')}, ptr {pointer}")
+
+    def _count_exit(self, reason: str) -> None:
+        f = self.f
+        counter = f.emit(f"getelementptr i64, ptr {self.state_pointer(NATIVE['region_exits'].offset)}, i64 {reason}")
+        count = f.emit(f"load i64, ptr {counter}")
+        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
 
     def _lower_block(self, place: Place, kind: FlagKind) -> None:
         f = self.f
@@ -265,10 +274,7 @@ class RegionLowering(Lowering):
         f = self.f
         flags = self._store_state()
         self._count_insns("sub", budget)
-        exits = self.state_pointer(NATIVE["region_exits"].offset)
-        counter = f.emit(f"getelementptr i64, ptr {exits}, i64 {reason}")
-        count = f.emit(f"load i64, ptr {counter}")
-        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
+        self._count_exit(reason)
         f.do(f"store i64 {target}, ptr {self._exit_word(0)}")
         callee = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[way].offset)}")
         if self._ram:  # it was not needed in between

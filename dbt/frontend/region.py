@@ -49,7 +49,8 @@ class Decode(Protocol):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``insns`` of a region; more are looked at, up to ``reach``, to find the best. What comes after the first ``near``
-    instructions, and functions that are not copied, are left to other regions entered there (None: nothing is).
+    instructions, and functions that are not copied, are left to other regions entered there; None: nothing is, and
+    the region is entered where it begins only.
     ``insns`` of a ``block`` and of a function of which there may be several ``copies``; ``depth`` of copies in copies;
     ``targets`` of an indirect branch and entries of a ``table`` that are told apart.
     """
@@ -297,7 +298,8 @@ class _Forming:
         self._techniques = former._techniques
         self._limits = former._limits
         self._heads = heads
-        self._shares = self._techniques.sharing and self._techniques.entries and self._limits.near is not None
+        self._has_entries = self._techniques.entries and self._limits.near is not None
+        self._shares = self._techniques.sharing and self._has_entries
         self.region = Region(entry, {})
         self._queue = deque([Place(entry)])
         # Of each context, the functions that it is in, and the places that its returns may go to.
@@ -332,7 +334,7 @@ class _Forming:
             block.branches[uop] = tuple(ways.values())[: self._limits.targets]
         self._prune()
         self.region.entries = {self.region.entry: Place(self.region.entry)}
-        if self._techniques.entries:
+        if self._has_entries:
             for place in self._find_entries():
                 self.region.entries.setdefault(place.pc, place)
         return self.region

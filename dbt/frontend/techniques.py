@@ -22,7 +22,7 @@ class Techniques:
     targets: bool = True  # guess where indirect branches go from where they went
     tables: bool = True  # jump tables as switches over their index
     literals: bool = True  # loads from the literal pool as constants
-    entries: bool = True  # a region is entered at its functions and after its calls too, not only where it begins
+    entries: bool = True  # while many wait, a region is entered at its functions and after calls too
     sharing: bool = True  # while many wait, what another region is entered at is left to it
     haste: bool = True  # smaller regions while many wait for the compiler
     blocks: bool = True  # instructions take from the budget together, not each for itself

@@ -53,8 +53,9 @@ LOOP, BACK, CALLEE = CODE + 4, CODE + 8, CODE + 20
 
 
 def test_a_region_is_entered_at_its_functions() -> None:
-    assert list(form(KnownCode(CALLER)).entries) == [CODE, CALLEE]
-    assert list(form(KnownCode(CALLER), Techniques.without("entries")).entries) == [CODE]
+    assert list(form(KnownCode(CALLER), limits=HASTE).entries) == [CODE, CALLEE]
+    assert list(form(KnownCode(CALLER)).entries) == [CODE]
+    assert list(form(KnownCode(CALLER), Techniques.without("entries"), HASTE).entries) == [CODE]
 
 
 def test_a_function_that_another_region_is_entered_at_is_not_compiled_again_and_comes_back_to_an_entry() -> None:
@@ -66,7 +67,7 @@ def test_a_function_that_another_region_is_entered_at_is_not_compiled_again_and_
 
 
 def test_where_a_region_has_the_code_but_is_not_entered_the_next_is_entered_after_calls_and_at_loops() -> None:
-    assert set(form(KnownCode(CALLER, all_covered=True)).entries) == {CODE, LOOP, BACK, CALLEE}
+    assert set(form(KnownCode(CALLER, all_covered=True), limits=HASTE).entries) == {CODE, LOOP, BACK, CALLEE}
 
 
 def test_what_is_near_is_compiled_though_another_region_is_entered_there() -> None:

@@ -151,6 +151,9 @@ MUTANTS = [
     Mutant(RegionLowering, "lower_branch", "self._exit(ARRIVE, value, 0,", "self._exit(ARRIVE, value, 1,"),
     Mutant(RegionLowering, "lower_callout", "_before_insn(SideExit.T", "(BYPASS, '0', 0, SideExit.T",
             "jumps by literals"),
+    Mutant(RegionLowering, "_enter", "i32 {gva}, label", "i32 {gva + 4}, label"),
+    Mutant(RegionLowering, "_entry_pc", "lshr i64 {place}, 3", "lshr i64 {place}, 4"),
+    Mutant(RegionTier, "_enter_at", "if gva not in self._entered", "if True"),
     # Registers.
     Mutant(RegionLowering, "_store_state", "in self._dirty", "in self._dirty[:-1]"),
     Mutant(regions, "written_registers", "found |= written_registers([uop.body])", "pass", "some registers"),
