@@ -109,7 +109,7 @@ OPEN = (
         "What was stored before the abort is UNKNOWN (B1.9.8): the words that the instruction stores to, in the page "
         "that it may store to.",
         r"(stm|strd|srs).*",
-        r"A\[.*",
+        r"(A\[|\[0x3f).*",
     ),
     Open(
         "identification",

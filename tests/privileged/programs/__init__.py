@@ -21,6 +21,7 @@ from tests.privileged.programs import (
     returns,
     status,
     user_registers,
+    warm,
 )
 
 _MODULES: tuple[ModuleType, ...] = (
@@ -31,6 +32,7 @@ _MODULES: tuple[ModuleType, ...] = (
     user_registers,
     old_tables,
     new_tables,
+    warm,
     faults,
     fetches,
     interrupts,
