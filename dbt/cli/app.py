@@ -179,6 +179,14 @@ def run(
             "An instruction takes 10 ns of the guest's time.",
         ),
     ] = None,
+    realtime: Annotated[
+        str | None,
+        _option(
+            "on|off",
+            "On: what the guest waits takes as long for you, unless a key comes. Off: its time jumps ahead. "
+            "[on a terminal: on, else and in a replay: off]",
+        ),
+    ] = None,
     console: Annotated[
         str | None,
         _option(
@@ -232,6 +240,7 @@ def run(
         entry=entry,
         files=files,
         epoch=epoch,
+        realtime=realtime,
         console=console,
         record=record,
         replay=replay,

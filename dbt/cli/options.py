@@ -53,6 +53,7 @@ class RunOptions:
     entry: str | None = None
     files: str | None = None
     epoch: str | None = None
+    realtime: str | None = None
     console: str | None = None
     record: str | None = None
     replay: str | None = None
@@ -87,6 +88,7 @@ def make_machine(options: RunOptions) -> Machine:
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
+    realtime = optional(parse_switch, "--realtime", options.realtime)
     console = _make_console(options)
     machine = Machine(
         memory=memory,
@@ -100,6 +102,7 @@ def make_machine(options: RunOptions) -> Machine:
         dump=options.dump,
         cpu=cpu,
         semihosting=semihosting,
+        realtime=options.replay is None and is_terminal() if realtime is None else realtime,
     )
     if isinstance(console, TerminalConsole):
         console.on_end = machine.interrupt

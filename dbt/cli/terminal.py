@@ -54,6 +54,10 @@ class TerminalConsole(HostConsole):
         self._take_keys()
         return bool(self._keys)
 
+    @property
+    def ended(self) -> bool:
+        return self._ended and not self._keys
+
     def wait(self, seconds: float) -> None:
         if not self.arrived():
             self._wait(seconds)

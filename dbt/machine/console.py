@@ -31,6 +31,10 @@ class Console(Protocol):
     def arrived(self) -> bool:
         """Whether a read would give at least a byte, without waiting."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is certain that nothing arrives any more."""
+
     def wait(self, seconds: float) -> None:
         """Return when something has arrived, or after so long."""
 
@@ -62,6 +66,10 @@ class CaptureConsole:
 
     def arrived(self) -> bool:
         return bool(self.input)
+
+    @property
+    def ended(self) -> bool:
+        return not self.input
 
     def wait(self, seconds: float) -> None:
         if not self.input:
@@ -112,12 +120,19 @@ class HostConsole:
 
     def wait(self, seconds: float) -> None:
         """At the end of the input nothing arrives any more, though the host says that there is something to read."""
-        try:
-            ready, _, _ = select.select([self._stdin], [], [], seconds)
-        except (OSError, ValueError):
-            ready = [self._stdin]
-        if ready and not self.arrived():
+        if self._readable(seconds) and not self.arrived():
             time.sleep(seconds)
+
+    @property
+    def ended(self) -> bool:
+        return self._readable(0) and not self.arrived()
+
+    def _readable(self, seconds: float) -> bool:
+        """Whether a read would not wait, after so long at most: there is something, or the end."""
+        try:
+            return bool(select.select([self._stdin], [], [], seconds)[0])
+        except (OSError, ValueError):
+            return True
 
     def flush(self) -> None:
         if self._pending:

@@ -20,6 +20,10 @@ class InputRoad(Protocol):
     def next_delivery(self) -> int | None:
         """The time at which :meth:`poll` has something, where that is known beforehand: a slice must end there."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is certain that nothing comes any more."""
+
     def poll(self, now: int, room: int) -> bytes:
         """What has arrived for the UART, at most ``room`` bytes; never waits."""
 
@@ -47,6 +51,10 @@ class ConsoleInput:
     @property
     def next_delivery(self) -> int | None:
         return None
+
+    @property
+    def ended(self) -> bool:
+        return self._console.ended
 
     def poll(self, now: int, room: int) -> bytes:
         if room <= 0 or not self._console.arrived():

@@ -22,6 +22,7 @@ from dbt.machine.cpu_models import KERNEL_CPU, PROGRAM_CPU
 from dbt.machine.input import ConsoleInput, InputRoad
 from dbt.machine.loader import Image, read_file, read_image
 from dbt.machine.pace import Pace
+from dbt.machine.realtime import PATIENCE, RealTime
 from dbt.machine.result import RunResult, StopReason
 from dbt.machine.semihosting import SEMIHOSTING_SVC, GuestExit, Layout, Semihosting, join_arguments
 from dbt.machine.streams import InputPending
@@ -81,7 +82,8 @@ class Machine:
     standard streams unless given. ``epoch`` is the time of day at its start, in seconds since 1970.
     ``notice`` is told, in one line each, what the user should know. ``cpu`` is the processor's model; unless
     given, a program has "any" and a kernel the board's. ``semihosting`` says whether SVC 0x123456 reaches the host;
-    unless given, a program's does and a kernel's, which any of its processes could use, does not.
+    unless given, a program's does and a kernel's, which any of its processes could use, does not. With ``realtime``,
+    what the guest waits takes as long on the host, unless input comes; else its time jumps to what it waits for.
 
     After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
     the end of RAM.
@@ -100,6 +102,7 @@ class Machine:
         dump: str | None = None,
         cpu: str | None = None,
         semihosting: bool | None = None,
+        realtime: bool = False,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
@@ -129,6 +132,7 @@ class Machine:
         self.symbols = SymbolTable()
         self.exit_counts: Counter[str] = Counter()
         self._tier: Tier | None = None
+        self._realtime = RealTime() if realtime else None
         self._interrupted = False
         self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
         self._reset_requested = False
@@ -385,6 +389,8 @@ class Machine:
         deadline = None if timeout is None else now + timeout
         next_flush = now + _FLUSH_INTERVAL
         pace = Pace()
+        if self._realtime is not None:
+            self._realtime = RealTime()
         tier = self.tier
         self.cpu.set_native("native_exceptions", int(trace is None))
         self.cpu.set_native("semihosting_svc", SEMIHOSTING_SVC if self.semihosting_enabled else NEVER)
@@ -425,11 +431,7 @@ class Machine:
         """Instructions until something else is to be done, at most ``budget``."""
         if end is not None:
             budget = min(budget, end - self.icount)
-        now = self._now()
-        for tick in (self.timeline.next_tick, self.input_road.next_delivery):
-            if tick is not None and tick > now:
-                budget = min(budget, tick - now)
-        return budget
+        return min([budget, *self._ticks_ahead(self._now())])
 
     def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
         self._slice_end = self._now() + budget
@@ -538,15 +540,40 @@ class Machine:
             )
 
     def _wait(self, exit_: VmExit) -> RunResult | None:
-        """WFI: go on where a line is up, masked or not (B1.8.13); else skip to what may raise one."""
+        """WFI: go on where a line is up, masked or not (B1.8.13); else let time pass until something may raise one."""
         if self.cpu.native("interrupt_lines"):
             self._retire(exit_.pc + 4)
             return None
-        next_tick = self.timeline.next_tick
-        if next_tick is None:
+        now = self._now()
+        wait = min(self._ticks_ahead(now), default=None)
+        if wait is not None and self._realtime is None:
+            self._skipped += wait
+        elif wait is None and (self.input_road.ended or not self.board.console_uart.expects_input):
             return self._halt(exit_)
-        self._skipped += next_tick - self._now()
+        else:
+            self._sleep(now, wait)
         return None
+
+    def _ticks_ahead(self, now: int) -> list[int]:
+        """How far ahead the next event is, and input of which it is known when it comes."""
+        ticks = (self.timeline.next_tick, self.input_road.next_delivery)
+        return [tick - now for tick in ticks if tick is not None and tick > now]
+
+    def _sleep(self, now: int, wait: int | None) -> None:
+        """Leave the host to others until ``wait`` ticks have passed, or input comes, or for as long as is polite.
+
+        With nothing but input to wait for, virtual time goes on only if it is the host's.
+        """
+        self.console.flush()
+        realtime = self._realtime
+        if realtime is None:
+            self.input_road.wait(PATIENCE)
+            return
+        left = PATIENCE if wait is None else wait / clock.TICKS_PER_SECOND - realtime.lag(now)
+        if left > 0:
+            self.input_road.wait(min(left, PATIENCE))
+        passed = int(realtime.lag(now) * clock.TICKS_PER_SECOND)
+        self._skipped += passed if wait is None else min(passed, wait)
 
     def _halt(self, exit_: VmExit) -> RunResult:
         from dbt.machine.faults import explain

@@ -136,6 +136,10 @@ class Recorder:
     def next_delivery(self) -> int | None:
         return self._inner.next_delivery
 
+    @property
+    def ended(self) -> bool:
+        return self._inner.ended
+
     def poll(self, now: int, room: int) -> bytes:
         data = self._inner.poll(now, room)
         if data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class Replay:
             raise RecordingError(f"{recording.path}: this is the recording of another run: {differences}")
         self.recording = recording
         self._queues = {
-            kind: deque((time, data) for one, time, data in recording.deliveries if one == kind)
+            kind: deque((tick, data) for one, tick, data in recording.deliveries if one == kind)
             for kind in (UART, READ)
         }
 
@@ -37,13 +38,17 @@ class Replay:
         queue = self._queues[UART]
         return queue[0][0] if queue else None
 
+    @property
+    def ended(self) -> bool:
+        return not self._queues[UART]
+
     def poll(self, now: int, room: int) -> bytes:
         queue, data = self._queues[UART], b""
         while queue and queue[0][0] <= now:
-            time, piece = queue.popleft()
+            tick, piece = queue.popleft()
             data += piece
-            if time < now:
-                raise self._diverged(f"input is to arrive at {time}, and nobody asked for it until {now}")
+            if tick < now:
+                raise self._diverged(f"input is to arrive at {tick}, and nobody asked for it until {now}")
             if len(data) > room:
                 raise self._diverged(f"{len(data)} bytes arrive at {now}, and the UART has room for {room}")
         return data
@@ -52,14 +57,15 @@ class Replay:
         queue = self._queues[READ]
         if not queue:
             return b""
-        time, data = queue.popleft()
-        if time != now or len(data) > size:
-            wanted = f"{len(data)} bytes at {time}" if len(data) > size else f"at {time}"
+        tick, data = queue.popleft()
+        if tick != now or len(data) > size:
+            wanted = f"{len(data)} bytes at {tick}" if len(data) > size else f"at {tick}"
             raise self._diverged(f"the guest reads {size} bytes at {now}, and was to read {wanted}")
         return data
 
     def wait(self, seconds: float) -> None:
-        """What is to come is here already."""
+        """What is to come is here already, and comes when it came."""
+        time.sleep(seconds)
 
     def _diverged(self, what: str) -> ReplayDiverged:
         return ReplayDiverged(f"the replay differs from {self.recording.path}: {what}")
