@@ -4,68 +4,23 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test long check fuzz bench bench-callouts guests refresh-oracle clean help
+.PHONY: run test test-linux long check fuzz bench bench-callouts guests linux refresh-oracle clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
+	@echo "make test-linux boot Linux in every tier and use it (LINUX=build/linux)"
 	@echo "make long   the tests that take long, of every guest in every mode"
 	@echo "make check  ruff, mypy and the import-direction test"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
-	@echo "make refresh-oracle  ask QEMU again what tests/privileged compares with (needs qemu-system-arm)"
-	@echo "make clean  remove the virtual environment and caches"
-
-# One stamp for each set of dependencies, remade when pyproject.toml changes.
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dbt needs Python 3.11 or later")'
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.stamp-run: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
-	@touch $@
-
-$(VENV)/.stamp-test: pyproject.toml $(VENV)/.stamp-run
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
-	@touch $@
-
-$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-test
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $@
-
-run: $(VENV)/.stamp-run
-	$(BIN)/dbt run $(GUEST)
-
-test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -n 2 tests
-
-long: $(VENV)/.stamp-test
-	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions
-
-check: $(VENV)/.stamp-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_imports.py
-
-SECONDS ?= 60
-fuzz: $(VENV)/.stamp-test
-	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
-
-BENCH ?=
-bench: $(VENV)/.stamp-test
-	$(BIN)/python tools/bench.py $(BENCH)
-
-bench-callouts: $(VENV)/.stamp-run
-	$(BIN)/python tools/bench_callouts.py $(BENCH)
-
-guests: $(VENV)/.stamp-run
-	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python
-
 refresh-oracle: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.privileged.refresh
+
+linux: $(VENV)/.stamp-run
+	$(BIN)/python tools/build_linux.py $(LINUX)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

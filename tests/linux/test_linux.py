@@ -1,0 +1,196 @@
+"""An unmodified Linux: it boots with every device tree, in every tier, to the same states, and its shell can be used.
+
+The kernel and its disk are not in the repository: ``make linux`` makes them (docs/linux.md), and DBT_LINUX_IMAGES
+names their directory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.machine.console import CaptureConsole, Console
+from dbt.machine.recording import Recorder, identify, read_recording, state_hash
+from dbt.machine.replay import Replay
+from dbt.machine.result import RunResult, StopReason
+from isa.state import PSR_I
+from tests.linux.typist import PROMPT, Typist, typed
+
+_FOLDER = os.environ.get("DBT_LINUX_IMAGES", "")
+IMAGES = Path(_FOLDER)
+pytestmark = pytest.mark.skipif(
+    not (_FOLDER and (IMAGES / "zImage").is_file()),
+    reason="no Linux: `make linux` builds one, and DBT_LINUX_IMAGES names the directory that has it",
+)
+
+#: What executes the guest: the tier, and how hot regions are compiled.
+MODES = {"threaded": ("threaded", "off"), "auto-sync": ("auto", "sync"), "auto-async": ("auto", "async")}
+TREES = ("versatile-pb-minimal.dtb", "versatile-pb.dtb", None)
+#: Seconds; far more than it takes.
+TIMEOUT = 120.0
+_HASH_INTERVAL = 10_000_000
+#: What /init prints; the sums are checked by whoever computes them on another machine.
+BUSYBOX_MD5 = "742242d9184326bfe5cb2552d2048149"
+ZEROS_SHA1 = "3b71f43ff30f4b15b5cd85dd9e95ebc7e84eb5a3"
+TESTS = (
+    "=== USERSPACE UP ===",
+    f"md5 of busybox: {BUSYBOX_MD5}  /bin/busybox",
+    "loop 200",
+    "bg-done",
+    f"{ZEROS_SHA1}  -",
+    "=== TESTS DONE ===",
+    "reboot: Restarting system",
+)
+
+
+def boot(mode: str, console: Console, tree: str | None, append: str = "", **more: Any) -> Machine:
+    tier, jit = MODES[mode]
+    machine = Machine(tier=tier, jit=jit, console=console, realtime=more.pop("realtime", False))  # type: ignore[arg-type]
+    machine.load_kernel(
+        str(IMAGES / "zImage"),
+        initrd=str(IMAGES / "initramfs-armel.cpio.gz"),
+        dtb=None if tree is None else str(IMAGES / tree),
+        append=f"console=ttyAMA0 {append}".rstrip(),
+        **more,
+    )
+    return machine
+
+
+def in_order(output: bytes, lines: Iterable[str]) -> None:
+    """Every line is there, after the one before."""
+    found = output.decode(errors="replace").replace("\r\n", "\n")
+    place = 0
+    for line in lines:
+        at = found.find(line + "\n", place)
+        assert at >= 0, f"{line!r} is missing in\n{found[-4000:]}"
+        place = at + len(line)
+
+
+# -- booting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tree", TREES, ids=("minimal", "full", "own"))
+def test_boot(tree: str | None, mode: str) -> None:
+    console = CaptureConsole()
+    result = boot(mode, console, tree, "autoreboot").run(timeout=TIMEOUT)
+    assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), result.message
+    in_order(console.output, TESTS)
+
+
+def test_the_stock_kernel_knows_no_atags() -> None:
+    """``versatile_defconfig`` has boards with device trees alone: the kernel says so, and what it was given."""
+    console = CaptureConsole()
+    machine = boot("threaded", console, None, atags=True)
+    while b"Please check your kernel config" not in console.output:
+        result = machine.run(fuel=_HASH_INTERVAL, timeout=TIMEOUT)
+        assert result.reason is StopReason.FUEL and machine.icount < 100 * _HASH_INTERVAL, bytes(console.output)
+    assert b"r1=0x00000183, r2=0x00000100" in console.output
+    assert b"r2[]=05 00 00 00 01 00 41 54 " in console.output
+
+
+def test_every_tier_has_the_same_states() -> None:
+    def states(mode: str) -> list[tuple[int, str]]:
+        machine = boot(mode, CaptureConsole(), "versatile-pb.dtb", "autoreboot")
+        found = []
+        while True:
+            result = machine.run(fuel=_HASH_INTERVAL, timeout=TIMEOUT)
+            found.append((result.icount, state_hash(machine)))
+            if result.reason is not StopReason.FUEL:
+                assert result.reason is StopReason.EXITED, result.message
+                return found
+
+    expected = states("threaded")
+    assert len(expected) > 10
+    for mode in ("auto-sync", "auto-async"):
+        assert states(mode) == expected, mode
+
+
+# -- the shell -----------------------------------------------------------------------------------
+
+#: Commands and what they print; the shell echoes the command itself.
+SESSION = {
+    "ls /": "bin    dev    etc    init   init2  proc   root   sbin   sys    tmp",
+    "grep Hardware /proc/cpuinfo": "Hardware	: ARM-Versatile (Device Tree Support)",
+    "cat /proc/cpuinfo": "CPU architecture: 5TEJ",
+    "echo a b c | wc -w": "3",
+    "(sleep 1; echo job-done) & wait": "job-done",
+    "sleep 1; echo slept": "slept",
+    "date +%Y": "2026",
+    "md5sum /bin/busybox": f"{BUSYBOX_MD5}  /bin/busybox",
+    "dd if=/dev/zero bs=64k count=16 2>/dev/null | sha1sum": f"{ZEROS_SHA1}  -",
+    "seq 1000 | awk '{ s += $1 } END { print s, s / 16 }'": "500500 31281.2",
+}
+_EDIT = [
+    (PROMPT, b"vi /tmp/note\n"),
+    (b"- /tmp/note 1/1 100%", b"ihello from vi"),
+    (b"from vi", b"\x1b"),
+    (b"[Modified]", b":wq\n"),
+    (PROMPT, b"cat /tmp/note | tr a-z A-Z\n"),
+]
+_LINES = [line for command, answer in SESSION.items() for line in (command, answer)]
+
+
+def end_of(machine: Machine, console: CaptureConsole, text: bytes) -> RunResult:
+    """Run until the guest ends, or has printed ``text``."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        result = machine.run(fuel=_HASH_INTERVAL, timeout=TIMEOUT)
+        if result.reason is not StopReason.FUEL or text in console.output:
+            return result
+        assert time.monotonic() < deadline, console.output.decode(errors="replace")[-4000:]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_session(mode: str) -> None:
+    console = Typist([*typed(SESSION), *_EDIT, *typed(["reboot -f"])])
+    result = boot(mode, console, "versatile-pb.dtb").run(timeout=TIMEOUT)
+    assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-2000:]
+    in_order(console.output, [*_LINES, "cat /tmp/note | tr a-z A-Z", "HELLO FROM VI", "reboot: Restarting system"])
+
+
+def test_power_off() -> None:
+    """The board cannot switch itself off: the kernel says that it halts, and spins with IRQs masked."""
+    console = Typist(typed(["poweroff -f"]))
+    machine = boot("auto-sync", console, "versatile-pb-minimal.dtb")
+    assert end_of(machine, console, b"reboot: System halted").reason is StopReason.FUEL
+    printed = len(console.output)
+    assert machine.run(fuel=_HASH_INTERVAL).reason is StopReason.FUEL
+    assert machine.cpsr & PSR_I and len(console.output) < printed + 100
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_session_can_be_replayed(realtime: bool, tmp_path: Path) -> None:
+    console = Typist([*typed(["echo $((6 * 7))", "sleep 1; date"]), *_EDIT, *typed(["reboot -f"])])
+    machine = boot("auto-async", console, "versatile-pb.dtb", realtime=realtime)
+    path = str(tmp_path / "recording")
+    recorder = Recorder(machine.input_road, path, identify(machine, ""))
+    machine.input_road = recorder
+    result = machine.run(timeout=TIMEOUT)
+    recorder.end(machine, result)
+    assert result.exit_code == 0 and b"HELLO FROM VI" in console.output, console.output[-2000:]
+    for mode in ("threaded", "auto-sync"):
+        listener = CaptureConsole()
+        again = boot(mode, listener, "versatile-pb.dtb")
+        replay = Replay(read_recording(path), identify(again, ""))
+        again.input_road = replay
+        assert replay.compare(again, again.run(timeout=TIMEOUT), pytest.fail).exit_code == 0
+        assert listener.output == console.output
+        assert state_hash(again) == state_hash(machine)
+
+
+def test_a_prompt_in_real_time() -> None:
+    """A shell that waits for keys takes next to nothing of the host, and three seconds are three seconds."""
+    console = Typist([*typed(["sleep 3; echo slept", "reboot -f"])])
+    machine = boot("threaded", console, "versatile-pb-minimal.dtb", realtime=True)
+    assert machine.run(timeout=TIMEOUT).exit_code == 0
+    assert b"slept\r\n" in console.output
+    (started, busy_before), (ended, busy_after) = console.times
+    assert 3 <= ended - started < 6
+    assert busy_after - busy_before < (ended - started) / 2
