@@ -1,0 +1,224 @@
+"""Builds an unmodified Linux for the board from Debian's packages: kernel, device trees and a disk with busybox.
+
+    python tools/build_linux.py build/linux [--steps fetch,unpack,kernel,trees,disk]
+
+A step that has been done is not repeated but for the last two, which take no time. See docs/linux.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parent / "linux"
+KERNEL, BUSYBOX = "linux-source-6.1", "busybox-static"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_SOURCES = f"""\
+deb [signed-by={_KEYRING}] http://deb.debian.org/debian bookworm main
+deb [signed-by={_KEYRING}] http://deb.debian.org/debian-security bookworm-security main
+"""
+_PREFIX = "arm-linux-gnueabi-"
+#: What a build takes, and the packages that have it.
+_NEEDED = {
+    f"{_PREFIX}gcc": "gcc-arm-linux-gnueabi",
+    "make": "make",
+    "gcc": "gcc",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "xz": "xz-utils",
+}
+
+
+class BuildError(Exception):
+    """What is wrong, and what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where everything goes")
+    parser.add_argument("--steps", default=",".join(STEPS), help="which steps, separated by commas (all)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at a time (one for each CPU)")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    try:
+        for name in arguments.steps.split(","):
+            if name not in STEPS:
+                raise BuildError(f"there is no step {name!r}: use some of {', '.join(STEPS)}")
+            print(f"== {name}", flush=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            STEPS[name](folder, arguments.jobs)
+    except (BuildError, OSError) as error:
+        print(f"build_linux: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> None:
+    try:
+        subprocess.run([str(part) for part in command], check=True, cwd=cwd)
+    except FileNotFoundError:
+        raise BuildError(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"{command[0]} failed with status {error.returncode}") from None
+
+
+# -- packages ------------------------------------------------------------------------------------
+
+
+def fetch(folder: Path, jobs: int) -> None:
+    """The two packages, by an apt of our own: the host's knows nothing of armel, and is not to."""
+    if all(_packages(folder, name) for name in (KERNEL, BUSYBOX)):
+        return
+    apt, packages = folder / "apt", folder / "packages"
+    for directory in (apt / "lists" / "partial", apt / "archives" / "partial", packages):
+        directory.mkdir(parents=True, exist_ok=True)
+    (apt / "sources.list").write_text(_SOURCES)
+    (apt / "status").touch()
+    settings = {
+        "APT::Architecture": "armel",
+        "APT::Architectures": "armel",
+        "APT::Sandbox::User": "",
+        "Dir::State": apt,
+        "Dir::State::lists": apt / "lists",
+        "Dir::State::status": apt / "status",
+        "Dir::Cache": apt,
+        "Dir::Etc::sourcelist": apt / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+    }
+    options = [f"-o{name}={value}" for name, value in settings.items()]
+    _run("apt-get", *options, "--quiet=2", "update")
+    _run("apt-get", *options, "--quiet=2", "download", KERNEL, BUSYBOX, cwd=packages)
+
+
+def _packages(folder: Path, name: str) -> list[Path]:
+    return sorted((folder / "packages").glob(f"{name}_*.deb"))
+
+
+def unpack(folder: Path, jobs: int) -> None:
+    for name in (KERNEL, BUSYBOX):
+        target = folder / name
+        found = _packages(folder, name)
+        if not found:
+            raise BuildError(f"there is no package {name} in {folder / 'packages'}: fetch it first")
+        if not target.is_dir():
+            _run("dpkg-deb", "--extract", found[-1], target)
+    if not (folder / "source").is_dir():
+        partial = folder / "source.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _run(
+            "tar",
+            "--extract",
+            "--strip-components=1",
+            "--file",
+            folder / KERNEL / f"usr/src/{KERNEL}.tar.xz",
+            cwd=partial,
+        )
+        partial.rename(folder / "source")
+
+
+# -- the kernel ----------------------------------------------------------------------------------
+
+
+def kernel(folder: Path, jobs: int) -> None:
+    """``zImage`` and the board's tree, with the kernel's own configuration for it."""
+    if (folder / "zImage").exists():
+        return
+    missing = [package for command, package in _NEEDED.items() if shutil.which(command) is None]
+    if missing:
+        raise BuildError(f"install what a kernel is built with: apt-get install {' '.join(missing)}")
+    if not (folder / "source").is_dir():
+        raise BuildError(f"there is no kernel in {folder / 'source'}: unpack it first")
+    make = ("make", "-C", folder / "source", "ARCH=arm", f"CROSS_COMPILE={_PREFIX}", f"-j{jobs}", "--silent")
+    _run(*make, "versatile_defconfig")
+    _run(*make, "zImage", "dtbs")
+    built = folder / "source" / "arch" / "arm" / "boot"
+    shutil.copy(built / "dts" / "versatile-pb.dtb", folder)
+    shutil.copy(built / "zImage", folder / "zImage.partial")
+    (folder / "zImage.partial").rename(folder / "zImage")
+
+
+#: What is left of the board's tree in the small one: a boot needs no more.
+_KEPT = {
+    "/": {"chosen", "memory", "xtal24mhz@24M", "core-module@10000000", "amba"},
+    "/core-module@10000000": {"cm_aux_osc@24M", "timclk@1M", "pclk@24M"},
+    "/amba": {"interrupt-controller@10140000", "uart@101f1000", "timer@101e2000"},
+}
+
+
+def trees(folder: Path, jobs: int) -> None:
+    """The small tree, made of the board's."""
+    import fdt
+
+    path = folder / "versatile-pb.dtb"
+    if not path.exists():
+        raise BuildError(f"there is no {path}: build the kernel first")
+    tree = fdt.parse_dtb(path.read_bytes())
+    for parent, kept in _KEPT.items():
+        for node in list(tree.get_node(parent).nodes):
+            if node.name not in kept:
+                tree.remove_node(node.name, parent)
+    tree.set_property("stdout-path", "/amba/uart@101f1000", "/chosen")
+    (folder / "versatile-pb-minimal.dtb").write_bytes(tree.to_dtb())
+
+
+# -- the disk ------------------------------------------------------------------------------------
+
+_DIRECTORY, _FILE, _LINK, _DEVICE = 0o040755, 0o100755, 0o120777, 0o020644
+_DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sbin", "sys", "tmp")
+#: Linux, Documentation/admin-guide/devices.txt
+_DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "ttyAMA0": (204, 64), "urandom": (1, 9), "zero": (1, 5)}
+
+Entry = tuple[str, int, bytes, tuple[int, int]]
+
+
+def disk(folder: Path, jobs: int) -> None:
+    """An archive of a few files. It is written here, because to make devices in a directory takes privileges."""
+    busybox = folder / BUSYBOX / "bin" / "busybox"
+    if not busybox.exists():
+        raise BuildError(f"there is no {busybox}: unpack it first")
+    data = archive(list(_entries(busybox.read_bytes())))
+    (folder / "initramfs-armel.cpio.gz").write_bytes(gzip.compress(data, 9, mtime=0))
+
+
+def _entries(busybox: bytes) -> Iterator[Entry]:
+    for name in _DIRECTORIES:
+        yield name, _DIRECTORY, b"", (0, 0)
+    for name, number in _DEVICES.items():
+        yield f"dev/{name}", _DEVICE, b"", number
+    yield "bin/busybox", _FILE, busybox, (0, 0)
+    yield "bin/sh", _LINK, b"busybox", (0, 0)
+    for name in ("init", "init2"):
+        yield name, _FILE, (SCRIPTS / name).read_bytes(), (0, 0)
+
+
+def archive(entries: Sequence[Entry]) -> bytes:
+    """In cpio's format "newc", all files root's and of 1970 (Linux, driver-api/early-userspace/buffer-format.rst)."""
+    data = bytearray()
+    for inode, (name, mode, content, (major, minor)) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
+        encoded = name.encode() + b"\0"
+        links = 2 if mode == _DIRECTORY else 1
+        fields = (inode, mode, 0, 0, links, 0, len(content), 0, 0, major, minor, len(encoded), 0)
+        data += b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
+        data += bytes(-len(data) % 4) + content
+        data += bytes(-len(data) % 4)
+    return bytes(data)
+
+
+STEPS: dict[str, Callable[[Path, int], None]] = {
+    "fetch": fetch,
+    "unpack": unpack,
+    "kernel": kernel,
+    "trees": trees,
+    "disk": disk,
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())
