@@ -16,6 +16,60 @@ help:
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
+	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
+	@echo "make refresh-oracle  ask QEMU again what tests/privileged compares with (needs qemu-system-arm)"
+	@echo "make clean  remove the virtual environment and caches"
+
+# One stamp for each set of dependencies, remade when pyproject.toml changes.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dbt needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.stamp-test: pyproject.toml $(VENV)/.stamp-run
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.stamp-run
+	$(BIN)/dbt run $(GUEST)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -n 2 tests
+
+LINUX ?= build/linux
+test-linux: $(VENV)/.stamp-test
+	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(BIN)/python -m pytest -n 2 -rs tests/linux
+
+long: $(VENV)/.stamp-test
+	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions
+
+check: $(VENV)/.stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+SECONDS ?= 60
+fuzz: $(VENV)/.stamp-test
+	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+
+BENCH ?=
+bench: $(VENV)/.stamp-test
+	$(BIN)/python tools/bench.py $(BENCH)
+
+bench-callouts: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_callouts.py $(BENCH)
+
+guests: $(VENV)/.stamp-run
+	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python
+
 refresh-oracle: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.privileged.refresh
 
