@@ -88,13 +88,13 @@ def write_cpsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
 
 @_define("SPSR of the current mode")
 def read_spsr(u: Recorder) -> Uop:
-    require_privilege(u)
+    u.callout("require_privilege")
     return spsr(u)
 
 
 @_define("MSR SPSR (B1.3.3)")
 def write_spsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
-    require_privilege(u)
+    u.callout("require_privilege")
     set_spsr(u, _merge(spsr(u), value, byte_lanes(u, byte_mask) & SPSR_WRITABLE))
 
 
@@ -116,7 +116,7 @@ def set_masks(u: Recorder, mask: Uop, value: Uop) -> None:
 @_define("whether an exception return is possible, before anything is written")
 def check_return(u: Recorder, target: Uop, psr: Uop) -> None:
     """In user mode it is UNPREDICTABLE; we choose an undefined instruction. choice: privileged-in-user-mode"""
-    require_privilege(u)
+    u.callout("require_privilege")
     with u.when(psr.bit(5)):
         u.callout("enter_thumb", target | 1)
     refuse_big_endian(u, psr)

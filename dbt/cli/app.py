@@ -283,6 +283,27 @@ def disasm(
     _finish(lambda: disassemble(program, code, base, start, stop))
 
 
+@app.command("isa", cls=TextCommand)
+def isa_(
+    class_: Annotated[
+        str | None, _option("CLASS", "Only these: innocuous, call, privileged or sensitive.", "--class")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """List the instructions, made from their specification.
+
+    Each is innocuous; a call, which traps by design; privileged, which traps in user mode; or sensitive, which does
+    not trap there and does something else. Callouts are what the translator rewrites it into.
+    """
+
+    def command() -> int:
+        from dbt.cli.isa import list_instructions
+
+        return list_instructions(class_, json)
+
+    _finish(command)
+
+
 @app.command(cls=TextCommand)
 def doctor() -> None:
     """Check this host, the libraries and the cache, and try a small guest. Status 1 if something is wrong."""

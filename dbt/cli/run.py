@@ -162,7 +162,7 @@ def _run_for_json(options: RunOptions) -> int:
             registers=dict(machine.cpu.describe()),
             seconds=round(seconds, 6),
             tier=machine.tier_name,
-            exits=dict(machine.exit_counts),
+            exits=dict(machine.event_counts),
             statistics=statistics(machine),
         )
         return _status(result)

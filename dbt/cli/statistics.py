@@ -27,13 +27,15 @@ _EXITS = {
     "edge": "branch out of the region",
     "return": "return to elsewhere",
     "indirect": "indirect branch to elsewhere",
-    "mode": "alignment checked or not",
+    "mode": "another mode of memory",
 }
 
 
 def statistics(machine: Machine) -> dict[str, Any]:
     """``instructions`` add up to the run's icount; the other groups are there where there is a region tier."""
     found: dict[str, Any] = {"instructions": machine.retired}
+    if callouts := dict(machine.tier.callouts):
+        found["callouts"] = callouts
     if machine.tier_name == "auto":
         from dbt.runtime.regions import RegionTier
 
@@ -90,8 +92,10 @@ def statistics_lines(machine: Machine, seconds: float) -> Iterator[str]:
     yield _line("RAM", f"{machine.ram.size >> 10:,}", "KiB")
     if "regions" in found:
         yield from _region_lines(found)
-    for name, count in sorted(machine.exit_counts.items()):
+    for name, count in sorted(machine.event_counts.items()):
         yield _line(f"{name} exits", f"{count:,}")
+    for name, count in sorted(found.get("callouts", {}).items()):
+        yield _line(f"callout {name}", f"{count:,}")
 
 
 def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -48,7 +48,7 @@ from dbt.runtime.exits import (
 )
 from isa.cpus import CPUS
 from isa.state import PSR_F, PSR_I, Mode
-from isa.vectors import ExceptionKind
+from isa.vectors import VECTORS, ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
@@ -368,6 +368,15 @@ class Machine:
         The machine itself completes supervisor calls; the reference tier, beside another, what has to be emulated.
         """
         return {**(self._tier.retired if self._tier is not None else {}), "machine": self._completed}
+
+    @property
+    def event_counts(self) -> Counter[str]:
+        """Exits, exceptions and interrupts by name, those taken in native code included."""
+        counts = Counter(self.exit_counts)
+        for kind, vector in VECTORS.items():
+            if taken := self.cpu.native("exceptions", vector.offset >> 2):
+                counts[kind.value] += taken
+        return counts
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""

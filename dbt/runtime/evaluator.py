@@ -38,6 +38,7 @@ def compile_word(word: int, architecture: int) -> Step:
     return step
 
 
+@lru_cache
 def compile_routine(name: str) -> Callable[..., Any]:
     """A routine as a Python function of the registers, the state words, the guest's memory and its parameters."""
     routine = ROUTINES[name]

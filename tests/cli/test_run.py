@@ -284,7 +284,8 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
         assert (found["compile_seconds"]["longest"] > 0) == regions["compiled"]
         assert found["store"]["saved"] == regions["compiled"]
     answer = json_of(dbt("run", "--json", "--tier", "threaded", tmp_path / "loop.elf"))
-    assert answer["statistics"].keys() == {"instructions"}
+    assert answer["statistics"].keys() == {"instructions", "callouts"}
+    assert answer["statistics"]["callouts"] == {"write_cpsr": 1}
 
 
 def test_a_run_without_techniques(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""``dbt isa``: the instructions, and which of them are sensitive."""
+
+from __future__ import annotations
+
+from dbt.cli.status import CommandError, Status
+
+
+def list_instructions(sensitivity: str | None, as_json: bool) -> int:
+    """Print a line for each instruction, or a JSON array, to standard output; of one class, if it is given."""
+    from isa.a32 import REGISTRY
+    from isa.sensitivity import Classified, Sensitivity, answered_by, classify
+
+    names = [kind.value for kind in Sensitivity]
+    if sensitivity is not None and sensitivity not in names:
+        raise CommandError(f"--class {sensitivity}: this is none of {', '.join(names)}.", Status.USAGE)
+    found = [classify(insn) for insn in REGISTRY]
+    chosen = [one for one in found if sensitivity in (None, one.sensitivity.value)]
+
+    def row(one: Classified) -> dict[str, object]:
+        insn = one.insn
+        return {
+            "name": insn.name,
+            "syntax": insn.syntax,
+            "section": insn.section,
+            "since": insn.since,
+            "pattern": insn.pattern.text,
+            "class": one.sensitivity.value,
+            "callouts": {name: answered_by(name) for name in one.callouts},
+        }
+
+    if as_json:
+        import json
+
+        print(json.dumps([row(one) for one in chosen], indent=2))
+        return 0
+    print(f"{'instruction':38} {'since':6}{'class':11} callouts")
+    for one in chosen:
+        callouts = ", ".join(one.callouts)
+        line = f"{one.insn.name[:38]:38} ARMv{one.insn.since} {one.sensitivity.value:11} {callouts}".rstrip()
+        print(line if len(line) <= 80 else _wrapped(one.insn.name, one.insn.since, one.sensitivity.value, one.callouts))
+    counts = ", ".join(f"{sum(one.sensitivity.value == name for one in found)} {name}" for name in names)
+    print(f"{len(found)} instructions: {counts}")
+    return 0
+
+
+def _wrapped(name: str, since: int, sensitivity: str, callouts: tuple[str, ...]) -> str:
+    """The callouts each on a line of its own."""
+    head = f"{name[:38]:38} ARMv{since} {sensitivity:11} "
+    return head + f",\n{'':{len(head)}}".join(callouts)
