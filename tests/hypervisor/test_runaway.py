@@ -72,7 +72,8 @@ WILD = {
     "a table in a device": Wild(_MMU_ON.replace(f"#0x{TABLE:x}", "#0x10000000") + "b .", end=StopReason.FAULT),
     "a table beyond all memory": Wild(_MMU_ON.replace(f"#0x{TABLE:x}", "#0x40000000") + "b .", end=StopReason.FAULT),
     "a guest that overwrites its table": Wild(
-        _MMU_ON + f"mov r1, #0x{TABLE:x} ; str r1, [r1] ; add r1, r1, #0xf80 ; loop: str r1, [r1] ; add r1, r1, #4 ; b loop",
+        f"{_MMU_ON} ; mov r1, #0x{TABLE:x} ; str r1, [r1] ; add r1, r1, #0xf80\n"
+        "loop: str r1, [r1] ; add r1, r1, #4 ; b loop",
         {0xC: "subs pc, lr, #4", 0x10: "subs pc, lr, #4"},
         {TABLE: _section(0)},
         StopReason.FAULT,
