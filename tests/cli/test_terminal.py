@@ -81,7 +81,9 @@ def kernel(tmp_path: Path) -> Path:
 
 
 def start(terminal: Terminal, *arguments: object) -> subprocess.Popen[bytes]:
-    command = [*COMMAND, "run", "--memory", "16M", "--tier", "reference", *map(str, arguments)]
+    # Who runs the tests under nohup ignores SIGHUP, and every process hands that on.
+    plain = ["env", "--default-signal=HUP"]
+    command = [*plain, *COMMAND, "run", "--memory", "16M", "--tier", "reference", *map(str, arguments)]
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.line)
     return subprocess.Popen(command, env=environment(), start_new_session=True, **streams)
 
