@@ -4,7 +4,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 7000
+#define ROUNDS 13000
 
 static uint64_t next_random64(uint64_t *state)
 {

@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 5500
+#define ROUNDS 8200
 #define SIZE (64 * 1024)
 
 static uint8_t data[SIZE];

@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 5000
+#define ROUNDS 7000
 
 static uint32_t fib(uint32_t n)
 {

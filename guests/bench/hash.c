@@ -7,7 +7,7 @@
 
 #include "kernel.h"
 
-#define ROUNDS 200
+#define ROUNDS 320
 #define COUNT 40000
 #define BUCKETS (32 * 1024)
 #define KEY_SIZE 16

@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 4000
+#define ROUNDS 5600
 #define SIZE (32 * 1024)
 #define SYMBOLS 256
 #define NODES (2 * SYMBOLS - 1)

@@ -4,7 +4,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 4500
+#define ROUNDS 6300
 
 enum opcode {
     SET,       /* r[a] = b */

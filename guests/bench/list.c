@@ -6,7 +6,7 @@
 
 #include "kernel.h"
 
-#define ROUNDS 34
+#define ROUNDS 51
 #define COUNT (128 * 1024)
 
 struct node {

@@ -8,7 +8,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 7500
+#define ROUNDS 10000
 #define SIZE (48 * 1024)
 #define HASH_SIZE 4096
 #define MIN_MATCH 4

@@ -4,7 +4,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 3000
+#define ROUNDS 4200
 #define MAX_SIZE 96
 
 static int32_t a[MAX_SIZE * MAX_SIZE], b[MAX_SIZE * MAX_SIZE], product[MAX_SIZE * MAX_SIZE];

@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 2000
+#define ROUNDS 2800
 #define COUNT 2000
 
 struct shape;

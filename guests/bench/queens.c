@@ -4,7 +4,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 3600
+#define ROUNDS 4700
 #define MAX_SIZE 9
 
 struct board {

@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 350
+#define ROUNDS 420
 #define COUNT 10000
 #define SHORT 8 /* what is not longer is sorted by insertion */
 

@@ -5,7 +5,7 @@
 
 #include "kernel.h"
 
-#define ROUNDS 10000
+#define ROUNDS 13000
 #define BLOCK 64
 #define SIZE (512 * BLOCK)
 

@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 1800
+#define ROUNDS 2700
 #define LIMIT 500000
 
 static uint8_t composite[LIMIT / 2]; /* of 2 i + 1 */

@@ -7,7 +7,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 2300
+#define ROUNDS 2800
 
 typedef uint64_t f64; /* the bits of a double */
 

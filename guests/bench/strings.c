@@ -6,7 +6,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 4800
+#define ROUNDS 5800
 #define SIZE (16 * 1024)
 
 static uint8_t text[SIZE + 4], copy[SIZE + 4], backwards[SIZE];

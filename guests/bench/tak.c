@@ -3,7 +3,7 @@
  */
 #include "kernel.h"
 
-#define ROUNDS 3600
+#define ROUNDS 4300
 
 static int tak(int x, int y, int z)
 {

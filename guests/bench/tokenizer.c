@@ -7,7 +7,7 @@
 
 #include "kernel.h"
 
-#define ROUNDS 10000
+#define ROUNDS 13000
 #define SIZE (64 * 1024)
 #define MAX_DEPTH 16
 
