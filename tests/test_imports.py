@@ -29,7 +29,6 @@ LAYERS = (
 CONFINED = {
     "llvmlite": ("dbt.backend.llvm", "dbt.cli"),
     "unicorn": (),
-    "typer": ("dbt.cli",),
     "rich": ("dbt.cli",),
     "fdt": ("dbt.machine.devicetree",),
 }

@@ -1,13 +1,14 @@
-"""The commands and their options. What they do is in the modules named after them, imported when called."""
+"""The commands and their options. What they do is in the modules named after them, imported when called.
+
+Options are texts and flags here, and :mod:`dbt.cli.values` reads them.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, NoReturn
-
-import typer
-from typer.core import TyperCommand, TyperGroup
+from typing import Any, NoReturn
 
 import dbt
 from dbt.cli.report import guarded, keep_standard_descriptors
@@ -15,342 +16,325 @@ from dbt.cli.status import EPILOG, CommandError, Status
 from dbt.frontend.techniques import Techniques
 from dbt.machine.cpu_models import CPU_MODELS
 
-#: What typer raises for a wrong command line. Older versions take it from click, newer ones have their own.
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-
-
-class _TextParameters:
-    """Mixed into a command, it gives it its parameters as the texts that they are.
-
-    typer has pydantic convert each of them, even those that are not given, which takes 200 ms at
-    start-up. So parameters are declared as texts or flags here, and :mod:`dbt.cli.values` reads them.
-    """
-
-    def get_params(self, context: Any) -> list[Any]:
-        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
-        for parameter in parameters:
-            parameter.process_value = partial(_keep_text, parameter)
-        return parameters
-
-
-def _keep_text(parameter: Any, context: Any, value: Any) -> Any:
-    """What click's ``Parameter.process_value`` does, without the conversion."""
-    if value is None and parameter.required:
-        raise UsageError(f"{parameter.metavar} is missing", context)
-    return value if parameter.callback is None else parameter.callback(context, parameter, value)
-
-
-class TextCommand(_TextParameters, TyperCommand):
-    """A command whose parameters are texts and flags."""
-
-
-class TextGroup(_TextParameters, TyperGroup):
-    """A group of commands whose own parameters are texts and flags."""
-
-
-app = typer.Typer(
-    name="dbt",
-    cls=TextGroup,
-    help="Run 32-bit ARM (A32) machine code on x86-64 by dynamic binary translation.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: A command: its arguments go in, its exit status comes out.
+Command = Callable[[argparse.Namespace], int]
 
 
 def run_app(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name; the result is the exit status."""
     keep_standard_descriptors()
-    return guarded(partial(_dispatch, list(arguments)))
+    return guarded(partial(_dispatch, arguments))
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(arguments: Sequence[str]) -> int:
     try:
-        return app(args=arguments, prog_name="dbt", standalone_mode=False) or Status.DONE
-    except UsageError as error:
-        raise CommandError(_usage_message(error), Status.USAGE) from None
-    except typer.Abort:
-        return Status.INTERRUPTED
+        parsed, unknown = make_parser().parse_known_args(arguments)
+    except SystemExit as end:  # --help, --version
+        return int(end.code or 0)
+    parser: Parser = parsed.parser
+    if unknown:
+        parser.refuse(unknown[0])
+    command: Command = parsed.command
+    return command(parsed)
 
 
-def _usage_message(error: Any) -> str:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "dbt"
-    return f"{error.format_message().rstrip('.')}. See `{command} --help`."
+class Parser(argparse.ArgumentParser):
+    """Of one command. A wrong command line is a CommandError, which says where help is."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+        self.set_defaults(parser=self, command=self._print_help)
+
+    def _print_help(self, parsed: argparse.Namespace) -> int:
+        """What a command does that is nothing without another."""
+        self.print_help()
+        return Status.DONE
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message}. See `{self.prog} --help`.", Status.USAGE)
+
+    def refuse(self, argument: str) -> NoReturn:
+        """CommandError for an argument that is not understood."""
+        from difflib import get_close_matches
+
+        if not argument.startswith("-"):
+            self.error(f"{argument}: there is nothing here that this could be for")
+        name = argument.partition("=")[0]
+        near = get_close_matches(name, self._option_string_actions)
+        self.error(f"{name}: there is no such option" + (f"; there is {near[0]}" if near else ""))
 
 
-def _finish(command: Callable[[], int]) -> NoReturn:
-    """Run the command and end with its status. What it raises must not reach typer, which has its own ideas."""
-    raise typer.Exit(guarded(command))
+class _Options:
+    """Adds options to a parser or to a group of its options."""
+
+    def __init__(self, parser: argparse.ArgumentParser, title: str | None = None) -> None:
+        self._group = parser if title is None else parser.add_argument_group(title)
+
+    def text(self, metavar: str, help_: str, *names: str, default: str | None = None) -> None:
+        """An option with a value."""
+        self._group.add_argument(*names, metavar=metavar, default=default, help=help_)
+
+    def flag(self, help_: str, name: str) -> None:
+        """An option that is given or not."""
+        self._group.add_argument(name, action="store_true", help=help_)
+
+    def argument(self, metavar: str, help_: str, name: str) -> None:
+        """What is no option, and may be left out."""
+        self._group.add_argument(name, metavar=metavar, nargs="?", help=help_)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"dbt {dbt.__version__}")
-        raise typer.Exit
+def make_parser() -> Parser:
+    """Of the command ``dbt``."""
+    parser = Parser(
+        prog="dbt",
+        usage="dbt COMMAND [OPTIONS] ...",
+        description="Run 32-bit ARM (A32) machine code on x86-64 by dynamic binary translation.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"dbt {dbt.__version__}", help="print the version")
+    add = _commands(parser)
+    _add_run(add("run", "run a bare-metal ARM program, or boot a kernel"))
+    _add_asm(add("asm", "assemble A32 code"))
+    _add_disasm(add("disasm", "disassemble A32 code, with the program's symbols"))
+    _add_isa(add("isa", "list the instructions, made from their specification"))
+    _add_doctor(add("doctor", "check this host, the libraries and the cache"))
+    _add_cache(add("cache", "look at, check and empty the directory of translated code"))
+    return parser
 
 
-@app.callback(invoke_without_command=True, epilog=EPILOG)
-def _root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
+def _commands(parser: Parser) -> Callable[[str, str], Parser]:
+    """A function that adds a command to those of a parser: its name, and what is said of it in their list."""
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, help_: str) -> Parser:
+        made = commands.add_parser(name, help=help_, usage=f"{parser.prog} {name} [OPTIONS]")
+        made.prog = f"{parser.prog} {name}"
+        return made
+
+    return add
 
 
-def _option(metavar: str, help_: str, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help_)
+def _base(options: _Options) -> None:
+    help_ = "the file is a flat binary; it goes here [.bin, .img and .raw files: 0x8000]"
+    options.text("ADDRESS", help_, "--base")
 
 
-_Base = Annotated[
-    str | None, _option("ADDRESS", "The file is a flat binary; it goes here. [.bin, .img and .raw files: 0x8000]")
-]
+# -- dbt run ---------------------------------------------------------------------------------------
 
 
-@app.command(cls=TextCommand, epilog=EPILOG, context_settings={"allow_interspersed_args": False})
-def run(
-    program: Annotated[
-        str | None, typer.Argument(metavar="PROGRAM", help="An ELF executable, or a flat binary. None with --kernel.")
-    ] = None,
-    args: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS", help="Arguments for the guest, passed on as they are, options too."),
-    ] = None,
-    memory: Annotated[
-        str, _option("SIZE", "RAM, at address 0, up to 2G. More than 256M hides the board's devices.")
-    ] = "128M",
-    kernel: Annotated[
-        str | None,
-        _option("FILE", "Boot a Linux kernel instead: a zImage, an uncompressed Image, a uImage or an ELF file."),
-    ] = None,
-    initrd: Annotated[str | None, _option("FILE", "The kernel's initial RAM disk.")] = None,
-    append: Annotated[str | None, _option("TEXT", "The kernel's command line.")] = None,
-    dtb: Annotated[
-        str | None,
-        _option("FILE", "The device tree for the kernel, a blob. Else it is given one of the board as it is here."),
-    ] = None,
-    atags: Annotated[
-        bool, typer.Option("--atags", help="Give the kernel ATAGs, not a device tree, as old ones expect.")
-    ] = False,
-    cpu: Annotated[
-        str | None,
-        _option("MODEL", f"The processor: {', '.join(CPU_MODELS)}. [a kernel's: arm926, a program's: any]"),
-    ] = None,
-    semihosting: Annotated[
-        str | None,
-        _option("on|off", "Whether SVC 0x123456 asks the host for something. [a program's: on, a kernel's: off]"),
-    ] = None,
-    fuel: Annotated[str | None, _option("N", "Stop after exactly N instructions.")] = None,
-    timeout: Annotated[str | None, _option("SECONDS", "Stop after this time.")] = None,
-    tier: Annotated[
-        str, _option("TIER", "What executes the code: auto, threaded (compiles nothing) or reference (slow).")
-    ] = "auto",
-    jit: Annotated[str, _option("MODE", "With auto, how hot code is compiled: async, sync or off.")] = "async",
-    without: Annotated[
-        str | None,
-        _option(
-            "NAMES",
-            "With auto, leave out techniques that make code fast, to see what they are worth or to find a defect: "
-            f"of {', '.join(Techniques.names())}, separated by commas.",
-        ),
-    ] = None,
-    dump: Annotated[
-        str | None,
-        _option(
-            "DIR",
-            "With auto, write the stages of every region that is compiled to DIR: guest code, uops, LLVM IR before and "
-            "after the passes, x86-64 assembly. Regions on disk are not used then.",
-        ),
-    ] = None,
-    base: _Base = None,
-    entry: Annotated[str | None, _option("ADDRESS", "Begin here, not at the program's own entry.")] = None,
-    files: Annotated[
-        str | None, _option("DIR", "The guest may open files in this directory, by semihosting. Else none.")
-    ] = None,
-    epoch: Annotated[
-        str | None,
-        _option(
-            "SECONDS",
-            "The time of day when the guest starts, since 1970, or 'now'. Else it is 2026-01-01 in every run. "
-            "An instruction takes 10 ns of the guest's time.",
-        ),
-    ] = None,
-    realtime: Annotated[
-        str | None,
-        _option(
-            "on|off",
-            "On: what the guest waits takes as long for you, unless a key comes. Off: its time jumps ahead. "
-            "[on a terminal: on, else and in a replay: off]",
-        ),
-    ] = None,
-    console: Annotated[
-        str | None,
-        _option(
-            "raw|line",
-            "Raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A H helps. Line: the terminal "
-            "edits lines, and Ctrl-C ends the run. [a kernel on a terminal: raw, else line]",
-        ),
-    ] = None,
-    record: Annotated[
-        str | None, _option("FILE", "Write down the input of the run and when it came, so that it can be replayed.")
-    ] = None,
-    replay: Annotated[
-        str | None,
-        _option(
-            "FILE",
-            "Run again what was recorded, with the same options: the same input comes at the same instruction, and the "
-            "end is compared. Standard input is not read. --tier may be another.",
-        ),
-    ] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Print what the run took, to standard error.")] = False,
-    registers: Annotated[
-        bool, typer.Option("--registers", help="Print the registers at the end, to standard error.")
-    ] = False,
-    trace: Annotated[str | None, _option("FILE", "Write every instruction and what it changes to FILE. Slow.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as a JSON object, the last line of standard error.")
-    ] = False,
-) -> None:
-    """Run a bare-metal ARM program, or boot a kernel. Its console is standard input and output."""
+def _add_run(parser: Parser) -> None:
+    parser.usage = "dbt run [OPTIONS] PROGRAM [ARGS]...\n       dbt run [OPTIONS] --kernel FILE"
+    parser.description = "Run a bare-metal ARM program, or boot a kernel. Its console is standard input\nand output."
+    parser.epilog = EPILOG
+    parser.set_defaults(command=_run)
+
+    # The first that is no option is the program, and from there on nothing is ours, "--" neither.
+    help_ = (
+        "an ELF executable, or a flat binary; none with --kernel. What follows are the guest's arguments, passed on as "
+        "they are, options too"
+    )
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGS]...", help=help_)
+    _add_guest(parser)
+    _add_machine(parser)
+    _add_limits(parser)
+    _add_translation(parser)
+    _add_reports(parser)
+
+
+def _add_guest(parser: Parser) -> None:
+    options = _Options(parser, "the guest")
+    _base(options)
+    options.text("ADDRESS", "begin here, not at the program's own entry", "--entry")
+    help_ = "boot a Linux kernel instead: a zImage, an uncompressed Image, a uImage or an ELF file"
+    options.text("FILE", help_, "--kernel")
+    options.text("FILE", "the kernel's initial RAM disk", "--initrd")
+    options.text("TEXT", "the kernel's command line", "--append")
+    help_ = "the device tree for the kernel, a blob; else it is given one of the board as it is here"
+    options.text("FILE", help_, "--dtb")
+    options.flag("give the kernel ATAGs, not a device tree, as old ones expect", "--atags")
+
+
+def _add_machine(parser: Parser) -> None:
+    options = _Options(parser, "the machine")
+    help_ = "RAM, at address 0, up to 2G; more than 256M hides the board's devices [128M]"
+    options.text("SIZE", help_, "--memory", default="128M")
+    help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any]"
+    options.text("MODEL", help_, "--cpu")
+    help_ = "whether SVC 0x123456 asks the host for something [a program's: on, a kernel's: off]"
+    options.text("on|off", help_, "--semihosting")
+    options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")
+    help_ = (
+        "the time of day when the guest starts, since 1970, or 'now'; else it is 2026-01-01 in every run. An "
+        "instruction takes 10 ns of the guest's time"
+    )
+    options.text("SECONDS", help_, "--epoch")
+    help_ = (
+        "on: what the guest waits takes as long for you, unless a key comes; off: its time jumps ahead [on a "
+        "terminal: on, else and in a replay: off]"
+    )
+    options.text("on|off", help_, "--realtime")
+    help_ = (
+        "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A H helps; line: the terminal "
+        "edits lines, and Ctrl-C ends the run [a kernel on a terminal: raw, else line]"
+    )
+    options.text("raw|line", help_, "--console")
+
+
+def _add_limits(parser: Parser) -> None:
+    options = _Options(parser, "limits, record and replay")
+    options.text("N", "stop after exactly N instructions", "--fuel")
+    options.text("SECONDS", "stop after this time", "--timeout")
+    help_ = "write down the input of the run and when it came, so that it can be replayed"
+    options.text("FILE", help_, "--record")
+    help_ = (
+        "run again what was recorded, with the same options: the same input comes at the same instruction, and the "
+        "end is compared. Standard input is not read. --tier may be another"
+    )
+    options.text("FILE", help_, "--replay")
+
+
+def _add_translation(parser: Parser) -> None:
+    options = _Options(parser, "translation")
+    help_ = "what executes the code: auto, threaded (compiles nothing) or reference (slow) [auto]"
+    options.text("TIER", help_, "--tier", default="auto")
+    help_ = "with auto, how hot code is compiled: async, sync or off [async]"
+    options.text("MODE", help_, "--jit", default="async")
+    help_ = (
+        "with auto, leave out techniques that make code fast, to see what they are worth or to find a defect: of "
+        f"{', '.join(Techniques.names())}, separated by commas"
+    )
+    options.text("NAMES", help_, "--without")
+    help_ = (
+        "with auto, write the stages of every region that is compiled to DIR: guest code, uops, LLVM IR before and "
+        "after the passes, x86-64 assembly. Regions on disk are not used then"
+    )
+    options.text("DIR", help_, "--dump")
+
+
+def _add_reports(parser: Parser) -> None:
+    options = _Options(parser, "reports")
+    options.flag("print what the run took, to standard error", "--stats")
+    options.flag("print the registers at the end, to standard error", "--registers")
+    options.text("FILE", "write every instruction and what it changes to FILE; slow", "--trace")
+    options.flag("print the result as a JSON object, the last line of standard error", "--json")
+
+
+def _run(parsed: argparse.Namespace) -> int:
     from dbt.cli.options import RunOptions
     from dbt.cli.run import run_program
 
-    options = RunOptions(
-        program=program,
-        args=tuple(args or ()),
-        kernel=kernel,
-        initrd=initrd,
-        dtb=dtb,
-        append=append,
-        atags=atags,
-        cpu=cpu,
-        semihosting=semihosting,
-        memory=memory,
-        fuel=fuel,
-        timeout=timeout,
-        tier=tier,
-        jit=jit,
-        without=without,
-        dump=dump,
-        base=base,
-        entry=entry,
-        files=files,
-        epoch=epoch,
-        realtime=realtime,
-        console=console,
-        record=record,
-        replay=replay,
-        stats=stats,
-        registers=registers,
-        trace=trace,
-        json=json,
+    words = parsed.program[1:] if parsed.program[:1] == ["--"] else parsed.program
+    parsed.program, parsed.args = (words[0] if words else None), tuple(words[1:])
+    return run_program(RunOptions.of(parsed))
+
+
+# -- the other commands ----------------------------------------------------------------------------
+
+
+def _add_asm(parser: Parser) -> None:
+    parser.usage = "dbt asm [OPTIONS] [FILE]"
+    parser.description = "Assemble A32 code: a hexadecimal word a line, or a flat binary for\ndbt run --base."
+    options = _Options(parser)
+    options.argument("FILE", "assembly text in GNU syntax; - is standard input", "source")
+    options.text("TEXT", "assemble this text; ';' separates", "-c", "--code")
+    options.text("FILE", "write a flat binary", "-o", "--output")
+    options.text("ADDRESS", "where the code is to run [0x10000]", "--base", default="0x10000")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.asm import assemble
+
+        return assemble(parsed.source, parsed.code, parsed.output, parsed.base)
+
+    parser.set_defaults(command=command)
+
+
+def _add_disasm(parser: Parser) -> None:
+    parser.usage = "dbt disasm [OPTIONS] [FILE]"
+    parser.description = "Disassemble A32 code, with the program's symbols."
+    options = _Options(parser)
+    options.argument("FILE", "an ELF executable, or with --base a flat binary", "program")
+    options.text("HEX", "disassemble these words", "-c", "--code")
+    _base(options)
+    options.text("ADDRESS", "begin here", "--start")
+    options.text("ADDRESS", "end before this", "--stop")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.disasm import disassemble
+
+        return disassemble(parsed.program, parsed.code, parsed.base, parsed.start, parsed.stop)
+
+    parser.set_defaults(command=command)
+
+
+def _add_isa(parser: Parser) -> None:
+    parser.description = (
+        "List the instructions, made from their specification.\n\n"
+        "Each is innocuous; a call, which traps by design; privileged, which traps in\n"
+        "user mode; or sensitive, which does not trap there and does something else.\n"
+        "Callouts are what the translator rewrites it into."
     )
-    _finish(lambda: run_program(options))
+    options = _Options(parser)
+    options.text("CLASS", "only these: innocuous, call, privileged or sensitive", "--class")
+    options.flag("print a JSON array", "--json")
 
-
-@app.command(cls=TextCommand)
-def asm(
-    source: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="Assembly text in GNU syntax; - is standard input.")
-    ] = None,
-    code: Annotated[str | None, _option("TEXT", "Assemble this text; ';' separates.", "-c")] = None,
-    output: Annotated[str | None, _option("FILE", "Write a flat binary.", "-o")] = None,
-    base: Annotated[str, _option("ADDRESS", "Where the code is to run.")] = "0x10000",
-) -> None:
-    """Assemble A32 code: a hexadecimal word a line, or a flat binary for dbt run --base."""
-    from dbt.cli.asm import assemble
-
-    _finish(lambda: assemble(source, code, output, base))
-
-
-@app.command(cls=TextCommand)
-def disasm(
-    program: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="An ELF executable, or with --base a flat binary.")
-    ] = None,
-    code: Annotated[str | None, _option("HEX", "Disassemble these words.", "-c")] = None,
-    base: _Base = None,
-    start: Annotated[str | None, _option("ADDRESS", "Begin here.")] = None,
-    stop: Annotated[str | None, _option("ADDRESS", "End before this.")] = None,
-) -> None:
-    """Disassemble A32 code, with the program's symbols."""
-    from dbt.cli.disasm import disassemble
-
-    _finish(lambda: disassemble(program, code, base, start, stop))
-
-
-@app.command("isa", cls=TextCommand)
-def isa_(
-    class_: Annotated[
-        str | None, _option("CLASS", "Only these: innocuous, call, privileged or sensitive.", "--class")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
-) -> None:
-    """List the instructions, made from their specification.
-
-    Each is innocuous; a call, which traps by design; privileged, which traps in user mode; or sensitive, which does
-    not trap there and does something else. Callouts are what the translator rewrites it into.
-    """
-
-    def command() -> int:
+    def command(parsed: argparse.Namespace) -> int:
         from dbt.cli.isa import list_instructions
 
-        return list_instructions(class_, json)
+        return list_instructions(getattr(parsed, "class"), parsed.json)
 
-    _finish(command)
-
-
-@app.command(cls=TextCommand)
-def doctor() -> None:
-    """Check this host, the libraries and the cache, and try a small guest. Status 1 if something is wrong."""
-    from dbt.cli.doctor import diagnose
-
-    _finish(diagnose)
+    parser.set_defaults(command=command)
 
 
-cache = typer.Typer(cls=TextGroup)
-app.add_typer(cache, name="cache", help="Look at, check and empty the directory of translated code.")
+def _add_doctor(parser: Parser) -> None:
+    parser.description = (
+        "Check this host, the libraries and the cache, and try a small guest. Status 1\nif something is wrong."
+    )
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.doctor import diagnose
+
+        return diagnose()
+
+    parser.set_defaults(command=command)
 
 
-@cache.callback(invoke_without_command=True)
-def _cache(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
+def _add_cache(parser: Parser) -> None:
+    parser.usage = "dbt cache COMMAND [OPTIONS]"
+    parser.description = "Look at, check and empty the directory of translated code."
+    add = _commands(parser)
 
+    info = add("info", "print where the cache is and what is in it")
+    info.description = (
+        "Print where the cache is and what is in it.\n\n"
+        "The directory is $DBT_CACHE_DIR, else dbt in $XDG_CACHE_HOME or ~/.cache.\n"
+        "Compiled regions may take $DBT_CACHE_SIZE bytes (64M, 1G, 0 for none; else\n"
+        "256M), of which those used least recently go first."
+    )
+    _Options(info).flag("print a JSON object", "--json")
 
-@cache.command(cls=TextCommand)
-def info(json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False) -> None:
-    """Print where the cache is and what is in it.
+    def print_info(parsed: argparse.Namespace) -> int:
+        from dbt.cli.cache import print_info
 
-    The directory is $DBT_CACHE_DIR, else dbt in $XDG_CACHE_HOME or ~/.cache. Compiled regions may take $DBT_CACHE_SIZE
-    bytes (64M, 1G, 0 for none; else 256M), of which those used least recently go first.
-    """
-    from dbt.cli.cache import print_info
+        return print_info(parsed.json)
 
-    _finish(lambda: print_info(json))
+    clear = add("clear", "remove what dbt put there")
+    clear.description = "Remove what dbt put there. What is not dbt's stays, and a guest that runs is\nnot disturbed."
+    _Options(clear).flag("only compiled regions: the handlers take seconds to build again", "--regions")
 
+    def clear_cache(parsed: argparse.Namespace) -> int:
+        from dbt.cli.cache import clear
 
-@cache.command(cls=TextCommand)
-def clear(
-    regions: Annotated[
-        bool, typer.Option("--regions", help="Only compiled regions: the handlers take seconds to build again.")
-    ] = False,
-) -> None:
-    """Remove what dbt put there. What is not dbt's stays, and a guest that runs is not disturbed."""
-    from dbt.cli.cache import clear
+        return clear(parsed.regions)
 
-    _finish(lambda: clear(regions))
+    verify = add("verify", "check every file's checksums")
+    verify.description = "Check every file's checksums and name those that are damaged. Status 1 if there\nare any."
+    _Options(verify).flag("remove the files that are damaged", "--repair")
 
+    def verify_cache(parsed: argparse.Namespace) -> int:
+        from dbt.cli.cache import verify
 
-@cache.command(cls=TextCommand)
-def verify(
-    repair: Annotated[bool, typer.Option("--repair", help="Remove the files that are damaged.")] = False,
-) -> None:
-    """Check every file's checksums and name those that are damaged. Status 1 if there are any."""
-    from dbt.cli.cache import verify
+        return verify(parsed.repair)
 
-    _finish(lambda: verify(repair))
+    for command, function in ((info, print_info), (clear, clear_cache), (verify, verify_cache)):
+        command.set_defaults(command=function)

@@ -18,7 +18,7 @@ from dbt.machine.console import CaptureConsole
 from dbt.machine.machine import Machine
 from dbt.machine.result import StopReason
 
-_LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "typer", "rich", "fdt")
+_LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "rich", "fdt")
 _MIN_PYTHON = (3, 11)
 #: mov r4, #100; loop: subs r4, r4, #1; bne loop; mov r0, #0x18; ldr r1, =0x20026; svc 0x123456
 _GUEST = bytes.fromhex("6440a0e3 014054e2 fdffff1a 1800a0e3 00109fe5 563412ef 26000200")

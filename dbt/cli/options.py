@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from dbt.cli.report import say
 from dbt.cli.status import CommandError, Status
@@ -25,6 +26,9 @@ from dbt.machine.clock import DEFAULT_EPOCH
 from dbt.machine.console import HostConsole
 from dbt.machine.cpu_models import CPU_MODELS
 from dbt.machine.machine import JIT_MODES, TIERS, Machine
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 CONSOLE_MODES = ("raw", "line")
 
@@ -61,6 +65,11 @@ class RunOptions:
     registers: bool = False
     trace: str | None = None
     json: bool = False
+
+    @classmethod
+    def of(cls, parsed: Namespace) -> RunOptions:
+        """From what the command line was parsed into."""
+        return cls(**{field.name: getattr(parsed, field.name) for field in fields(cls)})
 
 
 def make_machine(options: RunOptions) -> Machine:

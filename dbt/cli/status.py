@@ -37,8 +37,8 @@ MEANINGS = {
     Status.BROKEN_PIPE: "whoever read the output is gone",
 }
 
-#: For --help. The backspace keeps the lines as they are.
-EPILOG = "\b\nExit status: the guest's exit code, or\n" + "\n".join(
+#: For --help.
+EPILOG = "Exit status: the guest's exit code, or\n" + "\n".join(
     f"  {status.value}  {meaning}" for status, meaning in MEANINGS.items()
 )
 

@@ -138,7 +138,7 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--nonsense", "x"], "--nonsense"),
         (["run", "--memory", "3", "x"], "--memory 3"),
         (["run", "--memory", "lots", "x"], "--memory lots"),
-        (["run", "--memory", "-4K", "x"], "--memory -4K"),
+        (["run", "--memory=-4K", "x"], "--memory -4K"),
         (["run", "--memory", "3G", "x"], "--memory 3G"),
         (["run", "--memory", "", "x"], "--memory"),
         (["run", "--fuel", "-1", "x"], "--fuel -1"),
