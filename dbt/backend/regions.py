@@ -433,7 +433,7 @@ class RegionLowering(Lowering):
             entry = self._or_writable(
                 self._span_entry(first, size, "%writes", slow), slow, first, size, span.align, side
             )
-        span.host = self.host_pointer(entry, first)
+        span.host = self._store_pointer(entry, first)
 
     def _span_entry(self, first: str, size: int, table: str, bail: str) -> str:
         """The entry of a span: both ends are mapped, and by the same entry; then what is between them is, too."""
@@ -444,6 +444,10 @@ class RegionLowering(Lowering):
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{bail}, !prof !1")
         f.label(whole)
         return entry
+
+    def _store_pointer(self, entry: str, address: str) -> str:
+        """The HVA of what may be stored to. Without an MMU all entries are the same: then it need not be waited for."""
+        return self.host_pointer(entry if self._ram_size is None else self._ram, address)
 
     def _or_writable(self, entry: str, slow: str, address: str, size: int, align: int, side: str) -> str:
         """``entry``, or at the label ``slow`` the one for a store beside code, if there is one; else to ``side``."""
@@ -504,7 +508,7 @@ class RegionLowering(Lowering):
         align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
         self._check_place(address, access.size, align, slow)
         entry = self.checked_entry(address, "%writes", slow)
-        host = self.host_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
+        host = self._store_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
 
     # -- control -------------------------------------------------------------------------------
