@@ -43,6 +43,11 @@ def _walk(block: Iterable[Uop]) -> Iterator[Uop]:
         yield from _walk(uop.body)
 
 
+def makes_callouts(block: Iterable[Uop]) -> bool:
+    """Whether uops do something that is the hypervisor's to do."""
+    return any(uop.op == "callout" and uop.attr not in _NOT_SENSITIVE for uop in _walk(block))
+
+
 def classify(insn: Insn) -> Classified:
     """From the uops of all its forms."""
     uops = [uop for form in insn.forms() for uop in _walk(insn.record_form(form).block)]

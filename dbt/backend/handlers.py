@@ -21,6 +21,7 @@ from dbt.runtime.exits import ExitCode
 from isa.callouts import NUMBERS
 from isa.encoding import Field
 from isa.operands import condition_holds
+from isa.sensitivity import makes_callouts
 from isa.spec import ALWAYS, Insn
 from isa.state import LAYOUT
 from isa.uop import CALLOUTS, Access, BranchKind, InsnException, Recorder, Uop
@@ -62,11 +63,12 @@ class HandlerLowering(Lowering):
             self.flags[name] = self.f.emit_entry(f"getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}")
 
     def count_by_place(self) -> None:
-        """Count in the op how often it was executed. No region replaces it, so there is room."""
+        """Count in the op how often it was executed, at most 2^32 - 1. No region replaces it, so there is room."""
         f = self.f
         place = f.emit(f"getelementptr i8, ptr %op, i64 {OP_CALLOUTS}")
         count = f.emit(f"load i32, ptr {place}")
-        f.do(f"store i32 {f.emit(f'add i32 {count}, 1')}, ptr {place}")
+        more = f.emit(f"zext i1 {f.emit(f'icmp ne i32 {count}, -1')} to i32")
+        f.do(f"store i32 {f.emit(f'add i32 {count}, {more}')}, ptr {place}")
 
     def begin(self) -> None:
         """Retire one instruction of the budget, or leave if there is none."""
@@ -287,7 +289,7 @@ def _flavour(access: Access) -> str:
 def lower_handler(name: str, slow: str | None, block: list[Uop], slots: dict[str, OperandSlot]) -> tuple[str, bool]:
     """The text of one version of a handler, and whether it accesses memory."""
     lowering = HandlerLowering(Function(header(name)), slots, slow)
-    sensitive = is_sensitive(block)
+    sensitive = makes_callouts(block)
     if sensitive:
         lowering.keep_flags_in_state()
     lowering.begin()
@@ -328,11 +330,6 @@ def lower_fill(slots: Iterable[OperandSlot]) -> str:
     return f.text().split("\n", 1)[1]
 
 
-def is_sensitive(block: list[Uop]) -> bool:
-    """Whether the instruction makes callouts."""
-    return any((uop.op == "callout" and uop.attr != "enter_thumb") or is_sensitive(uop.body) for uop in block)
-
-
 @dataclass(slots=True)
 class HandlerSet:
     """``functions``: definitions in LLVM text, in order; ``rows``: the decoder's candidates."""
@@ -359,9 +356,9 @@ def build_handlers(registry: list[Insn]) -> HandlerSet:
             block = record_handler(insn, form.fixed.get("cond"), insn.record_form(form))
             number = len(built.rows)
             # The operands of what makes callouts would not all fit, and it is not executed often.
-            slots = allocate_slots(block, insn.name, fields_only=is_sensitive(block))
+            slots = allocate_slots(block, insn.name, fields_only=makes_callouts(block))
             # What makes callouts has one version only, so that they are made once.
-            slow = None if is_sensitive(block) else f"s{number}"
+            slow = None if makes_callouts(block) else f"s{number}"
             text, uses_memory = lower_handler(f"h{number}", slow, block, slots)
             built.functions.append(text)
             if uses_memory and slow is not None:

@@ -11,6 +11,7 @@ from dbt.backend.abi import (
     COVERED,
     HOT_ARRIVALS,
     OP_BODY,
+    OP_CALLOUTS,
     OP_COVERED,
     OP_HOTNESS,
     OP_ORIGINAL,
@@ -347,6 +348,8 @@ found:
   %fill64 = zext i32 %fill.at to i64
   %fill = getelementptr i8, ptr %image, i64 %fill64
   call void %fill(ptr %op, i32 %word)
+  %callouts.p = getelementptr i8, ptr %op, i64 {OP_CALLOUTS}
+  store i32 0, ptr %callouts.p
   %conditional.p = getelementptr i8, ptr %row, i64 32
   %conditional = load i8, ptr %conditional.p
   %has.condition = icmp ne i8 %conditional, 0

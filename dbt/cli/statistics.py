@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.machine.clock import TICKS_PER_SECOND
 from dbt.machine.machine import Machine
+from isa.state import SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.runtime.regions import RegionTier
@@ -18,6 +19,8 @@ _MEANS = {
     "reference": "reference",
     "machine": "supervisor calls",
 }
+#: Addresses of sensitive instructions that are shown; ``--json`` has all.
+_MOST_PLACES = 10
 #: The exits of regions, by the name of their :class:`dbt.backend.abi.SideExit`, in words.
 _EXITS = {
     "budget": "end of the time slice",
@@ -36,11 +39,32 @@ def statistics(machine: Machine) -> dict[str, Any]:
     found: dict[str, Any] = {"instructions": machine.retired}
     if callouts := dict(machine.tier.callouts):
         found["callouts"] = callouts
+        found["callout_places"] = _callout_places(machine)
     if machine.tier_name == "auto":
         from dbt.runtime.regions import RegionTier
 
         assert isinstance(machine.tier, RegionTier)
         found |= _region_statistics(machine.tier)
+    return found
+
+
+def _callout_places(machine: Machine) -> list[dict[str, Any]]:
+    """The sensitive instructions that were executed, by guest physical address, most often executed first."""
+    from dbt.machine.disassembly import disassembler
+
+    disassemble = disassembler()
+    is_virtual = machine.cpu["sctlr"] & SCTLR_M
+    found = []
+    for gpa, count in sorted(machine.tier.callout_places.items(), key=lambda place: (-place[1], place[0])):
+        place = {
+            "address": f"{gpa:#010x}",
+            "instruction": disassemble(machine.peek_word(gpa) or 0, gpa),
+            "count": count,
+        }
+        # With an MMU, symbols are about addresses that this one may have many of.
+        if not is_virtual and machine.symbols.find(gpa):
+            place["symbol"] = machine.symbolize(gpa)
+        found.append(place)
     return found
 
 
@@ -96,6 +120,12 @@ def statistics_lines(machine: Machine, seconds: float) -> Iterator[str]:
         yield _line(f"{name} exits", f"{count:,}")
     for name, count in sorted(found.get("callouts", {}).items()):
         yield _line(f"callout {name}", f"{count:,}")
+    places = found.get("callout_places", [])
+    for place in places[:_MOST_PLACES]:
+        name = f"  {place['address']} {place['instruction']}"
+        yield _line(name if len(name) < 30 else f"{name[:26]}...", f"{place['count']:,}", place.get("symbol", "")[:30])
+    if len(places) > _MOST_PLACES:
+        yield _line("  at other addresses", f"{sum(place['count'] for place in places[_MOST_PLACES:]):,}")
 
 
 def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -92,6 +92,12 @@ class Board:
 
     bus: DeviceBus
     console_uart: ConsoleUart
+    vic: Pl190
+
+    @property
+    def has_fast_interrupts(self) -> bool:
+        """Whether any device's interrupt would be an FIQ."""
+        return self.vic.enable & self.vic.select != 0
 
 
 def _unplugged(data: bytes) -> None:
@@ -136,7 +142,7 @@ def build_board(
         *(Window.later(base, PAGE, partial(make.gpio, 6 + port), f"GPIO {port}") for port, base in enumerate(GPIO)),
         *(Window.later(base, size, partial(make.stub, id_, words), name) for base, size, name, id_, words in STUBS),
     ]
-    return Board(DeviceBus(window for window in windows if window.base >= ram_size), uart)
+    return Board(DeviceBus(window for window in windows if window.base >= ram_size), uart, vic)
 
 
 class _Maker:

@@ -64,6 +64,9 @@ JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
 #: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
 _STACK_SIZE = 8 << 20
 _FLUSH_INTERVAL = 0.01
+#: After each so many instructions, whether a kernel has halted is looked at: what is seen depends on nothing else.
+_HALT_INTERVAL = 1 << 24
+_BRANCH_TO_SELF = 0xEAFFFFFE
 
 
 def _silent(line: str) -> None:
@@ -128,6 +131,7 @@ class Machine:
         self.semihosting_enabled = semihosting is not False
         self._chosen_cpu, self._chosen_semihosting = cpu, semihosting
         self._boot_registers: tuple[int, ...] = ()  # what a boot loader sets, from R0 on
+        self._is_kernel = False
         self.image: Image | None = None
         self.symbols = SymbolTable()
         self.exit_counts: Counter[str] = Counter()
@@ -224,6 +228,7 @@ class Machine:
         self.cpu_model = self._chosen_cpu or PROGRAM_CPU
         self.semihosting_enabled = self._chosen_semihosting is not False
         self._boot_registers = ()
+        self._is_kernel = False
         self._start(image, data if image.is_elf else b"", [path.rpartition("/")[2], *args])
 
     def load_kernel(
@@ -243,6 +248,7 @@ class Machine:
         self.cpu_model = self._chosen_cpu or KERNEL_CPU
         self.semihosting_enabled = self._chosen_semihosting is True
         self._boot_registers = boot.registers
+        self._is_kernel = True
         self._start(boot.image, boot.elf, [path.rpartition("/")[2], *append.split()])
 
     def _start(self, image: Image, elf: bytes, arguments: Sequence[str]) -> None:
@@ -440,6 +446,8 @@ class Machine:
         """Instructions until something else is to be done, at most ``budget``."""
         if end is not None:
             budget = min(budget, end - self.icount)
+        if self._is_kernel:
+            budget = min(budget, _HALT_INTERVAL - self.icount % _HALT_INTERVAL)
         return min([budget, *self._ticks_ahead(self._now())])
 
     def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
@@ -460,11 +468,31 @@ class Machine:
             return self._stopped(StopReason.INTERRUPTED, f"interrupted after {self.icount} instructions")
         if self._reset_requested:
             return RunResult(StopReason.EXITED, 0, self.icount, self.pc, "the guest reset the machine")
+        if self._is_kernel and not self.icount % _HALT_INTERVAL and self._has_halted:
+            return self._kernel_halted()
         if end is not None and self.icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {self.icount} instructions")
         if deadline is not None and now >= deadline:
             return self._stopped(StopReason.TIMEOUT, f"the time limit passed after {self.icount} instructions")
         return None
+
+    @property
+    def _has_halted(self) -> bool:
+        """Whether the guest branches to itself and nothing can interrupt it: so kernels halt what has no power switch.
+
+        A program that does so may wait for a debugger, or be a test of one. A watchdog would end the run likewise.
+        """
+        masks = self.cpu.cpsr & (PSR_I | PSR_F)
+        masked = masks == PSR_I | PSR_F or (masks == PSR_I and not self.board.has_fast_interrupts)
+        return masked and self.peek_code(self.pc) == _BRANCH_TO_SELF
+
+    def _kernel_halted(self) -> RunResult:
+        """One that was interrupted before was up, and has shut down; any other has given up while it booted."""
+        message = f"the guest halted the machine: at {self.describe_pc(self.pc)} nothing can interrupt it"
+        counts = self.event_counts
+        if counts[ExceptionKind.IRQ.value] or counts[ExceptionKind.FIQ.value]:
+            return RunResult(StopReason.EXITED, 0, self.icount, self.pc, message)
+        return self._stopped(StopReason.HALTED, f"{message}, and nothing did before")
 
     def _stopped(self, reason: StopReason, message: str, exit_: VmExit | None = None) -> RunResult:
         return RunResult(reason, None, self.icount, self.pc, message, exit_)

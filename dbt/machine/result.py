@@ -15,7 +15,7 @@ class StopReason(Enum):
     FUEL = "fuel"  # exactly as many instructions as allowed were retired
     TIMEOUT = "timeout"  # the time limit passed
     FAULT = "fault"  # the guest did something that neither it nor the machine can handle
-    HALTED = "halted"  # the guest waits for an interrupt, and nothing can send one
+    HALTED = "halted"  # the guest waits for an interrupt, and nothing can send one; or a kernel gave up while it booted
     INTERRUPTED = "interrupted"  # Machine.interrupt was called
 
 

@@ -20,6 +20,8 @@ from dbt.runtime.exits import (
 )
 from isa.a32 import DECODER
 from isa.routines import ROUTINES
+from isa.sensitivity import makes_callouts
+from isa.spec import ALWAYS
 from isa.state import LAYOUT, SCTLR_A
 from isa.uop import CALLOUTS, PURE, Access, InsnException, Uop
 
@@ -36,6 +38,13 @@ def compile_word(word: int, architecture: int) -> Step:
     """The Python function that executes ``word`` on a processor of that architecture."""
     step: Step = _define(source_of(word, architecture), "step")
     return step
+
+
+@lru_cache(MEMOISED_WORDS)
+def is_sensitive(word: int) -> bool:
+    """Whether ``word`` is an instruction that may ask the hypervisor for something."""
+    insn = DECODER.decode(word)
+    return insn is not None and makes_callouts(insn.record_word(word).block)
 
 
 @lru_cache
@@ -59,11 +68,20 @@ def source_of(word: int, architecture: int) -> str:
     if insn is None or insn.since > architecture:
         body = ["    raise leave(undefined(pc))"]
     else:
-        body = list(_Writer().lines(insn.record_word(word).block, "    "))
+        block = insn.record_word(word).block
+        body = list(_Writer().lines(block, "    "))
+        if makes_callouts(block):
+            _count_place(body, "cond" in insn.pattern.fields and word >> 28 != ALWAYS)
     lines = ["def step(r, words, load, store, callouts, pc):"]
     if any("temp[" in line for line in body):
         lines.append("    temp = [0] * 16")
     return "\n".join([*lines, *body, "    return pc + 4 & 0xFFFFFFFF", ""])
+
+
+def _count_place(body: list[str], conditional: bool) -> None:
+    """Count the execution of a sensitive instruction, where its condition holds."""
+    place = next(number for number, line in enumerate(body, 1) if line.startswith("    if ")) if conditional else 0
+    body.insert(place, f"{'    ' * (2 if conditional else 1)}callouts.count_place()")
 
 
 class _Writer:

@@ -49,6 +49,8 @@ class ReferenceTier:
         self.memory = memory
         self.must_stop: Callable[[], bool] = lambda: False
         self.callouts: Counter[str] = Counter()
+        self.callout_places: Counter[int] = Counter()
+        self._place = 0  # GPA of the current instruction
         self._code = memory.ram.bytes.cast("I")
         self._retired = 0
         self._progress = 0
@@ -69,6 +71,7 @@ class ReferenceTier:
     def reset_counts(self) -> None:
         self._retired = 0
         self.callouts.clear()
+        self.callout_places.clear()
 
     def step(self) -> None:
         """Execute the instruction at ``cpu.r[15]``; LeaveGuest if it cannot be completed.
@@ -78,7 +81,8 @@ class ReferenceTier:
         cpu, memory = self.cpu, self.memory
         pc = cpu.r[15] & 0xFFFFFFFC
         try:
-            execute = compile_word(self.fetch(pc), cpu.words[_ARCHITECTURE])
+            self._place = gpa = self._locate_code(pc)
+            execute = compile_word(self._code[gpa >> 2], cpu.words[_ARCHITECTURE])
             cpu.r[15] = execute(cpu.r, cpu.words, memory.load, memory.store, self, pc)
             self._retired += 1
         except LeaveGuest as leave:
@@ -101,10 +105,13 @@ class ReferenceTier:
 
     def fetch(self, pc: int) -> int:
         """The instruction word at GVA ``pc``, a multiple of 4."""
+        return self._code[self._locate_code(pc) >> 2]
+
+    def _locate_code(self, pc: int) -> int:
         gpa = self.memory.locate(pc, 4, AccessKind.EXECUTE, pc)
         if gpa >= self.memory.ram.size:
             raise LeaveGuest(PrefetchAbort(pc))
-        return self._code[gpa >> 2]
+        return gpa
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
         """See :mod:`isa.routines`."""
@@ -112,6 +119,9 @@ class ReferenceTier:
         return result
 
     # -- callouts ------------------------------------------------------------------------------
+
+    def count_place(self) -> None:
+        self.callout_places[self._place] += 1
 
     def count(self, name: str, pc: int) -> None:
         self.callouts[name] += 1

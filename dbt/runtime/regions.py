@@ -128,11 +128,8 @@ class RegionTier(ThreadedTier):
         self._wait_count = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")[:1]  # their number, for the worker to see
         self._written: dict[int, int] = {}  # regions dropped, by page
         self._space_entries = self._spaces.view().cast("Q")
-        self._ops = self._code_pages.view()
-        self._op_words = self._ops.cast("Q")
         handlers = range(self._code.address, self._code.address + self._code.size)
         self._seen = SeenCode(memory.ram, self._code_pages, self._targets, handlers, self._decode_handler)
-        self._op_halves = self._ops.cast("I")
         self._op_quarters = self._ops.cast("H")
 
     # -- hot code ------------------------------------------------------------------------------

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, LOG_BYTES, MEGABYTES, SPACE_BYTES, TARGET_ENTRIES
+from dbt.backend.abi import (
+    CODE_PAGE_STRIDE,
+    LOG_BYTES,
+    MEGABYTES,
+    OP_CALLOUTS,
+    OP_HANDLER,
+    OP_SIZE,
+    OPS_PER_PAGE,
+    SPACE_BYTES,
+    TARGET_ENTRIES,
+)
 from dbt.codecache.handlers import load_image
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from dbt.runtime.reference import ReferenceTier
 
 _BUDGET = NATIVE["budget"].offset // 8
+_OP = OP_SIZE // 4
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
 MAX_ANSWERS = 1000
 
@@ -78,6 +89,8 @@ class ThreadedTier:
         ram = self._memory.ram
         self._spaces, self._log, self._broad = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
         self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
+        self._ops = self._code_pages.view()
+        self._op_words, self._op_halves = self._ops.cast("Q"), self._ops.cast("I")
         self._targets = HostRange(8 * TARGET_ENTRIES, shared=True)
         self._present = (ctypes.c_char * len(self._memory.code_page_present)).from_buffer(
             self._memory.code_page_present
@@ -134,7 +147,31 @@ class ThreadedTier:
         counts = {name: self._cpu.native("callout_counts", number) for name, number in NUMBERS.items()}
         return {name: count for name, count in counts.items() if count}
 
+    @property
+    def callout_places(self) -> dict[int, int]:
+        return {gpa: self._op_halves[place] for gpa, place in self._counted_ops()}
+
+    def _counted_ops(self) -> Iterator[tuple[int, int]]:
+        """GPA, and index of the count in ``_op_halves``, of the sensitive instructions that were executed."""
+        from dbt.runtime.evaluator import is_sensitive
+
+        code = self._memory.ram.bytes.cast("I")
+        for page, present in enumerate(self._memory.code_page_present):
+            if not present:
+                continue
+            first = page * CODE_PAGE_STRIDE // 4 + OP_CALLOUTS // 4
+            counts = self._op_halves[first : first + OPS_PER_PAGE * _OP : _OP]
+            for number in (number for number, count in enumerate(counts) if count):
+                place = first + number * _OP
+                handler = self._op_words[(place * 4 - OP_CALLOUTS + OP_HANDLER) // 8]
+                word = page * OPS_PER_PAGE + number
+                # Other instructions' ops have something else there.
+                if handler != self._decode_handler and is_sensitive(code[word]):
+                    yield word * 4, place
+
     def reset_counts(self) -> None:
+        for _, place in self._counted_ops():
+            self._op_halves[place] = 0
         self._retired = self._emulated = 0
         for name in ("callout_counts", "exceptions"):
             for number in range(NATIVE[name].count):

@@ -26,8 +26,9 @@ class Tier(Protocol):
     ``progress``, while it runs: the instructions retired so far, for devices that tell the time.
 
     ``retired`` says how many of the instructions that ``run`` retired were executed by which means:
-    "region", "threaded" or "reference". ``callouts``: how many were made, by name. ``reset_counts`` sets these and
-    whatever else it counts to zero.
+    "region", "threaded" or "reference". ``callouts``: how many were made, by name; ``callout_places``: how often
+    instructions that make them were executed, by GPA, of the code that is there now. ``reset_counts`` sets these
+    and whatever else it counts to zero.
 
     ``call_routine`` makes one of :data:`isa.routines.ROUTINES` on the state.
     """
@@ -45,6 +46,9 @@ class Tier(Protocol):
 
     @property
     def callouts(self) -> Mapping[str, int]: ...
+
+    @property
+    def callout_places(self) -> Mapping[int, int]: ...
 
     def reset_counts(self) -> None: ...
 

@@ -284,7 +284,7 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
         assert (found["compile_seconds"]["longest"] > 0) == regions["compiled"]
         assert found["store"]["saved"] == regions["compiled"]
     answer = json_of(dbt("run", "--json", "--tier", "threaded", tmp_path / "loop.elf"))
-    assert answer["statistics"].keys() == {"instructions", "callouts"}
+    assert answer["statistics"].keys() == {"instructions", "callouts", "callout_places"}
     assert answer["statistics"]["callouts"] == {"write_cpsr": 1}
 
 

@@ -217,3 +217,45 @@ def test_the_processor_is_one_of_those_that_there_are(file: Path) -> None:
     machine = Machine(memory=RAM, tier="reference", console=CaptureConsole(), cpu="cortex-a8")
     machine.load_kernel(str(file))
     assert machine.cpu_model == "cortex-a8"
+
+
+#: Timer 0 runs out after 100 us and interrupts once, as the handler masks IRQs where it returns to.
+_INTERRUPTED = """
+    ldr r1, =0x101e2000 ; mov r0, #100 ; str r0, [r1] ; mov r0, #0xa3 ; str r0, [r1, #8]
+    ldr r1, =0x10140000 ; mov r0, #16 ; str r0, [r1, #16]
+    mov r3, #0 ; ldr r2, =0xe51ff004 ; str r2, [r3, #0x18] ; adr r2, handler ; str r2, [r3, #0x1c]
+    msr cpsr_c, #0x53
+wait:
+    mrs r4, cpsr ; tst r4, #0x80 ; beq wait
+    b halt
+handler:
+    mrs r5, spsr ; orr r5, r5, #0x80 ; msr spsr_c, r5 ; subs pc, lr, #4
+halt:
+"""
+_FIQ_ENABLED = "ldr r1, =0x10140000 ; mov r0, #32 ; str r0, [r1, #12] ; str r0, [r1, #16] ; "
+_HALTS = {
+    "after it was up": (_INTERRUPTED + "b halt", (StopReason.EXITED, 0)),
+    "FIQs not masked, but none enabled": (_INTERRUPTED + "msr cpsr_c, #0x93 ; self: b self", (StopReason.EXITED, 0)),
+    "while booting": ("halt: b halt", (StopReason.HALTED, None)),
+    "an FIQ may come": (_INTERRUPTED + _FIQ_ENABLED + "msr cpsr_c, #0x93 ; self: b self", (StopReason.FUEL, None)),
+    "an IRQ may come": ("msr cpsr_c, #0x53 ; halt: b halt", (StopReason.FUEL, None)),
+    "another loop": ("halt: nop ; b halt", (StopReason.FUEL, None)),
+}
+
+
+@pytest.mark.parametrize("tier", ["threaded", "auto"])
+@pytest.mark.parametrize("name", _HALTS)
+def test_a_kernel_that_halts_ends_the_run(file: Path, name: str, tier: str) -> None:
+    code, end = _HALTS[name]
+    file.write_bytes(zimage(assemble(code, 0x10030)))
+    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole())  # type: ignore[arg-type]
+    machine.load_kernel(str(file))
+    result = machine.run(fuel=(1 << 25) + 1)
+    assert (result.reason, result.exit_code) == end, result.message
+    assert result.icount == ((1 << 25) + 1 if result.reason is StopReason.FUEL else 1 << 24)
+
+
+def test_a_program_that_does_nothing_is_not_ended(tmp_path: Path) -> None:
+    machine = Machine(memory=RAM, tier="threaded", console=CaptureConsole())
+    machine.load_bytes(assemble("halt: b halt"), 0x8000)
+    assert machine.run(fuel=(1 << 25) + 1).reason is StopReason.FUEL

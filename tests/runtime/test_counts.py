@@ -173,6 +173,41 @@ def test_a_compiler_that_is_lost(only_handlers: Path, monkeypatch: pytest.Monkey
     assert found["regions"]["refused"] == found["instructions"]["region"] == 0
 
 
+def test_sensitive_instructions_are_counted_by_place_alike_in_every_tier(only_handlers: Path) -> None:
+    found = {}
+    for tier, jit in MODES:
+        machine = machine_for("images/minios-armv5te-O2.elf", tier, jit)
+        machine.run(fuel=900_000)
+        found[tier, jit] = dict(machine.tier.callout_places)
+        assert sum(machine.tier.callouts.values()) >= sum(machine.tier.callout_places.values()) > 1000
+        machine.reset()
+        assert not machine.tier.callout_places
+    assert all(places == found["reference", "off"] for places in found.values())
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded"])
+def test_a_sensitive_instruction_counts_where_its_condition_holds(only_handlers: Path, tier: Any) -> None:
+    machine = Machine(1 << 20, tier=tier, jit="off", console=CaptureConsole())
+    machine.load_bytes(
+        make_elf(assemble("loop: eors r1, r1, #1 ; mrseq r0, cpsr ; mrsne r0, spsr ; mrsne r0, cpsr ; b loop"))
+    )
+    machine.run(fuel=30)
+    assert machine.tier.callout_places == {BASE + 8: 3}
+
+
+def test_a_sensitive_instruction_that_is_written_over_counts_anew(only_handlers: Path) -> None:
+    machine = Machine(1 << 20, tier="threaded", jit="off", console=CaptureConsole())
+    machine.load_bytes(make_elf(assemble("loop: mrs r0, spsr ; b loop")))
+    machine.run(fuel=20)
+    assert machine.tier.callout_places == {BASE: 10}
+    machine.write(BASE, assemble("msr spsr_fc, r0"))
+    assert machine.tier.callout_places == {}
+    machine.run(fuel=6)
+    assert machine.tier.callout_places == {BASE: 3}
+    [place] = statistics(machine)["callout_places"]
+    assert place == {"address": f"{BASE:#010x}", "instruction": "msr spsr_fc, r0", "count": 3}
+
+
 def test_everything_counted_has_words() -> None:
     assert set(_EXITS) == {reason.name.lower() for reason in SideExit}
 
