@@ -177,6 +177,7 @@ def write_mode_sp(u: Recorder, mode: Uop, value: Uop) -> None:
 _hypervisor("enter_thumb", "(target): go on in Thumb state", leaves=True)
 _hypervisor("unsupported", "(what): something this machine does not have: see UNSUPPORTED", leaves=True)
 _hypervisor("wait_for_interrupt", "(): wait until an interrupt is pending")
+_hypervisor("translate_address", "(mva, access): into PAR where it goes, or the fault (B3.12.3)")
 _hypervisor("regime_changed", "(): another table, other domains, the MMU on or off", synchronises=True)
 _hypervisor("tlb_flush", "(): forget all translations", synchronises=True)
 _hypervisor("tlb_flush_page", "(mva): forget the translation of an address", synchronises=True)

@@ -1,7 +1,8 @@
 """The system control coprocessor: each of its registers is an instruction that reads it and one that writes it.
 
 Whatever has no row here is an undefined instruction, and so is a register that user mode may not access, from
-user mode. So are all other coprocessors, floating point included: CDP, LDC, STC, MCRR and MRRC match no pattern.
+user mode. So are all other coprocessors, floating point included: CDP, LDC, STC and MRRC match no pattern, nor does
+MCRR but for the ARM1176's operations on ranges of its caches.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.faults import AccessKind
 from isa.operands import PC
 from isa.spec import insn
 from isa.state import (
@@ -31,9 +33,8 @@ class Register:
     """``word``: what holds it, of which ``writable`` bits change; ``value``: what it reads as without one.
 
     ``access`` is what privileged code may do, ``user`` what user mode may, from architecture ``user_since`` on;
-    ``since`` the architecture that has it. ``write`` takes the place of storing what is written, ``after`` is the
-    callout that follows.
-    A register without a word ignores what is written.
+    ``since`` the architecture that has it; ``only_6``: version 7 has not. ``write`` takes the place of storing what is
+    written, ``after`` is the callout that follows. A register without a word ignores what is written.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Register:
     user: str = ""
     user_since: int = 4
     since: int = 4
+    only_6: bool = False
     write: Write | None = None
     after: str = ""
 
@@ -60,6 +62,13 @@ def _write_sctlr(u: Recorder, value: Uop) -> None:
 
 def _flush_page(u: Recorder, value: Uop) -> None:
     u.callout("tlb_flush_page", value)
+
+
+def _translate(access: AccessKind) -> Write:
+    def write(u: Recorder, value: Uop) -> None:
+        u.callout("translate_address", value, int(access))
+
+    return write
 
 
 # CRm to the places in c0 of the identification registers.
@@ -132,6 +141,15 @@ REGISTERS: tuple[Register, ...] = (
     Register("CP15DMB", (0, 7, 10, 5), access=WRITE, user=WRITE, since=6),
     Register("test and clean", (0, 7, 10, 3), value=_TEST_AND_CLEAN, access=READ),
     Register("test, clean and invalidate", (0, 7, 14, 3), value=_TEST_AND_CLEAN, access=READ),
+    Register("cache dirty status", (0, 7, 10, 6), access=READ, since=6, only_6=True),
+    Register("block transfer status", (0, 7, 12, 4), access=READ, user=READ, since=6, only_6=True),
+    Register("stop prefetch range", (0, 7, 12, 5), access=WRITE, user=WRITE, since=6, only_6=True),
+    # Address translation, as it is for privileged or user code that reads or writes
+    Register("PAR", (0, 7, 4, 0), "par", since=6),
+    Register("ATS1CPR", (0, 7, 8, 0), access=WRITE, since=6, write=_translate(AccessKind(0))),
+    Register("ATS1CPW", (0, 7, 8, 1), access=WRITE, since=6, write=_translate(AccessKind.WRITE)),
+    Register("ATS1CUR", (0, 7, 8, 2), access=WRITE, since=6, write=_translate(AccessKind.USER)),
+    Register("ATS1CUW", (0, 7, 8, 3), access=WRITE, since=6, write=_translate(AccessKind.USER | AccessKind.WRITE)),
     # Lockdown of caches and TLBs
     Register("data cache lockdown", (0, 9, 0, 0), writable=0),
     Register("instruction cache lockdown", (0, 9, 0, 1), writable=0),
@@ -169,7 +187,15 @@ def _require_access(u: Recorder, register: Register, access: str) -> None:
             u.callout("require_privilege")
 
 
+def _require_architecture_6(u: Recorder) -> None:
+    """What the ARM1176 has and the Cortex-A8 has not."""
+    with u.when(u.get("architecture") == 7):
+        u.undefined()
+
+
 def _read(u: Recorder, f: SimpleNamespace, register: Register) -> None:
+    if register.only_6:
+        _require_architecture_6(u)
     _require_access(u, register, READ)
     value = u.get(register.word) if register.word else u.const(register.value)
     if f.rt == PC:  # the four flags from the top bits
@@ -179,6 +205,8 @@ def _read(u: Recorder, f: SimpleNamespace, register: Register) -> None:
 
 
 def _write(u: Recorder, f: SimpleNamespace, register: Register) -> None:
+    if register.only_6:
+        _require_architecture_6(u)
     _require_access(u, register, WRITE)
     value = u.reg[f.rt]
     if register.write is not None:
@@ -209,6 +237,31 @@ def _register(register: Register) -> None:
 
 for _row in REGISTERS:
     _register(_row)
+
+
+#: Operations on the addresses from Rt to Rt2 (DDI 0301, 3.2.22), of which there is nothing to do: opc1 and CRm, name,
+#: and whether user mode may.
+_RANGES = (
+    (0, 5, "invalidate instruction cache", False),
+    (0, 6, "invalidate data cache", False),
+    (0, 12, "clean data cache", True),
+    (1, 12, "prefetch instructions", True),
+    (2, 12, "prefetch data", True),
+    (0, 14, "clean and invalidate data cache", False),
+)
+
+
+def _range_operation(opc1: int, crm: int, name: str, user: bool) -> None:
+    @insn(f"cond:4 11000100 rt2:4 rt:4 1111 {opc1:04b} {crm:04b}", name=f"MCRR ({name} range)",
+          syntax=f"MCRR{{<c>}} p15, {opc1}, <Rt>, <Rt2>, c{crm}", section="A8.8.99", since=6)  # fmt: skip
+    def mcrr(u: Recorder, f: SimpleNamespace) -> None:
+        _require_architecture_6(u)
+        if not user:
+            u.callout("require_privilege")
+
+
+for _operation in _RANGES:
+    _range_operation(*_operation)
 
 
 @insn(_pattern((1, 0, 0, 0), 1), name="MRC (CCSIDR)", syntax=_syntax("MRC", (1, 0, 0, 0)), section="A8.8.107",

@@ -127,6 +127,7 @@ LAYOUT = StateLayout(
     ("tpidrprw", 1, "CP15 c13: thread ID, privileged"),
     ("cpacr", 1, "CP15 c1: coprocessor access"),
     ("actlr", 1, "CP15 c1: auxiliary control"),
+    ("par", 1, "CP15 c7: where an address that was asked for goes"),
     ("fcseidr", 1, "CP15 c13: what is added to addresses below 32 MB"),
     ("csselr", 1, "CP15 c0: which cache CCSIDR is about"),
     ("architecture", 1, "version of the architecture: see isa.cpus"),

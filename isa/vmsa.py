@@ -40,6 +40,10 @@ def modified_address(u: Recorder, gva: Uop) -> Uop:
     return u.select((gva >> 25) == 0, gva + (u.get("fcseidr") & 0xFE000000), gva)
 
 
+#: PAR.NS (B4.1.112): without the Security Extensions all memory is non-secure.
+PAR_NS = 1 << 9
+
+
 @routine
 def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
     """The physical address in the lower 32 bits, or 0 and in the upper 32 what the fault status register is to say

@@ -15,6 +15,7 @@ from dbt.runtime.cpu import NATIVE
 from dbt.runtime.exits import ExitCode
 from isa.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.state import LAYOUT, PSR_MODE, Mode
+from isa.vmsa import PAR_NS
 
 #: The words of the state that tell address spaces apart.
 KEY = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
@@ -59,6 +60,9 @@ def _fill() -> str:
     """``fill``: enter a page into a table of the current space."""
     return f"""
 define hidden void @fill(ptr %cpu, i32 %page, i32 %table, ptr %entry) noinline {{
+  {load_field("fills", "i64", "%fills")}
+  %fills.more = add i64 %fills, 1
+  store i64 %fills.more, ptr %fills.p
   {load_field("space", "i32", "%space")}
   {_count("%space")}
   %full = icmp uge i32 %count, {LOG_ENTRIES}
@@ -360,6 +364,29 @@ define hidden preserve_mostcc ptr @code_at(ptr %cpu, i32 %gva) {
 """
 
 
+def _translate_address() -> str:
+    """``translate_address``: see the callout."""
+    return f"""
+define hidden void @translate_address(ptr %cpu, i32 %mva, i32 %access) noinline {{
+  %found = call i64 @translate(ptr %cpu, i32 %mva, i32 %access)
+  %status = lshr i64 %found, 32
+  %fault.bits = and i64 %status, {FAULT_MASK}
+  %fault = icmp ne i64 %fault.bits, 0
+  %low = trunc i64 %found to i32
+  %frame = and i32 %low, -4096
+  %page = or i32 %frame, {PAR_NS}
+  %bits = trunc i64 %fault.bits to i32
+  %code = and i32 %bits, 15
+  %shifted = shl i32 %code, 1
+  %failed = or i32 %shifted, 1
+  %result = select i1 %fault, i32 %failed, i32 %page
+  %par.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["par"].offset}
+  store i32 %result, ptr %par.p
+  ret void
+}}
+"""
+
+
 def shadow_text() -> str:
     """All definitions of this module."""
     broad = f"""{load_field("broad", "ptr", "%broads")}
@@ -379,6 +406,7 @@ zero:
             _for_all_spaces("tlb_flush", "", "@clear_space(ptr %cpu, i32 %space)", broad),
             _for_all_spaces("forget_writes", ", ptr %hva", "@forget_writes_of(ptr %cpu, i32 %space, ptr %hva)"),
             _flush_page(),
+            _translate_address(),
             _regime(),
             _choose_tables(),
             _note_extent(),

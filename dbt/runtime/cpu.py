@@ -46,6 +46,7 @@ def _native_layout() -> dict[str, Slot]:
         ("space", 4, 1),  # number of the current address space
         ("space_victim", 4, 1),  # the one that is given up next
         ("space_keys", 4, 8 * 8),  # what each was filled under
+        ("fills", 8, 1),  # entries filled since the counts were last set to zero
         ("fill_counts", 4, 8),  # entries of the log of each
         ("fill_log", 8, 1),  # HVA of the logs of filled entries
         ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
@@ -61,6 +62,7 @@ def _native_layout() -> dict[str, Slot]:
         ("code_at", 8, 1),  # shadow.code_at, likewise
         ("callout_counts", 8, 32),  # by position in isa.callouts
         ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
+        ("tally", 8, 1),  # HVA of the counts of regions that count: see backend.abi.Tally
         ("region_insns", 8, 1),  # instructions retired in regions
         ("region_exits", 8, 8),  # exits of regions, by backend.abi.SideExit
         ("decode_index", 8, 1),  # the decoder's tables: see backend.predecode

@@ -25,8 +25,9 @@ from dbt.runtime.exits import (
     WaitForInterrupt,
 )
 from isa.callouts import UNSUPPORTED
-from isa.faults import AccessKind
+from isa.faults import FAULT_MASK, AccessKind
 from isa.state import LAYOUT
+from isa.vmsa import PAR_NS
 
 _ARCHITECTURE = LAYOUT["architecture"].index
 
@@ -134,6 +135,12 @@ class ReferenceTier:
 
     def wait_for_interrupt(self, pc: int) -> None:
         raise LeaveGuest(WaitForInterrupt(pc))
+
+    def translate_address(self, pc: int, mva: int, access: int) -> None:
+        translation = self.memory.translation
+        found = mva if translation is None else translation.walk(mva, access)
+        status = found >> 32 & FAULT_MASK
+        self.cpu["par"] = (status & 15) << 1 | 1 if status else found & 0xFFFFF000 | PAR_NS
 
     def regime_changed(self, pc: int) -> None:
         self._forget()

@@ -90,12 +90,12 @@ def test_thread_registers_in_user_mode(guest: Guest) -> None:
     assert guest.write(TPIDRURO, 1) == guest.read(TPIDRPRW) == guest.write(TPIDRPRW, 1) == Undefined(CODE)
 
 
-def test_barriers_are_all_that_user_mode_has_of_c7() -> None:
+def test_barriers_and_prefetching_are_all_that_user_mode_has_of_c7() -> None:
     guest = Guest()
     guest.cpu.switch_mode(Mode.USER)
     places = [register.place for register in REGISTERS if WRITE in register.access and register.place[1] in (7, 8)]
     written = {place for place in places if guest.write(f"{place[0]} c{place[1]} c{place[2]} {place[3]}", 0) is None}
-    assert written == {(0, 7, 5, 4), (0, 7, 10, 4), (0, 7, 10, 5)}
+    assert written == {(0, 7, 5, 4), (0, 7, 10, 4), (0, 7, 10, 5), (0, 7, 12, 5)}
 
 
 def test_arm926_waits_by_cp15(guest: Guest) -> None:
@@ -106,3 +106,51 @@ def test_the_arm926_cache_loop_ends(guest: Guest) -> None:
     for word in (0xEE17FF7A, 0xEE17FF7E):  # mrc p15, 0, pc, c7, c10, 3; c14
         assert guest.execute(f".word {word:#x}") is None
         assert guest.cpu["z"] == 1
+
+
+#: MCRR p15, opc1, r2, r3, CRm, by what the ARM1176 does with the caches' lines between the two addresses.
+RANGES = {(0, 5): False, (0, 6): False, (0, 12): True, (1, 12): True, (2, 12): True, (0, 14): False}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("operation", RANGES)
+def test_operations_on_ranges_are_the_arm1176s(operation: tuple[int, int], tier: str) -> None:
+    opc1, crm = operation
+    for cpu, mode, there in (
+        ("arm1176", Mode.SUPERVISOR, True),
+        ("arm1176", Mode.USER, RANGES[operation]),
+        ("any", Mode.SUPERVISOR, True),
+        ("arm926", Mode.SUPERVISOR, False),
+        ("cortex-a8", Mode.SUPERVISOR, False),
+    ):
+        guest = Guest(tier, cpu=cpu)
+        assert (guest.execute(f"mcrr p15, #{opc1}, r2, r3, c{crm}", mode) is None) == there, (cpu, mode)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_asking_where_an_address_goes(tier: str) -> None:
+    """What MMU test firmware asks; the answers are those of qemu-system-arm -cpu cortex-a8."""
+    guest = Guest(tier, cpu="cortex-a8")
+    table = 0x4000
+    # Sections: all may do all; read-only for users; nothing for users; not there; of a domain that is closed.
+    entries = {1: 0x00100C02, 2: 0x00000802, 3: 0x00000402, 4: 0, 5: 0x00000C22, 0: 0x00000C02}
+    for megabyte, entry in entries.items():
+        guest.store(table + 4 * megabyte, entry)
+    guest.write("0 c2 c0 0", table)
+    guest.write("0 c3 c0 0", 0b01)
+    guest.write("0 c1 c0 0", 0x00C50079)
+    expected = {
+        1: (0x00123000, 0x00123000, 0x00123000, 0x00123000),
+        2: (0x00023000, 0x00023000, 0x00023000, 0x1B),
+        3: (0x00023000, 0x00023000, 0x1B, 0x1B),
+        4: (0x0B, 0x0B, 0x0B, 0x0B),
+        5: (0x13, 0x13, 0x13, 0x13),
+    }
+    for megabyte, answers in expected.items():
+        for operation, answer in enumerate(answers):
+            assert guest.write(f"0 c7 c8 {operation}", megabyte << 20 | 0x23456) is None
+            non_secure = 0 if answer & 1 else 0x200
+            assert guest.read("0 c7 c4 0") == answer | non_secure, (megabyte, operation)
+    assert guest.write("0 c7 c4 0", 0x12345) is None and guest.read("0 c7 c4 0") == 0x12345
+    for cpu, there in (("arm1176", True), ("arm926", False)):
+        assert isinstance(Guest(tier, cpu=cpu).read("0 c7 c4 0"), int) == there
