@@ -259,3 +259,33 @@ def test_the_console_of_keys(terminal: Terminal) -> None:
     hung = TerminalConsole(os.open(os.devnull, os.O_RDONLY))
     assert hung.read(1) == b"" and not hung.arrived()
     hung.wait(0.001)
+
+
+# -- what a guest waits ----------------------------------------------------------------------------
+
+#: Waits for a timer of half a second, and ends.
+ALARM = assemble(
+    f"""
+        ldr r6, =0x101e2000 ; ldr r0, =500000 ; str r0, [r6] ; mov r1, #0xa3 ; str r1, [r6, #8]
+        ldr r5, =0x10140000 ; mov r1, #0x10 ; str r1, [r5, #0x10]
+        mcr p15, #0, r0, c7, c0, #4 ; mov r2, #5
+        {EXIT}
+    """
+)
+
+
+def seconds_of(terminal: Terminal, path: Path, *options: str) -> float:
+    """From a first run, which makes what there is to be made, to the end of a second one."""
+    for _ in range(2):
+        started = time.monotonic()
+        assert start(terminal, "--kernel", path, "--semihosting", "on", *options).wait(30) == 5
+    return time.monotonic() - started
+
+
+def test_on_a_terminal_time_passes_unless_it_is_told_to_jump(terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "Image"
+    path.write_bytes(ALARM)
+    jumps = seconds_of(terminal, path, "--realtime", "off")
+    assert seconds_of(terminal, path) >= 0.5
+    assert seconds_of(terminal, path, "--realtime", "on") - jumps > 0.25
+    assert terminal.as_before
