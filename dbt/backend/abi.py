@@ -60,6 +60,14 @@ LOG_BYTES = SPACES * LOG_ENTRIES * 4
 MEGABYTES = 1 << 12
 
 
+class Tally(IntEnum):
+    """What regions count where that is asked for: arrays of a u64 for each word of RAM, one after the other."""
+
+    BLOCK = 0  # a block was entered at this instruction
+    TAKEN = 1  # this direct branch was taken
+    EXIT = 2  # the region was left at this instruction
+
+
 class SideExit(IntEnum):
     """Why control left a region; an index of CpuState's counters."""
 
@@ -71,6 +79,19 @@ class SideExit(IntEnum):
     RETURN = 5  # a return to somewhere else
     INDIRECT = 6  # an indirect branch to somewhere else
     MODE = 7  # SCTLR.A is not what the region was made for
+
+
+#: The names of side exits, in words.
+SIDE_EXIT_TEXTS = {
+    "budget": "end of the time slice",
+    "load": "load by the slow path",
+    "store": "store by the slow path",
+    "thumb": "branch to Thumb code",
+    "edge": "branch out of the region",
+    "return": "return to elsewhere",
+    "indirect": "indirect branch to elsewhere",
+    "mode": "another mode of memory",
+}
 
 
 #: When so many loops or calls have come to an op, its region is looked for on disk, which costs little.

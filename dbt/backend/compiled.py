@@ -5,7 +5,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_BODY = struct.Struct("<IIIIIIII")
+_BODY = struct.Struct("<IIIIIIIII")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """There is no region, and why."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +23,8 @@ class CompiledRegion:
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
     ``insns``: how many instructions were compiled, those of a block on several call paths each time.
     ``strict``: for a guest that has alignment checked; ``mmu``: for one whose MMU is on, and where ``pages``, pairs of
-    a virtual and a physical page, are mapped so.
+    a virtual and a physical page, are mapped so. ``story``: how it was made, where that is to be known
+    (:mod:`dbt.backend.story`).
     """
 
     entry: int
@@ -28,18 +36,20 @@ class CompiledRegion:
     others: tuple[int, ...] = ()
     mmu: bool = False
     pages: tuple[tuple[int, int], ...] = ()
+    story: bytes = b""
 
     def pack(self) -> bytes:
-        counts = len(self.runs), len(self.others), len(self.pages)
+        counts = len(self.runs), len(self.others), len(self.pages), len(self.story)
         body = _BODY.pack(self.entry, self.start, self.insns, self.strict, self.mmu, *counts)
         numbers = [*self.others, *(page for pair in self.pages for page in pair)]
         body += struct.pack(f"<{len(numbers)}I", *numbers)
-        return body + b"".join(struct.pack("<II", gpa, len(data)) + data for gpa, data in self.runs) + self.code
+        runs = b"".join(struct.pack("<II", gpa, len(data)) + data for gpa, data in self.runs)
+        return body + runs + self.story + self.code
 
     @classmethod
     def unpack(cls, body: bytes) -> CompiledRegion:
         """What :meth:`pack` made. Who keeps it sees to it that it is not damaged."""
-        entry, start, insns, strict, mmu, run_count, other_count, page_count = _BODY.unpack_from(body)
+        entry, start, insns, strict, mmu, run_count, other_count, page_count, told = _BODY.unpack_from(body)
         numbers = struct.unpack_from(f"<{other_count + 2 * page_count}I", body, _BODY.size)
         others, pages = numbers[:other_count], numbers[other_count:]
         at, runs = _BODY.size + 4 * len(numbers), []
@@ -48,7 +58,8 @@ class CompiledRegion:
             runs.append((gpa, body[at + 8 : at + 8 + size]))
             at += 8 + size
         pairs = tuple(zip(pages[::2], pages[1::2], strict=True))
-        return cls(entry, start, insns, tuple(runs), body[at:], bool(strict), others, bool(mmu), pairs)
+        story, code = body[at : at + told], body[at + told :]
+        return cls(entry, start, insns, tuple(runs), code, bool(strict), others, bool(mmu), pairs, story)
 
 
 def as_runs(words: dict[int, int]) -> tuple[tuple[int, bytes], ...]:

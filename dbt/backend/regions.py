@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dbt.backend.abi import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, SideExit, header, tail_call
+from dbt.backend.abi import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, SideExit, Tally, header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text
 from dbt.backend.module import Function
@@ -72,6 +72,17 @@ class Assumptions:
         return [(page, self.pages[page]) for page in sorted({gva >> PAGE_SHIFT for gva in region.words()})]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a line of LLVM text is for: a block's number, an instruction's in it, and the uop, or None for what the
+    block as a whole needs.
+    """
+
+    block: int
+    insn: int
+    uop: Uop | None
+
+
 class RegionLowering(Lowering):
     """Lowers a whole region. Every field is a number here."""
 
@@ -79,8 +90,22 @@ class RegionLowering(Lowering):
     # An entry that is there changes only outside of native code.
     table_metadata = ", !invariant.load !2"
 
-    def __init__(self, region: Region, name: str, assumed: Assumptions, techniques: Techniques) -> None:
+    def __init__(
+        self,
+        region: Region,
+        name: str,
+        assumed: Assumptions,
+        techniques: Techniques,
+        attribute: bool = False,
+        tally: bool = False,
+    ) -> None:
+        """``attribute``: note in the function which :class:`Origin` each line has. ``tally``: count blocks, branches
+        and exits, each by the GPA of its instruction (:class:`dbt.backend.abi.Tally`).
+        """
         super().__init__(Function(header(name)))
+        self._attribute = attribute
+        self._tally = tally
+        self._assumed = assumed
         self.region = region
         self._techniques = techniques
         self._strict = assumed.strict_alignment
@@ -120,6 +145,7 @@ class RegionLowering(Lowering):
         self._enter(pc)
         while self._waiting:
             self._lower_block(*self._waiting.pop())
+        f.origin = None
         for (way, kind), label in self._exits.items():
             f.label(label)
             self._lazy.resume(kind)
@@ -206,17 +232,31 @@ class RegionLowering(Lowering):
     def _lower_block(self, place: Place, kind: FlagKind) -> None:
         f = self.f
         block = self.region.blocks[place]
+        f.origin = Origin(self._numbers[place], 0, None) if self._attribute else None
         f.label(self._labels[place, kind])
         self._lazy.resume(kind)
         self._block, self._values = block, {}
         self._spans = find_spans(block, self._alignment) if self._techniques.spans else {}
         self._retire(len(block.insns), place.pc)
+        self._count(Tally.BLOCK, place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
             if not self.lower_block(self._insn.uops):
                 return
+        if self._attribute:
+            f.origin = Origin(self._numbers[place], len(block.insns) - 1, None)
         assert block.next is not None
         self._go(block.next)
+
+    def _count(self, what: Tally, pc: int) -> None:
+        if not self._tally:
+            return
+        f = self.f
+        place = 8 * (what * (self._assumed.ram_size >> 2) + (self._assumed.place(pc) >> 2))
+        counts = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['tally'].offset)}")
+        pointer = f.emit(f"getelementptr i8, ptr {counts}, i64 {place}")
+        count = f.emit(f"load i64, ptr {pointer}")
+        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {pointer}")
 
     def _retire(self, count: int, pc: int) -> None:
         f = self.f
@@ -257,6 +297,8 @@ class RegionLowering(Lowering):
     def _exit(self, way: str, target: str, given_back: int, reason: SideExit) -> None:
         """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
         f = self.f
+        if reason is not SideExit.BUDGET:
+            self._count(Tally.EXIT, self._insn.pc)
         if not self._techniques.shared_exits:
             wide = f.emit(f"zext i32 {target} to i64")
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
@@ -320,12 +362,24 @@ class RegionLowering(Lowering):
             and (less := self._lazy.less()) is not None
         ):
             self._values[uop] = less
-        return super().value(uop)
+        if not self._attribute or uop.number is not None or uop in self._values:
+            return super().value(uop)
+        before = self._begin(uop)
+        value = super().value(uop)
+        self.f.origin = before
+        return value
+
+    def _begin(self, uop: Uop) -> object:
+        """The lines that follow are for ``uop``; what they were for before."""
+        before, self.f.origin = self.f.origin, Origin(self._numbers[self._block.place], self._index, uop)
+        return before
 
     def lower_block(self, block: list[Uop]) -> bool:
         flags_set = False
         for uop in block:
             if uop.op == "set" and uop.attr in FLAGS:
+                if self._attribute:
+                    self._begin(uop)
                 if not flags_set:
                     self._lazy.apply(flag_effect(block, self._techniques.lazy_flags), self.value)
                 flags_set = True
@@ -334,6 +388,8 @@ class RegionLowering(Lowering):
         return True
 
     def lower_uop(self, uop: Uop) -> bool:
+        if self._attribute:
+            self._begin(uop)
         if uop.op == "get" and uop.attr in FLAGS:
             self._values[uop] = self.f.emit(f"zext i1 {self._lazy.read(str(uop.attr))} to i32")
             return True
@@ -533,6 +589,7 @@ class RegionLowering(Lowering):
         places = self._block.branches.get(uop, ())
         value = self.value(target)
         if places and (relative_value(target, self._insn.pc) is not None or target in self._block.constants):
+            self._count(Tally.TAKEN, self._insn.pc)
             self._go(places[0])
             return
         ways: dict[int, Place] = {}

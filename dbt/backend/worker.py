@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dbt.backend.compiled import CompiledRegion
+from dbt.backend.compiled import CompiledRegion, Refused
 
 #: Seconds after which a compilation is given up.
 PATIENCE = 20.0
@@ -57,10 +57,10 @@ class _Child:
 class CompileWorker(Generic[R]):
     """The parent's side. ``make_compile`` is called in the child, and may import what the parent must not.
 
-    What it makes takes a request, anything that can be pickled, and answers with a region or None.
+    What it makes takes a request, anything that can be pickled, and answers with a region or why there is none.
     """
 
-    def __init__(self, make_compile: Callable[[], Callable[[R], CompiledRegion | None]]) -> None:
+    def __init__(self, make_compile: Callable[[], Callable[[R], CompiledRegion | Refused]]) -> None:
         self._make_compile = make_compile
         self._child: _Child | None = None
         self._pending: deque[R] = deque()
@@ -93,11 +93,11 @@ class CompileWorker(Generic[R]):
         """Whether the region was asked for and has not come back."""
         return request in self._pending
 
-    def poll(self) -> list[tuple[R, CompiledRegion | None]]:
+    def poll(self) -> list[tuple[R, CompiledRegion | Refused]]:
         """What has been finished: request and region, in the order asked for. Does not wait."""
         if not self._pending:
             return []
-        finished: list[tuple[R, CompiledRegion | None]] = []
+        finished: list[tuple[R, CompiledRegion | Refused]] = []
         while self._child is not None and _is_readable(self._child.results, 0):
             data = os.read(self._child.results, 1 << 20)
             if not data:
@@ -109,7 +109,7 @@ class CompileWorker(Generic[R]):
             finished += self._lose_first()
         return finished
 
-    def wait(self) -> list[tuple[R, CompiledRegion | None]]:
+    def wait(self) -> list[tuple[R, CompiledRegion | Refused]]:
         """As :meth:`poll`, but waits until something is finished."""
         while self._pending:
             if finished := self.poll():
@@ -126,8 +126,8 @@ class CompileWorker(Generic[R]):
 
     # -- messages ------------------------------------------------------------------------------
 
-    def _take_messages(self, child: _Child) -> list[tuple[R, CompiledRegion | None]]:
-        finished: list[tuple[R, CompiledRegion | None]] = []
+    def _take_messages(self, child: _Child) -> list[tuple[R, CompiledRegion | Refused]]:
+        finished: list[tuple[R, CompiledRegion | Refused]] = []
         while len(child.received) >= _LENGTH.size:
             (size,) = _LENGTH.unpack_from(child.received)
             if len(child.received) < _LENGTH.size + size:
@@ -141,7 +141,7 @@ class CompileWorker(Generic[R]):
             self._since = time.monotonic()
         return finished
 
-    def _lose_first(self) -> list[tuple[R, CompiledRegion | None]]:
+    def _lose_first(self) -> list[tuple[R, CompiledRegion | Refused]]:
         """The child died or hangs over its first request: give that up, ask a new child for the others."""
         self.close()
         if not self._pending:
@@ -152,7 +152,7 @@ class CompileWorker(Generic[R]):
         self._since = time.monotonic()
         for request in self._pending:
             self._send(request)
-        return [(lost, None)]
+        return [(lost, Refused("the compiler was lost over it"))]
 
     def _send(self, request: R) -> None:
         if self._child is None:
@@ -209,7 +209,7 @@ def _leave_the_console() -> None:
         os.dup2(null, descriptor)
 
 
-def _serve(requests: int, results: int, compile_: Callable[[R], CompiledRegion | None]) -> None:
+def _serve(requests: int, results: int, compile_: Callable[[R], CompiledRegion | Refused]) -> None:
     """Answer requests until there are no more."""
     while len(head := _read(requests, _LENGTH.size)) == _LENGTH.size:
         request: R = pickle.loads(_read(requests, _LENGTH.unpack(head)[0]))

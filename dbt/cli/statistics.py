@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dbt.backend.abi import SIDE_EXIT_TEXTS
 from dbt.machine.clock import TICKS_PER_SECOND
 from dbt.machine.machine import Machine
 from isa.state import SCTLR_M
@@ -21,17 +22,6 @@ _MEANS = {
 }
 #: Addresses of sensitive instructions that are shown; ``--json`` has all.
 _MOST_PLACES = 10
-#: The exits of regions, by the name of their :class:`dbt.backend.abi.SideExit`, in words.
-_EXITS = {
-    "budget": "end of the time slice",
-    "load": "load by the slow path",
-    "store": "store by the slow path",
-    "thumb": "branch to Thumb code",
-    "edge": "branch out of the region",
-    "return": "return to elsewhere",
-    "indirect": "indirect branch to elsewhere",
-    "mode": "another mode of memory",
-}
 
 
 def statistics(machine: Machine) -> dict[str, Any]:
@@ -103,20 +93,30 @@ def _region_statistics(tier: RegionTier) -> dict[str, Any]:
 
 
 def statistics_lines(machine: Machine, seconds: float) -> Iterator[str]:
-    """Below 80 columns each. What did not happen is left out, but for what people look for."""
-    found = statistics(machine)
-    rate = machine.icount / seconds / 1e6 if seconds else 0.0
-    yield _line("tier", machine.tier_name)
-    yield _line("instructions", f"{machine.icount:,}")
+    """See :func:`lines_of`."""
+    return lines_of(
+        statistics(machine), machine.event_counts, machine.tier_name, machine.icount, machine.ram.size, seconds
+    )
+
+
+def lines_of(
+    found: Mapping[str, Any], events: Mapping[str, int], tier: str, icount: int, ram: int, seconds: float
+) -> Iterator[str]:
+    """``found`` is what :func:`statistics` gives. Lines below 80 columns; what did not happen is left out, but for what
+    people look for.
+    """
+    rate = icount / seconds / 1e6 if seconds else 0.0
+    yield _line("tier", tier)
+    yield _line("instructions", f"{icount:,}")
     for name, count in found["instructions"].items():
-        yield _line(f"  {_MEANS[name]}", f"{count:,}", f"{100 * count / max(machine.icount, 1):5.1f} %")
+        yield _line(f"  {_MEANS[name]}", f"{count:,}", f"{100 * count / max(icount, 1):5.1f} %")
     yield _line("host time", f"{seconds:,.3f}", "s")
     yield _line("rate", f"{rate:,.1f}", "million instructions/s")
-    yield _line("virtual time", f"{machine.icount / TICKS_PER_SECOND:,.3f}", "s")
-    yield _line("RAM", f"{machine.ram.size >> 10:,}", "KiB")
+    yield _line("virtual time", f"{icount / TICKS_PER_SECOND:,.3f}", "s")
+    yield _line("RAM", f"{ram >> 10:,}", "KiB")
     if "regions" in found:
         yield from _region_lines(found)
-    for name, count in sorted(machine.event_counts.items()):
+    for name, count in sorted(events.items()):
         yield _line(f"{name} exits", f"{count:,}")
     for name, count in sorted(found.get("callouts", {}).items()):
         yield _line(f"callout {name}", f"{count:,}")
@@ -151,7 +151,7 @@ def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield _line("compiler restarts", f"{found['worker_restarts']:,}")
     yield _line("region exits", f"{sum(exits.values()):,}")
     for name, count in exits.items():
-        yield _line(f"  {_EXITS[name]}", f"{count:,}")
+        yield _line(f"  {SIDE_EXIT_TEXTS[name]}", f"{count:,}")
     if store is not None:
         yield _line("regions kept", f"{store['saved']:,}")
         if store["evicted"]:

@@ -134,11 +134,15 @@ class Block:
 
 @dataclass(slots=True)
 class Region:
-    """``blocks`` by place, the entry first. ``entries``: where control may come in from outside, likewise."""
+    """``blocks`` by place, the entry first. ``entries``: where control may come in from outside, likewise.
+
+    ``left_out``: places that blocks go on at and the region does not have, and why not.
+    """
 
     entry: int
     blocks: dict[Place, Block]
     entries: dict[int, Place] = field(default_factory=dict)
+    left_out: dict[Place, str] = field(default_factory=dict)
 
     @property
     def insns(self) -> int:
@@ -243,11 +247,10 @@ class RegionFormer:
         uops = insn.record_word(word).block
         return insn, uops, tuple(branches_of(uops))
 
-    def form(self, entry: int, limits: Limits | None = None) -> Region | None:
-        """The region around ``entry``, or None if nothing can be compiled there. ``limits``: others than usual."""
+    def form(self, entry: int, limits: Limits | None = None) -> Region:
+        """The region around ``entry``, without blocks if nothing can be compiled. ``limits``: others than usual."""
         self._limits = self._usual if limits is None else limits
-        region = _Forming(self, entry, self._find_heads(entry)).grow()
-        return region if Place(entry) in region.blocks else None
+        return _Forming(self, entry, self._find_heads(entry)).grow()
 
     def _find_heads(self, entry: int) -> set[int]:
         """Addresses that something in reach branches to: blocks begin there."""
@@ -311,13 +314,23 @@ class _Forming:
         left = self._limits.reach
         while self._queue and left > 0:
             place = self._queue.popleft()
-            if place in self.region.blocks or self._is_elsewhere(place, self._limits.reach - left):
+            if place in self.region.blocks:
+                continue
+            if self._is_elsewhere(place, self._limits.reach - left):
+                self.region.left_out[place] = "another region is entered there"
                 continue
             block = self._form_block(place, left)
             if block is None:
+                self.region.left_out[place] = self._why_not(place.pc)
                 continue
             self.region.blocks[place] = block
             left -= len(block.insns)
+        for place in self._queue:
+            if place not in self.region.blocks:
+                self.region.left_out[place] = f"out of reach: {self._limits.reach} instructions were looked at"
+        if Place(self.region.entry) not in self.region.blocks:
+            self.region.blocks.clear()
+            return self.region
         for place in self.region.blocks:
             if place.pc == self.region.entry:
                 # The entry is in the midst of these functions, and so it is where nobody called.
@@ -394,6 +407,15 @@ class _Forming:
             left -= len(block.insns)
             if left < 0 or (loop and place not in loop):
                 del blocks[place]
+                full = f"the region is full: {self._limits.insns} instructions"
+                self.region.left_out[place] = full if left < 0 else "it does not lead back to the loop's head"
+
+    def _why_not(self, pc: int) -> str:
+        """Why no block begins at an address."""
+        insn = self._former._insn(pc)
+        if insn is None:
+            return "never executed in the threaded tier, or undefined"
+        return f"sensitive instruction: {insn.insn.name}" if is_sensitive(insn.uops) else "the block has no room"
 
     def _form_block(self, place: Place, room: int) -> Block | None:
         block = Block(place)

@@ -46,6 +46,7 @@ from dbt.runtime.exits import (
     VmExit,
     WaitForInterrupt,
 )
+from dbt.runtime.observer import NOBODY, Observer
 from isa.cpus import CPUS
 from isa.state import PSR_F, PSR_I, Mode
 from isa.vectors import VECTORS, ExceptionKind
@@ -87,6 +88,7 @@ class Machine:
     given, a program has "any" and a kernel the board's. ``semihosting`` says whether SVC 0x123456 reaches the host;
     unless given, a program's does and a kernel's, which any of its processes could use, does not. With ``realtime``,
     what the guest waits takes as long on the host, unless input comes; else its time jumps to what it waits for.
+    ``observer`` is told what happens (:mod:`dbt.trace`).
 
     After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
     the end of RAM.
@@ -106,6 +108,7 @@ class Machine:
         cpu: str | None = None,
         semihosting: bool | None = None,
         realtime: bool = False,
+        observer: Observer = NOBODY,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
@@ -120,6 +123,8 @@ class Machine:
         self.memory = GuestMemory(self.ram)
         self.epoch = epoch
         self.notice = notice
+        self.observer = observer
+        self._checkpoint = observer.checkpoint_interval
         self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
         #: Where the guest's input comes from; a recorder or a replay may be put here before a run.
         self.input_road: InputRoad = ConsoleInput(self.console)
@@ -182,10 +187,14 @@ class Machine:
 
     # -- virtual time and interrupts -----------------------------------------------------------
 
+    @property
+    def progress(self) -> int:
+        """The instructions retired so far, while a slice runs too."""
+        return self.icount + self.tier.progress if self._in_slice else self.icount
+
     def _now(self) -> int:
         """Ticks: the instructions retired, and what was skipped while the guest waited."""
-        ticks = self.icount + self._skipped
-        return ticks + self.tier.progress if self._in_slice else ticks
+        return self.progress + self._skipped
 
     def _set_line(self, bit: int, level: bool) -> None:
         lines = self.cpu.native("interrupt_lines")
@@ -346,11 +355,17 @@ class Machine:
         if self.tier_name == "threaded":
             from dbt.runtime.threaded import ThreadedTier
 
-            return ThreadedTier(self.cpu, self.memory, self.notice)
+            return ThreadedTier(self.cpu, self.memory, self.notice, self.observer)
         from dbt.runtime.regions import RegionTier
 
         return RegionTier(
-            self.cpu, self.memory, self.notice, self.jit, techniques=self.techniques, dump=self._open_dump()
+            self.cpu,
+            self.memory,
+            self.notice,
+            self.jit,
+            techniques=self.techniques,
+            dump=self._open_dump(),
+            observer=self.observer,
         )
 
     def _open_dump(self) -> RegionDump | None:
@@ -419,6 +434,7 @@ class Machine:
                 if trace is not None:
                     trace.before_step(self)
                 exit_, retired = self._run_slice(tier, budget)
+                self.observer.left_guest(exit_)
                 stop = self._answer(exit_)
                 if trace is not None:
                     trace.after_step(self, _event_name(exit_))
@@ -441,11 +457,13 @@ class Machine:
         kind = self._exceptions.take_interrupt()
         if kind is not None:
             self.exit_counts[kind.value] += 1
+            self.observer.interrupted(kind.value)
 
     def _slice_length(self, budget: int, end: int | None) -> int:
         """Instructions until something else is to be done, at most ``budget``."""
         if end is not None:
             budget = min(budget, end - self.icount)
+        budget = min(budget, self._checkpoint - self.icount % self._checkpoint)
         if self._is_kernel:
             budget = min(budget, _HALT_INTERVAL - self.icount % _HALT_INTERVAL)
         return min([budget, *self._ticks_ahead(self._now())])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -37,6 +37,13 @@ class SymbolTable:
 
     image: bytes = b""
 
+    @classmethod
+    def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:
+        """A table of symbols that were read before."""
+        table = cls()
+        table.__dict__["symbols"] = sorted(symbols)
+        return table
+
     @cached_property
     def symbols(self) -> list[Symbol]:
         """Functions, objects and labels by address; mapping symbols are left out."""
@@ -53,7 +60,7 @@ class SymbolTable:
         if index < 0:
             return None
         # Of several names for one place the first one with a size is the function; the others are labels.
-        same = [s for s in self.symbols[: index + 1][-8:] if s.address == self._addresses[index]]
+        same = [s for s in self.symbols[max(0, index - 7) : index + 1] if s.address == self._addresses[index]]
         symbol = max(same, key=lambda s: s.size)
         offset = address - symbol.address
         return (symbol.name, offset) if offset < (symbol.size or _REACH) else None

@@ -25,7 +25,7 @@ class Translation:
     def __init__(self, cpu: CpuState, walk: Walk, *, keep: bool) -> None:
         self._keep = keep
         self._words = cpu.words
-        self._walk = walk
+        self.walk = walk
         self._known: dict[tuple[int, int], int] = {}  # by page and access: the page in physical memory
 
     def locate(self, gva: int, size: int, access: int, pc: int) -> int:
@@ -38,7 +38,7 @@ class Translation:
         page = self._known.get(key)
         if page is not None:
             return page | gva & PAGE_SIZE - 1
-        found = self._walk(gva, access)
+        found = self.walk(gva, access)
         status = found >> 32
         if status & FAULT_MASK:
             fault, domain = Fault(status & 15), status >> 4 & 15

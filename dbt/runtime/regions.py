@@ -27,8 +27,9 @@ from dbt.backend.abi import (
     TABLES,
     WARM,
     SideExit,
+    Tally,
 )
-from dbt.backend.compiled import CompiledRegion
+from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.backend.worker import CompileWorker, WorkerCounts
 from dbt.codecache.handlers import image_key
 from dbt.codecache.regions import RegionStore, StoreCounts
@@ -38,6 +39,8 @@ from dbt.mmu.ram import PAGE_SHIFT
 from dbt.runtime.arena import CodeArena
 from dbt.runtime.cpu import CpuState
 from dbt.runtime.exits import VmExit
+from dbt.runtime.hostmemory import HostRange
+from dbt.runtime.observer import NOBODY, Observer
 from dbt.runtime.seen import SeenCode, op_address, op_offset
 from dbt.runtime.threaded import ThreadedTier, notify
 from dbt.runtime.tier import JitMode
@@ -106,15 +109,19 @@ class RegionTier(ThreadedTier):
         keep: bool = True,
         techniques: Techniques = ALL,
         dump: RegionDump | None = None,
+        observer: Observer = NOBODY,
     ) -> None:
         """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only."""
-        super().__init__(cpu, memory, notice)
+        super().__init__(cpu, memory, notice, observer)
         self.counts = RegionCounts()
         self._jit = jit
         self._techniques = techniques
         self._dump = dump
         self._arena = CodeArena(_ARENA_SIZE)
-        self._store = RegionStore(image_key(), f"{memory.ram.size} {techniques.describe()}") if keep else None
+        # Where someone wants to know how regions were made, those that do not tell are of no use.
+        variant = f"{memory.ram.size} {techniques.describe()}"
+        variant += " with stories" * observer.wants_stories + " and counts" * observer.wants_tally
+        self._store = RegionStore(image_key(), variant) if keep else None
         self._worker: CompileWorker[Request] = CompileWorker(self._make_compile)
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
@@ -127,6 +134,10 @@ class RegionTier(ThreadedTier):
         self._asked: dict[int, tuple[int, int]] = {}  # their virtual addresses, and the code tables of these
         self._wait_count = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")[:1]  # their number, for the worker to see
         self._written: dict[int, int] = {}  # regions dropped, by page
+        self.tally: HostRange | None = None
+        if observer.wants_tally:
+            self.tally = HostRange(2 * len(Tally) * memory.ram.size)
+            cpu.set_native("tally", self.tally.address)
         self._space_entries = self._spaces.view().cast("Q")
         handlers = range(self._code.address, self._code.address + self._code.size)
         self._seen = SeenCode(memory.ram, self._code_pages, self._targets, handlers, self._decode_handler)
@@ -140,7 +151,7 @@ class RegionTier(ThreadedTier):
         self._submit()
         if self._regime != self._cpu["sctlr"] & _REGIME:
             self._regime = self._cpu["sctlr"] & _REGIME
-            self.drop_all()  # they would leave at once
+            self.drop_all("the mode of memory has changed")  # they would leave at once
         return super().run(budget)
 
     def _on_hot(self, gva: int, op: int) -> None:
@@ -162,6 +173,7 @@ class RegionTier(ThreadedTier):
         self._requested.add(pc)
         self._waiting[pc] = 1
         self._asked[pc] = gva, self._cpu.native("code_table")
+        self._observer.region_requested(pc, gva)
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
@@ -221,7 +233,7 @@ class RegionTier(ThreadedTier):
             return False
         here = (gva >> PAGE_SHIFT, pc >> PAGE_SHIFT)
         kept = self._store.load(pc, self._guest_bytes(pc))
-        return any(self._install(region) for region in kept if not region.mmu or here in region.pages)
+        return any(self._install(region, kept=True) for region in kept if not region.mmu or here in region.pages)
 
     def compile_now(self, pc: int) -> bool:
         """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
@@ -240,19 +252,24 @@ class RegionTier(ThreadedTier):
     def _guest_bytes(self, pc: int) -> bytes:
         return bytes(self._memory.ram.bytes[pc : pc + 32])
 
-    def _finish(self, request: Request, region: CompiledRegion | None) -> None:
+    def _finish(self, request: Request, region: CompiledRegion | Refused) -> None:
         """Install what the worker made. A request without a region is not made again."""
-        if region is None:
+        if isinstance(region, Refused):
             self.counts.refused += 1
+            self._observer.region_refused(request.gpa, request.gva, region.reason)
             return
         self._requested.discard(request.gpa)
-        if self._install(region):
+        if self._install(region, kept=False):
             self.counts.compiled += 1
         else:
             self.counts.outdated += 1
+            self._observer.region_outdated(request.gpa)
 
-    def _install(self, region: CompiledRegion) -> bool:
-        """Put the region in the place of its entry's handler, if memory still is what it was made from."""
+    def _install(self, region: CompiledRegion, kept: bool) -> bool:
+        """Put the region in the place of its entry's handler, if memory still is what it was made from.
+
+        ``kept``: it was on disk.
+        """
         ram = self._memory.ram.bytes
         if (region.strict, region.mmu) != (self._is_strict(), self._has_mmu_on()):
             return False
@@ -264,7 +281,7 @@ class RegionTier(ThreadedTier):
             return False
         address = self._arena.place(region.code)
         if address is None:
-            self.drop_all()
+            self.drop_all("there is no more room for code")
             self._arena.clear()
             address = self._arena.place(region.code)
             if address is None:
@@ -286,6 +303,7 @@ class RegionTier(ThreadedTier):
                 self._enter_at(gva, region.entry)
         self.counts.insns += region.insns
         self.counts.code_bytes += len(region.code)
+        self._observer.region_installed(region, address, kept)
         return True
 
     def _is_decoded(self, gpa: int) -> bool:
@@ -318,19 +336,24 @@ class RegionTier(ThreadedTier):
                 self.counts.literal_writes += len(entries)
             else:
                 self.counts.code_writes += len(entries)
+            decoded = "code" if self._is_decoded(word) else "literal"
             for entry in entries:
-                self._drop(entry)
+                self._drop(entry, f"{decoded} written over", word)
                 page = entry >> PAGE_SHIFT
                 self._written[page] = self._written.get(page, 0) + 1
+                if self._written[page] == _PATIENCE_WITH_PAGE:
+                    why = f"its page was written over {_PATIENCE_WITH_PAGE} times, and is left to the threaded tier"
+                    self._observer.region_refused(entry, entry, why)
 
     def _host_write(self, gpa: int, size: int) -> None:
         if size > 1 << 16:
-            self.drop_all()
+            self.drop_all("the hypervisor wrote to memory")
         else:
             self._on_code_write(gpa, size)
         super()._host_write(gpa, size)
 
-    def _drop(self, entry: int) -> None:
+    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
+        """``written``: the GPA of the word whose change is the reason."""
         region, address = self._installed.pop(entry)
         for gva in (entry, *region.others):
             op = op_offset(gva)
@@ -350,22 +373,26 @@ class RegionTier(ThreadedTier):
                     del self._covering[word]
                     self._ops[op_offset(word) + OP_COVERED] &= ~COVERED
         self.counts.dropped += 1
+        self._observer.region_dropped(entry, why, written)
 
-    def drop_all(self) -> None:
+    def drop_all(self, why: str) -> None:
         """Go back to the threaded tier everywhere."""
         for entry in list(self._installed):
-            self._drop(entry)
+            self._drop(entry, why)
 
     # -- the worker ----------------------------------------------------------------------------
 
-    def _make_compile(self) -> Callable[[Request], CompiledRegion | None]:
+    def _make_compile(self) -> Callable[[Request], CompiledRegion | Refused]:
         """In the worker: forming and compiling over the guest's memory, which it shares."""
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.regions import Assumptions
 
-        compiler = RegionCompiler(self._seen, self._techniques, self._dump)
+        observer = self._observer
+        compiler = RegionCompiler(
+            self._seen, self._techniques, self._dump, observer.wants_stories, observer.wants_tally
+        )
 
-        def compile_and_keep(request: Request) -> CompiledRegion | None:
+        def compile_and_keep(request: Request) -> CompiledRegion | Refused:
             # Kept here, so that it is there for the next run even if this one ends first.
             pages = None if request.pages is None else dict(request.pages)
             self._seen.refresh()
@@ -373,7 +400,7 @@ class RegionTier(ThreadedTier):
             haste = self._techniques.haste and self._wait_count[0] >= _MANY
             assumed = Assumptions(self._memory.ram.size, request.strict, pages)
             region = compiler.compile(request.gva, assumed, haste)
-            if region is not None and self._store is not None:
+            if isinstance(region, CompiledRegion) and self._store is not None:
                 self._store.save(region, self._guest_bytes(request.gpa))
             return region
 

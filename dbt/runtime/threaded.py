@@ -13,24 +13,30 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from dbt.backend.abi import (
+    CODE,
     CODE_PAGE_STRIDE,
     LOG_BYTES,
+    LOG_ENTRIES,
     MEGABYTES,
     OP_CALLOUTS,
     OP_HANDLER,
     OP_SIZE,
     OPS_PER_PAGE,
     SPACE_BYTES,
+    SPACES,
+    TABLE_BYTES,
+    TABLES,
     TARGET_ENTRIES,
 )
 from dbt.codecache.handlers import load_image
 from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import PAGE_SHIFT
+from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE
 from dbt.mmu.translation import Translation
 from dbt.runtime import exits
 from dbt.runtime.cpu import NATIVE, NEVER, CpuState
 from dbt.runtime.exits import ExitCode, LeaveGuest, VmExit
 from dbt.runtime.hostmemory import HostRange, executable_copy
+from dbt.runtime.observer import NOBODY, Observer
 from isa.faults import Fault
 
 if TYPE_CHECKING:
@@ -59,7 +65,14 @@ class ThreadedTier:
 
     name = "threaded"
 
-    def __init__(self, cpu: CpuState, memory: GuestMemory, notice: Callable[[str], None] = notify) -> None:
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        notice: Callable[[str], None] = notify,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self._observer = observer
         self._cpu = cpu
         self._memory = memory
         self.must_stop: Callable[[], bool] = lambda: False
@@ -169,11 +182,53 @@ class ThreadedTier:
                 if handler != self._decode_handler and is_sensitive(code[word]):
                     yield word * 4, place
 
+    def native_symbols(self) -> Iterator[tuple[int, int, str]]:
+        """HVA, size and name of each function of the image."""
+        lines = [line.split(" ", 1) for line in self._image.symbols.decode().splitlines()]
+        starts = sorted({int(offset): name for offset, name in lines}.items())
+        ends = [offset for offset, _ in starts[1:]] + [self._code.size]
+        for (offset, name), end in zip(starts, ends, strict=True):
+            yield self._code.address + offset, end - offset, name
+
+    def is_decoded(self, gpa: int) -> bool:
+        """Whether a word of RAM, of a page that has a code page, was executed since it was written."""
+        op = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + gpa % PAGE_SIZE // 4 * OP_SIZE
+        return self._op_words[(op + OP_HANDLER) // 8] not in (0, self._decode_handler)
+
+    def shadow_pages(self) -> Iterator[tuple[int, Iterator[tuple[int, int, int, str]]]]:
+        """Of each address space its number, and what its shadow page tables have: GVA, GPA, size, rights (``r w x``,
+        in capitals for user mode).
+        """
+        for space in range(SPACES):
+            yield space, self._filled(space)
+
+    def _filled(self, space: int) -> Iterator[tuple[int, int, int, str]]:
+        log = self._log.view().cast("I")[space * LOG_ENTRIES :][: self._cpu.native("fill_counts", space)]
+        entries = self._spaces.view().cast("Q")
+        found: dict[int, dict[str, int]] = {}
+        for line in sorted(set(log.tolist())):
+            page, table = line & 0xFFFFF, line >> 20
+            entry = entries[((space * TABLES + table) * TABLE_BYTES >> 3) + page]
+            if not entry:
+                continue
+            if table % 3 == CODE:
+                gpa = (entry - self._code_pages.address) // CODE_PAGE_STRIDE << PAGE_SHIFT
+            else:
+                gpa = entry + (page << PAGE_SHIFT) - self._memory.ram.address & (1 << 64) - 1
+            found.setdefault(page, {})["rwxRWX"[table]] = gpa
+        for page, rights in sorted(found.items()):
+            yield (
+                page << PAGE_SHIFT,
+                next(iter(rights.values())),
+                PAGE_SIZE,
+                "".join(sorted(rights, key="rwxRWX".index)),
+            )
+
     def reset_counts(self) -> None:
         for _, place in self._counted_ops():
             self._op_halves[place] = 0
         self._retired = self._emulated = 0
-        for name in ("callout_counts", "exceptions"):
+        for name in ("callout_counts", "exceptions", "fills"):
             for number in range(NATIVE[name].count):
                 self._cpu.set_native(name, 0, number)
 
@@ -300,7 +355,9 @@ class ThreadedTier:
         if kind == ExitCode.DEVICE_READ:
             value = self._memory.read_device(gpa, size)
         else:
-            self._memory.write_device(gpa, size, cpu.native("exit_args", 2))
+            value = cpu.native("exit_args", 2)
+            self._memory.write_device(gpa, size, value)
+        self._observer.device_accessed(cpu.r[15], gpa, size, value, kind == ExitCode.DEVICE_WRITE)
         cpu.set_native("mmio_value", value & 0xFFFFFFFF, answered)
         cpu.set_native("mmio_count", answered + 1)
         cpu.set_native("mmio_cursor", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dbt.backend.compiled import CompiledRegion
+from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.frontend.region import Limits
 from dbt.frontend.techniques import ALL, Techniques
 from dbt.mmu.memory import GuestMemory
@@ -88,13 +88,13 @@ class EagerRegionTier(RegionTier):
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._left -= self.compile_now(pc)
 
-    def _drop(self, entry: int) -> None:
-        super()._drop(entry)
+    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
+        super()._drop(entry, why, written)
         if self._spare:
             self._spare -= 1
             self._left += 1
 
-    def _make_compile(self) -> Callable[[Request], CompiledRegion | None]:
+    def _make_compile(self) -> Callable[[Request], CompiledRegion | Refused]:
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.regions import Assumptions
 
@@ -102,7 +102,7 @@ class EagerRegionTier(RegionTier):
 
         compiler.limits_in_haste = Limits(near=4, copies=4)
 
-        def compile_(request: Request) -> CompiledRegion | None:
+        def compile_(request: Request) -> CompiledRegion | Refused:
             self._seen.refresh()
             assumed = Assumptions(self._memory.ram.size, request.strict)
             return compiler.compile(request.gva, assumed, haste=bool(request.gva & 4))

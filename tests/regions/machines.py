@@ -72,8 +72,8 @@ class SoonHotTier(RegionTier):
     def _warm(self, pc: int) -> None:
         self._ops[op_offset(pc) + OP_HOTNESS :][:2] = self._soon
 
-    def _drop(self, entry: int) -> None:
-        super()._drop(entry)
+    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
+        super()._drop(entry, why, written)
         self._warm(entry)
 
     def settle(self) -> None:

@@ -65,7 +65,7 @@ class CaseTier(RegionTier):
         for code in codes:
             region = RegionFormer(DECODER.decode, CaseCode(code)).form(CODE)
             self._compiled[code] = None
-            if region is not None:
+            if region.blocks:
                 regions[code] = region
         if regions:
             self._compiled |= zip(
@@ -81,7 +81,7 @@ class CaseTier(RegionTier):
         if region is not None:
             if CODE not in self._installed:
                 super().run(0)  # decodes the op
-                assert self._install(region)
+                assert self._install(region, kept=False)
             self.entered += 1
         return super().run(budget)
 

@@ -17,7 +17,7 @@ def test_a_loop_whose_callee_is_out_of_reach_has_a_region() -> None:
     data = assemble(LONG_CALLEE, CODE)
     words = tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4))
     region = RegionFormer(DECODER.decode, CaseCode(words), limits=Limits(reach=40)).form(CODE)
-    assert region is not None
+    assert region.blocks
     assert CODE in region.code_words()
 
 
@@ -39,7 +39,7 @@ class KnownCode(CaseCode):
 
 def form(code: KnownCode, techniques: Techniques = ALL, limits: Limits | None = None) -> Region:
     region = RegionFormer(DECODER.decode, code, techniques).form(CODE, limits)
-    assert region is not None
+    assert region.blocks
     return region
 
 

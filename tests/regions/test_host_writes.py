@@ -74,11 +74,11 @@ def test_outdated_regions_are_refused(name: str) -> None:
 
 MUTANTS = [
     Mutant(RegionTier, "_host_write", "self._on_code_write(gpa, size)", "pass"),
-    Mutant(RegionTier, "_host_write", "self.drop_all()", "pass"),
+    Mutant(RegionTier, "_host_write", 'self.drop_all("the hypervisor wrote to memory")', "pass"),
     Mutant(RegionTier, "_on_code_write", "gpa & ~3, gpa + size", "gpa & ~3, (gpa & ~3) + 4"),
     Mutant(RegionTier, "_install", "ram[gva : gva + len(data)] != data", "False"),
     Mutant(RegionTier, "_install", "for gva, data in region.runs)", "for gva, data in region.runs[:1])"),
-    Mutant(RegionTier, "drop_all", "self._drop(entry)", "pass"),
+    Mutant(RegionTier, "drop_all", "self._drop(entry, why)", "pass"),
 ]
 
 

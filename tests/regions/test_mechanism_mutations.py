@@ -162,7 +162,8 @@ MUTANTS = [
     Mutant(RegionLowering, "lower_pc", "+ 8", "+ 4"),
     # Regions whose code or constants were written over.
     Mutant(RegionTier, "_on_code_write", "gpa & ~3", "gpa", "a byte of a literal"),
-    Mutant(RegionTier, "_on_code_write", "self._drop(entry)", "pass", "a literal changes"),
+    Mutant(RegionTier, "_on_code_write", 'self._drop(entry, f"{decoded} written over", word)', "pass",
+           "a literal changes"),
     Mutant(RegionTier, "_drop", "if self._op_words[(op + OP_HANDLER) // 8] == address + region.start", "if False",
             "a table changes"),
     Mutant(RegionTier, "_drop", "if not entries", "if True", "shared code changes"),

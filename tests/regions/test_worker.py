@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbt.backend import worker
-from dbt.backend.compiled import CompiledRegion
+from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.backend.worker import CompileWorker
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
@@ -26,10 +26,10 @@ def region(entry: int) -> CompiledRegion:
     return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400)
 
 
-def make_compile() -> Callable[[int], CompiledRegion | None]:
+def make_compile() -> Callable[[int], CompiledRegion | Refused]:
     faulthandler.disable()
 
-    def compile_(entry: int) -> CompiledRegion | None:
+    def compile_(entry: int) -> CompiledRegion | Refused:
         match entry:
             case 0x100:
                 os.abort()
@@ -38,14 +38,14 @@ def make_compile() -> Callable[[int], CompiledRegion | None]:
             case 0x300:
                 raise ValueError("a defect of the compiler")
             case 0x400:
-                return None
+                return Refused("nothing")
         return region(entry)
 
     return compile_
 
 
-def wait_for_all(compiler: CompileWorker[int], count: int) -> list[tuple[int, CompiledRegion | None]]:
-    finished: list[tuple[int, CompiledRegion | None]] = []
+def wait_for_all(compiler: CompileWorker[int], count: int) -> list[tuple[int, CompiledRegion | Refused]]:
+    finished: list[tuple[int, CompiledRegion | Refused]] = []
     while len(finished) < count:
         got = compiler.wait()
         assert got, "nothing is pending any more"
@@ -59,7 +59,8 @@ def test_a_request_that_goes_wrong_costs_itself_only(bad: int, monkeypatch: pyte
     compiler = CompileWorker(make_compile)
     for entry in (4, 8, bad, 12, 16):
         compiler.submit(entry)
-    expected = [(4, region(4)), (8, region(8)), (bad, None), (12, region(12)), (16, region(16))]
+    refused = Refused("nothing" if bad == NOTHING else "the compiler was lost over it")
+    expected = [(4, region(4)), (8, region(8)), (bad, refused), (12, region(12)), (16, region(16))]
     assert wait_for_all(compiler, 5) == expected
     assert compiler.counts.lost == (bad != NOTHING)
     compiler.close()

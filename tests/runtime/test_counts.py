@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.backend.abi import SideExit
-from dbt.cli.statistics import _EXITS, statistics, statistics_lines
+from dbt.backend.abi import SIDE_EXIT_TEXTS, SideExit
+from dbt.cli.statistics import statistics, statistics_lines
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
 from dbt.runtime.regions import RegionTier
@@ -209,7 +209,7 @@ def test_a_sensitive_instruction_that_is_written_over_counts_anew(only_handlers:
 
 
 def test_everything_counted_has_words() -> None:
-    assert set(_EXITS) == {reason.name.lower() for reason in SideExit}
+    assert set(SIDE_EXIT_TEXTS) == {reason.name.lower() for reason in SideExit}
 
 
 def test_statistics_fit_80_columns(only_handlers: Path) -> None:
