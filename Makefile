@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long check fuzz bench bench-callouts guests linux refresh-oracle clean help
+.PHONY: run test test-linux long check fuzz bench bench-callouts bench-trace guests linux refresh-oracle clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
+	@echo "make bench-trace  what recording a translation trace costs"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
 	@echo "make refresh-oracle  ask QEMU again what tests/privileged compares with (needs qemu-system-arm)"
@@ -66,6 +67,9 @@ bench: $(VENV)/.stamp-test
 
 bench-callouts: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_callouts.py $(BENCH)
+
+bench-trace: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_trace.py $(BENCH)
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python

@@ -23,13 +23,17 @@ LAYERS = (
     ("dbt.devices",),
     ("dbt.hypervisor",),
     ("dbt.machine",),
+    ("dbt.trace",),
     ("dbt", "dbt.cli"),
 )
 #: The only rooms that know these libraries.
 CONFINED = {
     "llvmlite": ("dbt.backend.llvm", "dbt.cli"),
     "unicorn": (),
-    "rich": ("dbt.cli",),
+    "rich": ("dbt.cli", "dbt.trace.view"),
+    "textual": ("dbt.trace.view",),
+    "jinja2": ("dbt.trace.html",),
+    "elftools": ("dbt.trace",),
     "fdt": ("dbt.machine.devicetree",),
 }
 

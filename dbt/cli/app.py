@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import dbt
 from dbt.cli.report import guarded, keep_standard_descriptors
 from dbt.cli.status import EPILOG, CommandError, Status
+from dbt.cli.values import parse_count
 from dbt.frontend.techniques import Techniques
 from dbt.machine.cpu_models import CPU_MODELS
 
@@ -28,7 +29,7 @@ def run_app(arguments: Sequence[str]) -> int:
 
 def _dispatch(arguments: Sequence[str]) -> int:
     try:
-        parsed, unknown = make_parser().parse_known_args(arguments)
+        parsed, unknown = make_parser(arguments).parse_known_args(arguments)
     except SystemExit as end:  # --help, --version
         return int(end.code or 0)
     parser: Parser = parsed.parser
@@ -71,21 +72,23 @@ class _Options:
     def __init__(self, parser: argparse.ArgumentParser, title: str | None = None) -> None:
         self._group = parser if title is None else parser.add_argument_group(title)
 
-    def text(self, metavar: str, help_: str, *names: str, default: str | None = None) -> None:
+    def text(
+        self, metavar: str, help_: str, *names: str, default: str | None = None, choices: Sequence[str] | None = None
+    ) -> None:
         """An option with a value."""
-        self._group.add_argument(*names, metavar=metavar, default=default, help=help_)
+        self._group.add_argument(*names, metavar=metavar, default=default, help=help_, choices=choices)
 
     def flag(self, help_: str, name: str) -> None:
         """An option that is given or not."""
         self._group.add_argument(name, action="store_true", help=help_)
 
-    def argument(self, metavar: str, help_: str, name: str) -> None:
+    def argument(self, metavar: str, help_: str, name: str, required: bool = False) -> None:
         """What is no option, and may be left out."""
-        self._group.add_argument(name, metavar=metavar, nargs="?", help=help_)
+        self._group.add_argument(name, metavar=metavar, nargs=None if required else "?", help=help_)
 
 
-def make_parser() -> Parser:
-    """Of the command ``dbt``."""
+def make_parser(arguments: Sequence[str]) -> Parser:
+    """Of the command ``dbt``. Of its commands only the one that the arguments name has its options yet."""
     parser = Parser(
         prog="dbt",
         usage="dbt COMMAND [OPTIONS] ...",
@@ -94,12 +97,19 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"dbt {dbt.__version__}", help="print the version")
     add = _commands(parser)
-    _add_run(add("run", "run a bare-metal ARM program, or boot a kernel"))
-    _add_asm(add("asm", "assemble A32 code"))
-    _add_disasm(add("disasm", "disassemble A32 code, with the program's symbols"))
-    _add_isa(add("isa", "list the instructions, made from their specification"))
-    _add_doctor(add("doctor", "check this host, the libraries and the cache"))
-    _add_cache(add("cache", "look at, check and empty the directory of translated code"))
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, help_, add_options in (
+        ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
+        ("trace", "read the recording of a run: what was translated, how and why", _add_trace),
+        ("asm", "assemble A32 code", _add_asm),
+        ("disasm", "disassemble A32 code, with the program's symbols", _add_disasm),
+        ("isa", "list the instructions, made from their specification", _add_isa),
+        ("doctor", "check this host, the libraries and the cache", _add_doctor),
+        ("cache", "look at, check and empty the directory of translated code", _add_cache),
+    ):
+        command = add(name, help_)
+        if name == chosen:
+            add_options(command)
     return parser
 
 
@@ -217,6 +227,11 @@ def _add_reports(parser: Parser) -> None:
     options.flag("print what the run took, to standard error", "--stats")
     options.flag("print the registers at the end, to standard error", "--registers")
     options.text("FILE", "write every instruction and what it changes to FILE; slow", "--trace")
+    help_ = "write down what the translator does: a recording for `dbt trace`"
+    options.text("FILE", help_, "--record-trace")
+    options.flag("with --record-trace, have compiled code count its blocks, branches and exits", "--trace-counts")
+    help_ = "name translated code by guest symbol for Linux's perf, in /tmp/perf-PID.map"
+    options.flag(help_, "--perf-map")
     options.flag("print the result as a JSON object, the last line of standard error", "--json")
 
 
@@ -297,6 +312,88 @@ def _add_doctor(parser: Parser) -> None:
         return diagnose()
 
     parser.set_defaults(command=command)
+
+
+def _add_trace(parser: Parser) -> None:
+    parser.usage = "dbt trace COMMAND [OPTIONS] FILE"
+    parser.description = (
+        "Read what `dbt run --record-trace FILE` has written: which guest code ran, what\n"
+        "it became at each stage, where the time went, and why control left the fast path."
+    )
+    add = _commands(parser)
+
+    def reader(name: str, help_: str, what: Callable[[argparse.Namespace], int], more: str = "") -> _Options:
+        made = add(name, help_)
+        made.usage = f"dbt trace {name} [OPTIONS] FILE{more}"
+        made.description = f"{help_[0].upper()}{help_[1:]}."
+        made.set_defaults(command=what)
+        options = _Options(made)
+        options.argument("FILE", "a recording", "file", required=True)
+        return options
+
+    def stats(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_stats
+
+        return print_stats(parsed.file, parsed.json)
+
+    def top(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_top
+
+        return print_top(parsed.file, parse_count("-n", parsed.n), parsed.json)
+
+    def block(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_block
+
+        return print_block(parsed.file, parsed.region, parsed.pane, parsed.json)
+
+    def why(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_why
+
+        return print_why(parsed.file, parsed.json)
+
+    def html(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import write_page
+
+        return write_page(parsed.file, parsed.output)
+
+    options = reader("html", "write a report: one page that opens offline", html)
+    options.text("FILE", "where to [report.html]", "-o", "--output", default="report.html")
+
+    def export(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import write_export
+
+        return write_export(parsed.file, parsed.format, parsed.output)
+
+    def view(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import view
+
+        return view(parsed.file)
+
+    def diff(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_diff
+
+        return print_diff(parsed.file, parsed.other, parsed.json)
+
+    options = reader("diff", "compare two runs: find the first instruction after which they differ", diff, " OTHER")
+    options.argument("OTHER", "another recording", "other", required=True)
+    options.flag("print JSON", "--json")
+    reader("view", "look at it in the terminal", view)
+    options = reader("export", "write it for another tool", export)
+    help_ = "chrome (Perfetto reads it too), drcov, folded or speedscope [chrome]"
+    options.text("FORMAT", help_, "--format", default="chrome")
+    options.text("FILE", "where to [standard output]", "-o", "--output")
+    as_json = "print JSON"
+    reader("stats", "print the numbers of `dbt run --stats`", stats).flag(as_json, "--json")
+    options = reader("top", "print where the guest's instructions were executed, most first", top)
+    options.text("N", "so many lines, 0 for all [20]", "-n", default="20")
+    options.flag(as_json, "--json")
+    help_ = "print one region: guest code, uops, LLVM IR, x86-64, linked"
+    options = reader("block", help_, block, " REGION")
+    options.argument("REGION", "its number (#3), symbol, or an address in it", "region", required=True)
+    help_ = "guest, uops, ir, optimised, host or all [all]"
+    options.text("PANE", help_, "--pane", default="all", choices=("guest", "uops", "ir", "optimised", "host", "all"))
+    options.flag(as_json, "--json")
+    reader("why", "print why control left compiled code, and what was not compiled", why).flag(as_json, "--json")
 
 
 def _add_cache(parser: Parser) -> None:

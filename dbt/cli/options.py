@@ -23,9 +23,10 @@ from dbt.codecache.store import cache_limit
 from dbt.frontend.techniques import ALL
 from dbt.machine.board import BOARD_MEMORY
 from dbt.machine.clock import DEFAULT_EPOCH
-from dbt.machine.console import HostConsole
+from dbt.machine.console import Console, HostConsole
 from dbt.machine.cpu_models import CPU_MODELS
 from dbt.machine.machine import JIT_MODES, TIERS, Machine
+from dbt.runtime.observer import NOBODY, Observer
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -64,6 +65,9 @@ class RunOptions:
     stats: bool = False
     registers: bool = False
     trace: str | None = None
+    record_trace: str | None = None
+    trace_counts: bool = False
+    perf_map: bool = False
     json: bool = False
 
     @classmethod
@@ -72,8 +76,11 @@ class RunOptions:
         return cls(**{field.name: getattr(parsed, field.name) for field in fields(cls)})
 
 
-def make_machine(options: RunOptions) -> Machine:
-    """The machine that the options describe, with the program or the kernel in its RAM."""
+def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Console | None = None) -> Machine:
+    """The machine that the options describe, with the program or the kernel in its RAM.
+
+    ``console``: another than the process's standard streams.
+    """
     _check_combination(options)
     if options.replay is not None:
         _refuse({"--record": options.record}, "a replay has nothing new to record")
@@ -91,6 +98,8 @@ def make_machine(options: RunOptions) -> Machine:
         raise CommandError(message, Status.USAGE)
     if options.dump is not None and tier != "auto":
         raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
+    if options.record_trace is None:
+        _refuse({"--trace-counts": options.trace_counts}, "it is for a recording: give it with --record-trace FILE")
     if tier == "auto":
         cache_limit()  # which may be wrong, and that is to be said before anything is built
     if options.files is not None and not os.path.isdir(options.files):
@@ -98,7 +107,7 @@ def make_machine(options: RunOptions) -> Machine:
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
     realtime = optional(parse_switch, "--realtime", options.realtime)
-    console = _make_console(options)
+    console = console or _make_console(options)
     machine = Machine(
         memory=memory,
         tier=tier,
@@ -112,6 +121,7 @@ def make_machine(options: RunOptions) -> Machine:
         cpu=cpu,
         semihosting=semihosting,
         realtime=options.replay is None and is_terminal() if realtime is None else realtime,
+        observer=observer,
     )
     if isinstance(console, TerminalConsole):
         console.on_end = machine.interrupt

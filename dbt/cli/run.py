@@ -6,9 +6,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import dbt
 from dbt.cli.options import RunOptions, make_machine
 from dbt.cli.recordings import session
 from dbt.cli.report import guarded, print_table, say
@@ -16,11 +18,15 @@ from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
 from dbt.cli.terminal import TerminalConsole, raw_terminal
 from dbt.cli.values import optional, parse_count, parse_seconds
+from dbt.machine.loader import read_file
 from dbt.machine.machine import Machine
 from dbt.machine.result import RunResult, StopReason
+from dbt.runtime.observer import NOBODY, Several
 
 if TYPE_CHECKING:
     from dbt.machine.trace import InstructionTrace
+    from dbt.trace.perfmap import PerfMap
+    from dbt.trace.recorder import TraceRecorder
 
 _STATUS: Mapping[StopReason, Status] = {
     StopReason.FUEL: Status.FUEL,
@@ -37,8 +43,7 @@ def run_program(options: RunOptions) -> int:
     """Run the guest and report; the result is the exit status."""
     if options.json:
         return _run_for_json(options)
-    machine = make_machine(options)
-    result, seconds = _run(machine, options)
+    machine, result, seconds = _run(options)
     if result.message:
         say(_message(machine, result))
     if options.registers:
@@ -48,19 +53,61 @@ def run_program(options: RunOptions) -> int:
     return _status(result)
 
 
-def _run(machine: Machine, options: RunOptions) -> tuple[RunResult, float]:
-    """The result and the seconds that it took, without the building of the tier."""
+def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
+    """The machine, the result, and the seconds that it took, without the building of the tier."""
+    recorder = _recorder(options.record_trace, options.trace_counts)
+    perf_map = _perf_map() if options.perf_map else None
+    observers = [observer for observer in (recorder, perf_map) if observer is not None]
+    machine = make_machine(options, Several(*observers) if len(observers) > 1 else (*observers, NOBODY)[0])
     fuel = optional(parse_count, "--fuel", options.fuel)
     timeout = optional(parse_seconds, "--timeout", options.timeout)
     with _trace(options.trace) as trace, session(machine, options) as here:
         _ = machine.tier
+        if recorder is not None:
+            recorder.begin(machine, dbt.__version__, asdict(options), _file_sums(options))
+        if perf_map is not None:
+            perf_map.begin(machine)
         with _stopping_on_ctrl_c(machine), _terminal(machine):
             started = time.monotonic()
             result = machine.run(here.fuel(fuel), timeout, trace)
             seconds = time.monotonic() - started
         result = here.end(result)
+    if recorder is not None:
+        recorder.end(result, seconds, statistics(machine))
+        if recorder.error:
+            say(f"the trace is not complete: {recorder.error}")
     _report_dump(machine)
-    return result, seconds
+    return machine, result, seconds
+
+
+def _recorder(path: str | None, tally: bool) -> TraceRecorder | None:
+    if path is None:
+        return None
+    from dbt.trace.recorder import TraceRecorder
+
+    try:
+        return TraceRecorder(path, tally)
+    except OSError as error:
+        raise CommandError(f"--record-trace {path}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+
+
+def _perf_map() -> PerfMap:
+    from dbt.trace.perfmap import PerfMap
+
+    try:
+        return PerfMap()
+    except OSError as error:
+        message = f"--perf-map: {error.filename} cannot be written: {error.strerror}."
+        raise CommandError(message, Status.FAILURE) from None
+
+
+def _file_sums(options: RunOptions) -> dict[str, str]:
+    """SHA-256 of the files that the guest is made from, by absolute path."""
+    import hashlib
+    import os
+
+    given = (options.program, options.kernel, options.initrd, options.dtb)
+    return {os.path.abspath(path): hashlib.sha256(read_file(path)).hexdigest() for path in given if path is not None}
 
 
 def _report_dump(machine: Machine) -> None:
@@ -150,8 +197,7 @@ def _run_for_json(options: RunOptions) -> int:
     answer: dict[str, object] = {}
 
     def attempt() -> int:
-        machine = make_machine(options)
-        result, seconds = _run(machine, options)
+        machine, result, seconds = _run(options)
         answer.update(
             reason=result.reason.value,
             exit_code=result.exit_code,

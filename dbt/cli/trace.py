@@ -1,0 +1,331 @@
+"""``dbt trace``: what a recording says, as text, JSON, a page, a terminal program, and for other tools."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from dbt.cli.options import RunOptions, make_machine
+from dbt.cli.report import say
+from dbt.cli.statistics import lines_of
+from dbt.cli.status import CommandError, Status
+from dbt.machine.console import CaptureConsole
+from dbt.machine.loader import read_file
+from dbt.machine.machine import Machine
+from dbt.trace.log import TraceError
+from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
+from dbt.trace.panes import PANES, TITLES, panes_of
+
+
+def open_trace(path: str) -> Trace:
+    """CommandError if it cannot be read. A trace of a run that was killed is read as far as it goes, which is said."""
+    try:
+        trace = Trace(path)
+    except TraceError as error:
+        raise CommandError(f"{error}.", Status.BAD_INPUT) from None
+    if not trace.is_complete:
+        say(f"{path}: the run did not end in an orderly way; this is what was recorded until then")
+    return trace
+
+
+def _print(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _print_json(answer: object) -> int:
+    json.dump(answer, sys.stdout, indent=1)
+    print()
+    return 0
+
+
+# -- stats -----------------------------------------------------------------------------------------
+
+
+def print_stats(path: str, as_json: bool) -> int:
+    """The numbers of ``dbt run --stats``."""
+    trace = open_trace(path)
+    if not as_json:
+        return _print(stats_lines(trace))
+    if trace.end is None:
+        return _print_json({"icount": trace.icount, "counts": trace.totals})
+    return _print_json({key: trace.end[key] for key in ("icount", "seconds", "reason", "events", "statistics")})
+
+
+def stats_lines(trace: Trace) -> Iterable[str]:
+    """As ``--stats`` has them; of a run that was killed, the counts as they were read last."""
+    end, header = trace.end, trace.header
+    if end is None:
+        return (f"{name:<40}{number:>16,}" for name, number in trace.totals.items() if number)
+    return lines_of(end["statistics"], end["events"], header["tier"], end["icount"], header["memory"], end["seconds"])
+
+
+# -- top -------------------------------------------------------------------------------------------
+
+
+def print_top(path: str, count: int, as_json: bool) -> int:
+    """Where the guest's instructions were executed."""
+    trace = open_trace(path)
+    places = trace.hot_places[: count or None]
+    if as_json:
+        return _print_json([_place(trace, place) for place in places])
+    if not trace.samples:
+        say("the run was too short to be sampled: the shares are not known")
+    return _print(_top_lines(trace, places))
+
+
+def _top_lines(trace: Trace, places: list[HotPlace]) -> Iterable[str]:
+    yield f"{trace.title}: {trace.icount:,} instructions, {len(trace.samples):,} samples, {len(trace.regions)} regions"
+    yield f"{'share':>7} {'insns':>16} {'tier':8} {'region':>6} {'size':>5} {'x':>4} {'ms':>6}  where"
+    outside = "threaded" if trace.header["tier"] == "auto" else trace.header["tier"]
+    for place in places:
+        region = place.region
+        share = f"{100 * place.share:6.1f}%" if place.samples else "      -"
+        if region is None:
+            yield f"{share} {place.insns:16,} {outside:8} {'':24}  {place.name}"
+        else:
+            seconds = sum(trace.story(region).get("seconds", {}).values())
+            about = f"{f'#{region.number}':>6} {region.insns:5} {region.expansion:4.1f} {1000 * seconds:6.1f}"
+            name = place.name if region.is_live else f"{place.name} (dropped)"
+            yield f"{share} {place.insns:16,} {'region':8} {about}  {name}"
+
+
+def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": place.name,
+        "share": place.share,
+        "sampled_insns": place.insns,
+        "sampled_seconds": place.nanoseconds / 1e9,
+        "samples": place.samples,
+    }
+    if place.region is not None:
+        found["region"] = region_as_json(trace, place.region)
+    return found
+
+
+def region_as_json(trace: Trace, region: TracedRegion) -> dict[str, Any]:
+    return {
+        "number": region.number,
+        "identity": region.identity,
+        "entry": region.gva,
+        "gpa": region.entry,
+        "symbol": trace.describe(region.gva),
+        "insns": region.insns,
+        "code_bytes": len(region.code),
+        "expansion": round(region.expansion, 2),
+        "from_disk": region.kept,
+        "installed_ns": region.time,
+        "icount": region.icount,
+        "dropped": None if region.dropped is None else {k: region.dropped[k] for k in ("time", "why", "written", "pc")},
+        "seconds": trace.story(region).get("seconds", {}),
+    }
+
+
+# -- block -----------------------------------------------------------------------------------------
+
+
+def print_block(path: str, name: str, pane: str, as_json: bool) -> int:
+    """One region, at each stage."""
+    trace = open_trace(path)
+    region = trace.find_region(name)
+    if region is None:
+        known = ", ".join(f"#{region.number} {trace.describe(region.gva)}" for region in trace.regions[:8])
+        raise CommandError(f"{path}: no region has {name}. There are {len(trace.regions)}: {known}.", Status.USAGE)
+    panes = panes_of(trace, region)
+    wanted = PANES if pane == "all" else (pane,)
+    if as_json:
+        rows = {key: [[row.label, row.text, row.origin, row.line] for row in panes.rows[key]] for key in wanted}
+        return _print_json({**region_as_json(trace, region), "attributed": panes.attributed, "panes": rows})
+    return _print(_block_lines(trace, region, wanted))
+
+
+def _block_lines(trace: Trace, region: TracedRegion, wanted: Iterable[str]) -> Iterable[str]:
+    panes = panes_of(trace, region)
+    yield f"region #{region.number} {region.identity}  {trace.describe(region.gva)}"
+    yield f"{region.insns} guest instructions, {len(region.code)} bytes of host code ({region.expansion:.1f} for 1)"
+    story = trace.story(region)
+    if story:
+        phases = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in story["seconds"].items())
+        yield f"{phases}{'; made in haste' if story['haste'] else ''}{'; from disk' if region.kept else ''}"
+        yield f"{panes.attributed} of {panes.host_insns} host instructions belong to a guest instruction"
+    if region.dropped is not None:
+        yield f"dropped: {region.dropped['why']}, by the store at {trace.describe(region.dropped['pc'])}"
+    for name, title in zip(PANES, TITLES, strict=True):
+        if name in wanted:
+            yield f"\n-- {title} " + "-" * (74 - len(title))
+            for row in panes.rows[name]:
+                yield f"{row.label:>8}  {row.text}".rstrip()
+
+
+# -- why -------------------------------------------------------------------------------------------
+
+
+def print_why(path: str, as_json: bool) -> int:
+    """Why control was not in compiled code."""
+    trace = open_trace(path)
+    if as_json:
+        return _print_json(
+            [
+                {
+                    "kind": r.kind,
+                    "pc": r.pc,
+                    "symbol": trace.describe_line(r.pc or 0),
+                    "count": r.count,
+                    "reason": r.text,
+                }
+                for r in trace.reasons
+            ]
+        )
+    return _print(_why_lines(trace, trace.reasons))
+
+
+def _why_lines(trace: Trace, reasons: list[Reason]) -> Iterable[str]:
+    kind = ""
+    for reason in reasons:
+        if reason.kind != kind:
+            kind = reason.kind
+            yield f"{kind}:"
+        place = "" if reason.pc is None else f"{trace.describe_line(reason.pc)}: "
+        yield f"{reason.count:>14,}  {place}{reason.text}"
+
+
+# -- html ------------------------------------------------------------------------------------------
+
+
+def write_page(path: str, output: str) -> int:
+    """One page that opens offline."""
+
+    def make() -> int:
+        from dbt.trace.html import report
+
+        trace = open_trace(path)
+        text = report(trace, stats_lines(trace))
+        try:
+            with open(output, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise CommandError(f"-o {output}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+        say(f"{output}: {len(text) / 1e6:.1f} MB")
+        return 0
+
+    return needs("jinja2", "trace", make)
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+
+def write_export(path: str, format_: str, output: str | None) -> int:
+    """For another tool; to standard output unless ``output`` is given."""
+    from dbt.trace.export import FORMATS
+
+    if format_ not in FORMATS:
+        known = ", ".join(f"{name} ({what})" for name, (_, what) in FORMATS.items())
+        raise CommandError(f"{format_}: there is no such format; there are {known}.", Status.USAGE)
+    content = needs("elftools", "trace", lambda: FORMATS[format_][0](open_trace(path)))
+    if output is None:
+        sys.stdout.buffer.write(content)
+        return 0
+    try:
+        with open(output, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise CommandError(f"-o {output}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+    return 0
+
+
+# -- view ------------------------------------------------------------------------------------------
+
+
+def view(path: str) -> int:
+    """The terminal program."""
+
+    def run() -> int:
+        from dbt.trace.view import TraceViewer
+
+        TraceViewer(open_trace(path)).run()
+        return 0
+
+    return needs("textual", "trace", run)
+
+
+_T = TypeVar("_T")
+
+
+def needs(package: str, extra: str, what: Callable[[], _T]) -> _T:
+    """Do something that takes a library which is an extra."""
+    try:
+        return what()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        message = f"this takes the Python package {package}: pip install 'dbt-arm[{extra}]'."
+        raise CommandError(message, Status.FAILURE) from None
+
+
+# -- diff ------------------------------------------------------------------------------------------
+
+
+def print_diff(path: str, other: str, as_json: bool) -> int:
+    """Two runs of one program, or of one in two tiers: status 1 if they differ."""
+    from dbt.trace.compare import common_checkpoints, first_difference
+
+    traces = open_trace(path), open_trace(other)
+    agreed, differs, count = common_checkpoints(*traces)
+    ends = [trace.end for trace in traces]
+    if differs is None:
+        known = [end for end in ends if end is not None]
+        same = all(known[0][key] == end[key] for end in known[1:] for key in ("icount", "exit_code", "pc"))
+        answer: dict[str, Any] = {"checkpoints": count, "agreed": agreed, "differs": None, "same_end": same}
+        if as_json:
+            _print_json(answer)
+        else:
+            print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}")
+            print("the runs end alike" if same else f"the ends differ: {_end(traces[0])}; {_end(traces[1])}")
+        return 0 if same else 1
+    found = first_difference(traces, _start_again, agreed, differs)
+    if as_json:
+        _print_json(
+            {
+                "checkpoints": count,
+                "agreed": agreed,
+                "differs": differs if found is None else found.insn,
+                "pc": None if found is None else found.before.pc,
+                "registers": [] if found is None else [dict(machine.cpu.describe()) for machine in found.after],
+                "memory": [] if found is None else found.memory,
+            }
+        )
+        return 1
+    print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}, and differ at {differs:,}")
+    if found is None:
+        print("run again without input they do not differ: it was the input, or what was compiled when")
+        return 1
+    print(f"instruction {found.insn:,} at {found.before.describe_pc(found.before.pc)}")
+    mine, theirs = (dict(machine.cpu.describe()) for machine in found.after)
+    for name in mine:
+        if mine[name] != theirs[name]:
+            print(f"  {name:>4}  {mine[name]:08x}  {theirs[name]:08x}")
+    for gpa, one, two in found.memory[:16]:
+        print(f"  [{gpa:#010x}]  {one:08x}  {two:08x}")
+    return 1
+
+
+def _end(trace: Trace) -> str:
+    end = trace.end or {}
+    return f"{end.get('reason')} with {end.get('exit_code')} after {end.get('icount'):,} instructions"
+
+
+def _start_again(trace: Trace) -> Machine:
+    """The machine of a recording, before its first instruction. CommandError if its files are not what they were."""
+    for path, checksum in trace.header["files"].items():
+        if hashlib.sha256(read_file(path)).hexdigest() != checksum:
+            raise CommandError(f"{path}: it has changed since it was recorded.", Status.BAD_INPUT)
+    command = {**trace.header["command"], "dump": None, "record": None, "replay": None, "realtime": "off"}
+    command["args"] = tuple(command["args"])
+    command["jit"] = "sync" if command["jit"] == "async" else command["jit"]
+    with contextlib.chdir(trace.header["directory"]):
+        return make_machine(RunOptions(**command), console=CaptureConsole())

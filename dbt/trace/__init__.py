@@ -1,0 +1,1 @@
+"""The translation trace: what the translator did in a run, recorded and read like a book."""

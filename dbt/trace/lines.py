@@ -1,0 +1,50 @@
+"""Source lines of a program's addresses, from DWARF (section .debug_line), by pyelftools."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePosixPath
+from typing import Any
+
+
+def line_table(path: str, checksum: str) -> list[tuple[int, tuple[str, int]]]:
+    """Addresses in order, each with file and line; line 0 where there is none from there on.
+
+    Empty if the file is gone, is not the one with that SHA-256, is no ELF file, or has no debug information.
+    """
+    try:
+        with open(path, "rb") as file:
+            if hashlib.sha256(file.read()).hexdigest() != checksum:
+                return []
+            from elftools.common.exceptions import ELFError
+            from elftools.elf.elffile import ELFFile
+
+            try:
+                file.seek(0)
+                return sorted(_lines(ELFFile(file)))
+            except ELFError:
+                return []
+    except OSError:
+        return []
+
+
+def _lines(elf: Any) -> list[tuple[int, tuple[str, int]]]:
+    found: list[tuple[int, tuple[str, int]]] = []
+    if not elf.has_dwarf_info():
+        return found
+    dwarf = elf.get_dwarf_info()
+    for unit in dwarf.iter_CUs():
+        program = dwarf.line_program_for_CU(unit)
+        if program is None:
+            continue
+        files = program["file_entry"]
+        first = 0 if program["version"] >= 5 else 1
+        for entry in program.get_entries():
+            state = entry.state
+            if state is None:
+                continue
+            number = state.file - first
+            name = files[number].name.decode(errors="replace") if 0 <= number < len(files) else "?"
+            line = 0 if state.end_sequence else state.line
+            found.append((state.address, (PurePosixPath(name).name, line)))
+    return found

@@ -1,0 +1,98 @@
+"""What the guest's addresses mean at one moment: its own page tables, and beside them the shadow page tables.
+
+A mapping is ``[gva, gpa, size, rights]``: consecutive pages that go to consecutive places with equal rights.
+Rights are letters: ``r w x`` for privileged code and ``R W X`` for user mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from dbt.mmu.ram import PAGE_SIZE
+from isa.faults import FAULT_MASK, AccessKind
+from isa.state import SCTLR_M
+
+if TYPE_CHECKING:
+    from dbt.machine.machine import Machine
+    from dbt.mmu.translation import Translation
+
+_MEGABYTE = 1 << 20
+_SECTION = 2
+_ACCESSES = tuple(
+    (letter.upper() if user else letter, kind | user)
+    for user in (0, AccessKind.USER)
+    for letter, kind in (("r", 0), ("w", AccessKind.WRITE), ("x", AccessKind.EXECUTE))
+)
+
+
+def memory_maps(machine: Machine) -> dict[str, Any]:
+    """``registers`` that say how the tables are read, ``guest`` mappings, and ``shadow``: for each address space
+    its number, whether it is the current one, and the mappings filled. All empty where the MMU is off.
+    """
+    cpu = machine.cpu
+    names = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
+    translation = machine.memory.translation
+    is_on = bool(cpu["sctlr"] & SCTLR_M)
+    spaces = getattr(machine.tier, "shadow_pages", None)
+    return {
+        "registers": {name: cpu[name] for name in names},
+        "guest": list(_merged(_guest_pages(machine, translation))) if is_on and translation is not None else [],
+        "shadow": [
+            {"space": number, "current": number == cpu.native("space"), "mappings": list(_merged(pages))}
+            for number, pages in (spaces() if spaces is not None and is_on else ())
+        ],
+    }
+
+
+def _guest_pages(machine: Machine, translation: Translation) -> Iterator[tuple[int, int, int, str]]:
+    """GVA, GPA, size, rights of what is mapped."""
+    for gva in range(0, 1 << 32, _MEGABYTE):
+        kind = _first_level(machine, gva) & 3
+        if not kind:
+            continue
+        step = _MEGABYTE if kind == _SECTION else PAGE_SIZE
+        for page in range(gva, gva + _MEGABYTE, step):
+            found = {letter: translation.walk(page, access) for letter, access in _ACCESSES}
+            rights = "".join(letter for letter, result in found.items() if not result >> 32 & FAULT_MASK)
+            if rights:
+                yield page, found[rights[0]] & 0xFFFFFFFF, step, rights
+
+
+def _first_level(machine: Machine, gva: int) -> int:
+    """The first-level descriptor of an address (DDI 0406C B3.5.1, B3.5.5); 0 where the table is not in RAM."""
+    cpu = machine.cpu
+    mva = gva + (cpu["fcseidr"] & 0xFE000000) if gva < 1 << 25 else gva
+    n = cpu["ttbcr"] & 7
+    if mva >> 32 - n and n:
+        table, index = cpu["ttbr1"] & 0xFFFFC000, mva >> 20
+    else:
+        table, index = cpu["ttbr0"] >> 14 - n << 14 - n, mva >> 20 & (0xFFF >> n)
+    return machine.peek_word(table + 4 * index) or 0
+
+
+def _merged(pages: Iterator[tuple[int, int, int, str]]) -> Iterator[list[Any]]:
+    run: list[Any] = []
+    for gva, gpa, size, rights in pages:
+        if run and gva == run[0] + run[2] and gpa == run[1] + run[2] and rights == run[3]:
+            run[2] += size
+        else:
+            if run:
+                yield run
+            run = [gva, gpa, size, rights]
+    if run:
+        yield run
+
+
+def executed_words(machine: Machine) -> dict[int, str]:
+    """By page of RAM: a bitmap, lowest first, in hexadecimal, of its words that were executed and not written since."""
+    seen = getattr(machine.tier, "is_decoded", None)
+    if seen is None:
+        return {}
+    found = {}
+    for page, present in enumerate(machine.memory.code_page_present):
+        if present:
+            words = range(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, 4)
+            bits = sum(1 << number for number, gpa in enumerate(words) if seen(gpa))
+            found[page] = bits.to_bytes(PAGE_SIZE // 32, "little").hex()
+    return found

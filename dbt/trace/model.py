@@ -1,0 +1,469 @@
+"""A trace as it is read: regions, events, counts and samples, and what the reports say about them.
+
+Every number comes from the records: what was counted is called so, what was sampled has the number of samples with it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from dbt.backend.abi import SIDE_EXIT_TEXTS
+from dbt.machine.symbols import Symbol, SymbolTable
+from dbt.trace.log import EVENT, EventKind, Note, RecordKind, TraceError, read_log
+
+
+class Event(NamedTuple):
+    """See :class:`dbt.trace.log.EventKind` for ``first`` and ``second``. ``time`` in ns since the start."""
+
+    kind: int
+    size: int
+    name: int
+    pc: int
+    time: int
+    icount: int
+    first: int
+    second: int
+
+
+class Counts(NamedTuple):
+    """``numbers`` by the names in the header, since the start of the run."""
+
+    time: int
+    icount: int
+    numbers: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class TracedRegion:
+    """A region that was installed. ``story`` is compressed; empty where it is not known.
+
+    It is named by where its entry is in guest physical memory, the mode of memory that it is for, and how many were
+    installed there before.
+    """
+
+    number: int
+    generation: int
+    entry: int
+    gva: int
+    strict: bool
+    mmu: bool
+    insns: int
+    words: dict[int, int]  # guest words by GPA
+    code: bytes
+    start: int
+    address: int
+    kept: bool
+    time: int
+    icount: int
+    others: tuple[int, ...]
+    story: bytes = field(repr=False, default=b"")
+    dropped: dict[str, Any] | None = None
+
+    @property
+    def identity(self) -> str:
+        mode = "mmu" if self.mmu else "flat"
+        return f"{self.entry:08x}/{mode}{'-strict' * self.strict}/{self.generation}"
+
+    @property
+    def expansion(self) -> float:
+        """Bytes of host code for each byte of guest code that was compiled."""
+        return len(self.code) / (4 * self.insns)
+
+    @property
+    def is_live(self) -> bool:
+        return self.dropped is None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One line of why control was not in compiled code, or why there was none. ``pc`` is a GVA or None."""
+
+    kind: str
+    pc: int | None
+    count: int
+    text: str
+
+
+class Trace:
+    """A recorded run. TraceError if ``path`` is not one that can be read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        log = read_log(path)
+        self.missing = log.missing
+        self.header: dict[str, Any] = {}
+        self.notes: list[dict[str, Any]] = []
+        self.regions: list[TracedRegion] = []
+        self.events: list[Event] = []
+        self.counts: list[Counts] = []
+        self.memory: dict[str, Any] = {}
+        self.tally: dict[str, dict[int, int]] = {}
+        self.end: dict[str, Any] | None = None
+        self.names: dict[int, str] = {}
+        try:
+            for kind, content in log.records:
+                self._take(kind, content)
+        except (ValueError, KeyError, struct.error, zlib.error) as error:
+            raise TraceError(f"{path}: the trace cannot be understood: {error}. Record it again") from None
+
+    def _take(self, kind: RecordKind, content: bytes) -> None:
+        match kind:
+            case RecordKind.HEADER:
+                self.header = json.loads(content)
+            case RecordKind.NOTE:
+                self._take_note(json.loads(content))
+            case RecordKind.REGION:
+                self._take_region(content)
+            case RecordKind.EVENTS:
+                self.events += map(Event._make, EVENT.iter_unpack(content))
+            case RecordKind.COUNTS:
+                time, icount, *numbers = struct.unpack(f"<{len(content) // 8}Q", content)
+                self.counts.append(Counts(time, icount, tuple(numbers)))
+            case RecordKind.MEMORY:
+                self.memory = json.loads(zlib.decompress(content))
+            case RecordKind.TALLY:
+                found = json.loads(zlib.decompress(content))
+                self.tally = {name: dict(pairs) for name, pairs in found.items()}
+            case RecordKind.END:
+                self.end = json.loads(content)
+
+    def _take_note(self, note: dict[str, Any]) -> None:
+        self.notes.append(note)
+        if note["what"] == Note.NAME:
+            self.names[note["number"]] = note["text"]
+        elif note["what"] == Note.DROPPED and note["region"]:
+            self.regions[note["region"] - 1].dropped = note
+
+    def _take_region(self, content: bytes) -> None:
+        (size,) = struct.unpack_from("<I", content)
+        about = json.loads(content[4 : 4 + size])
+        words = {
+            gpa + at: int.from_bytes(data[at : at + 4], "little")
+            for gpa, data in ((gpa, bytes.fromhex(text)) for gpa, text in about["runs"])
+            for at in range(0, len(data), 4)
+        }
+        virtual = {physical: page for page, physical in about["pages"]}
+        entry = about["entry"]
+        self.regions.append(
+            TracedRegion(
+                about["number"],
+                about["generation"],
+                entry,
+                virtual.get(entry >> 12, entry >> 12) << 12 | entry & 0xFFF,
+                about["strict"],
+                about["mmu"],
+                about["insns"],
+                words,
+                bytes.fromhex(about["code"]),
+                about["start"],
+                about["address"],
+                about["kept"],
+                about["time"],
+                about["icount"],
+                tuple(about["others"]),
+                content[4 + size :],
+            )
+        )
+
+    # -- the run as a whole --------------------------------------------------------------------
+
+    @property
+    def is_complete(self) -> bool:
+        return self.end is not None
+
+    @cached_property
+    def symbols(self) -> SymbolTable:
+        return SymbolTable.of(Symbol(*symbol) for symbol in self.header["symbols"])
+
+    @property
+    def icount(self) -> int:
+        """Instructions retired, as far as the trace goes."""
+        if self.end is not None:
+            return int(self.end["icount"])
+        return max((last[-1].icount for last in (self.counts, self.events) if last), default=0)
+
+    @property
+    def nanoseconds(self) -> int:
+        """From the first record to the last."""
+        if self.end is not None:
+            return int(self.end["time"])
+        return max((last[-1].time for last in (self.counts, self.events) if last), default=0)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The counts at the end, or where the trace ends."""
+        if not self.counts:
+            return dict.fromkeys(self.header["counts"], 0)
+        return dict(zip(self.header["counts"], self.counts[-1].numbers, strict=True))
+
+    @property
+    def title(self) -> str:
+        command = self.header["command"]
+        return str(command.get("program") or command.get("kernel") or "?").rpartition("/")[2]
+
+    @cached_property
+    def executed(self) -> dict[int, bytes]:
+        """By page of RAM a bitmap of the words that were executed, as far as they are what they were then."""
+        return {int(page): bytes.fromhex(text) for page, text in self.memory.get("executed", {}).items()}
+
+    def source_line(self, pc: int) -> tuple[str, int] | None:
+        """File and line of an address, if the program has debug information and is still where it was, and the same."""
+        found = nearest(self._lines, pc)
+        return (found[0], found[1]) if found is not None and found[1] else None
+
+    @cached_property
+    def _lines(self) -> list[tuple[int, tuple[str, int]]]:
+        from dbt.trace.lines import line_table
+
+        path, checksum = next(iter(self.header["files"].items()), ("", ""))
+        return line_table(path, checksum)
+
+    def describe(self, pc: int) -> str:
+        """An address as people know it."""
+        return self.symbols.describe(pc)
+
+    def describe_line(self, pc: int) -> str:
+        """``main+0x12 (hello.c:7)``, the line where the program tells."""
+        line = self.source_line(pc)
+        return self.describe(pc) if line is None else f"{self.describe(pc)} ({line[0]}:{line[1]})"
+
+    # -- where the time went -------------------------------------------------------------------
+
+    @cached_property
+    def samples(self) -> list[Event]:
+        return [event for event in self.events if event.kind == EventKind.SAMPLE]
+
+    @cached_property
+    def sampled_insns(self) -> int:
+        return sum(event.second for event in self.samples)
+
+    def region_at(self, pc: int, time: int) -> TracedRegion | None:
+        """The region that has the code at a GVA, of those installed then the latest."""
+        found = None
+        for region in self._by_gva.get(pc, ()):
+            if region.time <= time and (region.dropped is None or time < region.dropped["time"]):
+                found = region
+        return found
+
+    def sampled_in(self, region: TracedRegion) -> Counter[int]:
+        """Instructions of the samples that fell into a region, by GVA."""
+        return self._sampled.get(region.number, Counter())
+
+    @cached_property
+    def _sampled(self) -> dict[int, Counter[int]]:
+        found: dict[int, Counter[int]] = defaultdict(Counter)
+        for sample in self.samples:
+            region = self.region_at(sample.pc, sample.time)
+            if region is not None:
+                found[region.number][sample.pc] += sample.second
+        return found
+
+    @cached_property
+    def _by_gva(self) -> dict[int, list[TracedRegion]]:
+        found: dict[int, list[TracedRegion]] = defaultdict(list)
+        for region in self.regions:
+            offset = region.gva - region.entry
+            for gpa in region.words:
+                found[gpa + offset].append(region)
+        return found
+
+    @cached_property
+    def hot_places(self) -> list[HotPlace]:
+        """Regions, and symbols outside them, by their share of the instructions, largest first.
+
+        Of a sample's instructions, those that were retired in regions belong to the region where it fell, if it fell in
+        one, or to the one of the sample before; the others likewise to what is outside. So each tier has its own.
+        """
+        found: dict[tuple[int, str], HotPlace] = {}
+        inside: TracedRegion | None = None
+        outside: int | None = None
+        for sample in self.samples:
+            in_regions = min(sample.first & 0xFFFFFFFF, sample.second)
+            region = self.region_at(sample.pc, sample.time) if in_regions else None
+            if region is None:
+                outside = sample.pc
+            elif in_regions:
+                inside = region
+            if in_regions and inside is None:
+                inside = next((region for region in self.regions if region.time <= sample.time), None)
+            pc = sample.pc if outside is None else outside
+            for where, insns in ((inside, in_regions), (None, sample.second - in_regions)):
+                if not insns:
+                    continue
+                place = self._place(found, where, pc)
+                place.insns += insns
+                place.nanoseconds += (sample.first >> 32) * insns // max(sample.second, 1)
+                place.samples += 1
+        for region in self.regions:
+            self._place(found, region, region.gva)
+        total = max(self.sampled_insns, 1)
+        for place in found.values():
+            place.share = place.insns / total
+        return sorted(found.values(), key=lambda place: (-place.insns, place.name))
+
+    def _place(self, found: dict[tuple[int, str], HotPlace], region: TracedRegion | None, pc: int) -> HotPlace:
+        symbol = self.symbols.find(pc if region is None else region.gva)
+        address = pc & ~0xFFF if region is None else region.gva
+        name = symbol[0] if symbol else f"{address:#010x}"
+        return found.setdefault(
+            (region.number if region else 0, name if region is None else ""), HotPlace(name, region)
+        )
+
+    # -- why -----------------------------------------------------------------------------------
+
+    @cached_property
+    def reasons(self) -> list[Reason]:
+        """Why control left compiled code or there was none: the largest counts of each kind first."""
+        return [*self._exit_reasons(), *self._note_reasons(), *self._edge_reasons(), *self._event_reasons()]
+
+    def _exit_reasons(self) -> Iterator[Reason]:
+        for name, count in sorted(self.totals.items(), key=lambda item: -item[1]):
+            group, _, what = name.partition(" ")
+            if group == "exit" and count:
+                yield Reason("side exit", None, count, SIDE_EXIT_TEXTS[what])
+        exits = sorted(self.tally.get("exit", {}).items(), key=lambda item: -item[1])
+        for gpa, count in exits[:_MOST]:
+            pc = self.gva_of(gpa)
+            why = "; ".join(sorted(self._edges_left_out.get(pc, ()))) or "its memory access took the slow path"
+            yield Reason("exit at", pc, count, why)
+
+    @cached_property
+    def _edges_left_out(self) -> dict[int, set[str]]:
+        """Where control goes, and why that is not in the region, by the GVA of the last instruction in it."""
+        found: dict[int, set[str]] = defaultdict(set)
+        for region in self.regions:
+            for block in self.story(region).get("blocks", ()):
+                pc = block["insns"][-1][0]
+                known: Counter[str] = Counter()
+                for edge in block["edges"]:
+                    if edge["to"] is None:
+                        to = "elsewhere" if edge["pc"] is None else f"to {self.describe(edge['pc'])}"
+                        found[pc].add(f"{edge['kind']} {to}: {edge['why']}")
+                    else:
+                        known[edge["kind"]] += 1
+                for kind, count in known.items():
+                    if count > 1 or kind in ("indirect", "return", "table"):
+                        what = "the one target that was" if count == 1 else f"any of the {count} targets that were"
+                        found[pc].add(f"{kind} to elsewhere than {what} seen when it was compiled")
+        return found
+
+    def _note_reasons(self) -> Iterator[Reason]:
+        found: Counter[tuple[str, int | None, str]] = Counter()
+        for note in self.notes:
+            match note["what"]:
+                case Note.REFUSED:
+                    found["not compiled", note["gva"], note["why"]] += 1
+                case Note.OUTDATED:
+                    found["outdated", note["entry"], "the code had changed when it was compiled"] += 1
+                case Note.DROPPED if note["region"]:
+                    written = note["written"]
+                    where = "" if written is None else f": {self.describe(written)}"
+                    found["dropped", note["pc"], f"{note['why']}{where}"] += 1
+        for (kind, pc, text), count in sorted(found.items(), key=lambda item: (item[0][0], -item[1])):
+            yield Reason(kind, pc, count, text)
+
+    def _edge_reasons(self) -> Iterator[Reason]:
+        """Where regions end, by what the compiler knew. How often is counted by exits only."""
+        found: Counter[tuple[int | None, str]] = Counter()
+        for region in self.regions:
+            for block in self.story(region).get("blocks", ()):
+                for edge in block["edges"]:
+                    if edge["to"] is None:
+                        found[block["insns"][-1][0], edge["why"]] += 1
+        for (pc, text), count in found.most_common(_MOST):
+            yield Reason("edge left out", pc, count, text)
+
+    def _event_reasons(self) -> Iterator[Reason]:
+        exits: Counter[tuple[int, str]] = Counter()
+        devices: Counter[tuple[int, str]] = Counter()
+        for event in self.events:
+            if event.kind == EventKind.EXIT:
+                exits[event.pc, self.names[event.name]] += 1
+            elif event.kind in (EventKind.DEVICE_READ, EventKind.DEVICE_WRITE):
+                how = "read" if event.kind == EventKind.DEVICE_READ else "write"
+                devices[event.pc, f"{how} of {event.size} bytes at {event.first:#010x}"] += 1
+        for (pc, text), count in exits.most_common(_MOST):
+            yield Reason("exit to the machine", pc, count, text)
+        for (pc, text), count in devices.most_common(_MOST):
+            yield Reason("device access", pc, count, text)
+        for place in (self.end or {}).get("statistics", {}).get("callout_places", ())[:_MOST]:
+            yield Reason("callout", int(place["address"], 16), place["count"], place["instruction"])
+
+    # -- regions -------------------------------------------------------------------------------
+
+    def story(self, region: TracedRegion) -> dict[str, Any]:
+        """How it was made (:mod:`dbt.backend.story`); empty where that is not known."""
+        from dbt.backend.story import read_story
+
+        if region.number not in self._stories:
+            self._stories[region.number] = read_story(region.story) if region.story else {}
+        return self._stories[region.number]
+
+    @cached_property
+    def _stories(self) -> dict[int, dict[str, Any]]:
+        return {}
+
+    def gva_of(self, gpa: int) -> int:
+        """The GVA of an address in a region, if there is one; else the GPA itself."""
+        for region in self._by_gpa.get(gpa, ()):
+            return gpa + region.gva - region.entry
+        return gpa
+
+    @cached_property
+    def _by_gpa(self) -> dict[int, list[TracedRegion]]:
+        found: dict[int, list[TracedRegion]] = defaultdict(list)
+        for region in self.regions:
+            for gpa in region.words:
+                found[gpa].append(region)
+        return found
+
+    @cached_property
+    def checkpoints(self) -> list[tuple[int, int]]:
+        """icount and CRC-32 of the registers."""
+        return [(event.icount, event.first) for event in self.events if event.kind == EventKind.CHECKPOINT]
+
+    def find_region(self, name: str) -> TracedRegion | None:
+        """By its number (``#3``), identity, symbol, or an address that it was made from: the latest."""
+        found, address = None, _number(name)
+        for region in self.regions:
+            symbol = self.symbols.find(region.gva)
+            names = {f"#{region.number}", region.identity, symbol[0] if symbol else ""}
+            if name in names or (address is not None and address - region.gva + region.entry in region.words):
+                found = region
+        return found
+
+
+@dataclass(slots=True)
+class HotPlace:
+    """A region, or outside regions a symbol. ``insns`` and ``nanoseconds``: of the samples that fell there."""
+
+    name: str
+    region: TracedRegion | None
+    insns: int = 0
+    nanoseconds: int = 0
+    samples: int = 0
+    share: float = 0.0
+
+
+_MOST = 100
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return None
+
+
+def nearest(lines: list[tuple[int, Any]], address: int) -> Any:
+    """Of pairs of an address and something, in order, what belongs to the last one not beyond ``address``."""
+    index = bisect_right(lines, address, key=lambda line: line[0]) - 1
+    return lines[index][1] if index >= 0 else None

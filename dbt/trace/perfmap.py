@@ -1,0 +1,41 @@
+"""A map for Linux's perf, which names translated code by guest symbol (``dbt run --perf-map``).
+
+``perf record dbt run --perf-map ...`` and then ``perf report``: perf looks for ``/tmp/perf-<pid>.map``, lines of start,
+size and name (tools/perf/Documentation/jit-interface.txt).
+"""
+
+from __future__ import annotations
+
+import os
+
+from dbt.backend.compiled import CompiledRegion
+from dbt.machine.machine import Machine
+from dbt.runtime.observer import Observer
+from dbt.runtime.threaded import ThreadedTier
+
+
+class PerfMap(Observer):
+    """Writes the map of this process. OSError where that cannot be. :meth:`begin` a loaded machine before its run."""
+
+    def __init__(self, directory: str = "/tmp") -> None:
+        self.path = os.path.join(directory, f"perf-{os.getpid()}.map")
+        self._file = open(self.path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._machine: Machine
+
+    def begin(self, machine: Machine) -> None:
+        """Name the handlers, by the instruction that each is for."""
+        self._machine = machine
+        tier = machine.tier
+        if not isinstance(tier, ThreadedTier):
+            return
+        for address, size, name in tier.native_symbols():
+            # A handler's name is followed by those of the instruction and its form.
+            self._write(address, size, f"dbt: {name.partition(' ')[2] or name}")
+
+    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+        virtual = {physical: page for page, physical in region.pages}
+        gva = virtual.get(region.entry >> 12, region.entry >> 12) << 12
+        self._write(address, len(region.code), f"guest: {self._machine.symbolize(gva | region.entry & 0xFFF)}")
+
+    def _write(self, address: int, size: int, name: str) -> None:
+        self._file.write(f"{address:x} {size:x} {name}\n")

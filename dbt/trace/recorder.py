@@ -1,0 +1,261 @@
+"""The recorder: writes down what the translator does while a guest runs (``dbt run --record-trace``).
+
+Everything that Python takes part in is an event. What native code does by itself, such as exceptions, callouts and
+fills of shadow page tables, is counted there, and the counts are read between slices. Nothing is emitted into
+native code for it. Where each slice ended is a sample of the program counter: slices end by instruction count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import struct
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from dbt.backend.abi import SideExit, Tally
+from dbt.backend.compiled import CompiledRegion
+from dbt.machine.result import RunResult
+from dbt.mmu.ram import PAGE_SIZE
+from dbt.runtime.cpu import NATIVE
+from dbt.runtime.exits import Budget, VmExit
+from dbt.runtime.observer import Observer
+from dbt.trace.log import EVENT, EventKind, LogWriter, Note, RecordKind
+from dbt.trace.memory import executed_words, memory_maps
+from isa.callouts import NUMBERS
+from isa.vectors import VECTORS
+
+if TYPE_CHECKING:
+    from dbt.machine.machine import Machine
+
+#: Seconds between samples of the counts, at least; and between events being written, about.
+_COUNT_INTERVAL = 0.01
+_WRITE_INTERVAL = 0.1
+#: Nanoseconds between samples of the program counter, at least.
+_SAMPLE_INTERVAL = 500_000
+_BATCH = 1 << 16
+_LOW = (1 << 32) - 1
+
+_NATIVE_COUNTS = (
+    *(("exit", reason.name.lower(), "region_exits", int(reason)) for reason in SideExit),
+    *(("exception", kind.value, "exceptions", vector.offset >> 2) for kind, vector in VECTORS.items()),
+    *(("callout", name, "callout_counts", number) for name, number in NUMBERS.items()),
+    ("mmu", "fills", "fills", 0),
+)
+_MEANS = ("region", "threaded", "reference", "machine")
+COUNTS = (
+    *(f"insns {name}" for name in _MEANS),
+    *(f"{group} {name}" for group, name, _, _ in _NATIVE_COUNTS),
+)
+
+
+class TraceRecorder(Observer):
+    """Writes to ``path``, or OSError. :meth:`begin` a loaded machine before its run, and :meth:`end` it after that."""
+
+    wants_stories = True
+    checkpoint_interval = 1 << 22
+
+    def __init__(self, path: str, tally: bool = False) -> None:
+        """``tally``: have regions count their blocks, branches and exits."""
+        self.wants_tally = tally
+        self.path = path
+        self._log = LogWriter(path)
+        self._events = bytearray()
+        self._names: dict[str, int] = {}
+        self._generations: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}  # of the region that is installed, by entry
+        self._installed = 0
+        self._machine: Machine
+        self._places = [NATIVE[slot].offset // 8 + element for _, _, slot, element in _NATIVE_COUNTS]
+        self._pages = b""
+        self._error = ""
+
+    # -- the ends of a run ---------------------------------------------------------------------
+
+    def begin(self, machine: Machine, version: str, command: dict[str, Any], files: dict[str, str]) -> None:
+        """``version`` is dbt's, ``command`` the options of the run, ``files`` SHA-256 by the path of what it reads."""
+        self._machine = machine
+        self._start = self._left = self._counted = self._written = self._sampled = time.perf_counter_ns()
+        self._sampled_at = machine.icount
+        self._inside = machine.cpu.native("region_insns")
+        self._pages = bytes(len(machine.memory.code_page_present))
+        header = {
+            "dbt": version,
+            "time": time.time(),
+            "host": f"{platform.machine()}, Python {platform.python_version()}",
+            "tier": machine.tier_name,
+            "jit": machine.jit if machine.tier_name == "auto" else None,
+            "techniques": machine.techniques.describe(),
+            "cpu": machine.cpu_model,
+            "memory": machine.ram.size,
+            "entry": machine.pc,
+            "command": command,
+            "directory": os.getcwd(),
+            "files": files,
+            "counts": COUNTS,
+            "symbols": [list(symbol) for symbol in machine.symbols.symbols],
+        }
+        self._append(RecordKind.HEADER, json.dumps(header).encode())
+
+    def end(self, result: RunResult, seconds: float, statistics: dict[str, Any]) -> None:
+        """The run is over; ``statistics`` are those of ``--stats``."""
+        self._sample(self._left, result.pc)
+        self._write_counts(self._left)
+        self._flush()
+        memory = {**memory_maps(self._machine), "executed": executed_words(self._machine)}
+        self._append(RecordKind.MEMORY, zlib.compress(json.dumps(memory).encode(), 1))
+        self._write_tally()
+        end = {
+            "time": self._left - self._start,
+            "reason": result.reason.value,
+            "exit_code": result.exit_code,
+            "icount": result.icount,
+            "pc": result.pc,
+            "message": result.message,
+            "seconds": seconds,
+            "statistics": statistics,
+            "events": dict(self._machine.event_counts),
+        }
+        self._append(RecordKind.END, json.dumps(end).encode())
+        self._log.close()
+
+    def _write_tally(self) -> None:
+        tally = getattr(self._machine.tier, "tally", None)
+        if tally is None:
+            return
+        # Of an array that is nearly all holes, the pages that were touched.
+        words = self._machine.ram.size >> 2
+        view = tally.view()
+        found: dict[str, list[tuple[int, int]]] = {}
+        touched = [place for place, there in enumerate(self._machine.memory.code_page_present) if there]
+        for what in Tally:
+            counts = found[what.name.lower()] = []
+            for page in touched:
+                first = what * words + page * (PAGE_SIZE >> 2)
+                numbers = view[8 * first : 8 * (first + (PAGE_SIZE >> 2))].cast("Q")
+                counts += [(page * PAGE_SIZE + 4 * place, n) for place, n in enumerate(numbers) if n]
+        self._append(RecordKind.TALLY, zlib.compress(json.dumps(found).encode(), 1))
+
+    @property
+    def error(self) -> str:
+        """Why the trace is not complete, in words; empty if it is."""
+        return self._error
+
+    # -- regions -------------------------------------------------------------------------------
+
+    def region_requested(self, entry: int, gva: int) -> None:
+        self._note(Note.REQUESTED, entry=entry, gva=gva)
+
+    def region_refused(self, entry: int, gva: int, reason: str) -> None:
+        self._note(Note.REFUSED, entry=entry, gva=gva, why=reason)
+
+    def region_outdated(self, entry: int) -> None:
+        self._note(Note.OUTDATED, entry=entry)
+
+    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+        generation = self._generations[region.entry] = self._generations.get(region.entry, 0) + 1
+        self._installed += 1
+        self._numbers[region.entry] = self._installed
+        about = {
+            "time": self._time(),
+            "icount": self._machine.progress,
+            "number": self._installed,
+            "generation": generation,
+            "entry": region.entry,
+            "others": region.others,
+            "strict": region.strict,
+            "mmu": region.mmu,
+            "pages": region.pages,
+            "insns": region.insns,
+            "runs": [(gpa, data.hex()) for gpa, data in region.runs],
+            "code": region.code.hex(),
+            "start": region.start,
+            "address": address,
+            "kept": kept,
+        }
+        text = json.dumps(about).encode()
+        self._append(RecordKind.REGION, struct.pack("<I", len(text)) + text + region.story)
+
+    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+        pc = self._machine.cpu.r[15]
+        self._note(Note.DROPPED, region=self._numbers.pop(entry, 0), why=why, written=written, pc=pc)
+
+    # -- what happens often --------------------------------------------------------------------
+
+    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+        kind = EventKind.DEVICE_WRITE if write else EventKind.DEVICE_READ
+        self._event(kind, size, 0, pc, gpa, value & 0xFFFFFFFF)
+
+    def left_guest(self, exit_: VmExit) -> None:
+        self._left = now = time.perf_counter_ns()
+        if not isinstance(exit_, Budget):
+            self._event(EventKind.EXIT, 0, self._name(type(exit_).__name__), exit_.pc, 0, 0)
+        elif now - self._sampled >= _SAMPLE_INTERVAL:
+            self._sample(now, exit_.pc)
+        if not self._machine.icount % self.checkpoint_interval:
+            registers = zlib.crc32(self._machine.cpu.snapshot())
+            self._event(EventKind.CHECKPOINT, 0, 0, exit_.pc, registers, 0)
+        if now - self._counted >= _COUNT_INTERVAL * 1e9:
+            self._write_counts(now)
+        if len(self._events) >= _BATCH or now - self._written >= _WRITE_INTERVAL * 1e9:
+            self._flush()
+
+    def _sample(self, now: int, pc: int) -> None:
+        icount, inside = self._machine.icount, self._machine.cpu.native("region_insns")
+        passed, retired, in_regions = now - self._sampled, icount - self._sampled_at, inside - self._inside
+        self._sampled, self._sampled_at, self._inside = now, icount, inside
+        self._event(EventKind.SAMPLE, 0, 0, pc, min(passed, _LOW) << 32 | min(in_regions, _LOW), retired)
+
+    def interrupted(self, kind: str) -> None:
+        self._event(EventKind.INTERRUPT, 0, self._name(kind), self._machine.pc, 0, 0)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def _time(self) -> int:
+        return time.perf_counter_ns() - self._start
+
+    def _event(self, kind: EventKind, size: int, name: int, pc: int, first: int, second: int) -> None:
+        self._events += EVENT.pack(kind, size, name, pc, self._time(), self._machine.progress, first, second)
+
+    def _name(self, text: str) -> int:
+        number = self._names.get(text)
+        if number is None:
+            number = self._names[text] = len(self._names) + 1
+            self._note(Note.NAME, number=number, text=text)
+        return number
+
+    def _note(self, what: Note, **fields: Any) -> None:
+        note = {"what": what, "time": self._time(), "icount": self._machine.progress, **fields}
+        self._append(RecordKind.NOTE, json.dumps(note).encode())
+
+    def _write_counts(self, now: int) -> None:
+        self._counted = now
+        machine = self._machine
+        retired = machine.retired
+        words = machine.cpu.native64
+        numbers = [retired.get(name, 0) for name in _MEANS] + [words[place] for place in self._places]
+        self._append(
+            RecordKind.COUNTS, struct.pack(f"<{2 + len(numbers)}Q", now - self._start, machine.icount, *numbers)
+        )
+        pages = bytes(machine.memory.code_page_present)
+        if pages != self._pages:
+            new = [page for page, (was, is_) in enumerate(zip(self._pages, pages, strict=True)) if is_ and not was]
+            self._pages = pages
+            self._note(Note.PREDECODED, pages=new)
+
+    def _flush(self) -> None:
+        self._written = time.perf_counter_ns()
+        if self._events:
+            events, self._events = bytes(self._events), bytearray()
+            self._append(RecordKind.EVENTS, events)
+
+    def _append(self, kind: RecordKind, content: bytes) -> None:
+        """Where the disk is full the run goes on without."""
+        if self._error:
+            return
+        try:
+            self._log.append(kind, content)
+        except OSError as error:
+            self._error = f"{self.path}: {error.strerror or os.strerror(error.errno or 0)}"

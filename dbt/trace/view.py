@@ -1,0 +1,237 @@
+"""The trace in the terminal: a table of regions and of the code outside them, and the linked panes of one region."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import DataTable, Footer, Header, Input, Static
+
+from dbt.trace.model import HotPlace, Trace
+from dbt.trace.panes import PANES, TITLES, Origin, Row, panes_of
+
+_COLUMNS = ("share", "instructions", "executions", "tier", "region", "size", "x", "ms", "exits", "where")
+_CURSOR, _SAME_UOP = Style(reverse=True), Style(bgcolor="yellow", color="black")
+_SAME_INSN, _PLAIN, _NOBODY = Style(bgcolor="grey37", color="white"), Style(), Style(dim=True)
+
+
+class Pane(ScrollView, can_focus=True):
+    """The rows of one stage. The cursor's row lights those of the other panes that are for the same instruction."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", show=False),
+        Binding("down", "move(1)", show=False),
+        Binding("pageup", "move(-20)", show=False),
+        Binding("pagedown", "move(20)", show=False),
+    ]
+
+    class Moved(Message):
+        """To a row with that origin."""
+
+        def __init__(self, pane: Pane, origin: Origin | None) -> None:
+            super().__init__()
+            self.pane = pane
+            self.origin = origin
+
+    def __init__(self, name: str, title: str) -> None:
+        super().__init__(id=f"pane-{name}")
+        self.border_title = title
+        self.rows: list[Row] = []
+        self.heat: dict[str, float] = {}
+        self.cursor = self.label_width = 0
+        self.lit: Origin | None = None
+
+    def fill(self, rows: list[Row], heat: dict[str, float]) -> None:
+        self.rows, self.heat, self.cursor, self.lit = rows, heat, 0, None
+        self.label_width = max((len(row.label) for row in rows), default=0)
+        width = max((len(row.text) for row in rows), default=0) + self.label_width + 4
+        self.virtual_size = Size(width, len(rows))
+        self.scroll_to(0, 0, animate=False)
+        self.refresh()
+
+    def light(self, origin: Origin | None, follow: bool) -> None:
+        """Mark the rows for an origin, and bring the first into sight."""
+        self.lit = origin
+        if follow and origin is not None:
+            matches = [number for number, row in enumerate(self.rows) if _is_same(row.origin, origin)]
+            exact = [number for number in matches if self.rows[number].origin == origin]
+            if matches:
+                self.cursor = (exact or matches)[0]
+                self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, center=True)
+        self.refresh()
+
+    def action_move(self, step: int) -> None:
+        if not self.rows:
+            return
+        self.cursor = min(len(self.rows) - 1, max(0, self.cursor + step))
+        self.scroll_to_region(Region(self.scroll_offset.x, self.cursor, 1, 1), animate=False)
+        self.post_message(self.Moved(self, self.rows[self.cursor].origin))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        number = y + self.scroll_offset.y
+        if number >= len(self.rows):
+            return Strip.blank(self.size.width)
+        row = self.rows[number]
+        share = self.heat.get(row.label, 0.0)
+        mark = "█" if share > 0.2 else "▓" if share > 0.05 else "░" if share else " "
+        label = f"{row.label:>{self.label_width}}  " if self.label_width else ""
+        text = f"{mark}{label}{row.text}"
+        if number == self.cursor and self.has_focus:
+            style = _CURSOR
+        elif self.lit is not None and row.origin == self.lit and self.lit[2] >= 0:
+            style = _SAME_UOP
+        elif self.lit is not None and _is_same(row.origin, self.lit):
+            style = _SAME_INSN
+        else:
+            style = _PLAIN if row.origin is not None else _NOBODY
+        strip = Strip([Segment(text, style)])
+        return strip.crop_extend(self.scroll_offset.x, self.scroll_offset.x + self.size.width, style)
+
+
+def _is_same(origin: Origin | None, other: Origin) -> bool:
+    """Whether a row is for the same instruction, or for the whole block of it."""
+    return origin is not None and origin[0] == other[0] and (origin[1] == other[1] or -1 in (origin[1], other[1]))
+
+
+class TraceViewer(App[None]):
+    """``dbt trace view``."""
+
+    CSS = """
+    #table { height: 40%; }
+    #panes { height: 1fr; }
+    Pane { width: 1fr; border: solid $primary-darken-2; }
+    Pane:focus { border: solid $accent; }
+    #filter { height: 3; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("slash", "filter", "filter"),
+        Binding("s", "sort", "sort by the next column"),
+        Binding("w", "why", "why"),
+        Binding("tab", "focus_next", "next pane"),
+    ]
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+        self.title = trace.title
+        self.sub_title = f"{trace.icount:,} instructions, {len(trace.regions)} regions"
+        self.order = 0
+        self.wanted = ""
+        self.shown: list[HotPlace] = []
+        self.shows_why = False
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        yield Input(placeholder="symbol, region, tier", id="filter")
+        yield DataTable(id="table", cursor_type="row")
+        yield Static(id="about")
+        with Horizontal(id="panes"):
+            for name, title in zip(PANES, TITLES, strict=True):
+                yield Pane(name, title)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self._fill_table()
+        self.query_one(DataTable).focus()
+
+    @property
+    def panes(self) -> list[Pane]:
+        return list(self.query(Pane))
+
+    # -- the table -----------------------------------------------------------------------------
+
+    def _fill_table(self) -> None:
+        table = self.query_one(DataTable)
+        table.clear(columns=True)
+        if self.shows_why:
+            table.add_columns("kind", "count", "where", "why")
+            for reason in self.trace.reasons:
+                where = "" if reason.pc is None else self.trace.describe(reason.pc)
+                line = (reason.kind, f"{reason.count:,}", where, reason.text)
+                if self.wanted in " ".join(line).lower():
+                    table.add_row(*line)
+            return
+        marked = (f"{name} ▾" if number == self.order else name for number, name in enumerate(_COLUMNS))
+        table.add_columns(*marked)
+        places = [(place, self._cells(place)) for place in self.trace.hot_places]
+        places = [(place, cells) for place, cells in places if self.wanted in " ".join(cells).lower()]
+        places.sort(key=lambda pair: _sort_key(pair[1][self.order]), reverse=self.order not in (3, 9))
+        self.shown = [place for place, _ in places]
+        for _, cells in places:
+            table.add_row(*cells)
+
+    def _cells(self, place: HotPlace) -> tuple[str, ...]:
+        share = f"{100 * place.share:.1f} %" if place.samples else "-"
+        region = place.region
+        if region is None:
+            tier = "threaded" if self.trace.header["tier"] == "auto" else self.trace.header["tier"]
+            return share, f"{place.insns:,}", "-", tier, "", "", "", "", "-", place.name
+        tally = self.trace.tally
+        executions = f"{tally['block'].get(region.entry, 0):,}" if tally else "-"
+        exits = f"{sum(tally['exit'].get(gpa, 0) for gpa in region.words):,}" if tally else "-"
+        seconds = sum(self.trace.story(region).get("seconds", {}).values())
+        name = place.name if region.dropped is None else f"{place.name} (dropped: {region.dropped['why']})"
+        about = f"#{region.number}", str(region.insns), f"{region.expansion:.1f}", f"{1000 * seconds:.1f}", exits
+        return share, f"{place.insns:,}", executions, "region", *about, name
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        if self.shows_why or not 0 <= event.cursor_row < len(self.shown):
+            return
+        place = self.shown[event.cursor_row]
+        about = self.query_one("#about", Static)
+        if place.region is None:
+            about.update(f"{place.name}: no region has this code")
+            for pane in self.panes:
+                pane.fill([], {})
+            return
+        panes = panes_of(self.trace, place.region)
+        known = f"{panes.attributed} of {panes.host_insns} host instructions belong to a guest instruction"
+        about.update(f"#{place.region.number} {place.region.identity}: {known}")
+        samples = self.trace.sampled_in(place.region)
+        total = sum(samples.values()) or 1
+        heat = {f"{pc:08x}": insns / total for pc, insns in samples.items()}
+        for name, pane in zip(PANES, self.panes, strict=True):
+            pane.fill(panes.rows[name], heat if name in ("guest", "uops") else {})
+
+    def on_pane_moved(self, event: Pane.Moved) -> None:
+        for pane in self.panes:
+            pane.light(event.origin, follow=pane is not event.pane)
+
+    # -- keys ----------------------------------------------------------------------------------
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self.wanted = event.value.lower()
+        self._fill_table()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.query_one(DataTable).focus()
+
+    def action_filter(self) -> None:
+        self.query_one(Input).focus()
+
+    def action_sort(self) -> None:
+        self.order = (self.order + 1) % len(_COLUMNS)
+        self._fill_table()
+
+    def action_why(self) -> None:
+        self.shows_why = not self.shows_why
+        self._fill_table()
+
+
+def _sort_key(cell: str) -> tuple[float, str]:
+    """By number where the cell has one."""
+    text = cell.lstrip("#").replace(",", "").removesuffix(" %")
+    try:
+        return float(text), ""
+    except ValueError:
+        return -1.0, cell

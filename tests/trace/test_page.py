@@ -1,0 +1,230 @@
+"""The page in a real Chromium: panes linked, search finds, the timeline zooms, nothing is complained about.
+
+Debian's packages are chromium and chromium-driver. DBT_SCREENSHOTS names a directory for pictures of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt.trace.html import report
+from dbt.trace.model import Trace
+from tests.codecache.samples import use_only_handlers
+from tests.test_guests import GUESTS
+from tests.trace.recordings import record
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium: install Debian's chromium and chromium-driver"
+)
+webdriver: Any = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install -e '.[test]'")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1600,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        use_only_handlers(folder / "cache", patch)
+        _, _, program = record(folder / "a", GUESTS / "bench" / "images" / "objects.elf", tally=True, fuel=20_000_000)
+        _, _, system = record(folder / "b", GUESTS / "images" / "minios-armv5te-O2.elf")
+    return {"program": program, "system": system}
+
+
+@pytest.fixture(params=["program", "system"])
+def page(request: pytest.FixtureRequest, browser: Any, traces: dict[str, Trace], tmp_path: Path) -> Iterator[Any]:
+    trace = traces[request.param]
+    path = tmp_path / "report.html"
+    path.write_text(report(trace, ["instructions  1"]), encoding="utf-8")
+    open_page(browser, path)
+    browser.trace = trace
+    yield browser
+    pictures = os.environ.get("DBT_SCREENSHOTS")
+    if pictures:
+        browser.save_screenshot(os.path.join(pictures, f"{request.node.name}.png"))
+    assert browser.get_log("browser") == []
+
+
+def open_page(browser: Any, path: Path) -> float:
+    """Seconds until it can be used."""
+    started = time.monotonic()
+    browser.get(path.as_uri())
+    wait_for(browser, "return document.documentElement.dataset.ready === 'yes'")
+    return time.monotonic() - started
+
+
+def wait_for(browser: Any, script: str) -> Any:
+    deadline = time.monotonic() + 20
+    while not (found := browser.execute_script(script)):
+        assert time.monotonic() < deadline, script
+        time.sleep(0.02)
+    return found
+
+
+def click(browser: Any, selector: str) -> None:
+    browser.find_element("css selector", selector).click()
+
+
+def test_nothing_is_fetched(page: Any) -> None:
+    source = page.page_source
+    assert not re.findall(r'(?:src|href)="[^"]+"', source.partition("<script")[0])
+    assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+def test_the_table_has_every_place_and_can_be_sorted(page: Any) -> None:
+    rows = page.execute_script("return table.shown.map((row) => row.name)")
+    assert rows == [place.name for place in page.trace.hot_places]
+    click(page, "#table .head span:last-child")
+    names = page.execute_script("return table.shown.map((row) => row.name)")
+    assert names == sorted(names)
+    click(page, "#table .head span:last-child")
+    assert page.execute_script("return table.shown.map((row) => row.name)") == sorted(names, reverse=True)
+
+
+def test_a_search_finds(page: Any) -> None:
+    wanted = page.trace.hot_places[0].name
+    page.find_element("id", "search").send_keys(wanted)
+    shown = page.execute_script("return table.shown.map((row) => row.name)")
+    assert shown and all(wanted.lower() in name.lower() for name in shown)
+    page.find_element("id", "search").clear()
+    page.find_element("id", "search").send_keys("nothing has this name")
+    assert page.execute_script("return table.shown.length") == 0
+
+
+def test_panes_are_linked(page: Any) -> None:
+    if not page.trace.regions:
+        pytest.skip("this run made no region")
+    wait_for(page, "return document.querySelectorAll('.pane').length === 5")
+    # The row of a guest instruction that the host's code has something for.
+    number = page.execute_script("""
+        const rows = [...document.querySelectorAll('[data-pane=guest] div')];
+        const host = [...document.querySelectorAll('[data-pane=host] div')];
+        return rows.findIndex((row) => row.at && row.at[1] >= 0 &&
+            host.some((other) => other.at && other.at[0] === row.at[0] && other.at[1] === row.at[1]));
+    """)
+    assert number >= 0
+    page.execute_script("document.querySelectorAll('[data-pane=guest] div')[arguments[0]].click()", number)
+    lit = {
+        pane: page.execute_script(f"return document.querySelectorAll('[data-pane={pane}] .insn').length")
+        for pane in ("guest", "uops", "ir", "host")
+    }
+    assert all(lit.values()), lit
+    others = page.execute_script(
+        """
+        const chosen = document.querySelectorAll('[data-pane=guest] div')[arguments[0]].at;
+        return [...document.querySelectorAll('.pane .insn')].filter((row) => row.at[0] !== chosen[0]).length;
+    """,
+        number,
+    )
+    assert others == 0
+    # A uop lights what it became, and not its whole instruction.
+    page.execute_script("""
+        const rows = [...document.querySelectorAll('[data-pane=ir] div')];
+        rows.find((row) => row.uop >= 0).dispatchEvent(new MouseEvent('mouseenter'));
+    """)
+    assert page.execute_script("return document.querySelectorAll('[data-pane=uops] .uop').length") == 1
+
+
+def test_blocks_are_a_table_too(page: Any) -> None:
+    click(page, "input[value=blocks]")
+    expected = sum(len(page.trace.story(region).get("blocks", ())) for region in page.trace.regions)
+    assert page.execute_script("return table.shown.length") == expected
+    if expected:
+        click(page, "#table .row")
+        wait_for(page, "return !document.getElementById('chosen').hidden")
+
+
+def test_the_timeline_zooms(page: Any) -> None:
+    click(page, "[data-tab=timeline]")
+    everything = page.execute_script("return view[1] - view[0]")
+    assert everything == page.trace.nanoseconds
+    for _ in range(3):
+        page.execute_script("""
+            canvas.dispatchEvent(new WheelEvent('wheel', {deltaY: -100, clientX: 400, clientY: 300, cancelable: true}));
+        """)
+    assert page.execute_script("return view[1] - view[0]") == pytest.approx(everything * 0.8**3)
+    painted = page.execute_script("""
+        const pixels = pen.getImageData(0, 0, canvas.width, canvas.height).data;
+        let count = 0;
+        for (let at = 3; at < pixels.length; at += 4) count += pixels[at] !== 0;
+        return count;
+    """)
+    assert painted > 1000
+    page.execute_script("canvas.dispatchEvent(new MouseEvent('dblclick'))")
+    assert page.execute_script("return view[1] - view[0]") == everything
+
+
+def test_why_and_the_other_tabs(page: Any) -> None:
+    click(page, "[data-tab=why]")
+    assert page.execute_script("return why.shown.length") == len(page.trace.reasons)
+    click(page, "[data-tab=graph]")
+    assert page.find_elements("css selector", "#graph svg g.node") or not page.trace.regions
+    click(page, "[data-tab=memory]")
+    mapped = len(page.find_elements("css selector", "#memory tr td:first-child"))
+    spaces = page.trace.memory["shadow"]
+    assert mapped == len(page.trace.memory["guest"]) + sum(len(space["mappings"]) for space in spaces)
+    click(page, "[data-tab=stats]")
+    assert "instructions  1" in page.find_element("id", "stats").text
+
+
+def test_it_is_light_or_dark(page: Any) -> None:
+    def back() -> str:
+        return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+    first = back()
+    click(page, "#theme")
+    assert back() != first
+    click(page, "#theme")
+    assert back() == first
+
+
+def test_a_hundred_thousand_blocks_open_in_two_seconds(browser: Any, traces: dict[str, Trace], tmp_path: Path) -> None:
+    text = report(traces["program"], [])
+    head, opening, rest = text.partition('<script id="data" type="application/json">')
+    data, closing, tail = rest.partition("</script>")
+    found = json.loads(data)
+    number, names = found["regions"][0]["number"], 1000
+    found["names"] = [f"function_{n}" for n in range(names)]
+    found["blocks"] = [[number, n, 4 * n, 1 + n % 60, n * 7 % 100_003, n % names, n % 128] for n in range(100_000)]
+    path = tmp_path / "large.html"
+    path.write_text(head + opening + json.dumps(found) + closing + tail, encoding="utf-8")
+    seconds = open_page(browser, path)
+    started = time.monotonic()
+    click(browser, "input[value=blocks]")
+    assert browser.execute_script("return table.shown.length") == 100_000
+    assert seconds + time.monotonic() - started < 2
+    assert len(browser.find_elements("css selector", "#table .row")) < 100
+    assert browser.get_log("browser") == []
+
+
+def test_text_of_the_guest_is_text(browser: Any, traces: dict[str, Trace], tmp_path: Path) -> None:
+    trace = Trace(traces["program"].path)
+    trace.header["command"]["program"] = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+    trace.header["symbols"] = [[0, "</script><script>document.title='owned'</script>", 1 << 20]]
+    path = tmp_path / "report.html"
+    path.write_text(report(trace, ["<b>bold</b>"]), encoding="utf-8")
+    open_page(browser, path)
+    assert "owned" not in browser.title and browser.find_elements("css selector", "img, b.bold, #stats b") == []
+    assert browser.get_log("browser") == []

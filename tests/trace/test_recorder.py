@@ -1,0 +1,180 @@
+"""What is recorded is what happened, and recording changes nothing of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.backend.abi import SideExit
+from dbt.backend.compiled import CompiledRegion
+from dbt.backend.link import link_object
+from dbt.backend.llvm import compile_object
+from dbt.cli.statistics import statistics
+from dbt.frontend.techniques import ALL
+from dbt.machine.console import CaptureConsole
+from dbt.machine.recording import state_hash
+from dbt.machine.result import StopReason
+from dbt.runtime.regions import RegionTier
+from dbt.trace.log import EventKind, Note
+from tests.machine.programs import BASE, EXIT, assemble, make_elf
+from tests.test_guests import GUESTS
+from tests.trace.recordings import LOOP, program, record
+
+MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
+
+
+def region_tier(machine: Machine) -> RegionTier:
+    assert isinstance(machine.tier, RegionTier)
+    return machine.tier
+
+
+@pytest.mark.parametrize("tally", [False, True])
+@pytest.mark.parametrize(("tier", "jit"), MODES)
+def test_a_recorded_run_is_the_same_run(tier: Any, jit: Any, tally: bool, only_handlers: Path, tmp_path: Path) -> None:
+    image = GUESTS / "images" / "minios-armv5te-O2.elf"
+    fuel = 700_000
+    plain = Machine(8 << 20, tier=tier, jit=jit, console=CaptureConsole())
+    plain.load(str(image))
+    assert plain.run(fuel=fuel).reason is StopReason.FUEL
+    traced, result, trace = record(tmp_path / "t", image, tally, tier=tier, jit=jit, fuel=fuel)
+    assert result.icount == trace.icount == fuel
+    assert state_hash(traced) == state_hash(plain)
+    assert dict(plain.event_counts) == trace.end["events"]  # type: ignore[index]
+
+
+def test_every_number_agrees_with_the_statistics(only_handlers: Path, tmp_path: Path) -> None:
+    machine, _, trace = record(tmp_path / "t", GUESTS / "bench" / "images" / "tokenizer.elf", fuel=20_000_000)
+    found, tier = statistics(machine), region_tier(machine)
+    assert trace.end is not None and trace.end["statistics"] == found
+    totals = trace.totals
+    for name, number in found["instructions"].items():
+        assert totals[f"insns {name}"] == number
+    for name, number in found["region_exits"].items():
+        assert totals[f"exit {name}"] == number
+    for name, number in found["callouts"].items():
+        assert totals[f"callout {name}"] == number
+    assert len(trace.regions) == found["regions"]["compiled"] + found["regions"]["loaded"]
+    assert sum(region.insns for region in trace.regions) == found["regions"]["insns"]
+    assert sum(len(region.code) for region in trace.regions) == found["regions"]["code_bytes"]
+    assert sum(note["what"] == Note.REQUESTED for note in trace.notes) >= found["regions"]["compiled"]
+    inside = sum(place.insns for place in trace.hot_places if place.region is not None)
+    assert len(trace.samples) > 5 and sum(place.insns for place in trace.hot_places) == trace.icount
+    assert inside == tier.retired["region"]
+    assert trace.reasons[0].kind == "side exit"
+    sums = {reason.text: reason.count for reason in trace.reasons if reason.kind == "side exit"}
+    assert sum(sums.values()) == sum(tier.side_exits.values())
+
+
+def test_regions_from_disk_are_told_apart_and_have_their_story(only_handlers: Path, tmp_path: Path) -> None:
+    _, _, first = record(tmp_path / "1", program())
+    _, _, second = record(tmp_path / "2", program())
+    assert first.regions and [region.kept for region in first.regions] == [False] * len(first.regions)
+    assert second.regions and all(region.kept for region in second.regions)
+    known = {region.entry: region.code for region in first.regions}
+    for region in second.regions:
+        assert known[region.entry] == region.code and second.story(region)["blocks"]
+    assert first.find_region("loop") is not None and first.find_region(hex(LOOP)) is not None
+
+
+def test_debug_locations_change_no_byte_of_the_code(only_handlers: Path, tmp_path: Path) -> None:
+    """What is shown is what would run without anybody looking."""
+    _, _, trace = record(tmp_path / "t", GUESTS / "bench" / "images" / "objects.elf", fuel=10_000_000)
+    assert len(trace.regions) > 3
+    for region in trace.regions:
+        code, symbols = link_object(compile_object(trace.story(region)["ir"], ALL.passes, 1))
+        assert (code, symbols["region0"]) == (region.code, region.start)
+
+
+def test_a_region_that_is_written_over(only_handlers: Path, tmp_path: Path) -> None:
+    code = f"""
+        movw r5, #3
+        again: movw r4, #20000
+        loop: add r1, r1, #1 ; subs r4, r4, #1 ; bne loop
+        ldr r0, loop ; str r0, loop
+        subs r5, r5, #1 ; bne again
+        mov r2, #0 ; {EXIT}
+    """
+    symbols = {"loop": (BASE + 8, 12), "patch": (BASE + 20, 8)}
+    machine, _, trace = record(tmp_path / "t", program(code, symbols))
+    dropped = [region for region in trace.regions if not region.is_live]
+    assert len(dropped) == region_tier(machine).counts.dropped > 0
+    for region in dropped:
+        assert region.dropped is not None and region.dropped["written"] == BASE + 8
+        assert trace.describe(region.dropped["pc"]) == "patch+0x4"
+    assert trace.regions[-1].generation > 1
+    assert len({region.identity for region in trace.regions}) == len(trace.regions)
+    [reason] = [reason for reason in trace.reasons if reason.kind == "dropped"]
+    assert (reason.count, reason.text, reason.pc) == (len(dropped), "code written over: loop", BASE + 24)
+
+
+def test_what_cannot_be_compiled_says_why(only_handlers: Path, tmp_path: Path) -> None:
+    code = f"movw r4, #20000 ; loop: mrs r0, spsr ; subs r4, r4, #1 ; bne loop ; mov r2, #0 ; {EXIT}"
+    _, _, trace = record(tmp_path / "t", program(code, {}))
+    refused = [reason for reason in trace.reasons if reason.kind == "not compiled"]
+    assert [(reason.pc, reason.text) for reason in refused] == [(BASE + 4, "sensitive instruction: MRS (SPSR)")]
+    [callout] = [reason for reason in trace.reasons if reason.kind == "callout"]
+    assert (callout.pc, callout.count) == (BASE + 4, 20_000)
+
+
+def test_device_accesses_and_interrupts_are_events(only_handlers: Path, tmp_path: Path) -> None:
+    code = f"ldr r3, =0x101f1000 ; mov r0, #65 ; str r0, [r3] ; ldr r1, [r3, #0x18] ; mov r2, #0 ; {EXIT}"
+    for tier in ("threaded", "auto"):
+        _, _, trace = record(tmp_path / "t", program(code, {}), tier=tier)
+        kinds = (EventKind.DEVICE_READ, EventKind.DEVICE_WRITE)
+        accesses = [event for event in trace.events if event.kind in kinds]
+        assert [(event.kind, event.first, event.second, event.pc, event.icount) for event in accesses] == [
+            (EventKind.DEVICE_WRITE, 0x101F1000, 65, BASE + 8, 2),
+            (EventKind.DEVICE_READ, 0x101F1018, 0x90, BASE + 12, 3),
+        ]
+    image = GUESTS / "images" / "minios-armv5te-O2.elf"
+    machine, _, trace = record(tmp_path / "t", image)
+    taken = sum(event.kind == EventKind.INTERRUPT for event in trace.events)
+    counted = trace.totals["exception interrupt"]
+    assert taken + counted == machine.event_counts["interrupt"] > 0
+    assert trace.totals["mmu fills"] > 100
+
+
+def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
+    machine, _, trace = record(tmp_path / "t", program(), tally=True)
+    inside = machine.retired["region"]
+    blocks = {block["pc"]: len(block["insns"]) for region in trace.regions for block in trace.story(region)["blocks"]}
+    assert sum(trace.tally["block"].get(pc, 0) * size for pc, size in blocks.items()) == inside > 100_000
+    exits = sum(trace.tally["exit"].values())
+    assert exits == sum(region_tier(machine).side_exits.values()) - region_tier(machine).side_exits[SideExit.BUDGET]
+    assert trace.tally["taken"][BASE + 24] > 30_000, "the loop's branch"
+
+
+def test_nothing_is_emitted_unless_asked_for(only_handlers: Path, tmp_path: Path) -> None:
+    def sizes(tally: bool | None) -> list[int]:
+        if tally is None:
+            machine = Machine(8 << 20, jit="sync", console=CaptureConsole())
+            machine.load_bytes(program())
+            machine.run()
+        else:
+            machine, _, _ = record(tmp_path / "t", program(), tally)
+        regions: list[CompiledRegion] = [region for region, _ in region_tier(machine)._installed.values()]
+        return sorted(len(region.code) for region in regions)
+
+    assert sizes(None) == sizes(False) < sizes(True)
+
+
+def test_the_memory_at_the_end(only_handlers: Path, tmp_path: Path) -> None:
+    machine, _, trace = record(tmp_path / "t", GUESTS / "images" / "minios-armv5te-O2.elf", fuel=900_000)
+    guest, shadow = trace.memory["guest"], trace.memory["shadow"]
+    assert guest and any(space["mappings"] for space in shadow)
+    current = next(space for space in shadow if space["current"])
+    for gva, gpa, size, rights in current["mappings"]:
+        # A shadow page table has nothing that the guest's own does not allow.
+        own = [one for one in guest if one[0] <= gva and gva + size <= one[0] + one[2]]
+        assert [one[1] + gva - one[0] for one in own] == [gpa] and set(rights) <= set(own[0][3])
+    executed = trace.executed[BASE >> 12 if BASE >> 12 in trace.executed else machine.image.entry >> 12]  # type: ignore[union-attr]
+    assert any(executed)
+
+
+def test_a_short_run_without_regions(only_handlers: Path, tmp_path: Path) -> None:
+    _, _, trace = record(tmp_path / "t", make_elf(assemble(f"mov r2, #0 ; {EXIT}")))
+    assert trace.is_complete and not trace.regions and len(trace.samples) == 1
+    assert [(place.region, place.insns) for place in trace.hot_places] == [(None, trace.icount)]

@@ -1,0 +1,211 @@
+"""``dbt trace``: what it prints, writes for other tools, and finds when it compares."""
+
+from __future__ import annotations
+
+import json
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt.trace.export import FORMATS
+from dbt.trace.model import Trace
+from tests.cli.command import dbt, json_of, paragraph
+from tests.machine.programs import BASE, EXIT
+from tests.test_guests import GUESTS
+from tests.trace.recordings import program, record
+
+SLOW = GUESTS / "slow" / "images"
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, only_handlers: Path) -> Path:
+    (tmp_path / "guest.elf").write_bytes(program())
+    done = dbt("run", "--jit", "sync", "--json", "--record-trace", tmp_path / "t", tmp_path / "guest.elf")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "json").write_text(json.dumps(json_of(done)))
+    return tmp_path / "t"
+
+
+def printed(*arguments: str | Path) -> str:
+    done = dbt("trace", *arguments)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout.decode()
+
+
+def test_stats_are_those_of_the_run(recorded: Path) -> None:
+    answer = json.loads((recorded.parent / "json").read_text())
+    found = json.loads(printed("stats", "--json", recorded))
+    assert found["statistics"] == answer["statistics"] and found["icount"] == answer["icount"]
+    done = dbt("run", "--stats", recorded.parent / "guest.elf")
+    names = [line[:30] for line in done.stderr.decode().splitlines()[1:]]
+    lines = printed("stats", recorded).splitlines()
+    often = ("  in regions", "  threaded", "instructions", "host time", "rate", "regions compiled", "region exits")
+    for name in often:
+        assert any(line.startswith(name) for line in lines) and any(other.startswith(name) for other in names)
+
+
+def test_top_block_and_why(recorded: Path) -> None:
+    top = printed("top", recorded)
+    assert "loop" in top and "region" in top
+    first = json.loads(printed("top", "--json", "-n", "1", recorded))
+    assert len(first) == 1 and first[0]["region"]["symbol"] == "loop" and first[0]["share"] > 0.5
+    for name in ("#1", "loop", hex(BASE + 8), first[0]["region"]["identity"]):
+        assert "-- x86-64" in printed("block", recorded, name)
+    panes = json.loads(printed("block", "--json", "--pane", "uops", recorded, "loop"))["panes"]
+    assert list(panes) == ["uops"] and any("load.32" in row[1] for row in panes["uops"])
+    assert "side exit" in printed("why", recorded)
+    assert all(
+        {"kind", "pc", "count", "reason"} <= line.keys() for line in json.loads(printed("why", "--json", recorded))
+    )
+
+
+def test_a_region_that_is_not_there_is_named(recorded: Path) -> None:
+    text = paragraph(dbt("trace", "block", recorded, "nowhere"), 120)
+    assert "no region has nowhere" in text and "#2 loop" in text
+
+
+def test_counts_are_for_a_recording(tmp_path: Path) -> None:
+    (tmp_path / "guest.elf").write_bytes(program())
+    assert "give it with --record-trace" in paragraph(dbt("run", "--trace-counts", tmp_path / "guest.elf"), 120)
+
+
+# -- for other tools -------------------------------------------------------------------------------
+
+
+def test_chrome_trace(recorded: Path) -> None:
+    events = json.loads(printed("export", "--format", "chrome", recorded))["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    assert {event["name"] for event in spans} == {"form", "lower", "optimise", "generate"}
+    assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in spans)
+    assert any(event["name"].startswith("region installed: #1") for event in events)
+    counted = [event for event in events if event["ph"] == "C" and event["name"] == "insns"]
+    assert sum(sum(event["args"].values()) for event in counted) > 0
+
+
+def test_drcov_has_what_was_executed_and_nothing_else(recorded: Path) -> None:
+    done = dbt("trace", "export", "--format", "drcov", recorded)
+    head, _, table = done.stdout.partition(b" bbs\n")
+    lines = head.decode().splitlines()
+    assert lines[0] == "DRCOV VERSION: 2" and lines[2] == "Module Table: version 2, count 1"
+    blocks = list(struct.iter_unpack("<IHH", table))
+    assert lines[-1] == f"BB Table: {len(blocks)}"
+    executed = {gpa + at for gpa, size, _ in blocks for at in range(0, size, 4)}
+    # The program runs off no edge: all of it but the literal, and the literal of the exit call.
+    assert set(range(BASE, BASE + 28, 4)) <= executed and BASE + 68 not in executed
+
+
+def test_folded_and_speedscope_agree_with_top(recorded: Path) -> None:
+    trace = Trace(str(recorded))
+    lines = printed("export", "--format", "folded", recorded).splitlines()
+    assert sum(int(line.rpartition(" ")[2]) for line in lines) == trace.icount
+    document = json.loads(printed("export", "--format", "speedscope", recorded))
+    [profile] = document["profiles"]
+    assert sum(profile["weights"]) == profile["endValue"] and len(profile["samples"]) == len(trace.samples)
+    names = [frame["name"] for frame in document["shared"]["frames"]]
+    assert all(0 <= number < len(names) for sample in profile["samples"] for number in sample)
+
+
+def test_an_unknown_format_lists_the_others(recorded: Path) -> None:
+    text = paragraph(dbt("trace", "export", "--format", "pdf", recorded), 120)
+    assert all(name in text for name in FORMATS)
+
+
+# -- two runs ----------------------------------------------------------------------------------------
+
+
+def test_two_tiers_have_no_difference(tmp_path: Path, only_handlers: Path) -> None:
+    guest = GUESTS / "bench" / "images" / "crc32.elf"
+    for tier in ("threaded", "auto"):
+        dbt("run", "--tier", tier, "--fuel", "10000000", "--record-trace", tmp_path / tier, guest)
+    text = printed("diff", tmp_path / "threaded", tmp_path / "auto")
+    assert "equal at 2 checkpoints, up to instruction 8,388,608" in text and "the runs end alike" in text
+
+
+def test_the_first_different_instruction_is_found(tmp_path: Path, only_handlers: Path) -> None:
+    """The second program is as the first but for an immediate that it comes to after five million instructions."""
+    code = f"""
+        movw r4, #0 ; movt r4, #40
+        loop: subs r4, r4, #1 ; bne loop
+        sub r6, sp, #64
+        culprit: mov r5, #IMMEDIATE
+        str r5, [r6]
+        movt r4, #40
+        again: subs r4, r4, #1 ; bne again
+        mov r2, #0 ; {EXIT}
+    """
+    for name, immediate in (("a", "1"), ("b", "2")):
+        (tmp_path / f"{name}.elf").write_bytes(
+            program(code.replace("IMMEDIATE", immediate), {"culprit": (BASE + 20, 4)})
+        )
+        done = dbt("run", "--tier", "threaded", "--record-trace", tmp_path / name, tmp_path / f"{name}.elf")
+        assert done.returncode == 0
+    done = dbt("trace", "diff", tmp_path / "a", tmp_path / "b")
+    text = done.stdout.decode()
+    assert done.returncode == 1 and "(culprit: mov r5, #1)" in text, text
+    assert "r5  00000001  00000002" in text
+    found = json.loads(dbt("trace", "diff", "--json", tmp_path / "a", tmp_path / "b").stdout)
+    assert found["differs"] == 2 + 2 * (40 << 16) + 1 + 1 and found["pc"] == BASE + 20
+    (tmp_path / "b.elf").write_bytes(b"something else")
+    assert "has changed since" in paragraph(dbt("trace", "diff", tmp_path / "a", tmp_path / "b"), 121)
+
+
+# -- the prepared guests of the tutorial -----------------------------------------------------------
+
+
+def test_the_cause_is_found_where_code_is_written_over(tmp_path: Path, only_handlers: Path) -> None:
+    _, _, trace = record(tmp_path / "t", SLOW / "patching.elf", fuel=5_000_000)
+    dropped = max((r for r in trace.reasons if r.kind == "dropped"), key=lambda reason: reason.count)
+    assert dropped.text == "code written over: gain_instruction" and dropped.count > 2
+    assert dropped.pc is not None and trace.describe(dropped.pc).startswith("tune")
+    assert any("left to the threaded tier" in reason.text for reason in trace.reasons if reason.kind == "not compiled")
+    assert trace.hot_places[0].region is None
+
+
+def test_the_cause_is_found_where_jumps_miss(tmp_path: Path, only_handlers: Path) -> None:
+    _, _, trace = record(tmp_path / "t", SLOW / "dispatching.elf", tally=True, fuel=20_000_000)
+    exits = {reason.text: reason.count for reason in trace.reasons if reason.kind == "side exit"}
+    most = max(exits, key=exits.__getitem__)
+    assert most == "indirect branch to elsewhere" and exits[most] > 100_000
+    site = next(reason for reason in trace.reasons if reason.kind == "exit at")
+    assert site.pc is not None and trace.describe(site.pc).startswith("run_events")
+    assert "call to elsewhere than any of the" in site.text
+
+
+def test_source_lines_where_the_program_has_them(tmp_path: Path, only_handlers: Path) -> None:
+    done = dbt("run", "--fuel", "5000000", "--jit", "sync", "--record-trace", tmp_path / "t", SLOW / "patching.elf")
+    assert done.returncode
+    trace: Any = Trace(str(tmp_path / "t"))
+    address = next(symbol.address for symbol in trace.symbols.symbols if symbol.name == "tune")
+    name, line = trace.source_line(address)
+    source = (GUESTS / "slow" / "patching.c").read_text().splitlines()
+    assert name == "patching.c" and "tune(uint32_t gain)" in "\n".join(source[line - 5 : line])
+
+
+# -- perf ------------------------------------------------------------------------------------------
+
+
+def test_a_map_for_perf(tmp_path: Path, only_handlers: Path) -> None:
+    from dbt import Machine
+    from dbt.machine.console import CaptureConsole
+    from dbt.runtime.observer import Several
+    from dbt.trace.perfmap import PerfMap
+    from dbt.trace.recorder import TraceRecorder
+    from tests.trace.test_recorder import region_tier
+
+    perf_map, recorder = PerfMap(str(tmp_path)), TraceRecorder(str(tmp_path / "t"))
+    machine = Machine(8 << 20, jit="sync", console=CaptureConsole(), observer=Several(perf_map, recorder))
+    machine.load_bytes(program())
+    perf_map.begin(machine)
+    recorder.begin(machine, "test", {}, {})
+    recorder.end(machine.run(), 1.0, {})
+    lines = [line.split(" ", 2) for line in Path(perf_map.path).read_text().splitlines()]
+    ranges = sorted((int(start, 16), int(size, 16), name) for start, size, name in lines)
+    assert all(start + size <= after for (start, size, _), (after, _, _) in pairwise(ranges))
+    names = {name for _, _, name in ranges}
+    assert "guest: loop" in names and any(name.startswith("dbt: MUL {") for name in names)
+    for region, address in region_tier(machine)._installed.values():
+        assert (address, len(region.code)) in {(start, size) for start, size, _ in ranges}
+    assert Trace(str(tmp_path / "t")).regions

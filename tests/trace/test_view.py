@@ -1,0 +1,115 @@
+"""The terminal program, by textual's pilot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt.trace.model import Trace
+from dbt.trace.panes import PANES
+from tests.codecache.samples import use_only_handlers
+from tests.test_guests import GUESTS
+from tests.trace.recordings import record
+
+pytest.importorskip("textual", reason="no textual: pip install -e '.[trace]'")
+from textual.widgets import DataTable, Input
+
+from dbt.trace.view import Pane, TraceViewer
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    folder = tmp_path_factory.mktemp("view")
+    with pytest.MonkeyPatch.context() as patch:
+        use_only_handlers(folder / "cache", patch)
+        return record(folder / "t", GUESTS / "bench" / "images" / "objects.elf", tally=True, fuel=10_000_000)[2]
+
+
+def play(trace: Trace, act: Callable[[TraceViewer, Any], Awaitable[None]], size: tuple[int, int] = (160, 50)) -> None:
+    async def run() -> None:
+        app = TraceViewer(trace)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await act(app, pilot)
+
+    asyncio.run(run())
+
+
+def rows(app: TraceViewer) -> list[list[str]]:
+    table = app.query_one(DataTable)
+    return [[str(cell) for cell in table.get_row_at(number)] for number in range(table.row_count)]
+
+
+def pane(app: TraceViewer, name: str) -> Pane:
+    return app.query_one(f"#pane-{name}", Pane)
+
+
+def test_the_hottest_comes_first_and_its_panes_are_shown(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        assert [row[-1] for row in rows(app)] == [place.name for place in trace.hot_places]
+        assert trace.hot_places[0].region is not None
+        assert all(pane(app, name).rows for name in PANES)
+
+    play(trace, act)
+
+
+def test_moving_in_a_pane_lights_the_others(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        guest = pane(app, "guest")
+        guest.focus()
+        await pilot.press("down", "down")
+        await pilot.pause()
+        origin = guest.rows[guest.cursor].origin
+        assert origin is not None and origin[1] >= 0
+        for name in PANES:
+            assert pane(app, name).lit == origin
+        uops = pane(app, "uops")
+        assert uops.rows[uops.cursor].origin is not None and uops.rows[uops.cursor].origin[:2] == origin[:2]
+
+    play(trace, act)
+
+
+def test_filter_sort_and_why(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        everything = len(rows(app))
+        await pilot.press("slash")
+        assert isinstance(app.focused, Input)
+        name = trace.hot_places[0].name
+        await pilot.press(*name[:4], "enter")
+        await pilot.pause()
+        assert 0 < len(rows(app)) <= everything
+        assert all(name[:4].lower() in " ".join(row).lower() for row in rows(app))
+        app.query_one(Input).value = ""
+        await pilot.pause()
+        for _ in range(5):
+            await pilot.press("s")
+        sizes = [int(row[5] or -1) for row in rows(app)]
+        assert sizes == sorted(sizes, reverse=True)
+        await pilot.press("w")
+        assert len(rows(app)) == len(trace.reasons)
+        await pilot.press("w", "q")
+
+    play(trace, act)
+
+
+def test_it_fits_a_small_terminal(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        pane(app, "host").focus()
+        await pilot.press("pagedown", "up", "down")
+
+    play(trace, act, size=(80, 24))
+
+
+def test_a_run_without_regions(tmp_path: Path) -> None:
+    _, _, empty = record(tmp_path / "t", GUESTS / "images" / "hello-armv7-a-O2.elf", tier="threaded")
+
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        assert not pane(app, "guest").rows
+        pane(app, "guest").focus()
+        await pilot.press("down", "s", "w", "w")
+
+    play(empty, act)
