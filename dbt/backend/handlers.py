@@ -180,6 +180,8 @@ class HandlerLowering(Lowering):
         if self._slow is not None:
             host = self.host_address(address, access.size, self._table(access, "reads"), self._bail_label())
             return f.emit(f"load i{8 * access.size}, ptr {host}")
+        # A device may ask for the time.
+        f.do(f"store i64 %budget, ptr {self.state_pointer(NATIVE['budget'].offset)}")
         pair = f.emit(f"call {{i32, i1}} @slow_load{access.size}(ptr %cpu, i32 {address}, {_flavour(access)})")
         self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
         return self.narrow(f.emit(f"extractvalue {{i32, i1}} {pair}, 0"), access.size)

@@ -6,6 +6,10 @@ but RAM that it is going to write again.
 
 A device access is completed as KVM does it: the instruction leaves, Python answers, the answer is
 kept in ``mmio_value``, and the instruction runs again; accesses already answered are then replayed.
+Some registers go on by themselves, such as a timer's value. Where the device has said how (:class:`dbt.devices.wiring.
+Course`), a load is answered here; the tier says what is known, and forgets it whenever a device is written to or
+a slice begins. Only loads that access one place are: they need no answers to be kept.
+
 An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
 """
 
@@ -14,7 +18,7 @@ from __future__ import annotations
 from dbt.backend.abi import READ, WRITE
 from dbt.backend.shadow import user_mode
 from dbt.backend.support import field_pointer, load_field
-from dbt.runtime.cpu import NATIVE
+from dbt.runtime.cpu import COURSE_WORDS, COURSES, NATIVE
 from dbt.runtime.exits import ExitCode
 from isa.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.state import LAYOUT, SCTLR_A, SCTLR_M
@@ -89,7 +93,8 @@ device:
   {_load("mmio_count", "i32")}
   {_load("mmio_cursor", "i32")}
   %answered = icmp ult i32 %mmio_cursor, %mmio_count
-  br i1 %answered, label %replay, label %ask
+  br i1 %answered, label %replay, label %{"ask" if write else "look"}
+{"" if write else _look(size)}
 ask:
   {"%value64 = zext i32 %value to i64" if write else ""}
   {_leave(device, "%gpa", str(size), value, "%gva64")}
@@ -97,6 +102,52 @@ ask:
 replay:
   %cursor.next = add i32 %mmio_cursor, 1
   store i32 %cursor.next, ptr %mmio_cursor.p"""
+
+
+def _look(size: int) -> str:
+    """Answer a load by the course of its register, or go on at ``ask``."""
+    return f"""look:
+  br i1 %aligned, label %ask, label %find
+find:
+  %word.gpa = and i64 %gpa, -4
+  %word.number = lshr i64 %gpa, 2
+  %course.number = and i64 %word.number, {COURSES - 1}
+  {field_pointer("courses", "%courses")}
+  %course.at = mul i64 %course.number, {8 * COURSE_WORDS}
+  %course = getelementptr i8, ptr %courses, i64 %course.at
+  %course.gpa = load i64, ptr %course
+  %is.this = icmp eq i64 %course.gpa, %word.gpa
+  br i1 %is.this, label %this, label %ask
+this:
+  {_load("tick_end", "i64")}
+  {_load("budget", "i64")}
+  %now = sub i64 %tick_end, %budget
+  {_course_word(1, "until")}
+  %known = icmp slt i64 %now, %until
+  br i1 %known, label %compute, label %ask
+compute:
+  {_course_word(2, "start")}
+  {_course_word(3, "rate")}
+  {_course_word(4, "divisor")}
+  {_course_word(5, "mask")}
+  %run = mul i64 %rate, %now
+  %sum = add i64 %start, %run
+  %quotient = udiv i64 %sum, %divisor
+  %whole = and i64 %quotient, %mask
+  %byte = and i64 %gpa, 3
+  %shift = shl i64 %byte, 3
+  %shifted = lshr i64 %whole, %shift
+  %piece = and i64 %shifted, {(1 << 8 * size) - 1}
+  %piece32 = trunc i64 %piece to i32
+  {_load("live_reads", "i64")}
+  %more.reads = add i64 %live_reads, 1
+  store i64 %more.reads, ptr %live_reads.p
+  %live.result = insertvalue {{i32, i1}} {{i32 0, i1 true}}, i32 %piece32, 0
+  ret {{i32, i1}} %live.result"""
+
+
+def _course_word(number: int, name: str) -> str:
+    return f"%{name}.p = getelementptr i8, ptr %course, i64 {8 * number}\n  %{name} = load i64, ptr %{name}.p"
 
 
 def _fill(table: int, then: str) -> str:

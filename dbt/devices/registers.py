@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dbt.devices.wiring import Course
+
 _CELL_ID = 0xB105F00D
 
 
@@ -34,6 +36,10 @@ class WordRegisters:
     def read_word(self, offset: int) -> int:
         """The register at ``offset``, a multiple of 4; reserved places read as zero."""
         raise NotImplementedError
+
+    def course(self, offset: int) -> Course | None:
+        """How the register at ``offset`` goes on from here, if that is known; then native code need not ask for it."""
+        return None
 
     def write_word(self, offset: int, value: int) -> None:
         """A write to the register at ``offset``; reserved places and registers that can only be read ignore it."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.wiring import Event, Line, Time
+from dbt.devices.wiring import Course, Event, Line, Time
 
 _IDENTIFICATION = identification(0x00141804)
 ONE_SHOT, SIZE_32, INTERRUPT_ENABLE, PERIODIC, ENABLE = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 7
@@ -79,6 +79,15 @@ class Timer:
                 return int(self.raised and self.control & INTERRUPT_ENABLE != 0)
             case _:
                 return 0
+
+    def course(self, offset: int) -> Course | None:
+        """Of what guests read again and again while they wait."""
+        if offset not in (0x04, 0x10, 0x14):
+            return None
+        if self.zero is None or offset != 0x04:
+            until = Course(0).until if self.zero is None else self.zero
+            return Course(self.read(offset), until=until)
+        return Course(self.zero, -1, self._scale, self._mask, self.zero)
 
     def write(self, offset: int, value: int) -> None:
         self._settle()
@@ -169,6 +178,9 @@ class Sp804(WordRegisters):
         if offset < 0x40:
             return self.timers[offset >> 5].read(offset & 0x1F)
         return _IDENTIFICATION.get(offset, 0)
+
+    def course(self, offset: int) -> Course | None:
+        return self.timers[offset >> 5].course(offset & 0x1F) if offset < 0x40 else None
 
     def write_word(self, offset: int, value: int) -> None:
         if offset < 0x40:

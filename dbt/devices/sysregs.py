@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 
 from dbt.devices.registers import WordRegisters
-from dbt.devices.wiring import Time
+from dbt.devices.wiring import Course, Time
 
 #: What SYS_ID, SYS_PROCID0 and SYS_PROCID1 are on a Versatile/PB926EJ-S.
 _BOARD, _CORE_MODULE, _LOGIC_MODULE = 0x41007004, 0x02000000, 0xFF000000
+#: SYS_100HZ and SYS_24MHz: frequencies by offset.
+_COUNTERS = {0x24: 100, 0x5C: 24_000_000}
 _UNLOCK = 0xA05F
 _RESET = 1 << 8
 #: SYS_CLCD: the display identifier in bits 12:8 says VGA.
@@ -37,12 +40,17 @@ class SystemRegisters(WordRegisters):
     def _counter(self, frequency: int) -> int:
         return self.time.now * frequency // self.time.ticks_per_second & 0xFFFFFFFF
 
+    def course(self, offset: int) -> Course | None:
+        frequency = _COUNTERS.get(offset)
+        if frequency is None:
+            return None
+        common = gcd(frequency, self.time.ticks_per_second)
+        return Course(0, frequency // common, self.time.ticks_per_second // common)
+
     def read_word(self, offset: int) -> int:
+        if offset in _COUNTERS:
+            return self._counter(_COUNTERS[offset])
         match offset:
-            case 0x5C:  # SYS_24MHz
-                return self._counter(24_000_000)
-            case 0x24:  # SYS_100HZ
-                return self._counter(100)
             case 0x00:  # SYS_ID
                 return _BOARD
             case 0x08:

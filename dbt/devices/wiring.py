@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 #: An interrupt line: it is told its level, True for asserted, as often as its driver likes.
 Line = Callable[[bool], None]
@@ -11,6 +11,18 @@ Line = Callable[[bool], None]
 
 def unconnected(level: bool) -> None:
     """A line that leads nowhere."""
+
+
+class Course(NamedTuple):
+    """How a register goes on by itself: as ``(start + rate * now) // divisor & mask`` at each tick before ``until``, if
+    nobody writes to the device meanwhile. ``start`` and the whole sum are not negative and below 2^63, as ``until`` is.
+    """
+
+    start: int
+    rate: int = 0
+    divisor: int = 1
+    mask: int = 0xFFFFFFFF
+    until: int = (1 << 63) - 1
 
 
 class Event(Protocol):

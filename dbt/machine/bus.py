@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dbt.devices.wiring import Course
 
 _PAGE_SHIFT = 12
 _INDEXED_PAGES = 256
@@ -91,6 +94,12 @@ class DeviceBus:
         if window is None:
             raise LookupError(f"no device at GPA {gpa:#010x}")
         return window.device.read(gpa - window.base, size)
+
+    def course(self, gpa: int) -> Course | None:
+        """How the word at ``gpa``, a multiple of 4, goes on, if its device says so."""
+        window = self._find(gpa, 4)
+        tell = getattr(window.device, "course", None) if window is not None else None
+        return tell(gpa - window.base) if tell is not None and window is not None else None
 
     def write(self, gpa: int, size: int, value: int) -> None:
         window = self._find(gpa, size)

@@ -470,6 +470,7 @@ class Machine:
 
     def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
         self._slice_end = self._now() + budget
+        self.cpu.set_native("tick_end", self._slice_end)
         self._in_slice = True
         try:
             exit_, retired = tier.run(budget)

@@ -24,6 +24,9 @@ class Bus(Protocol):
     def read(self, gpa: int, size: int) -> int: ...
     def write(self, gpa: int, size: int, value: int) -> None: ...
 
+    def course(self, gpa: int) -> tuple[int, int, int, int, int] | None:
+        """Of the word at ``gpa``: see :class:`dbt.devices.wiring.Course`."""
+
 
 class NoDevices:
     """A bus without devices."""
@@ -36,6 +39,9 @@ class NoDevices:
 
     def write(self, gpa: int, size: int, value: int) -> None:
         raise LookupError(f"no device at GPA {gpa:#010x}")
+
+    def course(self, gpa: int) -> None:
+        return None
 
 
 class GuestMemory:

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from isa.cpus import ANY, CpuModel
 from isa.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
+#: Device registers whose course native code knows, by bits of their address; the words of each: GPA (0: none), the tick
+#: until which it is known, start, rate, divisor, mask.
+COURSES, COURSE_WORDS = 8, 6
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -69,6 +73,9 @@ def _native_layout() -> dict[str, Slot]:
         ("decode_pool", 8, 1),
         ("decode_rows", 8, 1),
         ("decode_guards", 8, 1),
+        ("live_reads", 8, 1),  # loads from devices that were answered in native code
+        ("tick_end", 8, 1),  # the tick at which the budget is used up
+        ("courses", 8, COURSES * COURSE_WORDS),  # see backend.slowpath
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
         ("mmio_cursor", 4, 1),  # ... and already replayed
         ("mmio_value", 4, 32),  # ... with these values

@@ -33,7 +33,7 @@ from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE
 from dbt.mmu.translation import Translation
 from dbt.runtime import exits
-from dbt.runtime.cpu import NATIVE, NEVER, CpuState
+from dbt.runtime.cpu import COURSE_WORDS, COURSES, NATIVE, NEVER, CpuState
 from dbt.runtime.exits import ExitCode, LeaveGuest, VmExit
 from dbt.runtime.hostmemory import HostRange, executable_copy
 from dbt.runtime.observer import NOBODY, Observer
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dbt.runtime.reference import ReferenceTier
 
 _BUDGET = NATIVE["budget"].offset // 8
+_TICK_END, _COURSES = NATIVE["tick_end"].offset // 8, NATIVE["courses"].offset // 8
 _OP = OP_SIZE // 4
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
 MAX_ANSWERS = 1000
@@ -92,6 +93,7 @@ class ThreadedTier:
         self._walk = partial(walk(base + self._entry["translate"]), cpu.address)
         memory.translation = Translation(cpu, self._walk, keep=False)  # native code keeps what it needs
         self._device_left = -1
+        self._knows_courses = False
         self._slice = 0
         self._retired = 0  # by whatever means
         self._emulated = 0
@@ -228,7 +230,7 @@ class ThreadedTier:
         for _, place in self._counted_ops():
             self._op_halves[place] = 0
         self._retired = self._emulated = 0
-        for name in ("callout_counts", "exceptions", "fills"):
+        for name in ("callout_counts", "exceptions", "fills", "live_reads"):
             for number in range(NATIVE[name].count):
                 self._cpu.set_native(name, 0, number)
 
@@ -254,6 +256,7 @@ class ThreadedTier:
         cpu.set_native("mmio_cursor", 0)
         cpu.set_native("last_exception", NEVER)
         self._device_left = -1
+        self._forget_courses()
         self._choose_space(cpu.address)
         kind_word = NATIVE["exit_kind"].offset // 4
         answers = 0
@@ -279,6 +282,7 @@ class ThreadedTier:
                         return leave.exit, self.progress
                     cpu.native64[_BUDGET] -= 1
                     self._emulated += 1
+                    self._forget_courses()
                     if cpu.takeable_interrupts or (self._memory.device_accessed and self.must_stop()):
                         return exits.Budget(cpu.r[15]), self.progress
                 case code:
@@ -289,6 +293,7 @@ class ThreadedTier:
         left = self._cpu.native64[_BUDGET]
         if left > 1:
             self._slice -= left - 1
+            self._cpu.native64[_TICK_END] -= left - 1
             self._cpu.native64[_BUDGET] = self._device_left = 1
 
     @cached_property
@@ -354,7 +359,9 @@ class ThreadedTier:
         value = 0
         if kind == ExitCode.DEVICE_READ:
             value = self._memory.read_device(gpa, size)
+            self._learn_course(gpa & ~3)
         else:
+            self._forget_courses()
             value = cpu.native("exit_args", 2)
             self._memory.write_device(gpa, size, value)
         self._observer.device_accessed(cpu.r[15], gpa, size, value, kind == ExitCode.DEVICE_WRITE)
@@ -362,6 +369,24 @@ class ThreadedTier:
         cpu.set_native("mmio_count", answered + 1)
         cpu.set_native("mmio_cursor", 0)
         return True
+
+    def _learn_course(self, gpa: int) -> None:
+        """Let native code answer what is read there next, if it is known how it goes on."""
+        course = self._memory.bus.course(gpa)
+        if course is None:
+            return
+        start, rate, divisor, mask, until = course
+        at = _COURSES + (gpa >> 2) % COURSES * COURSE_WORDS
+        words = (gpa, until, start, rate & NEVER, divisor, mask)
+        for number, word in enumerate(words):
+            self._cpu.native64[at + number] = word
+        self._knows_courses = True
+
+    def _forget_courses(self) -> None:
+        if self._knows_courses:
+            self._knows_courses = False
+            for number in range(COURSES):
+                self._cpu.native64[_COURSES + number * COURSE_WORDS] = 0
 
     def _on_hot(self, gva: int, op: int) -> None:
         """An op has become hot. This tier has nothing better to offer."""
