@@ -123,6 +123,7 @@ def region_as_json(trace: Trace, region: TracedRegion) -> dict[str, Any]:
         "icount": region.icount,
         "dropped": None if region.dropped is None else {k: region.dropped[k] for k in ("time", "why", "written", "pc")},
         "seconds": trace.story(region).get("seconds", {}),
+        "exits": dict(trace.exits_of(region)) if trace.tally else None,
     }
 
 

@@ -108,7 +108,7 @@ def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
     }
     if trace.tally:
         found["executions"] = trace.tally["block"].get(region.entry, 0)
-        found["exits"] = sum(trace.tally["exit"].get(gpa, 0) for gpa in region.words)
+        found["exits"] = trace.exits_of(region).total()
     return found
 
 
@@ -118,6 +118,9 @@ def _region(trace: Trace, region: TracedRegion) -> dict[str, Any]:
     about += [f"{name} {1000 * seconds:.1f} ms" for name, seconds in story.get("seconds", {}).items()]
     about += ["made in haste"] if story.get("haste") else []
     about += ["from disk"] if region.kept else []
+    exits = trace.exits_of(region)
+    if exits:
+        about.append("left: " + "; ".join(f"{count:,} by {reason}" for reason, count in exits.most_common()))
     if region.dropped is not None:
         by = trace.describe(region.dropped["pc"])
         about.append(f"dropped at {region.dropped['time'] / 1e6:.1f} ms, {region.dropped['why']}, by {by}")

@@ -10,7 +10,7 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -411,6 +411,19 @@ class Trace:
     def _stories(self) -> dict[int, dict[str, Any]]:
         return {}
 
+    def exits_of(self, region: TracedRegion) -> Counter[str]:
+        """How often regions were left at the instructions of this one, by reason, if it was counted."""
+        found: Counter[str] = Counter()
+        counts, offset = self.tally.get("exit", {}), region.gva - region.entry
+        reasons: dict[int, str] = {}
+        for block in self.story(region).get("blocks", ()):
+            for pc, word in block["insns"]:
+                reasons[pc] = _exit_reason(word, block["edges"] if pc == block["insns"][-1][0] else ())
+        for pc, reason in reasons.items():
+            if count := counts.get(pc - offset, 0):
+                found[SIDE_EXIT_TEXTS[reason]] += count
+        return found
+
     def gva_of(self, gpa: int) -> int:
         """The GVA of an address in a region, if there is one; else the GPA itself."""
         for region in self._by_gpa.get(gpa, ()):
@@ -454,6 +467,23 @@ class HotPlace:
 
 
 _MOST = 100
+
+
+def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:
+    """Why a region is left at an instruction: a name of :class:`dbt.backend.abi.SideExit`, from where it leads."""
+    kinds = Counter(edge["kind"] for edge in edges)
+    if kinds["return"]:
+        return "return"
+    if kinds["indirect"] or kinds["table"] or kinds["call"] > 1:
+        return "indirect"
+    if kinds - Counter(next=kinds["next"]):
+        return "edge"
+    from dbt.backend.story import walk_uops
+    from isa.a32 import DECODER
+
+    insn = DECODER.decode(word)
+    operations = {uop.op for uop in walk_uops(insn.record_word(word).block)} if insn is not None else set()
+    return "store" if "store" in operations else "load" if "load" in operations else "edge"
 
 
 def _number(text: str) -> int | None:

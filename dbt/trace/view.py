@@ -116,6 +116,7 @@ class TraceViewer(App[None]):
         Binding("q", "quit", "quit"),
         Binding("slash", "filter", "filter"),
         Binding("s", "sort", "sort by the next column"),
+        Binding("b", "blocks", "blocks"),
         Binding("w", "why", "why"),
         Binding("tab", "focus_next", "next pane"),
     ]
@@ -129,6 +130,7 @@ class TraceViewer(App[None]):
         self.wanted = ""
         self.shown: list[HotPlace] = []
         self.shows_why = False
+        self.shows_blocks = False
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -161,6 +163,9 @@ class TraceViewer(App[None]):
                 if self.wanted in " ".join(line).lower():
                     table.add_row(*line)
             return
+        if self.shows_blocks:
+            self._fill_blocks(table)
+            return
         marked = (f"{name} ▾" if number == self.order else name for number, name in enumerate(_COLUMNS))
         table.add_columns(*marked)
         places = [(place, self._cells(place)) for place in self.trace.hot_places]
@@ -170,6 +175,25 @@ class TraceViewer(App[None]):
         for _, cells in places:
             table.add_row(*cells)
 
+    def _fill_blocks(self, table: DataTable[str]) -> None:
+        """Those of all regions, the ones with the most instructions first where they were counted."""
+        table.add_columns("instructions", "executions", "region", "block", "size", "where")
+        counts = self.trace.tally.get("block", {})
+        rows = []
+        for region in self.trace.regions:
+            for number, block in enumerate(self.trace.story(region).get("blocks", ())):
+                executions = counts.get(block["pc"] - region.gva + region.entry, 0)
+                rows.append((executions * len(block["insns"]), executions, region, number, block))
+        rows.sort(key=lambda row: (-row[0], row[2].number, row[3]))
+        self.shown = []
+        for insns, executions, region, number, block in rows:
+            where = self.trace.describe_line(block["pc"])
+            numbers = (f"{insns:,}", f"{executions:,}") if counts else ("-", "-")
+            cells = (*numbers, f"#{region.number}", str(number), str(len(block["insns"])), where)
+            if self.wanted in " ".join(cells).lower():
+                self.shown.append(HotPlace(where, region))
+                table.add_row(*cells)
+
     def _cells(self, place: HotPlace) -> tuple[str, ...]:
         share = f"{100 * place.share:.1f} %" if place.samples else "-"
         region = place.region
@@ -178,7 +202,7 @@ class TraceViewer(App[None]):
             return share, f"{place.insns:,}", "-", tier, "", "", "", "", "-", place.name
         tally = self.trace.tally
         executions = f"{tally['block'].get(region.entry, 0):,}" if tally else "-"
-        exits = f"{sum(tally['exit'].get(gpa, 0) for gpa in region.words):,}" if tally else "-"
+        exits = f"{self.trace.exits_of(region).total():,}" if tally else "-"
         seconds = sum(self.trace.story(region).get("seconds", {}).values())
         name = place.name if region.dropped is None else f"{place.name} (dropped: {region.dropped['why']})"
         about = f"#{region.number}", str(region.insns), f"{region.expansion:.1f}", f"{1000 * seconds:.1f}", exits
@@ -196,7 +220,8 @@ class TraceViewer(App[None]):
             return
         panes = panes_of(self.trace, place.region)
         known = f"{panes.attributed} of {panes.host_insns} host instructions belong to a guest instruction"
-        about.update(f"#{place.region.number} {place.region.identity}: {known}")
+        exits = "".join(f"; {n:,} x {reason}" for reason, n in self.trace.exits_of(place.region).most_common(3))
+        about.update(f"#{place.region.number} {place.region.identity}: {known}{exits}")
         samples = self.trace.sampled_in(place.region)
         total = sum(samples.values()) or 1
         heat = {f"{pc:08x}": insns / total for pc, insns in samples.items()}
@@ -223,8 +248,12 @@ class TraceViewer(App[None]):
         self.order = (self.order + 1) % len(_COLUMNS)
         self._fill_table()
 
+    def action_blocks(self) -> None:
+        self.shows_blocks, self.shows_why = not self.shows_blocks, False
+        self._fill_table()
+
     def action_why(self) -> None:
-        self.shows_why = not self.shows_why
+        self.shows_why, self.shows_blocks = not self.shows_why, False
         self._fill_table()
 
 

@@ -143,6 +143,8 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
     blocks = {block["pc"]: len(block["insns"]) for region in trace.regions for block in trace.story(region)["blocks"]}
     assert sum(trace.tally["block"].get(pc, 0) * size for pc, size in blocks.items()) == inside > 100_000
     exits = sum(trace.tally["exit"].values())
+    reasons = {name: n for region in trace.regions for name, n in trace.exits_of(region).items()}
+    assert reasons and max(reasons.values()) <= exits
     assert exits == sum(region_tier(machine).side_exits.values()) - region_tier(machine).side_exits[SideExit.BUDGET]
     assert trace.tally["taken"][BASE + 24] > 30_000, "the loop's branch"
 

@@ -91,7 +91,15 @@ def test_filter_sort_and_why(trace: Trace) -> None:
         assert sizes == sorted(sizes, reverse=True)
         await pilot.press("w")
         assert len(rows(app)) == len(trace.reasons)
-        await pilot.press("w", "q")
+        await pilot.press("b")
+        blocks = sum(len(trace.story(region)["blocks"]) for region in trace.regions)
+        assert len(rows(app)) == blocks
+        insns = [int(row[0].replace(",", "")) for row in rows(app)]
+        assert insns == sorted(insns, reverse=True) and insns[0] > 0
+        await pilot.press("down")
+        await pilot.pause()
+        assert pane(app, "guest").rows
+        await pilot.press("b", "q")
 
     play(trace, act)
 
