@@ -27,7 +27,7 @@ OPERATIONS = {
     "abort": ("data abort and return", 3_000_000),
     "tables": ("two switches of TTBR0", 5_000_000),
     "flush": ("TLB flush and what it refills", 3_000_000),
-    "device": ("device register read", 200_000),
+    "device": ("device register read (a counter)", 10_000_000),
     "interrupt": ("interrupt, raised and lowered by the PL190", 100_000),
 }
 FEW = 1
