@@ -5,12 +5,16 @@ of the line itself. After the passes an instruction still has the location of th
 object the line table has it for each address. The lowering says which uop a line is for. Debug locations do not
 change the code.
 
-A story is a compressed JSON object, because it is kept on disk and shown to others::
+A story is kept on disk and shown to others, so it is JSON, in two compressed parts, as most readers look at the first
+only. That has::
 
     blocks     [{pc, calls, insns: [[pc, word]], edges: [{kind, to, why}], constants: [[address, word]]}]
     entries    addresses where control may come in from outside
     haste      whether other regions waited, so that this one is small
     seconds    {form, lower, optimise, generate}
+
+and the second::
+
     ir         LLVM text as lowered
     origins    [[line of ir, block, instruction in it, uop in that or -1]]
     optimised  LLVM text after the passes, with debug locations
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +36,7 @@ from dbt.backend.regions import Origin
 from dbt.frontend.region import Block, Place, Region
 from isa.uop import Uop
 
+_LENGTH = struct.Struct("<I")
 #: Numbers of metadata, beyond those that modules have: the program's, and that of the location of line 0.
 _UNIT, _FLAG, _FILE, _TYPE, _FUNCTION, _LINES = 100, 101, 102, 103, 104, 1000
 _DEBUG_INFORMATION = f"""!llvm.dbg.cu = !{{!{_UNIT}}}
@@ -78,6 +84,7 @@ class StoryTeller:
         self._now = started
         self._seconds: dict[str, float] = {}
         self._story: dict[str, Any] = {"haste": haste, "entries": list(region.entries), "seconds": self._seconds}
+        self._stages: dict[str, Any] = {}
         self._pass("form")
 
     def _pass(self, phase: str) -> None:
@@ -99,23 +106,26 @@ class StoryTeller:
                 uops = walk_uops(places[origin.block].insns[origin.insn].uops)
                 numbers[here] = {uop: number for number, uop in enumerate(uops)}
             found.append([line, *here, -1 if origin.uop is None else numbers[here].get(origin.uop, -1)])
-        self._story |= {"ir": text, "origins": found}
+        self._stages |= {"ir": text, "origins": found}
         self._now = time.perf_counter()
 
     def show(self, stage: str, make: Callable[[], str | bytes]) -> None:
         """A :data:`dbt.backend.llvm.Show`."""
         if stage == "region.opt.ll":
             self._pass("optimise")
-            self._story["optimised"] = make()
+            self._stages["optimised"] = make()
             self._now = time.perf_counter()
 
     def finish(self, object_bytes: bytes) -> bytes:
         """The story."""
         self._pass("generate")
-        self._story["object"] = base64.b64encode(object_bytes).decode()
+        self._stages["object"] = base64.b64encode(object_bytes).decode()
         numbers = {place: number for number, place in enumerate(self._region.blocks)}
         self._story["blocks"] = [self._block(block, numbers) for block in self._region.blocks.values()]
-        return zlib.compress(json.dumps(self._story, separators=(",", ":")).encode(), 1)
+        first, second = (
+            zlib.compress(json.dumps(part, separators=(",", ":")).encode(), 1) for part in (self._story, self._stages)
+        )
+        return _LENGTH.pack(len(first)) + first + second
 
     def _block(self, block: Block, numbers: dict[Place, int]) -> dict[str, Any]:
         return {
@@ -156,6 +166,14 @@ class StoryTeller:
 
 
 def read_story(story: bytes) -> dict[str, Any]:
-    """What :class:`StoryTeller` made."""
-    found: dict[str, Any] = json.loads(zlib.decompress(story))
+    """The first part of what :class:`StoryTeller` made."""
+    (size,) = _LENGTH.unpack_from(story)
+    found: dict[str, Any] = json.loads(zlib.decompress(story[_LENGTH.size : _LENGTH.size + size]))
+    return found
+
+
+def read_stages(story: bytes) -> dict[str, Any]:
+    """The second part."""
+    (size,) = _LENGTH.unpack_from(story)
+    found: dict[str, Any] = json.loads(zlib.decompress(story[_LENGTH.size + size :]))
     return found

@@ -354,10 +354,11 @@ def _add_trace(parser: Parser) -> None:
     def html(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import write_page
 
-        return write_page(parsed.file, parsed.output)
+        return write_page(parsed.file, parsed.output, parse_count("--regions", parsed.regions))
 
     options = reader("html", "write a report: one page that opens offline", html)
     options.text("FILE", "where to [report.html]", "-o", "--output", default="report.html")
+    options.text("N", "panes of so many regions, the hottest first [500]", "--regions", default="500")
 
     def export(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import write_export

@@ -198,14 +198,14 @@ def _why_lines(trace: Trace, reasons: list[Reason]) -> Iterable[str]:
 # -- html ------------------------------------------------------------------------------------------
 
 
-def write_page(path: str, output: str) -> int:
+def write_page(path: str, output: str, regions: int) -> int:
     """One page that opens offline."""
 
     def make() -> int:
         from dbt.trace.html import report
 
         trace = open_trace(path)
-        text = report(trace, stats_lines(trace))
+        text = report(trace, stats_lines(trace), regions)
         try:
             with open(output, "w", encoding="utf-8") as file:
                 file.write(text)

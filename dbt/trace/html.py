@@ -26,17 +26,17 @@ TABS = (
 #: Regions in the graph, and samples of the counts in the timeline, at most.
 _NODES = 150
 _SERIES = 8000
-#: The panes are made for this many regions, the hottest first; to make those of one takes some tens of milliseconds.
+#: The panes are made for this many regions unless told otherwise; to make those of one takes some tens of milliseconds.
 PANED_REGIONS = 500
 
 
-def report(trace: Trace, stats: Iterable[str]) -> str:
-    """The page's text; ``stats`` are the lines of the statistics."""
+def report(trace: Trace, stats: Iterable[str], paned: int = PANED_REGIONS) -> str:
+    """The page's text. ``stats`` are the lines of the statistics; ``paned`` regions have panes, the hottest first."""
     from jinja2 import Environment
 
     page = files("dbt.trace") / "page"
     template = Environment(autoescape=True).from_string((page / "report.html.j2").read_text(encoding="utf-8"))
-    data = json.dumps(_data(trace), separators=(",", ":")).replace("</", "<\\/")
+    data = json.dumps(_data(trace, paned), separators=(",", ":")).replace("</", "<\\/")
     return template.render(
         title=trace.title,
         summary=_summary(trace),
@@ -65,10 +65,10 @@ def _summary(trace: Trace) -> str:
     )
 
 
-def _data(trace: Trace) -> dict[str, Any]:
+def _data(trace: Trace, count: int) -> dict[str, Any]:
     places = trace.hot_places
     order = dict.fromkeys(place.region.number for place in places if place.region is not None)
-    paned = [trace.regions[number - 1] for number in order][:PANED_REGIONS]
+    paned = [trace.regions[number - 1] for number in order][:count]
     names, blocks = _blocks(trace)
     return {
         "places": [_place(trace, place) for place in places],

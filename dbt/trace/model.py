@@ -400,7 +400,7 @@ class Trace:
     # -- regions -------------------------------------------------------------------------------
 
     def story(self, region: TracedRegion) -> dict[str, Any]:
-        """How it was made (:mod:`dbt.backend.story`); empty where that is not known."""
+        """How it was made, without the stages (:mod:`dbt.backend.story`); empty where that is not known."""
         from dbt.backend.story import read_story
 
         if region.number not in self._stories:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.backend.dump import uop_lines
 from dbt.backend.link import link_object
+from dbt.backend.story import read_stages
 from dbt.machine.disassembly import disassembler
 from isa.a32 import DECODER
 
@@ -58,13 +59,14 @@ def panes_of(trace: Trace, region: TracedRegion) -> Panes:
         rows = {name: list[Row]() for name in PANES}
         rows["host"] = _host_rows(region.code, region.address, [], {})
         return Panes(rows, 0, len(rows["host"]))
-    origins: dict[int, Origin] = {line: (block, insn, uop) for line, block, insn, uop in story["origins"]}
+    stages = read_stages(region.story)
+    origins: dict[int, Origin] = {line: (block, insn, uop) for line, block, insn, uop in stages["origins"]}
     rows = {
         "guest": _guest_rows(trace, region, story),
         "uops": _uop_rows(story),
-        "ir": _ir_rows(story["ir"], origins),
-        "optimised": _optimised_rows(story["optimised"], origins),
-        "host": _host_rows(region.code, region.address, _line_table(story["object"]), origins),
+        "ir": _ir_rows(stages["ir"], origins),
+        "optimised": _optimised_rows(stages["optimised"], origins),
+        "host": _host_rows(region.code, region.address, _line_table(stages["object"]), origins),
     }
     host = [row for row in rows["host"] if not row.text.startswith(";")]
     return Panes(rows, sum(row.origin is not None for row in host), len(host))

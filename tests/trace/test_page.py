@@ -219,6 +219,16 @@ def test_a_hundred_thousand_blocks_open_in_two_seconds(browser: Any, traces: dic
     assert browser.get_log("browser") == []
 
 
+def test_a_region_without_panes_says_so(browser: Any, traces: dict[str, Trace], tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report(traces["program"], [], paned=1), encoding="utf-8")
+    open_page(browser, path)
+    other = next(row.region.number for row in traces["program"].hot_places[1:] if row.region is not None)
+    browser.execute_script("showRegion(arguments[0])", other)
+    wait_for(browser, "return document.getElementById('panes').textContent.includes('--regions')")
+    assert browser.get_log("browser") == []
+
+
 def test_text_of_the_guest_is_text(browser: Any, traces: dict[str, Trace], tmp_path: Path) -> None:
     trace = Trace(traces["program"].path)
     trace.header["command"]["program"] = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dbt.backend.story import read_stages
 from dbt.trace.model import Trace, TracedRegion
 from dbt.trace.panes import PANES, Panes, panes_of
 from tests.machine.programs import BASE, EXIT
@@ -79,9 +80,9 @@ def test_most_of_the_host_code_is_attributed_and_the_rest_is_shown_as_such(trace
 
 
 def test_lines_of_ir_link_the_stages_too(traced: Any) -> None:
-    trace, region, panes = traced
+    _, region, panes = traced
     written = {row.line: row for row in panes.rows["ir"]}
-    source = trace.story(region)["ir"].split("\n")
+    source = read_stages(region.story)["ir"].split("\n")
     for pane in ("optimised", "host"):
         rows = [row for row in panes.rows[pane] if row.line]
         assert rows

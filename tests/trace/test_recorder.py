@@ -12,6 +12,7 @@ from dbt.backend.abi import SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
+from dbt.backend.story import read_stages
 from dbt.cli.statistics import statistics
 from dbt.frontend.techniques import ALL
 from dbt.machine.console import CaptureConsole
@@ -84,7 +85,7 @@ def test_debug_locations_change_no_byte_of_the_code(only_handlers: Path, tmp_pat
     _, _, trace = record(tmp_path / "t", GUESTS / "bench" / "images" / "objects.elf", fuel=10_000_000)
     assert len(trace.regions) > 3
     for region in trace.regions:
-        code, symbols = link_object(compile_object(trace.story(region)["ir"], ALL.passes, 1))
+        code, symbols = link_object(compile_object(read_stages(region.story)["ir"], ALL.passes, 1))
         assert (code, symbols["region0"]) == (region.code, region.start)
 
 

@@ -136,8 +136,12 @@ const showRegion = async (name, block) => {
   $("chosen").hidden = false;
   $("chosen-title").textContent = `#${region.number} ${region.symbol} (${region.identity})`;
   $("chosen-about").textContent = region.about;
-  const panes = await unpack(data.panes[name]);
   linked = [];
+  if (!data.panes[name]) {
+    $("panes").replaceChildren(make("p", "The panes of this region are not in the page, which has those of the hottest " + number(Object.keys(data.panes).length) + ": write it with more (dbt trace html --regions N), or see dbt trace block.", "hint"));
+    return;
+  }
+  const panes = await unpack(data.panes[name]);
   $("panes").replaceChildren(...panes.map((pane) => {
     const box = make("div", undefined, "pane");
     box.dataset.pane = pane.name;
