@@ -18,7 +18,7 @@ from dbt.machine.loader import read_file
 from dbt.machine.machine import Machine
 from dbt.trace.log import TraceError
 from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
-from dbt.trace.panes import PANES, TITLES, panes_of
+from dbt.trace.panes import PANES, TITLES, Panes, panes_of
 
 
 def open_trace(path: str) -> Trace:
@@ -137,16 +137,15 @@ def print_block(path: str, name: str, pane: str, as_json: bool) -> int:
     if region is None:
         known = ", ".join(f"#{region.number} {trace.describe(region.gva)}" for region in trace.regions[:8])
         raise CommandError(f"{path}: no region has {name}. There are {len(trace.regions)}: {known}.", Status.USAGE)
-    panes = panes_of(trace, region)
+    panes = with_extras(lambda: panes_of(trace, region))
     wanted = PANES if pane == "all" else (pane,)
     if as_json:
         rows = {key: [[row.label, row.text, row.origin, row.line] for row in panes.rows[key]] for key in wanted}
         return _print_json({**region_as_json(trace, region), "attributed": panes.attributed, "panes": rows})
-    return _print(_block_lines(trace, region, wanted))
+    return _print(_block_lines(trace, region, panes, wanted))
 
 
-def _block_lines(trace: Trace, region: TracedRegion, wanted: Iterable[str]) -> Iterable[str]:
-    panes = panes_of(trace, region)
+def _block_lines(trace: Trace, region: TracedRegion, panes: Panes, wanted: Iterable[str]) -> Iterable[str]:
     yield f"region #{region.number} {region.identity}  {trace.describe(region.gva)}"
     yield f"{region.insns} guest instructions, {len(region.code)} bytes of host code ({region.expansion:.1f} for 1)"
     story = trace.story(region)
@@ -214,7 +213,7 @@ def write_page(path: str, output: str, regions: int) -> int:
         say(f"{output}: {len(text) / 1e6:.1f} MB")
         return 0
 
-    return needs("jinja2", "trace", make)
+    return with_extras(make)
 
 
 # -- export ----------------------------------------------------------------------------------------
@@ -227,7 +226,7 @@ def write_export(path: str, format_: str, output: str | None) -> int:
     if format_ not in FORMATS:
         known = ", ".join(f"{name} ({what})" for name, (_, what) in FORMATS.items())
         raise CommandError(f"{format_}: there is no such format; there are {known}.", Status.USAGE)
-    content = needs("elftools", "trace", lambda: FORMATS[format_][0](open_trace(path)))
+    content = FORMATS[format_][0](open_trace(path))
     if output is None:
         sys.stdout.buffer.write(content)
         return 0
@@ -251,20 +250,22 @@ def view(path: str) -> int:
         TraceViewer(open_trace(path)).run()
         return 0
 
-    return needs("textual", "trace", run)
+    return with_extras(run)
 
 
 _T = TypeVar("_T")
+#: The libraries of the extra "trace".
+_EXTRAS = ("elftools", "jinja2", "textual")
 
 
-def needs(package: str, extra: str, what: Callable[[], _T]) -> _T:
-    """Do something that takes a library which is an extra."""
+def with_extras(what: Callable[[], _T]) -> _T:
+    """Do something that takes libraries which are an extra."""
     try:
         return what()
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != package:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRAS:
             raise
-        message = f"this takes the Python package {package}: pip install 'dbt-arm[{extra}]'."
+        message = f"this takes the Python package {error.name.partition('.')[0]}: pip install 'dbt-arm[trace]'."
         raise CommandError(message, Status.FAILURE) from None
 
 

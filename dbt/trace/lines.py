@@ -10,15 +10,18 @@ from typing import Any
 def line_table(path: str, checksum: str) -> list[tuple[int, tuple[str, int]]]:
     """Addresses in order, each with file and line; line 0 where there is none from there on.
 
-    Empty if the file is gone, is not the one with that SHA-256, is no ELF file, or has no debug information.
+    Empty if the file is gone, is not the one with that SHA-256, is no ELF file, or has no debug information; and
+    where pyelftools, an extra, is not installed, as addresses and symbols do without.
     """
+    try:
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.elffile import ELFFile
+    except ModuleNotFoundError:
+        return []
     try:
         with open(path, "rb") as file:
             if hashlib.sha256(file.read()).hexdigest() != checksum:
                 return []
-            from elftools.common.exceptions import ELFError
-            from elftools.elf.elffile import ELFFile
-
             try:
                 file.seek(0)
                 return sorted(_lines(ELFFile(file)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dbt.cli.app import run_app
 from dbt.trace.export import FORMATS
 from dbt.trace.model import Trace
 from tests.cli.command import dbt, json_of, paragraph
@@ -60,6 +62,26 @@ def test_top_block_and_why(recorded: Path) -> None:
     assert all(
         {"kind", "pc", "count", "reason"} <= line.keys() for line in json.loads(printed("why", "--json", recorded))
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "package"), [("block", "elftools"), ("html", "jinja2"), ("html", "elftools"), ("view", "textual")]
+)
+def test_a_library_that_is_missing_is_named(
+    recorded: Path, command: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package] + [package]:
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "dbt.trace.view", raising=False)
+    more = ["loop"] if command == "block" else []
+    assert run_app(["trace", command, str(recorded), *more]) == 125
+    assert f"this takes the Python package {package}: pip install 'dbt-arm[trace]'" in capsys.readouterr().err
+
+
+def test_addresses_do_without_lines(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "elftools", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "elftools.common.exceptions", None)  # type: ignore[arg-type]
+    assert run_app(["trace", "why", str(recorded)]) == 0
 
 
 def test_a_region_that_is_not_there_is_named(recorded: Path) -> None:
