@@ -73,6 +73,7 @@ class DeviceBus:
     def __init__(self, windows: Iterable[Window] = ()) -> None:
         self.windows: list[Window] = []
         self._pages: dict[int, Window] = {}
+        self._latest: Window | None = None  # which the next access is likely to be to, too
         for window in windows:
             self.attach(window)
 
@@ -108,7 +109,13 @@ class DeviceBus:
         window.device.write(gpa - window.base, size, value)
 
     def _find(self, gpa: int, size: int) -> Window | None:
+        window = self._latest
+        if window is not None and window.base <= gpa and gpa + size <= window.end:
+            return window
         window = self._pages.get(gpa >> _PAGE_SHIFT)
         if window is None:
-            return next((window for window in self.windows if window.base <= gpa and gpa + size <= window.end), None)
-        return window if window.base <= gpa and gpa + size <= window.end else None
+            window = next((window for window in self.windows if window.base <= gpa and gpa + size <= window.end), None)
+        elif not (window.base <= gpa and gpa + size <= window.end):
+            window = None
+        self._latest = window
+        return window

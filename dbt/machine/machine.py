@@ -212,8 +212,9 @@ class Machine:
     def _receive(self) -> None:
         """Give the UART what has arrived at the console, as far as there is room."""
         uart = self.board.console_uart
-        if uart.room:
-            uart.push(self.input_road.poll(self._now(), uart.room))
+        room = uart.room
+        if room and (data := self.input_road.poll(self._now(), room)):
+            uart.push(data)
 
     # -- programs ------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from dbt.runtime.reference import ReferenceTier
 
 _BUDGET = NATIVE["budget"].offset // 8
+_EXIT_ARGS = NATIVE["exit_args"].offset // 8
+_MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for name in ("count", "cursor", "value"))
 _TICK_END, _COURSES = NATIVE["tick_end"].offset // 8, NATIVE["courses"].offset // 8
 _OP = OP_SIZE // 4
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
@@ -349,25 +351,25 @@ class ThreadedTier:
         Answers to earlier accesses of the same instruction are kept, those of other instructions dropped:
         they are told apart by the budget, which every instruction takes one of.
         """
-        cpu = self._cpu
-        gpa, size = cpu.native("exit_args", 0), cpu.native("exit_args", 1)
-        if not self._memory.bus.covers(gpa, size):
+        # Guests do little else at times, so the slots are not looked up by name here.
+        words, halves, memory = self._cpu.native64, self._cpu.native32, self._memory
+        gpa, size, value = words[_EXIT_ARGS : _EXIT_ARGS + 3]
+        if not memory.bus.covers(gpa, size):
             return False
-        left = cpu.native("budget")
-        answered = cpu.native("mmio_count") if left == self._device_left else 0
+        left = words[_BUDGET]
+        answered = halves[_MMIO_COUNT] if left == self._device_left else 0
         self._device_left = left
-        value = 0
-        if kind == ExitCode.DEVICE_READ:
-            value = self._memory.read_device(gpa, size)
-            self._learn_course(gpa & ~3)
-        else:
+        is_write = kind == ExitCode.DEVICE_WRITE
+        if is_write:
             self._forget_courses()
-            value = cpu.native("exit_args", 2)
-            self._memory.write_device(gpa, size, value)
-        self._observer.device_accessed(cpu.r[15], gpa, size, value, kind == ExitCode.DEVICE_WRITE)
-        cpu.set_native("mmio_value", value & 0xFFFFFFFF, answered)
-        cpu.set_native("mmio_count", answered + 1)
-        cpu.set_native("mmio_cursor", 0)
+            memory.write_device(gpa, size, value)
+        else:
+            value = memory.read_device(gpa, size)
+            self._learn_course(gpa & ~3)
+        self._observer.device_accessed(self._cpu.r[15], gpa, size, value, is_write)
+        halves[_MMIO_VALUE + answered] = value & 0xFFFFFFFF
+        halves[_MMIO_COUNT] = answered + 1
+        halves[_MMIO_CURSOR] = 0
         return True
 
     def _learn_course(self, gpa: int) -> None:
