@@ -26,7 +26,7 @@ class Status(IntEnum):
 
 MEANINGS = {
     Status.DIVERGED: "the replay differs from what was recorded",
-    Status.HALTED: "the guest waits for an interrupt that cannot come",
+    Status.HALTED: "the guest halted: nothing that it waits for can come",
     Status.USAGE: "the command line is wrong",
     Status.BAD_INPUT: "the program, source or recording cannot be used",
     Status.GUEST_FAULT: "the guest did something that nobody handles",
