@@ -29,8 +29,8 @@ class Observer:
     def region_refused(self, entry: int, gva: int, reason: str) -> None:
         """There is nothing that could be compiled, or the compiler was lost."""
 
-    def region_outdated(self, entry: int) -> None:
-        """A region was compiled, but memory does not hold any more what it was made from."""
+    def region_outdated(self, entry: int, changed: int | None) -> None:
+        """A region was compiled, but memory does not hold any more what it was made from: the word at ``changed``."""
 
     def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
         """At an HVA. ``kept``: it was on disk."""
@@ -65,9 +65,9 @@ class Several(Observer):
         for observer in self._observers:
             observer.region_refused(entry, gva, reason)
 
-    def region_outdated(self, entry: int) -> None:
+    def region_outdated(self, entry: int, changed: int | None) -> None:
         for observer in self._observers:
-            observer.region_outdated(entry)
+            observer.region_outdated(entry, changed)
 
     def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
         for observer in self._observers:

@@ -263,7 +263,7 @@ class RegionTier(ThreadedTier):
             self.counts.compiled += 1
         else:
             self.counts.outdated += 1
-            self._observer.region_outdated(request.gpa)
+            self._observer.region_outdated(request.gpa, self._changed_word(region))
 
     def _install(self, region: CompiledRegion, kept: bool) -> bool:
         """Put the region in the place of its entry's handler, if memory still is what it was made from.
@@ -305,6 +305,15 @@ class RegionTier(ThreadedTier):
         self.counts.code_bytes += len(region.code)
         self._observer.region_installed(region, address, kept)
         return True
+
+    def _changed_word(self, region: CompiledRegion) -> int | None:
+        """The first word that is not what the region was made from."""
+        ram = self._memory.ram.bytes
+        for gpa, data in region.runs:
+            for at in range(0, len(data), 4):
+                if ram[gpa + at : gpa + at + 4] != data[at : at + 4]:
+                    return gpa + at
+        return None
 
     def _is_decoded(self, gpa: int) -> bool:
         return self._seen.executed(gpa) is not None  # which knows no pages in this process

@@ -61,7 +61,7 @@ class Note(StrEnum):
 
     REQUESTED = "requested"  # entry, gva
     REFUSED = "refused"  # entry, gva, why
-    OUTDATED = "outdated"  # entry
+    OUTDATED = "outdated"  # entry, changed (GPA or null)
     DROPPED = "dropped"  # region, why, written (GPA or null), pc
     PREDECODED = "predecoded"  # pages: GPAs >> 12
     NAME = "name"  # number, text: what an event's number stands for

@@ -332,8 +332,14 @@ class Trace:
         exits = sorted(self.tally.get("exit", {}).items(), key=lambda item: -item[1])
         for gpa, count in exits[:_MOST]:
             pc = self.gva_of(gpa)
-            why = "; ".join(sorted(self._edges_left_out.get(pc, ()))) or "its memory access took the slow path"
+            why = "; ".join(sorted(self._edges_left_out.get(pc, ()))) or self._slow_access(gpa)
             yield Reason("exit at", pc, count, why)
+
+    def _slow_access(self, gpa: int) -> str:
+        word = next((region.words[gpa] for region in self._by_gpa.get(gpa, ())), 0)
+        if _exit_reason(word, ()) == "store":
+            return "the store took the slow path: there was code, a device, or no entry in the shadow page table"
+        return "the load took the slow path: there was a device, or no entry in the shadow page table"
 
     @cached_property
     def _edges_left_out(self) -> dict[int, set[str]]:
@@ -362,7 +368,9 @@ class Trace:
                 case Note.REFUSED:
                     found["not compiled", note["gva"], note["why"]] += 1
                 case Note.OUTDATED:
-                    found["outdated", note["entry"], "the code had changed when it was compiled"] += 1
+                    changed = note["changed"]
+                    what = "the mode of memory" if changed is None else self.describe(changed)
+                    found["outdated", note["entry"], f"{what} had changed when it was compiled"] += 1
                 case Note.DROPPED if note["region"]:
                     written = note["written"]
                     where = "" if written is None else f": {self.describe(written)}"

@@ -152,8 +152,8 @@ class TraceRecorder(Observer):
     def region_refused(self, entry: int, gva: int, reason: str) -> None:
         self._note(Note.REFUSED, entry=entry, gva=gva, why=reason)
 
-    def region_outdated(self, entry: int) -> None:
-        self._note(Note.OUTDATED, entry=entry)
+    def region_outdated(self, entry: int, changed: int | None) -> None:
+        self._note(Note.OUTDATED, entry=entry, changed=changed)
 
     def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
         generation = self._generations[region.entry] = self._generations.get(region.entry, 0) + 1
