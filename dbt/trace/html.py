@@ -146,12 +146,11 @@ def _blocks(trace: Trace) -> tuple[list[str], list[list[Any]]]:
     rows = []
     counts = trace.tally.get("block")
     for region in trace.regions:
-        offset = region.gva - region.entry
         for number, block in enumerate(trace.story(region).get("blocks", ())):
             pc = block["pc"]
             symbol = trace.symbols.find(pc) or (f"{pc:#x}", 0)
             name = numbers.setdefault(symbol[0], len(numbers))
-            executions = None if counts is None else counts.get(pc - offset, 0)
+            executions = None if counts is None else counts.get(region.to_gpa(pc), 0)
             rows.append([region.number, number, pc, len(block["insns"]), executions, name, symbol[1]])
     return list(numbers), rows
 
@@ -235,7 +234,7 @@ def _graph(trace: Trace, places: list[HotPlace]) -> dict[str, Any]:
     for number in shown:
         region = trace.regions[number - 1]
         for gpa in (*region.others, region.entry):
-            entries[gpa + region.gva - region.entry] = number
+            entries[region.to_gva(gpa)] = number
     nodes = [
         {
             "id": f"r{number}",

@@ -52,7 +52,7 @@ class TracedRegion:
     number: int
     generation: int
     entry: int
-    gva: int
+    pages: tuple[tuple[int, int], ...]  # virtual and physical ones; none where these are the same
     strict: bool
     mmu: bool
     insns: int
@@ -71,6 +71,20 @@ class TracedRegion:
     def identity(self) -> str:
         mode = "mmu" if self.mmu else "flat"
         return f"{self.entry:08x}/{mode}{'-strict' * self.strict}/{self.generation}"
+
+    @property
+    def gva(self) -> int:
+        """Of the entry."""
+        return self.to_gva(self.entry)
+
+    def to_gva(self, gpa: int) -> int:
+        """An address of the region as the code that it was made from had it."""
+        page = gpa >> 12
+        return next((virtual for virtual, physical in self.pages if physical == page), page) << 12 | gpa & 0xFFF
+
+    def to_gpa(self, gva: int) -> int:
+        page = gva >> 12
+        return next((physical for virtual, physical in self.pages if virtual == page), page) << 12 | gva & 0xFFF
 
     @property
     def expansion(self) -> float:
@@ -150,14 +164,12 @@ class Trace:
             for gpa, data in ((gpa, bytes.fromhex(text)) for gpa, text in about["runs"])
             for at in range(0, len(data), 4)
         }
-        virtual = {physical: page for page, physical in about["pages"]}
-        entry = about["entry"]
         self.regions.append(
             TracedRegion(
                 about["number"],
                 about["generation"],
-                entry,
-                virtual.get(entry >> 12, entry >> 12) << 12 | entry & 0xFFF,
+                about["entry"],
+                tuple((virtual, physical) for virtual, physical in about["pages"]),
                 about["strict"],
                 about["mmu"],
                 about["insns"],
@@ -270,9 +282,8 @@ class Trace:
     def _by_gva(self) -> dict[int, list[TracedRegion]]:
         found: dict[int, list[TracedRegion]] = defaultdict(list)
         for region in self.regions:
-            offset = region.gva - region.entry
             for gpa in region.words:
-                found[gpa + offset].append(region)
+                found[region.to_gva(gpa)].append(region)
         return found
 
     @cached_property
@@ -422,20 +433,20 @@ class Trace:
     def exits_of(self, region: TracedRegion) -> Counter[str]:
         """How often regions were left at the instructions of this one, by reason, if it was counted."""
         found: Counter[str] = Counter()
-        counts, offset = self.tally.get("exit", {}), region.gva - region.entry
+        counts = self.tally.get("exit", {})
         reasons: dict[int, str] = {}
         for block in self.story(region).get("blocks", ()):
             for pc, word in block["insns"]:
                 reasons[pc] = _exit_reason(word, block["edges"] if pc == block["insns"][-1][0] else ())
         for pc, reason in reasons.items():
-            if count := counts.get(pc - offset, 0):
+            if count := counts.get(region.to_gpa(pc), 0):
                 found[SIDE_EXIT_TEXTS[reason]] += count
         return found
 
     def gva_of(self, gpa: int) -> int:
         """The GVA of an address in a region, if there is one; else the GPA itself."""
         for region in self._by_gpa.get(gpa, ()):
-            return gpa + region.gva - region.entry
+            return region.to_gva(gpa)
         return gpa
 
     @cached_property
@@ -457,7 +468,7 @@ class Trace:
         for region in self.regions:
             symbol = self.symbols.find(region.gva)
             names = {f"#{region.number}", region.identity, symbol[0] if symbol else ""}
-            if name in names or (address is not None and address - region.gva + region.entry in region.words):
+            if name in names or (address is not None and region.to_gpa(address) in region.words):
                 found = region
         return found
 

@@ -75,12 +75,11 @@ def panes_of(trace: Trace, region: TracedRegion) -> Panes:
 def _guest_rows(trace: Trace, region: TracedRegion, story: dict[str, Any]) -> list[Row]:
     disassemble, rows = disassembler(), []
     executed, exits = trace.tally.get("block", {}), trace.tally.get("exit", {})
-    offset = region.gva - region.entry
     for number, block in enumerate(story["blocks"]):
         ways = ", ".join(
             f"in {gva - 1:#x}" if gva & 1 else f"returns to {trace.describe(gva)}" for gva in block["calls"][::-1]
         )
-        count = executed.get(block["pc"] - offset)
+        count = executed.get(region.to_gpa(block["pc"]))
         counted = "" if count is None else f"  {count:,} times"
         rows.append(
             Row(
@@ -88,7 +87,7 @@ def _guest_rows(trace: Trace, region: TracedRegion, story: dict[str, Any]) -> li
             )
         )
         for index, (pc, word) in enumerate(block["insns"]):
-            left = exits.get(pc - offset)
+            left = exits.get(region.to_gpa(pc))
             note = f"  ; left {left:,} times" if left else ""
             rows.append(Row(f"{disassemble(word, pc)}{note}", (number, index, -1), label=f"{pc:08x}"))
         for edge in block["edges"]:

@@ -182,7 +182,7 @@ class TraceViewer(App[None]):
         rows = []
         for region in self.trace.regions:
             for number, block in enumerate(self.trace.story(region).get("blocks", ())):
-                executions = counts.get(block["pc"] - region.gva + region.entry, 0)
+                executions = counts.get(region.to_gpa(block["pc"]), 0)
                 rows.append((executions * len(block["insns"]), executions, region, number, block))
         rows.sort(key=lambda row: (-row[0], row[2].number, row[3]))
         self.shown = []

@@ -20,6 +20,8 @@ from dbt.machine.recording import state_hash
 from dbt.machine.result import StopReason
 from dbt.runtime.regions import RegionTier
 from dbt.trace.log import EventKind, Note
+from dbt.trace.model import Trace
+from dbt.trace.recorder import TraceRecorder
 from tests.machine.programs import BASE, EXIT, assemble, make_elf
 from tests.test_guests import GUESTS
 from tests.trace.recordings import LOOP, program, record
@@ -148,6 +150,37 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
     assert reasons and max(reasons.values()) <= exits
     assert exits == sum(region_tier(machine).side_exits.values()) - region_tier(machine).side_exits[SideExit.BUDGET]
     assert trace.tally["taken"][BASE + 24] > 30_000, "the loop's branch"
+
+
+def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: Path) -> None:
+    """Two pages of code that follow one another in virtual memory, and in physical memory the other way round."""
+    table = 0x4000
+    boot = f"""
+        ldr r0, ={table:#x} ; ldr r1, =0x00000c12 ; str r1, [r0]
+        ldr r2, =0x00006011 ; str r2, [r0, #4]
+        mov r3, #0x6000 ; ldr r1, =0x00009ff2 ; str r1, [r3] ; ldr r1, =0x00008ff2 ; str r1, [r3, #4]
+        mcr p15, #0, r0, c2, c0, #0 ; mov r1, #1 ; mcr p15, #0, r1, c3, c0, #0
+        mrc p15, #0, r1, c1, c0, #0 ; orr r1, r1, #1 ; mcr p15, #0, r1, c1, c0, #0
+        ldr r4, =60000 ; ldr r5, =0x00100ff8 ; bx r5
+    """
+    machine_code = {0x10000: assemble(boot, 0x10000)}
+    # The loop begins at the end of the first virtual page and goes on in the second.
+    machine_code[0x9FF8] = assemble("add r6, r6, #1 ; nop", 0x100FF8)
+    machine_code[0x8000] = assemble("subs r4, r4, #1 ; bne 0x100ff8 ; b 0x101008", 0x101000)
+    recorder = TraceRecorder(str(tmp_path / "t"), tally=True)
+    machine = Machine(1 << 20, jit="sync", cpu="arm926", console=CaptureConsole(), observer=recorder)
+    for gpa, code in machine_code.items():
+        machine.write(gpa, code)
+    machine.pc = 0x10000
+    recorder.begin(machine, "test", {}, {})
+    recorder.end(machine.run(fuel=300_000), 1.0, statistics(machine))
+    trace = Trace(str(tmp_path / "t"))
+    region = next(region for region in trace.regions if len(region.pages) == 2)
+    assert {0x100FF8, 0x101000} <= {region.to_gva(gpa) for gpa in region.words}
+    assert {0x9FF8, 0x8000} <= region.words.keys()
+    assert trace.find_region("0x101004") is not None and trace.region_at(0x101000, trace.nanoseconds) is region
+    blocks = trace.story(region)["blocks"]
+    assert all(trace.tally["block"].get(region.to_gpa(block["pc"]), 0) > 10_000 for block in blocks)
 
 
 def test_nothing_is_emitted_unless_asked_for(only_handlers: Path, tmp_path: Path) -> None:
