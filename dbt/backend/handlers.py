@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, TARGET_ENTRIES, WARM, header, tail_call
-from dbt.backend.lower import FLAGS, Lowering
+from dbt.backend.abi import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, WARM, header, tail_call
+from dbt.backend.lower import FLAGS, Lowering, remember_target
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
 from dbt.backend.support import R15
@@ -222,27 +222,20 @@ class HandlerLowering(Lowering):
         inside, outside = f.new_label("inside"), f.new_label("outside")
         f.do(f"br i1 {f.emit(f'icmp ult i64 {differ}, 32768')}, label %{inside}, label %{outside}, !prof !1")
         f.label(outside)
-        self._goto(self.value(target))
+        self._goto(self.value(target), counted)
         f.label(inside)
         if counted:
             self._count(op)
         self.dispatch(op)
 
-    def _goto(self, target: str) -> None:
+    def _goto(self, target: str, counted: bool) -> None:
         wide = self.f.emit(f"zext i32 {target} to i64")
         self.f.do(f"store i64 {wide}, ptr {self.state_pointer(NATIVE['exit_args'].offset)}")
-        self._continue("@goto", "%op")
+        self._continue("@goto_counted" if counted else "@goto", "%op")
 
     def _remember_target(self, target: str) -> None:
         """For the region tier: where this branch went."""
-        f = self.f
-        op = f.emit("ptrtoint ptr %op to i64")
-        wide = f.emit(f"zext i32 {target} to i64")
-        mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, 5')}, {f.emit(f'lshr i64 {wide}, 2')}")
-        number = f.emit(f"and i64 {mixed}, {TARGET_ENTRIES - 1}")
-        entry = f.emit(f"or i64 {f.emit(f'shl i64 {wide}, 32')}, {f.emit(f'and i64 {op}, 4294967295')}")
-        table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['targets'].offset)}")
-        f.do(f"store i64 {entry}, ptr {f.emit(f'getelementptr i64, ptr {table}, i64 {number}')}")
+        remember_target(self.f, self.cpu, self.f.emit("ptrtoint ptr %op to i64"), target)
 
     def _branch_to(self, target: str, counted: bool) -> None:
         f = self.f
@@ -253,7 +246,7 @@ class HandlerLowering(Lowering):
         known, unknown = f.new_label("known"), f.new_label("unknown")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {ops}, null')}, label %{unknown}, label %{known}, !prof !0")
         f.label(unknown)
-        self._goto(target)
+        self._goto(target, counted)
         f.label(known)
         gva = f.emit(f"and i32 {target}, -4096")
         f.do(f"store i32 {gva}, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")

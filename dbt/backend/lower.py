@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from dbt.backend.abi import TARGET_ENTRIES
 from dbt.backend.module import Function
+from dbt.runtime.cpu import NATIVE
 from isa.state import LAYOUT
 from isa.uop import PURE, Access, BranchKind, InsnException, Uop
 
@@ -172,6 +174,17 @@ _METADATA = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weigh
 def module_text(*definitions: str) -> str:
     """An LLVM module of these function definitions, with what they may refer to."""
     return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', DECLARATIONS, *definitions, _METADATA])
+
+
+def remember_target(f: Function, cpu: str, op: str, target: str) -> None:
+    """Note in the table of targets that the indirect branch of an op (i64) went to a GVA (i32)."""
+    wide = f.emit(f"zext i32 {target} to i64")
+    mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, 5')}, {f.emit(f'lshr i64 {wide}, 2')}")
+    number = f.emit(f"and i64 {mixed}, {TARGET_ENTRIES - 1}")
+    entry = f.emit(f"or i64 {f.emit(f'shl i64 {wide}, 32')}, {f.emit(f'and i64 {op}, 4294967295')}")
+    place = f"getelementptr i8, ptr {cpu}, i64 {NATIVE['targets'].offset}"
+    table = f.emit(f"load ptr, ptr {f.emit(place)}")
+    f.do(f"store i64 {entry}, ptr {f.emit(f'getelementptr i64, ptr {table}, i64 {number}')}")
 
 
 class Lowering:

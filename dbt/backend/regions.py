@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dbt.backend.abi import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, SideExit, Tally, header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
-from dbt.backend.lower import FLAGS, Lowering, module_text
+from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
 from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.region import Block, GuestInsn, JumpTable, Place, Region, relative_value
@@ -597,7 +597,16 @@ class RegionLowering(Lowering):
             if place in self._numbers:
                 ways.setdefault(place.pc, place)
         self._switch(value, ways)
+        self._remember_target(value)
         self._exit(ARRIVE, value, 0, SideExit.RETURN if kind is BranchKind.RETURN else SideExit.INDIRECT)
+
+    def _remember_target(self, target: str) -> None:
+        """For regions that are made later: as handlers do it, where this branch went and was not seen to go before."""
+        f = self.f
+        gpa = self._assumed.place(self._insn.pc)
+        offset = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & PAGE_SIZE - 1) // 4 * OP_SIZE
+        pages = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
+        remember_target(f, self.cpu, f.emit(f"add i64 {pages}, {offset}"), target)
 
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")

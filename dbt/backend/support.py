@@ -9,6 +9,7 @@ from __future__ import annotations
 from dbt.backend.abi import (
     CODE_PAGE_STRIDE,
     COVERED,
+    HOT,
     HOT_ARRIVALS,
     OP_BODY,
     OP_CALLOUTS,
@@ -176,12 +177,14 @@ replaced:
   {tail_call("%original", op="%next")}
   ret void"""
 
-# For arrivals at the end of a region: a place to which control comes often is worth one of its own.
-_COUNT = f"""%count.p = getelementptr i8, ptr %next, i64 {OP_HOTNESS}
+
+def _count_arrival(every: int) -> str:
+    """Count the arrival at %next, and leave at each so many of them."""
+    return f"""%count.p = getelementptr i8, ptr %next, i64 {OP_HOTNESS}
   %count = load i16, ptr %count.p
   %more = add i16 %count, 1
   store i16 %more, ptr %count.p
-  %rest = and i16 %more, {HOT_ARRIVALS - 1}
+  %rest = and i16 %more, {every - 1}
   %is.hot = icmp eq i16 %rest, {WARM}
   br i1 %is.hot, label %hot, label %cold
 hot:
@@ -709,7 +712,10 @@ def support_text() -> str:
             _leave(),
             _exit_handler("undefined", ExitCode.UNDEFINED),
             _goto("goto", _DISPATCH),
-            _goto("arrive", _COUNT),
+            # To a loop's head or a function in another page.
+            _goto("goto_counted", _count_arrival(HOT)),
+            # From the end of a region: a place to which control comes often is worth one of its own.
+            _goto("arrive", _count_arrival(HOT_ARRIVALS)),
             _goto("bypass", _BYPASS),
             _sentinel(),
             _enter(),

@@ -229,3 +229,22 @@ def test_statistics_fit_80_columns(only_handlers: Path) -> None:
         "compiler restarts", "compile time", "the longest", "region exits",
     ):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize("call", [False, True])
+def test_what_lies_across_a_page_boundary_becomes_hot_too(only_handlers: Path, call: bool) -> None:
+    """A loop whose branch back goes to another page, or a function without loops that is called from another page."""
+    machine = Machine(1 << 20, tier="auto", jit="sync", console=CaptureConsole())
+    if call:
+        machine.write(
+            0x8000, assemble("loop: mrs r0, spsr ; bl 0xa000 ; subs r4, r4, #1 ; bne loop ; end: b end", 0x8000)
+        )
+        machine.write(0xA000, assemble("add r1, r1, #1 ; " * 20 + "bx lr", 0xA000))
+        head = 0xA000
+    else:
+        head = 0x8FF8
+        machine.write(head, assemble("add r6, r6, #1 ; nop ; subs r4, r4, #1 ; bne 0x8ff8 ; end: b end", head))
+    machine.r[4], machine.pc = 20_000, head if not call else 0x8000
+    machine.run(fuel=200_000 if call else 79_000)
+    assert head in region_tier(machine)._installed
+    assert machine.retired["region"] > 40_000
