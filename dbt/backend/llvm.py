@@ -16,8 +16,9 @@ _PASSES = {
 
 
 #: Strength reduction of loops costs a quarter of the time and gains nothing: addresses are checked, not counted.
-#: Nor does scheduling, which costs a tenth: the host reorders what is independent.
-_OPTIONS = ("-disable-lsr", "-enable-misched=false")
+#: Nor does scheduling, which costs a tenth: the host reorders what is independent. Equal ends of blocks are not merged:
+#: where one of them is in a loop, that would no longer be in one piece.
+_OPTIONS = ("-disable-lsr", "-enable-misched=false", "-enable-tail-merge=false")
 
 
 @functools.cache
