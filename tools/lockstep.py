@@ -4,10 +4,10 @@
 
 A tier is reference, threaded, or auto with :off, :sync or :async behind it. States are compared every
 STEP instructions; where they differ, both runs are made again up to the last agreement and halved from
-there. A run of two pieces is not the same run as one of one piece to a region tier (a block of a region is executed
-only where its budget lasts), so each probe is cut in the same places as the first run, but for the last, and
+there. A run of two pieces is not the same run as one of one piece to a region tier (a region executes only what its
+budget lasts for), so each probe is cut in the same places as the first run, but for the last, and
 regions are made anew of blocks of one instruction. Where that makes the difference go away, what is found is the
-last instruction of the block that makes it.
+last instruction before the region looks at its budget again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import sys
 
 from dbt import Machine
-from dbt.frontend.techniques import ALL, Techniques
+from dbt.frontend.techniques import ALL, STEPWISE, Techniques
 from dbt.machine.console import CaptureConsole
 from dbt.machine.result import StopReason
 
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no difference in {agreed} instructions")
         return 0
     low, high = agreed, agreed + options.step  # they agree at low and differ at high
-    finer = [Side(options, side.label, Techniques.without("blocks")) for side in sides]
+    finer = [Side(options, side.label, Techniques.without(*STEPWISE)) for side in sides]
     exact = not agree(finer, high)
     if exact:
         sides, low = finer, low if agree(finer, low) else 0
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             high = middle
     before = sides[0].at(low)
-    print(f"instruction {high} at {before.describe_pc(before.pc)}{'' if exact else ', or one before it in its block'}")
+    print(f"instruction {high} at {before.describe_pc(before.pc)}{'' if exact else ', or one before it in its region'}")
     print(describe("both", before))
     machines = [side.at(high) for side in sides]
     for side, machine in zip(sides, machines, strict=True):

@@ -158,6 +158,7 @@ DECLARATIONS = "\n".join(
         *(f"declare i{w} @llvm.{n}.i{w}(i{w})" for n in ("ctpop", "bitreverse") for w in (8, 16, 32, 64)),
         *(f"declare i{w} @llvm.bswap.i{w}(i{w})" for w in (16, 32, 64)),
         *(f"declare i{w} @llvm.cttz.i{w}(i{w}, i1)" for w in (32,)),
+        *(f"declare i{w} @llvm.expect.i{w}(i{w}, i{w})" for w in (64,)),
         *(
             f"declare {{i{w}, i1}} @llvm.{n}.with.overflow.i{w}(i{w}, i{w})"
             for n in ("sadd", "ssub", "uadd", "usub")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dbt.backend.abi import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, SideExit, Tally, header, tail_call
+from dbt.backend.budget import find_checks
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
 from dbt.backend.module import Function
@@ -125,6 +126,7 @@ class RegionLowering(Lowering):
             written_registers(insn.uops for block in region.blocks.values() for insn in block.insns) - {15}
         )
         self._loop_numbers: dict[Uop, int] = {}
+        self._checks, self._reserve = find_checks(region) if techniques.paths else (set(region.blocks), 0)
         self._ram = ""
         self._other = ""  # where a region is left at its entry
         self._block: Block
@@ -136,7 +138,7 @@ class RegionLowering(Lowering):
         f = self.f
         for name in FLAGS:
             f.do(f"store i32 %{name}, ptr {self.flags[name]}")
-        f.do(f"store i64 %budget, ptr {self._budget}")
+        f.do(f"store i64 {f.emit(f'sub i64 %budget, {self._reserve}')}, ptr {self._budget}")
         if self._ram_size is not None:
             self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
         pc = self._entry_pc()
@@ -151,8 +153,7 @@ class RegionLowering(Lowering):
             self._lazy.resume(kind)
             to, both = (f.emit(f"zext i32 {f.emit(f'load i32, ptr {self._exit_word(n)}')} to i64") for n in range(2))
             reason, given_back = f.emit(f"and i64 {both}, 255"), f.emit(f"lshr i64 {both}, 8")
-            budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
-            self._leave(way, to, budget, reason)
+            self._leave(way, to, f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}"), reason)
         return f.text()
 
     def _entry_pc(self) -> str:
@@ -237,7 +238,7 @@ class RegionLowering(Lowering):
         self._lazy.resume(kind)
         self._block, self._values = block, {}
         self._spans = find_spans(block, self._alignment) if self._techniques.spans else {}
-        self._retire(len(block.insns), place.pc)
+        self._retire(place, len(block.insns))
         self._count(Tally.BLOCK, place.pc)
         for self._index, self._insn in enumerate(block.insns):
             self._values = {}
@@ -258,17 +259,23 @@ class RegionLowering(Lowering):
         count = f.emit(f"load i64, ptr {pointer}")
         f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {pointer}")
 
-    def _retire(self, count: int, pc: int) -> None:
+    def _retire(self, place: Place, count: int) -> None:
+        """Take a block's instructions from the budget.
+
+        Its alloca holds less, by the reserve: while that is not negative at a check, the budget lasts to the next one.
+        """
         f = self.f
-        # Subtraction and carry in one, which LLVM does not take apart into a comparison and a copy.
-        budget = f.emit(f"load i64, ptr {self._budget}")
-        pair = f.emit(f"call {{i64, i1}} @llvm.usub.with.overflow.i64(i64 {budget}, i64 {count})")
-        f.do(f"store i64 {f.emit(f'extractvalue {{i64, i1}} {pair}, 0')}, ptr {self._budget}")
-        enough, short = f.new_label("enough"), f.new_label("short")
-        f.do(f"br i1 {f.emit(f'extractvalue {{i64, i1}} {pair}, 1')}, label %{short}, label %{enough}, !prof !0")
-        f.label(short)
-        self._go_on_threaded(pc, count, SideExit.BUDGET)
-        f.label(enough)
+        rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
+        if place in self._checks:
+            # LLVM does not look through this. It would compare what there was before the subtraction, and keep it.
+            rest = f.emit(f"call i64 @llvm.expect.i64(i64 {rest}, i64 0)")
+        f.do(f"store i64 {rest}, ptr {self._budget}")
+        if place in self._checks:
+            enough, short = f.new_label("enough"), f.new_label("short")
+            f.do(f"br i1 {f.emit(f'icmp slt i64 {rest}, 0')}, label %{short}, label %{enough}, !prof !0")
+            f.label(short)
+            self._go_on_threaded(place.pc, count, SideExit.BUDGET)
+            f.label(enough)
 
     # -- leaving -------------------------------------------------------------------------------
 
@@ -297,6 +304,7 @@ class RegionLowering(Lowering):
     def _exit(self, way: str, target: str, given_back: int, reason: SideExit) -> None:
         """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
         f = self.f
+        given_back += self._reserve
         if reason is not SideExit.BUDGET:
             self._count(Tally.EXIT, self._insn.pc)
         if not self._techniques.shared_exits:

@@ -26,6 +26,7 @@ class Techniques:
     sharing: bool = True  # while many wait, what another region is entered at is left to it
     haste: bool = True  # smaller regions while many wait for the compiler
     blocks: bool = True  # instructions take from the budget together, not each for itself
+    paths: bool = True  # whether the budget lasts is checked once for all ways without a loop, not at each block
 
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
     spans: bool = True  # accesses by one register and constants are checked together
@@ -51,6 +52,9 @@ class Techniques:
         left_out = [field.name for field in fields(self) if getattr(self, field.name) is False]
         return ",".join([*left_out, *(name for name in PASSES if name not in self.passes)])
 
+
+#: Without these a region stops after each instruction, if the budget does: for finding one of them.
+STEPWISE = ("blocks", "paths")
 
 #: What is done unless something else is asked for.
 ALL = Techniques()

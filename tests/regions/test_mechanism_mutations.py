@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dbt.backend import flags, regions, spans
+from dbt.backend import budget, flags, regions, spans
 from dbt.backend.flags import FlagEffect, FlagKind, LazyFlags
 from dbt.backend.lower import FLAGS
 from dbt.backend.regions import RegionLowering
@@ -142,10 +142,13 @@ MUTANTS = [
     Mutant(_Forming, "_follow", "last.pc + 4, block.place.calls)", "last.pc + 8, block.place.calls)"),
     Mutant(RegionFormer, "_record", "insn.record_word(word)", "insn.record_word(word ^ 0x1000)"),
     # The budget, and leaving.
-    Mutant(RegionLowering, "_lower_block", "self._retire(len(block.insns),", "self._retire(len(block.insns) + 1,"),
+    Mutant(RegionLowering, "_lower_block", "len(block.insns))\n", "len(block.insns) + 1)\n"),
     Mutant(RegionLowering, "_exit_before_insn", "- self._index", "- self._index - 1"),
     Mutant(RegionLowering, "_exit_before_insn", "self._insn.pc,", "self._insn.pc + 4,"),
-    Mutant(RegionLowering, "_retire", "self._go_on_threaded(pc, count,", "self._go_on_threaded(pc, 0,"),
+    Mutant(RegionLowering, "_retire", "self._go_on_threaded(place.pc, count,", "self._go_on_threaded(place.pc, 0,"),
+    Mutant(RegionLowering, "_exit", "given_back += self._reserve", "pass"),
+    Mutant(budget, "find_checks", "checks.add(to)", "pass", "a dense table"),
+    Mutant(budget, "find_checks", "+ follow[to]", ""),
     Mutant(RegionLowering, "_go_on_threaded", "BYPASS", "ARRIVE"),
     Mutant(RegionLowering, "_go", "str(place.pc)", "str(place.pc + 4)"),
     Mutant(RegionLowering, "lower_branch", "self._exit(ARRIVE, value, 0,", "self._exit(ARRIVE, value, 1,"),
@@ -180,7 +183,7 @@ def test_a_mutant_is_noticed(mutant: Mutant) -> None:
 #: What random programs notice by themselves.
 PLAIN_MUTANTS = [
     Mutant(RegionLowering, "_exit_before_insn", "- self._index", "- self._index - 1"),
-    Mutant(RegionLowering, "_lower_block", "self._retire(len(block.insns),", "self._retire(len(block.insns) - 1,"),
+    Mutant(RegionLowering, "_lower_block", "len(block.insns))\n", "len(block.insns) - 1)\n"),
     Mutant(LazyFlags, "words", "for name in FLAGS", 'for name in "nzc"'),
     Mutant(RegionLowering, "_store_state", "in self._dirty", "in self._dirty[1:]"),
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dbt.backend.lower import LOWER
 from dbt.cli.app import run_app
 from dbt.trace.export import FORMATS
 from dbt.trace.model import Trace
@@ -172,6 +173,29 @@ def test_the_first_different_instruction_is_found(tmp_path: Path, only_handlers:
     assert found["differs"] == 2 + 2 * (40 << 16) + 1 + 1 and found["pc"] == BASE + 20
     (tmp_path / "b.elf").write_bytes(b"something else")
     assert "has changed since" in paragraph(dbt("trace", "diff", tmp_path / "a", tmp_path / "b"), 121)
+
+
+def test_the_instruction_that_a_tier_does_wrong_is_found(
+    tmp_path: Path, only_handlers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loop comes to MLALT in its round 800,002; before, its condition fails."""
+    monkeypatch.setitem(LOWER, "mul", LOWER["add"])
+    code = f"""
+        movw r1, #1500 ; movw r3, #1000 ; mul r1, r3, r1 ; movw r3, #700 ; movw r4, #1000 ; mul r3, r4, r3
+        loop: add r0, r0, #3 ; cmp r1, r3
+        culprit: mlalt r2, r0, r1, r2
+        movhs r4, r0 ; subs r1, r1, #1 ; bne loop
+        mov r2, #0 ; {EXIT}
+    """
+    (tmp_path / "guest.elf").write_bytes(program(code, {"culprit": (BASE + 32, 4)}))
+    traces = [str(tmp_path / tier) for tier in ("threaded", "auto")]
+    for trace in traces:
+        jit = ["--jit", "sync"] if trace.endswith("auto") else []
+        run_app(["run", "--tier", Path(trace).name, *jit, "--record-trace", trace, str(tmp_path / "guest.elf")])
+    capsys.readouterr()
+    assert run_app(["trace", "diff", *traces]) == 1
+    text = capsys.readouterr().out
+    assert f"instruction {6 + 6 * 800_001 + 3:,} at" in text and "(culprit: mlalt r2, r0, r1, r2)\n" in text, text
 
 
 # -- the prepared guests of the tutorial -----------------------------------------------------------

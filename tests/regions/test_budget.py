@@ -1,0 +1,48 @@
+"""Where regions look whether their budget lasts, on graphs of every form."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbt.backend.budget import find_checks
+from dbt.frontend.region import Block, GuestInsn, Place, Region, branches_of
+from isa.a32 import DECODER
+
+NOP = 0xE1A00000  # mov r0, r0
+COUNT = 8
+
+
+def insn(pc: int) -> GuestInsn:
+    decoded = DECODER.decode(NOP)
+    assert decoded is not None
+    uops = decoded.record_word(NOP).block
+    return GuestInsn(pc, NOP, decoded, uops, tuple(branches_of(uops)))
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> Region:
+    """Blocks of one to five instructions that go on at up to two others, or outside."""
+    places = [Place(0x1000 * number) for number in range(COUNT)]
+    outside = Place(0xF0000)
+    anywhere = st.sampled_from([*places, outside])
+    blocks = {}
+    for place in places:
+        insns = [insn(place.pc + 4 * n) for n in range(draw(st.integers(1, 5)))]
+        blocks[place] = Block(place, insns, next=draw(anywhere), back=draw(st.none() | anywhere))
+    entries = draw(st.sets(st.sampled_from(places), max_size=2)) | {places[0]}
+    return Region(0, blocks, {place.pc: place for place in sorted(entries, key=lambda place: place.pc)})
+
+
+@given(regions())
+def test_what_follows_on_a_check_is_the_longest_way_to_the_next(region: Region) -> None:
+    checks, reserve = find_checks(region)
+    assert set(region.entries.values()) <= checks
+
+    def longest(place: Place, on_the_way: tuple[Place, ...]) -> int:
+        """Instructions from the end of a block to the next check; a cycle without one would not end."""
+        assert place not in on_the_way
+        ways = [to for to in region.blocks[place].successors() if to in region.blocks and to not in checks]
+        return max((len(region.blocks[to].insns) + longest(to, (*on_the_way, place)) for to in ways), default=0)
+
+    assert reserve == max(longest(place, ()) for place in checks)
