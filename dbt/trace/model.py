@@ -200,14 +200,21 @@ class Trace:
         """Instructions retired, as far as the trace goes."""
         if self.end is not None:
             return int(self.end["icount"])
-        return max((last[-1].icount for last in (self.counts, self.events) if last), default=0)
+        return max((icount for _, icount in self._latest), default=0)
 
     @property
     def nanoseconds(self) -> int:
         """From the first record to the last."""
         if self.end is not None:
             return int(self.end["time"])
-        return max((last[-1].time for last in (self.counts, self.events) if last), default=0)
+        return max((time for time, _ in self._latest), default=0)
+
+    @property
+    def _latest(self) -> Iterator[tuple[int, int]]:
+        """Time and icount of the last record of each kind."""
+        yield from ((last[-1].time, last[-1].icount) for last in (self.counts, self.events, self.regions) if last)
+        if self.notes:
+            yield self.notes[-1]["time"], self.notes[-1]["icount"]
 
     @property
     def totals(self) -> dict[str, int]:

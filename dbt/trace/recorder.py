@@ -78,7 +78,8 @@ class TraceRecorder(Observer):
     def begin(self, machine: Machine, version: str, command: dict[str, Any], files: dict[str, str]) -> None:
         """``version`` is dbt's, ``command`` the options of the run, ``files`` SHA-256 by the path of what it reads."""
         self._machine = machine
-        self._start = self._left = self._counted = self._written = self._sampled = time.perf_counter_ns()
+        self._start = self._left = self._written = self._sampled = time.perf_counter_ns()
+        self._counted = 0  # the first slice's are written at once
         self._sampled_at = machine.icount
         self._inside = machine.cpu.native("region_insns")
         self._pages = bytes(len(machine.memory.code_page_present))
