@@ -36,6 +36,15 @@ def endless(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def ready(tmp_path: Path) -> Path:
+    """Writes ``!``, and then ``spin: b spin``."""
+    path = tmp_path / "ready.elf"
+    code = assemble("adr r1, text; mov r0, #3; svc 0x123456; b spin; text: .word 33; spin: nop; b .")
+    path.write_bytes(make_elf(code, symbols={"spin": (BASE + 20, 8)}))
+    return path
+
+
+@pytest.fixture
 def faulty(tmp_path: Path) -> Path:
     """Reads from nowhere in ``main``."""
     path = tmp_path / "faulty.elf"
