@@ -126,7 +126,7 @@ def _commands(parser: Parser) -> Callable[[str, str], Parser]:
 
 
 def _base(options: _Options) -> None:
-    help_ = "the file is a flat binary; it goes here [.bin, .img and .raw files: 0x8000]"
+    help_ = "the file is a flat binary; it goes here [.bin, .img and .raw files: 0x8000, a kernel: 0x10000]"
     options.text("ADDRESS", help_, "--base")
 
 
@@ -156,7 +156,7 @@ def _add_guest(parser: Parser) -> None:
     options = _Options(parser, "the guest")
     _base(options)
     options.text("ADDRESS", "begin here, not at the program's own entry", "--entry")
-    help_ = "boot a Linux kernel instead: a zImage, an uncompressed Image, a uImage or an ELF file"
+    help_ = "boot a kernel instead: a zImage, a flat image, a uImage or an ELF file"
     options.text("FILE", help_, "--kernel")
     options.text("FILE", "the kernel's initial RAM disk", "--initrd")
     options.text("TEXT", "the kernel's command line", "--append")

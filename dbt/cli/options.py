@@ -126,7 +126,8 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     if isinstance(console, TerminalConsole):
         console.on_end = machine.interrupt
     if options.kernel is not None:
-        machine.load_kernel(options.kernel, options.initrd, options.dtb, options.append or "", options.atags)
+        append = options.append or ""
+        machine.load_kernel(options.kernel, options.initrd, options.dtb, append, options.atags, base, entry)
     elif options.program is not None:
         machine.load(options.program, base, entry, options.args)
     return machine
@@ -162,7 +163,6 @@ def _check_combination(options: RunOptions) -> None:
     if options.program is not None:
         message = f"{options.program}: --kernel is given, so there is no program; a kernel's arguments go to --append."
         raise CommandError(message, Status.USAGE)
-    _refuse({"--base": options.base, "--entry": options.entry}, "a kernel says itself where it goes")
     if options.atags:
         _refuse({"--dtb": options.dtb}, "a kernel is given a device tree or, with --atags, ATAGs")
     if options.semihosting != "on":

@@ -16,16 +16,27 @@ from dataclasses import dataclass, replace
 
 from dbt.machine.atags import tag_list
 from dbt.machine.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
-from dbt.machine.loader import Image, ImageError, Segment, check_image, read_elf, read_file
+from dbt.machine.loader import (
+    Image,
+    ImageError,
+    Segment,
+    check_base,
+    check_image,
+    read_elf,
+    read_file,
+    refuse_base,
+)
 
 #: Versatile/PB in Linux' arch/arm/tools/mach-types.
 MACHINE_NUMBER = 387
 
-# Where things go, as in QEMU 7.2 (hw/arm/boot.c), but for _IMAGE_BASE.
-_ZIMAGE_BASE = 0x10000
-#: Linux' TEXT_OFFSET: an uncompressed kernel takes the address so far below itself for the beginning of RAM. Where QEMU
+# Where things go, as in QEMU 7.2 (hw/arm/boot.c), but for _LINUX_BASE.
+_KERNEL_BASE = 0x10000
+#: Linux' TEXT_OFFSET: uncompressed, it takes the address so far below itself for the beginning of RAM. Where QEMU
 #: has it, at 0x10000, Linux 6.1 does not get to its first message; here it boots.
-_IMAGE_BASE = 0x8000
+_LINUX_BASE = 0x8000
+#: How uncompressed Linux tells who it is (init/version.c, linux_banner). Nothing at its beginning does.
+_LINUX_BANNER = b"Linux version "
 _ATAGS_BASE = 0x100
 #: A kernel's first page tables are here, below TEXT_OFFSET.
 _ATAGS_END = 0x4000
@@ -44,7 +55,7 @@ _UIMAGE_PLAIN, _UIMAGE_GZIP = 0, 1
 #: Linux is linked to run at a multiple of this (CONFIG_PAGE_OFFSET), which stands for the beginning of RAM.
 _PAGE_OFFSET_UNIT = 0x10000000
 _ALWAYS = 0xE  # the condition of an A32 instruction
-_KINDS = "Give a zImage, an uncompressed Image, a uImage, or an ELF kernel for 32-bit ARM"
+_KINDS = "Give a zImage, a flat image, a uImage, or an ELF kernel for 32-bit ARM"
 _AGAIN = "Copy it again"
 _OTHERS = (
     (0, b"\x1f\x8b", "it is compressed with gzip"),
@@ -75,14 +86,17 @@ def read_boot(
     append: str = "",
     atags: bool = False,
     present: Present | None = None,
+    base: int | None = None,
+    entry: int | None = None,
 ) -> Boot:
     """Read the files and place them in a RAM of ``ram_size`` bytes at 0; ImageError if that cannot be.
 
+    ``base`` and ``entry`` are those of :func:`read_kernel`.
     ``append`` is the kernel's command line. Without ``dtb`` and ``atags`` the kernel is given a tree of the
     board's devices, those at whose addresses one is ``present``.
     """
     data = read_file(kernel)
-    image = read_kernel(data, kernel, ram_size)
+    image = read_kernel(data, kernel, ram_size, base, entry)
     disk = None if initrd is None else _read(initrd, "--initrd")
     tree = None if dtb is None else _read(dtb, "--dtb")
     bootargs = os.fsencode(append)
@@ -97,13 +111,19 @@ def read_boot(
         end = start + len(disk)
         place = (start, end)
         segments.append(_place(initrd, "the initial RAM disk", start, disk, ram_size))
+    tags = _tags(image, tag_list(ram_size, bootargs, place))
     if atags:
-        gpa, info = _ATAGS_BASE, tag_list(ram_size, bootargs, place)
-        _check_tags(kernel, info, image)
+        if tags is None:
+            raise ImageError(kernel, "its ATAGs do not fit below it", "Give a shorter command line, or a device tree")
+        gpa = _ATAGS_BASE
     else:
         gpa = _above(end, image.end)
         info = _tree(dtb, tree, Chosen(ram_size, bootargs, place), present)
-    segments.append(_place(dtb or kernel, "the device tree", gpa, info, ram_size))
+        segments.append(_place(dtb or kernel, "the device tree", gpa, info, ram_size))
+    if (
+        tags is not None
+    ):  # with a tree too: Linux from before there were any, finding none at R2, looks where they belong
+        segments.append(tags)
     elf = data if image.is_elf else b""
     return Boot(replace(image, segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
 
@@ -137,31 +157,40 @@ def _tree(path: str | None, data: bytes | None, chosen: Chosen, present: Present
         raise ImageError(path, f"it {error}", remedy) from None
 
 
-def _check_tags(path: str, tags: bytes, kernel: Image) -> None:
-    end = _ATAGS_BASE + len(tags)
-    lowest = min(segment.gpa for segment in kernel.segments)
-    if end > min(_ATAGS_END, lowest):
-        what = f"the ATAGs at [{_ATAGS_BASE:#x}, {end:#x}) do not fit below {min(_ATAGS_END, lowest):#x}"
-        raise ImageError(path, what, "Give a shorter command line, or a device tree")
+def _tags(kernel: Image, tags: bytes) -> Segment | None:
+    """Where the board has its ATAGs; nothing where they do not fit."""
+    limit = min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
+    if _ATAGS_BASE + len(tags) > limit:
+        return None
+    return Segment(_ATAGS_BASE, _ATAGS_BASE, tags, len(tags), False)
 
 
 # -- the kernel's file ---------------------------------------------------------------------------
 
 
-def read_kernel(data: bytes, path: str, ram_size: int) -> Image:
-    """A kernel's segments and its entry, whatever it is wrapped in; ImageError if it is none or does not fit."""
+def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
+    """A kernel's segments and its entry, whatever it is wrapped in; ImageError if it is none or does not fit.
+
+    A zImage or a flat image goes to ``base``; without, to where QEMU has it, but uncompressed Linux to where it expects
+    to be. The others say themselves where they go. ``entry``, a GPA, overrides the kernel's own.
+    """
     if data[:4] == b"\x7fELF":
+        refuse_base(path, "an ELF file", base)
         image = _from_virtual(read_elf(data, path, None), ram_size)
     elif data[:4] == _UIMAGE_MAGIC.to_bytes(4, "big"):
+        refuse_base(path, "a uImage", base)
         image = _read_uimage(data, path, ram_size)
     else:
-        image = _flat(data, path)
+        check_base(path, base)
+        image = _flat(data, path, base)
+    if entry is not None:
+        image = replace(image, entry=entry)
     check_image(image, ram_size)
     return image
 
 
 def _flat(data: bytes, path: str, base: int | None = None, entry: int | None = None) -> Image:
-    """A zImage, or an uncompressed kernel, which has nothing that tells it but A32 code at its beginning."""
+    """A zImage, or a flat image, which has nothing that tells it but A32 code at its beginning."""
     compressed = _is_zimage(data, path)
     if not compressed:
         for offset, magic, what in _OTHERS:
@@ -170,7 +199,7 @@ def _flat(data: bytes, path: str, base: int | None = None, entry: int | None = N
         if len(data) < 4 or data[3] >> 4 != _ALWAYS:
             raise ImageError(path, "it is no kernel: it does not begin with A32 code", _KINDS)
     if base is None:
-        base = _ZIMAGE_BASE if compressed else _IMAGE_BASE
+        base = _LINUX_BASE if not compressed and _LINUX_BANNER in data else _KERNEL_BASE
     return Image(path, base if entry is None else entry, (Segment(base, base, data, len(data), True),), False)
 
 

@@ -139,15 +139,24 @@ def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, e
         image = read_elf(data, path, entry)
     else:
         if data[:4] == b"\x7fELF":
-            raise ImageError(path, "it is an ELF file, which says itself where it goes", "Leave out --base")
-        _check_base(path, base)
+            refuse_base(path, "an ELF file", base)
+        check_base(path, base)
         segment = Segment(base, base, data, len(data), True)
         image = Image(path, base if entry is None else entry, (segment,), False)
     check_image(image, ram_size)
     return image
 
 
-def _check_base(path: str, base: int) -> None:
+def refuse_base(path: str, what: str, base: int | None) -> None:
+    """ImageError if there is one: the file is ``what``."""
+    if base is not None:
+        raise ImageError(path, f"it is {what}, which says itself where it goes", "Leave out --base")
+
+
+def check_base(path: str, base: int | None) -> None:
+    """ImageError where no A32 code can be."""
+    if base is None:
+        return
     if base < 0 or base > 0xFFFFFFFF or base % 4:
         raise ImageError(path, f"the base {base:#x} is not a 32-bit multiple of 4", f"Try --base {FLAT_BASE:#x}")
 

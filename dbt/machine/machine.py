@@ -242,19 +242,34 @@ class Machine:
         self._start(image, data if image.is_elf else b"", [path.rpartition("/")[2], *args])
 
     def load_kernel(
-        self, path: str, initrd: str | None = None, dtb: str | None = None, append: str = "", atags: bool = False
+        self,
+        path: str,
+        initrd: str | None = None,
+        dtb: str | None = None,
+        append: str = "",
+        atags: bool = False,
+        base: int | None = None,
+        entry: int | None = None,
     ) -> None:
-        """Load a Linux kernel as a boot loader does (:mod:`dbt.machine.boot`) and reset; ImageError if it cannot be.
+        """Load a kernel as a boot loader does (:mod:`dbt.machine.boot`) and reset; ImageError if it cannot be.
 
-        ``path`` is a zImage, Image, uImage or ELF kernel, ``initrd`` its initial RAM disk, ``append`` its command line.
+        ``path`` is a zImage, uImage, ELF kernel, or a flat image, which goes to ``base``, by default 0x10000 or where
+        Linux expects to be; ``initrd`` its initial RAM disk, ``append`` its command line.
         It is told about the board by the device tree ``dtb``, completed with the rest, by one that is made
-        of the board's devices, or where ``atags`` by ATAGs.
+        of the board's devices, or where ``atags`` by ATAGs. ``entry`` overrides the kernel's own.
         """
         if dtb is not None and atags:
             raise ValueError("a kernel is given a device tree or ATAGs, not both")
         from dbt.machine.boot import read_boot
 
-        boot = read_boot(path, self.ram.size, initrd, dtb, append, atags, lambda gpa: self.memory.bus.covers(gpa, 4))
+        boot = read_boot(
+            path,
+            self.ram.size,
+            *(initrd, dtb, append, atags),
+            present=lambda gpa: self.memory.bus.covers(gpa, 4),
+            base=base,
+            entry=entry,
+        )
         self.cpu_model = self._chosen_cpu or KERNEL_CPU
         self.semihosting_enabled = self._chosen_semihosting is True
         self._boot_registers = boot.registers

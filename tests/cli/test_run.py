@@ -162,7 +162,6 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--atags", "x"], "--atags: it is for a kernel"),
         (["run", "--initrd", "disk"], "PROGRAM is missing, or --kernel FILE"),
         (["run", "--kernel", "image", "x"], "--kernel is given, so there is no program"),
-        (["run", "--kernel", "x", "--base", "0x8000"], "--base 0x8000: a kernel says itself"),
         (["run", "--kernel", "x", "--atags", "--dtb", "tree"], "--dtb tree: a kernel is given"),
         (["run", "--kernel", "x", "--files", "/"], "--semihosting on"),
         (["frobnicate"], "frobnicate"),

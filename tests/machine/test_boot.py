@@ -72,7 +72,8 @@ def hello_elf() -> bytes:
     [
         (zimage(), 0x10000, 0x10000),
         (zimage(size=0x30), 0x10000, 0x10000),  # a device tree is appended
-        (CODE, 0x8000, 0x8000),
+        (CODE, 0x10000, 0x10000),
+        (CODE + b"Linux version 2.6.12 (gcc)", 0x8000, 0x8000),
         (uimage(CODE, 0x20000, 0x20004), 0x20000, 0x20004),
         (uimage(gzip.compress(CODE), packing=1), 0x8000, 0x8000),
         (uimage(zimage(), kind=14), 0x10000, 0x10000),
@@ -81,7 +82,19 @@ def hello_elf() -> bytes:
         (make_elf(CODE, 0xC0008000, entry=0xC0008004), 0x8000, 0x8004),  # vmlinux
         (make_elf(CODE, 0x80008000), 0x8000, 0x8000),
     ],
-    ids=["zImage", "appended", "Image", "uImage", "gzip", "noload", "ELF", "ELF-physical", "vmlinux", "vmlinux-2G"],
+    ids=[
+        "zImage",
+        "appended",
+        "flat",
+        "Linux",
+        "uImage",
+        "gzip",
+        "noload",
+        "ELF",
+        "ELF-physical",
+        "vmlinux",
+        "vmlinux-2G",
+    ],
 )
 def test_a_kernel_goes_where_it_belongs(data: bytes, base: int, entry: int) -> None:
     image = read_kernel(data, "kernel", RAM)
@@ -90,14 +103,27 @@ def test_a_kernel_goes_where_it_belongs(data: bytes, base: int, entry: int) -> N
     assert CODE in segment.data
 
 
+def test_a_base_and_an_entry() -> None:
+    for data in (CODE, zimage(), CODE + b"Linux version 2.6.12 (gcc)"):
+        image = read_kernel(data, "kernel", RAM, 0x40000, 0x40004)
+        assert (image.segments[0].gpa, image.entry) == (0x40000, 0x40004)
+    for data in (make_elf(CODE), uimage(CODE)):
+        assert read_kernel(data, "kernel", RAM, None, 0x8004).entry == 0x8004
+        with pytest.raises(ImageError, match="says itself where it goes"):
+            read_kernel(data, "kernel", RAM, 0x8000)
+    with pytest.raises(ImageError, match="multiple of 4"):
+        read_kernel(CODE, "kernel", RAM, 0x8002)
+
+
 def test_the_disk_and_the_tree_go_above_the_kernel(file: Path, tmp_path: Path) -> None:
     disk = tmp_path / "initrd"
     disk.write_bytes(b"d" * 5000)
     found = boot(file, zimage(), initrd=str(disk))
-    kernel, initrd, tree = places(found)
+    kernel, initrd, tree, tags = places(found)
     assert kernel[0] == 0x10000
     assert initrd == (RAM // 2, RAM // 2 + 5000)
     assert tree[0] == RAM // 2 + 8192 == found.registers[2]
+    assert tags[0] == 0x100
     assert places(boot(file, initrd=str(disk), ram=1 << 30))[1][0] == 128 << 20
     big = zimage(bytes(RAM // 2))
     assert places(boot(file, big, initrd=str(disk)))[1][0] == -(-(0x10000 + len(big)) // 4096) * 4096
@@ -118,6 +144,9 @@ def test_atags(file: Path, tmp_path: Path) -> None:
         *(4, 0x54410009, b"quiet\0\0\0"),
         *(0, 0),
     )
+    with_tree = boot(file, zimage(), initrd=str(disk), append="quiet")
+    assert with_tree.registers[2] != 0x100 and with_tree.image.segments[-1] == tags
+    assert places(boot(file, make_elf(CODE, 0)))[0][0] == 0  # they are left out where the kernel is
     assert tag_list(4096) == struct.pack("<11I", 5, 0x54410001, 1, 4096, 0, 4, 0x54410002, 4096, 0, 0, 0)
 
 
