@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +23,9 @@ from dbt.machine.machine import Machine
 from dbt.trace.log import TraceError
 from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
 from dbt.trace.panes import PANES, TITLES, Panes, panes_of
+
+#: Where there is no terminal, reasons have a line each.
+_PIPE_WIDTH = 1 << 16
 
 
 def open_trace(path: str) -> Trace:
@@ -188,12 +193,16 @@ def print_why(path: str, as_json: bool) -> int:
 
 def _why_lines(trace: Trace, reasons: list[Reason]) -> Iterable[str]:
     kind = ""
+    width = shutil.get_terminal_size((_PIPE_WIDTH, 0)).columns
     for reason in reasons:
         if reason.kind != kind:
             kind = reason.kind
             yield f"{kind}:"
         place = "" if reason.pc is None else f"{trace.describe_line(reason.pc)}: "
-        yield f"{reason.count:>14,}  {place}{reason.text}"
+        text = f"{reason.count:>14,}  {place}{reason.text}"
+        yield from textwrap.wrap(
+            text, width, subsequent_indent=" " * 18, break_on_hyphens=False, break_long_words=False
+        )
 
 
 # -- html ------------------------------------------------------------------------------------------

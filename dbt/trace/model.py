@@ -106,6 +106,14 @@ class Reason:
     text: str
 
 
+def _other_targets(least: int, most: int) -> str:
+    if most == 0:
+        return ": no target was seen"
+    if least < most:
+        return f" than the targets, {least} to {most} of them, that were seen"
+    return " than the one target that was seen" if most == 1 else f" than any of the {most} targets that were seen"
+
+
 class Trace:
     """A recorded run. TraceError if ``path`` is not one that can be read."""
 
@@ -363,20 +371,24 @@ class Trace:
     def _edges_left_out(self) -> dict[int, set[str]]:
         """Where control goes, and why that is not in the region, by the GVA of the last instruction in it."""
         found: dict[int, set[str]] = defaultdict(set)
+        seen: dict[tuple[int, str], set[int]] = defaultdict(set)  # how many targets each region knows
         for region in self.regions:
             for block in self.story(region).get("blocks", ()):
                 pc = block["insns"][-1][0]
                 known: Counter[str] = Counter()
                 for edge in block["edges"]:
-                    if edge["to"] is None:
-                        to = "elsewhere" if edge["pc"] is None else f"to {self.describe(edge['pc'])}"
-                        found[pc].add(f"{edge['kind']} {to}: {edge['why']}")
+                    kind = edge["kind"]
+                    if edge["to"] is not None:
+                        known[kind] += 1
+                    elif edge["pc"] is None:
+                        seen[pc, kind].add(0)
                     else:
-                        known[edge["kind"]] += 1
+                        found[pc].add(f"{kind} to {self.describe(edge['pc'])}: {edge['why']}")
                 for kind, count in known.items():
                     if count > 1 or kind in ("indirect", "return", "table"):
-                        what = "the one target that was" if count == 1 else f"any of the {count} targets that were"
-                        found[pc].add(f"{kind} to elsewhere than {what} seen when it was compiled")
+                        seen[pc, kind].add(count)
+        for (pc, kind), counts in seen.items():
+            found[pc].add(f"{kind} to elsewhere{_other_targets(min(counts), max(counts))} when it was compiled")
         return found
 
     def _note_reasons(self) -> Iterator[Reason]:

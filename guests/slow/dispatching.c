@@ -33,7 +33,7 @@ static handler *const handlers[KINDS] = {
     EIGHT(NAME, 1) EIGHT(NAME, 2) EIGHT(NAME, 3) EIGHT(NAME, 4) EIGHT(NAME, 5) EIGHT(NAME, 6) EIGHT(NAME, 7) EIGHT(NAME, 8)
 };
 
-static __attribute__((noinline)) uint32_t run_events(const uint8_t *events, int count, uint32_t sum)
+static __attribute__((noinline, noclone)) uint32_t run_events(const uint8_t *events, int count, uint32_t sum)
 {
     while (count--)
         sum = handlers[*events++](sum);

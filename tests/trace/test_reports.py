@@ -65,6 +65,18 @@ def test_top_block_and_why(recorded: Path) -> None:
     )
 
 
+def test_why_fits_the_terminal_and_names_each_reason_once(tmp_path: Path, only_handlers: Path) -> None:
+    guest = SLOW / "dispatching.elf"
+    options = ("--trace-counts", "--jit", "sync", "--fuel", "100000000")
+    assert dbt("run", "--record-trace", tmp_path / "t", *options, guest).returncode == 123
+    whole = dbt("trace", "why", tmp_path / "t", COLUMNS="1000").stdout.decode().splitlines()
+    (call,) = (line for line in whole if "run_events+0x1c" in line and "call to elsewhere" in line)
+    assert call.count("that were seen when it was compiled") == 1
+    lines = dbt("trace", "why", tmp_path / "t", COLUMNS="80").stdout.decode().splitlines()
+    assert len(lines) > len(whole) and max(map(len, lines)) <= 80
+    assert " ".join("".join(lines).split()) == " ".join("".join(whole).split())
+
+
 @pytest.mark.parametrize(
     ("command", "package"), [("block", "elftools"), ("html", "jinja2"), ("html", "elftools"), ("view", "textual")]
 )
