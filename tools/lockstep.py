@@ -13,12 +13,13 @@ last instruction before the region looks at its budget again.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
+from itertools import islice
 
 from dbt import Machine
 from dbt.frontend.techniques import ALL, STEPWISE, Techniques
 from dbt.machine.console import CaptureConsole
+from dbt.machine.divergence import At, changed_words, first_different, same_state
 from dbt.machine.result import StopReason
 
 RAM = 32 << 20
@@ -51,30 +52,14 @@ class Side:
         return machine
 
 
-def digest(machine: Machine) -> bytes:
-    state = machine.icount.to_bytes(8, "little") + machine.cpu.snapshot()
-    return hashlib.sha256(state + bytes(machine.memory.ram.bytes)).digest()
-
-
 def describe(label: str, machine: Machine) -> str:
     words = [f"{name:>4} {value:08x}" for name, value in machine.cpu.describe()]
     lines = ["  ".join(words[n : n + 6]) for n in range(0, len(words), 6)]
     return f"{label}, after {machine.icount} instructions:\n  " + "\n  ".join(lines)
 
 
-def changed_bytes(first: Machine, second: Machine) -> list[str]:
-    a, b = first.memory.ram.bytes, second.memory.ram.bytes
-    if a == b:
-        return []
-    places = [n for n in range(0, RAM, 4096) if a[n : n + 4096] != b[n : n + 4096]]
-    words = [w for n in places[:2] for w in range(n, n + 4096, 4) if a[w : w + 4] != b[w : w + 4]]
-    return [f"  [{w:#010x}] {a[w : w + 4].hex()} {b[w : w + 4].hex()}" for w in words[:16]]
-
-
-def agree(sides: list[Side], icount: int) -> bool:
-    """Whether the tiers are in the same state after so many instructions."""
-    first, second = (digest(side.at(icount)) for side in sides)
-    return first == second
+def at_both(sides: list[Side]) -> At:
+    return lambda icount: (sides[0].at(icount), sides[1].at(icount))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,11 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fuel", type=int, default=1 << 60)
     options = parser.parse_args(arguments)
     sides = [Side(options, options.first), Side(options, options.second)]
-    machines = [side.start() for side in sides]
+    machines = sides[0].start(), sides[1].start()
     agreed = 0
     while agreed < options.fuel:
         results = [machine.run(fuel=options.step) for machine in machines]
-        if digest(machines[0]) != digest(machines[1]):
+        if not same_state(machines):
             break
         agreed = machines[0].icount
         if results[0].reason is not StopReason.FUEL:
@@ -103,22 +88,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     low, high = agreed, agreed + options.step  # they agree at low and differ at high
     finer = [Side(options, side.label, Techniques.without(*STEPWISE)) for side in sides]
-    exact = not agree(finer, high)
+    exact = not same_state(at_both(finer)(high))
     if exact:
-        sides, low = finer, low if agree(finer, low) else 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if agree(sides, middle):
-            low = middle
-        else:
-            high = middle
-    before = sides[0].at(low)
-    print(f"instruction {high} at {before.describe_pc(before.pc)}{'' if exact else ', or one before it in its region'}")
+        sides, low = finer, low if same_state(at_both(finer)(low)) else 0
+    insn = first_different(at_both(sides), low, high)
+    before, after = sides[0].at(insn - 1), at_both(sides)(insn)
+    print(f"instruction {insn} at {before.describe_pc(before.pc)}{'' if exact else ', or one before it in its region'}")
     print(describe("both", before))
-    machines = [side.at(high) for side in sides]
-    for side, machine in zip(sides, machines, strict=True):
+    for side, machine in zip(sides, after, strict=True):
         print(describe(side.label, machine))
-    print("\n".join(changed_bytes(*machines)))
+    for gpa, first, second in islice(changed_words(after), 16):
+        print(f"  [{gpa:#010x}] {first:08x} {second:08x}")
     return 1
 
 

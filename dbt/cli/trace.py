@@ -20,12 +20,17 @@ from dbt.frontend.techniques import STEPWISE
 from dbt.machine.console import CaptureConsole
 from dbt.machine.loader import read_file
 from dbt.machine.machine import Machine
+from dbt.machine.result import StopReason
 from dbt.trace.log import TraceError
 from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
 from dbt.trace.panes import PANES, TITLES, Panes, panes_of
 
 #: Where there is no terminal, reasons have a line each.
 _PIPE_WIDTH = 1 << 16
+
+
+#: How a run ends that could have gone on. When is not the guest's doing.
+_STOPPED = (StopReason.FUEL.value, StopReason.TIMEOUT.value, StopReason.INTERRUPTED.value)
 
 
 def open_trace(path: str) -> Trace:
@@ -289,17 +294,21 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
 
     traces = open_trace(path), open_trace(other)
     agreed, differs, count = common_checkpoints(*traces)
-    ends = [trace.end for trace in traces]
+    ends = [trace.end for trace in traces if trace.end is not None]
+    same: bool | None = None  # where one was not recorded to its end
+    if len(ends) == 2:
+        same = all(ends[0][key] == ends[1][key] for key in ("icount", "exit_code", "pc"))
+    at_end = differs is None and same is False and all(end["reason"] not in _STOPPED for end in ends)
+    if at_end:
+        differs = max(end["icount"] for end in ends)
     if differs is None:
-        known = [end for end in ends if end is not None]
-        same = all(known[0][key] == end[key] for end in known[1:] for key in ("icount", "exit_code", "pc"))
         answer: dict[str, Any] = {"checkpoints": count, "agreed": agreed, "differs": None, "same_end": same}
         if as_json:
             _print_json(answer)
         else:
             print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}")
-            print("the runs end alike" if same else f"the ends differ: {_end(traces[0])}; {_end(traces[1])}")
-        return 0 if same else 1
+            print("the runs end alike" if same else f"the ends are not alike: {_ends(traces)}")
+        return 1 if same is False else 0
     # A difference that is one of how regions were compiled may not be there where they are compiled otherwise.
     exact = first_difference(traces, partial(_start_again, without=STEPWISE), agreed, differs)
     found = exact or first_difference(traces, _start_again, agreed, differs)
@@ -316,7 +325,8 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
             }
         )
         return 1
-    print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}, and differ at {differs:,}")
+    where = f"the ends differ: {_ends(traces)}" if at_end else f"they differ at {differs:,}"
+    print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}, and {where}")
     if found is None:
         print("run again without input they do not differ: it was the input, or what was compiled when")
         return 1
@@ -331,9 +341,13 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
     return 1
 
 
-def _end(trace: Trace) -> str:
-    end = trace.end or {}
-    return f"{end.get('reason')} with {end.get('exit_code')} after {end.get('icount'):,} instructions"
+def _ends(traces: Iterable[Trace]) -> str:
+    return "; ".join(
+        "not recorded"
+        if end is None
+        else f"{end['reason']} with {end['exit_code']} after {end['icount']:,} instructions"
+        for end in (trace.end for trace in traces)
+    )
 
 
 def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:

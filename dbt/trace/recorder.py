@@ -104,6 +104,7 @@ class TraceRecorder(Observer):
     def end(self, result: RunResult, seconds: float, statistics: dict[str, Any]) -> None:
         """The run is over; ``statistics`` are those of ``--stats``."""
         self._sample(self._left, result.pc)
+        self._checkpoint(result.pc)
         self._write_counts(self._left)
         self._flush()
         memory = {**memory_maps(self._machine), "executed": executed_words(self._machine)}
@@ -197,8 +198,7 @@ class TraceRecorder(Observer):
         elif now - self._sampled >= _SAMPLE_INTERVAL:
             self._sample(now, exit_.pc)
         if not self._machine.icount % self.checkpoint_interval:
-            registers = zlib.crc32(self._machine.cpu.snapshot())
-            self._event(EventKind.CHECKPOINT, 0, 0, exit_.pc, registers, 0)
+            self._checkpoint(exit_.pc)
         if now - self._counted >= _COUNT_INTERVAL * 1e9:
             self._write_counts(now)
         if len(self._events) >= _BATCH or now - self._written >= _WRITE_INTERVAL * 1e9:
@@ -209,6 +209,9 @@ class TraceRecorder(Observer):
         passed, retired, in_regions = now - self._sampled, icount - self._sampled_at, inside - self._inside
         self._sampled, self._sampled_at, self._inside = now, icount, inside
         self._event(EventKind.SAMPLE, 0, 0, pc, min(passed, _LOW) << 32 | min(in_regions, _LOW), retired)
+
+    def _checkpoint(self, pc: int) -> None:
+        self._event(EventKind.CHECKPOINT, 0, 0, pc, zlib.crc32(self._machine.cpu.snapshot()), 0)
 
     def interrupted(self, kind: str) -> None:
         self._event(EventKind.INTERRUPT, 0, self._name(kind), self._machine.pc, 0, 0)

@@ -156,7 +156,7 @@ def test_two_tiers_have_no_difference(tmp_path: Path, only_handlers: Path) -> No
     for tier in ("threaded", "auto"):
         dbt("run", "--tier", tier, "--fuel", "10000000", "--record-trace", tmp_path / tier, guest)
     text = printed("diff", tmp_path / "threaded", tmp_path / "auto")
-    assert "equal at 2 checkpoints, up to instruction 8,388,608" in text and "the runs end alike" in text
+    assert "equal at 3 checkpoints, up to instruction 10,000,000" in text and "the runs end alike" in text
 
 
 def test_the_first_different_instruction_is_found(tmp_path: Path, only_handlers: Path) -> None:
@@ -185,6 +185,25 @@ def test_the_first_different_instruction_is_found(tmp_path: Path, only_handlers:
     assert found["differs"] == 2 + 2 * (40 << 16) + 1 + 1 and found["pc"] == BASE + 20
     (tmp_path / "b.elf").write_bytes(b"something else")
     assert "has changed since" in paragraph(dbt("trace", "diff", tmp_path / "a", tmp_path / "b"), 121)
+
+
+def test_short_runs_that_end_differently_are_compared(tmp_path: Path, only_handlers: Path) -> None:
+    code = f"mov r0, #1 ; culprit: mov r2, #IMMEDIATE ; cmp r2, #1 ; beq end ; nop ; end: {EXIT}"
+    for name in ("1", "2"):
+        image = program(code.replace("IMMEDIATE", name), {"culprit": (BASE + 4, 4)})
+        (tmp_path / f"{name}.elf").write_bytes(image)
+        assert dbt("run", "--record-trace", tmp_path / name, tmp_path / f"{name}.elf").returncode == int(name)
+    done = dbt("trace", "diff", tmp_path / "1", tmp_path / "2")
+    text = done.stdout.decode()
+    assert done.returncode == 1 and "the ends differ: exited with 1" in text and "exited with 2 after" in text
+    assert "instruction 2 at" in text and "(culprit: mov r2, #1)" in text
+    fuel = dbt("run", "--fuel", "2", "--record-trace", tmp_path / "fuel", tmp_path / "1.elf")
+    assert fuel.returncode == 123
+    done = dbt("trace", "diff", tmp_path / "1", tmp_path / "fuel")
+    assert done.returncode == 1 and b"the ends are not alike: exited with 1" in done.stdout
+    (tmp_path / "killed").write_bytes((tmp_path / "1").read_bytes()[:-20])
+    done = dbt("trace", "diff", tmp_path / "1", tmp_path / "killed")
+    assert done.returncode == 0 and b"not recorded" in done.stdout and b"did not end in an orderly way" in done.stderr
 
 
 def test_the_instruction_that_a_tier_does_wrong_is_found(
