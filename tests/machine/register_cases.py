@@ -117,7 +117,9 @@ _FILE = "out"  # its name is in the eight bytes before the table
 
 
 _QEMU = (
-    *("qemu-system-arm", "-M", "versatilepb", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-semihosting"),
+    # Time goes by instructions: a nanosecond each.
+    *("qemu-system-arm", "-M", "versatilepb", "-icount", "shift=0,sleep=off", "-semihosting"),
+    *("-rtc", "base=2026-01-01T00:00:00,clock=vm"),
     *("-display", "none", "-serial", "null", "-monitor", "none", "-audiodev", "none,id=n0"),
 )
 
