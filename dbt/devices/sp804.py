@@ -128,12 +128,12 @@ class Timer:
     def _settle(self) -> None:
         """Account for the zeros up to now."""
         zero = self.zero
-        if zero is None or self.time.now < zero:
+        if zero is None or (now := self.time.now) < zero:
             return
         self.raised = True
         period = self._period * self._scale
         if period:
-            self.zero = zero + ((self.time.now - zero) // period + 1) * period
+            self.zero = zero + ((now - zero) // period + 1) * period
         else:  # A one-shot, or periods of no length: it stands still.
             self.count, self.zero = 0, None
 

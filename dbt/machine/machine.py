@@ -30,7 +30,7 @@ from dbt.machine.symbols import SymbolTable
 from dbt.machine.timeline import Timeline
 from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SIZE, Ram
-from dbt.runtime.cpu import NEVER, CpuState
+from dbt.runtime.cpu import NEVER, TICK_END, CpuState
 from dbt.runtime.exits import (
     Breakpoint,
     Budget,
@@ -194,7 +194,7 @@ class Machine:
 
     def _now(self) -> int:
         """Ticks: the instructions retired, and what was skipped while the guest waited."""
-        return self.progress + self._skipped
+        return self.icount + self._skipped + (self.tier.progress if self._in_slice else 0)  # asked often
 
     def _set_line(self, bit: int, level: bool) -> None:
         lines = self.cpu.native("interrupt_lines")
@@ -203,11 +203,18 @@ class Machine:
     def _request_reset(self) -> None:
         self._reset_requested = True
 
-    def _must_stop(self) -> bool:
-        """Whether what a device has just done ends the slice, after the instruction that accessed it."""
+    def _allowance(self) -> int | None:
+        """How many instructions the slice still has, that which has just accessed a device included, if the device has
+        made them fewer.
+        """
+        if self._reset_requested or self.cpu.takeable_interrupts:
+            return 1
         next_tick = self.timeline.next_tick
-        sooner = next_tick is not None and next_tick < self._slice_end
-        return sooner or self._reset_requested or bool(self.cpu.takeable_interrupts)
+        if next_tick is None or next_tick >= self._slice_end:
+            return None
+        now = self._now()
+        self._slice_end = max(next_tick, now + 1)
+        return self._slice_end - now
 
     def _receive(self) -> None:
         """Give the UART what has arrived at the console, as far as there is room."""
@@ -360,7 +367,7 @@ class Machine:
         """What executes the code. Made when first needed, as it may have to build native code."""
         if self._tier is None:
             self._tier = self._make_tier()
-            self._tier.must_stop = self._must_stop
+            self._tier.allowance = self._allowance
         return self._tier
 
     def _make_tier(self) -> Tier:
@@ -486,7 +493,7 @@ class Machine:
 
     def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
         self._slice_end = self._now() + budget
-        self.cpu.set_native("tick_end", self._slice_end)
+        self.cpu.native64[TICK_END] = self._slice_end
         self._in_slice = True
         try:
             exit_, retired = tier.run(budget)

@@ -48,7 +48,7 @@ class ReferenceTier:
         """
         self.cpu = cpu
         self.memory = memory
-        self.must_stop: Callable[[], bool] = lambda: False
+        self.allowance: Callable[[], int | None] = lambda: None
         self.callouts: Counter[str] = Counter()
         self.callout_places: Counter[int] = Counter()
         self._place = 0  # GPA of the current instruction
@@ -100,7 +100,7 @@ class ReferenceTier:
                 return leave.exit, self._progress
             if self.memory.device_accessed:
                 self.memory.device_accessed = False
-                if self.must_stop():
+                if self.allowance() is not None:
                     return Budget(self.cpu.r[15]), self._progress + 1
         return Budget(self.cpu.r[15]), budget
 

@@ -33,7 +33,7 @@ from dbt.mmu.memory import GuestMemory
 from dbt.mmu.ram import PAGE_SHIFT, PAGE_SIZE
 from dbt.mmu.translation import Translation
 from dbt.runtime import exits
-from dbt.runtime.cpu import COURSE_WORDS, COURSES, NATIVE, NEVER, CpuState
+from dbt.runtime.cpu import COURSE_WORDS, COURSES, NATIVE, NEVER, TICK_END, CpuState
 from dbt.runtime.exits import ExitCode, LeaveGuest, VmExit
 from dbt.runtime.hostmemory import HostRange, executable_copy
 from dbt.runtime.observer import NOBODY, Observer
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 _BUDGET = NATIVE["budget"].offset // 8
 _EXIT_ARGS = NATIVE["exit_args"].offset // 8
 _MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for name in ("count", "cursor", "value"))
-_TICK_END, _COURSES = NATIVE["tick_end"].offset // 8, NATIVE["courses"].offset // 8
+_EXIT_KIND, _LAST_EXCEPTION = NATIVE["exit_kind"].offset // 4, NATIVE["last_exception"].offset // 8
+_COURSES = NATIVE["courses"].offset // 8
 _OP = OP_SIZE // 4
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
 MAX_ANSWERS = 1000
@@ -78,11 +79,12 @@ class ThreadedTier:
         self._observer = observer
         self._cpu = cpu
         self._memory = memory
-        self.must_stop: Callable[[], bool] = lambda: False
+        self.allowance: Callable[[], int | None] = lambda: None
         self._image = image = load_image(notice)
         self._code = executable_copy(image.code)
         self._map_tables()
         self._entry = image.entry_points()
+        self._routines: dict[str, Callable[..., int]] = {}  # those that were called
         base = self._code.address
         self._decode_handler = base + self._entry["decode"]
         self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["enter"])
@@ -238,8 +240,11 @@ class ThreadedTier:
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
         """See :mod:`isa.routines`. The result is there whether the routine has one or not."""
-        function = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint32] * len(arguments))
-        result: int = function(self._code.address + self._entry[name])(self._cpu.address, *arguments)
+        function = self._routines.get(name)
+        if function is None:
+            kind = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint32] * len(arguments))
+            function = self._routines[name] = kind(self._code.address + self._entry[name])
+        result: int = function(self._cpu.address, *arguments)
         return result
 
     def need_code_page(self, page: int) -> None:
@@ -251,28 +256,29 @@ class ThreadedTier:
         self._choose_space(self._cpu.address)
 
     def _run(self, budget: int) -> tuple[VmExit, int]:
-        cpu = self._cpu
+        cpu, address = self._cpu, self._cpu.address
+        words, halves = cpu.native64, cpu.native32
         self._slice = budget
-        cpu.native64[_BUDGET] = budget
-        cpu.set_native("mmio_count", 0)
-        cpu.set_native("mmio_cursor", 0)
-        cpu.set_native("last_exception", NEVER)
+        words[_BUDGET] = budget
+        halves[_MMIO_COUNT] = halves[_MMIO_CURSOR] = 0
+        words[_LAST_EXCEPTION] = NEVER
         self._device_left = -1
         self._forget_courses()
-        self._choose_space(cpu.address)
-        kind_word = NATIVE["exit_kind"].offset // 4
+        self._choose_space(address)
         answers = 0
         while True:
-            self._enter(cpu.address)
+            self._enter(address)
             answers += 1
-            match cpu.native32[kind_word]:
+            match halves[_EXIT_KIND]:
+                case ExitCode.BUDGET:  # by far the most, so it comes first
+                    return exits.Budget(cpu.r[15]), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
-                    answers > MAX_ANSWERS and cpu.native64[_BUDGET] != self._device_left
+                    answers > MAX_ANSWERS and words[_BUDGET] != self._device_left
                 ):
                     return exits.Budget(cpu.r[15]), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
-                    if self.must_stop():
-                        self._stop_after_this()
+                    if (left := self.allowance()) is not None:
+                        self._shorten(left)
                 case ExitCode.HOT:
                     self._on_hot(cpu.r[15], cpu.native("exit_args", 0))
                 case ExitCode.CODE_WRITE:
@@ -282,21 +288,22 @@ class ThreadedTier:
                         self._emulator.step()
                     except LeaveGuest as leave:
                         return leave.exit, self.progress
-                    cpu.native64[_BUDGET] -= 1
+                    words[_BUDGET] -= 1
                     self._emulated += 1
                     self._forget_courses()
-                    if cpu.takeable_interrupts or (self._memory.device_accessed and self.must_stop()):
+                    if cpu.takeable_interrupts or (self._memory.device_accessed and self.allowance() is not None):
                         return exits.Budget(cpu.r[15]), self.progress
                 case code:
                     return self._exit(ExitCode(code)), self.progress
 
-    def _stop_after_this(self) -> None:
-        """Let the slice end with the current instruction."""
-        left = self._cpu.native64[_BUDGET]
-        if left > 1:
-            self._slice -= left - 1
-            self._cpu.native64[_TICK_END] -= left - 1
-            self._cpu.native64[_BUDGET] = self._device_left = 1
+    def _shorten(self, left: int) -> None:
+        """Let the slice end after so many instructions, the current one included, if it was to be longer."""
+        words = self._cpu.native64
+        less = words[_BUDGET] - left
+        if less > 0:
+            self._slice -= less
+            words[TICK_END] -= less
+            words[_BUDGET] = self._device_left = left
 
     @cached_property
     def _emulator(self) -> ReferenceTier:
@@ -314,8 +321,6 @@ class ThreadedTier:
         pc = self._cpu.r[15]
         first, second, third, fourth = (self._cpu.native("exit_args", number) for number in range(4))
         match code:
-            case ExitCode.BUDGET:
-                return exits.Budget(pc)
             case ExitCode.PREFETCH_ABORT:
                 return exits.PrefetchAbort(pc, *_fault(first))
             case ExitCode.UNDEFINED:
@@ -340,7 +345,7 @@ class ThreadedTier:
                 return exits.DataAbort(pc, first, second, bool(third), *_fault(fourth))
             case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
                 return exits.DataAbort(pc, fourth, second, code == ExitCode.DEVICE_WRITE, Fault.EXTERNAL)
-            case ExitCode.TRAP | ExitCode.HOT | ExitCode.CODE_WRITE:
+            case ExitCode.BUDGET | ExitCode.TRAP | ExitCode.HOT | ExitCode.CODE_WRITE:
                 raise AssertionError("these are answered in run")
 
     # -- exits that are answered here ----------------------------------------------------------

@@ -16,8 +16,9 @@ class Tier(Protocol):
 
     ``run(budget)`` returns why it stopped and how many instructions it retired. It stops with
     Budget after exactly ``budget`` instructions, or before: if Python had to answer so much on the way
-    that the slice would become long, if an interrupt is to be taken, or if ``must_stop``, asked after each
-    instruction that accessed a device, says so. Or it stops with another exit, whose instruction is not retired.
+    that the slice would become long, if an interrupt is to be taken, or if ``allowance``, asked after each access to a
+    device, says so: how many instructions may still be retired, that of the access included, if these
+    have become fewer. Or it stops with another exit, whose instruction is not retired.
     ``cpu.r[15]`` is then the address of that instruction (of the next one for Budget).
 
     Sensitive instructions and device accesses are answered inside; every tier leaves with the same exits.
@@ -34,7 +35,7 @@ class Tier(Protocol):
     """
 
     name: str
-    must_stop: Callable[[], bool]
+    allowance: Callable[[], int | None]
 
     def run(self, budget: int) -> tuple[VmExit, int]: ...
 

@@ -99,7 +99,7 @@ def prepare(tier: str, mmu: bool) -> Machine:
     machine = Machine(memory=RAM, tier=name, jit="sync", console=CaptureConsole())  # type: ignore[arg-type]
     if tier == "eager":
         machine._tier = EagerRegionTier(machine.cpu, machine.memory, regions=16)
-        machine._tier.must_stop = machine._must_stop
+        machine._tier.allowance = machine._allowance
     where = addresses(machine)
     code = f"mov r10, #0x{LOG:x}\n" + (_MMU_ON if mmu else "")
     code += "\n".join(_loop(access, number, len(where)) for number, access in enumerate(ACCESSES))
