@@ -13,6 +13,7 @@ from dbt.devices.sysregs import SystemRegisters
 from dbt.machine.console import CaptureConsole
 from dbt.machine.recording import state_hash
 from dbt.machine.result import StopReason
+from dbt.runtime.observer import Observer
 from tests.machine.programs import BASE, EXIT, assemble
 from tests.machine.virtual_time import Line, VirtualTime
 
@@ -48,7 +49,8 @@ def test_a_course_is_what_the_register_does(seed: int) -> None:
 
 
 #: Reads what it can of the timers and counters, in all widths, until timer 0 has counted to its limit; then waits for
-#: timer 1 to interrupt, looks at it and at the counters again, and sets it anew. R8 is a sum of all that was read.
+#: timer 1 to interrupt, looks at it and at the counters again, and sets it anew, by a store of several words of which
+#: the third brings the next event nearer. R8 is a sum of all that was read.
 _POLLS = f"""
     ldr r6, =0x101e2000 ; ldr r0, =0xffffffff ; str r0, [r6] ; mov r1, #0xc2 ; str r1, [r6, #8]
     ldr r7, =0x10000000 ; mov r8, #0 ; mov r11, #3
@@ -61,8 +63,9 @@ wait:
     ldrb r2, [r6, #5] ; add r8, r8, r2, lsl #7
     ldm r6, {{r0, r1, r2}} ; add r8, r8, r1, ror #9
     cmp r5, #200 ; blo wait
-    mov r9, #70 ; str r9, [r6, #0x20] ; mov r1, #0xe3 ; str r1, [r6, #0x28]
+    mov r0, #70 ; mov r1, #0 ; mov r2, #0xe3 ; add r9, r6, #0x20 ; stm r9, {{r0, r1, r2, r3}}
 expect:
+    ldr r2, [r7, #0x5c] ; eor r8, r2, r8, ror #1
     ldr r2, [r6, #0x30] ; ldr r0, [r6, #0x34] ; add r8, r8, r0 ; cmp r2, #0 ; beq expect
     str r2, [r6, #0x2c] ; ldr r2, [r6, #0x30] ; add r8, r8, r2, lsl #20
     ldr r2, [r7, #0x24] ; add r8, r8, r2
@@ -85,6 +88,27 @@ def test_every_tier_reads_the_same(fuel: int) -> None:
         if tier != "reference" and fuel > 1000:
             assert machine.cpu.native("live_reads") > 1000
     assert len(ends) == 1
+
+
+class Accesses(Observer):
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+        self.found.append(gpa)
+
+
+def test_each_word_of_a_store_is_written_once() -> None:
+    """The third brings the next event nearer, so that the slice has fewer instructions than before."""
+    accesses = Accesses()
+    machine = Machine(1 << 20, tier="threaded", console=CaptureConsole(), observer=accesses)
+    code = f"""
+        ldr r6, =0x101e2000 ; mov r0, #2 ; mov r1, #0 ; mov r2, #0xe3 ; stm r6, {{r0, r1, r2, r3}}
+        mov r2, #0 ; {EXIT}
+    """
+    machine.load_bytes(assemble(code, BASE), BASE)
+    assert machine.run().exit_code == 0
+    assert accesses.found == [0x101E2000, 0x101E2004, 0x101E2008, 0x101E200C]
 
 
 def test_a_write_to_any_device_is_noticed() -> None:
