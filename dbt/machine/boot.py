@@ -93,7 +93,7 @@ def read_boot(
 
     ``base`` and ``entry`` are those of :func:`read_kernel`.
     ``append`` is the kernel's command line. Without ``dtb`` and ``atags`` the kernel is given a tree of the
-    board's devices, those at whose addresses one is ``present``.
+    board's devices, those at whose addresses one is ``present``; a flat image that is no Linux, ATAGs, as by QEMU.
     """
     data = read_file(kernel)
     image = read_kernel(data, kernel, ram_size, base, entry)
@@ -112,9 +112,9 @@ def read_boot(
         place = (start, end)
         segments.append(_place(initrd, "the initial RAM disk", start, disk, ram_size))
     tags = _tags(image, tag_list(ram_size, bootargs, place))
-    if atags:
-        if tags is None:
-            raise ImageError(kernel, "its ATAGs do not fit below it", "Give a shorter command line, or a device tree")
+    if atags and tags is None:
+        raise ImageError(kernel, "its ATAGs do not fit below it", "Give a shorter command line, or a device tree")
+    if tags is not None and (atags or (dtb is None and _is_unknown(data, kernel))):
         gpa = _ATAGS_BASE
     else:
         gpa = _above(end, image.end)
@@ -199,8 +199,14 @@ def _flat(data: bytes, path: str, base: int | None = None, entry: int | None = N
         if len(data) < 4 or data[3] >> 4 != _ALWAYS:
             raise ImageError(path, "it is no kernel: it does not begin with A32 code", _KINDS)
     if base is None:
-        base = _LINUX_BASE if not compressed and _LINUX_BANNER in data else _KERNEL_BASE
+        base = _KERNEL_BASE if compressed or _is_unknown(data, path) else _LINUX_BASE
     return Image(path, base if entry is None else entry, (Segment(base, base, data, len(data), True),), False)
+
+
+def _is_unknown(data: bytes, path: str) -> bool:
+    """Whether it is a flat image that says nothing of what it is."""
+    wrapped = data[:4] in (b"\x7fELF", _UIMAGE_MAGIC.to_bytes(4, "big"))
+    return not wrapped and not _is_zimage(data, path) and _LINUX_BANNER not in data
 
 
 def _is_zimage(data: bytes, path: str) -> bool:

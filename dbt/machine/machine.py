@@ -263,7 +263,8 @@ class Machine:
         ``path`` is a zImage, uImage, ELF kernel, or a flat image, which goes to ``base``, by default 0x10000 or where
         Linux expects to be; ``initrd`` its initial RAM disk, ``append`` its command line.
         It is told about the board by the device tree ``dtb``, completed with the rest, by one that is made
-        of the board's devices, or where ``atags`` by ATAGs. ``entry`` overrides the kernel's own.
+        of the board's devices, or by ATAGs: where ``atags``, and a flat image that is no Linux, as by QEMU. ``entry``
+        overrides the kernel's own.
         """
         if dtb is not None and atags:
             raise ValueError("a kernel is given a device tree or ATAGs, not both")

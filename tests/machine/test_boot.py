@@ -103,6 +103,17 @@ def test_a_kernel_goes_where_it_belongs(data: bytes, base: int, entry: int) -> N
     assert CODE in segment.data
 
 
+def test_what_is_told_about_the_board(file: Path) -> None:
+    """A flat kernel of any kind has ATAGs at R2, as under QEMU; Linux a tree, and so has what is given one."""
+    for data in (zimage(), CODE + b"Linux version 6.1", uimage(CODE), make_elf(CODE)):
+        assert boot(file, data).registers[2] == RAM // 2
+    assert boot(file, CODE).registers[2] == 0x100
+    assert boot(file, CODE, base=0).registers[2] == RAM // 2  # where it is itself at 0x100
+    tree = file.with_name("tree")
+    tree.write_bytes(boot(file, zimage()).image.segments[1].data)
+    assert boot(file, CODE, dtb=str(tree)).registers[2] == RAM // 2
+
+
 def test_a_base_and_an_entry() -> None:
     for data in (CODE, zimage(), CODE + b"Linux version 2.6.12 (gcc)"):
         image = read_kernel(data, "kernel", RAM, 0x40000, 0x40004)
