@@ -49,24 +49,32 @@ class ReplayedSession(Session):
         return self._replay.compare(self._machine, result, say)
 
 
+def lay_input(machine: Machine, options: RunOptions) -> Replay | None:
+    """Have a machine that is loaded get the input of ``--replay``, if there is any; RecordingError if it cannot."""
+    if options.replay is None:
+        return None
+    from dbt.machine.recording import identify, read_recording
+    from dbt.machine.replay import Replay
+
+    machine.input_road = replay = Replay(read_recording(options.replay), identify(machine, dbt.__version__))
+    return replay
+
+
 @contextmanager
 def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
     """Lay the road of input of a machine that is loaded. RecordingError if there is none."""
     if options.record is None and options.replay is None:
         yield Session()
         return
-    from dbt.machine.recording import Recorder, identify, read_recording
-    from dbt.machine.replay import Replay
+    from dbt.machine.recording import Recorder, identify
 
     if options.files is not None:
         say("what the guest reads of files is not recorded: a replay needs them as they are now")
-    identity = identify(machine, dbt.__version__)
-    if options.replay is not None:
-        replay = Replay(read_recording(options.replay), identity)
-        machine.input_road = replay
+    replay = lay_input(machine, options)
+    if replay is not None:
         yield ReplayedSession(machine, replay)
     elif options.record is not None:
-        recorder = Recorder(machine.input_road, options.record, identity)
+        recorder = Recorder(machine.input_road, options.record, identify(machine, dbt.__version__))
         machine.input_road = recorder
         try:
             yield RecordedSession(machine, recorder)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from dbt.cli.options import RunOptions, make_machine
+from dbt.cli.recordings import lay_input
 from dbt.cli.report import say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
@@ -328,7 +329,7 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
     where = f"the ends differ: {_ends(traces)}" if at_end else f"they differ at {differs:,}"
     print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}, and {where}")
     if found is None:
-        print("run again without input they do not differ: it was the input, or what was compiled when")
+        print("run again they do not differ: it was input that --record did not write down, or what was compiled when")
         return 1
     or_before = "" if exact else ", or one before it in its region"
     print(f"instruction {found.insn:,} at {found.before.describe_pc(found.before.pc)}{or_before}")
@@ -351,17 +352,22 @@ def _ends(traces: Iterable[Trace]) -> str:
 
 
 def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:
-    """The machine of a recording, before its first instruction, its regions without these techniques.
+    """The machine of a trace, before its first instruction, its regions without these techniques.
 
-    CommandError if its files are not what they were.
+    Its input comes from what ``--record`` wrote or ``--replay`` read, or there is none. CommandError if its files
+    are not what they were.
     """
     for path, checksum in trace.header["files"].items():
         if hashlib.sha256(read_file(path)).hexdigest() != checksum:
             raise CommandError(f"{path}: it has changed since it was recorded.", Status.BAD_INPUT)
-    command = {**trace.header["command"], "dump": None, "record": None, "replay": None, "realtime": "off"}
+    command = {**trace.header["command"], "dump": None, "record": None, "realtime": "off"}
+    command["replay"] = command["replay"] or trace.header["command"]["record"]
     command["args"] = tuple(command["args"])
     command["jit"] = "sync" if command["jit"] == "async" else command["jit"]
     if command["tier"] == "auto":
         command["without"] = ",".join(filter(None, (command["without"], *without))) or None
     with contextlib.chdir(trace.header["directory"]):
-        return make_machine(RunOptions(**command), console=CaptureConsole())
+        options = RunOptions(**command)
+        machine = make_machine(options, console=CaptureConsole())
+        lay_input(machine, options)
+    return machine

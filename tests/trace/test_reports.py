@@ -206,6 +206,25 @@ def test_short_runs_that_end_differently_are_compared(tmp_path: Path, only_handl
     assert done.returncode == 0 and b"not recorded" in done.stdout and b"did not end in an orderly way" in done.stderr
 
 
+def test_runs_are_made_again_with_the_input_they_had(tmp_path: Path, only_handlers: Path) -> None:
+    """It sums up its input; the third character differs."""
+    code = f"""
+        mov r4, #0 ; loop: mov r0, #7 ; culprit: svc #0x123456
+        cmn r0, #1 ; addne r4, r4, r0 ; bne loop
+        mov r2, r4 ; {EXIT}
+    """
+    (tmp_path / "guest.elf").write_bytes(program(code, {"culprit": (BASE + 8, 4)}))
+    for name, keys in (("a", b"same"), ("b", b"sale")):
+        where = ["--record", tmp_path / f"{name}.in", "--record-trace", tmp_path / name]
+        assert dbt("run", *where, tmp_path / "guest.elf", stdin=keys).returncode == sum(keys) & 0xFF
+    text = dbt("trace", "diff", tmp_path / "a", tmp_path / "b").stdout.decode()
+    assert f"instruction {2 + 2 * 5 + 1} at" in text and "(culprit: svc #0x123456)" in text, text
+    again = ["--replay", tmp_path / "a.in", "--tier", "threaded", "--record-trace", tmp_path / "c"]
+    dbt("run", *again, tmp_path / "guest.elf")
+    assert "the runs end alike" in printed("diff", tmp_path / "a", tmp_path / "c")
+    assert f"instruction {2 + 2 * 5 + 1} at" in dbt("trace", "diff", tmp_path / "c", tmp_path / "b").stdout.decode()
+
+
 def test_the_instruction_that_a_tier_does_wrong_is_found(
     tmp_path: Path, only_handlers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
