@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from dbt.machine.atags import tag_list
 from dbt.machine.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
@@ -69,6 +70,16 @@ _OTHERS = (
 Present = Callable[[int], bool]
 
 
+class _Form(Enum):
+    """What a kernel's file is, by its content."""
+
+    ELF = auto()
+    UIMAGE = auto()
+    ZIMAGE = auto()
+    LINUX = auto()  # uncompressed and flat
+    FLAT = auto()  # says nothing of what it is
+
+
 @dataclass(frozen=True, slots=True)
 class Boot:
     """Everything that is to be in RAM, R0 to R2, and the kernel's file where it is ELF (else nothing)."""
@@ -111,18 +122,14 @@ def read_boot(
         end = start + len(disk)
         place = (start, end)
         segments.append(_place(initrd, "the initial RAM disk", start, disk, ram_size))
-    tags = _tags(image, tag_list(ram_size, bootargs, place))
-    if atags and tags is None:
-        raise ImageError(kernel, "its ATAGs do not fit below it", "Give a shorter command line, or a device tree")
-    if tags is not None and (atags or (dtb is None and _is_unknown(data, kernel))):
-        gpa = _ATAGS_BASE
+    tags = _tags(image, tag_list(ram_size, bootargs, place), must_fit=atags)
+    if tags is not None and (atags or (dtb is None and _form(data, kernel) is _Form.FLAT)):
+        gpa = tags.gpa
     else:
         gpa = _above(end, image.end)
         info = _tree(dtb, tree, Chosen(ram_size, bootargs, place), present)
         segments.append(_place(dtb or kernel, "the device tree", gpa, info, ram_size))
-    if (
-        tags is not None
-    ):  # with a tree too: Linux from before there were any, finding none at R2, looks where they belong
+    if tags is not None:  # with a tree too: Linux from before there were any looks where its board has its ATAGs
         segments.append(tags)
     elf = data if image.is_elf else b""
     return Boot(replace(image, segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
@@ -157,12 +164,15 @@ def _tree(path: str | None, data: bytes | None, chosen: Chosen, present: Present
         raise ImageError(path, f"it {error}", remedy) from None
 
 
-def _tags(kernel: Image, tags: bytes) -> Segment | None:
-    """Where the board has its ATAGs; nothing where they do not fit."""
-    limit = min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
-    if _ATAGS_BASE + len(tags) > limit:
-        return None
-    return Segment(_ATAGS_BASE, _ATAGS_BASE, tags, len(tags), False)
+def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
+    """Where the board has its ATAGs. Where they do not fit, nothing, or ImageError."""
+    end, limit = _ATAGS_BASE + len(tags), min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
+    if end <= limit:
+        return Segment(_ATAGS_BASE, _ATAGS_BASE, tags, len(tags), False)
+    if must_fit:
+        what = f"the ATAGs at [{_ATAGS_BASE:#x}, {end:#x}) do not fit below {limit:#x}"
+        raise ImageError(kernel.path, what, "Give a shorter command line, or a device tree")
+    return None
 
 
 # -- the kernel's file ---------------------------------------------------------------------------
@@ -174,39 +184,44 @@ def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, 
     A zImage or a flat image goes to ``base``; without, to where QEMU has it, but uncompressed Linux to where it expects
     to be. The others say themselves where they go. ``entry``, a GPA, overrides the kernel's own.
     """
-    if data[:4] == b"\x7fELF":
-        refuse_base(path, "an ELF file", base)
-        image = _from_virtual(read_elf(data, path, None), ram_size)
-    elif data[:4] == _UIMAGE_MAGIC.to_bytes(4, "big"):
-        refuse_base(path, "a uImage", base)
-        image = _read_uimage(data, path, ram_size)
-    else:
-        check_base(path, base)
-        image = _flat(data, path, base)
+    match _form(data, path):
+        case _Form.ELF:
+            refuse_base(path, "an ELF file", base)
+            image = _from_virtual(read_elf(data, path, None), ram_size)
+        case _Form.UIMAGE:
+            refuse_base(path, "a uImage", base)
+            image = _read_uimage(data, path, ram_size)
+        case form:
+            check_base(path, base)
+            image = _flat(data, path, form, base)
     if entry is not None:
         image = replace(image, entry=entry)
     check_image(image, ram_size)
     return image
 
 
-def _flat(data: bytes, path: str, base: int | None = None, entry: int | None = None) -> Image:
+def _form(data: bytes, path: str) -> _Form:
+    """ImageError if it is a zImage that cannot be booted."""
+    if data[:4] == b"\x7fELF":
+        return _Form.ELF
+    if data[:4] == _UIMAGE_MAGIC.to_bytes(4, "big"):
+        return _Form.UIMAGE
+    if _is_zimage(data, path):
+        return _Form.ZIMAGE
+    return _Form.LINUX if _LINUX_BANNER in data else _Form.FLAT
+
+
+def _flat(data: bytes, path: str, form: _Form, base: int | None = None, entry: int | None = None) -> Image:
     """A zImage, or a flat image, which has nothing that tells it but A32 code at its beginning."""
-    compressed = _is_zimage(data, path)
-    if not compressed:
+    if form is not _Form.ZIMAGE:
         for offset, magic, what in _OTHERS:
             if data[offset : offset + len(magic)] == magic:
                 raise ImageError(path, what, _KINDS)
         if len(data) < 4 or data[3] >> 4 != _ALWAYS:
             raise ImageError(path, "it is no kernel: it does not begin with A32 code", _KINDS)
     if base is None:
-        base = _KERNEL_BASE if compressed or _is_unknown(data, path) else _LINUX_BASE
+        base = _LINUX_BASE if form is _Form.LINUX else _KERNEL_BASE
     return Image(path, base if entry is None else entry, (Segment(base, base, data, len(data), True),), False)
-
-
-def _is_unknown(data: bytes, path: str) -> bool:
-    """Whether it is a flat image that says nothing of what it is."""
-    wrapped = data[:4] in (b"\x7fELF", _UIMAGE_MAGIC.to_bytes(4, "big"))
-    return not wrapped and not _is_zimage(data, path) and _LINUX_BANNER not in data
 
 
 def _is_zimage(data: bytes, path: str) -> bool:
@@ -249,9 +264,10 @@ def _read_uimage(data: bytes, path: str, ram_size: int) -> Image:
             raise ImageError(path, what, remedy)
     if packing == _UIMAGE_GZIP:
         content = _unpack(content, path, ram_size)
+    form = _form(content, path)
     if kind == _UIMAGE_KERNEL_NOLOAD:
-        return _flat(content, path)
-    return _flat(content, path, load, entry)
+        return _flat(content, path, form)
+    return _flat(content, path, form, load, entry)
 
 
 def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
