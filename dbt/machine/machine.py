@@ -146,7 +146,6 @@ class Machine:
         self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
         self._reset_requested = False
         self._in_slice = False
-        self._slice_end = 0
         self._skipped = 0
         self._exceptions = ExceptionEntry(self.cpu, self.memory, lambda: self.tier)
         self.reset()
@@ -194,7 +193,7 @@ class Machine:
 
     def _now(self) -> int:
         """Ticks: the instructions retired, and what was skipped while the guest waited."""
-        return self.icount + self._skipped + (self.tier.progress if self._in_slice else 0)  # asked often
+        return self.progress + self._skipped
 
     def _set_line(self, bit: int, level: bool) -> None:
         lines = self.cpu.native("interrupt_lines")
@@ -210,11 +209,9 @@ class Machine:
         if self._reset_requested or self.cpu.takeable_interrupts:
             return 1
         next_tick = self.timeline.next_tick
-        if next_tick is None or next_tick >= self._slice_end:
+        if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
             return None
-        now = self._now()
-        self._slice_end = max(next_tick, now + 1)
-        return self._slice_end - now
+        return max(next_tick - self._now(), 1)
 
     def _receive(self) -> None:
         """Give the UART what has arrived at the console, as far as there is room."""
@@ -271,12 +268,7 @@ class Machine:
         from dbt.machine.boot import read_boot
 
         boot = read_boot(
-            path,
-            self.ram.size,
-            *(initrd, dtb, append, atags),
-            present=lambda gpa: self.memory.bus.covers(gpa, 4),
-            base=base,
-            entry=entry,
+            path, self.ram.size, initrd, dtb, append, atags, lambda gpa: self.memory.bus.covers(gpa, 4), base, entry
         )
         self.cpu_model = self._chosen_cpu or KERNEL_CPU
         self.semihosting_enabled = self._chosen_semihosting is True
@@ -493,8 +485,7 @@ class Machine:
         return min([budget, *self._ticks_ahead(self._now())])
 
     def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
-        self._slice_end = self._now() + budget
-        self.cpu.native64[TICK_END] = self._slice_end
+        self.cpu.native64[TICK_END] = self._now() + budget
         self._in_slice = True
         try:
             exit_, retired = tier.run(budget)

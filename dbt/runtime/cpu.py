@@ -92,7 +92,7 @@ def _native_layout() -> dict[str, Slot]:
 NATIVE = _native_layout()
 #: No budget is so large.
 NEVER = (1 << 64) - 1
-#: Where it is in ``native64``.
+#: Where the end of the slice is in ``native64``.
 TICK_END = NATIVE["tick_end"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
 
