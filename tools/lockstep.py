@@ -19,7 +19,7 @@ from itertools import islice
 from dbt import Machine
 from dbt.frontend.techniques import ALL, STEPWISE, Techniques
 from dbt.machine.console import CaptureConsole
-from dbt.machine.divergence import At, changed_words, first_different, same_state
+from dbt.machine.divergence import At, advance, changed_words, first_different, same_state
 from dbt.machine.result import StopReason
 
 RAM = 32 << 20
@@ -44,12 +44,7 @@ class Side:
 
     def at(self, icount: int) -> Machine:
         """A machine that has run so many instructions, in steps as the first run."""
-        machine = self.start()
-        while machine.icount < icount:
-            result = machine.run(fuel=min(self._options.step, icount - machine.icount))
-            if result.reason is not StopReason.FUEL:
-                break
-        return machine
+        return advance(self.start(), icount, self._options.step)
 
 
 def describe(label: str, machine: Machine) -> str:

@@ -28,8 +28,6 @@ from dbt.trace.panes import PANES, TITLES, Panes, panes_of
 
 #: Where there is no terminal, reasons have a line each.
 _PIPE_WIDTH = 1 << 16
-
-
 #: How a run ends that could have gone on. When is not the guest's doing.
 _STOPPED = (StopReason.FUEL.value, StopReason.TIMEOUT.value, StopReason.INTERRUPTED.value)
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dbt.machine.machine import Machine
+from dbt.machine.result import StopReason
 
 Pair = tuple[Machine, Machine]
 #: Makes both again and runs them up to an icount.
 At = Callable[[int], Pair]
 _BLOCK = 4096
+
+
+def advance(machine: Machine, icount: int, step: int | None = None) -> Machine:
+    """Run it up to an icount, or to its end, in pieces of ``step`` instructions if that is given."""
+    while machine.icount < icount:
+        left = icount - machine.icount
+        if machine.run(fuel=left if step is None else min(left, step)).reason is not StopReason.FUEL:
+            break
+    return machine
 
 
 def same_registers(pair: Pair) -> bool:

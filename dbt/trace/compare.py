@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dbt.machine.divergence import Pair, changed_words, first_different, same_registers, same_state
+from dbt.machine.divergence import Pair, advance, changed_words, first_different, same_registers, same_state
 from dbt.machine.machine import Machine
-from dbt.machine.result import StopReason
 from dbt.trace.model import Trace
 
 #: Makes a machine as a recording says, loaded and not yet run.
@@ -50,7 +49,7 @@ def first_difference(traces: tuple[Trace, Trace], start: Start, agreed: int, dif
     """By running both again; None if they do not differ when that is done, up to ``differs`` instructions."""
 
     def at(icount: int) -> Pair:
-        first, second = (_advance(start(trace), icount) for trace in traces)
+        first, second = (advance(start(trace), icount) for trace in traces)
         return first, second
 
     if same_state(at(differs)):
@@ -64,10 +63,3 @@ def first_difference(traces: tuple[Trace, Trace], start: Start, agreed: int, dif
     insn = first_different(at, low, high, same)
     after = at(insn)
     return Difference(insn, at(insn - 1)[0], after, tuple(changed_words(after)))
-
-
-def _advance(machine: Machine, icount: int) -> Machine:
-    while machine.icount < icount:
-        if machine.run(fuel=icount - machine.icount).reason is not StopReason.FUEL:
-            break
-    return machine
