@@ -266,16 +266,17 @@ class RegionLowering(Lowering):
         """
         f = self.f
         rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
-        if place in self._checks:
-            # LLVM does not look through this. It would compare what there was before the subtraction, and keep it.
-            rest = f.emit(f"call i64 @llvm.expect.i64(i64 {rest}, i64 0)")
+        if place not in self._checks:
+            f.do(f"store i64 {rest}, ptr {self._budget}")
+            return
+        # LLVM does not look through this. It would compare what there was before the subtraction, and keep it.
+        rest = f.emit(f"call i64 @llvm.expect.i64(i64 {rest}, i64 0)")
         f.do(f"store i64 {rest}, ptr {self._budget}")
-        if place in self._checks:
-            enough, short = f.new_label("enough"), f.new_label("short")
-            f.do(f"br i1 {f.emit(f'icmp slt i64 {rest}, 0')}, label %{short}, label %{enough}, !prof !0")
-            f.label(short)
-            self._go_on_threaded(place.pc, count, SideExit.BUDGET)
-            f.label(enough)
+        enough, short = f.new_label("enough"), f.new_label("short")
+        f.do(f"br i1 {f.emit(f'icmp slt i64 {rest}, 0')}, label %{short}, label %{enough}, !prof !0")
+        f.label(short)
+        self._go_on_threaded(place.pc, count, SideExit.BUDGET)
+        f.label(enough)
 
     # -- leaving -------------------------------------------------------------------------------
 
