@@ -70,9 +70,11 @@ def test_ctrl_c(ready: Path, tier: str) -> None:
     process = start("run", "--tier", tier, str(ready))
     assert process.stdout is not None and process.stdout.read(1) == b"!"
     process.send_signal(signal.SIGINT)
+    started = time.monotonic()
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
     assert b"interrupted after" in errors and b"spin+0x4" in errors
+    assert time.monotonic() - started < 1
 
 
 def test_ctrl_c_while_waiting_for_input(echo: Path) -> None:

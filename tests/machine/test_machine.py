@@ -139,7 +139,7 @@ def test_an_endless_loop_ends_at_the_time_limit(make: MakeMachine, program: str)
     started = time.monotonic()
     result = machine.run(timeout=0.1)
     assert result.reason is StopReason.TIMEOUT and result.icount > 100
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 0.2
 
 
 def test_a_loop_over_a_device_ends_at_the_time_limit(make: MakeMachine) -> None:
@@ -147,7 +147,7 @@ def test_a_loop_over_a_device_ends_at_the_time_limit(make: MakeMachine) -> None:
     _ = machine.tier
     started = time.monotonic()
     assert machine.run(timeout=0.1).reason is StopReason.TIMEOUT
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 0.3
 
 
 def test_waiting_for_input_ends_at_the_time_limit(make: MakeMachine) -> None:
@@ -178,7 +178,7 @@ def test_an_interrupt_stops_the_run_between_two_instructions(make: MakeMachine) 
     threading.Timer(0.2, interrupt).start()
     result = machine.run(timeout=10)
     assert result.reason is StopReason.INTERRUPTED
-    assert time.monotonic() - stopped_after[0] < 5
+    assert time.monotonic() - stopped_after[0] < 0.05
     assert machine.r[4] == machine.icount // 2
     assert machine.run(fuel=2).reason is StopReason.FUEL  # it goes on from there
 

@@ -75,14 +75,6 @@ def open_page(browser: Any, path: Path) -> float:
     return time.monotonic() - started
 
 
-def seconds_until_blocks_are_shown(browser: Any, path: Path, count: int) -> float:
-    seconds = open_page(browser, path)
-    started = time.monotonic()
-    click(browser, "input[value=blocks]")
-    assert browser.execute_script("return table.shown.length") == count
-    return seconds + time.monotonic() - started
-
-
 def wait_for(browser: Any, script: str) -> Any:
     deadline = time.monotonic() + 20
     while not (found := browser.execute_script(script)):
@@ -218,8 +210,11 @@ def test_a_hundred_thousand_blocks_open_in_two_seconds(browser: Any, traces: dic
     found["blocks"] = [[number, n, 4 * n, 1 + n % 60, n * 7 % 100_003, n % names, n % 128] for n in range(100_000)]
     path = tmp_path / "large.html"
     path.write_text(head + opening + json.dumps(found) + closing + tail, encoding="utf-8")
-    # The fastest of some: the machine may have other work.
-    assert min(seconds_until_blocks_are_shown(browser, path, 100_000) for _ in range(3)) < 2
+    seconds = open_page(browser, path)
+    started = time.monotonic()
+    click(browser, "input[value=blocks]")
+    assert browser.execute_script("return table.shown.length") == 100_000
+    assert seconds + time.monotonic() - started < 2
     assert len(browser.find_elements("css selector", "#table .row")) < 100
     assert browser.get_log("browser") == []
 
