@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbt.machine.console import CaptureConsole, HostConsole
-    from dbt.machine.loader import ImageError
-    from dbt.machine.machine import Machine
-    from dbt.machine.result import RunResult, StopReason
+    from dbt.board.loader import ImageError
+    from dbt.host.console import CaptureConsole, HostConsole
+    from dbt.vm.machine import Machine
+    from dbt.vm.result import RunResult, StopReason
 
 __version__ = "0.1.0"
 __all__ = ["CaptureConsole", "HostConsole", "ImageError", "Machine", "RunResult", "StopReason", "__version__"]
 
 _HOME = {
-    "CaptureConsole": "dbt.machine.console",
-    "HostConsole": "dbt.machine.console",
-    "ImageError": "dbt.machine.loader",
-    "Machine": "dbt.machine.machine",
-    "RunResult": "dbt.machine.result",
-    "StopReason": "dbt.machine.result",
+    "CaptureConsole": "dbt.host.console",
+    "HostConsole": "dbt.host.console",
+    "ImageError": "dbt.board.loader",
+    "Machine": "dbt.vm.machine",
+    "RunResult": "dbt.vm.result",
+    "StopReason": "dbt.vm.result",
 }
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.machine.console import CaptureConsole
-from dbt.machine.result import StopReason
+from dbt.host.console import CaptureConsole
+from dbt.vm.result import StopReason
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests"
 MANIFEST: dict[str, dict[str, Any]] = tomllib.loads((GUESTS / "manifest.toml").read_text())

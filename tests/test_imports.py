@@ -10,21 +10,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # From what knows nothing to what knows everything. A module belongs to the longest prefix that
-# matches it. `dbt.runtime` has two ends: what code generators must agree with (the state's layout,
-# the exits), and what runs the code they made.
-LAYERS = (
-    ("isa",),
-    ("dbt.runtime.exits", "dbt.runtime.cpu", "dbt.runtime.tier", "dbt.runtime.hostmemory"),
-    ("dbt.mmu",),
-    ("dbt.frontend",),
-    ("dbt.backend",),
-    ("dbt.codecache",),
-    ("dbt.runtime",),
-    ("dbt.devices",),
-    ("dbt.hypervisor",),
-    ("dbt.machine",),
-    ("dbt.trace",),
-    ("dbt", "dbt.cli"),
+# matches it, and each room stands here once.
+ROOMS = (
+    "isa",
+    "dbt.abi",
+    "dbt.memory",
+    "dbt.frontend",
+    "dbt.backend",
+    "dbt.codecache",
+    "dbt.engine",
+    "dbt.devices",
+    "dbt.board",
+    "dbt.host",
+    "dbt.inspector",
+    "dbt.vm",
+    "dbt.debug",
+    "dbt.trace",
+    "dbt",
 )
 #: The only rooms that know these libraries.
 CONFINED = {
@@ -34,7 +36,7 @@ CONFINED = {
     "textual": ("dbt.trace.view",),
     "jinja2": ("dbt.trace.html",),
     "elftools": ("dbt.trace",),
-    "fdt": ("dbt.machine.devicetree",),
+    "fdt": ("dbt.board.devicetree",),
 }
 
 
@@ -50,8 +52,7 @@ def modules() -> list[tuple[str, Path]]:
 def rank(module: str) -> int:
     ranks = [
         (len(prefix), level)
-        for level, prefixes in enumerate(LAYERS)
-        for prefix in prefixes
+        for level, prefix in enumerate(ROOMS)
         if module == prefix or module.startswith(prefix + ".")
     ]
     return max(ranks)[1]

@@ -1,7 +1,7 @@
 """Looks for differences between the tiers and Unicorn, and among the tiers, with new seeds, until the time is up.
 
 Half of the time it runs single instructions and blocks beside Unicorn (``--only cases``), the other half random
-programs (``--only programs``) in all tiers, and in the region tier without each of its techniques.
+programs (``--only programs``) in all tiers, and in the region tier without each of its optimizations.
 
 A difference is shrunk and printed as one line in the format of tests/cases, which may be added
 there, with the command that replays it:

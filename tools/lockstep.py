@@ -17,10 +17,10 @@ import sys
 from itertools import islice
 
 from dbt import Machine
-from dbt.frontend.techniques import ALL, STEPWISE, Techniques
-from dbt.machine.console import CaptureConsole
-from dbt.machine.divergence import At, advance, changed_words, first_different, same_state
-from dbt.machine.result import StopReason
+from dbt.debug.divergence import At, advance, changed_words, first_different, same_state
+from dbt.frontend.optimizations import ALL, STEPWISE, Optimizations
+from dbt.host.console import CaptureConsole
+from dbt.vm.result import StopReason
 
 RAM = 32 << 20
 
@@ -28,16 +28,16 @@ RAM = 32 << 20
 class Side:
     """One tier, started again for each probe."""
 
-    def __init__(self, options: argparse.Namespace, tier: str, techniques: Techniques = ALL) -> None:
+    def __init__(self, options: argparse.Namespace, tier: str, optimizations: Optimizations = ALL) -> None:
         self.label = tier
         self._options = options
-        self._techniques = techniques
+        self._optimizations = optimizations
         self._tier, _, self._jit = tier.partition(":")
 
     def start(self) -> Machine:
         self.console = CaptureConsole()
         machine = Machine(
-            RAM, tier=self._tier, jit=self._jit or "sync", console=self.console, techniques=self._techniques
+            RAM, tier=self._tier, jit=self._jit or "sync", console=self.console, optimizations=self._optimizations
         )
         machine.load(self._options.image, base=self._options.base, args=self._options.args)
         return machine
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no difference in {agreed} instructions")
         return 0
     low, high = agreed, agreed + options.step  # they agree at low and differ at high
-    finer = [Side(options, side.label, Techniques.without(*STEPWISE)) for side in sides]
+    finer = [Side(options, side.label, Optimizations.without(*STEPWISE)) for side in sides]
     exact = not same_state(at_both(finer)(high))
     if exact:
         sides, low = finer, low if same_state(at_both(finer)(low)) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbt.frontend.region import Place, Region
+from dbt.frontend.forming import Place, Region
 
 
 def find_checks(region: Region) -> tuple[set[Place], int]:

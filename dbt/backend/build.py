@@ -20,12 +20,12 @@ from dbt.backend.routines import routines_text
 from dbt.backend.shadow import shadow_text
 from dbt.backend.slowpath import slowpath_text
 from dbt.backend.support import support_text
-from dbt.frontend.techniques import PASSES
+from dbt.frontend.optimizations import PASSES
 
 
 def build_image(opt: int = 2) -> Image:
     """Generate, compile and link all handlers. Imports llvmlite; takes seconds."""
-    from isa.a32 import REGISTRY
+    from isa.arm.a32 import REGISTRY
 
     handlers = build_handlers(list(REGISTRY))
     guard_list = list(guards())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from dbt.backend.compile_record import CompileRecorder, with_locations
 from dbt.backend.compiled import CompiledRegion, Refused, as_runs
 from dbt.backend.link import link_object
 from dbt.backend.llvm import Show, compile_object, show_nobody
 from dbt.backend.lower import module_text
-from dbt.backend.regions import Assumptions, RegionLowering, region_text
-from dbt.backend.story import StoryTeller, with_locations
-from dbt.frontend.region import HASTE, Guest, Place, Region, RegionFormer
-from dbt.frontend.techniques import ALL, Techniques
-from isa.a32 import DECODER
+from dbt.backend.region_lowering import Assumptions, RegionLowering, region_text
+from dbt.frontend.forming import BACKLOG, Guest, Place, Region, RegionFormer
+from dbt.frontend.optimizations import ALL, Optimizations
+from isa.arm.a32 import DECODER
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
@@ -25,61 +25,70 @@ class RegionCompiler:
     def __init__(
         self,
         guest: Guest,
-        techniques: Techniques = ALL,
+        optimizations: Optimizations = ALL,
         dump: RegionDump | None = None,
         tell: bool = False,
-        tally: bool = False,
+        block_counters: bool = False,
     ) -> None:
-        """``tell``: with the :mod:`story <dbt.backend.story>` of each region. ``tally``: then also, let them count."""
-        self._tell = tell
-        self._tally = tally
-        self._former = RegionFormer(DECODER.decode, guest, techniques)
-        self._techniques = techniques
-        self._dump = dump
-        self.limits_in_haste = HASTE
+        """``tell``: make a :mod:`compile record <dbt.backend.compile_record>` of each region, too.
 
-    def compile(self, entry: int, assumed: Assumptions, haste: bool = False) -> CompiledRegion | Refused:
-        """The region around ``entry``, if there is one to be had. ``haste``: others wait, so a small one."""
+        ``block_counters``: the regions of which there is one also count their blocks.
+        """
+        self._tell = tell
+        self._block_counters = block_counters
+        self._former = RegionFormer(DECODER.decode, guest, optimizations)
+        self._optimizations = optimizations
+        self._dump = dump
+        self.backlog_limits = BACKLOG
+
+    def compile(self, entry: int, assumed: Assumptions, backlog: bool = False) -> CompiledRegion | Refused:
+        """The region around ``entry``, if there is one to be had. ``backlog``: others wait, so a small one."""
         started = time.perf_counter()
-        region = self._former.form(entry, self.limits_in_haste if haste else None)
+        region = self._former.form(entry, self.backlog_limits if backlog else None)
         if not region.blocks:
             return Refused(region.left_out[Place(entry)])
         if self._tell:
-            story = StoryTeller(region, haste, started)
-            return compile_with_story(region, assumed, self._techniques, self._tally, story)
+            compile_record = CompileRecorder(region, backlog, started)
+            return compile_with_record(region, assumed, self._optimizations, self._block_counters, compile_record)
         if self._dump is None:
-            return compile_regions([region], assumed, self._techniques)[0]
+            return compile_regions([region], assumed, self._optimizations)[0]
         dumped = self._dump.begin(region, started)
-        (compiled,) = compile_regions([region], assumed, self._techniques, dumped.show)
+        (compiled,) = compile_regions([region], assumed, self._optimizations, dumped.show)
         dumped.finish(compiled)
         return compiled
 
 
 def compile_regions(
-    regions: list[Region], assumed: Assumptions, techniques: Techniques, show: Show = show_nobody
+    regions: list[Region], assumed: Assumptions, optimizations: Optimizations, show: Show = show_nobody
 ) -> list[CompiledRegion]:
     """Regions compiled in one module: much cheaper each, but every one has the code of all."""
-    text = region_text(regions, assumed, techniques)
+    text = region_text(regions, assumed, optimizations)
     show("region.ll", lambda: text)
-    object_bytes = compile_object(text, techniques.passes, 1, show)
+    object_bytes = compile_object(text, optimizations.passes, 1, show)
     show("region.o", lambda: object_bytes)
     code, symbols = link_object(object_bytes)
     return [_compiled(region, assumed, code, symbols[f"region{number}"]) for number, region in enumerate(regions)]
 
 
-def compile_with_story(
-    region: Region, assumed: Assumptions, techniques: Techniques, tally: bool, story: StoryTeller
+def compile_with_record(
+    region: Region,
+    assumed: Assumptions,
+    optimizations: Optimizations,
+    block_counters: bool,
+    compile_record: CompileRecorder,
 ) -> CompiledRegion:
     """A region, and how it was made."""
-    lowering = RegionLowering(region, "region0", assumed, techniques, attribute=True, tally=tally)
+    lowering = RegionLowering(region, "region0", assumed, optimizations, attribute=True, block_counters=block_counters)
     text = module_text(lowering.lower())
-    story.lowered(text, lowering.f.origins())
-    object_bytes = compile_object(with_locations(text), techniques.passes, 1, story.show)
+    compile_record.lowered(text, lowering.f.origins())
+    object_bytes = compile_object(with_locations(text), optimizations.passes, 1, compile_record.show)
     code, symbols = link_object(object_bytes)
-    return _compiled(region, assumed, code, symbols["region0"], story.finish(object_bytes))
+    return _compiled(region, assumed, code, symbols["region0"], compile_record.finish(object_bytes))
 
 
-def _compiled(region: Region, assumed: Assumptions, code: bytes, start: int, story: bytes = b"") -> CompiledRegion:
+def _compiled(
+    region: Region, assumed: Assumptions, code: bytes, start: int, compile_record: bytes = b""
+) -> CompiledRegion:
     place = assumed.place
     return CompiledRegion(
         place(region.entry),
@@ -91,5 +100,5 @@ def _compiled(region: Region, assumed: Assumptions, code: bytes, start: int, sto
         tuple(place(gva) for gva in region.entries)[1:],
         assumed.pages is not None,
         tuple(assumed.pages_of(region)),
-        story,
+        compile_record,
     )

@@ -23,8 +23,8 @@ class CompiledRegion:
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
     ``insns``: how many instructions were compiled, those of a block on several call paths each time.
     ``strict``: for a guest that has alignment checked; ``mmu``: for one whose MMU is on, and where ``pages``, pairs of
-    a virtual and a physical page, are mapped so. ``story``: how it was made, where that is to be known
-    (:mod:`dbt.backend.story`).
+    a virtual and a physical page, are mapped so. ``compile_record``: how it was made, where that is to be known
+    (:mod:`dbt.backend.compile_record`).
     """
 
     entry: int
@@ -36,15 +36,15 @@ class CompiledRegion:
     others: tuple[int, ...] = ()
     mmu: bool = False
     pages: tuple[tuple[int, int], ...] = ()
-    story: bytes = b""
+    compile_record: bytes = b""
 
     def pack(self) -> bytes:
-        counts = len(self.runs), len(self.others), len(self.pages), len(self.story)
+        counts = len(self.runs), len(self.others), len(self.pages), len(self.compile_record)
         body = _BODY.pack(self.entry, self.start, self.insns, self.strict, self.mmu, *counts)
         numbers = [*self.others, *(page for pair in self.pages for page in pair)]
         body += struct.pack(f"<{len(numbers)}I", *numbers)
         runs = b"".join(struct.pack("<II", gpa, len(data)) + data for gpa, data in self.runs)
-        return body + runs + self.story + self.code
+        return body + runs + self.compile_record + self.code
 
     @classmethod
     def unpack(cls, body: bytes) -> CompiledRegion:
@@ -58,8 +58,8 @@ class CompiledRegion:
             runs.append((gpa, body[at + 8 : at + 8 + size]))
             at += 8 + size
         pairs = tuple(zip(pages[::2], pages[1::2], strict=True))
-        story, code = body[at : at + told], body[at + told :]
-        return cls(entry, start, insns, tuple(runs), code, bool(strict), others, bool(mmu), pairs, story)
+        compile_record, code = body[at : at + told], body[at + told :]
+        return cls(entry, start, insns, tuple(runs), code, bool(strict), others, bool(mmu), pairs, compile_record)
 
 
 def as_runs(words: dict[int, int]) -> tuple[tuple[int, bytes], ...]:

@@ -2,7 +2,7 @@
 
     DIR/index.txt                a line for each region that was finished: sizes and times
     DIR/0001-00008078/guest.txt  its blocks: where control comes from and goes to, disassembled
-                      uops.txt   what the instructions do, in the language of isa/uop.py
+                      uops.txt   what the instructions do, in the language of isa/ir/uop.py
                       region.ll, region.opt.ll  LLVM IR as lowered, and after the passes
                       region.s, region.o        what LLVM makes of it, as text and as it is linked
 
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dbt.backend.compiled import CompiledRegion
-from dbt.frontend.region import Block, Place, Region
-from isa.uop import Access, Uop
+from dbt.frontend.forming import Block, Place, Region
+from isa.ir.uop import Access, Uop
 
 #: Takes a word and its address.
 Disassemble = Callable[[int, int], str]

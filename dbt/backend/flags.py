@@ -15,7 +15,7 @@ from enum import Enum
 
 from dbt.backend.lower import FLAGS
 from dbt.backend.module import Function
-from isa.uop import Uop
+from isa.ir.uop import Uop
 
 
 class FlagKind(Enum):

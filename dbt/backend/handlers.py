@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.backend.abi import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, WARM, header, tail_call
+from dbt.abi.cpu import NATIVE
+from dbt.abi.exits import ExitCode
+from dbt.abi.layout import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, WARM
+from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS, Lowering, remember_target
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
 from dbt.backend.support import R15
-from dbt.runtime.cpu import NATIVE
-from dbt.runtime.exits import ExitCode
-from isa.callouts import NUMBERS
-from isa.encoding import Field
-from isa.operands import condition_holds
-from isa.sensitivity import makes_callouts
-from isa.spec import ALWAYS, Insn
-from isa.state import LAYOUT
-from isa.uop import CALLOUTS, Access, BranchKind, InsnException, Recorder, Uop
+from isa.arm.callouts import NUMBERS
+from isa.arm.operands import condition_holds
+from isa.arm.state import LAYOUT
+from isa.ir.encoding import Field
+from isa.ir.sensitivity import makes_callouts
+from isa.ir.spec import ALWAYS, Insn
+from isa.ir.uop import CALLOUTS, Access, BranchKind, InsnException, Recorder, Uop
 
 EXCEPTION_EXITS = {
     InsnException.UNDEFINED: ExitCode.UNDEFINED,

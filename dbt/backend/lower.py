@@ -1,6 +1,6 @@
 """Lowering of uops to LLVM text: a table from operation to a few lines, and the structured control.
 
-What a uop means is settled in :mod:`isa.uop`; how the guest's state is reached (operand fields,
+What a uop means is settled in :mod:`isa.ir.uop`; how the guest's state is reached (operand fields,
 memory, branches) is the business of a subclass of :class:`Lowering`, one for each kind of code.
 The guest's four flags live in allocas that SROA turns into values.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dbt.backend.abi import TARGET_ENTRIES
+from dbt.abi.cpu import NATIVE
+from dbt.abi.layout import TARGET_ENTRIES
 from dbt.backend.module import Function
-from dbt.runtime.cpu import NATIVE
-from isa.state import LAYOUT
-from isa.uop import PURE, Access, BranchKind, InsnException, Uop
+from isa.arm.state import LAYOUT
+from isa.ir.uop import PURE, Access, BranchKind, InsnException, Uop
 
 FLAGS = ("n", "z", "c", "v")
 

@@ -11,10 +11,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from dbt.backend.abi import OP_POOL, OP_POOL_SIZE
-from isa.encoding import INDEX_SIZE, Field, index_values
-from isa.spec import Form, Insn
-from isa.uop import PURE, Uop
+from dbt.abi.layout import OP_POOL, OP_POOL_SIZE
+from isa.ir.encoding import INDEX_SIZE, Field, index_values
+from isa.ir.spec import Form, Insn
+from isa.ir.uop import PURE, Uop
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The routines of the architecture (:mod:`isa.routines`) as native functions ``name(cpu, parameters...)``.
+"""The routines of the architecture (:mod:`isa.ir.routines`) as native functions ``name(cpu, parameters...)``.
 
 They work on the state in memory, flags included, and are called by what has stored it.
 """
@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.support import load_field
-from isa.routines import RESULT_WIDTH, ROUTINES, Routine
-from isa.state import LAYOUT
-from isa.uop import Access, BranchKind, InsnException, Uop
+from isa.arm.state import LAYOUT
+from isa.ir.routines import RESULT_WIDTH, ROUTINES, Routine
+from isa.ir.uop import Access, BranchKind, InsnException, Uop
 
 
 class RoutineLowering(Lowering):
@@ -89,6 +89,6 @@ class RoutineLowering(Lowering):
 
 def routines_text() -> str:
     """All routines."""
-    import isa.a32  # noqa: F401 - which registers them
+    import isa.arm.a32  # noqa: F401 - which registers them
 
     return "".join(RoutineLowering(routine).lower() for routine in ROUTINES.values())

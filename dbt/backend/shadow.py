@@ -9,13 +9,13 @@ between two values of DACR or TTBR0 finds them filled.
 
 from __future__ import annotations
 
-from dbt.backend.abi import CODE, LOG_ENTRIES, MEGABYTES, SPACES, TABLE_BYTES, TABLES, WRITE
+from dbt.abi.cpu import NATIVE
+from dbt.abi.exits import ExitCode
+from dbt.abi.layout import CODE, LOG_ENTRIES, MEGABYTES, SPACES, TABLE_BYTES, TABLES, WRITE
 from dbt.backend.support import field_pointer, load_field
-from dbt.runtime.cpu import NATIVE
-from dbt.runtime.exits import ExitCode
-from isa.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
-from isa.state import LAYOUT, PSR_MODE, Mode
-from isa.vmsa import PAR_NS
+from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
+from isa.arm.state import LAYOUT, PSR_MODE, Mode
+from isa.arm.vmsa import PAR_NS
 
 #: The words of the state that tell address spaces apart.
 KEY = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")

@@ -6,22 +6,23 @@ but RAM that it is going to write again.
 
 A device access is completed as KVM does it: the instruction leaves, Python answers, the answer is
 kept in ``mmio_value``, and the instruction runs again; accesses already answered are then replayed.
-Some registers go on by themselves, such as a timer's value. Where the device has said how (:class:`dbt.devices.wiring.
-Course`), a load is answered here; the tier says what is known, and forgets it whenever a device is written to or
-a slice begins. Only loads that access one place are: they need no answers to be kept.
+Some registers go on by themselves, such as a timer's value. Where the device has said how
+(:class:`dbt.devices.wiring.VirtualCounter`), a load is answered here; the tier says what is known, and forgets it
+whenever a device is written to or a slice begins. Only loads that access one place are: they need no answers to be
+kept.
 
 An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
 """
 
 from __future__ import annotations
 
-from dbt.backend.abi import READ, WRITE
+from dbt.abi.cpu import NATIVE, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS
+from dbt.abi.exits import ExitCode
+from dbt.abi.layout import READ, WRITE
 from dbt.backend.shadow import user_mode
 from dbt.backend.support import field_pointer, load_field
-from dbt.runtime.cpu import COURSE_WORDS, COURSES, NATIVE
-from dbt.runtime.exits import ExitCode
-from isa.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
-from isa.state import LAYOUT, SCTLR_A, SCTLR_M
+from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
+from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 
 def _load(name: str, type_: str) -> str:
@@ -105,31 +106,31 @@ replay:
 
 
 def _look(size: int) -> str:
-    """Answer a load by the course of its register, or go on at ``ask``."""
+    """Answer a load by the virtual_counter of its register, or go on at ``ask``."""
     return f"""look:
   br i1 %aligned, label %ask, label %find
 find:
   %word.gpa = and i64 %gpa, -4
   %word.number = lshr i64 %gpa, 2
-  %course.number = and i64 %word.number, {COURSES - 1}
-  {field_pointer("courses", "%courses")}
-  %course.at = mul i64 %course.number, {8 * COURSE_WORDS}
-  %course = getelementptr i8, ptr %courses, i64 %course.at
-  %course.gpa = load i64, ptr %course
-  %is.this = icmp eq i64 %course.gpa, %word.gpa
+  %virtual_counter.number = and i64 %word.number, {VIRTUAL_COUNTERS - 1}
+  {field_pointer("virtual_counters", "%virtual_counters")}
+  %virtual_counter.at = mul i64 %virtual_counter.number, {8 * VIRTUAL_COUNTER_WORDS}
+  %virtual_counter = getelementptr i8, ptr %virtual_counters, i64 %virtual_counter.at
+  %virtual_counter.gpa = load i64, ptr %virtual_counter
+  %is.this = icmp eq i64 %virtual_counter.gpa, %word.gpa
   br i1 %is.this, label %this, label %ask
 this:
   {_load("tick_end", "i64")}
   {_load("budget", "i64")}
   %now = sub i64 %tick_end, %budget
-  {_course_word(1, "until")}
+  {_virtual_counter_word(1, "until")}
   %known = icmp slt i64 %now, %until
   br i1 %known, label %compute, label %ask
 compute:
-  {_course_word(2, "start")}
-  {_course_word(3, "rate")}
-  {_course_word(4, "divisor")}
-  {_course_word(5, "mask")}
+  {_virtual_counter_word(2, "start")}
+  {_virtual_counter_word(3, "rate")}
+  {_virtual_counter_word(4, "divisor")}
+  {_virtual_counter_word(5, "mask")}
   %run = mul i64 %rate, %now
   %sum = add i64 %start, %run
   %quotient = udiv i64 %sum, %divisor
@@ -146,8 +147,8 @@ compute:
   ret {{i32, i1}} %live.result"""
 
 
-def _course_word(number: int, name: str) -> str:
-    return f"%{name}.p = getelementptr i8, ptr %course, i64 {8 * number}\n  %{name} = load i64, ptr %{name}.p"
+def _virtual_counter_word(number: int, name: str) -> str:
+    return f"%{name}.p = getelementptr i8, ptr %virtual_counter, i64 {8 * number}\n  %{name} = load i64, ptr %{name}.p"
 
 
 def _fill(table: int, then: str) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dbt.frontend.region import Block
-from isa.uop import Access, Uop
+from dbt.frontend.forming import Block
+from isa.ir.uop import Access, Uop
 
 #: What the address of an access must be a multiple of.
 Alignment = Callable[[Access], int]

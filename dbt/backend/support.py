@@ -6,7 +6,9 @@ address, and its image can be kept on disk.
 
 from __future__ import annotations
 
-from dbt.backend.abi import (
+from dbt.abi.cpu import NATIVE
+from dbt.abi.exits import ExitCode
+from dbt.abi.layout import (
     CODE_PAGE_STRIDE,
     COVERED,
     HOT,
@@ -19,17 +21,14 @@ from dbt.backend.abi import (
     OP_SIZE,
     OPS_PER_PAGE,
     WARM,
-    header,
-    tail_call,
 )
+from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS
 from dbt.backend.predecode import ROW
-from dbt.runtime.cpu import NATIVE
-from dbt.runtime.exits import ExitCode
-from isa.faults import FAULT_MASK, PARTIAL, AccessKind
-from isa.spec import ALWAYS
-from isa.state import LAYOUT, PSR_F, PSR_MODE, SCTLR_M, Mode
-from isa.vectors import VECTORS, ExceptionKind
+from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind
+from isa.arm.state import LAYOUT, PSR_F, PSR_MODE, SCTLR_M, Mode
+from isa.arm.vectors import VECTORS, ExceptionKind
+from isa.ir.spec import ALWAYS
 
 R15 = LAYOUT["r"].offset + 4 * 15
 

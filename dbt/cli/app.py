@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, NoReturn
 
 import dbt
+from dbt.board.cpu_models import CPU_MODELS
 from dbt.cli.report import guarded, keep_standard_descriptors
 from dbt.cli.status import EPILOG, CommandError, Status
 from dbt.cli.values import parse_count
-from dbt.frontend.techniques import Techniques
-from dbt.machine.cpu_models import CPU_MODELS
+from dbt.frontend.optimizations import Optimizations
 
 #: A command: its arguments go in, its exit status comes out.
 Command = Callable[[argparse.Namespace], int]
@@ -211,8 +211,8 @@ def _add_translation(parser: Parser) -> None:
     help_ = "with auto, how hot code is compiled: async, sync or off [async]"
     options.text("MODE", help_, "--jit", default="async")
     help_ = (
-        "with auto, leave out techniques that make code fast, to see what they are worth or to find a defect: of "
-        f"{', '.join(Techniques.names())}, separated by commas"
+        "with auto, leave out optimizations that make code fast, to see what they are worth or to find a defect: of "
+        f"{', '.join(Optimizations.names())}, separated by commas"
     )
     options.text("NAMES", help_, "--without")
     help_ = (

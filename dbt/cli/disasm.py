@@ -6,11 +6,11 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from dbt.board.loader import MAX_MEMORY, Segment, read_file, read_image
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_address
-from dbt.machine.disassembly import disassembler
-from dbt.machine.loader import MAX_MEMORY, Segment, read_file, read_image
-from dbt.machine.symbols import SymbolTable
+from dbt.inspector.disassembly import disassembler
+from dbt.inspector.symbols import SymbolTable
 
 
 def disassemble(program: str | None, code: str | None, base: str | None, start: str | None, stop: str | None) -> int:

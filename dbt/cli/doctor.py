@@ -14,9 +14,9 @@ from dbt.cli.report import print_table
 from dbt.codecache.contents import entries
 from dbt.codecache.handlers import cached_image_name
 from dbt.codecache.store import WrongCacheSize, cache_directory, cache_limit
-from dbt.machine.console import CaptureConsole
-from dbt.machine.machine import Machine
-from dbt.machine.result import StopReason
+from dbt.host.console import CaptureConsole
+from dbt.vm.machine import Machine
+from dbt.vm.result import StopReason
 
 _LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "rich", "fdt")
 _MIN_PYTHON = (3, 11)

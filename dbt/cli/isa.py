@@ -7,8 +7,8 @@ from dbt.cli.status import CommandError, Status
 
 def list_instructions(sensitivity: str | None, as_json: bool) -> int:
     """Print a line for each instruction, or a JSON array, to standard output; of one class, if it is given."""
-    from isa.a32 import REGISTRY
-    from isa.sensitivity import Classified, Sensitivity, answered_by, classify
+    from isa.arm.a32 import REGISTRY
+    from isa.ir.sensitivity import Classified, Sensitivity, answered_by, classify
 
     names = [kind.value for kind in Sensitivity]
     if sensitivity is not None and sensitivity not in names:

@@ -7,26 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from dbt.board.clock import DEFAULT_EPOCH
+from dbt.board.cpu_models import CPU_MODELS
+from dbt.board.versatile import BOARD_MEMORY
 from dbt.cli.report import say
 from dbt.cli.status import CommandError, Status
-from dbt.cli.terminal import TerminalConsole, is_terminal
 from dbt.cli.values import (
     optional,
     parse_address,
     parse_choice,
     parse_epoch,
+    parse_optimizations,
     parse_size,
     parse_switch,
-    parse_techniques,
 )
 from dbt.codecache.store import cache_limit
-from dbt.frontend.techniques import ALL
-from dbt.machine.board import BOARD_MEMORY
-from dbt.machine.clock import DEFAULT_EPOCH
-from dbt.machine.console import Console, HostConsole
-from dbt.machine.cpu_models import CPU_MODELS
-from dbt.machine.machine import JIT_MODES, TIERS, Machine
-from dbt.runtime.observer import NOBODY, Observer
+from dbt.engine.observer import NOBODY, Observer
+from dbt.frontend.optimizations import ALL
+from dbt.host.console import Console, HostConsole
+from dbt.host.terminal import TerminalConsole, is_terminal
+from dbt.vm.machine import JIT_MODES, TIERS, Machine
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -92,9 +92,9 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     jit = parse_choice("--jit", options.jit, JIT_MODES)
     semihosting = optional(parse_switch, "--semihosting", options.semihosting)
     cpu = None if options.cpu is None else parse_choice("--cpu", options.cpu, CPU_MODELS)
-    techniques = optional(parse_techniques, "--without", options.without)
-    if techniques is not None and tier != "auto":
-        message = f"--without {options.without}: the tier {tier} has no techniques, only auto has."
+    optimizations = optional(parse_optimizations, "--without", options.without)
+    if optimizations is not None and tier != "auto":
+        message = f"--without {options.without}: the tier {tier} has no optimizations, only auto has."
         raise CommandError(message, Status.USAGE)
     if options.dump is not None and tier != "auto":
         raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
@@ -116,7 +116,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         epoch=_default_epoch(options) if epoch is None else epoch,
         notice=say,
         jit=jit,
-        techniques=ALL if techniques is None else techniques,
+        optimizations=ALL if optimizations is None else optimizations,
         dump=options.dump,
         cpu=cpu,
         semihosting=semihosting,
@@ -147,7 +147,7 @@ def _default_epoch(options: RunOptions) -> int:
     """A replay begins at the time of the recording."""
     if options.replay is None:
         return DEFAULT_EPOCH
-    from dbt.machine.recording import read_recording
+    from dbt.vm.recording import read_recording
 
     return read_recording(options.replay).identity.epoch
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import dbt
 from dbt.cli.options import RunOptions
 from dbt.cli.report import say
-from dbt.machine.machine import Machine
-from dbt.machine.result import RunResult
+from dbt.vm.machine import Machine
+from dbt.vm.result import RunResult
 
 if TYPE_CHECKING:
-    from dbt.machine.recording import Recorder
-    from dbt.machine.replay import Replay
+    from dbt.vm.recording import Recorder
+    from dbt.vm.replay import Replay
 
 
 class Session:
@@ -49,14 +49,14 @@ class ReplayedSession(Session):
         return self._replay.compare(self._machine, result, say)
 
 
-def lay_input(machine: Machine, options: RunOptions) -> Replay | None:
+def attach_input(machine: Machine, options: RunOptions) -> Replay | None:
     """Have a machine that is loaded get the input of ``--replay``, if there is any; RecordingError if it cannot."""
     if options.replay is None:
         return None
-    from dbt.machine.recording import identify, read_recording
-    from dbt.machine.replay import Replay
+    from dbt.vm.recording import identify, read_recording
+    from dbt.vm.replay import Replay
 
-    machine.input_road = replay = Replay(read_recording(options.replay), identify(machine, dbt.__version__))
+    machine.input_source = replay = Replay(read_recording(options.replay), identify(machine, dbt.__version__))
     return replay
 
 
@@ -66,16 +66,16 @@ def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
     if options.record is None and options.replay is None:
         yield Session()
         return
-    from dbt.machine.recording import Recorder, identify
+    from dbt.vm.recording import Recorder, identify
 
     if options.files is not None:
         say("what the guest reads of files is not recorded: a replay needs them as they are now")
-    replay = lay_input(machine, options)
+    replay = attach_input(machine, options)
     if replay is not None:
         yield ReplayedSession(machine, replay)
     elif options.record is not None:
-        recorder = Recorder(machine.input_road, options.record, identify(machine, dbt.__version__))
-        machine.input_road = recorder
+        recorder = Recorder(machine.input_source, options.record, identify(machine, dbt.__version__))
+        machine.input_source = recorder
         try:
             yield RecordedSession(machine, recorder)
         finally:

@@ -23,9 +23,9 @@ def say(line: str, prefix: str = "dbt: ") -> None:
 
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
     """Run a command; whatever it raises becomes one paragraph and an exit status."""
+    from dbt.board.loader import ImageError
     from dbt.codecache.store import WrongCacheSize
-    from dbt.machine.input import RecordingError, ReplayDiverged
-    from dbt.machine.loader import ImageError
+    from dbt.vm.input import RecordingError, ReplayDiverged
 
     try:
         return command()
@@ -58,7 +58,7 @@ def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> in
 
 def _describe(error: Exception) -> str:
     from dbt.codecache.handlers import HandlersUnavailable
-    from dbt.machine.console import ConsoleError
+    from dbt.host.console import ConsoleError
 
     if isinstance(error, OSError) and error.strerror:
         name = f" ({error.filename})" if error.filename is not None else ""

@@ -11,20 +11,20 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
+from dbt.board.loader import read_file
 from dbt.cli.options import RunOptions, make_machine
 from dbt.cli.recordings import session
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
-from dbt.cli.terminal import TerminalConsole, raw_terminal
 from dbt.cli.values import optional, parse_count, parse_seconds
-from dbt.machine.loader import read_file
-from dbt.machine.machine import Machine
-from dbt.machine.result import RunResult, StopReason
-from dbt.runtime.observer import NOBODY, Several
+from dbt.engine.observer import NOBODY, Several
+from dbt.host.terminal import TerminalConsole, raw_terminal
+from dbt.vm.machine import Machine
+from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
-    from dbt.machine.trace import InstructionTrace
+    from dbt.debug.instruction_log import InstructionTrace
     from dbt.trace.perfmap import PerfMap
     from dbt.trace.recorder import TraceRecorder
 
@@ -80,13 +80,13 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
     return machine, result, seconds
 
 
-def _recorder(path: str | None, tally: bool) -> TraceRecorder | None:
+def _recorder(path: str | None, block_counters: bool) -> TraceRecorder | None:
     if path is None:
         return None
     from dbt.trace.recorder import TraceRecorder
 
     try:
-        return TraceRecorder(path, tally)
+        return TraceRecorder(path, block_counters)
     except OSError as error:
         raise CommandError(f"--record-trace {path}: it cannot be written: {error.strerror}.", Status.USAGE) from None
 
@@ -126,7 +126,7 @@ def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
     if path is None:
         yield None
         return
-    from dbt.machine.trace import InstructionTrace
+    from dbt.debug.instruction_log import InstructionTrace
 
     try:
         file = open(path, "w", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115 - the block below closes it

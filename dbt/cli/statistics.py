@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dbt.backend.abi import SIDE_EXIT_TEXTS
-from dbt.machine.clock import TICKS_PER_SECOND
-from dbt.machine.machine import Machine
-from isa.state import SCTLR_M
+from dbt.abi.layout import SIDE_EXIT_TEXTS
+from dbt.board.clock import TICKS_PER_SECOND
+from dbt.vm.machine import Machine
+from isa.arm.state import SCTLR_M
 
 if TYPE_CHECKING:
-    from dbt.runtime.regions import RegionTier
+    from dbt.engine.region_tier import RegionTier
 
 #: What executed instructions, by its name in ``Machine.retired``, in words.
 _MEANS = {
@@ -31,7 +31,7 @@ def statistics(machine: Machine) -> dict[str, Any]:
         found["callouts"] = callouts
         found["callout_places"] = _callout_places(machine)
     if machine.tier_name == "auto":
-        from dbt.runtime.regions import RegionTier
+        from dbt.engine.region_tier import RegionTier
 
         assert isinstance(machine.tier, RegionTier)
         found |= _region_statistics(machine.tier)
@@ -40,7 +40,7 @@ def statistics(machine: Machine) -> dict[str, Any]:
 
 def _callout_places(machine: Machine) -> list[dict[str, Any]]:
     """The sensitive instructions that were executed, by guest physical address, most often executed first."""
-    from dbt.machine.disassembly import disassembler
+    from dbt.inspector.disassembly import disassembler
 
     disassemble = disassembler()
     is_virtual = machine.cpu["sctlr"] & SCTLR_M

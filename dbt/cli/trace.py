@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from dbt.board.loader import read_file
 from dbt.cli.options import RunOptions, make_machine
-from dbt.cli.recordings import lay_input
+from dbt.cli.recordings import attach_input
 from dbt.cli.report import say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
-from dbt.frontend.techniques import STEPWISE
-from dbt.machine.console import CaptureConsole
-from dbt.machine.loader import read_file
-from dbt.machine.machine import Machine
-from dbt.machine.result import StopReason
+from dbt.frontend.optimizations import STEPWISE
+from dbt.host.console import CaptureConsole
 from dbt.trace.log import TraceError
 from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
 from dbt.trace.panes import PANES, TITLES, Panes, panes_of
+from dbt.vm.machine import Machine
+from dbt.vm.result import StopReason
 
 #: Where there is no terminal, reasons have a line each.
 _PIPE_WIDTH = 1 << 16
@@ -100,7 +100,7 @@ def _top_lines(trace: Trace, places: list[HotPlace]) -> Iterable[str]:
         if region is None:
             yield f"{share} {place.insns:16,} {outside:8} {'':24}  {place.name}"
         else:
-            seconds = sum(trace.story(region).get("seconds", {}).values())
+            seconds = sum(trace.compile_record(region).get("seconds", {}).values())
             about = f"{f'#{region.number}':>6} {region.insns:5} {region.expansion:4.1f} {1000 * seconds:6.1f}"
             name = place.name if region.is_live else f"{place.name} (dropped)"
             yield f"{share} {place.insns:16,} {'region':8} {about}  {name}"
@@ -133,8 +133,8 @@ def region_as_json(trace: Trace, region: TracedRegion) -> dict[str, Any]:
         "installed_ns": region.time,
         "icount": region.icount,
         "dropped": None if region.dropped is None else {k: region.dropped[k] for k in ("time", "why", "written", "pc")},
-        "seconds": trace.story(region).get("seconds", {}),
-        "exits": dict(trace.exits_of(region)) if trace.tally else None,
+        "seconds": trace.compile_record(region).get("seconds", {}),
+        "exits": dict(trace.exits_of(region)) if trace.block_counters else None,
     }
 
 
@@ -159,10 +159,11 @@ def print_block(path: str, name: str, pane: str, as_json: bool) -> int:
 def _block_lines(trace: Trace, region: TracedRegion, panes: Panes, wanted: Iterable[str]) -> Iterable[str]:
     yield f"region #{region.number} {region.identity}  {trace.describe(region.gva)}"
     yield f"{region.insns} guest instructions, {len(region.code)} bytes of host code ({region.expansion:.1f} for 1)"
-    story = trace.story(region)
-    if story:
-        phases = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in story["seconds"].items())
-        yield f"{phases}{'; made in haste' if story['haste'] else ''}{'; from disk' if region.kept else ''}"
+    compile_record = trace.compile_record(region)
+    if compile_record:
+        phases = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in compile_record["seconds"].items())
+        mode = "; made in backlog mode" if compile_record["backlog"] else ""
+        yield f"{phases}{mode}{'; from disk' if region.kept else ''}"
         yield f"{panes.attributed} of {panes.host_insns} host instructions belong to a guest instruction"
     if region.dropped is not None:
         yield f"dropped: {region.dropped['why']}, by the store at {trace.describe(region.dropped['pc'])}"
@@ -350,7 +351,7 @@ def _ends(traces: Iterable[Trace]) -> str:
 
 
 def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:
-    """The machine of a trace, before its first instruction, its regions without these techniques.
+    """The machine of a trace, before its first instruction, its regions without these optimizations.
 
     Its input comes from what ``--record`` wrote or ``--replay`` read, or there is none. CommandError if its files
     are not what they were.
@@ -367,5 +368,5 @@ def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:
     with contextlib.chdir(trace.header["directory"]):
         options = RunOptions(**command)
         machine = make_machine(options, console=CaptureConsole())
-        lay_input(machine, options)
+        attach_input(machine, options)
     return machine

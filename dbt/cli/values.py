@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
-from dbt.frontend.techniques import Techniques
-from dbt.machine.loader import MAX_MEMORY
-from dbt.mmu.ram import PAGE_SIZE
+from dbt.frontend.optimizations import Optimizations
+from dbt.memory.ram import PAGE_SIZE
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -79,10 +79,10 @@ def parse_switch(option: str, text: str) -> bool:
     return parse_choice(option, text, ("on", "off")) == "on"
 
 
-def parse_techniques(option: str, text: str) -> Techniques:
-    """``literals,instcombine``: all techniques but these."""
+def parse_optimizations(option: str, text: str) -> Optimizations:
+    """``literals,instcombine``: all optimizations but these."""
     try:
-        return Techniques.without(*(name.strip() for name in text.split(",")))
+        return Optimizations.without(*(name.strip() for name in text.split(",")))
     except ValueError as error:
         raise CommandError(f"{option} {text}: {error}.", Status.USAGE) from None
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.contents import Kind, entries, remove
-from dbt.codecache.room import KEPT_VERSIONS
+from dbt.codecache.quota import KEPT_VERSIONS
 from dbt.codecache.store import cache_directory, read_file, write_file
 
 Notice = Callable[[str], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: Source folders and files that the image, or a region beside it, is a function of.
-_SOURCES = ("isa", "dbt/frontend", "dbt/backend", "dbt/runtime/cpu.py", "dbt/runtime/exits.py", "dbt/mmu/ram.py")
+_SOURCES = ("isa", "dbt/abi", "dbt/memory/ram.py", "dbt/frontend", "dbt/backend")
 
 
 class HandlersUnavailable(RuntimeError):
@@ -56,8 +56,8 @@ def image_key() -> str:
     digest = hashlib.sha256(host_fingerprint() + _llvmlite_fingerprint())
     for source in _SOURCES:
         path = _ROOT / source
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbt.devices.wiring import Course
+from dbt.devices.wiring import VirtualCounter
 
 _CELL_ID = 0xB105F00D
 
@@ -37,7 +37,7 @@ class WordRegisters:
         """The register at ``offset``, a multiple of 4; reserved places read as zero."""
         raise NotImplementedError
 
-    def course(self, offset: int) -> Course | None:
+    def virtual_counter(self, offset: int) -> VirtualCounter | None:
         """How the register at ``offset`` goes on from here, if that is known; then native code need not ask for it."""
         return None
 

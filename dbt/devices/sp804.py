@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.wiring import Course, Event, Line, Time
+from dbt.devices.wiring import Event, Line, Time, VirtualCounter
 
 _IDENTIFICATION = identification(0x00141804)
 ONE_SHOT, SIZE_32, INTERRUPT_ENABLE, PERIODIC, ENABLE = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 7
@@ -80,14 +80,14 @@ class Timer:
             case _:
                 return 0
 
-    def course(self, offset: int) -> Course | None:
+    def virtual_counter(self, offset: int) -> VirtualCounter | None:
         """Of what guests read again and again while they wait."""
         if offset not in (0x04, 0x10, 0x14):
             return None
         if self.zero is None or offset != 0x04:
-            until = Course(0).until if self.zero is None else self.zero
-            return Course(self.read(offset), until=until)
-        return Course(self.zero, -1, self._scale, self._mask, self.zero)
+            until = VirtualCounter(0).until if self.zero is None else self.zero
+            return VirtualCounter(self.read(offset), until=until)
+        return VirtualCounter(self.zero, -1, self._scale, self._mask, self.zero)
 
     def write(self, offset: int, value: int) -> None:
         self._settle()
@@ -179,8 +179,8 @@ class Sp804(WordRegisters):
             return self.timers[offset >> 5].read(offset & 0x1F)
         return _IDENTIFICATION.get(offset, 0)
 
-    def course(self, offset: int) -> Course | None:
-        return self.timers[offset >> 5].course(offset & 0x1F) if offset < 0x40 else None
+    def virtual_counter(self, offset: int) -> VirtualCounter | None:
+        return self.timers[offset >> 5].virtual_counter(offset & 0x1F) if offset < 0x40 else None
 
     def write_word(self, offset: int, value: int) -> None:
         if offset < 0x40:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from dbt.devices.registers import WordRegisters
-from dbt.devices.wiring import Course, Time
+from dbt.devices.wiring import Time, VirtualCounter
 
 #: What SYS_ID, SYS_PROCID0 and SYS_PROCID1 are on a Versatile/PB926EJ-S.
 _BOARD, _CORE_MODULE, _LOGIC_MODULE = 0x41007004, 0x02000000, 0xFF000000
@@ -40,12 +40,12 @@ class SystemRegisters(WordRegisters):
     def _counter(self, frequency: int) -> int:
         return self.time.now * frequency // self.time.ticks_per_second & 0xFFFFFFFF
 
-    def course(self, offset: int) -> Course | None:
+    def virtual_counter(self, offset: int) -> VirtualCounter | None:
         frequency = _COUNTERS.get(offset)
         if frequency is None:
             return None
         common = gcd(frequency, self.time.ticks_per_second)
-        return Course(0, frequency // common, self.time.ticks_per_second // common)
+        return VirtualCounter(0, frequency // common, self.time.ticks_per_second // common)
 
     def read_word(self, offset: int) -> int:
         if offset in _COUNTERS:

@@ -13,7 +13,7 @@ def unconnected(level: bool) -> None:
     """A line that leads nowhere."""
 
 
-class Course(NamedTuple):
+class VirtualCounter(NamedTuple):
     """How a register goes on by itself: as ``(start + rate * now) // divisor & mask`` at each tick before ``until``, if
     nobody writes to the device meanwhile. ``start`` and the whole sum are not negative and below 2^63, as ``until`` is.
     """
@@ -32,7 +32,7 @@ class Event(Protocol):
 
 
 class Time(Protocol):
-    """Virtual time in ticks (:class:`dbt.machine.timeline.Timeline`)."""
+    """Virtual time in ticks (:class:`dbt.board.timeline.Timeline`)."""
 
     @property
     def now(self) -> int: ...

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dbt.machine.divergence import Pair, advance, changed_words, first_different, same_registers, same_state
-from dbt.machine.machine import Machine
+from dbt.debug.divergence import Pair, advance, changed_words, first_different, same_registers, same_state
 from dbt.trace.model import Trace
+from dbt.vm.machine import Machine
 
 #: Makes a machine as a recording says, loaded and not yet run.
 Start = Callable[[Trace], Machine]

@@ -31,7 +31,7 @@ def chrome(trace: Trace) -> bytes:
 def _chrome_events(trace: Trace) -> Iterator[dict[str, Any]]:
     for region in trace.regions:
         name = f"#{region.number} {trace.describe(region.gva)}"
-        seconds = trace.story(region).get("seconds", {})
+        seconds = trace.compile_record(region).get("seconds", {})
         at = region.time / 1000 - sum(seconds.values()) * 1e6
         for phase, length in {} if region.kept else seconds.items():
             args = {"region": name, "insns": region.insns}

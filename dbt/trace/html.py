@@ -97,7 +97,7 @@ def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
     }
     if region is None:
         return found
-    seconds = sum(trace.story(region).get("seconds", {}).values())
+    seconds = sum(trace.compile_record(region).get("seconds", {}).values())
     found |= {
         "tier": "region",
         "region": region.number,
@@ -106,17 +106,17 @@ def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
         "ms": round(1000 * seconds, 2),
         "dropped": "" if region.dropped is None else region.dropped["why"],
     }
-    if trace.tally:
-        found["executions"] = trace.tally["block"].get(region.entry, 0)
+    if trace.block_counters:
+        found["executions"] = trace.block_counters["block"].get(region.entry, 0)
         found["exits"] = trace.exits_of(region).total()
     return found
 
 
 def _region(trace: Trace, region: TracedRegion) -> dict[str, Any]:
-    story = trace.story(region)
+    compile_record = trace.compile_record(region)
     about = [f"{region.insns} guest instructions, {len(region.code)} bytes of host code"]
-    about += [f"{name} {1000 * seconds:.1f} ms" for name, seconds in story.get("seconds", {}).items()]
-    about += ["made in haste"] if story.get("haste") else []
+    about += [f"{name} {1000 * seconds:.1f} ms" for name, seconds in compile_record.get("seconds", {}).items()]
+    about += ["made in backlog mode"] if compile_record.get("backlog") else []
     about += ["from disk"] if region.kept else []
     exits = trace.exits_of(region)
     if exits:
@@ -144,9 +144,9 @@ def _blocks(trace: Trace) -> tuple[list[str], list[list[Any]]]:
     """Names, and rows of region, block, address, instructions, executions or null, number of the name, and offset."""
     numbers: dict[str, int] = {}
     rows = []
-    counts = trace.tally.get("block")
+    counts = trace.block_counters.get("block")
     for region in trace.regions:
-        for number, block in enumerate(trace.story(region).get("blocks", ())):
+        for number, block in enumerate(trace.compile_record(region).get("blocks", ())):
             pc = block["pc"]
             symbol = trace.symbols.find(pc) or (f"{pc:#x}", 0)
             name = numbers.setdefault(symbol[0], len(numbers))
@@ -205,7 +205,7 @@ def _timeline(trace: Trace) -> dict[str, Any]:
     asked = {note["entry"]: note["time"] for note in trace.notes if note["what"] == Note.REQUESTED}
     compiled = []
     for region in trace.regions:
-        seconds = sum(trace.story(region).get("seconds", {}).values())
+        seconds = sum(trace.compile_record(region).get("seconds", {}).values())
         if not region.kept:
             begun = max(0, region.time - round(1e9 * seconds))
             name = f"#{region.number} {trace.describe(region.gva)}"
@@ -248,7 +248,7 @@ def _graph(trace: Trace, places: list[HotPlace]) -> dict[str, Any]:
     ways: Counter[tuple[str, str]] = Counter()
     outside: dict[str, str] = {}
     for number in shown:
-        for block in trace.story(trace.regions[number - 1]).get("blocks", ()):
+        for block in trace.compile_record(trace.regions[number - 1]).get("blocks", ()):
             for edge in block["edges"]:
                 if edge["to"] is not None or edge["pc"] is None:
                     continue

@@ -7,7 +7,7 @@ A run that is killed leaves a file that is whole up to its last complete record;
 =========== ======================================================================================
 ``HEADER``  JSON: what is run and by what; the first record
 ``NOTE``    JSON: something that happens seldom: see :class:`Note`
-``REGION``  JSON length (u32), JSON, and a story (:mod:`dbt.backend.story`): a region is installed
+``REGION``  JSON length (u32), JSON, and a compile record (:mod:`dbt.backend.compile_record`): a region is installed
 ``EVENTS``  :data:`EVENT` after another: what happens often
 ``COUNTS``  time (u64, ns), icount (u64), and a u64 for each name in the header's ``counts``
 ``MEMORY``  JSON, compressed: the page tables and what was executed, at the end

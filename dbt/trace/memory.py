@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dbt.mmu.ram import PAGE_SIZE
-from isa.faults import FAULT_MASK, AccessKind
-from isa.state import SCTLR_M
+from dbt.memory.ram import PAGE_SIZE
+from isa.arm.faults import FAULT_MASK, AccessKind
+from isa.arm.state import SCTLR_M
 
 if TYPE_CHECKING:
-    from dbt.machine.machine import Machine
-    from dbt.mmu.translation import Translation
+    from dbt.memory.translation import Translation
+    from dbt.vm.machine import Machine
 
 _MEGABYTE = 1 << 20
 _SECTION = 2

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dbt.backend.abi import SIDE_EXIT_TEXTS
-from dbt.machine.symbols import Symbol, SymbolTable
+from dbt.abi.layout import SIDE_EXIT_TEXTS
+from dbt.inspector.symbols import Symbol, SymbolTable
 from dbt.trace.log import EVENT, EventKind, Note, RecordKind, TraceError, read_log
 
 
@@ -43,7 +43,7 @@ class Counts(NamedTuple):
 
 @dataclass(slots=True)
 class TracedRegion:
-    """A region that was installed. ``story`` is compressed; empty where it is not known.
+    """A region that was installed. ``compile_record`` is compressed; empty where it is not known.
 
     It is named by where its entry is in guest physical memory, the mode of memory that it is for, and how many were
     installed there before.
@@ -64,7 +64,7 @@ class TracedRegion:
     time: int
     icount: int
     others: tuple[int, ...]
-    story: bytes = field(repr=False, default=b"")
+    compile_record: bytes = field(repr=False, default=b"")
     dropped: dict[str, Any] | None = None
 
     @property
@@ -127,7 +127,7 @@ class Trace:
         self.events: list[Event] = []
         self.counts: list[Counts] = []
         self.memory: dict[str, Any] = {}
-        self.tally: dict[str, dict[int, int]] = {}
+        self.block_counters: dict[str, dict[int, int]] = {}
         self.end: dict[str, Any] | None = None
         self.names: dict[int, str] = {}
         try:
@@ -153,7 +153,7 @@ class Trace:
                 self.memory = json.loads(zlib.decompress(content))
             case RecordKind.TALLY:
                 found = json.loads(zlib.decompress(content))
-                self.tally = {name: dict(pairs) for name, pairs in found.items()}
+                self.block_counters = {name: dict(pairs) for name, pairs in found.items()}
             case RecordKind.END:
                 self.end = json.loads(content)
 
@@ -355,7 +355,7 @@ class Trace:
             group, _, what = name.partition(" ")
             if group == "exit" and count:
                 yield Reason("side exit", None, count, SIDE_EXIT_TEXTS[what])
-        exits = sorted(self.tally.get("exit", {}).items(), key=lambda item: -item[1])
+        exits = sorted(self.block_counters.get("exit", {}).items(), key=lambda item: -item[1])
         for gpa, count in exits[:_MOST]:
             pc = self.gva_of(gpa)
             why = "; ".join(sorted(self._edges_left_out.get(pc, ()))) or self._slow_access(gpa)
@@ -373,7 +373,7 @@ class Trace:
         found: dict[int, set[str]] = defaultdict(set)
         seen: dict[tuple[int, str], set[int]] = defaultdict(set)  # how many targets each region knows
         for region in self.regions:
-            for block in self.story(region).get("blocks", ()):
+            for block in self.compile_record(region).get("blocks", ()):
                 pc = block["insns"][-1][0]
                 known: Counter[str] = Counter()
                 for edge in block["edges"]:
@@ -412,7 +412,7 @@ class Trace:
         """Where regions end, by what the compiler knew. How often is counted by exits only."""
         found: Counter[tuple[int | None, str]] = Counter()
         for region in self.regions:
-            for block in self.story(region).get("blocks", ()):
+            for block in self.compile_record(region).get("blocks", ()):
                 for edge in block["edges"]:
                     if edge["to"] is None:
                         found[block["insns"][-1][0], edge["why"]] += 1
@@ -437,12 +437,12 @@ class Trace:
 
     # -- regions -------------------------------------------------------------------------------
 
-    def story(self, region: TracedRegion) -> dict[str, Any]:
-        """How it was made, without the stages (:mod:`dbt.backend.story`); empty where that is not known."""
-        from dbt.backend.story import read_story
+    def compile_record(self, region: TracedRegion) -> dict[str, Any]:
+        """How it was made, without the stages (:mod:`dbt.backend.compile_record`); empty where that is not known."""
+        from dbt.backend.compile_record import read_compile_record
 
         if region.number not in self._stories:
-            self._stories[region.number] = read_story(region.story) if region.story else {}
+            self._stories[region.number] = read_compile_record(region.compile_record) if region.compile_record else {}
         return self._stories[region.number]
 
     @cached_property
@@ -452,9 +452,9 @@ class Trace:
     def exits_of(self, region: TracedRegion) -> Counter[str]:
         """How often regions were left at the instructions of this one, by reason, if it was counted."""
         found: Counter[str] = Counter()
-        counts = self.tally.get("exit", {})
+        counts = self.block_counters.get("exit", {})
         reasons: dict[int, str] = {}
-        for block in self.story(region).get("blocks", ()):
+        for block in self.compile_record(region).get("blocks", ()):
             for pc, word in block["insns"]:
                 reasons[pc] = _exit_reason(word, block["edges"] if pc == block["insns"][-1][0] else ())
         for pc, reason in reasons.items():
@@ -508,7 +508,7 @@ _MOST = 100
 
 
 def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:
-    """Why a region is left at an instruction: a name of :class:`dbt.backend.abi.SideExit`, from where it leads."""
+    """Why a region is left at an instruction: a name of :class:`dbt.abi.layout.SideExit`, from where it leads."""
     kinds = Counter(edge["kind"] for edge in edges)
     if kinds["return"]:
         return "return"
@@ -516,8 +516,8 @@ def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:
         return "indirect"
     if kinds - Counter(next=kinds["next"]):
         return "edge"
-    from dbt.backend.story import walk_uops
-    from isa.a32 import DECODER
+    from dbt.backend.compile_record import walk_uops
+    from isa.arm.a32 import DECODER
 
     insn = DECODER.decode(word)
     operations = {uop.op for uop in walk_uops(insn.record_word(word).block)} if insn is not None else set()

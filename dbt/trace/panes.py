@@ -14,11 +14,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dbt.backend.compile_record import read_stages
 from dbt.backend.dump import uop_lines
 from dbt.backend.link import link_object
-from dbt.backend.story import read_stages
-from dbt.machine.disassembly import disassembler
-from isa.a32 import DECODER
+from dbt.inspector.disassembly import disassembler
+from isa.arm.a32 import DECODER
 
 if TYPE_CHECKING:
     from dbt.trace.model import Trace, TracedRegion
@@ -53,17 +53,17 @@ class Panes:
 
 
 def panes_of(trace: Trace, region: TracedRegion) -> Panes:
-    """The panes of a region; those after the guest's are empty where its story is not known."""
-    story = trace.story(region)
-    if not story:
+    """The panes of a region; those after the guest's are empty where its compile record is not known."""
+    compile_record = trace.compile_record(region)
+    if not compile_record:
         rows = {name: list[Row]() for name in PANES}
         rows["host"] = _host_rows(region.code, region.address, [], {})
         return Panes(rows, 0, len(rows["host"]))
-    stages = read_stages(region.story)
+    stages = read_stages(region.compile_record)
     origins: dict[int, Origin] = {line: (block, insn, uop) for line, block, insn, uop in stages["origins"]}
     rows = {
-        "guest": _guest_rows(trace, region, story),
-        "uops": _uop_rows(story),
+        "guest": _guest_rows(trace, region, compile_record),
+        "uops": _uop_rows(compile_record),
         "ir": _ir_rows(stages["ir"], origins),
         "optimised": _optimised_rows(stages["optimised"], origins),
         "host": _host_rows(region.code, region.address, _line_table(stages["object"]), origins),
@@ -72,10 +72,10 @@ def panes_of(trace: Trace, region: TracedRegion) -> Panes:
     return Panes(rows, sum(row.origin is not None for row in host), len(host))
 
 
-def _guest_rows(trace: Trace, region: TracedRegion, story: dict[str, Any]) -> list[Row]:
+def _guest_rows(trace: Trace, region: TracedRegion, compile_record: dict[str, Any]) -> list[Row]:
     disassemble, rows = disassembler(), []
-    executed, exits = trace.tally.get("block", {}), trace.tally.get("exit", {})
-    for number, block in enumerate(story["blocks"]):
+    executed, exits = trace.block_counters.get("block", {}), trace.block_counters.get("exit", {})
+    for number, block in enumerate(compile_record["blocks"]):
         ways = ", ".join(
             f"in {gva - 1:#x}" if gva & 1 else f"returns to {trace.describe(gva)}" for gva in block["calls"][::-1]
         )
@@ -99,9 +99,9 @@ def _guest_rows(trace: Trace, region: TracedRegion, story: dict[str, Any]) -> li
     return rows
 
 
-def _uop_rows(story: dict[str, Any]) -> list[Row]:
+def _uop_rows(compile_record: dict[str, Any]) -> list[Row]:
     disassemble, rows = disassembler(), []
-    for number, block in enumerate(story["blocks"]):
+    for number, block in enumerate(compile_record["blocks"]):
         for index, (pc, word) in enumerate(block["insns"]):
             rows.append(Row(disassemble(word, pc), (number, index, -1), label=f"{pc:08x}"))
             insn = DECODER.decode(word)

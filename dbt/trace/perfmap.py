@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 from dbt.backend.compiled import CompiledRegion
-from dbt.machine.machine import Machine
-from dbt.runtime.observer import Observer
-from dbt.runtime.threaded import ThreadedTier
+from dbt.engine.observer import Observer
+from dbt.engine.threaded import ThreadedTier
+from dbt.vm.machine import Machine
 
 
 class PerfMap(Observer):

@@ -15,20 +15,20 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from dbt.backend.abi import SideExit, Tally
+from dbt.abi.cpu import NATIVE
+from dbt.abi.exits import Budget, VmExit
+from dbt.abi.layout import BlockCounters, SideExit
 from dbt.backend.compiled import CompiledRegion
-from dbt.machine.result import RunResult
-from dbt.mmu.ram import PAGE_SIZE
-from dbt.runtime.cpu import NATIVE
-from dbt.runtime.exits import Budget, VmExit
-from dbt.runtime.observer import Observer
+from dbt.engine.observer import Observer
+from dbt.memory.ram import PAGE_SIZE
 from dbt.trace.log import EVENT, EventKind, LogWriter, Note, RecordKind
 from dbt.trace.memory import executed_words, memory_maps
-from isa.callouts import NUMBERS
-from isa.vectors import VECTORS
+from dbt.vm.result import RunResult
+from isa.arm.callouts import NUMBERS
+from isa.arm.vectors import VECTORS
 
 if TYPE_CHECKING:
-    from dbt.machine.machine import Machine
+    from dbt.vm.machine import Machine
 
 #: Seconds between samples of the counts, at least; and between events being written, about.
 _COUNT_INTERVAL = 0.01
@@ -55,12 +55,12 @@ COUNTS = (
 class TraceRecorder(Observer):
     """Writes to ``path``, or OSError. :meth:`begin` a loaded machine before its run, and :meth:`end` it after that."""
 
-    wants_stories = True
+    wants_compile_records = True
     checkpoint_interval = 1 << 22
 
-    def __init__(self, path: str, tally: bool = False) -> None:
-        """``tally``: have regions count their blocks, branches and exits."""
-        self.wants_tally = tally
+    def __init__(self, path: str, block_counters: bool = False) -> None:
+        """``block_counters``: have regions count their blocks, branches and exits."""
+        self.wants_block_counters = block_counters
         self.path = path
         self._log = LogWriter(path)
         self._events = bytearray()
@@ -89,7 +89,7 @@ class TraceRecorder(Observer):
             "host": f"{platform.machine()}, Python {platform.python_version()}",
             "tier": machine.tier_name,
             "jit": machine.jit if machine.tier_name == "auto" else None,
-            "techniques": machine.techniques.describe(),
+            "optimizations": machine.optimizations.describe(),
             "cpu": machine.cpu_model,
             "memory": machine.ram.size,
             "entry": machine.pc,
@@ -109,7 +109,7 @@ class TraceRecorder(Observer):
         self._flush()
         memory = {**memory_maps(self._machine), "executed": executed_words(self._machine)}
         self._append(RecordKind.MEMORY, zlib.compress(json.dumps(memory).encode(), 1))
-        self._write_tally()
+        self._write_block_counters()
         end = {
             "time": self._left - self._start,
             "reason": result.reason.value,
@@ -124,16 +124,16 @@ class TraceRecorder(Observer):
         self._append(RecordKind.END, json.dumps(end).encode())
         self._log.close()
 
-    def _write_tally(self) -> None:
-        tally = getattr(self._machine.tier, "tally", None)
-        if tally is None:
+    def _write_block_counters(self) -> None:
+        block_counters = getattr(self._machine.tier, "block_counters", None)
+        if block_counters is None:
             return
         # Of an array that is nearly all holes, the pages that were touched.
         words = self._machine.ram.size >> 2
-        view = tally.view()
+        view = block_counters.view()
         found: dict[str, list[tuple[int, int]]] = {}
         touched = [place for place, there in enumerate(self._machine.memory.code_page_present) if there]
-        for what in Tally:
+        for what in BlockCounters:
             counts = found[what.name.lower()] = []
             for page in touched:
                 first = what * words + page * (PAGE_SIZE >> 2)
@@ -179,7 +179,7 @@ class TraceRecorder(Observer):
             "kept": kept,
         }
         text = json.dumps(about).encode()
-        self._append(RecordKind.REGION, struct.pack("<I", len(text)) + text + region.story)
+        self._append(RecordKind.REGION, struct.pack("<I", len(text)) + text + region.compile_record)
 
     def region_dropped(self, entry: int, why: str, written: int | None) -> None:
         pc = self._machine.cpu.r[15]

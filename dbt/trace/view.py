@@ -178,10 +178,10 @@ class TraceViewer(App[None]):
     def _fill_blocks(self, table: DataTable[str]) -> None:
         """Those of all regions, the ones with the most instructions first where they were counted."""
         table.add_columns("instructions", "executions", "region", "block", "size", "where")
-        counts = self.trace.tally.get("block", {})
+        counts = self.trace.block_counters.get("block", {})
         rows = []
         for region in self.trace.regions:
-            for number, block in enumerate(self.trace.story(region).get("blocks", ())):
+            for number, block in enumerate(self.trace.compile_record(region).get("blocks", ())):
                 executions = counts.get(region.to_gpa(block["pc"]), 0)
                 rows.append((executions * len(block["insns"]), executions, region, number, block))
         rows.sort(key=lambda row: (-row[0], row[2].number, row[3]))
@@ -200,10 +200,10 @@ class TraceViewer(App[None]):
         if region is None:
             tier = "threaded" if self.trace.header["tier"] == "auto" else self.trace.header["tier"]
             return share, f"{place.insns:,}", "-", tier, "", "", "", "", "-", place.name
-        tally = self.trace.tally
-        executions = f"{tally['block'].get(region.entry, 0):,}" if tally else "-"
-        exits = f"{self.trace.exits_of(region).total():,}" if tally else "-"
-        seconds = sum(self.trace.story(region).get("seconds", {}).values())
+        block_counters = self.trace.block_counters
+        executions = f"{block_counters['block'].get(region.entry, 0):,}" if block_counters else "-"
+        exits = f"{self.trace.exits_of(region).total():,}" if block_counters else "-"
+        seconds = sum(self.trace.compile_record(region).get("seconds", {}).values())
         name = place.name if region.dropped is None else f"{place.name} (dropped: {region.dropped['why']})"
         about = f"#{region.number}", str(region.insns), f"{region.expansion:.1f}", f"{1000 * seconds:.1f}", exits
         return share, f"{place.insns:,}", executions, "region", *about, name

@@ -13,12 +13,12 @@ import pytest
 from dbt import Machine
 from dbt.backend.dump import STAGES
 from dbt.backend.elfobject import ElfObject
-from dbt.frontend.techniques import Techniques
-from dbt.machine.console import CaptureConsole
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
+from dbt.frontend.optimizations import Optimizations
+from dbt.host.console import CaptureConsole
 from tests.cli.command import COMMAND, dbt, environment, json_of, paragraph
 from tests.codecache.hosts import on_small_disk
-from tests.machine.programs import BASE, EXIT, assemble, make_elf
+from tests.vm.programs import BASE, EXIT, assemble, make_elf
 
 CODE = f"""
     movw r4, #20000
@@ -113,7 +113,7 @@ def test_the_stages_say_what_they_are_to_say(only_handlers: Path, tmp_path: Path
 
 
 def test_a_pass_that_is_left_out_is_missed_in_the_dump(only_handlers: Path, tmp_path: Path) -> None:
-    run(tmp_path, techniques=Techniques.without("sroa", "literals"))
+    run(tmp_path, optimizations=Optimizations.without("sroa", "literals"))
     found = stages(tmp_path)
     assert "alloca" in found["region.opt.ll"] and "holds" not in found["guest.txt"]
     assert (tmp_path / "index.txt").read_text().startswith("# dbt: regions compiled, without literals,sroa\n")

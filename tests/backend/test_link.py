@@ -17,7 +17,7 @@ from dbt.backend import build
 from dbt.backend.elfobject import RELA, ElfObject
 from dbt.backend.link import LinkError, link_object
 from dbt.backend.llvm import compile_object
-from dbt.frontend.techniques import PASSES
+from dbt.frontend.optimizations import PASSES
 
 #: Code with a constant in memory, a jump table and a call.
 TEXT = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.programs import BASE, EXIT, assemble, exiting, make_elf
+from tests.vm.programs import BASE, EXIT, assemble, exiting, make_elf
 
 HELLO = f"""
     adr r1, text

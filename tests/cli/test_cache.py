@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbt.codecache.handlers import cached_image_name, image_key
-from dbt.codecache.regions import RegionStore
+from dbt.codecache.region_store import RegionStore
 from dbt.codecache.store import write_file
 from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.codecache.hosts import as_one_who_obeys, on_small_disk, run_in_background

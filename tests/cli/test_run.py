@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dbt.frontend.techniques import Techniques
+from dbt.frontend.optimizations import Optimizations
+from tests.board.kernels import zimage
 from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
-from tests.machine.kernels import zimage
-from tests.machine.programs import EXIT, TIERS, assemble, exiting, make_elf
+from tests.vm.programs import EXIT, TIERS, assemble, exiting, make_elf
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -149,8 +149,8 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--timeout", "0", "x"], "--timeout 0"),
         (["run", "--timeout", "nan", "x"], "--timeout nan"),
         (["run", "--tier", "magic", "x"], "--tier magic"),
-        (["run", "--tier", "auto", "--without", "flat,magic", "x"], "no technique 'magic': they are calls, "),
-        (["run", "--tier", "auto", "--without", "", "x"], "no technique ''"),
+        (["run", "--tier", "auto", "--without", "flat,magic", "x"], "no optimization 'magic': they are calls, "),
+        (["run", "--tier", "auto", "--without", "", "x"], "no optimization ''"),
         (["run", "--tier", "threaded", "--without", "flat", "x"], "--without flat: the tier threaded"),
         (["run", "--base", "zero", "x"], "--base zero"),
         (["run", "--entry", "0x100000000", "x"], "--entry 0x100000000"),
@@ -208,7 +208,7 @@ def test_closed_streams(hello: Path, closed: str) -> None:
 
 def test_an_internal_error_is_one_paragraph(hello: Path) -> None:
     code = (
-        "import sys, dbt.machine.machine as m\n"
+        "import sys, dbt.vm.machine as m\n"
         "def fail(*a, **k): raise KeyError('boom')\n"
         "m.Machine.run = fail\n"
         "from dbt.cli.app import run_app\n"
@@ -290,11 +290,11 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
     assert answer["statistics"]["callouts"] == {"write_cpsr": 1}
 
 
-def test_a_run_without_techniques(tmp_path: Path) -> None:
+def test_a_run_without_optimizations(tmp_path: Path) -> None:
     code = f"movw r1, #30000; loop: ldr r0, [sp, #-4]; subs r1, r1, #1; bne loop; mov r2, #7; {EXIT}"
     (tmp_path / "loop.elf").write_bytes(make_elf(assemble(code)))
     sizes = []
-    for names in ("shared_exits", "flat, lazy_flags,sroa", ",".join(Techniques.names())):
+    for names in ("shared_exits", "flat, lazy_flags,sroa", ",".join(Optimizations.names())):
         arguments = ("run", "--json", "--tier", "auto", "--jit", "sync", "--without", names)
         answer = json_of(dbt(*arguments, tmp_path / "loop.elf", DBT_CACHE_DIR=str(tmp_path / "cache")))
         regions = answer["statistics"]["regions"]

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from dbt.cli.terminal import TerminalConsole, raw_terminal
+from dbt.host.terminal import TerminalConsole, raw_terminal
 from tests.cli.command import COMMAND, environment
-from tests.machine.programs import EXIT, assemble
+from tests.vm.programs import EXIT, assemble
 
 #: An uncompressed kernel that sends back what it reads by semihosting, each character in brackets; 'q' ends it.
 ECHO = assemble(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import COMMAND, dbt, environment, paragraph
-from tests.machine.programs import BASE, assemble, make_elf
+from tests.vm.programs import BASE, assemble, make_elf
 
 
 def test_version_and_help() -> None:

@@ -12,8 +12,8 @@ from dbt import Machine
 from dbt.backend.compiled import CompiledRegion
 from dbt.codecache.contents import Entry, Kind, entries
 from dbt.codecache.handlers import cached_image_name, load_image
-from dbt.codecache.regions import RegionStore
-from dbt.machine.console import CaptureConsole
+from dbt.codecache.region_store import RegionStore
+from dbt.host.console import CaptureConsole
 
 #: Image and arguments of a guest of which three regions become hot, in half a second with the compiler in line.
 HOT_GUEST = (str(Path(__file__).resolve().parents[2] / "guests/images/vm-armv7-a-O2.elf"), "50")

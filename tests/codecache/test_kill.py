@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dbt.codecache.contents import Kind, damage
-from dbt.codecache.regions import RegionStore
+from dbt.codecache.region_store import RegionStore
 from tests.codecache.samples import HOT_GUEST, hot_output, kept, load, region, save
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import pytest
 
 from dbt.codecache.contents import Kind, damage
 from dbt.codecache.handlers import _SOURCES
-from dbt.codecache.regions import KEPT_PER_FILE, RegionStore
+from dbt.codecache.region_store import KEPT_PER_FILE, RegionStore
 from dbt.codecache.store import USE_RESOLUTION
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.codecache.hosts import ROOT, as_one_who_obeys, on_small_disk, run_in_background
 from tests.codecache.samples import guest_bytes, kept, load, region, save
@@ -83,7 +83,7 @@ def test_a_damaged_region_leaves_those_beside_it(empty_cache: Path) -> None:
 def test_writers_at_once_leave_whole_files(empty_cache: Path) -> None:
     """Threads, and processes that know nothing of each other."""
     script = (
-        "from dbt.codecache.regions import RegionStore\n"
+        "from dbt.codecache.region_store import RegionStore\n"
         "from tests.codecache.samples import save\n"
         "store = RegionStore('key')\n"
         "for turn in range(150): save(store, turn % 10, 20_000, turn % 3)\n"
@@ -149,7 +149,7 @@ def test_a_directory_that_may_only_be_read_is_used(empty_cache: Path) -> None:
     for directory in (path.parent, empty_cache):
         directory.chmod(0o555)
     script = (
-        "from dbt.codecache.regions import RegionStore\n"
+        "from dbt.codecache.region_store import RegionStore\n"
         "from tests.codecache.samples import load, region, save\n"
         "store = RegionStore('key')\n"
         "assert load(store, 0x8000) == [region(0x8000)]\n"
@@ -170,7 +170,7 @@ def test_a_file_that_grows_too_large_is_removed_and_counted(empty_cache: Path) -
     """RLIMIT_FSIZE: the write fails when a part of the file is there, as on a full disk."""
     script = (
         "import resource\n"
-        "from dbt.codecache.regions import RegionStore\n"
+        "from dbt.codecache.region_store import RegionStore\n"
         "from tests.codecache.samples import load, save\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "store = RegionStore('key')\n"
@@ -188,7 +188,7 @@ def test_a_full_disk_is_done_without(empty_cache: Path) -> None:
     script = (
         "import os\n"
         "from dbt.codecache.contents import Kind, damage\n"
-        "from dbt.codecache.regions import RegionStore\n"
+        "from dbt.codecache.region_store import RegionStore\n"
         "from tests.codecache.samples import kept, load, region, save\n"
         "store = RegionStore('key')\n"
         "for entry in range(20): save(store, entry, 30_000)\n"
@@ -224,7 +224,7 @@ def test_the_key_covers_everything_that_code_is_made_by() -> None:
     sources = [Path(source) for source in _SOURCES]
     for file in files:
         if (ROOT / file).stat().st_size and file != Path("dbt/__init__.py"):
-            assert file in sources or file.parent in sources, f"{file} is not in the key"
+            assert any(file.is_relative_to(source) for source in sources), f"{file} is not in the key"
 
 
 def run_loop(passes: int) -> tuple[RegionTier, SmallMachine]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import Ram
-from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import Budget, VmExit
-from dbt.runtime.reference import ReferenceTier
-from dbt.runtime.threaded import ThreadedTier
-from dbt.runtime.tier import Tier
-from isa.cpus import CPUS
-from isa.state import Mode
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import Budget, VmExit
+from dbt.engine.reference import ReferenceTier
+from dbt.engine.threaded import ThreadedTier
+from dbt.engine.tier import Tier
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
+from isa.arm.cpus import CPUS
+from isa.arm.state import Mode
 from tests.assembler import assemble
 
 TIERS = {"reference": ReferenceTier, "threaded": ThreadedTier}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dbt.runtime.exits import Undefined, Unsupported, WaitForInterrupt
-from isa.cp15 import REGISTERS, WRITE
-from isa.state import LAYOUT, Mode
+from dbt.abi.exits import Undefined, Unsupported, WaitForInterrupt
+from isa.arm.a32.cp15 import REGISTERS, WRITE
+from isa.arm.state import LAYOUT, Mode
 from tests.hypervisor.privileged import CODE, TIERS, Guest
 
 SCTLR, VBAR = "0 c1 c0 0", "0 c12 c0 0"

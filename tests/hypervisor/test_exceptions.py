@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbt.hypervisor.exceptions import ExceptionEntry
-from dbt.runtime.exits import (
+from dbt.abi.exits import (
     Breakpoint,
     DataAbort,
     PrefetchAbort,
@@ -15,9 +14,10 @@ from dbt.runtime.exits import (
     Unsupported,
     VmExit,
 )
-from isa.faults import Fault
-from isa.state import PSR_F, PSR_I, Mode
-from isa.vectors import ExceptionKind
+from dbt.vm.exception_entry import ExceptionEntry
+from isa.arm.faults import Fault
+from isa.arm.state import PSR_F, PSR_I, Mode
+from isa.arm.vectors import ExceptionKind
 from tests.hypervisor.privileged import CODE, TIERS, Guest
 
 USER_CPSR = 0xA80F0000 | Mode.USER  # N, C, Q and GE set, nothing masked

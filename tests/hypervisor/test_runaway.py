@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from dbt import Machine
-from dbt.machine.console import CaptureConsole
-from dbt.machine.recording import state_hash
-from dbt.machine.result import RunResult, StopReason
+from dbt.host.console import CaptureConsole
+from dbt.vm.recording import state_hash
+from dbt.vm.result import RunResult, StopReason
 from tests.assembler import assemble
-from tests.machine.programs import BASE
+from tests.vm.programs import BASE
 
 RAM = 1 << 20
 TABLE = 0x4000

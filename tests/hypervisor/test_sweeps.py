@@ -13,13 +13,13 @@ from functools import cache
 import pytest
 
 from dbt import Machine
-from dbt.machine.console import CaptureConsole
-from dbt.machine.recording import state_hash
-from dbt.machine.result import StopReason
-from isa.faults import Fault
+from dbt.host.console import CaptureConsole
+from dbt.vm.recording import state_hash
+from dbt.vm.result import StopReason
+from isa.arm.faults import Fault
 from tests.assembler import assemble
-from tests.machine.programs import BASE, EXIT
 from tests.regions.eager import EagerRegionTier
+from tests.vm.programs import BASE, EXIT
 
 RAM = 4 << 20
 TABLE, ADDRESSES, LOG = 0x4000, 0x30000, 0x100000

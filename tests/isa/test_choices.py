@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from isa.choices import CHOICES
+from isa.arm.choices import CHOICES
 
 ROOT = Path(__file__).resolve().parents[2]
 #: How far behind the word UNPREDICTABLE the name of the choice may be, in characters.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isa.a32 import DECODER, REGISTRY
-from isa.encoding import Decoder, EncodingError, Pattern
+from isa.arm.a32 import DECODER, REGISTRY
+from isa.ir.encoding import Decoder, EncodingError, Pattern
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from isa.a32 import REGISTRY
-from isa.sensitivity import Sensitivity, answered_by, classify
+from isa.arm.a32 import REGISTRY
+from isa.ir.sensitivity import Sensitivity, answered_by, classify
 from tests.cli.command import dbt
 
 FOUND = {insn.name: classify(insn) for insn in REGISTRY}

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.machine.console import CaptureConsole, Console
-from dbt.machine.recording import Recorder, identify, read_recording, state_hash
-from dbt.machine.replay import Replay
-from dbt.machine.result import StopReason
-from isa.state import PSR_I
+from dbt.host.console import CaptureConsole, Console
+from dbt.vm.recording import Recorder, identify, read_recording, state_hash
+from dbt.vm.replay import Replay
+from dbt.vm.result import StopReason
+from isa.arm.state import PSR_I
 from tests.linux.typist import PROMPT, Typist, typed
 
 _FOLDER = os.environ.get("DBT_LINUX_IMAGES", "")
@@ -160,8 +160,8 @@ def test_a_session_can_be_replayed(realtime: bool, tmp_path: Path) -> None:
     console = Typist([*typed(["echo $((6 * 7))", "sleep 1; date"]), *_EDIT, *typed(["reboot -f"])])
     machine = boot("auto-async", console, "versatile-pb.dtb", realtime=realtime)
     path = str(tmp_path / "recording")
-    recorder = Recorder(machine.input_road, path, identify(machine, ""))
-    machine.input_road = recorder
+    recorder = Recorder(machine.input_source, path, identify(machine, ""))
+    machine.input_source = recorder
     result = machine.run(timeout=TIMEOUT)
     recorder.end(machine, result)
     assert result.exit_code == 0 and b"HELLO FROM VI" in console.output, console.output[-2000:]
@@ -169,7 +169,7 @@ def test_a_session_can_be_replayed(realtime: bool, tmp_path: Path) -> None:
         listener = CaptureConsole()
         again = boot(mode, listener, "versatile-pb.dtb")
         replay = Replay(read_recording(path), identify(again, ""))
-        again.input_road = replay
+        again.input_source = replay
         assert replay.compare(again, again.run(timeout=TIMEOUT), pytest.fail).exit_code == 0
         assert listener.output == console.output
         assert state_hash(again) == state_hash(machine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from dbt.machine.console import CaptureConsole
+from dbt.host.console import CaptureConsole
 
 
 class Typist(CaptureConsole):
@@ -16,7 +16,7 @@ class Typist(CaptureConsole):
         self.steps = list(steps)
         #: When which keys were typed: the host's time and the process's, in seconds.
         self.times: list[tuple[float, float]] = []
-        self._seen = 0
+        self._profile = 0
 
     @property
     def ended(self) -> bool:
@@ -34,9 +34,9 @@ class Typist(CaptureConsole):
         if self.input or not self.steps:
             return
         awaited, keys = self.steps[0]
-        found = self.output.find(awaited, self._seen)
+        found = self.output.find(awaited, self._profile)
         if found >= 0:
-            self._seen = len(self.output)
+            self._profile = len(self.output)
             self.input = keys
             del self.steps[0]
             self.times.append((time.monotonic(), time.process_time()))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from isa.a32 import REGISTRY, Insn
-from isa.spec import ALWAYS, Form
-from isa.state import PSR_MODE
-from isa.uop import Uop
+from isa.arm.a32 import REGISTRY, Insn
+from isa.arm.state import PSR_MODE
+from isa.ir.spec import ALWAYS, Form
+from isa.ir.uop import Uop
 from tests.oracle.case import CODE, USER_CPSR, USER_SPSR, Case, Outcome, default_register
 from tests.oracle.differences import explanation, not_compared, not_in_blocks, undefined_here
 from tests.oracle.generator import Generator
@@ -25,7 +25,7 @@ WORDS_PER_CONDITION = 4  # at least; and at least one per form
 
 
 @dataclass(slots=True)
-class Tally:
+class CaseCounts:
     """How many cases were run, and how many of them each known difference explains."""
 
     cases: int = 0
@@ -52,7 +52,7 @@ class Campaign:
     def __init__(self, tiers: tuple[str, ...] = tuple(TIERS)) -> None:
         self.unicorn = UnicornMachine()
         self.tiers = [TierMachine(name) for name in tiers]
-        self.tally = Tally()
+        self.tally = CaseCounts()
 
     def check(self, case: Case, seed: object = None) -> None:
         """Compare one case; Mismatch, shrunk, if a difference is not explained.

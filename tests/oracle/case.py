@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from isa.state import BANKS, PSR_KEPT, Mode
+from isa.arm.state import BANKS, PSR_KEPT, Mode
 
 RAM_SIZE = 0x8000  # the guest's RAM is [0, RAM_SIZE); there is nothing above
 CODE = 0x5000  # where the code is; its page is [0x5000, 0x6000)

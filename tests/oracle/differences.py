@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from isa.a32 import DECODER
-from isa.encoding import Pattern
-from isa.spec import Insn
+from isa.arm.a32 import DECODER
+from isa.ir.encoding import Pattern
+from isa.ir.spec import Insn
 from tests.oracle.case import CODE, RAM_SIZE, Case, Outcome, bank_name, changed_words
 
 #: Instructions that are never run in Unicorn, by a pattern for their name, and why.

@@ -14,15 +14,15 @@ from dataclasses import replace
 from random import Random
 from typing import NoReturn
 
-from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import Ram
-from dbt.runtime.cpu import CpuState
-from dbt.runtime.evaluator import compile_word
-from dbt.runtime.exits import LeaveGuest
-from isa.a32 import DECODER, Insn
-from isa.encoding import UNCONDITIONAL
-from isa.spec import ALWAYS, Form
-from isa.state import PSR_A, PSR_F, PSR_I, Mode
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import LeaveGuest
+from dbt.engine.evaluator import compile_word
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
+from isa.arm.a32 import DECODER, Insn
+from isa.arm.state import PSR_A, PSR_F, PSR_I, Mode
+from isa.ir.encoding import UNCONDITIONAL
+from isa.ir.spec import ALWAYS, Form
 from tests.oracle.case import CODE, DATA, RAM_SIZE, WINDOW, Case, default_ram
 from tests.oracle.unpredictable import REGISTER_FIELDS, broken_rule
 

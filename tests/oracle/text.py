@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from isa.state import BANKS, PSR_MODE
+from isa.arm.state import BANKS, PSR_MODE
 from tests.oracle.case import (
     CODE,
     DEFAULT_BANKS,

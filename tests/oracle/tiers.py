@@ -5,10 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import Ram
-from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import (
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import (
     Breakpoint,
     Budget,
     DataAbort,
@@ -19,11 +17,13 @@ from dbt.runtime.exits import (
     VmExit,
     WaitForInterrupt,
 )
-from dbt.runtime.reference import ReferenceTier
-from dbt.runtime.threaded import ThreadedTier
-from dbt.runtime.tier import Tier
-from isa.faults import Fault
-from isa.state import BANKS, LAYOUT, PSR_KEPT, Mode
+from dbt.engine.reference import ReferenceTier
+from dbt.engine.threaded import ThreadedTier
+from dbt.engine.tier import Tier
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
+from isa.arm.faults import Fault
+from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, Mode
 from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram, overlay_banks
 
 #: The words of the state that every case sets; :class:`TierMachine` relies on their order.

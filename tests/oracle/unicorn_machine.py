@@ -16,7 +16,7 @@ from unicorn import UC_ARCH_ARM, UC_HOOK_INTR, UC_MODE_ARM, Uc, UcError
 from unicorn import unicorn_const as const
 from unicorn.unicorn_py3.unicorn import uclib
 
-from isa.state import BANKS, PSR_MODE, PSR_T, Mode
+from isa.arm.state import BANKS, PSR_MODE, PSR_T, Mode
 from tests.oracle.case import BANK_MODES, CODE, DEFAULT_BANKS, PSR_BITS, RAM_SIZE, Case, Outcome, default_ram
 
 _GENERAL = [arm.UC_ARM_REG_R0 + n for n in range(13)] + [arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR]

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from isa.spec import ALWAYS, Insn
-from isa.state import BANKS, PSR_MODE, Mode
+from isa.arm.state import BANKS, PSR_MODE, Mode
+from isa.ir.spec import ALWAYS, Insn
 from tests.oracle.case import Case
 
 PC, LR, SP = 15, 14, 13

@@ -6,10 +6,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from dbt.machine.console import CaptureConsole
-from dbt.machine.machine import Machine, TierName
-from dbt.machine.result import RunResult, StopReason
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
+from dbt.host.console import CaptureConsole
+from dbt.vm.machine import Machine, TierName
+from dbt.vm.result import RunResult, StopReason
 from tests.privileged import layout, runner
 from tests.privileged.program import Program
 

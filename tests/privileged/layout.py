@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isa.state import Mode
+from isa.arm.state import Mode
 
 VECTORS = 0x0000
 RUNNER = 0x1000

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import Budget, VmExit
 from dbt.backend.compiled import CompiledRegion, Refused
-from dbt.frontend.region import Limits
-from dbt.frontend.techniques import ALL, Techniques
-from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import Ram
-from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import Budget, VmExit
-from dbt.runtime.regions import RegionTier, Request
-from dbt.runtime.seen import SeenCode
+from dbt.engine.profile import ExecutionProfile
+from dbt.engine.region_tier import RegionTier, Request
+from dbt.frontend.forming import Limits
+from dbt.frontend.optimizations import ALL, Optimizations
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
 
 #: A run is cut after so many instructions, to compile where it has come to. The rest is one slice.
 CUTS = (1, 1, 2, 3, 5, 8, 13, 40, 100)
@@ -24,23 +24,23 @@ class AllCode:
     Of an indirect branch two targets more are made up, as any prediction must be harmless.
     """
 
-    def __init__(self, ram: Ram, seen: SeenCode) -> None:
-        self._words, self._size, self._seen = ram.bytes.cast("I"), ram.size, seen
+    def __init__(self, ram: Ram, seen: ExecutionProfile) -> None:
+        self._words, self._size, self._profile = ram.bytes.cast("I"), ram.size, seen
 
     def executed(self, gva: int) -> int | None:
         return (self._words[gva >> 2] or None) if gva < self._size else None
 
     def constant(self, gva: int) -> int | None:
-        return self._seen.constant(gva)
+        return self._profile.constant(gva)
 
     def entered(self, gva: int) -> bool:
-        return self._seen.entered(gva)
+        return self._profile.entered(gva)
 
     def covered(self, gva: int) -> bool:
-        return self._seen.covered(gva)
+        return self._profile.covered(gva)
 
     def targets(self, gva: int) -> list[int]:
-        seen = self._seen.targets(gva)
+        seen = self._profile.targets(gva)
         return [*seen, *(target + 4 for target in seen[:1]), gva + 12] if seen else []
 
 
@@ -48,8 +48,8 @@ class EagerRegionTier(RegionTier):
     """Compiles around the PC whenever a run begins, and several times in a long one, ``regions`` times at most,
     and as many more where regions are dropped.
 
-    A region takes in whatever is in reach and not zero, executed before or not. Every other one is made in haste, and
-    leaves to others what it can.
+    A region takes in whatever is in reach and not zero, executed before or not. Every other one is made in backlog
+    mode, and leaves to others what it can.
     """
 
     name = "regions"
@@ -59,9 +59,9 @@ class EagerRegionTier(RegionTier):
         cpu: CpuState,
         memory: GuestMemory,
         regions: int = 12,
-        techniques: Techniques = ALL,
+        optimizations: Optimizations = ALL,
     ) -> None:
-        super().__init__(cpu, memory, jit="off", keep=False, techniques=techniques)
+        super().__init__(cpu, memory, jit="off", keep=False, optimizations=optimizations)
         self._left = regions
         self._spare = regions
 
@@ -81,7 +81,7 @@ class EagerRegionTier(RegionTier):
 
     def _compile_here(self) -> None:
         for gva in list(self._entered_later):
-            if self._seen.executed(gva) is not None:
+            if self._profile.executed(gva) is not None:
                 self._enter_at(gva, self._entered_later.pop(gva))
         pc = self._cpu.r[15]
         if self._left and pc not in self._installed and pc < self._memory.ram.size:
@@ -96,15 +96,15 @@ class EagerRegionTier(RegionTier):
 
     def _make_compile(self) -> Callable[[Request], CompiledRegion | Refused]:
         from dbt.backend.compile_region import RegionCompiler
-        from dbt.backend.regions import Assumptions
+        from dbt.backend.region_lowering import Assumptions
 
-        compiler = RegionCompiler(AllCode(self._memory.ram, self._seen), self._techniques)
+        compiler = RegionCompiler(AllCode(self._memory.ram, self._profile), self._optimizations)
 
-        compiler.limits_in_haste = Limits(near=4, copies=4)
+        compiler.backlog_limits = Limits(near=4, copies=4)
 
         def compile_(request: Request) -> CompiledRegion | Refused:
-            self._seen.refresh()
+            self._profile.refresh()
             assumed = Assumptions(self._memory.ram.size, request.strict)
-            return compiler.compile(request.gva, assumed, haste=bool(request.gva & 4))
+            return compiler.compile(request.gva, assumed, backlog=bool(request.gva & 4))
 
         return compile_

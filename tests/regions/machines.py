@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from dbt.backend.abi import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE, WARM
-from dbt.backend.worker import _is_readable
-from dbt.frontend.techniques import ALL, Techniques
-from dbt.mmu.memory import GuestMemory
-from dbt.mmu.ram import PAGE_SHIFT, Ram
-from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import Budget, SupervisorCall, VmExit
-from dbt.runtime.reference import ReferenceTier
-from dbt.runtime.regions import RegionTier
-from dbt.runtime.seen import op_offset
-from dbt.runtime.threaded import ThreadedTier
-from dbt.runtime.tier import JitMode, Tier
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import Budget, SupervisorCall, VmExit
+from dbt.abi.layout import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE, WARM
+from dbt.engine.profile import op_offset
+from dbt.engine.reference import ReferenceTier
+from dbt.engine.region_tier import RegionTier
+from dbt.engine.threaded import ThreadedTier
+from dbt.engine.tier import JitMode, Tier
+from dbt.engine.worker import _is_readable
+from dbt.frontend.optimizations import ALL, Optimizations
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import PAGE_SHIFT, Ram
 from tests.regions.eager import EagerRegionTier
 
 RAM_SIZE = 0x20000
@@ -32,7 +32,7 @@ class Counter:
     def __init__(self) -> None:
         self.accesses: list[tuple[int, int, int | None]] = []
 
-    def course(self, gpa: int) -> None:
+    def virtual_counter(self, gpa: int) -> None:
         return None
 
     def covers(self, gpa: int, size: int) -> bool:
@@ -56,9 +56,9 @@ class SoonHotTier(RegionTier):
         jit: JitMode,
         soon: int = SOON,
         keep: bool = False,
-        techniques: Techniques = ALL,
+        optimizations: Optimizations = ALL,
     ) -> None:
-        super().__init__(cpu, memory, jit=jit, keep=keep, techniques=techniques)
+        super().__init__(cpu, memory, jit=jit, keep=keep, optimizations=optimizations)
         self._warmed: set[int] = set()
         self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
 
@@ -90,7 +90,7 @@ MakeTier = Callable[[CpuState, GuestMemory], Tier]
 
 
 def eager_without(*names: str) -> MakeTier:
-    return lambda *machine: EagerRegionTier(*machine, techniques=Techniques.without(*names))
+    return lambda *machine: EagerRegionTier(*machine, optimizations=Optimizations.without(*names))
 
 
 KINDS: dict[str, MakeTier] = {
@@ -101,8 +101,8 @@ KINDS: dict[str, MakeTier] = {
     "async": lambda *machine: SoonHotTier(*machine, jit="async"),
 }
 WITHOUT: dict[str, MakeTier] = {
-    **{f"without {name}": eager_without(name) for name in Techniques.names()},
-    "without anything": eager_without(*Techniques.names()),
+    **{f"without {name}": eager_without(name) for name in Optimizations.names()},
+    "without anything": eager_without(*Optimizations.names()),
 }
 
 

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine
 
 #: Seconds after which a program that does not come to an end has shown the mutant; others take one at most.
-PATIENCE = 8
+TIMEOUT_S = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Mutant:
 
 def agree(source: str, kind: str, cuts: tuple[int, ...]) -> bool:
     """Whether a tier does what the threaded one does, and its compiler does not fail."""
-    signal.alarm(PATIENCE)
+    signal.alarm(TIMEOUT_S)
     machines = [SmallMachine(name, assemble(source, ENTRY)) for name in ("threaded", kind)]
     tier = machines[1].tier
     assert isinstance(tier, RegionTier)

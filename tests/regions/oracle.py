@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import VmExit
 from dbt.backend.compile_region import compile_regions
 from dbt.backend.compiled import CompiledRegion
-from dbt.backend.regions import Assumptions
-from dbt.frontend.region import RegionFormer
-from dbt.mmu.memory import GuestMemory
-from dbt.runtime.cpu import CpuState
-from dbt.runtime.exits import VmExit
-from dbt.runtime.regions import RegionTier
-from isa.a32 import DECODER
+from dbt.backend.region_lowering import Assumptions
+from dbt.engine.region_tier import RegionTier
+from dbt.frontend.forming import RegionFormer
+from dbt.memory.guest_memory import GuestMemory
+from isa.arm.a32 import DECODER
 from tests.oracle.case import CODE, Case, Outcome
 from tests.oracle.tiers import TierMachine
 
 if TYPE_CHECKING:
-    from dbt.frontend.region import Region
+    from dbt.frontend.forming import Region
 
 Code = tuple[int, ...]
 
@@ -70,7 +70,7 @@ class CaseTier(RegionTier):
         if regions:
             self._compiled |= zip(
                 regions,
-                compile_regions(list(regions.values()), Assumptions(self._memory.ram.size), self._techniques),
+                compile_regions(list(regions.values()), Assumptions(self._memory.ram.size), self._optimizations),
                 strict=True,
             )
 

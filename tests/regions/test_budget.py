@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbt.backend.budget import find_checks
-from dbt.frontend.region import Block, GuestInsn, Place, Region, branches_of
-from isa.a32 import DECODER
+from dbt.frontend.forming import Block, GuestInsn, Place, Region, branches_of
+from isa.arm.a32 import DECODER
 
 NOP = 0xE1A00000  # mov r0, r0
 COUNT = 8

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dbt.frontend.region import HASTE, Limits, Region, RegionFormer
-from dbt.frontend.techniques import ALL, Techniques
-from isa.a32 import DECODER
+from dbt.frontend.forming import BACKLOG, Limits, Region, RegionFormer
+from dbt.frontend.optimizations import ALL, Optimizations
+from isa.arm.a32 import DECODER
 from tests.assembler import assemble
 from tests.oracle.case import CODE
 from tests.regions.oracle import CaseCode
@@ -37,8 +37,8 @@ class KnownCode(CaseCode):
         return self.all_covered
 
 
-def form(code: KnownCode, techniques: Techniques = ALL, limits: Limits | None = None) -> Region:
-    region = RegionFormer(DECODER.decode, code, techniques).form(CODE, limits)
+def form(code: KnownCode, optimizations: Optimizations = ALL, limits: Limits | None = None) -> Region:
+    region = RegionFormer(DECODER.decode, code, optimizations).form(CODE, limits)
     assert region.blocks
     return region
 
@@ -53,31 +53,31 @@ LOOP, BACK, CALLEE = CODE + 4, CODE + 8, CODE + 20
 
 
 def test_a_region_is_entered_at_its_functions() -> None:
-    assert list(form(KnownCode(CALLER), limits=HASTE).entries) == [CODE, CALLEE]
+    assert list(form(KnownCode(CALLER), limits=BACKLOG).entries) == [CODE, CALLEE]
     assert list(form(KnownCode(CALLER)).entries) == [CODE]
-    assert list(form(KnownCode(CALLER), Techniques.without("entries"), HASTE).entries) == [CODE]
+    assert list(form(KnownCode(CALLER), Optimizations.without("entries"), BACKLOG).entries) == [CODE]
 
 
 def test_a_function_that_another_region_is_entered_at_is_not_compiled_again_and_comes_back_to_an_entry() -> None:
-    region = form(KnownCode(CALLER, (CALLEE,)), limits=HASTE)
+    region = form(KnownCode(CALLER, (CALLEE,)), limits=BACKLOG)
     assert CALLEE not in region.code_words() and BACK in region.code_words()
     assert list(region.entries) == [CODE, BACK]
-    assert CALLEE in form(KnownCode(CALLER, (CALLEE,)), Techniques.without("sharing"), HASTE).code_words()
+    assert CALLEE in form(KnownCode(CALLER, (CALLEE,)), Optimizations.without("sharing"), BACKLOG).code_words()
     assert CALLEE in form(KnownCode(CALLER, (CALLEE,))).code_words()
 
 
 def test_where_a_region_has_the_code_but_is_not_entered_the_next_is_entered_after_calls_and_at_loops() -> None:
-    assert set(form(KnownCode(CALLER, all_covered=True), limits=HASTE).entries) == {CODE, LOOP, BACK, CALLEE}
+    assert set(form(KnownCode(CALLER, all_covered=True), limits=BACKLOG).entries) == {CODE, LOOP, BACK, CALLEE}
 
 
 def test_what_is_near_is_compiled_though_another_region_is_entered_there() -> None:
     code = KnownCode("main: " + "add r0, r0, #1; " * 20 + "cmp r0, #0; beq main; " + "add r1, r1, #1; " * 20 + "b main")
     far = CODE + 4 * 22
     code.entries = (far,)
-    assert far in form(code, limits=HASTE).code_words()
+    assert far in form(code, limits=BACKLOG).code_words()
     assert far not in form(code, limits=Limits(near=20)).code_words()
 
 
-def test_a_region_made_in_haste_is_smaller() -> None:
+def test_a_region_made_in_backlog_mode_is_smaller() -> None:
     code = KnownCode("main: " + "add r0, r0, #1; cmp r0, #0; beq main; " * 200 + "b main")
-    assert HASTE.insns - 64 < form(code, limits=HASTE).insns <= HASTE.insns < form(code).insns
+    assert BACKLOG.insns - 64 < form(code, limits=BACKLOG).insns <= BACKLOG.insns < form(code).insns

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.machine.console import CaptureConsole
-from dbt.machine.result import StopReason
-from dbt.machine.trace import InstructionTrace
-from dbt.runtime.regions import RegionTier
-from dbt.runtime.tier import Tier
+from dbt.debug.instruction_log import InstructionTrace
+from dbt.engine.region_tier import RegionTier
+from dbt.engine.tier import Tier
+from dbt.host.console import CaptureConsole
+from dbt.vm.result import StopReason
 from tests.codecache.samples import use_only_handlers
 from tests.regions.machines import SoonHotTier
 from tests.test_guests import GUESTS, MANIFEST

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dbt.runtime.regions import RegionTier, Request
+from dbt.engine.region_tier import RegionTier, Request
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, RAM_SIZE, SmallMachine
 from tests.regions.mutants import Mutant, is_noticed

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from dbt.backend.lower import LOWER
-from tests.machine.programs import BASE, EXIT, assemble, make_elf
+from tests.vm.programs import BASE, EXIT, assemble, make_elf
 
 PATH = Path(__file__).resolve().parents[2] / "tools/lockstep.py"
 LOOP = """

@@ -9,14 +9,15 @@ from collections.abc import Callable
 
 import pytest
 
-from dbt.backend import budget, flags, regions, spans
+from dbt.backend import budget, flags, spans
+from dbt.backend import region_lowering as regions
 from dbt.backend.flags import FlagEffect, FlagKind, LazyFlags
 from dbt.backend.lower import FLAGS
-from dbt.backend.regions import RegionLowering
+from dbt.backend.region_lowering import RegionLowering
 from dbt.backend.spans import Span
-from dbt.frontend import region as forming
-from dbt.frontend.region import RegionFormer, _Forming
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
+from dbt.frontend import forming
+from dbt.frontend.forming import RegionFormer, _Forming
 from tests.regions.flag_programs import FIRST, flag_program
 from tests.regions.mechanism_programs import MECHANISM_PROGRAMS
 from tests.regions.mutants import Mutant, agree, is_noticed

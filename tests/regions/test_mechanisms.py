@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.regions.flag_programs import FIRST, flag_program
 from tests.regions.machines import ENTRY, KINDS, SmallMachine

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from dbt.backend.lower import LOWER, Lowering
-from isa.spec import ALWAYS, Insn
-from isa.uop import Uop
+from isa.ir.spec import ALWAYS, Insn
+from isa.ir.uop import Uop
 from tests.oracle.campaign import compared_insns, differ, walk
 from tests.oracle.case import Case
 from tests.oracle.generator import Generator

@@ -7,14 +7,14 @@ from random import Random
 
 import pytest
 
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, KINDS, WITHOUT, SmallMachine, SoonHotTier
 from tests.regions.random_programs import ProgramWriter
 
 PROGRAMS = 10
 STEPS = 150  # comparisons in a program
-PROGRAMS_WITHOUT = 1  # with each technique left out
+PROGRAMS_WITHOUT = 1  # with each optimization left out
 STEPS_WITHOUT = 80
 
 
@@ -52,7 +52,7 @@ def test_random_programs(seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", WITHOUT)
-def test_random_programs_without_a_technique(kind: str) -> None:
+def test_random_programs_without_an_optimization(kind: str) -> None:
     for seed in range(PROGRAMS_WITHOUT):
         number = 1000 * list(WITHOUT).index(kind) + seed
         assert compare(number, ("threaded", kind), STEPS_WITHOUT)[kind], "nothing was compiled"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dbt.backend import worker
 from dbt.backend.compiled import CompiledRegion, Refused
-from dbt.backend.worker import CompileWorker
+from dbt.engine import worker
+from dbt.engine.worker import CompileWorker
 from tests.assembler import assemble
 from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
 
@@ -55,7 +55,7 @@ def wait_for_all(compiler: CompileWorker[int], count: int) -> list[tuple[int, Co
 
 @pytest.mark.parametrize("bad", [KILL, HANG, RAISE, NOTHING])
 def test_a_request_that_goes_wrong_costs_itself_only(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "PATIENCE", 0.5)
+    monkeypatch.setattr(worker, "TIMEOUT_S", 0.5)
     compiler = CompileWorker(make_compile)
     for entry in (4, 8, bad, 12, 16):
         compiler.submit(entry)
@@ -93,7 +93,7 @@ LOOP = "mov r0, #0 \n movw r1, #5000 \n loop: add r0, r0, r1 \n subs r1, r1, #1 
 @pytest.mark.parametrize("failure", [os.abort, lambda: os._exit(3), lambda: time.sleep(1000)])
 def test_a_guest_runs_on_without_the_compiler(failure: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(failure)
-    monkeypatch.setattr(worker, "PATIENCE", 0.3)
+    monkeypatch.setattr(worker, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(SoonHotTier, "_make_compile", lambda tier: lambda entry: failure())
     machines = [SmallMachine(kind, assemble(LOOP, ENTRY)) for kind in ("threaded", "sync", "async")]
     for machine in machines:

@@ -9,11 +9,11 @@ from typing import Any
 from dbt import Machine
 from dbt.cli.options import RunOptions
 from dbt.cli.statistics import statistics
-from dbt.machine.console import CaptureConsole
-from dbt.machine.result import RunResult
+from dbt.host.console import CaptureConsole
 from dbt.trace.model import Trace
 from dbt.trace.recorder import TraceRecorder
-from tests.machine.programs import BASE, EXIT, assemble, make_elf
+from dbt.vm.result import RunResult
+from tests.vm.programs import BASE, EXIT, assemble, make_elf
 
 #: A loop over a call and a store, whose regions are found within some ten thousand instructions.
 CODE = f"""
@@ -38,10 +38,12 @@ def program(code: str = CODE, symbols: dict[str, tuple[int, int]] | None = None)
     return make_elf(assemble(code), symbols=SYMBOLS if symbols is None else symbols)
 
 
-def record(path: Path, image: bytes | Path, tally: bool = False, **options: Any) -> tuple[Machine, RunResult, Trace]:
+def record(
+    path: Path, image: bytes | Path, block_counters: bool = False, **options: Any
+) -> tuple[Machine, RunResult, Trace]:
     """A recorded run, over, and the trace of it."""
     fuel = options.pop("fuel", None)
-    recorder = TraceRecorder(str(path), tally)
+    recorder = TraceRecorder(str(path), block_counters)
     machine = Machine(8 << 20, console=CaptureConsole(), observer=recorder, **{"jit": "sync", **options})
     files: dict[str, str] = {}
     if isinstance(image, Path):

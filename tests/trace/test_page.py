@@ -48,7 +48,9 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         use_only_handlers(folder / "cache", patch)
-        _, _, program = record(folder / "a", GUESTS / "bench" / "images" / "objects.elf", tally=True, fuel=20_000_000)
+        _, _, program = record(
+            folder / "a", GUESTS / "bench" / "images" / "objects.elf", block_counters=True, fuel=20_000_000
+        )
         _, _, system = record(folder / "b", GUESTS / "images" / "minios-armv5te-O2.elf")
     return {"program": program, "system": system}
 
@@ -149,7 +151,7 @@ def test_panes_are_linked(page: Any) -> None:
 
 def test_blocks_are_a_table_too(page: Any) -> None:
     click(page, "input[value=blocks]")
-    expected = sum(len(page.trace.story(region).get("blocks", ())) for region in page.trace.regions)
+    expected = sum(len(page.trace.compile_record(region).get("blocks", ())) for region in page.trace.regions)
     assert page.execute_script("return table.shown.length") == expected
     if expected:
         click(page, "#table .row")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from dbt.backend.story import read_stages
+from dbt.backend.compile_record import read_stages
 from dbt.trace.model import Trace, TracedRegion
 from dbt.trace.panes import PANES, Panes, panes_of
-from tests.machine.programs import BASE, EXIT
 from tests.test_guests import GUESTS
 from tests.trace.recordings import program, record
+from tests.vm.programs import BASE, EXIT
 
 #: Each instruction has an operation of its own, which is to be found again at every stage.
 CODE = f"""
@@ -82,7 +82,7 @@ def test_most_of_the_host_code_is_attributed_and_the_rest_is_shown_as_such(trace
 def test_lines_of_ir_link_the_stages_too(traced: Any) -> None:
     _, region, panes = traced
     written = {row.line: row for row in panes.rows["ir"]}
-    source = read_stages(region.story)["ir"].split("\n")
+    source = read_stages(region.compile_record)["ir"].split("\n")
     for pane in ("optimised", "host"):
         rows = [row for row in panes.rows[pane] if row.line]
         assert rows
@@ -92,11 +92,11 @@ def test_lines_of_ir_link_the_stages_too(traced: Any) -> None:
         assert source[line - 1] == row.text
 
 
-def test_without_a_story_there_is_the_host_code(traced: Any) -> None:
+def test_without_a_compile_record_there_is_the_host_code(traced: Any) -> None:
     trace, region, _ = traced
     from dataclasses import replace
 
-    panes = panes_of(trace, replace(region, number=999, story=b""))
+    panes = panes_of(trace, replace(region, number=999, compile_record=b""))
     assert [bool(panes.rows[name]) for name in PANES] == [False, False, False, False, True]
 
 

@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.backend.abi import SideExit
+from dbt.abi.layout import SideExit
+from dbt.backend.compile_record import read_stages
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
-from dbt.backend.story import read_stages
 from dbt.cli.statistics import statistics
-from dbt.frontend.techniques import ALL
-from dbt.machine.console import CaptureConsole
-from dbt.machine.recording import state_hash
-from dbt.machine.result import StopReason
-from dbt.runtime.regions import RegionTier
+from dbt.engine.region_tier import RegionTier
+from dbt.frontend.optimizations import ALL
+from dbt.host.console import CaptureConsole
 from dbt.trace.log import EventKind, Note
 from dbt.trace.model import Trace
 from dbt.trace.recorder import TraceRecorder
-from tests.machine.programs import BASE, EXIT, assemble, make_elf
+from dbt.vm.recording import state_hash
+from dbt.vm.result import StopReason
 from tests.test_guests import GUESTS
 from tests.trace.recordings import LOOP, program, record
+from tests.vm.programs import BASE, EXIT, assemble, make_elf
 
 MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
 
@@ -34,15 +34,17 @@ def region_tier(machine: Machine) -> RegionTier:
     return machine.tier
 
 
-@pytest.mark.parametrize("tally", [False, True])
+@pytest.mark.parametrize("block_counters", [False, True])
 @pytest.mark.parametrize(("tier", "jit"), MODES)
-def test_a_recorded_run_is_the_same_run(tier: Any, jit: Any, tally: bool, only_handlers: Path, tmp_path: Path) -> None:
+def test_a_recorded_run_is_the_same_run(
+    tier: Any, jit: Any, block_counters: bool, only_handlers: Path, tmp_path: Path
+) -> None:
     image = GUESTS / "images" / "minios-armv5te-O2.elf"
     fuel = 700_000
     plain = Machine(8 << 20, tier=tier, jit=jit, console=CaptureConsole())
     plain.load(str(image))
     assert plain.run(fuel=fuel).reason is StopReason.FUEL
-    traced, result, trace = record(tmp_path / "t", image, tally, tier=tier, jit=jit, fuel=fuel)
+    traced, result, trace = record(tmp_path / "t", image, block_counters, tier=tier, jit=jit, fuel=fuel)
     assert result.icount == trace.icount == fuel
     assert state_hash(traced) == state_hash(plain)
     assert dict(plain.event_counts) == trace.end["events"]  # type: ignore[index]
@@ -71,14 +73,14 @@ def test_every_number_agrees_with_the_statistics(only_handlers: Path, tmp_path: 
     assert sum(sums.values()) == sum(tier.side_exits.values())
 
 
-def test_regions_from_disk_are_told_apart_and_have_their_story(only_handlers: Path, tmp_path: Path) -> None:
+def test_regions_from_disk_are_told_apart_and_have_their_compile_record(only_handlers: Path, tmp_path: Path) -> None:
     _, _, first = record(tmp_path / "1", program())
     _, _, second = record(tmp_path / "2", program())
     assert first.regions and [region.kept for region in first.regions] == [False] * len(first.regions)
     assert second.regions and all(region.kept for region in second.regions)
     known = {region.entry: region.code for region in first.regions}
     for region in second.regions:
-        assert known[region.entry] == region.code and second.story(region)["blocks"]
+        assert known[region.entry] == region.code and second.compile_record(region)["blocks"]
     assert first.find_region("loop") is not None and first.find_region(hex(LOOP)) is not None
 
 
@@ -87,7 +89,7 @@ def test_debug_locations_change_no_byte_of_the_code(only_handlers: Path, tmp_pat
     _, _, trace = record(tmp_path / "t", GUESTS / "bench" / "images" / "objects.elf", fuel=10_000_000)
     assert len(trace.regions) > 3
     for region in trace.regions:
-        code, symbols = link_object(compile_object(read_stages(region.story)["ir"], ALL.passes, 1))
+        code, symbols = link_object(compile_object(read_stages(region.compile_record)["ir"], ALL.passes, 1))
         assert (code, symbols["region0"]) == (region.code, region.start)
 
 
@@ -141,15 +143,17 @@ def test_device_accesses_and_interrupts_are_events(only_handlers: Path, tmp_path
 
 
 def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
-    machine, _, trace = record(tmp_path / "t", program(), tally=True)
+    machine, _, trace = record(tmp_path / "t", program(), block_counters=True)
     inside = machine.retired["region"]
-    blocks = {block["pc"]: len(block["insns"]) for region in trace.regions for block in trace.story(region)["blocks"]}
-    assert sum(trace.tally["block"].get(pc, 0) * size for pc, size in blocks.items()) == inside > 100_000
-    exits = sum(trace.tally["exit"].values())
+    blocks = {
+        block["pc"]: len(block["insns"]) for region in trace.regions for block in trace.compile_record(region)["blocks"]
+    }
+    assert sum(trace.block_counters["block"].get(pc, 0) * size for pc, size in blocks.items()) == inside > 100_000
+    exits = sum(trace.block_counters["exit"].values())
     reasons = {name: n for region in trace.regions for name, n in trace.exits_of(region).items()}
     assert reasons and max(reasons.values()) <= exits
     assert exits == sum(region_tier(machine).side_exits.values()) - region_tier(machine).side_exits[SideExit.BUDGET]
-    assert trace.tally["taken"][BASE + 24] > 30_000, "the loop's branch"
+    assert trace.block_counters["taken"][BASE + 24] > 30_000, "the loop's branch"
 
 
 def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: P
     # The loop begins at the end of the first virtual page and goes on in the second.
     machine_code[0x9FF8] = assemble("add r6, r6, #1 ; nop", 0x100FF8)
     machine_code[0x8000] = assemble("subs r4, r4, #1 ; bne 0x100ff8 ; b 0x101008", 0x101000)
-    recorder = TraceRecorder(str(tmp_path / "t"), tally=True)
+    recorder = TraceRecorder(str(tmp_path / "t"), block_counters=True)
     machine = Machine(1 << 20, jit="sync", cpu="arm926", console=CaptureConsole(), observer=recorder)
     for gpa, code in machine_code.items():
         machine.write(gpa, code)
@@ -179,18 +183,18 @@ def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: P
     assert {0x100FF8, 0x101000} <= {region.to_gva(gpa) for gpa in region.words}
     assert {0x9FF8, 0x8000} <= region.words.keys()
     assert trace.find_region("0x101004") is not None and trace.region_at(0x101000, trace.nanoseconds) is region
-    blocks = trace.story(region)["blocks"]
-    assert all(trace.tally["block"].get(region.to_gpa(block["pc"]), 0) > 10_000 for block in blocks)
+    blocks = trace.compile_record(region)["blocks"]
+    assert all(trace.block_counters["block"].get(region.to_gpa(block["pc"]), 0) > 10_000 for block in blocks)
 
 
 def test_nothing_is_emitted_unless_asked_for(only_handlers: Path, tmp_path: Path) -> None:
-    def sizes(tally: bool | None) -> list[int]:
-        if tally is None:
+    def sizes(block_counters: bool | None) -> list[int]:
+        if block_counters is None:
             machine = Machine(8 << 20, jit="sync", console=CaptureConsole())
             machine.load_bytes(program())
             machine.run()
         else:
-            machine, _, _ = record(tmp_path / "t", program(), tally)
+            machine, _, _ = record(tmp_path / "t", program(), block_counters)
         regions: list[CompiledRegion] = [region for region, _ in region_tier(machine)._installed.values()]
         return sorted(len(region.code) for region in regions)
 

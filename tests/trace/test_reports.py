@@ -16,9 +16,9 @@ from dbt.cli.app import run_app
 from dbt.trace.export import FORMATS
 from dbt.trace.model import Trace
 from tests.cli.command import dbt, json_of, paragraph
-from tests.machine.programs import BASE, EXIT
 from tests.test_guests import GUESTS
 from tests.trace.recordings import program, record
+from tests.vm.programs import BASE, EXIT
 
 SLOW = GUESTS / "slow" / "images"
 
@@ -261,7 +261,7 @@ def test_the_cause_is_found_where_code_is_written_over(tmp_path: Path, only_hand
 
 
 def test_the_cause_is_found_where_jumps_miss(tmp_path: Path, only_handlers: Path) -> None:
-    _, _, trace = record(tmp_path / "t", SLOW / "dispatching.elf", tally=True, fuel=20_000_000)
+    _, _, trace = record(tmp_path / "t", SLOW / "dispatching.elf", block_counters=True, fuel=20_000_000)
     exits = {reason.text: reason.count for reason in trace.reasons if reason.kind == "side exit"}
     most = max(exits, key=exits.__getitem__)
     assert most == "indirect branch to elsewhere" and exits[most] > 100_000
@@ -285,8 +285,8 @@ def test_source_lines_where_the_program_has_them(tmp_path: Path, only_handlers: 
 
 def test_a_map_for_perf(tmp_path: Path, only_handlers: Path) -> None:
     from dbt import Machine
-    from dbt.machine.console import CaptureConsole
-    from dbt.runtime.observer import Several
+    from dbt.engine.observer import Several
+    from dbt.host.console import CaptureConsole
     from dbt.trace.perfmap import PerfMap
     from dbt.trace.recorder import TraceRecorder
     from tests.trace.test_recorder import region_tier

@@ -26,7 +26,9 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     folder = tmp_path_factory.mktemp("view")
     with pytest.MonkeyPatch.context() as patch:
         use_only_handlers(folder / "cache", patch)
-        return record(folder / "t", GUESTS / "bench" / "images" / "objects.elf", tally=True, fuel=10_000_000)[2]
+        return record(folder / "t", GUESTS / "bench" / "images" / "objects.elf", block_counters=True, fuel=10_000_000)[
+            2
+        ]
 
 
 def play(trace: Trace, act: Callable[[TraceViewer, Any], Awaitable[None]], size: tuple[int, int] = (160, 50)) -> None:
@@ -92,7 +94,7 @@ def test_filter_sort_and_why(trace: Trace) -> None:
         await pilot.press("w")
         assert len(rows(app)) == len(trace.reasons)
         await pilot.press("b")
-        blocks = sum(len(trace.story(region)["blocks"]) for region in trace.regions)
+        blocks = sum(len(trace.compile_record(region)["blocks"]) for region in trace.regions)
         assert len(rows(app)) == blocks
         insns = [int(row[0].replace(",", "")) for row in rows(app)]
         assert insns == sorted(insns, reverse=True) and insns[0] > 0

@@ -1,0 +1,233 @@
+"""CpuState: one virtual CPU's state in memory that native code and Python share.
+
+The first :data:`isa.arm.state.LAYOUT` ``.size`` bytes are the architectural state; what follows is the
+runtime's own (:data:`NATIVE`) and is rebuilt, never saved.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from isa.arm.cpus import ANY, CpuModel
+from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
+
+#: How many virtual counters native code knows, found by bits of their address, and the words of each: GPA (0: none),
+#: the tick until which it is known, start, rate, divisor, mask.
+VIRTUAL_COUNTERS, VIRTUAL_COUNTER_WORDS = 8, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A field of the runtime part: byte offset in CpuState, bytes per element, elements."""
+
+    offset: int
+    size: int
+    count: int
+
+
+def _native_layout() -> dict[str, Slot]:
+    fields = (
+        ("temp", 4, 16),  # scratch words of block transfers
+        ("exit_kind", 4, 1),  # backend.exits.ExitKind
+        ("page_gva", 4, 1),  # GVA of the page that the current op belongs to
+        ("interrupt_lines", 4, 1),  # PSR_I and PSR_F where the line of IRQ and FIQ is up
+        ("native_exceptions", 4, 1),  # 1: exceptions that can be are taken in native code
+        ("last_exception", 8, 1),  # the budget when an abort was last taken
+        ("semihosting_svc", 8, 1),  # the SVC that is always left for; others may be taken
+        ("exceptions", 8, 8),  # taken in native code, by number of the vector
+        ("exit_args", 8, 4),
+        ("budget", 8, 1),  # instructions that this slice may still retire
+        ("op", 8, 1),  # the next op, as a host pointer
+        ("read_table", 8, 1),  # the current shadow page tables: see backend.shadow
+        ("write_table", 8, 1),
+        ("code_table", 8, 1),
+        ("user_read_table", 8, 1),  # those of user mode, for LDRT and STRT
+        ("user_write_table", 8, 1),
+        ("spaces", 8, 1),  # HVA of the shadow page tables of all address spaces
+        ("space", 4, 1),  # number of the current address space
+        ("space_victim", 4, 1),  # the one that is given up next
+        ("space_keys", 4, 8 * 8),  # what each was filled under
+        ("fills", 8, 1),  # entries filled since the counts were last set to zero
+        ("fill_counts", 4, 8),  # entries of the log of each
+        ("fill_log", 8, 1),  # HVA of the logs of filled entries
+        ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
+        ("ram_host", 8, 1),  # HVA of RAM
+        ("ram_size", 8, 1),  # bytes
+        ("code_pages", 8, 1),  # HVA of the code page of GPA 0
+        ("code_page_present", 8, 1),  # HVA of one byte per RAM page: it has a code page
+        ("image", 8, 1),  # HVA of the handlers' image
+        ("image_size", 8, 1),  # bytes
+        ("arrive", 8, 1),  # support.arrive, for code outside the image
+        ("bypass", 8, 1),  # support.bypass, likewise
+        ("writable", 8, 1),  # support.writable, likewise
+        ("code_at", 8, 1),  # shadow.code_at, likewise
+        ("callout_counts", 8, 32),  # by position in isa.arm.callouts
+        ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
+        ("block_counters", 8, 1),  # HVA of the counts of regions that count: see backend.abi.BlockCounters
+        ("region_insns", 8, 1),  # instructions retired in regions
+        ("region_exits", 8, 8),  # exits of regions, by backend.abi.SideExit
+        ("decode_index", 8, 1),  # the decoder's tables: see backend.predecode
+        ("decode_pool", 8, 1),
+        ("decode_rows", 8, 1),
+        ("decode_guards", 8, 1),
+        ("live_reads", 8, 1),  # loads from devices that were answered in native code
+        ("tick_end", 8, 1),  # the tick at which the budget is used up
+        ("virtual_counters", 8, VIRTUAL_COUNTERS * VIRTUAL_COUNTER_WORDS),  # see backend.slowpath
+        ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
+        ("mmio_cursor", 4, 1),  # ... and already replayed
+        ("mmio_value", 4, 32),  # ... with these values
+    )
+    layout: dict[str, Slot] = {}
+    offset = (LAYOUT.size + 63) // 64 * 64
+    for name, size, count in fields:
+        offset = (offset + size - 1) // size * size
+        layout[name] = Slot(offset, size, count)
+        offset += size * count
+    return layout
+
+
+NATIVE = _native_layout()
+#: No budget is so large.
+NEVER = (1 << 64) - 1
+#: Where the end of the slice is in ``native64``.
+TICK_END = NATIVE["tick_end"].offset // 8
+_LINES = NATIVE["interrupt_lines"].offset // 4
+
+_R = LAYOUT["r"].index
+_FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}
+_BANK_R8 = LAYOUT["bank_r8"].index
+_BANK_R13 = LAYOUT["bank_r13"].index
+_BANK_R14 = LAYOUT["bank_r14"].index
+_SPSR = LAYOUT["spsr"].index
+
+
+class CpuState:
+    """The registers of one virtual CPU. All values are unsigned 32-bit Python ints.
+
+    ``words`` is the architectural state by word index; ``r`` a view of its first sixteen words.
+    """
+
+    def __init__(self, model: CpuModel = ANY) -> None:
+        self.model = model
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        whole = memoryview(self._memory)
+        self.words = whole[: LAYOUT.size].cast("I")
+        self.native32 = whole.cast("I")
+        self.native64 = whole.cast("Q")
+        self.r = self.words[_R : _R + 16]
+        self.set_native("last_exception", NEVER)
+        self.reset()
+
+    def reset(self) -> None:
+        """Registers zero but for what the model says, supervisor mode, A, I and F masked (B1.9.1)."""
+        for index in range(len(self.words)):
+            self.words[index] = 0
+        self.words[_FLAGS["psr"]] = Mode.SUPERVISOR | 0x1C0
+        self["architecture"] = self.model.architecture
+        for name, value in self.model.words.items():
+            word, _, element = name.partition("+")
+            self.words[LAYOUT.words[word].index + int(element or 0)] = value
+
+    # -- named words and slots -------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> int:
+        """A word of the architectural state by its name in the layout."""
+        return self.words[LAYOUT.words[name].index]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self.words[LAYOUT.words[name].index] = value & 0xFFFFFFFF
+
+    def native(self, name: str, element: int = 0) -> int:
+        """A slot of the runtime part."""
+        slot = NATIVE[name]
+        view = self.native32 if slot.size == 4 else self.native64
+        return view[slot.offset // slot.size + element]
+
+    def set_native(self, name: str, value: int, element: int = 0) -> None:
+        slot = NATIVE[name]
+        view = self.native32 if slot.size == 4 else self.native64
+        view[slot.offset // slot.size + element] = value
+
+    # -- program status --------------------------------------------------------------------------
+
+    @property
+    def cpsr(self) -> int:
+        """The CPSR as MRS shows it (B1.3.3)."""
+        w, f = self.words, _FLAGS
+        return (
+            w[f["n"]] << 31 | w[f["z"]] << 30 | w[f["c"]] << 29 | w[f["v"]] << 28
+            | w[f["q"]] << 27 | w[f["ge"]] << 16 | w[f["psr"]]
+        )  # fmt: skip
+
+    @cpsr.setter
+    def cpsr(self, value: int) -> None:
+        """Set every bit, switching the register banks if the mode changes."""
+        if value & PSR_MODE not in BANKS:
+            raise ValueError(f"CPSR {value:#010x} has no valid mode")
+        self.switch_mode(value & PSR_MODE)
+        w, f = self.words, _FLAGS
+        w[f["n"]], w[f["z"]], w[f["c"]], w[f["v"]] = value >> 31 & 1, value >> 30 & 1, value >> 29 & 1, value >> 28 & 1
+        w[f["q"]], w[f["ge"]], w[f["psr"]] = value >> 27 & 1, value >> 16 & 15, value & PSR_KEPT
+
+    @property
+    def takeable_interrupts(self) -> int:
+        """PSR_F and PSR_I where that line is up and the CPSR does not mask it."""
+        return self.native32[_LINES] & ~self.words[_FLAGS["psr"]]
+
+    @property
+    def mode(self) -> int:
+        return self.words[_FLAGS["psr"]] & PSR_MODE
+
+    @property
+    def spsr(self) -> int:
+        """SPSR of the current mode; user and system mode have none, and read as the CPSR."""
+        bank = BANKS[self.mode]
+        return self.words[_SPSR + bank] if bank else self.cpsr
+
+    @spsr.setter
+    def spsr(self, value: int) -> None:
+        bank = BANKS[self.mode]
+        if bank:
+            self.words[_SPSR + bank] = value & 0xFFFFFFFF
+
+    def switch_mode(self, mode: int) -> None:
+        """Change CPSR.M and the registers R8 to R14 that come with it."""
+        w, old = self.words, self.mode
+        if BANKS[old] != BANKS[mode]:
+            w[_BANK_R13 + BANKS[old]], w[_BANK_R14 + BANKS[old]] = self.r[13], self.r[14]
+            if Mode.FIQ in (old, mode):
+                for i in range(5):
+                    self.r[8 + i], w[_BANK_R8 + i] = w[_BANK_R8 + i], self.r[8 + i]
+            self.r[13], self.r[14] = w[_BANK_R13 + BANKS[mode]], w[_BANK_R14 + BANKS[mode]]
+        w[_FLAGS["psr"]] = w[_FLAGS["psr"]] & ~PSR_MODE | mode
+
+    def banked(self, number: int, mode: int) -> int:
+        """Register 0 to 14 as ``mode`` sees it."""
+        view, index = self._banked_place(number, mode)
+        return view[index]
+
+    def set_banked(self, number: int, mode: int, value: int) -> None:
+        view, index = self._banked_place(number, mode)
+        view[index] = value & 0xFFFFFFFF
+
+    def _banked_place(self, number: int, mode: int) -> tuple[memoryview[int], int]:
+        if 8 <= number <= 12 and (mode == Mode.FIQ) != (self.mode == Mode.FIQ):
+            return self.words, _BANK_R8 + number - 8
+        if number in (13, 14) and BANKS[mode] != BANKS[self.mode]:
+            return self.words, (_BANK_R13 if number == 13 else _BANK_R14) + BANKS[mode]
+        return self.r, number
+
+    def snapshot(self) -> bytes:
+        """The architectural state, for hashes and comparisons. Stale banks are made current first."""
+        bank = BANKS[self.mode]
+        self.words[_BANK_R13 + bank], self.words[_BANK_R14 + bank] = self.r[13], self.r[14]
+        return self.words.tobytes()
+
+    def describe(self) -> Iterator[tuple[str, int]]:
+        """Name and value of every register that a debugger would show."""
+        yield from ((f"r{i}", self.r[i]) for i in range(16))
+        yield "cpsr", self.cpsr

@@ -1,0 +1,84 @@
+"""The geometry of what native code and Python share besides CpuState: ops, code pages, shadow page tables, counters.
+
+Sizes and offsets are in bytes unless a name says otherwise. Every number of the layout has its one home here.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+# A code page holds one op for each word of a guest page, and behind them a sentinel that crosses
+# into the next page. Code pages lie CODE_PAGE_STRIDE apart, in the order of the guest pages.
+OP_SIZE = 32
+OPS_PER_PAGE = 1024
+CODE_PAGE_STRIDE = 1 << 16
+
+# Offsets in an op.
+OP_HANDLER = 0  # pointer; the handler to call
+OP_HOTNESS = 8  # u16; how often a loop or a call has come here
+OP_COVERED = 10  # u8; bits COVERED and CHANGES of this op's word
+OP_POOL = 12  # operands, as the form lays them out
+OP_POOL_SIZE = 12
+OP_BODY = 24  # u32; what a guard (condition, PC as operand) calls in turn, as an offset in the image
+OP_ORIGINAL = 28  # u32; the handler before a region took its place, as an offset in the image
+OP_CALLOUTS = 28  # u32, of a sensitive instruction, which no region replaces: how often it was executed
+
+COVERED = 1  # a region was made from it
+CHANGES = 2  # it was read as a constant, and then written: it is data
+
+#: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
+#: that these two select. Newer ones take the place of older ones.
+TARGET_ENTRIES = 4096
+
+# The shadow page tables: see backend.shadow.
+SPACES = 8
+TABLE_BYTES = 8 << 20
+READ, WRITE, CODE = range(3)  # and three more for user mode
+TABLES = 6
+#: Entries of the log of a space. Each is the page's number, and the table's above it.
+LOG_ENTRIES = 1 << 14
+SPACE_BYTES = SPACES * TABLES * TABLE_BYTES
+LOG_BYTES = SPACES * LOG_ENTRIES * 4
+MEGABYTES = 1 << 12
+
+
+class BlockCounters(IntEnum):
+    """What regions count where that is asked for: arrays of a u64 for each word of RAM, one after the other."""
+
+    BLOCK = 0  # a block was entered at this instruction
+    TAKEN = 1  # this direct branch was taken
+    EXIT = 2  # the region was left at this instruction
+
+
+class SideExit(IntEnum):
+    """Why control left a region; an index of CpuState's counters."""
+
+    BUDGET = 0  # the slice ends in this block
+    LOAD = 1  # the slow path of a load: a device, not aligned, not mapped
+    STORE = 2  # ... of a store; also one beside code
+    THUMB = 3  # a branch to Thumb code
+    EDGE = 4  # a branch to code that is not in the region
+    RETURN = 5  # a return to somewhere else
+    INDIRECT = 6  # an indirect branch to somewhere else
+    MODE = 7  # SCTLR.A is not what the region was made for
+
+
+#: The names of side exits, in words.
+SIDE_EXIT_TEXTS = {
+    "budget": "end of the time slice",
+    "load": "load by the slow path",
+    "store": "store by the slow path",
+    "thumb": "branch to Thumb code",
+    "edge": "branch out of the region",
+    "return": "return to elsewhere",
+    "indirect": "indirect branch to elsewhere",
+    "mode": "another mode of memory",
+}
+
+
+#: When so many loops or calls have come to an op, its region is looked for on disk, which costs little.
+WARM = 64
+#: After as many more, and again and again after as many, a region is asked for.
+HOT = 4096
+#: ... when so many arrivals from other regions have come to it. What they cost is little, and a region much.
+HOT_ARRIVALS = 32768

@@ -1,0 +1,636 @@
+"""The region tier's code: a region of guest blocks as one native function with the handlers' signature.
+
+Guest registers and flags are allocas, which SROA turns into values: loaded at entry, stored at exits.
+Whatever the fast path cannot do is a side exit in front of the instruction that needs it: state is
+stored, the instructions not executed are given back to the budget, and the threaded tier goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dbt.abi.cpu import NATIVE
+from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, BlockCounters, SideExit
+from dbt.backend.budget import find_checks
+from dbt.backend.convention import header, tail_call
+from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
+from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
+from dbt.backend.module import Function
+from dbt.backend.spans import Span, displacement, find_spans
+from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, relative_value
+from dbt.frontend.optimizations import Optimizations
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
+from isa.ir.uop import Access, BranchKind, InsnException, Uop
+
+R = LAYOUT["r"].offset
+
+#: How a region is left. ``ARRIVE``: for an op to which control was handed over, which may become hot;
+#: ``BYPASS``: for the handler of an op, also if a region is entered there.
+ARRIVE, BYPASS = "arrive", "bypass"
+
+
+def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
+    """The registers that these uops may write."""
+    found: set[int] = set()
+    for block in blocks:
+        for uop in block:
+            if uop.op == "set_reg":
+                number = uop.args[0].number
+                found |= {number} if number is not None else set(range(15))
+            elif uop.op == "for_each_bit" and any(inner.op == "set_reg" for inner in uop.body):
+                mask = uop.args[0].number
+                assert mask is not None
+                found |= {bit for bit in range(15) if mask >> bit & 1}
+            else:
+                found |= written_registers([uop.body])
+    return found
+
+
+def _read_flag(uop: Uop) -> object:
+    """The flag that a value is, or None."""
+    return uop.args[0].attr if uop.op == "trunc" and uop.args[0].op == "get" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What a region's code takes for granted: the size of RAM, which begins at address 0, in bytes, whether every
+    access must be aligned (SCTLR.A), and where the MMU is on which physical page each virtual one is (else None).
+    """
+
+    ram_size: int
+    strict_alignment: bool = False
+    pages: Mapping[int, int] | None = None
+
+    def place(self, gva: int) -> int:
+        """The GPA of an address of the region."""
+        return gva if self.pages is None else self.pages[gva >> PAGE_SHIFT] << PAGE_SHIFT | gva & PAGE_SIZE - 1
+
+    def pages_of(self, region: Region) -> list[tuple[int, int]]:
+        """The pages that the region is made from, virtual and physical; none where these are the same by nature."""
+        if self.pages is None:
+            return []
+        return [(page, self.pages[page]) for page in sorted({gva >> PAGE_SHIFT for gva in region.words()})]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a line of LLVM text is for: a block's number, an instruction's in it, and the uop, or None for what the
+    block as a whole needs.
+    """
+
+    block: int
+    insn: int
+    uop: Uop | None
+
+
+class RegionLowering(Lowering):
+    """Lowers a whole region. Every field is a number here."""
+
+    temp_offset = NATIVE["temp"].offset
+    # An entry that is there changes only outside of native code.
+    table_metadata = ", !invariant.load !2"
+
+    def __init__(
+        self,
+        region: Region,
+        name: str,
+        assumed: Assumptions,
+        optimizations: Optimizations,
+        attribute: bool = False,
+        block_counters: bool = False,
+    ) -> None:
+        """``attribute``: note in the function which :class:`Origin` each line has. ``block_counters``: count blocks,
+        branches and exits, each by the GPA of its instruction (:class:`dbt.abi.layout.BlockCounters`).
+        """
+        super().__init__(Function(header(name)))
+        self._attribute = attribute
+        self._block_counters = block_counters
+        self._assumed = assumed
+        self.region = region
+        self._optimizations = optimizations
+        self._strict = assumed.strict_alignment
+        self._mmu = assumed.pages is not None
+        self._pages = assumed.pages_of(region)
+        flat = optimizations.flat and not self._mmu and assumed.ram_size < 1 << 32
+        self._ram_size = assumed.ram_size if flat else None
+        self._numbers = {place: number for number, place in enumerate(region.blocks)}
+        self._labels: dict[tuple[Place, FlagKind], str] = {}
+        self._waiting: list[tuple[Place, FlagKind]] = []  # labels given out whose blocks are not lowered yet
+        self._registers = [self.f.emit_entry("alloca i32") for _ in range(15)]
+        self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
+        self._budget = self.f.emit_entry("alloca i64")
+        self._lazy = LazyFlags(self.f, self.flags)
+        self._exits: dict[tuple[str, FlagKind], str] = {}
+        self._dirty = sorted(
+            written_registers(insn.uops for block in region.blocks.values() for insn in block.insns) - {15}
+        )
+        self._loop_numbers: dict[Uop, int] = {}
+        self._checks, self._reserve = find_checks(region) if optimizations.paths else (set(region.blocks), 0)
+        self._ram = ""
+        self._other = ""  # where a region is left at its entry
+        self._block: Block
+        self._spans: dict[tuple[int, Uop], Span]
+        self._insn: GuestInsn
+        self._index = 0
+
+    def lower(self) -> str:
+        f = self.f
+        for name in FLAGS:
+            f.do(f"store i32 %{name}, ptr {self.flags[name]}")
+        f.do(f"store i64 {f.emit(f'sub i64 %budget, {self._reserve}')}, ptr {self._budget}")
+        if self._ram_size is not None:
+            self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
+        pc = self._entry_pc()
+        self._check_mode(pc)
+        self._count_insns("add", "%budget")
+        self._enter(pc)
+        while self._waiting:
+            self._lower_block(*self._waiting.pop())
+        f.origin = None
+        for (way, kind), label in self._exits.items():
+            f.label(label)
+            self._lazy.resume(kind)
+            to, both = (f.emit(f"zext i32 {f.emit(f'load i32, ptr {self._exit_word(n)}')} to i64") for n in range(2))
+            reason, given_back = f.emit(f"and i64 {both}, 255"), f.emit(f"lshr i64 {both}, 8")
+            self._leave(way, to, f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}"), reason)
+        return f.text()
+
+    def _entry_pc(self) -> str:
+        """At which of the entries control came in: the address of the op."""
+        if len(self.region.entries) == 1 and not self._mmu:
+            return str(self.region.entry)
+        f = self.f
+        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {OP_SIZE * OPS_PER_PAGE - 1}")
+        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, 3')} to i32")
+        page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
+        return f.emit(f"or i32 {page}, {offset}")
+
+    def _enter(self, pc: str) -> None:
+        """Go where control came in. Each way loads the registers for itself, into wherever the code there has them."""
+        f = self.f
+        pads = {gva: f.new_label("pad") for gva in self.region.entries}
+        cases = " ".join(f"i32 {gva}, label %{pad}" for gva, pad in pads.items())
+        elsewhere = f.new_label("elsewhere") if self._mmu else pads[self.region.entry]
+        f.do(f"switch i32 {pc}, label %{elsewhere} [ {cases} ]")
+        if self._mmu:  # code can be at another address than the one that it was compiled for
+            f.label(elsewhere)
+            self._count_insns("sub", "%budget")
+            f.do(f"br label %{self._other}")
+        for gva, pad in pads.items():
+            f.label(pad)
+            for number, pointer in enumerate(self._registers):
+                f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
+            self._go(self.region.entries[gva])
+
+    def _check_mode(self, pc: str) -> None:
+        """Leave if the MMU is on or off, alignment checked or not, or a page mapped, otherwise than was assumed."""
+        f = self.f
+        sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
+        regime = f.emit(f"and i32 {sctlr}, {SCTLR_A | SCTLR_M}")
+        wanted = (SCTLR_A if self._strict else 0) | (SCTLR_M if self._mmu else 0)
+        wrong = f.emit(f"icmp ne i32 {regime}, {wanted}")
+        self._other, same = f.new_label("other"), f.new_label("same")
+        f.do(f"br i1 {wrong}, label %{self._other}, label %{same}, !prof !0")
+        f.label(self._other)
+        # Nothing has been loaded yet. By way of the shared exits it would be, and the code of loops suffers.
+        self._count_exit(str(int(SideExit.MODE)))
+        f.do(f"store i64 {f.emit(f'zext i32 {pc} to i64')}, ptr {self._exit_word(0)}")
+        f.do(tail_call(f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[BYPASS].offset)}")))
+        f.do("ret void")
+        f.label(same)
+        for page, physical in self._pages:
+            self._check_page(page, physical)
+
+    def _check_page(self, page: int, physical: int) -> None:
+        """Leave if the code of a virtual page is not that of the physical page. The table may have to be filled."""
+        f = self.f
+        table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
+        entry = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {page}')}")
+        pages = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
+        wanted = f.emit(f"getelementptr i8, ptr {pages}, i64 {physical * CODE_PAGE_STRIDE}")
+        look, same = f.new_label("look"), f.new_label("same")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {wanted}')}, label %{same}, label %{look}, !prof !1")
+        f.label(look)
+        find = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_at'].offset)}")
+        found = f.emit(f"call preserve_mostcc ptr {find}(ptr %cpu, i32 {page << PAGE_SHIFT})")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {found}, {wanted}')}, label %{same}, label %{self._other}, !prof !1")
+        f.label(same)
+
+    def _count_insns(self, sign: str, budget: str) -> None:
+        """Instructions retired in regions: the budget at entry less the budget at exit."""
+        f = self.f
+        pointer = self.state_pointer(NATIVE["region_insns"].offset)
+        retired = f.emit(f"load i64, ptr {pointer}")
+        f.do(f"store i64 {f.emit(f'{sign} i64 {retired}, {budget}')}, ptr {pointer}")
+
+    def _count_exit(self, reason: str) -> None:
+        f = self.f
+        counter = f.emit(f"getelementptr i64, ptr {self.state_pointer(NATIVE['region_exits'].offset)}, i64 {reason}")
+        count = f.emit(f"load i64, ptr {counter}")
+        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
+
+    def _lower_block(self, place: Place, kind: FlagKind) -> None:
+        f = self.f
+        block = self.region.blocks[place]
+        f.origin = Origin(self._numbers[place], 0, None) if self._attribute else None
+        f.label(self._labels[place, kind])
+        self._lazy.resume(kind)
+        self._block, self._values = block, {}
+        self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
+        self._retire(place, len(block.insns))
+        self._count(BlockCounters.BLOCK, place.pc)
+        for self._index, self._insn in enumerate(block.insns):
+            self._values = {}
+            if not self.lower_block(self._insn.uops):
+                return
+        if self._attribute:
+            f.origin = Origin(self._numbers[place], len(block.insns) - 1, None)
+        assert block.next is not None
+        self._go(block.next)
+
+    def _count(self, what: BlockCounters, pc: int) -> None:
+        if not self._block_counters:
+            return
+        f = self.f
+        place = 8 * (what * (self._assumed.ram_size >> 2) + (self._assumed.place(pc) >> 2))
+        counts = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['block_counters'].offset)}")
+        pointer = f.emit(f"getelementptr i8, ptr {counts}, i64 {place}")
+        count = f.emit(f"load i64, ptr {pointer}")
+        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {pointer}")
+
+    def _retire(self, place: Place, count: int) -> None:
+        """Take a block's instructions from the budget.
+
+        Its alloca holds less, by the reserve: while that is not negative at a check, the budget lasts to the next one.
+        """
+        f = self.f
+        rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
+        if place not in self._checks:
+            f.do(f"store i64 {rest}, ptr {self._budget}")
+            return
+        # LLVM does not look through this. It would compare what there was before the subtraction, and keep it.
+        rest = f.emit(f"call i64 @llvm.expect.i64(i64 {rest}, i64 0)")
+        f.do(f"store i64 {rest}, ptr {self._budget}")
+        enough, short = f.new_label("enough"), f.new_label("short")
+        f.do(f"br i1 {f.emit(f'icmp slt i64 {rest}, 0')}, label %{short}, label %{enough}, !prof !0")
+        f.label(short)
+        self._go_on_threaded(place.pc, count, SideExit.BUDGET)
+        f.label(enough)
+
+    # -- leaving -------------------------------------------------------------------------------
+
+    def _label(self, place: Place) -> str | None:
+        """The label of a place for the flags as they are, which must be in their allocas; None outside the region."""
+        number = self._numbers.get(place)
+        if number is None:
+            return None
+        version = place, self._lazy.kind
+        if version not in self._labels:
+            self._labels[version] = f"b{number}.{self._lazy.kind.name}"
+            self._waiting.append(version)
+        return self._labels[version]
+
+    def _go(self, place: Place) -> None:
+        self._lazy.become(self._lazy.kind)
+        label = self._label(place)
+        if label is not None:
+            self.f.do(f"br label %{label}")
+        else:
+            self._exit(ARRIVE, str(place.pc), 0, SideExit.EDGE)
+
+    def _exit_word(self, number: int) -> str:
+        return self.state_pointer(NATIVE["exit_args"].offset + 8 * number)
+
+    def _exit(self, way: str, target: str, given_back: int, reason: SideExit) -> None:
+        """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
+        f = self.f
+        given_back += self._reserve
+        if reason is not SideExit.BUDGET:
+            self._count(BlockCounters.EXIT, self._insn.pc)
+        if not self._optimizations.shared_exits:
+            wide = f.emit(f"zext i32 {target} to i64")
+            budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
+            self._leave(way, wide, budget, str(int(reason)))
+            return
+        # In memory, not in registers: a constant for a phi would be made on the way that is not left.
+        f.do(f"store i32 {target}, ptr {self._exit_word(0)}")
+        f.do(f"store i32 {given_back << 8 | reason}, ptr {self._exit_word(1)}")
+        self._lazy.become(self._lazy.kind)
+        known = self._exits.setdefault((way, self._lazy.kind), f"{way}.{self._lazy.kind.name}")
+        f.do(f"br label %{known}")
+
+    def _leave(self, way: str, target: str, budget: str, reason: str) -> None:
+        """Store the state and hand over to the threaded tier."""
+        f = self.f
+        flags = self._store_state()
+        self._count_insns("sub", budget)
+        self._count_exit(reason)
+        f.do(f"store i64 {target}, ptr {self._exit_word(0)}")
+        callee = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[way].offset)}")
+        if self._ram:  # it was not needed in between
+            flags["reads"] = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['read_table'].offset)}")
+        f.do(tail_call(callee, **flags, budget=budget))
+        f.do("ret void")
+
+    def _side_exit(self, reason: SideExit) -> str:
+        """A label that undoes nothing and goes on at the current instruction in the threaded tier."""
+        f = self.f
+        label, after = f.new_label("side"), f.new_label("main")
+        f.do(f"br label %{after}")
+        f.label(label)
+        self._exit_before_insn(reason)
+        f.label(after)
+        return label
+
+    def _exit_before_insn(self, reason: SideExit) -> None:
+        """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
+        self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index, reason)
+
+    def _go_on_threaded(self, pc: int, given_back: int, reason: SideExit) -> None:
+        """Leave for an address of the region; past the region, or it would be entered again and again."""
+        self._exit(BYPASS, str(pc), given_back, reason)
+
+    def _store_state(self) -> dict[str, str]:
+        f = self.f
+        for number in self._dirty:
+            value = f.emit(f"load i32, ptr {self._registers[number]}")
+            f.do(f"store i32 {value}, ptr {self.state_pointer(R + 4 * number)}")
+        return self._lazy.words()
+
+    # -- the guest's state ---------------------------------------------------------------------
+
+    def static_value(self, uop: Uop) -> str | None:
+        return None
+
+    def value(self, uop: Uop) -> str:
+        if (
+            uop.op == "xor"
+            and uop not in self._values
+            and (_read_flag(uop.args[0]), _read_flag(uop.args[1])) == ("n", "v")
+            and (less := self._lazy.less()) is not None
+        ):
+            self._values[uop] = less
+        if not self._attribute or uop.number is not None or uop in self._values:
+            return super().value(uop)
+        before = self._begin(uop)
+        value = super().value(uop)
+        self.f.origin = before
+        return value
+
+    def _begin(self, uop: Uop) -> object:
+        """The lines that follow are for ``uop``; what they were for before."""
+        before, self.f.origin = self.f.origin, Origin(self._numbers[self._block.place], self._index, uop)
+        return before
+
+    def lower_block(self, block: list[Uop]) -> bool:
+        flags_set = False
+        for uop in block:
+            if uop.op == "set" and uop.attr in FLAGS:
+                if self._attribute:
+                    self._begin(uop)
+                if not flags_set:
+                    self._lazy.apply(flag_effect(block, self._optimizations.lazy_flags), self.value)
+                flags_set = True
+            elif not self.lower_uop(uop):
+                return False
+        return True
+
+    def lower_uop(self, uop: Uop) -> bool:
+        if self._attribute:
+            self._begin(uop)
+        if uop.op == "get" and uop.attr in FLAGS:
+            self._values[uop] = self.f.emit(f"zext i1 {self._lazy.read(str(uop.attr))} to i32")
+            return True
+        if uop.op == "load":
+            if (constant := self._block.constants.get(uop)) is not None:
+                self._values[uop] = str(constant)
+                return True
+            if (table := self._block.tables.get(uop)) is not None:
+                self._lower_table(table)
+        span = self._spans.get((self._index, uop))
+        if span is not None and uop.op in ("load", "store"):
+            self._lower_in_span(span, uop)
+            return True
+        return super().lower_uop(uop)
+
+    def _lower_when(self, uop: Uop) -> None:
+        if not sets_flags(uop.body):
+            super()._lower_when(uop)
+            return
+        # Where the flags are set on one of two paths, they must have one form where these meet.
+        f, before = self.f, self._lazy.kind
+        kind = flag_effect(uop.body, self._optimizations.lazy_flags).kind_after(before)
+        if kind is not before:
+            kind = FlagKind.STORED
+        condition = self.value(uop.args[0])
+        self._lazy.become(kind)
+        then, after = f.new_label("then"), f.new_label("after")
+        f.do(f"br i1 {condition}, label %{then}, label %{after}")
+        f.label(then)
+        if self._scoped(uop.body):
+            self._lazy.become(kind)
+            f.do(f"br label %{after}")
+        f.label(after)
+        self._lazy.resume(kind)
+
+    def _number(self, index: Uop) -> int:
+        number = self._loop_numbers.get(index, index.number)
+        assert number is not None, f"{index!r} is not known"
+        return number
+
+    def array_pointer(self, offset: int, index: Uop) -> str:
+        number = self._number(index)
+        if offset == self.temp_offset:
+            return self._temps[number]
+        return self._registers[number] if number < 15 else self.state_pointer(offset + 60)
+
+    def lower_pc(self) -> str:
+        return str((self._insn.pc + 8) & 0xFFFFFFFF)
+
+    def _lower_for_each_bit(self, uop: Uop) -> None:
+        mask = uop.args[0].number
+        assert mask is not None
+        variables = self._loop_variables(uop.body, uop)
+        for ordinal, bit in enumerate(bit for bit in range(32) if mask >> bit & 1):
+            for variable in variables:
+                number = bit if variable.op == "bit_index" else ordinal
+                self._loop_numbers[variable] = number
+                self._values[variable] = str(number)
+            self._scoped(uop.body)
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def _lower_in_span(self, span: Span, uop: Uop) -> None:
+        """An access that is checked with others; the first of them does it."""
+        f, access = self.f, uop.attr
+        assert isinstance(access, Access)
+        if not span.host:
+            self._check_span(span, uop.op)
+        address, ordinal = uop.args[0], 0
+        place = displacement(address)
+        if place is None:  # in a register list
+            address, scaled = address.args
+            place, ordinal = displacement(address), self._loop_numbers[scaled.args[0]]
+        assert place is not None
+        host = f.emit(f"getelementptr i8, ptr {span.host}, i64 {place[1] + 4 * ordinal - span.low}")
+        if uop.op == "load":
+            loaded = f.emit(f"load i{8 * access.size}, ptr {host}, align {self._alignment(access)}")
+            self._values[uop] = self._extend(loaded, access)
+        else:
+            value = self.narrow(self.value(uop.args[1]), access.size)
+            f.do(f"store i{8 * access.size} {value}, ptr {host}, align {self._alignment(access)}")
+
+    def _check_span(self, span: Span, op: str) -> None:
+        f, size = self.f, span.high - span.low
+        side = self._side_exit(SideExit.LOAD if op == "load" else SideExit.STORE)
+        base = f.emit(f"load i32, ptr {self._registers[span.base]}")
+        first = f.emit(f"add i32 {base}, {span.low}")
+        if op == "load" and self._ram_size is not None:
+            span.host = self._flat_address(first, span.align, side, size)
+            return
+        if op == "load":
+            self.check_aligned(first, span.align, side)
+            entry = self._span_entry(first, size, "%reads", side)
+        else:
+            slow = f.new_label("slow")
+            self.check_aligned(first, span.align, slow)
+            entry = self._or_writable(
+                self._span_entry(first, size, "%writes", slow), slow, first, size, span.align, side
+            )
+        span.host = self._store_pointer(entry, first)
+
+    def _span_entry(self, first: str, size: int, table: str, bail: str) -> str:
+        """The entry of a span: both ends are mapped, and by the same entry; then what is between them is, too."""
+        f = self.f
+        entry = self.checked_entry(first, table, bail)
+        last = self.table_entry(f.emit(f"add i32 {first}, {size - 1}"), table)
+        whole = f.new_label("whole")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{bail}, !prof !1")
+        f.label(whole)
+        return entry
+
+    def _store_pointer(self, entry: str, address: str) -> str:
+        """The HVA of what may be stored to. Without an MMU all entries are the same: then it need not be waited for."""
+        return self.host_pointer(entry if self._ram_size is None else self._ram, address)
+
+    def _or_writable(self, entry: str, slow: str, address: str, size: int, align: int, side: str) -> str:
+        """``entry``, or at the label ``slow`` the one for a store beside code, if there is one; else to ``side``."""
+        f = self.f
+        fast, join = f.current, f.new_label("join")
+        f.do(f"br label %{join}")
+        f.label(slow)
+        find = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['writable'].offset)}")
+        arguments = f"ptr %cpu, i32 {address}, i32 {size}, i32 {align}"
+        other = f.emit(f"call preserve_mostcc ptr {find}({arguments})")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {other}, null')}, label %{side}, label %{join}, !prof !0")
+        f.label(join)
+        return f.emit(f"phi ptr [ {entry}, %{fast} ], [ {other}, %{slow} ]")
+
+    def _alignment(self, access: Access) -> int:
+        """What an address must be a multiple of."""
+        return access.size if self._strict or access.aligned else 1
+
+    def lower_load(self, address: str, access: Access) -> str:
+        side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
+        if self._ram_size is None:
+            self._check_place(address, access.size, align, side)
+            host = self.host_pointer(self.checked_entry(address, "%reads", side), address)
+        else:
+            host = self._flat_address(address, align, side, access.size)
+        return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
+
+    def _check_place(self, address: str, size: int, align: int, bail: str) -> None:
+        """Go to ``bail`` if an access is not aligned, or, where it need not be, if it crosses the end of a page."""
+        f = self.f
+        if align == size:
+            self.check_aligned(address, align, bail)
+            return
+        fits, odd = f.new_label("fits"), f.new_label("odd")
+        low_bits = f.emit(f"and i32 {address}, {size - 1}")
+        f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{fits}, label %{odd}, !prof !1")
+        f.label(odd)
+        inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, 4095')}, {4096 - size}")
+        f.do(f"br i1 {inside}, label %{fits}, label %{bail}, !prof !1")
+        f.label(fits)
+
+    def _flat_address(self, address: str, align: int, bail: str, size: int) -> str:
+        """The HVA of an aligned address of ``size`` bytes in RAM; others go to ``bail``.
+
+        The address is rotated by its low bits, which must be 0, so that one comparison tells both.
+        """
+        assert self._ram_size is not None
+        f = self.f
+        bits = align.bit_length() - 1
+        rotated = f.emit(f"call i32 @llvm.fshl.i32(i32 {address}, i32 {address}, i32 {32 - bits})") if bits else address
+        inside = f.new_label("inside")
+        below = f.emit(f"icmp ult i32 {rotated}, {(self._ram_size - size >> bits) + 1}")
+        f.do(f"br i1 {below}, label %{inside}, label %{bail}, !prof !1")
+        f.label(inside)
+        return self.host_pointer(self._ram, address)
+
+    def lower_store(self, address: str, value: str, access: Access) -> None:
+        align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
+        self._check_place(address, access.size, align, slow)
+        entry = self.checked_entry(address, "%writes", slow)
+        host = self._store_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
+        self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
+
+    # -- control -------------------------------------------------------------------------------
+
+    def _lower_table(self, table: JumpTable) -> None:
+        """Jump by the index where the table is known; where it is not, the load and the branch follow."""
+        self._switch(self.value(table.index), table.places)
+
+    def _switch(self, value: str, places: dict[int, Place]) -> None:
+        """Go to the place of a value, if it is in the region, or on."""
+        self._lazy.become(self._lazy.kind)
+        ways = [(number, label) for number, place in places.items() if (label := self._label(place)) is not None]
+        if not ways:
+            return
+        other = self.f.new_label("other")
+        cases = " ".join(f"i32 {number}, label %{label}" for number, label in ways)
+        self.f.do(f"switch i32 {value}, label %{other} [ {cases} ]")
+        self.f.label(other)
+
+    def lower_branch(self, target: Uop, kind: BranchKind) -> None:
+        uop = next(u for u in self._insn.branches if u.args[0] is target)
+        places = self._block.branches.get(uop, ())
+        value = self.value(target)
+        if places and (relative_value(target, self._insn.pc) is not None or target in self._block.constants):
+            self._count(BlockCounters.TAKEN, self._insn.pc)
+            self._go(places[0])
+            return
+        ways: dict[int, Place] = {}
+        for place in places:
+            if place in self._numbers:
+                ways.setdefault(place.pc, place)
+        self._switch(value, ways)
+        self._remember_target(value)
+        self._exit(ARRIVE, value, 0, SideExit.RETURN if kind is BranchKind.RETURN else SideExit.INDIRECT)
+
+    def _remember_target(self, target: str) -> None:
+        """For regions that are made later: as handlers do it, where this branch went and was not seen to go before."""
+        f = self.f
+        gpa = self._assumed.place(self._insn.pc)
+        offset = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & PAGE_SIZE - 1) // 4 * OP_SIZE
+        pages = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
+        remember_target(f, self.cpu, f.emit(f"add i64 {pages}, {offset}"), target)
+
+    def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
+        raise AssertionError("an exception is not part of a region")
+
+    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
+        """Thumb: the threaded tier finds out for itself. Nothing has been written yet: see Recorder.interwork."""
+        self._exit_before_insn(SideExit.THUMB)
+        return False
+
+
+def region_text(regions: Iterable[Region], assumed: Assumptions, optimizations: Optimizations) -> str:
+    """The LLVM module of these regions; their functions are ``region0`` and so on."""
+    functions = (
+        RegionLowering(region, f"region{number}", assumed, optimizations).lower()
+        for number, region in enumerate(regions)
+    )
+    return module_text(*functions)

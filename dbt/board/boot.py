@@ -1,0 +1,291 @@
+"""Booting a kernel: the ARM Linux boot protocol (Linux, Documentation/arch/arm/booting.rst).
+
+A kernel's file and what goes with it come in; out comes an image of everything that is to be in RAM, and
+the registers that a boot loader sets: R0 = 0, R1 the machine's number, R2 the address of the
+device tree or of the ATAGs. The rest of the protocol, MMU and caches off, supervisor mode with interrupts
+masked, is the state after a reset.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from dbt.board.atags import tag_list
+from dbt.board.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
+from dbt.board.loader import (
+    Image,
+    ImageError,
+    Segment,
+    check_base,
+    check_image,
+    read_elf,
+    read_file,
+    refuse_base,
+)
+
+#: Versatile/PB in Linux' arch/arm/tools/mach-types.
+MACHINE_NUMBER = 387
+
+# Where things go, as in QEMU 7.2 (hw/arm/boot.c), but for _LINUX_BASE.
+_KERNEL_BASE = 0x10000
+#: Linux' TEXT_OFFSET: uncompressed, it takes the address so far below itself for the beginning of RAM. Where QEMU
+#: has it, at 0x10000, Linux 6.1 does not get to its first message; here it boots.
+_LINUX_BASE = 0x8000
+#: How uncompressed Linux tells who it is (init/version.c, linux_banner). Nothing at its beginning does.
+_LINUX_BANNER = b"Linux version "
+_ATAGS_BASE = 0x100
+#: A kernel's first page tables are here, below TEXT_OFFSET.
+_ATAGS_END = 0x4000
+_INITRD_HIGHEST = 128 << 20
+_ALIGNMENT = 4096
+
+_ZIMAGE = struct.Struct("<III")  # magic, start, end (booting.rst, 5)
+_ZIMAGE_OFFSET, _ZIMAGE_MAGIC, _ZIMAGE_FOREIGN = 0x24, 0x016F2818, 0x18286F01
+
+_UIMAGE = struct.Struct(">7I4B32s")  # u-boot, include/image.h, struct legacy_img_hdr
+_UIMAGE_MAGIC = 0x27051956
+_UIMAGE_LINUX, _UIMAGE_ARM = 5, 2
+_UIMAGE_KERNEL, _UIMAGE_KERNEL_NOLOAD = 2, 14
+_UIMAGE_PLAIN, _UIMAGE_GZIP = 0, 1
+
+#: Linux is linked to run at a multiple of this (CONFIG_PAGE_OFFSET), which stands for the beginning of RAM.
+_PAGE_OFFSET_UNIT = 0x10000000
+_ALWAYS = 0xE  # the condition of an A32 instruction
+_KINDS = "Give a zImage, a flat image, a uImage, or an ELF kernel for 32-bit ARM"
+_AGAIN = "Copy it again"
+_OTHERS = (
+    (0, b"\x1f\x8b", "it is compressed with gzip"),
+    (0, b"\xfd7zXZ", "it is compressed with xz"),
+    (0, b"\xd0\x0d\xfe\xed", "it is a device tree or a FIT image"),
+    (0, b"!<arch>\n", "it is a library"),
+    (0x38, b"ARM\x64", "it is a kernel for 64-bit ARM"),
+    (0x202, b"HdrS", "it is a kernel for x86"),
+)
+
+Present = Callable[[int], bool]
+
+
+class _Form(Enum):
+    """What a kernel's file is, by its content."""
+
+    ELF = auto()
+    UIMAGE = auto()
+    ZIMAGE = auto()
+    LINUX = auto()  # uncompressed and flat
+    FLAT = auto()  # says nothing of what it is
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Everything that is to be in RAM, R0 to R2, and the kernel's file where it is ELF (else nothing)."""
+
+    image: Image
+    registers: tuple[int, int, int]
+    elf: bytes = b""
+
+
+def read_boot(
+    kernel: str,
+    ram_size: int,
+    initrd: str | None = None,
+    dtb: str | None = None,
+    append: str = "",
+    atags: bool = False,
+    present: Present | None = None,
+    base: int | None = None,
+    entry: int | None = None,
+) -> Boot:
+    """Read the files and place them in a RAM of ``ram_size`` bytes at 0; ImageError if that cannot be.
+
+    ``base`` and ``entry`` are those of :func:`read_kernel`.
+    ``append`` is the kernel's command line. Without ``dtb`` and ``atags`` the kernel is given a tree of the
+    board's devices, those at whose addresses one is ``present``; a flat image that is no Linux, ATAGs, as by QEMU.
+    """
+    data = read_file(kernel)
+    image = read_kernel(data, kernel, ram_size, base, entry)
+    disk = None if initrd is None else _read(initrd, "--initrd")
+    tree = None if dtb is None else _read(dtb, "--dtb")
+    bootargs = os.fsencode(append)
+    if b"\0" in bootargs:
+        raise ValueError("a kernel's command line holds no NUL")
+    end = min(ram_size // 2, _INITRD_HIGHEST)
+    segments = list(image.segments)
+    place = None
+    if disk is not None:
+        assert initrd is not None
+        start = _above(end, image.end)
+        end = start + len(disk)
+        place = (start, end)
+        segments.append(_place(initrd, "the initial RAM disk", start, disk, ram_size))
+    tags = _tags(image, tag_list(ram_size, bootargs, place), must_fit=atags)
+    if tags is not None and (atags or (dtb is None and _form(data, kernel) is _Form.FLAT)):
+        gpa = tags.gpa
+    else:
+        gpa = _above(end, image.end)
+        info = _tree(dtb, tree, Chosen(ram_size, bootargs, place), present)
+        segments.append(_place(dtb or kernel, "the device tree", gpa, info, ram_size))
+    if tags is not None:  # with a tree too: Linux from before there were any looks where its board has its ATAGs
+        segments.append(tags)
+    elf = data if image.is_elf else b""
+    return Boot(replace(image, segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
+
+
+def _read(path: str, option: str) -> bytes:
+    try:
+        return read_file(path)
+    except ImageError as error:
+        raise ImageError(path, error.what, f"Check what is given with {option}") from None
+
+
+def _above(wanted: int, kernel_end: int) -> int:
+    return -(-max(wanted, kernel_end) // _ALIGNMENT) * _ALIGNMENT
+
+
+def _place(path: str, what: str, gpa: int, data: bytes, ram_size: int) -> Segment:
+    if gpa + len(data) > ram_size:
+        place = f"{what} does not fit: it would be at [{gpa:#x}, {gpa + len(data):#x}), the RAM is [0, {ram_size:#x})"
+        raise ImageError(path, place, "Make it smaller, or give the machine more memory with --memory")
+    return Segment(gpa, gpa, data, len(data), False)
+
+
+def _tree(path: str | None, data: bytes | None, chosen: Chosen, present: Present | None) -> bytes:
+    if data is None:
+        return board_tree(chosen) if present is None else board_tree(chosen, present)
+    try:
+        return patch_tree(data, chosen)
+    except DeviceTreeError as error:
+        assert path is not None
+        remedy = "Give a tree that dtc made (-O dtb), or none for the board's own"
+        raise ImageError(path, f"it {error}", remedy) from None
+
+
+def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
+    """Where the board has its ATAGs. Where they do not fit, nothing, or ImageError."""
+    end, limit = _ATAGS_BASE + len(tags), min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
+    if end <= limit:
+        return Segment(_ATAGS_BASE, _ATAGS_BASE, tags, len(tags), False)
+    if must_fit:
+        what = f"the ATAGs at [{_ATAGS_BASE:#x}, {end:#x}) do not fit below {limit:#x}"
+        raise ImageError(kernel.path, what, "Give a shorter command line, or a device tree")
+    return None
+
+
+# -- the kernel's file ---------------------------------------------------------------------------
+
+
+def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
+    """A kernel's segments and its entry, whatever it is wrapped in; ImageError if it is none or does not fit.
+
+    A zImage or a flat image goes to ``base``; without, to where QEMU has it, but uncompressed Linux to where it expects
+    to be. The others say themselves where they go. ``entry``, a GPA, overrides the kernel's own.
+    """
+    match _form(data, path):
+        case _Form.ELF:
+            refuse_base(path, "an ELF file", base)
+            image = _from_virtual(read_elf(data, path, None), ram_size)
+        case _Form.UIMAGE:
+            refuse_base(path, "a uImage", base)
+            image = _read_uimage(data, path, ram_size)
+        case form:
+            check_base(path, base)
+            image = _flat(data, path, form, base)
+    if entry is not None:
+        image = replace(image, entry=entry)
+    check_image(image, ram_size)
+    return image
+
+
+def _form(data: bytes, path: str) -> _Form:
+    """ImageError if it is a zImage that cannot be booted."""
+    if data[:4] == b"\x7fELF":
+        return _Form.ELF
+    if data[:4] == _UIMAGE_MAGIC.to_bytes(4, "big"):
+        return _Form.UIMAGE
+    if _is_zimage(data, path):
+        return _Form.ZIMAGE
+    return _Form.LINUX if _LINUX_BANNER in data else _Form.FLAT
+
+
+def _flat(data: bytes, path: str, form: _Form, base: int | None = None, entry: int | None = None) -> Image:
+    """A zImage, or a flat image, which has nothing that tells it but A32 code at its beginning."""
+    if form is not _Form.ZIMAGE:
+        for offset, magic, what in _OTHERS:
+            if data[offset : offset + len(magic)] == magic:
+                raise ImageError(path, what, _KINDS)
+        if len(data) < 4 or data[3] >> 4 != _ALWAYS:
+            raise ImageError(path, "it is no kernel: it does not begin with A32 code", _KINDS)
+    if base is None:
+        base = _LINUX_BASE if form is _Form.LINUX else _KERNEL_BASE
+    return Image(path, base if entry is None else entry, (Segment(base, base, data, len(data), True),), False)
+
+
+def _is_zimage(data: bytes, path: str) -> bool:
+    if len(data) < _ZIMAGE_OFFSET + _ZIMAGE.size:
+        return False
+    magic, start, end = _ZIMAGE.unpack_from(data, _ZIMAGE_OFFSET)
+    if magic == _ZIMAGE_FOREIGN:
+        raise ImageError(path, "it is a big-endian zImage", "Build the kernel for little-endian ARM")
+    if magic != _ZIMAGE_MAGIC:
+        return False
+    if end - start > len(data):
+        what = f"it is truncated: the zImage says that it has {end - start} bytes, and has {len(data)}"
+        raise ImageError(path, what, _AGAIN)
+    return True
+
+
+def _read_uimage(data: bytes, path: str, ram_size: int) -> Image:
+    """u-boot's wrapping: a header of 64 bytes with two checksums, and where the content goes."""
+    if len(data) < _UIMAGE.size:
+        raise ImageError(path, "it is truncated: it does not hold the header of a uImage", _AGAIN)
+    _, header_crc, _, size, load, entry, data_crc, system, processor, kind, packing, _ = _UIMAGE.unpack_from(data)
+    header = data[:4] + bytes(4) + data[8 : _UIMAGE.size]
+    content = data[_UIMAGE.size : _UIMAGE.size + size]
+    for wrong, what, remedy in (
+        (zlib.crc32(header) != header_crc, "the checksum of its uImage header is wrong", _AGAIN),
+        (len(content) < size, f"it is truncated: {size} bytes are to follow its uImage header", _AGAIN),
+        (zlib.crc32(content) != data_crc, "the checksum of the uImage's content is wrong", _AGAIN),
+        (
+            (system, processor) != (_UIMAGE_LINUX, _UIMAGE_ARM) or kind not in (_UIMAGE_KERNEL, _UIMAGE_KERNEL_NOLOAD),
+            f"it is a uImage of no Linux kernel for 32-bit ARM (OS {system}, processor {processor}, type {kind})",
+            _KINDS,
+        ),
+        (
+            packing not in (_UIMAGE_PLAIN, _UIMAGE_GZIP),
+            f"its content is compressed by method {packing}",
+            "Make the uImage of a zImage, with mkimage -C none",
+        ),
+    ):
+        if wrong:
+            raise ImageError(path, what, remedy)
+    if packing == _UIMAGE_GZIP:
+        content = _unpack(content, path, ram_size)
+    form = _form(content, path)
+    if kind == _UIMAGE_KERNEL_NOLOAD:
+        return _flat(content, path, form)
+    return _flat(content, path, form, load, entry)
+
+
+def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(content, ram_size + 1)
+    except zlib.error as error:
+        raise ImageError(path, f"the uImage's content cannot be decompressed: {error}", "Make it again") from None
+    if not unpacker.eof and len(unpacked) <= ram_size:
+        raise ImageError(path, "the uImage's compressed content is truncated", "Make it again")
+    return unpacked
+
+
+def _from_virtual(image: Image, ram_size: int) -> Image:
+    """A vmlinux has the kernel's virtual addresses for physical ones too: move it down to the RAM."""
+    lowest = min(segment.gpa for segment in image.segments)
+    offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT
+    if lowest < ram_size:
+        offset = 0
+    moved = tuple(replace(segment, gpa=segment.gpa - offset) for segment in image.segments)
+    return replace(image, entry=image.entry - offset, segments=moved)

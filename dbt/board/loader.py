@@ -1,0 +1,302 @@
+"""Images: an ELF executable or a flat binary goes in, checked segments and an entry point come out.
+
+Whatever a file may contain, reading it yields an :class:`Image` that fits the machine's RAM or an
+:class:`ImageError` that says what is wrong and what to do. Only the ELF header and the program
+headers are read here; symbols are another room's (:mod:`dbt.inspector.symbols`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from dbt.memory.guest_memory import GuestMemory
+
+#: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
+FLAT_BASE = 0x8000  # where newlib and the ARM Linux convention put a program
+FLAT_SUFFIXES = (".bin", ".img", ".raw")
+
+_ELF_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
+_PROGRAM_HEADER = struct.Struct("<8I")
+_ET_NAMES = {
+    0: "no file type",
+    1: "a relocatable object",
+    3: "a shared object or position-independent",
+    4: "a core dump",
+}
+_ET_EXEC = 2
+_CLASS_64, _BIG_ENDIAN = 2, 2
+_EM_ARM = 40
+_EM_NAMES = {
+    2: "SPARC", 3: "32-bit x86", 8: "MIPS", 20: "PowerPC", 21: "64-bit PowerPC", 62: "x86-64",
+    183: "64-bit ARM (AArch64)", 243: "RISC-V",
+}  # fmt: skip
+_PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
+#: The head of the note by which a linker says that a program is for an operating system: NT_GNU_ABI_TAG.
+_ABI_TAG = struct.pack("<III4s", 4, 16, 1, b"GNU")
+_PF_X = 1
+_ZEROS = bytes(1 << 16)
+_BUILD_REMEDY = "Build it for bare-metal ARM, for example: arm-none-eabi-gcc -marm --specs=rdimon.specs"
+_DAMAGE_REMEDY = "Build or copy it again"
+_LINK_REMEDY = "Link it statically to fixed addresses: -static -no-pie, without -c, -r or -shared"
+
+_THUMB_REMEDY = (
+    "Build it with -marm and link libraries that are A32 code too; Debian's newlib has them for -march=armv5te"
+)
+
+
+class ImageError(Exception):
+    """A program that cannot be loaded: which file, what is wrong with it, and the remedy."""
+
+    def __init__(self, path: str, what: str, remedy: str) -> None:
+        super().__init__(f"{path}: {what}. {remedy}.")
+        self.path = path
+        self.what = what
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``data`` goes to ``gpa``; zeros follow it up to ``size`` bytes. ``gva`` is where it is linked to run."""
+
+    gpa: int
+    gva: int
+    data: bytes
+    size: int
+    executable: bool
+
+    @property
+    def end(self) -> int:
+        return self.gpa + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A program whose segments do not overlap and lie in RAM, and whose entry lies in one of them."""
+
+    path: str
+    entry: int
+    segments: tuple[Segment, ...]
+    is_elf: bool
+
+    @property
+    def end(self) -> int:
+        """The first address after the program: where a heap may begin."""
+        return max(segment.end for segment in self.segments)
+
+    def place(self, memory: GuestMemory) -> None:
+        """Write the program into RAM."""
+        for segment in self.segments:
+            memory.write_ram(segment.gpa, segment.data)
+            for start in range(segment.gpa + len(segment.data), segment.end, len(_ZEROS)):
+                memory.write_ram(start, _ZEROS[: segment.end - start])
+
+
+def read_file(path: str) -> bytes:
+    """The content of a program file; ImageError if there is none."""
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise ImageError(
+                    path, "it is not a regular file", "Give the path of an ELF executable or a flat binary"
+                )
+            data = file.read()
+    except FileNotFoundError:
+        raise ImageError(path, "there is no such file", "Check the path") from None
+    except IsADirectoryError:
+        raise ImageError(path, "it is a directory", "Give the path of the program in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(path, f"it cannot be read: {reason}", "Check the path and its permissions") from None
+    if not data:
+        raise ImageError(path, "it is empty", "Build the program again")
+    return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
+    """Check a program against a RAM of ``ram_size`` bytes at address 0.
+
+    An ELF executable says itself where it goes; ``entry`` overrides its entry point. A flat binary
+    goes to ``base``, or to FLAT_BASE if it is named like one; anything else is refused, so that a
+    wrong file is not executed. Its entry is its first byte unless given. ``path`` names the program in
+    errors.
+    """
+    if not data:
+        raise ImageError(path, "it is empty", "Build the program again")
+    if base is None and data[:4] != b"\x7fELF" and path.lower().endswith(FLAT_SUFFIXES):
+        base = FLAT_BASE
+    if base is None:
+        image = read_elf(data, path, entry)
+    else:
+        if data[:4] == b"\x7fELF":
+            refuse_base(path, "an ELF file", base)
+        check_base(path, base)
+        segment = Segment(base, base, data, len(data), True)
+        image = Image(path, base if entry is None else entry, (segment,), False)
+    check_image(image, ram_size)
+    return image
+
+
+def refuse_base(path: str, what: str, base: int | None) -> None:
+    """ImageError if there is one: the file is ``what``."""
+    if base is not None:
+        raise ImageError(path, f"it is {what}, which says itself where it goes", "Leave out --base")
+
+
+def check_base(path: str, base: int | None) -> None:
+    """ImageError where no A32 code can be."""
+    if base is None:
+        return
+    if base < 0 or base > 0xFFFFFFFF or base % 4:
+        raise ImageError(path, f"the base {base:#x} is not a 32-bit multiple of 4", f"Try --base {FLAT_BASE:#x}")
+
+
+# -- ELF (System V ABI, Object Files; ELF for the ARM Architecture, IHI 0044) --------------------
+
+
+class _Header(NamedTuple):
+    """The ELF header by the names of the specification."""
+
+    ident: bytes
+    type: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
+
+
+def read_elf(data: bytes, path: str, entry: int | None) -> Image:
+    """The segments of an ELF executable, not yet checked against a machine; ``entry`` overrides its own."""
+    if data[:4] != b"\x7fELF":
+        remedy = f"If it is a flat binary, say where it goes, for example --base {FLAT_BASE:#x}"
+        raise ImageError(path, "it is not an ELF file", remedy)
+    if len(data) < _ELF_HEADER.size:
+        what = f"it is truncated: {len(data)} bytes do not hold an ELF header"
+        raise ImageError(path, what, _DAMAGE_REMEDY)
+    header = _Header(*_ELF_HEADER.unpack_from(data))
+    for wrong, what, remedy in _header_checks(header, len(data)):
+        if wrong:
+            raise ImageError(path, what, remedy)
+    segments: list[Segment] = []
+    for number in range(header.phnum):
+        program = _PROGRAM_HEADER.unpack_from(data, header.phoff + number * _PROGRAM_HEADER.size)
+        if program[0] == _PT_INTERP or (program[0] == _PT_NOTE and _ABI_TAG in _content(data, program)):
+            raise ImageError(path, "it is a program for an operating system such as Linux", _BUILD_REMEDY)
+        if program[0] == _PT_LOAD and program[5]:
+            segments.append(_read_segment(data, path, number, program))
+    if not segments:
+        raise ImageError(path, "it has nothing to load (no PT_LOAD segment)", "Link it into an executable")
+    return Image(path, _physical(header.entry, segments) if entry is None else entry, tuple(segments), True)
+
+
+def _header_checks(header: _Header, file_size: int) -> Iterator[tuple[bool, str, str]]:
+    """What may be wrong with a header, the most telling first: whether it is, the words, the remedy."""
+    elf_class, byte_order, version = header.ident[4:7]
+    foreign = f"it is a program for {_EM_NAMES.get(header.machine, f'ELF machine {header.machine}')}, not 32-bit ARM"
+    kind = _ET_NAMES.get(header.type, f"ELF type {header.type}")
+    program_headers_end = header.phoff + header.phnum * _PROGRAM_HEADER.size
+    yield byte_order == _BIG_ENDIAN, "it is big-endian", "Build it for little-endian ARM: -mlittle-endian"
+    yield elf_class == _CLASS_64 and header.machine in _EM_NAMES, foreign, _BUILD_REMEDY
+    yield elf_class == _CLASS_64, "it is a 64-bit ELF file, not a 32-bit one", _BUILD_REMEDY
+    yield (elf_class, byte_order, version) != (1, 1, 1), "its ELF identification is damaged", _DAMAGE_REMEDY
+    yield header.machine != _EM_ARM, foreign, _BUILD_REMEDY
+    yield header.type != _ET_EXEC, f"it is {kind}, not an executable", _LINK_REMEDY
+    yield (
+        header.phnum > 0 and header.phentsize != _PROGRAM_HEADER.size,
+        f"its program headers are {header.phentsize} bytes long instead of 32",
+        _DAMAGE_REMEDY,
+    )
+    yield program_headers_end > file_size, "it is truncated: its program headers lie beyond its end", _DAMAGE_REMEDY
+
+
+def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) -> Segment:
+    """One PT_LOAD header. Its physical address counts: the MMU is off when the program starts."""
+    _, offset, gva, gpa, file_size, size, flags, _ = header
+    if file_size > size:
+        what = f"segment {number} has more bytes in the file ({file_size:#x}) than in memory ({size:#x})"
+        raise ImageError(path, what, _DAMAGE_REMEDY)
+    if offset + file_size > len(data):
+        what = f"it is truncated: segment {number} ends at {offset + file_size:#x}, the file at {len(data):#x}"
+        raise ImageError(path, what, _DAMAGE_REMEDY)
+    return Segment(gpa, gva, data[offset : offset + file_size], size, bool(flags & _PF_X))
+
+
+def _content(data: bytes, header: tuple[int, ...]) -> bytes:
+    """The bytes of a segment in the file, as far as there are any."""
+    return data[header[1] : header[1] + header[4]]
+
+
+def _physical(entry: int, segments: list[Segment]) -> int:
+    """The GPA of an entry point that is given as a GVA, as QEMU takes it."""
+    for segment in segments:
+        if segment.executable and segment.gva <= entry & ~1 < segment.gva + segment.size:
+            return entry - segment.gva + segment.gpa
+    return entry
+
+
+# -- against the machine -------------------------------------------------------------------------
+
+
+def check_image(image: Image, ram_size: int) -> None:
+    """ImageError unless the segments do not overlap, lie in RAM, and one of them holds the entry."""
+    _check_places(image, ram_size)
+    _check_entry(image, ram_size)
+
+
+def _check_places(image: Image, ram_size: int) -> None:
+    ordered = sorted(image.segments, key=lambda segment: segment.gpa)
+    for lower, upper in pairwise(ordered):
+        if lower.end > upper.gpa:
+            what = f"its segments at {lower.gpa:#x} and {upper.gpa:#x} overlap"
+            raise ImageError(image.path, what, "Correct the addresses in the linker script")
+    last = ordered[-1]
+    if last.end > ram_size:
+        place = f"segment [{last.gpa:#x}, {last.end:#x}) is" if image.is_elf else "its end is"
+        what = f"{place} outside the RAM, [0, {ram_size:#x})"
+        raise ImageError(image.path, what, _memory_remedy(last.end))
+
+
+def _memory_remedy(end: int) -> str:
+    megabytes = 1 << ((end - 1) >> 20).bit_length()
+    if end <= MAX_MEMORY:
+        return f"Give the machine more memory: --memory {megabytes}M"
+    return "Link it to lower addresses: RAM begins at 0"
+
+
+#: The largest RAM that a machine may have, in bytes.
+MAX_MEMORY = 2 << 30
+
+
+def _check_entry(image: Image, ram_size: int) -> None:
+    entry = image.entry
+    what = None
+    if entry & 1:
+        thumb = f"its entry point {entry:#x} is Thumb code, which is outside this instruction set (A32)"
+        raise ImageError(image.path, thumb, _THUMB_REMEDY)
+    if entry < 0 or entry > 0xFFFFFFFF or entry & 2:
+        what = "is not a 32-bit multiple of 4"
+    elif entry >= ram_size:
+        what = f"is outside the RAM, [0, {ram_size:#x})"
+    elif not any(segment.gpa <= entry < segment.end for segment in image.segments):
+        what = "lies in no segment of the program"
+    if what is not None:
+        remedy = "Define _start in the program, or give --entry ADDRESS"
+        raise ImageError(image.path, f"its entry point {entry:#x} {what}", remedy)

@@ -1,0 +1,87 @@
+"""Compiled regions on disk: found by where they begin, and installed only where the guest's memory agrees.
+
+A file holds the regions of one entry address and the words there, the latest first. There may be several,
+because programs that begin a function alike may go on in different ways.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dbt.backend.compiled import CompiledRegion
+from dbt.codecache.quota import CacheQuota
+from dbt.codecache.records import pack_records, unpack_records
+from dbt.codecache.store import cache_directory, cache_limit, read_file, use_file, write_file
+
+#: How many guest words at the entry name the file.
+_NAMING_WORDS = 8
+#: How many regions a file holds at most.
+KEPT_PER_FILE = 4
+# Places in the counts that the compiler's process shares with the one that runs the guest.
+_SAVED, _EVICTED, _FAILED, _REASON = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """``evicted``: files removed to make room. ``failed``: regions that could not be kept; ``reason``: the last one."""
+
+    saved: int
+    evicted: int
+    failed: int
+    reason: str
+
+
+class RegionStore:
+    """The regions of guests run before, for one version of the translator (``key``). Raises WrongCacheSize.
+
+    Processes forked after it was made share its counts.
+    """
+
+    def __init__(self, key: str, variant: str = "") -> None:
+        """``variant``: what else the code depends on, besides the guest's words."""
+        self._variant = variant.encode()
+        self._folder = f"regions-{key}"
+        self._path = os.fspath(cache_directory() / self._folder)
+        self._quota = CacheQuota(key, cache_limit())
+        self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
+        self._counted_before = [0, 0, 0]
+
+    def _name(self, entry: int, guest: bytes) -> str:
+        named = entry.to_bytes(4, "little") + guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS) + self._variant
+        return hashlib.sha256(named).hexdigest()[:32]
+
+    @property
+    def counts(self) -> StoreCounts:
+        saved, evicted, failed = (now - before for now, before in zip(self._counts, self._counted_before, strict=False))
+        reason = self._counts[_REASON]
+        return StoreCounts(saved, evicted, failed, os.strerror(reason) if failed else "")
+
+    def reset_counts(self) -> None:
+        """Count from zero, in this process. (The counts themselves are another's to write.)"""
+        self._counted_before = self._counts[:_REASON].tolist()
+
+    def load(self, entry: int, guest: bytes) -> Iterator[CompiledRegion]:
+        """The regions kept for ``entry``, where memory begins with ``guest``; elsewhere it may not fit them."""
+        data = use_file(f"{self._path}/{self._name(entry, guest)}")
+        for record in () if data is None else unpack_records(data):
+            region = CompiledRegion.unpack(record)
+            if region.entry == entry:
+                yield region
+
+    def save(self, region: CompiledRegion, guest: bytes) -> None:
+        """Keep a region. Where that is not possible it is counted, and compiled again in the next run."""
+        name = f"{self._folder}/{self._name(region.entry, guest)}"
+        latest = region.pack()
+        others = (record for record in unpack_records(read_file(name) or b"") if record != latest)
+        data = pack_records([latest, *others][:KEPT_PER_FILE])
+        try:
+            self._counts[_EVICTED] += self._quota.make(len(data))
+            write_file(name, data)
+            self._counts[_SAVED] += 1
+        except OSError as error:
+            self._counts[_FAILED] += 1
+            self._counts[_REASON] = error.errno or 0

@@ -1,0 +1,152 @@
+"""The reference tier: executes one instruction at a time by evaluating its uops in Python.
+
+In goes an instruction word, out comes what the specification says it does, on concrete values:
+this is the readable definition that the native tiers are compared with, and the emulator behind
+the instructions that these leave to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import (
+    Budget,
+    LeaveGuest,
+    PrefetchAbort,
+    ThumbEntry,
+    Unsupported,
+    VmExit,
+    WaitForInterrupt,
+)
+from dbt.engine.evaluator import compile_routine, compile_word
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.translation import Translation
+from isa.arm.callouts import UNSUPPORTED
+from isa.arm.faults import FAULT_MASK, AccessKind
+from isa.arm.state import LAYOUT
+from isa.arm.vmsa import PAR_NS
+
+_ARCHITECTURE = LAYOUT["architecture"].index
+
+
+class ReferenceTier:
+    """Implements :class:`dbt.engine.tier.Tier`, and the callouts that are the hypervisor's own."""
+
+    name = "reference"
+
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        forget: Callable[[], None] | None = None,
+    ) -> None:
+        """``forget``, for an emulator beside another tier, whose translation of addresses is in ``memory``: what that
+        does when translations are to be forgotten.
+        """
+        self.cpu = cpu
+        self.memory = memory
+        self.allowance: Callable[[], int | None] = lambda: None
+        self.callouts: Counter[str] = Counter()
+        self.callout_places: Counter[int] = Counter()
+        self._place = 0  # GPA of the current instruction
+        self._code = memory.ram.bytes.cast("I")
+        self._retired = 0
+        self._progress = 0
+        if forget is None:
+            walk = partial(compile_routine("translate"), cpu.r, cpu.words, memory)
+            memory.translation = Translation(cpu, walk, keep=True)
+            forget = memory.translation.forget
+        self._forget = forget
+
+    @property
+    def retired(self) -> dict[str, int]:
+        return {"reference": self._retired}
+
+    @property
+    def progress(self) -> int:
+        return self._progress
+
+    def reset_counts(self) -> None:
+        self._retired = 0
+        self.callouts.clear()
+        self.callout_places.clear()
+
+    def step(self) -> None:
+        """Execute the instruction at ``cpu.r[15]``; LeaveGuest if it cannot be completed.
+
+        The registers are then as before it, and ``cpu.r[15]`` is the address in the exit.
+        """
+        cpu, memory = self.cpu, self.memory
+        pc = cpu.r[15] & 0xFFFFFFFC
+        try:
+            self._place = gpa = self._locate_code(pc)
+            execute = compile_word(self._code[gpa >> 2], cpu.words[_ARCHITECTURE])
+            cpu.r[15] = execute(cpu.r, cpu.words, memory.load, memory.store, self, pc)
+            self._retired += 1
+        except LeaveGuest as leave:
+            cpu.r[15] = leave.exit.pc
+            raise
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        for self._progress in range(budget):
+            if self.cpu.takeable_interrupts:
+                return Budget(self.cpu.r[15]), self._progress
+            try:
+                self.step()
+            except LeaveGuest as leave:
+                return leave.exit, self._progress
+            if self.memory.device_accessed:
+                self.memory.device_accessed = False
+                if self.allowance() is not None:
+                    return Budget(self.cpu.r[15]), self._progress + 1
+        return Budget(self.cpu.r[15]), budget
+
+    def fetch(self, pc: int) -> int:
+        """The instruction word at GVA ``pc``, a multiple of 4."""
+        return self._code[self._locate_code(pc) >> 2]
+
+    def _locate_code(self, pc: int) -> int:
+        gpa = self.memory.locate(pc, 4, AccessKind.EXECUTE, pc)
+        if gpa >= self.memory.ram.size:
+            raise LeaveGuest(PrefetchAbort(pc))
+        return gpa
+
+    def call_routine(self, name: str, *arguments: int) -> int | None:
+        """See :mod:`isa.ir.routines`."""
+        result: int | None = compile_routine(name)(self.cpu.r, self.cpu.words, self.memory, *arguments)
+        return result
+
+    # -- callouts ------------------------------------------------------------------------------
+
+    def count_place(self) -> None:
+        self.callout_places[self._place] += 1
+
+    def count(self, name: str, pc: int) -> None:
+        self.callouts[name] += 1
+
+    def enter_thumb(self, pc: int, target: int) -> None:  # choice: no-thumb
+        raise LeaveGuest(ThumbEntry(pc, target))
+
+    def unsupported(self, pc: int, what: int) -> None:
+        raise LeaveGuest(Unsupported(pc, UNSUPPORTED[what]))
+
+    def wait_for_interrupt(self, pc: int) -> None:
+        raise LeaveGuest(WaitForInterrupt(pc))
+
+    def translate_address(self, pc: int, mva: int, access: int) -> None:
+        translation = self.memory.translation
+        found = mva if translation is None else translation.walk(mva, access)
+        status = found >> 32 & FAULT_MASK
+        self.cpu["par"] = (status & 15) << 1 | 1 if status else found & 0xFFFFF000 | PAR_NS
+
+    def regime_changed(self, pc: int) -> None:
+        self._forget()
+
+    def tlb_flush(self, pc: int) -> None:
+        self.regime_changed(pc)
+
+    def tlb_flush_page(self, pc: int, mva: int) -> None:
+        self.regime_changed(pc)

@@ -1,0 +1,538 @@
+"""Forming regions: the hot control-flow graph around an entry, as the region tier compiles it.
+
+A region is grown from a hot op over the code that has already been executed (its ops are decoded):
+direct branches, both sides of conditional ones, calls into their callees and from there back,
+indirect branches to where they were seen to go. A block is told apart by its address and by the
+calls that lead to it within the region, so a small callee is compiled once for each call path, and its
+return has one expected target. A larger one is compiled once; its return then has several, and so it is
+where a recursive call goes back to the code of the call that is open.
+
+All of this is prediction: a branch that goes elsewhere leaves the region, and nothing is lost but time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dbt.frontend.optimizations import ALL, Optimizations
+from isa.ir.spec import Insn
+from isa.ir.uop import Access, BranchKind, Uop
+
+
+class Guest(Protocol):
+    """What region forming asks of the guest. Addresses are GVAs."""
+
+    def executed(self, gva: int) -> int | None:
+        """The word there, if it has been executed as an instruction."""
+
+    def constant(self, gva: int) -> int | None:
+        """The word there, if it is in RAM and not known to change."""
+
+    def targets(self, gva: int) -> Iterable[int]:
+        """Where the indirect branch there was seen to go."""
+
+    def entered(self, gva: int) -> bool:
+        """Whether a region is entered there."""
+
+    def covered(self, gva: int) -> bool:
+        """Whether a region was made from the word there."""
+
+
+class Decode(Protocol):
+    def __call__(self, word: int, /) -> Insn | None:
+        """The instruction that a word is, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. What comes after the first ``near``
+    instructions, and functions that are not copied, are left to other regions entered there; None: nothing is, and
+    the region is entered where it begins only.
+    ``insns`` of a ``block`` and of a function of which there may be several ``copies``; ``depth`` of copies in copies;
+    ``targets`` of an indirect branch and entries of a ``table`` that are told apart.
+    """
+
+    insns: int = 400
+    near: int | None = None
+    reach: int = 800
+    block: int = 64
+    copies: int = 32
+    depth: int = 4
+    targets: int = 16
+    table: int = 256
+
+
+#: What is nearest to hot code is worth most, and comes soonest, while much other code waits.
+BACKLOG = Limits(insns=200, near=100, reach=400)
+
+#: The return addresses of the calls that lead to a block, outermost first. A function that the region has once,
+#: for all who call it, begins a context of its own: its address + 1.
+Context = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a block starts: its GVA, and the calls that lead to it."""
+
+    pc: int
+    calls: Context = ()
+
+
+@dataclass(slots=True)
+class GuestInsn:
+    """One instruction of a region, its uops recorded with its condition, and the branches among them."""
+
+    pc: int
+    word: int
+    insn: Insn
+    uops: list[Uop]
+    branches: tuple[Uop, ...]
+
+
+@dataclass(slots=True)
+class JumpTable:
+    """A load of a jump's target from a table of constants: ``places`` by the value of ``index``."""
+
+    index: Uop
+    places: dict[int, Place]
+
+
+@dataclass(slots=True)
+class Block:
+    """Straight-line code; control enters at its head only.
+
+    ``branches`` maps each branch uop of the last instruction to where it may go, likeliest first;
+    ``next`` is where control goes when it runs off the end, and ``back`` where a call that is not followed comes
+    back to. ``constants`` are loads whose value is known,
+    ``tables`` loads of the last instruction that a switch can take the place of, and ``words`` the guest
+    words that these were read from.
+    """
+
+    place: Place
+    insns: list[GuestInsn] = field(default_factory=list)
+    branches: dict[Uop, tuple[Place, ...]] = field(default_factory=dict)
+    next: Place | None = None
+    back: Place | None = None
+    constants: dict[Uop, int] = field(default_factory=dict)
+    tables: dict[Uop, JumpTable] = field(default_factory=dict)
+    words: dict[int, int] = field(default_factory=dict)
+
+    def successors(self) -> Iterator[Place]:
+        """Where control may go from here, as far as it is known."""
+        for places in self.branches.values():
+            yield from places
+        for table in self.tables.values():
+            yield from table.places.values()
+        if self.next is not None:
+            yield self.next
+        if self.back is not None:
+            yield self.back
+
+
+@dataclass(slots=True)
+class Region:
+    """``blocks`` by place, the entry first. ``entries``: where control may come in from outside, likewise.
+
+    ``left_out``: places that blocks go on at and the region does not have, and why not.
+    """
+
+    entry: int
+    blocks: dict[Place, Block]
+    entries: dict[int, Place] = field(default_factory=dict)
+    left_out: dict[Place, str] = field(default_factory=dict)
+
+    @property
+    def insns(self) -> int:
+        """How many instructions are compiled, those of a block on several call paths each time."""
+        return sum(len(block.insns) for block in self.blocks.values())
+
+    def code_words(self) -> dict[int, int]:
+        """The instructions that the region is made from, by address."""
+        return {insn.pc: insn.word for block in self.blocks.values() for insn in block.insns}
+
+    def words(self) -> dict[int, int]:
+        """All guest words that the region is made from, folded literals included, by address."""
+        literals = {gva: word for block in self.blocks.values() for gva, word in block.words.items()}
+        return literals | self.code_words()
+
+
+def branches_of(block: list[Uop]) -> Iterator[Uop]:
+    """The branch uops of an instruction."""
+    for uop in block:
+        if uop.op == "branch":
+            yield uop
+        yield from branches_of(uop.body)
+
+
+def loads_of(block: list[Uop]) -> Iterator[Uop]:
+    """The loads of an instruction, but not those in loops."""
+    for uop in block:
+        if uop.op == "load":
+            yield uop
+        elif uop.op == "when":
+            yield from loads_of(uop.body)
+
+
+def ends_path(block: list[Uop]) -> bool:
+    """Whether control never runs off the end of these uops."""
+    return any(uop.op in ("branch", "exception") for uop in block)
+
+
+def is_sensitive(block: list[Uop]) -> bool:
+    """Whether it is left to the threaded tier: what needs the hypervisor, or the tables of another mode."""
+    return any(
+        uop.op == "exception"
+        or (uop.op == "callout" and uop.attr != "enter_thumb")
+        or (isinstance(uop.attr, Access) and uop.attr.user)
+        or is_sensitive(uop.body)
+        for uop in block
+    )
+
+
+def relative_value(uop: Uop, pc: int) -> int | None:
+    """A value that depends on nothing but where the instruction is, or None."""
+    if uop.number is not None:
+        return uop.number
+    if uop.op == "pc":
+        return pc + 8 & 0xFFFFFFFF
+    if uop.op in ("add", "sub"):
+        a, b = (relative_value(arg, pc) for arg in uop.args)
+        if a is not None and b is not None:
+            return (a + b if uop.op == "add" else a - b) & 0xFFFFFFFF
+    return None
+
+
+def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
+    """Of an address ``constant + (register << 2)``: the constant and the register."""
+    if uop.op != "add":
+        return None
+    base, scaled = relative_value(uop.args[0], pc), uop.args[1]
+    if base is None or scaled.op != "shl" or scaled.args[1].number != 2 or scaled.args[0].op != "get_reg":
+        return None
+    return base, scaled.args[0]
+
+
+def _is_only_copy(calls: Context) -> bool:
+    """Whether code in this context is in the region once, and not for each call path."""
+    return not calls or (len(calls) == 1 and calls[0] & 3 == 1)
+
+
+class RegionFormer:
+    """Grows regions over the code that the guest has executed."""
+
+    def __init__(
+        self, decode: Decode, guest: Guest, optimizations: Optimizations = ALL, limits: Limits = Limits()
+    ) -> None:
+        self._decode = decode
+        self._guest = guest
+        self._optimizations = optimizations
+        self._limits = self._usual = limits
+        self._recorded: dict[int, tuple[Insn, list[Uop], tuple[Uop, ...]] | None] = {}
+
+    def _insn(self, pc: int) -> GuestInsn | None:
+        """The instruction at ``pc``, if it has been executed."""
+        word = self._guest.executed(pc)
+        if word is None:
+            return None
+        if word not in self._recorded:
+            self._recorded[word] = self._record(word)
+        known = self._recorded[word]
+        return None if known is None else GuestInsn(pc, word, *known)
+
+    def _record(self, word: int) -> tuple[Insn, list[Uop], tuple[Uop, ...]] | None:
+        insn = self._decode(word)
+        if insn is None:
+            return None
+        uops = insn.record_word(word).block
+        return insn, uops, tuple(branches_of(uops))
+
+    def form(self, entry: int, limits: Limits | None = None) -> Region:
+        """The region around ``entry``, without blocks if nothing can be compiled. ``limits``: others than usual."""
+        self._limits = self._usual if limits is None else limits
+        return _Forming(self, entry, self._find_heads(entry)).grow()
+
+    def _find_heads(self, entry: int) -> set[int]:
+        """Addresses that something in reach branches to: blocks begin there."""
+        heads, seen, queue = {entry}, set[int](), deque([entry])
+        while queue and len(seen) < self._limits.reach:
+            pc = queue.popleft()
+            while pc not in seen and (insn := self._insn(pc)) is not None:
+                seen.add(pc)
+                for uop in insn.branches:
+                    target = relative_value(uop.args[0], pc)
+                    for gva in self.observed(pc) if target is None else (target & ~3,):
+                        heads.add(gva)
+                        queue.append(gva)
+                if insn.branches:
+                    heads.add(pc + 4)
+                    queue.append(pc + 4)
+                    break
+                pc += 4
+        return heads
+
+    def size(self, function: int) -> int:
+        """How many instructions a function has, without those that it calls; no more than can be copied are counted."""
+        seen, queue = set[int](), [function]
+        while queue and len(seen) <= self._limits.copies:
+            pc = queue.pop()
+            while pc not in seen and (insn := self._insn(pc)) is not None:
+                seen.add(pc)
+                for uop in insn.branches:
+                    target = relative_value(uop.args[0], pc)
+                    if target is not None and uop.attr is not BranchKind.CALL:
+                        queue.append(target & ~3)
+                if insn.branches and any(uop.op == "branch" and uop.attr is not BranchKind.CALL for uop in insn.uops):
+                    break
+                pc += 4
+        return len(seen)
+
+    def observed(self, pc: int) -> list[int]:
+        """Where the indirect branch at ``pc`` was seen to go."""
+        return sorted(self._guest.targets(pc)) if self._optimizations.targets else []
+
+
+class _Forming:
+    """One region while it grows."""
+
+    def __init__(self, former: RegionFormer, entry: int, heads: set[int]) -> None:
+        self._former = former
+        self._guest = former._guest
+        self._optimizations = former._optimizations
+        self._limits = former._limits
+        self._heads = heads
+        self._has_entries = self._optimizations.entries and self._limits.near is not None
+        self._shares = self._optimizations.sharing and self._has_entries
+        self.region = Region(entry, {})
+        self._queue = deque([Place(entry)])
+        # Of each context, the functions that it is in, and the places that its returns may go to.
+        self._functions: dict[Context, set[int]] = {(): {entry}}
+        self._returns: dict[Context, dict[int, Place]] = {(): {}}
+        self._open_returns: list[tuple[Block, Uop]] = []
+
+    def grow(self) -> Region:
+        left = self._limits.reach
+        while self._queue and left > 0:
+            place = self._queue.popleft()
+            if place in self.region.blocks:
+                continue
+            if self._is_elsewhere(place, self._limits.reach - left):
+                self.region.left_out[place] = "another region is entered there"
+                continue
+            block = self._form_block(place, left)
+            if block is None:
+                self.region.left_out[place] = self._why_not(place.pc)
+                continue
+            self.region.blocks[place] = block
+            left -= len(block.insns)
+        for place in self._queue:
+            if place not in self.region.blocks:
+                self.region.left_out[place] = f"out of reach: {self._limits.reach} instructions were looked at"
+        if Place(self.region.entry) not in self.region.blocks:
+            self.region.blocks.clear()
+            return self.region
+        for place in self.region.blocks:
+            if place.pc == self.region.entry:
+                # The entry is in the midst of these functions, and so it is where nobody called.
+                self._functions[()] |= self._functions[place.calls]
+        for block, uop in self._open_returns:
+            # What a return may go to is known when all calls are: first where the calls that led here came from,
+            # then other callers of the function, which may have been the ones after all.
+            calls = block.place.calls
+            ways = dict(self._returns[calls])
+            for other, functions in self._functions.items():
+                if functions & self._functions[calls]:
+                    ways = self._returns[other] | ways
+            ways = self._returns[calls] | ways
+            block.branches[uop] = tuple(ways.values())[: self._limits.targets]
+        self._prune()
+        self.region.entries = {self.region.entry: Place(self.region.entry)}
+        if self._has_entries:
+            for place in self._find_entries():
+                self.region.entries.setdefault(place.pc, place)
+        return self.region
+
+    def _find_entries(self) -> Iterator[Place]:
+        """Where control comes from outside again and again: functions, and after calls that are not followed.
+
+        If a region has this code already, but is not entered where control came, then others will come to other places:
+        after every call, and at loops.
+        """
+        blocks, again = self.region.blocks, self._guest.covered(self.region.entry)
+        for place, block in blocks.items():
+            if not _is_only_copy(place.calls):
+                continue
+            if place.calls and place.pc == place.calls[0] - 1:
+                yield place
+            last = block.insns[-1]
+            back = Place(last.pc + 4, place.calls)
+            for uop in last.branches:
+                outside = uop.attr is BranchKind.CALL and (again or blocks.keys().isdisjoint(block.branches[uop]))
+                if outside and back in blocks:
+                    yield back
+            for successor in block.successors() if again else ():
+                if successor.pc <= last.pc and successor.calls == place.calls and successor in blocks:
+                    yield successor
+
+    def _is_elsewhere(self, place: Place, insns: int) -> bool:
+        """Whether another region is entered at a place that is not near: after so many instructions."""
+        return (
+            self._shares
+            and insns >= (self._limits.near or 0)
+            and place.pc != self.region.entry
+            and _is_only_copy(place.calls)
+            and self._guest.entered(place.pc)
+        )
+
+    def _prune(self) -> None:
+        """Keep what is nearest to the entry, up to the limit; of a loop, only what leads back to its head.
+
+        What follows a loop is not worth much to who enters at its head, and is part of the region of the function.
+        """
+        blocks, entry = self.region.blocks, Place(self.region.entry)
+        sources: dict[Place, list[Place]] = {}
+        for place, block in blocks.items():
+            for successor in block.successors():
+                sources.setdefault(successor, []).append(place)
+        loop, queue = set[Place](), list(sources.get(entry, ()))
+        while queue:
+            place = queue.pop()
+            if place not in loop:
+                loop.add(place)
+                queue.extend(sources.get(place, ()))
+        if entry not in loop:
+            loop = set()  # what leads to the entry again begins after a call whose return is out of reach
+        left = self._limits.insns
+        for place, block in list(blocks.items()):
+            left -= len(block.insns)
+            if left < 0 or (loop and place not in loop):
+                del blocks[place]
+                full = f"the region is full: {self._limits.insns} instructions"
+                self.region.left_out[place] = full if left < 0 else "it does not lead back to the loop's head"
+
+    def _why_not(self, pc: int) -> str:
+        """Why no block begins at an address."""
+        insn = self._former._insn(pc)
+        if insn is None:
+            return "never executed in the threaded tier, or undefined"
+        return f"sensitive instruction: {insn.insn.name}" if is_sensitive(insn.uops) else "the block has no room"
+
+    def _form_block(self, place: Place, room: int) -> Block | None:
+        block = Block(place)
+        pc = place.pc
+        most = self._limits.block if self._optimizations.blocks else 1
+        while len(block.insns) < min(most, room):
+            insn = self._former._insn(pc)
+            if insn is None or is_sensitive(insn.uops):
+                break
+            block.insns.append(insn)
+            self._fold_loads(block, insn)
+            if self._follow(block, insn):
+                return block
+            pc += 4
+            if pc in self._heads:
+                break
+        if not block.insns:
+            return None
+        block.next = self._enqueue(Place(pc, place.calls))
+        return block
+
+    def _enqueue(self, place: Place) -> Place:
+        self._queue.append(place)
+        return place
+
+    # -- loads of constants --------------------------------------------------------------------
+
+    def _fold_loads(self, block: Block, insn: GuestInsn) -> None:
+        """Note which loads of an instruction need not be done."""
+        for uop in loads_of(insn.uops):
+            assert isinstance(uop.attr, Access)
+            address = relative_value(uop.args[0], insn.pc)
+            if self._optimizations.literals and address is not None and uop.attr.size == 4:
+                word = self._guest.constant(address)
+                if word is not None:
+                    block.constants[uop] = word
+                    block.words[address] = word
+            elif self._optimizations.tables and any(branch.args[0] is uop for branch in insn.branches):
+                self._read_table(block, insn, uop)
+
+    def _read_table(self, block: Block, insn: GuestInsn, load: Uop) -> None:
+        """A jump by table: its entries as far as they lead to code that has been executed."""
+        found = table_index(load.args[0], insn.pc)
+        if found is None or any(uop.op == "set_reg" for uop in insn.uops):
+            return
+        base, index = found
+        table = JumpTable(index, {})
+        for number in range(self._limits.table):
+            target = self._guest.constant(base + 4 * number)
+            if target is None or target & 3 or not -1 << 20 < target - insn.pc < 1 << 20:
+                break
+            if self._former._insn(target) is not None:
+                table.places[number] = self._enqueue(Place(target, block.place.calls))
+                block.words[base + 4 * number] = target
+        if table.places:
+            block.tables[load] = table
+
+    # -- branches ------------------------------------------------------------------------------
+
+    def _follow(self, block: Block, last: GuestInsn) -> bool:
+        """Enter the targets of a branch instruction into the block; False if it is not one."""
+        found = False
+        for uop in last.branches:
+            found = True
+            target = self._static_target(block, uop, last.pc)
+            targets = self._former.observed(last.pc) if target is None else [target]
+            if uop.attr is BranchKind.CALL:
+                places = [self._call(block, gva, last.pc + 4) for gva in targets[: self._limits.targets]]
+                block.branches[uop] = tuple(place for place in places if place is not None)
+            elif target is not None:
+                block.branches[uop] = (self._enqueue(Place(target, block.place.calls)),)
+            elif not any(load is uop.args[0] for load in block.tables):
+                self._follow_indirect(block, uop, targets)
+        if found and not ends_path(last.uops):
+            block.next = self._enqueue(Place(last.pc + 4, block.place.calls))
+        return found
+
+    @staticmethod
+    def _static_target(block: Block, uop: Uop, pc: int) -> int | None:
+        """Where a branch always goes: relative to the PC, or by a literal (by an odd one it has left before)."""
+        target = relative_value(uop.args[0], pc)
+        if target is None:
+            target = block.constants.get(uop.args[0])
+        return None if target is None else target & 0xFFFFFFFC
+
+    def _call(self, block: Block, target: int, back: int) -> Place | None:
+        """Where a call goes in the region, and from there back; None if it is not followed."""
+        calls = block.place.calls
+        if not self._optimizations.calls:
+            return None
+        if self._optimizations.recursion:
+            for depth in range(len(calls), -1, -1):
+                if target in self._functions[calls[:depth]]:
+                    self._returns[calls[:depth]].setdefault(back, self._enqueue(Place(back, calls)))
+                    return self._enqueue(Place(target, calls[:depth]))
+        if self._former.size(target) <= self._limits.copies and len(calls) < self._limits.depth:
+            inside: Context = (*calls, back)
+        elif self._shares and self._guest.entered(target):
+            block.back = self._enqueue(Place(back, calls))
+            return None
+        else:
+            inside = (target + 1,)
+            self._enqueue(Place(back, calls))
+        self._functions.setdefault(inside, set()).add(target)
+        self._returns.setdefault(inside, {}).setdefault(back, Place(back, calls))
+        return self._enqueue(Place(target, inside))
+
+    def _follow_indirect(self, block: Block, uop: Uop, observed: list[int]) -> None:
+        """A return, or a jump to one of several places."""
+        calls = block.place.calls
+        known = self._returns[calls]
+        returns = uop.attr is BranchKind.RETURN or not observed or not known.keys().isdisjoint(observed)
+        if returns and self._optimizations.calls:
+            self._open_returns.append((block, uop))
+            for back in known.values():
+                self._enqueue(back)
+        if not returns:
+            block.branches[uop] = tuple(self._enqueue(Place(gva, calls)) for gva in observed[: self._limits.targets])

@@ -1,0 +1,60 @@
+"""What the region tier may do to make code fast: every optimization has a name and can be left out.
+
+Leaving one out changes speed, never results; ``dbt run --without`` is for finding out what each is
+worth, and for narrowing down a defect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+#: The optimisation passes of a region, in order; see ARCHITECTURE.md.
+PASSES = ("sroa", "instcombine", "simplifycfg")
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizations:
+    """Which optimizations are in use. The first group forms regions, the second lowers them."""
+
+    calls: bool = True  # follow calls into their callees, and compare what they return to
+    recursion: bool = True  # a call to a function that is being executed goes to the code that is there already
+    targets: bool = True  # guess where indirect branches go from where they went
+    tables: bool = True  # jump tables as switches over their index
+    literals: bool = True  # loads from the literal pool as constants
+    entries: bool = True  # while many wait, a region is entered at its functions and after calls too
+    sharing: bool = True  # while many wait, what another region is entered at is left to it
+    backlog: bool = True  # smaller regions while many wait for the compiler
+    blocks: bool = True  # instructions take from the budget together, not each for itself
+    paths: bool = True  # whether the budget lasts is checked once for all ways without a loop, not at each block
+
+    flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
+    spans: bool = True  # accesses by one register and constants are checked together
+    shared_exits: bool = True  # one copy of the code that leaves a region, for all its exits
+    lazy_flags: bool = True  # flags kept as what they follow from, until they are read
+    passes: tuple[str, ...] = PASSES
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What :meth:`without` knows: optimizations and passes."""
+        return (*(field.name for field in fields(cls) if field.name != "passes"), *PASSES)
+
+    @classmethod
+    def without(cls, *names: str) -> Optimizations:
+        """All but the named ones; ValueError for a name that there is not."""
+        if unknown := [name for name in names if name not in cls.names()]:
+            raise ValueError(f"there is no optimization {unknown[0]!r}: they are {', '.join(cls.names())}")
+        chosen: dict[str, Any] = {name: False for name in names if name not in PASSES}
+        return cls(**chosen, passes=tuple(name for name in PASSES if name not in names))
+
+    def describe(self) -> str:
+        """What is left out, as :meth:`without` takes it."""
+        left_out = [field.name for field in fields(self) if getattr(self, field.name) is False]
+        return ",".join([*left_out, *(name for name in PASSES if name not in self.passes)])
+
+
+#: Without these a region stops after each instruction, if the budget does: for finding one of them.
+STEPWISE = ("blocks", "paths")
+
+#: What is done unless something else is asked for.
+ALL = Optimizations()

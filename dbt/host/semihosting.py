@@ -1,0 +1,382 @@
+"""ARM semihosting 3.0 (ARM software, "Semihosting for AArch32 and AArch64"): what ``SVC 0x123456`` asks for.
+
+An operation number and its parameter go in, the value for R0 comes out, or the guest's wish to
+exit. The guest owns neither the host's files nor its time: files exist only in the jail, and the
+clock is virtual (:mod:`dbt.board.clock`), so that a run is a function of its inputs. A pointer
+that does not lead to RAM makes the operation fail with EFAULT; nothing that a guest passes is an
+error on the host's side.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dbt.board import clock
+from dbt.host.console import Console
+from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Stream
+from dbt.memory.guest_memory import GuestMemory
+
+if TYPE_CHECKING:
+    from dbt.host.jail import FileJail
+
+#: The comment field of the SVC instruction that means semihosting in A32.
+SEMIHOSTING_SVC = 0x123456
+APPLICATION_EXIT = 0x20026
+FAILED = 0xFFFFFFFF
+
+_MAX_HANDLES = 64
+_MAX_STRING = 1 << 16
+#: ":semihosting-features": the magic number, and that SYS_EXIT_EXTENDED and ":tt" for stderr exist.
+_FEATURES = b"SHFB\x03"
+#: SYS_OPEN's modes 0 to 11 in pairs (text and binary are one): r, r+, w, w+, a, a+.
+_OPEN_FLAGS = (
+    os.O_RDONLY,
+    os.O_RDWR,
+    os.O_WRONLY | os.O_CREAT,
+    os.O_RDWR | os.O_CREAT,
+    os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+    os.O_RDWR | os.O_CREAT | os.O_APPEND,
+)
+_TRUNCATING = (2, 3)
+_READABLE_MODES = 2
+
+_EXIT_REASONS = {
+    0x20000: "branch through zero",
+    0x20001: "undefined instruction",
+    0x20002: "software interrupt",
+    0x20003: "prefetch abort",
+    0x20004: "data abort",
+    0x20005: "address exception",
+    0x20006: "IRQ",
+    0x20007: "FIQ",
+    0x20020: "breakpoint",
+    0x20021: "watchpoint",
+    0x20022: "step complete",
+    0x20023: "run-time error, unknown",
+    0x20024: "internal error",
+    0x20025: "user interruption",
+    0x20027: "stack overflow",
+    0x20028: "division by zero",
+    0x20029: "operating-system specific",
+}
+
+
+class BadPointer(Exception):
+    """The guest passed an address that is not RAM."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestExit:
+    """The guest is done. ``code`` is 0 to 255; ``reason`` says why if it did not just finish."""
+
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The answer to SYS_HEAPINFO: where a C library may put its heap and its stack."""
+
+    heap_base: int
+    heap_limit: int
+    stack_base: int
+    stack_limit: int
+
+
+@dataclass
+class Semihosting:
+    """``icount`` tells the instructions retired so far; ``jail`` None means that there are no files.
+
+    ``receive`` is where console input comes from, if not from the console itself (:mod:`dbt.vm.input`).
+    """
+
+    memory: GuestMemory
+    console: Console
+    icount: Callable[[], int]
+    jail: FileJail | None
+    notice: Callable[[str], None]
+    epoch: int = clock.DEFAULT_EPOCH
+    command_line: bytes = b""
+    layout: Layout = Layout(0, 0, 0, 0)
+    errno: int = 0
+    receive: Callable[[int], bytes | None] | None = None
+    _streams: dict[int, Stream] = field(default_factory=dict)
+    _noticed: set[str] = field(default_factory=set)
+
+    def call(self, operation: int, parameter: int) -> int | GuestExit:
+        """Do the operation in R0 with R1. InputPending if it must be asked again; nothing has changed then."""
+        method = _OPERATIONS.get(operation)
+        try:
+            if method is None:
+                self._notice_once(f"the guest used semihosting operation {operation:#x}, which does not exist here")
+                raise OSError(errno.ENOSYS, "no such operation")
+            return method(self, parameter)
+        except BadPointer:
+            self.errno = errno.EFAULT
+        except OSError as error:
+            self.errno = error.errno or errno.EIO
+        return FAILED
+
+    def reset(self) -> None:
+        """Close every handle."""
+        for stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+        self.errno = 0
+
+    def _notice_once(self, line: str) -> None:
+        if line not in self._noticed:
+            self._noticed.add(line)
+            self.notice(line)
+
+    # -- the guest's memory --------------------------------------------------------------------
+
+    def _bytes(self, gva: int, size: int) -> bytes:
+        try:
+            return self.memory.read_ram(gva, size)
+        except ValueError:
+            raise BadPointer from None
+
+    def _store(self, gva: int, data: bytes) -> None:
+        try:
+            self.memory.write_ram(gva, data)
+        except ValueError:
+            raise BadPointer from None
+
+    def _words(self, gva: int, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}I", self._bytes(gva, 4 * count))
+
+    def _check_buffer(self, gva: int, size: int) -> None:
+        if gva + size > self.memory.ram.size:
+            raise BadPointer
+
+    def _name(self, gva: int, length: int) -> bytes:
+        if length > _MAX_STRING:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return self._bytes(gva, length)
+
+    # -- handles -------------------------------------------------------------------------------
+
+    def _stream(self, handle: int) -> Stream:
+        if handle not in self._streams:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._streams[handle]
+
+    def _files(self) -> FileJail:
+        if self.jail is None:
+            self._notice_once("the guest asked for a host file and was refused: allow a directory with --files DIR")
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return self.jail
+
+    def _open_stream(self, name: bytes, mode: int) -> Stream:
+        if mode >= 2 * len(_OPEN_FLAGS):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if name == b":tt":
+            return ConsoleStream(self._receive, (None, self.console.write, self.console.write_error)[mode // 4])
+        if name == b":semihosting-features":
+            if mode >= _READABLE_MODES:
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            return FixedStream(_FEATURES)
+        return FileStream(self._files().open(name, _OPEN_FLAGS[mode // 2], mode // 2 in _TRUNCATING))
+
+    def _open(self, block: int) -> int:
+        name, mode, length = self._words(block, 3)
+        free = next((handle for handle in range(1, _MAX_HANDLES + 1) if handle not in self._streams), None)
+        if free is None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self._streams[free] = self._open_stream(self._name(name, length), mode)
+        return free
+
+    def _close(self, block: int) -> int:
+        (handle,) = self._words(block, 1)
+        self._stream(handle)
+        self._streams.pop(handle).close()
+        return 0
+
+    def _write(self, block: int) -> int:
+        """The number of bytes that were not written."""
+        handle, buffer, length = self._words(block, 3)
+        return length - self._stream(handle).write(self._bytes(buffer, length))
+
+    def _read(self, block: int) -> int:
+        """The number of bytes that were not read: all of them at the end of the file."""
+        handle, buffer, length = self._words(block, 3)
+        stream = self._stream(handle)
+        self._check_buffer(buffer, length)
+        data = stream.read(length) if length else b""
+        self._store(buffer, data)
+        return length - len(data)
+
+    def _is_tty(self, block: int) -> int:
+        (handle,) = self._words(block, 1)
+        return int(self._stream(handle).tty)
+
+    def _seek(self, block: int) -> int:
+        handle, position = self._words(block, 2)
+        self._stream(handle).seek(position)
+        return 0
+
+    def _file_length(self, block: int) -> int:
+        (handle,) = self._words(block, 1)
+        length = self._stream(handle).length()
+        if length >> 31:
+            raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
+        return length
+
+    # -- the console ---------------------------------------------------------------------------
+
+    def _receive(self, size: int) -> bytes | None:
+        return self.console.read(size) if self.receive is None else self.receive(size)
+
+    def _write_character(self, gva: int) -> int:
+        self.console.write(self._bytes(gva, 1))
+        return 0
+
+    def _write_string(self, gva: int) -> int:
+        """Up to the NUL, which must be in RAM."""
+        ram, end = self.memory.ram.bytes, gva
+        while end < len(ram):
+            piece = bytes(ram[end : end + 4096])
+            nul = piece.find(0)
+            if nul >= 0:
+                self.console.write(bytes(ram[gva : end + nul]))
+                return 0
+            end += len(piece)
+        raise BadPointer
+
+    def _read_character(self, _: int) -> int:
+        data = self._receive(1)
+        if data is None:
+            raise InputPending
+        return data[0] if data else FAILED
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def _temporary_name(self, block: int) -> int:
+        buffer, identifier, length = self._words(block, 3)
+        name = b"dbt%03d.tmp\0" % (identifier & 0xFF)
+        if length < len(name):
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+        self._store(buffer, name)
+        return 0
+
+    def _remove(self, block: int) -> int:
+        name, length = self._words(block, 2)
+        self._files().remove(self._name(name, length))
+        return 0
+
+    def _rename(self, block: int) -> int:
+        old, old_length, new, new_length = self._words(block, 4)
+        self._files().rename(self._name(old, old_length), self._name(new, new_length))
+        return 0
+
+    def _system(self, _: int) -> int:
+        self._notice_once("the guest asked to run a command on the host and was refused")
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _clock(self, _: int) -> int:
+        return clock.centiseconds(self.icount()) & 0x7FFFFFFF
+
+    def _time(self, _: int) -> int:
+        return self.epoch + clock.seconds(self.icount()) & 0xFFFFFFFF
+
+    def _elapsed(self, block: int) -> int:
+        self._store(block, struct.pack("<Q", self.icount()))
+        return 0
+
+    def _tick_frequency(self, _: int) -> int:
+        return clock.TICKS_PER_SECOND
+
+    # -- the program ---------------------------------------------------------------------------
+
+    def _is_error(self, block: int) -> int:
+        (status,) = self._words(block, 1)
+        return status >> 31
+
+    def _errno(self, _: int) -> int:
+        return self.errno
+
+    def _get_command_line(self, block: int) -> int:
+        buffer, length = self._words(block, 2)
+        line = self.command_line + b"\0"
+        if length < len(line):
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        self._store(buffer, line)
+        self._store(block, struct.pack("<II", buffer, len(line) - 1))
+        return 0
+
+    def _heap_info(self, block: int) -> int:
+        (answer,) = self._words(block, 1)
+        places = self.layout
+        self._store(
+            answer,
+            struct.pack("<4I", places.heap_base, places.heap_limit, places.stack_base, places.stack_limit),
+        )
+        return 0
+
+    def _exit(self, reason: int) -> GuestExit:
+        return _exit_for(reason, 0)
+
+    def _exit_extended(self, block: int) -> GuestExit:
+        reason, code = self._words(block, 2)
+        return _exit_for(reason, code)
+
+
+def _exit_for(reason: int, code: int) -> GuestExit:
+    if reason == APPLICATION_EXIT:
+        return GuestExit(code & 0xFF)
+    return GuestExit(1, _EXIT_REASONS.get(reason, f"unknown reason {reason:#x}"))
+
+
+_OPERATIONS: dict[int, Callable[[Semihosting, int], int | GuestExit]] = {
+    0x01: Semihosting._open,
+    0x02: Semihosting._close,
+    0x03: Semihosting._write_character,
+    0x04: Semihosting._write_string,
+    0x05: Semihosting._write,
+    0x06: Semihosting._read,
+    0x07: Semihosting._read_character,
+    0x08: Semihosting._is_error,
+    0x09: Semihosting._is_tty,
+    0x0A: Semihosting._seek,
+    0x0C: Semihosting._file_length,
+    0x0D: Semihosting._temporary_name,
+    0x0E: Semihosting._remove,
+    0x0F: Semihosting._rename,
+    0x10: Semihosting._clock,
+    0x11: Semihosting._time,
+    0x12: Semihosting._system,
+    0x13: Semihosting._errno,
+    0x15: Semihosting._get_command_line,
+    0x16: Semihosting._heap_info,
+    0x18: Semihosting._exit,
+    0x20: Semihosting._exit_extended,
+    0x30: Semihosting._elapsed,
+    0x31: Semihosting._tick_frequency,
+}
+
+
+def join_arguments(arguments: Sequence[str]) -> bytes:
+    """The command line that newlib's start-up code splits into these arguments again.
+
+    It knows quotes around a word but no escapes, so a word with blanks and both kinds of quotes
+    cannot be expressed: it is passed without its double quotes.
+    """
+    return b" ".join(_quote(os.fsencode(argument)) for argument in arguments)
+
+
+def _quote(word: bytes) -> bytes:
+    if word and word[:1] not in (b'"', b"'") and not any(blank in word for blank in (b" ", b"\t", b"\n")):
+        return word
+    if b'"' not in word:
+        return b'"' + word + b'"'
+    if b"'" not in word:
+        return b"'" + word + b"'"
+    return b'"' + word.replace(b'"', b"") + b'"'

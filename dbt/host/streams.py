@@ -1,0 +1,119 @@
+"""What a semihosting handle stands for: the console, a file in the jail, or the feature bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class InputPending(Exception):
+    """The console has no input yet: ask again."""
+
+
+class Stream(Protocol):
+    """An open handle. Failures are OSErrors with their errno."""
+
+    tty: bool
+
+    def read(self, size: int) -> bytes: ...
+    def write(self, data: bytes) -> int: ...
+    def seek(self, position: int) -> None: ...
+    def length(self) -> int: ...
+    def close(self) -> None: ...
+
+
+def _unsupported() -> OSError:
+    return OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+class ConsoleStream:
+    """``:tt``: a terminal as far as the guest can tell, whatever the host has connected to it."""
+
+    tty = True
+
+    def __init__(self, receive: Callable[[int], bytes | None], transmit: Callable[[bytes], None] | None) -> None:
+        """``receive`` answers as :meth:`dbt.vm.input.InputSource.read`. ``transmit`` None: for reading."""
+        self._receive = receive
+        self._transmit = transmit
+
+    def read(self, size: int) -> bytes:
+        if self._transmit is not None:
+            raise _unsupported()
+        data = self._receive(size)
+        if data is None:
+            raise InputPending
+        return data
+
+    def write(self, data: bytes) -> int:
+        if self._transmit is None:
+            raise _unsupported()
+        self._transmit(data)
+        return len(data)
+
+    def seek(self, position: int) -> None:
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    def length(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+class FileStream:
+    """A host file."""
+
+    tty = False
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size and (piece := os.read(self._handle, size - len(data))):
+            data += piece
+        return bytes(data)
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+        return len(data)
+
+    def seek(self, position: int) -> None:
+        os.lseek(self._handle, position, os.SEEK_SET)
+
+    def length(self) -> int:
+        return os.fstat(self._handle).st_size
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+@dataclass
+class FixedStream:
+    """Bytes that can only be read: ``:semihosting-features``."""
+
+    data: bytes
+    position: int = 0
+    tty: bool = False
+
+    def read(self, size: int) -> bytes:
+        piece = self.data[self.position : self.position + size]
+        self.position += len(piece)
+        return piece
+
+    def write(self, data: bytes) -> int:
+        raise _unsupported()
+
+    def seek(self, position: int) -> None:
+        self.position = position
+
+    def length(self) -> int:
+        return len(self.data)
+
+    def close(self) -> None:
+        pass

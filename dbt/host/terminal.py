@@ -1,0 +1,179 @@
+"""The user's terminal as the guest's own: every key goes to the guest, but for a few after Ctrl-A.
+
+Raw mode is QEMU's (chardev/char-stdio.c): no echo, no lines, no signals from keys, but output is processed as
+ever, so that what dbt itself prints looks right. However the process ends or stops, the terminal is given
+back as it was; only SIGKILL and SIGSTOP leave no time for that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from dbt.host.console import READ_TIMEOUT_S, HostConsole
+
+_ESCAPE = 0x01  # Ctrl-A
+_PIECE = 4096
+_HELP = b"""
+Ctrl-A X       end the run
+Ctrl-A H       this help
+Ctrl-A Ctrl-A  send Ctrl-A to the guest
+"""
+_SIGNALS: tuple[int, ...] = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
+
+Handler = Callable[[int, FrameType | None], object] | int | None
+
+
+class TerminalConsole(HostConsole):
+    """The standard streams, where standard input is a terminal in raw mode. Ctrl-A X calls ``on_end``."""
+
+    def __init__(self, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
+        super().__init__(stdin, stdout, stderr)
+        self.on_end: Callable[[], None] = lambda: None
+        self._keys = bytearray()
+        self._escaped = False
+        self._ended = False
+
+    def read(self, size: int) -> bytes | None:
+        self.flush()
+        if not self._keys and not self._ended:
+            self._wait(READ_TIMEOUT_S)
+        if not self._keys:
+            return b"" if self._ended else None
+        data = bytes(self._keys[:size])
+        del self._keys[:size]
+        return data
+
+    def arrived(self) -> bool:
+        self._take_keys()
+        return bool(self._keys)
+
+    @property
+    def ended(self) -> bool:
+        return self._ended and not self._keys
+
+    def wait(self, seconds: float) -> None:
+        if not self.arrived():
+            self._wait(seconds)
+
+    def flush(self) -> None:
+        """Looks for keys too: a guest that never reads is to be ended by them as well."""
+        super().flush()
+        self._take_keys()
+
+    def _wait(self, seconds: float) -> None:
+        with suppress(OSError, ValueError):
+            select.select([] if self._ended else [self._stdin], [], [], seconds)
+        self._take_keys()
+
+    def _take_keys(self) -> None:
+        while not self._ended:
+            try:
+                ready, _, _ = select.select([self._stdin], [], [], 0)
+                if not ready:
+                    return
+                data = os.read(self._stdin, _PIECE)
+            except BlockingIOError:
+                return
+            except (OSError, ValueError):  # The terminal is gone.
+                data = b""
+            self._ended = not data
+            for key in data:
+                self._press(key)
+
+    def _press(self, key: int) -> None:
+        if not self._escaped:
+            self._escaped = key == _ESCAPE
+            if not self._escaped:
+                self._keys.append(key)
+            return
+        self._escaped = False
+        match chr(key).lower():
+            case "x":
+                self.on_end()
+            case "h" | "?":
+                self._write_all(self._stderr, _HELP)
+            case "\x01":
+                self._keys.append(key)
+            case _:
+                pass  # as QEMU does with keys that mean nothing
+
+
+@contextmanager
+def raw_terminal(fd: int) -> Iterator[None]:
+    """The terminal ``fd`` in raw mode while the block runs, and while the process is in the foreground."""
+    terminal = _Terminal(fd)
+    before: dict[int, Handler] = {}
+    try:
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                before[number] = signal.signal(number, terminal.handle)
+        terminal.make_raw()
+        yield
+    finally:
+        terminal.restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Terminal:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._process = os.getpid()
+        self._saved = termios.tcgetattr(fd)
+        self._raw = False
+
+    def make_raw(self) -> None:
+        """In the background a change of the terminal would stop the process; it is made with SIGCONT then."""
+        if self._in_background():
+            return
+        with suppress(OSError, termios.error):
+            mode = termios.tcgetattr(self._fd)
+            mode[0] &= ~(
+                termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+                | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+            )  # fmt: skip
+            mode[1] |= termios.OPOST
+            mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+            mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
+            mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+            termios.tcsetattr(self._fd, termios.TCSANOW, mode)
+            self._raw = True
+
+    def _in_background(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._fd) != os.getpgrp()
+        except OSError:  # It is not the terminal that controls this process, and does not stop it.
+            return False
+
+    def restore(self) -> None:
+        if self._raw and os.getpid() == self._process:
+            with suppress(OSError, termios.error):
+                termios.tcsetattr(self._fd, termios.TCSANOW, self._saved)
+            self._raw = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Give the terminal back and do what the signal does by default. A forked process only does the latter."""
+        if number == signal.SIGCONT:
+            if os.getpid() == self._process:
+                self.make_raw()
+            return
+        self.restore()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        # Only a stop comes here, when the process goes on. SIGCONT has its own handler for the rest.
+        signal.signal(number, self.handle)
+
+
+def is_terminal() -> bool:
+    """Whether standard input is one."""
+    try:
+        return sys.stdin is not None and os.isatty(0)
+    except OSError:
+        return False

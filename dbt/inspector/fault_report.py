@@ -1,0 +1,102 @@
+"""Exits in words: an exit that ends a run goes in, what happened and what to do about it comes out."""
+
+from __future__ import annotations
+
+from dbt.abi.exits import (
+    Breakpoint,
+    DataAbort,
+    HypervisorCall,
+    PrefetchAbort,
+    SecureMonitorCall,
+    SupervisorCall,
+    ThumbEntry,
+    Undefined,
+    Unsupported,
+    VmExit,
+    WaitForInterrupt,
+)
+from dbt.board.loader import MAX_MEMORY
+from dbt.host.semihosting import SEMIHOSTING_SVC
+from isa.arm.faults import Fault
+
+_THUMB = (
+    "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
+    "that are A32 code too; Debian's newlib has them for -march=armv5te"
+)
+_UNDEFINED = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
+_TRACE = "--trace FILE shows the way there"
+_TABLES = f"The guest's page tables say so; {_TRACE}"
+_LINUX_SYSTEM_CALLS = 512
+_OABI = 0x900000
+
+
+def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
+    """What the guest did, and a remedy. ``system_call`` is R7, Linux's number for a system call."""
+    match exit_:
+        case DataAbort(gva=gva, size=size, reason=Fault.ALIGNMENT):
+            return (
+                f"{_access(exit_)} {gva:#010x}, which is not a multiple of {size}",
+                "This instruction needs an aligned address",
+            )
+        case DataAbort(gva=gva, reason=reason, domain=domain) if reason is not Fault.EXTERNAL:
+            return f"{_access(exit_)} {gva:#010x}: {_mmu_fault(reason, domain)}", _TABLES
+        case DataAbort(gva=gva):
+            return f"{_access(exit_)} {gva:#010x}, where there is neither RAM nor a device", _place(gva, ram_size)
+        case PrefetchAbort(pc=pc, reason=reason, domain=domain) if reason is not Fault.EXTERNAL:
+            return f"jump to {pc:#010x}: {_mmu_fault(reason, domain)}", _TABLES
+        case PrefetchAbort(pc=pc):
+            return f"jump to {pc:#010x}, where there is no RAM to execute", _place(pc, ram_size)
+        case Undefined():
+            return "undefined instruction", f"{_UNDEFINED}; {_TRACE}"
+        case SupervisorCall(immediate=immediate):
+            return f"supervisor call {immediate:#x}", _supervisor_remedy(immediate, system_call)
+        case Breakpoint(immediate=immediate):
+            return f"breakpoint {immediate:#x} with no debugger attached", "Look at what the program asserts there"
+        case HypervisorCall(immediate=immediate):
+            return f"hypervisor call {immediate:#x}", "There are no hypervisor calls"
+        case SecureMonitorCall(immediate=immediate):
+            return f"secure monitor call {immediate:#x}", "There is no secure monitor"
+        case ThumbEntry(target=target):
+            return f"branch to Thumb code at {target & ~1:#010x}", _THUMB
+        case Unsupported(what=what):
+            return f"{what}, which this machine does not have", "Build or configure the guest without it"
+        case WaitForInterrupt():
+            return (
+                "the guest waits for an interrupt, and nothing can send one",
+                "Start a timer, or enable the interrupt of what it waits for, before it waits",
+            )
+        case _:
+            return f"{type(exit_).__name__}", _TRACE
+
+
+def _mmu_fault(reason: Fault, domain: int) -> str:
+    """``TRANSLATION_PAGE`` as ``translation fault (page), domain 0``."""
+    kind, _, level = reason.name.lower().rpartition("_")
+    if not kind.endswith("on_walk"):
+        return f"{kind.replace('_', ' ')} fault ({level}), domain {domain}"
+    return f"external abort on the walk of its page tables (level {level})"
+
+
+def _access(exit_: DataAbort) -> str:
+    unit = "byte" if exit_.size == 1 else "bytes"
+    return f"{'write' if exit_.write else 'read'} of {exit_.size} {unit} at"
+
+
+def _place(gva: int, ram_size: int) -> str:
+    where = f"RAM is [0, {ram_size:#x})"
+    if ram_size <= gva < min(4 * ram_size, MAX_MEMORY):
+        return f"{where}: if the program counts on more, give it --memory; {_TRACE}"
+    return f"{where}; {_TRACE}"
+
+
+def _supervisor_remedy(immediate: int, system_call: int) -> str:
+    if immediate == 0 and system_call < _LINUX_SYSTEM_CALLS:
+        return (
+            f"It looks like Linux's system call {system_call}; this machine is bare: "
+            "link with arm-none-eabi-gcc --specs=rdimon.specs"
+        )
+    if immediate >= _OABI:
+        return (
+            "It looks like a Linux system call; this machine is bare: link with arm-none-eabi-gcc --specs=rdimon.specs"
+        )
+    return f"Semihosting is SVC {SEMIHOSTING_SVC:#x}; for other calls the guest needs a vector table"

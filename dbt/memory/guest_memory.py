@@ -1,0 +1,142 @@
+"""Guest memory as Python code accesses it: RAM, devices, and who must hear of a write.
+
+This is the road of the reference evaluator, the loader, semihosting and debuggers. Native code has
+its own, through the shadow page tables, with the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from dbt.abi.exits import DataAbort, LeaveGuest
+from dbt.memory.ram import PAGE_SHIFT, Ram
+from isa.arm.faults import AccessKind, Fault
+
+if TYPE_CHECKING:
+    from dbt.memory.translation import Translation
+
+
+class Bus(Protocol):
+    """Devices by guest physical address. ``covers`` is asked first."""
+
+    def covers(self, gpa: int, size: int) -> bool: ...
+    def read(self, gpa: int, size: int) -> int: ...
+    def write(self, gpa: int, size: int, value: int) -> None: ...
+
+    def virtual_counter(self, gpa: int) -> tuple[int, int, int, int, int] | None:
+        """Of the word at ``gpa``: see :class:`dbt.devices.wiring.VirtualCounter`."""
+
+
+class NoDevices:
+    """A bus without devices."""
+
+    def covers(self, gpa: int, size: int) -> bool:
+        return False
+
+    def read(self, gpa: int, size: int) -> int:
+        raise LookupError(f"no device at GPA {gpa:#010x}")
+
+    def write(self, gpa: int, size: int, value: int) -> None:
+        raise LookupError(f"no device at GPA {gpa:#010x}")
+
+    def virtual_counter(self, gpa: int) -> None:
+        return None
+
+
+class GuestMemory:
+    """Loads and stores by GVA, little-endian. Without a ``translation`` a GVA is a GPA.
+
+    ``on_write(gpa, size)`` is called before RAM changes under a code page, that is when
+    ``code_page_present[gpa >> 12]`` is set.
+    """
+
+    def __init__(self, ram: Ram, bus: Bus | None = None) -> None:
+        self.ram = ram
+        self.bus: Bus = bus if bus is not None else NoDevices()
+        self.translation: Translation | None = None
+        self.code_page_present = bytearray(ram.size >> PAGE_SHIFT)
+        self.on_write: Callable[[int, int], None] | None = None
+        self.device_accessed = False  # since whoever asks has last cleared it
+
+    def locate(self, gva: int, size: int, access: int, pc: int) -> int:
+        """The GPA of an access that does not cross a page; LeaveGuest with an abort if there is none."""
+        return gva if self.translation is None else self.translation.locate(gva, size, access, pc)
+
+    def load(self, gva: int, size: int, pc: int, aligned: bool = False, user: bool = False) -> int:
+        """``size`` bytes at ``gva``, zero-extended; LeaveGuest with a DataAbort if not permitted.
+
+        ``user``: with the permissions of user mode, whatever the mode is.
+        """
+        if gva & (size - 1):
+            if aligned:
+                raise LeaveGuest(DataAbort(pc, gva, size, False, Fault.ALIGNMENT))
+            if (gva & 0xFFF) + size > 0x1000 or gva >= self.ram.size:
+                return sum(self.load((gva + i) & 0xFFFFFFFF, 1, pc, False, user) << 8 * i for i in range(size))
+        gpa = self.locate(gva, size, AccessKind.USER if user else 0, pc)
+        if gpa + size <= self.ram.size:
+            return int.from_bytes(self.ram.bytes[gpa : gpa + size], "little")
+        if self.bus.covers(gpa, size):
+            return self.read_device(gpa, size)
+        raise LeaveGuest(DataAbort(pc, gva, size, False, Fault.EXTERNAL))
+
+    def store(self, gva: int, size: int, value: int, pc: int, aligned: bool = False, user: bool = False) -> None:
+        """Store the low ``size`` bytes of ``value``; LeaveGuest with a DataAbort if not permitted."""
+        if gva & (size - 1):
+            if aligned:
+                raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.ALIGNMENT))
+            if (gva & 0xFFF) + size > 0x1000 or gva >= self.ram.size:
+                self._probe_store(gva, size, pc, user)
+                for i in range(size):
+                    self.store((gva + i) & 0xFFFFFFFF, 1, value >> 8 * i, pc, False, user)
+                return
+        access = AccessKind.WRITE | AccessKind.USER if user else AccessKind.WRITE
+        gpa = self.locate(gva, size, access, pc)
+        if gpa + size <= self.ram.size:
+            self.write_ram(gpa, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
+        elif self.bus.covers(gpa, size):
+            self.write_device(gpa, size, value)
+        else:
+            raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.EXTERNAL))
+
+    def _probe_store(self, gva: int, size: int, pc: int, user: bool) -> None:
+        """Raise what a store of ``size`` single bytes would raise, without storing."""
+        access = AccessKind.WRITE | AccessKind.USER if user else AccessKind.WRITE
+        for i in range(size):
+            byte = (gva + i) & 0xFFFFFFFF
+            gpa = self.locate(byte, 1, access, pc)
+            if gpa >= self.ram.size and not self.bus.covers(gpa, 1):
+                raise LeaveGuest(DataAbort(pc, byte, 1, True, Fault.EXTERNAL))
+
+    def read_device(self, gpa: int, size: int) -> int:
+        self.device_accessed = True
+        return self.bus.read(gpa, size)
+
+    def write_device(self, gpa: int, size: int, value: int) -> None:
+        self.device_accessed = True
+        self.bus.write(gpa, size, value & ((1 << 8 * size) - 1))
+
+    # -- physical ------------------------------------------------------------------------------
+
+    def in_ram(self, gpa: int) -> int:
+        """Whether there is a word of RAM, as 0 or 1."""
+        return int(gpa + 4 <= self.ram.size)
+
+    def load_physical(self, gpa: int) -> int:
+        """The word of RAM at ``gpa``."""
+        return int.from_bytes(self.ram.bytes[gpa : gpa + 4], "little")
+
+    def write_ram(self, gpa: int, data: bytes | memoryview) -> None:
+        """Write within RAM on the hypervisor's behalf (loader, DMA, debugger), telling ``on_write``."""
+        if gpa < 0 or gpa + len(data) > self.ram.size:
+            raise ValueError(f"[{gpa:#x}, {gpa + len(data):#x}) is not within the {self.ram.size:#x} bytes of RAM")
+        if self.on_write is not None and data:
+            first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
+            if any(self.code_page_present[first : last + 1]):
+                self.on_write(gpa, len(data))
+        self.ram.bytes[gpa : gpa + len(data)] = data
+
+    def read_ram(self, gpa: int, size: int) -> bytes:
+        if gpa < 0 or gpa + size > self.ram.size:
+            raise ValueError(f"[{gpa:#x}, {gpa + size:#x}) is not within the {self.ram.size:#x} bytes of RAM")
+        return bytes(self.ram.bytes[gpa : gpa + size])

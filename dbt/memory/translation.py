@@ -1,0 +1,55 @@
+"""Stage 1 as Python code sees it: from guest virtual to guest physical addresses, by the guest's page tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import DataAbort, LeaveGuest, PrefetchAbort
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
+from isa.arm.state import LAYOUT, PSR_MODE, SCTLR_M, Mode
+
+#: :func:`isa.arm.vmsa.translate`, compiled: address and access to its 64-bit result.
+Walk = Callable[[int, int], int]
+
+_SCTLR, _PSR = LAYOUT["sctlr"].index, LAYOUT["psr"].index
+
+
+class Translation:
+    """Addresses of one virtual CPU.
+
+    ``keep``: what was looked up, until :meth:`forget`, which whoever executes the guest's TLB maintenance must call.
+    """
+
+    def __init__(self, cpu: CpuState, walk: Walk, *, keep: bool) -> None:
+        self._keep = keep
+        self._words = cpu.words
+        self.walk = walk
+        self._known: dict[tuple[int, int], int] = {}  # by page and access: the page in physical memory
+
+    def locate(self, gva: int, size: int, access: int, pc: int) -> int:
+        """The GPA of an access within a page; LeaveGuest with the abort that it is."""
+        if not self._words[_SCTLR] & SCTLR_M:
+            return gva
+        if self._words[_PSR] & PSR_MODE == Mode.USER:
+            access |= AccessKind.USER
+        key = gva >> PAGE_SHIFT, access
+        page = self._known.get(key)
+        if page is not None:
+            return page | gva & PAGE_SIZE - 1
+        found = self.walk(gva, access)
+        status = found >> 32
+        if status & FAULT_MASK:
+            fault, domain = Fault(status & 15), status >> 4 & 15
+            if access & AccessKind.EXECUTE:
+                raise LeaveGuest(PrefetchAbort(pc, fault, domain))
+            raise LeaveGuest(DataAbort(pc, gva, size, bool(access & AccessKind.WRITE), fault, domain))
+        gpa = found & 0xFFFFFFFF
+        if self._keep and not status & PARTIAL:
+            self._known[key] = gpa & -PAGE_SIZE
+        return gpa
+
+    def forget(self) -> None:
+        """The guest's tables, or which ones they are, may have changed."""
+        self._known.clear()

@@ -1,0 +1,83 @@
+"""Exceptions and interrupts that the run loop gives to the guest.
+
+Native code takes supervisor calls and data aborts by itself. What is left to the loop comes here: whether the
+guest has a handler, and the entry to it, which is the same as in native code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import Breakpoint, DataAbort, PrefetchAbort, VmExit
+from dbt.engine.tier import Tier
+from dbt.memory.guest_memory import GuestMemory
+from isa.arm.state import PSR_F, SCTLR_M
+from isa.arm.vectors import VECTORS, ExceptionKind
+
+
+class ExceptionEntry:
+    """Of one virtual CPU. ``tier`` is asked for when it is needed."""
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory, tier: Callable[[], Tier]) -> None:
+        self._cpu = cpu
+        self._memory = memory
+        self._tier = tier
+        self._entered: set[ExceptionKind] = set()  # since the last instruction that retired
+
+    def retired(self) -> None:
+        """An instruction has retired."""
+        self._entered.clear()
+
+    def refusal(self, kind: ExceptionKind) -> str:
+        """Why an exception that an instruction caused cannot be taken; empty if it can.
+
+        The same vector twice with no instruction retired in between would go on for ever.
+        """
+        if self._taken_natively:
+            self._entered.add(ExceptionKind.DATA_ABORT)
+        if self._cpu["sctlr"] & SCTLR_M == 0:
+            base = self._tier().call_routine("vector_base")
+            assert base is not None
+            vector = base + VECTORS[kind].offset
+            if not self._memory.in_ram(vector) or not self._memory.load_physical(vector):
+                return f"The guest does not handle it (nothing is at its vector {vector:#x}). "
+        if kind in self._entered:
+            return f"Its handler for a {kind.value} raises the same exception again. "
+        return ""
+
+    @property
+    def _taken_natively(self) -> bool:
+        """Whether native code has taken a data abort since an instruction retired."""
+        return self._cpu.native("last_exception") == self._cpu.native("budget")
+
+    def take(self, exit_: VmExit, kind: ExceptionKind) -> None:
+        """Enter the handler of the exception that an exit is."""
+        self._report_fault_status(exit_)
+        self._enter(kind, exit_.pc)
+        self._entered.add(kind)
+
+    def take_interrupt(self) -> ExceptionKind | None:
+        """Enter the handler of the interrupt that is to be taken before the next instruction, if there is one."""
+        takeable = self._cpu.takeable_interrupts
+        if not takeable:
+            return None
+        kind = ExceptionKind.FIQ if takeable & PSR_F else ExceptionKind.IRQ
+        self._enter(kind, self._cpu.r[15])
+        return kind
+
+    def _enter(self, kind: ExceptionKind, address: int) -> None:
+        vector = VECTORS[kind]
+        link = (address + vector.link) & 0xFFFFFFFF
+        self._tier().call_routine("enter_exception", vector.mode, vector.offset, link, vector.masks)
+
+    def _report_fault_status(self, exit_: VmExit) -> None:
+        """Set the fault status and address registers as an abort does (B3.13)."""
+        call = self._tier().call_routine
+        match exit_:
+            case DataAbort(gva=gva, write=write, reason=reason, domain=domain):
+                call("report_data_abort", gva, reason | domain << 4, int(write))
+            case PrefetchAbort(pc=pc, reason=reason, domain=domain):
+                call("report_prefetch_abort", pc, reason | domain << 4)
+            case Breakpoint():
+                call("report_breakpoint")

@@ -1,0 +1,261 @@
+"""Recordings: what came to a guest from outside, and when, so that the same run can be had again.
+
+A recording is a text file of JSON lines. The first says what was run, then there is a line for each
+delivery of input, ``[kind, time, text]``, and, if the run ended orderly, a last one about its end. Each
+line is written at once, so a recording of a process that was killed lacks its end and nothing else.
+Bytes are written as the characters of Latin-1. Which tier executes the guest is no part of it.
+
+What a guest reads of files (``--files``) is not recorded: they must be as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from dbt.memory.ram import PAGE_SIZE, Ram
+from dbt.vm.input import InputSource, RecordingError
+from dbt.vm.result import RunResult, StopReason
+
+if TYPE_CHECKING:
+    from dbt.vm.machine import Machine
+
+_FORMAT = 1
+UART, READ = "uart", "read"
+_CHUNK = 16 * PAGE_SIZE
+_ZEROS = bytes(_CHUNK)
+
+#: The guest did not end by itself: who runs it stopped it, after so many instructions.
+STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
+
+
+# -- what was run --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """All that decides a run but its input. ``state`` is the hash of registers and RAM before its first instruction."""
+
+    dbt: str
+    memory: int
+    cpu: str
+    epoch: int
+    semihosting: bool
+    files: bool
+    command_line: str
+    state: str
+
+    def differences(self, other: RunIdentity) -> str:
+        """How this run is not the ``other`` one, which was recorded, in words; empty if it is."""
+        texts = []
+        for name, mine in asdict(self).items():
+            theirs = getattr(other, name)
+            if mine != theirs and name != "state":
+                texts.append(f"{_IN_WORDS[name]} is {_show(mine)} here and was {_show(theirs)}")
+        if not texts and self.state != other.state:
+            texts.append("it is another program, or what goes with it (its disk, device tree, command line) is")
+        return "; ".join(texts)
+
+
+_IN_WORDS = {
+    "dbt": "dbt's version",
+    "memory": "the size of the RAM",
+    "cpu": "the processor",
+    "epoch": "the time of day at the start",
+    "semihosting": "semihosting",
+    "files": "access to files",
+    "command_line": "the program's name and arguments",
+}
+
+
+def _show(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def identify(machine: Machine, version: str) -> RunIdentity:
+    """What the machine is about to run, once it is loaded; ``version`` is dbt's."""
+    host = machine.semihosting
+    return RunIdentity(
+        version,
+        machine.ram.size,
+        machine.cpu_model,
+        host.epoch,
+        machine.semihosting_enabled,
+        host.jail is not None,
+        host.command_line.decode("latin-1"),
+        state_hash(machine),
+    )
+
+
+def state_hash(machine: Machine) -> str:
+    """A hash of the architectural state and the RAM, whatever tier made them."""
+    found = hashlib.sha256(machine.cpu.snapshot())
+    for gpa in _touched(machine.ram):
+        chunk = bytes(machine.ram.bytes[gpa : gpa + _CHUNK])
+        if chunk != _ZEROS[: len(chunk)]:
+            found.update(gpa.to_bytes(8, "little"))
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def _touched(ram: Ram) -> list[int]:
+    """The chunks of RAM in which the host has pages at all: to read the others would make them."""
+    chunks: list[int] = []
+    position = 0
+    while position < ram.size:
+        try:
+            start = os.lseek(ram.fd, position, os.SEEK_DATA)
+            position = os.lseek(ram.fd, start, os.SEEK_HOLE)
+        except OSError:  # ENXIO: there is nothing any more
+            break
+        first = max(start // _CHUNK * _CHUNK, chunks[-1] + _CHUNK if chunks else 0)
+        chunks.extend(range(first, position, _CHUNK))
+    return chunks
+
+
+# -- to record -----------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A road that writes down what comes by another one."""
+
+    def __init__(self, inner: InputSource, path: str, identity: RunIdentity) -> None:
+        """RecordingError if the file cannot be written. One that is there is replaced."""
+        self._inner, self._path = inner, path
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from None
+        self._write({"dbt-recording": _FORMAT, **asdict(identity)})
+
+    @property
+    def next_delivery(self) -> int | None:
+        return self._inner.next_delivery
+
+    @property
+    def ended(self) -> bool:
+        return self._inner.ended
+
+    def poll(self, now: int, room: int) -> bytes:
+        data = self._inner.poll(now, room)
+        if data:
+            self._write([UART, now, data.decode("latin-1")])
+        return data
+
+    def read(self, now: int, size: int) -> bytes | None:
+        data = self._inner.read(now, size)
+        if data is not None:
+            self._write([READ, now, data.decode("latin-1")])
+        return data
+
+    def wait(self, seconds: float) -> None:
+        self._inner.wait(seconds)
+
+    def end(self, machine: Machine, result: RunResult) -> None:
+        """Write down how the run ended; nothing comes after that."""
+        self._write(["end", asdict(End(result.icount, result.reason.value, result.exit_code, state_hash(machine)))])
+        self.close()
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, line: object) -> None:
+        view = memoryview(json.dumps(line).encode() + b"\n")
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> RecordingError:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return RecordingError(f"{self._path}: the recording cannot be written: {reason}")
+
+
+# -- to read -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended; ``state`` is the hash of what it left."""
+
+    icount: int
+    reason: str
+    exit_code: int | None
+    state: str
+
+    def describe(self) -> str:
+        code = "" if self.exit_code is None else f" with {self.exit_code}"
+        return f"{self.reason}{code} after {self.icount} instructions"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a file holds. ``deliveries`` are kind, time and bytes, in their order."""
+
+    path: str
+    identity: RunIdentity
+    deliveries: tuple[tuple[str, int, bytes], ...]
+    end: End | None
+
+
+def read_recording(path: str) -> Recording:
+    """RecordingError if the file is none. What was being written when the process was killed is left out."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")[:-1]
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RecordingError(f"{path}: the recording cannot be read: {reason}") from None
+    identity = _read_identity(path, lines[0] if lines else b"")
+    deliveries: list[tuple[str, int, bytes]] = []
+    end: End | None = None
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            match json.loads(line):
+                case [("uart" | "read") as kind, int(time), str(text)] if end is None:
+                    deliveries.append((kind, time, text.encode("latin-1")))
+                case ["end", dict(fields)] if end is None:
+                    end = End(**_typed(fields, _END_FIELDS))
+                    StopReason(end.reason)
+                case _:
+                    raise ValueError("no line of a recording")
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise RecordingError(f"{path}: the recording is damaged in line {number}") from None
+    return Recording(path, identity, tuple(deliveries), end)
+
+
+_END_FIELDS: Mapping[str, tuple[type, ...]] = {
+    "icount": (int,),
+    "reason": (str,),
+    "exit_code": (int, type(None)),
+    "state": (str,),
+}
+_IDENTITY_FIELDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("dbt", "cpu", "command_line", "state"), (str,)),
+    **dict.fromkeys(("memory", "epoch"), (int,)),
+    **dict.fromkeys(("semihosting", "files"), (bool,)),
+}
+
+
+def _typed(fields: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    if not all(isinstance(fields[name], allowed) for name, allowed in types.items()):
+        raise TypeError
+    return {name: fields[name] for name in types}
+
+
+def _read_identity(path: str, line: bytes) -> RunIdentity:
+    try:
+        header = json.loads(line)
+        version = header["dbt-recording"]
+        if version == _FORMAT:
+            return RunIdentity(**_typed(header, _IDENTITY_FIELDS))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise RecordingError(f"{path}: this is no recording of dbt") from None
+    raise RecordingError(f"{path}: this recording has format {version}, and this dbt knows format {_FORMAT}")

@@ -1,0 +1,271 @@
+"""The system control coprocessor: each of its registers is an instruction that reads it and one that writes it.
+
+Whatever has no row here is an undefined instruction, and so is a register that user mode may not access, from
+user mode. So are all other coprocessors, floating point included: CDP, LDC, STC and MRRC match no pattern, nor does
+MCRR but for the ARM1176's operations on ranges of its caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from isa.arm.faults import AccessKind
+from isa.arm.operands import PC
+from isa.arm.state import (
+    IDENTIFICATION,
+    SCTLR_B,
+    SCTLR_EE,
+    SCTLR_TE,
+)
+from isa.ir.spec import insn
+from isa.ir.uop import Recorder, Uop
+
+READ, WRITE = "r", "w"
+
+Place = tuple[int, int, int, int]  # opc1, CRn, CRm, opc2
+Write = Callable[[Recorder, Uop], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """``word``: what holds it, of which ``writable`` bits change; ``value``: what it reads as without one.
+
+    ``access`` is what privileged code may do, ``user`` what user mode may, from architecture ``user_since`` on;
+    ``since`` the architecture that has it; ``only_6``: version 7 has not. ``write`` takes the place of storing what is
+    written, ``after`` is the callout that follows. A register without a word ignores what is written.
+    """
+
+    name: str
+    place: Place
+    word: str = ""
+    value: int = 0
+    writable: int = 0xFFFFFFFF
+    access: str = READ + WRITE
+    user: str = ""
+    user_since: int = 4
+    since: int = 4
+    only_6: bool = False
+    write: Write | None = None
+    after: str = ""
+
+
+def _write_sctlr(u: Recorder, value: Uop) -> None:
+    writable, old = u.get("sctlr_writable"), u.get("sctlr")
+    new = old & ~writable | value & writable
+    for number, bit in ((1, SCTLR_B), (2, SCTLR_EE), (3, SCTLR_TE)):
+        with u.when((new & bit) != 0):  # choice: no-big-endian, no-thumb
+            u.callout("unsupported", number)
+    u.set("sctlr", new)
+
+
+def _flush_page(u: Recorder, value: Uop) -> None:
+    u.callout("tlb_flush_page", value)
+
+
+def _translate(access: AccessKind) -> Write:
+    def write(u: Recorder, value: Uop) -> None:
+        u.callout("translate_address", value, int(access))
+
+    return write
+
+
+# CRm to the places in c0 of the identification registers.
+_IDENTIFICATION_PLACES: Mapping[str, tuple[int, int, int]] = {
+    "MIDR": (0, 0, 0), "CTR": (0, 0, 1), "TCMTR": (0, 0, 2), "TLBTR": (0, 0, 3), "MPIDR": (0, 0, 5),
+    "ID_PFR0": (0, 1, 0), "ID_PFR1": (0, 1, 1), "ID_DFR0": (0, 1, 2), "ID_AFR0": (0, 1, 3),
+    **{f"ID_MMFR{n}": (0, 1, 4 + n) for n in range(4)},
+    **{f"ID_ISAR{n}": (0, 2, n) for n in range(6)},
+    "CLIDR": (1, 0, 1),
+}  # fmt: skip
+assert set(_IDENTIFICATION_PLACES) == set(IDENTIFICATION)
+_SINCE_4 = {"MIDR", "CTR", "TCMTR", "TLBTR"}
+_SINCE_7 = {"MPIDR", "CLIDR"}
+
+# Caches and branch predictors are not there to be maintained: CRm to the values of opc2.
+_CACHE_OPERATIONS: Mapping[int, tuple[int, ...]] = {
+    1: (0, 6), 2: (5,), 5: (0, 1, 2, 6, 7), 6: (0, 1, 2), 7: (0, 1, 2), 10: (0, 1, 2), 11: (0, 1, 2), 13: (1,),
+    14: (0, 1, 2), 15: (0, 1, 2),
+}  # fmt: skip
+_TEST_AND_CLEAN = 1 << 30  # into the Z flag with Rt = PC: the cache is clean
+#: Of the instruction, the data and the unified TLB, and of all processors.
+_TLBS = (5, 6, 7, 3)
+
+
+def _identification() -> Iterator[Register]:
+    for name in IDENTIFICATION:
+        opc1, crm, opc2 = _IDENTIFICATION_PLACES[name]
+        since = 4 if name in _SINCE_4 else 7 if name in _SINCE_7 else 6
+        yield Register(name, (opc1, 0, crm, opc2), name.lower(), access=READ, since=since)
+
+
+def _operations() -> Iterator[Register]:
+    for crm, operations in _CACHE_OPERATIONS.items():
+        for opc2 in operations:
+            yield Register("cache operation", (0, 7, crm, opc2), access=WRITE)
+    for crm in _TLBS:
+        since = 7 if crm == 3 else 4
+        yield Register("TLBIALL", (0, 8, crm, 0), access=WRITE, since=since, after="tlb_flush")
+        yield Register("TLBIMVA", (0, 8, crm, 1), access=WRITE, since=since, write=_flush_page)
+        yield Register("TLBIASID", (0, 8, crm, 2), access=WRITE, since=max(since, 6), after="tlb_flush")
+    yield Register("TLBIMVAA", (0, 8, 7, 3), access=WRITE, since=6, write=_flush_page)
+    yield Register("TLBIMVAAIS", (0, 8, 3, 3), access=WRITE, since=7, write=_flush_page)
+
+
+REGISTERS: tuple[Register, ...] = (
+    *_identification(),
+    Register("REVIDR", (0, 0, 0, 6), access=READ, since=7),
+    Register("AIDR", (1, 0, 0, 7), access=READ, since=7),
+    Register("CSSELR", (2, 0, 0, 0), "csselr", writable=0b1111, since=7),
+    # Control
+    Register("SCTLR", (0, 1, 0, 0), "sctlr", write=_write_sctlr, after="regime_changed"),
+    Register("ACTLR", (0, 1, 0, 1), "actlr", since=6),
+    Register("CPACR", (0, 1, 0, 2), "cpacr", writable=0, since=6),  # there are no coprocessors to enable
+    # Memory management
+    Register("TTBR0", (0, 2, 0, 0), "ttbr0", after="regime_changed"),
+    Register("TTBR1", (0, 2, 0, 1), "ttbr1", since=6, after="regime_changed"),
+    Register("TTBCR", (0, 2, 0, 2), "ttbcr", writable=0b110111, since=6, after="regime_changed"),
+    Register("DACR", (0, 3, 0, 0), "dacr", after="regime_changed"),
+    Register("DFSR", (0, 5, 0, 0), "dfsr"),
+    Register("IFSR", (0, 5, 0, 1), "ifsr"),
+    Register("ADFSR", (0, 5, 1, 0), writable=0, since=7),
+    Register("AIFSR", (0, 5, 1, 1), writable=0, since=7),
+    Register("DFAR", (0, 6, 0, 0), "dfar"),
+    Register("IFAR", (0, 6, 0, 2), "ifar", since=6),
+    # Maintenance and barriers
+    *_operations(),
+    Register("wait for interrupt", (0, 7, 0, 4), access=WRITE, after="wait_for_interrupt"),
+    Register("CP15ISB", (0, 7, 5, 4), access=WRITE, user=WRITE, user_since=6),
+    Register("CP15DSB", (0, 7, 10, 4), access=WRITE, user=WRITE, user_since=6),
+    Register("CP15DMB", (0, 7, 10, 5), access=WRITE, user=WRITE, since=6),
+    Register("test and clean", (0, 7, 10, 3), value=_TEST_AND_CLEAN, access=READ),
+    Register("test, clean and invalidate", (0, 7, 14, 3), value=_TEST_AND_CLEAN, access=READ),
+    Register("cache dirty status", (0, 7, 10, 6), access=READ, since=6, only_6=True),
+    Register("block transfer status", (0, 7, 12, 4), access=READ, user=READ, since=6, only_6=True),
+    Register("stop prefetch range", (0, 7, 12, 5), access=WRITE, user=WRITE, since=6, only_6=True),
+    # Address translation, as it is for privileged or user code that reads or writes
+    Register("PAR", (0, 7, 4, 0), "par", since=6),
+    Register("ATS1CPR", (0, 7, 8, 0), access=WRITE, since=6, write=_translate(AccessKind(0))),
+    Register("ATS1CPW", (0, 7, 8, 1), access=WRITE, since=6, write=_translate(AccessKind.WRITE)),
+    Register("ATS1CUR", (0, 7, 8, 2), access=WRITE, since=6, write=_translate(AccessKind.USER)),
+    Register("ATS1CUW", (0, 7, 8, 3), access=WRITE, since=6, write=_translate(AccessKind.USER | AccessKind.WRITE)),
+    # Lockdown of caches and TLBs
+    Register("data cache lockdown", (0, 9, 0, 0), writable=0),
+    Register("instruction cache lockdown", (0, 9, 0, 1), writable=0),
+    Register("data TCM region", (0, 9, 1, 0), writable=0),
+    Register("instruction TCM region", (0, 9, 1, 1), writable=0),
+    Register("TLB lockdown", (0, 10, 0, 0), writable=0),
+    Register("PRRR", (0, 10, 2, 0), value=0x00098AA4, since=7),
+    Register("NMRR", (0, 10, 2, 1), value=0x44E048E0, since=7),
+    # Vectors, context and threads
+    Register("VBAR", (0, 12, 0, 0), "vbar", writable=0xFFFFFFE0, since=7),
+    Register("ISR", (0, 12, 1, 0), access=READ, since=7),
+    Register("FCSEIDR", (0, 13, 0, 0), "fcseidr", writable=0xFE000000, after="regime_changed"),
+    Register("CONTEXTIDR", (0, 13, 0, 1), "contextidr", after="regime_changed"),
+    Register("TPIDRURW", (0, 13, 0, 2), "tpidrurw", user=READ + WRITE, since=6),
+    Register("TPIDRURO", (0, 13, 0, 3), "tpidruro", user=READ, since=6),
+    Register("TPIDRPRW", (0, 13, 0, 4), "tpidrprw", since=6),
+)  # fmt: skip
+
+
+def _pattern(place: Place, load: int) -> str:
+    opc1, crn, crm, opc2 = place
+    return f"cond:4 1110 {opc1:03b} {load} {crn:04b} rt:4 1111 {opc2:03b} 1 {crm:04b}"
+
+
+def _syntax(name: str, place: Place) -> str:
+    opc1, crn, crm, opc2 = place
+    return f"{name}{{<c>}} p15, {opc1}, <Rt>, c{crn}, c{crm}, {opc2}"
+
+
+def _require_access(u: Recorder, register: Register, access: str) -> None:
+    if access not in register.user:
+        u.callout("require_privilege")
+    elif register.user_since > register.since:
+        with u.when(u.get("architecture").ult(register.user_since)):
+            u.callout("require_privilege")
+
+
+def _require_architecture_6(u: Recorder) -> None:
+    """What the ARM1176 has and the Cortex-A8 has not."""
+    with u.when(u.get("architecture") == 7):
+        u.undefined()
+
+
+def _read(u: Recorder, f: SimpleNamespace, register: Register) -> None:
+    if register.only_6:
+        _require_architecture_6(u)
+    _require_access(u, register, READ)
+    value = u.get(register.word) if register.word else u.const(register.value)
+    if f.rt == PC:  # the four flags from the top bits
+        u.n, u.z, u.c, u.v = (value.bit(place) for place in (31, 30, 29, 28))
+    else:
+        u.reg[f.rt] = value
+
+
+def _write(u: Recorder, f: SimpleNamespace, register: Register) -> None:
+    if register.only_6:
+        _require_architecture_6(u)
+    _require_access(u, register, WRITE)
+    value = u.reg[f.rt]
+    if register.write is not None:
+        register.write(u, value)
+    elif register.word:
+        old = u.get(register.word)
+        u.set(register.word, old & (~register.writable & 0xFFFFFFFF) | value & register.writable)
+    if register.after:
+        u.callout(register.after)
+
+
+def _register(register: Register) -> None:
+    name, place = register.name, register.place
+    if READ in register.access + register.user:
+
+        @insn(_pattern(place, 1), name=f"MRC ({name})", syntax=_syntax("MRC", place), section="A8.8.107",
+              forms=("rt==15",), since=register.since)  # fmt: skip
+        def mrc(u: Recorder, f: SimpleNamespace) -> None:
+            _read(u, f, register)
+
+    if WRITE in register.access + register.user:
+
+        @insn(_pattern(place, 0), name=f"MCR ({name})", syntax=_syntax("MCR", place), section="A8.8.98",
+              since=register.since)  # fmt: skip
+        def mcr(u: Recorder, f: SimpleNamespace) -> None:
+            _write(u, f, register)
+
+
+for _row in REGISTERS:
+    _register(_row)
+
+
+#: Operations on the addresses from Rt to Rt2 (DDI 0301, 3.2.22), of which there is nothing to do: opc1 and CRm, name,
+#: and whether user mode may.
+_RANGES = (
+    (0, 5, "invalidate instruction cache", False),
+    (0, 6, "invalidate data cache", False),
+    (0, 12, "clean data cache", True),
+    (1, 12, "prefetch instructions", True),
+    (2, 12, "prefetch data", True),
+    (0, 14, "clean and invalidate data cache", False),
+)
+
+
+def _range_operation(opc1: int, crm: int, name: str, user: bool) -> None:
+    @insn(f"cond:4 11000100 rt2:4 rt:4 1111 {opc1:04b} {crm:04b}", name=f"MCRR ({name} range)",
+          syntax=f"MCRR{{<c>}} p15, {opc1}, <Rt>, <Rt2>, c{crm}", section="A8.8.99", since=6)  # fmt: skip
+    def mcrr(u: Recorder, f: SimpleNamespace) -> None:
+        _require_architecture_6(u)
+        if not user:
+            u.callout("require_privilege")
+
+
+for _operation in _RANGES:
+    _range_operation(*_operation)
+
+
+@insn(_pattern((1, 0, 0, 0), 1), name="MRC (CCSIDR)", syntax=_syntax("MRC", (1, 0, 0, 0)), section="A8.8.107",
+      since=7)  # fmt: skip
+def mrc_ccsidr(u: Recorder, f: SimpleNamespace) -> None:
+    u.callout("require_privilege")
+    u.reg[f.rt] = u.get_at("ccsidr", u.get("csselr") & 3)

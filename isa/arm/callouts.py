@@ -1,0 +1,186 @@
+"""The sensitive operations: what an instruction that says ``u.callout(name, ...)`` asks the hypervisor for.
+
+Most are defined here, in uops, and so are native in every tier that is; the others are the hypervisor's own
+business. Every one is counted when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from isa.arm.psr import (
+    bank_of,
+    cpsr,
+    current_mode,
+    is_user,
+    is_valid_mode,
+    refuse_big_endian,
+    set_cpsr,
+    set_spsr,
+    spsr,
+    switch_mode,
+    user_register_bank,
+)
+from isa.arm.state import PSR_A, PSR_E, PSR_F, PSR_I, PSR_MODE
+from isa.ir.uop import CALLOUTS, BranchKind, Callout, Recorder, Uop
+
+PSR_FLAGS = 0xF8000000  # N Z C V Q
+PSR_GE = 0x000F0000
+USER_WRITABLE = PSR_FLAGS | PSR_GE | PSR_E
+PRIVILEGED_WRITABLE = USER_WRITABLE | PSR_A | PSR_I | PSR_F | PSR_MODE
+SPSR_WRITABLE = 0xFF0FFFFF
+
+#: What ``unsupported`` is about, by its argument.
+UNSUPPORTED = (
+    "big-endian data (CPSR.E)",
+    "big-endian memory (SCTLR.B)",
+    "big-endian exception handlers (SCTLR.EE)",
+    "Thumb exception handlers (SCTLR.TE)",
+)
+
+Definition = Callable[..., Uop | None]
+
+
+def _define(meaning: str, *, leaves: bool = False, synchronises: bool = False) -> Callable[[Definition], Definition]:
+    def register(definition: Definition) -> Definition:
+        name = definition.__name__
+        CALLOUTS[name] = Callout(name, meaning, definition, leaves, synchronises)
+        return definition
+
+    return register
+
+
+def _hypervisor(name: str, meaning: str, *, leaves: bool = False, synchronises: bool = False) -> None:
+    CALLOUTS[name] = Callout(name, meaning, None, leaves, synchronises)
+
+
+def byte_lanes(u: Recorder, byte_mask: Uop) -> Uop:
+    """The bits that a mask of bytes selects: 0b1001 to 0xFF0000FF."""
+    lanes = u.const(0)
+    for byte in range(4):
+        lanes = lanes | byte_mask.bits(byte, byte) * (0xFF << 8 * byte)
+    return lanes
+
+
+def _merge(old: Uop, new: Uop, mask: Uop) -> Uop:
+    return old & ~mask | new & mask
+
+
+# -- program status ----------------------------------------------------------------------------
+
+
+@_define("undefined instruction in user mode")
+def require_privilege(u: Recorder) -> None:
+    with u.when(is_user(u)):
+        u.undefined()
+
+
+@_define("MSR CPSR, with the write rules of the current mode (B1.3.3)", synchronises=True)
+def write_cpsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
+    lanes = byte_lanes(u, byte_mask)
+    old = cpsr(u)
+    # Bit E came with ARMv6.
+    there = u.select(u.get("architecture").ult(6), ~PSR_E & 0xFFFFFFFF, 0xFFFFFFFF)
+    new = _merge(old, value, lanes & u.select(is_user(u), USER_WRITABLE, PRIVILEGED_WRITABLE) & there)
+    refuse_big_endian(u, new)
+    set_cpsr(u, new)
+
+
+@_define("SPSR of the current mode")
+def read_spsr(u: Recorder) -> Uop:
+    u.callout("require_privilege")
+    return spsr(u)
+
+
+@_define("MSR SPSR (B1.3.3)")
+def write_spsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
+    u.callout("require_privilege")
+    set_spsr(u, _merge(spsr(u), value, byte_lanes(u, byte_mask) & SPSR_WRITABLE))
+
+
+@_define("change CPSR.M alone (CPS)", synchronises=True)
+def set_mode(u: Recorder, mode: Uop) -> None:
+    with u.when(~is_user(u) & is_valid_mode(u, mode)):  # choice: invalid-mode
+        switch_mode(u, mode)
+
+
+@_define("the A, I, F bits of the CPSR (CPS)", synchronises=True)
+def set_masks(u: Recorder, mask: Uop, value: Uop) -> None:
+    with u.when(~is_user(u)):
+        u.set("psr", _merge(u.get("psr"), value, mask & (PSR_A | PSR_I | PSR_F)))
+
+
+# -- exception return --------------------------------------------------------------------------
+
+
+@_define("whether an exception return is possible, before anything is written")
+def check_return(u: Recorder, target: Uop, psr: Uop) -> None:
+    """In user mode it is UNPREDICTABLE; we choose an undefined instruction. choice: privileged-in-user-mode"""
+    u.callout("require_privilege")
+    with u.when(psr.bit(5)):
+        u.callout("enter_thumb", target | 1)
+    refuse_big_endian(u, psr)
+
+
+@_define("CPSR := psr, then branch", leaves=True, synchronises=True)
+def return_to(u: Recorder, target: Uop, psr: Uop) -> None:
+    """Of what :func:`check_return` has found possible."""
+    set_cpsr(u, psr)
+    u.branch(target, BranchKind.SYNCHRONISE)  # choice: branch-target-bit-1
+
+
+# -- registers of other modes ------------------------------------------------------------------
+
+
+@_define("a register of user mode (STM with ^)")
+def read_user_reg(u: Recorder, number: Uop) -> Uop:
+    low, high = user_register_bank(u, number)
+    value = u.select(low, u.get_at("bank_r8", number - 8 & 7), u.reg[number])
+    banked = u.select(number == 13, u.get_at("bank_r13", 0), u.get_at("bank_r14", 0))
+    return u.select(high, banked, value)
+
+
+@_define("a register of user mode (LDM with ^)")
+def write_user_reg(u: Recorder, number: Uop, value: Uop) -> None:
+    low, high = user_register_bank(u, number)
+    with u.when(low):
+        u.set_at("bank_r8", number - 8 & 7, value)
+    with u.when(high & (number == 13)):
+        u.set_at("bank_r13", 0, value)
+    with u.when(high & (number == 14)):
+        u.set_at("bank_r14", 0, value)
+    with u.when(~low & ~high):
+        u.reg[number] = value
+
+
+@_define("R13 of a mode (SRS)")
+def read_mode_sp(u: Recorder, mode: Uop) -> Uop:
+    """No such mode is UNPREDICTABLE; we choose an undefined instruction. choice: srs-invalid-mode"""
+    with u.when(~is_valid_mode(u, mode)):
+        u.undefined()
+    bank = bank_of(u, mode)
+    return u.select(bank == bank_of(u, current_mode(u)), u.reg[13], u.get_at("bank_r13", bank))
+
+
+@_define("R13 of a mode (SRS)")
+def write_mode_sp(u: Recorder, mode: Uop, value: Uop) -> None:
+    bank = bank_of(u, mode)
+    here = bank == bank_of(u, current_mode(u))
+    with u.when(here):
+        u.reg[13] = value
+    with u.when(~here):
+        u.set_at("bank_r13", bank, value)
+
+
+# -- the hypervisor's own ----------------------------------------------------------------------
+
+_hypervisor("enter_thumb", "(target): go on in Thumb state", leaves=True)
+_hypervisor("unsupported", "(what): something this machine does not have: see UNSUPPORTED", leaves=True)
+_hypervisor("wait_for_interrupt", "(): wait until an interrupt is pending")
+_hypervisor("translate_address", "(mva, access): into PAR where it goes, or the fault (B3.12.3)")
+_hypervisor("regime_changed", "(): another table, other domains, the MMU on or off", synchronises=True)
+_hypervisor("tlb_flush", "(): forget all translations", synchronises=True)
+_hypervisor("tlb_flush_page", "(mva): forget the translation of an address", synchronises=True)
+
+#: The position of each, for counters.
+NUMBERS = {name: number for number, name in enumerate(CALLOUTS)}

@@ -1,0 +1,90 @@
+"""What instructions share: conditions, immediates and shifted operands."""
+
+from __future__ import annotations
+
+from isa.ir.uop import Recorder, Uop
+
+SP, LR, PC = 13, 14, 15
+LSL, LSR, ASR, ROR = range(4)
+
+CONDITION_NAMES = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le", "al")
+
+
+def condition_holds(u: Recorder, cond: int) -> Uop:
+    """``ConditionPassed`` (A8.3.1) for a condition from 0 (EQ) to 14 (AL)."""
+    match cond >> 1:
+        case 0b000:
+            holds = u.z
+        case 0b001:
+            holds = u.c
+        case 0b010:
+            holds = u.n
+        case 0b011:
+            holds = u.v
+        case 0b100:
+            holds = u.c & ~u.z
+        case 0b101:
+            holds = ~(u.n ^ u.v)
+        case 0b110:
+            holds = ~(u.n ^ u.v) & ~u.z
+        case _:
+            return u.const(1, 1)
+    return ~holds if cond & 1 else holds
+
+
+def expand_imm(u: Recorder, rotate: Uop, imm8: Uop) -> tuple[Uop, Uop]:
+    """``ARMExpandImm_C`` (A5.2.4): the constant and the shifter's carry out."""
+    value = imm8.ror(rotate << 1)
+    return value, u.select(rotate == 0, u.c, value.bit(31))
+
+
+def shift_by_immediate(u: Recorder, value: Uop, kind: int, imm5: Uop) -> tuple[Uop, Uop]:
+    """``Shift_C`` by ``DecodeImmShift`` (A8.4.3): result and carry out.
+
+    ``imm5`` must be a number or known not to be 0 (a form): 0 stands for LSL #0, LSR #32, ASR #32
+    and RRX.
+    """
+    zero = bool(imm5 == 0)
+    if kind == LSL:
+        if zero:
+            return value, u.c
+        return value << imm5, value.bit(32 - imm5)
+    if kind == LSR:
+        if zero:
+            return u.const(0), value.bit(31)
+        return value >> imm5, value.bit(imm5 - 1)
+    if kind == ASR:
+        if zero:
+            return value.ashr(31), value.bit(31)
+        return value.ashr(imm5), value.bit(imm5 - 1)
+    if zero:
+        return (value >> 1) | (u.c.zext(32) << 31), value.bit(0)
+    result = value.ror(imm5)
+    return result, result.bit(31)
+
+
+def shift_by_register(u: Recorder, value: Uop, kind: int, amount: Uop) -> tuple[Uop, Uop]:
+    """``Shift_C`` by the bottom byte of a register, 0 to 255: result and carry out (A8.4.3)."""
+    byte = amount & 0xFF
+    if kind == ROR:
+        result = value.ror(byte & 31)
+        return result, u.select(byte == 0, u.c, result.bit(31))
+    # In 64 bits every amount from 0 to 63 is one shift, and the bit next to the result is the
+    # carry; what lies above 63 gives what 63 gives.
+    distance = u.select(byte.ult(63), byte, 63).zext(64)
+    if kind == LSL:
+        wide = value.zext(64) << distance
+        result, carry = wide.trunc(32), wide.bit(32)
+    elif kind == LSR:
+        wide = value.zext(64) << 32 >> distance
+        result, carry = (wide >> 32).trunc(32), wide.bit(31)
+    else:
+        wide = (value.zext(64) << 32).ashr(distance)
+        result, carry = (wide >> 32).trunc(32), wide.bit(31)
+    return result, u.select(byte == 0, u.c, carry)
+
+
+def set_nz(u: Recorder, result: Uop) -> None:
+    """N and Z from a result of 32 or 64 bits."""
+    u.n = result.bit(result.width - 1)
+    u.z = result == 0

@@ -1,0 +1,137 @@
+"""The guest's architectural state: one declarative layout of 32-bit words.
+
+Every consumer addresses the state by this layout: the evaluator by word index, native code by byte
+offset, snapshots and state hashes by the bytes themselves. Registers ``r`` are those of the current
+mode; the banks hold those of the others. ``r[15]`` is the address of the next instruction whenever
+the guest is stopped, and scratch while it runs. The flags are words of their own, each 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Mode(IntEnum):
+    """CPSR.M (ARM ARM B1.3.1)."""
+
+    USER = 0b10000
+    FIQ = 0b10001
+    IRQ = 0b10010
+    SUPERVISOR = 0b10011
+    ABORT = 0b10111
+    UNDEFINED = 0b11011
+    SYSTEM = 0b11111
+
+
+#: Mode to the number of its bank of R13, R14 and SPSR. User and system mode share bank 0.
+BANKS: Mapping[int, int] = {
+    Mode.USER: 0,
+    Mode.SYSTEM: 0,
+    Mode.FIQ: 1,
+    Mode.IRQ: 2,
+    Mode.SUPERVISOR: 3,
+    Mode.ABORT: 4,
+    Mode.UNDEFINED: 5,
+}
+BANK_COUNT = 6
+
+# Bits of the CPSR that the word ``psr`` holds; the others (N Z C V Q GE) have words of their own.
+PSR_T = 1 << 5
+PSR_F = 1 << 6
+PSR_I = 1 << 7
+PSR_A = 1 << 8
+PSR_E = 1 << 9
+PSR_MODE = 0x1F
+PSR_KEPT = PSR_MODE | PSR_T | PSR_F | PSR_I | PSR_A | PSR_E
+
+
+SCTLR_M = 1 << 0  # the MMU is on
+SCTLR_A = 1 << 1  # every access must be aligned
+SCTLR_B = 1 << 7  # big-endian, up to ARMv5
+SCTLR_V = 1 << 13  # the vectors are at 0xFFFF0000
+SCTLR_XP = 1 << 23  # descriptors of ARMv6, without subpages
+SCTLR_EE = 1 << 25  # exception handlers are big-endian
+SCTLR_AFE = 1 << 29  # AP[0] is the access flag
+SCTLR_TE = 1 << 30  # exception handlers are in Thumb
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """``count`` consecutive words, the first one number ``index`` of the state."""
+
+    name: str
+    index: int
+    count: int
+    meaning: str
+
+    @property
+    def offset(self) -> int:
+        """Byte offset in the state."""
+        return self.index * 4
+
+
+class StateLayout:
+    """The words of the state in order; ``words`` finds one by name."""
+
+    def __init__(self, *entries: tuple[str, int, str]) -> None:
+        self.words: dict[str, Word] = {}
+        index = 0
+        for name, count, meaning in entries:
+            if name in self.words:
+                raise ValueError(f"the state has two words named {name}")
+            self.words[name] = Word(name, index, count, meaning)
+            index += count
+        self.size = index * 4
+
+    def __getitem__(self, name: str) -> Word:
+        return self.words[name]
+
+
+#: Identification registers that differ from processor to processor, as words of the state.
+IDENTIFICATION = (
+    "MIDR", "CTR", "TCMTR", "TLBTR", "MPIDR",
+    "ID_PFR0", "ID_PFR1", "ID_DFR0", "ID_AFR0", "ID_MMFR0", "ID_MMFR1", "ID_MMFR2", "ID_MMFR3",
+    "ID_ISAR0", "ID_ISAR1", "ID_ISAR2", "ID_ISAR3", "ID_ISAR4", "ID_ISAR5", "CLIDR",
+)  # fmt: skip
+
+LAYOUT = StateLayout(
+    ("r", 16, "registers of the current mode; r[15] as described above"),
+    ("n", 1, "CPSR.N"),
+    ("z", 1, "CPSR.Z"),
+    ("c", 1, "CPSR.C"),
+    ("v", 1, "CPSR.V"),
+    ("q", 1, "CPSR.Q, sticky saturation"),
+    ("ge", 1, "CPSR.GE, four bits"),
+    ("psr", 1, "the rest of the CPSR: M, T, F, I, A, E"),
+    ("bank_r8", 5, "R8 to R12 of FIQ mode, or of the others while in FIQ mode"),
+    ("bank_r13", BANK_COUNT, "R13 of each bank; stale for the current one"),
+    ("bank_r14", BANK_COUNT, "R14 of each bank; stale for the current one"),
+    ("spsr", BANK_COUNT, "SPSR of each bank; bank 0 has none"),
+    ("exclusive", 1, "1: the local monitor is in the Exclusive Access state"),
+    ("exclusive_address", 1, "the address it watches"),
+    ("sctlr", 1, "CP15 c1: system control"),
+    ("vbar", 1, "CP15 c12: vector base address"),
+    ("dfsr", 1, "CP15 c5: data fault status"),
+    ("dfar", 1, "CP15 c6: data fault address"),
+    ("ifsr", 1, "CP15 c5: instruction fault status"),
+    ("ifar", 1, "CP15 c6: instruction fault address"),
+    ("ttbr0", 1, "CP15 c2"),
+    ("ttbr1", 1, "CP15 c2"),
+    ("ttbcr", 1, "CP15 c2"),
+    ("dacr", 1, "CP15 c3: domain access control"),
+    ("contextidr", 1, "CP15 c13: context ID"),
+    ("tpidrurw", 1, "CP15 c13: thread ID, user read/write"),
+    ("tpidruro", 1, "CP15 c13: thread ID, user read-only"),
+    ("tpidrprw", 1, "CP15 c13: thread ID, privileged"),
+    ("cpacr", 1, "CP15 c1: coprocessor access"),
+    ("actlr", 1, "CP15 c1: auxiliary control"),
+    ("par", 1, "CP15 c7: where an address that was asked for goes"),
+    ("fcseidr", 1, "CP15 c13: what is added to addresses below 32 MB"),
+    ("csselr", 1, "CP15 c0: which cache CCSIDR is about"),
+    ("architecture", 1, "version of the architecture: see isa.arm.cpus"),
+    ("sctlr_writable", 1, "bits of SCTLR that this processor can change"),
+    *((name.lower(), 1, f"CP15 c0: {name}") for name in IDENTIFICATION),
+    ("ccsidr", 4, "CP15 c0: what CCSIDR reads as, by CSSELR"),
+)

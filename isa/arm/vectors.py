@@ -1,0 +1,45 @@
+"""The exceptions: which mode handles each, where its vector is, and what it masks (ARM ARM B1.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from isa.arm.state import PSR_A, PSR_F, PSR_I, Mode
+
+
+class ExceptionKind(Enum):
+    RESET = "reset"
+    UNDEFINED = "undefined instruction"
+    SUPERVISOR_CALL = "supervisor call"
+    PREFETCH_ABORT = "prefetch abort"
+    DATA_ABORT = "data abort"
+    IRQ = "interrupt"
+    FIQ = "fast interrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """``mode`` that handles it, ``offset`` of its vector, ``link``: what LR is beyond the address, and the
+    bits of the CPSR that it ``masks``.
+    """
+
+    mode: Mode
+    offset: int
+    link: int
+    masks: int
+
+
+#: The address meant by ``link`` is that of the instruction at fault, of the SVC or BKPT itself (which is a
+#: prefetch abort), and for interrupts that of the next instruction to execute (B1.8.3, table B1-7).
+VECTORS: Mapping[ExceptionKind, Vector] = {
+    ExceptionKind.RESET: Vector(Mode.SUPERVISOR, 0x00, 0, PSR_I | PSR_F | PSR_A),
+    ExceptionKind.UNDEFINED: Vector(Mode.UNDEFINED, 0x04, 4, PSR_I),
+    ExceptionKind.SUPERVISOR_CALL: Vector(Mode.SUPERVISOR, 0x08, 4, PSR_I),
+    ExceptionKind.PREFETCH_ABORT: Vector(Mode.ABORT, 0x0C, 4, PSR_I | PSR_A),
+    ExceptionKind.DATA_ABORT: Vector(Mode.ABORT, 0x10, 8, PSR_I | PSR_A),
+    ExceptionKind.IRQ: Vector(Mode.IRQ, 0x18, 4, PSR_I | PSR_A),
+    ExceptionKind.FIQ: Vector(Mode.FIQ, 0x1C, 4, PSR_I | PSR_F | PSR_A),
+}
+HIGH_VECTORS = 0xFFFF0000

@@ -1,0 +1,61 @@
+"""The trace has a line for each instruction, and tracing changes nothing."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from dbt import CaptureConsole, Machine
+from dbt.debug.instruction_log import HEADER, InstructionTrace
+from tests.vm.programs import BASE, TIERS, assemble, make_elf
+
+
+def trace_of(machine: Machine, **limits: int) -> list[str]:
+    file = io.StringIO()
+    machine.run(trace=InstructionTrace(file), **limits)
+    lines = file.getvalue().splitlines(keepends=True)
+    assert lines[0] == HEADER
+    return [line.rstrip("\n") for line in lines[1:]]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_each_instruction_has_a_line(tier: str) -> None:
+    machine = Machine(1 << 20, tier, console=CaptureConsole())  # type: ignore[arg-type]
+    machine.load_bytes(assemble("mov r0, #0x13; adds r1, r1, #0; svc 0x123456; b 0x8000; nop"), base=BASE)
+    assert trace_of(machine, fuel=5) == [
+        "     0 00008000 e3a00013  mov r0, #0x13                   r0=00000013",
+        "     1 00008004 e2911000  adds r1, r1, #0                 cpsr=400001d3",
+        "     2 00008008 ef123456  svc #0x123456                   r0=00000000",
+        "     3 0000800c eafffffb  b #0x8000                       pc=00008000",
+        "     4 00008000 e3a00013  mov r0, #0x13                   r0=00000013",
+    ]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_an_exception_has_a_line_and_no_number(tier: str) -> None:
+    machine = Machine(1 << 20, tier, console=CaptureConsole())  # type: ignore[arg-type]
+    table = "nop; nop; nop; nop; mov r6, #1; nop; nop; nop; mvn r0, #3; ldr r1, [r0]"
+    machine.load_bytes(make_elf(assemble(table, base=0), base=0, entry=0x20))
+    lines = trace_of(machine, fuel=2)
+    assert [line.split()[:2] for line in lines] == [["0", "00000020"], ["1", "00000024"], ["1", "00000010"]]
+    assert "-> data abort" in lines[1] and "pc=00000010" in lines[1] and "lr=0000002c" in lines[1]
+    assert "r6=00000001" in lines[2]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_last_line_is_the_fault(tier: str) -> None:
+    machine = Machine(1 << 20, tier, console=CaptureConsole())  # type: ignore[arg-type]
+    machine.load_bytes(assemble("ldr pc, =0x40000000"), base=BASE)
+    lines = trace_of(machine)
+    assert lines[-1].split() == ["1", "40000000", "--------", "(not", "RAM)", "->", "prefetch", "abort"]
+
+
+def test_tracing_changes_nothing() -> None:
+    text = "mov r4, #0; loop: add r4, r4, #1; cmp r4, #100; bne loop; mov r0, #0x10; svc 0x123456; b ."
+    machines = [Machine(1 << 20, "reference", console=CaptureConsole()) for _ in range(2)]
+    for machine in machines:
+        machine.load_bytes(assemble(text), base=BASE)
+    machines[0].run(fuel=350)
+    assert len(trace_of(machines[1], fuel=350)) == 350
+    assert machines[0].cpu.snapshot() == machines[1].cpu.snapshot()

@@ -1,0 +1,168 @@
+"""Accesses to the board's registers and what QEMU's versatilepb answers, as text: an oracle that is not our code.
+
+A file of ``registers/`` is a sequence of lines, for a board that has just been switched on:
+
+    at 0x10140000               offsets are from here
+    w 0x010 0x00000030          write a word (w1, w2: a byte, a halfword)
+    r 0x010 -> 0x00000030       read a word (r1, r2); what QEMU read
+    r 0x018 -> 0x2 but 0x0: why what QEMU read, what it should be, and by which authority
+
+``python -m tests.devices.register_cases`` runs every file under qemu-system-arm and writes down what was read there.
+A new file, or line, needs no answers: ``r 0x010 ->`` is filled in.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.assembler import assemble
+
+FILES = sorted((Path(__file__).parent / "registers").glob("*.txt"))
+_CODE, _TABLE = 0x10000, 0x20000
+_ACCESS = re.compile(
+    r"(?P<kind>[rw])(?P<size>[124]?) +(?P<offset>\w+) +(?:-> *)?(?P<value>\w*)(?: but (?P<ours>\w+): .+)?"
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """``value`` is what is written, or what our device should read; None if nobody knows yet."""
+
+    line: int
+    write: bool
+    gpa: int
+    size: int
+    value: int | None
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {'write' if self.write else 'read'} of {self.size} bytes at {self.gpa:#010x}"
+
+
+def parse(text: str) -> Iterator[Access]:
+    base = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        content = line.split("#")[0].strip()
+        if content.startswith("at "):
+            base = int(content[3:], 0)
+        elif content:
+            match = _ACCESS.fullmatch(content)
+            assert match is not None, f"line {number}: {line}"
+            value = match["ours"] or match["value"]
+            yield Access(
+                number,
+                match["kind"] == "w",
+                base + int(match["offset"], 0),
+                int(match["size"] or 4),
+                int(value, 0) if value else None,
+            )
+
+
+# R4 goes through the table of (access, address, value), R5 through the results. An access is its size, 16 more for a
+# write; 0 ends the table. The results are written to a file by semihosting.
+_PROGRAM = """
+    mov r4, #0x20000
+    mov r5, #0x100000
+next:
+    ldmia r4!, {r0, r1, r2}
+    cmp r0, #0
+    beq done
+    cmp r0, #1
+    ldrbeq r3, [r1]
+    cmp r0, #2
+    ldrheq r3, [r1]
+    cmp r0, #4
+    ldreq r3, [r1]
+    cmp r0, #8
+    strlo r3, [r5], #4
+    cmp r0, #17
+    strbeq r2, [r1]
+    cmp r0, #18
+    strheq r2, [r1]
+    cmp r0, #20
+    streq r2, [r1]
+    b next
+done:
+    mov r4, #0x100000
+    sub r7, r5, r4
+    sub sp, r4, #64
+    mov r0, #0x10000
+    sub r0, r0, #8
+    add r0, r0, #0x10000
+    str r0, [sp]
+    mov r0, #5
+    str r0, [sp, #4]
+    mov r0, #3
+    str r0, [sp, #8]
+    mov r0, #1
+    mov r1, sp
+    svc #0x123456
+    str r0, [sp]
+    str r4, [sp, #4]
+    str r7, [sp, #8]
+    mov r0, #5
+    mov r1, sp
+    svc #0x123456
+    mov r0, #0x18
+    mov r1, #0x20000
+    orr r1, r1, #0x26
+    svc #0x123456
+"""
+_FILE = "out"  # its name is in the eight bytes before the table
+
+
+_QEMU = (
+    # Time goes by instructions: a nanosecond each.
+    *("qemu-system-arm", "-M", "versatilepb", "-icount", "shift=0,sleep=off", "-semihosting"),
+    *("-rtc", "base=2026-01-01T00:00:00,clock=vm"),
+    *("-display", "none", "-serial", "null", "-monitor", "none", "-audiodev", "none,id=n0"),
+)
+
+
+def under_qemu(accesses: list[Access]) -> list[int]:
+    """What the reads give there, in order."""
+    table = b"".join(
+        struct.pack(
+            "<3I",
+            access.size + 16 * access.write,
+            access.gpa,
+            access.value if access.write and access.value is not None else 0,
+        )
+        for access in accesses
+    )
+    code = assemble(_PROGRAM, _CODE)
+    image = code.ljust(_TABLE - _CODE - 8, b"\0") + _FILE.encode().ljust(8, b"\0") + table + bytes(12)
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "image").write_bytes(image)
+        subprocess.run(
+            [*_QEMU, "-device", f"loader,file=image,addr={_CODE:#x},cpu-num=0"],
+            cwd=directory,
+            check=True,
+            timeout=60,
+            capture_output=True,
+        )
+        results = (Path(directory) / _FILE).read_bytes()
+    return list(struct.unpack(f"<{len(results) // 4}I", results))
+
+
+def recorded(text: str) -> str:
+    """``text`` with what QEMU reads."""
+    accesses = list(parse(text))
+    reads = [access for access in accesses if not access.write]
+    lines = text.splitlines()
+    for access, value in zip(reads, under_qemu(accesses), strict=True):
+        lines[access.line - 1] = re.sub(
+            r" ->( *0x\w+)?", f" -> {value:#0{2 + 2 * access.size}x}", lines[access.line - 1]
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for path in FILES:
+        path.write_text(recorded(path.read_text()))
+        print(path.name)

@@ -1,0 +1,127 @@
+"""Registers that go on by themselves: native code answers for the device, and nobody can tell."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.devices.sp804 import Sp804
+from dbt.devices.sysregs import SystemRegisters
+from dbt.engine.observer import Observer
+from dbt.host.console import CaptureConsole
+from dbt.vm.recording import state_hash
+from dbt.vm.result import StopReason
+from tests.devices.virtual_time import Line, VirtualTime
+from tests.vm.programs import BASE, EXIT, assemble
+
+MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_virtual_counter_is_what_the_register_does(seed: int) -> None:
+    """Until the tick that it names, and as long as nobody writes."""
+    rng = random.Random(seed)
+    time = VirtualTime()
+    devices: list[Any] = [Sp804(time.timeline, Line()), SystemRegisters(time.timeline, lambda: None)]
+    known = 0
+    for _ in range(300):
+        device = rng.choice(devices)
+        if isinstance(device, Sp804) and rng.random() < 0.4:
+            value = rng.choice([rng.getrandbits(8), rng.getrandbits(32), rng.randrange(5), 0xA3, 0xC2, 0xE2])
+            device.write(rng.choice([0x00, 0x08, 0x0C, 0x18, 0x20, 0x28, 0x2C, 0x38]), 4, value)
+        offset = rng.choice([0x04, 0x10, 0x14, 0x24, 0x30, 0x34, 0x5C, 0x00])
+        device.read(offset, 4)
+        counter = device.virtual_counter(offset)
+        if counter is not None:
+            known += 1
+            for _ in range(5):
+                if time.tick >= counter.until:
+                    break
+                expected = (counter.start + counter.rate * time.tick) // counter.divisor & counter.mask
+                assert device.read(offset, 4) == expected
+                left = counter.until - time.tick
+                time.advance(rng.randrange(min(left, rng.choice([2, 200, 10**6, 10**9]))))
+        time.advance(rng.choice([0, 1, 99, 100, 10_000, 10**7]))
+    assert known > 100
+
+
+#: Reads what it can of the timers and counters, in all widths, until timer 0 has counted to its limit; then waits for
+#: timer 1 to interrupt, looks at it and at the counters again, and sets it anew, by a store of several words of which
+#: the third brings the next event nearer. R8 is a sum of all that was read.
+_POLLS = f"""
+    ldr r6, =0x101e2000 ; ldr r0, =0xffffffff ; str r0, [r6] ; mov r1, #0xc2 ; str r1, [r6, #8]
+    ldr r7, =0x10000000 ; mov r8, #0 ; mov r11, #3
+again:
+    ldr r3, [r6, #4]
+wait:
+    ldr r4, [r6, #4] ; sub r5, r3, r4 ; add r8, r4, r8, ror #3
+    ldr r2, [r7, #0x5c] ; eor r8, r2, r8, ror #5
+    ldrh r2, [r7, #0x5e] ; add r8, r8, r2
+    ldrb r2, [r6, #5] ; add r8, r8, r2, lsl #7
+    ldm r6, {{r0, r1, r2}} ; add r8, r8, r1, ror #9
+    cmp r5, #200 ; blo wait
+    mov r0, #70 ; mov r1, #0 ; mov r2, #0xe3 ; add r9, r6, #0x20 ; stm r9, {{r0, r1, r2, r3}}
+expect:
+    ldr r2, [r7, #0x5c] ; eor r8, r2, r8, ror #1
+    ldr r2, [r6, #0x30] ; ldr r0, [r6, #0x34] ; add r8, r8, r0 ; cmp r2, #0 ; beq expect
+    str r2, [r6, #0x2c] ; ldr r2, [r6, #0x30] ; add r8, r8, r2, lsl #20
+    ldr r2, [r7, #0x24] ; add r8, r8, r2
+    subs r11, r11, #1 ; bne again
+    mov r2, #0 ; {EXIT}
+"""
+
+
+@pytest.mark.parametrize("fuel", [1 << 40, 997, 10_007])
+def test_every_tier_reads_the_same(fuel: int) -> None:
+    """Cut into slices of any length, each of which forgets what is known."""
+    ends = set()
+    for tier, jit in MODES:
+        machine = Machine(1 << 20, tier=tier, jit=jit, console=CaptureConsole())
+        machine.load_bytes(assemble(_POLLS, BASE), BASE)
+        while (result := machine.run(fuel=fuel)).reason is StopReason.FUEL:
+            pass
+        assert result.exit_code == 0
+        ends.add((result.icount, machine.r[8], state_hash(machine)))
+        if tier != "reference" and fuel > 1000:
+            assert machine.cpu.native("live_reads") > 1000
+    assert len(ends) == 1
+
+
+class Accesses(Observer):
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+        self.found.append(gpa)
+
+
+def test_each_word_of_a_store_is_written_once() -> None:
+    """The third brings the next event nearer, so that the slice has fewer instructions than before."""
+    accesses = Accesses()
+    machine = Machine(1 << 20, tier="threaded", console=CaptureConsole(), observer=accesses)
+    code = f"""
+        ldr r6, =0x101e2000 ; mov r0, #2 ; mov r1, #0 ; mov r2, #0xe3 ; stm r6, {{r0, r1, r2, r3}}
+        mov r2, #0 ; {EXIT}
+    """
+    machine.load_bytes(assemble(code, BASE), BASE)
+    assert machine.run().exit_code == 0
+    assert accesses.found == [0x101E2000, 0x101E2004, 0x101E2008, 0x101E200C]
+
+
+def test_a_write_to_any_device_is_noticed() -> None:
+    """The timer is stopped and loaded anew while its value is polled."""
+    code = f"""
+        ldr r6, =0x101e2000 ; mov r0, #100 ; str r0, [r6] ; mov r1, #0xc2 ; str r1, [r6, #8]
+        ldr r2, [r6, #4] ; ldr r2, [r6, #4]
+        mov r1, #0 ; str r1, [r6, #8] ; ldr r10, [r6, #4] ; ldr r4, [r6, #4]
+        mov r1, #77 ; str r1, [r6] ; ldr r5, [r6, #4] ; ldr r7, [r6, #4]
+        mov r2, #0 ; {EXIT}
+    """
+    for tier in ("reference", "threaded"):
+        machine = Machine(1 << 20, tier=tier, console=CaptureConsole())  # type: ignore[arg-type]
+        machine.load_bytes(assemble(code, BASE), BASE)
+        assert machine.run(fuel=100).exit_code == 0
+        assert (machine.r[10], machine.r[4], machine.r[5], machine.r[7]) == (99, 99, 77, 77)

@@ -1,0 +1,151 @@
+"""A guest that waits: for the host's clock or not, for input that comes, and for none that can come."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from dbt import Machine
+from dbt.board.clock import TICKS_PER_SECOND
+from dbt.host.console import CaptureConsole
+from dbt.host.realtime import RealTime
+from dbt.vm.recording import Recorder, RunIdentity, identify, read_recording
+from dbt.vm.replay import Replay
+from dbt.vm.result import StopReason
+from tests.vm.programs import BASE, EXIT, TIERS, assemble
+
+#: Enables what the UART receives as an interrupt, which the CPU masks: WFI goes on with it all the same.
+_LISTEN = """
+    ldr r4, =0x101f1000 ; mov r0, #0x10 ; str r0, [r4, #0x38]
+    ldr r5, =0x10140000 ; mov r0, #0x1000 ; str r0, [r5, #0x10]
+"""
+_EXIT_WITH_KEY = f"ldr r2, [r4] ; {EXIT}"
+#: A timer that interrupts after R0 microseconds.
+_ALARM = """
+    ldr r6, =0x101e2000 ; str r0, [r6] ; mov r1, #0xa3 ; str r1, [r6, #8]
+    ldr r5, =0x10140000 ; ldr r1, [r5, #0x10] ; orr r1, r1, #0x10 ; str r1, [r5, #0x10]
+"""
+
+
+@dataclass
+class Typist(CaptureConsole):
+    """Types ``keys`` once the machine has waited ``patience`` times."""
+
+    keys: bytes = b""
+    patience: int = 0
+    waits: list[float] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        return not self.keys and not self.input
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if len(self.waits) > self.patience:
+            self.input, self.keys = self.input + self.keys, b""
+        super().wait(seconds)
+
+
+def machine_with(source: str, console: CaptureConsole, tier: str = "reference", realtime: bool = False) -> Machine:
+    machine = Machine(memory=1 << 20, tier=tier, console=console, realtime=realtime)  # type: ignore[arg-type]
+    machine.load_bytes(assemble(source), BASE)
+    return machine
+
+
+# -- the pace ------------------------------------------------------------------------------------
+
+
+def test_lag() -> None:
+    host = [100.0]
+    pace = RealTime(lambda: host[0])
+    assert pace.lag(5 * TICKS_PER_SECOND) == 0
+    host[0] += 0.5
+    assert pace.lag(5 * TICKS_PER_SECOND) == pytest.approx(0.5)
+    assert pace.lag(5 * TICKS_PER_SECOND + TICKS_PER_SECOND // 2) == pytest.approx(0)
+    assert pace.lag(9 * TICKS_PER_SECOND) == 0  # it was faster, and is not held up
+    host[0] += 0.25
+    assert pace.lag(9 * TICKS_PER_SECOND) == pytest.approx(0.25)
+    host[0] += 3600
+    assert pace.lag(9 * TICKS_PER_SECOND) == pytest.approx(1)  # it is not to catch up with what is long ago
+    assert pace.lag(10 * TICKS_PER_SECOND) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_guest_sleeps_as_long_as_it_says(tier: str) -> None:
+    source = f"ldr r0, =200000 ; {_ALARM} ; wfi ; mov r2, #3 ; {EXIT}"
+    took = {}
+    for realtime in (False, True):
+        machine = machine_with(source, CaptureConsole(), tier, realtime)
+        _ = machine.tier
+        started, busy = time.monotonic(), time.process_time()
+        assert machine.run(timeout=30).exit_code == 3
+        took[realtime] = time.monotonic() - started, time.process_time() - busy
+        assert machine.timeline.now == pytest.approx(TICKS_PER_SECOND // 5, abs=200)
+    assert took[True][0] >= 0.19 and took[True][1] < 0.15
+    assert took[False][0] < took[True][0]
+
+
+def test_a_key_ends_the_sleep() -> None:
+    console = Typist(keys=b"k", patience=2)
+    machine = machine_with(
+        f"{_LISTEN} ; ldr r0, =100000000 ; {_ALARM} ; wfi ; {_EXIT_WITH_KEY}", console, realtime=True
+    )
+    started = time.monotonic()
+    assert machine.run(timeout=30).exit_code == ord("k")
+    passed = time.monotonic() - started
+    assert len(console.waits) == 3 and passed < 10
+    assert 0.09 <= machine.timeline.now / TICKS_PER_SECOND <= passed + 0.01
+
+
+# -- input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_guest_waits_for_input_that_may_come(tier: str, realtime: bool, tmp_path: Path) -> None:
+    console = Typist(keys=b"k", patience=1)
+    source = f"{_LISTEN} ; wfi ; {_EXIT_WITH_KEY}"
+    machine = machine_with(source, console, tier, realtime)
+    path = str(tmp_path / "recording")
+    recorder = Recorder(machine.input_source, path, identify(machine, ""))
+    machine.input_source = recorder
+    result = machine.run(timeout=30)
+    recorder.end(machine, result)
+    assert result.exit_code == ord("k") and console.waits
+
+    again = machine_with(source, CaptureConsole(), "reference")
+    recording = read_recording(path)
+    replay = Replay(recording, identify(again, ""))
+    again.input_source = replay
+    assert replay.compare(again, again.run(timeout=30), pytest.fail).exit_code == ord("k")
+    assert again.timeline.now == machine.timeline.now
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_guest_halts_when_no_input_can_come(realtime: bool) -> None:
+    machine = machine_with(f"{_LISTEN} ; wfi ; {_EXIT_WITH_KEY}", CaptureConsole(), realtime=realtime)
+    assert machine.run(timeout=30).reason is StopReason.HALTED
+
+
+def test_a_guest_that_waits_for_input_can_be_stopped() -> None:
+    machine = machine_with(f"{_LISTEN} ; wfi ; {_EXIT_WITH_KEY}", Typist(keys=b"k", patience=10**9))
+    assert machine.run(timeout=0.1).reason is StopReason.TIMEOUT
+    machine.interrupt()
+    assert machine.run(timeout=30).reason is StopReason.INTERRUPTED
+
+
+def test_a_replay_in_real_time(tmp_path: Path) -> None:
+    machine = machine_with(f"{_LISTEN} ; wfi ; {_EXIT_WITH_KEY}", CaptureConsole(), realtime=True)
+    identity: RunIdentity = identify(machine, "")
+    path = tmp_path / "recording"
+    recorder = Recorder(machine.input_source, str(path), identity)
+    recorder.close()
+    with path.open("a") as file:
+        file.write(f'["uart", {TICKS_PER_SECOND // 5}, "k"]\n')
+    machine.input_source = Replay(read_recording(str(path)), identity)
+    started = time.monotonic()
+    assert machine.run(timeout=30).exit_code == ord("k")
+    assert time.monotonic() - started >= 0.19

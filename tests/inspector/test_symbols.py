@@ -1,0 +1,44 @@
+"""Names for addresses, and never an error from a damaged table."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbt.inspector.symbols import SymbolTable
+from tests.vm.programs import BASE, exiting, make_elf
+
+SYMBOLS = {"main": (BASE, 8), "$a": (BASE, 0), "tail": (BASE + 16, 0), "_start": (BASE, 0)}
+ELF = make_elf(exiting(0), symbols=SYMBOLS)
+
+
+def test_an_address_is_described_by_the_symbol_before_it() -> None:
+    table = SymbolTable(ELF)
+    assert table.describe(BASE) == "main"
+    assert table.describe(BASE + 4) == "main+0x4"
+    assert table.describe(BASE + 0x12) == "tail+0x2"
+
+
+def test_an_address_outside_every_symbol_is_a_number() -> None:
+    table = SymbolTable(ELF)
+    assert table.describe(BASE - 4) == hex(BASE - 4)
+    assert table.describe(BASE + 8) == hex(BASE + 8)  # beyond main, before tail
+    assert table.describe(0x40000000) == "0x40000000"
+
+
+def test_mapping_symbols_are_kept_apart() -> None:
+    assert SymbolTable(ELF).mapping == [(BASE, "a")]
+
+
+def test_without_symbols_every_address_is_a_number() -> None:
+    assert SymbolTable(make_elf(exiting(0))).describe(BASE) == hex(BASE)
+    assert SymbolTable(b"no ELF file").describe(BASE) == hex(BASE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(4, len(ELF) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_damaged_table_means_fewer_names(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(ELF)
+    for place, value in changes:
+        data[place] = value
+    assert SymbolTable(bytes(data)).describe(BASE)

@@ -1,0 +1,308 @@
+"""A replay is the run that was recorded, instruction for instruction, or says where it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbt.host.console import CaptureConsole, HostConsole
+from dbt.vm.input import ConsoleInput, RecordingError, ReplayDiverged
+from dbt.vm.machine import Machine
+from dbt.vm.recording import Recorder, Recording, RunIdentity, identify, read_recording, state_hash
+from dbt.vm.replay import Replay
+from dbt.vm.result import RunResult, StopReason
+from tests.vm.programs import EXIT, TIERS, assemble, make_elf
+
+RAM = 1 << 20
+#: Adds up what SYS_READC gives until its end, and exits with the sum.
+SUM = make_elf(
+    assemble(f"""
+        mov r4, #0
+        loop: mov r0, #7 ; svc 0x123456
+        cmn r0, #1 ; addne r4, r4, r0 ; bne loop
+        mov r2, r4
+        {EXIT}
+        b .
+    """)
+)
+IDENTITY = RunIdentity("0", RAM, "any", 0, True, False, "guest", "0" * 64)
+
+
+def machine(data: bytes = b"", tier: str = "threaded", program: bytes = SUM, **options: Any) -> Machine:
+    made = Machine(memory=RAM, tier=tier, console=CaptureConsole(data), **options)  # type: ignore[arg-type]
+    made.load_bytes(program, path="sum.elf")
+    return made
+
+
+def record(path: Path, data: bytes, **options: Any) -> tuple[Machine, RunResult]:
+    made = machine(data, **options)
+    made.input_source = recorder = Recorder(made.input_source, str(path), identify(made, "1.0"))
+    result = made.run(fuel=1000)
+    recorder.end(made, result)
+    return made, result
+
+
+def replay(path: Path, made: Machine) -> tuple[RunResult, list[str]]:
+    road = Replay(read_recording(str(path)), identify(made, "1.0"))
+    made.input_source = road
+    notices: list[str] = []
+    return road.compare(made, made.run(road.fuel(0, None)), notices.append), notices
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_replay_needs_no_input(tmp_path: Path, tier: str) -> None:
+    recorded, result = record(tmp_path / "run", b"\x01\x02\x03")
+    made = machine(tier=tier)
+    assert replay(tmp_path / "run", made) == (result, [])
+    assert result.exit_code == 6 and state_hash(made) == state_hash(recorded)
+
+
+def test_another_input_is_another_run(tmp_path: Path) -> None:
+    record(tmp_path / "run", b"\x01\x02\x03")
+    text = (tmp_path / "run").read_text().replace("\\u0002", "\\u0005")
+    (tmp_path / "run").write_text(text)
+    with pytest.raises(ReplayDiverged, match=r"exited with 9 after (\d+) .*, and was exited with 6 after \1 "):
+        replay(tmp_path / "run", machine())
+
+
+def test_the_same_end_with_another_state(tmp_path: Path) -> None:
+    record(tmp_path / "run", b"\x01\x03")
+    text = (tmp_path / "run").read_text().replace("\\u0001", "\\u0002").replace("\\u0003", "\\u0001\\u0002")
+    (tmp_path / "run").write_text(text)
+    with pytest.raises(ReplayDiverged, match="reads 1 bytes at 7, and was to read 2 bytes at 7"):
+        replay(tmp_path / "run", machine())
+    made, result = record(tmp_path / "run", b"\x01")
+    made.write(0x4000, b"x")
+    road = Replay(read_recording(str(tmp_path / "run")), identify(machine(), "1.0"))
+    with pytest.raises(ReplayDiverged, match="other registers or another RAM"):
+        road.compare(made, result, print)
+
+
+def test_what_was_stopped_stops_there_again(tmp_path: Path) -> None:
+    endless = make_elf(assemble("loop: add r0, r0, #1 ; b loop"))
+    _, result = record(tmp_path / "run", b"", program=endless)
+    assert result.reason is StopReason.FUEL
+    again, notices = replay(tmp_path / "run", machine(program=endless))
+    assert (again.reason, again.icount, notices) == (StopReason.FUEL, 1000, [])
+    faulty = make_elf(assemble("mov r0, #0x80000000 ; ldr r0, [r0]"))
+    _, result = record(tmp_path / "run", b"", program=faulty)
+    assert replay(tmp_path / "run", machine(program=faulty)) == (result, [])
+    assert result.reason is StopReason.FAULT
+
+
+def test_a_replay_that_is_stopped_before_the_end(tmp_path: Path) -> None:
+    record(tmp_path / "run", b"\x01\x02\x03")
+    made = machine()
+    road = made.input_source = Replay(read_recording(str(tmp_path / "run")), identify(made, "1.0"))
+    notices: list[str] = []
+    assert road.compare(made, made.run(road.fuel(0, 10)), notices.append).icount == 10
+    assert len(notices) == 1 and "stopped before" in notices[0]
+
+
+def test_after_a_recording_that_was_cut_off_there_is_no_input(tmp_path: Path) -> None:
+    record(tmp_path / "run", b"\x01\x02\x03")
+    lines = (tmp_path / "run").read_bytes().splitlines(keepends=True)
+    (tmp_path / "run").write_bytes(b"".join(lines[:3]) + lines[3][:5])
+    result, notices = replay(tmp_path / "run", machine())
+    assert result.exit_code == 3 and notices == ["the recording has no end, so nothing was compared"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"memory": 2 * RAM}, "the size of the RAM is 2097152 here and was 1048576"),
+        ({"cpu": "arm926"}, "the processor is arm926 here and was any"),
+        ({"epoch": 5}, "the time of day at the start is 5 here"),
+        ({"semihosting": False}, "semihosting is off here and was on"),
+        ({"files": "."}, "access to files is on here and was off"),
+    ],
+)
+def test_a_replay_of_another_machine(tmp_path: Path, other: dict[str, Any], said: str) -> None:
+    record(tmp_path / "run", b"")
+    made = Machine(**{"memory": RAM, "tier": "reference", "console": CaptureConsole(), **other})  # type: ignore[arg-type]
+    made.load_bytes(SUM, path="sum.elf")
+    with pytest.raises(RecordingError, match=said):
+        replay(tmp_path / "run", made)
+
+
+def test_a_replay_of_another_program(tmp_path: Path) -> None:
+    record(tmp_path / "run", b"")
+    with pytest.raises(RecordingError, match="it is another program"):
+        replay(tmp_path / "run", machine(program=make_elf(assemble("b ."))))
+    made = machine()
+    with pytest.raises(RecordingError, match=r"dbt's version is 2\.0 here and was 1\.0"):
+        Replay(read_recording(str(tmp_path / "run")), identify(made, "2.0"))
+    made.load_bytes(SUM, path="sum.elf", args=["x"])
+    with pytest.raises(RecordingError, match=r"arguments is sum\.elf x here and was sum\.elf"):
+        replay(tmp_path / "run", made)
+
+
+def test_the_hash_does_not_depend_on_which_pages_the_host_has() -> None:
+    one, other = machine(), machine()
+    assert state_hash(one) == state_hash(other)
+    bytes(one.ram.bytes)
+    other.write(0x80000, bytes(4096))
+    assert state_hash(one) == state_hash(other)
+    other.write(RAM - 1, b"x")
+    assert state_hash(one) != state_hash(other)
+
+
+# -- the UART's side -----------------------------------------------------------------------------
+
+#: Adds up what comes by the UART, each byte times the number of polls before it, without end.
+UART_SUM = make_elf(
+    assemble("""
+        ldr r1, =0x101f1000 ; mov r2, #0 ; mov r4, #0
+        loop: add r2, r2, #1
+        ldr r0, [r1, #0x18] ; tst r0, #0x10 ; bne loop
+        ldr r0, [r1] ; mla r4, r0, r2, r4 ; b loop
+    """)
+)
+
+
+def run_in_slices(made: Machine, slices: list[int], end: int) -> None:
+    for slice_ in slices:
+        made.run(fuel=min(slice_, end - made.icount))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_uart_guest_is_the_same_however_its_slices_lie(tmp_path: Path, tier: str) -> None:
+    path, states = str(tmp_path / "run"), []
+    for slices in ([11] * 20, [200] * 20, [1] * 220):
+        console = CaptureConsole(b"" if states else b"first")
+        made = Machine(memory=RAM, tier=tier, console=console)  # type: ignore[arg-type]
+        made.load_bytes(UART_SUM)
+        identity = identify(made, "1.0")
+        if not states:
+            made.input_source = recorder = Recorder(ConsoleInput(console), path, identity)
+            run_in_slices(made, slices[:5], 220)
+            console.input = b"some more than the UART has room for"
+            run_in_slices(made, slices[5:], 220)
+            recorder.close()
+        else:
+            made.input_source = Replay(read_recording(path), identity)
+            run_in_slices(made, slices, 220)
+        states.append((made.icount, made.r[4], state_hash(made)))
+    assert states[0][0] == 220 and states[0][1] and states == [states[0]] * 3
+
+
+# -- the same, without a machine ----------------------------------------------------------
+
+
+def uart_guest(road: Any, machine_clock: Callable[[], list[int]]) -> list[tuple[int, bytes]]:
+    """What a run loop pushes into its UART: it polls at these times, and where the road says that it must."""
+    got, now = [], 0
+    for time in machine_clock():
+        while now < time:
+            data = road.poll(now, 16)
+            if data:
+                got.append((now, data))
+            due = road.next_delivery
+            now = time if due is None else min(time, due)
+    return got
+
+
+def test_uart_input_comes_at_the_same_time_however_the_slices_lie(tmp_path: Path) -> None:
+    path = str(tmp_path / "run")
+    console = CaptureConsole(b"")
+
+    def typing() -> Any:
+        for time in (7, 20, 21, 100, 333):
+            console.input += b"<%d>" % time
+            yield time
+
+    recorder = Recorder(ConsoleInput(console), path, IDENTITY)
+    recorded = uart_guest(recorder, typing)  # type: ignore[arg-type]
+    assert recorded == [(0, b"<7>"), (7, b"<20>"), (20, b"<21>"), (21, b"<100>"), (100, b"<333>")]
+    for slices in ([1000], list(range(1000)), [5, 20, 999]):
+        assert uart_guest(Replay(read_recording(path), IDENTITY), lambda slices=slices: slices) == recorded  # type: ignore[misc]
+
+
+def test_a_uart_that_is_not_ready(tmp_path: Path) -> None:
+    recording = Recording("run", IDENTITY, (("uart", 5, b"ab"), ("read", 6, b"c"), ("uart", 6, b"d")), None)
+    road = Replay(recording, IDENTITY)
+    assert road.next_delivery == 5 and road.poll(4, 16) == b"" and road.poll(5, 2) == b"ab"
+    assert road.next_delivery == 6 and road.read(6, 1) == b"c" and road.poll(6, 1) == b"d"
+    assert road.next_delivery is None and road.poll(7, 1) == b"" and road.read(7, 1) == b""
+    with pytest.raises(ReplayDiverged, match="room for 1"):
+        Replay(recording, IDENTITY).poll(5, 1)
+    with pytest.raises(ReplayDiverged, match="nobody asked for it until 8"):
+        Replay(recording, IDENTITY).poll(8, 16)
+    with pytest.raises(ReplayDiverged, match="reads 1 bytes at 5, and was to read at 6"):
+        Replay(recording, IDENTITY).read(5, 1)
+
+
+def test_the_console_gives_what_there_is_room_for() -> None:
+    stdin, typing = os.pipe()
+    road = ConsoleInput(HostConsole(stdin))
+    assert road.poll(0, 16) == b"" and road.next_delivery is None
+    road.wait(0.001)
+    os.write(typing, b"abc")
+    road.wait(10)
+    assert road.poll(0, 0) == b"" and road.poll(0, 2) == b"ab" and road.poll(0, 16) == b"c"
+    os.close(typing)
+    road.wait(0.001)
+    assert road.poll(0, 16) == b"" and road.read(0, 1) == b""
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def test_every_byte_comes_back(tmp_path: Path) -> None:
+    everything = bytes(range(256))
+    recorder = Recorder(ConsoleInput(CaptureConsole(everything)), str(tmp_path / "run"), IDENTITY)
+    assert recorder.poll(1, 300) == everything
+    assert read_recording(str(tmp_path / "run")).deliveries == (("uart", 1, everything),)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    for data, said in (
+        (b"", "no recording of dbt"),
+        (b"\x7fELF\n", "no recording of dbt"),
+        (b"[]\n", "no recording of dbt"),
+        (b'{"dbt-recording": 1}\n', "no recording of dbt"),
+        (b'{"dbt-recording": 2}\n', "format 2, and this dbt knows format 1"),
+        (b"[" * 100000 + b"\n", "no recording of dbt"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(RecordingError, match=said):
+            read_recording(str(path))
+    with pytest.raises(RecordingError, match="cannot be read: No such file"):
+        read_recording(str(tmp_path / "missing"))
+    with pytest.raises(RecordingError, match="cannot be written: Is a directory"):
+        Recorder(ConsoleInput(CaptureConsole()), str(tmp_path), IDENTITY)
+    recorder = Recorder(ConsoleInput(CaptureConsole(b"x")), str(path), IDENTITY)
+    header = path.read_bytes()
+    recorder.close()
+    for line in (
+        b"x",
+        b'["uart"]',
+        b'["uart", 1, "\\u1234"]',
+        b'["end", {}]',
+        b'["other", 1, ""]',
+        b'["uart", "1", ""]',
+    ):
+        path.write_bytes(header + line + b"\n")
+        with pytest.raises(RecordingError, match="damaged in line 2"):
+            read_recording(str(path))
+    end = json.dumps(["end", {"icount": 1, "reason": "boredom", "exit_code": None, "state": ""}]).encode()
+    path.write_bytes(header + end + b"\n")
+    with pytest.raises(RecordingError, match="damaged in line 2"):
+        read_recording(str(path))
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None, max_examples=100)
+def test_any_file_is_a_recording_or_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(data)
+    with pytest.raises(RecordingError):
+        read_recording(str(path))
