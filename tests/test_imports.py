@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,13 @@ def test_the_isa_needs_the_standard_library_only() -> None:
         if module.startswith("isa"):
             tops = {name.split(".", maxsplit=1)[0] for name in imports(module, path)}
             assert tops <= sys.stdlib_module_names | {"isa"}, module
+
+
+def test_architecture_lists_the_rooms() -> None:
+    table = (
+        (ROOT / "ARCHITECTURE.md")
+        .read_text()
+        .split("| room | what it is for |\n", maxsplit=1)[1]
+        .split("\n\n", maxsplit=1)[0]
+    )
+    assert tuple(re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)) == ROOMS
