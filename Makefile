@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long check fuzz bench bench-callouts bench-trace guests linux refresh-oracle clean help
+.PHONY: run test test-linux long check fuzz bench bench-callouts bench-trace guests linux refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
 	@echo "make test-linux boot Linux in every tier and use it (LINUX=build/linux)"
 	@echo "make long   the tests that take long, of every guest in every mode"
-	@echo "make check  ruff, mypy and the import-direction test"
+	@echo "make check  ruff, mypy, the import-direction test and the documentation site"
+	@echo "make docs   build the documentation site into build/docs"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
@@ -38,6 +39,10 @@ $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-test
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+$(VENV)/.stamp-docs: pyproject.toml $(VENV)/.stamp-run
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 run: $(VENV)/.stamp-run
 	$(BIN)/dbt run $(GUEST)
 
@@ -51,11 +56,17 @@ test-linux: $(VENV)/.stamp-test
 long: $(VENV)/.stamp-test
 	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions
 
-check: $(VENV)/.stamp-dev
+# Strict: a warning, as of a link that leads nowhere, is an error.
+BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: $(VENV)/.stamp-docs
+	$(BUILD_DOCS)
+
+check: $(VENV)/.stamp-dev $(VENV)/.stamp-docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
+	$(BUILD_DOCS)
 
 SECONDS ?= 60
 fuzz: $(VENV)/.stamp-test
