@@ -43,11 +43,24 @@ MEGABYTES = 1 << 12
 
 
 class BlockCounters(IntEnum):
-    """What regions count where that is asked for: arrays of a u64 for each word of RAM, one after the other."""
+    """What regions count at an instruction where that is asked for: a u64 each.
+
+    The counters of one word of RAM lie together. Arrays a power of two apart would have the counters of one
+    instruction compete for one way of the host's cache.
+    """
 
     BLOCK = 0  # a block was entered at this instruction
     TAKEN = 1  # this direct branch was taken
     EXIT = 2  # the region was left at this instruction
+
+
+#: Bytes of the block counters of one word of RAM.
+BLOCK_COUNTERS_SIZE = 8 * len(BlockCounters)
+
+
+def block_counter_offset(what: BlockCounters, place: int) -> int:
+    """The offset in bytes of a counter, by the offset in bytes of its word from the lowest address of RAM."""
+    return (place >> 2) * BLOCK_COUNTERS_SIZE + 8 * what
 
 
 class SideExit(IntEnum):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, BlockCounters, SideExit
+from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, BlockCounters, SideExit, block_counter_offset
 from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
@@ -254,7 +254,7 @@ class RegionLowering(Lowering):
         if not self._block_counters:
             return
         f = self.f
-        place = 8 * (what * (self._assumed.ram_size >> 2) + (self._assumed.place(pc) >> 2))
+        place = block_counter_offset(what, self._assumed.place(pc))
         counts = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['block_counters'].offset)}")
         pointer = f.emit(f"getelementptr i8, ptr {counts}, i64 {place}")
         count = f.emit(f"load i64, ptr {pointer}")

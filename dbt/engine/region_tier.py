@@ -17,6 +17,7 @@ from dbt.abi.cpu import CpuState
 from dbt.abi.exits import VmExit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
+    BLOCK_COUNTERS_SIZE,
     CHANGES,
     CODE_PAGE_STRIDE,
     COVERED,
@@ -29,7 +30,6 @@ from dbt.abi.layout import (
     TABLE_BYTES,
     TABLES,
     WARM,
-    BlockCounters,
     SideExit,
 )
 from dbt.backend.compiled import CompiledRegion, Refused
@@ -138,7 +138,7 @@ class RegionTier(ThreadedTier):
         self._written: dict[int, int] = {}  # regions dropped, by page
         self.block_counters: HostRange | None = None
         if observer.wants_block_counters:
-            self.block_counters = HostRange(2 * len(BlockCounters) * memory.ram.size)
+            self.block_counters = HostRange(memory.ram.size // 4 * BLOCK_COUNTERS_SIZE)
             cpu.set_native("block_counters", self.block_counters.address)
         self._space_entries = self._spaces.view().cast("Q")
         handlers = range(self._code.address, self._code.address + self._code.size)

@@ -11,7 +11,7 @@ A run that is killed leaves a file that is whole up to its last complete record;
 ``EVENTS``  :data:`EVENT` after another: what happens often
 ``COUNTS``  time (u64, ns), icount (u64), and a u64 for each name in the header's ``counts``
 ``MEMORY``  JSON, compressed: the page tables and what was executed, at the end
-``TALLY``   JSON, compressed: what regions counted, if they did: [GPA, number] by block, taken, exit
+``BLOCK_COUNTERS`` JSON, compressed: what regions counted, if they did: [GPA, number] by block, taken, exit
 ``END``     JSON: how the run ended, and its statistics; the last record
 =========== ======================================================================================
 """
@@ -42,7 +42,7 @@ class RecordKind(IntEnum):
     COUNTS = 5
     MEMORY = 6
     END = 7
-    TALLY = 8
+    BLOCK_COUNTERS = 8
 
 
 class EventKind(IntEnum):

@@ -151,7 +151,7 @@ class Trace:
                 self.counts.append(Counts(time, icount, tuple(numbers)))
             case RecordKind.MEMORY:
                 self.memory = json.loads(zlib.decompress(content))
-            case RecordKind.TALLY:
+            case RecordKind.BLOCK_COUNTERS:
                 found = json.loads(zlib.decompress(content))
                 self.block_counters = {name: dict(pairs) for name, pairs in found.items()}
             case RecordKind.END:

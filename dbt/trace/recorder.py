@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import Budget, VmExit
-from dbt.abi.layout import BlockCounters, SideExit
+from dbt.abi.layout import BLOCK_COUNTERS_SIZE, BlockCounters, SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
 from dbt.memory.ram import PAGE_SIZE
@@ -128,18 +128,18 @@ class TraceRecorder(Observer):
         block_counters = getattr(self._machine.tier, "block_counters", None)
         if block_counters is None:
             return
-        # Of an array that is nearly all holes, the pages that were touched.
-        words = self._machine.ram.size >> 2
+        # The range is nearly all holes: look at the pages with code only.
+        size = PAGE_SIZE // 4 * BLOCK_COUNTERS_SIZE
         view = block_counters.view()
-        found: dict[str, list[tuple[int, int]]] = {}
-        touched = [place for place, there in enumerate(self._machine.memory.code_page_present) if there]
-        for what in BlockCounters:
-            counts = found[what.name.lower()] = []
-            for page in touched:
-                first = what * words + page * (PAGE_SIZE >> 2)
-                numbers = view[8 * first : 8 * (first + (PAGE_SIZE >> 2))].cast("Q")
-                counts += [(page * PAGE_SIZE + 4 * place, n) for place, n in enumerate(numbers) if n]
-        self._append(RecordKind.TALLY, zlib.compress(json.dumps(found).encode(), 1))
+        found: dict[str, list[tuple[int, int]]] = {what.name.lower(): [] for what in BlockCounters}
+        for page, has_code in enumerate(self._machine.memory.code_page_present):
+            if not has_code:
+                continue
+            numbers = view[page * size : (page + 1) * size].cast("Q").tolist()
+            for what in BlockCounters:
+                counts = enumerate(numbers[what :: len(BlockCounters)])
+                found[what.name.lower()] += [(page * PAGE_SIZE + 4 * word, count) for word, count in counts if count]
+        self._append(RecordKind.BLOCK_COUNTERS, zlib.compress(json.dumps(found).encode(), 1))
 
     @property
     def error(self) -> str:
