@@ -35,11 +35,10 @@ def defines(dotted: str) -> bool:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_the_files_that_a_document_names_exist(document: Path) -> None:
     text = document.read_text()
-    missing = [name for name in _PATH.findall(text) if not (ROOT / name).exists()]
-    missing += [
-        target for target in _LINK.findall(text) if "://" not in target and not (document.parent / target).exists()
-    ]
-    assert not missing
+    assert not [name for name in _PATH.findall(text) if not (ROOT / name).exists()]
+    if "docs" not in document.relative_to(ROOT).parts:  # the strict build looks after those
+        links = [target for target in _LINK.findall(text) if "://" not in target]
+        assert not [target for target in links if not (document.parent / target).exists()]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=relative)

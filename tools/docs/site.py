@@ -97,7 +97,7 @@ def instructions() -> str:
         "",
         f"The specification in `isa/` has {len(rows)} instructions; `dbt isa` prints the same list. *Since* is the",
         "version of the architecture that introduced the instruction. The section is that of the ARM Architecture",
-        "Reference Manual ARMv7-A/R (DDI 0406C).",
+        "Reference Manual ARMv7-A/R (DDI 0406C). The [glossary](glossary.md#sensitive) explains the classes.",
         "",
         "| instruction | syntax | section | since | class |",
         "| --- | --- | --- | --- | --- |",
