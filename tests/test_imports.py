@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # From what knows nothing to what knows everything. A module belongs to the longest prefix that
 # matches it, and each room stands here once.
 ROOMS = (
-    "isa",
+    "isa.ir",
+    "isa.arm",
+    "isa.arm.a32",
     "dbt.abi",
     "dbt.memory",
     "dbt.frontend",

@@ -11,6 +11,9 @@ from enum import IntEnum
 # into the next page. Code pages lie CODE_PAGE_STRIDE apart, in the order of the guest pages.
 OP_SIZE = 32
 OPS_PER_PAGE = 1024
+CODE_PAGE_SIZE = OP_SIZE * OPS_PER_PAGE  # without the sentinel
+#: An offset in a guest page, shifted left by this, is the offset of the op in the code page: 32 bytes for 4.
+OP_SHIFT = 3
 CODE_PAGE_STRIDE = 1 << 16
 
 # Offsets in an op.

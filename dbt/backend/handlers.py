@@ -13,19 +13,22 @@ from dataclasses import dataclass
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SIZE, WARM
+from dbt.abi.layout import CODE_PAGE_SIZE, HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SHIFT, OP_SIZE, WARM
 from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS, Lowering, remember_target
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
 from dbt.backend.support import R15
-from isa.arm.callouts import NUMBERS
-from isa.arm.operands import condition_holds
+from isa.arm.architecture import CALLOUT_NUMBERS
+from isa.arm.operands import ALWAYS, condition_holds
+from isa.arm.recorder import PC_AHEAD, Recorder
 from isa.arm.state import LAYOUT
+from isa.arm.vectors import InsnException
+from isa.ir.callouts import Callout
 from isa.ir.encoding import Field
+from isa.ir.registry import Insn
 from isa.ir.sensitivity import makes_callouts
-from isa.ir.spec import ALWAYS, Insn
-from isa.ir.uop import CALLOUTS, Access, BranchKind, InsnException, Recorder, Uop
+from isa.ir.uop import Access, BranchKind, Uop
 
 EXCEPTION_EXITS = {
     InsnException.UNDEFINED: ExitCode.UNDEFINED,
@@ -159,13 +162,13 @@ class HandlerLowering(Lowering):
 
     def _pc(self, ahead: int) -> str:
         f = self.f
-        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {OP_SIZE * 1024 - 1}")
-        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, 3')} to i32")
+        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {CODE_PAGE_SIZE - 1}")
+        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, {OP_SHIFT}')} to i32")
         page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
         return f.emit(f"add i32 {f.emit(f'add i32 {page}, {offset}')}, {ahead}")
 
-    def lower_pc(self) -> str:
-        return self._pc(8)
+    def lower_pc(self, ahead: int) -> str:
+        return self._pc(ahead)
 
     # -- memory --------------------------------------------------------------------------------
 
@@ -217,11 +220,12 @@ class HandlerLowering(Lowering):
         """To pc + offset: an op at a fixed distance, unless that lies in another page."""
         f = self.f
         distance = f.emit(f"sext i32 {self.value(target.args[1])} to i64")
-        ahead = f.emit(f"add i64 {f.emit(f'shl i64 {distance}, 3')}, {2 * OP_SIZE}")
+        assert isinstance(target.args[0].attr, int)
+        ahead = f.emit(f"add i64 {f.emit(f'shl i64 {distance}, {OP_SHIFT}')}, {target.args[0].attr << OP_SHIFT}")
         op = f.emit(f"getelementptr i8, ptr %op, i64 {ahead}")
         differ = f.emit(f"xor i64 {f.emit(f'ptrtoint ptr {op} to i64')}, {f.emit('ptrtoint ptr %op to i64')}")
         inside, outside = f.new_label("inside"), f.new_label("outside")
-        f.do(f"br i1 {f.emit(f'icmp ult i64 {differ}, 32768')}, label %{inside}, label %{outside}, !prof !1")
+        f.do(f"br i1 {f.emit(f'icmp ult i64 {differ}, {CODE_PAGE_SIZE}')}, label %{inside}, label %{outside}, !prof !1")
         f.label(outside)
         self._goto(self.value(target), counted)
         f.label(inside)
@@ -252,7 +256,7 @@ class HandlerLowering(Lowering):
         gva = f.emit(f"and i32 {target}, -4096")
         f.do(f"store i32 {gva}, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
         offset = f.emit(f"zext i32 {f.emit(f'and i32 {target}, 4092')} to i64")
-        op = f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, 3')}")
+        op = f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, {OP_SHIFT}')}")
         if counted:
             self._count(op)
         self.dispatch(op)
@@ -261,11 +265,11 @@ class HandlerLowering(Lowering):
         to = "@supervisor_call" if kind is InsnException.SUPERVISOR_CALL else "@leave"
         self.leave(EXCEPTION_EXITS[kind], self.value(immediate), to=to)
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
-        f, callout = self.f, CALLOUTS[name]
+    def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
+        f, name = self.f, callout.name
         values = [self.value(arg) for arg in args]
-        if name != "enter_thumb":  # which interworking branches make, and that is an exit like any other
-            place = self.state_pointer(NATIVE["callout_counts"].offset + 8 * NUMBERS[name])
+        if callout.sensitive:
+            place = self.state_pointer(NATIVE["callout_counts"].offset + 8 * CALLOUT_NUMBERS[name])
             count = f.emit(f"load i64, ptr {place}")
             f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {place}")
         if name in CALLOUT_EXITS:
@@ -334,22 +338,13 @@ class HandlerSet:
     rows: list[Candidate]
 
 
-def record_handler(insn: Insn, form_fixed_condition: int | None, recorder: Recorder) -> list[Uop]:
-    """The form's uops, inside its condition where the form fixes one."""
-    if form_fixed_condition is None or form_fixed_condition == ALWAYS:
-        return recorder.block
-    u = Recorder()
-    u.emit("when", 0, condition_holds(u, form_fixed_condition)).body = recorder.block
-    return u.block
-
-
 def build_handlers(registry: list[Insn]) -> HandlerSet:
     """Handlers and decoder rows of every form of every instruction."""
-    built = HandlerSet([], [Candidate("undefined", 0, 0, (), False, "undefined", "fill_nothing")])
+    built = HandlerSet([], [Candidate("undefined", 0, 0, (), (), False, "undefined", "fill_nothing")])
     fills: dict[str, str] = {}
     for insn in registry:
         for form in insn.forms():
-            block = record_handler(insn, form.fixed.get("cond"), insn.record_form(form))
+            block = insn.record_form(form)
             number = len(built.rows)
             # The operands of what makes callouts would not all fit, and it is not executed often.
             slots = allocate_slots(block, insn.name, fields_only=makes_callouts(block))
@@ -389,7 +384,7 @@ def _guard(name: str, condition: int, with_pc: bool) -> str:
     f.do(f"br i1 {low.value(holds)}, label %{passed}, label %{failed}")
     f.label(passed)
     if with_pc:
-        f.do(f"store i32 {low.lower_pc()}, ptr {low.state_pointer(R15)}")
+        f.do(f"store i32 {low.lower_pc(PC_AHEAD)}, ptr {low.state_pointer(R15)}")
     offset = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr %op, i64 {OP_BODY}')}")
     image = f.emit(f"load ptr, ptr {low.state_pointer(NATIVE['image'].offset)}")
     body = f.emit(f"getelementptr i8, ptr {image}, i64 {f.emit(f'zext i32 {offset} to i64')}")

@@ -13,7 +13,10 @@ from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import TARGET_ENTRIES
 from dbt.backend.module import Function
 from isa.arm.state import LAYOUT
-from isa.ir.uop import PURE, Access, BranchKind, InsnException, Uop
+from isa.arm.vectors import InsnException
+from isa.ir.callouts import Callout
+from isa.ir.operations import PURE
+from isa.ir.uop import Access, BranchKind, Uop
 
 FLAGS = ("n", "z", "c", "v")
 
@@ -206,7 +209,8 @@ class Lowering:
         """A static value that is known without computing it, or None."""
         raise NotImplementedError
 
-    def lower_pc(self) -> str:
+    def lower_pc(self, ahead: int) -> str:
+        """The address of the instruction, plus ``ahead`` bytes."""
         raise NotImplementedError
 
     def lower_load(self, address: str, access: Access) -> str:
@@ -221,7 +225,7 @@ class Lowering:
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise NotImplementedError
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
+    def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         """Whether the instruction goes on after it."""
         raise NotImplementedError
 
@@ -300,7 +304,8 @@ class Lowering:
             case op if op in PURE:
                 pass  # computed where its value is first needed
             case "pc":
-                self._values[uop] = self.lower_pc()
+                assert isinstance(uop.attr, int)
+                self._values[uop] = self.lower_pc(uop.attr)
             case "get_reg":
                 self._values[uop] = f.emit(f"load i32, ptr {self.array_pointer(LAYOUT['r'].offset, uop.args[0])}")
             case "set_reg":
@@ -337,7 +342,8 @@ class Lowering:
             case "set_at":
                 f.do(f"store i32 {self.value(uop.args[1])}, ptr {self._element(uop)}")
             case "callout":
-                return self.lower_callout(str(uop.attr), uop.args)
+                assert isinstance(uop.attr, Callout)
+                return self.lower_callout(uop.attr, uop.args)
             case _:
                 raise NotImplementedError(f"no lowering for uop {uop.op}")
         return True

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dbt.abi.layout import OP_POOL, OP_POOL_SIZE
-from isa.ir.encoding import INDEX_SIZE, Field, index_values
-from isa.ir.spec import Form, Insn
-from isa.ir.uop import PURE, Uop
+from isa.arm.a32 import INDEX
+from isa.ir.encoding import Field
+from isa.ir.operations import PURE
+from isa.ir.registry import Form, Insn
+from isa.ir.uop import Uop
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +116,17 @@ def evaluate_static(uop: Uop, value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row of the decoder: a form, how to recognise it, and what to do with the word."""
+    """One row of the decoder: a form, how to recognise it, and what to do with the word.
+
+    ``holes`` are pairs (mask, value) of bits that the word must not have; ``reserved`` are those that the decode index
+    tells already.
+    """
 
     name: str
     mask: int
     value: int
     holes: tuple[tuple[int, int], ...]
+    reserved: tuple[tuple[int, int], ...]
     has_condition: bool
     handler: str
     fill: str
@@ -155,6 +162,7 @@ def candidate(insn: Insn, form: Form, handler: str, fill: str, block: list[Uop])
         for name, number in pattern.excluded
         if name != "cond" and name not in form.fixed
     )
+    reserved = tuple((pattern.fields[n].mask, pattern.fields[n].insert(v)) for n, v in pattern.excluded if n == "cond")
     if len(holes) > 2:
         raise ValueError(f"{insn.name}: it excludes more than two groups of values besides the condition")
     operands = pc_operands(block)
@@ -162,7 +170,7 @@ def candidate(insn: Insn, form: Form, handler: str, fill: str, block: list[Uop])
         raise ValueError(f"{insn.name}: more than four register operands")
     has_condition = "cond" in pattern.fields and "cond" not in form.fixed
     name = f"{insn.name} {dict(form.fixed)}"
-    return Candidate(name, mask, value, holes, has_condition, handler, fill, operands, insn.since)
+    return Candidate(name, mask, value, holes, reserved, has_condition, handler, fill, operands, insn.since)
 
 
 @dataclass(slots=True)
@@ -178,12 +186,9 @@ class DecodeTable:
 
 def build_decode_table(candidates: list[Candidate]) -> DecodeTable:
     """Row numbers are positions in ``candidates``, of which the first must match everything."""
-    buckets: list[list[int]] = [[] for _ in range(INDEX_SIZE)]
+    buckets: list[list[int]] = [[] for _ in range(INDEX.size)]
     for number, row in enumerate(candidates[1:], 1):
-        for index in index_values(row.mask, row.value):
-            # Where cond is a field, or fixed by the form, the row is not for the unconditional space.
-            if index >> 12 and (row.has_condition or row.mask >> 28 != 15):
-                continue
+        for index in INDEX.values(row.mask, row.value, (*row.holes, *row.reserved)):
             buckets[index].append(number)
     table = DecodeTable()
     known: dict[tuple[int, ...], int] = {}

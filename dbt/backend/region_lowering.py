@@ -22,7 +22,9 @@ from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, rel
 from dbt.frontend.optimizations import Optimizations
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
-from isa.ir.uop import Access, BranchKind, InsnException, Uop
+from isa.arm.vectors import InsnException
+from isa.ir.callouts import Callout
+from isa.ir.uop import Access, BranchKind, Uop
 
 R = LAYOUT["r"].offset
 
@@ -446,8 +448,8 @@ class RegionLowering(Lowering):
             return self._temps[number]
         return self._registers[number] if number < 15 else self.state_pointer(offset + 60)
 
-    def lower_pc(self) -> str:
-        return str((self._insn.pc + 8) & 0xFFFFFFFF)
+    def lower_pc(self, ahead: int) -> str:
+        return str((self._insn.pc + ahead) & 0xFFFFFFFF)
 
     def _lower_for_each_bit(self, uop: Uop) -> None:
         mask = uop.args[0].number
@@ -621,7 +623,7 @@ class RegionLowering(Lowering):
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
+    def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         """Thumb: the threaded tier finds out for itself. Nothing has been written yet: see Recorder.interwork."""
         self._exit_before_insn(SideExit.THUMB)
         return False

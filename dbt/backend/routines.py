@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.support import load_field
+from isa.arm.architecture import ROUTINES
 from isa.arm.state import LAYOUT
-from isa.ir.routines import RESULT_WIDTH, ROUTINES, Routine
-from isa.ir.uop import Access, BranchKind, InsnException, Uop
+from isa.arm.vectors import InsnException
+from isa.ir.callouts import Callout
+from isa.ir.routines import RESULT_WIDTH, Routine
+from isa.ir.uop import Access, BranchKind, Uop
 
 
 class RoutineLowering(Lowering):
@@ -68,7 +71,7 @@ class RoutineLowering(Lowering):
 
     # -- what routines have none of ------------------------------------------------------------
 
-    def lower_pc(self) -> str:
+    def lower_pc(self, ahead: int) -> str:
         raise AssertionError("a routine has no address")
 
     def lower_load(self, address: str, access: Access) -> str:
@@ -83,12 +86,10 @@ class RoutineLowering(Lowering):
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("a routine is no instruction")
 
-    def lower_callout(self, name: str, args: Iterable[Uop]) -> bool:
+    def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         raise AssertionError("a routine is no instruction")
 
 
 def routines_text() -> str:
     """All routines."""
-    import isa.arm.a32  # noqa: F401 - which registers them
-
     return "".join(RoutineLowering(routine).lower() for routine in ROUTINES.values())

@@ -26,9 +26,9 @@ from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS
 from dbt.backend.predecode import ROW
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind
+from isa.arm.operands import ALWAYS
 from isa.arm.state import LAYOUT, PSR_F, PSR_MODE, SCTLR_M, Mode
 from isa.arm.vectors import VECTORS, ExceptionKind
-from isa.ir.spec import ALWAYS
 
 R15 = LAYOUT["r"].offset + 4 * 15
 

@@ -10,9 +10,9 @@ def list_instructions(sensitivity: str | None, as_json: bool) -> int:
     from isa.arm.a32 import REGISTRY
     from isa.ir.sensitivity import Classified, Sensitivity, answered_by, classify
 
-    names = [kind.value for kind in Sensitivity]
-    if sensitivity is not None and sensitivity not in names:
-        raise CommandError(f"--class {sensitivity}: this is none of {', '.join(names)}.", Status.USAGE)
+    classes = [kind.value for kind in Sensitivity]
+    if sensitivity is not None and sensitivity not in classes:
+        raise CommandError(f"--class {sensitivity}: this is none of {', '.join(classes)}.", Status.USAGE)
     found = [classify(insn) for insn in REGISTRY]
     chosen = [one for one in found if sensitivity in (None, one.sensitivity.value)]
 
@@ -25,7 +25,7 @@ def list_instructions(sensitivity: str | None, as_json: bool) -> int:
             "since": insn.since,
             "pattern": insn.pattern.text,
             "class": one.sensitivity.value,
-            "callouts": {name: answered_by(name) for name in one.callouts},
+            "callouts": {callout.name: answered_by(callout) for callout in one.callouts},
         }
 
     if as_json:
@@ -35,10 +35,11 @@ def list_instructions(sensitivity: str | None, as_json: bool) -> int:
         return 0
     print(f"{'instruction':38} {'since':6}{'class':11} callouts")
     for one in chosen:
-        callouts = ", ".join(one.callouts)
+        names = tuple(callout.name for callout in one.callouts)
+        callouts = ", ".join(names)
         line = f"{one.insn.name[:38]:38} ARMv{one.insn.since} {one.sensitivity.value:11} {callouts}".rstrip()
-        print(line if len(line) <= 80 else _wrapped(one.insn.name, one.insn.since, one.sensitivity.value, one.callouts))
-    counts = ", ".join(f"{sum(one.sensitivity.value == name for one in found)} {name}" for name in names)
+        print(line if len(line) <= 80 else _wrapped(one.insn.name, one.insn.since, one.sensitivity.value, names))
+    counts = ", ".join(f"{sum(one.sensitivity.value == name for one in found)} {name}" for name in classes)
     print(f"{len(found)} instructions: {counts}")
     return 0
 

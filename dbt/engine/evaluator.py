@@ -19,11 +19,14 @@ from dbt.abi.exits import (
     Undefined,
 )
 from isa.arm.a32 import DECODER
+from isa.arm.architecture import ROUTINES
+from isa.arm.operands import ALWAYS
 from isa.arm.state import LAYOUT, SCTLR_A
-from isa.ir.routines import ROUTINES
+from isa.arm.vectors import InsnException
+from isa.ir.callouts import Callout
+from isa.ir.operations import PURE
 from isa.ir.sensitivity import makes_callouts
-from isa.ir.spec import ALWAYS
-from isa.ir.uop import CALLOUTS, PURE, Access, InsnException, Uop
+from isa.ir.uop import Access, Uop
 
 #: Words whose Python function is kept; a kernel's boot executes some ten thousands.
 MEMOISED_WORDS = 1 << 16
@@ -44,7 +47,7 @@ def compile_word(word: int, architecture: int) -> Step:
 def is_sensitive(word: int) -> bool:
     """Whether ``word`` is an instruction that may ask the hypervisor for something."""
     insn = DECODER.decode(word)
-    return insn is not None and makes_callouts(insn.record_word(word).block)
+    return insn is not None and makes_callouts(insn.record_word(word))
 
 
 @lru_cache
@@ -68,7 +71,7 @@ def source_of(word: int, architecture: int) -> str:
     if insn is None or insn.since > architecture:
         body = ["    raise leave(undefined(pc))"]
     else:
-        block = insn.record_word(word).block
+        block = insn.record_word(word)
         body = list(_Writer().lines(block, "    "))
         if makes_callouts(block):
             _count_place(body, "cond" in insn.pattern.fields and word >> 28 != ALWAYS)
@@ -154,17 +157,19 @@ def _exception(uop: Uop, args: list[str]) -> str:
     return f"raise leave({exit_}(pc{'' if uop.attr is InsnException.UNDEFINED else ', ' + args[0]}))"
 
 
-def _callout(name: str, args: list[str]) -> str:
-    """One that is defined in uops is but counted: what it does follows."""
+def _callout(uop: Uop, args: list[str]) -> str:
+    """A callout that is defined in uops is only counted: what it does follows."""
+    assert isinstance(uop.attr, Callout)
+    name = uop.attr.name
     count = f"callouts.count({name!r}, pc)"
-    return count if CALLOUTS[name].definition is not None else f"{count}; callouts.{name}({', '.join(['pc', *args])})"
+    return count if uop.attr.definition is not None else f"{count}; callouts.{name}({', '.join(['pc', *args])})"
 
 
 #: What each uop that is neither pure nor nested is in Python.
 _TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
     "get_reg": lambda uop, args: f"r[{args[0]}]",
     "set_reg": lambda uop, args: f"r[{args[0]}] = {args[1]}",
-    "pc": lambda uop, args: "pc + 8 & 0xFFFFFFFF",
+    "pc": lambda uop, args: f"pc + {uop.attr} & 0xFFFFFFFF",
     "get": lambda uop, args: f"words[{_state_index(uop)}]",
     "set": lambda uop, args: f"words[{_state_index(uop)}] = {args[0]}",
     "load": _load,
@@ -173,7 +178,7 @@ _TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
     "set_temp": lambda uop, args: f"temp[{args[0]}] = {args[1]}",
     "branch": lambda uop, args: f"return {args[0]} & 0xFFFFFFFC",
     "exception": _exception,
-    "callout": lambda uop, args: _callout(str(uop.attr), args),
+    "callout": _callout,
     "get_at": lambda uop, args: f"words[{_state_index(uop)} + {args[0]}]",
     "set_at": lambda uop, args: f"words[{_state_index(uop)} + {args[0]}] = {args[1]}",
     "param": lambda uop, args: str(uop.attr),

@@ -161,9 +161,9 @@ class ThreadedTier:
 
     @property
     def callouts(self) -> dict[str, int]:
-        from isa.arm.callouts import NUMBERS
+        from isa.arm.architecture import CALLOUT_NUMBERS
 
-        counts = {name: self._cpu.native("callout_counts", number) for name, number in NUMBERS.items()}
+        counts = {name: self._cpu.native("callout_counts", number) for name, number in CALLOUT_NUMBERS.items()}
         return {name: count for name, count in counts.items() if count}
 
     @property

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dbt.frontend.optimizations import ALL, Optimizations
-from isa.ir.spec import Insn
+from isa.ir.callouts import Callout
+from isa.ir.registry import Insn
 from isa.ir.uop import Access, BranchKind, Uop
 
 
@@ -185,7 +186,7 @@ def is_sensitive(block: list[Uop]) -> bool:
     """Whether it is left to the threaded tier: what needs the hypervisor, or the tables of another mode."""
     return any(
         uop.op == "exception"
-        or (uop.op == "callout" and uop.attr != "enter_thumb")
+        or (isinstance(uop.attr, Callout) and uop.attr.sensitive)
         or (isinstance(uop.attr, Access) and uop.attr.user)
         or is_sensitive(uop.body)
         for uop in block
@@ -197,7 +198,8 @@ def relative_value(uop: Uop, pc: int) -> int | None:
     if uop.number is not None:
         return uop.number
     if uop.op == "pc":
-        return pc + 8 & 0xFFFFFFFF
+        assert isinstance(uop.attr, int)
+        return pc + uop.attr & 0xFFFFFFFF
     if uop.op in ("add", "sub"):
         a, b = (relative_value(arg, pc) for arg in uop.args)
         if a is not None and b is not None:
@@ -246,7 +248,7 @@ class RegionFormer:
         insn = self._decode(word)
         if insn is None:
             return None
-        uops = insn.record_word(word).block
+        uops = insn.record_word(word)
         return insn, uops, tuple(branches_of(uops))
 
     def form(self, entry: int, limits: Limits | None = None) -> Region:

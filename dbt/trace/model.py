@@ -520,7 +520,7 @@ def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:
     from isa.arm.a32 import DECODER
 
     insn = DECODER.decode(word)
-    operations = {uop.op for uop in walk_uops(insn.record_word(word).block)} if insn is not None else set()
+    operations = {uop.op for uop in walk_uops(insn.record_word(word))} if insn is not None else set()
     return "store" if "store" in operations else "load" if "load" in operations else "edge"
 
 

@@ -105,7 +105,7 @@ def _uop_rows(compile_record: dict[str, Any]) -> list[Row]:
         for index, (pc, word) in enumerate(block["insns"]):
             rows.append(Row(disassemble(word, pc), (number, index, -1), label=f"{pc:08x}"))
             insn = DECODER.decode(word)
-            lines = () if insn is None else uop_lines(insn.record_word(word).block, "  ", {})
+            lines = () if insn is None else uop_lines(insn.record_word(word), "  ", {})
             rows += (Row(line, (number, index, uop)) for uop, line in enumerate(lines))
     return rows
 

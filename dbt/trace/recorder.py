@@ -24,7 +24,7 @@ from dbt.memory.ram import PAGE_SIZE
 from dbt.trace.log import EVENT, EventKind, LogWriter, Note, RecordKind
 from dbt.trace.memory import executed_words, memory_maps
 from dbt.vm.result import RunResult
-from isa.arm.callouts import NUMBERS
+from isa.arm.architecture import CALLOUT_NUMBERS
 from isa.arm.vectors import VECTORS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _LOW = (1 << 32) - 1
 _NATIVE_COUNTS = (
     *(("exit", reason.name.lower(), "region_exits", int(reason)) for reason in SideExit),
     *(("exception", kind.value, "exceptions", vector.offset >> 2) for kind, vector in VECTORS.items()),
-    *(("callout", name, "callout_counts", number) for name, number in NUMBERS.items()),
+    *(("callout", name, "callout_counts", number) for name, number in CALLOUT_NUMBERS.items()),
     ("mmu", "fills", "fills", 0),
     ("device", "loads answered by native code", "live_reads", 0),
 )

@@ -1,12 +1,9 @@
-"""The sensitive operations: what an instruction that says ``u.callout(name, ...)`` asks the hypervisor for.
+"""The sensitive operations of ARM: what an instruction that says ``u.callout(name, ...)`` asks for.
 
-Most are defined here, in uops, and so are native in every tier that is; the others are the hypervisor's own
-business. Every one is counted when it is made.
+See :mod:`isa.ir.callouts`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from isa.arm.psr import (
     bank_of,
@@ -21,8 +18,9 @@ from isa.arm.psr import (
     switch_mode,
     user_register_bank,
 )
+from isa.arm.recorder import CALLOUTS, Recorder
 from isa.arm.state import PSR_A, PSR_E, PSR_F, PSR_I, PSR_MODE
-from isa.ir.uop import CALLOUTS, BranchKind, Callout, Recorder, Uop
+from isa.ir.uop import BranchKind, Uop
 
 PSR_FLAGS = 0xF8000000  # N Z C V Q
 PSR_GE = 0x000F0000
@@ -37,21 +35,6 @@ UNSUPPORTED = (
     "big-endian exception handlers (SCTLR.EE)",
     "Thumb exception handlers (SCTLR.TE)",
 )
-
-Definition = Callable[..., Uop | None]
-
-
-def _define(meaning: str, *, leaves: bool = False, synchronises: bool = False) -> Callable[[Definition], Definition]:
-    def register(definition: Definition) -> Definition:
-        name = definition.__name__
-        CALLOUTS[name] = Callout(name, meaning, definition, leaves, synchronises)
-        return definition
-
-    return register
-
-
-def _hypervisor(name: str, meaning: str, *, leaves: bool = False, synchronises: bool = False) -> None:
-    CALLOUTS[name] = Callout(name, meaning, None, leaves, synchronises)
 
 
 def byte_lanes(u: Recorder, byte_mask: Uop) -> Uop:
@@ -69,13 +52,13 @@ def _merge(old: Uop, new: Uop, mask: Uop) -> Uop:
 # -- program status ----------------------------------------------------------------------------
 
 
-@_define("undefined instruction in user mode")
+@CALLOUTS.define("undefined instruction in user mode", checks_privilege=True)
 def require_privilege(u: Recorder) -> None:
     with u.when(is_user(u)):
         u.undefined()
 
 
-@_define("MSR CPSR, with the write rules of the current mode (B1.3.3)", synchronises=True)
+@CALLOUTS.define("MSR CPSR, with the write rules of the current mode (B1.3.3)", synchronises=True)
 def write_cpsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
     lanes = byte_lanes(u, byte_mask)
     old = cpsr(u)
@@ -86,25 +69,25 @@ def write_cpsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
     set_cpsr(u, new)
 
 
-@_define("SPSR of the current mode")
+@CALLOUTS.define("SPSR of the current mode")
 def read_spsr(u: Recorder) -> Uop:
     u.callout("require_privilege")
     return spsr(u)
 
 
-@_define("MSR SPSR (B1.3.3)")
+@CALLOUTS.define("MSR SPSR (B1.3.3)")
 def write_spsr(u: Recorder, value: Uop, byte_mask: Uop) -> None:
     u.callout("require_privilege")
     set_spsr(u, _merge(spsr(u), value, byte_lanes(u, byte_mask) & SPSR_WRITABLE))
 
 
-@_define("change CPSR.M alone (CPS)", synchronises=True)
+@CALLOUTS.define("change CPSR.M alone (CPS)", synchronises=True)
 def set_mode(u: Recorder, mode: Uop) -> None:
     with u.when(~is_user(u) & is_valid_mode(u, mode)):  # choice: invalid-mode
         switch_mode(u, mode)
 
 
-@_define("the A, I, F bits of the CPSR (CPS)", synchronises=True)
+@CALLOUTS.define("the A, I, F bits of the CPSR (CPS)", synchronises=True)
 def set_masks(u: Recorder, mask: Uop, value: Uop) -> None:
     with u.when(~is_user(u)):
         u.set("psr", _merge(u.get("psr"), value, mask & (PSR_A | PSR_I | PSR_F)))
@@ -113,7 +96,7 @@ def set_masks(u: Recorder, mask: Uop, value: Uop) -> None:
 # -- exception return --------------------------------------------------------------------------
 
 
-@_define("whether an exception return is possible, before anything is written")
+@CALLOUTS.define("whether an exception return is possible, before anything is written")
 def check_return(u: Recorder, target: Uop, psr: Uop) -> None:
     """In user mode it is UNPREDICTABLE; we choose an undefined instruction. choice: privileged-in-user-mode"""
     u.callout("require_privilege")
@@ -122,9 +105,9 @@ def check_return(u: Recorder, target: Uop, psr: Uop) -> None:
     refuse_big_endian(u, psr)
 
 
-@_define("CPSR := psr, then branch", leaves=True, synchronises=True)
+@CALLOUTS.define("CPSR := psr, then branch", leaves=True, synchronises=True)
 def return_to(u: Recorder, target: Uop, psr: Uop) -> None:
-    """Of what :func:`check_return` has found possible."""
+    """Precondition: :func:`check_return` succeeded."""
     set_cpsr(u, psr)
     u.branch(target, BranchKind.SYNCHRONISE)  # choice: branch-target-bit-1
 
@@ -132,7 +115,7 @@ def return_to(u: Recorder, target: Uop, psr: Uop) -> None:
 # -- registers of other modes ------------------------------------------------------------------
 
 
-@_define("a register of user mode (STM with ^)")
+@CALLOUTS.define("a register of user mode (STM with ^)")
 def read_user_reg(u: Recorder, number: Uop) -> Uop:
     low, high = user_register_bank(u, number)
     value = u.select(low, u.get_at("bank_r8", number - 8 & 7), u.reg[number])
@@ -140,7 +123,7 @@ def read_user_reg(u: Recorder, number: Uop) -> Uop:
     return u.select(high, banked, value)
 
 
-@_define("a register of user mode (LDM with ^)")
+@CALLOUTS.define("a register of user mode (LDM with ^)")
 def write_user_reg(u: Recorder, number: Uop, value: Uop) -> None:
     low, high = user_register_bank(u, number)
     with u.when(low):
@@ -153,7 +136,7 @@ def write_user_reg(u: Recorder, number: Uop, value: Uop) -> None:
         u.reg[number] = value
 
 
-@_define("R13 of a mode (SRS)")
+@CALLOUTS.define("R13 of a mode (SRS)")
 def read_mode_sp(u: Recorder, mode: Uop) -> Uop:
     """No such mode is UNPREDICTABLE; we choose an undefined instruction. choice: srs-invalid-mode"""
     with u.when(~is_valid_mode(u, mode)):
@@ -162,7 +145,7 @@ def read_mode_sp(u: Recorder, mode: Uop) -> Uop:
     return u.select(bank == bank_of(u, current_mode(u)), u.reg[13], u.get_at("bank_r13", bank))
 
 
-@_define("R13 of a mode (SRS)")
+@CALLOUTS.define("R13 of a mode (SRS)")
 def write_mode_sp(u: Recorder, mode: Uop, value: Uop) -> None:
     bank = bank_of(u, mode)
     here = bank == bank_of(u, current_mode(u))
@@ -174,13 +157,12 @@ def write_mode_sp(u: Recorder, mode: Uop, value: Uop) -> None:
 
 # -- the hypervisor's own ----------------------------------------------------------------------
 
-_hypervisor("enter_thumb", "(target): go on in Thumb state", leaves=True)
-_hypervisor("unsupported", "(what): something this machine does not have: see UNSUPPORTED", leaves=True)
-_hypervisor("wait_for_interrupt", "(): wait until an interrupt is pending")
-_hypervisor("translate_address", "(mva, access): into PAR where it goes, or the fault (B3.12.3)")
-_hypervisor("regime_changed", "(): another table, other domains, the MMU on or off", synchronises=True)
-_hypervisor("tlb_flush", "(): forget all translations", synchronises=True)
-_hypervisor("tlb_flush_page", "(mva): forget the translation of an address", synchronises=True)
-
-#: The position of each, for counters.
-NUMBERS = {name: number for number, name in enumerate(CALLOUTS)}
+CALLOUTS.declare("enter_thumb", "(target): go on in Thumb state", leaves=True, sensitive=False)
+CALLOUTS.declare("unsupported", "(what): something this machine does not have, an index of UNSUPPORTED", leaves=True)
+CALLOUTS.declare("wait_for_interrupt", "(): wait until an interrupt is pending")
+CALLOUTS.declare("translate_address", "(mva, access): into PAR where it goes, or the fault (B3.12.3)")
+CALLOUTS.declare(
+    "regime_changed", "(): the tables, the domains or whether the MMU is on may have changed", synchronises=True
+)
+CALLOUTS.declare("tlb_flush", "(): forget all translations", synchronises=True)
+CALLOUTS.declare("tlb_flush_page", "(mva): forget the translation of an address", synchronises=True)

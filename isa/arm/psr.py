@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from isa.arm.recorder import Recorder
 from isa.arm.state import BANKS, PSR_E, PSR_KEPT, PSR_MODE, Mode
-from isa.ir.uop import Recorder, Uop
+from isa.ir.uop import Uop
 
 PSR_J = 1 << 24
 _FLAGS = (("n", 31), ("z", 30), ("c", 29), ("v", 28), ("q", 27))
@@ -23,7 +24,7 @@ def is_user(u: Recorder) -> Uop:
 
 
 def is_valid_mode(u: Recorder, mode: Uop) -> Uop:
-    """Of a five-bit M."""
+    """Whether a five-bit value of CPSR.M is a mode of this processor."""
     return mode.bit(4) & (u.const(_MODE_TABLE) >> (mode & 15)).trunc(1)
 
 
@@ -33,7 +34,7 @@ def bank_of(u: Recorder, mode: Uop) -> Uop:
 
 
 def cpsr(u: Recorder) -> Uop:
-    """As MRS shows it."""
+    """The CPSR as MRS reads it."""
     value = u.ge << 16 | u.get("psr")
     for name, place in _FLAGS:
         value = value | u.get(name) << place

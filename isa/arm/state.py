@@ -9,8 +9,9 @@ the guest is stopped, and scratch while it runs. The flags are words of their ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
+
+from isa.ir.layout import StateLayout
 
 
 class Mode(IntEnum):
@@ -55,39 +56,6 @@ SCTLR_XP = 1 << 23  # descriptors of ARMv6, without subpages
 SCTLR_EE = 1 << 25  # exception handlers are big-endian
 SCTLR_AFE = 1 << 29  # AP[0] is the access flag
 SCTLR_TE = 1 << 30  # exception handlers are in Thumb
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """``count`` consecutive words, the first one number ``index`` of the state."""
-
-    name: str
-    index: int
-    count: int
-    meaning: str
-
-    @property
-    def offset(self) -> int:
-        """Byte offset in the state."""
-        return self.index * 4
-
-
-class StateLayout:
-    """The words of the state in order; ``words`` finds one by name."""
-
-    def __init__(self, *entries: tuple[str, int, str]) -> None:
-        self.words: dict[str, Word] = {}
-        index = 0
-        for name, count, meaning in entries:
-            if name in self.words:
-                raise ValueError(f"the state has two words named {name}")
-            self.words[name] = Word(name, index, count, meaning)
-            index += count
-        self.size = index * 4
-
-    def __getitem__(self, name: str) -> Word:
-        return self.words[name]
-
 
 #: Identification registers that differ from processor to processor, as words of the state.
 IDENTIFICATION = (
@@ -134,4 +102,5 @@ LAYOUT = StateLayout(
     ("sctlr_writable", 1, "bits of SCTLR that this processor can change"),
     *((name.lower(), 1, f"CP15 c0: {name}") for name in IDENTIFICATION),
     ("ccsidr", 4, "CP15 c0: what CCSIDR reads as, by CSSELR"),
+    sensitive=("psr",),
 )

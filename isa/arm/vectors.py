@@ -19,6 +19,16 @@ class ExceptionKind(Enum):
     FIQ = "fast interrupt"
 
 
+class InsnException(Enum):
+    """Exceptions that an instruction raises by itself (ARM ARM B1.8)."""
+
+    UNDEFINED = "undefined"
+    SUPERVISOR_CALL = "supervisor call"
+    BREAKPOINT = "breakpoint"
+    HYPERVISOR_CALL = "hypervisor call"
+    SECURE_MONITOR_CALL = "secure monitor call"
+
+
 @dataclass(frozen=True, slots=True)
 class Vector:
     """``mode`` that handles it, ``offset`` of its vector, ``link``: what LR is beyond the address, and the

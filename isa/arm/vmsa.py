@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isa.arm.faults import BROAD, PARTIAL, Fault
+from isa.arm.recorder import Recorder, routine
 from isa.arm.state import SCTLR_AFE, SCTLR_M, SCTLR_XP
-from isa.ir.routines import routine
-from isa.ir.uop import Recorder, Uop
+from isa.ir.uop import Uop
 
 _SECTION, _PAGE = 0, 2  # of the codes that come in two, what is to be added to the first
 _GPA, _AP, _APX, _XN, _LEVEL, _DOMAIN, _EXTENT = range(7)  # scratch words

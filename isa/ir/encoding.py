@@ -1,27 +1,26 @@
 """The pattern language: the bits of an instruction with named fields, and the decoder built from them.
 
-A pattern is a text of 32 bits, most significant first, in tokens separated by blanks:
+A pattern is a text of as many bits as the instruction has, most significant first, in tokens separated by blanks:
 
     ``0101``      fixed bits
     ``(0)``       should-be bits: written so by an assembler, ignored by the decoder
                   (choice: should-be-bits)
     ``rn:4``      a field of that width
 
-``cond`` is special: a pattern with a field of that name never matches the value 0b1111, which is
-the unconditional space. ``where="rn!=15"`` removes further values, so that an encoding carved out
-of another one (a literal load from a register load, say) needs no order of precedence.
+``where="rn!=15"`` removes values, so that an encoding carved out of another one (a literal load from a
+register load, say) needs no order of precedence. An instruction set can reserve a field value in all of its
+patterns, such as 0b1111 of A32's ``cond``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 _TOKEN = re.compile(r"(?P<fixed>[01]+)|\((?P<should>[01]+)\)|(?P<name>[a-z][a-z0-9_]*):(?P<width>\d+)")
 _WHERE = re.compile(r"(?P<name>[a-z][a-z0-9_]*)\s*!=\s*(?P<value>\d+)")
-UNCONDITIONAL = 0b1111
 
 
 class EncodingError(ValueError):
@@ -53,10 +52,11 @@ class Field:
 class Pattern:
     """One encoding: ``word & mask == value``, no excluded field value, and the fields in between.
 
-    ``should`` holds the should-be bits of ``should_mask``, for assemblers and test generators.
+    ``should`` holds the should-be bits of ``should_mask``, for assemblers and test generators. ``width`` is in bits.
     """
 
     text: str
+    width: int
     mask: int
     value: int
     should_mask: int
@@ -65,19 +65,30 @@ class Pattern:
     excluded: frozenset[tuple[str, int]]
 
     @classmethod
-    def parse(cls, text: str, where: str = "") -> Pattern:
-        mask = value = should_mask = should = 0
-        fields: dict[str, Field] = {}
-        left = 32
+    def parse(
+        cls, text: str, where: str = "", *, widths: Sequence[int] = (32,), reserved: Mapping[str, int] | None = None
+    ) -> Pattern:
+        """Read a pattern. EncodingError if it is not well formed, or its width is none of ``widths``.
+
+        ``reserved`` are field values that are removed where the pattern has a field of that name.
+        """
+        tokens = []
         for token in text.split():
             match = _TOKEN.fullmatch(token)
             if match is None:
                 raise EncodingError(f"pattern {text!r}: cannot read token {token!r}")
             bits = match["fixed"] or match["should"] or ""
             width = len(bits) or int(match["width"])
+            if width == 0:
+                raise EncodingError(f"pattern {text!r}: a field of 0 bits at {token!r}")
+            tokens.append((match, bits, width))
+        left = total = sum(width for *_, width in tokens)
+        if total not in widths:
+            raise EncodingError(f"pattern {text!r}: it is {total} bits wide, not {' or '.join(map(str, widths))}")
+        mask = value = should_mask = should = 0
+        fields: dict[str, Field] = {}
+        for match, bits, width in tokens:
             left -= width
-            if left < 0 or width == 0:
-                raise EncodingError(f"pattern {text!r}: it is wider than 32 bits at {token!r}")
             span = ((1 << width) - 1) << left
             if match["fixed"]:
                 mask, value = mask | span, value | int(bits, 2) << left
@@ -87,23 +98,27 @@ class Pattern:
                 raise EncodingError(f"pattern {text!r}: field {match['name']} occurs twice")
             else:
                 fields[match["name"]] = Field(match["name"], left, width)
-        if left:
-            raise EncodingError(f"pattern {text!r}: it is {32 - left} bits wide, not 32")
-        excluded = {("cond", UNCONDITIONAL)} if "cond" in fields else set()
+        excluded = {item for item in (reserved or {}).items() if item[0] in fields}
         for clause in filter(None, (part.strip() for part in where.split(","))):
             match = _WHERE.fullmatch(clause)
             if match is None or match["name"] not in fields:
                 raise EncodingError(f"pattern {text!r}: cannot read condition {clause!r}")
             fields[match["name"]].insert(int(match["value"]))
             excluded.add((match["name"], int(match["value"])))
-        return cls(text, mask, value, should_mask, should, fields, frozenset(excluded))
+        return cls(text, total, mask, value, should_mask, should, fields, frozenset(excluded))
+
+    def holes(self) -> tuple[tuple[int, int], ...]:
+        """The excluded field values as pairs of a mask and a value of the word's bits there."""
+        return tuple((self.fields[name].mask, self.fields[name].insert(value)) for name, value in self.excluded)
 
     def matches(self, word: int) -> bool:
+        """Whether the word is encoded so."""
         return word & self.mask == self.value and not any(
             self.fields[name].extract(word) == value for name, value in self.excluded
         )
 
     def decode(self, word: int) -> dict[str, int]:
+        """The values of the fields in a word that matches."""
         return {name: field.extract(word) for name, field in self.fields.items()}
 
     def encode(self, fields: Mapping[str, int]) -> int:
@@ -138,48 +153,41 @@ class Encoded(Protocol):
 E = TypeVar("E", bound=Encoded)
 
 
-def decode_index(word: int) -> int:
-    """Bits 27:20 and 7:4, where the architecture keeps most of its opcode bits, and the unconditional bit."""
-    return (word >> 28 == UNCONDITIONAL) << 12 | word >> 16 & 0xFF0 | word >> 4 & 0xF
+class DecodeIndex(Protocol):
+    """A number in which the bits of a word are gathered that tell most instructions apart."""
 
+    #: There are as many numbers, from 0 up.
+    size: int
 
-INDEX_SIZE = 1 << 13
+    def of(self, word: int) -> int:
+        """The number of a word."""
 
+    def values(self, mask: int, value: int, holes: Collection[tuple[int, int]]) -> Iterable[int]:
+        """The numbers that words with ``word & mask == value`` can have which are in none of ``holes``.
 
-def index_values(mask: int, value: int) -> Iterable[int]:
-    """The decode indexes that a word with ``word & mask == value`` can have."""
-    free = ~decode_index(mask) & 0xFFF
-    spaces = [0, 1]
-    if mask >> 28 == UNCONDITIONAL:
-        spaces = [int(value >> 28 == UNCONDITIONAL)]
-    for space in spaces:
-        base = space << 12 | decode_index(value) & 0xFFF
-        choice = free
-        while choice:  # all parts of the free bits, downwards
-            yield base | choice
-            choice = choice - 1 & free
-        yield base
+        Holes are pairs like ``mask`` and ``value``. Numbers that only words in a hole have may be among them.
+        """
 
 
 class Decoder(Generic[E]):
-    """Finds the one entry whose pattern matches a word. Overlapping patterns are refused here."""
+    """Finds the one entry whose pattern matches a word. Overlapping patterns are refused with an EncodingError."""
 
-    def __init__(self, entries: Iterable[E]) -> None:
-        self._buckets: list[list[E]] = [[] for _ in range(INDEX_SIZE)]
+    def __init__(self, entries: Iterable[E], index: DecodeIndex) -> None:
+        self._number_of = index.of
+        self._buckets: list[list[E]] = [[] for _ in range(index.size)]
         for entry in entries:
             pattern = entry.pattern
-            for index in index_values(pattern.mask, pattern.value):
-                if index >> 12 and "cond" in pattern.fields:
-                    continue
-                for other in self._buckets[index]:
+            for number in index.values(pattern.mask, pattern.value, pattern.holes()):
+                for other in self._buckets[number]:
                     if other is not entry and other.pattern.overlaps(pattern):
                         raise EncodingError(
                             f"{other.name} [{other.pattern.text}] and {entry.name} [{pattern.text}] overlap"
                         )
-                self._buckets[index].append(entry)
+                self._buckets[number].append(entry)
 
     def decode(self, word: int) -> E | None:
-        for entry in self._buckets[decode_index(word)]:
+        """The entry of a word, or None if no pattern matches."""
+        for entry in self._buckets[self._number_of(word)]:
             if entry.pattern.matches(word):
                 return entry
         return None

@@ -1,53 +1,68 @@
-"""Routines: parts of the architecture that are no instruction, written in uops all the same.
+"""Routines: parts of an architecture that are no instruction, written in uops all the same.
 
-Exception entry and the walk of a page table are each one function here, of which every tier has its own
-form: Python in the reference tier, native code in the others.
+Of each routine every tier has its own form: Python in the reference tier, native code in the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from isa.ir.uop import Recorder, Uop
+from isa.ir.recorder import Recorder
+from isa.ir.uop import Uop
 
-#: Of all results.
+#: The width of every result, in bits.
 RESULT_WIDTH = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routine:
     """``parameters`` are 32 bits wide. The result, where there is one, has 64 bits: the last value that
-    ``definition`` returns, or what a path that ends earlier said.
+    ``definition`` returns, or the one of the path that ended earlier. ``new_recorder`` makes a recorder of the
+    instruction set.
     """
 
     name: str
     parameters: tuple[str, ...]
     definition: Callable[..., Uop | None]
+    new_recorder: Callable[[], Recorder]
 
     def record(self, u: Recorder, *arguments: Uop) -> Uop:
-        """Its uops in the midst of others, where it has no path that ends early."""
+        """Record its uops among others, and return its result. No path of it may end early."""
         value = self.definition(u, *arguments)
         assert value is not None
         return value
 
     def block(self) -> list[Uop]:
         """Its uops on their own; the last one is ``result`` if it has one."""
-        u = Recorder()
+        u = self.new_recorder()
         value = self.definition(u, *(u.param(name) for name in self.parameters))
         if value is not None:
             u.result(value.zext(RESULT_WIDTH))
         return u.block
 
 
-#: All routines by name.
-ROUTINES: dict[str, Routine] = {}
+class RoutineTable(Mapping[str, Routine]):
+    """The routines of one architecture by name."""
 
+    def __init__(self, new_recorder: Callable[[], Recorder]) -> None:
+        self._new_recorder = new_recorder
+        self._routines: dict[str, Routine] = {}
 
-def routine(definition: Callable[..., Uop | None]) -> Routine:
-    """Register a function ``f(u, *parameters)`` as a routine."""
-    name = definition.__name__
-    code = definition.__code__
-    parameters = code.co_varnames[1 : code.co_argcount]
-    ROUTINES[name] = Routine(name, parameters, definition)
-    return ROUTINES[name]
+    def __getitem__(self, name: str) -> Routine:
+        return self._routines[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._routines)
+
+    def __len__(self) -> int:
+        return len(self._routines)
+
+    def define(self, definition: Callable[..., Uop | None]) -> Routine:
+        """Decorate a function ``f(u, *parameters)``: it becomes the routine of its name."""
+        name, code = definition.__name__, definition.__code__
+        if name in self._routines:
+            raise ValueError(f"there are two routines named {name}")
+        parameters = code.co_varnames[1 : code.co_argcount]
+        self._routines[name] = Routine(name, parameters, definition, self._new_recorder)
+        return self._routines[name]

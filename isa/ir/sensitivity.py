@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from isa.ir.spec import Insn
-from isa.ir.uop import CALLOUTS, Uop
+from isa.ir.callouts import Callout
+from isa.ir.registry import Insn
+from isa.ir.uop import Uop
 
 
 class Sensitivity(Enum):
@@ -23,18 +24,13 @@ class Sensitivity(Enum):
     UNPRIVILEGED = "sensitive"  # does something else in user mode, without a trap
 
 
-_CHECK = "require_privilege"
-#: An interworking branch leaves for Thumb state in every mode alike.
-_NOT_SENSITIVE = frozenset({"enter_thumb"})
-
-
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """``callouts``: the names of those that the instruction is rewritten into, in order."""
+    """``callouts``: those that the instruction is rewritten into, in order."""
 
     insn: Insn
     sensitivity: Sensitivity
-    callouts: tuple[str, ...]
+    callouts: tuple[Callout, ...]
 
 
 def _walk(block: Iterable[Uop]) -> Iterator[Uop]:
@@ -43,27 +39,33 @@ def _walk(block: Iterable[Uop]) -> Iterator[Uop]:
         yield from _walk(uop.body)
 
 
+def sensitive_callouts(block: Iterable[Uop]) -> tuple[Callout, ...]:
+    """What uops ask the hypervisor for, each once, in order."""
+    found = (uop.attr for uop in _walk(block) if isinstance(uop.attr, Callout))
+    return tuple(dict.fromkeys(callout for callout in found if callout.sensitive))
+
+
 def makes_callouts(block: Iterable[Uop]) -> bool:
     """Whether uops do something that is the hypervisor's to do."""
-    return any(uop.op == "callout" and uop.attr not in _NOT_SENSITIVE for uop in _walk(block))
+    return any(isinstance(uop.attr, Callout) and uop.attr.sensitive for uop in _walk(block))
 
 
 def classify(insn: Insn) -> Classified:
-    """From the uops of all its forms."""
-    uops = [uop for form in insn.forms() for uop in _walk(insn.record_form(form).block)]
-    callouts = dict.fromkeys(str(uop.attr) for uop in uops if uop.op == "callout" and uop.attr not in _NOT_SENSITIVE)
-    raises = any(uop.op == "exception" for uop in uops)
-    if _CHECK in callouts:
+    """Find the class of an instruction from the uops of all its forms."""
+    uops = [uop for form in insn.forms() for uop in _walk(insn.record_form(form))]
+    callouts = sensitive_callouts(uops)
+    words = insn.registry.new_recorder().layout.words
+    if any(callout.checks_privilege for callout in callouts):
         sensitivity = Sensitivity.PRIVILEGED
-    elif callouts or any(uop.op == "get" and uop.attr == "psr" for uop in uops):
+    elif callouts or any(uop.op == "get" and words[str(uop.attr)].sensitive for uop in uops):
         sensitivity = Sensitivity.UNPRIVILEGED
-    elif raises:
+    elif any(uop.op == "exception" for uop in uops):
         sensitivity = Sensitivity.CALL
     else:
         sensitivity = Sensitivity.INNOCUOUS
-    return Classified(insn, sensitivity, tuple(callouts))
+    return Classified(insn, sensitivity, callouts)
 
 
-def answered_by(callout: str) -> str:
+def answered_by(callout: Callout) -> str:
     """Who does a callout: "specification", in uops, or "hypervisor"."""
-    return "hypervisor" if CALLOUTS[callout].definition is None else "specification"
+    return "hypervisor" if callout.definition is None else "specification"

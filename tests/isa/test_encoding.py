@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isa.arm.a32 import DECODER, REGISTRY
+from isa.arm.a32 import DECODER, INDEX, REGISTRY
+from isa.arm.operands import UNCONDITIONAL
 from isa.ir.encoding import Decoder, EncodingError, Pattern
+
+#: As A32 has it: the value of cond that is no condition.
+RESERVED = {"cond": UNCONDITIONAL}
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,14 @@ class Entry:
 
 
 def entry(name: str, text: str, where: str = "") -> Entry:
-    return Entry(name, Pattern.parse(text, where))
+    return Entry(name, Pattern.parse(text, where, reserved=RESERVED))
 
 
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
         ("cond:4 0000", "", "8 bits wide"),
-        ("cond:4 " + "0" * 29, "", "wider than 32"),
+        ("cond:4 " + "0" * 29, "", "33 bits wide"),
         ("a:4 a:4 " + "0" * 24, "", "occurs twice"),
         ("a:4 ? " + "0" * 27, "", "cannot read token"),
         ("a:4 " + "0" * 28, "b!=3", "cannot read condition"),
@@ -42,15 +46,15 @@ def test_overlapping_patterns_are_refused_and_both_named() -> None:
     wide = entry("wide", "cond:4 0001 a:4 " + "0" * 20)
     narrow = entry("narrow", "cond:4 0001 1111 " + "0" * 20)
     with pytest.raises(EncodingError, match=r"wide.*narrow"):
-        Decoder([wide, narrow])
+        Decoder([wide, narrow], INDEX)
     holed = entry("holed", "cond:4 0001 a:4 " + "0" * 20, "a!=15")
-    decoder = Decoder([holed, narrow])
+    decoder = Decoder([holed, narrow], INDEX)
     assert decoder.decode(0xE1F00000) is narrow
     assert decoder.decode(0xE1E00000) is holed
 
 
 def test_a_condition_never_matches_the_unconditional_space() -> None:
-    pattern = Pattern.parse("cond:4 " + "0" * 28)
+    pattern = Pattern.parse("cond:4 " + "0" * 28, reserved=RESERVED)
     assert pattern.matches(0xE0000000)
     assert not pattern.matches(0xF0000000)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from isa.arm.a32 import REGISTRY, Insn
+from isa.arm.operands import ALWAYS
 from isa.arm.state import PSR_MODE
-from isa.ir.spec import ALWAYS, Form
+from isa.ir.registry import Form
 from isa.ir.uop import Uop
 from tests.oracle.case import CODE, USER_CPSR, USER_SPSR, Case, Outcome, default_register
 from tests.oracle.differences import explanation, not_compared, not_in_blocks, undefined_here
@@ -138,7 +139,7 @@ def straight_line_insns() -> list[tuple[Insn, list[Form]]]:
 
 
 def _goes_on(insn: Insn, form: Form) -> bool:
-    return not any(uop.op in ("branch", "exception", "callout") for uop in walk(insn.record_form(form).block))
+    return not any(uop.op in ("branch", "exception", "callout") for uop in walk(insn.record_form(form)))
 
 
 def walk(block: list[Uop]) -> Iterator[Uop]:

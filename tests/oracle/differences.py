@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from isa.arm.a32 import DECODER
 from isa.ir.encoding import Pattern
-from isa.ir.spec import Insn
+from isa.ir.registry import Insn
 from tests.oracle.case import CODE, RAM_SIZE, Case, Outcome, bank_name, changed_words
 
 #: Instructions that are never run in Unicorn, by a pattern for their name, and why.

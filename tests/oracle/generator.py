@@ -20,9 +20,9 @@ from dbt.engine.evaluator import compile_word
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
 from isa.arm.a32 import DECODER, Insn
+from isa.arm.operands import ALWAYS, UNCONDITIONAL
 from isa.arm.state import PSR_A, PSR_F, PSR_I, Mode
-from isa.ir.encoding import UNCONDITIONAL
-from isa.ir.spec import ALWAYS, Form
+from isa.ir.registry import Form
 from tests.oracle.case import CODE, DATA, RAM_SIZE, WINDOW, Case, default_ram
 from tests.oracle.unpredictable import REGISTER_FIELDS, broken_rule
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from isa.arm.operands import ALWAYS
 from isa.arm.state import BANKS, PSR_MODE, Mode
-from isa.ir.spec import ALWAYS, Insn
+from isa.ir.registry import Insn
 from tests.oracle.case import Case
 
 PC, LR, SP = 15, 14, 13

@@ -16,7 +16,7 @@ COUNT = 8
 def insn(pc: int) -> GuestInsn:
     decoded = DECODER.decode(NOP)
     assert decoded is not None
-    uops = decoded.record_word(NOP).block
+    uops = decoded.record_word(NOP)
     return GuestInsn(pc, NOP, decoded, uops, tuple(branches_of(uops)))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from dbt.backend.lower import LOWER, Lowering
-from isa.ir.spec import ALWAYS, Insn
+from isa.arm.operands import ALWAYS
+from isa.ir.registry import Insn
 from isa.ir.uop import Uop
 from tests.oracle.campaign import compared_insns, differ, walk
 from tests.oracle.case import Case
@@ -73,7 +74,7 @@ def cases_with(op: str) -> list[Case]:
         generator = Generator(f"mutations/{insn.name}")
         for form in insn.forms():
             word = generator.word(insn, form, ALWAYS)
-            if word is not None and any(u.op == op for u in walk(insn.record_word(word).block)):
+            if word is not None and any(u.op == op for u in walk(insn.record_word(word))):
                 found.append((insn, generator, word))
     cases: list[Case] = []
     for insn, generator, word in found[:: -(-len(found) // WORDS)] if found else []:

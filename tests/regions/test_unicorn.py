@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from isa.ir.spec import ALWAYS
+from isa.arm.operands import ALWAYS
 from tests.oracle.campaign import Campaign, before, compared_insns, straight_line_insns
 from tests.oracle.generator import Generator
 from tests.oracle.tiers import TierMachine

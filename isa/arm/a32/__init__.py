@@ -1,13 +1,15 @@
-"""The whole instruction set: importing this module fills the registry."""
+"""The A32 instruction set: importing this package fills its registry."""
 
-from isa.arm import callouts, vmsa
+from isa.arm import architecture
 from isa.arm.a32 import block_transfer, branch, cp15, data_processing, exceptions, load_store, media, multiply, status
-from isa.ir.spec import REGISTRY, Insn, build_decoder
+from isa.arm.a32.registry import A32, INDEX
+from isa.ir.registry import Insn
 
-__all__ = ["DECODER", "REGISTRY", "Insn"]
+__all__ = ["DECODER", "INDEX", "REGISTRY", "Insn"]
 
-_ROOMS = (
-    block_transfer, branch, callouts, cp15, data_processing, exceptions, load_store, media, multiply, status, vmsa,
+_MODULES = (
+    architecture, block_transfer, branch, cp15, data_processing, exceptions, load_store, media, multiply, status,
 )  # fmt: skip
 
-DECODER = build_decoder()
+REGISTRY: list[Insn] = A32.insns
+DECODER = A32.build_decoder()

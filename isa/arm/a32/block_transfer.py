@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.arm.a32.registry import insn
 from isa.arm.operands import SP
 from isa.arm.psr import spsr
-from isa.ir.spec import insn
-from isa.ir.uop import BranchKind, Recorder, Uop
+from isa.arm.recorder import Recorder
+from isa.ir.uop import BranchKind, Uop
 
 # In all of them: Rn = PC is UNPREDICTABLE; we choose an undefined instruction. choice: block-transfer-base-pc
 # An empty list is UNPREDICTABLE; we choose an undefined instruction. choice: empty-register-list

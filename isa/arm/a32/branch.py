@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from isa.arm.a32.registry import insn
 from isa.arm.operands import LR
-from isa.ir.spec import insn
-from isa.ir.uop import BranchKind, Recorder, Uop
+from isa.arm.recorder import Recorder
+from isa.ir.uop import BranchKind, Uop
 
 
 def _offset(imm24: Uop) -> Uop:

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.arm.a32.registry import insn
 from isa.arm.faults import AccessKind
 from isa.arm.operands import PC
+from isa.arm.recorder import Recorder
 from isa.arm.state import (
     IDENTIFICATION,
     SCTLR_B,
     SCTLR_EE,
     SCTLR_TE,
 )
-from isa.ir.spec import insn
-from isa.ir.uop import Recorder, Uop
+from isa.ir.uop import Uop
 
 READ, WRITE = "r", "w"
 

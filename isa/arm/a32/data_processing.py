@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from isa.arm.a32.exceptions import exception_return
+from isa.arm.a32.registry import insn
+from isa.arm.exceptions import exception_return
 from isa.arm.operands import LR, expand_imm, set_nz, shift_by_immediate, shift_by_register
-from isa.ir.spec import insn
-from isa.ir.uop import BranchKind, Recorder, Uop
+from isa.arm.recorder import Recorder
+from isa.ir.uop import BranchKind, Uop
 
 # operation(u, rn, operand2) -> result, and carry and overflow where the operation defines them
 # itself (the arithmetic ones); the logical ones take C from the shifter and leave V.

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from isa.arm.faults import Fault
+from isa.arm.a32.registry import insn
+from isa.arm.exceptions import exception_return
 from isa.arm.operands import LR
-from isa.arm.psr import cpsr, set_spsr, spsr, switch_mode
-from isa.arm.state import PSR_E, PSR_T, SCTLR_V
-from isa.arm.vectors import HIGH_VECTORS
-from isa.arm.vmsa import modified_address
-from isa.ir.routines import routine
-from isa.ir.spec import insn
-from isa.ir.uop import InsnException, Recorder, Uop
+from isa.arm.recorder import Recorder
+from isa.arm.vectors import InsnException
 
 
 @insn("cond:4 1111 imm24:24", syntax="SVC{<c>} #<imm24>", section="A8.8.228")
@@ -49,13 +45,6 @@ def smc(u: Recorder, f: SimpleNamespace) -> None:
     u.exception(InsnException.SECURE_MONITOR_CALL, f.imm4)
 
 
-def exception_return(u: Recorder, target: Uop) -> None:
-    """CPSR := SPSR, and branch."""
-    psr = spsr(u)
-    u.callout("check_return", target, psr)
-    u.callout("return_to", target, psr)
-
-
 @insn("cond:4 0001 0110 (000000000000) 0110 (1110)", syntax="ERET{<c>}", section="B9.3.3", since=8)
 def eret(u: Recorder, f: SimpleNamespace) -> None:
     exception_return(u, u.reg[LR])
@@ -86,47 +75,3 @@ def srs(u: Recorder, f: SimpleNamespace) -> None:
     u.store(address + 4, psr, 4, aligned=True)
     if f.w:
         u.callout("write_mode_sp", f.mode, base + 8 if f.u else base - 8)
-
-
-# -- exception entry ---------------------------------------------------------------------------
-
-
-@routine
-def vector_base(u: Recorder) -> Uop:
-    """Where the vectors are (B1.8.1)."""
-    return u.select((u.get("sctlr") & SCTLR_V) != 0, HIGH_VECTORS, u.get("vbar"))
-
-
-@routine
-def enter_exception(u: Recorder, mode: Uop, offset: Uop, link: Uop, masks: Uop) -> None:
-    """Bank LR (``link``) and SPSR, switch mode, mask, and set R15 to the vector (B1.9).
-
-    The local monitor is left as it is. choice: monitor-at-exceptions
-    """
-    old = cpsr(u)
-    switch_mode(u, mode)
-    set_spsr(u, old)
-    u.reg[LR] = link
-    u.set("psr", u.get("psr") & (~(PSR_T | PSR_E) & 0xFFFFFFFF) | masks)
-    u.set_at("r", 15, vector_base.record(u) + offset)
-
-
-@routine
-def report_data_abort(u: Recorder, address: Uop, status: Uop, write: Uop) -> None:
-    """Set DFSR and DFAR (B3.13). ARMv6 added the bit that tells a write. The address is the modified one."""
-    bit = u.select(u.get("architecture").ult(6), 0, write << 11)
-    u.set("dfsr", status | bit)
-    u.set("dfar", modified_address(u, address))
-
-
-@routine
-def report_prefetch_abort(u: Recorder, address: Uop, status: Uop) -> None:
-    """Set IFSR and IFAR (B3.13)."""
-    u.set("ifsr", status)
-    u.set("ifar", address)
-
-
-@routine
-def report_breakpoint(u: Recorder) -> None:
-    """Set IFSR. IFAR is UNKNOWN; we choose that it stays. choice: breakpoint-fault-address"""
-    u.set("ifsr", Fault.DEBUG)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from isa.arm.a32.registry import insn
 from isa.arm.operands import PC, SP, shift_by_immediate
-from isa.ir.spec import insn
-from isa.ir.uop import BranchKind, Recorder, Uop
+from isa.arm.recorder import Recorder
+from isa.ir.uop import BranchKind, Uop
 
 ODD = ", ".join(f"rt!={number}" for number in range(1, 16, 2))
 

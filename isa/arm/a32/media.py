@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from isa.ir.spec import insn
-from isa.ir.uop import Recorder, Uop
+from isa.arm.a32.registry import insn
+from isa.arm.recorder import Recorder
+from isa.ir.uop import Uop
 
 # A destination or operand that is R15 is UNPREDICTABLE throughout; see choice: r15-operand and
 # choice: discarded-pc-write.

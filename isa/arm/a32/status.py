@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from isa.arm.a32.registry import insn
 from isa.arm.operands import expand_imm
 from isa.arm.psr import cpsr
-from isa.ir.spec import insn
-from isa.ir.uop import Recorder, Uop
+from isa.arm.recorder import Recorder
+from isa.ir.uop import Uop
 
 FLAGS_BYTE, STATUS_BYTE = 0b10, 0b01  # of a two-bit field fs
 

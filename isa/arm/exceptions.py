@@ -1,0 +1,60 @@
+"""Exception entry and return (ARM ARM B1.8, B1.9), whatever the instruction set."""
+
+from __future__ import annotations
+
+from isa.arm.faults import Fault
+from isa.arm.operands import LR
+from isa.arm.psr import cpsr, set_spsr, spsr, switch_mode
+from isa.arm.recorder import Recorder, routine
+from isa.arm.state import PSR_E, PSR_T, SCTLR_V
+from isa.arm.vectors import HIGH_VECTORS
+from isa.arm.vmsa import modified_address
+from isa.ir.uop import Uop
+
+
+def exception_return(u: Recorder, target: Uop) -> None:
+    """CPSR := SPSR, and branch."""
+    psr = spsr(u)
+    u.callout("check_return", target, psr)
+    u.callout("return_to", target, psr)
+
+
+@routine
+def vector_base(u: Recorder) -> Uop:
+    """Where the vectors are (B1.8.1)."""
+    return u.select((u.get("sctlr") & SCTLR_V) != 0, HIGH_VECTORS, u.get("vbar"))
+
+
+@routine
+def enter_exception(u: Recorder, mode: Uop, offset: Uop, link: Uop, masks: Uop) -> None:
+    """Bank LR (``link``) and SPSR, switch mode, mask, and set R15 to the vector (B1.9).
+
+    The local monitor is left as it is. choice: monitor-at-exceptions
+    """
+    old = cpsr(u)
+    switch_mode(u, mode)
+    set_spsr(u, old)
+    u.reg[LR] = link
+    u.set("psr", u.get("psr") & (~(PSR_T | PSR_E) & 0xFFFFFFFF) | masks)
+    u.set_at("r", 15, vector_base.record(u) + offset)
+
+
+@routine
+def report_data_abort(u: Recorder, address: Uop, status: Uop, write: Uop) -> None:
+    """Set DFSR and DFAR (B3.13). ARMv6 added the bit that tells a write. The address is the modified one."""
+    bit = u.select(u.get("architecture").ult(6), 0, write << 11)
+    u.set("dfsr", status | bit)
+    u.set("dfar", modified_address(u, address))
+
+
+@routine
+def report_prefetch_abort(u: Recorder, address: Uop, status: Uop) -> None:
+    """Set IFSR and IFAR (B3.13)."""
+    u.set("ifsr", status)
+    u.set("ifar", address)
+
+
+@routine
+def report_breakpoint(u: Recorder) -> None:
+    """Set IFSR. IFAR is UNKNOWN; we choose that it stays. choice: breakpoint-fault-address"""
+    u.set("ifsr", Fault.DEBUG)

@@ -1,0 +1,235 @@
+"""The recorder: what a semantics function calls to record the uops of one instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+
+from isa.ir.callouts import Callout
+from isa.ir.encoding import Field
+from isa.ir.layout import StateLayout
+from isa.ir.operations import PURE
+from isa.ir.uop import Access, BranchKind, SemanticsError, Uop
+
+
+class Registers:
+    """``u.reg[n]``: the guest's registers as the current mode sees them."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def __getitem__(self, number: Uop | int) -> Uop:
+        return self._recorder.emit("get_reg", 32, self._recorder.value(number, 32))
+
+    def __setitem__(self, number: Uop | int, value: Uop | int) -> None:
+        self._recorder.wrote_register = True
+        self._recorder.emit("set_reg", 0, self._recorder.value(number, 32), self._recorder.value(value, 32))
+
+
+class _Scratch:
+    """``u.temp[n]``, 0 <= n < 16: words that live for one instruction."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def __getitem__(self, number: Uop | int) -> Uop:
+        return self._recorder.emit("get_temp", 32, self._recorder.value(number, 32))
+
+    def __setitem__(self, number: Uop | int, value: Uop) -> None:
+        self._recorder.emit("set_temp", 0, self._recorder.value(number, 32), value)
+
+
+class StateBits:
+    """``u.<name>``, where a recorder has such an attribute: the low ``width`` bits of a word of the state."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self._name, self._width = name, width
+
+    def __get__(self, recorder: Recorder, _: type[Recorder] | None = None) -> Uop:
+        return recorder.get(self._name).trunc(self._width)
+
+    def __set__(self, recorder: Recorder, value: Uop | int) -> None:
+        recorder.set(self._name, recorder.value(value, self._width).zext(32))
+
+
+class Recorder:
+    """Records the uops of one instruction. See :mod:`isa.ir.uop` for the language.
+
+    An instruction set has a subclass, which names its state's layout and its callouts. ``block`` is where uops go.
+
+    Rule of precision: an instruction that faults or leaves must have changed nothing that matters, so no load,
+    store or callout that leaves may follow a register or flag write. The recorder enforces it.
+    """
+
+    def __init__(self, layout: StateLayout, callouts: Mapping[str, Callout]) -> None:
+        self.layout = layout
+        self.callouts = callouts
+        self.block: list[Uop] = []
+        self.reg = Registers(self)
+        self.temp = _Scratch(self)
+        self.wrote_register = False
+
+    # -- values --------------------------------------------------------------------------------
+
+    def const(self, number: int, width: int = 32) -> Uop:
+        return Uop(self, "const", width, attr=number & ((1 << width) - 1))
+
+    def field(self, field: Field, excluded: frozenset[int] = frozenset()) -> Uop:
+        """A symbolic field, 32 bits wide, known not to have the ``excluded`` values."""
+        uop = Uop(self, "field", 32, attr=field)
+        uop.excluded = excluded
+        return uop
+
+    def value(self, value: Uop | int, width: int) -> Uop:
+        if isinstance(value, int):
+            return self.const(value, width)
+        if value.width != width:
+            raise SemanticsError(f"{value!r} is {value.width} bits wide where {width} are wanted")
+        return value
+
+    def pure(self, op: str, width: int, *args: Uop) -> Uop:
+        """The value of a pure operation; worked out here and now if its arguments are constants."""
+        numbers = [arg.attr for arg in args if arg.op == "const"]
+        if len(numbers) == len(args):
+            operand_width = args[1].width if op == "select" else args[0].width
+            return self.const(int(PURE[op](*numbers, operand_width)), width)
+        if op == "select" and args[0].op == "const":
+            return args[1] if args[0].attr else args[2]
+        return self.emit(op, width, *args)
+
+    def emit(self, op: str, width: int, *args: Uop, attr: object = None) -> Uop:
+        uop = Uop(self, op, width, args, attr)
+        self.block.append(uop)
+        return uop
+
+    def select(self, condition: Uop, if_true: Uop | int, if_false: Uop | int) -> Uop:
+        width = next((v.width for v in (if_true, if_false) if isinstance(v, Uop)), 32)
+        return self.pure("select", width, condition, self.value(if_true, width), self.value(if_false, width))
+
+    def add_with_carry(self, a: Uop, b: Uop | int, carry: Uop | int) -> tuple[Uop, Uop, Uop]:
+        """An addition with carry in: the sum, the carry out and the signed overflow."""
+        args = (a, self.value(b, a.width), self.value(carry, 1))
+        return self.pure("adc", a.width, *args), self.pure("adc_carry", 1, *args), self.pure("adc_overflow", 1, *args)
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def address(self, ahead: int = 0) -> Uop:
+        """The address of the instruction, plus ``ahead`` bytes."""
+        return self.emit("pc", 32, attr=ahead)
+
+    def _word(self, name: str) -> str:
+        if name not in self.layout.words:
+            raise SemanticsError(f"the state has no word named {name}")
+        return name
+
+    def get(self, name: str) -> Uop:
+        """The word of the state that has this name."""
+        return self.emit("get", 32, attr=self._word(name))
+
+    def set(self, name: str, value: Uop | int) -> None:
+        """Write the word of the state that has this name."""
+        self.wrote_register = True
+        self.emit("set", 0, self.value(value, 32), attr=self._word(name))
+
+    def get_at(self, name: str, index: Uop | int) -> Uop:
+        """An element of an array of the state."""
+        return self.emit("get_at", 32, self.value(index, 32), attr=self._word(name))
+
+    def set_at(self, name: str, index: Uop | int, value: Uop | int) -> None:
+        """Write an element of an array of the state."""
+        self.wrote_register = True
+        self.emit("set_at", 0, self.value(index, 32), self.value(value, 32), attr=self._word(name))
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def _access(self, op: str, width: int, args: tuple[Uop, ...], access: Access) -> Uop:
+        if self.wrote_register:
+            raise SemanticsError(f"{op} after a register write: a fault would not be precise")
+        return self.emit(op, width, *args, attr=access)
+
+    def load(self, address: Uop, size: int, *, signed: bool = False, aligned: bool = False, user: bool = False) -> Uop:
+        """Load ``size`` (1, 2, 4) bytes, little-endian, extended to 32 bits. May fault."""
+        return self._access("load", 32, (address,), Access(size, signed, aligned, user))
+
+    def store(self, address: Uop, value: Uop, size: int, *, aligned: bool = False, user: bool = False) -> None:
+        """Store the low ``size`` (1, 2, 4) bytes of a 32-bit value, little-endian. May fault."""
+        self._access("store", 0, (address, self.value(value, 32)), Access(size, False, aligned, user))
+
+    # -- control -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _nested(self, uop: Uop) -> Iterator[None]:
+        outer, self.block = self.block, uop.body
+        try:
+            yield
+        finally:
+            self.block = outer
+
+    @contextmanager
+    def when(self, condition: Uop) -> Iterator[None]:
+        """Execute the body if ``condition`` is 1. Values made inside must not be used outside."""
+        uop = Uop(self, "when", 0, (condition,))
+        wrote = self.wrote_register
+        with self._nested(uop):
+            yield
+        if condition.number is None:
+            self.block.append(uop)
+        elif condition.number:
+            self.block.extend(uop.body)
+        else:
+            self.wrote_register = wrote
+
+    @contextmanager
+    def for_each_bit(self, mask: Uop) -> Iterator[tuple[Uop, Uop]]:
+        """Execute the body for each 1 of ``mask``, lowest first; yields its number and its ordinal."""
+        uop = Uop(self, "for_each_bit", 0, (mask,))
+        with self._nested(uop):
+            yield Uop(self, "bit_index", 32, (uop,)), Uop(self, "bit_ordinal", 32, (uop,))
+        self.block.append(uop)
+
+    def branch(self, target: Uop, kind: BranchKind = BranchKind.JUMP) -> None:
+        """Jump to an address, whose low bits that no instruction's address has are ignored."""
+        self.emit("branch", 0, target, attr=kind)
+
+    def exception(self, kind: Enum, immediate: Uop | int = 0) -> None:
+        """Raise an exception of the instruction set; ``immediate`` is what the instruction says besides."""
+        self.emit("exception", 0, self.value(immediate, 32), attr=kind)
+
+    def callout(self, name: str, *args: Uop | int) -> Uop | None:
+        """A sensitive operation. The result is that of its definition, if it has one: see :mod:`isa.ir.callouts`."""
+        callout = self.callouts.get(name)
+        if callout is None:
+            raise SemanticsError(f"no callout is named {name}")
+        values = tuple(self.value(arg, 32) for arg in args)
+        if callout.definition is not None:
+            self.emit("callout", 0, attr=callout)
+            return callout.definition(self, *values)
+        if callout.leaves and self.wrote_register:
+            raise SemanticsError(f"{name} after a register write: leaving would not be precise")
+        self.emit("callout", 0, *values, attr=callout)
+        return None
+
+    def callout_value(self, name: str, *args: Uop | int) -> Uop:
+        """A sensitive operation that has a result."""
+        value = self.callout(name, *args)
+        assert value is not None, f"{name} has no result"
+        return value
+
+    # -- routines ------------------------------------------------------------------------------
+
+    def param(self, name: str) -> Uop:
+        """A parameter of the routine."""
+        return self.emit("param", 32, attr=name)
+
+    def result(self, value: Uop) -> None:
+        """End the routine with this result."""
+        self.emit("result", 0, value)
+
+    def in_ram(self, gpa: Uop) -> Uop:
+        """Whether the word at a guest physical address is in RAM."""
+        return self.emit("in_ram", 1, gpa)
+
+    def load_physical(self, gpa: Uop) -> Uop:
+        """The word at a guest physical address, which must be in RAM."""
+        return self.emit("load_physical", 32, gpa)
