@@ -64,7 +64,7 @@ def _native_layout() -> dict[str, Slot]:
         ("bypass", 8, 1),  # support.bypass, likewise
         ("writable", 8, 1),  # support.writable, likewise
         ("code_at", 8, 1),  # shadow.code_at, likewise
-        ("callout_counts", 8, 32),  # by position in isa.arm.callouts
+        ("callout_counts", 8, 32),  # by isa.arm.architecture.CALLOUT_NUMBERS
         ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
         ("block_counters", 8, 1),  # HVA of the counts of regions that count: see backend.abi.BlockCounters
         ("region_insns", 8, 1),  # instructions retired in regions

@@ -31,7 +31,7 @@ class Tier(Protocol):
     instructions that make them were executed, by GPA, of the code that is there now. ``reset_counts`` sets these
     and whatever else it counts to zero.
 
-    ``call_routine`` makes one of :data:`isa.ir.routines.ROUTINES` on the state.
+    ``call_routine`` makes one of :data:`isa.arm.recorder.ROUTINES` on the state.
     """
 
     name: str
