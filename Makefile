@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long check fuzz bench bench-callouts bench-trace guests linux refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants check fuzz bench bench-callouts bench-trace guests linux refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
 	@echo "make test-linux boot Linux in every tier and use it (LINUX=build/linux)"
 	@echo "make long   the tests that take long, of every guest in every mode"
+	@echo "make mutants make the translator wrong on purpose, and see whether the tests notice"
 	@echo "make check  ruff, mypy, the import-direction test and the documentation site"
 	@echo "make docs   build the documentation site into build/docs"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
@@ -19,7 +20,7 @@ help:
 	@echo "make bench-trace  what recording a translation trace costs"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
-	@echo "make refresh-oracle  ask QEMU again what tests/privileged compares with (needs qemu-system-arm)"
+	@echo "make refresh-oracle  ask QEMU again what tests/oracle/test_privileged.py compares with (needs qemu-system-arm)"
 	@echo "make clean  remove the virtual environment and caches"
 
 # One stamp for each set of dependencies, remade when pyproject.toml changes.
@@ -56,6 +57,10 @@ test-linux: $(VENV)/.stamp-test
 long: $(VENV)/.stamp-test
 	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions
 
+# No test module by its name, so that only this target collects them.
+mutants: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -n 2 -o python_files='mutate_*.py' tests/mutants
+
 # Strict: a warning, as of a link that leads nowhere, is an error.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 docs: $(VENV)/.stamp-docs
@@ -70,7 +75,7 @@ check: $(VENV)/.stamp-dev $(VENV)/.stamp-docs
 
 SECONDS ?= 60
 fuzz: $(VENV)/.stamp-test
-	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+	$(BIN)/python -m tests.oracle.fuzz --seconds $(SECONDS)
 
 BENCH ?=
 bench: $(VENV)/.stamp-test
@@ -86,7 +91,7 @@ guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python
 
 refresh-oracle: $(VENV)/.stamp-test
-	$(BIN)/python -m tests.privileged.refresh
+	$(BIN)/python -m tests.oracle.privileged.refresh
 
 linux: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_linux.py $(LINUX)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import pytest
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
+from tests.guests import GUESTS, MANIFEST
 
-GUESTS = Path(__file__).resolve().parents[1] / "guests"
-MANIFEST: dict[str, dict[str, Any]] = tomllib.loads((GUESTS / "manifest.toml").read_text())
 IMAGES = [
     (name, image, tier)
     for name, guest in MANIFEST.items()

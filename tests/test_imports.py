@@ -100,3 +100,34 @@ def test_architecture_lists_the_rooms() -> None:
         .split("\n\n", maxsplit=1)[0]
     )
     assert tuple(re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)) == ROOMS
+
+
+# -- tests and tools -------------------------------------------------------------------------------
+
+#: The oracle's packages. Their modules import each other; everybody else imports the packages.
+ORACLE = ("tests.oracle.cases", "tests.oracle.programs", "tests.oracle.privileged")
+
+
+def files_of(folder: str) -> list[tuple[str, Path]]:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    return [(".".join(path.relative_to(ROOT).with_suffix("").parts), path) for path in paths]
+
+
+@pytest.mark.parametrize(("module", "path"), files_of("tests"), ids=[name for name, _ in files_of("tests")])
+def test_tests_import_libraries_only(module: str, path: Path) -> None:
+    """A module with tests may be changed, split or left out without a look at who else uses it."""
+    for name in imports(module, path):
+        parts = name.split(".")
+        assert parts[0] != "tools", f"{module} imports {name}"
+        if parts[0] == "tests":
+            assert not any(part.startswith(("test_", "mutate_")) for part in parts), f"{module} imports {name}"
+        for package in ORACLE:
+            if name.startswith(f"{package}.") and not module.startswith("tests.oracle."):
+                inside = ROOT / Path(*parts[:4])
+                assert not (inside.is_dir() or inside.with_suffix(".py").exists()), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(("module", "path"), files_of("tools"), ids=[name for name, _ in files_of("tools")])
+def test_tools_import_no_tests(module: str, path: Path) -> None:
+    """What the fuzzer shares with the tests is in the oracle, and the fuzzer with it: tests/oracle/fuzz.py."""
+    assert not [name for name in imports(module, path) if name.partition(".")[0] == "tests"]

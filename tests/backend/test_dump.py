@@ -16,9 +16,10 @@ from dbt.backend.elfobject import ElfObject
 from dbt.engine.region_tier import RegionTier
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
+from tests.assembler import assemble
 from tests.cli.command import COMMAND, dbt, environment, json_of, paragraph
 from tests.codecache.hosts import on_small_disk
-from tests.vm.programs import BASE, EXIT, assemble, make_elf
+from tests.vm.programs import BASE, EXIT, make_elf
 
 CODE = f"""
     movw r4, #20000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from tests.vm.programs import assemble
+from tests.assembler import assemble
 
 #: Stores R0 to R2 and the CPSR at 0x3000, and ends with a breakpoint that nobody handles.
 CODE = assemble("mov r5, #0x3000 ; mrs r6, cpsr ; stm r5, {r0, r1, r2, r6} ; bkpt #0")

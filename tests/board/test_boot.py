@@ -16,8 +16,9 @@ from dbt.board.loader import ImageError
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
+from tests.assembler import assemble
 from tests.board.kernels import CODE, uimage, zimage
-from tests.vm.programs import TIERS, assemble, make_elf
+from tests.vm.programs import TIERS, make_elf
 
 RAM = 16 << 20
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.programs import BASE, EXIT, assemble, exiting, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import BASE, EXIT, exiting, make_elf
 
 HELLO = f"""
     adr r1, text

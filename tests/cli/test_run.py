@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from dbt.frontend.optimizations import Optimizations
+from tests.assembler import assemble
 from tests.board.kernels import zimage
 from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
-from tests.vm.programs import EXIT, TIERS, assemble, exiting, make_elf
+from tests.vm.programs import EXIT, TIERS, exiting, make_elf
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from dbt.host.terminal import TerminalConsole, raw_terminal
+from tests.assembler import assemble
 from tests.cli.command import COMMAND, environment
-from tests.vm.programs import EXIT, assemble
+from tests.vm.programs import EXIT
 
 #: An uncompressed kernel that sends back what it reads by semihosting, each character in brackets; 'q' ends it.
 ECHO = assemble(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.assembler import assemble
 from tests.cli.command import COMMAND, dbt, environment, paragraph
-from tests.vm.programs import BASE, assemble, make_elf
+from tests.vm.programs import BASE, make_elf
 
 
 def test_version_and_help() -> None:

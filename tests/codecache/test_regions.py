@@ -17,7 +17,7 @@ from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.codecache.hosts import ROOT, as_one_who_obeys, on_small_disk, run_in_background
 from tests.codecache.samples import guest_bytes, kept, load, region, save
-from tests.regions.machines import ENTRY, SmallMachine
+from tests.oracle.programs import ENTRY, SmallMachine
 
 
 def test_what_is_kept_is_found_again_under_its_own_name_only(empty_cache: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.debug.instruction_log import HEADER, InstructionTrace
-from tests.vm.programs import BASE, TIERS, assemble, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import BASE, TIERS, make_elf
 
 
 def trace_of(machine: Machine, **limits: int) -> list[str]:

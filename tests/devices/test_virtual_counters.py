@@ -14,8 +14,9 @@ from dbt.engine.observer import Observer
 from dbt.host.console import CaptureConsole
 from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
+from tests.assembler import assemble
 from tests.devices.virtual_time import Line, VirtualTime
-from tests.vm.programs import BASE, EXIT, assemble
+from tests.vm.programs import BASE, EXIT
 
 MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
 

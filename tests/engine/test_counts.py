@@ -14,8 +14,9 @@ from dbt.cli.statistics import statistics, statistics_lines
 from dbt.engine.region_tier import RegionTier
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
-from tests.test_guests import GUESTS, MANIFEST
-from tests.vm.programs import BASE, EXIT, assemble, make_elf
+from tests.assembler import assemble
+from tests.guests import GUESTS, MANIFEST
+from tests.vm.programs import BASE, EXIT, make_elf
 
 #: Prime, so that the fuel ends at all kinds of places.
 STEP = 30_011

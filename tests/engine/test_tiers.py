@@ -16,7 +16,7 @@ from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
 from isa.arm.faults import Fault
 from tests.assembler import assemble
-from tests.regions.eager import EagerRegionTier
+from tests.oracle.programs import EagerRegionTier
 
 ENTRY = 0x8000
 DEVICE = 0x1000_0000

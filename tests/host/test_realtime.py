@@ -15,7 +15,8 @@ from dbt.host.realtime import RealTime
 from dbt.vm.recording import Recorder, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
-from tests.vm.programs import BASE, EXIT, TIERS, assemble
+from tests.assembler import assemble
+from tests.vm.programs import BASE, EXIT, TIERS
 
 #: Enables what the UART receives as an interrupt, which the CPU masks: WFI goes on with it all the same.
 _LISTEN = """

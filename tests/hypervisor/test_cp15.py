@@ -7,7 +7,7 @@ import pytest
 from dbt.abi.exits import Undefined, Unsupported, WaitForInterrupt
 from isa.arm.a32.cp15 import REGISTERS, WRITE
 from isa.arm.state import LAYOUT, Mode
-from tests.hypervisor.privileged import CODE, TIERS, Guest
+from tests.oracle.privileged import CODE, TIERS, Guest
 
 SCTLR, VBAR = "0 c1 c0 0", "0 c12 c0 0"
 TPIDRURW, TPIDRURO, TPIDRPRW = (f"0 c13 c0 {opc2}" for opc2 in (2, 3, 4))

@@ -18,7 +18,7 @@ from dbt.vm.exception_entry import ExceptionEntry
 from isa.arm.faults import Fault
 from isa.arm.state import PSR_F, PSR_I, Mode
 from isa.arm.vectors import ExceptionKind
-from tests.hypervisor.privileged import CODE, TIERS, Guest
+from tests.oracle.privileged import CODE, TIERS, Guest
 
 USER_CPSR = 0xA80F0000 | Mode.USER  # N, C, Q and GE set, nothing masked
 IRQS, FIQS, ABORTS = 0x80, 0x40, 0x100

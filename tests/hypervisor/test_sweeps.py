@@ -18,7 +18,7 @@ from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
 from isa.arm.faults import Fault
 from tests.assembler import assemble
-from tests.regions.eager import EagerRegionTier
+from tests.oracle.programs import EagerRegionTier
 from tests.vm.programs import BASE, EXIT
 
 RAM = 4 << 20

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle.text import parse, read_cases
-from tests.oracle.tiers import TIERS, TierMachine
+from tests.oracle.cases import TIERS, TierMachine, parse, read_cases
 
 FILES = sorted((Path(__file__).parents[1] / "cases").glob("*.txt"))
 

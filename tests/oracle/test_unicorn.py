@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracle.campaign import Campaign, compared_insns
+from tests.oracle.cases import Campaign, compared_insns
 
 SEED = 20240607
 GROUPS = 32
@@ -23,7 +23,7 @@ def campaign() -> Campaign:
 def test_insns(campaign: Campaign, group: int) -> None:
     for insn in compared_insns()[group::GROUPS]:
         words = campaign.check_insn(insn, f"{SEED}/{insn.name}/{insn.pattern.text}")
-        assert words, f"{insn.name}: every word breaks a rule of tests/oracle/unpredictable.py"
+        assert words, f"{insn.name}: every word breaks a rule of tests/oracle/cases/unpredictable.py"
 
 
 @pytest.mark.parametrize("group", range(UNDEFINED_GROUPS))

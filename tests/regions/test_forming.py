@@ -6,8 +6,7 @@ from dbt.frontend.forming import BACKLOG, Limits, Region, RegionFormer
 from dbt.frontend.optimizations import ALL, Optimizations
 from isa.arm.a32 import DECODER
 from tests.assembler import assemble
-from tests.oracle.case import CODE
-from tests.regions.oracle import CaseCode
+from tests.oracle.cases import CODE, CaseCode
 
 # A loop over a call of a function that is longer than what is looked at.
 LONG_CALLEE = "main: bl callee; subs r5, r5, #1; bne main; svc 0; callee: " + "add r0, r0, #1; " * 60 + "bx lr"

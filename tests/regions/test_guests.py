@@ -24,8 +24,8 @@ from dbt.engine.tier import Tier
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
 from tests.codecache.samples import use_only_handlers
-from tests.regions.machines import SoonHotTier
-from tests.test_guests import GUESTS, MANIFEST
+from tests.guests import GUESTS, MANIFEST
+from tests.oracle.programs import SoonHotTier
 
 LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 #: How many arrivals make an op hot.

@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 
 from dbt.backend.lower import LOWER
-from tests.vm.programs import BASE, EXIT, assemble, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import BASE, EXIT, make_elf
 
 PATH = Path(__file__).resolve().parents[2] / "tools/lockstep.py"
 LOOP = """

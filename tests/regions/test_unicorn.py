@@ -7,11 +7,16 @@ from dataclasses import replace
 import pytest
 
 from isa.arm.operands import ALWAYS
-from tests.oracle.campaign import Campaign, before, compared_insns, straight_line_insns
-from tests.oracle.generator import Generator
-from tests.oracle.tiers import TierMachine
-from tests.oracle.unpredictable import broken_state_rule
-from tests.regions.oracle import RegionMachine
+from tests.oracle.cases import (
+    Campaign,
+    Case,
+    Generator,
+    RegionMachine,
+    TierMachine,
+    compared_insns,
+    defined_cases,
+    straight_line_insns,
+)
 
 SEED = 20240608
 GROUPS = 8
@@ -28,14 +33,12 @@ def machine() -> RegionMachine:
 
 @pytest.fixture(scope="module")
 def campaign(machine: RegionMachine) -> Campaign:
-    campaign = Campaign(())
-    campaign.tiers = [TierMachine("reference"), machine]
-    return campaign
+    return Campaign([TierMachine("reference"), machine])
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_insns(campaign: Campaign, machine: RegionMachine, group: int) -> None:
-    cases = []
+    cases: list[Case] = []
     for insn in compared_insns()[group::GROUPS]:
         generator = Generator(f"{SEED}/{insn.name}/{insn.pattern.text}")
         forms = list(insn.forms())
@@ -44,10 +47,7 @@ def test_insns(campaign: Campaign, machine: RegionMachine, group: int) -> None:
             word = generator.word(insn, forms[n % len(forms)], cond)
             if word is None:
                 continue
-            for _ in range(STATES_PER_WORD):
-                case = generator.case(*before(insn, word), word)
-                if broken_state_rule(insn, insn.pattern.decode(word), case) is None:
-                    cases.append(case)
+            cases += defined_cases(generator, insn, word, STATES_PER_WORD)
     machine.tier.prepare({case.code: None for case in cases})
     entered = machine.tier.entered
     for case in cases:

@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dbt.backend.compiled import CompiledRegion, Refused
+from dbt.backend.compiled import Refused
 from dbt.engine import worker
 from dbt.engine.worker import CompileWorker
 from tests.assembler import assemble
-from tests.regions.machines import ENTRY, SmallMachine, SoonHotTier
-
-KILL, HANG, RAISE, NOTHING = 0x100, 0x200, 0x300, 0x400
-
-
-def region(entry: int) -> CompiledRegion:
-    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400)
-
-
-def make_compile() -> Callable[[int], CompiledRegion | Refused]:
-    faulthandler.disable()
-
-    def compile_(entry: int) -> CompiledRegion | Refused:
-        match entry:
-            case 0x100:
-                os.abort()
-            case 0x200:
-                time.sleep(1000)
-            case 0x300:
-                raise ValueError("a defect of the compiler")
-            case 0x400:
-                return Refused("nothing")
-        return region(entry)
-
-    return compile_
-
-
-def wait_for_all(compiler: CompileWorker[int], count: int) -> list[tuple[int, CompiledRegion | Refused]]:
-    finished: list[tuple[int, CompiledRegion | Refused]] = []
-    while len(finished) < count:
-        got = compiler.wait()
-        assert got, "nothing is pending any more"
-        finished += got
-    return finished
+from tests.oracle.programs import ENTRY, SmallMachine, SoonHotTier, same_state
+from tests.regions.compilers import HANG, KILL, NOTHING, RAISE, make_compile, region, wait_for_all
 
 
 @pytest.mark.parametrize("bad", [KILL, HANG, RAISE, NOTHING])
@@ -98,7 +64,7 @@ def test_a_guest_runs_on_without_the_compiler(failure: object, monkeypatch: pyte
     machines = [SmallMachine(kind, assemble(LOOP, ENTRY)) for kind in ("threaded", "sync", "async")]
     for machine in machines:
         machine.advance(1 << 30)
-    assert len({machine.digest() for machine in machines}) == 1
+    assert same_state(machines)
     assert machines[1].tier._worker.counts.lost == 1  # type: ignore[attr-defined]
     for machine in machines:
         machine.close()
@@ -107,7 +73,7 @@ def test_a_guest_runs_on_without_the_compiler(failure: object, monkeypatch: pyte
 def test_a_killed_parent_leaves_no_child() -> None:
     script = (
         "import time\n"
-        "from tests.regions.test_worker import *\n"
+        "from tests.regions.compilers import CompileWorker, make_compile, wait_for_all\n"
         "workers = [CompileWorker(make_compile) for _ in range(3)]\n"
         "for compiler in workers: compiler.submit(4)\n"
         "for compiler in workers: wait_for_all(compiler, 1)\n"

@@ -9,11 +9,13 @@ from typing import Any
 from dbt import Machine
 from dbt.cli.options import RunOptions
 from dbt.cli.statistics import statistics
+from dbt.engine.region_tier import RegionTier
 from dbt.host.console import CaptureConsole
 from dbt.trace.model import Trace
 from dbt.trace.recorder import TraceRecorder
 from dbt.vm.result import RunResult
-from tests.vm.programs import BASE, EXIT, assemble, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import BASE, EXIT, make_elf
 
 #: A loop over a call and a store, whose regions are found within some ten thousand instructions.
 CODE = f"""
@@ -57,3 +59,9 @@ def record(
     recorder.end(result, 1.0, statistics(machine))
     assert not recorder.error
     return machine, result, Trace(str(path))
+
+
+def region_tier(machine: Machine) -> RegionTier:
+    """The tier of a machine whose tier is ``auto``."""
+    assert isinstance(machine.tier, RegionTier)
+    return machine.tier

@@ -14,7 +14,7 @@ from dbt.cli.app import run_app
 from dbt.trace.log import LogWriter, RecordKind, TraceError, read_log
 from dbt.trace.model import Trace
 from tests.cli.command import COMMAND, dbt, environment, paragraph
-from tests.test_guests import GUESTS
+from tests.guests import GUESTS
 from tests.trace.recordings import program
 
 

@@ -19,7 +19,7 @@ import pytest
 from dbt.trace.html import report
 from dbt.trace.model import Trace
 from tests.codecache.samples import use_only_handlers
-from tests.test_guests import GUESTS
+from tests.guests import GUESTS
 from tests.trace.recordings import record
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

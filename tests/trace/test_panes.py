@@ -11,7 +11,7 @@ import pytest
 from dbt.backend.compile_record import read_stages
 from dbt.trace.model import Trace, TracedRegion
 from dbt.trace.panes import PANES, Panes, panes_of
-from tests.test_guests import GUESTS
+from tests.guests import GUESTS
 from tests.trace.recordings import program, record
 from tests.vm.programs import BASE, EXIT
 

@@ -14,7 +14,6 @@ from dbt.backend.compiled import CompiledRegion
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
 from dbt.cli.statistics import statistics
-from dbt.engine.region_tier import RegionTier
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import CaptureConsole
 from dbt.trace.log import EventKind, Note
@@ -22,16 +21,12 @@ from dbt.trace.model import Trace
 from dbt.trace.recorder import TraceRecorder
 from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
-from tests.test_guests import GUESTS
-from tests.trace.recordings import LOOP, program, record
-from tests.vm.programs import BASE, EXIT, assemble, make_elf
+from tests.assembler import assemble
+from tests.guests import GUESTS
+from tests.trace.recordings import LOOP, program, record, region_tier
+from tests.vm.programs import BASE, EXIT, make_elf
 
 MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
-
-
-def region_tier(machine: Machine) -> RegionTier:
-    assert isinstance(machine.tier, RegionTier)
-    return machine.tier
 
 
 @pytest.mark.parametrize("block_counters", [False, True])

@@ -16,8 +16,8 @@ from dbt.cli.app import run_app
 from dbt.trace.export import FORMATS
 from dbt.trace.model import Trace
 from tests.cli.command import dbt, json_of, paragraph
-from tests.test_guests import GUESTS
-from tests.trace.recordings import program, record
+from tests.guests import GUESTS
+from tests.trace.recordings import program, record, region_tier
 from tests.vm.programs import BASE, EXIT
 
 SLOW = GUESTS / "slow" / "images"
@@ -289,7 +289,6 @@ def test_a_map_for_perf(tmp_path: Path, only_handlers: Path) -> None:
     from dbt.host.console import CaptureConsole
     from dbt.trace.perfmap import PerfMap
     from dbt.trace.recorder import TraceRecorder
-    from tests.trace.test_recorder import region_tier
 
     perf_map, recorder = PerfMap(str(tmp_path)), TraceRecorder(str(tmp_path / "t"))
     machine = Machine(8 << 20, jit="sync", console=CaptureConsole(), observer=Several(perf_map, recorder))

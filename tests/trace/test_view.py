@@ -12,7 +12,7 @@ import pytest
 from dbt.trace.model import Trace
 from dbt.trace.panes import PANES
 from tests.codecache.samples import use_only_handlers
-from tests.test_guests import GUESTS
+from tests.guests import GUESTS
 from tests.trace.recordings import record
 
 pytest.importorskip("textual", reason="no textual: pip install -e '.[trace]'")

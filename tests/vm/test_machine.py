@@ -11,7 +11,8 @@ import pytest
 
 from dbt import CaptureConsole, ImageError, Machine, StopReason
 from dbt.abi import exits
-from tests.vm.programs import BASE, EXIT, TIERS, assemble, exiting, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import BASE, EXIT, TIERS, exiting, make_elf
 
 MakeMachine = Callable[..., Machine]
 RAM = 1 << 20

@@ -18,7 +18,8 @@ from dbt.vm.machine import Machine
 from dbt.vm.recording import Recorder, Recording, RunIdentity, identify, read_recording, state_hash
 from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
-from tests.vm.programs import EXIT, TIERS, assemble, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import EXIT, TIERS, make_elf
 
 RAM = 1 << 20
 #: Adds up what SYS_READC gives until its end, and exits with the sum.

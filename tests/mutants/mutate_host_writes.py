@@ -1,0 +1,25 @@
+"""Would the tests of writes by the hypervisor notice what the region tier does wrong about them?"""
+
+from __future__ import annotations
+
+import pytest
+
+from dbt.engine.region_tier import RegionTier
+from tests.mutants.mutant import Mutant, require_noticed
+from tests.regions.host_writes import WRITES, outdated_regions_are_refused, writes_are_seen
+
+MUTANTS = [
+    Mutant(RegionTier, "_host_write", "self._on_code_write(gpa, size)", "pass"),
+    Mutant(RegionTier, "_host_write", 'self.drop_all("the hypervisor wrote to memory")', "pass"),
+    Mutant(RegionTier, "_on_code_write", "gpa & ~3, gpa + size", "gpa & ~3, (gpa & ~3) + 4"),
+    Mutant(RegionTier, "_install", "ram[gva : gva + len(data)] != data", "False"),
+    Mutant(RegionTier, "_install", "for gva, data in region.runs)", "for gva, data in region.runs[:1])"),
+    Mutant(RegionTier, "drop_all", "self._drop(entry, why)", "pass"),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_mutant_is_noticed(mutant: Mutant) -> None:
+    require_noticed(
+        mutant, lambda: not all(writes_are_seen(name) and outdated_regions_are_refused(name) for name in WRITES)
+    )

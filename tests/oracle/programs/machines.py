@@ -1,0 +1,153 @@
+"""Small machines for comparing tiers: a CPU, RAM, a device, and a tier that is eager where it compiles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import Budget, SupervisorCall, VmExit
+from dbt.abi.layout import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE, WARM
+from dbt.engine.profile import op_offset
+from dbt.engine.reference import ReferenceTier
+from dbt.engine.region_tier import RegionTier
+from dbt.engine.threaded import ThreadedTier
+from dbt.engine.tier import JitMode, Tier
+from dbt.engine.worker import _is_readable
+from dbt.frontend.optimizations import ALL, Optimizations
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import PAGE_SHIFT, Ram
+from tests.oracle.programs.eager import EagerRegionTier
+
+RAM_SIZE = 0x20000
+ENTRY = 0x8000
+DEVICE = 0x1000_0000
+#: How many arrivals make an op hot in :class:`SoonHotTier`.
+SOON = 6
+
+
+class Counter:
+    """A device whose reads count up and whose accesses are remembered."""
+
+    def __init__(self) -> None:
+        self.accesses: list[tuple[int, int, int | None]] = []
+
+    def virtual_counter(self, gpa: int) -> None:
+        return None
+
+    def covers(self, gpa: int, size: int) -> bool:
+        return DEVICE <= gpa <= DEVICE + 0x1000 - size
+
+    def read(self, gpa: int, size: int) -> int:
+        self.accesses.append((gpa, size, None))
+        return len(self.accesses) * 0x01010101 & ((1 << 8 * size) - 1)
+
+    def write(self, gpa: int, size: int, value: int) -> None:
+        self.accesses.append((gpa, size, value))
+
+
+class SoonHotTier(RegionTier):
+    """The region tier as it is, but that ops are hot after few arrivals, also those at the end of regions."""
+
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        jit: JitMode,
+        soon: int = SOON,
+        keep: bool = False,
+        optimizations: Optimizations = ALL,
+    ) -> None:
+        super().__init__(cpu, memory, jit=jit, keep=keep, optimizations=optimizations)
+        self._warmed: set[int] = set()
+        self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        if self._cpu.r[15] < self._memory.ram.size:
+            self.need_code_page(self._cpu.r[15] >> PAGE_SHIFT)
+        for page, present in enumerate(self._memory.code_page_present):
+            if present and page not in self._warmed:
+                self._warmed.add(page)
+                for number in range(OPS_PER_PAGE):
+                    self._warm((page << PAGE_SHIFT) + 4 * number)
+        return super().run(budget)
+
+    def _warm(self, pc: int) -> None:
+        self._ops[op_offset(pc) + OP_HOTNESS :][:2] = self._soon
+
+    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
+        super()._drop(entry, why, written)
+        self._warm(entry)
+
+    def settle(self) -> None:
+        """Wait until what was asked for can be installed."""
+        child = self._worker._child
+        if child is not None and self._worker._pending:
+            _is_readable(child.results, 5000)
+
+
+MakeTier = Callable[[CpuState, GuestMemory], Tier]
+
+
+def eager_without(*names: str) -> MakeTier:
+    return lambda *machine: EagerRegionTier(*machine, optimizations=Optimizations.without(*names))
+
+
+KINDS: dict[str, MakeTier] = {
+    "reference": ReferenceTier,
+    "threaded": ThreadedTier,
+    "eager": EagerRegionTier,
+    "sync": lambda *machine: SoonHotTier(*machine, jit="sync"),
+    "async": lambda *machine: SoonHotTier(*machine, jit="async"),
+}
+WITHOUT: dict[str, MakeTier] = {
+    **{f"without {name}": eager_without(name) for name in Optimizations.names()},
+    "without anything": eager_without(*Optimizations.names()),
+}
+
+
+class SmallMachine:
+    """Runs code from ENTRY until SVC 0. Any other exit is remembered and its instruction skipped, as one retired."""
+
+    def __init__(self, kind: str, code: bytes) -> None:
+        self.kind = kind
+        self.cpu = CpuState()
+        self.device = Counter()
+        self.memory = GuestMemory(Ram(RAM_SIZE), self.device)
+        self.tier = (KINDS | WITHOUT)[kind](self.cpu, self.memory)
+        self.memory.write_ram(ENTRY, code)
+        self.cpu.r[15] = ENTRY
+        self.cpu.r[13] = RAM_SIZE - 0x1000
+        self.exits: list[tuple[int, object]] = []
+        self.icount = 0
+        self.ended = False
+
+    def advance(self, count: int) -> None:
+        """Run ``count`` instructions, or to the end."""
+        while count and not self.ended:
+            exit_, retired = self.tier.run(count)
+            assert retired <= count
+            assert self.cpu.r[15] == exit_.pc
+            self.icount += retired
+            count -= retired
+            if isinstance(exit_, Budget):
+                continue
+            assert count, f"{exit_} with no budget left"
+            self.exits.append((self.icount, exit_))
+            self.ended = isinstance(exit_, SupervisorCall) and exit_.immediate == 0
+            self.cpu.r[15] += 4
+            self.icount += 1
+            count -= 1
+
+    def digest(self) -> str:
+        """A hash of everything that the guest can see, and of what it did."""
+        seen = repr((self.icount, self.ended, self.exits, self.device.accesses)).encode()
+        return hashlib.sha256(self.cpu.snapshot() + self.memory.ram.bytes + seen).hexdigest()
+
+    def describe(self) -> str:
+        words = [f"{name}={value:08x}" for name, value in self.cpu.describe()]
+        return f"{self.kind}: icount {self.icount} {' '.join(words)} exits {self.exits[-2:]}"
+
+    def close(self) -> None:
+        if isinstance(self.tier, RegionTier):
+            self.tier.close()

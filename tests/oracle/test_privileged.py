@@ -1,0 +1,72 @@
+"""Every program in every tier against what QEMU answered."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from tests.oracle.privileged import (
+    CORRECTIONS,
+    OPEN,
+    PROGRAMS,
+    Reader,
+    differing,
+    expected_file,
+    expected_of,
+    make_program,
+    parse,
+    run_machine,
+    run_regions,
+    text,
+)
+
+#: "regions": the code of the steps is compiled before it is executed, that of every EVERY-th step.
+TIERS = ("reference", "threaded", "auto", "regions")
+EVERY = int(os.environ.get("EVERY", "5"))
+#: How many of the steps that differ a failure shows.
+SHOWN = int(os.environ.get("SHOWN", "20"))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(("cpu", "name"), PROGRAMS, ids=lambda value: value)
+def test_program(cpu: str, name: str, tier: str) -> None:
+    program = make_program(cpu, name)
+    answers = parse(expected_file(cpu, name).read_text())
+    assert list(answers) == [step.name for step in program.steps], "the program has changed: make refresh-oracle"
+    data, stopped = run_regions(program, EVERY) if tier == "regions" else run_machine(program, tier)
+    wrong = []
+    count = 0
+    for step, ours in Reader(program, data).results():
+        count += 1
+        expected = expected_of(program.cpu, step, answers[step.name])
+        if differing(program.cpu, step, expected, ours):
+            wrong.append(f"{step.name}\n  expected {text(expected)}\n  got      {text(ours)}")
+    if count < len(program.steps):
+        wrong.append(f"stopped in step {count}, {program.steps[count].name}: {stopped}")
+    assert not wrong, f"{len(wrong)} of {len(program.steps)} differ:\n" + "\n".join(wrong[:SHOWN])
+
+
+def test_answers_are_all_used() -> None:
+    """No file of expected/ is left over from a program that is no more."""
+    kept = {expected_file(*entry) for entry in PROGRAMS}
+    assert kept == set(next(iter(kept)).parent.parent.glob("*/*.txt"))
+
+
+def test_every_correction_changes_answers() -> None:
+    """What QEMU does no longer, or no step asks for, is to be taken out of the table."""
+    needed = {known.name: False for known in CORRECTIONS}
+    for entry in PROGRAMS:
+        program = make_program(*entry)
+        answers = parse(expected_file(*entry).read_text())
+        for known in CORRECTIONS:
+            if program.cpu.arch in known.archs:
+                right = (answer for name, answer in answers.items() if re.fullmatch(known.steps, name))
+                needed[known.name] |= any(known.correct(answer) != answer for answer in right)
+    assert all(needed.values()), needed
+
+
+def test_what_is_open_occurs() -> None:
+    names = {step.name for entry in PROGRAMS for step in make_program(*entry).steps}
+    assert all(any(re.fullmatch(known.steps, name) for name in names) for known in OPEN)
