@@ -31,6 +31,13 @@ class Symbol(NamedTuple):
     size: int
 
 
+def _printable(symbol: Symbol) -> Symbol:
+    """The symbol with a question mark for each control character, which a terminal would obey."""
+    if symbol.name.isprintable():
+        return symbol
+    return symbol._replace(name="".join(c if c.isprintable() else "?" for c in symbol.name))
+
+
 @dataclass
 class SymbolTable:
     """The symbols of an ELF image, none for any other data."""
@@ -41,13 +48,13 @@ class SymbolTable:
     def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:
         """A table of symbols that were read before."""
         table = cls()
-        table.__dict__["symbols"] = sorted(symbols)
+        table.__dict__["symbols"] = sorted(map(_printable, symbols))
         return table
 
     @cached_property
     def symbols(self) -> list[Symbol]:
         """Functions, objects and labels by address; mapping symbols are left out."""
-        return [symbol for symbol in self._all if symbol.name and not symbol.name.startswith("$")]
+        return [_printable(symbol) for symbol in self._all if symbol.name and not symbol.name.startswith("$")]
 
     @cached_property
     def mapping(self) -> list[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbt.inspector.symbols import SymbolTable
+from dbt.inspector.symbols import Symbol, SymbolTable
 from tests.vm.programs import BASE, exiting, make_elf
 
 SYMBOLS = {"main": (BASE, 8), "$a": (BASE, 0), "tail": (BASE + 16, 0), "_start": (BASE, 0)}
@@ -33,6 +33,11 @@ def test_mapping_symbols_are_kept_apart() -> None:
 def test_without_symbols_every_address_is_a_number() -> None:
     assert SymbolTable(make_elf(exiting(0))).describe(BASE) == hex(BASE)
     assert SymbolTable(b"no ELF file").describe(BASE) == hex(BASE)
+
+
+def test_a_name_does_not_command_the_terminal() -> None:
+    assert SymbolTable(make_elf(exiting(0), symbols={"a\x1b[2Jb": (BASE, 8)})).describe(BASE) == "a?[2Jb"
+    assert SymbolTable.of([Symbol(BASE, "a\rb", 8)]).describe(BASE) == "a?b"
 
 
 @settings(max_examples=300, deadline=None)
