@@ -1,9 +1,7 @@
-"""Compiles the threaded tier's handlers into an image. Runs as a process of its own:
+"""Compiles the threaded tier's handlers into an image.
 
-    python -m dbt.backend.build < /dev/null > image
-
-because LLVM's fatal errors end the process, and so that the process that runs the guest never
-imports llvmlite.
+:mod:`dbt.codecache.handlers` runs it as a process of its own, because LLVM's fatal errors end the process, and so that
+the process that runs the guest never imports llvmlite.
 """
 
 from __future__ import annotations
@@ -62,5 +60,6 @@ def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, g
     )
 
 
-if __name__ == "__main__":
+def write_image() -> None:
+    """Build the image and write it to standard output."""
     sys.stdout.buffer.write(build_image().pack())

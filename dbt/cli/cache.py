@@ -9,10 +9,21 @@ from dbt.cli.report import print_table, say
 from dbt.cli.status import CommandError, Status
 from dbt.codecache.contents import Entry, Kind, damage, entries, remove
 from dbt.codecache.handlers import image_key
-from dbt.codecache.store import cache_directory, cache_limit
+from dbt.codecache.store import cache_directory, cache_limit, check_folder
+from dbt.codecache.trust import UntrustedCacheError
 
 #: The version of the object that ``dbt cache info --json`` prints.
 JSON_SCHEMA = 1
+
+
+def _report_distrust() -> bool:
+    """Say it if the directory is not used because somebody else could have written to it; whether that is so."""
+    try:
+        check_folder()
+    except UntrustedCacheError as error:
+        say(f"{error}.")
+        return True
+    return False
 
 
 # -- info ----------------------------------------------------------------------------------------
@@ -20,6 +31,7 @@ JSON_SCHEMA = 1
 
 def print_info(json: bool) -> int:
     """What there is, to standard output, as a table or as a JSON object."""
+    _report_distrust()
     groups = _group(entries())
     if json:
         _print_json(groups)
@@ -118,7 +130,9 @@ def _remove(found: Iterable[Entry]) -> None:
 
 
 def verify(repair: bool) -> int:
-    """Check every file; name the damaged ones, and with ``repair`` remove them. 1 if some stay."""
+    """Check every file; name the damaged ones, and with ``repair`` remove them. 1 if some stay, or none is used."""
+    if _report_distrust():
+        return 1
     damaged, checked = [], 0
     for entry in sorted(entries(), key=lambda entry: entry.name):
         if entry.kind is Kind.LEFTOVER:

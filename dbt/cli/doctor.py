@@ -13,7 +13,8 @@ import dbt
 from dbt.cli.report import print_table
 from dbt.codecache.contents import entries
 from dbt.codecache.handlers import cached_image_name
-from dbt.codecache.store import WrongCacheSize, cache_directory, cache_limit
+from dbt.codecache.store import WrongCacheSize, cache_directory, cache_limit, check_folder, make_cache_directory
+from dbt.codecache.trust import UntrustedCacheError
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
@@ -96,10 +97,11 @@ def _check_executable_memory() -> str:
 def _check_cache() -> str:
     directory = cache_directory()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_cache_directory()
+        check_folder()
         sizes = [entry.size for entry in entries()]
         limit = cache_limit()
-    except WrongCacheSize as error:
+    except (WrongCacheSize, UntrustedCacheError) as error:
         raise Problem(str(error)) from None
     except OSError as error:
         raise Problem(f"{directory}: {error.strerror}; set DBT_CACHE_DIR to a directory you may write") from None

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.records import are_whole
-from dbt.codecache.store import cache_directory
+from dbt.codecache.store import cache_directory, load_file
+from dbt.codecache.trust import UntrustedCacheError
 
 _FOLDER = re.compile(r"regions-(\w+)")
 _HANDLERS = re.compile(r"handlers-(\w+)\.img")
@@ -54,7 +55,7 @@ def size_on_disk(size: int) -> int:
 
 
 def entries() -> Iterator[Entry]:
-    """Every file of dbt's, in no order. Symbolic links are none of them."""
+    """Yield every file of dbt's, in no order, whether it is trusted or not. Symbolic links are none of them."""
     for item in _scan(os.fspath(cache_directory())):
         name = item.name
         if found := _HANDLERS.fullmatch(name):
@@ -89,11 +90,13 @@ def _entry(kind: Kind, key: str, name: str, item: os.DirEntry[str]) -> tuple[Ent
 
 
 def damage(entry: Entry) -> str | None:
-    """What is wrong with a file, by its checksums; None if nothing is."""
+    """Return what is wrong with a file: who could have written it, or its checksums. None if nothing is."""
     try:
-        data = (cache_directory() / entry.name).read_bytes()
+        data = load_file(entry.name)
     except FileNotFoundError:
         return None
+    except UntrustedCacheError as error:
+        return error.why
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     match entry.kind:
@@ -108,9 +111,31 @@ def damage(entry: Entry) -> str | None:
 
 
 def remove(entry: Entry) -> None:
-    """Remove a file, and its folder with the last one. Raises OSError; a file that is gone is removed."""
-    path = cache_directory() / entry.name
-    path.unlink(missing_ok=True)
-    if "/" in entry.name:
-        with contextlib.suppress(OSError):  # it is not empty, or somebody else was faster
-            path.parent.rmdir()
+    """Remove a file, and its folder with the last one. Raise OSError; a file that is gone is removed.
+
+    The folder is opened first and not through a symbolic link, so that nothing outside the directory is removed.
+    """
+    folder, _, leaf = entry.name.rpartition("/")
+    with contextlib.suppress(FileNotFoundError), _open_parent(folder) as (parent, directory):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(leaf, dir_fd=directory)
+        if folder:
+            with contextlib.suppress(OSError):  # it is not empty, or somebody else was faster
+                os.rmdir(folder, dir_fd=parent)
+
+
+@contextlib.contextmanager
+def _open_parent(folder: str) -> Iterator[tuple[int, int]]:
+    """Open the cache directory and the folder in it, which are the same if the name is empty; no trust is needed."""
+    parent = os.open(cache_directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not folder:
+            yield parent, parent
+            return
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            yield parent, directory
+        finally:
+            os.close(directory)
+    finally:
+        os.close(parent)

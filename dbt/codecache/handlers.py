@@ -9,14 +9,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.contents import Kind, entries, remove
 from dbt.codecache.quota import KEPT_VERSIONS
-from dbt.codecache.store import cache_directory, read_file, write_file
+from dbt.codecache.store import cache_directory, check_folder, load_file, write_file
+from dbt.codecache.trust import UntrustedCacheError
 
 Notice = Callable[[str], None]
 
@@ -52,13 +53,33 @@ def _llvmlite_fingerprint() -> bytes:
 
 @cache
 def image_key() -> str:
-    """A name for the image and the regions that this package makes on this host with this LLVM."""
+    """Return a name for the image and the regions that this package makes on this host with this LLVM."""
     digest = hashlib.sha256(host_fingerprint() + _llvmlite_fingerprint())
-    for source in _SOURCES:
-        path = _ROOT / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    for name, content in _source_files():
+        digest.update(name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()[:32]
+
+
+def _source_files() -> Iterator[tuple[str, bytes]]:
+    """Yield the names of the source files, relative to the root of the package, and what they hold."""
+    if not _ROOT.is_dir():
+        yield from _files_in_archive()
+        return
+    found = [_ROOT / source for source in _SOURCES]
+    files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    names = {file.relative_to(_ROOT).as_posix(): file for file in files}
+    for name in sorted(names):
+        yield name, names[name].read_bytes()
+
+
+def _files_in_archive() -> Iterator[tuple[str, bytes]]:
+    """The same where the package is imported from a zip archive."""
+    from zipfile import ZipFile
+
+    with ZipFile(_ROOT) as archive:
+        for name in sorted(archive.namelist()):
+            if name in _SOURCES or (name.endswith(".py") and name.startswith(tuple(f"{part}/" for part in _SOURCES))):
+                yield name, archive.read(name)
 
 
 def cached_image_name() -> str:
@@ -66,23 +87,42 @@ def cached_image_name() -> str:
 
 
 def load_image(notice: Notice) -> Image:
-    """The image, compiled first if need be; ``notice`` is told in one line what takes time or fails."""
+    """Return the image, compiled first if need be.
+
+    ``notice`` is told in one line what takes time, what fails, and what is not used because somebody else could have
+    written it. A cache directory that is not to be trusted is not written to either.
+    """
     name = cached_image_name()
-    data = read_file(name)
-    if data is not None:
-        try:
-            return Image.unpack(data)
-        except ImageDamaged as damage:
-            notice(f"the cached translator {cache_directory() / name} is damaged ({damage}); building it again")
-    else:
+    keep = True
+    _report_untrusted_folder(notice)
+    try:
+        return Image.unpack(load_file(name))
+    except ImageDamaged as damage:
+        notice(f"the cached translator {cache_directory() / name} is damaged ({damage}); building it again")
+    except UntrustedCacheError as error:
+        keep = Path(error.filename) != cache_directory()
+        notice(f"{error}. The translator is built now (a few seconds{'' if keep else ', at every start'})")
+    except OSError:
         notice("building the translator's handlers for this machine (a few seconds, once)")
     data = compile_image()
     try:
-        write_file(name, data)
-        _remove_old_images()
+        if keep:
+            write_file(name, data)
+            _remove_old_images()
     except OSError as error:
         notice(f"cannot keep the translator in {cache_directory()} ({error.strerror}); it is built at every start")
     return Image.unpack(data)
+
+
+def _report_untrusted_folder(notice: Notice) -> None:
+    """Say it if the regions beside the image are not used. Whether the directory is, the image's reader says."""
+    try:
+        check_folder(f"regions-{image_key()}")
+    except UntrustedCacheError as error:
+        if Path(error.filename) != cache_directory():
+            notice(str(error))
+    except OSError:  # then there are no regions
+        pass
 
 
 def _remove_old_images() -> None:
@@ -92,16 +132,31 @@ def _remove_old_images() -> None:
             remove(entry)
 
 
+#: Imports the builder from the folder of this package, even where another ``dbt`` comes earlier in the path.
+_BUILDER = """\
+import importlib.util, os, sys
+root = sys.argv[1]
+found = importlib.util.find_spec("dbt")
+if not found or not found.origin or os.path.realpath(found.origin) != os.path.join(root, "dbt", "__init__.py"):
+    sys.path.insert(0, root)
+from dbt.backend.build import write_image
+write_image()
+"""
+
+
 def compile_image() -> bytes:
-    """Build the image in a process of its own; see :mod:`dbt.backend.build`."""
-    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """Build the image in a process of its own; see :mod:`dbt.backend.build`.
+
+    The process takes modules from where this one may take them, but never from the current directory (``-P``), which
+    may be anybody's.
+    """
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "dbt.backend.build"],
+            [sys.executable, *_interpreter_options(), "-c", _BUILDER, os.fspath(_ROOT)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": path},
+            env=_without_current_directory(os.environ),
         )
         assert child.stdout is not None
         try:
@@ -119,3 +174,20 @@ def compile_image() -> bytes:
                 "check that llvmlite works with `dbt doctor`, or run with --tier reference"
             )
     return image
+
+
+def _interpreter_options() -> list[str]:
+    """The isolation that this process was started with, and ``-P``."""
+    options = ["-P"]
+    if sys.flags.ignore_environment:
+        options.append("-E")
+    if sys.flags.no_user_site:
+        options.append("-s")
+    return options
+
+
+def _without_current_directory(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the empty parts of PYTHONPATH, each of which stands for the current directory."""
+    parts = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+    others = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return {**others, "PYTHONPATH": os.pathsep.join(parts)} if parts else others

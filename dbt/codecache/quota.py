@@ -8,6 +8,7 @@ import os
 import time
 
 from dbt.codecache.contents import Entry, Kind, entries, remove, size_on_disk
+from dbt.codecache.store import check_folder
 
 #: Versions of the translator whose files may stay in the cache directory, the newest ones.
 KEPT_VERSIONS = 4
@@ -44,6 +45,7 @@ class CacheQuota:
 
     def _sweep(self, wanted: int) -> tuple[int, int]:
         """Remove what is stale, and if ``wanted`` bytes do not fit, an eighth; files removed, bytes that stay."""
+        check_folder()
         found = list(entries())
         self._remove_leftovers(found)
         regions = sorted((entry for entry in found if entry.kind is Kind.REGIONS), key=lambda entry: entry.used)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dbt.backend.compiled import CompiledRegion
 from dbt.codecache.quota import CacheQuota
 from dbt.codecache.records import pack_records, unpack_records
-from dbt.codecache.store import cache_directory, cache_limit, read_file, use_file, write_file
+from dbt.codecache.store import cache_limit, read_file, use_file, write_file
 
 #: How many guest words at the entry name the file.
 _NAMING_WORDS = 8
@@ -45,7 +45,6 @@ class RegionStore:
         """``variant``: what else the code depends on, besides the guest's words."""
         self._variant = variant.encode()
         self._folder = f"regions-{key}"
-        self._path = os.fspath(cache_directory() / self._folder)
         self._quota = CacheQuota(key, cache_limit())
         self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
         self._counted_before = [0, 0, 0]
@@ -66,7 +65,7 @@ class RegionStore:
 
     def load(self, entry: int, guest: bytes) -> Iterator[CompiledRegion]:
         """The regions kept for ``entry``, where memory begins with ``guest``; elsewhere it may not fit them."""
-        data = use_file(f"{self._path}/{self._name(entry, guest)}")
+        data = use_file(f"{self._folder}/{self._name(entry, guest)}")
         for record in () if data is None else unpack_records(data):
             region = CompiledRegion.unpack(record)
             if region.entry == entry:

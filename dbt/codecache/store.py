@@ -1,7 +1,8 @@
 """Files kept in the cache directory: written atomically, checked when read, never needed.
 
-The directory is ``$DBT_CACHE_DIR``, or ``dbt`` in the XDG cache directory. A file that is missing,
-damaged or foreign is as if it were not there; a directory that cannot be written is done without.
+The directory is ``$DBT_CACHE_DIR``, or ``dbt`` in the XDG cache directory. A file that is missing or damaged, or
+that somebody else could have written (:mod:`dbt.codecache.trust`), is as if it were not there. A directory that cannot
+be written is done without.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
+
+from dbt.codecache.trust import open_directory, open_file, open_folder
 
 #: Bytes of compiled regions that are kept if ``$DBT_CACHE_SIZE`` does not say.
 DEFAULT_LIMIT = 256 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 #: The time of use of a file is exact to so many seconds: to write it down is dearer than to look at it.
 USE_RESOLUTION = 3600.0
+_PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 class WrongCacheSize(ValueError):
@@ -26,15 +29,17 @@ class WrongCacheSize(ValueError):
 
 def cache_directory() -> Path:
     """Where cache files live; it may not exist."""
+    return Path(_cache_path())
+
+
+def _cache_path() -> str:
     if explicit := os.environ.get("DBT_CACHE_DIR"):
-        return Path(explicit)
+        return explicit
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):  # the XDG specification says to ignore a relative path
-        return Path(base) / "dbt"
-    try:
-        return Path.home() / ".cache" / "dbt"
-    except RuntimeError:  # a user without a home, as in some containers
-        return Path("/.cache/dbt")
+        return f"{base}/dbt"
+    home = os.path.expanduser("~")
+    return f"{home}/.cache/dbt" if home != "~" else "/.cache/dbt"  # a user without a home, as in some containers
 
 
 def cache_limit() -> int:
@@ -51,40 +56,108 @@ def cache_limit() -> int:
 
 
 def read_file(name: str) -> bytes | None:
-    """The content of a cache file, or None if there is none to be read."""
+    """Return the content of the cache file ``name``, or None if there is none that can be read and trusted."""
     try:
-        return (cache_directory() / name).read_bytes()
+        return load_file(name)
     except OSError:
         return None
 
 
-def use_file(path: str) -> bytes | None:
-    """The content of a file, whose time of modification becomes its time of use; None if there is none to be read."""
+def load_file(name: str) -> bytes:
+    """Return the content of the cache file ``name``. Raise OSError, UntrustedCacheError among them."""
+    return _load(name, use=False)
+
+
+def use_file(name: str) -> bytes | None:
+    """As :func:`read_file`; the file's time of modification becomes its time of use."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _load(name, use=True)
     except OSError:
         return None
+
+
+def _load(name: str, use: bool) -> bytes:
+    """The content, as far as it was there when the file was opened."""
+    path, directory = _open_parent(name)
     try:
-        status = os.fstat(handle)
-        if abs(time.time() - status.st_mtime) > USE_RESOLUTION:
+        handle, status = open_file(directory, name[name.rfind("/") + 1 :], path)
+    finally:
+        os.close(directory)
+    try:
+        if use and abs(time.time() - status.st_mtime) > USE_RESOLUTION:
             with contextlib.suppress(OSError):  # a directory that may be read only
                 os.utime(handle)
         return os.read(handle, status.st_size)
-    except OSError:
-        return None
     finally:
         os.close(handle)
 
 
+def _open_parent(name: str) -> tuple[str, int]:
+    """The path and a descriptor of the directory that holds ``name``: the cache directory, or a folder in it."""
+    path = _cache_path()
+    directory = open_directory(path)
+    slash = name.rfind("/")
+    if slash < 0:
+        return path, directory
+    try:
+        return f"{path}/{name[:slash]}", open_folder(directory, name[:slash], path)
+    finally:
+        os.close(directory)
+
+
+def check_folder(name: str = "") -> None:
+    """Raise UntrustedCacheError if the cache directory, or the folder ``name`` in it, exists and is not trusted."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.close(_open_parent(f"{name}/" if name else "")[1])
+
+
 def write_file(name: str, data: bytes) -> None:
-    """Replace a cache file in one step, so that a reader sees all of it or none. Raises OSError."""
-    path = cache_directory() / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Replace a cache file in one step, so that a reader sees all of it or none. Raise OSError.
+
+    Directories that are missing are made for the user alone, and so is the file, whatever the umask.
+    """
+    folder, _, leaf = name.rpartition("/")
+    make_cache_directory()
+    if folder:
+        _make_folder(folder)
+    directory = _open_parent(name)[1]
+    try:
+        _replace(directory, leaf, data)
+    finally:
+        os.close(directory)
+
+
+def _make_folder(name: str) -> None:
+    directory = _open_parent("")[1]
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, _PRIVATE_DIRECTORY, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _replace(directory: int, name: str, data: bytes) -> None:
+    temporary = f".{name}.{os.urandom(4).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, _PRIVATE_FILE, dir_fd=directory)
     try:
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, _PRIVATE_FILE)
             file.write(data)
-        os.replace(temporary, path)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
         raise
+
+
+def make_cache_directory() -> None:
+    """Make the cache directory, and those above it that are missing, for the user alone. Raise OSError."""
+    missing = []
+    path = cache_directory()
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(_PRIVATE_DIRECTORY)

@@ -31,7 +31,7 @@ def as_one_who_obeys() -> list[str]:
 
 def on_small_disk(place: Path, size: str) -> list[str]:
     """A command in front of a command that mounts an empty file system for it."""
-    mount = f'mount -t tmpfs -o size={size} none "{place}" && exec "$@"'
+    mount = f'mount -t tmpfs -o mode=700,size={size} none "{place}" && exec "$@"'
     prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
     if (
         shutil.which("unshare") is None

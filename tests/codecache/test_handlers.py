@@ -8,11 +8,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache import handlers, store
+from tests.codecache.hosts import ROOT
+from tests.codecache.samples import HOT_GUEST, hot_output
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def test_a_directory_that_cannot_be_made_is_done_without(
 
 
 def test_a_full_disk_is_done_without(cache: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.os, "replace", full)
@@ -125,6 +128,53 @@ def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(handlers.HandlersUnavailable, match="--tier reference"):
         handlers.load_image(lambda _: None)
+
+
+@pytest.mark.parametrize("python_path", [None, "", f"{ROOT}", f"{os.pathsep}{ROOT}{os.pathsep}"])
+def test_nothing_comes_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python_path: str | None
+) -> None:
+    """Modules of the standard library, of LLVM and of our own that lie there are not executed by the builder."""
+    planted = "import os; os.write(2, b'planted'); os._exit(77)\n"
+    for name in ("struct", "array", "hashlib", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(planted)
+    for name in ("dbt", "isa", "llvmlite"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(planted)
+    monkeypatch.chdir(tmp_path)
+    if python_path is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", python_path)
+    monkeypatch.setattr(handlers, "_BUILDER", handlers._BUILDER.replace("write_image()", "print(write_image)"))
+    assert handlers.compile_image().startswith(b"<function write_image")
+
+
+def test_the_command_does_not_take_modules_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "struct.py").write_text("raise SystemExit(77)")
+    (tmp_path / "llvmlite.py").write_text("raise SystemExit(77)")
+    run = [sys.executable, "-m", "dbt", "run", *HOT_GUEST]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DBT_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(run, check=False, capture_output=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout) == (0, hot_output()), done.stderr
+
+
+def test_a_package_in_an_archive_builds_its_handlers(tmp_path: Path) -> None:
+    """Imported from a zip file, the same sources have the same key, and the builder finds them there."""
+    archive = tmp_path / "dbt.zip"
+    with ZipFile(archive, "w") as file:
+        for package in ("dbt", "isa"):
+            for path in (ROOT / package).rglob("*.py"):
+                file.write(path, path.relative_to(ROOT).as_posix())
+    script = (
+        f"import sys; sys.path.insert(0, {str(archive)!r})\n"
+        "from dbt.codecache import handlers\n"
+        "assert 'dbt.zip' in handlers.__file__\n"
+        "handlers._BUILDER = handlers._BUILDER.replace('write_image()', 'print(write_image.__code__.co_filename)')\n"
+        "print(handlers.image_key(), handlers.compile_image().decode())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.split() == [handlers.image_key(), f"{archive}/dbt/backend/build.py"], done.stderr
 
 
 def test_the_process_that_runs_the_guest_does_not_import_llvmlite() -> None:
