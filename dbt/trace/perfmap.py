@@ -6,7 +6,9 @@ size and name (tools/perf/Documentation/jit-interface.txt).
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
@@ -15,11 +17,14 @@ from dbt.vm.machine import Machine
 
 
 class PerfMap(Observer):
-    """Writes the map of this process. OSError where that cannot be. :meth:`begin` a loaded machine before its run."""
+    """Writes the map of this process. Raises OSError where that cannot be.
+
+    :meth:`begin` is called with a loaded machine before its run.
+    """
 
     def __init__(self, directory: str = "/tmp") -> None:
         self.path = os.path.join(directory, f"perf-{os.getpid()}.map")
-        self._file = open(self.path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._file = os.fdopen(_create(self.path), "w", encoding="utf-8", buffering=1)
         self._machine: Machine
 
     def begin(self, machine: Machine) -> None:
@@ -39,3 +44,21 @@ class PerfMap(Observer):
 
     def _write(self, address: int, size: int, name: str) -> None:
         self._file.write(f"{address:x} {size:x} {name}\n")
+
+
+def _create(path: str) -> int:
+    """Return a descriptor of a new file, in the place of a stale one of the user. Raise OSError.
+
+    The name can be guessed and everybody may write to the directory, so that what is there already is neither
+    followed nor written to.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        status = os.lstat(path)
+        if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+            why = f"it is there already, and is not a file of yours (user {status.st_uid} made it)"
+            raise FileExistsError(errno.EEXIST, why, path) from None
+    os.unlink(path)
+    return os.open(path, flags, 0o600)
