@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
-#: How many virtual counters native code knows, found by bits of their address, and the words of each: GPA (0: none),
-#: the tick until which it is known, start, rate, divisor, mask.
+#: How many virtual counters native code knows, found by bits of their address, and the words of each: GPA + 1 (0:
+#: none), the tick until which it is known, start, rate, divisor, mask.
 VIRTUAL_COUNTERS, VIRTUAL_COUNTER_WORDS = 8, 6
 
 
@@ -54,10 +54,9 @@ def _native_layout() -> dict[str, Slot]:
         ("fill_counts", 4, 8),  # entries of the log of each
         ("fill_log", 8, 1),  # HVA of the logs of filled entries
         ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
-        ("ram_host", 8, 1),  # HVA of RAM
-        ("ram_size", 8, 1),  # bytes
+        ("ram_host", 8, 1),  # HVA of GPA 0
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
-        ("code_page_present", 8, 1),  # HVA of one byte per RAM page: it has a code page
+        ("page_flags", 8, 1),  # HVA of a byte for each page: see abi.layout.PAGE_RAM
         ("image", 8, 1),  # HVA of the handlers' image
         ("image_size", 8, 1),  # bytes
         ("arrive", 8, 1),  # support.arrive, for code outside the image

@@ -1,4 +1,8 @@
-"""Host memory that native code uses: zeroed ranges with an address, and executable copies."""
+"""Host memory that native code uses: zeroed ranges with an address, and executable copies.
+
+By way of the C library: Python's own mmap tells the address of writable memory only, cannot reserve addresses
+without memory, and is not unmapped while a view of it is alive.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +10,94 @@ import ctypes
 import mmap
 import os
 
-_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+from dbt.abi.addresses import Hva
+
+_MAP_NORESERVE = 0x4000
+_MAP_FIXED = 0x10
+_PROT_NONE = 0
+_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def _map(address: int | None, size: int, protection: int, flags: int, handle: int = -1, offset: int = 0) -> Hva:
+    found = _libc.mmap(address, size, protection, flags, handle, offset)
+    if found in (None, _FAILED):
+        error = ctypes.get_errno()
+        raise OSError(error, f"{os.strerror(error)}: cannot map {size:#x} bytes of host memory")
+    return Hva(found)
 
 
 class HostRange:
     """``size`` zeroed bytes at ``address``, a multiple of ``alignment``; untouched pages cost nothing.
 
-    ``shared``: a forked process sees what is written after the fork.
+    ``shared``: a forked process sees what is written after the fork. ``reserve``: there are only the addresses
+    until :meth:`commit` or :meth:`map_file` puts memory there; to touch the others is a crash.
+    Raises OSError if the host refuses. A view keeps the range alive, but not beyond :meth:`close`.
     """
 
-    def __init__(self, size: int, alignment: int = mmap.PAGESIZE, shared: bool = False) -> None:
+    def __init__(self, size: int, alignment: int = mmap.PAGESIZE, shared: bool = False, reserve: bool = False) -> None:
         flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self.mapping = mmap.mmap(-1, size + alignment, flags=flags)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
-        self.address = -(-start // alignment) * alignment
-        self._skip = self.address - start
+        self._mapped = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE + (alignment if alignment > mmap.PAGESIZE else 0)
+        protection = _PROT_NONE if reserve else mmap.PROT_READ | mmap.PROT_WRITE
+        self._start = _map(None, self._mapped, protection, flags)
+        self.address = Hva(-(-self._start // alignment) * alignment)
         self.size = size
+
+    def commit(self, offset: int, size: int) -> None:
+        """Put zeroed memory of its own into a part of a reserved range. Both are multiples of the page size."""
+        self._check(offset, size)
+        if _libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_WRITE):
+            raise OSError(ctypes.get_errno(), "cannot commit host memory")
+
+    def map_file(self, offset: int, size: int, handle: int) -> None:
+        """Map the bytes ``[offset, offset + size)`` of a file, shared, at that offset of the range."""
+        self._check(offset, size)
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        _map(self.address + offset, size, protection, mmap.MAP_SHARED | _MAP_FIXED, handle, offset)
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or size <= 0 or offset + size > self.size:
+            raise ValueError(f"[{offset:#x}, {offset + size:#x}) is not within the range of {self.size:#x} bytes")
 
     def view(self) -> memoryview[int]:
         """The bytes."""
-        return memoryview(self.mapping)[self._skip : self._skip + self.size]
+        kind: type[ctypes.Array[ctypes.c_ubyte]] = type("_Bytes", (ctypes.c_ubyte * self.size,), {})
+        found = kind.from_address(self.address)
+        found.owner = self  # type: ignore[attr-defined]  # which must live as long as views do
+        return memoryview(found).cast("B")
+
+    def close(self) -> None:
+        """Give the memory back now. Nothing may use a view or the address any more."""
+        if self._mapped:
+            _libc.munmap(self._start, self._mapped)
+            self._mapped = 0
+
+    def __del__(self) -> None:
+        if hasattr(self, "_start"):
+            self.close()
 
 
 class ExecutableMapping:
-    """The first ``size`` bytes of a file, mapped read-execute at ``address``. OSError if the host forbids it.
-
-    By way of the C library: Python's mmap tells the address of writable memory only.
-    """
+    """The first ``size`` bytes of a file, mapped read-execute at ``address``. OSError if the host forbids it."""
 
     def __init__(self, handle: int, size: int) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._libc.mmap.restype = ctypes.c_void_p
-        self._libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-        address = self._libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle, 0)
-        if address in (None, ctypes.c_void_p(-1).value):
-            raise OSError(ctypes.get_errno(), "cannot map executable memory")
-        self.address: int = address
+        self.address = _map(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle)
         self.size = size
 
+    def close(self) -> None:
+        """Unmap it now. Nothing may execute it any more."""
+        if self.size:
+            _libc.munmap(self.address, self.size)
+            self.size = 0
+
     def __del__(self) -> None:
-        if hasattr(self, "address"):
-            self._libc.munmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size))
+        if hasattr(self, "size"):
+            self.close()
 
 
 def executable_copy(code: bytes) -> ExecutableMapping:

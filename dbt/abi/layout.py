@@ -26,6 +26,12 @@ OP_BODY = 24  # u32; what a guard (condition, PC as operand) calls in turn, as a
 OP_ORIGINAL = 28  # u32; the handler before a region took its place, as an offset in the image
 OP_CALLOUTS = 28  # u32, of a sensitive instruction, which no region replaces: how often it was executed
 
+# Flags of a page of the guest physical address space; the table has a byte for each, and one for what is after the end.
+GUEST_PAGES = 1 << 20
+PAGE_RAM = 1  # there is RAM
+PAGE_WRITABLE = 2  # ... to which the guest can store
+PAGE_HAS_CODE = 4  # it has a code page
+
 COVERED = 1  # a region was made from it
 CHANGES = 2  # it was read as a constant, and then written: it is data
 

@@ -20,7 +20,7 @@ from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, relative_value
 from dbt.frontend.optimizations import Optimizations
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, RamLayout
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
@@ -57,11 +57,11 @@ def _read_flag(uop: Uop) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What a region's code takes for granted: the size of RAM, which begins at address 0, in bytes, whether every
-    access must be aligned (SCTLR.A), and where the MMU is on which physical page each virtual one is (else None).
+    """What a region's code takes for granted: where RAM is, whether every access must be aligned (SCTLR.A), and where
+    the MMU is on which physical page each virtual one is (else None).
     """
 
-    ram_size: int
+    ram: RamLayout
     strict_alignment: bool = False
     pages: Mapping[int, int] | None = None
 
@@ -115,8 +115,9 @@ class RegionLowering(Lowering):
         self._strict = assumed.strict_alignment
         self._mmu = assumed.pages is not None
         self._pages = assumed.pages_of(region)
-        flat = optimizations.flat and not self._mmu and assumed.ram_size < 1 << 32
-        self._ram_size = assumed.ram_size if flat else None
+        flat = assumed.ram.flat
+        #: RAM, if one comparison can tell whether an address is in it.
+        self._flat = flat if optimizations.flat and not self._mmu and flat and flat.size < 1 << 32 else None
         self._numbers = {place: number for number, place in enumerate(region.blocks)}
         self._labels: dict[tuple[Place, FlagKind], str] = {}
         self._waiting: list[tuple[Place, FlagKind]] = []  # labels given out whose blocks are not lowered yet
@@ -142,7 +143,7 @@ class RegionLowering(Lowering):
         for name in FLAGS:
             f.do(f"store i32 %{name}, ptr {self.flags[name]}")
         f.do(f"store i64 {f.emit(f'sub i64 %budget, {self._reserve}')}, ptr {self._budget}")
-        if self._ram_size is not None:
+        if self._flat is not None:
             self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
         pc = self._entry_pc()
         self._check_mode(pc)
@@ -489,7 +490,7 @@ class RegionLowering(Lowering):
         side = self._side_exit(SideExit.LOAD if op == "load" else SideExit.STORE)
         base = f.emit(f"load i32, ptr {self._registers[span.base]}")
         first = f.emit(f"add i32 {base}, {span.low}")
-        if op == "load" and self._ram_size is not None:
+        if op == "load" and self._flat is not None:
             span.host = self._flat_address(first, span.align, side, size)
             return
         if op == "load":
@@ -515,7 +516,7 @@ class RegionLowering(Lowering):
 
     def _store_pointer(self, entry: str, address: str) -> str:
         """The HVA of what may be stored to. Without an MMU all entries are the same: then it need not be waited for."""
-        return self.host_pointer(entry if self._ram_size is None else self._ram, address)
+        return self.host_pointer(entry if self._flat is None else self._ram, address)
 
     def _or_writable(self, entry: str, slow: str, address: str, size: int, align: int, side: str) -> str:
         """``entry``, or at the label ``slow`` the one for a store beside code, if there is one; else to ``side``."""
@@ -536,7 +537,7 @@ class RegionLowering(Lowering):
 
     def lower_load(self, address: str, access: Access) -> str:
         side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
-        if self._ram_size is None:
+        if self._flat is None:
             self._check_place(address, access.size, align, side)
             host = self.host_pointer(self.checked_entry(address, "%reads", side), address)
         else:
@@ -562,12 +563,13 @@ class RegionLowering(Lowering):
 
         The address is rotated by its low bits, which must be 0, so that one comparison tells both.
         """
-        assert self._ram_size is not None
+        assert self._flat is not None
         f = self.f
+        offset = f.emit(f"sub i32 {address}, {self._flat.base}") if self._flat.base else address
         bits = align.bit_length() - 1
-        rotated = f.emit(f"call i32 @llvm.fshl.i32(i32 {address}, i32 {address}, i32 {32 - bits})") if bits else address
+        rotated = f.emit(f"call i32 @llvm.fshl.i32(i32 {offset}, i32 {offset}, i32 {32 - bits})") if bits else offset
         inside = f.new_label("inside")
-        below = f.emit(f"icmp ult i32 {rotated}, {(self._ram_size - size >> bits) + 1}")
+        below = f.emit(f"icmp ult i32 {rotated}, {(self._flat.size - size >> bits) + 1}")
         f.do(f"br i1 {below}, label %{inside}, label %{bail}, !prof !1")
         f.label(inside)
         return self.host_pointer(self._ram, address)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dbt.abi.layout import PAGE_RAM
 from dbt.backend.lower import FLAGS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.support import load_field
+from dbt.memory.ram import PAGE_SHIFT
 from isa.arm.architecture import ROUTINES
 from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
@@ -50,9 +52,10 @@ class RoutineLowering(Lowering):
             case "set_temp":
                 f.do(f"store i32 {self.value(uop.args[1])}, ptr {self._temp(uop)}")
             case "in_ram":
-                f.do(load_field("ram_size", "i64", name := f.new_name()))
-                end = f.emit(f"add i64 {f.emit(f'zext i32 {self.value(uop.args[0])} to i64')}, 4")
-                self._values[uop] = f.emit(f"icmp ule i64 {end}, {name}")
+                f.do(load_field("page_flags", "ptr", name := f.new_name()))
+                page = f.emit(f"zext i32 {f.emit(f'lshr i32 {self.value(uop.args[0])}, {PAGE_SHIFT}')} to i64")
+                flag = f.emit(f"load i8, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {page}')}")
+                self._values[uop] = f.emit(f"icmp ne i8 {f.emit(f'and i8 {flag}, {PAGE_RAM}')}, 0")
             case "load_physical":
                 f.do(load_field("ram_host", "ptr", name := f.new_name()))
                 gpa = f.emit(f"zext i32 {self.value(uop.args[0])} to i64")

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import CODE, LOG_ENTRIES, MEGABYTES, SPACES, TABLE_BYTES, TABLES, WRITE
-from dbt.backend.support import field_pointer, load_field
+from dbt.abi.layout import CODE, LOG_ENTRIES, MEGABYTES, PAGE_RAM, SPACES, TABLE_BYTES, TABLES, WRITE
+from dbt.backend.support import field_pointer, load_field, page_flag
 from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import LAYOUT, PSR_MODE, Mode
 from isa.arm.vmsa import PAR_NS
@@ -333,8 +333,10 @@ abort:
   ret ptr null
 where:
   %gpa = and i64 %found, 4294967295
-  {load_field("ram_size", "i64", "%ram.size")}
-  %inside = icmp ult i64 %gpa, %ram.size
+  {load_field("page_flags", "ptr", "%page_flags")}
+  {page_flag("%gpa", "%flag")}
+  %ram.bit = and i8 %flag, {PAGE_RAM}
+  %inside = icmp ne i8 %ram.bit, 0
   br i1 %inside, label %whole, label %abort
 whole:
   %part.bit = and i64 %status, {PARTIAL}

@@ -11,16 +11,17 @@ Some registers go on by themselves, such as a timer's value. Where the device ha
 whenever a device is written to or a slice begins. Only loads that access one place are: they need no answers to be
 kept.
 
-An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
+An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator. A store to RAM that
+is read-only is ignored (choice: read-only-ram).
 """
 
 from __future__ import annotations
 
 from dbt.abi.cpu import NATIVE, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import READ, WRITE
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE, READ, WRITE
 from dbt.backend.shadow import user_mode
-from dbt.backend.support import field_pointer, load_field
+from dbt.backend.support import field_pointer, load_field, page_flag
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
@@ -80,10 +81,15 @@ abort:
   ret {failed}
 where:
   %gpa = and i64 %found, 4294967295
-  {_load("ram_size", "i64")}
   {_load("ram_host", "ptr")}
+  {_load("page_flags", "ptr")}
   %end = add i64 %gpa, {size}
-  %inside = icmp ule i64 %end, %ram_size
+  %last = add i64 %end, -1
+  {page_flag("%gpa", "%flag")}
+  {page_flag("%last", "%last.flag")}
+  %both = and i8 %flag, %last.flag
+  %ram.bit = and i8 %both, {PAGE_RAM}
+  %inside = icmp ne i8 %ram.bit, 0
   br i1 %inside, label %in.ram, label %elsewhere
 elsewhere:
   br i1 %odd, label %split, label %device
@@ -117,7 +123,8 @@ find:
   %virtual_counter.at = mul i64 %virtual_counter.number, {8 * VIRTUAL_COUNTER_WORDS}
   %virtual_counter = getelementptr i8, ptr %virtual_counters, i64 %virtual_counter.at
   %virtual_counter.gpa = load i64, ptr %virtual_counter
-  %is.this = icmp eq i64 %virtual_counter.gpa, %word.gpa
+  %key = or i64 %word.gpa, 1
+  %is.this = icmp eq i64 %virtual_counter.gpa, %key
   br i1 %is.this, label %this, label %ask
 this:
   {_load("tick_end", "i64")}
@@ -198,16 +205,19 @@ define hidden i1 @slow_store{size}(ptr %cpu, i32 %gva, i32 %value, i1 %aligned, 
 {_classify(size, True, "i1 false")}
   ret i1 true
 in.ram:
-  %page.number = lshr i64 %gpa, 12
-  %last = add i64 %end, -1
-  %last.page = lshr i64 %last, 12
-  {_load("code_page_present", "ptr")}
-  %flag.p = getelementptr i8, ptr %code_page_present, i64 %page.number
-  %flag = load i8, ptr %flag.p
-  %last.p = getelementptr i8, ptr %code_page_present, i64 %last.page
-  %last.flag = load i8, ptr %last.p
   %either = or i8 %flag, %last.flag
-  %code = icmp ne i8 %either, 0
+  %writable.bit = and i8 %both, {PAGE_WRITABLE}
+  %writable = icmp ne i8 %writable.bit, 0
+  br i1 %writable, label %look, label %read.only
+read.only:
+  %partly.bit = and i8 %either, {PAGE_WRITABLE}
+  %partly = icmp ne i8 %partly.bit, 0
+  br i1 %partly, label %split, label %ignored
+ignored:
+  ret i1 true
+look:
+  %code.bit = and i8 %either, {PAGE_HAS_CODE}
+  %code = icmp ne i8 %code.bit, 0
   br i1 %code, label %beside.code, label %plain
 beside.code:
   %first.covered = call i1 @is_covered(ptr %cpu, i64 %gpa)

@@ -20,11 +20,15 @@ from dbt.abi.layout import (
     OP_ORIGINAL,
     OP_SIZE,
     OPS_PER_PAGE,
+    PAGE_HAS_CODE,
+    PAGE_RAM,
+    PAGE_WRITABLE,
     WARM,
 )
 from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS
 from dbt.backend.predecode import ROW
+from dbt.memory.ram import PAGE_SHIFT
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind
 from isa.arm.operands import ALWAYS
 from isa.arm.state import LAYOUT, PSR_F, PSR_MODE, SCTLR_M, Mode
@@ -40,6 +44,13 @@ def field_pointer(name: str, result: str) -> str:
 
 def load_field(name: str, type_: str, result: str) -> str:
     return f"{field_pointer(name, result + '.p')}\n  {result} = load {type_}, ptr {result}.p"
+
+
+def page_flag(gpa: str, result: str) -> str:
+    """``result`` is the flags (i8) of the page of ``gpa`` (i64), where %page_flags is loaded."""
+    return f"""{result}.page = lshr i64 {gpa}, {PAGE_SHIFT}
+  {result}.p = getelementptr i8, ptr %page_flags, i64 {result}.page
+  {result} = load i8, ptr {result}.p"""
 
 
 def _save_state() -> str:
@@ -411,11 +422,11 @@ define hidden void @fill_nothing(ptr %op, i32 %word) {{
 
 def _find_op(none: str) -> str:
     """Into block ``look`` with %op, the op of %gpa, or to ``none`` if its page has no code page."""
-    return f"""{load_field("code_page_present", "ptr", "%present")}
+    return f"""{load_field("page_flags", "ptr", "%page_flags")}
+  {page_flag("%gpa", "%flag")}
   %page = lshr i64 %gpa, 12
-  %flag.p = getelementptr i8, ptr %present, i64 %page
-  %flag = load i8, ptr %flag.p
-  %there = icmp ne i8 %flag, 0
+  %code.bit = and i8 %flag, {PAGE_HAS_CODE}
+  %there = icmp ne i8 %code.bit, 0
   br i1 %there, label %look, label %{none}
 look:
   {load_field("code_pages", "ptr", "%pages")}
@@ -434,10 +445,11 @@ define hidden ptr @need_code_page(ptr %cpu, i32 %page) noinline {{
   %page64 = zext i32 %page to i64
   %at = mul i64 %page64, {CODE_PAGE_STRIDE}
   %ops = getelementptr i8, ptr %pages, i64 %at
-  {load_field("code_page_present", "ptr", "%present")}
-  %flag.p = getelementptr i8, ptr %present, i64 %page64
+  {load_field("page_flags", "ptr", "%page_flags")}
+  %flag.p = getelementptr i8, ptr %page_flags, i64 %page64
   %flag = load i8, ptr %flag.p
-  %there = icmp ne i8 %flag, 0
+  %code.bit = and i8 %flag, {PAGE_HAS_CODE}
+  %there = icmp ne i8 %code.bit, 0
   br i1 %there, label %have, label %make
 have:
   ret ptr %ops
@@ -454,7 +466,8 @@ loop:
 end:
   %last = getelementptr i8, ptr %ops, i64 {OPS_PER_PAGE * OP_SIZE}
   store ptr @sentinel, ptr %last
-  store i8 1, ptr %flag.p
+  %marked = or i8 %flag, {PAGE_HAS_CODE}
+  store i8 %marked, ptr %flag.p
   {load_field("ram_host", "ptr", "%ram")}
   %gpa = shl i64 %page64, 12
   %hva = getelementptr i8, ptr %ram, i64 %gpa
@@ -508,8 +521,8 @@ def _writable() -> str:
     """
     return f"""
 define hidden preserve_mostcc ptr @writable(ptr %cpu, i32 %gva, i32 %size, i32 %align) {{
-  {load_field("ram_size", "i64", "%ram.size")}
   {load_field("ram_host", "ptr", "%ram")}
+  {load_field("page_flags", "ptr", "%flags")}
   %low = add i32 %align, -1
   %odd = and i32 %gva, %low
   %aligned = icmp eq i32 %odd, 0
@@ -539,9 +552,6 @@ where:
   %gpa.first = and i64 %found, 4294967295
   %size64 = zext i32 %size to i64
   %end = add i64 %gpa.first, %size64
-  %inside = icmp ule i64 %end, %ram.size
-  br i1 %inside, label %start, label %refuse
-start:
   call void @note_extent(ptr %cpu, i32 %gva, i64 %status)
   %gva64 = zext i32 %gva to i64
   %distance = sub i64 %gpa.first, %gva64
@@ -550,9 +560,16 @@ start:
   %first = and i64 %gpa.first, -4
   br label %loop
 loop:
-  %gpa = phi i64 [ %first, %start ], [ %gpa.next, %next ]
+  %gpa = phi i64 [ %first, %where ], [ %gpa.next, %next ]
   %done = icmp uge i64 %gpa, %end
-  br i1 %done, label %accept, label %find
+  br i1 %done, label %accept, label %inside
+inside:
+  %inside.page = lshr i64 %gpa, 12
+  %inside.p = getelementptr i8, ptr %flags, i64 %inside.page
+  %inside.flag = load i8, ptr %inside.p
+  %inside.bits = and i8 %inside.flag, {PAGE_RAM | PAGE_WRITABLE}
+  %stored = icmp eq i8 %inside.bits, {PAGE_RAM | PAGE_WRITABLE}
+  br i1 %stored, label %find, label %refuse
 find:
   {_find_op("no.code")}
   %handler = load ptr, ptr %op
@@ -604,8 +621,10 @@ look:
   %base64 = call i64 @vector_base(ptr %cpu)
   %offset64 = zext i32 %offset to i64
   %vector = add i64 %base64, %offset64
-  {load_field("ram_size", "i64", "%ram.size")}
-  %inside = icmp ult i64 %vector, %ram.size
+  {load_field("page_flags", "ptr", "%page_flags")}
+  {page_flag("%vector", "%flag")}
+  %ram.bit = and i8 %flag, {PAGE_RAM}
+  %inside = icmp ne i8 %ram.bit, 0
   br i1 %inside, label %word, label %no
 word:
   {load_field("ram_host", "ptr", "%ram")}

@@ -38,7 +38,7 @@ class ExecutionProfile:
         """``image``: the addresses of the handlers' code; ``not_decoded``: that of ops that have not been executed."""
         self._image = image
         self._words = ram.bytes.cast("I")
-        self._size = ram.size
+        self._ram = ram
         self._base = code_pages.address
         self._ops = code_pages.view()
         self._handlers = self._ops.cast("Q")
@@ -62,7 +62,7 @@ class ExecutionProfile:
     def place(self, gva: int) -> int | None:
         """The GPA of an address, if it is in RAM and known."""
         if self._pages is None:
-            return gva if gva < self._size else None
+            return gva if gva in self._ram else None
         page = self._pages.get(gva >> PAGE_SHIFT)
         return None if page is None else page << PAGE_SHIFT | gva & PAGE_SIZE - 1
 

@@ -110,7 +110,7 @@ class ReferenceTier:
 
     def _locate_code(self, pc: int) -> int:
         gpa = self.memory.locate(pc, 4, AccessKind.EXECUTE, pc)
-        if gpa >= self.memory.ram.size:
+        if gpa not in self.memory.ram:
             raise LeaveGuest(PrefetchAbort(pc))
         return gpa
 

@@ -119,7 +119,7 @@ class RegionTier(ThreadedTier):
         self._dump = dump
         self._arena = CodeArena(_ARENA_SIZE)
         # Where someone wants to know how regions were made, those that do not tell are of no use.
-        variant = f"{memory.ram.size} {optimizations.describe()}"
+        variant = f"{memory.ram.layout} {optimizations.describe()}"
         variant += (
             " with compile_records" * observer.wants_compile_records + " and counts" * observer.wants_block_counters
         )
@@ -138,7 +138,7 @@ class RegionTier(ThreadedTier):
         self._written: dict[int, int] = {}  # regions dropped, by page
         self.block_counters: HostRange | None = None
         if observer.wants_block_counters:
-            self.block_counters = HostRange(memory.ram.size // 4 * BLOCK_COUNTERS_SIZE)
+            self.block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
             cpu.set_native("block_counters", self.block_counters.address)
         self._space_entries = self._spaces.view().cast("Q")
         handlers = range(self._code.address, self._code.address + self._code.size)
@@ -413,7 +413,7 @@ class RegionTier(ThreadedTier):
             self._profile.refresh()
             self._profile.set_page_map(pages)
             backlog = self._optimizations.backlog and self._wait_count[0] >= _MANY
-            assumed = Assumptions(self._memory.ram.size, request.strict, pages)
+            assumed = Assumptions(self._memory.ram.layout, request.strict, pages)
             region = compiler.compile(request.gva, assumed, backlog)
             if isinstance(region, CompiledRegion) and self._store is not None:
                 self._store.save(region, self._guest_bytes(request.gpa))

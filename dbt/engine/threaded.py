@@ -35,7 +35,7 @@ from dbt.abi.layout import (
 from dbt.codecache.handlers import load_image
 from dbt.engine.observer import NOBODY, Observer
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from dbt.memory.translation import Translation
 from isa.arm.faults import Fault
 
@@ -107,13 +107,10 @@ class ThreadedTier:
         """Allocate the shadow page tables and the code pages, and tell native code where all is."""
         ram = self._memory.ram
         self._spaces, self._log, self._broad = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
-        self._code_pages = HostRange((ram.size >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
+        self._code_pages = self._map_code_pages(ram)
         self._ops = self._code_pages.view()
         self._op_words, self._op_halves = self._ops.cast("Q"), self._ops.cast("I")
         self._targets = HostRange(8 * TARGET_ENTRIES, shared=True)
-        self._present = (ctypes.c_char * len(self._memory.code_page_present)).from_buffer(
-            self._memory.code_page_present
-        )
         entry = self._image.entry_points()
         tables = (self._image.index, self._image.pool, self._image.rows, self._image.guards)
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
@@ -122,9 +119,8 @@ class ThreadedTier:
             ("fill_log", self._log.address),
             ("broad", self._broad.address),
             ("ram_host", ram.address),
-            ("ram_size", ram.size),
             ("code_pages", self._code_pages.address),
-            ("code_page_present", ctypes.addressof(self._present)),
+            ("page_flags", ram.page_flags_address),
             ("image", self._code.address),
             ("image_size", self._code.size),
             ("arrive", self._code.address + entry["arrive"]),
@@ -139,6 +135,17 @@ class ThreadedTier:
             ),
         ):
             self._cpu.set_native(name, address)
+
+    @staticmethod
+    def _map_code_pages(ram: Ram) -> HostRange:
+        """The code pages, that of GPA 0 first. Where there is no RAM there are only the addresses."""
+        if ram.layout.flat and not ram.layout.flat.base:
+            return HostRange((ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
+        pages = HostRange((ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True, reserve=True)
+        for region in ram.layout.regions:
+            first, count = region.base >> PAGE_SHIFT, region.size >> PAGE_SHIFT
+            pages.commit(first * CODE_PAGE_STRIDE, count * CODE_PAGE_STRIDE)
+        return pages
 
     # -- running -------------------------------------------------------------------------------
 
@@ -175,9 +182,7 @@ class ThreadedTier:
         from dbt.engine.evaluator import is_sensitive
 
         code = self._memory.ram.bytes.cast("I")
-        for page, present in enumerate(self._memory.code_page_present):
-            if not present:
-                continue
+        for page in self._memory.ram.pages_with_code():
             first = page * CODE_PAGE_STRIDE // 4 + OP_CALLOUTS // 4
             counts = self._op_halves[first : first + OPS_PER_PAGE * _OP : _OP]
             for number in (number for number, count in enumerate(counts) if count):
@@ -384,7 +389,7 @@ class ThreadedTier:
             return
         start, rate, divisor, mask, until = virtual_counter
         at = _VIRTUAL_COUNTERS + (gpa >> 2) % VIRTUAL_COUNTERS * VIRTUAL_COUNTER_WORDS
-        words = (gpa, until, start, rate & NEVER, divisor, mask)
+        words = (gpa | 1, until, start, rate & NEVER, divisor, mask)
         for number, word in enumerate(words):
             self._cpu.native64[at + number] = word
         self._knows_virtual_counters = True

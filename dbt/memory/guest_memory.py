@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.exits import DataAbort, LeaveGuest
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
 from dbt.memory.ram import PAGE_SHIFT, Ram
 from isa.arm.faults import AccessKind, Fault
 
@@ -47,15 +48,15 @@ class NoDevices:
 class GuestMemory:
     """Loads and stores by GVA, little-endian. Without a ``translation`` a GVA is a GPA.
 
-    ``on_write(gpa, size)`` is called before RAM changes under a code page, that is when
-    ``code_page_present[gpa >> 12]`` is set.
+    ``on_write(gpa, size)`` is called before RAM changes under a code page, that is where the page's flags have
+    :data:`dbt.abi.layout.PAGE_HAS_CODE`.
     """
 
     def __init__(self, ram: Ram, bus: Bus | None = None) -> None:
         self.ram = ram
         self.bus: Bus = bus if bus is not None else NoDevices()
         self.translation: Translation | None = None
-        self.code_page_present = bytearray(ram.size >> PAGE_SHIFT)
+        self._flags = ram.page_flags
         self.on_write: Callable[[int, int], None] | None = None
         self.device_accessed = False  # since whoever asks has last cleared it
 
@@ -71,33 +72,47 @@ class GuestMemory:
         if gva & (size - 1):
             if aligned:
                 raise LeaveGuest(DataAbort(pc, gva, size, False, Fault.ALIGNMENT))
-            if (gva & 0xFFF) + size > 0x1000 or gva >= self.ram.size:
-                return sum(self.load((gva + i) & 0xFFFFFFFF, 1, pc, False, user) << 8 * i for i in range(size))
+            if (gva & 0xFFF) + size > 0x1000:
+                return self._load_bytes(gva, size, pc, user)
         gpa = self.locate(gva, size, AccessKind.USER if user else 0, pc)
-        if gpa + size <= self.ram.size:
+        if self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM:
             return int.from_bytes(self.ram.bytes[gpa : gpa + size], "little")
+        if gva & (size - 1):
+            return self._load_bytes(gva, size, pc, user)
         if self.bus.covers(gpa, size):
             return self.read_device(gpa, size)
         raise LeaveGuest(DataAbort(pc, gva, size, False, Fault.EXTERNAL))
+
+    def _load_bytes(self, gva: int, size: int, pc: int, user: bool) -> int:
+        """A load that is not aligned, of what is not one page of RAM: byte by byte."""
+        return sum(self.load((gva + i) & 0xFFFFFFFF, 1, pc, False, user) << 8 * i for i in range(size))
 
     def store(self, gva: int, size: int, value: int, pc: int, aligned: bool = False, user: bool = False) -> None:
         """Store the low ``size`` bytes of ``value``; LeaveGuest with a DataAbort if not permitted."""
         if gva & (size - 1):
             if aligned:
                 raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.ALIGNMENT))
-            if (gva & 0xFFF) + size > 0x1000 or gva >= self.ram.size:
-                self._probe_store(gva, size, pc, user)
-                for i in range(size):
-                    self.store((gva + i) & 0xFFFFFFFF, 1, value >> 8 * i, pc, False, user)
+            if (gva & 0xFFF) + size > 0x1000:
+                self._store_bytes(gva, size, value, pc, user)
                 return
         access = AccessKind.WRITE | AccessKind.USER if user else AccessKind.WRITE
         gpa = self.locate(gva, size, access, pc)
-        if gpa + size <= self.ram.size:
-            self.write_ram(gpa, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
+        flags = self._flags[gpa >> PAGE_SHIFT]
+        if flags & PAGE_RAM:
+            if flags & PAGE_WRITABLE:  # choice: read-only-ram
+                self._write(gpa, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
+        elif gva & (size - 1):
+            self._store_bytes(gva, size, value, pc, user)
         elif self.bus.covers(gpa, size):
             self.write_device(gpa, size, value)
         else:
             raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.EXTERNAL))
+
+    def _store_bytes(self, gva: int, size: int, value: int, pc: int, user: bool) -> None:
+        """A store that is not aligned, to what is not one page of RAM: byte by byte, or not at all."""
+        self._probe_store(gva, size, pc, user)
+        for i in range(size):
+            self.store((gva + i) & 0xFFFFFFFF, 1, value >> 8 * i, pc, False, user)
 
     def _probe_store(self, gva: int, size: int, pc: int, user: bool) -> None:
         """Raise what a store of ``size`` single bytes would raise, without storing."""
@@ -105,7 +120,7 @@ class GuestMemory:
         for i in range(size):
             byte = (gva + i) & 0xFFFFFFFF
             gpa = self.locate(byte, 1, access, pc)
-            if gpa >= self.ram.size and not self.bus.covers(gpa, 1):
+            if gpa not in self.ram and not self.bus.covers(gpa, 1):
                 raise LeaveGuest(DataAbort(pc, byte, 1, True, Fault.EXTERNAL))
 
     def read_device(self, gpa: int, size: int) -> int:
@@ -119,8 +134,8 @@ class GuestMemory:
     # -- physical ------------------------------------------------------------------------------
 
     def in_ram(self, gpa: int) -> int:
-        """Whether there is a word of RAM, as 0 or 1."""
-        return int(gpa + 4 <= self.ram.size)
+        """Whether there is RAM at ``gpa``, a multiple of 4, as 0 or 1."""
+        return self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM
 
     def load_physical(self, gpa: int) -> int:
         """The word of RAM at ``gpa``."""
@@ -128,15 +143,21 @@ class GuestMemory:
 
     def write_ram(self, gpa: int, data: bytes | memoryview) -> None:
         """Write within RAM on the hypervisor's behalf (loader, DMA, debugger), telling ``on_write``."""
-        if gpa < 0 or gpa + len(data) > self.ram.size:
-            raise ValueError(f"[{gpa:#x}, {gpa + len(data):#x}) is not within the {self.ram.size:#x} bytes of RAM")
+        self._check(gpa, len(data))
+        self._write(gpa, data)
+
+    def _write(self, gpa: int, data: bytes | memoryview) -> None:
         if self.on_write is not None and data:
             first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
-            if any(self.code_page_present[first : last + 1]):
+            if max(self._flags[first : last + 1]) >= PAGE_HAS_CODE:
                 self.on_write(gpa, len(data))
         self.ram.bytes[gpa : gpa + len(data)] = data
 
+    def _check(self, gpa: int, size: int) -> None:
+        if not self.ram.layout.covers(gpa, size):
+            raise ValueError(f"[{gpa:#x}, {gpa + size:#x}) is not within the RAM, {self.ram.layout}")
+
     def read_ram(self, gpa: int, size: int) -> bytes:
-        if gpa < 0 or gpa + size > self.ram.size:
-            raise ValueError(f"[{gpa:#x}, {gpa + size:#x}) is not within the {self.ram.size:#x} bytes of RAM")
+        """``size`` bytes of RAM; ValueError if not all of them are RAM."""
+        self._check(gpa, size)
         return bytes(self.ram.bytes[gpa : gpa + size])

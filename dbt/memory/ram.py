@@ -1,41 +1,156 @@
-"""Guest RAM: one memfd mapping per virtual machine, at GPA 0."""
+"""Guest RAM: regions anywhere in the 32-bit guest physical address space.
+
+The host reserves one window of addresses for all of it, in which GPA 0 is at ``address`` whether there is RAM or not.
+So the host address of a byte is ``address + gpa`` for every region, and a RAM in one piece costs nothing for the
+others. Only the regions have memory behind them; what has RAM is in the page flags.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from dbt.abi.addresses import Gpa, Hva
+from dbt.abi.hostmemory import HostRange
+from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
+_END = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RamRegion:
+    """``size`` bytes of RAM from ``base`` on, both multiples of 4096. A guest's stores to a ``read_only`` one are
+    ignored, as those to a ROM; the hypervisor writes to it.
+    """
+
+    base: Gpa
+    size: int
+    read_only: bool = False
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte, at most 2^32."""
+        return self.base + self.size
+
+    def __str__(self) -> str:
+        return f"[{self.base:#x}, {self.end:#x}){' read-only' * self.read_only}"
+
+
+@dataclass(frozen=True, slots=True)
+class RamLayout:
+    """Where a machine has RAM: ``regions`` in the order of their addresses. A value, which code may be translated for.
+
+    Raises ValueError for regions that are no memory of a guest.
+    """
+
+    regions: tuple[RamRegion, ...]
+
+    def __post_init__(self) -> None:
+        if not self.regions:
+            raise ValueError("a machine needs at least one region of RAM")
+        object.__setattr__(self, "regions", tuple(sorted(self.regions)))
+        for region in self.regions:
+            if region.size <= 0 or region.size % PAGE_SIZE:
+                raise ValueError(f"RAM size {region.size:#x} is not a positive multiple of {PAGE_SIZE:#x}")
+            if region.base < 0 or region.base % PAGE_SIZE:
+                raise ValueError(f"RAM cannot begin at {region.base:#x}, which is not a multiple of {PAGE_SIZE:#x}")
+            if region.end > _END:
+                raise ValueError(f"RAM at {region} does not fit into the guest's 32-bit physical address space")
+        for before, after in pairwise(self.regions):
+            if before.end > after.base:
+                raise ValueError(f"the RAM regions {before} and {after} overlap")
+
+    @classmethod
+    def of(cls, memory: int | Sequence[RamRegion]) -> RamLayout:
+        """The layout of so many bytes from address 0 on, or of these regions."""
+        return cls((RamRegion(Gpa(0), memory),) if isinstance(memory, int) else tuple(memory))
+
+    @property
+    def size(self) -> int:
+        """The bytes of all regions together."""
+        return sum(region.size for region in self.regions)
+
+    @property
+    def end(self) -> int:
+        """The address after the last region, at most 2^32."""
+        return self.regions[-1].end
+
+    @property
+    def flat(self) -> RamRegion | None:
+        """The only region, where there is only one that can be written to: then one comparison tells what is RAM."""
+        return self.regions[0] if len(self.regions) == 1 and not self.regions[0].read_only else None
+
+    def covers(self, gpa: int, size: int) -> bool:
+        """Whether all of ``[gpa, gpa + size)`` is RAM, in one region or in several without a gap."""
+        if gpa < 0 or size < 0:
+            return False
+        for region in self.regions:
+            if region.base <= gpa < region.end:
+                size -= min(size, region.end - gpa)
+                gpa = region.end
+        return not size
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.regions))
 
 
 class Ram:
-    """``size`` bytes of zeroed memory. ``address`` is its HVA, ``bytes`` a writable view of it.
+    """The RAM of one machine, zeroed. ``memory`` is its size in bytes, from address 0 on, or its regions.
 
-    The memory is a memfd, so that it can be mapped more than once and sent to another process.
-    Pages that are never touched cost nothing.
+    ``bytes`` is a writable view in which a byte's index is its GPA; where there is no RAM it must not be touched.
+    ``address`` is the HVA of GPA 0. ``page_flags`` has a byte for each page of the guest physical address space, and
+    one more: see :data:`dbt.abi.layout.PAGE_RAM`.
+    Raises ValueError for regions that make no sense, and OSError if the host has no room for them.
     """
 
-    def __init__(self, size: int) -> None:
-        if size <= 0 or size % PAGE_SIZE:
-            raise ValueError(f"RAM size {size:#x} is not a positive multiple of {PAGE_SIZE:#x}")
-        self.size = size
+    def __init__(self, memory: int | Sequence[RamRegion]) -> None:
+        self.layout = layout = RamLayout.of(memory)
+        self.size, self.end = layout.size, layout.end
         self.fd = os.memfd_create("dbt-ram")
-        os.ftruncate(self.fd, size)
-        self._mapping = mmap.mmap(self.fd, size)
-        self.bytes = memoryview(self._mapping)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))
+        os.ftruncate(self.fd, self.end)
+        self._window = HostRange(self.end, reserve=True)
+        self._flags = HostRange(GUEST_PAGES + 1)
+        self.page_flags = self._flags.view()
+        for region in layout.regions:
+            self._window.map_file(region.base, region.size, self.fd)
+            flags = PAGE_RAM if region.read_only else PAGE_RAM | PAGE_WRITABLE
+            first = region.base >> PAGE_SHIFT
+            pages = region.size >> PAGE_SHIFT
+            self.page_flags[first : first + pages] = bytes([flags]) * pages
+        self.bytes = self._window.view()
+
+    @property
+    def address(self) -> Hva:
+        return self._window.address
+
+    @property
+    def page_flags_address(self) -> Hva:
+        return self._flags.address
 
     def __contains__(self, gpa: int) -> bool:
-        return 0 <= gpa < self.size
+        return 0 <= gpa < _END and bool(self.page_flags[gpa >> PAGE_SHIFT] & PAGE_RAM)
+
+    def pages_with_code(self) -> Iterator[int]:
+        """The numbers of the pages that have a code page, in order."""
+        for region in self.layout.regions:
+            first = region.base >> PAGE_SHIFT
+            flags = self.page_flags[first : region.end >> PAGE_SHIFT].tobytes()
+            if max(flags) >= PAGE_HAS_CODE:
+                yield from (first + number for number, flag in enumerate(flags) if flag & PAGE_HAS_CODE)
 
     def close(self) -> None:
-        """Give the file descriptor back. The mapping itself goes with the object."""
+        """Give memory and descriptor back now. Nothing may use them any more."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            self._window.close()
+            self._flags.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            self.close()
+        if hasattr(self, "fd") and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

@@ -90,9 +90,8 @@ def executed_words(machine: Machine) -> dict[int, str]:
     if seen is None:
         return {}
     found = {}
-    for page, present in enumerate(machine.memory.code_page_present):
-        if present:
-            words = range(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, 4)
-            bits = sum(1 << number for number, gpa in enumerate(words) if seen(gpa))
-            found[page] = bits.to_bytes(PAGE_SIZE // 32, "little").hex()
+    for page in machine.ram.pages_with_code():
+        words = range(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, 4)
+        bits = sum(1 << number for number, gpa in enumerate(words) if seen(gpa))
+        found[page] = bits.to_bytes(PAGE_SIZE // 32, "little").hex()
     return found

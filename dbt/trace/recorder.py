@@ -70,7 +70,7 @@ class TraceRecorder(Observer):
         self._installed = 0
         self._machine: Machine
         self._places = [NATIVE[slot].offset // 8 + element for _, _, slot, element in _NATIVE_COUNTS]
-        self._pages = b""
+        self._pages: set[int] = set()
         self._error = ""
 
     # -- the ends of a run ---------------------------------------------------------------------
@@ -82,7 +82,6 @@ class TraceRecorder(Observer):
         self._counted = 0  # the first slice's are written at once
         self._sampled_at = machine.icount
         self._inside = machine.cpu.native("region_insns")
-        self._pages = bytes(len(machine.memory.code_page_present))
         header = {
             "dbt": version,
             "time": time.time(),
@@ -132,9 +131,7 @@ class TraceRecorder(Observer):
         size = PAGE_SIZE // 4 * BLOCK_COUNTERS_SIZE
         view = block_counters.view()
         found: dict[str, list[tuple[int, int]]] = {what.name.lower(): [] for what in BlockCounters}
-        for page, has_code in enumerate(self._machine.memory.code_page_present):
-            if not has_code:
-                continue
+        for page in self._machine.ram.pages_with_code():
             numbers = view[page * size : (page + 1) * size].cast("Q").tolist()
             for what in BlockCounters:
                 counts = enumerate(numbers[what :: len(BlockCounters)])
@@ -244,9 +241,9 @@ class TraceRecorder(Observer):
         self._append(
             RecordKind.COUNTS, struct.pack(f"<{2 + len(numbers)}Q", now - self._start, machine.icount, *numbers)
         )
-        pages = bytes(machine.memory.code_page_present)
+        pages = set(machine.ram.pages_with_code())
         if pages != self._pages:
-            new = [page for page, (was, is_) in enumerate(zip(self._pages, pages, strict=True)) if is_ and not was]
+            new = sorted(pages - self._pages)
             self._pages = pages
             self._note(Note.PREDECODED, pages=new)
 

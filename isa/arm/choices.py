@@ -52,6 +52,8 @@ CHOICES: tuple[Choice, ...] = (
     Choice("unaligned-access", _DEFINED, "A3.2.1: addresses that are not a multiple of the size",
            "LDR, STR and the halfword transfers do them; LDM, STM, LDRD, STRD, SWP, exclusives fault",
            "ARMv7 with SCTLR.A clear; ARMv5's rotated loads are not done"),
+    Choice("read-only-ram", _DEFINED, "A3.1: a store to memory that cannot be written to",
+           "is ignored", "so do ROMs on buses without an error response; QEMU"),
     Choice("load-base-is-target", _UNPREDICTABLE, "A8.8.58, A8.8.63: a load with writeback that also loads its base",
            "the loaded value stays", "QEMU for LDR; its LDM is undefined on ARMv7, its LDRD keeps the base"),
     Choice("stm-base-in-list", _UNKNOWN, "A8.8.199: STM with writeback and the base in the list, not lowest",

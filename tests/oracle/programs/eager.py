@@ -25,10 +25,10 @@ class AllCode:
     """
 
     def __init__(self, ram: Ram, seen: ExecutionProfile) -> None:
-        self._words, self._size, self._profile = ram.bytes.cast("I"), ram.size, seen
+        self._words, self._ram, self._profile = ram.bytes.cast("I"), ram, seen
 
     def executed(self, gva: int) -> int | None:
-        return (self._words[gva >> 2] or None) if gva < self._size else None
+        return (self._words[gva >> 2] or None) if gva in self._ram else None
 
     def constant(self, gva: int) -> int | None:
         return self._profile.constant(gva)
@@ -84,7 +84,7 @@ class EagerRegionTier(RegionTier):
             if self._profile.executed(gva) is not None:
                 self._enter_at(gva, self._entered_later.pop(gva))
         pc = self._cpu.r[15]
-        if self._left and pc not in self._installed and pc < self._memory.ram.size:
+        if self._left and pc not in self._installed and pc in self._memory.ram:
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._left -= self.compile_now(pc)
 
@@ -104,7 +104,7 @@ class EagerRegionTier(RegionTier):
 
         def compile_(request: Request) -> CompiledRegion | Refused:
             self._profile.refresh()
-            assumed = Assumptions(self._memory.ram.size, request.strict)
+            assumed = Assumptions(self._memory.ram.layout, request.strict)
             return compiler.compile(request.gva, assumed, backlog=bool(request.gva & 4))
 
         return compile_

@@ -63,10 +63,10 @@ class SoonHotTier(RegionTier):
         self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        if self._cpu.r[15] < self._memory.ram.size:
+        if self._cpu.r[15] in self._memory.ram:
             self.need_code_page(self._cpu.r[15] >> PAGE_SHIFT)
-        for page, present in enumerate(self._memory.code_page_present):
-            if present and page not in self._warmed:
+        for page in self._memory.ram.pages_with_code():
+            if page not in self._warmed:
                 self._warmed.add(page)
                 for number in range(OPS_PER_PAGE):
                     self._warm((page << PAGE_SHIFT) + 4 * number)
