@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dbt.abi.addresses import Gva
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
@@ -130,6 +131,11 @@ class CpuState:
         for name, value in self.model.words.items():
             word, _, element = name.partition("+")
             self.words[LAYOUT.words[word].index + int(element or 0)] = value
+
+    @property
+    def pc(self) -> Gva:
+        """The address of the next instruction, while no code runs."""
+        return Gva(self.r[15])
 
     # -- named words and slots -------------------------------------------------------------------
 

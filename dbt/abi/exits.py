@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from dbt.abi.addresses import Gva
 from isa.arm.faults import Fault
 
 
@@ -17,7 +18,7 @@ from isa.arm.faults import Fault
 class VmExit:
     """``pc``: GVA of the instruction that could not be completed (of the next one for Budget)."""
 
-    pc: int
+    pc: Gva
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,14 @@ class SecureMonitorCall(VmExit):
 class ThumbEntry(VmExit):
     """A branch to Thumb code at ``target`` (bit 0 set)."""
 
-    target: int
+    target: Gva
 
 
 @dataclass(frozen=True, slots=True)
 class DataAbort(VmExit):
     """A load or store of ``size`` bytes at ``gva`` that is not permitted; EXTERNAL where nothing is there."""
 
-    gva: int
+    gva: Gva
     size: int
     write: bool
     reason: Fault

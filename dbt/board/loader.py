@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from dbt.abi.addresses import Gpa
 from dbt.memory.guest_memory import GuestMemory
 
 #: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
@@ -92,9 +93,9 @@ class Image:
     def place(self, memory: GuestMemory) -> None:
         """Write the program into RAM."""
         for segment in self.segments:
-            memory.write_ram(segment.gpa, segment.data)
+            memory.write_ram(Gpa(segment.gpa), segment.data)
             for start in range(segment.gpa + len(segment.data), segment.end, len(_ZEROS)):
-                memory.write_ram(start, _ZEROS[: segment.end - start])
+                memory.write_ram(Gpa(start), _ZEROS[: segment.end - start])
 
 
 def read_file(path: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
     CHANGES,
@@ -62,7 +63,7 @@ class ExecutionProfile:
     def place(self, gva: int) -> int | None:
         """The GPA of an address, if it is in RAM and known."""
         if self._pages is None:
-            return gva if gva in self._ram else None
+            return gva if Gpa(gva) in self._ram else None
         page = self._pages.get(gva >> PAGE_SHIFT)
         return None if page is None else page << PAGE_SHIFT | gva & PAGE_SIZE - 1
 

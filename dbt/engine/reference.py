@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import (
     Budget,
@@ -80,7 +81,7 @@ class ReferenceTier:
         The registers are then as before it, and ``cpu.r[15]`` is the address in the exit.
         """
         cpu, memory = self.cpu, self.memory
-        pc = cpu.r[15] & 0xFFFFFFFC
+        pc = Gva(cpu.r[15] & 0xFFFFFFFC)
         try:
             self._place = gpa = self._locate_code(pc)
             execute = compile_word(self._code[gpa >> 2], cpu.words[_ARCHITECTURE])
@@ -93,7 +94,7 @@ class ReferenceTier:
     def run(self, budget: int) -> tuple[VmExit, int]:
         for self._progress in range(budget):
             if self.cpu.takeable_interrupts:
-                return Budget(self.cpu.r[15]), self._progress
+                return Budget(self.cpu.pc), self._progress
             try:
                 self.step()
             except LeaveGuest as leave:
@@ -101,14 +102,14 @@ class ReferenceTier:
             if self.memory.device_accessed:
                 self.memory.device_accessed = False
                 if self.allowance() is not None:
-                    return Budget(self.cpu.r[15]), self._progress + 1
-        return Budget(self.cpu.r[15]), budget
+                    return Budget(self.cpu.pc), self._progress + 1
+        return Budget(self.cpu.pc), budget
 
-    def fetch(self, pc: int) -> int:
+    def fetch(self, pc: Gva) -> int:
         """The instruction word at GVA ``pc``, a multiple of 4."""
         return self._code[self._locate_code(pc) >> 2]
 
-    def _locate_code(self, pc: int) -> int:
+    def _locate_code(self, pc: Gva) -> Gpa:
         gpa = self.memory.locate(pc, 4, AccessKind.EXECUTE, pc)
         if gpa not in self.memory.ram:
             raise LeaveGuest(PrefetchAbort(pc))
@@ -124,29 +125,29 @@ class ReferenceTier:
     def count_place(self) -> None:
         self.callout_places[self._place] += 1
 
-    def count(self, name: str, pc: int) -> None:
+    def count(self, name: str, pc: Gva) -> None:
         self.callouts[name] += 1
 
-    def enter_thumb(self, pc: int, target: int) -> None:  # choice: no-thumb
+    def enter_thumb(self, pc: Gva, target: Gva) -> None:  # choice: no-thumb
         raise LeaveGuest(ThumbEntry(pc, target))
 
-    def unsupported(self, pc: int, what: int) -> None:
+    def unsupported(self, pc: Gva, what: int) -> None:
         raise LeaveGuest(Unsupported(pc, UNSUPPORTED[what]))
 
-    def wait_for_interrupt(self, pc: int) -> None:
+    def wait_for_interrupt(self, pc: Gva) -> None:
         raise LeaveGuest(WaitForInterrupt(pc))
 
-    def translate_address(self, pc: int, mva: int, access: int) -> None:
+    def translate_address(self, pc: Gva, mva: Gva, access: int) -> None:
         translation = self.memory.translation
         found = mva if translation is None else translation.walk(mva, access)
         status = found >> 32 & FAULT_MASK
         self.cpu["par"] = (status & 15) << 1 | 1 if status else found & 0xFFFFF000 | PAR_NS
 
-    def regime_changed(self, pc: int) -> None:
+    def regime_changed(self, pc: Gva) -> None:
         self._forget()
 
-    def tlb_flush(self, pc: int) -> None:
+    def tlb_flush(self, pc: Gva) -> None:
         self.regime_changed(pc)
 
-    def tlb_flush_page(self, pc: int, mva: int) -> None:
+    def tlb_flush_page(self, pc: Gva, mva: Gva) -> None:
         self.regime_changed(pc)

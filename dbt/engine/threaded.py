@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from dbt.abi import exits
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import NATIVE, NEVER, TICK_END, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS, CpuState
 from dbt.abi.exits import ExitCode, LeaveGuest, VmExit
 from dbt.abi.hostmemory import HostRange, executable_copy
@@ -152,7 +153,7 @@ class ThreadedTier:
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.engine.tier.Tier.run`."""
         if self._cpu.takeable_interrupts:
-            return exits.Budget(self._cpu.r[15]), 0
+            return exits.Budget(self._cpu.pc), 0
         exit_, retired = self._run(budget)
         self._retired += retired
         return exit_, retired
@@ -276,11 +277,11 @@ class ThreadedTier:
             answers += 1
             match halves[_EXIT_KIND]:
                 case ExitCode.BUDGET:  # by far the most, so it comes first
-                    return exits.Budget(cpu.r[15]), self.progress
+                    return exits.Budget(cpu.pc), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
                     answers > MAX_ANSWERS and words[_BUDGET] != self._device_left
                 ):
-                    return exits.Budget(cpu.r[15]), self.progress
+                    return exits.Budget(cpu.pc), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
                     if (left := self.allowance()) is not None:
                         self._shorten(left)
@@ -297,7 +298,7 @@ class ThreadedTier:
                     self._emulated += 1
                     self._forget_virtual_counters()
                     if cpu.takeable_interrupts or (self._memory.device_accessed and self.allowance() is not None):
-                        return exits.Budget(cpu.r[15]), self.progress
+                        return exits.Budget(cpu.pc), self.progress
                 case code:
                     return self._exit(ExitCode(code)), self.progress
 
@@ -323,7 +324,7 @@ class ThreadedTier:
         self._choose_space(self._cpu.address)
 
     def _exit(self, code: ExitCode) -> VmExit:
-        pc = self._cpu.r[15]
+        pc = self._cpu.pc
         first, second, third, fourth = (self._cpu.native("exit_args", number) for number in range(4))
         match code:
             case ExitCode.PREFETCH_ABORT:
@@ -339,7 +340,7 @@ class ThreadedTier:
             case ExitCode.SECURE_MONITOR_CALL:
                 return exits.SecureMonitorCall(pc, first)
             case ExitCode.THUMB:
-                return exits.ThumbEntry(pc, first)
+                return exits.ThumbEntry(pc, Gva(first))
             case ExitCode.UNSUPPORTED:
                 from isa.arm.callouts import UNSUPPORTED
 
@@ -347,9 +348,9 @@ class ThreadedTier:
             case ExitCode.WAIT:
                 return exits.WaitForInterrupt(pc)
             case ExitCode.DATA_ABORT:
-                return exits.DataAbort(pc, first, second, bool(third), *_fault(fourth))
+                return exits.DataAbort(pc, Gva(first), second, bool(third), *_fault(fourth))
             case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
-                return exits.DataAbort(pc, fourth, second, code == ExitCode.DEVICE_WRITE, Fault.EXTERNAL)
+                return exits.DataAbort(pc, Gva(fourth), second, code == ExitCode.DEVICE_WRITE, Fault.EXTERNAL)
             case ExitCode.BUDGET | ExitCode.TRAP | ExitCode.HOT | ExitCode.CODE_WRITE:
                 raise AssertionError("these are answered in run")
 
@@ -363,7 +364,8 @@ class ThreadedTier:
         """
         # Guests do little else at times, so the slots are not looked up by name here.
         words, halves, memory = self._cpu.native64, self._cpu.native32, self._memory
-        gpa, size, value = words[_EXIT_ARGS : _EXIT_ARGS + 3]
+        place, size, value = words[_EXIT_ARGS : _EXIT_ARGS + 3]
+        gpa = Gpa(place)
         if not memory.bus.covers(gpa, size):
             return False
         left = words[_BUDGET]
@@ -375,14 +377,14 @@ class ThreadedTier:
             memory.write_device(gpa, size, value)
         else:
             value = memory.read_device(gpa, size)
-            self._learn_virtual_counter(gpa & ~3)
+            self._learn_virtual_counter(Gpa(gpa & ~3))
         self._observer.device_accessed(self._cpu.r[15], gpa, size, value, is_write)
         halves[_MMIO_VALUE + answered] = value & 0xFFFFFFFF
         halves[_MMIO_COUNT] = answered + 1
         halves[_MMIO_CURSOR] = 0
         return True
 
-    def _learn_virtual_counter(self, gpa: int) -> None:
+    def _learn_virtual_counter(self, gpa: Gpa) -> None:
         """Let native code answer what is read there next, if it is known how it goes on."""
         virtual_counter = self._memory.bus.virtual_counter(gpa)
         if virtual_counter is None:

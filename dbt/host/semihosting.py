@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.host.console import Console
 from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Stream
@@ -138,13 +139,13 @@ class Semihosting:
 
     def _bytes(self, gva: int, size: int) -> bytes:
         try:
-            return self.memory.read_ram(gva, size)
+            return self.memory.read_ram(Gpa(gva), size)
         except ValueError:
             raise BadPointer from None
 
     def _store(self, gva: int, data: bytes) -> None:
         try:
-            self.memory.write_ram(gva, data)
+            self.memory.write_ram(Gpa(gva), data)
         except ValueError:
             raise BadPointer from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import DataAbort, LeaveGuest
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
 from dbt.memory.ram import PAGE_SHIFT, Ram
@@ -21,27 +22,27 @@ if TYPE_CHECKING:
 class Bus(Protocol):
     """Devices by guest physical address. ``covers`` is asked first."""
 
-    def covers(self, gpa: int, size: int) -> bool: ...
-    def read(self, gpa: int, size: int) -> int: ...
-    def write(self, gpa: int, size: int, value: int) -> None: ...
+    def covers(self, gpa: Gpa, size: int) -> bool: ...
+    def read(self, gpa: Gpa, size: int) -> int: ...
+    def write(self, gpa: Gpa, size: int, value: int) -> None: ...
 
-    def virtual_counter(self, gpa: int) -> tuple[int, int, int, int, int] | None:
+    def virtual_counter(self, gpa: Gpa) -> tuple[int, int, int, int, int] | None:
         """Of the word at ``gpa``: see :class:`dbt.devices.wiring.VirtualCounter`."""
 
 
 class NoDevices:
     """A bus without devices."""
 
-    def covers(self, gpa: int, size: int) -> bool:
+    def covers(self, gpa: Gpa, size: int) -> bool:
         return False
 
-    def read(self, gpa: int, size: int) -> int:
+    def read(self, gpa: Gpa, size: int) -> int:
         raise LookupError(f"no device at GPA {gpa:#010x}")
 
-    def write(self, gpa: int, size: int, value: int) -> None:
+    def write(self, gpa: Gpa, size: int, value: int) -> None:
         raise LookupError(f"no device at GPA {gpa:#010x}")
 
-    def virtual_counter(self, gpa: int) -> None:
+    def virtual_counter(self, gpa: Gpa) -> None:
         return None
 
 
@@ -57,14 +58,14 @@ class GuestMemory:
         self.bus: Bus = bus if bus is not None else NoDevices()
         self.translation: Translation | None = None
         self._flags = ram.page_flags
-        self.on_write: Callable[[int, int], None] | None = None
+        self.on_write: Callable[[Gpa, int], None] | None = None
         self.device_accessed = False  # since whoever asks has last cleared it
 
-    def locate(self, gva: int, size: int, access: int, pc: int) -> int:
+    def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
         """The GPA of an access that does not cross a page; LeaveGuest with an abort if there is none."""
-        return gva if self.translation is None else self.translation.locate(gva, size, access, pc)
+        return Gpa(gva) if self.translation is None else self.translation.locate(gva, size, access, pc)
 
-    def load(self, gva: int, size: int, pc: int, aligned: bool = False, user: bool = False) -> int:
+    def load(self, gva: Gva, size: int, pc: Gva, aligned: bool = False, user: bool = False) -> int:
         """``size`` bytes at ``gva``, zero-extended; LeaveGuest with a DataAbort if not permitted.
 
         ``user``: with the permissions of user mode, whatever the mode is.
@@ -83,11 +84,11 @@ class GuestMemory:
             return self.read_device(gpa, size)
         raise LeaveGuest(DataAbort(pc, gva, size, False, Fault.EXTERNAL))
 
-    def _load_bytes(self, gva: int, size: int, pc: int, user: bool) -> int:
+    def _load_bytes(self, gva: Gva, size: int, pc: Gva, user: bool) -> int:
         """A load that is not aligned, of what is not one page of RAM: byte by byte."""
-        return sum(self.load((gva + i) & 0xFFFFFFFF, 1, pc, False, user) << 8 * i for i in range(size))
+        return sum(self.load(Gva((gva + i) & 0xFFFFFFFF), 1, pc, False, user) << 8 * i for i in range(size))
 
-    def store(self, gva: int, size: int, value: int, pc: int, aligned: bool = False, user: bool = False) -> None:
+    def store(self, gva: Gva, size: int, value: int, pc: Gva, aligned: bool = False, user: bool = False) -> None:
         """Store the low ``size`` bytes of ``value``; LeaveGuest with a DataAbort if not permitted."""
         if gva & (size - 1):
             if aligned:
@@ -108,56 +109,56 @@ class GuestMemory:
         else:
             raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.EXTERNAL))
 
-    def _store_bytes(self, gva: int, size: int, value: int, pc: int, user: bool) -> None:
+    def _store_bytes(self, gva: Gva, size: int, value: int, pc: Gva, user: bool) -> None:
         """A store that is not aligned, to what is not one page of RAM: byte by byte, or not at all."""
         self._probe_store(gva, size, pc, user)
         for i in range(size):
-            self.store((gva + i) & 0xFFFFFFFF, 1, value >> 8 * i, pc, False, user)
+            self.store(Gva((gva + i) & 0xFFFFFFFF), 1, value >> 8 * i, pc, False, user)
 
-    def _probe_store(self, gva: int, size: int, pc: int, user: bool) -> None:
+    def _probe_store(self, gva: Gva, size: int, pc: Gva, user: bool) -> None:
         """Raise what a store of ``size`` single bytes would raise, without storing."""
         access = AccessKind.WRITE | AccessKind.USER if user else AccessKind.WRITE
         for i in range(size):
-            byte = (gva + i) & 0xFFFFFFFF
+            byte = Gva((gva + i) & 0xFFFFFFFF)
             gpa = self.locate(byte, 1, access, pc)
             if gpa not in self.ram and not self.bus.covers(gpa, 1):
                 raise LeaveGuest(DataAbort(pc, byte, 1, True, Fault.EXTERNAL))
 
-    def read_device(self, gpa: int, size: int) -> int:
+    def read_device(self, gpa: Gpa, size: int) -> int:
         self.device_accessed = True
         return self.bus.read(gpa, size)
 
-    def write_device(self, gpa: int, size: int, value: int) -> None:
+    def write_device(self, gpa: Gpa, size: int, value: int) -> None:
         self.device_accessed = True
         self.bus.write(gpa, size, value & ((1 << 8 * size) - 1))
 
     # -- physical ------------------------------------------------------------------------------
 
-    def in_ram(self, gpa: int) -> int:
+    def in_ram(self, gpa: Gpa) -> int:
         """Whether there is RAM at ``gpa``, a multiple of 4, as 0 or 1."""
         return self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM
 
-    def load_physical(self, gpa: int) -> int:
+    def load_physical(self, gpa: Gpa) -> int:
         """The word of RAM at ``gpa``."""
         return int.from_bytes(self.ram.bytes[gpa : gpa + 4], "little")
 
-    def write_ram(self, gpa: int, data: bytes | memoryview) -> None:
+    def write_ram(self, gpa: Gpa, data: bytes | memoryview) -> None:
         """Write within RAM on the hypervisor's behalf (loader, DMA, debugger), telling ``on_write``."""
         self._check(gpa, len(data))
         self._write(gpa, data)
 
-    def _write(self, gpa: int, data: bytes | memoryview) -> None:
+    def _write(self, gpa: Gpa, data: bytes | memoryview) -> None:
         if self.on_write is not None and data:
             first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
             if max(self._flags[first : last + 1]) >= PAGE_HAS_CODE:
                 self.on_write(gpa, len(data))
         self.ram.bytes[gpa : gpa + len(data)] = data
 
-    def _check(self, gpa: int, size: int) -> None:
+    def _check(self, gpa: Gpa, size: int) -> None:
         if not self.ram.layout.covers(gpa, size):
             raise ValueError(f"[{gpa:#x}, {gpa + size:#x}) is not within the RAM, {self.ram.layout}")
 
-    def read_ram(self, gpa: int, size: int) -> bytes:
+    def read_ram(self, gpa: Gpa, size: int) -> bytes:
         """``size`` bytes of RAM; ValueError if not all of them are RAM."""
         self._check(gpa, size)
         return bytes(self.ram.bytes[gpa : gpa + size])

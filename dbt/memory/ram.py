@@ -84,14 +84,14 @@ class RamLayout:
         """The only region, where there is only one that can be written to: then one comparison tells what is RAM."""
         return self.regions[0] if len(self.regions) == 1 and not self.regions[0].read_only else None
 
-    def covers(self, gpa: int, size: int) -> bool:
+    def covers(self, gpa: Gpa, size: int) -> bool:
         """Whether all of ``[gpa, gpa + size)`` is RAM, in one region or in several without a gap."""
         if gpa < 0 or size < 0:
             return False
         for region in self.regions:
             if region.base <= gpa < region.end:
                 size -= min(size, region.end - gpa)
-                gpa = region.end
+                gpa = Gpa(region.end)
         return not size
 
     def __str__(self) -> str:
@@ -131,7 +131,7 @@ class Ram:
     def page_flags_address(self) -> Hva:
         return self._flags.address
 
-    def __contains__(self, gpa: int) -> bool:
+    def __contains__(self, gpa: Gpa) -> bool:
         return 0 <= gpa < _END and bool(self.page_flags[gpa >> PAGE_SHIFT] & PAGE_RAM)
 
     def pages_with_code(self) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import DataAbort, LeaveGuest, PrefetchAbort
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
@@ -11,7 +12,7 @@ from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import LAYOUT, PSR_MODE, SCTLR_M, Mode
 
 #: :func:`isa.arm.vmsa.translate`, compiled: address and access to its 64-bit result.
-Walk = Callable[[int, int], int]
+Walk = Callable[[Gva, int], int]
 
 _SCTLR, _PSR = LAYOUT["sctlr"].index, LAYOUT["psr"].index
 
@@ -26,18 +27,18 @@ class Translation:
         self._keep = keep
         self._words = cpu.words
         self.walk = walk
-        self._known: dict[tuple[int, int], int] = {}  # by page and access: the page in physical memory
+        self._known: dict[tuple[int, int], Gpa] = {}  # by page and access: the page in physical memory
 
-    def locate(self, gva: int, size: int, access: int, pc: int) -> int:
+    def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
         """The GPA of an access within a page; LeaveGuest with the abort that it is."""
         if not self._words[_SCTLR] & SCTLR_M:
-            return gva
+            return Gpa(gva)
         if self._words[_PSR] & PSR_MODE == Mode.USER:
             access |= AccessKind.USER
         key = gva >> PAGE_SHIFT, access
         page = self._known.get(key)
         if page is not None:
-            return page | gva & PAGE_SIZE - 1
+            return Gpa(page | gva & PAGE_SIZE - 1)
         found = self.walk(gva, access)
         status = found >> 32
         if status & FAULT_MASK:
@@ -45,9 +46,9 @@ class Translation:
             if access & AccessKind.EXECUTE:
                 raise LeaveGuest(PrefetchAbort(pc, fault, domain))
             raise LeaveGuest(DataAbort(pc, gva, size, bool(access & AccessKind.WRITE), fault, domain))
-        gpa = found & 0xFFFFFFFF
+        gpa = Gpa(found & 0xFFFFFFFF)
         if self._keep and not status & PARTIAL:
-            self._known[key] = gpa & -PAGE_SIZE
+            self._known[key] = Gpa(gpa & -PAGE_SIZE)
         return gpa
 
     def forget(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.addresses import Gva
 from dbt.memory.ram import PAGE_SIZE
 from isa.arm.faults import FAULT_MASK, AccessKind
 from isa.arm.state import SCTLR_M
@@ -53,7 +54,7 @@ def _guest_pages(machine: Machine, translation: Translation) -> Iterator[tuple[i
             continue
         step = _MEGABYTE if kind == _SECTION else PAGE_SIZE
         for page in range(gva, gva + _MEGABYTE, step):
-            found = {letter: translation.walk(page, access) for letter, access in _ACCESSES}
+            found = {letter: translation.walk(Gva(page), access) for letter, access in _ACCESSES}
             rights = "".join(letter for letter, result in found.items() if not result >> 32 & FAULT_MASK)
             if rights:
                 yield page, found[rights[0]] & 0xFFFFFFFF, step, rights

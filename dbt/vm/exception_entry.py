@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Breakpoint, DataAbort, PrefetchAbort, VmExit
 from dbt.engine.tier import Tier
@@ -39,7 +40,7 @@ class ExceptionEntry:
         if self._cpu["sctlr"] & SCTLR_M == 0:
             base = self._tier().call_routine("vector_base")
             assert base is not None
-            vector = base + VECTORS[kind].offset
+            vector = Gpa(base + VECTORS[kind].offset)
             if not self._memory.in_ram(vector) or not self._memory.load_physical(vector):
                 return f"The guest does not handle it (nothing is at its vector {vector:#x}). "
         if kind in self._entered:

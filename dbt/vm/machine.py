@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import NEVER, TICK_END, CpuState
 from dbt.abi.exits import (
     Breakpoint,
@@ -276,7 +277,15 @@ class Machine:
         from dbt.board.boot import read_boot
 
         boot = read_boot(
-            path, self.ram.size, initrd, dtb, append, atags, lambda gpa: self.memory.bus.covers(gpa, 4), base, entry
+            path,
+            self.ram.size,
+            initrd,
+            dtb,
+            append,
+            atags,
+            lambda gpa: self.memory.bus.covers(Gpa(gpa), 4),
+            base,
+            entry,
         )
         self.cpu_model = self._chosen_cpu or KERNEL_CPU
         self.semihosting_enabled = self._chosen_semihosting is True
@@ -327,11 +336,11 @@ class Machine:
 
     def read(self, gpa: int, size: int) -> bytes:
         """``size`` bytes of RAM; ValueError outside it."""
-        return self.memory.read_ram(gpa, size)
+        return self.memory.read_ram(Gpa(gpa), size)
 
     def write(self, gpa: int, data: bytes) -> None:
         """Write to RAM, code included; ValueError outside it."""
-        self.memory.write_ram(gpa, data)
+        self.memory.write_ram(Gpa(gpa), data)
 
     def peek_word(self, gpa: int) -> int | None:
         """The word of RAM at ``gpa``, without asking devices; None outside it."""
@@ -342,7 +351,7 @@ class Machine:
     def peek_code(self, gva: int) -> int | None:
         """The instruction word at a virtual address, as the guest's page tables have it now; None if there is none."""
         try:
-            gpa = self.memory.locate(gva, 4, 0, gva)
+            gpa = self.memory.locate(Gva(gva), 4, 0, Gva(gva))
         except LeaveGuest:
             return None
         return self.peek_word(gpa)
