@@ -1,4 +1,4 @@
-"""From an address to a compiled region. Runs in the worker; imports llvmlite."""
+"""From an address to a compiled region. Runs in the compiler's process; imports llvmlite."""
 
 from __future__ import annotations
 
@@ -11,77 +11,83 @@ from dbt.backend.link import link_object
 from dbt.backend.llvm import Show, compile_object, show_nobody
 from dbt.backend.lower import module_text
 from dbt.backend.region_lowering import Assumptions, RegionLowering, region_text
-from dbt.frontend.forming import BACKLOG, Guest, Place, Region, RegionFormer
-from dbt.frontend.optimizations import ALL, Optimizations
+from dbt.frontend.context import TranslationContext
+from dbt.frontend.forming import BACKLOG, Decode, Guest, Limits, Place, RecordedWords, Region, RegionFormer
 from isa.arm.a32 import DECODER
+from isa.ir.registry import Insn
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
 
+#: So many words' uops are kept, about 5 KB each, before all of them are forgotten.
+_MOST_RECORDED = 8192
+
+
+def decoder_for(context: TranslationContext) -> Decode:
+    """Return the decoder of the instructions that a processor of the context has."""
+
+    def decode(word: int) -> Insn | None:
+        insn = DECODER.decode(word)
+        return insn if insn is not None and insn.since <= context.architecture else None
+
+    return decode
+
 
 class RegionCompiler:
-    """Forms and compiles regions of one guest."""
+    """Forms and compiles regions of any guest, under any context."""
 
-    def __init__(
-        self,
-        guest: Guest,
-        optimizations: Optimizations = ALL,
-        dump: RegionDump | None = None,
-        tell: bool = False,
-        block_counters: bool = False,
-    ) -> None:
-        """``tell``: make a :mod:`compile record <dbt.backend.compile_record>` of each region, too.
-
-        ``block_counters``: the regions of which there is one also count their blocks.
-        """
-        self._tell = tell
-        self._block_counters = block_counters
-        self._former = RegionFormer(DECODER.decode, guest, optimizations)
-        self._optimizations = optimizations
+    def __init__(self, dump: RegionDump | None = None, backlog_limits: Limits = BACKLOG) -> None:
+        """``dump``: where the stages of each region are written to, if anywhere."""
         self._dump = dump
-        self.backlog_limits = BACKLOG
+        self._backlog_limits = backlog_limits
+        self._recorded: dict[object, RecordedWords] = {}  # by the part of the context that decoding depends on
 
-    def compile(self, entry: int, assumed: Assumptions, backlog: bool = False) -> CompiledRegion | Refused:
-        """The region around ``entry``, if there is one to be had. ``backlog``: others wait, so a small one."""
+    def compile(
+        self, guest: Guest, entry: int, assumed: Assumptions, backlog: bool = False
+    ) -> CompiledRegion | Refused:
+        """Return the region around the GVA ``entry``, if there is one to be had. ``backlog``: make a small one, because
+        others wait.
+        """
         started = time.perf_counter()
-        region = self._former.form(entry, self.backlog_limits if backlog else None)
+        context = assumed.context
+        former = RegionFormer(
+            decoder_for(context), guest, context.optimizations, recorded=self._recorded_under(context)
+        )
+        region = former.form(entry, self._backlog_limits if backlog else None)
         if not region.blocks:
             return Refused(region.left_out[Place(entry)])
-        if self._tell:
-            compile_record = CompileRecorder(region, backlog, started)
-            return compile_with_record(region, assumed, self._optimizations, self._block_counters, compile_record)
+        if context.compile_records:
+            return compile_with_record(region, assumed, CompileRecorder(region, backlog, started))
         if self._dump is None:
-            return compile_regions([region], assumed, self._optimizations)[0]
+            return compile_regions([region], assumed)[0]
         dumped = self._dump.begin(region, started)
-        (compiled,) = compile_regions([region], assumed, self._optimizations, dumped.show)
+        (compiled,) = compile_regions([region], assumed, dumped.show)
         dumped.finish(compiled)
         return compiled
 
+    def _recorded_under(self, context: TranslationContext) -> RecordedWords:
+        recorded = self._recorded.setdefault(context.decoding, {})
+        if len(recorded) > _MOST_RECORDED:
+            recorded.clear()
+        return recorded
 
-def compile_regions(
-    regions: list[Region], assumed: Assumptions, optimizations: Optimizations, show: Show = show_nobody
-) -> list[CompiledRegion]:
+
+def compile_regions(regions: list[Region], assumed: Assumptions, show: Show = show_nobody) -> list[CompiledRegion]:
     """Regions compiled in one module: much cheaper each, but every one has the code of all."""
-    text = region_text(regions, assumed, optimizations)
+    text = region_text(regions, assumed)
     show("region.ll", lambda: text)
-    object_bytes = compile_object(text, optimizations.passes, 1, show)
+    object_bytes = compile_object(text, assumed.context.optimizations.passes, 1, show)
     show("region.o", lambda: object_bytes)
     code, symbols = link_object(object_bytes)
     return [_compiled(region, assumed, code, symbols[f"region{number}"]) for number, region in enumerate(regions)]
 
 
-def compile_with_record(
-    region: Region,
-    assumed: Assumptions,
-    optimizations: Optimizations,
-    block_counters: bool,
-    compile_record: CompileRecorder,
-) -> CompiledRegion:
+def compile_with_record(region: Region, assumed: Assumptions, compile_record: CompileRecorder) -> CompiledRegion:
     """A region, and how it was made."""
-    lowering = RegionLowering(region, "region0", assumed, optimizations, attribute=True, block_counters=block_counters)
+    lowering = RegionLowering(region, "region0", assumed, attribute=True)
     text = module_text(lowering.lower())
     compile_record.lowered(text, lowering.f.origins())
-    object_bytes = compile_object(with_locations(text), optimizations.passes, 1, compile_record.show)
+    object_bytes = compile_object(with_locations(text), assumed.context.optimizations.passes, 1, compile_record.show)
     code, symbols = link_object(object_bytes)
     return _compiled(region, assumed, code, symbols["region0"], compile_record.finish(object_bytes))
 
@@ -96,9 +102,8 @@ def _compiled(
         region.insns,
         as_runs({place(gva): word for gva, word in region.words().items()}),
         code,
-        assumed.strict_alignment,
+        assumed.context,
         tuple(place(gva) for gva in region.entries)[1:],
-        assumed.pages is not None,
         tuple(assumed.pages_of(region)),
         compile_record,
     )

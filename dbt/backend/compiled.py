@@ -1,11 +1,22 @@
-"""A compiled region: native code and the guest words that it was made from, as it is kept and sent."""
+"""A compiled region: native code, the guest words that it was made from, and the context that it was made under.
+
+It is kept on disk and sent by the compiler's process in one binary form.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-_BODY = struct.Struct("<IIIIIIIII")
+from dbt.frontend.context import TranslationContext, WrongContext
+
+#: Entry, start, instructions; then how much follows of: context, other entries, pages, runs, compile record, code.
+_HEADER = struct.Struct("<III6I")
+_RUN = struct.Struct("<II")
+
+
+class WrongRegion(ValueError):
+    """The bytes are not a compiled region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +28,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRegion:
-    """Native code, position-independent, whose function begins at ``start``.
+    """Native code, position-independent, whose function begins at offset ``start`` and has the handlers' signature.
 
-    All addresses are physical. It is entered at ``entry``, from which it was formed, and at the ``others``.
+    All addresses are physical. The region is entered at ``entry``, from which it was formed, and at the ``others``.
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
-    ``insns``: how many instructions were compiled, those of a block on several call paths each time.
-    ``strict``: for a guest that has alignment checked; ``mmu``: for one whose MMU is on, and where ``pages``, pairs of
-    a virtual and a physical page, are mapped so. ``compile_record``: how it was made, where that is to be known
-    (:mod:`dbt.backend.compile_record`).
+    ``insns`` counts the instructions that were compiled, those of a block on several call paths each time.
+    ``context`` is what it was translated under. Where that has the MMU on, the code also requires that ``pages``, pairs
+    of a virtual and a physical page number, are mapped so. ``compile_record`` says how the region was made
+    (:mod:`dbt.backend.compile_record`), and is empty if nobody wants to know.
     """
 
     entry: int
@@ -32,34 +43,56 @@ class CompiledRegion:
     insns: int
     runs: tuple[tuple[int, bytes], ...]
     code: bytes
-    strict: bool = False
+    context: TranslationContext
     others: tuple[int, ...] = ()
-    mmu: bool = False
     pages: tuple[tuple[int, int], ...] = ()
     compile_record: bytes = b""
 
     def pack(self) -> bytes:
-        counts = len(self.runs), len(self.others), len(self.pages), len(self.compile_record)
-        body = _BODY.pack(self.entry, self.start, self.insns, self.strict, self.mmu, *counts)
+        """The binary form."""
+        context = self.context.describe().encode()
+        counts = (len(self.others), len(self.pages), len(self.runs), len(self.compile_record), len(self.code))
+        header = _HEADER.pack(self.entry, self.start, self.insns, len(context), *counts)
         numbers = [*self.others, *(page for pair in self.pages for page in pair)]
-        body += struct.pack(f"<{len(numbers)}I", *numbers)
-        runs = b"".join(struct.pack("<II", gpa, len(data)) + data for gpa, data in self.runs)
-        return body + runs + self.compile_record + self.code
+        runs = b"".join(_RUN.pack(gpa, len(data)) + data for gpa, data in self.runs)
+        numbers_packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        return b"".join((header, context, numbers_packed, runs, self.compile_record, self.code))
 
     @classmethod
     def unpack(cls, body: bytes) -> CompiledRegion:
-        """What :meth:`pack` made. Who keeps it sees to it that it is not damaged."""
-        entry, start, insns, strict, mmu, run_count, other_count, page_count, told = _BODY.unpack_from(body)
-        numbers = struct.unpack_from(f"<{other_count + 2 * page_count}I", body, _BODY.size)
-        others, pages = numbers[:other_count], numbers[other_count:]
-        at, runs = _BODY.size + 4 * len(numbers), []
-        for _ in range(run_count):
-            gpa, size = struct.unpack_from("<II", body, at)
-            runs.append((gpa, body[at + 8 : at + 8 + size]))
-            at += 8 + size
-        pairs = tuple(zip(pages[::2], pages[1::2], strict=True))
-        compile_record, code = body[at : at + told], body[at + told :]
-        return cls(entry, start, insns, tuple(runs), code, bool(strict), others, bool(mmu), pairs, compile_record)
+        """Return the region of which :meth:`pack` made ``body``.
+
+        Raises WrongRegion if the lengths do not fit, or the code does not contain its start.
+        """
+        try:
+            entry, start, insns, context_size, others, pages, runs, record, code = _HEADER.unpack_from(body)
+            at = _HEADER.size
+            context = TranslationContext.parse(body[at : at + context_size].decode())
+            at += context_size
+            numbers = struct.unpack_from(f"<{others + 2 * pages}I", body, at)
+            at += 4 * len(numbers)
+            found = []
+            for _ in range(runs):
+                gpa, size = _RUN.unpack_from(body, at)
+                at += _RUN.size
+                found.append((gpa, body[at : at + size]))
+                at += size
+        except (struct.error, UnicodeDecodeError, WrongContext) as error:
+            raise WrongRegion(f"not a compiled region: {error}") from error
+        if at + record + code != len(body) or start >= code:
+            raise WrongRegion("not a compiled region: its length is wrong")
+        pairs = tuple(zip(numbers[others::2], numbers[others + 1 :: 2], strict=True))
+        return cls(
+            entry,
+            start,
+            insns,
+            tuple(found),
+            body[at + record :],
+            context,
+            numbers[:others],
+            pairs,
+            body[at : at + record],
+        )
 
 
 def as_runs(words: dict[int, int]) -> tuple[tuple[int, bytes], ...]:

@@ -18,9 +18,9 @@ from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
 from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
 from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
+from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, relative_value
-from dbt.frontend.optimizations import Optimizations
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, RamLayout
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
@@ -57,12 +57,11 @@ def _read_flag(uop: Uop) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What a region's code takes for granted: where RAM is, whether every access must be aligned (SCTLR.A), and where
-    the MMU is on which physical page each virtual one is (else None).
+    """What a region's code takes for granted: the context that it is translated under and, where the MMU is on, on
+    which physical page each virtual one is (else None).
     """
 
-    ram: RamLayout
-    strict_alignment: bool = False
+    context: TranslationContext
     pages: Mapping[int, int] | None = None
 
     def place(self, gva: int) -> int:
@@ -99,23 +98,19 @@ class RegionLowering(Lowering):
         region: Region,
         name: str,
         assumed: Assumptions,
-        optimizations: Optimizations,
         attribute: bool = False,
-        block_counters: bool = False,
     ) -> None:
-        """``attribute``: note in the function which :class:`Origin` each line has. ``block_counters``: count blocks,
-        branches and exits, each by the GPA of its instruction (:class:`dbt.abi.layout.BlockCounters`).
-        """
+        """``attribute``: note in the function which :class:`Origin` each line has."""
         super().__init__(Function(header(name)))
         self._attribute = attribute
-        self._block_counters = block_counters
         self._assumed = assumed
+        self._context = context = assumed.context
         self.region = region
-        self._optimizations = optimizations
-        self._strict = assumed.strict_alignment
-        self._mmu = assumed.pages is not None
+        self._optimizations = optimizations = context.optimizations
+        self._strict = context.checks_alignment
+        self._mmu = context.has_mmu
         self._pages = assumed.pages_of(region)
-        flat = assumed.ram.flat
+        flat = context.ram.flat
         #: RAM, if one comparison can tell whether an address is in it.
         self._flat = flat if optimizations.flat and not self._mmu and flat and flat.size < 1 << 32 else None
         self._numbers = {place: number for number, place in enumerate(region.blocks)}
@@ -254,7 +249,8 @@ class RegionLowering(Lowering):
         self._go(block.next)
 
     def _count(self, what: BlockCounters, pc: int) -> None:
-        if not self._block_counters:
+        """Count by the GPA of the instruction at ``pc``: see :class:`dbt.abi.layout.BlockCounters`."""
+        if not self._context.block_counters:
             return
         f = self.f
         place = block_counter_offset(what, self._assumed.place(pc))
@@ -631,10 +627,7 @@ class RegionLowering(Lowering):
         return False
 
 
-def region_text(regions: Iterable[Region], assumed: Assumptions, optimizations: Optimizations) -> str:
+def region_text(regions: Iterable[Region], assumed: Assumptions) -> str:
     """The LLVM module of these regions; their functions are ``region0`` and so on."""
-    functions = (
-        RegionLowering(region, f"region{number}", assumed, optimizations).lower()
-        for number, region in enumerate(regions)
-    )
+    functions = (RegionLowering(region, f"region{number}", assumed).lower() for number, region in enumerate(regions))
     return module_text(*functions)

@@ -1,7 +1,7 @@
 """Compiled regions on disk: found by where they begin, and installed only where the guest's memory agrees.
 
-A file holds the regions of one entry address and the words there, the latest first. There may be several,
-because programs that begin a function alike may go on in different ways.
+A file holds the regions of one entry address, the words there and one translation context, the latest first. There may
+be several, because programs that begin a function alike may go on in different ways.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dbt.backend.compiled import CompiledRegion
+from dbt.backend.compiled import CompiledRegion, WrongRegion
 from dbt.codecache.quota import CacheQuota
 from dbt.codecache.records import pack_records, unpack_records
 from dbt.codecache.store import cache_limit, read_file, use_file, write_file
+from dbt.frontend.context import TranslationContext
 
 #: How many guest words at the entry name the file.
 _NAMING_WORDS = 8
@@ -41,16 +42,16 @@ class RegionStore:
     Processes forked after it was made share its counts.
     """
 
-    def __init__(self, key: str, variant: str = "") -> None:
-        """``variant``: what else the code depends on, besides the guest's words."""
-        self._variant = variant.encode()
+    def __init__(self, key: str) -> None:
         self._folder = f"regions-{key}"
         self._quota = CacheQuota(key, cache_limit())
         self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
         self._counted_before = [0, 0, 0]
 
-    def _name(self, entry: int, guest: bytes) -> str:
-        named = entry.to_bytes(4, "little") + guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS) + self._variant
+    @staticmethod
+    def _name(entry: int, guest: bytes, context: TranslationContext) -> str:
+        words = guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS)
+        named = entry.to_bytes(4, "little") + words + context.describe().encode()
         return hashlib.sha256(named).hexdigest()[:32]
 
     @property
@@ -63,17 +64,23 @@ class RegionStore:
         """Count from zero, in this process. (The counts themselves are another's to write.)"""
         self._counted_before = self._counts[:_REASON].tolist()
 
-    def load(self, entry: int, guest: bytes) -> Iterator[CompiledRegion]:
-        """The regions kept for ``entry``, where memory begins with ``guest``; elsewhere it may not fit them."""
-        data = use_file(f"{self._folder}/{self._name(entry, guest)}")
+    def load(self, entry: int, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:
+        """The regions kept for ``entry`` under ``context``, where memory begins with ``guest``.
+
+        Elsewhere memory may not fit them. What is in a file is not believed: the context is in each record too.
+        """
+        data = use_file(f"{self._folder}/{self._name(entry, guest, context)}")
         for record in () if data is None else unpack_records(data):
-            region = CompiledRegion.unpack(record)
-            if region.entry == entry:
+            try:
+                region = CompiledRegion.unpack(record)
+            except WrongRegion:
+                continue
+            if region.entry == entry and region.context == context:
                 yield region
 
     def save(self, region: CompiledRegion, guest: bytes) -> None:
         """Keep a region. Where that is not possible it is counted, and compiled again in the next run."""
-        name = f"{self._folder}/{self._name(region.entry, guest)}"
+        name = f"{self._folder}/{self._name(region.entry, guest, region.context)}"
         latest = region.pack()
         others = (record for record in unpack_records(read_file(name) or b"") if record != latest)
         data = pack_records([latest, *others][:KEPT_PER_FILE])

@@ -41,10 +41,11 @@ from dbt.engine.profile import ExecutionProfile, op_address, op_offset
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import JitMode
 from dbt.engine.worker import CompileWorker, WorkerCounts
+from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import PAGE_SHIFT
-from isa.arm.state import SCTLR_A, SCTLR_M
+from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts, RegionDump
@@ -52,8 +53,9 @@ if TYPE_CHECKING:
 _ARENA_SIZE = 64 << 20
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 _MAX_PAGE_REWRITES = 8
-#: The bits of SCTLR that regions are compiled for.
+#: The bits of SCTLR that are part of the translation context.
 _REGIME = SCTLR_A | SCTLR_M
+_SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
 #: How many requests the worker has at a time.
 _IN_FLIGHT = 2
 #: While so many wait, regions are small.
@@ -91,7 +93,7 @@ class Request:
 
     gpa: int
     gva: int
-    strict: bool
+    context: TranslationContext
     pages: tuple[tuple[int, int], ...] | None = None
 
 
@@ -118,19 +120,15 @@ class RegionTier(ThreadedTier):
         self._optimizations = optimizations
         self._dump = dump
         self._arena = CodeArena(_ARENA_SIZE)
-        # Where someone wants to know how regions were made, those that do not tell are of no use.
-        variant = f"{memory.ram.layout} {optimizations.describe()}"
-        variant += (
-            " with compile_records" * observer.wants_compile_records + " and counts" * observer.wants_block_counters
-        )
-        self._store = RegionStore(image_key(), variant) if keep else None
+        self._contexts: dict[tuple[int, int], TranslationContext] = {}  # those that the guest has been in
+        self._store = RegionStore(image_key()) if keep else None
         self._worker: CompileWorker[Request] = CompileWorker(self._make_compile)
         self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
         self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
         self._entered_later: dict[int, int] = {}  # likewise, of ops that have not been decoded yet
         self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
         self._requested: set[int] = set()
-        self._regime = self._cpu["sctlr"] & _REGIME
+        self._context = self.context
         # Requests that the worker has not been given, by physical address, and how often they were hot.
         self._waiting: dict[int, int] = {}
         self._asked: dict[int, tuple[int, int]] = {}  # their virtual addresses, and the code tables of these
@@ -151,10 +149,28 @@ class RegionTier(ThreadedTier):
         for request, region in self._worker.poll():
             self._finish(request, region)
         self._submit()
-        if self._regime != self._cpu["sctlr"] & _REGIME:
-            self._regime = self._cpu["sctlr"] & _REGIME
-            self.drop_all("the mode of memory has changed")  # they would leave at once
+        if self.context is not self._context:
+            self._context = self.context
+            self.drop_all("the translation context has changed")
         return super().run(budget)
+
+    @property
+    def context(self) -> TranslationContext:
+        """What the guest's code is to be translated under now. The same context is the same object."""
+        words = self._cpu.words
+        key = words[_SCTLR] & _REGIME, words[_ARCHITECTURE]
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = TranslationContext(
+                ram=self._memory.ram.layout,
+                architecture=words[_ARCHITECTURE],
+                checks_alignment=bool(key[0] & SCTLR_A),
+                has_mmu=bool(key[0] & SCTLR_M),
+                compile_records=self._observer.wants_compile_records,
+                block_counters=self._observer.wants_block_counters,
+                optimizations=self._optimizations,
+            )
+        return context
 
     def _on_hot(self, gva: int, op: int) -> None:
         pc = op_address(op - self._code_pages.address)
@@ -185,17 +201,15 @@ class RegionTier(ThreadedTier):
 
     def _request(self, gva: int, gpa: int, table: int) -> Request | None:
         """None if the code is no longer at that address, as where the guest has gone on to another process."""
-        if not self._has_mmu_on():
-            return Request(gpa, gva, self._is_strict())
+        context = self.context
+        if not context.has_mmu:
+            return Request(gpa, gva, context)
         pages = self._code_mapping(table)
         if pages.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
             return None
-        return Request(gpa, gva, self._is_strict(), tuple(pages.items()))
+        return Request(gpa, gva, context, tuple(pages.items()))
 
     # -- where code is -------------------------------------------------------------------------
-
-    def _has_mmu_on(self) -> bool:
-        return bool(self._cpu["sctlr"] & SCTLR_M)
 
     def _code_mapping(self, table: int) -> dict[int, int]:
         """The physical pages of code by virtual ones, as far as a code table (an HVA) is filled."""
@@ -234,8 +248,9 @@ class RegionTier(ThreadedTier):
         if self._store is None:
             return False
         here = (gva >> PAGE_SHIFT, pc >> PAGE_SHIFT)
-        kept = self._store.load(pc, self._guest_bytes(pc))
-        return any(self._install(region, kept=True) for region in kept if not region.mmu or here in region.pages)
+        context = self.context
+        kept = self._store.load(pc, self._guest_bytes(pc), context)
+        return any(self._install(region, kept=True) for region in kept if not context.has_mmu or here in region.pages)
 
     def compile_now(self, pc: int) -> bool:
         """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
@@ -273,7 +288,7 @@ class RegionTier(ThreadedTier):
         ``kept``: it was on disk.
         """
         ram = self._memory.ram.bytes
-        if (region.strict, region.mmu) != (self._is_strict(), self._has_mmu_on()):
+        if region.context != self.context:
             return False
         if any(ram[gva : gva + len(data)] != data for gva, data in region.runs):
             return False
@@ -319,10 +334,6 @@ class RegionTier(ThreadedTier):
 
     def _is_decoded(self, gpa: int) -> bool:
         return self._profile.executed(gpa) is not None  # which knows no pages in this process
-
-    def _is_strict(self) -> bool:
-        """Whether the guest has alignment checked."""
-        return bool(self._cpu["sctlr"] & SCTLR_A)
 
     def _enter_at(self, gva: int, entry: int) -> None:
         """Let the op there have the code of a region, and remember what it replaces: where the budget does not last,
@@ -398,14 +409,7 @@ class RegionTier(ThreadedTier):
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.region_lowering import Assumptions
 
-        observer = self._observer
-        compiler = RegionCompiler(
-            self._profile,
-            self._optimizations,
-            self._dump,
-            observer.wants_compile_records,
-            observer.wants_block_counters,
-        )
+        compiler = RegionCompiler(self._dump)
 
         def compile_and_keep(request: Request) -> CompiledRegion | Refused:
             # Kept here, so that it is there for the next run even if this one ends first.
@@ -413,8 +417,7 @@ class RegionTier(ThreadedTier):
             self._profile.refresh()
             self._profile.set_page_map(pages)
             backlog = self._optimizations.backlog and self._wait_count[0] >= _MANY
-            assumed = Assumptions(self._memory.ram.layout, request.strict, pages)
-            region = compiler.compile(request.gva, assumed, backlog)
+            region = compiler.compile(self._profile, request.gva, Assumptions(request.context, pages), backlog)
             if isinstance(region, CompiledRegion) and self._store is not None:
                 self._store.save(region, self._guest_bytes(request.gpa))
             return region

@@ -39,6 +39,7 @@ from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from dbt.memory.translation import Translation
 from isa.arm.faults import Fault
+from isa.arm.state import LAYOUT
 
 if TYPE_CHECKING:
     from dbt.engine.reference import ReferenceTier
@@ -48,6 +49,7 @@ _EXIT_ARGS = NATIVE["exit_args"].offset // 8
 _MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for name in ("count", "cursor", "value"))
 _EXIT_KIND, _LAST_EXCEPTION = NATIVE["exit_kind"].offset // 4, NATIVE["last_exception"].offset // 8
 _VIRTUAL_COUNTERS = NATIVE["virtual_counters"].offset // 8
+_ARCHITECTURE = LAYOUT["architecture"].index
 _OP = OP_SIZE // 4
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
 MAX_ANSWERS = 1000
@@ -99,6 +101,7 @@ class ThreadedTier:
         memory.translation = Translation(cpu, self._walk, keep=False)  # native code keeps what it needs
         self._device_left = -1
         self._knows_virtual_counters = False
+        self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture that ops have been decoded for
         self._slice = 0
         self._retired = 0  # by whatever means
         self._emulated = 0
@@ -152,11 +155,19 @@ class ThreadedTier:
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.engine.tier.Tier.run`."""
+        if self._decoded_for != self._cpu.words[_ARCHITECTURE]:
+            self._forget_decoded()
         if self._cpu.takeable_interrupts:
             return exits.Budget(self._cpu.pc), 0
         exit_, retired = self._run(budget)
         self._retired += retired
         return exit_, retired
+
+    def _forget_decoded(self) -> None:
+        """The CPU model is another one: which words are instructions depends on its architecture."""
+        self._decoded_for = self._cpu.words[_ARCHITECTURE]
+        for page in self._memory.ram.pages_with_code():
+            self._invalidate(self._cpu.address, page << PAGE_SHIFT, PAGE_SIZE)
 
     @property
     def progress(self) -> int:

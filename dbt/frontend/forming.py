@@ -222,17 +222,27 @@ def _is_only_copy(calls: Context) -> bool:
     return not calls or (len(calls) == 1 and calls[0] & 3 == 1)
 
 
+#: The instruction, its uops and the branches among these, by word; None for a word that is no instruction.
+RecordedWords = dict[int, tuple[Insn, list[Uop], tuple[Uop, ...]] | None]
+
+
 class RegionFormer:
     """Grows regions over the code that the guest has executed."""
 
     def __init__(
-        self, decode: Decode, guest: Guest, optimizations: Optimizations = ALL, limits: Limits = Limits()
+        self,
+        decode: Decode,
+        guest: Guest,
+        optimizations: Optimizations = ALL,
+        limits: Limits = Limits(),
+        recorded: RecordedWords | None = None,
     ) -> None:
+        """``recorded``: words whose uops have been recorded before, with the same ``decode``; it is added to."""
         self._decode = decode
         self._guest = guest
         self._optimizations = optimizations
         self._limits = self._usual = limits
-        self._recorded: dict[int, tuple[Insn, list[Uop], tuple[Uop, ...]] | None] = {}
+        self._recorded: RecordedWords = {} if recorded is None else recorded
 
     def _insn(self, pc: int) -> GuestInsn | None:
         """The instruction at ``pc``, if it has been executed."""

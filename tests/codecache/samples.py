@@ -13,10 +13,16 @@ from dbt.backend.compiled import CompiledRegion
 from dbt.codecache.contents import Entry, Kind, entries
 from dbt.codecache.handlers import cached_image_name, load_image
 from dbt.codecache.region_store import RegionStore
+from dbt.frontend.context import TranslationContext
 from dbt.host.console import CaptureConsole
+from dbt.memory.ram import RamLayout
 
 #: Image and arguments of a guest of which three regions become hot, in half a second with the compiler in line.
 HOT_GUEST = (str(Path(__file__).resolve().parents[2] / "guests/images/vm-armv7-a-O2.elf"), "50")
+
+
+#: What the sample regions were translated under.
+CONTEXT = TranslationContext(ram=RamLayout.of(1 << 20))
 
 
 @cache
@@ -37,15 +43,15 @@ def guest_bytes(entry: int) -> bytes:
 
 def region(entry: int, size: int = 3000, version: int = 0) -> CompiledRegion:
     code = random.Random(entry * 100 + version).randbytes(size)
-    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), code, others=(entry + 64,))
+    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), code, CONTEXT, (entry + 64,))
 
 
 def save(store: RegionStore, entry: int, size: int = 3000, version: int = 0) -> None:
     store.save(region(entry, size, version), guest_bytes(entry))
 
 
-def load(store: RegionStore, entry: int) -> list[CompiledRegion]:
-    return list(store.load(entry, guest_bytes(entry)))
+def load(store: RegionStore, entry: int, context: TranslationContext = CONTEXT) -> list[CompiledRegion]:
+    return list(store.load(entry, guest_bytes(entry), context))
 
 
 def use_only_handlers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -12,7 +12,7 @@ from dbt.codecache.contents import Kind
 from dbt.codecache.quota import KEPT_VERSIONS
 from dbt.codecache.region_store import RegionStore
 from dbt.codecache.store import DEFAULT_LIMIT, WrongCacheSize, cache_limit, write_file
-from tests.codecache.samples import guest_bytes, kept, load, save
+from tests.codecache.samples import CONTEXT, guest_bytes, kept, load, save
 
 #: The blocks that a region of 3000 bytes takes.
 BLOCK = 4096
@@ -23,7 +23,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, files: float) -> None:
 
 
 def path_of(empty_cache: Path, entry: int) -> Path:
-    return empty_cache / "regions-key" / RegionStore("key")._name(entry, guest_bytes(entry))
+    return empty_cache / "regions-key" / RegionStore("key")._name(entry, guest_bytes(entry), CONTEXT)
 
 
 def test_the_least_recently_used_go_first(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

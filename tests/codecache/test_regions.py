@@ -16,7 +16,7 @@ from dbt.codecache.store import USE_RESOLUTION
 from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.codecache.hosts import ROOT, as_one_who_obeys, on_small_disk, run_in_background
-from tests.codecache.samples import guest_bytes, kept, load, region, save
+from tests.codecache.samples import CONTEXT, guest_bytes, kept, load, region, save
 from tests.oracle.programs import ENTRY, SmallMachine
 
 
@@ -24,8 +24,8 @@ def test_what_is_kept_is_found_again_under_its_own_name_only(empty_cache: Path) 
     save(RegionStore("key"), 0x8000)
     assert load(RegionStore("key"), 0x8000) == [region(0x8000)]
     assert load(RegionStore("other"), 0x8000) == []
-    assert list(RegionStore("key").load(0x8004, guest_bytes(0x8000))) == []
-    assert list(RegionStore("key").load(0x8000, bytes(32))) == []
+    assert list(RegionStore("key").load(0x8004, guest_bytes(0x8000), CONTEXT)) == []
+    assert list(RegionStore("key").load(0x8000, bytes(32), CONTEXT)) == []
 
 
 def test_functions_that_are_alike_are_told_apart(empty_cache: Path) -> None:
@@ -34,7 +34,7 @@ def test_functions_that_are_alike_are_told_apart(empty_cache: Path) -> None:
     entries = range(0, 16 * KEPT_PER_FILE, 4)
     for entry in entries:
         store.save(region(entry), bytes(32))
-    assert [list(store.load(entry, bytes(32))) for entry in entries] == [[region(entry)] for entry in entries]
+    assert [list(store.load(entry, bytes(32), CONTEXT)) for entry in entries] == [[region(entry)] for entry in entries]
 
 
 def test_programs_that_begin_alike_do_not_displace_each_other(empty_cache: Path) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine.worker import CompileWorker
+from tests.codecache.samples import CONTEXT
 
 KILL, HANG, RAISE, NOTHING = 0x100, 0x200, 0x300, 0x400
 
 
 def region(entry: int) -> CompiledRegion:
-    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400)
+    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400, CONTEXT)
 
 
 def make_compile() -> Callable[[int], CompiledRegion | Refused]:

@@ -48,7 +48,7 @@ def outdated_regions_are_refused(name: str) -> bool:
         machine.advance(20)
         if machine is machines[1]:
             tier._requested.add(HEAD)
-            tier._worker.submit(Request(HEAD, HEAD, strict=False))
+            tier._worker.submit(Request(HEAD, HEAD, tier.context))
             tier.settle()  # type: ignore[attr-defined]
         machine.memory.write_ram(address, data)
         machine.advance(100_000)

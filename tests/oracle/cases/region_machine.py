@@ -70,7 +70,7 @@ class CaseTier(RegionTier):
         if regions:
             self._compiled |= zip(
                 regions,
-                compile_regions(list(regions.values()), Assumptions(self._memory.ram.layout), self._optimizations),
+                compile_regions(list(regions.values()), Assumptions(self.context)),
                 strict=True,
             )
 

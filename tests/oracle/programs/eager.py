@@ -98,13 +98,11 @@ class EagerRegionTier(RegionTier):
         from dbt.backend.compile_region import RegionCompiler
         from dbt.backend.region_lowering import Assumptions
 
-        compiler = RegionCompiler(AllCode(self._memory.ram, self._profile), self._optimizations)
-
-        compiler.backlog_limits = Limits(near=4, copies=4)
+        compiler = RegionCompiler(backlog_limits=Limits(near=4, copies=4))
+        guest = AllCode(self._memory.ram, self._profile)
 
         def compile_(request: Request) -> CompiledRegion | Refused:
             self._profile.refresh()
-            assumed = Assumptions(self._memory.ram.layout, request.strict)
-            return compiler.compile(request.gva, assumed, backlog=bool(request.gva & 4))
+            return compiler.compile(guest, request.gva, Assumptions(request.context), backlog=bool(request.gva & 4))
 
         return compile_
