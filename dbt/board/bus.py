@@ -2,65 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dbt.abi.addresses import Gpa
+from dbt.devices.device import Device
+from dbt.devices.state import State, StateError, Wiring
 
 if TYPE_CHECKING:
-    from dbt.devices.wiring import VirtualCounter
+    from dbt.abi.virtual_counter import VirtualCounter
 
 _PAGE_SHIFT = 12
 _INDEXED_PAGES = 256
+D = TypeVar("D", bound=Device)
 
 
-class Device(Protocol):
-    """Registers by their offset from wherever the board has put the device; sizes are 1, 2 or 4 bytes."""
+@dataclass(eq=False)
+class Deferred(Device, Generic[D]):
+    """A device that is made when it is first asked for anything. Until then it is as after a reset.
 
-    def read(self, offset: int, size: int) -> int: ...
-    def write(self, offset: int, size: int, value: int) -> None: ...
+    To import and make all devices of a board takes longer than many a guest runs.
+    """
+
+    make: Wiring[Callable[[], D]]
+    device: Wiring[D | None] = None
+    #: What the device saved when it was made.
+    initial: Wiring[State] = field(default_factory=dict)
+
+    def get(self) -> D:
+        """Return the device, which is made now if it was not before."""
+        if self.device is None:
+            self.device = self.make()
+            self.initial = self.device.save()
+        return self.device
+
+    def read(self, offset: int, size: int) -> int:
+        return self.get().read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.get().write(offset, size, value)
+
+    def virtual_counter(self, offset: int) -> VirtualCounter | None:
+        return self.get().virtual_counter(offset)
+
+    def save(self) -> State:
+        """Return the device's state; an empty one if it is as after a reset, whether it has been made or not."""
+        state = {} if self.device is None else self.device.save()
+        return {} if state == self.initial else state
+
+    def restore(self, state: Mapping[Any, Any]) -> None:
+        if state or self.device is not None:
+            device = self.get()
+            device.restore(state or self.initial)
 
 
 class Window:
-    """``device`` answers at ``[base, base + size)``."""
+    """``device`` answers at ``[base, base + size)``. ``name`` is the device's in saved states and messages."""
 
-    __slots__ = ("base", "device", "end", "name", "size")
+    __slots__ = ("_deferred", "base", "device", "end", "name", "size")
 
-    def __init__(self, base: int, size: int, device: Device, name: str) -> None:
+    def __init__(self, base: Gpa, size: int, device: Device, name: str) -> None:
         self.base = base
         self.size = size
         self.end = base + size
         self.device = device
         self.name = name
+        self._deferred = device
 
-    @classmethod
-    def later(cls, base: int, size: int, make: Callable[[], Device], name: str) -> Window:
-        """A window whose device is made when it is accessed first: until then it is as after a reset.
+    def arrive(self) -> Device:
+        """Return the device itself, which is made now if it was deferred, and answers without a detour from now on."""
+        if isinstance(self.device, Deferred):
+            self.device = self.device.get()
+        return self.device
 
-        To import and make all devices of a board takes longer than many a guest runs.
-        """
-        deferred = _Deferred(make)
-        deferred.window = cls(base, size, deferred, name)
-        return deferred.window
+    def save(self) -> State:
+        """Return the state of the device; an empty one if it is deferred and as after a reset."""
+        return self._deferred.save()
 
-
-class _Deferred:
-    window: Window
-
-    def __init__(self, make: Callable[[], Device]) -> None:
-        self._make = make
-
-    def _arrive(self) -> Device:
-        self.window.device = device = self._make()
-        return device
-
-    def read(self, offset: int, size: int) -> int:
-        return self._arrive().read(offset, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self._arrive().write(offset, size, value)
+    def restore(self, state: Mapping[Any, Any]) -> None:
+        """Take over what :meth:`save` returned. StateError if it is the state of something else."""
+        self._deferred.restore(state)
 
 
 class BusError(ValueError):
-    """Two windows claim one address."""
+    """Two windows claim one address, or one name."""
 
 
 class DeviceBus:
@@ -68,47 +94,83 @@ class DeviceBus:
 
     A device is found by the page of the access; what is larger than 256 pages, by searching. No page
     belongs to two windows.
+
+    ``holes_read_zero``: whether an access where there is no device is answered too, loads by zero and stores by doing
+    nothing. Otherwise the bus does not cover it, and it is an external abort.
     """
 
-    def __init__(self, windows: Iterable[Window] = ()) -> None:
+    def __init__(self, windows: Iterable[Window] = (), holes_read_zero: bool = False) -> None:
         self.windows: list[Window] = []
         self._pages: dict[int, Window] = {}
         self._latest: Window | None = None  # which the next access is likely to be to, too
+        self._holes_read_zero = holes_read_zero
         for window in windows:
             self.attach(window)
 
     def attach(self, window: Window) -> None:
+        """Add a device. BusError if another one has its name or one of its pages."""
         pages = range(window.base >> _PAGE_SHIFT, (window.end - 1 >> _PAGE_SHIFT) + 1)
         for other in self.windows:
             if pages.start << _PAGE_SHIFT < other.end and other.base < pages.stop << _PAGE_SHIFT:
                 raise BusError(f"{window.name} at {window.base:#x} and {other.name} at {other.base:#x} overlap")
+            if window.name == other.name:
+                raise BusError(f"the devices at {window.base:#x} and {other.base:#x} are both called {window.name}")
         self.windows.append(window)
         if len(pages) <= _INDEXED_PAGES:
             self._pages.update(dict.fromkeys(pages, window))
 
-    def covers(self, gpa: int, size: int) -> bool:
-        """Whether one device has all ``size`` bytes at ``gpa``."""
+    def has_device(self, gpa: Gpa, size: int) -> bool:
+        """Return True if one device has all ``size`` bytes at ``gpa``."""
         return self._find(gpa, size) is not None
 
-    def read(self, gpa: int, size: int) -> int:
+    def covers(self, gpa: Gpa, size: int) -> bool:
+        """Return True if an access of ``size`` bytes at ``gpa`` is answered, by a device or as a hole."""
+        return self._holes_read_zero or self._find(gpa, size) is not None
+
+    def read(self, gpa: Gpa, size: int) -> int:
+        """Return what a load of ``size`` bytes gives. LookupError if the bus does not cover it."""
         window = self._find(gpa, size)
         if window is None:
-            raise LookupError(f"no device at GPA {gpa:#010x}")
-        return window.device.read(gpa - window.base, size)
+            self._pass_hole(gpa)
+            return 0
+        device = window.device
+        if type(device) is Deferred:
+            device = window.arrive()
+        return device.read(gpa - window.base, size)
 
-    def virtual_counter(self, gpa: int) -> VirtualCounter | None:
-        """How the word at ``gpa``, a multiple of 4, goes on, if its device says so."""
+    def virtual_counter(self, gpa: Gpa) -> VirtualCounter | None:
+        """Return how the word at ``gpa``, a multiple of 4, goes on by itself; None if no device knows."""
         window = self._find(gpa, 4)
-        tell = getattr(window.device, "virtual_counter", None) if window is not None else None
-        return tell(gpa - window.base) if tell is not None and window is not None else None
+        return None if window is None else window.device.virtual_counter(gpa - window.base)
 
-    def write(self, gpa: int, size: int, value: int) -> None:
+    def write(self, gpa: Gpa, size: int, value: int) -> None:
+        """Store ``size`` bytes. LookupError if the bus does not cover them."""
         window = self._find(gpa, size)
         if window is None:
-            raise LookupError(f"no device at GPA {gpa:#010x}")
-        window.device.write(gpa - window.base, size, value)
+            self._pass_hole(gpa)
+            return
+        device = window.device
+        if type(device) is Deferred:
+            device = window.arrive()
+        device.write(gpa - window.base, size, value)
 
-    def _find(self, gpa: int, size: int) -> Window | None:
+    def save(self) -> dict[str, State]:
+        """Return the states of the devices by name, without those that are deferred and as after a reset."""
+        return {window.name: state for window in self.windows if (state := window.save())}
+
+    def restore(self, states: Mapping[str, Mapping[Any, Any]]) -> None:
+        """Take over what :meth:`save` returned. StateError if it is of another board."""
+        unknown = states.keys() - {window.name for window in self.windows}
+        if unknown:
+            raise StateError(f"this board has no device called {', '.join(sorted(map(str, unknown)))}")
+        for window in self.windows:
+            window.restore(states.get(window.name, {}))
+
+    def _pass_hole(self, gpa: Gpa) -> None:
+        if not self._holes_read_zero:
+            raise LookupError(f"no device at GPA {gpa:#010x}")
+
+    def _find(self, gpa: Gpa, size: int) -> Window | None:
         window = self._latest
         if window is not None and window.base <= gpa and gpa + size <= window.end:
             return window

@@ -8,31 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
-from dbt.board.bus import Device, DeviceBus, Window
-from dbt.board.timeline import Timeline
-from dbt.devices.pl011 import Pl011
+from dbt.abi.addresses import Gpa
+from dbt.board.bus import Deferred, DeviceBus, Window
+from dbt.board.timeline import Event, Timeline
+from dbt.devices.device import Device
+from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
-from dbt.devices.wiring import Line
+from dbt.devices.state import State
+from dbt.devices.wiring import Line, no_input
 
 if TYPE_CHECKING:
     from dbt.devices.sic import Sic
 
 PAGE = 0x1000
-SYSTEM_REGISTERS = 0x10000000
-SERIAL_BUS = 0x10002000
-SECONDARY_CONTROLLER = 0x10003000
-UART3 = 0x10009000
-ETHERNET = 0x10010000
-INTERRUPT_CONTROLLER = 0x10140000
-WATCHDOG = 0x101E1000
-TIMER01, TIMER23 = 0x101E2000, 0x101E3000
-GPIO = (0x101E4000, 0x101E5000, 0x101E6000, 0x101E7000)
-CLOCK = 0x101E8000
-UART0, UART1, UART2 = 0x101F1000, 0x101F2000, 0x101F3000
-FLASH, FLASH_SIZE = 0x34000000, 64 << 20
+SYSTEM_REGISTERS = Gpa(0x10000000)
+SERIAL_BUS = Gpa(0x10002000)
+SECONDARY_CONTROLLER = Gpa(0x10003000)
+UART3 = Gpa(0x10009000)
+ETHERNET = Gpa(0x10010000)
+INTERRUPT_CONTROLLER = Gpa(0x10140000)
+WATCHDOG = Gpa(0x101E1000)
+TIMER01, TIMER23 = Gpa(0x101E2000), Gpa(0x101E3000)
+GPIO = (Gpa(0x101E4000), Gpa(0x101E5000), Gpa(0x101E6000), Gpa(0x101E7000))
+CLOCK = Gpa(0x101E8000)
+UART0, UART1, UART2 = Gpa(0x101F1000), Gpa(0x101F2000), Gpa(0x101F3000)
+FLASH, FLASH_SIZE = Gpa(0x34000000), 64 << 20
 #: A larger RAM hides devices beneath it. Versatile/PB itself decodes at most this much, in bytes.
 BOARD_MEMORY = 0x10000000
 
@@ -65,39 +68,46 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
 )
 
 
-def _no_input() -> None:
-    """Nothing to be received."""
-
-
-@dataclass(eq=False)
-class ConsoleUart(Pl011):
-    """A UART that has the machine look for input before each access, so that input which is there is received at a
-    place that the program alone decides.
-    """
-
-    refill: Callable[[], None] = _no_input
-
-    def read(self, offset: int, size: int) -> int:
-        self.refill()
-        return super().read(offset, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self.refill()
-        super().write(offset, size, value)
-
-
 @dataclass(frozen=True)
 class Board:
-    """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to."""
+    """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to.
+
+    ``timeline`` has the alarms of the devices, each under the name of the device's window.
+    """
 
     bus: DeviceBus
     console_uart: ConsoleUart
     vic: Pl190
+    timeline: Timeline
 
     @property
     def has_fast_interrupts(self) -> bool:
         """Whether any device's interrupt would be an FIQ."""
         return self.vic.enable & self.vic.select != 0
+
+    def save(self) -> BoardState:
+        """Return the state of all devices, and what they have to do later, as plain values."""
+        return BoardState(self.bus.save(), self.timeline.save())
+
+    def restore(self, state: BoardState) -> None:
+        """Take over what :meth:`save` returned. StateError if it is of another board.
+
+        The levels of the CPU's interrupt inputs are not told again: they belong to the CPU's state.
+        """
+        self.bus.restore(state.devices)
+        waiting = {event.device for event in state.events}
+        for window in self.bus.windows:
+            if window.name in waiting:
+                window.arrive()
+        self.timeline.restore(state.events)
+
+
+@dataclass(frozen=True)
+class BoardState:
+    """``devices``: their states by name; one that is missing is as after a reset. ``events``: what is pending."""
+
+    devices: dict[str, State]
+    events: list[Event]
 
 
 def _unplugged(data: bytes) -> None:
@@ -112,96 +122,109 @@ def build_board(
     fiq: Line,
     reset: Callable[[], None],
     epoch: int,
-    refill: Callable[[], None] = _no_input,
+    refill: Callable[[], None] = no_input,
+    holes_read_zero: bool = False,
 ) -> Board:
     """The board as it is after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
 
     ``transmit`` is given what the guest sends to UART0. ``irq`` and ``fiq`` are told the levels of the CPU's
     interrupt inputs whenever these change; both are low at first. ``reset`` is called, from within a device access
     or a timeline's event, when the guest or its watchdog resets the board. ``epoch`` is the time of day at tick 0
-    of ``timeline``, in seconds since 1970. ``refill`` is called before each access to the console's UART.
+    of ``timeline``, in seconds since 1970. ``refill`` is called when the console's UART can take input
+    (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`.
     """
     vic = Pl190(irq, fiq)
-    uart = ConsoleUart(transmit, vic.line(12), refill=refill)
+    uart = ConsoleUart(timeline.named("UART0"), transmit, vic.line(12), refill=refill)
+    windows = [Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"), Window(UART0, PAGE, uart, "UART0")]
     make = _Maker(vic, timeline, reset, epoch)
-    windows = [
-        Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"),
-        Window(UART0, PAGE, uart, "UART0"),
-        Window.later(UART1, PAGE, lambda: Pl011(_unplugged, vic.line(13)), "UART1"),
-        Window.later(UART2, PAGE, lambda: Pl011(_unplugged, vic.line(14)), "UART2"),
-        Window.later(UART3, PAGE, lambda: Pl011(_unplugged, make.secondary.line(6)), "UART3"),
-        Window.later(SYSTEM_REGISTERS, PAGE, make.system_registers, "system registers"),
-        Window.later(SECONDARY_CONTROLLER, PAGE, lambda: make.secondary, "SIC"),
-        Window.later(TIMER01, PAGE, lambda: make.timers(4), "timers 0 and 1"),
-        Window.later(TIMER23, PAGE, lambda: make.timers(5), "timers 2 and 3"),
-        Window.later(WATCHDOG, PAGE, make.watchdog, "watchdog"),
-        Window.later(CLOCK, PAGE, make.clock, "clock"),
-        Window.later(SERIAL_BUS, PAGE, make.serial_bus, "serial bus"),
-        Window.later(ETHERNET, 0x10000, make.ethernet, "Ethernet"),
-        Window.later(FLASH, FLASH_SIZE, make.flash, "flash"),
-        *(Window.later(base, PAGE, partial(make.gpio, 6 + port), f"GPIO {port}") for port, base in enumerate(GPIO)),
-        *(Window.later(base, size, partial(make.stub, id_, words), name) for base, size, name, id_, words in STUBS),
-    ]
-    return Board(DeviceBus(window for window in windows if window.base >= ram_size), uart, vic)
+
+    def later(base: Gpa, size: int, name: str, maker: Callable[[str], Device]) -> None:
+        windows.append(Window(base, size, Deferred(partial(maker, name)), name))
+
+    windows.append(Window(SECONDARY_CONTROLLER, PAGE, make.secondary, "SIC"))
+    later(UART1, PAGE, "UART1", lambda name: make.uart(name, vic.line(13)))
+    later(UART2, PAGE, "UART2", lambda name: make.uart(name, vic.line(14)))
+    later(UART3, PAGE, "UART3", lambda name: make.uart(name, make.secondary.get().line(6)))
+    later(SYSTEM_REGISTERS, PAGE, "system registers", make.system_registers)
+    later(TIMER01, PAGE, "timers 0 and 1", partial(make.timers, 4))
+    later(TIMER23, PAGE, "timers 2 and 3", partial(make.timers, 5))
+    later(WATCHDOG, PAGE, "watchdog", make.watchdog)
+    later(CLOCK, PAGE, "clock", make.clock)
+    later(SERIAL_BUS, PAGE, "serial bus", make.serial_bus)
+    later(ETHERNET, 0x10000, "Ethernet", make.ethernet)
+    later(FLASH, FLASH_SIZE, "flash", make.flash)
+    for port, base in enumerate(GPIO):
+        later(base, PAGE, f"GPIO {port}", partial(make.gpio, 6 + port))
+    for place, size, name, peripheral_id, words in STUBS:
+        later(Gpa(place), size, name, partial(make.stub, peripheral_id, words))
+    bus = DeviceBus((window for window in windows if window.base >= ram_size), holes_read_zero)
+    return Board(bus, uart, vic, timeline)
 
 
 class _Maker:
-    """Makes the devices that few guests access, and imports them only then."""
+    """Makes the devices that few guests access, and imports them only then.
+
+    Each method takes the device's name last.
+    """
 
     def __init__(self, vic: Pl190, timeline: Timeline, reset: Callable[[], None], epoch: int) -> None:
         self._vic = vic
         self._timeline = timeline
         self._reset = reset
         self._epoch = epoch
+        #: Other devices are connected to it, so it may be made before it is accessed itself.
+        self.secondary: Deferred[Sic] = Deferred(self._secondary)
 
-    @cached_property
-    def secondary(self) -> Sic:
+    def _secondary(self) -> Sic:
         from dbt.devices.sic import PASSED_ON, Sic
 
         return Sic(self._vic.line(31), {number: self._vic.line(number) for number in PASSED_ON})
 
-    def system_registers(self) -> Device:
+    def uart(self, name: str, line: Line) -> Device:
+        return Pl011(self._timeline.named(name), _unplugged, line)
+
+    def system_registers(self, name: str) -> Device:
         from dbt.devices.sysregs import SystemRegisters
 
-        return SystemRegisters(self._timeline, self._reset)
+        return SystemRegisters(self._timeline.named(name), self._reset)
 
-    def timers(self, interrupt: int) -> Device:
+    def timers(self, interrupt: int, name: str) -> Device:
         from dbt.devices.sp804 import Sp804
 
-        return Sp804(self._timeline, self._vic.line(interrupt))
+        return Sp804(self._timeline.named(name), self._vic.line(interrupt))
 
-    def watchdog(self) -> Device:
+    def watchdog(self, name: str) -> Device:
         from dbt.devices.sp805 import Sp805
 
-        return Sp805(self._timeline, self._vic.line(0), self._reset)
+        return Sp805(self._timeline.named(name), self._vic.line(0), self._reset)
 
-    def clock(self) -> Device:
+    def clock(self, name: str) -> Device:
         from dbt.devices.pl031 import Pl031
 
-        return Pl031(self._timeline, self._vic.line(10), self._epoch)
+        return Pl031(self._timeline.named(name), self._vic.line(10), self._epoch)
 
-    def serial_bus(self) -> Device:
+    def serial_bus(self, name: str) -> Device:
         from dbt.devices.ds1338 import ADDRESS, Ds1338
         from dbt.devices.serialbus import SerialBus
 
-        return SerialBus(Ds1338(self._timeline, self._epoch), ADDRESS)
+        return SerialBus(Ds1338(self._timeline.named(name), self._epoch), ADDRESS)
 
-    def ethernet(self) -> Device:
+    def ethernet(self, name: str) -> Device:
         from dbt.devices.smc91c111 import Smc91c111
 
-        return Smc91c111(self.secondary.line(25))
+        return Smc91c111(self.secondary.get().line(25))
 
-    def flash(self) -> Device:
+    def flash(self, name: str) -> Device:
         from dbt.devices.flash import Flash
 
         return Flash()
 
-    def gpio(self, interrupt: int) -> Device:
+    def gpio(self, interrupt: int, name: str) -> Device:
         from dbt.devices.pl061 import Pl061
 
         return Pl061(self._vic.line(interrupt))
 
-    def stub(self, peripheral_id: int, words: dict[int, int]) -> Device:
+    def stub(self, peripheral_id: int, words: dict[int, int], name: str) -> Device:
         from dbt.devices.stub import Stub
 
         return Stub(peripheral_id, words)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time as calendar_time
 from dataclasses import dataclass, field
 
+from dbt.devices.serialbus import Chip
+from dbt.devices.state import Wiring
 from dbt.devices.wiring import Time
 
 ADDRESS = 0x68
@@ -29,10 +31,10 @@ def _from_bcd(value: int) -> int:
 
 
 @dataclass(eq=False)
-class Ds1338:
+class Ds1338(Chip):
     """``offset``: the time of day at tick 0, in seconds since 1970. Years are of this century."""
 
-    time: Time
+    time: Wiring[Time]
     offset: int
     memory: list[int] = field(default_factory=lambda: [0] * _SIZE)
     pointer: int = 0

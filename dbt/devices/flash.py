@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dbt.devices.device import Device
+
 _READY, _ERASE_FAILED, _PROGRAM_FAILED, _LOCKED = 0x80, 0x20, 0x10, 0x02
 _READ_ARRAY, _READ_STATUS, _READ_IDENTIFIER, _QUERY = 0xFF, 0x70, 0x90, 0x98
 
@@ -34,7 +36,7 @@ _CFI = bytes((
 
 
 @dataclass(eq=False)
-class Flash:
+class Flash(Device):
     #: What reads give: the last of the four commands above.
     mode: int = _READ_ARRAY
     status: int = _READY

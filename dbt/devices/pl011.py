@@ -1,26 +1,42 @@
 """ARM PrimeCell UART (PL011), technical reference manual DDI 0183.
 
-It transmits at once, so its transmit FIFO is always empty. As QEMU's, it transmits even before UARTCR enables
-it, which much bare-metal code relies on.
+It transmits at once, so its transmit FIFO is always empty. As QEMU's, it transmits and receives even before UARTCR
+enables it, which much bare-metal code relies on.
 
-Also as QEMU's, the receive interrupt is raised by the first character, whatever the FIFO level in UARTIFLS, and
-the receive time-out interrupt, which tells of characters below that level, is never needed. Guests that enable
-either one or the other, and only one, were all written for that.
+Receive interrupts are those of QEMU and of the manual together, because guests were written for either:
+
+- UARTRXINTR is raised by every character, as QEMU raises it by the first one, whatever the level in UARTIFLS. By the
+  manual (2.8.2) fewer characters than that level would raise UARTRTINTR only, and guests that enable UARTRXINTR
+  alone would not hear of them.
+- UARTRTINTR is raised by the manual (2.8.4) when the FIFO is not empty and nothing has arrived for 32 bit periods.
+  QEMU 7.2 never raises it. If it is cleared while characters are left, another 32 bit periods begin. So a guest that
+  empties the FIFO and then clears its interrupts hears of a character that came between the two.
+
+No character arrives from outside with an error. In loopback a character can find the FIFO full, and the guest can
+send itself a break.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.wiring import Line, unconnected
+from dbt.devices.state import Wiring
+from dbt.devices.wiring import Alarm, Line, Time, no_input
 
 FR_CTS, FR_DSR, FR_DCD, FR_RXFE, FR_RXFF, FR_TXFE, FR_RI = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 8
-INT_RX, INT_TX, INT_RT = 1 << 4, 1 << 5, 1 << 6
-LCR_FEN = 1 << 4
+INT_RX, INT_TX, INT_RT, INT_BE, INT_OE = 1 << 4, 1 << 5, 1 << 6, 1 << 9, 1 << 10
+LCR_BRK, LCR_FEN = 1 << 0, 1 << 4
 CR_LBE = 1 << 7
+#: What UARTDR says of a character beside its eight bits; UARTRSR has the same four bits from bit 0 on.
+DR_FE, DR_PE, DR_BE, DR_OE = 1 << 8, 1 << 9, 1 << 10, 1 << 11
 FIFO_SIZE = 16
+#: UARTCLK of the board, in Hz (ARM DUI 0224, "UART interface").
+CLOCK_HZ = 24_000_000
+#: The bit rate while UARTIBRD is 0, with which the manual has none.
+DEFAULT_BIT_RATE = 115_200
+_TIMEOUT_BITS = 32
 _INTERRUPTS = 0x7FF
 _IDENTIFICATION = identification(0x00141011)
 #: In loopback, outputs of UARTCR are the modem's answers in UARTFR: DTR as DSR, RTS as CTS, Out1 as DCD, Out2 as RI.
@@ -31,9 +47,16 @@ _LOOPED_BACK = ((1 << 10, FR_DSR), (1 << 11, FR_CTS), (1 << 12, FR_DCD), (1 << 1
 class Pl011(WordRegisters):
     """``transmit`` is given what the guest sends, one byte at a time; ``irq`` is the combined interrupt."""
 
-    transmit: Callable[[bytes], None]
-    irq: Line = unconnected
-    received: bytes = b""
+    time: Wiring[Time]
+    transmit: Wiring[Callable[[bytes], None]]
+    irq: Wiring[Line]
+    #: The receive FIFO: characters with the bits of UARTDR above them.
+    received: list[int] = field(default_factory=list)
+    #: A character found the FIFO full. The next one that enters it says so (2.4.3, "Overrun bit").
+    overrun: bool = False
+    #: The tick at which UARTRTINTR is raised, unless something changes before; None if nothing waits for it.
+    timeout: int | None = None
+    rsr: int = 0
     ilpr: int = 0
     ibrd: int = 0
     fbrd: int = 0
@@ -43,6 +66,10 @@ class Pl011(WordRegisters):
     imsc: int = 0
     ris: int = 0
     dmacr: int = 0
+    alarm: Wiring[Alarm] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.alarm = self.time.alarm("receive time-out", self._update)
 
     @property
     def capacity(self) -> int:
@@ -62,25 +89,51 @@ class Pl011(WordRegisters):
     def push(self, data: bytes) -> None:
         """Receive ``data``, at most :attr:`room` bytes; what is more is lost, as on an overrun line."""
         if not self.cr & CR_LBE:
-            self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
-        data = data[: self.capacity - len(self.received)]
-        if data:
-            if not self.received:
-                self.ris |= INT_RX
-            self.received += data
+            for character in data:
+                self._receive(character)
             self._update()
+
+    def _receive(self, entry: int) -> None:
+        if len(self.received) >= self.capacity:
+            self.overrun = True
+            self.rsr |= DR_OE >> 8
+            self.ris |= INT_OE
+            return
+        if self.overrun:
+            self.overrun = False
+            entry |= DR_OE
+        self.received.append(entry)
+        self.ris |= INT_RX | (INT_BE if entry & DR_BE else 0)
+        self._await_timeout()
+
+    def _await_timeout(self) -> None:
+        """Let 32 bit periods begin, at the rate that UARTIBRD and UARTFBRD make of UARTCLK (3.3.6)."""
+        ticks = self.time.ticks_per_second
+        if self.ibrd:
+            period = _TIMEOUT_BITS * ticks * 16 * (64 * self.ibrd + self.fbrd) // (64 * CLOCK_HZ)
+        else:
+            period = _TIMEOUT_BITS * ticks // DEFAULT_BIT_RATE
+        self.timeout = self.time.now + max(1, period)
+
+    def settle(self) -> None:
+        """Raise the receive time-out interrupt if its time has come."""
+        if self.timeout is not None and self.time.now >= self.timeout:
+            self.timeout = None
+            self.ris |= INT_RT
 
     def _read_data(self) -> int:
         if not self.received:
             return 0  # Undefined in the manual.
-        character = self.received[0]
-        self.received = self.received[1:]
+        entry = self.received.pop(0)
+        self.rsr = self.rsr & DR_OE >> 8 | entry >> 8 & 7
         if not self.received:
-            self.ris &= ~INT_RX
+            self._emptied()
             self._update()
-        return character
+        return entry
+
+    def _emptied(self) -> None:
+        self.timeout = None
+        self.ris &= ~(INT_RX | INT_RT)
 
     @property
     def _flags(self) -> int:
@@ -97,6 +150,8 @@ class Pl011(WordRegisters):
         match offset:
             case 0x00:  # UARTDR
                 return self._read_data()
+            case 0x04:  # UARTRSR
+                return self.rsr
             case 0x18:  # UARTFR
                 return self._flags
             case 0x20:
@@ -114,48 +169,112 @@ class Pl011(WordRegisters):
             case 0x38:
                 return self.imsc
             case 0x3C:
+                self.settle()
                 return self.ris
             case 0x40:  # UARTMIS
+                self.settle()
                 return self.ris & self.imsc
             case 0x48:
                 return self.dmacr
-            case _:  # UARTRSR among them: no character is received with an error
+            case _:
                 return _IDENTIFICATION.get(offset, 0)
 
     def write_word(self, offset: int, value: int) -> None:
         match offset:
             case 0x00:  # UARTDR
                 self._send(value & 0xFF)
+                self.ris |= INT_TX
+            case 0x04:  # UARTECR: whatever is written clears the errors
+                self.rsr = 0
             case 0x20:
                 self.ilpr = value & 0xFF
             case 0x24:
                 self.ibrd = value & 0xFFFF
             case 0x28:
                 self.fbrd = value & 0x3F
-            case 0x2C:  # UARTLCR_H; a break is not sent
-                if (self.lcr_h ^ value) & LCR_FEN:
-                    self.received = b""
-                self.lcr_h = value & 0xFF
+            case 0x2C:
+                self._control_line(value & 0xFF)
             case 0x30:
                 self.cr = value & 0xFFFF
             case 0x34:
                 self.ifls = value & 0x3F
             case 0x38:
                 self.imsc = value & _INTERRUPTS
-                self._update()
-            case 0x44:  # UARTICR
-                self.ris &= ~value
-                self._update()
+            case 0x44:
+                self._clear(value)
             case 0x48:
                 self.dmacr = value & 0x7
+            case _:
+                return
+        self._update()
+
+    def _control_line(self, value: int) -> None:
+        """Write UARTLCR_H. To turn the FIFO off empties it.
+
+        To turn it on keeps a character that is there, because the holding register is the FIFO's bottom entry (2.4.3).
+        QEMU drops it, but would not have received it so soon: there the guest would lose what the user typed early.
+        """
+        changed = self.lcr_h ^ value
+        self.lcr_h = value
+        if changed & LCR_FEN and not value & LCR_FEN:
+            self.received.clear()
+            self._emptied()
+        if changed & value & LCR_BRK and self.cr & CR_LBE:
+            self._receive(DR_BE)
+
+    def _clear(self, interrupts: int) -> None:
+        """Write UARTICR. If characters are left, the guest hears of them after another time-out."""
+        self.settle()
+        self.ris &= ~interrupts
+        if self.received and interrupts & INT_RT and self.timeout is None:
+            self._await_timeout()
 
     def _send(self, character: int) -> None:
         if self.cr & CR_LBE:
-            self._receive(bytes((character,)))
+            self._receive(character)
         else:
             self.transmit(bytes((character,)))
-        self.ris |= INT_TX
-        self._update()
 
     def _update(self) -> None:
+        """Drive the line, and ask to be called at the time-out if that will change it."""
+        self.settle()
+        if self.timeout is not None and self.imsc & INT_RT:
+            self.alarm.set(self.timeout)
+        else:
+            self.alarm.cancel()
         self.irq(self.ris & self.imsc != 0)
+
+
+#: Registers from which the guest learns whether something has been received: UARTDR, UARTFR, UARTRIS, UARTMIS.
+_SHOW_RECEPTION = frozenset((0x00, 0x18, 0x3C, 0x40))
+#: Registers whose writing may make the guest expect input, or make room for it: UARTLCR_H, UARTCR, UARTIMSC.
+_CHANGE_RECEPTION = frozenset((0x2C, 0x30, 0x38))
+
+
+@dataclass(eq=False)
+class ConsoleUart(Pl011):
+    """A UART that asks for input where the program looks for it, so that the program alone decides where it arrives.
+
+    ``refill`` pushes what has arrived at the console, as far as there is room. It is called
+
+    - before a read that shows whether something has been received,
+    - and, while a receive interrupt is enabled, after an access that may have made room.
+
+    Before a guest does either, its input waits, and nothing that it sets up can lose it.
+    """
+
+    refill: Wiring[Callable[[], None]] = no_input
+
+    def read(self, offset: int, size: int) -> int:
+        register = offset & ~3
+        if register in _SHOW_RECEPTION:
+            self.refill()
+        value = super().read(offset, size)
+        if register == 0 and self.expects_input:
+            self.refill()
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        super().write(offset, size, value)
+        if offset in _CHANGE_RECEPTION and self.expects_input:
+            self.refill()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.wiring import Event, Line, Time
+from dbt.devices.state import Wiring
+from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141031)
 _WORD = 0xFFFFFFFF
@@ -18,14 +19,17 @@ _WORD = 0xFFFFFFFF
 class Pl031(WordRegisters):
     """``offset``: what the counter shows at tick 0, in seconds since 1970."""
 
-    time: Time
-    irq: Line
+    time: Wiring[Time]
+    irq: Wiring[Line]
     offset: int
     match: int = 0
     load: int = 0
     mask: int = 0
     raised: bool = False
-    event: Event | None = field(default=None, repr=False)
+    alarm: Wiring[Alarm] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.alarm = self.time.alarm("match", self._matched)
 
     @property
     def seconds(self) -> int:
@@ -68,15 +72,15 @@ class Pl031(WordRegisters):
         self._update()
 
     def _await_match(self) -> None:
-        if self.event is not None:
-            self.event.cancel()
         left = self.match - self.seconds & _WORD
         second = self.time.now // self.time.ticks_per_second + left
-        self.event = self.time.at(second * self.time.ticks_per_second, self._matched) if left else None
-        self.raised = self.raised or not left
+        if left:
+            self.alarm.set(second * self.time.ticks_per_second)
+        else:
+            self.alarm.cancel()
+            self.raised = True
 
     def _matched(self) -> None:
-        self.event = None
         self.raised = True
         self._update()
 

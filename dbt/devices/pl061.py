@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.state import Wiring
 from dbt.devices.wiring import Line
 
 _IDENTIFICATION = identification(0x00041061)
@@ -17,7 +18,7 @@ _PINS = 0xFF
 
 @dataclass(eq=False)
 class Pl061(WordRegisters):
-    irq: Line
+    irq: Wiring[Line]
     data: int = 0
     direction: int = 0  # set: output
     by_level: int = 0

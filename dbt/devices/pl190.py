@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.state import Wiring
 from dbt.devices.wiring import Line
 
 _IDENTIFICATION = identification(0x00041190)
@@ -21,8 +22,8 @@ _UNVECTORED, _IDLE = 16, 17
 class Pl190(WordRegisters):
     """``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` gives the 32 inputs that devices drive."""
 
-    irq: Line
-    fiq: Line
+    irq: Wiring[Line]
+    fiq: Wiring[Line]
     inputs: int = 0
     soft: int = 0
     select: int = 0  # set: FIQ

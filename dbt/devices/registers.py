@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dbt.devices.wiring import VirtualCounter
+from dataclasses import dataclass
+
+from dbt.devices.device import Device
 
 _CELL_ID = 0xB105F00D
 
@@ -17,7 +19,8 @@ def identification(peripheral_id: int) -> dict[int, int]:
     return dict(zip(range(0xFE0, 0x1000, 4), (*values, *cell), strict=True))
 
 
-class WordRegisters:
+@dataclass(eq=False)
+class WordRegisters(Device):
     """A device whose registers are words.
 
     A narrow read gives that part of the word. A write counts if it is to a word's first byte, and then its
@@ -36,10 +39,6 @@ class WordRegisters:
     def read_word(self, offset: int) -> int:
         """The register at ``offset``, a multiple of 4; reserved places read as zero."""
         raise NotImplementedError
-
-    def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        """How the register at ``offset`` goes on from here, if that is known; then native code need not ask for it."""
-        return None
 
     def write_word(self, offset: int, value: int) -> None:
         """A write to the register at ``offset``; reserved places and registers that can only be read ignore it."""

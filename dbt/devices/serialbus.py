@@ -6,27 +6,35 @@ One chip is on the bus. The wires are pulled up: each is high unless somebody pu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from dbt.devices.registers import WordRegisters
+from dbt.devices.state import Part, Stateful, Wiring
 
 SCL, SDA = 1 << 0, 1 << 1
 #: What the chip makes of the bits: nothing, its address, data for it, data from it.
 _IGNORED, _ADDRESS, _RECEIVING, _SENDING = range(4)
 
 
-class Chip(Protocol):
+class Chip(Stateful):
     """A chip on the bus, byte by byte."""
 
-    def start(self, reading: bool) -> None: ...
-    def read(self) -> int: ...
-    def write(self, value: int) -> None: ...
+    def start(self, reading: bool) -> None:
+        """The bus master has addressed the chip, to read from it or to write to it."""
+        raise NotImplementedError
+
+    def read(self) -> int:
+        """Return the next byte that the chip sends."""
+        raise NotImplementedError
+
+    def write(self, value: int) -> None:
+        """Take the next byte that the chip is sent."""
+        raise NotImplementedError
 
 
 @dataclass(eq=False)
 class SerialBus(WordRegisters):
-    chip: Chip
-    address: int
+    chip: Part[Chip]
+    address: Wiring[int]
     #: The wires as software leaves them; set: released.
     wires: int = 0
     #: The chip pulls SDA low.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dbt.devices.registers import WordRegisters
+from dbt.devices.state import Wiring
 from dbt.devices.wiring import Line
 
 PASSED_ON = range(21, 31)
@@ -21,8 +22,8 @@ _PASSED_ON_MASK = 0x7FE00000
 class Sic(WordRegisters):
     """``output`` is the line to the primary controller's input 31, ``passed_on`` those to its inputs 21 to 30."""
 
-    output: Line
-    passed_on: Mapping[int, Line]
+    output: Wiring[Line]
+    passed_on: Wiring[Mapping[int, Line]]
     inputs: int = 0
     soft: int = 0
     enable: int = 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dbt.devices.device import Device
+from dbt.devices.state import Wiring
 from dbt.devices.wiring import Line
 
 _INT_ALLOCATED, _INT_TX_EMPTY, _INT_TX = 1 << 3, 1 << 2, 1 << 1
@@ -29,9 +31,9 @@ _WRITABLE = {0x1C: 0xFC, 0x3C: 0x1F}
 
 
 @dataclass(eq=False)
-class Smc91c111:
-    irq: Line
-    address: bytes = b"\x52\x54\x00\x12\x34\x56"
+class Smc91c111(Device):
+    irq: Wiring[Line]
+    address: Wiring[bytes] = b"\x52\x54\x00\x12\x34\x56"
     bank: int = 0
     registers: dict[int, int] = field(default_factory=_RESET_VALUES.copy)
     sent: int = _NO_PACKET

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.wiring import Event, Line, Time, VirtualCounter
+from dbt.devices.state import Part, Stateful, Wiring
+from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141804)
 ONE_SHOT, SIZE_32, INTERRUPT_ENABLE, PERIODIC, ENABLE = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 7
@@ -25,12 +27,13 @@ _DIVISORS = (1, 16, 256, 256)
 
 
 @dataclass(eq=False)
-class Timer:
+class Timer(Stateful):
     """One of the two, counting at ``ticks`` ticks of virtual time for each of its clock."""
 
-    time: Time
-    ticks: int
-    output: Line
+    time: Wiring[Time]
+    number: Wiring[int]
+    ticks: Wiring[int]
+    output: Wiring[Line]
     load: int = 0
     control: int = INTERRUPT_ENABLE
     #: The value while the counter stands still.
@@ -38,7 +41,10 @@ class Timer:
     #: The tick at which the counter is zero next; None while it stands still.
     zero: int | None = None
     raised: bool = False
-    event: Event | None = field(default=None, repr=False)
+    alarm: Wiring[Alarm] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.alarm = self.time.alarm(f"zero of timer {self.number}", self._expire)
 
     @property
     def _mask(self) -> int:
@@ -58,10 +64,14 @@ class Timer:
 
     @property
     def value(self) -> int:
-        self._settle()
+        return self._counter().at(self.time.now)
+
+    def _counter(self) -> VirtualCounter:
+        """TimerValue from now on."""
+        self.settle()
         if self.zero is None:
-            return self.count & self._mask
-        return (self.zero - self.time.now) // self._scale & self._mask
+            return VirtualCounter(self.count, mask=self._mask)
+        return VirtualCounter(self.zero, -1, self._scale, self._mask, self.zero)
 
     def read(self, offset: int) -> int:
         match offset:
@@ -72,25 +82,27 @@ class Timer:
             case 0x08:  # TimerControl
                 return self.control
             case 0x10:  # TimerRIS
-                self._settle()
+                self.settle()
                 return int(self.raised)
             case 0x14:  # TimerMIS
-                self._settle()
+                self.settle()
                 return int(self.raised and self.control & INTERRUPT_ENABLE != 0)
             case _:
                 return 0
 
     def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        """Of what guests read again and again while they wait."""
-        if offset not in (0x04, 0x10, 0x14):
-            return None
-        if self.zero is None or offset != 0x04:
-            until = VirtualCounter(0).until if self.zero is None else self.zero
-            return VirtualCounter(self.read(offset), until=until)
-        return VirtualCounter(self.zero, -1, self._scale, self._mask, self.zero)
+        """Return how the register goes on, of those that guests read again and again while they wait."""
+        match offset:
+            case 0x04:  # TimerValue
+                return self._counter()
+            case 0x10 | 0x14:  # TimerRIS, TimerMIS
+                level = VirtualCounter(self.read(offset))
+                return level if self.zero is None else level._replace(until=self.zero)
+            case _:
+                return None
 
     def write(self, offset: int, value: int) -> None:
-        self._settle()
+        self.settle()
         match offset:
             case 0x00:  # TimerLoad
                 self.load = self.count = value
@@ -104,7 +116,7 @@ class Timer:
                 self.load = value
             case _:
                 return
-        self._settle()
+        self.settle()
         self._update()
 
     def _write_control(self, value: int) -> None:
@@ -125,7 +137,7 @@ class Timer:
             count = self._period
         self.zero = self.time.now + count * self._scale
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Account for the zeros up to now."""
         zero = self.zero
         if zero is None or (now := self.time.now) < zero:
@@ -139,17 +151,15 @@ class Timer:
 
     def _update(self) -> None:
         """Drive the line, and ask to be called at the next zero if that will change it."""
-        if self.event is not None:
-            self.event.cancel()
-            self.event = None
         enabled = self.control & INTERRUPT_ENABLE != 0
         if enabled and not self.raised and self.zero is not None:
-            self.event = self.time.at(self.zero, self._expire)
+            self.alarm.set(self.zero)
+        else:
+            self.alarm.cancel()
         self.output(self.raised and enabled)
 
     def _expire(self) -> None:
-        self.event = None
-        self._settle()
+        self.settle()
         self._update()
 
 
@@ -157,15 +167,15 @@ class Timer:
 class Sp804(WordRegisters):
     """``irq`` is the line that both timers share; ``frequency`` is their clock, in Hz."""
 
-    time: Time
-    irq: Line
-    frequency: int = 1_000_000
-    timers: list[Timer] = field(init=False)
+    time: Wiring[Time]
+    irq: Wiring[Line]
+    frequency: Wiring[int] = 1_000_000
+    timers: Part[list[Timer]] = field(init=False)
     levels: list[bool] = field(default_factory=lambda: [False, False])
 
     def __post_init__(self) -> None:
         ticks = self.time.ticks_per_second // self.frequency
-        self.timers = [Timer(self.time, ticks, self._input(number)) for number in range(2)]
+        self.timers = [Timer(self.time, number, ticks, self._input(number)) for number in range(2)]
 
     def _input(self, number: int) -> Line:
         def drive(level: bool) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.wiring import Event, Line, Time
+from dbt.devices.state import Wiring
+from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141805)
 INTERRUPT_ENABLE, RESET_ENABLE = 1 << 0, 1 << 1
@@ -21,10 +22,10 @@ _UNLOCK = 0x1ACCE551
 class Sp805(WordRegisters):
     """``frequency`` is the watchdog's clock, in Hz. ``reset`` resets the board."""
 
-    time: Time
-    irq: Line
-    reset: Callable[[], None]
-    frequency: int = 1_000_000
+    time: Wiring[Time]
+    irq: Wiring[Line]
+    reset: Wiring[Callable[[], None]]
+    frequency: Wiring[int] = 1_000_000
     load: int = 0xFFFFFFFF
     control: int = 0
     #: The value while the counter stands still.
@@ -33,7 +34,10 @@ class Sp805(WordRegisters):
     zero: int | None = None
     raised: bool = False
     locked: bool = False
-    event: Event | None = field(default=None, repr=False)
+    alarm: Wiring[Alarm] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.alarm = self.time.alarm("zero", self._expire)
 
     @property
     def _scale(self) -> int:
@@ -93,13 +97,14 @@ class Sp805(WordRegisters):
         self._expect_zero()
 
     def _expect_zero(self) -> None:
-        if self.event is not None:
-            self.event.cancel()
-        self.event = self.time.at(self.zero, self._expire) if self.zero is not None else None
+        if self.zero is not None:
+            self.alarm.set(self.zero)
+        else:
+            self.alarm.cancel()
 
     def _expire(self) -> None:
         if self.raised and self.control & RESET_ENABLE:
-            self.event, self.count, self.zero = None, 0, None
+            self.count, self.zero = 0, None
             self.reset()
             return
         self.raised = True

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.state import Wiring
 
 
 @dataclass(eq=False)
 class Stub(WordRegisters):
     """``peripheral_id`` is its PrimeCell identification, 0 for none; ``words`` are other registers that are not 0."""
 
-    peripheral_id: int = 0
-    words: Mapping[int, int] = field(default_factory=dict)
+    peripheral_id: Wiring[int] = 0
+    words: Wiring[Mapping[int, int]] = field(default_factory=dict)
 
     def read_word(self, offset: int) -> int:
         if offset in self.words:

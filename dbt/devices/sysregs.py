@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 
+from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.registers import WordRegisters
-from dbt.devices.wiring import Time, VirtualCounter
+from dbt.devices.state import Wiring
+from dbt.devices.wiring import Time
 
 #: What SYS_ID, SYS_PROCID0 and SYS_PROCID1 are on a Versatile/PB926EJ-S.
 _BOARD, _CORE_MODULE, _LOGIC_MODULE = 0x41007004, 0x02000000, 0xFF000000
@@ -26,8 +28,8 @@ _DISPLAY, _DISPLAY_MASK = 0x1F00, 0x3F00
 class SystemRegisters(WordRegisters):
     """``reset`` is called when the guest asks for a reset of the board."""
 
-    time: Time
-    reset: Callable[[], None]
+    time: Wiring[Time]
+    reset: Wiring[Callable[[], None]]
     leds: int = 0
     lock: int = 0
     cfgdata1: int = 0
@@ -37,9 +39,6 @@ class SystemRegisters(WordRegisters):
     resetctl: int = 0
     clcd: int = _DISPLAY
 
-    def _counter(self, frequency: int) -> int:
-        return self.time.now * frequency // self.time.ticks_per_second & 0xFFFFFFFF
-
     def virtual_counter(self, offset: int) -> VirtualCounter | None:
         frequency = _COUNTERS.get(offset)
         if frequency is None:
@@ -48,8 +47,9 @@ class SystemRegisters(WordRegisters):
         return VirtualCounter(0, frequency // common, self.time.ticks_per_second // common)
 
     def read_word(self, offset: int) -> int:
-        if offset in _COUNTERS:
-            return self._counter(_COUNTERS[offset])
+        counter = self.virtual_counter(offset)
+        if counter is not None:
+            return counter.at(self.time.now)
         match offset:
             case 0x00:  # SYS_ID
                 return _BOARD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 #: An interrupt line: it is told its level, True for asserted, as often as its driver likes.
 Line = Callable[[bool], None]
@@ -13,29 +13,26 @@ def unconnected(level: bool) -> None:
     """A line that leads nowhere."""
 
 
-class VirtualCounter(NamedTuple):
-    """How a register goes on by itself: as ``(start + rate * now) // divisor & mask`` at each tick before ``until``, if
-    nobody writes to the device meanwhile. ``start`` and the whole sum are not negative and below 2^63, as ``until`` is.
-    """
-
-    start: int
-    rate: int = 0
-    divisor: int = 1
-    mask: int = 0xFFFFFFFF
-    until: int = (1 << 63) - 1
+def no_input() -> None:
+    """Nothing is to be received."""
 
 
-class Event(Protocol):
-    """Something that will happen at a tick of virtual time."""
+class Alarm(Protocol):
+    """What a device has the timeline do at a tick of virtual time. It is set for one tick at most."""
 
-    def cancel(self) -> None: ...
+    def set(self, tick: int) -> None:
+        """Ring at ``tick``, and not when it was set for before. A tick that has passed is rung at as soon as can be."""
+
+    def cancel(self) -> None:
+        """Do not ring. Nothing changes if the alarm is not set."""
 
 
 class Time(Protocol):
-    """Virtual time in ticks (:class:`dbt.board.timeline.Timeline`)."""
+    """Virtual time in ticks, as one device sees it (:meth:`dbt.board.timeline.Timeline.named`)."""
 
     @property
     def now(self) -> int: ...
     @property
     def ticks_per_second(self) -> int: ...
-    def at(self, tick: int, action: Callable[[], None]) -> Event: ...
+    def alarm(self, action: str, ring: Callable[[], None]) -> Alarm:
+        """Return an alarm that calls ``ring``. ``action`` names it among the device's alarms, in saved states too."""

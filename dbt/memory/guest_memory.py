@@ -16,6 +16,7 @@ from dbt.memory.ram import PAGE_SHIFT, Ram
 from isa.arm.faults import AccessKind, Fault
 
 if TYPE_CHECKING:
+    from dbt.abi.virtual_counter import VirtualCounter
     from dbt.memory.translation import Translation
 
 
@@ -26,8 +27,8 @@ class Bus(Protocol):
     def read(self, gpa: Gpa, size: int) -> int: ...
     def write(self, gpa: Gpa, size: int, value: int) -> None: ...
 
-    def virtual_counter(self, gpa: Gpa) -> tuple[int, int, int, int, int] | None:
-        """Of the word at ``gpa``: see :class:`dbt.devices.wiring.VirtualCounter`."""
+    def virtual_counter(self, gpa: Gpa) -> VirtualCounter | None:
+        """Return how the word at ``gpa``, a multiple of 4, goes on by itself, or None if that is not known."""
 
 
 class NoDevices:

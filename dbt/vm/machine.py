@@ -190,6 +190,7 @@ class Machine:
             self._request_reset,
             self.epoch,
             self._receive,
+            holes_read_zero=self._is_kernel,  # choice: no-device
         )
         self.memory.bus = self.board.bus
 
@@ -210,6 +211,11 @@ class Machine:
 
     def _request_reset(self) -> None:
         self._reset_requested = True
+
+    @property
+    def reset_requested(self) -> bool:
+        """Whether the guest has asked for a reset of the machine, which ends the run."""
+        return self._reset_requested
 
     def _allowance(self) -> int | None:
         """How many instructions the slice still has, that which has just accessed a device included, if the device has
@@ -283,7 +289,7 @@ class Machine:
             dtb,
             append,
             atags,
-            lambda gpa: self.memory.bus.covers(Gpa(gpa), 4),
+            lambda gpa: self.board.bus.has_device(Gpa(gpa), 4),
             base,
             entry,
         )

@@ -29,7 +29,7 @@ US = 100  # ticks in a microsecond, which is a count
 
 def make_timer() -> tuple[Sp804, VirtualTime, Line]:
     time, line = VirtualTime(), Line()
-    return Sp804(time.timeline, line), time, line
+    return Sp804(time.named(), line), time, line
 
 
 def test_a_periodic_timer_never_drifts() -> None:
@@ -289,7 +289,7 @@ class TickByTick:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_timer_is_as_one_that_is_moved_tick_by_tick(seed: int) -> None:
     random, time, line = Random(seed), VirtualTime(), Line()
-    timer = Sp804(time.timeline, line, frequency=time.timeline.ticks_per_second // 3)
+    timer = Sp804(time.named(), line, frequency=time.timeline.ticks_per_second // 3)
     model = TickByTick(3)
     for step in range(300):
         if random.random() < 0.6:
@@ -307,7 +307,7 @@ def test_a_timer_is_as_one_that_is_moved_tick_by_tick(seed: int) -> None:
 
 def make_watchdog() -> tuple[Sp805, VirtualTime, Line, list[int]]:
     time, line, resets = VirtualTime(), Line(), []
-    return Sp805(time.timeline, line, lambda: resets.append(time.tick)), time, line, resets
+    return Sp805(time.named(), line, lambda: resets.append(time.tick)), time, line, resets
 
 
 WDOG_CONTROL, WDOG_CLEAR, WDOG_RIS, WDOG_MIS, WDOG_LOCK = 0x08, 0x0C, 0x10, 0x14, 0xC00
@@ -368,7 +368,7 @@ SECONDS = 1_000_000 * US
 
 def test_the_clock_counts_seconds_and_matches() -> None:
     time, line = VirtualTime(), Line()
-    clock = Pl031(time.timeline, line, 1_767_225_600)
+    clock = Pl031(time.named(), line, 1_767_225_600)
     time.advance(5 * SECONDS - 1)
     assert clock.read(DATA, 4) == 1_767_225_604
     time.advance(1)
@@ -385,7 +385,7 @@ def test_the_clock_counts_seconds_and_matches() -> None:
 
 def test_the_clock_can_be_set() -> None:
     time, line = VirtualTime(), Line()
-    clock = Pl031(time.timeline, line, 0)
+    clock = Pl031(time.named(), line, 0)
     time.advance(SECONDS // 2)
     clock.write(RTC_LOAD, 4, 0xFFFFFFFE)
     clock.write(RTC_MASK, 4, 1)
@@ -398,7 +398,7 @@ def test_the_clock_can_be_set() -> None:
 
 def test_the_clock_on_the_serial_bus_shows_virtual_time() -> None:
     time = VirtualTime()
-    clock = Ds1338(time.timeline, 1_767_225_600)  # Thursday, 2026-01-01 00:00:00
+    clock = Ds1338(time.named(), 1_767_225_600)  # Thursday, 2026-01-01 00:00:00
 
     def registers() -> list[int]:
         clock.start(reading=False)

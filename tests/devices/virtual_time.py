@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dbt.board.timeline import Timeline
+from dbt.board.timeline import DeviceTime, Timeline
 
 
 @dataclass
@@ -26,6 +26,10 @@ class VirtualTime:
 
     def __post_init__(self) -> None:
         self.timeline = Timeline(lambda: self.tick)
+
+    def named(self, device: str = "a device") -> DeviceTime:
+        """Time as a device of this name sees it."""
+        return self.timeline.named(device)
 
     def advance(self, ticks: int) -> None:
         """Let ``ticks`` pass as the machine does: events happen at their ticks."""

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, Undefined, VmExit
 from dbt.engine.profile import ExecutionProfile
@@ -28,7 +29,7 @@ class Recorder:
     def __init__(self) -> None:
         self.accesses: list[tuple[str, int, int, int]] = []
 
-    def virtual_counter(self, gpa: int) -> None:
+    def virtual_counter(self, gpa: Gpa) -> None:
         return None
 
     def covers(self, gpa: int, size: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, SupervisorCall, VmExit
 from dbt.abi.layout import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE, WARM
@@ -32,7 +33,7 @@ class Counter:
     def __init__(self) -> None:
         self.accesses: list[tuple[int, int, int | None]] = []
 
-    def virtual_counter(self, gpa: int) -> None:
+    def virtual_counter(self, gpa: Gpa) -> None:
         return None
 
     def covers(self, gpa: int, size: int) -> bool:

@@ -1,0 +1,28 @@
+"""What every device is to the bus that it is attached to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbt.abi.virtual_counter import VirtualCounter
+from dbt.devices.state import Stateful
+
+
+@dataclass(eq=False)
+class Device(Stateful):
+    """Registers by their offset from wherever the board has put the device, and a state of plain values."""
+
+    def read(self, offset: int, size: int) -> int:
+        """Return the ``size`` bytes (1, 2 or 4) at ``offset`` as a little-endian number, with the read's effects."""
+        raise NotImplementedError
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write the ``size`` bytes (1, 2 or 4) of ``value`` at ``offset``."""
+        raise NotImplementedError
+
+    def virtual_counter(self, offset: int) -> VirtualCounter | None:
+        """Return how the word at ``offset``, a multiple of 4, goes on by itself, or None if that is not known.
+
+        Native code then answers reads of the word from it, instead of asking the device.
+        """
+        return None

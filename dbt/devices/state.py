@@ -1,0 +1,118 @@
+"""A device's state as plain values, declared once: every field of its dataclass that is not wiring.
+
+Plain values are integers, booleans, bytes, and lists and mappings of integers or booleans. They can be written to a
+file, compared, and hashed, and a device of the same board that has been given them goes on as the first one would.
+
+- An ordinary field is *state*. Its annotation must be one of :data:`KINDS`.
+- A field annotated ``Wiring[...]`` is what the board connects the device to: lines, time, a callback, a frequency.
+  It is the same for every device in that place of the board, so it is neither saved nor restored.
+- A field annotated ``Part[...]`` holds a :class:`Stateful` object, or a list of them, whose state belongs to the
+  device's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final, TypeVar
+
+#: What a declared state is made of.
+Plain = bool | int | str | bytes | None | list["Plain"] | dict[str, "Plain"] | dict[int, "Plain"]
+#: The state of one object: the values of its fields by their names.
+State = dict[str, Plain]
+
+T = TypeVar("T")
+Wiring = Annotated[T, "wiring"]
+Part = Annotated[T, "part"]
+#: Integers of a state are at most so large in magnitude, so that each fits in eight bytes.
+_LARGEST: Final = 1 << 63
+
+
+class StateError(ValueError):
+    """Values that are not the state of the object that they were given to."""
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int and -_LARGEST <= value < _LARGEST
+
+
+def _is_bool(value: object) -> bool:
+    return type(value) is bool
+
+
+#: The annotations that a field of the state may have, and what a value must fulfil to be restored into it.
+KINDS: Mapping[str, Callable[[object], bool]] = {
+    "int": _is_int,
+    "bool": _is_bool,
+    "bytes": lambda value: type(value) is bytes,
+    "int | None": lambda value: value is None or _is_int(value),
+    "list[int]": lambda value: type(value) is list and all(map(_is_int, value)),
+    "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
+    "dict[int, int]": lambda value: type(value) is dict and all(map(_is_int, (*value, *value.values()))),
+}
+
+
+@dataclass(eq=False)
+class Stateful:
+    """An object whose dataclass fields are its state, its parts and its wiring."""
+
+    def settle(self) -> None:
+        """Account for the time that has passed, if the object does so only when somebody looks at it.
+
+        :meth:`save` calls it, so that two equal devices have equal states however often each was looked at.
+        """
+
+    @classmethod
+    def state_fields(cls) -> Iterator[tuple[str, str]]:
+        """Yield name and annotation of each field that is state. TypeError if the annotation is not a plain one."""
+        for one in fields(cls):
+            if str(one.type).startswith(("Wiring[", "Part[")):
+                continue
+            if one.type not in KINDS:
+                raise TypeError(
+                    f"{cls.__name__}.{one.name} is {one.type}, which is neither plain nor Wiring[...] nor Part[...]"
+                )
+            yield one.name, str(one.type)
+
+    def _parts(self) -> Iterator[tuple[str, list[Stateful]]]:
+        for one in fields(self):
+            if str(one.type).startswith("Part["):
+                held = getattr(self, one.name)
+                yield one.name, held if isinstance(held, list) else [held]
+
+    def parts(self) -> Iterable[Stateful]:
+        """Return the objects whose state belongs to this one's, without their own parts."""
+        return [one for _, held in self._parts() for one in held]
+
+    def save(self) -> State:
+        """Return a copy of the state as plain values. Nothing that the guest can observe changes."""
+        self.settle()
+        state: State = {name: _copy(getattr(self, name)) for name, _ in self.state_fields()}
+        for name, held in self._parts():
+            state[name] = [one.save() for one in held]
+        return state
+
+    def restore(self, state: Mapping[Any, Any]) -> None:
+        """Take over a state that :meth:`save` has returned.
+
+        Raises StateError if the names or the kinds of the values are not those of this object. Then it is left with
+        a part of the state, and has to be given up.
+        """
+        name = type(self).__name__
+        kinds, held = dict(self.state_fields()), dict(self._parts())
+        if type(state) is not dict or state.keys() != kinds.keys() | held.keys():
+            raise StateError(f"the state of {name} has other fields than {', '.join((*kinds, *held))}")
+        for field_name, kind in kinds.items():
+            if not KINDS[kind](state[field_name]):
+                raise StateError(f"{field_name} in the state of {name} is not {kind}: {state[field_name]!r}")
+            setattr(self, field_name, _copy(state[field_name]))
+        for field_name, parts in held.items():
+            states = state[field_name]
+            if type(states) is not list or len(states) != len(parts):
+                raise StateError(f"{field_name} in the state of {name} is not a list of {len(parts)}")
+            for one, values in zip(parts, states, strict=True):
+                one.restore(values)
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if isinstance(value, list | dict) else value

@@ -1,0 +1,267 @@
+"""Every device declares its state, which is plain values, and goes on from it like the device that saved it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from random import Random
+from typing import Any
+
+import pytest
+
+import dbt.devices
+from dbt.board.bus import Deferred
+from dbt.board.versatile import CLOCK, Board, BoardState, build_board
+from dbt.devices.ds1338 import Ds1338
+from dbt.devices.registers import WordRegisters
+from dbt.devices.sic import Sic
+from dbt.devices.sp804 import Sp804, Timer
+from dbt.devices.state import Part, StateError, Stateful, Wiring
+from tests.devices.virtual_time import Line, VirtualTime
+
+EPOCH = 1_767_225_600
+
+
+@dataclass
+class Rig:
+    """A board whose console has endless input."""
+
+    time: VirtualTime = field(default_factory=VirtualTime)
+    sent: bytearray = field(default_factory=bytearray)
+    resets: list[int] = field(default_factory=list)
+    received: int = 0
+    board: Board = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.board = build_board(
+            self.sent.extend, 1 << 20, self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill
+        )
+
+    def reset(self) -> None:
+        self.resets.append(self.time.tick)
+
+    def refill(self) -> None:
+        uart = self.board.console_uart
+        uart.push(bytes((self.received + number) % 256 for number in range(uart.room)))
+        self.received += uart.room
+
+    def access(self, random: Random) -> int:
+        """Read or write somewhere, or let time pass; return what was read."""
+        window = random.choice(self.board.bus.windows)
+        size = random.choice((1, 2, 4, 4, 4))
+        offset = random.choice((random.randrange(0, 0x50, size), random.randrange(0, 0x1000, size)))
+        value = random.choice((random.getrandbits(8 * size), random.getrandbits(8), 1 << random.randrange(8 * size)))
+        match random.randrange(5):
+            case 0 | 1:
+                return self.board.bus.read(window.base + offset, size)
+            case 2 | 3:
+                self.board.bus.write(window.base + offset, size, value)
+            case _:
+                self.time.advance(random.choice((1, 100, 30_000, 10**6, 10**9)))
+        return 0
+
+
+def objects(board: Board) -> Iterator[Stateful]:
+    """Every object with a state that the board has, deferred devices made."""
+    waiting: list[Stateful] = [window.arrive() for window in board.bus.windows]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting.extend(one.parts())
+
+
+def undeclared(one: Stateful) -> set[str]:
+    """The attributes of an object that are no fields, and so neither state nor wiring nor parts."""
+    assert not getattr(type(one), "__slots__", ())
+    return set(vars(one)) - {each.name for each in fields(one)}
+
+
+def test_every_attribute_of_every_device_is_state_or_wiring() -> None:
+    rig = Rig()
+    for seed in range(20):
+        random = Random(seed)
+        for _ in range(500):
+            rig.access(random)
+    found = list(objects(rig.board))
+    for one in found:
+        assert not undeclared(one), type(one).__name__
+        state = {name for name, _ in type(one).state_fields()}
+        for each in fields(one):
+            held = getattr(one, each.name)
+            if each.name in state:
+                assert ast.literal_eval(repr(held)) == held, f"{type(one).__name__}.{each.name}"
+            elif str(each.type).startswith("Wiring["):
+                parts = list(held) if isinstance(held, list | tuple | dict) else [held]
+                assert not any(isinstance(part, Stateful) for part in parts), f"{type(one).__name__}.{each.name}"
+    assert {Timer, Ds1338, Sic} <= {type(one) for one in found}
+    assert set(leaves()) <= {type(one) for one in found}
+
+
+def leaves() -> Iterator[type[Stateful]]:
+    """The classes of the devices' room from which no other is derived."""
+    for module in pkgutil.iter_modules(dbt.devices.__path__):
+        importlib.import_module(f"dbt.devices.{module.name}")
+    waiting: list[type[Stateful]] = [Stateful]
+    while waiting:
+        kind = waiting.pop()
+        derived = [one for one in kind.__subclasses__() if one.__module__.startswith("dbt.devices")]
+        waiting.extend(derived)
+        if not derived:
+            yield kind
+
+
+def test_what_is_not_declared_is_found() -> None:
+    @dataclass(eq=False)
+    class Forgetful(WordRegisters):
+        irq: Wiring[Line]
+        count: int = 0
+
+        def __post_init__(self) -> None:
+            self.late = 1
+
+    @dataclass(eq=False)
+    class Unplain(WordRegisters):
+        when: object = None
+
+    assert undeclared(Forgetful(Line())) == {"late"}
+    with pytest.raises(TypeError, match=r"Unplain\.when"):
+        list(Unplain.state_fields())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_board_goes_on_from_a_saved_state(seed: int) -> None:
+    """Another board, of which some devices are made already, then answers as the first one does."""
+    random, first, second = Random(seed), Rig(), Rig()
+    for _ in range(random.choice((0, 3, 30, 300))):
+        first.access(random)
+    for _ in range(random.choice((0, 3, 30))):
+        second.access(random)
+    saved = first.board.save()
+    assert ast.literal_eval(repr(saved.devices)) == saved.devices
+    second.time.tick, second.received, second.resets = first.time.tick, first.received, []
+    second.board.restore(saved)
+    assert second.board.save() == saved == first.board.save()
+    first.resets.clear()
+    one, other = Random(seed), Random(seed)
+    for _ in range(300):
+        assert first.access(one) == second.access(other)
+        assert first.board.vic.irq_level == second.board.vic.irq_level
+        assert first.board.vic.fiq_level == second.board.vic.fiq_level
+    assert first.board.save() == second.board.save() and first.resets == second.resets
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_saving_changes_nothing(seed: int) -> None:
+    first, second = Rig(), Rig()
+    one, other = Random(seed), Random(seed)
+    for _ in range(400):
+        first.board.save()
+        assert first.access(one) == second.access(other)
+    assert first.board.save() == second.board.save() and first.sent == second.sent
+
+
+def test_a_device_that_nobody_has_changed_has_no_state_to_save() -> None:
+    """Whether it has been made or not: a debugger that looks at it makes it."""
+    first, second = Rig(), Rig()
+    for window in first.board.bus.windows:
+        window.arrive()
+    assert first.board.save() == second.board.save()
+    assert set(second.board.save().devices) == {"VIC", "UART0"}
+
+
+def test_a_device_that_another_one_has_made_is_saved() -> None:
+    """UART3's interrupt is an input of the secondary controller, which nobody has accessed."""
+    rig = Rig()
+    rig.board.bus.write(0x10009000 + 0x38, 4, 0x20)
+    rig.board.bus.write(0x10009000, 4, 0x41)
+    assert rig.board.save().devices["SIC"]["inputs"] == 1 << 6
+    again = Rig()
+    again.board.restore(rig.board.save())
+    assert again.board.bus.read(0x10003004, 4) == 1 << 6
+
+
+def test_an_event_of_a_device_that_is_as_after_a_reset_is_restored() -> None:
+    rig = Rig()
+    rig.board.bus.write(CLOCK + 4, 4, 0)  # The match register is 0 already; the match comes when the counter wraps.
+    saved = rig.board.save()
+    assert "clock" not in saved.devices and [event.device for event in saved.events] == ["clock"]
+    again = Rig()
+    again.board.restore(saved)
+    assert again.board.save() == saved
+
+
+def test_lists_are_copied() -> None:
+    rig = Rig()
+    saved = rig.board.save()
+    rig.board.bus.write(0x10140100, 4, 0x1234)
+    addresses: Any = saved.devices["VIC"]["addresses"]
+    assert addresses == [0] * 16
+    rig.board.restore(saved)
+    rig.board.bus.write(0x10140100, 4, 0x1234)
+    assert addresses == [0] * 16
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("VIC", "enable"), True),
+        (("VIC", "enable"), 1 << 64),
+        (("VIC", "addresses"), [None] * 16),
+        (("VIC", "addresses"), (0,) * 16),
+        (("VIC", "surprise"), 0),
+        (("UART0", "timeout"), "soon"),
+        (("timers 0 and 1", "timers"), []),
+        (("timers 0 and 1", "timers"), [0, 0]),
+        (("Ethernet", "registers"), {"0": 0}),
+        (("no such device",), {}),
+        (("VIC",), None),
+    ],
+)
+def test_what_is_no_state_is_refused(path: tuple[str, ...], value: object) -> None:
+    rig = Rig()
+    rig.board.bus.write(0x101E2000, 4, 1)
+    rig.board.bus.write(0x10010000, 4, 1)
+    saved = rig.board.save()
+    devices: Any = saved.devices
+    target = devices
+    for name in path[:-1]:
+        target = target[name]
+    target[path[-1]] = value
+    with pytest.raises(StateError):
+        Rig().board.restore(BoardState(devices, saved.events))
+
+
+def test_time_that_has_passed_is_accounted_for_before_a_state_is_saved() -> None:
+    """Of two timers, of which one was looked at, the states are equal."""
+    times = VirtualTime(), VirtualTime()
+    timers = [Sp804(time.named(), Line()) for time in times]
+    for timer, time in zip(timers, times, strict=True):
+        timer.write(0, 4, 10)
+        timer.write(8, 4, 0xC2)
+        time.advance(123_456)
+    timers[0].read(0x10, 4)
+    assert timers[0].save() == timers[1].save()
+
+
+def test_a_part_may_be_one_object_or_a_list() -> None:
+    @dataclass(eq=False)
+    class Inner(Stateful):
+        value: int = 0
+
+    @dataclass(eq=False)
+    class Outer(Stateful):
+        one: Part[Inner] = field(default_factory=Inner)
+        many: Part[list[Inner]] = field(default_factory=lambda: [Inner(), Inner()])
+
+    outer, other = Outer(), Outer()
+    outer.one.value, outer.many[1].value = 1, 2
+    assert outer.save() == {"one": [{"value": 1}], "many": [{"value": 0}, {"value": 2}]}
+    other.restore(outer.save())
+    assert other.save() == outer.save() and len(list(outer.parts())) == 3
+
+
+def test_a_deferred_device_is_wiring_alone() -> None:
+    assert not list(Deferred.state_fields())
