@@ -104,6 +104,9 @@ CHOICES: tuple[Choice, ...] = (
     Choice("wfe-ends-at-once", _DEFINED, "B1.8.13: how long WFE waits",
            "not at all", "there is no other processor to send the event"),
     Choice("breakpoint-fault-address", _UNKNOWN, "B3.13.1: IFAR after BKPT", "unchanged", "QEMU"),
+    Choice("no-device", _DEFINED, "B3.12: whether an access to where nothing answers is an external abort",
+           "to a kernel loads are zero and stores do nothing; to a bare program it is one. A fetch always is",
+           "QEMU's Versatile/PB, for which kernels are written; a program with a wild pointer had better be told"),
     # -- multiplication and bit fields ---------------------------------------------------------
     Choice("long-multiply-same-register", _UNPREDICTABLE, "A8.8.178, A8.8.189, A8.8.256, A8.8.257: RdHi = RdLo",
            "the high word is what stays", "QEMU"),
