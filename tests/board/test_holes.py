@@ -13,7 +13,8 @@ from dbt import Machine
 from dbt.abi.exits import DataAbort, PrefetchAbort
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
-from tests.vm.programs import assemble, make_elf
+from tests.assembler import assemble
+from tests.vm.programs import make_elf
 
 BASE = 0x10000
 MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync")]
@@ -43,9 +44,9 @@ again:
     mov r5, #0x3000 ; str r0, [r5, #4]
 """
 _REPORT = """
-    ldr r4, =0x101f1000 ; ldr r1, [r5] ; add r1, r1, #1 ; str r1, [r4] ; ldr r1, [r5, #4] ; add r1, r1, #0x30 ; str r1, [r4]
-    mov r1, #10 ; str r1, [r4] ; ldr r0, =0x10000000 ; ldr r1, =0xa05f ; str r1, [r0, #0x20] ; ldr r1, =0x104
-    str r1, [r0, #0x40]
+    ldr r4, =0x101f1000 ; ldr r1, [r5] ; add r1, r1, #1 ; str r1, [r4]
+    ldr r1, [r5, #4] ; add r1, r1, #0x30 ; str r1, [r4] ; mov r1, #10 ; str r1, [r4] 
+    ldr r0, =0x10000000 ; ldr r1, =0xa05f ; str r1, [r0, #0x20] ; ldr r1, =0x104 ; str r1, [r0, #0x40]
 stop: b stop
 """
 

@@ -19,16 +19,16 @@ def make_uart() -> tuple[Pl011, bytearray]:
 def test_a_device_is_addressed_from_its_own_beginning() -> None:
     uart, sent = make_uart()
     bus = DeviceBus([Window(Gpa(0x1000), 0x1000, uart, "uart")])
-    bus.write(0x1000, 1, 0x41)
-    assert sent == b"A" and bus.read(0x1018, 4) == 0x90
+    bus.write(Gpa(0x1000), 1, 0x41)
+    assert sent == b"A" and bus.read(Gpa(0x1018), 4) == 0x90
 
 
 def test_an_access_must_lie_within_one_device() -> None:
     bus = DeviceBus([Window(Gpa(0x1000), 0x1000, make_uart()[0], "uart")])
-    assert bus.covers(0x1000, 4) and bus.covers(0x1FFC, 4) and bus.covers(0x1FFF, 1)
-    assert not bus.covers(0xFFF, 1) and not bus.covers(0x1FFE, 4) and not bus.covers(0x2000, 1)
+    assert bus.covers(Gpa(0x1000), 4) and bus.covers(Gpa(0x1FFC), 4) and bus.covers(Gpa(0x1FFF), 1)
+    assert not bus.covers(Gpa(0xFFF), 1) and not bus.covers(Gpa(0x1FFE), 4) and not bus.covers(Gpa(0x2000), 1)
     with pytest.raises(LookupError):
-        bus.read(0x2000, 4)
+        bus.read(Gpa(0x2000), 4)
 
 
 def test_windows_do_not_overlap() -> None:
@@ -47,16 +47,16 @@ def test_a_device_is_made_when_it_is_accessed_first() -> None:
         return made[-1]
 
     bus = DeviceBus([Window(Gpa(0x1000), 0x1000, Deferred(make), "uart")])
-    assert bus.covers(0x1000, 4) and not made
-    bus.write(0x1024, 4, 0x12)
-    assert bus.read(0x1024, 4) == 0x12 and bus.windows[0].device is made[0] and len(made) == 1
+    assert bus.covers(Gpa(0x1000), 4) and not made
+    bus.write(Gpa(0x1024), 4, 0x12)
+    assert bus.read(Gpa(0x1024), 4) == 0x12 and bus.windows[0].device is made[0] and len(made) == 1
 
 
 def test_holes_read_zero_where_the_board_says_so() -> None:
     bus = DeviceBus([Window(Gpa(0x1000), 0x1000, make_uart()[0], "uart")], holes_read_zero=True)
     for gpa, size in ((0x0FFC, 4), (0x2000, 1), (0xFFFFFFFE, 2), (0x1FFE, 4)):
-        assert bus.covers(gpa, size) and not bus.has_device(gpa, size)
-        bus.write(gpa, size, 0x55)
-        assert bus.read(gpa, size) == 0
+        assert bus.covers(Gpa(gpa), size) and not bus.has_device(Gpa(gpa), size)
+        bus.write(Gpa(gpa), size, 0x55)
+        assert bus.read(Gpa(gpa), size) == 0
     assert bus.virtual_counter(Gpa(0x2000)) is None
-    assert bus.has_device(0x1018, 4) and bus.read(0x1018, 4) == 0x90
+    assert bus.has_device(Gpa(0x1018), 4) and bus.read(Gpa(0x1018), 4) == 0x90

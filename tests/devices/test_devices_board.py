@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dbt.abi.addresses import Gpa
 from dbt.board.versatile import (
     ETHERNET,
     FLASH,
@@ -14,6 +15,8 @@ from dbt.board.versatile import (
     TIMER01,
     TIMER23,
     UART0,
+    UART1,
+    UART2,
     UART3,
     WATCHDOG,
     Board,
@@ -44,10 +47,10 @@ class Rig:
         self.board = build_board(self.sent.extend, self.ram_size, self.time.timeline, self.irq, self.fiq, reset, EPOCH)
 
     def read(self, gpa: int) -> int:
-        return self.board.bus.read(gpa, 4)
+        return self.board.bus.read(Gpa(gpa), 4)
 
     def write(self, gpa: int, value: int) -> None:
-        self.board.bus.write(gpa, 4, value)
+        self.board.bus.write(Gpa(gpa), 4, value)
 
 
 def test_the_board_is_a_versatile_pb() -> None:
@@ -98,7 +101,7 @@ def test_interrupts_arrive_where_the_board_says() -> None:
         rig.write(base + 8, 0)
         rig.write(base + 0xC, 0)
         assert not rig.irq.level
-    for base, number in ((UART0, 12), (UART0 + 0x1000, 13), (UART0 + 0x2000, 14), (UART3, 31)):
+    for base, number in ((UART0, 12), (UART1, 13), (UART2, 14), (UART3, 31)):
         rig.write(SECONDARY_CONTROLLER + 8, 0xFFFFFFFF)
         rig.write(base + 0x38, 0x20)
         rig.write(base, ord("a"))
@@ -116,7 +119,7 @@ def test_the_console_is_at_the_first_uart() -> None:
 
 def test_a_large_ram_hides_devices() -> None:
     rig = Rig(ram_size=UART3)
-    assert rig.board.bus.covers(UART3, 4) and not rig.board.bus.covers(SYSTEM_REGISTERS, 4)
+    assert rig.board.bus.covers(Gpa(UART3), 4) and not rig.board.bus.covers(Gpa(SYSTEM_REGISTERS), 4)
     assert not Rig(ram_size=1 << 31).board.bus.windows
 
 
@@ -148,14 +151,14 @@ def test_the_ethernet_controller_loses_what_it_sends_and_says_it_is_sent() -> No
     bus = rig.board.bus
     rig.write(SECONDARY_CONTROLLER + 0x20, 1 << 25)
     for offset, value in ((0xE, 2), (0xD, 0x02), (0x0, 0x20), (0x2, 0), (0x0, 0xC0)):
-        bus.write(ETHERNET + offset, 1, value)
-    assert bus.read(ETHERNET + 0xC, 1) & 0x02 and bus.read(ETHERNET + 0x4, 1) == 0
+        bus.write(Gpa(ETHERNET + offset), 1, value)
+    assert bus.read(Gpa(ETHERNET + 0xC), 1) & 0x02 and bus.read(Gpa(ETHERNET + 0x4), 1) == 0
     assert rig.read(INTERRUPT_CONTROLLER + 8) == 1 << 25
-    bus.write(ETHERNET + 0xC, 1, 0x02)
+    bus.write(Gpa(ETHERNET + 0xC), 1, 0x02)
     assert rig.read(INTERRUPT_CONTROLLER + 8) == 0
     for offset, size, value in ((0xE, 1, 1), (0xC, 2, 0x1A10), (0xE, 1, 2), (0x0, 1, 0xC0)):  # With automatic release
-        bus.write(ETHERNET + offset, size, value)
-    assert not bus.read(ETHERNET + 0xC, 1) & 0x02
+        bus.write(Gpa(ETHERNET + offset), size, value)
+    assert not bus.read(Gpa(ETHERNET + 0xC), 1) & 0x02
 
 
 def test_a_chip_sends_nothing_after_a_byte_that_is_not_acknowledged() -> None:
@@ -185,6 +188,6 @@ def test_every_place_of_the_board_can_be_accessed() -> None:
     for window in rig.board.bus.windows:
         for size in (1, 2, 4):
             for offset in range(0, 0x1000, size):
-                assert 0 <= rig.board.bus.read(window.base + offset, size) < 1 << 8 * size, window.name
-                rig.board.bus.write(window.base + offset, size, (1 << 8 * size) - 1)
+                assert 0 <= rig.board.bus.read(Gpa(window.base + offset), size) < 1 << 8 * size, window.name
+                rig.board.bus.write(Gpa(window.base + offset), size, (1 << 8 * size) - 1)
     rig.time.advance(10**9)

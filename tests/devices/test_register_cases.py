@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.abi.addresses import Gpa
 from dbt.board.timeline import Timeline
 from dbt.board.versatile import build_board
 from tests.devices.register_cases import FILES, parse, recorded
@@ -28,9 +29,9 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
     for access in parse(path.read_text()):
         assert access.value is not None, f"{path.name} {access}: not recorded"
         if access.write:
-            bus.write(access.gpa, access.size, access.value)
+            bus.write(Gpa(access.gpa), access.size, access.value)
         else:
-            value = bus.read(access.gpa, access.size)
+            value = bus.read(Gpa(access.gpa), access.size)
             assert value == access.value, f"{path.name} {access} gives {value:#x}, should be {access.value:#x}"
 
 

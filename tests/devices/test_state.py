@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import dbt.devices
+from dbt.abi.addresses import Gpa
 from dbt.board.bus import Deferred
 from dbt.board.versatile import CLOCK, Board, BoardState, build_board
 from dbt.devices.ds1338 import Ds1338
@@ -56,9 +57,9 @@ class Rig:
         value = random.choice((random.getrandbits(8 * size), random.getrandbits(8), 1 << random.randrange(8 * size)))
         match random.randrange(5):
             case 0 | 1:
-                return self.board.bus.read(window.base + offset, size)
+                return self.board.bus.read(Gpa(window.base + offset), size)
             case 2 | 3:
-                self.board.bus.write(window.base + offset, size, value)
+                self.board.bus.write(Gpa(window.base + offset), size, value)
             case _:
                 self.time.advance(random.choice((1, 100, 30_000, 10**6, 10**9)))
         return 0
@@ -175,17 +176,17 @@ def test_a_device_that_nobody_has_changed_has_no_state_to_save() -> None:
 def test_a_device_that_another_one_has_made_is_saved() -> None:
     """UART3's interrupt is an input of the secondary controller, which nobody has accessed."""
     rig = Rig()
-    rig.board.bus.write(0x10009000 + 0x38, 4, 0x20)
-    rig.board.bus.write(0x10009000, 4, 0x41)
+    rig.board.bus.write(Gpa(0x10009000 + 0x38), 4, 0x20)
+    rig.board.bus.write(Gpa(0x10009000), 4, 0x41)
     assert rig.board.save().devices["SIC"]["inputs"] == 1 << 6
     again = Rig()
     again.board.restore(rig.board.save())
-    assert again.board.bus.read(0x10003004, 4) == 1 << 6
+    assert again.board.bus.read(Gpa(0x10003004), 4) == 1 << 6
 
 
 def test_an_event_of_a_device_that_is_as_after_a_reset_is_restored() -> None:
     rig = Rig()
-    rig.board.bus.write(CLOCK + 4, 4, 0)  # The match register is 0 already; the match comes when the counter wraps.
+    rig.board.bus.write(Gpa(CLOCK + 4), 4, 0)  # It is 0 already, and the match comes later.
     saved = rig.board.save()
     assert "clock" not in saved.devices and [event.device for event in saved.events] == ["clock"]
     again = Rig()
@@ -196,11 +197,11 @@ def test_an_event_of_a_device_that_is_as_after_a_reset_is_restored() -> None:
 def test_lists_are_copied() -> None:
     rig = Rig()
     saved = rig.board.save()
-    rig.board.bus.write(0x10140100, 4, 0x1234)
+    rig.board.bus.write(Gpa(0x10140100), 4, 0x1234)
     addresses: Any = saved.devices["VIC"]["addresses"]
     assert addresses == [0] * 16
     rig.board.restore(saved)
-    rig.board.bus.write(0x10140100, 4, 0x1234)
+    rig.board.bus.write(Gpa(0x10140100), 4, 0x1234)
     assert addresses == [0] * 16
 
 
@@ -222,8 +223,8 @@ def test_lists_are_copied() -> None:
 )
 def test_what_is_no_state_is_refused(path: tuple[str, ...], value: object) -> None:
     rig = Rig()
-    rig.board.bus.write(0x101E2000, 4, 1)
-    rig.board.bus.write(0x10010000, 4, 1)
+    rig.board.bus.write(Gpa(0x101E2000), 4, 1)
+    rig.board.bus.write(Gpa(0x10010000), 4, 1)
     saved = rig.board.save()
     devices: Any = saved.devices
     target = devices

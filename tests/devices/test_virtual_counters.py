@@ -121,7 +121,7 @@ def test_a_write_to_any_device_is_noticed() -> None:
         mov r2, #0 ; {EXIT}
     """
     for tier in ("reference", "threaded"):
-        machine = Machine(1 << 20, tier=tier, console=CaptureConsole())  # type: ignore[arg-type]
+        machine = Machine(1 << 20, tier=tier, console=CaptureConsole())
         machine.load_bytes(assemble(code, BASE), BASE)
         assert machine.run(fuel=100).exit_code == 0
         assert (machine.r[10], machine.r[4], machine.r[5], machine.r[7]) == (99, 99, 77, 77)
