@@ -111,6 +111,11 @@ class Timeline:
         while pending and pending[0][0] <= self._now():
             pending.pop(0)[2]._rings()
 
+    def clear(self) -> None:
+        """Forget all alarms, because the devices that made them are gone."""
+        self._pending.clear()
+        self._alarms.clear()
+
     def save(self) -> list[Event]:
         """Return the pending events, the next one first. Their orders are counted from 0."""
         return [Event(*alarm.name, tick, order) for order, (tick, _, alarm) in enumerate(self._pending)]

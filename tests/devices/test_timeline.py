@@ -113,3 +113,14 @@ def test_events_that_no_device_expects_are_refused(events: list[Event]) -> None:
     timeline, _ = a_timeline()
     with pytest.raises(StateError):
         timeline.restore(events)
+
+
+def test_clear_forgets_the_alarms_of_devices_that_are_gone() -> None:
+    timeline, happened = a_timeline()
+    timeline._alarms["x", "a"].set(10)
+    timeline.clear()
+    timeline.run_due()
+    assert timeline.next_tick is None and not happened
+    timeline.named("x").alarm("a", lambda: happened.append("new")).set(10)
+    timeline.run_due()
+    assert happened == ["new"]
