@@ -18,11 +18,15 @@ from itertools import islice
 
 from dbt import Machine
 from dbt.debug.divergence import At, advance, changed_words, first_different, same_state
+from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, STEPWISE, Optimizations
 from dbt.host.console import CaptureConsole
+from dbt.vm.machine import JIT_MODES, TIERS, TierName
 from dbt.vm.result import StopReason
 
 RAM = 32 << 20
+_TIERS: dict[str, TierName] = {name: name for name in TIERS}
+_JIT_MODES: dict[str, JitMode] = {name: name for name in JIT_MODES}
 
 
 class Side:
@@ -32,13 +36,12 @@ class Side:
         self.label = tier
         self._options = options
         self._optimizations = optimizations
-        self._tier, _, self._jit = tier.partition(":")
+        name, _, jit = tier.partition(":")
+        self._tier, self._jit = _TIERS[name], _JIT_MODES[jit or "sync"]
 
     def start(self) -> Machine:
         self.console = CaptureConsole()
-        machine = Machine(
-            RAM, tier=self._tier, jit=self._jit or "sync", console=self.console, optimizations=self._optimizations
-        )
+        machine = Machine(RAM, tier=self._tier, jit=self._jit, console=self.console, optimizations=self._optimizations)
         machine.load(self._options.image, base=self._options.base, args=self._options.args)
         return machine
 

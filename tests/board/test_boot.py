@@ -14,7 +14,7 @@ from dbt.board.atags import tag_list
 from dbt.board.boot import Boot, read_boot, read_kernel
 from dbt.board.loader import ImageError
 from dbt.host.console import CaptureConsole
-from dbt.vm.machine import Machine
+from dbt.vm.machine import Machine, TierName
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
 from tests.board.kernels import CODE, uimage, zimage
@@ -39,9 +39,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_the_kernel_finds_what_the_protocol_promises(file: Path, tier: str) -> None:
+def test_the_kernel_finds_what_the_protocol_promises(file: Path, tier: TierName) -> None:
     file.write_bytes(zimage())
-    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole())  # type: ignore[arg-type]
+    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole())
     machine.load_kernel(str(file), append="console=ttyAMA0")
     result = machine.run(fuel=100)
     assert result.reason is StopReason.FAULT and "bkpt" in result.message
@@ -237,9 +237,9 @@ SVC = assemble("mov r0, #0x18 ; ldr r1, =0x20026 ; svc 0x123456")
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize(("asked", "reached"), [(None, False), (False, False), (True, True)])
-def test_a_kernel_reaches_the_host_only_if_asked(file: Path, tier: str, asked: bool | None, reached: bool) -> None:
+def test_a_kernel_reaches_the_host_only_if_asked(file: Path, tier: TierName, asked: bool | None, reached: bool) -> None:
     file.write_bytes(SVC)
-    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole(), semihosting=asked)  # type: ignore[arg-type]
+    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole(), semihosting=asked)
     machine.load_kernel(str(file))
     assert (machine.run(fuel=100).reason is StopReason.EXITED) == reached
 
@@ -253,7 +253,7 @@ def test_a_program_reaches_the_host_unless_forbidden() -> None:
 
 def test_the_processor_is_one_of_those_that_there_are(file: Path) -> None:
     with pytest.raises(ValueError, match="cortex-a8"):
-        Machine(memory=RAM, cpu="z80")  # type: ignore[arg-type]
+        Machine(memory=RAM, cpu="z80")
     file.write_bytes(zimage())
     machine = Machine(memory=RAM, tier="reference", console=CaptureConsole(), cpu="cortex-a8")
     machine.load_kernel(str(file))
@@ -286,10 +286,10 @@ _HALTS = {
 
 @pytest.mark.parametrize("tier", ["threaded", "auto"])
 @pytest.mark.parametrize("name", _HALTS)
-def test_a_kernel_that_halts_ends_the_run(file: Path, name: str, tier: str) -> None:
+def test_a_kernel_that_halts_ends_the_run(file: Path, name: str, tier: TierName) -> None:
     code, end = _HALTS[name]
     file.write_bytes(zimage(assemble(code, 0x10030)))
-    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole())  # type: ignore[arg-type]
+    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole())
     machine.load_kernel(str(file))
     result = machine.run(fuel=(1 << 25) + 1)
     assert (result.reason, result.exit_code) == end, result.message

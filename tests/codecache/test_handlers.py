@@ -80,7 +80,7 @@ def test_a_full_disk_is_done_without(cache: Path, lines: list[str], monkeypatch:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     assert handlers.load_image(lines.append).code
     assert "No space left" in lines[-1]
     assert not list(cache.iterdir()), "the temporary file was left behind"

@@ -47,8 +47,8 @@ def test_a_process_killed_while_it_writes(empty_cache: Path, monkeypatch: pytest
     assert found > 5
     leftovers = kept(Kind.LEFTOVER)
     assert leftovers, "no process was killed in the middle of a write: this test tests nothing"
-    for entry in leftovers:
-        os.utime(empty_cache / entry.name, (1000, 1000))
+    for leftover in leftovers:
+        os.utime(empty_cache / leftover.name, (1000, 1000))
     save(store, 1000, SIZE)
     assert kept(Kind.LEFTOVER) == []
     assert load(store, 1000) == [region(1000, SIZE)]

@@ -108,8 +108,8 @@ def test_files_of_old_versions_are_removed(empty_cache: Path) -> None:
     """All of those that were not used lately, whatever their number; even below the limit."""
     for version in range(9):
         store = RegionStore(f"old{version}")
-        for entry in range(3):
-            save(store, entry)
+        for number in range(3):
+            save(store, number)
         for entry in kept():
             if entry.key == f"old{version}":
                 os.utime(empty_cache / entry.name, (1000 + version, 1000 + version))

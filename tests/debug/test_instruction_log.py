@@ -8,6 +8,7 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.debug.instruction_log import HEADER, InstructionTrace
+from dbt.vm.machine import TierName
 from tests.assembler import assemble
 from tests.vm.programs import BASE, TIERS, make_elf
 
@@ -21,8 +22,8 @@ def trace_of(machine: Machine, **limits: int) -> list[str]:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_each_instruction_has_a_line(tier: str) -> None:
-    machine = Machine(1 << 20, tier, console=CaptureConsole())  # type: ignore[arg-type]
+def test_each_instruction_has_a_line(tier: TierName) -> None:
+    machine = Machine(1 << 20, tier, console=CaptureConsole())
     machine.load_bytes(assemble("mov r0, #0x13; adds r1, r1, #0; svc 0x123456; b 0x8000; nop"), base=BASE)
     assert trace_of(machine, fuel=5) == [
         "     0 00008000 e3a00013  mov r0, #0x13                   r0=00000013",
@@ -34,8 +35,8 @@ def test_each_instruction_has_a_line(tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_an_exception_has_a_line_and_no_number(tier: str) -> None:
-    machine = Machine(1 << 20, tier, console=CaptureConsole())  # type: ignore[arg-type]
+def test_an_exception_has_a_line_and_no_number(tier: TierName) -> None:
+    machine = Machine(1 << 20, tier, console=CaptureConsole())
     table = "nop; nop; nop; nop; mov r6, #1; nop; nop; nop; mvn r0, #3; ldr r1, [r0]"
     machine.load_bytes(make_elf(assemble(table, base=0), base=0, entry=0x20))
     lines = trace_of(machine, fuel=2)
@@ -45,8 +46,8 @@ def test_an_exception_has_a_line_and_no_number(tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_the_last_line_is_the_fault(tier: str) -> None:
-    machine = Machine(1 << 20, tier, console=CaptureConsole())  # type: ignore[arg-type]
+def test_the_last_line_is_the_fault(tier: TierName) -> None:
+    machine = Machine(1 << 20, tier, console=CaptureConsole())
     machine.load_bytes(assemble("ldr pc, =0x40000000"), base=BASE)
     lines = trace_of(machine)
     assert lines[-1].split() == ["1", "40000000", "--------", "(not", "RAM)", "->", "prefetch", "abort"]

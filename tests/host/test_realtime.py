@@ -12,6 +12,7 @@ from dbt import Machine
 from dbt.board.clock import TICKS_PER_SECOND
 from dbt.host.console import CaptureConsole
 from dbt.host.realtime import RealTime
+from dbt.vm.machine import TierName
 from dbt.vm.recording import Recorder, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
@@ -50,8 +51,8 @@ class Typist(CaptureConsole):
         super().wait(seconds)
 
 
-def machine_with(source: str, console: CaptureConsole, tier: str = "reference", realtime: bool = False) -> Machine:
-    machine = Machine(memory=1 << 20, tier=tier, console=console, realtime=realtime)  # type: ignore[arg-type]
+def machine_with(source: str, console: CaptureConsole, tier: TierName = "reference", realtime: bool = False) -> Machine:
+    machine = Machine(memory=1 << 20, tier=tier, console=console, realtime=realtime)
     machine.load_bytes(assemble(source), BASE)
     return machine
 
@@ -75,7 +76,7 @@ def test_lag() -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_guest_sleeps_as_long_as_it_says(tier: str) -> None:
+def test_a_guest_sleeps_as_long_as_it_says(tier: TierName) -> None:
     source = f"ldr r0, =200000 ; {_ALARM} ; wfi ; mov r2, #3 ; {EXIT}"
     took = {}
     for realtime in (False, True):
@@ -106,7 +107,7 @@ def test_a_key_ends_the_sleep() -> None:
 
 @pytest.mark.parametrize("realtime", [False, True])
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_guest_waits_for_input_that_may_come(tier: str, realtime: bool, tmp_path: Path) -> None:
+def test_a_guest_waits_for_input_that_may_come(tier: TierName, realtime: bool, tmp_path: Path) -> None:
     console = Typist(keys=b"k", patience=1)
     source = f"{_LISTEN} ; wfi ; {_EXIT_WITH_KEY}"
     machine = machine_with(source, console, tier, realtime)

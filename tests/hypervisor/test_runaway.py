@@ -11,6 +11,7 @@ import pytest
 
 from dbt import Machine
 from dbt.host.console import CaptureConsole
+from dbt.vm.machine import TierName
 from dbt.vm.recording import state_hash
 from dbt.vm.result import RunResult, StopReason
 from tests.assembler import assemble
@@ -20,7 +21,7 @@ RAM = 1 << 20
 TABLE = 0x4000
 #: An exception takes the reference tier milliseconds.
 FUEL = 400
-TIERS = ("reference", "threaded", "auto")
+TIERS: tuple[TierName, ...] = ("reference", "threaded", "auto")
 _MMU_ON = f"""
     mov r0, #0x{TABLE:x} ; mcr p15, 0, r0, c2, c0, 0 ; mvn r0, #0 ; mcr p15, 0, r0, c3, c0, 0
     mrc p15, 0, r0, c1, c0, 0 ; orr r0, r0, #1 ; mcr p15, 0, r0, c1, c0, 0
@@ -81,8 +82,8 @@ WILD = {
 }  # fmt: skip
 
 
-def start(wild: Wild, tier: str) -> Machine:
-    machine = Machine(memory=RAM, tier=tier, jit="sync", console=CaptureConsole())  # type: ignore[arg-type]
+def start(wild: Wild, tier: TierName) -> Machine:
+    machine = Machine(memory=RAM, tier=tier, jit="sync", console=CaptureConsole())
     machine.load_bytes(assemble(wild.code, BASE), BASE)
     for gpa, source in wild.vectors.items():
         machine.write(gpa, assemble(source, gpa))
@@ -112,7 +113,7 @@ def test_fuel(name: str) -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", [name for name, wild in WILD.items() if wild.end is StopReason.FUEL])
-def test_time(name: str, tier: str) -> None:
+def test_time(name: str, tier: TierName) -> None:
     machine = start(WILD[name], tier)
     started = time.monotonic()
     result = machine.run(timeout=0.1)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import pytest
 
 from dbt import Machine
 from dbt.host.console import CaptureConsole
+from dbt.vm.machine import TierName
 from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
 from isa.arm.faults import Fault
@@ -21,6 +23,8 @@ from tests.assembler import assemble
 from tests.oracle.programs import EagerRegionTier
 from tests.vm.programs import BASE, EXIT
 
+#: A tier of Machine, or the region tier that compiles at once.
+SweptTier = Literal["reference", "threaded", "auto", "eager"]
 RAM = 4 << 20
 TABLE, ADDRESSES, LOG = 0x4000, 0x30000, 0x100000
 _RECORD = struct.Struct("<6I")
@@ -94,9 +98,9 @@ def addresses(machine: Machine) -> list[int]:
     return sorted(found | {0x1_0000_0000 + offset for offset in _OFFSETS if offset < 0})
 
 
-def prepare(tier: str, mmu: bool) -> Machine:
-    name = tier if tier in ("reference", "threaded") else "auto"
-    machine = Machine(memory=RAM, tier=name, jit="sync", console=CaptureConsole())  # type: ignore[arg-type]
+def prepare(tier: SweptTier, mmu: bool) -> Machine:
+    name: TierName = "auto" if tier == "eager" else tier
+    machine = Machine(memory=RAM, tier=name, jit="sync", console=CaptureConsole())
     if tier == "eager":
         machine._tier = EagerRegionTier(machine.cpu, machine.memory, regions=16)
         machine._tier.allowance = machine._allowance
@@ -123,7 +127,7 @@ class Outcome:
 
 
 @cache
-def sweep(tier: str, mmu: bool) -> Outcome:
+def sweep(tier: SweptTier, mmu: bool) -> Outcome:
     machine = prepare(tier, mmu)
     result = machine.run(timeout=200)
     assert (result.reason, result.exit_code) == (StopReason.EXITED, 9), result.message
@@ -176,5 +180,5 @@ def test_the_architected_abort(mmu: bool) -> None:
 @pytest.mark.parametrize(
     ("tier", "mmu"), [("threaded", False), ("threaded", True), ("auto", False), ("auto", True), ("eager", False)]
 )
-def test_every_tier_has_the_same(tier: str, mmu: bool) -> None:
+def test_every_tier_has_the_same(tier: SweptTier, mmu: bool) -> None:
     assert sweep(tier, mmu) == sweep("reference", mmu)

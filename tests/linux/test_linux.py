@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from dbt import Machine
+from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole, Console
+from dbt.vm.machine import TierName
 from dbt.vm.recording import Recorder, identify, read_recording, state_hash
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
@@ -29,7 +31,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 #: What executes the guest: the tier, and how hot regions are compiled.
-MODES = {"threaded": ("threaded", "off"), "auto-sync": ("auto", "sync"), "auto-async": ("auto", "async")}
+MODES: dict[str, tuple[TierName, JitMode]] = {
+    "threaded": ("threaded", "off"),
+    "auto-sync": ("auto", "sync"),
+    "auto-async": ("auto", "async"),
+}
 TREES = ("versatile-pb-minimal.dtb", "versatile-pb.dtb", None)
 #: Seconds; far more than it takes.
 TIMEOUT = 120.0
@@ -50,7 +56,7 @@ TESTS = (
 
 def boot(mode: str, console: Console, tree: str | None, append: str = "", **more: Any) -> Machine:
     tier, jit = MODES[mode]
-    machine = Machine(tier=tier, jit=jit, console=console, realtime=more.pop("realtime", False))  # type: ignore[arg-type]
+    machine = Machine(tier=tier, jit=jit, console=console, realtime=more.pop("realtime", False))
     machine.load_kernel(
         str(IMAGES / "zImage"),
         initrd=str(IMAGES / "initramfs-armel.cpio.gz"),
@@ -61,7 +67,7 @@ def boot(mode: str, console: Console, tree: str | None, append: str = "", **more
     return machine
 
 
-def in_order(output: bytes, lines: Iterable[str]) -> None:
+def in_order(output: bytes | bytearray, lines: Iterable[str]) -> None:
     """Every line is there, after the one before."""
     found = output.decode(errors="replace").replace("\r\n", "\n")
     place = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.oracle.privileged import (
     CORRECTIONS,
     OPEN,
     PROGRAMS,
+    Program,
     Reader,
     differing,
     expected_file,
@@ -22,20 +25,23 @@ from tests.oracle.privileged import (
     text,
 )
 
-#: "regions": the code of the steps is compiled before it is executed, that of every EVERY-th step.
-TIERS = ("reference", "threaded", "auto", "regions")
 EVERY = int(os.environ.get("EVERY", "5"))
+#: "regions": the code of the steps is compiled before it is executed, that of every EVERY-th step.
+RUNNERS: dict[str, Callable[[Program], tuple[bytes, str]]] = {
+    **{tier: partial(run_machine, tier=tier) for tier in ("reference", "threaded", "auto")},
+    "regions": partial(run_regions, every=EVERY),
+}
 #: How many of the steps that differ a failure shows.
 SHOWN = int(os.environ.get("SHOWN", "20"))
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", RUNNERS)
 @pytest.mark.parametrize(("cpu", "name"), PROGRAMS, ids=lambda value: value)
 def test_program(cpu: str, name: str, tier: str) -> None:
     program = make_program(cpu, name)
     answers = parse(expected_file(cpu, name).read_text())
     assert list(answers) == [step.name for step in program.steps], "the program has changed: make refresh-oracle"
-    data, stopped = run_regions(program, EVERY) if tier == "regions" else run_machine(program, tier)
+    data, stopped = RUNNERS[tier](program)
     wrong = []
     count = 0
     for step, ours in Reader(program, data).results():

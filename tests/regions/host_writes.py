@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbt.engine.region_tier import RegionTier, Request
 from tests.assembler import assemble
-from tests.oracle.programs import ENTRY, RAM_SIZE, SmallMachine, same_state
+from tests.oracle.programs import ENTRY, RAM_SIZE, SmallMachine, SoonHotTier, same_state
 
 LOOP = assemble("""
     mov r1, #0x1000 
@@ -43,13 +43,13 @@ def outdated_regions_are_refused(name: str) -> bool:
     address, data = WRITES[name]
     machines = [SmallMachine(kind, LOOP) for kind in ("threaded", "async")]
     tier = machines[1].tier
-    assert isinstance(tier, RegionTier)
+    assert isinstance(tier, SoonHotTier)
     for machine in machines:
         machine.advance(20)
         if machine is machines[1]:
             tier._requested.add(HEAD)
             tier._worker.submit(Request(HEAD, HEAD, tier.context))
-            tier.settle()  # type: ignore[attr-defined]
+            tier.settle()
         machine.memory.write_ram(address, data)
         machine.advance(100_000)
     tier.close()

@@ -65,7 +65,8 @@ def test_a_guest_runs_on_without_the_compiler(failure: object, monkeypatch: pyte
     for machine in machines:
         machine.advance(1 << 30)
     assert same_state(machines)
-    assert machines[1].tier._worker.counts.lost == 1  # type: ignore[attr-defined]
+    tier = machines[1].tier
+    assert isinstance(tier, SoonHotTier) and tier.worker_counts.lost == 1
     for machine in machines:
         machine.close()
 

@@ -42,7 +42,7 @@ def test_a_recorded_run_is_the_same_run(
     traced, result, trace = record(tmp_path / "t", image, block_counters, tier=tier, jit=jit, fuel=fuel)
     assert result.icount == trace.icount == fuel
     assert state_hash(traced) == state_hash(plain)
-    assert dict(plain.event_counts) == trace.end["events"]  # type: ignore[index]
+    assert trace.end is not None and dict(plain.event_counts) == trace.end["events"]
 
 
 def test_every_number_agrees_with_the_statistics(only_handlers: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_library_that_is_missing_is_named(
     recorded: Path, command: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == package] + [package]:
-        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "dbt.trace.view", raising=False)
     more = ["loop"] if command == "block" else []
     assert run_app(["trace", command, str(recorded), *more]) == 125
@@ -92,8 +92,8 @@ def test_a_library_that_is_missing_is_named(
 
 
 def test_addresses_do_without_lines(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "elftools", None)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "elftools.common.exceptions", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "elftools", None)
+    monkeypatch.setitem(sys.modules, "elftools.common.exceptions", None)
     assert run_app(["trace", "why", str(recorded)]) == 0
 
 
@@ -215,11 +215,11 @@ def test_runs_are_made_again_with_the_input_they_had(tmp_path: Path, only_handle
     """
     (tmp_path / "guest.elf").write_bytes(program(code, {"culprit": (BASE + 8, 4)}))
     for name, keys in (("a", b"same"), ("b", b"sale")):
-        where = ["--record", tmp_path / f"{name}.in", "--record-trace", tmp_path / name]
+        where: list[str | Path] = ["--record", tmp_path / f"{name}.in", "--record-trace", tmp_path / name]
         assert dbt("run", *where, tmp_path / "guest.elf", stdin=keys).returncode == sum(keys) & 0xFF
     text = dbt("trace", "diff", tmp_path / "a", tmp_path / "b").stdout.decode()
     assert f"instruction {2 + 2 * 5 + 1} at" in text and "(culprit: svc #0x123456)" in text, text
-    again = ["--replay", tmp_path / "a.in", "--tier", "threaded", "--record-trace", tmp_path / "c"]
+    again: list[str | Path] = ["--replay", tmp_path / "a.in", "--tier", "threaded", "--record-trace", tmp_path / "c"]
     dbt("run", *again, tmp_path / "guest.elf")
     assert "the runs end alike" in printed("diff", tmp_path / "a", tmp_path / "c")
     assert f"instruction {2 + 2 * 5 + 1} at" in dbt("trace", "diff", tmp_path / "c", tmp_path / "b").stdout.decode()

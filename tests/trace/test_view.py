@@ -70,7 +70,8 @@ def test_moving_in_a_pane_lights_the_others(trace: Trace) -> None:
         for name in PANES:
             assert pane(app, name).lit == origin
         uops = pane(app, "uops")
-        assert uops.rows[uops.cursor].origin is not None and uops.rows[uops.cursor].origin[:2] == origin[:2]
+        place = uops.rows[uops.cursor].origin
+        assert place is not None and place[:2] == origin[:2]
 
     play(trace, act)
 

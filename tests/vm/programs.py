@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
+from dbt.vm.machine import TierName
 from tests.assembler import assemble
 
 BASE = 0x8000
-TIERS = ("reference", "threaded")
+TIERS: tuple[TierName, ...] = ("reference", "threaded")
 
 #: Ends a guest with the exit code in R2 (SYS_EXIT_EXTENDED), with nine words at its end.
 EXIT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dbt.host.console import CaptureConsole, HostConsole
 from dbt.vm.input import ConsoleInput, RecordingError, ReplayDiverged
-from dbt.vm.machine import Machine
+from dbt.vm.machine import Machine, TierName
 from dbt.vm.recording import Recorder, Recording, RunIdentity, identify, read_recording, state_hash
 from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
@@ -36,8 +36,8 @@ SUM = make_elf(
 IDENTITY = RunIdentity("0", RAM, "any", 0, True, False, "guest", "0" * 64)
 
 
-def machine(data: bytes = b"", tier: str = "threaded", program: bytes = SUM, **options: Any) -> Machine:
-    made = Machine(memory=RAM, tier=tier, console=CaptureConsole(data), **options)  # type: ignore[arg-type]
+def machine(data: bytes = b"", tier: TierName = "threaded", program: bytes = SUM, **options: Any) -> Machine:
+    made = Machine(memory=RAM, tier=tier, console=CaptureConsole(data), **options)
     made.load_bytes(program, path="sum.elf")
     return made
 
@@ -58,7 +58,7 @@ def replay(path: Path, made: Machine) -> tuple[RunResult, list[str]]:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_replay_needs_no_input(tmp_path: Path, tier: str) -> None:
+def test_a_replay_needs_no_input(tmp_path: Path, tier: TierName) -> None:
     recorded, result = record(tmp_path / "run", b"\x01\x02\x03")
     made = machine(tier=tier)
     assert replay(tmp_path / "run", made) == (result, [])
@@ -127,7 +127,7 @@ def test_after_a_recording_that_was_cut_off_there_is_no_input(tmp_path: Path) ->
 )
 def test_a_replay_of_another_machine(tmp_path: Path, other: dict[str, Any], said: str) -> None:
     record(tmp_path / "run", b"")
-    made = Machine(**{"memory": RAM, "tier": "reference", "console": CaptureConsole(), **other})  # type: ignore[arg-type]
+    made = Machine(**{"memory": RAM, "tier": "reference", "console": CaptureConsole(), **other})
     made.load_bytes(SUM, path="sum.elf")
     with pytest.raises(RecordingError, match=said):
         replay(tmp_path / "run", made)
@@ -174,11 +174,12 @@ def run_in_slices(made: Machine, slices: list[int], end: int) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_uart_guest_is_the_same_however_its_slices_lie(tmp_path: Path, tier: str) -> None:
-    path, states = str(tmp_path / "run"), []
+def test_a_uart_guest_is_the_same_however_its_slices_lie(tmp_path: Path, tier: TierName) -> None:
+    path = str(tmp_path / "run")
+    states: list[tuple[int, int, str]] = []
     for slices in ([11] * 20, [200] * 20, [1] * 220):
         console = CaptureConsole(b"" if states else b"first")
-        made = Machine(memory=RAM, tier=tier, console=console)  # type: ignore[arg-type]
+        made = Machine(memory=RAM, tier=tier, console=console)
         made.load_bytes(UART_SUM)
         identity = identify(made, "1.0")
         if not states:
@@ -197,10 +198,10 @@ def test_a_uart_guest_is_the_same_however_its_slices_lie(tmp_path: Path, tier: s
 # -- the same, without a machine ----------------------------------------------------------
 
 
-def uart_guest(road: Any, machine_clock: Callable[[], list[int]]) -> list[tuple[int, bytes]]:
+def uart_guest(road: Any, times: Iterable[int]) -> list[tuple[int, bytes]]:
     """What a run loop pushes into its UART: it polls at these times, and where the road says that it must."""
     got, now = [], 0
-    for time in machine_clock():
+    for time in times:
         while now < time:
             data = road.poll(now, 16)
             if data:
@@ -214,16 +215,16 @@ def test_uart_input_comes_at_the_same_time_however_the_slices_lie(tmp_path: Path
     path = str(tmp_path / "run")
     console = CaptureConsole(b"")
 
-    def typing() -> Any:
+    def typing() -> Iterator[int]:
         for time in (7, 20, 21, 100, 333):
             console.input += b"<%d>" % time
             yield time
 
     recorder = Recorder(ConsoleInput(console), path, IDENTITY)
-    recorded = uart_guest(recorder, typing)  # type: ignore[arg-type]
+    recorded = uart_guest(recorder, typing())
     assert recorded == [(0, b"<7>"), (7, b"<20>"), (20, b"<21>"), (21, b"<100>"), (100, b"<333>")]
     for slices in ([1000], list(range(1000)), [5, 20, 999]):
-        assert uart_guest(Replay(read_recording(path), IDENTITY), lambda slices=slices: slices) == recorded  # type: ignore[misc]
+        assert uart_guest(Replay(read_recording(path), IDENTITY), slices) == recorded
 
 
 def test_a_uart_that_is_not_ready(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def command_line() -> str:
 
     os.environ["COLUMNS"] = str(_HELP_WIDTH)
     names = [parser.prog.split()[-1] for parser in _parsers(make_parser([]))][1:]
-    parsers = [make_parser([])]
+    parsers: list[argparse.ArgumentParser] = [make_parser([])]
     for name in names:
         parsers += [parser for parser in _parsers(make_parser([name])) if parser.prog.split()[1:2] == [name]]
     sections = [f"## {parser.prog}\n\n```text\n{parser.format_help().rstrip()}\n```\n" for parser in parsers]

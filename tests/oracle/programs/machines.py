@@ -91,15 +91,15 @@ MakeTier = Callable[[CpuState, GuestMemory], Tier]
 
 
 def eager_without(*names: str) -> MakeTier:
-    return lambda *machine: EagerRegionTier(*machine, optimizations=Optimizations.without(*names))
+    return lambda cpu, memory: EagerRegionTier(cpu, memory, optimizations=Optimizations.without(*names))
 
 
 KINDS: dict[str, MakeTier] = {
     "reference": ReferenceTier,
     "threaded": ThreadedTier,
     "eager": EagerRegionTier,
-    "sync": lambda *machine: SoonHotTier(*machine, jit="sync"),
-    "async": lambda *machine: SoonHotTier(*machine, jit="async"),
+    "sync": lambda cpu, memory: SoonHotTier(cpu, memory, jit="sync"),
+    "async": lambda cpu, memory: SoonHotTier(cpu, memory, jit="async"),
 }
 WITHOUT: dict[str, MakeTier] = {
     **{f"without {name}": eager_without(name) for name in Optimizations.names()},

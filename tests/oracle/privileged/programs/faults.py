@@ -7,6 +7,7 @@ instruction must have changed no register but those of the exception.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from tests.oracle.privileged import tables
 from tests.oracle.privileged.layout import FRAMES, L2, Cpu
@@ -39,7 +40,16 @@ def _pokes(cpu: Cpu, kind: str) -> list[Poke]:
     return pokes + [(address, _PATTERN + n) for n, address in enumerate(_WORDS.values())]
 
 
-def _step(cpu: Cpu, code: str, r0: int, kind: str, mode: str, bits: int = 0, watch: bool = False, **state: int) -> Step:
+def _step(
+    cpu: Cpu,
+    code: str,
+    r0: int,
+    kind: str,
+    mode: str,
+    bits: int = 0,
+    watch: bool = False,
+    state: Mapping[str, int] = MappingProxyType({}),
+) -> Step:
     base = "A" if r0 < B else "B"
     name = f"{code.replace(chr(10), '; ')}, R0 = {base}{r0 - (A if base == 'A' else B):+#x}, {kind}, in {mode}"
     if bits & SCTLR_A:
@@ -88,7 +98,7 @@ def _block_transfers(cpu: Cpu) -> Iterator[Step]:
             yield _step(cpu, "rfeia r0!", A + 0xFFC, "B missing", mode)
             yield _step(cpu, "rfedb r0!", B + 4, "A missing", mode)
             sp = {f"sp_{mode}": A + 0xFFC}
-            yield _step(cpu, "srsia sp!, #" + ("0x13" if mode == "svc" else "0x12"), A, "B missing", mode, **sp)
+            yield _step(cpu, "srsia sp!, #" + ("0x13" if mode == "svc" else "0x12"), A, "B missing", mode, state=sp)
 
 
 def _single(cpu: Cpu) -> Iterator[Step]:
@@ -131,7 +141,7 @@ def _priorities(cpu: Cpu) -> Iterator[Step]:
     denied: Mapping[str, int] = {"dacr": tables.dacr(0)}
     for code in ("ldr r1, [r0]", "str r1, [r0]"):
         for kind in ("B missing", "B privileged"):
-            step = _step(cpu, code, B, kind, "usr", **denied)
+            step = _step(cpu, code, B, kind, "usr", state=denied)
             yield Step(step.name + ", domain denied", code, "usr", state=step.state, pokes=step.pokes)
 
 

@@ -101,13 +101,12 @@ def _tiny_pokes(*missing: int) -> list[Poke]:
 def _tiny_pages(cpu: Cpu) -> Iterator[Step]:
     """Four frames in one 4 KB."""
     watch = {f"{n}": frame + 0x14 for n, frame in enumerate(_TINY)}
-    base = {"r0": _PAGE}
     reads = "\n".join(f"ldr r{n + 1}, [r0, #{0x400 * n + 0x10:#x}]" for n in range(4))
     writes = "\n".join(f"str r{n + 1}, [r0, #{0x400 * n + 0x14:#x}]" for n in range(3))
     writes += "\nadd r5, r0, #0xc00\nstr r4, [r5, #20]"
     calls = "add r0, r0, #256\n" + "\n".join(f"{_CALL}\nmov r{n + 2}, r1\nadd r0, r0, #1024" for n in range(4))
     for missing in ((), (0,), (1,), (3,)):
-        pokes, state = _tiny_pokes(*missing), _state(cpu, **base)
+        pokes, state = _tiny_pokes(*missing), _state(cpu, r0=_PAGE)
         name = f", {missing[0]} missing" if missing else ""
         for mode in ("usr", "svc"):
             yield Step(f"tiny pages read in {mode}{name}", reads, mode, state=state, pokes=pokes)
