@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dbt.abi.addresses import Gpa
 from dbt.board.loader import ImageError, read_file, read_image
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
@@ -28,23 +29,23 @@ def complaint(data: bytes, **arguments: int) -> str:
 
 def test_an_executable_is_placed_with_its_bss_zeroed() -> None:
     memory = GuestMemory(Ram(RAM))
-    memory.write_ram(BASE, b"\xff" * 0x400)
+    memory.write_ram(Gpa(BASE), b"\xff" * 0x400)
     image = read_image(make_elf(CODE, bss=0x100), "guest.elf", RAM)
     image.place(memory)
     end = BASE + len(CODE)
     assert image.entry == BASE and image.end == end + 0x100
-    assert memory.read_ram(BASE, len(CODE)) == CODE
-    assert memory.read_ram(end, 0x100) == bytes(0x100)
-    assert memory.read_ram(end + 0x100, 4) == b"\xff" * 4
+    assert memory.read_ram(Gpa(BASE), len(CODE)) == CODE
+    assert memory.read_ram(Gpa(end), 0x100) == bytes(0x100)
+    assert memory.read_ram(Gpa(end + 0x100), 4) == b"\xff" * 4
 
 
 def test_a_large_bss_is_zeroed_to_its_last_byte() -> None:
     memory = GuestMemory(Ram(RAM))
-    memory.write_ram(0, b"\xff" * RAM)
+    memory.write_ram(Gpa(0), b"\xff" * RAM)
     read_image(make_elf(CODE, bss=0x30001), "guest.elf", RAM).place(memory)
     end = BASE + len(CODE) + 0x30001
-    assert memory.read_ram(end - 0x30001, 0x30001) == bytes(0x30001)
-    assert memory.read_ram(end, 1) == b"\xff"
+    assert memory.read_ram(Gpa(end - 0x30001), 0x30001) == bytes(0x30001)
+    assert memory.read_ram(Gpa(end), 1) == b"\xff"
 
 
 def test_the_physical_address_counts_and_the_entry_follows_it() -> None:

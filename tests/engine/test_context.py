@@ -20,8 +20,9 @@ from dbt.host.console import CaptureConsole
 from dbt.memory.ram import RamLayout, RamRegion
 from dbt.vm.result import StopReason
 from isa.arm.cpus import CPUS
+from tests.assembler import assemble
 from tests.codecache.samples import CONTEXT, guest_bytes, load, region, save, use_only_handlers
-from tests.vm.programs import BASE, EXIT, assemble, make_elf
+from tests.vm.programs import BASE, EXIT, make_elf
 
 #: Loads that are not aligned, an instruction that came with ARMv7 (MOVW) once every 256 passes, and a semihosting call.
 PROGRAM = assemble(f"""
@@ -71,7 +72,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def run(options: dict[str, Any]) -> tuple[Any, ...]:
     console = CaptureConsole()
-    machine = Machine(**({"memory": 4 << 20, "jit": "sync", "console": console} | options))
+    defaults: dict[str, Any] = {"memory": 4 << 20, "jit": "sync", "console": console}
+    machine = Machine(**(defaults | options))
     machine.load_bytes(make_elf(PROGRAM))
     result = machine.run(fuel=3_000_000)
     return result.reason, result.exit_code, result.icount, result.pc, machine.cpu.snapshot(), bytes(console.output)

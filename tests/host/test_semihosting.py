@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.host.console import CaptureConsole
 from dbt.host.jail import FileJail
@@ -37,11 +38,11 @@ class Guest:
         self.host = Semihosting(self.memory, self.console, lambda: self.icount, jail, self.notices.append)
 
     def call(self, operation: int, *words: int) -> int | GuestExit:
-        self.memory.write_ram(BLOCK, struct.pack(f"<{len(words)}I", *words))
+        self.memory.write_ram(Gpa(BLOCK), struct.pack(f"<{len(words)}I", *words))
         return self.host.call(operation, BLOCK)
 
     def named(self, operation: int, name: bytes, *more: int) -> int | GuestExit:
-        self.memory.write_ram(TEXT, name + b"\0")
+        self.memory.write_ram(Gpa(TEXT), name + b"\0")
         return self.call(operation, TEXT, *more, len(name))
 
     def open(self, name: bytes, mode: int) -> int:
@@ -50,13 +51,13 @@ class Guest:
         return handle
 
     def write(self, handle: int, data: bytes) -> int | GuestExit:
-        self.memory.write_ram(BUFFER, data)
+        self.memory.write_ram(Gpa(BUFFER), data)
         return self.call(WRITE, handle, BUFFER, len(data))
 
     def read(self, handle: int, size: int) -> bytes:
         left = self.call(READ, handle, BUFFER, size)
         assert isinstance(left, int) and left <= size
-        return self.memory.read_ram(BUFFER, size - left)
+        return self.memory.read_ram(Gpa(BUFFER), size - left)
 
     @property
     def errno(self) -> int:
@@ -70,7 +71,7 @@ class Guest:
 
 def test_characters_and_strings_reach_the_console() -> None:
     guest = Guest()
-    guest.memory.write_ram(TEXT, b"Hello\xff\0rest")
+    guest.memory.write_ram(Gpa(TEXT), b"Hello\xff\0rest")
     assert guest.host.call(WRITE0, TEXT) == 0
     guest.host.call(WRITEC, TEXT)
     assert guest.console.output == b"Hello\xffH"
@@ -78,9 +79,9 @@ def test_characters_and_strings_reach_the_console() -> None:
 
 def test_a_string_may_end_at_the_end_of_ram_but_not_beyond() -> None:
     guest = Guest()
-    guest.memory.write_ram(RAM - 4, b"end\0")
+    guest.memory.write_ram(Gpa(RAM - 4), b"end\0")
     assert guest.host.call(WRITE0, RAM - 4) == 0
-    guest.memory.write_ram(RAM - 4, b"ends")
+    guest.memory.write_ram(Gpa(RAM - 4), b"ends")
     assert guest.host.call(WRITE0, RAM - 4) == FAILED
     assert guest.console.output == b"end"
 
@@ -172,7 +173,7 @@ def test_the_jail_holds(tmp_path: Path) -> None:
 def test_removing_and_renaming(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("text")
     guest = Guest(tmp_path)
-    guest.memory.write_ram(TEXT, b"old\0new\0")
+    guest.memory.write_ram(Gpa(TEXT), b"old\0new\0")
     assert guest.call(RENAME, TEXT, 3, TEXT + 4, 3) == 0
     assert (tmp_path / "new").read_text() == "text"
     assert guest.call(REMOVE, TEXT + 4, 3) == 0
@@ -182,7 +183,7 @@ def test_removing_and_renaming(tmp_path: Path) -> None:
 def test_a_temporary_name_depends_on_its_number_alone() -> None:
     guest = Guest()
     assert guest.call(TMPNAM, BUFFER, 7, 20) == 0
-    assert guest.memory.read_ram(BUFFER, 11) == b"dbt007.tmp\0"
+    assert guest.memory.read_ram(Gpa(BUFFER), 11) == b"dbt007.tmp\0"
     assert guest.call(TMPNAM, BUFFER, 7, 5) == FAILED
 
 
@@ -214,7 +215,7 @@ def test_time_is_the_instruction_count() -> None:
     assert guest.host.call(CLOCK, 0) == 250
     assert guest.host.call(TIME, 0) == clock.DEFAULT_EPOCH + 2
     assert guest.call(ELAPSED, 0, 0) == 0
-    assert guest.memory.read_ram(BLOCK, 8) == struct.pack("<Q", 250_000_000)
+    assert guest.memory.read_ram(Gpa(BLOCK), 8) == struct.pack("<Q", 250_000_000)
     assert guest.host.call(TICKFREQ, 0) == 100_000_000
 
 
@@ -225,8 +226,8 @@ def test_the_command_line() -> None:
     guest = Guest()
     guest.host.command_line = b"guest.elf a b"
     assert guest.call(GET_CMDLINE, BUFFER, 100) == 0
-    assert guest.memory.read_ram(BUFFER, 14) == b"guest.elf a b\0"
-    assert guest.memory.read_ram(BLOCK, 8) == struct.pack("<II", BUFFER, 13)
+    assert guest.memory.read_ram(Gpa(BUFFER), 14) == b"guest.elf a b\0"
+    assert guest.memory.read_ram(Gpa(BLOCK), 8) == struct.pack("<II", BUFFER, 13)
     assert guest.call(GET_CMDLINE, BUFFER, 13) == FAILED and guest.errno == errno.E2BIG
 
 
@@ -250,7 +251,7 @@ def test_heap_information() -> None:
     guest = Guest()
     guest.host.layout = Layout(1, 2, 3, 4)
     assert guest.call(HEAPINFO, BUFFER) == 0
-    assert guest.memory.read_ram(BUFFER, 16) == struct.pack("<4I", 1, 2, 3, 4)
+    assert guest.memory.read_ram(Gpa(BUFFER), 16) == struct.pack("<4I", 1, 2, 3, 4)
 
 
 def test_exits() -> None:
@@ -287,7 +288,7 @@ def test_an_unknown_operation_fails_with_one_notice() -> None:
 @pytest.mark.parametrize("pointer", [RAM - 1, RAM, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFC, 0xFFFFFFFF])
 def test_a_block_outside_ram_is_a_failure(operation: int, pointer: int) -> None:
     guest = Guest()
-    guest.memory.write_ram(RAM - 1, b"x")
+    guest.memory.write_ram(Gpa(RAM - 1), b"x")
     if operation == WRITEC and pointer == RAM - 1:
         return
     assert guest.host.call(operation, pointer) == FAILED
@@ -315,7 +316,7 @@ WORD = st.one_of(
 @given(st.lists(st.tuples(st.integers(0, 0x32), st.tuples(WORD, WORD, WORD, WORD)), max_size=6), st.binary(max_size=40))
 def test_no_call_disturbs_the_host(calls: list[tuple[int, tuple[int, int, int, int]]], text: bytes) -> None:
     guest = Guest(input_=b"typed")
-    guest.memory.write_ram(TEXT, text)
+    guest.memory.write_ram(Gpa(TEXT), text)
     for operation, words in calls:
         answer = guest.call(operation, *words)
         assert isinstance(answer, GuestExit) or 0 <= answer <= FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dbt.abi.addresses import Gva
 from dbt.abi.exits import Undefined, Unsupported, WaitForInterrupt
 from isa.arm.a32.cp15 import REGISTERS, WRITE
 from isa.arm.state import LAYOUT, Mode
@@ -57,7 +58,7 @@ def test_vbar_is_aligned(guest: Guest) -> None:
 
 @pytest.mark.parametrize("register", ["0 c15 c0 0", "7 c0 c0 0", "0 c9 c12 0"])
 def test_what_is_not_there_is_undefined(guest: Guest, register: str) -> None:
-    assert guest.read(register) == guest.write(register, 0) == Undefined(CODE)
+    assert guest.read(register) == guest.write(register, 0) == Undefined(Gva(CODE))
 
 
 def test_what_came_later_is_undefined() -> None:
@@ -72,8 +73,8 @@ def test_what_came_later_is_undefined() -> None:
 
 
 def test_read_only_and_write_only(guest: Guest) -> None:
-    assert guest.write("0 c0 c0 0", 1) == Undefined(CODE)
-    assert guest.read("0 c8 c7 0") == Undefined(CODE)
+    assert guest.write("0 c0 c0 0", 1) == Undefined(Gva(CODE))
+    assert guest.read("0 c8 c7 0") == Undefined(Gva(CODE))
     assert guest.write("0 c8 c7 0", 0) is None
 
 
@@ -87,7 +88,7 @@ def test_thread_registers_in_user_mode(guest: Guest) -> None:
     assert guest.write(TPIDRURW, 7) is None
     assert guest.read(TPIDRURW) == 7
     assert guest.read(TPIDRURO) == 0
-    assert guest.write(TPIDRURO, 1) == guest.read(TPIDRPRW) == guest.write(TPIDRPRW, 1) == Undefined(CODE)
+    assert guest.write(TPIDRURO, 1) == guest.read(TPIDRPRW) == guest.write(TPIDRPRW, 1) == Undefined(Gva(CODE))
 
 
 def test_barriers_and_prefetching_are_all_that_user_mode_has_of_c7() -> None:
@@ -99,7 +100,7 @@ def test_barriers_and_prefetching_are_all_that_user_mode_has_of_c7() -> None:
 
 
 def test_arm926_waits_by_cp15(guest: Guest) -> None:
-    assert guest.write("0 c7 c0 4", 0) == WaitForInterrupt(CODE)
+    assert guest.write("0 c7 c0 4", 0) == WaitForInterrupt(Gva(CODE))
 
 
 def test_the_arm926_cache_loop_ends(guest: Guest) -> None:

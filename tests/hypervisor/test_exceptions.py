@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dbt.abi.addresses import Gva
 from dbt.abi.exits import (
     Breakpoint,
     DataAbort,
@@ -25,12 +26,12 @@ IRQS, FIQS, ABORTS = 0x80, 0x40, 0x100
 ADDRESS = 0x8000
 
 ENTRIES = [
-    (ExceptionKind.UNDEFINED, Undefined(ADDRESS), Mode.UNDEFINED, 0x04, 0x8004, IRQS),
-    (ExceptionKind.SUPERVISOR_CALL, SupervisorCall(ADDRESS, 1), Mode.SUPERVISOR, 0x08, 0x8004, IRQS),
-    (ExceptionKind.PREFETCH_ABORT, PrefetchAbort(ADDRESS), Mode.ABORT, 0x0C, 0x8004, IRQS | ABORTS),
+    (ExceptionKind.UNDEFINED, Undefined(Gva(ADDRESS)), Mode.UNDEFINED, 0x04, 0x8004, IRQS),
+    (ExceptionKind.SUPERVISOR_CALL, SupervisorCall(Gva(ADDRESS), 1), Mode.SUPERVISOR, 0x08, 0x8004, IRQS),
+    (ExceptionKind.PREFETCH_ABORT, PrefetchAbort(Gva(ADDRESS)), Mode.ABORT, 0x0C, 0x8004, IRQS | ABORTS),
     (
         ExceptionKind.DATA_ABORT,
-        DataAbort(ADDRESS, 0x1234, 4, True, Fault.DOMAIN_PAGE, 3),
+        DataAbort(Gva(ADDRESS), Gva(0x1234), 4, True, Fault.DOMAIN_PAGE, 3),
         Mode.ABORT, 0x10, 0x8008, IRQS | ABORTS,
     ),
 ]  # fmt: skip
@@ -86,17 +87,17 @@ def test_a_masked_interrupt_waits(guest: Guest) -> None:
 
 def test_aborts_say_why(guest: Guest) -> None:
     entry, cpu = entry_of(guest), guest.cpu
-    entry.take(DataAbort(ADDRESS, 0x1234, 4, True, Fault.DOMAIN_PAGE, 3), ExceptionKind.DATA_ABORT)
+    entry.take(DataAbort(Gva(ADDRESS), Gva(0x1234), 4, True, Fault.DOMAIN_PAGE, 3), ExceptionKind.DATA_ABORT)
     assert (cpu["dfsr"], cpu["dfar"]) == (0x83B, 0x1234)
-    entry.take(PrefetchAbort(0x4321, Fault.TRANSLATION_PAGE, 5), ExceptionKind.PREFETCH_ABORT)
+    entry.take(PrefetchAbort(Gva(0x4321), Fault.TRANSLATION_PAGE, 5), ExceptionKind.PREFETCH_ABORT)
     assert (cpu["ifsr"], cpu["ifar"]) == (0x57, 0x4321)
-    entry.take(Breakpoint(0x4320, 0), ExceptionKind.PREFETCH_ABORT)
+    entry.take(Breakpoint(Gva(0x4320), 0), ExceptionKind.PREFETCH_ABORT)
     assert cpu["ifsr"] == 2
 
 
 def test_arm926_does_not_tell_a_write() -> None:
     guest = Guest(cpu="arm926")
-    abort = DataAbort(ADDRESS, 0x1234, 4, True, Fault.DOMAIN_PAGE, 3)
+    abort = DataAbort(Gva(ADDRESS), Gva(0x1234), 4, True, Fault.DOMAIN_PAGE, 3)
     entry_of(guest).take(abort, ExceptionKind.DATA_ABORT)
     assert guest.cpu["dfsr"] == 0x3B
 
@@ -115,7 +116,7 @@ def test_a_vector_without_code_is_no_handler(guest: Guest) -> None:
 
 def test_the_same_exception_again_is_refused(guest: Guest) -> None:
     entry = entry_of(guest)
-    entry.take(Undefined(ADDRESS), ExceptionKind.UNDEFINED)
+    entry.take(Undefined(Gva(ADDRESS)), ExceptionKind.UNDEFINED)
     assert "again" in entry.refusal(ExceptionKind.UNDEFINED)
     assert entry.refusal(ExceptionKind.DATA_ABORT) == ""
     entry.retired()
@@ -126,19 +127,19 @@ def test_the_same_exception_again_is_refused(guest: Guest) -> None:
 
 
 def test_return_restores_mode_flags_and_registers(guest: Guest) -> None:
-    entry_of(guest).take(SupervisorCall(ADDRESS, 1), ExceptionKind.SUPERVISOR_CALL)
+    entry_of(guest).take(SupervisorCall(Gva(ADDRESS), 1), ExceptionKind.SUPERVISOR_CALL)
     assert guest.execute("movs pc, lr") is None
     assert (guest.cpu.cpsr, guest.cpu.r[15]) == (USER_CPSR, 0x8004)
     assert (guest.cpu.r[13], guest.cpu.r[14]) == (0x1300, 0x1400)
 
 
 def test_return_from_user_mode_is_undefined(guest: Guest) -> None:
-    assert guest.execute("movs pc, lr") == Undefined(CODE)
+    assert guest.execute("movs pc, lr") == Undefined(Gva(CODE))
 
 
 @pytest.mark.parametrize(("bits", "exit_"), [(1 << 5, ThumbEntry), (1 << 9, Unsupported)], ids=["Thumb", "big-endian"])
 def test_return_to_what_we_have_not(guest: Guest, bits: int, exit_: type[VmExit]) -> None:
-    entry_of(guest).take(SupervisorCall(ADDRESS, 1), ExceptionKind.SUPERVISOR_CALL)
+    entry_of(guest).take(SupervisorCall(Gva(ADDRESS), 1), ExceptionKind.SUPERVISOR_CALL)
     guest.cpu.spsr |= bits
     before = guest.cpu.snapshot()[:60]
     assert isinstance(guest.execute("movs pc, lr"), exit_)

@@ -14,6 +14,7 @@ from typing import Literal
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gpa
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import TierName
 from dbt.vm.recording import state_hash
@@ -153,7 +154,7 @@ def expected(machine: Machine, access: Access, address: int, mmu: bool) -> int:
             gpa = gva & 0xFFFFFFFF
             if mmu and gpa >> 20 in UNMAPPED:
                 return Fault.TRANSLATION_SECTION
-            if gpa + step > RAM and not machine.board.bus.covers(gpa, step):
+            if gpa + step > RAM and not machine.board.bus.covers(Gpa(gpa), step):
                 return Fault.EXTERNAL
     return Fault.NONE
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, VmExit
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram, RamLayout, RamRegion
 from isa.arm.faults import Fault
 from tests.assembler import assemble
-from tests.regions.machines import KINDS
+from tests.oracle.programs import KINDS
 
 LOW, HIGH, TOP = 0x0001_0000, 0x4000_0000, 0xFFFF_F000
 REGIONS = (
@@ -34,7 +34,7 @@ class Sparse:
         self.cpu = CpuState()
         self.memory = GuestMemory(Ram(regions))
         self.tier = KINDS[kind](self.cpu, self.memory)
-        self.memory.write_ram(entry, code)
+        self.memory.write_ram(Gpa(entry), code)
         self.cpu.r[15] = entry
 
     def run(self, fuel: int = 1_000_000) -> VmExit:
@@ -53,7 +53,7 @@ class Sparse:
         return found.hexdigest()
 
     def word(self, gpa: int) -> int:
-        return int.from_bytes(self.memory.read_ram(gpa, 4), "little")
+        return int.from_bytes(self.memory.read_ram(Gpa(gpa), 4), "little")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,16 +73,16 @@ def test_loops_over_every_region(kind: str) -> None:
     expected = 0
     for number in range(8):
         for base, factor in ((LOW, 1), (HIGH + 0x8000, 2), (ROM, 4), (TOP, 1)):
-            machine.memory.write_ram(base + 4 * number, (number * 77 + factor).to_bytes(4, "little"))
+            machine.memory.write_ram(Gpa(base + 4 * number), (number * 77 + factor).to_bytes(4, "little"))
             expected += (number * 77 + factor) * factor
-    assert machine.run() == SupervisorCall(HIGH + len(code) - 20, 0)
+    assert machine.run() == SupervisorCall(Gva(HIGH + len(code) - 20), 0)
     assert machine.cpu.r[0] == expected * 2000 % (1 << 32)
     assert machine.word(LOW + 0x120) == machine.word(TOP + 0x120) == machine.cpu.r[0]
-    assert machine.memory.read_ram(ROM + 0x20, 0x200) == bytes(0x200)
+    assert machine.memory.read_ram(Gpa(ROM + 0x20), 0x200) == bytes(0x200)
     reference = Sparse("reference", code)
     for number in range(8):
         for base, factor in ((LOW, 1), (HIGH + 0x8000, 2), (ROM, 4), (TOP, 1)):
-            reference.memory.write_ram(base + 4 * number, (number * 77 + factor).to_bytes(4, "little"))
+            reference.memory.write_ram(Gpa(base + 4 * number), (number * 77 + factor).to_bytes(4, "little"))
     reference.run()
     assert machine.digest() == reference.digest()
 
@@ -95,7 +95,7 @@ def test_beside_the_regions_there_is_nothing(kind: str, address: int, insn: str)
     machine.cpu.r[1] = address
     exit_ = machine.run()
     write = insn.startswith("st")
-    assert exit_ == DataAbort(HIGH, address, 4, write, Fault.EXTERNAL)
+    assert exit_ == DataAbort(Gva(HIGH), Gva(address), 4, write, Fault.EXTERNAL)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +103,7 @@ def test_beside_the_regions_there_is_nothing(kind: str, address: int, insn: str)
 def test_code_beside_the_regions_is_a_prefetch_abort(kind: str, address: int) -> None:
     machine = Sparse(kind, assemble("bx r1"))
     machine.cpu.r[1] = address
-    assert machine.run() == PrefetchAbort(address)
+    assert machine.run() == PrefetchAbort(Gva(address))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,7 +117,7 @@ def test_unaligned_accesses_across_regions(kind: str) -> None:
     exit_ = machine.run()
     assert isinstance(exit_, DataAbort) and exit_.gva == HIGH + 0x12000 and exit_.pc == HIGH + 16
     assert (machine.cpu.r[2], machine.cpu.r[4]) == (0x2211, 0x44332200)
-    assert machine.memory.read_ram(HIGH + 0x12000 - 2, 2) == bytes(2)
+    assert machine.memory.read_ram(Gpa(HIGH + 0x12000 - 2), 2) == bytes(2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,7 +147,7 @@ def test_one_region_that_does_not_begin_at_zero(kind: str) -> None:
     """)
     machine = Sparse(kind, code, 0x8000_0000, [region])
     exit_ = machine.run()
-    assert exit_ == DataAbort(0x8000_0000 + 40, 0x8002_0100, 4, False, Fault.EXTERNAL)
+    assert exit_ == DataAbort(Gva(0x8000_0000 + 40), Gva(0x8002_0100), 4, False, Fault.EXTERNAL)
     other = Sparse("reference", code, 0x8000_0000, [region])
     other.run()
     assert machine.digest() == other.digest()
@@ -160,9 +160,9 @@ def test_code_in_a_read_only_region_that_tries_to_change_itself(kind: str) -> No
         loop: str r1, [r0, #-4]; add r3, r3, #1; subs r2, r2, #1; bne loop; svc #0
     """)
     machine = Sparse(kind, code, ROM)
-    assert machine.run() == SupervisorCall(ROM + 24, 0)
+    assert machine.run() == SupervisorCall(Gva(ROM + 24), 0)
     assert machine.cpu.r[3] == 300
-    assert machine.memory.read_ram(ROM, len(code)) == code
+    assert machine.memory.read_ram(Gpa(ROM), len(code)) == code
 
 
 # -- the layout itself ---------------------------------------------------------------------------
@@ -199,8 +199,8 @@ def test_regions_are_in_order() -> None:
     assert layout == RamLayout(tuple(reversed(REGIONS)))
     assert (layout.end, layout.size, layout.flat) == (1 << 32, 0x14000, None)
     assert RamLayout.of(0x3000).flat == region(0, 0x3000)
-    assert layout.covers(HIGH, 0x12000) and not layout.covers(HIGH, 0x12001)
-    assert layout.covers(TOP, 0x1000) and not layout.covers(TOP + 1, 0x1000) and not layout.covers(-1, 1)
+    assert layout.covers(Gpa(HIGH), 0x12000) and not layout.covers(Gpa(HIGH), 0x12001)
+    assert layout.covers(Gpa(TOP), 0x1000) and not layout.covers(Gpa(TOP + 1), 0x1000) and not layout.covers(Gpa(-1), 1)
 
 
 def test_untouched_ram_costs_no_memory() -> None:
@@ -219,10 +219,10 @@ def test_untouched_ram_costs_no_memory() -> None:
 
 def test_the_hypervisor_writes_to_what_is_read_only() -> None:
     memory = GuestMemory(Ram(REGIONS))
-    memory.write_ram(ROM + 0xFFE, b"abcd")
-    assert memory.read_ram(ROM + 0xFFE, 4) == b"abcd"
+    memory.write_ram(Gpa(ROM + 0xFFE), b"abcd")
+    assert memory.read_ram(Gpa(ROM + 0xFFE), 4) == b"abcd"
     for gpa, size in ((ROM + 0x1FFE, 4), (0, 1), (LOW - 1, 2), (-1, 1), (1 << 32, 1)):
         with pytest.raises(ValueError, match="is not within the RAM"):
-            memory.read_ram(gpa, size)
+            memory.read_ram(Gpa(gpa), size)
         with pytest.raises(ValueError, match="is not within the RAM"):
-            memory.write_ram(gpa, bytes(size))
+            memory.write_ram(Gpa(gpa), bytes(size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbt.abi.addresses import Gpa
 from dbt.engine.region_tier import RegionTier, Request
 from tests.assembler import assemble
 from tests.oracle.programs import ENTRY, RAM_SIZE, SmallMachine, SoonHotTier, same_state
@@ -30,7 +31,7 @@ def writes_are_seen(name: str) -> bool:
     machines = [SmallMachine(kind, LOOP) for kind in ("threaded", "sync")]
     for machine in machines:
         machine.advance(1000)
-        machine.memory.write_ram(address, data)
+        machine.memory.write_ram(Gpa(address), data)
         machine.advance(100_000)
     tier = machines[1].tier
     assert isinstance(tier, RegionTier) and tier.counts.compiled
@@ -50,7 +51,7 @@ def outdated_regions_are_refused(name: str) -> bool:
             tier._requested.add(HEAD)
             tier._worker.submit(Request(HEAD, HEAD, tier.context))
             tier.settle()
-        machine.memory.write_ram(address, data)
+        machine.memory.write_ram(Gpa(address), data)
         machine.advance(100_000)
     tier.close()
     return same_state(machines)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from random import Random
 from typing import NoReturn
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import LeaveGuest
 from dbt.engine.evaluator import compile_word
@@ -198,7 +199,7 @@ class Generator:
         start = self.case(ALWAYS_NOP)
         live = [*start.registers, CODE, *(start.cpsr >> bit & 1 for bit in (31, 30, 29, 28, 27))]
         live += [start.cpsr >> 16 & 15, *_ENTRY_STATE[len(live) + 1 :]]
-        self._memory.write_ram(0, _CLEAN_RAM)
+        self._memory.write_ram(Gpa(0), _CLEAN_RAM)
         code: list[int] = []
         while len(code) < length:
             insn, forms = random.choice(choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import (
     Breakpoint,
@@ -51,7 +52,7 @@ class TierMachine:
         self._clean = default_ram()  # what RAM holds, code aside, between cases
         self._code = b""
         self._fault = ""
-        self.memory.write_ram(0, self._clean)
+        self.memory.write_ram(Gpa(0), self._clean)
         self._words = array("I", self.cpu.words.tolist())
         self._set_default_banks()
 
@@ -132,11 +133,11 @@ class TierMachine:
             self.cpu.spsr = case.spsr
         self.cpu["sctlr"] = case.sctlr
         for gpa, word in case.memory:
-            self.memory.write_ram(gpa, word.to_bytes(4, "little"))
+            self.memory.write_ram(Gpa(gpa), word.to_bytes(4, "little"))
         code = case.code_bytes
         if code != self._code:
             behind = self._clean[case.code_end : CODE + len(self._code)]
-            self.memory.write_ram(CODE, code + behind)
+            self.memory.write_ram(Gpa(CODE), code + behind)
             self._code = code
 
     def _banks(self) -> dict[str, int]:
@@ -154,7 +155,7 @@ class TierMachine:
     def _restore_ram(self, memory: bytes) -> None:
         """Make RAM what it was, writing code only where it changed."""
         if memory[:CODE] != self._clean[:CODE]:
-            self.memory.write_ram(0, self._clean[:CODE])
+            self.memory.write_ram(Gpa(0), self._clean[:CODE])
         code = self._code + self._clean[CODE + len(self._code) :]
         if memory[CODE:] != code:
-            self.memory.write_ram(CODE, code)
+            self.memory.write_ram(Gpa(CODE), code)

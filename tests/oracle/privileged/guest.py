@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, VmExit
 from dbt.engine.reference import ReferenceTier
@@ -27,12 +28,12 @@ class Guest:
 
     def store(self, gpa: int, *words: int) -> None:
         for number, word in enumerate(words):
-            self.memory.write_ram(gpa + 4 * number, word.to_bytes(4, "little"))
+            self.memory.write_ram(Gpa(gpa + 4 * number), word.to_bytes(4, "little"))
 
     def execute(self, source: str, mode: Mode | None = None) -> VmExit | None:
         """The instructions of ``source``; the exit that stopped them before the end."""
         code = assemble(source, CODE)
-        self.memory.write_ram(CODE, code)
+        self.memory.write_ram(Gpa(CODE), code)
         self.cpu.r[15] = CODE
         if mode is not None:
             self.cpu.switch_mode(mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, VmExit
 from dbt.backend.compiled import CompiledRegion, Refused
@@ -28,7 +29,7 @@ class AllCode:
         self._words, self._ram, self._profile = ram.bytes.cast("I"), ram, seen
 
     def executed(self, gva: int) -> int | None:
-        return (self._words[gva >> 2] or None) if gva in self._ram else None
+        return (self._words[gva >> 2] or None) if Gpa(gva) in self._ram else None
 
     def constant(self, gva: int) -> int | None:
         return self._profile.constant(gva)
@@ -84,7 +85,7 @@ class EagerRegionTier(RegionTier):
             if self._profile.executed(gva) is not None:
                 self._enter_at(gva, self._entered_later.pop(gva))
         pc = self._cpu.r[15]
-        if self._left and pc not in self._installed and pc in self._memory.ram:
+        if self._left and pc not in self._installed and Gpa(pc) in self._memory.ram:
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._left -= self.compile_now(pc)
 

@@ -64,7 +64,7 @@ class SoonHotTier(RegionTier):
         self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        if self._cpu.r[15] in self._memory.ram:
+        if Gpa(self._cpu.r[15]) in self._memory.ram:
             self.need_code_page(self._cpu.r[15] >> PAGE_SHIFT)
         for page in self._memory.ram.pages_with_code():
             if page not in self._warmed:
@@ -116,7 +116,7 @@ class SmallMachine:
         self.device = Counter()
         self.memory = GuestMemory(Ram(RAM_SIZE), self.device)
         self.tier = (KINDS | WITHOUT)[kind](self.cpu, self.memory)
-        self.memory.write_ram(ENTRY, code)
+        self.memory.write_ram(Gpa(ENTRY), code)
         self.cpu.r[15] = ENTRY
         self.cpu.r[13] = RAM_SIZE - 0x1000
         self.exits: list[tuple[int, object]] = []
