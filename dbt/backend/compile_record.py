@@ -34,6 +34,7 @@ from typing import Any
 
 from dbt.backend.region_lowering import Origin
 from dbt.frontend.forming import Block, Place, Region
+from isa.ir.queries import walk
 from isa.ir.uop import Uop
 
 _LENGTH = struct.Struct("<I")
@@ -69,13 +70,6 @@ def with_locations(text: str) -> str:
     return "\n".join([*lines, _DEBUG_INFORMATION, "".join(locations)])
 
 
-def walk_uops(block: list[Uop]) -> Iterator[Uop]:
-    """An instruction's uops in the order in which they are numbered: each before those in it."""
-    for uop in block:
-        yield uop
-        yield from walk_uops(uop.body)
-
-
 class CompileRecorder:
     """Collects the compile record of one region while it is compiled, since the time ``started``."""
 
@@ -107,7 +101,7 @@ class CompileRecorder:
                 continue
             here = origin.block, origin.insn
             if here not in numbers:
-                uops = walk_uops(places[origin.block].insns[origin.insn].uops)
+                uops = walk(places[origin.block].insns[origin.insn].uops)
                 numbers[here] = {uop: number for number, uop in enumerate(uops)}
             found.append([line, *here, -1 if origin.uop is None else numbers[here].get(origin.uop, -1)])
         self._stages |= {"ir": text, "origins": found}

@@ -57,10 +57,6 @@ class FlagEffect:
         return FlagKind.RESULT
 
 
-def sets_flags(block: list[Uop]) -> bool:
-    return any((uop.op == "set" and uop.attr in FLAGS) or sets_flags(uop.body) for uop in block)
-
-
 def flag_effect(block: list[Uop], lazy: bool) -> FlagEffect:
     """What the ``set`` uops of a block (not of those nested in it) do. Not ``lazy``: four values at most."""
     values = {str(uop.attr): _bit(uop.args[0]) for uop in block if uop.op == "set" and uop.attr in FLAGS}

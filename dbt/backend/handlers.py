@@ -306,7 +306,7 @@ class FillLowering(Lowering):
 
     def __init__(self, function: Function) -> None:
         self.f = function
-        self._values: dict[Uop, str] = {}
+        self.values: dict[Uop, str] = {}
 
     def static_value(self, uop: Uop) -> str | None:
         if uop.op != "field":

@@ -16,6 +16,8 @@ from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
 from isa.ir.operations import PURE
+from isa.ir.queries import loop_variables
+from isa.ir.table import Stage, require_rows
 from isa.ir.uop import Access, BranchKind, Uop
 
 FLAGS = ("n", "z", "c", "v")
@@ -200,7 +202,7 @@ class Lowering:
     def __init__(self, function: Function, cpu: str = "%cpu") -> None:
         self.f = function
         self.cpu = cpu
-        self._values: dict[Uop, str] = {}
+        self.values: dict[Uop, str] = {}
         self.flags = {name: self.f.emit_entry("alloca i32") for name in FLAGS}
 
     # -- to be provided ------------------------------------------------------------------------
@@ -235,12 +237,12 @@ class Lowering:
         """The LLVM operand that holds a value."""
         if uop.number is not None:
             return ("true" if uop.number else "false") if uop.width == 1 else str(uop.number)
-        known = self._values.get(uop)
+        known = self.values.get(uop)
         if known is None:
             known = self.static_value(uop) if uop.static else None
             if known is None:
                 known = LOWER[uop.op](self, uop)
-            self._values[uop] = known
+            self.values[uop] = known
         return known
 
     def state_pointer(self, offset: int) -> str:
@@ -299,67 +301,26 @@ class Lowering:
         return True
 
     def lower_uop(self, uop: Uop) -> bool:
-        f = self.f
-        match uop.op:
-            case op if op in PURE:
-                pass  # computed where its value is first needed
-            case "pc":
-                assert isinstance(uop.attr, int)
-                self._values[uop] = self.lower_pc(uop.attr)
-            case "get_reg":
-                self._values[uop] = f.emit(f"load i32, ptr {self.array_pointer(LAYOUT['r'].offset, uop.args[0])}")
-            case "set_reg":
-                value = self.value(uop.args[1])
-                f.do(f"store i32 {value}, ptr {self.array_pointer(LAYOUT['r'].offset, uop.args[0])}")
-            case "get_temp":
-                self._values[uop] = f.emit(f"load i32, ptr {self.array_pointer(self.temp_offset, uop.args[0])}")
-            case "set_temp":
-                f.do(f"store i32 {self.value(uop.args[1])}, ptr {self.array_pointer(self.temp_offset, uop.args[0])}")
-            case "get":
-                self._values[uop] = f.emit(f"load i32, ptr {self._word_pointer(uop.attr)}")
-            case "set":
-                f.do(f"store i32 {self.value(uop.args[0])}, ptr {self._word_pointer(uop.attr)}")
-            case "load":
-                assert isinstance(uop.attr, Access)
-                self._values[uop] = self._extend(self.lower_load(self.value(uop.args[0]), uop.attr), uop.attr)
-            case "store":
-                assert isinstance(uop.attr, Access)
-                self.lower_store(self.value(uop.args[0]), self.value(uop.args[1]), uop.attr)
-            case "when":
-                self._lower_when(uop)
-            case "for_each_bit":
-                self._lower_for_each_bit(uop)
-            case "branch":
-                assert isinstance(uop.attr, BranchKind)
-                self.lower_branch(uop.args[0], uop.attr)
-                return False
-            case "exception":
-                assert isinstance(uop.attr, InsnException)
-                self.lower_exception(uop.attr, uop.args[0])
-                return False
-            case "get_at":
-                self._values[uop] = f.emit(f"load i32, ptr {self._element(uop)}")
-            case "set_at":
-                f.do(f"store i32 {self.value(uop.args[1])}, ptr {self._element(uop)}")
-            case "callout":
-                assert isinstance(uop.attr, Callout)
-                return self.lower_callout(uop.attr, uop.args)
-            case _:
-                raise NotImplementedError(f"no lowering for uop {uop.op}")
-        return True
+        """Lower one uop; False if control does not come out behind it."""
+        if uop.op in LOWER:
+            return True  # computed where its value is first needed
+        return STATEMENTS[uop.op](self, uop)
 
     #: Offset of the scratch words in CpuState.
     temp_offset: int
 
-    def _element(self, uop: Uop) -> str:
+    def element_pointer(self, uop: Uop) -> str:
+        """Pointer to the word that a ``get_at`` or ``set_at`` accesses."""
         assert isinstance(uop.attr, str)
         return self.array_pointer(LAYOUT[uop.attr].offset, uop.args[0])
 
-    def _word_pointer(self, name: object) -> str:
+    def word_pointer(self, name: object) -> str:
+        """Pointer to a word of the state, or to the alloca that a flag has."""
         assert isinstance(name, str)
         return self.flags[name] if name in self.flags else self.state_pointer(LAYOUT[name].offset)
 
-    def _extend(self, narrow: str, access: Access) -> str:
+    def extend(self, narrow: str, access: Access) -> str:
+        """What an access loads, as an i32."""
         if access.size == 4:
             return narrow
         return self.f.emit(f"{'sext' if access.signed else 'zext'} i{8 * access.size} {narrow} to i32")
@@ -370,12 +331,13 @@ class Lowering:
 
     def _scoped(self, block: list[Uop]) -> bool:
         """Lower a nested block; values first computed in it do not dominate what follows."""
-        outer = dict(self._values)
+        outer = dict(self.values)
         reaches_end = self.lower_block(block)
-        self._values = outer
+        self.values = outer
         return reaches_end
 
-    def _lower_when(self, uop: Uop) -> None:
+    def lower_when(self, uop: Uop) -> None:
+        """Lower the body, which is executed if the condition holds."""
         f = self.f
         then, after = f.new_label("then"), f.new_label("after")
         f.do(f"br i1 {self.value(uop.args[0])}, label %{then}, label %{after}")
@@ -384,7 +346,8 @@ class Lowering:
             f.do(f"br label %{after}")
         f.label(after)
 
-    def _lower_for_each_bit(self, uop: Uop) -> None:
+    def lower_for_each_bit(self, uop: Uop) -> None:
+        """Lower the body as a loop."""
         f = self.f
         mask = self.value(uop.args[0])
         before = f.current
@@ -398,8 +361,8 @@ class Lowering:
         f.do(f"br i1 {f.emit(f'icmp eq i32 {rest}, 0')}, label %{after}, label %{body}")
         f.label(body)
         index = f.emit(f"call i32 @llvm.cttz.i32(i32 {rest}, i1 true)")
-        for variable in self._loop_variables(uop.body, uop):
-            self._values[variable] = index if variable.op == "bit_index" else count
+        for variable in loop_variables(uop):
+            self.values[variable] = index if variable.op == "bit_index" else count
         self._scoped(uop.body)
         f.do(f"br label %{latch}")
         f.label(latch)
@@ -409,9 +372,109 @@ class Lowering:
         f.do(f"br label %{head}")
         f.label(after)
 
-    def _loop_variables(self, block: list[Uop], loop: Uop) -> set[Uop]:
-        """The uses of the loop's two variables, which are uops of no block."""
-        found = {
-            arg for uop in block for arg in uop.args if arg.op in ("bit_index", "bit_ordinal") and arg.args[0] is loop
-        }
-        return found.union(*(self._loop_variables(uop.body, loop) for uop in block))
+
+# -- the statements ----------------------------------------------------------------------------
+
+
+def _reads(pointer: Callable[[Lowering, Uop], str]) -> Callable[[Lowering, Uop], bool]:
+    """A uop that reads the word at a pointer."""
+
+    def lower(low: Lowering, uop: Uop) -> bool:
+        low.values[uop] = low.f.emit(f"load i32, ptr {pointer(low, uop)}")
+        return True
+
+    return lower
+
+
+def _writes(pointer: Callable[[Lowering, Uop], str]) -> Callable[[Lowering, Uop], bool]:
+    """A uop that writes its last argument to the word at a pointer."""
+
+    def lower(low: Lowering, uop: Uop) -> bool:
+        value = low.value(uop.args[-1])
+        low.f.do(f"store i32 {value}, ptr {pointer(low, uop)}")
+        return True
+
+    return lower
+
+
+def _register(low: Lowering, uop: Uop) -> str:
+    return low.array_pointer(LAYOUT["r"].offset, uop.args[0])
+
+
+def _temp(low: Lowering, uop: Uop) -> str:
+    return low.array_pointer(low.temp_offset, uop.args[0])
+
+
+def _word(low: Lowering, uop: Uop) -> str:
+    return low.word_pointer(uop.attr)
+
+
+def _element(low: Lowering, uop: Uop) -> str:
+    return low.element_pointer(uop)
+
+
+def _lower_pc(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, int)
+    low.values[uop] = low.lower_pc(uop.attr)
+    return True
+
+
+def _lower_load(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, Access)
+    low.values[uop] = low.extend(low.lower_load(low.value(uop.args[0]), uop.attr), uop.attr)
+    return True
+
+
+def _lower_store(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, Access)
+    low.lower_store(low.value(uop.args[0]), low.value(uop.args[1]), uop.attr)
+    return True
+
+
+def _lower_when(low: Lowering, uop: Uop) -> bool:
+    low.lower_when(uop)
+    return True
+
+
+def _lower_for_each_bit(low: Lowering, uop: Uop) -> bool:
+    low.lower_for_each_bit(uop)
+    return True
+
+
+def _lower_branch(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, BranchKind)
+    low.lower_branch(uop.args[0], uop.attr)
+    return False
+
+
+def _lower_exception(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, InsnException)
+    low.lower_exception(uop.attr, uop.args[0])
+    return False
+
+
+def _lower_callout(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, Callout)
+    return low.lower_callout(uop.attr, uop.args)
+
+
+#: One row per uop of instructions that is not pure: it says whether control comes out behind it.
+STATEMENTS: dict[str, Callable[[Lowering, Uop], bool]] = {
+    "pc": _lower_pc,
+    "get_reg": _reads(_register),
+    "set_reg": _writes(_register),
+    "get_temp": _reads(_temp),
+    "set_temp": _writes(_temp),
+    "get": _reads(_word),
+    "set": _writes(_word),
+    "get_at": _reads(_element),
+    "set_at": _writes(_element),
+    "load": _lower_load,
+    "store": _lower_store,
+    "when": _lower_when,
+    "for_each_bit": _lower_for_each_bit,
+    "branch": _lower_branch,
+    "exception": _lower_exception,
+    "callout": _lower_callout,
+}
+require_rows("the lowering of instructions", STATEMENTS, Stage.INSN)

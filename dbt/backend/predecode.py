@@ -15,6 +15,7 @@ from dbt.abi.layout import OP_POOL, OP_POOL_SIZE
 from isa.arm.a32 import INDEX
 from isa.ir.encoding import Field
 from isa.ir.operations import PURE
+from isa.ir.queries import walk
 from isa.ir.registry import Form, Insn
 from isa.ir.uop import Uop
 
@@ -36,15 +37,9 @@ def _slot_size(uop: Uop) -> int:
     return 1 if uop.width <= 8 else uop.width // 8
 
 
-def _walk(block: Iterable[Uop]) -> Iterator[Uop]:
-    for uop in block:
-        yield uop
-        yield from _walk(uop.body)
-
-
 def _static_arguments(block: list[Uop]) -> Iterator[Uop]:
     """The static values that dynamic uops take: the leaves of what is left to do at run time."""
-    for uop in _walk(block):
+    for uop in walk(block):
         if not uop.static:
             yield from (arg for arg in uop.operands if arg.static and arg.op != "const")
 
@@ -85,7 +80,7 @@ def pc_operands(block: list[Uop]) -> tuple[tuple[int, int], ...]:
     A guard then puts the PC where the handler will look for R15.
     """
     found: set[tuple[int, int]] = set()
-    for uop in _walk(block):
+    for uop in walk(block):
         if uop.op == "get_reg" and uop.args[0].static and uop.args[0].number is None:
             found |= set(_register_is_pc(uop.args[0]))
     return tuple(sorted(found))

@@ -14,16 +14,18 @@ from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, BlockCounters, SideExit, block_counter_offset
 from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
-from dbt.backend.flags import FlagKind, LazyFlags, flag_effect, sets_flags
+from dbt.backend.flags import FlagKind, LazyFlags, flag_effect
 from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
 from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, relative_value
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from isa.arm.operands import PC
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
+from isa.ir.queries import loop_variables, registers_written, words_written
 from isa.ir.uop import Access, BranchKind, Uop
 
 R = LAYOUT["r"].offset
@@ -31,23 +33,6 @@ R = LAYOUT["r"].offset
 #: How a region is left. ``ARRIVE``: for an op to which control was handed over, which may become hot;
 #: ``BYPASS``: for the handler of an op, also if a region is entered there.
 ARRIVE, BYPASS = "arrive", "bypass"
-
-
-def written_registers(blocks: Iterable[list[Uop]]) -> set[int]:
-    """The registers that these uops may write."""
-    found: set[int] = set()
-    for block in blocks:
-        for uop in block:
-            if uop.op == "set_reg":
-                number = uop.args[0].number
-                found |= {number} if number is not None else set(range(15))
-            elif uop.op == "for_each_bit" and any(inner.op == "set_reg" for inner in uop.body):
-                mask = uop.args[0].number
-                assert mask is not None
-                found |= {bit for bit in range(15) if mask >> bit & 1}
-            else:
-                found |= written_registers([uop.body])
-    return found
 
 
 def _read_flag(uop: Uop) -> object:
@@ -121,9 +106,8 @@ class RegionLowering(Lowering):
         self._budget = self.f.emit_entry("alloca i64")
         self._lazy = LazyFlags(self.f, self.flags)
         self._exits: dict[tuple[str, FlagKind], str] = {}
-        self._dirty = sorted(
-            written_registers(insn.uops for block in region.blocks.values() for insn in block.insns) - {15}
-        )
+        written = (registers_written(insn.uops) for block in region.blocks.values() for insn in block.insns)
+        self._dirty = sorted(set[int]().union(*written) - {PC})
         self._loop_numbers: dict[Uop, int] = {}
         self._checks, self._reserve = find_checks(region) if optimizations.paths else (set(region.blocks), 0)
         self._ram = ""
@@ -235,12 +219,12 @@ class RegionLowering(Lowering):
         f.origin = Origin(self._numbers[place], 0, None) if self._attribute else None
         f.label(self._labels[place, kind])
         self._lazy.resume(kind)
-        self._block, self._values = block, {}
+        self._block, self.values = block, {}
         self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
         self._retire(place, len(block.insns))
         self._count(BlockCounters.BLOCK, place.pc)
         for self._index, self._insn in enumerate(block.insns):
-            self._values = {}
+            self.values = {}
             if not self.lower_block(self._insn.uops):
                 return
         if self._attribute:
@@ -366,12 +350,12 @@ class RegionLowering(Lowering):
     def value(self, uop: Uop) -> str:
         if (
             uop.op == "xor"
-            and uop not in self._values
+            and uop not in self.values
             and (_read_flag(uop.args[0]), _read_flag(uop.args[1])) == ("n", "v")
             and (less := self._lazy.less()) is not None
         ):
-            self._values[uop] = less
-        if not self._attribute or uop.number is not None or uop in self._values:
+            self.values[uop] = less
+        if not self._attribute or uop.number is not None or uop in self.values:
             return super().value(uop)
         before = self._begin(uop)
         value = super().value(uop)
@@ -400,11 +384,11 @@ class RegionLowering(Lowering):
         if self._attribute:
             self._begin(uop)
         if uop.op == "get" and uop.attr in FLAGS:
-            self._values[uop] = self.f.emit(f"zext i1 {self._lazy.read(str(uop.attr))} to i32")
+            self.values[uop] = self.f.emit(f"zext i1 {self._lazy.read(str(uop.attr))} to i32")
             return True
         if uop.op == "load":
             if (constant := self._block.constants.get(uop)) is not None:
-                self._values[uop] = str(constant)
+                self.values[uop] = str(constant)
                 return True
             if (table := self._block.tables.get(uop)) is not None:
                 self._lower_table(table)
@@ -414,9 +398,9 @@ class RegionLowering(Lowering):
             return True
         return super().lower_uop(uop)
 
-    def _lower_when(self, uop: Uop) -> None:
-        if not sets_flags(uop.body):
-            super()._lower_when(uop)
+    def lower_when(self, uop: Uop) -> None:
+        if words_written(uop.body).isdisjoint(FLAGS):
+            super().lower_when(uop)
             return
         # Where the flags are set on one of two paths, they must have one form where these meet.
         f, before = self.f, self._lazy.kind
@@ -443,20 +427,21 @@ class RegionLowering(Lowering):
         number = self._number(index)
         if offset == self.temp_offset:
             return self._temps[number]
+        assert offset == R, "no instruction of a region accesses another array"
         return self._registers[number] if number < 15 else self.state_pointer(offset + 60)
 
     def lower_pc(self, ahead: int) -> str:
         return str((self._insn.pc + ahead) & 0xFFFFFFFF)
 
-    def _lower_for_each_bit(self, uop: Uop) -> None:
+    def lower_for_each_bit(self, uop: Uop) -> None:
         mask = uop.args[0].number
         assert mask is not None
-        variables = self._loop_variables(uop.body, uop)
+        variables = loop_variables(uop)
         for ordinal, bit in enumerate(bit for bit in range(32) if mask >> bit & 1):
             for variable in variables:
                 number = bit if variable.op == "bit_index" else ordinal
                 self._loop_numbers[variable] = number
-                self._values[variable] = str(number)
+                self.values[variable] = str(number)
             self._scoped(uop.body)
 
     # -- memory --------------------------------------------------------------------------------
@@ -476,7 +461,7 @@ class RegionLowering(Lowering):
         host = f.emit(f"getelementptr i8, ptr {span.host}, i64 {place[1] + 4 * ordinal - span.low}")
         if uop.op == "load":
             loaded = f.emit(f"load i{8 * access.size}, ptr {host}, align {self._alignment(access)}")
-            self._values[uop] = self._extend(loaded, access)
+            self.values[uop] = self.extend(loaded, access)
         else:
             value = self.narrow(self.value(uop.args[1]), access.size)
             f.do(f"store i{8 * access.size} {value}, ptr {host}, align {self._alignment(access)}")

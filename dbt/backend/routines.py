@@ -5,10 +5,11 @@ They work on the state in memory, flags included, and are called by what has sto
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import PAGE_RAM
-from dbt.backend.lower import FLAGS, Lowering
+from dbt.backend.lower import FLAGS, LOWER, STATEMENTS, Lowering
 from dbt.backend.module import Function
 from dbt.backend.support import load_field
 from dbt.memory.ram import PAGE_SHIFT
@@ -17,11 +18,14 @@ from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
 from isa.ir.routines import RESULT_WIDTH, Routine
+from isa.ir.table import Stage, ops_of, require_rows
 from isa.ir.uop import Access, BranchKind, Uop
 
 
 class RoutineLowering(Lowering):
     """Lowers one routine."""
+
+    temp_offset = NATIVE["temp"].offset
 
     def __init__(self, routine: Routine) -> None:
         self._block = routine.block()
@@ -40,34 +44,42 @@ class RoutineLowering(Lowering):
         return self.f.text()
 
     def lower_uop(self, uop: Uop) -> bool:
-        f = self.f
-        match uop.op:
-            case "param":
-                self._values[uop] = f"%{uop.attr}"
-            case "result":
-                f.do(f"ret i{RESULT_WIDTH} {self.value(uop.args[0])}")
-                return False
-            case "get_temp":
-                self._values[uop] = f.emit(f"load i32, ptr {self._temp(uop)}")
-            case "set_temp":
-                f.do(f"store i32 {self.value(uop.args[1])}, ptr {self._temp(uop)}")
-            case "in_ram":
-                f.do(load_field("page_flags", "ptr", name := f.new_name()))
-                page = f.emit(f"zext i32 {f.emit(f'lshr i32 {self.value(uop.args[0])}, {PAGE_SHIFT}')} to i64")
-                flag = f.emit(f"load i8, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {page}')}")
-                self._values[uop] = f.emit(f"icmp ne i8 {f.emit(f'and i8 {flag}, {PAGE_RAM}')}, 0")
-            case "load_physical":
-                f.do(load_field("ram_host", "ptr", name := f.new_name()))
-                gpa = f.emit(f"zext i32 {self.value(uop.args[0])} to i64")
-                self._values[uop] = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {gpa}')}")
-            case _:
-                return super().lower_uop(uop)
+        """Lower one uop; False if control does not come out behind it."""
+        return uop.op in LOWER or ROUTINE_STATEMENTS[uop.op](self, uop)
+
+    def lower_param(self, uop: Uop) -> bool:
+        """A parameter is an argument of the function."""
+        self.values[uop] = f"%{uop.attr}"
         return True
 
-    def _temp(self, uop: Uop) -> str:
-        number = uop.args[0].number
-        assert number is not None
-        return self._temps[number]
+    def lower_result(self, uop: Uop) -> bool:
+        """Return from the function."""
+        self.f.do(f"ret i{RESULT_WIDTH} {self.value(uop.args[0])}")
+        return False
+
+    def lower_in_ram(self, uop: Uop) -> bool:
+        """Look at the flags of its page."""
+        f = self.f
+        f.do(load_field("page_flags", "ptr", name := f.new_name()))
+        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {self.value(uop.args[0])}, {PAGE_SHIFT}')} to i64")
+        flag = f.emit(f"load i8, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {page}')}")
+        self.values[uop] = f.emit(f"icmp ne i8 {f.emit(f'and i8 {flag}, {PAGE_RAM}')}, 0")
+        return True
+
+    def lower_load_physical(self, uop: Uop) -> bool:
+        """Load from RAM by its address in the host."""
+        f = self.f
+        f.do(load_field("ram_host", "ptr", name := f.new_name()))
+        gpa = f.emit(f"zext i32 {self.value(uop.args[0])} to i64")
+        self.values[uop] = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {gpa}')}")
+        return True
+
+    def array_pointer(self, offset: int, index: Uop) -> str:
+        """Pointer to a word of an array. The scratch words are the function's own."""
+        if offset != self.temp_offset:
+            return super().array_pointer(offset, index)
+        assert index.number is not None
+        return self._temps[index.number]
 
     def static_value(self, uop: Uop) -> str | None:
         return None
@@ -91,6 +103,17 @@ class RoutineLowering(Lowering):
 
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         raise AssertionError("a routine is no instruction")
+
+
+#: One row per uop of routines that is not pure, as in :data:`dbt.backend.lower.STATEMENTS`.
+ROUTINE_STATEMENTS: dict[str, Callable[[RoutineLowering, Uop], bool]] = {
+    **{op: row for op, row in STATEMENTS.items() if op in ops_of(Stage.ROUTINE)},
+    "param": RoutineLowering.lower_param,
+    "result": RoutineLowering.lower_result,
+    "in_ram": RoutineLowering.lower_in_ram,
+    "load_physical": RoutineLowering.lower_load_physical,
+}
+require_rows("the lowering of routines", ROUTINE_STATEMENTS, Stage.ROUTINE)
 
 
 def routines_text() -> str:

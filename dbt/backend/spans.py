@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dbt.frontend.forming import Block
+from isa.ir.queries import registers_written
 from isa.ir.uop import Access, Uop
 
 #: What the address of an access must be a multiple of.
@@ -81,13 +82,6 @@ def _accesses(block: list[Uop], alignment: Alignment) -> Iterator[tuple[Uop, Uop
             yield *found, 4 * uop.args[0].number.bit_count(), alignment(found[0].attr)
 
 
-def _registers_set(block: list[Uop]) -> Iterator[int]:
-    for uop in block:
-        if uop.op == "set_reg":
-            yield from range(16) if uop.args[0].number is None else [uop.args[0].number]
-        yield from _registers_set(uop.body)
-
-
 def find_spans(block: Block, alignment: Alignment) -> dict[tuple[int, Uop], Span]:
     """The spans of a block, by position of the instruction and access."""
     found: dict[tuple[int, Uop], Span] = {}
@@ -102,7 +96,7 @@ def find_spans(block: Block, alignment: Alignment) -> dict[tuple[int, Uop], Span
             if span is None or not span.add(low, low + size, align):
                 span = open_spans[base, uop.op] = Span(base, low, low + size, align)
             found[index, uop] = span
-        for register in _registers_set(insn.uops):
+        for register in registers_written(insn.uops):
             for op in ("load", "store"):
                 open_spans.pop((register, op), None)
     return {key: span for key, span in found.items() if span.accesses > 1 or span.high - span.low > 4}

@@ -26,6 +26,7 @@ from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
 from isa.ir.operations import PURE
 from isa.ir.sensitivity import makes_callouts
+from isa.ir.table import Stage, require_rows
 from isa.ir.uop import Access, Uop
 
 #: Words whose Python function is kept; a kernel's boot executes some ten thousands.
@@ -186,6 +187,7 @@ _TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
     "in_ram": lambda uop, args: f"memory.in_ram({args[0]})",
     "load_physical": lambda uop, args: f"memory.load_physical({args[0]})",
 }
+require_rows("the evaluator", {*_TEXT, "when", "for_each_bit"}, Stage.WORD | Stage.ROUTINE)
 
 
 def _bits(mask: int) -> list[int]:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from dbt.frontend.optimizations import ALL, Optimizations
 from isa.ir.callouts import Callout
+from isa.ir.queries import branches_of, ends_path, walk
 from isa.ir.registry import Insn
 from isa.ir.uop import Access, BranchKind, Uop
 
@@ -160,36 +161,13 @@ class Region:
         return literals | self.code_words()
 
 
-def branches_of(block: list[Uop]) -> Iterator[Uop]:
-    """The branch uops of an instruction."""
-    for uop in block:
-        if uop.op == "branch":
-            yield uop
-        yield from branches_of(uop.body)
-
-
-def loads_of(block: list[Uop]) -> Iterator[Uop]:
-    """The loads of an instruction, but not those in loops."""
-    for uop in block:
-        if uop.op == "load":
-            yield uop
-        elif uop.op == "when":
-            yield from loads_of(uop.body)
-
-
-def ends_path(block: list[Uop]) -> bool:
-    """Whether control never runs off the end of these uops."""
-    return any(uop.op in ("branch", "exception") for uop in block)
-
-
 def is_sensitive(block: list[Uop]) -> bool:
     """Whether it is left to the threaded tier: what needs the hypervisor, or the tables of another mode."""
     return any(
         uop.op == "exception"
         or (isinstance(uop.attr, Callout) and uop.attr.sensitive)
         or (isinstance(uop.attr, Access) and uop.attr.user)
-        or is_sensitive(uop.body)
-        for uop in block
+        for uop in walk(block)
     )
 
 
@@ -259,7 +237,7 @@ class RegionFormer:
         if insn is None:
             return None
         uops = insn.record_word(word)
-        return insn, uops, tuple(branches_of(uops))
+        return insn, uops, branches_of(uops)
 
     def form(self, entry: int, limits: Limits | None = None) -> Region:
         """The region around ``entry``, without blocks if nothing can be compiled. ``limits``: others than usual."""
@@ -459,7 +437,9 @@ class _Forming:
 
     def _fold_loads(self, block: Block, insn: GuestInsn) -> None:
         """Note which loads of an instruction need not be done."""
-        for uop in loads_of(insn.uops):
+        for uop in walk(insn.uops, into_loops=False):
+            if uop.op != "load":
+                continue
             assert isinstance(uop.attr, Access)
             address = relative_value(uop.args[0], insn.pc)
             if self._optimizations.literals and address is not None and uop.attr.size == 4:

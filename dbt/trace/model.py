@@ -516,11 +516,11 @@ def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:
         return "indirect"
     if kinds - Counter(next=kinds["next"]):
         return "edge"
-    from dbt.backend.compile_record import walk_uops
     from isa.arm.a32 import DECODER
+    from isa.ir.queries import walk
 
     insn = DECODER.decode(word)
-    operations = {uop.op for uop in walk_uops(insn.record_word(word))} if insn is not None else set()
+    operations = {uop.op for uop in walk(insn.record_word(word))} if insn is not None else set()
     return "store" if "store" in operations else "load" if "load" in operations else "edge"
 
 

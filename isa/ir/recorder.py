@@ -10,6 +10,7 @@ from isa.ir.callouts import Callout
 from isa.ir.encoding import Field
 from isa.ir.layout import StateLayout
 from isa.ir.operations import PURE
+from isa.ir.queries import ends_path
 from isa.ir.uop import Access, BranchKind, SemanticsError, Uop
 
 
@@ -56,7 +57,8 @@ class StateBits:
 class Recorder:
     """Records the uops of one instruction. See :mod:`isa.ir.uop` for the language.
 
-    An instruction set has a subclass, which names its state's layout and its callouts. ``block`` is where uops go.
+    An instruction set has a subclass, which names its state's layout and its callouts. ``block`` is where uops go;
+    those after the end of a path go nowhere.
 
     Rule of precision: an instruction that faults or leaves must have changed nothing that matters, so no load,
     store or callout that leaves may follow a register or flag write. The recorder enforces it.
@@ -69,6 +71,7 @@ class Recorder:
         self.reg = Registers(self)
         self.temp = _Scratch(self)
         self.wrote_register = False
+        self._ended = False  # control does not come here: what follows is not recorded
 
     # -- values --------------------------------------------------------------------------------
 
@@ -99,8 +102,11 @@ class Recorder:
         return self.emit(op, width, *args)
 
     def emit(self, op: str, width: int, *args: Uop, attr: object = None) -> Uop:
-        uop = Uop(self, op, width, args, attr)
-        self.block.append(uop)
+        return self._append(Uop(self, op, width, args, attr))
+
+    def _append(self, uop: Uop) -> Uop:
+        if not self._ended:
+            self.block.append(uop)
         return uop
 
     def select(self, condition: Uop, if_true: Uop | int, if_false: Uop | int) -> Uop:
@@ -160,11 +166,11 @@ class Recorder:
 
     @contextmanager
     def _nested(self, uop: Uop) -> Iterator[None]:
-        outer, self.block = self.block, uop.body
+        outer, ended, self.block = self.block, self._ended, uop.body
         try:
             yield
         finally:
-            self.block = outer
+            self.block, self._ended = outer, ended
 
     @contextmanager
     def when(self, condition: Uop) -> Iterator[None]:
@@ -174,9 +180,11 @@ class Recorder:
         with self._nested(uop):
             yield
         if condition.number is None:
-            self.block.append(uop)
+            self._append(uop)
         elif condition.number:
-            self.block.extend(uop.body)
+            for inner in uop.body:
+                self._append(inner)
+            self._ended |= ends_path(uop.body)
         else:
             self.wrote_register = wrote
 
@@ -186,15 +194,17 @@ class Recorder:
         uop = Uop(self, "for_each_bit", 0, (mask,))
         with self._nested(uop):
             yield Uop(self, "bit_index", 32, (uop,)), Uop(self, "bit_ordinal", 32, (uop,))
-        self.block.append(uop)
+        self._append(uop)
 
     def branch(self, target: Uop, kind: BranchKind = BranchKind.JUMP) -> None:
         """Jump to an address, whose low bits that no instruction's address has are ignored."""
         self.emit("branch", 0, target, attr=kind)
+        self._ended = True
 
     def exception(self, kind: Enum, immediate: Uop | int = 0) -> None:
         """Raise an exception of the instruction set; ``immediate`` is what the instruction says besides."""
         self.emit("exception", 0, self.value(immediate, 32), attr=kind)
+        self._ended = True
 
     def callout(self, name: str, *args: Uop | int) -> Uop | None:
         """A sensitive operation. The result is that of its definition, if it has one: see :mod:`isa.ir.callouts`."""
@@ -208,6 +218,7 @@ class Recorder:
         if callout.leaves and self.wrote_register:
             raise SemanticsError(f"{name} after a register write: leaving would not be precise")
         self.emit("callout", 0, *values, attr=callout)
+        self._ended |= callout.leaves
         return None
 
     def callout_value(self, name: str, *args: Uop | int) -> Uop:
@@ -225,6 +236,7 @@ class Recorder:
     def result(self, value: Uop) -> None:
         """End the routine with this result."""
         self.emit("result", 0, value)
+        self._ended = True
 
     def in_ram(self, gpa: Uop) -> Uop:
         """Whether the word at a guest physical address is in RAM."""

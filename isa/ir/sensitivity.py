@@ -8,11 +8,12 @@ because it rewrites each of them into callouts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from isa.ir.callouts import Callout
+from isa.ir.queries import walk
 from isa.ir.registry import Insn
 from isa.ir.uop import Uop
 
@@ -33,26 +34,20 @@ class Classified:
     callouts: tuple[Callout, ...]
 
 
-def _walk(block: Iterable[Uop]) -> Iterator[Uop]:
-    for uop in block:
-        yield uop
-        yield from _walk(uop.body)
-
-
 def sensitive_callouts(block: Iterable[Uop]) -> tuple[Callout, ...]:
     """What uops ask the hypervisor for, each once, in order."""
-    found = (uop.attr for uop in _walk(block) if isinstance(uop.attr, Callout))
+    found = (uop.attr for uop in walk(block) if isinstance(uop.attr, Callout))
     return tuple(dict.fromkeys(callout for callout in found if callout.sensitive))
 
 
 def makes_callouts(block: Iterable[Uop]) -> bool:
     """Whether uops do something that is the hypervisor's to do."""
-    return any(isinstance(uop.attr, Callout) and uop.attr.sensitive for uop in _walk(block))
+    return any(isinstance(uop.attr, Callout) and uop.attr.sensitive for uop in walk(block))
 
 
 def classify(insn: Insn) -> Classified:
     """Find the class of an instruction from the uops of all its forms."""
-    uops = [uop for form in insn.forms() for uop in _walk(insn.record_form(form))]
+    uops = [uop for form in insn.forms() for uop in walk(insn.record_form(form))]
     callouts = sensitive_callouts(uops)
     words = insn.registry.new_recorder().layout.words
     if any(callout.checks_privilege for callout in callouts):

@@ -8,6 +8,7 @@ import pytest
 
 from dbt.backend.lower import LOWER, Lowering
 from isa.arm.operands import ALWAYS
+from isa.ir.queries import walk
 from isa.ir.registry import Insn
 from isa.ir.uop import Uop
 from tests.oracle.cases import (
@@ -18,7 +19,6 @@ from tests.oracle.cases import (
     compared_insns,
     defined_cases,
     differ,
-    walk,
 )
 
 WORDS = 40  # with the mutated operation, at most

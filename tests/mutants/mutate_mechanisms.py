@@ -10,7 +10,6 @@ from collections.abc import Callable
 import pytest
 
 from dbt.backend import budget, flags, spans
-from dbt.backend import region_lowering as regions
 from dbt.backend.flags import FlagEffect, FlagKind, LazyFlags
 from dbt.backend.lower import FLAGS
 from dbt.backend.region_lowering import RegionLowering
@@ -18,6 +17,7 @@ from dbt.backend.spans import Span
 from dbt.engine.region_tier import RegionTier
 from dbt.frontend import forming
 from dbt.frontend.forming import RegionFormer, _Forming
+from isa.ir import queries
 from tests.mutants.mutant import Mutant, agree, is_noticed, require_noticed
 from tests.oracle.programs import CUTS, FIRST, MECHANISM_PROGRAMS, ProgramWriter, flag_program
 
@@ -73,8 +73,8 @@ FLAG_MUTANTS = [
     Mutant(flags, "_difference", "const(-y.number)", "const(y.number)"),
     Mutant(flags, "_difference", "carry_in.number == 0 and ", ""),
     Mutant(flags, "_difference", "return x, subtrahend", "return subtrahend, x"),
-    Mutant(RegionLowering, "_lower_when", "kind = FlagKind.STORED", "pass"),
-    Mutant(RegionLowering, "_lower_when", "self._lazy.resume(kind)", "pass"),
+    Mutant(RegionLowering, "lower_when", "kind = FlagKind.STORED", "pass"),
+    Mutant(RegionLowering, "lower_when", "self._lazy.resume(kind)", "pass"),
     Mutant(RegionLowering, "_lower_block", "self._lazy.resume(kind)", "self._lazy.kind = kind"),
 ]  # fmt: skip
 
@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(_Forming, "_read_table", "block.words[base + 4 * number] = target", "pass", "a table changes"),
     Mutant(_Forming, "_read_table", "Place(target,", "Place(target + 4,", "a switch"),
     Mutant(forming, "table_index", "!= 2", "not in (1, 2)", "a dense table"),
-    Mutant(forming, "relative_value", "pc + 8", "pc + 12"),
+    Mutant(forming, "relative_value", "pc + uop.attr", "pc + uop.attr + 4"),
     Mutant(_Forming, "_follow", "last.pc + 4, block.place.calls)", "last.pc + 8, block.place.calls)"),
     Mutant(RegionFormer, "_record", "insn.record_word(word)", "insn.record_word(word ^ 0x1000)"),
     # The budget, and leaving.
@@ -157,10 +157,10 @@ MUTANTS = [
     Mutant(RegionTier, "_enter_at", "if gva not in self._entered", "if True"),
     # Registers.
     Mutant(RegionLowering, "_store_state", "in self._dirty", "in self._dirty[:-1]"),
-    Mutant(regions, "written_registers", "found |= written_registers([uop.body])", "pass", "some registers"),
-    Mutant(regions, "written_registers", "if mask >> bit & 1", "if mask >> bit & 1 and bit != 4", "some registers"),
-    Mutant(RegionLowering, "_lower_for_each_bit", "else ordinal", "else ordinal ^ 1", "lists"),
-    Mutant(RegionLowering, "lower_pc", "+ 8", "+ 4"),
+    Mutant(queries, "registers_written", "for uop in walk(block)", "for uop in block", "some registers"),
+    Mutant(queries, "_possible_numbers", "if mask >> bit & 1", "if mask >> bit & 1 and bit != 4", "some registers"),
+    Mutant(RegionLowering, "lower_for_each_bit", "else ordinal", "else ordinal ^ 1", "lists"),
+    Mutant(RegionLowering, "lower_pc", "+ ahead", "+ 4"),
     # Regions whose code or constants were written over.
     Mutant(RegionTier, "_on_code_write", "gpa & ~3", "gpa", "a byte of a literal"),
     Mutant(RegionTier, "_on_code_write", 'self._drop(entry, f"{decoded} written over", word)', "pass",

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbt.backend.budget import find_checks
-from dbt.frontend.forming import Block, GuestInsn, Place, Region, branches_of
+from dbt.frontend.forming import Block, GuestInsn, Place, Region
 from isa.arm.a32 import DECODER
+from isa.ir.queries import branches_of
 
 NOP = 0xE1A00000  # mov r0, r0
 COUNT = 8
@@ -17,7 +18,7 @@ def insn(pc: int) -> GuestInsn:
     decoded = DECODER.decode(NOP)
     assert decoded is not None
     uops = decoded.record_word(NOP)
-    return GuestInsn(pc, NOP, decoded, uops, tuple(branches_of(uops)))
+    return GuestInsn(pc, NOP, decoded, uops, branches_of(uops))
 
 
 @st.composite

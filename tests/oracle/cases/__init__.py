@@ -15,7 +15,6 @@ from tests.oracle.cases.campaign import (
     defined_cases,
     differ,
     straight_line_insns,
-    walk,
 )
 from tests.oracle.cases.case import CODE, Case, Outcome
 from tests.oracle.cases.differences import explanation
@@ -49,5 +48,4 @@ __all__ = [
     "read_cases",
     "shrink",
     "straight_line_insns",
-    "walk",
 ]

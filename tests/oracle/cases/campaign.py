@@ -9,8 +9,8 @@ from functools import cache
 
 from isa.arm.a32 import REGISTRY, Insn
 from isa.arm.operands import ALWAYS
+from isa.ir.queries import walk
 from isa.ir.registry import Form
-from isa.ir.uop import Uop
 from tests.oracle.cases.case import CODE, Case, Outcome
 from tests.oracle.cases.differences import explanation, not_compared, not_in_blocks, undefined_here
 from tests.oracle.cases.generator import Generator
@@ -141,13 +141,6 @@ def straight_line_insns() -> list[tuple[Insn, list[Form]]]:
 
 def _goes_on(insn: Insn, form: Form) -> bool:
     return not any(uop.op in ("branch", "exception", "callout") for uop in walk(insn.record_form(form)))
-
-
-def walk(block: list[Uop]) -> Iterator[Uop]:
-    """Every uop, those in bodies too."""
-    for uop in block:
-        yield uop
-        yield from walk(uop.body)
 
 
 def defined_cases(generator: Generator, insn: Insn, word: int, states: int) -> Iterator[Case]:
