@@ -7,7 +7,7 @@ but RAM that it is going to write again.
 A device access is completed as KVM does it: the instruction leaves, Python answers, the answer is
 kept in ``mmio_value``, and the instruction runs again; accesses already answered are then replayed.
 Some registers go on by themselves, such as a timer's value. Where the device has said how
-(:class:`dbt.devices.wiring.VirtualCounter`), a load is answered here; the tier says what is known, and forgets it
+(:class:`dbt.abi.virtual_counter.VirtualCounter`), a load is answered here; the tier says what is known, and forgets it
 whenever a device is written to or a slice begins. Only loads that access one place are: they need no answers to be
 kept.
 
