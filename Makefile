@@ -10,7 +10,7 @@ help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
 	@echo "make test-linux boot Linux in every tier and use it (LINUX=build/linux)"
-	@echo "make long   the tests that take long, of every guest in every mode"
+	@echo "make long   the tests that take long: every guest in every mode, and the commands of CONTRIBUTING.md"
 	@echo "make mutants make the translator wrong on purpose, and see whether the tests notice"
 	@echo "make check  ruff, mypy, the import-direction test and the documentation site"
 	@echo "make docs   build the documentation site into build/docs"
@@ -55,7 +55,7 @@ test-linux: $(VENV)/.stamp-test
 	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(BIN)/python -m pytest -n 2 -rs tests/linux
 
 long: $(VENV)/.stamp-test
-	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions
+	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/test_contributing.py
 
 # No test module by its name, so that only this target collects them.
 mutants: $(VENV)/.stamp-test
