@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants check fuzz bench bench-callouts bench-trace guests linux refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-callouts bench-trace guests linux refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-linux boot Linux in every tier and use it (LINUX=build/linux)"
 	@echo "make long   the tests that take long: every guest in every mode, and the commands of CONTRIBUTING.md"
 	@echo "make mutants make the translator wrong on purpose, and see whether the tests notice"
+	@echo "make timing how long things take that somebody waits for (on an idle machine)"
 	@echo "make check  ruff, mypy, the import-direction test and the documentation site"
 	@echo "make docs   build the documentation site into build/docs"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
@@ -57,7 +58,10 @@ test-linux: $(VENV)/.stamp-test
 long: $(VENV)/.stamp-test
 	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/test_contributing.py
 
-# No test module by its name, so that only this target collects them.
+# Neither are test modules by their names, so that only these targets collect them.
+timing: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -o python_files='measure_*.py' tests/timing
+
 mutants: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -n 2 -o python_files='mutate_*.py' tests/mutants
 

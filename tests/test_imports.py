@@ -120,7 +120,9 @@ def test_tests_import_libraries_only(module: str, path: Path) -> None:
         parts = name.split(".")
         assert parts[0] != "tools", f"{module} imports {name}"
         if parts[0] == "tests":
-            assert not any(part.startswith(("test_", "mutate_")) for part in parts), f"{module} imports {name}"
+            assert not any(part.startswith(("test_", "mutate_", "measure_")) for part in parts), (
+                f"{module} imports {name}"
+            )
         for package in ORACLE:
             if name.startswith(f"{package}.") and not module.startswith("tests.oracle."):
                 inside = ROOT / Path(*parts[:4])

@@ -26,17 +26,22 @@ def test_a_process_killed_while_it_writes(empty_cache: Path, monkeypatch: pytest
     monkeypatch.setenv("DBT_CACHE_SIZE", "10M")
     chance = random.Random(2026)
     for turn in range(KILLS):
+        begun, begin = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
                 store = RegionStore("key")
+                os.write(begin, b".")
                 for number in range(1000):
                     save(store, (turn + number) % 25, SIZE, number % 5)
             finally:
                 os._exit(0)
-        time.sleep(chance.uniform(0, 0.008))
+        assert os.read(begun, 1) == b"."
+        time.sleep(chance.uniform(0, 0.004))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        os.close(begun)
+        os.close(begin)
     assert [entry.name for entry in kept() if damage(entry)] == []
     store = RegionStore("key")
     found = 0

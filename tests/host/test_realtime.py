@@ -18,6 +18,7 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
 from tests.vm.programs import BASE, EXIT, TIERS
+from tests.waiting import BOUND_S
 
 #: Enables what the UART receives as an interrupt, which the CPU masks: WFI goes on with it all the same.
 _LISTEN = """
@@ -78,16 +79,18 @@ def test_lag() -> None:
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_guest_sleeps_as_long_as_it_says(tier: TierName) -> None:
     source = f"ldr r0, =200000 ; {_ALARM} ; wfi ; mov r2, #3 ; {EXIT}"
-    took = {}
     for realtime in (False, True):
-        machine = machine_with(source, CaptureConsole(), tier, realtime)
+        console = Typist()
+        machine = machine_with(source, console, tier, realtime)
         _ = machine.tier
-        started, busy = time.monotonic(), time.process_time()
-        assert machine.run(timeout=30).exit_code == 3
-        took[realtime] = time.monotonic() - started, time.process_time() - busy
+        started = time.monotonic()
+        assert machine.run(timeout=BOUND_S).exit_code == 3
+        took = time.monotonic() - started
         assert machine.timeline.now == pytest.approx(TICKS_PER_SECOND // 5, abs=200)
-    assert took[True][0] >= 0.19 and took[True][1] < 0.15
-    assert took[False][0] < took[True][0]
+        if realtime:
+            assert took >= 0.19 and sum(console.waits) >= 0.15, "it slept, and did not turn round and round"
+        else:
+            assert console.waits == []
 
 
 def test_a_key_ends_the_sleep() -> None:
@@ -98,7 +101,7 @@ def test_a_key_ends_the_sleep() -> None:
     started = time.monotonic()
     assert machine.run(timeout=30).exit_code == ord("k")
     passed = time.monotonic() - started
-    assert len(console.waits) == 3 and passed < 10
+    assert len(console.waits) == 3
     assert 0.09 <= machine.timeline.now / TICKS_PER_SECOND <= passed + 0.01
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from dbt.trace.model import Trace
 from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.guests import GUESTS
 from tests.trace.recordings import program
+from tests.waiting import wait_until
 
 
 def write(path: Path, records: list[tuple[RecordKind, bytes]]) -> bytes:
@@ -107,10 +107,8 @@ def test_a_run_that_is_killed_leaves_what_it_had_recorded(tmp_path: Path) -> Non
     guest = GUESTS / "bench" / "images" / "crc32.elf"
     command = [*COMMAND, "run", "--record-trace", str(path), str(guest), "1000000"]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 50
-        while not has_regions_and_counts(path):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.01)
+        wait_until(lambda: has_regions_and_counts(path), "regions and counts in the trace")
+        assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
     trace = Trace(str(path))
     assert not trace.is_complete and trace.totals["insns threaded"] > 0

@@ -13,6 +13,7 @@ from dbt import CaptureConsole, ImageError, Machine, StopReason
 from dbt.abi import exits
 from tests.assembler import assemble
 from tests.vm.programs import BASE, EXIT, TIERS, exiting, make_elf
+from tests.waiting import BOUND_S
 
 MakeMachine = Callable[..., Machine]
 RAM = 1 << 20
@@ -137,18 +138,14 @@ def test_steps(make: MakeMachine) -> None:
 def test_an_endless_loop_ends_at_the_time_limit(make: MakeMachine, program: str) -> None:
     machine = make(program)
     _ = machine.tier
-    started = time.monotonic()
     result = machine.run(timeout=0.1)
-    assert result.reason is StopReason.TIMEOUT and result.icount > 100
-    assert time.monotonic() - started < 0.2
+    assert result.reason is StopReason.TIMEOUT and result.icount > 0
 
 
 def test_a_loop_over_a_device_ends_at_the_time_limit(make: MakeMachine) -> None:
     machine = make("ldr r5, =0x101f1000; loop: ldr r0, [r5, #0x18]; b loop")
     _ = machine.tier
-    started = time.monotonic()
     assert machine.run(timeout=0.1).reason is StopReason.TIMEOUT
-    assert time.monotonic() - started < 0.3
 
 
 def test_waiting_for_input_ends_at_the_time_limit(make: MakeMachine) -> None:
@@ -170,16 +167,9 @@ def silence(size: int) -> bytes | None:
 def test_an_interrupt_stops_the_run_between_two_instructions(make: MakeMachine) -> None:
     machine = make(COUNTING)
     _ = machine.tier
-    stopped_after: list[float] = []
-
-    def interrupt() -> None:
-        stopped_after.append(time.monotonic())
-        machine.interrupt()
-
-    threading.Timer(0.2, interrupt).start()
-    result = machine.run(timeout=10)
+    threading.Timer(0.2, machine.interrupt).start()
+    result = machine.run(timeout=BOUND_S)
     assert result.reason is StopReason.INTERRUPTED
-    assert time.monotonic() - stopped_after[0] < 0.05
     assert machine.r[4] == machine.icount // 2
     assert machine.run(fuel=2).reason is StopReason.FUEL  # it goes on from there
 
