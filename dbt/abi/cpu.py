@@ -112,15 +112,26 @@ class CpuState:
 
     def __init__(self, model: CpuModel = ANY) -> None:
         self.model = model
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        # Private, so that a forked process has registers of its own.
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        whole = memoryview(self._memory)
+        whole = self._whole = memoryview(self._memory)
         self.words = whole[: LAYOUT.size].cast("I")
         self.native32 = whole.cast("I")
         self.native64 = whole.cast("Q")
         self.r = self.words[_R : _R + 16]
         self.set_native("last_exception", NEVER)
         self.reset()
+
+    def use_model(self, model: CpuModel) -> None:
+        """Be this processor after the next reset."""
+        self.model = model
+
+    def close(self) -> None:
+        """Give the memory back now. Registers can be accessed no more: that is a ValueError."""
+        for view in (self.r, self.words, self.native32, self.native64, self._whole):
+            view.release()
+        self._memory.close()
 
     def reset(self) -> None:
         """Registers zero but for what the model says, supervisor mode, A, I and F masked (B1.9.1)."""

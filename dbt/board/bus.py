@@ -119,6 +119,11 @@ class DeviceBus:
         if len(pages) <= _INDEXED_PAGES:
             self._pages.update(dict.fromkeys(pages, window))
 
+    def take_over(self, other: DeviceBus) -> None:
+        """Have the windows of another bus in the place of those that are here, as after a reset of the board."""
+        self.windows, self._pages, self._latest = other.windows, other._pages, None
+        self._holes_read_zero = other._holes_read_zero
+
     def has_device(self, gpa: Gpa, size: int) -> bool:
         """Return True if one device has all ``size`` bytes at ``gpa``."""
         return self._find(gpa, size) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
     realtime = optional(parse_switch, "--realtime", options.realtime)
-    console = console or _make_console(options)
+    console = console or _make_console(options, lambda: machine.interrupt())  # noqa: PLW0108 - it is made below
     machine = Machine(
         memory=memory,
         tier=tier,
@@ -123,8 +123,6 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         realtime=options.replay is None and is_terminal() if realtime is None else realtime,
         observer=observer,
     )
-    if isinstance(console, TerminalConsole):
-        console.on_end = machine.interrupt
     if options.kernel is not None:
         append = options.append or ""
         machine.load_kernel(options.kernel, options.initrd, options.dtb, append, options.atags, base, entry)
@@ -133,14 +131,14 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     return machine
 
 
-def _make_console(options: RunOptions) -> HostConsole:
-    """A kernel has the terminal for itself, if there is one; a replay does not read it."""
+def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsole:
+    """A kernel has the terminal for itself, if there is one; a replay does not read it. ``on_end``: Ctrl-A X."""
     raw = options.kernel is not None and options.replay is None and is_terminal()
     if options.console is not None:
         raw = parse_choice("--console", options.console, CONSOLE_MODES) == "raw"
         if raw and not is_terminal():
             raise CommandError("--console raw: standard input is not a terminal.", Status.USAGE)
-    return TerminalConsole() if raw else HostConsole()
+    return TerminalConsole(on_end) if raw else HostConsole()
 
 
 def _default_epoch(options: RunOptions) -> int:

@@ -56,13 +56,14 @@ def attach_input(machine: Machine, options: RunOptions) -> Replay | None:
     from dbt.vm.recording import identify, read_recording
     from dbt.vm.replay import Replay
 
-    machine.input_source = replay = Replay(read_recording(options.replay), identify(machine, dbt.__version__))
+    replay = Replay(read_recording(options.replay), identify(machine, dbt.__version__))
+    machine.attach_input(replay)
     return replay
 
 
 @contextmanager
 def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
-    """Lay the road of input of a machine that is loaded. RecordingError if there is none."""
+    """Attach the input source of a machine that is loaded. RecordingError if it cannot be used."""
     if options.record is None and options.replay is None:
         yield Session()
         return
@@ -75,7 +76,7 @@ def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
         yield ReplayedSession(machine, replay)
     elif options.record is not None:
         recorder = Recorder(machine.input_source, options.record, identify(machine, dbt.__version__))
-        machine.input_source = recorder
+        machine.attach_input(recorder)
         try:
             yield RecordedSession(machine, recorder)
         finally:

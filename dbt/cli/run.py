@@ -115,10 +115,10 @@ def _report_dump(machine: Machine) -> None:
     counts = getattr(machine.tier, "dump_counts", None)
     if counts is not None and counts.failed:
         failed = f"{counts.failed} of {counts.written + counts.failed} regions"
-        say(f"cannot write {failed} to {machine.dump}: {counts.reason}")
+        say(f"cannot write {failed} to {machine.options.dump}: {counts.reason}")
     elif counts is not None and not counts.written:
         hurry = "; with --jit sync the guest waits for them" if machine.jit == "async" else ""
-        say(f"no region was compiled, so there is none in {machine.dump}{hurry}")
+        say(f"no region was compiled, so there is none in {machine.options.dump}{hurry}")
 
 
 @contextmanager

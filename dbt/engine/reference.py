@@ -23,6 +23,7 @@ from dbt.abi.exits import (
     WaitForInterrupt,
 )
 from dbt.engine.evaluator import compile_routine, compile_word
+from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
 from isa.arm.callouts import UNSUPPORTED
@@ -43,13 +44,14 @@ class ReferenceTier:
         cpu: CpuState,
         memory: GuestMemory,
         forget: Callable[[], None] | None = None,
+        allowance: Allowance = unlimited,
     ) -> None:
         """``forget``, for an emulator beside another tier, whose translation of addresses is in ``memory``: what that
         does when translations are to be forgotten.
         """
         self.cpu = cpu
         self.memory = memory
-        self.allowance: Callable[[], int | None] = lambda: None
+        self._allowance = allowance
         self.callouts: Counter[str] = Counter()
         self.callout_places: Counter[int] = Counter()
         self._place = 0  # GPA of the current instruction
@@ -101,9 +103,13 @@ class ReferenceTier:
                 return leave.exit, self._progress
             if self.memory.device_accessed:
                 self.memory.device_accessed = False
-                if self.allowance() is not None:
+                if self._allowance() is not None:
                     return Budget(self.cpu.pc), self._progress + 1
         return Budget(self.cpu.pc), budget
+
+    def close(self) -> None:
+        """See :class:`dbt.engine.tier.Tier`. What it uses belongs to others; views of it are let go."""
+        self._code.release()
 
     def fetch(self, pc: Gva) -> int:
         """The instruction word at GVA ``pc``, a multiple of 4."""

@@ -39,7 +39,7 @@ from dbt.engine.arena import CodeArena
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.profile import ExecutionProfile, op_address, op_offset
 from dbt.engine.threaded import ThreadedTier, notify
-from dbt.engine.tier import JitMode
+from dbt.engine.tier import Allowance, JitMode, unlimited
 from dbt.engine.worker import CompileWorker, WorkerCounts
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
@@ -112,9 +112,10 @@ class RegionTier(ThreadedTier):
         optimizations: Optimizations = ALL,
         dump: RegionDump | None = None,
         observer: Observer = NOBODY,
+        allowance: Allowance = unlimited,
     ) -> None:
         """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only."""
-        super().__init__(cpu, memory, notice, observer)
+        super().__init__(cpu, memory, notice, observer, allowance)
         self.counts = RegionCounts()
         self._jit = jit
         self._optimizations = optimizations
@@ -146,6 +147,7 @@ class RegionTier(ThreadedTier):
     # -- hot code ------------------------------------------------------------------------------
 
     def run(self, budget: int) -> tuple[VmExit, int]:
+        self._begin_slice()
         for request, region in self._worker.poll():
             self._finish(request, region)
         self._submit()

@@ -35,6 +35,7 @@ from dbt.abi.layout import (
 )
 from dbt.codecache.handlers import load_image
 from dbt.engine.observer import NOBODY, Observer
+from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from dbt.memory.translation import Translation
@@ -78,11 +79,12 @@ class ThreadedTier:
         memory: GuestMemory,
         notice: Callable[[str], None] = notify,
         observer: Observer = NOBODY,
+        allowance: Allowance = unlimited,
     ) -> None:
         self._observer = observer
         self._cpu = cpu
         self._memory = memory
-        self.allowance: Callable[[], int | None] = lambda: None
+        self._allowance = allowance
         self._image = image = load_image(notice)
         self._code = executable_copy(image.code)
         self._map_tables()
@@ -159,9 +161,17 @@ class ThreadedTier:
             self._forget_decoded()
         if self._cpu.takeable_interrupts:
             return exits.Budget(self._cpu.pc), 0
-        exit_, retired = self._run(budget)
+        try:
+            exit_, retired = self._run(budget)
+        except BaseException:
+            self._retired += self.progress
+            raise
         self._retired += retired
         return exit_, retired
+
+    def _begin_slice(self) -> None:
+        """Nothing has retired yet, whatever is done before native code is entered."""
+        self._slice = self._cpu.native64[_BUDGET]
 
     def _forget_decoded(self) -> None:
         """The CPU model is another one: which words are instructions depends on its architecture."""
@@ -294,7 +304,7 @@ class ThreadedTier:
                 ):
                     return exits.Budget(cpu.pc), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
-                    if (left := self.allowance()) is not None:
+                    if (left := self._allowance()) is not None:
                         self._shorten(left)
                 case ExitCode.HOT:
                     self._on_hot(cpu.r[15], cpu.native("exit_args", 0))
@@ -308,7 +318,7 @@ class ThreadedTier:
                     words[_BUDGET] -= 1
                     self._emulated += 1
                     self._forget_virtual_counters()
-                    if cpu.takeable_interrupts or (self._memory.device_accessed and self.allowance() is not None):
+                    if cpu.takeable_interrupts or (self._memory.device_accessed and self._allowance() is not None):
                         return exits.Budget(cpu.pc), self.progress
                 case code:
                     return self._exit(ExitCode(code)), self.progress

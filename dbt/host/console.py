@@ -91,13 +91,14 @@ class HostConsole:
         self._pending = bytearray()
 
     def write(self, data: bytes) -> None:
-        self._pending += data
+        """If the host refuses what was written before, ``data`` has not been taken."""
         if len(self._pending) >= _BUFFER_SIZE:
             self.flush()
+        self._pending += data
 
     def write_error(self, data: bytes) -> None:
         self.flush()
-        self._write_all(self._stderr, data)
+        self._write_all(self._stderr, bytearray(data))
 
     def read(self, size: int) -> bytes | None:
         self.flush()
@@ -135,15 +136,14 @@ class HostConsole:
             return True
 
     def flush(self) -> None:
-        if self._pending:
-            data, self._pending = self._pending, bytearray()
-            self._write_all(self._stdout, data)
+        """What the host does not take stays for the next time."""
+        self._write_all(self._stdout, self._pending)
 
-    def _write_all(self, fd: int, data: bytes | bytearray) -> None:
-        view = memoryview(data)
-        while view:
+    def _write_all(self, fd: int, data: bytearray) -> None:
+        """Take from ``data`` what has been written."""
+        while data:
             try:
-                view = view[os.write(fd, view) :]
+                del data[: os.write(fd, data)]
             except BlockingIOError:
                 select.select([], [fd], [])
             except BrokenPipeError:

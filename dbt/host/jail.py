@@ -29,9 +29,15 @@ class FileJail:
     def __init__(self, root: str) -> None:
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def close(self) -> None:
+        """Give the directory back; nothing can be opened any more."""
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
     def __del__(self) -> None:
         if hasattr(self, "_root"):
-            os.close(self._root)
+            self.close()
 
     def open(self, name: bytes, flags: int, truncate: bool = False) -> int:
         """A descriptor of a regular file; ``flags`` as of open(2), without O_TRUNC."""

@@ -2,9 +2,9 @@
 
 An operation number and its parameter go in, the value for R0 comes out, or the guest's wish to
 exit. The guest owns neither the host's files nor its time: files exist only in the jail, and the
-clock is virtual (:mod:`dbt.board.clock`), so that a run is a function of its inputs. A pointer
-that does not lead to RAM makes the operation fail with EFAULT; nothing that a guest passes is an
-error on the host's side.
+clock is virtual (:mod:`dbt.board.clock`), so that a run is a function of its inputs. Pointers are virtual
+addresses, with the permissions of the mode that made the call. One that does not lead to RAM makes the operation fail
+with EFAULT; nothing that a guest passes is an error on the host's side.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gva
 from dbt.board import clock
-from dbt.host.console import Console
+from dbt.host.output_queue import OutputQueue
 from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Stream
-from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.virtual import BadAddress, VirtualMemory
 
 if TYPE_CHECKING:
     from dbt.host.jail import FileJail
@@ -67,10 +67,6 @@ _EXIT_REASONS = {
 }
 
 
-class BadPointer(Exception):
-    """The guest passed an address that is not RAM."""
-
-
 @dataclass(frozen=True, slots=True)
 class GuestExit:
     """The guest is done. ``code`` is 0 to 255; ``reason`` says why if it did not just finish."""
@@ -91,13 +87,14 @@ class Layout:
 
 @dataclass
 class Semihosting:
-    """``icount`` tells the instructions retired so far; ``jail`` None means that there are no files.
+    """``receive`` is where console input comes from (:meth:`dbt.vm.input.InputSource.read`), ``output`` where it goes.
 
-    ``receive`` is where console input comes from, if not from the console itself (:mod:`dbt.vm.input`).
+    ``icount`` tells the instructions retired so far; ``jail`` None means that there are no files.
     """
 
-    memory: GuestMemory
-    console: Console
+    memory: VirtualMemory
+    output: OutputQueue
+    receive: Callable[[int], bytes | None]
     icount: Callable[[], int]
     jail: FileJail | None
     notice: Callable[[str], None]
@@ -105,9 +102,12 @@ class Semihosting:
     command_line: bytes = b""
     layout: Layout = Layout(0, 0, 0, 0)
     errno: int = 0
-    receive: Callable[[int], bytes | None] | None = None
     _streams: dict[int, Stream] = field(default_factory=dict)
     _noticed: set[str] = field(default_factory=set)
+
+    def describe_program(self, command_line: bytes, layout: Layout) -> None:
+        """From now on, these are the answers to SYS_GET_CMDLINE and SYS_HEAPINFO."""
+        self.command_line, self.layout = command_line, layout
 
     def call(self, operation: int, parameter: int) -> int | GuestExit:
         """Do the operation in R0 with R1. InputPending if it must be asked again; nothing has changed then."""
@@ -117,11 +117,17 @@ class Semihosting:
                 self._notice_once(f"the guest used semihosting operation {operation:#x}, which does not exist here")
                 raise OSError(errno.ENOSYS, "no such operation")
             return method(self, parameter)
-        except BadPointer:
+        except BadAddress:
             self.errno = errno.EFAULT
         except OSError as error:
             self.errno = error.errno or errno.EIO
         return FAILED
+
+    def close(self) -> None:
+        """Close every handle, and the directory of files."""
+        self.reset()
+        if self.jail is not None:
+            self.jail.close()
 
     def reset(self) -> None:
         """Close every handle."""
@@ -138,23 +144,13 @@ class Semihosting:
     # -- the guest's memory --------------------------------------------------------------------
 
     def _bytes(self, gva: int, size: int) -> bytes:
-        try:
-            return self.memory.read_ram(Gpa(gva), size)
-        except ValueError:
-            raise BadPointer from None
+        return self.memory.read(Gva(gva), size)
 
     def _store(self, gva: int, data: bytes) -> None:
-        try:
-            self.memory.write_ram(Gpa(gva), data)
-        except ValueError:
-            raise BadPointer from None
+        self.memory.write(Gva(gva), data)
 
     def _words(self, gva: int, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}I", self._bytes(gva, 4 * count))
-
-    def _check_buffer(self, gva: int, size: int) -> None:
-        if gva + size > self.memory.ram.size:
-            raise BadPointer
 
     def _name(self, gva: int, length: int) -> bytes:
         if length > _MAX_STRING:
@@ -178,7 +174,7 @@ class Semihosting:
         if mode >= 2 * len(_OPEN_FLAGS):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if name == b":tt":
-            return ConsoleStream(self._receive, (None, self.console.write, self.console.write_error)[mode // 4])
+            return ConsoleStream(self.receive, (None, self.output.write, self.output.write_error)[mode // 4])
         if name == b":semihosting-features":
             if mode >= _READABLE_MODES:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -208,7 +204,7 @@ class Semihosting:
         """The number of bytes that were not read: all of them at the end of the file."""
         handle, buffer, length = self._words(block, 3)
         stream = self._stream(handle)
-        self._check_buffer(buffer, length)
+        self.memory.check(Gva(buffer), length)
         data = stream.read(length) if length else b""
         self._store(buffer, data)
         return length - len(data)
@@ -231,27 +227,17 @@ class Semihosting:
 
     # -- the console ---------------------------------------------------------------------------
 
-    def _receive(self, size: int) -> bytes | None:
-        return self.console.read(size) if self.receive is None else self.receive(size)
-
     def _write_character(self, gva: int) -> int:
-        self.console.write(self._bytes(gva, 1))
+        self.output.write(self._bytes(gva, 1))
         return 0
 
     def _write_string(self, gva: int) -> int:
         """Up to the NUL, which must be in RAM."""
-        ram, end = self.memory.ram.bytes, gva
-        while end < len(ram):
-            piece = bytes(ram[end : end + 4096])
-            nul = piece.find(0)
-            if nul >= 0:
-                self.console.write(bytes(ram[gva : end + nul]))
-                return 0
-            end += len(piece)
-        raise BadPointer
+        self.output.write(self.memory.read_string(Gva(gva)))
+        return 0
 
     def _read_character(self, _: int) -> int:
-        data = self._receive(1)
+        data = self.receive(1)
         if data is None:
             raise InputPending
         return data[0] if data else FAILED

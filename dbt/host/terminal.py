@@ -33,9 +33,9 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 class TerminalConsole(HostConsole):
     """The standard streams, where standard input is a terminal in raw mode. Ctrl-A X calls ``on_end``."""
 
-    def __init__(self, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
+    def __init__(self, on_end: Callable[[], None], stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
         super().__init__(stdin, stdout, stderr)
-        self.on_end: Callable[[], None] = lambda: None
+        self._on_end = on_end
         self._keys = bytearray()
         self._escaped = False
         self._ended = False
@@ -44,6 +44,7 @@ class TerminalConsole(HostConsole):
         self.flush()
         if not self._keys and not self._ended:
             self._wait(READ_TIMEOUT_S)
+            self._take_keys()
         if not self._keys:
             return b"" if self._ended else None
         data = bytes(self._keys[:size])
@@ -59,7 +60,8 @@ class TerminalConsole(HostConsole):
         return self._ended and not self._keys
 
     def wait(self, seconds: float) -> None:
-        if not self.arrived():
+        """Leaves the keys where they are, so that none is lost if a signal's handler raises."""
+        if not self._keys:
             self._wait(seconds)
 
     def flush(self) -> None:
@@ -70,7 +72,6 @@ class TerminalConsole(HostConsole):
     def _wait(self, seconds: float) -> None:
         with suppress(OSError, ValueError):
             select.select([] if self._ended else [self._stdin], [], [], seconds)
-        self._take_keys()
 
     def _take_keys(self) -> None:
         while not self._ended:
@@ -96,9 +97,9 @@ class TerminalConsole(HostConsole):
         self._escaped = False
         match chr(key).lower():
             case "x":
-                self.on_end()
+                self._on_end()
             case "h" | "?":
-                self._write_all(self._stderr, _HELP)
+                self._write_all(self._stderr, bytearray(_HELP))
             case "\x01":
                 self._keys.append(key)
             case _:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dbt.abi.addresses import Gva
 from dbt.abi.exits import (
     Breakpoint,
     DataAbort,
@@ -17,7 +21,11 @@ from dbt.abi.exits import (
 )
 from dbt.board.loader import MAX_MEMORY
 from dbt.host.semihosting import SEMIHOSTING_SVC
+from dbt.inspector.backtrace import frames, is_return_address
 from isa.arm.faults import Fault
+
+if TYPE_CHECKING:
+    from dbt.inspector.inspector import Inspector
 
 _THUMB = (
     "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
@@ -67,6 +75,24 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
             )
         case _:
             return f"{type(exit_).__name__}", _TRACE
+
+
+def origin(inspector: Inspector, exit_: VmExit, registers: Sequence[int]) -> str:
+    """Where control came from, and whether the stack is gone, as sentences; empty if there is nothing to say."""
+    text = ""
+    link = registers[14] & ~1
+    callers = [gva for gva in frames(inspector, registers) if gva != link]
+    if isinstance(exit_, (PrefetchAbort, Undefined, ThumbEntry)) or callers:
+        if link and is_return_address(inspector, link):
+            text = f"It was called from {inspector.describe_pc(Gva(link - 4))}, as LR says. "
+        elif isinstance(exit_, (PrefetchAbort, Undefined, ThumbEntry)):
+            text = f"LR is {registers[14]:#010x}, which is no return address. "
+    if callers:
+        chain = " < ".join(inspector.symbolize(Gva(gva - 4)) for gva in callers)
+        text += f"The frames on the stack lead to {chain}. "
+    if not inspector.stack_is_in_ram:
+        text += f"SP is {registers[13]:#010x}, outside the RAM: the stack has run over, or was never set. "
+    return text
 
 
 def _mmu_fault(reason: Fault, domain: int) -> str:

@@ -1,9 +1,9 @@
-"""The road of input: everything that the host gives a running guest comes by it, at a known time.
+"""Input: everything that the host gives a running guest comes from one input source, at a known time.
 
-Between two slices the machine polls the road for bytes to push into the UART; semihosting reads the
-console through it. Where the bytes come from is the road's business: the console, or a recording
+Between two slices the machine asks the source for bytes to push into the UART; semihosting reads the
+console through it. Where the bytes come from is the source's business: the console, or a recording
 (:mod:`dbt.vm.recording`), whose bytes arrive at the times at which they came when it was made. Times are
-those of the machine's clock and never go back.
+those of the machine's clock, in ticks, and never go back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dbt.host.console import Console
+from dbt.vm.error_latch import ErrorLatch
 
 
 class InputSource(Protocol):
@@ -43,7 +44,7 @@ class ReplayDiverged(Exception):
 
 
 class ConsoleInput:
-    """The road from a console: what arrives now is for now."""
+    """The input source that is a console: what arrives now is for now."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -66,3 +67,25 @@ class ConsoleInput:
 
     def wait(self, seconds: float) -> None:
         self._console.wait(seconds)
+
+
+class InputPort:
+    """Where a machine's input source is connected. It starts with ``source``; :meth:`attach` connects another one."""
+
+    def __init__(self, source: InputSource, latch: ErrorLatch) -> None:
+        self.source = source
+        self._latch = latch
+
+    def attach(self, source: InputSource) -> None:
+        """Take the input from ``source`` from now on."""
+        self.source = source
+
+    def poll(self, now: int, room: int) -> bytes:
+        """:meth:`InputSource.poll` of the source, inside a slice: what it raises is kept until the slice has ended."""
+        if self._latch.is_set:
+            return b""
+        try:
+            return self.source.poll(now, room)
+        except BaseException as error:  # whatever it is, it is raised when the slice has ended
+            self._latch.keep(error)
+            return b""

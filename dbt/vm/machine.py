@@ -1,77 +1,34 @@
-"""The machine: a CPU, RAM, the board's devices and semihosting, and the loop that runs a guest.
-
-The loop gives the tier slices of instructions and answers the exits that come back. Everything a
-guest can observe is a function of its image, its arguments, its files and its input; where a slice
-ends is not among them.
-"""
+"""The machine: a virtual CPU, RAM, the board's devices and semihosting, as one object to build, run and close."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.abi.cpu import NEVER, TICK_END, CpuState
-from dbt.abi.exits import (
-    Breakpoint,
-    Budget,
-    DataAbort,
-    HypervisorCall,
-    LeaveGuest,
-    PrefetchAbort,
-    SecureMonitorCall,
-    SupervisorCall,
-    ThumbEntry,
-    Undefined,
-    Unsupported,
-    VmExit,
-    WaitForInterrupt,
-)
 from dbt.board import clock
-from dbt.board.cpu_models import KERNEL_CPU, PROGRAM_CPU
-from dbt.board.loader import Image, read_file, read_image
+from dbt.board.loader import Image, read_file
 from dbt.board.timeline import Timeline
-from dbt.board.versatile import build_board
+from dbt.board.versatile import Board
 from dbt.engine.observer import NOBODY, Observer
+from dbt.engine.tier import JitMode, Tier
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.host.console import Console, HostConsole
-from dbt.host.realtime import TIMEOUT_S, RealTime
-from dbt.host.semihosting import SEMIHOSTING_SVC, GuestExit, Layout, Semihosting, join_arguments
-from dbt.host.streams import InputPending
 from dbt.inspector.symbols import SymbolTable
-from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SIZE, Ram
-from dbt.vm.exception_entry import ExceptionEntry
-from dbt.vm.input import ConsoleInput, InputSource
-from dbt.vm.result import RunResult, StopReason
-from dbt.vm.slice_sizer import SliceSizer
+from dbt.vm.guest import NO_GUEST, Guest, read_kernel, read_program
+from dbt.vm.guest_access import GuestAccess
+from dbt.vm.input import InputSource
+from dbt.vm.options import DEFAULT_MEMORY, JIT_MODES, TIERS, MachineOptions, TierFactory, TierName, silent
+from dbt.vm.parts import build_parts
+from dbt.vm.result import RunResult
 from isa.arm.cpus import CPUS
-from isa.arm.state import PSR_F, PSR_I, Mode
-from isa.arm.vectors import VECTORS, ExceptionKind
 
 if TYPE_CHECKING:
-    from dbt.backend.dump import RegionDump
-    from dbt.engine.tier import JitMode, Tier
-    from dbt.host.jail import FileJail
+    from types import TracebackType
 
-DEFAULT_MEMORY = 128 << 20
-TierName = Literal["auto", "threaded", "reference"]
-TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
-JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
-
-#: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
-_STACK_SIZE = 8 << 20
-_FLUSH_INTERVAL = 0.01
-#: After each so many instructions, whether a kernel has halted is looked at: what is seen depends on nothing else.
-_HALT_INTERVAL = 1 << 24
-_BRANCH_TO_SELF = 0xEAFFFFFE
-
-
-def _silent(line: str) -> None:
-    pass
+__all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
 
 
 class StepObserver(Protocol):
@@ -83,13 +40,35 @@ class StepObserver(Protocol):
         """``event`` names what the instruction left the guest for, as "data abort"."""
 
 
-class Machine:
+def _gpa(address: int | None) -> Gpa | None:
+    return None if address is None else Gpa(address)
+
+
+def _gva(address: int | None) -> Gva | None:
+    return None if address is None else Gva(address)
+
+
+@dataclass(frozen=True, slots=True)
+class _BoundListener:
+    """A step observer that is told which machine it is."""
+
+    machine: Machine
+    observer: StepObserver
+
+    def before_step(self) -> None:
+        self.observer.before_step(self.machine)
+
+    def after_step(self, event: str) -> None:
+        self.observer.after_step(self.machine, event)
+
+
+class Machine(GuestAccess):
     """One virtual ARM machine.
 
     ``memory`` is the size of its RAM, which begins at address 0, in bytes (a multiple of 4096).
-    ``tier`` says what executes its code; with "auto", ``jit`` says whether hot regions are compiled
-    beside the guest, in line ("sync"), or not at all, and ``optimizations`` how; ``dump`` is a directory to
-    which the stages of every region that is compiled are written (:mod:`dbt.backend.dump`), and then none
+    ``tier`` says what executes its code, by name or as a function that makes a tier; with "auto", ``jit`` says whether
+    hot regions are compiled beside the guest, in line ("sync"), or not at all, and ``optimizations`` how; ``dump`` is a
+    directory to which the stages of every region that is compiled are written (:mod:`dbt.backend.dump`), and then none
     are taken from the cache directory. ``files`` is the directory whose files the guest may open by
     semihosting; None means none. ``console`` is what its UART and semihosting write to, the process's
     standard streams unless given. ``epoch`` is the time of day at its start, in seconds since 1970.
@@ -97,20 +76,23 @@ class Machine:
     given, a program has "any" and a kernel the board's. ``semihosting`` says whether SVC 0x123456 reaches the host;
     unless given, a program's does and a kernel's, which any of its processes could use, does not. With ``realtime``,
     what the guest waits takes as long on the host, unless input comes; else its time jumps to what it waits for.
-    ``observer`` is told what happens (:mod:`dbt.trace`).
+    ``observer`` is told what happens (:mod:`dbt.trace`). Raises ValueError for arguments that make no sense.
 
     After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
     the end of RAM.
+
+    It is used by one thread at a time, in the process that made it; anything else is a RuntimeError. :meth:`close`, or
+    leaving a ``with`` block, gives back every process, file descriptor and mapping at once.
     """
 
     def __init__(
         self,
         memory: int = DEFAULT_MEMORY,
-        tier: TierName = "auto",
+        tier: TierName | TierFactory = "auto",
         files: str | None = None,
         console: Console | None = None,
         epoch: int = clock.DEFAULT_EPOCH,
-        notice: Callable[[str], None] = _silent,
+        notice: Callable[[str], None] = silent,
         jit: JitMode = "async",
         optimizations: Optimizations = ALL,
         dump: str | None = None,
@@ -119,121 +101,43 @@ class Machine:
         realtime: bool = False,
         observer: Observer = NOBODY,
     ) -> None:
-        if tier not in TIERS:
-            raise ValueError(f"there is no tier {tier!r}: use one of {', '.join(TIERS)}")
-        if jit not in JIT_MODES:
-            raise ValueError(f"there is no JIT mode {jit!r}: use one of {', '.join(JIT_MODES)}")
-        if cpu is not None and cpu not in CPUS:
-            raise ValueError(f"there is no CPU {cpu!r}: use one of {', '.join(CPUS)}")
+        self.options = MachineOptions(memory, tier, files, epoch, jit, optimizations, dump, cpu, semihosting, realtime)
         self.console: Console = console if console is not None else HostConsole()
-        self.cpu_model = cpu or PROGRAM_CPU
-        self.cpu = CpuState(CPUS[self.cpu_model])
-        self.ram = Ram(memory)
-        self.memory = GuestMemory(self.ram)
-        self.epoch = epoch
-        self.notice = notice
-        self.observer = observer
-        self._checkpoint = observer.checkpoint_interval
-        self.semihosting = Semihosting(self.memory, self.console, lambda: self.icount, _jail(files), notice, epoch)
-        #: Where the guest's input comes from; a recorder or a replay may be put here before a run.
-        self.input_source: InputSource = ConsoleInput(self.console)
-        self.semihosting.receive = lambda size: self.input_source.read(self._now(), size)
-        self.tier_name: TierName = tier
-        self.jit: JitMode = jit
-        self.optimizations = optimizations
-        self.dump = dump
-        self.semihosting_enabled = semihosting is not False
-        self._chosen_cpu, self._chosen_semihosting = cpu, semihosting
-        self._boot_registers: tuple[int, ...] = ()  # what a boot loader sets, from R0 on
-        self._is_kernel = False
-        self.image: Image | None = None
-        self.symbols = SymbolTable()
-        self.exit_counts: Counter[str] = Counter()
-        self._tier: Tier | None = None
-        self._realtime = RealTime() if realtime else None
-        self._interrupted = False
-        self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
-        self._reset_requested = False
-        self._in_slice = False
-        self._skipped = 0
-        self._exceptions = ExceptionEntry(self.cpu, self.memory, lambda: self.tier)
+        self._parts = build_parts(self.options, self.console, notice, observer)
+        super().__init__(self._parts)
+        self.vcpu, self.semihosting = self._parts.vcpu, self._parts.semihosting
+        self._guest = NO_GUEST
         self.reset()
 
-    def reset(self) -> None:
-        """Registers, time and counts as at power-on. RAM keeps what it holds."""
-        self.cpu.reset()
-        self.semihosting.reset()
-        self.icount = 0
-        self._skipped = 0
-        self._completed = 0
-        self._build_board()
-        self.exit_counts.clear()
-        if self._tier is not None:
-            self._tier.reset_counts()
-        self.cpu.r[13] = min(self.ram.size, 0xFFFFF000)
-        if self.image is not None:
-            self.cpu.r[15] = self.image.entry
-        for number, value in enumerate(self._boot_registers):
-            self.cpu.r[number] = value
+    def __enter__(self) -> Machine:
+        self._ownership.check()
+        return self
 
-    def _build_board(self) -> None:
-        """Devices as at power-on."""
-        self._reset_requested = False
-        self.cpu.set_native("interrupt_lines", 0)
-        self.timeline = Timeline(self._now)
-        self.board = build_board(
-            self.console.write,
-            self.ram.size,
-            self.timeline,
-            partial(self._set_line, PSR_I),
-            partial(self._set_line, PSR_F),
-            self._request_reset,
-            self.epoch,
-            self._receive,
-            holes_read_zero=self._is_kernel,  # choice: no-device
-        )
-        self.memory.bus = self.board.bus
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    # -- virtual time and interrupts -----------------------------------------------------------
+    def close(self) -> None:
+        """Give back every process, file descriptor and mapping of the machine, at once. A second call does nothing.
 
-    @property
-    def progress(self) -> int:
-        """The instructions retired so far, while a slice runs too."""
-        return self.icount + self.tier.progress if self._in_slice else self.icount
-
-    def _now(self) -> int:
-        """Ticks: the instructions retired, and what was skipped while the guest waited."""
-        return self.progress + self._skipped
-
-    def _set_line(self, bit: int, level: bool) -> None:
-        lines = self.cpu.native("interrupt_lines")
-        self.cpu.set_native("interrupt_lines", lines | bit if level else lines & ~bit)
-
-    def _request_reset(self) -> None:
-        self._reset_requested = True
-
-    @property
-    def reset_requested(self) -> bool:
-        """Whether the guest has asked for a reset of the machine, which ends the run."""
-        return self._reset_requested
-
-    def _allowance(self) -> int | None:
-        """How many instructions the slice still has, that which has just accessed a device included, if the device has
-        made them fewer.
+        Afterwards everything but ``icount`` and the counts is a RuntimeError.
         """
-        if self._reset_requested or self.cpu.takeable_interrupts:
-            return 1
-        next_tick = self.timeline.next_tick
-        if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
-            return None
-        return max(next_tick - self._now(), 1)
+        if self._ownership.close():
+            self._parts.close()
 
-    def _receive(self) -> None:
-        """Give the UART what has arrived at the console, as far as there is room."""
-        uart = self.board.console_uart
-        room = uart.room
-        if room and (data := self.input_source.poll(self._now(), room)):
-            uart.push(data)
+    def reset(self) -> None:
+        """Set registers, devices, time and counts as at power-on. RAM keeps what it holds."""
+        self._ownership.check_stopped()
+        self.semihosting.reset()
+        self.vcpu.reset()
+        self._parts.peripherals.reset(holes_read_zero=self._guest.is_kernel)  # choice: no-device
+        self._parts.loop.reset()
+        guest = self._guest
+        if guest.image is not None:
+            self.cpu.r[15] = guest.image.entry
+        for number, value in enumerate(guest.registers):
+            self.cpu.r[number] = value
 
     # -- programs ------------------------------------------------------------------------------
 
@@ -253,12 +157,8 @@ class Machine:
         path: str = "(bytes)",
     ) -> None:
         """As :meth:`load`, from the bytes of the file."""
-        image = read_image(data, path, self.ram.size, base, entry)
-        self.cpu_model = self._chosen_cpu or PROGRAM_CPU
-        self.semihosting_enabled = self._chosen_semihosting is not False
-        self._boot_registers = ()
-        self._is_kernel = False
-        self._start(image, data if image.is_elf else b"", [path.rpartition("/")[2], *args])
+        self._ownership.check_stopped()
+        self._start(read_program(data, path, self.ram.size, _gpa(base), _gva(entry), args))
 
     def load_kernel(
         self,
@@ -278,414 +178,124 @@ class Machine:
         of the board's devices, or by ATAGs: where ``atags``, and a flat image that is no Linux, as by QEMU. ``entry``
         overrides the kernel's own.
         """
-        if dtb is not None and atags:
-            raise ValueError("a kernel is given a device tree or ATAGs, not both")
-        from dbt.board.boot import read_boot
-
-        boot = read_boot(
-            path,
-            self.ram.size,
-            initrd,
-            dtb,
-            append,
-            atags,
-            lambda gpa: self.board.bus.has_device(Gpa(gpa), 4),
-            base,
-            entry,
+        self._ownership.check_stopped()
+        has_device = self.board.bus.has_device
+        self._start(
+            read_kernel(path, self.ram.size, lambda gpa: has_device(gpa, 4), initrd, dtb, append, atags, _gpa(base), _gpa(entry))
         )
-        self.cpu_model = self._chosen_cpu or KERNEL_CPU
-        self.semihosting_enabled = self._chosen_semihosting is True
-        self._boot_registers = boot.registers
-        self._is_kernel = True
-        self._start(boot.image, boot.elf, [path.rpartition("/")[2], *append.split()])
 
-    def _start(self, image: Image, elf: bytes, arguments: Sequence[str]) -> None:
-        self.cpu.model = CPUS[self.cpu_model]
-        image.place(self.memory)
-        self.image = image
-        self.symbols = SymbolTable(elf)
-        self.semihosting.command_line = join_arguments(arguments)
-        self.semihosting.layout = self._layout(image)
+    def _start(self, guest: Guest) -> None:
+        assert guest.image is not None
+        self._guest = guest
+        self.cpu.use_model(CPUS[self.cpu_model])
+        guest.image.place(self.memory)
+        self.inspector.use_symbols(SymbolTable(guest.elf))
+        self.semihosting.describe_program(guest.command_line, guest.layout)
         self.reset()
 
-    def _layout(self, image: Image) -> Layout:
-        top = self.ram.size
-        stack_limit = top - min(_STACK_SIZE, top // 8)
-        heap = min(-(-image.end // PAGE_SIZE) * PAGE_SIZE, stack_limit)
-        return Layout(heap, stack_limit, top, stack_limit)
-
-    # -- what a debugger sees ------------------------------------------------------------------
-
-    @property
-    def r(self) -> memoryview[int]:
-        """The sixteen registers of the current mode, to read and to write."""
-        return self.cpu.r
-
-    @property
-    def pc(self) -> int:
-        """The address of the next instruction."""
-        return self.cpu.r[15]
-
-    @pc.setter
-    def pc(self, gva: int) -> None:
-        if gva & 3 or not 0 <= gva <= 0xFFFFFFFF:
-            raise ValueError(f"{gva:#x} is not the address of an A32 instruction: a 32-bit multiple of 4")
-        self.cpu.r[15] = gva
-
-    @property
-    def cpsr(self) -> int:
-        return self.cpu.cpsr
-
-    @cpsr.setter
-    def cpsr(self, value: int) -> None:
-        self.cpu.cpsr = value
-
-    def read(self, gpa: int, size: int) -> bytes:
-        """``size`` bytes of RAM; ValueError outside it."""
-        return self.memory.read_ram(Gpa(gpa), size)
-
-    def write(self, gpa: int, data: bytes) -> None:
-        """Write to RAM, code included; ValueError outside it."""
-        self.memory.write_ram(Gpa(gpa), data)
-
-    def peek_word(self, gpa: int) -> int | None:
-        """The word of RAM at ``gpa``, without asking devices; None outside it."""
-        if gpa & 3 or gpa >= self.ram.size:
-            return None
-        return int.from_bytes(self.ram.bytes[gpa : gpa + 4], "little")
-
-    def peek_code(self, gva: int) -> int | None:
-        """The instruction word at a virtual address, as the guest's page tables have it now; None if there is none."""
-        try:
-            gpa = self.memory.locate(Gva(gva), 4, 0, Gva(gva))
-        except LeaveGuest:
-            return None
-        return self.peek_word(gpa)
-
-    def symbolize(self, gva: int) -> str:
-        """``name+0x12``, or the address in hexadecimal where the program has no symbol."""
-        return self.symbols.describe(gva)
-
-    def describe_pc(self, pc: int) -> str:
-        """``0x00008010 (main+0x10: ldr r0, [r1])``: an address for people."""
-        from dbt.inspector.disassembly import disassembler
-
-        found = self.symbols.find(pc)
-        word = self.peek_code(pc)
-        parts = [self.symbolize(pc)] if found else []
-        parts += [disassembler()(word, pc)] if word is not None else []
-        return f"{pc:#010x} ({': '.join(parts)})" if parts else f"{pc:#010x}"
-
     # -- running -------------------------------------------------------------------------------
-
-    @property
-    def tier(self) -> Tier:
-        """What executes the code. Made when first needed, as it may have to build native code."""
-        if self._tier is None:
-            self._tier = self._make_tier()
-            self._tier.allowance = self._allowance
-        return self._tier
-
-    def _make_tier(self) -> Tier:
-        if self.tier_name == "reference":
-            from dbt.engine.reference import ReferenceTier
-
-            return ReferenceTier(self.cpu, self.memory)
-        if self.tier_name == "threaded":
-            from dbt.engine.threaded import ThreadedTier
-
-            return ThreadedTier(self.cpu, self.memory, self.notice, self.observer)
-        from dbt.engine.region_tier import RegionTier
-
-        return RegionTier(
-            self.cpu,
-            self.memory,
-            self.notice,
-            self.jit,
-            optimizations=self.optimizations,
-            dump=self._open_dump(),
-            observer=self.observer,
-        )
-
-    def _open_dump(self) -> RegionDump | None:
-        if self.dump is None:
-            return None
-        from dbt.backend.dump import RegionDump
-        from dbt.inspector.disassembly import disassembler
-
-        left_out = self.optimizations.describe()
-        title = f", without {left_out}" if left_out else ""
-        try:
-            return RegionDump(self.dump, disassembler, self.symbolize, title)
-        except OSError as error:
-            self.notice(f"cannot write regions to {self.dump}: {error.strerror}; the run goes on without")
-            return None
-
-    @property
-    def retired(self) -> dict[str, int]:
-        """The instructions of ``icount`` by what executed them: "region", "threaded", "reference", or "machine".
-
-        The machine itself completes supervisor calls; the reference tier, beside another, what has to be emulated.
-        """
-        return {**(self._tier.retired if self._tier is not None else {}), "machine": self._completed}
-
-    @property
-    def event_counts(self) -> Counter[str]:
-        """Exits, exceptions and interrupts by name, those taken in native code included."""
-        counts = Counter(self.exit_counts)
-        for kind, vector in VECTORS.items():
-            if taken := self.cpu.native("exceptions", vector.offset >> 2):
-                counts[kind.value] += taken
-        return counts
-
-    def interrupt(self) -> None:
-        """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""
-        self._interrupted = True
-
-    def step(self) -> RunResult:
-        """Execute one instruction."""
-        return self.run(fuel=1)
 
     def run(
         self, fuel: int | None = None, timeout: float | None = None, trace: StepObserver | None = None
     ) -> RunResult:
         """Execute the guest until it exits or something stops it; then it can be run on from there.
 
-        ``fuel``: instructions to retire at most, exactly. ``timeout``: seconds of host time.
+        ``fuel``: instructions to retire at most, exactly. ``timeout``: seconds of host time. An exception, of a signal
+        handler, the console or an observer, comes out between two instructions, and the guest can be run on too.
         """
-        end = None if fuel is None else self.icount + fuel
-        now = time.monotonic()
-        deadline = None if timeout is None else now + timeout
-        next_flush = now + _FLUSH_INTERVAL
-        pace = SliceSizer()
-        if self._realtime is not None:
-            self._realtime = RealTime()
-        tier = self.tier
-        self.cpu.set_native("native_exceptions", int(trace is None))
-        self.cpu.set_native("semihosting_svc", SEMIHOSTING_SVC if self.semihosting_enabled else NEVER)
+        self._ownership.acquire()
         try:
-            while True:
-                stop = self._limit_reached(end, deadline, now)
-                if stop is not None:
-                    return stop
-                self._do_what_is_due()
-                budget = self._slice_length(pace.budget if trace is None else 1, end)
-                if trace is not None:
-                    trace.before_step(self)
-                exit_, retired = self._run_slice(tier, budget)
-                self.observer.left_guest(exit_)
-                stop = self._answer(exit_)
-                if trace is not None:
-                    trace.after_step(self, _event_name(exit_))
-                if stop is not None:
-                    return stop
-                before, now = now, time.monotonic()
-                if retired == budget:
-                    pace.learn(retired, now - before)
-                if now >= next_flush:
-                    self.console.flush()
-                    next_flush = now + _FLUSH_INTERVAL
+            return self._parts.loop.run(self, fuel, timeout, None if trace is None else _BoundListener(self, trace))
         finally:
-            self.console.flush()
+            self._ownership.release()
 
-    def _do_what_is_due(self) -> None:
-        """Between two instructions: events, input, and an interrupt that is to be taken."""
-        self.timeline.run_due()
-        if self.board.console_uart.expects_input:
-            self._receive()
-        kind = self._exceptions.take_interrupt()
-        if kind is not None:
-            self.exit_counts[kind.value] += 1
-            self.observer.interrupted(kind.value)
+    def step(self) -> RunResult:
+        """Execute one instruction."""
+        return self.run(fuel=1)
 
-    def _slice_length(self, budget: int, end: int | None) -> int:
-        """Instructions until something else is to be done, at most ``budget``."""
-        if end is not None:
-            budget = min(budget, end - self.icount)
-        budget = min(budget, self._checkpoint - self.icount % self._checkpoint)
-        if self._is_kernel:
-            budget = min(budget, _HALT_INTERVAL - self.icount % _HALT_INTERVAL)
-        return min([budget, *self._ticks_ahead(self._now())])
+    def interrupt(self) -> None:
+        """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""
+        self._parts.loop.interrupt()
 
-    def _run_slice(self, tier: Tier, budget: int) -> tuple[VmExit, int]:
-        self.cpu.native64[TICK_END] = self._now() + budget
-        self._in_slice = True
-        try:
-            exit_, retired = tier.run(budget)
-        finally:
-            self._in_slice = False
-        self.icount += retired
-        if retired:
-            self._exceptions.retired()
-        return exit_, retired
+    def attach_input(self, source: InputSource) -> None:
+        """Take the guest's input from ``source`` from now on: a recorder, a replay, or something of your own."""
+        self._ownership.check()
+        self._parts.port.attach(source)
 
-    def _limit_reached(self, end: int | None, deadline: float | None, now: float) -> RunResult | None:
-        if self._interrupted:
-            self._interrupted = False
-            return self._stopped(StopReason.INTERRUPTED, f"interrupted after {self.icount} instructions")
-        if self._reset_requested:
-            return RunResult(StopReason.EXITED, 0, self.icount, self.pc, "the guest reset the machine")
-        if self._is_kernel and not self.icount % _HALT_INTERVAL and self._has_halted:
-            return self._kernel_halted()
-        if end is not None and self.icount >= end:
-            return self._stopped(StopReason.FUEL, f"the fuel is used up after {self.icount} instructions")
-        if deadline is not None and now >= deadline:
-            return self._stopped(StopReason.TIMEOUT, f"the time limit passed after {self.icount} instructions")
-        return None
+    # -- what it is and where it stands --------------------------------------------------------
 
     @property
-    def _has_halted(self) -> bool:
-        """Whether the guest branches to itself and nothing can interrupt it: so kernels halt what has no power switch.
+    def tier(self) -> Tier:
+        """What executes the code. Made when first needed, as it may have to build native code."""
+        self._ownership.check()
+        return self.vcpu.tier
 
-        A program that does so may wait for a debugger, or be a test of one. A watchdog would end the run likewise.
-        """
-        masks = self.cpu.cpsr & (PSR_I | PSR_F)
-        masked = masks == PSR_I | PSR_F or (masks == PSR_I and not self.board.has_fast_interrupts)
-        return masked and self.peek_code(self.pc) == _BRANCH_TO_SELF
+    @property
+    def tier_name(self) -> str:
+        return self.options.tier if isinstance(self.options.tier, str) else self.tier.name
 
-    def _kernel_halted(self) -> RunResult:
-        """One that was interrupted before was up, and has shut down; any other has given up while it booted."""
-        message = f"the guest halted the machine: at {self.describe_pc(self.pc)} nothing can interrupt it"
-        counts = self.event_counts
-        if counts[ExceptionKind.IRQ.value] or counts[ExceptionKind.FIQ.value]:
-            return RunResult(StopReason.EXITED, 0, self.icount, self.pc, message)
-        return self._stopped(StopReason.HALTED, f"{message}, and nothing did before")
+    @property
+    def jit(self) -> JitMode:
+        return self.options.jit
 
-    def _stopped(self, reason: StopReason, message: str, exit_: VmExit | None = None) -> RunResult:
-        return RunResult(reason, None, self.icount, self.pc, message, exit_)
+    @property
+    def optimizations(self) -> Optimizations:
+        return self.options.optimizations
 
-    # -- answering exits -----------------------------------------------------------------------
+    @property
+    def cpu_model(self) -> str:
+        """The processor of the present guest."""
+        return self.options.cpu or self._guest.cpu_model
 
-    def _answer(self, exit_: VmExit) -> RunResult | None:
-        """Do what the exit asks for; a result if the run is over."""
-        match exit_:
-            case Budget():
-                return None
-            case SupervisorCall(immediate=immediate) if immediate == SEMIHOSTING_SVC and self.semihosting_enabled:
-                return self._call_semihosting(exit_)
-            case SupervisorCall():
-                return self._raise(exit_, ExceptionKind.SUPERVISOR_CALL)
-            case Undefined():
-                self._note_unknown_register(exit_.pc)
-                return self._raise(exit_, ExceptionKind.UNDEFINED)
-            case HypervisorCall() | SecureMonitorCall():
-                return self._raise(exit_, ExceptionKind.UNDEFINED)
-            case DataAbort():
-                return self._raise(exit_, ExceptionKind.DATA_ABORT)
-            case PrefetchAbort() | Breakpoint():
-                return self._raise(exit_, ExceptionKind.PREFETCH_ABORT)
-            case ThumbEntry() | Unsupported():
-                return self._fault(exit_)
-            case WaitForInterrupt():
-                return self._wait(exit_)
-            case _:
-                raise AssertionError(f"the run loop has no answer to {exit_}")
+    @property
+    def semihosting_enabled(self) -> bool:
+        """Whether SVC 0x123456 of the present guest reaches the host."""
+        chosen = self.options.semihosting
+        return self._guest.semihosting if chosen is None else chosen
 
-    def _call_semihosting(self, exit_: SupervisorCall) -> RunResult | None:
-        self.exit_counts["semihosting"] += 1
-        cpu = self.cpu
-        try:
-            answer = self.semihosting.call(cpu.r[0], cpu.r[1])
-        except InputPending:
-            return None  # The instruction did not complete: it is executed again.
-        self._retire(exit_.pc + 4)
-        if isinstance(answer, GuestExit):
-            message = f"the guest stopped: {answer.reason}" if answer.reason else ""
-            return RunResult(StopReason.EXITED, answer.code, self.icount, self.pc, message)
-        cpu.r[0] = answer & 0xFFFFFFFF
-        return None
+    @property
+    def is_kernel(self) -> bool:
+        return self._guest.is_kernel
 
-    def _retire(self, next_pc: int) -> None:
-        """Count the instruction that has just been completed for the guest."""
-        self.cpu.r[15] = next_pc & 0xFFFFFFFF
-        self.icount += 1
-        self._completed += 1
-        self._exceptions.retired()
+    @property
+    def image(self) -> Image | None:
+        """What was loaded last."""
+        return self._guest.image
 
-    def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:
-        """Take the exception if the guest can handle it."""
-        refusal = self._exceptions.refusal(kind)
-        if refusal:
-            return self._fault(exit_, refusal)
-        self.exit_counts[_event_name(exit_)] += 1
-        self._exceptions.take(exit_, kind)
-        if kind is ExceptionKind.SUPERVISOR_CALL:
-            self._retire(self.pc)
-        return None
+    @property
+    def symbols(self) -> SymbolTable:
+        return self.inspector.symbols
 
-    def _fault(self, exit_: VmExit, context: str = "") -> RunResult:
-        from dbt.inspector.fault_report import explain
+    @property
+    def board(self) -> Board:
+        """The devices, which a reset makes anew."""
+        return self._parts.peripherals.board
 
-        what, remedy = explain(exit_, self.ram.size, self.cpu.r[7])
-        message = f"guest fault at {self.describe_pc(exit_.pc)}: {what}. {context}{remedy}."
-        return self._stopped(StopReason.FAULT, message, exit_)
+    @property
+    def timeline(self) -> Timeline:
+        return self.vcpu.timeline
 
-    def _note_unknown_register(self, pc: int) -> None:
-        """Tell the user, once for each, about privileged accesses to registers of CP15 that are not there."""
-        word = self.peek_code(pc)
-        if word is None or word & 0x0F000F10 != 0x0E000F10 or self.cpu.mode == Mode.USER:
-            return
-        place = f"{word >> 21 & 7}, c{word >> 16 & 15}, c{word & 15}, {word >> 5 & 7}"
-        access = "MRC" if word >> 20 & 1 else "MCR"
-        if (access, place) not in self._unknown_registers:
-            self._unknown_registers.add((access, place))
-            self.notice(
-                f"{access} p15, {place} at {pc:#010x}: {self.cpu_model} has no such register, so it is undefined"
-            )
+    @property
+    def input_source(self) -> InputSource:
+        """Where the guest's input comes from: see :meth:`attach_input`."""
+        return self._parts.port.source
 
-    def _wait(self, exit_: VmExit) -> RunResult | None:
-        """WFI: go on where a line is up, masked or not (B1.8.13); else let time pass until something may raise one."""
-        if self.cpu.native("interrupt_lines"):
-            self._retire(exit_.pc + 4)
-            return None
-        now = self._now()
-        wait = min(self._ticks_ahead(now), default=None)
-        if wait is not None and self._realtime is None:
-            self._skipped += wait
-        elif wait is None and (self.input_source.ended or not self.board.console_uart.expects_input):
-            return self._halt(exit_)
-        else:
-            self._sleep(now, wait)
-        return None
+    @property
+    def icount(self) -> int:
+        """The instructions retired since the reset."""
+        return self.vcpu.icount
 
-    def _ticks_ahead(self, now: int) -> list[int]:
-        """How far ahead the next event is, and input of which it is known when it comes."""
-        ticks = (self.timeline.next_tick, self.input_source.next_delivery)
-        return [tick - now for tick in ticks if tick is not None and tick > now]
+    @property
+    def progress(self) -> int:
+        """As ``icount``, while a slice runs too."""
+        return self.vcpu.progress
 
-    def _sleep(self, now: int, wait: int | None) -> None:
-        """Leave the host to others until ``wait`` ticks have passed, or input comes, or for as long as is polite.
+    @property
+    def retired(self) -> dict[str, int]:
+        """See :attr:`dbt.vm.vcpu.Vcpu.retired`."""
+        return self.vcpu.retired
 
-        With nothing but input to wait for, virtual time goes on only if it is the host's.
-        """
-        self.console.flush()
-        realtime = self._realtime
-        if realtime is None:
-            self.input_source.wait(TIMEOUT_S)
-            return
-        left = TIMEOUT_S if wait is None else wait / clock.TICKS_PER_SECOND - realtime.lag(now)
-        if left > 0:
-            self.input_source.wait(min(left, TIMEOUT_S))
-        passed = int(realtime.lag(now) * clock.TICKS_PER_SECOND)
-        self._skipped += passed if wait is None else min(passed, wait)
-
-    def _halt(self, exit_: VmExit) -> RunResult:
-        from dbt.inspector.fault_report import explain
-
-        what, remedy = explain(exit_, self.ram.size, 0)
-        message = f"halted at {self.describe_pc(exit_.pc)}: {what}. {remedy}."
-        return self._stopped(StopReason.HALTED, message, exit_)
-
-
-def _jail(files: str | None) -> FileJail | None:
-    if files is None:
-        return None
-    from dbt.host.jail import FileJail
-
-    return FileJail(files)
-
-
-def _event_name(exit_: VmExit) -> str:
-    """``DataAbort`` as ``data abort``."""
-    name = type(exit_).__name__
-    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+    @property
+    def event_counts(self) -> Counter[str]:
+        """See :attr:`dbt.vm.vcpu.Vcpu.event_counts`."""
+        return self.vcpu.event_counts

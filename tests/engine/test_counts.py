@@ -135,7 +135,7 @@ def test_reset_sets_every_count_to_zero(only_handlers: Path) -> None:
     assert found["regions"]["compiled"] and found["store"]["saved"] and found["compile_seconds"]["longest"] > 0.0005
     machine.reset()
     assert all(number in (0, "") for group in statistics(machine).values() for number in _numbers(group))
-    assert not machine.exit_counts
+    assert not machine.vcpu.exit_counts
     machine.run(fuel=3_000_000)
     found = statistics(machine)
     assert found["instructions"]["region"] > 2_000_000, "the regions are still there"
@@ -220,7 +220,7 @@ def test_statistics_fit_80_columns(only_handlers: Path) -> None:
     tier.counts.dropped, tier.counts.code_writes, tier.counts.literal_writes = 10**9, 10**8, 10**8
     tier.counts.refused = tier.counts.outdated = tier.counts.seconds = tier.counts.code_bytes = 10**9
     tier.worker_counts.lost = tier.worker_counts.restarts = 10**6
-    machine.icount = 10**14
+    machine.vcpu.icount = 10**14
     lines = list(statistics_lines(machine, 100000.0))
     assert max(map(len, lines)) < 80
     text = "\n".join(lines)

@@ -30,6 +30,7 @@ def test_output_is_kept_until_flushed_read_or_large() -> None:
     assert console.read(3) == b"ans"
     assert drain(source) == b"prompt"
     console.write(bytes(20000))
+    console.write(b"more")
     assert len(drain(source)) == 20000
 
 

@@ -116,7 +116,7 @@ def test_a_guest_waits_for_input_that_may_come(tier: TierName, realtime: bool, t
     machine = machine_with(source, console, tier, realtime)
     path = str(tmp_path / "recording")
     recorder = Recorder(machine.input_source, path, identify(machine, ""))
-    machine.input_source = recorder
+    machine.attach_input(recorder)
     result = machine.run(timeout=30)
     recorder.end(machine, result)
     assert result.exit_code == ord("k") and console.waits
@@ -124,7 +124,7 @@ def test_a_guest_waits_for_input_that_may_come(tier: TierName, realtime: bool, t
     again = machine_with(source, CaptureConsole(), "reference")
     recording = read_recording(path)
     replay = Replay(recording, identify(again, ""))
-    again.input_source = replay
+    again.attach_input(replay)
     assert replay.compare(again, again.run(timeout=30), pytest.fail).exit_code == ord("k")
     assert again.timeline.now == machine.timeline.now
 
@@ -150,7 +150,7 @@ def test_a_replay_in_real_time(tmp_path: Path) -> None:
     recorder.close()
     with path.open("a") as file:
         file.write(f'["uart", {TICKS_PER_SECOND // 5}, "k"]\n')
-    machine.input_source = Replay(read_recording(str(path)), identity)
+    machine.attach_input(Replay(read_recording(str(path)), identity))
     started = time.monotonic()
     assert machine.run(timeout=30).exit_code == ord("k")
     assert time.monotonic() - started >= 0.19

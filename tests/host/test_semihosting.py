@@ -14,10 +14,12 @@ from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.host.console import CaptureConsole
 from dbt.host.jail import FileJail
+from dbt.host.output_queue import OutputQueue
 from dbt.host.semihosting import FAILED, GuestExit, Layout, Semihosting, join_arguments
 from dbt.host.streams import InputPending
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
+from dbt.memory.virtual import VirtualMemory
 
 RAM = 1 << 16
 BLOCK, TEXT, BUFFER = 0x100, 0x200, 0x1000
@@ -35,11 +37,22 @@ class Guest:
         self.icount = 0
         self.notices: list[str] = []
         jail = None if files is None else FileJail(str(files))
-        self.host = Semihosting(self.memory, self.console, lambda: self.icount, jail, self.notices.append)
+        self._output = OutputQueue(self.console)
+        virtual = VirtualMemory(self.memory)
+        self.host = Semihosting(virtual, self._output, self._receive, lambda: self.icount, jail, self.notices.append)
+
+    def _receive(self, size: int) -> bytes | None:
+        return self.console.read(size)
 
     def call(self, operation: int, *words: int) -> int | GuestExit:
         self.memory.write_ram(Gpa(BLOCK), struct.pack(f"<{len(words)}I", *words))
-        return self.host.call(operation, BLOCK)
+        return self.ask(operation, BLOCK)
+
+    def ask(self, operation: int, parameter: int) -> int | GuestExit:
+        """R0 and R1 of the call go in."""
+        answer = self.host.call(operation, parameter)
+        self._output.deliver()
+        return answer
 
     def named(self, operation: int, name: bytes, *more: int) -> int | GuestExit:
         self.memory.write_ram(Gpa(TEXT), name + b"\0")
@@ -71,18 +84,18 @@ class Guest:
 
 def test_characters_and_strings_reach_the_console() -> None:
     guest = Guest()
-    guest.memory.write_ram(Gpa(TEXT), b"Hello\xff\0rest")
-    assert guest.host.call(WRITE0, TEXT) == 0
-    guest.host.call(WRITEC, TEXT)
+    guest.memory.write_ram(TEXT, b"Hello\xff\0rest")
+    assert guest.ask(WRITE0, TEXT) == 0
+    guest.ask(WRITEC, TEXT)
     assert guest.console.output == b"Hello\xffH"
 
 
 def test_a_string_may_end_at_the_end_of_ram_but_not_beyond() -> None:
     guest = Guest()
-    guest.memory.write_ram(Gpa(RAM - 4), b"end\0")
-    assert guest.host.call(WRITE0, RAM - 4) == 0
-    guest.memory.write_ram(Gpa(RAM - 4), b"ends")
-    assert guest.host.call(WRITE0, RAM - 4) == FAILED
+    guest.memory.write_ram(RAM - 4, b"end\0")
+    assert guest.ask(WRITE0, RAM - 4) == 0
+    guest.memory.write_ram(RAM - 4, b"ends")
+    assert guest.ask(WRITE0, RAM - 4) == FAILED
     assert guest.console.output == b"end"
 
 
@@ -102,8 +115,8 @@ def test_tt_is_standard_input_output_and_error_by_its_mode() -> None:
 
 def test_reading_a_character() -> None:
     guest = Guest(input_=b"a")
-    assert guest.host.call(READC, 0) == ord("a")
-    assert guest.host.call(READC, 0) == FAILED
+    assert guest.ask(READC, 0) == ord("a")
+    assert guest.ask(READC, 0) == FAILED
 
 
 def test_input_that_is_not_there_yet_leaves_the_call_to_be_repeated() -> None:
@@ -212,11 +225,11 @@ def test_the_feature_bytes() -> None:
 def test_time_is_the_instruction_count() -> None:
     guest = Guest()
     guest.icount = 250_000_000
-    assert guest.host.call(CLOCK, 0) == 250
-    assert guest.host.call(TIME, 0) == clock.DEFAULT_EPOCH + 2
+    assert guest.ask(CLOCK, 0) == 250
+    assert guest.ask(TIME, 0) == clock.DEFAULT_EPOCH + 2
     assert guest.call(ELAPSED, 0, 0) == 0
-    assert guest.memory.read_ram(Gpa(BLOCK), 8) == struct.pack("<Q", 250_000_000)
-    assert guest.host.call(TICKFREQ, 0) == 100_000_000
+    assert guest.memory.read_ram(BLOCK, 8) == struct.pack("<Q", 250_000_000)
+    assert guest.ask(TICKFREQ, 0) == 100_000_000
 
 
 # -- the program ---------------------------------------------------------------------------------
@@ -256,9 +269,9 @@ def test_heap_information() -> None:
 
 def test_exits() -> None:
     guest = Guest()
-    assert guest.host.call(EXIT, 0x20026) == GuestExit(0)
-    assert guest.host.call(EXIT, 0x20023) == GuestExit(1, "run-time error, unknown")
-    assert guest.host.call(EXIT, 7) == GuestExit(1, "unknown reason 0x7")
+    assert guest.ask(EXIT, 0x20026) == GuestExit(0)
+    assert guest.ask(EXIT, 0x20023) == GuestExit(1, "run-time error, unknown")
+    assert guest.ask(EXIT, 7) == GuestExit(1, "unknown reason 0x7")
     assert guest.call(EXIT_EXTENDED, 0x20026, 42) == GuestExit(42)
     assert guest.call(EXIT_EXTENDED, 0x20026, 0xFFFFFFFF) == GuestExit(255)
 
@@ -277,7 +290,7 @@ def test_a_host_command_is_refused() -> None:
 def test_an_unknown_operation_fails_with_one_notice() -> None:
     guest = Guest()
     for operation in (0x99, 0x99, 0xFFFFFFFF):
-        assert guest.host.call(operation, 0) == FAILED
+        assert guest.ask(operation, 0) == FAILED
     assert [notice.count("0x") for notice in guest.notices] == [1, 1]
 
 
@@ -291,7 +304,7 @@ def test_a_block_outside_ram_is_a_failure(operation: int, pointer: int) -> None:
     guest.memory.write_ram(Gpa(RAM - 1), b"x")
     if operation == WRITEC and pointer == RAM - 1:
         return
-    assert guest.host.call(operation, pointer) == FAILED
+    assert guest.ask(operation, pointer) == FAILED
     assert guest.errno == errno.EFAULT
 
 

@@ -15,8 +15,10 @@ import pytest
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa
+from dbt.abi.cpu import CpuState
+from dbt.engine.tier import Allowance, Tier
 from dbt.host.console import CaptureConsole
-from dbt.vm.machine import TierName
+from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
 from isa.arm.faults import Fault
@@ -99,12 +101,12 @@ def addresses(machine: Machine) -> list[int]:
     return sorted(found | {0x1_0000_0000 + offset for offset in _OFFSETS if offset < 0})
 
 
+def _eager(cpu: CpuState, memory: GuestMemory, allowance: Allowance) -> Tier:
+    return EagerRegionTier(cpu, memory, regions=16, allowance=allowance)
+
+
 def prepare(tier: SweptTier, mmu: bool) -> Machine:
-    name: TierName = "auto" if tier == "eager" else tier
-    machine = Machine(memory=RAM, tier=name, jit="sync", console=CaptureConsole())
-    if tier == "eager":
-        machine._tier = EagerRegionTier(machine.cpu, machine.memory, regions=16)
-        machine._tier.allowance = machine._allowance
+    machine = Machine(memory=RAM, tier=_eager if tier == "eager" else tier, jit="sync", console=CaptureConsole())
     where = addresses(machine)
     code = f"mov r10, #0x{LOG:x}\n" + (_MMU_ON if mmu else "")
     code += "\n".join(_loop(access, number, len(where)) for number, access in enumerate(ACCESSES))

@@ -167,7 +167,7 @@ def test_a_session_can_be_replayed(realtime: bool, tmp_path: Path) -> None:
     machine = boot("auto-async", console, "versatile-pb.dtb", realtime=realtime)
     path = str(tmp_path / "recording")
     recorder = Recorder(machine.input_source, path, identify(machine, ""))
-    machine.input_source = recorder
+    machine.attach_input(recorder)
     result = machine.run(timeout=TIMEOUT)
     recorder.end(machine, result)
     assert result.exit_code == 0 and b"HELLO FROM VI" in console.output, console.output[-2000:]
@@ -175,7 +175,7 @@ def test_a_session_can_be_replayed(realtime: bool, tmp_path: Path) -> None:
         listener = CaptureConsole()
         again = boot(mode, listener, "versatile-pb.dtb")
         replay = Replay(read_recording(path), identify(again, ""))
-        again.input_source = replay
+        again.attach_input(replay)
         assert replay.compare(again, again.run(timeout=TIMEOUT), pytest.fail).exit_code == 0
         assert listener.output == console.output
         assert state_hash(again) == state_hash(machine)

@@ -44,17 +44,18 @@ def machine(data: bytes = b"", tier: TierName = "threaded", program: bytes = SUM
 
 def record(path: Path, data: bytes, **options: Any) -> tuple[Machine, RunResult]:
     made = machine(data, **options)
-    made.input_source = recorder = Recorder(made.input_source, str(path), identify(made, "1.0"))
+    recorder = Recorder(made.input_source, str(path), identify(made, "1.0"))
+    made.attach_input(recorder)
     result = made.run(fuel=1000)
     recorder.end(made, result)
     return made, result
 
 
 def replay(path: Path, made: Machine) -> tuple[RunResult, list[str]]:
-    road = Replay(read_recording(str(path)), identify(made, "1.0"))
-    made.input_source = road
+    source = Replay(read_recording(str(path)), identify(made, "1.0"))
+    made.attach_input(source)
     notices: list[str] = []
-    return road.compare(made, made.run(road.fuel(0, None)), notices.append), notices
+    return source.compare(made, made.run(source.fuel(0, None)), notices.append), notices
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -101,9 +102,10 @@ def test_what_was_stopped_stops_there_again(tmp_path: Path) -> None:
 def test_a_replay_that_is_stopped_before_the_end(tmp_path: Path) -> None:
     record(tmp_path / "run", b"\x01\x02\x03")
     made = machine()
-    road = made.input_source = Replay(read_recording(str(tmp_path / "run")), identify(made, "1.0"))
+    source = Replay(read_recording(str(tmp_path / "run")), identify(made, "1.0"))
+    made.attach_input(source)
     notices: list[str] = []
-    assert road.compare(made, made.run(road.fuel(0, 10)), notices.append).icount == 10
+    assert source.compare(made, made.run(source.fuel(0, 10)), notices.append).icount == 10
     assert len(notices) == 1 and "stopped before" in notices[0]
 
 
@@ -183,13 +185,14 @@ def test_a_uart_guest_is_the_same_however_its_slices_lie(tmp_path: Path, tier: T
         made.load_bytes(UART_SUM)
         identity = identify(made, "1.0")
         if not states:
-            made.input_source = recorder = Recorder(ConsoleInput(console), path, identity)
+            recorder = Recorder(ConsoleInput(console), path, identity)
+            made.attach_input(recorder)
             run_in_slices(made, slices[:5], 220)
             console.input = b"some more than the UART has room for"
             run_in_slices(made, slices[5:], 220)
             recorder.close()
         else:
-            made.input_source = Replay(read_recording(path), identity)
+            made.attach_input(Replay(read_recording(path), identity))
             run_in_slices(made, slices, 220)
         states.append((made.icount, made.r[4], state_hash(made)))
     assert states[0][0] == 220 and states[0][1] and states == [states[0]] * 3

@@ -57,7 +57,8 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
     for start, end in ((layout.SAVE, layout.CODE), (layout.FRAMES, layout.RESULTS)):
         machine.write(start, image[start:end])
     machine.reset()
-    machine.console = machine.semihosting.console = CaptureConsole()
+    assert isinstance(machine.console, CaptureConsole)
+    machine.console.output.clear()
     chosen = set(program.addresses()[every // 2 :: every])
     call = machine.semihosting.call
 

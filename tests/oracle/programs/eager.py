@@ -10,6 +10,7 @@ from dbt.abi.exits import Budget, VmExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine.profile import ExecutionProfile
 from dbt.engine.region_tier import RegionTier, Request
+from dbt.engine.tier import Allowance, unlimited
 from dbt.frontend.forming import Limits
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
@@ -61,8 +62,9 @@ class EagerRegionTier(RegionTier):
         memory: GuestMemory,
         regions: int = 12,
         optimizations: Optimizations = ALL,
+        allowance: Allowance = unlimited,
     ) -> None:
-        super().__init__(cpu, memory, jit="off", keep=False, optimizations=optimizations)
+        super().__init__(cpu, memory, jit="off", keep=False, optimizations=optimizations, allowance=allowance)
         self._left = regions
         self._spare = regions
 

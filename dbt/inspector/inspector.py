@@ -1,0 +1,120 @@
+"""The inspector: a guest as a debugger sees it. It reads registers, memory, code and symbols, and explains faults.
+
+Nothing here changes the guest, but for :meth:`Inspector.write`.
+"""
+
+from __future__ import annotations
+
+from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.cpu import CpuState
+from dbt.abi.exits import LeaveGuest, VmExit
+from dbt.inspector.symbols import SymbolTable
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.virtual import BadAddress, VirtualMemory
+
+
+class Inspector:
+    """Of one virtual machine. ``memory`` is its physical memory, ``virtual`` the same by virtual addresses."""
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory, virtual: VirtualMemory) -> None:
+        self._cpu = cpu
+        self._memory = memory
+        self._virtual = virtual
+        self._symbols = SymbolTable()
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def read(self, gpa: Gpa, size: int) -> bytes:
+        """``size`` bytes of RAM at a physical address; ValueError if they are not RAM."""
+        return self._memory.read_ram(gpa, size)
+
+    def write(self, gpa: Gpa, data: bytes) -> None:
+        """Write to RAM at a physical address, code included; ValueError if it is not RAM."""
+        self._memory.write_ram(gpa, data)
+
+    def read_virtual(self, gva: Gva, size: int) -> bytes:
+        """``size`` bytes as the guest would read them now; BadAddress if it could not, or if they are a device's."""
+        return self._virtual.read(gva, size)
+
+    def peek_word(self, gpa: Gpa) -> int | None:
+        """The word of RAM at ``gpa``, without asking devices; None if there is none, or if it is not aligned."""
+        if gpa & 3 or gpa not in self._memory.ram:
+            return None
+        return self._memory.load_physical(gpa)
+
+    def peek_code(self, gva: Gva) -> int | None:
+        """The instruction word at a virtual address, as the guest's page tables have it now; None if there is none."""
+        try:
+            gpa = self._memory.locate(gva, 4, 0, gva)
+        except LeaveGuest:
+            return None
+        return self.peek_word(Gpa(gpa))
+
+    # -- names ---------------------------------------------------------------------------------
+
+    @property
+    def symbols(self) -> SymbolTable:
+        """The symbols of what was loaded last, by virtual address."""
+        return self._symbols
+
+    def use_symbols(self, symbols: SymbolTable) -> None:
+        """Something else has been loaded."""
+        self._symbols = symbols
+
+    def symbolize(self, gva: Gva) -> str:
+        """``name+0x12``, or the address in hexadecimal where the program has no symbol."""
+        return self._symbols.describe(gva)
+
+    def describe_pc(self, pc: Gva) -> str:
+        """``0x00008010 (main+0x10: ldr r0, [r1])``: an address for people."""
+        from dbt.inspector.disassembly import disassembler
+
+        found = self._symbols.find(pc)
+        word = self.peek_code(pc)
+        parts = [self.symbolize(pc)] if found else []
+        parts += [disassembler()(word, pc)] if word is not None else []
+        return f"{pc:#010x} ({': '.join(parts)})" if parts else f"{pc:#010x}"
+
+    # -- the stack -----------------------------------------------------------------------------
+
+    @property
+    def stack_is_in_ram(self) -> bool:
+        """Return True if there is RAM where SP points to, or just below it, where the next push goes."""
+        stack = self._cpu.r[13]
+        return any(self.peek_word(Gpa(gpa)) is not None for gpa in self._locate_all(stack & ~3, (stack - 4) & ~3))
+
+    def _locate_all(self, *addresses: int) -> list[int]:
+        found = []
+        for gva in addresses:
+            try:
+                found.append(int(self._virtual.locate(Gva(gva & 0xFFFFFFFF))))
+            except BadAddress:
+                continue
+        return found
+
+    def word_at(self, gva: Gva) -> int | None:
+        """The word that the guest would read at a multiple of 4; None if it is not RAM."""
+        try:
+            return int.from_bytes(self._virtual.read(gva, 4), "little")
+        except BadAddress:
+            return None
+
+    # -- faults --------------------------------------------------------------------------------
+
+    def describe_fault(self, exit_: VmExit, context: str) -> str:
+        """What the guest did that nobody handles, where it came from, and what to do about it, in one paragraph.
+
+        ``context`` is why it could not be handled, as sentences, or nothing.
+        """
+        from dbt.inspector.fault_report import explain, origin
+
+        what, remedy = explain(exit_, self._memory.ram.size, self._cpu.r[7])
+        where = origin(self, exit_, self._cpu.r)
+        return f"guest fault at {self.describe_pc(Gva(exit_.pc))}: {what}. {context}{where}{remedy}."
+
+    def describe_halt(self, exit_: VmExit) -> str:
+        """Why the guest cannot go on waiting, in one paragraph."""
+        from dbt.inspector.fault_report import explain
+
+        what, remedy = explain(exit_, self._memory.ram.size, 0)
+        return f"halted at {self.describe_pc(Gva(exit_.pc))}: {what}. {remedy}."

@@ -1,0 +1,80 @@
+"""Guest memory by virtual address, as whoever stands beside the guest sees it: semihosting, a debugger.
+
+An address means what it means to the guest now, with the permissions of its current mode, page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.exits import LeaveGuest
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import PAGE_SIZE
+
+_END = 1 << 32
+
+
+class BadAddress(Exception):
+    """There is no RAM at a virtual address, or the guest may not read it."""
+
+    def __init__(self, gva: Gva) -> None:
+        super().__init__(f"there is no RAM to be read at the virtual address {gva:#010x}")
+        self.gva = gva
+
+
+class VirtualMemory:
+    """Reads and writes RAM by GVA. As QEMU's semihosting, it asks for the permission to read whatever it does."""
+
+    def __init__(self, memory: GuestMemory) -> None:
+        self._memory = memory
+
+    def locate(self, gva: Gva) -> Gpa:
+        """The physical address of a byte of RAM; BadAddress if there is none."""
+        try:
+            gpa = self._memory.locate(gva, 1, 0, gva)
+        except LeaveGuest:
+            raise BadAddress(gva) from None
+        if gpa not in self._memory.ram:
+            raise BadAddress(gva)
+        return Gpa(gpa)
+
+    def pieces(self, gva: Gva, size: int) -> Iterator[tuple[Gpa, int]]:
+        """Where the bytes are: physical address and size of each piece within a page, in order."""
+        end = gva + size
+        if gva < 0 or end > _END or size > self._memory.ram.size:  # pages that are mapped again and again
+            raise BadAddress(Gva(max(gva, 0) & _END - 1))
+        while gva < end:
+            length = min(PAGE_SIZE - gva % PAGE_SIZE, end - gva)
+            yield self.locate(gva), length
+            gva = Gva(gva + length)
+
+    def check(self, gva: Gva, size: int) -> None:
+        """Raise BadAddress unless all bytes can be reached."""
+        for _ in self.pieces(gva, size):
+            pass
+
+    def read(self, gva: Gva, size: int) -> bytes:
+        """``size`` bytes; BadAddress if not all of them are there."""
+        return b"".join([self._memory.read_ram(gpa, length) for gpa, length in self.pieces(gva, size)])
+
+    def read_string(self, gva: Gva) -> bytes:
+        """The bytes up to a NUL; BadAddress if there is none before the memory ends."""
+        data = bytearray()
+        while True:
+            if gva >= _END or len(data) > self._memory.ram.size:
+                raise BadAddress(Gva(_END - 1))
+            length = PAGE_SIZE - gva % PAGE_SIZE
+            piece = self._memory.read_ram(self.locate(gva), length)
+            nul = piece.find(0)
+            if nul >= 0:
+                return bytes(data + piece[:nul])
+            data += piece
+            gva = Gva(gva + length)
+
+    def write(self, gva: Gva, data: bytes) -> None:
+        """Write all of ``data``, or none of it and raise BadAddress."""
+        done = 0
+        for gpa, length in list(self.pieces(gva, len(data))):
+            self._memory.write_ram(gpa, data[done : done + length])
+            done += length

@@ -1,0 +1,78 @@
+"""Errors that are raised inside an instruction wait here until the slice has ended.
+
+A device access may ask the console for input, or tell an observer. Both are other people's code. If an
+exception left the instruction half done, the guest could not go on from there. So the first one is kept, the slice
+ends at the next instruction, and the exception is raised between two instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.abi.exits import VmExit
+from dbt.backend.compiled import CompiledRegion
+from dbt.engine.observer import Observer
+
+
+class ErrorLatch:
+    """Keeps the first exception of a slice."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Return True if an exception waits to be raised."""
+        return self._error is not None
+
+    def keep(self, error: BaseException) -> None:
+        """Keep an exception, unless there is one already."""
+        if self._error is None:
+            self._error = error
+
+    def raise_kept(self) -> None:
+        """Raise the exception that was kept, once."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+
+class LatchedObserver(Observer):
+    """Passes everything on to another observer, whose exceptions are kept."""
+
+    def __init__(self, inner: Observer, latch: ErrorLatch) -> None:
+        self._inner = inner
+        self._latch = latch
+        self.wants_compile_records = inner.wants_compile_records
+        self.wants_block_counters = inner.wants_block_counters
+        self.checkpoint_interval = inner.checkpoint_interval
+
+    def _tell(self, method: Callable[..., None], *arguments: object) -> None:
+        try:
+            method(*arguments)
+        except BaseException as error:  # whatever it is, it is raised when the slice has ended
+            self._latch.keep(error)
+
+    def region_requested(self, entry: int, gva: int) -> None:
+        self._tell(self._inner.region_requested, entry, gva)
+
+    def region_refused(self, entry: int, gva: int, reason: str) -> None:
+        self._tell(self._inner.region_refused, entry, gva, reason)
+
+    def region_outdated(self, entry: int, changed: int | None) -> None:
+        self._tell(self._inner.region_outdated, entry, changed)
+
+    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+        self._tell(self._inner.region_installed, region, address, kept)
+
+    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+        self._tell(self._inner.region_dropped, entry, why, written)
+
+    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+        self._tell(self._inner.device_accessed, pc, gpa, size, value, write)
+
+    def left_guest(self, exit_: VmExit) -> None:
+        self._tell(self._inner.left_guest, exit_)
+
+    def interrupted(self, kind: str) -> None:
+        self._tell(self._inner.interrupted, kind)

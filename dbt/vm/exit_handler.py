@@ -1,0 +1,138 @@
+"""Answers to exits: what the machine does for a guest whose instruction could not be completed by the tier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dbt.abi.addresses import Gva
+from dbt.abi.exits import (
+    Breakpoint,
+    Budget,
+    DataAbort,
+    HypervisorCall,
+    PrefetchAbort,
+    SecureMonitorCall,
+    SupervisorCall,
+    ThumbEntry,
+    Undefined,
+    Unsupported,
+    VmExit,
+    WaitForInterrupt,
+)
+from dbt.host.semihosting import SEMIHOSTING_SVC, GuestExit, Semihosting
+from dbt.host.streams import InputPending
+from dbt.inspector.inspector import Inspector
+from dbt.vm.result import RunResult, StopReason
+from dbt.vm.vcpu import Vcpu
+from isa.arm.state import Mode
+from isa.arm.vectors import ExceptionKind
+
+
+class Personality(Protocol):
+    """What the machine is for its present guest."""
+
+    @property
+    def cpu_model(self) -> str: ...
+    @property
+    def semihosting_enabled(self) -> bool: ...
+
+
+class ExitHandler:
+    """Does what an exit asks for, or says how the run ends."""
+
+    def __init__(
+        self,
+        vcpu: Vcpu,
+        inspector: Inspector,
+        semihosting: Semihosting,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._vcpu = vcpu
+        self._inspector = inspector
+        self._semihosting = semihosting
+        self._notice = notice
+        self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
+
+    def answer(self, exit_: VmExit, personality: Personality) -> RunResult | None:
+        """Do what the exit asks for; a result if the run is over. A WFI has begun to wait afterwards."""
+        match exit_:
+            case Budget():
+                return None
+            case SupervisorCall(immediate=immediate) if (
+                immediate == SEMIHOSTING_SVC and personality.semihosting_enabled
+            ):
+                return self._call_semihosting(exit_)
+            case SupervisorCall():
+                return self._raise(exit_, ExceptionKind.SUPERVISOR_CALL)
+            case Undefined():
+                self._note_unknown_register(Gva(exit_.pc), personality.cpu_model)
+                return self._raise(exit_, ExceptionKind.UNDEFINED)
+            case HypervisorCall() | SecureMonitorCall():
+                return self._raise(exit_, ExceptionKind.UNDEFINED)
+            case DataAbort():
+                return self._raise(exit_, ExceptionKind.DATA_ABORT)
+            case PrefetchAbort() | Breakpoint():
+                return self._raise(exit_, ExceptionKind.PREFETCH_ABORT)
+            case ThumbEntry() | Unsupported():
+                return self._fault(exit_)
+            case WaitForInterrupt():
+                self._vcpu.begin_wait()
+                return None
+            case _:
+                raise AssertionError(f"the run loop has no answer to {exit_}")
+
+    def _call_semihosting(self, exit_: SupervisorCall) -> RunResult | None:
+        vcpu, cpu = self._vcpu, self._vcpu.cpu
+        try:
+            answer = self._semihosting.call(cpu.r[0], cpu.r[1])
+        except InputPending:
+            return None  # The instruction did not complete: it is executed again.
+        finally:
+            vcpu.exit_counts["semihosting"] += 1
+        vcpu.retire(exit_.pc + 4)
+        if isinstance(answer, GuestExit):
+            message = f"the guest stopped: {answer.reason}" if answer.reason else ""
+            return RunResult(StopReason.EXITED, answer.code, vcpu.icount, cpu.r[15], message)
+        cpu.r[0] = answer & 0xFFFFFFFF
+        return None
+
+    def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:
+        """Take the exception if the guest can handle it."""
+        vcpu = self._vcpu
+        refusal = vcpu.exceptions.refusal(kind)
+        if refusal:
+            return self._fault(exit_, refusal)
+        vcpu.exit_counts[event_name(exit_)] += 1
+        vcpu.exceptions.take(exit_, kind)
+        if kind is ExceptionKind.SUPERVISOR_CALL:
+            vcpu.retire(vcpu.cpu.r[15])
+        return None
+
+    def _fault(self, exit_: VmExit, context: str = "") -> RunResult:
+        message = self._inspector.describe_fault(exit_, context)
+        return RunResult(StopReason.FAULT, None, self._vcpu.icount, self._vcpu.cpu.r[15], message, exit_)
+
+    def halt(self) -> RunResult:
+        """How a run ends in which the guest waits for an interrupt that cannot come."""
+        pc = self._vcpu.cpu.r[15]
+        exit_ = WaitForInterrupt(pc)
+        message = self._inspector.describe_halt(exit_)
+        return RunResult(StopReason.HALTED, None, self._vcpu.icount, pc, message, exit_)
+
+    def _note_unknown_register(self, pc: Gva, cpu_model: str) -> None:
+        """Tell the user, once for each, about privileged accesses to registers of CP15 that are not there."""
+        word = self._inspector.peek_code(pc)
+        if word is None or word & 0x0F000F10 != 0x0E000F10 or self._vcpu.cpu.mode == Mode.USER:
+            return
+        place = f"{word >> 21 & 7}, c{word >> 16 & 15}, c{word & 15}, {word >> 5 & 7}"
+        access = "MRC" if word >> 20 & 1 else "MCR"
+        if (access, place) not in self._unknown_registers:
+            self._unknown_registers.add((access, place))
+            self._notice(f"{access} p15, {place} at {pc:#010x}: {cpu_model} has no such register, so it is undefined")
+
+
+def event_name(exit_: VmExit) -> str:
+    """``DataAbort`` as ``data abort``."""
+    name = type(exit_).__name__
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()

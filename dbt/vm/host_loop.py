@@ -1,0 +1,258 @@
+"""The host's side of a run: slice after slice, until the guest ends or something stops it.
+
+Here is all that the virtual CPU does not know: limits, the console, the host's time, signals. Everything a guest can
+observe is a function of its image, its arguments, its files and its input; where a slice ends is not among them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from dbt.abi.addresses import Gva
+from dbt.abi.cpu import NEVER
+from dbt.board import clock
+from dbt.engine.observer import Observer
+from dbt.host.console import Console
+from dbt.host.output_queue import OutputQueue
+from dbt.host.realtime import TIMEOUT_S, RealTime
+from dbt.host.semihosting import SEMIHOSTING_SVC
+from dbt.inspector.inspector import Inspector
+from dbt.vm.exit_handler import ExitHandler, Personality, event_name
+from dbt.vm.input import InputPort
+from dbt.vm.peripherals import Peripherals
+from dbt.vm.result import RunResult, StopReason
+from dbt.vm.signal_deferral import SignalDeferral
+from dbt.vm.slice_sizer import SliceSizer
+from dbt.vm.vcpu import Vcpu
+from isa.arm.state import PSR_F, PSR_I
+from isa.arm.vectors import ExceptionKind
+
+_FLUSH_INTERVAL = 0.01
+#: After each so many instructions, whether a kernel has halted is looked at: what is seen depends on nothing else.
+_HALT_INTERVAL = 1 << 24
+_BRANCH_TO_SELF = 0xEAFFFFFE
+
+
+class Runnable(Personality, Protocol):
+    """What the machine is for its present guest, as the loop needs to know it."""
+
+    @property
+    def is_kernel(self) -> bool: ...
+
+
+class StepListener(Protocol):
+    """Who is told of each instruction before and after it is executed."""
+
+    def before_step(self) -> None: ...
+    def after_step(self, event: str) -> None: ...
+
+
+class HostLoop:
+    """``realtime``: what the guest waits takes as long on the host, unless input comes; else its time jumps."""
+
+    def __init__(
+        self,
+        vcpu: Vcpu,
+        peripherals: Peripherals,
+        inspector: Inspector,
+        exits: ExitHandler,
+        port: InputPort,
+        output: OutputQueue,
+        console: Console,
+        observer: Observer,
+        realtime: bool,
+    ) -> None:
+        self._vcpu = vcpu
+        self._peripherals = peripherals
+        self._inspector = inspector
+        self._exits = exits
+        self._port = port
+        self._output = output
+        self._console = console
+        self._observer = observer
+        self._checkpoint = observer.checkpoint_interval
+        self._is_realtime = realtime
+        self._realtime: RealTime | None = None
+        self._interrupted = False
+        self._signals = SignalDeferral()
+        self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
+
+    def reset(self) -> None:
+        """The machine is reset: what a run could not tell its caller is not true any more."""
+        self._ended = None
+
+    def interrupt(self) -> None:
+        """Stop the run at the end of its slice. For signal handlers and threads."""
+        self._interrupted = True
+
+    def run(
+        self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
+    ) -> RunResult:
+        """See :meth:`dbt.vm.machine.Machine.run`."""
+        cpu = self._vcpu.cpu
+        _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
+        self._realtime = RealTime() if self._is_realtime else None
+        cpu.set_native("native_exceptions", int(listener is None))
+        cpu.set_native("semihosting_svc", SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER)
+        self._signals.begin()
+        try:
+            result = self._run(machine, fuel, timeout, listener)
+        finally:
+            self._signals.end()
+            self._output.deliver()
+            self._console.flush()
+        self._ended = None
+        return result
+
+    def _run(
+        self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
+    ) -> RunResult:
+        vcpu, signals = self._vcpu, self._signals
+        end = None if fuel is None else vcpu.icount + fuel
+        now = time.monotonic()
+        deadline = None if timeout is None else now + timeout
+        next_flush = now + _FLUSH_INTERVAL
+        pace = SliceSizer()
+        while True:
+            signals.hold()
+            stop = self._ended or self._limit_reached(machine, end, deadline, now)
+            if stop is not None:
+                return stop
+            vcpu.timeline.run_due()
+            self._peripherals.receive_expected()
+            retired, budget = 0, 1
+            if vcpu.is_waiting:
+                stop = self._wait(listener)
+            else:
+                self._take_interrupt()
+                budget = self._slice_length(machine, pace.budget if listener is None else 1, end)
+                if listener is not None:
+                    listener.before_step()
+                stop, retired = self._run_slice(machine, budget, listener)
+            if stop is not None:
+                return stop
+            before, now = now, time.monotonic()
+            if retired == budget:
+                pace.learn(retired, now - before)
+            if now >= next_flush:
+                signals.release()
+                self._console.flush()
+                next_flush = now + _FLUSH_INTERVAL
+
+    def _run_slice(self, machine: Runnable, budget: int, listener: StepListener | None) -> tuple[RunResult | None, int]:
+        """Execute a slice and answer its exit. Return the result if the run is over, and how many have retired."""
+        exit_, retired = self._vcpu.run(budget)
+        self._signals.release()
+        self._vcpu.latch.raise_kept()
+        self._output.deliver()
+        self._signals.hold()
+        self._observer.left_guest(exit_)
+        stop = self._exits.answer(exit_, machine)
+        if stop is not None and stop.reason is StopReason.EXITED:
+            self._ended = stop
+        if listener is not None and not self._vcpu.is_waiting:
+            listener.after_step(event_name(exit_))
+        return stop, retired
+
+    def _take_interrupt(self) -> None:
+        kind = self._vcpu.take_interrupt()
+        if kind is not None:
+            self._observer.interrupted(kind.value)
+
+    def _slice_length(self, machine: Runnable, budget: int, end: int | None) -> int:
+        """Instructions until something else is to be done, at most ``budget``."""
+        icount = self._vcpu.icount
+        if end is not None:
+            budget = min(budget, end - icount)
+        budget = min(budget, self._checkpoint - icount % self._checkpoint)
+        if machine.is_kernel:
+            budget = min(budget, _HALT_INTERVAL - icount % _HALT_INTERVAL)
+        return min([budget, *self._ticks_ahead(self._vcpu.now())])
+
+    # -- what ends a run -----------------------------------------------------------------------
+
+    def _limit_reached(
+        self, machine: Runnable, end: int | None, deadline: float | None, now: float
+    ) -> RunResult | None:
+        icount = self._vcpu.icount
+        if self._interrupted:
+            self._interrupted = False
+            return self._stopped(StopReason.INTERRUPTED, f"interrupted after {icount} instructions")
+        if self._vcpu.reset_requested:
+            return self._exited("the guest reset the machine")
+        if machine.is_kernel and not icount % _HALT_INTERVAL and self._has_halted:
+            return self._kernel_halted()
+        if end is not None and icount >= end:
+            return self._stopped(StopReason.FUEL, f"the fuel is used up after {icount} instructions")
+        if deadline is not None and now >= deadline:
+            return self._stopped(StopReason.TIMEOUT, f"the time limit passed after {icount} instructions")
+        return None
+
+    @property
+    def _has_halted(self) -> bool:
+        """Whether the guest branches to itself and nothing can interrupt it: so kernels halt what has no power switch.
+
+        A program that does so may wait for a debugger, or be a test of one. A watchdog would end the run likewise.
+        """
+        cpu = self._vcpu.cpu
+        masks = cpu.cpsr & (PSR_I | PSR_F)
+        masked = masks == PSR_I | PSR_F or (masks == PSR_I and not self._peripherals.board.has_fast_interrupts)
+        return masked and self._inspector.peek_code(Gva(cpu.r[15])) == _BRANCH_TO_SELF
+
+    def _kernel_halted(self) -> RunResult:
+        """One that was interrupted before was up, and has shut down; any other has given up while it booted."""
+        place = self._inspector.describe_pc(Gva(self._vcpu.cpu.r[15]))
+        message = f"the guest halted the machine: at {place} nothing can interrupt it"
+        counts = self._vcpu.event_counts
+        if counts[ExceptionKind.IRQ.value] or counts[ExceptionKind.FIQ.value]:
+            return self._exited(message)
+        return self._stopped(StopReason.HALTED, f"{message}, and nothing did before")
+
+    def _exited(self, message: str) -> RunResult:
+        return RunResult(StopReason.EXITED, 0, self._vcpu.icount, self._vcpu.cpu.r[15], message)
+
+    def _stopped(self, reason: StopReason, message: str) -> RunResult:
+        return RunResult(reason, None, self._vcpu.icount, self._vcpu.cpu.r[15], message)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def _wait(self, listener: StepListener | None) -> RunResult | None:
+        """WFI: complete it where a line is up; else let time pass until something may raise one."""
+        vcpu = self._vcpu
+        if vcpu.end_wait():
+            if listener is not None:
+                listener.after_step("wait for interrupt")
+            return None
+        now = vcpu.now()
+        wait = min(self._ticks_ahead(now), default=None)
+        if wait is not None and self._realtime is None:
+            vcpu.skip(wait)
+        elif wait is None and (self._port.source.ended or not self._peripherals.board.console_uart.expects_input):
+            return self._exits.halt()
+        else:
+            self._sleep(now, wait)
+        return None
+
+    def _ticks_ahead(self, now: int) -> list[int]:
+        """How far ahead the next event is, and input of which it is known when it comes."""
+        ticks = (self._vcpu.timeline.next_tick, self._port.source.next_delivery)
+        return [tick - now for tick in ticks if tick is not None and tick > now]
+
+    def _sleep(self, now: int, wait: int | None) -> None:
+        """Leave the host to others until ``wait`` ticks have passed, or input comes, or for as long as is polite.
+
+        With nothing but input to wait for, virtual time goes on only if it is the host's.
+        """
+        self._signals.release()
+        self._output.deliver()
+        self._console.flush()
+        realtime = self._realtime
+        if realtime is None:
+            self._port.source.wait(TIMEOUT_S)
+            return
+        left = TIMEOUT_S if wait is None else wait / clock.TICKS_PER_SECOND - realtime.lag(now)
+        if left > 0:
+            self._port.source.wait(min(left, TIMEOUT_S))
+        passed = int(realtime.lag(now) * clock.TICKS_PER_SECOND)
+        self._vcpu.skip(passed if wait is None else min(passed, wait))

@@ -1,0 +1,132 @@
+"""The options of a machine: checked once, and made into a tier when that is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from dbt.abi.cpu import CpuState
+from dbt.board.loader import MAX_MEMORY
+from dbt.engine.observer import NOBODY, Observer
+from dbt.engine.tier import Allowance, JitMode, Tier
+from dbt.frontend.optimizations import Optimizations
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import PAGE_SIZE
+from dbt.vm.error_latch import ErrorLatch, LatchedObserver
+from isa.arm.cpus import CPUS
+
+if TYPE_CHECKING:
+    from dbt.backend.dump import RegionDump
+    from dbt.host.jail import FileJail
+
+DEFAULT_MEMORY = 128 << 20
+TierName = Literal["auto", "threaded", "reference"]
+TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
+JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
+#: Makes a tier for a processor and its memory.
+TierFactory = Callable[[CpuState, GuestMemory, Allowance], Tier]
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierParts:
+    """What a tier works on, and whom it tells."""
+
+    cpu: CpuState
+    memory: GuestMemory
+    notice: Callable[[str], None]
+    observer: Observer
+    latch: ErrorLatch
+    symbolize: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """See :class:`dbt.vm.machine.Machine`. Raises ValueError for what makes no sense."""
+
+    memory: int
+    tier: TierName | TierFactory
+    files: str | None
+    epoch: int
+    jit: JitMode
+    optimizations: Optimizations
+    dump: str | None
+    cpu: str | None
+    semihosting: bool | None
+    realtime: bool
+
+    def __post_init__(self) -> None:
+        _check_memory(self.memory)
+        if not callable(self.tier) and self.tier not in TIERS:
+            raise ValueError(f"there is no tier {self.tier!r}: use one of {', '.join(TIERS)}")
+        if self.jit not in JIT_MODES:
+            raise ValueError(f"there is no JIT mode {self.jit!r}: use one of {', '.join(JIT_MODES)}")
+        if self.cpu is not None and self.cpu not in CPUS:
+            raise ValueError(f"there is no CPU {self.cpu!r}: use one of {', '.join(CPUS)}")
+
+    def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
+        """Make what executes the code. That may have to build native code, which takes seconds."""
+        cpu, memory, notice = parts.cpu, parts.memory, parts.notice
+        observer = parts.observer if parts.observer is NOBODY else LatchedObserver(parts.observer, parts.latch)
+        if callable(self.tier):
+            return self.tier(cpu, memory, allowance)
+        if self.tier == "reference":
+            from dbt.engine.reference import ReferenceTier
+
+            return ReferenceTier(cpu, memory, allowance=allowance)
+        if self.tier == "threaded":
+            from dbt.engine.threaded import ThreadedTier
+
+            return ThreadedTier(cpu, memory, notice, observer, allowance)
+        from dbt.engine.region_tier import RegionTier
+
+        return RegionTier(
+            cpu,
+            memory,
+            notice,
+            self.jit,
+            optimizations=self.optimizations,
+            dump=self._open_dump(parts),
+            observer=observer,
+            allowance=allowance,
+        )
+
+    def _open_dump(self, parts: TierParts) -> RegionDump | None:
+        if self.dump is None:
+            return None
+        from dbt.backend.dump import RegionDump
+        from dbt.inspector.disassembly import disassembler
+
+        left_out = self.optimizations.describe()
+        title = f", without {left_out}" if left_out else ""
+        try:
+            return RegionDump(self.dump, disassembler, parts.symbolize, title)
+        except OSError as error:
+            parts.notice(f"cannot write regions to {self.dump}: {error.strerror}; the run goes on without")
+            return None
+
+
+def _check_memory(memory: int) -> None:
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise ValueError(f"memory is a number of bytes, and {memory!r} is none")
+    if memory < PAGE_SIZE:
+        raise ValueError(f"memory={memory} is too small: a machine has at least {PAGE_SIZE} bytes of RAM")
+    if memory > MAX_MEMORY:
+        raise ValueError(
+            f"memory={memory} is too large: a machine has at most {MAX_MEMORY} bytes of RAM ({MAX_MEMORY >> 30} GiB)"
+        )
+    if memory % PAGE_SIZE:
+        raise ValueError(f"memory={memory} is not a multiple of {PAGE_SIZE}, the size of a page")
+
+
+def open_jail(files: str | None) -> FileJail | None:
+    """The directory whose files a guest may open; OSError if it cannot be opened. None without one."""
+    if files is None:
+        return None
+    from dbt.host.jail import FileJail
+
+    return FileJail(files)

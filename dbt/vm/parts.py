@@ -1,0 +1,81 @@
+"""The parts of a machine, put together: each gets what it needs when it is made, and nothing is assigned afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dbt.abi.addresses import Gva
+from dbt.abi.cpu import CpuState
+from dbt.board.bus import DeviceBus
+from dbt.engine.observer import Observer
+from dbt.engine.tier import Allowance, Tier
+from dbt.host.console import Console
+from dbt.host.output_queue import OutputQueue
+from dbt.host.semihosting import Semihosting
+from dbt.inspector.inspector import Inspector
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
+from dbt.memory.virtual import VirtualMemory
+from dbt.vm.error_latch import ErrorLatch
+from dbt.vm.exit_handler import ExitHandler
+from dbt.vm.guest import NO_GUEST
+from dbt.vm.host_loop import HostLoop
+from dbt.vm.input import ConsoleInput, InputPort
+from dbt.vm.options import MachineOptions, TierParts, open_jail
+from dbt.vm.peripherals import Peripherals
+from dbt.vm.vcpu import Vcpu
+from isa.arm.cpus import CPUS
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a machine consists of. :meth:`close` gives back all that they use of the host."""
+
+    cpu: CpuState
+    ram: Ram
+    memory: GuestMemory
+    vcpu: Vcpu
+    inspector: Inspector
+    semihosting: Semihosting
+    port: InputPort
+    peripherals: Peripherals
+    loop: HostLoop
+
+    def close(self) -> None:
+        self.vcpu.close()
+        self.semihosting.close()
+        self.ram.close()
+
+
+def build_parts(options: MachineOptions, console: Console, notice: Callable[[str], None], observer: Observer) -> Parts:
+    """The parts of a machine with these options; OSError if the host has no room for it."""
+    jail = open_jail(options.files)
+    cpu = CpuState(CPUS[options.cpu or NO_GUEST.cpu_model])
+    ram = Ram(options.memory)
+    bus = DeviceBus()
+    memory = GuestMemory(ram, bus)
+    virtual = VirtualMemory(memory)
+    inspector = Inspector(cpu, memory, virtual)
+    latch = ErrorLatch()
+    tier_parts = TierParts(cpu, memory, notice, observer, latch, lambda gva: inspector.symbolize(Gva(gva)))
+
+    def make_tier(allowance: Allowance) -> Tier:
+        return options.make_tier(tier_parts, allowance)
+
+    vcpu = Vcpu(cpu, memory, make_tier, latch)
+    output = OutputQueue(console)
+    port = InputPort(ConsoleInput(console), latch)
+    semihosting = Semihosting(
+        virtual,
+        output,
+        lambda size: port.source.read(vcpu.now(), size),
+        lambda: vcpu.icount,
+        jail,
+        notice,
+        options.epoch,
+    )
+    peripherals = Peripherals(bus, vcpu, output.write, port, ram.size, options.epoch)
+    exits = ExitHandler(vcpu, inspector, semihosting, notice)
+    loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime)
+    return Parts(cpu, ram, memory, vcpu, inspector, semihosting, port, peripherals, loop)

@@ -1,0 +1,66 @@
+"""The board of a machine, from one reset to the next, and the input that its UART receives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from dbt.board.bus import DeviceBus
+from dbt.board.versatile import Board, build_board
+from dbt.vm.input import InputPort
+from dbt.vm.vcpu import Vcpu
+from isa.arm.state import PSR_F, PSR_I
+
+
+class Peripherals:
+    """``bus`` shows the devices of the ``board``, which is made anew at each :meth:`reset`.
+
+    ``transmit`` is given what the guest sends to its console UART; ``epoch`` is the time of day at power-on, in seconds
+    since 1970.
+    """
+
+    def __init__(
+        self,
+        bus: DeviceBus,
+        vcpu: Vcpu,
+        transmit: Callable[[bytes], None],
+        port: InputPort,
+        ram_size: int,
+        epoch: int,
+    ) -> None:
+        self._bus = bus
+        self._vcpu = vcpu
+        self._transmit = transmit
+        self._port = port
+        self._ram_size = ram_size
+        self._epoch = epoch
+        self.board = self.reset()
+
+    def reset(self, holes_read_zero: bool = False) -> Board:
+        """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
+        vcpu = self._vcpu
+        self.board = build_board(
+            self._transmit,
+            self._ram_size,
+            vcpu.timeline,
+            partial(vcpu.set_line, PSR_I),
+            partial(vcpu.set_line, PSR_F),
+            vcpu.request_reset,
+            self._epoch,
+            self.receive,
+            holes_read_zero,
+        )
+        self._bus.take_over(self.board.bus)
+        return self.board
+
+    def receive(self) -> None:
+        """Give the UART what has arrived, as far as there is room."""
+        uart = self.board.console_uart
+        room = uart.room
+        if room and (data := self._port.poll(self._vcpu.now(), room)):
+            uart.push(data)
+
+    def receive_expected(self) -> None:
+        """:meth:`receive`, if the guest is to be interrupted by input."""
+        if self.board.console_uart.expects_input:
+            self.receive()

@@ -1,0 +1,84 @@
+"""Signals during a run: their Python handlers are called between two slices.
+
+A handler may raise, as that of Ctrl-C does, and Python calls handlers between any two of its own operations. In the
+middle of a device access that would leave a guest that cannot go on. So while the main thread runs a machine, each
+signal that has a Python handler gets one that only takes note, and the real handler is called where the machine is
+exact. While the host waits for input or writes output, handlers are called at once.
+
+To block signals would not do: Python calls its handlers in the main thread whichever thread a signal reaches.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal.getsignal takes 20 times as long, and there are 64 signals
+import signal
+import sys
+from collections.abc import Callable
+from threading import current_thread, main_thread
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object]
+_NUMBERS = tuple(int(number) for number in signal.valid_signals())
+
+
+class SignalDeferral:
+    """Between :meth:`begin` and :meth:`end`, handlers are held back wherever :meth:`hold` was called last.
+
+    In a thread other than the main one nothing needs to be done, because Python calls no handlers there.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Handler] = {}
+        self._kept: list[int] = []
+        self._holding = False
+        self._changed = False  # a handler has been called, and may have set others
+        self._note = self.note
+
+    def begin(self) -> None:
+        if current_thread() is main_thread():
+            self._replace()
+
+    def end(self) -> None:
+        """Give the signals their handlers back, unless somebody has set others; call those that were held back."""
+        self._holding = False
+        for number, handler in self._handlers.items():
+            if _signal.getsignal(number) is self._note:
+                _signal.signal(number, handler)
+        if self._kept:
+            self._call_kept()
+        self._handlers.clear()
+
+    def hold(self) -> None:
+        """From here on, handlers wait."""
+        self._holding = True
+        if self._changed:
+            self._changed = False
+            self._replace()
+
+    def release(self) -> None:
+        """Call the handlers that waited, which may raise; from here on they do not wait."""
+        self._holding = False
+        if self._kept:
+            self._call_kept()
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """What is called when a signal comes."""
+        if self._holding:
+            self._kept.append(number)
+        else:
+            self._changed = True
+            self._handlers[number](number, frame)
+
+    def _call_kept(self) -> None:
+        self._changed = True
+        while self._kept:
+            number = self._kept.pop(0)
+            self._handlers[number](number, sys._getframe())
+
+    def _replace(self) -> None:
+        note, get = self._note, _signal.getsignal
+        for number in _NUMBERS:
+            handler = get(number)
+            if callable(handler) and handler is not note:
+                self._handlers[number] = handler
+                _signal.signal(number, note)

@@ -1,0 +1,190 @@
+"""The virtual CPU: executes a slice of instructions and says why it stopped.
+
+It never sleeps, prints or knows the host. It counts exactly: after each slice, and also if an exception came out of
+it, ``icount`` is the number of instructions that have retired.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from dbt.abi.addresses import Gva
+from dbt.abi.cpu import TICK_END, CpuState
+from dbt.abi.exits import VmExit
+from dbt.board.timeline import Timeline
+from dbt.engine.tier import Allowance, Tier
+from dbt.memory.guest_memory import GuestMemory
+from dbt.vm.error_latch import ErrorLatch
+from dbt.vm.exception_entry import ExceptionEntry
+from isa.arm.vectors import VECTORS, ExceptionKind
+
+_SP, _PC = 13, 15
+_LAST_PAGE = 0xFFFFF000
+
+
+class Vcpu:
+    """One processor with its virtual time.
+
+    ``make_tier`` makes what executes the code, and is given the tier's allowance. It is called when the tier is first
+    needed, as that may build native code. ``latch`` keeps what callbacks raise inside a slice.
+
+    ``icount``: instructions retired since the reset. ``skipped``: ticks that passed while it waited for an interrupt.
+    ``completed``: those of ``icount`` that the machine completed, and no tier. ``exit_counts``: exits, exceptions and
+    interrupts by name, without those that were taken in native code.
+    """
+
+    def __init__(
+        self, cpu: CpuState, memory: GuestMemory, make_tier: Callable[[Allowance], Tier], latch: ErrorLatch
+    ) -> None:
+        self.cpu = cpu
+        self.latch = latch
+        self.timeline = Timeline(self.now)
+        self.exit_counts: Counter[str] = Counter()
+        self.icount = self.skipped = self.completed = 0
+        self.reset_requested = False
+        self._memory = memory
+        self._make_tier = make_tier
+        self._tier: Tier | None = None
+        self._in_slice = False
+        self._waits_at: Gva | None = None  # the WFI that has begun and has not retired
+        self.exceptions = ExceptionEntry(cpu, memory, lambda: self.tier)
+
+    def reset(self) -> None:
+        """Set registers, time and counts as at power-on, with SP at the end of RAM."""
+        self.cpu.reset()
+        self.cpu.set_native("interrupt_lines", 0)
+        self.cpu.r[_SP] = min(self._memory.ram.size, _LAST_PAGE)
+        self.timeline.clear()
+        self.exit_counts.clear()
+        self.exceptions.retired()
+        self.icount = self.skipped = self.completed = 0
+        self.reset_requested = False
+        self._waits_at = None
+        if self._tier is not None:
+            self._tier.reset_counts()
+
+    def close(self) -> None:
+        """Give back what the tier and the registers use of the host."""
+        if self._tier is not None:
+            self._tier.close()
+            self._tier = None
+        self.cpu.close()
+
+    # -- time ----------------------------------------------------------------------------------
+
+    @property
+    def tier(self) -> Tier:
+        """What executes the code, made when first needed."""
+        if self._tier is None:
+            self._tier = self._make_tier(self._allowance)
+        return self._tier
+
+    @property
+    def progress(self) -> int:
+        """The instructions retired so far, while a slice runs too."""
+        return self.icount + self.tier.progress if self._in_slice else self.icount
+
+    def now(self) -> int:
+        """Virtual time in ticks: the instructions retired, and what was skipped while the guest waited."""
+        return self.progress + self.skipped
+
+    def _allowance(self) -> int | None:
+        """How many instructions the slice still has, that which has just accessed a device included, if the device has
+        made them fewer.
+        """
+        if self.reset_requested or self.latch.is_set or self.cpu.takeable_interrupts:
+            return 1
+        next_tick = self.timeline.next_tick
+        if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
+            return None
+        return max(next_tick - self.now(), 1)
+
+    # -- lines ---------------------------------------------------------------------------------
+
+    def set_line(self, bit: int, level: bool) -> None:
+        """Set the level of an interrupt input; ``bit`` is PSR_I for IRQ, PSR_F for FIQ."""
+        lines = self.cpu.native("interrupt_lines")
+        self.cpu.set_native("interrupt_lines", lines | bit if level else lines & ~bit)
+
+    def request_reset(self) -> None:
+        """A device asks for a reset. The slice ends with the instruction that made it do so."""
+        self.reset_requested = True
+
+    # -- executing -----------------------------------------------------------------------------
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        """Execute ``budget`` instructions, or fewer. Return why it stopped and how many have retired."""
+        tier = self.tier
+        self.cpu.native64[TICK_END] = self.icount + self.skipped + budget
+        self._in_slice = True
+        try:
+            exit_, retired = tier.run(budget)
+        except BaseException:
+            self._in_slice = False
+            self._account(tier.progress)
+            raise
+        self._in_slice = False
+        self._account(retired)
+        return exit_, retired
+
+    def _account(self, retired: int) -> None:
+        self.icount += retired
+        if retired:
+            self.exceptions.retired()
+
+    def retire(self, next_pc: int) -> None:
+        """Count the instruction that has just been completed for the guest; go on at ``next_pc``."""
+        self.cpu.r[_PC] = next_pc & 0xFFFFFFFF
+        self.icount += 1
+        self.completed += 1
+        self.exceptions.retired()
+
+    def take_interrupt(self) -> ExceptionKind | None:
+        """Enter the handler of the interrupt that is to be taken before the next instruction, if there is one."""
+        kind = self.exceptions.take_interrupt()
+        if kind is not None:
+            self.exit_counts[kind.value] += 1
+        return kind
+
+    # -- waiting for an interrupt (B1.8.13) ----------------------------------------------------
+
+    def begin_wait(self) -> None:
+        """The next instruction is a WFI. It completes when :meth:`end_wait` finds an interrupt, masked or not."""
+        self._waits_at = Gva(self.cpu.r[_PC])
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return True while a WFI has begun and has not completed."""
+        return self._waits_at is not None and self._waits_at == self.cpu.r[_PC]
+
+    def end_wait(self) -> bool:
+        """Complete the WFI if a line is up, so that an interrupt returns to the instruction after it."""
+        if not self.is_waiting or not self.cpu.native("interrupt_lines"):
+            return False
+        self._waits_at = None
+        self.retire(self.cpu.r[_PC] + 4)
+        return True
+
+    def skip(self, ticks: int) -> None:
+        """Let so much virtual time pass in which nothing is executed."""
+        self.skipped += ticks
+
+    # -- counts --------------------------------------------------------------------------------
+
+    @property
+    def retired(self) -> dict[str, int]:
+        """The instructions of ``icount`` by what executed them: "region", "threaded", "reference", or "machine".
+
+        The machine itself completes supervisor calls; the reference tier, beside another, what has to be emulated.
+        """
+        return {**(self._tier.retired if self._tier is not None else {}), "machine": self.completed}
+
+    @property
+    def event_counts(self) -> Counter[str]:
+        """Exits, exceptions and interrupts by name, those taken in native code included."""
+        counts = Counter(self.exit_counts)
+        for kind, vector in VECTORS.items():
+            if taken := self.cpu.native("exceptions", vector.offset >> 2):
+                counts[kind.value] += taken
+        return counts
