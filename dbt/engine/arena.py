@@ -33,6 +33,11 @@ class CodeArena:
         self.used = start + len(code)
         return self._executable.address + start
 
+    def close(self) -> None:
+        """Give the memory back now. Nothing may execute the code any more."""
+        self._writable.close()
+        self._executable.close()
+
     def clear(self) -> None:
         """Forget all code: nothing may execute it any more."""
         self.used = 0

@@ -133,7 +133,8 @@ class RegionTier(ThreadedTier):
         # Requests that the worker has not been given, by physical address, and how often they were hot.
         self._waiting: dict[int, int] = {}
         self._asked: dict[int, tuple[int, int]] = {}  # their virtual addresses, and the code tables of these
-        self._wait_count = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")[:1]  # their number, for the worker to see
+        self._wait_count = HostRange(mmap.PAGESIZE, shared=True)  # their number, for the worker to see
+        self._waits = self._wait_count.view().cast("q")
         self._written: dict[int, int] = {}  # regions dropped, by page
         self.block_counters: HostRange | None = None
         if observer.wants_block_counters:
@@ -243,7 +244,7 @@ class RegionTier(ThreadedTier):
                 self._requested.discard(pc)
             else:
                 self._worker.submit(request)
-        self._wait_count[0] = len(self._waiting)
+        self._waits[0] = len(self._waiting)
 
     def _load(self, pc: int, gva: int) -> bool:
         """Install a region that was kept, if there is one for code at that address."""
@@ -418,7 +419,7 @@ class RegionTier(ThreadedTier):
             pages = None if request.pages is None else dict(request.pages)
             self._profile.refresh()
             self._profile.set_page_map(pages)
-            backlog = self._optimizations.backlog and self._wait_count[0] >= _MANY
+            backlog = self._optimizations.backlog and self._waits[0] >= _MANY
             region = compiler.compile(self._profile, request.gva, Assumptions(request.context, pages), backlog)
             if isinstance(region, CompiledRegion) and self._store is not None:
                 self._store.save(region, self._guest_bytes(request.gpa))
@@ -470,9 +471,14 @@ class RegionTier(ThreadedTier):
         return None if self._dump is None else self._dump.counts
 
     def close(self) -> None:
-        """End the worker."""
+        """See :class:`dbt.engine.tier.Tier`."""
         self._worker.close()
+        self._arena.close()
+        self._wait_count.close()
+        if self.block_counters is not None:
+            self.block_counters.close()
+        super().close()
 
     def __del__(self) -> None:
         if hasattr(self, "_worker"):
-            self.close()
+            self._worker.close()

@@ -274,6 +274,11 @@ class ThreadedTier:
         result: int = function(self._cpu.address, *arguments)
         return result
 
+    def close(self) -> None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        for mapping in (self._code, self._spaces, self._log, self._broad, self._code_pages, self._targets):
+            mapping.close()
+
     def need_code_page(self, page: int) -> None:
         """Give a page of RAM a code page, if it has none."""
         self.call_routine("need_code_page", page)

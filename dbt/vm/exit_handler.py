@@ -115,7 +115,7 @@ class ExitHandler:
 
     def halt(self) -> RunResult:
         """How a run ends in which the guest waits for an interrupt that cannot come."""
-        pc = self._vcpu.cpu.r[15]
+        pc = self._vcpu.cpu.pc
         exit_ = WaitForInterrupt(pc)
         message = self._inspector.describe_halt(exit_)
         return RunResult(StopReason.HALTED, None, self._vcpu.icount, pc, message, exit_)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.cpu import CpuState
+from dbt.inspector.inspector import Inspector
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
 from dbt.vm.ownership import Ownership
 from dbt.vm.parts import Parts
 from dbt.vm.registers import Registers
@@ -16,11 +20,34 @@ class GuestAccess:
     """
 
     def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._ownership = Ownership()
-        self.cpu, self.ram, self.memory = parts.cpu, parts.ram, parts.memory
-        self.inspector = parts.inspector
         #: The sixteen registers of the current mode, to read and to write.
         self.r = Registers(parts.cpu, self._ownership.check)
+
+    @property
+    def cpu(self) -> CpuState:
+        """The registers as the engine has them, banked ones too."""
+        self._ownership.check()
+        return self._parts.cpu
+
+    @property
+    def ram(self) -> Ram:
+        """The RAM as the engine has it. What is written to it directly is not seen by code that was translated."""
+        self._ownership.check()
+        return self._parts.ram
+
+    @property
+    def memory(self) -> GuestMemory:
+        """Loads and stores as the guest does them."""
+        self._ownership.check()
+        return self._parts.memory
+
+    @property
+    def inspector(self) -> Inspector:
+        """What a debugger sees."""
+        self._ownership.check()
+        return self._parts.inspector
 
     @property
     def pc(self) -> int:

@@ -103,8 +103,7 @@ class Machine(GuestAccess):
     ) -> None:
         self.options = MachineOptions(memory, tier, files, epoch, jit, optimizations, dump, cpu, semihosting, realtime)
         self.console: Console = console if console is not None else HostConsole()
-        self._parts = build_parts(self.options, self.console, notice, observer)
-        super().__init__(self._parts)
+        super().__init__(build_parts(self.options, self.console, notice, observer))
         self.vcpu, self.semihosting = self._parts.vcpu, self._parts.semihosting
         self._guest = NO_GUEST
         self.reset()
@@ -179,10 +178,11 @@ class Machine(GuestAccess):
         overrides the kernel's own.
         """
         self._ownership.check_stopped()
-        has_device = self.board.bus.has_device
-        self._start(
-            read_kernel(path, self.ram.size, lambda gpa: has_device(gpa, 4), initrd, dtb, append, atags, _gpa(base), _gpa(entry))
+        has_device, size = self.board.bus.has_device, self.ram.size
+        guest = read_kernel(
+            path, size, lambda gpa: has_device(gpa, 4), initrd, dtb, append, atags, _gpa(base), _gpa(entry)
         )
+        self._start(guest)
 
     def _start(self, guest: Guest) -> None:
         assert guest.image is not None

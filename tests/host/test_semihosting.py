@@ -84,7 +84,7 @@ class Guest:
 
 def test_characters_and_strings_reach_the_console() -> None:
     guest = Guest()
-    guest.memory.write_ram(TEXT, b"Hello\xff\0rest")
+    guest.memory.write_ram(Gpa(TEXT), b"Hello\xff\0rest")
     assert guest.ask(WRITE0, TEXT) == 0
     guest.ask(WRITEC, TEXT)
     assert guest.console.output == b"Hello\xffH"
@@ -92,9 +92,9 @@ def test_characters_and_strings_reach_the_console() -> None:
 
 def test_a_string_may_end_at_the_end_of_ram_but_not_beyond() -> None:
     guest = Guest()
-    guest.memory.write_ram(RAM - 4, b"end\0")
+    guest.memory.write_ram(Gpa(RAM - 4), b"end\0")
     assert guest.ask(WRITE0, RAM - 4) == 0
-    guest.memory.write_ram(RAM - 4, b"ends")
+    guest.memory.write_ram(Gpa(RAM - 4), b"ends")
     assert guest.ask(WRITE0, RAM - 4) == FAILED
     assert guest.console.output == b"end"
 
@@ -228,7 +228,7 @@ def test_time_is_the_instruction_count() -> None:
     assert guest.ask(CLOCK, 0) == 250
     assert guest.ask(TIME, 0) == clock.DEFAULT_EPOCH + 2
     assert guest.call(ELAPSED, 0, 0) == 0
-    assert guest.memory.read_ram(BLOCK, 8) == struct.pack("<Q", 250_000_000)
+    assert guest.memory.read_ram(Gpa(BLOCK), 8) == struct.pack("<Q", 250_000_000)
     assert guest.ask(TICKFREQ, 0) == 100_000_000
 
 

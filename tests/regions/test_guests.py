@@ -22,6 +22,7 @@ from dbt.debug.instruction_log import InstructionTrace
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.tier import Tier
 from dbt.host.console import CaptureConsole
+from dbt.vm.options import TierFactory
 from dbt.vm.result import StopReason
 from tests.codecache.samples import use_only_handlers
 from tests.guests import GUESTS, MANIFEST
@@ -45,13 +46,9 @@ def images() -> Iterator[tuple[str, str]]:
             yield from ((name, image) for image in (guest["images"] if LONG else [one]))
 
 
-class EarlyMachine(Machine):
-    """Its ops become hot early."""
-
-    def _make_tier(self) -> Tier:
-        if self.tier_name != "auto":
-            return super()._make_tier()
-        return SoonHotTier(self.cpu, self.memory, self.jit, SOON, keep=True)
+def early(jit: Any) -> TierFactory:
+    """Makes a tier whose ops become hot early."""
+    return lambda cpu, memory, allowance: SoonHotTier(cpu, memory, jit, SOON, keep=True, allowance=allowance)
 
 
 def pieces(name: str) -> Iterator[int]:
@@ -69,7 +66,7 @@ def history(
     """What can be seen of the guest after each piece; the tier that it ran in; and the trace."""
     guest = MANIFEST[name]
     console, text = CaptureConsole(), io.StringIO()
-    machine = EarlyMachine(RAM, tier=tier, jit=jit, console=console)
+    machine = Machine(RAM, tier=early(jit) if tier == "auto" else tier, console=console)
     machine.load(str(GUESTS / image), base=guest.get("base"), args=guest["arguments"])
     trace = InstructionTrace(text) if traced else None
     seen = []

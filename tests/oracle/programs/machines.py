@@ -13,7 +13,7 @@ from dbt.engine.profile import op_offset
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.threaded import ThreadedTier
-from dbt.engine.tier import JitMode, Tier
+from dbt.engine.tier import Allowance, JitMode, Tier, unlimited
 from dbt.engine.worker import _is_readable
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
@@ -58,8 +58,9 @@ class SoonHotTier(RegionTier):
         soon: int = SOON,
         keep: bool = False,
         optimizations: Optimizations = ALL,
+        allowance: Allowance = unlimited,
     ) -> None:
-        super().__init__(cpu, memory, jit=jit, keep=keep, optimizations=optimizations)
+        super().__init__(cpu, memory, jit=jit, keep=keep, optimizations=optimizations, allowance=allowance)
         self._warmed: set[int] = set()
         self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
 
