@@ -1,8 +1,11 @@
-"""What documents and docstrings name exists: files, links, modules and what is in them."""
+"""What documents and docstrings name exists: files, links, modules and what is in them. README's examples run."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "guests" / "README.md"])
 SOURCES = sorted(path for folder in ("dbt", "isa") for path in (ROOT / folder).rglob("*.py"))
+
+README = (ROOT / "README.md").read_text()
+_PYTHON = [sys.executable, "-P"]
 
 _PATH = re.compile(r"`((?:isa|dbt|tests|tools|guests|docs)/[\w./-]*)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
@@ -44,3 +50,27 @@ def test_the_files_that_a_document_names_exist(document: Path) -> None:
 @pytest.mark.parametrize("source", SOURCES, ids=relative)
 def test_the_references_of_docstrings_lead_somewhere(source: Path) -> None:
     assert not [name for name in _ROLE.findall(source.read_text()) if not defines(name)]
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run a command where ``guests/`` is; what it printed."""
+    if not (folder / "guests").exists():
+        (folder / "guests").symlink_to(ROOT / "guests")
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout.decode()
+
+
+def test_the_commands_to_try_work(tmp_path: Path) -> None:
+    section = README.split("## Try it\n")[1].split("\n## ")[0]
+    commands = re.findall(r"^    dbt (.+)$", section, re.MULTILINE)
+    assert len(commands) > 10
+    for command in commands:
+        run([*_PYTHON, "-m", "dbt", *shlex.split(command, comments=True)], tmp_path)
+
+
+def test_the_example_in_python_works(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
+    printed = run([*_PYTHON, "-c", example], tmp_path)
+    assert "StopReason.FUEL 100000 " in printed
+    assert printed.endswith("\n0\n")
