@@ -1,8 +1,9 @@
 """The how-tos of CONTRIBUTING.md apply to the sources as they are, and commands of documents do what they show.
 
-A listing with a title is a file: a new one, or with ``diff`` a change to one. A ``console`` listing has commands after
-``$``, each with the output that it must have, in which ``...`` stands for anything. A comment behind a command says
-that it ``fails``, or ``needs`` a program without which it is left out. The commands take minutes: ``make long``.
+A listing under a line with a path is a file: a new one, or with ``diff`` a change to one. A ``console`` listing has
+commands after ``$``, each with the output that it must have, in which ``...`` stands for anything. A comment behind a
+command says that it ``fails``, or ``needs`` a program without which it is left out. The commands take minutes:
+``make long``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COPIED = ("dbt", "guests/images", "isa", "pyproject.toml", "tests", "tools")
 TIMEOUT_S = 600
 
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
-_LISTING = re.compile(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_LISTING = re.compile(r"(?:^`([\w./-]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"\$ (?P<text>.+?)(?:   # (?P<what>needs|fails) ?(?P<program>\S*))?$")
 
 
@@ -34,8 +35,8 @@ _COMMAND = re.compile(r"\$ (?P<text>.+?)(?:   # (?P<what>needs|fails) ?(?P<progr
 class Listing:
     """``title`` is the file's path in the repository, or empty."""
 
-    language: str
     title: str
+    language: str
     text: str
 
 

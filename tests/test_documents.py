@@ -17,7 +17,8 @@ SOURCES = sorted(path for folder in ("dbt", "isa") for path in (ROOT / folder).r
 README = (ROOT / "README.md").read_text()
 _PYTHON = [sys.executable, "-P"]
 
-_PATH = re.compile(r"`((?:isa|dbt|tests|tools|guests|docs)/[\w./-]*)`")
+# A path above a listing may be that of a new file: see tests/test_contributing.py.
+_PATH = re.compile(r"`((?:isa|dbt|tests|tools|guests|docs)/[\w./-]*)`(?!:\n\n```)")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:mod|class|func|meth|data|attr|exc):`~?((?:dbt|isa)\.[\w.]+)`")
 
