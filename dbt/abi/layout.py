@@ -38,6 +38,8 @@ CHANGES = 2  # it was read as a constant, and then written: it is data
 #: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
 #: that these two select. Newer ones take the place of older ones.
 TARGET_ENTRIES = 4096
+#: What a target (in words) is multiplied by in the number of its entry: odd, and near 4096 over the golden ratio.
+TARGET_FACTOR = 2531
 
 # The shadow page tables: see backend.shadow.
 SPACES = 8

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import TARGET_ENTRIES
+from dbt.abi.layout import TARGET_ENTRIES, TARGET_FACTOR
 from dbt.backend.module import Function
 from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
@@ -185,7 +185,10 @@ def module_text(*definitions: str) -> str:
 def remember_target(f: Function, cpu: str, op: str, target: str) -> None:
     """Note in the table of targets that the indirect branch of an op (i64) went to a GVA (i32)."""
     wide = f.emit(f"zext i32 {target} to i64")
-    mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, 5')}, {f.emit(f'lshr i64 {wide}, 2')}")
+    # Functions that are called from one place return to one place: without a factor the pairs of their calls would have
+    # the entries of the pairs of their returns.
+    spread = f.emit(f"mul i64 {f.emit(f'lshr i64 {wide}, 2')}, {TARGET_FACTOR}")
+    mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, 5')}, {spread}")
     number = f.emit(f"and i64 {mixed}, {TARGET_ENTRIES - 1}")
     entry = f.emit(f"or i64 {f.emit(f'shl i64 {wide}, 32')}, {f.emit(f'and i64 {op}, 4294967295')}")
     place = f"getelementptr i8, ptr {cpu}, i64 {NATIVE['targets'].offset}"

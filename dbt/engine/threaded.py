@@ -27,6 +27,7 @@ from dbt.abi.layout import (
     OP_HANDLER,
     OP_SIZE,
     OPS_PER_PAGE,
+    PAGE_HAS_CODE,
     SPACE_BYTES,
     SPACES,
     TABLE_BYTES,
@@ -35,6 +36,7 @@ from dbt.abi.layout import (
 )
 from dbt.codecache.handlers import load_image
 from dbt.engine.observer import NOBODY, Observer
+from dbt.engine.profile import op_address
 from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
@@ -227,6 +229,23 @@ class ThreadedTier:
         """Whether a word of RAM, of a page that has a code page, was executed since it was written."""
         op = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + gpa % PAGE_SIZE // 4 * OP_SIZE
         return self._op_words[(op + OP_HANDLER) // 8] not in (0, self._decode_handler)
+
+    def branch_targets(self) -> Iterator[tuple[int, int]]:
+        """The GPA of an indirect branch and the GVA that it went to, for each pair that the table of targets has.
+
+        The table keeps the newest of the pairs that share an entry. A region notes where it was left for only.
+        """
+        flags = self._memory.ram.page_flags
+        for entry in self._targets.view().cast("Q")[:TARGET_ENTRIES].tolist():
+            if not entry:
+                continue
+            # The entry has the low half of the op's address: in a large RAM several ops share it.
+            first = (entry - self._code_pages.address) & 0xFFFFFFFF
+            for offset in range(first, self._code_pages.size, 1 << 32):
+                gpa = op_address(offset)
+                if flags[gpa >> PAGE_SHIFT] & PAGE_HAS_CODE:
+                    yield gpa, entry >> 32
+                    break
 
     def shadow_pages(self) -> Iterator[tuple[int, Iterator[tuple[int, int, int, str]]]]:
         """Of each address space its number, and what its shadow page tables have: GVA, GPA, size, rights (``r w x``,

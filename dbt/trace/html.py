@@ -6,11 +6,11 @@ import base64
 import json
 import zlib
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
+from dbt.trace.control_flow import control_flow
 from dbt.trace.log import EventKind, Note
 from dbt.trace.model import HotPlace, Trace, TracedRegion
 from dbt.trace.panes import PANES, TITLES, panes_of
@@ -23,8 +23,10 @@ TABS = (
     ("memory", "memory"),
     ("stats", "statistics"),
 )
-#: Regions in the graph, and samples of the counts in the timeline, at most.
+#: Regions in the graph, instructions that are named for one of its edges, and samples of the counts in the timeline, at
+#: most.
 _NODES = 150
+_SITES = 8
 _SERIES = 8000
 #: The panes are made for this many regions unless told otherwise; to make those of one takes some tens of milliseconds.
 PANED_REGIONS = 500
@@ -45,6 +47,7 @@ def report(trace: Trace, stats: Iterable[str], paned: int = PANED_REGIONS) -> st
         stats="\n".join(stats),
         style=_verbatim((page / "report.css").read_text(encoding="utf-8")),
         script=_verbatim((page / "report.js").read_text(encoding="utf-8")),
+        graph=_verbatim((page / "graph.js").read_text(encoding="utf-8")),
         dagre=_verbatim((page / "vendor" / "dagre.min.js").read_text(encoding="utf-8")),
         data=_verbatim(data),
     )
@@ -78,7 +81,7 @@ def _data(trace: Trace, count: int) -> dict[str, Any]:
         "panes": {region.number: _panes(trace, region) for region in paned},
         "why": [_reason(trace, reason) for reason in trace.reasons],
         "timeline": _timeline(trace),
-        "graph": _graph(trace, places),
+        "graph": _graph(trace),
         "memory": {**trace.memory, "ram": trace.header["memory"]},
     }
 
@@ -226,37 +229,18 @@ def _timeline(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _graph(trace: Trace, places: list[HotPlace]) -> dict[str, Any]:
-    """The hottest regions, and the edges by which each is left: to other regions' entries, or to code in none."""
-    live = [place for place in places if place.region is not None and place.region.is_live]
-    shown = {place.region.number: place for place in live[:_NODES] if place.region is not None}
-    entries: dict[int, int] = {}
-    for number in shown:
-        region = trace.regions[number - 1]
-        for gpa in (*region.others, region.entry):
-            entries[region.to_gva(gpa)] = number
-    nodes = [
-        {
-            "id": f"r{number}",
-            "region": number,
-            "label": f"#{number} {place.name}",
-            "share": round(place.share, 4),
-            "about": f"{100 * place.share:.1f} % of the instructions, {trace.regions[number - 1].insns} compiled",
-        }
-        for number, place in shown.items()
-    ]
-    ways: Counter[tuple[str, str]] = Counter()
-    outside: dict[str, str] = {}
-    for number in shown:
-        for block in trace.compile_record(trace.regions[number - 1]).get("blocks", ()):
-            for edge in block["edges"]:
-                if edge["to"] is not None or edge["pc"] is None:
-                    continue
-                target = entries.get(edge["pc"])
-                symbol = trace.symbols.find(edge["pc"])
-                name = symbol[0] if symbol else f"{edge['pc']:#x}"
-                if target is None:
-                    outside[f"o{name}"] = name
-                ways[f"r{number}", f"r{target}" if target is not None else f"o{name}"] += 1
-    nodes += [{"id": id_, "label": name, "about": "in no region"} for id_, name in outside.items()]
-    return {"nodes": nodes, "edges": [list(way) for way in ways], "left": len(live) - len(shown)}
+def _graph(trace: Trace) -> dict[str, Any]:
+    """Nodes, and edges between them by their numbers: source, target, count or null, whether it is exact, and sites."""
+    flow = control_flow(trace, _NODES)
+    numbers = {key: number for number, key in enumerate(flow.nodes)}
+    return {
+        "nodes": [
+            {"label": node.name, "region": node.region, "share": round(node.share, 4)} for node in flow.nodes.values()
+        ],
+        "edges": [
+            [numbers[source], numbers[target], way.count, way.is_exact, sorted(way.sites)[:_SITES]]
+            for (source, target), way in flow.ways.items()
+        ],
+        "counted": bool(trace.block_counters),
+        "left": flow.left,
+    }

@@ -10,7 +10,7 @@ A run that is killed leaves a file that is whole up to its last complete record;
 ``REGION``  JSON length (u32), JSON, and a compile record (:mod:`dbt.backend.compile_record`): a region is installed
 ``EVENTS``  :data:`EVENT` after another: what happens often
 ``COUNTS``  time (u64, ns), icount (u64), and a u64 for each name in the header's ``counts``
-``MEMORY``  JSON, compressed: the page tables and what was executed, at the end
+``MEMORY``  JSON, compressed: the page tables, what was executed and where branches went, at the end
 ``BLOCK_COUNTERS`` JSON, compressed: what regions counted, if they did: [GPA, number] by block, taken, exit
 ``END``     JSON: how the run ended, and its statistics; the last record
 =========== ======================================================================================

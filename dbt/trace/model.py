@@ -241,6 +241,14 @@ class Trace:
         """By page of RAM a bitmap of the words that were executed, as far as they are what they were then."""
         return {int(page): bytes.fromhex(text) for page, text in self.memory.get("executed", {}).items()}
 
+    @cached_property
+    def branch_targets(self) -> dict[int, list[int]]:
+        """The GVAs that indirect branches were seen to go to, by the GPA of the branch, as far as that was noted."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for gpa, gva in self.memory.get("branches", ()):
+            found[gpa].append(gva)
+        return found
+
     def source_line(self, pc: int) -> tuple[str, int] | None:
         """File and line of an address, if the program has debug information and is still where it was, and the same."""
         found = nearest(self._lines, pc)

@@ -35,6 +35,9 @@ _COUNT_INTERVAL = 0.01
 _WRITE_INTERVAL = 0.1
 #: Nanoseconds between samples of the program counter, at least.
 _SAMPLE_INTERVAL = 500_000
+#: Nanoseconds between looks at the table of branch targets, at least; and how many pairs are kept, at most.
+_TARGETS_INTERVAL = 500_000_000
+_MOST_TARGETS = 1 << 16
 _BATCH = 1 << 16
 _LOW = (1 << 32) - 1
 
@@ -71,6 +74,7 @@ class TraceRecorder(Observer):
         self._machine: Machine
         self._places = [NATIVE[slot].offset // 8 + element for _, _, slot, element in _NATIVE_COUNTS]
         self._pages: set[int] = set()
+        self._targets: set[tuple[int, int]] = set()
         self._error = ""
 
     # -- the ends of a run ---------------------------------------------------------------------
@@ -78,7 +82,7 @@ class TraceRecorder(Observer):
     def begin(self, machine: Machine, version: str, command: dict[str, Any], files: dict[str, str]) -> None:
         """``version`` is dbt's, ``command`` the options of the run, ``files`` SHA-256 by the path of what it reads."""
         self._machine = machine
-        self._start = self._left = self._written = self._sampled = time.perf_counter_ns()
+        self._start = self._left = self._written = self._sampled = self._looked = time.perf_counter_ns()
         self._counted = 0  # the first slice's are written at once
         self._sampled_at = machine.icount
         self._inside = machine.cpu.native("region_insns")
@@ -106,7 +110,12 @@ class TraceRecorder(Observer):
         self._checkpoint(result.pc)
         self._write_counts(self._left)
         self._flush()
-        memory = {**memory_maps(self._machine), "executed": executed_words(self._machine)}
+        self._note_targets(self._left)
+        memory = {
+            **memory_maps(self._machine),
+            "executed": executed_words(self._machine),
+            "branches": sorted(self._targets),
+        }
         self._append(RecordKind.MEMORY, zlib.compress(json.dumps(memory).encode(), 1))
         self._write_block_counters()
         end = {
@@ -198,6 +207,8 @@ class TraceRecorder(Observer):
             self._checkpoint(exit_.pc)
         if now - self._counted >= _COUNT_INTERVAL * 1e9:
             self._write_counts(now)
+        if now - self._looked >= _TARGETS_INTERVAL:
+            self._note_targets(now)
         if len(self._events) >= _BATCH or now - self._written >= _WRITE_INTERVAL * 1e9:
             self._flush()
 
@@ -209,6 +220,13 @@ class TraceRecorder(Observer):
 
     def _checkpoint(self, pc: int) -> None:
         self._event(EventKind.CHECKPOINT, 0, 0, pc, zlib.crc32(self._machine.cpu.snapshot()), 0)
+
+    def _note_targets(self, now: int) -> None:
+        """Take down where indirect branches went: the tier's table forgets it when others take the entry."""
+        self._looked = now
+        targets = getattr(self._machine.tier, "branch_targets", None)
+        if targets is not None and len(self._targets) < _MOST_TARGETS:
+            self._targets.update(targets())
 
     def interrupted(self, kind: str) -> None:
         self._event(EventKind.INTERRUPT, 0, self._name(kind), self._machine.pc, 0, 0)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dbt.trace.control_flow import control_flow
 from dbt.trace.html import report
 from dbt.trace.model import Trace
 from tests.codecache.samples import use_only_handlers
@@ -65,10 +66,11 @@ def test_nothing_is_fetched(page: Any) -> None:
 def test_the_table_has_every_place_and_can_be_sorted(page: Any) -> None:
     rows = page.execute_script("return table.shown.map((row) => row.name)")
     assert rows == [place.name for place in page.trace.hot_places]
-    click(page, "#table .head span:last-child")
+    where = "#table .head span:nth-child(3)"
+    click(page, where)
     names = page.execute_script("return table.shown.map((row) => row.name)")
     assert names == sorted(names)
-    click(page, "#table .head span:last-child")
+    click(page, where)
     assert page.execute_script("return table.shown.map((row) => row.name)") == sorted(names, reverse=True)
 
 
@@ -199,3 +201,97 @@ def test_text_of_the_guest_is_text(browser: Any, traces: dict[str, Trace], tmp_p
     open_page(browser, path)
     assert "owned" not in browser.title and browser.find_elements("css selector", "img, b.bold, #stats b") == []
     assert browser.get_log("browser") == []
+
+
+@pytest.fixture(scope="module")
+def dispatching(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    folder = tmp_path_factory.mktemp("dispatching")
+    with pytest.MonkeyPatch.context() as patch:
+        use_only_handlers(folder / "cache", patch)
+        image = GUESTS / "slow" / "images" / "dispatching.elf"
+        return record(folder / "t", image, block_counters=True, fuel=30_000_000)[2]
+
+
+@pytest.fixture(params=[800, 1400])
+def width(request: pytest.FixtureRequest, browser: Any) -> Iterator[int]:
+    browser.set_window_size(request.param, 900)
+    yield request.param
+    browser.set_window_size(1600, 1000)
+
+
+def test_every_column_can_be_seen(browser: Any, dispatching: Trace, width: int, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report(dispatching, []), encoding="utf-8")
+    open_page(browser, path)
+    for tab, table, wanted in (("hot", "table", 3), ("why", "why", 3)):
+        click(browser, f"[data-tab={tab}]")
+        # The page itself does not scroll sideways; the table does where it has to, and its head goes along.
+        assert browser.execute_script("const e = document.documentElement; return e.scrollWidth <= e.clientWidth")
+        widths = """
+            const root = document.getElementById(arguments[0]), box = root.getBoundingClientRect();
+            const cells = [...root.querySelectorAll('.head span'), ...root.querySelectorAll('.row:first-child span')];
+            return cells.map((cell) => cell.getBoundingClientRect()).map((cell) =>
+                [cell.width, cell.right - box.left + root.scrollLeft <= root.scrollWidth + 1, cell.right <= box.right]);
+        """
+        found = browser.execute_script(widths, table)
+        half = len(found) // 2
+        assert all(size >= 50 and reachable for size, reachable, _ in found)
+        assert found[wanted - 1][2] and found[half + wanted - 1][2], "where is in sight at once"
+        assert [round(size) for size, *_ in found[:half]] == [round(size) for size, *_ in found[half:]]
+    assert browser.get_log("browser") == []
+
+
+def test_the_graph_shows_a_hub_and_its_handlers(browser: Any, dispatching: Trace, width: int, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report(dispatching, []), encoding="utf-8")
+    open_page(browser, path)
+    click(browser, "[data-tab=graph]")
+    flow = control_flow(dispatching, 150)
+    assert len(browser.find_elements("css selector", "#graph g.node")) == len(flow.nodes)
+    assert browser.find_elements("css selector", "#graph path.way") and browser.find_elements(
+        "css selector", "#graph .box"
+    )
+    # No node lies over another.
+    overlaps = browser.execute_script("""
+        const boxes = [...document.querySelectorAll('#graph g.node rect')].map((rect) => rect.getBoundingClientRect());
+        return boxes.filter((a, n) => boxes.some((b, m) => m > n && a.left < b.right - 1 && b.left < a.right - 1 &&
+            a.top < b.bottom - 1 && b.top < a.bottom - 1)).length;
+    """)
+    assert overlaps == 0
+    hub = max(flow.nodes, key=lambda key: sum(source == key for source, _ in flow.ways))
+    number = list(flow.nodes).index(hub)
+    browser.execute_script("graphState.drawn.get(arguments[0]).dispatchEvent(new MouseEvent('click'))", number)
+    rows = browser.execute_script("""
+        return [...document.querySelectorAll('#graph-chosen div:first-of-type tr')].map((row) =>
+            [...row.children].map((cell) => cell.textContent));
+    """)
+    out = {flow.nodes[to].name for source, to in flow.ways if source == hub}
+    assert {name for _, name, _ in rows} == out and len(out) >= 40
+    numbers = [int(count.removeprefix("about ").replace(",", "")) for count, _, _ in rows]
+    assert numbers == sorted(numbers, reverse=True) and numbers[0] > 1000
+    far = browser.execute_script("return document.querySelectorAll('#graph .node.far').length")
+    assert far == len(flow.nodes) - len({end for ends in flow.ways if hub in ends for end in ends})
+    # From there to another node, and to the stages of its region.
+    click(browser, "#graph-chosen td button")
+    assert browser.find_element("css selector", "#graph-chosen h2").text == rows[0][1]
+    click(browser, "#graph-chosen p button")
+    wait_for(browser, "return !document.getElementById('tab-hot').hidden && linked.length > 0")
+    assert browser.get_log("browser") == []
+
+
+def test_a_small_graph_and_a_search(browser: Any, dispatching: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report(dispatching, []), encoding="utf-8")
+    open_page(browser, path)
+    click(browser, "[data-tab=graph]")
+    browser.execute_script("$('graph-size').value = '25'; $('graph-size').onchange()")
+    assert len(browser.find_elements("css selector", "#graph g.node:not(.outside)")) == 25
+    assert "regions are not shown" in browser.find_element("id", "graph-note").text
+    browser.find_element("id", "search").send_keys("run_events")
+    found = browser.execute_script(
+        "return [...document.querySelectorAll('#graph .found text')].map((t) => t.textContent)"
+    )
+    assert found and all("run_events" in label for label in found)
+    before = browser.execute_script("return graphState.scale")
+    click(browser, "#graph-in")
+    assert browser.execute_script("return graphState.scale") == pytest.approx(before * 1.25)

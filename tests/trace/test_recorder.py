@@ -82,7 +82,7 @@ def test_regions_from_disk_are_told_apart_and_have_their_compile_record(only_han
 def test_debug_locations_change_no_byte_of_the_code(only_handlers: Path, tmp_path: Path) -> None:
     """What is shown is what would run without anybody looking."""
     _, _, trace = record(tmp_path / "t", GUESTS / "bench" / "images" / "objects.elf", fuel=10_000_000)
-    assert len(trace.regions) > 3
+    assert len(trace.regions) >= 2
     for region in trace.regions:
         code, symbols = link_object(compile_object(read_stages(region.compile_record)["ir"], ALL.passes, 1))
         assert (code, symbols["region0"]) == (region.code, region.start)

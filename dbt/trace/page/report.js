@@ -15,13 +15,16 @@ const make = (tag, text, kind) => {
 class VirtualTable {
   constructor(root, columns, choose) {
     this.columns = columns; this.choose = choose; this.rows = []; this.shown = []; this.query = ""; this.chosen = null;
-    [this.head, this.body] = root.children;
-    this.space = this.body.firstElementChild;
-    this.grid = columns.map((column) => column.width).join(" ");
+    this.root = root;
+    [this.head, this.space] = root.children;
+    // In a narrow window the table scrolls sideways: no column vanishes.
+    this.grid = columns.map((column) => (column.grow ? `minmax(${column.rem}rem, ${column.grow}fr)` : column.rem + "rem")).join(" ");
+    const least = columns.reduce((sum, column) => sum + column.rem + .8, .4) + "rem";
+    this.head.style.minWidth = this.space.style.minWidth = least;
     this.order = columns.findIndex((column) => column.first);
     this.down = true;
-    this.body.addEventListener("scroll", () => this.draw());
-    this.body.addEventListener("keydown", (event) => this.move(event));
+    root.addEventListener("scroll", () => this.draw());
+    root.addEventListener("keydown", (event) => this.move(event));
     this.drawHead();
   }
   drawHead() {
@@ -47,12 +50,12 @@ class VirtualTable {
     this.shown = this.rows.filter(wanted);
     this.shown.sort((a, b) => { const x = value(a), y = value(b); return x < y ? -way : x > y ? way : 0; });
     this.space.style.height = this.shown.length * 20 + "px";
-    this.body.scrollTop = 0;
+    this.root.scrollTop = 0;
     this.draw();
   }
   draw() {
-    const first = Math.max(0, Math.floor(this.body.scrollTop / 20) - 5);
-    const last = Math.min(this.shown.length, first + Math.ceil(this.body.clientHeight / 20) + 10);
+    const first = Math.max(0, Math.floor(this.root.scrollTop / 20) - 5);
+    const last = Math.min(this.shown.length, first + Math.ceil(this.root.clientHeight / 20) + 10);
     const rows = [];
     for (let at = first; at < last; at++) {
       const row = this.shown[at], line = make("div", undefined, "row" + (row === this.chosen ? " chosen" : ""));
@@ -60,6 +63,7 @@ class VirtualTable {
       line.style.gridTemplateColumns = this.grid;
       for (const column of this.columns) {
         const cell = make("span", column.show(row), column.number ? "n" : "");
+        if (column.grow) cell.title = cell.textContent;
         if (column.heat) cell.style.background = `rgba(var(--hot), ${column.heat(row)})`;
         line.append(cell);
       }
@@ -74,7 +78,8 @@ class VirtualTable {
     if (!step || !this.shown.length) return;
     event.preventDefault();
     const at = Math.min(this.shown.length - 1, Math.max(0, this.shown.indexOf(this.chosen) + step));
-    if (at * 20 < this.body.scrollTop || (at + 1) * 20 > this.body.scrollTop + this.body.clientHeight) this.body.scrollTop = at * 20 - 100;
+    const { scrollTop, clientHeight } = this.root;
+    if (at * 20 < scrollTop || (at + 1) * 20 > scrollTop + clientHeight - this.head.offsetHeight) this.root.scrollTop = at * 20 - 100;
     this.select(this.shown[at]);
   }
 }
@@ -86,25 +91,25 @@ const share = (row) => (row.samples ? (100 * row.share).toFixed(1) + " %" : "-")
 const exitsOf = (row) => (row.exits === undefined ? "" : number(row.exits));
 const counted = (row) => (row.executions === undefined ? "-" : number(row.executions));
 const placeColumns = [
-  { title: "share", width: "5rem", number: true, first: true, about: "of the instructions retired, by samples of the program counter", value: (row) => row.share, show: share, heat: (row) => Math.min(.8, row.share) },
-  { title: "instructions", width: "8rem", number: true, about: "retired there, by samples", value: (row) => row.insns, show: (row) => number(row.insns) },
-  { title: "executions", width: "8rem", number: true, about: "of the block at its entry, in any region, counted with --trace-counts", value: (row) => row.executions || 0, show: counted },
-  { title: "tier", width: "5rem", value: (row) => row.tier, show: (row) => row.tier },
-  { title: "region", width: "4rem", number: true, value: (row) => row.region || 0, show: (row) => (row.region ? "#" + row.region : "") },
-  { title: "size", width: "4rem", number: true, about: "guest instructions compiled", value: (row) => row.size, show: (row) => row.size || "" },
-  { title: "×", width: "3.5rem", number: true, about: "bytes of host code for each of guest code", value: (row) => row.expansion, show: (row) => (row.expansion ? row.expansion.toFixed(1) : "") },
-  { title: "compile", width: "5rem", number: true, value: (row) => row.ms, show: (row) => (row.ms ? row.ms.toFixed(1) + " ms" : "") },
-  { title: "exits", width: "6rem", number: true, about: "side exits at its instructions, of any region, counted with --trace-counts", value: (row) => row.exits || 0, show: exitsOf },
-  { title: "where", width: "1fr", value: (row) => row.name, show: (row) => row.name + (row.dropped ? "  (dropped: " + row.dropped + ")" : "") },
+  { title: "share", rem: 5, number: true, first: true, about: "of the instructions retired, by samples of the program counter", value: (row) => row.share, show: share, heat: (row) => Math.min(.8, row.share) },
+  { title: "instructions", rem: 8.5, number: true, about: "retired there, by samples", value: (row) => row.insns, show: (row) => number(row.insns) },
+  { title: "where", rem: 14, grow: 1, value: (row) => row.name, show: (row) => row.name + (row.dropped ? "  (dropped: " + row.dropped + ")" : "") },
+  { title: "executions", rem: 7.5, number: true, about: "of the block at its entry, in any region, counted with --trace-counts", value: (row) => row.executions || 0, show: counted },
+  { title: "exits", rem: 6, number: true, about: "side exits at its instructions, of any region, counted with --trace-counts", value: (row) => row.exits || 0, show: exitsOf },
+  { title: "tier", rem: 5, value: (row) => row.tier, show: (row) => row.tier },
+  { title: "region", rem: 4, number: true, value: (row) => row.region || 0, show: (row) => (row.region ? "#" + row.region : "") },
+  { title: "size", rem: 4, number: true, about: "guest instructions compiled", value: (row) => row.size, show: (row) => row.size || "" },
+  { title: "×", rem: 3.5, number: true, about: "bytes of host code for each of guest code", value: (row) => row.expansion, show: (row) => (row.expansion ? row.expansion.toFixed(1) : "") },
+  { title: "compile", rem: 5, number: true, value: (row) => row.ms, show: (row) => (row.ms ? row.ms.toFixed(1) + " ms" : "") },
 ];
 const blockColumns = [
-  { title: "instructions", width: "9rem", number: true, first: true, about: "retired in it, counted with --trace-counts", value: (row) => (row[4] || 0) * row[3], show: (row) => (row[4] === null ? "-" : number(row[4] * row[3])) },
-  { title: "executions", width: "9rem", number: true, value: (row) => row[4] || 0, show: (row) => (row[4] === null ? "-" : number(row[4])) },
-  { title: "region", width: "4rem", number: true, value: (row) => row[0], show: (row) => "#" + row[0] },
-  { title: "block", width: "4rem", number: true, value: (row) => row[1], show: (row) => row[1] },
-  { title: "size", width: "4rem", number: true, value: (row) => row[3], show: (row) => row[3] },
-  { title: "address", width: "7rem", value: (row) => row[2], show: (row) => hex(row[2]) },
-  { title: "where", width: "1fr", value: (row) => data.names[row[5]], show: (row) => data.names[row[5]] + (row[6] ? "+" + row[6].toString(16) : "") },
+  { title: "instructions", rem: 9, number: true, first: true, about: "retired in it, counted with --trace-counts", value: (row) => (row[4] || 0) * row[3], show: (row) => (row[4] === null ? "-" : number(row[4] * row[3])) },
+  { title: "executions", rem: 9, number: true, value: (row) => row[4] || 0, show: (row) => (row[4] === null ? "-" : number(row[4])) },
+  { title: "where", rem: 14, grow: 1, value: (row) => data.names[row[5]], show: (row) => data.names[row[5]] + (row[6] ? "+" + row[6].toString(16) : "") },
+  { title: "address", rem: 7, value: (row) => row[2], show: (row) => hex(row[2]) },
+  { title: "region", rem: 4, number: true, value: (row) => row[0], show: (row) => "#" + row[0] },
+  { title: "block", rem: 4, number: true, value: (row) => row[1], show: (row) => row[1] },
+  { title: "size", rem: 4, number: true, value: (row) => row[3], show: (row) => row[3] },
 ];
 let table;
 const fillTable = (kind) => {
@@ -187,10 +192,10 @@ const markFound = () => {
 // -- why ------------------------------------------------------------------------------------------------
 
 const why = new VirtualTable($("why"), [
-  { title: "kind", width: "11rem", value: (row) => row.kind, show: (row) => row.kind },
-  { title: "count", width: "10rem", number: true, first: true, value: (row) => row.count, show: (row) => number(row.count) },
-  { title: "where", width: "22rem", value: (row) => row.where, show: (row) => row.where },
-  { title: "why", width: "1fr", value: (row) => row.text, show: (row) => row.text },
+  { title: "kind", rem: 9, value: (row) => row.kind, show: (row) => row.kind },
+  { title: "count", rem: 8, number: true, first: true, value: (row) => row.count, show: (row) => number(row.count) },
+  { title: "where", rem: 13, grow: 1, value: (row) => row.where, show: (row) => row.where },
+  { title: "why", rem: 24, grow: 2, value: (row) => row.text, show: (row) => row.text },
 ], (row) => { if (row.region) { openTab("hot"); showRegion(row.region); } });
 
 // -- the timeline ------------------------------------------------------------------------------------
@@ -281,46 +286,6 @@ canvas.addEventListener("pointermove", (event) => {
 canvas.addEventListener("dblclick", () => { view = [0, data.timeline.end]; drawTimeline(); });
 window.addEventListener("resize", drawTimeline);
 
-// -- the graph of regions ------------------------------------------------------------------------------
-
-const drawGraph = () => {
-  if ($("graph").firstChild) return;
-  const { nodes, edges, left } = data.graph;
-  $("graph-note").textContent = left ? `The ${nodes.length} hottest are shown, ${number(left)} are not.` : "";
-  if (!nodes.length) { $("graph").textContent = "No region was made."; return; }
-  const graph = new dagre.graphlib.Graph().setGraph({ nodesep: 14, ranksep: 34, marginx: 10, marginy: 10 }).setDefaultEdgeLabel(() => ({}));
-  for (const node of nodes) graph.setNode(String(node.id), { width: 9 + 7.3 * node.label.length, height: 24, node });
-  for (const edge of edges) graph.setEdge(String(edge[0]), String(edge[1]));
-  dagre.layout(graph);
-  const svg = (tag, attributes) => {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    return element;
-  };
-  const { width, height } = graph.graph();
-  const root = svg("svg", { width, height });
-  const defs = svg("defs", {}), arrow = svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 8, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
-  arrow.append(svg("path", { d: "M0,0L8,4L0,8" })); defs.append(arrow); root.append(defs);
-  for (const edge of graph.edges()) {
-    const points = graph.edge(edge).points.map((point) => `${point.x.toFixed(1)},${point.y.toFixed(1)}`);
-    root.append(svg("path", { d: "M" + points.join("L"), "marker-end": "url(#arrow)" }));
-  }
-  for (const id of graph.nodes()) {
-    const { x: cx, y: cy, width: w, height: h, node } = graph.node(id);
-    const group = svg("g", { class: "node" + (node.region ? "" : " outside") });
-    const box = svg("rect", { x: cx - w / 2, y: cy - h / 2, width: w, height: h, rx: 4 });
-    box.style.fill = node.share ? `rgba(var(--hot), ${Math.min(.8, node.share)})` : "";
-    const text = svg("text", { x: cx, y: cy + 4, "text-anchor": "middle" });
-    text.textContent = node.label;
-    const title = svg("title", {});
-    title.textContent = node.about;
-    group.append(box, text, title);
-    if (node.region) group.addEventListener("click", () => { openTab("hot"); showRegion(node.region); });
-    root.append(group);
-  }
-  $("graph").append(root);
-};
-
 // -- memory -------------------------------------------------------------------------------------------
 
 const mappings = (title, rows, host) => {
@@ -362,15 +327,18 @@ $("search").addEventListener("input", () => {
   why.filter($("search").value);
   $("shown").textContent = number(table.shown.length) + " rows";
   markFound();
+  markGraph();
 });
 $("theme").onclick = () => {
   const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
   drawTimeline();
 };
-why.fill(data.why);
-fillTable("places");
-openTab("hot");
-const firstRegion = data.places.find((place) => place.region);
-if (firstRegion) { table.chosen = firstRegion; table.draw(); showRegion(firstRegion.region); }
-document.documentElement.dataset.ready = "yes";
+const begin = () => {
+  why.fill(data.why);
+  fillTable("places");
+  openTab("hot");
+  const first = data.places.find((place) => place.region);
+  if (first) { table.chosen = first; table.draw(); showRegion(first.region); }
+  document.documentElement.dataset.ready = "yes";
+};
