@@ -43,6 +43,8 @@ _ATAGS_BASE = 0x100
 _ATAGS_END = 0x4000
 _INITRD_HIGHEST = 128 << 20
 _ALIGNMENT = 4096
+#: Bytes of the largest device tree that is read; those of real boards have some 100 KB.
+_LARGEST_TREE = 16 << 20
 
 _ZIMAGE = struct.Struct("<III")  # magic, start, end (booting.rst, 5)
 _ZIMAGE_OFFSET, _ZIMAGE_MAGIC, _ZIMAGE_FOREIGN = 0x24, 0x016F2818, 0x18286F01
@@ -106,10 +108,10 @@ def read_boot(
     ``append`` is the kernel's command line. Without ``dtb`` and ``atags`` the kernel is given a tree of the
     board's devices, those at whose addresses one is ``present``; a flat image that is no Linux, ATAGs, as by QEMU.
     """
-    data = read_file(kernel)
+    data = read_file(kernel, ram_size + _UIMAGE.size)
     image = read_kernel(data, kernel, ram_size, base, entry)
-    disk = None if initrd is None else _read(initrd, "--initrd")
-    tree = None if dtb is None else _read(dtb, "--dtb")
+    disk = None if initrd is None else _read(initrd, "--initrd", ram_size)
+    tree = None if dtb is None else _read(dtb, "--dtb", min(ram_size, _LARGEST_TREE))
     bootargs = os.fsencode(append)
     if b"\0" in bootargs:
         raise ValueError("a kernel's command line holds no NUL")
@@ -135,9 +137,9 @@ def read_boot(
     return Boot(replace(image, segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
 
 
-def _read(path: str, option: str) -> bytes:
+def _read(path: str, option: str, largest: int) -> bytes:
     try:
-        return read_file(path)
+        return read_file(path, largest)
     except ImageError as error:
         raise ImageError(path, error.what, f"Check what is given with {option}") from None
 

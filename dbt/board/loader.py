@@ -7,8 +7,6 @@ headers are read here; symbols are another room's (:mod:`dbt.inspector.symbols`)
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +14,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa
+from dbt.board.files import FileTooLarge, read_bounded
 from dbt.memory.guest_memory import GuestMemory
 
 #: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
 FLAT_BASE = 0x8000  # where newlib and the ARM Linux convention put a program
 FLAT_SUFFIXES = (".bin", ".img", ".raw")
+
+#: The largest RAM that a machine may have, in bytes.
+MAX_MEMORY = 2 << 30
+#: The largest file that is read, in bytes: no program for such a machine has nearly as much, symbols included.
+MAX_FILE = 512 << 20
 
 _ELF_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<8I")
@@ -78,7 +82,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A program whose segments do not overlap and lie in RAM, and whose entry lies in one of them."""
+    """A program whose segments lie in RAM, and whose entry lies in one of them. The bytes of no two overlap.
+
+    The zeros of one may reach over the bytes of another: linkers pack load addresses so, and the bytes stay.
+    """
 
     path: str
     entry: int
@@ -91,37 +98,41 @@ class Image:
         return max(segment.end for segment in self.segments)
 
     def place(self, memory: GuestMemory) -> None:
-        """Write the program into RAM."""
+        """Write the program into RAM. Zeros come first, so that none lies on another segment's bytes."""
         for segment in self.segments:
-            memory.write_ram(Gpa(segment.gpa), segment.data)
             for start in range(segment.gpa + len(segment.data), segment.end, len(_ZEROS)):
                 memory.write_ram(Gpa(start), _ZEROS[: segment.end - start])
+        for segment in self.segments:
+            memory.write_ram(Gpa(segment.gpa), segment.data)
 
 
-def read_file(path: str) -> bytes:
-    """The content of a program file; ImageError if there is none."""
+def read_file(path: str, largest: int = MAX_FILE) -> bytes:
+    """Return the content of a program file. Raise ImageError if there is none.
+
+    A file that is no ELF file may have ``largest`` bytes, which is what the machine's RAM holds. An ELF file has more
+    than what is loaded, and may have MAX_FILE bytes. Nothing is read of a file that is larger.
+    """
+
+    def limit(head: bytes) -> int:
+        return MAX_FILE if head[:4] == b"\x7fELF" else min(largest, MAX_FILE)
+
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise ImageError(
-                    path, "it is not a regular file", "Give the path of an ELF executable or a flat binary"
-                )
-            data = file.read()
+        data = read_bounded(path, limit)
     except FileNotFoundError:
         raise ImageError(path, "there is no such file", "Check the path") from None
     except IsADirectoryError:
         raise ImageError(path, "it is a directory", "Give the path of the program in it") from None
+    except FileTooLarge as error:
+        what = f"it has {error.size:,} bytes, and a file of at most {error.limit:,} can be loaded"
+        raise ImageError(path, what, "Check the path, strip the program, or give the machine more --memory") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if reason == "it is not a regular file":
+            raise ImageError(path, reason, "Give the path of an ELF executable or a flat binary") from None
         raise ImageError(path, f"it cannot be read: {reason}", "Check the path and its permissions") from None
     if not data:
         raise ImageError(path, "it is empty", "Build the program again")
     return data
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
@@ -257,18 +268,18 @@ def _physical(entry: int, segments: list[Segment]) -> int:
 
 
 def check_image(image: Image, ram_size: int) -> None:
-    """ImageError unless the segments do not overlap, lie in RAM, and one of them holds the entry."""
+    """Raise ImageError unless the segments lie in RAM, their bytes do not overlap, and one of them holds the entry."""
     _check_places(image, ram_size)
     _check_entry(image, ram_size)
 
 
 def _check_places(image: Image, ram_size: int) -> None:
-    ordered = sorted(image.segments, key=lambda segment: segment.gpa)
-    for lower, upper in pairwise(ordered):
-        if lower.end > upper.gpa:
+    with_bytes = sorted((segment for segment in image.segments if segment.data), key=lambda segment: segment.gpa)
+    for lower, upper in pairwise(with_bytes):
+        if lower.gpa + len(lower.data) > upper.gpa:
             what = f"its segments at {lower.gpa:#x} and {upper.gpa:#x} overlap"
             raise ImageError(image.path, what, "Correct the addresses in the linker script")
-    last = ordered[-1]
+    last = max(image.segments, key=lambda segment: segment.end)
     if last.end > ram_size:
         place = f"segment [{last.gpa:#x}, {last.end:#x}) is" if image.is_elf else "its end is"
         what = f"{place} outside the RAM, [0, {ram_size:#x})"
@@ -280,10 +291,6 @@ def _memory_remedy(end: int) -> str:
     if end <= MAX_MEMORY:
         return f"Give the machine more memory: --memory {megabytes}M"
     return "Link it to lower addresses: RAM begins at 0"
-
-
-#: The largest RAM that a machine may have, in bytes.
-MAX_MEMORY = 2 << 30
 
 
 def _check_entry(image: Image, ram_size: int) -> None:

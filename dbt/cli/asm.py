@@ -10,6 +10,7 @@ from dbt.cli.values import parse_address
 
 #: Characters of a line that an error quotes.
 _LONGEST_QUOTE = 100
+_LARGEST_SOURCE = 16 << 20
 
 
 def assemble(source: str | None, code: str | None, output: str | None, base: str) -> int:
@@ -35,15 +36,21 @@ def _read_source(source: str | None, code: str | None) -> tuple[str, str]:
     if code is not None:
         return "-c", code
     assert source is not None
+    name = "standard input" if source == "-" else source
     try:
-        if source == "-":
-            return "standard input", sys.stdin.buffer.read().decode()
-        with open(source, encoding="utf-8") as file:
-            return source, file.read()
+        with sys.stdin.buffer if source == "-" else open(source, "rb") as file:
+            text = file.read(_LARGEST_SOURCE + 1)
     except OSError as error:
-        raise CommandError(f"{source}: it cannot be read: {error.strerror}.", Status.BAD_INPUT) from None
-    except ValueError:
-        raise CommandError(f"{source}: it is not text. dbt asm reads assembly source.", Status.BAD_INPUT) from None
+        raise CommandError(f"{name}: it cannot be read: {error.strerror}.", Status.BAD_INPUT) from None
+    except ValueError:  # a NUL in the name
+        raise CommandError(f"{name!r}: there is no such file.", Status.BAD_INPUT) from None
+    if len(text) > _LARGEST_SOURCE:
+        message = f"{name}: it has more than {_LARGEST_SOURCE >> 20} MiB, so it is no assembly source."
+        raise CommandError(message, Status.BAD_INPUT)
+    try:
+        return name, text.decode()
+    except UnicodeDecodeError:
+        raise CommandError(f"{name}: it is not text. dbt asm reads assembly source.", Status.BAD_INPUT) from None
 
 
 def encode(text: str, base: int, name: str) -> bytes:

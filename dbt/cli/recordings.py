@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dbt
+from dbt.board.loader import read_file
 from dbt.cli.options import RunOptions
 from dbt.cli.report import say
 from dbt.vm.machine import Machine
@@ -15,6 +16,13 @@ from dbt.vm.result import RunResult
 if TYPE_CHECKING:
     from dbt.vm.recording import Recorder
     from dbt.vm.replay import Replay
+
+
+def file_sum(path: str) -> str:
+    """Return the SHA-256 of a file that a guest is made from, in hexadecimal. Raise ImageError if it cannot be read."""
+    import hashlib
+
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 class Session:

@@ -11,9 +11,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
-from dbt.board.loader import read_file
 from dbt.cli.options import RunOptions, make_machine
-from dbt.cli.recordings import session
+from dbt.cli.recordings import file_sum, session
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
@@ -103,11 +102,10 @@ def _perf_map() -> PerfMap:
 
 def _file_sums(options: RunOptions) -> dict[str, str]:
     """SHA-256 of the files that the guest is made from, by absolute path."""
-    import hashlib
     import os
 
     given = (options.program, options.kernel, options.initrd, options.dtb)
-    return {os.path.abspath(path): hashlib.sha256(read_file(path)).hexdigest() for path in given if path is not None}
+    return {os.path.abspath(path): file_sum(path) for path in given if path is not None}
 
 
 def _report_dump(machine: Machine) -> None:

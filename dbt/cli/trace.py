@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import sys
@@ -12,9 +11,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from dbt.board.loader import read_file
 from dbt.cli.options import RunOptions, make_machine
-from dbt.cli.recordings import attach_input
+from dbt.cli.recordings import attach_input, file_sum
 from dbt.cli.report import say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
@@ -357,7 +355,7 @@ def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:
     are not what they were.
     """
     for path, checksum in trace.header["files"].items():
-        if hashlib.sha256(read_file(path)).hexdigest() != checksum:
+        if file_sum(path) != checksum:
             raise CommandError(f"{path}: it has changed since it was recorded.", Status.BAD_INPUT)
     command = {**trace.header["command"], "dump": None, "record": None, "realtime": "off"}
     command["replay"] = command["replay"] or trace.header["command"]["record"]

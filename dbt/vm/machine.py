@@ -145,7 +145,7 @@ class Machine(GuestAccess):
 
         ``args`` are the guest's arguments after its own name.
         """
-        self.load_bytes(read_file(path), base, entry, args, path)
+        self.load_bytes(read_file(path, self.ram.size), base, entry, args, path)
 
     def load_bytes(
         self,

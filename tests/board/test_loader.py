@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
+import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,9 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dbt.abi.addresses import Gpa
+from dbt.board.boot import read_boot
 from dbt.board.loader import ImageError, read_file, read_image
+from dbt.host.console import CaptureConsole
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
+from dbt.vm.machine import Machine
 from tests.vm.programs import BASE, exiting, make_elf
 
 RAM = 1 << 20
@@ -110,6 +117,138 @@ def test_segments_must_not_overlap() -> None:
     header = one[52:84]
     both = one[:44] + (2).to_bytes(2, "little") + one[46:84] + header + CODE
     assert "overlap" in complaint(both)
+
+
+def make_overlapping(bss: int, second: int) -> bytes:
+    """Two segments: CODE with ``bss`` bytes of zeros behind it, and CODE again at ``second``."""
+    first = make_elf(CODE, bss=bss)
+    header = struct.pack("<8I", 1, 52 + 64, second, second, len(CODE), len(CODE), 5, 4)
+    one = bytearray(first[52:84])
+    struct.pack_into("<I", one, 4, 52 + 64)
+    return first[:44] + (2).to_bytes(2, "little") + first[46:52] + bytes(one) + header + CODE
+
+
+@pytest.mark.parametrize("gap", [0, 4, 0x40])
+def test_zeros_give_way_to_the_bytes_of_another_segment(gap: int) -> None:
+    """As under QEMU: linkers that pack load addresses make such files."""
+    memory = GuestMemory(Ram(RAM))
+    memory.write_ram(Gpa(BASE), b"\xff" * 0x400)
+    second = BASE + len(CODE) + gap
+    image = read_image(make_overlapping(0x100, second), "guest.elf", RAM)
+    image.place(memory)
+    assert image.end == BASE + len(CODE) + 0x100
+    assert memory.read_ram(Gpa(BASE), image.end - BASE) == (CODE + bytes(gap) + CODE).ljust(image.end - BASE, b"\0")
+    assert memory.read_ram(Gpa(image.end), 4) == b"\xff" * 4
+
+
+def test_bytes_must_not_overlap() -> None:
+    assert "overlap" in complaint(make_overlapping(0x100, BASE + len(CODE) - 4))
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
+def test_load_addresses_that_are_packed(tmp_path: Path) -> None:
+    """Data and its zeros in one segment, and a load address directly behind the data (QEMU, commit bf1733392ca2)."""
+    (tmp_path / "rom.ld").write_text(PACKED_SCRIPT)
+    (tmp_path / "start.S").write_text(PACKED_PROGRAM)
+    program = tmp_path / "packed.elf"
+    command = ["arm-none-eabi-gcc", "-marm", "-nostdlib", "-T", "rom.ld", "start.S", "-o", "packed.elf"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    console = CaptureConsole()
+    machine = Machine(memory=RAM, tier="threaded", console=console)
+    machine.load(str(program))
+    assert machine.run(timeout=10).exit_code == 0
+    assert bytes(console.output) == b"data copied\nfast copied\n"
+
+
+PACKED_SCRIPT = """
+MEMORY {
+  rom : ORIGIN = 0x10000, LENGTH = 64K
+  ram : ORIGIN = 0x40000, LENGTH = 64K
+  tcm : ORIGIN = 0x80000, LENGTH = 64K
+}
+ENTRY(_start)
+SECTIONS {
+  .text : { *(.text*) } > rom
+  .data : { __data_start = .; *(.data*) __data_end = .; } > ram AT > rom
+  __data_lma = LOADADDR(.data);
+  .bss (NOLOAD) : { *(.bss*) } > ram
+  .fast : { __fast_start = .; *(.fast*) __fast_end = .; } > tcm AT > rom
+  __fast_lma = LOADADDR(.fast);
+}
+"""
+
+PACKED_PROGRAM = """
+    .text
+    .global _start
+_start:
+    ldr r0, =__data_lma
+    ldr r1, =__data_start
+    ldr r2, =__data_end
+1:  cmp r1, r2
+    ldrlo r3, [r0], #4
+    strlo r3, [r1], #4
+    blo 1b
+    ldr r0, =__fast_lma
+    ldr r1, =__fast_start
+    ldr r2, =__fast_end
+2:  cmp r1, r2
+    ldrlo r3, [r0], #4
+    strlo r3, [r1], #4
+    blo 2b
+    mov r0, #4
+    ldr r1, =data
+    svc 0x123456
+    mov r0, #4
+    ldr r1, =fast
+    svc 0x123456
+    mov r0, #0x18
+    ldr r1, =0x20026
+    svc 0x123456
+    .ltorg
+    .data
+data: .asciz "data copied\\n"
+    .balign 4
+    .bss
+    .space 0x2000
+    .section .fast, "aw"
+fast: .asciz "fast copied\\n"
+    .balign 4
+"""
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF"])
+def test_nothing_is_read_of_a_file_that_cannot_be_loaded(tmp_path: Path, content: bytes) -> None:
+    """Six gigabytes that take no room on disk."""
+    path = tmp_path / "large.bin"
+    path.write_bytes(content)
+    os.truncate(path, 6 << 30)
+    tracemalloc.start()
+    try:
+        for read in (
+            lambda: read_file(str(path), RAM),
+            lambda: read_boot(str(path), RAM),
+            lambda: Machine(memory=RAM, tier="reference", console=CaptureConsole()).load(str(path)),
+        ):
+            with pytest.raises(ImageError, match="it has 6,442,450,944 bytes"):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_of_the_size_of_the_ram(tmp_path: Path) -> None:
+    path = tmp_path / "flat.bin"
+    path.write_bytes(bytes(RAM))
+    assert len(read_file(str(path), RAM)) == RAM
+    with pytest.raises(ImageError, match="more --memory"):
+        read_file(str(path), RAM - 1)
+    path.write_bytes(make_elf(CODE))
+    assert read_file(str(path), 16) == make_elf(CODE)
+
+
+def test_a_file_whose_size_is_not_told() -> None:
+    assert os.stat("/proc/self/stat").st_size == 0
+    assert read_file("/proc/self/stat").startswith(b"%d " % os.getpid())
 
 
 @pytest.mark.parametrize("name", ["missing", "directory", "empty", "pipe", "nul\0"])
