@@ -1,11 +1,18 @@
-"""The trace in the terminal: a table of regions and of the code outside them, and the linked panes of one region."""
+"""The trace in the terminal: a table of regions and of the code outside them, and the linked panes of one region.
+
+As many panes are shown side by side as can be read in the terminal's width, and the others are a key away.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -15,10 +22,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import DataTable, Footer, Header, Input, Static
 
-from dbt.trace.model import HotPlace, Trace
+from dbt.trace.model import HotPlace, Reason, Trace
 from dbt.trace.panes import PANES, TITLES, Origin, Row, panes_of
 
-_COLUMNS = ("share", "instructions", "executions", "tier", "region", "size", "x", "ms", "exits", "where")
+_COLUMNS = ("share", "instructions", "where", "executions", "exits", "tier", "region", "size", "x", "ms")
+_WORDS = ("where", "tier", "kind", "why")
+#: Columns of the terminal that a pane needs to be read.
+_PANE_WIDTH = 56
 _CURSOR, _SAME_UOP = Style(reverse=True), Style(bgcolor="yellow", color="black")
 _SAME_INSN, _PLAIN, _NOBODY = Style(bgcolor="grey37", color="white"), Style(), Style(dim=True)
 
@@ -108,6 +118,8 @@ class TraceViewer(App[None]):
     CSS = """
     #table { height: 40%; }
     #panes { height: 1fr; }
+    #tabs { height: 1; background: $panel; }
+    #about { height: auto; max-height: 2; }
     Pane { width: 1fr; border: solid $primary-darken-2; }
     Pane:focus { border: solid $accent; }
     #filter { height: 3; }
@@ -115,11 +127,17 @@ class TraceViewer(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit"),
         Binding("slash", "filter", "filter"),
-        Binding("s", "sort", "sort by the next column"),
+        Binding("s", "sort", "sort"),
         Binding("b", "blocks", "blocks"),
         Binding("w", "why", "why"),
-        Binding("tab", "focus_next", "next pane"),
+        Binding("1", "pane(0)", "pane", key_display="1-5"),
+        Binding("z", "enlarge", "enlarge"),
+        Binding("tab", "next(1)", "next", priority=True),
+        Binding("shift+tab", "next(-1)", show=False, priority=True),
+        Binding("escape", "table", show=False),
+        *(Binding(str(number + 1), f"pane({number})", show=False) for number in range(1, len(PANES))),
     ]
+    ENABLE_COMMAND_PALETTE = False
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
@@ -131,53 +149,123 @@ class TraceViewer(App[None]):
         self.shown: list[HotPlace] = []
         self.shows_why = False
         self.shows_blocks = False
+        self.current = 0  # the pane that is shown if there is room for one only
+        self.is_large = False
 
     def compose(self) -> ComposeResult:
         yield Header()
-        yield Input(placeholder="symbol, region, tier", id="filter")
+        yield Input(placeholder="symbol, region, tier, number", id="filter")
         yield DataTable(id="table", cursor_type="row")
-        yield Static(id="about")
+        yield Static(id="about", markup=False)
+        yield Static(id="tabs")
         with Horizontal(id="panes"):
-            for name, title in zip(PANES, TITLES, strict=True):
-                yield Pane(name, title)
+            for number, (name, title) in enumerate(zip(PANES, TITLES, strict=True), 1):
+                yield Pane(name, f"{number} {title}")
         yield Footer()
 
     def on_mount(self) -> None:
         self._fill_table()
+        self._arrange()
         self.query_one(DataTable).focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange(event.size.width)
 
     @property
     def panes(self) -> list[Pane]:
         return list(self.query(Pane))
 
+    # -- which panes are shown -----------------------------------------------------------------
+
+    def _arrange(self, width: int | None = None) -> None:
+        """Show the current pane and as many of those beside it as can be read; enlarged, it alone and no table."""
+        width = self.size.width if width is None else width
+        room = 1 if self.is_large else max(1, min(len(PANES), width // _PANE_WIDTH))
+        first = min(max(0, self.current - room + 1), len(PANES) - room)
+        shown = range(first, first + room)
+        for number, pane in enumerate(self.panes):
+            pane.display = number in shown
+        for name in ("#filter", "#table", "#about"):
+            self.query_one(name).display = not self.is_large
+        tabs = Text()
+        for number, title in enumerate(TITLES):
+            tabs.append(f" {number + 1} {title} ", "reverse" if number in shown else "dim")
+        self.query_one("#tabs", Static).update(tabs)
+
+    def _show_pane(self, number: int) -> None:
+        self.current = number
+        self._arrange()
+        self.panes[number].focus()
+
+    def action_pane(self, number: int) -> None:
+        self._show_pane(number)
+
+    def action_enlarge(self) -> None:
+        """Give the current pane the whole screen, or give the table its place back."""
+        self.is_large = not self.is_large
+        self._show_pane(self.current)
+
+    def action_table(self) -> None:
+        self.is_large = False
+        self._arrange()
+        self.query_one(DataTable).focus()
+
+    def action_next(self, step: int) -> None:
+        """From the table to the first pane, from pane to pane, and from the last to the table."""
+        at = self.panes.index(self.focused) + 1 if isinstance(self.focused, Pane) else 0
+        to = (at + step) % (len(PANES) + 1)
+        if to == 0 and self.is_large:
+            to = 1 if step > 0 else len(PANES)
+        if to:
+            self._show_pane(to - 1)
+        else:
+            self.query_one(DataTable).focus()
+
     # -- the table -----------------------------------------------------------------------------
 
     def _fill_table(self) -> None:
+        if self.shows_why:
+            self.shown = []
+            rows = [self._reason_cells(reason) for reason in self.trace.reasons]
+            self._show_rows(("kind", "count", "where", "why"), (cells for cells in rows if self._is_wanted(cells)))
+        elif self.shows_blocks:
+            blocks = [(place, cells) for place, cells in self._blocks() if self._is_wanted(cells)]
+            self.shown = [place for place, _ in blocks]
+            names = ("instructions", "executions", "where", "region", "block", "size")
+            self._show_rows(names, (cells for _, cells in blocks))
+        else:
+            places = [(place, self._cells(place)) for place in self.trace.hot_places]
+            places = [(place, cells) for place, cells in places if self._is_wanted(cells)]
+            is_word = _COLUMNS[self.order] in _WORDS
+            places.sort(key=lambda pair: _sort_key(pair[1][self.order]), reverse=not is_word)
+            self.shown = [place for place, _ in places]
+            self._show_rows(_COLUMNS, (cells for _, cells in places), self.order)
+
+    def _is_wanted(self, cells: Sequence[str]) -> bool:
+        """Whether a row has the filter's text; a number is found with and without its commas."""
+        text = " ".join(cells).lower()
+        return self.wanted in text or self.wanted in text.replace(",", "")
+
+    def _show_rows(self, names: Sequence[str], rows: Iterable[Sequence[str]], order: int | None = None) -> None:
+        """Fill the table anew. A column is as wide as its widest cell, whatever rows were there before."""
         table = self.query_one(DataTable)
         table.clear(columns=True)
-        if self.shows_why:
-            table.add_columns("kind", "count", "where", "why")
-            for reason in self.trace.reasons:
-                where = "" if reason.pc is None else self.trace.describe(reason.pc)
-                line = (reason.kind, f"{reason.count:,}", where, reason.text)
-                if self.wanted in " ".join(line).lower():
-                    table.add_row(*line)
-            return
-        if self.shows_blocks:
-            self._fill_blocks(table)
-            return
-        marked = (f"{name} ▾" if number == self.order else name for number, name in enumerate(_COLUMNS))
-        table.add_columns(*marked)
-        places = [(place, self._cells(place)) for place in self.trace.hot_places]
-        places = [(place, cells) for place, cells in places if self.wanted in " ".join(cells).lower()]
-        places.sort(key=lambda pair: _sort_key(pair[1][self.order]), reverse=self.order not in (3, 9))
-        self.shown = [place for place, _ in places]
-        for _, cells in places:
-            table.add_row(*cells)
+        lines = list(rows)
+        titles = [f"{name} ▾" if number == order else name for number, name in enumerate(names)]
+        for number, title in enumerate(titles):
+            width = max([cell_len(title), *(cell_len(cells[number]) for cells in lines)])
+            table.add_column(Text(title), width=width)
+        for cells in lines:
+            # Text, as a plain string is taken for markup.
+            pairs = zip(names, cells, strict=True)
+            table.add_row(*(Text(cell, justify="left" if name in _WORDS else "right") for name, cell in pairs))
 
-    def _fill_blocks(self, table: DataTable[str]) -> None:
+    def _reason_cells(self, reason: Reason) -> tuple[str, ...]:
+        where = "" if reason.pc is None else self.trace.describe(reason.pc)
+        return reason.kind, f"{reason.count:,}", where, reason.text
+
+    def _blocks(self) -> list[tuple[HotPlace, tuple[str, ...]]]:
         """Those of all regions, the ones with the most instructions first where they were counted."""
-        table.add_columns("instructions", "executions", "region", "block", "size", "where")
         counts = self.trace.block_counters.get("block", {})
         rows = []
         for region in self.trace.regions:
@@ -185,28 +273,27 @@ class TraceViewer(App[None]):
                 executions = counts.get(region.to_gpa(block["pc"]), 0)
                 rows.append((executions * len(block["insns"]), executions, region, number, block))
         rows.sort(key=lambda row: (-row[0], row[2].number, row[3]))
-        self.shown = []
+        found: list[tuple[HotPlace, tuple[str, ...]]] = []
         for insns, executions, region, number, block in rows:
             where = self.trace.describe_line(block["pc"])
             numbers = (f"{insns:,}", f"{executions:,}") if counts else ("-", "-")
-            cells = (*numbers, f"#{region.number}", str(number), str(len(block["insns"])), where)
-            if self.wanted in " ".join(cells).lower():
-                self.shown.append(HotPlace(where, region))
-                table.add_row(*cells)
+            cells = (*numbers, where, f"#{region.number}", str(number), str(len(block["insns"])))
+            found.append((HotPlace(where, region), cells))
+        return found
 
     def _cells(self, place: HotPlace) -> tuple[str, ...]:
         share = f"{100 * place.share:.1f} %" if place.samples else "-"
         region = place.region
         if region is None:
             tier = "threaded" if self.trace.header["tier"] == "auto" else self.trace.header["tier"]
-            return share, f"{place.insns:,}", "-", tier, "", "", "", "", "-", place.name
+            return share, f"{place.insns:,}", place.name, "-", "-", tier, "", "", "", ""
         block_counters = self.trace.block_counters
         executions = f"{block_counters['block'].get(region.entry, 0):,}" if block_counters else "-"
         exits = f"{self.trace.exits_of(region).total():,}" if block_counters else "-"
         seconds = sum(self.trace.compile_record(region).get("seconds", {}).values())
         name = place.name if region.dropped is None else f"{place.name} (dropped: {region.dropped['why']})"
-        about = f"#{region.number}", str(region.insns), f"{region.expansion:.1f}", f"{1000 * seconds:.1f}", exits
-        return share, f"{place.insns:,}", executions, "region", *about, name
+        about = f"#{region.number}", str(region.insns), f"{region.expansion:.1f}", f"{1000 * seconds:.1f}"
+        return share, f"{place.insns:,}", name, executions, exits, "region", *about
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         if self.shows_why or not 0 <= event.cursor_row < len(self.shown):
@@ -242,6 +329,7 @@ class TraceViewer(App[None]):
         self.query_one(DataTable).focus()
 
     def action_filter(self) -> None:
+        self.action_table()
         self.query_one(Input).focus()
 
     def action_sort(self) -> None:

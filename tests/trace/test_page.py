@@ -79,6 +79,11 @@ def test_a_search_finds(page: Any) -> None:
     page.find_element("id", "search").send_keys(wanted)
     shown = page.execute_script("return table.shown.map((row) => row.name)")
     assert shown and all(wanted.lower() in name.lower() for name in shown)
+    insns = page.trace.hot_places[0].insns
+    for number in (f"{insns:,}", str(insns)):
+        page.find_element("id", "search").clear()
+        page.find_element("id", "search").send_keys(number)
+        assert insns in page.execute_script("return table.shown.map((row) => row.insns)")
     page.find_element("id", "search").clear()
     page.find_element("id", "search").send_keys("nothing has this name")
     assert page.execute_script("return table.shown.length") == 0

@@ -52,7 +52,7 @@ def pane(app: TraceViewer, name: str) -> Pane:
 
 def test_the_hottest_comes_first_and_its_panes_are_shown(trace: Trace) -> None:
     async def act(app: TraceViewer, pilot: Any) -> None:
-        assert [row[-1] for row in rows(app)] == [place.name for place in trace.hot_places]
+        assert [row[2] for row in rows(app)] == [place.name for place in trace.hot_places]
         assert trace.hot_places[0].region is not None
         assert all(pane(app, name).rows for name in PANES)
 
@@ -88,9 +88,9 @@ def test_filter_sort_and_why(trace: Trace) -> None:
         assert all(name[:4].lower() in " ".join(row).lower() for row in rows(app))
         app.query_one(Input).value = ""
         await pilot.pause()
-        for _ in range(5):
+        for _ in range(7):
             await pilot.press("s")
-        sizes = [int(row[5] or -1) for row in rows(app)]
+        sizes = [int(row[7] or -1) for row in rows(app)]
         assert sizes == sorted(sizes, reverse=True)
         await pilot.press("w")
         assert len(rows(app)) == len(trace.reasons)
@@ -124,3 +124,93 @@ def test_a_run_without_regions(tmp_path: Path) -> None:
         await pilot.press("down", "s", "w", "w")
 
     play(empty, act)
+
+
+def shown(app: TraceViewer) -> list[str]:
+    return [name for name in PANES if pane(app, name).display and pane(app, name).size.width]
+
+
+def cut_cells(app: TraceViewer) -> list[str]:
+    """Cells that are longer than their column."""
+    table = app.query_one(DataTable)
+    widths = [column.get_render_width(table) - 2 * table.cell_padding for column in table.ordered_columns]
+    return [cell for row in rows(app) for cell, width in zip(row, widths, strict=True) if len(cell) > width]
+
+
+@pytest.mark.parametrize(("width", "count"), [(80, 1), (100, 1), (120, 2), (300, 5)])
+def test_panes_are_wide_enough_to_be_read(trace: Trace, width: int, count: int) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        seen = []
+        assert len(shown(app)) == count
+        for number, name in enumerate(PANES, 1):
+            await pilot.press(str(number))
+            await pilot.pause()
+            assert app.focused is pane(app, name) and name in shown(app)
+            assert pane(app, name).size.width >= 50
+            seen += shown(app)
+        assert set(seen) == set(PANES)
+
+    play(trace, act, size=(width, 40))
+
+
+def test_a_pane_can_be_enlarged(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        await pilot.press("3")
+        await pilot.pause()
+        small = pane(app, "ir").size
+        await pilot.press("z")
+        await pilot.pause()
+        large = pane(app, "ir").size
+        assert shown(app) == ["ir"] and large.height > 1.5 * small.height and large.width >= 94
+        await pilot.press("tab")
+        await pilot.pause()
+        assert shown(app) == ["optimised"] and app.focused is pane(app, "optimised")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.query_one(DataTable).size.height > 5 and isinstance(app.focused, DataTable)
+
+    play(trace, act, size=(100, 40))
+
+
+def test_tab_goes_through_all_panes_and_back(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        for name in PANES:
+            await pilot.press("tab")
+            await pilot.pause()
+            assert app.focused is pane(app, name)
+        await pilot.press("tab")
+        assert app.focused is app.query_one("#table")
+        await pilot.press("shift+tab")
+        assert app.focused is pane(app, PANES[-1])
+
+    play(trace, act, size=(100, 40))
+
+
+def test_a_filter_cuts_no_number(trace: Trace) -> None:
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        large = max((row for row in rows(app)), key=lambda row: len(row[1]))[1]
+        for wanted in (large, large.replace(",", ""), "no such row", ""):
+            app.query_one(Input).value = wanted
+            await pilot.pause()
+            assert cut_cells(app) == []
+            assert (large in [row[1] for row in rows(app)]) == (wanted != "no such row")
+        await pilot.press("escape", "w")
+        app.query_one(Input).value = "exit"
+        await pilot.pause()
+        assert rows(app) and cut_cells(app) == []
+
+    play(trace, act, size=(100, 40))
+
+
+def test_names_are_no_markup(trace: Trace) -> None:
+    hostile = Trace(trace.path)
+    name = "[/red]\x1b[31m[@click=app.quit]x"
+    hostile.header["symbols"] = [[0, name, 1 << 20]]
+    hostile.header["command"]["program"] = name
+
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        assert any("[@click=app.quit]x" in row[2] for row in rows(app))
+        assert not any("\x1b" in cell for row in rows(app) for cell in row)
+        await pilot.press("w", "b", "z", "escape")
+
+    play(hostile, act)

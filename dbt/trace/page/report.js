@@ -46,7 +46,9 @@ class VirtualTable {
   update() {
     this.drawHead();
     const value = this.columns[this.order].value, way = this.down ? -1 : 1;
-    const wanted = (row) => !this.query || this.columns.some((column) => String(column.show(row)).toLowerCase().includes(this.query));
+    // A number is found with and without its commas.
+    const has = (text) => text.includes(this.query) || text.replaceAll(",", "").includes(this.query);
+    const wanted = (row) => !this.query || this.columns.some((column) => has(String(column.show(row)).toLowerCase()));
     this.shown = this.rows.filter(wanted);
     this.shown.sort((a, b) => { const x = value(a), y = value(b); return x < y ? -way : x > y ? way : 0; });
     this.space.style.height = this.shown.length * 20 + "px";
