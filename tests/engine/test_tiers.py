@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, Undefined, VmExit
 from dbt.engine.profile import ExecutionProfile
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.threaded import ThreadedTier
-from dbt.engine.tier import Tier
-from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import Ram
 from isa.arm.faults import Fault
 from tests.assembler import assemble
+from tests.oracle.bare import BareMachine, MakeTier
 from tests.oracle.programs import EagerRegionTier
 
 ENTRY = 0x8000
 DEVICE = 0x1000_0000
+FACTORIES: dict[str, MakeTier] = {"reference": ReferenceTier, "threaded": ThreadedTier, "regions": EagerRegionTier}
 
 
 class Recorder:
@@ -44,15 +40,12 @@ class Recorder:
         self.accesses.append(("write", gpa - DEVICE, size, value))
 
 
-class Guest:
+class Guest(BareMachine):
     """One CPU with 1 MiB of RAM, a device, and a tier."""
 
     def __init__(self, tier: str, source: str = "") -> None:
-        self.cpu = CpuState()
         self.device = Recorder()
-        self.memory = GuestMemory(Ram(1 << 20), self.device)
-        factory = {"reference": ReferenceTier, "threaded": ThreadedTier, "regions": EagerRegionTier}[tier]
-        self.tier: Tier = factory(self.cpu, self.memory)
+        super().__init__(FACTORIES[tier], 1 << 20, self.device)
         self.write(ENTRY, source)
         self.cpu.r[15] = ENTRY
 
@@ -63,11 +56,8 @@ class Guest:
     def run(self, budget: int = 1 << 40) -> VmExit:
         return self.tier.run(budget)[0]
 
-    def digest(self) -> str:
-        return hashlib.sha256(self.cpu.snapshot() + self.memory.ram.bytes).hexdigest()
 
-
-@pytest.fixture(params=["reference", "threaded", "regions"])
+@pytest.fixture(params=list(FACTORIES))
 def tier(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -104,17 +94,17 @@ def test_a_budget_is_exact_and_runs_can_be_cut_anywhere(tier: str) -> None:
         step = min(step * 2 % 97 + 1, left)
         assert cut.tier.run(step) == (Budget(Gva(cut.cpu.r[15])), step)
         left -= step
-    assert whole.digest() == cut.digest()
+    assert whole.state_hash() == cut.state_hash()
 
 
 def test_tiers_agree_at_every_instruction() -> None:
-    guests = [Guest(tier, LOOP) for tier in ("reference", "threaded", "regions")]
+    guests = [Guest(tier, LOOP) for tier in FACTORIES]
     for guest in guests:
         guest.cpu.r[13] = 0x20000
     for icount in range(600):
         assert len({guest.cpu.snapshot() for guest in guests}) == 1, f"after {icount} instructions"
         assert len({guest.tier.run(1) for guest in guests}) == 1
-    assert len({guest.digest() for guest in guests}) == 1
+    assert len({guest.state_hash() for guest in guests}) == 1
 
 
 def test_a_budget_of_zero_retires_nothing(tier: str) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import pytest
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, VmExit
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram, RamLayout, RamRegion
 from isa.arm.faults import Fault
 from tests.assembler import assemble
+from tests.oracle.bare import BareMachine
 from tests.oracle.programs import KINDS
 
 LOW, HIGH, TOP = 0x0001_0000, 0x4000_0000, 0xFFFF_F000
@@ -27,13 +26,11 @@ REGIONS = (
 ROM = HIGH + 0x10000
 
 
-class Sparse:
+class Sparse(BareMachine):
     """A CPU with RAM where ``regions`` say, and code at ``entry``."""
 
     def __init__(self, kind: str, code: bytes, entry: int = HIGH, regions: Sequence[RamRegion] = REGIONS) -> None:
-        self.cpu = CpuState()
-        self.memory = GuestMemory(Ram(regions))
-        self.tier = KINDS[kind](self.cpu, self.memory)
+        super().__init__(KINDS[kind], regions)
         self.memory.write_ram(Gpa(entry), code)
         self.cpu.r[15] = entry
 
@@ -45,12 +42,6 @@ class Sparse:
             if not isinstance(exit_, Budget) or not fuel:
                 return exit_
         raise AssertionError("it makes no progress")
-
-    def digest(self) -> str:
-        found = hashlib.sha256(self.cpu.snapshot())
-        for region in self.memory.ram.layout.regions:
-            found.update(self.memory.read_ram(region.base, region.size))
-        return found.hexdigest()
 
     def word(self, gpa: int) -> int:
         return int.from_bytes(self.memory.read_ram(Gpa(gpa), 4), "little")
@@ -84,7 +75,7 @@ def test_loops_over_every_region(kind: str) -> None:
         for base, factor in ((LOW, 1), (HIGH + 0x8000, 2), (ROM, 4), (TOP, 1)):
             reference.memory.write_ram(Gpa(base + 4 * number), (number * 77 + factor).to_bytes(4, "little"))
     reference.run()
-    assert machine.digest() == reference.digest()
+    assert machine.state_hash() == reference.state_hash()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,7 +141,7 @@ def test_one_region_that_does_not_begin_at_zero(kind: str) -> None:
     assert exit_ == DataAbort(Gva(0x8000_0000 + 40), Gva(0x8002_0100), 4, False, Fault.EXTERNAL)
     other = Sparse("reference", code, 0x8000_0000, [region])
     other.run()
-    assert machine.digest() == other.digest()
+    assert machine.state_hash() == other.state_hash()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.cpu import CpuState
 from dbt.abi.exits import (
     Breakpoint,
     Budget,
@@ -20,11 +18,9 @@ from dbt.abi.exits import (
 )
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.threaded import ThreadedTier
-from dbt.engine.tier import Tier
-from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import Ram
 from isa.arm.faults import Fault
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, Mode
+from tests.oracle.bare import BareMachine, MakeTier
 from tests.oracle.cases.case import BANK_MODES, CODE, DEFAULT_BANKS, RAM_SIZE, Case, Outcome, default_ram, overlay_banks
 
 #: The words of the state that every case sets; :class:`TierMachine` relies on their order.
@@ -33,22 +29,18 @@ assert [LAYOUT[name].index for name in _FIRST_WORDS[16:]] == list(range(16, 23))
 
 _BANK_R8, _BANK_R13, _BANK_R14, _SPSR = (LAYOUT[n].index for n in ("bank_r8", "bank_r13", "bank_r14", "spsr"))
 
-Factory = Callable[[CpuState, GuestMemory], Tier]
-
-TIERS: dict[str, Factory] = {
+TIERS: dict[str, MakeTier] = {
     "reference": ReferenceTier,
     "threaded": ThreadedTier,
 }
 
 
-class TierMachine:
+class TierMachine(BareMachine):
     """One tier with a CPU and RAM of its own, reused for every case."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(TIERS[name], RAM_SIZE)
         self.name = name
-        self.cpu = CpuState()
-        self.memory = GuestMemory(Ram(RAM_SIZE))
-        self.tier = TIERS[name](self.cpu, self.memory)
         self._clean = default_ram()  # what RAM holds, code aside, between cases
         self._code = b""
         self._fault = ""

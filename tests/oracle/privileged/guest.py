@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, VmExit
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.threaded import ThreadedTier
-from dbt.engine.tier import Tier
-from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import Ram
 from isa.arm.cpus import CPUS
 from isa.arm.state import Mode
 from tests.assembler import assemble
+from tests.oracle.bare import BareMachine, MakeTier
 
-TIERS = {"reference": ReferenceTier, "threaded": ThreadedTier}
+TIERS: dict[str, MakeTier] = {"reference": ReferenceTier, "threaded": ThreadedTier}
 CODE = 0x8000
 
 
-class Guest:
+class Guest(BareMachine):
     """``ram`` bytes of RAM, code at CODE, supervisor mode."""
 
     def __init__(self, tier: str = "reference", cpu: str = "any", ram: int = 1 << 20) -> None:
-        self.cpu = CpuState(CPUS[cpu])
-        self.memory = GuestMemory(Ram(ram))
-        self.tier: Tier = TIERS[tier](self.cpu, self.memory)
+        super().__init__(TIERS[tier], ram, model=CPUS[cpu])
 
     def store(self, gpa: int, *words: int) -> None:
         for number, word in enumerate(words):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-
 from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, SupervisorCall, VmExit
@@ -13,11 +10,12 @@ from dbt.engine.profile import op_offset
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.threaded import ThreadedTier
-from dbt.engine.tier import Allowance, JitMode, Tier, unlimited
+from dbt.engine.tier import Allowance, JitMode, unlimited
 from dbt.engine.worker import _is_readable
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SHIFT, Ram
+from dbt.memory.ram import PAGE_SHIFT
+from tests.oracle.bare import BareMachine, MakeTier
 from tests.oracle.programs.eager import EagerRegionTier
 
 RAM_SIZE = 0x20000
@@ -88,9 +86,6 @@ class SoonHotTier(RegionTier):
             _is_readable(child.results, 5000)
 
 
-MakeTier = Callable[[CpuState, GuestMemory], Tier]
-
-
 def eager_without(*names: str) -> MakeTier:
     return lambda cpu, memory: EagerRegionTier(cpu, memory, optimizations=Optimizations.without(*names))
 
@@ -108,15 +103,13 @@ WITHOUT: dict[str, MakeTier] = {
 }
 
 
-class SmallMachine:
+class SmallMachine(BareMachine):
     """Runs code from ENTRY until SVC 0. Any other exit is remembered and its instruction skipped, as one retired."""
 
     def __init__(self, kind: str, code: bytes) -> None:
         self.kind = kind
-        self.cpu = CpuState()
         self.device = Counter()
-        self.memory = GuestMemory(Ram(RAM_SIZE), self.device)
-        self.tier = (KINDS | WITHOUT)[kind](self.cpu, self.memory)
+        super().__init__((KINDS | WITHOUT)[kind], RAM_SIZE, self.device)
         self.memory.write_ram(Gpa(ENTRY), code)
         self.cpu.r[15] = ENTRY
         self.cpu.r[13] = RAM_SIZE - 0x1000
@@ -143,13 +136,8 @@ class SmallMachine:
 
     def digest(self) -> str:
         """A hash of everything that the guest can see, and of what it did."""
-        seen = repr((self.icount, self.ended, self.exits, self.device.accesses)).encode()
-        return hashlib.sha256(self.cpu.snapshot() + self.memory.ram.bytes + seen).hexdigest()
+        return self.state_hash(self.icount, self.ended, self.exits, self.device.accesses)
 
     def describe(self) -> str:
         words = [f"{name}={value:08x}" for name, value in self.cpu.describe()]
         return f"{self.kind}: icount {self.icount} {' '.join(words)} exits {self.exits[-2:]}"
-
-    def close(self) -> None:
-        if isinstance(self.tier, RegionTier):
-            self.tier.close()

@@ -1,0 +1,39 @@
+"""A CPU, RAM and a tier without a machine around them: what the oracle's runners and the tests of tiers stand on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from dbt.abi.cpu import CpuState
+from dbt.engine.region_tier import RegionTier
+from dbt.engine.tier import Tier
+from dbt.memory.guest_memory import Bus, GuestMemory
+from dbt.memory.ram import Ram, RamRegion
+from isa.arm.cpus import ANY, CpuModel
+
+#: Makes a tier that executes the code of a CPU and a memory.
+MakeTier = Callable[[CpuState, GuestMemory], Tier]
+
+
+class BareMachine:
+    """A CPU of one model with RAM and, behind ``bus``, devices. ``ram`` is as :class:`dbt.memory.ram.Ram` takes it."""
+
+    def __init__(
+        self, make_tier: MakeTier, ram: int | Sequence[RamRegion], bus: Bus | None = None, model: CpuModel = ANY
+    ) -> None:
+        self.cpu = CpuState(model)
+        self.memory = GuestMemory(Ram(ram), bus)
+        self.tier = make_tier(self.cpu, self.memory)
+
+    def state_hash(self, *more: object) -> str:
+        """A hash of the registers, of all RAM, and of ``more`` plain values that belong to the state."""
+        found = hashlib.sha256(self.cpu.snapshot() + repr(more).encode())
+        for region in self.memory.ram.layout.regions:
+            found.update(self.memory.read_ram(region.base, region.size))
+        return found.hexdigest()
+
+    def close(self) -> None:
+        """End what the tier has started."""
+        if isinstance(self.tier, RegionTier):
+            self.tier.close()
