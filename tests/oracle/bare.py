@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from dbt.abi.cpu import CpuState
-from dbt.engine.region_tier import RegionTier
 from dbt.engine.tier import Tier
 from dbt.memory.guest_memory import Bus, GuestMemory
 from dbt.memory.ram import Ram, RamRegion
@@ -34,6 +33,7 @@ class BareMachine:
         return found.hexdigest()
 
     def close(self) -> None:
-        """End what the tier has started."""
-        if isinstance(self.tier, RegionTier):
-            self.tier.close()
+        """Give back what it has of the host: processes, descriptors and mappings. Nothing may use it any more."""
+        self.tier.close()
+        self.memory.ram.close()
+        self.cpu.close()
