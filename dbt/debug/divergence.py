@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from dbt.abi.addresses import Gpa
+from dbt.memory.contents import nonzero_pages
+from dbt.memory.ram import PAGE_SIZE
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 
 Pair = tuple[Machine, Machine]
 #: Makes both again and runs them up to an icount.
 At = Callable[[int], Pair]
-_BLOCK = 4096
+_ZERO_PAGE = bytes(PAGE_SIZE)
 
 
 def advance(machine: Machine, icount: int, step: int | None = None) -> Machine:
@@ -29,20 +33,22 @@ def same_registers(pair: Pair) -> bool:
 
 
 def same_state(pair: Pair) -> bool:
-    """:func:`same_registers`, and whether all RAM is equal."""
-    return same_registers(pair) and bool(pair[0].ram.bytes == pair[1].ram.bytes)
+    """Return True if the guests of both cannot tell them apart (:func:`dbt.vm.state.state_hash`)."""
+    first, second = pair
+    return state_hash(first) == state_hash(second)
 
 
-def changed_words(pair: Pair) -> Iterator[tuple[int, int, int]]:
-    """GPA and the word in each, of those in which their RAM differs."""
-    a, b = (machine.ram.bytes for machine in pair)
-    for block in range(0, min(len(a), len(b)), _BLOCK):
-        if a[block : block + _BLOCK] == b[block : block + _BLOCK]:
+def changed_words(pair: Pair) -> Iterator[tuple[Gpa, int, int]]:
+    """Yield GPA and the word in each, of those in which their RAM differs. Both have RAM in the same places."""
+    a, b = (dict(nonzero_pages(machine.ram)) for machine in pair)
+    for page in sorted(a.keys() | b.keys()):
+        one, other = a.get(page, _ZERO_PAGE), b.get(page, _ZERO_PAGE)
+        if one == other:
             continue
-        for gpa in range(block, block + _BLOCK, 4):
-            x, y = (int.from_bytes(ram[gpa : gpa + 4], "little") for ram in (a, b))
+        for offset in range(0, PAGE_SIZE, 4):
+            x, y = (int.from_bytes(content[offset : offset + 4], "little") for content in (one, other))
             if x != y:
-                yield gpa, x, y
+                yield Gpa(page + offset), x, y
 
 
 def first_different(at: At, low: int, high: int, same: Callable[[Pair], bool] = same_state) -> int:

@@ -261,9 +261,15 @@ class ConsoleUart(Pl011):
     - and, while a receive interrupt is enabled, after an access that may have made room.
 
     Before a guest does either, its input waits, and nothing that it sets up can lose it.
+    ``arrived`` counts the bytes that have come from the console: the UART's position in the input.
     """
 
     refill: Wiring[Callable[[], None]] = no_input
+    arrived: int = 0
+
+    def push(self, data: bytes) -> None:
+        self.arrived += len(data)
+        super().push(data)
 
     def read(self, offset: int, size: int) -> int:
         register = offset & ~3

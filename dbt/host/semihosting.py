@@ -102,6 +102,8 @@ class Semihosting:
     command_line: bytes = b""
     layout: Layout = Layout(0, 0, 0, 0)
     errno: int = 0
+    #: How many bytes of the console's input the guest has read by semihosting.
+    received: int = 0
     _streams: dict[int, Stream] = field(default_factory=dict)
     _noticed: set[str] = field(default_factory=set)
 
@@ -134,7 +136,11 @@ class Semihosting:
         for stream in self._streams.values():
             stream.close()
         self._streams.clear()
-        self.errno = 0
+        self.errno = self.received = 0
+
+    def save(self) -> tuple[int, list[tuple[int, int]]]:
+        """Return what the guest can observe: the last error number, and each open handle with its position."""
+        return self.errno, [(handle, stream.position) for handle, stream in sorted(self._streams.items())]
 
     def _notice_once(self, line: str) -> None:
         if line not in self._noticed:
@@ -174,7 +180,7 @@ class Semihosting:
         if mode >= 2 * len(_OPEN_FLAGS):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if name == b":tt":
-            return ConsoleStream(self.receive, (None, self.output.write, self.output.write_error)[mode // 4])
+            return ConsoleStream(self._receive, (None, self.output.write, self.output.write_error)[mode // 4])
         if name == b":semihosting-features":
             if mode >= _READABLE_MODES:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -227,6 +233,11 @@ class Semihosting:
 
     # -- the console ---------------------------------------------------------------------------
 
+    def _receive(self, size: int) -> bytes | None:
+        data = self.receive(size)
+        self.received += len(data or b"")
+        return data
+
     def _write_character(self, gva: int) -> int:
         self.output.write(self._bytes(gva, 1))
         return 0
@@ -237,7 +248,7 @@ class Semihosting:
         return 0
 
     def _read_character(self, _: int) -> int:
-        data = self.receive(1)
+        data = self._receive(1)
         if data is None:
             raise InputPending
         return data[0] if data else FAILED

@@ -22,6 +22,11 @@ class Stream(Protocol):
     def write(self, data: bytes) -> int: ...
     def seek(self, position: int) -> None: ...
     def length(self) -> int: ...
+    @property
+    def position(self) -> int:
+        """Where the next read or write is, in bytes from the beginning; 0 for what has no positions."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -33,6 +38,7 @@ class ConsoleStream:
     """``:tt``: a terminal as far as the guest can tell, whatever the host has connected to it."""
 
     tty = True
+    position = 0
 
     def __init__(self, receive: Callable[[int], bytes | None], transmit: Callable[[bytes], None] | None) -> None:
         """``receive`` answers as :meth:`dbt.vm.input.InputSource.read`. ``transmit`` None: for reading."""
@@ -88,6 +94,10 @@ class FileStream:
 
     def length(self) -> int:
         return os.fstat(self._handle).st_size
+
+    @property
+    def position(self) -> int:
+        return os.lseek(self._handle, 0, os.SEEK_CUR)
 
     def close(self) -> None:
         os.close(self._handle)

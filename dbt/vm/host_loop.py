@@ -234,6 +234,14 @@ class HostLoop:
             self._sleep(now, wait)
         return None
 
+    def wait_until(self, tick: int) -> None:
+        """See :meth:`dbt.vm.machine.Machine.wait_until`."""
+        vcpu = self._vcpu
+        while (now := vcpu.now()) < tick:
+            vcpu.timeline.run_due()
+            self._peripherals.receive_expected()
+            vcpu.skip(min([tick - now, *self._ticks_ahead(now)]))
+
     def _ticks_ahead(self, now: int) -> list[int]:
         """How far ahead the next event is, and input of which it is known when it comes."""
         ticks = (self._vcpu.timeline.next_tick, self._port.source.next_delivery)

@@ -217,6 +217,14 @@ class Machine(GuestAccess):
         """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""
         self._parts.loop.interrupt()
 
+    def wait_until(self, tick: int) -> None:
+        """Let virtual time pass up to ``tick``, as for a guest that waits. Precondition: the guest is at a WFI."""
+        self._ownership.acquire()
+        try:
+            self._parts.loop.wait_until(tick)
+        finally:
+            self._ownership.release()
+
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on: a recorder, a replay, or something of your own."""
         self._ownership.check()

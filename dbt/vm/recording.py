@@ -10,24 +10,21 @@ What a guest reads of files (``--files``) is not recorded: they must be as they 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbt.memory.ram import PAGE_SIZE, Ram
 from dbt.vm.input import InputSource, RecordingError
 from dbt.vm.result import RunResult, StopReason
+from dbt.vm.state import state_hash
 
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
-_FORMAT = 1
+_FORMAT = 2
 UART, READ = "uart", "read"
-_CHUNK = 16 * PAGE_SIZE
-_ZEROS = bytes(_CHUNK)
 
 #: The guest did not end by itself: who runs it stopped it, after so many instructions.
 STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
@@ -38,7 +35,7 @@ STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """All that decides a run but its input. ``state`` is the hash of registers and RAM before its first instruction."""
+    """All that decides a run but its input. ``state`` is the state hash before its first instruction."""
 
     dbt: str
     memory: int
@@ -91,32 +88,6 @@ def identify(machine: Machine, version: str) -> RunIdentity:
     )
 
 
-def state_hash(machine: Machine) -> str:
-    """A hash of the architectural state and the RAM, whatever tier made them."""
-    found = hashlib.sha256(machine.cpu.snapshot())
-    for gpa in _touched(machine.ram):
-        chunk = bytes(machine.ram.bytes[gpa : gpa + _CHUNK])
-        if chunk != _ZEROS[: len(chunk)]:
-            found.update(gpa.to_bytes(8, "little"))
-            found.update(chunk)
-    return found.hexdigest()
-
-
-def _touched(ram: Ram) -> list[int]:
-    """The chunks of RAM in which the host has pages at all: to read the others would make them."""
-    chunks: list[int] = []
-    position = 0
-    while position < ram.size:
-        try:
-            start = os.lseek(ram.fd, position, os.SEEK_DATA)
-            position = os.lseek(ram.fd, start, os.SEEK_HOLE)
-        except OSError:  # ENXIO: there is nothing any more
-            break
-        first = max(start // _CHUNK * _CHUNK, chunks[-1] + _CHUNK if chunks else 0)
-        chunks.extend(range(first, position, _CHUNK))
-    return chunks
-
-
 # -- to record -----------------------------------------------------------------------------------
 
 
@@ -157,7 +128,7 @@ class Recorder:
 
     def end(self, machine: Machine, result: RunResult) -> None:
         """Write down how the run ended; nothing comes after that."""
-        self._write(["end", asdict(End(result.icount, result.reason.value, result.exit_code, state_hash(machine)))])
+        self._write(["end", asdict(End.of(machine, result, result.reason.value))])
         self.close()
 
     def close(self) -> None:
@@ -183,12 +154,18 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ended; ``state`` is the hash of what it left."""
+    """How a run ended; ``now`` is the virtual time, in ticks, and ``state`` the state hash of what it left."""
 
     icount: int
+    now: int
     reason: str
     exit_code: int | None
     state: str
+
+    @classmethod
+    def of(cls, machine: Machine, result: RunResult, reason: str) -> End:
+        """The end of a run that has just returned ``result``, for this ``reason`` of :class:`StopReason`."""
+        return cls(result.icount, machine.timeline.now, reason, result.exit_code, state_hash(machine))
 
     def describe(self) -> str:
         code = "" if self.exit_code is None else f" with {self.exit_code}"
@@ -233,6 +210,7 @@ def read_recording(path: str) -> Recording:
 
 _END_FIELDS: Mapping[str, tuple[type, ...]] = {
     "icount": (int,),
+    "now": (int,),
     "reason": (str,),
     "exit_code": (int, type(None)),
     "state": (str,),

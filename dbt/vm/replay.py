@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.vm.input import RecordingError, ReplayDiverged
-from dbt.vm.recording import READ, STOPPED, UART, End, Recording, RunIdentity, state_hash
+from dbt.vm.recording import READ, STOPPED, UART, End, Recording, RunIdentity
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
@@ -93,11 +93,13 @@ class Replay:
             notice(f"the replay was stopped before the recording's end ({end.describe()}), so nothing was compared")
             return result
         stopped = recorded in STOPPED and result.reason in STOPPED
-        here = End(result.icount, end.reason if stopped else result.reason.value, result.exit_code, state_hash(machine))
+        if result.icount == end.icount:
+            machine.wait_until(end.now)  # It was stopped, or halted, after the guest had waited for so long.
+        here = End.of(machine, result, end.reason if stopped else result.reason.value)
         if here.describe() != end.describe():
             raise self._diverged(f"the run is {here.describe()}, and was {end.describe()}")
         if here != end:
-            raise self._diverged(f"the run is {end.describe()} as it was, but with other registers or another RAM")
+            raise self._diverged(f"the run is {end.describe()} as it was, but registers, RAM or devices differ")
         if not stopped:
             return result
         message = f"{end.describe()}, as recorded"

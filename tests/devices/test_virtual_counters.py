@@ -12,8 +12,8 @@ from dbt.devices.sp804 import Sp804
 from dbt.devices.sysregs import SystemRegisters
 from dbt.engine.observer import Observer
 from dbt.host.console import CaptureConsole
-from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.devices.virtual_time import Line, VirtualTime
 from tests.vm.programs import BASE, EXIT

@@ -11,8 +11,8 @@ import pytest
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import TierName
-from dbt.vm.recording import state_hash
 from dbt.vm.result import RunResult, StopReason
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.vm.programs import BASE
 

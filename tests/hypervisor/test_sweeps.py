@@ -19,8 +19,8 @@ from dbt.abi.cpu import CpuState
 from dbt.engine.tier import Allowance, Tier
 from dbt.host.console import CaptureConsole
 from dbt.memory.guest_memory import GuestMemory
-from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from isa.arm.faults import Fault
 from tests.assembler import assemble
 from tests.oracle.programs import EagerRegionTier

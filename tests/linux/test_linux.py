@@ -17,9 +17,10 @@ from dbt import Machine
 from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole, Console
 from dbt.vm.machine import TierName
-from dbt.vm.recording import Recorder, identify, read_recording, state_hash
+from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from isa.arm.state import PSR_I
 from tests.linux.typist import PROMPT, Typist, typed
 

@@ -19,8 +19,8 @@ from dbt.host.console import CaptureConsole
 from dbt.trace.log import EventKind, Note
 from dbt.trace.model import Trace
 from dbt.trace.recorder import TraceRecorder
-from dbt.vm.recording import state_hash
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.guests import GUESTS
 from tests.trace.recordings import LOOP, program, record, region_tier

@@ -1,0 +1,67 @@
+"""The state of a machine: everything that its guest can observe, and one hash of it.
+
+Two machines in the same state that get the same input go on alike, whatever executes their code. So the states of
+two tiers, of a run and its replay, or of a machine and what was restored from it, are compared by this hash.
+
+Not part of it is what the machine was made with and what cannot change: the processor's model (its registers are),
+the program's name and arguments, the content of the host's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from dbt.memory.contents import nonzero_pages
+
+if TYPE_CHECKING:
+    from dbt.vm.machine import Machine
+
+
+def observable_state(machine: Machine) -> dict[str, object]:
+    """Return all of the state but what RAM holds, as plain values by name.
+
+    - ``processor``: the architectural state; ``lines``: PSR_I and PSR_F where the line of IRQ or FIQ is up.
+    - ``icount`` and ``now``: the instructions retired and the virtual time in ticks, which differ by what was skipped
+      while the guest waited.
+    - ``devices`` and ``events``: see :class:`dbt.board.versatile.BoardState`.
+    - ``input``: how many bytes of the console's input the guest has got.
+    - ``reset``: whether it has asked for a reset.
+    - ``semihosting``: the last error number, and handle and position of each open file.
+    - ``ram``: where there is RAM.
+    """
+    board = machine.board.save()
+    return {
+        "processor": machine.cpu.snapshot(),
+        "lines": machine.cpu.native("interrupt_lines"),
+        "icount": machine.icount,
+        "now": machine.timeline.now,
+        "devices": board.devices,
+        "events": [tuple(event) for event in board.events],
+        "input": machine.board.console_uart.arrived + machine.semihosting.received,
+        "reset": machine.vcpu.reset_requested,
+        "semihosting": machine.semihosting.save(),
+        "ram": str(machine.ram.layout),
+    }
+
+
+def state_hash(machine: Machine) -> str:
+    """Return the SHA-256 of the state in hexadecimal. RAM counts by its content, however the host has mapped it."""
+    found = hashlib.sha256(encode(observable_state(machine)))
+    for gpa, page in nonzero_pages(machine.ram):
+        found.update(gpa.to_bytes(8, "little"))
+        found.update(page)
+    return found.hexdigest()
+
+
+def encode(value: object) -> bytes:
+    """Return bytes that equal plain values have in common, in whatever order their mappings were filled."""
+    return repr(_sorted(value)).encode()
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, dict):
+        return sorted((key, _sorted(held)) for key, held in value.items())
+    if isinstance(value, list | tuple):
+        return [_sorted(one) for one in value]
+    return value
