@@ -19,6 +19,7 @@ from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
 from dbt.memory.ram import RamLayout, RamRegion
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from isa.arm.cpus import CPUS
 from tests.assembler import assemble
 from tests.codecache.samples import CONTEXT, guest_bytes, load, region, save, use_only_handlers
@@ -76,7 +77,7 @@ def run(options: dict[str, Any]) -> tuple[Any, ...]:
     machine = Machine(**(defaults | options))
     machine.load_bytes(make_elf(PROGRAM))
     result = machine.run(fuel=3_000_000)
-    return result.reason, result.exit_code, result.icount, result.pc, machine.cpu.snapshot(), bytes(console.output)
+    return result.reason, result.exit_code, result.icount, result.pc, state_hash(machine), bytes(console.output)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from dbt.engine.tier import Tier
 from dbt.host.console import CaptureConsole
 from dbt.vm.options import TierFactory
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from tests.codecache.samples import use_only_handlers
 from tests.guests import GUESTS, MANIFEST
 from tests.oracle.programs import SoonHotTier
@@ -70,17 +71,16 @@ def history(
     machine.load(str(GUESTS / image), base=guest.get("base"), args=guest["arguments"])
     trace = InstructionTrace(text) if traced else None
     seen = []
-    for number, fuel in enumerate(pieces(name)):
+    for fuel in pieces(name):
         if machine.icount + fuel > end:
             break
         first = min(fuel, TRACED) if traced else 0
         result = machine.run(fuel=first, trace=trace, timeout=120)
         if result.reason is StopReason.FUEL:
             result = machine.run(fuel=fuel - first, timeout=120)
-        digest = hashlib.sha256(machine.cpu.snapshot() + bytes(console.output))
-        if number % 5 == 3 or result.reason is not StopReason.FUEL:
-            digest.update(machine.memory.ram.bytes)
-        seen.append(f"{result.reason.name} {result.exit_code} {machine.icount} {machine.pc:#x} {digest.hexdigest()}")
+        output = hashlib.sha256(console.output).hexdigest()
+        place = f"{machine.icount} {machine.pc:#x}"
+        seen.append(f"{result.reason.name} {result.exit_code} {place} {output} {state_hash(machine)}")
         if result.reason is not StopReason.FUEL:
             break
     if isinstance(machine.tier, RegionTier):
