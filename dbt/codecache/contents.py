@@ -1,10 +1,10 @@
-"""What is in the cache directory: every file that dbt put there, and nothing else, comes out.
+"""The files in the cache directory that dbt has put there. All other files are ignored.
 
     handlers-KEY.img     an image of the handlers
     regions-KEY/NAME     compiled regions of one entry address
-    .NAME.xxxxxxxx       beside these, a file that is being written
+    .NAME.xxxxxxxx       a file that is being written, beside the one that it will replace
 
-``KEY`` is the version of the translator, see :func:`dbt.codecache.handlers.image_key`.
+``KEY`` identifies the version of the translator; see :func:`dbt.codecache.handlers.image_key`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from dbt.codecache.trust import UntrustedCacheError
 _FOLDER = re.compile(r"regions-(\w+)")
 _HANDLERS = re.compile(r"handlers-(\w+)\.img")
 _REGIONS = re.compile(r"[0-9a-f]{32}")
-#: The second is how regions were kept at first.
+#: The second form is the one in which earlier versions kept regions.
 _LEFTOVER = re.compile(r"\.handlers-\w+\.img\.\w{8}|region-[0-9a-f]{32}|\.region-[0-9a-f]{32}\.\w{8}")
 _LEFTOVER_REGIONS = re.compile(r"\.[0-9a-f]{32}\.\w{8}")
 _BLOCK = 4096
 
 
 class Kind(Enum):
-    """What a cache file is. A leftover is being written, or was when its process ended."""
+    """The kinds of cache files. A leftover is a file that is being written, or was when its process ended."""
 
     HANDLERS = "handlers"
     REGIONS = "regions"
@@ -40,7 +40,9 @@ class Kind(Enum):
 
 
 class Entry(NamedTuple):
-    """A cache file: its name in the directory, the bytes it takes on disk, when it was used last."""
+    """A cache file. ``name`` is relative to the cache directory, ``size`` is the number of bytes that it takes on disk,
+    and ``used`` the time of its last use in seconds since 1970.
+    """
 
     kind: Kind
     key: str
@@ -50,7 +52,7 @@ class Entry(NamedTuple):
 
 
 def size_on_disk(size: int) -> int:
-    """Bytes of the whole blocks that hold so many."""
+    """Return the number of bytes of the whole blocks that hold ``size`` bytes."""
     return -(-size // _BLOCK) * _BLOCK
 
 
@@ -79,7 +81,7 @@ def _scan(directory: str) -> list[os.DirEntry[str]]:
 
 
 def _entry(kind: Kind, key: str, name: str, item: os.DirEntry[str]) -> tuple[Entry, ...]:
-    """The entry, in a tuple that is empty if there is none."""
+    """Return a tuple with the entry, or an empty one if the item is not a regular file."""
     try:
         status = item.stat(follow_symlinks=False)
     except OSError:  # another process has removed it

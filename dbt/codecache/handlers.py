@@ -1,4 +1,4 @@
-"""The image of the handlers: from the cache directory if it is there, else built and kept."""
+"""Getting the image of the handlers: from the cache directory, or by building and keeping it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from dbt.codecache.trust import UntrustedCacheError
 Notice = Callable[[str], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
-#: Source folders and files that the image, or a region beside it, is a function of.
+#: The source folders and files that the image and the regions depend on.
 _SOURCES = ("isa", "dbt/abi", "dbt/memory/ram.py", "dbt/frontend", "dbt/backend")
 
 
 class HandlersUnavailable(RuntimeError):
-    """The handlers could not be compiled; the message says why and what to do."""
+    """Raised if the handlers cannot be compiled. The message gives the reason and the remedy."""
 
 
 def host_fingerprint() -> bytes:
-    """What the native code depends on in the host: its CPU's model and features."""
+    """Return what native code depends on in the host: the model and the features of its CPU, as bytes."""
     wanted = ("vendor_id", "cpu family", "model\t", "model name", "flags")
     lines = []
     with open("/proc/cpuinfo", "rb") as cpuinfo:
@@ -44,7 +44,7 @@ def host_fingerprint() -> bytes:
 
 
 def _llvmlite_fingerprint() -> bytes:
-    """The version of llvmlite, without importing it."""
+    """Return the version of llvmlite as bytes, without importing it."""
     found = importlib.util.find_spec("llvmlite")
     if found is None or found.origin is None:
         return b"none"
@@ -73,7 +73,7 @@ def _source_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _files_in_archive() -> Iterator[tuple[str, bytes]]:
-    """The same where the package is imported from a zip archive."""
+    """Yield the same for a package that is imported from a zip archive."""
     from zipfile import ZipFile
 
     with ZipFile(_ROOT) as archive:
@@ -115,7 +115,7 @@ def load_image(notice: Notice) -> Image:
 
 
 def _report_untrusted_folder(notice: Notice) -> None:
-    """Say it if the regions beside the image are not used. Whether the directory is, the image's reader says."""
+    """Tell ``notice`` if the folder of regions is not used. The reader of the image reports on the directory itself."""
     try:
         check_folder(f"regions-{image_key()}")
     except UntrustedCacheError as error:
@@ -177,7 +177,7 @@ def compile_image() -> bytes:
 
 
 def _interpreter_options() -> list[str]:
-    """The isolation that this process was started with, and ``-P``."""
+    """Return the options for isolation that this process was started with, and ``-P``."""
     options = ["-P"]
     if sys.flags.ignore_environment:
         options.append("-E")
@@ -187,7 +187,7 @@ def _interpreter_options() -> list[str]:
 
 
 def _without_current_directory(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the empty parts of PYTHONPATH, each of which stands for the current directory."""
+    """Return the environment without the empty parts of PYTHONPATH, each of which means the current directory."""
     parts = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
     others = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     return {**others, "PYTHONPATH": os.pathsep.join(parts)} if parts else others

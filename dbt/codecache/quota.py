@@ -1,4 +1,4 @@
-"""Keeping the regions on disk below a size: what was used least recently makes room for what is new."""
+"""The limit on the size of the regions on disk. The least recently used ones make room for new ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import time
 from dbt.codecache.contents import Entry, Kind, entries, remove, size_on_disk
 from dbt.codecache.store import check_folder
 
-#: Versions of the translator whose files may stay in the cache directory, the newest ones.
+#: How many versions of the translator may have files in the cache directory. The files of older ones are removed.
 KEPT_VERSIONS = 4
-#: Seconds after which a file that is still being written belongs to a process that was killed.
+#: After this many seconds, an unfinished file is taken to belong to a process that was killed.
 _UNFINISHED = 600.0
-#: The directory is looked at again when so much of the limit was written: other processes write too.
+#: The directory is read again after this fraction of the limit has been written, because other processes write too.
 _SHARE = 8
 
 
 class CacheQuota:
-    """The limit on what the cache directory holds, for a writer of the version ``key``.
+    """The limit on the cache directory, for a writer of the version ``key``.
 
-    ``limit``: bytes that the regions of all versions may take together.
-
-    Two processes that write at once may exceed it by an eighth each.
+    ``limit`` is the number of bytes that the regions of all versions may take together. Each process that writes may
+    exceed it by an eighth, because other processes write at the same time.
     """
 
     def __init__(self, key: str, limit: int) -> None:
@@ -32,7 +31,9 @@ class CacheQuota:
         self._left = 0
 
     def make(self, size: int) -> int:
-        """See to it that a file of ``size`` bytes may be written; how many were removed for it. Raises OSError."""
+        """Make room for a file of ``size`` bytes. Return the number of files removed. Raise OSError if there is no
+        room.
+        """
         size = size_on_disk(size)
         removed = 0
         if size > self._left:
@@ -44,7 +45,10 @@ class CacheQuota:
         return removed
 
     def _sweep(self, wanted: int) -> tuple[int, int]:
-        """Remove what is stale, and if ``wanted`` bytes do not fit, an eighth; files removed, bytes that stay."""
+        """Remove stale files, and an eighth of the limit if ``wanted`` bytes do not fit.
+
+        Return the number of files removed and the number of bytes that remain.
+        """
         check_folder()
         found = list(entries())
         self._remove_leftovers(found)

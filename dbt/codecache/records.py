@@ -1,8 +1,8 @@
-"""The format of a file of records: byte strings go in, each with its checksum, and damage is seen when they come out.
+"""The format of a file of records: byte strings with checksums, by which damage is detected when they are read.
 
     magic  number of records  { length  SHA-256  content }
 
-The format does not know what the records are, so that a file of another version of dbt can be checked too.
+The format does not depend on the content of the records, so a file of another version of dbt can be checked too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _RECORD = struct.Struct("<I32s")
 
 
 def pack_records(records: Sequence[bytes]) -> bytes:
+    """Return the content of a file with these records."""
     parts = [_HEADER.pack(MAGIC, len(records))]
     for record in records:
         parts += _RECORD.pack(len(record), hashlib.sha256(record).digest()), record
@@ -24,18 +25,18 @@ def pack_records(records: Sequence[bytes]) -> bytes:
 
 
 def unpack_records(data: bytes) -> Iterator[bytes]:
-    """The records that are whole, in order. Each is checked when it is asked for."""
+    """Return an iterator over the undamaged records, in order. Each is checked when it is requested."""
     return (record for record in _split(data) if record is not None)
 
 
 def are_whole(data: bytes) -> bool:
-    """Whether the file is what :func:`pack_records` made, to the bit."""
+    """Return True if ``data`` is exactly what :func:`pack_records` returned."""
     records = list(_split(data))
     return None not in records and _HEADER.unpack_from(data)[1] == len(records)
 
 
 def _split(data: bytes) -> Iterator[bytes | None]:
-    """The records in order, None in place of one that is damaged."""
+    """Yield the records in order, and None in place of a damaged one."""
     if len(data) < _HEADER.size or not data.startswith(MAGIC):
         yield None
         return

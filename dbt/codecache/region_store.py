@@ -1,7 +1,7 @@
-"""Compiled regions on disk: found by where they begin, and installed only where the guest's memory agrees.
+"""Compiled regions on disk. They are found by their entry, and used only if the guest's memory holds the same code.
 
 A file holds the regions of one entry address, the words there and one translation context, the latest first. There may
-be several, because programs that begin a function alike may go on in different ways.
+be several, because functions that begin with the same words may differ later.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dbt.codecache.records import pack_records, unpack_records
 from dbt.codecache.store import cache_limit, read_file, use_file, write_file
 from dbt.frontend.context import TranslationContext
 
-#: How many guest words at the entry name the file.
+#: The number of guest words at the entry that are part of the file's name.
 _NAMING_WORDS = 8
-#: How many regions a file holds at most.
+#: The largest number of regions in a file.
 KEPT_PER_FILE = 4
 # Places in the counts that the compiler's process shares with the one that runs the guest.
 _SAVED, _EVICTED, _FAILED, _REASON = range(4)
@@ -28,7 +28,11 @@ _SAVED, _EVICTED, _FAILED, _REASON = range(4)
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
-    """``evicted``: files removed to make room. ``failed``: regions that could not be kept; ``reason``: the last one."""
+    """What became of regions that were to be kept.
+
+    ``saved``: the regions written. ``evicted``: the files removed to make room. ``failed``: the regions that could not
+    be written. ``reason``: why the last of these could not.
+    """
 
     saved: int
     evicted: int
@@ -37,7 +41,7 @@ class StoreCounts:
 
 
 class RegionStore:
-    """The regions of guests run before, for one version of the translator (``key``). Raises WrongCacheSize.
+    """The regions of earlier runs, for the version ``key`` of the translator. Raises WrongCacheSize.
 
     Processes forked after it was made share its counts.
     """
@@ -61,13 +65,14 @@ class RegionStore:
         return StoreCounts(saved, evicted, failed, os.strerror(reason) if failed else "")
 
     def reset_counts(self) -> None:
-        """Count from zero, in this process. (The counts themselves are another's to write.)"""
+        """Count from zero in this process. The shared counts, which another process writes, do not change."""
         self._counted_before = self._counts[:_REASON].tolist()
 
     def load(self, entry: int, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:
-        """The regions kept for ``entry`` under ``context``, where memory begins with ``guest``.
+        """Yield the regions kept for ``entry`` under ``context``, where the guest's memory begins with ``guest``.
 
-        Elsewhere memory may not fit them. What is in a file is not believed: the context is in each record too.
+        The caller must compare the other words of each region with memory. A record that names another context is
+        skipped.
         """
         data = use_file(f"{self._folder}/{self._name(entry, guest, context)}")
         for record in () if data is None else unpack_records(data):
@@ -79,7 +84,7 @@ class RegionStore:
                 yield region
 
     def save(self, region: CompiledRegion, guest: bytes) -> None:
-        """Keep a region. Where that is not possible it is counted, and compiled again in the next run."""
+        """Keep a region. If that is not possible, the failure is counted, and the next run compiles the region again."""
         name = f"{self._folder}/{self._name(region.entry, guest, region.context)}"
         latest = region.pack()
         others = (record for record in unpack_records(read_file(name) or b"") if record != latest)

@@ -1,8 +1,8 @@
-"""Files kept in the cache directory: written atomically, checked when read, never needed.
+"""The files of the cache directory. They are written atomically and checked when they are read, and none is needed.
 
 The directory is ``$DBT_CACHE_DIR``, or ``dbt`` in the XDG cache directory. A file that is missing or damaged, or
-that somebody else could have written (:mod:`dbt.codecache.trust`), is as if it were not there. A directory that cannot
-be written is done without.
+that somebody else could have written (:mod:`dbt.codecache.trust`), is treated as if it did not exist. If the directory
+cannot be written, nothing is kept.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 
 from dbt.codecache.trust import open_directory, open_file, open_folder
 
-#: Bytes of compiled regions that are kept if ``$DBT_CACHE_SIZE`` does not say.
+#: How many bytes of compiled regions are kept if ``$DBT_CACHE_SIZE`` is not set.
 DEFAULT_LIMIT = 256 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-#: The time of use of a file is exact to so many seconds: to write it down is dearer than to look at it.
+#: The time of use of a file is exact to this many seconds, because writing it costs more than reading it.
 USE_RESOLUTION = 3600.0
 _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 class WrongCacheSize(ValueError):
-    """``$DBT_CACHE_SIZE`` is not a size; the message says what is."""
+    """Raised if ``$DBT_CACHE_SIZE`` is not a size. The message says what a size looks like."""
 
 
 def cache_directory() -> Path:
-    """Where cache files live; it may not exist."""
+    """Return the path of the cache directory, which need not exist."""
     return Path(_cache_path())
 
 
@@ -43,7 +43,7 @@ def _cache_path() -> str:
 
 
 def cache_limit() -> int:
-    """How many bytes of compiled regions to keep: ``$DBT_CACHE_SIZE``, for example 64M. Raises WrongCacheSize."""
+    """Return how many bytes of compiled regions to keep: ``$DBT_CACHE_SIZE``, for example 64M. Raise WrongCacheSize."""
     text = os.environ.get("DBT_CACHE_SIZE")
     if not text:
         return DEFAULT_LIMIT
@@ -69,7 +69,7 @@ def load_file(name: str) -> bytes:
 
 
 def use_file(name: str) -> bytes | None:
-    """As :func:`read_file`; the file's time of modification becomes its time of use."""
+    """Return what :func:`read_file` does, and set the file's time of modification, which serves as its time of use."""
     try:
         return _load(name, use=True)
     except OSError:
@@ -77,7 +77,7 @@ def use_file(name: str) -> bytes | None:
 
 
 def _load(name: str, use: bool) -> bytes:
-    """The content, as far as it was there when the file was opened."""
+    """Return the content of the file, up to the size that it had when it was opened."""
     path, directory = _open_parent(name)
     try:
         handle, status = open_file(directory, name[name.rfind("/") + 1 :], path)
@@ -93,7 +93,7 @@ def _load(name: str, use: bool) -> bytes:
 
 
 def _open_parent(name: str) -> tuple[str, int]:
-    """The path and a descriptor of the directory that holds ``name``: the cache directory, or a folder in it."""
+    """Return the path and a descriptor of the directory that holds ``name``: the cache directory or a folder in it."""
     path = _cache_path()
     directory = open_directory(path)
     slash = name.rfind("/")

@@ -1,7 +1,7 @@
-"""Whether somebody else could have written what is in the cache directory.
+"""Checks that nobody else could have written what is in the cache directory.
 
-What the cache holds is native code that runs in this process. Therefore it is used only where nobody but the user
-and root could have put it: the directory, the folder of regions and each file belong to one of these two, and
+The cache holds native code that runs in this process. Therefore it is used only where nobody but the user and root
+could have put it: the directory, the folder of regions and each file belong to one of these two, and
 neither the group nor others may write to them. The checks look at open descriptors, and files are opened
 relative to the descriptor of their directory, so that what was checked is what is read.
 
@@ -26,7 +26,7 @@ LARGEST_FILE = 256 << 20
 
 
 class UntrustedCacheError(PermissionError):
-    """Somebody else could have written the object. The text names it, says why, and what to do."""
+    """Raised for an object that somebody else could have written. The text names it, the reason and the remedy."""
 
     def __init__(self, what: str, path: str, why: str, remedy: str) -> None:
         super().__init__(errno.EPERM, os.strerror(errno.EPERM), path)
@@ -95,5 +95,5 @@ def open_file(directory: int, name: str, path: str) -> tuple[int, os.stat_result
 
 
 def _remedy(path: str, status: os.stat_result, otherwise: str) -> str:
-    """Only the owner can take the right to write away from others."""
+    """Return the remedy. Only the owner of the object can revoke the right of others to write to it."""
     return f"`chmod go-w {path}`, or {otherwise}" if status.st_uid == os.geteuid() else otherwise

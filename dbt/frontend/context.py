@@ -36,7 +36,7 @@ _TEXT = re.compile(
 
 
 class WrongContext(ValueError):
-    """The text does not describe a translation context."""
+    """Raised for a text that does not describe a translation context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class TranslationContext:
 
     @property
     def decoding(self) -> tuple[InstructionSet, int]:
-        """The part that decoded ops depend on. Handlers look at everything else when they are executed."""
+        """The part that decoded ops depend on. Handlers take account of the rest when they are executed."""
         return self.instruction_set, self.architecture
 
     def describe(self) -> str:
-        """The context as one line of text. Contexts are equal exactly if their texts are."""
+        """Return the context as one line of text. Two contexts are equal if and only if their texts are."""
         ram = ",".join(f"{region.base:x}+{region.size:x}{'r' * region.read_only}" for region in self.ram.regions)
         return (
             f"{self.instruction_set} architecture {self.architecture} alignment {self.checks_alignment:d} "

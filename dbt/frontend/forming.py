@@ -1,13 +1,12 @@
 """Forming regions: the hot control-flow graph around an entry, as the region tier compiles it.
 
-A region is grown from a hot op over the code that has already been executed (its ops are decoded):
-direct branches, both sides of conditional ones, calls into their callees and from there back,
-indirect branches to where they were seen to go. A block is told apart by its address and by the
-calls that lead to it within the region, so a small callee is compiled once for each call path, and its
-return has one expected target. A larger one is compiled once; its return then has several, and so it is
-where a recursive call goes back to the code of the call that is open.
+A region grows from a hot op over code that has been executed, which is code whose ops are decoded. It follows direct
+branches, both sides of conditional ones, calls into their callees and back, and indirect branches to the targets that
+were observed. A block is identified by its address and by the calls that lead to it within the region. So a small
+callee is compiled once for each call path, and its return has one expected target. A larger callee is compiled once,
+and its return has several targets. A recursive call goes to the code of the function that is being executed already.
 
-All of this is prediction: a branch that goes elsewhere leaves the region, and nothing is lost but time.
+All of this is prediction. A branch to another target leaves the region, which costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -25,36 +24,41 @@ from isa.ir.uop import Access, BranchKind, Uop
 
 
 class Guest(Protocol):
-    """What region forming asks of the guest. Addresses are GVAs."""
+    """What region forming needs to know of the guest. All addresses are guest virtual ones."""
 
     def executed(self, gva: int) -> int | None:
-        """The word there, if it has been executed as an instruction."""
+        """Return the word at ``gva`` if it has been executed as an instruction, else None."""
 
     def constant(self, gva: int) -> int | None:
-        """The word there, if it is in RAM and not known to change."""
+        """Return the word at ``gva`` if it is in RAM and is not known to change, else None."""
 
     def targets(self, gva: int) -> Iterable[int]:
-        """Where the indirect branch there was seen to go."""
+        """Return the observed targets of the indirect branch at ``gva``."""
 
     def entered(self, gva: int) -> bool:
-        """Whether a region is entered there."""
+        """Return True if an installed region has an entry at ``gva``."""
 
     def covered(self, gva: int) -> bool:
-        """Whether a region was made from the word there."""
+        """Return True if an installed region was made from the word at ``gva``."""
 
 
 class Decode(Protocol):
+    """Finds the instruction that a word encodes."""
+
     def __call__(self, word: int, /) -> Insn | None:
-        """The instruction that a word is, or None."""
+        """Return the instruction that ``word`` encodes, or None if it is undefined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``insns`` of a region; more are looked at, up to ``reach``, to find the best. What comes after the first ``near``
-    instructions, and functions that are not copied, are left to other regions entered there; None: nothing is, and
-    the region is entered where it begins only.
-    ``insns`` of a ``block`` and of a function of which there may be several ``copies``; ``depth`` of copies in copies;
-    ``targets`` of an indirect branch and entries of a ``table`` that are told apart.
+    """How large a region may become. All sizes are numbers of guest instructions unless stated otherwise.
+
+    ``insns``: the size of a region. ``reach``: how many instructions are considered, from which the best are chosen.
+    ``near``: code after this many instructions, and functions that are not copied, are left to other regions that have
+    an entry there; with None nothing is left to others, and the region has one entry. ``block``: the size of a block.
+    ``copies``: the size up to which a function is copied for each call path. ``depth``: how many copies may be nested.
+    ``targets``: how many targets of an indirect branch are distinguished. ``table``: how many entries of a jump table
+    are read.
     """
 
     insns: int = 400
@@ -67,17 +71,17 @@ class Limits:
     table: int = 256
 
 
-#: What is nearest to hot code is worth most, and comes soonest, while much other code waits.
+#: The limits in backlog mode: the code nearest to the entry is worth most, and small regions are finished sooner.
 BACKLOG = Limits(insns=200, near=100, reach=400)
 
-#: The return addresses of the calls that lead to a block, outermost first. A function that the region has once,
-#: for all who call it, begins a context of its own: its address + 1.
+#: The return addresses of the calls that lead to a block, outermost first. A function that is in the region once, for
+#: all its callers, begins a context of its own, which is its address + 1.
 Context = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a block starts: its GVA, and the calls that lead to it."""
+    """What identifies a block: the address where it starts, and the calls that lead to it."""
 
     pc: int
     calls: Context = ()
@@ -85,7 +89,7 @@ class Place:
 
 @dataclass(slots=True)
 class GuestInsn:
-    """One instruction of a region, its uops recorded with its condition, and the branches among them."""
+    """One instruction of a region. ``uops`` includes its condition; ``branches`` are the branch uops among them."""
 
     pc: int
     word: int
@@ -96,7 +100,7 @@ class GuestInsn:
 
 @dataclass(slots=True)
 class JumpTable:
-    """A load of a jump's target from a table of constants: ``places`` by the value of ``index``."""
+    """A jump whose target is loaded from a table of constants. ``places`` maps each value of ``index`` to its target."""
 
     index: Uop
     places: dict[int, Place]
@@ -104,13 +108,12 @@ class JumpTable:
 
 @dataclass(slots=True)
 class Block:
-    """Straight-line code; control enters at its head only.
+    """Straight-line code that control enters at its head only.
 
-    ``branches`` maps each branch uop of the last instruction to where it may go, likeliest first;
-    ``next`` is where control goes when it runs off the end, and ``back`` where a call that is not followed comes
-    back to. ``constants`` are loads whose value is known,
-    ``tables`` loads of the last instruction that a switch can take the place of, and ``words`` the guest
-    words that these were read from.
+    ``branches`` maps each branch uop of the last instruction to its possible targets, the likeliest first. ``next`` is
+    the block that follows if no branch is taken. ``back`` is the place to which a call returns that is not followed.
+    ``constants`` maps loads to their known values. ``tables`` maps loads of the last instruction to the jump tables
+    that they read. ``words`` has the guest words, by address, that constants and tables were read from.
     """
 
     place: Place
@@ -123,7 +126,7 @@ class Block:
     words: dict[int, int] = field(default_factory=dict)
 
     def successors(self) -> Iterator[Place]:
-        """Where control may go from here, as far as it is known."""
+        """Yield the places to which control may go from here, as far as they are known."""
         for places in self.branches.values():
             yield from places
         for table in self.tables.values():
@@ -136,9 +139,11 @@ class Block:
 
 @dataclass(slots=True)
 class Region:
-    """``blocks`` by place, the entry first. ``entries``: where control may come in from outside, likewise.
+    """A control-flow graph of guest code.
 
-    ``left_out``: places that blocks go on at and the region does not have, and why not.
+    ``blocks`` has the blocks by place, that of the entry first. ``entries`` has the places where control may enter from
+    outside, by address. ``left_out`` has the places that blocks lead to and the region does not contain, with the
+    reasons.
     """
 
     entry: int
@@ -148,21 +153,21 @@ class Region:
 
     @property
     def insns(self) -> int:
-        """How many instructions are compiled, those of a block on several call paths each time."""
+        """The number of instructions. Those of a block on several call paths count several times."""
         return sum(len(block.insns) for block in self.blocks.values())
 
     def code_words(self) -> dict[int, int]:
-        """The instructions that the region is made from, by address."""
+        """Return the instruction words that the region is made from, by address."""
         return {insn.pc: insn.word for block in self.blocks.values() for insn in block.insns}
 
     def words(self) -> dict[int, int]:
-        """All guest words that the region is made from, folded literals included, by address."""
+        """Return all guest words that the region is made from, by address: instructions and folded literals."""
         literals = {gva: word for block in self.blocks.values() for gva, word in block.words.items()}
         return literals | self.code_words()
 
 
 def is_sensitive(block: list[Uop]) -> bool:
-    """Whether it is left to the threaded tier: what needs the hypervisor, or the tables of another mode."""
+    """Return True if the threaded tier must execute it: it needs the hypervisor, or the page tables of another mode."""
     return any(
         uop.op == "exception"
         or (isinstance(uop.attr, Callout) and uop.attr.sensitive)
@@ -172,7 +177,7 @@ def is_sensitive(block: list[Uop]) -> bool:
 
 
 def relative_value(uop: Uop, pc: int) -> int | None:
-    """A value that depends on nothing but where the instruction is, or None."""
+    """Return the value of a uop that depends only on the instruction's address, or None if it depends on more."""
     if uop.number is not None:
         return uop.number
     if uop.op == "pc":
@@ -186,7 +191,7 @@ def relative_value(uop: Uop, pc: int) -> int | None:
 
 
 def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
-    """Of an address ``constant + (register << 2)``: the constant and the register."""
+    """Return constant and register of an address of the form ``constant + (register << 2)``, or None for others."""
     if uop.op != "add":
         return None
     base, scaled = relative_value(uop.args[0], pc), uop.args[1]
@@ -196,7 +201,7 @@ def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
 
 
 def _is_only_copy(calls: Context) -> bool:
-    """Whether code in this context is in the region once, and not for each call path."""
+    """Return True if code in this context is in the region once, and not once for each call path."""
     return not calls or (len(calls) == 1 and calls[0] & 3 == 1)
 
 
@@ -215,7 +220,9 @@ class RegionFormer:
         limits: Limits = Limits(),
         recorded: RecordedWords | None = None,
     ) -> None:
-        """``recorded``: words whose uops have been recorded before, with the same ``decode``; it is added to."""
+        """``recorded`` has the uops of words that were recorded before with the same ``decode``; others are added to
+        it.
+        """
         self._decode = decode
         self._guest = guest
         self._optimizations = optimizations
@@ -223,7 +230,7 @@ class RegionFormer:
         self._recorded: RecordedWords = {} if recorded is None else recorded
 
     def _insn(self, pc: int) -> GuestInsn | None:
-        """The instruction at ``pc``, if it has been executed."""
+        """Return the instruction at ``pc`` if it has been executed, else None."""
         word = self._guest.executed(pc)
         if word is None:
             return None
@@ -240,12 +247,14 @@ class RegionFormer:
         return insn, uops, branches_of(uops)
 
     def form(self, entry: int, limits: Limits | None = None) -> Region:
-        """The region around ``entry``, without blocks if nothing can be compiled. ``limits``: others than usual."""
+        """Return the region around ``entry``. It has no blocks if nothing can be compiled. ``limits`` replaces the
+        usual ones.
+        """
         self._limits = self._usual if limits is None else limits
         return _Forming(self, entry, self._find_heads(entry)).grow()
 
     def _find_heads(self, entry: int) -> set[int]:
-        """Addresses that something in reach branches to: blocks begin there."""
+        """Return the branch targets within reach. A block begins at each of them."""
         heads, seen, queue = {entry}, set[int](), deque([entry])
         while queue and len(seen) < self._limits.reach:
             pc = queue.popleft()
@@ -264,7 +273,7 @@ class RegionFormer:
         return heads
 
     def size(self, function: int) -> int:
-        """How many instructions a function has, without those that it calls; no more than can be copied are counted."""
+        """Return the number of instructions of a function without its callees. Counting stops above ``Limits.copies``."""
         seen, queue = set[int](), [function]
         while queue and len(seen) <= self._limits.copies:
             pc = queue.pop()
@@ -280,12 +289,12 @@ class RegionFormer:
         return len(seen)
 
     def observed(self, pc: int) -> list[int]:
-        """Where the indirect branch at ``pc`` was seen to go."""
+        """Return the observed targets of the indirect branch at ``pc``, in the order of their addresses."""
         return sorted(self._guest.targets(pc)) if self._optimizations.targets else []
 
 
 class _Forming:
-    """One region while it grows."""
+    """A region while it is being formed."""
 
     def __init__(self, former: RegionFormer, entry: int, heads: set[int]) -> None:
         self._former = former
@@ -345,10 +354,10 @@ class _Forming:
         return self.region
 
     def _find_entries(self) -> Iterator[Place]:
-        """Where control comes from outside again and again: functions, and after calls that are not followed.
+        """Yield the further entries: functions, and the instructions after calls that are not followed.
 
-        If a region has this code already, but is not entered where control came, then others will come to other places:
-        after every call, and at loops.
+        If another region has this code and control did not come to one of its entries, control will come to other
+        places as well. Then the instructions after all calls, and loops, are entries too.
         """
         blocks, again = self.region.blocks, self._guest.covered(self.region.entry)
         for place, block in blocks.items():
@@ -367,7 +376,10 @@ class _Forming:
                     yield successor
 
     def _is_elsewhere(self, place: Place, insns: int) -> bool:
-        """Whether another region is entered at a place that is not near: after so many instructions."""
+        """Return True if the place is left to another region that has an entry there, because it is not near the entry.
+
+        ``insns`` is the number of instructions that the region has so far.
+        """
         return (
             self._shares
             and insns >= (self._limits.near or 0)
@@ -377,9 +389,10 @@ class _Forming:
         )
 
     def _prune(self) -> None:
-        """Keep what is nearest to the entry, up to the limit; of a loop, only what leads back to its head.
+        """Remove blocks beyond the limit, those nearest to the entry last. If the entry is in a loop, keep only the
+        loop.
 
-        What follows a loop is not worth much to who enters at its head, and is part of the region of the function.
+        Code after a loop is executed once for many iterations, and belongs to the region of the function.
         """
         blocks, entry = self.region.blocks, Place(self.region.entry)
         sources: dict[Place, list[Place]] = {}
@@ -403,7 +416,7 @@ class _Forming:
                 self.region.left_out[place] = full if left < 0 else "it does not lead back to the loop's head"
 
     def _why_not(self, pc: int) -> str:
-        """Why no block begins at an address."""
+        """Return the reason why no block begins at an address."""
         insn = self._former._insn(pc)
         if insn is None:
             return "never executed in the threaded tier, or undefined"
@@ -436,7 +449,7 @@ class _Forming:
     # -- loads of constants --------------------------------------------------------------------
 
     def _fold_loads(self, block: Block, insn: GuestInsn) -> None:
-        """Note which loads of an instruction need not be done."""
+        """Note the loads of an instruction whose values are constants, and those that read jump tables."""
         for uop in walk(insn.uops, into_loops=False):
             if uop.op != "load":
                 continue
@@ -451,7 +464,7 @@ class _Forming:
                 self._read_table(block, insn, uop)
 
     def _read_table(self, block: Block, insn: GuestInsn, load: Uop) -> None:
-        """A jump by table: its entries as far as they lead to code that has been executed."""
+        """Note the jump table that a load reads, as far as its entries lead to code that has been executed."""
         found = table_index(load.args[0], insn.pc)
         if found is None or any(uop.op == "set_reg" for uop in insn.uops):
             return
@@ -470,7 +483,7 @@ class _Forming:
     # -- branches ------------------------------------------------------------------------------
 
     def _follow(self, block: Block, last: GuestInsn) -> bool:
-        """Enter the targets of a branch instruction into the block; False if it is not one."""
+        """Note the targets of a branch instruction in the block. Return False if the instruction has no branch."""
         found = False
         for uop in last.branches:
             found = True
@@ -489,14 +502,17 @@ class _Forming:
 
     @staticmethod
     def _static_target(block: Block, uop: Uop, pc: int) -> int | None:
-        """Where a branch always goes: relative to the PC, or by a literal (by an odd one it has left before)."""
+        """Return the target of a branch that is relative to the PC or comes from a literal, else None.
+
+        An odd literal leads to Thumb code; the instruction has left the region before it branches.
+        """
         target = relative_value(uop.args[0], pc)
         if target is None:
             target = block.constants.get(uop.args[0])
         return None if target is None else target & 0xFFFFFFFC
 
     def _call(self, block: Block, target: int, back: int) -> Place | None:
-        """Where a call goes in the region, and from there back; None if it is not followed."""
+        """Return the place of a callee, and note where it returns to. Return None if the call is not followed."""
         calls = block.place.calls
         if not self._optimizations.calls:
             return None
@@ -518,7 +534,7 @@ class _Forming:
         return self._enqueue(Place(target, inside))
 
     def _follow_indirect(self, block: Block, uop: Uop, observed: list[int]) -> None:
-        """A return, or a jump to one of several places."""
+        """Note the targets of an indirect branch, which is a return or a jump to one of several places."""
         calls = block.place.calls
         known = self._returns[calls]
         returns = uop.attr is BranchKind.RETURN or not observed or not known.keys().isdisjoint(observed)

@@ -1,7 +1,7 @@
-"""What the region tier may do to make code fast: every optimization has a name and can be left out.
+"""The optimizations of the region tier. Each has a name and can be left out.
 
-Leaving one out changes speed, never results; ``dbt run --without`` is for finding out what each is
-worth, and for narrowing down a defect.
+Leaving one out changes the speed and never the result. ``dbt run --without`` shows what an optimization is worth, and
+narrows down a defect.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-#: The optimisation passes of a region, in order; see ARCHITECTURE.md.
+#: The LLVM passes that a region goes through, in order.
 PASSES = ("sroa", "instcombine", "simplifycfg")
 
 
 @dataclass(frozen=True, slots=True)
 class Optimizations:
-    """Which optimizations are in use. The first group forms regions, the second lowers them."""
+    """Which optimizations are in use. Those of the first group concern forming, those of the second lowering."""
 
     calls: bool = True  # follow calls into their callees, and compare what they return to
     recursion: bool = True  # a call to a function that is being executed goes to the code that is there already
@@ -36,25 +36,25 @@ class Optimizations:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """What :meth:`without` knows: optimizations and passes."""
+        """Return the names that :meth:`without` accepts: those of the optimizations and of the passes."""
         return (*(field.name for field in fields(cls) if field.name != "passes"), *PASSES)
 
     @classmethod
     def without(cls, *names: str) -> Optimizations:
-        """All but the named ones; ValueError for a name that there is not."""
+        """Return all optimizations but the named ones. Raise ValueError for a name that does not exist."""
         if unknown := [name for name in names if name not in cls.names()]:
             raise ValueError(f"there is no optimization {unknown[0]!r}: they are {', '.join(cls.names())}")
         chosen: dict[str, Any] = {name: False for name in names if name not in PASSES}
         return cls(**chosen, passes=tuple(name for name in PASSES if name not in names))
 
     def describe(self) -> str:
-        """What is left out, as :meth:`without` takes it."""
+        """Return the names of what is left out, separated by commas; an empty text if nothing is."""
         left_out = [field.name for field in fields(self) if getattr(self, field.name) is False]
         return ",".join([*left_out, *(name for name in PASSES if name not in self.passes)])
 
 
-#: Without these a region stops after each instruction, if the budget does: for finding one of them.
+#: Without these, a region can stop after each of its instructions. Searching for one instruction needs that.
 STEPWISE = ("blocks", "paths")
 
-#: What is done unless something else is asked for.
+#: All optimizations, which is the default.
 ALL = Optimizations()
