@@ -84,7 +84,9 @@ class RegionStore:
                 yield region
 
     def save(self, region: CompiledRegion, guest: bytes) -> None:
-        """Keep a region. If that is not possible, the failure is counted, and the next run compiles the region again."""
+        """Keep a region. If that is not possible, the failure is counted, and the next run compiles the region
+        again.
+        """
         name = f"{self._folder}/{self._name(region.entry, guest, region.context)}"
         latest = region.pack()
         others = (record for record in unpack_records(read_file(name) or b"") if record != latest)

@@ -100,7 +100,9 @@ class GuestInsn:
 
 @dataclass(slots=True)
 class JumpTable:
-    """A jump whose target is loaded from a table of constants. ``places`` maps each value of ``index`` to its target."""
+    """A jump whose target is loaded from a table of constants. ``places`` maps each value of ``index`` to its
+    target.
+    """
 
     index: Uop
     places: dict[int, Place]
@@ -273,7 +275,9 @@ class RegionFormer:
         return heads
 
     def size(self, function: int) -> int:
-        """Return the number of instructions of a function without its callees. Counting stops above ``Limits.copies``."""
+        """Return the number of instructions of a function without its callees. Counting stops above
+        ``Limits.copies``.
+        """
         seen, queue = set[int](), [function]
         while queue and len(seen) <= self._limits.copies:
             pc = queue.pop()

@@ -1,7 +1,7 @@
-"""Consoles: the bytes that a guest writes to its UART or by semihosting, and those that it reads.
+"""Consoles: where the bytes go that a guest writes to its UART or by semihosting, and where its input comes from.
 
-A console never waits: a read that finds nothing yet says so, and the machine asks again between two
-slices, so that an interrupt or a time limit is answered while a guest waits for input.
+A read never waits. If nothing has arrived it says so, and the machine reads again between two slices. Therefore an
+interrupt or a time limit takes effect while a guest waits for input.
 """
 
 from __future__ import annotations
@@ -14,41 +14,48 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-#: How long a read may hold up the machine, in seconds.
+#: The longest time that a read waits, in seconds.
 READ_TIMEOUT_S = 0.01
 _BUFFER_SIZE = 1 << 14
 
 
 class Console(Protocol):
-    """Where a guest's characters go and come from."""
+    """The other end of a guest's console. An object with these methods can be given to a machine."""
 
-    def write(self, data: bytes) -> None: ...
-    def write_error(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Take what the guest wrote to its UART or to standard output."""
+
+    def write_error(self, data: bytes) -> None:
+        """Take what the guest wrote to standard error, by semihosting."""
 
     def read(self, size: int) -> bytes | None:
-        """Up to ``size`` bytes, ``b""`` at the end of the input, None if there is nothing yet."""
+        """Return up to ``size`` bytes, ``b""`` at the end of the input, or None if nothing has arrived yet."""
 
     def arrived(self) -> bool:
-        """Whether a read would give at least a byte, without waiting."""
+        """Return True if a read would give at least one byte. Do not wait."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is certain that nothing arrives any more."""
+        """True if it is certain that nothing more will arrive."""
 
     def wait(self, seconds: float) -> None:
-        """Return when something has arrived, or after so long."""
+        """Return when something has arrived, or after ``seconds``."""
 
     def flush(self) -> None:
-        """Make everything visible. The machine calls it between slices and when it stops."""
+        """Make everything that was written visible. The machine calls it between slices and when it stops."""
 
 
 class ConsoleError(Exception):
-    """The host's side of a console failed."""
+    """Raised if the host's side of a console fails. The message says how."""
 
 
 @dataclass
 class CaptureConsole:
-    """Keeps what the guest writes; answers reads from ``input``. For tests and embedding."""
+    """A console in memory, for tests and embedding.
+
+    ``input`` is what the guest has not read yet, ``output`` what it wrote, and ``errors`` what it wrote to standard
+    error.
+    """
 
     input: bytes = b""
     output: bytearray = field(default_factory=bytearray)
@@ -80,10 +87,10 @@ class CaptureConsole:
 
 
 class HostConsole:
-    """The process's own standard streams, byte for byte.
+    """A console that is the process's own standard streams, byte for byte. The arguments are file descriptors.
 
-    Output is collected and written in large pieces; as the machine flushes every few milliseconds,
-    a terminal shows it at once.
+    Output is collected and written in large pieces. The machine flushes every few milliseconds, so a terminal shows the
+    output without a visible delay.
     """
 
     def __init__(self, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
@@ -91,7 +98,9 @@ class HostConsole:
         self._pending = bytearray()
 
     def write(self, data: bytes) -> None:
-        """If the host refuses what was written before, ``data`` has not been taken."""
+        """Collect ``data``. If an earlier output cannot be written, ConsoleError is raised and ``data`` is not
+        taken.
+        """
         if len(self._pending) >= _BUFFER_SIZE:
             self.flush()
         self._pending += data
@@ -111,7 +120,7 @@ class HostConsole:
             return b""
 
     def arrived(self) -> bool:
-        """The end of the input, unlike a byte, is nothing that arrives."""
+        """Return True if there is at least one byte. The end of the input does not count."""
         count = bytearray(4)
         try:
             fcntl.ioctl(self._stdin, termios.FIONREAD, count)
@@ -120,7 +129,7 @@ class HostConsole:
         return any(count)
 
     def wait(self, seconds: float) -> None:
-        """At the end of the input nothing arrives any more, though the host says that there is something to read."""
+        """Wait for input. At its end, wait all the ``seconds``, although the host reports that a read is possible."""
         if self._readable(seconds) and not self.arrived():
             time.sleep(seconds)
 
@@ -129,18 +138,18 @@ class HostConsole:
         return self._readable(0) and not self.arrived()
 
     def _readable(self, seconds: float) -> bool:
-        """Whether a read would not wait, after so long at most: there is something, or the end."""
+        """Return True if a read would not wait, within ``seconds``: there is input, or it has ended."""
         try:
             return bool(select.select([self._stdin], [], [], seconds)[0])
         except (OSError, ValueError):
             return True
 
     def flush(self) -> None:
-        """What the host does not take stays for the next time."""
+        """Write what was collected. What the host does not take is kept for the next time."""
         self._write_all(self._stdout, self._pending)
 
     def _write_all(self, fd: int, data: bytearray) -> None:
-        """Take from ``data`` what has been written."""
+        """Write ``data``, and remove from it what has been written."""
         while data:
             try:
                 del data[: os.write(fd, data)]

@@ -1,8 +1,8 @@
-"""The file jail: a guest's file names go in, host files beneath one directory come out.
+"""The file jail: opens the files beneath one directory of the host by the names that a guest uses.
 
-A name is walked one component at a time from a descriptor of the directory, never as a path, and a
-``..`` goes back to the descriptor that it came from. So neither ``..`` nor an absolute name nor a
-symbolic link leads out, even if the tree changes meanwhile. Hard links are not told from files.
+A name is resolved one component at a time from a descriptor of the directory, and never as a path. A ``..`` returns to
+the descriptor of the parent. Therefore neither ``..`` nor an absolute name nor a symbolic link leads outside, even if
+the tree changes meanwhile. Hard links cannot be distinguished from files.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def _refuse(code: int) -> OSError:
 
 
 class FileJail:
-    """Files beneath ``root``, which must be a directory. Every failure is an OSError with its errno."""
+    """The files beneath ``root``, which must be a directory. Every failure is an OSError with its errno."""
 
     def __init__(self, root: str) -> None:
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Give the directory back; nothing can be opened any more."""
+        """Close the directory. Nothing can be opened afterwards."""
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
@@ -40,7 +40,9 @@ class FileJail:
             self.close()
 
     def open(self, name: bytes, flags: int, truncate: bool = False) -> int:
-        """A descriptor of a regular file; ``flags`` as of open(2), without O_TRUNC."""
+        """Return a descriptor of a regular file. ``flags`` are those of open(2) without O_TRUNC, for which is
+        ``truncate``.
+        """
         with self._parent(name, follow=True) as (directory, last):
             handle = os.open(last, flags | _OPEN, 0o666, dir_fd=directory)
         try:
@@ -67,7 +69,10 @@ class FileJail:
 
     @contextmanager
     def _parent(self, name: bytes, follow: bool) -> Iterator[tuple[int, bytes]]:
-        """The directory that holds ``name``, and its name there. ``follow``: also if that is a symbolic link."""
+        """Yield a descriptor of the directory that holds ``name``, and the last component.
+
+        With ``follow``, a symbolic link as the last component is resolved too.
+        """
         path: list[int] = []  # descriptors of the directories from below the root to where we are
         try:
             yield self._walk(name, follow, path)
@@ -104,14 +109,14 @@ class FileJail:
 
 
 def _components(name: bytes) -> list[bytes]:
-    """The components of a relative name, last one first."""
+    """Return the components of a relative name, the last one first. Raise OSError for an absolute name."""
     if name.startswith(b"/"):
         raise _refuse(errno.EACCES)
     return [part for part in reversed(name.split(b"/")) if part not in (b"", b".")]
 
 
 def _link_target(part: bytes, directory: int) -> bytes | None:
-    """Where the symbolic link ``part`` points to; None if it is not one."""
+    """Return the target of the symbolic link ``part``, or None if it is not a symbolic link."""
     try:
         return os.readlink(part, dir_fd=directory)
     except OSError as error:

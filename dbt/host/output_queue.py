@@ -1,7 +1,7 @@
-"""What a guest writes waits here until the console can be given it, between two slices.
+"""The queue of a guest's output, which is given to the console between two slices.
 
-A device access must not end in the middle because a pipe is broken or a console of the user's own raises. So a guest's
-writes always succeed, and the host's errors come out of the run where the guest can go on.
+A device access must not be interrupted because a pipe is broken or a user's console raises. So a guest's writes always
+succeed, and an error of the host is raised from the run at a place where the guest can go on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dbt.host.console import Console
 
 
 class OutputQueue:
-    """The bytes that ``console`` has not been given yet, in their order."""
+    """The bytes that ``console`` has not received yet, in their order."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -31,7 +31,7 @@ class OutputQueue:
             self._pieces.append((is_error, bytearray(data)))
 
     def deliver(self) -> None:
-        """Give the console everything. What it raised for stays in the queue."""
+        """Give everything to the console. If it raises, what it did not take stays in the queue."""
         while self._pieces:
             is_error, data = self._pieces[0]
             if is_error:

@@ -1,10 +1,9 @@
-"""ARM semihosting 3.0 (ARM software, "Semihosting for AArch32 and AArch64"): what ``SVC 0x123456`` asks for.
+"""ARM semihosting 3.0 (ARM software, "Semihosting for AArch32 and AArch64"): the operations behind ``SVC 0x123456``.
 
-An operation number and its parameter go in, the value for R0 comes out, or the guest's wish to
-exit. The guest owns neither the host's files nor its time: files exist only in the jail, and the
-clock is virtual (:mod:`dbt.board.clock`), so that a run is a function of its inputs. Pointers are virtual
-addresses, with the permissions of the mode that made the call. One that does not lead to RAM makes the operation fail
-with EFAULT; nothing that a guest passes is an error on the host's side.
+An operation has a number and a parameter, and returns the value for R0, or the guest's request to exit. A guest can
+open files only in the jail, and the clock is virtual (:mod:`dbt.board.clock`), so a run is a function of its inputs.
+Pointers are virtual addresses, with the permissions of the mode that made the call. A pointer that does not lead to RAM
+makes the operation fail with EFAULT. Nothing that a guest passes raises an error in the host.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ _EXIT_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class GuestExit:
-    """The guest is done. ``code`` is 0 to 255; ``reason`` says why if it did not just finish."""
+    """The guest's request to exit. ``code`` is 0 to 255. ``reason`` says why, and is empty after a normal exit."""
 
     code: int
     reason: str = ""
@@ -77,7 +76,7 @@ class GuestExit:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The answer to SYS_HEAPINFO: where a C library may put its heap and its stack."""
+    """The answer to SYS_HEAPINFO: where a C library may put its heap and its stack. All are virtual addresses."""
 
     heap_base: int
     heap_limit: int
@@ -87,9 +86,11 @@ class Layout:
 
 @dataclass
 class Semihosting:
-    """``receive`` is where console input comes from (:meth:`dbt.vm.input.InputSource.read`), ``output`` where it goes.
+    """The semihosting of one machine.
 
-    ``icount`` tells the instructions retired so far; ``jail`` None means that there are no files.
+    ``receive`` gives console input (:meth:`dbt.vm.input.InputSource.read`), and ``output`` takes console output.
+    ``icount`` returns the number of instructions retired so far. Without a ``jail`` there are no files. ``notice`` is
+    given one line for the user at a time. ``epoch`` is the time of day at the start, in seconds since 1970.
     """
 
     memory: VirtualMemory
@@ -108,11 +109,15 @@ class Semihosting:
     _noticed: set[str] = field(default_factory=set)
 
     def describe_program(self, command_line: bytes, layout: Layout) -> None:
-        """From now on, these are the answers to SYS_GET_CMDLINE and SYS_HEAPINFO."""
+        """Set the answers to SYS_GET_CMDLINE and SYS_HEAPINFO."""
         self.command_line, self.layout = command_line, layout
 
     def call(self, operation: int, parameter: int) -> int | GuestExit:
-        """Do the operation in R0 with R1. InputPending if it must be asked again; nothing has changed then."""
+        """Execute ``operation``, the value of R0, with ``parameter``, that of R1. Return the new R0, or the request to
+        exit.
+
+        Raises InputPending if the operation waits for input. Nothing has changed then, and the call must be repeated.
+        """
         method = _OPERATIONS.get(operation)
         try:
             if method is None:
@@ -202,12 +207,12 @@ class Semihosting:
         return 0
 
     def _write(self, block: int) -> int:
-        """The number of bytes that were not written."""
+        """Write, and return the number of bytes that were not written."""
         handle, buffer, length = self._words(block, 3)
         return length - self._stream(handle).write(self._bytes(buffer, length))
 
     def _read(self, block: int) -> int:
-        """The number of bytes that were not read: all of them at the end of the file."""
+        """Read, and return the number of bytes that were not read, which at the end of the file is all of them."""
         handle, buffer, length = self._words(block, 3)
         stream = self._stream(handle)
         self.memory.check(Gva(buffer), length)
@@ -243,7 +248,7 @@ class Semihosting:
         return 0
 
     def _write_string(self, gva: int) -> int:
-        """Up to the NUL, which must be in RAM."""
+        """Write a string to the console. The NUL that ends it must be in RAM."""
         self.output.write(self.memory.read_string(Gva(gva)))
         return 0
 
@@ -362,10 +367,10 @@ _OPERATIONS: dict[int, Callable[[Semihosting, int], int | GuestExit]] = {
 
 
 def join_arguments(arguments: Sequence[str]) -> bytes:
-    """The command line that newlib's start-up code splits into these arguments again.
+    """Return the command line that newlib's start-up code splits into these arguments.
 
-    It knows quotes around a word but no escapes, so a word with blanks and both kinds of quotes
-    cannot be expressed: it is passed without its double quotes.
+    That code knows quotes around a word but no escapes. Therefore a word with blanks and both kinds of quotes cannot be
+    expressed; it is passed without its double quotes.
     """
     return b" ".join(_quote(os.fsencode(argument)) for argument in arguments)
 

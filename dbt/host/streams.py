@@ -1,4 +1,4 @@
-"""What a semihosting handle stands for: the console, a file in the jail, or the feature bytes."""
+"""The streams behind semihosting handles: the console, a file in the jail, and the feature bytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 
 
 class InputPending(Exception):
-    """The console has no input yet: ask again."""
+    """Raised if the console has no input yet. The operation must be repeated."""
 
 
 class Stream(Protocol):
-    """An open handle. Failures are OSErrors with their errno."""
+    """What an open handle stands for. Every failure is an OSError with its errno. Sizes and positions are in bytes."""
 
     tty: bool
 
@@ -35,13 +35,15 @@ def _unsupported() -> OSError:
 
 
 class ConsoleStream:
-    """``:tt``: a terminal as far as the guest can tell, whatever the host has connected to it."""
+    """The file ``:tt``. To the guest it is a terminal, whatever the host has connected."""
 
     tty = True
     position = 0
 
     def __init__(self, receive: Callable[[int], bytes | None], transmit: Callable[[bytes], None] | None) -> None:
-        """``receive`` answers as :meth:`dbt.vm.input.InputSource.read`. ``transmit`` None: for reading."""
+        """``receive`` returns input as :meth:`dbt.vm.input.InputSource.read` does. Without ``transmit`` it is for
+        reading.
+        """
         self._receive = receive
         self._transmit = transmit
 
@@ -70,7 +72,7 @@ class ConsoleStream:
 
 
 class FileStream:
-    """A host file."""
+    """A file of the host, by its descriptor."""
 
     tty = False
 
@@ -105,7 +107,7 @@ class FileStream:
 
 @dataclass
 class FixedStream:
-    """Bytes that can only be read: ``:semihosting-features``."""
+    """The file ``:semihosting-features``, whose bytes can only be read."""
 
     data: bytes
     position: int = 0

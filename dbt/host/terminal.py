@@ -1,8 +1,8 @@
-"""The user's terminal as the guest's own: every key goes to the guest, but for a few after Ctrl-A.
+"""The user's terminal in raw mode. Every key goes to the guest, except for a few after Ctrl-A.
 
-Raw mode is QEMU's (chardev/char-stdio.c): no echo, no lines, no signals from keys, but output is processed as
-ever, so that what dbt itself prints looks right. However the process ends or stops, the terminal is given
-back as it was; only SIGKILL and SIGSTOP leave no time for that.
+Raw mode is that of QEMU (chardev/char-stdio.c): no echo, no line editing and no signals from keys. Output is processed
+as usual, so that messages of dbt look right. However the process ends or stops, the terminal is restored; only SIGKILL
+and SIGSTOP leave no time for that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class TerminalConsole(HostConsole):
-    """The standard streams, where standard input is a terminal in raw mode. Ctrl-A X calls ``on_end``."""
+    """A console of the standard streams whose standard input is a terminal in raw mode. Ctrl-A X calls ``on_end``."""
 
     def __init__(self, on_end: Callable[[], None], stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
         super().__init__(stdin, stdout, stderr)
@@ -60,12 +60,12 @@ class TerminalConsole(HostConsole):
         return self._ended and not self._keys
 
     def wait(self, seconds: float) -> None:
-        """Leaves the keys where they are, so that none is lost if a signal's handler raises."""
+        """Wait without reading the keys, so that none is lost if the handler of a signal raises."""
         if not self._keys:
             self._wait(seconds)
 
     def flush(self) -> None:
-        """Looks for keys too: a guest that never reads is to be ended by them as well."""
+        """Show the output, and look for keys: Ctrl-A X must also end a guest that never reads."""
         super().flush()
         self._take_keys()
 
@@ -108,7 +108,7 @@ class TerminalConsole(HostConsole):
 
 @contextmanager
 def raw_terminal(fd: int) -> Iterator[None]:
-    """The terminal ``fd`` in raw mode while the block runs, and while the process is in the foreground."""
+    """Keep the terminal ``fd`` in raw mode while the block runs and the process is in the foreground."""
     terminal = _Terminal(fd)
     before: dict[int, Handler] = {}
     try:
@@ -131,7 +131,7 @@ class _Terminal:
         self._raw = False
 
     def make_raw(self) -> None:
-        """In the background a change of the terminal would stop the process; it is made with SIGCONT then."""
+        """Set raw mode. In the background that would stop the process, so it waits for SIGCONT."""
         if self._in_background():
             return
         with suppress(OSError, termios.error):
@@ -160,7 +160,7 @@ class _Terminal:
             self._raw = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Give the terminal back and do what the signal does by default. A forked process only does the latter."""
+        """Restore the terminal and do what the signal does by default. A forked process only does the latter."""
         if number == signal.SIGCONT:
             if os.getpid() == self._process:
                 self.make_raw()
@@ -173,7 +173,7 @@ class _Terminal:
 
 
 def is_terminal() -> bool:
-    """Whether standard input is one."""
+    """Return True if standard input is a terminal."""
     try:
         return sys.stdin is not None and os.isatty(0)
     except OSError:

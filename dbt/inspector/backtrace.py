@@ -1,8 +1,8 @@
-"""Backtraces: who called, by the frames that a compiler has left on the stack.
+"""Backtraces: the callers, by the frames that a compiler has put on the stack.
 
 A32 code keeps a chain of frames in R11 if it was compiled so (-fno-omit-frame-pointer, or without optimization). GCC
 lets R11 point to the saved LR, with the caller's R11 below; LLVM and the APCS let it point to the caller's R11, with LR
-above. Which of both it is shows in the words: a return address follows a BL or BLX, and a caller's frame is higher up.
+above. The words show which of both it is: a return address follows a BL or BLX, and a caller's frame is higher up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def is_return_address(inspector: Inspector, gva: int) -> bool:
 
 
 def frames(inspector: Inspector, registers: Sequence[int]) -> list[Gva]:
-    """The return addresses of the callers, the nearest first, at most 8; empty if the frames cannot be followed."""
+    """Return the return addresses of at most 8 callers, the nearest first. There are none if frames cannot be
+    followed.
+    """
     found: list[Gva] = []
     frame = registers[11]
     while len(found) < _LIMIT and frame and not frame & 3:

@@ -1,4 +1,4 @@
-"""Words as assembly text, by capstone. Importing that takes 70 ms, so it waits until someone looks."""
+"""Disassembly of words, by capstone. It is imported when it is first used, because that takes 70 ms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ Disassemble = Callable[[int, int], str]
 
 @cache
 def disassembler() -> Disassemble:
-    """A function from a word and its address to its text, ``.word`` if it is not an instruction."""
+    """Return a function that disassembles a word, given its address. A word that is no instruction becomes
+    ``.word``.
+    """
     import capstone
 
     engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM | capstone.CS_MODE_LITTLE_ENDIAN)

@@ -1,4 +1,4 @@
-"""Exits in words: an exit that ends a run goes in, what happened and what to do about it comes out."""
+"""Explanations of exits that end a run: what happened, and what the user can do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OABI = 0x900000
 
 
 def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
-    """What the guest did, and a remedy. ``system_call`` is R7, Linux's number for a system call."""
+    """Return what the guest did, and a remedy. ``system_call`` is R7, where Linux has the number of a system call."""
     match exit_:
         case DataAbort(gva=gva, size=size, reason=Fault.ALIGNMENT):
             return (
@@ -78,7 +78,9 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
 
 
 def origin(inspector: Inspector, exit_: VmExit, registers: Sequence[int]) -> str:
-    """Where control came from, and whether the stack is gone, as sentences; empty if there is nothing to say."""
+    """Return sentences on where control came from and whether SP left the RAM; an empty text if neither is worth
+    saying.
+    """
     text = ""
     link = registers[14] & ~1
     callers = [gva for gva in frames(inspector, registers) if gva != link]
@@ -96,7 +98,7 @@ def origin(inspector: Inspector, exit_: VmExit, registers: Sequence[int]) -> str
 
 
 def _mmu_fault(reason: Fault, domain: int) -> str:
-    """``TRANSLATION_PAGE`` as ``translation fault (page), domain 0``."""
+    """Return a fault in words: ``TRANSLATION_PAGE`` becomes ``translation fault (page), domain 0``."""
     kind, _, level = reason.name.lower().rpartition("_")
     if not kind.endswith("on_walk"):
         return f"{kind.replace('_', ' ')} fault ({level}), domain {domain}"

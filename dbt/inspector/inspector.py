@@ -14,7 +14,9 @@ from dbt.memory.virtual import BadAddress, VirtualMemory
 
 
 class Inspector:
-    """Of one virtual machine. ``memory`` is its physical memory, ``virtual`` the same by virtual addresses."""
+    """The inspector of one machine. ``memory`` is its physical memory, and ``virtual`` the same by virtual
+    addresses.
+    """
 
     def __init__(self, cpu: CpuState, memory: GuestMemory, virtual: VirtualMemory) -> None:
         self._cpu = cpu
@@ -25,25 +27,32 @@ class Inspector:
     # -- memory --------------------------------------------------------------------------------
 
     def read(self, gpa: Gpa, size: int) -> bytes:
-        """``size`` bytes of RAM at a physical address; ValueError if they are not RAM."""
+        """Return ``size`` bytes of RAM at a physical address. Raise ValueError if they are not all RAM."""
         return self._memory.read_ram(gpa, size)
 
     def write(self, gpa: Gpa, data: bytes) -> None:
-        """Write to RAM at a physical address, code included; ValueError if it is not RAM."""
+        """Write to RAM at a physical address, which may hold code. Raise ValueError if it is not RAM."""
         self._memory.write_ram(gpa, data)
 
     def read_virtual(self, gva: Gva, size: int) -> bytes:
-        """``size`` bytes as the guest would read them now; BadAddress if it could not, or if they are a device's."""
+        """Return ``size`` bytes as the guest would read them now. Raise BadAddress if it could not, or if a device has
+        them.
+        """
         return self._virtual.read(gva, size)
 
     def peek_word(self, gpa: Gpa) -> int | None:
-        """The word of RAM at ``gpa``, without asking devices; None if there is none, or if it is not aligned."""
+        """Return the word of RAM at ``gpa``, or None if there is no RAM or ``gpa`` is not a multiple of 4.
+
+        Devices are not accessed.
+        """
         if gpa & 3 or gpa not in self._memory.ram:
             return None
         return self._memory.load_physical(gpa)
 
     def peek_code(self, gva: Gva) -> int | None:
-        """The instruction word at a virtual address, as the guest's page tables have it now; None if there is none."""
+        """Return the instruction word at a virtual address by the guest's present page tables, or None if there is
+        none.
+        """
         try:
             gpa = self._memory.locate(gva, 4, 0, gva)
         except LeaveGuest:
@@ -58,15 +67,15 @@ class Inspector:
         return self._symbols
 
     def use_symbols(self, symbols: SymbolTable) -> None:
-        """Something else has been loaded."""
+        """Use other symbols, because another guest has been loaded."""
         self._symbols = symbols
 
     def symbolize(self, gva: Gva) -> str:
-        """``name+0x12``, or the address in hexadecimal where the program has no symbol."""
+        """Return an address as ``name+0x12``, or in hexadecimal if no symbol is near."""
         return self._symbols.describe(gva)
 
     def describe_pc(self, pc: Gva) -> str:
-        """``0x00008010 (main+0x10: ldr r0, [r1])``: an address for people."""
+        """Return an address for people, such as ``0x00008010 (main+0x10: ldr r0, [r1])``."""
         from dbt.inspector.disassembly import disassembler
 
         found = self._symbols.find(pc)
@@ -79,7 +88,7 @@ class Inspector:
 
     @property
     def stack_is_in_ram(self) -> bool:
-        """Return True if there is RAM where SP points to, or just below it, where the next push goes."""
+        """Return True if there is RAM at SP, or just below it, where the next push goes."""
         stack = self._cpu.r[13]
         return any(self.peek_word(Gpa(gpa)) is not None for gpa in self._locate_all(stack & ~3, (stack - 4) & ~3))
 
@@ -93,7 +102,7 @@ class Inspector:
         return found
 
     def word_at(self, gva: Gva) -> int | None:
-        """The word that the guest would read at a multiple of 4; None if it is not RAM."""
+        """Return the word that the guest would read at ``gva``, a multiple of 4, or None if it is not RAM."""
         try:
             return int.from_bytes(self._virtual.read(gva, 4), "little")
         except BadAddress:
@@ -102,9 +111,10 @@ class Inspector:
     # -- faults --------------------------------------------------------------------------------
 
     def describe_fault(self, exit_: VmExit, context: str) -> str:
-        """What the guest did that nobody handles, where it came from, and what to do about it, in one paragraph.
+        """Return one paragraph on an exit that nothing handles: what the guest did, where control came from, and a
+        remedy.
 
-        ``context`` is why it could not be handled, as sentences, or nothing.
+        ``context`` says in sentences why it could not be handled, or is empty.
         """
         from dbt.inspector.fault_report import explain, origin
 
@@ -113,7 +123,7 @@ class Inspector:
         return f"guest fault at {self.describe_pc(Gva(exit_.pc))}: {what}. {context}{where}{remedy}."
 
     def describe_halt(self, exit_: VmExit) -> str:
-        """Why the guest cannot go on waiting, in one paragraph."""
+        """Return one paragraph on why it is useless for the guest to wait any longer."""
         from dbt.inspector.fault_report import explain
 
         what, remedy = explain(exit_, self._memory.ram.size, 0)

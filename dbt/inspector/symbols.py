@@ -1,7 +1,7 @@
-"""Symbols: the bytes of an ELF file go in, names for addresses come out. Read when first asked.
+"""The symbols of an ELF file: names for addresses. They are read when they are first needed.
 
-They are unpacked by hand: a message after Ctrl-C is not to wait 54 ms for pyelftools to be imported,
-and a kernel has a hundred thousand symbols.
+They are unpacked by hand, because importing pyelftools would delay a message after Ctrl-C by 54 ms, and because a
+kernel has a hundred thousand symbols.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REACH = 1 << 20
 
 
 class Symbol(NamedTuple):
-    """``size`` is 0 where the file does not give one."""
+    """A name for ``size`` bytes at ``address``. ``size`` is 0 if the file gives none."""
 
     address: int
     name: str
@@ -32,7 +32,7 @@ class Symbol(NamedTuple):
 
 
 def _printable(symbol: Symbol) -> Symbol:
-    """The symbol with a question mark for each control character, which a terminal would obey."""
+    """Return the symbol with a question mark for each control character, which a terminal would obey."""
     if symbol.name.isprintable():
         return symbol
     return symbol._replace(name="".join(c if c.isprintable() else "?" for c in symbol.name))
@@ -40,29 +40,33 @@ def _printable(symbol: Symbol) -> Symbol:
 
 @dataclass
 class SymbolTable:
-    """The symbols of an ELF image, none for any other data."""
+    """The symbols of an ELF file. Other data has none, and neither has a damaged symbol table."""
 
     image: bytes = b""
 
     @classmethod
     def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:
-        """A table of symbols that were read before."""
+        """Return a table of symbols that were read before."""
         table = cls()
         table.__dict__["symbols"] = sorted(map(_printable, symbols))
         return table
 
     @cached_property
     def symbols(self) -> list[Symbol]:
-        """Functions, objects and labels by address; mapping symbols are left out."""
+        """Functions, objects and labels in the order of their addresses, without mapping symbols."""
         return [_printable(symbol) for symbol in self._all if symbol.name and not symbol.name.startswith("$")]
 
     @cached_property
     def mapping(self) -> list[tuple[int, str]]:
-        """What begins where: ``a`` A32 code, ``t`` Thumb code, ``d`` data (IHI 0044, 5.5.5)."""
+        """The mapping symbols as address and kind: ``a`` begins A32 code, ``t`` Thumb code, ``d`` data (IHI 0044,
+        5.5.5).
+        """
         return [(s.address, s.name[1]) for s in self._all if s.name[:2] in ("$a", "$t", "$d")]
 
     def find(self, address: int) -> tuple[str, int] | None:
-        """The symbol that ``address`` belongs to and the offset from it."""
+        """Return the name of the symbol that ``address`` belongs to and the offset from it, or None if there is
+        none.
+        """
         index = bisect_right(self._addresses, address) - 1
         if index < 0:
             return None
@@ -73,7 +77,7 @@ class SymbolTable:
         return (symbol.name, offset) if offset < (symbol.size or _REACH) else None
 
     def describe(self, address: int) -> str:
-        """``main+0x12``, ``main``, or the bare address where no symbol fits."""
+        """Return ``main+0x12``, ``main``, or the address in hexadecimal if it belongs to no symbol."""
         found = self.find(address)
         if found is None:
             return f"{address:#x}"
@@ -93,7 +97,7 @@ class SymbolTable:
         return [symbol.address for symbol in self.symbols]
 
     def _read(self) -> Iterator[Symbol]:
-        """The defined symbols of the first symbol table (System V ABI, Symbol Table)."""
+        """Yield the defined symbols of the first symbol table (System V ABI, Symbol Table)."""
         offset, entry_size, count = _SECTIONS.unpack_from(self.image)
         sections = [_SECTION.unpack_from(self.image, offset + n * entry_size) for n in range(count)]
         table = next((section for section in sections if section[1] == _SYMBOL_TABLE), None)
