@@ -160,9 +160,9 @@ def _add_guest(parser: Parser) -> None:
     options.text("FILE", help_, "--kernel")
     options.text("FILE", "the kernel's initial RAM disk", "--initrd")
     options.text("TEXT", "the kernel's command line", "--append")
-    help_ = "the device tree for the kernel, a blob; else it is given one of the board as it is here"
+    help_ = "the kernel's device tree, a blob; without it the kernel is given one of this board"
     options.text("FILE", help_, "--dtb")
-    options.flag("give the kernel ATAGs, not a device tree, as old ones expect", "--atags")
+    options.flag("give the kernel ATAGs, as old kernels expect, and no device tree", "--atags")
 
 
 def _add_machine(parser: Parser) -> None:
@@ -171,7 +171,7 @@ def _add_machine(parser: Parser) -> None:
     options.text("SIZE", help_, "--memory", default="128M")
     help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any]"
     options.text("MODEL", help_, "--cpu")
-    help_ = "whether SVC 0x123456 asks the host for something [a program's: on, a kernel's: off]"
+    help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")
     help_ = (
@@ -180,8 +180,8 @@ def _add_machine(parser: Parser) -> None:
     )
     options.text("SECONDS", help_, "--epoch")
     help_ = (
-        "on: what the guest waits takes as long for you, unless a key comes; off: its time jumps ahead [on a "
-        "terminal: on, else and in a replay: off]"
+        "on: guest idle time passes in real time, unless a key comes; off: it is skipped [on a terminal: on, else and "
+        "in a replay: off]"
     )
     options.text("on|off", help_, "--realtime")
     help_ = (
@@ -211,8 +211,8 @@ def _add_translation(parser: Parser) -> None:
     help_ = "with auto, how hot code is compiled: async, sync or off [async]"
     options.text("MODE", help_, "--jit", default="async")
     help_ = (
-        "with auto, leave out optimizations that make code fast, to see what they are worth or to find a defect: of "
-        f"{', '.join(Optimizations.names())}, separated by commas"
+        "with auto, leave out these optimizations, to measure them or to find a defect. Separated by commas: "
+        f"{', '.join(Optimizations.names())}"
     )
     options.text("NAMES", help_, "--without")
     help_ = (
@@ -303,7 +303,8 @@ def _add_isa(parser: Parser) -> None:
 
 def _add_doctor(parser: Parser) -> None:
     parser.description = (
-        "Check this host, the libraries and the cache, and try a small guest. Status 1\nif something is wrong."
+        "Check this host, the libraries and the cache, and try a small guest in every\ntier. Status 1 if something is "
+        "wrong."
     )
 
     def command(parsed: argparse.Namespace) -> int:
@@ -318,7 +319,7 @@ def _add_trace(parser: Parser) -> None:
     parser.usage = "dbt trace COMMAND [OPTIONS] FILE"
     parser.description = (
         "Read what `dbt run --record-trace FILE` has written: which guest code ran, what\n"
-        "it became at each stage, where the time went, and why control left the fast path."
+        "it became at each stage, where the time went, and why control left the fast\npath."
     )
     add = _commands(parser)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import mmap
 import os
 import platform
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import dbt
 from dbt.cli.report import print_table
+from dbt.cli.statistics import statistics
 from dbt.codecache.contents import entries
 from dbt.codecache.handlers import cached_image_name
+from dbt.codecache.interpreter import python_command, python_environment
 from dbt.codecache.store import WrongCacheSize, cache_directory, cache_limit, check_folder, make_cache_directory
 from dbt.codecache.trust import UntrustedCacheError
 from dbt.host.console import CaptureConsole
@@ -21,9 +25,15 @@ from dbt.vm.result import StopReason
 
 _LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "rich", "fdt")
 _MIN_PYTHON = (3, 11)
+_DISTRIBUTION = "dbt-arm"
+#: Seconds that the default tier is given for its guest, with the start of its compiler.
+_TIME_LIMIT = 60
 #: mov r4, #100; loop: subs r4, r4, #1; bne loop; mov r0, #0x18; ldr r1, =0x20026; svc 0x123456
 _GUEST = bytes.fromhex("6440a0e3 014054e2 fdffff1a 1800a0e3 00109fe5 563412ef 26000200")
 _GUEST_ICOUNT = 204
+#: loop: add r5, r5, #1; b loop
+_COUNTER = bytes.fromhex("015085e2 fdffffea")
+_COUNTED_AT_ONCE = 10_000_000
 
 Check = Callable[[], str]
 
@@ -51,10 +61,12 @@ def _checks() -> Iterator[tuple[str, Check]]:
     yield "Python", _check_python
     for library in _LIBRARIES:
         yield library, lambda name=library: _check_library(name)  # type: ignore[misc]
+    yield "package dbt", _check_package
     yield "executable memory", _check_executable_memory
     yield "cache", _check_cache
     yield "tier reference", lambda: _check_tier("reference")
     yield "tier threaded", lambda: _check_tier("threaded")
+    yield "tier auto", _check_default_tier
 
 
 def _check_host() -> str:
@@ -79,6 +91,19 @@ def _check_library(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         raise Problem(f"it is missing: pip install {name}") from None
+
+
+def _check_package() -> str:
+    """dbt-core and others install a package of this name too: the files are those of the last one installed."""
+    from importlib.metadata import packages_distributions
+
+    others = sorted({name for name in packages_distributions().get("dbt", []) if name != _DISTRIBUTION})
+    if others:
+        raise Problem(
+            f"{', '.join(others)} has a package dbt too, and two of them cannot share an environment: "
+            "install this one into a virtual environment of its own (python3 -m venv DIR)"
+        )
+    return os.path.dirname(os.path.abspath(dbt.__file__ or ""))
 
 
 def _check_executable_memory() -> str:
@@ -118,3 +143,38 @@ def _check_tier(name: Literal["reference", "threaded"]) -> str:
     if result.reason is not StopReason.EXITED or result.icount != _GUEST_ICOUNT:
         raise Problem(f"a small guest ended wrongly after {result.icount} instructions: {result.message}")
     return f"runs a guest of {result.icount} instructions"
+
+
+def _check_default_tier() -> str:
+    """In a process of its own, since what LLVM cannot do ends a process, and nothing of it is kept."""
+    command = python_command("from dbt.cli.doctor import try_default_tier; try_default_tier()")
+    environment = {**python_environment(), "DBT_CACHE_SIZE": "0"}
+    remedy = "use --tier threaded, or --jit off"
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIME_LIMIT, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Problem(f"a small guest did not end within {_TIME_LIMIT} s: {remedy}") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise Problem(f"its process ended with status {done.returncode} ({lines[0]}): {remedy}")
+    return done.stdout.decode().strip()
+
+
+def try_default_tier() -> None:
+    """Run a loop until a region of it was compiled by the worker and executed, and print what was done."""
+    deadline = time.monotonic() + _TIME_LIMIT / 2
+    with Machine(memory=1 << 20, console=CaptureConsole()) as machine:
+        machine.load_bytes(_COUNTER, base=0x8000)
+        while True:
+            machine.run(fuel=_COUNTED_AT_ONCE)
+            found = statistics(machine)
+            compiled, inside = found["regions"]["compiled"], found["instructions"].get("region", 0)
+            if compiled and inside:
+                break
+            if time.monotonic() > deadline:
+                sys.exit(f"no region was compiled and executed in {machine.icount:,} instructions")
+        if machine.r[5] != (machine.icount + 1) // 2 % (1 << 32):
+            sys.exit(f"a loop counted to {machine.r[5]:,} in {machine.icount:,} instructions")
+        print(f"compiles regions: {compiled}, in which {inside:,} of {machine.icount:,} instructions were executed")

@@ -13,6 +13,9 @@ from dbt.cli.status import CommandError, Status
 if TYPE_CHECKING:
     from rich.table import Table
 
+#: What is always right: dbt is on no package index.
+INSTALL_REMEDY = "install dbt with what it needs from its checkout"
+
 
 def say(line: str, prefix: str = "dbt: ") -> None:
     """One line or paragraph. If there is no standard error, nobody hears it."""
@@ -66,7 +69,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, (HandlersUnavailable, ConsoleError)):
         return f"{error}. DBT_DEBUG=1 shows where."
     if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name!r} is missing: install dbt with its dependencies, pip install dbt-arm."
+        return f"the Python package {error.name!r} is missing: {INSTALL_REMEDY}, pip install -e ."
     if isinstance(error, MemoryError):
         return "the host has not enough memory for this machine: give it less with --memory."
     kind = type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dbt.cli.options import RunOptions, make_machine
 from dbt.cli.recordings import attach_input, file_sum
-from dbt.cli.report import say
+from dbt.cli.report import INSTALL_REMEDY, say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import STEPWISE
@@ -279,7 +279,8 @@ def with_extras(what: Callable[[], _T]) -> _T:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRAS:
             raise
-        message = f"this takes the Python package {error.name.partition('.')[0]}: pip install 'dbt-arm[trace]'."
+        name = error.name.partition(".")[0]
+        message = f"this takes the Python package {name}: {INSTALL_REMEDY}, pip install -e '.[trace]'."
         raise CommandError(message, Status.FAILURE) from None
 
 

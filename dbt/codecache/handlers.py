@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.contents import Kind, entries, remove
+from dbt.codecache.interpreter import ROOT, python_command, python_environment
 from dbt.codecache.quota import KEPT_VERSIONS
 from dbt.codecache.store import cache_directory, check_folder, load_file, write_file
 from dbt.codecache.trust import UntrustedCacheError
 
 Notice = Callable[[str], None]
 
-_ROOT = Path(__file__).resolve().parents[2]
 #: The source folders and files that the image and the regions depend on.
 _SOURCES = ("isa", "dbt/abi", "dbt/memory/ram.py", "dbt/frontend", "dbt/backend")
 
@@ -62,12 +60,12 @@ def image_key() -> str:
 
 def _source_files() -> Iterator[tuple[str, bytes]]:
     """Yield the names of the source files, relative to the root of the package, and what they hold."""
-    if not _ROOT.is_dir():
+    if not ROOT.is_dir():
         yield from _files_in_archive()
         return
-    found = [_ROOT / source for source in _SOURCES]
+    found = [ROOT / source for source in _SOURCES]
     files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
-    names = {file.relative_to(_ROOT).as_posix(): file for file in files}
+    names = {file.relative_to(ROOT).as_posix(): file for file in files}
     for name in sorted(names):
         yield name, names[name].read_bytes()
 
@@ -76,7 +74,7 @@ def _files_in_archive() -> Iterator[tuple[str, bytes]]:
     """Yield the same for a package that is imported from a zip archive."""
     from zipfile import ZipFile
 
-    with ZipFile(_ROOT) as archive:
+    with ZipFile(ROOT) as archive:
         for name in sorted(archive.namelist()):
             if name in _SOURCES or (name.endswith(".py") and name.startswith(tuple(f"{part}/" for part in _SOURCES))):
                 yield name, archive.read(name)
@@ -132,31 +130,18 @@ def _remove_old_images() -> None:
             remove(entry)
 
 
-#: Imports the builder from the folder of this package, even where another ``dbt`` comes earlier in the path.
-_BUILDER = """\
-import importlib.util, os, sys
-root = sys.argv[1]
-found = importlib.util.find_spec("dbt")
-if not found or not found.origin or os.path.realpath(found.origin) != os.path.join(root, "dbt", "__init__.py"):
-    sys.path.insert(0, root)
-from dbt.backend.build import write_image
-write_image()
-"""
+_BUILDER = "from dbt.backend.build import write_image; write_image()"
 
 
 def compile_image() -> bytes:
-    """Build the image in a process of its own; see :mod:`dbt.backend.build`.
-
-    The process takes modules from where this one may take them, but never from the current directory (``-P``), which
-    may be anybody's.
-    """
+    """Build the image in a process of its own; see :mod:`dbt.backend.build`."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            [sys.executable, *_interpreter_options(), "-c", _BUILDER, os.fspath(_ROOT)],
+            python_command(_BUILDER),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_without_current_directory(os.environ),
+            env=python_environment(),
         )
         assert child.stdout is not None
         try:
@@ -174,20 +159,3 @@ def compile_image() -> bytes:
                 "check that llvmlite works with `dbt doctor`, or run with --tier reference"
             )
     return image
-
-
-def _interpreter_options() -> list[str]:
-    """Return the options for isolation that this process was started with, and ``-P``."""
-    options = ["-P"]
-    if sys.flags.ignore_environment:
-        options.append("-E")
-    if sys.flags.no_user_site:
-        options.append("-s")
-    return options
-
-
-def _without_current_directory(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the empty parts of PYTHONPATH, each of which means the current directory."""
-    parts = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
-    others = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
-    return {**others, "PYTHONPATH": os.pathsep.join(parts)} if parts else others

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.assembler import assemble
-from tests.cli.command import COMMAND, dbt, environment, paragraph
+from tests.cli.command import COMMAND, ROOT, dbt, environment, paragraph
 from tests.vm.programs import BASE, make_elf
 
 
@@ -109,7 +112,44 @@ def test_doctor() -> None:
     assert done.returncode == 0, text
     for words in ("Python", "llvmlite", "capstone", "cache", "tier reference", "tier threaded", "204 instructions"):
         assert words in text
+    assert "tier auto" in text and "compiles regions: " in text
     assert "BAD" not in text
+
+
+def test_doctor_says_why_the_default_tier_does_not_work(tmp_path: Path) -> None:
+    (tmp_path / "llvmlite").mkdir()
+    (tmp_path / "llvmlite" / "__init__.py").write_text("import os; os.abort()")
+    found = find_spec("llvmlite")
+    assert found is not None and found.origin is not None
+    shutil.copy(Path(found.origin).with_name("_version.py"), tmp_path / "llvmlite")  # the handlers are in the cache
+    (tmp_path / "sitecustomize.py").write_text("import dbt.cli.doctor as it; it._TIME_LIMIT = 8")
+    done = dbt("doctor", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    line = next(line for line in done.stdout.decode().splitlines() if "tier auto" in line)
+    assert done.returncode == 1 and "BAD" in line and "no region was compiled" in line and "--tier threaded" in line
+    assert done.stdout.count(b"BAD") == 1, done.stdout
+
+
+def test_doctor_finds_another_package_of_the_same_name(tmp_path: Path) -> None:
+    """dbt-core installs one: the files of whichever was installed last are there."""
+    info = tmp_path / "dbt_core-1.9.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dbt-core\nVersion: 1.9.0\n")
+    (info / "RECORD").write_text("dbt/version.py,,\n")
+    done = dbt("doctor", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert done.returncode == 1 and b"dbt-core has a package dbt too" in done.stdout
+
+
+EVERY_HELP = (
+    *((), ("run",), ("asm",), ("disasm",), ("isa",), ("doctor",), ("trace",), ("cache",)),
+    *(("trace", name) for name in ("html", "diff", "view", "export", "stats", "top", "block", "why")),
+    *(("cache", name) for name in ("info", "clear", "verify")),
+)
+
+
+def test_every_help_fits_80_columns() -> None:
+    for command in EVERY_HELP:
+        text = dbt(*command, "--help", COLUMNS="80").stdout.decode()
+        assert text.startswith("usage: dbt") and max(map(len, text.splitlines())) <= 80, command
 
 
 # -- start-up ------------------------------------------------------------------------------------

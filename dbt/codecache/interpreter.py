@@ -1,0 +1,39 @@
+"""Starting Python for this package: modules come from where they come from here, never from the current directory.
+
+``python -m`` looks into the current directory first, which may be anybody's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+#: The directory or the archive that holds the package.
+ROOT = Path(__file__).resolve().parents[2]
+#: Has the package found where it is here, even if another ``dbt`` comes earlier in the path.
+_FIND_PACKAGE = """\
+import importlib.util, os, sys
+root = sys.argv[1]
+found = importlib.util.find_spec("dbt")
+if not found or not found.origin or os.path.realpath(found.origin) != os.path.join(root, "dbt", "__init__.py"):
+    sys.path.insert(0, root)
+"""
+
+
+def python_command(code: str) -> list[str]:
+    """Return the command that runs ``code``, which may import dbt, with the isolation of this process and ``-P``."""
+    options = ["-P"]
+    if sys.flags.ignore_environment:
+        options.append("-E")
+    if sys.flags.no_user_site:
+        options.append("-s")
+    return [sys.executable, *options, "-c", _FIND_PACKAGE + code, os.fspath(ROOT)]
+
+
+def python_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment without the empty parts of PYTHONPATH: each stands for the current directory."""
+    parts = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+    others = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return {**others, "PYTHONPATH": os.pathsep.join(parts)} if parts else others
