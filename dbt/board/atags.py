@@ -1,4 +1,4 @@
-"""ATAGs: the list of tagged records by which kernels were told about the board before there were device trees.
+"""ATAGs: the list of tagged records that describes the board to kernels from before device trees.
 
 Linux, Documentation/arch/arm/booting.rst, 4b, and arch/arm/include/uapi/asm/setup.h. A record is its size in words,
 header included, its tag, and its data.
@@ -13,7 +13,7 @@ _FLAG_READ_ONLY, _PAGE_SIZE, _ROOT_DEVICE = 1, 4096, 0
 
 
 def tag_list(memory: int, command_line: bytes = b"", initrd: tuple[int, int] | None = None) -> bytes:
-    """The list for a RAM of ``memory`` bytes at 0; ``initrd`` is the RAM disk's [start, end)."""
+    """Return the list for a RAM of ``memory`` bytes at address 0. ``initrd`` is [start, end) of the RAM disk."""
     tags = _tag(_CORE, struct.pack("<III", _FLAG_READ_ONLY, _PAGE_SIZE, _ROOT_DEVICE))
     tags += _tag(_MEM, struct.pack("<II", memory, 0))
     if initrd is not None:

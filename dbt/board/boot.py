@@ -1,9 +1,8 @@
 """Booting a kernel: the ARM Linux boot protocol (Linux, Documentation/arch/arm/booting.rst).
 
-A kernel's file and what goes with it come in; out comes an image of everything that is to be in RAM, and
-the registers that a boot loader sets: R0 = 0, R1 the machine's number, R2 the address of the
-device tree or of the ATAGs. The rest of the protocol, MMU and caches off, supervisor mode with interrupts
-masked, is the state after a reset.
+From the kernel's file and what goes with it, this module makes an image of everything that is to be in RAM, and the
+registers that a boot loader sets: R0 is 0, R1 the number of the machine, R2 the address of the device tree or of the
+ATAGs. The rest of the protocol (MMU and caches off, supervisor mode, interrupts masked) is the state after a reset.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ Present = Callable[[int], bool]
 
 
 class _Form(Enum):
-    """What a kernel's file is, by its content."""
+    """What kind of file a kernel is, by its content."""
 
     ELF = auto()
     UIMAGE = auto()
@@ -84,7 +83,7 @@ class _Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Everything that is to be in RAM, R0 to R2, and the kernel's file where it is ELF (else nothing)."""
+    """Everything that is to be in RAM, the values of R0 to R2, and the kernel's file if that is ELF, else no bytes."""
 
     image: Image
     registers: tuple[int, int, int]
@@ -102,11 +101,12 @@ def read_boot(
     base: int | None = None,
     entry: int | None = None,
 ) -> Boot:
-    """Read the files and place them in a RAM of ``ram_size`` bytes at 0; ImageError if that cannot be.
+    """Read the files and place them in a RAM of ``ram_size`` bytes at address 0. Raise ImageError if that is
+    impossible.
 
-    ``base`` and ``entry`` are those of :func:`read_kernel`.
-    ``append`` is the kernel's command line. Without ``dtb`` and ``atags`` the kernel is given a tree of the
-    board's devices, those at whose addresses one is ``present``; a flat image that is no Linux, ATAGs, as by QEMU.
+    ``base`` and ``entry`` are those of :func:`read_kernel`. ``append`` is the kernel's command line. Without ``dtb``
+    and ``atags``, Linux is given a tree of the devices at whose addresses one is ``present``. Another flat image is
+    given ATAGs, as by QEMU.
     """
     data = read_file(kernel, ram_size + _UIMAGE.size)
     image = read_kernel(data, kernel, ram_size, base, entry)
@@ -167,7 +167,9 @@ def _tree(path: str | None, data: bytes | None, chosen: Chosen, present: Present
 
 
 def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
-    """Where the board has its ATAGs. Where they do not fit, nothing, or ImageError."""
+    """Return the segment of the ATAGs at their address on this board. If they do not fit, return none or raise
+    ImageError.
+    """
     end, limit = _ATAGS_BASE + len(tags), min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
     if end <= limit:
         return Segment(_ATAGS_BASE, _ATAGS_BASE, tags, len(tags), False)
@@ -181,10 +183,11 @@ def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
 
 
 def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
-    """A kernel's segments and its entry, whatever it is wrapped in; ImageError if it is none or does not fit.
+    """Return the segments and the entry of a kernel in any of its forms. Raise ImageError if it is none or does not
+    fit.
 
-    A zImage or a flat image goes to ``base``; without, to where QEMU has it, but uncompressed Linux to where it expects
-    to be. The others say themselves where they go. ``entry``, a GPA, overrides the kernel's own.
+    A zImage or a flat image goes to ``base``. Without ``base`` it goes where QEMU places it; uncompressed Linux goes
+    where it expects to be. The other forms contain their addresses. ``entry``, a GPA, overrides the kernel's own.
     """
     match _form(data, path):
         case _Form.ELF:
@@ -203,7 +206,7 @@ def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, 
 
 
 def _form(data: bytes, path: str) -> _Form:
-    """ImageError if it is a zImage that cannot be booted."""
+    """Return the form of the file. Raise ImageError for a zImage that cannot be booted."""
     if data[:4] == b"\x7fELF":
         return _Form.ELF
     if data[:4] == _UIMAGE_MAGIC.to_bytes(4, "big"):
@@ -214,7 +217,7 @@ def _form(data: bytes, path: str) -> _Form:
 
 
 def _flat(data: bytes, path: str, form: _Form, base: int | None = None, entry: int | None = None) -> Image:
-    """A zImage, or a flat image, which has nothing that tells it but A32 code at its beginning."""
+    """Return a zImage or a flat image as a segment. Only the A32 code at its beginning identifies a flat image."""
     if form is not _Form.ZIMAGE:
         for offset, magic, what in _OTHERS:
             if data[offset : offset + len(magic)] == magic:
@@ -241,7 +244,7 @@ def _is_zimage(data: bytes, path: str) -> bool:
 
 
 def _read_uimage(data: bytes, path: str, ram_size: int) -> Image:
-    """u-boot's wrapping: a header of 64 bytes with two checksums, and where the content goes."""
+    """Read u-boot's format: a header of 64 bytes with two checksums and the address of the content."""
     if len(data) < _UIMAGE.size:
         raise ImageError(path, "it is truncated: it does not hold the header of a uImage", _AGAIN)
     _, header_crc, _, size, load, entry, data_crc, system, processor, kind, packing, _ = _UIMAGE.unpack_from(data)
@@ -284,7 +287,7 @@ def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
 
 
 def _from_virtual(image: Image, ram_size: int) -> Image:
-    """A vmlinux has the kernel's virtual addresses for physical ones too: move it down to the RAM."""
+    """Move a vmlinux down to the RAM. It has the kernel's virtual addresses in place of physical ones."""
     lowest = min(segment.gpa for segment in image.segments)
     offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT
     if lowest < ram_size:

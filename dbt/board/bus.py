@@ -20,18 +20,18 @@ D = TypeVar("D", bound=Device)
 
 @dataclass(eq=False)
 class Deferred(Device, Generic[D]):
-    """A device that is made when it is first asked for anything. Until then it is as after a reset.
+    """A device that is made when it is first accessed. Until then its state is that after a reset.
 
-    To import and make all devices of a board takes longer than many a guest runs.
+    Importing and making all devices of a board takes longer than many guests run.
     """
 
     make: Wiring[Callable[[], D]]
     device: Wiring[D | None] = None
-    #: What the device saved when it was made.
+    #: The state of the device when it was made.
     initial: Wiring[State] = field(default_factory=dict)
 
     def get(self) -> D:
-        """Return the device, which is made now if it was not before."""
+        """Return the device, after making it if that has not been done."""
         if self.device is None:
             self.device = self.make()
             self.initial = self.device.save()
@@ -47,7 +47,7 @@ class Deferred(Device, Generic[D]):
         return self.get().virtual_counter(offset)
 
     def save(self) -> State:
-        """Return the device's state; an empty one if it is as after a reset, whether it has been made or not."""
+        """Return the device's state. It is empty if the device is as after a reset, whether it has been made or not."""
         state = {} if self.device is None else self.device.save()
         return {} if state == self.initial else state
 
@@ -58,7 +58,10 @@ class Deferred(Device, Generic[D]):
 
 
 class Window:
-    """``device`` answers at ``[base, base + size)``. ``name`` is the device's in saved states and messages."""
+    """The addresses of a device: ``device`` answers at ``[base, base + size)``, in bytes.
+
+    ``name`` is the device's name in saved states and messages.
+    """
 
     __slots__ = ("_deferred", "base", "device", "end", "name", "size")
 
@@ -71,32 +74,32 @@ class Window:
         self._deferred = device
 
     def arrive(self) -> Device:
-        """Return the device itself, which is made now if it was deferred, and answers without a detour from now on."""
+        """Return the device itself. A deferred one is made now, and answers directly from now on."""
         if isinstance(self.device, Deferred):
             self.device = self.device.get()
         return self.device
 
     def save(self) -> State:
-        """Return the state of the device; an empty one if it is deferred and as after a reset."""
+        """Return the state of the device. It is empty if the device is deferred and as after a reset."""
         return self._deferred.save()
 
     def restore(self, state: Mapping[Any, Any]) -> None:
-        """Take over what :meth:`save` returned. StateError if it is the state of something else."""
+        """Restore a state that :meth:`save` returned. Raise StateError if it is the state of another object."""
         self._deferred.restore(state)
 
 
 class BusError(ValueError):
-    """Two windows claim one address, or one name."""
+    """Raised if two windows claim the same address or the same name."""
 
 
 class DeviceBus:
-    """Implements :class:`dbt.memory.guest_memory.Bus`. Windows do not overlap.
+    """The bus of a board; it implements :class:`dbt.memory.guest_memory.Bus`. Windows do not overlap.
 
-    A device is found by the page of the access; what is larger than 256 pages, by searching. No page
-    belongs to two windows.
+    A device is found by the page of the access, or by a search if it has more than 256 pages. No page belongs to two
+    windows.
 
-    ``holes_read_zero``: whether an access where there is no device is answered too, loads by zero and stores by doing
-    nothing. Otherwise the bus does not cover it, and it is an external abort.
+    ``holes_read_zero`` says what happens where there is no device. If it is True, loads give zero and stores do
+    nothing. Otherwise the bus does not cover the access, which becomes an external abort.
     """
 
     def __init__(self, windows: Iterable[Window] = (), holes_read_zero: bool = False) -> None:
@@ -108,7 +111,7 @@ class DeviceBus:
             self.attach(window)
 
     def attach(self, window: Window) -> None:
-        """Add a device. BusError if another one has its name or one of its pages."""
+        """Add a device. Raise BusError if another one has its name or one of its pages."""
         pages = range(window.base >> _PAGE_SHIFT, (window.end - 1 >> _PAGE_SHIFT) + 1)
         for other in self.windows:
             if pages.start << _PAGE_SHIFT < other.end and other.base < pages.stop << _PAGE_SHIFT:
@@ -120,7 +123,7 @@ class DeviceBus:
             self._pages.update(dict.fromkeys(pages, window))
 
     def take_over(self, other: DeviceBus) -> None:
-        """Have the windows of another bus in the place of those that are here, as after a reset of the board."""
+        """Replace the windows by those of another bus, as after a reset of the board."""
         self.windows, self._pages, self._latest = other.windows, other._pages, None
         self._holes_read_zero = other._holes_read_zero
 
@@ -133,7 +136,7 @@ class DeviceBus:
         return self._holes_read_zero or self._find(gpa, size) is not None
 
     def read(self, gpa: Gpa, size: int) -> int:
-        """Return what a load of ``size`` bytes gives. LookupError if the bus does not cover it."""
+        """Return the value of a load of ``size`` bytes. Raise LookupError if the bus does not cover it."""
         window = self._find(gpa, size)
         if window is None:
             self._pass_hole(gpa)
@@ -144,12 +147,12 @@ class DeviceBus:
         return device.read(gpa - window.base, size)
 
     def virtual_counter(self, gpa: Gpa) -> VirtualCounter | None:
-        """Return how the word at ``gpa``, a multiple of 4, goes on by itself; None if no device knows."""
+        """Return how the word at ``gpa``, a multiple of 4, changes with time, or None if no device knows."""
         window = self._find(gpa, 4)
         return None if window is None else window.device.virtual_counter(gpa - window.base)
 
     def write(self, gpa: Gpa, size: int, value: int) -> None:
-        """Store ``size`` bytes. LookupError if the bus does not cover them."""
+        """Store ``size`` bytes. Raise LookupError if the bus does not cover them."""
         window = self._find(gpa, size)
         if window is None:
             self._pass_hole(gpa)
@@ -160,11 +163,11 @@ class DeviceBus:
         device.write(gpa - window.base, size, value)
 
     def save(self) -> dict[str, State]:
-        """Return the states of the devices by name, without those that are deferred and as after a reset."""
+        """Return the states of the devices by name, without deferred devices that are as after a reset."""
         return {window.name: state for window in self.windows if (state := window.save())}
 
     def restore(self, states: Mapping[str, Mapping[Any, Any]]) -> None:
-        """Take over what :meth:`save` returned. StateError if it is of another board."""
+        """Restore a state that :meth:`save` returned. Raise StateError if it is that of another board."""
         unknown = states.keys() - {window.name for window in self.windows}
         if unknown:
             raise StateError(f"this board has no device called {', '.join(sorted(map(str, unknown)))}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-#: Instructions per second of virtual time: what a guest that measures itself sees.
+#: The instructions in one second of virtual time. A guest that measures its own speed sees this figure.
 TICKS_PER_SECOND = 100_000_000
-#: What a guest takes for the time of day when it starts: 2026-01-01 00:00 UTC, in seconds since 1970.
+#: The time of day when a guest starts, unless the user chooses another: 2026-01-01 00:00 UTC, in seconds since 1970.
 DEFAULT_EPOCH = 1_767_225_600
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isa.arm.cpus import CPUS
 
 CPU_MODELS = tuple(CPUS)
-#: All that is here of ARMv4 to ARMv7-A, whichever processor has it.
+#: The model for programs: everything that is implemented of ARMv4 to ARMv7-A, whichever processor has it.
 PROGRAM_CPU = "any"
-#: What Versatile/PB has (ARM DUI 0224), and so what its kernels are built for.
+#: The model for kernels: the processor of the Versatile/PB (ARM DUI 0224), for which its kernels are built.
 KERNEL_CPU = "arm926"

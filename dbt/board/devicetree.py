@@ -1,9 +1,9 @@
-"""Flattened device trees (Devicetree Specification 0.4): what a kernel is told about the board.
+"""Flattened device trees (Devicetree Specification 0.4), which describe the board to a kernel.
 
-Either the board's own tree is made here, or the user's is patched: its memory becomes the machine's
-RAM, and /chosen holds the command line and where the initial RAM disk is. The only room that
-knows the ``fdt`` library, whose defects are dealt with here: it raises anything at a damaged tree, and
-shares one list of reserved places between all trees that it reads.
+Either the board's own tree is made here, or the user's is patched: its memory becomes the machine's RAM, and /chosen
+gets the command line and the place of the initial RAM disk. This is the only module that knows the ``fdt`` library and
+its defects: it may raise any exception for a damaged tree, and shares one list of reserved memory between all trees
+that it reads.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ Value = int | str | bytes | list[int] | list[str] | None
 
 
 class DeviceTreeError(ValueError):
-    """The bytes are no device tree that can be used; the text says why, as the end of "it ..."."""
+    """Raised for bytes that are no usable device tree. The text says why, and completes a sentence that begins "it"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the boot decides. An empty ``bootargs`` leaves what a tree has; ``initrd`` is [start, end)."""
+    """What goes into /chosen. An empty ``bootargs`` keeps the tree's own. ``initrd`` is [start, end) of the RAM
+    disk.
+    """
 
     memory: int
     bootargs: bytes = b""
@@ -41,7 +43,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Peripheral:
-    """A device on the AMBA bus: its interrupt at the VIC, or where ``sic`` at the SIC; clocks by their names."""
+    """A device on the AMBA bus. Its interrupt is at the VIC, or with ``sic`` at the SIC. Clocks are given by name."""
 
     name: str
     base: int
@@ -75,7 +77,7 @@ def _every_device(gpa: int) -> bool:
 
 
 def board_tree(chosen: Chosen, present: Callable[[int], bool] = _every_device) -> bytes:
-    """The Versatile/PB's tree, with a node for each device at whose address one is ``present``."""
+    """Return the Versatile/PB's tree, with a node for each device at whose address one is ``present``."""
     import fdt
 
     tree = fdt.FDT(entries=[])
@@ -100,7 +102,9 @@ def board_tree(chosen: Chosen, present: Callable[[int], bool] = _every_device) -
 
 
 def patch_tree(data: bytes, chosen: Chosen) -> bytes:
-    """A copy of the tree ``data`` with the machine's memory and the boot's choices; else DeviceTreeError."""
+    """Return a copy of the tree ``data`` with the machine's memory and /chosen. Raise DeviceTreeError if it is
+    unusable.
+    """
     return _finish(_parse(data), chosen)
 
 
@@ -110,7 +114,7 @@ _CELLS: Mapping[str, Value] = {"#address-cells": 1, "#size-cells": 1}
 
 
 def _node(name: str, properties: Mapping[str, Value], *nodes: Node) -> Node:
-    """Texts, words and their lists become what the specification makes of them; None is a property without a value."""
+    """Return a node. Texts, words and lists of them become properties; None is a property without a value."""
     import fdt
 
     node = fdt.Node(name)
@@ -131,7 +135,9 @@ def _divided(name: str, phandle: int, divisor: int) -> Node:
 
 
 def _core_module() -> Node:
-    """Linux resets the board through this node, and takes its scheduler's clock from ``sysreg``, its other half."""
+    """Return the core module's node. Linux resets the board through it, and takes its scheduler's clock from
+    ``sysreg``.
+    """
     compatible = ["arm,core-module-versatile", "syscon", "simple-mfd"]
     return _node("core-module@10000000", {"compatible": compatible, "reg": [_SYSREGS, 0x200], **_CELLS})
 
@@ -196,7 +202,7 @@ def _parse(data: bytes) -> FDT:
 
 
 def _finish(tree: FDT, chosen: Chosen) -> bytes:
-    """Set the memory and /chosen, and write the tree down."""
+    """Set the memory and /chosen, and return the tree as bytes."""
     for node in [node for node in tree.root.nodes if node.name.partition("@")[0] == "memory"]:
         tree.root.remove_subnode(node.name)
     cells = _cells(tree.root, "#address-cells"), _cells(tree.root, "#size-cells")
@@ -214,7 +220,7 @@ def _finish(tree: FDT, chosen: Chosen) -> bytes:
 
 
 def _cells(root: Node, name: str) -> int:
-    """How many words an address or a size of a child takes; 2 and 1 are the specification's defaults (2.3.5)."""
+    """Return how many words an address or a size of a child takes. The specification's defaults are 2 and 1 (2.3.5)."""
     found: Any = root.get_property(name)
     default = 2 if name == "#address-cells" else 1
     count = default if found is None else getattr(found, "value", None)

@@ -1,4 +1,4 @@
-"""Reading a file that somebody names: its kind and size are looked at first, and no more is read than can be used."""
+"""Reading a file that a user names. Its kind and size are checked first, and no more is read than can be used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_bounded(path: str, largest: Callable[[bytes], int], head_size: int = 64
 
 
 class FileTooLarge(OSError):
-    """A file has more bytes than can be used: ``size``, and ``limit``."""
+    """Raised for a file with more bytes than can be used: it has ``size``, and ``limit`` are allowed."""
 
     def __init__(self, path: str, size: int, limit: int) -> None:
         super().__init__(errno.EFBIG, f"it has {size:,} bytes, and {limit:,} can be used", path)

@@ -1,8 +1,8 @@
-"""Images: an ELF executable or a flat binary goes in, checked segments and an entry point come out.
+"""Reading programs: an ELF executable or a flat binary becomes checked segments and an entry point.
 
-Whatever a file may contain, reading it yields an :class:`Image` that fits the machine's RAM or an
-:class:`ImageError` that says what is wrong and what to do. Only the ELF header and the program
-headers are read here; symbols are another room's (:mod:`dbt.inspector.symbols`).
+Whatever a file contains, reading it gives an :class:`Image` that fits the machine's RAM, or raises an
+:class:`ImageError` that says what is wrong and what to do. Only the ELF header and the program headers are read here;
+:mod:`dbt.inspector.symbols` reads the symbols.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _THUMB_REMEDY = (
 
 
 class ImageError(Exception):
-    """A program that cannot be loaded: which file, what is wrong with it, and the remedy."""
+    """Raised for a program that cannot be loaded. The message names the file, what is wrong with it, and the remedy."""
 
     def __init__(self, path: str, what: str, remedy: str) -> None:
         super().__init__(f"{path}: {what}. {remedy}.")
@@ -67,7 +67,10 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """``data`` goes to ``gpa``; zeros follow it up to ``size`` bytes. ``gva`` is where it is linked to run."""
+    """A part of a program. ``data`` goes to ``gpa``, and zeros follow it up to ``size`` bytes.
+
+    ``gva`` is the address for which it is linked.
+    """
 
     gpa: int
     gva: int
@@ -82,9 +85,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A program whose segments lie in RAM, and whose entry lies in one of them. The bytes of no two overlap.
+    """A program whose segments lie in RAM, with its entry in one of them. The bytes of two segments never overlap.
 
-    The zeros of one may reach over the bytes of another: linkers pack load addresses so, and the bytes stay.
+    The zeros of one segment may reach over the bytes of another, because linkers pack load addresses. The bytes stay.
     """
 
     path: str
@@ -94,11 +97,11 @@ class Image:
 
     @property
     def end(self) -> int:
-        """The first address after the program: where a heap may begin."""
+        """The first address after the program, where a heap may begin."""
         return max(segment.end for segment in self.segments)
 
     def place(self, memory: GuestMemory) -> None:
-        """Write the program into RAM. Zeros come first, so that none lies on another segment's bytes."""
+        """Write the program into RAM: first all zeros, then the bytes, which zeros therefore cannot overwrite."""
         for segment in self.segments:
             for start in range(segment.gpa + len(segment.data), segment.end, len(_ZEROS)):
                 memory.write_ram(Gpa(start), _ZEROS[: segment.end - start])
@@ -160,13 +163,13 @@ def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, e
 
 
 def refuse_base(path: str, what: str, base: int | None) -> None:
-    """ImageError if there is one: the file is ``what``."""
+    """Raise ImageError if a base is given for a file that contains its addresses. ``what`` is the kind of file."""
     if base is not None:
         raise ImageError(path, f"it is {what}, which says itself where it goes", "Leave out --base")
 
 
 def check_base(path: str, base: int | None) -> None:
-    """ImageError where no A32 code can be."""
+    """Raise ImageError if no A32 code can be at ``base``."""
     if base is None:
         return
     if base < 0 or base > 0xFFFFFFFF or base % 4:
@@ -177,7 +180,7 @@ def check_base(path: str, base: int | None) -> None:
 
 
 class _Header(NamedTuple):
-    """The ELF header by the names of the specification."""
+    """The ELF header, with the names of the ELF specification."""
 
     ident: bytes
     type: int
@@ -196,7 +199,9 @@ class _Header(NamedTuple):
 
 
 def read_elf(data: bytes, path: str, entry: int | None) -> Image:
-    """The segments of an ELF executable, not yet checked against a machine; ``entry`` overrides its own."""
+    """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
+    own.
+    """
     if data[:4] != b"\x7fELF":
         remedy = f"If it is a flat binary, say where it goes, for example --base {FLAT_BASE:#x}"
         raise ImageError(path, "it is not an ELF file", remedy)
@@ -220,7 +225,7 @@ def read_elf(data: bytes, path: str, entry: int | None) -> Image:
 
 
 def _header_checks(header: _Header, file_size: int) -> Iterator[tuple[bool, str, str]]:
-    """What may be wrong with a header, the most telling first: whether it is, the words, the remedy."""
+    """Yield possible defects of a header, the most telling first: whether it has the defect, its name, the remedy."""
     elf_class, byte_order, version = header.ident[4:7]
     foreign = f"it is a program for {_EM_NAMES.get(header.machine, f'ELF machine {header.machine}')}, not 32-bit ARM"
     kind = _ET_NAMES.get(header.type, f"ELF type {header.type}")
@@ -240,7 +245,7 @@ def _header_checks(header: _Header, file_size: int) -> Iterator[tuple[bool, str,
 
 
 def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) -> Segment:
-    """One PT_LOAD header. Its physical address counts: the MMU is off when the program starts."""
+    """Return the segment of one PT_LOAD header. Its physical address counts, because the MMU is off at the start."""
     _, offset, gva, gpa, file_size, size, flags, _ = header
     if file_size > size:
         what = f"segment {number} has more bytes in the file ({file_size:#x}) than in memory ({size:#x})"
@@ -252,12 +257,12 @@ def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) 
 
 
 def _content(data: bytes, header: tuple[int, ...]) -> bytes:
-    """The bytes of a segment in the file, as far as there are any."""
+    """Return the bytes that a segment has in the file."""
     return data[header[1] : header[1] + header[4]]
 
 
 def _physical(entry: int, segments: list[Segment]) -> int:
-    """The GPA of an entry point that is given as a GVA, as QEMU takes it."""
+    """Return the GPA of an entry point that the file gives as a GVA, as QEMU does."""
     for segment in segments:
         if segment.executable and segment.gva <= entry & ~1 < segment.gva + segment.size:
             return entry - segment.gva + segment.gpa

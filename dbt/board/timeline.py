@@ -1,11 +1,11 @@
 """The timeline: virtual time, and what is to happen when.
 
-Virtual time is whatever ``now`` says: the machine makes it from retired instructions and from what it skipped
-while the guest waited. The timeline never moves it. The run loop ends its slices at ``next_tick`` and then calls
-``run_due``; so what happens, and in which order, is a function of the program alone.
+``now`` gives the virtual time, which the machine computes from the instructions retired and from the ticks skipped
+while the guest waited. The timeline never changes it. The run loop ends its slices at ``next_tick`` and then calls
+``run_due``. So what happens, and in which order, depends on the program alone.
 
-What happens is the ringing of alarms. A device makes its alarms when it is made itself, each under a name. What is
-pending is therefore plain data: device, action, tick and order.
+An event is the ringing of an alarm. A device makes its alarms when it is made itself, each under a name. Therefore
+pending events are plain data: device, action, tick and order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dbt.devices.state import StateError
 
 
 class Event(NamedTuple):
-    """That an alarm is to ring at a tick. Events at one tick happen by ``order``, the lowest first."""
+    """A pending event: an alarm will ring at a tick. Events at the same tick happen by ``order``, the lowest first."""
 
     device: str
     action: str
@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 
 class Alarm:
-    """Calls ``ring`` at the tick that it is set to; see :class:`dbt.devices.wiring.Alarm`."""
+    """An alarm, which calls ``ring`` at the tick that it is set for; see :class:`dbt.devices.wiring.Alarm`."""
 
     __slots__ = ("_entry", "_timeline", "name", "ring")
 
@@ -40,12 +40,14 @@ class Alarm:
         self.ring = ring
 
     def set(self, tick: int) -> None:
-        """Ring at ``tick``, and not when it was set for before. If ``tick`` has passed, the next ``run_due`` rings."""
+        """Set the alarm for ``tick``, and no longer for another tick. If ``tick`` has passed, the next ``run_due``
+        rings.
+        """
         self.cancel()
         self._entry = self._timeline._expect(tick, self)
 
     def cancel(self) -> None:
-        """Do not ring. Nothing changes if the alarm is not set."""
+        """Unset the alarm. Nothing changes if it is not set."""
         if self._entry is not None:
             self._timeline._pending.remove(self._entry)
             self._entry = None
@@ -72,15 +74,15 @@ class DeviceTime:
         return self._now()
 
     def alarm(self, action: str, ring: Callable[[], None]) -> Alarm:
-        """Return an alarm for the device. ValueError if it has one for ``action`` already."""
+        """Return a new alarm of the device. Raise ValueError if it has one for ``action`` already."""
         return self._timeline._add_alarm((self._device, action), ring)
 
 
 class Timeline:
-    """``now`` gives ticks since the machine's start, ``ticks_per_second`` of them in a second.
+    """The events of a board. ``now`` returns the ticks since the machine's start, ``ticks_per_second`` in a second.
 
-    There is an event for each timer of the board at most, so a sorted list serves better than a heap, from
-    which a cancelled event could not be removed: a guest that starts a timer over and over must not fill it.
+    Each timer of the board has at most one event, so the events are a sorted list. From a heap a cancelled event could
+    not be removed, and a guest that starts a timer again and again would fill it.
     """
 
     ticks_per_second = TICKS_PER_SECOND
@@ -97,16 +99,16 @@ class Timeline:
         return self._now()
 
     def named(self, device: str) -> DeviceTime:
-        """Return this timeline for a device, whose name no other device on it has."""
+        """Return this timeline as the device of that name sees it. No other device on it has the name."""
         return DeviceTime(self, device, self._now)
 
     @property
     def next_tick(self) -> int | None:
-        """When the next event is due; None if there is none."""
+        """The tick of the next event, or None if none is pending."""
         return self._pending[0][0] if self._pending else None
 
     def run_due(self) -> None:
-        """Do what is due now, and what these actions ask for until now."""
+        """Ring the alarms that are due, and those that ringing sets for a tick that is not later than now."""
         pending = self._pending
         while pending and pending[0][0] <= self._now():
             pending.pop(0)[2]._rings()
@@ -121,7 +123,7 @@ class Timeline:
         return [Event(*alarm.name, tick, order) for order, (tick, _, alarm) in enumerate(self._pending)]
 
     def restore(self, events: Iterable[Event]) -> None:
-        """Have these events pending and no others. StateError if there is no alarm for one, or two for one alarm.
+        """Replace the pending events. Raise StateError if an event has no alarm, or if an alarm has two events.
 
         Precondition: the devices that the events belong to have been made.
         """

@@ -1,4 +1,4 @@
-"""The board: where the devices of an ARM Versatile/PB (ARM DUI 0224) sit, and their interrupts.
+"""The board: the addresses and interrupts of the devices of an ARM Versatile/PB (ARM DUI 0224).
 
 Interrupt numbers are those of the primary controller (PL190), or of the secondary one (SIC), whose output is
 input 31 of the primary.
@@ -70,7 +70,7 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
 
 @dataclass(frozen=True)
 class Board:
-    """``bus`` has the devices; ``console_uart`` is the one of them that the console is connected to.
+    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to.
 
     ``timeline`` has the alarms of the devices, each under the name of the device's window.
     """
@@ -82,17 +82,17 @@ class Board:
 
     @property
     def has_fast_interrupts(self) -> bool:
-        """Whether any device's interrupt would be an FIQ."""
+        """True if the interrupt of some device would be an FIQ."""
         return self.vic.enable & self.vic.select != 0
 
     def save(self) -> BoardState:
-        """Return the state of all devices, and what they have to do later, as plain values."""
+        """Return the state of all devices and the pending events, as plain values."""
         return BoardState(self.bus.save(), self.timeline.save())
 
     def restore(self, state: BoardState) -> None:
-        """Take over what :meth:`save` returned. StateError if it is of another board.
+        """Restore a state that :meth:`save` returned. Raise StateError if it is that of another board.
 
-        The levels of the CPU's interrupt inputs are not told again: they belong to the CPU's state.
+        The levels of the CPU's interrupt inputs are not set again, because they belong to the CPU's state.
         """
         self.bus.restore(state.devices)
         waiting = {event.device for event in state.events}
@@ -104,14 +104,16 @@ class Board:
 
 @dataclass(frozen=True)
 class BoardState:
-    """``devices``: their states by name; one that is missing is as after a reset. ``events``: what is pending."""
+    """The state of a board. ``devices`` has states by name; a device that is missing is as after a reset. ``events``
+    has the pending events.
+    """
 
     devices: dict[str, State]
     events: list[Event]
 
 
 def _unplugged(data: bytes) -> None:
-    """The end of a serial line that leads nowhere."""
+    """Discard what is sent on a serial line that is not connected."""
 
 
 def build_board(
@@ -125,13 +127,13 @@ def build_board(
     refill: Callable[[], None] = no_input,
     holes_read_zero: bool = False,
 ) -> Board:
-    """The board as it is after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
+    """Return the board as after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
 
-    ``transmit`` is given what the guest sends to UART0. ``irq`` and ``fiq`` are told the levels of the CPU's
-    interrupt inputs whenever these change; both are low at first. ``reset`` is called, from within a device access
-    or a timeline's event, when the guest or its watchdog resets the board. ``epoch`` is the time of day at tick 0
-    of ``timeline``, in seconds since 1970. ``refill`` is called when the console's UART can take input
-    (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`.
+    ``transmit`` is called with what the guest sends to UART0. ``irq`` and ``fiq`` are called with the levels of the
+    CPU's interrupt inputs when these change; both are low at first. ``reset`` is called when the guest or its watchdog
+    resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of ``timeline``,
+    in seconds since 1970. ``refill`` is called when the console's UART can take input
+    (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero`` is that of :class:`dbt.board.bus.DeviceBus`.
     """
     vic = Pl190(irq, fiq)
     uart = ConsoleUart(timeline.named("UART0"), transmit, vic.line(12), refill=refill)
@@ -162,9 +164,9 @@ def build_board(
 
 
 class _Maker:
-    """Makes the devices that few guests access, and imports them only then.
+    """Makes the devices that few guests access, and imports their modules only then.
 
-    Each method takes the device's name last.
+    The last parameter of each method is the device's name.
     """
 
     def __init__(self, vic: Pl190, timeline: Timeline, reset: Callable[[], None], epoch: int) -> None:
