@@ -35,13 +35,13 @@ def _map(address: int | None, size: int, protection: int, flags: int, handle: in
 class HostRange:
     """``size`` zeroed bytes at ``address``, a multiple of ``alignment``; untouched pages cost nothing.
 
-    ``shared``: a forked process sees what is written after the fork. ``reserve``: there are only the addresses
-    until :meth:`commit` or :meth:`map_file` puts memory there; to touch the others is a crash.
+    A forked process has a copy of its own. ``reserve``: there are only the addresses until :meth:`commit` or
+    :meth:`map_file` puts memory there; to touch the others is a crash.
     Raises OSError if the host refuses. A view keeps the range alive, but not beyond :meth:`close`.
     """
 
-    def __init__(self, size: int, alignment: int = mmap.PAGESIZE, shared: bool = False, reserve: bool = False) -> None:
-        flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    def __init__(self, size: int, alignment: int = mmap.PAGESIZE, reserve: bool = False) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         self._mapped = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE + (alignment if alignment > mmap.PAGESIZE else 0)
         protection = _PROT_NONE if reserve else mmap.PROT_READ | mmap.PROT_WRITE
         self._start = _map(None, self._mapped, protection, flags)

@@ -31,6 +31,13 @@ GUEST_PAGES = 1 << 20
 PAGE_RAM = 1  # there is RAM
 PAGE_WRITABLE = 2  # ... to which the guest can store
 PAGE_HAS_CODE = 4  # it has a code page
+PAGE_CHANGED = 8  # ... and words or ops in it have changed since the compiler was last told of them
+
+# Flags of a word of a code page, as the compiler is told of them: see backend.support.
+WORD_EXECUTED = 1  # it was executed since it was written
+WORD_ENTERED = 2  # a region is entered there
+WORD_COVERED = 4  # COVERED
+WORD_CHANGES = 8  # CHANGES
 
 COVERED = 1  # a region was made from it
 CHANGES = 2  # it was read as a constant, and then written: it is data

@@ -17,6 +17,7 @@ ENTRY_POINTS = (
     "enter",
     "need_code_page",
     "invalidate_range",
+    "code_flags",
     "decode",
     "sentinel",
     "leave",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import (
+    CHANGES,
     CODE_PAGE_STRIDE,
     COVERED,
     HOT,
@@ -20,10 +21,15 @@ from dbt.abi.layout import (
     OP_ORIGINAL,
     OP_SIZE,
     OPS_PER_PAGE,
+    PAGE_CHANGED,
     PAGE_HAS_CODE,
     PAGE_RAM,
     PAGE_WRITABLE,
     WARM,
+    WORD_CHANGES,
+    WORD_COVERED,
+    WORD_ENTERED,
+    WORD_EXECUTED,
 )
 from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS
@@ -293,6 +299,9 @@ def _decode() -> str:
   %inside = and i64 %distance, {OP_SIZE * OPS_PER_PAGE - 1}
   %offset = lshr i64 %inside, 3
   %gpa = or i64 %page.gpa, %offset
+  {load_field("page_flags", "ptr", "%page_flags")}
+  {page_flag("%gpa", "%flag")}
+  {_mark_changed("%flag")}
   %host = getelementptr i8, ptr %ram, i64 %gpa
   %word = load i32, ptr %host
   %condition = lshr i32 %word, 28
@@ -420,8 +429,17 @@ define hidden void @fill_nothing(ptr %op, i32 %word) {{
 """
 
 
+def _mark_changed(flag: str) -> str:
+    """Note that the compiler has to be told of a page anew; ``flag`` is the result of :func:`page_flag`."""
+    return f"""{flag}.changed = or i8 {flag}, {PAGE_CHANGED}
+  store i8 {flag}.changed, ptr {flag}.p"""
+
+
 def _find_op(none: str) -> str:
-    """Into block ``look`` with %op, the op of %gpa, or to ``none`` if its page has no code page."""
+    """Into block ``look`` with %op, the op of %gpa, or to ``none`` if its page has no code page.
+
+    Whoever looks for the op of a word is about to write the word, so its page is marked as changed.
+    """
     return f"""{load_field("page_flags", "ptr", "%page_flags")}
   {page_flag("%gpa", "%flag")}
   %page = lshr i64 %gpa, 12
@@ -429,6 +447,7 @@ def _find_op(none: str) -> str:
   %there = icmp ne i8 %code.bit, 0
   br i1 %there, label %look, label %{none}
 look:
+  {_mark_changed("%flag")}
   {load_field("code_pages", "ptr", "%pages")}
   %at = mul i64 %page, {CODE_PAGE_STRIDE}
   %ops = getelementptr i8, ptr %pages, i64 %at
@@ -466,7 +485,7 @@ loop:
 end:
   %last = getelementptr i8, ptr %ops, i64 {OPS_PER_PAGE * OP_SIZE}
   store ptr @sentinel, ptr %last
-  %marked = or i8 %flag, {PAGE_HAS_CODE}
+  %marked = or i8 %flag, {PAGE_HAS_CODE | PAGE_CHANGED}
   store i8 %marked, ptr %flag.p
   {load_field("ram_host", "ptr", "%ram")}
   %gpa = shl i64 %page64, 12
@@ -508,6 +527,57 @@ body:
   %next = add i64 %at, 4
   br label %loop
 done:
+  ret void
+}}
+"""
+
+
+def _code_flags() -> str:
+    """``code_flags``: write a byte for each word of a page that has a code page (WORD_EXECUTED and so on), and take its
+    mark from the page. Python calls it to tell the compiler's process what has been executed.
+    """
+    return f"""
+define hidden void @code_flags(ptr %cpu, i32 %page, ptr %out) noinline {{
+  {load_field("code_pages", "ptr", "%pages")}
+  %page64 = zext i32 %page to i64
+  %at = mul i64 %page64, {CODE_PAGE_STRIDE}
+  %ops = getelementptr i8, ptr %pages, i64 %at
+  {load_field("page_flags", "ptr", "%page_flags")}
+  %flag.p = getelementptr i8, ptr %page_flags, i64 %page64
+  %flag = load i8, ptr %flag.p
+  %unmarked = and i8 %flag, {255 - PAGE_CHANGED}
+  store i8 %unmarked, ptr %flag.p
+  {load_field("image", "i64", "%image")}
+  {load_field("image_size", "i64", "%image.size")}
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %0 ], [ %more, %loop ]
+  %place = shl i64 %i, 5
+  %op = getelementptr i8, ptr %ops, i64 %place
+  %handler = load ptr, ptr %op
+  %handler.at = ptrtoint ptr %handler to i64
+  %distance = sub i64 %handler.at, %image
+  %elsewhere = icmp uge i64 %distance, %image.size
+  %undecoded = icmp eq ptr %handler, @decode
+  %executed = select i1 %undecoded, i8 0, i8 {WORD_EXECUTED}
+  %entered = select i1 %elsewhere, i8 {WORD_ENTERED}, i8 0
+  %marks.p = getelementptr i8, ptr %op, i64 {OP_COVERED}
+  %marks = load i8, ptr %marks.p
+  %covered.bit = and i8 %marks, {COVERED}
+  %is.covered = icmp ne i8 %covered.bit, 0
+  %covered = select i1 %is.covered, i8 {WORD_COVERED}, i8 0
+  %changes.bit = and i8 %marks, {CHANGES}
+  %is.changing = icmp ne i8 %changes.bit, 0
+  %changes = select i1 %is.changing, i8 {WORD_CHANGES}, i8 0
+  %first = or i8 %executed, %entered
+  %second = or i8 %covered, %changes
+  %all = or i8 %first, %second
+  %out.p = getelementptr i8, ptr %out, i64 %i
+  store i8 %all, ptr %out.p
+  %more = add i64 %i, 1
+  %done = icmp eq i64 %more, {OPS_PER_PAGE}
+  br i1 %done, label %end, label %loop
+end:
   ret void
 }}
 """
@@ -739,6 +809,7 @@ def support_text() -> str:
             _enter(),
             _decode(),
             _code_pages(),
+            _code_flags(),
             _writable(),
             _exceptions(),
         ]

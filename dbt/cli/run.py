@@ -110,7 +110,8 @@ def _file_sums(options: RunOptions) -> dict[str, str]:
 
 def _report_dump(machine: Machine) -> None:
     """What the user who asked for a dump should know about it."""
-    counts = getattr(machine.tier, "dump_counts", None)
+    activity = machine.tier.regions
+    counts = None if activity is None else activity.dump
     if counts is not None and counts.failed:
         failed = f"{counts.failed} of {counts.written + counts.failed} regions"
         say(f"cannot write {failed} to {machine.options.dump}: {counts.reason}")

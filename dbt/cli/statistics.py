@@ -11,7 +11,7 @@ from dbt.vm.machine import Machine
 from isa.arm.state import SCTLR_M
 
 if TYPE_CHECKING:
-    from dbt.engine.region_tier import RegionTier
+    from dbt.engine.region_counts import RegionActivity
 
 #: What executed instructions, by its name in ``Machine.retired``, in words.
 _MEANS = {
@@ -30,11 +30,8 @@ def statistics(machine: Machine) -> dict[str, Any]:
     if callouts := dict(machine.tier.callouts):
         found["callouts"] = callouts
         found["callout_places"] = _callout_places(machine)
-    if machine.tier_name == "auto":
-        from dbt.engine.region_tier import RegionTier
-
-        assert isinstance(machine.tier, RegionTier)
-        found |= _region_statistics(machine.tier)
+    if (regions := machine.tier.regions) is not None:
+        found |= _region_statistics(regions)
     return found
 
 
@@ -58,17 +55,17 @@ def _callout_places(machine: Machine) -> list[dict[str, Any]]:
     return found
 
 
-def _region_statistics(tier: RegionTier) -> dict[str, Any]:
+def _region_statistics(activity: RegionActivity) -> dict[str, Any]:
     """``requested`` is the sum of compiled, refused, outdated, lost and pending."""
-    counts, worker = tier.counts, tier.worker_counts
+    counts, worker = activity.counts, activity.worker
     found: dict[str, Any] = {
         "regions": {
-            "requested": worker.requests + tier.waiting,
+            "requested": worker.requests + activity.waiting,
             "compiled": counts.compiled,
             "refused": counts.refused - worker.lost,
             "outdated": counts.outdated,
             "lost": worker.lost,
-            "pending": worker.pending + tier.waiting,
+            "pending": worker.pending + activity.waiting,
             "loaded": counts.loaded,
             "dropped": counts.dropped,
             "insns": counts.insns,
@@ -81,12 +78,12 @@ def _region_statistics(tier: RegionTier) -> dict[str, Any]:
         },
         "worker_restarts": worker.restarts,
         "invalidations": {"code_writes": counts.code_writes, "literal_writes": counts.literal_writes},
-        "region_exits": {reason.name.lower(): count for reason, count in tier.side_exits.items()},
+        "region_exits": {reason.name.lower(): count for reason, count in activity.side_exits.items()},
     }
-    kept = tier.store_counts
+    kept = activity.store
     if kept is not None:
         found["store"] = {"saved": kept.saved, "evicted": kept.evicted, "failed": kept.failed, "reason": kept.reason}
-    dumped = tier.dump_counts
+    dumped = activity.dump
     if dumped is not None:
         found["dump"] = {"written": dumped.written, "failed": dumped.failed, "reason": dumped.reason}
     return found

@@ -7,8 +7,8 @@ be several, because functions that begin with the same words may differ later.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,8 +22,6 @@ from dbt.frontend.context import TranslationContext
 _NAMING_WORDS = 8
 #: The largest number of regions in a file.
 KEPT_PER_FILE = 4
-# Places in the counts that the compiler's process shares with the one that runs the guest.
-_SAVED, _EVICTED, _FAILED, _REASON = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,42 +29,35 @@ class StoreCounts:
     """What became of regions that were to be kept.
 
     ``saved``: the regions written. ``evicted``: the files removed to make room. ``failed``: the regions that could not
-    be written. ``reason``: why the last of these could not.
+    be written. ``error``: the number of the last error of the host, 0 if there was none.
     """
 
-    saved: int
-    evicted: int
-    failed: int
-    reason: str
+    saved: int = 0
+    evicted: int = 0
+    failed: int = 0
+    error: int = 0
+
+    @property
+    def reason(self) -> str:
+        """The last error in words."""
+        return os.strerror(self.error) if self.failed else ""
 
 
 class RegionStore:
-    """The regions of earlier runs, for the version ``key`` of the translator. Raises WrongCacheSize.
-
-    Processes forked after it was made share its counts.
-    """
+    """The regions of earlier runs, for the version ``key`` of the translator. Raises WrongCacheSize."""
 
     def __init__(self, key: str) -> None:
         self._folder = f"regions-{key}"
         self._quota = CacheQuota(key, cache_limit())
-        self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
-        self._counted_before = [0, 0, 0]
+        self._lock = threading.Lock()
+        #: Counted since the store was made.
+        self.counts = StoreCounts()
 
     @staticmethod
     def _name(entry: int, guest: bytes, context: TranslationContext) -> str:
         words = guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS)
         named = entry.to_bytes(4, "little") + words + context.describe().encode()
         return hashlib.sha256(named).hexdigest()[:32]
-
-    @property
-    def counts(self) -> StoreCounts:
-        saved, evicted, failed = (now - before for now, before in zip(self._counts, self._counted_before, strict=False))
-        reason = self._counts[_REASON]
-        return StoreCounts(saved, evicted, failed, os.strerror(reason) if failed else "")
-
-    def reset_counts(self) -> None:
-        """Count from zero in this process. The shared counts, which another process writes, do not change."""
-        self._counted_before = self._counts[:_REASON].tolist()
 
     def load(self, entry: int, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:
         """Yield the regions kept for ``entry`` under ``context``, where the guest's memory begins with ``guest``.
@@ -92,9 +83,14 @@ class RegionStore:
         others = (record for record in unpack_records(read_file(name) or b"") if record != latest)
         data = pack_records([latest, *others][:KEPT_PER_FILE])
         try:
-            self._counts[_EVICTED] += self._quota.make(len(data))
+            evicted = self._quota.make(len(data))
+            self._count(evicted=evicted)
             write_file(name, data)
-            self._counts[_SAVED] += 1
+            self._count(saved=1)
         except OSError as error:
-            self._counts[_FAILED] += 1
-            self._counts[_REASON] = error.errno or 0
+            self._count(failed=1, error=error.errno or 0)
+
+    def _count(self, saved: int = 0, evicted: int = 0, failed: int = 0, error: int = 0) -> None:
+        with self._lock:
+            now = self.counts
+            self.counts = StoreCounts(now.saved + saved, now.evicted + evicted, now.failed + failed, error or now.error)

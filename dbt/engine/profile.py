@@ -1,95 +1,89 @@
-"""What the region tier knows of the guest's code from having seen it run.
+"""What the compiler is told of a machine's code: each code page that has changed since it was last told of it.
 
-All of it is in memory that a forked process shares, so the worker sees what the guest does meanwhile.
+Native code and :class:`dbt.engine.code_pages.CodePages` mark pages as they change, so to tell costs what has changed
+and not what there is: some microseconds a page.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+import ctypes
+from collections.abc import Iterator
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import (
-    CHANGES,
-    CODE_PAGE_STRIDE,
-    COVERED,
-    OP_COVERED,
-    OP_HANDLER,
-    OP_SIZE,
-    TARGET_ENTRIES,
-)
+from dbt.abi.layout import OPS_PER_PAGE, PAGE_CHANGED, PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
+from dbt.engine.code_pages import CodePages
+from dbt.engine.messages import PageNotice, TargetNotice
+from dbt.engine.native import NativeCode
 from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 
-
-def op_offset(gpa: int) -> int:
-    """Offset in the code pages of the op of a word."""
-    return (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & 0xFFF) // 4 * OP_SIZE
-
-
-def op_address(offset: int) -> int:
-    """The GPA of the word whose op is at an offset in the code pages."""
-    return offset // CODE_PAGE_STRIDE << PAGE_SHIFT | offset % CODE_PAGE_STRIDE // OP_SIZE * 4
+#: All values of a page's flags that say that it has changed.
+_CHANGED = tuple(PAGE_RAM | writable | PAGE_HAS_CODE | PAGE_CHANGED for writable in (PAGE_WRITABLE, 0))
+_NOTHING_EXECUTED = bytes(OPS_PER_PAGE)
 
 
 class ExecutionProfile:
-    """Implements :class:`dbt.frontend.forming.Guest` over RAM, the code pages and the branch targets."""
+    """Reads the code pages and the branch targets of one machine for the compiler."""
 
-    def __init__(self, ram: Ram, code_pages: HostRange, targets: HostRange, image: range, not_decoded: int) -> None:
-        """``image``: the addresses of the handlers' code; ``not_decoded``: that of ops that have not been executed."""
-        self._image = image
-        self._words = ram.bytes.cast("I")
-        self._ram = ram
-        self._base = code_pages.address
-        self._ops = code_pages.view()
-        self._handlers = self._ops.cast("Q")
-        self._targets = targets.view().cast("Q")[:TARGET_ENTRIES]
-        self._not_decoded = not_decoded
-        self._known: dict[int, list[int]] = {}
-        self._pages: Mapping[int, int] | None = None
+    def __init__(self, cpu: CpuState, ram: Ram, code_pages: CodePages, targets: HostRange, native: NativeCode) -> None:
+        self._cpu, self._ram, self._code_pages = cpu, ram, code_pages
+        self._targets = targets.view()
+        self._told_targets = b""
+        self._neighbours: set[int] = set()  # pages without code that the compiler knows the words of
+        self._flags = ctypes.create_string_buffer(OPS_PER_PAGE)
+        self._code_flags = native.function("code_flags", ctypes.c_uint32, ctypes.c_void_p)
 
-    def refresh(self) -> None:
-        """Look at the branch targets anew."""
-        known = defaultdict(list)
-        for entry in self._targets.tolist():
-            if entry:
-                known[entry & 0xFFFFFFFF].append(entry >> 32)
-        self._known = known
+    @property
+    def code_pages_address(self) -> int:
+        """The HVA by which branch targets name ops."""
+        return self._code_pages.address
 
-    def set_page_map(self, pages: Mapping[int, int] | None) -> None:
-        """Where the guest's addresses are: physical pages by virtual ones, or None where these are the same."""
-        self._pages = pages
+    def changes(self) -> Iterator[PageNotice | TargetNotice]:
+        """What has changed since this was last asked for, which from now on counts as told."""
+        for page in self._changed_pages():
+            self._neighbours.discard(page)
+            self._code_flags(self._cpu.address, page, self._flags)
+            yield PageNotice(page, self._words(page), self._flags.raw)
+            # Code reads constants from the page beside it, whether anything is executed there or not.
+            for neighbour in (page - 1, page + 1):
+                if neighbour not in self._neighbours and self._is_without_code(neighbour):
+                    self._neighbours.add(neighbour)
+                    yield PageNotice(neighbour, self._words(neighbour), _NOTHING_EXECUTED)
+        targets = bytes(self._targets)
+        if targets != self._told_targets:
+            self._told_targets = targets
+            yield TargetNotice(targets)
 
-    def place(self, gva: int) -> int | None:
-        """The GPA of an address, if it is in RAM and known."""
-        if self._pages is None:
-            return gva if Gpa(gva) in self._ram else None
-        page = self._pages.get(gva >> PAGE_SHIFT)
-        return None if page is None else page << PAGE_SHIFT | gva & PAGE_SIZE - 1
+    def _changed_pages(self) -> Iterator[int]:
+        for region in self._ram.layout.regions:
+            first = region.base >> PAGE_SHIFT
+            flags = self._ram.page_flags[first : region.end >> PAGE_SHIFT].tobytes()
+            for value in _CHANGED:
+                at = flags.find(value)
+                while at >= 0:
+                    yield first + at
+                    at = flags.find(value, at + 1)
 
-    def executed(self, gva: int) -> int | None:
-        gpa = self.place(gva)
-        if gpa is None or self._handlers[(op_offset(gpa) + OP_HANDLER) // 8] in (0, self._not_decoded):
-            return None
-        return self._words[gpa >> 2]
+    def _is_without_code(self, page: int) -> bool:
+        return page >= 0 and self._ram.page_flags[page] & (PAGE_RAM | PAGE_HAS_CODE) == PAGE_RAM
 
-    def constant(self, gva: int) -> int | None:
-        gpa = self.place(gva)
-        if gva & 3 or gpa is None or self._ops[op_offset(gpa) + OP_COVERED] & CHANGES:
-            return None
-        return self._words[gpa >> 2]
+    def _words(self, page: int) -> bytes:
+        return bytes(self._ram.bytes[page << PAGE_SHIFT : (page << PAGE_SHIFT) + PAGE_SIZE])
 
-    def entered(self, gva: int) -> bool:
-        gpa = self.place(gva)
-        if gpa is None:
-            return False
-        handler = self._handlers[(op_offset(gpa) + OP_HANDLER) // 8]
-        return bool(handler) and handler not in self._image
+    def correct(self, gpa: int) -> None:
+        """What the compiler knows of a word has turned out to be wrong: have its page told anew."""
+        self._neighbours.discard(gpa >> PAGE_SHIFT)
+        if self._code_pages.has_code(gpa):
+            self._code_pages.mark_changed(gpa)
+        else:
+            # Its neighbours are told with a page of code.
+            for beside in (gpa - PAGE_SIZE, gpa + PAGE_SIZE):
+                if beside >= 0 and self._code_pages.has_code(beside):
+                    self._code_pages.mark_changed(beside)
 
-    def covered(self, gva: int) -> bool:
-        gpa = self.place(gva)
-        return gpa is not None and bool(self._ops[op_offset(gpa) + OP_COVERED] & COVERED)
-
-    def targets(self, gva: int) -> list[int]:
-        gpa = self.place(gva)
-        return [] if gpa is None else self._known.get((self._base + op_offset(gpa)) & 0xFFFFFFFF, [])
+    def forget_told(self) -> None:
+        """The compiler is another one, and knows nothing."""
+        self._told_targets = b""
+        self._neighbours.clear()
+        for page in self._ram.pages_with_code():
+            self._code_pages.mark_changed(page << PAGE_SHIFT)

@@ -8,10 +8,10 @@ the instructions that these leave to it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import (
     Budget,
@@ -23,6 +23,7 @@ from dbt.abi.exits import (
     WaitForInterrupt,
 )
 from dbt.engine.evaluator import compile_routine, compile_word
+from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
@@ -53,15 +54,16 @@ class ReferenceTier:
         self.memory = memory
         self._allowance = allowance
         self.callouts: Counter[str] = Counter()
-        self.callout_places: Counter[int] = Counter()
-        self._place = 0  # GPA of the current instruction
+        self.callout_places: Counter[Gpa] = Counter()
+        self._place = Gpa(0)  # GPA of the current instruction
         self._code = memory.ram.bytes.cast("I")
         self._retired = 0
         self._progress = 0
         if forget is None:
             walk = partial(compile_routine("translate"), cpu.r, cpu.words, memory)
-            memory.translation = Translation(cpu, walk, keep=True)
-            forget = memory.translation.forget
+            translation = Translation(cpu, walk, keep=True)
+            memory.connect(translation)
+            forget = translation.forget
         self._forget = forget
 
     @property
@@ -71,6 +73,32 @@ class ReferenceTier:
     @property
     def progress(self) -> int:
         return self._progress
+
+    @property
+    def regions(self) -> None:
+        """This tier makes no regions."""
+        return None
+
+    def native_symbols(self) -> Iterator[tuple[Hva, int, str]]:
+        """This tier has no native code."""
+        return iter(())
+
+    def is_decoded(self, gpa: Gpa) -> bool:
+        """This tier keeps nothing of what it executed."""
+        return False
+
+    def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
+        """This tier does not note them."""
+        return iter(())
+
+    def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
+        """This tier has no shadow page tables."""
+        return iter(())
+
+    def close(self) -> None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        self.memory.disconnect()
+        self._code.release()
 
     def reset_counts(self) -> None:
         self._retired = 0
@@ -106,10 +134,6 @@ class ReferenceTier:
                 if self._allowance() is not None:
                     return Budget(self.cpu.pc), self._progress + 1
         return Budget(self.cpu.pc), budget
-
-    def close(self) -> None:
-        """See :class:`dbt.engine.tier.Tier`. What it uses belongs to others; views of it are let go."""
-        self._code.release()
 
     def fetch(self, pc: Gva) -> int:
         """The instruction word at GVA ``pc``, a multiple of 4."""

@@ -2,45 +2,35 @@
 
 A region takes the place of its entry op's handler and has the handlers' signature, so either kind of
 code calls the other freely, and a run is the same, instruction by instruction, whenever a region is
-installed. Regions are compiled by a worker while the guest runs, or found on disk.
+installed. Regions are compiled by another process while the guest runs, or found on disk.
 """
 
 from __future__ import annotations
 
-import mmap
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import VmExit
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import (
-    BLOCK_COUNTERS_SIZE,
-    CHANGES,
-    CODE_PAGE_STRIDE,
-    COVERED,
-    HOT_ARRIVALS,
-    LOG_ENTRIES,
-    OP_COVERED,
-    OP_HANDLER,
-    OP_HOTNESS,
-    OP_ORIGINAL,
-    TABLE_BYTES,
-    TABLES,
-    WARM,
-    SideExit,
-)
+from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, WARM, SideExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
-from dbt.codecache.region_store import RegionStore, StoreCounts
-from dbt.engine.arena import CodeArena
+from dbt.codecache.region_store import RegionStore
+from dbt.engine.arena import lease_arena
+from dbt.engine.hot_queue import HotQueue
+from dbt.engine.messages import CompileRequest
 from dbt.engine.observer import NOBODY, Observer
-from dbt.engine.profile import ExecutionProfile, op_address, op_offset
+from dbt.engine.profile import ExecutionProfile
+from dbt.engine.region_cache import RegionCache
+from dbt.engine.region_counts import RegionActivity, RegionCounts
+from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import Allowance, JitMode, unlimited
-from dbt.engine.worker import CompileWorker, WorkerCounts
+from dbt.engine.worker import CompileWorker, shared_worker
+from dbt.engine.worker_process import Compile, compile_with
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
@@ -48,56 +38,20 @@ from dbt.memory.ram import PAGE_SHIFT
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
-    from dbt.backend.dump import DumpCounts, RegionDump
+    from dbt.backend.dump import RegionDump
 
-_ARENA_SIZE = 64 << 20
-#: After so many regions were made from a page and written over, it is left to the threaded tier.
-_MAX_PAGE_REWRITES = 8
 #: The bits of SCTLR that are part of the translation context.
 _REGIME = SCTLR_A | SCTLR_M
 _SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
-#: How many requests the worker has at a time.
+#: How many requests of a machine the compiler has at a time.
 _IN_FLIGHT = 2
 #: While so many wait, regions are small.
 _MANY = 4
+#: How many bytes of memory name a region on disk.
+_NAMED = 32
 
 
-@dataclass(slots=True)
-class RegionCounts:
-    """What the region tier did, for ``--stats``.
-
-    ``compiled`` and ``loaded`` count what was installed, ``insns`` and ``code_bytes`` its size. ``outdated``: compiled,
-    but not for what the guest's memory holds now. ``refused``: nothing could be compiled, or the compiler was lost over
-    it. Of those dropped, ``code_writes`` and ``literal_writes`` were because what they were made from was
-    written over. ``seconds``: waited for the compiler, if in line.
-    """
-
-    compiled: int = 0
-    loaded: int = 0
-    refused: int = 0
-    outdated: int = 0
-    dropped: int = 0
-    code_writes: int = 0
-    literal_writes: int = 0
-    insns: int = 0
-    code_bytes: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the worker is asked for: the region around an address. ``gpa`` names it.
-
-    ``pages``: virtual and physical pages where the MMU is on, as far as code has been executed in them; else None.
-    """
-
-    gpa: int
-    gva: int
-    context: TranslationContext
-    pages: tuple[tuple[int, int], ...] | None = None
-
-
-class RegionTier(ThreadedTier):
+class RegionTier:
     """See :class:`dbt.engine.tier.Tier`. ``jit``: compile beside the guest, in line, or not at all."""
 
     name = "auto"
@@ -113,49 +67,48 @@ class RegionTier(ThreadedTier):
         dump: RegionDump | None = None,
         observer: Observer = NOBODY,
         allowance: Allowance = unlimited,
+        worker: CompileWorker | None = None,
     ) -> None:
-        """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only."""
-        super().__init__(cpu, memory, notice, observer, allowance)
-        self.counts = RegionCounts()
-        self._jit = jit
-        self._optimizations = optimizations
-        self._dump = dump
-        self._arena = CodeArena(_ARENA_SIZE)
-        self._contexts: dict[tuple[int, int], TranslationContext] = {}  # those that the guest has been in
-        self._store = RegionStore(image_key()) if keep else None
-        self._worker: CompileWorker[Request] = CompileWorker(self._make_compile)
-        self._installed: dict[int, tuple[CompiledRegion, int]] = {}  # by entry: the region and where it is
-        self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
-        self._entered_later: dict[int, int] = {}  # likewise, of ops that have not been decoded yet
-        self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
-        self._requested: set[int] = set()
-        self._context = self.context
-        # Requests that the worker has not been given, by physical address, and how often they were hot.
-        self._waiting: dict[int, int] = {}
-        self._asked: dict[int, tuple[int, int]] = {}  # their virtual addresses, and the code tables of these
-        self._wait_count = HostRange(mmap.PAGESIZE, shared=True)  # their number, for the worker to see
-        self._waits = self._wait_count.view().cast("q")
-        self._written: dict[int, int] = {}  # regions dropped, by page
-        self.block_counters: HostRange | None = None
-        if observer.wants_block_counters:
-            self.block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
-            cpu.set_native("block_counters", self.block_counters.address)
-        self._space_entries = self._spaces.view().cast("Q")
-        handlers = range(self._code.address, self._code.address + self._code.size)
-        self._profile = ExecutionProfile(memory.ram, self._code_pages, self._targets, handlers, self._decode_handler)
-        self._op_quarters = self._ops.cast("H")
+        """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only.
 
-    # -- hot code ------------------------------------------------------------------------------
+        ``worker``: the compiler, if it is not to be the process's, or one that writes the dump.
+        """
+        self._cpu, self._memory = cpu, memory
+        self._notice, self._observer = notice, observer
+        self._jit, self._optimizations, self._dump = jit, optimizations, dump
+        self._counts = RegionCounts()
+        self._keeps = keep
+        self._store = RegionStore(image_key()) if keep and dump is None else None
+        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self)
+        self.code_pages = code_pages = self.threaded.code_pages
+        self._arena = lease_arena()
+        self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer)
+        self.profile = ExecutionProfile(cpu, memory.ram, code_pages, self.threaded.targets, self.threaded.native)
+        if worker is None:
+            worker = shared_worker() if dump is None else CompileWorker(lambda: _dumping(dump))
+        self.compiler = worker.connect(self.profile, keep)
+        self._contexts: dict[tuple[int, int], TranslationContext] = {}  # those that the guest has been in
+        self._context = self.context
+        self._queue = HotQueue()
+        self._requested: set[int] = set()  # asked for, and not to be asked for again
+        self._block_counters: HostRange | None = None
+        if observer.wants_block_counters:
+            self._block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
+            cpu.set_native("block_counters", self._block_counters.address)
+
+    # -- running -------------------------------------------------------------------------------
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        self._begin_slice()
-        for request, region in self._worker.poll():
-            self._finish(request, region)
-        self._submit()
+        """See :meth:`dbt.engine.tier.Tier.run`."""
+        self.threaded.begin_slice()
+        if self.compiler.pending:
+            self._finish_all(self.compiler.poll())
+        if self._queue:
+            self._submit()
         if self.context is not self._context:
             self._context = self.context
-            self.drop_all("the translation context has changed")
-        return super().run(budget)
+            self.cache.drop_all("the translation context has changed")
+        return self.threaded.run(budget)
 
     @property
     def context(self) -> TranslationContext:
@@ -175,310 +128,205 @@ class RegionTier(ThreadedTier):
             )
         return context
 
-    def _on_hot(self, gva: int, op: int) -> None:
-        pc = op_address(op - self._code_pages.address)
-        if pc in self._waiting:
-            self._waiting[pc] += 1
-        if self._jit == "off" or pc in self._entered or pc in self._requested:
+    # -- hot code: implements dbt.engine.threaded.CodeListener -----------------------------------
+
+    def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
+        """Install a region there if one is on disk, or ask for one."""
+        self._queue.heat(gpa, self._now)
+        if self._jit == "off" or self.cache.is_entered(gpa) or gpa in self._requested:
             return
-        if self._written.get(pc >> PAGE_SHIFT, 0) >= _MAX_PAGE_REWRITES:
+        if self.cache.is_rewritten(gpa) or self.cache.enter_later(gpa):
             return
-        if pc in self._entered_later:
-            self._enter_at(pc, self._entered_later.pop(pc))
+        if self._load(gpa, gva):
+            self._counts.loaded += 1
             return
-        if self._dump is None and self._load(pc, gva):
-            self.counts.loaded += 1
+        if self.code_pages.arrivals(gpa) == WARM or self._is_covered(gpa):
             return
-        if self._arrivals(pc) == WARM or self._is_covered(pc):
-            return
-        self._requested.add(pc)
-        self._waiting[pc] = 1
-        self._asked[pc] = gva, self._cpu.native("code_table")
-        self._observer.region_requested(pc, gva)
+        self._requested.add(gpa)
+        self._queue.add(gpa, gva, self._cpu.native("code_table"), self._now)
+        self._observer.region_requested(gpa, gva)
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
-            for request, region in self._worker.wait():
-                self._finish(request, region)
-            self.counts.seconds += time.perf_counter() - start
+            self._finish_all(self.compiler.wait())
+            self._counts.seconds += time.perf_counter() - start
 
-    def _request(self, gva: int, gpa: int, table: int) -> Request | None:
-        """None if the code is no longer at that address, as where the guest has gone on to another process."""
-        context = self.context
-        if not context.has_mmu:
-            return Request(gpa, gva, context)
-        pages = self._code_mapping(table)
-        if pages.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
-            return None
-        return Request(gpa, gva, context, tuple(pages.items()))
+    @property
+    def _now(self) -> int:
+        """The instructions retired so far."""
+        return sum(self.threaded.retired.values()) + self.threaded.progress
 
-    # -- where code is -------------------------------------------------------------------------
+    def guest_writes_code(self, gpa: Gpa, size: int) -> None:
+        """See :class:`dbt.engine.threaded.CodeListener`."""
+        self.cache.write(gpa, size)
 
-    def _code_mapping(self, table: int) -> dict[int, int]:
-        """The physical pages of code by virtual ones, as far as a code table (an HVA) is filled."""
-        space, number = divmod((table - self._spaces.address) // TABLE_BYTES, TABLES)
-        log = self._log.view().cast("I")[space * LOG_ENTRIES :][: self._cpu.native("fill_counts", space)]
-        pages = {line & 0xFFFFF for line in log.tolist() if line >> 20 == number}
-        at = (table - self._spaces.address) // 8
-        entries = {page: self._space_entries[at + page] for page in sorted(pages)}
-        base = self._code_pages.address
-        return {page: (ops - base) // CODE_PAGE_STRIDE for page, ops in entries.items() if ops}
+    def host_writes(self, gpa: Gpa, size: int) -> None:
+        """See :class:`dbt.engine.threaded.CodeListener`."""
+        self.cache.host_write(gpa, size)
 
-    def _is_covered(self, pc: int) -> bool:
+    def _is_covered(self, gpa: Gpa) -> bool:
         """Whether a region has the code there already, and has not been left for it often."""
-        often = self._arrivals(pc) % HOT_ARRIVALS == WARM
-        return bool(self._ops[op_offset(pc) + OP_COVERED] & COVERED) and not often
+        often = self.code_pages.arrivals(gpa) % HOT_ARRIVALS == WARM
+        return self.code_pages.is_covered(gpa) and not often
 
-    def _arrivals(self, pc: int) -> int:
-        """How many loops and calls have come to an op, modulo 65536."""
-        return self._op_quarters[(op_offset(pc) + OP_HOTNESS) // 2]
-
-    def _submit(self) -> None:
-        """Keep the worker busy, the hottest first, but leave it little to do that this may make needless."""
-        while self._waiting and self._worker.pending < _IN_FLIGHT:
-            pc = max(self._waiting, key=self._waiting.__getitem__)
-            del self._waiting[pc]
-            gva, table = self._asked.pop(pc)
-            request = self._request(gva, pc, table)
-            if request is None or pc in self._entered or self._is_covered(pc):
-                self._requested.discard(pc)
-            else:
-                self._worker.submit(request)
-        self._waits[0] = len(self._waiting)
-
-    def _load(self, pc: int, gva: int) -> bool:
+    def _load(self, gpa: Gpa, gva: Gva) -> bool:
         """Install a region that was kept, if there is one for code at that address."""
         if self._store is None:
             return False
-        here = (gva >> PAGE_SHIFT, pc >> PAGE_SHIFT)
         context = self.context
-        kept = self._store.load(pc, self._guest_bytes(pc), context)
-        return any(self._install(region, kept=True) for region in kept if not context.has_mmu or here in region.pages)
+        here = (gva >> PAGE_SHIFT, gpa >> PAGE_SHIFT)
+        for region in self._store.load(gpa, self._bytes_at(gpa), context):
+            if (not context.has_mmu or here in region.pages) and self.cache.install(region, context, kept=True):
+                return True
+        return False
+
+    def _bytes_at(self, gpa: Gpa) -> bytes:
+        return bytes(self._memory.ram.bytes[gpa : gpa + _NAMED])
+
+    # -- the compiler --------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """Keep the compiler busy, the hottest code first, but leave it little to do that this may make needless."""
+        if self._queue and self.compiler.pending < _IN_FLIGHT:
+            self._requested.difference_update(cold := self._queue.drop_cold(self._now))
+            self._counts.cold += len(cold)
+        while self._queue and self.compiler.pending < _IN_FLIGHT:
+            code = self._queue.take()
+            request = self._request(code.gva, code.gpa, code.table)
+            if request is None or self.cache.is_entered(code.gpa) or self._is_covered(code.gpa):
+                self._requested.discard(code.gpa)
+            else:
+                self.compiler.submit(request)
+        self._check_compiler()
+
+    def _request(self, gva: Gva, gpa: Gpa, table: int) -> CompileRequest | None:
+        """None if the code is no longer at that address, as where the guest has gone on to another process."""
+        context = self.context
+        pages = None
+        if context.has_mmu:
+            mapping = self.threaded.shadow_tables.code_mapping(table)
+            if mapping.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
+                return None
+            pages = tuple(mapping.items())
+        backlog = self._optimizations.backlog and len(self._queue) >= _MANY
+        return CompileRequest(gpa, gva, context, pages, backlog, self._bytes_at(gpa))
 
     def compile_now(self, pc: int) -> bool:
-        """Compile the region around ``pc`` in line, hot or not; False if none can be had, as where nothing ran yet."""
-        if pc not in self._installed:
-            request = self._request(pc, pc, self._cpu.native("code_table"))
+        """Compile the region around ``pc``, which is a GVA and a GPA, in line, hot or not.
+
+        Returns False if none can be had, as where nothing ran yet.
+        """
+        gpa = Gpa(pc)
+        if gpa not in self.cache.installed:
+            request = self._request(Gva(pc), gpa, self._cpu.native("code_table"))
             assert request is not None
-            if pc not in self._requested:
-                self._requested.add(pc)
-                self._worker.submit(request)
-            while self._worker.is_pending(request):
-                for answered, region in self._worker.wait():
-                    self._finish(answered, region)
-            self._requested.discard(pc)
-        return pc in self._installed
+            self._requested.add(gpa)
+            if not self.compiler.is_pending(request):
+                self.compiler.submit(request)
+            while self.compiler.is_pending(request):
+                self._finish_all(self.compiler.wait())
+            self._check_compiler()
+            self._requested.discard(gpa)
+        return gpa in self.cache.installed
 
-    def _guest_bytes(self, pc: int) -> bytes:
-        return bytes(self._memory.ram.bytes[pc : pc + 32])
+    def _finish_all(self, answers: list[tuple[CompileRequest, CompiledRegion | Refused]]) -> None:
+        for request, region in answers:
+            self._finish(request, region)
+        self._check_compiler()
 
-    def _finish(self, request: Request, region: CompiledRegion | Refused) -> None:
-        """Install what the worker made. A request without a region is not made again."""
+    def _finish(self, request: CompileRequest, region: CompiledRegion | Refused) -> None:
+        """Install what the compiler made. A request without a region is not made again."""
         if isinstance(region, Refused):
-            self.counts.refused += 1
+            self._counts.refused += 1
             self._observer.region_refused(request.gpa, request.gva, region.reason)
             return
         self._requested.discard(request.gpa)
-        if self._install(region, kept=False):
-            self.counts.compiled += 1
-        else:
-            self.counts.outdated += 1
-            self._observer.region_outdated(request.gpa, self._changed_word(region))
+        if self.cache.install(region, self.context, kept=False):
+            self._counts.compiled += 1
+            return
+        self._counts.outdated += 1
+        changed = self.cache.changed_word(region)
+        if changed is not None:
+            self.profile.correct(changed)
+        self._observer.region_outdated(request.gpa, changed)
 
-    def _install(self, region: CompiledRegion, kept: bool) -> bool:
-        """Put the region in the place of its entry's handler, if memory still is what it was made from.
+    def _check_compiler(self) -> None:
+        if self.compiler.unavailable and self._jit != "off":
+            self._jit = "off"
+            why = self.compiler.unavailable
+            self._notice(f"cannot start the compiler ({why}); the guest runs on without new regions, slower")
 
-        ``kept``: it was on disk.
-        """
-        ram = self._memory.ram.bytes
-        if region.context != self.context:
-            return False
-        if any(ram[gva : gva + len(data)] != data for gva, data in region.runs):
-            return False
-        if not self._is_decoded(region.entry):
-            # Written over in the meantime: there is no handler to go back to yet. It may become hot again.
-            self._op_quarters[(op_offset(region.entry) + OP_HOTNESS) // 2] = 0
-            return False
-        address = self._arena.place(region.code)
-        if address is None:
-            self.drop_all("there is no more room for code")
-            self._arena.clear()
-            address = self._arena.place(region.code)
-            if address is None:
-                return False
-        for gva, data in region.runs:
-            for page in range(gva >> PAGE_SHIFT, (gva + len(data) - 1 >> PAGE_SHIFT) + 1):
-                self.need_code_page(page)
-            for word in range(gva, gva + len(data), 4):
-                self._covering.setdefault(word, set()).add(region.entry)
-                self._ops[op_offset(word) + OP_COVERED] |= COVERED
-        self._installed[region.entry] = region, address
-        self._enter_at(region.entry, region.entry)
-        for gva in region.others:
-            if gva in self._entered:
-                continue
-            if not self._is_decoded(gva):
-                self._entered_later[gva] = region.entry
-            else:
-                self._enter_at(gva, region.entry)
-        self.counts.insns += region.insns
-        self.counts.code_bytes += len(region.code)
-        self._observer.region_installed(region, address, kept)
-        return True
+    # -- what else a tier can do ---------------------------------------------------------------
 
-    def _changed_word(self, region: CompiledRegion) -> int | None:
-        """The first word that is not what the region was made from."""
-        ram = self._memory.ram.bytes
-        for gpa, data in region.runs:
-            for at in range(0, len(data), 4):
-                if ram[gpa + at : gpa + at + 4] != data[at : at + 4]:
-                    return gpa + at
-        return None
-
-    def _is_decoded(self, gpa: int) -> bool:
-        return self._profile.executed(gpa) is not None  # which knows no pages in this process
-
-    def _enter_at(self, gva: int, entry: int) -> None:
-        """Let the op there have the code of a region, and remember what it replaces: where the budget does not last,
-        the handler goes on.
-        """
-        op = op_offset(gva)
-        if gva not in self._entered:
-            self._op_halves[(op + OP_ORIGINAL) // 4] = self._op_words[(op + OP_HANDLER) // 8] - self._code.address
-        region, address = self._installed[entry]
-        self._op_words[(op + OP_HANDLER) // 8] = address + region.start
-        self._entered[gva] = entry
-
-    # -- code that is written over -------------------------------------------------------------
-
-    def _on_code_write(self, gpa: int, size: int) -> None:
-        for word in range(gpa & ~3, gpa + size, 4):
-            entries = list(self._covering.get(word, ()))
-            if not entries:
-                continue
-            if not self._is_decoded(word):
-                self._ops[op_offset(word) + OP_COVERED] |= CHANGES  # a literal that is none
-                self.counts.literal_writes += len(entries)
-            else:
-                self.counts.code_writes += len(entries)
-            decoded = "code" if self._is_decoded(word) else "literal"
-            for entry in entries:
-                self._drop(entry, f"{decoded} written over", word)
-                page = entry >> PAGE_SHIFT
-                self._written[page] = self._written.get(page, 0) + 1
-                if self._written[page] == _MAX_PAGE_REWRITES:
-                    why = f"its page was written over {_MAX_PAGE_REWRITES} times, and is left to the threaded tier"
-                    self._observer.region_refused(entry, entry, why)
-
-    def _host_write(self, gpa: int, size: int) -> None:
-        if size > 1 << 16:
-            self.drop_all("the hypervisor wrote to memory")
-        else:
-            self._on_code_write(gpa, size)
-        super()._host_write(gpa, size)
-
-    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
-        """``written``: the GPA of the word whose change is the reason."""
-        region, address = self._installed.pop(entry)
-        for gva in (entry, *region.others):
-            op = op_offset(gva)
-            if self._entered_later.get(gva) == entry:
-                del self._entered_later[gva]
-            if self._entered.get(gva) != entry:
-                continue
-            del self._entered[gva]
-            if self._op_words[(op + OP_HANDLER) // 8] == address + region.start:
-                self._op_words[(op + OP_HANDLER) // 8] = self._op_halves[(op + OP_ORIGINAL) // 4] + self._code.address
-            self._op_quarters[(op + OP_HOTNESS) // 2] = 0
-        for gva, data in region.runs:
-            for word in range(gva, gva + len(data), 4):
-                entries = self._covering[word]
-                entries.discard(entry)
-                if not entries:
-                    del self._covering[word]
-                    self._ops[op_offset(word) + OP_COVERED] &= ~COVERED
-        self.counts.dropped += 1
-        self._observer.region_dropped(entry, why, written)
-
-    def drop_all(self, why: str) -> None:
-        """Go back to the threaded tier everywhere."""
-        for entry in list(self._installed):
-            self._drop(entry, why)
-
-    # -- the worker ----------------------------------------------------------------------------
-
-    def _make_compile(self) -> Callable[[Request], CompiledRegion | Refused]:
-        """In the worker: forming and compiling over the guest's memory, which it shares."""
-        from dbt.backend.compile_region import RegionCompiler
-        from dbt.backend.region_lowering import Assumptions
-
-        compiler = RegionCompiler(self._dump)
-
-        def compile_and_keep(request: Request) -> CompiledRegion | Refused:
-            # Kept here, so that it is there for the next run even if this one ends first.
-            pages = None if request.pages is None else dict(request.pages)
-            self._profile.refresh()
-            self._profile.set_page_map(pages)
-            backlog = self._optimizations.backlog and self._waits[0] >= _MANY
-            region = compiler.compile(self._profile, request.gva, Assumptions(request.context, pages), backlog)
-            if isinstance(region, CompiledRegion) and self._store is not None:
-                self._store.save(region, self._guest_bytes(request.gpa))
-            return region
-
-        return compile_and_keep
-
-    # -- counts --------------------------------------------------------------------------------
+    @property
+    def progress(self) -> int:
+        return self.threaded.progress
 
     @property
     def retired(self) -> dict[str, int]:
         """See :class:`dbt.engine.tier.Tier`. Exact whenever native code has left."""
-        inside, others = self._cpu.native("region_insns"), super().retired
+        inside, others = self._cpu.native("region_insns"), self.threaded.retired
         return {"region": inside, **others, "threaded": others["threaded"] - inside}
 
+    @property
+    def callouts(self) -> Mapping[str, int]:
+        return self.threaded.callouts
+
+    @property
+    def callout_places(self) -> Mapping[Gpa, int]:
+        return self.threaded.callout_places
+
+    @property
+    def regions(self) -> RegionActivity:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return RegionActivity(
+            self._counts,
+            self.compiler.counts,
+            len(self._queue),
+            {reason: self._cpu.native("region_exits", reason) for reason in SideExit},
+            self.compiler.store_counts if self._keeps else None,
+            None if self._dump is None else self._dump.counts,
+            self._block_counters,
+        )
+
     def reset_counts(self) -> None:
-        super().reset_counts()
-        self.counts = RegionCounts()
-        self._worker.reset_counts()
-        if self._store is not None:
-            self._store.reset_counts()
+        self.threaded.reset_counts()
+        self._counts.clear()
+        self.compiler.reset_counts()
         self._cpu.set_native("region_insns", 0)
         for reason in SideExit:
             self._cpu.set_native("region_exits", 0, reason)
 
-    @property
-    def worker_counts(self) -> WorkerCounts:
-        """What the compiler was asked for, and what became of it."""
-        return self._worker.counts
+    def native_symbols(self) -> Iterator[tuple[Hva, int, str]]:
+        return self.threaded.native_symbols()
 
-    @property
-    def waiting(self) -> int:
-        """Regions asked for that the compiler has not been given yet."""
-        return len(self._waiting)
+    def is_decoded(self, gpa: Gpa) -> bool:
+        return self.code_pages.is_decoded(gpa)
 
-    @property
-    def side_exits(self) -> dict[SideExit, int]:
-        """How often control left a region, by reason."""
-        return {reason: self._cpu.native("region_exits", reason) for reason in SideExit}
+    def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
+        return self.threaded.branch_targets()
 
-    @property
-    def store_counts(self) -> StoreCounts | None:
-        """What became of the regions that were to be kept; None without a store."""
-        return None if self._store is None else self._store.counts
+    def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
+        return self.threaded.shadow_pages()
 
-    @property
-    def dump_counts(self) -> DumpCounts | None:
-        """What was written down; None where nothing is to be."""
-        return None if self._dump is None else self._dump.counts
+    def call_routine(self, name: str, *arguments: int) -> int | None:
+        return self.threaded.call_routine(name, *arguments)
 
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
-        self._worker.close()
+        self.compiler.close()
+        self.threaded.close()
         self._arena.close()
-        self._wait_count.close()
-        if self.block_counters is not None:
-            self.block_counters.close()
-        super().close()
+        if self._block_counters is not None:
+            self._block_counters.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_worker"):
-            self._worker.close()
+        if hasattr(self, "compiler"):
+            self.compiler.close()
+
+
+def _dumping(dump: RegionDump) -> Compile:
+    """In the compiler's process: what also writes the stages of each region down."""
+    from dbt.backend.compile_region import RegionCompiler
+
+    return compile_with(RegionCompiler(dump))

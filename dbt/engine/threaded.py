@@ -10,36 +10,20 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi import exits
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import NATIVE, NEVER, TICK_END, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS, CpuState
 from dbt.abi.exits import ExitCode, LeaveGuest, VmExit
-from dbt.abi.hostmemory import HostRange, executable_copy
-from dbt.abi.layout import (
-    CODE,
-    CODE_PAGE_STRIDE,
-    LOG_BYTES,
-    LOG_ENTRIES,
-    MEGABYTES,
-    OP_CALLOUTS,
-    OP_HANDLER,
-    OP_SIZE,
-    OPS_PER_PAGE,
-    PAGE_HAS_CODE,
-    SPACE_BYTES,
-    SPACES,
-    TABLE_BYTES,
-    TABLES,
-    TARGET_ENTRIES,
-)
-from dbt.codecache.handlers import load_image
+from dbt.abi.hostmemory import HostRange
+from dbt.abi.layout import TARGET_ENTRIES
+from dbt.engine.code_pages import CodePages
+from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
-from dbt.engine.profile import op_address
+from dbt.engine.shadow_tables import ShadowPage, ShadowTables
 from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from dbt.memory.translation import Translation
 from isa.arm.faults import Fault
 from isa.arm.state import LAYOUT
@@ -53,7 +37,6 @@ _MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for
 _EXIT_KIND, _LAST_EXCEPTION = NATIVE["exit_kind"].offset // 4, NATIVE["last_exception"].offset // 8
 _VIRTUAL_COUNTERS = NATIVE["virtual_counters"].offset // 8
 _ARCHITECTURE = LAYOUT["architecture"].index
-_OP = OP_SIZE // 4
 #: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
 MAX_ANSWERS = 1000
 
@@ -67,10 +50,37 @@ def notify(line: str) -> None:
     print(f"dbt: {line}", file=sys.stderr)
 
 
+class CodeListener(Protocol):
+    """Who hears of hot code, and of writes to code, before they are done."""
+
+    def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
+        """Control has come to an instruction for the 64th time, or once more for so many times (WARM, HOT)."""
+
+    def guest_writes_code(self, gpa: Gpa, size: int) -> None:
+        """The guest stores to words that regions were made from."""
+
+    def host_writes(self, gpa: Gpa, size: int) -> None:
+        """The hypervisor writes to pages that have code."""
+
+
+class _NoListener:
+    def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
+        pass
+
+    def guest_writes_code(self, gpa: Gpa, size: int) -> None:
+        raise AssertionError("there are no regions")
+
+    def host_writes(self, gpa: Gpa, size: int) -> None:
+        pass
+
+
+_NO_LISTENER = _NoListener()
+
+
 class ThreadedTier:
     """Native execution of one virtual CPU's instructions; see :class:`dbt.engine.tier.Tier`.
 
-    Takes over ``memory.on_write``, so that the hypervisor's own writes undo predecoded ops too.
+    It registers with ``memory``, so that the hypervisor's own writes undo predecoded ops too.
     """
 
     name = "threaded"
@@ -82,85 +92,57 @@ class ThreadedTier:
         notice: Callable[[str], None] = notify,
         observer: Observer = NOBODY,
         allowance: Allowance = unlimited,
+        listener: CodeListener = _NO_LISTENER,
     ) -> None:
         self._observer = observer
         self._cpu = cpu
         self._memory = memory
         self._allowance = allowance
-        self._image = image = load_image(notice)
-        self._code = executable_copy(image.code)
-        self._map_tables()
-        self._entry = image.entry_points()
+        self._listener = listener
+        self.native = native = NativeCode(notice)
+        self.code_pages = CodePages(cpu, memory.ram, native)
+        self.shadow_tables = ShadowTables(cpu, memory.ram.address, self.code_pages.address)
+        self.targets = HostRange(8 * TARGET_ENTRIES)
+        self._tell_native_code()
         self._routines: dict[str, Callable[..., int]] = {}  # those that were called
-        base = self._code.address
-        self._decode_handler = base + self._entry["decode"]
-        self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["enter"])
-        self._invalidate = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)(
-            base + self._entry["invalidate_range"]
-        )
-        self._flush = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["tlb_flush"])
-        self._choose_space = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(base + self._entry["regime_changed"])
-        walk = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
-        self._walk = partial(walk(base + self._entry["translate"]), cpu.address)
-        memory.translation = Translation(cpu, self._walk, keep=False)  # native code keeps what it needs
+        self._enter = native.function("enter")
+        self._flush = native.function("tlb_flush")
+        self._choose_space = native.function("regime_changed")
+        walk = native.function("translate", ctypes.c_uint32, ctypes.c_uint32, result=ctypes.c_uint64)
+        # Native code keeps what it needs of translations.
+        memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self._host_writes)
         self._device_left = -1
         self._knows_virtual_counters = False
         self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture that ops have been decoded for
         self._slice = 0
         self._retired = 0  # by whatever means
         self._emulated = 0
-        memory.on_write = self._host_write
+        self._closed = False
 
-    def _map_tables(self) -> None:
-        """Allocate the shadow page tables and the code pages, and tell native code where all is."""
-        ram = self._memory.ram
-        self._spaces, self._log, self._broad = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
-        self._code_pages = self._map_code_pages(ram)
-        self._ops = self._code_pages.view()
-        self._op_words, self._op_halves = self._ops.cast("Q"), self._ops.cast("I")
-        self._targets = HostRange(8 * TARGET_ENTRIES, shared=True)
-        entry = self._image.entry_points()
-        tables = (self._image.index, self._image.pool, self._image.rows, self._image.guards)
-        self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
+    def _tell_native_code(self) -> None:
+        """Write into CpuState where everything is."""
+        ram, native = self._memory.ram, self.native
         for name, address in (
-            ("spaces", self._spaces.address),
-            ("fill_log", self._log.address),
-            ("broad", self._broad.address),
             ("ram_host", ram.address),
-            ("code_pages", self._code_pages.address),
             ("page_flags", ram.page_flags_address),
-            ("image", self._code.address),
-            ("image_size", self._code.size),
-            ("arrive", self._code.address + entry["arrive"]),
-            ("bypass", self._code.address + entry["bypass"]),
-            ("writable", self._code.address + entry["writable"]),
-            ("code_at", self._code.address + entry["code_at"]),
-            ("targets", self._targets.address),
-            *zip(
-                ("decode_index", "decode_pool", "decode_rows", "decode_guards"),
-                map(ctypes.addressof, self._tables),
-                strict=True,
-            ),
+            ("code_pages", self.code_pages.address),
+            ("targets", self.targets.address),
+            ("image", native.address),
+            ("image_size", native.size),
+            *((name, native.entry(name)) for name in ("arrive", "bypass", "writable", "code_at")),
+            *native.decoder_tables(),
         ):
             self._cpu.set_native(name, address)
-
-    @staticmethod
-    def _map_code_pages(ram: Ram) -> HostRange:
-        """The code pages, that of GPA 0 first. Where there is no RAM there are only the addresses."""
-        if ram.layout.flat and not ram.layout.flat.base:
-            return HostRange((ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True)
-        pages = HostRange((ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE, shared=True, reserve=True)
-        for region in ram.layout.regions:
-            first, count = region.base >> PAGE_SHIFT, region.size >> PAGE_SHIFT
-            pages.commit(first * CODE_PAGE_STRIDE, count * CODE_PAGE_STRIDE)
-        return pages
 
     # -- running -------------------------------------------------------------------------------
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.engine.tier.Tier.run`."""
+        if self._closed:
+            raise RuntimeError("this tier has been closed")
         if self._decoded_for != self._cpu.words[_ARCHITECTURE]:
-            self._forget_decoded()
+            self._decoded_for = self._cpu.words[_ARCHITECTURE]
+            self.code_pages.forget_all()  # which words are instructions depends on it
         if self._cpu.takeable_interrupts:
             return exits.Budget(self._cpu.pc), 0
         try:
@@ -171,15 +153,9 @@ class ThreadedTier:
         self._retired += retired
         return exit_, retired
 
-    def _begin_slice(self) -> None:
+    def begin_slice(self) -> None:
         """Nothing has retired yet, whatever is done before native code is entered."""
         self._slice = self._cpu.native64[_BUDGET]
-
-    def _forget_decoded(self) -> None:
-        """The CPU model is another one: which words are instructions depends on its architecture."""
-        self._decoded_for = self._cpu.words[_ARCHITECTURE]
-        for page in self._memory.ram.pages_with_code():
-            self._invalidate(self._cpu.address, page << PAGE_SHIFT, PAGE_SIZE)
 
     @property
     def progress(self) -> int:
@@ -198,87 +174,36 @@ class ThreadedTier:
         return {name: count for name, count in counts.items() if count}
 
     @property
-    def callout_places(self) -> dict[int, int]:
-        return {gpa: self._op_halves[place] for gpa, place in self._counted_ops()}
+    def callout_places(self) -> dict[Gpa, int]:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return self.code_pages.callout_places()
 
-    def _counted_ops(self) -> Iterator[tuple[int, int]]:
-        """GPA, and index of the count in ``_op_halves``, of the sensitive instructions that were executed."""
-        from dbt.engine.evaluator import is_sensitive
+    @property
+    def regions(self) -> None:
+        """This tier makes no regions."""
+        return None
 
-        code = self._memory.ram.bytes.cast("I")
-        for page in self._memory.ram.pages_with_code():
-            first = page * CODE_PAGE_STRIDE // 4 + OP_CALLOUTS // 4
-            counts = self._op_halves[first : first + OPS_PER_PAGE * _OP : _OP]
-            for number in (number for number, count in enumerate(counts) if count):
-                place = first + number * _OP
-                handler = self._op_words[(place * 4 - OP_CALLOUTS + OP_HANDLER) // 8]
-                word = page * OPS_PER_PAGE + number
-                # Other instructions' ops have something else there.
-                if handler != self._decode_handler and is_sensitive(code[word]):
-                    yield word * 4, place
+    def native_symbols(self) -> Iterator[tuple[Hva, int, str]]:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return self.native.symbols()
 
-    def native_symbols(self) -> Iterator[tuple[int, int, str]]:
-        """HVA, size and name of each function of the image."""
-        lines = [line.split(" ", 1) for line in self._image.symbols.decode().splitlines()]
-        starts = sorted({int(offset): name for offset, name in lines}.items())
-        ends = [offset for offset, _ in starts[1:]] + [self._code.size]
-        for (offset, name), end in zip(starts, ends, strict=True):
-            yield self._code.address + offset, end - offset, name
+    def is_decoded(self, gpa: Gpa) -> bool:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return self.code_pages.is_decoded(gpa)
 
-    def is_decoded(self, gpa: int) -> bool:
-        """Whether a word of RAM, of a page that has a code page, was executed since it was written."""
-        op = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + gpa % PAGE_SIZE // 4 * OP_SIZE
-        return self._op_words[(op + OP_HANDLER) // 8] not in (0, self._decode_handler)
+    def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
+        """See :class:`dbt.engine.tier.Tier`. The table keeps the newest of the pairs that share an entry."""
+        for entry in self.targets.view().cast("Q")[:TARGET_ENTRIES].tolist():
+            gpa = self.code_pages.find_op(entry & 0xFFFFFFFF) if entry else None
+            if gpa is not None:
+                yield gpa, Gva(entry >> 32)
 
-    def branch_targets(self) -> Iterator[tuple[int, int]]:
-        """The GPA of an indirect branch and the GVA that it went to, for each pair that the table of targets has.
-
-        The table keeps the newest of the pairs that share an entry. A region notes where it was left for only.
-        """
-        flags = self._memory.ram.page_flags
-        for entry in self._targets.view().cast("Q")[:TARGET_ENTRIES].tolist():
-            if not entry:
-                continue
-            # The entry has the low half of the op's address: in a large RAM several ops share it.
-            first = (entry - self._code_pages.address) & 0xFFFFFFFF
-            for offset in range(first, self._code_pages.size, 1 << 32):
-                gpa = op_address(offset)
-                if flags[gpa >> PAGE_SHIFT] & PAGE_HAS_CODE:
-                    yield gpa, entry >> 32
-                    break
-
-    def shadow_pages(self) -> Iterator[tuple[int, Iterator[tuple[int, int, int, str]]]]:
-        """Of each address space its number, and what its shadow page tables have: GVA, GPA, size, rights (``r w x``,
-        in capitals for user mode).
-        """
-        for space in range(SPACES):
-            yield space, self._filled(space)
-
-    def _filled(self, space: int) -> Iterator[tuple[int, int, int, str]]:
-        log = self._log.view().cast("I")[space * LOG_ENTRIES :][: self._cpu.native("fill_counts", space)]
-        entries = self._spaces.view().cast("Q")
-        found: dict[int, dict[str, int]] = {}
-        for line in sorted(set(log.tolist())):
-            page, table = line & 0xFFFFF, line >> 20
-            entry = entries[((space * TABLES + table) * TABLE_BYTES >> 3) + page]
-            if not entry:
-                continue
-            if table % 3 == CODE:
-                gpa = (entry - self._code_pages.address) // CODE_PAGE_STRIDE << PAGE_SHIFT
-            else:
-                gpa = entry + (page << PAGE_SHIFT) - self._memory.ram.address & (1 << 64) - 1
-            found.setdefault(page, {})["rwxRWX"[table]] = gpa
-        for page, rights in sorted(found.items()):
-            yield (
-                page << PAGE_SHIFT,
-                next(iter(rights.values())),
-                PAGE_SIZE,
-                "".join(sorted(rights, key="rwxRWX".index)),
-            )
+    def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return self.shadow_tables.pages()
 
     def reset_counts(self) -> None:
-        for _, place in self._counted_ops():
-            self._op_halves[place] = 0
+        self.code_pages.reset_callouts()
         self._retired = self._emulated = 0
         for name in ("callout_counts", "exceptions", "fills", "live_reads"):
             for number in range(NATIVE[name].count):
@@ -288,23 +213,10 @@ class ThreadedTier:
         """See :mod:`isa.ir.routines`. The result is there whether the routine has one or not."""
         function = self._routines.get(name)
         if function is None:
-            kind = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint32] * len(arguments))
-            function = self._routines[name] = kind(self._code.address + self._entry[name])
+            types = [ctypes.c_uint32] * len(arguments)
+            function = self._routines[name] = self.native.function(name, *types, result=ctypes.c_uint64)
         result: int = function(self._cpu.address, *arguments)
         return result
-
-    def close(self) -> None:
-        """See :class:`dbt.engine.tier.Tier`."""
-        for mapping in (self._code, self._spaces, self._log, self._broad, self._code_pages, self._targets):
-            mapping.close()
-
-    def need_code_page(self, page: int) -> None:
-        """Give a page of RAM a code page, if it has none."""
-        self.call_routine("need_code_page", page)
-
-    def state_changed(self) -> None:
-        """Somebody else has written the registers that say what addresses mean."""
-        self._choose_space(self._cpu.address)
 
     def _run(self, budget: int) -> tuple[VmExit, int]:
         cpu, address = self._cpu, self._cpu.address
@@ -331,9 +243,9 @@ class ThreadedTier:
                     if (left := self._allowance()) is not None:
                         self._shorten(left)
                 case ExitCode.HOT:
-                    self._on_hot(cpu.r[15], cpu.native("exit_args", 0))
+                    self._listener.code_is_hot(cpu.pc, self.code_pages.gpa_of(cpu.native("exit_args", 0)))
                 case ExitCode.CODE_WRITE:
-                    self._on_code_write(cpu.native("exit_args", 0), cpu.native("exit_args", 1))
+                    self._listener.guest_writes_code(Gpa(cpu.native("exit_args", 0)), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:
                     try:
                         self._emulator.step()
@@ -447,13 +359,18 @@ class ThreadedTier:
             for number in range(VIRTUAL_COUNTERS):
                 self._cpu.native64[_VIRTUAL_COUNTERS + number * VIRTUAL_COUNTER_WORDS] = 0
 
-    def _on_hot(self, gva: int, op: int) -> None:
-        """An op has become hot. This tier has nothing better to offer."""
-
-    def _on_code_write(self, gpa: int, size: int) -> None:
-        """A store to words that regions were made from; this tier makes none."""
-        raise AssertionError("there are no regions")
-
-    def _host_write(self, gpa: int, size: int) -> None:
+    def _host_writes(self, gpa: Gpa, size: int) -> None:
         """The hypervisor writes to RAM: undo the ops of those words."""
-        self._invalidate(self._cpu.address, gpa, size)
+        self._listener.host_writes(gpa, size)
+        self.code_pages.invalidate(gpa, size)
+
+    def close(self) -> None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._memory.disconnect()
+        self.shadow_tables.close()
+        self.code_pages.close()
+        self.targets.close()
+        self.native.close()

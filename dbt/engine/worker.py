@@ -1,71 +1,288 @@
-"""Compiling regions in a process of its own: the parent's side, and the loop of the child.
+"""Compiling regions in a process of its own: the side of the machines.
 
-The child is forked from the process that runs the guest before either knows LLVM. It shares the guest's
-RAM and code pages, so a request is little more than an address: the child grows the region from what has been
-executed so far, compiles it, and sends it back with the guest words that it was made from. If LLVM
-ends the process, or hangs, that costs the one region.
+A process has one compiler for all its machines (:func:`shared_worker`). It is forked when the first region is wanted,
+from a process that does not know LLVM, and ends with the last machine. It shares no memory with the guests: a machine
+tells it what has changed in its code pages, and then asks. If LLVM ends the compiler, or hangs, that costs one region.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-import pickle
 import select
 import signal
-import struct
+import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from fcntl import fcntl
+from typing import Protocol
 
 from dbt.backend.compiled import CompiledRegion, Refused
+from dbt.codecache.region_store import StoreCounts
+from dbt.engine.messages import (
+    CompileRequest,
+    MachineNotice,
+    PageNotice,
+    TargetNotice,
+    WrongMessage,
+    pack_forget,
+    pack_machine,
+    pack_page,
+    pack_request,
+    pack_targets,
+    take_messages,
+    unpack_result,
+)
+from dbt.engine.region_counts import WorkerCounts
+from dbt.engine.worker_process import CACHE_VARIABLES, Compile, make_compile, serve
 
 #: Seconds after which a compilation is given up.
 TIMEOUT_S = 20.0
-_LENGTH = struct.Struct("<I")
+#: After so many answers the compiler is begun anew, as LLVM keeps some memory of each region.
+REGIONS_PER_PROCESS = 4000
+#: A process whose answers have ended is about to end, and has so many seconds for it.
+_GRACE_S = 1.0
+_F_SETPIPE_SZ = 1031
+_PIPE_SIZE = 1 << 20
 
-R = TypeVar("R")
+Answer = tuple[CompileRequest, CompiledRegion | Refused]
 
 
-@dataclass(slots=True)
-class WorkerCounts:
-    """``lost``: requests that killed or hung the child. ``pending``: those not answered yet.
+class CodeSource(Protocol):
+    """What a machine's code is, for the compiler: :class:`dbt.engine.profile.ExecutionProfile`."""
 
-    ``seconds`` were spent in the child on all requests that it answered, ``longest`` on one of them.
-    """
+    @property
+    def code_pages_address(self) -> int:
+        """The HVA by which branch targets name ops."""
 
-    requests: int = 0
-    pending: int = 0
-    restarts: int = 0
-    lost: int = 0
-    seconds: float = 0.0
-    longest: float = 0.0
+    def changes(self) -> Iterator[PageNotice | TargetNotice]:
+        """What has changed since this was last asked for."""
+
+    def forget_told(self) -> None:
+        """The compiler is another one, and knows nothing."""
 
 
 @dataclass(slots=True)
 class _Child:
-    parent: int
+    """The compiler's process, and this side's descriptors. ``outbox`` is what the pipe has had no room for."""
+
     pid: int
-    requests: int  # file descriptors
+    requests: int
     results: int
     received: bytearray = field(default_factory=bytearray)
+    outbox: bytearray = field(default_factory=bytearray)
+    answers: int = 0
 
 
-class CompileWorker(Generic[R]):
-    """The parent's side. ``make_compile`` is called in the child, and may import what the parent must not.
+@dataclass(slots=True)
+class _Pending:
+    number: int
+    client: CompileClient
+    request: CompileRequest
+    again: bool = False  # a compiler was killed over it, by somebody else as it seems
 
-    What it makes takes a request, anything that can be pickled, and answers with a region or why there is none.
-    """
 
-    def __init__(self, make_compile: Callable[[], Callable[[R], CompiledRegion | Refused]]) -> None:
-        self._make_compile = make_compile
+class CompileWorker:
+    """The compiler of several machines, each of which has a :class:`CompileClient`. Threads may use it at once."""
+
+    def __init__(self, make: Callable[[], Compile] = make_compile) -> None:
+        """``make`` is called in the compiler's process, and may import what this one must not."""
+        self._make = make
+        self._lock = threading.RLock()
         self._child: _Child | None = None
-        self._pending: deque[R] = deque()
-        self._since = 0.0
+        self._generation = 0  # the number of the child
+        self._sent: deque[_Pending] = deque()  # what the child has not answered yet, in the order sent
+        self._since = 0.0  # when something last went forward
+        self._clients: set[CompileClient] = set()
+        self._numbers = 0
+        _WORKERS.add(self)
+
+    def connect(self, profile: CodeSource, keep: bool) -> CompileClient:
+        """Return the client of a machine. ``keep``: its regions go to the cache directory."""
+        with self._lock:
+            self._numbers += 1
+            client = CompileClient(self, self._numbers, profile, keep)
+            self._clients.add(client)
+            return client
+
+    # -- for the clients; the lock is held ---------------------------------------------------------
+
+    def _disconnect(self, client: CompileClient) -> None:
+        if client not in self._clients:
+            return
+        self._clients.discard(client)
+        if client.owner != os.getpid():
+            return
+        if not self._clients:
+            self._end()
+        elif self._child is not None and client.generation == self._generation:
+            self._child.outbox += pack_forget(client.number)
+            self._flush(self._child)
+
+    def _running(self) -> _Child:
+        """The child, which is started if there is none. Raises OSError."""
+        if self._child is not None and not self._sent and self._child.answers >= REGIONS_PER_PROCESS:
+            self._end()
+        if self._child is not None and not self._sent and _has_ended(self._child.pid):
+            self._end()  # it was idle, and nothing is lost
+        if self._child is None:
+            self._child = self._start()
+            self._generation += 1
+        return self._child
+
+    def _send(self, child: _Child, message: bytes, pending: _Pending) -> None:
+        if not self._sent:
+            self._since = time.monotonic()
+        self._sent.append(pending)
+        child.outbox += message
+        self._flush(child)
+
+    def _flush(self, child: _Child) -> None:
+        """Send as much as the pipe has room for."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead child is noticed when its answers end
+            while child.outbox:
+                del child.outbox[: os.write(child.requests, child.outbox)]
+                self._since = time.monotonic()
+
+    def _receive(self) -> None:
+        """Hand out what has been answered, and give up what has killed the compiler or takes too long."""
+        child = self._child
+        if child is None:
+            return
+        self._flush(child)
+        while _is_ready(child.results, select.POLLIN, 0):
+            data = os.read(child.results, _PIPE_SIZE)
+            if not data:
+                return self._lose(_GRACE_S)
+            self._since = time.monotonic()
+            child.received += data
+            try:
+                for body in take_messages(child.received):
+                    self._take(child, body)
+            except WrongMessage:
+                return self._lose()
+        if self._sent and time.monotonic() - self._since > TIMEOUT_S:
+            self._lose()
+        return None
+
+    def _take(self, child: _Child, body: bytes) -> None:
+        result = unpack_result(body)
+        if not self._sent or self._sent[0].number != result.number:
+            raise WrongMessage(f"an answer to {result.number}, which is not the next request")
+        pending = self._sent.popleft()
+        child.answers += 1
+        pending.client.take(pending.request, result.region, result.seconds, result.store)
+
+    def _lose(self, grace: float = 0.0) -> None:
+        """The child died or hangs over its first request: give that up. The others are for another child."""
+        status = self._end(grace)
+        if not self._sent:
+            return
+        first = self._sent[0]
+        if status == -signal.SIGKILL and not first.again:
+            # Not by a fault of the compiler: the host was short of memory, or the thread ended that had forked it.
+            first.again = True
+        else:
+            self._sent.popleft()
+            first.client.lose(first.request)
+        first.client.count_restart()
+        for pending in self._sent:
+            pending.client.send_again(pending.request, pending.again)
+        self._sent.clear()
+
+    def _start(self) -> _Child:
+        requests_read, requests_write = os.pipe()
+        try:
+            results_read, results_write = os.pipe()
+        except OSError:
+            os.close(requests_read)
+            os.close(requests_write)
+            raise
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError:
+            for descriptor in (requests_read, requests_write, results_read, results_write):
+                os.close(descriptor)
+            raise
+        if pid == 0:
+            try:
+                os.close(requests_write)
+                os.close(results_read)
+                serve(requests_read, results_write, parent, self._make)
+            finally:
+                os._exit(0)
+        os.close(requests_read)
+        os.close(results_write)
+        os.set_blocking(requests_write, False)
+        with contextlib.suppress(OSError):  # the user has too many pipes: this one is smaller
+            fcntl(requests_write, _F_SETPIPE_SZ, _PIPE_SIZE)
+        return _Child(pid, requests_write, results_read)
+
+    def _end(self, grace: float = 0.0) -> int:
+        """End the child, if it has not ended within so many seconds.
+
+        Returns how it ended by itself: an exit status, or the negative number of a signal; 0 if it did not.
+        """
+        child, self._child = self._child, None
+        if child is None:
+            return 0
+        os.close(child.requests)
+        os.close(child.results)
+        deadline = time.monotonic() + grace
+        try:
+            while not (ended := os.waitpid(child.pid, os.WNOHANG))[0] and time.monotonic() < deadline:
+                time.sleep(0.001)
+            if not ended[0]:
+                os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+                return 0
+        except (ChildProcessError, ProcessLookupError):  # somebody else has waited for it
+            return 0
+        return os.waitstatus_to_exitcode(ended[1])
+
+    def forget_parent(self) -> None:
+        """In a forked process: the compiler and its clients are the parent's. New machines have another one."""
+        if self._child is not None:
+            os.close(self._child.requests)
+            os.close(self._child.results)
+        self._lock = threading.RLock()
+        self._child = None
+        self._sent.clear()
+        self._clients.clear()
+
+
+_WORKERS: weakref.WeakSet[CompileWorker] = weakref.WeakSet()
+
+
+def _forget_parents_workers() -> None:
+    for worker in _WORKERS:
+        worker.forget_parent()
+
+
+os.register_at_fork(after_in_child=_forget_parents_workers)
+
+
+class CompileClient:
+    """One machine's side of the compiler."""
+
+    def __init__(self, worker: CompileWorker, number: int, profile: CodeSource, keep: bool) -> None:
+        self.owner = os.getpid()
+        self.number = number
+        self.generation = 0  # the child that knows of the machine
+        #: Why there is no compiler, once that is so.
+        self.unavailable = ""
+        self._worker = worker
+        self._profile = profile
+        self._keep = keep
         self._counts = WorkerCounts()
+        self._pending: list[CompileRequest] = []  # asked for and not answered
+        self._unsent: deque[tuple[CompileRequest, bool]] = deque()  # of these, what the present child must be asked for
+        self._answers: deque[Answer] = deque()
+        self._store, self._store_before = StoreCounts(), StoreCounts()
 
     @property
     def counts(self) -> WorkerCounts:
@@ -73,161 +290,150 @@ class CompileWorker(Generic[R]):
         self._counts.pending = len(self._pending)
         return self._counts
 
+    @property
+    def store_counts(self) -> StoreCounts:
+        """What became of the regions that were to be kept, since then."""
+        now, before = self._store, self._store_before
+        return StoreCounts(
+            now.saved - before.saved, now.evicted - before.evicted, now.failed - before.failed, now.error
+        )
+
     def reset_counts(self) -> None:
         self._counts = WorkerCounts(requests=len(self._pending))
-
-    def submit(self, request: R) -> None:
-        """Ask for a region."""
-        self._counts.requests += 1
-        if not self._pending:
-            self._since = time.monotonic()
-        self._pending.append(request)
-        self._send(request)
+        self._store_before = self._store
 
     @property
     def pending(self) -> int:
-        """How many requests have not come back."""
+        """How many requests have not been answered."""
         return len(self._pending)
 
-    def is_pending(self, request: R) -> bool:
-        """Whether the region was asked for and has not come back."""
+    def is_pending(self, request: CompileRequest) -> bool:
+        """Whether this was asked for and has not been answered."""
         return request in self._pending
 
-    def poll(self) -> list[tuple[R, CompiledRegion | Refused]]:
-        """What has been finished: request and region, in the order asked for. Does not wait."""
+    def submit(self, request: CompileRequest) -> None:
+        """Ask for a region."""
+        self._counts.requests += 1
+        self._pending.append(request)
+        self._unsent.append((request, False))
+        with self._worker._lock:
+            self._send_unsent()
+
+    def poll(self) -> list[Answer]:
+        """What has been answered, in the order asked for. Does not wait."""
         if not self._pending:
             return []
-        finished: list[tuple[R, CompiledRegion | Refused]] = []
-        while self._child is not None and _is_readable(self._child.results, 0):
-            data = os.read(self._child.results, 1 << 20)
-            if not data:
-                finished += self._lose_first()
-                break
-            self._child.received += data
-            finished += self._take_messages(self._child)
-        if self._pending and time.monotonic() - self._since > TIMEOUT_S:
-            finished += self._lose_first()
-        return finished
+        with self._worker._lock:
+            self._worker._receive()
+            self._send_unsent()
+            answers = list(self._answers)
+            self._answers.clear()
+        for request, _ in answers:
+            self._pending.remove(request)
+        return answers
 
-    def wait(self) -> list[tuple[R, CompiledRegion | Refused]]:
-        """As :meth:`poll`, but waits until something is finished."""
+    def wait(self) -> list[Answer]:
+        """As :meth:`poll`, but waits until something is answered."""
         while self._pending:
-            if finished := self.poll():
-                return finished
-            if self._child is not None:
-                _is_readable(self._child.results, 100)
+            if answers := self.poll():
+                return answers
+            child = self._worker._child
+            if child is not None:
+                events = select.POLLIN
+                # Another thread may take the answer and hand it to this client, so this one looks now and then.
+                with contextlib.suppress(ValueError):
+                    _is_ready(child.results, events, 5 if child.outbox or len(self._worker._clients) > 1 else 100)
         return []
 
     def close(self) -> None:
-        """End the child."""
-        if self._child is not None:
-            self._end(self._child)
-            self._child = None
+        """The machine is no more. The compiler ends with its last machine."""
+        with self._worker._lock:
+            self._worker._disconnect(self)
+        self._pending.clear()
+        self._unsent.clear()
+        self._answers.clear()
 
-    # -- messages ------------------------------------------------------------------------------
-
-    def _take_messages(self, child: _Child) -> list[tuple[R, CompiledRegion | Refused]]:
-        finished: list[tuple[R, CompiledRegion | Refused]] = []
-        while len(child.received) >= _LENGTH.size:
-            (size,) = _LENGTH.unpack_from(child.received)
-            if len(child.received) < _LENGTH.size + size:
-                break
-            message = bytes(child.received[_LENGTH.size : _LENGTH.size + size])
-            del child.received[: _LENGTH.size + size]
-            region, seconds = pickle.loads(message)
-            finished.append((self._pending.popleft(), region))
-            self._counts.seconds += seconds
-            self._counts.longest = max(self._counts.longest, seconds)
-            self._since = time.monotonic()
-        return finished
-
-    def _lose_first(self) -> list[tuple[R, CompiledRegion | Refused]]:
-        """The child died or hangs over its first request: give that up, ask a new child for the others."""
-        self.close()
-        if not self._pending:
-            return []
-        lost = self._pending.popleft()
-        self._counts.lost += 1
-        self._counts.restarts += 1
-        self._since = time.monotonic()
-        for request in self._pending:
-            self._send(request)
-        return [(lost, Refused("the compiler was lost over it"))]
-
-    def _send(self, request: R) -> None:
-        if self._child is None:
-            self._child = self._start()
-        with contextlib.suppress(BrokenPipeError):  # it is dead; the next poll finds out
-            _write_message(self._child.requests, request)
-
-    # -- the child -----------------------------------------------------------------------------
-
-    def _start(self) -> _Child:
-        requests_read, requests_write = os.pipe()
-        results_read, results_write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
+    def _send_unsent(self) -> None:
+        if self.owner != os.getpid():
+            raise RuntimeError("a machine cannot be used in a process that was forked from the one that made it")
+        while self._unsent:
             try:
-                os.close(requests_write)
-                os.close(results_read)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                _leave_the_console()
-                os.nice(1)
-                compile_ = self._make_compile()
-                # What is there stays, and is not to be looked through for garbage again and again.
-                gc.freeze()
-                gc.set_threshold(50_000, 20, 20)
-                _serve(requests_read, results_write, compile_)
-            finally:
-                os._exit(0)
-        os.close(requests_read)
-        os.close(results_write)
-        return _Child(os.getpid(), pid, requests_write, results_read)
+                child = self._worker._running()
+            except OSError as error:
+                self.unavailable = error.strerror or str(error)
+                while self._unsent:
+                    self.lose(self._unsent.popleft()[0])
+                return
+            if self.generation != self._worker._generation:
+                self._introduce(child)
+            for notice in self._profile.changes():
+                child.outbox += (
+                    pack_page(self.number, notice)
+                    if isinstance(notice, PageNotice)
+                    else pack_targets(self.number, notice)
+                )
+            request, again = self._unsent.popleft()
+            self._worker._numbers += 1
+            number = self._worker._numbers & 0xFFFFFFFF
+            message = pack_request(self.number, number, request)
+            self._worker._send(child, message, _Pending(number, self, request, again))
 
-    @staticmethod
-    def _end(child: _Child) -> None:
-        if child.parent != os.getpid():
-            return  # collected as garbage in a forked process, whose child it is not
-        os.close(child.requests)
-        os.close(child.results)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
+    def _introduce(self, child: _Child) -> None:
+        """Tell a child that does not know it of the machine."""
+        self.generation = self._worker._generation
+        variables = {name: os.environ[name] for name in CACHE_VARIABLES if name in os.environ}
+        if "DBT_CACHE_DIR" in variables:
+            variables["DBT_CACHE_DIR"] = os.path.abspath(variables["DBT_CACHE_DIR"])
+        notice = MachineNotice(self._profile.code_pages_address, self._keep, variables)
+        child.outbox += pack_machine(self.number, notice)
+        self._profile.forget_told()
+
+    # -- for the worker ----------------------------------------------------------------------------
+
+    def take(
+        self, request: CompileRequest, region: CompiledRegion | Refused, seconds: float, store: StoreCounts
+    ) -> None:
+        """An answer has come."""
+        self._counts.seconds += seconds
+        self._counts.longest = max(self._counts.longest, seconds)
+        sums, error = self._store, store.error or self._store.error
+        self._store = StoreCounts(
+            sums.saved + store.saved, sums.evicted + store.evicted, sums.failed + store.failed, error
+        )
+        self._answers.append((request, region))
+
+    def lose(self, request: CompileRequest) -> None:
+        """There will be no answer."""
+        self._counts.lost += 1
+        self._answers.append((request, Refused("the compiler was lost over it")))
+
+    def count_restart(self) -> None:
+        """The compiler was lost over a request of this machine."""
+        self._counts.restarts += 1
+
+    def send_again(self, request: CompileRequest, again: bool) -> None:
+        """The child that was asked is no more."""
+        self._unsent.append((request, again))
 
 
-def _is_readable(file: int, milliseconds: int) -> bool:
-    """Whether there is something to be read, waiting so long for it. Not by select, which refuses files over 1023."""
+def _is_ready(descriptor: int, event: int, milliseconds: int) -> bool:
+    """Whether the event is there within that time. Not by select, which refuses descriptors over 1023."""
     poll = select.poll()
-    poll.register(file, select.POLLIN)
+    poll.register(descriptor, event)
     return bool(poll.poll(milliseconds))
 
 
-def _leave_the_console() -> None:
-    """Whoever waits for the end of the guest's output must not wait for the compiler."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1) if os.environ.get("DBT_DEBUG") else (0, 1, 2):
-        os.dup2(null, descriptor)
+def _has_ended(pid: int) -> bool:
+    """Whether a child process has ended, which is still to be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
-def _serve(requests: int, results: int, compile_: Callable[[R], CompiledRegion | Refused]) -> None:
-    """Answer requests until there are no more."""
-    while len(head := _read(requests, _LENGTH.size)) == _LENGTH.size:
-        request: R = pickle.loads(_read(requests, _LENGTH.unpack(head)[0]))
-        started = time.perf_counter()
-        region = compile_(request)
-        _write_message(results, (region, time.perf_counter() - started))
+_SHARED = CompileWorker()
 
 
-def _write_message(file: int, content: object) -> None:
-    message = pickle.dumps(content)
-    data = _LENGTH.pack(len(message)) + message
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def _read(file: int, size: int) -> bytes:
-    """``size`` bytes, fewer at the end."""
-    data = b""
-    while len(data) < size and (piece := os.read(file, size - len(data))):
-        data += piece
-    return data
+def shared_worker() -> CompileWorker:
+    """The compiler of this process's machines. In a forked process it is another one."""
+    return _SHARED

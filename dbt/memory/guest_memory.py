@@ -62,6 +62,14 @@ class GuestMemory:
         self.on_write: Callable[[Gpa, int], None] | None = None
         self.device_accessed = False  # since whoever asks has last cleared it
 
+    def connect(self, translation: Translation, on_write: Callable[[Gpa, int], None] | None = None) -> None:
+        """Whoever executes the guest's code says how addresses are translated, and whether it must hear of writes."""
+        self.translation, self.on_write = translation, on_write
+
+    def disconnect(self) -> None:
+        """Nobody executes the guest's code any more."""
+        self.translation = self.on_write = None
+
     def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
         """The GPA of an access that does not cross a page; LeaveGuest with an abort if there is none."""
         return Gpa(gva) if self.translation is None else self.translation.locate(gva, size, access, pc)

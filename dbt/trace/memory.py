@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dbt.abi.addresses import Gva
+from dbt.abi.addresses import Gpa, Gva
 from dbt.memory.ram import PAGE_SIZE
 from isa.arm.faults import FAULT_MASK, AccessKind
 from isa.arm.state import SCTLR_M
@@ -35,13 +35,12 @@ def memory_maps(machine: Machine) -> dict[str, Any]:
     names = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
     translation = machine.memory.translation
     is_on = bool(cpu["sctlr"] & SCTLR_M)
-    spaces = getattr(machine.tier, "shadow_pages", None)
     return {
         "registers": {name: cpu[name] for name in names},
         "guest": list(_merged(_guest_pages(machine, translation))) if is_on and translation is not None else [],
         "shadow": [
             {"space": number, "current": number == cpu.native("space"), "mappings": list(_merged(pages))}
-            for number, pages in (spaces() if spaces is not None and is_on else ())
+            for number, pages in (machine.tier.shadow_pages() if is_on else ())
         ],
     }
 
@@ -87,12 +86,9 @@ def _merged(pages: Iterator[tuple[int, int, int, str]]) -> Iterator[list[Any]]:
 
 def executed_words(machine: Machine) -> dict[int, str]:
     """By page of RAM: a bitmap, lowest first, in hexadecimal, of its words that were executed and not written since."""
-    seen = getattr(machine.tier, "is_decoded", None)
-    if seen is None:
-        return {}
     found = {}
     for page in machine.ram.pages_with_code():
-        words = range(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, 4)
-        bits = sum(1 << number for number, gpa in enumerate(words) if seen(gpa))
+        words = map(Gpa, range(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, 4))
+        bits = sum(1 << number for number, gpa in enumerate(words) if machine.tier.is_decoded(gpa))
         found[page] = bits.to_bytes(PAGE_SIZE // 32, "little").hex()
     return found

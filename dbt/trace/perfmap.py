@@ -12,7 +12,6 @@ import stat
 
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
-from dbt.engine.threaded import ThreadedTier
 from dbt.vm.machine import Machine
 
 
@@ -31,8 +30,6 @@ class PerfMap(Observer):
         """Name the handlers, by the instruction that each is for."""
         self._machine = machine
         tier = machine.tier
-        if not isinstance(tier, ThreadedTier):
-            return
         for address, size, name in tier.native_symbols():
             # A handler's name is followed by those of the instruction and its form.
             self._write(address, size, f"dbt: {name.partition(' ')[2] or name}")

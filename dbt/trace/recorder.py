@@ -133,7 +133,8 @@ class TraceRecorder(Observer):
         self._log.close()
 
     def _write_block_counters(self) -> None:
-        block_counters = getattr(self._machine.tier, "block_counters", None)
+        activity = self._machine.tier.regions
+        block_counters = None if activity is None else activity.block_counters
         if block_counters is None:
             return
         # The range is nearly all holes: look at the pages with code only.
@@ -224,9 +225,8 @@ class TraceRecorder(Observer):
     def _note_targets(self, now: int) -> None:
         """Take down where indirect branches went: the tier's table forgets it when others take the entry."""
         self._looked = now
-        targets = getattr(self._machine.tier, "branch_targets", None)
-        if targets is not None and len(self._targets) < _MOST_TARGETS:
-            self._targets.update(targets())
+        if len(self._targets) < _MOST_TARGETS:
+            self._targets.update(self._machine.tier.branch_targets())
 
     def interrupted(self, kind: str) -> None:
         self._event(EventKind.INTERRUPT, 0, self._name(kind), self._machine.pc, 0, 0)

@@ -66,7 +66,7 @@ def test_every_stage_is_there(only_handlers: Path, tmp_path: Path) -> None:
     machine, notices = run(tmp_path / "a" / "dump")
     assert not notices
     index = index_of(tmp_path / "a" / "dump")
-    assert len(index) == tier(machine).counts.compiled == tier(machine).worker_counts.requests > 0
+    assert len(index) == tier(machine).regions.counts.compiled == tier(machine).regions.worker.requests > 0
     for name, blocks, insns, size, *times, address, symbol in index:
         folder = tmp_path / "a" / "dump" / name
         assert {path.name for path in folder.iterdir()} == set(STAGES)
@@ -127,7 +127,7 @@ def test_the_code_is_the_same_with_and_without(only_handlers: Path, tmp_path: Pa
         machine.load_bytes(elf())
         machine.run(fuel=1000)
         assert tier(machine).compile_now(BASE + 4)
-        codes.append(tier(machine)._installed[BASE + 4][0])
+        codes.append(tier(machine).cache.installed[BASE + 4].region)
     assert codes[0] == codes[1]
 
 
@@ -140,7 +140,8 @@ def test_regions_on_disk_are_compiled_again_and_an_earlier_dump_is_replaced(
     (tmp_path / "dump" / "0098-00000000").mkdir()
     (tmp_path / "dump" / "0098-00000000" / "mine.txt").write_text("not dbt's")
     second, _ = run(tmp_path / "dump")
-    assert (tier(second).counts.compiled, tier(second).counts.loaded) == (tier(first).counts.compiled, 0)
+    before, now = tier(first).regions.counts, tier(second).regions.counts
+    assert (now.compiled, now.loaded) == (before.compiled, 0)
     assert len(index_of(tmp_path / "dump")) == count
     names = {path.name for path in (tmp_path / "dump").iterdir()}
     assert names == {"index.txt", "0098-00000000", *(line[0] for line in index_of(tmp_path / "dump"))}
@@ -150,11 +151,11 @@ def test_regions_on_disk_are_compiled_again_and_an_earlier_dump_is_replaced(
 def test_beside_the_guest(only_handlers: Path, tmp_path: Path) -> None:
     machine, _ = run(tmp_path, jit="async")
     for _ in range(300):
-        tier(machine)._worker.wait()
-        if not tier(machine).worker_counts.pending:
+        tier(machine)._finish_all(tier(machine).compiler.wait())
+        if not tier(machine).regions.worker.pending:
             break
-    assert tier(machine).dump_counts is not None
-    assert len(index_of(tmp_path)) >= tier(machine).dump_counts.written > 0  # type: ignore[union-attr]
+    assert tier(machine).regions.dump is not None
+    assert len(index_of(tmp_path)) >= tier(machine).regions.dump.written > 0  # type: ignore[union-attr]
 
 
 def test_a_directory_that_cannot_be_made(only_handlers: Path, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_a_directory_that_cannot_be_made(only_handlers: Path, tmp_path: Path) ->
     for place in (tmp_path / "file", tmp_path / "file" / "dump"):
         machine, notices = run(place)
         assert len(notices) == 1 and str(place) in notices[0] and "the run goes on" in notices[0]
-        assert tier(machine).counts.compiled or tier(machine).counts.loaded
+        assert tier(machine).regions.counts.compiled or tier(machine).regions.counts.loaded
 
 
 def test_a_region_that_cannot_be_written(only_handlers: Path, tmp_path: Path) -> None:
@@ -170,9 +171,9 @@ def test_a_region_that_cannot_be_written(only_handlers: Path, tmp_path: Path) ->
     (tmp_path / f"0001-{BASE + 4:08x}").write_text("in the way")
     (tmp_path / f"0001-{BASE + 56:08x}").write_text("in the way")
     machine, _ = run(tmp_path)
-    counts = tier(machine).dump_counts
+    counts = tier(machine).regions.dump
     assert counts is not None and (counts.failed, counts.reason) == (1, "File exists")
-    assert counts.written == tier(machine).counts.compiled - 1 == len(index_of(tmp_path))
+    assert counts.written == tier(machine).regions.counts.compiled - 1 == len(index_of(tmp_path))
 
 
 def test_what_the_compiler_does_not_survive_is_found(
@@ -180,10 +181,10 @@ def test_what_the_compiler_does_not_survive_is_found(
 ) -> None:
     monkeypatch.setattr("dbt.backend.llvm._PASSES", {"sroa": lambda manager: os._exit(3)})
     machine, _ = run(tmp_path / "dump")
-    assert tier(machine).worker_counts.lost == tier(machine).worker_counts.requests > 0
+    assert tier(machine).regions.worker.lost == tier(machine).regions.worker.requests > 0
     assert not index_of(tmp_path / "dump")
     folders = sorted(path for path in (tmp_path / "dump").iterdir() if path.is_dir())
-    assert len(folders) == tier(machine).worker_counts.lost
+    assert len(folders) == tier(machine).regions.worker.lost
     for number, folder in enumerate(folders):
         assert folder.name.startswith(f"{number + 1:04}-")
         assert {path.name for path in folder.iterdir()} == {"guest.txt", "uops.txt", "region.ll"}

@@ -240,5 +240,5 @@ def test_what_was_kept_is_installed_before_it_is_hot(empty_cache: Path) -> None:
     tier.close()
     tier, machine = run_loop(1000)
     machine.advance(10_000)
-    assert machine.ended and (tier.counts.loaded, tier.counts.compiled) == (1, 0)
+    assert machine.ended and (tier.regions.counts.loaded, tier.regions.counts.compiled) == (1, 0)
     assert tier.retired["region"] > 1500

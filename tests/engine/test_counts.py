@@ -12,6 +12,7 @@ from dbt import Machine
 from dbt.abi.layout import SIDE_EXIT_TEXTS, SideExit
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.engine.region_tier import RegionTier
+from dbt.engine.worker import CompileWorker
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
@@ -124,7 +125,11 @@ def test_a_side_exit_gives_back_what_was_not_executed(only_handlers: Path) -> No
     machine.run(fuel=50)  # two of five instructions come before the device access
     assert machine.retired["region"] == before["region"] + 20
     assert machine.retired["threaded"] == before["threaded"] + 30
-    assert region_tier(machine).side_exits == dict.fromkeys(SideExit, 0) | {SideExit.LOAD: 10, SideExit.BUDGET: 1}
+    exits = region_tier(machine).regions.side_exits
+    assert exits == dict.fromkeys(SideExit, 0) | {
+        SideExit.LOAD: 10,
+        SideExit.BUDGET: 1,
+    }
     check(machine)
 
 
@@ -155,22 +160,23 @@ def test_writes_over_code_and_literals_are_told_apart(only_handlers: Path) -> No
     for address, expected in ((BASE + 16, (0, 1)), (BASE + 4, (1, 0)), (BASE + 12, (0, 0))):
         machine = looping(code, BASE)
         machine.write(address, bytes(4))
-        counts = region_tier(machine).counts
+        counts = region_tier(machine).regions.counts
         assert (counts.code_writes, counts.literal_writes) == expected
         assert counts.dropped == sum(expected)
 
 
 @pytest.mark.parametrize("jit", ["sync", "async"])
 def test_a_compiler_that_is_lost(only_handlers: Path, monkeypatch: pytest.MonkeyPatch, jit: Any) -> None:
-    monkeypatch.setattr(RegionTier, "_make_compile", lambda tier: lambda entry: os._exit(3))
+    broken = CompileWorker(lambda: lambda mirror, request: os._exit(3))
+    monkeypatch.setattr("dbt.engine.region_tier.shared_worker", lambda: broken)
     machine = machine_for("bench/images/crc32.elf", "auto", jit)
     machine.run(fuel=3_000_000)
     tier = region_tier(machine)
-    while tier.worker_counts.pending:
+    while tier.regions.worker.pending:
         machine.run(fuel=100_000)
     found = statistics(machine)
     check(machine)
-    assert found["regions"]["lost"] == found["worker_restarts"] == tier.counts.refused > 0
+    assert found["regions"]["lost"] == found["worker_restarts"] == tier.regions.counts.refused > 0
     assert found["regions"]["refused"] == found["instructions"]["region"] == 0
 
 
@@ -216,10 +222,10 @@ def test_everything_counted_has_words() -> None:
 def test_statistics_fit_80_columns(only_handlers: Path) -> None:
     machine = machine_for("bench/images/objects.elf", "auto", "sync")
     machine.run(fuel=2_000_000)
-    tier = region_tier(machine)
-    tier.counts.dropped, tier.counts.code_writes, tier.counts.literal_writes = 10**9, 10**8, 10**8
-    tier.counts.refused = tier.counts.outdated = tier.counts.seconds = tier.counts.code_bytes = 10**9
-    tier.worker_counts.lost = tier.worker_counts.restarts = 10**6
+    counts, worker = region_tier(machine).regions.counts, region_tier(machine).regions.worker
+    counts.dropped, counts.code_writes, counts.literal_writes = 10**9, 10**8, 10**8
+    counts.refused = counts.outdated = counts.seconds = counts.code_bytes = 10**9
+    worker.lost = worker.restarts = 10**6
     machine.vcpu.icount = 10**14
     lines = list(statistics_lines(machine, 100000.0))
     assert max(map(len, lines)) < 80
@@ -247,5 +253,5 @@ def test_what_lies_across_a_page_boundary_becomes_hot_too(only_handlers: Path, c
         machine.write(head, assemble("add r6, r6, #1 ; nop ; subs r4, r4, #1 ; bne 0x8ff8 ; end: b end", head))
     machine.r[4], machine.pc = 20_000, head if not call else 0x8000
     machine.run(fuel=200_000 if call else 79_000)
-    assert head in region_tier(machine)._installed
+    assert head in region_tier(machine).cache.installed
     assert machine.retired["region"] > 40_000

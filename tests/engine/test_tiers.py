@@ -6,7 +6,6 @@ import pytest
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import Budget, DataAbort, PrefetchAbort, SupervisorCall, Undefined, VmExit
-from dbt.engine.profile import ExecutionProfile
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.threaded import ThreadedTier
 from isa.arm.faults import Fault
@@ -251,6 +250,5 @@ def test_data_beside_code_does_not_undo_the_code() -> None:
     guest.run(1)
     tier = guest.tier
     assert isinstance(tier, ThreadedTier)
-    seen = ExecutionProfile(guest.memory.ram, tier._code_pages, tier._targets, range(0), tier._decode_handler)
-    assert [place for place in range(0, 24, 4) if seen.executed(ENTRY + place) is None] == [20]
+    assert [place for place in range(0, 24, 4) if not tier.is_decoded(Gpa(ENTRY + place))] == [20]
     assert int.from_bytes(guest.memory.read_ram(Gpa(ENTRY + 4 + 8 + 24), 4), "little") == 1

@@ -85,7 +85,7 @@ def agree(source: str, kind: str, cuts: tuple[int, ...]) -> bool:
     for count in cuts:
         for machine in machines:
             machine.advance(count)
-        if tier.worker_counts.lost or not same_state(machines):
+        if tier.regions.worker.lost or not same_state(machines):
             return False
         if machines[0].ended:
             break

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dbt.engine.region_tier import RegionTier
+from dbt.engine.region_cache import RegionCache
 from tests.mutants.mutant import Mutant, require_noticed
 from tests.regions.host_writes import WRITES, outdated_regions_are_refused, writes_are_seen
 
 MUTANTS = [
-    Mutant(RegionTier, "_host_write", "self._on_code_write(gpa, size)", "pass"),
-    Mutant(RegionTier, "_host_write", 'self.drop_all("the hypervisor wrote to memory")', "pass"),
-    Mutant(RegionTier, "_on_code_write", "gpa & ~3, gpa + size", "gpa & ~3, (gpa & ~3) + 4"),
-    Mutant(RegionTier, "_install", "ram[gva : gva + len(data)] != data", "False"),
-    Mutant(RegionTier, "_install", "for gva, data in region.runs)", "for gva, data in region.runs[:1])"),
-    Mutant(RegionTier, "drop_all", "self._drop(entry, why)", "pass"),
+    Mutant(RegionCache, "host_write", "self.write(gpa, size)", "pass"),
+    Mutant(RegionCache, "host_write", 'self.drop_all("the hypervisor wrote to memory")', "pass"),
+    Mutant(RegionCache, "write", "gpa & ~3, gpa + size", "gpa & ~3, (gpa & ~3) + 4"),
+    Mutant(RegionCache, "changed_word", "ram[gpa : gpa + len(data)] != data", "False"),
+    Mutant(RegionCache, "changed_word", "in region.runs:", "in region.runs[:1]:"),
+    Mutant(RegionCache, "drop_all", "self._drop(entry, why)", "pass"),
 ]
 
 

@@ -14,7 +14,8 @@ from dbt.backend.flags import FlagEffect, FlagKind, LazyFlags
 from dbt.backend.lower import FLAGS
 from dbt.backend.region_lowering import RegionLowering
 from dbt.backend.spans import Span
-from dbt.engine.region_tier import RegionTier
+from dbt.engine.code_pages import CodePages
+from dbt.engine.region_cache import RegionCache
 from dbt.frontend import forming
 from dbt.frontend.forming import RegionFormer, _Forming
 from isa.ir import queries
@@ -154,7 +155,7 @@ MUTANTS = [
             "jumps by literals"),
     Mutant(RegionLowering, "_enter", "i32 {gva}, label", "i32 {gva + 4}, label"),
     Mutant(RegionLowering, "_entry_pc", "lshr i64 {place}, 3", "lshr i64 {place}, 4"),
-    Mutant(RegionTier, "_enter_at", "if gva not in self._entered", "if True"),
+    Mutant(CodePages, "replace_handler", "if 0 <= old < self._native.size", "if True"),
     # Registers.
     Mutant(RegionLowering, "_store_state", "in self._dirty", "in self._dirty[:-1]"),
     Mutant(queries, "registers_written", "for uop in walk(block)", "for uop in block", "some registers"),
@@ -162,14 +163,13 @@ MUTANTS = [
     Mutant(RegionLowering, "lower_for_each_bit", "else ordinal", "else ordinal ^ 1", "lists"),
     Mutant(RegionLowering, "lower_pc", "+ ahead", "+ 4"),
     # Regions whose code or constants were written over.
-    Mutant(RegionTier, "_on_code_write", "gpa & ~3", "gpa", "a byte of a literal"),
-    Mutant(RegionTier, "_on_code_write", 'self._drop(entry, f"{decoded} written over", word)', "pass",
-           "a literal changes"),
-    Mutant(RegionTier, "_drop", "if self._op_words[(op + OP_HANDLER) // 8] == address + region.start", "if False",
+    Mutant(RegionCache, "write", "gpa & ~3", "gpa", "a byte of a literal"),
+    Mutant(RegionCache, "write", 'self._drop(entry, f"{what} written over", word)', "pass", "a literal changes"),
+    Mutant(RegionCache, "_drop", "if self._code_pages.handler(gpa) == dropped.handler", "if False",
             "a table changes"),
-    Mutant(RegionTier, "_drop", "if not entries", "if True", "shared code changes"),
-    Mutant(RegionTier, "_install", "|= COVERED", "|= 0", "a table changes"),
-    Mutant(RegionTier, "_install", "(gva, gva + len(data), 4)", "(gva + 4, gva + len(data), 4)", "a table changes"),
+    Mutant(RegionCache, "_drop", "if not entries", "if True", "shared code changes"),
+    Mutant(RegionCache, "install", "set_covered(word, True)", "set_covered(word, False)", "a table changes"),
+    Mutant(RegionCache, "install", "(gpa, gpa + len(data), 4)", "(gpa + 4, gpa + len(data), 4)", "a table changes"),
 ]  # fmt: skip
 
 

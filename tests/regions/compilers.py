@@ -5,24 +5,32 @@ from __future__ import annotations
 import faulthandler
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.backend.compiled import CompiledRegion, Refused
-from dbt.engine.worker import CompileWorker
+from dbt.engine.messages import CompileRequest, PageNotice, TargetNotice
+from dbt.engine.mirror import CodeMirror
+from dbt.engine.worker import CompileClient, CompileWorker
+from dbt.engine.worker_process import Compile
 from tests.codecache.samples import CONTEXT
 
-KILL, HANG, RAISE, NOTHING = 0x100, 0x200, 0x300, 0x400
+KILL, HANG, RAISE, NOTHING, SLOW = 0x100, 0x200, 0x300, 0x400, 0x500
 
 
 def region(entry: int) -> CompiledRegion:
     return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400, CONTEXT)
 
 
-def make_compile() -> Callable[[int], CompiledRegion | Refused]:
+def request(entry: int) -> CompileRequest:
+    return CompileRequest(Gpa(entry), Gva(entry), CONTEXT)
+
+
+def make_compile() -> Compile:
     faulthandler.disable()
 
-    def compile_(entry: int) -> CompiledRegion | Refused:
-        match entry:
+    def compile_(mirror: CodeMirror, wanted: CompileRequest) -> CompiledRegion | Refused:
+        match int(wanted.gpa):
             case 0x100:
                 os.abort()
             case 0x200:
@@ -31,15 +39,37 @@ def make_compile() -> Callable[[int], CompiledRegion | Refused]:
                 raise ValueError("a defect of the compiler")
             case 0x400:
                 return Refused("nothing")
-        return region(entry)
+            case 0x500:
+                time.sleep(0.5)
+        return region(wanted.gpa)
 
     return compile_
 
 
-def wait_for_all(compiler: CompileWorker[int], count: int) -> list[tuple[int, CompiledRegion | Refused]]:
+class NoCode:
+    """A machine that has executed nothing. ``told`` counts how often a compiler has been told so."""
+
+    code_pages_address = 0
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def changes(self) -> Iterator[PageNotice | TargetNotice]:
+        return iter(())
+
+    def forget_told(self) -> None:
+        self.told += 1
+
+
+def connect(worker: CompileWorker) -> CompileClient:
+    return worker.connect(NoCode(), keep=False)
+
+
+def wait_for_all(client: CompileClient, count: int) -> list[tuple[int, CompiledRegion | Refused]]:
+    """The addresses asked for and what came of it, of so many requests, in order."""
     finished: list[tuple[int, CompiledRegion | Refused]] = []
     while len(finished) < count:
-        got = compiler.wait()
+        got = client.wait()
         assert got, "nothing is pending any more"
-        finished += got
+        finished += [(int(wanted.gpa), answer) for wanted, answer in got]
     return finished

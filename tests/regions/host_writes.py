@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa
-from dbt.engine.region_tier import RegionTier, Request
 from tests.assembler import assemble
 from tests.oracle.programs import ENTRY, RAM_SIZE, SmallMachine, SoonHotTier, same_state
 
@@ -34,7 +33,7 @@ def writes_are_seen(name: str) -> bool:
         machine.memory.write_ram(Gpa(address), data)
         machine.advance(100_000)
     tier = machines[1].tier
-    assert isinstance(tier, RegionTier) and tier.counts.compiled
+    assert tier.regions is not None and tier.regions.counts.compiled
     tier.close()
     return same_state(machines)
 
@@ -48,8 +47,7 @@ def outdated_regions_are_refused(name: str) -> bool:
     for machine in machines:
         machine.advance(20)
         if machine is machines[1]:
-            tier._requested.add(HEAD)
-            tier._worker.submit(Request(HEAD, HEAD, tier.context))
+            tier.ask_for(HEAD)
             tier.settle()
         machine.memory.write_ram(Gpa(address), data)
         machine.advance(100_000)

@@ -109,10 +109,11 @@ def test_every_mode_has_one_history(name: str, image: str, tmp_path: Path, monke
         assert first_difference(expected, seen) is None, f"{label}, {jit}: {first_difference(expected, seen)}"
         assert isinstance(tier, RegionTier)
         if label == "cold":
-            compiled = tier.counts.compiled
+            compiled = tier.regions.counts.compiled
         # Of code that is written over there are more versions than are kept for one place, and it may come too late.
-        if label == "warm" and not tier.counts.dropped:
-            assert tier.counts.loaded >= compiled * 0.7, f"{label}: {tier.counts}, {compiled} were compiled"
+        counts = tier.regions.counts
+        if label == "warm" and not counts.dropped:
+            assert counts.loaded >= compiled * 0.7, f"{label}: {counts}, {compiled} were compiled"
         assert its_trace in ("", trace)
     use_only_handlers(tmp_path / "second", monkeypatch)
     seen, _, _ = history(name, image, "auto", "async")

@@ -13,7 +13,7 @@ def check(source: str, kinds: tuple[str, ...]) -> None:
     assert machines[0].ended
     for machine in machines:
         if isinstance(machine.tier, RegionTier):
-            assert machine.tier.counts.compiled or machine.kind == "async"
+            assert machine.tier.regions.counts.compiled or machine.kind == "async"
         machine.close()
 
 

@@ -65,7 +65,7 @@ def test_every_number_agrees_with_the_statistics(only_handlers: Path, tmp_path: 
     assert inside == tier.retired["region"]
     assert trace.reasons[0].kind == "side exit"
     sums = {reason.text: reason.count for reason in trace.reasons if reason.kind == "side exit"}
-    assert sum(sums.values()) == sum(tier.side_exits.values())
+    assert sum(sums.values()) == sum(tier.regions.side_exits.values())
 
 
 def test_regions_from_disk_are_told_apart_and_have_their_compile_record(only_handlers: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_region_that_is_written_over(only_handlers: Path, tmp_path: Path) -> N
     symbols = {"loop": (BASE + 8, 12), "patch": (BASE + 20, 8)}
     machine, _, trace = record(tmp_path / "t", program(code, symbols))
     dropped = [region for region in trace.regions if not region.is_live]
-    assert len(dropped) == region_tier(machine).counts.dropped > 0
+    assert len(dropped) == region_tier(machine).regions.counts.dropped > 0
     for region in dropped:
         assert region.dropped is not None and region.dropped["written"] == BASE + 8
         assert trace.describe(region.dropped["pc"]) == "patch+0x4"
@@ -147,7 +147,11 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
     exits = sum(trace.block_counters["exit"].values())
     reasons = {name: n for region in trace.regions for name, n in trace.exits_of(region).items()}
     assert reasons and max(reasons.values()) <= exits
-    assert exits == sum(region_tier(machine).side_exits.values()) - region_tier(machine).side_exits[SideExit.BUDGET]
+    assert (
+        exits
+        == sum(region_tier(machine).regions.side_exits.values())
+        - region_tier(machine).regions.side_exits[SideExit.BUDGET]
+    )
     assert trace.block_counters["taken"][BASE + 24] > 30_000, "the loop's branch"
 
 
@@ -190,7 +194,7 @@ def test_nothing_is_emitted_unless_asked_for(only_handlers: Path, tmp_path: Path
             machine.run()
         else:
             machine, _, _ = record(tmp_path / "t", program(), block_counters)
-        regions: list[CompiledRegion] = [region for region, _ in region_tier(machine)._installed.values()]
+        regions: list[CompiledRegion] = [found.region for found in region_tier(machine).cache.installed.values()]
         return sorted(len(region.code) for region in regions)
 
     assert sizes(None) == sizes(False) < sizes(True)

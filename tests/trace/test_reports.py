@@ -302,6 +302,6 @@ def test_a_map_for_perf(tmp_path: Path, only_handlers: Path) -> None:
     assert all(start + size <= after for (start, size, _), (after, _, _) in pairwise(ranges))
     names = {name for _, _, name in ranges}
     assert "guest: loop" in names and any(name.startswith("dbt: MUL {") for name in names)
-    for region, address in region_tier(machine)._installed.values():
-        assert (address, len(region.code)) in {(start, size) for start, size, _ in ranges}
+    for found in region_tier(machine).cache.installed.values():
+        assert (found.address, len(found.region.code)) in {(start, size) for start, size, _ in ranges}
     assert Trace(str(tmp_path / "t")).regions

@@ -79,9 +79,9 @@ class CaseTier(RegionTier):
             self.prepare([self.expected])
         region = self._compiled[self.expected]
         if region is not None:
-            if CODE not in self._installed:
+            if CODE not in self.cache.installed:
                 super().run(0)  # decodes the op
-                assert self._install(region, kept=False)
+                assert self.cache.install(region, self.context, kept=False)
             self.entered += 1
         return super().run(budget)
 

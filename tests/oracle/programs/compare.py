@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.oracle.programs.machines import ENTRY, KINDS, SmallMachine, SoonHotTier
 from tests.oracle.programs.random_programs import ProgramWriter
@@ -63,7 +62,7 @@ def compare_random_program(seed: int, kinds: Iterable[str] = KINDS, end: int = S
         require_same_state(machines, f"seed {seed}: after step {step} of {count} instructions")
         if machines[0].ended:
             break
-    compiled = {m.kind: m.tier.counts.compiled for m in machines if isinstance(m.tier, RegionTier)}
+    compiled = {m.kind: m.tier.regions.counts.compiled for m in machines if m.tier.regions is not None}
     for machine in machines:
         machine.close()
     return compiled

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, VmExit
 from dbt.backend.compiled import CompiledRegion, Refused
-from dbt.engine.profile import ExecutionProfile
-from dbt.engine.region_tier import RegionTier, Request
+from dbt.engine.messages import CompileRequest
+from dbt.engine.mirror import CodeMirror
+from dbt.engine.observer import Observer
+from dbt.engine.region_tier import RegionTier
 from dbt.engine.tier import Allowance, unlimited
+from dbt.engine.worker import CompileWorker
+from dbt.engine.worker_process import Compile
 from dbt.frontend.forming import Limits
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import Ram
 
 #: A run is cut after so many instructions, to compile where it has come to. The rest is one slice.
 CUTS = (1, 1, 2, 3, 5, 8, 13, 40, 100)
@@ -26,32 +27,63 @@ class AllCode:
     Of an indirect branch two targets more are made up, as any prediction must be harmless.
     """
 
-    def __init__(self, ram: Ram, seen: ExecutionProfile) -> None:
-        self._words, self._ram, self._profile = ram.bytes.cast("I"), ram, seen
+    def __init__(self, seen: CodeMirror) -> None:
+        self._seen = seen
 
     def executed(self, gva: int) -> int | None:
-        return (self._words[gva >> 2] or None) if Gpa(gva) in self._ram else None
+        return self._seen.word(gva) or None
 
     def constant(self, gva: int) -> int | None:
-        return self._profile.constant(gva)
+        return self._seen.constant(gva)
 
     def entered(self, gva: int) -> bool:
-        return self._profile.entered(gva)
+        return self._seen.entered(gva)
 
     def covered(self, gva: int) -> bool:
-        return self._profile.covered(gva)
+        return self._seen.covered(gva)
 
     def targets(self, gva: int) -> list[int]:
-        seen = self._profile.targets(gva)
+        seen = self._seen.targets(gva)
         return [*seen, *(target + 4 for target in seen[:1]), gva + 12] if seen else []
+
+
+def _make_compile() -> Compile:
+    """In the compiler's process. Every other region is made in backlog mode, and leaves to others what it can."""
+    from dbt.backend.compile_region import RegionCompiler
+    from dbt.backend.region_lowering import Assumptions
+
+    compiler = RegionCompiler(backlog_limits=Limits(near=4, copies=4))
+
+    def compile_(mirror: CodeMirror, request: CompileRequest) -> CompiledRegion | Refused:
+        pages = None if request.pages is None else dict(request.pages)
+        mirror.set_page_map(pages)
+        assumed = Assumptions(request.context, pages)
+        return compiler.compile(AllCode(mirror), request.gva, assumed, backlog=bool(request.gva & 4))
+
+    return compile_
+
+
+#: The compiler of all eager tiers.
+_WORKER = CompileWorker(_make_compile)
+
+
+class _Allotment(Observer):
+    """How many regions may still be compiled, and how many more where regions are dropped."""
+
+    def __init__(self, regions: int) -> None:
+        self.left = self._spare = regions
+
+    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+        if self._spare:
+            self._spare -= 1
+            self.left += 1
 
 
 class EagerRegionTier(RegionTier):
     """Compiles around the PC whenever a run begins, and several times in a long one, ``regions`` times at most,
     and as many more where regions are dropped.
 
-    A region takes in whatever is in reach and not zero, executed before or not. Every other one is made in backlog
-    mode, and leaves to others what it can.
+    A region takes in whatever is in reach and not zero, executed before or not.
     """
 
     name = "regions"
@@ -64,14 +96,22 @@ class EagerRegionTier(RegionTier):
         optimizations: Optimizations = ALL,
         allowance: Allowance = unlimited,
     ) -> None:
-        super().__init__(cpu, memory, jit="off", keep=False, optimizations=optimizations, allowance=allowance)
-        self._left = regions
-        self._spare = regions
+        self._allotment = allotment = _Allotment(regions)
+        super().__init__(
+            cpu,
+            memory,
+            jit="off",
+            keep=False,
+            optimizations=optimizations,
+            observer=allotment,
+            allowance=allowance,
+            worker=_WORKER,
+        )
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         done = 0
         for cut in CUTS:
-            if done + cut >= budget or not self._left:
+            if done + cut >= budget or not self._allotment.left:
                 break
             self._compile_here()
             exit_, retired = super().run(cut)
@@ -83,29 +123,8 @@ class EagerRegionTier(RegionTier):
         return exit_, done + retired
 
     def _compile_here(self) -> None:
-        for gva in list(self._entered_later):
-            if self._profile.executed(gva) is not None:
-                self._enter_at(gva, self._entered_later.pop(gva))
+        self.cache.enter_decoded()
         pc = self._cpu.r[15]
-        if self._left and pc not in self._installed and Gpa(pc) in self._memory.ram:
+        if self._allotment.left and pc not in self.cache.installed and Gpa(pc) in self._memory.ram:
             super().run(0)  # decodes the op, so that there is a handler to go back to
-            self._left -= self.compile_now(pc)
-
-    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
-        super()._drop(entry, why, written)
-        if self._spare:
-            self._spare -= 1
-            self._left += 1
-
-    def _make_compile(self) -> Callable[[Request], CompiledRegion | Refused]:
-        from dbt.backend.compile_region import RegionCompiler
-        from dbt.backend.region_lowering import Assumptions
-
-        compiler = RegionCompiler(backlog_limits=Limits(near=4, copies=4))
-        guest = AllCode(self._memory.ram, self._profile)
-
-        def compile_(request: Request) -> CompiledRegion | Refused:
-            self._profile.refresh()
-            return compiler.compile(guest, request.gva, Assumptions(request.context), backlog=bool(request.gva & 4))
-
-        return compile_
+            self._allotment.left -= self.compile_now(pc)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dbt.abi.addresses import Gpa
+import select
+from collections.abc import Callable
+
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, SupervisorCall, VmExit
-from dbt.abi.layout import HOT_ARRIVALS, OP_HOTNESS, OPS_PER_PAGE, WARM
-from dbt.engine.profile import op_offset
+from dbt.abi.layout import HOT_ARRIVALS, OPS_PER_PAGE, WARM
+from dbt.engine.observer import Observer
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.threaded import ThreadedTier
 from dbt.engine.tier import Allowance, JitMode, unlimited
-from dbt.engine.worker import _is_readable
+from dbt.engine.worker import CompileWorker, _is_ready
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import PAGE_SHIFT
@@ -45,6 +48,16 @@ class Counter:
         self.accesses.append((gpa, size, value))
 
 
+class _KeepsWarm(Observer):
+    """Lets code whose region was dropped be hot soon again."""
+
+    def __init__(self) -> None:
+        self.warm: Callable[[int], None] = lambda entry: None
+
+    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+        self.warm(entry)
+
+
 class SoonHotTier(RegionTier):
     """The region tier as it is, but that ops are hot after few arrivals, also those at the end of regions."""
 
@@ -56,15 +69,27 @@ class SoonHotTier(RegionTier):
         soon: int = SOON,
         keep: bool = False,
         optimizations: Optimizations = ALL,
+        worker: CompileWorker | None = None,
         allowance: Allowance = unlimited,
     ) -> None:
-        super().__init__(cpu, memory, jit=jit, keep=keep, optimizations=optimizations, allowance=allowance)
+        observer = _KeepsWarm()
+        super().__init__(
+            cpu,
+            memory,
+            jit=jit,
+            keep=keep,
+            optimizations=optimizations,
+            observer=observer,
+            allowance=allowance,
+            worker=worker,
+        )
+        observer.warm = self._warm
         self._warmed: set[int] = set()
-        self._soon = (HOT_ARRIVALS + WARM - soon).to_bytes(2, "little")
+        self._soon = HOT_ARRIVALS + WARM - soon
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         if Gpa(self._cpu.r[15]) in self._memory.ram:
-            self.need_code_page(self._cpu.r[15] >> PAGE_SHIFT)
+            self.code_pages.need(self._cpu.r[15] >> PAGE_SHIFT)
         for page in self._memory.ram.pages_with_code():
             if page not in self._warmed:
                 self._warmed.add(page)
@@ -73,17 +98,20 @@ class SoonHotTier(RegionTier):
         return super().run(budget)
 
     def _warm(self, pc: int) -> None:
-        self._ops[op_offset(pc) + OP_HOTNESS :][:2] = self._soon
+        self.code_pages.set_arrivals(pc, self._soon)
 
-    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
-        super()._drop(entry, why, written)
-        self._warm(entry)
+    def ask_for(self, pc: int) -> None:
+        """Ask for the region there, hot or not."""
+        request = self._request(Gva(pc), Gpa(pc), self._cpu.native("code_table"))
+        assert request is not None
+        self._requested.add(pc)
+        self.compiler.submit(request)
 
     def settle(self) -> None:
         """Wait until what was asked for can be installed."""
-        child = self._worker._child
-        if child is not None and self._worker._pending:
-            _is_readable(child.results, 5000)
+        child = self.compiler._worker._child
+        if child is not None and self.compiler.pending:
+            _is_ready(child.results, select.POLLIN, 5000)
 
 
 def eager_without(*names: str) -> MakeTier:

@@ -1,0 +1,188 @@
+"""Code pages: the decoded ops of the guest's code, one for each word of a page that has been executed.
+
+:mod:`dbt.abi.layout` describes an op. Native code makes code pages and decodes ops; here is what Python reads of them
+and changes in them. Whatever changes here, the page's flag PAGE_CHANGED says so to who tells the compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.cpu import CpuState
+from dbt.abi.hostmemory import HostRange
+from dbt.abi.layout import (
+    CHANGES,
+    CODE_PAGE_STRIDE,
+    COVERED,
+    OP_CALLOUTS,
+    OP_COVERED,
+    OP_HANDLER,
+    OP_HOTNESS,
+    OP_ORIGINAL,
+    OP_SIZE,
+    OPS_PER_PAGE,
+    PAGE_CHANGED,
+    PAGE_HAS_CODE,
+)
+from dbt.engine.native import NativeCode
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
+
+_OP = OP_SIZE // 4
+
+
+def op_offset(gpa: int) -> int:
+    """Offset in the code pages of the op of a word."""
+    return (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & 0xFFF) // 4 * OP_SIZE
+
+
+def op_address(offset: int) -> Gpa:
+    """The GPA of the word whose op is at an offset in the code pages."""
+    return Gpa(offset // CODE_PAGE_STRIDE << PAGE_SHIFT | offset % CODE_PAGE_STRIDE // OP_SIZE * 4)
+
+
+class CodePages:
+    """The code pages of one machine. ``address`` is the HVA of the one of GPA 0.
+
+    A GPA names the op of the word there, whose page must have a code page (:meth:`need`) where nothing else is said.
+    """
+
+    def __init__(self, cpu: CpuState, ram: Ram, native: NativeCode) -> None:
+        self._cpu, self._ram, self._native = cpu, ram, native
+        self._range = _reserve(ram)
+        self.address = self._range.address
+        ops = self._range.view()
+        self._marks, self._quarters = ops, ops.cast("H")
+        self._halves, self._words = ops.cast("I"), ops.cast("Q")
+        self._flags = ram.page_flags
+        self._invalidate = native.function("invalidate_range", ctypes.c_uint64, ctypes.c_uint64)
+        self._need = native.function("need_code_page", ctypes.c_uint32, result=ctypes.c_void_p)
+
+    def need(self, page: int) -> None:
+        """Give a page of RAM a code page, if it has none."""
+        self._need(self._cpu.address, page)
+
+    def has_code(self, gpa: int) -> bool:
+        """Whether the page has a code page."""
+        return bool(self._flags[gpa >> PAGE_SHIFT] & PAGE_HAS_CODE)
+
+    def invalidate(self, gpa: int, size: int) -> None:
+        """Forget the ops of these words, wherever there are some: the words are about to change."""
+        self._invalidate(self._cpu.address, gpa, size)
+
+    def forget_all(self) -> None:
+        """Forget every decoded op."""
+        for page in self._ram.pages_with_code():
+            self.invalidate(page << PAGE_SHIFT, PAGE_SIZE)
+
+    def gpa_of(self, op: int) -> Gpa:
+        """The GPA of the word whose op is at an HVA."""
+        return op_address(op - self.address)
+
+    def find_op(self, low: int) -> Gpa | None:
+        """The GPA of the word whose op is at an HVA with this low half, if its page has code.
+
+        In a large RAM several ops share the low half; the lowest of them is meant.
+        """
+        first = (low - self.address) & 0xFFFFFFFF
+        for offset in range(first, self._range.size, 1 << 32):
+            gpa = op_address(offset)
+            if self.has_code(gpa):
+                return gpa
+        return None
+
+    # -- ops -----------------------------------------------------------------------------------
+
+    def is_decoded(self, gpa: int) -> bool:
+        """Whether the word was executed since it was written. The page may be without a code page."""
+        return self._words[(op_offset(gpa) + OP_HANDLER) // 8] not in (0, self._native.decode_handler)
+
+    def handler(self, gpa: int) -> int:
+        """The HVA of what executes the op."""
+        return self._words[(op_offset(gpa) + OP_HANDLER) // 8]
+
+    def replace_handler(self, gpa: int, handler: int) -> None:
+        """Let a region's code, at an HVA, execute the op. The first time, the image's handler is remembered."""
+        op = op_offset(gpa)
+        old = self._words[(op + OP_HANDLER) // 8] - self._native.address
+        if 0 <= old < self._native.size:
+            self._halves[(op + OP_ORIGINAL) // 4] = old
+        self._words[(op + OP_HANDLER) // 8] = handler
+        self.mark_changed(gpa)
+
+    def restore_handler(self, gpa: int) -> None:
+        """Undo :meth:`replace_handler`."""
+        op = op_offset(gpa)
+        self._words[(op + OP_HANDLER) // 8] = self._halves[(op + OP_ORIGINAL) // 4] + self._native.address
+        self.mark_changed(gpa)
+
+    def arrivals(self, gpa: int) -> int:
+        """How many loops and calls have come to the op, modulo 65536."""
+        return self._quarters[(op_offset(gpa) + OP_HOTNESS) // 2]
+
+    def set_arrivals(self, gpa: int, count: int) -> None:
+        """Have so many loops and calls come to the op."""
+        self._quarters[(op_offset(gpa) + OP_HOTNESS) // 2] = count
+
+    def is_covered(self, gpa: int) -> bool:
+        """Whether a region was made from the word."""
+        return bool(self._marks[op_offset(gpa) + OP_COVERED] & COVERED)
+
+    def set_covered(self, gpa: int, covered: bool) -> None:
+        """Note whether a region was made from the word."""
+        if covered:
+            self._marks[op_offset(gpa) + OP_COVERED] |= COVERED
+        else:
+            self._marks[op_offset(gpa) + OP_COVERED] &= ~COVERED
+        self.mark_changed(gpa)
+
+    def set_changes(self, gpa: int) -> None:
+        """Note that the word is data: it was taken for a constant, and then written."""
+        self._marks[op_offset(gpa) + OP_COVERED] |= CHANGES
+        self.mark_changed(gpa)
+
+    def mark_changed(self, gpa: int) -> None:
+        """Have the compiler told of the page anew."""
+        self._flags[gpa >> PAGE_SHIFT] |= PAGE_CHANGED
+
+    # -- counts of sensitive instructions --------------------------------------------------------
+
+    def callout_places(self) -> dict[Gpa, int]:
+        """How often each sensitive instruction was executed, by GPA."""
+        return {gpa: self._halves[place] for gpa, place in self._counted_ops()}
+
+    def reset_callouts(self) -> None:
+        """Set these counts to zero."""
+        for _, place in self._counted_ops():
+            self._halves[place] = 0
+
+    def _counted_ops(self) -> Iterator[tuple[Gpa, int]]:
+        """GPA, and index of the count in ``_halves``, of the sensitive instructions that were executed."""
+        from dbt.engine.evaluator import is_sensitive
+
+        code = self._ram.bytes.cast("I")
+        for page in self._ram.pages_with_code():
+            first = page * CODE_PAGE_STRIDE // 4 + OP_CALLOUTS // 4
+            counts = self._halves[first : first + OPS_PER_PAGE * _OP : _OP]
+            for number in (number for number, count in enumerate(counts) if count):
+                gpa = Gpa(page << PAGE_SHIFT | number * 4)
+                # Other instructions' ops have something else there.
+                if self.handler(gpa) != self._native.decode_handler and is_sensitive(code[gpa >> 2]):
+                    yield gpa, first + number * _OP
+
+    def close(self) -> None:
+        """Give the memory back. No native code may run for this machine any more."""
+        self._range.close()
+
+
+def _reserve(ram: Ram) -> HostRange:
+    """The memory of the code pages. Where there is no RAM there are only addresses."""
+    size = (ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE
+    if ram.layout.flat and not ram.layout.flat.base:
+        return HostRange(size, CODE_PAGE_STRIDE)
+    pages = HostRange(size, CODE_PAGE_STRIDE, reserve=True)
+    for region in ram.layout.regions:
+        first, count = region.base >> PAGE_SHIFT, region.size >> PAGE_SHIFT
+        pages.commit(first * CODE_PAGE_STRIDE, count * CODE_PAGE_STRIDE)
+    return pages

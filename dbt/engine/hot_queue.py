@@ -1,0 +1,62 @@
+"""Code that has become hot, and waits until the compiler can be asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbt.abi.addresses import Gpa, Gva
+
+#: Code that has not been hot again for so many retired instructions is no longer worth a region. Should it become hot
+#: once more, it is asked for once more.
+COLD_AFTER = 400_000_000
+
+
+@dataclass(slots=True)
+class HotCode:
+    """``table`` is the HVA of the code table by which the code is at ``gva``. ``heat`` is how often it has become hot,
+    the last time when ``last`` instructions had been retired.
+    """
+
+    gpa: Gpa
+    gva: Gva
+    table: int
+    heat: int
+    last: int
+
+
+class HotQueue:
+    """What waits, by physical address. ``now`` is always the number of instructions retired so far.
+
+    What was hot most often comes first, and of that, which is nearly all, what was hot most recently: it is most likely
+    to be still executed when its region is there. The order depends on the guest's instructions alone.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Gpa, HotCode] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, gpa: Gpa, gva: Gva, table: int, now: int) -> None:
+        """Code has become hot that does not wait yet."""
+        self._waiting[gpa] = HotCode(gpa, gva, table, 1, now)
+
+    def heat(self, gpa: Gpa, now: int) -> None:
+        """Code has become hot, perhaps such as waits."""
+        code = self._waiting.get(gpa)
+        if code is not None:
+            code.heat += 1
+            code.last = now
+
+    def take(self) -> HotCode:
+        """Remove and return what comes first."""
+        code = max(self._waiting.values(), key=lambda code: (code.heat, code.last))
+        del self._waiting[code.gpa]
+        return code
+
+    def drop_cold(self, now: int) -> list[Gpa]:
+        """Remove what has not been hot lately, and return where it is."""
+        cold = [gpa for gpa, code in self._waiting.items() if now - code.last > COLD_AFTER]
+        for gpa in cold:
+            del self._waiting[gpa]
+        return cold

@@ -1,0 +1,80 @@
+"""The guest's code as the compiler's process knows it: copies of code pages and branch targets, for each machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from dbt.abi.layout import CODE_PAGE_STRIDE, WORD_CHANGES, WORD_COVERED, WORD_ENTERED, WORD_EXECUTED
+from dbt.engine.code_pages import op_offset
+from dbt.engine.messages import PageNotice, TargetNotice
+from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+
+
+class CodeMirror:
+    """Implements :class:`dbt.frontend.forming.Guest`. ``code_pages``: their HVA in the guest's process."""
+
+    def __init__(self, code_pages: int) -> None:
+        self._code_pages = code_pages
+        self._pages: dict[int, tuple[memoryview[int], bytes]] = {}  # words and flags by physical page
+        self._entries = b""
+        self._known: Mapping[int, list[int]] | None = None  # targets by the low half of an op's address
+        self._page_map: Mapping[int, int] | None = None
+
+    def set_page(self, notice: PageNotice) -> None:
+        """Take a page's present words and flags."""
+        self._pages[notice.page] = memoryview(notice.words).cast("I"), notice.flags
+
+    def set_targets(self, notice: TargetNotice) -> None:
+        """Take the present branch targets."""
+        self._entries, self._known = notice.entries, None
+
+    def set_page_map(self, pages: Mapping[int, int] | None) -> None:
+        """Where the guest's addresses are: physical pages by virtual ones, or None where these are the same."""
+        self._page_map = pages
+
+    def _find(self, gva: int) -> tuple[int, int] | None:
+        """The word there and its flags, if the page is known."""
+        page = gva >> PAGE_SHIFT if self._page_map is None else self._page_map.get(gva >> PAGE_SHIFT)
+        found = None if page is None else self._pages.get(page)
+        if found is None:
+            return None
+        number = gva % PAGE_SIZE >> 2
+        return found[0][number], found[1][number]
+
+    def word(self, gva: int) -> int | None:
+        """The word there, executed or not, if its page is known."""
+        found = self._find(gva)
+        return None if found is None else found[0]
+
+    def executed(self, gva: int) -> int | None:
+        found = self._find(gva)
+        return found[0] if found is not None and found[1] & WORD_EXECUTED else None
+
+    def constant(self, gva: int) -> int | None:
+        found = self._find(gva)
+        return found[0] if found is not None and not gva & 3 and not found[1] & WORD_CHANGES else None
+
+    def entered(self, gva: int) -> bool:
+        found = self._find(gva)
+        return found is not None and bool(found[1] & WORD_ENTERED)
+
+    def covered(self, gva: int) -> bool:
+        found = self._find(gva)
+        return found is not None and bool(found[1] & WORD_COVERED)
+
+    def targets(self, gva: int) -> list[int]:
+        page = gva >> PAGE_SHIFT if self._page_map is None else self._page_map.get(gva >> PAGE_SHIFT)
+        if page is None:
+            return []
+        op = self._code_pages + page * CODE_PAGE_STRIDE + op_offset(gva % PAGE_SIZE)
+        return self._known_targets().get(op & 0xFFFFFFFF, [])
+
+    def _known_targets(self) -> Mapping[int, list[int]]:
+        if self._known is None:
+            known = defaultdict(list)
+            for entry in memoryview(self._entries).cast("Q").tolist() if self._entries else ():
+                if entry:
+                    known[entry & 0xFFFFFFFF].append(entry >> 32)
+            self._known = dict(known)
+        return self._known

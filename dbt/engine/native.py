@@ -1,0 +1,49 @@
+"""The handlers' image in this process: its code, ready to be executed, and its functions as Python calls them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dbt.abi.addresses import Hva
+from dbt.abi.hostmemory import executable_copy
+from dbt.codecache.handlers import load_image
+
+
+class NativeCode:
+    """The image, mapped for execution. ``notice`` is told in one line what takes long or fails."""
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self.image = image = load_image(notice)
+        self._mapping = executable_copy(image.code)
+        self.address, self.size = self._mapping.address, self._mapping.size
+        self._offsets = image.entry_points()
+        self.decode_handler = self.entry("decode")
+        tables = (image.index, image.pool, image.rows, image.guards)
+        self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
+
+    def entry(self, name: str) -> Hva:
+        """The address of a function of :data:`dbt.backend.image.ENTRY_POINTS`."""
+        return Hva(self.address + self._offsets[name])
+
+    def function(self, name: str, *arguments: Any, result: Any = None) -> Callable[..., Any]:
+        """A function of the image, of CpuState and of arguments of these types of ctypes."""
+        return ctypes.CFUNCTYPE(result, ctypes.c_void_p, *arguments)(self.entry(name))
+
+    def decoder_tables(self) -> Iterator[tuple[str, int]]:
+        """The slots of CpuState for the decoder's tables, and the addresses of these."""
+        names = ("decode_index", "decode_pool", "decode_rows", "decode_guards")
+        return zip(names, map(ctypes.addressof, self._tables), strict=True)
+
+    def symbols(self) -> Iterator[tuple[Hva, int, str]]:
+        """Address, size in bytes and name of each function."""
+        lines = [line.split(" ", 1) for line in self.image.symbols.decode().splitlines()]
+        starts = sorted({int(offset): name for offset, name in lines}.items())
+        ends = [offset for offset, _ in starts[1:]] + [self.size]
+        for (offset, name), end in zip(starts, ends, strict=True):
+            yield Hva(self.address + offset), end - offset, name
+
+    def close(self) -> None:
+        """Unmap the code. Nothing may execute it any more."""
+        self._mapping.close()

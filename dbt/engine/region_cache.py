@@ -1,0 +1,193 @@
+"""The regions that are installed: in the places of ops' handlers, until what they were made from is written over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbt.abi.addresses import Gpa, Hva
+from dbt.backend.compiled import CompiledRegion
+from dbt.engine.arena import ArenaLease
+from dbt.engine.code_pages import CodePages
+from dbt.engine.observer import Observer
+from dbt.engine.region_counts import RegionCounts
+from dbt.frontend.context import TranslationContext
+from dbt.memory.ram import PAGE_SHIFT, Ram
+
+#: After so many regions were made from a page and written over, it is left to the threaded tier.
+MAX_PAGE_REWRITES = 8
+#: Writes by the hypervisor to more bytes drop all regions.
+_LARGE_WRITE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledRegion:
+    """A region, and where its code is."""
+
+    region: CompiledRegion
+    address: Hva
+
+    @property
+    def handler(self) -> int:
+        """The HVA of its function."""
+        return self.address + self.region.start
+
+
+class RegionCache:
+    """The installed regions of one machine."""
+
+    def __init__(
+        self, ram: Ram, code_pages: CodePages, arena: ArenaLease, counts: RegionCounts, observer: Observer
+    ) -> None:
+        self._ram, self._code_pages, self._arena = ram, code_pages, arena
+        self._counts, self._observer = counts, observer
+        self.installed: dict[int, InstalledRegion] = {}  # by entry
+        self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
+        self._entered_later: dict[int, int] = {}  # likewise, of ops that have not been decoded yet
+        self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
+        self._rewrites: dict[int, int] = {}  # regions dropped because they were written over, by page
+
+    def is_entered(self, gpa: int) -> bool:
+        """Whether the op has a region's code."""
+        return gpa in self._entered
+
+    def is_rewritten(self, gpa: int) -> bool:
+        """Whether the page's code was written over so often that it is left to the threaded tier."""
+        return self._rewrites.get(gpa >> PAGE_SHIFT, 0) >= MAX_PAGE_REWRITES
+
+    # -- installing ----------------------------------------------------------------------------
+
+    def install(self, region: CompiledRegion, context: TranslationContext, kept: bool) -> bool:
+        """Put the region in the place of its entry's handler. ``kept``: it was on disk.
+
+        Returns False if it was not made under ``context``, which is the guest's, if memory is no longer what it was
+        made from, or if there is no room.
+        """
+        if region.context != context or self.changed_word(region) is not None:
+            return False
+        if not self._code_pages.is_decoded(region.entry):
+            # Written over in the meantime: there is no handler to go back to yet. It may become hot again.
+            self._code_pages.set_arrivals(region.entry, 0)
+            return False
+        address = self._place(region.code)
+        if address is None:
+            return False
+        for gpa, data in region.runs:
+            for page in range(gpa >> PAGE_SHIFT, (gpa + len(data) - 1 >> PAGE_SHIFT) + 1):
+                self._code_pages.need(page)
+            for word in range(gpa, gpa + len(data), 4):
+                self._covering.setdefault(word, set()).add(region.entry)
+                self._code_pages.set_covered(word, True)
+        self.installed[region.entry] = InstalledRegion(region, address)
+        self._enter_at(region.entry, region.entry)
+        for gpa in region.others:
+            if gpa in self._entered:
+                continue
+            if not self._code_pages.is_decoded(gpa):
+                self._entered_later[gpa] = region.entry
+            else:
+                self._enter_at(gpa, region.entry)
+        self._counts.insns += region.insns
+        self._counts.code_bytes += len(region.code)
+        self._observer.region_installed(region, address, kept)
+        return True
+
+    def _place(self, code: bytes) -> Hva | None:
+        address = self._arena.place(code)
+        if address is None and self.installed:
+            self.drop_all("there is no more room for code")
+            address = self._arena.place(code)
+        return address
+
+    def changed_word(self, region: CompiledRegion) -> Gpa | None:
+        """The first word that is not what the region was made from."""
+        ram = self._ram.bytes
+        for gpa, data in region.runs:
+            if not self._ram.layout.covers(Gpa(gpa), len(data)):
+                return Gpa(gpa)
+            if ram[gpa : gpa + len(data)] != data:
+                for at in range(0, len(data), 4):
+                    if ram[gpa + at : gpa + at + 4] != data[at : at + 4]:
+                        return Gpa(gpa + at)
+        return None
+
+    def _enter_at(self, gpa: int, entry: int) -> None:
+        """Let the op there have the code of a region. What it replaces is remembered: where the budget does not last,
+        the handler goes on.
+        """
+        self._code_pages.replace_handler(gpa, self.installed[entry].handler)
+        self._entered[gpa] = entry
+
+    def enter_later(self, gpa: int) -> bool:
+        """Let the op have a region's code, if it was to once it is decoded."""
+        entry = self._entered_later.pop(gpa, None)
+        if entry is None:
+            return False
+        self._enter_at(gpa, entry)
+        return True
+
+    def enter_decoded(self) -> None:
+        """Do so for all ops that are decoded by now."""
+        for gpa in [gpa for gpa in self._entered_later if self._code_pages.is_decoded(gpa)]:
+            self.enter_later(gpa)
+
+    # -- code that is written over -------------------------------------------------------------
+
+    def write(self, gpa: int, size: int) -> None:
+        """Drop the regions that were made from these words, which are about to change."""
+        for word in range(gpa & ~3, gpa + size, 4):
+            entries = list(self._covering.get(word, ()))
+            if not entries:
+                continue
+            decoded = self._code_pages.is_decoded(word)
+            if decoded:
+                self._counts.code_writes += len(entries)
+            else:
+                self._code_pages.set_changes(word)  # a literal that is none
+                self._counts.literal_writes += len(entries)
+            what = "code" if decoded else "literal"
+            for entry in entries:
+                self._drop(entry, f"{what} written over", word)
+                self._count_rewrite(entry)
+
+    def host_write(self, gpa: int, size: int) -> None:
+        """As :meth:`write`, of a write by the hypervisor, which may be large."""
+        if size > _LARGE_WRITE:
+            self.drop_all("the hypervisor wrote to memory")
+        else:
+            self.write(gpa, size)
+
+    def _count_rewrite(self, entry: int) -> None:
+        page = entry >> PAGE_SHIFT
+        self._rewrites[page] = self._rewrites.get(page, 0) + 1
+        if self._rewrites[page] == MAX_PAGE_REWRITES:
+            why = f"its page was written over {MAX_PAGE_REWRITES} times, and is left to the threaded tier"
+            self._observer.region_refused(entry, entry, why)
+
+    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
+        """``written``: the GPA of the word whose change is the reason."""
+        dropped = self.installed.pop(entry)
+        region = dropped.region
+        for gpa in (entry, *region.others):
+            if self._entered_later.get(gpa) == entry:
+                del self._entered_later[gpa]
+            if self._entered.get(gpa) != entry:
+                continue
+            del self._entered[gpa]
+            if self._code_pages.handler(gpa) == dropped.handler:
+                self._code_pages.restore_handler(gpa)
+            self._code_pages.set_arrivals(gpa, 0)
+        for gpa, data in region.runs:
+            for word in range(gpa, gpa + len(data), 4):
+                entries = self._covering[word]
+                entries.discard(entry)
+                if not entries:
+                    del self._covering[word]
+                    self._code_pages.set_covered(word, False)
+        self._arena.release(region.code)
+        self._counts.dropped += 1
+        self._observer.region_dropped(entry, why, written)
+
+    def drop_all(self, why: str) -> None:
+        """Go back to the threaded tier everywhere."""
+        for entry in list(self.installed):
+            self._drop(entry, why)

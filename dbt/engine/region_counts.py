@@ -1,0 +1,76 @@
+"""What the region tier counts, for ``--stats`` and for whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from dbt.abi.hostmemory import HostRange
+from dbt.abi.layout import SideExit
+from dbt.codecache.region_store import StoreCounts
+
+if TYPE_CHECKING:
+    from dbt.backend.dump import DumpCounts
+
+
+@dataclass(slots=True)
+class RegionCounts:
+    """``compiled`` and ``loaded`` count what was installed, ``insns`` and ``code_bytes`` its size.
+
+    ``outdated`` counts regions that were compiled, but not for what the guest's memory holds now. ``refused`` counts
+    requests of which nothing could be compiled, or over which the compiler was lost; ``cold`` those that were not given
+    to the compiler, because the code had not been hot lately. Of those dropped, ``code_writes`` and ``literal_writes``
+    were because what they were made from was written over. ``seconds`` were waited for the compiler, if in line.
+    """
+
+    compiled: int = 0
+    loaded: int = 0
+    refused: int = 0
+    outdated: int = 0
+    cold: int = 0
+    dropped: int = 0
+    code_writes: int = 0
+    literal_writes: int = 0
+    insns: int = 0
+    code_bytes: int = 0
+    seconds: float = 0.0
+
+    def clear(self) -> None:
+        """Set all to zero."""
+        for field in fields(self):
+            setattr(self, field.name, field.default)
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What one machine asked the compiler for. ``pending`` requests are not answered yet.
+
+    ``lost`` requests killed or hung the compiler's process; ``restarts`` counts how often this machine had to begin
+    anew with another one. ``seconds`` were spent on all requests that were answered, ``longest`` on one of them.
+    """
+
+    requests: int = 0
+    pending: int = 0
+    restarts: int = 0
+    lost: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegionActivity:
+    """What a tier did about regions.
+
+    ``waiting`` regions were asked for, and the compiler has not been given them. ``side_exits`` says how often control
+    left a region, by reason. ``store`` and ``dump`` are None where regions are not kept, or not dumped.
+    ``block_counters`` is the memory of :class:`dbt.abi.layout.BlockCounters`, if blocks are counted.
+    """
+
+    counts: RegionCounts
+    worker: WorkerCounts
+    waiting: int
+    side_exits: Mapping[SideExit, int]
+    store: StoreCounts | None
+    dump: DumpCounts | None
+    block_counters: HostRange | None

@@ -1,0 +1,162 @@
+"""The compiler's process: it keeps a mirror of each machine's code, and compiles the regions that are asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbt.backend.compiled import CompiledRegion, Refused
+from dbt.codecache.handlers import image_key
+from dbt.codecache.region_store import RegionStore, StoreCounts
+from dbt.engine.messages import (
+    CompileRequest,
+    CompileResult,
+    MachineNotice,
+    Notice,
+    PageNotice,
+    TargetNotice,
+    pack_result,
+    take_messages,
+    unpack_notice,
+)
+from dbt.engine.mirror import CodeMirror
+
+if TYPE_CHECKING:
+    from dbt.backend.compile_region import RegionCompiler
+
+#: What compiles: given the mirror of a machine's code, it answers a request with a region, or why there is none.
+Compile = Callable[[CodeMirror, CompileRequest], CompiledRegion | Refused]
+
+_PR_SET_PDEATHSIG = 1
+_PARENT_ENDED = signal.SIGUSR1
+_READ_SIZE = 1 << 20
+
+
+def make_compile() -> Compile:
+    """Make what compiles. Imports LLVM, which the process of the guest must not."""
+    from dbt.backend.compile_region import RegionCompiler
+
+    return compile_with(RegionCompiler())
+
+
+def compile_with(compiler: RegionCompiler) -> Compile:
+    """What compiles by this compiler."""
+    from dbt.backend.region_lowering import Assumptions
+
+    def compile_(mirror: CodeMirror, request: CompileRequest) -> CompiledRegion | Refused:
+        pages = None if request.pages is None else dict(request.pages)
+        mirror.set_page_map(pages)
+        return compiler.compile(mirror, request.gva, Assumptions(request.context, pages), request.backlog)
+
+    return compile_
+
+
+class _Machine:
+    """What is known of one machine."""
+
+    def __init__(self, notice: MachineNotice) -> None:
+        self.mirror = CodeMirror(notice.code_pages)
+        self._environment = dict(notice.environment)
+        self.use_environment()
+        self._store = RegionStore(image_key()) if notice.keep else None
+
+    def use_environment(self) -> None:
+        """Have the variables that say where the cache directory is, which another machine may have others of."""
+        for name in CACHE_VARIABLES:
+            if name in self._environment:
+                os.environ[name] = self._environment[name]
+            else:
+                os.environ.pop(name, None)
+
+    def keep(self, region: CompiledRegion, request: CompileRequest) -> StoreCounts:
+        """Keep a region here, so that the next run has it even if this one ends before it is told of it.
+
+        Returns what became of it.
+        """
+        if self._store is None:
+            return StoreCounts()
+        self.use_environment()
+        before = self._store.counts
+        self._store.save(region, request.named)
+        now = self._store.counts
+        failed = now.failed - before.failed
+        error = now.error if failed else 0
+        return StoreCounts(now.saved - before.saved, now.evicted - before.evicted, failed, error)
+
+
+#: The variables of the environment by which the cache directory and its limit are found.
+CACHE_VARIABLES = ("DBT_CACHE_DIR", "DBT_CACHE_SIZE", "XDG_CACHE_HOME", "HOME")
+
+
+def serve(requests: int, results: int, parent: int, make: Callable[[], Compile]) -> None:
+    """Answer what comes through the pipe ``requests`` until it ends, or the process ``parent`` does."""
+    _end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_the_console()
+    os.nice(1)
+    compile_ = make()
+    # What is there stays, and is not to be looked through for garbage again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    machines: dict[int, _Machine] = {}
+    received = bytearray()
+    while piece := os.read(requests, _READ_SIZE):
+        received += piece
+        for body in take_messages(received):
+            number, notice = unpack_notice(body)
+            answer = _take(machines, number, notice, compile_)
+            while answer:
+                answer = answer[os.write(results, answer) :]
+
+
+def _take(machines: dict[int, _Machine], number: int, notice: Notice, compile_: Compile) -> bytes:
+    """Do what a message asks for, and return the answer, or nothing."""
+    match notice:
+        case MachineNotice():
+            machines[number] = _Machine(notice)
+        case PageNotice():
+            machines[number].mirror.set_page(notice)
+        case TargetNotice():
+            machines[number].mirror.set_targets(notice)
+        case None:
+            machines.pop(number, None)
+        case (request_number, request):
+            return _compile(machines[number], request_number, request, compile_)
+    return b""
+
+
+def _compile(machine: _Machine, number: int, request: CompileRequest, compile_: Compile) -> bytes:
+    started = time.perf_counter()
+    region = compile_(machine.mirror, request)
+    kept = machine.keep(region, request) if isinstance(region, CompiledRegion) else StoreCounts()
+    return pack_result(CompileResult(number, time.perf_counter() - started, region, kept))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the parent ends, however it does, even in the midst of a compilation.
+
+    The kernel's signal also comes when only the parent's thread has ended that forked this process. So it is not one
+    that kills, but wakes a thread that looks whether there still is a parent. LLVM does not hold it up.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_PARENT_ENDED})
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _PARENT_ENDED)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            signal.sigwait({_PARENT_ENDED})
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _leave_the_console() -> None:
+    """Whoever waits for the end of the guest's output, or of anything else, must not wait for the compiler."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1) if os.environ.get("DBT_DEBUG") else (0, 1, 2):
+        os.dup2(null, descriptor)
