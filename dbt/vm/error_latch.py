@@ -1,8 +1,8 @@
-"""Errors that are raised inside an instruction wait here until the slice has ended.
+"""Keeping an exception that is raised inside an instruction until the slice has ended.
 
-A device access may ask the console for input, or tell an observer. Both are other people's code. If an
-exception left the instruction half done, the guest could not go on from there. So the first one is kept, the slice
-ends at the next instruction, and the exception is raised between two instructions.
+A device access may ask the console for input, or call an observer. Both may be the user's code. If an exception left
+the instruction half done, the guest could not go on. So the first exception is kept, the slice ends at the next
+instruction, and the exception is raised between two instructions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ErrorLatch:
         return self._error is not None
 
     def keep(self, error: BaseException) -> None:
-        """Keep an exception, unless there is one already."""
+        """Keep an exception, unless one is kept already."""
         if self._error is None:
             self._error = error
 
@@ -38,7 +38,7 @@ class ErrorLatch:
 
 
 class LatchedObserver(Observer):
-    """Passes everything on to another observer, whose exceptions are kept."""
+    """An observer that passes everything on to another one, whose exceptions it keeps."""
 
     def __init__(self, inner: Observer, latch: ErrorLatch) -> None:
         self._inner = inner

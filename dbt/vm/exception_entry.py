@@ -1,7 +1,7 @@
-"""Exceptions and interrupts that the run loop gives to the guest.
+"""Exceptions and interrupts that are entered outside native code.
 
-Native code takes supervisor calls and data aborts by itself. What is left to the loop comes here: whether the
-guest has a handler, and the entry to it, which is the same as in native code.
+Native code enters supervisor calls and data aborts by itself. For all others, this module decides whether the guest has
+a handler, and enters it by the same routine as native code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from isa.arm.vectors import VECTORS, ExceptionKind
 
 
 class ExceptionEntry:
-    """Of one virtual CPU. ``tier`` is asked for when it is needed."""
+    """The exception entry of one virtual CPU. ``tier`` is called when the tier is needed."""
 
     def __init__(self, cpu: CpuState, memory: GuestMemory, tier: Callable[[], Tier]) -> None:
         self._cpu = cpu
@@ -27,13 +27,13 @@ class ExceptionEntry:
         self._entered: set[ExceptionKind] = set()  # since the last instruction that retired
 
     def retired(self) -> None:
-        """An instruction has retired."""
+        """Note that an instruction has retired."""
         self._entered.clear()
 
     def refusal(self, kind: ExceptionKind) -> str:
-        """Why an exception that an instruction caused cannot be taken; empty if it can.
+        """Return why an exception that an instruction caused cannot be taken, or an empty text if it can.
 
-        The same vector twice with no instruction retired in between would go on for ever.
+        The same vector twice with no instruction retired in between would repeat for ever.
         """
         if self._taken_natively:
             self._entered.add(ExceptionKind.DATA_ABORT)
@@ -49,17 +49,17 @@ class ExceptionEntry:
 
     @property
     def _taken_natively(self) -> bool:
-        """Whether native code has taken a data abort since an instruction retired."""
+        """Return True if native code has taken a data abort since the last instruction retired."""
         return self._cpu.native("last_exception") == self._cpu.native("budget")
 
     def take(self, exit_: VmExit, kind: ExceptionKind) -> None:
-        """Enter the handler of the exception that an exit is."""
+        """Enter the guest's handler for the exception that an exit stands for."""
         self._report_fault_status(exit_)
         self._enter(kind, exit_.pc)
         self._entered.add(kind)
 
     def take_interrupt(self) -> ExceptionKind | None:
-        """Enter the handler of the interrupt that is to be taken before the next instruction, if there is one."""
+        """Enter the guest's handler for an interrupt, if one is to be taken before the next instruction."""
         takeable = self._cpu.takeable_interrupts
         if not takeable:
             return None

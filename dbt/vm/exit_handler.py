@@ -1,4 +1,4 @@
-"""Answers to exits: what the machine does for a guest whose instruction could not be completed by the tier."""
+"""Answers to exits: what the machine does if the tier cannot complete an instruction."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Personality(Protocol):
 
 
 class ExitHandler:
-    """Does what an exit asks for, or says how the run ends."""
+    """Does what an exit requires, or says how the run ends."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ExitHandler:
         self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
 
     def answer(self, exit_: VmExit, personality: Personality) -> RunResult | None:
-        """Do what the exit asks for; a result if the run is over. A WFI has begun to wait afterwards."""
+        """Do what the exit requires. Return a result if the run is over. After a WFI, the virtual CPU is waiting."""
         match exit_:
             case Budget():
                 return None
@@ -114,14 +114,14 @@ class ExitHandler:
         return RunResult(StopReason.FAULT, None, self._vcpu.icount, self._vcpu.cpu.r[15], message, exit_)
 
     def halt(self) -> RunResult:
-        """How a run ends in which the guest waits for an interrupt that cannot come."""
+        """Return the result of a run in which the guest waits for an interrupt that cannot come."""
         pc = self._vcpu.cpu.pc
         exit_ = WaitForInterrupt(pc)
         message = self._inspector.describe_halt(exit_)
         return RunResult(StopReason.HALTED, None, self._vcpu.icount, pc, message, exit_)
 
     def _note_unknown_register(self, pc: Gva, cpu_model: str) -> None:
-        """Tell the user, once for each, about privileged accesses to registers of CP15 that are not there."""
+        """Tell the user about a privileged access to a CP15 register that does not exist, once for each register."""
         word = self._inspector.peek_code(pc)
         if word is None or word & 0x0F000F10 != 0x0E000F10 or self._vcpu.cpu.mode == Mode.USER:
             return
@@ -133,6 +133,6 @@ class ExitHandler:
 
 
 def event_name(exit_: VmExit) -> str:
-    """``DataAbort`` as ``data abort``."""
+    """Return the name of an exit in words: ``DataAbort`` becomes ``data abort``."""
     name = type(exit_).__name__
     return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()

@@ -1,4 +1,4 @@
-"""What a machine runs: files of a program or a kernel go in, what is put into RAM and registers comes out."""
+"""What a machine runs: reads the files of a program or kernel, and says what goes into RAM and registers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dbt.board.loader import Image, read_image
 from dbt.host.semihosting import Layout, join_arguments
 from dbt.memory.ram import PAGE_SIZE
 
-#: The stack that SYS_HEAPINFO keeps free of the heap: this much, or an eighth of a small RAM.
+#: The size in bytes of the stack that SYS_HEAPINFO reserves. If the RAM is small, it is an eighth of that.
 _STACK_SIZE = 8 << 20
 
 
@@ -20,9 +20,11 @@ _NOWHERE = Layout(0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """``cpu_model`` and ``semihosting`` are what it has unless the user chooses. ``elf``: the file with its symbols.
+    """A program or a kernel, ready to be put into RAM.
 
-    ``registers``: what a boot loader sets, from R0 on. ``command_line`` and ``layout`` are what semihosting tells it.
+    ``cpu_model`` and ``semihosting`` apply unless the user chooses otherwise. ``elf`` is the file with its symbols.
+    ``registers`` are those that a boot loader sets, from R0 on. ``command_line`` and ``layout`` are semihosting's
+    answers.
     """
 
     cpu_model: str
@@ -35,14 +37,14 @@ class Guest:
     layout: Layout = _NOWHERE
 
 
-#: A machine into which nothing has been loaded.
+#: What a machine has before anything is loaded.
 NO_GUEST = Guest(PROGRAM_CPU, True)
 
 
 def read_program(
     data: bytes, path: str, ram_size: int, base: Gpa | None, entry: Gva | None, args: Sequence[str]
 ) -> Guest:
-    """An ELF executable, or a flat binary that goes to ``base``; ImageError if it cannot be loaded."""
+    """Return an ELF executable, or a flat binary that goes to ``base``. Raise ImageError if it cannot be loaded."""
     image = read_image(data, path, ram_size, base, entry)
     line = join_arguments([path.rpartition("/")[2], *args])
     return Guest(
@@ -66,7 +68,10 @@ def read_kernel(
     base: Gpa | None,
     entry: Gpa | None,
 ) -> Guest:
-    """See :meth:`dbt.vm.machine.Machine.load_kernel`. ``has_device``: whether one answers at a GPA."""
+    """Return a kernel; see :meth:`dbt.vm.machine.Machine.load_kernel`.
+
+    ``has_device`` returns True if a device answers at a GPA.
+    """
     if dtb is not None and atags:
         raise ValueError("a kernel is given a device tree or ATAGs, not both")
     from dbt.board.boot import read_boot

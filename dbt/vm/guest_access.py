@@ -1,4 +1,4 @@
-"""A machine's registers and memory for whoever embeds it: a debugger, a test, a fuzzer."""
+"""Access to a machine's registers and memory for programs that embed it, such as debuggers, tests and fuzzers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from isa.arm.state import BANKS, PSR_E, PSR_MODE, PSR_T
 
 
 class GuestAccess:
-    """What can be read and written while a machine stands between two instructions.
+    """What can be read and written while a machine is between two instructions.
 
-    Raises RuntimeError where the machine may not be used: see :class:`dbt.vm.ownership.Ownership`.
+    All members raise RuntimeError if the machine may not be used now; see :class:`dbt.vm.ownership.Ownership`.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -27,25 +27,25 @@ class GuestAccess:
 
     @property
     def cpu(self) -> CpuState:
-        """The registers as the engine has them, banked ones too."""
+        """The registers in the form that native code uses, with the banked ones."""
         self._ownership.check()
         return self._parts.cpu
 
     @property
     def ram(self) -> Ram:
-        """The RAM as the engine has it. What is written to it directly is not seen by code that was translated."""
+        """The RAM in the form that native code uses. Translated code does not notice what is written to it directly."""
         self._ownership.check()
         return self._parts.ram
 
     @property
     def memory(self) -> GuestMemory:
-        """Loads and stores as the guest does them."""
+        """Guest memory, with loads and stores as the guest does them."""
         self._ownership.check()
         return self._parts.memory
 
     @property
     def inspector(self) -> Inspector:
-        """What a debugger sees."""
+        """The inspector, which shows the guest as a debugger sees it."""
         self._ownership.check()
         return self._parts.inspector
 
@@ -62,8 +62,10 @@ class GuestAccess:
 
     @property
     def cpsr(self) -> int:
-        """The CPSR (B1.3.3). To set what this machine does not have, Thumb state, big-endian data or a mode that is
-        none, is a ValueError; bit J stays 0.
+        """The CPSR (B1.3.3).
+
+        Setting it raises ValueError for what this machine does not have: Thumb state, big-endian data, or a mode that
+        does not exist. Bit J stays 0.
         """
         self._ownership.check()
         return self.cpu.cpsr
@@ -80,30 +82,32 @@ class GuestAccess:
         self.cpu.cpsr = value
 
     def read(self, gpa: int, size: int) -> bytes:
-        """``size`` bytes of RAM; ValueError outside it."""
+        """Return ``size`` bytes of RAM at a physical address. Raise ValueError if they are not all RAM."""
         self._ownership.check()
         return self.inspector.read(Gpa(gpa), size)
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Write to RAM, code included; ValueError outside it."""
+        """Write to RAM at a physical address, which may hold code. Raise ValueError if it is not RAM."""
         self._ownership.check()
         self.inspector.write(Gpa(gpa), data)
 
     def peek_word(self, gpa: int) -> int | None:
-        """The word of RAM at ``gpa``, without asking devices; None outside it."""
+        """Return the word of RAM at ``gpa``, or None if there is no RAM. Devices are not accessed."""
         self._ownership.check()
         return self.inspector.peek_word(Gpa(gpa))
 
     def peek_code(self, gva: int) -> int | None:
-        """The instruction word at a virtual address, as the guest's page tables have it now; None if there is none."""
+        """Return the instruction word at a virtual address by the guest's present page tables, or None if there is
+        none.
+        """
         self._ownership.check()
         return self.inspector.peek_code(Gva(gva))
 
     def symbolize(self, gva: int) -> str:
-        """``name+0x12``, or the address in hexadecimal where the program has no symbol."""
+        """Return an address as ``name+0x12``, or in hexadecimal if no symbol is near."""
         return self.inspector.symbolize(Gva(gva))
 
     def describe_pc(self, pc: int) -> str:
-        """``0x00008010 (main+0x10: ldr r0, [r1])``: an address for people."""
+        """Return an address for people, such as ``0x00008010 (main+0x10: ldr r0, [r1])``."""
         self._ownership.check()
         return self.inspector.describe_pc(Gva(pc))

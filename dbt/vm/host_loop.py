@@ -1,7 +1,7 @@
 """The host's side of a run: slice after slice, until the guest ends or something stops it.
 
-Here is all that the virtual CPU does not know: limits, the console, the host's time, signals. Everything a guest can
-observe is a function of its image, its arguments, its files and its input; where a slice ends is not among them.
+This module has all that the virtual CPU does not know: limits, the console, the host's time and signals. What a guest
+can observe depends on its image, its arguments, its files and its input. It does not depend on where slices end.
 """
 
 from __future__ import annotations
@@ -29,27 +29,30 @@ from isa.arm.state import PSR_F, PSR_I
 from isa.arm.vectors import ExceptionKind
 
 _FLUSH_INTERVAL = 0.01
-#: After each so many instructions, whether a kernel has halted is looked at: what is seen depends on nothing else.
+#: The interval in instructions at which a halted kernel is looked for. It is fixed, so that runs do not depend on
+#: slices.
 _HALT_INTERVAL = 1 << 24
 _BRANCH_TO_SELF = 0xEAFFFFFE
 
 
 class Runnable(Personality, Protocol):
-    """What the machine is for its present guest, as the loop needs to know it."""
+    """What the loop needs to know of the present guest."""
 
     @property
     def is_kernel(self) -> bool: ...
 
 
 class StepListener(Protocol):
-    """Who is told of each instruction before and after it is executed."""
+    """Is called before and after each instruction."""
 
     def before_step(self) -> None: ...
     def after_step(self, event: str) -> None: ...
 
 
 class HostLoop:
-    """``realtime``: what the guest waits takes as long on the host, unless input comes; else its time jumps."""
+    """The loop. With ``realtime``, guest idle time passes in real time; otherwise virtual time jumps to the next
+    event.
+    """
 
     def __init__(
         self,
@@ -79,11 +82,11 @@ class HostLoop:
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
 
     def reset(self) -> None:
-        """The machine is reset: what a run could not tell its caller is not true any more."""
+        """Forget what the last run left to report, because the machine is reset."""
         self._ended = None
 
     def interrupt(self) -> None:
-        """Stop the run at the end of its slice. For signal handlers and threads."""
+        """Stop the run at the end of its slice. Signal handlers and other threads may call it."""
         self._interrupted = True
 
     def run(
@@ -161,7 +164,7 @@ class HostLoop:
             self._observer.interrupted(kind.value)
 
     def _slice_length(self, machine: Runnable, budget: int, end: int | None) -> int:
-        """Instructions until something else is to be done, at most ``budget``."""
+        """Return the number of instructions until something else must be done, at most ``budget``."""
         icount = self._vcpu.icount
         if end is not None:
             budget = min(budget, end - icount)
@@ -191,9 +194,9 @@ class HostLoop:
 
     @property
     def _has_halted(self) -> bool:
-        """Whether the guest branches to itself and nothing can interrupt it: so kernels halt what has no power switch.
+        """True if the guest branches to itself and nothing can interrupt it. This is how kernels halt a machine.
 
-        A program that does so may wait for a debugger, or be a test of one. A watchdog would end the run likewise.
+        It is looked at for kernels only: a program that does so may wait for a debugger.
         """
         cpu = self._vcpu.cpu
         masks = cpu.cpsr & (PSR_I | PSR_F)
@@ -201,7 +204,9 @@ class HostLoop:
         return masked and self._inspector.peek_code(Gva(cpu.r[15])) == _BRANCH_TO_SELF
 
     def _kernel_halted(self) -> RunResult:
-        """One that was interrupted before was up, and has shut down; any other has given up while it booted."""
+        """Return the result for a halted kernel. If it was interrupted before, it was up and has shut down; otherwise
+        it has given up while it booted.
+        """
         place = self._inspector.describe_pc(Gva(self._vcpu.cpu.r[15]))
         message = f"the guest halted the machine: at {place} nothing can interrupt it"
         counts = self._vcpu.event_counts
@@ -218,7 +223,7 @@ class HostLoop:
     # -- waiting -------------------------------------------------------------------------------
 
     def _wait(self, listener: StepListener | None) -> RunResult | None:
-        """WFI: complete it where a line is up; else let time pass until something may raise one."""
+        """Complete a WFI if an interrupt line is up; otherwise let time pass until something may raise one."""
         vcpu = self._vcpu
         if vcpu.end_wait():
             if listener is not None:
@@ -243,14 +248,14 @@ class HostLoop:
             vcpu.skip(min([tick - now, *self._ticks_ahead(now)]))
 
     def _ticks_ahead(self, now: int) -> list[int]:
-        """How far ahead the next event is, and input of which it is known when it comes."""
+        """Return the ticks until the next event, and until input whose time is known."""
         ticks = (self._vcpu.timeline.next_tick, self._port.source.next_delivery)
         return [tick - now for tick in ticks if tick is not None and tick > now]
 
     def _sleep(self, now: int, wait: int | None) -> None:
-        """Leave the host to others until ``wait`` ticks have passed, or input comes, or for as long as is polite.
+        """Sleep until ``wait`` ticks have passed or input arrives, for a limited time.
 
-        With nothing but input to wait for, virtual time goes on only if it is the host's.
+        If the guest waits for input only, virtual time advances only with ``realtime``.
         """
         self._signals.release()
         self._output.deliver()

@@ -1,9 +1,8 @@
 """Input: everything that the host gives a running guest comes from one input source, at a known time.
 
-Between two slices the machine asks the source for bytes to push into the UART; semihosting reads the
-console through it. Where the bytes come from is the source's business: the console, or a recording
-(:mod:`dbt.vm.recording`), whose bytes arrive at the times at which they came when it was made. Times are
-those of the machine's clock, in ticks, and never go back.
+Between two slices the machine asks the source for bytes to push into the UART, and semihosting reads the console
+through it. The source is the console, or a recording (:mod:`dbt.vm.recording`), whose bytes arrive at the times that it
+states. Times are virtual, in ticks, and never decrease.
 """
 
 from __future__ import annotations
@@ -15,36 +14,38 @@ from dbt.vm.error_latch import ErrorLatch
 
 
 class InputSource(Protocol):
-    """What a machine takes its input from."""
+    """The source of a machine's input."""
 
     @property
     def next_delivery(self) -> int | None:
-        """The time at which :meth:`poll` has something, where that is known beforehand: a slice must end there."""
+        """The time at which :meth:`poll` will have input, or None if that is not known. A slice must end there."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is certain that nothing comes any more."""
+        """True if it is certain that no more input will come."""
 
     def poll(self, now: int, room: int) -> bytes:
-        """What has arrived for the UART, at most ``room`` bytes; never waits."""
+        """Return what has arrived for the UART, at most ``room`` bytes. Do not wait."""
 
     def read(self, now: int, size: int) -> bytes | None:
-        """What semihosting reads: up to ``size`` bytes, ``b""`` at the end, None if there is nothing yet."""
+        """Return up to ``size`` bytes for semihosting, ``b""`` at the end of the input, or None if there is nothing
+        yet.
+        """
 
     def wait(self, seconds: float) -> None:
-        """Return when something may have arrived, or after so long. For a guest that does nothing but wait."""
+        """Return when something may have arrived, or after ``seconds``. It is called while a guest waits."""
 
 
 class RecordingError(Exception):
-    """A file that is no recording, or one of another run; or a recording that cannot be written."""
+    """Raised for a file that is no recording or belongs to another run, and for a recording that cannot be written."""
 
 
 class ReplayDiverged(Exception):
-    """The guest did something else than when it was recorded."""
+    """Raised if a replayed guest does something else than it did when it was recorded."""
 
 
 class ConsoleInput:
-    """The input source that is a console: what arrives now is for now."""
+    """The input source that reads a console. Input is delivered at the time at which it is found."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -70,7 +71,9 @@ class ConsoleInput:
 
 
 class InputPort:
-    """Where a machine's input source is connected. It starts with ``source``; :meth:`attach` connects another one."""
+    """The place where a machine's input source is connected, at first ``source``. :meth:`attach` connects another
+    one.
+    """
 
     def __init__(self, source: InputSource, latch: ErrorLatch) -> None:
         self.source = source
@@ -81,7 +84,9 @@ class InputPort:
         self.source = source
 
     def poll(self, now: int, room: int) -> bytes:
-        """:meth:`InputSource.poll` of the source, inside a slice: what it raises is kept until the slice has ended."""
+        """Return :meth:`InputSource.poll` of the source. It is called inside a slice, so an exception is kept for
+        later.
+        """
         if self._latch.is_set:
             return b""
         try:

@@ -32,12 +32,12 @@ __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepOb
 
 
 class StepObserver(Protocol):
-    """Who is told of each instruction before and after it is executed, as :mod:`dbt.debug.instruction_log` is."""
+    """Is called before and after each instruction, as :mod:`dbt.debug.instruction_log` is."""
 
     def before_step(self, machine: Machine) -> None: ...
 
     def after_step(self, machine: Machine, event: str) -> None:
-        """``event`` names what the instruction left the guest for, as "data abort"."""
+        """``event`` names the exit that the instruction caused, such as "data abort". It is empty if there was none."""
 
 
 def _gpa(address: int | None) -> Gpa | None:
@@ -50,7 +50,7 @@ def _gva(address: int | None) -> Gva | None:
 
 @dataclass(frozen=True, slots=True)
 class _BoundListener:
-    """A step observer that is told which machine it is."""
+    """A step observer, bound to the machine that it observes."""
 
     machine: Machine
     observer: StepObserver
@@ -65,24 +65,26 @@ class _BoundListener:
 class Machine(GuestAccess):
     """One virtual ARM machine.
 
-    ``memory`` is the size of its RAM, which begins at address 0, in bytes (a multiple of 4096).
-    ``tier`` says what executes its code, by name or as a function that makes a tier; with "auto", ``jit`` says whether
-    hot regions are compiled beside the guest, in line ("sync"), or not at all, and ``optimizations`` how; ``dump`` is a
-    directory to which the stages of every region that is compiled are written (:mod:`dbt.backend.dump`), and then none
-    are taken from the cache directory. ``files`` is the directory whose files the guest may open by
-    semihosting; None means none. ``console`` is what its UART and semihosting write to, the process's
-    standard streams unless given. ``epoch`` is the time of day at its start, in seconds since 1970.
-    ``notice`` is told, in one line each, what the user should know. ``cpu`` is the processor's model; unless
-    given, a program has "any" and a kernel the board's. ``semihosting`` says whether SVC 0x123456 reaches the host;
-    unless given, a program's does and a kernel's, which any of its processes could use, does not. With ``realtime``,
-    what the guest waits takes as long on the host, unless input comes; else its time jumps to what it waits for.
-    ``observer`` is told what happens (:mod:`dbt.trace`). Raises ValueError for arguments that make no sense.
+    - ``memory``: the size of its RAM in bytes, a multiple of 4096. RAM begins at address 0. - ``tier``: what executes
+    its code, as the name of a tier or as a function that makes one. - ``files``: the directory whose files the guest
+    may open by semihosting. None means that there are no files. - ``console``: the other end of its UART and of
+    semihosting. The default is the process's standard streams. - ``epoch``: the time of day at the start of the guest,
+    in seconds since 1970. - ``notice``: is called with what the user should know, one line at a time. - ``jit``: how
+    the tier "auto" compiles hot regions: "async" beside the guest, "sync" in line, or "off". - ``optimizations``: which
+    optimizations the tier "auto" uses. - ``dump``: a directory to which the stages of every compiled region are written
+    (:mod:`dbt.backend.dump`). Regions in the cache directory are not used then. - ``cpu``: the model of the processor.
+    By default a program has "any", and a kernel the one of the board. - ``semihosting``: whether SVC 0x123456 reaches
+    the host. By default it does for a program. It does not for a kernel, because any process of the kernel could use
+    it. - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event. -
+    ``observer``: is told what the translator does (:mod:`dbt.trace`).
 
-    After a reset it is in supervisor mode with interrupts masked, R0 to R12 and LR are 0, and SP is
-    the end of RAM.
+    Raises ValueError for arguments that make no sense, and OSError if the host has no room for the machine.
 
-    It is used by one thread at a time, in the process that made it; anything else is a RuntimeError. :meth:`close`, or
-    leaving a ``with`` block, gives back every process, file descriptor and mapping at once.
+    After a reset the machine is in supervisor mode with interrupts masked. R0 to R12 and LR are 0, and SP is the end of
+    RAM.
+
+    A machine may be used by one thread at a time, in the process that made it. Any other use raises RuntimeError.
+    :meth:`close`, or the end of a ``with`` block, releases every process, file descriptor and mapping at once.
     """
 
     def __init__(
@@ -118,9 +120,9 @@ class Machine(GuestAccess):
         self.close()
 
     def close(self) -> None:
-        """Give back every process, file descriptor and mapping of the machine, at once. A second call does nothing.
+        """Release every process, file descriptor and mapping of the machine at once. A second call does nothing.
 
-        Afterwards everything but ``icount`` and the counts is a RuntimeError.
+        Afterwards everything but ``icount`` and the counts raises RuntimeError.
         """
         if self._ownership.close():
             self._parts.close()
@@ -141,9 +143,10 @@ class Machine(GuestAccess):
     # -- programs ------------------------------------------------------------------------------
 
     def load(self, path: str, base: int | None = None, entry: int | None = None, args: Sequence[str] = ()) -> None:
-        """Load an ELF executable, or a flat binary to ``base``, and reset; ImageError if it cannot be.
+        """Load an ELF executable, or a flat binary to ``base``, and reset. Raise ImageError if it cannot be loaded.
 
-        ``args`` are the guest's arguments after its own name.
+        ``base`` and ``entry`` are physical addresses; ``entry`` replaces the program's own. ``args`` are the guest's
+        arguments after its own name.
         """
         self.load_bytes(read_file(path, self.ram.size), base, entry, args, path)
 
@@ -155,7 +158,7 @@ class Machine(GuestAccess):
         args: Sequence[str] = (),
         path: str = "(bytes)",
     ) -> None:
-        """As :meth:`load`, from the bytes of the file."""
+        """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
         self._start(read_program(data, path, self.ram.size, _gpa(base), _gva(entry), args))
 
@@ -169,13 +172,16 @@ class Machine(GuestAccess):
         base: int | None = None,
         entry: int | None = None,
     ) -> None:
-        """Load a kernel as a boot loader does (:mod:`dbt.board.boot`) and reset; ImageError if it cannot be.
+        """Load a kernel as a boot loader does (:mod:`dbt.board.boot`) and reset. Raise ImageError if it cannot be
+        loaded.
 
-        ``path`` is a zImage, uImage, ELF kernel, or a flat image, which goes to ``base``, by default 0x10000 or where
-        Linux expects to be; ``initrd`` its initial RAM disk, ``append`` its command line.
-        It is told about the board by the device tree ``dtb``, completed with the rest, by one that is made
-        of the board's devices, or by ATAGs: where ``atags``, and a flat image that is no Linux, as by QEMU. ``entry``
-        overrides the kernel's own.
+        ``path`` is a zImage, a uImage, an ELF kernel or a flat image. A flat image goes to ``base``, by default 0x10000
+        or where Linux expects to be. ``initrd`` is the initial RAM disk, and ``append`` the kernel's command line.
+        ``entry`` replaces the kernel's own.
+
+        The board is described to the kernel by the device tree ``dtb``, to which memory, command line and RAM disk are
+        added. Without ``dtb`` a tree of the board's devices is made. With ``atags``, and for a flat image that is not
+        Linux, it is described by ATAGs, as by QEMU.
         """
         self._ownership.check_stopped()
         has_device, size = self.board.bus.has_device, self.ram.size
@@ -198,10 +204,11 @@ class Machine(GuestAccess):
     def run(
         self, fuel: int | None = None, timeout: float | None = None, trace: StepObserver | None = None
     ) -> RunResult:
-        """Execute the guest until it exits or something stops it; then it can be run on from there.
+        """Execute the guest until it exits or something stops it. Another call continues from there.
 
-        ``fuel``: instructions to retire at most, exactly. ``timeout``: seconds of host time. An exception, of a signal
-        handler, the console or an observer, comes out between two instructions, and the guest can be run on too.
+        ``fuel`` is the number of instructions after which to stop, exactly. ``timeout`` is in seconds of host time. An
+        exception of a signal handler, the console or an observer is raised between two instructions, after which the
+        guest can go on as well.
         """
         self._ownership.acquire()
         try:
@@ -214,11 +221,13 @@ class Machine(GuestAccess):
         return self.run(fuel=1)
 
     def interrupt(self) -> None:
-        """Stop the run at the end of its slice, within some milliseconds. For signal handlers and threads."""
+        """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may
+        call it.
+        """
         self._parts.loop.interrupt()
 
     def wait_until(self, tick: int) -> None:
-        """Let virtual time pass up to ``tick``, as for a guest that waits. Precondition: the guest is at a WFI."""
+        """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
         self._ownership.acquire()
         try:
             self._parts.loop.wait_until(tick)
@@ -226,7 +235,9 @@ class Machine(GuestAccess):
             self._ownership.release()
 
     def attach_input(self, source: InputSource) -> None:
-        """Take the guest's input from ``source`` from now on: a recorder, a replay, or something of your own."""
+        """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your
+        own.
+        """
         self._ownership.check()
         self._parts.port.attach(source)
 
@@ -234,7 +245,7 @@ class Machine(GuestAccess):
 
     @property
     def tier(self) -> Tier:
-        """What executes the code. Made when first needed, as it may have to build native code."""
+        """The tier that executes the code. It is made when it is first needed, because that may build native code."""
         self._ownership.check()
         return self.vcpu.tier
 
@@ -257,7 +268,7 @@ class Machine(GuestAccess):
 
     @property
     def semihosting_enabled(self) -> bool:
-        """Whether SVC 0x123456 of the present guest reaches the host."""
+        """True if SVC 0x123456 of the present guest reaches the host."""
         chosen = self.options.semihosting
         return self._guest.semihosting if chosen is None else chosen
 
@@ -267,7 +278,7 @@ class Machine(GuestAccess):
 
     @property
     def image(self) -> Image | None:
-        """What was loaded last."""
+        """The program or kernel that was loaded last, or None."""
         return self._guest.image
 
     @property
@@ -276,7 +287,7 @@ class Machine(GuestAccess):
 
     @property
     def board(self) -> Board:
-        """The devices, which a reset makes anew."""
+        """The board with its devices. A reset makes another one."""
         return self._parts.peripherals.board
 
     @property
@@ -285,7 +296,7 @@ class Machine(GuestAccess):
 
     @property
     def input_source(self) -> InputSource:
-        """Where the guest's input comes from: see :meth:`attach_input`."""
+        """The source of the guest's input; see :meth:`attach_input`."""
         return self._parts.port.source
 
     @property
@@ -295,7 +306,7 @@ class Machine(GuestAccess):
 
     @property
     def progress(self) -> int:
-        """As ``icount``, while a slice runs too."""
+        """The instructions retired since the reset, which is also exact while a slice runs."""
         return self.vcpu.progress
 
     @property

@@ -1,4 +1,4 @@
-"""The options of a machine: checked once, and made into a tier when that is needed."""
+"""The options of a machine. They are checked once, and make its tier when that is needed."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ DEFAULT_MEMORY = 128 << 20
 TierName = Literal["auto", "threaded", "reference"]
 TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
 JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
-#: Makes a tier for a processor and its memory.
+#: A function that makes a tier for a processor and its memory.
 TierFactory = Callable[[CpuState, GuestMemory, Allowance], Tier]
 
 
 def silent(line: str) -> None:
-    """Tell nobody."""
+    """Ignore a notice."""
 
 
 @dataclass(frozen=True, slots=True)
 class TierParts:
-    """What a tier works on, and whom it tells."""
+    """What a tier is made of: the state that it works on, and the receivers of its messages."""
 
     cpu: CpuState
     memory: GuestMemory
@@ -46,7 +46,7 @@ class TierParts:
 
 @dataclass(frozen=True, slots=True)
 class MachineOptions:
-    """See :class:`dbt.vm.machine.Machine`. Raises ValueError for what makes no sense."""
+    """The arguments of :class:`dbt.vm.machine.Machine`. Raises ValueError for values that make no sense."""
 
     memory: int
     tier: TierName | TierFactory
@@ -69,7 +69,7 @@ class MachineOptions:
             raise ValueError(f"there is no CPU {self.cpu!r}: use one of {', '.join(CPUS)}")
 
     def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
-        """Make what executes the code. That may have to build native code, which takes seconds."""
+        """Return a new tier. Making it may build native code, which takes seconds."""
         cpu, memory, notice = parts.cpu, parts.memory, parts.notice
         observer = parts.observer if parts.observer is NOBODY else LatchedObserver(parts.observer, parts.latch)
         if callable(self.tier):
@@ -124,7 +124,7 @@ def _check_memory(memory: int) -> None:
 
 
 def open_jail(files: str | None) -> FileJail | None:
-    """The directory whose files a guest may open; OSError if it cannot be opened. None without one."""
+    """Return the jail for the directory whose files a guest may open, or None without one. Raise OSError."""
     if files is None:
         return None
     from dbt.host.jail import FileJail

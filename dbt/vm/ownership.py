@@ -1,4 +1,4 @@
-"""Who may use a machine: one thread at a time, of the process that made it, until it is closed."""
+"""The rule that one thread at a time may use a machine, in the process that made it, until it is closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from threading import Lock, get_ident
 
 
 class Ownership:
-    """Refuses what would break a machine, with a RuntimeError that says what to do instead."""
+    """Refuses uses that would break a machine, with a RuntimeError that says what to do instead."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -33,7 +33,7 @@ class Ownership:
             )
 
     def check_stopped(self) -> None:
-        """:meth:`check`, and raise RuntimeError if the machine is running: for what cannot be done in a callback."""
+        """Do :meth:`check`, and raise RuntimeError if the machine is running, for what a callback cannot do."""
         self.check()
         if self._runner:
             raise RuntimeError("this machine is running: a callback cannot run, load, reset or close it")
@@ -55,7 +55,7 @@ class Ownership:
         self._lock.release()
 
     def close(self) -> bool:
-        """Refuse everything from now on; return False if that is so already."""
+        """Refuse everything from now on. Return False if the machine was closed already."""
         if self._closed:
             return False
         self.check_stopped()

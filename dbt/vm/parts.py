@@ -1,4 +1,4 @@
-"""The parts of a machine, put together: each gets what it needs when it is made, and nothing is assigned afterwards."""
+"""Building the parts of a machine. Each part gets what it needs when it is made, and nothing is assigned afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from isa.arm.cpus import CPUS
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a machine consists of. :meth:`close` gives back all that they use of the host."""
+    """The parts of a machine. :meth:`close` releases all that they use of the host."""
 
     cpu: CpuState
     ram: Ram
@@ -49,7 +49,7 @@ class Parts:
 
 
 def build_parts(options: MachineOptions, console: Console, notice: Callable[[str], None], observer: Observer) -> Parts:
-    """The parts of a machine with these options; OSError if the host has no room for it."""
+    """Return the parts of a machine with these options. Raise OSError if the host has no room for it."""
     jail = open_jail(options.files)
     cpu = CpuState(CPUS[options.cpu or NO_GUEST.cpu_model])
     ram = Ram(options.memory)

@@ -13,10 +13,10 @@ from isa.arm.state import PSR_F, PSR_I
 
 
 class Peripherals:
-    """``bus`` shows the devices of the ``board``, which is made anew at each :meth:`reset`.
+    """The board of a machine. Each :meth:`reset` makes another board, whose devices ``bus`` then has.
 
-    ``transmit`` is given what the guest sends to its console UART; ``epoch`` is the time of day at power-on, in seconds
-    since 1970.
+    ``transmit`` is called with what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
+    seconds since 1970.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Peripherals:
         return self.board
 
     def receive(self) -> None:
-        """Give the UART what has arrived, as far as there is room."""
+        """Push what has arrived into the UART, as far as there is room."""
         uart = self.board.console_uart
         room = uart.room
         if room and (data := self._port.poll(self._vcpu.now(), room)):
             uart.push(data)
 
     def receive_expected(self) -> None:
-        """:meth:`receive`, if the guest is to be interrupted by input."""
+        """Do :meth:`receive` if the guest has enabled interrupts for input."""
         if self.board.console_uart.expects_input:
             self.receive()

@@ -1,11 +1,11 @@
-"""Recordings: what came to a guest from outside, and when, so that the same run can be had again.
+"""Recordings of a guest's input and of its times, by which the same run can be repeated.
 
-A recording is a text file of JSON lines. The first says what was run, then there is a line for each
-delivery of input, ``[kind, time, text]``, and, if the run ended orderly, a last one about its end. Each
-line is written at once, so a recording of a process that was killed lacks its end and nothing else.
-Bytes are written as the characters of Latin-1. Which tier executes the guest is no part of it.
+A recording is a text file of JSON lines. The first line says what was run. Then there is a line for each delivery of
+input, ``[kind, time, text]``, and, if the run ended in an orderly way, a last line about its end. Each line is written
+at once, so the recording of a process that was killed lacks only its end. Bytes are written as characters of Latin-1. A
+recording does not depend on the tier.
 
-What a guest reads of files (``--files``) is not recorded: they must be as they were.
+What a guest reads from files (``--files``) is not recorded. These files must not change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _FORMAT = 2
 UART, READ = "uart", "read"
 
-#: The guest did not end by itself: who runs it stopped it, after so many instructions.
+#: The reasons for which a run is stopped from outside, at an icount that the recording states.
 STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
 
 
@@ -35,7 +35,7 @@ STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """All that decides a run but its input. ``state`` is the state hash before its first instruction."""
+    """Everything that determines a run besides its input. ``state`` is the state hash before the first instruction."""
 
     dbt: str
     memory: int
@@ -47,7 +47,7 @@ class RunIdentity:
     state: str
 
     def differences(self, other: RunIdentity) -> str:
-        """How this run is not the ``other`` one, which was recorded, in words; empty if it is."""
+        """Return in words how this run differs from ``other``, which was recorded, or an empty text if it does not."""
         texts = []
         for name, mine in asdict(self).items():
             theirs = getattr(other, name)
@@ -74,7 +74,7 @@ def _show(value: object) -> str:
 
 
 def identify(machine: Machine, version: str) -> RunIdentity:
-    """What the machine is about to run, once it is loaded; ``version`` is dbt's."""
+    """Return what a loaded machine is about to run. ``version`` is that of dbt."""
     host = machine.semihosting
     return RunIdentity(
         version,
@@ -92,10 +92,10 @@ def identify(machine: Machine, version: str) -> RunIdentity:
 
 
 class Recorder:
-    """A road that writes down what comes by another one."""
+    """An input source that records what another one delivers."""
 
     def __init__(self, inner: InputSource, path: str, identity: RunIdentity) -> None:
-        """RecordingError if the file cannot be written. One that is there is replaced."""
+        """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written."""
         self._inner, self._path = inner, path
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -127,7 +127,7 @@ class Recorder:
         self._inner.wait(seconds)
 
     def end(self, machine: Machine, result: RunResult) -> None:
-        """Write down how the run ended; nothing comes after that."""
+        """Record how the run ended. Nothing may be recorded afterwards."""
         self._write(["end", asdict(End.of(machine, result, result.reason.value))])
         self.close()
 
@@ -154,7 +154,7 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ended; ``now`` is the virtual time, in ticks, and ``state`` the state hash of what it left."""
+    """How a run ended. ``now`` is the virtual time in ticks, and ``state`` the state hash at the end."""
 
     icount: int
     now: int
@@ -164,7 +164,7 @@ class End:
 
     @classmethod
     def of(cls, machine: Machine, result: RunResult, reason: str) -> End:
-        """The end of a run that has just returned ``result``, for this ``reason`` of :class:`StopReason`."""
+        """Return the end of a run that has just returned ``result``. ``reason`` is a value of :class:`StopReason`."""
         return cls(result.icount, machine.timeline.now, reason, result.exit_code, state_hash(machine))
 
     def describe(self) -> str:
@@ -174,7 +174,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a file holds. ``deliveries`` are kind, time and bytes, in their order."""
+    """The content of a recording. ``deliveries`` has kind, time in ticks and bytes of each delivery, in order."""
 
     path: str
     identity: RunIdentity
@@ -183,7 +183,7 @@ class Recording:
 
 
 def read_recording(path: str) -> Recording:
-    """RecordingError if the file is none. What was being written when the process was killed is left out."""
+    """Return the recording in a file, without a line that is not complete. Raise RecordingError if the file is none."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")[:-1]

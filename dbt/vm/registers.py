@@ -1,4 +1,4 @@
-"""The registers of a machine as its user holds them."""
+"""The registers of a machine, for its user."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _COUNT = 16
 
 
 class Registers(Sequence[int]):
-    """R0 to R15 of the current mode, unsigned 32-bit numbers to read and to write.
+    """R0 to R15 of the current mode, as unsigned 32-bit numbers to read and to write.
 
-    Raises RuntimeError where the machine may not be used (``check``), so it can be kept for as long as one likes.
+    Each access raises RuntimeError if the machine may not be used now, so the object can be kept for any time.
     """
 
     def __init__(self, cpu: CpuState, check: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Replays: a recording goes in, and the run that it was made of comes out again, or what is different."""
+"""Replays: repeating a recorded run from its recording, and detecting differences."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Replay:
-    """A road by which comes what a recording holds, when it came; after that, nothing.
+    """An input source that delivers what a recording holds at the recorded times, and nothing afterwards.
 
-    ReplayDiverged says that the guest was not ready for it. The end of the input is that of the
-    recording: a read by semihosting finds the end of the file there.
+    ReplayDiverged is raised if the guest is not ready for a delivery. At the end of the recording the input ends, so a
+    read by semihosting finds the end of the file.
     """
 
     def __init__(self, recording: Recording, identity: RunIdentity) -> None:
-        """RecordingError if the recording is not of the run that ``identity`` describes."""
+        """Raise RecordingError if the recording is not one of the run that ``identity`` describes."""
         differences = identity.differences(recording.identity)
         if differences:
             raise RecordingError(f"{recording.path}: this is the recording of another run: {differences}")
@@ -64,14 +64,16 @@ class Replay:
         return data
 
     def wait(self, seconds: float) -> None:
-        """What is to come is here already, and comes when it came."""
+        """Wait for all the ``seconds``. Deliveries depend on virtual time only."""
         time.sleep(seconds)
 
     def _diverged(self, what: str) -> ReplayDiverged:
         return ReplayDiverged(f"the replay differs from {self.recording.path}: {what}")
 
     def fuel(self, icount: int, wanted: int | None) -> int | None:
-        """How many instructions to run from ``icount``: to the recorded end, and one more if the guest itself ended."""
+        """Return how many instructions to run from ``icount`` on: to the recorded end, and one more if the guest ended
+        by itself.
+        """
         end = self.recording.end
         if end is None:
             return wanted
@@ -79,10 +81,10 @@ class Replay:
         return left if wanted is None else min(left, wanted)
 
     def compare(self, machine: Machine, result: RunResult, notice: Callable[[str], None]) -> RunResult:
-        """The result as the recorded run had it; ReplayDiverged if this one ended otherwise.
+        """Return the result of the recorded run. Raise ReplayDiverged if this run ended otherwise.
 
-        If there is no end to compare with, or the replay was stopped before it, ``notice`` is told, and the
-        result is returned as it is.
+        If the recording has no end, or the replay was stopped before it, ``notice`` is called and ``result`` is
+        returned.
         """
         end = self.recording.end
         if end is None:

@@ -1,4 +1,4 @@
-"""How a run ended, as a value."""
+"""The result of a run, as a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dbt.abi.exits import VmExit
 
 
 class StopReason(Enum):
-    """Why :meth:`dbt.vm.machine.Machine.run` came back."""
+    """Why :meth:`dbt.vm.machine.Machine.run` returned."""
 
     EXITED = "exited"  # the guest asked to exit, by semihosting
     FUEL = "fuel"  # exactly as many instructions as allowed were retired
@@ -21,12 +21,13 @@ class StopReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """``pc`` is the next instruction, or for FAULT and HALTED the one that could not be completed.
+    """How a run ended.
 
-    ``exit_code`` (0 to 255) is there if and only if the reason is EXITED. ``icount`` counts the
-    instructions retired since the machine was reset. ``message`` is for people, one paragraph,
-    empty if there is nothing to explain.
-    ``exit`` is what the engine left with, for FAULT and HALTED.
+    - ``exit_code``: 0 to 255 if the reason is EXITED, otherwise None.
+    - ``icount``: the number of instructions retired since the machine was reset.
+    - ``pc``: the address of the next instruction. For FAULT and HALTED it is the one that could not be completed.
+    - ``message``: one paragraph for people, which is empty if there is nothing to explain.
+    - ``exit``: the exit of the tier, for FAULT and HALTED.
     """
 
     reason: StopReason

@@ -1,11 +1,12 @@
 """Signals during a run: their Python handlers are called between two slices.
 
-A handler may raise, as that of Ctrl-C does, and Python calls handlers between any two of its own operations. In the
-middle of a device access that would leave a guest that cannot go on. So while the main thread runs a machine, each
-signal that has a Python handler gets one that only takes note, and the real handler is called where the machine is
-exact. While the host waits for input or writes output, handlers are called at once.
+A handler may raise, as that of Ctrl-C does, and Python calls handlers between any two of its own operations. An
+exception in the middle of a device access would leave a guest that cannot go on. So while the main thread runs a
+machine, each signal with a Python handler gets one that only takes note of it. The real handler is called between two
+slices. While the host waits for input or writes output, handlers are called at once.
 
-To block signals would not do: Python calls its handlers in the main thread whichever thread a signal reaches.
+Blocking the signals would not help, because Python calls its handlers in the main thread whichever thread gets a
+signal.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ _NUMBERS = tuple(int(number) for number in signal.valid_signals())
 
 
 class SignalDeferral:
-    """Between :meth:`begin` and :meth:`end`, handlers are held back wherever :meth:`hold` was called last.
+    """Delays the handlers of signals. Between :meth:`begin` and :meth:`end`, they wait from :meth:`hold` to
+    :meth:`release`.
 
-    In a thread other than the main one nothing needs to be done, because Python calls no handlers there.
+    In a thread other than the main one nothing is done, because Python calls no handlers there.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class SignalDeferral:
             self._replace()
 
     def end(self) -> None:
-        """Give the signals their handlers back, unless somebody has set others; call those that were held back."""
+        """Restore the handlers of the signals, unless others have been set, and call those that waited."""
         self._holding = False
         for number, handler in self._handlers.items():
             if _signal.getsignal(number) is self._note:
@@ -49,20 +51,20 @@ class SignalDeferral:
         self._handlers.clear()
 
     def hold(self) -> None:
-        """From here on, handlers wait."""
+        """Let handlers wait from now on."""
         self._holding = True
         if self._changed:
             self._changed = False
             self._replace()
 
     def release(self) -> None:
-        """Call the handlers that waited, which may raise; from here on they do not wait."""
+        """Call the handlers that waited, which may raise. From now on handlers do not wait."""
         self._holding = False
         if self._kept:
             self._call_kept()
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """What is called when a signal comes."""
+        """Take note of a signal. This is the handler of all signals meanwhile."""
         if self._holding:
             self._kept.append(number)
         else:

@@ -1,24 +1,24 @@
-"""The length of a slice: how many instructions to run before looking at the clock again."""
+"""The length of a slice: the number of instructions between two looks at the clock."""
 
 from __future__ import annotations
 
-#: How long a slice is to take, in seconds: Ctrl-C, time limits and the console are served in between.
+#: The intended duration of a slice in seconds. Ctrl-C, time limits and the console are served between slices.
 TARGET = 0.004
 _FIRST, _LEAST, _MOST = 1 << 10, 1 << 6, 1 << 19
 _GROWTH = 4
 
 
 class SliceSizer:
-    """Learns from each finished slice how long the next one may be.
+    """Adapts the length of the next slice to the time that the last ones took.
 
-    ``budget`` grows slowly and is bounded, because the guest may turn from plain code to device
-    accesses, which take a thousand times longer, at any time.
+    ``budget``, in instructions, grows slowly and is bounded. At any time the guest may change from plain code to device
+    accesses, which take a thousand times longer.
     """
 
     def __init__(self) -> None:
         self.budget = _FIRST
 
     def learn(self, retired: int, seconds: float) -> None:
-        """A slice retired so many instructions in that time."""
+        """Take account of a slice that retired so many instructions in so many seconds."""
         fitting = int(retired * TARGET / seconds) if seconds > 0 else _MOST
         self.budget = max(_LEAST, min(fitting, self.budget * _GROWTH, _MOST))

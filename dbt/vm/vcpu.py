@@ -26,12 +26,12 @@ _LAST_PAGE = 0xFFFFF000
 class Vcpu:
     """One processor with its virtual time.
 
-    ``make_tier`` makes what executes the code, and is given the tier's allowance. It is called when the tier is first
-    needed, as that may build native code. ``latch`` keeps what callbacks raise inside a slice.
+    ``make_tier`` makes the tier, given its allowance. It is called when the tier is first needed, because that may
+    build native code. ``latch`` keeps exceptions that callbacks raise inside a slice.
 
-    ``icount``: instructions retired since the reset. ``skipped``: ticks that passed while it waited for an interrupt.
-    ``completed``: those of ``icount`` that the machine completed, and no tier. ``exit_counts``: exits, exceptions and
-    interrupts by name, without those that were taken in native code.
+    ``icount`` is the number of instructions retired since the reset. ``skipped`` is the number of ticks that passed
+    while it waited for an interrupt. ``completed`` counts those of ``icount`` that the machine completed, and not the
+    tier. ``exit_counts`` counts exits, exceptions and interrupts by name, without those that native code entered.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Vcpu:
             self._tier.reset_counts()
 
     def close(self) -> None:
-        """Give back what the tier and the registers use of the host."""
+        """Release what the tier and the registers use of the host."""
         if self._tier is not None:
             self._tier.close()
             self._tier = None
@@ -75,23 +75,24 @@ class Vcpu:
 
     @property
     def tier(self) -> Tier:
-        """What executes the code, made when first needed."""
+        """The tier, which is made when it is first needed."""
         if self._tier is None:
             self._tier = self._make_tier(self._allowance)
         return self._tier
 
     @property
     def progress(self) -> int:
-        """The instructions retired so far, while a slice runs too."""
+        """The instructions retired so far, which is also exact while a slice runs."""
         return self.icount + self.tier.progress if self._in_slice else self.icount
 
     def now(self) -> int:
-        """Virtual time in ticks: the instructions retired, and what was skipped while the guest waited."""
+        """Return the virtual time in ticks: the instructions retired, and what was skipped while the guest waited."""
         return self.progress + self.skipped
 
     def _allowance(self) -> int | None:
-        """How many instructions the slice still has, that which has just accessed a device included, if the device has
-        made them fewer.
+        """Return how many instructions the slice may still retire, that of the device access included.
+
+        Return None if the access has not made them fewer.
         """
         if self.reset_requested or self.latch.is_set or self.cpu.takeable_interrupts:
             return 1
@@ -108,13 +109,13 @@ class Vcpu:
         self.cpu.set_native("interrupt_lines", lines | bit if level else lines & ~bit)
 
     def request_reset(self) -> None:
-        """A device asks for a reset. The slice ends with the instruction that made it do so."""
+        """Note that a device requests a reset. The slice ends with the present instruction."""
         self.reset_requested = True
 
     # -- executing -----------------------------------------------------------------------------
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        """Execute ``budget`` instructions, or fewer. Return why it stopped and how many have retired."""
+        """Execute at most ``budget`` instructions. Return why execution stopped and how many have retired."""
         tier = self.tier
         self.cpu.native64[TICK_END] = self.icount + self.skipped + budget
         self._in_slice = True
@@ -134,14 +135,14 @@ class Vcpu:
             self.exceptions.retired()
 
     def retire(self, next_pc: int) -> None:
-        """Count the instruction that has just been completed for the guest; go on at ``next_pc``."""
+        """Count an instruction that the machine has completed for the guest, and continue at ``next_pc``."""
         self.cpu.r[_PC] = next_pc & 0xFFFFFFFF
         self.icount += 1
         self.completed += 1
         self.exceptions.retired()
 
     def take_interrupt(self) -> ExceptionKind | None:
-        """Enter the handler of the interrupt that is to be taken before the next instruction, if there is one."""
+        """Enter the guest's handler for an interrupt, if one is to be taken before the next instruction."""
         kind = self.exceptions.take_interrupt()
         if kind is not None:
             self.exit_counts[kind.value] += 1
@@ -150,7 +151,7 @@ class Vcpu:
     # -- waiting for an interrupt (B1.8.13) ----------------------------------------------------
 
     def begin_wait(self) -> None:
-        """The next instruction is a WFI. It completes when :meth:`end_wait` finds an interrupt, masked or not."""
+        """Begin to wait in a WFI. It completes when :meth:`end_wait` finds an interrupt, masked or not (B1.8.13)."""
         self._waits_at = Gva(self.cpu.r[_PC])
 
     @property
@@ -167,7 +168,7 @@ class Vcpu:
         return True
 
     def skip(self, ticks: int) -> None:
-        """Let so much virtual time pass in which nothing is executed."""
+        """Let virtual time pass in which nothing is executed."""
         self.skipped += ticks
 
     # -- counts --------------------------------------------------------------------------------
