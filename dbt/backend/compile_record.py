@@ -33,6 +33,7 @@ from enum import Enum
 from typing import Any
 
 from dbt.backend.region_lowering import Origin
+from dbt.backend.unpack import unpack
 from dbt.frontend.forming import Block, Place, Region
 from isa.ir.queries import walk
 from isa.ir.uop import Uop
@@ -166,12 +167,12 @@ class CompileRecorder:
 def read_compile_record(compile_record: bytes) -> dict[str, Any]:
     """The first part of what :class:`CompileRecorder` made."""
     (size,) = _LENGTH.unpack_from(compile_record)
-    found: dict[str, Any] = json.loads(zlib.decompress(compile_record[_LENGTH.size : _LENGTH.size + size]))
+    found: dict[str, Any] = json.loads(unpack(compile_record[_LENGTH.size : _LENGTH.size + size]))
     return found
 
 
 def read_stages(compile_record: bytes) -> dict[str, Any]:
     """The second part."""
     (size,) = _LENGTH.unpack_from(compile_record)
-    found: dict[str, Any] = json.loads(zlib.decompress(compile_record[_LENGTH.size + size :]))
+    found: dict[str, Any] = json.loads(unpack(compile_record[_LENGTH.size + size :]))
     return found

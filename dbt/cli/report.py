@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbt.cli.status import CommandError, Status
+from dbt.inspector.symbols import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,13 +22,14 @@ def say(line: str, prefix: str = "dbt: ") -> None:
     """One line or paragraph. If there is no standard error, nobody hears it."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
-            print(f"{prefix}{line}", file=sys.stderr, flush=True)
+            print(printable(f"{prefix}{line}"), file=sys.stderr, flush=True)
 
 
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
     """Run a command; whatever it raises becomes one paragraph and an exit status."""
     from dbt.board.loader import ImageError
     from dbt.codecache.store import WrongCacheSize
+    from dbt.trace.log import TraceError
     from dbt.vm.input import RecordingError, ReplayDiverged
 
     try:
@@ -38,7 +40,7 @@ def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> in
     except ImageError as error:
         tell(str(error))
         return Status.BAD_INPUT
-    except RecordingError as error:
+    except (RecordingError, TraceError) as error:
         tell(f"{error}.")
         return Status.BAD_INPUT
     except ReplayDiverged as error:

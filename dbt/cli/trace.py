@@ -18,6 +18,7 @@ from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import STEPWISE
 from dbt.host.console import CaptureConsole
+from dbt.inspector.symbols import printable
 from dbt.trace.log import TraceError
 from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
 from dbt.trace.panes import PANES, TITLES, Panes, panes_of
@@ -43,7 +44,7 @@ def open_trace(path: str) -> Trace:
 
 def _print(lines: Iterable[str]) -> int:
     for line in lines:
-        print(line)
+        print(printable(line))
     return 0
 
 
@@ -71,7 +72,11 @@ def stats_lines(trace: Trace) -> Iterable[str]:
     end, header = trace.end, trace.header
     if end is None:
         return (f"{name:<40}{number:>16,}" for name, number in trace.totals.items() if number)
-    return lines_of(end["statistics"], end["events"], header["tier"], end["icount"], header["memory"], end["seconds"])
+    try:
+        statistics, events, seconds = end["statistics"], end["events"], end["seconds"]
+        return list(lines_of(statistics, events, header["tier"], end["icount"], header["memory"], seconds))
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        raise TraceError(f"{trace.path}: its statistics cannot be understood. Record it again") from None
 
 
 # -- top -------------------------------------------------------------------------------------------
@@ -341,11 +346,13 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
 
 
 def _ends(traces: Iterable[Trace]) -> str:
-    return "; ".join(
-        "not recorded"
-        if end is None
-        else f"{end['reason']} with {end['exit_code']} after {end['icount']:,} instructions"
-        for end in (trace.end for trace in traces)
+    return printable(
+        "; ".join(
+            "not recorded"
+            if end is None
+            else f"{end['reason']} with {end['exit_code']} after {end['icount']:,} instructions"
+            for end in (trace.end for trace in traces)
+        )
     )
 
 

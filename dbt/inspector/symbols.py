@@ -31,11 +31,18 @@ class Symbol(NamedTuple):
     size: int
 
 
+def printable(text: str) -> str:
+    """Return the text with a question mark for each control character but a newline, which a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def _printable(symbol: Symbol) -> Symbol:
-    """Return the symbol with a question mark for each control character, which a terminal would obey."""
+    """Return the symbol with a name that a terminal shows as it is, on one line."""
     if symbol.name.isprintable():
         return symbol
-    return symbol._replace(name="".join(c if c.isprintable() else "?" for c in symbol.name))
+    return symbol._replace(name=printable(symbol.name).replace("\n", "?"))
 
 
 @dataclass

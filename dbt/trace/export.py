@@ -46,7 +46,7 @@ def _chrome_events(trace: Trace) -> Iterator[dict[str, Any]]:
     for event in trace.events:
         if event.kind in (EventKind.EXIT, EventKind.INTERRUPT):
             yield _instant(
-                event.time, trace.names[event.name], {"pc": trace.describe(event.pc), "icount": event.icount}
+                event.time, trace.names.get(event.name, "?"), {"pc": trace.describe(event.pc), "icount": event.icount}
             )
         elif event.kind in _EVENT_NAMES:
             args = {"pc": trace.describe(event.pc), "gpa": f"{event.first:#x}", "value": f"{event.second:#x}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,8 +20,10 @@ def line_table(path: str, checksum: str) -> list[tuple[int, tuple[str, int]]]:
     except ModuleNotFoundError:
         return []
     try:
+        if not os.path.isfile(path):
+            return []  # the path comes from the trace
         with open(path, "rb") as file:
-            if hashlib.sha256(file.read()).hexdigest() != checksum:
+            if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
                 return []
             try:
                 file.seek(0)

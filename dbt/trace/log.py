@@ -19,6 +19,7 @@ A run that is killed leaves a file that is whole up to its last complete record;
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,8 +104,13 @@ class Log:
 def read_log(path: str) -> Log:
     """The records of a file. TraceError if it is not a trace, of another version, or damaged."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        # Looked at before it is read: it may be a pipe that nobody writes to, or gigabytes of something else.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            is_file = stat.S_ISREG(os.fstat(handle).st_mode)
+            data = file.read(_FILE.size) if is_file else b""
+            if data.startswith(MAGIC):
+                data += file.read()
     except OSError as error:
         raise TraceError(f"{path}: it cannot be read: {error.strerror}") from None
     if len(data) < _FILE.size or not data.startswith(MAGIC):

@@ -16,8 +16,59 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dbt.abi.layout import SIDE_EXIT_TEXTS
+from dbt.backend.unpack import unpack
 from dbt.inspector.symbols import Symbol, SymbolTable
 from dbt.trace.log import EVENT, EventKind, Note, RecordKind, TraceError, read_log
+from dbt.trace.shape import Each, Fields, check
+
+_HEADER = {
+    "counts": [str],
+    "symbols": [Fields((int, str, int))],
+    "command": dict,
+    "files": Each(str),
+    "tier": str,
+    "cpu": str,
+    "dbt": str,
+    "memory": int,
+    "entry": int,
+    "directory": str,
+}
+_NOTE = {"what": str, "time": int, "icount": int}
+_NOTES: dict[str, dict[str, Any]] = {
+    Note.REQUESTED: {"entry": int, "gva": int},
+    Note.REFUSED: {"entry": int, "gva": int, "why": str},
+    Note.OUTDATED: {"entry": int, "changed": (int, None)},
+    Note.DROPPED: {"region": int, "why": str, "written": (int, None), "pc": int},
+    Note.NAME: {"number": int, "text": str},
+}
+_REGION = {
+    **dict.fromkeys(("number", "generation", "entry", "insns", "start", "address", "time", "icount"), int),
+    **dict.fromkeys(("strict", "mmu", "kept"), bool),
+    "pages": [Fields((int, int))],
+    "runs": [Fields((int, str))],
+    "others": [int],
+    "code": str,
+}
+_MAPPINGS = [Fields((int, int, int, str))]
+_MEMORY = {
+    "registers": Each(int),
+    "guest": _MAPPINGS,
+    "shadow": [{"space": int, "current": bool, "mappings": _MAPPINGS}],
+    "executed": Each(str),
+    "branches": [Fields((int, int))],
+}
+_BLOCK_COUNTERS = {name: [Fields((int, int))] for name in ("block", "taken", "exit")}
+_END = {
+    **dict.fromkeys(("time", "icount", "pc"), int),
+    "exit_code": (int, None),
+    "reason": str,
+    "seconds": float,
+    "statistics": dict,
+    "events": Each(int),
+}
+_EDGE = {"kind": str, "to": (int, None)}
+_BLOCK = {"pc": int, "calls": [int], "insns": [Fields((int, int))], "edges": [_EDGE]}
+_COMPILE_RECORD = {"backlog": bool, "seconds": Each(float), "blocks": [_BLOCK]}
 
 
 class Event(NamedTuple):
@@ -133,40 +184,51 @@ class Trace:
         try:
             for kind, content in log.records:
                 self._take(kind, content)
-        except (ValueError, KeyError, struct.error, zlib.error) as error:
+        except (ValueError, struct.error, zlib.error, RecursionError) as error:
             raise TraceError(f"{path}: the trace cannot be understood: {error}. Record it again") from None
 
     def _take(self, kind: RecordKind, content: bytes) -> None:
         match kind:
             case RecordKind.HEADER:
-                self.header = json.loads(content)
+                self.header = check(json.loads(content), _HEADER, "the header")
+                wrong = [name for name in self.header["counts"] if not _is_known_count(name)]
+                if wrong or not set(_INSNS) <= set(self.header["counts"]):
+                    raise ValueError(
+                        f"the counts are not those that this dbt knows{f': {wrong[0]!r}' if wrong else ''}"
+                    )
             case RecordKind.NOTE:
-                self._take_note(json.loads(content))
+                self._take_note(check(json.loads(content), _NOTE, "a note"))
             case RecordKind.REGION:
                 self._take_region(content)
             case RecordKind.EVENTS:
                 self.events += map(Event._make, EVENT.iter_unpack(content))
             case RecordKind.COUNTS:
                 time, icount, *numbers = struct.unpack(f"<{len(content) // 8}Q", content)
+                if len(numbers) != len(self.header["counts"]):
+                    raise ValueError(f"there are {len(numbers)} counts, and {len(self.header['counts'])} names of them")
                 self.counts.append(Counts(time, icount, tuple(numbers)))
             case RecordKind.MEMORY:
-                self.memory = json.loads(zlib.decompress(content))
+                self.memory = check(json.loads(unpack(content)), _MEMORY, "the memory")
             case RecordKind.BLOCK_COUNTERS:
-                found = json.loads(zlib.decompress(content))
+                found = check(json.loads(unpack(content)), _BLOCK_COUNTERS, "the block counters")
                 self.block_counters = {name: dict(pairs) for name, pairs in found.items()}
             case RecordKind.END:
-                self.end = json.loads(content)
+                self.end = check(json.loads(content), _END, "the end")
 
     def _take_note(self, note: dict[str, Any]) -> None:
-        self.notes.append(note)
+        self.notes.append(check(note, _NOTES.get(note["what"], {}), f"a note of what was {note['what']}"))
         if note["what"] == Note.NAME:
             self.names[note["number"]] = note["text"]
         elif note["what"] == Note.DROPPED and note["region"]:
+            if note["region"] > len(self.regions):
+                raise ValueError(f"region #{note['region']} is dropped and was never installed")
             self.regions[note["region"] - 1].dropped = note
 
     def _take_region(self, content: bytes) -> None:
         (size,) = struct.unpack_from("<I", content)
-        about = json.loads(content[4 : 4 + size])
+        about = check(json.loads(content[4 : 4 + size]), _REGION, "a region")
+        if about["number"] != len(self.regions) + 1 or not about["insns"]:
+            raise ValueError(f"region #{about['number']} is not the next one, or is empty")
         words = {
             gpa + at: int.from_bytes(data[at : at + 4], "little")
             for gpa, data in ((gpa, bytes.fromhex(text)) for gpa, text in about["runs"])
@@ -432,7 +494,7 @@ class Trace:
         devices: Counter[tuple[int, str]] = Counter()
         for event in self.events:
             if event.kind == EventKind.EXIT:
-                exits[event.pc, self.names[event.name]] += 1
+                exits[event.pc, self.names.get(event.name, "?")] += 1
             elif event.kind in (EventKind.DEVICE_READ, EventKind.DEVICE_WRITE):
                 how = "read" if event.kind == EventKind.DEVICE_READ else "write"
                 devices[event.pc, f"{how} of {event.size} bytes at {event.first:#010x}"] += 1
@@ -449,12 +511,24 @@ class Trace:
         """How it was made, without the stages (:mod:`dbt.backend.compile_record`); empty where that is not known."""
         from dbt.backend.compile_record import read_compile_record
 
-        if region.number not in self._stories:
-            self._stories[region.number] = read_compile_record(region.compile_record) if region.compile_record else {}
-        return self._stories[region.number]
+        if not region.compile_record:
+            return {}
+        if region.number not in self._compile_records:
+            try:
+                found = check(read_compile_record(region.compile_record), _COMPILE_RECORD, "a compile record")
+                targets = [edge["to"] for block in found["blocks"] for edge in block["edges"] if edge["to"] is not None]
+                for edge in (e for block in found["blocks"] for e in block["edges"] if e["to"] is None):
+                    check(edge, {"pc": (int, None), "why": str}, "an edge")
+                if max(targets, default=-1) >= len(found["blocks"]) or not all(b["insns"] for b in found["blocks"]):
+                    raise ValueError("a block is empty, or an edge leads to a block that is not there")
+            except (ValueError, struct.error, zlib.error, RecursionError) as error:
+                message = f"{self.path}: region #{region.number} cannot be understood: {error}. Record it again"
+                raise TraceError(message) from None
+            self._compile_records[region.number] = found
+        return self._compile_records[region.number]
 
     @cached_property
-    def _stories(self) -> dict[int, dict[str, Any]]:
+    def _compile_records(self) -> dict[int, dict[str, Any]]:
         return {}
 
     def exits_of(self, region: TracedRegion) -> Counter[str]:
@@ -513,6 +587,12 @@ class HotPlace:
 
 
 _MOST = 100
+_INSNS = ("insns region", "insns threaded", "insns reference", "insns machine")
+
+
+def _is_known_count(name: str) -> bool:
+    group, _, what = name.partition(" ")
+    return group != "exit" or what in SIDE_EXIT_TEXTS
 
 
 def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:

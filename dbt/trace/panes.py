@@ -18,6 +18,8 @@ from dbt.backend.compile_record import read_stages
 from dbt.backend.dump import uop_lines
 from dbt.backend.link import link_object
 from dbt.inspector.disassembly import disassembler
+from dbt.trace.log import TraceError
+from dbt.trace.shape import Fields, Negative, check
 from isa.arm.a32 import DECODER
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ TITLES = ("guest A32", "uops", "LLVM IR as written", "LLVM IR optimised", "x86-6
 _LOCATION = re.compile(r", !dbg !(\d+)")
 _LOCATIONS = re.compile(r"^!(\d+) = !DILocation\(line: (\d+)", re.MULTILINE)
 _NO_CODE = ("declare ", "attributes ", "target ", "source_filename", "; ModuleID", "!", "; Function Attrs")
+
+_INTEGER = (int, Negative)
+_STAGES = {"ir": str, "optimised": str, "object": str, "origins": [Fields((int, int, int, _INTEGER))]}
 
 #: Block, instruction, uop; -1 for all of them.
 Origin = tuple[int, int, int]
@@ -59,14 +64,21 @@ def panes_of(trace: Trace, region: TracedRegion) -> Panes:
         rows = {name: list[Row]() for name in PANES}
         rows["host"] = _host_rows(region.code, region.address, [], {})
         return Panes(rows, 0, len(rows["host"]))
-    stages = read_stages(region.compile_record)
+    try:
+        stages = check(read_stages(region.compile_record), _STAGES, "the stages")
+        table = _line_table(stages["object"])
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # The object is read by a library that raises what it comes upon.
+        message = f"{trace.path}: the stages of region #{region.number} cannot be understood: {error}. Record it again"
+        raise TraceError(message) from None
     origins: dict[int, Origin] = {line: (block, insn, uop) for line, block, insn, uop in stages["origins"]}
     rows = {
         "guest": _guest_rows(trace, region, compile_record),
         "uops": _uop_rows(compile_record),
         "ir": _ir_rows(stages["ir"], origins),
         "optimised": _optimised_rows(stages["optimised"], origins),
-        "host": _host_rows(region.code, region.address, _line_table(stages["object"]), origins),
+        "host": _host_rows(region.code, region.address, table, origins),
     }
     host = [row for row in rows["host"] if not row.text.startswith(";")]
     return Panes(rows, sum(row.origin is not None for row in host), len(host))
