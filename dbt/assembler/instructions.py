@@ -28,6 +28,8 @@ _NAME = re.compile(r"(?<![\w.$#:])[A-Za-z_.$][\w.$]*")
 _IMMEDIATE = re.compile(r"#\s*(:(?:lower|upper)16:)?((?:'(?:\\.|[^\\])'?|[^,\]}!'])*)")
 #: A number that keystone reads as it is: it tells -0 from 0, and there are floating-point ones.
 _PLAIN = re.compile(r"[-+]?(0x[0-9a-f]+|[1-9][0-9]*|0|[0-9]+\.[0-9]*(e[-+]?[0-9]+)?)", re.I)
+#: What keystone is given. At a quotation mark that is not closed, for one, it never ends.
+_WITHOUT_SYMBOLS = re.compile(r"[a-z][a-z0-9_.]*[A-Za-z0-9_ \t,#\[\]{}!^+.:-]*")
 #: An offset that keystone takes for -0.
 _MINUS_NOTHING = re.compile(r"#\s*-\s*(2147483648|0x0*80000000)\b", re.I)
 
@@ -161,7 +163,7 @@ def assemble_word(text: str) -> bytes:
     """Return the four bytes of an instruction without symbols, by keystone. Raise InstructionError."""
     import keystone
 
-    if not text.isascii():
+    if not _WITHOUT_SYMBOLS.fullmatch(text):
         raise InstructionError("there is no such instruction")
     # An engine that is used again crashes some time after it has printed a warning.
     engine = keystone.Ks(keystone.KS_ARCH_ARM, keystone.KS_MODE_ARM | keystone.KS_MODE_LITTLE_ENDIAN)

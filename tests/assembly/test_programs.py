@@ -139,6 +139,9 @@ def test_alignment_fills_up_with_instructions_that_every_processor_has() -> None
         (".macro m a\nmov r0, \\a\n.endm\nnop\nm nowhere", "5: "),
         ("µ: nop", "1: "),
         ("frob µ", "1: "),
+        ("'", "1: there is no such instruction"),
+        ("mov r0, 'a", "1: there is no such instruction"),
+        ('add r0, r0, "', "1: there is no such instruction"),
         ('.ascii "abc', "1: "),
     ],
 )  # fmt: skip
