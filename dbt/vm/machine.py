@@ -148,6 +148,7 @@ class Machine(GuestAccess):
         ``base`` and ``entry`` are physical addresses; ``entry`` replaces the program's own. ``args`` are the guest's
         arguments after its own name.
         """
+        self._ownership.check_stopped()
         self.load_bytes(read_file(path, self.ram.size), base, entry, args, path)
 
     def load_bytes(
