@@ -30,6 +30,11 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    """The public names, for ``help(dbt)`` too."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """The public names, imported when first used: the command line starts faster without them."""
     if name not in _HOME:

@@ -124,6 +124,27 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal: Terminal, kernel: Path
     assert terminal.as_before
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGRTMIN),
+        *(signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL),
+    ],
+)
+def test_a_process_that_dies_leaves_the_terminal_as_it_was(
+    terminal: Terminal, kernel: Path, number: signal.Signals
+) -> None:
+    with start(terminal, "--kernel", kernel, "--semihosting", "on") as process:
+        terminal.expect(b"[")
+        assert terminal.raw
+        process.send_signal(number)
+        assert process.wait(30) == -number
+    deadline = time.monotonic() + 30
+    while not terminal.as_before:  # by a process that has seen this one die
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_line_console_is_asked_for(terminal: Terminal, kernel: Path) -> None:
     with start(terminal, "--kernel", kernel, "--semihosting", "on", "--console", "line") as process:
         terminal.expect(b"[")
