@@ -84,6 +84,7 @@ class HostLoop:
     def reset(self) -> None:
         """Forget what the last run left to report, because the machine is reset."""
         self._ended = None
+        self._exits.reset()
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice. Signal handlers and other threads may call it."""
@@ -233,7 +234,7 @@ class HostLoop:
         wait = min(self._ticks_ahead(now), default=None)
         if wait is not None and self._realtime is None:
             vcpu.skip(wait)
-        elif wait is None and (self._port.source.ended or not self._peripherals.board.console_uart.expects_input):
+        elif wait is None and (self._port.source.ended or not self._peripherals.expects_input):
             return self._exits.halt()
         else:
             self._sleep(now, wait)

@@ -18,6 +18,7 @@ from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
 from dbt.memory.virtual import VirtualMemory
 from dbt.vm.error_latch import ErrorLatch
+from dbt.vm.exception_storm import ExceptionStorm
 from dbt.vm.exit_handler import ExitHandler
 from dbt.vm.guest import NO_GUEST
 from dbt.vm.host_loop import HostLoop
@@ -26,6 +27,17 @@ from dbt.vm.options import MachineOptions, TierParts, open_jail
 from dbt.vm.peripherals import Peripherals
 from dbt.vm.vcpu import Vcpu
 from isa.arm.cpus import CPUS
+
+
+def _hash_ram(ram: Ram) -> str:
+    import hashlib
+
+    from dbt.vm.recording import ram_content
+
+    found = hashlib.sha256()
+    for piece in ram_content(ram):
+        found.update(piece)
+    return found.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         options.epoch,
     )
     peripherals = Peripherals(bus, vcpu, output.write, port, ram.size, options.epoch)
-    exits = ExitHandler(vcpu, inspector, semihosting, notice)
+    storm = ExceptionStorm(vcpu.situation, lambda: _hash_ram(ram))
+    exits = ExitHandler(vcpu, inspector, semihosting, notice, storm, lambda: peripherals.expects_input)
     loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime)
     return Parts(cpu, ram, memory, vcpu, inspector, semihosting, port, peripherals, loop)

@@ -53,6 +53,11 @@ class Peripherals:
         self._bus.take_over(self.board.bus)
         return self.board
 
+    @property
+    def expects_input(self) -> bool:
+        """Return True if the guest has enabled interrupts for input."""
+        return self.board.console_uart.expects_input
+
     def receive(self) -> None:
         """Push what has arrived into the UART, as far as there is room."""
         uart = self.board.console_uart
@@ -62,5 +67,5 @@ class Peripherals:
 
     def receive_expected(self) -> None:
         """Do :meth:`receive` if the guest has enabled interrupts for input."""
-        if self.board.console_uart.expects_input:
+        if self.expects_input:
             self.receive()

@@ -17,6 +17,7 @@ from dbt.engine.tier import Allowance, Tier
 from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.error_latch import ErrorLatch
 from dbt.vm.exception_entry import ExceptionEntry
+from dbt.vm.exception_storm import Situation
 from isa.arm.vectors import VECTORS, ExceptionKind
 
 _SP, _PC = 13, 15
@@ -170,6 +171,12 @@ class Vcpu:
     def skip(self, ticks: int) -> None:
         """Let virtual time pass in which nothing is executed."""
         self.skipped += ticks
+
+    def situation(self) -> Situation:
+        """What is compared to find out whether exceptions are endless."""
+        counts = self.event_counts
+        outside = (ExceptionKind.IRQ.value, ExceptionKind.FIQ.value, "semihosting")
+        return Situation(self.cpu.snapshot(), sum(counts[name] for name in outside))
 
     # -- counts --------------------------------------------------------------------------------
 
