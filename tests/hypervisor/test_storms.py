@@ -22,7 +22,7 @@ STORMS = {
     "a handler that raises its own exception": ("udf #0", {4: "nop", 8: "udf #0"}),
     "a handler that goes back to what raised it": ("udf #0", {4: "subs pc, lr, #4"}),
     "a handler with a stack that it leaves as it was": ("udf #0", {4: "push {r0} ; pop {r0} ; udf #1"}),
-    "undefined and prefetch abort in turn": ("udf #0", {4: "ldr pc, [pc, #0x58]", 0xC: "udf #0", 0x64: ".word 0x40000000"}),
+    "both in turn": ("udf #0", {4: "ldr pc, [pc, #0x58]", 0xC: "udf #0", 0x64: ".word 0x40000000"}),
     "prefetch aborts": ("mvn r0, #3 ; mov pc, r0", {0xC: "subs pc, lr, #4"}),
     "breakpoints": ("bkpt 1", {0xC: "subs pc, lr, #4"}),
 }  # fmt: skip

@@ -374,6 +374,46 @@ def test_wrong_arguments_are_refused(make: MakeMachine) -> None:
         machine.load("/nonexistent")
 
 
+@pytest.mark.parametrize(
+    ("cpsr", "words"), [(0x30, "Thumb"), (0xF3, "Thumb"), (0x2D3, "big-endian"), (0xC5, "mode"), (0, "mode")]
+)
+def test_a_cpsr_that_this_machine_cannot_have(make: MakeMachine, cpsr: int, words: str) -> None:
+    machine = make("add r0, r0, #1 ; b .")
+    before = machine.cpsr
+    with pytest.raises(ValueError, match=words):
+        machine.cpsr = cpsr
+    assert machine.cpsr == before
+    machine.cpsr = 0x010000D3  # choice: no-jazelle
+    assert machine.cpsr == 0xD3
+    machine.step()
+    assert machine.r[0] == 1
+
+
+def test_registers_are_a_sequence(make: MakeMachine) -> None:
+    registers = make(exiting_elf()).r
+    registers[3] = 0xFFFFFFFF
+    assert (len(registers), registers[3], registers[-13], registers[2:4]) == (
+        16,
+        0xFFFFFFFF,
+        0xFFFFFFFF,
+        [0, 0xFFFFFFFF],
+    )
+    assert registers == [0, 0, 0, 0xFFFFFFFF, *[0] * 9, RAM, 0, BASE] and 0xFFFFFFFF in registers
+    for index, value in ((16, 0), (0, -1), (0, 1 << 32)):
+        with pytest.raises((ValueError, IndexError)):
+            registers[index] = value
+
+
+def test_help_shows_the_classes() -> None:
+    import pydoc
+
+    import dbt
+
+    text = pydoc.plain(pydoc.render_doc(dbt))
+    for name in ("class Machine", "class RunResult", "class CaptureConsole", "class ImageError"):
+        assert name in text
+
+
 def test_the_package_exports_what_it_says() -> None:
     import dbt
 
