@@ -32,11 +32,12 @@ from isa.arm.cpus import CPUS
 def _hash_ram(ram: Ram) -> str:
     import hashlib
 
-    from dbt.vm.recording import ram_content
+    from dbt.memory.contents import nonzero_pages
 
     found = hashlib.sha256()
-    for piece in ram_content(ram):
-        found.update(piece)
+    for gpa, page in nonzero_pages(ram):
+        found.update(gpa.to_bytes(8, "little"))
+        found.update(page)
     return found.hexdigest()
 
 

@@ -10,7 +10,7 @@ from dbt import CaptureConsole, Machine, StopReason
 from dbt.abi.addresses import Gpa
 from dbt.vm.exception_storm import FIRST_LOOK, ExceptionStorm, Situation
 from dbt.vm.machine import TierName
-from dbt.vm.recording import state_hash
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.vm.programs import BASE
 

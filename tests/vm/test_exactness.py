@@ -17,7 +17,7 @@ from dbt.debug.instruction_log import InstructionTrace
 from dbt.engine.observer import Observer
 from dbt.engine.tier import JitMode
 from dbt.vm.machine import TierName
-from dbt.vm.recording import state_hash
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.vm.programs import BASE, EXIT
 
@@ -67,8 +67,8 @@ def test_a_handler_that_raises_leaves_the_count_exact(tier: TierName, jit: JitMo
     with machine_of(LOOP, tier, jit) as machine, alarms():
         caught = 0
         for _ in range(20):
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.02))
             try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.02))
                 machine.run(timeout=2)
             except Alarm:
                 caught += 1
@@ -83,8 +83,8 @@ def test_a_handler_that_raises_in_device_accesses_loses_no_output(tier: TierName
     console = CaptureConsole()
     with machine_of(TALK, tier, console=console) as machine, alarms():
         for _ in range(20):
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.01))
             with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.01))
                 machine.run(timeout=5)
         machine.run(fuel=6)
         icount, state = machine.icount, state_hash(machine)
@@ -246,9 +246,9 @@ def test_a_wait_for_input_ends_at_once(tier: TierName) -> None:
         ldr r5, =0x10140000 ; mov r0, #0x1000 ; str r0, [r5, #0x10] ; wfi ; b .
     """
     with machine_of(source, tier, console=Mute()) as machine, alarms():
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         started = time.monotonic()
         with pytest.raises(Alarm):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             machine.run(timeout=30)
         assert time.monotonic() - started < 5
         assert machine.icount == 6 and machine.pc == BASE + 24

@@ -10,7 +10,7 @@ import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
 from dbt.vm.machine import TierName
-from dbt.vm.recording import state_hash
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 
 BASE = 0x10000
