@@ -17,7 +17,7 @@ import sys
 from itertools import islice
 
 from dbt import Machine
-from dbt.debug.divergence import At, advance, changed_words, first_different, same_state
+from dbt.debug.divergence import At, advance, changed_words, describe_first, first_different, same_state
 from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, STEPWISE, Optimizations
 from dbt.host.console import CaptureConsole
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         sides, low = finer, low if same_state(at_both(finer)(low)) else 0
     insn = first_different(at_both(sides), low, high)
     before, after = sides[0].at(insn - 1), at_both(sides)(insn)
-    print(f"instruction {insn} at {before.describe_pc(before.pc)}{'' if exact else ', or one before it in its region'}")
+    print(describe_first(insn, before, exact))
     print(describe("both", before))
     for side, machine in zip(sides, after, strict=True):
         print(describe(side.label, machine))

@@ -16,6 +16,7 @@ from dbt.cli.recordings import attach_input, file_sum
 from dbt.cli.report import INSTALL_REMEDY, say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
+from dbt.debug.divergence import describe_first
 from dbt.frontend.optimizations import STEPWISE
 from dbt.host.console import CaptureConsole
 from dbt.inspector.symbols import printable
@@ -334,8 +335,7 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
     if found is None:
         print("run again they do not differ: it was input that --record did not write down, or what was compiled when")
         return 1
-    or_before = "" if exact else ", or one before it in its region"
-    print(f"instruction {found.insn:,} at {found.before.describe_pc(found.before.pc)}{or_before}")
+    print(printable(describe_first(found.insn, found.before, exact is not None)))
     mine, theirs = (dict(machine.cpu.describe()) for machine in found.after)
     for name in mine:
         if mine[name] != theirs[name]:

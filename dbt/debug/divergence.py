@@ -51,6 +51,16 @@ def changed_words(pair: Pair) -> Iterator[tuple[Gpa, int, int]]:
                 yield Gpa(page + offset), x, y
 
 
+def describe_first(insn: int, before: Machine, is_exact: bool) -> str:
+    """Return the sentence that names the first different instruction, numbered from 1.
+
+    ``before`` is a machine that has not executed it yet. ``is_exact`` is False if the difference is there only while
+    regions are compiled with all optimizations: the instruction may then be an earlier one of the same region.
+    """
+    or_before = "" if is_exact else ", or one before it in its region"
+    return f"instruction {insn:,} at {before.describe_pc(before.pc)}{or_before}"
+
+
 def first_different(at: At, low: int, high: int, same: Callable[[Pair], bool] = same_state) -> int:
     """By halving: the instruction, numbered from 1, that makes the difference between ``low``, after which they are the
     ``same``, and ``high``, after which they are not.
