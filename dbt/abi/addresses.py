@@ -1,4 +1,4 @@
-"""The three kinds of address as types that mypy tells apart; at run time each is an int.
+"""The three kinds of address, as types that mypy distinguishes. At run time each is an int.
 
 A guest virtual address becomes a physical one by the guest's page tables, and a physical one a host address by the
 machine's memory map. Functions that do so take one kind and return the other; nothing else converts.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NewType
 
-#: A guest virtual address: what the program uses, 32 bits.
+#: A guest virtual address, which the program uses. It has 32 bits.
 Gva = NewType("Gva", int)
-#: A guest physical address: what the bus and the RAM go by, 32 bits.
+#: A guest physical address, which the bus and the RAM use. It has 32 bits.
 Gpa = NewType("Gpa", int)
-#: An address in this process, 64 bits.
+#: A host virtual address, which is an address in this process. It has 64 bits.
 Hva = NewType("Hva", int)

@@ -1,7 +1,7 @@
-"""CpuState: one virtual CPU's state in memory that native code and Python share.
+"""CpuState: one virtual CPU's state, in memory that native code and Python share.
 
-The first :data:`isa.arm.state.LAYOUT` ``.size`` bytes are the architectural state; what follows is the
-runtime's own (:data:`NATIVE`) and is rebuilt, never saved.
+The first :data:`isa.arm.state.LAYOUT` ``.size`` bytes are the architectural state. The rest (:data:`NATIVE`) belongs to
+the translator. It is never saved, and can be rebuilt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VIRTUAL_COUNTERS, VIRTUAL_COUNTER_WORDS = 8, 6
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A field of the runtime part: byte offset in CpuState, bytes per element, elements."""
+    """A field of the translator's part: its offset in CpuState in bytes, the bytes of an element, and their number."""
 
     offset: int
     size: int
@@ -90,9 +90,9 @@ def _native_layout() -> dict[str, Slot]:
 
 
 NATIVE = _native_layout()
-#: No budget is so large.
+#: A number that is larger than any budget.
 NEVER = (1 << 64) - 1
-#: Where the end of the slice is in ``native64``.
+#: The index in ``native64`` of the tick at which the slice ends.
 TICK_END = NATIVE["tick_end"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
 
@@ -124,17 +124,19 @@ class CpuState:
         self.reset()
 
     def use_model(self, model: CpuModel) -> None:
-        """Be this processor after the next reset."""
+        """Set the model that the next reset establishes."""
         self.model = model
 
     def close(self) -> None:
-        """Give the memory back now. Registers can be accessed no more: that is a ValueError."""
+        """Release the memory now. An access to a register afterwards raises ValueError."""
         for view in (self.r, self.words, self.native32, self.native64, self._whole):
             view.release()
         self._memory.close()
 
     def reset(self) -> None:
-        """Registers zero but for what the model says, supervisor mode, A, I and F masked (B1.9.1)."""
+        """Set the state after a reset: registers 0 or as the model says, supervisor mode, A, I and F masked
+        (B1.9.1).
+        """
         for index in range(len(self.words)):
             self.words[index] = 0
         self.words[_FLAGS["psr"]] = Mode.SUPERVISOR | 0x1C0
@@ -145,20 +147,20 @@ class CpuState:
 
     @property
     def pc(self) -> Gva:
-        """The address of the next instruction, while no code runs."""
+        """The address of the next instruction. It is valid while no code runs."""
         return Gva(self.r[15])
 
     # -- named words and slots -------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> int:
-        """A word of the architectural state by its name in the layout."""
+        """Return a word of the architectural state by its name in the layout."""
         return self.words[LAYOUT.words[name].index]
 
     def __setitem__(self, name: str, value: int) -> None:
         self.words[LAYOUT.words[name].index] = value & 0xFFFFFFFF
 
     def native(self, name: str, element: int = 0) -> int:
-        """A slot of the runtime part."""
+        """Return an element of a slot of the translator's part."""
         slot = NATIVE[name]
         view = self.native32 if slot.size == 4 else self.native64
         return view[slot.offset // slot.size + element]
@@ -191,7 +193,7 @@ class CpuState:
 
     @property
     def takeable_interrupts(self) -> int:
-        """PSR_F and PSR_I where that line is up and the CPSR does not mask it."""
+        """The interrupts that can be taken: PSR_F and PSR_I for each line that is up and not masked by the CPSR."""
         return self.native32[_LINES] & ~self.words[_FLAGS["psr"]]
 
     @property
@@ -200,7 +202,7 @@ class CpuState:
 
     @property
     def spsr(self) -> int:
-        """SPSR of the current mode; user and system mode have none, and read as the CPSR."""
+        """The SPSR of the current mode. User and system mode have none, and give the CPSR."""
         bank = BANKS[self.mode]
         return self.words[_SPSR + bank] if bank else self.cpsr
 
@@ -222,7 +224,7 @@ class CpuState:
         w[_FLAGS["psr"]] = w[_FLAGS["psr"]] & ~PSR_MODE | mode
 
     def banked(self, number: int, mode: int) -> int:
-        """Register 0 to 14 as ``mode`` sees it."""
+        """Return register 0 to 14 as ``mode`` sees it."""
         view, index = self._banked_place(number, mode)
         return view[index]
 
@@ -238,12 +240,12 @@ class CpuState:
         return self.r, number
 
     def snapshot(self) -> bytes:
-        """The architectural state, for hashes and comparisons. Stale banks are made current first."""
+        """Return the architectural state, for hashes and comparisons. Banks of the current mode are updated first."""
         bank = BANKS[self.mode]
         self.words[_BANK_R13 + bank], self.words[_BANK_R14 + bank] = self.r[13], self.r[14]
         return self.words.tobytes()
 
     def describe(self) -> Iterator[tuple[str, int]]:
-        """Name and value of every register that a debugger would show."""
+        """Yield name and value of every register that a debugger shows."""
         yield from ((f"r{i}", self.r[i]) for i in range(16))
         yield "cpsr", self.cpsr

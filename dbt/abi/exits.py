@@ -1,8 +1,8 @@
 """VmExit: the typed reasons why guest execution stopped before its budget was used up.
 
-An exit is raised before the instruction at ``pc`` has changed anything, so whoever answers it may
-emulate the instruction, retry it, or enter the guest's exception handler. Only the budget exit
-lies between two instructions.
+When an exit occurs, the instruction at ``pc`` has changed nothing. So the exit can be answered by emulating the
+instruction, by repeating it, or by entering the guest's exception handler. Only the budget exit lies between two
+instructions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from isa.arm.faults import Fault
 
 @dataclass(frozen=True, slots=True)
 class VmExit:
-    """``pc``: GVA of the instruction that could not be completed (of the next one for Budget)."""
+    """An exit. ``pc`` is the address of the instruction that could not be completed, or of the next one for Budget."""
 
     pc: Gva
 
@@ -33,28 +33,28 @@ class Undefined(VmExit):
 
 @dataclass(frozen=True, slots=True)
 class SupervisorCall(VmExit):
-    """SVC; ``immediate`` is its 24-bit comment field."""
+    """An SVC instruction. ``immediate`` is its 24-bit comment field."""
 
     immediate: int
 
 
 @dataclass(frozen=True, slots=True)
 class Breakpoint(VmExit):
-    """BKPT; ``immediate`` is its 16-bit comment field."""
+    """A BKPT instruction. ``immediate`` is its 16-bit comment field."""
 
     immediate: int
 
 
 @dataclass(frozen=True, slots=True)
 class HypervisorCall(VmExit):
-    """HVC; ``immediate`` is its 16-bit comment field."""
+    """An HVC instruction. ``immediate`` is its 16-bit comment field."""
 
     immediate: int
 
 
 @dataclass(frozen=True, slots=True)
 class SecureMonitorCall(VmExit):
-    """SMC; ``immediate`` is its 4-bit comment field."""
+    """An SMC instruction. ``immediate`` is its 4-bit comment field."""
 
     immediate: int
 
@@ -68,7 +68,9 @@ class ThumbEntry(VmExit):
 
 @dataclass(frozen=True, slots=True)
 class DataAbort(VmExit):
-    """A load or store of ``size`` bytes at ``gva`` that is not permitted; EXTERNAL where nothing is there."""
+    """A load or store of ``size`` bytes at ``gva`` that is not permitted. ``reason`` is EXTERNAL if nothing is
+    there.
+    """
 
     gva: Gva
     size: int
@@ -79,7 +81,7 @@ class DataAbort(VmExit):
 
 @dataclass(frozen=True, slots=True)
 class PrefetchAbort(VmExit):
-    """``pc`` cannot be fetched from; EXTERNAL where there is no RAM."""
+    """The instruction at ``pc`` cannot be fetched. ``reason`` is EXTERNAL if there is no RAM."""
 
     reason: Fault = Fault.EXTERNAL
     domain: int = 0
@@ -87,18 +89,18 @@ class PrefetchAbort(VmExit):
 
 @dataclass(frozen=True, slots=True)
 class WaitForInterrupt(VmExit):
-    """WFI or WFE: nothing to do until an interrupt."""
+    """A WFI or WFE instruction: the guest waits for an interrupt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsupported(VmExit):
-    """The guest asked for something architectural that this version does not do; ``what`` says so."""
+    """The guest used a part of the architecture that is not implemented. ``what`` names it."""
 
     what: str
 
 
 class LeaveGuest(Exception):
-    """Carries an exit out of nested Python code; never leaves the tier that raised it."""
+    """Carries an exit out of nested Python code. It never leaves the tier that raised it."""
 
     def __init__(self, exit_: VmExit) -> None:
         super().__init__(exit_)
@@ -106,7 +108,7 @@ class LeaveGuest(Exception):
 
 
 class ExitCode(IntEnum):
-    """How native code names its exits in CpuState.exit_kind; ``exit_args`` as described."""
+    """The numbers of exits in CpuState's ``exit_kind``. The comments list the values in ``exit_args``."""
 
     BUDGET = 0
     TRAP = 2  # an instruction that the reference tier is to execute

@@ -72,7 +72,7 @@ class HostRange:
         return memoryview(found).cast("B")
 
     def close(self) -> None:
-        """Give the memory back now. Nothing may use a view or the address any more."""
+        """Release the memory now. Nothing may use a view or the address any more."""
         if self._mapped:
             _libc.munmap(self._start, self._mapped)
             self._mapped = 0

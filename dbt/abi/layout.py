@@ -1,4 +1,4 @@
-"""The geometry of what native code and Python share besides CpuState: ops, code pages, shadow page tables, counters.
+"""The geometry of what native code and Python share beside CpuState: ops, code pages, shadow page tables, counters.
 
 Sizes and offsets are in bytes unless a name says otherwise. Every number of the layout has its one home here.
 """
@@ -61,7 +61,7 @@ MEGABYTES = 1 << 12
 
 
 class BlockCounters(IntEnum):
-    """What regions count at an instruction where that is asked for: a u64 each.
+    """What regions count at an instruction, if they are to count. Each counter is a u64.
 
     The counters of one word of RAM lie together. Arrays a power of two apart would have the counters of one
     instruction compete for one way of the host's cache.
@@ -77,12 +77,12 @@ BLOCK_COUNTERS_SIZE = 8 * len(BlockCounters)
 
 
 def block_counter_offset(what: BlockCounters, place: int) -> int:
-    """The offset in bytes of a counter, by the offset in bytes of its word from the lowest address of RAM."""
+    """Return the offset of a counter in bytes, given the offset in bytes of its word from the lowest address of RAM."""
     return (place >> 2) * BLOCK_COUNTERS_SIZE + 8 * what
 
 
 class SideExit(IntEnum):
-    """Why control left a region; an index of CpuState's counters."""
+    """Why control left a region. The value is the index of a counter in CpuState."""
 
     BUDGET = 0  # the slice ends in this block
     LOAD = 1  # the slow path of a load: a device, not aligned, not mapped
@@ -107,9 +107,9 @@ SIDE_EXIT_TEXTS = {
 }
 
 
-#: When so many loops or calls have come to an op, its region is looked for on disk, which costs little.
+#: After this many arrivals of loops or calls at an op, a region is looked for on disk, which costs little.
 WARM = 64
-#: After as many more, and again and again after as many, a region is asked for.
+#: After each further so many arrivals, a region is requested if there is none.
 HOT = 4096
-#: ... when so many arrivals from other regions have come to it. What they cost is little, and a region much.
+#: The same for arrivals from other regions, which cost little compared with a region.
 HOT_ARRIVALS = 32768

@@ -1,4 +1,4 @@
-"""A register that goes on by itself, in a form that native code can answer reads from."""
+"""Device registers that change with virtual time, in a form from which native code can answer reads."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class VirtualCounter(NamedTuple):
-    """How a register goes on: as ``(start + rate * now) // divisor & mask`` at each tick ``now`` before ``until``.
+    """The value of a register is ``(start + rate * now) // divisor & mask`` at each tick ``now`` before ``until``.
 
-    This holds if nobody writes to a device meanwhile. ``start`` and the sum are not negative and below 2^63, and
+    This holds as long as no device is written to. ``start`` and the sum are not negative and below 2^63, and
     ``until`` is below 2^63. The fields stand in CpuState in this order, after the register's GPA and ``until``.
     """
 

@@ -1,4 +1,4 @@
-"""Where two machines that are to do the same part: the first instruction after which their states differ."""
+"""Finding the first instruction after which the states of two machines differ that should do the same."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 
 Pair = tuple[Machine, Machine]
-#: Makes both again and runs them up to an icount.
+#: A function that makes both machines again and runs them up to an icount.
 At = Callable[[int], Pair]
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
 
 def advance(machine: Machine, icount: int, step: int | None = None) -> Machine:
-    """Run it up to an icount, or to its end, in pieces of ``step`` instructions if that is given."""
+    """Run the machine up to an icount or to its end, in pieces of ``step`` instructions if that is given. Return it."""
     while machine.icount < icount:
         left = icount - machine.icount
         if machine.run(fuel=left if step is None else min(left, step)).reason is not StopReason.FUEL:
@@ -27,7 +27,7 @@ def advance(machine: Machine, icount: int, step: int | None = None) -> Machine:
 
 
 def same_registers(pair: Pair) -> bool:
-    """Whether they have retired as many instructions, and all registers are equal, banked ones too."""
+    """Return True if both have retired the same number of instructions and all registers are equal, banked ones too."""
     first, second = pair
     return first.icount == second.icount and first.cpu.snapshot() == second.cpu.snapshot()
 
@@ -39,7 +39,7 @@ def same_state(pair: Pair) -> bool:
 
 
 def changed_words(pair: Pair) -> Iterator[tuple[Gpa, int, int]]:
-    """Yield GPA and the word in each, of those in which their RAM differs. Both have RAM in the same places."""
+    """Yield GPA and both values of each word in which their RAM differs. Both must have RAM in the same places."""
     a, b = (dict(nonzero_pages(machine.ram)) for machine in pair)
     for page in sorted(a.keys() | b.keys()):
         one, other = a.get(page, _ZERO_PAGE), b.get(page, _ZERO_PAGE)
@@ -62,8 +62,9 @@ def describe_first(insn: int, before: Machine, is_exact: bool) -> str:
 
 
 def first_different(at: At, low: int, high: int, same: Callable[[Pair], bool] = same_state) -> int:
-    """By halving: the instruction, numbered from 1, that makes the difference between ``low``, after which they are the
-    ``same``, and ``high``, after which they are not.
+    """Return the number of the instruction that makes the difference, counted from 1. It is found by halving.
+
+    After ``low`` instructions the machines must be the ``same``, and after ``high`` not.
     """
     while high - low > 1:
         middle = (low + high) // 2

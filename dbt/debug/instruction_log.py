@@ -23,7 +23,7 @@ _PC = 15
 
 
 class InstructionTrace:
-    """Writes to ``file``, which stays the caller's. The machine brackets each step with the two calls."""
+    """Writes the trace to ``file``, which the caller must close. The machine calls both methods around each step."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -39,7 +39,7 @@ class InstructionTrace:
         self._word = machine.peek_word(self._before[_PC])
 
     def after_step(self, machine: Machine, event: str) -> None:
-        """``event`` names what kept the instruction from retiring, if anything."""
+        """Write a line. ``event`` names what kept the instruction from retiring, and is empty if nothing did."""
         pc = self._before[_PC]
         changes = self._changes((*machine.cpu.r, machine.cpu.cpsr), pc)
         if machine.icount == self._icount:
@@ -51,7 +51,7 @@ class InstructionTrace:
         self._file.write(f"{self._icount:6d} {pc:08x} {word}  {text:<31} {changes}".rstrip() + "\n")
 
     def _changes(self, after: tuple[int, ...], pc: int) -> str:
-        """The registers that differ; the PC only if it is not the next word."""
+        """Return the registers that changed. The PC is among them only if it is not the next word."""
         pairs = zip(_NAMES, self._before, after, strict=True)
         changed = [(name, new) for name, old, new in pairs if old != new and name != "pc"]
         if after[_PC] not in (pc, pc + 4 & 0xFFFFFFFF):

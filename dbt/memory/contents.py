@@ -1,6 +1,7 @@
-"""What RAM holds, page by page, however the host has mapped it, and without making pages that nobody has touched.
+"""The content of RAM, page by page. It does not matter how the host has mapped RAM, and untouched pages stay
+unallocated.
 
-To read a page of a memfd that was never written makes it, so a RAM that is mostly empty must not simply be read.
+Reading a page of a memfd that was never written allocates it, so a RAM that is mostly empty must not simply be read.
 Two things can have content: a page of the file behind the mapping, which ``SEEK_DATA`` finds, swapped out or not;
 and a private copy that this process has made of it, of which the kernel's page map knows.
 """
@@ -16,7 +17,7 @@ from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram, RamRegion
 
 _PAGE_MAP = "/proc/self/pagemap"
 _ZERO_PAGE = bytes(PAGE_SIZE)
-#: Pages are looked at in so many bytes at a time.
+#: The size in bytes of the pieces in which pages are examined.
 _CHUNK = 64 << 10
 _ZERO_CHUNK = bytes(_CHUNK)
 #: The last byte of an entry of the page map: whether the page is in memory, and whether it is swapped out.
@@ -50,7 +51,7 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
 
 
 def _private_pages(address: Hva, size: int, page_map: str) -> bytearray:
-    """Return a byte for each page, which is not 0 if this process has mapped it, or had and it is swapped out."""
+    """Return a byte for each page. It is not 0 if this process has the page in memory or swapped out."""
     count = size >> PAGE_SHIFT
     try:
         fd = os.open(page_map, os.O_RDONLY | os.O_CLOEXEC)
@@ -67,7 +68,7 @@ def _private_pages(address: Hva, size: int, page_map: str) -> bytearray:
 
 
 def _mark_file_pages(fd: int, region: RamRegion, pages: bytearray) -> None:
-    """Mark what the file has data for, in which GPA 0 is at the file's beginning."""
+    """Mark the pages for which the file has data. GPA 0 is at the beginning of the file."""
     position = int(region.base)
     while position < region.end:
         try:

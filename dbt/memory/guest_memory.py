@@ -1,7 +1,7 @@
-"""Guest memory as Python code accesses it: RAM, devices, and who must hear of a write.
+"""Guest memory as Python code accesses it: RAM, devices, and the notification of writes to code.
 
-This is the road of the reference evaluator, the loader, semihosting and debuggers. Native code has
-its own, through the shadow page tables, with the same results.
+The reference tier, the loader, semihosting and debuggers use it. Native code uses the shadow page tables, with the same
+results.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Bus(Protocol):
-    """Devices by guest physical address. ``covers`` is asked first."""
+    """The devices, by guest physical address. ``covers`` is called first. Sizes are 1, 2 or 4 bytes."""
 
     def covers(self, gpa: Gpa, size: int) -> bool: ...
     def read(self, gpa: Gpa, size: int) -> int: ...
     def write(self, gpa: Gpa, size: int, value: int) -> None: ...
 
     def virtual_counter(self, gpa: Gpa) -> VirtualCounter | None:
-        """Return how the word at ``gpa``, a multiple of 4, goes on by itself, or None if that is not known."""
+        """Return how the word at ``gpa``, a multiple of 4, changes with time, or None if that is not known."""
 
 
 class NoDevices:
@@ -71,13 +71,15 @@ class GuestMemory:
         self.translation = self.on_write = None
 
     def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
-        """The GPA of an access that does not cross a page; LeaveGuest with an abort if there is none."""
+        """Return the GPA of an access that does not cross a page. Raise LeaveGuest with an abort if there is none."""
         return Gpa(gva) if self.translation is None else self.translation.locate(gva, size, access, pc)
 
     def load(self, gva: Gva, size: int, pc: Gva, aligned: bool = False, user: bool = False) -> int:
-        """``size`` bytes at ``gva``, zero-extended; LeaveGuest with a DataAbort if not permitted.
+        """Return the ``size`` bytes (1, 2 or 4) at ``gva``, zero-extended. Raise LeaveGuest with a DataAbort if not
+        permitted.
 
-        ``user``: with the permissions of user mode, whatever the mode is.
+        ``user`` applies the permissions of user mode, whatever the mode is. ``aligned`` makes an address that is not a
+        multiple of the size an alignment fault.
         """
         if gva & (size - 1):
             if aligned:
@@ -94,11 +96,11 @@ class GuestMemory:
         raise LeaveGuest(DataAbort(pc, gva, size, False, Fault.EXTERNAL))
 
     def _load_bytes(self, gva: Gva, size: int, pc: Gva, user: bool) -> int:
-        """A load that is not aligned, of what is not one page of RAM: byte by byte."""
+        """Return the bytes of an unaligned load that is not within one page of RAM, byte by byte."""
         return sum(self.load(Gva((gva + i) & 0xFFFFFFFF), 1, pc, False, user) << 8 * i for i in range(size))
 
     def store(self, gva: Gva, size: int, value: int, pc: Gva, aligned: bool = False, user: bool = False) -> None:
-        """Store the low ``size`` bytes of ``value``; LeaveGuest with a DataAbort if not permitted."""
+        """Store the low ``size`` bytes of ``value``. Raise LeaveGuest with a DataAbort if not permitted."""
         if gva & (size - 1):
             if aligned:
                 raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.ALIGNMENT))
@@ -119,13 +121,13 @@ class GuestMemory:
             raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.EXTERNAL))
 
     def _store_bytes(self, gva: Gva, size: int, value: int, pc: Gva, user: bool) -> None:
-        """A store that is not aligned, to what is not one page of RAM: byte by byte, or not at all."""
+        """Do an unaligned store that is not within one page of RAM, byte by byte. Store all bytes or none."""
         self._probe_store(gva, size, pc, user)
         for i in range(size):
             self.store(Gva((gva + i) & 0xFFFFFFFF), 1, value >> 8 * i, pc, False, user)
 
     def _probe_store(self, gva: Gva, size: int, pc: Gva, user: bool) -> None:
-        """Raise what a store of ``size`` single bytes would raise, without storing."""
+        """Raise the exception that a store of ``size`` single bytes would raise, without storing."""
         access = AccessKind.WRITE | AccessKind.USER if user else AccessKind.WRITE
         for i in range(size):
             byte = Gva((gva + i) & 0xFFFFFFFF)
@@ -144,11 +146,11 @@ class GuestMemory:
     # -- physical ------------------------------------------------------------------------------
 
     def in_ram(self, gpa: Gpa) -> int:
-        """Whether there is RAM at ``gpa``, a multiple of 4, as 0 or 1."""
+        """Return 1 if there is RAM at ``gpa``, a multiple of 4, else 0."""
         return self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM
 
     def load_physical(self, gpa: Gpa) -> int:
-        """The word of RAM at ``gpa``."""
+        """Return the word of RAM at ``gpa``."""
         return int.from_bytes(self.ram.bytes[gpa : gpa + 4], "little")
 
     def write_ram(self, gpa: Gpa, data: bytes | memoryview) -> None:
@@ -168,6 +170,6 @@ class GuestMemory:
             raise ValueError(f"[{gpa:#x}, {gpa + size:#x}) is not within the RAM, {self.ram.layout}")
 
     def read_ram(self, gpa: Gpa, size: int) -> bytes:
-        """``size`` bytes of RAM; ValueError if not all of them are RAM."""
+        """Return ``size`` bytes of RAM. Raise ValueError if not all of them are RAM."""
         self._check(gpa, size)
         return bytes(self.ram.bytes[gpa : gpa + size])

@@ -1,8 +1,8 @@
 """Guest RAM: regions anywhere in the 32-bit guest physical address space.
 
 The host reserves one window of addresses for all of it, in which GPA 0 is at ``address`` whether there is RAM or not.
-So the host address of a byte is ``address + gpa`` for every region, and a RAM in one piece costs nothing for the
-others. Only the regions have memory behind them; what has RAM is in the page flags.
+So the host address of a byte is ``address + gpa`` for every region, and RAM in one piece is as fast as without regions.
+Only the regions have memory behind them. The page flags say which pages are RAM.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _END = 1 << 32
 
 @dataclass(frozen=True, slots=True, order=True)
 class RamRegion:
-    """``size`` bytes of RAM from ``base`` on, both multiples of 4096. A guest's stores to a ``read_only`` one are
-    ignored, as those to a ROM; the hypervisor writes to it.
+    """``size`` bytes of RAM from ``base`` on, both multiples of 4096.
+
+    The guest's stores to a ``read_only`` region are ignored, as those to a ROM. The hypervisor can write to it.
     """
 
     base: Gpa
@@ -42,9 +43,9 @@ class RamRegion:
 
 @dataclass(frozen=True, slots=True)
 class RamLayout:
-    """Where a machine has RAM: ``regions`` in the order of their addresses. A value, which code may be translated for.
+    """Where a machine has RAM, as a frozen value: ``regions`` in the order of their addresses.
 
-    Raises ValueError for regions that are no memory of a guest.
+    Raises ValueError for regions that a guest cannot have.
     """
 
     regions: tuple[RamRegion, ...]
@@ -66,12 +67,12 @@ class RamLayout:
 
     @classmethod
     def of(cls, memory: int | Sequence[RamRegion]) -> RamLayout:
-        """The layout of so many bytes from address 0 on, or of these regions."""
+        """Return the layout of a number of bytes from address 0 on, or of these regions."""
         return cls((RamRegion(Gpa(0), memory),) if isinstance(memory, int) else tuple(memory))
 
     @property
     def size(self) -> int:
-        """The bytes of all regions together."""
+        """The size of all regions together, in bytes."""
         return sum(region.size for region in self.regions)
 
     @property
@@ -81,11 +82,13 @@ class RamLayout:
 
     @property
     def flat(self) -> RamRegion | None:
-        """The only region, where there is only one that can be written to: then one comparison tells what is RAM."""
+        """The region, if there is exactly one and it can be written to, else None. One comparison then tells what
+        is RAM.
+        """
         return self.regions[0] if len(self.regions) == 1 and not self.regions[0].read_only else None
 
     def covers(self, gpa: Gpa, size: int) -> bool:
-        """Whether all of ``[gpa, gpa + size)`` is RAM, in one region or in several without a gap."""
+        """Return True if all of ``[gpa, gpa + size)`` is RAM, in one region or in several without a gap."""
         if gpa < 0 or size < 0:
             return False
         for region in self.regions:
@@ -101,7 +104,7 @@ class RamLayout:
 class Ram:
     """The RAM of one machine, zeroed. ``memory`` is its size in bytes, from address 0 on, or its regions.
 
-    ``bytes`` is a writable view in which a byte's index is its GPA; where there is no RAM it must not be touched.
+    ``bytes`` is a writable view in which a byte's index is its GPA. Access to it where there is no RAM is a crash.
     ``address`` is the HVA of GPA 0. ``page_flags`` has a byte for each page of the guest physical address space, and
     one more: see :data:`dbt.abi.layout.PAGE_RAM`.
     Raises ValueError for regions that make no sense, and OSError if the host has no room for them.
@@ -135,7 +138,7 @@ class Ram:
         return 0 <= gpa < _END and bool(self.page_flags[gpa >> PAGE_SHIFT] & PAGE_RAM)
 
     def pages_with_code(self) -> Iterator[int]:
-        """The numbers of the pages that have a code page, in order."""
+        """Return the numbers of the pages that have a code page, in order."""
         for region in self.layout.regions:
             first = region.base >> PAGE_SHIFT
             flags = self.page_flags[first : region.end >> PAGE_SHIFT].tobytes()
@@ -143,7 +146,7 @@ class Ram:
                 yield from (first + number for number, flag in enumerate(flags) if flag & PAGE_HAS_CODE)
 
     def close(self) -> None:
-        """Give memory and descriptor back now. Nothing may use them any more."""
+        """Release memory and descriptor now. Nothing may use them any more."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -1,4 +1,4 @@
-"""Stage 1 as Python code sees it: from guest virtual to guest physical addresses, by the guest's page tables."""
+"""Translation of guest virtual to guest physical addresses for Python code, by the guest's page tables."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import LAYOUT, PSR_MODE, SCTLR_M, Mode
 
-#: :func:`isa.arm.vmsa.translate`, compiled: address and access to its 64-bit result.
+#: The compiled :func:`isa.arm.vmsa.translate`: a function from address and access to its 64-bit result.
 Walk = Callable[[Gva, int], int]
 
 _SCTLR, _PSR = LAYOUT["sctlr"].index, LAYOUT["psr"].index
 
 
 class Translation:
-    """Addresses of one virtual CPU.
+    """The translation of one virtual CPU.
 
-    ``keep``: what was looked up, until :meth:`forget`, which whoever executes the guest's TLB maintenance must call.
+    With ``keep``, results are kept until :meth:`forget`, which must be called when the guest executes TLB maintenance.
     """
 
     def __init__(self, cpu: CpuState, walk: Walk, *, keep: bool) -> None:
@@ -30,7 +30,7 @@ class Translation:
         self._known: dict[tuple[int, int], Gpa] = {}  # by page and access: the page in physical memory
 
     def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
-        """The GPA of an access within a page; LeaveGuest with the abort that it is."""
+        """Return the GPA of an access within a page. Raise LeaveGuest with the abort if there is none."""
         if not self._words[_SCTLR] & SCTLR_M:
             return Gpa(gva)
         if self._words[_PSR] & PSR_MODE == Mode.USER:
@@ -52,5 +52,5 @@ class Translation:
         return gpa
 
     def forget(self) -> None:
-        """The guest's tables, or which ones they are, may have changed."""
+        """Forget results that were kept, because the guest's page tables may have changed."""
         self._known.clear()

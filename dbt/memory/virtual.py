@@ -1,6 +1,6 @@
-"""Guest memory by virtual address, as whoever stands beside the guest sees it: semihosting, a debugger.
+"""Guest memory by virtual address, for semihosting and debuggers.
 
-An address means what it means to the guest now, with the permissions of its current mode, page by page.
+An address is translated as for the guest at this moment, with the permissions of its current mode, page by page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _END = 1 << 32
 
 
 class BadAddress(Exception):
-    """There is no RAM at a virtual address, or the guest may not read it."""
+    """Raised if there is no RAM at a virtual address, or if the guest may not read it."""
 
     def __init__(self, gva: Gva) -> None:
         super().__init__(f"there is no RAM to be read at the virtual address {gva:#010x}")
@@ -24,13 +24,13 @@ class BadAddress(Exception):
 
 
 class VirtualMemory:
-    """Reads and writes RAM by GVA. As QEMU's semihosting, it asks for the permission to read whatever it does."""
+    """Reads and writes RAM by GVA. As in QEMU's semihosting, a write needs only the permission to read."""
 
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
 
     def locate(self, gva: Gva) -> Gpa:
-        """The physical address of a byte of RAM; BadAddress if there is none."""
+        """Return the physical address of a byte of RAM. Raise BadAddress if there is none."""
         try:
             gpa = self._memory.locate(gva, 1, 0, gva)
         except LeaveGuest:
@@ -40,7 +40,7 @@ class VirtualMemory:
         return Gpa(gpa)
 
     def pieces(self, gva: Gva, size: int) -> Iterator[tuple[Gpa, int]]:
-        """Where the bytes are: physical address and size of each piece within a page, in order."""
+        """Yield physical address and size of each piece of the bytes that lies within a page, in order."""
         end = gva + size
         if gva < 0 or end > _END or size > self._memory.ram.size:  # pages that are mapped again and again
             raise BadAddress(Gva(max(gva, 0) & _END - 1))
@@ -55,11 +55,11 @@ class VirtualMemory:
             pass
 
     def read(self, gva: Gva, size: int) -> bytes:
-        """``size`` bytes; BadAddress if not all of them are there."""
+        """Return ``size`` bytes. Raise BadAddress if not all of them can be reached."""
         return b"".join([self._memory.read_ram(gpa, length) for gpa, length in self.pieces(gva, size)])
 
     def read_string(self, gva: Gva) -> bytes:
-        """The bytes up to a NUL; BadAddress if there is none before the memory ends."""
+        """Return the bytes up to a NUL. Raise BadAddress if there is none before the memory ends."""
         data = bytearray()
         while True:
             if gva >= _END or len(data) > self._memory.ram.size:
