@@ -1,4 +1,4 @@
-"""The command line: arguments go in, an exit status comes out, and no traceback reaches a user."""
+"""The command line. It takes arguments and returns an exit status. A user never sees a traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """The ``dbt`` command. Ends without the interpreter's farewell, which takes longer than many a guest."""
+    """Run the ``dbt`` command. It exits without the interpreter's finalization, which takes longer than many guests."""
     try:
         from dbt.cli.app import run_app
 

@@ -1,6 +1,6 @@
-"""The commands and their options. What they do is in the modules named after them, imported when called.
+"""The commands and their options. The modules named after the commands do the work; they are imported when called.
 
-Options are texts and flags here, and :mod:`dbt.cli.values` reads them.
+Options are texts and flags here. :mod:`dbt.cli.values` converts the texts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dbt.cli.status import EPILOG, CommandError, Status
 from dbt.cli.values import parse_count
 from dbt.frontend.optimizations import Optimizations
 
-#: A command: its arguments go in, its exit status comes out.
+#: A command: a function from its arguments to its exit status.
 Command = Callable[[argparse.Namespace], int]
 
 
 def run_app(arguments: Sequence[str]) -> int:
-    """Run the command that the arguments name; the result is the exit status."""
+    """Run the command that the arguments name. Return the exit status."""
     keep_standard_descriptors()
     return guarded(partial(_dispatch, arguments))
 
@@ -40,7 +40,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Of one command. A wrong command line is a CommandError, which says where help is."""
+    """The parser of one command. It raises CommandError for a wrong command line, with a hint at the help."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         self.set_defaults(parser=self, command=self._print_help)
 
     def _print_help(self, parsed: argparse.Namespace) -> int:
-        """What a command does that is nothing without another."""
+        """Print the help, for a command that needs a further command."""
         self.print_help()
         return Status.DONE
 
@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         raise CommandError(f"{message}. See `{self.prog} --help`.", Status.USAGE)
 
     def refuse(self, argument: str) -> NoReturn:
-        """CommandError for an argument that is not understood."""
+        """Raise CommandError for an argument that is not understood, with a similar option if there is one."""
         from difflib import get_close_matches
 
         if not argument.startswith("-"):
@@ -75,20 +75,20 @@ class _Options:
     def text(
         self, metavar: str, help_: str, *names: str, default: str | None = None, choices: Sequence[str] | None = None
     ) -> None:
-        """An option with a value."""
+        """Add an option with a value."""
         self._group.add_argument(*names, metavar=metavar, default=default, help=help_, choices=choices)
 
     def flag(self, help_: str, name: str) -> None:
-        """An option that is given or not."""
+        """Add an option without a value."""
         self._group.add_argument(name, action="store_true", help=help_)
 
     def argument(self, metavar: str, help_: str, name: str, required: bool = False) -> None:
-        """What is no option, and may be left out."""
+        """Add a positional argument, which may be omitted unless it is ``required``."""
         self._group.add_argument(name, metavar=metavar, nargs=None if required else "?", help=help_)
 
 
 def make_parser(arguments: Sequence[str]) -> Parser:
-    """Of the command ``dbt``. Of its commands only the one that the arguments name has its options yet."""
+    """Return the parser of the command ``dbt``. Only the command that the arguments name has its options."""
     parser = Parser(
         prog="dbt",
         usage="dbt COMMAND [OPTIONS] ...",
@@ -114,7 +114,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
 
 
 def _commands(parser: Parser) -> Callable[[str, str], Parser]:
-    """A function that adds a command to those of a parser: its name, and what is said of it in their list."""
+    """Return a function that adds a command to a parser, given its name and its description in the list of commands."""
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, help_: str) -> Parser:

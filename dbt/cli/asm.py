@@ -1,4 +1,4 @@
-"""``dbt asm``: assembly text goes in, A32 words come out."""
+"""``dbt asm``: assembles text into A32 words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dbt.abi.addresses import Gva
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_address
 
-#: Characters of a line that an error quotes.
+#: How many characters of a line an error message quotes.
 _LONGEST_QUOTE = 100
 _LARGEST_SOURCE = 16 << 20
 

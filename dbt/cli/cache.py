@@ -1,4 +1,4 @@
-"""``dbt cache``: what the cache directory holds, in numbers; checked; removed."""
+"""``dbt cache``: shows, checks and removes what the cache directory holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JSON_SCHEMA = 1
 
 
 def _report_distrust() -> bool:
-    """Say it if the directory is not used because somebody else could have written to it; whether that is so."""
+    """Return True, and say so, if the directory is not used because somebody else could have written to it."""
     try:
         check_folder()
     except UntrustedCacheError as error:
@@ -30,7 +30,7 @@ def _report_distrust() -> bool:
 
 
 def print_info(json: bool) -> int:
-    """What there is, to standard output, as a table or as a JSON object."""
+    """Print what there is to standard output, as a table or as a JSON object."""
     _report_distrust()
     groups = _group(entries())
     if json:
@@ -41,7 +41,7 @@ def print_info(json: bool) -> int:
 
 
 def _group(found: Iterable[Entry]) -> Mapping[str, list[Entry]]:
-    """Entries by what they are to this version of dbt on this host."""
+    """Return the entries by what they are for this version of dbt on this host."""
     current = image_key()
     groups: dict[str, list[Entry]] = {"handlers": [], "regions": [], "other_versions": [], "leftovers": []}
     for entry in found:
@@ -130,7 +130,10 @@ def _remove(found: Iterable[Entry]) -> None:
 
 
 def verify(repair: bool) -> int:
-    """Check every file; name the damaged ones, and with ``repair`` remove them. 1 if some stay, or none is used."""
+    """Check every file, name the damaged ones, and with ``repair`` remove them.
+
+    Return 1 if damaged files stay or if the directory is not used, else 0.
+    """
     if _report_distrust():
         return 1
     damaged, checked = [], 0

@@ -1,4 +1,4 @@
-"""``dbt disasm``: a program goes in, its code as text with addresses and symbols comes out."""
+"""``dbt disasm``: prints the code of a program with addresses and symbols."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _overlaps(segment: Segment, start: int | None, stop: int | None) -> bool:
 
 
 def _parse_words(code: str) -> bytes:
-    """``e3a00001 e12fff1e``: words as a listing shows them."""
+    """Return the words of a text such as ``e3a00001 e12fff1e``."""
     try:
         words = [int(word.removeprefix("0x"), 16) for word in code.replace(",", " ").split()]
         return b"".join(word.to_bytes(4, "little") for word in words)
@@ -53,7 +53,7 @@ def _parse_words(code: str) -> bytes:
 
 
 def _lines(segment: Segment, symbols: SymbolTable, start: int | None, stop: int | None) -> Iterator[str]:
-    """A line for each word. The mapping symbols of an ELF file tell data from code (IHI 0044, 5.5.5)."""
+    """Yield a line for each word. The mapping symbols of an ELF file distinguish data from code (IHI 0044, 5.5.5)."""
     to_text = disassembler()
     first = segment.gva if start is None else max(segment.gva, start & ~3)
     last = segment.gva + len(segment.data) // 4 * 4

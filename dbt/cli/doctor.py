@@ -1,4 +1,4 @@
-"""``dbt doctor``: what this host has and what works, as a table."""
+"""``dbt doctor``: prints a table of what this host has and of what works."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ Check = Callable[[], str]
 
 
 class Problem(Exception):
-    """What is wrong, and the remedy."""
+    """Raised by a check that fails. The text says what is wrong, and the remedy."""
 
 
 def diagnose() -> int:
-    """Print the table; 0 if everything works, 1 if something does not."""
+    """Print the table. Return 0 if everything works, else 1."""
     rows, bad = [], False
     for name, check in _checks():
         try:
@@ -107,7 +107,7 @@ def _check_package() -> str:
 
 
 def _check_executable_memory() -> str:
-    """A hardened host may forbid it."""
+    """Check that memory can be executed, which a hardened host may forbid."""
     handle = os.memfd_create("dbt-doctor")
     try:
         os.ftruncate(handle, mmap.PAGESIZE)

@@ -1,4 +1,4 @@
-"""``dbt isa``: the instructions, and which of them are sensitive."""
+"""``dbt isa``: lists the instructions, and which of them are sensitive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dbt.cli.status import CommandError, Status
 
 
 def list_instructions(sensitivity: str | None, as_json: bool) -> int:
-    """Print a line for each instruction, or a JSON array, to standard output; of one class, if it is given."""
+    """Print a line for each instruction, or a JSON array, to standard output. A class restricts the list."""
     from isa.arm.a32 import REGISTRY
     from isa.ir.sensitivity import Classified, Sensitivity, answered_by, classify
 
@@ -45,6 +45,6 @@ def list_instructions(sensitivity: str | None, as_json: bool) -> int:
 
 
 def _wrapped(name: str, since: int, sensitivity: str, callouts: tuple[str, ...]) -> str:
-    """The callouts each on a line of its own."""
+    """Return the row with each callout on a line of its own."""
     head = f"{name[:38]:38} ARMv{since} {sensitivity:11} "
     return head + f",\n{'':{len(head)}}".join(callouts)

@@ -1,4 +1,4 @@
-"""The options of ``dbt run``: texts go in, a machine with its guest loaded comes out, or CommandError."""
+"""The options of ``dbt run``, from which a machine with its guest is made. Wrong options raise CommandError."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONSOLE_MODES = ("raw", "line")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """The options of ``dbt run`` as texts; see its help."""
+    """The options of ``dbt run`` as texts. The help of the command explains them."""
 
     program: str | None = None
     args: tuple[str, ...] = ()
@@ -72,14 +72,14 @@ class RunOptions:
 
     @classmethod
     def of(cls, parsed: Namespace) -> RunOptions:
-        """From what the command line was parsed into."""
+        """Return the options that the command line was parsed into."""
         return cls(**{field.name: getattr(parsed, field.name) for field in fields(cls)})
 
 
 def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Console | None = None) -> Machine:
-    """The machine that the options describe, with the program or the kernel in its RAM.
+    """Return the machine that the options describe, with the program or the kernel in its RAM.
 
-    ``console``: another than the process's standard streams.
+    ``console`` replaces the process's standard streams.
     """
     _check_combination(options)
     if options.replay is not None:
@@ -132,7 +132,9 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
 
 
 def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsole:
-    """A kernel has the terminal for itself, if there is one; a replay does not read it. ``on_end``: Ctrl-A X."""
+    """Return the console. A kernel has the terminal to itself, and a replay does not read it. Ctrl-A X calls
+    ``on_end``.
+    """
     raw = options.kernel is not None and options.replay is None and is_terminal()
     if options.console is not None:
         raw = parse_choice("--console", options.console, CONSOLE_MODES) == "raw"
@@ -142,7 +144,7 @@ def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsol
 
 
 def _default_epoch(options: RunOptions) -> int:
-    """A replay begins at the time of the recording."""
+    """Return the default time of day at the start, which for a replay is that of the recording."""
     if options.replay is None:
         return DEFAULT_EPOCH
     from dbt.vm.recording import read_recording
@@ -151,7 +153,7 @@ def _default_epoch(options: RunOptions) -> int:
 
 
 def _check_combination(options: RunOptions) -> None:
-    """A program or a kernel, and of the options only those that mean something for it."""
+    """Raise CommandError unless there is either a program or a kernel, with options that apply to it."""
     if options.kernel is None:
         if options.program is None:
             raise CommandError("PROGRAM is missing, or --kernel FILE. See `dbt run --help`.", Status.USAGE)

@@ -1,4 +1,4 @@
-"""``--record`` and ``--replay``: where a run's input comes from, and what is done when it has ended."""
+"""``--record`` and ``--replay``: the source of a run's input, and what is done at the end of the run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def file_sum(path: str) -> str:
 
 
 class Session:
-    """A run that is neither recorded nor replayed."""
+    """A run that is neither recorded nor replayed. Other sessions derive from it."""
 
     def fuel(self, wanted: int | None) -> int | None:
-        """How many instructions to execute where the user wants so many."""
+        """Return how many instructions to execute, given the number that the user wants."""
         return wanted
 
     def end(self, result: RunResult) -> RunResult:
-        """The result to report."""
+        """Return the result to report."""
         return result
 
 
@@ -58,7 +58,9 @@ class ReplayedSession(Session):
 
 
 def attach_input(machine: Machine, options: RunOptions) -> Replay | None:
-    """Have a machine that is loaded get the input of ``--replay``, if there is any; RecordingError if it cannot."""
+    """Attach the input of ``--replay``, if there is any, to a loaded machine. Raise RecordingError if it cannot be
+    used.
+    """
     if options.replay is None:
         return None
     from dbt.vm.recording import identify, read_recording
@@ -71,7 +73,9 @@ def attach_input(machine: Machine, options: RunOptions) -> Replay | None:
 
 @contextmanager
 def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
-    """Attach the input source of a machine that is loaded. RecordingError if it cannot be used."""
+    """Attach the input source to a loaded machine, and return the session. Raise RecordingError if it cannot be
+    used.
+    """
     if options.record is None and options.replay is None:
         yield Session()
         return

@@ -1,4 +1,4 @@
-"""What the user is told on standard error. Standard output belongs to the guest."""
+"""Messages to the user, on standard error. Standard output belongs to the guest."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ INSTALL_REMEDY = "install dbt with what it needs from its checkout"
 
 
 def say(line: str, prefix: str = "dbt: ") -> None:
-    """One line or paragraph. If there is no standard error, nobody hears it."""
+    """Print one line or paragraph. If there is no standard error, do nothing."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(printable(f"{prefix}{line}"), file=sys.stderr, flush=True)
 
 
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
-    """Run a command; whatever it raises becomes one paragraph and an exit status."""
+    """Run a command and return its exit status. Any exception becomes one paragraph and an exit status."""
     from dbt.board.loader import ImageError
     from dbt.codecache.store import WrongCacheSize
     from dbt.trace.log import TraceError
@@ -88,7 +88,7 @@ def keep_standard_descriptors() -> None:
 
 
 def print_table(title: str, rows: Iterable[tuple[str, ...]], to_stdout: bool = False) -> None:
-    """A table of texts; the first column names the row."""
+    """Print a table of texts, whose first column names the row."""
     from rich.console import Console
     from rich.table import Table
 

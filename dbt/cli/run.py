@@ -1,4 +1,4 @@
-"""``dbt run``: its options go in, the guest runs, and its exit status comes out."""
+"""``dbt run``: runs a guest according to the options."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ JSON_SCHEMA = 1
 
 
 def run_program(options: RunOptions) -> int:
-    """Run the guest and report; the result is the exit status."""
+    """Run the guest and report. Return the exit status."""
     if options.json:
         return _run_for_json(options)
     machine, result, seconds = _run(options)
@@ -53,7 +53,7 @@ def run_program(options: RunOptions) -> int:
 
 
 def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
-    """The machine, the result, and the seconds that it took, without the building of the tier."""
+    """Return the machine, the result, and the seconds that the run took, without the building of the tier."""
     recorder = _recorder(options.record_trace, options.trace_counts)
     perf_map = _perf_map() if options.perf_map else None
     observers = [observer for observer in (recorder, perf_map) if observer is not None]
@@ -101,7 +101,7 @@ def _perf_map() -> PerfMap:
 
 
 def _file_sums(options: RunOptions) -> dict[str, str]:
-    """SHA-256 of the files that the guest is made from, by absolute path."""
+    """Return the SHA-256 of the files that the guest is made from, by absolute path."""
     import os
 
     given = (options.program, options.kernel, options.initrd, options.dtb)
@@ -109,7 +109,7 @@ def _file_sums(options: RunOptions) -> dict[str, str]:
 
 
 def _report_dump(machine: Machine) -> None:
-    """What the user who asked for a dump should know about it."""
+    """Tell the user what to know about the dump that was requested."""
     activity = machine.tier.regions
     counts = None if activity is None else activity.dump
     if counts is not None and counts.failed:
@@ -137,7 +137,7 @@ def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
 
 @contextmanager
 def _stopping_on_ctrl_c(machine: Machine) -> Iterator[None]:
-    """Ctrl-C stops the guest between two instructions. The second one does not wait for that."""
+    """Let Ctrl-C stop the guest between two instructions while the block runs. A second Ctrl-C stops it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -152,7 +152,7 @@ def _stopping_on_ctrl_c(machine: Machine) -> Iterator[None]:
 
 @contextmanager
 def _terminal(machine: Machine) -> Iterator[None]:
-    """The terminal in raw mode for a guest that has it for itself."""
+    """Keep the terminal in raw mode while the block runs, for a guest that has it to itself."""
     if not isinstance(machine.console, TerminalConsole):
         yield
         return
@@ -167,7 +167,7 @@ def _status(result: RunResult) -> int:
 
 
 def _message(machine: Machine, result: RunResult) -> str:
-    """The result's message; where it does not say the place, that too."""
+    """Return the result's message, to which the place is added if it is missing."""
     match result.reason:
         case StopReason.INTERRUPTED:  # Who presses Ctrl-C does not want to wait for the disassembler.
             return f"{result.message}, at {result.pc:#010x} ({machine.symbolize(result.pc)})"
@@ -192,7 +192,7 @@ def _register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
 
 
 def _run_for_json(options: RunOptions) -> int:
-    """As :func:`run_program`, with one JSON object in place of what people read."""
+    """Do what :func:`run_program` does, and print one JSON object in place of text."""
     answer: dict[str, object] = {}
 
     def attempt() -> int:
@@ -218,7 +218,7 @@ def _run_for_json(options: RunOptions) -> int:
 
 
 def _collecting_failure(attempt: Callable[[], int], answer: dict[str, object]) -> int:
-    """The attempt's status; where it fails, ``answer`` says why, in the fields that a result has too."""
+    """Return the status of an attempt. If it fails, set the fields of ``answer`` that say why."""
     lines: list[str] = []
     status = guarded(attempt, lines.append)
     if not answer:

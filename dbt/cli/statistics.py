@@ -1,4 +1,4 @@
-"""What a run took: the numbers that ``--json`` has, and the same as lines for people (``--stats``)."""
+"""The statistics of a run, as numbers for ``--json`` and as lines for people (``--stats``)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from isa.arm.state import SCTLR_M
 if TYPE_CHECKING:
     from dbt.engine.region_counts import RegionActivity
 
-#: What executed instructions, by its name in ``Machine.retired``, in words.
+#: The means of execution in words, by their names in ``Machine.retired``.
 _MEANS = {
     "region": "in regions",
     "threaded": "threaded",
     "reference": "reference",
     "machine": "supervisor calls",
 }
-#: Addresses of sensitive instructions that are shown; ``--json`` has all.
+#: How many addresses of sensitive instructions are shown. ``--json`` has all.
 _MOST_PLACES = 10
 
 
 def statistics(machine: Machine) -> dict[str, Any]:
-    """``instructions`` add up to the run's icount; the other groups are there where there is a region tier."""
+    """Return the statistics. ``instructions`` add up to the run's icount. The region tier has further groups."""
     found: dict[str, Any] = {"instructions": machine.retired}
     if callouts := dict(machine.tier.callouts):
         found["callouts"] = callouts
@@ -36,7 +36,7 @@ def statistics(machine: Machine) -> dict[str, Any]:
 
 
 def _callout_places(machine: Machine) -> list[dict[str, Any]]:
-    """The sensitive instructions that were executed, by guest physical address, most often executed first."""
+    """Return the sensitive instructions that were executed, by guest physical address, the most frequent first."""
     from dbt.inspector.disassembly import disassembler
 
     disassemble = disassembler()
@@ -56,7 +56,7 @@ def _callout_places(machine: Machine) -> list[dict[str, Any]]:
 
 
 def _region_statistics(activity: RegionActivity) -> dict[str, Any]:
-    """``requested`` is the sum of compiled, refused, outdated, lost and pending."""
+    """Return the counts of regions. ``requested`` is the sum of compiled, refused, outdated, lost and pending."""
     counts, worker = activity.counts, activity.worker
     found: dict[str, Any] = {
         "regions": {
@@ -90,7 +90,7 @@ def _region_statistics(activity: RegionActivity) -> dict[str, Any]:
 
 
 def statistics_lines(machine: Machine, seconds: float) -> Iterator[str]:
-    """See :func:`lines_of`."""
+    """Return the statistics as lines; see :func:`lines_of`."""
     return lines_of(
         statistics(machine), machine.event_counts, machine.tier_name, machine.icount, machine.ram.size, seconds
     )
@@ -99,8 +99,9 @@ def statistics_lines(machine: Machine, seconds: float) -> Iterator[str]:
 def lines_of(
     found: Mapping[str, Any], events: Mapping[str, int], tier: str, icount: int, ram: int, seconds: float
 ) -> Iterator[str]:
-    """``found`` is what :func:`statistics` gives. Lines below 80 columns; what did not happen is left out, but for what
-    people look for.
+    """Yield the lines for what :func:`statistics` returned, each below 80 columns.
+
+    Numbers that are zero are omitted, except for those that people look for.
     """
     rate = icount / seconds / 1e6 if seconds else 0.0
     yield _line("tier", tier)

@@ -1,6 +1,6 @@
 """Exit statuses: the guest's own exit code, or one from a range that programs seldom use.
 
-A guest may exit with one of these numbers too; ``--json`` tells which it was.
+A guest may exit with one of these numbers too. ``--json`` distinguishes them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """What ``dbt`` exits with when it is not the guest's exit code."""
+    """The exit statuses of ``dbt`` that are not the guest's exit code."""
 
     DONE = 0
     DIVERGED = 118
@@ -37,14 +37,14 @@ MEANINGS = {
     Status.BROKEN_PIPE: "whoever read the output is gone",
 }
 
-#: For --help.
+#: The end of the text of ``--help``.
 EPILOG = "Exit status: the guest's exit code, or\n" + "\n".join(
     f"  {status.value}  {meaning}" for status, meaning in MEANINGS.items()
 )
 
 
 class CommandError(Exception):
-    """A command cannot go on: one paragraph for the user, and the exit status."""
+    """Raised if a command cannot go on. It has one paragraph for the user, and the exit status."""
 
     def __init__(self, message: str, status: Status) -> None:
         super().__init__(message)

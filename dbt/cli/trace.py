@@ -1,4 +1,4 @@
-"""``dbt trace``: what a recording says, as text, JSON, a page, a terminal program, and for other tools."""
+"""``dbt trace``: shows a translation trace as text, JSON, a page, a terminal program, and for other tools."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ from dbt.trace.panes import PANES, TITLES, Panes, panes_of
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
 
-#: Where there is no terminal, reasons have a line each.
+#: The width for output that is not a terminal, where each reason has one line.
 _PIPE_WIDTH = 1 << 16
-#: How a run ends that could have gone on. When is not the guest's doing.
+#: The reasons for which a run is stopped from outside, at a time that does not depend on the guest.
 _STOPPED = (StopReason.FUEL.value, StopReason.TIMEOUT.value, StopReason.INTERRUPTED.value)
 
 
 def open_trace(path: str) -> Trace:
-    """CommandError if it cannot be read. A trace of a run that was killed is read as far as it goes, which is said."""
+    """Return a trace. Raise CommandError if it cannot be read. Tell the user if the run did not end in an orderly
+    way.
+    """
     try:
         trace = Trace(path)
     except TraceError as error:
@@ -59,7 +61,7 @@ def _print_json(answer: object) -> int:
 
 
 def print_stats(path: str, as_json: bool) -> int:
-    """The numbers of ``dbt run --stats``."""
+    """Print the numbers that ``dbt run --stats`` prints."""
     trace = open_trace(path)
     if not as_json:
         return _print(stats_lines(trace))
@@ -69,7 +71,7 @@ def print_stats(path: str, as_json: bool) -> int:
 
 
 def stats_lines(trace: Trace) -> Iterable[str]:
-    """As ``--stats`` has them; of a run that was killed, the counts as they were read last."""
+    """Return the lines of ``--stats``. For a run that was killed, they have the counts that were read last."""
     end, header = trace.end, trace.header
     if end is None:
         return (f"{name:<40}{number:>16,}" for name, number in trace.totals.items() if number)
@@ -84,7 +86,7 @@ def stats_lines(trace: Trace) -> Iterable[str]:
 
 
 def print_top(path: str, count: int, as_json: bool) -> int:
-    """Where the guest's instructions were executed."""
+    """Print where the guest's instructions were executed."""
     trace = open_trace(path)
     places = trace.hot_places[: count or None]
     if as_json:
@@ -146,7 +148,7 @@ def region_as_json(trace: Trace, region: TracedRegion) -> dict[str, Any]:
 
 
 def print_block(path: str, name: str, pane: str, as_json: bool) -> int:
-    """One region, at each stage."""
+    """Print one region at each stage."""
     trace = open_trace(path)
     region = trace.find_region(name)
     if region is None:
@@ -182,7 +184,7 @@ def _block_lines(trace: Trace, region: TracedRegion, panes: Panes, wanted: Itera
 
 
 def print_why(path: str, as_json: bool) -> int:
-    """Why control was not in compiled code."""
+    """Print why control was not in compiled code."""
     trace = open_trace(path)
     if as_json:
         return _print_json(
@@ -218,7 +220,7 @@ def _why_lines(trace: Trace, reasons: list[Reason]) -> Iterable[str]:
 
 
 def write_page(path: str, output: str, regions: int) -> int:
-    """One page that opens offline."""
+    """Write the report, one page that opens offline."""
 
     def make() -> int:
         from dbt.trace.html import report
@@ -240,7 +242,7 @@ def write_page(path: str, output: str, regions: int) -> int:
 
 
 def write_export(path: str, format_: str, output: str | None) -> int:
-    """For another tool; to standard output unless ``output`` is given."""
+    """Write the trace in the format of another tool, to standard output unless ``output`` is given."""
     from dbt.trace.export import FORMATS
 
     if format_ not in FORMATS:
@@ -262,7 +264,7 @@ def write_export(path: str, format_: str, output: str | None) -> int:
 
 
 def view(path: str) -> int:
-    """The terminal program."""
+    """Run the terminal program."""
 
     def run() -> int:
         from dbt.trace.view import TraceViewer
@@ -279,7 +281,7 @@ _EXTRAS = ("elftools", "jinja2", "textual")
 
 
 def with_extras(what: Callable[[], _T]) -> _T:
-    """Do something that takes libraries which are an extra."""
+    """Call a function that needs libraries of an extra. Raise CommandError if they are missing."""
     try:
         return what()
     except ModuleNotFoundError as error:
@@ -294,7 +296,7 @@ def with_extras(what: Callable[[], _T]) -> _T:
 
 
 def print_diff(path: str, other: str, as_json: bool) -> int:
-    """Two runs of one program, or of one in two tiers: status 1 if they differ."""
+    """Compare two runs of one program, which may be in two tiers. Return status 1 if they differ."""
     from dbt.trace.compare import common_checkpoints, first_difference
 
     traces = open_trace(path), open_trace(other)
@@ -357,10 +359,10 @@ def _ends(traces: Iterable[Trace]) -> str:
 
 
 def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:
-    """The machine of a trace, before its first instruction, its regions without these optimizations.
+    """Return the machine of a trace before its first instruction. Its regions do without these optimizations.
 
-    Its input comes from what ``--record`` wrote or ``--replay`` read, or there is none. CommandError if its files
-    are not what they were.
+    Its input is that which ``--record`` wrote or ``--replay`` read, if any. Raise CommandError if its files have
+    changed.
     """
     for path, checksum in trace.header["files"].items():
         if file_sum(path) != checksum:

@@ -1,4 +1,4 @@
-"""Texts from the command line as numbers; CommandError names the option that has a wrong one."""
+"""Conversion of texts from the command line. CommandError names the option with a wrong text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def optional(parse: Callable[[str, str], T], option: str, text: str | None) -> T | None:
-    """``parse`` for an option that may be absent."""
+    """Return ``parse`` of an option's text, or None if the option is absent."""
     return None if text is None else parse(option, text)
 
 
 def parse_size(option: str, text: str) -> int:
-    """``128M``: bytes, with K, M or G for powers of 1024. A RAM is made of whole pages."""
+    """Return the bytes of a size such as ``128M``, with K, M or G for powers of 1024. It must be whole pages."""
     digits, unit = (text[:-1], _UNITS[text[-1].upper()]) if text[-1:].upper() in _UNITS else (text, 1)
     size = _number(digits, option, text, "a size: write for example 128M or 1G") * unit
     if not PAGE_SIZE <= size <= MAX_MEMORY or size % PAGE_SIZE:
@@ -31,7 +31,7 @@ def parse_size(option: str, text: str) -> int:
 
 
 def parse_address(option: str, text: str) -> int:
-    """``0x8000`` or ``32768``."""
+    """Return an address such as ``0x8000`` or ``32768``."""
     value = _number(text, option, text, "an address: write for example 0x8000")
     if not 0 <= value <= 0xFFFFFFFF:
         raise _wrong(option, text, "an address of 32 bits")
@@ -39,7 +39,7 @@ def parse_address(option: str, text: str) -> int:
 
 
 def parse_count(option: str, text: str) -> int:
-    """``1000000`` or ``1_000_000``."""
+    """Return a count such as ``1000000`` or ``1_000_000``."""
     value = _number(text, option, text, "a number of instructions")
     if value < 0:
         raise _wrong(option, text, "a number of instructions: it is negative")
@@ -47,7 +47,7 @@ def parse_count(option: str, text: str) -> int:
 
 
 def parse_seconds(option: str, text: str) -> float:
-    """A positive number of seconds."""
+    """Return a positive number of seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -58,7 +58,7 @@ def parse_seconds(option: str, text: str) -> float:
 
 
 def parse_epoch(option: str, text: str) -> int:
-    """``now``, or seconds since 1970."""
+    """Return a time of day in seconds since 1970, which is given as ``now`` or as such a number."""
     if text == "now":
         import time
 
@@ -67,7 +67,7 @@ def parse_epoch(option: str, text: str) -> int:
 
 
 def parse_choice(option: str, text: str, choices: Sequence[Name]) -> Name:
-    """One of some names."""
+    """Return the text, which must be one of some names."""
     found = next((name for name in choices if name == text), None)
     if found is None:
         raise CommandError(f"{option} {text}: this is none of {', '.join(choices)}.", Status.USAGE)
@@ -75,12 +75,12 @@ def parse_choice(option: str, text: str, choices: Sequence[Name]) -> Name:
 
 
 def parse_switch(option: str, text: str) -> bool:
-    """``on`` or ``off``."""
+    """Return True for ``on`` and False for ``off``."""
     return parse_choice(option, text, ("on", "off")) == "on"
 
 
 def parse_optimizations(option: str, text: str) -> Optimizations:
-    """``literals,instcombine``: all optimizations but these."""
+    """Return all optimizations except those named in a text such as ``literals,instcombine``."""
     try:
         return Optimizations.without(*(name.strip() for name in text.split(",")))
     except ValueError as error:
