@@ -24,8 +24,11 @@ class InputSource(Protocol):
     def ended(self) -> bool:
         """True if it is certain that no more input will come."""
 
-    def poll(self, now: int, room: int) -> bytes:
-        """Return what has arrived for the UART, at most ``room`` bytes. Do not wait."""
+    def poll(self, now: int, room: int, access: bool = False) -> bytes:
+        """Return what has arrived for the UART, at most ``room`` bytes. Do not wait.
+
+        ``access``: whether an access of the guest's to the UART asks, and not the run loop between two instructions.
+        """
 
     def read(self, now: int, size: int) -> bytes | None:
         """Return up to ``size`` bytes for semihosting, ``b""`` at the end of the input, or None if there is nothing
@@ -34,6 +37,21 @@ class InputSource(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Return when something may have arrived, or after ``seconds``. It is called while a guest waits."""
+
+
+class AccessCounter:
+    """Numbers the device accesses that ask for input at one tick, from 1 on: an instruction can make several."""
+
+    def __init__(self) -> None:
+        self._now = -1
+        self._count = 0
+
+    def number(self, now: int, access: bool) -> int:
+        """Return the number of an access at the tick ``now``; 0 if it is none."""
+        if not access:
+            return 0
+        self._now, self._count = now, self._count + 1 if now == self._now else 1
+        return self._count
 
 
 class RecordingError(Exception):
@@ -58,7 +76,7 @@ class ConsoleInput:
     def ended(self) -> bool:
         return self._console.ended
 
-    def poll(self, now: int, room: int) -> bytes:
+    def poll(self, now: int, room: int, access: bool = False) -> bytes:
         if room <= 0 or not self._console.arrived():
             return b""
         return self._console.read(room) or b""
@@ -83,14 +101,12 @@ class InputPort:
         """Take the input from ``source`` from now on."""
         self.source = source
 
-    def poll(self, now: int, room: int) -> bytes:
-        """Return :meth:`InputSource.poll` of the source. It is called inside a slice, so an exception is kept for
-        later.
-        """
+    def poll(self, now: int, room: int, access: bool) -> bytes:
+        """Return :meth:`InputSource.poll` of the source. What it raises is kept until the slice has ended."""
         if self._latch.is_set:
             return b""
         try:
-            return self.source.poll(now, room)
+            return self.source.poll(now, room, access)
         except BaseException as error:  # whatever it is, it is raised when the slice has ended
             self._latch.keep(error)
             return b""

@@ -47,7 +47,7 @@ class Peripherals:
             partial(vcpu.set_line, PSR_F),
             vcpu.request_reset,
             self._epoch,
-            self.receive,
+            self.receive_at_access,
             holes_read_zero,
         )
         self._bus.take_over(self.board.bus)
@@ -58,14 +58,17 @@ class Peripherals:
         """Return True if the guest has enabled interrupts for input."""
         return self.board.console_uart.expects_input
 
-    def receive(self) -> None:
-        """Push what has arrived into the UART, as far as there is room."""
+    def receive_at_access(self) -> None:
+        """Push what has arrived into the UART, for an access of the guest's to it."""
+        self._receive(access=True)
+
+    def _receive(self, access: bool) -> None:
         uart = self.board.console_uart
         room = uart.room
-        if room and (data := self._port.poll(self._vcpu.now(), room)):
+        if room and (data := self._port.poll(self._vcpu.now(), room, access)):
             uart.push(data)
 
     def receive_expected(self) -> None:
-        """Do :meth:`receive` if the guest has enabled interrupts for input."""
+        """Push what has arrived into the UART, between two instructions, if the guest expects input."""
         if self.expects_input:
-            self.receive()
+            self._receive(access=False)

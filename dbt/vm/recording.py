@@ -1,7 +1,7 @@
 """Recordings of a guest's input and of its times, by which the same run can be repeated.
 
 A recording is a text file of JSON lines. The first line says what was run. Then there is a line for each delivery of
-input, ``[kind, time, text]``, and, if the run ended in an orderly way, a last line about its end. Each line is written
+input (:class:`Delivery`) and, if the run ended in an orderly way, a last line about its end. Each line is written
 at once, so the recording of a process that was killed lacks only its end. Bytes are written as characters of Latin-1. A
 recording does not depend on the tier.
 
@@ -14,9 +14,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt.vm.input import InputSource, RecordingError
+from dbt.vm.input import AccessCounter, InputSource, RecordingError
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 
@@ -97,6 +97,7 @@ class Recorder:
     def __init__(self, inner: InputSource, path: str, identity: RunIdentity) -> None:
         """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written."""
         self._inner, self._path = inner, path
+        self._accesses = AccessCounter()
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except (OSError, ValueError) as error:
@@ -111,10 +112,11 @@ class Recorder:
     def ended(self) -> bool:
         return self._inner.ended
 
-    def poll(self, now: int, room: int) -> bytes:
-        data = self._inner.poll(now, room)
+    def poll(self, now: int, room: int, access: bool = False) -> bytes:
+        number = self._accesses.number(now, access)
+        data = self._inner.poll(now, room, access)
         if data:
-            self._write([UART, now, data.decode("latin-1")])
+            self._write([UART, now, data.decode("latin-1"), number])
         return data
 
     def read(self, now: int, size: int) -> bytes | None:
@@ -172,13 +174,26 @@ class End:
         return f"{self.reason}{code} after {self.icount} instructions"
 
 
+class Delivery(NamedTuple):
+    """A piece of input: for the UART or for a read by semihosting, and when.
+
+    ``access``: of the accesses to the UART at this tick, the number of the one that got it, from 1 on; 0 if it came
+    between two instructions.
+    """
+
+    kind: str
+    time: int
+    data: bytes
+    access: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The content of a recording. ``deliveries`` has kind, time in ticks and bytes of each delivery, in order."""
+    """The content of a recording. ``deliveries`` are in the order in which they came."""
 
     path: str
     identity: RunIdentity
-    deliveries: tuple[tuple[str, int, bytes], ...]
+    deliveries: tuple[Delivery, ...]
     end: End | None
 
 
@@ -191,13 +206,15 @@ def read_recording(path: str) -> Recording:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecordingError(f"{path}: the recording cannot be read: {reason}") from None
     identity = _read_identity(path, lines[0] if lines else b"")
-    deliveries: list[tuple[str, int, bytes]] = []
+    deliveries: list[Delivery] = []
     end: End | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
             match json.loads(line):
-                case [("uart" | "read") as kind, int(time), str(text)] if end is None:
-                    deliveries.append((kind, time, text.encode("latin-1")))
+                case ["uart", int(time), str(text), int(access)] if end is None:
+                    deliveries.append(Delivery(UART, time, text.encode("latin-1"), access))
+                case ["read", int(time), str(text)] if end is None:
+                    deliveries.append(Delivery(READ, time, text.encode("latin-1")))
                 case ["end", dict(fields)] if end is None:
                     end = End(**_typed(fields, _END_FIELDS))
                     StopReason(end.reason)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbt.vm.input import RecordingError, ReplayDiverged
+from dbt.vm.input import AccessCounter, RecordingError, ReplayDiverged
 from dbt.vm.recording import READ, STOPPED, UART, End, Recording, RunIdentity
 from dbt.vm.result import RunResult, StopReason
 
@@ -28,36 +28,38 @@ class Replay:
         if differences:
             raise RecordingError(f"{recording.path}: this is the recording of another run: {differences}")
         self.recording = recording
-        self._queues = {
-            kind: deque((tick, data) for one, tick, data in recording.deliveries if one == kind)
-            for kind in (UART, READ)
-        }
+        self._uart, self._reads = (
+            deque(delivery for delivery in recording.deliveries if delivery.kind == kind) for kind in (UART, READ)
+        )
+        self._between = deque(delivery.time for delivery in self._uart if not delivery.access)
+        self._accesses = AccessCounter()
 
     @property
     def next_delivery(self) -> int | None:
-        queue = self._queues[UART]
-        return queue[0][0] if queue else None
+        """When a delivery between two instructions is due. Accesses get theirs wherever slices end."""
+        return self._between[0] if self._between else None
 
     @property
     def ended(self) -> bool:
-        return not self._queues[UART]
+        return not self._uart
 
-    def poll(self, now: int, room: int) -> bytes:
-        queue, data = self._queues[UART], b""
-        while queue and queue[0][0] <= now:
-            tick, piece = queue.popleft()
-            data += piece
-            if tick < now:
-                raise self._diverged(f"input is to arrive at {tick}, and nobody asked for it until {now}")
+    def poll(self, now: int, room: int, access: bool = False) -> bytes:
+        number, queue, data = self._accesses.number(now, access), self._uart, b""
+        while queue and (queue[0].time, queue[0].access) <= (now, number):
+            delivery = queue.popleft()
+            data += delivery.data
+            if not delivery.access:
+                self._between.popleft()
+            if delivery.time < now or delivery.access < number:
+                raise self._diverged(f"input is to arrive at {delivery.time}, and nobody asked for it until {now}")
             if len(data) > room:
                 raise self._diverged(f"{len(data)} bytes arrive at {now}, and the UART has room for {room}")
         return data
 
     def read(self, now: int, size: int) -> bytes | None:
-        queue = self._queues[READ]
-        if not queue:
+        if not self._reads:
             return b""
-        tick, data = queue.popleft()
+        _, tick, data, _ = self._reads.popleft()
         if tick != now or len(data) > size:
             wanted = f"{len(data)} bytes at {tick}" if len(data) > size else f"at {tick}"
             raise self._diverged(f"the guest reads {size} bytes at {now}, and was to read {wanted}")

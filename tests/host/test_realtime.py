@@ -149,7 +149,7 @@ def test_a_replay_in_real_time(tmp_path: Path) -> None:
     recorder = Recorder(machine.input_source, str(path), identity)
     recorder.close()
     with path.open("a") as file:
-        file.write(f'["uart", {TICKS_PER_SECOND // 5}, "k"]\n')
+        file.write(f'["uart", {TICKS_PER_SECOND // 5}, "k", 0]\n')
     machine.attach_input(Replay(read_recording(str(path)), identity))
     started = time.monotonic()
     assert machine.run(timeout=30).exit_code == ord("k")

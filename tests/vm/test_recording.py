@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dbt.host.console import CaptureConsole, HostConsole
 from dbt.vm.input import ConsoleInput, RecordingError, ReplayDiverged
 from dbt.vm.machine import Machine, TierName
-from dbt.vm.recording import Recorder, Recording, RunIdentity, identify, read_recording
+from dbt.vm.recording import Delivery, Recorder, Recording, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
@@ -232,7 +232,9 @@ def test_uart_input_comes_at_the_same_time_however_the_slices_lie(tmp_path: Path
 
 
 def test_a_uart_that_is_not_ready(tmp_path: Path) -> None:
-    recording = Recording("run", IDENTITY, (("uart", 5, b"ab"), ("read", 6, b"c"), ("uart", 6, b"d")), None)
+    recording = Recording(
+        "run", IDENTITY, (Delivery("uart", 5, b"ab"), Delivery("read", 6, b"c"), Delivery("uart", 6, b"d")), None
+    )
     road = Replay(recording, IDENTITY)
     assert road.next_delivery == 5 and road.poll(4, 16) == b"" and road.poll(5, 2) == b"ab"
     assert road.next_delivery == 6 and road.read(6, 1) == b"c" and road.poll(6, 1) == b"d"
@@ -243,6 +245,24 @@ def test_a_uart_that_is_not_ready(tmp_path: Path) -> None:
         Replay(recording, IDENTITY).poll(8, 16)
     with pytest.raises(ReplayDiverged, match="reads 1 bytes at 5, and was to read at 6"):
         Replay(recording, IDENTITY).read(5, 1)
+
+
+def test_each_access_of_an_instruction_gets_what_it_got(tmp_path: Path) -> None:
+    """And what an access got does not come before it, between two instructions, where it could interrupt."""
+    console = CaptureConsole()
+    recorder = Recorder(ConsoleInput(console), str(tmp_path / "run"), IDENTITY)
+
+    def polls(source: Any, typed: list[bytes]) -> list[bytes]:
+        got = []
+        for data, access in zip(typed, (False, True, True, True), strict=True):
+            console.input += data
+            got.append(source.poll(5, 1, access))
+        return got
+
+    expected = polls(recorder, [b"", b"", b"a", b"b"])
+    assert expected == [b"", b"", b"a", b"b"]
+    replay = Replay(read_recording(str(tmp_path / "run")), IDENTITY)
+    assert polls(replay, [b""] * 4) == expected and replay.ended
 
 
 def test_the_console_gives_what_there_is_room_for() -> None:
@@ -265,7 +285,7 @@ def test_every_byte_comes_back(tmp_path: Path) -> None:
     everything = bytes(range(256))
     recorder = Recorder(ConsoleInput(CaptureConsole(everything)), str(tmp_path / "run"), IDENTITY)
     assert recorder.poll(1, 300) == everything
-    assert read_recording(str(tmp_path / "run")).deliveries == (("uart", 1, everything),)
+    assert read_recording(str(tmp_path / "run")).deliveries == (Delivery("uart", 1, everything),)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -294,7 +314,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         b'["uart", 1, "\\u1234"]',
         b'["end", {}]',
         b'["other", 1, ""]',
-        b'["uart", "1", ""]',
+        b'["uart", "1", "", 0]',
+        b'["uart", 1, ""]',
+        b'["read", 1, "", 0]',
     ):
         path.write_bytes(header + line + b"\n")
         with pytest.raises(RecordingError, match="damaged in line 2"):
