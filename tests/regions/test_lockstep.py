@@ -54,7 +54,7 @@ def test_the_first_wrong_instruction_is_found(
     assert lines[0].startswith("instruction ") and f"at {MLA:#010x} (mlalt r2, r0, r1, r2)" in lines[0]
     both, threaded, region = (next(n for n, line in enumerate(lines) if line.startswith(f"{name}, after"))
                               for name in ("both", "threaded", "auto:sync"))  # fmt: skip
-    icount = int(lines[0].split()[1])
+    icount = int(lines[0].split()[1].replace(",", ""))
     assert lines[both].startswith(f"both, after {icount - 1} ") and lines[threaded].endswith(f"{icount} instructions:")
     words = [" ".join(lines[start + 1 : end]).split() for start, end in ((both, threaded), (threaded, region))]
     wrong = " ".join(lines[region + 1 :]).split()
