@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbt.board.files import read_bounded
 from dbt.vm.input import AccessCounter, InputSource, RecordingError
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
 _FORMAT = 2
+#: Bytes of the largest recording that is read.
+_LARGEST_RECORDING = 1 << 30
 UART, READ = "uart", "read"
 
 #: The reasons for which a run is stopped from outside, at an icount that the recording states.
@@ -200,8 +203,7 @@ class Recording:
 def read_recording(path: str) -> Recording:
     """Return the recording in a file, without a line that is not complete. Raise RecordingError if the file is none."""
     try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")[:-1]
+        lines = read_bounded(path, lambda head: _LARGEST_RECORDING).split(b"\n")[:-1]
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecordingError(f"{path}: the recording cannot be read: {reason}") from None

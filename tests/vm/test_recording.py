@@ -334,3 +334,10 @@ def test_any_file_is_a_recording_or_an_error(tmp_path_factory: pytest.TempPathFa
     path.write_bytes(data)
     with pytest.raises(RecordingError):
         read_recording(str(path))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (str(tmp_path / "fifo"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(RecordingError, match="cannot be read"):
+            read_recording(path)
