@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dbt.abi.addresses import Gva
+from dbt.abi.layout import SPACE_KEY_WORDS, SPACES
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
@@ -42,7 +43,7 @@ def _native_layout() -> dict[str, Slot]:
         ("exit_args", 8, 4),
         ("budget", 8, 1),  # instructions that this slice may still retire
         ("op", 8, 1),  # the next op, as a host pointer
-        ("read_table", 8, 1),  # the current shadow page tables: see backend.shadow
+        ("read_table", 8, 1),  # the current shadow page tables: see dbt.backend.shadow
         ("write_table", 8, 1),
         ("code_table", 8, 1),
         ("user_read_table", 8, 1),  # those of user mode, for LDRT and STRT
@@ -50,9 +51,9 @@ def _native_layout() -> dict[str, Slot]:
         ("spaces", 8, 1),  # HVA of the shadow page tables of all address spaces
         ("space", 4, 1),  # number of the current address space
         ("space_victim", 4, 1),  # the one that is given up next
-        ("space_keys", 4, 8 * 8),  # what each was filled under
+        ("space_keys", 4, SPACES * SPACE_KEY_WORDS),  # what each was filled under
         ("fills", 8, 1),  # entries filled since the counts were last set to zero
-        ("fill_counts", 4, 8),  # entries of the log of each
+        ("fill_counts", 4, SPACES),  # entries of the log of each
         ("fill_log", 8, 1),  # HVA of the logs of filled entries
         ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
         ("ram_host", 8, 1),  # HVA of GPA 0
@@ -60,22 +61,22 @@ def _native_layout() -> dict[str, Slot]:
         ("page_flags", 8, 1),  # HVA of a byte for each page: see abi.layout.PAGE_RAM
         ("image", 8, 1),  # HVA of the handlers' image
         ("image_size", 8, 1),  # bytes
-        ("arrive", 8, 1),  # support.arrive, for code outside the image
-        ("bypass", 8, 1),  # support.bypass, likewise
-        ("writable", 8, 1),  # support.writable, likewise
+        ("arrive", 8, 1),  # the handler arrive, for code outside the image
+        ("bypass", 8, 1),  # the handler bypass, likewise
+        ("writable", 8, 1),  # code_pages.writable, likewise
         ("code_at", 8, 1),  # shadow.code_at, likewise
         ("callout_counts", 8, 32),  # by isa.arm.architecture.CALLOUT_NUMBERS
-        ("targets", 8, 1),  # HVA of where indirect branches went: backend.abi.TARGET_ENTRIES
-        ("block_counters", 8, 1),  # HVA of the counts of regions that count: see backend.abi.BlockCounters
+        ("targets", 8, 1),  # HVA of where indirect branches went: dbt.abi.layout.TARGET_ENTRIES
+        ("block_counters", 8, 1),  # HVA of the counts of regions that count: see dbt.abi.layout.BlockCounters
         ("region_insns", 8, 1),  # instructions retired in regions
-        ("region_exits", 8, 8),  # exits of regions, by backend.abi.SideExit
-        ("decode_index", 8, 1),  # the decoder's tables: see backend.predecode
+        ("region_exits", 8, 8),  # exits of regions, by dbt.abi.layout.SideExit
+        ("decode_index", 8, 1),  # the decoder's tables: see dbt.backend.predecode
         ("decode_pool", 8, 1),
         ("decode_rows", 8, 1),
         ("decode_guards", 8, 1),
         ("live_reads", 8, 1),  # loads from devices that were answered in native code
         ("tick_end", 8, 1),  # the tick at which the budget is used up
-        ("virtual_counters", 8, VIRTUAL_COUNTERS * VIRTUAL_COUNTER_WORDS),  # see backend.slowpath
+        ("virtual_counters", 8, VIRTUAL_COUNTERS * VIRTUAL_COUNTER_WORDS),  # see dbt.backend.slowpath
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
         ("mmio_cursor", 4, 1),  # ... and already replayed
         ("mmio_value", 4, 32),  # ... with these values

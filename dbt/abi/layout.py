@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+# A page of guest memory.
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+#: The bits of an address that say which word of its page it is in.
+WORD_IN_PAGE = PAGE_SIZE - 4
+
 # A code page holds one op for each word of a guest page, and behind them a sentinel that crosses
 # into the next page. Code pages lie CODE_PAGE_STRIDE apart, in the order of the guest pages.
-OP_SIZE = 32
-OPS_PER_PAGE = 1024
+OP_SIZE_SHIFT = 5
+OP_SIZE = 1 << OP_SIZE_SHIFT
+OPS_PER_PAGE = PAGE_SIZE // 4
 CODE_PAGE_SIZE = OP_SIZE * OPS_PER_PAGE  # without the sentinel
 #: An offset in a guest page, shifted left by this, is the offset of the op in the code page: 32 bytes for 4.
-OP_SHIFT = 3
-CODE_PAGE_STRIDE = 1 << 16
+OP_SHIFT = OP_SIZE_SHIFT - 2
+CODE_PAGE_STRIDE_SHIFT = 16
+CODE_PAGE_STRIDE = 1 << CODE_PAGE_STRIDE_SHIFT
 
 # Offsets in an op.
 OP_HANDLER = 0  # pointer; the handler to call
@@ -27,13 +35,14 @@ OP_ORIGINAL = 28  # u32; the handler before a region took its place, as an offse
 OP_CALLOUTS = 28  # u32, of a sensitive instruction, which no region replaces: how often it was executed
 
 # Flags of a page of the guest physical address space; the table has a byte for each, and one for what is after the end.
-GUEST_PAGES = 1 << 20
+PAGE_NUMBER_BITS = 32 - PAGE_SHIFT
+GUEST_PAGES = 1 << PAGE_NUMBER_BITS
 PAGE_RAM = 1  # there is RAM
 PAGE_WRITABLE = 2  # ... to which the guest can store
 PAGE_HAS_CODE = 4  # it has a code page
 PAGE_CHANGED = 8  # ... and words or ops in it have changed since the compiler was last told of them
 
-# Flags of a word of a code page, as the compiler is told of them: see backend.support.
+# Flags of a word of a code page, as the compiler is told of them: see dbt.backend.code_pages.
 WORD_EXECUTED = 1  # it was executed since it was written
 WORD_ENTERED = 2  # a region is entered there
 WORD_COVERED = 4  # COVERED
@@ -48,16 +57,23 @@ TARGET_ENTRIES = 4096
 #: What a target (in words) is multiplied by in the number of its entry: odd, and near 4096 over the golden ratio.
 TARGET_FACTOR = 2531
 
-# The shadow page tables: see backend.shadow.
+# The shadow page tables: see dbt.backend.shadow.
 SPACES = 8
-TABLE_BYTES = 8 << 20
-READ, WRITE, CODE = range(3)  # and three more for user mode
-TABLES = 6
-#: Entries of the log of a space. Each is the page's number, and the table's above it.
+ENTRY_SIZE = 8
+TABLE_BYTES = ENTRY_SIZE * GUEST_PAGES
+READ, WRITE, CODE = range(3)
+USER_TABLES = 3  # the number of a table for user mode is so much higher
+TABLES = 2 * USER_TABLES
+#: What tells spaces apart, in words: those of the state, and one that is 1 where the space is in use.
+SPACE_KEY_WORDS = 8
+#: Entries of the log of a space. Each is a word: the page's number, and above its bits the table's.
 LOG_ENTRIES = 1 << 14
+LOG_ENTRY_SIZE = 4
 SPACE_BYTES = SPACES * TABLES * TABLE_BYTES
-LOG_BYTES = SPACES * LOG_ENTRIES * 4
-MEGABYTES = 1 << 12
+LOG_BYTES = SPACES * LOG_ENTRIES * LOG_ENTRY_SIZE
+MEGABYTE_SHIFT = 20
+MEGABYTES = 1 << 32 - MEGABYTE_SHIFT
+PAGES_PER_MEGABYTE = 1 << MEGABYTE_SHIFT - PAGE_SHIFT
 
 
 class BlockCounters(IntEnum):

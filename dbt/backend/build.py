@@ -9,15 +9,18 @@ from __future__ import annotations
 import array
 import sys
 
+from dbt.backend.code_pages import code_pages_text
+from dbt.backend.decode import decode_text
+from dbt.backend.dispatch import dispatch_text
 from dbt.backend.handlers import build_handlers, guards
 from dbt.backend.image import ENTRY_POINTS, Image
 from dbt.backend.link import link_object
 from dbt.backend.lower import module_text
+from dbt.backend.native_exceptions import native_exceptions_text
 from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable, build_decode_table
 from dbt.backend.routines import routines_text
 from dbt.backend.shadow import shadow_text
 from dbt.backend.slowpath import slowpath_text
-from dbt.backend.support import support_text
 from dbt.frontend.optimizations import PASSES
 
 
@@ -29,7 +32,15 @@ def build_image(opt: int = 2) -> Image:
     guard_list = list(guards())
     definitions = [definition for _, definition in guard_list]
     text = module_text(
-        *handlers.functions, *definitions, support_text(), slowpath_text(), shadow_text(), routines_text()
+        *handlers.functions,
+        *definitions,
+        dispatch_text(),
+        decode_text(),
+        code_pages_text(),
+        native_exceptions_text(),
+        slowpath_text(),
+        shadow_text(),
+        routines_text(),
     )
     from dbt.backend.llvm import compile_object
 

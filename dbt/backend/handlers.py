@@ -13,12 +13,24 @@ from dataclasses import dataclass
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import CODE_PAGE_SIZE, HOT, OP_BODY, OP_CALLOUTS, OP_HOTNESS, OP_SHIFT, OP_SIZE, WARM
+from dbt.abi.layout import (
+    CODE_PAGE_SIZE,
+    HOT,
+    OP_BODY,
+    OP_CALLOUTS,
+    OP_HOTNESS,
+    OP_SHIFT,
+    OP_SIZE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    WARM,
+    WORD_IN_PAGE,
+)
+from dbt.backend.builder import R15
 from dbt.backend.convention import header, tail_call
 from dbt.backend.lower import FLAGS, Lowering, remember_target
 from dbt.backend.module import Function
 from dbt.backend.predecode import Candidate, OperandSlot, allocate_slots, candidate, slot_key
-from dbt.backend.support import R15
 from isa.arm.architecture import CALLOUT_NUMBERS
 from isa.arm.operands import ALWAYS, condition_holds
 from isa.arm.recorder import PC_AHEAD, Recorder
@@ -246,16 +258,16 @@ class HandlerLowering(Lowering):
         f = self.f
         self._remember_target(target)
         table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
-        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {target}, 12')} to i64")
+        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {target}, {PAGE_SHIFT}')} to i64")
         ops = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {page}')}")
         known, unknown = f.new_label("known"), f.new_label("unknown")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {ops}, null')}, label %{unknown}, label %{known}, !prof !0")
         f.label(unknown)
         self._goto(target, counted)
         f.label(known)
-        gva = f.emit(f"and i32 {target}, -4096")
+        gva = f.emit(f"and i32 {target}, {-PAGE_SIZE}")
         f.do(f"store i32 {gva}, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
-        offset = f.emit(f"zext i32 {f.emit(f'and i32 {target}, 4092')} to i64")
+        offset = f.emit(f"zext i32 {f.emit(f'and i32 {target}, {WORD_IN_PAGE}')} to i64")
         op = f.emit(f"getelementptr i8, ptr {ops}, i64 {f.emit(f'shl i64 {offset}, {OP_SHIFT}')}")
         if counted:
             self._count(op)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import TARGET_ENTRIES, TARGET_FACTOR
+from dbt.abi.layout import OP_SIZE_SHIFT, PAGE_SHIFT, TARGET_ENTRIES, TARGET_FACTOR
 from dbt.backend.module import Function
 from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
@@ -188,7 +188,7 @@ def remember_target(f: Function, cpu: str, op: str, target: str) -> None:
     # Functions that are called from one place return to one place: without a factor the pairs of their calls would have
     # the entries of the pairs of their returns.
     spread = f.emit(f"mul i64 {f.emit(f'lshr i64 {wide}, 2')}, {TARGET_FACTOR}")
-    mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, 5')}, {spread}")
+    mixed = f.emit(f"xor i64 {f.emit(f'lshr i64 {op}, {OP_SIZE_SHIFT}')}, {spread}")
     number = f.emit(f"and i64 {mixed}, {TARGET_ENTRIES - 1}")
     entry = f.emit(f"or i64 {f.emit(f'shl i64 {wide}, 32')}, {f.emit(f'and i64 {op}, 4294967295')}")
     place = f"getelementptr i8, ptr {cpu}, i64 {NATIVE['targets'].offset}"
@@ -290,7 +290,7 @@ class Lowering:
 
     def table_entry(self, address: str, table: str) -> str:
         """The shadow page table's entry of an address."""
-        page = self.f.emit(f"zext i32 {self.f.emit(f'lshr i32 {address}, 12')} to i64")
+        page = self.f.emit(f"zext i32 {self.f.emit(f'lshr i32 {address}, {PAGE_SHIFT}')} to i64")
         pointer = self.f.emit(f"getelementptr ptr, ptr {table}, i64 {page}")
         return self.f.emit(f"load ptr, ptr {pointer}{self.table_metadata}")
 

@@ -129,9 +129,20 @@ class Candidate:
     since: int = 0
 
 
-#: mask, value, two holes (mask, value), handler and fill as offsets in the image, has_condition,
-#: number of PC operands, the architecture that has it first, then up to four (position, value) bytes.
-ROW = struct.Struct("<IIIIIIIIBBBx8B")
+#: The holes of a row, as the names of a mask and a value; NO_HOLE where there are fewer.
+HOLES = (("hole1_mask", "hole1_value"), ("hole2_mask", "hole2_value"))
+#: ``handler`` and ``fill`` are offsets in the image; ``pc_operands`` is how many of ``operands``, pairs of bytes
+#: (position, value), there are; ``since`` is the architecture that has it first.
+_ROW_FIELDS = {
+    "mask": "I", "value": "I", "hole1_mask": "I", "hole1_value": "I", "hole2_mask": "I", "hole2_value": "I",
+    "handler": "I", "fill": "I", "has_condition": "B", "pc_operands": "B", "since": "B", "unused": "x",
+    "operands": "8B",
+}  # fmt: skip
+ROW = struct.Struct("<" + "".join(_ROW_FIELDS.values()))
+#: Where each field of a row begins, in bytes.
+ROW_OFFSETS = {
+    name: struct.calcsize("<" + "".join(list(_ROW_FIELDS.values())[:number])) for number, name in enumerate(_ROW_FIELDS)
+}
 NO_HOLE = (0, 1)  # x & 0 == 1 never holds
 
 

@@ -11,7 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE, BlockCounters, SideExit, block_counter_offset
+from dbt.abi.layout import (
+    CODE_PAGE_SIZE,
+    CODE_PAGE_STRIDE,
+    OP_SHIFT,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    WORD_IN_PAGE,
+    BlockCounters,
+    SideExit,
+    block_counter_offset,
+)
 from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect
@@ -20,7 +30,6 @@ from dbt.backend.module import Function
 from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, relative_value
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
 from isa.arm.operands import PC
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.arm.vectors import InsnException
@@ -144,8 +153,8 @@ class RegionLowering(Lowering):
         if len(self.region.entries) == 1 and not self._mmu:
             return str(self.region.entry)
         f = self.f
-        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {OP_SIZE * OPS_PER_PAGE - 1}")
-        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, 3')} to i32")
+        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {CODE_PAGE_SIZE - 1}")
+        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, {OP_SHIFT}')} to i32")
         page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
         return f.emit(f"or i32 {page}, {offset}")
 
@@ -535,7 +544,7 @@ class RegionLowering(Lowering):
         low_bits = f.emit(f"and i32 {address}, {size - 1}")
         f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{fits}, label %{odd}, !prof !1")
         f.label(odd)
-        inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, 4095')}, {4096 - size}")
+        inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, {PAGE_SIZE - 1}')}, {PAGE_SIZE - size}")
         f.do(f"br i1 {inside}, label %{fits}, label %{bail}, !prof !1")
         f.label(fits)
 
@@ -599,7 +608,7 @@ class RegionLowering(Lowering):
         """For regions that are made later: as handlers do it, where this branch went and was not seen to go before."""
         f = self.f
         gpa = self._assumed.place(self._insn.pc)
-        offset = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & PAGE_SIZE - 1) // 4 * OP_SIZE
+        offset = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + ((gpa & WORD_IN_PAGE) << OP_SHIFT)
         pages = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
         remember_target(f, self.cpu, f.emit(f"add i64 {pages}, {offset}"), target)
 

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import PAGE_RAM
+from dbt.backend.builder import Value, define
 from dbt.backend.lower import FLAGS, LOWER, STATEMENTS, Lowering
-from dbt.backend.module import Function
-from dbt.backend.support import load_field
-from dbt.memory.ram import PAGE_SHIFT
 from isa.arm.architecture import ROUTINES
 from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
@@ -31,8 +29,8 @@ class RoutineLowering(Lowering):
         self._block = routine.block()
         self._has_result = bool(self._block) and self._block[-1].op == "result"
         type_ = f"i{RESULT_WIDTH}" if self._has_result else "void"
-        parameters = "".join(f", i32 %{name}" for name in routine.parameters)
-        super().__init__(Function(f"define hidden {type_} @{routine.name}(ptr %cpu{parameters}) noinline"))
+        self.builder = define(routine.name, dict.fromkeys(routine.parameters, "i32"), type_, "noinline")
+        super().__init__(self.builder)
         self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
         for name in FLAGS:
             offset = LAYOUT[name].offset
@@ -59,20 +57,18 @@ class RoutineLowering(Lowering):
 
     def lower_in_ram(self, uop: Uop) -> bool:
         """Look at the flags of its page."""
-        f = self.f
-        f.do(load_field("page_flags", "ptr", name := f.new_name()))
-        page = f.emit(f"zext i32 {f.emit(f'lshr i32 {self.value(uop.args[0])}, {PAGE_SHIFT}')} to i64")
-        flag = f.emit(f"load i8, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {page}')}")
-        self.values[uop] = f.emit(f"icmp ne i8 {f.emit(f'and i8 {flag}, {PAGE_RAM}')}, 0")
+        f = self.builder
+        self.values[uop] = f.page_flags(self._gpa(uop)).has(PAGE_RAM).text
         return True
 
     def lower_load_physical(self, uop: Uop) -> bool:
         """Load from RAM by its address in the host."""
-        f = self.f
-        f.do(load_field("ram_host", "ptr", name := f.new_name()))
-        gpa = f.emit(f"zext i32 {self.value(uop.args[0])} to i64")
-        self.values[uop] = f.emit(f"load i32, ptr {f.emit(f'getelementptr i8, ptr {name}, i64 {gpa}')}")
+        f = self.builder
+        self.values[uop] = f.load_native("ram_host", "ptr").at(self._gpa(uop)).load("i32").text
         return True
+
+    def _gpa(self, uop: Uop) -> Value:
+        return Value(self.builder, self.value(uop.args[0]), "i32").to("i64")
 
     def array_pointer(self, offset: int, index: Uop) -> str:
         """Pointer to a word of an array. The scratch words are the function's own."""

@@ -1,4 +1,4 @@
-"""Shadow page tables, as LLVM text: filling them, choosing between them, and forgetting what is in them.
+"""Shadow page tables in native code: filling them, choosing between them, and forgetting what is in them.
 
 An *address space* is what the guest's page tables mean under one value of the registers that say how to read
 them (:data:`KEY`). Each has six tables of 2^20 pointers: for loads, stores and code, for privileged and for user
@@ -11,412 +11,249 @@ from __future__ import annotations
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import CODE, LOG_ENTRIES, MEGABYTES, PAGE_RAM, SPACES, TABLE_BYTES, TABLES, WRITE
-from dbt.backend.support import field_pointer, load_field, page_flag
+from dbt.abi.layout import (
+    CODE,
+    ENTRY_SIZE,
+    LOG_ENTRIES,
+    LOG_ENTRY_SIZE,
+    MEGABYTE_SHIFT,
+    MEGABYTES,
+    PAGE_NUMBER_BITS,
+    PAGE_RAM,
+    PAGE_SHIFT,
+    PAGES_PER_MEGABYTE,
+    READ,
+    SPACE_KEY_WORDS,
+    SPACES,
+    TABLE_BYTES,
+    TABLES,
+    USER_TABLES,
+    WRITE,
+)
+from dbt.backend.builder import Builder, Value, define, define_preserving
 from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
-from isa.arm.state import LAYOUT, PSR_MODE, Mode
-from isa.arm.vmsa import PAR_NS
 
 #: The words of the state that tell address spaces apart.
 KEY = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
+#: The number of the word of a space's key that is 1 where the space is in use.
+_USED = len(KEY)
+if _USED >= SPACE_KEY_WORDS or NATIVE["space_keys"].count != SPACES * SPACE_KEY_WORDS:
+    raise NotImplementedError("CpuState has no room for the keys of the spaces")
 
 
-def _word(name: str, result: str) -> str:
-    return f"{result}.p = getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}\n  {result} = load i32, ptr {result}.p"
+def _entry(f: Builder, space: Value, table: Value, page: Value) -> Value:
+    """Pointer to the entry of a page in a table of a space; all three are numbers (i32)."""
+    base = (space * TABLES + table).to("i64") * TABLE_BYTES
+    return f.load_native("spaces", "ptr").at(base + page.to("i64") * ENTRY_SIZE)
 
 
-def user_mode(result: str) -> str:
-    """Instruction: whether the mode is user mode."""
-    return f"""{_word("psr", result + ".psr")}
-  {result}.mode = and i32 {result}.psr, {PSR_MODE}
-  {result} = icmp eq i32 {result}.mode, {int(Mode.USER)}"""
+def _log_length(f: Builder, space: Value) -> Value:
+    """Pointer to how many entries the log of a space has."""
+    return f.native("fill_counts").element("i32", space)
 
 
-def _slot() -> str:
-    """Into %slot.p the entry of page %page in table %table (i32) of space %space."""
-    return f"""%six = mul i32 %space, {TABLES}
-  %number = add i32 %six, %table
-  %number64 = zext i32 %number to i64
-  %table.at = mul i64 %number64, {TABLE_BYTES}
-  %page64 = zext i32 %page to i64
-  %page.at = shl i64 %page64, 3
-  %slot.at = add i64 %table.at, %page.at
-  {load_field("spaces", "ptr", "%spaces")}
-  %slot.p = getelementptr i8, ptr %spaces, i64 %slot.at"""
+def _log(f: Builder, space: Value) -> Value:
+    """Pointer to the first entry of the log of a space."""
+    return f.load_native("fill_log", "ptr").at(space.to("i64") * (LOG_ENTRIES * LOG_ENTRY_SIZE))
 
 
-def _count(space: str) -> str:
-    """Into %count.p and %count how much is in the log of a space, and into %log its first entry."""
-    return f"""{field_pointer("fill_counts", "%counts")}
-  %space64 = zext i32 {space} to i64
-  %count.p = getelementptr i32, ptr %counts, i64 %space64
-  %count = load i32, ptr %count.p
-  {load_field("fill_log", "ptr", "%logs")}
-  %log.at = mul i64 %space64, {LOG_ENTRIES * 4}
-  %log = getelementptr i8, ptr %logs, i64 %log.at"""
+def _fill() -> Builder:
+    """``fill(cpu, page, table, host)``: enter a page into a table of the current space."""
+    f = define("fill", {"page": "i32", "table": "i32", "host": "ptr"}, attributes="noinline")
+    f.store_native("fills", f.load_native("fills") + 1)
+    space = f.load_native("space")
+    length = _log_length(f, space)
+    with f.when(length.load("i32").uge(LOG_ENTRIES)):
+        f.call("clear_space", f.cpu, space)
+    number = length.load("i32")
+    f.store(number + 1, length)
+    f.store(f["table"] << PAGE_NUMBER_BITS | f["page"], _log(f, space).element("i32", number))
+    f.store(f["host"], _entry(f, space, f["table"], f["page"]))
+    f.ret()
+    return f
 
 
-def _fill() -> str:
-    """``fill``: enter a page into a table of the current space."""
-    return f"""
-define hidden void @fill(ptr %cpu, i32 %page, i32 %table, ptr %entry) noinline {{
-  {load_field("fills", "i64", "%fills")}
-  %fills.more = add i64 %fills, 1
-  store i64 %fills.more, ptr %fills.p
-  {load_field("space", "i32", "%space")}
-  {_count("%space")}
-  %full = icmp uge i32 %count, {LOG_ENTRIES}
-  br i1 %full, label %clear, label %go
-clear:
-  call void @clear_space(ptr %cpu, i32 %space)
-  br label %go
-go:
-  %place = load i32, ptr %count.p
-  %more = add i32 %place, 1
-  store i32 %more, ptr %count.p
-  %place64 = zext i32 %place to i64
-  %line.p = getelementptr i32, ptr %log, i64 %place64
-  %high = shl i32 %table, 20
-  %line = or i32 %high, %page
-  store i32 %line, ptr %line.p
-  {_slot()}
-  store ptr %entry, ptr %slot.p
-  ret void
-}}
-"""
+def _clear_space() -> Builder:
+    """``clear_space(cpu, space)``: null all entries that are logged for a space."""
+    f = define("clear_space", {"space": "i32"}, attributes="noinline")
+    length, log = _log_length(f, f["space"]), _log(f, f["space"])
+    with f.count(0, length.load("i32")) as number:
+        _, _, entry = _logged(f, log, number)
+        f.store(f.value("ptr", 0), entry)
+    f.store(f.value("i32", 0), length)
+    f.ret()
+    return f
 
 
-def _over_log(name: str, parameters: str, body: str) -> str:
-    """A function that does something to each entry that is logged for a space."""
-    return f"""
-define hidden void @{name}(ptr %cpu, i32 %space{parameters}) noinline {{
-  {_count("%space")}
-  br label %loop
-loop:
-  %i = phi i32 [ 0, %0 ], [ %i.next, %next ]
-  %over = icmp uge i32 %i, %count
-  br i1 %over, label %done, label %body
-body:
-  %i64 = zext i32 %i to i64
-  %line.p = getelementptr i32, ptr %log, i64 %i64
-  %line = load i32, ptr %line.p
-  %page = and i32 %line, 1048575
-  %table = lshr i32 %line, 20
-  {_slot()}
-  {body}
-next:
-  %i.next = add i32 %i, 1
-  br label %loop
-done:
-  {"store i32 0, ptr %count.p" if name == "clear_space" else ""}
-  ret void
-}}
-"""
+def _logged(f: Builder, log: Value, number: Value) -> tuple[Value, Value, Value]:
+    """An entry of the log of the parameter ``space``: table, page, and pointer to the table's entry."""
+    line = log.element("i32", number).load("i32")
+    table, page = line >> PAGE_NUMBER_BITS, line & ((1 << PAGE_NUMBER_BITS) - 1)
+    return table, page, _entry(f, f["space"], table, page)
 
 
-_CLEAR = """store ptr null, ptr %slot.p
-  br label %next"""
-
-# Of the tables for stores, the entries of one physical page.
-_CLEAR_WRITES = f"""%is.write.1 = icmp eq i32 %table, {WRITE}
-  %is.write.2 = icmp eq i32 %table, {WRITE + 3}
-  %is.write = or i1 %is.write.1, %is.write.2
-  br i1 %is.write, label %look, label %next
-look:
-  %entry = load ptr, ptr %slot.p
-  %gva64 = shl i64 %page64, 12
-  %host = getelementptr i8, ptr %entry, i64 %gva64
-  %same = icmp eq ptr %host, %hva
-  br i1 %same, label %drop, label %next
-drop:
-  store ptr null, ptr %slot.p
-  br label %next"""
+def _forget_writes_of() -> Builder:
+    """``forget_writes_of(cpu, space, hva)``: null the entries for stores to the page of RAM at an HVA."""
+    f = define("forget_writes_of", {"space": "i32", "hva": "ptr"}, attributes="noinline")
+    log = _log(f, f["space"])
+    with f.count(0, _log_length(f, f["space"]).load("i32")) as number:
+        table, page, entry = _logged(f, log, number)
+        with f.when(table.eq(WRITE) | table.eq(WRITE + USER_TABLES)):
+            host = entry.load("ptr").at(page.to("i64") << PAGE_SHIFT)
+            with f.when(host.eq(f["hva"])):
+                f.store(f.value("ptr", 0), entry)
+    f.ret()
+    return f
 
 
-def _for_all_spaces(name: str, parameters: str, call: str, before: str = "br label %start") -> str:
-    return f"""
-define hidden void @{name}(ptr %cpu{parameters}) noinline {{
-  {before}
-start:
-  br label %loop
-loop:
-  %space = phi i32 [ 0, %start ], [ %space.next, %loop ]
-  call void {call}
-  %space.next = add i32 %space, 1
-  %done = icmp eq i32 %space.next, {SPACES}
-  br i1 %done, label %end, label %loop
-end:
-  ret void
-}}
-"""
+def _tlb_flush() -> Builder:
+    """``tlb_flush(cpu)``: null all entries of all spaces."""
+    f = define("tlb_flush", {}, attributes="noinline")
+    broad = f.load_native("broad", "ptr")
+    with f.count(0, MEGABYTES, 8, "i64") as offset:
+        f.store(f.value("i64", 0), broad.at(offset))
+    with f.count(0, SPACES) as space:
+        f.call("clear_space", f.cpu, space)
+    f.ret()
+    return f
 
 
-def _flush_page() -> str:
-    """``tlb_flush_page``: of every space the page of an address, or the megabyte where something larger is in it."""
-    return f"""
-define hidden void @tlb_flush_page(ptr %cpu, i32 %mva) noinline {{
-  {_word("fcseidr", "%pid")}
-  %moved = icmp ne i32 %pid, 0
-  br i1 %moved, label %all, label %look
-all:
-  call void @tlb_flush(ptr %cpu)
-  ret void
-look:
-  {load_field("broad", "ptr", "%broads")}
-  %mb = lshr i32 %mva, 20
-  %mb64 = zext i32 %mb to i64
-  %broad.p = getelementptr i8, ptr %broads, i64 %mb64
-  %broad = load i8, ptr %broad.p
-  %is.broad = icmp ne i8 %broad, 0
-  %one = lshr i32 %mva, 12
-  %first.of.mb = and i32 %one, 1048320
-  %first = select i1 %is.broad, i32 %first.of.mb, i32 %one
-  %size = select i1 %is.broad, i32 256, i32 1
-  %last = add i32 %first, %size
-  br label %spaces.loop
-spaces.loop:
-  %space = phi i32 [ 0, %look ], [ %space.next, %skip ]
-  {field_pointer("fill_counts", "%counts")}
-  %space64 = zext i32 %space to i64
-  %count.p = getelementptr i32, ptr %counts, i64 %space64
-  %count = load i32, ptr %count.p
-  %empty = icmp eq i32 %count, 0
-  br i1 %empty, label %skip, label %tables
-tables:
-  %table = phi i32 [ 0, %spaces.loop ], [ %table.next, %next.table ]
-  br label %pages
-pages:
-  %page = phi i32 [ %first, %tables ], [ %page.next, %pages ]
-  {_slot()}
-  store ptr null, ptr %slot.p
-  %page.next = add i32 %page, 1
-  %more.pages = icmp ult i32 %page.next, %last
-  br i1 %more.pages, label %pages, label %next.table
-next.table:
-  %table.next = add i32 %table, 1
-  %more = icmp ult i32 %table.next, {TABLES}
-  br i1 %more, label %tables, label %skip
-skip:
-  %space.next = add i32 %space, 1
-  %done = icmp eq i32 %space.next, {SPACES}
-  br i1 %done, label %end, label %spaces.loop
-end:
-  ret void
-}}
-"""
+def _forget_writes() -> Builder:
+    """``forget_writes(cpu, hva)``: null the entries of all spaces for stores to the page of RAM at an HVA."""
+    f = define("forget_writes", {"hva": "ptr"}, attributes="noinline")
+    with f.count(0, SPACES) as space:
+        f.call("forget_writes_of", f.cpu, space, f["hva"])
+    f.ret()
+    return f
 
 
-def _regime() -> str:
-    """``regime_changed``: make current the space of what the registers say now, giving up one if there is none."""
-    compare, store = [], []
-    for number, name in enumerate(KEY):
-        compare += [
-            f"%k{number}.p = getelementptr i32, ptr %key.p, i64 {number}",
-            f"%k{number} = load i32, ptr %k{number}.p",
-            f"%d{number} = xor i32 %k{number}, %{name}",
-            f"%or{number} = or i32 %{f'or{number - 1}' if number else 'is.free'}, %d{number}",
-        ]
-        store += [
-            f"%n{number}.p = getelementptr i32, ptr %new.p, i64 {number}",
-            f"store i32 %{name}, ptr %n{number}.p",
-        ]
-    words = "\n  ".join(_word(name, f"%{name}") for name in KEY)
-    return f"""
-define hidden void @regime_changed(ptr %cpu) noinline {{
-  {words}
-  {field_pointer("space_keys", "%keys")}
-  {field_pointer("space", "%current.p")}
-  br label %loop
-loop:
-  %i = phi i32 [ 0, %0 ], [ %i.next, %next ]
-  %i64 = zext i32 %i to i64
-  %key.at = shl i64 %i64, 5
-  %key.p = getelementptr i8, ptr %keys, i64 %key.at
-  %used.p = getelementptr i32, ptr %key.p, i64 7
-  %used = load i32, ptr %used.p
-  %is.free = xor i32 %used, 1
-  {chr(10).join("  " + line for line in compare).strip()}
-  %same = icmp eq i32 %or{len(KEY) - 1}, 0
-  br i1 %same, label %found, label %next
-found:
-  store i32 %i, ptr %current.p
-  ret void
-next:
-  %i.next = add i32 %i, 1
-  %none = icmp eq i32 %i.next, {SPACES}
-  br i1 %none, label %replace, label %loop
-replace:
-  {load_field("space_victim", "i32", "%victim")}
-  %after = add i32 %victim, 1
-  %wrapped = and i32 %after, {SPACES - 1}
-  store i32 %wrapped, ptr %victim.p
-  call void @clear_space(ptr %cpu, i32 %victim)
-  %victim64 = zext i32 %victim to i64
-  %new.at = shl i64 %victim64, 5
-  %new.p = getelementptr i8, ptr %keys, i64 %new.at
-  {chr(10).join("  " + line for line in store).strip()}
-  %new.used.p = getelementptr i32, ptr %new.p, i64 7
-  store i32 1, ptr %new.used.p
-  store i32 %victim, ptr %current.p
-  ret void
-}}
-"""
+def _tlb_flush_page() -> Builder:
+    """``tlb_flush_page(cpu, mva)``: null the entries of the page of an address in all spaces.
+
+    Where something larger than a page is in its megabyte, those of the whole megabyte are. With the FCSE in use, where
+    one page may have two addresses, all entries are.
+    """
+    f = define("tlb_flush_page", {"mva": "i32"}, attributes="noinline")
+    mva = f["mva"]
+    with f.when(f.load_state("fcseidr").ne(0)):
+        f.call("tlb_flush", f.cpu)
+        f.ret()
+    broad = f.load_native("broad", "ptr").at((mva >> MEGABYTE_SHIFT).to("i64")).load("i8").ne(0)
+    page = mva >> PAGE_SHIFT
+    first = broad.choose(page & -PAGES_PER_MEGABYTE, page)
+    end = first + broad.choose(PAGES_PER_MEGABYTE, 1, "i32")
+    with f.count(0, SPACES) as space:
+        is_empty = _log_length(f, space).load("i32").eq(0)
+        with f.count(is_empty.choose(TABLES, 0, "i32"), TABLES) as table, f.count(first, end) as number:
+            f.store(f.value("ptr", 0), _entry(f, space, table, number))
+    f.ret()
+    return f
 
 
-def _choose_tables() -> str:
-    """``choose_tables``: the tables of the current space for the current mode become those that are used."""
-    return f"""
-define hidden void @choose_tables(ptr %cpu) {{
-  {load_field("space", "i32", "%space")}
-  {load_field("spaces", "ptr", "%spaces")}
-  {user_mode("%user")}
-  %space64 = zext i32 %space to i64
-  %space.at = mul i64 %space64, {TABLES * TABLE_BYTES}
-  %system.p = getelementptr i8, ptr %spaces, i64 %space.at
-  %user.read = getelementptr i8, ptr %system.p, i64 {3 * TABLE_BYTES}
-  %user.write = getelementptr i8, ptr %system.p, i64 {4 * TABLE_BYTES}
-  {field_pointer("user_read_table", "%ur.p")}
-  store ptr %user.read, ptr %ur.p
-  {field_pointer("user_write_table", "%uw.p")}
-  store ptr %user.write, ptr %uw.p
-  %read = select i1 %user, ptr %user.read, ptr %system.p
-  %write = getelementptr i8, ptr %read, i64 {TABLE_BYTES}
-  %code = getelementptr i8, ptr %read, i64 {2 * TABLE_BYTES}
-  {field_pointer("read_table", "%r.p")}
-  store ptr %read, ptr %r.p
-  {field_pointer("write_table", "%w.p")}
-  store ptr %write, ptr %w.p
-  {field_pointer("code_table", "%c.p")}
-  store ptr %code, ptr %c.p
-  ret void
-}}
-"""
+def _translate_address() -> Builder:
+    """``translate_address(cpu, mva, access)``: set PAR to what the page tables say. See the callout of this name."""
+    f = define("translate_address", {"mva": "i32", "access": "i32"}, attributes="noinline")
+    found = f.call("translate", f.cpu, f["mva"], f["access"], result="i64")
+    f.call("report_translation", f.cpu, found.to("i32"), (found >> 32).to("i32"))
+    f.ret()
+    return f
 
 
-def _note_extent() -> str:
-    """``note_extent``: remember that a megabyte has something larger than a page in it."""
-    return f"""
-define hidden void @note_extent(ptr %cpu, i32 %gva, i64 %status) {{
-  %bit = and i64 %status, {BROAD}
-  %broad = icmp ne i64 %bit, 0
-  br i1 %broad, label %note, label %end
-note:
-  {load_field("broad", "ptr", "%broads")}
-  %mb = lshr i32 %gva, 20
-  %mb64 = zext i32 %mb to i64
-  %p = getelementptr i8, ptr %broads, i64 %mb64
-  store i8 1, ptr %p
-  br label %end
-end:
-  ret void
-}}
-"""
+def _regime_changed() -> Builder:
+    """``regime_changed(cpu)``: make current the space of what the registers say now, giving up one if there is none."""
+    f = define("regime_changed", {}, attributes="noinline")
+    words = [f.load_state(name) for name in KEY]
+    keys = f.native("space_keys")
+    with f.count(0, SPACES) as space:
+        key = keys.element("i32", space * SPACE_KEY_WORDS)
+        difference = key.element("i32", _USED).load("i32") ^ 1
+        for number, word in enumerate(words):
+            difference = difference | key.element("i32", number).load("i32") ^ word
+        with f.when(difference.eq(0)):
+            f.store_native("space", space)
+            f.ret()
+    victim = f.load_native("space_victim")
+    f.store_native("space_victim", victim + 1 & (SPACES - 1))
+    f.call("clear_space", f.cpu, victim)
+    key = keys.element("i32", victim * SPACE_KEY_WORDS)
+    for number, word in enumerate([*words, f.value("i32", 1)]):
+        f.store(word, key.element("i32", number))
+    f.store_native("space", victim)
+    f.ret()
+    return f
 
 
-def _fill_code() -> str:
-    """``fill_code``: the code page of an address, entered into the table; null if the instruction there leaves."""
-    return f"""
-define hidden ptr @fill_code(ptr %cpu, i32 %gva) noinline {{
-  {user_mode("%user")}
-  %user.access = select i1 %user, i32 {int(AccessKind.USER | AccessKind.EXECUTE)}, i32 {int(AccessKind.EXECUTE)}
-  %found = call i64 @translate(ptr %cpu, i32 %gva, i32 %user.access)
-  %status = lshr i64 %found, 32
-  %fault = and i64 %status, {FAULT_MASK}
-  %permitted = icmp eq i64 %fault, 0
-  {field_pointer("exit_kind", "%kind.p")}
-  {field_pointer("exit_args", "%args.p")}
-  br i1 %permitted, label %where, label %abort
-abort:
-  %code = phi i64 [ %fault, %0 ], [ {int(Fault.EXTERNAL)}, %where ]
-  store i32 {int(ExitCode.PREFETCH_ABORT)}, ptr %kind.p
-  store i64 %code, ptr %args.p
-  ret ptr null
-where:
-  %gpa = and i64 %found, 4294967295
-  {load_field("page_flags", "ptr", "%page_flags")}
-  {page_flag("%gpa", "%flag")}
-  %ram.bit = and i8 %flag, {PAGE_RAM}
-  %inside = icmp ne i8 %ram.bit, 0
-  br i1 %inside, label %whole, label %abort
-whole:
-  %part.bit = and i64 %status, {PARTIAL}
-  %part = icmp ne i64 %part.bit, 0
-  br i1 %part, label %emulate, label %ram
-emulate:
-  store i32 {int(ExitCode.TRAP)}, ptr %kind.p
-  ret ptr null
-ram:
-  call void @note_extent(ptr %cpu, i32 %gva, i64 %status)
-  %gpa.page = lshr i64 %gpa, 12
-  %gpa.page32 = trunc i64 %gpa.page to i32
-  %ops = call ptr @need_code_page(ptr %cpu, i32 %gpa.page32)
-  %page = lshr i32 %gva, 12
-  %table = select i1 %user, i32 {CODE + 3}, i32 {CODE}
-  call void @fill(ptr %cpu, i32 %page, i32 %table, ptr %ops)
-  ret ptr %ops
-}}
-"""
+def _choose_tables() -> Builder:
+    """``choose_tables(cpu)``: the tables of the current space for the current mode become those that are used."""
+    f = define("choose_tables", {})
+    space = f.load_native("space").to("i64") * (TABLES * TABLE_BYTES)
+    privileged = f.load_native("spaces", "ptr").at(space)
+    user = privileged.at(USER_TABLES * TABLE_BYTES)
+    f.store_native("user_read_table", user.at(READ * TABLE_BYTES))
+    f.store_native("user_write_table", user.at(WRITE * TABLE_BYTES))
+    current = f.is_user_mode().choose(user, privileged)
+    f.store_native("read_table", current.at(READ * TABLE_BYTES))
+    f.store_native("write_table", current.at(WRITE * TABLE_BYTES))
+    f.store_native("code_table", current.at(CODE * TABLE_BYTES))
+    f.ret()
+    return f
 
 
-_CODE_AT = """
-define hidden preserve_mostcc ptr @code_at(ptr %cpu, i32 %gva) {
-  %ops = call ptr @fill_code(ptr %cpu, i32 %gva)
-  ret ptr %ops
-}
-"""
+def _note_extent() -> Builder:
+    """``note_extent(cpu, gva, status)``: remember, if it is so, that a megabyte has something larger than a page."""
+    f = define("note_extent", {"gva": "i32", "status": "i64"})
+    with f.when(f["status"].has(BROAD)):
+        f.store(f.value("i8", 1), f.load_native("broad", "ptr").at((f["gva"] >> MEGABYTE_SHIFT).to("i64")))
+    f.ret()
+    return f
 
 
-def _translate_address() -> str:
-    """``translate_address``: see the callout."""
-    return f"""
-define hidden void @translate_address(ptr %cpu, i32 %mva, i32 %access) noinline {{
-  %found = call i64 @translate(ptr %cpu, i32 %mva, i32 %access)
-  %status = lshr i64 %found, 32
-  %fault.bits = and i64 %status, {FAULT_MASK}
-  %fault = icmp ne i64 %fault.bits, 0
-  %low = trunc i64 %found to i32
-  %frame = and i32 %low, -4096
-  %page = or i32 %frame, {PAR_NS}
-  %bits = trunc i64 %fault.bits to i32
-  %code = and i32 %bits, 15
-  %shifted = shl i32 %code, 1
-  %failed = or i32 %shifted, 1
-  %result = select i1 %fault, i32 %failed, i32 %page
-  %par.p = getelementptr i8, ptr %cpu, i64 {LAYOUT["par"].offset}
-  store i32 %result, ptr %par.p
-  ret void
-}}
-"""
+def _fill_code() -> Builder:
+    """``fill_code(cpu, gva)``: the code page of an address, entered into the table; null if what is there leaves."""
+    f = define("fill_code", {"gva": "i32"}, "ptr", "noinline")
+    gva, nothing = f["gva"], f.value("ptr", 0)
+    user = f.is_user_mode()
+    access = user.choose(int(AccessKind.USER | AccessKind.EXECUTE), int(AccessKind.EXECUTE), "i32")
+    found = f.call("translate", f.cpu, gva, access, result="i64")
+    status, gpa = found >> 32, found & 0xFFFFFFFF
+    fault = status & FAULT_MASK
+    with f.when(fault.ne(0)):
+        f.exit(ExitCode.PREFETCH_ABORT, fault)
+        f.ret(nothing)
+    with f.when(~f.page_flags(gpa).has(PAGE_RAM)):
+        f.exit(ExitCode.PREFETCH_ABORT, int(Fault.EXTERNAL))
+        f.ret(nothing)
+    with f.when(status.has(PARTIAL)):
+        f.exit(ExitCode.TRAP)
+        f.ret(nothing)
+    f.call("note_extent", f.cpu, gva, status)
+    ops = f.call("need_code_page", f.cpu, (gpa >> PAGE_SHIFT).to("i32"), result="ptr")
+    f.call("fill", f.cpu, gva >> PAGE_SHIFT, user.choose(CODE + USER_TABLES, CODE, "i32"), ops)
+    f.ret(ops)
+    return f
+
+
+def _code_at() -> Builder:
+    """``code_at(cpu, gva)``: as ``fill_code``, for regions."""
+    f = define_preserving("code_at", {"gva": "i32"}, "ptr")
+    f.ret(f.call("fill_code", f.cpu, f["gva"], result="ptr"))
+    return f
 
 
 def shadow_text() -> str:
     """All definitions of this module."""
-    broad = f"""{load_field("broad", "ptr", "%broads")}
-  br label %zero
-zero:
-  %at = phi i64 [ 0, %0 ], [ %at.next, %zero ]
-  %broad.p = getelementptr i8, ptr %broads, i64 %at
-  store i64 0, ptr %broad.p
-  %at.next = add i64 %at, 8
-  %zeroed = icmp eq i64 %at.next, {MEGABYTES}
-  br i1 %zeroed, label %start, label %zero"""
-    return "".join(
-        [
-            _fill(),
-            _over_log("clear_space", "", _CLEAR),
-            _over_log("forget_writes_of", ", ptr %hva", _CLEAR_WRITES),
-            _for_all_spaces("tlb_flush", "", "@clear_space(ptr %cpu, i32 %space)", broad),
-            _for_all_spaces("forget_writes", ", ptr %hva", "@forget_writes_of(ptr %cpu, i32 %space, ptr %hva)"),
-            _flush_page(),
-            _translate_address(),
-            _regime(),
-            _choose_tables(),
-            _note_extent(),
-            _fill_code(),
-            _CODE_AT,  # for regions, whose registers it preserves
-        ]
-    )
-
-
-assert NATIVE["space_keys"].count == SPACES * 8 and NATIVE["fill_counts"].count == SPACES
-assert NATIVE["space_keys"].size == 4
+    functions = [
+        _fill(),
+        _clear_space(),
+        _forget_writes_of(),
+        _tlb_flush(),
+        _forget_writes(),
+        _tlb_flush_page(),
+        _translate_address(),
+        _regime_changed(),
+        _choose_tables(),
+        _note_extent(),
+        _fill_code(),
+        _code_at(),
+    ]
+    return "".join(f.text() for f in functions)

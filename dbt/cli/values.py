@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from dbt.abi.layout import PAGE_SIZE
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
-from dbt.memory.ram import PAGE_SIZE
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)

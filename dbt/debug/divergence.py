@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SIZE
 from dbt.memory.contents import nonzero_pages
-from dbt.memory.ram import PAGE_SIZE
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash

@@ -25,9 +25,11 @@ from dbt.abi.layout import (
     OPS_PER_PAGE,
     PAGE_CHANGED,
     PAGE_HAS_CODE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
 )
 from dbt.engine.native import NativeCode
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
+from dbt.memory.ram import Ram
 
 _OP = OP_SIZE // 4
 

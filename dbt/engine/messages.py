@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.abi.layout import OPS_PER_PAGE, TARGET_ENTRIES
+from dbt.abi.layout import OPS_PER_PAGE, PAGE_SIZE, TARGET_ENTRIES
 from dbt.backend.compiled import CompiledRegion, Refused, WrongRegion
 from dbt.codecache.region_store import StoreCounts
 from dbt.frontend.context import TranslationContext, WrongContext
-from dbt.memory.ram import PAGE_SIZE
 
 _LENGTH = struct.Struct("<I")
 #: No message is longer; whoever announces a longer one is out of its mind.

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from dbt.abi.layout import CODE_PAGE_STRIDE, WORD_CHANGES, WORD_COVERED, WORD_ENTERED, WORD_EXECUTED
+from dbt.abi.layout import (
+    CODE_PAGE_STRIDE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    WORD_CHANGES,
+    WORD_COVERED,
+    WORD_ENTERED,
+    WORD_EXECUTED,
+)
 from dbt.engine.code_pages import op_offset
 from dbt.engine.messages import PageNotice, TargetNotice
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
 
 
 class CodeMirror:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import OPS_PER_PAGE, PAGE_CHANGED, PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
+from dbt.abi.layout import OPS_PER_PAGE, PAGE_CHANGED, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 from dbt.engine.code_pages import CodePages
 from dbt.engine.messages import PageNotice, TargetNotice
 from dbt.engine.native import NativeCode
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
+from dbt.memory.ram import Ram
 
 #: All values of a page's flags that say that it has changed.
 _CHANGED = tuple(PAGE_RAM | writable | PAGE_HAS_CODE | PAGE_CHANGED for writable in (PAGE_WRITABLE, 0))

@@ -28,9 +28,8 @@ from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
 from isa.arm.callouts import UNSUPPORTED
-from isa.arm.faults import FAULT_MASK, AccessKind
+from isa.arm.faults import AccessKind
 from isa.arm.state import LAYOUT
-from isa.arm.vmsa import PAR_NS
 
 _ARCHITECTURE = LAYOUT["architecture"].index
 
@@ -170,8 +169,7 @@ class ReferenceTier:
     def translate_address(self, pc: Gva, mva: Gva, access: int) -> None:
         translation = self.memory.translation
         found = mva if translation is None else translation.walk(mva, access)
-        status = found >> 32 & FAULT_MASK
-        self.cpu["par"] = (status & 15) << 1 | 1 if status else found & 0xFFFFF000 | PAR_NS
+        self.call_routine("report_translation", found & 0xFFFFFFFF, found >> 32)
 
     def regime_changed(self, pc: Gva) -> None:
         self._forget()

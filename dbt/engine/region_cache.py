@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt.abi.addresses import Gpa, Hva
+from dbt.abi.layout import PAGE_SHIFT
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.arena import ArenaLease
 from dbt.engine.code_pages import CodePages
 from dbt.engine.observer import Observer
 from dbt.engine.region_counts import RegionCounts
 from dbt.frontend.context import TranslationContext
-from dbt.memory.ram import PAGE_SHIFT, Ram
+from dbt.memory.ram import Ram
 
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 MAX_PAGE_REWRITES = 8

@@ -15,7 +15,7 @@ from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import VmExit
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, WARM, SideExit
+from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, PAGE_SHIFT, WARM, SideExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
 from dbt.codecache.region_store import RegionStore
@@ -34,7 +34,6 @@ from dbt.engine.worker_process import Compile, compile_with
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SHIFT
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from dbt.abi.layout import (
     LOG_BYTES,
     LOG_ENTRIES,
     MEGABYTES,
+    PAGE_SHIFT,
+    PAGE_SIZE,
     SPACE_BYTES,
     SPACES,
     TABLE_BYTES,
     TABLES,
 )
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
 
 #: GVA, GPA, size in bytes, and rights: letters of ``r w x``, in capitals for user mode.
 ShadowPage = tuple[Gva, Gpa, int, str]

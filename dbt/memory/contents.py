@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 
 from dbt.abi.addresses import Gpa, Hva
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram, RamRegion
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.memory.ram import Ram, RamRegion
 
 _PAGE_MAP = "/proc/self/pagemap"
 _ZERO_PAGE = bytes(PAGE_SIZE)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import DataAbort, LeaveGuest
-from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
-from dbt.memory.ram import PAGE_SHIFT, Ram
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
+from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
 
 if TYPE_CHECKING:

@@ -14,10 +14,8 @@ from itertools import pairwise
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_WRITABLE
+from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 
-PAGE_SIZE = 4096
-PAGE_SHIFT = 12
 _END = 1 << 32
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import DataAbort, LeaveGuest, PrefetchAbort
-from dbt.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import LAYOUT, PSR_MODE, SCTLR_M, Mode
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import LeaveGuest
+from dbt.abi.layout import PAGE_SIZE
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SIZE
 
 _END = 1 << 32
 

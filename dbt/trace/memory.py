@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.memory.ram import PAGE_SIZE
+from dbt.abi.layout import PAGE_SIZE
 from isa.arm.faults import FAULT_MASK, AccessKind
 from isa.arm.state import SCTLR_M
 

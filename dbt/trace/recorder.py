@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import Budget, VmExit
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, BlockCounters, SideExit
+from dbt.abi.layout import BLOCK_COUNTERS_SIZE, PAGE_SIZE, BlockCounters, SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
-from dbt.memory.ram import PAGE_SIZE
 from dbt.trace.log import EVENT, EventKind, LogWriter, Note, RecordKind
 from dbt.trace.memory import executed_words, memory_maps
 from dbt.vm.result import RunResult

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.layout import PAGE_SIZE
 from dbt.board.cpu_models import KERNEL_CPU, PROGRAM_CPU
 from dbt.board.loader import Image, read_image
 from dbt.host.semihosting import Layout, join_arguments
-from dbt.memory.ram import PAGE_SIZE
 
 #: The size in bytes of the stack that SYS_HEAPINFO reserves. If the RAM is small, it is an eighth of that.
 _STACK_SIZE = 8 << 20

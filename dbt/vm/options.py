@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dbt.abi.cpu import CpuState
+from dbt.abi.layout import PAGE_SIZE
 from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SIZE
 from dbt.vm.error_latch import ErrorLatch, LatchedObserver
 from isa.arm.cpus import CPUS
 

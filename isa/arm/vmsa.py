@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isa.arm.faults import BROAD, PARTIAL, Fault
+from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, Fault
 from isa.arm.recorder import Recorder, routine
 from isa.arm.state import SCTLR_AFE, SCTLR_M, SCTLR_XP
 from isa.ir.uop import Uop
@@ -38,6 +38,13 @@ class _Walk:
 def modified_address(u: Recorder, gva: Uop) -> Uop:
     """An address as the page tables know it: below 32 MB, with the process ID of the FCSE on top (DDI 0100I B8)."""
     return u.select((gva >> 25) == 0, gva + (u.get("fcseidr") & 0xFE000000), gva)
+
+
+@routine
+def report_translation(u: Recorder, gpa: Uop, status: Uop) -> None:
+    """Set PAR to what :func:`translate` has found: the page, or the fault (B4.1.112)."""
+    fault = status & FAULT_MASK
+    u.set("par", u.select(fault != 0, (fault & 15) << 1 | 1, gpa & 0xFFFFF000 | PAR_NS))
 
 
 #: PAR.NS (B4.1.112): without the Security Extensions all memory is non-secure.

@@ -16,9 +16,10 @@ import pytest
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SIZE
 from dbt.host.console import CaptureConsole
 from dbt.memory.contents import nonzero_pages, touched
-from dbt.memory.ram import PAGE_SIZE, Ram, RamRegion
+from dbt.memory.ram import Ram, RamRegion
 from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason

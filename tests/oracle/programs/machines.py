@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, SupervisorCall, VmExit
-from dbt.abi.layout import HOT_ARRIVALS, OPS_PER_PAGE, WARM
+from dbt.abi.layout import HOT_ARRIVALS, OPS_PER_PAGE, PAGE_SHIFT, WARM
 from dbt.engine.observer import Observer
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
@@ -17,7 +17,6 @@ from dbt.engine.tier import Allowance, JitMode, unlimited
 from dbt.engine.worker import CompileWorker, _is_ready
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import PAGE_SHIFT
 from tests.oracle.bare import BareMachine, MakeTier
 from tests.oracle.programs.eager import EagerRegionTier
 

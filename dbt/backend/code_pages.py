@@ -1,0 +1,193 @@
+"""Code pages in native code: making one, undoing ops whose words are written, and stores beside code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbt.abi.layout import (
+    CHANGES,
+    CODE_PAGE_SIZE,
+    CODE_PAGE_STRIDE,
+    COVERED,
+    OP_COVERED,
+    OP_SHIFT,
+    OP_SIZE,
+    OP_SIZE_SHIFT,
+    OPS_PER_PAGE,
+    PAGE_CHANGED,
+    PAGE_HAS_CODE,
+    PAGE_RAM,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGE_WRITABLE,
+    USER_TABLES,
+    WORD_CHANGES,
+    WORD_COVERED,
+    WORD_ENTERED,
+    WORD_EXECUTED,
+    WORD_IN_PAGE,
+    WRITE,
+)
+from dbt.backend.builder import Builder, Value, define, define_preserving
+from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind
+from isa.arm.state import SCTLR_M
+
+
+def _code_page(f: Builder, page: Value) -> Value:
+    """The code page of a page of the guest physical address space, by its number (an i64)."""
+    return f.load_native("code_pages", "ptr").at(page * CODE_PAGE_STRIDE)
+
+
+def _op_of(f: Builder, gpa: Value) -> Value:
+    """The op of a GPA (an i64), whose page has a code page."""
+    return _code_page(f, gpa >> PAGE_SHIFT).at((gpa & WORD_IN_PAGE) << OP_SHIFT)
+
+
+def mark_changed(f: Builder, gpa: Value) -> None:
+    """Note that the compiler has to be told anew of the page of a GPA (an i64)."""
+    flags = f.page_flags_pointer(gpa >> PAGE_SHIFT)
+    f.store(flags.load("i8") | PAGE_CHANGED, flags)
+
+
+@contextmanager
+def _where_code(f: Builder, gpa: Value) -> Iterator[Value]:
+    """Execute what is written inside with the op of a GPA (an i64), if its page has a code page.
+
+    Who looks for the op of a word is about to write the word, so its page is marked as changed.
+    """
+    with f.when(f.page_flags(gpa).has(PAGE_HAS_CODE)):
+        mark_changed(f, gpa)
+        yield _op_of(f, gpa)
+
+
+def _is_covered(op: Value) -> Value:
+    return op.at(OP_COVERED).load("i8").has(COVERED)
+
+
+def _need_code_page() -> Builder:
+    """``need_code_page(cpu, page)``: the code page of a page of RAM, made if there is none yet."""
+    f = define("need_code_page", {"page": "i32"}, "ptr", "noinline")
+    page = f["page"].to("i64")
+    ops = _code_page(f, page)
+    flags_pointer = f.page_flags_pointer(page)
+    flags = flags_pointer.load("i8")
+    with f.when(flags.has(PAGE_HAS_CODE)):
+        f.ret(ops)
+    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
+        f.store(f.function("decode"), ops.at(offset))
+    f.store(f.function("sentinel"), ops.at(CODE_PAGE_SIZE))
+    f.store(flags | (PAGE_HAS_CODE | PAGE_CHANGED), flags_pointer)
+    f.call("forget_writes", f.cpu, f.load_native("ram_host", "ptr").at(page << PAGE_SHIFT))
+    f.ret(ops)
+    return f
+
+
+def _is_covered_at() -> Builder:
+    """``is_covered(cpu, gpa)``: whether a region was made from the word there."""
+    f = define("is_covered", {"gpa": "i64"}, "i1")
+    gpa = f["gpa"]
+    with _where_code(f, gpa) as op:
+        f.ret(_is_covered(op))
+    f.ret(f.value("i1", 0))
+    return f
+
+
+def _invalidate() -> Builder:
+    """``invalidate(cpu, gpa)``: the word there is to be decoded again."""
+    f = define("invalidate", {"gpa": "i64"})
+    gpa = f["gpa"]
+    with _where_code(f, gpa) as op, f.when(op.load("ptr").ne(f.function("decode"))):
+        f.store(f.function("decode"), op)
+    f.ret()
+    return f
+
+
+def _invalidate_range() -> Builder:
+    """``invalidate_range(cpu, gpa, size)``: all words are to be decoded again of which one of these bytes is part."""
+    f = define("invalidate_range", {"gpa": "i64", "size": "i64"})
+    with f.count(f["gpa"] & -4, f["gpa"] + f["size"], 4, "i64") as gpa:
+        f.call("invalidate", f.cpu, gpa)
+    f.ret()
+    return f
+
+
+def _code_flags() -> Builder:
+    """``code_flags(cpu, page, out)``: write a byte for each word of a page that has a code page, and unmark the page.
+
+    The bytes are WORD_EXECUTED and so on. Python calls it to tell the compiler's process what has been executed.
+    """
+    f = define("code_flags", {"page": "i32", "out": "ptr"}, attributes="noinline")
+    page = f["page"].to("i64")
+    ops = _code_page(f, page)
+    flags = f.page_flags_pointer(page)
+    f.store(flags.load("i8") & (0xFF - PAGE_CHANGED), flags)
+    image, image_size = f.load_native("image"), f.load_native("image_size")
+    with f.count(0, OPS_PER_PAGE, type_="i64") as number:
+        op = ops.at(number << OP_SIZE_SHIFT)
+        handler, marks = op.load("ptr"), op.at(OP_COVERED).load("i8")
+        executed = handler.eq(f.function("decode")).choose(0, WORD_EXECUTED, "i8")
+        entered = (handler.to("i64") - image).uge(image_size).choose(WORD_ENTERED, 0, "i8")
+        covered = marks.has(COVERED).choose(WORD_COVERED, 0, "i8")
+        changes = marks.has(CHANGES).choose(WORD_CHANGES, 0, "i8")
+        f.store(executed | entered | covered | changes, f["out"].at(number))
+    f.ret()
+    return f
+
+
+def _writable() -> Builder:
+    """``writable(cpu, gva, size, align)``: the entry by which regions may store where the shadow page table has none.
+
+    It is null if they may not. Data beside code is common. If no word of the access is decoded, or was made a region
+    from, there is nothing to undo. A page without code is entered into the table.
+    """
+    f = define_preserving("writable", {"gva": "i32", "size": "i32", "align": "i32"}, "ptr")
+    gva, size = f["gva"], f["size"]
+    refused = f.value("ptr", 0)
+    with f.when((gva & (f["align"] - 1)).ne(0)):
+        f.ret(refused)
+    crosses = ((gva & (PAGE_SIZE - 1)) + size).ugt(PAGE_SIZE)
+    with f.when(f.load_state("sctlr").has(SCTLR_M) & crosses):
+        f.ret(refused)
+    user = f.is_user_mode()
+    access = user.choose(int(AccessKind.USER | AccessKind.WRITE), int(AccessKind.WRITE), "i32")
+    found = f.call("translate", f.cpu, gva, access, result="i64")
+    status = found >> 32
+    with f.when(status.has(FAULT_MASK | PARTIAL)):
+        f.ret(refused)
+    f.call("note_extent", f.cpu, gva, status)
+    first = found & 0xFFFFFFFF
+    distance = first - gva.to("i64")
+    entry = f.load_native("ram_host", "ptr").at(distance)
+    table = user.choose(WRITE + USER_TABLES, WRITE, "i32")
+    end = first + size.to("i64")
+    position = f.variable("i64", first & -4)
+    with f.repeat() as loop:
+        gpa = position.get()
+        with f.when(gpa.uge(end)):
+            loop.leave()
+        flags = f.page_flags(gpa)
+        with f.when((flags & (PAGE_RAM | PAGE_WRITABLE)).ne(PAGE_RAM | PAGE_WRITABLE)):
+            f.ret(refused)
+        with _where_code(f, gpa) as op:
+            with f.when(op.load("ptr").ne(f.function("decode")) | _is_covered(op)):
+                f.ret(refused)
+            position.set(gpa + 4)
+            loop.again()
+        f.call("fill", f.cpu, (gpa - distance >> PAGE_SHIFT).to("i32"), table, entry)
+        position.set((gpa & -PAGE_SIZE) + PAGE_SIZE)
+    f.ret(entry)
+    return f
+
+
+def code_pages_text() -> str:
+    """All definitions of this module."""
+    functions = [
+        _need_code_page(),
+        _is_covered_at(),
+        _invalidate(),
+        _invalidate_range(),
+        _code_flags(),
+        _writable(),
+    ]
+    return "".join(f.text() for f in functions)

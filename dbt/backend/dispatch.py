@@ -1,0 +1,203 @@
+"""How control comes into native code, goes from page to page in it, and leaves it.
+
+Everything reaches the machine through CpuState, so the code has no external symbol and no absolute address, and its
+image can be kept on disk. What is not said otherwise has the handlers' signature (:mod:`dbt.backend.convention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.abi.exits import ExitCode
+from dbt.abi.layout import (
+    CODE_PAGE_SIZE,
+    HOT,
+    HOT_ARRIVALS,
+    OP_HOTNESS,
+    OP_ORIGINAL,
+    OP_SHIFT,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    WARM,
+    WORD_IN_PAGE,
+)
+from dbt.backend.builder import Builder, HandlerBuilder, Value, define
+from dbt.backend.convention import tail_call
+from dbt.backend.lower import FLAGS
+
+#: What is done with the op (a pointer) at which control goes on.
+Then = Callable[[HandlerBuilder, Value], None]
+
+
+# -- leaving -----------------------------------------------------------------------------------
+
+
+def save_state(f: HandlerBuilder) -> None:
+    """Store the flags and the budget where Python finds them."""
+    for name in FLAGS:
+        f.store(f[name], f.state(name))
+    f.store_native("budget", f["budget"])
+
+
+def op_address(f: HandlerBuilder) -> Value:
+    """The GVA of this op's instruction."""
+    offset = (f["op"].to("i64") & (CODE_PAGE_SIZE - 1)) >> OP_SHIFT
+    return f.load_native("page_gva") + offset.to("i32")
+
+
+def _leave() -> HandlerBuilder:
+    """``leave``: return to the caller of ``enter``, with the address of this op in R15."""
+    f = HandlerBuilder("leave")
+    save_state(f)
+    f.store_pc(op_address(f))
+    f.ret()
+    return f
+
+
+def _leave_hot() -> HandlerBuilder:
+    """``leave_hot``: leave because this op has become hot."""
+    f = HandlerBuilder("leave_hot")
+    f.exit(ExitCode.HOT, f["op"])
+    f.tail_to("leave")
+    return f
+
+
+def _leave_budget() -> HandlerBuilder:
+    """``leave_budget``: leave because the slice has ended."""
+    f = HandlerBuilder("leave_budget")
+    f.exit(ExitCode.BUDGET)
+    f.tail_to("leave")
+    return f
+
+
+def _undefined() -> HandlerBuilder:
+    """``undefined``: the handler of words that are no instruction. It leaves without retiring one."""
+    f = HandlerBuilder("undefined")
+    with f.when(f["budget"].eq(0)):
+        f.tail_to("leave_budget")
+    f.exit(ExitCode.UNDEFINED)
+    f.tail_to("leave")
+    return f
+
+
+# -- going on somewhere ------------------------------------------------------------------------
+
+
+def _goto(name: str, then: Then) -> HandlerBuilder:
+    """``name``: go on at the GVA in exit_args[0], whose page may have to be found first."""
+    f = HandlerBuilder(name)
+    target = f.load_native("exit_args")
+    gva = target.to("i32")
+    ops = f.variable("ptr", f.load_native("code_table", "ptr").element("ptr", target >> PAGE_SHIFT).load("ptr"))
+    with f.when(ops.get().eq(0), likely=False):
+        ops.set(f.call("fill_code", f.cpu, gva, result="ptr"))
+        with f.when(ops.get().eq(0)):
+            with f.when(f["budget"].eq(0)):
+                f.exit(ExitCode.BUDGET)
+            save_state(f)
+            f.store_pc(gva & -4)
+            f.ret()
+    f.store_native("page_gva", gva & -PAGE_SIZE)
+    then(f, ops.get().at((target & WORD_IN_PAGE) << OP_SHIFT))
+    return f
+
+
+def _dispatch(f: HandlerBuilder, op: Value) -> None:
+    """Call the handler of an op."""
+    f.tail(op.load("ptr"), op=op)
+
+
+def _bypass(f: HandlerBuilder, op: Value) -> None:
+    """Call the handler of an op; if a region is entered there, the one that it has replaced."""
+    handler, image = op.load("ptr"), f.load_native("image", "ptr")
+    distance = handler.to("i64") - image.to("i64")
+    with f.when(distance.ult(f.load_native("image_size"))):
+        f.tail(handler, op=op)
+    f.tail(image.at(op.at(OP_ORIGINAL).load("i32")), op=op)
+
+
+def _count_arrival(every: int) -> Then:
+    """Count the arrival at an op, and leave at each so many of them; else call its handler."""
+
+    def then(f: HandlerBuilder, op: Value) -> None:
+        hotness = op.at(OP_HOTNESS)
+        count = hotness.load("i16") + 1
+        f.store(count, hotness)
+        with f.when((count & (every - 1)).eq(WARM), likely=False):
+            f.tail_to("leave_hot", op=op)
+        _dispatch(f, op)
+
+    return then
+
+
+def _sentinel() -> HandlerBuilder:
+    """``sentinel``: the handler of the op behind the last one of a page. It goes on in the next page."""
+    f = HandlerBuilder("sentinel")
+    f.store_native("exit_args", (f.load_native("page_gva") + PAGE_SIZE).to("i64"))
+    f.tail_to("goto")
+    return f
+
+
+# -- coming in ---------------------------------------------------------------------------------
+
+
+def _enter() -> Builder:
+    """``enter(cpu)``: run from R15 until an exit. An ordinary C function."""
+    f = define("enter", {})
+    f.do(tail_call("@reload", op="null", budget="0", n="0", z="0", c="0", v="0", reads="null", writes="null")
+         .removeprefix("musttail "))  # fmt: skip
+    f.ret()
+    return f
+
+
+def _resume() -> HandlerBuilder:
+    """``resume``: go on at R15 under whatever mode, tables and masks are in force now. All state is in CpuState.
+
+    An interrupt is taken first, if one can be.
+    """
+    f = HandlerBuilder("resume")
+    takeable = f.load_native("interrupt_lines") & ~f.load_state("psr")
+    with f.when(takeable.ne(0)):
+        with f.when(f.load_native("budget").eq(0) | f.load_native("native_exceptions").eq(0)):
+            f.exit(ExitCode.BUDGET)
+            f.ret()
+        f.call("take_interrupt", f.cpu, takeable)
+    f.tail_to("reload")
+    return f
+
+
+def _reload() -> HandlerBuilder:
+    """``reload``: as ``resume``, but without a look for interrupts: an instruction may have to be completed."""
+    f = HandlerBuilder("reload")
+    f.call("choose_tables", f.cpu)
+    flags = {name: f.load_state(name) for name in FLAGS}
+    f.store_native("exit_args", f.load_pc().to("i64"))
+    f.tail_to(
+        "goto",
+        budget=f.load_native("budget"),
+        reads=f.load_native("read_table", "ptr"),
+        writes=f.load_native("write_table", "ptr"),
+        **flags,
+    )
+    return f
+
+
+def dispatch_text() -> str:
+    """All definitions of this module."""
+    functions = [
+        _leave(),
+        _leave_hot(),
+        _leave_budget(),
+        _undefined(),
+        _goto("goto", _dispatch),
+        # To a loop's head or a function in another page.
+        _goto("goto_counted", _count_arrival(HOT)),
+        # From the end of a region: a place to which control comes often is worth one of its own.
+        _goto("arrive", _count_arrival(HOT_ARRIVALS)),
+        _goto("bypass", _bypass),
+        _sentinel(),
+        _enter(),
+        _resume(),
+        _reload(),
+    ]
+    return "".join(f.text() for f in functions)
