@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dbt.memory.contents import nonzero_pages
 
 if TYPE_CHECKING:
+    from dbt.memory.ram import Ram
     from dbt.vm.machine import Machine
 
 
@@ -47,8 +48,13 @@ def observable_state(machine: Machine) -> dict[str, object]:
 
 def state_hash(machine: Machine) -> str:
     """Return the SHA-256 of the state in hexadecimal. RAM counts by its content, however the host has mapped it."""
-    found = hashlib.sha256(encode(observable_state(machine)))
-    for gpa, page in nonzero_pages(machine.ram):
+    return hash_of(observable_state(machine), machine.ram)
+
+
+def hash_of(values: object, ram: Ram) -> str:
+    """Return the SHA-256, in hexadecimal, of plain values and of what RAM holds: for what has no machine around it."""
+    found = hashlib.sha256(encode(values))
+    for gpa, page in nonzero_pages(ram):
         found.update(gpa.to_bytes(8, "little"))
         found.update(page)
     return found.hexdigest()

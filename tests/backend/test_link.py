@@ -67,8 +67,7 @@ def test_an_object_is_read_as_by_pyelftools(name: str, request: pytest.FixtureRe
     known = {"STT_SECTION": 3, "STT_FUNC": 2, "STT_NOTYPE": 0, "STT_FILE": 4, "STT_OBJECT": 1}
     special = {"SHN_UNDEF": 0, "SHN_ABS": 0xFFF1}
     assert [(s.type, s.section, s.value) for s in mine.symbols] == [
-        (known[s["st_info"]["type"]], special.get(s["st_shndx"], s["st_shndx"]), s["st_value"])
-        for s in symbols
+        (known[s["st_info"]["type"]], special.get(s["st_shndx"], s["st_shndx"]), s["st_value"]) for s in symbols
     ]
     names = [s.name for s in symbols if s["st_info"]["type"] != "STT_SECTION"]
     assert [s.name for s in mine.symbols if s.type != 3] == names

@@ -108,7 +108,7 @@ def test_a_flag_read_wrong_is_noticed(kind: FlagKind, flag: str) -> None:
 MUTANTS = [
     # Memory: the bounds of RAM, alignment, accesses checked together.
     Mutant(RegionLowering, "_flat_address", "size >> bits) + 1", "size >> bits) + 2"),
-    Mutant(RegionLowering, "_flat_address", "self._ram_size - size", "self._ram_size - 1"),
+    Mutant(RegionLowering, "_flat_address", "self._flat.size - size", "self._flat.size - 1"),
     Mutant(RegionLowering, "_flat_address", "icmp ult", "icmp slt"),
     Mutant(RegionLowering, "_flat_address", "i32 {32 - bits})", "i32 32)", "unaligned"),
     Mutant(RegionLowering, "_alignment", "self._strict or access.aligned", "access.aligned", "alignment checks"),

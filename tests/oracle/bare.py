@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 from dbt.abi.cpu import CpuState
 from dbt.engine.tier import Tier
 from dbt.memory.guest_memory import Bus, GuestMemory
 from dbt.memory.ram import Ram, RamRegion
+from dbt.vm.state import hash_of
 from isa.arm.cpus import ANY, CpuModel
 
 #: Makes a tier that executes the code of a CPU and a memory.
@@ -27,10 +27,7 @@ class BareMachine:
 
     def state_hash(self, *more: object) -> str:
         """A hash of the registers, of all RAM, and of ``more`` plain values that belong to the state."""
-        found = hashlib.sha256(self.cpu.snapshot() + repr(more).encode())
-        for region in self.memory.ram.layout.regions:
-            found.update(self.memory.read_ram(region.base, region.size))
-        return found.hexdigest()
+        return hash_of((self.cpu.snapshot(), more), self.memory.ram)
 
     def close(self) -> None:
         """Give back what it has of the host: processes, descriptors and mappings. Nothing may use it any more."""
