@@ -25,6 +25,7 @@ _BRANCHES = (".else", ".elseif", ".endif")
 _CONDITIONS = (".if", ".ifeq", ".ifne", ".ifdef", ".ifndef")
 #: Statements that a program may have, with what macros and repetitions make.
 _MOST_STATEMENTS = 300_000
+_DEEPEST = 100
 
 
 class AssemblyError(Exception):
@@ -45,6 +46,7 @@ class Statement:
     label: str = ""
     name: str = ""
     operands: str = ""
+    depth: int = 0  # how many macros it is in
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +74,19 @@ def split(text: str) -> Iterator[Statement]:
             parts.append(literal or other)
 
 
-def _statements(text: str, line: int) -> Iterator[Statement]:
+def _statements(text: str, line: int, depth: int = 0) -> Iterator[Statement]:
     """The labels before a statement, and the statement."""
     text = rest = text.strip()
     while found := _LABEL.fullmatch(rest):
-        yield Statement(line, text, label=found[1])
+        yield Statement(line, text, label=found[1], depth=depth)
         rest = found[2]
     if found := _ASSIGNMENT.fullmatch(rest):
-        yield Statement(line, text, name=".set", operands=f"{found[1]}, {found[2]}")
+        yield Statement(line, text, name=".set", operands=f"{found[1]}, {found[2]}", depth=depth)
     elif rest:
         name, *operands = rest.split(None, 1)
-        yield Statement(line, text, name=name if "\\" in name else name.lower(), operands="".join(operands))
+        yield Statement(
+            line, text, name=name if "\\" in name else name.lower(), operands="".join(operands), depth=depth
+        )
 
 
 def split_operands(text: str) -> list[str]:
@@ -122,7 +126,7 @@ class Expander:
             statement = self._pending.popleft()
             count += 1
             if max(count, len(self._pending)) > _MOST_STATEMENTS:
-                what = f"the program has more than {_MOST_STATEMENTS} statements: does a macro use itself?"
+                what = f"the program has more than {_MOST_STATEMENTS} statements"
                 raise AssemblyError(what, statement.line, statement.text)
             if statement.name in _OPENING:
                 self._open(statement)
@@ -188,6 +192,9 @@ class Expander:
         self._macros[words[0].lower()] = _Macro(tuple(parameters), tuple(body))
 
     def _use(self, statement: Statement, macro: _Macro) -> None:
+        if statement.depth >= _DEEPEST:
+            what = f"more than {_DEEPEST} macros are in each other: does {statement.name} use itself?"
+            raise AssemblyError(what, statement.line, statement.text)
         values = dict(macro.parameters)
         names = list(values)
         position = 0
@@ -211,9 +218,9 @@ class Expander:
         names = "|".join(re.escape(name) for name in sorted(values, key=len, reverse=True) if name)
         made: list[Statement] = []
         for statement in body:
-            line = statement.line if user is None else user.line
+            line, depth = (statement.line, statement.depth) if user is None else (user.line, user.depth + 1)
             text = re.sub(rf"\\({names})", lambda found: values[found[1]], _text_of(statement)) if names else ""
-            made += _statements(text or _text_of(statement), line)
+            made += _statements(text or _text_of(statement), line, depth)
         self._pending.extendleft(reversed(made))
 
     # -- conditions --------------------------------------------------------------------------------

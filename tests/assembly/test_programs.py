@@ -135,7 +135,7 @@ def test_alignment_fills_up_with_instructions_that_every_processor_has() -> None
         (".endif", "1: "),
         (".rept 3\nnop", "1: .rept has no .endr"),
         (".rept 1000000\nnop\n.endr", "1: the program has more than"),
-        (".macro m\nm\nm\n.endm\nm", "5: the program has more than"),
+        (".macro m\nm\nm\n.endm\nm", "5: more than 100 macros are in each other"),
         (".macro m a\nmov r0, \\a\n.endm\nnop\nm nowhere", "5: "),
         ("µ: nop", "1: "),
         ("frob µ", "1: "),
