@@ -137,7 +137,9 @@ class DeviceBus:
 
     def read(self, gpa: Gpa, size: int) -> int:
         """Return the value of a load of ``size`` bytes. Raise LookupError if the bus does not cover it."""
-        window = self._find(gpa, size)
+        window = self._latest
+        if window is None or gpa < window.base or gpa + size > window.end:
+            window = self._find(gpa, size)
         if window is None:
             self._pass_hole(gpa)
             return 0
@@ -153,7 +155,9 @@ class DeviceBus:
 
     def write(self, gpa: Gpa, size: int, value: int) -> None:
         """Store ``size`` bytes. Raise LookupError if the bus does not cover them."""
-        window = self._find(gpa, size)
+        window = self._latest
+        if window is None or gpa < window.base or gpa + size > window.end:
+            window = self._find(gpa, size)
         if window is None:
             self._pass_hole(gpa)
             return
