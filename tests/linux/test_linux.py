@@ -151,7 +151,7 @@ def test_a_session_can_be_replayed(realtime: bool, tmp_path: Path) -> None:
 
 
 def test_a_prompt_in_real_time() -> None:
-    """Three seconds of the guest are three seconds at least. ``make timing`` measures how busy the host is meanwhile."""
+    """Three seconds of the guest are three seconds at least. ``make timing`` measures how busy the host is."""
     console = Typist([*typed(["sleep 3; echo slept", "reboot -f"])])
     machine = boot("threaded", console, "versatile-pb-minimal.dtb", realtime=True)
     assert machine.run(timeout=TIMEOUT).exit_code == 0
