@@ -1,4 +1,4 @@
-"""The sensitive operations of ARM: what an instruction that says ``u.callout(name, ...)`` asks for.
+"""The callouts of ARM, which are its sensitive operations. An instruction makes one by ``u.callout(name, ...)``.
 
 See :mod:`isa.ir.callouts`.
 """
@@ -38,7 +38,7 @@ UNSUPPORTED = (
 
 
 def byte_lanes(u: Recorder, byte_mask: Uop) -> Uop:
-    """The bits that a mask of bytes selects: 0b1001 to 0xFF0000FF."""
+    """Return the bits that a mask of bytes selects: 0xFF0000FF for 0b1001."""
     lanes = u.const(0)
     for byte in range(4):
         lanes = lanes | byte_mask.bits(byte, byte) * (0xFF << 8 * byte)

@@ -1,8 +1,7 @@
-"""Every choice made where the architecture leaves one: UNPREDICTABLE, UNKNOWN, IMPLEMENTATION DEFINED.
+"""Every choice that was made where the architecture leaves one: UNPREDICTABLE, UNKNOWN, IMPLEMENTATION DEFINED.
 
-The place where a choice is made names it in a comment, ``choice: <name>``, and nothing else may differ
-from the architecture. "QEMU" in a reason means that Unicorn 2.1.4 (QEMU 5.0.1) does the same, so
-that random tests need no exception.
+The place where a choice is made names it in a comment, ``choice: <name>``. Nothing else may differ from the
+architecture. "QEMU" in a reason means that Unicorn 2.1.4 (QEMU 5.0.1) does the same, so random tests need no exception.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Freedom(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``where``: the manual's section and what is concerned; ``chosen``: what we do; ``why``."""
+    """A choice. ``where`` has the manual's section and the subject, ``chosen`` what we do, and ``why`` the reason."""
 
     name: str
     freedom: Freedom

@@ -1,4 +1,4 @@
-"""The processors that a guest can be given: what their identification registers say, and which version they are.
+"""The processors that a guest can have: their identification registers and their architecture versions.
 
 Values are those of the technical reference manuals (DDI 0198, DDI 0301, DDI 0344), without the Security Extensions.
 """
@@ -18,8 +18,9 @@ _COMMON = SCTLR_M | SCTLR_A | _C | _I | SCTLR_V | _RR
 
 @dataclass(frozen=True, slots=True)
 class CpuModel:
-    """``architecture``: 5 to 7, or 8 for ARMv7 with all its extensions that are translated. ``words`` of the state
-    at reset.
+    """A processor. ``architecture`` is 5 to 7, or 8 for ARMv7 with all extensions that are implemented.
+
+    ``words`` has the words of the state that are not 0 after a reset.
     """
 
     name: str
@@ -52,8 +53,9 @@ CORTEX_A8 = CpuModel("cortex-a8", 7, {
     "sctlr_writable": _COMMON | _Z | _SW | SCTLR_EE | _TRE | SCTLR_AFE | SCTLR_TE,
 })  # fmt: skip
 
-#: Nobody's: everything that is translated, no caches, no Thumb, no security extensions. Its descriptors are those of
-#: ARMv5 until SCTLR.XP is set, which ARMv6 added and ARMv7 fixed, so that kernels for ARMv5 and v6 run. choice: midr
+#: A processor that does not exist, with everything that is implemented: no caches, no Thumb, no Security Extensions.
+#: Its descriptors are those of ARMv5 until SCTLR.XP is set, which ARMv6 added and ARMv7 fixed. So kernels for ARMv5 and
+#: v6 run. choice: midr
 ANY = CpuModel("any", 8, {
     "midr": 0x000FDB00, "ctr": 0x80048004, "mpidr": 0xC0000000,  # lines of 16 words; a uniprocessor
     "id_pfr0": 0x1, "id_pfr1": 0x1,  # A32, no Thumb

@@ -13,7 +13,7 @@ from isa.ir.uop import Uop
 
 
 def exception_return(u: Recorder, target: Uop) -> None:
-    """CPSR := SPSR, and branch."""
+    """Copy the SPSR to the CPSR, and branch to ``target`` (B9.3.20)."""
     psr = spsr(u)
     u.callout("check_return", target, psr)
     u.callout("return_to", target, psr)
@@ -21,7 +21,7 @@ def exception_return(u: Recorder, target: Uop) -> None:
 
 @routine
 def vector_base(u: Recorder) -> Uop:
-    """Where the vectors are (B1.8.1)."""
+    """Return the address of the exception vectors (B1.8.1)."""
     return u.select((u.get("sctlr") & SCTLR_V) != 0, HIGH_VECTORS, u.get("vbar"))
 
 

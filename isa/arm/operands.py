@@ -14,7 +14,7 @@ CONDITION_NAMES = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "
 
 
 def condition_holds(u: Recorder, cond: int) -> Uop:
-    """``ConditionPassed`` (A8.3.1) for a condition from 0 (EQ) to 14 (AL)."""
+    """Return ``ConditionPassed`` (A8.3.1) for a condition from 0 (EQ) to 14 (AL)."""
     match cond >> 1:
         case 0b000:
             holds = u.z
@@ -36,16 +36,15 @@ def condition_holds(u: Recorder, cond: int) -> Uop:
 
 
 def expand_imm(u: Recorder, rotate: Uop, imm8: Uop) -> tuple[Uop, Uop]:
-    """``ARMExpandImm_C`` (A5.2.4): the constant and the shifter's carry out."""
+    """Return the results of ``ARMExpandImm_C`` (A5.2.4): the constant and the shifter's carry out."""
     value = imm8.ror(rotate << 1)
     return value, u.select(rotate == 0, u.c, value.bit(31))
 
 
 def shift_by_immediate(u: Recorder, value: Uop, kind: int, imm5: Uop) -> tuple[Uop, Uop]:
-    """``Shift_C`` by ``DecodeImmShift`` (A8.4.3): result and carry out.
+    """Return result and carry out of ``Shift_C`` by ``DecodeImmShift`` (A8.4.3).
 
-    ``imm5`` must be a number or known not to be 0 (a form): 0 stands for LSL #0, LSR #32, ASR #32
-    and RRX.
+    ``imm5`` must be a number or known not to be 0, by a form. 0 stands for LSL #0, LSR #32, ASR #32 and RRX.
     """
     zero = bool(imm5 == 0)
     if kind == LSL:
@@ -67,7 +66,7 @@ def shift_by_immediate(u: Recorder, value: Uop, kind: int, imm5: Uop) -> tuple[U
 
 
 def shift_by_register(u: Recorder, value: Uop, kind: int, amount: Uop) -> tuple[Uop, Uop]:
-    """``Shift_C`` by the bottom byte of a register, 0 to 255: result and carry out (A8.4.3)."""
+    """Return result and carry out of ``Shift_C`` by the bottom byte of a register, 0 to 255 (A8.4.3)."""
     byte = amount & 0xFF
     if kind == ROR:
         result = value.ror(byte & 31)
@@ -88,6 +87,6 @@ def shift_by_register(u: Recorder, value: Uop, kind: int, amount: Uop) -> tuple[
 
 
 def set_nz(u: Recorder, result: Uop) -> None:
-    """N and Z from a result of 32 or 64 bits."""
+    """Set N and Z from a result of 32 or 64 bits."""
     u.n = result.bit(result.width - 1)
     u.z = result == 0

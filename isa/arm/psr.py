@@ -24,17 +24,17 @@ def is_user(u: Recorder) -> Uop:
 
 
 def is_valid_mode(u: Recorder, mode: Uop) -> Uop:
-    """Whether a five-bit value of CPSR.M is a mode of this processor."""
+    """Return True if the 5-bit mode field is valid."""
     return mode.bit(4) & (u.const(_MODE_TABLE) >> (mode & 15)).trunc(1)
 
 
 def bank_of(u: Recorder, mode: Uop) -> Uop:
-    """Which R13, R14 and SPSR a mode has: an index of ``bank_r13``, ``bank_r14`` and ``spsr``."""
+    """Return the bank of a mode, which is an index of ``bank_r13``, ``bank_r14`` and ``spsr``."""
     return (u.const(_BANK_TABLE, 64) >> ((mode & 15) << 2).zext(64)).trunc(32) & 15
 
 
 def cpsr(u: Recorder) -> Uop:
-    """The CPSR as MRS reads it."""
+    """Return the CPSR as MRS reads it."""
     value = u.ge << 16 | u.get("psr")
     for name, place in _FLAGS:
         value = value | u.get(name) << place
@@ -42,7 +42,7 @@ def cpsr(u: Recorder) -> Uop:
 
 
 def spsr(u: Recorder) -> Uop:
-    """SPSR of the current mode.
+    """Return the SPSR of the current mode.
 
     System mode has none, and reading it is UNPREDICTABLE; we choose the CPSR. choice: spsr-of-system-mode
     """
@@ -57,7 +57,7 @@ def set_spsr(u: Recorder, value: Uop) -> None:
 
 
 def switch_mode(u: Recorder, mode: Uop) -> None:
-    """Change CPSR.M, to a mode that there is, and the registers R8 to R14 that come with it."""
+    """Change CPSR.M to a valid mode, and the registers R8 to R14 that belong to it."""
     old, new = bank_of(u, current_mode(u)), bank_of(u, mode)
     with u.when(old != new):
         u.set_at("bank_r13", old, u.reg[13])
@@ -73,7 +73,7 @@ def switch_mode(u: Recorder, mode: Uop) -> None:
 
 
 def set_cpsr(u: Recorder, value: Uop) -> None:
-    """Every bit that there is; bit J is none. choice: no-jazelle
+    """Set every bit of the CPSR except J, which does not exist. choice: no-jazelle
 
     An invalid mode is UNPREDICTABLE; we choose to stay in the current one. choice: invalid-mode
     """
@@ -87,13 +87,13 @@ def set_cpsr(u: Recorder, value: Uop) -> None:
 
 
 def refuse_big_endian(u: Recorder, value: Uop) -> None:
-    """ARMv6 and later can switch to big-endian data; this processor cannot. choice: no-big-endian"""
+    """Leave if bit E would be set. ARMv6 and later have big-endian data; we do not. choice: no-big-endian"""
     with u.when(value.bit(PSR_E.bit_length() - 1)):
         u.callout("unsupported", 0)
 
 
 def user_register_bank(u: Recorder, number: Uop) -> tuple[Uop, Uop]:
-    """Whether R8 to R12, and R13 and R14, of user mode are in the banks, not in the registers."""
+    """Return whether user mode's register ``number`` is in the bank of R8 to R12, and whether in that of R13 and R14."""
     bank = bank_of(u, current_mode(u))
     low = (u.const(7).ult(number)) & number.ult(13)
     return low & (bank == _FIQ_BANK), u.const(12).ult(number) & number.ult(15) & (bank != 0)

@@ -1,7 +1,7 @@
-"""Callouts: the sensitive operations of an instruction set, which an instruction asks for by name.
+"""Callouts: the sensitive operations of an instruction set, which instructions request by name.
 
-Most are defined in uops, which follow the ``callout`` uop in the instruction, and so are native in every tier
-that is. The others are the hypervisor's own business. Every one is counted when it is made.
+Most callouts are defined in uops, which follow the ``callout`` uop in the instruction. So a native tier executes them
+natively. The others are answered by the hypervisor. Each callout is counted when it is made.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isa.ir.uop import Uop
 
-#: Takes the recorder and the arguments, 32 bits each.
+#: A function that is given the recorder and the arguments, which have 32 bits each.
 Definition = Callable[..., "Uop | None"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Callout:
-    """A sensitive operation. ``definition`` records what it does and returns its result, if any; without one
-    the hypervisor does it.
+    """A sensitive operation. ``definition`` records what it does and returns its result, if it has one. Without a
+    definition, the hypervisor answers it.
 
-    ``leaves``: the instruction's path ends there. ``synchronises``: the mode, the tables or what is masked may be
-    others after it, so that what comes next is looked up anew. ``checks_privilege``: it is an exception in user mode.
-    ``sensitive``: False for an exit that every mode takes alike.
+    - ``leaves``: the path of the instruction ends there.
+    - ``synchronises``: the mode, the page tables or the interrupt masks may change, so the next op is looked up again.
+    - ``checks_privilege``: it raises an exception in user mode.
+    - ``sensitive``: False for an exit that is the same in every mode.
     """
 
     name: str
@@ -55,7 +56,7 @@ class CalloutTable(Mapping[str, Callout]):
         return len(self._callouts)
 
     def define(self, meaning: str, **properties: bool) -> Callable[[Definition], Definition]:
-        """Decorate a function ``f(u, *arguments)`` that records what the callout of its name does.
+        """Return a decorator for a function ``f(u, *arguments)`` that records what the callout of its name does.
 
         ``properties`` are those of :class:`Callout`.
         """

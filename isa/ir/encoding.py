@@ -1,15 +1,15 @@
-"""The pattern language: the bits of an instruction with named fields, and the decoder built from them.
+"""The pattern language, in which encodings are written, and the decoder that is built from patterns.
 
-A pattern is a text of as many bits as the instruction has, most significant first, in tokens separated by blanks:
+A pattern is a text with all bits of the instruction, the most significant first, in tokens separated by blanks:
 
     ``0101``      fixed bits
-    ``(0)``       should-be bits: written so by an assembler, ignored by the decoder
+    ``(0)``       should-be bits: an assembler writes these values, and the decoder ignores them
                   (choice: should-be-bits)
     ``rn:4``      a field of that width
 
-``where="rn!=15"`` removes values, so that an encoding carved out of another one (a literal load from a
-register load, say) needs no order of precedence. An instruction set can reserve a field value in all of its
-patterns, such as 0b1111 of A32's ``cond``.
+``where="rn!=15"`` excludes a value of a field. So an encoding that is a special case of another one, such as a literal
+load, needs no order of precedence. An instruction set can reserve a field value in all of its patterns, such as 0b1111
+of A32's ``cond``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _WHERE = re.compile(r"(?P<name>[a-z][a-z0-9_]*)\s*!=\s*(?P<value>\d+)")
 
 
 class EncodingError(ValueError):
-    """A pattern that is not well formed, or two patterns that claim one word."""
+    """Raised for a pattern that is not well formed, and for two patterns that match the same word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Bits ``[lo, lo + width)`` of the instruction word."""
+    """A field: the bits ``[lo, lo + width)`` of the instruction word."""
 
     name: str
     lo: int
@@ -50,7 +50,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One encoding: ``word & mask == value``, no excluded field value, and the fields in between.
+    """One encoding. It matches a word if ``word & mask == value`` and no field has an excluded value.
 
     ``should`` holds the should-be bits of ``should_mask``, for assemblers and test generators. ``width`` is in bits.
     """
@@ -68,9 +68,10 @@ class Pattern:
     def parse(
         cls, text: str, where: str = "", *, widths: Sequence[int] = (32,), reserved: Mapping[str, int] | None = None
     ) -> Pattern:
-        """Read a pattern. EncodingError if it is not well formed, or its width is none of ``widths``.
+        """Return the pattern of a text. Raise EncodingError if it is not well formed, or if its width is none of
+        ``widths``.
 
-        ``reserved`` are field values that are removed where the pattern has a field of that name.
+        ``reserved`` has field values that are excluded if the pattern has a field of that name.
         """
         tokens = []
         for token in text.split():
@@ -108,28 +109,31 @@ class Pattern:
         return cls(text, total, mask, value, should_mask, should, fields, frozenset(excluded))
 
     def holes(self) -> tuple[tuple[int, int], ...]:
-        """The excluded field values as pairs of a mask and a value of the word's bits there."""
+        """Return the excluded field values, each as a mask and a value of the word's bits."""
         return tuple((self.fields[name].mask, self.fields[name].insert(value)) for name, value in self.excluded)
 
     def matches(self, word: int) -> bool:
-        """Whether the word is encoded so."""
+        """Return True if the pattern matches the word."""
         return word & self.mask == self.value and not any(
             self.fields[name].extract(word) == value for name, value in self.excluded
         )
 
     def decode(self, word: int) -> dict[str, int]:
-        """The values of the fields in a word that matches."""
+        """Return the values of the fields in a word. Precondition: the pattern matches it."""
         return {name: field.extract(word) for name, field in self.fields.items()}
 
     def encode(self, fields: Mapping[str, int]) -> int:
-        """The word with these field values; unnamed fields are zero, should-be bits as they should be."""
+        """Return the word with these field values. Fields that are not given are 0; should-be bits have their values.
+
+        Raises EncodingError if a value does not fit.
+        """
         word = self.value | self.should
         for name, value in fields.items():
             word |= self.fields[name].insert(value)
         return word
 
     def overlaps(self, other: Pattern) -> bool:
-        """Whether some word matches both (exactly, as long as a pattern excludes single values)."""
+        """Return True if some word matches both patterns. This is exact as long as patterns exclude single values."""
         if (self.value ^ other.value) & self.mask & other.mask:
             return False
         fixed, value = self.mask | other.mask, self.value | other.value
@@ -154,23 +158,23 @@ E = TypeVar("E", bound=Encoded)
 
 
 class DecodeIndex(Protocol):
-    """A number in which the bits of a word are gathered that tell most instructions apart."""
+    """A number made of the bits of a word that distinguish most instructions. Decoders use it as an index."""
 
-    #: There are as many numbers, from 0 up.
+    #: How many numbers there are, from 0 up.
     size: int
 
     def of(self, word: int) -> int:
-        """The number of a word."""
+        """Return the number of a word."""
 
     def values(self, mask: int, value: int, holes: Collection[tuple[int, int]]) -> Iterable[int]:
-        """The numbers that words with ``word & mask == value`` can have which are in none of ``holes``.
+        """Yield the numbers of the words with ``word & mask == value`` that are in none of ``holes``.
 
-        Holes are pairs like ``mask`` and ``value``. Numbers that only words in a hole have may be among them.
+        Holes are pairs like ``mask`` and ``value``. The result may include numbers that only words in a hole have.
         """
 
 
 class Decoder(Generic[E]):
-    """Finds the one entry whose pattern matches a word. Overlapping patterns are refused with an EncodingError."""
+    """Finds the entry whose pattern matches a word. Raises EncodingError if two patterns overlap."""
 
     def __init__(self, entries: Iterable[E], index: DecodeIndex) -> None:
         self._number_of = index.of
@@ -186,7 +190,7 @@ class Decoder(Generic[E]):
                 self._buckets[number].append(entry)
 
     def decode(self, word: int) -> E | None:
-        """The entry of a word, or None if no pattern matches."""
+        """Return the entry whose pattern matches the word, or None if there is none."""
         for entry in self._buckets[self._number_of(word)]:
             if entry.pattern.matches(word):
                 return entry

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """``count`` consecutive words, the first one number ``index`` of the state.
+    """``count`` consecutive words of the state, of which the first has the number ``index``.
 
-    ``sensitive``: what is read there tells in which mode the processor is.
+    ``sensitive``: reading it shows in which mode the processor is.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Word:
 
     @property
     def offset(self) -> int:
-        """Byte offset in the state."""
+        """The offset in the state, in bytes."""
         return self.index * 4
 
 

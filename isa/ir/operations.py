@@ -1,4 +1,4 @@
-"""The pure operations: what each computes from numbers. This is the definition of their meaning."""
+"""The pure operations, and what each computes from numbers. This is the definition of their meaning."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PURE: Mapping[str, Fold] = {
     "adc_carry": lambda a, b, c, w: (a + b + c) >> w,
     "adc_overflow": _adc_overflow,
 }
-#: Those whose result is one bit.
+#: The operations whose result has one bit.
 COMPARISONS = frozenset({"eq", "ne", "ult", "slt", "adc_carry", "adc_overflow"})
-#: Those of an addition with carry: its sum, its carry out and its overflow.
+#: The operations of an addition with carry: the sum, the carry out and the overflow.
 ADDITIONS = frozenset({"adc", "adc_carry", "adc_overflow"})

@@ -1,4 +1,4 @@
-"""What can be asked of a block of uops. The answers follow from :mod:`isa.ir.table`."""
+"""Questions about a block of uops. The answers follow from :mod:`isa.ir.table`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REGISTERS = 16
 
 
 def walk(block: Iterable[Uop], *, into_loops: bool = True) -> Iterator[Uop]:
-    """All uops of a block, each before those of its body. ``into_loops=False`` leaves out the bodies of loops."""
+    """Yield all uops of a block, each before those of its body. ``into_loops=False`` omits the bodies of loops."""
     for uop in block:
         yield uop
         if uop.body and (into_loops or uop.op != "for_each_bit"):
@@ -20,7 +20,7 @@ def walk(block: Iterable[Uop], *, into_loops: bool = True) -> Iterator[Uop]:
 
 
 def effect_of(uop: Uop) -> Effect:
-    """The effect of one uop, without that of its body."""
+    """Return the effect of one uop, without that of its body."""
     effect = UOPS[uop.op].effect
     if isinstance(uop.attr, Callout) and uop.attr.definition is None and uop.attr.leaves:
         effect |= Effect.MAY_LEAVE | Effect.ENDS_PATH
@@ -28,17 +28,17 @@ def effect_of(uop: Uop) -> Effect:
 
 
 def ends_path(block: Iterable[Uop]) -> bool:
-    """Whether control never reaches the end of a block."""
+    """Return True if control never reaches the end of a block."""
     return any(Effect.ENDS_PATH in effect_of(uop) for uop in block)
 
 
 def branches_of(block: Iterable[Uop]) -> tuple[Uop, ...]:
-    """The branch uops of an instruction."""
+    """Return the branch uops of an instruction."""
     return tuple(uop for uop in walk(block) if uop.op == "branch")
 
 
 def registers_written(block: Iterable[Uop]) -> set[int]:
-    """The numbers of the registers that a block may write; all if it writes one whose number is not known."""
+    """Return the numbers of the registers that a block may write: all if it writes one whose number is not known."""
     return {
         number
         for uop in walk(block)
@@ -55,11 +55,11 @@ def _possible_numbers(number: Uop) -> Iterable[int]:
 
 
 def words_written(block: Iterable[Uop]) -> set[str]:
-    """The names of the words and arrays of the state that a block may write."""
+    """Return the names of the words and arrays of the state that a block may write."""
     return {str(uop.attr) for uop in walk(block) if Effect.WRITES_STATE in UOPS[uop.op].effect}
 
 
 def loop_variables(loop: Uop) -> set[Uop]:
-    """The ``bit_index`` and ``bit_ordinal`` uops of a loop that its body uses. They stand in no block."""
+    """Return the ``bit_index`` and ``bit_ordinal`` uops of a loop that its body uses. They are not in any block."""
     variables = ("bit_index", "bit_ordinal")
     return {arg for uop in walk(loop.body) for arg in uop.args if arg.op in variables and arg.args[0] is loop}

@@ -1,4 +1,4 @@
-"""The recorder: what a semantics function calls to record the uops of one instruction."""
+"""The recorder, whose methods a semantics function calls to record the uops of one instruction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isa.ir.uop import Access, BranchKind, SemanticsError, Uop
 
 
 class Registers:
-    """``u.reg[n]``: the guest's registers as the current mode sees them."""
+    """The guest's registers as the current mode sees them: ``u.reg[n]``."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -42,7 +42,7 @@ class _Scratch:
 
 
 class StateBits:
-    """``u.<name>``, where a recorder has such an attribute: the low ``width`` bits of a word of the state."""
+    """The low ``width`` bits of a word of the state, as an attribute of a recorder: ``u.<name>``."""
 
     def __init__(self, name: str, width: int) -> None:
         self._name, self._width = name, width
@@ -57,11 +57,11 @@ class StateBits:
 class Recorder:
     """Records the uops of one instruction. See :mod:`isa.ir.uop` for the language.
 
-    An instruction set has a subclass, which names its state's layout and its callouts. ``block`` is where uops go;
-    those after the end of a path go nowhere.
+    Each instruction set has a subclass, which names the layout of its state and its callouts. ``block`` has the uops
+    recorded so far. Uops after the end of a path are dropped.
 
-    Rule of precision: an instruction that faults or leaves must have changed nothing that matters, so no load,
-    store or callout that leaves may follow a register or flag write. The recorder enforces it.
+    The rule of precision: an instruction that faults or leaves must have changed nothing that matters. So no load,
+    store or callout that leaves may follow a register or flag write. The recorder raises SemanticsError otherwise.
     """
 
     def __init__(self, layout: StateLayout, callouts: Mapping[str, Callout]) -> None:
@@ -79,7 +79,7 @@ class Recorder:
         return Uop(self, "const", width, attr=number & ((1 << width) - 1))
 
     def field(self, field: Field, excluded: frozenset[int] = frozenset()) -> Uop:
-        """A symbolic field, 32 bits wide, known not to have the ``excluded`` values."""
+        """Return a symbolic field, 32 bits wide, which is known not to have the ``excluded`` values."""
         uop = Uop(self, "field", 32, attr=field)
         uop.excluded = excluded
         return uop
@@ -92,7 +92,7 @@ class Recorder:
         return value
 
     def pure(self, op: str, width: int, *args: Uop) -> Uop:
-        """The value of a pure operation; worked out here and now if its arguments are constants."""
+        """Return the value of a pure operation. If its arguments are constants, it is a constant."""
         numbers = [arg.attr for arg in args if arg.op == "const"]
         if len(numbers) == len(args):
             operand_width = args[1].width if op == "select" else args[0].width
@@ -114,14 +114,14 @@ class Recorder:
         return self.pure("select", width, condition, self.value(if_true, width), self.value(if_false, width))
 
     def add_with_carry(self, a: Uop, b: Uop | int, carry: Uop | int) -> tuple[Uop, Uop, Uop]:
-        """An addition with carry in: the sum, the carry out and the signed overflow."""
+        """Return the sum, the carry out and the signed overflow of an addition with carry in."""
         args = (a, self.value(b, a.width), self.value(carry, 1))
         return self.pure("adc", a.width, *args), self.pure("adc_carry", 1, *args), self.pure("adc_overflow", 1, *args)
 
     # -- state ---------------------------------------------------------------------------------
 
     def address(self, ahead: int = 0) -> Uop:
-        """The address of the instruction, plus ``ahead`` bytes."""
+        """Return the address of the instruction plus ``ahead`` bytes."""
         return self.emit("pc", 32, attr=ahead)
 
     def _word(self, name: str) -> str:
@@ -130,7 +130,7 @@ class Recorder:
         return name
 
     def get(self, name: str) -> Uop:
-        """The word of the state that has this name."""
+        """Return the word of the state that has this name."""
         return self.emit("get", 32, attr=self._word(name))
 
     def set(self, name: str, value: Uop | int) -> None:
@@ -139,7 +139,7 @@ class Recorder:
         self.emit("set", 0, self.value(value, 32), attr=self._word(name))
 
     def get_at(self, name: str, index: Uop | int) -> Uop:
-        """An element of an array of the state."""
+        """Return an element of an array of the state."""
         return self.emit("get_at", 32, self.value(index, 32), attr=self._word(name))
 
     def set_at(self, name: str, index: Uop | int, value: Uop | int) -> None:
@@ -155,11 +155,14 @@ class Recorder:
         return self.emit(op, width, *args, attr=access)
 
     def load(self, address: Uop, size: int, *, signed: bool = False, aligned: bool = False, user: bool = False) -> Uop:
-        """Load ``size`` (1, 2, 4) bytes, little-endian, extended to 32 bits. May fault."""
+        """Load ``size`` (1, 2 or 4) bytes, little-endian, and return them extended to 32 bits. A load may fault.
+
+        ``signed``, ``aligned`` and ``user`` are those of :class:`isa.ir.uop.Access`.
+        """
         return self._access("load", 32, (address,), Access(size, signed, aligned, user))
 
     def store(self, address: Uop, value: Uop, size: int, *, aligned: bool = False, user: bool = False) -> None:
-        """Store the low ``size`` (1, 2, 4) bytes of a 32-bit value, little-endian. May fault."""
+        """Store the low ``size`` (1, 2 or 4) bytes of a 32-bit value, little-endian. A store may fault."""
         self._access("store", 0, (address, self.value(value, 32)), Access(size, False, aligned, user))
 
     # -- control -------------------------------------------------------------------------------
@@ -174,7 +177,7 @@ class Recorder:
 
     @contextmanager
     def when(self, condition: Uop) -> Iterator[None]:
-        """Execute the body if ``condition`` is 1. Values made inside must not be used outside."""
+        """Execute the body of the ``with`` block if ``condition`` is 1. Its values must not be used outside."""
         uop = Uop(self, "when", 0, (condition,))
         wrote = self.wrote_register
         with self._nested(uop):
@@ -190,24 +193,26 @@ class Recorder:
 
     @contextmanager
     def for_each_bit(self, mask: Uop) -> Iterator[tuple[Uop, Uop]]:
-        """Execute the body for each 1 of ``mask``, lowest first; yields its number and its ordinal."""
+        """Execute the body for each 1 of ``mask``, the lowest first. Yield the bit's number and its ordinal among
+        them.
+        """
         uop = Uop(self, "for_each_bit", 0, (mask,))
         with self._nested(uop):
             yield Uop(self, "bit_index", 32, (uop,)), Uop(self, "bit_ordinal", 32, (uop,))
         self._append(uop)
 
     def branch(self, target: Uop, kind: BranchKind = BranchKind.JUMP) -> None:
-        """Jump to an address, whose low bits that no instruction's address has are ignored."""
+        """Jump to an address. The low bits, which are 0 in every instruction's address, are ignored."""
         self.emit("branch", 0, target, attr=kind)
         self._ended = True
 
     def exception(self, kind: Enum, immediate: Uop | int = 0) -> None:
-        """Raise an exception of the instruction set; ``immediate`` is what the instruction says besides."""
+        """Raise an exception of the instruction set. ``immediate`` is the number in the instruction, if it has one."""
         self.emit("exception", 0, self.value(immediate, 32), attr=kind)
         self._ended = True
 
     def callout(self, name: str, *args: Uop | int) -> Uop | None:
-        """A sensitive operation. The result is that of its definition, if it has one: see :mod:`isa.ir.callouts`."""
+        """Make a callout, and return the result of its definition, or None. See :mod:`isa.ir.callouts`."""
         callout = self.callouts.get(name)
         if callout is None:
             raise SemanticsError(f"no callout is named {name}")
@@ -222,7 +227,7 @@ class Recorder:
         return None
 
     def callout_value(self, name: str, *args: Uop | int) -> Uop:
-        """A sensitive operation that has a result."""
+        """Make a callout that has a result, and return the result."""
         value = self.callout(name, *args)
         assert value is not None, f"{name} has no result"
         return value
@@ -230,7 +235,7 @@ class Recorder:
     # -- routines ------------------------------------------------------------------------------
 
     def param(self, name: str) -> Uop:
-        """A parameter of the routine."""
+        """Return a parameter of the routine."""
         return self.emit("param", 32, attr=name)
 
     def result(self, value: Uop) -> None:
@@ -239,9 +244,9 @@ class Recorder:
         self._ended = True
 
     def in_ram(self, gpa: Uop) -> Uop:
-        """Whether the word at a guest physical address is in RAM."""
+        """Return 1 if the word at a guest physical address is in RAM, else 0, as a value of width 1."""
         return self.emit("in_ram", 1, gpa)
 
     def load_physical(self, gpa: Uop) -> Uop:
-        """The word at a guest physical address, which must be in RAM."""
+        """Return the word at a guest physical address, which must be in RAM."""
         return self.emit("load_physical", 32, gpa)

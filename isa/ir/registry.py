@@ -1,12 +1,11 @@
 """The registry of an instruction set's instructions.
 
-``@registry.insn`` registers a semantics function under a bit pattern. What all instructions of a set share is
-the registry's: its recorder, the field values that no pattern matches, and the condition under which an
-instruction is executed.
+``@registry.insn`` registers a semantics function under a bit pattern. The registry has what all instructions of a set
+share: the recorder, the field values that no pattern matches, and the condition under which an instruction is executed.
 
-*Forms* say how the threaded tier divides a pattern into handlers: ``forms=("s", "rd==15")`` makes
-one handler for each value of ``s``, and for R15 or not R15 as destination; inside the function such
-a field is a number (or is known not to be 15), so Python's ``if`` may depend on it.
+*Forms* say how the threaded tier divides a pattern into handlers. ``forms=("s", "rd==15")`` makes one handler for each
+value of ``s``, with R15 as destination or not. Inside the function such a field is a number, or is known not to be 15,
+so Python's ``if`` may depend on it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,9 @@ Condition = Callable[[R, Mapping[str, int]], Uop | None]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A part of a pattern that one handler serves: some fields fixed, some known not to be a value."""
+    """The part of a pattern that one handler serves. ``fixed`` fields have one value; ``excluded`` values do not
+    occur.
+    """
 
     fixed: Mapping[str, int]
     excluded: frozenset[tuple[str, int]]
@@ -41,8 +42,8 @@ class Form:
 class Insn:
     """One entry of the specification.
 
-    ``since`` is the first architecture version that has it; ``section`` the section of the architecture's
-    manual that defines it; ``registry`` what it belongs to.
+    ``since`` is the first version of the architecture that has the instruction, and ``section`` the section of the
+    manual that defines it. ``registry`` is the one that it belongs to.
     """
 
     name: str
@@ -56,18 +57,18 @@ class Insn:
 
     @property
     def length(self) -> int:
-        """Bytes of its encoding."""
+        """The length of its encoding in bytes."""
         return self.pattern.width // 8
 
     def check_forms(self) -> None:
-        """ValueError if a form names what is not a field."""
+        """Raise ValueError if a form names something that is not a field."""
         for text in self.form_names:
             match = _FORM.fullmatch(text)
             if match is None or match["name"] not in self.pattern.fields:
                 raise ValueError(f"{self.name}: cannot read form {text!r}")
 
     def forms(self) -> Iterator[Form]:
-        """All forms. Where two match a word, the one with more fixed fields is meant."""
+        """Yield all forms. If two match a word, the one with more fixed fields applies."""
         choices: list[list[tuple[dict[str, int], frozenset[tuple[str, int]]]]] = []
         for text in self.form_names:
             match = _FORM.fullmatch(text)
@@ -88,7 +89,7 @@ class Insn:
             yield Form(fixed, excluded)
 
     def record_form(self, form: Form) -> list[Uop]:
-        """The uops of a form, its free fields symbolic. Its condition is included if the form fixes it."""
+        """Return the uops of a form, whose free fields are symbolic. The condition is included if the form fixes it."""
         u = self.registry.new_recorder()
         fields: dict[str, Uop] = {}
         for name, field in self.pattern.fields.items():
@@ -100,7 +101,7 @@ class Insn:
         return self._record(u, fields, form.fixed)
 
     def record_word(self, word: int) -> list[Uop]:
-        """The uops of one instruction word, condition included."""
+        """Return the uops of one instruction word, with its condition."""
         u = self.registry.new_recorder()
         values = self.pattern.decode(word)
         return self._record(u, {name: u.const(value) for name, value in values.items()}, values)
@@ -118,9 +119,9 @@ class Insn:
 class Registry(Generic[R]):
     """The instructions of one instruction set.
 
-    ``new_recorder`` makes its recorder; ``condition`` says when an instruction is executed; ``reserved`` are
-    field values that its patterns never match; ``lengths`` those that an instruction may have, in bytes; ``oldest``
-    the first version of the architecture.
+    ``new_recorder`` makes its recorder, and ``condition`` says when an instruction is executed. ``reserved`` has the
+    field values that its patterns never match. ``lengths`` are the lengths that an instruction may have, in bytes.
+    ``oldest`` is the first version of the architecture.
     """
 
     def __init__(
@@ -166,5 +167,5 @@ class Registry(Generic[R]):
         return register
 
     def build_decoder(self) -> Decoder[Insn]:
-        """The decoder of everything registered so far; overlaps raise EncodingError."""
+        """Return the decoder of everything registered so far. Raise EncodingError if two patterns overlap."""
         return Decoder(self.insns, self._index)

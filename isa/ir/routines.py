@@ -1,6 +1,6 @@
-"""Routines: parts of an architecture that are no instruction, written in uops all the same.
+"""Routines: parts of an architecture that are no instructions and are written in uops as well.
 
-Of each routine every tier has its own form: Python in the reference tier, native code in the others.
+Each tier has its own form of a routine: Python in the reference tier, native code in the others.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ RESULT_WIDTH = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routine:
-    """``parameters`` are 32 bits wide. The result, where there is one, has 64 bits: the last value that
-    ``definition`` returns, or the one of the path that ended earlier. ``new_recorder`` makes a recorder of the
-    instruction set.
+    """A routine. Its ``parameters`` have 32 bits.
+
+    The result, if there is one, has 64 bits. It is the value that ``definition`` returns, or that of a path that ended
+    earlier. ``new_recorder`` makes a recorder of the instruction set.
     """
 
     name: str
@@ -28,13 +29,13 @@ class Routine:
     new_recorder: Callable[[], Recorder]
 
     def record(self, u: Recorder, *arguments: Uop) -> Uop:
-        """Record its uops among others, and return its result. No path of it may end early."""
+        """Record the routine's uops among others, and return its result. None of its paths may end early."""
         value = self.definition(u, *arguments)
         assert value is not None
         return value
 
     def block(self) -> list[Uop]:
-        """Its uops on their own; the last one is ``result`` if it has one."""
+        """Return the routine's uops on their own. The last one is ``result`` if it has one."""
         u = self.new_recorder()
         value = self.definition(u, *(u.param(name) for name in self.parameters))
         if value is not None:
@@ -59,7 +60,7 @@ class RoutineTable(Mapping[str, Routine]):
         return len(self._routines)
 
     def define(self, definition: Callable[..., Uop | None]) -> Routine:
-        """Decorate a function ``f(u, *parameters)``: it becomes the routine of its name."""
+        """Make a function ``f(u, *parameters)`` the routine of its name. This is a decorator."""
         name, code = definition.__name__, definition.__code__
         if name in self._routines:
             raise ValueError(f"there are two routines named {name}")

@@ -1,9 +1,9 @@
-"""Which instructions are sensitive, as their own uops tell (Popek and Goldberg, CACM 17(7), 1974).
+"""Finding the sensitive instructions from their uops (Popek and Goldberg, CACM 17(7), 1974).
 
-An instruction is *sensitive* if it reads or changes privileged state, or behaves by the mode. A processor can be
-virtualized by trap-and-emulate alone if all of these are *privileged*, that is trap in user mode. ARM's are not: MSR of
-the CPSR's control bits is ignored in user mode, MRS reads them, CPS does nothing. A binary translator need not care,
-because it rewrites each of them into callouts.
+An instruction is *sensitive* if it reads or changes privileged state, or depends on the mode. A processor can be
+virtualized by trap-and-emulate alone if all sensitive instructions are *privileged*, which means that they trap in user
+mode. On ARM they do not: in user mode, MSR ignores the CPSR's control bits, MRS reads them, and CPS does nothing. A
+binary translator rewrites each of them into callouts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Sensitivity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """``callouts``: those that the instruction is rewritten into, in order."""
+    """An instruction and its class. ``callouts`` are those that it is rewritten into, in order."""
 
     insn: Insn
     sensitivity: Sensitivity
@@ -35,13 +35,13 @@ class Classified:
 
 
 def sensitive_callouts(block: Iterable[Uop]) -> tuple[Callout, ...]:
-    """What uops ask the hypervisor for, each once, in order."""
+    """Return the names of the sensitive callouts in a block, each once, in order."""
     found = (uop.attr for uop in walk(block) if isinstance(uop.attr, Callout))
     return tuple(dict.fromkeys(callout for callout in found if callout.sensitive))
 
 
 def makes_callouts(block: Iterable[Uop]) -> bool:
-    """Whether uops do something that is the hypervisor's to do."""
+    """Return True if a block makes a sensitive callout."""
     return any(isinstance(uop.attr, Callout) and uop.attr.sensitive for uop in walk(block))
 
 
@@ -62,5 +62,5 @@ def classify(insn: Insn) -> Classified:
 
 
 def answered_by(callout: Callout) -> str:
-    """Who does a callout: "specification", in uops, or "hypervisor"."""
+    """Return who answers a callout: "specification" if it is defined in uops, else "hypervisor"."""
     return "hypervisor" if callout.definition is None else "specification"

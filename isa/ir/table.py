@@ -1,11 +1,11 @@
-"""What is legal: of each uop its arguments and result, its effect, and where it may stand.
+"""The table of legal uops: for each one its arguments and result, its effect, and the places where it is allowed.
 
-This is the one place that says so. :mod:`isa.ir.verifier` checks blocks of uops against it, :mod:`isa.ir.queries`
-answers from it, and whoever translates uops checks at import that it has a row for each (:func:`require_rows`).
+This is the one place that defines it. :mod:`isa.ir.verifier` checks blocks of uops against it, :mod:`isa.ir.queries`
+answers from it, and each translator of uops checks at import that it has a row for each (:func:`require_rows`).
 
-A signature is the widths of the arguments, an arrow, and the width of the result, if there is one. A letter is any
-width, the same wherever it stands; ``narrower`` and ``wider`` are any width that is so compared with the argument's;
-``loop`` is the ``for_each_bit`` around; ``...`` are any number of arguments like the one before.
+A signature has the widths of the arguments, an arrow, and the width of the result, if there is one. A letter is any
+width, and the same one wherever it occurs. ``narrower`` and ``wider`` are any width that compares so with the
+argument's. ``loop`` is the enclosing ``for_each_bit``. ``...`` stands for any number of arguments like the one before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from isa.ir.uop import Access, BranchKind
 
 
 class Effect(Flag):
-    """What a uop does besides giving a value. Without any it is pure: it may be done again, later, or not at all."""
+    """The effects of a uop besides its value. A pure uop has none: it may be executed again, later, or not at all."""
 
     PURE = 0
     READS_REGISTER = auto()
@@ -45,7 +45,7 @@ COMMITS = Effect.WRITES_REGISTER | Effect.WRITES_STATE
 
 
 class Stage(Flag):
-    """Where uops come from."""
+    """The kinds of blocks, by their origin."""
 
     WORD = auto()  # an instruction word, its condition included
     FORM = auto()  # a form of an instruction, its free fields symbolic
@@ -58,7 +58,7 @@ class Stage(Flag):
 
 
 class Position(Enum):
-    """Where a uop that is used as an argument stands."""
+    """The place of a uop that is used as an argument."""
 
     BLOCK = "in a block, before what uses it"
     NOWHERE = "in no block: it is an argument only"
@@ -66,7 +66,7 @@ class Position(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the table says of one uop. ``attr`` is the type of its attribute, None if it has none."""
+    """A row of the table. ``attr`` is the type of the uop's attribute, or None if it has none."""
 
     signature: str
     effect: Effect = Effect.PURE
@@ -122,14 +122,15 @@ if undefined := {op for op, row in UOPS.items() if row == Row(row.signature)} ^ 
 
 
 def ops_of(stage: Stage) -> set[str]:
-    """The uops that stand in blocks of a stage, or of one of several, but for pure ones."""
+    """Return the uops, except for pure ones, that are allowed in a stage, or in one of several."""
     return {op for op, row in UOPS.items() if row.stages & stage and row.position is Position.BLOCK and op not in PURE}
 
 
 def require_rows(what: str, rows: Collection[str], stage: Stage) -> None:
-    """NotImplementedError if ``what``, a table with a row for each uop, has not just what a stage needs.
+    """Raise NotImplementedError unless ``what``, a table with a row for each uop, has exactly the rows that a stage
+    needs.
 
-    Pure uops are not looked at.
+    Pure uops are not considered.
     """
     if wrong := ops_of(stage) ^ (set(rows) - PURE.keys()):
         raise NotImplementedError(f"{what}: rows that are missing, or for uops that cannot come: {sorted(wrong)}")

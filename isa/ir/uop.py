@@ -1,15 +1,15 @@
-"""The micro-operation language in which every instruction's semantics is written.
+"""The micro-operation language, in which the semantics of every instruction is written.
 
-A semantics function is ordinary Python over symbolic values: it receives a
-:class:`~isa.ir.recorder.Recorder` ``u`` and the instruction's fields, and calling it records a block of
-:class:`Uop`. A field is either a number (the reference evaluator and the region tier know the whole word)
-or a symbolic *static* value (the threaded tier compiles one handler for many words). Whatever is computed
-from static values alone is static too, and may be worked out when the word is decoded.
+A semantics function is ordinary Python over symbolic values. It receives a :class:`~isa.ir.recorder.Recorder` ``u`` and
+the instruction's fields, and calling it records a block of :class:`Uop`. In the reference tier and the region tier,
+which know the whole word, a field is a number. In the threaded tier, which compiles one handler for many words, it is a
+symbolic *static* value. A value that is computed from static values alone is static too, and can be computed at decode
+time.
 
-Values have a width of 1, 8, 16, 32 or 64 bits and no sign. Python numbers are accepted wherever a
-value is; they take the width of their neighbour.
+Values have a width of 1, 8, 16, 32 or 64 bits and no sign. Python numbers are accepted in place of values, and take the
+width of the other operand.
 
-The pure operations are the keys of :data:`isa.ir.operations.PURE`; the others are
+The pure operations are the keys of :data:`isa.ir.operations.PURE`. The others are
 
 ===============  =====================================================================
 ``const``        ``attr`` is the number
@@ -55,14 +55,14 @@ from isa.ir.operations import ADDITIONS, COMPARISONS, PURE
 
 
 class SemanticsError(TypeError):
-    """A semantics function broke a rule of the language."""
+    """Raised if a semantics function breaks a rule of the language."""
 
 
 _STATIC_LEAVES = frozenset({"const", "field"})
 
 
 class ValueSource(Protocol):
-    """What a value needs of the recorder that it belongs to, to make others from it."""
+    """The methods of a recorder that a value needs, to make other values from it."""
 
     def const(self, number: int, width: int = 32) -> Uop: ...
 
@@ -72,7 +72,7 @@ class ValueSource(Protocol):
 
 
 class BranchKind(Enum):
-    """What a branch is to the control-flow graph; the architectural effect is the same for all."""
+    """The role of a branch in the control-flow graph. The architectural effect is the same for all kinds."""
 
     JUMP = "jump"
     LOOP = "loop"  # a jump backwards
@@ -84,11 +84,11 @@ class BranchKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a load or store accesses memory: its size in bytes and its flavour.
+    """How a load or store accesses memory. ``size`` is in bytes.
 
-    ``signed``: sign-extend what is loaded. ``aligned``: an address that is not a multiple of the
-    size is an alignment fault whatever SCTLR.A says. ``user``: with the permissions of user mode
-    (LDRT and friends).
+    - ``signed``: what is loaded is sign-extended.
+    - ``aligned``: an address that is not a multiple of the size is an alignment fault, whatever SCTLR.A says.
+    - ``user``: the permissions of user mode apply, as for LDRT.
     """
 
     size: int
@@ -98,7 +98,7 @@ class Access:
 
 
 class Uop:
-    """One micro-operation and, where ``width`` is not 0, the value that it produces."""
+    """One micro-operation, and the value that it produces if ``width`` is not 0."""
 
     __slots__ = ("args", "attr", "body", "excluded", "op", "recorder", "width")
 
@@ -124,12 +124,12 @@ class Uop:
 
     @property
     def number(self) -> int | None:
-        """The value as a number if it is a constant."""
+        """The value as a number if it is a constant, else None."""
         return self.attr if self.op == "const" and isinstance(self.attr, int) else None
 
     @property
     def static(self) -> bool:
-        """Whether it depends on the instruction word alone."""
+        """True if the value depends on the instruction word alone."""
         return self.op in _STATIC_LEAVES or (self.op in PURE and all(arg.static for arg in self.args))
 
     def __bool__(self) -> bool:
@@ -155,7 +155,7 @@ class Uop:
 
     @property
     def subtrahend(self) -> Uop | None:
-        """y where this addition with carry is the subtraction x - y, written x + ~y + 1."""
+        """The operand y if this addition with carry is a subtraction x - y, written as x + ~y + 1, else None."""
         _, b, carry = self.args
         ones = (1 << b.width) - 1
         if carry.number != 1:
@@ -166,7 +166,7 @@ class Uop:
 
     @property
     def operands(self) -> tuple[Uop, ...]:
-        """``args`` as code generators want them: a subtraction has two, x and y."""
+        """The arguments for code generators. A subtraction has two, x and y; for others they are ``args``."""
         if self.op in ADDITIONS and (y := self.subtrahend) is not None:
             return self.args[0], y
         return self.args
@@ -218,7 +218,7 @@ class Uop:
         return self._binary("shl", other)
 
     def __rshift__(self, other: Uop | int) -> Uop:
-        """Logical shift right; :meth:`ashr` is the arithmetic one."""
+        """Return the logical shift right. :meth:`ashr` is the arithmetic one."""
         return self._binary("lshr", other)
 
     def ashr(self, other: Uop | int) -> Uop:
@@ -246,11 +246,11 @@ class Uop:
         return self._binary("slt", other)
 
     def udiv(self, other: Uop | int) -> Uop:
-        """Unsigned quotient, 0 for a zero divisor."""
+        """Return the unsigned quotient, which is 0 for a zero divisor."""
         return self._binary("udiv", other)
 
     def sdiv(self, other: Uop | int) -> Uop:
-        """Signed quotient rounded towards zero, 0 for a zero divisor."""
+        """Return the signed quotient rounded towards zero, which is 0 for a zero divisor."""
         return self._binary("sdiv", other)
 
     def zext(self, width: int) -> Uop:
@@ -275,9 +275,9 @@ class Uop:
         return self.recorder.pure("bswap", self.width, self)
 
     def bit(self, number: int | Uop) -> Uop:
-        """Bit ``number`` as a value of width 1."""
+        """Return bit ``number`` as a value of width 1."""
         return (self >> number).trunc(1)
 
     def bits(self, high: int, low: int) -> Uop:
-        """Bits ``high`` to ``low``, inclusive, zero-extended to the width of the value."""
+        """Return the bits ``high`` to ``low``, inclusive, zero-extended to the width of the value."""
         return (self >> low) & ((1 << (high - low + 1)) - 1)

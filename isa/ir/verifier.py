@@ -1,4 +1,4 @@
-"""The verifier: whether a block of uops is what :mod:`isa.ir.table` allows at its stage."""
+"""The verifier, which checks that a block of uops obeys :mod:`isa.ir.table` at its stage."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ARRAY_OPS = {"get": False, "set": False, "get_at": True, "set_at": True}
 
 
 class VerifierError(SemanticsError):
-    """A block of uops that is not legal; the message names the uop and the rule."""
+    """Raised for a block of uops that is not legal. The message names the uop and the rule."""
 
 
 def verify(block: list[Uop], stage: Stage, layout: StateLayout) -> None:
-    """Check every uop of a block that was recorded for ``stage``. VerifierError names the first that is wrong.
+    """Check every uop of a block that was recorded for ``stage``. Raise VerifierError for the first that is wrong.
 
-    Besides what the table says of each uop: values are used after and inside where they are made, nothing
-    follows the end of a path, and nothing that may leave follows a write of a register or of the state.
+    Besides the rows of the table, these rules are checked: a value is used after its uop and within the block of its
+    uop, nothing follows the end of a path, and nothing that may leave follows a write of a register or of the state.
     """
     _Verifier(stage, layout).block(block, set(), (), committed=False)
 

@@ -1,8 +1,8 @@
 """The system control coprocessor: each of its registers is an instruction that reads it and one that writes it.
 
-Whatever has no row here is an undefined instruction, and so is a register that user mode may not access, from
-user mode. So are all other coprocessors, floating point included: CDP, LDC, STC and MRRC match no pattern, nor does
-MCRR but for the ARM1176's operations on ranges of its caches.
+A register without a row is an undefined instruction. So is one that user mode may not access, in user mode. All other
+coprocessors are undefined as well, floating point included: CDP, LDC, STC and MRRC match no pattern, and of MCRR only
+the ARM1176's operations on ranges of its caches do.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ Write = Callable[[Recorder, Uop], None]
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """``word``: what holds it, of which ``writable`` bits change; ``value``: what it reads as without one.
+    """A register of CP15. ``place`` is opc1, CRn, CRm and opc2.
 
-    ``access`` is what privileged code may do, ``user`` what user mode may, from architecture ``user_since`` on;
-    ``since`` the architecture that has it; ``only_6``: version 7 has not. ``write`` takes the place of storing what is
-    written, ``after`` is the callout that follows. A register without a word ignores what is written.
+    - ``word``: the word of the state that holds it, of which a write changes the ``writable`` bits. A register without
+    a word reads as ``value`` and ignores writes. - ``access``: what privileged code may do. ``user``: what user mode
+    may do, from architecture ``user_since`` on. - ``since``: the first architecture that has it. ``only_6``: version 7
+    does not have it. - ``write``: a function that does the write in place of storing the value. ``after``: the callout
+    that follows a write.
     """
 
     name: str
@@ -189,7 +191,7 @@ def _require_access(u: Recorder, register: Register, access: str) -> None:
 
 
 def _require_architecture_6(u: Recorder) -> None:
-    """What the ARM1176 has and the Cortex-A8 has not."""
+    """Raise an undefined instruction on ARMv7, for what the ARM1176 has and the Cortex-A8 does not have."""
     with u.when(u.get("architecture") == 7):
         u.undefined()
 
