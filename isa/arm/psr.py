@@ -93,7 +93,7 @@ def refuse_big_endian(u: Recorder, value: Uop) -> None:
 
 
 def user_register_bank(u: Recorder, number: Uop) -> tuple[Uop, Uop]:
-    """Return whether user mode's register ``number`` is in the bank of R8 to R12, and whether in that of R13 and R14."""
+    """Return whether register ``number`` of user mode is banked with R8 to R12, and whether with R13 and R14."""
     bank = bank_of(u, current_mode(u))
     low = (u.const(7).ult(number)) & number.ult(13)
     return low & (bank == _FIQ_BANK), u.const(12).ult(number) & number.ult(15) & (bank != 0)
