@@ -32,7 +32,7 @@ def _from_bcd(value: int) -> int:
 
 @dataclass(eq=False)
 class Ds1338(Chip):
-    """``offset``: the time of day at tick 0, in seconds since 1970. Years are of this century."""
+    """The chip. ``offset`` is the time of day at tick 0, in seconds since 1970. Years are those of this century."""
 
     time: Wiring[Time]
     offset: int
@@ -47,7 +47,7 @@ class Ds1338(Chip):
         return self.offset + self.time.now // self.time.ticks_per_second
 
     def start(self, reading: bool) -> None:
-        """The bus master has addressed this chip. The time is latched then (data sheet, "Clock and Calendar")."""
+        """Begin a transfer, for which the time is latched (data sheet, "Clock and Calendar")."""
         self.addressed = not reading
         self._latch()
 
@@ -83,8 +83,10 @@ class Ds1338(Chip):
             self._latch()
 
     def _set_time(self, register: int, value: int) -> None:
-        """Set one of the time registers, and with it the clock. A date that is none, as it can be while registers are
-        written one after the other, runs over into the next month.
+        """Set one of the time registers, and with it the clock.
+
+        While registers are written one after the other, the date can be one that does not exist. It then runs over into
+        the next month.
         """
         import calendar  # Three milliseconds, which few guests need.
 

@@ -45,7 +45,7 @@ _LOOPED_BACK = ((1 << 10, FR_DSR), (1 << 11, FR_CTS), (1 << 12, FR_DCD), (1 << 1
 
 @dataclass(eq=False)
 class Pl011(WordRegisters):
-    """``transmit`` is given what the guest sends, one byte at a time; ``irq`` is the combined interrupt."""
+    """The UART. ``transmit`` is given what the guest sends, one byte at a time; ``irq`` is the combined interrupt."""
 
     time: Wiring[Time]
     transmit: Wiring[Callable[[bytes], None]]
@@ -73,7 +73,7 @@ class Pl011(WordRegisters):
 
     @property
     def capacity(self) -> int:
-        """Characters that the receiver holds."""
+        """How many characters the receiver can hold: 16 with the FIFO, 1 without (2.4.3)."""
         return FIFO_SIZE if self.lcr_h & LCR_FEN else 1
 
     @property
@@ -83,7 +83,7 @@ class Pl011(WordRegisters):
 
     @property
     def expects_input(self) -> bool:
-        """Whether the guest is to be interrupted by what arrives, without looking."""
+        """True if the guest has enabled an interrupt for what arrives."""
         return bool(self.imsc & (INT_RX | INT_RT))
 
     def push(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ _WORD = 0xFFFFFFFF
 
 @dataclass(eq=False)
 class Pl031(WordRegisters):
-    """``offset``: what the counter shows at tick 0, in seconds since 1970."""
+    """The clock. ``offset`` is what its counter shows at tick 0, in seconds since 1970."""
 
     time: Wiring[Time]
     irq: Wiring[Line]

@@ -20,7 +20,7 @@ _UNVECTORED, _IDLE = 16, 17
 
 @dataclass(eq=False)
 class Pl190(WordRegisters):
-    """``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` gives the 32 inputs that devices drive."""
+    """The controller. ``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` returns one of its 32 inputs."""
 
     irq: Wiring[Line]
     fiq: Wiring[Line]
@@ -115,7 +115,7 @@ class Pl190(WordRegisters):
         self._update()
 
     def _most_urgent(self) -> int:
-        """The priority of the most urgent IRQ; that of the idle program if there is none."""
+        """Return the priority of the most urgent IRQ, or that of the idle program if there is none."""
         status = self.irq_status
         if not status:
             return _IDLE
@@ -125,8 +125,8 @@ class Pl190(WordRegisters):
         return _UNVECTORED
 
     def _acknowledge(self) -> int:
-        """The address of the most urgent IRQ's handler, which is then in service: the IRQ line is asserted only for
-        more urgent ones until VICVECTADDR is written.
+        """Return the address of the most urgent IRQ's handler. The IRQ is then in service: until VICVECTADDR is
+        written, the IRQ line is asserted for more urgent ones only.
 
         With no IRQ more urgent than the one in service, the address of the latter, as in QEMU: the manual leaves it
         open.

@@ -10,7 +10,7 @@ _CELL_ID = 0xB105F00D
 
 
 def identification(peripheral_id: int) -> dict[int, int]:
-    """PeriphID0 to 3 and PCellID0 to 3 by their offsets, 0xFE0 to 0xFFC: a byte of each identifier in a word.
+    """Return PeriphID0 to 3 and PCellID0 to 3 by their offsets, 0xFE0 to 0xFFC. A word has one byte of an identifier.
 
     ``peripheral_id``: bits 11:0 part number, 19:12 designer (0x41 is ARM), 23:20 revision, 31:24 configuration.
     """
@@ -37,9 +37,9 @@ class WordRegisters(Device):
             self.write_word(offset, value)
 
     def read_word(self, offset: int) -> int:
-        """The register at ``offset``, a multiple of 4; reserved places read as zero."""
+        """Return the register at ``offset``, a multiple of 4. Reserved places read as zero."""
         raise NotImplementedError
 
     def write_word(self, offset: int, value: int) -> None:
-        """A write to the register at ``offset``; reserved places and registers that can only be read ignore it."""
+        """Write the register at ``offset``. Reserved places and registers that can only be read ignore it."""
         raise NotImplementedError

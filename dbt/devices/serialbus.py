@@ -19,7 +19,7 @@ class Chip(Stateful):
     """A chip on the bus, byte by byte."""
 
     def start(self, reading: bool) -> None:
-        """The bus master has addressed the chip, to read from it or to write to it."""
+        """Begin a transfer, in which the bus master reads from the chip or writes to it."""
         raise NotImplementedError
 
     def read(self) -> int:
@@ -73,7 +73,7 @@ class SerialBus(WordRegisters):
                 self._drive()
 
     def _sample(self, high: bool) -> None:
-        """The clock rises: SDA is valid. The ninth bit of a byte is its acknowledgement, which is low."""
+        """Take SDA, which is valid as the clock rises. The ninth bit of a byte is its acknowledgement, which is low."""
         if self.bits < 8 and self.phase != _SENDING:
             self.byte = self.byte << 1 | high
         elif self.bits == 8 and self.phase == _SENDING and high:
@@ -81,7 +81,7 @@ class SerialBus(WordRegisters):
         self.bits += 1
 
     def _drive(self) -> None:
-        """The clock falls: SDA may change."""
+        """Drive SDA, which may change as the clock falls."""
         if self.bits == 8:
             self.pulled = self.phase != _SENDING and self._take()
             return
@@ -91,7 +91,7 @@ class SerialBus(WordRegisters):
         self.pulled = self.phase == _SENDING and not self.byte >> 7 - self.bits & 1
 
     def _take(self) -> bool:
-        """A byte has arrived; whether the chip acknowledges it."""
+        """Give the chip the byte that has arrived. Return True if it acknowledges it."""
         if self.phase == _RECEIVING:
             self.chip.write(self.byte)
             return True

@@ -82,7 +82,7 @@ class Smc91c111(Device):
                     self._reset()
 
     def _command(self, command: int) -> None:
-        """MMU commands. Packet 0 is always free; the other commands release packets."""
+        """Do a command of the MMU. Packet 0 is always free; the other commands release packets."""
         match command:
             case 1:
                 self.interrupts |= _INT_ALLOCATED

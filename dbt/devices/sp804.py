@@ -28,7 +28,7 @@ _DIVISORS = (1, 16, 256, 256)
 
 @dataclass(eq=False)
 class Timer(Stateful):
-    """One of the two, counting at ``ticks`` ticks of virtual time for each of its clock."""
+    """One of the two timers, number 0 or 1. A cycle of its clock takes ``ticks`` ticks of virtual time."""
 
     time: Wiring[Time]
     number: Wiring[int]
@@ -52,7 +52,7 @@ class Timer(Stateful):
 
     @property
     def _scale(self) -> int:
-        """Ticks for each count."""
+        """The ticks that a count takes."""
         return self.ticks * _DIVISORS[(self.control & _PRESCALE) >> 2]
 
     @property
@@ -67,7 +67,7 @@ class Timer(Stateful):
         return self._counter().at(self.time.now)
 
     def _counter(self) -> VirtualCounter:
-        """TimerValue from now on."""
+        """Return how TimerValue goes on from now."""
         self.settle()
         if self.zero is None:
             return VirtualCounter(self.count, mask=self._mask)
@@ -120,7 +120,7 @@ class Timer(Stateful):
         self._update()
 
     def _write_control(self, value: int) -> None:
-        """A counter goes on undisturbed unless its rate or size changes, or it is stopped."""
+        """Write TimerControl. The counter goes on undisturbed unless its rate or size changes, or it is stopped."""
         changed = self.control ^ value
         count = self.count if self.zero is None else self.value
         at_end = self.zero is None and self.control & ENABLE != 0
@@ -165,7 +165,7 @@ class Timer(Stateful):
 
 @dataclass(eq=False)
 class Sp804(WordRegisters):
-    """``irq`` is the line that both timers share; ``frequency`` is their clock, in Hz."""
+    """The module. ``irq`` is the line that both timers share; ``frequency`` is their clock, in Hz."""
 
     time: Wiring[Time]
     irq: Wiring[Line]

@@ -20,7 +20,7 @@ _UNLOCK = 0x1ACCE551
 
 @dataclass(eq=False)
 class Sp805(WordRegisters):
-    """``frequency`` is the watchdog's clock, in Hz. ``reset`` resets the board."""
+    """The watchdog. ``frequency`` is its clock, in Hz; ``reset`` resets the board."""
 
     time: Wiring[Time]
     irq: Wiring[Line]

@@ -11,7 +11,7 @@ from dbt.devices.state import Wiring
 
 @dataclass(eq=False)
 class Stub(WordRegisters):
-    """``peripheral_id`` is its PrimeCell identification, 0 for none; ``words`` are other registers that are not 0."""
+    """A stub. ``peripheral_id`` is its PrimeCell identification, 0 for none; ``words`` has registers by offset."""
 
     peripheral_id: Wiring[int] = 0
     words: Wiring[Mapping[int, int]] = field(default_factory=dict)

@@ -26,7 +26,7 @@ _DISPLAY, _DISPLAY_MASK = 0x1F00, 0x3F00
 
 @dataclass(eq=False)
 class SystemRegisters(WordRegisters):
-    """``reset`` is called when the guest asks for a reset of the board."""
+    """The registers. ``reset`` is called when the guest asks for a reset of the board."""
 
     time: Wiring[Time]
     reset: Wiring[Callable[[], None]]

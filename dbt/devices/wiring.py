@@ -10,11 +10,11 @@ Line = Callable[[bool], None]
 
 
 def unconnected(level: bool) -> None:
-    """A line that leads nowhere."""
+    """Drive a line that leads nowhere."""
 
 
 def no_input() -> None:
-    """Nothing is to be received."""
+    """Do nothing: there is no input."""
 
 
 class Alarm(Protocol):
