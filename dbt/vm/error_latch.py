@@ -8,10 +8,13 @@ instruction, and the exception is raised between two instructions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dbt.abi.exits import VmExit
-from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
+
+if TYPE_CHECKING:
+    from dbt.backend.compiled import CompiledRegion
 
 
 class ErrorLatch:

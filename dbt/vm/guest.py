@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import PAGE_SIZE
@@ -18,8 +18,7 @@ _STACK_SIZE = 8 << 20
 _NOWHERE = Layout(0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
+class Guest(NamedTuple):
     """A program or a kernel, ready to be put into RAM.
 
     ``cpu_model`` and ``semihosting`` apply unless the user chooses otherwise. ``elf`` is the file with its symbols.

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
+from dbt.board.loader import Image
+from dbt.board.timeline import Timeline
+from dbt.board.versatile import Board
+from dbt.engine.tier import JitMode, Tier
+from dbt.frontend.optimizations import Optimizations
 from dbt.inspector.inspector import Inspector
+from dbt.inspector.symbols import SymbolTable
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
+from dbt.vm.guest import NO_GUEST
+from dbt.vm.input import InputSource
+from dbt.vm.options import MachineOptions
 from dbt.vm.ownership import Ownership
 from dbt.vm.parts import Parts
 from dbt.vm.registers import Registers
@@ -19,8 +30,11 @@ class GuestAccess:
     All members raise RuntimeError if the machine may not be used now; see :class:`dbt.vm.ownership.Ownership`.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, options: MachineOptions, parts: Parts) -> None:
+        self.options = options
+        self.vcpu, self.semihosting = parts.vcpu, parts.semihosting
         self._parts = parts
+        self._guest = NO_GUEST
         self._ownership = Ownership()
         #: The sixteen registers of the current mode, to read and to write.
         self.r = Registers(parts.cpu, self._ownership.check)
@@ -111,3 +125,81 @@ class GuestAccess:
         """Return an address for people, such as ``0x00008010 (main+0x10: ldr r0, [r1])``."""
         self._ownership.check()
         return self.inspector.describe_pc(Gva(pc))
+
+    # -- what it is and where it stands --------------------------------------------------------
+
+    @property
+    def tier(self) -> Tier:
+        """The tier that executes the code. It is made when it is first needed, because that may build native code."""
+        self._ownership.check()
+        return self.vcpu.tier
+
+    @property
+    def tier_name(self) -> str:
+        return self.options.tier if isinstance(self.options.tier, str) else self.tier.name
+
+    @property
+    def jit(self) -> JitMode:
+        return self.options.jit
+
+    @property
+    def optimizations(self) -> Optimizations:
+        return self.options.optimizations
+
+    @property
+    def cpu_model(self) -> str:
+        """The processor of the present guest."""
+        return self.options.cpu or self._guest.cpu_model
+
+    @property
+    def semihosting_enabled(self) -> bool:
+        """True if SVC 0x123456 of the present guest reaches the host."""
+        chosen = self.options.semihosting
+        return self._guest.semihosting if chosen is None else chosen
+
+    @property
+    def is_kernel(self) -> bool:
+        return self._guest.is_kernel
+
+    @property
+    def image(self) -> Image | None:
+        """The program or kernel that was loaded last, or None."""
+        return self._guest.image
+
+    @property
+    def symbols(self) -> SymbolTable:
+        return self.inspector.symbols
+
+    @property
+    def board(self) -> Board:
+        """The board with its devices. A reset makes another one."""
+        return self._parts.peripherals.board
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.vcpu.timeline
+
+    @property
+    def input_source(self) -> InputSource:
+        """The source of the guest's input; see :meth:`attach_input`."""
+        return self._parts.port.source
+
+    @property
+    def icount(self) -> int:
+        """The instructions retired since the reset."""
+        return self.vcpu.icount
+
+    @property
+    def progress(self) -> int:
+        """The instructions retired since the reset, which is also exact while a slice runs."""
+        return self.vcpu.progress
+
+    @property
+    def retired(self) -> dict[str, int]:
+        """See :attr:`dbt.vm.vcpu.Vcpu.retired`."""
+        return self.vcpu.retired
+
+    @property
+    def event_counts(self) -> Counter[str]:
+        """See :attr:`dbt.vm.vcpu.Vcpu.event_counts`."""
+        return self.vcpu.event_counts

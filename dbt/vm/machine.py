@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.board import clock
-from dbt.board.loader import Image, read_file
-from dbt.board.timeline import Timeline
-from dbt.board.versatile import Board
+from dbt.board.loader import read_file
 from dbt.engine.observer import NOBODY, Observer
-from dbt.engine.tier import JitMode, Tier
+from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.host.console import Console, HostConsole
 from dbt.inspector.symbols import SymbolTable
-from dbt.vm.guest import NO_GUEST, Guest, read_kernel, read_program
+from dbt.vm.guest import Guest, read_kernel, read_program
 from dbt.vm.guest_access import GuestAccess
 from dbt.vm.input import InputSource
 from dbt.vm.options import DEFAULT_MEMORY, JIT_MODES, TIERS, MachineOptions, TierFactory, TierName, silent
@@ -48,18 +44,17 @@ def _gva(address: int | None) -> Gva | None:
     return None if address is None else Gva(address)
 
 
-@dataclass(frozen=True, slots=True)
 class _BoundListener:
     """A step observer, bound to the machine that it observes."""
 
-    machine: Machine
-    observer: StepObserver
+    def __init__(self, machine: Machine, observer: StepObserver) -> None:
+        self._machine, self._observer = machine, observer
 
     def before_step(self) -> None:
-        self.observer.before_step(self.machine)
+        self._observer.before_step(self._machine)
 
     def after_step(self, event: str) -> None:
-        self.observer.after_step(self.machine, event)
+        self._observer.after_step(self._machine, event)
 
 
 class Machine(GuestAccess):
@@ -103,11 +98,10 @@ class Machine(GuestAccess):
         realtime: bool = False,
         observer: Observer = NOBODY,
     ) -> None:
-        self.options = MachineOptions(memory, tier, files, epoch, jit, optimizations, dump, cpu, semihosting, realtime)
+        options = MachineOptions(memory, tier, files, epoch, jit, optimizations, dump, cpu, semihosting, realtime)
+        options.check()
         self.console: Console = console if console is not None else HostConsole()
-        super().__init__(build_parts(self.options, self.console, notice, observer))
-        self.vcpu, self.semihosting = self._parts.vcpu, self._parts.semihosting
-        self._guest = NO_GUEST
+        super().__init__(options, build_parts(options, self.console, notice, observer))
         self.reset()
 
     def __enter__(self) -> Machine:
@@ -241,81 +235,3 @@ class Machine(GuestAccess):
         """
         self._ownership.check()
         self._parts.port.attach(source)
-
-    # -- what it is and where it stands --------------------------------------------------------
-
-    @property
-    def tier(self) -> Tier:
-        """The tier that executes the code. It is made when it is first needed, because that may build native code."""
-        self._ownership.check()
-        return self.vcpu.tier
-
-    @property
-    def tier_name(self) -> str:
-        return self.options.tier if isinstance(self.options.tier, str) else self.tier.name
-
-    @property
-    def jit(self) -> JitMode:
-        return self.options.jit
-
-    @property
-    def optimizations(self) -> Optimizations:
-        return self.options.optimizations
-
-    @property
-    def cpu_model(self) -> str:
-        """The processor of the present guest."""
-        return self.options.cpu or self._guest.cpu_model
-
-    @property
-    def semihosting_enabled(self) -> bool:
-        """True if SVC 0x123456 of the present guest reaches the host."""
-        chosen = self.options.semihosting
-        return self._guest.semihosting if chosen is None else chosen
-
-    @property
-    def is_kernel(self) -> bool:
-        return self._guest.is_kernel
-
-    @property
-    def image(self) -> Image | None:
-        """The program or kernel that was loaded last, or None."""
-        return self._guest.image
-
-    @property
-    def symbols(self) -> SymbolTable:
-        return self.inspector.symbols
-
-    @property
-    def board(self) -> Board:
-        """The board with its devices. A reset makes another one."""
-        return self._parts.peripherals.board
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.vcpu.timeline
-
-    @property
-    def input_source(self) -> InputSource:
-        """The source of the guest's input; see :meth:`attach_input`."""
-        return self._parts.port.source
-
-    @property
-    def icount(self) -> int:
-        """The instructions retired since the reset."""
-        return self.vcpu.icount
-
-    @property
-    def progress(self) -> int:
-        """The instructions retired since the reset, which is also exact while a slice runs."""
-        return self.vcpu.progress
-
-    @property
-    def retired(self) -> dict[str, int]:
-        """See :attr:`dbt.vm.vcpu.Vcpu.retired`."""
-        return self.vcpu.retired
-
-    @property
-    def event_counts(self) -> Counter[str]:
-        """See :attr:`dbt.vm.vcpu.Vcpu.event_counts`."""
-        return self.vcpu.event_counts

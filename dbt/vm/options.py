@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SIZE
@@ -32,8 +31,7 @@ def silent(line: str) -> None:
     """Ignore a notice."""
 
 
-@dataclass(frozen=True, slots=True)
-class TierParts:
+class TierParts(NamedTuple):
     """What a tier is made of: the state that it works on, and the receivers of its messages."""
 
     cpu: CpuState
@@ -44,9 +42,8 @@ class TierParts:
     symbolize: Callable[[int], str]
 
 
-@dataclass(frozen=True, slots=True)
-class MachineOptions:
-    """The arguments of :class:`dbt.vm.machine.Machine`. Raises ValueError for values that make no sense."""
+class MachineOptions(NamedTuple):
+    """The arguments of :class:`dbt.vm.machine.Machine`."""
 
     memory: int
     tier: TierName | TierFactory
@@ -59,7 +56,8 @@ class MachineOptions:
     semihosting: bool | None
     realtime: bool
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError for values that make no sense."""
         _check_memory(self.memory)
         if not callable(self.tier) and self.tier not in TIERS:
             raise ValueError(f"there is no tier {self.tier!r}: use one of {', '.join(TIERS)}")

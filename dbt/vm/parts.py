@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import CpuState
@@ -41,8 +41,7 @@ def _hash_ram(ram: Ram) -> str:
     return found.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """The parts of a machine. :meth:`close` releases all that they use of the host."""
 
     cpu: CpuState
