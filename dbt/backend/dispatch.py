@@ -161,7 +161,7 @@ def _resume() -> HandlerBuilder:
         with f.when(f.load_native("budget").eq(0) | f.load_native("native_exceptions").eq(0)):
             f.exit(ExitCode.BUDGET)
             f.ret()
-        f.call("take_interrupt", f.cpu, takeable)
+        f.call("interrupt", f.cpu, takeable)
     f.tail_to("reload")
     return f
 

@@ -29,6 +29,7 @@ ENTRY_POINTS = (
     "tlb_flush",
     "translate",
     "enter_exception",
+    "take_interrupt",
     "vector_base",
     "report_data_abort",
     "report_prefetch_abort",

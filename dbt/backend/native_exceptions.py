@@ -77,18 +77,17 @@ def _supervisor_call() -> HandlerBuilder:
     return f
 
 
-def _take_interrupt() -> Builder:
-    """``take_interrupt(cpu, takeable)``: take FIQ if PSR_F is among these, else IRQ, before the instruction at R15."""
-    f = define("take_interrupt", {"takeable": "i32"}, attributes="noinline")
-    pc = f.load_pc()
-    with f.when(f["takeable"].has(PSR_F)):
-        _enter(f, ExceptionKind.FIQ, pc)
-        f.ret()
-    _enter(f, ExceptionKind.IRQ, pc)
+def _interrupt() -> Builder:
+    """``interrupt(cpu, takeable)``: take the interrupt and count it. See the routine ``take_interrupt``."""
+    f = define("interrupt", {"takeable": "i32"}, attributes="noinline")
+    f.call("take_interrupt", f.cpu, f["takeable"])
+    fiq, irq = (VECTORS[kind].offset >> 2 for kind in (ExceptionKind.FIQ, ExceptionKind.IRQ))
+    count = f.native("exceptions").element("i64", f["takeable"].has(PSR_F).choose(fiq, irq, "i64"))
+    f.store(count.load("i64") + 1, count)
     f.ret()
     return f
 
 
 def native_exceptions_text() -> str:
     """All definitions of this module."""
-    return "".join(f.text() for f in (_has_handler(), _fault(), _supervisor_call(), _take_interrupt()))
+    return "".join(f.text() for f in (_has_handler(), _fault(), _supervisor_call(), _interrupt()))

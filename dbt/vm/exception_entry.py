@@ -55,7 +55,9 @@ class ExceptionEntry:
     def take(self, exit_: VmExit, kind: ExceptionKind) -> None:
         """Enter the guest's handler for the exception that an exit stands for."""
         self._report_fault_status(exit_)
-        self._enter(kind, exit_.pc)
+        vector = VECTORS[kind]
+        link = (exit_.pc + vector.link) & 0xFFFFFFFF
+        self._tier().call_routine("enter_exception", vector.mode, vector.offset, link, vector.masks)
         self._entered.add(kind)
 
     def take_interrupt(self) -> ExceptionKind | None:
@@ -63,14 +65,8 @@ class ExceptionEntry:
         takeable = self._cpu.takeable_interrupts
         if not takeable:
             return None
-        kind = ExceptionKind.FIQ if takeable & PSR_F else ExceptionKind.IRQ
-        self._enter(kind, self._cpu.r[15])
-        return kind
-
-    def _enter(self, kind: ExceptionKind, address: int) -> None:
-        vector = VECTORS[kind]
-        link = (address + vector.link) & 0xFFFFFFFF
-        self._tier().call_routine("enter_exception", vector.mode, vector.offset, link, vector.masks)
+        self._tier().call_routine("take_interrupt", takeable)
+        return ExceptionKind.FIQ if takeable & PSR_F else ExceptionKind.IRQ
 
     def _report_fault_status(self, exit_: VmExit) -> None:
         """Set the fault status and address registers as an abort does (B3.13)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from isa.arm.faults import Fault
-from isa.arm.operands import LR
+from isa.arm.operands import LR, PC
 from isa.arm.psr import cpsr, set_spsr, spsr, switch_mode
 from isa.arm.recorder import Recorder, routine
-from isa.arm.state import PSR_E, PSR_T, SCTLR_V
-from isa.arm.vectors import HIGH_VECTORS
+from isa.arm.state import PSR_E, PSR_F, PSR_T, SCTLR_V
+from isa.arm.vectors import HIGH_VECTORS, VECTORS, ExceptionKind
 from isa.arm.vmsa import modified_address
 from isa.ir.uop import Uop
 
@@ -37,6 +37,19 @@ def enter_exception(u: Recorder, mode: Uop, offset: Uop, link: Uop, masks: Uop) 
     u.reg[LR] = link
     u.set("psr", u.get("psr") & (~(PSR_T | PSR_E) & 0xFFFFFFFF) | masks)
     u.set_at("r", 15, vector_base.record(u) + offset)
+
+
+@routine
+def take_interrupt(u: Recorder, takeable: Uop) -> None:
+    """Take an interrupt before the instruction whose address is in R15 (B1.8.3).
+
+    ``takeable`` has PSR_F or PSR_I where a FIQ or an IRQ can be taken, at least one of them. FIQ has priority.
+    """
+    fast = (takeable & PSR_F) != 0
+    fiq, irq = VECTORS[ExceptionKind.FIQ], VECTORS[ExceptionKind.IRQ]
+    mode, offset = u.select(fast, fiq.mode, irq.mode), u.select(fast, fiq.offset, irq.offset)
+    link = u.get_at("r", PC) + u.select(fast, fiq.link, irq.link)
+    enter_exception.definition(u, mode, offset, link, u.select(fast, fiq.masks, irq.masks))
 
 
 @routine

@@ -113,7 +113,7 @@ MUTANTS = [
     Mutant(RegionLowering, "_flat_address", "i32 {32 - bits})", "i32 32)", "unaligned"),
     Mutant(RegionLowering, "_alignment", "self._strict or access.aligned", "access.aligned", "alignment checks"),
     Mutant(RegionLowering, "_alignment", "self._strict or access.aligned", "self._strict", "unaligned"),
-    Mutant(RegionLowering, "_check_place", "{4096 - size}", "4095", "one store at the end of RAM"),
+    Mutant(RegionLowering, "_check_place", "{PAGE_SIZE - size}", "{PAGE_SIZE - 1}", "one store at the end of RAM"),
     Mutant(RegionLowering, "_check_mode", "SCTLR_A if self._strict else 0", "0 if self._strict else SCTLR_A",
             "alignment checks"),
     Mutant(RegionLowering, "_check_span", "{base}, {span.low}", "{base}, {span.low + 4}"),
