@@ -8,7 +8,7 @@ from dbt.abi.addresses import Gpa, Gva
 
 #: Code that has not been hot again for so many retired instructions is no longer worth a region. Should it become hot
 #: once more, it is asked for once more.
-COLD_AFTER = 400_000_000
+COLD_AFTER = 100_000_000
 
 
 @dataclass(slots=True)

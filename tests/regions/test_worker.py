@@ -93,6 +93,19 @@ def test_a_child_that_somebody_else_kills_is_asked_again_but_once() -> None:
     client.close()
 
 
+def test_a_compiler_that_has_grown_is_begun_anew_between_two_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "REGIONS_PER_PROCESS", 3)
+    compiler = CompileWorker(make_compile)
+    client, pids = connect(compiler), []
+    for entry in range(4, 32, 4):
+        client.submit(request(entry))
+        pids.append(pid_of(compiler))
+        assert wait_for_all(client, 1) == [(entry, region(entry))]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
+    assert client.counts.lost == client.counts.restarts == 0
+    client.close()
+
+
 def test_closing_twice_and_without_a_child_is_nothing() -> None:
     client = connect(CompileWorker(make_compile))
     client.close()
