@@ -14,17 +14,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dbt.board.loader import ImageError
     from dbt.host.console import CaptureConsole, HostConsole
+    from dbt.memory.ram import RamRegion
     from dbt.vm.machine import Machine
     from dbt.vm.result import RunResult, StopReason
 
 __version__ = "0.1.0"
-__all__ = ["CaptureConsole", "HostConsole", "ImageError", "Machine", "RunResult", "StopReason", "__version__"]
+__all__ = [
+    "CaptureConsole",
+    "HostConsole",
+    "ImageError",
+    "Machine",
+    "RamRegion",
+    "RunResult",
+    "StopReason",
+    "__version__",
+]
 
 _HOME = {
     "CaptureConsole": "dbt.host.console",
     "HostConsole": "dbt.host.console",
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",
+    "RamRegion": "dbt.memory.ram",
     "RunResult": "dbt.vm.result",
     "StopReason": "dbt.vm.result",
 }

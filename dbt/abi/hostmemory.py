@@ -13,7 +13,6 @@ import os
 from dbt.abi.addresses import Hva
 
 _MAP_NORESERVE = 0x4000
-_MAP_FIXED = 0x10
 _PROT_NONE = 0
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -53,12 +52,6 @@ class HostRange:
         self._check(offset, size)
         if _libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_WRITE):
             raise OSError(ctypes.get_errno(), "cannot commit host memory")
-
-    def map_file(self, offset: int, size: int, handle: int) -> None:
-        """Map the bytes ``[offset, offset + size)`` of a file, shared, at that offset of the range."""
-        self._check(offset, size)
-        protection = mmap.PROT_READ | mmap.PROT_WRITE
-        _map(self.address + offset, size, protection, mmap.MAP_SHARED | _MAP_FIXED, handle, offset)
 
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size <= 0 or offset + size > self.size:

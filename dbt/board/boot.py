@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from dbt.abi.addresses import Gpa
 from dbt.board.atags import tag_list
 from dbt.board.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
 from dbt.board.loader import (
@@ -26,6 +27,7 @@ from dbt.board.loader import (
     read_file,
     refuse_base,
 )
+from dbt.memory.ram import RamLayout
 
 #: Versatile/PB in Linux' arch/arm/tools/mach-types.
 MACHINE_NUMBER = 387
@@ -92,7 +94,7 @@ class Boot:
 
 def read_boot(
     kernel: str,
-    ram_size: int,
+    ram: RamLayout,
     initrd: str | None = None,
     dtb: str | None = None,
     append: str = "",
@@ -101,15 +103,18 @@ def read_boot(
     base: int | None = None,
     entry: int | None = None,
 ) -> Boot:
-    """Read the files and place them in a RAM of ``ram_size`` bytes at address 0. Raise ImageError if that is
-    impossible.
+    """Read the files and place them in the ``ram`` of a machine. Raise ImageError if that is impossible: there must
+    be RAM at address 0, as the board has it.
 
     ``base`` and ``entry`` are those of :func:`read_kernel`. ``append`` is the kernel's command line. Without ``dtb``
     and ``atags``, Linux is given a tree of the devices at whose addresses one is ``present``. Another flat image is
     given ATAGs, as by QEMU.
     """
+    if ram.regions[0].base or ram.regions[0].read_only:
+        raise ImageError(kernel, f"the board boots kernels in RAM at address 0, and there is {ram}", "Put RAM there")
+    ram_size = ram.regions[0].size
     data = read_file(kernel, ram_size + _UIMAGE.size)
-    image = read_kernel(data, kernel, ram_size, base, entry)
+    image = read_kernel(data, kernel, ram, base, entry)
     disk = None if initrd is None else _read(initrd, "--initrd", ram_size)
     tree = None if dtb is None else _read(dtb, "--dtb", min(ram_size, _LARGEST_TREE))
     bootargs = os.fsencode(append)
@@ -182,7 +187,7 @@ def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
 # -- the kernel's file ---------------------------------------------------------------------------
 
 
-def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
+def read_kernel(data: bytes, path: str, ram: RamLayout, base: int | None = None, entry: int | None = None) -> Image:
     """Return the segments and the entry of a kernel in any of its forms. Raise ImageError if it is none or does not
     fit.
 
@@ -192,16 +197,16 @@ def read_kernel(data: bytes, path: str, ram_size: int, base: int | None = None, 
     match _form(data, path):
         case _Form.ELF:
             refuse_base(path, "an ELF file", base)
-            image = _from_virtual(read_elf(data, path, None), ram_size)
+            image = _from_virtual(read_elf(data, path, None), ram)
         case _Form.UIMAGE:
             refuse_base(path, "a uImage", base)
-            image = _read_uimage(data, path, ram_size)
+            image = _read_uimage(data, path, ram.regions[0].size)
         case form:
             check_base(path, base)
             image = _flat(data, path, form, base)
     if entry is not None:
         image = replace(image, entry=entry)
-    check_image(image, ram_size)
+    check_image(image, ram)
     return image
 
 
@@ -286,11 +291,11 @@ def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
     return unpacked
 
 
-def _from_virtual(image: Image, ram_size: int) -> Image:
+def _from_virtual(image: Image, ram: RamLayout) -> Image:
     """Move a vmlinux down to the RAM. It has the kernel's virtual addresses in place of physical ones."""
     lowest = min(segment.gpa for segment in image.segments)
     offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT
-    if lowest < ram_size:
+    if ram.covers(Gpa(lowest), 1):
         offset = 0
     moved = tuple(replace(segment, gpa=segment.gpa - offset) for segment in image.segments)
     return replace(image, entry=image.entry - offset, segments=moved)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from dbt.abi.addresses import Gpa
 from dbt.board.files import FileTooLarge, read_bounded
 from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import RamLayout
 
 #: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
 FLAT_BASE = 0x8000  # where newlib and the ARM Linux convention put a program
@@ -138,8 +139,8 @@ def read_file(path: str, largest: int = MAX_FILE) -> bytes:
     return data
 
 
-def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, entry: int | None = None) -> Image:
-    """Check a program against a RAM of ``ram_size`` bytes at address 0.
+def read_image(data: bytes, path: str, ram: RamLayout, base: int | None = None, entry: int | None = None) -> Image:
+    """Check a program against the ``ram`` of a machine.
 
     An ELF executable says itself where it goes; ``entry`` overrides its entry point. A flat binary
     goes to ``base``, or to FLAT_BASE if it is named like one; anything else is refused, so that a
@@ -158,7 +159,7 @@ def read_image(data: bytes, path: str, ram_size: int, base: int | None = None, e
         check_base(path, base)
         segment = Segment(base, base, data, len(data), True)
         image = Image(path, base if entry is None else entry, (segment,), False)
-    check_image(image, ram_size)
+    check_image(image, ram)
     return image
 
 
@@ -272,33 +273,33 @@ def _physical(entry: int, segments: list[Segment]) -> int:
 # -- against the machine -------------------------------------------------------------------------
 
 
-def check_image(image: Image, ram_size: int) -> None:
+def check_image(image: Image, ram: RamLayout) -> None:
     """Raise ImageError unless the segments lie in RAM, their bytes do not overlap, and one of them holds the entry."""
-    _check_places(image, ram_size)
-    _check_entry(image, ram_size)
+    _check_places(image, ram)
+    _check_entry(image, ram)
 
 
-def _check_places(image: Image, ram_size: int) -> None:
+def _check_places(image: Image, ram: RamLayout) -> None:
     with_bytes = sorted((segment for segment in image.segments if segment.data), key=lambda segment: segment.gpa)
     for lower, upper in pairwise(with_bytes):
         if lower.gpa + len(lower.data) > upper.gpa:
             what = f"its segments at {lower.gpa:#x} and {upper.gpa:#x} overlap"
             raise ImageError(image.path, what, "Correct the addresses in the linker script")
-    last = max(image.segments, key=lambda segment: segment.end)
-    if last.end > ram_size:
-        place = f"segment [{last.gpa:#x}, {last.end:#x}) is" if image.is_elf else "its end is"
-        what = f"{place} outside the RAM, [0, {ram_size:#x})"
-        raise ImageError(image.path, what, _memory_remedy(last.end))
+    for segment in sorted(image.segments, key=lambda segment: -segment.end):
+        if not ram.covers(Gpa(segment.gpa), segment.end - segment.gpa):
+            place = f"segment [{segment.gpa:#x}, {segment.end:#x}) is" if image.is_elf else "its end is"
+            raise ImageError(image.path, f"{place} outside the RAM, {ram}", _memory_remedy(segment.end, ram))
 
 
-def _memory_remedy(end: int) -> str:
-    megabytes = 1 << ((end - 1) >> 20).bit_length()
+def _memory_remedy(end: int, ram: RamLayout) -> str:
+    if ram.flat is None or ram.flat.base:
+        return f"Link it to where there is RAM: {ram}"
     if end <= MAX_MEMORY:
-        return f"Give the machine more memory: --memory {megabytes}M"
+        return f"Give the machine more memory: --memory {1 << ((end - 1) >> 20).bit_length()}M"
     return "Link it to lower addresses: RAM begins at 0"
 
 
-def _check_entry(image: Image, ram_size: int) -> None:
+def _check_entry(image: Image, ram: RamLayout) -> None:
     entry = image.entry
     what = None
     if entry & 1:
@@ -306,8 +307,8 @@ def _check_entry(image: Image, ram_size: int) -> None:
         raise ImageError(image.path, thumb, _THUMB_REMEDY)
     if entry < 0 or entry > 0xFFFFFFFF or entry & 2:
         what = "is not a 32-bit multiple of 4"
-    elif entry >= ram_size:
-        what = f"is outside the RAM, [0, {ram_size:#x})"
+    elif not ram.covers(Gpa(entry), 4):
+        what = f"is outside the RAM, {ram}"
     elif not any(segment.gpa <= entry < segment.end for segment in image.segments):
         what = "lies in no segment of the program"
     if what is not None:

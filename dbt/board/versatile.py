@@ -19,6 +19,7 @@ from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
 from dbt.devices.state import State
 from dbt.devices.wiring import Line, no_input
+from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
     from dbt.devices.sic import Sic
@@ -118,7 +119,7 @@ def _unplugged(data: bytes) -> None:
 
 def build_board(
     transmit: Callable[[bytes], None],
-    ram_size: int,
+    ram: RamLayout,
     timeline: Timeline,
     irq: Line,
     fiq: Line,
@@ -127,7 +128,7 @@ def build_board(
     refill: Callable[[], None] = no_input,
     holes_read_zero: bool = False,
 ) -> Board:
-    """Return the board as after a reset, without the devices that a RAM of ``ram_size`` bytes at address 0 hides.
+    """Return the board as after a reset, without the devices that ``ram`` hides.
 
     ``transmit`` is called with what the guest sends to UART0. ``irq`` and ``fiq`` are called with the levels of the
     CPU's interrupt inputs when these change; both are low at first. ``reset`` is called when the guest or its watchdog
@@ -159,8 +160,13 @@ def build_board(
         later(base, PAGE, f"GPIO {port}", partial(make.gpio, 6 + port))
     for place, size, name, peripheral_id, words in STUBS:
         later(Gpa(place), size, name, partial(make.stub, peripheral_id, words))
-    bus = DeviceBus((window for window in windows if window.base >= ram_size), holes_read_zero)
+    bus = DeviceBus((window for window in windows if not _is_hidden(window, ram)), holes_read_zero)
     return Board(bus, uart, vic, timeline)
+
+
+def _is_hidden(window: Window, ram: RamLayout) -> bool:
+    """Return True if RAM is where the device would be. All of the device is hidden then."""
+    return any(region.base < window.end and window.base < region.end for region in ram.regions)
 
 
 class _Maker:

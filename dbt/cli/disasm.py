@@ -11,6 +11,7 @@ from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_address
 from dbt.inspector.disassembly import disassembler
 from dbt.inspector.symbols import SymbolTable
+from dbt.memory.ram import RamLayout
 
 
 def disassemble(program: str | None, code: str | None, base: str | None, start: str | None, stop: str | None) -> int:
@@ -21,12 +22,12 @@ def disassemble(program: str | None, code: str | None, base: str | None, start: 
     first = optional(parse_address, "--start", start)
     last = optional(parse_address, "--stop", stop)
     if code is not None:
-        image = read_image(_parse_words(code), "-c", MAX_MEMORY, address or 0)
+        image = read_image(_parse_words(code), "-c", RamLayout.of(MAX_MEMORY), address or 0)
         symbols = SymbolTable()
     else:
         assert program is not None
         data = read_file(program)
-        image = read_image(data, program, MAX_MEMORY, address)
+        image = read_image(data, program, RamLayout.of(MAX_MEMORY), address)
         symbols = SymbolTable(data if image.is_elf else b"")
     places = [segment for segment in image.segments if segment.executable]
     if not any(_overlaps(segment, first, last) for segment in places):

@@ -22,6 +22,7 @@ from dbt.abi.exits import (
 from dbt.board.loader import MAX_MEMORY
 from dbt.host.semihosting import SEMIHOSTING_SVC
 from dbt.inspector.backtrace import frames, is_return_address
+from dbt.memory.ram import RamLayout
 from isa.arm.faults import Fault
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _LINUX_SYSTEM_CALLS = 512
 _OABI = 0x900000
 
 
-def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
+def explain(exit_: VmExit, ram: RamLayout, system_call: int) -> tuple[str, str]:
     """Return what the guest did, and a remedy. ``system_call`` is R7, where Linux has the number of a system call."""
     match exit_:
         case DataAbort(gva=gva, size=size, reason=Fault.ALIGNMENT):
@@ -49,11 +50,11 @@ def explain(exit_: VmExit, ram_size: int, system_call: int) -> tuple[str, str]:
         case DataAbort(gva=gva, reason=reason, domain=domain) if reason is not Fault.EXTERNAL:
             return f"{_access(exit_)} {gva:#010x}: {_mmu_fault(reason, domain)}", _TABLES
         case DataAbort(gva=gva):
-            return f"{_access(exit_)} {gva:#010x}, where there is neither RAM nor a device", _place(gva, ram_size)
+            return f"{_access(exit_)} {gva:#010x}, where there is neither RAM nor a device", _place(gva, ram)
         case PrefetchAbort(pc=pc, reason=reason, domain=domain) if reason is not Fault.EXTERNAL:
             return f"jump to {pc:#010x}: {_mmu_fault(reason, domain)}", _TABLES
         case PrefetchAbort(pc=pc):
-            return f"jump to {pc:#010x}, where there is no RAM to execute", _place(pc, ram_size)
+            return f"jump to {pc:#010x}, where there is no RAM to execute", _place(pc, ram)
         case Undefined():
             return "undefined instruction", f"{_UNDEFINED}; {_TRACE}"
         case SupervisorCall(immediate=immediate):
@@ -110,9 +111,9 @@ def _access(exit_: DataAbort) -> str:
     return f"{'write' if exit_.write else 'read'} of {exit_.size} {unit} at"
 
 
-def _place(gva: int, ram_size: int) -> str:
-    where = f"RAM is [0, {ram_size:#x})"
-    if ram_size <= gva < min(4 * ram_size, MAX_MEMORY):
+def _place(gva: int, ram: RamLayout) -> str:
+    where = f"RAM is {ram}"
+    if ram.end <= gva < min(4 * ram.end, MAX_MEMORY):
         return f"{where}: if the program counts on more, give it --memory; {_TRACE}"
     return f"{where}; {_TRACE}"
 

@@ -118,7 +118,7 @@ class Inspector:
         """
         from dbt.inspector.fault_report import explain, origin
 
-        what, remedy = explain(exit_, self._memory.ram.size, self._cpu.r[7])
+        what, remedy = explain(exit_, self._memory.ram.layout, self._cpu.r[7])
         where = origin(self, exit_, self._cpu.r)
         return f"guest fault at {self.describe_pc(Gva(exit_.pc))}: {what}. {context}{where}{remedy}."
 
@@ -126,5 +126,5 @@ class Inspector:
         """Return one paragraph on why it is useless for the guest to wait any longer."""
         from dbt.inspector.fault_report import explain
 
-        what, remedy = explain(exit_, self._memory.ram.size, 0)
+        what, remedy = explain(exit_, self._memory.ram.layout, 0)
         return f"halted at {self.describe_pc(Gva(exit_.pc))}: {what}. {remedy}."

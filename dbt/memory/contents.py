@@ -1,9 +1,6 @@
-"""The content of RAM, page by page. It does not matter how the host has mapped RAM, and untouched pages stay
-unallocated.
+"""The content of RAM, page by page, without a look at pages that were never touched.
 
-Reading a page of a memfd that was never written allocates it, so a RAM that is mostly empty must not simply be read.
-Two things can have content: a page of the file behind the mapping, which ``SEEK_DATA`` finds, swapped out or not;
-and a private copy that this process has made of it, of which the kernel's page map knows.
+Of which pages the host has anything, in memory or swapped out, the kernel's page map tells.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ from collections.abc import Iterator
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
-from dbt.memory.ram import Ram, RamRegion
+from dbt.memory.ram import Ram
 
 _PAGE_MAP = "/proc/self/pagemap"
 _ZERO_PAGE = bytes(PAGE_SIZE)
@@ -46,7 +43,6 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
     """
     for region in ram.layout.regions:
         pages = _private_pages(Hva(ram.address + region.base), region.size, page_map)
-        _mark_file_pages(ram.fd, region, pages)
         for run in re.finditer(rb"[^\0]+", pages):
             yield Gpa(region.base + (run.start() << PAGE_SHIFT)), (run.end() - run.start()) << PAGE_SHIFT
 
@@ -66,18 +62,3 @@ def _private_pages(address: Hva, size: int, page_map: str) -> bytearray:
     finally:
         os.close(fd)
     return entries[7::8].translate(_KEEP_THOSE_BITS)
-
-
-def _mark_file_pages(fd: int, region: RamRegion, pages: bytearray) -> None:
-    """Mark the pages for which the file has data. GPA 0 is at the beginning of the file."""
-    position = int(region.base)
-    while position < region.end:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: there is no data any more.
-            return
-        if start >= region.end:
-            return
-        position = min(os.lseek(fd, start, os.SEEK_HOLE), region.end)
-        first, last = start - region.base >> PAGE_SHIFT, position - region.base + PAGE_SIZE - 1 >> PAGE_SHIFT
-        pages[first:last] = b"\1" * (last - first)

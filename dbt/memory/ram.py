@@ -7,7 +7,6 @@ Only the regions have memory behind them. The page flags say which pages are RAM
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,7 +35,8 @@ class RamRegion:
         return self.base + self.size
 
     def __str__(self) -> str:
-        return f"[{self.base:#x}, {self.end:#x}){' read-only' * self.read_only}"
+        base = f"{self.base:#x}" if self.base else "0"
+        return f"[{base}, {self.end:#x}){' read-only' * self.read_only}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,12 @@ class RamLayout:
         return self.regions[-1].end
 
     @property
+    def main(self) -> RamRegion:
+        """The region for stacks and heaps: the largest that can be written to, of equal ones the lowest."""
+        writable = [region for region in self.regions if not region.read_only]
+        return max(writable or self.regions, key=lambda region: (region.size, -region.base))
+
+    @property
     def flat(self) -> RamRegion | None:
         """The region, if there is exactly one and it can be written to, else None. One comparison then tells what
         is RAM.
@@ -111,13 +117,11 @@ class Ram:
     def __init__(self, memory: int | Sequence[RamRegion]) -> None:
         self.layout = layout = RamLayout.of(memory)
         self.size, self.end = layout.size, layout.end
-        self.fd = os.memfd_create("dbt-ram")
-        os.ftruncate(self.fd, self.end)
         self._window = HostRange(self.end, reserve=True)
         self._flags = HostRange(GUEST_PAGES + 1)
         self.page_flags = self._flags.view()
         for region in layout.regions:
-            self._window.map_file(region.base, region.size, self.fd)
+            self._window.commit(region.base, region.size)
             flags = PAGE_RAM if region.read_only else PAGE_RAM | PAGE_WRITABLE
             first = region.base >> PAGE_SHIFT
             pages = region.size >> PAGE_SHIFT
@@ -144,14 +148,6 @@ class Ram:
                 yield from (first + number for number, flag in enumerate(flags) if flag & PAGE_HAS_CODE)
 
     def close(self) -> None:
-        """Release memory and descriptor now. Nothing may use them any more."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-            self._window.close()
-            self._flags.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd") and self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Release the memory now. Nothing may use it any more."""
+        self._window.close()
+        self._flags.close()

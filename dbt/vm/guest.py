@@ -10,6 +10,7 @@ from dbt.abi.layout import PAGE_SIZE
 from dbt.board.cpu_models import KERNEL_CPU, PROGRAM_CPU
 from dbt.board.loader import Image, read_image
 from dbt.host.semihosting import Layout, join_arguments
+from dbt.memory.ram import RamLayout
 
 #: The size in bytes of the stack that SYS_HEAPINFO reserves. If the RAM is small, it is an eighth of that.
 _STACK_SIZE = 8 << 20
@@ -41,10 +42,10 @@ NO_GUEST = Guest(PROGRAM_CPU, True)
 
 
 def read_program(
-    data: bytes, path: str, ram_size: int, base: Gpa | None, entry: Gva | None, args: Sequence[str]
+    data: bytes, path: str, ram: RamLayout, base: Gpa | None, entry: Gva | None, args: Sequence[str]
 ) -> Guest:
     """Return an ELF executable, or a flat binary that goes to ``base``. Raise ImageError if it cannot be loaded."""
-    image = read_image(data, path, ram_size, base, entry)
+    image = read_image(data, path, ram, base, entry)
     line = join_arguments([path.rpartition("/")[2], *args])
     return Guest(
         PROGRAM_CPU,
@@ -52,13 +53,13 @@ def read_program(
         image=image,
         elf=data if image.is_elf else b"",
         command_line=line,
-        layout=_layout(image, ram_size),
+        layout=_layout(image, ram),
     )
 
 
 def read_kernel(
     path: str,
-    ram_size: int,
+    ram: RamLayout,
     has_device: Callable[[Gpa], bool],
     initrd: str | None,
     dtb: str | None,
@@ -75,12 +76,15 @@ def read_kernel(
         raise ValueError("a kernel is given a device tree or ATAGs, not both")
     from dbt.board.boot import read_boot
 
-    boot = read_boot(path, ram_size, initrd, dtb, append, atags, lambda gpa: has_device(Gpa(gpa)), base, entry)
+    boot = read_boot(path, ram, initrd, dtb, append, atags, lambda gpa: has_device(Gpa(gpa)), base, entry)
     line = join_arguments([path.rpartition("/")[2], *append.split()])
-    return Guest(KERNEL_CPU, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram_size))
+    return Guest(KERNEL_CPU, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram))
 
 
-def _layout(image: Image, ram_size: int) -> Layout:
-    stack_limit = ram_size - min(_STACK_SIZE, ram_size // 8)
-    heap = min(-(-image.end // PAGE_SIZE) * PAGE_SIZE, stack_limit)
-    return Layout(heap, stack_limit, ram_size, stack_limit)
+def _layout(image: Image, ram: RamLayout) -> Layout:
+    """Return where heap and stack are: in the main region, and beyond the program if that is there."""
+    main = ram.main
+    stack_limit = main.end - min(_STACK_SIZE, main.size // 8)
+    inside = [segment.end for segment in image.segments if main.base <= segment.gpa < main.end]
+    heap = min(-(-max([main.base, *inside]) // PAGE_SIZE) * PAGE_SIZE, stack_limit)
+    return Layout(heap, stack_limit, main.end, stack_limit)

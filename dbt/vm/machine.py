@@ -13,6 +13,7 @@ from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.host.console import Console, HostConsole
 from dbt.inspector.symbols import SymbolTable
+from dbt.memory.ram import RamRegion
 from dbt.vm.guest import Guest, read_kernel, read_program
 from dbt.vm.guest_access import GuestAccess
 from dbt.vm.input import InputSource
@@ -84,7 +85,7 @@ class Machine(GuestAccess):
 
     def __init__(
         self,
-        memory: int = DEFAULT_MEMORY,
+        memory: int | Sequence[RamRegion] = DEFAULT_MEMORY,
         tier: TierName | TierFactory = "auto",
         files: str | None = None,
         console: Console | None = None,
@@ -155,7 +156,7 @@ class Machine(GuestAccess):
     ) -> None:
         """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
-        self._start(read_program(data, path, self.ram.size, _gpa(base), _gva(entry), args))
+        self._start(read_program(data, path, self.ram.layout, _gpa(base), _gva(entry), args))
 
     def load_kernel(
         self,
@@ -179,9 +180,9 @@ class Machine(GuestAccess):
         Linux, it is described by ATAGs, as by QEMU.
         """
         self._ownership.check_stopped()
-        has_device, size = self.board.bus.has_device, self.ram.size
+        has_device, ram = self.board.bus.has_device, self.ram.layout
         guest = read_kernel(
-            path, size, lambda gpa: has_device(gpa, 4), initrd, dtb, append, atags, _gpa(base), _gpa(entry)
+            path, ram, lambda gpa: has_device(gpa, 4), initrd, dtb, append, atags, _gpa(base), _gpa(entry)
         )
         self._start(guest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbt.abi.cpu import CpuState
@@ -12,6 +12,7 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
 from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import RamLayout, RamRegion
 from dbt.vm.error_latch import ErrorLatch, LatchedObserver
 from isa.arm.cpus import CPUS
 
@@ -45,7 +46,7 @@ class TierParts(NamedTuple):
 class MachineOptions(NamedTuple):
     """The arguments of :class:`dbt.vm.machine.Machine`."""
 
-    memory: int
+    memory: int | Sequence[RamRegion]
     tier: TierName | TierFactory
     files: str | None
     epoch: int
@@ -108,9 +109,12 @@ class MachineOptions(NamedTuple):
             return None
 
 
-def _check_memory(memory: int) -> None:
+def _check_memory(memory: int | Sequence[RamRegion]) -> None:
+    if isinstance(memory, Sequence) and all(isinstance(region, RamRegion) for region in memory):
+        RamLayout.of(memory)
+        return
     if not isinstance(memory, int) or isinstance(memory, bool):
-        raise ValueError(f"memory is a number of bytes, and {memory!r} is none")
+        raise ValueError(f"memory is a number of bytes or a list of RamRegion, and {memory!r} is neither")
     if memory < PAGE_SIZE:
         raise ValueError(f"memory={memory} is too small: a machine has at least {PAGE_SIZE} bytes of RAM")
     if memory > MAX_MEMORY:

@@ -87,7 +87,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         notice,
         options.epoch,
     )
-    peripherals = Peripherals(bus, vcpu, output.write, port, ram.size, options.epoch)
+    peripherals = Peripherals(bus, vcpu, output.write, port, ram.layout, options.epoch)
     storm = ExceptionStorm(vcpu.situation, lambda: _hash_ram(ram))
     exits = ExitHandler(vcpu, inspector, semihosting, notice, storm, lambda: peripherals.expects_input)
     loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime)

@@ -7,6 +7,7 @@ from functools import partial
 
 from dbt.board.bus import DeviceBus
 from dbt.board.versatile import Board, build_board
+from dbt.memory.ram import RamLayout
 from dbt.vm.input import InputPort
 from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I
@@ -25,14 +26,14 @@ class Peripherals:
         vcpu: Vcpu,
         transmit: Callable[[bytes], None],
         port: InputPort,
-        ram_size: int,
+        ram: RamLayout,
         epoch: int,
     ) -> None:
         self._bus = bus
         self._vcpu = vcpu
         self._transmit = transmit
         self._port = port
-        self._ram_size = ram_size
+        self._ram = ram
         self._epoch = epoch
         self.board = self.reset()
 
@@ -41,7 +42,7 @@ class Peripherals:
         vcpu = self._vcpu
         self.board = build_board(
             self._transmit,
-            self._ram_size,
+            self._ram,
             vcpu.timeline,
             partial(vcpu.set_line, PSR_I),
             partial(vcpu.set_line, PSR_F),

@@ -52,10 +52,10 @@ class Vcpu:
         self.exceptions = ExceptionEntry(cpu, memory, lambda: self.tier)
 
     def reset(self) -> None:
-        """Set registers, time and counts as at power-on, with SP at the end of RAM."""
+        """Set registers, time and counts as at power-on, with SP at the end of the main region of RAM."""
         self.cpu.reset()
         self.cpu.set_native("interrupt_lines", 0)
-        self.cpu.r[_SP] = min(self._memory.ram.size, _LAST_PAGE)
+        self.cpu.r[_SP] = min(self._memory.ram.layout.main.end, _LAST_PAGE)
         self.timeline.clear()
         self.exit_counts.clear()
         self.exceptions.retired()

@@ -14,6 +14,7 @@ from dbt.board.atags import tag_list
 from dbt.board.boot import Boot, read_boot, read_kernel
 from dbt.board.loader import ImageError
 from dbt.host.console import CaptureConsole
+from dbt.memory.ram import RamLayout
 from dbt.vm.machine import Machine, TierName
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
@@ -21,12 +22,13 @@ from tests.board.kernels import CODE, uimage, zimage
 from tests.vm.programs import TIERS, make_elf
 
 RAM = 16 << 20
+LAYOUT = RamLayout.of(RAM)
 
 
 def boot(path: Path, data: bytes = b"", ram: int = RAM, **options: object) -> Boot:
     if data:
         path.write_bytes(data)
-    return read_boot(str(path), ram, **options)  # type: ignore[arg-type]
+    return read_boot(str(path), RamLayout.of(ram), **options)  # type: ignore[arg-type]
 
 
 def places(found: Boot) -> list[tuple[int, int]]:
@@ -98,7 +100,7 @@ def hello_elf() -> bytes:
     ],
 )
 def test_a_kernel_goes_where_it_belongs(data: bytes, base: int, entry: int) -> None:
-    image = read_kernel(data, "kernel", RAM)
+    image = read_kernel(data, "kernel", LAYOUT)
     (segment,) = image.segments
     assert (segment.gpa, image.entry) == (base, entry)
     assert CODE in segment.data
@@ -117,14 +119,14 @@ def test_what_is_told_about_the_board(file: Path) -> None:
 
 def test_a_base_and_an_entry() -> None:
     for data in (CODE, zimage(), CODE + b"Linux version 2.6.12 (gcc)"):
-        image = read_kernel(data, "kernel", RAM, 0x40000, 0x40004)
+        image = read_kernel(data, "kernel", LAYOUT, 0x40000, 0x40004)
         assert (image.segments[0].gpa, image.entry) == (0x40000, 0x40004)
     for data in (make_elf(CODE), uimage(CODE)):
-        assert read_kernel(data, "kernel", RAM, None, 0x8004).entry == 0x8004
+        assert read_kernel(data, "kernel", LAYOUT, None, 0x8004).entry == 0x8004
         with pytest.raises(ImageError, match="says itself where it goes"):
-            read_kernel(data, "kernel", RAM, 0x8000)
+            read_kernel(data, "kernel", LAYOUT, 0x8000)
     with pytest.raises(ImageError, match="multiple of 4"):
-        read_kernel(CODE, "kernel", RAM, 0x8002)
+        read_kernel(CODE, "kernel", LAYOUT, 0x8002)
 
 
 def test_the_disk_and_the_tree_go_above_the_kernel(file: Path, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ BAD = {
 def test_what_is_no_kernel_is_named(name: str) -> None:
     data, words = BAD[name]
     with pytest.raises(ImageError) as error:
-        read_kernel(data, "kernel", RAM)
+        read_kernel(data, "kernel", LAYOUT)
     text = str(error.value)
     assert text.startswith("kernel: ") and text.endswith(".") and words in text
 
@@ -226,7 +228,7 @@ def test_what_does_not_fit_is_named(file: Path, tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=300)
 def test_any_bytes_are_a_kernel_or_an_error(data: bytes, head: bytes) -> None:
     try:
-        image = read_kernel(head + data, "kernel", RAM)
+        image = read_kernel(head + data, "kernel", LAYOUT)
     except ImageError:
         return
     assert image.end <= RAM

@@ -18,17 +18,18 @@ from dbt.board.boot import read_boot
 from dbt.board.loader import ImageError, read_file, read_image
 from dbt.host.console import CaptureConsole
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import Ram
+from dbt.memory.ram import Ram, RamLayout
 from dbt.vm.machine import Machine
 from tests.vm.programs import BASE, exiting, make_elf
 
 RAM = 1 << 20
+LAYOUT = RamLayout.of(RAM)
 CODE = exiting(0)
 
 
 def complaint(data: bytes, **arguments: int) -> str:
     with pytest.raises(ImageError) as error:
-        read_image(data, "guest.elf", RAM, **arguments)
+        read_image(data, "guest.elf", LAYOUT, **arguments)
     text = str(error.value)
     assert text.startswith("guest.elf: ") and text.endswith(".") and ".." not in text
     return text
@@ -37,7 +38,7 @@ def complaint(data: bytes, **arguments: int) -> str:
 def test_an_executable_is_placed_with_its_bss_zeroed() -> None:
     memory = GuestMemory(Ram(RAM))
     memory.write_ram(Gpa(BASE), b"\xff" * 0x400)
-    image = read_image(make_elf(CODE, bss=0x100), "guest.elf", RAM)
+    image = read_image(make_elf(CODE, bss=0x100), "guest.elf", LAYOUT)
     image.place(memory)
     end = BASE + len(CODE)
     assert image.entry == BASE and image.end == end + 0x100
@@ -49,22 +50,22 @@ def test_an_executable_is_placed_with_its_bss_zeroed() -> None:
 def test_a_large_bss_is_zeroed_to_its_last_byte() -> None:
     memory = GuestMemory(Ram(RAM))
     memory.write_ram(Gpa(0), b"\xff" * RAM)
-    read_image(make_elf(CODE, bss=0x30001), "guest.elf", RAM).place(memory)
+    read_image(make_elf(CODE, bss=0x30001), "guest.elf", LAYOUT).place(memory)
     end = BASE + len(CODE) + 0x30001
     assert memory.read_ram(Gpa(end - 0x30001), 0x30001) == bytes(0x30001)
     assert memory.read_ram(Gpa(end), 1) == b"\xff"
 
 
 def test_the_physical_address_counts_and_the_entry_follows_it() -> None:
-    image = read_image(make_elf(CODE, BASE, gva=0xC0000000, entry=0xC0000004), "guest.elf", RAM)
+    image = read_image(make_elf(CODE, BASE, gva=0xC0000000, entry=0xC0000004), "guest.elf", LAYOUT)
     assert image.segments[0].gpa == BASE
     assert image.entry == BASE + 4
 
 
 def test_a_flat_binary_goes_where_base_says() -> None:
-    image = read_image(CODE, "guest.bin", RAM, base=0x10000)
+    image = read_image(CODE, "guest.bin", LAYOUT, base=0x10000)
     assert (image.entry, image.end) == (0x10000, 0x10000 + len(CODE))
-    assert read_image(CODE, "guest.bin", RAM, base=0x10000, entry=0x10004).entry == 0x10004
+    assert read_image(CODE, "guest.bin", LAYOUT, base=0x10000, entry=0x10004).entry == 0x10004
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_zeros_give_way_to_the_bytes_of_another_segment(gap: int) -> None:
     memory = GuestMemory(Ram(RAM))
     memory.write_ram(Gpa(BASE), b"\xff" * 0x400)
     second = BASE + len(CODE) + gap
-    image = read_image(make_overlapping(0x100, second), "guest.elf", RAM)
+    image = read_image(make_overlapping(0x100, second), "guest.elf", LAYOUT)
     image.place(memory)
     assert image.end == BASE + len(CODE) + 0x100
     assert memory.read_ram(Gpa(BASE), image.end - BASE) == (CODE + bytes(gap) + CODE).ljust(image.end - BASE, b"\0")
@@ -226,7 +227,7 @@ def test_nothing_is_read_of_a_file_that_cannot_be_loaded(tmp_path: Path, content
     try:
         for read in (
             lambda: read_file(str(path), RAM),
-            lambda: read_boot(str(path), RAM),
+            lambda: read_boot(str(path), LAYOUT),
             lambda: Machine(memory=RAM, tier="reference", console=CaptureConsole()).load(str(path)),
         ):
             with pytest.raises(ImageError, match="it has 6,442,450,944 bytes"):
@@ -291,7 +292,7 @@ MEMORY = GuestMemory(Ram(RAM))
 
 def try_to_read(data: bytes, base: int | None = None, entry: int | None = None) -> None:
     try:
-        image = read_image(data, "guest.elf", RAM, base, entry)
+        image = read_image(data, "guest.elf", LAYOUT, base, entry)
     except ImageError:
         return
     image.place(MEMORY)

@@ -22,6 +22,7 @@ from dbt.board.versatile import (
     Board,
     build_board,
 )
+from dbt.memory.ram import RamLayout
 from tests.devices.virtual_time import Line, VirtualTime
 
 EPOCH = 1_767_225_600
@@ -44,7 +45,9 @@ class Rig:
         def reset() -> None:
             self.resets.append(self.time.tick)
 
-        self.board = build_board(self.sent.extend, self.ram_size, self.time.timeline, self.irq, self.fiq, reset, EPOCH)
+        self.board = build_board(
+            self.sent.extend, RamLayout.of(self.ram_size), self.time.timeline, self.irq, self.fiq, reset, EPOCH
+        )
 
     def read(self, gpa: int) -> int:
         return self.board.bus.read(Gpa(gpa), 4)

@@ -10,6 +10,7 @@ import pytest
 from dbt.abi.addresses import Gpa
 from dbt.board.timeline import Timeline
 from dbt.board.versatile import build_board
+from dbt.memory.ram import RamLayout
 from tests.devices.register_cases import FILES, parse, recorded
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
@@ -24,7 +25,14 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
         pass
 
     bus = build_board(
-        lambda _: None, 128 << 20, Timeline(lambda: 0), no_line, no_line, no_reset, EPOCH, holes_read_zero=True
+        lambda _: None,
+        RamLayout.of(128 << 20),
+        Timeline(lambda: 0),
+        no_line,
+        no_line,
+        no_reset,
+        EPOCH,
+        holes_read_zero=True,
     ).bus
     for access in parse(path.read_text()):
         assert access.value is not None, f"{path.name} {access}: not recorded"

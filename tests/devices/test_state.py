@@ -21,6 +21,7 @@ from dbt.devices.registers import WordRegisters
 from dbt.devices.sic import Sic
 from dbt.devices.sp804 import Sp804, Timer
 from dbt.devices.state import Part, StateError, Stateful, Wiring
+from dbt.memory.ram import RamLayout
 from tests.devices.virtual_time import Line, VirtualTime
 
 EPOCH = 1_767_225_600
@@ -38,7 +39,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.board = build_board(
-            self.sent.extend, 1 << 20, self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill
+            self.sent.extend, RamLayout.of(1 << 20), self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill
         )
 
     def reset(self) -> None:
