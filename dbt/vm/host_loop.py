@@ -65,6 +65,7 @@ class HostLoop:
         console: Console,
         observer: Observer,
         realtime: bool,
+        signals: SignalDeferral,
     ) -> None:
         self._vcpu = vcpu
         self._peripherals = peripherals
@@ -78,7 +79,7 @@ class HostLoop:
         self._is_realtime = realtime
         self._realtime: RealTime | None = None
         self._interrupted = False
-        self._signals = SignalDeferral()
+        self._signals = signals
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
 
     def reset(self) -> None:
@@ -95,17 +96,20 @@ class HostLoop:
     ) -> RunResult:
         """See :meth:`dbt.vm.machine.Machine.run`."""
         cpu = self._vcpu.cpu
+        self._signals.release()
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._realtime = RealTime() if self._is_realtime else None
         cpu.set_native("native_exceptions", int(listener is None))
         cpu.set_native("semihosting_svc", SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER)
-        self._signals.begin()
         try:
             result = self._run(machine, fuel, timeout, listener)
         finally:
-            self._signals.end()
-            self._output.deliver()
-            self._console.flush()
+            try:
+                self._signals.release()
+            finally:
+                self._output.deliver()
+                self._console.flush()
+                self._signals.hold()
         self._ended = None
         return result
 

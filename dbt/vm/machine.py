@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gpa, Gva
@@ -206,11 +207,14 @@ class Machine(GuestAccess):
         exception of a signal handler, the console or an observer is raised between two instructions, after which the
         guest can go on as well.
         """
-        self._ownership.acquire()
+        signals, run = self._parts.signals, [get_ident()]
         try:
+            self._ownership.acquire(run)
+            signals.begin()
             return self._parts.loop.run(self, fuel, timeout, None if trace is None else _BoundListener(self, trace))
         finally:
-            self._ownership.release()
+            if self._ownership.release(run):  # while handlers wait, so that nothing comes in between
+                signals.end()
 
     def step(self) -> RunResult:
         """Execute one instruction."""
@@ -224,11 +228,12 @@ class Machine(GuestAccess):
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
-        self._ownership.acquire()
+        run = [get_ident()]
         try:
+            self._ownership.acquire(run)
             self._parts.loop.wait_until(tick)
         finally:
-            self._ownership.release()
+            self._ownership.release(run)
 
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your

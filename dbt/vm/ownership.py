@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from threading import Lock, get_ident
+from threading import get_ident
+
+_RUNNER = "runner"
 
 
 class Ownership:
@@ -12,8 +14,7 @@ class Ownership:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._closed = False
-        self._lock = Lock()
-        self._runner = 0  # the thread that runs the machine
+        self._run: dict[str, list[int]] = {}  # the thread that runs the machine, under _RUNNER
 
     @property
     def closed(self) -> bool:
@@ -27,7 +28,8 @@ class Ownership:
             raise RuntimeError(
                 "this machine belongs to the process that made it: a forked process must make a machine of its own"
             )
-        if self._runner and self._runner != get_ident():
+        run = self._run.get(_RUNNER)
+        if run is not None and run[0] != get_ident():
             raise RuntimeError(
                 "another thread runs this machine: use it from one thread at a time, but for interrupt()"
             )
@@ -35,24 +37,24 @@ class Ownership:
     def check_stopped(self) -> None:
         """Do :meth:`check`, and raise RuntimeError if the machine is running, for what a callback cannot do."""
         self.check()
-        if self._runner:
+        if self._run:
             raise RuntimeError("this machine is running: a callback cannot run, load, reset or close it")
 
-    def acquire(self) -> None:
-        """Make the calling thread the one that runs the machine. :meth:`release` must follow."""
-        if not self._lock.acquire(blocking=False):
-            self.check_stopped()
-            raise RuntimeError("another thread runs this machine: use it from one thread at a time")
-        try:
-            self.check()
-        except RuntimeError:
-            self._lock.release()
-            raise
-        self._runner = get_ident()
+    def acquire(self, run: list[int]) -> None:
+        """Make the calling thread the one that runs the machine. ``run`` is a new list that holds its number.
 
-    def release(self) -> None:
-        self._runner = 0
-        self._lock.release()
+        :meth:`release` must follow, even if this is interrupted.
+        """
+        self.check()
+        if self._run.setdefault(_RUNNER, run) is not run:  # one step, whatever threads and signals do meanwhile
+            self.check_stopped()
+
+    def release(self, run: list[int]) -> bool:
+        """Let others use the machine. Return False if this run has not acquired it."""
+        if self._run.get(_RUNNER) is not run:
+            return False
+        del self._run[_RUNNER]
+        return True
 
     def close(self) -> bool:
         """Refuse everything from now on. Return False if the machine was closed already."""

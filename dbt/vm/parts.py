@@ -25,6 +25,7 @@ from dbt.vm.host_loop import HostLoop
 from dbt.vm.input import ConsoleInput, InputPort
 from dbt.vm.options import MachineOptions, TierParts, open_jail
 from dbt.vm.peripherals import Peripherals
+from dbt.vm.signal_deferral import SignalDeferral
 from dbt.vm.vcpu import Vcpu
 from isa.arm.cpus import CPUS
 
@@ -53,6 +54,7 @@ class Parts(NamedTuple):
     port: InputPort
     peripherals: Peripherals
     loop: HostLoop
+    signals: SignalDeferral
 
     def close(self) -> None:
         self.vcpu.close()
@@ -90,5 +92,6 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     peripherals = Peripherals(bus, vcpu, output.write, port, ram.layout, options.epoch)
     storm = ExceptionStorm(vcpu.situation, lambda: _hash_ram(ram))
     exits = ExitHandler(vcpu, inspector, semihosting, notice, storm, lambda: peripherals.expects_input)
-    loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime)
-    return Parts(cpu, ram, memory, vcpu, inspector, semihosting, port, peripherals, loop)
+    signals = SignalDeferral()
+    loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals)
+    return Parts(cpu, ram, memory, vcpu, inspector, semihosting, port, peripherals, loop, signals)

@@ -15,7 +15,7 @@ import _signal  # type: ignore[import-not-found]  # signal.getsignal takes 20 ti
 import signal
 import sys
 from collections.abc import Callable
-from threading import current_thread, main_thread
+from threading import get_ident, main_thread
 from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object]
@@ -31,24 +31,35 @@ class SignalDeferral:
 
     def __init__(self) -> None:
         self._handlers: dict[int, Handler] = {}
+        self._seen: list[object] = []  # the handlers of all signals when they were looked at last
         self._kept: list[int] = []
         self._holding = False
         self._changed = False  # a handler has been called, and may have set others
         self._note = self.note
 
     def begin(self) -> None:
-        if current_thread() is main_thread():
+        """Let handlers wait from now on. :meth:`end` must follow, even if this is interrupted."""
+        self._holding = True
+        if get_ident() == main_thread().ident:
             self._replace()
 
     def end(self) -> None:
         """Restore the handlers of the signals, unless others have been set, and call those that waited."""
-        self._holding = False
+        self._holding = True
+        try:
+            self._restore()
+        except BaseException:  # by a handler that has its signal back already
+            self._restore()
+            raise
+        finally:
+            self._holding = False
+        if self._kept:
+            self._call_kept()
+
+    def _restore(self) -> None:
         for number, handler in self._handlers.items():
             if _signal.getsignal(number) is self._note:
                 _signal.signal(number, handler)
-        if self._kept:
-            self._call_kept()
-        self._handlers.clear()
 
     def hold(self) -> None:
         """Let handlers wait from now on."""
@@ -78,9 +89,13 @@ class SignalDeferral:
             self._handlers[number](number, sys._getframe())
 
     def _replace(self) -> None:
-        note, get = self._note, _signal.getsignal
-        for number in _NUMBERS:
-            handler = get(number)
-            if callable(handler) and handler is not note:
-                self._handlers[number] = handler
-                _signal.signal(number, note)
+        seen = list(map(_signal.getsignal, _NUMBERS))
+        if seen != self._seen:
+            self._seen = seen
+            for number, handler in zip(_NUMBERS, seen, strict=True):
+                if handler is not self._note:
+                    self._handlers.pop(number, None)
+                    if callable(handler):
+                        self._handlers[number] = handler
+        for number in self._handlers:
+            _signal.signal(number, self._note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -207,8 +208,11 @@ def test_a_callback_cannot_run_the_machine() -> None:
     observer = Reentrant()
     with counting("reference", "off", observer=observer) as machine:
         observer.uses = [machine.run, machine.step, machine.reset, machine.close, lambda: machine.load("x")]
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        handler = signal.getsignal(signal.SIGUSR1)
         machine.run(fuel=1)
-        assert machine.icount == 1
+        assert machine.icount == 1 and signal.getsignal(signal.SIGUSR1) is handler
+        signal.signal(signal.SIGUSR1, before)
     assert len(observer.errors) == 5
 
 
