@@ -25,11 +25,11 @@ PARAMETERS = ", ".join(f"{type_} {'range(i32 0, 2) ' if type_ == 'i32' else ''}%
 
 
 def header(name: str) -> str:
-    """The first line of a handler's definition."""
+    """Return the first line of a handler's definition."""
     return f"define hidden preserve_nonecc void @{name}({PARAMETERS})"
 
 
 def tail_call(callee: str, **changed: str) -> str:
-    """A tail call with some of the arguments replaced; two lines, the second being ``ret``."""
+    """Return a tail call of a handler with some of the arguments replaced. A ``ret`` must follow."""
     arguments = ", ".join(f"{type_} {changed.get(name, '%' + name)}" for type_, name in ARGUMENTS)
     return f"musttail call preserve_nonecc void {callee}({arguments})"

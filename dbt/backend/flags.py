@@ -47,7 +47,7 @@ class FlagEffect:
     values: dict[str, Uop] = field(default_factory=dict)
 
     def kind_after(self, before: FlagKind) -> FlagKind:
-        """The kind that this effect leaves."""
+        """Return the kind of the flags after this effect."""
         if self.difference is not None:
             return FlagKind.DIFFERENCE
         if self.result is None:
@@ -58,7 +58,10 @@ class FlagEffect:
 
 
 def flag_effect(block: list[Uop], lazy: bool) -> FlagEffect:
-    """What the ``set`` uops of a block (not of those nested in it) do. Not ``lazy``: four values at most."""
+    """Return the effect of the ``set`` uops of a block, without those of nested blocks.
+
+    If not ``lazy``, it has the values of the flags only, and neither a difference nor a result.
+    """
     values = {str(uop.attr): _bit(uop.args[0]) for uop in block if uop.op == "set" and uop.attr in FLAGS}
     effect = FlagEffect(values=values)
     if not lazy:
@@ -76,7 +79,7 @@ def flag_effect(block: list[Uop], lazy: bool) -> FlagEffect:
 
 
 def _bit(value: Uop) -> Uop:
-    """The flag itself, of what was extended to the 32 bits of a word of the state."""
+    """Return the flag (one bit) that was zero-extended to the 32 bits of a word of the state."""
     if value.number is not None:
         return value.recorder.const(value.number, 1)
     assert value.op == "zext"
@@ -91,12 +94,12 @@ def _is_sign(value: Uop | None, result: Uop) -> bool:
 
 
 def _is_old(value: Uop, name: str) -> bool:
-    """Whether a flag is set to what it is."""
+    """Return True if the flag is set to its present value."""
     return value.op == "trunc" and value.args[0].op == "get" and value.args[0].attr == name
 
 
 def _difference(values: dict[str, Uop], result: Uop) -> tuple[Uop, Uop] | None:
-    """x and y if all four flags are those of the subtraction x - y."""
+    """Return x and y if all four flags are those of the subtraction x - y, else None."""
     carry, overflow = values.get("c"), values.get("v")
     if carry is None or overflow is None or (result.op, carry.op, overflow.op) != ("adc", "adc_carry", "adc_overflow"):
         return None
@@ -126,7 +129,7 @@ class LazyFlags:
         self._names = dict.fromkeys(("r", "x", "y"), "")
 
     def read(self, name: str) -> str:
-        """A flag, as an i1."""
+        """Return a flag as an i1."""
         f, parts = self._f, PARTS[self.kind]
         if name in parts:
             return f.emit(f"trunc i32 {f.emit(f'load i32, ptr {self._allocas[name]}')} to i1")
@@ -144,13 +147,13 @@ class LazyFlags:
                 return f.emit(f"extractvalue {{i32, i1}} {pair}, 1")
 
     def less(self) -> str | None:
-        """N != V, where that is x < y."""
+        """Return N != V as the comparison x < y (an i1), or None if the flags are of another kind."""
         if self.kind is not FlagKind.DIFFERENCE:
             return None
         return self._f.emit(f"icmp slt i32 {self._names['x']}, {self._names['y']}")
 
     def apply(self, effect: FlagEffect, value: Callable[[Uop], str]) -> None:
-        """Set flags; ``value`` gives the LLVM operand of a uop."""
+        """Apply an effect. ``value`` returns the LLVM operand of a uop."""
         kind = effect.kind_after(self.kind)
         if effect.difference is not None:
             self._names["x"], self._names["y"] = map(value, effect.difference)
@@ -162,7 +165,7 @@ class LazyFlags:
         self.kind = kind
 
     def _store(self, kind: FlagKind, new: dict[str, str]) -> None:
-        """Put into their allocas what of n, z, c and v the kind has, in so far as it is not there."""
+        """Store those of n, z, c and v that the kind has in their allocas, unless they are there already."""
         f = self._f
         values = {}
         for name in FLAGS:
@@ -176,7 +179,7 @@ class LazyFlags:
             f.do(f"store i32 {wide}, ptr {self._allocas[name]}")
 
     def become(self, kind: FlagKind) -> None:
-        """Take the form of a kind, STORED or the present one, with all of it in the allocas."""
+        """Change to a kind, which is STORED or the present one, with all of its variables in the allocas."""
         assert kind in (FlagKind.STORED, self.kind)
         self._store(kind, {})
         self.kind = kind
@@ -185,13 +188,13 @@ class LazyFlags:
                 self._f.do(f"store i32 {self._names[name]}, ptr {self._allocas[name]}")
 
     def resume(self, kind: FlagKind) -> None:
-        """Where the allocas hold a kind: at the beginning of a block."""
+        """Begin a block at whose entry the allocas hold the variables of a kind."""
         self.kind = kind
         for name in PARTS[kind]:
             if name in self._names:
                 self._names[name] = self._f.emit(f"load i32, ptr {self._allocas[name]}")
 
     def words(self) -> dict[str, str]:
-        """The four flags as they are passed from handler to handler."""
+        """Return the four flags as handlers pass them on, as an i32 each."""
         f = self._f
         return {name: f.emit(f"zext i1 {self.read(name)} to i32") for name in FLAGS}

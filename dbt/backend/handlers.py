@@ -63,7 +63,7 @@ class HandlerLowering(Lowering):
     temp_offset = NATIVE["temp"].offset
 
     def __init__(self, function: Function, slots: dict[str, OperandSlot], slow: str | None) -> None:
-        """``slow`` names the version to fall back to; None makes this the slow version."""
+        """``slow`` names the slow version, to which the fast one falls back. It is None for the slow one itself."""
         super().__init__(function)
         self._slots = slots
         self._slow = slow
@@ -74,12 +74,12 @@ class HandlerLowering(Lowering):
     # -- entry and exits -----------------------------------------------------------------------
 
     def keep_flags_in_state(self) -> None:
-        """The flags live where callouts look for them."""
+        """Keep the flags in CpuState, where callouts read them."""
         for name in FLAGS:
             self.flags[name] = self.f.emit_entry(f"getelementptr i8, ptr %cpu, i64 {LAYOUT[name].offset}")
 
     def count_by_place(self) -> None:
-        """Count in the op how often it was executed, at most 2^32 - 1. No region replaces it, so there is room."""
+        """Count executions in the op, up to 2^32 - 1. No region replaces it, so the op has room."""
         f = self.f
         place = f.emit(f"getelementptr i8, ptr %op, i64 {OP_CALLOUTS}")
         count = f.emit(f"load i32, ptr {place}")
@@ -100,7 +100,7 @@ class HandlerLowering(Lowering):
         self.budget = f.emit("add nsw i64 %budget, -1")
 
     def _continue(self, callee: str, op: str) -> None:
-        """Tail-call with the guest's state as this handler leaves it."""
+        """Tail-call a handler with the flags and the budget after this instruction."""
         flags = {name: self.f.emit(f"load i32, ptr {pointer}") for name, pointer in self.flags.items()}
         self.f.do(tail_call(callee, op=op, budget=self.budget, **flags))
         self.f.do("ret void")
@@ -128,7 +128,7 @@ class HandlerLowering(Lowering):
         self.dispatch(self.f.emit(f"getelementptr i8, ptr %op, i64 {OP_SIZE}"))
 
     def _resume(self, target: str) -> None:
-        """Go on at a GVA, where all that was known of the mode and the tables may be different now."""
+        """Go on at a GVA by way of ``resume``: the mode and the tables may be different now."""
         f = self.f
         f.do(f"store i32 {f.emit(f'and i32 {target}, -4')}, ptr {self.state_pointer(R15)}")
         f.do(f"store i64 {self.budget}, ptr {self.state_pointer(NATIVE['budget'].offset)}")
@@ -136,7 +136,7 @@ class HandlerLowering(Lowering):
         f.do("ret void")
 
     def end_slow(self) -> None:
-        """The cold block that all failing memory accesses go to."""
+        """Write the cold block to which all failing memory accesses go."""
         if self._bail:
             self.f.label(self._bail)
             self.f.do(tail_call(f"@{self._slow}" if self._slow else "@fault"))
@@ -149,7 +149,7 @@ class HandlerLowering(Lowering):
         return self._bail
 
     def leave(self, code: ExitCode, *arguments: str, to: str = "@leave") -> None:
-        """Leave native code at this instruction, which is not retired; or go ``to`` what knows better."""
+        """Leave native code at this instruction, which is not retired. ``to`` is the handler that leaves."""
         f = self.f
         f.do(f"store i32 {int(code)}, ptr {self.state_pointer(NATIVE['exit_kind'].offset)}")
         for number, argument in enumerate(arguments):
@@ -185,7 +185,7 @@ class HandlerLowering(Lowering):
     # -- memory --------------------------------------------------------------------------------
 
     def _table(self, access: Access, table: str) -> str:
-        """The shadow page table of an access: that of the mode is in a register."""
+        """Return the shadow page table of an access. The one of the current mode is an argument of the handler."""
         if not access.user:
             return f"%{table}"
         name = "user_read_table" if table == "reads" else "user_write_table"
@@ -229,7 +229,7 @@ class HandlerLowering(Lowering):
             self._branch_to(self.value(target), counted)
 
     def _branch_relative(self, target: Uop, counted: bool) -> None:
-        """To pc + offset: an op at a fixed distance, unless that lies in another page."""
+        """Branch to pc + offset: the op at that distance, unless it is in another page."""
         f = self.f
         distance = f.emit(f"sext i32 {self.value(target.args[1])} to i64")
         assert isinstance(target.args[0].attr, int)
@@ -251,7 +251,7 @@ class HandlerLowering(Lowering):
         self._continue("@goto_counted" if counted else "@goto", "%op")
 
     def _remember_target(self, target: str) -> None:
-        """For the region tier: where this branch went."""
+        """Note for the region tier where this branch went."""
         remember_target(self.f, self.cpu, self.f.emit("ptrtoint ptr %op to i64"), target)
 
     def _branch_to(self, target: str, counted: bool) -> None:
@@ -294,12 +294,12 @@ class HandlerLowering(Lowering):
 
 
 def _flavour(access: Access) -> str:
-    """The last arguments of the slow path."""
+    """Return the last arguments of the slow path: whether the access must be aligned, and is made as user mode."""
     return ", ".join(f"i1 {'true' if flag else 'false'}" for flag in (access.aligned, access.user))
 
 
 def lower_handler(name: str, slow: str | None, block: list[Uop], slots: dict[str, OperandSlot]) -> tuple[str, bool]:
-    """The text of one version of a handler, and whether it accesses memory."""
+    """Return the text of one version of a handler, and whether it accesses memory."""
     lowering = HandlerLowering(Function(header(name)), slots, slow)
     sensitive = makes_callouts(block)
     if sensitive:
@@ -330,7 +330,7 @@ class FillLowering(Lowering):
 
 
 def lower_fill(slots: Iterable[OperandSlot]) -> str:
-    """The body of the function that computes an op's operands from the instruction word."""
+    """Return the body of the function that computes an op's operands from the instruction word."""
     lowering = FillLowering(Function("@"))
     f = lowering.f
     for slot in slots:
@@ -351,7 +351,7 @@ class HandlerSet:
 
 
 def build_handlers(registry: list[Insn]) -> HandlerSet:
-    """Handlers and decoder rows of every form of every instruction."""
+    """Build the handlers and decoder rows of every form of every instruction."""
     built = HandlerSet([], [Candidate("undefined", 0, 0, (), (), False, "undefined", "fill_nothing")])
     fills: dict[str, str] = {}
     for insn in registry:
@@ -374,9 +374,10 @@ def build_handlers(registry: list[Insn]) -> HandlerSet:
 
 
 def guards() -> Iterator[tuple[str, str]]:
-    """Names and definitions of the guards: ``guard_<cond>_<pc>`` calls the op's body if the condition
-    holds, after putting the PC into r[15] if ``pc``. The body retires the instruction, a condition that
-    fails does it here.
+    """Yield names and definitions of the guards.
+
+    ``guard_<cond>_<pc>`` calls the op's body if the condition holds, with the PC in r[15] if ``pc`` is 1. The body
+    retires the instruction. If the condition fails, the guard does.
     """
     for condition in range(ALWAYS + 1):
         for with_pc in (0, 1):

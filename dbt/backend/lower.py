@@ -178,7 +178,7 @@ _METADATA = '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{!"branch_weigh
 
 
 def module_text(*definitions: str) -> str:
-    """An LLVM module of these function definitions, with what they may refer to."""
+    """Return the LLVM module of these function definitions, with the declarations and metadata that they use."""
     return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', DECLARATIONS, *definitions, _METADATA])
 
 
@@ -211,11 +211,11 @@ class Lowering:
     # -- to be provided ------------------------------------------------------------------------
 
     def static_value(self, uop: Uop) -> str | None:
-        """A static value that is known without computing it, or None."""
+        """Return a static value that need not be computed, or None."""
         raise NotImplementedError
 
     def lower_pc(self, ahead: int) -> str:
-        """The address of the instruction, plus ``ahead`` bytes."""
+        """Return the address of the instruction, plus ``ahead`` bytes."""
         raise NotImplementedError
 
     def lower_load(self, address: str, access: Access) -> str:
@@ -231,13 +231,13 @@ class Lowering:
         raise NotImplementedError
 
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
-        """Whether the instruction goes on after it."""
+        """Lower a callout. Return True if the instruction goes on after it."""
         raise NotImplementedError
 
     # -- values --------------------------------------------------------------------------------
 
     def value(self, uop: Uop) -> str:
-        """The LLVM operand that holds a value."""
+        """Return the LLVM operand that holds a value, computing it if it is needed for the first time."""
         if uop.number is not None:
             return ("true" if uop.number else "false") if uop.width == 1 else str(uop.number)
         known = self.values.get(uop)
@@ -252,7 +252,7 @@ class Lowering:
         return self.f.emit(f"getelementptr i8, ptr {self.cpu}, i64 {offset}")
 
     def array_pointer(self, offset: int, index: Uop) -> str:
-        """Pointer to word ``index`` of the array at ``offset`` of CpuState."""
+        """Return a pointer to word ``index`` of the array at ``offset`` of CpuState."""
         if index.number is not None:
             return self.state_pointer(offset + 4 * index.number)
         wide = self.f.emit(f"zext i{index.width} {self.value(index)} to i64")
@@ -262,7 +262,7 @@ class Lowering:
     table_metadata = ""
 
     def host_address(self, address: str, size: int, table: str, bail: str) -> str:
-        """The HVA of a naturally aligned address whose page is in the shadow page table; others go to ``bail``."""
+        """Return the HVA of a naturally aligned address whose page is in the table. Others go to ``bail``."""
         self.check_aligned(address, size, bail)
         return self.host_pointer(self.checked_entry(address, table, bail), address)
 
@@ -276,7 +276,7 @@ class Lowering:
             f.label(aligned)
 
     def checked_entry(self, address: str, table: str, bail: str) -> str:
-        """The shadow page table's entry of an address whose page is in it; others go to ``bail``."""
+        """Return the table's entry of an address whose page is in it. Others go to ``bail``."""
         f = self.f
         entry = self.table_entry(address, table)
         mapped = f.new_label("mapped")
@@ -285,11 +285,11 @@ class Lowering:
         return entry
 
     def host_pointer(self, entry: str, address: str) -> str:
-        """The HVA of an address, by its page's entry."""
+        """Return the HVA of an address, given the entry of its page."""
         return self.f.emit(f"getelementptr i8, ptr {entry}, i64 {self.f.emit(f'zext i32 {address} to i64')}")
 
     def table_entry(self, address: str, table: str) -> str:
-        """The shadow page table's entry of an address."""
+        """Return the shadow page table's entry of an address."""
         page = self.f.emit(f"zext i32 {self.f.emit(f'lshr i32 {address}, {PAGE_SHIFT}')} to i64")
         pointer = self.f.emit(f"getelementptr ptr, ptr {table}, i64 {page}")
         return self.f.emit(f"load ptr, ptr {pointer}{self.table_metadata}")
@@ -297,14 +297,14 @@ class Lowering:
     # -- statements ----------------------------------------------------------------------------
 
     def lower_block(self, block: list[Uop]) -> bool:
-        """Lower a block; False if control does not reach its end."""
+        """Lower a block. Return False if control does not reach its end."""
         for uop in block:
             if not self.lower_uop(uop):
                 return False
         return True
 
     def lower_uop(self, uop: Uop) -> bool:
-        """Lower one uop; False if control does not come out behind it."""
+        """Lower one uop. Return False if it ends the path."""
         if uop.op in LOWER:
             return True  # computed where its value is first needed
         return STATEMENTS[uop.op](self, uop)
@@ -313,27 +313,27 @@ class Lowering:
     temp_offset: int
 
     def element_pointer(self, uop: Uop) -> str:
-        """Pointer to the word that a ``get_at`` or ``set_at`` accesses."""
+        """Return a pointer to the word that a ``get_at`` or ``set_at`` accesses."""
         assert isinstance(uop.attr, str)
         return self.array_pointer(LAYOUT[uop.attr].offset, uop.args[0])
 
     def word_pointer(self, name: object) -> str:
-        """Pointer to a word of the state, or to the alloca that a flag has."""
+        """Return a pointer to a word of the state, or to the alloca that a flag has."""
         assert isinstance(name, str)
         return self.flags[name] if name in self.flags else self.state_pointer(LAYOUT[name].offset)
 
     def extend(self, narrow: str, access: Access) -> str:
-        """What an access loads, as an i32."""
+        """Extend what an access has loaded to an i32."""
         if access.size == 4:
             return narrow
         return self.f.emit(f"{'sext' if access.signed else 'zext'} i{8 * access.size} {narrow} to i32")
 
     def narrow(self, value: str, size: int) -> str:
-        """The low ``size`` bytes of an i32."""
+        """Return the low ``size`` bytes of an i32."""
         return value if size == 4 else self.f.emit(f"trunc i32 {value} to i{8 * size}")
 
     def _scoped(self, block: list[Uop]) -> bool:
-        """Lower a nested block; values first computed in it do not dominate what follows."""
+        """Lower a nested block. Values that it is the first to compute are not known after it."""
         outer = dict(self.values)
         reaches_end = self.lower_block(block)
         self.values = outer
@@ -461,7 +461,7 @@ def _lower_callout(low: Lowering, uop: Uop) -> bool:
     return low.lower_callout(uop.attr, uop.args)
 
 
-#: One row per uop of instructions that is not pure: it says whether control comes out behind it.
+#: One row per uop of instructions that is not pure: it returns False if it ends the path.
 STATEMENTS: dict[str, Callable[[Lowering, Uop], bool]] = {
     "pc": _lower_pc,
     "get_reg": _reads(_register),

@@ -38,7 +38,7 @@ def _slot_size(uop: Uop) -> int:
 
 
 def _static_arguments(block: list[Uop]) -> Iterator[Uop]:
-    """The static values that dynamic uops take: the leaves of what is left to do at run time."""
+    """Yield the static values that are arguments of dynamic uops. The handler reads them from the op."""
     for uop in walk(block):
         if not uop.static:
             yield from (arg for arg in uop.operands if arg.static and arg.op != "const")
@@ -52,9 +52,9 @@ def _leaves(uop: Uop) -> Iterator[Uop]:
 
 
 def allocate_slots(block: list[Uop], name: str, *, fields_only: bool = False) -> dict[str, OperandSlot]:
-    """Slots by the text of their expression; see :func:`slot_key`. ValueError if they do not fit an op.
+    """Return the slots of a block by their key (:func:`slot_key`). ValueError if they do not fit an op.
 
-    ``fields_only``: keep the bare fields, and let the handler compute what follows from them.
+    With ``fields_only`` the slots hold the bare fields, and the handler computes the expressions.
     """
     values = {slot_key(uop): uop for uop in _static_arguments(block)}
     if fields_only:
@@ -70,14 +70,14 @@ def allocate_slots(block: list[Uop], name: str, *, fields_only: bool = False) ->
 
 
 def slot_key(uop: Uop) -> str:
-    """Two static expressions with the same text have the same value."""
+    """Return the key of a static expression. Expressions with the same key have the same value."""
     return f"{uop.width}:{uop!r}"
 
 
 def pc_operands(block: list[Uop]) -> tuple[tuple[int, int], ...]:
-    """When a register operand is R15: pairs (position of a 4-bit field, its value then).
+    """Return when a register operand is R15, as pairs of the position of a 4-bit field and its value.
 
-    A guard then puts the PC where the handler will look for R15.
+    A guard then stores the PC where the handler reads R15.
     """
     found: set[tuple[int, int]] = set()
     for uop in walk(block):
@@ -98,7 +98,7 @@ def _register_is_pc(index: Uop) -> Iterator[tuple[int, int]]:
 
 
 def evaluate_static(uop: Uop, value: int) -> int:
-    """A static expression of one field, for a value of that field."""
+    """Return the value of a static expression of one field, for a value of that field."""
     if uop.op == "field":
         return value
     if uop.op == "const":
@@ -147,7 +147,7 @@ NO_HOLE = (0, 1)  # x & 0 == 1 never holds
 
 
 def _merge(holes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The same words as fewer (mask, value) pairs: two that differ in one bit are one without it."""
+    """Merge pairs (mask, value) that differ in one bit into one pair without that bit."""
     left = set(holes)
     for bit in (1 << place for place in range(32)):
         for mask, value in sorted(left):
@@ -181,9 +181,9 @@ def candidate(insn: Insn, form: Form, handler: str, fill: str, block: list[Uop])
 
 @dataclass(slots=True)
 class DecodeTable:
-    """``index`` has, for each decode index, the position in ``pool`` of the rows to try in turn.
+    """The native decoder's table. ``index`` has, for each decode index, where in ``pool`` its list of rows begins.
 
-    Each list ends with row 0, which matches every word: undefined.
+    The rows of a list are tried in turn. Each list ends with row 0, which matches every word as undefined.
     """
 
     index: list[int] = field(default_factory=list)
@@ -191,7 +191,7 @@ class DecodeTable:
 
 
 def build_decode_table(candidates: list[Candidate]) -> DecodeTable:
-    """Row numbers are positions in ``candidates``, of which the first must match everything."""
+    """Build the table of the candidates. Row numbers are positions in ``candidates``; the first matches every word."""
     buckets: list[list[int]] = [[] for _ in range(INDEX.size)]
     for number, row in enumerate(candidates[1:], 1):
         for index in INDEX.values(row.mask, row.value, (*row.holes, *row.reserved)):

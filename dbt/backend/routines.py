@@ -42,11 +42,11 @@ class RoutineLowering(Lowering):
         return self.f.text()
 
     def lower_uop(self, uop: Uop) -> bool:
-        """Lower one uop; False if control does not come out behind it."""
+        """Lower one uop. Return False if it ends the path."""
         return uop.op in LOWER or ROUTINE_STATEMENTS[uop.op](self, uop)
 
     def lower_param(self, uop: Uop) -> bool:
-        """A parameter is an argument of the function."""
+        """Take a parameter from the function's argument of that name."""
         self.values[uop] = f"%{uop.attr}"
         return True
 
@@ -56,13 +56,13 @@ class RoutineLowering(Lowering):
         return False
 
     def lower_in_ram(self, uop: Uop) -> bool:
-        """Look at the flags of its page."""
+        """Read the flags of the page of a GPA."""
         f = self.builder
         self.values[uop] = f.page_flags(self._gpa(uop)).has(PAGE_RAM).text
         return True
 
     def lower_load_physical(self, uop: Uop) -> bool:
-        """Load from RAM by its address in the host."""
+        """Load a word of RAM by its HVA."""
         f = self.builder
         self.values[uop] = f.load_native("ram_host", "ptr").at(self._gpa(uop)).load("i32").text
         return True
@@ -71,7 +71,7 @@ class RoutineLowering(Lowering):
         return Value(self.builder, self.value(uop.args[0]), "i32").to("i64")
 
     def array_pointer(self, offset: int, index: Uop) -> str:
-        """Pointer to a word of an array. The scratch words are the function's own."""
+        """Return a pointer to a word of an array. The scratch words are variables of the function."""
         if offset != self.temp_offset:
             return super().array_pointer(offset, index)
         assert index.number is not None
@@ -113,5 +113,5 @@ require_rows("the lowering of routines", ROUTINE_STATEMENTS, Stage.ROUTINE)
 
 
 def routines_text() -> str:
-    """All routines."""
+    """Return the definitions of all routines."""
     return "".join(RoutineLowering(routine).lower() for routine in ROUTINES.values())

@@ -1,4 +1,4 @@
-"""Memory accesses of a block that one check of an address is enough for.
+"""Spans: memory accesses of a block that are checked together.
 
 Functions save registers, and code works on structures and stack frames: several accesses by one register and
 small constants, between which the register does not change. All but the first of such a span are as good as
@@ -35,7 +35,7 @@ class Span:
     host: str = ""
 
     def add(self, low: int, high: int, align: int) -> bool:
-        """Extend it by an access; False if they do not go together."""
+        """Extend the span by an access. Return False if the two cannot be checked together."""
         first, last, widest = min(self.low, low), max(self.high, high), max(self.align, align)
         # The first byte must be aligned if every access is.
         phase = low if align > self.align else self.low
@@ -48,7 +48,7 @@ class Span:
 
 
 def displacement(address: Uop) -> tuple[int, int] | None:
-    """Register and constant of an address that is their sum."""
+    """Return the register and the constant whose sum an address is, or None if it is no such sum."""
     if address.op == "get_reg" and address.args[0].number is not None:
         return address.args[0].number, 0
     if address.op not in ("add", "sub") or address.args[1].number is None:
@@ -62,7 +62,10 @@ def displacement(address: Uop) -> tuple[int, int] | None:
 
 
 def list_access(loop: Uop) -> tuple[Uop, Uop] | None:
-    """Of a loop over the bits of a register list: its access, of one word for each, and the address of the first."""
+    """Return the access of a loop over a register list, one word for each bit, and the address of the first word.
+
+    None if the loop makes no such access.
+    """
     for uop in loop.body:
         if uop.op in ("load", "store"):
             address = uop.args[0]
@@ -72,7 +75,7 @@ def list_access(loop: Uop) -> tuple[Uop, Uop] | None:
 
 
 def _accesses(block: list[Uop], alignment: Alignment) -> Iterator[tuple[Uop, Uop, int, int]]:
-    """Accesses that are made in any case: the uop, the address of the first byte, size in bytes, alignment."""
+    """Yield the accesses that are always made: uop, address of the first byte, size and alignment in bytes."""
     for uop in block:
         if uop.op in ("load", "store"):
             assert isinstance(uop.attr, Access)
@@ -83,7 +86,7 @@ def _accesses(block: list[Uop], alignment: Alignment) -> Iterator[tuple[Uop, Uop
 
 
 def find_spans(block: Block, alignment: Alignment) -> dict[tuple[int, Uop], Span]:
-    """The spans of a block, by position of the instruction and access."""
+    """Return the spans of a block, by the position of the instruction and the access."""
     found: dict[tuple[int, Uop], Span] = {}
     open_spans: dict[tuple[int, str], Span] = {}
     for index, insn in enumerate(block.insns):

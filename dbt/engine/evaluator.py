@@ -39,21 +39,21 @@ Step = Callable[[Any, Any, Callable[..., int], Callable[..., None], Any, int], i
 
 @lru_cache(MEMOISED_WORDS)
 def compile_word(word: int, architecture: int) -> Step:
-    """The Python function that executes ``word`` on a processor of that architecture."""
+    """Return the Python function that executes ``word`` on a processor of that architecture."""
     step: Step = _define(source_of(word, architecture), "step")
     return step
 
 
 @lru_cache(MEMOISED_WORDS)
 def is_sensitive(word: int) -> bool:
-    """Whether ``word`` is an instruction that may ask the hypervisor for something."""
+    """Return True if ``word`` is an instruction that makes callouts."""
     insn = DECODER.decode(word)
     return insn is not None and makes_callouts(insn.record_word(word))
 
 
 @lru_cache
 def compile_routine(name: str) -> Callable[..., Any]:
-    """A routine as a Python function of the registers, the state words, the guest's memory and its parameters."""
+    """Return a routine as a function of the registers, the state words, the guest's memory and its parameters."""
     routine = ROUTINES[name]
     lines = [f"def {name}({', '.join(['r', 'words', 'memory', *routine.parameters])}):", "    temp = [0] * 16"]
     function: Callable[..., Any] = _define("\n".join([*lines, *_Writer().lines(routine.block(), "    "), ""]), name)
@@ -67,7 +67,7 @@ def _define(text: str, name: str) -> Any:
 
 
 def source_of(word: int, architecture: int) -> str:
-    """The Python text that executes ``word``: what ``--dump uops`` shows for the reference tier."""
+    """Return the Python text that executes ``word``."""
     insn = DECODER.decode(word)
     if insn is None or insn.since > architecture:
         body = ["    raise leave(undefined(pc))"]
@@ -124,7 +124,7 @@ class _Writer:
 
 
 def _pure(uop: Uop, args: list[str]) -> str:
-    """A pure operation by its definition in :data:`PURE`, reduced to the width of the result."""
+    """Return the text of a pure operation by its definition in :data:`PURE`, reduced to the width of the result."""
     width = uop.args[1].width if uop.op == "select" else uop.args[0].width
     return f"pure_{uop.op}({', '.join(args)}, {width}) & {(1 << uop.width) - 1:#x}"
 
@@ -148,7 +148,7 @@ def _store(uop: Uop, args: list[str]) -> str:
 
 
 def _checked(access: Access) -> str:
-    """Whether the address must be aligned: always, or as SCTLR.A says (A3.2.1)."""
+    """Return the text that says whether the address must be aligned: always, or if SCTLR.A is set (A3.2.1)."""
     return "True" if access.aligned else f"bool(words[{LAYOUT['sctlr'].index}] & {SCTLR_A})"
 
 
@@ -159,7 +159,7 @@ def _exception(uop: Uop, args: list[str]) -> str:
 
 
 def _callout(uop: Uop, args: list[str]) -> str:
-    """A callout that is defined in uops is only counted: what it does follows."""
+    """Return the text of a callout. One that is defined in uops is only counted, as its uops follow."""
     assert isinstance(uop.attr, Callout)
     name = uop.attr.name
     count = f"callouts.count({name!r}, pc)"
@@ -191,7 +191,7 @@ require_rows("the evaluator", {*_TEXT, "when", "for_each_bit"}, Stage.WORD | Sta
 
 
 def _bits(mask: int) -> list[int]:
-    """The numbers of the bits of ``mask`` that are 1, lowest first."""
+    """Return the numbers of the bits of ``mask`` that are 1, lowest first."""
     return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
