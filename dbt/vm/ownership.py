@@ -6,13 +6,23 @@ import os
 from threading import get_ident
 
 _RUNNER = "runner"
+#: How many forks lie between this process and the first one: to ask the host for the process takes much longer.
+_generation = 0
+
+
+def _note_fork() -> None:
+    global _generation  # noqa: PLW0603 - of the process
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class Ownership:
     """Refuses uses that would break a machine, with a RuntimeError that says what to do instead."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
+        self._generation = _generation
         self._closed = False
         self._run: dict[str, list[int]] = {}  # the thread that runs the machine, under _RUNNER
 
@@ -24,7 +34,7 @@ class Ownership:
         """Raise RuntimeError unless the calling thread may look at the machine and change it."""
         if self._closed:
             raise RuntimeError("this machine is closed: make another one")
-        if os.getpid() != self._process:
+        if self._generation != _generation:
             raise RuntimeError(
                 "this machine belongs to the process that made it: a forked process must make a machine of its own"
             )
