@@ -388,3 +388,17 @@ def test_a_kernel(tmp_path: Path) -> None:
     assert (answer["registers"]["r1"], answer["registers"]["r2"]) == (387, (8 << 20) + 4096)
     assert "no such file" in paragraph(dbt("run", "--kernel", tmp_path / "missing"), 121)
     assert "no device tree" in paragraph(dbt("run", "--kernel", kernel, "--dtb", kernel), 121)
+
+
+def test_a_guest_that_writes_into_a_broken_pipe_by_semihosting_is_ended(tmp_path: Path) -> None:
+    """Its writes do not fail: a guest that goes on after a failed write would never end."""
+    path = tmp_path / "guest.bin"
+    path.write_bytes(
+        assemble('loop: mov r0, #4 ; adr r1, text ; svc 0x123456 ; b loop ; .align 2 ; text: .asciz "words words"')
+    )
+    readable, writable = os.pipe()
+    os.close(readable)
+    command = [*COMMAND, "run", "--tier", "reference", "--memory", "1M", "--base", "0x8000", str(path)]
+    done = subprocess.run(command, stdout=writable, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False)
+    os.close(writable)
+    assert done.returncode == 141 and done.stderr == b""
