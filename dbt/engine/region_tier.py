@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Gva, Hva
@@ -18,19 +19,15 @@ from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, PAGE_SHIFT, WARM, SideExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
-from dbt.codecache.region_store import RegionStore
+from dbt.codecache.region_store import RegionStore, StoreCounts
 from dbt.engine.arena import lease_arena
 from dbt.engine.hot_queue import HotQueue
-from dbt.engine.messages import CompileRequest
 from dbt.engine.observer import NOBODY, Observer
-from dbt.engine.profile import ExecutionProfile
 from dbt.engine.region_cache import RegionCache
-from dbt.engine.region_counts import RegionActivity, RegionCounts
+from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
 from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import Allowance, JitMode, unlimited
-from dbt.engine.worker import CompileWorker, shared_worker
-from dbt.engine.worker_process import Compile, compile_with
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
@@ -38,6 +35,10 @@ from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
+    from dbt.engine.messages import CompileRequest
+    from dbt.engine.profile import ExecutionProfile
+    from dbt.engine.worker import Answer, CompileClient, CompileWorker
+    from dbt.engine.worker_process import Compile
 
 #: The bits of SCTLR that are part of the translation context.
 _REGIME = SCTLR_A | SCTLR_M
@@ -82,10 +83,8 @@ class RegionTier:
         self.code_pages = code_pages = self.threaded.code_pages
         self._arena = lease_arena()
         self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer)
-        self.profile = ExecutionProfile(cpu, memory.ram, code_pages, self.threaded.targets, self.threaded.native)
-        if worker is None:
-            worker = shared_worker() if dump is None else CompileWorker(lambda: _dumping(dump))
-        self.compiler = worker.connect(self.profile, keep)
+        self._worker = worker
+        self._connected = False
         self._contexts: dict[tuple[int, int], TranslationContext] = {}  # those that the guest has been in
         self._context = self.context
         self._queue = HotQueue()
@@ -100,7 +99,7 @@ class RegionTier:
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.engine.tier.Tier.run`."""
         self.threaded.begin_slice()
-        if self.compiler.pending:
+        if self._connected and self.compiler.pending:
             self._finish_all(self.compiler.poll())
         if self._queue:
             self._submit()
@@ -184,6 +183,25 @@ class RegionTier:
 
     # -- the compiler --------------------------------------------------------------------------
 
+    @cached_property
+    def profile(self) -> ExecutionProfile:
+        """What the compiler is told of the guest's code."""
+        from dbt.engine.profile import ExecutionProfile
+
+        threaded = self.threaded
+        return ExecutionProfile(self._cpu, self._memory.ram, self.code_pages, threaded.targets, threaded.native)
+
+    @cached_property
+    def compiler(self) -> CompileClient:
+        """This machine's side of the compiler. Imported late: short programs have no hot code."""
+        from dbt.engine.worker import CompileWorker, shared_worker
+
+        dump, worker = self._dump, self._worker
+        if worker is None:
+            worker = shared_worker() if dump is None else CompileWorker(lambda: _dumping(dump))
+        self._connected = True
+        return worker.connect(self.profile, self._keeps)
+
     def _submit(self) -> None:
         """Keep the compiler busy, the hottest code first, but leave it little to do that this may make needless."""
         if self._queue and self.compiler.pending < _IN_FLIGHT:
@@ -200,6 +218,8 @@ class RegionTier:
 
     def _request(self, gva: Gva, gpa: Gpa, table: int) -> CompileRequest | None:
         """None if the code is no longer at that address, as where the guest has gone on to another process."""
+        from dbt.engine.messages import CompileRequest
+
         context = self.context
         pages = None
         if context.has_mmu:
@@ -228,7 +248,7 @@ class RegionTier:
             self._requested.discard(gpa)
         return gpa in self.cache.installed
 
-    def _finish_all(self, answers: list[tuple[CompileRequest, CompiledRegion | Refused]]) -> None:
+    def _finish_all(self, answers: list[Answer]) -> None:
         for request, region in answers:
             self._finish(request, region)
         self._check_compiler()
@@ -280,18 +300,25 @@ class RegionTier:
         """See :class:`dbt.engine.tier.Tier`."""
         return RegionActivity(
             self._counts,
-            self.compiler.counts,
+            self.compiler.counts if self._connected else WorkerCounts(),
             len(self._queue),
             {reason: self._cpu.native("region_exits", reason) for reason in SideExit},
-            self.compiler.store_counts if self._keeps else None,
+            self._store_counts,
             None if self._dump is None else self._dump.counts,
             self._block_counters,
         )
 
+    @property
+    def _store_counts(self) -> StoreCounts | None:
+        if not self._keeps:
+            return None
+        return self.compiler.store_counts if self._connected else StoreCounts()
+
     def reset_counts(self) -> None:
         self.threaded.reset_counts()
         self._counts.clear()
-        self.compiler.reset_counts()
+        if self._connected:
+            self.compiler.reset_counts()
         self._cpu.set_native("region_insns", 0)
         for reason in SideExit:
             self._cpu.set_native("region_exits", 0, reason)
@@ -313,19 +340,21 @@ class RegionTier:
 
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
-        self.compiler.close()
+        if self._connected:
+            self.compiler.close()
         self.threaded.close()
         self._arena.close()
         if self._block_counters is not None:
             self._block_counters.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "compiler"):
+        if self.__dict__.get("_connected"):
             self.compiler.close()
 
 
 def _dumping(dump: RegionDump) -> Compile:
     """In the compiler's process: what also writes the stages of each region down."""
     from dbt.backend.compile_region import RegionCompiler
+    from dbt.engine.worker_process import compile_with
 
     return compile_with(RegionCompiler(dump))

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from dbt.abi.addresses import Gpa
 from dbt.frontend.optimizations import ALL, Optimizations
@@ -28,7 +29,7 @@ class InstructionSet(StrEnum):
     A32 = "a32"
 
 
-_TEXT = re.compile(
+_TEXT = (
     r"(?P<instruction_set>[a-z0-9]+) architecture (?P<architecture>\d+) alignment (?P<alignment>[01]) "
     r"mmu (?P<mmu>[01]) ram (?P<ram>[0-9a-fr+,]+) records (?P<records>[01]) counters (?P<counters>[01]) "
     r"without (?P<without>[a-z_,]*)"
@@ -75,22 +76,27 @@ class TranslationContext:
     @classmethod
     def parse(cls, text: str) -> TranslationContext:
         """Return the context that :meth:`describe` made ``text`` of. Raises WrongContext."""
-        found = _TEXT.fullmatch(text)
-        if found is None:
-            raise WrongContext(f"{text[:200]!r} is not a translation context")
-        try:
-            return cls(
-                _ram_layout(found["ram"].split(",")),
-                int(found["architecture"]),
-                found["alignment"] == "1",
-                found["mmu"] == "1",
-                found["records"] == "1",
-                found["counters"] == "1",
-                Optimizations.without(*filter(None, found["without"].split(","))),
-                InstructionSet(found["instruction_set"]),
-            )
-        except ValueError as error:
-            raise WrongContext(f"{text[:200]!r} is not a translation context: {error}") from error
+        return _parse(text)
+
+
+@lru_cache(64)
+def _parse(text: str) -> TranslationContext:
+    found = re.fullmatch(_TEXT, text)
+    if found is None:
+        raise WrongContext(f"{text[:200]!r} is not a translation context")
+    try:
+        return TranslationContext(
+            _ram_layout(found["ram"].split(",")),
+            int(found["architecture"]),
+            found["alignment"] == "1",
+            found["mmu"] == "1",
+            found["records"] == "1",
+            found["counters"] == "1",
+            Optimizations.without(*filter(None, found["without"].split(","))),
+            InstructionSet(found["instruction_set"]),
+        )
+    except ValueError as error:
+        raise WrongContext(f"{text[:200]!r} is not a translation context: {error}") from error
 
 
 def _ram_layout(texts: Sequence[str]) -> RamLayout:

@@ -168,7 +168,7 @@ def test_writes_over_code_and_literals_are_told_apart(only_handlers: Path) -> No
 @pytest.mark.parametrize("jit", ["sync", "async"])
 def test_a_compiler_that_is_lost(only_handlers: Path, monkeypatch: pytest.MonkeyPatch, jit: Any) -> None:
     broken = CompileWorker(lambda: lambda mirror, request: os._exit(3))
-    monkeypatch.setattr("dbt.engine.region_tier.shared_worker", lambda: broken)
+    monkeypatch.setattr("dbt.engine.worker.shared_worker", lambda: broken)
     machine = machine_for("bench/images/crc32.elf", "auto", jit)
     machine.run(fuel=3_000_000)
     tier = region_tier(machine)

@@ -129,7 +129,7 @@ def test_a_guest_runs_on_without_the_compiler(failure: Callable[[], None], monke
         return Refused("it did not fail")
 
     broken = CompileWorker(lambda: compile_)
-    monkeypatch.setattr("dbt.engine.region_tier.shared_worker", lambda: broken)
+    monkeypatch.setattr("dbt.engine.worker.shared_worker", lambda: broken)
     machines = [SmallMachine(kind, assemble(LOOP, ENTRY)) for kind in ("threaded", "sync", "async")]
     for machine in machines:
         machine.advance(1 << 30)
@@ -159,7 +159,7 @@ def test_a_guest_runs_uncompiled_where_no_process_can_be_made(
     def fork() -> int:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr("dbt.engine.region_tier.shared_worker", CompileWorker)
+    monkeypatch.setattr("dbt.engine.worker.shared_worker", CompileWorker)
     monkeypatch.setattr(os, "fork", fork)
     notices: list[str] = []
     machine = loop_machine(notices)
