@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 
+from dbt.abi.addresses import Gpa
+
 _NONE, _CORE, _MEM, _INITRD2, _CMDLINE = 0x00000000, 0x54410001, 0x54410002, 0x54420005, 0x54410009
 _FLAG_READ_ONLY, _PAGE_SIZE, _ROOT_DEVICE = 1, 4096, 0
 
 
-def tag_list(memory: int, command_line: bytes = b"", initrd: tuple[int, int] | None = None) -> bytes:
+def tag_list(memory: int, command_line: bytes = b"", initrd: tuple[Gpa, int] | None = None) -> bytes:
     """Return the list for a RAM of ``memory`` bytes at address 0. ``initrd`` is [start, end) of the RAM disk."""
     tags = _tag(_CORE, struct.pack("<III", _FLAG_READ_ONLY, _PAGE_SIZE, _ROOT_DEVICE))
     tags += _tag(_MEM, struct.pack("<II", memory, 0))

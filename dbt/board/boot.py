@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gpa, Gva
 from dbt.board.atags import tag_list
 from dbt.board.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
 from dbt.board.loader import (
@@ -33,13 +33,13 @@ from dbt.memory.ram import RamLayout
 MACHINE_NUMBER = 387
 
 # Where things go, as in QEMU 7.2 (hw/arm/boot.c), but for _LINUX_BASE.
-_KERNEL_BASE = 0x10000
+_KERNEL_BASE = Gpa(0x10000)
 #: Linux' TEXT_OFFSET: uncompressed, it takes the address so far below itself for the beginning of RAM. Where QEMU
 #: has it, at 0x10000, Linux 6.1 does not get to its first message; here it boots.
-_LINUX_BASE = 0x8000
+_LINUX_BASE = Gpa(0x8000)
 #: How uncompressed Linux tells who it is (init/version.c, linux_banner). Nothing at its beginning does.
 _LINUX_BANNER = b"Linux version "
-_ATAGS_BASE = 0x100
+_ATAGS_BASE = Gpa(0x100)
 #: A kernel's first page tables are here, below TEXT_OFFSET.
 _ATAGS_END = 0x4000
 _INITRD_HIGHEST = 128 << 20
@@ -70,7 +70,7 @@ _OTHERS = (
     (0x202, b"HdrS", "it is a kernel for x86"),
 )
 
-Present = Callable[[int], bool]
+Present = Callable[[Gpa], bool]
 
 
 class _Form(Enum):
@@ -100,8 +100,8 @@ def read_boot(
     append: str = "",
     atags: bool = False,
     present: Present | None = None,
-    base: int | None = None,
-    entry: int | None = None,
+    base: Gpa | None = None,
+    entry: Gpa | None = None,
 ) -> Boot:
     """Read the files and place them in the ``ram`` of a machine. Raise ImageError if that is impossible: there must
     be RAM at address 0, as the board has it.
@@ -149,15 +149,15 @@ def _read(path: str, option: str, largest: int) -> bytes:
         raise ImageError(path, error.what, f"Check what is given with {option}") from None
 
 
-def _above(wanted: int, kernel_end: int) -> int:
-    return -(-max(wanted, kernel_end) // _ALIGNMENT) * _ALIGNMENT
+def _above(wanted: int, kernel_end: int) -> Gpa:
+    return Gpa(-(-max(wanted, kernel_end) // _ALIGNMENT) * _ALIGNMENT)
 
 
-def _place(path: str, what: str, gpa: int, data: bytes, ram_size: int) -> Segment:
+def _place(path: str, what: str, gpa: Gpa, data: bytes, ram_size: int) -> Segment:
     if gpa + len(data) > ram_size:
         place = f"{what} does not fit: it would be at [{gpa:#x}, {gpa + len(data):#x}), the RAM is [0, {ram_size:#x})"
         raise ImageError(path, place, "Make it smaller, or give the machine more memory with --memory")
-    return Segment(gpa, gpa, data, len(data), False)
+    return Segment(gpa, Gva(gpa), data, len(data), False)
 
 
 def _tree(path: str | None, data: bytes | None, chosen: Chosen, present: Present | None) -> bytes:
@@ -177,7 +177,7 @@ def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
     """
     end, limit = _ATAGS_BASE + len(tags), min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
     if end <= limit:
-        return Segment(_ATAGS_BASE, _ATAGS_BASE, tags, len(tags), False)
+        return Segment(_ATAGS_BASE, Gva(_ATAGS_BASE), tags, len(tags), False)
     if must_fit:
         what = f"the ATAGs at [{_ATAGS_BASE:#x}, {end:#x}) do not fit below {limit:#x}"
         raise ImageError(kernel.path, what, "Give a shorter command line, or a device tree")
@@ -187,7 +187,7 @@ def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
 # -- the kernel's file ---------------------------------------------------------------------------
 
 
-def read_kernel(data: bytes, path: str, ram: RamLayout, base: int | None = None, entry: int | None = None) -> Image:
+def read_kernel(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None, entry: Gpa | None = None) -> Image:
     """Return the segments and the entry of a kernel in any of its forms. Raise ImageError if it is none or does not
     fit.
 
@@ -221,7 +221,7 @@ def _form(data: bytes, path: str) -> _Form:
     return _Form.LINUX if _LINUX_BANNER in data else _Form.FLAT
 
 
-def _flat(data: bytes, path: str, form: _Form, base: int | None = None, entry: int | None = None) -> Image:
+def _flat(data: bytes, path: str, form: _Form, base: Gpa | None = None, entry: Gpa | None = None) -> Image:
     """Return a zImage or a flat image as a segment. Only the A32 code at its beginning identifies a flat image."""
     if form is not _Form.ZIMAGE:
         for offset, magic, what in _OTHERS:
@@ -231,7 +231,7 @@ def _flat(data: bytes, path: str, form: _Form, base: int | None = None, entry: i
             raise ImageError(path, "it is no kernel: it does not begin with A32 code", _KINDS)
     if base is None:
         base = _LINUX_BASE if form is _Form.LINUX else _KERNEL_BASE
-    return Image(path, base if entry is None else entry, (Segment(base, base, data, len(data), True),), False)
+    return Image(path, base if entry is None else entry, (Segment(base, Gva(base), data, len(data), True),), False)
 
 
 def _is_zimage(data: bytes, path: str) -> bool:
@@ -277,7 +277,7 @@ def _read_uimage(data: bytes, path: str, ram_size: int) -> Image:
     form = _form(content, path)
     if kind == _UIMAGE_KERNEL_NOLOAD:
         return _flat(content, path, form)
-    return _flat(content, path, form, load, entry)
+    return _flat(content, path, form, Gpa(load), Gpa(entry))
 
 
 def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
@@ -295,7 +295,7 @@ def _from_virtual(image: Image, ram: RamLayout) -> Image:
     """Move a vmlinux down to the RAM. It has the kernel's virtual addresses in place of physical ones."""
     lowest = min(segment.gpa for segment in image.segments)
     offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT
-    if ram.covers(Gpa(lowest), 1):
+    if ram.covers(lowest, 1):
         offset = 0
-    moved = tuple(replace(segment, gpa=segment.gpa - offset) for segment in image.segments)
-    return replace(image, entry=image.entry - offset, segments=moved)
+    moved = tuple(replace(segment, gpa=Gpa(segment.gpa - offset)) for segment in image.segments)
+    return replace(image, entry=Gpa(image.entry - offset), segments=moved)

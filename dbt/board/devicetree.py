@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.addresses import Gpa
+
 if TYPE_CHECKING:
     from fdt import FDT, Node
 
@@ -38,7 +40,7 @@ class Chosen:
 
     memory: int
     bootargs: bytes = b""
-    initrd: tuple[int, int] | None = None
+    initrd: tuple[Gpa, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class _Peripheral:
     """A device on the AMBA bus. Its interrupt is at the VIC, or with ``sic`` at the SIC. Clocks are given by name."""
 
     name: str
-    base: int
+    base: Gpa
     compatible: tuple[str, ...]
     interrupt: int | None
     clocks: Mapping[str, int]
@@ -58,25 +60,25 @@ _TIMER_CLOCKS = {"timer0": _TIMCLK, "timer1": _TIMCLK, "apb_pclk": _PCLK}
 #: Versatile/PB's devices (ARM DUI 0224, tables 4-1 and 4-2); names, clocks and bindings are those of Linux'
 #: arch/arm/boot/dts/versatile-ab.dts. The RTC is a PL031, as on QEMU's board, whatever that file says.
 _PERIPHERALS = (
-    _Peripheral("sctl", 0x101E0000, ("arm,primecell",), None, {"apb_pclk": _PCLK}),
-    _Peripheral("watchdog", 0x101E1000, ("arm,sp805", "arm,primecell"), 0, {"wdog_clk": _XTAL, "apb_pclk": _PCLK}),
-    _Peripheral("timer", 0x101E2000, ("arm,sp804", "arm,primecell"), 4, _TIMER_CLOCKS),
-    _Peripheral("timer", 0x101E3000, ("arm,sp804", "arm,primecell"), 5, _TIMER_CLOCKS),
-    _Peripheral("rtc", 0x101E8000, ("arm,pl031", "arm,primecell"), 10, {"apb_pclk": _PCLK}),
-    _Peripheral("uart", 0x101F1000, ("arm,pl011", "arm,primecell"), 12, _UART_CLOCKS),
-    _Peripheral("uart", 0x101F2000, ("arm,pl011", "arm,primecell"), 13, _UART_CLOCKS),
-    _Peripheral("uart", 0x101F3000, ("arm,pl011", "arm,primecell"), 14, _UART_CLOCKS),
-    _Peripheral("uart", 0x10009000, ("arm,pl011", "arm,primecell"), 6, _UART_CLOCKS, sic=True),
+    _Peripheral("sctl", Gpa(0x101E0000), ("arm,primecell",), None, {"apb_pclk": _PCLK}),
+    _Peripheral("watchdog", Gpa(0x101E1000), ("arm,sp805", "arm,primecell"), 0, {"wdog_clk": _XTAL, "apb_pclk": _PCLK}),
+    _Peripheral("timer", Gpa(0x101E2000), ("arm,sp804", "arm,primecell"), 4, _TIMER_CLOCKS),
+    _Peripheral("timer", Gpa(0x101E3000), ("arm,sp804", "arm,primecell"), 5, _TIMER_CLOCKS),
+    _Peripheral("rtc", Gpa(0x101E8000), ("arm,pl031", "arm,primecell"), 10, {"apb_pclk": _PCLK}),
+    _Peripheral("uart", Gpa(0x101F1000), ("arm,pl011", "arm,primecell"), 12, _UART_CLOCKS),
+    _Peripheral("uart", Gpa(0x101F2000), ("arm,pl011", "arm,primecell"), 13, _UART_CLOCKS),
+    _Peripheral("uart", Gpa(0x101F3000), ("arm,pl011", "arm,primecell"), 14, _UART_CLOCKS),
+    _Peripheral("uart", Gpa(0x10009000), ("arm,pl011", "arm,primecell"), 6, _UART_CLOCKS, sic=True),
 )
-_SYSREGS, _SIC_BASE, _VIC_BASE = 0x10000000, 0x10003000, 0x10140000
+_SYSREGS, _SIC_BASE, _VIC_BASE = Gpa(0x10000000), Gpa(0x10003000), Gpa(0x10140000)
 _PAGE = 0x1000
 
 
-def _every_device(gpa: int) -> bool:
+def _every_device(gpa: Gpa) -> bool:
     return True
 
 
-def board_tree(chosen: Chosen, present: Callable[[int], bool] = _every_device) -> bytes:
+def board_tree(chosen: Chosen, present: Callable[[Gpa], bool] = _every_device) -> bytes:
     """Return the Versatile/PB's tree, with a node for each device at whose address one is ``present``."""
     import fdt
 
@@ -142,15 +144,15 @@ def _core_module() -> Node:
     return _node("core-module@10000000", {"compatible": compatible, "reg": [_SYSREGS, 0x200], **_CELLS})
 
 
-def _uarts(present: Callable[[int], bool]) -> Iterator[_Peripheral]:
+def _uarts(present: Callable[[Gpa], bool]) -> Iterator[_Peripheral]:
     return (row for row in _PERIPHERALS if row.name == "uart" and present(row.base))
 
 
-def _aliases(present: Callable[[int], bool]) -> dict[str, Value]:
+def _aliases(present: Callable[[Gpa], bool]) -> dict[str, Value]:
     return {f"serial{number}": f"/amba/uart@{row.base:x}" for number, row in enumerate(_uarts(present))}
 
 
-def _amba(present: Callable[[int], bool]) -> Iterator[Node]:
+def _amba(present: Callable[[Gpa], bool]) -> Iterator[Node]:
     controller: dict[str, Value] = {"interrupt-controller": None, "#interrupt-cells": 1}
     if present(_VIC_BASE):
         vic: dict[str, Value] = {"compatible": "arm,versatile-vic", "reg": [_VIC_BASE, _PAGE], "phandle": _VIC}

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gpa, Gva
 from dbt.board.files import FileTooLarge, read_bounded
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout
 
 #: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
-FLAT_BASE = 0x8000  # where newlib and the ARM Linux convention put a program
+FLAT_BASE = Gpa(0x8000)  # where newlib and the ARM Linux convention put a program
 FLAT_SUFFIXES = (".bin", ".img", ".raw")
 
 #: The largest RAM that a machine may have, in bytes.
@@ -73,8 +73,8 @@ class Segment:
     ``gva`` is the address for which it is linked.
     """
 
-    gpa: int
-    gva: int
+    gpa: Gpa
+    gva: Gva
     data: bytes
     size: int
     executable: bool
@@ -88,11 +88,13 @@ class Segment:
 class Image:
     """A program whose segments lie in RAM, with its entry in one of them. The bytes of two segments never overlap.
 
+    The entry is a physical address, because the MMU is off at the start.
+
     The zeros of one segment may reach over the bytes of another, because linkers pack load addresses. The bytes stay.
     """
 
     path: str
-    entry: int
+    entry: Gpa
     segments: tuple[Segment, ...]
     is_elf: bool
 
@@ -107,7 +109,7 @@ class Image:
             for start in range(segment.gpa + len(segment.data), segment.end, len(_ZEROS)):
                 memory.write_ram(Gpa(start), _ZEROS[: segment.end - start])
         for segment in self.segments:
-            memory.write_ram(Gpa(segment.gpa), segment.data)
+            memory.write_ram(segment.gpa, segment.data)
 
 
 def read_file(path: str, largest: int = MAX_FILE) -> bytes:
@@ -139,7 +141,7 @@ def read_file(path: str, largest: int = MAX_FILE) -> bytes:
     return data
 
 
-def read_image(data: bytes, path: str, ram: RamLayout, base: int | None = None, entry: int | None = None) -> Image:
+def read_image(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None, entry: Gpa | None = None) -> Image:
     """Check a program against the ``ram`` of a machine.
 
     An ELF executable says itself where it goes; ``entry`` overrides its entry point. A flat binary
@@ -157,19 +159,19 @@ def read_image(data: bytes, path: str, ram: RamLayout, base: int | None = None, 
         if data[:4] == b"\x7fELF":
             refuse_base(path, "an ELF file", base)
         check_base(path, base)
-        segment = Segment(base, base, data, len(data), True)
+        segment = Segment(base, Gva(base), data, len(data), True)
         image = Image(path, base if entry is None else entry, (segment,), False)
     check_image(image, ram)
     return image
 
 
-def refuse_base(path: str, what: str, base: int | None) -> None:
+def refuse_base(path: str, what: str, base: Gpa | None) -> None:
     """Raise ImageError if a base is given for a file that contains its addresses. ``what`` is the kind of file."""
     if base is not None:
         raise ImageError(path, f"it is {what}, which says itself where it goes", "Leave out --base")
 
 
-def check_base(path: str, base: int | None) -> None:
+def check_base(path: str, base: Gpa | None) -> None:
     """Raise ImageError if no A32 code can be at ``base``."""
     if base is None:
         return
@@ -199,7 +201,7 @@ class _Header(NamedTuple):
     shstrndx: int
 
 
-def read_elf(data: bytes, path: str, entry: int | None) -> Image:
+def read_elf(data: bytes, path: str, entry: Gpa | None) -> Image:
     """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
     own.
     """
@@ -222,7 +224,7 @@ def read_elf(data: bytes, path: str, entry: int | None) -> Image:
             segments.append(_read_segment(data, path, number, program))
     if not segments:
         raise ImageError(path, "it has nothing to load (no PT_LOAD segment)", "Link it into an executable")
-    return Image(path, _physical(header.entry, segments) if entry is None else entry, tuple(segments), True)
+    return Image(path, _physical(Gva(header.entry), segments) if entry is None else entry, tuple(segments), True)
 
 
 def _header_checks(header: _Header, file_size: int) -> Iterator[tuple[bool, str, str]]:
@@ -254,7 +256,7 @@ def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) 
     if offset + file_size > len(data):
         what = f"it is truncated: segment {number} ends at {offset + file_size:#x}, the file at {len(data):#x}"
         raise ImageError(path, what, _DAMAGE_REMEDY)
-    return Segment(gpa, gva, data[offset : offset + file_size], size, bool(flags & _PF_X))
+    return Segment(Gpa(gpa), Gva(gva), data[offset : offset + file_size], size, bool(flags & _PF_X))
 
 
 def _content(data: bytes, header: tuple[int, ...]) -> bytes:
@@ -262,12 +264,12 @@ def _content(data: bytes, header: tuple[int, ...]) -> bytes:
     return data[header[1] : header[1] + header[4]]
 
 
-def _physical(entry: int, segments: list[Segment]) -> int:
+def _physical(entry: Gva, segments: list[Segment]) -> Gpa:
     """Return the GPA of an entry point that the file gives as a GVA, as QEMU does."""
     for segment in segments:
         if segment.executable and segment.gva <= entry & ~1 < segment.gva + segment.size:
-            return entry - segment.gva + segment.gpa
-    return entry
+            return Gpa(entry - segment.gva + segment.gpa)
+    return Gpa(entry)  # of a file that gives it as a GPA
 
 
 # -- against the machine -------------------------------------------------------------------------
@@ -286,7 +288,7 @@ def _check_places(image: Image, ram: RamLayout) -> None:
             what = f"its segments at {lower.gpa:#x} and {upper.gpa:#x} overlap"
             raise ImageError(image.path, what, "Correct the addresses in the linker script")
     for segment in sorted(image.segments, key=lambda segment: -segment.end):
-        if not ram.covers(Gpa(segment.gpa), segment.end - segment.gpa):
+        if not ram.covers(segment.gpa, segment.end - segment.gpa):
             place = f"segment [{segment.gpa:#x}, {segment.end:#x}) is" if image.is_elf else "its end is"
             raise ImageError(image.path, f"{place} outside the RAM, {ram}", _memory_remedy(segment.end, ram))
 
@@ -307,7 +309,7 @@ def _check_entry(image: Image, ram: RamLayout) -> None:
         raise ImageError(image.path, thumb, _THUMB_REMEDY)
     if entry < 0 or entry > 0xFFFFFFFF or entry & 2:
         what = "is not a 32-bit multiple of 4"
-    elif not ram.covers(Gpa(entry), 4):
+    elif not ram.covers(entry, 4):
         what = f"is outside the RAM, {ram}"
     elif not any(segment.gpa <= entry < segment.end for segment in image.segments):
         what = "lies in no segment of the program"

@@ -6,7 +6,7 @@ import sys
 
 from dbt.abi.addresses import Gva
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import parse_address
+from dbt.cli.values import parse_gva
 
 #: How many characters of a line an error message quotes.
 _LONGEST_QUOTE = 100
@@ -16,7 +16,7 @@ _LARGEST_SOURCE = 16 << 20
 def assemble(source: str | None, code: str | None, output: str | None, base: str) -> int:
     """Write the code to the file ``output``, or to standard output as hexadecimal words."""
     name, text = _read_source(source, code)
-    data = encode(text, parse_address("--base", base), name)
+    data = encode(text, parse_gva("--base", base), name)
     if output is None:
         words = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
         sys.stdout.write("".join(f"{word:08x}\n" for word in words))
@@ -53,13 +53,13 @@ def _read_source(source: str | None, code: str | None) -> tuple[str, str]:
         raise CommandError(f"{name}: it is not text. dbt asm reads assembly source.", Status.BAD_INPUT) from None
 
 
-def encode(text: str, base: int, name: str) -> bytes:
+def encode(text: str, base: Gva, name: str) -> bytes:
     """Return the bytes of the program, a multiple of 4 of them. Raise CommandError if it cannot be assembled."""
     from dbt.assembler.program import assemble_program
     from dbt.assembler.source import AssemblyError
 
     try:
-        data = assemble_program(text, Gva(base))
+        data = assemble_program(text, base)
     except AssemblyError as error:
         place = "" if error.line is None else f"line {error.line} ({error.text[:_LONGEST_QUOTE]}): "
         message = f"{name}: {place}{error}. It is to be A32 in GNU syntax."

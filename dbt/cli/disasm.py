@@ -6,9 +6,10 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.board.loader import MAX_MEMORY, Segment, read_file, read_image
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import optional, parse_address
+from dbt.cli.values import optional, parse_gpa, parse_gva
 from dbt.inspector.disassembly import disassembler
 from dbt.inspector.symbols import SymbolTable
 from dbt.memory.ram import RamLayout
@@ -18,11 +19,11 @@ def disassemble(program: str | None, code: str | None, base: str | None, start: 
     """Print the executable segments, or those addresses of them, to standard output."""
     if (program is None) == (code is None):
         raise CommandError("give either a program or -c HEX. See `dbt disasm --help`.", Status.USAGE)
-    address = optional(parse_address, "--base", base)
-    first = optional(parse_address, "--start", start)
-    last = optional(parse_address, "--stop", stop)
+    address = optional(parse_gpa, "--base", base)
+    first = optional(parse_gva, "--start", start)
+    last = optional(parse_gva, "--stop", stop)
     if code is not None:
-        image = read_image(_parse_words(code), "-c", RamLayout.of(MAX_MEMORY), address or 0)
+        image = read_image(_parse_words(code), "-c", RamLayout.of(MAX_MEMORY), address or Gpa(0))
         symbols = SymbolTable()
     else:
         assert program is not None
@@ -39,7 +40,7 @@ def disassemble(program: str | None, code: str | None, base: str | None, start: 
     return Status.DONE
 
 
-def _overlaps(segment: Segment, start: int | None, stop: int | None) -> bool:
+def _overlaps(segment: Segment, start: Gva | None, stop: Gva | None) -> bool:
     return (stop is None or segment.gva < stop) and (start is None or start < segment.gva + len(segment.data))
 
 
@@ -53,7 +54,7 @@ def _parse_words(code: str) -> bytes:
         raise CommandError(message, Status.USAGE) from None
 
 
-def _lines(segment: Segment, symbols: SymbolTable, start: int | None, stop: int | None) -> Iterator[str]:
+def _lines(segment: Segment, symbols: SymbolTable, start: Gva | None, stop: Gva | None) -> Iterator[str]:
     """Yield a line for each word. The mapping symbols of an ELF file distinguish data from code (IHI 0044, 5.5.5)."""
     to_text = disassembler()
     first = segment.gva if start is None else max(segment.gva, start & ~3)
@@ -61,7 +62,7 @@ def _lines(segment: Segment, symbols: SymbolTable, start: int | None, stop: int 
     labels = {symbol.address: symbol.name for symbol in reversed(symbols.symbols)}
     kinds = symbols.mapping
     places = [place for place, _ in kinds]
-    for gva in range(first, last if stop is None else min(last, stop), 4):
+    for gva in map(Gva, range(first, last if stop is None else min(last, stop), 4)):
         if gva in labels:
             yield f"\n{gva:08x} <{labels[gva]}>:\n"
         offset = gva - segment.gva

@@ -14,9 +14,9 @@ from dbt.cli.report import say
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import (
     optional,
-    parse_address,
     parse_choice,
     parse_epoch,
+    parse_gpa,
     parse_optimizations,
     parse_size,
     parse_switch,
@@ -85,8 +85,8 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     if options.replay is not None:
         _refuse({"--record": options.record}, "a replay has nothing new to record")
     memory = parse_size("--memory", options.memory)
-    base = optional(parse_address, "--base", options.base)
-    entry = optional(parse_address, "--entry", options.entry)
+    base = optional(parse_gpa, "--base", options.base)
+    entry = optional(parse_gpa, "--entry", options.entry)
     epoch = optional(parse_epoch, "--epoch", options.epoch)
     tier = parse_choice("--tier", options.tier, TIERS)
     jit = parse_choice("--jit", options.jit, JIT_MODES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import PAGE_SIZE
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
@@ -30,8 +31,17 @@ def parse_size(option: str, text: str) -> int:
     return size
 
 
-def parse_address(option: str, text: str) -> int:
-    """Return an address such as ``0x8000`` or ``32768``."""
+def parse_gpa(option: str, text: str) -> Gpa:
+    """Return a guest physical address such as ``0x8000`` or ``32768``."""
+    return Gpa(_address(option, text))
+
+
+def parse_gva(option: str, text: str) -> Gva:
+    """Return a guest virtual address such as ``0x8000`` or ``32768``."""
+    return Gva(_address(option, text))
+
+
+def _address(option: str, text: str) -> int:
     value = _number(text, option, text, "an address: write for example 0x8000")
     if not 0 <= value <= 0xFFFFFFFF:
         raise _wrong(option, text, "an address of 32 bits")

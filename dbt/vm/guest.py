@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.board.cpu_models import KERNEL_CPU, PROGRAM_CPU
 from dbt.board.loader import Image, read_image
@@ -42,7 +42,7 @@ NO_GUEST = Guest(PROGRAM_CPU, True)
 
 
 def read_program(
-    data: bytes, path: str, ram: RamLayout, base: Gpa | None, entry: Gva | None, args: Sequence[str]
+    data: bytes, path: str, ram: RamLayout, base: Gpa | None, entry: Gpa | None, args: Sequence[str]
 ) -> Guest:
     """Return an ELF executable, or a flat binary that goes to ``base``. Raise ImageError if it cannot be loaded."""
     image = read_image(data, path, ram, base, entry)
@@ -76,7 +76,7 @@ def read_kernel(
         raise ValueError("a kernel is given a device tree or ATAGs, not both")
     from dbt.board.boot import read_boot
 
-    boot = read_boot(path, ram, initrd, dtb, append, atags, lambda gpa: has_device(Gpa(gpa)), base, entry)
+    boot = read_boot(path, ram, initrd, dtb, append, atags, has_device, base, entry)
     line = join_arguments([path.rpartition("/")[2], *append.split()])
     return Guest(KERNEL_CPU, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram))
 

@@ -157,7 +157,7 @@ class Machine(GuestAccess):
     ) -> None:
         """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
-        self._start(read_program(data, path, self.ram.layout, _gpa(base), _gva(entry), args))
+        self._start(read_program(data, path, self.ram.layout, _gpa(base), _gpa(entry), args))
 
     def load_kernel(
         self,

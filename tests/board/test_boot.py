@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbt.abi.addresses import Gpa
 from dbt.board.atags import tag_list
 from dbt.board.boot import Boot, read_boot, read_kernel
 from dbt.board.loader import ImageError
@@ -119,14 +120,14 @@ def test_what_is_told_about_the_board(file: Path) -> None:
 
 def test_a_base_and_an_entry() -> None:
     for data in (CODE, zimage(), CODE + b"Linux version 2.6.12 (gcc)"):
-        image = read_kernel(data, "kernel", LAYOUT, 0x40000, 0x40004)
+        image = read_kernel(data, "kernel", LAYOUT, Gpa(0x40000), Gpa(0x40004))
         assert (image.segments[0].gpa, image.entry) == (0x40000, 0x40004)
     for data in (make_elf(CODE), uimage(CODE)):
-        assert read_kernel(data, "kernel", LAYOUT, None, 0x8004).entry == 0x8004
+        assert read_kernel(data, "kernel", LAYOUT, None, Gpa(0x8004)).entry == 0x8004
         with pytest.raises(ImageError, match="says itself where it goes"):
-            read_kernel(data, "kernel", LAYOUT, 0x8000)
+            read_kernel(data, "kernel", LAYOUT, Gpa(0x8000))
     with pytest.raises(ImageError, match="multiple of 4"):
-        read_kernel(CODE, "kernel", LAYOUT, 0x8002)
+        read_kernel(CODE, "kernel", LAYOUT, Gpa(0x8002))
 
 
 def test_the_disk_and_the_tree_go_above_the_kernel(file: Path, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbt.abi.addresses import Gpa
 from dbt.board.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
 
 RAM = 64 << 20
-CHOSEN = Chosen(RAM, b"console=ttyAMA0", (0x2000000, 0x2000123))
+CHOSEN = Chosen(RAM, b"console=ttyAMA0", (Gpa(0x2000000), 0x2000123))
 
 
 def words(tree: Any, path: str, name: str) -> list[int]:

@@ -29,7 +29,7 @@ CODE = exiting(0)
 
 def complaint(data: bytes, **arguments: int) -> str:
     with pytest.raises(ImageError) as error:
-        read_image(data, "guest.elf", LAYOUT, **arguments)
+        read_image(data, "guest.elf", LAYOUT, **{name: Gpa(gpa) for name, gpa in arguments.items()})
     text = str(error.value)
     assert text.startswith("guest.elf: ") and text.endswith(".") and ".." not in text
     return text
@@ -63,9 +63,9 @@ def test_the_physical_address_counts_and_the_entry_follows_it() -> None:
 
 
 def test_a_flat_binary_goes_where_base_says() -> None:
-    image = read_image(CODE, "guest.bin", LAYOUT, base=0x10000)
+    image = read_image(CODE, "guest.bin", LAYOUT, base=Gpa(0x10000))
     assert (image.entry, image.end) == (0x10000, 0x10000 + len(CODE))
-    assert read_image(CODE, "guest.bin", LAYOUT, base=0x10000, entry=0x10004).entry == 0x10004
+    assert read_image(CODE, "guest.bin", LAYOUT, base=Gpa(0x10000), entry=Gpa(0x10004)).entry == 0x10004
 
 
 @pytest.mark.parametrize(
@@ -283,14 +283,14 @@ def test_a_mutated_file_is_refused_or_sound(changes: list[tuple[int, int]]) -> N
 
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=200), st.integers(-8, 1 << 33), st.one_of(st.none(), st.integers(-8, 1 << 33)))
-def test_any_flat_binary_is_refused_or_sound(data: bytes, base: int, entry: int | None) -> None:
+def test_any_flat_binary_is_refused_or_sound(data: bytes, base: Gpa, entry: Gpa | None) -> None:
     try_to_read(data, base, entry)
 
 
 MEMORY = GuestMemory(Ram(RAM))
 
 
-def try_to_read(data: bytes, base: int | None = None, entry: int | None = None) -> None:
+def try_to_read(data: bytes, base: Gpa | None = None, entry: Gpa | None = None) -> None:
     try:
         image = read_image(data, "guest.elf", LAYOUT, base, entry)
     except ImageError:
