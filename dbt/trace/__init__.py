@@ -1,1 +1,1 @@
-"""The translation trace: what the translator did in a run, recorded and read like a book."""
+"""The translation trace: recording what the translator does in a run, and reading the recording."""

@@ -1,7 +1,8 @@
-"""Comparing two recorded runs: where their registers were last equal, and which instruction made the difference.
+"""Comparing two recorded runs: the last place where their registers were equal, and the instruction that makes the
+difference.
 
-A recording has a checksum of the registers at every 2^22nd instruction and at its end. Between the last that agree and
-the first that does not, both runs are made again from what the recordings say, and halved.
+A trace has a checksum of the registers at every 2^22nd instruction and at its end. Both runs are repeated between the
+last checksum that agrees and the first that does not, and the distance is halved until the instruction is found.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dbt.debug.divergence import Pair, advance, changed_words, first_different, 
 from dbt.trace.model import Trace
 from dbt.vm.machine import Machine
 
-#: Makes a machine as a recording says, loaded and not yet run.
+#: A function that makes the machine of a trace, loaded and not yet run.
 Start = Callable[[Trace], Machine]
 
 
@@ -33,7 +34,9 @@ class Difference:
 
 
 def common_checkpoints(first: Trace, second: Trace) -> tuple[int, int | None, int]:
-    """The icount of the last checkpoint up to which all agree, that of the first that does not, and how many agree."""
+    """Return the icount of the last checkpoint up to which all agree, that of the first that differs (None if none
+    does), and the number that agree.
+    """
     others = dict(second.checkpoints)
     agreed = count = 0
     for icount, registers in first.checkpoints:

@@ -1,4 +1,4 @@
-"""A trace for other tools: Chrome and Perfetto, drcov, speedscope, and folded stacks."""
+"""Export of a trace in the formats of other tools: Chrome and Perfetto, drcov, speedscope, and folded stacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _GUEST, _WORKER = 1, 2
 
 
 def chrome(trace: Trace) -> bytes:
-    """Trace Event Format (JSON), as chrome://tracing and ui.perfetto.dev read it. Times are microseconds."""
+    """Return the trace in Trace Event Format (JSON), which chrome://tracing and ui.perfetto.dev read. Times are in
+    microseconds.
+    """
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"dbt: {trace.title}"}},
         {"ph": "M", "pid": 1, "tid": _GUEST, "name": "thread_name", "args": {"name": "guest"}},
@@ -68,7 +70,7 @@ def _instant(time: int, name: str, args: dict[str, Any]) -> dict[str, Any]:
 
 
 def drcov(trace: Trace) -> bytes:
-    """Coverage in the format of DynamoRIO's drcov, version 2: each run of instructions that were executed is a block.
+    """Return the coverage in the format of DynamoRIO's drcov, version 2. Each run of executed instructions is a block.
 
     The module is the guest's physical memory.
     """
@@ -85,7 +87,7 @@ def _path(trace: Trace) -> str:
 
 
 def _executed_runs(trace: Trace) -> Iterator[tuple[int, int]]:
-    """GPA and size in bytes, within pages."""
+    """Yield GPA and size in bytes of each run of executed instructions within a page."""
     for page, bitmap in trace.executed.items():
         bits = int.from_bytes(bitmap, "little")
         first = None
@@ -98,7 +100,9 @@ def _executed_runs(trace: Trace) -> Iterator[tuple[int, int]]:
 
 
 def folded(trace: Trace) -> bytes:
-    """A line for each tier, region and symbol, with its instructions by samples: for flame graphs."""
+    """Return folded stacks for flame graphs: a line for each tier, region and symbol, with its instructions by
+    samples.
+    """
     lines = [f"{_frames(trace, place)} {place.insns}" for place in trace.hot_places if place.insns]
     return ("\n".join(lines) + "\n").encode()
 
@@ -110,7 +114,7 @@ def _frames(trace: Trace, place: Any) -> str:
 
 
 def speedscope(trace: Trace) -> bytes:
-    """A sampled profile in the file format of speedscope.app, weighted by time, by guest symbol."""
+    """Return a sampled profile in the format of speedscope.app, by guest symbol, weighted by time."""
     frames: dict[str, int] = {}
     samples, weights = [], []
     for sample in trace.samples:
@@ -138,7 +142,7 @@ def speedscope(trace: Trace) -> bytes:
 
 
 def _source(trace: Trace, name: str) -> dict[str, Any]:
-    """File and line of a symbol, where the program tells."""
+    """Return file and line of a symbol, if the program has line information."""
     address = next((symbol.address for symbol in trace.symbols.symbols if symbol.name == name), None)
     found = None if address is None else trace.source_line(address)
     return {} if found is None else {"file": found[0], "line": found[1]}

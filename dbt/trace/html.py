@@ -1,4 +1,4 @@
-"""The report: one page that opens offline, with everything that a trace says."""
+"""The report: one page that opens offline and shows everything that a trace has."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PANED_REGIONS = 500
 
 
 def report(trace: Trace, stats: Iterable[str], paned: int = PANED_REGIONS) -> str:
-    """The page's text. ``stats`` are the lines of the statistics; ``paned`` regions have panes, the hottest first."""
+    """Return the page's text. ``stats`` are the lines of the statistics. The ``paned`` hottest regions have panes."""
     from jinja2 import Environment
 
     page = files("dbt.trace") / "page"

@@ -1,4 +1,4 @@
-"""Source lines of a program's addresses, from DWARF (section .debug_line), by pyelftools."""
+"""The source lines of a program's addresses, from DWARF (section .debug_line), by pyelftools."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def line_table(path: str, checksum: str) -> list[tuple[int, tuple[str, int]]]:
-    """Addresses in order, each with file and line; line 0 where there is none from there on.
+    """Return addresses in order, each with the file and the line that begin there. Line 0 means that there is none.
 
-    Empty if the file is gone, is not the one with that SHA-256, is no ELF file, or has no debug information; and
-    where pyelftools, an extra, is not installed, as addresses and symbols do without.
+    The list is empty if the file does not exist, has another SHA-256, is no ELF file, or has no debug information. It
+    is also empty if pyelftools, which is an extra, is not installed.
     """
     try:
         from elftools.common.exceptions import ELFError

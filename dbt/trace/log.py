@@ -1,8 +1,8 @@
-"""The file of a translation trace: records that are appended, each with its checksum.
+"""The file of a translation trace. Records are appended, each with its checksum.
 
     DBTTRACE  version (u32)  { length (u32)  kind (u8)  CRC-32 of kind and content (u32)  content }
 
-A run that is killed leaves a file that is whole up to its last complete record; that can be read. The record kinds:
+If a run is killed, its file can be read up to the last complete record. The kinds of records are:
 
 =========== ======================================================================================
 ``HEADER``  JSON: what is run and by what; the first record
@@ -47,7 +47,7 @@ class RecordKind(IntEnum):
 
 
 class EventKind(IntEnum):
-    """The two numbers of each."""
+    """The kinds of events. The comments say what the two numbers of each are."""
 
     SAMPLE = 1  # where a slice ended: since the sample before, ns << 32 | instructions in regions, and all instructions
     DEVICE_READ = 2  # GPA, value
@@ -58,7 +58,7 @@ class EventKind(IntEnum):
 
 
 class Note(StrEnum):
-    """``what`` of a NOTE. All have ``time`` (ns) and ``icount``."""
+    """The kinds of notes, in their field ``what``. All notes have ``time`` in nanoseconds and ``icount``."""
 
     REQUESTED = "requested"  # entry, gva
     REFUSED = "refused"  # entry, gva, why
@@ -69,11 +69,11 @@ class Note(StrEnum):
 
 
 class TraceError(ValueError):
-    """The file is not a trace that can be read; the message is for people and names the file."""
+    """Raised for a file that is not a readable trace. The message names the file."""
 
 
 class LogWriter:
-    """Appends to a new file. OSError where it cannot be written."""
+    """Appends records to a new file. Raises OSError if it cannot be written."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)

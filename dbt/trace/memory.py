@@ -1,4 +1,4 @@
-"""What the guest's addresses mean at one moment: its own page tables, and beside them the shadow page tables.
+"""The meaning of the guest's addresses at one moment, by its own page tables and by the shadow page tables.
 
 A mapping is ``[gva, gpa, size, rights]``: consecutive pages that go to consecutive places with equal rights.
 Rights are letters: ``r w x`` for privileged code and ``R W X`` for user mode.
@@ -46,7 +46,7 @@ def memory_maps(machine: Machine) -> dict[str, Any]:
 
 
 def _guest_pages(machine: Machine, translation: Translation) -> Iterator[tuple[int, int, int, str]]:
-    """GVA, GPA, size, rights of what is mapped."""
+    """Yield GVA, GPA, size in bytes and rights of each page that is mapped."""
     for gva in range(0, 1 << 32, _MEGABYTE):
         kind = _first_level(machine, gva) & 3
         if not kind:
@@ -60,7 +60,7 @@ def _guest_pages(machine: Machine, translation: Translation) -> Iterator[tuple[i
 
 
 def _first_level(machine: Machine, gva: int) -> int:
-    """The first-level descriptor of an address (DDI 0406C B3.5.1, B3.5.5); 0 where the table is not in RAM."""
+    """Return the first-level descriptor of an address (DDI 0406C B3.5.1, B3.5.5), or 0 if the table is not in RAM."""
     cpu = machine.cpu
     mva = gva + (cpu["fcseidr"] & 0xFE000000) if gva < 1 << 25 else gva
     n = cpu["ttbcr"] & 7

@@ -1,6 +1,6 @@
-"""A trace as it is read: regions, events, counts and samples, and what the reports say about them.
+"""A trace as it is read: regions, events, counts and samples, and what the reports derive from them.
 
-Every number comes from the records: what was counted is called so, what was sampled has the number of samples with it.
+Every number comes from the records. A number that was sampled is given with the number of samples.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ _COMPILE_RECORD = {"backlog": bool, "seconds": Each(float), "blocks": [_BLOCK]}
 
 
 class Event(NamedTuple):
-    """See :class:`dbt.trace.log.EventKind` for ``first`` and ``second``. ``time`` in ns since the start."""
+    """An event. :class:`dbt.trace.log.EventKind` explains ``first`` and ``second``. ``time`` is in ns since the
+    start.
+    """
 
     kind: int
     size: int
@@ -85,7 +87,7 @@ class Event(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """``numbers`` by the names in the header, since the start of the run."""
+    """The counts at one time: ``numbers`` by the names in the header, counted since the start of the run."""
 
     time: int
     icount: int
@@ -125,11 +127,11 @@ class TracedRegion:
 
     @property
     def gva(self) -> int:
-        """Of the entry."""
+        """The GVA of the entry."""
         return self.to_gva(self.entry)
 
     def to_gva(self, gpa: int) -> int:
-        """An address of the region as the code that it was made from had it."""
+        """Return the GVA of a GPA of the region, by the addresses that its code had when it was compiled."""
         page = gpa >> 12
         return next((virtual for virtual, physical in self.pages if physical == page), page) << 12 | gpa & 0xFFF
 
@@ -139,7 +141,7 @@ class TracedRegion:
 
     @property
     def expansion(self) -> float:
-        """Bytes of host code for each byte of guest code that was compiled."""
+        """The bytes of host code for each byte of guest code."""
         return len(self.code) / (4 * self.insns)
 
     @property
@@ -149,7 +151,7 @@ class TracedRegion:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One line of why control was not in compiled code, or why there was none. ``pc`` is a GVA or None."""
+    """A reason why control was not in compiled code, or why there was none. ``pc`` is a GVA or None."""
 
     kind: str
     pc: int | None
@@ -166,7 +168,7 @@ def _other_targets(least: int, most: int) -> str:
 
 
 class Trace:
-    """A recorded run. TraceError if ``path`` is not one that can be read."""
+    """A recorded run. Raises TraceError if ``path`` is not a readable trace."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -267,28 +269,28 @@ class Trace:
 
     @property
     def icount(self) -> int:
-        """Instructions retired, as far as the trace goes."""
+        """The instructions retired up to the end of the trace."""
         if self.end is not None:
             return int(self.end["icount"])
         return max((icount for _, icount in self._latest), default=0)
 
     @property
     def nanoseconds(self) -> int:
-        """From the first record to the last."""
+        """The time from the first record to the last, in nanoseconds."""
         if self.end is not None:
             return int(self.end["time"])
         return max((time for time, _ in self._latest), default=0)
 
     @property
     def _latest(self) -> Iterator[tuple[int, int]]:
-        """Time and icount of the last record of each kind."""
+        """Return time and icount of the last record of each kind."""
         yield from ((last[-1].time, last[-1].icount) for last in (self.counts, self.events, self.regions) if last)
         if self.notes:
             yield self.notes[-1]["time"], self.notes[-1]["icount"]
 
     @property
     def totals(self) -> dict[str, int]:
-        """The counts at the end, or where the trace ends."""
+        """The counts at the end of the trace, by name."""
         if not self.counts:
             return dict.fromkeys(self.header["counts"], 0)
         return dict(zip(self.header["counts"], self.counts[-1].numbers, strict=True))
@@ -324,11 +326,11 @@ class Trace:
         return line_table(path, checksum)
 
     def describe(self, pc: int) -> str:
-        """An address as people know it."""
+        """Return an address for people."""
         return self.symbols.describe(pc)
 
     def describe_line(self, pc: int) -> str:
-        """``main+0x12 (hello.c:7)``, the line where the program tells."""
+        """Return an address such as ``main+0x12 (hello.c:7)``, with the source line if the program has it."""
         line = self.source_line(pc)
         return self.describe(pc) if line is None else f"{self.describe(pc)} ({line[0]}:{line[1]})"
 
@@ -343,7 +345,7 @@ class Trace:
         return sum(event.second for event in self.samples)
 
     def region_at(self, pc: int, time: int) -> TracedRegion | None:
-        """The region that has the code at a GVA, of those installed then the latest."""
+        """Return the region with the code at a GVA, the latest of those that were installed at that time."""
         found = None
         for region in self._by_gva.get(pc, ()):
             if region.time <= time and (region.dropped is None or time < region.dropped["time"]):
@@ -351,7 +353,7 @@ class Trace:
         return found
 
     def sampled_in(self, region: TracedRegion) -> Counter[int]:
-        """Instructions of the samples that fell into a region, by GVA."""
+        """Return the instructions of the samples that fell into a region, by GVA."""
         return self._sampled.get(region.number, Counter())
 
     @cached_property
@@ -439,7 +441,7 @@ class Trace:
 
     @cached_property
     def _edges_left_out(self) -> dict[int, set[str]]:
-        """Where control goes, and why that is not in the region, by the GVA of the last instruction in it."""
+        """Return where control goes that is not in the region, and why, by the GVA of the last instruction in it."""
         found: dict[int, set[str]] = defaultdict(set)
         seen: dict[tuple[int, str], set[int]] = defaultdict(set)  # how many targets each region knows
         for region in self.regions:
@@ -479,7 +481,7 @@ class Trace:
             yield Reason(kind, pc, count, text)
 
     def _edge_reasons(self) -> Iterator[Reason]:
-        """Where regions end, by what the compiler knew. How often is counted by exits only."""
+        """Yield the reasons why regions end, as the compiler knew them. Only exits are counted."""
         found: Counter[tuple[int | None, str]] = Counter()
         for region in self.regions:
             for block in self.compile_record(region).get("blocks", ()):
@@ -532,7 +534,7 @@ class Trace:
         return {}
 
     def exits_of(self, region: TracedRegion) -> Counter[str]:
-        """How often regions were left at the instructions of this one, by reason, if it was counted."""
+        """Return how often regions were left at the instructions of this one, by reason, if exits were counted."""
         found: Counter[str] = Counter()
         counts = self.block_counters.get("exit", {})
         reasons: dict[int, str] = {}
@@ -545,7 +547,7 @@ class Trace:
         return found
 
     def gva_of(self, gpa: int) -> int:
-        """The GVA of an address in a region, if there is one; else the GPA itself."""
+        """Return the GVA of a GPA by a region that has it, or the GPA itself if there is none."""
         for region in self._by_gpa.get(gpa, ()):
             return region.to_gva(gpa)
         return gpa
@@ -560,11 +562,13 @@ class Trace:
 
     @cached_property
     def checkpoints(self) -> list[tuple[int, int]]:
-        """icount and CRC-32 of the registers."""
+        """The checkpoints: icount and CRC-32 of the registers."""
         return [(event.icount, event.first) for event in self.events if event.kind == EventKind.CHECKPOINT]
 
     def find_region(self, name: str) -> TracedRegion | None:
-        """By its number (``#3``), identity, symbol, or an address that it was made from: the latest."""
+        """Return the latest region with a number (``#3``), an identity, a symbol, or an address that it was made
+        from.
+        """
         found, address = None, _number(name)
         for region in self.regions:
             symbol = self.symbols.find(region.gva)
@@ -576,7 +580,7 @@ class Trace:
 
 @dataclass(slots=True)
 class HotPlace:
-    """A region, or outside regions a symbol. ``insns`` and ``nanoseconds``: of the samples that fell there."""
+    """A region, or a symbol outside regions. ``insns`` and ``nanoseconds`` are those of the samples that fell there."""
 
     name: str
     region: TracedRegion | None
@@ -596,7 +600,7 @@ def _is_known_count(name: str) -> bool:
 
 
 def _exit_reason(word: int, edges: Iterable[dict[str, Any]]) -> str:
-    """Why a region is left at an instruction: a name of :class:`dbt.abi.layout.SideExit`, from where it leads."""
+    """Return why a region is left at an instruction, as a name of :class:`dbt.abi.layout.SideExit`."""
     kinds = Counter(edge["kind"] for edge in edges)
     if kinds["return"]:
         return "return"

@@ -40,7 +40,9 @@ Origin = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``line``: of the IR as written, for what has one. ``bytes``: of host code."""
+    """A row of a pane. ``line`` is the line of the IR as written, if it has one. ``bytes`` is the number of bytes of
+    host code.
+    """
 
     text: str
     origin: Origin | None = None
@@ -50,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Panes:
-    """``attributed``: of the host's instructions those whose guest instruction is known, of ``host_insns``."""
+    """The panes of a region. Of ``host_insns`` host instructions, the guest instruction of ``attributed`` is known."""
 
     rows: dict[str, list[Row]]
     attributed: int
@@ -58,7 +60,7 @@ class Panes:
 
 
 def panes_of(trace: Trace, region: TracedRegion) -> Panes:
-    """The panes of a region; those after the guest's are empty where its compile record is not known."""
+    """Return the panes of a region. If its compile record is not known, all but the guest's are empty."""
     compile_record = trace.compile_record(region)
     if not compile_record:
         rows = {name: list[Row]() for name in PANES}
@@ -143,7 +145,9 @@ def _optimised_rows(text: str, origins: dict[int, Origin]) -> list[Row]:
 
 
 def _line_table(encoded: str) -> list[tuple[int, int]]:
-    """Offset in the linked code and line of IR, 0 where there is none, as the object's line table has them."""
+    """Return offsets in the linked code with their lines of IR, by the object's line table. Line 0 means that there
+    is none.
+    """
     from elftools.elf.elffile import ELFFile
 
     data = base64.b64decode(encoded)

@@ -1,8 +1,8 @@
-"""The recorder: writes down what the translator does while a guest runs (``dbt run --record-trace``).
+"""The recorder of translation traces (``dbt run --record-trace``).
 
-Everything that Python takes part in is an event. What native code does by itself, such as exceptions, callouts and
-fills of shadow page tables, is counted there, and the counts are read between slices. Nothing is emitted into
-native code for it. Where each slice ended is a sample of the program counter: slices end by instruction count.
+What happens in Python is recorded as events. What native code does by itself, such as exceptions, callouts and fills of
+shadow page tables, it counts anyway, and the counts are read between slices. Nothing is emitted into native code for
+it. The place where a slice ended is a sample of the program counter, because slices end by instruction count.
 """
 
 from __future__ import annotations
@@ -55,13 +55,16 @@ COUNTS = (
 
 
 class TraceRecorder(Observer):
-    """Writes to ``path``, or OSError. :meth:`begin` a loaded machine before its run, and :meth:`end` it after that."""
+    """Writes a trace to ``path``. Raises OSError if that is impossible.
+
+    :meth:`begin` is called with a loaded machine before its run, and :meth:`end` after it.
+    """
 
     wants_compile_records = True
     checkpoint_interval = 1 << 22
 
     def __init__(self, path: str, block_counters: bool = False) -> None:
-        """``block_counters``: have regions count their blocks, branches and exits."""
+        """With ``block_counters``, regions count their blocks, branches and exits."""
         self.wants_block_counters = block_counters
         self.path = path
         self._log = LogWriter(path)
@@ -149,7 +152,7 @@ class TraceRecorder(Observer):
 
     @property
     def error(self) -> str:
-        """Why the trace is not complete, in words; empty if it is."""
+        """Why the trace is not complete, in words. It is empty if the trace is complete."""
         return self._error
 
     # -- regions -------------------------------------------------------------------------------
@@ -271,7 +274,7 @@ class TraceRecorder(Observer):
             self._append(RecordKind.EVENTS, events)
 
     def _append(self, kind: RecordKind, content: bytes) -> None:
-        """Where the disk is full the run goes on without."""
+        """Append a record. If the disk is full, recording stops and the run continues."""
         if self._error:
             return
         try:
