@@ -62,18 +62,21 @@ class _BoundListener:
 class Machine(GuestAccess):
     """One virtual ARM machine.
 
-    - ``memory``: the size of its RAM in bytes, a multiple of 4096. RAM begins at address 0. - ``tier``: what executes
-    its code, as the name of a tier or as a function that makes one. - ``files``: the directory whose files the guest
-    may open by semihosting. None means that there are no files. - ``console``: the other end of its UART and of
-    semihosting. The default is the process's standard streams. - ``epoch``: the time of day at the start of the guest,
-    in seconds since 1970. - ``notice``: is called with what the user should know, one line at a time. - ``jit``: how
-    the tier "auto" compiles hot regions: "async" beside the guest, "sync" in line, or "off". - ``optimizations``: which
-    optimizations the tier "auto" uses. - ``dump``: a directory to which the stages of every compiled region are written
-    (:mod:`dbt.backend.dump`). Regions in the cache directory are not used then. - ``cpu``: the model of the processor.
-    By default a program has "any", and a kernel the one of the board. - ``semihosting``: whether SVC 0x123456 reaches
-    the host. By default it does for a program. It does not for a kernel, because any process of the kernel could use
-    it. - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event. -
-    ``observer``: is told what the translator does (:mod:`dbt.trace`).
+    - ``memory``: the size of its RAM in bytes, a multiple of 4096, from address 0 on; or the regions of its RAM.
+    - ``tier``: what executes its code, as the name of a tier or as a function that makes one.
+    - ``files``: the directory whose files the guest may open by semihosting. None means that there are no files.
+    - ``console``: the other end of its UART and of semihosting. The default is the process's standard streams.
+    - ``epoch``: the time of day at the start of the guest, in seconds since 1970.
+    - ``notice``: is called with what the user should know, one line at a time.
+    - ``jit``: how the tier "auto" compiles hot regions: "async" beside the guest, "sync" in line, or "off".
+    - ``optimizations``: which optimizations the tier "auto" uses.
+    - ``dump``: a directory to which the stages of every compiled region are written (:mod:`dbt.backend.dump`). Regions
+      in the cache directory are not used then.
+    - ``cpu``: the model of the processor. By default a program has "any", and a kernel the one of the board.
+    - ``semihosting``: whether SVC 0x123456 reaches the host. By default it does for a program. It does not for a
+      kernel, because any process of the kernel could use it.
+    - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event.
+    - ``observer``: is told what the translator does (:mod:`dbt.trace`).
 
     Raises ValueError for arguments that make no sense, and OSError if the host has no room for the machine.
 

@@ -34,10 +34,10 @@ class Register:
     """A register of CP15. ``place`` is opc1, CRn, CRm and opc2.
 
     - ``word``: the word of the state that holds it, of which a write changes the ``writable`` bits. A register without
-    a word reads as ``value`` and ignores writes. - ``access``: what privileged code may do. ``user``: what user mode
-    may do, from architecture ``user_since`` on. - ``since``: the first architecture that has it. ``only_6``: version 7
-    does not have it. - ``write``: a function that does the write in place of storing the value. ``after``: the callout
-    that follows a write.
+      a word reads as ``value`` and ignores writes.
+    - ``access``: what privileged code may do. ``user``: what user mode may do, from architecture ``user_since`` on.
+    - ``since``: the first architecture that has it. ``only_6``: version 7 does not have it.
+    - ``write``: a function that does the write in place of storing the value. ``after``: the callout that follows.
     """
 
     name: str
