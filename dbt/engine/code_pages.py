@@ -1,7 +1,7 @@
 """Code pages: the decoded ops of the guest's code, one for each word of a page that has been executed.
 
-:mod:`dbt.abi.layout` describes an op. Native code makes code pages and decodes ops; here is what Python reads of them
-and changes in them. Whatever changes here, the page's flag PAGE_CHANGED says so to who tells the compiler.
+:mod:`dbt.abi.layout` describes an op. Native code makes code pages and decodes ops. This module is how Python reads and
+changes them. Each change sets the page's flag PAGE_CHANGED, by which the compiler is told of it.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _OP = OP_SIZE // 4
 
 
 def op_offset(gpa: int) -> int:
-    """Offset in the code pages of the op of a word."""
+    """Return the offset in the code pages of the op of a word."""
     return (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & 0xFFF) // 4 * OP_SIZE
 
 
 def op_address(offset: int) -> Gpa:
-    """The GPA of the word whose op is at an offset in the code pages."""
+    """Return the GPA of the word whose op is at an offset in the code pages."""
     return Gpa(offset // CODE_PAGE_STRIDE << PAGE_SHIFT | offset % CODE_PAGE_STRIDE // OP_SIZE * 4)
 
 
 class CodePages:
     """The code pages of one machine. ``address`` is the HVA of the one of GPA 0.
 
-    A GPA names the op of the word there, whose page must have a code page (:meth:`need`) where nothing else is said.
+    A GPA identifies the op of the word there. Its page must have a code page (:meth:`need`) unless stated otherwise.
     """
 
     def __init__(self, cpu: CpuState, ram: Ram, native: NativeCode) -> None:
@@ -66,11 +66,11 @@ class CodePages:
         self._need(self._cpu.address, page)
 
     def has_code(self, gpa: int) -> bool:
-        """Whether the page has a code page."""
+        """Return True if the page has a code page."""
         return bool(self._flags[gpa >> PAGE_SHIFT] & PAGE_HAS_CODE)
 
     def invalidate(self, gpa: int, size: int) -> None:
-        """Forget the ops of these words, wherever there are some: the words are about to change."""
+        """Forget the ops of these words, if there are any, because the words are about to change."""
         self._invalidate(self._cpu.address, gpa, size)
 
     def forget_all(self) -> None:
@@ -79,13 +79,13 @@ class CodePages:
             self.invalidate(page << PAGE_SHIFT, PAGE_SIZE)
 
     def gpa_of(self, op: int) -> Gpa:
-        """The GPA of the word whose op is at an HVA."""
+        """Return the GPA of the word whose op is at an HVA."""
         return op_address(op - self.address)
 
     def find_op(self, low: int) -> Gpa | None:
-        """The GPA of the word whose op is at an HVA with this low half, if its page has code.
+        """Return the GPA of the word whose op is at an HVA with this low half, or None if its page has no code.
 
-        In a large RAM several ops share the low half; the lowest of them is meant.
+        In a large RAM several ops share the low half. Then the lowest is returned.
         """
         first = (low - self.address) & 0xFFFFFFFF
         for offset in range(first, self._range.size, 1 << 32):
@@ -97,11 +97,11 @@ class CodePages:
     # -- ops -----------------------------------------------------------------------------------
 
     def is_decoded(self, gpa: int) -> bool:
-        """Whether the word was executed since it was written. The page may be without a code page."""
+        """Return True if the word was executed since it was written. The page need not have a code page."""
         return self._words[(op_offset(gpa) + OP_HANDLER) // 8] not in (0, self._native.decode_handler)
 
     def handler(self, gpa: int) -> int:
-        """The HVA of what executes the op."""
+        """Return the HVA of the code that executes the op."""
         return self._words[(op_offset(gpa) + OP_HANDLER) // 8]
 
     def replace_handler(self, gpa: int, handler: int) -> None:
@@ -120,15 +120,15 @@ class CodePages:
         self.mark_changed(gpa)
 
     def arrivals(self, gpa: int) -> int:
-        """How many loops and calls have come to the op, modulo 65536."""
+        """Return the number of arrivals at the op, modulo 65536."""
         return self._quarters[(op_offset(gpa) + OP_HOTNESS) // 2]
 
     def set_arrivals(self, gpa: int, count: int) -> None:
-        """Have so many loops and calls come to the op."""
+        """Set the number of arrivals at the op."""
         self._quarters[(op_offset(gpa) + OP_HOTNESS) // 2] = count
 
     def is_covered(self, gpa: int) -> bool:
-        """Whether a region was made from the word."""
+        """Return True if a region was made from the word."""
         return bool(self._marks[op_offset(gpa) + OP_COVERED] & COVERED)
 
     def set_covered(self, gpa: int, covered: bool) -> None:
@@ -145,13 +145,13 @@ class CodePages:
         self.mark_changed(gpa)
 
     def mark_changed(self, gpa: int) -> None:
-        """Have the compiler told of the page anew."""
+        """Mark the page as changed, so that the compiler is told of it again."""
         self._flags[gpa >> PAGE_SHIFT] |= PAGE_CHANGED
 
     # -- counts of sensitive instructions --------------------------------------------------------
 
     def callout_places(self) -> dict[Gpa, int]:
-        """How often each sensitive instruction was executed, by GPA."""
+        """Return how often each sensitive instruction was executed, by GPA."""
         return {gpa: self._halves[place] for gpa, place in self._counted_ops()}
 
     def reset_callouts(self) -> None:
@@ -160,7 +160,7 @@ class CodePages:
             self._halves[place] = 0
 
     def _counted_ops(self) -> Iterator[tuple[Gpa, int]]:
-        """GPA, and index of the count in ``_halves``, of the sensitive instructions that were executed."""
+        """Yield GPA, and index of the count in ``_halves``, of the sensitive instructions that were executed."""
         from dbt.engine.evaluator import is_sensitive
 
         code = self._ram.bytes.cast("I")
@@ -174,12 +174,12 @@ class CodePages:
                     yield gpa, first + number * _OP
 
     def close(self) -> None:
-        """Give the memory back. No native code may run for this machine any more."""
+        """Release the memory. No native code may run for this machine any more."""
         self._range.close()
 
 
 def _reserve(ram: Ram) -> HostRange:
-    """The memory of the code pages. Where there is no RAM there are only addresses."""
+    """Return the memory of the code pages. Addresses without RAM are only reserved."""
     size = (ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE
     if ram.layout.flat and not ram.layout.flat.base:
         return HostRange(size, CODE_PAGE_STRIDE)

@@ -1,4 +1,4 @@
-"""Code that has become hot, and waits until the compiler can be asked for it."""
+"""The queue of hot code for which the compiler has not been asked yet."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class HotCode:
 
 
 class HotQueue:
-    """What waits, by physical address. ``now`` is always the number of instructions retired so far.
+    """The code that waits, by physical address. The argument ``now`` is the number of instructions retired so far.
 
-    What was hot most often comes first, and of that, which is nearly all, what was hot most recently: it is most likely
-    to be still executed when its region is there. The order depends on the guest's instructions alone.
+    Code that was hot most often comes first. Among equals, which is nearly all, the most recent comes first, because it
+    is most likely to be executed still when its region is ready. The order depends on the guest's instructions alone.
     """
 
     def __init__(self) -> None:
@@ -38,24 +38,24 @@ class HotQueue:
         return len(self._waiting)
 
     def add(self, gpa: Gpa, gva: Gva, table: int, now: int) -> None:
-        """Code has become hot that does not wait yet."""
+        """Add code that has become hot and does not wait yet."""
         self._waiting[gpa] = HotCode(gpa, gva, table, 1, now)
 
     def heat(self, gpa: Gpa, now: int) -> None:
-        """Code has become hot, perhaps such as waits."""
+        """Note that code has become hot again, if it waits."""
         code = self._waiting.get(gpa)
         if code is not None:
             code.heat += 1
             code.last = now
 
     def take(self) -> HotCode:
-        """Remove and return what comes first."""
+        """Remove and return the code that comes first."""
         code = max(self._waiting.values(), key=lambda code: (code.heat, code.last))
         del self._waiting[code.gpa]
         return code
 
     def drop_cold(self, now: int) -> list[Gpa]:
-        """Remove what has not been hot lately, and return where it is."""
+        """Remove code that has not been hot lately, and return its addresses."""
         cold = [gpa for gpa, code in self._waiting.items() if now - code.last > COLD_AFTER]
         for gpa in cold:
             del self._waiting[gpa]

@@ -1,7 +1,7 @@
-"""What a machine and the compiler's process say to each other: the messages, as bytes.
+"""The messages between a machine and the compiler's process, as bytes.
 
-Both sides run as the same user, but neither believes the other: a message of the wrong length, or with a field that
-makes no sense, raises WrongMessage, and costs the compiler or a request, never the guest.
+Both sides run as the same user, but neither trusts the other. A message of a wrong length, or with a field that makes
+no sense, raises WrongMessage. That ends the compiler or costs a request, and never the guest.
 
 Every message to the compiler begins with its kind and the number of the machine. Integers are little-endian.
 """
@@ -20,7 +20,7 @@ from dbt.codecache.region_store import StoreCounts
 from dbt.frontend.context import TranslationContext, WrongContext
 
 _LENGTH = struct.Struct("<I")
-#: No message is longer; whoever announces a longer one is out of its mind.
+#: The largest length of a message, in bytes. A longer one is refused.
 _LONGEST = 64 << 20
 _HEAD = struct.Struct("<BI")
 _PAGE = struct.Struct("<I")
@@ -29,7 +29,7 @@ _RESULT = struct.Struct("<Id?qqqi")
 
 
 class WrongMessage(ValueError):
-    """The other side said something that makes no sense."""
+    """Raised for a message that makes no sense."""
 
 
 class Kind(IntEnum):
@@ -71,10 +71,10 @@ class TargetNotice:
 
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
-    """The region around an address is wanted. ``gpa`` names it, and ``named`` are the bytes there.
+    """A request for the region around an address. ``gpa`` identifies it, and ``named`` are the bytes there.
 
-    ``pages`` are virtual and physical pages where the MMU is on, as far as code has been executed in them; else None.
-    ``backlog``: other regions wait, so this one is to be small.
+    With the MMU on, ``pages`` has the virtual and physical pages in which code has been executed, else it is None.
+    ``backlog`` requests backlog mode, because other regions wait.
     """
 
     gpa: Gpa
@@ -87,7 +87,7 @@ class CompileRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompileResult:
-    """The answer to the request ``number``, which took so many seconds. ``store``: whether the region was kept."""
+    """The answer to the request ``number``, which took so many seconds. ``store`` says whether the region was kept."""
 
     number: int
     seconds: float
@@ -99,7 +99,7 @@ Notice = MachineNotice | PageNotice | TargetNotice | tuple[int, CompileRequest] 
 
 
 def framed(body: bytes) -> bytes:
-    """A message with its length before it, as it is sent."""
+    """Return a message as it is sent, with its length before it."""
     return _LENGTH.pack(len(body)) + body
 
 
