@@ -1,4 +1,4 @@
-"""The guest's code as the compiler's process knows it: copies of code pages and branch targets, for each machine."""
+"""The guest's code in the compiler's process: copies of the code pages and branch targets of each machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from dbt.engine.messages import PageNotice, TargetNotice
 
 
 class CodeMirror:
-    """Implements :class:`dbt.frontend.forming.Guest`. ``code_pages``: their HVA in the guest's process."""
+    """The copy for one machine; it implements :class:`dbt.frontend.forming.Guest`.
+
+    ``code_pages`` is the HVA of the code pages in the guest's process.
+    """
 
     def __init__(self, code_pages: int) -> None:
         self._code_pages = code_pages
@@ -29,19 +32,19 @@ class CodeMirror:
         self._page_map: Mapping[int, int] | None = None
 
     def set_page(self, notice: PageNotice) -> None:
-        """Take a page's present words and flags."""
+        """Store the present words and flags of a page."""
         self._pages[notice.page] = memoryview(notice.words).cast("I"), notice.flags
 
     def set_targets(self, notice: TargetNotice) -> None:
-        """Take the present branch targets."""
+        """Store the present branch targets."""
         self._entries, self._known = notice.entries, None
 
     def set_page_map(self, pages: Mapping[int, int] | None) -> None:
-        """Where the guest's addresses are: physical pages by virtual ones, or None where these are the same."""
+        """Set the physical pages by virtual ones, or None if these are the same."""
         self._page_map = pages
 
     def _find(self, gva: int) -> tuple[int, int] | None:
-        """The word there and its flags, if the page is known."""
+        """Return the word at an address and its flags, or None if the page is not known."""
         page = gva >> PAGE_SHIFT if self._page_map is None else self._page_map.get(gva >> PAGE_SHIFT)
         found = None if page is None else self._pages.get(page)
         if found is None:
@@ -50,7 +53,7 @@ class CodeMirror:
         return found[0][number], found[1][number]
 
     def word(self, gva: int) -> int | None:
-        """The word there, executed or not, if its page is known."""
+        """Return the word at an address, whether it was executed or not, or None if its page is not known."""
         found = self._find(gva)
         return None if found is None else found[0]
 

@@ -1,4 +1,4 @@
-"""Whoever wants to know what the translator does: what happens in Python is reported here, one call an event."""
+"""Observers of the translator. What happens in Python is reported to them, by one call for each event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Takes no notice. What the others note is no part of the run: they must not change the machine.
+    """An observer that ignores everything. Others derive from it. An observer must not change the machine.
 
-    Addresses of regions are physical unless they are called ``gva``.
+    Addresses of regions are physical unless they are named ``gva``.
     """
 
     #: Whether regions are to tell how they were made (:mod:`dbt.backend.compile_record`).
@@ -24,32 +24,32 @@ class Observer:
     checkpoint_interval = 1 << 62
 
     def region_requested(self, entry: int, gva: int) -> None:
-        """Code has become hot, and a region is to be made."""
+        """Code has become hot, and a region is requested."""
 
     def region_refused(self, entry: int, gva: int, reason: str) -> None:
-        """There is nothing that could be compiled, or the compiler was lost."""
+        """No region can be made for a request, for the reason ``why``."""
 
     def region_outdated(self, entry: int, changed: int | None) -> None:
-        """A region was compiled, but memory does not hold any more what it was made from: the word at ``changed``."""
+        """A compiled region cannot be installed, because the word at ``changed`` is no longer what it was made from."""
 
     def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
-        """At an HVA. ``kept``: it was on disk."""
+        """A region was installed at an HVA. ``kept`` says whether it was on disk."""
 
     def region_dropped(self, entry: int, why: str, written: int | None) -> None:
-        """``written``: the word that was written over."""
+        """A region was dropped. ``written`` is the GPA of the word that was written over, if that is the reason."""
 
     def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
-        """By the instruction at a GVA."""
+        """The instruction at a GVA accessed a device."""
 
     def left_guest(self, exit_: VmExit) -> None:
-        """The tier is back in the run loop, at the end of its budget or with something to be answered there."""
+        """The tier returned, at the end of its budget or with another exit."""
 
     def interrupted(self, kind: str) -> None:
         """An interrupt was taken between two slices."""
 
 
 class Several(Observer):
-    """Tells all of them."""
+    """An observer that passes everything on to several others."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers

@@ -1,7 +1,7 @@
-"""What the compiler is told of a machine's code: each code page that has changed since it was last told of it.
+"""What a machine tells the compiler about its code: the code pages that have changed since it last did.
 
-Native code and :class:`dbt.engine.code_pages.CodePages` mark pages as they change, so to tell costs what has changed
-and not what there is: some microseconds a page.
+Native code and :class:`dbt.engine.code_pages.CodePages` mark the pages that change. So the cost depends on what has
+changed, and not on how much code there is. It is some microseconds for each page.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class ExecutionProfile:
 
     @property
     def code_pages_address(self) -> int:
-        """The HVA by which branch targets name ops."""
+        """The HVA of the code pages, to which the ops in branch targets refer."""
         return self._code_pages.address
 
     def changes(self) -> Iterator[PageNotice | TargetNotice]:
-        """What has changed since this was last asked for, which from now on counts as told."""
+        """Return what has changed since the last call, and count it as told."""
         for page in self._changed_pages():
             self._neighbours.discard(page)
             self._code_flags(self._cpu.address, page, self._flags)
@@ -71,7 +71,7 @@ class ExecutionProfile:
         return bytes(self._ram.bytes[page << PAGE_SHIFT : (page << PAGE_SHIFT) + PAGE_SIZE])
 
     def correct(self, gpa: int) -> None:
-        """What the compiler knows of a word has turned out to be wrong: have its page told anew."""
+        """Tell the compiler of a word's page again, because what it knows of the word has turned out to be wrong."""
         self._neighbours.discard(gpa >> PAGE_SHIFT)
         if self._code_pages.has_code(gpa):
             self._code_pages.mark_changed(gpa)
@@ -82,7 +82,7 @@ class ExecutionProfile:
                     self._code_pages.mark_changed(beside)
 
     def forget_told(self) -> None:
-        """The compiler is another one, and knows nothing."""
+        """Count everything as not told, because the compiler is a new process."""
         self._told_targets = b""
         self._neighbours.clear()
         for page in self._ram.pages_with_code():

@@ -1,4 +1,4 @@
-"""The regions that are installed: in the places of ops' handlers, until what they were made from is written over."""
+"""The installed regions. Each replaces the handlers of ops until the guest writes over what it was made from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGE_WRITE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class InstalledRegion:
-    """A region, and where its code is."""
+    """A region, and the HVA of its code."""
 
     region: CompiledRegion
     address: Hva
@@ -48,19 +48,19 @@ class RegionCache:
         self._rewrites: dict[int, int] = {}  # regions dropped because they were written over, by page
 
     def is_entered(self, gpa: int) -> bool:
-        """Whether the op has a region's code."""
+        """Return True if the op's handler is the code of a region."""
         return gpa in self._entered
 
     def is_rewritten(self, gpa: int) -> bool:
-        """Whether the page's code was written over so often that it is left to the threaded tier."""
+        """Return True if the page's code was written over so often that it is left to the threaded tier."""
         return self._rewrites.get(gpa >> PAGE_SHIFT, 0) >= MAX_PAGE_REWRITES
 
     # -- installing ----------------------------------------------------------------------------
 
     def install(self, region: CompiledRegion, context: TranslationContext, kept: bool) -> bool:
-        """Put the region in the place of its entry's handler. ``kept``: it was on disk.
+        """Replace the handler of the region's entry by the region. ``kept`` says whether it was on disk.
 
-        Returns False if it was not made under ``context``, which is the guest's, if memory is no longer what it was
+        Return False if it was not made under ``context``, which is the guest's, if memory no longer holds what it was
         made from, or if there is no room.
         """
         if region.context != context or self.changed_word(region) is not None:
@@ -100,7 +100,7 @@ class RegionCache:
         return address
 
     def changed_word(self, region: CompiledRegion) -> Gpa | None:
-        """The first word that is not what the region was made from."""
+        """Return the address of the first word that is not what the region was made from, or None."""
         ram = self._ram.bytes
         for gpa, data in region.runs:
             if not self._ram.layout.covers(Gpa(gpa), len(data)):
@@ -134,7 +134,7 @@ class RegionCache:
     # -- code that is written over -------------------------------------------------------------
 
     def write(self, gpa: int, size: int) -> None:
-        """Drop the regions that were made from these words, which are about to change."""
+        """Drop the regions that were made from these words, because the words are about to change."""
         for word in range(gpa & ~3, gpa + size, 4):
             entries = list(self._covering.get(word, ()))
             if not entries:
@@ -151,7 +151,7 @@ class RegionCache:
                 self._count_rewrite(entry)
 
     def host_write(self, gpa: int, size: int) -> None:
-        """As :meth:`write`, of a write by the hypervisor, which may be large."""
+        """Do what :meth:`write` does for a write by the hypervisor, which may be large."""
         if size > _LARGE_WRITE:
             self.drop_all("the hypervisor wrote to memory")
         else:
@@ -189,6 +189,6 @@ class RegionCache:
         self._observer.region_dropped(entry, why, written)
 
     def drop_all(self, why: str) -> None:
-        """Go back to the threaded tier everywhere."""
+        """Drop all regions, so that the threaded tier executes all code."""
         for entry in list(self.installed):
             self._drop(entry, why)

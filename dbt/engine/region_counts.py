@@ -1,4 +1,4 @@
-"""What the region tier counts, for ``--stats`` and for whoever watches."""
+"""The counts of the region tier, for ``--stats`` and for translation traces."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class RegionCounts:
     seconds: float = 0.0
 
     def clear(self) -> None:
-        """Set all to zero."""
+        """Set all counts to zero."""
         for field in fields(self):
             setattr(self, field.name, field.default)
 
 
 @dataclass(slots=True)
 class WorkerCounts:
-    """What one machine asked the compiler for. ``pending`` requests are not answered yet.
+    """The requests of one machine to the compiler. ``pending`` requests are not answered yet.
 
     ``lost`` requests killed or hung the compiler's process; ``restarts`` counts how often this machine had to begin
     anew with another one. ``seconds`` were spent on all requests that were answered, ``longest`` on one of them.
@@ -60,7 +60,7 @@ class WorkerCounts:
 
 @dataclass(frozen=True, slots=True)
 class RegionActivity:
-    """What a tier did about regions.
+    """The activity of a tier about regions.
 
     ``waiting`` regions were asked for, and the compiler has not been given them. ``side_exits`` says how often control
     left a region, by reason. ``store`` and ``dump`` are None where regions are not kept, or not dumped.
