@@ -6,7 +6,7 @@ machine's memory map. Functions that do so take one kind and return the other; n
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import NamedTuple, NewType
 
 #: A guest virtual address, which the program uses. It has 32 bits.
 Gva = NewType("Gva", int)
@@ -14,3 +14,13 @@ Gva = NewType("Gva", int)
 Gpa = NewType("Gpa", int)
 #: A host virtual address, which is an address in this process. It has 64 bits.
 Hva = NewType("Hva", int)
+
+
+class MappedPage(NamedTuple):
+    """A page and where it is mapped to, as page numbers: addresses without their lowest 12 bits.
+
+    ``virtual`` is the page of a GVA, and ``physical`` the page of its GPA.
+    """
+
+    virtual: int
+    physical: int

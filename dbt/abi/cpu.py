@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dbt.abi.addresses import Gva
+from dbt.abi.addresses import Gva, Hva
 from dbt.abi.layout import SPACE_KEY_WORDS, SPACES
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
@@ -115,7 +115,7 @@ class CpuState:
         self.model = model
         # Private, so that a forked process has registers of its own.
         self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self.address = Hva(ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
         whole = self._whole = memoryview(self._memory)
         self.words = whole[: LAYOUT.size].cast("I")
         self.native32 = whole.cast("I")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from dbt.abi.addresses import Gva
 from dbt.backend.compile_record import CompileRecorder, with_locations
 from dbt.backend.compiled import CompiledRegion, Refused, as_runs
 from dbt.backend.link import link_object
@@ -43,7 +44,7 @@ class RegionCompiler:
         self._recorded: dict[object, RecordedWords] = {}  # by the part of the context that decoding depends on
 
     def compile(
-        self, guest: Guest, entry: int, assumed: Assumptions, backlog: bool = False
+        self, guest: Guest, entry: Gva, assumed: Assumptions, backlog: bool = False
     ) -> CompiledRegion | Refused:
         """Return the region around the GVA ``entry``, if there is one to be had. ``backlog``: make a small one, because
         others wait.

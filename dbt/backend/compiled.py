@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from dbt.abi.addresses import Gpa, Gva, MappedPage
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.frontend.context import TranslationContext, WrongContext
 
 #: Entry, start, instructions; then how much follows of: context, other entries, pages, runs, compile record, code.
@@ -33,20 +35,27 @@ class CompiledRegion:
     All addresses are physical. The region is entered at ``entry``, from which it was formed, and at the ``others``.
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
     ``insns`` counts the instructions that were compiled, those of a block on several call paths each time.
-    ``context`` is what it was translated under. Where that has the MMU on, the code also requires that ``pages``, pairs
-    of a virtual and a physical page number, are mapped so. ``compile_record`` says how the region was made
+    ``context`` is what it was translated under. Where that has the MMU on, the code also requires that ``pages`` are
+    mapped so. ``compile_record`` says how the region was made
     (:mod:`dbt.backend.compile_record`), and is empty if nobody wants to know.
     """
 
-    entry: int
+    entry: Gpa
     start: int
     insns: int
-    runs: tuple[tuple[int, bytes], ...]
+    runs: tuple[tuple[Gpa, bytes], ...]
     code: bytes
     context: TranslationContext
-    others: tuple[int, ...] = ()
-    pages: tuple[tuple[int, int], ...] = ()
+    others: tuple[Gpa, ...] = ()
+    pages: tuple[MappedPage, ...] = ()
     compile_record: bytes = b""
+
+    def gva_of(self, gpa: Gpa) -> Gva:
+        """Return the virtual address by which the code was at ``gpa``, which must be in one of its ``pages``."""
+        if not self.context.has_mmu:
+            return Gva(gpa)
+        virtual = next(page.virtual for page in self.pages if page.physical == gpa >> PAGE_SHIFT)
+        return Gva(virtual << PAGE_SHIFT | gpa & PAGE_SIZE - 1)
 
     def pack(self) -> bytes:
         """The binary form."""
@@ -75,33 +84,33 @@ class CompiledRegion:
             for _ in range(runs):
                 gpa, size = _RUN.unpack_from(body, at)
                 at += _RUN.size
-                found.append((gpa, body[at : at + size]))
+                found.append((Gpa(gpa), body[at : at + size]))
                 at += size
         except (struct.error, UnicodeDecodeError, WrongContext) as error:
             raise WrongRegion(f"not a compiled region: {error}") from error
         if at + record + code != len(body) or start >= code:
             raise WrongRegion("not a compiled region: its length is wrong")
-        pairs = tuple(zip(numbers[others::2], numbers[others + 1 :: 2], strict=True))
+        mapped = tuple(map(MappedPage, numbers[others::2], numbers[others + 1 :: 2]))
         return cls(
-            entry,
+            Gpa(entry),
             start,
             insns,
             tuple(found),
             body[at + record :],
             context,
-            numbers[:others],
-            pairs,
+            tuple(map(Gpa, numbers[:others])),
+            mapped,
             body[at : at + record],
         )
 
 
-def as_runs(words: dict[int, int]) -> tuple[tuple[int, bytes], ...]:
-    """Guest words by address, as runs of consecutive ones."""
-    runs: list[tuple[int, bytearray]] = []
-    for gva in sorted(words):
-        data = words[gva].to_bytes(4, "little")
-        if runs and runs[-1][0] + len(runs[-1][1]) == gva:
+def as_runs(words: dict[Gpa, int]) -> tuple[tuple[Gpa, bytes], ...]:
+    """Return guest words by physical address as runs of consecutive ones."""
+    runs: list[tuple[Gpa, bytearray]] = []
+    for gpa in sorted(words):
+        data = words[gpa].to_bytes(4, "little")
+        if runs and runs[-1][0] + len(runs[-1][1]) == gpa:
             runs[-1][1].extend(data)
         else:
-            runs.append((gva, bytearray(data)))
-    return tuple((gva, bytes(data)) for gva, data in runs)
+            runs.append((gpa, bytearray(data)))
+    return tuple((gpa, bytes(data)) for gpa, data in runs)

@@ -21,12 +21,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
+from dbt.abi.addresses import Gva
 from dbt.backend.compiled import CompiledRegion
 from dbt.frontend.forming import Block, Place, Region
 from isa.ir.uop import Access, Uop
 
 #: Takes a word and its address.
-Disassemble = Callable[[int, int], str]
+Disassemble = Callable[[int, Gva], str]
 _TITLE = "# dbt: regions compiled"
 _COLUMNS = "# folder       blocks insns  bytes   form  lower   opt codegen  (ms)  entry"
 _FOLDER = re.compile(r"\d{4,}-[0-9a-f]{8}")
@@ -53,7 +54,7 @@ class RegionDump:
     """
 
     def __init__(
-        self, directory: str, disassembler: Callable[[], Disassemble], symbolize: Callable[[int], str], title: str = ""
+        self, directory: str, disassembler: Callable[[], Disassemble], symbolize: Callable[[Gva], str], title: str = ""
     ) -> None:
         self.directory = os.path.abspath(directory)
         self.disassembler = disassembler
@@ -142,7 +143,7 @@ def _text(lines: Iterator[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _guest_lines(region: Region, disassemble: Disassemble, symbolize: Callable[[int], str]) -> Iterator[str]:
+def _guest_lines(region: Region, disassemble: Disassemble, symbolize: Callable[[Gva], str]) -> Iterator[str]:
     numbers = {place: number for number, place in enumerate(region.blocks)}
     sources: dict[Place, list[int]] = {}
     for number, block in enumerate(region.blocks.values()):
@@ -159,7 +160,7 @@ def _guest_lines(region: Region, disassemble: Disassemble, symbolize: Callable[[
         yield from _edges(block, numbers)
 
 
-def _address(gva: int, symbolize: Callable[[int], str]) -> str:
+def _address(gva: Gva, symbolize: Callable[[Gva], str]) -> str:
     text = f"{gva:#010x}"
     symbol = symbolize(gva)
     return text if symbol.startswith("0x") else f"{text} {symbol}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dbt.abi.addresses import Gpa, Gva, MappedPage
 from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import (
     CODE_PAGE_SIZE,
@@ -58,15 +59,17 @@ class Assumptions:
     context: TranslationContext
     pages: Mapping[int, int] | None = None
 
-    def place(self, gva: int) -> int:
+    def place(self, gva: Gva) -> Gpa:
         """The GPA of an address of the region."""
-        return gva if self.pages is None else self.pages[gva >> PAGE_SHIFT] << PAGE_SHIFT | gva & PAGE_SIZE - 1
+        if self.pages is None:
+            return Gpa(gva)
+        return Gpa(self.pages[gva >> PAGE_SHIFT] << PAGE_SHIFT | gva & PAGE_SIZE - 1)
 
-    def pages_of(self, region: Region) -> list[tuple[int, int]]:
+    def pages_of(self, region: Region) -> list[MappedPage]:
         """The pages that the region is made from, virtual and physical; none where these are the same by nature."""
         if self.pages is None:
             return []
-        return [(page, self.pages[page]) for page in sorted({gva >> PAGE_SHIFT for gva in region.words()})]
+        return [MappedPage(page, self.pages[page]) for page in sorted({gva >> PAGE_SHIFT for gva in region.words()})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,21 +194,21 @@ class RegionLowering(Lowering):
         f.do(tail_call(f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[BYPASS].offset)}")))
         f.do("ret void")
         f.label(same)
-        for page, physical in self._pages:
-            self._check_page(page, physical)
+        for mapped in self._pages:
+            self._check_page(mapped)
 
-    def _check_page(self, page: int, physical: int) -> None:
-        """Leave if the code of a virtual page is not that of the physical page. The table may have to be filled."""
+    def _check_page(self, mapped: MappedPage) -> None:
+        """Leave if the code of the virtual page is not that of the physical page. The table may have to be filled."""
         f = self.f
         table = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_table'].offset)}")
-        entry = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {page}')}")
+        entry = f.emit(f"load ptr, ptr {f.emit(f'getelementptr ptr, ptr {table}, i64 {mapped.virtual}')}")
         pages = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
-        wanted = f.emit(f"getelementptr i8, ptr {pages}, i64 {physical * CODE_PAGE_STRIDE}")
+        wanted = f.emit(f"getelementptr i8, ptr {pages}, i64 {mapped.physical * CODE_PAGE_STRIDE}")
         look, same = f.new_label("look"), f.new_label("same")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {wanted}')}, label %{same}, label %{look}, !prof !1")
         f.label(look)
         find = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['code_at'].offset)}")
-        found = f.emit(f"call preserve_mostcc ptr {find}(ptr %cpu, i32 {page << PAGE_SHIFT})")
+        found = f.emit(f"call preserve_mostcc ptr {find}(ptr %cpu, i32 {mapped.virtual << PAGE_SHIFT})")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {found}, {wanted}')}, label %{same}, label %{self._other}, !prof !1")
         f.label(same)
 
@@ -241,7 +244,7 @@ class RegionLowering(Lowering):
         assert block.next is not None
         self._go(block.next)
 
-    def _count(self, what: BlockCounters, pc: int) -> None:
+    def _count(self, what: BlockCounters, pc: Gva) -> None:
         """Count by the GPA of the instruction at ``pc``: see :class:`dbt.abi.layout.BlockCounters`."""
         if not self._context.block_counters:
             return
@@ -340,7 +343,7 @@ class RegionLowering(Lowering):
         """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
         self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index, reason)
 
-    def _go_on_threaded(self, pc: int, given_back: int, reason: SideExit) -> None:
+    def _go_on_threaded(self, pc: Gva, given_back: int, reason: SideExit) -> None:
         """Leave for an address of the region; past the region, or it would be entered again and again."""
         self._exit(BYPASS, str(pc), given_back, reason)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.addresses import Gva
 from dbt.abi.layout import SIDE_EXIT_TEXTS
 from dbt.board.clock import TICKS_PER_SECOND
 from dbt.vm.machine import Machine
@@ -45,11 +46,11 @@ def _callout_places(machine: Machine) -> list[dict[str, Any]]:
     for gpa, count in sorted(machine.tier.callout_places.items(), key=lambda place: (-place[1], place[0])):
         place = {
             "address": f"{gpa:#010x}",
-            "instruction": disassemble(machine.peek_word(gpa) or 0, gpa),
+            "instruction": disassemble(machine.peek_word(gpa) or 0, Gva(gpa)),
             "count": count,
         }
         # With an MMU, symbols are about addresses that this one may have many of.
-        if not is_virtual and machine.symbols.find(gpa):
+        if not is_virtual and machine.symbols.find(Gva(gpa)):
             place["symbol"] = machine.symbolize(gpa)
         found.append(place)
     return found

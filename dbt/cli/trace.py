@@ -192,7 +192,7 @@ def print_why(path: str, as_json: bool) -> int:
                 {
                     "kind": r.kind,
                     "pc": r.pc,
-                    "symbol": trace.describe_line(r.pc or 0),
+                    "symbol": None if r.pc is None else trace.describe_line(r.pc),
                     "count": r.count,
                     "reason": r.text,
                 }

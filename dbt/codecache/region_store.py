@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dbt.abi.addresses import Gpa
 from dbt.backend.compiled import CompiledRegion, WrongRegion
 from dbt.codecache.quota import CacheQuota
 from dbt.codecache.records import pack_records, unpack_records
@@ -54,12 +55,12 @@ class RegionStore:
         self.counts = StoreCounts()
 
     @staticmethod
-    def _name(entry: int, guest: bytes, context: TranslationContext) -> str:
+    def _name(entry: Gpa, guest: bytes, context: TranslationContext) -> str:
         words = guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS)
         named = entry.to_bytes(4, "little") + words + context.describe().encode()
         return hashlib.sha256(named).hexdigest()[:32]
 
-    def load(self, entry: int, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:
+    def load(self, entry: Gpa, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:
         """Yield the regions kept for ``entry`` under ``context``, where the guest's memory begins with ``guest``.
 
         The caller must compare the other words of each region with memory. A record that names another context is

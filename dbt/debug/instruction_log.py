@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from dbt.abi.addresses import Gva
 from dbt.inspector.disassembly import disassembler
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ class InstructionTrace:
     def before_step(self, machine: Machine) -> None:
         self._before = (*machine.cpu.r, machine.cpu.cpsr)
         self._icount = machine.icount
-        self._word = machine.peek_word(self._before[_PC])
+        self._word = machine.peek_code(self._before[_PC])
 
     def after_step(self, machine: Machine, event: str) -> None:
         """Write a line. ``event`` names what kept the instruction from retiring, and is empty if nothing did."""
-        pc = self._before[_PC]
+        pc = Gva(self._before[_PC])
         changes = self._changes((*machine.cpu.r, machine.cpu.cpsr), pc)
         if machine.icount == self._icount:
             changes = f"-> {event}" + (f" {changes}" if changes else "")
@@ -50,7 +51,7 @@ class InstructionTrace:
             word, text = f"{self._word:08x}", self._disassemble(self._word, pc)
         self._file.write(f"{self._icount:6d} {pc:08x} {word}  {text:<31} {changes}".rstrip() + "\n")
 
-    def _changes(self, after: tuple[int, ...], pc: int) -> str:
+    def _changes(self, after: tuple[int, ...], pc: Gva) -> str:
         """Return the registers that changed. The PC is among them only if it is not the next word."""
         pairs = zip(_NAMES, self._before, after, strict=True)
         changed = [(name, new) for name, old, new in pairs if old != new and name != "pc"]

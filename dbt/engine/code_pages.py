@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
@@ -34,7 +34,7 @@ from dbt.memory.ram import Ram
 _OP = OP_SIZE // 4
 
 
-def op_offset(gpa: int) -> int:
+def op_offset(gpa: Gpa) -> int:
     """Return the offset in the code pages of the op of a word."""
     return (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + (gpa & 0xFFF) // 4 * OP_SIZE
 
@@ -65,20 +65,20 @@ class CodePages:
         """Give a page of RAM a code page, if it has none."""
         self._need(self._cpu.address, page)
 
-    def has_code(self, gpa: int) -> bool:
+    def has_code(self, gpa: Gpa) -> bool:
         """Return True if the page has a code page."""
         return bool(self._flags[gpa >> PAGE_SHIFT] & PAGE_HAS_CODE)
 
-    def invalidate(self, gpa: int, size: int) -> None:
+    def invalidate(self, gpa: Gpa, size: int) -> None:
         """Forget the ops of these words, if there are any, because the words are about to change."""
         self._invalidate(self._cpu.address, gpa, size)
 
     def forget_all(self) -> None:
         """Forget every decoded op."""
         for page in self._ram.pages_with_code():
-            self.invalidate(page << PAGE_SHIFT, PAGE_SIZE)
+            self.invalidate(Gpa(page << PAGE_SHIFT), PAGE_SIZE)
 
-    def gpa_of(self, op: int) -> Gpa:
+    def gpa_of(self, op: Hva) -> Gpa:
         """Return the GPA of the word whose op is at an HVA."""
         return op_address(op - self.address)
 
@@ -96,15 +96,15 @@ class CodePages:
 
     # -- ops -----------------------------------------------------------------------------------
 
-    def is_decoded(self, gpa: int) -> bool:
+    def is_decoded(self, gpa: Gpa) -> bool:
         """Return True if the word was executed since it was written. The page need not have a code page."""
         return self._words[(op_offset(gpa) + OP_HANDLER) // 8] not in (0, self._native.decode_handler)
 
-    def handler(self, gpa: int) -> int:
+    def handler(self, gpa: Gpa) -> Hva:
         """Return the HVA of the code that executes the op."""
-        return self._words[(op_offset(gpa) + OP_HANDLER) // 8]
+        return Hva(self._words[(op_offset(gpa) + OP_HANDLER) // 8])
 
-    def replace_handler(self, gpa: int, handler: int) -> None:
+    def replace_handler(self, gpa: Gpa, handler: Hva) -> None:
         """Let a region's code, at an HVA, execute the op. The first time, the image's handler is remembered."""
         op = op_offset(gpa)
         old = self._words[(op + OP_HANDLER) // 8] - self._native.address
@@ -113,25 +113,25 @@ class CodePages:
         self._words[(op + OP_HANDLER) // 8] = handler
         self.mark_changed(gpa)
 
-    def restore_handler(self, gpa: int) -> None:
+    def restore_handler(self, gpa: Gpa) -> None:
         """Undo :meth:`replace_handler`."""
         op = op_offset(gpa)
         self._words[(op + OP_HANDLER) // 8] = self._halves[(op + OP_ORIGINAL) // 4] + self._native.address
         self.mark_changed(gpa)
 
-    def arrivals(self, gpa: int) -> int:
+    def arrivals(self, gpa: Gpa) -> int:
         """Return the number of arrivals at the op, modulo 65536."""
         return self._quarters[(op_offset(gpa) + OP_HOTNESS) // 2]
 
-    def set_arrivals(self, gpa: int, count: int) -> None:
+    def set_arrivals(self, gpa: Gpa, count: int) -> None:
         """Set the number of arrivals at the op."""
         self._quarters[(op_offset(gpa) + OP_HOTNESS) // 2] = count
 
-    def is_covered(self, gpa: int) -> bool:
+    def is_covered(self, gpa: Gpa) -> bool:
         """Return True if a region was made from the word."""
         return bool(self._marks[op_offset(gpa) + OP_COVERED] & COVERED)
 
-    def set_covered(self, gpa: int, covered: bool) -> None:
+    def set_covered(self, gpa: Gpa, covered: bool) -> None:
         """Note whether a region was made from the word."""
         if covered:
             self._marks[op_offset(gpa) + OP_COVERED] |= COVERED
@@ -139,12 +139,12 @@ class CodePages:
             self._marks[op_offset(gpa) + OP_COVERED] &= ~COVERED
         self.mark_changed(gpa)
 
-    def set_changes(self, gpa: int) -> None:
+    def set_changes(self, gpa: Gpa) -> None:
         """Note that the word is data: it was taken for a constant, and then written."""
         self._marks[op_offset(gpa) + OP_COVERED] |= CHANGES
         self.mark_changed(gpa)
 
-    def mark_changed(self, gpa: int) -> None:
+    def mark_changed(self, gpa: Gpa) -> None:
         """Mark the page as changed, so that the compiler is told of it again."""
         self._flags[gpa >> PAGE_SHIFT] |= PAGE_CHANGED
 

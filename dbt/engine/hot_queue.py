@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva
 
 #: Code that has not been hot again for so many retired instructions is no longer worth a region. Should it become hot
 #: once more, it is asked for once more.
@@ -19,7 +19,7 @@ class HotCode:
 
     gpa: Gpa
     gva: Gva
-    table: int
+    table: Hva
     heat: int
     last: int
 
@@ -37,7 +37,7 @@ class HotQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, gpa: Gpa, gva: Gva, table: int, now: int) -> None:
+    def add(self, gpa: Gpa, gva: Gva, table: Hva, now: int) -> None:
         """Add code that has become hot and does not wait yet."""
         self._waiting[gpa] = HotCode(gpa, gva, table, 1, now)
 

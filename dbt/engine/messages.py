@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.layout import OPS_PER_PAGE, PAGE_SIZE, TARGET_ENTRIES
 from dbt.backend.compiled import CompiledRegion, Refused, WrongRegion
 from dbt.codecache.region_store import StoreCounts
@@ -48,7 +48,7 @@ class MachineNotice:
     cache directory, which the variables of ``environment`` say.
     """
 
-    code_pages: int
+    code_pages: Hva
     keep: bool
     environment: Mapping[str, str]
 
@@ -73,14 +73,14 @@ class TargetNotice:
 class CompileRequest:
     """A request for the region around an address. ``gpa`` identifies it, and ``named`` are the bytes there.
 
-    With the MMU on, ``pages`` has the virtual and physical pages in which code has been executed, else it is None.
+    With the MMU on, ``pages`` has the mappings of pages in which code has been executed, else it is None.
     ``backlog`` requests backlog mode, because other regions wait.
     """
 
     gpa: Gpa
     gva: Gva
     context: TranslationContext
-    pages: tuple[tuple[int, int], ...] | None = None
+    pages: tuple[MappedPage, ...] | None = None
     backlog: bool = False
     named: bytes = b""
 
@@ -162,7 +162,7 @@ def _unpack(kind: Kind, rest: bytes) -> Notice:
             code_pages, keep = struct.unpack_from("<Q?", rest)
             text = rest[9:].decode(errors="surrogateescape")
             variables = dict(item.split("=", 1) for item in text.split("\0")) if text else {}
-            return MachineNotice(code_pages, keep, variables)
+            return MachineNotice(Hva(code_pages), keep, variables)
         case Kind.PAGE:
             if len(rest) != _PAGE.size + PAGE_SIZE + OPS_PER_PAGE:
                 raise WrongMessage("a code page of the wrong length")
@@ -175,7 +175,7 @@ def _unpack(kind: Kind, rest: bytes) -> Notice:
         case Kind.COMPILE:
             number, gpa, gva, backlog, has_pages, count, size = _REQUEST.unpack_from(rest)
             numbers = struct.unpack_from(f"<{2 * count}I", rest, _REQUEST.size)
-            pages = tuple(zip(numbers[::2], numbers[1::2], strict=True)) if has_pages else None
+            pages = tuple(map(MappedPage, numbers[::2], numbers[1::2])) if has_pages else None
             at = _REQUEST.size + 8 * count
             context = TranslationContext.parse(rest[at : at + size].decode())
             return number, CompileRequest(Gpa(gpa), Gva(gva), context, pages, bool(backlog), rest[at + size :])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.layout import (
     CODE_PAGE_STRIDE,
     PAGE_SHIFT,
@@ -24,7 +25,7 @@ class CodeMirror:
     ``code_pages`` is the HVA of the code pages in the guest's process.
     """
 
-    def __init__(self, code_pages: int) -> None:
+    def __init__(self, code_pages: Hva) -> None:
         self._code_pages = code_pages
         self._pages: dict[int, tuple[memoryview[int], bytes]] = {}  # words and flags by physical page
         self._entries = b""
@@ -43,7 +44,7 @@ class CodeMirror:
         """Set the physical pages by virtual ones, or None if these are the same."""
         self._page_map = pages
 
-    def _find(self, gva: int) -> tuple[int, int] | None:
+    def _find(self, gva: Gva) -> tuple[int, int] | None:
         """Return the word at an address and its flags, or None if the page is not known."""
         page = gva >> PAGE_SHIFT if self._page_map is None else self._page_map.get(gva >> PAGE_SHIFT)
         found = None if page is None else self._pages.get(page)
@@ -52,33 +53,33 @@ class CodeMirror:
         number = gva % PAGE_SIZE >> 2
         return found[0][number], found[1][number]
 
-    def word(self, gva: int) -> int | None:
+    def word(self, gva: Gva) -> int | None:
         """Return the word at an address, whether it was executed or not, or None if its page is not known."""
         found = self._find(gva)
         return None if found is None else found[0]
 
-    def executed(self, gva: int) -> int | None:
+    def executed(self, gva: Gva) -> int | None:
         found = self._find(gva)
         return found[0] if found is not None and found[1] & WORD_EXECUTED else None
 
-    def constant(self, gva: int) -> int | None:
+    def constant(self, gva: Gva) -> int | None:
         found = self._find(gva)
         return found[0] if found is not None and not gva & 3 and not found[1] & WORD_CHANGES else None
 
-    def entered(self, gva: int) -> bool:
+    def entered(self, gva: Gva) -> bool:
         found = self._find(gva)
         return found is not None and bool(found[1] & WORD_ENTERED)
 
-    def covered(self, gva: int) -> bool:
+    def covered(self, gva: Gva) -> bool:
         found = self._find(gva)
         return found is not None and bool(found[1] & WORD_COVERED)
 
-    def targets(self, gva: int) -> list[int]:
+    def targets(self, gva: Gva) -> list[Gva]:
         page = gva >> PAGE_SHIFT if self._page_map is None else self._page_map.get(gva >> PAGE_SHIFT)
         if page is None:
             return []
-        op = self._code_pages + page * CODE_PAGE_STRIDE + op_offset(gva % PAGE_SIZE)
-        return self._known_targets().get(op & 0xFFFFFFFF, [])
+        op = self._code_pages + page * CODE_PAGE_STRIDE + op_offset(Gpa(gva % PAGE_SIZE))
+        return [Gva(target) for target in self._known_targets().get(op & 0xFFFFFFFF, ())]
 
     def _known_targets(self) -> Mapping[int, list[int]]:
         if self._known is None:

@@ -31,10 +31,10 @@ class NativeCode:
         """A function of the image, of CpuState and of arguments of these types of ctypes."""
         return ctypes.CFUNCTYPE(result, ctypes.c_void_p, *arguments)(self.entry(name))
 
-    def decoder_tables(self) -> Iterator[tuple[str, int]]:
+    def decoder_tables(self) -> Iterator[tuple[str, Hva]]:
         """The slots of CpuState for the decoder's tables, and the addresses of these."""
         names = ("decode_index", "decode_pool", "decode_rows", "decode_guards")
-        return zip(names, map(ctypes.addressof, self._tables), strict=True)
+        return zip(names, (Hva(ctypes.addressof(table)) for table in self._tables), strict=True)
 
     def symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """Address, size in bytes and name of each function."""

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from dbt.abi.exits import VmExit
 
 if TYPE_CHECKING:
+    from dbt.abi.addresses import Gpa, Gva, Hva
     from dbt.backend.compiled import CompiledRegion
 
 
 class Observer:
     """An observer that ignores everything. Others derive from it. An observer must not change the machine.
 
-    Addresses of regions are physical unless they are named ``gva``.
+    A region is named by the physical address of its entry. ``gva`` is the virtual address of the same word.
     """
 
     #: Whether regions are to tell how they were made (:mod:`dbt.backend.compile_record`).
@@ -23,22 +24,22 @@ class Observer:
     #: Slices end where the icount is a multiple of this.
     checkpoint_interval = 1 << 62
 
-    def region_requested(self, entry: int, gva: int) -> None:
+    def region_requested(self, entry: Gpa, gva: Gva) -> None:
         """Code has become hot, and a region is requested."""
 
-    def region_refused(self, entry: int, gva: int, reason: str) -> None:
+    def region_refused(self, entry: Gpa, gva: Gva, reason: str) -> None:
         """No region can be made for a request, for the reason ``why``."""
 
-    def region_outdated(self, entry: int, changed: int | None) -> None:
+    def region_outdated(self, entry: Gpa, gva: Gva, changed: Gpa | None) -> None:
         """A compiled region cannot be installed, because the word at ``changed`` is no longer what it was made from."""
 
-    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+    def region_installed(self, region: CompiledRegion, address: Hva, kept: bool) -> None:
         """A region was installed at an HVA. ``kept`` says whether it was on disk."""
 
-    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+    def region_dropped(self, entry: Gpa, why: str, written: Gpa | None) -> None:
         """A region was dropped. ``written`` is the GPA of the word that was written over, if that is the reason."""
 
-    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+    def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
         """The instruction at a GVA accessed a device."""
 
     def left_guest(self, exit_: VmExit) -> None:
@@ -57,29 +58,29 @@ class Several(Observer):
         self.wants_block_counters = any(observer.wants_block_counters for observer in observers)
         self.checkpoint_interval = min(observer.checkpoint_interval for observer in observers)
 
-    def region_requested(self, entry: int, gva: int) -> None:
+    def region_requested(self, entry: Gpa, gva: Gva) -> None:
         for observer in self._observers:
             observer.region_requested(entry, gva)
 
-    def region_refused(self, entry: int, gva: int, reason: str) -> None:
+    def region_refused(self, entry: Gpa, gva: Gva, reason: str) -> None:
         for observer in self._observers:
             observer.region_refused(entry, gva, reason)
 
-    def region_outdated(self, entry: int, changed: int | None) -> None:
+    def region_outdated(self, entry: Gpa, gva: Gva, changed: Gpa | None) -> None:
         for observer in self._observers:
-            observer.region_outdated(entry, changed)
+            observer.region_outdated(entry, gva, changed)
 
-    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+    def region_installed(self, region: CompiledRegion, address: Hva, kept: bool) -> None:
         for observer in self._observers:
             observer.region_installed(region, address, kept)
 
-    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+    def region_dropped(self, entry: Gpa, why: str, written: Gpa | None) -> None:
         for observer in self._observers:
             observer.region_dropped(entry, why, written)
 
-    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+    def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
         for observer in self._observers:
-            observer.device_accessed(pc, gpa, size, value, write)
+            observer.device_accessed(gpa, size, value, write)
 
     def left_guest(self, exit_: VmExit) -> None:
         for observer in self._observers:

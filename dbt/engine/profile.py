@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 
+from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import OPS_PER_PAGE, PAGE_CHANGED, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
@@ -34,7 +35,7 @@ class ExecutionProfile:
         self._code_flags = native.function("code_flags", ctypes.c_uint32, ctypes.c_void_p)
 
     @property
-    def code_pages_address(self) -> int:
+    def code_pages_address(self) -> Hva:
         """The HVA of the code pages, to which the ops in branch targets refer."""
         return self._code_pages.address
 
@@ -70,14 +71,14 @@ class ExecutionProfile:
     def _words(self, page: int) -> bytes:
         return bytes(self._ram.bytes[page << PAGE_SHIFT : (page << PAGE_SHIFT) + PAGE_SIZE])
 
-    def correct(self, gpa: int) -> None:
+    def correct(self, gpa: Gpa) -> None:
         """Tell the compiler of a word's page again, because what it knows of the word has turned out to be wrong."""
         self._neighbours.discard(gpa >> PAGE_SHIFT)
         if self._code_pages.has_code(gpa):
             self._code_pages.mark_changed(gpa)
         else:
             # Its neighbours are told with a page of code.
-            for beside in (gpa - PAGE_SIZE, gpa + PAGE_SIZE):
+            for beside in (Gpa(gpa - PAGE_SIZE), Gpa(gpa + PAGE_SIZE)):
                 if beside >= 0 and self._code_pages.has_code(beside):
                     self._code_pages.mark_changed(beside)
 
@@ -86,4 +87,4 @@ class ExecutionProfile:
         self._told_targets = b""
         self._neighbours.clear()
         for page in self._ram.pages_with_code():
-            self._code_pages.mark_changed(page << PAGE_SHIFT)
+            self._code_pages.mark_changed(Gpa(page << PAGE_SHIFT))

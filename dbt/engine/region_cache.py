@@ -28,9 +28,9 @@ class InstalledRegion:
     address: Hva
 
     @property
-    def handler(self) -> int:
+    def handler(self) -> Hva:
         """The HVA of its function."""
-        return self.address + self.region.start
+        return Hva(self.address + self.region.start)
 
 
 class RegionCache:
@@ -41,17 +41,17 @@ class RegionCache:
     ) -> None:
         self._ram, self._code_pages, self._arena = ram, code_pages, arena
         self._counts, self._observer = counts, observer
-        self.installed: dict[int, InstalledRegion] = {}  # by entry
-        self._entered: dict[int, int] = {}  # by address: the entry of the region whose code its op has
-        self._entered_later: dict[int, int] = {}  # likewise, of ops that have not been decoded yet
-        self._covering: dict[int, set[int]] = {}  # entries by address of a guest word
+        self.installed: dict[Gpa, InstalledRegion] = {}  # by entry
+        self._entered: dict[Gpa, Gpa] = {}  # by address: the entry of the region whose code its op has
+        self._entered_later: dict[Gpa, Gpa] = {}  # likewise, of ops that have not been decoded yet
+        self._covering: dict[Gpa, set[Gpa]] = {}  # entries by address of a guest word
         self._rewrites: dict[int, int] = {}  # regions dropped because they were written over, by page
 
-    def is_entered(self, gpa: int) -> bool:
+    def is_entered(self, gpa: Gpa) -> bool:
         """Return True if the op's handler is the code of a region."""
         return gpa in self._entered
 
-    def is_rewritten(self, gpa: int) -> bool:
+    def is_rewritten(self, gpa: Gpa) -> bool:
         """Return True if the page's code was written over so often that it is left to the threaded tier."""
         return self._rewrites.get(gpa >> PAGE_SHIFT, 0) >= MAX_PAGE_REWRITES
 
@@ -75,7 +75,7 @@ class RegionCache:
         for gpa, data in region.runs:
             for page in range(gpa >> PAGE_SHIFT, (gpa + len(data) - 1 >> PAGE_SHIFT) + 1):
                 self._code_pages.need(page)
-            for word in range(gpa, gpa + len(data), 4):
+            for word in map(Gpa, range(gpa, gpa + len(data), 4)):
                 self._covering.setdefault(word, set()).add(region.entry)
                 self._code_pages.set_covered(word, True)
         self.installed[region.entry] = InstalledRegion(region, address)
@@ -103,22 +103,22 @@ class RegionCache:
         """Return the address of the first word that is not what the region was made from, or None."""
         ram = self._ram.bytes
         for gpa, data in region.runs:
-            if not self._ram.layout.covers(Gpa(gpa), len(data)):
-                return Gpa(gpa)
+            if not self._ram.layout.covers(gpa, len(data)):
+                return gpa
             if ram[gpa : gpa + len(data)] != data:
                 for at in range(0, len(data), 4):
                     if ram[gpa + at : gpa + at + 4] != data[at : at + 4]:
                         return Gpa(gpa + at)
         return None
 
-    def _enter_at(self, gpa: int, entry: int) -> None:
+    def _enter_at(self, gpa: Gpa, entry: Gpa) -> None:
         """Let the op there have the code of a region. What it replaces is remembered: where the budget does not last,
         the handler goes on.
         """
         self._code_pages.replace_handler(gpa, self.installed[entry].handler)
         self._entered[gpa] = entry
 
-    def enter_later(self, gpa: int) -> bool:
+    def enter_later(self, gpa: Gpa) -> bool:
         """Let the op have a region's code, if it was to once it is decoded."""
         entry = self._entered_later.pop(gpa, None)
         if entry is None:
@@ -133,9 +133,9 @@ class RegionCache:
 
     # -- code that is written over -------------------------------------------------------------
 
-    def write(self, gpa: int, size: int) -> None:
+    def write(self, gpa: Gpa, size: int) -> None:
         """Drop the regions that were made from these words, because the words are about to change."""
-        for word in range(gpa & ~3, gpa + size, 4):
+        for word in map(Gpa, range(gpa & ~3, gpa + size, 4)):
             entries = list(self._covering.get(word, ()))
             if not entries:
                 continue
@@ -147,24 +147,25 @@ class RegionCache:
                 self._counts.literal_writes += len(entries)
             what = "code" if decoded else "literal"
             for entry in entries:
+                region = self.installed[entry].region
                 self._drop(entry, f"{what} written over", word)
-                self._count_rewrite(entry)
+                self._count_rewrite(region)
 
-    def host_write(self, gpa: int, size: int) -> None:
+    def host_write(self, gpa: Gpa, size: int) -> None:
         """Do what :meth:`write` does for a write by the hypervisor, which may be large."""
         if size > _LARGE_WRITE:
             self.drop_all("the hypervisor wrote to memory")
         else:
             self.write(gpa, size)
 
-    def _count_rewrite(self, entry: int) -> None:
-        page = entry >> PAGE_SHIFT
+    def _count_rewrite(self, region: CompiledRegion) -> None:
+        page = region.entry >> PAGE_SHIFT
         self._rewrites[page] = self._rewrites.get(page, 0) + 1
         if self._rewrites[page] == MAX_PAGE_REWRITES:
             why = f"its page was written over {MAX_PAGE_REWRITES} times, and is left to the threaded tier"
-            self._observer.region_refused(entry, entry, why)
+            self._observer.region_refused(region.entry, region.gva_of(region.entry), why)
 
-    def _drop(self, entry: int, why: str, written: int | None = None) -> None:
+    def _drop(self, entry: Gpa, why: str, written: Gpa | None = None) -> None:
         """``written``: the GPA of the word whose change is the reason."""
         dropped = self.installed.pop(entry)
         region = dropped.region
@@ -178,7 +179,7 @@ class RegionCache:
                 self._code_pages.restore_handler(gpa)
             self._code_pages.set_arrivals(gpa, 0)
         for gpa, data in region.runs:
-            for word in range(gpa, gpa + len(data), 4):
+            for word in map(Gpa, range(gpa, gpa + len(data), 4)):
                 entries = self._covering[word]
                 entries.discard(entry)
                 if not entries:

@@ -7,12 +7,13 @@ installed. Regions are compiled by another process while the guest runs, or foun
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dbt.abi.addresses import Gpa, Gva, Hva
+from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import VmExit
 from dbt.abi.hostmemory import HostRange
@@ -88,7 +89,7 @@ class RegionTier:
         self._contexts: dict[tuple[int, int], TranslationContext] = {}  # those that the guest has been in
         self._context = self.context
         self._queue = HotQueue()
-        self._requested: set[int] = set()  # asked for, and not to be asked for again
+        self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
         self._block_counters: HostRange | None = None
         if observer.wants_block_counters:
             self._block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
@@ -141,13 +142,18 @@ class RegionTier:
         if self.code_pages.arrivals(gpa) == WARM or self._is_covered(gpa):
             return
         self._requested.add(gpa)
-        self._queue.add(gpa, gva, self._cpu.native("code_table"), self._now)
+        self._queue.add(gpa, gva, self._code_table, self._now)
         self._observer.region_requested(gpa, gva)
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
             self._finish_all(self.compiler.wait())
             self._counts.seconds += time.perf_counter() - start
+
+    @property
+    def _code_table(self) -> Hva:
+        """The code table of the guest's present address space."""
+        return Hva(self._cpu.native("code_table"))
 
     @property
     def _now(self) -> int:
@@ -172,7 +178,7 @@ class RegionTier:
         if self._store is None:
             return False
         context = self.context
-        here = (gva >> PAGE_SHIFT, gpa >> PAGE_SHIFT)
+        here = MappedPage(gva >> PAGE_SHIFT, gpa >> PAGE_SHIFT)
         for region in self._store.load(gpa, self._bytes_at(gpa), context):
             if (not context.has_mmu or here in region.pages) and self.cache.install(region, context, kept=True):
                 return True
@@ -216,7 +222,7 @@ class RegionTier:
                 self.compiler.submit(request)
         self._check_compiler()
 
-    def _request(self, gva: Gva, gpa: Gpa, table: int) -> CompileRequest | None:
+    def _request(self, gva: Gva, gpa: Gpa, table: Hva) -> CompileRequest | None:
         """None if the code is no longer at that address, as where the guest has gone on to another process."""
         from dbt.engine.messages import CompileRequest
 
@@ -226,18 +232,18 @@ class RegionTier:
             mapping = self.threaded.shadow_tables.code_mapping(table)
             if mapping.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
                 return None
-            pages = tuple(mapping.items())
+            pages = tuple(itertools.starmap(MappedPage, mapping.items()))
         backlog = self._optimizations.backlog and len(self._queue) >= _MANY
         return CompileRequest(gpa, gva, context, pages, backlog, self._bytes_at(gpa))
 
-    def compile_now(self, pc: int) -> bool:
-        """Compile the region around ``pc``, which is a GVA and a GPA, in line, hot or not.
+    def compile_now(self, pc: Gva) -> bool:
+        """Compile the region around ``pc`` in line, hot or not. Precondition: the GPA is the same number.
 
         Returns False if none can be had, as where nothing ran yet.
         """
         gpa = Gpa(pc)
         if gpa not in self.cache.installed:
-            request = self._request(Gva(pc), gpa, self._cpu.native("code_table"))
+            request = self._request(pc, gpa, self._code_table)
             assert request is not None
             self._requested.add(gpa)
             if not self.compiler.is_pending(request):
@@ -267,7 +273,7 @@ class RegionTier:
         changed = self.cache.changed_word(region)
         if changed is not None:
             self.profile.correct(changed)
-        self._observer.region_outdated(request.gpa, changed)
+        self._observer.region_outdated(request.gpa, request.gva, changed)
 
     def _check_compiler(self) -> None:
         if self.compiler.unavailable and self._jit != "off":

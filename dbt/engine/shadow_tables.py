@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
@@ -28,7 +28,7 @@ ShadowPage = tuple[Gva, Gpa, int, str]
 class ShadowTables:
     """The shadow page tables of one virtual CPU."""
 
-    def __init__(self, cpu: CpuState, ram_address: int, code_pages_address: int) -> None:
+    def __init__(self, cpu: CpuState, ram_address: Hva, code_pages_address: Hva) -> None:
         """``ram_address`` and ``code_pages_address``: the HVAs of what is for GPA 0."""
         self._cpu = cpu
         self._ram, self._code_pages = ram_address, code_pages_address
@@ -44,7 +44,7 @@ class ShadowTables:
         first = space * LOG_ENTRIES
         return self._lines[first : first + self._cpu.native("fill_counts", space)].tolist()
 
-    def code_mapping(self, table: int) -> dict[int, int]:
+    def code_mapping(self, table: Hva) -> dict[int, int]:
         """The physical pages of code by virtual ones, as far as a code table (an HVA) is filled."""
         space, number = divmod((table - self._spaces.address) // TABLE_BYTES, TABLES)
         pages = {line & 0xFFFFF for line in self._filled_lines(space) if line >> 20 == number}

@@ -243,7 +243,7 @@ class ThreadedTier:
                     if (left := self._allowance()) is not None:
                         self._shorten(left)
                 case ExitCode.HOT:
-                    self._listener.code_is_hot(cpu.pc, self.code_pages.gpa_of(cpu.native("exit_args", 0)))
+                    self._listener.code_is_hot(cpu.pc, self.code_pages.gpa_of(Hva(cpu.native("exit_args", 0))))
                 case ExitCode.CODE_WRITE:
                     self._listener.guest_writes_code(Gpa(cpu.native("exit_args", 0)), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:
@@ -335,7 +335,7 @@ class ThreadedTier:
         else:
             value = memory.read_device(gpa, size)
             self._learn_virtual_counter(Gpa(gpa & ~3))
-        self._observer.device_accessed(self._cpu.r[15], gpa, size, value, is_write)
+        self._observer.device_accessed(gpa, size, value, is_write)
         halves[_MMIO_VALUE + answered] = value & 0xFFFFFFFF
         halves[_MMIO_COUNT] = answered + 1
         halves[_MMIO_CURSOR] = 0

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from fcntl import fcntl
 from typing import Protocol
 
+from dbt.abi.addresses import Hva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.region_store import StoreCounts
 from dbt.engine.messages import (
@@ -56,7 +57,7 @@ class CodeSource(Protocol):
     """What a machine's code is, for the compiler: :class:`dbt.engine.profile.ExecutionProfile`."""
 
     @property
-    def code_pages_address(self) -> int:
+    def code_pages_address(self) -> Hva:
         """The HVA by which branch targets name ops."""
 
     def changes(self) -> Iterator[PageNotice | TargetNotice]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dbt.abi.addresses import Gva
 from dbt.frontend.optimizations import ALL, Optimizations
 from isa.ir.callouts import Callout
 from isa.ir.queries import branches_of, ends_path, walk
@@ -26,19 +27,19 @@ from isa.ir.uop import Access, BranchKind, Uop
 class Guest(Protocol):
     """What region forming needs to know of the guest. All addresses are guest virtual ones."""
 
-    def executed(self, gva: int) -> int | None:
+    def executed(self, gva: Gva) -> int | None:
         """Return the word at ``gva`` if it has been executed as an instruction, else None."""
 
-    def constant(self, gva: int) -> int | None:
+    def constant(self, gva: Gva) -> int | None:
         """Return the word at ``gva`` if it is in RAM and is not known to change, else None."""
 
-    def targets(self, gva: int) -> Iterable[int]:
+    def targets(self, gva: Gva) -> Iterable[Gva]:
         """Return the observed targets of the indirect branch at ``gva``."""
 
-    def entered(self, gva: int) -> bool:
+    def entered(self, gva: Gva) -> bool:
         """Return True if an installed region has an entry at ``gva``."""
 
-    def covered(self, gva: int) -> bool:
+    def covered(self, gva: Gva) -> bool:
         """Return True if an installed region was made from the word at ``gva``."""
 
 
@@ -83,7 +84,7 @@ Context = tuple[int, ...]
 class Place:
     """What identifies a block: the address where it starts, and the calls that lead to it."""
 
-    pc: int
+    pc: Gva
     calls: Context = ()
 
 
@@ -91,7 +92,7 @@ class Place:
 class GuestInsn:
     """One instruction of a region. ``uops`` includes its condition; ``branches`` are the branch uops among them."""
 
-    pc: int
+    pc: Gva
     word: int
     insn: Insn
     uops: list[Uop]
@@ -125,7 +126,7 @@ class Block:
     back: Place | None = None
     constants: dict[Uop, int] = field(default_factory=dict)
     tables: dict[Uop, JumpTable] = field(default_factory=dict)
-    words: dict[int, int] = field(default_factory=dict)
+    words: dict[Gva, int] = field(default_factory=dict)
 
     def successors(self) -> Iterator[Place]:
         """Yield the places to which control may go from here, as far as they are known."""
@@ -148,9 +149,9 @@ class Region:
     reasons.
     """
 
-    entry: int
+    entry: Gva
     blocks: dict[Place, Block]
-    entries: dict[int, Place] = field(default_factory=dict)
+    entries: dict[Gva, Place] = field(default_factory=dict)
     left_out: dict[Place, str] = field(default_factory=dict)
 
     @property
@@ -158,11 +159,11 @@ class Region:
         """The number of instructions. Those of a block on several call paths count several times."""
         return sum(len(block.insns) for block in self.blocks.values())
 
-    def code_words(self) -> dict[int, int]:
+    def code_words(self) -> dict[Gva, int]:
         """Return the instruction words that the region is made from, by address."""
         return {insn.pc: insn.word for block in self.blocks.values() for insn in block.insns}
 
-    def words(self) -> dict[int, int]:
+    def words(self) -> dict[Gva, int]:
         """Return all guest words that the region is made from, by address: instructions and folded literals."""
         literals = {gva: word for block in self.blocks.values() for gva, word in block.words.items()}
         return literals | self.code_words()
@@ -178,7 +179,7 @@ def is_sensitive(block: list[Uop]) -> bool:
     )
 
 
-def relative_value(uop: Uop, pc: int) -> int | None:
+def relative_value(uop: Uop, pc: Gva) -> int | None:
     """Return the value of a uop that depends only on the instruction's address, or None if it depends on more."""
     if uop.number is not None:
         return uop.number
@@ -192,7 +193,7 @@ def relative_value(uop: Uop, pc: int) -> int | None:
     return None
 
 
-def table_index(uop: Uop, pc: int) -> tuple[int, Uop] | None:
+def table_index(uop: Uop, pc: Gva) -> tuple[int, Uop] | None:
     """Return constant and register of an address of the form ``constant + (register << 2)``, or None for others."""
     if uop.op != "add":
         return None
@@ -231,7 +232,7 @@ class RegionFormer:
         self._limits = self._usual = limits
         self._recorded: RecordedWords = {} if recorded is None else recorded
 
-    def _insn(self, pc: int) -> GuestInsn | None:
+    def _insn(self, pc: Gva) -> GuestInsn | None:
         """Return the instruction at ``pc`` if it has been executed, else None."""
         word = self._guest.executed(pc)
         if word is None:
@@ -248,37 +249,37 @@ class RegionFormer:
         uops = insn.record_word(word)
         return insn, uops, branches_of(uops)
 
-    def form(self, entry: int, limits: Limits | None = None) -> Region:
+    def form(self, entry: Gva, limits: Limits | None = None) -> Region:
         """Return the region around ``entry``. It has no blocks if nothing can be compiled. ``limits`` replaces the
         usual ones.
         """
         self._limits = self._usual if limits is None else limits
         return _Forming(self, entry, self._find_heads(entry)).grow()
 
-    def _find_heads(self, entry: int) -> set[int]:
+    def _find_heads(self, entry: Gva) -> set[Gva]:
         """Return the branch targets within reach. A block begins at each of them."""
-        heads, seen, queue = {entry}, set[int](), deque([entry])
+        heads, seen, queue = {entry}, set[Gva](), deque([entry])
         while queue and len(seen) < self._limits.reach:
             pc = queue.popleft()
             while pc not in seen and (insn := self._insn(pc)) is not None:
                 seen.add(pc)
                 for uop in insn.branches:
                     target = relative_value(uop.args[0], pc)
-                    for gva in self.observed(pc) if target is None else (target & ~3,):
+                    for gva in self.observed(pc) if target is None else (Gva(target & ~3),):
                         heads.add(gva)
                         queue.append(gva)
                 if insn.branches:
-                    heads.add(pc + 4)
-                    queue.append(pc + 4)
+                    heads.add(Gva(pc + 4))
+                    queue.append(Gva(pc + 4))
                     break
-                pc += 4
+                pc = Gva(pc + 4)
         return heads
 
-    def size(self, function: int) -> int:
+    def size(self, function: Gva) -> int:
         """Return the number of instructions of a function without its callees. Counting stops above
         ``Limits.copies``.
         """
-        seen, queue = set[int](), [function]
+        seen, queue = set[Gva](), [function]
         while queue and len(seen) <= self._limits.copies:
             pc = queue.pop()
             while pc not in seen and (insn := self._insn(pc)) is not None:
@@ -286,13 +287,13 @@ class RegionFormer:
                 for uop in insn.branches:
                     target = relative_value(uop.args[0], pc)
                     if target is not None and uop.attr is not BranchKind.CALL:
-                        queue.append(target & ~3)
+                        queue.append(Gva(target & ~3))
                 if insn.branches and any(uop.op == "branch" and uop.attr is not BranchKind.CALL for uop in insn.uops):
                     break
-                pc += 4
+                pc = Gva(pc + 4)
         return len(seen)
 
-    def observed(self, pc: int) -> list[int]:
+    def observed(self, pc: Gva) -> list[Gva]:
         """Return the observed targets of the indirect branch at ``pc``, in the order of their addresses."""
         return sorted(self._guest.targets(pc)) if self._optimizations.targets else []
 
@@ -300,7 +301,7 @@ class RegionFormer:
 class _Forming:
     """A region while it is being formed."""
 
-    def __init__(self, former: RegionFormer, entry: int, heads: set[int]) -> None:
+    def __init__(self, former: RegionFormer, entry: Gva, heads: set[Gva]) -> None:
         self._former = former
         self._guest = former._guest
         self._optimizations = former._optimizations
@@ -311,8 +312,8 @@ class _Forming:
         self.region = Region(entry, {})
         self._queue = deque([Place(entry)])
         # Of each context, the functions that it is in, and the places that its returns may go to.
-        self._functions: dict[Context, set[int]] = {(): {entry}}
-        self._returns: dict[Context, dict[int, Place]] = {(): {}}
+        self._functions: dict[Context, set[Gva]] = {(): {entry}}
+        self._returns: dict[Context, dict[Gva, Place]] = {(): {}}
         self._open_returns: list[tuple[Block, Uop]] = []
 
     def grow(self) -> Region:
@@ -370,7 +371,7 @@ class _Forming:
             if place.calls and place.pc == place.calls[0] - 1:
                 yield place
             last = block.insns[-1]
-            back = Place(last.pc + 4, place.calls)
+            back = Place(Gva(last.pc + 4), place.calls)
             for uop in last.branches:
                 outside = uop.attr is BranchKind.CALL and (again or blocks.keys().isdisjoint(block.branches[uop]))
                 if outside and back in blocks:
@@ -419,7 +420,7 @@ class _Forming:
                 full = f"the region is full: {self._limits.insns} instructions"
                 self.region.left_out[place] = full if left < 0 else "it does not lead back to the loop's head"
 
-    def _why_not(self, pc: int) -> str:
+    def _why_not(self, pc: Gva) -> str:
         """Return the reason why no block begins at an address."""
         insn = self._former._insn(pc)
         if insn is None:
@@ -438,7 +439,7 @@ class _Forming:
             self._fold_loads(block, insn)
             if self._follow(block, insn):
                 return block
-            pc += 4
+            pc = Gva(pc + 4)
             if pc in self._heads:
                 break
         if not block.insns:
@@ -460,10 +461,11 @@ class _Forming:
             assert isinstance(uop.attr, Access)
             address = relative_value(uop.args[0], insn.pc)
             if self._optimizations.literals and address is not None and uop.attr.size == 4:
-                word = self._guest.constant(address)
+                literal = Gva(address)
+                word = self._guest.constant(literal)
                 if word is not None:
                     block.constants[uop] = word
-                    block.words[address] = word
+                    block.words[literal] = word
             elif self._optimizations.tables and any(branch.args[0] is uop for branch in insn.branches):
                 self._read_table(block, insn, uop)
 
@@ -475,12 +477,14 @@ class _Forming:
         base, index = found
         table = JumpTable(index, {})
         for number in range(self._limits.table):
-            target = self._guest.constant(base + 4 * number)
-            if target is None or target & 3 or not -1 << 20 < target - insn.pc < 1 << 20:
+            slot = Gva(base + 4 * number)
+            word = self._guest.constant(slot)
+            if word is None or word & 3 or not -1 << 20 < word - insn.pc < 1 << 20:
                 break
+            target = Gva(word)
             if self._former._insn(target) is not None:
                 table.places[number] = self._enqueue(Place(target, block.place.calls))
-                block.words[base + 4 * number] = target
+                block.words[slot] = word
         if table.places:
             block.tables[load] = table
 
@@ -494,18 +498,18 @@ class _Forming:
             target = self._static_target(block, uop, last.pc)
             targets = self._former.observed(last.pc) if target is None else [target]
             if uop.attr is BranchKind.CALL:
-                places = [self._call(block, gva, last.pc + 4) for gva in targets[: self._limits.targets]]
+                places = [self._call(block, gva, Gva(last.pc + 4)) for gva in targets[: self._limits.targets]]
                 block.branches[uop] = tuple(place for place in places if place is not None)
             elif target is not None:
                 block.branches[uop] = (self._enqueue(Place(target, block.place.calls)),)
             elif not any(load is uop.args[0] for load in block.tables):
                 self._follow_indirect(block, uop, targets)
         if found and not ends_path(last.uops):
-            block.next = self._enqueue(Place(last.pc + 4, block.place.calls))
+            block.next = self._enqueue(Place(Gva(last.pc + 4), block.place.calls))
         return found
 
     @staticmethod
-    def _static_target(block: Block, uop: Uop, pc: int) -> int | None:
+    def _static_target(block: Block, uop: Uop, pc: Gva) -> Gva | None:
         """Return the target of a branch that is relative to the PC or comes from a literal, else None.
 
         An odd literal leads to Thumb code; the instruction has left the region before it branches.
@@ -513,9 +517,9 @@ class _Forming:
         target = relative_value(uop.args[0], pc)
         if target is None:
             target = block.constants.get(uop.args[0])
-        return None if target is None else target & 0xFFFFFFFC
+        return None if target is None else Gva(target & 0xFFFFFFFC)
 
-    def _call(self, block: Block, target: int, back: int) -> Place | None:
+    def _call(self, block: Block, target: Gva, back: Gva) -> Place | None:
         """Return the place of a callee, and note where it returns to. Return None if the call is not followed."""
         calls = block.place.calls
         if not self._optimizations.calls:
@@ -537,7 +541,7 @@ class _Forming:
         self._returns.setdefault(inside, {}).setdefault(back, Place(back, calls))
         return self._enqueue(Place(target, inside))
 
-    def _follow_indirect(self, block: Block, uop: Uop, observed: list[int]) -> None:
+    def _follow_indirect(self, block: Block, uop: Uop, observed: list[Gva]) -> None:
         """Note the targets of an indirect branch, which is a return or a jump to one of several places."""
         calls = block.place.calls
         known = self._returns[calls]

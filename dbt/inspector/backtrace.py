@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LIMIT = 8
 
 
-def is_return_address(inspector: Inspector, gva: int) -> bool:
+def is_return_address(inspector: Inspector, gva: Gva) -> bool:
     """Return True if the instruction before ``gva`` is a call."""
     if gva & 3 or gva < 4:
         return False
@@ -39,9 +39,9 @@ def frames(inspector: Inspector, registers: Sequence[int]) -> list[Gva]:
     frame = registers[11]
     while len(found) < _LIMIT and frame and not frame & 3:
         at, above, below = (inspector.word_at(Gva(frame + offset & 0xFFFFFFFF)) for offset in (0, 4, -4))
-        if at is not None and below is not None and is_return_address(inspector, at):
+        if at is not None and below is not None and is_return_address(inspector, Gva(at)):
             back, caller = at, below
-        elif at is not None and above is not None and is_return_address(inspector, above):
+        elif at is not None and above is not None and is_return_address(inspector, Gva(above)):
             back, caller = above, at
         else:
             break

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-Disassemble = Callable[[int, int], str]
+from dbt.abi.addresses import Gva
+
+#: Takes a word and its address.
+Disassemble = Callable[[int, Gva], str]
 
 
 @cache
@@ -17,7 +20,7 @@ def disassembler() -> Disassemble:
 
     engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM | capstone.CS_MODE_LITTLE_ENDIAN)
 
-    def disassemble(word: int, address: int) -> str:
+    def disassemble(word: int, address: Gva) -> str:
         for _, _, mnemonic, operands in engine.disasm_lite(word.to_bytes(4, "little"), address, 1):
             return f"{mnemonic} {operands}".rstrip()
         return f".word {word:#010x}"

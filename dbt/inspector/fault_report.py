@@ -83,7 +83,7 @@ def origin(inspector: Inspector, exit_: VmExit, registers: Sequence[int]) -> str
     saying.
     """
     text = ""
-    link = registers[14] & ~1
+    link = Gva(registers[14] & ~1)
     callers = [gva for gva in frames(inspector, registers) if gva != link]
     if isinstance(exit_, (PrefetchAbort, Undefined, ThumbEntry)) or callers:
         if link and is_return_address(inspector, link):
@@ -111,7 +111,7 @@ def _access(exit_: DataAbort) -> str:
     return f"{'write' if exit_.write else 'read'} of {exit_.size} {unit} at"
 
 
-def _place(gva: int, ram: RamLayout) -> str:
+def _place(gva: Gva, ram: RamLayout) -> str:
     where = f"RAM is {ram}"
     if ram.end <= gva < min(4 * ram.end, MAX_MEMORY):
         return f"{where}: if the program counts on more, give it --memory; {_TRACE}"

@@ -57,7 +57,7 @@ class Inspector:
             gpa = self._memory.locate(gva, 4, 0, gva)
         except LeaveGuest:
             return None
-        return self.peek_word(Gpa(gpa))
+        return self.peek_word(gpa)
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -90,13 +90,14 @@ class Inspector:
     def stack_is_in_ram(self) -> bool:
         """Return True if there is RAM at SP, or just below it, where the next push goes."""
         stack = self._cpu.r[13]
-        return any(self.peek_word(Gpa(gpa)) is not None for gpa in self._locate_all(stack & ~3, (stack - 4) & ~3))
+        return any(self.peek_word(gpa) is not None for gpa in self._locate_all(stack & ~3, (stack - 4) & ~3))
 
-    def _locate_all(self, *addresses: int) -> list[int]:
+    def _locate_all(self, *places: int) -> list[Gpa]:
+        """Return the physical addresses of places on the stack, without those that have none."""
         found = []
-        for gva in addresses:
+        for place in places:
             try:
-                found.append(int(self._virtual.locate(Gva(gva & 0xFFFFFFFF))))
+                found.append(self._virtual.locate(Gva(place & 0xFFFFFFFF)))
             except BadAddress:
                 continue
         return found
@@ -120,11 +121,11 @@ class Inspector:
 
         what, remedy = explain(exit_, self._memory.ram.layout, self._cpu.r[7])
         where = origin(self, exit_, self._cpu.r)
-        return f"guest fault at {self.describe_pc(Gva(exit_.pc))}: {what}. {context}{where}{remedy}."
+        return f"guest fault at {self.describe_pc(exit_.pc)}: {what}. {context}{where}{remedy}."
 
     def describe_halt(self, exit_: VmExit) -> str:
         """Return one paragraph on why it is useless for the guest to wait any longer."""
         from dbt.inspector.fault_report import explain
 
         what, remedy = explain(exit_, self._memory.ram.layout, 0)
-        return f"halted at {self.describe_pc(Gva(exit_.pc))}: {what}. {remedy}."
+        return f"halted at {self.describe_pc(exit_.pc)}: {what}. {remedy}."

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from dbt.abi.addresses import Gva
+
 _SECTION = struct.Struct("<10I")
 _SECTIONS = struct.Struct("<32xI10xHH")  # e_shoff, e_shentsize, e_shnum
 _SYMBOL_TABLE = 2
@@ -26,7 +28,7 @@ _REACH = 1 << 20
 class Symbol(NamedTuple):
     """A name for ``size`` bytes at ``address``. ``size`` is 0 if the file gives none."""
 
-    address: int
+    address: Gva
     name: str
     size: int
 
@@ -64,13 +66,13 @@ class SymbolTable:
         return [_printable(symbol) for symbol in self._all if symbol.name and not symbol.name.startswith("$")]
 
     @cached_property
-    def mapping(self) -> list[tuple[int, str]]:
+    def mapping(self) -> list[tuple[Gva, str]]:
         """The mapping symbols as address and kind: ``a`` begins A32 code, ``t`` Thumb code, ``d`` data (IHI 0044,
         5.5.5).
         """
         return [(s.address, s.name[1]) for s in self._all if s.name[:2] in ("$a", "$t", "$d")]
 
-    def find(self, address: int) -> tuple[str, int] | None:
+    def find(self, address: Gva) -> tuple[str, int] | None:
         """Return the name of the symbol that ``address`` belongs to and the offset from it, or None if there is
         none.
         """
@@ -83,7 +85,7 @@ class SymbolTable:
         offset = address - symbol.address
         return (symbol.name, offset) if offset < (symbol.size or _REACH) else None
 
-    def describe(self, address: int) -> str:
+    def describe(self, address: Gva) -> str:
         """Return ``main+0x12``, ``main``, or the address in hexadecimal if it belongs to no symbol."""
         found = self.find(address)
         if found is None:
@@ -100,7 +102,7 @@ class SymbolTable:
             return []
 
     @cached_property
-    def _addresses(self) -> list[int]:
+    def _addresses(self) -> list[Gva]:
         return [symbol.address for symbol in self.symbols]
 
     def _read(self) -> Iterator[Symbol]:
@@ -115,7 +117,7 @@ class SymbolTable:
             if info & 0xF <= _FUNCTION and section != _UNDEFINED and section < _RESERVED:
                 text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
                 thumb_bit = info & 0xF == _FUNCTION and address & 1
-                yield Symbol(address - thumb_bit, text, size)
+                yield Symbol(Gva(address - thumb_bit), text, size)
 
     def _content(self, section: tuple[int, ...]) -> bytes:
         offset, size = section[4:6]

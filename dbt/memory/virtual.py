@@ -37,7 +37,7 @@ class VirtualMemory:
             raise BadAddress(gva) from None
         if gpa not in self._memory.ram:
             raise BadAddress(gva)
-        return Gpa(gpa)
+        return gpa
 
     def pieces(self, gva: Gva, size: int) -> Iterator[tuple[Gpa, int]]:
         """Yield physical address and size of each piece of the bytes that lies within a page, in order."""

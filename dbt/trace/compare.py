@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dbt.abi.addresses import Gpa
 from dbt.debug.divergence import Pair, advance, changed_words, first_different, same_registers, same_state
 from dbt.trace.model import Trace
 from dbt.vm.machine import Machine
@@ -30,7 +31,7 @@ class Difference:
     insn: int
     before: Machine
     after: tuple[Machine, Machine]
-    memory: tuple[tuple[int, int, int], ...]
+    memory: tuple[tuple[Gpa, int, int], ...]
 
 
 def common_checkpoints(first: Trace, second: Trace) -> tuple[int, int | None, int]:

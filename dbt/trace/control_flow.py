@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.trace.model import Trace, TracedRegion
 
 
@@ -88,7 +89,7 @@ def control_flow(trace: Trace, most: int) -> ControlFlow:
     return ControlFlow(nodes, shown, len(regions) - len(chosen))
 
 
-def _place_of(region: TracedRegion) -> tuple[int, bool, bool]:
+def _place_of(region: TracedRegion) -> tuple[Gpa, bool, bool]:
     return region.entry, region.mmu, region.strict
 
 
@@ -97,12 +98,12 @@ def _latest_regions(trace: Trace) -> list[TracedRegion]:
     return list({_place_of(region): region for region in trace.regions}.values())
 
 
-def _entered_regions(trace: Trace) -> dict[int, int]:
+def _entered_regions(trace: Trace) -> dict[Gva, int]:
     """The number of the region that is entered at a GVA: at the end, or last where there is none then."""
     changes = [(region.time, 0, region) for region in trace.regions]
     changes += [(region.dropped["time"], 1, region) for region in trace.regions if region.dropped is not None]
-    live: dict[int, int] = {}
-    ever: dict[int, int] = {}
+    live: dict[Gva, int] = {}
+    ever: dict[Gva, int] = {}
     for _, is_dropped, region in sorted(changes, key=lambda change: (change[0], change[1], change[2].number)):
         if is_dropped:
             live = {gva: number for gva, number in live.items() if number != region.number}
@@ -118,9 +119,9 @@ def _entered_regions(trace: Trace) -> dict[int, int]:
 class _Site:
     """The last instruction of blocks of one region. ``known``: targets that all these blocks have in the region."""
 
-    pc: int
-    known: set[int] | None = None
-    left_out: dict[int, str] = field(default_factory=dict)
+    pc: Gva
+    known: set[Gva] | None = None
+    left_out: dict[Gva, str] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
 
     def add(self, edges: Iterable[dict[str, Any]], blocks: list[dict[str, Any]]) -> None:
@@ -149,9 +150,9 @@ class _Ways:
         self._leave_other_code()
 
     @cached_property
-    def _sites(self) -> dict[int, dict[int, _Site]]:
-        """By the GPA of an instruction and the number of a region."""
-        found: dict[int, dict[int, _Site]] = defaultdict(dict)
+    def _sites(self) -> dict[Gpa, dict[int, _Site]]:
+        """By the place of an instruction and the number of a region."""
+        found: dict[Gpa, dict[int, _Site]] = defaultdict(dict)
         for region in self._regions:
             blocks = self._trace.compile_record(region).get("blocks", [])
             for block in blocks:
@@ -160,7 +161,7 @@ class _Ways:
                 site.add(block["edges"], blocks)
         return found
 
-    def _leave_regions(self, gpa: int, sites: dict[int, _Site]) -> None:
+    def _leave_regions(self, gpa: Gpa, sites: dict[int, _Site]) -> None:
         count = None if self._exits is None else self._exits.get(gpa, 0)
         if count == 0:
             return
@@ -173,12 +174,12 @@ class _Ways:
                 way = self._way(number, self._key(target), share, len(targets) == len(found) == 1)
                 way.sites.add(self._describe(sites[number], count, len(found)))
 
-    def _targets_of(self, gpa: int, site: _Site) -> list[int]:
+    def _targets_of(self, gpa: Gpa, site: _Site) -> list[Gva]:
         """Where control went from there that is not in the region."""
         targets = set(site.left_out) | set(self._trace.branch_targets.get(gpa, ()))
         return sorted(targets - (site.known or set()))
 
-    def _gpa_near(self, number: int, gva: int) -> int:
+    def _gpa_near(self, number: int, gva: Gva) -> Gpa:
         """The GPA of a target: by the region that is entered there, or by the one that goes there."""
         return self._trace.regions[self._entered.get(gva, number) - 1].to_gpa(gva)
 
@@ -208,10 +209,10 @@ class _Ways:
         way.is_exact &= is_exact
         return way
 
-    def _key(self, gva: int) -> Key:
+    def _key(self, gva: Gva) -> Key:
         return self._entered.get(gva) or self._symbol(gva)
 
-    def _symbol(self, pc: int) -> str:
+    def _symbol(self, pc: Gva) -> str:
         symbol = self._trace.symbols.find(pc)
         return symbol[0] if symbol else f"page {pc & ~0xFFF:#x}"
 

@@ -7,8 +7,10 @@ import os
 from pathlib import PurePosixPath
 from typing import Any
 
+from dbt.abi.addresses import Gva
 
-def line_table(path: str, checksum: str) -> list[tuple[int, tuple[str, int]]]:
+
+def line_table(path: str, checksum: str) -> list[tuple[Gva, tuple[str, int]]]:
     """Return addresses in order, each with the file and the line that begin there. Line 0 means that there is none.
 
     The list is empty if the file does not exist, has another SHA-256, is no ELF file, or has no debug information. It
@@ -34,8 +36,8 @@ def line_table(path: str, checksum: str) -> list[tuple[int, tuple[str, int]]]:
         return []
 
 
-def _lines(elf: Any) -> list[tuple[int, tuple[str, int]]]:
-    found: list[tuple[int, tuple[str, int]]] = []
+def _lines(elf: Any) -> list[tuple[Gva, tuple[str, int]]]:
+    found: list[tuple[Gva, tuple[str, int]]] = []
     if not elf.has_dwarf_info():
         return found
     dwarf = elf.get_dwarf_info()
@@ -52,5 +54,5 @@ def _lines(elf: Any) -> list[tuple[int, tuple[str, int]]]:
             number = state.file - first
             name = files[number].name.decode(errors="replace") if 0 <= number < len(files) else "?"
             line = 0 if state.end_sequence else state.line
-            found.append((state.address, (PurePosixPath(name).name, line)))
+            found.append((Gva(state.address), (PurePosixPath(name).name, line)))
     return found

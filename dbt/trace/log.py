@@ -27,7 +27,7 @@ from enum import IntEnum, StrEnum
 from zlib import crc32
 
 MAGIC = b"DBTTRACE"
-VERSION = 1
+VERSION = 2
 _FILE = struct.Struct("<8sI")
 _RECORD = struct.Struct("<IBI")
 #: Kind (u8), size of an access (u8), number of a name (u16), PC (u32), time (u64, ns since the start), icount (u64),
@@ -62,7 +62,7 @@ class Note(StrEnum):
 
     REQUESTED = "requested"  # entry, gva
     REFUSED = "refused"  # entry, gva, why
-    OUTDATED = "outdated"  # entry, changed (GPA or null)
+    OUTDATED = "outdated"  # entry, gva, changed (GPA or null)
     DROPPED = "dropped"  # region, why, written (GPA or null), pc
     PREDECODED = "predecoded"  # pages: GPAs >> 12
     NAME = "name"  # number, text: what an event's number stands for

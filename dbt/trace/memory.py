@@ -45,21 +45,21 @@ def memory_maps(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _guest_pages(machine: Machine, translation: Translation) -> Iterator[tuple[int, int, int, str]]:
+def _guest_pages(machine: Machine, translation: Translation) -> Iterator[tuple[Gva, Gpa, int, str]]:
     """Yield GVA, GPA, size in bytes and rights of each page that is mapped."""
-    for gva in range(0, 1 << 32, _MEGABYTE):
+    for gva in map(Gva, range(0, 1 << 32, _MEGABYTE)):
         kind = _first_level(machine, gva) & 3
         if not kind:
             continue
         step = _MEGABYTE if kind == _SECTION else PAGE_SIZE
-        for page in range(gva, gva + _MEGABYTE, step):
-            found = {letter: translation.walk(Gva(page), access) for letter, access in _ACCESSES}
+        for start in map(Gva, range(gva, gva + _MEGABYTE, step)):
+            found = {letter: translation.walk(start, access) for letter, access in _ACCESSES}
             rights = "".join(letter for letter, result in found.items() if not result >> 32 & FAULT_MASK)
             if rights:
-                yield page, found[rights[0]] & 0xFFFFFFFF, step, rights
+                yield start, Gpa(found[rights[0]] & 0xFFFFFFFF), step, rights
 
 
-def _first_level(machine: Machine, gva: int) -> int:
+def _first_level(machine: Machine, gva: Gva) -> int:
     """Return the first-level descriptor of an address (DDI 0406C B3.5.1, B3.5.5), or 0 if the table is not in RAM."""
     cpu = machine.cpu
     mva = gva + (cpu["fcseidr"] & 0xFE000000) if gva < 1 << 25 else gva
@@ -71,7 +71,7 @@ def _first_level(machine: Machine, gva: int) -> int:
     return machine.peek_word(table + 4 * index) or 0
 
 
-def _merged(pages: Iterator[tuple[int, int, int, str]]) -> Iterator[list[Any]]:
+def _merged(pages: Iterator[tuple[Gva, Gpa, int, str]]) -> Iterator[list[Any]]:
     run: list[Any] = []
     for gva, gpa, size, rights in pages:
         if run and gva == run[0] + run[2] and gpa == run[1] + run[2] and rights == run[3]:

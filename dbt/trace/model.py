@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.layout import SIDE_EXIT_TEXTS
 from dbt.backend.unpack import unpack
 from dbt.inspector.symbols import Symbol, SymbolTable
@@ -37,7 +38,7 @@ _NOTE = {"what": str, "time": int, "icount": int}
 _NOTES: dict[str, dict[str, Any]] = {
     Note.REQUESTED: {"entry": int, "gva": int},
     Note.REFUSED: {"entry": int, "gva": int, "why": str},
-    Note.OUTDATED: {"entry": int, "changed": (int, None)},
+    Note.OUTDATED: {"entry": int, "gva": int, "changed": (int, None)},
     Note.DROPPED: {"region": int, "why": str, "written": (int, None), "pc": int},
     Note.NAME: {"number": int, "text": str},
 }
@@ -79,7 +80,7 @@ class Event(NamedTuple):
     kind: int
     size: int
     name: int
-    pc: int
+    pc: Gva
     time: int
     icount: int
     first: int
@@ -104,19 +105,19 @@ class TracedRegion:
 
     number: int
     generation: int
-    entry: int
-    pages: tuple[tuple[int, int], ...]  # virtual and physical ones; none where these are the same
+    entry: Gpa
+    pages: tuple[MappedPage, ...]  # none where virtual and physical pages are the same
     strict: bool
     mmu: bool
     insns: int
-    words: dict[int, int]  # guest words by GPA
+    words: dict[Gpa, int]  # guest words
     code: bytes
     start: int
-    address: int
+    address: Hva
     kept: bool
     time: int
     icount: int
-    others: tuple[int, ...]
+    others: tuple[Gpa, ...]
     compile_record: bytes = field(repr=False, default=b"")
     dropped: dict[str, Any] | None = None
 
@@ -126,18 +127,21 @@ class TracedRegion:
         return f"{self.entry:08x}/{mode}{'-strict' * self.strict}/{self.generation}"
 
     @property
-    def gva(self) -> int:
+    def gva(self) -> Gva:
         """The GVA of the entry."""
         return self.to_gva(self.entry)
 
-    def to_gva(self, gpa: int) -> int:
+    def to_gva(self, gpa: Gpa) -> Gva:
         """Return the GVA of a GPA of the region, by the addresses that its code had when it was compiled."""
         page = gpa >> 12
-        return next((virtual for virtual, physical in self.pages if physical == page), page) << 12 | gpa & 0xFFF
+        virtual = next((mapped.virtual for mapped in self.pages if mapped.physical == page), page)
+        return Gva(virtual << 12 | gpa & 0xFFF)
 
-    def to_gpa(self, gva: int) -> int:
+    def to_gpa(self, gva: Gva) -> Gpa:
+        """Return the GPA of a GVA of the region, by the addresses that its code had when it was compiled."""
         page = gva >> 12
-        return next((physical for virtual, physical in self.pages if virtual == page), page) << 12 | gva & 0xFFF
+        physical = next((mapped.physical for mapped in self.pages if mapped.virtual == page), page)
+        return Gpa(physical << 12 | gva & 0xFFF)
 
     @property
     def expansion(self) -> float:
@@ -154,7 +158,7 @@ class Reason:
     """A reason why control was not in compiled code, or why there was none. ``pc`` is a GVA or None."""
 
     kind: str
-    pc: int | None
+    pc: Gva | None
     count: int
     text: str
 
@@ -180,7 +184,7 @@ class Trace:
         self.events: list[Event] = []
         self.counts: list[Counts] = []
         self.memory: dict[str, Any] = {}
-        self.block_counters: dict[str, dict[int, int]] = {}
+        self.block_counters: dict[str, dict[Gpa, int]] = {}
         self.end: dict[str, Any] | None = None
         self.names: dict[int, str] = {}
         try:
@@ -232,7 +236,7 @@ class Trace:
         if about["number"] != len(self.regions) + 1 or not about["insns"]:
             raise ValueError(f"region #{about['number']} is not the next one, or is empty")
         words = {
-            gpa + at: int.from_bytes(data[at : at + 4], "little")
+            Gpa(gpa + at): int.from_bytes(data[at : at + 4], "little")
             for gpa, data in ((gpa, bytes.fromhex(text)) for gpa, text in about["runs"])
             for at in range(0, len(data), 4)
         }
@@ -241,7 +245,7 @@ class Trace:
                 about["number"],
                 about["generation"],
                 about["entry"],
-                tuple((virtual, physical) for virtual, physical in about["pages"]),
+                tuple(MappedPage(*pair) for pair in about["pages"]),
                 about["strict"],
                 about["mmu"],
                 about["insns"],
@@ -306,30 +310,30 @@ class Trace:
         return {int(page): bytes.fromhex(text) for page, text in self.memory.get("executed", {}).items()}
 
     @cached_property
-    def branch_targets(self) -> dict[int, list[int]]:
-        """The GVAs that indirect branches were seen to go to, by the GPA of the branch, as far as that was noted."""
-        found: dict[int, list[int]] = defaultdict(list)
+    def branch_targets(self) -> dict[Gpa, list[Gva]]:
+        """Where indirect branches were seen to go to, by the place of the branch, as far as that was noted."""
+        found: dict[Gpa, list[Gva]] = defaultdict(list)
         for gpa, gva in self.memory.get("branches", ()):
             found[gpa].append(gva)
         return found
 
-    def source_line(self, pc: int) -> tuple[str, int] | None:
+    def source_line(self, pc: Gva) -> tuple[str, int] | None:
         """File and line of an address, if the program has debug information and is still where it was, and the same."""
         found = nearest(self._lines, pc)
         return (found[0], found[1]) if found is not None and found[1] else None
 
     @cached_property
-    def _lines(self) -> list[tuple[int, tuple[str, int]]]:
+    def _lines(self) -> list[tuple[Gva, tuple[str, int]]]:
         from dbt.trace.lines import line_table
 
         path, checksum = next(iter(self.header["files"].items()), ("", ""))
         return line_table(path, checksum)
 
-    def describe(self, pc: int) -> str:
+    def describe(self, pc: Gva) -> str:
         """Return an address for people."""
         return self.symbols.describe(pc)
 
-    def describe_line(self, pc: int) -> str:
+    def describe_line(self, pc: Gva) -> str:
         """Return an address such as ``main+0x12 (hello.c:7)``, with the source line if the program has it."""
         line = self.source_line(pc)
         return self.describe(pc) if line is None else f"{self.describe(pc)} ({line[0]}:{line[1]})"
@@ -344,7 +348,7 @@ class Trace:
     def sampled_insns(self) -> int:
         return sum(event.second for event in self.samples)
 
-    def region_at(self, pc: int, time: int) -> TracedRegion | None:
+    def region_at(self, pc: Gva, time: int) -> TracedRegion | None:
         """Return the region with the code at a GVA, the latest of those that were installed at that time."""
         found = None
         for region in self._by_gva.get(pc, ()):
@@ -352,13 +356,13 @@ class Trace:
                 found = region
         return found
 
-    def sampled_in(self, region: TracedRegion) -> Counter[int]:
+    def sampled_in(self, region: TracedRegion) -> Counter[Gva]:
         """Return the instructions of the samples that fell into a region, by GVA."""
         return self._sampled.get(region.number, Counter())
 
     @cached_property
-    def _sampled(self) -> dict[int, Counter[int]]:
-        found: dict[int, Counter[int]] = defaultdict(Counter)
+    def _sampled(self) -> dict[int, Counter[Gva]]:
+        found: dict[int, Counter[Gva]] = defaultdict(Counter)
         for sample in self.samples:
             region = self.region_at(sample.pc, sample.time)
             if region is not None:
@@ -366,8 +370,8 @@ class Trace:
         return found
 
     @cached_property
-    def _by_gva(self) -> dict[int, list[TracedRegion]]:
-        found: dict[int, list[TracedRegion]] = defaultdict(list)
+    def _by_gva(self) -> dict[Gva, list[TracedRegion]]:
+        found: dict[Gva, list[TracedRegion]] = defaultdict(list)
         for region in self.regions:
             for gpa in region.words:
                 found[region.to_gva(gpa)].append(region)
@@ -382,7 +386,7 @@ class Trace:
         """
         found: dict[tuple[int, str], HotPlace] = {}
         inside: TracedRegion | None = None
-        outside: int | None = None
+        outside: Gva | None = None
         for sample in self.samples:
             in_regions = min(sample.first & 0xFFFFFFFF, sample.second)
             region = self.region_at(sample.pc, sample.time) if in_regions else None
@@ -407,7 +411,7 @@ class Trace:
             place.share = place.insns / total
         return sorted(found.values(), key=lambda place: (-place.insns, place.name))
 
-    def _place(self, found: dict[tuple[int, str], HotPlace], region: TracedRegion | None, pc: int) -> HotPlace:
+    def _place(self, found: dict[tuple[int, str], HotPlace], region: TracedRegion | None, pc: Gva) -> HotPlace:
         symbol = self.symbols.find(pc if region is None else region.gva)
         address = pc & ~0xFFF if region is None else region.gva
         name = symbol[0] if symbol else f"{address:#010x}"
@@ -433,17 +437,17 @@ class Trace:
             why = "; ".join(sorted(self._edges_left_out.get(pc, ()))) or self._slow_access(gpa)
             yield Reason("exit at", pc, count, why)
 
-    def _slow_access(self, gpa: int) -> str:
+    def _slow_access(self, gpa: Gpa) -> str:
         word = next((region.words[gpa] for region in self._by_gpa.get(gpa, ())), 0)
         if _exit_reason(word, ()) == "store":
             return "the store took the slow path: there was code, a device, or no entry in the shadow page table"
         return "the load took the slow path: there was a device, or no entry in the shadow page table"
 
     @cached_property
-    def _edges_left_out(self) -> dict[int, set[str]]:
+    def _edges_left_out(self) -> dict[Gva, set[str]]:
         """Return where control goes that is not in the region, and why, by the GVA of the last instruction in it."""
-        found: dict[int, set[str]] = defaultdict(set)
-        seen: dict[tuple[int, str], set[int]] = defaultdict(set)  # how many targets each region knows
+        found: dict[Gva, set[str]] = defaultdict(set)
+        seen: dict[tuple[Gva, str], set[int]] = defaultdict(set)  # how many targets each region knows
         for region in self.regions:
             for block in self.compile_record(region).get("blocks", ()):
                 pc = block["insns"][-1][0]
@@ -464,25 +468,33 @@ class Trace:
         return found
 
     def _note_reasons(self) -> Iterator[Reason]:
-        found: Counter[tuple[str, int | None, str]] = Counter()
+        found: Counter[tuple[str, Gva | None, str]] = Counter()
         for note in self.notes:
             match note["what"]:
                 case Note.REFUSED:
                     found["not compiled", note["gva"], note["why"]] += 1
                 case Note.OUTDATED:
-                    changed = note["changed"]
-                    what = "the mode of memory" if changed is None else self.describe(changed)
-                    found["outdated", note["entry"], f"{what} had changed when it was compiled"] += 1
+                    found["outdated", note["gva"], f"{self._changed(note)} had changed when it was compiled"] += 1
                 case Note.DROPPED if note["region"]:
                     written = note["written"]
-                    where = "" if written is None else f": {self.describe(written)}"
+                    region = self.regions[note["region"] - 1]
+                    where = "" if written is None else f": {self.describe(region.to_gva(written))}"
                     found["dropped", note["pc"], f"{note['why']}{where}"] += 1
         for (kind, pc, text), count in sorted(found.items(), key=lambda item: (item[0][0], -item[1])):
             yield Reason(kind, pc, count, text)
 
+    def _changed(self, note: dict[str, Any]) -> str:
+        """Return what a region was outdated by. Of its pages, only the mapping of the first is known."""
+        entry, gva, changed = Gpa(note["entry"]), Gva(note["gva"]), note["changed"]
+        if changed is None:
+            return "the mode of memory"
+        if int(entry) == int(gva) or entry >> 12 == changed >> 12:
+            return self.describe(Gva(gva + changed - entry))
+        return f"the word at the physical address {changed:#010x}"
+
     def _edge_reasons(self) -> Iterator[Reason]:
         """Yield the reasons why regions end, as the compiler knew them. Only exits are counted."""
-        found: Counter[tuple[int | None, str]] = Counter()
+        found: Counter[tuple[Gva | None, str]] = Counter()
         for region in self.regions:
             for block in self.compile_record(region).get("blocks", ()):
                 for edge in block["edges"]:
@@ -492,8 +504,8 @@ class Trace:
             yield Reason("edge left out", pc, count, text)
 
     def _event_reasons(self) -> Iterator[Reason]:
-        exits: Counter[tuple[int, str]] = Counter()
-        devices: Counter[tuple[int, str]] = Counter()
+        exits: Counter[tuple[Gva, str]] = Counter()
+        devices: Counter[tuple[Gva, str]] = Counter()
         for event in self.events:
             if event.kind == EventKind.EXIT:
                 exits[event.pc, self.names.get(event.name, "?")] += 1
@@ -505,7 +517,7 @@ class Trace:
         for (pc, text), count in devices.most_common(_MOST):
             yield Reason("device access", pc, count, text)
         for place in (self.end or {}).get("statistics", {}).get("callout_places", ())[:_MOST]:
-            yield Reason("callout", int(place["address"], 16), place["count"], place["instruction"])
+            yield Reason("callout", self.gva_of(Gpa(int(place["address"], 16))), place["count"], place["instruction"])
 
     # -- regions -------------------------------------------------------------------------------
 
@@ -537,7 +549,7 @@ class Trace:
         """Return how often regions were left at the instructions of this one, by reason, if exits were counted."""
         found: Counter[str] = Counter()
         counts = self.block_counters.get("exit", {})
-        reasons: dict[int, str] = {}
+        reasons: dict[Gva, str] = {}
         for block in self.compile_record(region).get("blocks", ()):
             for pc, word in block["insns"]:
                 reasons[pc] = _exit_reason(word, block["edges"] if pc == block["insns"][-1][0] else ())
@@ -546,15 +558,21 @@ class Trace:
                 found[SIDE_EXIT_TEXTS[reason]] += count
         return found
 
-    def gva_of(self, gpa: int) -> int:
-        """Return the GVA of a GPA by a region that has it, or the GPA itself if there is none."""
+    def gva_of(self, gpa: Gpa) -> Gva:
+        """Return the GVA of code: as a region has it, or else as the guest's page tables map it at the end.
+
+        If neither has it, the GVA is the same number, as it is with the MMU off.
+        """
         for region in self._by_gpa.get(gpa, ()):
             return region.to_gva(gpa)
-        return gpa
+        for gva, first, size, rights in self.memory.get("guest", ()):
+            if first <= gpa < first + size and "x" in rights.lower():
+                return Gva(gva + gpa - first)
+        return Gva(gpa)
 
     @cached_property
-    def _by_gpa(self) -> dict[int, list[TracedRegion]]:
-        found: dict[int, list[TracedRegion]] = defaultdict(list)
+    def _by_gpa(self) -> dict[Gpa, list[TracedRegion]]:
+        found: dict[Gpa, list[TracedRegion]] = defaultdict(list)
         for region in self.regions:
             for gpa in region.words:
                 found[gpa].append(region)
@@ -573,7 +591,7 @@ class Trace:
         for region in self.regions:
             symbol = self.symbols.find(region.gva)
             names = {f"#{region.number}", region.identity, symbol[0] if symbol else ""}
-            if name in names or (address is not None and region.to_gpa(address) in region.words):
+            if name in names or (address is not None and region.to_gpa(Gva(address)) in region.words):
                 found = region
         return found
 
@@ -623,7 +641,7 @@ def _number(text: str) -> int | None:
         return None
 
 
-def nearest(lines: list[tuple[int, Any]], address: int) -> Any:
+def nearest(lines: list[tuple[Gva, Any]], address: Gva) -> Any:
     """Of pairs of an address and something, in order, what belongs to the last one not beyond ``address``."""
     index = bisect_right(lines, address, key=lambda line: line[0]) - 1
     return lines[index][1] if index >= 0 else None

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.addresses import Hva
 from dbt.backend.compile_record import read_stages
 from dbt.backend.dump import uop_lines
 from dbt.backend.link import link_object
@@ -163,7 +164,7 @@ def _line_table(encoded: str) -> list[tuple[int, int]]:
     return rows
 
 
-def _host_rows(code: bytes, address: int, table: list[tuple[int, int]], origins: dict[int, Origin]) -> list[Row]:
+def _host_rows(code: bytes, address: Hva, table: list[tuple[int, int]], origins: dict[int, Origin]) -> list[Row]:
     import capstone
 
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+from dbt.abi.addresses import Hva
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
 from dbt.vm.machine import Machine
@@ -34,12 +35,10 @@ class PerfMap(Observer):
             # A handler's name is followed by those of the instruction and its form.
             self._write(address, size, f"dbt: {name.partition(' ')[2] or name}")
 
-    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
-        virtual = {physical: page for page, physical in region.pages}
-        gva = virtual.get(region.entry >> 12, region.entry >> 12) << 12
-        self._write(address, len(region.code), f"guest: {self._machine.symbolize(gva | region.entry & 0xFFF)}")
+    def region_installed(self, region: CompiledRegion, address: Hva, kept: bool) -> None:
+        self._write(address, len(region.code), f"guest: {self._machine.symbolize(region.gva_of(region.entry))}")
 
-    def _write(self, address: int, size: int, name: str) -> None:
+    def _write(self, address: Hva, size: int, name: str) -> None:
         self._file.write(f"{address:x} {size:x} {name}\n")
 
 

@@ -15,6 +15,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import Budget, VmExit
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, PAGE_SIZE, BlockCounters, SideExit
@@ -70,13 +71,13 @@ class TraceRecorder(Observer):
         self._log = LogWriter(path)
         self._events = bytearray()
         self._names: dict[str, int] = {}
-        self._generations: dict[int, int] = {}
-        self._numbers: dict[int, int] = {}  # of the region that is installed, by entry
+        self._generations: dict[Gpa, int] = {}
+        self._numbers: dict[Gpa, int] = {}  # of the region that is installed, by entry
         self._installed = 0
         self._machine: Machine
         self._places = [NATIVE[slot].offset // 8 + element for _, _, slot, element in _NATIVE_COUNTS]
         self._pages: set[int] = set()
-        self._targets: set[tuple[int, int]] = set()
+        self._targets: set[tuple[Gpa, Gva]] = set()
         self._error = ""
 
     # -- the ends of a run ---------------------------------------------------------------------
@@ -142,12 +143,14 @@ class TraceRecorder(Observer):
         # The range is nearly all holes: look at the pages with code only.
         size = PAGE_SIZE // 4 * BLOCK_COUNTERS_SIZE
         view = block_counters.view()
-        found: dict[str, list[tuple[int, int]]] = {what.name.lower(): [] for what in BlockCounters}
+        found: dict[str, list[tuple[Gpa, int]]] = {what.name.lower(): [] for what in BlockCounters}
         for page in self._machine.ram.pages_with_code():
             numbers = view[page * size : (page + 1) * size].cast("Q").tolist()
             for what in BlockCounters:
                 counts = enumerate(numbers[what :: len(BlockCounters)])
-                found[what.name.lower()] += [(page * PAGE_SIZE + 4 * word, count) for word, count in counts if count]
+                found[what.name.lower()] += [
+                    (Gpa(page * PAGE_SIZE + 4 * word), count) for word, count in counts if count
+                ]
         self._append(RecordKind.BLOCK_COUNTERS, zlib.compress(json.dumps(found).encode(), 1))
 
     @property
@@ -157,16 +160,16 @@ class TraceRecorder(Observer):
 
     # -- regions -------------------------------------------------------------------------------
 
-    def region_requested(self, entry: int, gva: int) -> None:
+    def region_requested(self, entry: Gpa, gva: Gva) -> None:
         self._note(Note.REQUESTED, entry=entry, gva=gva)
 
-    def region_refused(self, entry: int, gva: int, reason: str) -> None:
+    def region_refused(self, entry: Gpa, gva: Gva, reason: str) -> None:
         self._note(Note.REFUSED, entry=entry, gva=gva, why=reason)
 
-    def region_outdated(self, entry: int, changed: int | None) -> None:
-        self._note(Note.OUTDATED, entry=entry, changed=changed)
+    def region_outdated(self, entry: Gpa, gva: Gva, changed: Gpa | None) -> None:
+        self._note(Note.OUTDATED, entry=entry, gva=gva, changed=changed)
 
-    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+    def region_installed(self, region: CompiledRegion, address: Hva, kept: bool) -> None:
         generation = self._generations[region.entry] = self._generations.get(region.entry, 0) + 1
         self._installed += 1
         self._numbers[region.entry] = self._installed
@@ -190,15 +193,15 @@ class TraceRecorder(Observer):
         text = json.dumps(about).encode()
         self._append(RecordKind.REGION, struct.pack("<I", len(text)) + text + region.compile_record)
 
-    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
-        pc = self._machine.cpu.r[15]
+    def region_dropped(self, entry: Gpa, why: str, written: Gpa | None) -> None:
+        pc = self._machine.cpu.pc
         self._note(Note.DROPPED, region=self._numbers.pop(entry, 0), why=why, written=written, pc=pc)
 
     # -- what happens often --------------------------------------------------------------------
 
-    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+    def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
         kind = EventKind.DEVICE_WRITE if write else EventKind.DEVICE_READ
-        self._event(kind, size, 0, pc, gpa, value & 0xFFFFFFFF)
+        self._event(kind, size, 0, self._machine.cpu.pc, gpa, value & 0xFFFFFFFF)
 
     def left_guest(self, exit_: VmExit) -> None:
         self._left = now = time.perf_counter_ns()
@@ -215,13 +218,13 @@ class TraceRecorder(Observer):
         if len(self._events) >= _BATCH or now - self._written >= _WRITE_INTERVAL * 1e9:
             self._flush()
 
-    def _sample(self, now: int, pc: int) -> None:
+    def _sample(self, now: int, pc: Gva) -> None:
         icount, inside = self._machine.icount, self._machine.cpu.native("region_insns")
         passed, retired, in_regions = now - self._sampled, icount - self._sampled_at, inside - self._inside
         self._sampled, self._sampled_at, self._inside = now, icount, inside
         self._event(EventKind.SAMPLE, 0, 0, pc, min(passed, _LOW) << 32 | min(in_regions, _LOW), retired)
 
-    def _checkpoint(self, pc: int) -> None:
+    def _checkpoint(self, pc: Gva) -> None:
         self._event(EventKind.CHECKPOINT, 0, 0, pc, zlib.crc32(self._machine.cpu.snapshot()), 0)
 
     def _note_targets(self, now: int) -> None:
@@ -231,14 +234,14 @@ class TraceRecorder(Observer):
             self._targets.update(self._machine.tier.branch_targets())
 
     def interrupted(self, kind: str) -> None:
-        self._event(EventKind.INTERRUPT, 0, self._name(kind), self._machine.pc, 0, 0)
+        self._event(EventKind.INTERRUPT, 0, self._name(kind), self._machine.cpu.pc, 0, 0)
 
     # -- writing -------------------------------------------------------------------------------
 
     def _time(self) -> int:
         return time.perf_counter_ns() - self._start
 
-    def _event(self, kind: EventKind, size: int, name: int, pc: int, first: int, second: int) -> None:
+    def _event(self, kind: EventKind, size: int, name: int, pc: Gva, first: int, second: int) -> None:
         self._events += EVENT.pack(kind, size, name, pc, self._time(), self._machine.progress, first, second)
 
     def _name(self, text: str) -> int:

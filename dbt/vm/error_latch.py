@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.exits import VmExit
 from dbt.engine.observer import Observer
 
@@ -56,23 +57,23 @@ class LatchedObserver(Observer):
         except BaseException as error:  # whatever it is, it is raised when the slice has ended
             self._latch.keep(error)
 
-    def region_requested(self, entry: int, gva: int) -> None:
+    def region_requested(self, entry: Gpa, gva: Gva) -> None:
         self._tell(self._inner.region_requested, entry, gva)
 
-    def region_refused(self, entry: int, gva: int, reason: str) -> None:
+    def region_refused(self, entry: Gpa, gva: Gva, reason: str) -> None:
         self._tell(self._inner.region_refused, entry, gva, reason)
 
-    def region_outdated(self, entry: int, changed: int | None) -> None:
-        self._tell(self._inner.region_outdated, entry, changed)
+    def region_outdated(self, entry: Gpa, gva: Gva, changed: Gpa | None) -> None:
+        self._tell(self._inner.region_outdated, entry, gva, changed)
 
-    def region_installed(self, region: CompiledRegion, address: int, kept: bool) -> None:
+    def region_installed(self, region: CompiledRegion, address: Hva, kept: bool) -> None:
         self._tell(self._inner.region_installed, region, address, kept)
 
-    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+    def region_dropped(self, entry: Gpa, why: str, written: Gpa | None) -> None:
         self._tell(self._inner.region_dropped, entry, why, written)
 
-    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
-        self._tell(self._inner.device_accessed, pc, gpa, size, value, write)
+    def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
+        self._tell(self._inner.device_accessed, gpa, size, value, write)
 
     def left_guest(self, exit_: VmExit) -> None:
         self._tell(self._inner.left_guest, exit_)

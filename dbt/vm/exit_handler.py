@@ -106,7 +106,7 @@ class ExitHandler:
         vcpu.retire(exit_.pc + 4)
         if isinstance(answer, GuestExit):
             message = f"the guest stopped: {answer.reason}" if answer.reason else ""
-            return RunResult(StopReason.EXITED, answer.code, vcpu.icount, cpu.r[15], message)
+            return RunResult(StopReason.EXITED, answer.code, vcpu.icount, cpu.pc, message)
         cpu.r[0] = answer & 0xFFFFFFFF
         return None
 
@@ -133,7 +133,7 @@ class ExitHandler:
 
     def _fault(self, exit_: VmExit, context: str = "") -> RunResult:
         message = self._inspector.describe_fault(exit_, context)
-        return RunResult(StopReason.FAULT, None, self._vcpu.icount, self._vcpu.cpu.r[15], message, exit_)
+        return RunResult(StopReason.FAULT, None, self._vcpu.icount, self._vcpu.cpu.pc, message, exit_)
 
     def halt(self) -> RunResult:
         """Return the result of a run in which the guest waits for an interrupt that cannot come."""

@@ -220,10 +220,10 @@ class HostLoop:
         return self._stopped(StopReason.HALTED, f"{message}, and nothing did before")
 
     def _exited(self, message: str) -> RunResult:
-        return RunResult(StopReason.EXITED, 0, self._vcpu.icount, self._vcpu.cpu.r[15], message)
+        return RunResult(StopReason.EXITED, 0, self._vcpu.icount, self._vcpu.cpu.pc, message)
 
     def _stopped(self, reason: StopReason, message: str) -> RunResult:
-        return RunResult(reason, None, self._vcpu.icount, self._vcpu.cpu.r[15], message)
+        return RunResult(reason, None, self._vcpu.icount, self._vcpu.cpu.pc, message)
 
     # -- waiting -------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from dbt.abi.addresses import Gva
 from dbt.abi.exits import VmExit
 
 
@@ -33,6 +34,6 @@ class RunResult:
     reason: StopReason
     exit_code: int | None
     icount: int
-    pc: int
+    pc: Gva
     message: str
     exit: VmExit | None = None

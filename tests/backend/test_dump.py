@@ -11,6 +11,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gpa, Gva
 from dbt.backend.dump import STAGES
 from dbt.backend.elfobject import ElfObject
 from dbt.engine.region_tier import RegionTier
@@ -126,8 +127,8 @@ def test_the_code_is_the_same_with_and_without(only_handlers: Path, tmp_path: Pa
         machine = Machine(1 << 20, tier="auto", jit="off", console=CaptureConsole(), **options)  # type: ignore[arg-type]
         machine.load_bytes(elf())
         machine.run(fuel=1000)
-        assert tier(machine).compile_now(BASE + 4)
-        codes.append(tier(machine).cache.installed[BASE + 4].region)
+        assert tier(machine).compile_now(Gva(BASE + 4))
+        codes.append(tier(machine).cache.installed[Gpa(BASE + 4)].region)
     assert codes[0] == codes[1]
 
 

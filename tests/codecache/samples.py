@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gpa
 from dbt.backend.compiled import CompiledRegion
 from dbt.codecache.contents import Entry, Kind, entries
 from dbt.codecache.handlers import cached_image_name, load_image
@@ -43,7 +44,8 @@ def guest_bytes(entry: int) -> bytes:
 
 def region(entry: int, size: int = 3000, version: int = 0) -> CompiledRegion:
     code = random.Random(entry * 100 + version).randbytes(size)
-    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), code, CONTEXT, (entry + 64,))
+    runs = ((Gpa(entry), b"abcd"), (Gpa(entry + 64), b"efgh"))
+    return CompiledRegion(Gpa(entry), 0, 1, runs, code, CONTEXT, (Gpa(entry + 64),))
 
 
 def save(store: RegionStore, entry: int, size: int = 3000, version: int = 0) -> None:
@@ -51,7 +53,7 @@ def save(store: RegionStore, entry: int, size: int = 3000, version: int = 0) -> 
 
 
 def load(store: RegionStore, entry: int, context: TranslationContext = CONTEXT) -> list[CompiledRegion]:
-    return list(store.load(entry, guest_bytes(entry), context))
+    return list(store.load(Gpa(entry), guest_bytes(entry), context))
 
 
 def use_only_handlers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

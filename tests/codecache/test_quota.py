@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.abi.addresses import Gpa
 from dbt.codecache.contents import Kind
 from dbt.codecache.quota import KEPT_VERSIONS
 from dbt.codecache.region_store import RegionStore
@@ -23,7 +24,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, files: float) -> None:
 
 
 def path_of(empty_cache: Path, entry: int) -> Path:
-    return empty_cache / "regions-key" / RegionStore("key")._name(entry, guest_bytes(entry), CONTEXT)
+    return empty_cache / "regions-key" / RegionStore("key")._name(Gpa(entry), guest_bytes(entry), CONTEXT)
 
 
 def test_the_least_recently_used_go_first(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

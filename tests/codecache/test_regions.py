@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.abi.addresses import Gpa, Gva
 from dbt.codecache.contents import Kind, damage
 from dbt.codecache.handlers import _SOURCES
 from dbt.codecache.region_store import KEPT_PER_FILE, RegionStore
@@ -24,8 +25,8 @@ def test_what_is_kept_is_found_again_under_its_own_name_only(empty_cache: Path) 
     save(RegionStore("key"), 0x8000)
     assert load(RegionStore("key"), 0x8000) == [region(0x8000)]
     assert load(RegionStore("other"), 0x8000) == []
-    assert list(RegionStore("key").load(0x8004, guest_bytes(0x8000), CONTEXT)) == []
-    assert list(RegionStore("key").load(0x8000, bytes(32), CONTEXT)) == []
+    assert list(RegionStore("key").load(Gpa(0x8004), guest_bytes(0x8000), CONTEXT)) == []
+    assert list(RegionStore("key").load(Gpa(0x8000), bytes(32), CONTEXT)) == []
 
 
 def test_functions_that_are_alike_are_told_apart(empty_cache: Path) -> None:
@@ -34,7 +35,9 @@ def test_functions_that_are_alike_are_told_apart(empty_cache: Path) -> None:
     entries = range(0, 16 * KEPT_PER_FILE, 4)
     for entry in entries:
         store.save(region(entry), bytes(32))
-    assert [list(store.load(entry, bytes(32), CONTEXT)) for entry in entries] == [[region(entry)] for entry in entries]
+    assert [list(store.load(Gpa(entry), bytes(32), CONTEXT)) for entry in entries] == [
+        [region(entry)] for entry in entries
+    ]
 
 
 def test_programs_that_begin_alike_do_not_displace_each_other(empty_cache: Path) -> None:
@@ -236,7 +239,7 @@ def run_loop(passes: int) -> tuple[RegionTier, SmallMachine]:
 
 def test_what_was_kept_is_installed_before_it_is_hot(empty_cache: Path) -> None:
     tier, _ = run_loop(1000)
-    assert tier.compile_now(ENTRY + 4)
+    assert tier.compile_now(Gva(ENTRY + 4))
     tier.close()
     tier, machine = run_loop(1000)
     machine.advance(10_000)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gpa
 from dbt.devices.sp804 import Sp804
 from dbt.devices.sysregs import SystemRegisters
 from dbt.engine.observer import Observer
@@ -94,7 +95,7 @@ class Accesses(Observer):
     def __init__(self) -> None:
         self.found: list[int] = []
 
-    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+    def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
         self.found.append(gpa)
 
 

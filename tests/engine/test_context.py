@@ -197,7 +197,7 @@ def test_a_record_of_another_context_in_the_right_file_is_refused(empty_cache: P
     save(store, 0x8000)
     (path,) = (file for file in empty_cache.rglob("*") if file.is_file())
     for context in variants_of(CONTEXT):
-        renamed = path.with_name(store._name(0x8000, guest_bytes(0x8000), context))
+        renamed = path.with_name(store._name(Gpa(0x8000), guest_bytes(0x8000), context))
         renamed.write_bytes(path.read_bytes())
         assert load(store, 0x8000, context) == []
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gva
 from dbt.abi.layout import SIDE_EXIT_TEXTS, SideExit
 from dbt.cli.statistics import statistics, statistics_lines
 from dbt.engine.region_tier import RegionTier
@@ -93,7 +94,7 @@ def looping(code: bytes, head: int) -> Machine:
     machine.load_bytes(make_elf(code))
     while machine.icount < 20 or machine.pc != head:
         machine.step()
-    assert region_tier(machine).compile_now(head)
+    assert region_tier(machine).compile_now(Gva(head))
     return machine
 
 

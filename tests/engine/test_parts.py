@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.layout import TARGET_ENTRIES, WORD_CHANGES, WORD_EXECUTED
 from dbt.backend.compiled import Refused
 from dbt.codecache.region_store import StoreCounts
@@ -94,7 +94,7 @@ def test_the_arena_is_one_for_all_and_ends_with_its_last_lease() -> None:
 def test_the_hottest_comes_first_and_of_these_the_most_recent() -> None:
     queue = HotQueue()
     for number in range(5):
-        queue.add(Gpa(number), Gva(number), 0, now=number)
+        queue.add(Gpa(number), Gva(number), Hva(0), now=number)
     queue.heat(Gpa(1), now=10)
     queue.heat(Gpa(99), now=10)  # does not wait
     assert [queue.take().gpa for _ in range(len(queue))] == [1, 4, 3, 2, 0]
@@ -102,8 +102,8 @@ def test_the_hottest_comes_first_and_of_these_the_most_recent() -> None:
 
 def test_what_is_not_hot_any_more_is_dropped() -> None:
     queue = HotQueue()
-    queue.add(Gpa(4), Gva(4), 0, now=0)
-    queue.add(Gpa(8), Gva(8), 0, now=0)
+    queue.add(Gpa(4), Gva(4), Hva(0), now=0)
+    queue.add(Gpa(8), Gva(8), Hva(0), now=0)
     queue.heat(Gpa(8), now=1000)
     assert queue.drop_cold(COLD_AFTER) == []
     assert queue.drop_cold(COLD_AFTER + 1) == [4]
@@ -116,12 +116,12 @@ PAGE = PageNotice(5, bytes(range(256)) * 16, bytes([WORD_EXECUTED, WORD_CHANGES]
 TARGETS = TargetNotice(bytes(range(256)) * (TARGET_ENTRIES // 32))
 REQUESTS = [
     CompileRequest(Gpa(0x8000), Gva(0x8000), CONTEXT, named=b"abc"),
-    CompileRequest(Gpa(0x8000), Gva(0xC0008000), CONTEXT, ((0xC0008, 8), (1, 2)), backlog=True),
+    CompileRequest(Gpa(0x8000), Gva(0xC0008000), CONTEXT, (MappedPage(0xC0008, 8), MappedPage(1, 2)), backlog=True),
     CompileRequest(Gpa(0xFFFFFFFC), Gva(0), CONTEXT, ()),
 ]
 NOTICES: list[tuple[bytes, Notice]] = [
     (pack_machine(7, notice), notice)
-    for notice in (MachineNotice(1 << 47, True, {"A": "b=c", "D": "\udcff"}), MachineNotice(0, False, {}))
+    for notice in (MachineNotice(Hva(1 << 47), True, {"A": "b=c", "D": "\udcff"}), MachineNotice(Hva(0), False, {}))
 ]
 NOTICES += [(pack_page(7, PAGE), PAGE), (pack_targets(7, TARGETS), TARGETS), (pack_forget(7), None)]
 NOTICES += [(pack_request(7, 3, request), (3, request)) for request in REQUESTS]
@@ -161,13 +161,21 @@ def test_whatever_else_comes_is_refused() -> None:
 
 
 def test_a_mirror_knows_what_it_was_told() -> None:
-    mirror = CodeMirror(0x1_0000_0000)
-    assert mirror.executed(0x5000) is mirror.word(0x5000) is mirror.constant(0x5000) is None
+    mirror = CodeMirror(Hva(0x1_0000_0000))
+    assert mirror.executed(Gva(0x5000)) is mirror.word(Gva(0x5000)) is mirror.constant(Gva(0x5000)) is None
     mirror.set_page(PAGE)
-    assert (mirror.executed(0x5000), mirror.executed(0x5004)) == (0x03020100, None)
-    assert (mirror.constant(0x5000), mirror.constant(0x5004), mirror.constant(0x5001)) == (0x03020100, None, None)
+    assert (mirror.executed(Gva(0x5000)), mirror.executed(Gva(0x5004))) == (0x03020100, None)
+    assert (mirror.constant(Gva(0x5000)), mirror.constant(Gva(0x5004)), mirror.constant(Gva(0x5001))) == (
+        0x03020100,
+        None,
+        None,
+    )
     mirror.set_page_map({0xC0000: 5})
-    assert (mirror.executed(0xC0000000), mirror.executed(0x5000)) == (0x03020100, None)
+    assert (mirror.executed(Gva(0xC0000000)), mirror.executed(Gva(0x5000))) == (0x03020100, None)
     op = 5 << 16 | 32
     mirror.set_targets(TargetNotice((op | 0xABCD << 32).to_bytes(8, "little").ljust(8 * TARGET_ENTRIES, b"\0")))
-    assert (mirror.targets(0xC0000004), mirror.targets(0xC0000000), mirror.targets(0x5004)) == ([0xABCD], [], [])
+    assert (mirror.targets(Gva(0xC0000004)), mirror.targets(Gva(0xC0000000)), mirror.targets(Gva(0x5004))) == (
+        [0xABCD],
+        [],
+        [],
+    )

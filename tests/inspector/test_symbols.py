@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbt.abi.addresses import Gva
 from dbt.inspector.symbols import Symbol, SymbolTable
 from tests.vm.programs import BASE, exiting, make_elf
 
@@ -14,16 +15,16 @@ ELF = make_elf(exiting(0), symbols=SYMBOLS)
 
 def test_an_address_is_described_by_the_symbol_before_it() -> None:
     table = SymbolTable(ELF)
-    assert table.describe(BASE) == "main"
-    assert table.describe(BASE + 4) == "main+0x4"
-    assert table.describe(BASE + 0x12) == "tail+0x2"
+    assert table.describe(Gva(BASE)) == "main"
+    assert table.describe(Gva(BASE + 4)) == "main+0x4"
+    assert table.describe(Gva(BASE + 0x12)) == "tail+0x2"
 
 
 def test_an_address_outside_every_symbol_is_a_number() -> None:
     table = SymbolTable(ELF)
-    assert table.describe(BASE - 4) == hex(BASE - 4)
-    assert table.describe(BASE + 8) == hex(BASE + 8)  # beyond main, before tail
-    assert table.describe(0x40000000) == "0x40000000"
+    assert table.describe(Gva(BASE - 4)) == hex(BASE - 4)
+    assert table.describe(Gva(BASE + 8)) == hex(BASE + 8)  # beyond main, before tail
+    assert table.describe(Gva(0x40000000)) == "0x40000000"
 
 
 def test_mapping_symbols_are_kept_apart() -> None:
@@ -31,13 +32,13 @@ def test_mapping_symbols_are_kept_apart() -> None:
 
 
 def test_without_symbols_every_address_is_a_number() -> None:
-    assert SymbolTable(make_elf(exiting(0))).describe(BASE) == hex(BASE)
-    assert SymbolTable(b"no ELF file").describe(BASE) == hex(BASE)
+    assert SymbolTable(make_elf(exiting(0))).describe(Gva(BASE)) == hex(BASE)
+    assert SymbolTable(b"no ELF file").describe(Gva(BASE)) == hex(BASE)
 
 
 def test_a_name_does_not_command_the_terminal() -> None:
-    assert SymbolTable(make_elf(exiting(0), symbols={"a\x1b[2Jb": (BASE, 8)})).describe(BASE) == "a?[2Jb"
-    assert SymbolTable.of([Symbol(BASE, "a\rb", 8)]).describe(BASE) == "a?b"
+    assert SymbolTable(make_elf(exiting(0), symbols={"a\x1b[2Jb": (BASE, 8)})).describe(Gva(BASE)) == "a?[2Jb"
+    assert SymbolTable.of([Symbol(Gva(BASE), "a\rb", 8)]).describe(Gva(BASE)) == "a?b"
 
 
 @settings(max_examples=300, deadline=None)
@@ -46,4 +47,4 @@ def test_a_damaged_table_means_fewer_names(changes: list[tuple[int, int]]) -> No
     data = bytearray(ELF)
     for place, value in changes:
         data[place] = value
-    assert SymbolTable(bytes(data)).describe(BASE)
+    assert SymbolTable(bytes(data)).describe(Gva(BASE))

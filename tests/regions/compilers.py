@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine.messages import CompileRequest, PageNotice, TargetNotice
 from dbt.engine.mirror import CodeMirror
@@ -19,7 +19,8 @@ KILL, HANG, RAISE, NOTHING, SLOW = 0x100, 0x200, 0x300, 0x400, 0x500
 
 
 def region(entry: int) -> CompiledRegion:
-    return CompiledRegion(entry, 0, 1, ((entry, b"abcd"), (entry + 64, b"efgh")), bytes(range(256)) * 400, CONTEXT)
+    runs = ((Gpa(entry), b"abcd"), (Gpa(entry + 64), b"efgh"))
+    return CompiledRegion(Gpa(entry), 0, 1, runs, bytes(range(256)) * 400, CONTEXT)
 
 
 def request(entry: int) -> CompileRequest:
@@ -49,7 +50,7 @@ def make_compile() -> Compile:
 class NoCode:
     """A machine that has executed nothing. ``told`` counts how often a compiler has been told so."""
 
-    code_pages_address = 0
+    code_pages_address = Hva(0)
 
     def __init__(self) -> None:
         self.told = 0

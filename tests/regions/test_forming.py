@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbt.abi.addresses import Gva
 from dbt.frontend.forming import BACKLOG, Limits, Region, RegionFormer
 from dbt.frontend.optimizations import ALL, Optimizations
 from isa.arm.a32 import DECODER
@@ -15,7 +16,7 @@ LONG_CALLEE = "main: bl callee; subs r5, r5, #1; bne main; svc 0; callee: " + "a
 def test_a_loop_whose_callee_is_out_of_reach_has_a_region() -> None:
     data = assemble(LONG_CALLEE, CODE)
     words = tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4))
-    region = RegionFormer(DECODER.decode, CaseCode(words), limits=Limits(reach=40)).form(CODE)
+    region = RegionFormer(DECODER.decode, CaseCode(words), limits=Limits(reach=40)).form(Gva(CODE))
     assert region.blocks
     assert CODE in region.code_words()
 
@@ -29,15 +30,15 @@ class KnownCode(CaseCode):
         self.entries = entries
         self.all_covered = all_covered
 
-    def entered(self, gva: int) -> bool:
+    def entered(self, gva: Gva) -> bool:
         return gva in self.entries
 
-    def covered(self, gva: int) -> bool:
+    def covered(self, gva: Gva) -> bool:
         return self.all_covered
 
 
 def form(code: KnownCode, optimizations: Optimizations = ALL, limits: Limits | None = None) -> Region:
-    region = RegionFormer(DECODER.decode, code, optimizations).form(CODE, limits)
+    region = RegionFormer(DECODER.decode, code, optimizations).form(Gva(CODE), limits)
     assert region.blocks
     return region
 

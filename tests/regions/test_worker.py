@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine import worker
 from dbt.engine.messages import CompileRequest
@@ -221,7 +222,7 @@ def test_a_forked_process_has_a_compiler_and_an_arena_of_its_own(only_handlers: 
         try:
             assert shared_worker()._child is None
             with pytest.raises(RuntimeError, match="forked"):
-                tier.compile_now(0x8004 + 8)
+                tier.compile_now(Gva(0x8004 + 8))
             mine = loop_machine(cpu="arm926")  # whose regions the parent has not kept
             check_run(mine)
             assert pid_of(shared_worker()) != compiler

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.abi.addresses import Gva
 from dbt.trace.control_flow import ControlFlow, Key, control_flow
 from dbt.trace.model import Trace
 from tests.codecache.samples import use_only_handlers
@@ -38,7 +39,11 @@ def test_the_targets_of_the_call_through_the_table_are_known(dispatching: Trace)
     found = max(map(set, dispatching.branch_targets.values()), key=len)
     # Some share their entry in the table of targets with other pairs: which, depends on where the code pages are.
     assert found <= known and len(found) >= 56
-    returns = [found for gpa, found in dispatching.branch_targets.items() if "handle_" in dispatching.describe(gpa)]
+    returns = [
+        found
+        for gpa, found in dispatching.branch_targets.items()
+        if "handle_" in dispatching.describe(dispatching.gva_of(gpa))
+    ]
     assert len(returns) >= 56 and all(
         dispatching.describe(to) == "run_events+0x20" for found in returns for to in found
     )
@@ -65,7 +70,9 @@ def test_counts_of_ways_add_up_to_the_exits_counted(dispatching: Trace) -> None:
         assert isinstance(source, int)
         region = dispatching.regions[source - 1]
         if region.gva in names and len(way.sites) == 1:
-            assert way.count == exits[region.to_gpa(region.gva + 12)], "the handler's return is its fourth instruction"
+            assert way.count == exits[region.to_gpa(Gva(region.gva + 12))], (
+                "the handler's return is its fourth instruction"
+            )
     call = max(exits, key=exits.__getitem__)
     outward = [way for way in flow.ways.values() if any(f"{exits[call]:,} exits there" in site for site in way.sites)]
     total = sum(way.count or 0 for way in outward)

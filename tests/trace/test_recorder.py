@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, BlockCounters, SideExit, block_counter_offset
 from dbt.backend.compile_record import read_stages
 from dbt.backend.compiled import CompiledRegion
@@ -152,7 +153,7 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
         == sum(region_tier(machine).regions.side_exits.values())
         - region_tier(machine).regions.side_exits[SideExit.BUDGET]
     )
-    assert trace.block_counters["taken"][BASE + 24] > 30_000, "the loop's branch"
+    assert trace.block_counters["taken"][Gpa(BASE + 24)] > 30_000, "the loop's branch"
 
 
 def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: P
     region = next(region for region in trace.regions if len(region.pages) == 2)
     assert {0x100FF8, 0x101000} <= {region.to_gva(gpa) for gpa in region.words}
     assert {0x9FF8, 0x8000} <= region.words.keys()
-    assert trace.find_region("0x101004") is not None and trace.region_at(0x101000, trace.nanoseconds) is region
+    assert trace.find_region("0x101004") is not None and trace.region_at(Gva(0x101000), trace.nanoseconds) is region
     blocks = trace.compile_record(region)["blocks"]
     assert all(trace.block_counters["block"].get(region.to_gpa(block["pc"]), 0) > 10_000 for block in blocks)
 

@@ -13,6 +13,7 @@ from types import FrameType
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
+from dbt.abi.addresses import Gpa
 from dbt.debug.instruction_log import InstructionTrace
 from dbt.engine.observer import Observer
 from dbt.engine.tier import JitMode
@@ -164,7 +165,7 @@ class Raising(Observer):
         self._every = every
         self.accesses: list[tuple[int, int]] = []
 
-    def device_accessed(self, pc: int, gpa: int, size: int, value: int, write: bool) -> None:
+    def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
         self.accesses.append((gpa, value))
         if len(self.accesses) % self._every == 0:
             raise ZeroDivisionError

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dbt.abi.addresses import Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import VmExit
 from dbt.backend.compile_region import compile_regions
@@ -31,21 +32,21 @@ class CaseCode:
     """The code of a case, all of it executed; memory holds no constants."""
 
     def __init__(self, code: Code) -> None:
-        self._words = {CODE + 4 * n: word for n, word in enumerate(code)}
+        self._words = {Gva(CODE + 4 * n): word for n, word in enumerate(code)}
 
-    def executed(self, gva: int) -> int | None:
+    def executed(self, gva: Gva) -> int | None:
         return self._words.get(gva)
 
-    def constant(self, gva: int) -> int | None:
+    def constant(self, gva: Gva) -> int | None:
         return None
 
-    def entered(self, gva: int) -> bool:
+    def entered(self, gva: Gva) -> bool:
         return False
 
-    def covered(self, gva: int) -> bool:
+    def covered(self, gva: Gva) -> bool:
         return False
 
-    def targets(self, gva: int) -> list[int]:
+    def targets(self, gva: Gva) -> list[Gva]:
         return []
 
 
@@ -63,7 +64,7 @@ class CaseTier(RegionTier):
     def prepare(self, codes: Iterable[Code]) -> None:
         regions: dict[Code, Region] = {}
         for code in codes:
-            region = RegionFormer(DECODER.decode, CaseCode(code)).form(CODE)
+            region = RegionFormer(DECODER.decode, CaseCode(code)).form(Gva(CODE))
             self._compiled[code] = None
             if region.blocks:
                 regions[code] = region

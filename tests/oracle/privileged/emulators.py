@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from dbt.abi.addresses import Gva
 from dbt.engine.region_tier import RegionTier
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import Machine, TierName
@@ -75,7 +76,7 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
         machine.run(fuel=runner.INSNS_TO_STEP)
         assert machine.pc == _entry(machine)
         assert isinstance(machine.tier, RegionTier)
-        machine.tier.compile_now(machine.pc)
+        machine.tier.compile_now(Gva(machine.pc))
 
 
 def _machine(program: Program, tier: TierName) -> Machine:

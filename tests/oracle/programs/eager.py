@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, VmExit
 from dbt.backend.compiled import CompiledRegion, Refused
@@ -30,21 +30,21 @@ class AllCode:
     def __init__(self, seen: CodeMirror) -> None:
         self._seen = seen
 
-    def executed(self, gva: int) -> int | None:
+    def executed(self, gva: Gva) -> int | None:
         return self._seen.word(gva) or None
 
-    def constant(self, gva: int) -> int | None:
+    def constant(self, gva: Gva) -> int | None:
         return self._seen.constant(gva)
 
-    def entered(self, gva: int) -> bool:
+    def entered(self, gva: Gva) -> bool:
         return self._seen.entered(gva)
 
-    def covered(self, gva: int) -> bool:
+    def covered(self, gva: Gva) -> bool:
         return self._seen.covered(gva)
 
-    def targets(self, gva: int) -> list[int]:
+    def targets(self, gva: Gva) -> list[Gva]:
         seen = self._seen.targets(gva)
-        return [*seen, *(target + 4 for target in seen[:1]), gva + 12] if seen else []
+        return [*seen, *(Gva(target + 4) for target in seen[:1]), Gva(gva + 12)] if seen else []
 
 
 def _make_compile() -> Compile:
@@ -73,7 +73,7 @@ class _Allotment(Observer):
     def __init__(self, regions: int) -> None:
         self.left = self._spare = regions
 
-    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+    def region_dropped(self, entry: Gpa, why: str, written: Gpa | None) -> None:
         if self._spare:
             self._spare -= 1
             self.left += 1
@@ -124,7 +124,8 @@ class EagerRegionTier(RegionTier):
 
     def _compile_here(self) -> None:
         self.cache.enter_decoded()
-        pc = self._cpu.r[15]
-        if self._allotment.left and pc not in self.cache.installed and Gpa(pc) in self._memory.ram:
+        pc = self._cpu.pc
+        gpa = Gpa(pc)  # no program for this tier has the MMU on while it is used
+        if self._allotment.left and gpa not in self.cache.installed and gpa in self._memory.ram:
             super().run(0)  # decodes the op, so that there is a handler to go back to
             self._allotment.left -= self.compile_now(pc)

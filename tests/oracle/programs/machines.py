@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, SupervisorCall, VmExit
 from dbt.abi.layout import HOT_ARRIVALS, OPS_PER_PAGE, PAGE_SHIFT, WARM
@@ -53,7 +53,7 @@ class _KeepsWarm(Observer):
     def __init__(self) -> None:
         self.warm: Callable[[int], None] = lambda entry: None
 
-    def region_dropped(self, entry: int, why: str, written: int | None) -> None:
+    def region_dropped(self, entry: Gpa, why: str, written: Gpa | None) -> None:
         self.warm(entry)
 
 
@@ -97,13 +97,13 @@ class SoonHotTier(RegionTier):
         return super().run(budget)
 
     def _warm(self, pc: int) -> None:
-        self.code_pages.set_arrivals(pc, self._soon)
+        self.code_pages.set_arrivals(Gpa(pc), self._soon)
 
     def ask_for(self, pc: int) -> None:
         """Ask for the region there, hot or not."""
-        request = self._request(Gva(pc), Gpa(pc), self._cpu.native("code_table"))
+        request = self._request(Gva(pc), Gpa(pc), Hva(self._cpu.native("code_table")))
         assert request is not None
-        self._requested.add(pc)
+        self._requested.add(Gpa(pc))
         self.compiler.submit(request)
 
     def settle(self) -> None:
