@@ -161,21 +161,15 @@ def test_whatever_else_comes_is_refused() -> None:
 
 
 def test_a_mirror_knows_what_it_was_told() -> None:
+    here, between, beside = Gva(0x5000), Gva(0x5001), Gva(0x5004)
+    mapped, mapped_beside = Gva(0xC0000000), Gva(0xC0000004)
     mirror = CodeMirror(Hva(0x1_0000_0000))
-    assert mirror.executed(Gva(0x5000)) is mirror.word(Gva(0x5000)) is mirror.constant(Gva(0x5000)) is None
+    assert mirror.executed(here) is mirror.word(here) is mirror.constant(here) is None
     mirror.set_page(PAGE)
-    assert (mirror.executed(Gva(0x5000)), mirror.executed(Gva(0x5004))) == (0x03020100, None)
-    assert (mirror.constant(Gva(0x5000)), mirror.constant(Gva(0x5004)), mirror.constant(Gva(0x5001))) == (
-        0x03020100,
-        None,
-        None,
-    )
+    assert (mirror.executed(here), mirror.executed(beside)) == (0x03020100, None)
+    assert [mirror.constant(gva) for gva in (here, beside, between)] == [0x03020100, None, None]
     mirror.set_page_map({0xC0000: 5})
-    assert (mirror.executed(Gva(0xC0000000)), mirror.executed(Gva(0x5000))) == (0x03020100, None)
+    assert (mirror.executed(mapped), mirror.executed(here)) == (0x03020100, None)
     op = 5 << 16 | 32
     mirror.set_targets(TargetNotice((op | 0xABCD << 32).to_bytes(8, "little").ljust(8 * TARGET_ENTRIES, b"\0")))
-    assert (mirror.targets(Gva(0xC0000004)), mirror.targets(Gva(0xC0000000)), mirror.targets(Gva(0x5004))) == (
-        [0xABCD],
-        [],
-        [],
-    )
+    assert [mirror.targets(gva) for gva in (mapped_beside, mapped, beside)] == [[0xABCD], [], []]
