@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbt.cli.app import run_app
-from dbt.trace.log import LogWriter, RecordKind, TraceError, read_log
+from dbt.trace.log import VERSION, LogWriter, RecordKind, TraceError, read_log
 from dbt.trace.model import Trace
 from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.guests import GUESTS
@@ -69,7 +69,7 @@ def test_a_flipped_bit_is_seen_wherever_it_is(tmp_path: Path) -> None:
         (b"", "this is no translation trace"),
         (b"\x7fELF" + bytes(100), "this is no translation trace"),
         (b"DBTTRACE\x63\0\0\0", "a trace of version 99"),
-        (b"DBTTRACE\x01\0\0\0", "the trace has no header"),
+        (b"DBTTRACE" + bytes([VERSION, 0, 0, 0]), "the trace has no header"),
     ],
 )
 @pytest.mark.parametrize("command", [["stats"], ["top"], ["why"], ["block"], ["export"], ["html"], ["view"], ["diff"]])
