@@ -40,7 +40,7 @@ class Observer:
         """A region was dropped. ``written`` is the GPA of the word that was written over, if that is the reason."""
 
     def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
-        """The instruction at a GVA accessed a device."""
+        """The instruction at the PC accessed a device."""
 
     def left_guest(self, exit_: VmExit) -> None:
         """The tier returned, at the end of its budget or with another exit."""
