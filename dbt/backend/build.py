@@ -1,7 +1,7 @@
-"""Compiles the threaded tier's handlers into an image.
+"""Building the image of the threaded tier's handlers.
 
-:mod:`dbt.codecache.handlers` runs it as a process of its own, because LLVM's fatal errors end the process, and so that
-the process that runs the guest never imports llvmlite.
+:mod:`dbt.codecache.handlers` runs this module as a process of its own, because a fatal error in LLVM ends the process.
+It also keeps llvmlite out of the process that runs the guest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dbt.frontend.optimizations import PASSES
 
 
 def build_image(opt: int = 2) -> Image:
-    """Generate, compile and link all handlers. Imports llvmlite; takes seconds."""
+    """Generate, compile and link all handlers. This imports llvmlite and takes seconds."""
     from isa.arm.a32 import REGISTRY
 
     handlers = build_handlers(list(REGISTRY))
@@ -49,7 +49,7 @@ def build_image(opt: int = 2) -> Image:
 
 
 def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str]) -> Image:
-    """An image from the compiled handlers and the decoder's rows."""
+    """Return the image of the compiled handlers and the decoder's rows."""
     code, symbols = link_object(object_bytes)
     packed = bytearray()
     for row in rows:

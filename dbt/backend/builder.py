@@ -1,8 +1,8 @@
-"""LLVM functions by typed values and structured control, for code that is not lowered from uops.
+"""A builder of LLVM functions from typed values and structured control, for code that is not lowered from uops.
 
-Values carry their LLVM type, so that a wrong width is an error here and not in LLVM, and Python numbers are accepted
-wherever a value is. Loads, stores and calls are checked as well. ``with f.when(condition):`` and the loops write blocks
-and branches. What changes in a loop or on one of two ways is a :class:`Variable`, which SROA turns into values.
+Values carry their LLVM type, so that a wrong width is an error here and not in LLVM. Loads, stores and calls are
+checked as well. A Python number is accepted wherever a value is. ``with f.when(condition):`` and the loops write blocks
+and branches. What changes in a loop or on one of two paths is a :class:`Variable`, which SROA turns into values.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ R15 = LAYOUT["r"].offset + 4 * 15
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A value of an LLVM function: ``text`` is the operand that names it, ``type`` its LLVM type.
+    """A value of an LLVM function. ``text`` is the operand that names it, and ``type`` is its LLVM type.
 
-    Arithmetic is unsigned and on integers of one type. The comparisons are methods and give an i1.
+    Arithmetic is unsigned, and its operands are integers of one type. The comparisons are methods that return an i1.
     """
 
     f: Builder
@@ -38,7 +38,7 @@ class Value:
         return self.text
 
     def operand(self, other: Value | int) -> str:
-        """``other`` as an operand beside this value; TypeError if it has another type."""
+        """Return ``other`` as an operand beside this value. Raises TypeError if it has another type."""
         if isinstance(other, int):
             return str(other) if self.type != "i1" else str(bool(other)).lower()
         if other.type != self.type:
@@ -84,35 +84,35 @@ class Value:
         return self._binary("lshr", other)
 
     def eq(self, other: Value | int) -> Value:
-        """Equal; a pointer can be compared with 0, which is null."""
+        """Return an i1: equal. A pointer can be compared with 0, which is null."""
         return self._compare("eq", other)
 
     def ne(self, other: Value | int) -> Value:
-        """Not equal; a pointer can be compared with 0, which is null."""
+        """Return an i1: not equal. A pointer can be compared with 0, which is null."""
         return self._compare("ne", other)
 
     def ult(self, other: Value | int) -> Value:
-        """Less, unsigned."""
+        """Return an i1: less, unsigned."""
         return self._compare("ult", other)
 
     def uge(self, other: Value | int) -> Value:
-        """Greater or equal, unsigned."""
+        """Return an i1: greater or equal, unsigned."""
         return self._compare("uge", other)
 
     def ugt(self, other: Value | int) -> Value:
-        """Greater, unsigned."""
+        """Return an i1: greater, unsigned."""
         return self._compare("ugt", other)
 
     def slt(self, other: Value | int) -> Value:
-        """Less, signed."""
+        """Return an i1: less, signed."""
         return self._compare("slt", other)
 
     def has(self, bits: int) -> Value:
-        """Whether one of these bits is 1."""
+        """Return an i1: at least one of these bits is 1."""
         return (self & bits).ne(0)
 
     def to(self, type_: str) -> Value:
-        """This integer with another width: zero-extended, or its low bits; or a pointer as an i64."""
+        """Return this integer with another width, zero-extended or truncated; or a pointer as an i64."""
         if type_ == self.type:
             return self
         if self.type == "ptr":
@@ -121,17 +121,17 @@ class Value:
         return Value(self.f, self.f.emit(f"{instruction} {self.type} {self.text} to {type_}"), type_)
 
     def choose(self, if_true: Value | int, if_false: Value | int, type_: str = "") -> Value:
-        """One of two values by this i1. ``type_`` is needed where both are numbers."""
+        """Return one of two values, selected by this i1. ``type_`` is needed if both are numbers."""
         type_ = type_ or next(value.type for value in (if_true, if_false) if isinstance(value, Value))
         a, b = (self.f.value(type_, value) for value in (if_true, if_false))
         return Value(self.f, self.f.emit(f"select i1 {self.text}, {type_} {a}, {type_} {b}"), type_)
 
     def at(self, offset: Value | int) -> Value:
-        """The pointer so many bytes (a number, or an i64) behind this one."""
+        """Return the pointer that is ``offset`` bytes (a number, or an i64) behind this one."""
         return self._pointer("i8", offset)
 
     def element(self, type_: str, index: Value | int) -> Value:
-        """The pointer to element ``index`` of an array of ``type_`` here. An index is zero-extended."""
+        """Return the pointer to element ``index`` of an array of ``type_`` here. An index is zero-extended."""
         return self._pointer(type_, index)
 
     def _pointer(self, type_: str, index: Value | int) -> Value:
@@ -141,7 +141,7 @@ class Value:
         return Value(self.f, self.f.emit(f"getelementptr {type_}, ptr {self.text}, i64 {wide}"), "ptr")
 
     def load(self, type_: str, align: int = 0) -> Value:
-        """What is at this pointer; ``align`` where it is not a multiple of the size."""
+        """Load a value from this pointer. ``align`` is needed if the address may not be a multiple of the size."""
         suffix = f", align {align}" if align else ""
         return Value(self.f, self.f.emit(f"load {type_}, ptr {self.text}{suffix}"), type_)
 
@@ -155,24 +155,24 @@ class Variable:
     type: str
 
     def get(self) -> Value:
-        """Its value here."""
+        """Return the variable's value at this place of the function."""
         return self.pointer.load(self.type)
 
     def set(self, value: Value | int) -> None:
-        """Give it another value."""
+        """Assign another value."""
         self.f.store(self.f.value(self.type, value), self.pointer)
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop while its body is written."""
+    """A loop whose body is being written."""
 
     f: Builder
     head: str
     after: str
 
     def again(self) -> None:
-        """Go on with the next round."""
+        """Continue with the next iteration."""
         self.f.jump(self.head)
 
     def leave(self) -> None:
@@ -181,18 +181,18 @@ class Loop:
 
 
 class Builder(Function):
-    """A function under construction. ``parameters`` are name and type; ``f["name"]`` is a parameter's value."""
+    """A function under construction. ``parameters`` are names and types; ``f["name"]`` is a parameter's value."""
 
     def __init__(self, first_line: str, parameters: Mapping[str, str]) -> None:
         super().__init__(first_line)
         self._parameters = parameters
-        self._ended = False  # control does not come to the place that is being written
+        self._ended = False  # the place that is being written is unreachable
 
     def __getitem__(self, name: str) -> Value:
         return Value(self, f"%{name}", self._parameters[name])
 
     def value(self, type_: str, value: Value | int) -> Value:
-        """A value that must have this type, or a number as one."""
+        """Return a value of this type: the given value, which must have it, or the number as a constant."""
         if isinstance(value, Value):
             if value.type != type_:
                 raise TypeError(f"{value.text} is {value.type} where {type_} is wanted")
@@ -202,17 +202,17 @@ class Builder(Function):
         return Value(self, str(bool(value)).lower() if type_ == "i1" else str(value), type_)
 
     def function(self, name: str) -> Value:
-        """A function of the image as a pointer."""
+        """Return a function of the image as a pointer."""
         return Value(self, f"@{name}", "ptr")
 
     def variable(self, type_: str, value: Value | int) -> Variable:
-        """A new variable with its first value."""
+        """Return a new variable with its first value."""
         variable = Variable(self, Value(self, self.emit_entry(f"alloca {type_}"), "ptr"), type_)
         variable.set(value)
         return variable
 
     def store(self, value: Value, pointer: Value, align: int = 0) -> None:
-        """Store a value at a pointer; ``align`` where that is not a multiple of the size."""
+        """Store a value at a pointer. ``align`` is needed if the address may not be a multiple of the size."""
         self.do(f"store {value.type} {value.text}, ptr {pointer.text}{f', align {align}' if align else ''}")
 
     # -- control -------------------------------------------------------------------------------
@@ -232,14 +232,16 @@ class Builder(Function):
         self._ended = True
 
     def split(self, condition: Value, then: str, otherwise: str, likely: bool | None = None) -> None:
-        """Go to one of two labels. ``likely``: the first is what happens nearly always, or (False) nearly never."""
+        """Branch to one of two labels. ``likely`` says that the first is taken nearly always or, if False, nearly
+        never.
+        """
         hint = "" if likely is None else f", !prof !{int(likely)}"
         self.do(f"br i1 {self.value('i1', condition)}, label %{then}, label %{otherwise}{hint}")
         self._ended = True
 
     @contextmanager
     def when(self, condition: Value, likely: bool | None = None) -> Iterator[None]:
-        """Execute what is written inside if the condition holds."""
+        """Execute the body if the condition holds."""
         then, after = self.new_label("then"), self.new_label("after")
         self.split(condition, then, after, likely)
         self.label(then)
@@ -250,7 +252,7 @@ class Builder(Function):
 
     @contextmanager
     def repeat(self) -> Iterator[Loop]:
-        """Execute what is written inside again and again, until it leaves."""
+        """Execute the body again and again, until it leaves the loop."""
         loop = Loop(self, self.new_label("loop"), self.new_label("after"))
         self.jump(loop.head)
         self.label(loop.head)
@@ -261,7 +263,7 @@ class Builder(Function):
 
     @contextmanager
     def count(self, start: Value | int, end: Value | int, step: int = 1, type_: str = "i32") -> Iterator[Value]:
-        """Execute what is written inside with each number from ``start`` to ``end``, which is not among them."""
+        """Execute the body with each number from ``start`` up to ``end``, which is not included."""
         variable = self.variable(type_, start)
         with self.repeat() as loop:
             number = variable.get()
@@ -276,7 +278,7 @@ class Builder(Function):
         self._ended = True
 
     def call(self, callee: str | Value, *arguments: Value, result: str = "void") -> Value:
-        """Call a function of the image, by name or pointer. All of them but handlers have the C convention."""
+        """Call a function of the image, by name or pointer. Functions that are not handlers have the C convention."""
         name = f"@{callee}" if isinstance(callee, str) else callee.text
         text = ", ".join(f"{argument.type} {argument.text}" for argument in arguments)
         if result == "void":
@@ -288,16 +290,16 @@ class Builder(Function):
 
     @property
     def cpu(self) -> Value:
-        """CpuState, which every function is given."""
+        """The pointer to CpuState, which is the first parameter of every function."""
         return self["cpu"]
 
     def native(self, name: str, element: int = 0) -> Value:
-        """Pointer to a slot of CpuState's runtime part."""
+        """Return the pointer to a slot of CpuState's runtime part."""
         slot = NATIVE[name]
         return self.cpu.at(slot.offset + slot.size * element)
 
     def load_native(self, name: str, type_: str = "", element: int = 0) -> Value:
-        """A slot of CpuState's runtime part; an integer unless ``type_`` says otherwise."""
+        """Load a slot of CpuState's runtime part, as an integer unless ``type_`` says otherwise."""
         size = NATIVE[name].size
         type_ = type_ or f"i{8 * size}"
         if _SIZES[type_] != size:
@@ -305,7 +307,7 @@ class Builder(Function):
         return self.native(name, element).load(type_)
 
     def store_native(self, name: str, value: Value | int, element: int = 0) -> None:
-        """Write a slot of CpuState's runtime part."""
+        """Store to a slot of CpuState's runtime part."""
         size = NATIVE[name].size
         value = value if isinstance(value, Value) else self.value(f"i{8 * size}", value)
         if _SIZES[value.type] != size:
@@ -313,35 +315,35 @@ class Builder(Function):
         self.store(value, self.native(name, element))
 
     def state(self, name: str) -> Value:
-        """Pointer to a word of the guest's state."""
+        """Return the pointer to a word of the guest's state."""
         return self.cpu.at(LAYOUT[name].offset)
 
     def load_state(self, name: str) -> Value:
-        """A word of the guest's state, an i32."""
+        """Load a word of the guest's state, an i32."""
         return self.state(name).load("i32")
 
     def store_pc(self, gva: Value) -> None:
-        """Write R15, where the guest is to go on."""
+        """Store to R15 the GVA at which the guest continues."""
         self.store(self.value("i32", gva), self.cpu.at(R15))
 
     def load_pc(self) -> Value:
-        """R15, where the guest is to go on."""
+        """Load R15, the GVA at which the guest continues."""
         return self.cpu.at(R15).load("i32")
 
     def is_user_mode(self) -> Value:
-        """Whether the mode is user mode, an i1."""
+        """Return an i1: the guest is in user mode."""
         return (self.load_state("psr") & PSR_MODE).eq(int(Mode.USER))
 
     def page_flags_pointer(self, page: Value) -> Value:
-        """Pointer to the flags (i8) of a page of the guest physical address space, by its number (i64)."""
+        """Return the pointer to the flags (i8) of a guest physical page, by the page's number (i64)."""
         return self.load_native("page_flags", "ptr").at(page)
 
     def page_flags(self, gpa: Value) -> Value:
-        """The flags (i8) of the page of a GPA (i64)."""
+        """Load the flags (i8) of the page that contains a GPA (i64)."""
         return self.page_flags_pointer(gpa >> PAGE_SHIFT).load("i8")
 
     def exit(self, code: ExitCode, *arguments: Value | int) -> None:
-        """Say why native code is left, and store the arguments of the exit, i64 each."""
+        """Store the reason for the exit from native code, and its arguments, i64 each."""
         self.store_native("exit_kind", int(code))
         for number, argument in enumerate(arguments):
             self.store_native("exit_args", argument, number)
@@ -366,12 +368,14 @@ class HandlerBuilder(Builder):
 
 
 def define(name: str, parameters: Mapping[str, str], result: str = "void", attributes: str = "") -> Builder:
-    """A function ``name(cpu, parameters...)`` with the C convention, to be written."""
+    """Return a new function ``name(cpu, parameters...)`` with the C convention, whose body is still to be written."""
     return _define("", name, {"cpu": "ptr", **parameters}, result, attributes)
 
 
 def define_preserving(name: str, parameters: Mapping[str, str], result: str) -> Builder:
-    """As :func:`define`, a function that preserves nearly all of its caller's registers: a region's are many."""
+    """Return a new function as :func:`define` does, which preserves nearly all registers. Regions call it: they use
+    many.
+    """
     return _define("preserve_mostcc ", name, {"cpu": "ptr", **parameters}, result, "")
 
 

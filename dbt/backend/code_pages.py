@@ -1,4 +1,4 @@
-"""Code pages in native code: making one, undoing ops whose words are written, and stores beside code."""
+"""Code pages in native code: making them, resetting ops whose words are written, and stores to pages with code."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from isa.arm.state import SCTLR_M
 
 
 def _code_page(f: Builder, page: Value) -> Value:
-    """The code page of a page of the guest physical address space, by its number (an i64)."""
+    """Return the code page of a guest physical page, by the page's number (an i64)."""
     return f.load_native("code_pages", "ptr").at(page * CODE_PAGE_STRIDE)
 
 
 def _op_of(f: Builder, gpa: Value) -> Value:
-    """The op of a GPA (an i64), whose page has a code page."""
+    """Return the op of a GPA (an i64), whose page has a code page."""
     return _code_page(f, gpa >> PAGE_SHIFT).at((gpa & WORD_IN_PAGE) << OP_SHIFT)
 
 
 def mark_changed(f: Builder, gpa: Value) -> None:
-    """Note that the compiler has to be told anew of the page of a GPA (an i64)."""
+    """Mark the page that contains a GPA (an i64), so that the compile worker is sent it again."""
     flags = f.page_flags_pointer(gpa >> PAGE_SHIFT)
     f.store(flags.load("i8") | PAGE_CHANGED, flags)
 
 
 @contextmanager
 def _where_code(f: Builder, gpa: Value) -> Iterator[Value]:
-    """Execute what is written inside with the op of a GPA (an i64), if its page has a code page.
+    """Execute the body with the op of a GPA (an i64), if its page has a code page.
 
-    Who looks for the op of a word is about to write the word, so its page is marked as changed.
+    The page is marked as changed, because the caller is about to write the word.
     """
     with f.when(f.page_flags(gpa).has(PAGE_HAS_CODE)):
         mark_changed(f, gpa)
@@ -66,7 +66,7 @@ def _is_covered(op: Value) -> Value:
 
 
 def _need_code_page() -> Builder:
-    """``need_code_page(cpu, page)``: the code page of a page of RAM, made if there is none yet."""
+    """``need_code_page(cpu, page)``: return the code page of a page of RAM, which is made if there is none yet."""
     f = define("need_code_page", {"page": "i32"}, "ptr", "noinline")
     page = f["page"].to("i64")
     ops = _code_page(f, page)
@@ -84,7 +84,7 @@ def _need_code_page() -> Builder:
 
 
 def _is_covered_at() -> Builder:
-    """``is_covered(cpu, gpa)``: whether a region was made from the word there."""
+    """``is_covered(cpu, gpa)``: return 1 if a region was made from the word at the GPA, else 0."""
     f = define("is_covered", {"gpa": "i64"}, "i1")
     gpa = f["gpa"]
     with _where_code(f, gpa) as op:
@@ -94,7 +94,7 @@ def _is_covered_at() -> Builder:
 
 
 def _invalidate() -> Builder:
-    """``invalidate(cpu, gpa)``: the word there is to be decoded again."""
+    """``invalidate(cpu, gpa)``: reset the op of the word at the GPA, so that it is decoded again."""
     f = define("invalidate", {"gpa": "i64"})
     gpa = f["gpa"]
     with _where_code(f, gpa) as op, f.when(op.load("ptr").ne(f.function("decode"))):
@@ -104,7 +104,7 @@ def _invalidate() -> Builder:
 
 
 def _invalidate_range() -> Builder:
-    """``invalidate_range(cpu, gpa, size)``: all words are to be decoded again of which one of these bytes is part."""
+    """``invalidate_range(cpu, gpa, size)``: reset the ops of all words that have one of these bytes."""
     f = define("invalidate_range", {"gpa": "i64", "size": "i64"})
     with f.count(f["gpa"] & -4, f["gpa"] + f["size"], 4, "i64") as gpa:
         f.call("invalidate", f.cpu, gpa)
@@ -113,9 +113,9 @@ def _invalidate_range() -> Builder:
 
 
 def _code_flags() -> Builder:
-    """``code_flags(cpu, page, out)``: write a byte for each word of a page that has a code page, and unmark the page.
+    """``code_flags(cpu, page, out)``: write a byte for each word of a page with a code page, and unmark the page.
 
-    The bytes are WORD_EXECUTED and so on. Python calls it to tell the compiler's process what has been executed.
+    The bytes are WORD_EXECUTED and so on. Python calls it to tell the compile worker what has been executed.
     """
     f = define("code_flags", {"page": "i32", "out": "ptr"}, attributes="noinline")
     page = f["page"].to("i64")
@@ -136,10 +136,10 @@ def _code_flags() -> Builder:
 
 
 def _writable() -> Builder:
-    """``writable(cpu, gva, size, align)``: the entry by which regions may store where the shadow page table has none.
+    """``writable(cpu, gva, size, align)``: return the entry for a region's store that misses the shadow page table.
 
-    It is null if they may not. Data beside code is common. If no word of the access is decoded, or was made a region
-    from, there is nothing to undo. A page without code is entered into the table.
+    It is null if the region must leave. Data beside code is common: if no word of the access is decoded, and no region
+    was made from one, the store may go ahead. A page without code is entered into the table.
     """
     f = define_preserving("writable", {"gva": "i32", "size": "i32", "align": "i32"}, "ptr")
     gva, size = f["gva"], f["size"]
@@ -181,7 +181,7 @@ def _writable() -> Builder:
 
 
 def code_pages_text() -> str:
-    """All definitions of this module."""
+    """Return the LLVM text of this module's definitions."""
     functions = [
         _need_code_page(),
         _is_covered_at(),

@@ -1,19 +1,18 @@
-"""How a region was made: its blocks, what it became at each stage, and which of that is for which instruction.
+"""Compile records: the blocks of a region, its text at each stage, and the instruction that each line is for.
 
-LLVM carries the attribution: every line of the IR as it was lowered has a debug location, whose line number is that
-of the line itself. After the passes an instruction still has the location of the line that it came from, and in the
-object the line table has it for each address. The lowering says which uop a line is for. Debug locations do not
-change the code.
+LLVM carries the attribution. Every line of the lowered IR has a debug location with its own line number. After the
+passes an instruction still has the location of the line that it came from, and the object's line table has it for each
+address. The lowering says which uop a line is for. Debug locations do not change the code.
 
-A compile record is kept on disk and shown to others, so it is JSON, in two compressed parts, as most readers look at
-the first only. That has::
+A compile record is kept on disk and in traces, so it is JSON. It has two compressed parts, because most readers need
+only the first, which has::
 
     blocks     [{pc, calls, insns: [[pc, word]], edges: [{kind, to, why}], constants: [[address, word]]}]
-    entries    addresses where control may come in from outside
-    backlog      whether other regions waited, so that this one is small
+    entries    addresses at which control may enter from outside
+    backlog    whether the region was made small in backlog mode
     seconds    {form, lower, optimise, generate}
 
-and the second::
+The second part has::
 
     ir         LLVM text as lowered
     origins    [[line of ir, block, instruction in it, uop in that or -1]]
@@ -39,7 +38,7 @@ from isa.ir.queries import walk
 from isa.ir.uop import Uop
 
 _LENGTH = struct.Struct("<I")
-#: Numbers of metadata, beyond those that modules have: the program's, and that of the location of line 0.
+#: Numbers of metadata nodes, above those that modules have: the subprogram, and the location of line 0.
 _UNIT, _FLAG, _FILE, _TYPE, _FUNCTION, _LINES = 100, 101, 102, 103, 104, 1000
 _DEBUG_INFORMATION = f"""!llvm.dbg.cu = !{{!{_UNIT}}}
 !llvm.module.flags = !{{!{_FLAG}}}
@@ -54,7 +53,7 @@ spFlags: DISPFlagDefinition | DISPFlagOptimized)
 
 
 def with_locations(text: str) -> str:
-    """LLVM text of one function, each instruction's debug location being its line of the text, counted from 1."""
+    """Return the LLVM text of one function with debug locations: each instruction has its own line number, from 1."""
     lines, locations, inside = [], [], False
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("define"):
@@ -91,7 +90,7 @@ class CompileRecorder:
         self._seconds[phase] = round(self._now - before, 7)
 
     def lowered(self, text: str, origins: list[object]) -> None:
-        """``origins``: of the lines of the one function in ``text``."""
+        """Take the lowered ``text`` and the ``origins`` of the lines of its one function."""
         self._pass("lower")
         first = text[: text.index("\ndefine ")].count("\n") + 2
         places = list(self._region.blocks.values())
@@ -109,14 +108,14 @@ class CompileRecorder:
         self._now = time.perf_counter()
 
     def show(self, stage: str, make: Callable[[], str | bytes]) -> None:
-        """A :data:`dbt.backend.llvm.Show`."""
+        """Take a stage: see :data:`dbt.backend.llvm.Show`."""
         if stage == "region.opt.ll":
             self._pass("optimise")
             self._stages["optimised"] = make()
             self._now = time.perf_counter()
 
     def finish(self, object_bytes: bytes) -> bytes:
-        """The compile_record."""
+        """Return the compile record."""
         self._pass("generate")
         self._stages["object"] = base64.b64encode(object_bytes).decode()
         numbers = {place: number for number, place in enumerate(self._region.blocks)}
@@ -136,7 +135,9 @@ class CompileRecorder:
         }
 
     def _edges(self, block: Block, numbers: dict[Place, int]) -> Iterator[dict[str, Any]]:
-        """``to``: a block's number, or an address with why it is not in the region; null where nobody knows."""
+        """Yield the edges of a block. ``to`` is a block's number, or an address and the reason why it is left out, or
+        null.
+        """
 
         def edge(kind: str, place: Place) -> dict[str, Any]:
             if place in numbers:
@@ -165,14 +166,14 @@ class CompileRecorder:
 
 
 def read_compile_record(compile_record: bytes) -> dict[str, Any]:
-    """The first part of what :class:`CompileRecorder` made."""
+    """Return the first part of a compile record that :class:`CompileRecorder` made."""
     (size,) = _LENGTH.unpack_from(compile_record)
     found: dict[str, Any] = json.loads(unpack(compile_record[_LENGTH.size : _LENGTH.size + size]))
     return found
 
 
 def read_stages(compile_record: bytes) -> dict[str, Any]:
-    """The second part."""
+    """Return the second part of a compile record: the stages."""
     (size,) = _LENGTH.unpack_from(compile_record)
     found: dict[str, Any] = json.loads(unpack(compile_record[_LENGTH.size + size :]))
     return found

@@ -1,4 +1,4 @@
-"""From an address to a compiled region. Runs in the compiler's process; imports llvmlite."""
+"""Forming and compiling the region at an address. This runs in the compile worker and imports llvmlite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from isa.ir.registry import Insn
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
 
-#: So many words' uops are kept, about 5 KB each, before all of them are forgotten.
+#: The number of words whose uops are kept, about 5 KB each, before all of them are dropped.
 _MOST_RECORDED = 8192
 
 
@@ -38,7 +38,7 @@ class RegionCompiler:
     """Forms and compiles regions of any guest, under any context."""
 
     def __init__(self, dump: RegionDump | None = None, backlog_limits: Limits = BACKLOG) -> None:
-        """``dump``: where the stages of each region are written to, if anywhere."""
+        """``dump`` writes the stages of each region, if it is given."""
         self._dump = dump
         self._backlog_limits = backlog_limits
         self._recorded: dict[object, RecordedWords] = {}  # by the part of the context that decoding depends on
@@ -46,8 +46,8 @@ class RegionCompiler:
     def compile(
         self, guest: Guest, entry: Gva, assumed: Assumptions, backlog: bool = False
     ) -> CompiledRegion | Refused:
-        """Return the region around the GVA ``entry``, if there is one to be had. ``backlog``: make a small one, because
-        others wait.
+        """Return the region around the GVA ``entry``, or why there is none. In ``backlog`` mode the region is small,
+        because others wait.
         """
         started = time.perf_counter()
         context = assumed.context
@@ -74,7 +74,7 @@ class RegionCompiler:
 
 
 def compile_regions(regions: list[Region], assumed: Assumptions, show: Show = show_nobody) -> list[CompiledRegion]:
-    """Regions compiled in one module: much cheaper each, but every one has the code of all."""
+    """Return regions that are compiled in one module. Each costs much less, but each has the code of all."""
     text = region_text(regions, assumed)
     show("region.ll", lambda: text)
     object_bytes = compile_object(text, assumed.context.optimizations.passes, 1, show)
@@ -84,7 +84,7 @@ def compile_regions(regions: list[Region], assumed: Assumptions, show: Show = sh
 
 
 def compile_with_record(region: Region, assumed: Assumptions, compile_record: CompileRecorder) -> CompiledRegion:
-    """A region, and how it was made."""
+    """Return a compiled region with its compile record."""
     lowering = RegionLowering(region, "region0", assumed, attribute=True)
     text = module_text(lowering.lower())
     compile_record.lowered(text, lowering.f.origins())

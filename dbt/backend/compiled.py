@@ -12,18 +12,18 @@ from dbt.abi.addresses import Gpa, Gva, MappedPage
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.frontend.context import TranslationContext, WrongContext
 
-#: Entry, start, instructions; then how much follows of: context, other entries, pages, runs, compile record, code.
+#: Entry, start, instructions; then the lengths of what follows: context, entries, pages, runs, compile record, code.
 _HEADER = struct.Struct("<III6I")
 _RUN = struct.Struct("<II")
 
 
 class WrongRegion(ValueError):
-    """The bytes are not a compiled region."""
+    """Raised for bytes that are not a compiled region."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """There is no region, and why."""
+    """An answer without a region, with the reason."""
 
     reason: str
 
@@ -32,12 +32,12 @@ class Refused:
 class CompiledRegion:
     """Native code, position-independent, whose function begins at offset ``start`` and has the handlers' signature.
 
-    All addresses are physical. The region is entered at ``entry``, from which it was formed, and at the ``others``.
+    All addresses are GPAs. The region is entered at ``entry``, from which it was formed, and at the ``others``.
     ``runs`` are the guest words that it was made from: addresses and bytes, in order, without overlap.
-    ``insns`` counts the instructions that were compiled, those of a block on several call paths each time.
-    ``context`` is what it was translated under. Where that has the MMU on, the code also requires that ``pages`` are
-    mapped so. ``compile_record`` says how the region was made
-    (:mod:`dbt.backend.compile_record`), and is empty if nobody wants to know.
+    ``insns`` counts the compiled instructions; those of a block on several call paths count each time.
+    ``context`` is the translation context. If it has the MMU on, the code also requires that ``pages`` are mapped so.
+    ``compile_record`` says how the region was made (:mod:`dbt.backend.compile_record`). It is empty unless it was asked
+    for.
     """
 
     entry: Gpa
@@ -58,7 +58,7 @@ class CompiledRegion:
         return Gva(virtual << PAGE_SHIFT | gpa & PAGE_SIZE - 1)
 
     def pack(self) -> bytes:
-        """The binary form."""
+        """Return the binary form."""
         context = self.context.describe().encode()
         counts = (len(self.others), len(self.pages), len(self.runs), len(self.compile_record), len(self.code))
         header = _HEADER.pack(self.entry, self.start, self.insns, len(context), *counts)

@@ -1,4 +1,4 @@
-"""The calling contract of native code: what a handler is given, and the shape of a predecoded op.
+"""The calling convention of native code: the arguments of a handler.
 
 A handler executes one guest instruction and tail-calls the next one's. All of them have one
 signature, with LLVM's ``preserve_nonecc``, which passes twelve arguments in registers and preserves

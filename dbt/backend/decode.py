@@ -54,7 +54,7 @@ def _field(row: Value, name: str, type_: str) -> Value:
 
 
 def _word(f: HandlerBuilder) -> Value:
-    """The guest word of this op: where it is follows from the op's address. Its page is marked as changed."""
+    """Load the guest word of this op, whose place follows from the op's address. Its page is marked as changed."""
     distance = f["op"].to("i64") - f.load_native("code_pages")
     page = (distance >> (CODE_PAGE_STRIDE_SHIFT - PAGE_SHIFT)) & -PAGE_SIZE
     gpa = page | (distance & (CODE_PAGE_SIZE - 1)) >> OP_SHIFT
@@ -63,7 +63,7 @@ def _word(f: HandlerBuilder) -> Value:
 
 
 def _find_row(f: Builder, word: Value) -> Value:
-    """The row of the form that a word is. The last one to be tried matches every word."""
+    """Return the row of the form that a word has. The last row that is tried matches every word."""
     space = (word >> CONDITION_SHIFT).eq(UNCONDITIONAL).choose(UNCONDITIONAL_BIT, 0, "i32")
     index = word >> HIGH_SHIFT & HIGH_MASK | word >> LOW_SHIFT & LOW_MASK | space
     pool, rows = f.load_native("decode_pool", "ptr"), f.load_native("decode_rows", "ptr")
@@ -86,7 +86,9 @@ def _find_row(f: Builder, word: Value) -> Value:
 
 
 def _has_pc_operand(f: Builder, row: Value, word: Value) -> Value:
-    """1 if a register operand of the word is R15, else 0 (an i32): see :func:`dbt.backend.predecode.pc_operands`."""
+    """Return 1 if a register operand of the word is R15, else 0 (an i32): see
+    :func:`dbt.backend.predecode.pc_operands`.
+    """
     with_pc = f.variable("i32", 0)
     left = f.variable("i32", _field(row, "pc_operands", "i8").to("i32"))
     pair = f.variable("ptr", row.at(ROW_OFFSETS["operands"]))
@@ -104,12 +106,12 @@ def _has_pc_operand(f: Builder, row: Value, word: Value) -> Value:
 
 
 def _fill_nothing() -> Builder:
-    """``fill_nothing(op, word)``: what fills the op of a form without operands."""
+    """``fill_nothing(op, word)``: fill the op of a form without operands, which needs nothing."""
     f = Builder("define hidden void @fill_nothing(ptr %op, i32 %word)", {"op": "ptr", "word": "i32"})
     f.ret()
     return f
 
 
 def decode_text() -> str:
-    """All definitions of this module."""
+    """Return the LLVM text of this module's definitions."""
     return _decode().text() + _fill_nothing().text()

@@ -1,7 +1,7 @@
-"""How control comes into native code, goes from page to page in it, and leaves it.
+"""Entering native code, going from page to page in it, and leaving it.
 
-Everything reaches the machine through CpuState, so the code has no external symbol and no absolute address, and its
-image can be kept on disk. What is not said otherwise has the handlers' signature (:mod:`dbt.backend.convention`).
+The code reaches everything through CpuState, so it has no external symbol and no absolute address, and its image can
+be kept on disk. Functions have the handlers' signature (:mod:`dbt.backend.convention`) unless it is said otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dbt.backend.builder import Builder, HandlerBuilder, Value, define
 from dbt.backend.convention import tail_call
 from dbt.backend.lower import FLAGS
 
-#: What is done with the op (a pointer) at which control goes on.
+#: Writes what is done with the op (a pointer) at which control continues.
 Then = Callable[[HandlerBuilder, Value], None]
 
 
@@ -33,14 +33,14 @@ Then = Callable[[HandlerBuilder, Value], None]
 
 
 def save_state(f: HandlerBuilder) -> None:
-    """Store the flags and the budget where Python finds them."""
+    """Store the flags and the budget in CpuState, where Python finds them."""
     for name in FLAGS:
         f.store(f[name], f.state(name))
     f.store_native("budget", f["budget"])
 
 
 def op_address(f: HandlerBuilder) -> Value:
-    """The GVA of this op's instruction."""
+    """Return the GVA of this op's instruction."""
     offset = (f["op"].to("i64") & (CODE_PAGE_SIZE - 1)) >> OP_SHIFT
     return f.load_native("page_gva") + offset.to("i32")
 
@@ -71,7 +71,7 @@ def _leave_budget() -> HandlerBuilder:
 
 
 def _undefined() -> HandlerBuilder:
-    """``undefined``: the handler of words that are no instruction. It leaves without retiring one."""
+    """``undefined``: the handler of words that are no instruction. It leaves without retiring an instruction."""
     f = HandlerBuilder("undefined")
     with f.when(f["budget"].eq(0)):
         f.tail_to("leave_budget")
@@ -84,7 +84,7 @@ def _undefined() -> HandlerBuilder:
 
 
 def _goto(name: str, then: Then) -> HandlerBuilder:
-    """``name``: go on at the GVA in exit_args[0], whose page may have to be found first."""
+    """``name``: continue at the GVA in exit_args[0], whose code page may have to be found first."""
     f = HandlerBuilder(name)
     target = f.load_native("exit_args")
     gva = target.to("i32")
@@ -108,7 +108,7 @@ def _dispatch(f: HandlerBuilder, op: Value) -> None:
 
 
 def _bypass(f: HandlerBuilder, op: Value) -> None:
-    """Call the handler of an op; if a region is entered there, the one that it has replaced."""
+    """Call the handler of an op. If a region is entered there, call the handler that the region has replaced."""
     handler, image = op.load("ptr"), f.load_native("image", "ptr")
     distance = handler.to("i64") - image.to("i64")
     with f.when(distance.ult(f.load_native("image_size"))):
@@ -117,7 +117,7 @@ def _bypass(f: HandlerBuilder, op: Value) -> None:
 
 
 def _count_arrival(every: int) -> Then:
-    """Count the arrival at an op, and leave at each so many of them; else call its handler."""
+    """Count the arrival at an op. Leave if the op has become warm or hot, else call its handler."""
 
     def then(f: HandlerBuilder, op: Value) -> None:
         hotness = op.at(OP_HOTNESS)
@@ -131,7 +131,7 @@ def _count_arrival(every: int) -> Then:
 
 
 def _sentinel() -> HandlerBuilder:
-    """``sentinel``: the handler of the op behind the last one of a page. It goes on in the next page."""
+    """``sentinel``: the handler of the op behind the last one of a page. It continues in the next page."""
     f = HandlerBuilder("sentinel")
     f.store_native("exit_args", (f.load_native("page_gva") + PAGE_SIZE).to("i64"))
     f.tail_to("goto")
@@ -151,7 +151,7 @@ def _enter() -> Builder:
 
 
 def _resume() -> HandlerBuilder:
-    """``resume``: go on at R15 under whatever mode, tables and masks are in force now. All state is in CpuState.
+    """``resume``: continue at R15 under the mode, tables and masks that are in force now. All state is in CpuState.
 
     An interrupt is taken first, if one can be.
     """
@@ -167,7 +167,7 @@ def _resume() -> HandlerBuilder:
 
 
 def _reload() -> HandlerBuilder:
-    """``reload``: as ``resume``, but without a look for interrupts: an instruction may have to be completed."""
+    """``reload``: do as ``resume``, but take no interrupt, because an instruction may have to be completed."""
     f = HandlerBuilder("reload")
     f.call("choose_tables", f.cpu)
     flags = {name: f.load_state(name) for name in FLAGS}
@@ -183,7 +183,7 @@ def _reload() -> HandlerBuilder:
 
 
 def dispatch_text() -> str:
-    """All definitions of this module."""
+    """Return the LLVM text of this module's definitions."""
     functions = [
         _leave(),
         _leave_hot(),
@@ -192,7 +192,7 @@ def dispatch_text() -> str:
         _goto("goto", _dispatch),
         # To a loop's head or a function in another page.
         _goto("goto_counted", _count_arrival(HOT)),
-        # From the end of a region: a place to which control comes often is worth one of its own.
+        # From the end of a region: an op at which control arrives often is worth a region of its own.
         _goto("arrive", _count_arrival(HOT_ARRIVALS)),
         _goto("bypass", _bypass),
         _sentinel(),

@@ -1,13 +1,13 @@
-"""Writing down the stages of every region that is compiled, for people (``dbt run --dump``).
+"""The dump of every region's stages as files for people to read (``dbt run --dump``).
 
     DIR/index.txt                a line for each region that was finished: sizes and times
-    DIR/0001-00008078/guest.txt  its blocks: where control comes from and goes to, disassembled
+    DIR/0001-00008078/guest.txt  its blocks, disassembled, with the edges between them
                       uops.txt   what the instructions do, in the language of isa/ir/uop.py
                       region.ll, region.opt.ll  LLVM IR as lowered, and after the passes
-                      region.s, region.o        what LLVM makes of it, as text and as it is linked
+                      region.s, region.o        LLVM's assembly text, and the object that is linked
 
-A stage is written when it is there, so where LLVM does not survive a region, its IR is found. All of it
-happens in the compiler's process; the counts are shared with the one that runs the guest.
+A stage is written as soon as it is reached, so if LLVM crashes on a region, its IR is there. The dump is written in
+the compile worker, which shares the counts with the process that runs the guest.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _TITLE = "# dbt: regions compiled"
 _COLUMNS = "# folder       blocks insns  bytes   form  lower   opt codegen  (ms)  entry"
 _FOLDER = re.compile(r"\d{4,}-[0-9a-f]{8}")
 STAGES = ("guest.txt", "uops.txt", "region.ll", "region.opt.ll", "region.s", "region.o")
-#: Those at which the time since the one before is taken: forming, lowering, passes, code generation.
+#: The stages at which the time since the previous one is taken: forming, lowering, passes, code generation.
 _TIMED = ("guest.txt", "region.ll", "region.opt.ll", "region.o")
-# Places in the counts that the compiler's process shares with the one that runs the guest.
+# Indices of the counts that the compile worker shares with the process that runs the guest.
 _BEGUN, _WRITTEN, _FAILED, _REASON = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class DumpCounts:
-    """``failed``: regions that could not be written; ``reason``: the last one."""
+    """``failed`` counts regions that could not be written, and ``reason`` says why the last one could not."""
 
     written: int
     failed: int
@@ -50,7 +50,7 @@ class DumpCounts:
 class RegionDump:
     """The dump of one run. An earlier one in the same directory is removed. Raises OSError.
 
-    ``disassembler`` is called where it is needed. ``symbolize``: an address as people know it.
+    ``disassembler`` makes the disassembler when it is needed. ``symbolize`` turns an address into text for people.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RegionDump:
                 for stage in STAGES:
                     with suppress(FileNotFoundError):
                         os.unlink(os.path.join(self.directory, name, stage))
-                with suppress(OSError):  # something else is in there
+                with suppress(OSError):  # the directory has other files in it
                     os.rmdir(os.path.join(self.directory, name))
 
     @property
@@ -86,7 +86,7 @@ class RegionDump:
         return DumpCounts(written, failed, os.strerror(reason) if failed else "")
 
     def begin(self, region: Region, started: float) -> DumpedRegion:
-        """Write down a region that has been formed, since the time ``started``."""
+        """Begin the dump of a region that has been formed since the time ``started``."""
         self.counts_shared[_BEGUN] += 1
         dumped = DumpedRegion(self, region, self.counts_shared[_BEGUN], started)
         dumped.show("guest.txt", lambda: _text(_guest_lines(region, self.disassembler(), self.symbolize)))
@@ -95,7 +95,7 @@ class RegionDump:
 
 
 class DumpedRegion:
-    """A region while it is compiled. What cannot be written is counted, and the region compiled all the same."""
+    """A region that is being compiled. A file that cannot be written is counted, and the compilation goes on."""
 
     def __init__(self, dump: RegionDump, region: Region, number: int, started: float) -> None:
         self._dump = dump
@@ -106,7 +106,7 @@ class DumpedRegion:
         self._failed = False
 
     def show(self, stage: str, make: Callable[[], str | bytes]) -> None:
-        """Write a stage that has been reached. What this takes is in no time of the index."""
+        """Write a stage that has been reached. The time for writing is not in the index."""
         if stage in _TIMED:
             self._times.append(time.perf_counter() - self._since)
         path = os.path.join(self._dump.directory, self._name, stage)
@@ -167,7 +167,7 @@ def _address(gva: Gva, symbolize: Callable[[Gva], str]) -> str:
 
 
 def _context(place: Place) -> str:
-    """The calls that lead to a place: where they return to, or which function it is for all that call it."""
+    """Return the call path of a block as text: the return addresses, or the function if all callers share its copy."""
     ways = [f"in {gva - 1:#010x}" if gva & 1 else f"returns to {gva:#010x}" for gva in reversed(place.calls)]
     return f"  ({', then '.join(ways)})" if ways else ""
 
@@ -197,7 +197,7 @@ def _uops_lines(region: Region, disassemble: Disassemble) -> Iterator[str]:
 
 
 def uop_lines(block: list[Uop], indent: str, names: dict[Uop, str]) -> Iterator[str]:
-    """Uops as lines, each value by a name of its own; ``v3:1`` has one bit, others have 32."""
+    """Yield uops as lines in which each value has a name. ``v3:1`` has one bit, others have 32."""
     for uop in block:
         args = ", ".join(_operand(arg, names) for arg in uop.args)
         text = f"{uop.op}{_attribute(uop.attr)} {args}".rstrip()

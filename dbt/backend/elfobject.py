@@ -1,7 +1,7 @@
-"""Reading what LLVM writes: a relocatable ELF64 object's sections, symbols and relocations.
+"""A reader of the relocatable ELF64 objects that LLVM writes: sections, symbols and relocations.
 
-By hand, because a region is linked in the time that pyelftools takes to read its object. The structures
-are those of the System V ABI, chapters 4 and 5.
+It exists because pyelftools takes as long to read an object as the whole link of a region. The structures are those of
+the System V ABI, chapters 4 and 5.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _HEADER = struct.Struct("<4sBBB9xHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QQq")
-#: A file for this host: \x7fELF, 64 bits, little-endian, version 1, ET_REL, EM_X86_64.
+#: The header of a file for this host: \x7fELF, 64 bits, little-endian, version 1, ET_REL, EM_X86_64.
 _WANTED = (b"\x7fELF", 2, 1, 1, 1, 62)
 PROGBITS, SYMTAB, RELA, NOBITS, REL = 1, 2, 4, 8, 9
 WRITE, ALLOC = 1, 2
@@ -22,7 +22,7 @@ SECTION_SYMBOL = 3
 
 
 class Section(NamedTuple):
-    """``link`` and ``info``: other sections' numbers, as the type has it."""
+    """A section. ``link`` and ``info`` are numbers of other sections, with a meaning that depends on the type."""
 
     name: int
     type: int
@@ -37,7 +37,7 @@ class Section(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """``section``: the number of the one that ``value`` is an offset in."""
+    """A symbol. ``value`` is an offset in the section with the number ``section``."""
 
     name: str
     type: int
@@ -46,7 +46,7 @@ class Symbol(NamedTuple):
 
 
 class ElfObject:
-    """``sections`` and ``symbols`` are in the file's order. ValueError if it is not such an object."""
+    """An object, with ``sections`` and ``symbols`` in the file's order. Raises ValueError for any other file."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -57,7 +57,7 @@ class ElfObject:
         self.symbols = [symbol for section in self.sections if section.type == SYMTAB for symbol in self._read(section)]
 
     def contents(self, section: Section) -> bytes:
-        """The bytes of a section, zeros where the file has none."""
+        """Return the bytes of a section. They are zeros if the file has none for it."""
         if section.type == NOBITS:
             return bytes(section.size)
         return self._data[section.offset : section.offset + section.size]
@@ -68,6 +68,6 @@ class ElfObject:
             yield Symbol(names[name : names.index(b"\0", name)].decode(), info & 15, number, value)
 
     def relocations(self, section: Section) -> Iterator[tuple[int, int, Symbol, int]]:
-        """Of a section of type RELA: offset, type, symbol and addend."""
+        """Yield offset, type, symbol and addend of each relocation in a section of type RELA."""
         for offset, info, addend in _RELA.iter_unpack(self.contents(section)):
             yield offset, info & 0xFFFFFFFF, self.symbols[info >> 32], addend

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 MAGIC = b"DBTIMG01"
 _HEADER = struct.Struct("<8s32sI")
 _SECTIONS = ("code", "index", "pool", "rows", "guards", "symbols")
-#: Functions that Python calls; first in the table of symbols.
+#: Functions that Python calls. They come first in the table of symbols.
 ENTRY_POINTS = (
     "enter",
     "need_code_page",
@@ -38,12 +38,12 @@ ENTRY_POINTS = (
 
 
 class ImageDamaged(ValueError):
-    """The bytes are not an image, or not the one that was written."""
+    """Raised for bytes that are not an image, or not the one that was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """``code`` is native; the rest are tables: see predecode. ``symbols`` are lines ``offset name``."""
+    """The image. ``code`` is native code, ``symbols`` has lines ``offset name``; the rest are tables of predecode."""
 
     code: bytes
     index: bytes
@@ -53,7 +53,7 @@ class Image:
     symbols: bytes
 
     def pack(self) -> bytes:
-        """Magic, SHA-256 of what follows, and each section with its length."""
+        """Return the file's bytes: the magic, the SHA-256 of what follows, and each section with its length."""
         body = b"".join(struct.pack("<I", len(part)) + part for part in self._parts())
         return _HEADER.pack(MAGIC, hashlib.sha256(body).digest(), len(body)) + body
 
@@ -62,7 +62,7 @@ class Image:
 
     @classmethod
     def unpack(cls, data: bytes) -> Image:
-        """The image that :meth:`pack` wrote; ImageDamaged if a single bit differs."""
+        """Return the image that :meth:`pack` wrote. Raises ImageDamaged if a single bit differs."""
         if len(data) < _HEADER.size:
             raise ImageDamaged("it is too short")
         magic, digest, length = _HEADER.unpack_from(data)
@@ -77,7 +77,7 @@ class Image:
         return cls(*parts)
 
     def entry_points(self) -> dict[str, int]:
-        """Offsets of the functions that Python calls, by name."""
+        """The offsets of the functions that Python calls, by name."""
         found: dict[str, int] = {}
         for line in self.symbols.split(b"\n", len(ENTRY_POINTS))[: len(ENTRY_POINTS)]:
             offset, name = line.decode().split(" ", 1)

@@ -1,4 +1,4 @@
-"""Linking: a relocatable object in, position-independent code out."""
+"""The linker, which turns a relocatable object into position-independent code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _RELOCATIONS = (elfobject.RELA, elfobject.REL)
 
 
 class LinkError(ValueError):
-    """The object needs something that an image cannot have."""
+    """Raised for an object that needs something that an image cannot have."""
 
 
 def link_object(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
-    """Lay out the sections that are loaded, resolve relocations between them: code and symbols."""
+    """Lay out the sections that are loaded, resolve the relocations between them, and return code and symbols."""
     elf = ElfObject(object_bytes)
     placed: dict[int, int] = {}
     code = bytearray()
     for number, section in enumerate(elf.sections):
-        # Not the tables for unwinding, which have a type of their own.
+        # This leaves out the tables for unwinding, which have a type of their own.
         if not section.flags & elfobject.ALLOC or section.type not in _LOADED or not section.size:
             continue
         if section.flags & elfobject.WRITE:

@@ -1,4 +1,4 @@
-"""LLVM through llvmlite: text in, relocatable object out. The only module that imports llvmlite."""
+"""LLVM through llvmlite, which compiles text to a relocatable object. Only this module imports llvmlite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import llvmlite.binding as llvm
 
-#: Passes by the name they have in a pass list.
+#: Passes by the names that they have in a pass list.
 _PASSES = {
     "sroa": llvm.ModulePassManager.add_sroa_pass,
     "instcombine": llvm.ModulePassManager.add_instruction_combine_pass,
@@ -15,15 +15,16 @@ _PASSES = {
 }
 
 
-#: Strength reduction of loops costs a quarter of the time and gains nothing: addresses are checked, not counted.
-#: Nor does scheduling, which costs a tenth: the host reorders what is independent. Equal ends of blocks are not merged:
-#: where one of them is in a loop, that would no longer be in one piece.
+#: Strength reduction of loops costs a quarter of the time and gains nothing, because addresses are checked, not
+#: counted.
+#: Scheduling costs a tenth and gains nothing, because the host executes out of order. Equal ends of blocks are not
+#: merged: a loop that has one of them would no longer be contiguous.
 _OPTIONS = ("-disable-lsr", "-enable-misched=false", "-enable-tail-merge=false")
 
 
 @functools.cache
 def _machine(opt: int) -> llvm.TargetMachine:
-    """What makes code for this host: position-independent, small code model. To make one takes a millisecond."""
+    """Return the target machine for this host: position-independent, small code model. This takes a millisecond."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     for option in _OPTIONS:
@@ -37,16 +38,16 @@ def _machine(opt: int) -> llvm.TargetMachine:
     )
 
 
-#: Is given the name of a stage that has been reached, and what makes its text or bytes for those who want it.
+#: A callback for stages. It is given the name of a stage that has been reached, and a function that makes its content.
 Show = Callable[[str, Callable[[], str | bytes]], None]
 
 
 def show_nobody(stage: str, make: Callable[[], str | bytes]) -> None:
-    """A :data:`Show` that looks at nothing."""
+    """Ignore a stage: a :data:`Show` for those who need none."""
 
 
 def compile_object(text: str, passes: Iterable[str], opt: int, show: Show = show_nobody) -> bytes:
-    """An ELF64 object for this host, position-independent, small code model."""
+    """Return an ELF64 object for this host, position-independent, small code model."""
     machine = _machine(opt)
     # A context of its own keeps types, constants and metadata as long as the module only. The global one keeps them for
     # ever, 3 KB for each region. (What llvmlite's pass manager keeps, 11 KB for each run, can be had back by nothing.)
@@ -61,6 +62,6 @@ def compile_object(text: str, passes: Iterable[str], opt: int, show: Show = show
                 _PASSES[name](manager)
             manager.run(module, builder)
         show("region.opt.ll", lambda: str(module))
-        # Of a copy, because code generation changes the module, and the code is to be the same with and without.
+        # From a copy, because code generation changes the module, and the code must be the same with and without this.
         show("region.s", lambda: str(machine.emit_assembly(llvm.parse_assembly(str(module), context))))
         return bytes(machine.emit_object(module))

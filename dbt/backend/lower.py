@@ -380,7 +380,7 @@ class Lowering:
 
 
 def _reads(pointer: Callable[[Lowering, Uop], str]) -> Callable[[Lowering, Uop], bool]:
-    """A uop that reads the word at a pointer."""
+    """Return a uop that reads the word at a pointer."""
 
     def lower(low: Lowering, uop: Uop) -> bool:
         low.values[uop] = low.f.emit(f"load i32, ptr {pointer(low, uop)}")
@@ -390,7 +390,7 @@ def _reads(pointer: Callable[[Lowering, Uop], str]) -> Callable[[Lowering, Uop],
 
 
 def _writes(pointer: Callable[[Lowering, Uop], str]) -> Callable[[Lowering, Uop], bool]:
-    """A uop that writes its last argument to the word at a pointer."""
+    """Return a uop that writes its last argument to the word at a pointer."""
 
     def lower(low: Lowering, uop: Uop) -> bool:
         value = low.value(uop.args[-1])

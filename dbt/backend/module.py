@@ -1,14 +1,14 @@
-"""LLVM text by the line: a function under construction."""
+"""An LLVM function under construction, as lines of text."""
 
 from __future__ import annotations
 
 
 class Function:
-    """Collects the lines of one function definition; names are unique within it.
+    """Collects the lines of one function definition. Names are unique within it.
 
     ``current`` is the label of the block being written. ``emit`` appends an instruction and returns
     the name of its result; ``do`` appends one that has none; ``emit_entry`` puts it at the top of the
-    entry block, where allocas belong. ``origin`` is what the lines that are appended are for, if anyone wants to know.
+    entry block, where allocas belong. ``origin`` says what the lines that are appended are for.
     """
 
     def __init__(self, header: str) -> None:
@@ -50,7 +50,7 @@ class Function:
         self._origins.append(self.origin)
 
     def origins(self) -> list[object]:
-        """What each line of :meth:`text` is for."""
+        """Return what each line of :meth:`text` is for."""
         return [None, None, *(None for _ in self._entry), *self._origins, None]
 
     def text(self) -> str:

@@ -1,6 +1,6 @@
-"""Exceptions that are taken without leaving native code, where the guest has a handler for them.
+"""Exceptions that are taken in native code, because the guest has a handler for them.
 
-What an exception does to the guest is a routine (:mod:`isa.arm.exceptions`); here is when it is taken.
+What an exception does to the guest is a routine (:mod:`isa.arm.exceptions`). This module decides when it is taken.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from isa.arm.vectors import VECTORS, ExceptionKind
 
 
 def _has_handler() -> Builder:
-    """``has_handler(cpu, offset)``: whether an exception is to be taken here, by the offset of its vector.
+    """``has_handler(cpu, offset)``: return 1 if the exception with that vector offset is to be taken here, else 0.
 
-    With the MMU on the guest is taken to know what it does; else something must be at the vector.
+    With the MMU on, the guest is assumed to have handlers. With it off, the word at the vector must not be 0.
     """
     f = define("has_handler", {"offset": "i32"}, "i1", "noinline")
     no, yes = f.value("i1", 0), f.value("i1", 1)
@@ -32,7 +32,7 @@ def _has_handler() -> Builder:
 
 
 def _enter(f: Builder, kind: ExceptionKind, address: Value) -> None:
-    """Enter the handler of an exception at an address, and count it."""
+    """Enter the handler of an exception that is taken at an address, and count the exception."""
     vector = VECTORS[kind]
     mode, offset, masks = (f.value("i32", int(number)) for number in (vector.mode, vector.offset, vector.masks))
     f.call("enter_exception", f.cpu, mode, offset, address + vector.link, masks)
@@ -41,9 +41,9 @@ def _enter(f: Builder, kind: ExceptionKind, address: Value) -> None:
 
 
 def _fault() -> HandlerBuilder:
-    """``fault``: what a memory access left at this op for; a data abort is taken, everything else leaves.
+    """``fault``: handle the fault for which a memory access left at this op. Only a data abort is taken here.
 
-    One that is taken again with no instruction retired in between would go on for ever.
+    Everything else leaves, as does an abort that repeats without a retired instruction: it would go on for ever.
     """
     kind = ExceptionKind.DATA_ABORT
     f = HandlerBuilder("fault")
@@ -63,7 +63,7 @@ def _fault() -> HandlerBuilder:
 
 
 def _supervisor_call() -> HandlerBuilder:
-    """``supervisor_call``: take an SVC, which is retired by it, or leave. That of semihosting always leaves."""
+    """``supervisor_call``: take an SVC, which retires it, or leave. The SVC of semihosting always leaves."""
     kind = ExceptionKind.SUPERVISOR_CALL
     f = HandlerBuilder("supervisor_call")
     with f.when(f.load_native("exit_args").ne(f.load_native("semihosting_svc"))):
@@ -78,7 +78,7 @@ def _supervisor_call() -> HandlerBuilder:
 
 
 def _interrupt() -> Builder:
-    """``interrupt(cpu, takeable)``: take the interrupt and count it. See the routine ``take_interrupt``."""
+    """``interrupt(cpu, takeable)``: take an interrupt and count it. See the routine ``take_interrupt``."""
     f = define("interrupt", {"takeable": "i32"}, attributes="noinline")
     f.call("take_interrupt", f.cpu, f["takeable"])
     fiq, irq = (VECTORS[kind].offset >> 2 for kind in (ExceptionKind.FIQ, ExceptionKind.IRQ))
@@ -89,5 +89,5 @@ def _interrupt() -> Builder:
 
 
 def native_exceptions_text() -> str:
-    """All definitions of this module."""
+    """Return the LLVM text of this module's definitions."""
     return "".join(f.text() for f in (_has_handler(), _fault(), _supervisor_call(), _interrupt()))

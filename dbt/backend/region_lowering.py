@@ -1,8 +1,8 @@
-"""The region tier's code: a region of guest blocks as one native function with the handlers' signature.
+"""Lowering a region of guest blocks to one native function with the handlers' signature.
 
-Guest registers and flags are allocas, which SROA turns into values: loaded at entry, stored at exits.
-Whatever the fast path cannot do is a side exit in front of the instruction that needs it: state is
-stored, the instructions not executed are given back to the budget, and the threaded tier goes on there.
+Guest registers and flags are allocas, which SROA turns into values. They are loaded at the entry and stored at exits.
+What the fast path cannot do becomes a side exit in front of the instruction. It stores the state, gives the
+instructions that were not executed back to the budget, and continues in the threaded tier.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ from isa.ir.uop import Access, BranchKind, Uop
 
 R = LAYOUT["r"].offset
 
-#: How a region is left. ``ARRIVE``: for an op to which control was handed over, which may become hot;
-#: ``BYPASS``: for the handler of an op, also if a region is entered there.
+#: How a region is left. ``ARRIVE`` goes to an op and counts the arrival, so that it may become hot.
+#: ``BYPASS`` goes to the handler of an op, even if a region is entered there.
 ARRIVE, BYPASS = "arrive", "bypass"
 
 
 def _read_flag(uop: Uop) -> object:
-    """The flag that a value is, or None."""
+    """Return the flag that a value reads, or None."""
     return uop.args[0].attr if uop.op == "trunc" and uop.args[0].op == "get" else None
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What a region's code takes for granted: the context that it is translated under and, where the MMU is on, on
-    which physical page each virtual one is (else None).
+    """What a region's code assumes: its translation context and, if the MMU is on, the physical page of each virtual
+    page (else None).
     """
 
     context: TranslationContext
     pages: Mapping[int, int] | None = None
 
     def place(self, gva: Gva) -> Gpa:
-        """The GPA of an address of the region."""
+        """Return the GPA of an address of the region."""
         if self.pages is None:
             return Gpa(gva)
         return Gpa(self.pages[gva >> PAGE_SHIFT] << PAGE_SHIFT | gva & PAGE_SIZE - 1)
 
     def pages_of(self, region: Region) -> list[MappedPage]:
-        """The pages that the region is made from, virtual and physical; none where these are the same by nature."""
+        """Return the pages that the region is made from. Without an MMU the list is empty."""
         if self.pages is None:
             return []
         return [MappedPage(page, self.pages[page]) for page in sorted({gva >> PAGE_SHIFT for gva in region.words()})]
@@ -74,8 +74,8 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a line of LLVM text is for: a block's number, an instruction's in it, and the uop, or None for what the
-    block as a whole needs.
+    """What a line of LLVM text is for: the number of a block, that of an instruction in it, and the uop. The latter two
+    are None for what the block as a whole needs.
     """
 
     block: int
@@ -84,10 +84,10 @@ class Origin:
 
 
 class RegionLowering(Lowering):
-    """Lowers a whole region. Every field is a number here."""
+    """Lowers a whole region, in which every field is a number."""
 
     temp_offset = NATIVE["temp"].offset
-    # An entry that is there changes only outside of native code.
+    # An entry that is filled changes only outside of native code.
     table_metadata = ", !invariant.load !2"
 
     def __init__(
@@ -97,7 +97,7 @@ class RegionLowering(Lowering):
         assumed: Assumptions,
         attribute: bool = False,
     ) -> None:
-        """``attribute``: note in the function which :class:`Origin` each line has."""
+        """With ``attribute``, the function notes the :class:`Origin` of each line."""
         super().__init__(Function(header(name)))
         self._attribute = attribute
         self._assumed = assumed
@@ -108,11 +108,11 @@ class RegionLowering(Lowering):
         self._mmu = context.has_mmu
         self._pages = assumed.pages_of(region)
         flat = context.ram.flat
-        #: RAM, if one comparison can tell whether an address is in it.
+        #: The region of RAM, if one comparison can tell whether an address is in it, else None.
         self._flat = flat if optimizations.flat and not self._mmu and flat and flat.size < 1 << 32 else None
         self._numbers = {place: number for number, place in enumerate(region.blocks)}
         self._labels: dict[tuple[Place, FlagKind], str] = {}
-        self._waiting: list[tuple[Place, FlagKind]] = []  # labels given out whose blocks are not lowered yet
+        self._waiting: list[tuple[Place, FlagKind]] = []  # labels that are in use, and whose blocks are not lowered yet
         self._registers = [self.f.emit_entry("alloca i32") for _ in range(15)]
         self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
         self._budget = self.f.emit_entry("alloca i64")
@@ -123,7 +123,7 @@ class RegionLowering(Lowering):
         self._loop_numbers: dict[Uop, int] = {}
         self._checks, self._reserve = find_checks(region) if optimizations.paths else (set(region.blocks), 0)
         self._ram = ""
-        self._other = ""  # where a region is left at its entry
+        self._other = ""  # the label at which the region is left at its entry
         self._block: Block
         self._spans: dict[tuple[int, Uop], Span]
         self._insn: GuestInsn
@@ -152,7 +152,7 @@ class RegionLowering(Lowering):
         return f.text()
 
     def _entry_pc(self) -> str:
-        """At which of the entries control came in: the address of the op."""
+        """Return the GVA of the entry at which control came in, which follows from the address of the op."""
         if len(self.region.entries) == 1 and not self._mmu:
             return str(self.region.entry)
         f = self.f
@@ -162,13 +162,13 @@ class RegionLowering(Lowering):
         return f.emit(f"or i32 {page}, {offset}")
 
     def _enter(self, pc: str) -> None:
-        """Go where control came in. Each way loads the registers for itself, into wherever the code there has them."""
+        """Branch to the entry at which control came in. Each path loads the registers for itself."""
         f = self.f
         pads = {gva: f.new_label("pad") for gva in self.region.entries}
         cases = " ".join(f"i32 {gva}, label %{pad}" for gva, pad in pads.items())
         elsewhere = f.new_label("elsewhere") if self._mmu else pads[self.region.entry]
         f.do(f"switch i32 {pc}, label %{elsewhere} [ {cases} ]")
-        if self._mmu:  # code can be at another address than the one that it was compiled for
+        if self._mmu:  # code can be at another virtual address than the one that it was compiled for
             f.label(elsewhere)
             self._count_insns("sub", "%budget")
             f.do(f"br label %{self._other}")
@@ -179,7 +179,7 @@ class RegionLowering(Lowering):
             self._go(self.region.entries[gva])
 
     def _check_mode(self, pc: str) -> None:
-        """Leave if the MMU is on or off, alignment checked or not, or a page mapped, otherwise than was assumed."""
+        """Leave if the MMU, alignment checking or the mapping of a page is not as assumed."""
         f = self.f
         sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
         regime = f.emit(f"and i32 {sctlr}, {SCTLR_A | SCTLR_M}")
@@ -188,7 +188,8 @@ class RegionLowering(Lowering):
         self._other, same = f.new_label("other"), f.new_label("same")
         f.do(f"br i1 {wrong}, label %{self._other}, label %{same}, !prof !0")
         f.label(self._other)
-        # Nothing has been loaded yet. By way of the shared exits it would be, and the code of loops suffers.
+        # Nothing is loaded yet, so this has an exit of its own. The shared exits would load all, and loops would be
+        # slower.
         self._count_exit(str(int(SideExit.MODE)))
         f.do(f"store i64 {f.emit(f'zext i32 {pc} to i64')}, ptr {self._exit_word(0)}")
         f.do(tail_call(f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[BYPASS].offset)}")))
@@ -245,7 +246,7 @@ class RegionLowering(Lowering):
         self._go(block.next)
 
     def _count(self, what: BlockCounters, pc: Gva) -> None:
-        """Count by the GPA of the instruction at ``pc``: see :class:`dbt.abi.layout.BlockCounters`."""
+        """Add 1 to a counter for the GPA of the instruction at ``pc``: see :class:`dbt.abi.layout.BlockCounters`."""
         if not self._context.block_counters:
             return
         f = self.f
@@ -258,14 +259,14 @@ class RegionLowering(Lowering):
     def _retire(self, place: Place, count: int) -> None:
         """Take a block's instructions from the budget.
 
-        Its alloca holds less, by the reserve: while that is not negative at a check, the budget lasts to the next one.
+        The alloca holds the budget less the reserve. If that is not negative at a check, the budget lasts to the next.
         """
         f = self.f
         rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
         if place not in self._checks:
             f.do(f"store i64 {rest}, ptr {self._budget}")
             return
-        # LLVM does not look through this. It would compare what there was before the subtraction, and keep it.
+        # This is opaque to LLVM, which would otherwise keep the value before the subtraction, to compare it.
         rest = f.emit(f"call i64 @llvm.expect.i64(i64 {rest}, i64 0)")
         f.do(f"store i64 {rest}, ptr {self._budget}")
         enough, short = f.new_label("enough"), f.new_label("short")
@@ -277,7 +278,10 @@ class RegionLowering(Lowering):
     # -- leaving -------------------------------------------------------------------------------
 
     def _label(self, place: Place) -> str | None:
-        """The label of a place for the flags as they are, which must be in their allocas; None outside the region."""
+        """Return the label of a place for the present kind of flags, or None outside the region.
+
+        The flags must be in their allocas.
+        """
         number = self._numbers.get(place)
         if number is None:
             return None
@@ -309,7 +313,7 @@ class RegionLowering(Lowering):
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")
             self._leave(way, wide, budget, str(int(reason)))
             return
-        # In memory, not in registers: a constant for a phi would be made on the way that is not left.
+        # In memory, not in registers: LLVM would compute a constant for a phi on the path that does not leave.
         f.do(f"store i32 {target}, ptr {self._exit_word(0)}")
         f.do(f"store i32 {given_back << 8 | reason}, ptr {self._exit_word(1)}")
         self._lazy.become(self._lazy.kind)
@@ -324,13 +328,13 @@ class RegionLowering(Lowering):
         self._count_exit(reason)
         f.do(f"store i64 {target}, ptr {self._exit_word(0)}")
         callee = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[way].offset)}")
-        if self._ram:  # it was not needed in between
+        if self._ram:  # its loads in between were not needed
             flags["reads"] = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['read_table'].offset)}")
         f.do(tail_call(callee, **flags, budget=budget))
         f.do("ret void")
 
     def _side_exit(self, reason: SideExit) -> str:
-        """A label that undoes nothing and goes on at the current instruction in the threaded tier."""
+        """Return the label of a side exit, which continues at the current instruction in the threaded tier."""
         f = self.f
         label, after = f.new_label("side"), f.new_label("main")
         f.do(f"br label %{after}")
@@ -340,11 +344,11 @@ class RegionLowering(Lowering):
         return label
 
     def _exit_before_insn(self, reason: SideExit) -> None:
-        """Go on at the current instruction in the threaded tier, with what it and its successors took of the budget."""
+        """Continue at the current instruction in the threaded tier, and give the block's rest back to the budget."""
         self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index, reason)
 
     def _go_on_threaded(self, pc: Gva, given_back: int, reason: SideExit) -> None:
-        """Leave for an address of the region; past the region, or it would be entered again and again."""
+        """Leave for an address of the region, without entering it again, which could go on for ever."""
         self._exit(BYPASS, str(pc), given_back, reason)
 
     def _store_state(self) -> dict[str, str]:
@@ -375,7 +379,7 @@ class RegionLowering(Lowering):
         return value
 
     def _begin(self, uop: Uop) -> object:
-        """The lines that follow are for ``uop``; what they were for before."""
+        """Attribute the lines that follow to ``uop``. Return what they were attributed to before."""
         before, self.f.origin = self.f.origin, Origin(self._numbers[self._block.place], self._index, uop)
         return before
 
@@ -414,7 +418,7 @@ class RegionLowering(Lowering):
         if words_written(uop.body).isdisjoint(FLAGS):
             super().lower_when(uop)
             return
-        # Where the flags are set on one of two paths, they must have one form where these meet.
+        # If the flags are set on one of two paths, they must have one kind where the paths meet.
         f, before = self.f, self._lazy.kind
         kind = flag_effect(uop.body, self._optimizations.lazy_flags).kind_after(before)
         if kind is not before:
@@ -459,14 +463,14 @@ class RegionLowering(Lowering):
     # -- memory --------------------------------------------------------------------------------
 
     def _lower_in_span(self, span: Span, uop: Uop) -> None:
-        """An access that is checked with others; the first of them does it."""
+        """Lower an access that is checked together with others. The first of them makes the check."""
         f, access = self.f, uop.attr
         assert isinstance(access, Access)
         if not span.host:
             self._check_span(span, uop.op)
         address, ordinal = uop.args[0], 0
         place = displacement(address)
-        if place is None:  # in a register list
+        if place is None:  # an access of a register list
             address, scaled = address.args
             place, ordinal = displacement(address), self._loop_numbers[scaled.args[0]]
         assert place is not None
@@ -498,7 +502,7 @@ class RegionLowering(Lowering):
         span.host = self._store_pointer(entry, first)
 
     def _span_entry(self, first: str, size: int, table: str, bail: str) -> str:
-        """The entry of a span: both ends are mapped, and by the same entry; then what is between them is, too."""
+        """Return the entry of a span. If the same entry maps both ends, it maps all between them too."""
         f = self.f
         entry = self.checked_entry(first, table, bail)
         last = self.table_entry(f.emit(f"add i32 {first}, {size - 1}"), table)
@@ -508,11 +512,13 @@ class RegionLowering(Lowering):
         return entry
 
     def _store_pointer(self, entry: str, address: str) -> str:
-        """The HVA of what may be stored to. Without an MMU all entries are the same: then it need not be waited for."""
+        """Return the HVA for a store. Without an MMU all entries are equal, so the HVA need not wait for the load of
+        one.
+        """
         return self.host_pointer(entry if self._flat is None else self._ram, address)
 
     def _or_writable(self, entry: str, slow: str, address: str, size: int, align: int, side: str) -> str:
-        """``entry``, or at the label ``slow`` the one for a store beside code, if there is one; else to ``side``."""
+        """Return ``entry`` or, at the label ``slow``, that for a store beside code. Without one, branch to ``side``."""
         f = self.f
         fast, join = f.current, f.new_label("join")
         f.do(f"br label %{join}")
@@ -525,7 +531,7 @@ class RegionLowering(Lowering):
         return f.emit(f"phi ptr [ {entry}, %{fast} ], [ {other}, %{slow} ]")
 
     def _alignment(self, access: Access) -> int:
-        """What an address must be a multiple of."""
+        """Return the number of bytes that an address must be a multiple of."""
         return access.size if self._strict or access.aligned else 1
 
     def lower_load(self, address: str, access: Access) -> str:
@@ -538,7 +544,7 @@ class RegionLowering(Lowering):
         return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
 
     def _check_place(self, address: str, size: int, align: int, bail: str) -> None:
-        """Go to ``bail`` if an access is not aligned, or, where it need not be, if it crosses the end of a page."""
+        """Branch to ``bail`` if the access is not aligned or, where it need not be, if it crosses the end of a page."""
         f = self.f
         if align == size:
             self.check_aligned(address, align, bail)
@@ -552,9 +558,9 @@ class RegionLowering(Lowering):
         f.label(fits)
 
     def _flat_address(self, address: str, align: int, bail: str, size: int) -> str:
-        """The HVA of an aligned address of ``size`` bytes in RAM; others go to ``bail``.
+        """Return the HVA of an aligned access of ``size`` bytes to RAM. Others branch to ``bail``.
 
-        The address is rotated by its low bits, which must be 0, so that one comparison tells both.
+        The address is rotated by its low bits, which must be 0, so that one comparison checks alignment and range.
         """
         assert self._flat is not None
         f = self.f
@@ -577,11 +583,11 @@ class RegionLowering(Lowering):
     # -- control -------------------------------------------------------------------------------
 
     def _lower_table(self, table: JumpTable) -> None:
-        """Jump by the index where the table is known; where it is not, the load and the branch follow."""
+        """Branch by the index of a known jump table. For other indices the load and the branch follow."""
         self._switch(self.value(table.index), table.places)
 
     def _switch(self, value: str, places: dict[int, Place]) -> None:
-        """Go to the place of a value, if it is in the region, or on."""
+        """Branch to the place for a value, if the region has it, or continue."""
         self._lazy.become(self._lazy.kind)
         ways = [(number, label) for number, place in places.items() if (label := self._label(place)) is not None]
         if not ways:
@@ -608,7 +614,7 @@ class RegionLowering(Lowering):
         self._exit(ARRIVE, value, 0, SideExit.RETURN if kind is BranchKind.RETURN else SideExit.INDIRECT)
 
     def _remember_target(self, target: str) -> None:
-        """For regions that are made later: as handlers do it, where this branch went and was not seen to go before."""
+        """Note a new target of this branch for regions that are made later, as handlers do."""
         f = self.f
         gpa = self._assumed.place(self._insn.pc)
         offset = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + ((gpa & WORD_IN_PAGE) << OP_SHIFT)
@@ -619,12 +625,12 @@ class RegionLowering(Lowering):
         raise AssertionError("an exception is not part of a region")
 
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
-        """Thumb: the threaded tier finds out for itself. Nothing has been written yet: see Recorder.interwork."""
+        """Leave for Thumb through the threaded tier. Nothing has been written yet: see Recorder.interwork."""
         self._exit_before_insn(SideExit.THUMB)
         return False
 
 
 def region_text(regions: Iterable[Region], assumed: Assumptions) -> str:
-    """The LLVM module of these regions; their functions are ``region0`` and so on."""
+    """Return the LLVM module of these regions. Their functions are ``region0`` and so on."""
     functions = (RegionLowering(region, f"region{number}", assumed).lower() for number, region in enumerate(regions))
     return module_text(*functions)

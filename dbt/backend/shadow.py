@@ -1,10 +1,10 @@
-"""Shadow page tables in native code: filling them, choosing between them, and forgetting what is in them.
+"""Shadow page tables in native code: filling, selecting and flushing them.
 
 An *address space* is what the guest's page tables mean under one value of the registers that say how to read
 them (:data:`KEY`). Each has six tables of 2^20 pointers: for loads, stores and code, for privileged and for user
-mode. An entry of the first two is biased, host = entry + gva; one of the third is a code page. What is filled is
-logged, so that to flush costs what was filled. Several spaces are kept, so that a guest which goes back and forth
-between two values of DACR or TTBR0 finds them filled.
+mode. An entry for loads or stores is biased, host = entry + gva; an entry for code is a code page. Filled entries are
+logged, so that a flush costs in proportion to them. Several spaces are kept, so that a guest that goes back and forth
+between values of DACR or TTBR0 finds its tables filled.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
 
 #: The words of the state that tell address spaces apart.
 KEY = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
-#: The number of the word of a space's key that is 1 where the space is in use.
+#: The index of the word of a space's key that is 1 if the space is in use.
 _USED = len(KEY)
 if _USED >= SPACE_KEY_WORDS or NATIVE["space_keys"].count != SPACES * SPACE_KEY_WORDS:
     raise NotImplementedError("CpuState has no room for the keys of the spaces")
 
 
 def _entry(f: Builder, space: Value, table: Value, page: Value) -> Value:
-    """Pointer to the entry of a page in a table of a space; all three are numbers (i32)."""
+    """Return the pointer to the entry of a page in a table of a space, each by its number (i32)."""
     base = (space * TABLES + table).to("i64") * TABLE_BYTES
     return f.load_native("spaces", "ptr").at(base + page.to("i64") * ENTRY_SIZE)
 
 
 def _log_length(f: Builder, space: Value) -> Value:
-    """Pointer to how many entries the log of a space has."""
+    """Return the pointer to the number of entries in the log of a space."""
     return f.native("fill_counts").element("i32", space)
 
 
 def _log(f: Builder, space: Value) -> Value:
-    """Pointer to the first entry of the log of a space."""
+    """Return the pointer to the first entry in the log of a space."""
     return f.load_native("fill_log", "ptr").at(space.to("i64") * (LOG_ENTRIES * LOG_ENTRY_SIZE))
 
 
@@ -86,7 +86,7 @@ def _clear_space() -> Builder:
 
 
 def _logged(f: Builder, log: Value, number: Value) -> tuple[Value, Value, Value]:
-    """An entry of the log of the parameter ``space``: table, page, and pointer to the table's entry."""
+    """Return an entry of the log of the parameter ``space``: table, page, and pointer to the table's entry."""
     line = log.element("i32", number).load("i32")
     table, page = line >> PAGE_NUMBER_BITS, line & ((1 << PAGE_NUMBER_BITS) - 1)
     return table, page, _entry(f, f["space"], table, page)
@@ -130,8 +130,8 @@ def _forget_writes() -> Builder:
 def _tlb_flush_page() -> Builder:
     """``tlb_flush_page(cpu, mva)``: null the entries of the page of an address in all spaces.
 
-    Where something larger than a page is in its megabyte, those of the whole megabyte are. With the FCSE in use, where
-    one page may have two addresses, all entries are.
+    If its megabyte has something larger than a page, the entries of the whole megabyte are nulled. If the FCSE is in
+    use, one page may have two addresses, so all entries are nulled.
     """
     f = define("tlb_flush_page", {"mva": "i32"}, attributes="noinline")
     mva = f["mva"]
@@ -160,7 +160,7 @@ def _translate_address() -> Builder:
 
 
 def _regime_changed() -> Builder:
-    """``regime_changed(cpu)``: make current the space of what the registers say now, giving up one if there is none."""
+    """``regime_changed(cpu)``: make current the space for the registers' present values. It may replace another one."""
     f = define("regime_changed", {}, attributes="noinline")
     words = [f.load_state(name) for name in KEY]
     keys = f.native("space_keys")
@@ -184,7 +184,7 @@ def _regime_changed() -> Builder:
 
 
 def _choose_tables() -> Builder:
-    """``choose_tables(cpu)``: the tables of the current space for the current mode become those that are used."""
+    """``choose_tables(cpu)``: use the tables of the current space for the current mode."""
     f = define("choose_tables", {})
     space = f.load_native("space").to("i64") * (TABLES * TABLE_BYTES)
     privileged = f.load_native("spaces", "ptr").at(space)
@@ -200,7 +200,7 @@ def _choose_tables() -> Builder:
 
 
 def _note_extent() -> Builder:
-    """``note_extent(cpu, gva, status)``: remember, if it is so, that a megabyte has something larger than a page."""
+    """``note_extent(cpu, gva, status)``: if the walk found something larger than a page, note that for its megabyte."""
     f = define("note_extent", {"gva": "i32", "status": "i64"})
     with f.when(f["status"].has(BROAD)):
         f.store(f.value("i8", 1), f.load_native("broad", "ptr").at((f["gva"] >> MEGABYTE_SHIFT).to("i64")))
@@ -209,7 +209,7 @@ def _note_extent() -> Builder:
 
 
 def _fill_code() -> Builder:
-    """``fill_code(cpu, gva)``: the code page of an address, entered into the table; null if what is there leaves."""
+    """``fill_code(cpu, gva)``: return the code page of an address and enter it into the table; null for an exit."""
     f = define("fill_code", {"gva": "i32"}, "ptr", "noinline")
     gva, nothing = f["gva"], f.value("ptr", 0)
     user = f.is_user_mode()
@@ -234,14 +234,14 @@ def _fill_code() -> Builder:
 
 
 def _code_at() -> Builder:
-    """``code_at(cpu, gva)``: as ``fill_code``, for regions."""
+    """``code_at(cpu, gva)``: do as ``fill_code``, for regions."""
     f = define_preserving("code_at", {"gva": "i32"}, "ptr")
     f.ret(f.call("fill_code", f.cpu, f["gva"], result="ptr"))
     return f
 
 
 def shadow_text() -> str:
-    """All definitions of this module."""
+    """Return the LLVM text of this module's definitions."""
     functions = [
         _fill(),
         _clear_space(),

@@ -1,15 +1,15 @@
-"""The slow path of a memory access: alignment, page table misses, devices, writes beside code.
+"""The slow path of a memory access: alignment, misses of the shadow page tables, devices, and writes beside code.
 
 ``slow_load<size>(cpu, gva, aligned, user) -> {value, ok}`` and ``slow_store<size>(cpu, gva, value,
-aligned, user) -> ok``. Where not ok, CpuState says why and the instruction leaves; it has changed nothing
-but RAM that it is going to write again.
+aligned, user) -> ok``. If not ok, CpuState says why, and the instruction leaves. It has changed nothing but RAM that
+it is going to write again.
 
-A device access is completed as KVM does it: the instruction leaves, Python answers, the answer is
-kept in ``mmio_value``, and the instruction runs again; accesses already answered are then replayed.
-Some registers go on by themselves, such as a timer's value. Where the device has said how
-(:class:`dbt.abi.virtual_counter.VirtualCounter`), a load is answered here; the tier says what is known, and forgets it
-whenever a device is written to or a slice begins. Only loads that access one place are: they need no answers to be
-kept.
+A device access is completed as KVM does it. The instruction leaves, Python answers, the answer is kept in
+``mmio_value``, and the instruction runs again. It then finds the answers to the accesses that were made already.
+
+Some registers change by themselves, such as a timer's value. If the device has said how
+(:class:`dbt.abi.virtual_counter.VirtualCounter`), a load is answered here. The tier stores what is known, and clears it
+whenever a device is written to or a slice begins. This serves only instructions with one access, which need no latch.
 
 An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
 """
@@ -30,7 +30,7 @@ _LOADED = "{i32, i1}"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Access:
-    """An access while its function is written. ``failed`` is what the function returns where the instruction leaves."""
+    """An access whose function is being written. ``failed`` is the function's result if the instruction leaves."""
 
     f: Builder
     size: int
@@ -52,7 +52,7 @@ class _Access:
 
     @property
     def odd(self) -> Value:
-        """Whether the address is not a multiple of the size."""
+        """True if the address is not a multiple of the size."""
         return (self.gva & (self.size - 1)).ne(0)
 
     def leave(self, code: ExitCode, *arguments: Value | int) -> None:
@@ -67,9 +67,9 @@ class _Access:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Place:
-    """Where an access goes: its GPA (i64), what the walk says of it besides (i64), and whether as user mode (i1).
+    """Where an access goes: its GPA (i64), the status of the walk (i64), and whether user mode's rights apply (i1).
 
-    ``both`` are the flags (i8) that the pages of its first and its last byte share, ``either`` those that one has.
+    ``both`` are the page flags (i8) that the first and the last byte share; ``either`` are those that one of them has.
     """
 
     gpa: Value
@@ -80,7 +80,7 @@ class _Place:
 
 
 def _locate(access: _Access) -> _Place:
-    """Check the alignment and walk the page tables. What is not permitted leaves."""
+    """Check the alignment and walk the page tables. The instruction leaves if the access is not permitted."""
     f, size = access.f, access.size
     sctlr = f.load_state("sctlr")
     with f.when(access.odd & (sctlr.has(SCTLR_A) | f["aligned"])):
@@ -100,7 +100,7 @@ def _locate(access: _Access) -> _Place:
 
 
 def _answered(access: _Access, gpa: Value) -> Value:
-    """The answer (i32) that Python has given for a device access at a GPA; the instruction leaves if there is none."""
+    """Return Python's answer (i32) to a device access at a GPA. Without one, the instruction leaves."""
     f = access.f
     with f.when(access.odd):
         access.leave(ExitCode.TRAP)
@@ -132,13 +132,13 @@ def _read_virtual_counter(access: _Access, gpa: Value) -> None:
 
 
 def _loaded(f: Builder, value: Value) -> Value:
-    """What a load returns that has succeeded."""
+    """Return the result of a load that has succeeded."""
     whole = f"insertvalue {_LOADED} {{i32 0, i1 true}}, {value.type} {value.text}, 0"
     return Value(f, f.emit(whole), _LOADED)
 
 
 def _fill(access: _Access, place: _Place, table: int) -> None:
-    """Enter the page into a shadow page table, if all of it is where this address is."""
+    """Enter the page into a shadow page table, if all of it is mapped as this address is."""
     f = access.f
     with f.when(~place.status.has(PARTIAL)):
         f.call("note_extent", f.cpu, access.gva, place.status)
@@ -185,5 +185,5 @@ def _slow_store(size: int) -> Builder:
 
 
 def slowpath_text() -> str:
-    """All definitions of this module."""
+    """Return the LLVM text of this module's definitions."""
     return "".join(f.text() for size in (1, 2, 4) for f in (_slow_load(size), _slow_store(size)))

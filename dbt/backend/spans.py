@@ -14,7 +14,7 @@ from dbt.frontend.forming import Block
 from isa.ir.queries import registers_written
 from isa.ir.uop import Access, Uop
 
-#: What the address of an access must be a multiple of.
+#: The number of bytes that the address of an access must be a multiple of.
 Alignment = Callable[[Access], int]
 #: A wider span would fail too often where a part of it could be accessed.
 _WIDEST = 512

@@ -148,7 +148,7 @@ def pack_forget(machine: int) -> bytes:
 
 
 def unpack_notice(body: bytes) -> tuple[int, Notice]:
-    """The number of the machine, and what is said of it; None if it is no more. Raises WrongMessage."""
+    """Return the number of the machine, and what is said of it; None if it is no more. Raises WrongMessage."""
     try:
         kind, machine = _HEAD.unpack_from(body)
         return machine, _unpack(Kind(kind), body[_HEAD.size :])

@@ -1,4 +1,4 @@
-"""The handlers' image in this process: its code, ready to be executed, and its functions as Python calls them."""
+"""The handlers' image in this process: its executable code, and its functions for Python to call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbt.codecache.handlers import load_image
 
 
 class NativeCode:
-    """The image, mapped for execution. ``notice`` is told in one line what takes long or fails."""
+    """The image, mapped for execution. ``notice`` is called with one line about what takes long or fails."""
 
     def __init__(self, notice: Callable[[str], None]) -> None:
         self.image = image = load_image(notice)
@@ -24,20 +24,20 @@ class NativeCode:
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
 
     def entry(self, name: str) -> Hva:
-        """The address of a function of :data:`dbt.backend.image.ENTRY_POINTS`."""
+        """Return the address of a function of :data:`dbt.backend.image.ENTRY_POINTS`."""
         return Hva(self.address + self._offsets[name])
 
     def function(self, name: str, *arguments: Any, result: Any = None) -> Callable[..., Any]:
-        """A function of the image, of CpuState and of arguments of these types of ctypes."""
+        """Return a function of the image, which takes CpuState and arguments of these ctypes."""
         return ctypes.CFUNCTYPE(result, ctypes.c_void_p, *arguments)(self.entry(name))
 
     def decoder_tables(self) -> Iterator[tuple[str, Hva]]:
-        """The slots of CpuState for the decoder's tables, and the addresses of these."""
+        """Return the slots of CpuState for the decoder's tables, and the addresses of these."""
         names = ("decode_index", "decode_pool", "decode_rows", "decode_guards")
         return zip(names, (Hva(ctypes.addressof(table)) for table in self._tables), strict=True)
 
     def symbols(self) -> Iterator[tuple[Hva, int, str]]:
-        """Address, size in bytes and name of each function."""
+        """Return address, size in bytes and name of each function."""
         lines = [line.split(" ", 1) for line in self.image.symbols.decode().splitlines()]
         starts = sorted({int(offset): name for offset, name in lines}.items())
         ends = [offset for offset, _ in starts[1:]] + [self.size]

@@ -1,8 +1,7 @@
-"""The reference tier: executes one instruction at a time by evaluating its uops in Python.
+"""The reference tier, which executes one instruction at a time by evaluating its uops in Python.
 
-In goes an instruction word, out comes what the specification says it does, on concrete values:
-this is the readable definition that the native tiers are compared with, and the emulator behind
-the instructions that these leave to it.
+It does on concrete values what the specification says of an instruction word. It is the readable definition that the
+native tiers are compared with, and the emulator for the instructions that they leave to it.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class ReferenceTier:
         forget: Callable[[], None] | None = None,
         allowance: Allowance = unlimited,
     ) -> None:
-        """``forget``, for an emulator beside another tier, whose translation of addresses is in ``memory``: what that
-        does when translations are to be forgotten.
+        """``forget`` is for an emulator beside another tier, by whose ``memory`` it translates addresses. It makes that
+        tier forget its translations.
         """
         self.cpu = cpu
         self.memory = memory
@@ -83,11 +82,11 @@ class ReferenceTier:
         return iter(())
 
     def is_decoded(self, gpa: Gpa) -> bool:
-        """This tier keeps nothing of what it executed."""
+        """Return False: this tier keeps no record of what it executed."""
         return False
 
     def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
-        """This tier does not note them."""
+        """Return nothing: this tier does not note branch targets."""
         return iter(())
 
     def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
@@ -105,9 +104,9 @@ class ReferenceTier:
         self.callout_places.clear()
 
     def step(self) -> None:
-        """Execute the instruction at ``cpu.r[15]``; LeaveGuest if it cannot be completed.
+        """Execute the instruction at ``cpu.r[15]``. Raises LeaveGuest if it cannot be completed.
 
-        The registers are then as before it, and ``cpu.r[15]`` is the address in the exit.
+        The registers are then as they were before it, and ``cpu.r[15]`` is the address in the exit.
         """
         cpu, memory = self.cpu, self.memory
         pc = Gva(cpu.r[15] & 0xFFFFFFFC)
@@ -135,7 +134,7 @@ class ReferenceTier:
         return Budget(self.cpu.pc), budget
 
     def fetch(self, pc: Gva) -> int:
-        """The instruction word at GVA ``pc``, a multiple of 4."""
+        """Return the instruction word at the GVA ``pc``, a multiple of 4."""
         return self._code[self._locate_code(pc) >> 2]
 
     def _locate_code(self, pc: Gva) -> Gpa:
@@ -145,7 +144,7 @@ class ReferenceTier:
         return gpa
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
-        """See :mod:`isa.ir.routines`."""
+        """Call a routine of the architecture: see :mod:`isa.ir.routines`."""
         result: int | None = compile_routine(name)(self.cpu.r, self.cpu.words, self.memory, *arguments)
         return result
 

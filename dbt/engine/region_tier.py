@@ -1,8 +1,8 @@
-"""The region tier: the threaded tier, in which hot code is replaced by regions compiled through LLVM.
+"""The region tier, which is the threaded tier with hot code replaced by regions compiled through LLVM.
 
-A region takes the place of its entry op's handler and has the handlers' signature, so either kind of
-code calls the other freely, and a run is the same, instruction by instruction, whenever a region is
-installed. Regions are compiled by another process while the guest runs, or found on disk.
+A region takes the place of its entry op's handler and has the handlers' signature, so either kind of code calls the
+other freely. The guest's run does not depend on when a region is installed. Regions are compiled by another process
+while the guest runs, or found on disk.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
 #: The bits of SCTLR that are part of the translation context.
 _REGIME = SCTLR_A | SCTLR_M
 _SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
-#: How many requests of a machine the compiler has at a time.
+#: The most requests of a machine that the compiler has at a time.
 _IN_FLIGHT = 2
-#: While so many wait, regions are small.
+#: While at least this many requests wait, regions are small (backlog mode).
 _MANY = 4
-#: How many bytes of memory name a region on disk.
+#: The number of bytes of guest memory at the entry that are part of the name of a region on disk.
 _NAMED = 32
 
 
 class RegionTier:
-    """See :class:`dbt.engine.tier.Tier`. ``jit``: compile beside the guest, in line, or not at all."""
+    """See :class:`dbt.engine.tier.Tier`. ``jit`` says whether to compile beside the guest, in line, or not at all."""
 
     name = "auto"
 
@@ -70,9 +70,9 @@ class RegionTier:
         allowance: Allowance = unlimited,
         worker: CompileWorker | None = None,
     ) -> None:
-        """``keep``: use and fill the store of compiled regions, which with ``dump`` is filled only.
+        """With ``keep``, the store of compiled regions is used and filled. With ``dump`` it is only filled.
 
-        ``worker``: the compiler, if it is not to be the process's, or one that writes the dump.
+        ``worker`` is the compile worker, if it is neither the process's nor one that writes the dump.
         """
         self._cpu, self._memory = cpu, memory
         self._notice, self._observer = notice, observer
@@ -86,7 +86,7 @@ class RegionTier:
         self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer)
         self._worker = worker
         self._connected = False
-        self._contexts: dict[tuple[int, int], TranslationContext] = {}  # those that the guest has been in
+        self._contexts: dict[tuple[int, int], TranslationContext] = {}  # the contexts that the guest has been in
         self._context = self.context
         self._queue = HotQueue()
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
@@ -111,7 +111,7 @@ class RegionTier:
 
     @property
     def context(self) -> TranslationContext:
-        """What the guest's code is to be translated under now. The same context is the same object."""
+        """The translation context that is in force now. Equal contexts are the same object."""
         words = self._cpu.words
         key = words[_SCTLR] & _REGIME, words[_ARCHITECTURE]
         context = self._contexts.get(key)
@@ -130,7 +130,7 @@ class RegionTier:
     # -- hot code: implements dbt.engine.threaded.CodeListener -----------------------------------
 
     def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
-        """Install a region there if one is on disk, or ask for one."""
+        """Install a region for the code if one is on disk, or request one."""
         self._queue.heat(gpa, self._now)
         if self._jit == "off" or self.cache.is_entered(gpa) or gpa in self._requested:
             return
@@ -157,7 +157,7 @@ class RegionTier:
 
     @property
     def _now(self) -> int:
-        """The instructions retired so far."""
+        """Return the number of instructions retired so far."""
         return sum(self.threaded.retired.values()) + self.threaded.progress
 
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
@@ -169,12 +169,12 @@ class RegionTier:
         self.cache.host_write(gpa, size)
 
     def _is_covered(self, gpa: Gpa) -> bool:
-        """Whether a region has the code there already, and has not been left for it often."""
+        """Return True if a region has the code already, and is not often left for it."""
         often = self.code_pages.arrivals(gpa) % HOT_ARRIVALS == WARM
         return self.code_pages.is_covered(gpa) and not often
 
     def _load(self, gpa: Gpa, gva: Gva) -> bool:
-        """Install a region that was kept, if there is one for code at that address."""
+        """Install a region from the disk, if there is one for the code at that address."""
         if self._store is None:
             return False
         context = self.context
@@ -191,7 +191,7 @@ class RegionTier:
 
     @cached_property
     def profile(self) -> ExecutionProfile:
-        """What the compiler is told of the guest's code."""
+        """The execution profile, from which the compiler is told of the guest's code."""
         from dbt.engine.profile import ExecutionProfile
 
         threaded = self.threaded
@@ -199,7 +199,7 @@ class RegionTier:
 
     @cached_property
     def compiler(self) -> CompileClient:
-        """This machine's side of the compiler. Imported late: short programs have no hot code."""
+        """This machine's client of the compile worker. It is imported late, because short programs have no hot code."""
         from dbt.engine.worker import CompileWorker, shared_worker
 
         dump, worker = self._dump, self._worker
@@ -209,7 +209,7 @@ class RegionTier:
         return worker.connect(self.profile, self._keeps)
 
     def _submit(self) -> None:
-        """Keep the compiler busy, the hottest code first, but leave it little to do that this may make needless."""
+        """Keep the compiler busy with the hottest code, but with few requests, as a region may make others needless."""
         if self._queue and self.compiler.pending < _IN_FLIGHT:
             self._requested.difference_update(cold := self._queue.drop_cold(self._now))
             self._counts.cold += len(cold)
@@ -223,7 +223,7 @@ class RegionTier:
         self._check_compiler()
 
     def _request(self, gva: Gva, gpa: Gpa, table: Hva) -> CompileRequest | None:
-        """None if the code is no longer at that address, as where the guest has gone on to another process."""
+        """Return the request for a region. None if the code is no longer mapped there."""
         from dbt.engine.messages import CompileRequest
 
         context = self.context
@@ -239,7 +239,7 @@ class RegionTier:
     def compile_now(self, pc: Gva) -> bool:
         """Compile the region around ``pc`` in line, hot or not. Precondition: the GPA is the same number.
 
-        Returns False if none can be had, as where nothing ran yet.
+        Returns False if there is none, for example because nothing has been executed yet.
         """
         gpa = Gpa(pc)
         if gpa not in self.cache.installed:
@@ -260,7 +260,7 @@ class RegionTier:
         self._check_compiler()
 
     def _finish(self, request: CompileRequest, region: CompiledRegion | Refused) -> None:
-        """Install what the compiler made. A request without a region is not made again."""
+        """Install the region that answers a request. A request that was refused is not made again."""
         if isinstance(region, Refused):
             self._counts.refused += 1
             self._observer.region_refused(request.gpa, request.gva, region.reason)
@@ -359,7 +359,7 @@ class RegionTier:
 
 
 def _dumping(dump: RegionDump) -> Compile:
-    """In the compiler's process: what also writes the stages of each region down."""
+    """Return, in the compile worker, the compile function that also dumps the stages of each region."""
     from dbt.backend.compile_region import RegionCompiler
     from dbt.engine.worker_process import compile_with
 

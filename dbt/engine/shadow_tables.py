@@ -1,4 +1,4 @@
-"""The memory of the shadow page tables (:mod:`dbt.backend.shadow`), which native code fills, and what is in them."""
+"""The memory of the shadow page tables (:mod:`dbt.backend.shadow`), and a reader of what native code has filled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dbt.abi.layout import (
     TABLES,
 )
 
-#: GVA, GPA, size in bytes, and rights: letters of ``r w x``, in capitals for user mode.
+#: A page: GVA, GPA, size in bytes, and rights: letters of ``r w x``, in capitals for user mode.
 ShadowPage = tuple[Gva, Gpa, int, str]
 
 
@@ -29,7 +29,7 @@ class ShadowTables:
     """The shadow page tables of one virtual CPU."""
 
     def __init__(self, cpu: CpuState, ram_address: Hva, code_pages_address: Hva) -> None:
-        """``ram_address`` and ``code_pages_address``: the HVAs of what is for GPA 0."""
+        """``ram_address`` and ``code_pages_address`` are the HVAs that belong to GPA 0."""
         self._cpu = cpu
         self._ram, self._code_pages = ram_address, code_pages_address
         self._spaces, self._log, self._broad = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
@@ -40,12 +40,12 @@ class ShadowTables:
         cpu.set_native("broad", self._broad.address)
 
     def _filled_lines(self, space: int) -> list[int]:
-        """The log of a space: numbers of pages, and above them numbers of tables."""
+        """Return the log of a space. An entry has the number of a page, and above it the number of a table."""
         first = space * LOG_ENTRIES
         return self._lines[first : first + self._cpu.native("fill_counts", space)].tolist()
 
     def code_mapping(self, table: Hva) -> dict[int, int]:
-        """The physical pages of code by virtual ones, as far as a code table (an HVA) is filled."""
+        """Return the physical page numbers of code by virtual ones, as far as the code table at an HVA is filled."""
         space, number = divmod((table - self._spaces.address) // TABLE_BYTES, TABLES)
         pages = {line & 0xFFFFF for line in self._filled_lines(space) if line >> 20 == number}
         at = (table - self._spaces.address) // 8
@@ -53,7 +53,7 @@ class ShadowTables:
         return {page: (ops - self._code_pages) // CODE_PAGE_STRIDE for page, ops in entries.items() if ops}
 
     def pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
-        """The number of each address space, and the pages that are filled in it."""
+        """Yield the number of each address space, and the pages that are filled in its tables."""
         for space in range(SPACES):
             yield space, self._filled(space)
 
@@ -74,6 +74,6 @@ class ShadowTables:
             yield Gva(page << PAGE_SHIFT), Gpa(next(iter(rights.values()))), PAGE_SIZE, letters
 
     def close(self) -> None:
-        """Give the memory back. No native code may run for this CPU any more."""
+        """Release the memory. No native code may run for this CPU any more."""
         for memory in (self._spaces, self._log, self._broad):
             memory.close()

@@ -1,7 +1,7 @@
-"""The threaded tier: predecoded ops executed by native handlers that tail-call each other.
+"""The threaded tier, which executes predecoded ops by native handlers that tail-call each other.
 
-Python takes part only when native code leaves: to make a code page, to answer a device, or to hand
-an exit on to the run loop.
+Python takes part only when native code leaves: to make a code page, to access a device, or to return an exit to the
+run loop.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for
 _EXIT_KIND, _LAST_EXCEPTION = NATIVE["exit_kind"].offset // 4, NATIVE["last_exception"].offset // 8
 _VIRTUAL_COUNTERS = NATIVE["virtual_counters"].offset // 8
 _ARCHITECTURE = LAYOUT["architecture"].index
-#: A run is cut short after so many exits that Python answered, to stay within some tens of milliseconds.
+#: A run ends early after this many exits that Python answered, so that it takes some tens of milliseconds at most.
 MAX_ANSWERS = 1000
 
 
 def _fault(status: int) -> tuple[Fault, int]:
-    """Fault and domain of a status."""
+    """Return fault and domain of a walk's status."""
     return Fault(status & 15), status >> 4 & 15
 
 
@@ -51,16 +51,16 @@ def notify(line: str) -> None:
 
 
 class CodeListener(Protocol):
-    """Who hears of hot code, and of writes to code, before they are done."""
+    """A listener that is told of hot code, and of writes to code before they are done."""
 
     def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
-        """Control has come to an instruction for the 64th time, or once more for so many times (WARM, HOT)."""
+        """Hear that an op has become warm, at its 64th arrival, or hot, at each 4096th after it (WARM, HOT)."""
 
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
-        """The guest stores to words that regions were made from."""
+        """Hear that the guest is about to store to words that regions were made from."""
 
     def host_writes(self, gpa: Gpa, size: int) -> None:
-        """The hypervisor writes to pages that have code."""
+        """Hear that the hypervisor is about to write to pages that have code."""
 
 
 class _NoListener:
@@ -78,7 +78,7 @@ _NO_LISTENER = _NoListener()
 
 
 class ThreadedTier:
-    """Native execution of one virtual CPU's instructions; see :class:`dbt.engine.tier.Tier`.
+    """Executes the instructions of one virtual CPU natively: see :class:`dbt.engine.tier.Tier`.
 
     It registers with ``memory``, so that the hypervisor's own writes undo predecoded ops too.
     """
@@ -104,23 +104,23 @@ class ThreadedTier:
         self.shadow_tables = ShadowTables(cpu, memory.ram.address, self.code_pages.address)
         self.targets = HostRange(8 * TARGET_ENTRIES)
         self._tell_native_code()
-        self._routines: dict[str, Callable[..., int]] = {}  # those that were called
+        self._routines: dict[str, Callable[..., int]] = {}  # the routines that were called
         self._enter = native.function("enter")
         self._flush = native.function("tlb_flush")
         self._choose_space = native.function("regime_changed")
         walk = native.function("translate", ctypes.c_uint32, ctypes.c_uint32, result=ctypes.c_uint64)
-        # Native code keeps what it needs of translations.
+        # Native code keeps its translations in the shadow page tables.
         memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self._host_writes)
         self._device_left = -1
         self._knows_virtual_counters = False
-        self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture that ops have been decoded for
+        self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture for which ops have been decoded
         self._slice = 0
         self._retired = 0  # by whatever means
         self._emulated = 0
         self._closed = False
 
     def _tell_native_code(self) -> None:
-        """Write into CpuState where everything is."""
+        """Write the addresses of everything that native code uses into CpuState."""
         ram, native = self._memory.ram, self.native
         for name, address in (
             ("ram_host", ram.address),
@@ -142,7 +142,7 @@ class ThreadedTier:
             raise RuntimeError("this tier has been closed")
         if self._decoded_for != self._cpu.words[_ARCHITECTURE]:
             self._decoded_for = self._cpu.words[_ARCHITECTURE]
-            self.code_pages.forget_all()  # which words are instructions depends on it
+            self.code_pages.forget_all()  # the architecture decides which words are instructions
         if self._cpu.takeable_interrupts:
             return exits.Budget(self._cpu.pc), 0
         try:
@@ -154,7 +154,7 @@ class ThreadedTier:
         return exit_, retired
 
     def begin_slice(self) -> None:
-        """Nothing has retired yet, whatever is done before native code is entered."""
+        """Set the counts so that no instruction of the slice has retired, until native code is entered."""
         self._slice = self._cpu.native64[_BUDGET]
 
     @property
@@ -163,7 +163,7 @@ class ThreadedTier:
 
     @property
     def retired(self) -> dict[str, int]:
-        """See :class:`dbt.engine.tier.Tier`. The reference tier's are what native code does not do."""
+        """See :class:`dbt.engine.tier.Tier`. The count ``reference`` has what the emulator executed."""
         return {"threaded": self._retired - self._emulated, "reference": self._emulated}
 
     @property
@@ -192,7 +192,7 @@ class ThreadedTier:
         return self.code_pages.is_decoded(gpa)
 
     def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
-        """See :class:`dbt.engine.tier.Tier`. The table keeps the newest of the pairs that share an entry."""
+        """See :class:`dbt.engine.tier.Tier`. Of the pairs that share an entry, the table keeps the newest."""
         for entry in self.targets.view().cast("Q")[:TARGET_ENTRIES].tolist():
             gpa = self.code_pages.find_op(entry & 0xFFFFFFFF) if entry else None
             if gpa is not None:
@@ -210,7 +210,7 @@ class ThreadedTier:
                 self._cpu.set_native(name, 0, number)
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
-        """See :mod:`isa.ir.routines`. The result is there whether the routine has one or not."""
+        """Call a routine: see :mod:`isa.ir.routines`. The result is undefined if the routine has none."""
         function = self._routines.get(name)
         if function is None:
             types = [ctypes.c_uint32] * len(arguments)
@@ -233,7 +233,7 @@ class ThreadedTier:
             self._enter(address)
             answers += 1
             match halves[_EXIT_KIND]:
-                case ExitCode.BUDGET:  # by far the most, so it comes first
+                case ExitCode.BUDGET:  # by far the most frequent, so it comes first
                     return exits.Budget(cpu.pc), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
                     answers > MAX_ANSWERS and words[_BUDGET] != self._device_left
@@ -260,7 +260,7 @@ class ThreadedTier:
                     return self._exit(ExitCode(code)), self.progress
 
     def _shorten(self, left: int) -> None:
-        """Let the slice end after so many instructions, the current one included, if it was to be longer."""
+        """Limit the slice to that many more instructions, including the current one."""
         words = self._cpu.native64
         less = words[_BUDGET] - left
         if less > 0:
@@ -270,13 +270,13 @@ class ThreadedTier:
 
     @cached_property
     def _emulator(self) -> ReferenceTier:
-        """Executes sensitive instructions. Imported late: many guests have none."""
+        """The emulator of sensitive instructions. It is made late, because many guests have none."""
         from dbt.engine.reference import ReferenceTier
 
         return ReferenceTier(self._cpu, self._memory, self._forget)
 
     def _forget(self) -> None:
-        """The emulator has executed an instruction of the TLB's."""
+        """Flush the shadow page tables, after the emulator has executed a TLB operation."""
         self._flush(self._cpu.address)
         self._choose_space(self._cpu.address)
 
@@ -314,12 +314,12 @@ class ThreadedTier:
     # -- exits that are answered here ----------------------------------------------------------
 
     def _answer_device(self, kind: int) -> bool:
-        """Do the device access that native code left for, and latch its result; False if there is no device.
+        """Make the device access for which native code left, and latch its result. Return False if there is no device.
 
-        Answers to earlier accesses of the same instruction are kept, those of other instructions dropped:
-        they are told apart by the budget, which every instruction takes one of.
+        Answers to earlier accesses of the same instruction are kept, and those of other instructions dropped. The
+        budget tells them apart, because every instruction decrements it.
         """
-        # Guests do little else at times, so the slots are not looked up by name here.
+        # Some guests do little else, so the slots are not looked up by name here.
         words, halves, memory = self._cpu.native64, self._cpu.native32, self._memory
         place, size, value = words[_EXIT_ARGS : _EXIT_ARGS + 3]
         gpa = Gpa(place)
@@ -342,7 +342,7 @@ class ThreadedTier:
         return True
 
     def _learn_virtual_counter(self, gpa: Gpa) -> None:
-        """Let native code answer what is read there next, if it is known how it goes on."""
+        """Let native code answer the next reads there, if the device says how the word changes."""
         virtual_counter = self._memory.bus.virtual_counter(gpa)
         if virtual_counter is None:
             return
@@ -360,7 +360,7 @@ class ThreadedTier:
                 self._cpu.native64[_VIRTUAL_COUNTERS + number * VIRTUAL_COUNTER_WORDS] = 0
 
     def _host_writes(self, gpa: Gpa, size: int) -> None:
-        """The hypervisor writes to RAM: undo the ops of those words."""
+        """Reset the ops of words in RAM that the hypervisor is about to write."""
         self._listener.host_writes(gpa, size)
         self.code_pages.invalidate(gpa, size)
 

@@ -21,7 +21,7 @@ Allowance = Callable[[], int | None]
 
 
 def unlimited() -> None:
-    """An :data:`Allowance` that never ends a slice."""
+    """Do not limit the slice: an :data:`Allowance` that never ends one."""
 
 
 class Tier(Protocol):

@@ -61,7 +61,7 @@ class CodeSource(Protocol):
         """The HVA by which branch targets name ops."""
 
     def changes(self) -> Iterator[PageNotice | TargetNotice]:
-        """What has changed since this was last asked for."""
+        """Return what has changed since this was last asked for."""
 
     def forget_told(self) -> None:
         """The compiler is another one, and knows nothing."""
@@ -125,7 +125,7 @@ class CompileWorker:
             self._flush(self._child)
 
     def _running(self) -> _Child:
-        """The child, which is started if there is none. Raises OSError."""
+        """Return the child, which is started if there is none. Raises OSError."""
         if self._child is not None and not self._sent and self._child.answers >= REGIONS_PER_PROCESS:
             self._end()
         if self._child is not None and not self._sent and _has_ended(self._child.pid):
@@ -310,7 +310,7 @@ class CompileClient:
         return len(self._pending)
 
     def is_pending(self, request: CompileRequest) -> bool:
-        """Whether this was asked for and has not been answered."""
+        """Return True if this was asked for and has not been answered."""
         return request in self._pending
 
     def submit(self, request: CompileRequest) -> None:
@@ -322,7 +322,7 @@ class CompileClient:
             self._send_unsent()
 
     def poll(self) -> list[Answer]:
-        """What has been answered, in the order asked for. Does not wait."""
+        """Return what has been answered, in the order asked for. Does not wait."""
         if not self._pending:
             return []
         with self._worker._lock:
@@ -419,14 +419,14 @@ class CompileClient:
 
 
 def _is_ready(descriptor: int, event: int, milliseconds: int) -> bool:
-    """Whether the event is there within that time. Not by select, which refuses descriptors over 1023."""
+    """Return True if the event is there within that time. Not by select, which refuses descriptors over 1023."""
     poll = select.poll()
     poll.register(descriptor, event)
     return bool(poll.poll(milliseconds))
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child process has ended, which is still to be waited for."""
+    """Return True if a child process has ended, which is still to be waited for."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -437,5 +437,5 @@ _SHARED = CompileWorker()
 
 
 def shared_worker() -> CompileWorker:
-    """The compiler of this process's machines. In a forked process it is another one."""
+    """Return the compiler of this process's machines. In a forked process it is another one."""
     return _SHARED

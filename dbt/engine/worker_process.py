@@ -46,7 +46,7 @@ def make_compile() -> Compile:
 
 
 def compile_with(compiler: RegionCompiler) -> Compile:
-    """What compiles by this compiler."""
+    """Return what compiles by this compiler."""
     from dbt.backend.region_lowering import Assumptions
 
     def compile_(mirror: CodeMirror, request: CompileRequest) -> CompiledRegion | Refused:
