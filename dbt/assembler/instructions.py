@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from dbt.abi.addresses import Gva
 from dbt.assembler.expressions import ExpressionError, Lookup, UndefinedSymbol, evaluate
 from dbt.assembler.source import split_operands
 
@@ -61,7 +62,7 @@ def short_form(name: str, register: str, value: int) -> str | None:
     return None
 
 
-def encode(name: str, operands: str, address: int, lookup: Lookup) -> bytes:
+def encode(name: str, operands: str, address: Gva, lookup: Lookup) -> bytes:
     """Return the four bytes of an instruction at ``address``. Raise InstructionError or ExpressionError."""
     if address % 4:
         raise InstructionError(f"the instruction is at {address:#x}, which is no multiple of 4: write .align before it")
@@ -81,7 +82,7 @@ def encode(name: str, operands: str, address: int, lookup: Lookup) -> bytes:
     return assemble_word(f"{name} {', '.join(parts)}")
 
 
-def load_literal(name: str, register: str, address: int, place: int) -> bytes:
+def load_literal(name: str, register: str, address: Gva, place: Gva) -> bytes:
     """Return the load of a register from ``place`` in the literal pool. Raise InstructionError."""
     offset = place - address - 8
     if abs(offset) > 4095:
@@ -89,7 +90,7 @@ def load_literal(name: str, register: str, address: int, place: int) -> bytes:
     return assemble_word(f"{name} {register}, [pc, #{offset or '-0'}]")  # GNU as has 0 subtracted here
 
 
-def _encode_branch(operation: str, condition: str, target: str, address: int, lookup: Lookup) -> bytes:
+def _encode_branch(operation: str, condition: str, target: str, address: Gva, lookup: Lookup) -> bytes:
     number = evaluate(target, lookup).number
     offset = (number - address - 8 + (1 << 31)) % (1 << 32) - (1 << 31)
     if offset % (2 if operation == "blx" else 4):
@@ -104,7 +105,7 @@ def _encode_branch(operation: str, condition: str, target: str, address: int, lo
     return (top << 24 | offset >> 2 & 0xFFFFFF).to_bytes(4, "little")
 
 
-def _address_form(condition: str, parts: list[str], address: int, lookup: Lookup) -> str:
+def _address_form(condition: str, parts: list[str], address: Gva, lookup: Lookup) -> str:
     """ADR as the ADD or SUB that it is."""
     offset = evaluate(parts[1], lookup).number - address - 8
     if not modified_immediate(abs(offset)):
@@ -114,7 +115,7 @@ def _address_form(condition: str, parts: list[str], address: int, lookup: Lookup
     return f"{'add' if offset >= 0 else 'sub'}{condition} {parts[0]}, pc, #{abs(offset)}"
 
 
-def _relative_operand(target: str, address: int, lookup: Lookup, largest: int, unit: int) -> str:
+def _relative_operand(target: str, address: Gva, lookup: Lookup, largest: int, unit: int) -> str:
     offset = evaluate(target, lookup).number - address - 8
     if abs(offset) > largest:
         raise InstructionError(f"{target} is {abs(offset)} bytes from the PC, and {largest} can be")

@@ -36,12 +36,16 @@ _ESCAPES = {"n": 10, "t": 9, "b": 8, "f": 12, "r": 13}
 _DOT = re.compile(r"(?<![\w.$])\.(?![\w.$])")
 
 
+#: The address of a pool whose place is not known yet.
+_NOT_PLACED = Gva(-1)
+
+
 @dataclass(slots=True)
 class _Pool:
     """Words for ``ldr rd, =expression``: where they are; by what they are told apart, their users and expressions."""
 
-    gva: int = -1
-    entries: dict[tuple[str, int], tuple[Statement, str, int]] = field(default_factory=dict)
+    gva: Gva = _NOT_PLACED
+    entries: dict[tuple[str, int], tuple[Statement, str, Gva]] = field(default_factory=dict)
 
 
 Bytes = Callable[[], bytes]
@@ -52,7 +56,7 @@ class _Piece:
     """A statement with its address, and what gives its bytes once all symbols are known."""
 
     statement: Statement
-    gva: int
+    gva: Gva
     make: Bytes
 
 
@@ -64,7 +68,7 @@ def assemble_program(text: str, base: Gva) -> bytes:
 class _Assembly:
     def __init__(self, base: Gva) -> None:
         self._base = base
-        self._gva: int = base
+        self._gva = base
         self._symbols: dict[str, Value] = {}
         self._labels: set[str] = set()
         self._pieces: list[_Piece] = []
@@ -114,7 +118,7 @@ class _Assembly:
         if size < 0 or size > LARGEST_PROGRAM:
             raise ExpressionError(f"{size} is no number of bytes that a program can have")
         self._pieces.append(_Piece(statement, self._gva, make))
-        self._gva += size
+        self._gva = Gva(self._gva + size)
 
     def _lay_out(self, statement: Statement) -> None:
         name = statement.name
@@ -179,7 +183,7 @@ class _Assembly:
         pool = self._pool
         pool.entries.setdefault(key, (statement, expression, self._gva))
         index = list(pool.entries).index(key)
-        self._add(statement, 4, lambda: load_literal(name, register, self._gva, pool.gva + 4 * index))
+        self._add(statement, 4, lambda: load_literal(name, register, self._gva, Gva(pool.gva + 4 * index)))
 
     def _known_constant(self, expression: str) -> int | None:
         """The constant in 32 bits, if it is one by what is defined so far."""
@@ -199,7 +203,7 @@ class _Assembly:
         for user, expression, gva in pool.entries.values():
             self._add(user, 4, lambda expression=expression, gva=gva: self._pool_word(expression, gva))  # type: ignore[misc]
 
-    def _pool_word(self, expression: str, gva: int) -> bytes:
+    def _pool_word(self, expression: str, gva: Gva) -> bytes:
         self._gva = gva  # which is where "." is
         return _fit(evaluate(expression, self._lookup).number, 4).to_bytes(4, "little")
 
@@ -215,7 +219,7 @@ class _Assembly:
                 if value.is_address and size < 4:
                     raise ExpressionError(f"{part} is an address, which has 32 bits")
                 made += _fit(value.number, size).to_bytes(size, "little")
-                self._gva += size
+                self._gva = Gva(self._gva + size)
             return bytes(made)
 
         self._add(statement, size * len(parts), make)

@@ -123,7 +123,7 @@ class Semihosting:
             if method is None:
                 self._notice_once(f"the guest used semihosting operation {operation:#x}, which does not exist here")
                 raise OSError(errno.ENOSYS, "no such operation")
-            return method(self, parameter)
+            return method(self, Gva(parameter))  # to some of them it is a number
         except BadAddress:
             self.errno = errno.EFAULT
         except OSError as error:
@@ -154,16 +154,16 @@ class Semihosting:
 
     # -- the guest's memory --------------------------------------------------------------------
 
-    def _bytes(self, gva: int, size: int) -> bytes:
-        return self.memory.read(Gva(gva), size)
+    def _bytes(self, gva: Gva, size: int) -> bytes:
+        return self.memory.read(gva, size)
 
-    def _store(self, gva: int, data: bytes) -> None:
-        self.memory.write(Gva(gva), data)
+    def _store(self, gva: Gva, data: bytes) -> None:
+        self.memory.write(gva, data)
 
-    def _words(self, gva: int, count: int) -> tuple[int, ...]:
+    def _words(self, gva: Gva, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}I", self._bytes(gva, 4 * count))
 
-    def _name(self, gva: int, length: int) -> bytes:
+    def _name(self, gva: Gva, length: int) -> bytes:
         if length > _MAX_STRING:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return self._bytes(gva, length)
@@ -192,44 +192,44 @@ class Semihosting:
             return FixedStream(_FEATURES)
         return FileStream(self._files().open(name, _OPEN_FLAGS[mode // 2], mode // 2 in _TRUNCATING))
 
-    def _open(self, block: int) -> int:
+    def _open(self, block: Gva) -> int:
         name, mode, length = self._words(block, 3)
         free = next((handle for handle in range(1, _MAX_HANDLES + 1) if handle not in self._streams), None)
         if free is None:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        self._streams[free] = self._open_stream(self._name(name, length), mode)
+        self._streams[free] = self._open_stream(self._name(Gva(name), length), mode)
         return free
 
-    def _close(self, block: int) -> int:
+    def _close(self, block: Gva) -> int:
         (handle,) = self._words(block, 1)
         self._stream(handle)
         self._streams.pop(handle).close()
         return 0
 
-    def _write(self, block: int) -> int:
+    def _write(self, block: Gva) -> int:
         """Write, and return the number of bytes that were not written."""
         handle, buffer, length = self._words(block, 3)
-        return length - self._stream(handle).write(self._bytes(buffer, length))
+        return length - self._stream(handle).write(self._bytes(Gva(buffer), length))
 
-    def _read(self, block: int) -> int:
+    def _read(self, block: Gva) -> int:
         """Read, and return the number of bytes that were not read, which at the end of the file is all of them."""
         handle, buffer, length = self._words(block, 3)
         stream = self._stream(handle)
         self.memory.check(Gva(buffer), length)
         data = stream.read(length) if length else b""
-        self._store(buffer, data)
+        self._store(Gva(buffer), data)
         return length - len(data)
 
-    def _is_tty(self, block: int) -> int:
+    def _is_tty(self, block: Gva) -> int:
         (handle,) = self._words(block, 1)
         return int(self._stream(handle).tty)
 
-    def _seek(self, block: int) -> int:
+    def _seek(self, block: Gva) -> int:
         handle, position = self._words(block, 2)
         self._stream(handle).seek(position)
         return 0
 
-    def _file_length(self, block: int) -> int:
+    def _file_length(self, block: Gva) -> int:
         (handle,) = self._words(block, 1)
         length = self._stream(handle).length()
         if length >> 31:
@@ -243,13 +243,13 @@ class Semihosting:
         self.received += len(data or b"")
         return data
 
-    def _write_character(self, gva: int) -> int:
+    def _write_character(self, gva: Gva) -> int:
         self.output.write(self._bytes(gva, 1))
         return 0
 
-    def _write_string(self, gva: int) -> int:
+    def _write_string(self, gva: Gva) -> int:
         """Write a string to the console. The NUL that ends it must be in RAM."""
-        self.output.write(self.memory.read_string(Gva(gva)))
+        self.output.write(self.memory.read_string(gva))
         return 0
 
     def _read_character(self, _: int) -> int:
@@ -260,22 +260,22 @@ class Semihosting:
 
     # -- names ---------------------------------------------------------------------------------
 
-    def _temporary_name(self, block: int) -> int:
+    def _temporary_name(self, block: Gva) -> int:
         buffer, identifier, length = self._words(block, 3)
         name = b"dbt%03d.tmp\0" % (identifier & 0xFF)
         if length < len(name):
             raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
-        self._store(buffer, name)
+        self._store(Gva(buffer), name)
         return 0
 
-    def _remove(self, block: int) -> int:
+    def _remove(self, block: Gva) -> int:
         name, length = self._words(block, 2)
-        self._files().remove(self._name(name, length))
+        self._files().remove(self._name(Gva(name), length))
         return 0
 
-    def _rename(self, block: int) -> int:
+    def _rename(self, block: Gva) -> int:
         old, old_length, new, new_length = self._words(block, 4)
-        self._files().rename(self._name(old, old_length), self._name(new, new_length))
+        self._files().rename(self._name(Gva(old), old_length), self._name(Gva(new), new_length))
         return 0
 
     def _system(self, _: int) -> int:
@@ -290,7 +290,7 @@ class Semihosting:
     def _time(self, _: int) -> int:
         return self.epoch + clock.seconds(self.icount()) & 0xFFFFFFFF
 
-    def _elapsed(self, block: int) -> int:
+    def _elapsed(self, block: Gva) -> int:
         self._store(block, struct.pack("<Q", self.icount()))
         return 0
 
@@ -299,27 +299,27 @@ class Semihosting:
 
     # -- the program ---------------------------------------------------------------------------
 
-    def _is_error(self, block: int) -> int:
+    def _is_error(self, block: Gva) -> int:
         (status,) = self._words(block, 1)
         return status >> 31
 
     def _errno(self, _: int) -> int:
         return self.errno
 
-    def _get_command_line(self, block: int) -> int:
+    def _get_command_line(self, block: Gva) -> int:
         buffer, length = self._words(block, 2)
         line = self.command_line + b"\0"
         if length < len(line):
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-        self._store(buffer, line)
+        self._store(Gva(buffer), line)
         self._store(block, struct.pack("<II", buffer, len(line) - 1))
         return 0
 
-    def _heap_info(self, block: int) -> int:
+    def _heap_info(self, block: Gva) -> int:
         (answer,) = self._words(block, 1)
         places = self.layout
         self._store(
-            answer,
+            Gva(answer),
             struct.pack("<4I", places.heap_base, places.heap_limit, places.stack_base, places.stack_limit),
         )
         return 0
@@ -327,7 +327,7 @@ class Semihosting:
     def _exit(self, reason: int) -> GuestExit:
         return _exit_for(reason, 0)
 
-    def _exit_extended(self, block: int) -> GuestExit:
+    def _exit_extended(self, block: Gva) -> GuestExit:
         reason, code = self._words(block, 2)
         return _exit_for(reason, code)
 
@@ -338,7 +338,7 @@ def _exit_for(reason: int, code: int) -> GuestExit:
     return GuestExit(1, _EXIT_REASONS.get(reason, f"unknown reason {reason:#x}"))
 
 
-_OPERATIONS: dict[int, Callable[[Semihosting, int], int | GuestExit]] = {
+_OPERATIONS: dict[int, Callable[[Semihosting, Gva], int | GuestExit]] = {
     0x01: Semihosting._open,
     0x02: Semihosting._close,
     0x03: Semihosting._write_character,

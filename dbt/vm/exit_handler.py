@@ -103,7 +103,7 @@ class ExitHandler:
             return None  # The instruction did not complete: it is executed again.
         finally:
             vcpu.exit_counts["semihosting"] += 1
-        vcpu.retire(exit_.pc + 4)
+        vcpu.retire(Gva(exit_.pc + 4))
         if isinstance(answer, GuestExit):
             message = f"the guest stopped: {answer.reason}" if answer.reason else ""
             return RunResult(StopReason.EXITED, answer.code, vcpu.icount, cpu.pc, message)
@@ -121,7 +121,7 @@ class ExitHandler:
         vcpu.exit_counts[event_name(exit_)] += 1
         vcpu.exceptions.take(exit_, kind)
         if kind is ExceptionKind.SUPERVISOR_CALL:
-            vcpu.retire(vcpu.cpu.r[15])
+            vcpu.retire(vcpu.cpu.pc)
         return None
 
     @property

@@ -135,7 +135,7 @@ class Vcpu:
         if retired:
             self.exceptions.retired()
 
-    def retire(self, next_pc: int) -> None:
+    def retire(self, next_pc: Gva) -> None:
         """Count an instruction that the machine has completed for the guest, and continue at ``next_pc``."""
         self.cpu.r[_PC] = next_pc & 0xFFFFFFFF
         self.icount += 1
@@ -165,7 +165,7 @@ class Vcpu:
         if not self.is_waiting or not self.cpu.native("interrupt_lines"):
             return False
         self._waits_at = None
-        self.retire(self.cpu.r[_PC] + 4)
+        self.retire(Gva(self.cpu.r[_PC] + 4))
         return True
 
     def skip(self, ticks: int) -> None:

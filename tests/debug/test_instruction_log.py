@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,15 @@ def test_tracing_changes_nothing() -> None:
     machines[0].run(fuel=350)
     assert len(trace_of(machines[1], fuel=350)) == 350
     assert state_hash(machines[0]) == state_hash(machines[1])
+
+
+def test_the_instruction_is_read_from_where_its_address_is_mapped(only_handlers: Path) -> None:
+    machine = Machine(1 << 20, cpu="arm926", console=CaptureConsole())
+    table = {0: 0x00000C12, 1: 0x00000C12, 2: 0x00000C12}  # three times the first megabyte
+    for megabyte, descriptor in table.items():
+        machine.write(0x4000 + 4 * megabyte, descriptor.to_bytes(4, "little"))
+    boot = "mov r0, #0x4000; mov r1, #1; mcr p15, #0, r0, c2, c0, #0; mcr p15, #0, r1, c3, c0, #0"
+    machine.write(0x8000, assemble(f"{boot}; mcr p15, #0, r1, c1, c0, #0; add pc, pc, #0x100000; nop", 0x8000))
+    machine.write(0x801C, assemble("mvn r7, #0", 0x10801C))
+    machine.pc = 0x8000
+    assert trace_of(machine, fuel=7)[-1] == "     6 0010801c e3e07000  mvn r7, #0                      r7=ffffffff"

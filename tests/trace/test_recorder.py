@@ -15,6 +15,7 @@ from dbt.backend.compiled import CompiledRegion
 from dbt.backend.link import link_object
 from dbt.backend.llvm import compile_object
 from dbt.cli.statistics import statistics
+from dbt.engine.region_cache import MAX_PAGE_REWRITES
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import CaptureConsole
 from dbt.trace.log import EventKind, Note
@@ -156,32 +157,37 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
     assert trace.block_counters["taken"][Gpa(BASE + 24)] > 30_000, "the loop's branch"
 
 
-def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: Path) -> None:
-    """Two pages of code that follow one another in virtual memory, and in physical memory the other way round."""
+def mapped_apart(recorder: TraceRecorder) -> Machine:
+    """A loop in two pages that follow one another in virtual memory, and in physical memory the other way round."""
     table = 0x4000
     boot = f"""
         ldr r0, ={table:#x} ; ldr r1, =0x00000c12 ; str r1, [r0]
         ldr r2, =0x00006011 ; str r2, [r0, #4]
-        mov r3, #0x6000 ; ldr r1, =0x00009ff2 ; str r1, [r3] ; ldr r1, =0x00008ff2 ; str r1, [r3, #4]
+        mov r3, #0x6000 ; ldr r1, =0x00109ff2 ; str r1, [r3] ; ldr r1, =0x00108ff2 ; str r1, [r3, #4]
         mcr p15, #0, r0, c2, c0, #0 ; mov r1, #1 ; mcr p15, #0, r1, c3, c0, #0
         mrc p15, #0, r1, c1, c0, #0 ; orr r1, r1, #1 ; mcr p15, #0, r1, c1, c0, #0
         ldr r4, =60000 ; ldr r5, =0x00100ff8 ; bx r5
     """
     machine_code = {0x10000: assemble(boot, 0x10000)}
     # The loop begins at the end of the first virtual page and goes on in the second.
-    machine_code[0x9FF8] = assemble("add r6, r6, #1 ; nop", 0x100FF8)
-    machine_code[0x8000] = assemble("subs r4, r4, #1 ; bne 0x100ff8 ; b 0x101008", 0x101000)
-    recorder = TraceRecorder(str(tmp_path / "t"), block_counters=True)
-    machine = Machine(1 << 20, jit="sync", cpu="arm926", console=CaptureConsole(), observer=recorder)
+    machine_code[0x109FF8] = assemble("add r6, r6, #1 ; nop", 0x100FF8)
+    machine_code[0x108000] = assemble("subs r4, r4, #1 ; bne 0x100ff8 ; b 0x101008", 0x101000)
+    machine = Machine(2 << 20, jit="sync", cpu="arm926", console=CaptureConsole(), observer=recorder)
     for gpa, code in machine_code.items():
         machine.write(gpa, code)
     machine.pc = 0x10000
     recorder.begin(machine, "test", {}, {})
+    return machine
+
+
+def test_regions_of_pages_that_are_mapped_apart(only_handlers: Path, tmp_path: Path) -> None:
+    recorder = TraceRecorder(str(tmp_path / "t"), block_counters=True)
+    machine = mapped_apart(recorder)
     recorder.end(machine.run(fuel=300_000), 1.0, statistics(machine))
     trace = Trace(str(tmp_path / "t"))
     region = next(region for region in trace.regions if len(region.pages) == 2)
     assert {0x100FF8, 0x101000} <= {region.to_gva(gpa) for gpa in region.words}
-    assert {0x9FF8, 0x8000} <= region.words.keys()
+    assert {0x109FF8, 0x108000} <= region.words.keys()
     assert trace.find_region("0x101004") is not None and trace.region_at(Gva(0x101000), trace.nanoseconds) is region
     blocks = trace.compile_record(region)["blocks"]
     assert all(trace.block_counters["block"].get(region.to_gpa(block["pc"]), 0) > 10_000 for block in blocks)
@@ -229,3 +235,26 @@ def test_the_block_counters_of_an_instruction_lie_together() -> None:
     page = [block_counter_offset(what, place) for place in range(0, 4096, 4) for what in BlockCounters]
     assert sorted(page) == list(range(0, 1024 * BLOCK_COUNTERS_SIZE, 8))
     assert block_counter_offset(BlockCounters.EXIT, size - 4) == size // 4 * BLOCK_COUNTERS_SIZE - 8
+
+
+def test_reasons_name_code_by_its_virtual_address(only_handlers: Path, tmp_path: Path) -> None:
+    """Neither page of the loop is mapped to itself, so that its GPA is not one of its GVAs."""
+    recorder = TraceRecorder(str(tmp_path / "t"))
+    machine = mapped_apart(recorder)
+    for _ in range(2 * MAX_PAGE_REWRITES):  # of two pages
+        result = machine.run(fuel=3000)
+        machine.write(0x108000, machine.read(0x108000, 4))
+    recorder.end(result, 1.0, statistics(machine))
+    trace = Trace(str(tmp_path / "t"))
+    texts = {reason.text for reason in trace.reasons if reason.kind == "dropped"}
+    assert texts == {"code written over: 0x101000"}
+    refused = [reason.pc for reason in trace.reasons if reason.kind == "not compiled"]
+    assert refused and set(refused) <= {0x100FF8, 0x100FFC, 0x101000, 0x101004}
+
+
+def test_code_in_no_region_is_named_by_the_page_tables(only_handlers: Path, tmp_path: Path) -> None:
+    recorder = TraceRecorder(str(tmp_path / "t"))
+    machine = mapped_apart(recorder)
+    recorder.end(machine.run(fuel=100), 1.0, statistics(machine))
+    trace = Trace(str(tmp_path / "t"))
+    assert (trace.gva_of(Gpa(0x109FF8)), trace.gva_of(Gpa(0x108004))) == (0x100FF8, 0x101004)
