@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import BOUND_S
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "dbt"]
 
@@ -24,7 +26,7 @@ def dbt(*arguments: str | Path, stdin: bytes = b"", **more: str) -> subprocess.C
         [*COMMAND, *map(str, arguments)],
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=BOUND_S,
         env=environment(**more),
         check=False,
     )
