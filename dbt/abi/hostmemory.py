@@ -23,7 +23,7 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
-def _map(address: int | None, size: int, protection: int, flags: int, handle: int = -1, offset: int = 0) -> Hva:
+def _map(address: Hva | None, size: int, protection: int, flags: int, handle: int = -1, offset: int = 0) -> Hva:
     found = _libc.mmap(address, size, protection, flags, handle, offset)
     if found in (None, _FAILED):
         error = ctypes.get_errno()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.board.loader import read_file
 from dbt.engine.observer import NOBODY, Observer
@@ -40,10 +40,6 @@ class StepObserver(Protocol):
 
 def _gpa(address: int | None) -> Gpa | None:
     return None if address is None else Gpa(address)
-
-
-def _gva(address: int | None) -> Gva | None:
-    return None if address is None else Gva(address)
 
 
 class _BoundListener:
