@@ -38,6 +38,7 @@ def _native_layout() -> dict[str, Slot]:
         ("interrupt_lines", 4, 1),  # PSR_I and PSR_F where the line of IRQ and FIQ is up
         ("native_exceptions", 4, 1),  # 1: exceptions that can be are taken in native code
         ("last_exception", 8, 1),  # the budget when an abort was last taken
+        ("aborts_left", 8, 1),  # data aborts that native code may take before one is left to the machine
         ("semihosting_svc", 8, 1),  # the SVC that is always left for; others may be taken
         ("exceptions", 8, 8),  # taken in native code, by number of the vector
         ("exit_args", 8, 4),
@@ -93,6 +94,8 @@ def _native_layout() -> dict[str, Slot]:
 NATIVE = _native_layout()
 #: A number that is larger than any budget.
 NEVER = (1 << 64) - 1
+#: In ``last_exception``: the machine has entered a data abort itself, and no instruction has retired since.
+ENTERED_BY_MACHINE = NEVER - 1
 #: The index in ``native64`` of the tick at which the slice ends.
 TICK_END = NATIVE["tick_end"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4

@@ -43,16 +43,19 @@ def _enter(f: Builder, kind: ExceptionKind, address: Value) -> None:
 def _fault() -> HandlerBuilder:
     """``fault``: handle the fault for which a memory access left at this op. Only a data abort is taken here.
 
-    Everything else leaves, as does an abort that repeats without a retired instruction: it would go on for ever.
+Everything else leaves, as does an abort that repeats without a retired instruction: it would go on for ever. When
+    ``aborts_left`` has come to 0, one abort leaves as well, so that the machine can see whether they ever end.
     """
     kind = ExceptionKind.DATA_ABORT
     f = HandlerBuilder("fault")
     abort = f.load_native("exit_kind").eq(int(ExitCode.DATA_ABORT))
-    with f.when(abort & f.load_native("last_exception").ne(f["budget"])):
+    may_take = f.load_native("last_exception").ne(f["budget"]) & f.load_native("aborts_left").ne(0)
+    with f.when(abort & may_take):
         handled = f.call("has_handler", f.cpu, f.value("i32", VECTORS[kind].offset), result="i1")
         with f.when(handled):
             save_state(f)
             f.store_native("last_exception", f["budget"])
+            f.store_native("aborts_left", f.load_native("aborts_left") - 1)
             pc = op_address(f)
             gva, _, write, status = (f.load_native("exit_args", element=n).to("i32") for n in range(4))
             f.call("report_data_abort", f.cpu, gva, status, write)

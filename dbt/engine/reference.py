@@ -120,6 +120,8 @@ class ReferenceTier:
             raise
 
     def run(self, budget: int) -> tuple[VmExit, int]:
+        memory = self.memory
+        accesses = memory.device_accesses
         for self._progress in range(budget):
             if self.cpu.takeable_interrupts:
                 return Budget(self.cpu.pc), self._progress
@@ -127,8 +129,8 @@ class ReferenceTier:
                 self.step()
             except LeaveGuest as leave:
                 return leave.exit, self._progress
-            if self.memory.device_accessed:
-                self.memory.device_accessed = False
+            if memory.device_accesses != accesses:
+                accesses = memory.device_accesses
                 if self._allowance() is not None:
                     return Budget(self.cpu.pc), self._progress + 1
         return Budget(self.cpu.pc), budget

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi import exits
 from dbt.abi.addresses import Gpa, Gva, Hva
-from dbt.abi.cpu import NATIVE, NEVER, TICK_END, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS, CpuState
+from dbt.abi.cpu import ENTERED_BY_MACHINE, NATIVE, NEVER, TICK_END, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS, CpuState
 from dbt.abi.exits import ExitCode, LeaveGuest, VmExit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import TARGET_ENTRIES
@@ -224,7 +224,7 @@ class ThreadedTier:
         self._slice = budget
         words[_BUDGET] = budget
         halves[_MMIO_COUNT] = halves[_MMIO_CURSOR] = 0
-        words[_LAST_EXCEPTION] = NEVER
+        words[_LAST_EXCEPTION] = budget if words[_LAST_EXCEPTION] == ENTERED_BY_MACHINE else NEVER
         self._device_left = -1
         self._forget_virtual_counters()
         self._choose_space(address)
@@ -247,6 +247,7 @@ class ThreadedTier:
                 case ExitCode.CODE_WRITE:
                     self._listener.guest_writes_code(Gpa(cpu.native("exit_args", 0)), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:
+                    accesses = self._memory.device_accesses
                     try:
                         self._emulator.step()
                     except LeaveGuest as leave:
@@ -254,7 +255,8 @@ class ThreadedTier:
                     words[_BUDGET] -= 1
                     self._emulated += 1
                     self._forget_virtual_counters()
-                    if cpu.takeable_interrupts or (self._memory.device_accessed and self._allowance() is not None):
+                    accessed = self._memory.device_accesses != accesses
+                    if cpu.takeable_interrupts or (accessed and self._allowance() is not None):
                         return exits.Budget(cpu.pc), self.progress
                 case code:
                     return self._exit(ExitCode(code)), self.progress

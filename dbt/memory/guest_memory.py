@@ -60,7 +60,7 @@ class GuestMemory:
         self.translation: Translation | None = None
         self._flags = ram.page_flags
         self.on_write: Callable[[Gpa, int], None] | None = None
-        self.device_accessed = False  # since whoever asks has last cleared it
+        self.device_accesses = 0  # made by :meth:`read_device` and :meth:`write_device`
 
     def connect(self, translation: Translation, on_write: Callable[[Gpa, int], None] | None = None) -> None:
         """Whoever executes the guest's code says how addresses are translated, and whether it must hear of writes."""
@@ -136,11 +136,11 @@ class GuestMemory:
                 raise LeaveGuest(DataAbort(pc, byte, 1, True, Fault.EXTERNAL))
 
     def read_device(self, gpa: Gpa, size: int) -> int:
-        self.device_accessed = True
+        self.device_accesses += 1
         return self.bus.read(gpa, size)
 
     def write_device(self, gpa: Gpa, size: int, value: int) -> None:
-        self.device_accessed = True
+        self.device_accesses += 1
         self.bus.write(gpa, size, value & ((1 << 8 * size) - 1))
 
     # -- physical ------------------------------------------------------------------------------

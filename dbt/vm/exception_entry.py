@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.cpu import CpuState
+from dbt.abi.cpu import ENTERED_BY_MACHINE, CpuState
 from dbt.abi.exits import Breakpoint, DataAbort, PrefetchAbort, VmExit
 from dbt.engine.tier import Tier
 from dbt.memory.guest_memory import GuestMemory
@@ -59,6 +59,8 @@ class ExceptionEntry:
         link = (exit_.pc + vector.link) & 0xFFFFFFFF
         self._tier().call_routine("enter_exception", vector.mode, vector.offset, link, vector.masks)
         self._entered.add(kind)
+        if kind is ExceptionKind.DATA_ABORT:
+            self._cpu.set_native("last_exception", ENTERED_BY_MACHINE)
 
     def take_interrupt(self) -> ExceptionKind | None:
         """Enter the guest's handler for an interrupt, if one is to be taken before the next instruction."""

@@ -26,11 +26,8 @@ from dbt.inspector.inspector import Inspector
 from dbt.vm.exception_storm import ExceptionStorm
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.vcpu import Vcpu
-from isa.arm.state import PSR_I, Mode
+from isa.arm.state import Mode
 from isa.arm.vectors import ExceptionKind
-
-#: Exceptions that every tier leaves to the machine. Others are taken in native code by some.
-_SEEN_BY_ALL = (ExceptionKind.UNDEFINED, ExceptionKind.PREFETCH_ABORT)
 
 
 class Personality(Protocol):
@@ -52,20 +49,21 @@ class ExitHandler:
         semihosting: Semihosting,
         notice: Callable[[str], None],
         storm: ExceptionStorm,
-        is_listening: Callable[[], bool],
     ) -> None:
-        """``is_listening``: whether input would interrupt the guest."""
         self._vcpu = vcpu
         self._inspector = inspector
         self._semihosting = semihosting
         self._notice = notice
         self._storm = storm
-        self._is_listening = is_listening
         self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
 
     def reset(self) -> None:
         """The machine is reset."""
         self._storm.reset()
+
+    def begin_run(self) -> None:
+        """A run begins, before which a user may have changed the guest."""
+        self._storm.begin_run()
 
     def answer(self, exit_: VmExit, personality: Personality) -> RunResult | None:
         """Do what the exit requires. Return a result if the run is over. After a WFI, the virtual CPU is waiting."""
@@ -114,22 +112,17 @@ class ExitHandler:
         """Take the exception if the guest can handle it."""
         vcpu = self._vcpu
         refusal = vcpu.exceptions.refusal(kind)
-        if not refusal and kind in _SEEN_BY_ALL and self._may_last and self._storm.is_endless():
-            refusal = f"After {self._storm.count} exceptions the guest gets nowhere: its handlers raise them for ever. "
+        if not refusal and vcpu.looks_at(kind) and self._storm.is_endless():
+            refusal = (
+                f"After {vcpu.exception_count} exceptions the guest gets nowhere: its handlers raise them for ever. "
+            )
         if refusal:
             return self._fault(exit_, refusal)
-        vcpu.exit_counts[event_name(exit_)] += 1
+        vcpu.count_exception(event_name(exit_), kind)
         vcpu.exceptions.take(exit_, kind)
         if kind is ExceptionKind.SUPERVISOR_CALL:
             vcpu.retire(vcpu.cpu.pc)
         return None
-
-    @property
-    def _may_last(self) -> bool:
-        """Whether no interrupt can be expected that would change what happens."""
-        cpu = self._vcpu.cpu
-        masked = cpu.cpsr & PSR_I
-        return bool(masked) or (self._vcpu.timeline.next_tick is None and not self._is_listening())
 
     def _fault(self, exit_: VmExit, context: str = "") -> RunResult:
         message = self._inspector.describe_fault(exit_, context)

@@ -97,6 +97,7 @@ class HostLoop:
         """See :meth:`dbt.vm.machine.Machine.run`."""
         cpu = self._vcpu.cpu
         self._signals.release()
+        self._exits.begin_run()
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._realtime = RealTime() if self._is_realtime else None
         cpu.set_native("native_exceptions", int(listener is None))

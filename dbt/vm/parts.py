@@ -31,15 +31,9 @@ from isa.arm.cpus import CPUS
 
 
 def _hash_ram(ram: Ram) -> str:
-    import hashlib
+    from dbt.vm.state import hash_ram  # hashlib takes some milliseconds, which few guests need
 
-    from dbt.memory.contents import nonzero_pages
-
-    found = hashlib.sha256()
-    for gpa, page in nonzero_pages(ram):
-        found.update(gpa.to_bytes(8, "little"))
-        found.update(page)
-    return found.hexdigest()
+    return hash_ram(ram)
 
 
 class Parts(NamedTuple):
@@ -90,8 +84,12 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         options.epoch,
     )
     peripherals = Peripherals(bus, vcpu, output.write, port, ram.layout, options.epoch)
-    storm = ExceptionStorm(vcpu.situation, lambda: _hash_ram(ram))
-    exits = ExitHandler(vcpu, inspector, semihosting, notice, storm, lambda: peripherals.expects_input)
+
+    def is_alone() -> bool:
+        return vcpu.timeline.next_tick is None and not peripherals.expects_input
+
+    storm = ExceptionStorm(vcpu.situation, is_alone, lambda: _hash_ram(ram))
+    exits = ExitHandler(vcpu, inspector, semihosting, notice, storm)
     signals = SignalDeferral()
     loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals)
     return Parts(cpu, ram, memory, vcpu, inspector, semihosting, port, peripherals, loop, signals)

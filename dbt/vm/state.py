@@ -60,6 +60,11 @@ def hash_of(values: object, ram: Ram) -> str:
     return found.hexdigest()
 
 
+def hash_ram(ram: Ram) -> str:
+    """Return the SHA-256, in hexadecimal, of what RAM holds alone."""
+    return hash_of((), ram)
+
+
 def encode(value: object) -> bytes:
     """Return bytes that equal plain values have in common, in whatever order their mappings were filled."""
     return repr(_sorted(value)).encode()

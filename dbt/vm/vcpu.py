@@ -17,10 +17,13 @@ from dbt.engine.tier import Allowance, Tier
 from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.error_latch import ErrorLatch
 from dbt.vm.exception_entry import ExceptionEntry
-from dbt.vm.exception_storm import Situation
+from dbt.vm.exception_storm import ABORTS_PER_LOOK, FIRST_LOOK, Situation
 from isa.arm.vectors import VECTORS, ExceptionKind
 
 _SP, _PC = 13, 15
+#: The number of the vector of data aborts, and the names of the other exits that become exceptions of a storm.
+_DATA_ABORT = VECTORS[ExceptionKind.DATA_ABORT].offset >> 2
+_LEFT_TO_MACHINE = ("undefined", "hypervisor call", "secure monitor call", "prefetch abort", "breakpoint")
 _LAST_PAGE = 0xFFFFF000
 
 
@@ -55,6 +58,7 @@ class Vcpu:
         """Set registers, time and counts as at power-on, with SP at the end of the main region of RAM."""
         self.cpu.reset()
         self.cpu.set_native("interrupt_lines", 0)
+        self.cpu.set_native("aborts_left", 0)  # the first abort is left to the machine, which counts from there
         self.cpu.r[_SP] = min(self._memory.ram.layout.main.end, _LAST_PAGE)
         self.timeline.clear()
         self.exit_counts.clear()
@@ -173,12 +177,40 @@ class Vcpu:
         self.skipped += ticks
 
     def situation(self) -> Situation:
-        """What is compared to find out whether exceptions are endless."""
+        """Return what is compared to find out whether exceptions are endless."""
         counts = self.event_counts
-        outside = (ExceptionKind.IRQ.value, ExceptionKind.FIQ.value, "semihosting")
-        return Situation(self.cpu.snapshot(), sum(counts[name] for name in outside))
+        outside = sum(counts[name] for name in (ExceptionKind.IRQ.value, ExceptionKind.FIQ.value, "semihosting"))
+        outside += self._memory.device_accesses + self.cpu.native("live_reads")
+        return Situation(self.cpu.snapshot(), self.cpu.native("interrupt_lines"), outside)
+
+    def looks_at(self, kind: ExceptionKind) -> bool:
+        """Return True if the exception that is about to be taken is to be looked at, as one of a storm.
+
+        Every tier comes here with the same exceptions. See :mod:`dbt.vm.exception_storm`.
+        """
+        if kind is ExceptionKind.SUPERVISOR_CALL or (
+            kind is ExceptionKind.DATA_ABORT and (self._data_aborts + 1) % ABORTS_PER_LOOK
+        ):
+            return False
+        return self.exception_count >= FIRST_LOOK
+
+    def count_exception(self, name: str, kind: ExceptionKind) -> None:
+        """Count an exception that the machine takes, by the name of its exit."""
+        self.exit_counts[name] += 1
+        if kind is ExceptionKind.DATA_ABORT:
+            left = ABORTS_PER_LOOK - 1 - self._data_aborts % ABORTS_PER_LOOK
+            self.cpu.set_native("aborts_left", left)
 
     # -- counts --------------------------------------------------------------------------------
+
+    @property
+    def _data_aborts(self) -> int:
+        return self.exit_counts["data abort"] + self.cpu.native("exceptions", _DATA_ABORT)
+
+    @property
+    def exception_count(self) -> int:
+        """The exceptions since the reset, without supervisor calls and interrupts."""
+        return self._data_aborts + sum(self.exit_counts[name] for name in _LEFT_TO_MACHINE)
 
     @property
     def retired(self) -> dict[str, int]:
