@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dbt.codecache.handlers import load_image
+from dbt.engine.worker import CompileWorker
 from tests.codecache.samples import use_only_handlers
 
 
@@ -14,6 +15,14 @@ from tests.codecache.samples import use_only_handlers
 def _warm_cache() -> None:
     """Build the handlers before any test looks at what a command prints, or how long it takes."""
     load_image(print)
+
+
+@pytest.fixture(autouse=True)
+def _new_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test's machines have a compiler of their own, which is forked from this process as the test has patched
+    it. A compiler that runs already, for machines that an earlier test has left open, would not know the patches.
+    """
+    monkeypatch.setattr("dbt.engine.worker._SHARED", CompileWorker())
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def _enter(f: Builder, kind: ExceptionKind, address: Value) -> None:
 def _fault() -> HandlerBuilder:
     """``fault``: handle the fault for which a memory access left at this op. Only a data abort is taken here.
 
-Everything else leaves, as does an abort that repeats without a retired instruction: it would go on for ever. When
+    Everything else leaves, as does an abort that repeats without a retired instruction: it would go on for ever. When
     ``aborts_left`` has come to 0, one abort leaves as well, so that the machine can see whether they ever end.
     """
     kind = ExceptionKind.DATA_ABORT
