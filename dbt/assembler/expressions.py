@@ -1,4 +1,4 @@
-"""Expressions of assembly text: text goes in, a number comes out, and whether it is an address.
+"""The expressions of assembly text, which are evaluated to numbers, and whether the number is an address.
 
 The operators and their ranks are those of GNU as (info as, "Infix Operators"), where ``|``, ``&`` and ``^`` bind
 tighter than ``+`` and ``-``, and a comparison that holds is -1.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-#: What may be the name of a symbol.
+#: The names that a symbol may have.
 SYMBOL = r"[A-Za-z_.$][\w.$]*"
 _TOKEN = re.compile(
     rf"\s*(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+(?![\w.$])|'(?:\\.|[^\\])'?|{SYMBOL}|<<|>>|<=|>=|==|!=|<>|&&|\|\||[-+*/%&|^~!()<>])"
@@ -29,15 +29,15 @@ _LARGEST = 1 << 64
 
 
 class ExpressionError(ValueError):
-    """The text is no expression, or has no value. The message says why."""
+    """Raised for text that is no expression or has no value. The message says why."""
 
 
 class UndefinedSymbol(ExpressionError):
-    """A symbol has no value, or not yet."""
+    """Raised for a symbol that has no value, or not yet."""
 
 
 class Value(NamedTuple):
-    """A number, which is an address (of a label, say) or a constant."""
+    """A number that is an address (of a label, for example) or a constant."""
 
     number: int
     is_address: bool = False
@@ -64,7 +64,7 @@ def evaluate(text: str, lookup: Lookup) -> Value:
 
 
 def evaluate_constant(text: str, lookup: Lookup) -> int:
-    """Return the value of an expression that is not to be an address. Raise ExpressionError."""
+    """Return the value of an expression. Raise ExpressionError if it is an address or has no value."""
     value = evaluate(text, lookup)
     if value.is_address:
         raise ExpressionError(f"{text.strip()!r} is an address, and a constant is needed")
@@ -72,7 +72,7 @@ def evaluate_constant(text: str, lookup: Lookup) -> int:
 
 
 class _Parser:
-    """Operators by their rank; ``tokens`` are those that are left, the next one last."""
+    """Parses operators by their rank. ``tokens`` are the remaining ones, with the next one last."""
 
     def __init__(self, tokens: list[str], lookup: Lookup, text: str) -> None:
         self.tokens = tokens[::-1]
@@ -112,7 +112,7 @@ class _Parser:
         raise ExpressionError(f"{self._text!r} is no expression")
 
     def _parse_unary(self) -> Value:
-        """What follows a sign."""
+        """Return the value of the operand after a sign, which must be a constant."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise ExpressionError("the expression is nested too deeply")
@@ -124,7 +124,7 @@ class _Parser:
 
 
 def _parse_number(token: str) -> int:
-    """C's notations: 0x for base 16, 0b for 2, 0 for 8."""
+    """Return the value of a number in C's notation: 0x for base 16, 0b for 2, 0 for 8."""
     try:
         return int(token, 8 if token.isdigit() and token[0] == "0" else 0)
     except ValueError:

@@ -1,6 +1,6 @@
-"""One instruction and its address to a word: labels become offsets and constants here, and keystone sees numbers only.
+"""Encoding one instruction at its address. Labels become offsets and constants here, and keystone sees numbers only.
 
-keystone resolves labels too, but where one is out of reach, or not aligned, it makes a wrong word and succeeds.
+keystone resolves labels too, but if one is out of reach or not aligned, it silently makes a wrong word.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CONDITION = "|".join((*_CONDITIONS, "cs", "cc"))
 _BRANCH = re.compile(rf"(b|bl|blx)({_CONDITION})?")
 _ADDRESS = re.compile(rf"adr({_CONDITION})?")
 _LITERAL = re.compile(rf"ldr({_CONDITION})?")
-#: What has a PC-relative form, its largest offset and the unit of that (DDI 0406, A8.8).
+#: The instructions with a PC-relative form, its largest offset and the unit of that (DDI 0406, A8.8).
 _REACHES = (
     (re.compile(rf"(ldr|str)b?({_CONDITION})?|pldw?|pli"), 4095, 1),
     (re.compile(rf"(ldr(h|sb|sh|d)|str(h|d))({_CONDITION})?"), 255, 1),
@@ -27,25 +27,25 @@ _REGISTER = re.compile(r"(r([0-9]|1[0-5])|a[1-4]|v[1-8]|sb|sl|fp|ip|sp|lr|pc|[sd
 _SHIFT = re.compile(r"lsl|lsr|asr|ror|rrx", re.I)
 _NAME = re.compile(r"(?<![\w.$#:])[A-Za-z_.$][\w.$]*")
 _IMMEDIATE = re.compile(r"#\s*(:(?:lower|upper)16:)?((?:'(?:\\.|[^\\])'?|[^,\]}!'])*)")
-#: A number that keystone reads as it is: it tells -0 from 0, and there are floating-point ones.
+#: A number that keystone is given as it stands: -0 differs from 0, and some numbers are floating-point ones.
 _PLAIN = re.compile(r"[-+]?(0x[0-9a-f]+|[1-9][0-9]*|0|[0-9]+\.[0-9]*(e[-+]?[0-9]+)?)", re.I)
-#: What keystone is given. At a quotation mark that is not closed, for one, it never ends.
+#: The text that keystone may be given. Other text can hang it: an open quotation mark does.
 _WITHOUT_SYMBOLS = re.compile(r"[a-z][a-z0-9_.]*[A-Za-z0-9_ \t,#\[\]{}!^+.:-]*")
 #: An offset that keystone takes for -0.
 _MINUS_NOTHING = re.compile(r"#\s*-\s*(2147483648|0x0*80000000)\b", re.I)
 
 
 class InstructionError(ValueError):
-    """There is no such instruction, or not with these operands; the message says why."""
+    """Raised if there is no such instruction, or not with these operands. The message says why."""
 
 
 def modified_immediate(value: int) -> bool:
-    """Return whether data-processing instructions have the constant (DDI 0406, A5.2.4)."""
+    """Return True if data-processing instructions can encode the constant (DDI 0406, A5.2.4)."""
     return any((value << turn | value >> (32 - turn)) & 0xFFFFFFFF < 256 for turn in range(0, 32, 2))
 
 
 def literal_operand(name: str, operands: str) -> tuple[str, str] | None:
-    """Return register and expression of ``ldr rd, =expression``; None if it is something else."""
+    """Return register and expression of ``ldr rd, =expression``, or None for anything else."""
     parts = split_operands(operands)
     if len(parts) != 2 or not parts[1].startswith("="):
         return None
@@ -55,7 +55,7 @@ def literal_operand(name: str, operands: str) -> tuple[str, str] | None:
 
 
 def short_form(name: str, register: str, value: int) -> str | None:
-    """Return the MOV or MVN that has the same effect as a load from the literal pool, as GNU as takes it; or None."""
+    """Return the MOV or MVN that GNU as uses in place of a load from the literal pool, or None if there is none."""
     for operation, constant in (("mov", value), ("mvn", ~value & 0xFFFFFFFF)):
         if modified_immediate(constant):
             return f"{operation}{name[3:]} {register}, #{constant}"
@@ -87,7 +87,7 @@ def load_literal(name: str, register: str, address: Gva, place: Gva) -> bytes:
     offset = place - address - 8
     if abs(offset) > 4095:
         raise InstructionError(f"the literal pool is {abs(offset)} bytes away, and 4095 can be: write .ltorg nearer")
-    return assemble_word(f"{name} {register}, [pc, #{offset or '-0'}]")  # GNU as has 0 subtracted here
+    return assemble_word(f"{name} {register}, [pc, #{offset or '-0'}]")  # GNU as subtracts an offset of 0 here
 
 
 def _encode_branch(operation: str, condition: str, target: str, address: Gva, lookup: Lookup) -> bytes:
@@ -106,7 +106,7 @@ def _encode_branch(operation: str, condition: str, target: str, address: Gva, lo
 
 
 def _address_form(condition: str, parts: list[str], address: Gva, lookup: Lookup) -> str:
-    """ADR as the ADD or SUB that it is."""
+    """Return an ADR as the ADD or SUB that encodes it."""
     offset = evaluate(parts[1], lookup).number - address - 8
     if not modified_immediate(abs(offset)):
         raise InstructionError(
@@ -125,7 +125,7 @@ def _relative_operand(target: str, address: Gva, lookup: Lookup, largest: int, u
 
 
 def _immediate(found: re.Match[str], name: str, lookup: Lookup) -> str:
-    """A ``#expression`` as a ``#number``."""
+    """Return a ``#expression`` as a ``#number``."""
     half, text = found[1], found[2].strip()
     if half is None and _PLAIN.fullmatch(text):
         return found[0]
@@ -142,7 +142,7 @@ def _immediate(found: re.Match[str], name: str, lookup: Lookup) -> str:
 
 
 def _check_names(part: str, lookup: Lookup) -> None:
-    """Refuse a symbol where keystone would make a wrong word of it, or inside of brackets."""
+    """Raise InstructionError for a symbol inside brackets, or where keystone would make a wrong word of it."""
     inside = part.startswith("[")
     for found in _NAME.finditer(part):
         word = found[0]
@@ -166,7 +166,7 @@ def assemble_word(text: str) -> bytes:
 
     if not _WITHOUT_SYMBOLS.fullmatch(text):
         raise InstructionError("there is no such instruction")
-    # An engine that is used again crashes some time after it has printed a warning.
+    # A new engine each time: one that has printed a warning crashes some time later.
     engine = keystone.Ks(keystone.KS_ARCH_ARM, keystone.KS_MODE_ARM | keystone.KS_MODE_LITTLE_ENDIAN)
     try:
         code, _ = engine.asm(text, as_bytes=True)

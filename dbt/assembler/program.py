@@ -1,4 +1,4 @@
-"""Assembly text to a flat program: a first pass gives each statement its address, a second one its bytes."""
+"""Assembling text to a flat program. The first pass gives each statement its address, the second one its bytes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dbt.assembler.expressions import (
 from dbt.assembler.instructions import InstructionError, encode, literal_operand, load_literal, short_form
 from dbt.assembler.source import AssemblyError, Expander, Statement, split_operands
 
-#: Bytes that a program may have.
+#: The most bytes that a program may have.
 LARGEST_PROGRAM = 64 << 20
 _SIZES = {
     ".byte": 1, ".hword": 2, ".short": 2, ".2byte": 2, ".word": 4, ".long": 4, ".int": 4, ".4byte": 4, ".inst": 4,
     ".quad": 8, ".8byte": 8,
 }  # fmt: skip
-#: What means nothing to a flat program of A32 code.
+#: The directives that mean nothing to a flat program of A32 code.
 _IGNORED = {
     *(".text", ".arm", ".global", ".globl", ".extern", ".weak", ".local", ".hidden", ".type", ".size", ".syntax"),
     *(".cpu", ".arch", ".arch_extension", ".fpu", ".eabi_attribute", ".file", ".ident", ".func", ".endfunc", ".loc"),
@@ -42,7 +42,9 @@ _NOT_PLACED = Gva(-1)
 
 @dataclass(slots=True)
 class _Pool:
-    """Words for ``ldr rd, =expression``: where they are; by what they are told apart, their users and expressions."""
+    """A literal pool, with the words for ``ldr rd, =expression``: their address and, by key, their users and
+    expressions.
+    """
 
     gva: Gva = _NOT_PLACED
     entries: dict[tuple[str, int], tuple[Statement, str, Gva]] = field(default_factory=dict)
@@ -53,7 +55,7 @@ Bytes = Callable[[], bytes]
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A statement with its address, and what gives its bytes once all symbols are known."""
+    """A statement with its address, and the function that makes its bytes once all symbols are known."""
 
     statement: Statement
     gva: Gva
@@ -162,7 +164,7 @@ class _Assembly:
 
         try:
             assign()
-        except UndefinedSymbol:  # of what comes later; the second pass knows it
+        except UndefinedSymbol:  # it depends on a later symbol, which the second pass knows
             self._symbols.pop(name, None)
         self._add(statement, 0, assign)
 
@@ -186,7 +188,7 @@ class _Assembly:
         self._add(statement, 4, lambda: load_literal(name, register, self._gva, Gva(pool.gva + 4 * index)))
 
     def _known_constant(self, expression: str) -> int | None:
-        """The constant in 32 bits, if it is one by what is defined so far."""
+        """Return the value in 32 bits, if it is a constant by what is defined so far, else None."""
         try:
             value = evaluate(expression, self._lookup)
         except UndefinedSymbol:
@@ -225,7 +227,7 @@ class _Assembly:
         self._add(statement, size * len(parts), make)
 
     def _lay_out_space(self, statement: Statement) -> None:
-        """``.space size, byte``; ``.fill times, size, value``; ``.org address, byte``."""
+        """Lay out ``.space size, byte``, ``.fill times, size, value`` or ``.org address, byte``."""
         parts = _operands(statement)
         if len(parts) > (3 if statement.name == ".fill" else 2):
             raise ExpressionError(f"{statement.name} is given too much")
@@ -249,7 +251,7 @@ class _Assembly:
         return distance
 
     def _align(self, statement: Statement) -> None:
-        """``.align n`` and ``.p2align n`` to 2^n bytes, ``.balign n`` to n; NOPs fill up between instructions."""
+        """Align to 2^n bytes (``.align n``, ``.p2align n``) or to n (``.balign n``), with NOPs between instructions."""
         parts = split_operands(statement.operands) or ["2" if statement.name != ".balign" else "4"]
         unit = self._constant(parts[0] or "0")
         if statement.name != ".balign":
@@ -276,7 +278,7 @@ def _operands(statement: Statement) -> list[str]:
 
 
 def _fit(number: int, size: int) -> int:
-    """The number as an unsigned one of ``size`` bytes. Raise ExpressionError if it has more bits."""
+    """Return the number as an unsigned one of ``size`` bytes. Raise ExpressionError if it does not fit."""
     bits = 8 * size
     if not -(1 << (bits - 1)) <= number < 1 << bits:
         raise ExpressionError(f"{number:#x} does not fit into {bits} bits")

@@ -1,4 +1,4 @@
-"""Assembly text to statements: comments go, macros, repetitions and conditions are carried out.
+"""Splitting assembly text into statements. Comments are removed; macros, repetitions and conditions are expanded.
 
 The syntax is that of GNU as for ARM: ``;`` separates statements, ``@`` and ``//`` begin a comment, ``#`` does at the
 beginning of a line, and ``/* */`` encloses one.
@@ -23,13 +23,15 @@ _LOCAL = re.compile(r"(?<![\w.$])([0-9]+)([fb])(?![\w.$])")
 _OPENING = {".macro": ".endm", ".rept": ".endr", ".irp": ".endr"}
 _BRANCHES = (".else", ".elseif", ".endif")
 _CONDITIONS = (".if", ".ifeq", ".ifne", ".ifdef", ".ifndef")
-#: Statements that a program may have, with what macros and repetitions make.
+#: The most statements that a program may have, including those that macros and repetitions make.
 _MOST_STATEMENTS = 300_000
 _DEEPEST = 100
 
 
 class AssemblyError(Exception):
-    """The text cannot be assembled. ``line`` and ``text`` are of the statement, if it is one statement's fault."""
+    """Raised for text that cannot be assembled. ``line`` and ``text`` are those of the statement at fault, if it is
+    one.
+    """
 
     def __init__(self, what: str, line: int | None = None, text: str = "") -> None:
         super().__init__(what)
@@ -39,24 +41,24 @@ class AssemblyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A label, which has nothing else, or an instruction or directive: its name in lower case, and its operands."""
+    """A statement: a label alone, or an instruction or directive with its name in lower case and its operands."""
 
     line: int
     text: str
     label: str = ""
     name: str = ""
     operands: str = ""
-    depth: int = 0  # how many macros it is in
+    depth: int = 0  # the depth of macros that it comes from
 
 
 @dataclass(frozen=True, slots=True)
 class _Macro:
-    parameters: tuple[tuple[str, str], ...]  # names and what they are if not given
+    parameters: tuple[tuple[str, str], ...]  # names and default values
     body: tuple[Statement, ...]
 
 
 def split(text: str) -> Iterator[Statement]:
-    """Yield the statements of a text as they stand. A text of one line is counted by statements, any other by lines."""
+    """Yield the statements of a text as they stand. A text of one line numbers statements, any other numbers lines."""
     by_statement = "\n" not in text.rstrip("\n")
     line, began = 1, 1
     parts: list[str] = []
@@ -75,7 +77,7 @@ def split(text: str) -> Iterator[Statement]:
 
 
 def _statements(text: str, line: int, depth: int = 0) -> Iterator[Statement]:
-    """The labels before a statement, and the statement."""
+    """Yield the labels before a statement, and the statement."""
     text = rest = text.strip()
     while found := _LABEL.fullmatch(rest):
         yield Statement(line, text, label=found[1], depth=depth)
@@ -90,7 +92,7 @@ def _statements(text: str, line: int, depth: int = 0) -> Iterator[Statement]:
 
 
 def split_operands(text: str) -> list[str]:
-    """Return the parts between commas that are in no bracket, string or character."""
+    """Return the parts between commas. Commas in brackets, strings and characters do not count."""
     parts, depth, began = [], 0, 0
     for found in re.finditer(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\\])\'?|[\[({]|[\])}]|,', text):
         token = found[0]
@@ -106,9 +108,9 @@ def split_operands(text: str) -> list[str]:
 
 
 class Expander:
-    """Yields the statements that a text comes to. Local labels (``1:``, ``1f``, ``1b``) become labels of their own.
+    """Yields the statements to which a text expands. Local labels (``1:``, ``1f``, ``1b``) become labels of their own.
 
-    ``constant``: the value of an expression by what is defined so far. ``is_defined``: whether a symbol is.
+    ``constant`` returns the value of an expression by what is defined so far. ``is_defined`` says if a symbol is.
     """
 
     def __init__(self, text: str, constant: Callable[[str], int], is_defined: Callable[[str], bool]) -> None:
@@ -116,7 +118,7 @@ class Expander:
         self._constant = constant
         self._is_defined = is_defined
         self._macros: dict[str, _Macro] = {}
-        self._conditions: list[bool] = []  # whether a branch of each was taken
+        self._conditions: list[bool] = []  # for each open condition, whether a branch was taken
         self._locals: dict[str, int] = {}
         self._expansions = 0
 
@@ -214,7 +216,7 @@ class Expander:
     def _prepend(
         self, body: tuple[Statement, ...] | list[Statement], values: dict[str, str], user: Statement | None = None
     ) -> None:
-        """Have the body next, with the values for ``\\name``. Errors name the line of the macro's user."""
+        """Put the body next, with values for ``\\name``. Errors name the line that uses the macro."""
         names = "|".join(re.escape(name) for name in sorted(values, key=len, reverse=True) if name)
         made: list[Statement] = []
         for statement in body:
@@ -239,7 +241,7 @@ class Expander:
             raise AssemblyError(what, statement.line, statement.text)
         if statement.name == ".endif":
             self._conditions.pop()
-        else:  # the branch before it was taken
+        else:  # the branch before this one was taken
             self._skip(statement, to_end=True)
 
     def _holds(self, statement: Statement) -> bool:
@@ -254,7 +256,7 @@ class Expander:
         return self._constant(operands) != 0
 
     def _skip(self, opening: Statement, to_end: bool = False) -> None:
-        """Drop statements up to the branch that is taken, or to the end."""
+        """Drop statements up to the branch that is taken, or to the end of the condition."""
         depth = 0
         while self._pending:
             statement = self._pending.popleft()

@@ -32,8 +32,8 @@ from isa.ir.uop import Access, Uop
 #: Words whose Python function is kept; a kernel's boot executes some ten thousands.
 MEMOISED_WORDS = 1 << 16
 
-#: The registers, the state words, ``load``, ``store``, the callouts and the instruction's address
-#: to the address of the next instruction.
+#: A function that executes a word. It takes the registers, the state words, ``load``, ``store``, the callouts and the
+#: instruction's address, and returns the address of the next instruction.
 Step = Callable[[Any, Any, Callable[..., int], Callable[..., None], Any, int], int]
 
 

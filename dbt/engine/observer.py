@@ -17,9 +17,9 @@ class Observer:
     A region is named by the physical address of its entry. ``gva`` is the virtual address of the same word.
     """
 
-    #: Whether regions are to tell how they were made (:mod:`dbt.backend.compile_record`).
+    #: True if regions are to have compile records (:mod:`dbt.backend.compile_record`).
     wants_compile_records = False
-    #: Whether regions are to count their blocks (:class:`dbt.abi.layout.BlockCounters`).
+    #: True if regions are to count their blocks (:class:`dbt.abi.layout.BlockCounters`).
     wants_block_counters = False
     #: Slices end where the icount is a multiple of this.
     checkpoint_interval = 1 << 62

@@ -1,8 +1,8 @@
-"""Compiling regions in a process of its own: the side of the machines.
+"""The compile worker, which compiles regions in a process of its own, as the machines see it.
 
-A process has one compiler for all its machines (:func:`shared_worker`). It is forked when the first region is wanted,
-from a process that does not know LLVM, and ends with the last machine. It shares no memory with the guests: a machine
-tells it what has changed in its code pages, and then asks. If LLVM ends the compiler, or hangs, that costs one region.
+A process has one compiler for all its machines (:func:`shared_worker`). It is forked for the first request, from a
+process that has not loaded LLVM, and ends with the last machine. It shares no memory with the guests: a machine tells
+it what has changed in its code pages, and then makes a request. If LLVM crashes or hangs, that costs one region.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ from dbt.engine.worker_process import CACHE_VARIABLES, Compile, make_compile, se
 
 #: Seconds after which a compilation is given up.
 TIMEOUT_S = 20.0
-#: After so many answers the compiler is begun anew. It grows by 11 KB for each region, which LLVM's passes keep, and to
-#: begin anew takes a fifth of a second.
+#: The number of answers after which the compiler is restarted. LLVM's passes leak 11 KB for each region. A restart
+#: takes
+#: a fifth of a second.
 REGIONS_PER_PROCESS = 2000
-#: A process whose answers have ended is about to end, and has so many seconds for it.
+#: Seconds that a compiler whose answers have ended is given to exit.
 _GRACE_S = 1.0
 _F_SETPIPE_SZ = 1031
 _PIPE_SIZE = 1 << 20
@@ -54,22 +55,22 @@ Answer = tuple[CompileRequest, CompiledRegion | Refused]
 
 
 class CodeSource(Protocol):
-    """What a machine's code is, for the compiler: :class:`dbt.engine.profile.ExecutionProfile`."""
+    """The source of what the compiler is told of a machine's code: :class:`dbt.engine.profile.ExecutionProfile`."""
 
     @property
     def code_pages_address(self) -> Hva:
-        """The HVA by which branch targets name ops."""
+        """The HVA of the code pages, from which branch targets name ops."""
 
     def changes(self) -> Iterator[PageNotice | TargetNotice]:
-        """Return what has changed since this was last asked for."""
+        """Return what has changed since the last call."""
 
     def forget_told(self) -> None:
-        """The compiler is another one, and knows nothing."""
+        """Forget what was told, because the compiler is a new one that knows nothing."""
 
 
 @dataclass(slots=True)
 class _Child:
-    """The compiler's process, and this side's descriptors. ``outbox`` is what the pipe has had no room for."""
+    """The compiler's process and this side's descriptors. ``outbox`` holds what the pipe has had no room for."""
 
     pid: int
     requests: int
@@ -84,26 +85,26 @@ class _Pending:
     number: int
     client: CompileClient
     request: CompileRequest
-    again: bool = False  # a compiler was killed over it, by somebody else as it seems
+    again: bool = False  # a compiler was killed over it, apparently from outside
 
 
 class CompileWorker:
-    """The compiler of several machines, each of which has a :class:`CompileClient`. Threads may use it at once."""
+    """The compiler of several machines, each of which has a :class:`CompileClient`. It is safe for threads."""
 
     def __init__(self, make: Callable[[], Compile] = make_compile) -> None:
-        """``make`` is called in the compiler's process, and may import what this one must not."""
+        """``make`` is called in the compiler's process, where it may import LLVM."""
         self._make = make
         self._lock = threading.RLock()
         self._child: _Child | None = None
-        self._generation = 0  # the number of the child
-        self._sent: deque[_Pending] = deque()  # what the child has not answered yet, in the order sent
-        self._since = 0.0  # when something last went forward
+        self._generation = 0  # counts the children
+        self._sent: deque[_Pending] = deque()  # the requests that the child has not answered yet, in the order sent
+        self._since = 0.0  # when the child last made progress
         self._clients: set[CompileClient] = set()
         self._numbers = 0
         _WORKERS.add(self)
 
     def connect(self, profile: CodeSource, keep: bool) -> CompileClient:
-        """Return the client of a machine. ``keep``: its regions go to the cache directory."""
+        """Return the client of a machine. With ``keep``, its regions are written to the cache directory."""
         with self._lock:
             self._numbers += 1
             client = CompileClient(self, self._numbers, profile, keep)
@@ -129,7 +130,7 @@ class CompileWorker:
         if self._child is not None and not self._sent and self._child.answers >= REGIONS_PER_PROCESS:
             self._end()
         if self._child is not None and not self._sent and _has_ended(self._child.pid):
-            self._end()  # it was idle, and nothing is lost
+            self._end()  # the child was idle, so nothing is lost
         if self._child is None:
             self._child = self._start()
             self._generation += 1
@@ -143,14 +144,14 @@ class CompileWorker:
         self._flush(child)
 
     def _flush(self, child: _Child) -> None:
-        """Send as much as the pipe has room for."""
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead child is noticed when its answers end
+        """Send as much of the outbox as the pipe has room for."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead child is noticed by the end of its answers
             while child.outbox:
                 del child.outbox[: os.write(child.requests, child.outbox)]
                 self._since = time.monotonic()
 
     def _receive(self) -> None:
-        """Hand out what has been answered, and give up what has killed the compiler or takes too long."""
+        """Hand out the answers, and give up a request that has killed the compiler or takes too long."""
         child = self._child
         if child is None:
             return
@@ -179,13 +180,13 @@ class CompileWorker:
         pending.client.take(pending.request, result.region, result.seconds, result.store)
 
     def _lose(self, grace: float = 0.0) -> None:
-        """The child died or hangs over its first request: give that up. The others are for another child."""
+        """End the child, which died or hangs over its first request. Give it up, and send the others again."""
         status = self._end(grace)
         if not self._sent:
             return
         first = self._sent[0]
         if status == -signal.SIGKILL and not first.again:
-            # Not by a fault of the compiler: the host was short of memory, or the thread ended that had forked it.
+            # The request is not to blame: the host was short of memory, or the thread that had forked the child ended.
             first.again = True
         else:
             self._sent.popleft()
@@ -220,14 +221,14 @@ class CompileWorker:
         os.close(requests_read)
         os.close(results_write)
         os.set_blocking(requests_write, False)
-        with contextlib.suppress(OSError):  # the user has too many pipes: this one is smaller
+        with contextlib.suppress(OSError):  # the user has too many pipes, so this one stays smaller
             fcntl(requests_write, _F_SETPIPE_SZ, _PIPE_SIZE)
         return _Child(pid, requests_write, results_read)
 
     def _end(self, grace: float = 0.0) -> int:
-        """End the child, if it has not ended within so many seconds.
+        """End the child, unless it ends within ``grace`` seconds by itself.
 
-        Returns how it ended by itself: an exit status, or the negative number of a signal; 0 if it did not.
+        Returns the exit status, or the negative number of the signal, if it ended by itself, else 0.
         """
         child, self._child = self._child, None
         if child is None:
@@ -247,7 +248,7 @@ class CompileWorker:
         return os.waitstatus_to_exitcode(ended[1])
 
     def forget_parent(self) -> None:
-        """In a forked process: the compiler and its clients are the parent's. New machines have another one."""
+        """Drop the compiler and its clients in a forked process: they are the parent's. New machines have another."""
         if self._child is not None:
             os.close(self._child.requests)
             os.close(self._child.results)
@@ -269,32 +270,34 @@ os.register_at_fork(after_in_child=_forget_parents_workers)
 
 
 class CompileClient:
-    """One machine's side of the compiler."""
+    """One machine's connection to the compiler."""
 
     def __init__(self, worker: CompileWorker, number: int, profile: CodeSource, keep: bool) -> None:
         self.owner = os.getpid()
         self.number = number
-        self.generation = 0  # the child that knows of the machine
-        #: Why there is no compiler, once that is so.
+        self.generation = 0  # the number of the child that was told of the machine
+        #: Why there is no compiler. It is empty as long as there may be one.
         self.unavailable = ""
         self._worker = worker
         self._profile = profile
         self._keep = keep
         self._counts = WorkerCounts()
-        self._pending: list[CompileRequest] = []  # asked for and not answered
-        self._unsent: deque[tuple[CompileRequest, bool]] = deque()  # of these, what the present child must be asked for
+        self._pending: list[CompileRequest] = []  # requests that have not been answered
+        self._unsent: deque[tuple[CompileRequest, bool]] = (
+            deque()
+        )  # those of them that are still to be sent to the present child
         self._answers: deque[Answer] = deque()
         self._store, self._store_before = StoreCounts(), StoreCounts()
 
     @property
     def counts(self) -> WorkerCounts:
-        """Counted since the start or :meth:`reset_counts`; what was pending then counts as asked for since."""
+        """The counts since the start or :meth:`reset_counts`. Requests that were pending then are included."""
         self._counts.pending = len(self._pending)
         return self._counts
 
     @property
     def store_counts(self) -> StoreCounts:
-        """What became of the regions that were to be kept, since then."""
+        """What became of the regions that were to be kept, since the start or :meth:`reset_counts`."""
         now, before = self._store, self._store_before
         return StoreCounts(
             now.saved - before.saved, now.evicted - before.evicted, now.failed - before.failed, now.error
@@ -306,15 +309,15 @@ class CompileClient:
 
     @property
     def pending(self) -> int:
-        """How many requests have not been answered."""
+        """The number of requests that have not been answered."""
         return len(self._pending)
 
     def is_pending(self, request: CompileRequest) -> bool:
-        """Return True if this was asked for and has not been answered."""
+        """Return True if this request was made and has not been answered."""
         return request in self._pending
 
     def submit(self, request: CompileRequest) -> None:
-        """Ask for a region."""
+        """Request a region."""
         self._counts.requests += 1
         self._pending.append(request)
         self._unsent.append((request, False))
@@ -322,7 +325,7 @@ class CompileClient:
             self._send_unsent()
 
     def poll(self) -> list[Answer]:
-        """Return what has been answered, in the order asked for. Does not wait."""
+        """Return the new answers, in the order of the requests, without waiting."""
         if not self._pending:
             return []
         with self._worker._lock:
@@ -335,20 +338,20 @@ class CompileClient:
         return answers
 
     def wait(self) -> list[Answer]:
-        """As :meth:`poll`, but waits until something is answered."""
+        """Return the new answers as :meth:`poll` does, but wait until there is one, unless nothing is pending."""
         while self._pending:
             if answers := self.poll():
                 return answers
             child = self._worker._child
             if child is not None:
                 events = select.POLLIN
-                # Another thread may take the answer and hand it to this client, so this one looks now and then.
+                # Another thread may receive the answer and hand it to this client, so this one looks now and then.
                 with contextlib.suppress(ValueError):
                     _is_ready(child.results, events, 5 if child.outbox or len(self._worker._clients) > 1 else 100)
         return []
 
     def close(self) -> None:
-        """The machine is no more. The compiler ends with its last machine."""
+        """Disconnect the machine. The compiler ends with its last machine."""
         with self._worker._lock:
             self._worker._disconnect(self)
         self._pending.clear()
@@ -381,7 +384,7 @@ class CompileClient:
             self._worker._send(child, message, _Pending(number, self, request, again))
 
     def _introduce(self, child: _Child) -> None:
-        """Tell a child that does not know it of the machine."""
+        """Tell a new child of the machine."""
         self.generation = self._worker._generation
         variables = {name: os.environ[name] for name in CACHE_VARIABLES if name in os.environ}
         if "DBT_CACHE_DIR" in variables:
@@ -395,7 +398,7 @@ class CompileClient:
     def take(
         self, request: CompileRequest, region: CompiledRegion | Refused, seconds: float, store: StoreCounts
     ) -> None:
-        """An answer has come."""
+        """Take an answer that has arrived."""
         self._counts.seconds += seconds
         self._counts.longest = max(self._counts.longest, seconds)
         sums, error = self._store, store.error or self._store.error
@@ -405,28 +408,28 @@ class CompileClient:
         self._answers.append((request, region))
 
     def lose(self, request: CompileRequest) -> None:
-        """There will be no answer."""
+        """Give up a request that will have no answer."""
         self._counts.lost += 1
         self._answers.append((request, Refused("the compiler was lost over it")))
 
     def count_restart(self) -> None:
-        """The compiler was lost over a request of this machine."""
+        """Count a compiler that was lost over a request of this machine."""
         self._counts.restarts += 1
 
     def send_again(self, request: CompileRequest, again: bool) -> None:
-        """The child that was asked is no more."""
+        """Send a request again, because the child that had it is gone."""
         self._unsent.append((request, again))
 
 
 def _is_ready(descriptor: int, event: int, milliseconds: int) -> bool:
-    """Return True if the event is there within that time. Not by select, which refuses descriptors over 1023."""
+    """Return True if the event occurs within that time. This is not select, which refuses descriptors over 1023."""
     poll = select.poll()
     poll.register(descriptor, event)
     return bool(poll.poll(milliseconds))
 
 
 def _has_ended(pid: int) -> bool:
-    """Return True if a child process has ended, which is still to be waited for."""
+    """Return True if a child process has ended. It is left to be waited for."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -437,5 +440,5 @@ _SHARED = CompileWorker()
 
 
 def shared_worker() -> CompileWorker:
-    """Return the compiler of this process's machines. In a forked process it is another one."""
+    """Return the compiler of this process's machines. A forked process has another one."""
     return _SHARED

@@ -1,4 +1,4 @@
-"""The compiler's process: it keeps a mirror of each machine's code, and compiles the regions that are asked for."""
+"""The compiler's process, which keeps a mirror of each machine's code and compiles the regions that are requested."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dbt.engine.mirror import CodeMirror
 if TYPE_CHECKING:
     from dbt.backend.compile_region import RegionCompiler
 
-#: What compiles: given the mirror of a machine's code, it answers a request with a region, or why there is none.
+#: A compile function. From the mirror of a machine's code it answers a request with a region, or why there is none.
 Compile = Callable[[CodeMirror, CompileRequest], CompiledRegion | Refused]
 
 _PR_SET_PDEATHSIG = 1
@@ -39,14 +39,14 @@ _READ_SIZE = 1 << 20
 
 
 def make_compile() -> Compile:
-    """Make what compiles. Imports LLVM, which the process of the guest must not."""
+    """Return a compile function. This imports LLVM, which the guest's process must not do."""
     from dbt.backend.compile_region import RegionCompiler
 
     return compile_with(RegionCompiler())
 
 
 def compile_with(compiler: RegionCompiler) -> Compile:
-    """Return what compiles by this compiler."""
+    """Return the compile function of this compiler."""
     from dbt.backend.region_lowering import Assumptions
 
     def compile_(mirror: CodeMirror, request: CompileRequest) -> CompiledRegion | Refused:
@@ -58,7 +58,7 @@ def compile_with(compiler: RegionCompiler) -> Compile:
 
 
 class _Machine:
-    """What is known of one machine."""
+    """One machine, as the compiler knows it."""
 
     def __init__(self, notice: MachineNotice) -> None:
         self.mirror = CodeMirror(notice.code_pages)
@@ -67,7 +67,7 @@ class _Machine:
         self._store = RegionStore(image_key()) if notice.keep else None
 
     def use_environment(self) -> None:
-        """Have the variables that say where the cache directory is, which another machine may have others of."""
+        """Set the environment variables for the cache directory to this machine's. Machines may differ in them."""
         for name in CACHE_VARIABLES:
             if name in self._environment:
                 os.environ[name] = self._environment[name]
@@ -75,9 +75,9 @@ class _Machine:
                 os.environ.pop(name, None)
 
     def keep(self, region: CompiledRegion, request: CompileRequest) -> StoreCounts:
-        """Keep a region here, so that the next run has it even if this one ends before it is told of it.
+        """Write a region to the cache directory, so that the next run has it even if this one ends before the answer.
 
-        Returns what became of it.
+        Returns the counts of what became of it.
         """
         if self._store is None:
             return StoreCounts()
@@ -90,18 +90,18 @@ class _Machine:
         return StoreCounts(now.saved - before.saved, now.evicted - before.evicted, failed, error)
 
 
-#: The variables of the environment by which the cache directory and its limit are found.
+#: The environment variables that determine the cache directory and its limit.
 CACHE_VARIABLES = ("DBT_CACHE_DIR", "DBT_CACHE_SIZE", "XDG_CACHE_HOME", "HOME")
 
 
 def serve(requests: int, results: int, parent: int, make: Callable[[], Compile]) -> None:
-    """Answer what comes through the pipe ``requests`` until it ends, or the process ``parent`` does."""
+    """Answer the messages from the pipe ``requests`` until the pipe or the process ``parent`` ends."""
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _leave_the_console()
     os.nice(1)
     compile_ = make()
-    # What is there stays, and is not to be looked through for garbage again and again.
+    # The objects that exist now stay, so the garbage collector need not visit them again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     machines: dict[int, _Machine] = {}
@@ -116,7 +116,7 @@ def serve(requests: int, results: int, parent: int, make: Callable[[], Compile])
 
 
 def _take(machines: dict[int, _Machine], number: int, notice: Notice, compile_: Compile) -> bytes:
-    """Do what a message asks for, and return the answer, or nothing."""
+    """Do what a message asks for. Return the answer, which is empty for messages that need none."""
     match notice:
         case MachineNotice():
             machines[number] = _Machine(notice)
@@ -139,10 +139,10 @@ def _compile(machine: _Machine, number: int, request: CompileRequest, compile_: 
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the parent ends, however it does, even in the midst of a compilation.
+    """End this process when the parent ends in whatever way, even in the middle of a compilation.
 
-    The kernel's signal also comes when only the parent's thread has ended that forked this process. So it is not one
-    that kills, but wakes a thread that looks whether there still is a parent. LLVM does not hold it up.
+    The kernel's signal also comes when only the thread has ended that forked this process. Therefore it does not kill,
+    but wakes a thread that checks whether the parent still exists. A compilation in LLVM does not delay this thread.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {_PARENT_ENDED})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _PARENT_ENDED)
@@ -156,7 +156,7 @@ def _end_with(parent: int) -> None:
 
 
 def _leave_the_console() -> None:
-    """Whoever waits for the end of the guest's output, or of anything else, must not wait for the compiler."""
+    """Close the standard streams, so that a reader of the guest's output does not wait for the compiler to end."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1) if os.environ.get("DBT_DEBUG") else (0, 1, 2):
         os.dup2(null, descriptor)
