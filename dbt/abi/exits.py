@@ -7,96 +7,143 @@ instructions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 from dbt.abi.addresses import Gva
 from isa.arm.faults import Fault
 
 
-@dataclass(frozen=True, slots=True)
 class VmExit:
-    """An exit. ``pc`` is the address of the instruction that could not be completed, or of the next one for Budget."""
+    """An exit. ``pc`` is the address of the instruction that could not be completed, or of the next one for Budget.
 
-    pc: Gva
+    Exits are values: they are equal if their types and fields are, and nobody changes one. They are not dataclasses,
+    because making so many of these takes longer than the run of a short program.
+    """
+
+    __slots__ = ("pc",)
+    #: The fields, in the order of the constructor's arguments.
+    __match_args__: ClassVar[tuple[str, ...]] = ("pc",)
+
+    def __init__(self, pc: Gva) -> None:
+        self.pc = pc
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        return f"{type(self).__name__}({fields})"
 
 
-@dataclass(frozen=True, slots=True)
 class Budget(VmExit):
     """The budget is used up."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Undefined(VmExit):
     """An undefined instruction."""
 
-
-@dataclass(frozen=True, slots=True)
-class SupervisorCall(VmExit):
-    """An SVC instruction. ``immediate`` is its 24-bit comment field."""
-
-    immediate: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Breakpoint(VmExit):
-    """A BKPT instruction. ``immediate`` is its 16-bit comment field."""
+class CallExit(VmExit):
+    """An instruction that calls software of a higher privilege. ``immediate`` is its comment field."""
 
-    immediate: int
+    __slots__ = ("immediate",)
+    __match_args__ = ("pc", "immediate")
 
-
-@dataclass(frozen=True, slots=True)
-class HypervisorCall(VmExit):
-    """An HVC instruction. ``immediate`` is its 16-bit comment field."""
-
-    immediate: int
+    def __init__(self, pc: Gva, immediate: int) -> None:
+        self.pc = pc
+        self.immediate = immediate
 
 
-@dataclass(frozen=True, slots=True)
-class SecureMonitorCall(VmExit):
-    """An SMC instruction. ``immediate`` is its 4-bit comment field."""
+class SupervisorCall(CallExit):
+    """An SVC instruction. ``immediate`` has 24 bits."""
 
-    immediate: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+class Breakpoint(CallExit):
+    """A BKPT instruction. ``immediate`` has 16 bits."""
+
+    __slots__ = ()
+
+
+class HypervisorCall(CallExit):
+    """An HVC instruction. ``immediate`` has 16 bits."""
+
+    __slots__ = ()
+
+
+class SecureMonitorCall(CallExit):
+    """An SMC instruction. ``immediate`` has 4 bits."""
+
+    __slots__ = ()
+
+
 class ThumbEntry(VmExit):
     """A branch to Thumb code at ``target`` (bit 0 set)."""
 
-    target: Gva
+    __slots__ = ("target",)
+    __match_args__ = ("pc", "target")
+
+    def __init__(self, pc: Gva, target: Gva) -> None:
+        self.pc = pc
+        self.target = target
 
 
-@dataclass(frozen=True, slots=True)
 class DataAbort(VmExit):
     """A load or store of ``size`` bytes at ``gva`` that is not permitted. ``reason`` is EXTERNAL if nothing is
     there.
     """
 
-    gva: Gva
-    size: int
-    write: bool
-    reason: Fault
-    domain: int = 0
+    __slots__ = ("domain", "gva", "reason", "size", "write")
+    __match_args__ = ("pc", "gva", "size", "write", "reason", "domain")
+
+    def __init__(self, pc: Gva, gva: Gva, size: int, write: bool, reason: Fault, domain: int = 0) -> None:
+        self.pc = pc
+        self.gva = gva
+        self.size = size
+        self.write = write
+        self.reason = reason
+        self.domain = domain
 
 
-@dataclass(frozen=True, slots=True)
 class PrefetchAbort(VmExit):
     """The instruction at ``pc`` cannot be fetched. ``reason`` is EXTERNAL if there is no RAM."""
 
-    reason: Fault = Fault.EXTERNAL
-    domain: int = 0
+    __slots__ = ("domain", "reason")
+    __match_args__ = ("pc", "reason", "domain")
+
+    def __init__(self, pc: Gva, reason: Fault = Fault.EXTERNAL, domain: int = 0) -> None:
+        self.pc = pc
+        self.reason = reason
+        self.domain = domain
 
 
-@dataclass(frozen=True, slots=True)
 class WaitForInterrupt(VmExit):
     """A WFI or WFE instruction: the guest waits for an interrupt."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Unsupported(VmExit):
     """The guest used a part of the architecture that is not implemented. ``what`` names it."""
 
-    what: str
+    __slots__ = ("what",)
+    __match_args__ = ("pc", "what")
+
+    def __init__(self, pc: Gva, what: str) -> None:
+        self.pc = pc
+        self.what = what
 
 
 class LeaveGuest(Exception):

@@ -6,7 +6,7 @@ It is kept on disk and sent by the compiler's process in one binary form.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa, Gva, MappedPage
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
@@ -21,15 +21,13 @@ class WrongRegion(ValueError):
     """Raised for bytes that are not a compiled region."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """An answer without a region, with the reason."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledRegion:
+class CompiledRegion(NamedTuple):
     """Native code, position-independent, whose function begins at offset ``start`` and has the handlers' signature.
 
     All addresses are GPAs. The region is entered at ``entry``, from which it was formed, and at the ``others``.

@@ -11,7 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from dbt.abi.addresses import Gpa, Gva
@@ -139,7 +139,7 @@ def read_boot(
     if tags is not None:  # with a tree too: Linux from before there were any looks where its board has its ATAGs
         segments.append(tags)
     elf = data if image.is_elf else b""
-    return Boot(replace(image, segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
+    return Boot(image._replace(segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
 
 
 def _read(path: str, option: str, largest: int) -> bytes:
@@ -205,7 +205,7 @@ def read_kernel(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None,
             check_base(path, base)
             image = _flat(data, path, form, base)
     if entry is not None:
-        image = replace(image, entry=entry)
+        image = image._replace(entry=entry)
     check_image(image, ram)
     return image
 
@@ -297,5 +297,5 @@ def _from_virtual(image: Image, ram: RamLayout) -> Image:
     offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT
     if ram.covers(lowest, 1):
         offset = 0
-    moved = tuple(replace(segment, gpa=Gpa(segment.gpa - offset)) for segment in image.segments)
-    return replace(image, entry=Gpa(image.entry - offset), segments=moved)
+    moved = tuple(segment._replace(gpa=Gpa(segment.gpa - offset)) for segment in image.segments)
+    return image._replace(entry=Gpa(image.entry - offset), segments=moved)

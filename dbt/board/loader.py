@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -66,8 +65,7 @@ class ImageError(Exception):
         self.remedy = remedy
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A part of a program. ``data`` goes to ``gpa``, and zeros follow it up to ``size`` bytes.
 
     ``gva`` is the address for which it is linked.
@@ -84,8 +82,7 @@ class Segment:
         return self.gpa + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """A program whose segments lie in RAM, with its entry in one of them. The bytes of two segments never overlap.
 
     The entry is a physical address, because the MMU is off at the start.

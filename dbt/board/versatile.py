@@ -7,9 +7,8 @@ input 31 of the primary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.board.bus import Deferred, DeviceBus, Window
@@ -69,8 +68,7 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Board:
+class Board(NamedTuple):
     """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to.
 
     ``timeline`` has the alarms of the devices, each under the name of the device's window.
@@ -103,8 +101,7 @@ class Board:
         self.timeline.restore(state.events)
 
 
-@dataclass(frozen=True)
-class BoardState:
+class BoardState(NamedTuple):
     """The state of a board. ``devices`` has states by name; a device that is missing is as after a reset. ``events``
     has the pending events.
     """

@@ -132,7 +132,7 @@ def _check_cache() -> str:
         raise Problem(f"{directory}: {error.strerror}; set DBT_CACHE_DIR to a directory you may write") from None
     if not os.access(directory, os.W_OK):
         raise Problem(f"{directory} is not writable: set DBT_CACHE_DIR to a directory you may write")
-    state = "warm" if (directory / cached_image_name()).exists() else "the next run builds the translator"
+    state = "warm" if os.path.exists(f"{directory}/{cached_image_name()}") else "the next run builds the translator"
     return f"{directory}: {len(sizes)} files, {sum(sizes) >> 10} KiB; limit {limit >> 20} MiB; {state}"
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.board.clock import DEFAULT_EPOCH
 from dbt.board.cpu_models import CPU_MODELS
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 CONSOLE_MODES = ("raw", "line")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The options of ``dbt run`` as texts. The help of the command explains them."""
 
     program: str | None = None
@@ -73,7 +71,7 @@ class RunOptions:
     @classmethod
     def of(cls, parsed: Namespace) -> RunOptions:
         """Return the options that the command line was parsed into."""
-        return cls(**{field.name: getattr(parsed, field.name) for field in fields(cls)})
+        return cls(**{name: getattr(parsed, name) for name in cls._fields})
 
 
 def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Console | None = None) -> Machine:

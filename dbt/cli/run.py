@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
     with _trace(options.trace) as trace, session(machine, options) as here:
         _ = machine.tier
         if recorder is not None:
-            recorder.begin(machine, dbt.__version__, asdict(options), _file_sums(options))
+            recorder.begin(machine, dbt.__version__, options._asdict(), _file_sums(options))
         if perf_map is not None:
             perf_map.begin(machine)
         with _stopping_on_ctrl_c(machine), _terminal(machine):

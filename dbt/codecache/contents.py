@@ -58,7 +58,7 @@ def size_on_disk(size: int) -> int:
 
 def entries() -> Iterator[Entry]:
     """Yield every file of dbt's, in no order, whether it is trusted or not. Symbolic links are none of them."""
-    for item in _scan(os.fspath(cache_directory())):
+    for item in _scan(cache_directory()):
         name = item.name
         if found := _HANDLERS.fullmatch(name):
             yield from _entry(Kind.HANDLERS, found[1], name, item)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import subprocess
-import tempfile
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
 from dbt.backend.image import Image, ImageDamaged
-from dbt.codecache.contents import Kind, entries, remove
 from dbt.codecache.interpreter import ROOT, python_command, python_environment
-from dbt.codecache.quota import KEPT_VERSIONS
 from dbt.codecache.store import cache_directory, check_folder, load_file, write_file
 from dbt.codecache.trust import UntrustedCacheError
 
@@ -46,7 +42,7 @@ def _llvmlite_fingerprint() -> bytes:
     found = importlib.util.find_spec("llvmlite")
     if found is None or found.origin is None:
         return b"none"
-    return Path(found.origin).with_name("_version.py").read_bytes()
+    return _content(os.path.join(os.path.dirname(found.origin), "_version.py"))
 
 
 @cache
@@ -60,14 +56,21 @@ def image_key() -> str:
 
 def _source_files() -> Iterator[tuple[str, bytes]]:
     """Yield the names of the source files, relative to the root of the package, and what they hold."""
-    if not ROOT.is_dir():
+    if not os.path.isdir(ROOT):
         yield from _files_in_archive()
         return
-    found = [ROOT / source for source in _SOURCES]
-    files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
-    names = {file.relative_to(ROOT).as_posix(): file for file in files}
+    names = [name for name in _SOURCES if name.endswith(".py")]
+    for source in _SOURCES:
+        for folder, _, files in os.walk(f"{ROOT}/{source}"):
+            room = folder.removeprefix(f"{ROOT}/")
+            names += [f"{room}/{file}" for file in files if file.endswith(".py")]
     for name in sorted(names):
-        yield name, names[name].read_bytes()
+        yield name, _content(f"{ROOT}/{name}")
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _files_in_archive() -> Iterator[tuple[str, bytes]]:
@@ -96,9 +99,9 @@ def load_image(notice: Notice) -> Image:
     try:
         return Image.unpack(load_file(name))
     except ImageDamaged as damage:
-        notice(f"the cached translator {cache_directory() / name} is damaged ({damage}); building it again")
+        notice(f"the cached translator {cache_directory()}/{name} is damaged ({damage}); building it again")
     except UntrustedCacheError as error:
-        keep = Path(error.filename) != cache_directory()
+        keep = error.filename != cache_directory()
         notice(f"{error}. The translator is built now (a few seconds{'' if keep else ', at every start'})")
     except OSError:
         notice("building the translator's handlers for this machine (a few seconds, once)")
@@ -117,13 +120,16 @@ def _report_untrusted_folder(notice: Notice) -> None:
     try:
         check_folder(f"regions-{image_key()}")
     except UntrustedCacheError as error:
-        if Path(error.filename) != cache_directory():
+        if error.filename != cache_directory():
             notice(str(error))
     except OSError:  # then there are no regions
         pass
 
 
 def _remove_old_images() -> None:
+    from dbt.codecache.contents import Kind, entries, remove
+    from dbt.codecache.quota import KEPT_VERSIONS
+
     images = sorted((entry for entry in entries() if entry.kind is Kind.HANDLERS), key=lambda entry: entry.used)
     for entry in images[:-KEPT_VERSIONS]:
         with contextlib.suppress(OSError):
@@ -135,6 +141,9 @@ _BUILDER = "from dbt.backend.build import write_image; write_image()"
 
 def compile_image() -> bytes:
     """Build the image in a process of its own; see :mod:`dbt.backend.build`."""
+    import subprocess
+    import tempfile
+
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             python_command(_BUILDER),

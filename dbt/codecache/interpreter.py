@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 #: The directory or the archive that holds the package.
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 #: Has the package found where it is here, even if another ``dbt`` comes earlier in the path.
 _FIND_PACKAGE = """\
 import importlib.util, os, sys
@@ -29,7 +28,7 @@ def python_command(code: str) -> list[str]:
         options.append("-E")
     if sys.flags.no_user_site:
         options.append("-s")
-    return [sys.executable, *options, "-c", _FIND_PACKAGE + code, os.fspath(ROOT)]
+    return [sys.executable, *options, "-c", _FIND_PACKAGE + code, ROOT]
 
 
 def python_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

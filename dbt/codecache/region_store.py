@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.backend.compiled import CompiledRegion, WrongRegion
@@ -25,8 +25,7 @@ _NAMING_WORDS = 8
 KEPT_PER_FILE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCounts:
+class StoreCounts(NamedTuple):
     """What became of regions that were to be kept.
 
     ``saved``: the regions written. ``evicted``: the files removed to make room. ``failed``: the regions that could not

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
-from pathlib import Path
 
 from dbt.codecache.trust import open_directory, open_file, open_folder
 
@@ -27,12 +25,8 @@ class WrongCacheSize(ValueError):
     """Raised if ``$DBT_CACHE_SIZE`` is not a size. The message says what a size looks like."""
 
 
-def cache_directory() -> Path:
+def cache_directory() -> str:
     """Return the path of the cache directory, which need not exist."""
-    return Path(_cache_path())
-
-
-def _cache_path() -> str:
     if explicit := os.environ.get("DBT_CACHE_DIR"):
         return explicit
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -47,6 +41,8 @@ def cache_limit() -> int:
     text = os.environ.get("DBT_CACHE_SIZE")
     if not text:
         return DEFAULT_LIMIT
+    import re
+
     found = re.fullmatch(r"([0-9]{1,15})([KMG]?)", text.upper())
     if found is None:
         raise WrongCacheSize(
@@ -94,7 +90,7 @@ def _load(name: str, use: bool) -> bytes:
 
 def _open_parent(name: str) -> tuple[str, int]:
     """Return the path and a descriptor of the directory that holds ``name``: the cache directory or a folder in it."""
-    path = _cache_path()
+    path = cache_directory()
     directory = open_directory(path)
     slash = name.rfind("/")
     if slash < 0:
@@ -155,9 +151,9 @@ def make_cache_directory() -> None:
     """Make the cache directory, and those above it that are missing, for the user alone. Raise OSError."""
     missing = []
     path = cache_directory()
-    while not path.is_dir():
+    while path and not os.path.isdir(path):
         missing.append(path)
-        path = path.parent
+        path = os.path.dirname(path.rstrip("/"))
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            directory.mkdir(_PRIVATE_DIRECTORY)
+            os.mkdir(directory, _PRIVATE_DIRECTORY)

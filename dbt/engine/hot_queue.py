@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dbt.abi.addresses import Gpa, Gva, Hva
 
 #: Code that has not been hot again for so many retired instructions is no longer worth a region. Should it become hot
@@ -11,17 +9,16 @@ from dbt.abi.addresses import Gpa, Gva, Hva
 COLD_AFTER = 100_000_000
 
 
-@dataclass(slots=True)
 class HotCode:
     """``table`` is the HVA of the code table by which the code is at ``gva``. ``heat`` is how often it has become hot,
     the last time when ``last`` instructions had been retired.
     """
 
-    gpa: Gpa
-    gva: Gva
-    table: Hva
-    heat: int
-    last: int
+    def __init__(self, gpa: Gpa, gva: Gva, table: Hva, heat: int, last: int) -> None:
+        self.gpa, self.gva = gpa, gva
+        self.table = table
+        self.heat = heat
+        self.last = last
 
 
 class HotQueue:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.layout import PAGE_SHIFT
@@ -20,8 +20,7 @@ MAX_PAGE_REWRITES = 8
 _LARGE_WRITE = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledRegion:
+class InstalledRegion(NamedTuple):
     """A region, and the HVA of its code."""
 
     region: CompiledRegion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import SideExit
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts
 
 
-@dataclass(slots=True)
+@dataclass
 class RegionCounts:
     """``compiled`` and ``loaded`` count what was installed, ``insns`` and ``code_bytes`` its size.
 
@@ -42,7 +42,7 @@ class RegionCounts:
             setattr(self, field.name, field.default)
 
 
-@dataclass(slots=True)
+@dataclass
 class WorkerCounts:
     """The requests of one machine to the compiler. ``pending`` requests are not answered yet.
 
@@ -58,8 +58,7 @@ class WorkerCounts:
     longest: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RegionActivity:
+class RegionActivity(NamedTuple):
     """The activity of a tier about regions.
 
     ``waiting`` regions were asked for, and the compiler has not been given them. ``side_exits`` says how often control

@@ -11,7 +11,6 @@ CpuState.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,6 +80,8 @@ class TranslationContext:
 
 @lru_cache(64)
 def _parse(text: str) -> TranslationContext:
+    import re
+
     found = re.fullmatch(_TEXT, text)
     if found is None:
         raise WrongContext(f"{text[:200]!r} is not a translation context")

@@ -6,15 +6,13 @@ narrows down a defect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 #: The LLVM passes that a region goes through, in order.
 PASSES = ("sroa", "instcombine", "simplifycfg")
 
 
-@dataclass(frozen=True, slots=True)
-class Optimizations:
+class Optimizations(NamedTuple):
     """Which optimizations are in use. Those of the first group concern forming, those of the second lowering."""
 
     calls: bool = True  # follow calls into their callees, and compare what they return to
@@ -37,7 +35,7 @@ class Optimizations:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """Return the names that :meth:`without` accepts: those of the optimizations and of the passes."""
-        return (*(field.name for field in fields(cls) if field.name != "passes"), *PASSES)
+        return (*(name for name in cls._fields if name != "passes"), *PASSES)
 
     @classmethod
     def without(cls, *names: str) -> Optimizations:
@@ -49,7 +47,7 @@ class Optimizations:
 
     def describe(self) -> str:
         """Return the names of what is left out, separated by commas; an empty text if nothing is."""
-        left_out = [field.name for field in fields(self) if getattr(self, field.name) is False]
+        left_out = [name for name in self._fields if getattr(self, name) is False]
         return ",".join([*left_out, *(name for name in PASSES if name not in self.passes)])
 
 

@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.board import clock
@@ -66,22 +66,23 @@ _EXIT_REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class GuestExit:
+class GuestExit(NamedTuple):
     """The guest's request to exit. ``code`` is 0 to 255. ``reason`` says why, and is empty after a normal exit."""
 
     code: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The answer to SYS_HEAPINFO: where a C library may put its heap and its stack. All are virtual addresses."""
 
     heap_base: int
     heap_limit: int
     stack_base: int
     stack_limit: int
+
+
+NO_LAYOUT = Layout(0, 0, 0, 0)
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Semihosting:
     notice: Callable[[str], None]
     epoch: int = clock.DEFAULT_EPOCH
     command_line: bytes = b""
-    layout: Layout = Layout(0, 0, 0, 0)
+    layout: Layout = NO_LAYOUT
     errno: int = 0
     #: How many bytes of the console's input the guest has read by semihosting.
     received: int = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.hostmemory import HostRange
@@ -18,8 +19,7 @@ from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAG
 _END = 1 << 32
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RamRegion:
+class RamRegion(NamedTuple):
     """``size`` bytes of RAM from ``base`` on, both multiples of 4096.
 
     The guest's stores to a ``read_only`` region are ignored, as those to a ROM. The hypervisor can write to it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.abi.exits import VmExit
@@ -20,8 +20,7 @@ class StopReason(Enum):
     INTERRUPTED = "interrupted"  # Machine.interrupt was called
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(NamedTuple):
     """How a run ended.
 
     - ``exit_code``: 0 to 255 if the reason is EXITED, otherwise None.

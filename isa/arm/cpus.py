@@ -6,7 +6,7 @@ Values are those of the technical reference manuals (DDI 0198, DDI 0301, DDI 034
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from isa.arm.state import SCTLR_A, SCTLR_AFE, SCTLR_B, SCTLR_EE, SCTLR_M, SCTLR_TE, SCTLR_V, SCTLR_XP
 
@@ -16,8 +16,7 @@ _DT, _IT, _FI, _U, _TRE = 1 << 16, 1 << 18, 1 << 21, 1 << 22, 1 << 28
 _COMMON = SCTLR_M | SCTLR_A | _C | _I | SCTLR_V | _RR
 
 
-@dataclass(frozen=True, slots=True)
-class CpuModel:
+class CpuModel(NamedTuple):
     """A processor. ``architecture`` is 5 to 7, or 8 for ARMv7 with all extensions that are implemented.
 
     ``words`` has the words of the state that are not 0 after a reset.

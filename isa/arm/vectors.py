@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from isa.arm.state import PSR_A, PSR_F, PSR_I, Mode
 
@@ -29,8 +29,7 @@ class InsnException(Enum):
     SECURE_MONITOR_CALL = "secure monitor call"
 
 
-@dataclass(frozen=True, slots=True)
-class Vector:
+class Vector(NamedTuple):
     """``mode`` that handles it, ``offset`` of its vector, ``link``: what LR is beyond the address, and the
     bits of the CPSR that it ``masks``.
     """

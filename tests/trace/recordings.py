@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def record(
     else:
         machine.load_bytes(image)
     _ = machine.tier
-    recorder.begin(machine, "test", asdict(RunOptions(program="guest.elf")), files)
+    recorder.begin(machine, "test", RunOptions(program="guest.elf")._asdict(), files)
     result = machine.run(fuel=fuel, timeout=100)
     recorder.end(result, 1.0, statistics(machine))
     assert not recorder.error
