@@ -98,10 +98,14 @@ NEVER = (1 << 64) - 1
 ENTERED_BY_MACHINE = NEVER - 1
 #: The index in ``native64`` of the tick at which the slice ends.
 TICK_END = NATIVE["tick_end"].offset // 8
+#: The indices in ``native32`` and ``native64`` of what each run sets.
+NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
+SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
 
 _R = LAYOUT["r"].index
 _FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}
+_PSR = _FLAGS["psr"]
 _BANK_R8 = LAYOUT["bank_r8"].index
 _BANK_R13 = LAYOUT["bank_r13"].index
 _BANK_R14 = LAYOUT["bank_r14"].index
@@ -198,7 +202,7 @@ class CpuState:
     @property
     def takeable_interrupts(self) -> int:
         """The interrupts that can be taken: PSR_F and PSR_I for each line that is up and not masked by the CPSR."""
-        return self.native32[_LINES] & ~self.words[_FLAGS["psr"]]
+        return self.native32[_LINES] & ~self.words[_PSR]
 
     @property
     def mode(self) -> int:

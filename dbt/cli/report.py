@@ -27,38 +27,46 @@ def say(line: str, prefix: str = "dbt: ") -> None:
 
 def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> int:
     """Run a command and return its exit status. Any exception becomes one paragraph and an exit status."""
-    from dbt.board.loader import ImageError
-    from dbt.codecache.store import WrongCacheSize
-    from dbt.trace.log import TraceError
-    from dbt.vm.input import RecordingError, ReplayDiverged
-
     try:
         return command()
     except CommandError as error:
         tell(str(error))
         return error.status
-    except ImageError as error:
-        tell(str(error))
-        return Status.BAD_INPUT
-    except (RecordingError, TraceError) as error:
-        tell(f"{error}.")
-        return Status.BAD_INPUT
-    except ReplayDiverged as error:
-        tell(f"{error}.")
-        return Status.DIVERGED
-    except WrongCacheSize as error:
-        tell(f"{error}.")
-        return Status.USAGE
     except KeyboardInterrupt:
         tell("interrupted")
         return Status.INTERRUPTED
     except BrokenPipeError:
         return Status.BROKEN_PIPE
-    except Exception as error:  # The last line of defence: a user gets a paragraph, a developer the traceback.
+    except Exception as error:
+        if (status := _status_of(error)) is not None:
+            tell(str(error).removesuffix(".") + ".")
+            return status
+        # The last line of defence: a user gets a paragraph, a developer the traceback.
         if os.environ.get("DBT_DEBUG"):
             raise
         tell(_describe(error))
         return Status.FAILURE
+
+
+def _status_of(error: Exception) -> Status | None:
+    """Return the status for an error in what the user gave, whose text is for the user. Return None for any other.
+
+    The errors are imported here, because a run without an error needs none of their modules.
+    """
+    from dbt.board.loader import ImageError
+    from dbt.codecache.store import WrongCacheSize
+    from dbt.trace.log import TraceError
+    from dbt.vm.input import RecordingError, ReplayDiverged
+
+    match error:
+        case ImageError() | RecordingError() | TraceError():
+            return Status.BAD_INPUT
+        case ReplayDiverged():
+            return Status.DIVERGED
+        case WrongCacheSize():
+            return Status.USAGE
+        case _:
+            return None
 
 
 def _describe(error: Exception) -> str:

@@ -10,14 +10,17 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.backend.compiled import CompiledRegion, WrongRegion
-from dbt.codecache.quota import CacheQuota
 from dbt.codecache.records import pack_records, unpack_records
 from dbt.codecache.store import cache_limit, read_file, use_file, write_file
 from dbt.frontend.context import TranslationContext
+
+if TYPE_CHECKING:
+    from dbt.codecache.quota import CacheQuota
 
 #: The number of guest words at the entry that are part of the file's name.
 _NAMING_WORDS = 8
@@ -48,10 +51,17 @@ class RegionStore:
 
     def __init__(self, key: str) -> None:
         self._folder = f"regions-{key}"
-        self._quota = CacheQuota(key, cache_limit())
+        self._key, self._limit = key, cache_limit()
         self._lock = threading.Lock()
         #: Counted since the store was made.
         self.counts = StoreCounts()
+
+    @cached_property
+    def _quota(self) -> CacheQuota:
+        """The limit on what is written. Imported late, because the compiler's process does the writing."""
+        from dbt.codecache.quota import CacheQuota
+
+        return CacheQuota(self._key, self._limit)
 
     @staticmethod
     def _name(entry: Gpa, guest: bytes, context: TranslationContext) -> str:

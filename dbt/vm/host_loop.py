@@ -10,7 +10,7 @@ import time
 from typing import Protocol
 
 from dbt.abi.addresses import Gva
-from dbt.abi.cpu import NEVER
+from dbt.abi.cpu import NATIVE_EXCEPTIONS, NEVER, SEMIHOSTING_SLOT
 from dbt.board import clock
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
@@ -100,8 +100,8 @@ class HostLoop:
         self._exits.begin_run()
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._realtime = RealTime() if self._is_realtime else None
-        cpu.set_native("native_exceptions", int(listener is None))
-        cpu.set_native("semihosting_svc", SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER)
+        cpu.native32[NATIVE_EXCEPTIONS] = listener is None
+        cpu.native64[SEMIHOSTING_SLOT] = SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER
         try:
             result = self._run(machine, fuel, timeout, listener)
         finally:
@@ -117,7 +117,7 @@ class HostLoop:
     def _run(
         self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
     ) -> RunResult:
-        vcpu, signals = self._vcpu, self._signals
+        vcpu, signals, is_kernel = self._vcpu, self._signals, machine.is_kernel
         end = None if fuel is None else vcpu.icount + fuel
         now = time.monotonic()
         deadline = None if timeout is None else now + timeout
@@ -125,7 +125,7 @@ class HostLoop:
         pace = SliceSizer()
         while True:
             signals.hold()
-            stop = self._ended or self._limit_reached(machine, end, deadline, now)
+            stop = self._ended or self._limit_reached(is_kernel, end, deadline, now)
             if stop is not None:
                 return stop
             vcpu.timeline.run_due()
@@ -134,8 +134,9 @@ class HostLoop:
             if vcpu.is_waiting:
                 stop = self._wait(listener)
             else:
-                self._take_interrupt()
-                budget = self._slice_length(machine, pace.budget if listener is None else 1, end)
+                if vcpu.cpu.takeable_interrupts:
+                    self._take_interrupt()
+                budget = self._slice_length(is_kernel, pace.budget if listener is None else 1, end)
                 if listener is not None:
                     listener.before_step()
                 stop, retired = self._run_slice(machine, budget, listener)
@@ -169,28 +170,30 @@ class HostLoop:
         if kind is not None:
             self._observer.interrupted(kind.value)
 
-    def _slice_length(self, machine: Runnable, budget: int, end: int | None) -> int:
+    def _slice_length(self, is_kernel: bool, budget: int, end: int | None) -> int:
         """Return the number of instructions until something else must be done, at most ``budget``."""
         icount = self._vcpu.icount
         if end is not None:
             budget = min(budget, end - icount)
         budget = min(budget, self._checkpoint - icount % self._checkpoint)
-        if machine.is_kernel:
+        if is_kernel:
             budget = min(budget, _HALT_INTERVAL - icount % _HALT_INTERVAL)
-        return min([budget, *self._ticks_ahead(self._vcpu.now())])
+        now = icount + self._vcpu.skipped
+        for tick in (self._vcpu.timeline.next_tick, self._port.source.next_delivery):
+            if tick is not None and now < tick < now + budget:
+                budget = tick - now
+        return budget
 
     # -- what ends a run -----------------------------------------------------------------------
 
-    def _limit_reached(
-        self, machine: Runnable, end: int | None, deadline: float | None, now: float
-    ) -> RunResult | None:
+    def _limit_reached(self, is_kernel: bool, end: int | None, deadline: float | None, now: float) -> RunResult | None:
         icount = self._vcpu.icount
         if self._interrupted:
             self._interrupted = False
             return self._stopped(StopReason.INTERRUPTED, f"interrupted after {icount} instructions")
         if self._vcpu.reset_requested:
             return self._exited("the guest reset the machine")
-        if machine.is_kernel and not icount % _HALT_INTERVAL and self._has_halted:
+        if is_kernel and not icount % _HALT_INTERVAL and self._has_halted:
             return self._kernel_halted()
         if end is not None and icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {icount} instructions")

@@ -103,7 +103,6 @@ class Machine(GuestAccess):
         options.check()
         self.console: Console = console if console is not None else HostConsole()
         super().__init__(options, build_parts(options, self.console, notice, observer))
-        self.reset()
 
     def __enter__(self) -> Machine:
         self._ownership.check()

@@ -71,5 +71,5 @@ class Peripherals:
 
     def receive_expected(self) -> None:
         """Push what has arrived into the UART, between two instructions, if the guest expects input."""
-        if self.expects_input:
+        if self.board.console_uart.expects_input:
             self._receive(access=False)

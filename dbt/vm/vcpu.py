@@ -53,6 +53,7 @@ class Vcpu:
         self._in_slice = False
         self._waits_at: Gva | None = None  # the WFI that has begun and has not retired
         self.exceptions = ExceptionEntry(cpu, memory, lambda: self.tier)
+        self.reset()
 
     def reset(self) -> None:
         """Set registers, time and counts as at power-on, with SP at the end of the main region of RAM."""

@@ -1,0 +1,62 @@
+"""What a short run imports. Each module costs time at every start, so that only what such a run needs is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.command import ROOT, environment
+
+HELLO = "guests/images/hello-armv7-a-O2.elf"
+_SCRIPT = """\
+import sys
+from dbt.cli.app import run_app
+status = run_app(["run", *sys.argv[1:]])
+print(status, *sorted(sys.modules), file=sys.stderr)
+"""
+#: The standard library's modules that take longest to import, and that only rare paths need.
+HEAVY = {"json", "pathlib", "random", "subprocess", "tempfile", "urllib.parse", "zipfile"}
+#: The rooms and modules for what such a run does not do: compile, report, record and debug.
+UNUSED = (
+    "llvmlite",
+    "isa.arm.a32",
+    "dbt.backend.dump",
+    "dbt.backend.lower",
+    "dbt.codecache.contents",
+    "dbt.codecache.quota",
+    "dbt.debug",
+    "dbt.engine.evaluator",
+    "dbt.engine.messages",
+    "dbt.engine.profile",
+    "dbt.engine.worker",
+    "dbt.inspector.backtrace",
+    "dbt.inspector.fault_report",
+    "dbt.trace",
+    "dbt.vm.recording",
+)
+
+
+@pytest.fixture(scope="module")
+def imported() -> set[str]:
+    """The modules that a run of the smallest guest imports once the translator has been built."""
+    for _ in range(2):
+        command = [sys.executable, "-c", _SCRIPT, HELLO]
+        done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, env=environment())
+    status, *modules = done.stderr.split()
+    assert status == "0", done.stderr
+    return set(modules)
+
+
+def test_a_short_run_imports_no_heavy_modules_of_the_standard_library(imported: set[str]) -> None:
+    assert not imported & HEAVY
+
+
+def test_a_short_run_imports_nothing_for_what_it_does_not_do(imported: set[str]) -> None:
+    found = {name for name in imported if any(name == part or name.startswith(f"{part}.") for part in UNUSED)}
+    assert not found
+
+
+def test_a_short_run_imports_few_modules_of_ours(imported: set[str]) -> None:
+    """The bound leaves room for a few more. Before it is raised, look whether the new ones can be imported later."""
+    ours = {name for name in imported if name.partition(".")[0] in ("dbt", "isa")}
+    assert len(ours) <= 110, sorted(ours)
