@@ -73,12 +73,12 @@ class Pl011(WordRegisters):
 
     @property
     def capacity(self) -> int:
-        """How many characters the receiver can hold: 16 with the FIFO, 1 without (2.4.3)."""
+        """The number of characters that the receiver can hold: 16 with the FIFO, 1 without (2.4.3)."""
         return FIFO_SIZE if self.lcr_h & LCR_FEN else 1
 
     @property
     def room(self) -> int:
-        """How many characters :meth:`push` takes now; none in loopback, in which the line is cut off."""
+        """The number of characters that :meth:`push` takes now. It is 0 in loopback, which cuts off the line."""
         return 0 if self.cr & CR_LBE else self.capacity - len(self.received)
 
     @property

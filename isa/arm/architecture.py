@@ -1,4 +1,4 @@
-"""What every ARM instruction set shares and other rooms look up by name: callouts and routines, all of them."""
+"""The callouts and routines of every ARM instruction set, which other rooms look up by name."""
 
 from isa.arm import callouts, exceptions, vmsa
 from isa.arm.recorder import CALLOUTS, ROUTINES

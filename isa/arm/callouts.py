@@ -28,7 +28,7 @@ USER_WRITABLE = PSR_FLAGS | PSR_GE | PSR_E
 PRIVILEGED_WRITABLE = USER_WRITABLE | PSR_A | PSR_I | PSR_F | PSR_MODE
 SPSR_WRITABLE = 0xFF0FFFFF
 
-#: What ``unsupported`` is about, by its argument.
+#: What is not supported, by the argument of the callout ``unsupported``.
 UNSUPPORTED = (
     "big-endian data (CPSR.E)",
     "big-endian memory (SCTLR.B)",
@@ -98,7 +98,10 @@ def set_masks(u: Recorder, mask: Uop, value: Uop) -> None:
 
 @CALLOUTS.define("whether an exception return is possible, before anything is written")
 def check_return(u: Recorder, target: Uop, psr: Uop) -> None:
-    """In user mode it is UNPREDICTABLE; we choose an undefined instruction. choice: privileged-in-user-mode"""
+    """Check that an exception return is possible.
+
+    In user mode it is UNPREDICTABLE; we choose an undefined instruction. choice: privileged-in-user-mode
+    """
     u.callout("require_privilege")
     with u.when(psr.bit(5)):
         u.callout("enter_thumb", target | 1)
@@ -107,7 +110,7 @@ def check_return(u: Recorder, target: Uop, psr: Uop) -> None:
 
 @CALLOUTS.define("CPSR := psr, then branch", leaves=True, synchronises=True)
 def return_to(u: Recorder, target: Uop, psr: Uop) -> None:
-    """Precondition: :func:`check_return` succeeded."""
+    """Return from an exception to ``target``. Precondition: :func:`check_return` succeeded."""
     set_cpsr(u, psr)
     u.branch(target, BranchKind.SYNCHRONISE)  # choice: branch-target-bit-1
 
@@ -138,7 +141,10 @@ def write_user_reg(u: Recorder, number: Uop, value: Uop) -> None:
 
 @CALLOUTS.define("R13 of a mode (SRS)")
 def read_mode_sp(u: Recorder, mode: Uop) -> Uop:
-    """No such mode is UNPREDICTABLE; we choose an undefined instruction. choice: srs-invalid-mode"""
+    """Return the SP of a mode.
+
+    An invalid mode is UNPREDICTABLE; we choose an undefined instruction. choice: srs-invalid-mode
+    """
     with u.when(~is_valid_mode(u, mode)):
         u.undefined()
     bank = bank_of(u, mode)

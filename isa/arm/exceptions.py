@@ -54,7 +54,7 @@ def take_interrupt(u: Recorder, takeable: Uop) -> None:
 
 @routine
 def report_data_abort(u: Recorder, address: Uop, status: Uop, write: Uop) -> None:
-    """Set DFSR and DFAR (B3.13). ARMv6 added the bit that tells a write. The address is the modified one."""
+    """Set DFSR and DFAR (B3.13). ARMv6 added the bit for a write. DFAR holds the modified virtual address."""
     bit = u.select(u.get("architecture").ult(6), 0, write << 11)
     u.set("dfsr", status | bit)
     u.set("dfar", modified_address(u, address))

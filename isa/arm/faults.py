@@ -1,4 +1,4 @@
-"""Why a memory access fails, as the fault status registers say it, and how memory is accessed."""
+"""The codes for why a memory access fails, as in the fault status registers, and for how memory is accessed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Fault(IntEnum):
 
 
 class AccessKind(IntFlag):
-    """Who accesses memory, and how: a load by privileged code is 0."""
+    """The kind of a memory access: load, store or fetch, privileged or not. A load by privileged code is 0."""
 
     WRITE = 1
     USER = 2
@@ -36,7 +36,7 @@ class AccessKind(IntFlag):
 FAULT_MASK = 0xFFFF
 
 
-#: Beside a physical address: it holds for less than the 4 KiB around it.
+#: A bit beside a physical address: the translation holds for less than the 4 KiB around it.
 PARTIAL = 1 << 16
-#: ... and, so that forgetting one address forgets all of it: it comes from something larger than 4 KiB.
+#: A bit beside a physical address: the entry maps more than 4 KiB, all of which a flush of one address must forget.
 BROAD = 1 << 17

@@ -7,7 +7,7 @@ from isa.ir.uop import Uop
 
 SP, LR, PC = 13, 14, 15
 ALWAYS = 0b1110  # the condition AL
-UNCONDITIONAL = 0b1111  # in the place of a condition: instructions that have none
+UNCONDITIONAL = 0b1111  # the condition field of instructions that have no condition
 LSL, LSR, ASR, ROR = range(4)
 
 CONDITION_NAMES = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le", "al")

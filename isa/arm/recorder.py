@@ -11,7 +11,7 @@ from isa.ir.recorder import StateBits
 from isa.ir.routines import RoutineTable
 from isa.ir.uop import BranchKind, Uop
 
-#: What R15 reads as is so far ahead of the instruction, in bytes (A2.3).
+#: The value that R15 reads as is this many bytes ahead of the instruction (A2.3).
 PC_AHEAD = 8
 _PC = 15
 
@@ -20,7 +20,7 @@ CALLOUTS = CalloutTable()
 
 
 class Registers(GenericRegisters):
-    """``u.reg[n]``, of which R15 is the PC."""
+    """The registers as ``u.reg[n]``. Register 15 is the PC."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(recorder)
@@ -31,7 +31,7 @@ class Registers(GenericRegisters):
         return self._arm_recorder.pc if index.number == _PC else super().__getitem__(index)
 
     def __setitem__(self, number: Uop | int, value: Uop | int) -> None:
-        """A write to R15 is discarded, for encodings where it is UNPREDICTABLE; a branch is u.*_write_pc.
+        """Write a register. A write to R15 is discarded, as it is UNPREDICTABLE here; a branch is u.*_write_pc.
 
         choice: discarded-pc-write
         """
@@ -58,20 +58,20 @@ class Recorder(GenericRecorder):
 
     @property
     def pc(self) -> Uop:
-        """What an instruction reads as R15: its own address + 8."""
+        """The value that the instruction reads from R15: its own address + 8."""
         return self.address(PC_AHEAD)
 
     def interwork(self, target: Uop) -> None:
-        """The first half of ``BXWritePC`` (A2.3.1): bit 0 selects Thumb, for which this processor leaves.
+        """Record the first half of ``BXWritePC`` (A2.3.1): bit 0 selects Thumb, for which this processor leaves.
 
-        As whoever leaves must not have changed anything, it comes before register writes; then :meth:`branch`.
+        An instruction that leaves must have changed nothing, so this comes before register writes, then :meth:`branch`.
         A target with bits 1:0 = 0b10 is UNPREDICTABLE; we choose to ignore bit 1. choice: branch-target-bit-1
         """
         with self.when(target.bit(0)):
             self.callout("enter_thumb", target)
 
     def bx_write_pc(self, target: Uop, kind: BranchKind = BranchKind.INDIRECT) -> None:
-        """``BXWritePC`` (A2.3.1) where nothing else is written."""
+        """Record ``BXWritePC`` (A2.3.1) of an instruction that writes nothing else."""
         self.interwork(target)
         self.branch(target, kind)
 
@@ -79,7 +79,7 @@ class Recorder(GenericRecorder):
     alu_write_pc = bx_write_pc
 
     def undefined(self) -> None:
-        """The instruction is undefined here."""
+        """Raise an undefined instruction."""
         self.exception(InsnException.UNDEFINED)
 
 

@@ -20,7 +20,7 @@ class ExceptionKind(Enum):
 
 
 class InsnException(Enum):
-    """Exceptions that an instruction raises by itself (ARM ARM B1.8)."""
+    """The exceptions that an instruction raises by itself (ARM ARM B1.8)."""
 
     UNDEFINED = "undefined"
     SUPERVISOR_CALL = "supervisor call"
@@ -30,8 +30,8 @@ class InsnException(Enum):
 
 
 class Vector(NamedTuple):
-    """``mode`` that handles it, ``offset`` of its vector, ``link``: what LR is beyond the address, and the
-    bits of the CPSR that it ``masks``.
+    """How an exception is taken: the ``mode`` that handles it, the ``offset`` of its vector, and the bits of the CPSR
+    that it ``masks``. LR is set to an address plus ``link``.
     """
 
     mode: Mode
@@ -40,8 +40,8 @@ class Vector(NamedTuple):
     masks: int
 
 
-#: The address meant by ``link`` is that of the instruction at fault, of the SVC or BKPT itself (which is a
-#: prefetch abort), and for interrupts that of the next instruction to execute (B1.8.3, table B1-7).
+#: ``link`` is added to the address of the instruction at fault, or of the SVC or BKPT (which is a prefetch abort), and
+#: for interrupts to that of the next instruction to execute (B1.8.3, table B1-7).
 VECTORS: Mapping[ExceptionKind, Vector] = {
     ExceptionKind.RESET: Vector(Mode.SUPERVISOR, 0x00, 0, PSR_I | PSR_F | PSR_A),
     ExceptionKind.UNDEFINED: Vector(Mode.UNDEFINED, 0x04, 4, PSR_I),

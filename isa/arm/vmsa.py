@@ -1,6 +1,6 @@
 """The walk of the guest's page tables: short descriptors of VMSAv5, v6 and v7 (ARM ARM B3.5, DDI 0100I B4).
 
-What the guest's page tables say of an address, and whether it may be accessed so. Nothing is cached here.
+It finds what the guest's page tables say of an address, and whether the access is permitted. Nothing is cached here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from isa.arm.recorder import Recorder, routine
 from isa.arm.state import SCTLR_AFE, SCTLR_M, SCTLR_XP
 from isa.ir.uop import Uop
 
-_SECTION, _PAGE = 0, 2  # of the codes that come in two, what is to be added to the first
+_SECTION, _PAGE = 0, 2  # added to the first of the codes that come in pairs
 _GPA, _AP, _APX, _XN, _LEVEL, _DOMAIN, _EXTENT = range(7)  # scratch words
 
 
@@ -36,13 +36,13 @@ class _Walk:
 
 
 def modified_address(u: Recorder, gva: Uop) -> Uop:
-    """An address as the page tables know it: below 32 MB, with the process ID of the FCSE on top (DDI 0100I B8)."""
+    """Return the modified virtual address: below 32 MB, the FCSE's process ID is added on top (DDI 0100I B8)."""
     return u.select((gva >> 25) == 0, gva + (u.get("fcseidr") & 0xFE000000), gva)
 
 
 @routine
 def report_translation(u: Recorder, gpa: Uop, status: Uop) -> None:
-    """Set PAR to what :func:`translate` has found: the page, or the fault (B4.1.112)."""
+    """Set PAR to the page or the fault that :func:`translate` has found (B4.1.112)."""
     fault = status & FAULT_MASK
     u.set("par", u.select(fault != 0, (fault & 15) << 1 | 1, gpa & 0xFFFFF000 | PAR_NS))
 
@@ -53,9 +53,10 @@ PAR_NS = 1 << 9
 
 @routine
 def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
-    """The physical address in the lower 32 bits, or 0 and in the upper 32 what the fault status register is to say
-    (table B3-23, with the domain in bits 7:4). Without a fault the upper ones may be :data:`PARTIAL`
-    or :data:`BROAD`.
+    """Return the physical address in the lower 32 bits. The upper 32 bits may then be :data:`PARTIAL` or :data:`BROAD`.
+
+    On a fault the lower 32 bits are 0, and the upper ones are the value for the fault status register (table B3-23,
+    with the domain in bits 7:4).
     """
     sctlr = u.get("sctlr")
     with u.when((sctlr & SCTLR_M) == 0):
@@ -83,7 +84,7 @@ def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
 
 
 def _first_level(walk: _Walk) -> Uop:
-    """The descriptor in the table that TTBCR chooses: TTBR0's, or TTBR1's for high addresses."""
+    """Return the descriptor from the table that TTBCR selects: TTBR0's, or TTBR1's for high addresses."""
     u, mva = walk.u, walk.address
     n = u.get("ttbcr") & 7
     high = (mva.zext(64) << n.zext(64) >> 32).trunc(32) != 0
@@ -105,7 +106,7 @@ def _second_level(walk: _Walk, first: Uop, fine: Uop, domain: Uop, old_format: U
     fine_place = first & 0xFFFFF000 | (mva >> 10 & 0x3FF) << 2
     second = walk.descriptor(u.select(fine, fine_place, coarse_place), Fault.EXTERNAL_ON_WALK_2, domain)
     kind = second & 3
-    # Of ARMv5, a coarse table has no descriptors of kind 3; those of a fine one are tiny pages.
+    # On ARMv5, a coarse table has no descriptors of kind 3; in a fine table they are tiny pages.
     walk.fault((kind == 0) | ((kind == 3) & has_fine & ~fine), Fault.TRANSLATION_PAGE, domain)
     page = second & 0xFFFFF000 | mva & 0xFFF
     with u.when(kind == 1):
@@ -126,13 +127,13 @@ def _second_level(walk: _Walk, first: Uop, fine: Uop, domain: Uop, old_format: U
 
 
 def _check(walk: _Walk, access: Uop, old_format: Uop) -> Uop:
-    """Domain and permissions of what was found (B3.7)."""
+    """Check domain and permissions of the page that was found (B3.7), and return the walk's result."""
     u = walk.u
     domain, level = u.temp[_DOMAIN], u.temp[_LEVEL]
     rights = u.get("dacr") >> (domain << 1) & 3
     walk.fault(~rights.bit(0), level + Fault.DOMAIN_SECTION, domain)
     sctlr = u.get("sctlr")
-    # AP[0] as access flag: what is left is AP[2:1], as if AP[0] were set.
+    # AP[0] is the access flag, so the permissions are AP[2:1], as if AP[0] were set.
     by_flag = ~old_format & ((sctlr & SCTLR_AFE) != 0)
     flag_code = u.select(level == _PAGE, int(Fault.ACCESS_FLAG_PAGE), int(Fault.ACCESS_FLAG_SECTION))
     walk.fault(by_flag & ~u.temp[_AP].bit(0), flag_code, domain)
@@ -140,7 +141,7 @@ def _check(walk: _Walk, access: Uop, old_format: Uop) -> Uop:
     read_only = ~old_format & u.temp[_APX].bit(0)
     never = ~old_format & u.temp[_XN].bit(0)
     user, write = access.bit(1), access.bit(0)
-    # AP = 0: nothing, but for what the bits S and R of ARMv5 and v6 grant for reading.
+    # AP = 0 grants nothing, except what the bits S and R of ARMv5 and v6 grant for reading.
     system, rom = sctlr.bit(8), sctlr.bit(9)
     reads_zero = u.select(user, rom & ~system, system ^ rom)
     reads = u.select(ap == 0, reads_zero & ~read_only, u.select(ap == 1, ~user, u.const(1, 1)))

@@ -1,8 +1,8 @@
-"""Block transfers: LDM and STM in their four modes, of user mode's registers, and as exception return.
+"""Block transfers: LDM and STM in their four modes, those of user mode's registers, and the exception return.
 
 The lowest register goes with the lowest address, and the PC, which is the highest, with the highest.
-Everything is loaded into scratch words before any register changes, so that an abort is precise. The
-addresses are multiples of 4 or fault, whatever SCTLR.A says.
+Everything is loaded into scratch words before any register changes, so that an abort is precise. An address that is not
+a multiple of 4 faults, whatever SCTLR.A says.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from isa.arm.psr import spsr
 from isa.arm.recorder import Recorder
 from isa.ir.uop import BranchKind, Uop
 
-# In all of them: Rn = PC is UNPREDICTABLE; we choose an undefined instruction. choice: block-transfer-base-pc
+# In all of them Rn = PC is UNPREDICTABLE; we choose an undefined instruction. choice: block-transfer-base-pc
 # An empty list is UNPREDICTABLE; we choose an undefined instruction. choice: empty-register-list
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a list of registers lies: addresses of its first and last word, and the base after it."""
+    """The memory of a register list: the addresses of its first and last word, and the base after it."""
 
     first: Uop
     last: Uop
@@ -30,7 +30,7 @@ class Span:
 
 
 def _span(u: Recorder, f: SimpleNamespace, extra: int) -> Span:
-    """The span of ``f.regs`` and ``extra`` more registers.
+    """Return the span of ``f.regs`` and ``extra`` more registers.
 
     With u = 1 the base points at (p = 0) or one below (p = 1) the first word, with u = 0 at or one above
     the last. The distance is worked out at decode time.
@@ -49,8 +49,10 @@ def _load_list(u: Recorder, f: SimpleNamespace, first: Uop) -> None:
 
 
 def _write_list(u: Recorder, f: SimpleNamespace, span: Span) -> None:
-    """The base and the loaded registers. Writeback with the base in the list is UNPREDICTABLE; we choose
-    that the loaded value wins. choice: load-base-is-target
+    """Write the base and the loaded registers.
+
+    Writeback with the base in the list is UNPREDICTABLE; we choose that the loaded value wins.
+    choice: load-base-is-target
     """
     if f.w:
         u.reg[f.rn] = span.base_after

@@ -11,7 +11,7 @@ from isa.ir.uop import BranchKind, Uop
 
 
 def _offset(imm24: Uop) -> Uop:
-    """``SignExtend(imm24:'00', 32)``; worked out at decode time."""
+    """Return ``SignExtend(imm24:'00', 32)``, which is computed at decode time."""
     return (imm24 << 8).ashr(6)
 
 
@@ -32,7 +32,7 @@ def bl(u: Recorder, f: SimpleNamespace) -> None:
 
 @insn("1111 101 h:1 imm24:24", name="BLX (immediate)", syntax="BLX <label>", section="A8.8.25", since=5)
 def blx_immediate(u: Recorder, f: SimpleNamespace) -> None:
-    # LR is not written: whoever leaves has not changed anything.
+    # LR is not written, because an instruction that leaves must have changed nothing.
     u.callout("enter_thumb", u.pc + (_offset(f.imm24) | f.h << 1 | 1))
 
 

@@ -39,7 +39,7 @@ MOVES = ("MOV", "MVN")
 
 
 def _finish(u: Recorder, f: SimpleNamespace, name: str, operation: Operation, operand2: Uop, carry: Uop) -> None:
-    """Compute, then write Rd and the flags: the part that all operand kinds share."""
+    """Compute the result, and write Rd and the flags. All kinds of operands share this."""
     rn = u.const(0) if name in MOVES else u.reg[f.rn]
     result, carry_out, overflow = operation(u, rn, operand2)
     if name in COMPARES:

@@ -1,4 +1,4 @@
-"""The bits that tell A32 instructions apart, as an index of the decoders in Python and in native code."""
+"""The index by which the decoders in Python and in native code find A32 instructions."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ CONDITION_SHIFT = 28
 #: The index is ``word >> HIGH_SHIFT & HIGH_MASK | word >> LOW_SHIFT & LOW_MASK``: bits 27:20 and 7:4 of the word ...
 HIGH_SHIFT, HIGH_MASK = 16, 0xFF0
 LOW_SHIFT, LOW_MASK = 4, 0xF
-#: ... and this bit, where the word is unconditional.
+#: ... and this bit, if the word is unconditional.
 UNCONDITIONAL_BIT = 1 << 12
 
 _CONDITION_HOLE = (0xF << CONDITION_SHIFT, UNCONDITIONAL << CONDITION_SHIFT)
 
 
 class A32Index(DecodeIndex):
-    """Bits 27:20 and 7:4, where the architecture keeps most of its opcode bits, and whether it is unconditional."""
+    """An index of bits 27:20 and 7:4, which have most of the opcode, and one bit for the unconditional space."""
 
     size = 2 * UNCONDITIONAL_BIT
 
     def of(self, word: int) -> int:
-        """The number of a word."""
+        """Return the index of a word."""
         space = UNCONDITIONAL_BIT if word >> CONDITION_SHIFT == UNCONDITIONAL else 0
         return space | word >> HIGH_SHIFT & HIGH_MASK | word >> LOW_SHIFT & LOW_MASK
 
     def values(self, mask: int, value: int, holes: Collection[tuple[int, int]]) -> Iterable[int]:
-        """The numbers that words with ``word & mask == value`` can have."""
+        """Yield the indices that words with ``word & mask == value`` can have."""
         opcode_bits = UNCONDITIONAL_BIT - 1
         free = ~self.of(mask) & opcode_bits
         spaces = [0, UNCONDITIONAL_BIT]
@@ -39,7 +39,7 @@ class A32Index(DecodeIndex):
         for space in spaces:
             base = space | self.of(value) & opcode_bits
             choice = free
-            while choice:  # all parts of the free bits, downwards
+            while choice:  # all subsets of the free bits, downwards
                 yield base | choice
                 choice = choice - 1 & free
             yield base

@@ -55,8 +55,8 @@ MODES = (OFFSET, PRE_INDEXED, POST_INDEXED, UNPRIVILEGED)
 class Transfer:
     """What a load or store moves.
 
-    ``op``: its opcode bits, B and L for words and bytes, L and 7:4 for the others; ``sections``:
-    of the immediate, the register and the unprivileged encodings, in A8.8.
+    ``op`` has its opcode bits: B and L for words and bytes, L and 7:4 for the others. ``sections`` are those of the
+    immediate, the register and the unprivileged encodings, in A8.8.
     """
 
     name: str
@@ -89,7 +89,7 @@ DOUBLEWORDS = (
 
 
 def _transfer(u: Recorder, f: SimpleNamespace, what: Transfer, mode: Mode, offset: Uop) -> None:
-    """One register. Rt is the PC only where the encoding says so: see :func:`_can_load_pc`."""
+    """Transfer one register. Rt is the PC only where the encoding says so: see :func:`_can_load_pc`."""
     base = u.reg[f.rn]
     indexed = base + offset
     address = indexed if mode.indexes_first else base
@@ -119,9 +119,9 @@ def _can_load_pc(what: Transfer, mode: Mode) -> bool:
 
 
 def _transfer_pair(u: Recorder, f: SimpleNamespace, what: Transfer, mode: Mode, offset: Uop) -> None:
-    """Rt and Rt+1. Rt = R14 is UNPREDICTABLE; we choose R15 as the second. choice: discarded-pc-write
+    """Transfer Rt and Rt+1. Rt = R14 is UNPREDICTABLE; we choose R15 as the second. choice: discarded-pc-write
 
-    So are a base written back or an index that is loaded. choice: load-base-is-target, operands-read-first
+    To load a written-back base or the index is UNPREDICTABLE too. choice: load-base-is-target, operands-read-first
     """
     base, second = u.reg[f.rn], f.rt + 1
     indexed = base + offset
@@ -138,7 +138,7 @@ def _transfer_pair(u: Recorder, f: SimpleNamespace, what: Transfer, mode: Mode, 
 
 
 def _signed_immediate(u: Recorder, f: SimpleNamespace, magnitude: Uop) -> Uop:
-    """The offset with the sign of U; worked out at decode time."""
+    """Return the offset with the sign of U, which is computed at decode time."""
     return u.select(f.u == 1, magnitude, -magnitude)
 
 
@@ -180,7 +180,7 @@ def _register_word_or_byte(what: Transfer, mode: Mode) -> None:
 
 
 def _register_extra(what: Transfer, mode: Mode) -> None:
-    """The transfers of A5.2.8 and A5.2.9: halfwords, signed bytes, register pairs."""
+    """Register the transfers of A5.2.8 and A5.2.9: halfwords, signed bytes, register pairs."""
     load, op = what.op.split()
     name = f"{what.name}T" if mode.user else what.name
     immediate_section, register_section, user_section = what.sections
@@ -241,13 +241,13 @@ def swp(u: Recorder, f: SimpleNamespace) -> None:
 
 
 def _watch(u: Recorder, address: Uop) -> None:
-    """``SetExclusiveMonitors`` (A3.4.5): one local monitor, which watches one address. choice: exclusive-monitor"""
+    """Do ``SetExclusiveMonitors`` (A3.4.5). One local monitor watches one address. choice: exclusive-monitor"""
     u.set("exclusive", 1)
     u.set("exclusive_address", address)
 
 
 def _doubleword(address: Uop) -> Uop:
-    """The address, made odd if it is not doubleword-aligned, so that an aligned access to it faults.
+    """Return the address, made odd unless it is doubleword-aligned, so that an aligned access to it faults.
 
     The fault then names the odd address. choice: exclusive-pair-fault-address
     """
@@ -326,4 +326,4 @@ def clrex(u: Recorder, f: SimpleNamespace) -> None:
 @insn("1111 0110 u:1 0 01 rn:4 rt:4 imm5:5 type:2 0 rm:4", name="unallocated memory hint (register)", syntax="-",
       section="A5.7.1", since=7)  # fmt: skip
 def preload(u: Recorder, f: SimpleNamespace) -> None:
-    """No effect."""
+    """Do nothing: a preload has no effect on what a program computes."""

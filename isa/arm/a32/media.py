@@ -14,19 +14,19 @@ from isa.ir.uop import Uop
 
 
 def _saturate(u: Recorder, value: Uop, low: Uop | int, high: Uop | int) -> tuple[Uop, Uop]:
-    """A signed value brought into [low, high], and whether it was outside."""
+    """Return a signed value clamped to [low, high], and a flag that is 1 if it was outside."""
     below, above = value.slt(low), u.value(high, value.width).slt(value)
     return u.select(above, high, u.select(below, low, value)), below | above
 
 
 def _lane(value: Uop, number: int, bits: int, signed: bool) -> Uop:
-    """Lane ``number`` of ``bits`` bits, extended to 32 bits."""
+    """Return lane ``number`` of ``bits`` bits, extended to 32 bits."""
     top = value << (32 - bits * (number + 1)) if bits * (number + 1) < 32 else value
     return top.ashr(32 - bits) if signed else top >> (32 - bits)
 
 
 def _join(lanes: list[Uop], bits: int) -> Uop:
-    """A word from its lanes, lowest first; what a lane has above its bits is dropped."""
+    """Return a word made of its lanes, lowest first. Bits of a lane above its width are dropped."""
     mask = (1 << bits) - 1
     word = lanes[0] & mask
     for number, lane in enumerate(lanes[1:], 1):
@@ -35,7 +35,7 @@ def _join(lanes: list[Uop], bits: int) -> Uop:
 
 
 def _shifted(value: Uop, arithmetic: Uop, imm5: Uop) -> Uop:
-    """LSL, or ASR in which #0 stands for #32. Without the carry, which costs an operand."""
+    """Return a value shifted by LSL, or by ASR in which #0 is #32. The carry, which costs an operand, is left out."""
     if not arithmetic:
         return value << imm5
     return value.ashr(31) if imm5 == 0 else value.ashr(imm5)
@@ -45,7 +45,7 @@ def _shifted(value: Uop, arithmetic: Uop, imm5: Uop) -> Uop:
 
 
 def _saturate_q(u: Recorder, wide: Uop) -> Uop:
-    """A 64-bit value saturated to 32 signed bits; sets Q."""
+    """Return a 64-bit value saturated to 32 signed bits. Set Q if it was saturated."""
     result, saturated = _saturate(u, wide, -0x80000000, 0x7FFFFFFF)
     u.q = u.q | saturated
     return result.trunc(32)
@@ -68,7 +68,7 @@ _register_saturating("QDSUB", "11", "A8.8.139", doubles=True, subtracts=True)
 
 
 def _bounds(u: Recorder, sat: Uop, signed: bool) -> tuple[Uop, Uop]:
-    """The range of SSAT to ``sat`` + 1 bits, or of USAT to ``sat`` bits; known at decode time."""
+    """Return the range of SSAT to ``sat`` + 1 bits, or of USAT to ``sat`` bits. It is known at decode time."""
     high = (u.const(1) << sat) - 1
     return (~high if signed else u.const(0)), high
 
@@ -139,7 +139,7 @@ SECTIONS: dict[str, tuple[int, ...]] = {
 
 
 def _greater_equal(lane: Uop, bits: int, signed: bool, subtracts: bool) -> Uop:
-    """A lane's GE bit: no borrow, carry out, or not negative."""
+    """Return a lane's GE bit: no borrow, carry out, or not negative."""
     if signed or subtracts:
         return ~lane.bit(31)
     return lane.bit(bits)
@@ -252,7 +252,7 @@ for _row in (
 
 
 def _field_mask(u: Recorder, lsb: Uop, width_minus_1: Uop) -> Uop:
-    """Ones in bits lsb to lsb + width - 1; known at decode time."""
+    """Return a mask of ones in bits lsb to lsb + width - 1. It is known at decode time."""
     return (u.const(0xFFFFFFFF) >> (31 - width_minus_1 & 31)) << lsb
 
 

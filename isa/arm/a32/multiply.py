@@ -10,12 +10,12 @@ from isa.arm.recorder import Recorder
 from isa.ir.uop import Uop
 
 # A destination or operand that is R15 is UNPREDICTABLE throughout; see choice: r15-operand and
-# choice: discarded-pc-write. So are RdHi = RdLo: we choose that the high half wins.
+# choice: discarded-pc-write. So is RdHi = RdLo: we choose that the high half wins.
 # choice: long-multiply-same-register
 
 
 def _wide(u: Recorder, low: Uop, high: Uop) -> Uop:
-    """The 64-bit value of a register pair."""
+    """Return the 64-bit value of a register pair."""
     return u.reg[high].zext(64) << 32 | u.reg[low].zext(64)
 
 
@@ -25,18 +25,18 @@ def _write_wide(u: Recorder, low: Uop, high: Uop, value: Uop) -> None:
 
 
 def _half(value: Uop, top: Uop) -> Uop:
-    """The signed halfword that a form's bit selects."""
+    """Return the signed halfword that a form's bit selects."""
     return value.ashr(16) if top else (value << 16).ashr(16)
 
 
 def _swapped(u: Recorder, f: SimpleNamespace) -> Uop:
-    """The second operand of the dual multiplies, halves exchanged by X."""
+    """Return the second operand of the dual multiplies. X exchanges its halves."""
     value = u.reg[f.rm]
     return value.ror(16) if f.m else value
 
 
 def _accumulate_q(u: Recorder, total: Uop, addend: Uop) -> Uop:
-    """A signed 32-bit addition that sets Q if it overflows, and wraps."""
+    """Return a 32-bit sum, which wraps. Set Q if the signed addition overflows."""
     result, _, overflow = u.add_with_carry(total, addend, 0)
     u.q = u.q | overflow
     return result
@@ -124,7 +124,7 @@ def smlalxy(u: Recorder, f: SimpleNamespace) -> None:
 
 
 def _word_by_half(u: Recorder, f: SimpleNamespace) -> Uop:
-    """Bits 47:16 of a word times a halfword."""
+    """Return bits 47:16 of a word times a halfword."""
     return (u.reg[f.rn].sext(64) * _half(u.reg[f.rm], f.m).sext(64) >> 16).trunc(32)
 
 
@@ -145,19 +145,19 @@ def smlawy(u: Recorder, f: SimpleNamespace) -> None:
 
 
 def _products(u: Recorder, f: SimpleNamespace) -> tuple[Uop, Uop]:
-    """The products of the bottom and of the top halfwords, each 32 bits wide and exact."""
+    """Return the products of the bottom and of the top halfwords, each 32 bits wide and exact."""
     n, m = u.reg[f.rn], _swapped(u, f)
     return (n << 16).ashr(16) * (m << 16).ashr(16), n.ashr(16) * m.ashr(16)
 
 
 def _dual(u: Recorder, f: SimpleNamespace) -> Uop:
-    """The sum or the difference of the two products; 33 bits are needed, so 64 are used."""
+    """Return the sum or the difference of the two products in 64 bits, because it needs 33."""
     low, high = _products(u, f)
     return low.sext(64) - high.sext(64) if f.sub else low.sext(64) + high.sext(64)
 
 
 def _wrap_q(u: Recorder, exact: Uop) -> Uop:
-    """The low word of a 64-bit result, with Q set if the rest is not its sign."""
+    """Return the low word of a 64-bit result. Set Q if the rest is not its sign extension."""
     result = exact.trunc(32)
     u.q = u.q | (result.sext(64) != exact)
     return result
@@ -188,7 +188,7 @@ def smlald(u: Recorder, f: SimpleNamespace) -> None:
 
 
 def _most_significant(u: Recorder, f: SimpleNamespace, addend: Uop | None, subtract: bool) -> None:
-    """The top word of Ra:0 + or - Rn * Rm, rounded if R."""
+    """Write to Rd the top word of Ra:0 + or - Rn * Rm, which is rounded if R is set."""
     result = u.reg[f.rn].sext(64) * u.reg[f.rm].sext(64)
     if addend is not None:
         high = addend.zext(64) << 32

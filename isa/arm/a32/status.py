@@ -1,6 +1,6 @@
 """The status registers, processor state changes, hints and barriers.
 
-Reading the CPSR and writing its flags are ordinary; whatever touches the control bits is sensitive.
+Reading the CPSR and writing its flags are ordinary instructions. Those that touch the control bits are sensitive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from isa.arm.psr import cpsr
 from isa.arm.recorder import Recorder
 from isa.ir.uop import Uop
 
-FLAGS_BYTE, STATUS_BYTE = 0b10, 0b01  # of a two-bit field fs
+FLAGS_BYTE, STATUS_BYTE = 0b10, 0b01  # for each value of the two-bit field fs
 
 
 # -- MRS and MSR -------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def mrs_spsr(u: Recorder, f: SimpleNamespace) -> None:
 
 
 def _write_flags(u: Recorder, f: SimpleNamespace, value: Uop) -> None:
-    """The bytes of the CPSR that every mode may write: N Z C V Q, and GE."""
+    """Write the bytes of the CPSR that every mode may write: N Z C V Q, and GE."""
     if int(f.fs) & FLAGS_BYTE:
         u.n, u.z, u.c, u.v, u.q = (value.bit(place) for place in (31, 30, 29, 28, 27))
     if int(f.fs) & STATUS_BYTE:
@@ -95,12 +95,12 @@ def cps(u: Recorder, f: SimpleNamespace) -> None:
 @insn("cond:4 0011 0010 0000 (11110000) hint:8", name="NOP and other hints", syntax="NOP{<c>}", section="A8.8.119",
       where="hint!=2, hint!=3")  # fmt: skip
 def hint(u: Recorder, f: SimpleNamespace) -> None:
-    """NOP, YIELD, SEV, DBG and the unallocated hints, which are NOPs too (A5.2.11). choice: hints-do-nothing"""
+    """Do nothing: NOP, YIELD, SEV, DBG and the unallocated hints are NOPs (A5.2.11). choice: hints-do-nothing"""
 
 
 @insn("cond:4 0011 0010 0000 (11110000) 00000010", syntax="WFE{<c>}", section="A8.8.425", since=6)
 def wfe(u: Recorder, f: SimpleNamespace) -> None:
-    """The wait may end for any reason (B1.8.13); ours ends at once. choice: wfe-ends-at-once"""
+    """Do nothing. The wait may end for any reason (B1.8.13), and ours ends at once. choice: wfe-ends-at-once"""
 
 
 @insn("cond:4 0011 0010 0000 (11110000) 00000011", syntax="WFI{<c>}", section="A8.8.426", since=6)
@@ -108,11 +108,11 @@ def wfi(u: Recorder, f: SimpleNamespace) -> None:
     u.callout("wait_for_interrupt")
 
 
-# -- barriers: one processor, and instructions that are always fetched anew ---------------------
+# -- barriers: there is one processor, and code is never stale ----------------------------------
 
 
 @insn("1111 0101 0111 (111111110000) 0100 option:4", syntax="DSB <option>", section="A8.8.44", since=7)
 @insn("1111 0101 0111 (111111110000) 0101 option:4", syntax="DMB <option>", section="A8.8.43", since=7)
 @insn("1111 0101 0111 (111111110000) 0110 option:4", syntax="ISB <option>", section="A8.8.53", since=7)
 def barrier(u: Recorder, f: SimpleNamespace) -> None:
-    """No effect."""
+    """Do nothing: a barrier has no effect here."""
