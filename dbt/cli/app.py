@@ -374,10 +374,11 @@ def _add_trace(parser: Parser) -> None:
     def diff(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import print_diff
 
-        return print_diff(parsed.file, parsed.other, parsed.json)
+        return print_diff(parsed.file, parsed.other, parsed.files, parsed.json)
 
     options = reader("diff", "compare two runs: find the first instruction after which they differ", diff, " OTHER")
     options.argument("OTHER", "another recording", "other", required=True)
+    options.text("DIR", "the directory for a guest that had --files in its run", "--files")
     options.flag("print JSON", "--json")
     reader("view", "look at it in the terminal", view)
     options = reader("export", "write it for another tool", export)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dbt.cli.options import RunOptions, make_machine
-from dbt.cli.recordings import attach_input, file_sum
 from dbt.cli.report import INSTALL_REMEDY, say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
 from dbt.debug.divergence import describe_first
 from dbt.frontend.optimizations import STEPWISE
-from dbt.host.console import CaptureConsole
 from dbt.inspector.symbols import printable
 from dbt.trace.log import TraceError
 from dbt.trace.model import HotPlace, Reason, Trace, TracedRegion
 from dbt.trace.panes import PANES, TITLES, Panes, panes_of
-from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
+
+if TYPE_CHECKING:
+    from dbt.trace.compare import Difference
 
 #: The width for output that is not a terminal, where each reason has one line.
 _PIPE_WIDTH = 1 << 16
@@ -295,8 +293,12 @@ def with_extras(what: Callable[[], _T]) -> _T:
 # -- diff ------------------------------------------------------------------------------------------
 
 
-def print_diff(path: str, other: str, as_json: bool) -> int:
-    """Compare two runs of one program, which may be in two tiers. Return status 1 if they differ."""
+def print_diff(path: str, other: str, files: str | None, as_json: bool) -> int:
+    """Compare two runs of one program, which may be in two tiers. Return status 1 if they differ.
+
+    ``files`` is the directory for guests that had one in their runs.
+    """
+    from dbt.cli.traced_run import start_again
     from dbt.trace.compare import common_checkpoints, first_difference
 
     traces = open_trace(path), open_trace(other)
@@ -313,12 +315,13 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
         if as_json:
             _print_json(answer)
         else:
-            print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}")
-            print("the runs end alike" if same else f"the ends are not alike: {_ends(traces)}")
+            first = f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}"
+            _print((first, "the runs end alike" if same else f"the ends are not alike: {_ends(traces)}"))
         return 1 if same is False else 0
     # A difference that is one of how regions were compiled may not be there where they are compiled otherwise.
-    exact = first_difference(traces, partial(_start_again, without=STEPWISE), agreed, differs)
-    found = exact or first_difference(traces, _start_again, agreed, differs)
+    start = partial(start_again, files=files)
+    exact = first_difference(traces, partial(start, without=STEPWISE), agreed, differs)
+    found = exact or first_difference(traces, start, agreed, differs)
     if as_json:
         _print_json(
             {
@@ -333,48 +336,29 @@ def print_diff(path: str, other: str, as_json: bool) -> int:
         )
         return 1
     where = f"the ends differ: {_ends(traces)}" if at_end else f"they differ at {differs:,}"
-    print(f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}, and {where}")
+    _print((f"the registers are equal at {count} checkpoints, up to instruction {agreed:,}, and {where}",))
     if found is None:
-        print("run again they do not differ: it was input that --record did not write down, or what was compiled when")
-        return 1
-    print(printable(describe_first(found.insn, found.before, exact is not None)))
-    mine, theirs = (dict(machine.cpu.describe()) for machine in found.after)
-    for name in mine:
-        if mine[name] != theirs[name]:
-            print(f"  {name:>4}  {mine[name]:08x}  {theirs[name]:08x}")
-    for gpa, one, two in found.memory[:16]:
-        print(f"  [{gpa:#010x}]  {one:08x}  {two:08x}")
+        remedy = "it was input that --record did not write down, or what was compiled when"
+        _print((f"run again they do not differ: {remedy}",))
+    else:
+        _print(_difference_lines(found, exact is not None))
     return 1
 
 
+def _difference_lines(found: Difference, is_exact: bool) -> Iterable[str]:
+    yield describe_first(found.insn, found.before, is_exact)
+    mine, theirs = (dict(machine.cpu.describe()) for machine in found.after)
+    for name in mine:
+        if mine[name] != theirs[name]:
+            yield f"  {name:>4}  {mine[name]:08x}  {theirs[name]:08x}"
+    for gpa, one, two in found.memory[:16]:
+        yield f"  [{gpa:#010x}]  {one:08x}  {two:08x}"
+
+
 def _ends(traces: Iterable[Trace]) -> str:
-    return printable(
-        "; ".join(
-            "not recorded"
-            if end is None
-            else f"{end['reason']} with {end['exit_code']} after {end['icount']:,} instructions"
-            for end in (trace.end for trace in traces)
-        )
+    return "; ".join(
+        "not recorded"
+        if end is None
+        else f"{end['reason']} with {end['exit_code']} after {end['icount']:,} instructions"
+        for end in (trace.end for trace in traces)
     )
-
-
-def _start_again(trace: Trace, without: tuple[str, ...] = ()) -> Machine:
-    """Return the machine of a trace before its first instruction. Its regions do without these optimizations.
-
-    Its input is that which ``--record`` wrote or ``--replay`` read, if any. Raise CommandError if its files have
-    changed.
-    """
-    for path, checksum in trace.header["files"].items():
-        if file_sum(path) != checksum:
-            raise CommandError(f"{path}: it has changed since it was recorded.", Status.BAD_INPUT)
-    command = {**trace.header["command"], "dump": None, "record": None, "realtime": "off"}
-    command["replay"] = command["replay"] or trace.header["command"]["record"]
-    command["args"] = tuple(command["args"])
-    command["jit"] = "sync" if command["jit"] == "async" else command["jit"]
-    if command["tier"] == "auto":
-        command["without"] = ",".join(filter(None, (command["without"], *without))) or None
-    with contextlib.chdir(trace.header["directory"]):
-        options = RunOptions(**command)
-        machine = make_machine(options, console=CaptureConsole())
-        attach_input(machine, options)
-    return machine
