@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_report import Result, load_pyplot, show_results, show_start_up, write_plot
+from dbt_command import DBT, checkout_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "guests" / "bench"
@@ -62,7 +63,7 @@ class Dbt:
     handlers: Path
 
     def words(self, image: Path, *args: str) -> list[str]:
-        return [sys.executable, "-m", "dbt", "run", *self.options, str(image), *args]
+        return [*DBT, "run", *self.options, str(image), *args]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def timed(command: Command, says: bytes = b"") -> tuple[float, str]:
         cache = command.cache
         if cache is not None and command.fresh:
             cache = Path(shutil.copytree(cache, Path(folder) / "cache"))
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = checkout_environment()
         if cache is not None:
             environment["DBT_CACHE_DIR"] = str(cache)
         words = " ".join(command.words)

@@ -13,9 +13,10 @@ import json
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from dbt_command import DBT, checkout_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = ROOT / "guests" / "callouts" / "callouts.elf"
@@ -34,7 +35,7 @@ FEW = 1
 
 
 def dbt_command(operation: str, times: int) -> list[str]:
-    return [sys.executable, "-m", "dbt", "run", "--cpu", "arm926", str(IMAGE), operation, str(times)]
+    return [*DBT, "run", "--cpu", "arm926", str(IMAGE), operation, str(times)]
 
 
 def qemu_command(operation: str, times: int) -> list[str]:
@@ -51,7 +52,9 @@ ENGINES = {"dbt": dbt_command, "QEMU": qemu_command}
 
 def seconds(command: list[str]) -> float:
     started = time.perf_counter()
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300, env=checkout_environment()
+    )
     taken = time.perf_counter() - started
     if b"done" not in done.stdout:
         raise SystemExit(f"{' '.join(command)}: {(done.stdout + done.stderr).decode(errors='replace')[-500:]}")

@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from dbt_command import DBT, checkout_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "guests" / "bench" / "images"
@@ -52,10 +53,9 @@ def measure(name: str, runs: int, folder: str) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     for run in range(-1, runs):
         for way, more in WAYS.items():
-            command = [sys.executable, "-m", "dbt", "run", *more, str(KERNELS / f"{name}.elf")]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = [*DBT, "run", *more, str(KERNELS / f"{name}.elf")]
             started = time.perf_counter()
-            subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, cwd=folder, env=checkout_environment(), check=True, stdout=subprocess.DEVNULL)
             if run >= 0:
                 times[way].append(time.perf_counter() - started)
     return times

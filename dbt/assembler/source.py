@@ -16,6 +16,7 @@ from dbt.assembler.expressions import SYMBOL
 _PIECE = re.compile(
     r"""(\\.|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^\\\n])'?)|(@[^\n]*|//[^\n]*|/\*.*?\*/)|([;\n])|([^"'@/;\n\\]+|.)""", re.S
 )
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"', re.S)
 _LINE_COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
 _LABEL = re.compile(rf"({SYMBOL}|[0-9]+)\s*:(?!:)\s*(.*)", re.S)
 _ASSIGNMENT = re.compile(rf"({SYMBOL})\s*=(?!=)\s*(.*)", re.S)
@@ -172,7 +173,7 @@ class Expander:
         else:
             variable, *values = split_operands(statement.operands) or [""]
             for value in reversed(values or [""]):
-                self._prepend(body, {variable: value})
+                self._prepend(body, {variable: _unquoted(value)})
 
     def _take_body(self, opening: Statement, ending: str) -> list[Statement]:
         body: list[Statement] = []
@@ -190,8 +191,9 @@ class Expander:
         words = [word for word in re.split(r"[\s,]+", re.sub(r"\s*=\s*", "=", statement.operands)) if word]
         if not words:
             raise AssemblyError("a macro has a name", statement.line, statement.text)
-        parameters = [word.partition("=")[::2] for word in words[1:]]
-        self._macros[words[0].lower()] = _Macro(tuple(parameters), tuple(body))
+        pairs = (word.partition("=")[::2] for word in words[1:])
+        parameters = tuple((name, _unquoted(value)) for name, value in pairs)
+        self._macros[words[0].lower()] = _Macro(parameters, tuple(body))
 
     def _use(self, statement: Statement, macro: _Macro) -> None:
         if statement.depth >= _DEEPEST:
@@ -203,9 +205,9 @@ class Expander:
         for argument in split_operands(statement.operands):
             name, equals, value = (part.strip() for part in argument.partition("="))
             if equals and name in values:
-                values[name] = value
+                values[name] = _unquoted(value)
             elif position < len(names):
-                values[names[position]] = argument
+                values[names[position]] = _unquoted(argument)
                 position += 1
             else:
                 what = f"the macro {statement.name} has {len(names)} parameters and is given more"
@@ -274,6 +276,11 @@ class Expander:
 
     def _begins_branch(self, statement: Statement) -> bool:
         return statement.name == ".else" or (statement.name == ".elseif" and self._constant(statement.operands) != 0)
+
+
+def _unquoted(argument: str) -> str:
+    """Return the text that an argument of a macro stands for: without the quotes around it, as in GNU as."""
+    return argument[1:-1] if _STRING.fullmatch(argument) else argument
 
 
 def _text_of(statement: Statement) -> str:

@@ -42,6 +42,10 @@ def test_random_programs(tmp_path: Path, first: int) -> None:
 CONSTRUCTS = (
     ".macro move to, from=#7, count=1\n.rept \\count\nmov \\to, \\from\n.endr\n.endm\nmove r1\nmove r2, r3\n"
     "move from=r4, to=r5, count=3\n",
+    ".macro text label, string\n\\label: .asciz \"\\string\"\n.endm\ntext a, \"b, c: \\\"d\\\"\"\n"
+    "text e, f\n.align\n",
+    '.macro move from, to="r1"\nmov \\to, \\from\n.endm\nmove "r2"\nmove from="r3", to="r4"\n',
+    '.irp value, "1, 2", 3\n.word \\value\n.endr\n',
     ".macro spin\nloop\\@: b loop\\@\n.endm\nspin\nspin\n",
     ".irp register, r0, r1, r2\nmov \\register, #1\n.endr\n",
     ".equ wide, 1\n.if wide\nmov r0, #1\n.else\nfrob\n.endif\n",

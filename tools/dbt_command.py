@@ -1,0 +1,16 @@
+"""The command ``dbt`` of this checkout, for the tools that run it as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+#: With ``-P``, so that no module comes from the current directory.
+DBT = (sys.executable, "-P", "-m", "dbt")
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def checkout_environment() -> dict[str, str]:
+    """Return the environment in which :data:`DBT` is the package of this checkout."""
+    return {**os.environ, "PYTHONPATH": str(_ROOT)}
