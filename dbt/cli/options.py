@@ -23,8 +23,7 @@ from dbt.cli.values import (
 from dbt.codecache.store import cache_limit
 from dbt.engine.observer import NOBODY, Observer
 from dbt.frontend.optimizations import ALL
-from dbt.host.console import Console, HostConsole
-from dbt.host.terminal import TerminalConsole, is_terminal
+from dbt.host.console import Console, HostConsole, is_terminal
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
 
 if TYPE_CHECKING:
@@ -138,7 +137,11 @@ def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsol
         raw = parse_choice("--console", options.console, CONSOLE_MODES) == "raw"
         if raw and not is_terminal():
             raise CommandError("--console raw: standard input is not a terminal.", Status.USAGE)
-    return TerminalConsole(on_end) if raw else HostConsole()
+    if not raw:
+        return HostConsole()
+    from dbt.host.terminal import TerminalConsole
+
+    return TerminalConsole(on_end)
 
 
 def _default_epoch(options: RunOptions) -> int:

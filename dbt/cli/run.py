@@ -13,11 +13,10 @@ import dbt
 from dbt.cli.options import RunOptions, make_machine
 from dbt.cli.recordings import file_sum, session
 from dbt.cli.report import guarded, print_table, say
-from dbt.cli.statistics import statistics, statistics_lines
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count, parse_seconds
 from dbt.engine.observer import NOBODY, Several
-from dbt.host.terminal import TerminalConsole, raw_terminal
+from dbt.host.console import is_terminal
 from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult, StopReason
 
@@ -47,6 +46,8 @@ def run_program(options: RunOptions) -> int:
     if options.registers:
         print_table("registers", _register_rows(machine))
     if options.stats:
+        from dbt.cli.statistics import statistics_lines
+
         say("\n".join(["statistics", *statistics_lines(machine, seconds)]), prefix="")
     return _status(result)
 
@@ -71,6 +72,8 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
             seconds = time.monotonic() - started
         result = here.end(result)
     if recorder is not None:
+        from dbt.cli.statistics import statistics
+
         recorder.end(result, seconds, statistics(machine))
         if recorder.error:
             say(f"the trace is not complete: {recorder.error}")
@@ -152,6 +155,11 @@ def _stopping_on_ctrl_c(machine: Machine) -> Iterator[None]:
 @contextmanager
 def _terminal(machine: Machine) -> Iterator[None]:
     """Keep the terminal in raw mode while the block runs, for a guest that has it to itself."""
+    if not is_terminal():
+        yield
+        return
+    from dbt.host.terminal import TerminalConsole, raw_terminal
+
     if not isinstance(machine.console, TerminalConsole):
         yield
         return
@@ -192,6 +200,8 @@ def _register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
 
 def _run_for_json(options: RunOptions) -> int:
     """Do what :func:`run_program` does, and print one JSON object in place of text."""
+    from dbt.cli.statistics import statistics
+
     answer: dict[str, object] = {}
 
     def attempt() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import sys
 import termios
 import time
 from dataclasses import dataclass, field
@@ -43,6 +44,14 @@ class Console(Protocol):
 
     def flush(self) -> None:
         """Make everything that was written visible. The machine calls it between slices and when it stops."""
+
+
+def is_terminal() -> bool:
+    """Return True if standard input is a terminal."""
+    try:
+        return sys.stdin is not None and os.isatty(0)
+    except OSError:
+        return False
 
 
 class ConsoleError(Exception):

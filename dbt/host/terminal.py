@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -238,11 +237,3 @@ def _raw_mode(mode: list[Any]) -> list[Any]:
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
     mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
     return mode
-
-
-def is_terminal() -> bool:
-    """Return True if standard input is a terminal."""
-    try:
-        return sys.stdin is not None and os.isatty(0)
-    except OSError:
-        return False
