@@ -1,15 +1,16 @@
-"""Speed of dbt beside native code, QEMU and Unicorn: ``make bench``.
+"""The benchmark of dbt beside native code, QEMU and Unicorn (``make bench``).
 
-The kernels of guests/bench run as whole processes, all engines in turn, and medians of the wall time are compared:
+The kernels of guests/bench run as whole processes, all engines in turn. Medians of the wall time are compared:
 
 native      the same source, compiled here with ``gcc -O2``
-dbt cold    the handlers are there, as after the first run on a machine; no region of any guest is
-dbt warm    the kernel has run before and its regions are in the cache
+dbt cold    the cache has the handlers, as after the first run on a machine, and no regions
+dbt warm    the kernel has run before, and its regions are in the cache
 QEMU        ``qemu-system-arm -M versatilepb -cpu cortex-a8``
 Unicorn     tools/unicorn_run.py
 
-What is not installed is left out, and said to be. Before each kernel is measured, dbt counts its instructions, which
-is the run that makes its warm cache. A run that fails, or does not say that its result is right, ends the benchmark.
+Engines that are not installed are left out, and the output says so. Before a kernel is measured, dbt counts its
+instructions; this run also makes its warm cache. A run that fails, or does not print that its result is right, ends
+the benchmark.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ TIMEOUT = 3600  # seconds, of one run
 
 @dataclass(frozen=True)
 class Command:
-    """``cache``: dbt's cache directory; a ``fresh`` one is copied for the run, with all that is in it by then."""
+    """A command to measure. ``cache`` is dbt's cache directory. If it is ``fresh``, each run has a copy of it."""
 
     words: Sequence[str]
     cache: Path | None = None
@@ -57,7 +58,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Dbt:
-    """How dbt is called; ``handlers``: a cache directory with the handlers and no region."""
+    """How dbt is called. ``handlers`` is a cache directory with the handlers and no regions."""
 
     options: tuple[str, ...]
     handlers: Path
@@ -101,7 +102,7 @@ def make_kernel(name: str, scale: float) -> Kernel:
 
 
 def timed(command: Command, says: bytes = b"") -> tuple[float, str]:
-    """Wall time in seconds, and what was written to standard error. The output must contain ``says``."""
+    """Return the wall time in seconds, and the text on standard error. The output must contain ``says``."""
     with tempfile.TemporaryDirectory() as folder:
         cache = command.cache
         if cache is not None and command.fresh:
@@ -132,7 +133,7 @@ def timed(command: Command, says: bytes = b"") -> tuple[float, str]:
 
 @dataclass
 class Bench:
-    """What is measured, and with what; ``folder`` is for what is made on the way."""
+    """The kernels and engines that are measured. ``folder`` is for temporary files."""
 
     dbt: Dbt
     folder: Path
@@ -147,7 +148,7 @@ class Bench:
         return Command([str(binary), *kernel.args])
 
     def commands(self, kernel: Kernel, warm: Path) -> dict[str, Command]:
-        """What each engine runs."""
+        """Return the command of each engine."""
         words = self.dbt.words(kernel.image, *kernel.args)
         commands = {"native": self.native(kernel)} if self.gcc else {}
         commands["cold"] = Command(words, self.dbt.handlers, fresh=True)
@@ -182,7 +183,7 @@ def qemu_command(image: Path, args: Sequence[str]) -> Command:
 
 
 def distinct_program(count: int) -> bytes:
-    """A flat program of ``count`` different data-processing instructions, each executed once, and an exit."""
+    """Return a flat program of ``count`` different data-processing instructions, each executed once, and an exit."""
     chance = random.Random(1)
     words: dict[int, None] = {}
     while len(words) < count:
@@ -196,7 +197,7 @@ def distinct_program(count: int) -> bytes:
 
 
 def measure_start_up(bench: Bench, first_run: float, runs: int) -> dict[str, list[float]]:
-    """Seconds of what is over at once: hello, and 200,000 instructions of which none is executed twice."""
+    """Measure short runs in seconds: hello, and 200,000 instructions of which none is executed twice."""
     program = bench.folder / "distinct.bin"
     program.write_bytes(distinct_program(200_000))
     handlers = bench.dbt.handlers
@@ -226,7 +227,7 @@ def measure_start_up(bench: Bench, first_run: float, runs: int) -> dict[str, lis
 
 
 def first_line(*command: str) -> str | None:
-    """What a program says of its version."""
+    """Return the first line that a program prints about its version."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -293,7 +294,7 @@ def found(what: str, there: bool) -> bool:
 
 @dataclass
 class Record:
-    """What --json keeps; written after every kernel, so that a benchmark that is ended early leaves something."""
+    """The file of --json. It is written after every kernel, so that a benchmark that is stopped leaves results."""
 
     path: Path | None
     machine: dict[str, str | None]
@@ -321,7 +322,7 @@ def run_benchmark(options: argparse.Namespace, folder: Path, progress: Callable[
     kept = {name: value for name, value in vars(options).items() if name not in ("json", "plot")}
     record = Record(options.json, machine(), kept)
 
-    # The first run ever builds the handlers; without regions, the directory is what "cold" starts from.
+    # The first run builds the handlers. The directory, which has no regions, is the start of each cold run.
     first_run, _ = timed(Command(Dbt(("--tier", "threaded"), dbt.handlers).words(HELLO), dbt.handlers))
     for name in options.kernels:
         result = bench.measure(make_kernel(name, options.scale))

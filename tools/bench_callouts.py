@@ -1,9 +1,9 @@
-"""What sensitive operations cost: operations per second under dbt and, where it is installed, qemu-system-arm.
+"""The cost of sensitive operations, as operations per second under dbt and, if it is installed, qemu-system-arm.
 
     python tools/bench_callouts.py [--runs N] [--json FILE]
 
 The guest (guests/callouts) executes one operation a number of times. Whole processes are timed in turn, with few and
-with many operations; the difference of the medians is what the operations took, without start-up.
+with many operations. The difference of the medians is the time of the operations without start-up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dbt_command import DBT, checkout_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = ROOT / "guests" / "callouts" / "callouts.elf"
-#: Operations, what they are, and how many of them take the slower engine about a second.
+#: Operations, their descriptions, and how many of them take the slower engine about a second.
 OPERATIONS = {
     "svc": ("SVC and return", 10_000_000),
     "return": ("exception return", 10_000_000),
@@ -62,7 +62,7 @@ def seconds(command: list[str]) -> float:
 
 
 def measure(operation: str, engines: list[str], runs: int) -> dict[str, float]:
-    """Operations per second of each engine."""
+    """Return the operations per second of each engine."""
     times = OPERATIONS[operation][1]
     taken: dict[tuple[str, int], list[float]] = {}
     for _ in range(runs):
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file too")
     options = parser.parse_args()
     engines = ["dbt", *(["QEMU"] if shutil.which("qemu-system-arm") else [])]
-    seconds(dbt_command("svc", FEW))  # builds the handlers where they are not there yet
+    seconds(dbt_command("svc", FEW))  # builds the handlers if the cache has none
     print(f"{'operations per second':44}" + "".join(f"{engine:>14}" for engine in engines) + f"{'ratio':>8}")
     results: dict[str, dict[str, float]] = {}
     for operation, (title, _) in OPERATIONS.items():

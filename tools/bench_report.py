@@ -12,14 +12,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-#: Columns of the table: how many times as fast the first is as the second.
+#: Columns of the table, each of which says how many times as fast the first engine is as the second.
 RATIOS = (("warm", "QEMU"), ("warm", "Unicorn"), ("warm", "native"), ("cold", "QEMU"))
-WIDTH = 96  # of the table, where the terminal is not wider
+WIDTH = 96  # columns of the table, if the terminal is not wider
 
 
 @dataclass
 class Result:
-    """One kernel: ``instructions`` of the guest, in all its rounds; the wall time of each run of each engine."""
+    """The result of one kernel: the guest's ``instructions`` in all rounds, and the wall time of each engine's runs."""
 
     kernel: str
     rounds: int
@@ -30,7 +30,7 @@ class Result:
         return statistics.median(self.seconds[engine])
 
     def speed(self, engine: str, other: str) -> float:
-        """How many times as fast ``engine`` is as ``other``."""
+        """Return how many times as fast ``engine`` is as ``other``."""
         return self.median(other) / self.median(engine)
 
 
@@ -90,7 +90,7 @@ def show_start_up(medians: dict[str, float]) -> None:
 
 
 def load_pyplot() -> Any:
-    """matplotlib's, without a display."""
+    """Return matplotlib's pyplot, which then needs no display."""
     try:
         import matplotlib
     except ImportError:
@@ -111,7 +111,7 @@ _MARKS = {
 
 
 def write_plot(pyplot: Any, results: Sequence[Result], path: Path) -> None:
-    """A line for each kernel, with the speed of each engine relative to QEMU's, or where that is missing to dbt's."""
+    """Plot for each kernel the speed of each engine relative to QEMU's or, if that is missing, to dbt's."""
     engines = list(results[0].seconds)
     other = "QEMU" if "QEMU" in engines else "warm"
     rows = sorted(results, key=lambda result: result.speed("warm", "native" if "native" in engines else other))

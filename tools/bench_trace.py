@@ -1,9 +1,9 @@
-"""What recording a translation trace costs: the time of a run with it, and with counts, over that of a run without.
+"""The cost of recording a translation trace: the time of a run with it, and with counts, over that of a run without.
 
     python tools/bench_trace.py [--runs N] [--kernels a,b] [--json FILE]
 
-Kernels of guests/bench run as whole processes with a warm cache, the three
-ways in turn; medians are compared. A run before each counts as the one that makes its cache.
+Kernels of guests/bench run as whole processes with a warm cache, in the three ways in turn, and medians are compared. A
+run before them makes the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dbt_command import DBT, checkout_environment
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "guests" / "bench" / "images"
 WAYS = {"plain": [], "recorded": ["--record-trace", "trace"], "counted": ["--record-trace", "trace", "--trace-counts"]}
-#: What the log and the counts may cost.
+#: The most that the log and the counts may cost.
 LIMITS = {"recorded": 1.1, "counted": 1.5}
 DEFAULT = "crc32,interpreter,objects,quicksort,sha256,softfloat,strings,tokenizer"
 
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def measure(name: str, runs: int, folder: str) -> dict[str, list[float]]:
-    """Seconds of each run, by way."""
+    """Return the seconds of each run, by way."""
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     for run in range(-1, runs):
         for way, more in WAYS.items():

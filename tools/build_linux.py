@@ -1,8 +1,8 @@
-"""Builds an unmodified Linux for the board from Debian's packages: kernel, device trees and a disk with busybox.
+"""The build of an unmodified Linux for the board from Debian's packages: kernel, device trees and a busybox disk.
 
     python tools/build_linux.py build/linux [--steps fetch,unpack,kernel,trees,disk]
 
-A step that has been done is not repeated but for the last two, which take no time. See docs/linux.md.
+A step that has been done is not repeated, except for the last two, which take no time. See docs/linux.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ deb [signed-by={_KEYRING}] http://deb.debian.org/debian bookworm main
 deb [signed-by={_KEYRING}] http://deb.debian.org/debian-security bookworm-security main
 """
 _PREFIX = "arm-linux-gnueabi-"
-#: What a build takes, and the packages that have it.
+#: The programs that a build needs, and the packages that have them.
 _NEEDED = {
     f"{_PREFIX}gcc": "gcc-arm-linux-gnueabi",
     "make": "make",
@@ -37,7 +37,7 @@ _NEEDED = {
 
 
 class BuildError(Exception):
-    """What is wrong, and what to do."""
+    """Raised if the build cannot go on. The message says what is wrong, and what to do."""
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def _run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 def fetch(folder: Path, jobs: int) -> None:
-    """The two packages, by an apt of our own: the host's knows nothing of armel, and is not to."""
+    """Fetch the two packages with an apt of our own, because the host's does not know armel, and should not."""
     if all(_packages(folder, name) for name in (KERNEL, BUSYBOX)):
         return
     apt, packages = folder / "apt", folder / "packages"
@@ -128,7 +128,7 @@ def unpack(folder: Path, jobs: int) -> None:
 
 
 def kernel(folder: Path, jobs: int) -> None:
-    """``zImage`` and the board's tree, with the kernel's own configuration for it."""
+    """Build ``zImage`` and the board's device tree, with the kernel's own configuration for the board."""
     if (folder / "zImage").exists():
         return
     missing = [package for command, package in _NEEDED.items() if shutil.which(command) is None]
@@ -145,7 +145,7 @@ def kernel(folder: Path, jobs: int) -> None:
     (folder / "zImage.partial").rename(folder / "zImage")
 
 
-#: What is left of the board's tree in the small one: a boot needs no more.
+#: The nodes of the board's tree that the small one keeps. A boot needs no more.
 _KEPT = {
     "/": {"chosen", "memory", "xtal24mhz@24M", "core-module@10000000", "amba"},
     "/core-module@10000000": {"cm_aux_osc@24M", "timclk@1M", "pclk@24M"},
@@ -154,7 +154,7 @@ _KEPT = {
 
 
 def trees(folder: Path, jobs: int) -> None:
-    """The small tree, made of the board's."""
+    """Make the small device tree from the board's."""
     import fdt
 
     path = folder / "versatile-pb.dtb"
@@ -180,7 +180,7 @@ Entry = tuple[str, int, bytes, tuple[int, int]]
 
 
 def disk(folder: Path, jobs: int) -> None:
-    """An archive of a few files. It is written here, because to make devices in a directory takes privileges."""
+    """Make an archive of a few files. It is written here, because making device files takes privileges."""
     busybox = folder / BUSYBOX / "bin" / "busybox"
     if not busybox.exists():
         raise BuildError(f"there is no {busybox}: unpack it first")
@@ -200,7 +200,10 @@ def _entries(busybox: bytes) -> Iterator[Entry]:
 
 
 def archive(entries: Sequence[Entry]) -> bytes:
-    """In cpio's format "newc", all files root's and of 1970 (Linux, driver-api/early-userspace/buffer-format.rst)."""
+    """Return an archive in cpio's format "newc" (Linux, driver-api/early-userspace/buffer-format.rst).
+
+    All files belong to root and are from 1970.
+    """
     data = bytearray()
     for inode, (name, mode, content, (major, minor)) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
         encoded = name.encode() + b"\0"

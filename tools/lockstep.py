@@ -1,13 +1,14 @@
-"""Runs a guest in two tiers side by side and stops at the first instruction after which they differ.
+"""A program that runs a guest in two tiers side by side and finds the first instruction after which they differ.
 
     python tools/lockstep.py IMAGE [--base N] [--first threaded] [--second auto:sync] [--step N] [--fuel N] [-- ARGS]
 
-A tier is reference, threaded, or auto with :off, :sync or :async behind it. States are compared every
-STEP instructions; where they differ, both runs are made again up to the last agreement and halved from
-there. A run of two pieces is not the same run as one of one piece to a region tier (a region executes only what its
-budget lasts for), so each probe is cut in the same places as the first run, but for the last, and
-regions are made anew of blocks of one instruction. Where that makes the difference go away, what is found is the
-last instruction before the region looks at its budget again.
+A tier is reference, threaded, or auto with :off, :sync or :async behind it. States are compared every STEP
+instructions. If they differ, both runs are repeated up to the last agreement, and the distance from there is halved.
+
+To a region tier, a run in two pieces is not the same as a run in one, because a region executes only what its budget
+lasts for. Therefore each probe is cut in the same places as the first run, except for the last, and regions are made
+anew of blocks of one instruction. If that makes the difference go away, the result is the last instruction before the
+region checks its budget again.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Side:
         return machine
 
     def at(self, icount: int) -> Machine:
-        """A machine that has run so many instructions, in steps as the first run."""
+        """Return a machine that has run ``icount`` instructions, in the same steps as the first run."""
         return advance(self.start(), icount, self._options.step)
 
 

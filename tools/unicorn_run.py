@@ -1,4 +1,4 @@
-"""Runs a guest under Unicorn with just enough ARM semihosting for the benchmarks.
+"""A program that runs a guest under Unicorn with just enough ARM semihosting for the benchmarks.
 
     python tools/unicorn_run.py BASE IMAGE [ARGS...]
 
@@ -20,7 +20,7 @@ RAM = 128 << 20
 
 
 class Semihosting:
-    """The operations that a benchmark's C library makes; see ARM's semihosting specification."""
+    """The operations that a benchmark's C library uses. See ARM's semihosting specification."""
 
     def __init__(self, uc: Uc, command_line: str) -> None:
         self.uc = uc

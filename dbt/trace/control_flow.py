@@ -1,4 +1,4 @@
-"""Where control went between regions, and between regions and code that is in none: the graph of the report.
+"""The graph of the report: where control went between regions, and between regions and code that is in none.
 
 A way from one node to another is dynamic: control took it. Its evidence is the targets that indirect branches were
 seen to go to, and the counts of exits by instruction where the run had ``--trace-counts``. Without these counts a
@@ -31,9 +31,9 @@ class Node:
 
 @dataclass(slots=True)
 class Way:
-    """Control went from one node to another.
+    """An edge of the graph: control went from one node to another.
 
-    ``count`` is how often; None where exits were not counted. ``is_exact`` is False where the count of an instruction
+    ``count`` is how often, or None if exits were not counted. ``is_exact`` is False if the count of an instruction
     was split: several regions have that instruction, or it goes to several targets. ``sites`` describes the
     instructions and how control left there.
     """
@@ -43,13 +43,13 @@ class Way:
     sites: set[str] = field(default_factory=set)
 
 
-#: The number of a region, or the name of a symbol outside.
+#: The end of a way: the number of a region, or the name of a symbol outside.
 Key = int | str
 
 
 @dataclass(frozen=True, slots=True)
 class ControlFlow:
-    """``ways`` by their ends. ``left``: how many regions are not among the ``nodes``, as these are the hottest."""
+    """The graph, with ``ways`` by their ends. ``left`` counts the regions that are not hot enough for the ``nodes``."""
 
     nodes: dict[Key, Node]
     ways: dict[tuple[Key, Key], Way]
@@ -57,7 +57,7 @@ class ControlFlow:
 
 
 def control_flow(trace: Trace, most: int) -> ControlFlow:
-    """The graph of the ``most`` regions with the most instructions and transfers, and of what is around them."""
+    """Return the graph of the ``most`` regions with the most instructions and transfers, and of what is around them."""
     ways = _Ways(trace).found
     regions = _latest_regions(trace)
     shares: Counter[Any] = Counter()
@@ -94,12 +94,12 @@ def _place_of(region: TracedRegion) -> tuple[Gpa, bool, bool]:
 
 
 def _latest_regions(trace: Trace) -> list[TracedRegion]:
-    """Of the regions that were made for one entry, one after the other, the last."""
+    """Return the last of the regions that were made for each entry."""
     return list({_place_of(region): region for region in trace.regions}.values())
 
 
 def _entered_regions(trace: Trace) -> dict[Gva, int]:
-    """The number of the region that is entered at a GVA: at the end, or last where there is none then."""
+    """Return the number of the region that is entered at a GVA: at the end, or last where there is none then."""
     changes = [(region.time, 0, region) for region in trace.regions]
     changes += [(region.dropped["time"], 1, region) for region in trace.regions if region.dropped is not None]
     live: dict[Gva, int] = {}
@@ -117,7 +117,7 @@ def _entered_regions(trace: Trace) -> dict[Gva, int]:
 
 @dataclass(slots=True)
 class _Site:
-    """The last instruction of blocks of one region. ``known``: targets that all these blocks have in the region."""
+    """The last instruction of blocks of one region. ``known`` are the targets that all of them have in the region."""
 
     pc: Gva
     known: set[Gva] | None = None
@@ -129,7 +129,7 @@ class _Site:
         self.known = inside if self.known is None else self.known & inside
         for edge in edges:
             if edge["kind"] == "back":
-                continue  # a callee comes back there, which is a way of the callee's
+                continue  # the callee returns there, so the way is one of the callee's
             self.kinds.add(edge["kind"])
             if edge["to"] is None and edge["pc"] is not None:
                 self.left_out[edge["pc"]] = edge["kind"]
@@ -175,12 +175,12 @@ class _Ways:
                 way.sites.add(self._describe(sites[number], count, len(found)))
 
     def _targets_of(self, gpa: Gpa, site: _Site) -> list[Gva]:
-        """Where control went from there that is not in the region."""
+        """Return the targets outside the region to which control went from there."""
         targets = set(site.left_out) | set(self._trace.branch_targets.get(gpa, ()))
         return sorted(targets - (site.known or set()))
 
     def _gpa_near(self, number: int, gva: Gva) -> Gpa:
-        """The GPA of a target: by the region that is entered there, or by the one that goes there."""
+        """Return the GPA of a target, by the region that is entered there or by the one that goes there."""
         return self._trace.regions[self._entered.get(gva, number) - 1].to_gpa(gva)
 
     def _describe(self, site: _Site, count: int | None, targets: int) -> str:
@@ -191,7 +191,7 @@ class _Ways:
         return f"{where}, to {targets} targets" if targets > 1 else where
 
     def _leave_other_code(self) -> None:
-        """Branches of code that is in no region: where they went is known, how often is not."""
+        """Add the ways of branches in code that is in no region. Their targets are known, and their counts are not."""
         inside = {gpa for region in self._regions for gpa in region.words}
         for gpa, targets in self._trace.branch_targets.items():
             if gpa in inside:
@@ -217,7 +217,7 @@ class _Ways:
         return symbol[0] if symbol else f"page {pc & ~0xFFF:#x}"
 
 
-#: Kinds of edges, in words. The first kind that an instruction has says what the instruction is.
+#: The kinds of edges, in words. The first kind that an instruction has describes the instruction.
 _KIND_TEXTS = {
     "return": "return",
     "call": "call",
@@ -231,7 +231,7 @@ _KIND_TEXTS = {
 
 
 def _split(count: int | None, weights: list[int]) -> Iterator[int | None]:
-    """Parts of a count in proportion to weights; None for each where the count is not known."""
+    """Return parts of a count in proportion to weights. They are None if the count is not known."""
     total = sum(weights)
     for weight in weights:
         yield None if count is None else round(count * weight / total)

@@ -148,7 +148,7 @@ def _source(trace: Trace, name: str) -> dict[str, Any]:
     return {} if found is None else {"file": found[0], "line": found[1]}
 
 
-#: By the name of the format: what makes its bytes, and what it is for.
+#: By the name of the format, the function that makes its bytes, and what it is for.
 FORMATS: dict[str, tuple[Callable[[Trace], bytes], str]] = {
     "chrome": (chrome, "chrome://tracing and ui.perfetto.dev"),
     "drcov": (drcov, "coverage viewers: Lighthouse, bncov, Cartographer"),

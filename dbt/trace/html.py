@@ -56,7 +56,7 @@ def report(trace: Trace, stats: Iterable[str], paned: int = PANED_REGIONS) -> st
 def _verbatim(text: str) -> Any:
     from markupsafe import Markup
 
-    return Markup(text)  # files of ours, and JSON whose "</" is escaped
+    return Markup(text)  # only our own files, and JSON whose "</" is escaped
 
 
 def _summary(trace: Trace) -> str:
@@ -137,14 +137,16 @@ def _region(trace: Trace, region: TracedRegion) -> dict[str, Any]:
 
 
 def _heat(trace: Trace, region: TracedRegion) -> dict[str, float]:
-    """Of the samples in the region the share of each address, by its label in the guest's pane."""
+    """Return the share of each address among the samples in the region, by its label in the guest's pane."""
     found = trace.sampled_in(region)
     total = sum(found.values()) or 1
     return {f"{pc:08x}": round(insns / total, 4) for pc, insns in found.items()}
 
 
 def _blocks(trace: Trace) -> tuple[list[str], list[list[Any]]]:
-    """Names, and rows of region, block, address, instructions, executions or null, number of the name, and offset."""
+    """Return names, and rows of region, block, address, instructions, executions or null, number of the name, and
+    offset.
+    """
     numbers: dict[str, int] = {}
     rows = []
     counts = trace.block_counters.get("block")
@@ -230,7 +232,7 @@ def _timeline(trace: Trace) -> dict[str, Any]:
 
 
 def _graph(trace: Trace) -> dict[str, Any]:
-    """Nodes, and edges between them by their numbers: source, target, count or null, whether it is exact, and sites."""
+    """Return nodes, and edges between their numbers: source, target, count or null, whether it is exact, and sites."""
     flow = control_flow(trace, _NODES)
     numbers = {key: number for number, key in enumerate(flow.nodes)}
     return {

@@ -95,14 +95,14 @@ class LogWriter:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """``records`` up to the last complete one; ``missing``: bytes behind it, of a record that was not finished."""
+    """``records`` up to the last complete one. ``missing`` counts the bytes behind it, of a record without an end."""
 
     records: list[tuple[RecordKind, bytes]]
     missing: int
 
 
 def read_log(path: str) -> Log:
-    """The records of a file. TraceError if it is not a trace, of another version, or damaged."""
+    """Return the records of a file. Raises TraceError if it is no trace, damaged, or of another version."""
     try:
         # Looked at before it is read: it may be a pipe that nobody writes to, or gigabytes of something else.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

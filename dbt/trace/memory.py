@@ -85,7 +85,9 @@ def _merged(pages: Iterator[tuple[Gva, Gpa, int, str]]) -> Iterator[list[Any]]:
 
 
 def executed_words(machine: Machine) -> dict[int, str]:
-    """By page of RAM: a bitmap, lowest first, in hexadecimal, of its words that were executed and not written since."""
+    """Return by page of RAM a bitmap, lowest first, in hexadecimal, of its words that were executed and not written
+    since.
+    """
     found = {}
     for page in machine.ram.pages_with_code():
         words = map(Gpa, range(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, 4))

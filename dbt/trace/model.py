@@ -379,10 +379,10 @@ class Trace:
 
     @cached_property
     def hot_places(self) -> list[HotPlace]:
-        """Regions, and symbols outside them, by their share of the instructions, largest first.
+        """Return regions, and symbols outside them, by their share of the instructions, largest first.
 
-        Of a sample's instructions, those that were retired in regions belong to the region where it fell, if it fell in
-        one, or to the one of the sample before; the others likewise to what is outside. So each tier has its own.
+        The instructions of a sample that were retired in regions belong to the region where the sample fell, or else to
+        the region of the sample before. The others belong to a symbol outside in the same way.
         """
         found: dict[tuple[int, str], HotPlace] = {}
         inside: TracedRegion | None = None
@@ -423,7 +423,7 @@ class Trace:
 
     @cached_property
     def reasons(self) -> list[Reason]:
-        """Why control left compiled code or there was none: the largest counts of each kind first."""
+        """Return why control left compiled code, or why there was none. The largest counts of each kind come first."""
         return [*self._exit_reasons(), *self._note_reasons(), *self._edge_reasons(), *self._event_reasons()]
 
     def _exit_reasons(self) -> Iterator[Reason]:
@@ -522,7 +522,9 @@ class Trace:
     # -- regions -------------------------------------------------------------------------------
 
     def compile_record(self, region: TracedRegion) -> dict[str, Any]:
-        """How it was made, without the stages (:mod:`dbt.backend.compile_record`); empty where that is not known."""
+        """Return how it was made, without the stages (:mod:`dbt.backend.compile_record`); empty where that is not
+        known.
+        """
         from dbt.backend.compile_record import read_compile_record
 
         if not region.compile_record:
@@ -642,6 +644,6 @@ def _number(text: str) -> int | None:
 
 
 def nearest(lines: list[tuple[Gva, Any]], address: Gva) -> Any:
-    """Of pairs of an address and something, in order, what belongs to the last one not beyond ``address``."""
+    """Return what belongs to the last address that is not beyond ``address``, in sorted pairs of an address and it."""
     index = bisect_right(lines, address, key=lambda line: line[0]) - 1
     return lines[index][1] if index >= 0 else None

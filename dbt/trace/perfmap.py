@@ -17,7 +17,7 @@ from dbt.vm.machine import Machine
 
 
 class PerfMap(Observer):
-    """Writes the map of this process. Raises OSError where that cannot be.
+    """Writes the map of this process. Raises OSError if that is impossible.
 
     :meth:`begin` is called with a loaded machine before its run.
     """

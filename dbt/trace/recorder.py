@@ -72,7 +72,7 @@ class TraceRecorder(Observer):
         self._events = bytearray()
         self._names: dict[str, int] = {}
         self._generations: dict[Gpa, int] = {}
-        self._numbers: dict[Gpa, int] = {}  # of the region that is installed, by entry
+        self._numbers: dict[Gpa, int] = {}  # by entry, for the region that is installed
         self._installed = 0
         self._machine: Machine
         self._places = [NATIVE[slot].offset // 8 + element for _, _, slot, element in _NATIVE_COUNTS]
@@ -108,7 +108,7 @@ class TraceRecorder(Observer):
         self._append(RecordKind.HEADER, json.dumps(header).encode())
 
     def end(self, result: RunResult, seconds: float, statistics: dict[str, Any]) -> None:
-        """The run is over; ``statistics`` are those of ``--stats``."""
+        """End the trace, after the run. ``statistics`` are those of ``--stats``."""
         self._sample(self._left, result.pc)
         self._checkpoint(result.pc)
         self._write_counts(self._left)
@@ -228,7 +228,7 @@ class TraceRecorder(Observer):
         self._event(EventKind.CHECKPOINT, 0, 0, pc, zlib.crc32(self._machine.cpu.snapshot()), 0)
 
     def _note_targets(self, now: int) -> None:
-        """Take down where indirect branches went: the tier's table forgets it when others take the entry."""
+        """Note the targets of indirect branches, because the tier's table drops them when others take the entry."""
         self._looked = now
         if len(self._targets) < _MOST_TARGETS:
             self._targets.update(self._machine.tier.branch_targets())

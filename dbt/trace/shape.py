@@ -1,7 +1,7 @@
-"""Whether what was read from a file has the types that its reader takes for granted: a trace may come from anybody.
+"""A check that data from a file has the types that its reader relies on, because a trace may come from anybody.
 
 A shape is a type; a tuple of types, any of which will do; a list of one shape, for lists of it; a dict of shapes by
-key, which must all be there; :class:`Each`, for a dict of whatever keys; or :class:`Fields`.
+key, all of which must be present; :class:`Each`, for a dict with any keys; or :class:`Fields`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Fields:
 
 
 def check(value: Any, shape: Any, what: str) -> Any:
-    """The value. ValueError if it does not have the shape; ``what`` names it."""
+    """Return the value. Raises ValueError if it does not have the shape; ``what`` names it in the message."""
     match shape:
         case dict():
             _check_dict(value, what)
@@ -66,7 +66,7 @@ def _check_dict(value: Any, what: str) -> None:
 
 
 def _fits(value: Any, shape: Any) -> bool:
-    """Of simple types. A number is in the range of a u64: more would take long to print."""
+    """Return True if the value has the simple type. A number must be in the range of a u64, so that it prints fast."""
     if shape is None:
         return value is None
     if shape is int:

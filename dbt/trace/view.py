@@ -44,7 +44,7 @@ class Pane(ScrollView, can_focus=True):
     ]
 
     class Moved(Message):
-        """To a row with that origin."""
+        """The message that the cursor has moved to a row with that origin."""
 
         def __init__(self, pane: Pane, origin: Origin | None) -> None:
             super().__init__()
@@ -108,12 +108,12 @@ class Pane(ScrollView, can_focus=True):
 
 
 def _is_same(origin: Origin | None, other: Origin) -> bool:
-    """Whether a row is for the same instruction, or for the whole block of it."""
+    """Return True if a row is for the same instruction, or for the whole block of it."""
     return origin is not None and origin[0] == other[0] and (origin[1] == other[1] or -1 in (origin[1], other[1]))
 
 
 class TraceViewer(App[None]):
-    """``dbt trace view``."""
+    """The application behind ``dbt trace view``."""
 
     CSS = """
     #table { height: 40%; }
@@ -178,7 +178,9 @@ class TraceViewer(App[None]):
     # -- which panes are shown -----------------------------------------------------------------
 
     def _arrange(self, width: int | None = None) -> None:
-        """Show the current pane and as many of those beside it as can be read; enlarged, it alone and no table."""
+        """Show the current pane and as many beside it as can be read. If it is enlarged, show it alone, without the
+        table.
+        """
         width = self.size.width if width is None else width
         room = 1 if self.is_large else max(1, min(len(PANES), width // _PANE_WIDTH))
         first = min(max(0, self.current - room + 1), len(PANES) - room)
@@ -211,7 +213,7 @@ class TraceViewer(App[None]):
         self.query_one(DataTable).focus()
 
     def action_next(self, step: int) -> None:
-        """From the table to the first pane, from pane to pane, and from the last to the table."""
+        """Move the focus from the table to the first pane, from pane to pane, and from the last to the table."""
         at = self.panes.index(self.focused) + 1 if isinstance(self.focused, Pane) else 0
         to = (at + step) % (len(PANES) + 1)
         if to == 0 and self.is_large:
@@ -242,7 +244,7 @@ class TraceViewer(App[None]):
             self._show_rows(_COLUMNS, (cells for _, cells in places), self.order)
 
     def _is_wanted(self, cells: Sequence[str]) -> bool:
-        """Whether a row has the filter's text; a number is found with and without its commas."""
+        """Return True if a row has the filter's text. A number is found with and without its commas."""
         text = " ".join(cells).lower()
         return self.wanted in text or self.wanted in text.replace(",", "")
 
@@ -256,7 +258,7 @@ class TraceViewer(App[None]):
             width = max([cell_len(title), *(cell_len(cells[number]) for cells in lines)])
             table.add_column(Text(title), width=width)
         for cells in lines:
-            # Text, as a plain string is taken for markup.
+            # Text, because a plain string would be parsed as markup.
             pairs = zip(names, cells, strict=True)
             table.add_row(*(Text(cell, justify="left" if name in _WORDS else "right") for name, cell in pairs))
 
@@ -265,7 +267,7 @@ class TraceViewer(App[None]):
         return reason.kind, f"{reason.count:,}", where, reason.text
 
     def _blocks(self) -> list[tuple[HotPlace, tuple[str, ...]]]:
-        """Those of all regions, the ones with the most instructions first where they were counted."""
+        """Return the blocks of all regions. If they were counted, those with the most instructions come first."""
         counts = self.trace.block_counters.get("block", {})
         rows = []
         for region in self.trace.regions:
@@ -346,7 +348,7 @@ class TraceViewer(App[None]):
 
 
 def _sort_key(cell: str) -> tuple[float, str]:
-    """By number where the cell has one."""
+    """Return the key of a cell for sorting: its number, if it has one."""
     text = cell.lstrip("#").replace(",", "").removesuffix(" %")
     try:
         return float(text), ""

@@ -1,4 +1,4 @@
-"""A CPU, RAM and a tier without a machine around them: what the oracle's runners and the tests of tiers stand on."""
+"""A CPU, RAM and a tier without a machine around them, for the oracle's runners and the tests of tiers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class BareMachine:
         self.tier = make_tier(self.cpu, self.memory)
 
     def state_hash(self, *more: object) -> str:
-        """A hash of the registers, of all RAM, and of ``more`` plain values that belong to the state."""
+        """Return a hash of the registers, of all RAM, and of ``more`` plain values that belong to the state."""
         return hash_of((self.cpu.snapshot(), more), self.memory.ram)
 
     def close(self) -> None:
-        """Give back what it has of the host: processes, descriptors and mappings. Nothing may use it any more."""
+        """Release its processes, descriptors and mappings. It must not be used after that."""
         self.tier.close()
         self.memory.ram.close()
         self.cpu.close()

@@ -1,4 +1,4 @@
-"""Looks for differences between the tiers and Unicorn, and among the tiers, with new seeds, until the time is up.
+"""The fuzzer, which looks for differences between the tiers and Unicorn, and among the tiers, with new seeds.
 
 Half of the time it runs single instructions and blocks beside Unicorn (``--only cases``), the other half random
 programs (``--only programs``) in all tiers, and in the region tier without each of its optimizations.
@@ -8,7 +8,7 @@ there, with the command that replays it:
 
     python -m tests.oracle.fuzz --replay 'adds r0, r1, r2 ; r1=-1 r2=1 => r0=0 nzcv=nZCv'
 
-A program is told by its number:
+A random program is named by its number:
 
     python -m tests.oracle.fuzz --program 1234
 """
@@ -34,7 +34,7 @@ from tests.oracle.cases import (
 )
 from tests.oracle.programs import KINDS, WITHOUT, compare_random_program
 
-#: How many comparisons a program is run for.
+#: The number of comparisons in the run of one program.
 PROGRAM_STEPS = 1000
 
 
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def programs(seed: int, seconds: float) -> int:
-    """Run random programs, one at least, until the time is up or one differs. How many differed."""
+    """Run random programs, at least one, until the time is up or one differs. Return how many differed."""
     start = time.monotonic()
     number = seed
     without = list(WITHOUT)
@@ -77,7 +77,7 @@ def programs(seed: int, seconds: float) -> int:
 
 
 def fuzz(seed: int, seconds: float, tiers: tuple[str, ...]) -> int:
-    """Run until the time is up. How many differences were found, at most 1."""
+    """Run until the time is up or there is a difference. Return the number of differences."""
     campaign = Campaign([TierMachine(name) for name in tiers])
     start = time.monotonic()
     failures = 0
@@ -99,7 +99,7 @@ def fuzz(seed: int, seconds: float, tiers: tuple[str, ...]) -> int:
 
 
 def _work(campaign: Campaign, seed: int) -> Iterator[Callable[[], object]]:
-    """Rounds over all instructions, with blocks and undefined words between them: what to call."""
+    """Yield the calls of rounds over all instructions, with blocks and undefined words between them."""
     while True:
         for insn in compared_insns():
             yield partial(campaign.check_insn, insn, f"{seed}/{insn.name}/{insn.pattern.text}")
@@ -109,7 +109,7 @@ def _work(campaign: Campaign, seed: int) -> Iterator[Callable[[], object]]:
 
 
 def replay(line: str, tiers: tuple[str, ...]) -> int:
-    """Show one case. 1 if a tier differs from what the line expects, or inexplicably from Unicorn."""
+    """Show one case. Return 1 if a tier differs from what the line expects, or from Unicorn without explanation."""
     case, expected = parse(line)
     theirs = UnicornMachine().run(case)
     print(disassemble(case.code))

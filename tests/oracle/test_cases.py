@@ -1,4 +1,4 @@
-"""Oracle 2: text cases, written from the architecture manual. Every tier must give what they say."""
+"""Oracle 2: text cases, written from the architecture manual. Every tier must give the results that they name."""
 
 from __future__ import annotations
 

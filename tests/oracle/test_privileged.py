@@ -1,4 +1,4 @@
-"""Every program in every tier against what QEMU answered."""
+"""Every privileged program in every tier is compared with what QEMU answered."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_answers_are_all_used() -> None:
 
 
 def test_every_correction_changes_answers() -> None:
-    """What QEMU does no longer, or no step asks for, is to be taken out of the table."""
+    """A correction that changes nothing is left over: QEMU no longer has that defect, or no step shows it."""
     needed = {known.name: False for known in CORRECTIONS}
     for entry in PROGRAMS:
         program = make_program(*entry)

@@ -1,4 +1,4 @@
-"""Runs cases in Unicorn and in the tiers, explains or reports what differs, and shrinks failures."""
+"""Running cases in Unicorn and in the tiers: differences are explained or reported, and failures are shrunk."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ WORDS_PER_CONDITION = 4  # at least; and at least one per form
 
 @dataclass(slots=True)
 class CaseCounts:
-    """How many cases were run, and how many of them each known difference explains."""
+    """The number of cases that were run, and of those that each known difference explains."""
 
     cases: int = 0
     explained: Counter[str] = field(default_factory=Counter)
 
 
 class Mismatch(AssertionError):
-    """A tier and what it was compared with disagree. Shows one line that replays it."""
+    """Raised if a tier and what it was compared with disagree. The message has one line that replays it."""
 
     def __init__(self, case: Case, tier: str, ours: Outcome, other: str, theirs: Outcome, seed: object) -> None:
         line = format_case(case, theirs)
@@ -59,9 +59,9 @@ class Campaign:
         self.counts = CaseCounts()
 
     def check(self, case: Case, seed: object = None) -> None:
-        """Compare one case; Mismatch, shrunk, if a difference is not explained.
+        """Compare one case. Raises a shrunk Mismatch if a difference is not explained.
 
-        Where one is, the tiers must still agree with each other.
+        If a difference is explained, the tiers must still agree with each other.
         """
         theirs = self.unicorn.run(case)
         self.counts.cases += 1
@@ -80,7 +80,7 @@ class Campaign:
             first = first or ours
 
     def _shrunk(self, case: Case, tier: TierMachine, other: TierMachine | UnicornMachine, seed: object) -> Mismatch:
-        """The mismatch of the tier and another one, or Unicorn, on the simplest case that shows one."""
+        """Return the mismatch between the tier and another one, or Unicorn, on the simplest case that shows it."""
 
         def fails(candidate: Case) -> bool:
             ours, theirs = tier.run(candidate), other.run(candidate)
@@ -92,7 +92,7 @@ class Campaign:
     # -- what to run -------------------------------------------------------------------------------
 
     def check_insn(self, insn: Insn, seed: str) -> int:
-        """Every form of one instruction under every condition. How many words could be drawn."""
+        """Check every form of one instruction under every condition. Return how many words could be drawn."""
         generator = Generator(seed)
         forms = list(insn.forms())
         words = 0
@@ -107,7 +107,7 @@ class Campaign:
         return words
 
     def check_blocks(self, count: int, seed: str) -> None:
-        """``count`` random blocks of 1 to 32 instructions, each in several states."""
+        """Check ``count`` random blocks of 1 to 32 instructions, each in several states."""
         generator = Generator(seed)
         choices = straight_line_insns()
         for _ in range(count):
@@ -118,7 +118,9 @@ class Campaign:
                 self.check(replace(case, registers=other.registers, cpsr=other.cpsr), seed)
 
     def check_undefined(self, count: int, seed: str) -> None:
-        """``count`` words that no pattern matches, random or nearly an instruction, are undefined in Unicorn too."""
+        """Check that ``count`` words that no pattern matches, random or nearly an instruction, are undefined in Unicorn
+        too.
+        """
         generator = Generator(seed)
         insns = [(insn, list(insn.forms())) for insn in REGISTRY]
         while count:
@@ -134,7 +136,7 @@ def compared_insns() -> list[Insn]:
 
 @cache
 def straight_line_insns() -> list[tuple[Insn, list[Form]]]:
-    """Instructions, with those of their forms after which control goes on to the next one."""
+    """Return instructions with those of their forms after which control continues at the next instruction."""
     usable = [insn for insn in compared_insns() if not not_in_blocks(insn)]
     return [(insn, forms) for insn in usable if (forms := [f for f in insn.forms() if _goes_on(insn, f)])]
 
@@ -144,7 +146,7 @@ def _goes_on(insn: Insn, form: Form) -> bool:
 
 
 def defined_cases(generator: Generator, insn: Insn, word: int, states: int) -> Iterator[Case]:
-    """Cases of one instruction word in ``states`` random states, without those in which it is UNPREDICTABLE."""
+    """Yield cases of one instruction word in ``states`` random states, without those in which it is UNPREDICTABLE."""
     fields = insn.pattern.decode(word)
     for _ in range(states):
         case = generator.case(*_before(insn, word), word)
@@ -153,7 +155,7 @@ def defined_cases(generator: Generator, insn: Insn, word: int, states: int) -> I
 
 
 def _before(insn: Insn, word: int) -> tuple[int, ...]:
-    """What must precede the instruction so that it does what it is for: a LDREX for each STREX."""
+    """Return the code that must precede the instruction so that it does its work: a LDREX for each STREX."""
     if not insn.name.startswith("STREX"):
         return ()
     fields = insn.pattern.decode(word)
@@ -167,7 +169,7 @@ def differ(ours: Outcome, theirs: Outcome) -> bool:
 
 
 def changed_by_exit(case: Case, ours: Outcome) -> Outcome | None:
-    """What an instruction that did not complete should have left, if it left something else.
+    """Return the outcome that an incomplete instruction should have had, if it changed something, else None.
 
     Memory may have changed: the words that a multiple store stored before it faulted. After "thumb" and
     "unsupported" the guest is not continued, and its state does not count.

@@ -1,4 +1,4 @@
-"""A case: guest code and the state it starts in; and an outcome: the state that it ends in.
+"""Cases and outcomes. A case is guest code and the state that it starts in; an outcome is the state that it ends in.
 
 What a case does not mention has a fixed, recognisable value, so that a stray read or write shows:
 see :func:`default_register`, :func:`default_word` and :data:`DEFAULT_BANKS`.
@@ -34,7 +34,7 @@ def default_register(number: int) -> int:
 
 
 def default_word(gpa: int) -> int:
-    """The word of RAM at ``gpa``, a multiple of 4."""
+    """Return the word of RAM at ``gpa``, a multiple of 4."""
     return 0xDA7A0000 | gpa
 
 
@@ -49,20 +49,20 @@ DEFAULT_BANKS: dict[str, int] = {
 
 
 def bank_name(mode: int) -> str:
-    """The name that ``mode`` has in the names of its banked registers."""
+    """Return the name that ``mode`` has in the names of its banked registers."""
     return next(name for name, other in BANK_MODES.items() if BANKS[other] == BANKS[mode])
 
 
 @cache
 def banked_names(mode: int) -> tuple[tuple[int, str], ...]:
-    """Number and name of the registers R8 to R14 that ``mode`` sees."""
+    """Return number and name of the registers R8 to R14 that ``mode`` sees."""
     high = "fiq" if mode == Mode.FIQ else "usr"
     own = bank_name(mode)
     return *((n, f"r{n}_{high}") for n in range(8, 13)), (13, f"sp_{own}"), (14, f"lr_{own}")
 
 
 def overlay_banks(banks: Mapping[str, int], registers: Sequence[int], mode: int) -> dict[str, int]:
-    """``banks`` with the registers of the current mode in their places."""
+    """Return ``banks`` with the registers of the current mode in their places."""
     return dict(banks) | {name: registers[n] for n, name in banked_names(mode)}
 
 
@@ -72,9 +72,9 @@ def default_ram() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``registers``: R0 to R14 as the mode in ``cpsr`` sees them. ``memory``: words by GPA.
+    """A case. ``registers`` are R0 to R14 as the mode in ``cpsr`` sees them, and ``memory`` has words by GPA.
 
-    The code runs from CODE for as many instructions as there are words, or less if it leaves it.
+    The code runs from CODE for as many instructions as it has words, or fewer if control leaves it.
     """
 
     code: tuple[int, ...]
@@ -101,7 +101,7 @@ class Case:
         return b"".join(word.to_bytes(4, "little") for word in self.code)
 
     def banks(self) -> dict[str, int]:
-        """The banked registers before the run, in the order in which outcomes show them."""
+        """Return the banked registers before the run, in the order in which outcomes show them."""
         return overlay_banks(DEFAULT_BANKS, self.registers, self.mode) | (
             {f"spsr_{bank_name(self.mode)}": self.spsr} if BANKS[self.mode] else {}
         )
@@ -122,11 +122,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``end``: "ok", or the exit: "undefined", "svc 0x5", "abort", ...
+    """An outcome. ``end`` is "ok" or the exit: "undefined", "svc 0x5", "abort", ...
 
-    ``fault``: of an abort or alignment fault, "read 0x8000" or "write 0x8000"; empty if not known.
-    ``registers``: R0 to R15. ``banks``: the banked registers by name, or None for user mode. After
-    "thumb" only the PC counts: our processor has no Thumb state and stops there.
+    ``fault`` is the access of an abort or alignment fault, "read 0x8000" or "write 0x8000"; it is empty if not known.
+    ``registers`` are R0 to R15. ``banks`` has the banked registers by name, or None for user mode. After "thumb" only
+    the PC counts, because our processor has no Thumb state and stops there.
     """
 
     end: str
@@ -141,7 +141,7 @@ class Outcome:
         return self.registers[15]
 
     def differences(self, other: Outcome) -> Iterator[str]:
-        """What differs, ``name: mine, other``."""
+        """Yield the differences as ``name: mine, other``."""
         if self.end != other.end:
             yield f"end: {self.end}, {other.end}"
         if self.fault != other.fault and self.fault and other.fault:
@@ -167,7 +167,7 @@ def word_at(memory: bytes | bytearray, gpa: int) -> int:
 
 
 def changed_words(before: bytes | bytearray, after: bytes | bytearray) -> Iterator[int]:
-    """The GPAs of the words that differ."""
+    """Yield the GPAs of the words that differ."""
     if before != after:
         for gpa in range(0, RAM_SIZE, 4):
             if before[gpa : gpa + 4] != after[gpa : gpa + 4]:

@@ -1,7 +1,7 @@
-"""Every difference between Unicorn and us that is not a defect of ours, with its reason.
+"""The table of differences between Unicorn and us that are not defects of ours, with their reasons.
 
-Unicorn 2.1.4 is QEMU 5.0.1 without its machines. A case that an entry here explains is not
-compared; nothing else is let off, so the list of unexplained differences is empty.
+Unicorn 2.1.4 is QEMU 5.0.1 without its machines. A case that an entry explains is not compared. Every other difference
+is a failure.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ UNDEFINED_HERE: tuple[tuple[Pattern, str], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The instruction at which we stopped, else the last, with its fields and the case."""
+    """The instruction at which we stopped, or else the last one, with its fields and the case."""
 
     insn: Insn
     fields: Mapping[str, int]
@@ -62,7 +62,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """``explains(stop, ours, unicorn)`` says whether it is this and nothing else in which they differ."""
+    """A known difference. ``explains(stop, ours, unicorn)`` is True if the outcomes differ in this and nothing else."""
 
     name: str
     reason: str
@@ -186,12 +186,12 @@ def not_in_blocks(insn: Insn) -> bool:
 
 
 def undefined_here(word: int) -> bool:
-    """Whether an undefined word may be defined in Unicorn."""
+    """Return True if an undefined word may be defined in Unicorn."""
     return any(pattern.matches(word) for pattern, _ in UNDEFINED_HERE)
 
 
 def explanation(case: Case, ours: Outcome, theirs: Outcome) -> str | None:
-    """The name of the difference that explains why these outcomes of ``case`` differ, or None."""
+    """Return the name of the difference that explains why these outcomes of ``case`` differ, or None."""
     index = (ours.pc - CODE) // 4 if CODE <= ours.pc < case.code_end and ours.end != "ok" else len(case.code) - 1
     insn = DECODER.decode(case.code[index])
     if insn is None:

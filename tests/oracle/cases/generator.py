@@ -1,10 +1,9 @@
-"""Random and edge instruction words and states, from the bit patterns of the specification.
+"""A generator of random and edge-case instruction words and states, from the bit patterns of the specification.
 
-Everything comes from one seed. A word is drawn field by field; combinations that the architecture
-leaves UNPREDICTABLE are thrown away by the rules of :mod:`tests.oracle.cases.unpredictable`. Where an
-instruction accesses memory, its base register is then moved so that the address falls where it is
-interesting: the specification itself is asked for the address, which only aims the case; what is
-right and wrong is still the oracle's to say.
+Everything comes from one seed. A word is drawn field by field. Combinations that the architecture leaves UNPREDICTABLE
+are dropped by the rules of :mod:`tests.oracle.cases.unpredictable`. If an instruction accesses memory, its base
+register is then changed so that the address is an interesting one. The address comes from our specification, but this
+only aims the case: the oracle alone decides what is right.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _ARCHITECTURE = 8  # all of it
 
 
 class _Aimed(Exception):
-    """Carries the first address that an instruction accesses."""
+    """Raised to end an execution, with the first address that an instruction accesses."""
 
 
 def _report_address(gva: int, *args: object) -> NoReturn:
@@ -66,7 +65,7 @@ class _NoCallouts:
 
 
 class Generator:
-    """Draws words and cases. The same seed draws the same ones."""
+    """Draws words and cases. Equal seeds draw equal ones."""
 
     def __init__(self, seed: int | str) -> None:
         self.random = random = Random(seed)
@@ -84,7 +83,7 @@ class Generator:
     # -- words -------------------------------------------------------------------------------------
 
     def word(self, insn: Insn, form: Form, cond: int) -> int | None:
-        """A word of this form that no rule calls UNPREDICTABLE; None if a hundred tries find none."""
+        """Return a word of this form that no rule calls UNPREDICTABLE, or None if a hundred tries find none."""
         for _ in range(100):
             fields = self._fields(insn, form, cond)
             word = insn.pattern.encode(fields)
@@ -124,7 +123,7 @@ class Generator:
         return self.random.choice((0, 1, top, top - 1, 1 << width - 1, top >> 1)) & top
 
     def undecodable(self, insns: Sequence[tuple[Insn, list[Form]]]) -> int:
-        """A word that no pattern matches: random, or an instruction with one or two bits changed.
+        """Return a word that no pattern matches: random, or an instruction with one or two bits changed.
 
         Its condition is AL, if it has one: an undefined word whose condition fails may be either.
         """
@@ -143,7 +142,7 @@ class Generator:
     # -- states ------------------------------------------------------------------------------------
 
     def case(self, *code: int) -> Case:
-        """A random state for the code, with every load and store aimed if possible."""
+        """Return a random state for the code, with every load and store aimed if possible."""
         random = self.random
         registers = random.choices(self._values, k=15)
         case = Case(code, tuple(registers), self._psr(), self._psr())
@@ -152,12 +151,12 @@ class Generator:
         return case
 
     def _psr(self) -> int:
-        """A CPSR or SPSR: any flags and masks, and a mode that there is."""
+        """Return a CPSR or SPSR: any flags and masks, and a mode that there is."""
         random = self.random
         return random.getrandbits(32) & (0xF80F0000 | PSR_A | PSR_I | PSR_F) | random.choice(_MODES)
 
     def _aim(self, case: Case, word: int) -> Case:
-        """The case with the base register of ``word`` set so that it accesses an interesting address."""
+        """Return the case with the base register of ``word`` set so that it accesses an interesting address."""
         insn = DECODER.decode(word)
         if insn is None or "rn" not in insn.pattern.fields:
             return case
@@ -190,10 +189,10 @@ class Generator:
     # -- blocks ------------------------------------------------------------------------------------
 
     def block(self, choices: Sequence[tuple[Insn, list[Form]]], length: int) -> Case:
-        """Straight-line code of at most ``length`` instructions in a random state.
+        """Return straight-line code of at most ``length`` instructions in a random state.
 
-        The code is executed while it is drawn: an instruction whose address would be nowhere is
-        preceded by a MOVW and MOVT of its base register, and one that faults mostly left out.
+        The code is executed while it is drawn. If an instruction's address would be outside of RAM, a MOVW and MOVT of
+        its base register precede it. Most of the instructions that fault are left out.
         """
         random = self.random
         start = self.case(ALWAYS_NOP)
@@ -217,7 +216,7 @@ class Generator:
         return replace(start, code=tuple(code))
 
     def _set_base(self, word: int, live: list[int], pc: int) -> list[int]:
-        """What must come before ``word`` so that its address is interesting."""
+        """Return the code that must precede ``word`` so that its address is interesting."""
         insn = DECODER.decode(word)
         base = insn.pattern.fields["rn"].extract(word) if insn and "rn" in insn.pattern.fields else 15
         address = first_address(word, tuple(live[:15]), pc)
@@ -231,7 +230,7 @@ class Generator:
         ]
 
     def _execute(self, code: list[int], live: list[int], pc: int) -> bool:
-        """Whether the code runs through; ``live`` is then the state behind it."""
+        """Return True if the code runs through; ``live`` is then the state behind it."""
         state = list(live)
         try:
             for n, word in enumerate(code):
@@ -245,7 +244,7 @@ class Generator:
 
 
 def first_address(word: int, registers: tuple[int, ...], pc: int = CODE) -> int | None:
-    """The first GVA that the instruction would access if its condition held; None if it accesses none."""
+    """Return the first GVA that the instruction would access if its condition held; None if it accesses none."""
     scratch = [*registers, 0, *_FLAGS_FOR.get(word >> 28, _FLAGS_FOR[ALWAYS]), *_ENTRY_STATE[20:]]
     try:
         compile_word(word, _ARCHITECTURE)(scratch, scratch, _report_address, _report_address, _NoCallouts(), pc)

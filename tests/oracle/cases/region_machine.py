@@ -1,7 +1,7 @@
-"""Cases of tests/oracle in regions: the code of each case is compiled as one region that begins at CODE.
+"""A machine that runs each case's code as one region, which begins at CODE.
 
-Compiling takes milliseconds, so what will be run is best announced to :meth:`CaseTier.prepare`, which
-compiles all of it in one module.
+Compiling takes milliseconds, so the cases should be announced to :meth:`CaseTier.prepare`, which compiles all of them
+in one module.
 """
 
 from __future__ import annotations

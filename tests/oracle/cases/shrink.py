@@ -1,4 +1,4 @@
-"""Makes a case that fails simpler for as long as it still fails."""
+"""Shrinking a case that fails: it is made simpler for as long as it still fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.oracle.cases.case import USER_CPSR, USER_SPSR, Case, default_register
 
 
 def shrink(case: Case, fails: Callable[[Case], bool]) -> Case:
-    """A simpler case that fails too: fewer instructions, defaults and small numbers in the state."""
+    """Return a simpler case that fails too: fewer instructions, defaults and small numbers in the state."""
     improved = True
     while improved:
         improved = False
@@ -37,7 +37,7 @@ def _simpler(case: Case) -> Iterator[Case]:
 
 
 def _simpler_code(case: Case) -> Iterator[Case]:
-    """Without an instruction, or with one unconditional."""
+    """Yield the case without one of its instructions, or with one made unconditional."""
     for n, word in enumerate(case.code):
         before, after = case.code[:n], case.code[n + 1 :]
         if before or after:
@@ -47,7 +47,7 @@ def _simpler_code(case: Case) -> Iterator[Case]:
 
 
 def _simpler_registers(case: Case) -> Iterator[Case]:
-    """With a register that has its default, or fewer bits."""
+    """Yield the case with one register that has its default, or fewer bits."""
     for number, value in enumerate(case.registers):
         if value != default_register(number):
             yield case.with_register(number, default_register(number))

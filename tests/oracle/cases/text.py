@@ -50,11 +50,11 @@ _FLAG_BITS = (("n", 31), ("z", 30), ("c", 29), ("v", 28))
 
 
 class CaseSyntaxError(ValueError):
-    """A line that is not a case."""
+    """Raised for a line that is not a case."""
 
 
 def read_cases(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number and text of the cases in a file."""
+    """Yield line number and text of the cases in a file."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         text = line.split("//", maxsplit=1)[0].strip()
         if text:
@@ -62,7 +62,7 @@ def read_cases(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse(line: str) -> tuple[Case, Outcome]:
-    """The case and the outcome that the line expects."""
+    """Return the case and the outcome that the line expects."""
     try:
         text = line.split("//", maxsplit=1)[0]
         code, states = text.rsplit(";", 1)
@@ -74,7 +74,7 @@ def parse(line: str) -> tuple[Case, Outcome]:
 
 
 def assemble(code: str) -> tuple[int, ...]:
-    """The words of ``|``-separated instructions at CODE."""
+    """Return the words of ``|``-separated instructions at CODE."""
     literal = [part.strip().removeprefix(".word ") for part in code.split("|")]
     if all(part.startswith("0x") for part in literal):
         return tuple(int(part, 16) for part in literal)
@@ -105,7 +105,7 @@ def _number(text: str) -> int:
 
 
 def _change_cpsr(cpsr: int, name: str, value: str) -> int | None:
-    """The CPSR with one of its parts changed; None if ``name`` is not one."""
+    """Return the CPSR with one of its parts changed, or None if ``name`` is not a part of it."""
     match name:
         case "cpsr":
             return _number(value)
@@ -146,7 +146,7 @@ def _parse_before(code: tuple[int, ...], text: str) -> Case:
 
 
 def _parse_exit(words: list[str]) -> tuple[str, str]:
-    """Take the exit and the fault, if there are, off the front of ``words``."""
+    """Take the exit and the fault, if there are any, off the front of ``words``."""
     if not words or words[0] not in _EXITS:
         return "ok", ""
     end = words.pop(0)
@@ -187,7 +187,7 @@ def _parse_after(case: Case, text: str) -> Outcome:
 
 
 def format_case(case: Case, outcome: Outcome) -> str:
-    """The line that :func:`parse` reads back as this case and this outcome."""
+    """Return the line that :func:`parse` reads back as this case and this outcome."""
     code = " | ".join(f".word {word:#010x}" for word in case.code)
     before = [
         *_cpsr_items(USER_CPSR, case.cpsr),
@@ -209,7 +209,7 @@ def format_case(case: Case, outcome: Outcome) -> str:
 
 
 def _cpsr_items(before: int, after: int) -> Iterator[str]:
-    """The parts in which two CPSRs differ."""
+    """Yield the parts in which two CPSRs differ."""
     if (before ^ after) & ~(0xF80F0000 | PSR_MODE):
         yield f"cpsr={after:#x}"
         return
@@ -224,7 +224,7 @@ def _cpsr_items(before: int, after: int) -> Iterator[str]:
 
 
 def disassemble(code: tuple[int, ...]) -> str:
-    """The code as a human reads it, for the comment behind a line."""
+    """Return the code as a human reads it, for the comment behind a line."""
     import capstone  # 70 ms, and only for failures
 
     engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM)

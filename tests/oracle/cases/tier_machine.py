@@ -1,4 +1,4 @@
-"""The tiers under test. To add one, add a line to TIERS: everything else follows."""
+"""Machines for the tiers under test. A line in TIERS adds a tier to all tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TierMachine(BareMachine):
     def __init__(self, name: str) -> None:
         super().__init__(TIERS[name], RAM_SIZE)
         self.name = name
-        self._clean = default_ram()  # what RAM holds, code aside, between cases
+        self._clean = default_ram()  # the content of RAM, except for code, between cases
         self._code = b""
         self._fault = ""
         self.memory.write_ram(Gpa(0), self._clean)
@@ -49,7 +49,7 @@ class TierMachine(BareMachine):
         self._set_default_banks()
 
     def run(self, case: Case, stepwise: bool = False) -> Outcome:
-        """Execute the case. ``stepwise`` allows branches within the code: see :class:`Case`."""
+        """Execute the case. With ``stepwise``, branches within the code are allowed: see :class:`Case`."""
         self._load(case)
         self._fault = ""
         end = self._run_stepwise(case) if stepwise else self._run_straight(case)
@@ -79,7 +79,7 @@ class TierMachine(BareMachine):
         return "ok"
 
     def _describe(self, exit_: VmExit) -> str:
-        """The exit as outcomes name it. Going on in Thumb state shows as the new PC and CPSR.T."""
+        """Return the exit as outcomes name it. A branch to Thumb state shows as the new PC and CPSR.T."""
         match exit_:
             case Budget():
                 return "ok"
@@ -133,7 +133,7 @@ class TierMachine(BareMachine):
             self._code = code
 
     def _banks(self) -> dict[str, int]:
-        """Every banked register; those of the current mode are among R8 to R14."""
+        """Return every banked register. Those of the current mode are among R8 to R14."""
         words = self.cpu.words.tolist()
         high = "usr" if self.cpu.mode == Mode.FIQ else "fiq"
         banks = {f"r{8 + i}_{high}": words[_BANK_R8 + i] for i in range(5)}
@@ -145,7 +145,7 @@ class TierMachine(BareMachine):
         return overlay_banks(banks, words, self.cpu.mode)
 
     def _restore_ram(self, memory: bytes) -> None:
-        """Make RAM what it was, writing code only where it changed."""
+        """Restore RAM. Code is written only where it changed."""
         if memory[:CODE] != self._clean[:CODE]:
             self.memory.write_ram(Gpa(0), self._clean[:CODE])
         code = self._code + self._clean[CODE + len(self._code) :]

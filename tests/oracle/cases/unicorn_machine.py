@@ -1,4 +1,4 @@
-"""Unicorn as an oracle: runs a case and gives its outcome in the same terms as a tier.
+"""Unicorn as an oracle, which runs a case and gives its outcome in the same terms as a tier.
 
 Registers go in and out through the library's batch calls on arrays of our own, because its Python
 wrapper for them takes 18 us a call. Every case starts from one saved context, so that nothing
@@ -28,7 +28,7 @@ _EXCP_SWI, _EXCP_BKPT, _EXCP_HVC, _EXCP_SMC = 2, 7, 11, 13
 
 
 class _Registers:
-    """A fixed list of registers, written or read in one call, in order. ``values`` is the buffer."""
+    """A fixed list of registers, which are written or read in one call, in order. ``values`` is the buffer."""
 
     def __init__(self, uc: Uc, registers: Sequence[int]) -> None:
         count = len(registers)
@@ -76,7 +76,7 @@ class UnicornMachine:
         self._context = self._uc.context_save()
 
     def run(self, case: Case) -> Outcome:
-        """Execute the case: straight-line code, of which only the last instruction may branch."""
+        """Execute the case, which must be straight-line code in which only the last instruction may branch."""
         self._load(case)
         self._interrupt = None
         self._fault = ""
@@ -154,7 +154,7 @@ class UnicornMachine:
             self._code = code
 
     def _banks(self, cpsr: int) -> dict[str, int]:
-        """Every bank as the tiers name it, by visiting each mode."""
+        """Return every bank under the tiers' names, by visiting each mode."""
         values: dict[str, int] = {}
         for name, mode in BANK_MODES.items():
             self._cpsr.write(cpsr & ~PSR_MODE | mode)

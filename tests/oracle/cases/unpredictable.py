@@ -1,7 +1,7 @@
-"""The combinations of fields that the architecture leaves UNPREDICTABLE, one named rule each.
+"""The rules for combinations of fields that the architecture leaves UNPREDICTABLE, each with a name.
 
-The generator throws such words away, because any behaviour is right for them; what we chose is
-written in ``isa``. An instruction of fields that no rule names is compared, whatever they are.
+The generator drops such words, because any behaviour is right for them; our choice is written in ``isa``. Words that no
+rule names are compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Fields = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``breaks`` says whether these fields of an instruction whose name matches ``insns`` break it."""
+    """A rule. ``breaks`` returns True if the fields of an instruction whose name matches ``insns`` break it."""
 
     name: str
     section: str
@@ -103,7 +103,7 @@ RULES = (
 
 @dataclass(frozen=True, slots=True)
 class StateRule:
-    """``breaks`` says whether it is UNPREDICTABLE with these fields in the state of this case."""
+    """A rule for states. ``breaks`` returns True if the fields are UNPREDICTABLE in the state of the case."""
 
     name: str
     section: str
@@ -115,7 +115,7 @@ _NO_SPSR = (Mode.USER, Mode.SYSTEM)
 
 
 def _returns(f: Fields) -> bool:
-    """Data processing with S to the PC: an exception return."""
+    """Return True for data processing with S to the PC, which is an exception return."""
     return f.get("rd") == PC and f.get("s") == 1
 
 
@@ -143,7 +143,7 @@ STATE_RULES = (
 
 
 def broken_rule(insn: Insn, fields: Fields) -> str | None:
-    """The name of a rule that the fields break, or None."""
+    """Return the name of a rule that the fields break, or None."""
     if _misplaced_pc(insn, fields):
         return "R15 as an operand"
     for rule in RULES:
@@ -153,7 +153,7 @@ def broken_rule(insn: Insn, fields: Fields) -> str | None:
 
 
 def broken_state_rule(insn: Insn, fields: Fields, case: Case) -> str | None:
-    """The name of a rule that the fields break in this state, or None."""
+    """Return the name of a rule that the fields break in this state, or None."""
     for rule in STATE_RULES:
         if re.fullmatch(rule.insns, insn.name) and rule.breaks(fields, case):
             return rule.name

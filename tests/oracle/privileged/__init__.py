@@ -1,4 +1,4 @@
-"""Programs for the privileged architecture. What QEMU answered is kept in ``expected/``; every tier must answer so.
+"""Programs for the privileged architecture. QEMU's answers are kept in ``expected/``, and every tier must give them.
 
     programs/        what is tested: each module makes steps, a state and a few instructions each
     layout.py        where things are in an image, and the CPUs

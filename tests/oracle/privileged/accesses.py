@@ -1,4 +1,4 @@
-"""The ways to access a page, each a step: read, write, execute, with privilege and without."""
+"""The ways to access a page, each as one step: read, write, execute, with privilege and without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.oracle.privileged.program import Step
 from tests.oracle.privileged.tables import Poke
 
-READ_OFFSET, WRITE_OFFSET = 0x10, 0x14  # in a KB of the frames; code is at its beginning
+READ_OFFSET, WRITE_OFFSET = 0x10, 0x14  # an offset in a KB of the frames, whose beginning is code
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def access(
     state: Mapping[str, int],
     accesses: Sequence[Access] = ACCESSES,
 ) -> Iterator[Step]:
-    """Every access to the KB at ``va``, which is at ``pa`` if the access succeeds."""
+    """Yield every access to the KB at ``va``, which is at ``pa`` if the access succeeds."""
     cleared = [*pokes, (pa + WRITE_OFFSET, 0)]
     for kind in accesses:
         values = {"r0": va + kind.offset, **state}

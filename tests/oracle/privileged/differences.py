@@ -1,7 +1,7 @@
-"""Where QEMU 7.2 is known not to do what the manual says, or the manual leaves open what happens.
+"""The known cases in which QEMU 7.2 does not do what the manual says, or the manual leaves open what happens.
 
-A correction makes of QEMU's answer what the manual asks for, and that is then expected. What the manual leaves open,
-and no choice of ours settles, is not compared. Everything else must be as QEMU has it. Sections are of the ARMv7-A
+A correction changes QEMU's answer to what the manual asks for, which is then expected. What the manual leaves open, and
+no choice of ours settles, is not compared. Everything else must be as QEMU has it. Sections are those of the ARMv7-A
 manual (ARM DDI 0406C) unless another one is named.
 """
 
@@ -24,7 +24,7 @@ _ALL = (5, 6, 7)
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """``steps``: a pattern for their names; ``correct`` makes the answer right."""
+    """A correction of steps whose names match the pattern ``steps``. ``correct`` makes the answer right."""
 
     name: str
     reason: str
@@ -35,7 +35,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """``fields`` of the answer, a pattern, are not compared in ``steps`` that end with one of ``events``."""
+    """Fields of the answer that match ``fields`` and are not compared in ``steps`` that end with one of ``events``."""
 
     name: str
     reason: str
@@ -46,7 +46,7 @@ class Open:
 
 
 def _status(answer: Result, old: int, new: int) -> Result:
-    """Fault status ``old`` becomes ``new``; the domain stays."""
+    """Return the answer with the fault status ``old`` changed to ``new`` and the domain kept."""
     fields = {name: int(answer[name], 16) for name in ("dfsr", "ifsr") if name in answer}
     return answer | {name: f"{value ^ old ^ new:#x}" for name, value in fields.items() if value & 0xF == old}
 
@@ -61,7 +61,7 @@ def _access_flag_first(answer: Result) -> Result:
 
 
 def _modified_address(pid: int) -> Callable[[Result], Result]:
-    """With the process ID on top of an address in the first 32 MB."""
+    """Return a correction that puts the process ID on top of an address in the first 32 MB."""
 
     def correct(answer: Result) -> Result:
         return answer | ({"dfar": f"{int(answer['dfar'], 16) + (pid << 25):#x}"} if "dfar" in answer else {})
@@ -140,7 +140,7 @@ def expected_of(cpu: Cpu, step: Step, answer: Result) -> Result:
 
 
 def is_open(cpu: Cpu, step: Step, event: str, field: str) -> bool:
-    """Whether this field of the answer is not compared."""
+    """Return True if this field of the answer is not compared."""
     return any(
         cpu.arch in known.archs
         and event in known.events
@@ -151,6 +151,6 @@ def is_open(cpu: Cpu, step: Step, event: str, field: str) -> bool:
 
 
 def differing(cpu: Cpu, step: Step, expected: Result, ours: Result) -> set[str]:
-    """The fields in which our answer is not the expected one."""
+    """Return the fields in which our answer is not the expected one."""
     fields = {field for field in {*expected, *ours} if expected.get(field) != ours.get(field)}
     return {field for field in fields if not is_open(cpu, step, expected["event"], field)}

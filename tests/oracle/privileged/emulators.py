@@ -1,4 +1,4 @@
-"""Running a program: in QEMU, which is the oracle, and in the tiers, which are under test."""
+"""Running a program in QEMU, which is the oracle, and in the tiers, which are under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYS_CLOCK = 0x10
 
 
 def run_qemu(program: Program) -> bytes:
-    """What the program writes in QEMU, which looks for interrupts after every instruction."""
+    """Return what the program writes in QEMU, which looks for interrupts after every instruction."""
     with tempfile.TemporaryDirectory() as directory:
         image = Path(directory, "image")
         image.write_bytes(program.image())
@@ -37,16 +37,16 @@ def run_qemu(program: Program) -> bytes:
 
 
 def run_machine(program: Program, tier: TierName) -> tuple[bytes, str]:
-    """What the program wrote in a tier, and why it stopped early if it did."""
+    """Return what the program wrote in a tier, and why it stopped early if it did."""
     machine = _machine(program, tier)
     machine.load_bytes(program.image(), base=0, entry=0)
     return _run(machine, program)
 
 
 def run_regions(program: Program, every: int) -> tuple[bytes, str]:
-    """As :func:`run_machine`, a second time, with a region made of the code of every so many steps when it is next.
+    """Run the program twice, the second time with the code of each ``every``-th step compiled as a region.
 
-    The first time the code is seen, which is what regions are made of.
+    The first run executes the code, because regions are made of executed code only. Returns as :func:`run_machine`.
     """
     machine = _machine(program, "auto")
     image = program.image()
@@ -54,7 +54,7 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
     data, stopped = _run(machine, program)
     if stopped:
         return data, stopped
-    # All but the code of the runner and of the steps.
+    # Everything except the code of the runner and of the steps.
     for start, end in ((layout.SAVE, layout.CODE), (layout.FRAMES, layout.RESULTS)):
         machine.write(start, image[start:end])
     machine.reset()
@@ -80,7 +80,7 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
 
 
 def _machine(program: Program, tier: TierName) -> Machine:
-    """Regions, if any, are made while the guest waits for them."""
+    """Return a machine for the program. If it makes regions, the guest waits for them."""
     return Machine(layout.MEMORY, tier, console=CaptureConsole(), jit="sync", cpu=program.cpu.name)
 
 

@@ -16,7 +16,7 @@ CODE = 0x8000
 
 
 class Guest(BareMachine):
-    """``ram`` bytes of RAM, code at CODE, supervisor mode."""
+    """A virtual CPU in supervisor mode, with ``ram`` bytes of RAM and its code at CODE."""
 
     def __init__(self, tier: str = "reference", cpu: str = "any", ram: int = 1 << 20) -> None:
         super().__init__(TIERS[tier], ram, model=CPUS[cpu])
@@ -26,7 +26,7 @@ class Guest(BareMachine):
             self.memory.write_ram(Gpa(gpa + 4 * number), word.to_bytes(4, "little"))
 
     def execute(self, source: str, mode: Mode | None = None) -> VmExit | None:
-        """The instructions of ``source``; the exit that stopped them before the end."""
+        """Execute the instructions of ``source``. Return the exit that stopped them early, if there was one."""
         code = assemble(source, CODE)
         self.memory.write_ram(Gpa(CODE), code)
         self.cpu.r[15] = CODE
@@ -36,7 +36,7 @@ class Guest(BareMachine):
         return None if isinstance(exit_, Budget) else exit_
 
     def read(self, register: str, mode: Mode | None = None) -> int | VmExit:
-        """MRC: ``register`` is ``opc1, crn, crm, opc2`` as assembly has them."""
+        """Return a CP15 register's value by MRC. ``register`` is ``opc1, crn, crm, opc2`` as in assembly."""
         opc1, crn, crm, opc2 = register.split()
         exit_ = self.execute(f"mrc p15, #{opc1}, r0, {crn}, {crm}, #{opc2}", mode)
         return self.cpu.r[0] if exit_ is None else exit_

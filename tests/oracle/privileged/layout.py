@@ -1,6 +1,6 @@
-"""Where everything is in the image of a privileged program, and the three CPUs that it is made for.
+"""The layout of a privileged program's image, and the three CPUs that it is made for.
 
-Physical addresses; with the MMU on, the first megabytes are mapped where they are, for all modes to use.
+Addresses are physical. With the MMU on, the first megabytes are mapped to themselves, for all modes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from isa.arm.state import Mode
 
 VECTORS = 0x0000
 RUNNER = 0x1000
-SAVE = 0x2000  # what a stub saves, then the runner's variables; in reach of PC-relative stores
+SAVE = 0x2000  # what a stub saves, then the runner's variables, within reach of PC-relative stores
 STATE = 0x2100
 TEMPLATE = 0x2300
 HIGH_VECTORS = 0x3000  # a page for the test to map at 0xFFFF0000
@@ -38,7 +38,7 @@ MODES: Mapping[str, Mode] = {
 EXCEPTION_MODES = ("fiq", "irq", "svc", "abt", "und")
 PRIVILEGED = (*EXCEPTION_MODES, "sys")
 
-#: What happened, by the number that the stubs give it. The first eight are the vectors.
+#: The events, by the numbers that the stubs give them. The first eight are the vectors.
 KINDS = ("reset", "undefined", "svc", "prefetch abort", "data abort", "reserved", "irq", "fiq", "end")
 END = 8
 #: Added to the number when the exception came by the high vectors, or by those that VBAR points to.
@@ -49,7 +49,7 @@ CP15 = ("ttbr0", "ttbr1", "ttbcr", "dacr", "dfsr", "ifsr", "dfar", "ifar", "cont
 
 
 def bank_words() -> tuple[str, ...]:
-    """The banked registers in the order in which the runner loads and stores them."""
+    """Return the banked registers in the order in which the runner loads and stores them."""
     words = [f"r{n}_usr" for n in range(8, 13)] + ["sp_usr", "lr_usr"]
     words += [f"r{n}_fiq" for n in range(8, 13)]
     for mode in EXCEPTION_MODES:
@@ -58,9 +58,9 @@ def bank_words() -> tuple[str, ...]:
 
 
 BANKS = bank_words()
-#: The state block: what a step begins with.
+#: The state block, with the state in which a step begins.
 STATE_WORDS = (*VISIBLE, "cpsr", *BANKS, *CP15)
-#: What is recorded of a step, followed by the words that it watches.
+#: The record of a step, which the words that it watches follow.
 RECORD_WORDS = (*VISIBLE[:15], "kind", "cpsr", "pad", *BANKS, "dfsr", "ifsr", "dfar", "ifar")
 
 VARIABLES = SAVE + 4 * 18
@@ -69,7 +69,7 @@ STEP, RECORD, PHASE = VARIABLES, VARIABLES + 4, VARIABLES + 8
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """``sctlr``: what it has after a reset, by its TRM, the MMU off. (QEMU's arm926 has 0x00090078.)"""
+    """A CPU. ``sctlr`` is its value after a reset, by its TRM, with the MMU off. (QEMU's arm926 has 0x00090078.)"""
 
     name: str
     arch: int
@@ -83,7 +83,7 @@ CPUS = {
 
 
 def template(cpu: Cpu) -> dict[str, int]:
-    """What every word of the state is unless a step says otherwise: values that tell where they come from."""
+    """Return the default of every word of the state: values that show where they come from."""
     words = {f"r{n}": 0x5EED0000 + n for n in range(8)}
     words |= {f"r{n}_{mode}": 0x5EED0000 + (MODES[mode] << 8) + n for mode in ("usr", "fiq") for n in range(8, 13)}
     for mode in ("usr", *EXCEPTION_MODES):

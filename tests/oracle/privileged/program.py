@@ -1,4 +1,4 @@
-"""A step, a program made of steps, and the image that runs them."""
+"""Steps, programs made of steps, and the images that run them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _MOV_NOTHING = 0xE1A00000
 
 @dataclass(frozen=True)
 class Step:
-    """``code`` is assembly, executed in ``mode`` with ``masks`` and ``flags`` in the CPSR and R0 to R14 of the
-    template. ``state`` changes words of the state: registers of the mode by their names, banked ones as in
-    ``sp_irq``, and those of CP15. ``pokes`` are stores made before it, with the MMU off; ``watch`` are words to
-    record after it.
+    """A step, whose ``code`` is assembly.
+
+    The code is executed in ``mode`` with ``masks`` and ``flags`` in the CPSR and R0 to R14 of the template. ``state``
+    changes words of the state: registers of the mode by their names, banked ones as in ``sp_irq``, and those of CP15.
+    ``pokes`` are stores that are made before it, with the MMU off. ``watch`` are words that are recorded after it.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Step:
     watch: Mapping[str, int] = field(default_factory=dict)
 
     def initial(self, cpu: Cpu) -> dict[str, int]:
-        """Every word of the state block but the PC."""
+        """Return every word of the state block except the PC."""
         words = layout.template(cpu)
         for name, value in self.state.items():
             words[banked(name, self.mode)] = value & 0xFFFFFFFF
@@ -43,7 +44,7 @@ class Step:
 
 
 def banked(name: str, mode: str) -> str:
-    """The name of a register of ``mode`` in layout.template: ``sp`` as ``sp_irq``."""
+    """Return the name of a register of ``mode`` in layout.template: ``sp`` as ``sp_irq``."""
     bank = "usr" if mode == "sys" else mode
     name = {"r13": "sp", "r14": "lr"}.get(name, name)
     if name in ("r8", "r9", "r10", "r11", "r12"):
@@ -64,7 +65,7 @@ class Program:
         assert len(set(names)) == len(names), next(name for name in names if names.count(name) > 1)
 
     def addresses(self) -> list[int]:
-        """Where the code of each step is."""
+        """Return where the code of each step is."""
         addresses, address = [], CODE + 4
         for step in self.steps:
             addresses.append(address)
@@ -73,7 +74,7 @@ class Program:
         return addresses
 
     def image(self) -> bytes:
-        """A flat binary to be loaded and entered at 0."""
+        """Return a flat binary to be loaded and entered at 0."""
         image = bytearray(layout.RESULTS)
         for address, piece in runner.pieces(self.cpu).items():
             image[address : address + len(piece)] = piece

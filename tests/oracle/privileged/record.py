@@ -1,7 +1,7 @@
-"""What a program wrote down, as lines of text: ``step => event, what it changed``.
+"""The records of a program as lines of text: ``step => event, what it changed``.
 
-Register values are written as what they stand for: ``sp_irq`` is what the register had at the beginning of the step,
-``code+8`` an address within the step.
+Register values are written symbolically: ``sp_irq`` is the value of that register at the beginning of the step, and
+``code+8`` is an address within the step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MODE_NAMES = {int(number): name for name, number in MODES.items()}
 
 
 def describe_psr(psr: int) -> str:
-    """``ZC,IF,svc``, and bits beyond that in hexadecimal."""
+    """Return a PSR as ``ZC,IF,svc``, with further bits in hexadecimal."""
     flags = "".join(name for name, bit in zip("NZCVQ", range(31, 26, -1), strict=True) if psr >> bit & 1)
     masks = "".join(name for name, bit in zip("EAIFT", range(9, 4, -1), strict=True) if psr >> bit & 1)
     mode = _MODE_NAMES.get(psr & 0x1F, f"{psr & 0x1F:#x}")
@@ -44,7 +44,7 @@ class Reader:
             yield step, self._result(step, address, dict(zip(names, values, strict=True)))
 
     def _result(self, step: Step, address: int, words: Mapping[str, int]) -> Result:
-        """The fields of the line, in order."""
+        """Return the fields of the line, in order."""
         initial = step.initial(self.program.cpu)
         symbols = {value: name for name, value in layout.template(self.program.cpu).items() if value >> 16 == 0x5EED}
         end = address + len(code_bytes(step.code)) + 16
@@ -60,7 +60,7 @@ class Reader:
         for name in (*layout.VISIBLE[:8], *layout.BANKS):
             if words[name] != initial[name] and name not in unknown:
                 result[name] = describe_psr(words[name]) if name.startswith("spsr") else describe(words[name])
-        for name in layout.VISIBLE[8:15]:  # as the step saw them, if that is not what they are
+        for name in layout.VISIBLE[8:15]:  # the values that the step saw, if they differ from the banked ones
             if words[name] != words[banked(name, mode)]:
                 result[name] = describe(words[name])
         for name in ("dfsr", "dfar", "ifsr", "ifar"):
@@ -86,7 +86,7 @@ def line(step: Step, result: Result) -> str:
 
 
 def parse(lines: str) -> dict[str, Result]:
-    """Results by the names of their steps."""
+    """Return the results by the names of their steps."""
     found = {}
     for entry in lines.splitlines():
         name, _, rest = entry.partition(" => ")

@@ -1,4 +1,4 @@
-"""Asks QEMU again and rewrites the files of ``expected/``.
+"""A program that asks QEMU again and rewrites the files of ``expected/``.
 
 python -m tests.oracle.privileged.refresh [CPU/PROGRAM ...]
 """
@@ -17,7 +17,7 @@ from tests.oracle.privileged.record import Reader, line
 
 @contextmanager
 def _without_native_warnings() -> Iterator[None]:
-    """Keystone warns on the process's standard error of instructions that are deprecated, which many here are."""
+    """Drop Keystone's warnings of deprecated instructions, which it writes to the process's standard error."""
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     try:

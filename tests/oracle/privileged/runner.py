@@ -1,8 +1,8 @@
-"""The program around the steps, in assembly: it sets up a state, lets a step run, and records what became of it.
+"""The runner of steps, in assembly, which sets up a state, lets a step run, and records the result.
 
 A step ends at its first exception, or with a jump to the stub of KINDS[END]. All stubs save R0 by a PC-relative store,
-put the kind into R0 and go to ``collect``, which saves the rest in whatever mode it is. To get from user mode to the
-banked registers takes an SVC, after which LR and SPSR of supervisor mode are lost.
+put the kind into R0 and go to ``collect``, which saves the rest in any mode. Only an SVC leads from user mode to the
+banked registers, and it overwrites LR and SPSR of supervisor mode.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOAD_PC = 0xE59FF018  # ldr pc, [pc, #24]
 
 
 def stub(kind: int) -> int:
-    """The address to which an exception of this kind goes."""
+    """Return the address to which an exception of this kind goes."""
     return STUBS + _STUB_KINDS.index(kind) * _STUB_SIZE
 
 
@@ -52,7 +52,7 @@ def _mode(mode: str) -> str:
 
 
 def _constant(register: str, value: int | str) -> str:
-    """Keystone has no literal pools."""
+    """Return code that loads a constant, because Keystone has no literal pools."""
     return f"ldr {register}, [pc]\nb . + 8\n.word {value}"
 
 
@@ -70,7 +70,7 @@ def _for_each_bank(transfer: str, status: str) -> str:
 
 
 def _cp15(cpu: Cpu) -> dict[str, str]:
-    """The registers that the CPU has, in the order of layout.CP15."""
+    """Return the registers that the CPU has, in the order of layout.CP15."""
     registers = {
         "ttbr0": "c2, c0, 0",
         "ttbr1": "c2, c0, 1" if cpu.arch >= 6 else "",
@@ -94,10 +94,10 @@ def _write_cp15(cpu: Cpu, register: str, name: str) -> str:
 
 
 def _start(cpu: Cpu) -> str:
-    """From one step to the code of the next.
+    """Return the code that leads from one step to the code of the next.
 
-    SYS_CLOCK tells whoever listens that all is set up; the step comes INSNS_TO_STEP instructions later. The word before
-    its code, which goes back to where R3 says, is executed first, so that its page is one from which something was.
+    The semihosting call SYS_CLOCK signals that all is set up. The step begins INSNS_TO_STEP instructions later. The
+    word before its code is executed first and returns to R3, so that its page has executed code.
     """
     barrier = ".word 0xee070f95" if cpu.arch >= 6 else ""
     # .word: MCR CP15ISB, of which Keystone warns
@@ -177,7 +177,7 @@ def _save(register: int, address: int) -> str:
 
 
 def _collect(cpu: Cpu) -> str:
-    """From the stub of an event to the next step."""
+    """Return the code that leads from the stub of an event to the next step."""
     saves = "\n".join(_save(n, _COLLECT + 4 * (n - 1)) for n in range(1, 15))
     status = "\n".join(
         f"mrc p15, 0, r{1 + n}, {_cp15(cpu)[name]}" if _cp15(cpu)[name] else f"mov r{1 + n}, #0"
@@ -253,7 +253,7 @@ def _vectors(first_kind: int) -> bytes:
 
 
 def pieces(cpu: Cpu) -> dict[int, bytes]:
-    """The runner for ``cpu``: bytes by address. It is entered at RUNNER."""
+    """Return the runner for ``cpu`` as bytes by address. It is entered at RUNNER."""
     parts = {
         VECTORS: _vectors(0),
         HIGH_VECTORS: _vectors(HIGH),

@@ -1,7 +1,7 @@
-"""Page tables: the words of descriptors, and what is mapped in every program.
+"""Page tables: the words of descriptors, and the mappings of every program.
 
-Short descriptors, in the formats of ARMv5 (four permissions in a page, one for each quarter), which ARMv6 has too with
-SCTLR.XP clear, and of ARMv6 with XP set and ARMv7.
+They are short descriptors in two formats. That of ARMv5, and of ARMv6 with SCTLR.XP clear, has four permissions in a
+page, one for each quarter. The other is that of ARMv6 with XP set, and of ARMv7.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.oracle.privileged.layout import FRAMES, L1, L2, OTHER_L1, Cpu
 SCTLR_M, SCTLR_A, SCTLR_S, SCTLR_R, SCTLR_V = 1 << 0, 1 << 1, 1 << 8, 1 << 9, 1 << 13
 SCTLR_XP, SCTLR_AFE = 1 << 23, 1 << 29
 VA = 0x40000000
-DOMAIN = 5  # of what the tests map; the program itself is in domain 0
+DOMAIN = 5  # the domain of the tests' mappings; the program itself is in domain 0
 CLIENT, MANAGER = 1, 3
 FULL = 3  # AP: everybody may read and write
 _NORMAL = 0b1100  # C and B: cached, so that unaligned accesses and exclusives are architected
@@ -23,12 +23,12 @@ Poke = tuple[int, int]
 
 
 def dacr(field: int, domain: int = DOMAIN) -> int:
-    """Domain 0 is the program's."""
+    """Return a DACR with the rights ``field`` for a domain of the tests. Domain 0 is the program's."""
     return CLIENT | field << 2 * domain
 
 
 def sctlr(cpu: Cpu, bits: int = 0) -> int:
-    """With the MMU on, in the format of the CPU unless XP is taken out of it."""
+    """Return an SCTLR with the MMU on, in the CPU's format unless XP is cleared."""
     return cpu.sctlr | SCTLR_M | bits | (SCTLR_XP if cpu.arch >= 6 else 0)
 
 
@@ -38,7 +38,7 @@ def section(cpu: Cpu, pa: int, ap: int = FULL, domain: int = DOMAIN, apx: int = 
 
 
 def supersection(pa: int, ap: int = FULL, apx: int = 0, xn: int = 0) -> int:
-    """Of 16 MB, in domain 0, repeated in 16 entries."""
+    """Return a supersection of 16 MB in domain 0, repeated in 16 entries."""
     return pa | 1 << 18 | apx << 15 | ap << 10 | xn << 4 | _NORMAL | 0b10
 
 
@@ -55,7 +55,7 @@ def _quarters(aps: Sequence[int]) -> int:
 
 
 def old_large(pa: int, aps: Sequence[int]) -> int:
-    """64 KB, repeated in 16 entries (64 of a fine table)."""
+    """Return a large page of 64 KB, repeated in 16 entries (64 of a fine table)."""
     return pa | _quarters(aps) | _NORMAL | 0b01
 
 
@@ -64,7 +64,7 @@ def old_small(pa: int, aps: Sequence[int]) -> int:
 
 
 def tiny(pa: int, ap: int) -> int:
-    """1 KB in a fine table; in a coarse one of ARMv6 with XP clear, an extended small page."""
+    """Return a page of 1 KB in a fine table, or in a coarse one of ARMv6 with XP clear an extended small page."""
     return pa | ap << 4 | _NORMAL | 0b11
 
 
@@ -77,7 +77,7 @@ def small(pa: int, ap: int = FULL, apx: int = 0, xn: int = 0) -> int:
 
 
 def page(cpu: Cpu, pa: int, ap: int = FULL) -> int:
-    """A small page in the CPU's own format."""
+    """Return a small page in the CPU's own format."""
     return old_small(pa, (ap,) * 4) if cpu.arch == 5 else small(pa, ap)
 
 
@@ -86,7 +86,7 @@ def l1_entry(va: int, word: int, table: int = L1) -> Poke:
 
 
 def l2_entry(va: int, word: int, table: int = L2) -> Poke:
-    """In a coarse table."""
+    """Return the poke that writes an entry of a coarse table."""
     return table + (va >> 12 & 0xFF) * 4, word
 
 
@@ -95,7 +95,7 @@ def fine_entry(va: int, word: int, table: int = L2) -> Poke:
 
 
 def map_pages(cpu: Cpu, *pages: tuple[int, int | None], domain: int = DOMAIN) -> list[Poke]:
-    """Small pages, all in one megabyte: virtual and physical address, or None for a translation fault."""
+    """Return pokes that map small pages in one megabyte. A physical address of None gives a translation fault."""
     pokes = [l1_entry(pages[0][0], coarse(cpu, L2, domain))]
     return pokes + [l2_entry(va, 0 if pa is None else page(cpu, pa)) for va, pa in pages]
 
@@ -104,12 +104,15 @@ def map_pages(cpu: Cpu, *pages: tuple[int, int | None], domain: int = DOMAIN) ->
 
 
 def marker(unit: int) -> int:
-    """The word at + 0x10 of each KB of the frames: tells which one was read or executed."""
+    """Return the word at + 0x10 of a KB of the frames, which shows which one was read or executed."""
     return 0xDA7A0000 | unit
 
 
 def memory(cpu: Cpu) -> dict[int, int]:
-    """The first megabytes where they are, and in each KB of the frames code that loads its marker and ends the step."""
+    """Return words by GPA: a map of the first megabytes to themselves, and code in each KB of the frames.
+
+    That code loads the marker of its KB and ends the step.
+    """
     words: dict[int, int] = {}
     for table in (L1, OTHER_L1):
         for megabyte in range(layout.MEMORY >> 20):

@@ -18,7 +18,7 @@ class ProgramMismatch(AssertionError):
 
 
 def same_state(machines: Iterable[SmallMachine]) -> bool:
-    """Whether all machines show the guest the same state, and have had the same exits and device accesses."""
+    """Return True if all machines show the guest the same state, and have had the same exits and device accesses."""
     return len({machine.digest() for machine in machines}) <= 1
 
 

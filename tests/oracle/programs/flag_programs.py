@@ -34,7 +34,7 @@ THEN = (
 
 
 def sequences() -> Iterator[str]:
-    """The second instructions, under no condition and under one."""
+    """Yield the second instructions, under no condition and under one."""
     for number, text in enumerate(THEN):
         yield text.format(c="")
         if "{c}" in text:

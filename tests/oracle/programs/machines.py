@@ -162,7 +162,7 @@ class SmallMachine(BareMachine):
             count -= 1
 
     def digest(self) -> str:
-        """A hash of everything that the guest can see, and of what it did."""
+        """Return a hash of everything that the guest can see, and of what it did."""
         return self.state_hash(self.icount, self.ended, self.exits, self.device.accesses)
 
     def describe(self) -> str:
