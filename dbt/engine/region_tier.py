@@ -69,10 +69,12 @@ class RegionTier:
         observer: Observer = NOBODY,
         allowance: Allowance = unlimited,
         worker: CompileWorker | None = None,
+        must_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """With ``keep``, the store of compiled regions is used and filled. With ``dump`` it is only filled.
 
-        ``worker`` is the compile worker, if it is neither the process's nor one that writes the dump.
+        ``worker`` is the compile worker, if it is neither the process's nor one that writes the dump. ``must_stop``
+        returns True if the run is to end soon: compiling in line is then not waited for, and the region comes later.
         """
         self._cpu, self._memory = cpu, memory
         self._notice, self._observer = notice, observer
@@ -85,6 +87,7 @@ class RegionTier:
         self._arena = lease_arena()
         self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer)
         self._worker = worker
+        self._must_stop = must_stop
         self._connected = False
         self._contexts: dict[tuple[int, int], TranslationContext] = {}  # the contexts that the guest has been in
         self._context = self.context
@@ -147,7 +150,7 @@ class RegionTier:
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
-            self._finish_all(self.compiler.wait())
+            self._finish_all(self.compiler.wait(self._must_stop))
             self._counts.seconds += time.perf_counter() - start
 
     @property

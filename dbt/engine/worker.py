@@ -48,6 +48,7 @@ TIMEOUT_S = 20.0
 REGIONS_PER_PROCESS = 2000
 #: Seconds that a compiler whose answers have ended is given to exit.
 _GRACE_S = 1.0
+_LOOK_INTERVAL_MS = 5
 _F_SETPIPE_SZ = 1031
 _PIPE_SIZE = 1 << 20
 
@@ -337,17 +338,21 @@ class CompileClient:
             self._pending.remove(request)
         return answers
 
-    def wait(self) -> list[Answer]:
-        """Return the new answers as :meth:`poll` does, but wait until there is one, unless nothing is pending."""
+    def wait(self, must_stop: Callable[[], bool] = lambda: False) -> list[Answer]:
+        """Do as :meth:`poll`, but wait until something is answered, or until ``must_stop()`` returns True.
+
+        Of a handler of a signal Python says nothing here, and another thread may take the answer and hand it to this
+        client. So the wait is for some milliseconds at a time.
+        """
         while self._pending:
             if answers := self.poll():
                 return answers
+            if must_stop():
+                return []
             child = self._worker._child
             if child is not None:
-                events = select.POLLIN
-                # Another thread may receive the answer and hand it to this client, so this one looks now and then.
                 with contextlib.suppress(ValueError):
-                    _is_ready(child.results, events, 5 if child.outbox or len(self._worker._clients) > 1 else 100)
+                    _is_ready(child.results, select.POLLIN, _LOOK_INTERVAL_MS)
         return []
 
     def close(self) -> None:

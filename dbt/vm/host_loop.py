@@ -91,6 +91,11 @@ class HostLoop:
         """Stop the run at the end of its slice. Signal handlers and other threads may call it."""
         self._interrupted = True
 
+    @property
+    def must_stop(self) -> bool:
+        """Return True if the slice is to end soon, because of :meth:`interrupt` or a signal."""
+        return self._interrupted or self._signals.is_waiting
+
     def run(
         self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
     ) -> RunResult:

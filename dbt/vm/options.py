@@ -33,7 +33,10 @@ def silent(line: str) -> None:
 
 
 class TierParts(NamedTuple):
-    """What a tier is made of: the state that it works on, and the receivers of its messages."""
+    """What a tier is made of: the state that it works on, and the receivers of its messages.
+
+    ``must_stop`` returns True if the present run is to end soon.
+    """
 
     cpu: CpuState
     memory: GuestMemory
@@ -41,6 +44,7 @@ class TierParts(NamedTuple):
     observer: Observer
     latch: ErrorLatch
     symbolize: Callable[[int], str]
+    must_stop: Callable[[], bool]
 
 
 class MachineOptions(NamedTuple):
@@ -92,6 +96,7 @@ class MachineOptions(NamedTuple):
             dump=self._open_dump(parts),
             observer=observer,
             allowance=allowance,
+            must_stop=parts.must_stop,
         )
 
     def _open_dump(self, parts: TierParts) -> RegionDump | None:

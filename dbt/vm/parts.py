@@ -66,7 +66,11 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     virtual = VirtualMemory(memory)
     inspector = Inspector(cpu, memory, virtual)
     latch = ErrorLatch()
-    tier_parts = TierParts(cpu, memory, notice, observer, latch, lambda gva: inspector.symbolize(Gva(gva)))
+
+    def must_stop() -> bool:
+        return loop.must_stop  # which is made last
+
+    tier_parts = TierParts(cpu, memory, notice, observer, latch, lambda gva: inspector.symbolize(Gva(gva)), must_stop)
 
     def make_tier(allowance: Allowance) -> Tier:
         return options.make_tier(tier_parts, allowance)

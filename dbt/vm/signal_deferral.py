@@ -37,6 +37,11 @@ class SignalDeferral:
         self._changed = False  # a handler has been called, and may have set others
         self._note = self.note
 
+    @property
+    def is_waiting(self) -> bool:
+        """Return True if a handler waits to be called."""
+        return bool(self._kept)
+
     def begin(self) -> None:
         """Let handlers wait from now on. :meth:`end` must follow, even if this is interrupted."""
         self._holding = True

@@ -5,18 +5,25 @@ from __future__ import annotations
 import io
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
 from dbt.abi.addresses import Gpa
+from dbt.backend.compiled import Refused
 from dbt.debug.instruction_log import InstructionTrace
+from dbt.engine import worker
+from dbt.engine.messages import CompileRequest
+from dbt.engine.mirror import CodeMirror
 from dbt.engine.observer import Observer
 from dbt.engine.tier import JitMode
+from dbt.engine.worker import CompileWorker
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
@@ -253,3 +260,29 @@ def test_a_wait_for_input_ends_at_once(tier: TierName) -> None:
             machine.run(timeout=30)
         assert time.monotonic() - started < 5
         assert machine.icount == 6 and machine.pc == BASE + 24
+
+
+@pytest.mark.parametrize("ending", ["signal", "interrupt"])
+def test_a_compilation_in_line_is_not_waited_for(
+    ending: str, only_handlers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler hangs. What ends the run does so now, and the guest goes on exactly where it stands."""
+
+    def hang(mirror: CodeMirror, request: CompileRequest) -> Refused:
+        time.sleep(1000)
+        raise AssertionError
+
+    monkeypatch.setattr("dbt.engine.worker._SHARED", CompileWorker(lambda: hang))
+    with machine_of(LOOP, "auto", "sync") as machine, alarms():
+        began = time.monotonic()
+        if ending == "signal":
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(Alarm):
+                machine.run()
+        else:
+            threading.Timer(0.3, machine.interrupt).start()
+            assert machine.run().reason is StopReason.INTERRUPTED
+        assert time.monotonic() - began < worker.TIMEOUT_S / 2
+        assert machine.r[0] == (machine.icount + 3) // 4 and machine.pc == BASE + machine.icount % 4 * 4
+        activity = machine.tier.regions
+        assert activity is not None and activity.worker.pending
