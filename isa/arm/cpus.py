@@ -33,7 +33,7 @@ ARM926 = CpuModel("arm926", 5, {
 })  # fmt: skip
 
 ARM1176 = CpuModel("arm1176", 6, {
-    "midr": 0x410FB767, "ctr": 0x01DD20D2, 
+    "midr": 0x410FB767, "ctr": 0x01DD20D2,
     "id_pfr0": 0x111, "id_pfr1": 0x1, "id_dfr0": 0x3,
     "id_mmfr0": 0x01130003, "id_mmfr1": 0x10030302, "id_mmfr2": 0x01222100,
     "id_isar0": 0x00140011, "id_isar1": 0x12002111, "id_isar2": 0x11231121, "id_isar3": 0x01102131, "id_isar4": 0x1141,
@@ -42,7 +42,7 @@ ARM1176 = CpuModel("arm1176", 6, {
 })  # fmt: skip
 
 CORTEX_A8 = CpuModel("cortex-a8", 7, {
-    "midr": 0x410FC080, "ctr": 0x82048004, 
+    "midr": 0x410FC080, "ctr": 0x82048004,
     "id_pfr0": 0x1031, "id_pfr1": 0x1, "id_dfr0": 0x400,
     "id_mmfr0": 0x31100003, "id_mmfr1": 0x20000000, "id_mmfr2": 0x01202000, "id_mmfr3": 0x11,
     "id_isar0": 0x00101111, "id_isar1": 0x12112111, "id_isar2": 0x21232031, "id_isar3": 0x11112131,

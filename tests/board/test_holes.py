@@ -45,7 +45,7 @@ again:
 """
 _REPORT = """
     ldr r4, =0x101f1000 ; ldr r1, [r5] ; add r1, r1, #1 ; str r1, [r4]
-    ldr r1, [r5, #4] ; add r1, r1, #0x30 ; str r1, [r4] ; mov r1, #10 ; str r1, [r4] 
+    ldr r1, [r5, #4] ; add r1, r1, #0x30 ; str r1, [r4] ; mov r1, #10 ; str r1, [r4]
     ldr r0, =0x10000000 ; ldr r1, =0xa05f ; str r1, [r0, #0x20] ; ldr r1, =0x104 ; str r1, [r0, #0x40]
 stop: b stop
 """

@@ -111,13 +111,14 @@ def test_qemu_says_so_too(name: str, tmp_path: Path) -> None:
     image = tmp_path / "program"
     image.write_bytes(make_elf(assemble(PROGRAMS[name][0], BASE), BASE))
     command = ["qemu-system-arm", "-M", "versatilepb", "-cpu", "cortex-a8", "-m", "8", "-display", "none"]
-    command += ["-monitor", "none", "-serial", "null", "-chardev", f"file,id=out,path={tmp_path / 'out'}"]
-    command += ["-semihosting-config", "enable=on,target=native,userspace=on,chardev=out", "-kernel", str(image)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    command += ["-monitor", "none", "-serial", "null", "-chardev", "file,id=out,path=out"]
+    command += ["-semihosting-config", "enable=on,target=native,userspace=on,chardev=out", "-kernel", image.name]
+    # The guest asks for its command line, which is the name of the image, and has 80 bytes for it.
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     seen = (tmp_path / "out").read_bytes()
     if name == "a store to a read-only page":
-        assert seen == str(image).encode()[:1]
+        assert seen == b"p"
     else:
         assert seen == PROGRAMS[name][1]
 

@@ -7,7 +7,7 @@ from tests.assembler import assemble
 from tests.oracle.programs import ENTRY, RAM_SIZE, SmallMachine, SoonHotTier, same_state
 
 LOOP = assemble("""
-    mov r1, #0x1000 
+    mov r1, #0x1000
     loop: add r0, r0, #1 ; ldr r2, word ; subs r1, r1, #1 ; bne loop ; svc #0
     word: .word 7
 """)
