@@ -1,13 +1,9 @@
-"""Building the image of the threaded tier's handlers.
-
-:mod:`dbt.codecache.handlers` runs this module as a process of its own, because a fatal error in LLVM ends the process.
-It also keeps llvmlite out of the process that runs the guest.
-"""
+"""Building the image of the threaded tier's handlers, in a process of its own (:mod:`dbt.backend.build_process`)."""
 
 from __future__ import annotations
 
 import array
-import sys
+from dataclasses import dataclass
 
 from dbt.backend.code_pages import code_pages_text
 from dbt.backend.decode import decode_text
@@ -24,8 +20,17 @@ from dbt.backend.slowpath import slowpath_text
 from dbt.frontend.optimizations import PASSES
 
 
-def build_image(opt: int = 2) -> Image:
-    """Generate, compile and link all handlers. This imports llvmlite and takes seconds."""
+@dataclass(frozen=True, slots=True)
+class GeneratedCode:
+    """``text`` is the LLVM module that is to be compiled; ``guard_names`` has the names of its guards."""
+
+    text: str
+    rows: list[Candidate]
+    guard_names: list[str]
+
+
+def generate_code() -> GeneratedCode:
+    """Generate all handlers from the specification. Does not import llvmlite."""
     from isa.arm.a32 import REGISTRY
 
     handlers = build_handlers(list(REGISTRY))
@@ -42,10 +47,20 @@ def build_image(opt: int = 2) -> Image:
         shadow_text(),
         routines_text(),
     )
+    return GeneratedCode(text, handlers.rows, [name for name, _ in guard_list])
+
+
+def compile_code(code: GeneratedCode, opt: int = 2) -> Image:
+    """Compile and link generated code. Imports llvmlite; takes seconds."""
     from dbt.backend.llvm import compile_object
 
-    object_bytes = compile_object(text, PASSES, opt)
-    return link_image(object_bytes, handlers.rows, build_decode_table(handlers.rows), [name for name, _ in guard_list])
+    object_bytes = compile_object(code.text, PASSES, opt)
+    return link_image(object_bytes, code.rows, build_decode_table(code.rows), code.guard_names)
+
+
+def build_image(opt: int = 2) -> Image:
+    """Generate, compile and link all handlers."""
+    return compile_code(generate_code(), opt)
 
 
 def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str]) -> Image:
@@ -69,8 +84,3 @@ def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, g
         array.array("I", [symbols[name] for name in guard_names]).tobytes(),
         "\n".join(lines).encode(),
     )
-
-
-def write_image() -> None:
-    """Build the image and write it to standard output."""
-    sys.stdout.buffer.write(build_image().pack())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
@@ -351,26 +352,41 @@ class HandlerSet:
 
 
 def build_handlers(registry: list[Insn]) -> HandlerSet:
-    """Build the handlers and decoder rows of every form of every instruction."""
+    """Build the handlers and decoder rows of every form of every instruction.
+
+    An exception has a note that names the instruction.
+    """
     built = HandlerSet([], [Candidate("undefined", 0, 0, (), (), False, "undefined", "fill_nothing")])
     fills: dict[str, str] = {}
     for insn in registry:
-        for form in insn.forms():
-            block = insn.record_form(form)
-            number = len(built.rows)
-            # The operands of what makes callouts would not all fit, and it is not executed often.
-            slots = allocate_slots(block, insn.name, fields_only=makes_callouts(block))
-            # What makes callouts has one version only, so that they are made once.
-            slow = None if makes_callouts(block) else f"s{number}"
-            text, uses_memory = lower_handler(f"h{number}", slow, block, slots)
-            built.functions.append(text)
-            if uses_memory and slow is not None:
-                built.functions.append(lower_handler(f"s{number}", None, block, slots)[0])
-            body = lower_fill(slots.values())
-            fill = fills.setdefault(body, f"f{len(fills)}")
-            built.rows.append(candidate(insn, form, f"h{number}", fill, block))
+        try:
+            _build_handlers_of(insn, built, fills)
+        except Exception as error:
+            code = insn.semantics.__code__
+            error.add_note(
+                f"in {insn.name} ({Path(code.co_filename).name}, {code.co_name} at line {code.co_firstlineno})"
+            )
+            raise
     built.functions.extend(f"define hidden void @{name}(ptr %op, i32 %word) {{\n{body}" for body, name in fills.items())
     return built
+
+
+def _build_handlers_of(insn: Insn, built: HandlerSet, fills: dict[str, str]) -> None:
+    """Add those of one instruction to ``built``. ``fills`` has the names of the functions that fill ops, by body."""
+    for form in insn.forms():
+        block = insn.record_form(form)
+        number = len(built.rows)
+        # The operands of what makes callouts would not all fit, and it is not executed often.
+        slots = allocate_slots(block, insn.name, fields_only=makes_callouts(block))
+        # What makes callouts has one version only, so that they are made once.
+        slow = None if makes_callouts(block) else f"s{number}"
+        text, uses_memory = lower_handler(f"h{number}", slow, block, slots)
+        built.functions.append(text)
+        if uses_memory and slow is not None:
+            built.functions.append(lower_handler(f"s{number}", None, block, slots)[0])
+        body = lower_fill(slots.values())
+        fill = fills.setdefault(body, f"f{len(fills)}")
+        built.rows.append(candidate(insn, form, f"h{number}", fill, block))
 
 
 def guards() -> Iterator[tuple[str, str]]:

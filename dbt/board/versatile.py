@@ -6,7 +6,7 @@ input 31 of the primary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dbt.devices.sic import Sic
 
 PAGE = 0x1000
+_INPUTS = 32
 SYSTEM_REGISTERS = Gpa(0x10000000)
 SERIAL_BUS = Gpa(0x10002000)
 SECONDARY_CONTROLLER = Gpa(0x10003000)
@@ -36,6 +37,8 @@ GPIO = (Gpa(0x101E4000), Gpa(0x101E5000), Gpa(0x101E6000), Gpa(0x101E7000))
 CLOCK = Gpa(0x101E8000)
 UART0, UART1, UART2 = Gpa(0x101F1000), Gpa(0x101F2000), Gpa(0x101F3000)
 FLASH, FLASH_SIZE = Gpa(0x34000000), 64 << 20
+#: The inputs of the secondary controller that it can pass on to those of the primary one with the same numbers.
+PASSED_ON = range(21, 31)
 #: A larger RAM hides devices beneath it. Versatile/PB itself decodes at most this much, in bytes.
 BOARD_MEMORY = 0x10000000
 
@@ -110,6 +113,32 @@ class BoardState(NamedTuple):
     events: list[Event]
 
 
+class InterruptTaken(ValueError):
+    """Raised if a device is connected to an interrupt that another device has, or to one that does not exist."""
+
+
+class Inputs:
+    """The 32 inputs of an interrupt controller. Each is one device's, whether that device is made already or not."""
+
+    def __init__(self, controller: str, line: Callable[[int], Line]) -> None:
+        self._controller = controller
+        self._line = line
+        self._devices: dict[int, str] = {}
+
+    def connect(self, number: int, device: str) -> Line:
+        """Return input ``number`` for the device of that name. Raise InterruptTaken if it cannot have it."""
+        if not 0 <= number < _INPUTS:
+            raise InterruptTaken(f"{device}: {self._controller} has no input {number}; they are 0 to {_INPUTS - 1}")
+        if number in self._devices:
+            free = ", ".join(str(one) for one in range(_INPUTS) if one not in self._devices)
+            raise InterruptTaken(
+                f"{device}: input {number} of {self._controller} is that of {self._devices[number]}; "
+                f"not connected yet are {free}"
+            )
+        self._devices[number] = device
+        return self._line(number)
+
+
 def _unplugged(data: bytes) -> None:
     """Discard what is sent on a serial line that is not connected."""
 
@@ -132,29 +161,37 @@ def build_board(
     resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of ``timeline``,
     in seconds since 1970. ``refill`` is called when the console's UART can take input
     (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero`` is that of :class:`dbt.board.bus.DeviceBus`.
+
+    Every interrupt is connected here, also that of a device that is made later. So two devices that claim the same
+    one are an error of every run (:class:`InterruptTaken`).
     """
     vic = Pl190(irq, fiq)
-    uart = ConsoleUart(timeline.named("UART0"), transmit, vic.line(12), refill=refill)
+    primary = Inputs("the primary interrupt controller", vic.line)
+    uart = ConsoleUart(timeline.named("UART0"), transmit, primary.connect(12, "UART0"), refill=refill)
     windows = [Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"), Window(UART0, PAGE, uart, "UART0")]
-    make = _Maker(vic, timeline, reset, epoch)
+    make = _Maker(timeline, reset, epoch)
+    sic = Deferred(
+        partial(make.sic, primary.connect(31, "SIC"), {number: primary.connect(number, "SIC") for number in PASSED_ON})
+    )
+    secondary = Inputs("the secondary interrupt controller", partial(_line_of, sic))
 
     def later(base: Gpa, size: int, name: str, maker: Callable[[str], Device]) -> None:
         windows.append(Window(base, size, Deferred(partial(maker, name)), name))
 
-    windows.append(Window(SECONDARY_CONTROLLER, PAGE, make.secondary, "SIC"))
-    later(UART1, PAGE, "UART1", lambda name: make.uart(name, vic.line(13)))
-    later(UART2, PAGE, "UART2", lambda name: make.uart(name, vic.line(14)))
-    later(UART3, PAGE, "UART3", lambda name: make.uart(name, make.secondary.get().line(6)))
+    windows.append(Window(SECONDARY_CONTROLLER, PAGE, sic, "SIC"))
+    later(UART1, PAGE, "UART1", partial(make.uart, primary.connect(13, "UART1")))
+    later(UART2, PAGE, "UART2", partial(make.uart, primary.connect(14, "UART2")))
+    later(UART3, PAGE, "UART3", partial(make.uart, secondary.connect(6, "UART3")))
     later(SYSTEM_REGISTERS, PAGE, "system registers", make.system_registers)
-    later(TIMER01, PAGE, "timers 0 and 1", partial(make.timers, 4))
-    later(TIMER23, PAGE, "timers 2 and 3", partial(make.timers, 5))
-    later(WATCHDOG, PAGE, "watchdog", make.watchdog)
-    later(CLOCK, PAGE, "clock", make.clock)
+    later(TIMER01, PAGE, "timers 0 and 1", partial(make.timers, primary.connect(4, "timers 0 and 1")))
+    later(TIMER23, PAGE, "timers 2 and 3", partial(make.timers, primary.connect(5, "timers 2 and 3")))
+    later(WATCHDOG, PAGE, "watchdog", partial(make.watchdog, primary.connect(0, "watchdog")))
+    later(CLOCK, PAGE, "clock", partial(make.clock, primary.connect(10, "clock")))
     later(SERIAL_BUS, PAGE, "serial bus", make.serial_bus)
-    later(ETHERNET, 0x10000, "Ethernet", make.ethernet)
+    later(ETHERNET, 0x10000, "Ethernet", partial(make.ethernet, secondary.connect(25, "Ethernet")))
     later(FLASH, FLASH_SIZE, "flash", make.flash)
     for port, base in enumerate(GPIO):
-        later(base, PAGE, f"GPIO {port}", partial(make.gpio, 6 + port))
+        later(base, PAGE, f"GPIO {port}", partial(make.gpio, primary.connect(6 + port, f"GPIO {port}")))
     for place, size, name, peripheral_id, words in STUBS:
         later(Gpa(place), size, name, partial(make.stub, peripheral_id, words))
     bus = DeviceBus((window for window in windows if not _is_hidden(window, ram)), holes_read_zero)
@@ -166,47 +203,53 @@ def _is_hidden(window: Window, ram: RamLayout) -> bool:
     return any(region.base < window.end and window.base < region.end for region in ram.regions)
 
 
+def _line_of(controller: Deferred[Sic], number: int) -> Line:
+    """Return an input of a controller that is made when a device drives one, or when it is accessed itself."""
+
+    def drive(level: bool) -> None:
+        controller.get().line(number)(level)
+
+    return drive
+
+
 class _Maker:
     """Makes the devices that few guests access, and imports their modules only then.
 
-    The last parameter of each method is the device's name.
+    The first parameter of a method is the device's interrupt, if it has one, and the last is the device's name.
     """
 
-    def __init__(self, vic: Pl190, timeline: Timeline, reset: Callable[[], None], epoch: int) -> None:
-        self._vic = vic
+    def __init__(self, timeline: Timeline, reset: Callable[[], None], epoch: int) -> None:
         self._timeline = timeline
         self._reset = reset
         self._epoch = epoch
-        #: Other devices are connected to it, so it may be made before it is accessed itself.
-        self.secondary: Deferred[Sic] = Deferred(self._secondary)
 
-    def _secondary(self) -> Sic:
-        from dbt.devices.sic import PASSED_ON, Sic
+    def sic(self, output: Line, passed_on: Mapping[int, Line]) -> Sic:
+        from dbt.devices.sic import Sic
 
-        return Sic(self._vic.line(31), {number: self._vic.line(number) for number in PASSED_ON})
+        return Sic(output, passed_on)
 
-    def uart(self, name: str, line: Line) -> Device:
-        return Pl011(self._timeline.named(name), _unplugged, line)
+    def uart(self, irq: Line, name: str) -> Device:
+        return Pl011(self._timeline.named(name), _unplugged, irq)
 
     def system_registers(self, name: str) -> Device:
         from dbt.devices.sysregs import SystemRegisters
 
         return SystemRegisters(self._timeline.named(name), self._reset)
 
-    def timers(self, interrupt: int, name: str) -> Device:
+    def timers(self, irq: Line, name: str) -> Device:
         from dbt.devices.sp804 import Sp804
 
-        return Sp804(self._timeline.named(name), self._vic.line(interrupt))
+        return Sp804(self._timeline.named(name), irq)
 
-    def watchdog(self, name: str) -> Device:
+    def watchdog(self, irq: Line, name: str) -> Device:
         from dbt.devices.sp805 import Sp805
 
-        return Sp805(self._timeline.named(name), self._vic.line(0), self._reset)
+        return Sp805(self._timeline.named(name), irq, self._reset)
 
-    def clock(self, name: str) -> Device:
+    def clock(self, irq: Line, name: str) -> Device:
         from dbt.devices.pl031 import Pl031
 
-        return Pl031(self._timeline.named(name), self._vic.line(10), self._epoch)
+        return Pl031(self._timeline.named(name), irq, self._epoch)
 
     def serial_bus(self, name: str) -> Device:
         from dbt.devices.ds1338 import ADDRESS, Ds1338
@@ -214,20 +257,20 @@ class _Maker:
 
         return SerialBus(Ds1338(self._timeline.named(name), self._epoch), ADDRESS)
 
-    def ethernet(self, name: str) -> Device:
+    def ethernet(self, irq: Line, name: str) -> Device:
         from dbt.devices.smc91c111 import Smc91c111
 
-        return Smc91c111(self.secondary.get().line(25))
+        return Smc91c111(irq)
 
     def flash(self, name: str) -> Device:
         from dbt.devices.flash import Flash
 
         return Flash()
 
-    def gpio(self, interrupt: int, name: str) -> Device:
+    def gpio(self, irq: Line, name: str) -> Device:
         from dbt.devices.pl061 import Pl061
 
-        return Pl061(self._vic.line(interrupt))
+        return Pl061(irq)
 
     def stub(self, peripheral_id: int, words: dict[int, int], name: str) -> Device:
         from dbt.devices.stub import Stub

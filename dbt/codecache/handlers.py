@@ -136,11 +136,11 @@ def _remove_old_images() -> None:
             remove(entry)
 
 
-_BUILDER = "from dbt.backend.build import write_image; write_image()"
+_BUILDER = "from dbt.backend.build_process import write_image; write_image()"
 
 
 def compile_image() -> bytes:
-    """Build the image in a process of its own; see :mod:`dbt.backend.build`."""
+    """Build the image in a process of its own; see :mod:`dbt.backend.build_process`."""
     import subprocess
     import tempfile
 
@@ -162,9 +162,22 @@ def compile_image() -> bytes:
             status = child.wait()
         if status:
             errors.seek(0)
-            reason = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            raise HandlersUnavailable(
-                f"the translator's handlers could not be compiled (status {status}: {reason[0]}); "
-                "check that llvmlite works with `dbt doctor`, or run with --tier reference"
-            )
+            raise _unavailable(status, errors.read().decode(errors="replace").strip())
     return image
+
+
+def _unavailable(status: int, output: str) -> HandlersUnavailable:
+    """Return what to raise after a builder that has ended with ``status`` and has written ``output`` as errors."""
+    from dbt.backend.build_process import NOT_GENERATED
+
+    reason = output.splitlines()[-1] if output else "no message"
+    if status == NOT_GENERATED:
+        message = f"the translator's handlers cannot be generated from the sources as they are: {reason}"
+    else:
+        message = (
+            f"the translator's handlers could not be compiled (status {status}: {reason}); "
+            "check that llvmlite works with `dbt doctor`, or run with --tier reference"
+        )
+    error = HandlersUnavailable(message)
+    error.add_note(f"The builder wrote:\n{output}")  # DBT_DEBUG=1 shows it
+    return error

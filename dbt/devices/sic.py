@@ -14,7 +14,7 @@ from dbt.devices.registers import WordRegisters
 from dbt.devices.state import Wiring
 from dbt.devices.wiring import Line
 
-PASSED_ON = range(21, 31)
+#: Inputs 21 to 30.
 _PASSED_ON_MASK = 0x7FE00000
 
 

@@ -130,6 +130,41 @@ def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_
         handlers.load_image(lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "cause"),
+    [
+        ("u.reg[f.rd] = u.reg[f.rm].bit(0)", "SemanticsError: .* is 1 bits wide where 32 are wanted"),
+        ("u.reg[f.rd] = f.absent", "AttributeError: .* has no attribute 'absent'"),
+    ],
+)
+def test_a_wrong_instruction_is_named(monkeypatch: pytest.MonkeyPatch, wrong: str, cause: str) -> None:
+    """The compiler is not to blame, so nobody is sent to look at it."""
+    planted = f"""
+from isa.arm.a32.registry import insn
+@insn("1110 0111 1111 1111 1111 rd:4 1101 rm:4", syntax="WRONG <Rd>, <Rm>", section="none")
+def wrong(u, f):
+    {wrong}
+"""
+    monkeypatch.setattr(handlers, "_BUILDER", planted + handlers._BUILDER)
+    with pytest.raises(handlers.HandlersUnavailable, match=rf"{cause}, in WRONG \(.*, wrong at line \d+\)\n") as caught:
+        handlers.compile_image()
+    assert "llvmlite" not in str(caught.value) and any("Traceback" in note for note in caught.value.__notes__)
+
+
+def test_patterns_that_overlap_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = """
+from isa.ir.registry import Registry
+build = Registry.build_decoder
+def build_decoder(registry):
+    registry.insn("cond:4 0110 1111 (1111) rd:4 (1111) 0011 rm:4", syntax="AGAIN <Rd>, <Rm>", section="none")(print)
+    return build(registry)
+Registry.build_decoder = build_decoder
+"""
+    monkeypatch.setattr(handlers, "_BUILDER", planted + handlers._BUILDER)
+    with pytest.raises(handlers.HandlersUnavailable, match=r"from the sources .*: .*RBIT .* and AGAIN .* overlap"):
+        handlers.compile_image()
+
+
 @pytest.mark.parametrize("python_path", [None, "", f"{ROOT}", f"{os.pathsep}{ROOT}{os.pathsep}"])
 def test_nothing_comes_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python_path: str | None
@@ -174,7 +209,7 @@ def test_a_package_in_an_archive_builds_its_handlers(tmp_path: Path) -> None:
         "print(handlers.image_key(), handlers.compile_image().decode())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.stdout.split() == [handlers.image_key(), f"{archive}/dbt/backend/build.py"], done.stderr
+    assert done.stdout.split() == [handlers.image_key(), f"{archive}/dbt/backend/build_process.py"], done.stderr
 
 
 def test_the_process_that_runs_the_guest_does_not_import_llvmlite() -> None:

@@ -7,12 +7,14 @@ A file of ``registers/`` is a sequence of lines, for a board that has just been 
     r 0x010 -> 0x00000030       read a word (r1, r2); what QEMU read
     r 0x018 -> 0x2 but 0x0: why what QEMU read, what it should be, and by which authority
 
-``python -m tests.devices.register_cases`` runs every file under qemu-system-arm and writes down what was read there.
-A new file, or line, needs no answers: ``r 0x010 ->`` is filled in.
+``python -m tests.devices.register_cases [FILE ...]`` runs the files, or else all of them, under qemu-system-arm. It
+writes down what QEMU read in every line, also where there was an answer before. A new file, or line, needs no answers:
+``r 0x010 ->`` is filled in.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import struct
 import subprocess
@@ -23,7 +25,8 @@ from pathlib import Path
 
 from tests.assembler import assemble
 
-FILES = sorted((Path(__file__).parent / "registers").glob("*.txt"))
+FOLDER = Path(__file__).parent / "registers"
+FILES = sorted(FOLDER.glob("*.txt"))
 _CODE, _TABLE = 0x10000, 0x20000
 _ACCESS = re.compile(
     r"(?P<kind>[rw])(?P<size>[124]?) +(?P<offset>\w+) +(?:-> *)?(?P<value>\w*)(?: but (?P<ours>\w+): .+)?"
@@ -162,7 +165,19 @@ def recorded(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
-    for path in FILES:
+def main() -> None:
+    description = (
+        "Run sequences of register accesses under qemu-system-arm and write down what it reads, in every line."
+    )
+    parser = argparse.ArgumentParser(prog="python -m tests.devices.register_cases", description=description)
+    parser.add_argument("files", nargs="*", type=Path, default=FILES, metavar="FILE", help=f"all of {FOLDER} if none")
+    paths: list[Path] = parser.parse_args().files
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        parser.error(f"there is no file {', '.join(missing)}")
+    for path in paths:
         path.write_text(recorded(path.read_text()))
         print(path.name)
+
+
+if __name__ == "__main__":
+    main()

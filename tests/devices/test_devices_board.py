@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from dbt.abi.addresses import Gpa
+from dbt.board import versatile
 from dbt.board.versatile import (
     ETHERNET,
     FLASH,
+    GPIO,
     INTERRUPT_CONTROLLER,
     SECONDARY_CONTROLLER,
     SERIAL_BUS,
@@ -20,6 +24,8 @@ from dbt.board.versatile import (
     UART3,
     WATCHDOG,
     Board,
+    Inputs,
+    InterruptTaken,
     build_board,
 )
 from dbt.memory.ram import RamLayout
@@ -112,6 +118,25 @@ def test_interrupts_arrive_where_the_board_says() -> None:
         rig.write(base + 0x44, 0x20)
         assert not rig.irq.level
     assert rig.sent == b"a"
+
+
+def test_an_interrupt_has_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a guest ever accesses the other one, which is made only then, or not."""
+    monkeypatch.setattr(versatile, "GPIO", (*GPIO, Gpa(0x101F5000)))
+    with pytest.raises(InterruptTaken, match="GPIO 4: input 10 of the primary interrupt controller is that of clock"):
+        Rig()
+
+
+def test_an_input_is_connected_once_and_exists() -> None:
+    driven: list[tuple[int, bool]] = []
+    inputs = Inputs("the controller", lambda number: lambda level: driven.append((number, level)))
+    inputs.connect(31, "a device")(True)
+    assert driven == [(31, True)]
+    with pytest.raises(InterruptTaken, match=r"is that of a device; not connected yet are 0, .*, 30$"):
+        inputs.connect(31, "a device")
+    for number in (-1, 32):
+        with pytest.raises(InterruptTaken, match=f"has no input {number}; they are 0 to 31"):
+            inputs.connect(number, "a device")
 
 
 def test_the_console_is_at_the_first_uart() -> None:

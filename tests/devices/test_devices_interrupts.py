@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dbt.board.versatile import PASSED_ON
 from dbt.devices.pl190 import Pl190
-from dbt.devices.sic import PASSED_ON, Sic
+from dbt.devices.sic import Sic
 from tests.devices.virtual_time import Line
 
 IRQ_STATUS, FIQ_STATUS, RAW, SELECT, ENABLE, ENABLE_CLEAR = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14

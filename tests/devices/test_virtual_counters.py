@@ -17,9 +17,7 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.devices.virtual_time import Line, VirtualTime
-from tests.vm.programs import BASE, EXIT
-
-MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
+from tests.vm.programs import BASE, EXIT, MODES
 
 
 @pytest.mark.parametrize("seed", range(20))

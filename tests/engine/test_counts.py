@@ -15,10 +15,11 @@ from dbt.cli.statistics import statistics, statistics_lines
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.worker import CompileWorker
 from dbt.host.console import CaptureConsole
+from dbt.vm.machine import JitMode, TierName
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
 from tests.guests import GUESTS, MANIFEST
-from tests.vm.programs import BASE, EXIT, make_elf
+from tests.vm.programs import BASE, EXIT, MODES, make_elf
 
 #: Prime, so that the fuel ends at all kinds of places.
 STEP = 30_011
@@ -26,9 +27,7 @@ GUESTS_COUNTED = [
     "bench/images/crc32.elf", "bench/images/objects.elf", "images/exceptions.bin", "images/smc-armv7-a-O2.elf",
     "images/sieve-armv7-a-O2.elf",
 ]  # fmt: skip
-MODES: list[tuple[Any, Any]] = [
-    ("reference", "off"), ("threaded", "off"), ("auto", "off"), ("auto", "sync"), ("auto", "async"),
-]  # fmt: skip
+WITHOUT_COMPILER: tuple[TierName, JitMode] = ("auto", "off")
 
 
 def machine_for(image: str, tier: Any, jit: Any) -> Machine:
@@ -59,7 +58,7 @@ def check(machine: Machine) -> None:
         assert (regions["code_bytes"] > 0) == (regions["insns"] > 0) == (regions["compiled"] + regions["loaded"] > 0)
 
 
-@pytest.mark.parametrize(("tier", "jit"), MODES)
+@pytest.mark.parametrize(("tier", "jit"), [*MODES, WITHOUT_COMPILER])
 @pytest.mark.parametrize("image", GUESTS_COUNTED)
 def test_instructions_add_up_wherever_the_fuel_ends(only_handlers: Path, image: str, tier: Any, jit: Any) -> None:
     machine = machine_for(image, tier, jit)
@@ -183,7 +182,7 @@ def test_a_compiler_that_is_lost(only_handlers: Path, monkeypatch: pytest.Monkey
 
 def test_sensitive_instructions_are_counted_by_place_alike_in_every_tier(only_handlers: Path) -> None:
     found = {}
-    for tier, jit in MODES:
+    for tier, jit in (*MODES, WITHOUT_COMPILER):
         machine = machine_for("images/minios-armv5te-O2.elf", tier, jit)
         machine.run(fuel=900_000)
         found[tier, jit] = dict(machine.tier.callout_places)

@@ -40,7 +40,9 @@ SHOWN = int(os.environ.get("SHOWN", "20"))
 def test_program(cpu: str, name: str, tier: str) -> None:
     program = make_program(cpu, name)
     answers = parse(expected_file(cpu, name).read_text())
-    assert list(answers) == [step.name for step in program.steps], "the program has changed: make refresh-oracle"
+    assert list(answers) == [step.name for step in program.steps], (
+        f"the program has changed: python -m tests.oracle.privileged.refresh {cpu}/{name} asks QEMU again"
+    )
     data, stopped = RUNNERS[tier](program)
     wrong = []
     count = 0

@@ -26,9 +26,7 @@ from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.guests import GUESTS
 from tests.trace.recordings import LOOP, program, record, region_tier
-from tests.vm.programs import BASE, EXIT, make_elf
-
-MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
+from tests.vm.programs import BASE, EXIT, MODES, make_elf
 
 
 @pytest.mark.parametrize("block_counters", [False, True])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from dbt.vm.machine import TierName
+from dbt.vm.machine import JitMode, TierName
 from tests.assembler import assemble
 
 BASE = 0x8000
 TIERS: tuple[TierName, ...] = ("reference", "threaded")
+#: What executes a guest: the tier, and how hot regions are compiled. A guest ends the same in each of them.
+MODES: list[tuple[TierName, JitMode]] = [
+    ("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async"),
+]  # fmt: skip
 
 #: Ends a guest with the exit code in R2 (SYS_EXIT_EXTENDED), with nine words at its end.
 EXIT = """
