@@ -3,14 +3,16 @@
 A listing under a line with a path is a file: a new one, or with ``diff`` a change to one. A ``console`` listing has
 commands after ``$``, each with the output that it must have, in which ``...`` stands for anything. A comment behind a
 command says that it ``fails``, or ``needs`` a program without which it is left out. The commands take minutes:
-``make long``.
+``make long``. At the end of an example, ruff and mypy look at what it has changed.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -23,7 +25,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What the commands need of the sources.
-COPIED = ("dbt", "guests/images", "isa", "pyproject.toml", "tests", "tools")
+COPIED = ("dbt", "guests/images", "isa", "pyproject.toml", "tests", "tools", "typings")
+#: What looks at the Python files that an example has changed, where it is installed.
+CHECKS = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",))
 TIMEOUT_S = 600
 
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -119,14 +123,38 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
+@dataclass(frozen=True)
+class Shell:
+    """Runs commands in a copy of the sources."""
+
+    tree: Path
+
+    def run(self, command: str) -> tuple[int, str]:
+        """Return the status and what was written to standard output and standard error."""
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=self.tree,
+            env=os.environ
+            | {
+                "PATH": f"{self.tree / 'bin'}:{os.environ['PATH']}",
+                "PYTHONPATH": str(self.tree),
+                "DBT_CACHE_DIR": str(self.tree / "build" / "cache"),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+        return done.returncode, done.stdout
+
+
 @pytest.mark.skipif("DBT_LONG_TESTS" not in os.environ, reason="takes minutes: make long")
 @pytest.mark.parametrize("title", HOWTOS)
 def test_the_commands_do_what_they_show(title: str, tree: Path) -> None:
-    environment = os.environ | {
-        "PATH": f"{tree / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": str(tree),
-        "DBT_CACHE_DIR": str(tree / "build" / "cache"),
-    }
+    shell = Shell(tree)
     for listing in HOWTOS[title]:
         if listing.title:
             path = tree / listing.title
@@ -135,18 +163,12 @@ def test_the_commands_do_what_they_show(title: str, tree: Path) -> None:
         for command in commands(listing.text):
             if command.needs and shutil.which(command.needs) is None:
                 continue
-            done = subprocess.run(
-                command.text,
-                shell=True,
-                cwd=tree,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=TIMEOUT_S,
-            )
-            shown = f"$ {command.text}\n{done.stdout}"
-            assert (done.returncode != 0) == command.fails, shown
-            assert command.output.search(done.stdout), f"{shown}\ninstead of\n{command.output.pattern}"
+            status, output = shell.run(command.text)
+            shown = f"$ {command.text}\n{output}"
+            assert (status != 0) == command.fails, shown
+            assert command.output.search(output), f"{shown}\ninstead of\n{command.output.pattern}"
+    sources = sorted({listing.title for listing in HOWTOS[title] if listing.title.endswith(".py")})
+    for tool, *options in CHECKS if sources else ():
+        if importlib.util.find_spec(tool) is not None:
+            status, output = shell.run(shlex.join(["python", "-m", tool, *options, *sources]))
+            assert status == 0, f"{tool} of {sources}\n{output}"
