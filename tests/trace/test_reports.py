@@ -13,7 +13,6 @@ import pytest
 
 from dbt.backend.lower import LOWER
 from dbt.cli.app import run_app
-from dbt.engine.worker import CompileWorker
 from dbt.trace.export import FORMATS
 from dbt.trace.model import Trace
 from tests.cli.command import dbt, json_of, paragraph
@@ -232,7 +231,6 @@ def test_the_instruction_that_a_tier_does_wrong_is_found(
 ) -> None:
     """The loop comes to MLALT in its round 800,002; before, its condition fails."""
     monkeypatch.setitem(LOWER, "mul", LOWER["add"])
-    monkeypatch.setattr("dbt.engine.worker.shared_worker", CompileWorker)  # forked after the line above
     code = f"""
         movw r1, #1500 ; movw r3, #1000 ; mul r1, r3, r1 ; movw r3, #700 ; movw r4, #1000 ; mul r3, r4, r3
         loop: add r0, r0, #3 ; cmp r1, r3
