@@ -165,7 +165,7 @@ def read_image(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None, 
 def refuse_base(path: str, what: str, base: Gpa | None) -> None:
     """Raise ImageError if a base is given for a file that contains its addresses. ``what`` is the kind of file."""
     if base is not None:
-        raise ImageError(path, f"it is {what}, which says itself where it goes", "Leave out --base")
+        raise ImageError(path, f"it is {what}, which has load addresses of its own", "Leave out --base")
 
 
 def check_base(path: str, base: Gpa | None) -> None:

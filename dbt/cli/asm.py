@@ -62,7 +62,7 @@ def encode(text: str, base: Gva, name: str) -> bytes:
         data = assemble_program(text, base)
     except AssemblyError as error:
         place = "" if error.line is None else f"line {error.line} ({error.text[:_LONGEST_QUOTE]}): "
-        message = f"{name}: {place}{error}. It is to be A32 in GNU syntax."
+        message = f"{name}: {place}{error}. dbt asm reads A32 code in GNU syntax."
         raise CommandError(message, Status.BAD_INPUT) from None
     if not data:
         raise CommandError(f"{name}: there is nothing to assemble.", Status.BAD_INPUT)

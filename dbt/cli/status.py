@@ -29,12 +29,12 @@ MEANINGS = {
     Status.HALTED: "the guest halted: nothing that it waits for can come",
     Status.USAGE: "the command line is wrong",
     Status.BAD_INPUT: "the program, source or recording cannot be used",
-    Status.GUEST_FAULT: "the guest did something that nobody handles",
+    Status.GUEST_FAULT: "the guest caused a fault that nothing handles",
     Status.FUEL: "--fuel is used up",
     Status.TIMEOUT: "--timeout passed",
     Status.FAILURE: "dbt or the host failed",
     Status.INTERRUPTED: "Ctrl-C, or Ctrl-A X",
-    Status.BROKEN_PIPE: "whoever read the output is gone",
+    Status.BROKEN_PIPE: "the reader of the output is gone",
 }
 
 #: The end of the text of ``--help``.

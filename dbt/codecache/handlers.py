@@ -111,7 +111,7 @@ def load_image(notice: Notice) -> Image:
             write_file(name, data)
             _remove_old_images()
     except OSError as error:
-        notice(f"cannot keep the translator in {cache_directory()} ({error.strerror}); it is built at every start")
+        notice(f"cannot write the translator to {cache_directory()} ({error.strerror}); it is built at every start")
     return Image.unpack(data)
 
 

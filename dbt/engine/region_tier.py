@@ -282,7 +282,7 @@ class RegionTier:
         if self.compiler.unavailable and self._jit != "off":
             self._jit = "off"
             why = self.compiler.unavailable
-            self._notice(f"cannot start the compiler ({why}); the guest runs on without new regions, slower")
+            self._notice(f"cannot start the compiler ({why}); the guest continues more slowly, without new regions")
 
     # -- what else a tier can do ---------------------------------------------------------------
 

@@ -424,7 +424,7 @@ class _Forming:
         """Return the reason why no block begins at an address."""
         insn = self._former._insn(pc)
         if insn is None:
-            return "never executed in the threaded tier, or undefined"
+            return "not executed before the region was formed, or undefined"
         return f"sensitive instruction: {insn.insn.name}" if is_sensitive(insn.uops) else "the block has no room"
 
     def _form_block(self, place: Place, room: int) -> Block | None:

@@ -124,7 +124,7 @@ def read_log(path: str) -> Log:
         records.append((kind, content))
         at = end
     if not records or records[0][0] is not RecordKind.HEADER:
-        raise TraceError(f"{path}: the trace has no header: the run was ended before it began")
+        raise TraceError(f"{path}: the trace has no header, because the run ended before it began")
     return Log(records, len(data) - at)
 
 

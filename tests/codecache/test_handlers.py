@@ -73,7 +73,7 @@ def test_a_directory_that_cannot_be_made_is_done_without(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert handlers.load_image(lines.append).code
-    assert "cannot keep" in lines[-1]
+    assert "cannot write the translator" in lines[-1]
 
 
 def test_a_full_disk_is_done_without(cache: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
