@@ -19,7 +19,7 @@ from isa.ir.uop import Uop
 
 
 class FlagKind(Enum):
-    """What the flags follow from."""
+    """The form in which the flags are kept, from which their values follow."""
 
     STORED = "n, z, c and v themselves"
     RESULT = "N and Z from the result r; c and v themselves"
@@ -38,7 +38,7 @@ PARTS = {
 
 @dataclass(slots=True)
 class FlagEffect:
-    """What an instruction does to the flags: the operands of a subtraction that sets all four, or ``result``, from
+    """The effect of an instruction on the flags: the operands of a subtraction that sets all four, or ``result``, from
     which N and Z follow, if there is such, and the values (one bit each) of the other flags that it sets.
     """
 

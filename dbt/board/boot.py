@@ -74,7 +74,7 @@ Present = Callable[[Gpa], bool]
 
 
 class _Form(Enum):
-    """What kind of file a kernel is, by its content."""
+    """The kind of a kernel's file, by its content."""
 
     ELF = auto()
     UIMAGE = auto()

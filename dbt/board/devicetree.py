@@ -34,7 +34,7 @@ class DeviceTreeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What goes into /chosen. An empty ``bootargs`` keeps the tree's own. ``initrd`` is [start, end) of the RAM
+    """The properties of /chosen. An empty ``bootargs`` keeps the tree's own. ``initrd`` is [start, end) of the RAM
     disk.
     """
 

@@ -1,4 +1,4 @@
-"""What every device is to the bus that it is attached to."""
+"""The interface of every device to the bus that it is attached to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the board hands to a device, so that the device need not know the board: lines and virtual time."""
+"""The lines and the virtual time that the board hands to a device, which need not know the board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def no_input() -> None:
 
 
 class Alarm(Protocol):
-    """What a device has the timeline do at a tick of virtual time. It is set for one tick at most."""
+    """An action that a device has the timeline do at a tick of virtual time. It is set for one tick at most."""
 
     def set(self, tick: int) -> None:
         """Ring at ``tick``, and not when it was set for before. A tick that has passed is rung at as soon as can be."""

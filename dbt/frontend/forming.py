@@ -82,7 +82,7 @@ Context = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What identifies a block: the address where it starts, and the calls that lead to it."""
+    """The identity of a block: the address where it starts, and the calls that lead to it."""
 
     pc: Gva
     calls: Context = ()

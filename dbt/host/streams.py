@@ -14,7 +14,7 @@ class InputPending(Exception):
 
 
 class Stream(Protocol):
-    """What an open handle stands for. Every failure is an OSError with its errno. Sizes and positions are in bytes."""
+    """The stream behind an open handle. Each failure is an OSError with its errno. Sizes and positions are in bytes."""
 
     tty: bool
 

@@ -63,7 +63,9 @@ class GuestMemory:
         self.device_accesses = 0  # made by :meth:`read_device` and :meth:`write_device`
 
     def connect(self, translation: Translation, on_write: Callable[[Gpa, int], None] | None = None) -> None:
-        """Whoever executes the guest's code says how addresses are translated, and whether it must hear of writes."""
+        """Attach the executor of the guest's code, which says how addresses are translated and if it must hear of
+        writes.
+        """
         self.translation, self.on_write = translation, on_write
 
     def disconnect(self) -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Freedom(Enum):
-    """What the manual calls the freedom that it leaves."""
+    """The manual's terms for the freedom that it leaves."""
 
     UNPREDICTABLE = "UNPREDICTABLE"
     UNKNOWN = "UNKNOWN"

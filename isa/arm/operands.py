@@ -1,4 +1,4 @@
-"""What instructions share: conditions, immediates and shifted operands."""
+"""The parts that instructions share: conditions, immediates and shifted operands."""
 
 from __future__ import annotations
 
