@@ -20,4 +20,7 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         status = 141
+    worker = sys.modules.get("dbt.engine.worker")  # which a command that compiles nothing has not imported
+    if worker is not None:
+        worker.let_compilers_finish()
     os._exit(status)

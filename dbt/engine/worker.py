@@ -7,6 +7,7 @@ it what has changed in its code pages, and then makes a request. If LLVM crashes
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -38,13 +39,12 @@ from dbt.engine.messages import (
     unpack_result,
 )
 from dbt.engine.region_counts import WorkerCounts
-from dbt.engine.worker_process import CACHE_VARIABLES, Compile, make_compile, serve
+from dbt.engine.worker_process import CACHE_VARIABLES, FINISH, Compile, make_compile, serve
 
 #: Seconds after which a compilation is given up.
 TIMEOUT_S = 20.0
 #: The number of answers after which the compiler is restarted. LLVM's passes leak 11 KB for each region. A restart
-#: takes
-#: a fifth of a second.
+#: takes a fifth of a second.
 REGIONS_PER_PROCESS = 2000
 #: Seconds that a compiler whose answers have ended is given to exit.
 _GRACE_S = 1.0
@@ -248,6 +248,13 @@ class CompileWorker:
             return 0
         return os.waitstatus_to_exitcode(ended[1])
 
+    def let_finish(self) -> None:
+        """Let the compiler outlive this process by the requests that it has, so that the next run has their regions."""
+        child = self._child
+        if child is not None and self._sent:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, FINISH)
+
     def forget_parent(self) -> None:
         """Drop the compiler and its clients in a forked process: they are the parent's. New machines have another."""
         if self._child is not None:
@@ -260,6 +267,15 @@ class CompileWorker:
 
 
 _WORKERS: weakref.WeakSet[CompileWorker] = weakref.WeakSet()
+
+
+def let_compilers_finish() -> None:
+    """Have the compilers finish their requests although this process ends now. Its machines need not be closed."""
+    for worker in _WORKERS:
+        worker.let_finish()
+
+
+atexit.register(let_compilers_finish)
 
 
 def _forget_parents_workers() -> None:

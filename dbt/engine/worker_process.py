@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 Compile = Callable[[CodeMirror, CompileRequest], CompiledRegion | Refused]
 
 _PR_SET_PDEATHSIG = 1
-_PARENT_ENDED = signal.SIGUSR1
+#: The signals to the compiler. The kernel delivers the lower of two pending ones first, and FINISH must be first.
+FINISH, _PARENT_ENDED = signal.SIGUSR1, signal.SIGUSR2
+#: The number of seconds for which a compiler may outlive a process that has asked it to finish its work.
+_FINISH_S = 5.0
 _READ_SIZE = 1 << 20
 
 
@@ -111,8 +115,9 @@ def serve(requests: int, results: int, parent: int, make: Callable[[], Compile])
         for body in take_messages(received):
             number, notice = unpack_notice(body)
             answer = _take(machines, number, notice, compile_)
-            while answer:
-                answer = answer[os.write(results, answer) :]
+            with contextlib.suppress(BrokenPipeError):  # the parent has ended, and what was compiled is kept already
+                while answer:
+                    answer = answer[os.write(results, answer) :]
 
 
 def _take(machines: dict[int, _Machine], number: int, notice: Notice, compile_: Compile) -> bytes:
@@ -141,15 +146,21 @@ def _compile(machine: _Machine, number: int, request: CompileRequest, compile_: 
 def _end_with(parent: int) -> None:
     """End this process when the parent ends in whatever way, even in the middle of a compilation.
 
+    The exception is a parent that has sent :data:`FINISH` first, as it ends in an orderly way: then the requests that
+    it has made are compiled for the next run, for some seconds at most.
+
     The kernel's signal also comes when only the thread has ended that forked this process. Therefore it does not kill,
     but wakes a thread that checks whether the parent still exists. A compilation in LLVM does not delay this thread.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {_PARENT_ENDED})
+    signals = {FINISH, _PARENT_ENDED}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _PARENT_ENDED)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            signal.sigwait({_PARENT_ENDED})
+        while os.getppid() == parent or FINISH in signal.sigpending():
+            if signal.sigwait(signals) == FINISH:
+                time.sleep(_FINISH_S)
+                break
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

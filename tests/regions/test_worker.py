@@ -166,7 +166,7 @@ def test_a_guest_runs_uncompiled_where_no_process_can_be_made(
     notices: list[str] = []
     machine = loop_machine(notices)
     check_run(machine)
-    assert len(notices) == 1 and "Resource temporarily unavailable" in notices[0] and "runs on" in notices[0]
+    assert len(notices) == 1 and "Resource temporarily unavailable" in notices[0] and "continues" in notices[0]
     assert machine.retired["region"] == 0
     activity = machine.tier.regions
     assert activity is not None and activity.worker.lost == activity.counts.refused == activity.worker.requests == 1

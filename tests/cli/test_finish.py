@@ -1,0 +1,47 @@
+"""A run that ends while regions are compiled: the next run has them, and a killed run leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.cli.command import COMMAND, ROOT, environment, json_of
+from tests.codecache.samples import kept
+from tests.waiting import wait_until
+
+GUEST = str(ROOT / "guests/bench/images/fib.elf")
+#: So many instructions that code is hot, and that the guest ends before LLVM is even imported.
+FUEL = "4000000"
+
+
+def children_of(cache: Path) -> list[int]:
+    """The processes whose environment names that cache directory."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if os.fsencode(cache) in (process / "environ").read_bytes():
+                    found.append(int(process.name))
+            except OSError:
+                continue
+    return found
+
+
+def test_what_was_requested_is_there_for_the_next_run(only_handlers: Path) -> None:
+    command = [*COMMAND, "run", "--json", "--fuel", FUEL, GUEST]
+    first = json_of(subprocess.run(command, env=environment(), capture_output=True, check=False))
+    assert first["statistics"]["regions"]["pending"] > 0, "nothing was requested: this test tests nothing"
+    wait_until(lambda: not children_of(only_handlers), "the compiler ends")
+    assert kept()
+    second = json_of(subprocess.run(command, env=environment(), capture_output=True, check=False))
+    assert second["statistics"]["regions"]["loaded"] > 0
+
+
+def test_a_killed_run_leaves_no_compiler(only_handlers: Path) -> None:
+    run = subprocess.Popen([*COMMAND, "run", GUEST], env=environment(), stdout=subprocess.DEVNULL)
+    wait_until(lambda: len(children_of(only_handlers)) == 2, "the compiler runs")
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    wait_until(lambda: not children_of(only_handlers), "the compiler ends")
