@@ -52,9 +52,9 @@ class Deferred(Device, Generic[D]):
         return {} if state == self.initial else state
 
     def restore(self, state: Mapping[Any, Any]) -> None:
-        if state or self.device is not None:
+        if state != {} or self.device is not None:
             device = self.get()
-            device.restore(state or self.initial)
+            device.restore(self.initial if state == {} else state)
 
 
 class Window:
@@ -172,6 +172,8 @@ class DeviceBus:
 
     def restore(self, states: Mapping[str, Mapping[Any, Any]]) -> None:
         """Restore a state that :meth:`save` returned. Raise StateError if it is that of another board."""
+        if type(states) is not dict:
+            raise StateError("the states of the devices are no mapping")
         unknown = states.keys() - {window.name for window in self.windows}
         if unknown:
             raise StateError(f"this board has no device called {', '.join(sorted(map(str, unknown)))}")

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from dbt.board.clock import TICKS_PER_SECOND
-from dbt.devices.state import StateError
+from dbt.devices.state import StateError, is_tick
 
 
 class Event(NamedTuple):
@@ -123,12 +123,17 @@ class Timeline:
         return [Event(*alarm.name, tick, order) for order, (tick, _, alarm) in enumerate(self._pending)]
 
     def restore(self, events: Iterable[Event]) -> None:
-        """Replace the pending events. Raise StateError if an event has no alarm, or if an alarm has two events.
+        """Replace the pending events. Raise StateError if one is no event, or is that of no alarm or of one that has
+        an event already.
 
         Precondition: the devices that the events belong to have been made.
         """
         for _, _, alarm in tuple(self._pending):
             alarm.cancel()
+        events = list(events)
+        for event in events:
+            if not isinstance(event, tuple) or list(map(type, event)) != [str, str, int, int] or not is_tick(event[2]):
+                raise StateError(f"this is no event: {event!r:.200}")
         for event in sorted(events, key=itemgetter(3)):
             device, action, tick, _ = event
             found = self._alarms.get((device, action))

@@ -97,7 +97,7 @@ class Board(NamedTuple):
         The levels of the CPU's interrupt inputs are not set again, because they belong to the CPU's state.
         """
         self.bus.restore(state.devices)
-        waiting = {event.device for event in state.events}
+        waiting = {event[0] for event in state.events if isinstance(event, tuple) and event and type(event[0]) is str}
         for window in self.bus.windows:
             if window.name in waiting:
                 window.arrive()

@@ -10,11 +10,13 @@ import time as calendar_time
 from dataclasses import dataclass, field
 
 from dbt.devices.serialbus import Chip
-from dbt.devices.state import Wiring
+from dbt.devices.state import Byte, Wiring
 from dbt.devices.wiring import Time
 
 ADDRESS = 0x68
 _SIZE = 64
+#: In seconds: far more than the clock's two digits of the year can set, and still a date.
+_LARGEST_OFFSET = 1 << 40
 _CONTROL = 7
 #: The control register's bits that are there, and the one, OSF, that can be cleared but not set.
 _CONTROL_BITS, _STOPPED = 0xB3, 1 << 5
@@ -36,11 +38,14 @@ class Ds1338(Chip):
 
     time: Wiring[Time]
     offset: int
-    memory: list[int] = field(default_factory=lambda: [0] * _SIZE)
-    pointer: int = 0
+    memory: list[Byte] = field(default_factory=lambda: [0] * _SIZE)
+    pointer: Byte = 0
     #: The next byte written is the pointer.
     addressed: bool = False
     weekday_shift: int = 0
+
+    def is_possible(self) -> bool:
+        return abs(self.offset) < _LARGEST_OFFSET and len(self.memory) == _SIZE and self.pointer < _SIZE
 
     @property
     def _seconds(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt.devices.device import Device
+from dbt.devices.state import Byte, Word
 
 _READY, _ERASE_FAILED, _PROGRAM_FAILED, _LOCKED = 0x80, 0x20, 0x10, 0x02
 _READ_ARRAY, _READ_STATUS, _READ_IDENTIFIER, _QUERY = 0xFF, 0x70, 0x90, 0x98
@@ -38,12 +39,15 @@ _CFI = bytes((
 @dataclass(eq=False)
 class Flash(Device):
     #: What reads give: the last of the four commands above.
-    mode: int = _READ_ARRAY
-    status: int = _READY
+    mode: Byte = _READ_ARRAY
+    status: Byte = _READY
     #: Writes that belong to the command before them, and the errors that it ends with.
-    operands: int = 0
-    errors: int = 0
+    operands: Word = 0
+    errors: Byte = 0
     counting: bool = False
+
+    def is_possible(self) -> bool:
+        return self.mode in (_READ_ARRAY, _READ_STATUS, _READ_IDENTIFIER, _QUERY)
 
     def read(self, offset: int, size: int) -> int:
         word = self._read_word(offset & ~3) >> 8 * (offset & 3)

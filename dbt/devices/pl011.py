@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Wiring
+from dbt.devices.state import Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Line, Time, no_input
 
 FR_CTS, FR_DSR, FR_DCD, FR_RXFE, FR_RXFF, FR_TXFE, FR_RI = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 8
@@ -51,25 +51,28 @@ class Pl011(WordRegisters):
     transmit: Wiring[Callable[[bytes], None]]
     irq: Wiring[Line]
     #: The receive FIFO: characters with the bits of UARTDR above them.
-    received: list[int] = field(default_factory=list)
+    received: list[Word] = field(default_factory=list)
     #: A character found the FIFO full. The next one that enters it says so (2.4.3, "Overrun bit").
     overrun: bool = False
     #: The tick at which UARTRTINTR is raised, unless something changes before; None if nothing waits for it.
-    timeout: int | None = None
-    rsr: int = 0
-    ilpr: int = 0
-    ibrd: int = 0
-    fbrd: int = 0
-    lcr_h: int = 0
-    cr: int = 0x300
-    ifls: int = 0x12
-    imsc: int = 0
-    ris: int = 0
-    dmacr: int = 0
+    timeout: Tick | None = None
+    rsr: Word = 0
+    ilpr: Word = 0
+    ibrd: Word = 0
+    fbrd: Word = 0
+    lcr_h: Word = 0
+    cr: Word = 0x300
+    ifls: Word = 0x12
+    imsc: Word = 0
+    ris: Word = 0
+    dmacr: Word = 0
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.alarm = self.time.alarm("receive time-out", self._update)
+
+    def is_possible(self) -> bool:
+        return len(self.received) <= self.capacity and all(entry <= 0xFFF for entry in self.received)
 
     @property
     def capacity(self) -> int:
@@ -266,6 +269,9 @@ class ConsoleUart(Pl011):
 
     refill: Wiring[Callable[[], None]] = no_input
     arrived: int = 0
+
+    def is_possible(self) -> bool:
+        return super().is_possible() and self.arrived >= 0
 
     def push(self, data: bytes) -> None:
         self.arrived += len(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Wiring
+from dbt.devices.state import Wiring, Word
 from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141031)
@@ -22,9 +22,9 @@ class Pl031(WordRegisters):
     time: Wiring[Time]
     irq: Wiring[Line]
     offset: int
-    match: int = 0
-    load: int = 0
-    mask: int = 0
+    match: Word = 0
+    load: Word = 0
+    mask: Word = 0
     raised: bool = False
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 

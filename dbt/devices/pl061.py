@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Wiring
+from dbt.devices.state import Byte, Wiring
 from dbt.devices.wiring import Line
 
 _IDENTIFICATION = identification(0x00041061)
@@ -19,14 +19,14 @@ _PINS = 0xFF
 @dataclass(eq=False)
 class Pl061(WordRegisters):
     irq: Wiring[Line]
-    data: int = 0
-    direction: int = 0  # set: output
-    by_level: int = 0
-    both_edges: int = 0
-    high: int = 0  # set: interrupts on high level, clear: on low
-    mask: int = 0
-    raised: int = 0
-    alternate: int = 0
+    data: Byte = 0
+    direction: Byte = 0  # set: output
+    by_level: Byte = 0
+    both_edges: Byte = 0
+    high: Byte = 0  # set: interrupts on high level, clear: on low
+    mask: Byte = 0
+    raised: Byte = 0
+    alternate: Byte = 0
 
     def read_word(self, offset: int) -> int:
         match offset:

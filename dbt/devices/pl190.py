@@ -7,9 +7,10 @@ Where QEMU's differs from the manual, this one follows the manual: only an inter
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Wiring
+from dbt.devices.state import Byte, Wiring, Word
 from dbt.devices.wiring import Line
 
 _IDENTIFICATION = identification(0x00041190)
@@ -24,18 +25,23 @@ class Pl190(WordRegisters):
 
     irq: Wiring[Line]
     fiq: Wiring[Line]
-    inputs: int = 0
-    soft: int = 0
-    select: int = 0  # set: FIQ
-    enable: int = 0
-    protection: int = 0
-    default_address: int = 0
-    addresses: list[int] = field(default_factory=lambda: [0] * 16)
-    controls: list[int] = field(default_factory=lambda: [0] * 16)
+    inputs: Word = 0
+    soft: Word = 0
+    select: Word = 0  # set: FIQ
+    enable: Word = 0
+    protection: Word = 0
+    default_address: Word = 0
+    addresses: list[Word] = field(default_factory=lambda: [0] * 16)
+    controls: list[Byte] = field(default_factory=lambda: [0] * 16)
     #: The priorities of the interrupts in service, each less, that is more urgent, than the one before it.
-    in_service: list[int] = field(default_factory=lambda: [_IDLE])
+    in_service: list[Byte] = field(default_factory=lambda: [_IDLE])
     irq_level: bool = False
     fiq_level: bool = False
+
+    def is_possible(self) -> bool:
+        order = self.in_service
+        descends = all(after < before for before, after in pairwise(order))
+        return order[:1] == [_IDLE] and descends and len(self.addresses) == len(self.controls) == 16
 
     def line(self, number: int) -> Line:
         bit = 1 << number

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt.devices.registers import WordRegisters
-from dbt.devices.state import Part, Stateful, Wiring
+from dbt.devices.state import Byte, Part, Stateful, Wiring
 
 SCL, SDA = 1 << 0, 1 << 1
 #: What the chip makes of the bits: nothing, its address, data for it, data from it.
@@ -36,12 +36,18 @@ class SerialBus(WordRegisters):
     chip: Part[Chip]
     address: Wiring[int]
     #: The wires as software leaves them; set: released.
-    wires: int = 0
+    wires: Byte = 0
     #: The chip pulls SDA low.
     pulled: bool = False
-    phase: int = _IGNORED
-    byte: int = 0
-    bits: int = 0
+    phase: Byte = _IGNORED
+    byte: Byte = 0
+    bits: Byte = 0
+
+    def is_possible(self) -> bool:
+        """The clock is high after the ninth bit, and a byte that arrives has as many bits as have come."""
+        if self.wires > SCL | SDA or self.phase > _SENDING or self.bits > (9 if self.wires & SCL else 8):
+            return False
+        return self.phase in (_IGNORED, _SENDING) or self.byte < 1 << min(self.bits, 8)
 
     def read_word(self, offset: int) -> int:
         if offset:

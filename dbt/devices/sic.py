@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dbt.devices.registers import WordRegisters
-from dbt.devices.state import Wiring
+from dbt.devices.state import Wiring, Word
 from dbt.devices.wiring import Line
 
 #: Inputs 21 to 30.
@@ -24,10 +24,10 @@ class Sic(WordRegisters):
 
     output: Wiring[Line]
     passed_on: Wiring[Mapping[int, Line]]
-    inputs: int = 0
-    soft: int = 0
-    enable: int = 0
-    pass_on: int = 0
+    inputs: Word = 0
+    soft: Word = 0
+    enable: Word = 0
+    pass_on: Word = 0
 
     def line(self, number: int) -> Line:
         bit = 1 << number

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.device import Device
-from dbt.devices.state import Wiring
+from dbt.devices.state import Byte, Wiring
 from dbt.devices.wiring import Line
 
 _INT_ALLOCATED, _INT_TX_EMPTY, _INT_TX = 1 << 3, 1 << 2, 1 << 1
@@ -34,11 +34,14 @@ _WRITABLE = {0x1C: 0xFC, 0x3C: 0x1F}
 class Smc91c111(Device):
     irq: Wiring[Line]
     address: Wiring[bytes] = b"\x52\x54\x00\x12\x34\x56"
-    bank: int = 0
-    registers: dict[int, int] = field(default_factory=_RESET_VALUES.copy)
-    sent: int = _NO_PACKET
-    interrupts: int = _INT_TX_EMPTY
-    mask: int = 0
+    bank: Byte = 0
+    registers: dict[int, Byte] = field(default_factory=_RESET_VALUES.copy)
+    sent: Byte = _NO_PACKET
+    interrupts: Byte = _INT_TX_EMPTY
+    mask: Byte = 0
+
+    def is_possible(self) -> bool:
+        return self.bank < 8 and self.registers.keys() == _RESET_VALUES.keys()
 
     def read(self, offset: int, size: int) -> int:
         return int.from_bytes((self._read_byte(place & 15) for place in range(offset, offset + size)), "little")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Part, Stateful, Wiring
+from dbt.devices.state import Part, Stateful, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141804)
@@ -34,12 +34,12 @@ class Timer(Stateful):
     number: Wiring[int]
     ticks: Wiring[int]
     output: Wiring[Line]
-    load: int = 0
-    control: int = INTERRUPT_ENABLE
+    load: Word = 0
+    control: Word = INTERRUPT_ENABLE
     #: The value while the counter stands still.
-    count: int = 0xFFFFFFFF
+    count: Word = 0xFFFFFFFF
     #: The tick at which the counter is zero next; None while it stands still.
-    zero: int | None = None
+    zero: Tick | None = None
     raised: bool = False
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
@@ -176,6 +176,9 @@ class Sp804(WordRegisters):
     def __post_init__(self) -> None:
         ticks = self.time.ticks_per_second // self.frequency
         self.timers = [Timer(self.time, number, ticks, self._input(number)) for number in range(2)]
+
+    def is_possible(self) -> bool:
+        return len(self.levels) == 2
 
     def _input(self, number: int) -> Line:
         def drive(level: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Wiring
+from dbt.devices.state import Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141805)
@@ -26,12 +26,12 @@ class Sp805(WordRegisters):
     irq: Wiring[Line]
     reset: Wiring[Callable[[], None]]
     frequency: Wiring[int] = 1_000_000
-    load: int = 0xFFFFFFFF
-    control: int = 0
+    load: Word = 0xFFFFFFFF
+    control: Word = 0
     #: The value while the counter stands still.
-    count: int = 0xFFFFFFFF
+    count: Word = 0xFFFFFFFF
     #: The tick at which the counter is zero next; None while it stands still.
-    zero: int | None = None
+    zero: Tick | None = None
     raised: bool = False
     locked: bool = False
     alarm: Wiring[Alarm] = field(init=False, repr=False)
@@ -39,13 +39,16 @@ class Sp805(WordRegisters):
     def __post_init__(self) -> None:
         self.alarm = self.time.alarm("zero", self._expire)
 
+    def is_possible(self) -> bool:
+        return self.load > 0  # else it would be at zero again and again, without time passing
+
     @property
     def _scale(self) -> int:
         return self.time.ticks_per_second // self.frequency
 
     @property
     def value(self) -> int:
-        return self.count if self.zero is None else (self.zero - self.time.now) // self._scale
+        return self.count if self.zero is None else (self.zero - self.time.now) // self._scale & 0xFFFFFFFF
 
     def read_word(self, offset: int) -> int:
         match offset:

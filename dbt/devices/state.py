@@ -22,6 +22,10 @@ Plain = bool | int | str | bytes | None | list["Plain"] | dict[str, "Plain"] | d
 State = dict[str, Plain]
 
 T = TypeVar("T")
+#: What an integer of the state can be: 32 bits, 8 bits, a tick of virtual time, or any number that eight bytes hold.
+Word = int
+Byte = int
+Tick = int
 Wiring = Annotated[T, "wiring"]
 Part = Annotated[T, "part"]
 #: Integers of a state are at most so large in magnitude, so that each fits in eight bytes.
@@ -40,15 +44,25 @@ def _is_bool(value: object) -> bool:
     return type(value) is bool
 
 
+def _below(limit: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and 0 <= value < limit
+
+
+_is_word, _is_byte, is_tick = _below(1 << 32), _below(1 << 8), _below(_LARGEST)
+
+
 #: The annotations that a field of the state may have, and what a value must fulfil to be restored into it.
 KINDS: Mapping[str, Callable[[object], bool]] = {
     "int": _is_int,
+    "Word": _is_word,
+    "Byte": _is_byte,
     "bool": _is_bool,
     "bytes": lambda value: type(value) is bytes,
-    "int | None": lambda value: value is None or _is_int(value),
-    "list[int]": lambda value: type(value) is list and all(map(_is_int, value)),
+    "Tick | None": lambda value: value is None or is_tick(value),
+    "list[Word]": lambda value: type(value) is list and all(map(_is_word, value)),
+    "list[Byte]": lambda value: type(value) is list and all(map(_is_byte, value)),
     "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
-    "dict[int, int]": lambda value: type(value) is dict and all(map(_is_int, (*value, *value.values()))),
+    "dict[int, Byte]": lambda value: type(value) is dict and all(map(_is_byte, value.values())),
 }
 
 
@@ -84,6 +98,13 @@ class Stateful:
         """Return the objects whose state belongs to this one's, without their own parts."""
         return [one for _, held in self._parts() for one in held]
 
+    def is_possible(self) -> bool:
+        """Return False for values that the object could never have got to. It must then not be used.
+
+        Each value is of its kind. What else an object relies on is for its class to say, such as a list's length.
+        """
+        return True
+
     def save(self) -> State:
         """Return a copy of the state as plain values. Nothing that the guest can observe changes."""
         self.settle()
@@ -95,8 +116,8 @@ class Stateful:
     def restore(self, state: Mapping[Any, Any]) -> None:
         """Take over a state that :meth:`save` has returned.
 
-        Raises StateError if the names or the kinds of the values are not those of this object. Then it is left with
-        a part of the state, and has to be given up.
+        Raises StateError if it is not a state that this object can be in, whoever made it. Then the object is left
+        with a part of the state, and has to be given up.
         """
         name = type(self).__name__
         kinds, held = dict(self.state_fields()), dict(self._parts())
@@ -112,6 +133,8 @@ class Stateful:
                 raise StateError(f"{field_name} in the state of {name} is not a list of {len(parts)}")
             for one, values in zip(parts, states, strict=True):
                 one.restore(values)
+        if not self.is_possible():
+            raise StateError(f"the values in the state of {name} cannot belong together: {state!r:.500}")
 
 
 def _copy(value: Any) -> Any:

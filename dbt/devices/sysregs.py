@@ -11,7 +11,7 @@ from math import gcd
 
 from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.registers import WordRegisters
-from dbt.devices.state import Wiring
+from dbt.devices.state import Wiring, Word
 from dbt.devices.wiring import Time
 
 #: What SYS_ID, SYS_PROCID0 and SYS_PROCID1 are on a Versatile/PB926EJ-S.
@@ -30,14 +30,14 @@ class SystemRegisters(WordRegisters):
 
     time: Wiring[Time]
     reset: Wiring[Callable[[], None]]
-    leds: int = 0
-    lock: int = 0
-    cfgdata1: int = 0
-    cfgdata2: int = 0
-    flags: int = 0
-    nvflags: int = 0
-    resetctl: int = 0
-    clcd: int = _DISPLAY
+    leds: Word = 0
+    lock: Word = 0
+    cfgdata1: Word = 0
+    cfgdata2: Word = 0
+    flags: Word = 0
+    nvflags: Word = 0
+    resetctl: Word = 0
+    clcd: Word = _DISPLAY
 
     def virtual_counter(self, offset: int) -> VirtualCounter | None:
         frequency = _COUNTERS.get(offset)

@@ -221,12 +221,27 @@ def test_lists_are_copied() -> None:
         (("Ethernet", "registers"), {"0": 0}),
         (("no such device",), {}),
         (("VIC",), None),
+        (("Ethernet",), None),
+        (("Ethernet",), 0),
+        (("VIC", "enable"), 1 << 32),
+        (("VIC", "enable"), -1),
+        (("VIC", "addresses"), [0] * 15),
+        (("VIC", "controls"), [0] * 17),
+        (("VIC", "in_service"), []),
+        (("VIC", "in_service"), [17, 3, 3]),
+        (("UART0", "received"), [0] * 17),
+        (("UART0", "received"), [1 << 12]),
+        (("UART0", "timeout"), -1),
+        (("watchdog", "load"), 0),
+        (("Ethernet", "bank"), 8),
+        (("Ethernet", "registers"), {}),
     ],
 )
 def test_what_is_no_state_is_refused(path: tuple[str, ...], value: object) -> None:
     rig = Rig()
     rig.board.bus.write(Gpa(0x101E2000), 4, 1)
     rig.board.bus.write(Gpa(0x10010000), 4, 1)
+    rig.board.bus.write(Gpa(0x101E1000), 4, 5)
     saved = rig.board.save()
     devices: Any = saved.devices
     target = devices
@@ -235,6 +250,91 @@ def test_what_is_no_state_is_refused(path: tuple[str, ...], value: object) -> No
     target[path[-1]] = value
     with pytest.raises(StateError):
         Rig().board.restore(BoardState(devices, saved.events))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (),
+        ("clock", "match", 5),
+        ("clock", "match", -1, 0),
+        ("clock", "match", 1 << 63, 0),
+        ("clock", "match", 5.0, 0),
+        ("clock", "match", 5, None),
+        ("clock", [], 5, 0),
+        ([], "match", 5, 0),
+        ("clock", "no such action", 5, 0),
+        ["clock", "match", 5, 0],
+        None,
+    ],
+)
+def test_what_is_no_event_is_refused(event: Any) -> None:
+    with pytest.raises(StateError):
+        Rig().board.restore(BoardState({}, [event]))
+
+
+_NUMBERS = (0, 1, 5, 8, 9, 17, 255, 256, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, -1, -(1 << 63))
+_HOSTILE: tuple[object, ...] = (
+    *(*_NUMBERS, None, True, False, "", "x", 0.5, b"", [], {}),
+    *([0], [0] * 16, [17], [17, 0], [None], {0: 0}, {"": 1}),
+)
+
+
+def mutated(value: Any, random: Random) -> Any:
+    """A copy of plain values, in which one is another."""
+    if isinstance(value, dict) and value and random.random() < 0.9:
+        key = random.choice(list(value))
+        return {**value, key: mutated(value[key], random)}
+    if isinstance(value, list) and value and random.random() < 0.9:
+        place = random.randrange(len(value))
+        change = random.random()
+        if change < 0.1:
+            return value[:place] + value[place + 1 :]
+        if change < 0.2:
+            return value[:place] + value[place:] * 2
+        return [*value[:place], mutated(value[place], random), *value[place + 1 :]]
+    if type(value) is int and random.random() < 0.8:
+        return value ^ 1 << random.randrange(random.choice((2, 4, 8, 33)))
+    return random.choice(_HOSTILE)
+
+
+@pytest.mark.parametrize("first", range(0, 800, 200))
+def test_a_hostile_state_is_refused_or_does_no_harm(first: int) -> None:
+    """A board that takes over such a state answers all accesses, whatever with, by numbers that fit."""
+    refused = taken = 0
+    for seed in range(first, first + 200):
+        random, rig, other = Random(seed), Rig(), Rig()
+        for window in rig.board.bus.windows:
+            window.arrive()
+        for _ in range(60):
+            rig.access(random)
+        states: Any = {window.name: window.arrive().save() for window in rig.board.bus.windows}
+        events: Any = [list(event) for event in rig.board.save().events]
+        for _ in range(random.choice((1, 1, 1, 3))):
+            name = random.choice([name for name, state in states.items() if state])
+            states[name] = mutated(states[name], random)
+            if random.random() < 0.1:
+                events = mutated(events, random)
+        if not isinstance(events, list):
+            events = [events]
+        events = [tuple(event) if isinstance(event, list) else event for event in events]
+        other.time.tick = rig.time.tick
+        try:
+            other.board.restore(BoardState(states, events))
+        except StateError:
+            refused += 1
+            continue
+        taken += 1
+        assert other.board.save()
+        for _ in range(80):
+            assert 0 <= other.access(random) < 1 << 32, seed
+        for window in other.board.bus.windows:
+            for offset in range(0, 0x60, 4):
+                assert 0 <= other.board.bus.read(Gpa(window.base + offset), 4) < 1 << 32, (seed, window.name, offset)
+                counter = other.board.bus.virtual_counter(Gpa(window.base + offset))
+                if counter is not None:
+                    assert 0 <= counter.start < 1 << 63 and 0 <= counter.until < 1 << 63, (seed, window.name)
+    assert refused > 40 and taken > 40, (refused, taken)
 
 
 def test_time_that_has_passed_is_accounted_for_before_a_state_is_saved() -> None:
