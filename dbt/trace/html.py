@@ -38,7 +38,8 @@ def report(trace: Trace, stats: Iterable[str], paned: int = PANED_REGIONS) -> st
 
     page = files("dbt.trace") / "page"
     template = Environment(autoescape=True).from_string((page / "report.html.j2").read_text(encoding="utf-8"))
-    data = json.dumps(_data(trace, paned), separators=(",", ":")).replace("</", "<\\/")
+    # Within a script element both "</script" and "<!--" mean something to HTML, so no "<" is left.
+    data = json.dumps(_data(trace, paned), separators=(",", ":")).replace("<", "\\u003c")
     return template.render(
         title=trace.title,
         summary=_summary(trace),
@@ -56,7 +57,7 @@ def report(trace: Trace, stats: Iterable[str], paned: int = PANED_REGIONS) -> st
 def _verbatim(text: str) -> Any:
     from markupsafe import Markup
 
-    return Markup(text)  # only our own files, and JSON whose "</" is escaped
+    return Markup(text)  # only our own files, and JSON in which every "<" is escaped
 
 
 def _summary(trace: Trace) -> str:
