@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dbt.abi.addresses import Gva, Hva
@@ -136,10 +137,15 @@ class CpuState:
         self.model = model
 
     def close(self) -> None:
-        """Release the memory now. An access to a register afterwards raises ValueError."""
+        """Release the memory now. An access to a register afterwards raises ValueError.
+
+        If a user has made a view of a view, such as a slice, the memory is released with that.
+        """
         for view in (self.r, self.words, self.native32, self.native64, self._whole):
-            view.release()
-        self._memory.close()
+            with suppress(BufferError):
+                view.release()
+        with suppress(BufferError):
+            self._memory.close()
 
     def reset(self) -> None:
         """Set the state after a reset: registers 0 or as the model says, supervisor mode, A, I and F masked

@@ -6,13 +6,16 @@ without memory, and is not unmapped while a view of it is alive.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import weakref
 
 from dbt.abi.addresses import Hva
 
 _MAP_NORESERVE = 0x4000
+_MAP_FIXED = 0x10
 _PROT_NONE = 0
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -46,6 +49,7 @@ class HostRange:
         self._start = _map(None, self._mapped, protection, flags)
         self.address = Hva(-(-self._start // alignment) * alignment)
         self.size = size
+        self._viewed: list[weakref.ref[ctypes.Array[ctypes.c_ubyte]]] = []  # what views are of
 
     def commit(self, offset: int, size: int) -> None:
         """Put zeroed memory of its own into a part of a reserved range. Both are multiples of the page size."""
@@ -62,6 +66,7 @@ class HostRange:
         kind: type[ctypes.Array[ctypes.c_ubyte]] = type("_Bytes", (ctypes.c_ubyte * self.size,), {})
         found = kind.from_address(self.address)
         found.owner = self  # type: ignore[attr-defined]  # which must live as long as views do
+        self._viewed.append(weakref.ref(found))
         return memoryview(found).cast("B")
 
     def close(self) -> None:
@@ -69,6 +74,21 @@ class HostRange:
         if self._mapped:
             _libc.munmap(self._start, self._mapped)
             self._mapped = 0
+
+    def close_views(self, *views: memoryview[int]) -> None:
+        """Release the memory now, and these views of it. Nothing may use the address any more.
+
+        If there are other views, their addresses are kept until the last of them is gone. The content is gone at once:
+        they show zeros.
+        """
+        for view in views:
+            with contextlib.suppress(BufferError):  # another object has a view of the view
+                view.release()
+        if not any(viewed() is not None for viewed in self._viewed):
+            self.close()
+        elif self._mapped:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
+            _map(self._start, self._mapped, mmap.PROT_READ | mmap.PROT_WRITE, flags)
 
     def __del__(self) -> None:
         if hasattr(self, "_start"):

@@ -336,7 +336,7 @@ class RegionTier:
         return self.threaded.native_symbols()
 
     def is_decoded(self, gpa: Gpa) -> bool:
-        return self.code_pages.is_decoded(gpa)
+        return self.threaded.is_decoded(gpa)
 
     def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
         return self.threaded.branch_targets()

@@ -138,8 +138,7 @@ class ThreadedTier:
 
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.engine.tier.Tier.run`."""
-        if self._closed:
-            raise RuntimeError("this tier has been closed")
+        self._check_open()
         if self._decoded_for != self._cpu.words[_ARCHITECTURE]:
             self._decoded_for = self._cpu.words[_ARCHITECTURE]
             self.code_pages.forget_all()  # the architecture decides which words are instructions
@@ -152,6 +151,11 @@ class ThreadedTier:
             raise
         self._retired += retired
         return exit_, retired
+
+    def _check_open(self) -> None:
+        """Raise RuntimeError after :meth:`close`: the memory of the native code and of its tables is gone."""
+        if self._closed:
+            raise RuntimeError("this tier has been closed")
 
     def begin_slice(self) -> None:
         """Set the counts so that no instruction of the slice has retired, until native code is entered."""
@@ -176,6 +180,7 @@ class ThreadedTier:
     @property
     def callout_places(self) -> dict[Gpa, int]:
         """See :class:`dbt.engine.tier.Tier`."""
+        self._check_open()
         return self.code_pages.callout_places()
 
     @property
@@ -185,14 +190,17 @@ class ThreadedTier:
 
     def native_symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """See :class:`dbt.engine.tier.Tier`."""
+        self._check_open()
         return self.native.symbols()
 
     def is_decoded(self, gpa: Gpa) -> bool:
         """See :class:`dbt.engine.tier.Tier`."""
+        self._check_open()
         return self.code_pages.is_decoded(gpa)
 
     def branch_targets(self) -> Iterator[tuple[Gpa, Gva]]:
         """See :class:`dbt.engine.tier.Tier`. Of the pairs that share an entry, the table keeps the newest."""
+        self._check_open()
         for entry in self.targets.view().cast("Q")[:TARGET_ENTRIES].tolist():
             gpa = self.code_pages.find_op(entry & 0xFFFFFFFF) if entry else None
             if gpa is not None:
@@ -200,9 +208,11 @@ class ThreadedTier:
 
     def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
         """See :class:`dbt.engine.tier.Tier`."""
+        self._check_open()
         return self.shadow_tables.pages()
 
     def reset_counts(self) -> None:
+        self._check_open()
         self.code_pages.reset_callouts()
         self._retired = self._emulated = 0
         for name in ("callout_counts", "exceptions", "fills", "live_reads"):
@@ -211,6 +221,7 @@ class ThreadedTier:
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
         """Call a routine: see :mod:`isa.ir.routines`. The result is undefined if the routine has none."""
+        self._check_open()
         function = self._routines.get(name)
         if function is None:
             types = [ctypes.c_uint32] * len(arguments)

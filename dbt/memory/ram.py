@@ -148,6 +148,8 @@ class Ram:
                 yield from (first + number for number, flag in enumerate(flags) if flag & PAGE_HAS_CODE)
 
     def close(self) -> None:
-        """Release the memory now. Nothing may use it any more."""
-        self._window.close()
-        self._flags.close()
+        """Release the memory now. ``bytes`` and ``page_flags`` raise ValueError afterwards; what a user has made of
+        them, such as a slice, shows zeros.
+        """
+        self._window.close_views(self.bytes)
+        self._flags.close_views(self.page_flags)

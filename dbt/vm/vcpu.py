@@ -51,6 +51,7 @@ class Vcpu:
         self._make_tier = make_tier
         self._tier: Tier | None = None
         self._in_slice = False
+        self._final_counts: tuple[dict[str, int], Counter[str]] | None = None  # when it is closed
         self._waits_at: Gva | None = None  # the WFI that has begun and has not retired
         self.exceptions = ExceptionEntry(cpu, memory, lambda: self.tier)
         self.reset()
@@ -71,7 +72,8 @@ class Vcpu:
             self._tier.reset_counts()
 
     def close(self) -> None:
-        """Release what the tier and the registers use of the host."""
+        """Release what the tier and the registers use of the host. The counts stay."""
+        self._final_counts = self.retired, self.event_counts
         if self._tier is not None:
             self._tier.close()
             self._tier = None
@@ -219,11 +221,15 @@ class Vcpu:
 
         The machine itself completes supervisor calls; the reference tier, beside another, what has to be emulated.
         """
+        if self._final_counts is not None:
+            return dict(self._final_counts[0])
         return {**(self._tier.retired if self._tier is not None else {}), "machine": self.completed}
 
     @property
     def event_counts(self) -> Counter[str]:
         """Exits, exceptions and interrupts by name, those taken in native code included."""
+        if self._final_counts is not None:
+            return Counter(self._final_counts[1])
         counts = Counter(self.exit_counts)
         for kind, vector in VECTORS.items():
             if taken := self.cpu.native("exceptions", vector.offset >> 2):

@@ -6,6 +6,8 @@ import gc
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -231,3 +233,52 @@ def test_a_callback_cannot_run_the_machine() -> None:
 def test_memory_is_validated(memory: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Machine(memory)
+
+
+_AFTER_CLOSE = """
+import sys
+from dbt import CaptureConsole, Machine
+from dbt.abi.addresses import Gpa, Gva
+from dbt.memory.contents import nonzero_pages
+
+machine = Machine(1 << 20, sys.argv[1], jit="off", console=CaptureConsole())
+machine.load_bytes(bytes.fromhex("010080e2fdffffea"), 0x8000)
+machine.run(fuel=1000)
+ram, cpu, memory, tier, inspector, vcpu = (
+    machine.ram, machine.cpu, machine.memory, machine.tier, machine.inspector, machine.vcpu
+)
+whole, part, cast = ram.bytes, ram.bytes[0x8000:0x9000], ram.bytes.cast("I")
+flags, words, some, buffer = ram.page_flags[:16], cpu.words, cpu.words[:4], memoryview(cpu.r)
+other = memoryview(ram.bytes)
+assert part[0] == 1
+counts = machine.icount, machine.retired, machine.event_counts
+machine.close()
+assert counts == (machine.icount, machine.retired, machine.event_counts) and sum(counts[1].values()) == 1000
+assert part[0] == 0 and cast[0x2000] == 0 and not any(part) and not any(flags)
+part[0], cast[0], other[5], some[0] = 7, 8, 9, 10
+refused = 0
+uses = (
+    lambda: whole[0x8000], lambda: words[0], lambda: ram.bytes[0], lambda: cpu.r[0], lambda: cpu.snapshot(),
+    lambda: memory.load(Gva(0x8000), 4, Gva(0)), lambda: memory.store(Gva(0x8000), 4, 1, Gva(0)),
+    lambda: memory.write_ram(Gpa(0), b"x"), lambda: memory.read_ram(Gpa(0), 4), lambda: list(nonzero_pages(ram)),
+    lambda: inspector.read(Gpa(0x8000), 4), lambda: inspector.peek_code(Gva(0x8000)), lambda: Gpa(0) in ram,
+    lambda: list(ram.pages_with_code()), lambda: tier.run(10), lambda: tier.call_routine("vector_base"),
+    lambda: tier.is_decoded(Gpa(0x8000)), lambda: list(tier.branch_targets()), lambda: tier.callout_places,
+    lambda: [list(pages) for _, pages in tier.shadow_pages()], lambda: list(tier.native_symbols()), tier.reset_counts,
+    lambda: vcpu.run(10), lambda: vcpu.situation(), lambda: vcpu.set_line(0x80, True), lambda: vcpu.reset(),
+    lambda: machine.board.bus.write(Gpa(0x101E2000), 4, 5),
+)
+for use in uses:
+    try:
+        use()
+    except (RuntimeError, ValueError):
+        refused += 1
+print(refused)
+"""
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded", "auto"])
+def test_whatever_a_user_keeps_of_a_closed_machine_is_safe_to_touch(tier: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _AFTER_CLOSE, tier], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 15
