@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.board import clock
+from dbt.host.guest_notices import GuestNotices
 from dbt.host.output_queue import OutputQueue
 from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Stream
 from dbt.memory.virtual import BadAddress, VirtualMemory
@@ -107,7 +108,10 @@ class Semihosting:
     #: How many bytes of the console's input the guest has read by semihosting.
     received: int = 0
     _streams: dict[int, Stream] = field(default_factory=dict)
-    _noticed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._refusals = GuestNotices(self.notice, "refused requests of the guest")
+        self._unknown_operations = GuestNotices(self.notice, "unknown semihosting operations that the guest used")
 
     def describe_program(self, command_line: bytes, layout: Layout) -> None:
         """Set the answers to SYS_GET_CMDLINE and SYS_HEAPINFO."""
@@ -122,7 +126,8 @@ class Semihosting:
         method = _OPERATIONS.get(operation)
         try:
             if method is None:
-                self._notice_once(f"the guest used semihosting operation {operation:#x}, which does not exist here")
+                line = f"the guest used semihosting operation {operation:#x}, which does not exist here"
+                self._unknown_operations.tell(operation, line)
                 raise OSError(errno.ENOSYS, "no such operation")
             return method(self, Gva(parameter))  # to some of them it is a number
         except BadAddress:
@@ -148,10 +153,8 @@ class Semihosting:
         """Return what the guest can observe: the last error number, and each open handle with its position."""
         return self.errno, [(handle, stream.position) for handle, stream in sorted(self._streams.items())]
 
-    def _notice_once(self, line: str) -> None:
-        if line not in self._noticed:
-            self._noticed.add(line)
-            self.notice(line)
+    def _refuse(self, line: str) -> None:
+        self._refusals.tell(line, line)
 
     # -- the guest's memory --------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Semihosting:
 
     def _files(self) -> FileJail:
         if self.jail is None:
-            self._notice_once("the guest asked for a host file and was refused: allow a directory with --files DIR")
+            self._refuse("the guest asked for a host file and was refused: allow a directory with --files DIR")
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return self.jail
 
@@ -280,7 +283,7 @@ class Semihosting:
         return 0
 
     def _system(self, _: int) -> int:
-        self._notice_once("the guest asked to run a command on the host and was refused")
+        self._refuse("the guest asked to run a command on the host and was refused")
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     # -- time ----------------------------------------------------------------------------------

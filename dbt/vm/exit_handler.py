@@ -20,6 +20,7 @@ from dbt.abi.exits import (
     VmExit,
     WaitForInterrupt,
 )
+from dbt.host.guest_notices import GuestNotices
 from dbt.host.semihosting import SEMIHOSTING_SVC, GuestExit, Semihosting
 from dbt.host.streams import InputPending
 from dbt.inspector.inspector import Inspector
@@ -53,9 +54,8 @@ class ExitHandler:
         self._vcpu = vcpu
         self._inspector = inspector
         self._semihosting = semihosting
-        self._notice = notice
         self._storm = storm
-        self._unknown_registers: set[tuple[str, str]] = set()  # that the user was told about
+        self._unknown_registers = GuestNotices(notice, "accesses of the guest to CP15 registers that do not exist")
 
     def reset(self) -> None:
         """The machine is reset."""
@@ -142,9 +142,8 @@ class ExitHandler:
             return
         place = f"{word >> 21 & 7}, c{word >> 16 & 15}, c{word & 15}, {word >> 5 & 7}"
         access = "MRC" if word >> 20 & 1 else "MCR"
-        if (access, place) not in self._unknown_registers:
-            self._unknown_registers.add((access, place))
-            self._notice(f"{access} p15, {place} at {pc:#010x}: {cpu_model} has no such register, so it is undefined")
+        line = f"{access} p15, {place} at {pc:#010x}: {cpu_model} has no such register, so it is undefined"
+        self._unknown_registers.tell((access, place), line)
 
 
 def event_name(exit_: VmExit) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.host.console import CaptureConsole
+from dbt.host.guest_notices import NOTICES_PER_KIND
 from dbt.host.jail import FileJail
 from dbt.host.output_queue import OutputQueue
 from dbt.host.semihosting import FAILED, GuestExit, Layout, Semihosting, join_arguments
@@ -292,6 +293,16 @@ def test_an_unknown_operation_fails_with_one_notice() -> None:
     for operation in (0x99, 0x99, 0xFFFFFFFF):
         assert guest.ask(operation, 0) == FAILED
     assert [notice.count("0x") for notice in guest.notices] == [1, 1]
+
+
+def test_a_guest_cannot_fill_the_users_terminal_with_notices() -> None:
+    guest = Guest()
+    for operation in range(0x1000, 0x2000):
+        assert guest.ask(operation, 0) == FAILED
+    assert len(guest.notices) == NOTICES_PER_KIND + 1
+    assert "no more of them are reported" in guest.notices[-1]
+    assert guest.named(SYSTEM, b"true") == FAILED
+    assert "refused" in guest.notices[-1], "another kind is still reported"
 
 
 # -- hostile parameters --------------------------------------------------------------------------

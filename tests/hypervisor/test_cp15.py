@@ -6,9 +6,14 @@ import pytest
 
 from dbt.abi.addresses import Gva
 from dbt.abi.exits import Undefined, Unsupported, WaitForInterrupt
+from dbt.host.console import CaptureConsole
+from dbt.host.guest_notices import NOTICES_PER_KIND
+from dbt.vm.machine import Machine
 from isa.arm.a32.cp15 import REGISTERS, WRITE
 from isa.arm.state import LAYOUT, Mode
+from tests.assembler import assemble
 from tests.oracle.privileged import CODE, TIERS, Guest
+from tests.vm.programs import EXIT
 
 SCTLR, VBAR = "0 c1 c0 0", "0 c12 c0 0"
 TPIDRURW, TPIDRURO, TPIDRPRW = (f"0 c13 c0 {opc2}" for opc2 in (2, 3, 4))
@@ -155,3 +160,15 @@ def test_asking_where_an_address_goes(tier: str) -> None:
     assert guest.write("0 c7 c4 0", 0x12345) is None and guest.read("0 c7 c4 0") == 0x12345
     for cpu, there in (("arm1176", True), ("arm926", False)):
         assert isinstance(Guest(tier, cpu=cpu).read("0 c7 c4 0"), int) == there
+
+
+def test_a_guest_cannot_fill_the_users_terminal_with_unknown_registers() -> None:
+    notices: list[str] = []
+    accesses = "\n".join(f"mrc p15, 7, r0, c{n}, c{m}, 7" for n in range(4) for m in range(16))
+    source = f"b start\n movs pc, lr\n .space 24\n start:\n{accesses}\n{EXIT}"
+    with Machine(memory=1 << 20, tier="reference", console=CaptureConsole(), notice=notices.append) as machine:
+        machine.load_bytes(assemble(source), base=0)
+        assert machine.run(fuel=1000).exit_code == 0
+        assert machine.event_counts["undefined"] == 64
+    assert len(notices) == NOTICES_PER_KIND + 1
+    assert "no more of them are reported" in notices[-1]
