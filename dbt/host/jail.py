@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 _MAX_LINKS = 32
 _MAX_NAME = 4096
@@ -57,14 +58,20 @@ class FileJail:
         return handle
 
     def remove(self, name: bytes) -> None:
+        """Remove a regular file, or a symbolic link and not its target."""
         with self._parent(name, follow=False) as (directory, last):
+            _check_changeable(last, directory)
             os.unlink(last, dir_fd=directory)
 
     def rename(self, old: bytes, new: bytes) -> None:
+        """Rename a regular file or a symbolic link. What has the new name is replaced if it is such a file or link."""
         with (
             self._parent(old, follow=False) as (old_directory, old_last),
             self._parent(new, follow=False) as (new_directory, new_last),
         ):
+            _check_changeable(old_last, old_directory)
+            with suppress(FileNotFoundError):
+                _check_changeable(new_last, new_directory)
             os.rename(old_last, new_last, src_dir_fd=old_directory, dst_dir_fd=new_directory)
 
     @contextmanager
@@ -86,6 +93,8 @@ class FileJail:
         if len(name) > _MAX_NAME:
             raise _refuse(errno.ENAMETOOLONG)
         todo = _components(name)
+        # POSIX (4.13): a name that ends in a slash or in "." is that of a directory, and here only files are named.
+        names_directory = name.endswith((b"/", b"/."))
         links = 0
         while todo:
             part = todo.pop()
@@ -100,12 +109,31 @@ class FileJail:
                 links += 1
                 if links > _MAX_LINKS:
                     raise _refuse(errno.ELOOP)
+                names_directory = names_directory or (not todo and target.endswith((b"/", b"/.")))
                 todo += _components(target)
             elif todo:
                 path.append(os.open(part, _WALK, dir_fd=here))
+            elif names_directory:
+                _refuse_as_directory(part, here)
             else:
                 return here, part
         raise _refuse(errno.EISDIR)
+
+
+def _refuse_as_directory(part: bytes, directory: int) -> NoReturn:
+    """Raise the OSError for a file that is named as a directory: EISDIR if it is one, ENOENT if there is none."""
+    mode = os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode
+    raise _refuse(errno.EISDIR if stat.S_ISDIR(mode) else errno.ENOTDIR)
+
+
+def _check_changeable(part: bytes, directory: int) -> None:
+    """Raise OSError unless ``part`` may be removed, renamed and replaced: a regular file or a symbolic link.
+
+    Should another process put something else there in between, it is still beneath the root.
+    """
+    mode = os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise _refuse(errno.EISDIR if stat.S_ISDIR(mode) else errno.EACCES)
 
 
 def _components(name: bytes) -> list[bytes]:

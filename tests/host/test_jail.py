@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def root(tmp_path: Path) -> Path:
     (root / "relative").symlink_to("../secret")
     (root / "sub" / "deep" / "chain").symlink_to("../../relative")
     (root / "out").symlink_to("..")
+    (root / "to-slash").symlink_to("inside/")
     (root / "loop").symlink_to("loop")
     (root / "dangling").symlink_to("../created")
     os.mkfifo(root / "pipe")
@@ -82,6 +84,13 @@ def test_names_inside(root: Path, name: bytes, text: bytes) -> None:
         (b"a\0b", errno.ENOENT),
         (b".", errno.EISDIR),
         (b"sub/", errno.EISDIR),
+        (b"sub/.", errno.EISDIR),
+        (b"inside/", errno.ENOTDIR),
+        (b"inside/.", errno.ENOTDIR),
+        (b"inside//./", errno.ENOTDIR),
+        (b"to-file/", errno.ENOTDIR),
+        (b"to-slash", errno.ENOTDIR),
+        (b"new/", errno.ENOENT),
         (b"a" * 5000, errno.ENAMETOOLONG),
         (b"a" * 300, errno.ENAMETOOLONG),
     ],
@@ -117,11 +126,41 @@ def test_removing_and_renaming_change_the_link_not_its_target(root: Path) -> Non
     assert os.readlink(root / "sub" / "moved") == "../secret"
 
 
-@pytest.mark.parametrize("name", [b"../secret", b"/etc/passwd", b"out/secret", b"none", b"sub"])
+@pytest.mark.parametrize("name", [b"../secret", b"/etc/passwd", b"out/secret", b"none", b"sub", b"sub/deep"])
 def test_removing_is_refused(root: Path, name: bytes) -> None:
     with pytest.raises(OSError):
         FileJail(str(root)).remove(name)
     assert (root.parent / "secret").exists() and (root / "sub").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        (b"sub", errno.EISDIR),
+        (b"empty", errno.EISDIR),
+        (b"pipe", errno.EACCES),
+        (b"socket", errno.EACCES),
+        (b"inside/", errno.ENOTDIR),
+        (b"inside/.", errno.ENOTDIR),
+        (b"to-file/", errno.ENOTDIR),
+    ],
+)
+def test_only_files_and_links_are_removed_renamed_and_replaced(root: Path, name: bytes, code: int) -> None:
+    (root / "empty").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "socket"))
+    before = sorted(os.listdir(root))
+    jail = FileJail(str(root))
+    for change in (lambda: jail.remove(name), lambda: jail.rename(name, b"x"), lambda: jail.rename(b"sub/file", name)):
+        with pytest.raises(OSError) as error:
+            change()
+        assert error.value.errno == code
+    assert sorted(os.listdir(root)) == before and (root / "sub" / "file").exists()
+
+
+def test_a_file_replaces_a_file(root: Path) -> None:
+    FileJail(str(root)).rename(b"inside", b"sub/file")
+    assert (root / "sub" / "file").read_text() == "inside" and not (root / "inside").exists()
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"inside", b"../x"), (b"../secret", b"x"), (b"inside", b"/tmp/x")])
