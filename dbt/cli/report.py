@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -73,6 +74,9 @@ def _describe(error: Exception) -> str:
     from dbt.codecache.handlers import HandlersUnavailable
     from dbt.host.console import ConsoleError
 
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        detail = f" ({error.strerror})" if isinstance(error, OSError) else ""
+        return f"the host has not enough memory for this machine{detail}: give it less with --memory."
     if isinstance(error, OSError) and error.strerror:
         name = f" ({error.filename})" if error.filename is not None else ""
         return f"the host refused: {error.strerror}{name}. DBT_DEBUG=1 shows where."
@@ -80,8 +84,6 @@ def _describe(error: Exception) -> str:
         return f"{error}. DBT_DEBUG=1 shows where."
     if isinstance(error, ModuleNotFoundError):
         return f"the Python package {error.name!r} is missing: {INSTALL_REMEDY}, pip install -e ."
-    if isinstance(error, MemoryError):
-        return "the host has not enough memory for this machine: give it less with --memory."
     kind = type(error).__name__
     return f"internal error: {kind}: {error}. This is a bug in dbt; run again with DBT_DEBUG=1 for the traceback."
 

@@ -402,3 +402,17 @@ def test_a_guest_that_writes_into_a_broken_pipe_by_semihosting_is_ended(tmp_path
     done = subprocess.run(command, stdout=writable, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False)
     os.close(writable)
     assert done.returncode == 141 and done.stderr == b""
+
+
+def test_where_addresses_are_limited_the_remedy_is_less_memory(hello: Path) -> None:
+    """In the threaded tier, whose code pages take 16 times the addresses of RAM."""
+    dbt("run", "--memory", "1M", hello)  # builds the handlers, if there are none yet
+    limited = f'ulimit -v 3000000; exec {" ".join(COMMAND)} run --tier threaded --memory "$0" "$1"'
+
+    def run(memory: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["sh", "-c", limited, memory, str(hello)]
+        return subprocess.run(command, capture_output=True, timeout=BOUND_S, env=environment(), check=False)
+
+    assert run("1M").returncode == 3
+    text = paragraph(run("256M"), 125)
+    assert "--memory" in text and "bug" not in text
