@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,12 @@ def test_only_files_and_links_are_removed_renamed_and_replaced(root: Path, name:
         listener.bind(str(root / "socket"))
     before = sorted(os.listdir(root))
     jail = FileJail(str(root))
-    for change in (lambda: jail.remove(name), lambda: jail.rename(name, b"x"), lambda: jail.rename(b"sub/file", name)):
+    changes: list[Callable[[], None]] = [
+        lambda: jail.remove(name),
+        lambda: jail.rename(name, b"x"),
+        lambda: jail.rename(b"sub/file", name),
+    ]
+    for change in changes:
         with pytest.raises(OSError) as error:
             change()
         assert error.value.errno == code
