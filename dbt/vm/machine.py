@@ -18,12 +18,24 @@ from dbt.memory.ram import RamRegion
 from dbt.vm.guest import Guest, read_kernel, read_program
 from dbt.vm.guest_access import GuestAccess
 from dbt.vm.input import InputSource
-from dbt.vm.options import DEFAULT_MEMORY, JIT_MODES, TIERS, MachineOptions, TierFactory, TierName, silent
+from dbt.vm.options import (
+    DEFAULT_MEMORY,
+    JIT_MODES,
+    TIERS,
+    MachineOptions,
+    TierFactory,
+    TierName,
+    check_limits,
+    check_receivers,
+    path_text,
+    silent,
+)
 from dbt.vm.parts import build_parts
 from dbt.vm.result import RunResult
 from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
+    from os import PathLike
     from types import TracebackType
 
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
@@ -74,7 +86,9 @@ class Machine(GuestAccess):
     - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
 
-    Raises ValueError for arguments that make no sense, and OSError if the host has no room for the machine.
+    Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
+    for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
+    ``dump`` cannot be written, ``notice`` is told when the tier is made, and the guest runs without.
 
     After a reset the machine is in supervisor mode with interrupts masked. R0 to R12 and LR are 0, and SP is the end of
     RAM.
@@ -87,20 +101,23 @@ class Machine(GuestAccess):
         self,
         memory: int | Sequence[RamRegion] = DEFAULT_MEMORY,
         tier: TierName | TierFactory = "auto",
-        files: str | None = None,
+        files: str | PathLike[str] | None = None,
         console: Console | None = None,
         epoch: int = clock.DEFAULT_EPOCH,
         notice: Callable[[str], None] = silent,
         jit: JitMode = "async",
         optimizations: Optimizations = ALL,
-        dump: str | None = None,
+        dump: str | PathLike[str] | None = None,
         cpu: str | None = None,
         semihosting: bool | None = None,
         realtime: bool = False,
         observer: Observer = NOBODY,
     ) -> None:
-        options = MachineOptions(memory, tier, files, epoch, jit, optimizations, dump, cpu, semihosting, realtime)
+        jail = None if files is None else path_text("files", files)
+        stages = None if dump is None else path_text("dump", dump)
+        options = MachineOptions(memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime)
         options.check()
+        check_receivers(console, notice, observer)
         self.console: Console = console if console is not None else HostConsole()
         super().__init__(options, build_parts(options, self.console, notice, observer))
 
@@ -136,14 +153,21 @@ class Machine(GuestAccess):
 
     # -- programs ------------------------------------------------------------------------------
 
-    def load(self, path: str, base: int | None = None, entry: int | None = None, args: Sequence[str] = ()) -> None:
+    def load(
+        self,
+        path: str | PathLike[str],
+        base: int | None = None,
+        entry: int | None = None,
+        args: Sequence[str] = (),
+    ) -> None:
         """Load an ELF executable, or a flat binary to ``base``, and reset. Raise ImageError if it cannot be loaded.
 
         ``base`` and ``entry`` are physical addresses; ``entry`` replaces the program's own. ``args`` are the guest's
         arguments after its own name.
         """
         self._ownership.check_stopped()
-        self.load_bytes(read_file(path, self.ram.size), base, entry, args, path)
+        name = path_text("path", path)
+        self.load_bytes(read_file(name, self.ram.size), base, entry, args, name)
 
     def load_bytes(
         self,
@@ -151,17 +175,18 @@ class Machine(GuestAccess):
         base: int | None = None,
         entry: int | None = None,
         args: Sequence[str] = (),
-        path: str = "(bytes)",
+        path: str | PathLike[str] = "(bytes)",
     ) -> None:
         """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
-        self._start(read_program(data, path, self.ram.layout, _gpa(base), _gpa(entry), args))
+        name = path_text("path", path)
+        self._start(read_program(data, name, self.ram.layout, _gpa(base), _gpa(entry), args))
 
     def load_kernel(
         self,
-        path: str,
-        initrd: str | None = None,
-        dtb: str | None = None,
+        path: str | PathLike[str],
+        initrd: str | PathLike[str] | None = None,
+        dtb: str | PathLike[str] | None = None,
         append: str = "",
         atags: bool = False,
         base: int | None = None,
@@ -181,7 +206,15 @@ class Machine(GuestAccess):
         self._ownership.check_stopped()
         has_device, ram = self.board.bus.has_device, self.ram.layout
         guest = read_kernel(
-            path, ram, lambda gpa: has_device(gpa, 4), initrd, dtb, append, atags, _gpa(base), _gpa(entry)
+            path_text("path", path),
+            ram,
+            lambda gpa: has_device(gpa, 4),
+            None if initrd is None else path_text("initrd", initrd),
+            None if dtb is None else path_text("dtb", dtb),
+            append,
+            atags,
+            _gpa(base),
+            _gpa(entry),
         )
         self._start(guest)
 
@@ -203,8 +236,9 @@ class Machine(GuestAccess):
 
         ``fuel`` is the number of instructions after which to stop, exactly. ``timeout`` is in seconds of host time. An
         exception of a signal handler, the console or an observer is raised between two instructions, after which the
-        guest can go on as well.
+        guest can go on as well. Raise ValueError for a limit that is negative or no number.
         """
+        check_limits(fuel, timeout)
         signals, run = self._parts.signals, [get_ident()]
         try:
             self._ownership.acquire(run)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbt.abi.cpu import CpuState
@@ -18,12 +20,14 @@ from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
+    from dbt.host.console import Console
     from dbt.host.jail import FileJail
 
 DEFAULT_MEMORY = 128 << 20
 TierName = Literal["auto", "threaded", "reference"]
 TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
 JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
+_CONSOLE_METHODS = ("write", "write_error", "read", "arrived", "wait", "flush")
 #: A function that makes a tier for a processor and its memory.
 TierFactory = Callable[[CpuState, GuestMemory, Allowance], Tier]
 
@@ -64,11 +68,22 @@ class MachineOptions(NamedTuple):
     def check(self) -> None:
         """Raise ValueError for values that make no sense."""
         _check_memory(self.memory)
+        if self.semihosting is not None and not isinstance(self.semihosting, bool):
+            raise ValueError(f"semihosting is True, False or None, and {self.semihosting!r} is none of them")
+        if not isinstance(self.realtime, bool):
+            raise ValueError(f"realtime is True or False, and {self.realtime!r} is neither")
+        if not isinstance(self.epoch, int) or isinstance(self.epoch, bool):
+            raise ValueError(f"epoch is a whole number of seconds since 1970, and {self.epoch!r} is none")
+        if not isinstance(self.optimizations, Optimizations):
+            raise ValueError(
+                f"optimizations is an Optimizations, such as Optimizations.without('literals'), and not "
+                f"{self.optimizations!r}"
+            )
         if not callable(self.tier) and self.tier not in TIERS:
             raise ValueError(f"there is no tier {self.tier!r}: use one of {', '.join(TIERS)}")
         if self.jit not in JIT_MODES:
             raise ValueError(f"there is no JIT mode {self.jit!r}: use one of {', '.join(JIT_MODES)}")
-        if self.cpu is not None and self.cpu not in CPUS:
+        if self.cpu is not None and self.cpu not in tuple(CPUS):
             raise ValueError(f"there is no CPU {self.cpu!r}: use one of {', '.join(CPUS)}")
 
     def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
@@ -112,6 +127,41 @@ class MachineOptions(NamedTuple):
         except OSError as error:
             parts.notice(f"cannot write regions to {self.dump}: {error.strerror}; the run goes on without")
             return None
+
+
+def path_text(name: str, path: str | PathLike[str]) -> str:
+    """Return a path as text. Raise TypeError, which names the argument, for what is no path."""
+    if isinstance(path, str):
+        return path
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{name} is a path, as str or os.PathLike, and {path!r} is none") from None
+
+
+def check_receivers(console: Console | None, notice: Callable[[str], None], observer: Observer) -> None:
+    """Raise ValueError for receivers of output that cannot be called as they will be during a run."""
+    if console is not None:
+        missing = [name for name in _CONSOLE_METHODS if not callable(getattr(console, name, None))]
+        if missing:
+            raise ValueError(
+                f"the console {console!r} has no method {', '.join(missing)}: "
+                "it is an object with the methods of dbt.host.console.Console, such as a CaptureConsole"
+            )
+    if not callable(notice):
+        raise ValueError(f"notice is a function that takes a line of text, and {notice!r} cannot be called")
+    if not isinstance(observer, Observer):
+        raise ValueError(f"observer is an object of a class derived from Observer, and {observer!r} is none")
+
+
+def check_limits(fuel: int | None, timeout: float | None) -> None:
+    """Raise ValueError for limits of a run that make no sense."""
+    if fuel is not None and (not isinstance(fuel, int) or isinstance(fuel, bool) or fuel < 0):
+        raise ValueError(f"fuel is a number of instructions, 0 or more, or None, and {fuel!r} is none of them")
+    if timeout is not None and (
+        not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0  # nan is not
+    ):
+        raise ValueError(f"timeout is a number of seconds, 0 or more, or None, and {timeout!r} is none of them")
 
 
 def _check_memory(memory: int | Sequence[RamRegion]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -372,6 +373,70 @@ def test_wrong_arguments_are_refused(make: MakeMachine) -> None:
         Machine(RAM, "fast")  # type: ignore[arg-type]
     with pytest.raises(ImageError):
         machine.load("/nonexistent")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("semihosting", "off"),
+        ("semihosting", 0),
+        ("realtime", "no"),
+        ("epoch", "now"),
+        ("epoch", 1.5),
+        ("optimizations", ["literals"]),
+        ("optimizations", None),
+        ("notice", None),
+        ("console", 3),
+        ("console", object()),
+        ("observer", None),
+        ("tier", None),
+        ("tier", ["auto"]),
+        ("jit", True),
+        ("cpu", ["any"]),
+        ("memory", "128M"),
+        ("memory", None),
+    ],
+)
+def test_a_wrong_option_is_refused_before_there_is_a_machine(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"(?i){name}"):
+        Machine(**{"memory": RAM, name: value})
+
+
+@pytest.mark.parametrize("name", ["files", "dump"])
+def test_what_is_no_path_is_refused(name: str) -> None:
+    wrong: dict[str, Any] = {name: 3.5}
+    with pytest.raises(TypeError, match=name):
+        Machine(RAM, **wrong)
+
+
+@pytest.mark.parametrize("fuel", [-1, 1.5, "1", True])
+def test_a_wrong_fuel_is_refused(make: MakeMachine, fuel: Any) -> None:
+    machine = make(exiting_elf())
+    with pytest.raises(ValueError, match="fuel is a number of instructions"):
+        machine.run(fuel=fuel)
+    assert machine.icount == 0 and machine.run(fuel=1).icount == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1", True])
+def test_a_wrong_timeout_is_refused(make: MakeMachine, timeout: Any) -> None:
+    machine = make(exiting_elf())
+    with pytest.raises(ValueError, match="timeout is a number of seconds"):
+        machine.run(timeout=timeout)
+    assert machine.icount == 0 and machine.run(timeout=float("inf")).exit_code == 0
+
+
+def test_paths_are_text_or_objects(tmp_path: Path) -> None:
+    program = tmp_path / "program.elf"
+    program.write_bytes(exiting_elf())
+    with Machine(RAM, "threaded", files=tmp_path, dump=tmp_path / "dump", console=CaptureConsole()) as machine:
+        machine.load(program)
+        assert machine.run(timeout=BOUND_S).exit_code == 0
+        with pytest.raises(TypeError, match="path"):
+            machine.load(3)  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="nothing-here"):
+            machine.load_kernel(program, initrd=tmp_path / "nothing-here")
+        with pytest.raises(ImageError, match="nothing-here"):
+            machine.load_kernel(program, dtb=tmp_path / "nothing-here")
 
 
 @pytest.mark.parametrize(
