@@ -17,6 +17,7 @@ ROOMS = (
     "isa.arm",
     "isa.arm.a32",
     "dbt.abi",
+    "dbt.assembler",
     "dbt.memory",
     "dbt.frontend",
     "dbt.backend",
@@ -81,6 +82,16 @@ def test_imports_point_one_way(module: str, path: Path) -> None:
             assert rank(name) <= rank(module), f"{module} imports {name}, which is to its right"
         allowed = CONFINED.get(top)
         assert allowed is None or module.startswith(allowed), f"{module} imports {top}"
+
+
+def test_each_package_is_a_room() -> None:
+    """A new package has a place in the order. The command line's belongs to the top room."""
+    packages = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for room in ("isa", "dbt")
+        for path in (ROOT / room).glob("*/__init__.py")
+    }
+    assert packages - {"dbt.cli"} <= set(ROOMS)
 
 
 def test_the_isa_needs_the_standard_library_only() -> None:
