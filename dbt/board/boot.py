@@ -115,8 +115,8 @@ def read_boot(
     ram_size = ram.regions[0].size
     data = read_file(kernel, ram_size + _UIMAGE.size)
     image = read_kernel(data, kernel, ram, base, entry)
-    disk = None if initrd is None else _read(initrd, "--initrd", ram_size)
-    tree = None if dtb is None else _read(dtb, "--dtb", min(ram_size, _LARGEST_TREE))
+    disk = None if initrd is None else _read(initrd, "initial RAM disk", "--initrd", ram_size)
+    tree = None if dtb is None else _read(dtb, "device tree", "--dtb", min(ram_size, _LARGEST_TREE))
     bootargs = os.fsencode(append)
     if b"\0" in bootargs:
         raise ValueError("a kernel's command line holds no NUL")
@@ -142,11 +142,11 @@ def read_boot(
     return Boot(image._replace(segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
 
 
-def _read(path: str, option: str, largest: int) -> bytes:
+def _read(path: str, what: str, option: str, largest: int) -> bytes:
     try:
         return read_file(path, largest)
     except ImageError as error:
-        raise ImageError(path, error.what, f"Check what is given with {option}") from None
+        raise ImageError(path, error.what, f"Check the path of the {what} ({option})") from None
 
 
 def _above(wanted: int, kernel_end: int) -> Gpa:
@@ -156,7 +156,7 @@ def _above(wanted: int, kernel_end: int) -> Gpa:
 def _place(path: str, what: str, gpa: Gpa, data: bytes, ram_size: int) -> Segment:
     if gpa + len(data) > ram_size:
         place = f"{what} does not fit: it would be at [{gpa:#x}, {gpa + len(data):#x}), the RAM is [0, {ram_size:#x})"
-        raise ImageError(path, place, "Make it smaller, or give the machine more memory with --memory")
+        raise ImageError(path, place, "Make it smaller, or give the machine more memory (--memory)")
     return Segment(gpa, Gva(gpa), data, len(data), False)
 
 

@@ -127,7 +127,9 @@ def read_file(path: str, largest: int = MAX_FILE) -> bytes:
         raise ImageError(path, "it is a directory", "Give the path of the program in it") from None
     except FileTooLarge as error:
         what = f"it has {error.size:,} bytes, and a file of at most {error.limit:,} can be loaded"
-        raise ImageError(path, what, "Check the path, strip the program, or give the machine more --memory") from None
+        raise ImageError(
+            path, what, "Check the path, strip the program, or give the machine more memory (--memory)"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if reason == "it is not a regular file":
@@ -165,7 +167,9 @@ def read_image(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None, 
 def refuse_base(path: str, what: str, base: Gpa | None) -> None:
     """Raise ImageError if a base is given for a file that contains its addresses. ``what`` is the kind of file."""
     if base is not None:
-        raise ImageError(path, f"it is {what}, which has load addresses of its own", "Leave out --base")
+        raise ImageError(
+            path, f"it is {what}, which has load addresses of its own", "Leave out the base address (--base)"
+        )
 
 
 def check_base(path: str, base: Gpa | None) -> None:
@@ -173,7 +177,11 @@ def check_base(path: str, base: Gpa | None) -> None:
     if base is None:
         return
     if base < 0 or base > 0xFFFFFFFF or base % 4:
-        raise ImageError(path, f"the base {base:#x} is not a 32-bit multiple of 4", f"Try --base {FLAT_BASE:#x}")
+        raise ImageError(
+            path,
+            f"the base {base:#x} is not a 32-bit multiple of 4",
+            f"Try the base address {FLAT_BASE:#x} (--base {FLAT_BASE:#x})",
+        )
 
 
 # -- ELF (System V ABI, Object Files; ELF for the ARM Architecture, IHI 0044) --------------------
@@ -203,7 +211,7 @@ def read_elf(data: bytes, path: str, entry: Gpa | None) -> Image:
     own.
     """
     if data[:4] != b"\x7fELF":
-        remedy = f"If it is a flat binary, say where it goes, for example --base {FLAT_BASE:#x}"
+        remedy = f"If it is a flat binary, give its base address, for example {FLAT_BASE:#x} (--base {FLAT_BASE:#x})"
         raise ImageError(path, "it is not an ELF file", remedy)
     if len(data) < _ELF_HEADER.size:
         what = f"it is truncated: {len(data)} bytes do not hold an ELF header"
@@ -294,7 +302,8 @@ def _memory_remedy(end: int, ram: RamLayout) -> str:
     if ram.flat is None or ram.flat.base:
         return f"Link it to where there is RAM: {ram}"
     if end <= MAX_MEMORY:
-        return f"Give the machine more memory: --memory {1 << ((end - 1) >> 20).bit_length()}M"
+        size = 1 << ((end - 1) >> 20).bit_length()
+        return f"Give the machine more memory: {size} MiB (--memory {size}M)"
     return "Link it to lower addresses: RAM begins at 0"
 
 
@@ -311,5 +320,5 @@ def _check_entry(image: Image, ram: RamLayout) -> None:
     elif not any(segment.gpa <= entry < segment.end for segment in image.segments):
         what = "lies in no segment of the program"
     if what is not None:
-        remedy = "Define _start in the program, or give --entry ADDRESS"
+        remedy = "Define _start in the program, or give the address of its first instruction (--entry)"
         raise ImageError(image.path, f"its entry point {entry:#x} {what}", remedy)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import PAGE_SIZE
+from dbt.board.clock import END_OF_EPOCHS
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
@@ -73,7 +74,11 @@ def parse_epoch(option: str, text: str) -> int:
         import time
 
         return int(time.time())
-    return _number(text, option, text, "'now' or a number of seconds since 1970")
+    wanted = "'now' or a number of seconds since 1970, below 2^32"
+    epoch = _number(text, option, text, wanted)
+    if not 0 <= epoch < END_OF_EPOCHS:
+        raise _wrong(option, text, wanted)
+    return epoch
 
 
 def parse_choice(option: str, text: str, choices: Sequence[Name]) -> Name:

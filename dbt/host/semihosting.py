@@ -181,7 +181,7 @@ class Semihosting:
 
     def _files(self) -> FileJail:
         if self.jail is None:
-            self._refuse("the guest asked for a host file and was refused: allow a directory with --files DIR")
+            self._refuse("the guest asked for a host file and was refused: allow a directory (--files DIR)")
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return self.jail
 

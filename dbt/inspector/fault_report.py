@@ -114,7 +114,7 @@ def _access(exit_: DataAbort) -> str:
 def _place(gva: Gva, ram: RamLayout) -> str:
     where = f"RAM is {ram}"
     if ram.end <= gva < min(4 * ram.end, MAX_MEMORY):
-        return f"{where}: if the program counts on more, give it --memory; {_TRACE}"
+        return f"{where}: if the program counts on more, give the machine more memory (--memory); {_TRACE}"
     return f"{where}; {_TRACE}"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SIZE
+from dbt.board.clock import END_OF_EPOCHS
 from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, JitMode, Tier
@@ -74,6 +75,8 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"realtime is True or False, and {self.realtime!r} is neither")
         if not isinstance(self.epoch, int) or isinstance(self.epoch, bool):
             raise ValueError(f"epoch is a whole number of seconds since 1970, and {self.epoch!r} is none")
+        if not 0 <= self.epoch < END_OF_EPOCHS:
+            raise ValueError(f"epoch={self.epoch} is not in [0, 2^32): the guest's clocks have 32 bits of seconds")
         if not isinstance(self.optimizations, Optimizations):
             raise ValueError(
                 f"optimizations is an Optimizations, such as Optimizations.without('literals'), and not "

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbt.board.clock import END_OF_EPOCHS
 from dbt.board.files import read_bounded
 from dbt.vm.input import AccessCounter, InputSource, RecordingError
 from dbt.vm.result import RunResult, StopReason
@@ -252,7 +253,10 @@ def _read_identity(path: str, line: bytes) -> RunIdentity:
         header = json.loads(line)
         version = header["dbt-recording"]
         if version == _FORMAT:
-            return RunIdentity(**_typed(header, _IDENTITY_FIELDS))
+            identity = RunIdentity(**_typed(header, _IDENTITY_FIELDS))
+            if not 0 <= identity.epoch < END_OF_EPOCHS:
+                raise ValueError
+            return identity
     except (ValueError, TypeError, KeyError, RecursionError):
         raise RecordingError(f"{path}: this is no recording of dbt") from None
     raise RecordingError(f"{path}: this recording has format {version}, and this dbt knows format {_FORMAT}")

@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_file_is_said(data: bytes, words: str) -> None:
 
 
 def test_what_is_wrong_with_the_options_is_said() -> None:
-    assert "Leave out --base" in complaint(make_elf(CODE), base=BASE)
+    assert "Leave out the base address (--base)" in complaint(make_elf(CODE), base=BASE)
     assert "multiple of 4" in complaint(CODE, base=2)
     assert "--memory 2M" in complaint(CODE, base=RAM)
     assert "no segment" in complaint(CODE, base=BASE, entry=BASE - 4)
@@ -241,7 +241,7 @@ def test_a_file_of_the_size_of_the_ram(tmp_path: Path) -> None:
     path = tmp_path / "flat.bin"
     path.write_bytes(bytes(RAM))
     assert len(read_file(str(path), RAM)) == RAM
-    with pytest.raises(ImageError, match="more --memory"):
+    with pytest.raises(ImageError, match="more memory"):
         read_file(str(path), RAM - 1)
     path.write_bytes(make_elf(CODE))
     assert read_file(str(path), 16) == make_elf(CODE)

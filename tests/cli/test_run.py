@@ -137,6 +137,7 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run"], "PROGRAM is missing"),
         (["run", "--nonsense", "x"], "--nonsense"),
         (["run", "--memory", "3", "x"], "--memory 3"),
+        (["run", "--epoch", "0x100000000", "x"], "--epoch 0x100000000"),
         (["run", "--memory", "lots", "x"], "--memory lots"),
         (["run", "--memory=-4K", "x"], "--memory -4K"),
         (["run", "--memory", "3G", "x"], "--memory 3G"),

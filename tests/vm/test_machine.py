@@ -383,6 +383,8 @@ def test_wrong_arguments_are_refused(make: MakeMachine) -> None:
         ("realtime", "no"),
         ("epoch", "now"),
         ("epoch", 1.5),
+        ("epoch", -1),
+        ("epoch", 1 << 32),
         ("optimizations", ["literals"]),
         ("optimizations", None),
         ("notice", None),
