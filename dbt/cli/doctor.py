@@ -26,6 +26,8 @@ from dbt.vm.result import StopReason
 _LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "rich", "fdt")
 _MIN_PYTHON = (3, 11)
 _DISTRIBUTION = "dbt-arm"
+#: How the module begins by which setuptools finds the checkout if it is not on sys.path. See pyproject.toml.
+_EDITABLE_HOOK = "__editable___dbt_arm_"
 #: Seconds that the default tier is given for its guest, with the start of its compiler.
 _TIME_LIMIT = 60
 #: mov r4, #100; loop: subs r4, r4, #1; bne loop; mov r0, #0x18; ldr r1, =0x20026; svc 0x123456
@@ -102,6 +104,11 @@ def _check_package() -> str:
         raise Problem(
             f"{', '.join(others)} has a package dbt too, and two of them cannot share an environment: "
             "install this one into a virtual environment of its own (python3 -m venv DIR)"
+        )
+    if any(name.startswith(_EDITABLE_HOOK) for name in sys.modules):
+        raise Problem(
+            "it is installed by an import hook, and a directory named dbt beside a script hides it: "
+            "in the checkout, run pip install -e . again"
         )
     return os.path.dirname(os.path.abspath(dbt.__file__ or ""))
 

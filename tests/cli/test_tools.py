@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt import __version__
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, ROOT, dbt, environment, paragraph
 from tests.vm.programs import BASE, make_elf
@@ -137,6 +138,27 @@ def test_doctor_finds_another_package_of_the_same_name(tmp_path: Path) -> None:
     (info / "RECORD").write_text("dbt/version.py,,\n")
     done = dbt("doctor", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     assert done.returncode == 1 and b"dbt-core has a package dbt too" in done.stdout
+
+
+def test_doctor_finds_an_installation_by_an_import_hook(tmp_path: Path) -> None:
+    """As setuptools makes for an editable install whose layout is not named in pyproject.toml."""
+    (tmp_path / "__editable___dbt_arm_0_1_0_finder.py").touch()
+    (tmp_path / "sitecustomize.py").write_text("import __editable___dbt_arm_0_1_0_finder")
+    done = dbt("doctor", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert done.returncode == 1 and b"pip install -e ." in b" ".join(done.stdout.split())
+    assert done.stdout.count(b"BAD") == 1, done.stdout
+
+
+def test_dbt_is_found_beside_a_directory_of_its_name(tmp_path: Path) -> None:
+    """As in the directory that holds the checkout. Here it is the environment's installation that is imported."""
+    (tmp_path / "dbt" / "dbt").mkdir(parents=True)
+    (tmp_path / "script.py").write_text("import dbt; print(dbt.__version__)")
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in (["-c", "import dbt; print(dbt.__version__)"], ["script.py"], ["-m", "dbt", "--version"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and __version__ in done.stdout, done.stderr
 
 
 EVERY_HELP = (
