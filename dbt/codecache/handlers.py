@@ -136,17 +136,22 @@ def _remove_old_images() -> None:
             remove(entry)
 
 
-_BUILDER = "from dbt.backend.build_process import write_image; write_image()"
+_BUILDER = """\
+from dbt.codecache.interpreter import die_with
+die_with({parent})
+from dbt.backend.build_process import write_image
+write_image()
+"""
 
 
 def compile_image() -> bytes:
-    """Build the image in a process of its own; see :mod:`dbt.backend.build_process`."""
+    """Build the image in a process of its own, which ends with this one; see :mod:`dbt.backend.build_process`."""
     import subprocess
     import tempfile
 
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            python_command(_BUILDER),
+            python_command(_BUILDER.format(parent=os.getpid())),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

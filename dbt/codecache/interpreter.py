@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
 #: The directory or the archive that holds the package.
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+_PR_SET_PDEATHSIG = 1
 #: Has the package found where it is here, even if another ``dbt`` comes earlier in the path.
 _FIND_PACKAGE = """\
 import importlib.util, os, sys
@@ -29,6 +31,24 @@ def python_command(code: str) -> list[str]:
     if sys.flags.no_user_site:
         options.append("-s")
     return [sys.executable, *options, "-c", _FIND_PACKAGE + code, ROOT]
+
+
+def signal_at_parents_end(number: int) -> None:
+    """Have the kernel send this process the signal ``number`` when the thread that started it ends."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the process ``parent`` ends, in whatever way. End it now if that is gone.
+
+    Precondition: the thread of the parent that started this process waits for it. Otherwise the end of that thread
+    alone would kill this process.
+    """
+    signal_at_parents_end(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def python_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
+from dbt.codecache.interpreter import signal_at_parents_end
 from dbt.codecache.region_store import RegionStore, StoreCounts
 from dbt.engine.messages import (
     CompileRequest,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 #: A compile function. From the mirror of a machine's code it answers a request with a region, or why there is none.
 Compile = Callable[[CodeMirror, CompileRequest], CompiledRegion | Refused]
 
-_PR_SET_PDEATHSIG = 1
 #: The signals to the compiler. The kernel delivers the lower of two pending ones first, and FINISH must be first.
 FINISH, _PARENT_ENDED = signal.SIGUSR1, signal.SIGUSR2
 #: The number of seconds for which a compiler may outlive a process that has asked it to finish its work.
@@ -154,7 +153,7 @@ def _end_with(parent: int) -> None:
     """
     signals = {FINISH, _PARENT_ENDED}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _PARENT_ENDED)
+    signal_at_parents_end(_PARENT_ENDED)
 
     def watch() -> None:
         while os.getppid() == parent or FINISH in signal.sigpending():

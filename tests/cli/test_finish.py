@@ -45,3 +45,23 @@ def test_a_killed_run_leaves_no_compiler(only_handlers: Path) -> None:
     run.send_signal(signal.SIGKILL)
     run.wait()
     wait_until(lambda: not children_of(only_handlers), "the compiler ends")
+
+
+def test_a_run_killed_during_the_first_build_leaves_no_builder(empty_cache: Path) -> None:
+    """The builder is stopped, so that it cannot come to its end by itself."""
+    run = subprocess.Popen([*COMMAND, "run", GUEST], env=environment(), stdout=subprocess.DEVNULL)
+
+    def builder() -> int | None:
+        others = [pid for pid in children_of(empty_cache) if pid != run.pid]
+        return next((pid for pid in others if "llvmlite" in Path(f"/proc/{pid}/maps").read_text()), None)
+
+    try:
+        pid = wait_until(builder, "the builder has loaded LLVM")
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        run.kill()
+        run.wait()
+        wait_until(lambda: not children_of(empty_cache), "the builder ends")
+    finally:
+        for left in children_of(empty_cache):
+            os.kill(left, signal.SIGKILL)
