@@ -408,7 +408,7 @@ def _add_cache(parser: Parser) -> None:
     info.description = (
         "Print where the cache is and what is in it.\n\n"
         "The directory is $DBT_CACHE_DIR, else dbt in $XDG_CACHE_HOME or ~/.cache.\n"
-        "Compiled regions may take $DBT_CACHE_SIZE bytes (64M, 1G, 0 for none; else\n"
+        "Compiled regions may take $DBT_CACHE_SIZE bytes (64M, 1G, 0: write none; else\n"
         "256M), of which those used least recently go first."
     )
     _Options(info).flag("print a JSON object", "--json")

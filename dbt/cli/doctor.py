@@ -7,8 +7,11 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import dbt
@@ -17,7 +20,14 @@ from dbt.cli.statistics import statistics
 from dbt.codecache.contents import entries
 from dbt.codecache.handlers import cached_image_name
 from dbt.codecache.interpreter import python_command, python_environment
-from dbt.codecache.store import WrongCacheSize, cache_directory, cache_limit, check_folder, make_cache_directory
+from dbt.codecache.store import (
+    WrongCacheSize,
+    cache_directory,
+    cache_limit,
+    check_folder,
+    load_file,
+    make_cache_directory,
+)
 from dbt.codecache.trust import UntrustedCacheError
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import Machine
@@ -153,9 +163,16 @@ def _check_tier(name: Literal["reference", "threaded"]) -> str:
 
 
 def _check_default_tier() -> str:
-    """In a process of its own, since what LLVM cannot do ends a process, and nothing of it is kept."""
+    """Try the tier in a process of its own, because an error of LLVM ends the process. The cache is not touched."""
+    with tempfile.TemporaryDirectory(prefix="dbt-doctor-") as directory:
+        with suppress(OSError):  # then the trial builds an image for itself
+            image = load_file(cached_image_name())
+            Path(directory, cached_image_name()).write_bytes(image)
+        return _run_trial({**python_environment(), "DBT_CACHE_DIR": directory, "DBT_CACHE_SIZE": "0"})
+
+
+def _run_trial(environment: Mapping[str, str]) -> str:
     command = python_command("from dbt.cli.doctor import try_default_tier; try_default_tier()")
-    environment = {**python_environment(), "DBT_CACHE_SIZE": "0"}
     remedy = "use --tier threaded, or --jit off"
     try:
         done = subprocess.run(

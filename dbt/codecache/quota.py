@@ -32,12 +32,14 @@ class CacheQuota:
 
     def make(self, size: int) -> int:
         """Make room for a file of ``size`` bytes. Return the number of files removed. Raise OSError if there is no
-        room.
+        room. A file that is larger than the whole limit removes nothing: a limit of 0 keeps what is there.
         """
         size = size_on_disk(size)
+        if size > self._limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         removed = 0
         if size > self._left:
-            removed, total = self._sweep(size if size <= self._limit else 0)
+            removed, total = self._sweep(size)
             self._left = min(self._limit - total, max(size, self._limit // _SHARE))
             if size > self._left:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

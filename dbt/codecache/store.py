@@ -46,7 +46,7 @@ def cache_limit() -> int:
     found = re.fullmatch(r"([0-9]{1,15})([KMG]?)", text.upper())
     if found is None:
         raise WrongCacheSize(
-            f"DBT_CACHE_SIZE={text}: this is not a size: write for example 256M or 1G, or 0 to keep no compiled regions"
+            f"DBT_CACHE_SIZE={text}: this is not a size: write for example 256M or 1G, or 0 to keep no new regions"
         )
     return int(found[1]) * _UNITS[found[2]]
 

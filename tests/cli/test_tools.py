@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from dbt import __version__
+from dbt.codecache.handlers import image_key
+from dbt.codecache.region_store import RegionStore
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, ROOT, dbt, environment, paragraph
+from tests.codecache.samples import kept, save
 from tests.vm.programs import BASE, make_elf
 
 
@@ -115,6 +118,15 @@ def test_doctor() -> None:
         assert words in text
     assert "tier auto" in text and "compiles regions: " in text
     assert "BAD" not in text
+
+
+def test_doctor_leaves_compiled_regions_alone(only_handlers: Path) -> None:
+    store = RegionStore(image_key())
+    for entry in range(3):
+        save(store, entry)
+    before = kept()
+    assert b"compiles regions: " in dbt("doctor").stdout
+    assert len(before) == 3 and kept() == before
 
 
 def test_doctor_says_why_the_default_tier_does_not_work(tmp_path: Path) -> None:
