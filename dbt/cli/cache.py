@@ -108,6 +108,10 @@ def _time(seconds: float) -> str:
 
 def clear(regions_only: bool) -> int:
     """Remove every file of dbt's, or all but the handlers."""
+    try:
+        check_folder()
+    except UntrustedCacheError as error:
+        raise CommandError(f"{error}. Nothing is removed.", Status.FAILURE) from None
     found = [entry for entry in entries() if not (regions_only and "handlers-" in entry.name)]
     _remove(found)
     print(f"removed {_files(len(found))}, {_bytes(_size(found))}" if found else "there is nothing to remove")

@@ -119,6 +119,8 @@ def test_a_run_with_the_cache_of_another_user(cache: Path) -> None:
     assert "belongs to user 1234" in paragraph(dbt("cache", "verify"), 1)
     assert "belongs to user 1234" in paragraph(dbt("cache", "info"), 0)
     assert "belongs to user 1234" in dbt("doctor").stdout.decode()
+    assert "Nothing is removed" in paragraph(dbt("cache", "clear"), 125)
+    assert sorted(cache.rglob("*")) == before
 
 
 @pytest.fixture
