@@ -340,7 +340,7 @@ def _add_trace(parser: Parser) -> None:
     def top(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import print_top
 
-        return print_top(parsed.file, parse_count("-n", parsed.n), parsed.json)
+        return print_top(parsed.file, parse_count("-n", parsed.n, "lines"), parsed.json)
 
     def block(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import print_block
@@ -355,7 +355,7 @@ def _add_trace(parser: Parser) -> None:
     def html(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import write_page
 
-        return write_page(parsed.file, parsed.output, parse_count("--regions", parsed.regions))
+        return write_page(parsed.file, parsed.output, parse_count("--regions", parsed.regions, "regions"))
 
     options = reader("html", "write a report: one page that opens offline", html)
     options.text("FILE", "where to [report.html]", "-o", "--output", default="report.html")

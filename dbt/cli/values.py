@@ -49,11 +49,11 @@ def _address(option: str, text: str) -> int:
     return value
 
 
-def parse_count(option: str, text: str) -> int:
-    """Return a count such as ``1000000`` or ``1_000_000``."""
-    value = _number(text, option, text, "a number of instructions")
+def parse_count(option: str, text: str, of: str = "instructions") -> int:
+    """Return a count such as ``1000000`` or ``1_000_000``. ``of`` says what is counted."""
+    value = _number(text, option, text, f"a number of {of}")
     if value < 0:
-        raise _wrong(option, text, "a number of instructions: it is negative")
+        raise _wrong(option, text, f"a number of {of}: it is negative")
     return value
 
 

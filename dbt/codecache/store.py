@@ -33,7 +33,9 @@ def cache_directory() -> str:
     if os.path.isabs(base):  # the XDG specification says to ignore a relative path
         return f"{base}/dbt"
     home = os.path.expanduser("~")
-    return f"{home}/.cache/dbt" if home != "~" else "/.cache/dbt"  # a user without a home, as in some containers
+    return (
+        f"{home.rstrip('/')}/.cache/dbt" if home != "~" else "/.cache/dbt"
+    )  # a user without a home, as in some containers
 
 
 def cache_limit() -> int:

@@ -120,6 +120,8 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert store.cache_directory() == "/.cache/dbt"
+    monkeypatch.setenv("HOME", "")
+    assert store.cache_directory() == "/.cache/dbt"
 
 
 def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
