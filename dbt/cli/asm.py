@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from dbt.abi.addresses import Gva
+from dbt.cli.outputs import check_outputs, open_output
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_gva
 
@@ -15,6 +16,7 @@ _LARGEST_SOURCE = 16 << 20
 
 def assemble(source: str | None, code: str | None, output: str | None, base: str) -> int:
     """Write the code to the file ``output``, or to standard output as hexadecimal words."""
+    check_outputs([("-o", output)], [("the source", source)])
     name, text = _read_source(source, code)
     data = encode(text, parse_gva("--base", base), name)
     if output is None:
@@ -22,11 +24,8 @@ def assemble(source: str | None, code: str | None, output: str | None, base: str
         sys.stdout.write("".join(f"{word:08x}\n" for word in words))
         sys.stdout.flush()
         return Status.DONE
-    try:
-        with open(output, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise CommandError(f"{output}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+    with open_output("-o", output) as file:
+        file.write(data)
     return Status.DONE
 
 

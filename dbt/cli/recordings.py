@@ -79,7 +79,8 @@ def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
     if options.record is None and options.replay is None:
         yield Session()
         return
-    from dbt.vm.recording import Recorder, identify
+    from dbt.cli.outputs import cannot_write
+    from dbt.vm.recording import Recorder, RecordingNotWritten, identify
 
     if options.files is not None:
         say("what the guest reads of files is not recorded: a replay needs them as they are now")
@@ -87,9 +88,12 @@ def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
     if replay is not None:
         yield ReplayedSession(machine, replay)
     elif options.record is not None:
-        recorder = Recorder(machine.input_source, options.record, identify(machine, dbt.__version__))
-        machine.attach_input(recorder)
         try:
-            yield RecordedSession(machine, recorder)
-        finally:
-            recorder.close()
+            recorder = Recorder(machine.input_source, options.record, identify(machine, dbt.__version__))
+            machine.attach_input(recorder)
+            try:
+                yield RecordedSession(machine, recorder)
+            finally:
+                recorder.close()
+        except RecordingNotWritten as error:
+            raise cannot_write("--record", options.record, error.cause) from None

@@ -6,11 +6,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
 from dbt.cli.options import RunOptions, make_machine
+from dbt.cli.outputs import cannot_write, check_outputs, open_output
 from dbt.cli.recordings import file_sum, session
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.status import CommandError, Status
@@ -54,6 +56,7 @@ def run_program(options: RunOptions) -> int:
 
 def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
     """Return the machine, the result, and the seconds that the run took, without the building of the tier."""
+    _check_files(options)
     recorder = _recorder(options.record_trace, options.trace_counts)
     perf_map = _perf_map() if options.perf_map else None
     observers = [observer for observer in (recorder, perf_map) if observer is not None]
@@ -81,6 +84,23 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
     return machine, result, seconds
 
 
+def _check_files(options: RunOptions) -> None:
+    """Raise CommandError if a file to be written is one that the run reads, or is given twice."""
+    outputs = (
+        ("--record", options.record if options.replay is None else None),  # else it is refused anyway
+        ("--trace", options.trace),
+        ("--record-trace", options.record_trace),
+    )
+    inputs = (
+        ("the program", options.program),
+        ("the kernel", options.kernel),
+        ("the initial RAM disk", options.initrd),
+        ("the device tree", options.dtb),
+        ("the recording to replay", options.replay),
+    )
+    check_outputs(outputs, inputs)
+
+
 def _recorder(path: str | None, block_counters: bool) -> TraceRecorder | None:
     if path is None:
         return None
@@ -88,8 +108,8 @@ def _recorder(path: str | None, block_counters: bool) -> TraceRecorder | None:
 
     try:
         return TraceRecorder(path, block_counters)
-    except OSError as error:
-        raise CommandError(f"--record-trace {path}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+    except (OSError, ValueError) as error:
+        raise cannot_write("--record-trace", path, error) from None
 
 
 def _perf_map() -> PerfMap:
@@ -129,11 +149,7 @@ def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
         return
     from dbt.debug.instruction_log import InstructionTrace
 
-    try:
-        file = open(path, "w", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115 - the block below closes it
-    except OSError as error:
-        raise CommandError(f"--trace {path}: it cannot be written: {error.strerror}.", Status.USAGE) from None
-    with file:
+    with TextIOWrapper(open_output("--trace", path), encoding="utf-8") as file:
         yield InstructionTrace(file)
 
 
@@ -177,7 +193,8 @@ def _message(machine: Machine, result: RunResult) -> str:
     """Return the result's message, to which the place is added if it is missing."""
     match result.reason:
         case StopReason.INTERRUPTED:  # Who presses Ctrl-C does not want to wait for the disassembler.
-            return f"{result.message}, at {result.pc:#010x} ({machine.symbolize(result.pc)})"
+            address, symbol = f"{result.pc:#010x}", machine.symbolize(result.pc)
+            return f"{result.message}, at {address}" + (f" ({symbol})" if symbol != address else "")
         case StopReason.FUEL | StopReason.TIMEOUT:
             return f"{result.message}, at {machine.describe_pc(result.pc)}"
         case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbt.cli.outputs import check_outputs, open_output
 from dbt.cli.report import INSTALL_REMEDY, say
 from dbt.cli.statistics import lines_of
 from dbt.cli.status import CommandError, Status
@@ -220,16 +222,15 @@ def _why_lines(trace: Trace, reasons: list[Reason]) -> Iterable[str]:
 def write_page(path: str, output: str, regions: int) -> int:
     """Write the report, one page that opens offline."""
 
+    check_outputs([("-o", output)], [("the recording", path)])
+
     def make() -> int:
         from dbt.trace.html import report
 
         trace = open_trace(path)
         text = report(trace, stats_lines(trace), regions)
-        try:
-            with open(output, "w", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise CommandError(f"-o {output}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+        with open_output("-o", output) as file:
+            file.write(text.encode())
         say(f"{output}: {len(text) / 1e6:.1f} MB")
         return 0
 
@@ -246,15 +247,13 @@ def write_export(path: str, format_: str, output: str | None) -> int:
     if format_ not in FORMATS:
         known = ", ".join(f"{name} ({what})" for name, (_, what) in FORMATS.items())
         raise CommandError(f"{format_}: there is no such format; there are {known}.", Status.USAGE)
+    check_outputs([("-o", output)], [("the recording", path)])
     content = FORMATS[format_][0](open_trace(path))
     if output is None:
         sys.stdout.buffer.write(content)
         return 0
-    try:
-        with open(output, "wb") as file:
-            file.write(content)
-    except OSError as error:
-        raise CommandError(f"-o {output}: it cannot be written: {error.strerror}.", Status.USAGE) from None
+    with open_output("-o", output) as file:
+        file.write(content)
     return 0
 
 
@@ -262,12 +261,19 @@ def write_export(path: str, format_: str, output: str | None) -> int:
 
 
 def view(path: str) -> int:
-    """Run the terminal program."""
+    """Run the terminal program. It needs a terminal for its keys and one for its pictures."""
 
     def run() -> int:
         from dbt.trace.view import TraceViewer
 
-        TraceViewer(open_trace(path)).run()
+        trace = open_trace(path)
+        for name, descriptor in (("input", 0), ("output", 1)):
+            if not os.isatty(descriptor):
+                message = (
+                    f"standard {name} is not a terminal, and dbt trace view needs one; dbt trace html writes a page."
+                )
+                raise CommandError(message, Status.USAGE)
+        TraceViewer(trace).run()
         return 0
 
     return with_extras(run)

@@ -95,6 +95,14 @@ def identify(machine: Machine, version: str) -> RunIdentity:
 # -- to record -----------------------------------------------------------------------------------
 
 
+class RecordingNotWritten(RecordingError):
+    """Raised if a recording cannot be written. ``cause`` is the error of the host, or of its name."""
+
+    def __init__(self, message: str, cause: OSError | ValueError) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class Recorder:
     """An input source that records what another one delivers."""
 
@@ -150,9 +158,9 @@ class Recorder:
         except OSError as error:
             raise self._failure(error) from None
 
-    def _failure(self, error: Exception) -> RecordingError:
+    def _failure(self, error: OSError | ValueError) -> RecordingNotWritten:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return RecordingError(f"{self._path}: the recording cannot be written: {reason}")
+        return RecordingNotWritten(f"{self._path}: the recording cannot be written: {reason}", error)
 
 
 # -- to read -------------------------------------------------------------------------------------
