@@ -6,6 +6,7 @@ Options are texts and flags here. :mod:`dbt.cli.values` converts the texts.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -51,6 +52,13 @@ class Parser(argparse.ArgumentParser):
         """Print the help, for a command that needs a further command."""
         self.print_help()
         return Status.DONE
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print the help or the version. argparse's own method hides it if that cannot be written."""
+        stream = sys.stdout if file is None else file
+        if stream is not None:
+            stream.write(message)
+            stream.flush()
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}. See `{self.prog} --help`.", Status.USAGE)

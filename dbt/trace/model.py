@@ -586,13 +586,13 @@ class Trace:
         return [(event.icount, event.first) for event in self.events if event.kind == EventKind.CHECKPOINT]
 
     def find_region(self, name: str) -> TracedRegion | None:
-        """Return the latest region with a number (``#3``), an identity, a symbol, or an address that it was made
-        from.
+        """Return the latest region with a number (``#3`` or ``3``), an identity, a symbol, or an address that it was
+        made from.
         """
         found, address = None, _number(name)
         for region in self.regions:
             symbol = self.symbols.find(region.gva)
-            names = {f"#{region.number}", region.identity, symbol[0] if symbol else ""}
+            names = {f"#{region.number}", str(region.number), region.identity, symbol[0] if symbol else ""}
             if name in names or (address is not None and region.to_gpa(Gva(address)) in region.words):
                 found = region
         return found

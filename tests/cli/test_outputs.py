@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from dbt.cli.run import _message
 from dbt.host.console import CaptureConsole
 from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult, StopReason
-from tests.cli.command import dbt, paragraph
+from tests.cli.command import COMMAND, dbt, environment, paragraph
 
 
 @pytest.mark.parametrize("option", ["--trace", "--record", "--record-trace"])
@@ -73,3 +74,12 @@ def test_the_place_of_an_interrupted_run_is_named_once() -> None:
 def test_a_wrong_count_says_what_is_counted() -> None:
     assert "not a number of lines" in paragraph(dbt("trace", "top", "-n", "-3", "x"), 120)
     assert "not a number of regions" in paragraph(dbt("trace", "html", "--regions", "x", "x"), 120)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["trace"]])
+def test_a_help_that_cannot_be_written(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+    assert done.returncode == 125 and b"No space left" in done.stderr

@@ -76,6 +76,7 @@ def test_regions_from_disk_are_told_apart_and_have_their_compile_record(only_han
     known = {region.entry: region.code for region in first.regions}
     for region in second.regions:
         assert known[region.entry] == region.code and second.compile_record(region)["blocks"]
+    assert first.find_region(str(first.regions[0].number)) is first.regions[0]
     assert first.find_region("loop") is not None and first.find_region(hex(LOOP)) is not None
 
 
