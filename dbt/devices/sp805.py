@@ -40,7 +40,8 @@ class Sp805(WordRegisters):
         self.alarm = self.time.alarm("zero", self._expire)
 
     def is_possible(self) -> bool:
-        return self.load > 0  # else it would be at zero again and again, without time passing
+        # Otherwise it would be at zero again and again, without time passing.
+        return self.load > 0 and (self.zero is None or self.control & INTERRUPT_ENABLE != 0)
 
     @property
     def _scale(self) -> int:
