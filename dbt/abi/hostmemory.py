@@ -37,8 +37,8 @@ def _map(address: Hva | None, size: int, protection: int, flags: int, handle: in
 class HostRange:
     """``size`` zeroed bytes at ``address``, a multiple of ``alignment``; untouched pages cost nothing.
 
-    A forked process has a copy of its own. ``reserve``: there are only the addresses until :meth:`commit` or
-    :meth:`map_file` puts memory there; to touch the others is a crash.
+    A forked process has a copy of its own. ``reserve``: there are only the addresses until :meth:`commit` puts memory
+    there; to touch the others is a crash.
     Raises OSError if the host refuses. A view keeps the range alive, but not beyond :meth:`close`.
     """
 
