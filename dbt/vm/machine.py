@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.board.loader import read_file
 from dbt.engine.observer import NOBODY, Observer
@@ -32,6 +31,7 @@ from dbt.vm.options import (
 )
 from dbt.vm.parts import build_parts
 from dbt.vm.result import RunResult
+from dbt.vm.step_observer import BoundListener, StepObserver
 from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
@@ -39,32 +39,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
-
-
-class StepObserver(Protocol):
-    """Is called before and after each instruction, as :mod:`dbt.debug.instruction_log` is."""
-
-    def before_step(self, machine: Machine) -> None: ...
-
-    def after_step(self, machine: Machine, event: str) -> None:
-        """``event`` names the exit that the instruction caused, such as "data abort". It is empty if there was none."""
-
-
-def _gpa(address: int | None) -> Gpa | None:
-    return None if address is None else Gpa(address)
-
-
-class _BoundListener:
-    """A step observer, bound to the machine that it observes."""
-
-    def __init__(self, machine: Machine, observer: StepObserver) -> None:
-        self._machine, self._observer = machine, observer
-
-    def before_step(self) -> None:
-        self._observer.before_step(self._machine)
-
-    def after_step(self, event: str) -> None:
-        self._observer.after_step(self._machine, event)
 
 
 class Machine(GuestAccess):
@@ -180,7 +154,7 @@ class Machine(GuestAccess):
         """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
         name = path_text("path", path)
-        self._start(read_program(data, name, self.ram.layout, _gpa(base), _gpa(entry), args))
+        self._start(read_program(data, name, self.ram.layout, base, entry, args))
 
     def load_kernel(
         self,
@@ -213,8 +187,8 @@ class Machine(GuestAccess):
             None if dtb is None else path_text("dtb", dtb),
             append,
             atags,
-            _gpa(base),
-            _gpa(entry),
+            base,
+            entry,
         )
         self._start(guest)
 
@@ -243,7 +217,7 @@ class Machine(GuestAccess):
         try:
             self._ownership.acquire(run)
             signals.begin()
-            return self._parts.loop.run(self, fuel, timeout, None if trace is None else _BoundListener(self, trace))
+            return self._parts.loop.run(self, fuel, timeout, None if trace is None else BoundListener(self, trace))
         finally:
             if self._ownership.release(run):  # while handlers wait, so that nothing comes in between
                 signals.end()
