@@ -58,6 +58,7 @@ class Machine(GuestAccess):
     - ``semihosting``: whether SVC 0x123456 reaches the host. By default it does for a program. It does not for a
       kernel, because any process of the kernel could use it.
     - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event.
+    - ``insn_ns``: the time that an instruction takes for the guest, in nanoseconds: a divisor of 1000.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
@@ -85,11 +86,14 @@ class Machine(GuestAccess):
         cpu: str | None = None,
         semihosting: bool | None = None,
         realtime: bool = False,
+        insn_ns: int = clock.DEFAULT_INSN_NS,
         observer: Observer = NOBODY,
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
-        options = MachineOptions(memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime)
+        options = MachineOptions(
+            memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime, insn_ns
+        )
         options.check()
         check_receivers(console, notice, observer)
         self.console: Console = console if console is not None else HostConsole()
