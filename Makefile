@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-callouts bench-trace guests linux refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace guests linux refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs   build the documentation site into build/docs"
 	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60)"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
+	@echo "make bench-real  measure real programs beside QEMU, and inside Linux (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make bench-trace  what recording a translation trace costs"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
@@ -84,6 +85,9 @@ fuzz: $(VENV)/.stamp-test
 BENCH ?=
 bench: $(VENV)/.stamp-test
 	$(BIN)/python tools/bench.py $(BENCH)
+
+bench-real: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_real.py $(BENCH)
 
 bench-callouts: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_callouts.py $(BENCH)

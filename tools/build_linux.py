@@ -11,18 +11,14 @@ import argparse
 import gzip
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from debian_packages import BuildError, PrivateApt, run_command
+
 SCRIPTS = Path(__file__).parent / "linux"
 KERNEL, BUSYBOX = "linux-source-6.1", "busybox-static"
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_SOURCES = f"""\
-deb [signed-by={_KEYRING}] http://deb.debian.org/debian bookworm main
-deb [signed-by={_KEYRING}] http://deb.debian.org/debian-security bookworm-security main
-"""
 _PREFIX = "arm-linux-gnueabi-"
 #: The programs that a build needs, and the packages that have them.
 _NEEDED = {
@@ -34,10 +30,6 @@ _NEEDED = {
     "bc": "bc",
     "xz": "xz-utils",
 }
-
-
-class BuildError(Exception):
-    """Raised if the build cannot go on. The message says what is wrong, and what to do."""
 
 
 def main() -> int:
@@ -60,15 +52,6 @@ def main() -> int:
     return 0
 
 
-def _run(*command: str | Path, cwd: Path | None = None) -> None:
-    try:
-        subprocess.run([str(part) for part in command], check=True, cwd=cwd)
-    except FileNotFoundError:
-        raise BuildError(f"{command[0]} is not installed") from None
-    except subprocess.CalledProcessError as error:
-        raise BuildError(f"{command[0]} failed with status {error.returncode}") from None
-
-
 # -- packages ------------------------------------------------------------------------------------
 
 
@@ -76,25 +59,11 @@ def fetch(folder: Path, jobs: int) -> None:
     """Fetch the two packages with an apt of our own, because the host's does not know armel, and should not."""
     if all(_packages(folder, name) for name in (KERNEL, BUSYBOX)):
         return
-    apt, packages = folder / "apt", folder / "packages"
-    for directory in (apt / "lists" / "partial", apt / "archives" / "partial", packages):
-        directory.mkdir(parents=True, exist_ok=True)
-    (apt / "sources.list").write_text(_SOURCES)
-    (apt / "status").touch()
-    settings = {
-        "APT::Architecture": "armel",
-        "APT::Architectures": "armel",
-        "APT::Sandbox::User": "",
-        "Dir::State": apt,
-        "Dir::State::lists": apt / "lists",
-        "Dir::State::status": apt / "status",
-        "Dir::Cache": apt,
-        "Dir::Etc::sourcelist": apt / "sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
-    }
-    options = [f"-o{name}={value}" for name, value in settings.items()]
-    _run("apt-get", *options, "--quiet=2", "update")
-    _run("apt-get", *options, "--quiet=2", "download", KERNEL, BUSYBOX, cwd=packages)
+    packages = folder / "packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    apt = PrivateApt(folder / "apt", "deb", "armel", ("bookworm", "bookworm-security"))
+    apt.update()
+    apt.download((KERNEL, BUSYBOX), packages)
 
 
 def _packages(folder: Path, name: str) -> list[Path]:
@@ -108,12 +77,12 @@ def unpack(folder: Path, jobs: int) -> None:
         if not found:
             raise BuildError(f"there is no package {name} in {folder / 'packages'}: fetch it first")
         if not target.is_dir():
-            _run("dpkg-deb", "--extract", found[-1], target)
+            run_command("dpkg-deb", "--extract", found[-1], target)
     if not (folder / "source").is_dir():
         partial = folder / "source.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _run(
+        run_command(
             "tar",
             "--extract",
             "--strip-components=1",
@@ -137,8 +106,8 @@ def kernel(folder: Path, jobs: int) -> None:
     if not (folder / "source").is_dir():
         raise BuildError(f"there is no kernel in {folder / 'source'}: unpack it first")
     make = ("make", "-C", folder / "source", "ARCH=arm", f"CROSS_COMPILE={_PREFIX}", f"-j{jobs}", "--silent")
-    _run(*make, "versatile_defconfig")
-    _run(*make, "zImage", "dtbs")
+    run_command(*make, "versatile_defconfig")
+    run_command(*make, "zImage", "dtbs")
     built = folder / "source" / "arch" / "arm" / "boot"
     shutil.copy(built / "dts" / "versatile-pb.dtb", folder)
     shutil.copy(built / "zImage", folder / "zImage.partial")

@@ -1,0 +1,78 @@
+"""Debian's packages and source packages, by an apt with a state of its own.
+
+The host's lists of packages, its architectures and its installed packages stay as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_ADDRESSES = {"bookworm": "http://deb.debian.org/debian", "bookworm-security": "http://deb.debian.org/debian-security"}
+
+
+class BuildError(Exception):
+    """Raised if something cannot be fetched or built. The message says what is wrong, and what to do."""
+
+
+def run_command(*command: str | Path, cwd: Path | None = None) -> None:
+    """Run a command whose output is for the user. Raises :class:`BuildError` if it is missing or fails."""
+    try:
+        subprocess.run([str(part) for part in command], check=True, cwd=cwd, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise BuildError(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"{command[0]} failed with status {error.returncode}") from None
+
+
+class PrivateApt:
+    """An apt for ``architecture`` whose whole state is in ``folder``.
+
+    ``kind`` is ``deb`` for binary packages or ``deb-src`` for source packages. ``suites`` are some of Debian 12's:
+    ``bookworm``, whose packages change seldom, and ``bookworm-security``.
+    """
+
+    def __init__(self, folder: Path, kind: str, architecture: str, suites: Sequence[str]) -> None:
+        for directory in (folder / "lists" / "partial", folder / "archives" / "partial"):
+            directory.mkdir(parents=True, exist_ok=True)
+        lines = (f"{kind} [signed-by={_KEYRING}] {_ADDRESSES[suite]} {suite} main\n" for suite in suites)
+        (folder / "sources.list").write_text("".join(lines))
+        (folder / "status").touch()
+        settings = {
+            "APT::Architecture": architecture,
+            "APT::Architectures": architecture,
+            "APT::Sandbox::User": "",
+            "Dir::State": folder,
+            "Dir::State::lists": folder / "lists",
+            "Dir::State::status": folder / "status",
+            "Dir::Cache": folder,
+            "Dir::Etc::sourcelist": folder / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+        }
+        self._options = [f"-o{name}={value}" for name, value in settings.items()]
+
+    def update(self) -> None:
+        run_command("apt-get", *self._options, "--quiet=2", "update")
+
+    def download(self, packages: Sequence[str], folder: Path) -> None:
+        """Download binary packages into ``folder``."""
+        run_command("apt-get", *self._options, "--quiet=2", "download", *packages, cwd=folder)
+
+    def download_source(self, package: str, folder: Path) -> None:
+        """Download the files of a source package into ``folder``. Their checksums are those that Debian signed."""
+        command = ("apt-get", *self._options, "--quiet=2", "source", "--download-only", "--only-source", package)
+        run_command(*command, cwd=folder)
+
+
+def unpack_source(package: str, folder: Path, target: Path) -> None:
+    """Unpack the source package of ``folder`` into ``target``, with Debian's patches."""
+    found = sorted(folder.glob("*.dsc"))
+    if not found:
+        raise BuildError(f"there is no source package {package} in {folder}: remove that directory, and try again")
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run_command("dpkg-source", "--no-check", "--no-copy", "--extract", found[-1], partial)
+    partial.rename(target)
