@@ -10,7 +10,6 @@ import ctypes
 import mmap
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from dbt.abi.addresses import Gva, Hva
 from dbt.abi.layout import SPACE_KEY_WORDS, SPACES
@@ -22,13 +21,11 @@ from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 VIRTUAL_COUNTERS, VIRTUAL_COUNTER_WORDS = 8, 6
 
 
-@dataclass(frozen=True, slots=True)
 class Slot:
     """A field of the translator's part: its offset in CpuState in bytes, the bytes of an element, and their number."""
 
-    offset: int
-    size: int
-    count: int
+    def __init__(self, offset: int, size: int, count: int) -> None:
+        self.offset, self.size, self.count = offset, size, count
 
 
 def _native_layout() -> dict[str, Slot]:

@@ -5,11 +5,12 @@ Code is position-independent and refers to nothing outside the image, so loading
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 
-MAGIC = b"DBTIMG01"
+from dbt.backend.digest import digest
+
+MAGIC = b"DBTIMG02"
 _HEADER = struct.Struct("<8s32sI")
 _SECTIONS = ("code", "index", "pool", "rows", "guards", "symbols")
 #: Functions that Python calls. They come first in the table of symbols.
@@ -53,9 +54,9 @@ class Image:
     symbols: bytes
 
     def pack(self) -> bytes:
-        """Return the file's bytes: the magic, the SHA-256 of what follows, and each section with its length."""
+        """Return the file's bytes: the magic, the digest of what follows, and each section with its length."""
         body = b"".join(struct.pack("<I", len(part)) + part for part in self._parts())
-        return _HEADER.pack(MAGIC, hashlib.sha256(body).digest(), len(body)) + body
+        return _HEADER.pack(MAGIC, digest(body), len(body)) + body
 
     def _parts(self) -> list[bytes]:
         return [getattr(self, name) for name in _SECTIONS]
@@ -65,9 +66,9 @@ class Image:
         """Return the image that :meth:`pack` wrote. Raises ImageDamaged if a single bit differs."""
         if len(data) < _HEADER.size:
             raise ImageDamaged("it is too short")
-        magic, digest, length = _HEADER.unpack_from(data)
+        magic, expected, length = _HEADER.unpack_from(data)
         body = data[_HEADER.size :]
-        if magic != MAGIC or length != len(body) or hashlib.sha256(body).digest() != digest:
+        if magic != MAGIC or length != len(body) or digest(body) != expected:
             raise ImageDamaged("its checksum does not match")
         parts, at = [], 0
         for _ in _SECTIONS:

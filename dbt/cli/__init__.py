@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 
 def main() -> None:
     """Run the ``dbt`` command. It exits without the interpreter's finalization, which takes longer than many guests."""
     try:
+        _postpone("inspect")
+        gc.disable()  # until a guest runs: nearly all that is made before it stays, and looking for what does not costs
         from dbt.cli.app import run_app
 
         status = int(run_app(sys.argv[1:]))
@@ -24,3 +30,23 @@ def main() -> None:
     if worker is not None:
         worker.let_compilers_finish()
     os._exit(status)
+
+
+def _postpone(name: str) -> None:
+    """Put a placeholder in the place of a module of the standard library, which is imported when it is used.
+
+    The module dataclasses imports inspect, and so seven other modules, which takes nearly as long as starting Python.
+    It uses inspect only to describe a dataclass without a docstring. (importlib's LazyLoader does not help: up to
+    Python 3.11 already the statement ``import`` makes it load.)
+    """
+    if name in sys.modules:
+        return
+
+    def load(attribute: str) -> Any:
+        if sys.modules.get(name) is placeholder:
+            del sys.modules[name]
+        return getattr(import_module(name), attribute)
+
+    placeholder = ModuleType(name)
+    vars(placeholder)["__getattr__"] = load
+    sys.modules[name] = placeholder

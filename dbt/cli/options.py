@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
+from dbt.board.clock import DEFAULT_EPOCH
 from dbt.board.cpu_models import CPU_MODELS
 from dbt.board.versatile import BOARD_MEMORY
 from dbt.cli.report import say
+from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import (
     optional,
     parse_choice,
     parse_epoch,
     parse_gpa,
-    parse_insn_ns,
     parse_optimizations,
     parse_size,
     parse_switch,
@@ -27,52 +26,7 @@ from dbt.frontend.optimizations import ALL
 from dbt.host.console import Console, HostConsole, is_terminal
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
 
-if TYPE_CHECKING:
-    from argparse import Namespace
-
 CONSOLE_MODES = ("raw", "line")
-
-
-class RunOptions(NamedTuple):
-    """The options of ``dbt run`` as texts. The help of the command explains them."""
-
-    program: str | None = None
-    args: tuple[str, ...] = ()
-    kernel: str | None = None
-    initrd: str | None = None
-    dtb: str | None = None
-    append: str | None = None
-    atags: bool = False
-    cpu: str | None = None
-    semihosting: str | None = None
-    memory: str = "128M"
-    fuel: str | None = None
-    timeout: str | None = None
-    tier: str = "auto"
-    jit: str = "async"
-    without: str | None = None
-    dump: str | None = None
-    base: str | None = None
-    entry: str | None = None
-    files: str | None = None
-    epoch: str | None = None
-    realtime: str | None = None
-    insn_ns: str | None = None
-    console: str | None = None
-    record: str | None = None
-    replay: str | None = None
-    stats: bool = False
-    registers: bool = False
-    trace: str | None = None
-    record_trace: str | None = None
-    trace_counts: bool = False
-    perf_map: bool = False
-    json: bool = False
-
-    @classmethod
-    def of(cls, parsed: Namespace) -> RunOptions:
-        """Return the options that the command line was parsed into."""
-        return cls(**{name: getattr(parsed, name) for name in cls._fields})
 
 
 def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Console | None = None) -> Machine:
@@ -87,7 +41,6 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     base = optional(parse_gpa, "--base", options.base)
     entry = optional(parse_gpa, "--entry", options.entry)
     epoch = optional(parse_epoch, "--epoch", options.epoch)
-    insn_ns = optional(parse_insn_ns, "--insn-ns", options.insn_ns)
     tier = parse_choice("--tier", options.tier, TIERS)
     jit = parse_choice("--jit", options.jit, JIT_MODES)
     semihosting = optional(parse_switch, "--semihosting", options.semihosting)
@@ -106,7 +59,6 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
-    default = _default_clock(options)
     realtime = optional(parse_switch, "--realtime", options.realtime)
     console = console or _make_console(options, lambda: machine.interrupt())  # noqa: PLW0108 - it is made below
     machine = Machine(
@@ -114,7 +66,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         tier=tier,
         files=options.files,
         console=console,
-        epoch=default.epoch if epoch is None else epoch,
+        epoch=_default_epoch(options) if epoch is None else epoch,
         notice=say,
         jit=jit,
         optimizations=ALL if optimizations is None else optimizations,
@@ -122,7 +74,6 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         cpu=cpu,
         semihosting=semihosting,
         realtime=options.replay is None and is_terminal() if realtime is None else realtime,
-        insn_ns=default.insn_ns if insn_ns is None else insn_ns,
         observer=observer,
     )
     if options.kernel is not None:
@@ -149,21 +100,13 @@ def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsol
     return TerminalConsole(on_end)
 
 
-class _Clock(NamedTuple):
-    """The time of day at the start, in seconds since 1970, and the time of an instruction, in nanoseconds."""
-
-    epoch: int
-    insn_ns: int
-
-
-def _default_clock(options: RunOptions) -> _Clock:
-    """Return what holds where the user says nothing. For a replay that is what the recording has."""
+def _default_epoch(options: RunOptions) -> int:
+    """Return the default time of day at the start, which for a replay is that of the recording."""
     if options.replay is None:
-        return _Clock(DEFAULT_EPOCH, DEFAULT_INSN_NS)
+        return DEFAULT_EPOCH
     from dbt.vm.recording import read_recording
 
-    identity = read_recording(options.replay).identity
-    return _Clock(identity.epoch, identity.insn_ns)
+    return read_recording(options.replay).identity.epoch
 
 
 def _check_combination(options: RunOptions) -> None:

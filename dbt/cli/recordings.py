@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import dbt
 from dbt.board.loader import read_file
-from dbt.cli.options import RunOptions
 from dbt.cli.report import say
+from dbt.cli.run_options import RunOptions
 from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,10 +12,11 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
-from dbt.cli.options import RunOptions, make_machine
+from dbt.cli.options import make_machine
 from dbt.cli.outputs import cannot_write, check_outputs, open_output
 from dbt.cli.recordings import file_sum, session
 from dbt.cli.report import guarded, print_table, say
+from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count, parse_seconds
 from dbt.engine.observer import NOBODY, Several
@@ -69,6 +71,8 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
             recorder.begin(machine, dbt.__version__, options._asdict(), _file_sums(options))
         if perf_map is not None:
             perf_map.begin(machine)
+        gc.freeze()  # what exists now stays, so that the collector, which a command starts without, need not visit it
+        gc.enable()
         with _stopping_on_ctrl_c(machine), _terminal(machine):
             started = time.monotonic()
             result = machine.run(here.fuel(fuel), timeout, trace)

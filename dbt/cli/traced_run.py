@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from dbt.cli.options import RunOptions, make_machine
+from dbt.cli.options import make_machine
 from dbt.cli.recordings import attach_input, file_sum
+from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
 from dbt.host.console import CaptureConsole
 from dbt.inspector.symbols import printable
@@ -22,7 +23,7 @@ from dbt.vm.machine import Machine
 _FILES = ("program", "kernel", "initrd", "dtb")
 #: The other options whose value is a text, and those that are flags. All others are left out: what they write, limit or
 #: show is not the machine.
-_TEXTS = ("append", "cpu", "semihosting", "memory", "tier", "jit", "without", "base", "entry", "epoch", "insn_ns")
+_TEXTS = ("append", "cpu", "semihosting", "memory", "tier", "jit", "without", "base", "entry", "epoch")
 _FLAGS = ("atags",)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from dbt.backend.digest import digest
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.interpreter import ROOT, python_command, python_environment
 from dbt.codecache.store import cache_directory, check_folder, load_file, write_file
@@ -48,10 +48,10 @@ def _llvmlite_fingerprint() -> bytes:
 @cache
 def image_key() -> str:
     """Return a name for the image and the regions that this package makes on this host with this LLVM."""
-    digest = hashlib.sha256(host_fingerprint() + _llvmlite_fingerprint())
+    parts = [host_fingerprint(), _llvmlite_fingerprint()]
     for name, content in _source_files():
-        digest.update(name.encode() + b"\0" + content + b"\0")
-    return digest.hexdigest()[:32]
+        parts += name.encode(), b"\0", content, b"\0"
+    return digest(*parts).hex()[:32]
 
 
 def _source_files() -> Iterator[tuple[str, bytes]]:

@@ -1,17 +1,18 @@
 """The format of a file of records: byte strings with checksums, by which damage is detected when they are read.
 
-    magic  number of records  { length  SHA-256  content }
+    magic  number of records  { length  digest  content }
 
 The format does not depend on the content of the records, so a file of another version of dbt can be checked too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 
-MAGIC = b"DBTREC01"
+from dbt.backend.digest import digest
+
+MAGIC = b"DBTREC02"
 _HEADER = struct.Struct("<8sI")
 _RECORD = struct.Struct("<I32s")
 
@@ -20,7 +21,7 @@ def pack_records(records: Sequence[bytes]) -> bytes:
     """Return the content of a file with these records."""
     parts = [_HEADER.pack(MAGIC, len(records))]
     for record in records:
-        parts += _RECORD.pack(len(record), hashlib.sha256(record).digest()), record
+        parts += _RECORD.pack(len(record), digest(record)), record
     return b"".join(parts)
 
 
@@ -42,8 +43,8 @@ def _split(data: bytes) -> Iterator[bytes | None]:
         return
     at = _HEADER.size
     while at < len(data):
-        length, digest = _RECORD.unpack_from(data, at) if len(data) - at >= _RECORD.size else (0, b"")
+        length, expected = _RECORD.unpack_from(data, at) if len(data) - at >= _RECORD.size else (0, b"")
         at += _RECORD.size
         record = data[at : at + length]
         at += length
-        yield record if at <= len(data) and hashlib.sha256(record).digest() == digest else None
+        yield record if at <= len(data) and digest(record) == expected else None

@@ -6,7 +6,6 @@ be several, because functions that begin with the same words may differ later.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.backend.compiled import CompiledRegion, WrongRegion
+from dbt.backend.digest import digest
 from dbt.codecache.records import pack_records, unpack_records
 from dbt.codecache.store import cache_limit, read_file, use_file, write_file
 from dbt.frontend.context import TranslationContext
@@ -53,7 +53,6 @@ class RegionStore:
         self._folder = f"regions-{key}"
         self._key, self._limit = key, cache_limit()
         self._lock = threading.Lock()
-        self._described: tuple[TranslationContext | None, bytes] = None, b""  # the last context that was described
         #: Counted since the store was made.
         self.counts = StoreCounts()
 
@@ -64,14 +63,11 @@ class RegionStore:
 
         return CacheQuota(self._key, self._limit)
 
-    def _name(self, entry: Gpa, guest: bytes, context: TranslationContext) -> str:
-        known, text = self._described
-        if context is not known:
-            text = context.describe().encode()
-            self._described = context, text
+    @staticmethod
+    def _name(entry: Gpa, guest: bytes, context: TranslationContext) -> str:
         words = guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS)
-        named = entry.to_bytes(4, "little") + words + text
-        return hashlib.sha256(named).hexdigest()[:32]
+        named = entry.to_bytes(4, "little") + words + context.describe().encode()
+        return digest(named).hex()[:32]
 
     def load(self, entry: Gpa, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:
         """Yield the regions kept for ``entry`` under ``context``, where the guest's memory begins with ``guest``.

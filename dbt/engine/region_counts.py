@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.hostmemory import HostRange
@@ -14,9 +13,10 @@ if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts
 
 
-@dataclass
 class RegionCounts:
-    """``compiled`` and ``loaded`` count what was installed, ``insns`` and ``code_bytes`` its size.
+    """The counts of the regions of one machine, at first zero.
+
+    ``compiled`` and ``loaded`` count what was installed, ``insns`` and ``code_bytes`` its size.
 
     ``outdated`` counts regions that were compiled, but not for what the guest's memory holds now. ``refused`` counts
     requests of which nothing could be compiled, or over which the compiler was lost; ``cold`` those that were not given
@@ -38,11 +38,9 @@ class RegionCounts:
 
     def clear(self) -> None:
         """Set all counts to zero."""
-        for field in fields(self):
-            setattr(self, field.name, field.default)
+        self.__dict__.clear()
 
 
-@dataclass
 class WorkerCounts:
     """The requests of one machine to the compiler. ``pending`` requests are not answered yet.
 
@@ -56,6 +54,9 @@ class WorkerCounts:
     lost: int = 0
     seconds: float = 0.0
     longest: float = 0.0
+
+    def __init__(self, requests: int = 0) -> None:
+        self.requests = requests
 
 
 class RegionActivity(NamedTuple):

@@ -12,7 +12,6 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
@@ -86,34 +85,33 @@ class Layout(NamedTuple):
 NO_LAYOUT = Layout(0, 0, 0, 0)
 
 
-@dataclass
 class Semihosting:
     """The semihosting of one machine.
 
     ``receive`` gives console input (:meth:`dbt.vm.input.InputSource.read`), and ``output`` takes console output.
     ``icount`` returns the number of instructions retired so far. Without a ``jail`` there are no files. ``notice`` is
-    given one line for the user at a time. ``epoch`` is the time of day at the start, in seconds since 1970, and
-    ``ticks_per_second`` is how many instructions take a second of the guest's time.
+    given one line for the user at a time. ``epoch`` is the time of day at the start, in seconds since 1970.
     """
 
-    memory: VirtualMemory
-    output: OutputQueue
-    receive: Callable[[int], bytes | None]
-    icount: Callable[[], int]
-    jail: FileJail | None
-    notice: Callable[[str], None]
-    epoch: int = clock.DEFAULT_EPOCH
-    ticks_per_second: int = clock.ticks_per_second(clock.DEFAULT_INSN_NS)
-    command_line: bytes = b""
-    layout: Layout = NO_LAYOUT
-    errno: int = 0
-    #: How many bytes of the console's input the guest has read by semihosting.
-    received: int = 0
-    _streams: dict[int, Stream] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._refusals = GuestNotices(self.notice, "refused requests of the guest")
-        self._unknown_operations = GuestNotices(self.notice, "unknown semihosting operations that the guest used")
+    def __init__(
+        self,
+        memory: VirtualMemory,
+        output: OutputQueue,
+        receive: Callable[[int], bytes | None],
+        icount: Callable[[], int],
+        jail: FileJail | None,
+        notice: Callable[[str], None],
+        epoch: int = clock.DEFAULT_EPOCH,
+    ) -> None:
+        self.memory, self.output, self.receive = memory, output, receive
+        self.icount, self.jail, self.epoch = icount, jail, epoch
+        self.command_line, self.layout = b"", NO_LAYOUT
+        self.errno = 0
+        #: How many bytes of the console's input the guest has read by semihosting.
+        self.received = 0
+        self._streams: dict[int, Stream] = {}
+        self._refusals = GuestNotices(notice, "refused requests of the guest")
+        self._unknown_operations = GuestNotices(notice, "unknown semihosting operations that the guest used")
 
     def describe_program(self, command_line: bytes, layout: Layout) -> None:
         """Set the answers to SYS_GET_CMDLINE and SYS_HEAPINFO."""
@@ -291,17 +289,17 @@ class Semihosting:
     # -- time ----------------------------------------------------------------------------------
 
     def _clock(self, _: int) -> int:
-        return self.icount() * 100 // self.ticks_per_second & 0x7FFFFFFF
+        return clock.centiseconds(self.icount()) & 0x7FFFFFFF
 
     def _time(self, _: int) -> int:
-        return self.epoch + self.icount() // self.ticks_per_second & 0xFFFFFFFF
+        return self.epoch + clock.seconds(self.icount()) & 0xFFFFFFFF
 
     def _elapsed(self, block: Gva) -> int:
         self._store(block, struct.pack("<Q", self.icount()))
         return 0
 
     def _tick_frequency(self, _: int) -> int:
-        return self.ticks_per_second
+        return clock.TICKS_PER_SECOND
 
     # -- the program ---------------------------------------------------------------------------
 

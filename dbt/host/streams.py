@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -105,13 +104,14 @@ class FileStream:
         os.close(self._handle)
 
 
-@dataclass
 class FixedStream:
     """The file ``:semihosting-features``, whose bytes can only be read."""
 
-    data: bytes
-    position: int = 0
-    tty: bool = False
+    tty = False
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
 
     def read(self, size: int) -> bytes:
         piece = self.data[self.position : self.position + size]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,11 +46,11 @@ def _printable(symbol: Symbol) -> Symbol:
     return symbol._replace(name=printable(symbol.name).replace("\n", "?"))
 
 
-@dataclass
 class SymbolTable:
     """The symbols of an ELF file. Other data has none, and neither has a damaged symbol table."""
 
-    image: bytes = b""
+    def __init__(self, image: bytes = b"") -> None:
+        self.image = image
 
     @classmethod
     def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:

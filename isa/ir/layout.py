@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
 class Word:
     """``count`` consecutive words of the state, of which the first has the number ``index``.
 
     ``sensitive``: reading it shows in which mode the processor is.
     """
 
-    name: str
-    index: int
-    count: int
-    meaning: str
-    sensitive: bool = False
+    def __init__(self, name: str, index: int, count: int, meaning: str, sensitive: bool = False) -> None:
+        self.name, self.index, self.count = name, index, count
+        self.meaning, self.sensitive = meaning, sensitive
 
     @property
     def offset(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt import Machine
-from dbt.cli.options import RunOptions
+from dbt.cli.run_options import RunOptions
 from dbt.cli.statistics import statistics
 from dbt.engine.region_tier import RegionTier
 from dbt.host.console import CaptureConsole

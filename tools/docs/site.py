@@ -78,7 +78,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 def command_line() -> str:
     """What each command's ``--help`` prints."""
-    from dbt.cli.app import make_parser
+    from dbt.cli.parser import make_parser
 
     os.environ["COLUMNS"] = str(_HELP_WIDTH)
     names = [parser.prog.split()[-1] for parser in _parsers(make_parser([]))][1:]

@@ -1,0 +1,444 @@
+"""The commands and their options. The modules named after the commands do the work; they are imported when called.
+
+Options are texts and flags here. :mod:`dbt.cli.values` converts the texts. A plain ``dbt run`` does not come here, see
+:mod:`dbt.cli.app`; what it may give is said by :class:`dbt.cli.run_options.RunOptions`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import dbt
+from dbt.board.cpu_models import CPU_MODELS
+from dbt.cli.status import EPILOG, CommandError, Status
+from dbt.cli.values import parse_count
+from dbt.frontend.optimizations import Optimizations
+
+#: A command: a function from its arguments to its exit status.
+Command = Callable[[argparse.Namespace], int]
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name. Return the exit status. Raise CommandError for a wrong command line."""
+    try:
+        parsed, unknown = make_parser(arguments).parse_known_args(arguments)
+    except SystemExit as end:  # --help, --version
+        return int(end.code or 0)
+    parser: Parser = parsed.parser
+    if unknown:
+        parser.refuse(unknown[0])
+    command: Command = parsed.command
+    gc.enable()
+    return command(parsed)
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command. It raises CommandError for a wrong command line, with a hint at the help."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+        self.set_defaults(parser=self, command=self._print_help)
+
+    def _print_help(self, parsed: argparse.Namespace) -> int:
+        """Print the help, for a command that needs a further command."""
+        self.print_help()
+        return Status.DONE
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print the help or the version. argparse's own method hides it if that cannot be written."""
+        stream = sys.stdout if file is None else file
+        if stream is not None:
+            stream.write(message)
+            stream.flush()
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message}. See `{self.prog} --help`.", Status.USAGE)
+
+    def refuse(self, argument: str) -> NoReturn:
+        """Raise CommandError for an argument that is not understood, with a similar option if there is one."""
+        from difflib import get_close_matches
+
+        if not argument.startswith("-"):
+            self.error(f"{argument}: there is nothing here that this could be for")
+        name = argument.partition("=")[0]
+        near = get_close_matches(name, self._option_string_actions)
+        self.error(f"{name}: there is no such option" + (f"; there is {near[0]}" if near else ""))
+
+
+class _Options:
+    """Adds options to a parser or to a group of its options."""
+
+    def __init__(self, parser: argparse.ArgumentParser, title: str | None = None) -> None:
+        self._group = parser if title is None else parser.add_argument_group(title)
+
+    def text(
+        self, metavar: str, help_: str, *names: str, default: str | None = None, choices: Sequence[str] | None = None
+    ) -> None:
+        """Add an option with a value."""
+        self._group.add_argument(*names, metavar=metavar, default=default, help=help_, choices=choices)
+
+    def flag(self, help_: str, name: str) -> None:
+        """Add an option without a value."""
+        self._group.add_argument(name, action="store_true", help=help_)
+
+    def argument(self, metavar: str, help_: str, name: str, required: bool = False) -> None:
+        """Add a positional argument, which may be omitted unless it is ``required``."""
+        self._group.add_argument(name, metavar=metavar, nargs=None if required else "?", help=help_)
+
+
+def make_parser(arguments: Sequence[str]) -> Parser:
+    """Return the parser of the command ``dbt``. Only the command that the arguments name has its options."""
+    parser = Parser(
+        prog="dbt",
+        usage="dbt COMMAND [OPTIONS] ...",
+        description="Run 32-bit ARM (A32) machine code on x86-64 by dynamic binary translation.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"dbt {dbt.__version__}", help="print the version")
+    add = _commands(parser)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, help_, add_options in (
+        ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
+        ("trace", "read the recording of a run: what was translated, how and why", _add_trace),
+        ("asm", "assemble A32 code", _add_asm),
+        ("disasm", "disassemble A32 code, with the program's symbols", _add_disasm),
+        ("isa", "list the instructions, made from their specification", _add_isa),
+        ("doctor", "check this host, the libraries and the cache", _add_doctor),
+        ("cache", "look at, check and empty the directory of translated code", _add_cache),
+    ):
+        command = add(name, help_)
+        if name == chosen:
+            add_options(command)
+    return parser
+
+
+def _commands(parser: Parser) -> Callable[[str, str], Parser]:
+    """Return a function that adds a command to a parser, given its name and its description in the list of commands."""
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, help_: str) -> Parser:
+        made = commands.add_parser(name, help=help_, usage=f"{parser.prog} {name} [OPTIONS]")
+        made.prog = f"{parser.prog} {name}"
+        return made
+
+    return add
+
+
+def _base(options: _Options) -> None:
+    help_ = "the file is a flat binary; it goes here [.bin, .img and .raw files: 0x8000, a kernel: 0x10000]"
+    options.text("ADDRESS", help_, "--base")
+
+
+# -- dbt run ---------------------------------------------------------------------------------------
+
+
+def _add_run(parser: Parser) -> None:
+    parser.usage = "dbt run [OPTIONS] PROGRAM [ARGS]...\n       dbt run [OPTIONS] --kernel FILE"
+    parser.description = "Run a bare-metal ARM program, or boot a kernel. Its console is standard input\nand output."
+    parser.epilog = EPILOG
+    parser.set_defaults(command=_run)
+
+    # The first that is no option is the program, and from there on nothing is ours, "--" neither.
+    help_ = (
+        "an ELF executable, or a flat binary; none with --kernel. What follows are the guest's arguments, passed on as "
+        "they are, options too"
+    )
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGS]...", help=help_)
+    _add_guest(parser)
+    _add_machine(parser)
+    _add_limits(parser)
+    _add_translation(parser)
+    _add_reports(parser)
+
+
+def _add_guest(parser: Parser) -> None:
+    options = _Options(parser, "the guest")
+    _base(options)
+    options.text("ADDRESS", "begin here, not at the program's own entry", "--entry")
+    help_ = "boot a kernel instead: a zImage, a flat image, a uImage or an ELF file"
+    options.text("FILE", help_, "--kernel")
+    options.text("FILE", "the kernel's initial RAM disk", "--initrd")
+    options.text("TEXT", "the kernel's command line", "--append")
+    help_ = "the kernel's device tree, a blob; without it the kernel is given one of this board"
+    options.text("FILE", help_, "--dtb")
+    options.flag("give the kernel ATAGs, as old kernels expect, and no device tree", "--atags")
+
+
+def _add_machine(parser: Parser) -> None:
+    options = _Options(parser, "the machine")
+    help_ = "RAM, at address 0, up to 2G; more than 256M hides the board's devices [128M]"
+    options.text("SIZE", help_, "--memory", default="128M")
+    help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any]"
+    options.text("MODEL", help_, "--cpu")
+    help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
+    options.text("on|off", help_, "--semihosting")
+    options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")
+    help_ = (
+        "the time of day when the guest starts, since 1970, or 'now'; else it is 2026-01-01 in every run. An "
+        "instruction takes 10 ns of the guest's time"
+    )
+    options.text("SECONDS", help_, "--epoch")
+    help_ = (
+        "on: guest idle time passes in real time, unless a key comes; off: it is skipped [on a terminal: on, else and "
+        "in a replay: off]"
+    )
+    options.text("on|off", help_, "--realtime")
+    help_ = (
+        "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A H helps; line: the terminal "
+        "edits lines, and Ctrl-C ends the run [a kernel on a terminal: raw, else line]"
+    )
+    options.text("raw|line", help_, "--console")
+
+
+def _add_limits(parser: Parser) -> None:
+    options = _Options(parser, "limits, record and replay")
+    options.text("N", "stop after exactly N instructions", "--fuel")
+    options.text("SECONDS", "stop after this time", "--timeout")
+    help_ = "write down the input of the run and when it came, so that it can be replayed"
+    options.text("FILE", help_, "--record")
+    help_ = (
+        "run again what was recorded, with the same options: the same input comes at the same instruction, and the "
+        "end is compared. Standard input is not read. --tier may be another"
+    )
+    options.text("FILE", help_, "--replay")
+
+
+def _add_translation(parser: Parser) -> None:
+    options = _Options(parser, "translation")
+    help_ = "what executes the code: auto, threaded (compiles nothing) or reference (slow) [auto]"
+    options.text("TIER", help_, "--tier", default="auto")
+    help_ = "with auto, how hot code is compiled: async, sync or off [async]"
+    options.text("MODE", help_, "--jit", default="async")
+    help_ = (
+        "with auto, leave out these optimizations, to measure them or to find a defect. Separated by commas: "
+        f"{', '.join(Optimizations.names())}"
+    )
+    options.text("NAMES", help_, "--without")
+    help_ = (
+        "with auto, write the stages of every region that is compiled to DIR: guest code, uops, LLVM IR before and "
+        "after the passes, x86-64 assembly. Regions on disk are not used then"
+    )
+    options.text("DIR", help_, "--dump")
+
+
+def _add_reports(parser: Parser) -> None:
+    options = _Options(parser, "reports")
+    options.flag("print what the run took, to standard error", "--stats")
+    options.flag("print the registers at the end, to standard error", "--registers")
+    options.text("FILE", "write every instruction and what it changes to FILE; slow", "--trace")
+    help_ = "write down what the translator does: a recording for `dbt trace`"
+    options.text("FILE", help_, "--record-trace")
+    options.flag("with --record-trace, have compiled code count its blocks, branches and exits", "--trace-counts")
+    help_ = "name translated code by guest symbol for Linux's perf, in /tmp/perf-PID.map"
+    options.flag(help_, "--perf-map")
+    options.flag("print the result as a JSON object, the last line of standard error", "--json")
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from dbt.cli.run import run_program
+    from dbt.cli.run_options import RunOptions
+
+    words = parsed.program[1:] if parsed.program[:1] == ["--"] else parsed.program
+    parsed.program, parsed.args = (words[0] if words else None), tuple(words[1:])
+    return run_program(RunOptions.of(parsed))
+
+
+# -- the other commands ----------------------------------------------------------------------------
+
+
+def _add_asm(parser: Parser) -> None:
+    parser.usage = "dbt asm [OPTIONS] [FILE]"
+    parser.description = "Assemble A32 code: a hexadecimal word a line, or a flat binary for\ndbt run --base."
+    options = _Options(parser)
+    options.argument("FILE", "assembly text in GNU syntax; - is standard input", "source")
+    options.text("TEXT", "assemble this text; ';' separates", "-c", "--code")
+    options.text("FILE", "write a flat binary", "-o", "--output")
+    options.text("ADDRESS", "where the code is to run [0x10000]", "--base", default="0x10000")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.asm import assemble
+
+        return assemble(parsed.source, parsed.code, parsed.output, parsed.base)
+
+    parser.set_defaults(command=command)
+
+
+def _add_disasm(parser: Parser) -> None:
+    parser.usage = "dbt disasm [OPTIONS] [FILE]"
+    parser.description = "Disassemble A32 code, with the program's symbols."
+    options = _Options(parser)
+    options.argument("FILE", "an ELF executable, or with --base a flat binary", "program")
+    options.text("HEX", "disassemble these words", "-c", "--code")
+    _base(options)
+    options.text("ADDRESS", "begin here", "--start")
+    options.text("ADDRESS", "end before this", "--stop")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.disasm import disassemble
+
+        return disassemble(parsed.program, parsed.code, parsed.base, parsed.start, parsed.stop)
+
+    parser.set_defaults(command=command)
+
+
+def _add_isa(parser: Parser) -> None:
+    parser.description = (
+        "List the instructions, made from their specification.\n\n"
+        "Each is innocuous; a call, which traps by design; privileged, which traps in\n"
+        "user mode; or sensitive, which does not trap there and does something else.\n"
+        "Callouts are what the translator rewrites it into."
+    )
+    options = _Options(parser)
+    options.text("CLASS", "only these: innocuous, call, privileged or sensitive", "--class")
+    options.flag("print a JSON array", "--json")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.isa import list_instructions
+
+        return list_instructions(getattr(parsed, "class"), parsed.json)
+
+    parser.set_defaults(command=command)
+
+
+def _add_doctor(parser: Parser) -> None:
+    parser.description = (
+        "Check this host, the libraries and the cache, and try a small guest in every\ntier. Status 1 if something is "
+        "wrong."
+    )
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.doctor import diagnose
+
+        return diagnose()
+
+    parser.set_defaults(command=command)
+
+
+def _add_trace(parser: Parser) -> None:
+    parser.usage = "dbt trace COMMAND [OPTIONS] FILE"
+    parser.description = (
+        "Read what `dbt run --record-trace FILE` has written: which guest code ran, what\n"
+        "it became at each stage, where the time went, and why control left the fast\npath."
+    )
+    add = _commands(parser)
+
+    def reader(name: str, help_: str, what: Callable[[argparse.Namespace], int], more: str = "") -> _Options:
+        made = add(name, help_)
+        made.usage = f"dbt trace {name} [OPTIONS] FILE{more}"
+        made.description = f"{help_[0].upper()}{help_[1:]}."
+        made.set_defaults(command=what)
+        options = _Options(made)
+        options.argument("FILE", "a recording", "file", required=True)
+        return options
+
+    def stats(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_stats
+
+        return print_stats(parsed.file, parsed.json)
+
+    def top(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_top
+
+        return print_top(parsed.file, parse_count("-n", parsed.n, "lines"), parsed.json)
+
+    def block(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_block
+
+        return print_block(parsed.file, parsed.region, parsed.pane, parsed.json)
+
+    def why(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_why
+
+        return print_why(parsed.file, parsed.json)
+
+    def html(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import write_page
+
+        return write_page(parsed.file, parsed.output, parse_count("--regions", parsed.regions, "regions"))
+
+    options = reader("html", "write a report: one page that opens offline", html)
+    options.text("FILE", "where to [report.html]", "-o", "--output", default="report.html")
+    options.text("N", "panes of so many regions, the hottest first [500]", "--regions", default="500")
+
+    def export(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import write_export
+
+        return write_export(parsed.file, parsed.format, parsed.output)
+
+    def view(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import view
+
+        return view(parsed.file)
+
+    def diff(parsed: argparse.Namespace) -> int:
+        from dbt.cli.trace import print_diff
+
+        return print_diff(parsed.file, parsed.other, parsed.files, parsed.json)
+
+    options = reader("diff", "compare two runs: find the first instruction after which they differ", diff, " OTHER")
+    options.argument("OTHER", "another recording", "other", required=True)
+    options.text("DIR", "the directory for a guest that had --files in its run", "--files")
+    options.flag("print JSON", "--json")
+    reader("view", "look at it in the terminal", view)
+    options = reader("export", "write it for another tool", export)
+    help_ = "chrome (Perfetto reads it too), drcov, folded or speedscope [chrome]"
+    options.text("FORMAT", help_, "--format", default="chrome")
+    options.text("FILE", "where to [standard output]", "-o", "--output")
+    as_json = "print JSON"
+    reader("stats", "print the numbers of `dbt run --stats`", stats).flag(as_json, "--json")
+    options = reader("top", "print where the guest's instructions were executed, most first", top)
+    options.text("N", "so many lines, 0 for all [20]", "-n", default="20")
+    options.flag(as_json, "--json")
+    help_ = "print one region: guest code, uops, LLVM IR, x86-64, linked"
+    options = reader("block", help_, block, " REGION")
+    options.argument("REGION", "its number (#3), symbol, or an address in it", "region", required=True)
+    help_ = "guest, uops, ir, optimised, host or all [all]"
+    options.text("PANE", help_, "--pane", default="all", choices=("guest", "uops", "ir", "optimised", "host", "all"))
+    options.flag(as_json, "--json")
+    reader("why", "print why control left compiled code, and what was not compiled", why).flag(as_json, "--json")
+
+
+def _add_cache(parser: Parser) -> None:
+    parser.usage = "dbt cache COMMAND [OPTIONS]"
+    parser.description = "Look at, check and empty the directory of translated code."
+    add = _commands(parser)
+
+    info = add("info", "print where the cache is and what is in it")
+    info.description = (
+        "Print where the cache is and what is in it.\n\n"
+        "The directory is $DBT_CACHE_DIR, else dbt in $XDG_CACHE_HOME or ~/.cache.\n"
+        "Compiled regions may take $DBT_CACHE_SIZE bytes (64M, 1G, 0: write none; else\n"
+        "256M), of which those used least recently go first."
+    )
+    _Options(info).flag("print a JSON object", "--json")
+
+    def print_info(parsed: argparse.Namespace) -> int:
+        from dbt.cli.cache import print_info
+
+        return print_info(parsed.json)
+
+    clear = add("clear", "remove what dbt put there")
+    clear.description = "Remove what dbt put there. What is not dbt's stays, and a guest that runs is\nnot disturbed."
+    _Options(clear).flag("only compiled regions: the handlers take seconds to build again", "--regions")
+
+    def clear_cache(parsed: argparse.Namespace) -> int:
+        from dbt.cli.cache import clear
+
+        return clear(parsed.regions)
+
+    verify = add("verify", "check every file's checksums")
+    verify.description = "Check every file's checksums and name those that are damaged. Status 1 if there\nare any."
+    _Options(verify).flag("remove the files that are damaged", "--repair")
+
+    def verify_cache(parsed: argparse.Namespace) -> int:
+        from dbt.cli.cache import verify
+
+        return verify(parsed.repair)
+
+    for command, function in ((info, print_info), (clear, clear_cache), (verify, verify_cache)):
+        command.set_defaults(command=function)

@@ -1,0 +1,77 @@
+"""The options of ``dbt run`` as texts and flags, and the quick way to them from a plain command line."""
+
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+class RunOptions(NamedTuple):
+    """The options of ``dbt run``. An option with a value is a text, or None if it was not given; the others are flags.
+
+    The help of the command explains them.
+    """
+
+    program: str | None = None
+    args: tuple[str, ...] = ()
+    kernel: str | None = None
+    initrd: str | None = None
+    dtb: str | None = None
+    append: str | None = None
+    atags: bool = False
+    cpu: str | None = None
+    semihosting: str | None = None
+    memory: str = "128M"
+    fuel: str | None = None
+    timeout: str | None = None
+    tier: str = "auto"
+    jit: str = "async"
+    without: str | None = None
+    dump: str | None = None
+    base: str | None = None
+    entry: str | None = None
+    files: str | None = None
+    epoch: str | None = None
+    realtime: str | None = None
+    console: str | None = None
+    record: str | None = None
+    replay: str | None = None
+    stats: bool = False
+    registers: bool = False
+    trace: str | None = None
+    record_trace: str | None = None
+    trace_counts: bool = False
+    perf_map: bool = False
+    json: bool = False
+
+    @classmethod
+    def of(cls, parsed: "Namespace") -> "RunOptions":
+        """Return the options that argparse made of the command line."""
+        return cls(**{name: getattr(parsed, name) for name in cls._fields})
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> "RunOptions | None":
+        """Return the options that argparse would make of the words after ``dbt run``. Return None if it must be asked.
+
+        That is so for everything that is not plain: help, errors, and a value that could be an option. Loading
+        argparse and telling it of all options takes a fifth of the time that a short guest takes.
+        """
+        given: dict[str, Any] = {}
+        rest = iter(words)
+        for word in rest:
+            if not word.startswith("-"):
+                return cls(**given, program=word, args=tuple(rest)) if word else None
+            name, equals, value = word.removeprefix("--").partition("=")
+            default = cls._field_defaults.get(name.replace("-", "_"), ())
+            if not word.startswith("--") or "_" in name or name == "program" or default == ():
+                return None
+            if default is False:
+                if equals:
+                    return None
+            elif not equals and (value := next(rest, "-")).startswith("-"):
+                return None
+            given[name.replace("-", "_")] = default is False or value
+        return cls(**given)
