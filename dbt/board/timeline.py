@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from dbt.board.clock import TICKS_PER_SECOND
+from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
 from dbt.devices.state import StateError, is_tick
 
 
@@ -79,16 +79,16 @@ class DeviceTime:
 
 
 class Timeline:
-    """The events of a board. ``now`` returns the ticks since the machine's start, ``ticks_per_second`` in a second.
+    """The events of a board. ``now`` returns the ticks since the machine's start; a tick takes ``insn_ns`` nanoseconds.
 
     Each timer of the board has at most one event, so the events are a sorted list. From a heap a cancelled event could
     not be removed, and a guest that starts a timer again and again would fill it.
     """
 
-    ticks_per_second = TICKS_PER_SECOND
-
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int], insn_ns: int = DEFAULT_INSN_NS) -> None:
         self._now = now
+        self.insn_ns = insn_ns
+        self.ticks_per_second = ticks_per_second(insn_ns)
         self._alarms: dict[tuple[str, str], Alarm] = {}
         self._pending: list[tuple[int, int, Alarm]] = []  # by tick and order, which no two have in common
         self._scheduled = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from dbt.board.clock import DEFAULT_EPOCH
+from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
 from dbt.board.cpu_models import CPU_MODELS
 from dbt.board.versatile import BOARD_MEMORY
 from dbt.cli.report import say
@@ -16,6 +17,7 @@ from dbt.cli.values import (
     parse_choice,
     parse_epoch,
     parse_gpa,
+    parse_insn_ns,
     parse_optimizations,
     parse_size,
     parse_switch,
@@ -41,6 +43,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     base = optional(parse_gpa, "--base", options.base)
     entry = optional(parse_gpa, "--entry", options.entry)
     epoch = optional(parse_epoch, "--epoch", options.epoch)
+    insn_ns = optional(parse_insn_ns, "--insn-ns", options.insn_ns)
     tier = parse_choice("--tier", options.tier, TIERS)
     jit = parse_choice("--jit", options.jit, JIT_MODES)
     semihosting = optional(parse_switch, "--semihosting", options.semihosting)
@@ -59,6 +62,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
+    default = _default_clock(options)
     realtime = optional(parse_switch, "--realtime", options.realtime)
     console = console or _make_console(options, lambda: machine.interrupt())  # noqa: PLW0108 - it is made below
     machine = Machine(
@@ -66,7 +70,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         tier=tier,
         files=options.files,
         console=console,
-        epoch=_default_epoch(options) if epoch is None else epoch,
+        epoch=default.epoch if epoch is None else epoch,
         notice=say,
         jit=jit,
         optimizations=ALL if optimizations is None else optimizations,
@@ -74,6 +78,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         cpu=cpu,
         semihosting=semihosting,
         realtime=options.replay is None and is_terminal() if realtime is None else realtime,
+        insn_ns=default.insn_ns if insn_ns is None else insn_ns,
         observer=observer,
     )
     if options.kernel is not None:
@@ -100,13 +105,21 @@ def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsol
     return TerminalConsole(on_end)
 
 
-def _default_epoch(options: RunOptions) -> int:
-    """Return the default time of day at the start, which for a replay is that of the recording."""
+class _Clock(NamedTuple):
+    """The time of day at the start, in seconds since 1970, and the time of an instruction, in nanoseconds."""
+
+    epoch: int
+    insn_ns: int
+
+
+def _default_clock(options: RunOptions) -> _Clock:
+    """Return what holds where the user says nothing. For a replay that is what the recording has."""
     if options.replay is None:
-        return DEFAULT_EPOCH
+        return _Clock(DEFAULT_EPOCH, DEFAULT_INSN_NS)
     from dbt.vm.recording import read_recording
 
-    return read_recording(options.replay).identity.epoch
+    identity = read_recording(options.replay).identity
+    return _Clock(identity.epoch, identity.insn_ns)
 
 
 def _check_combination(options: RunOptions) -> None:

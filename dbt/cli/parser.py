@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import dbt
+from dbt.board.clock import DEFAULT_INSN_NS
 from dbt.board.cpu_models import CPU_MODELS
 from dbt.cli.status import EPILOG, CommandError, Status
 from dbt.cli.values import parse_count
@@ -178,11 +179,13 @@ def _add_machine(parser: Parser) -> None:
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")
-    help_ = (
-        "the time of day when the guest starts, since 1970, or 'now'; else it is 2026-01-01 in every run. An "
-        "instruction takes 10 ns of the guest's time"
-    )
+    help_ = "the time of day when the guest starts, since 1970, or 'now' [2026-01-01; in a replay: the recording's]"
     options.text("SECONDS", help_, "--epoch")
+    help_ = (
+        "the time that an instruction takes for the guest, in ns, a divisor of 1000; QEMU's -icount shift=3 is 8 "
+        f"[{DEFAULT_INSN_NS}; in a replay: the recording's]"
+    )
+    options.text("NS", help_, "--insn-ns")
     help_ = (
         "on: guest idle time passes in real time, unless a key comes; off: it is skipped [on a terminal: on, else and "
         "in a replay: off]"

@@ -36,6 +36,7 @@ class RunOptions(NamedTuple):
     files: str | None = None
     epoch: str | None = None
     realtime: str | None = None
+    insn_ns: str | None = None
     console: str | None = None
     record: str | None = None
     replay: str | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.abi.addresses import Gva
 from dbt.abi.layout import SIDE_EXIT_TEXTS
-from dbt.board.clock import TICKS_PER_SECOND
+from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
 from dbt.vm.machine import Machine
 from isa.arm.state import SCTLR_M
 
@@ -27,7 +27,7 @@ _MOST_PLACES = 10
 
 def statistics(machine: Machine) -> dict[str, Any]:
     """Return the statistics. ``instructions`` add up to the run's icount. The region tier has further groups."""
-    found: dict[str, Any] = {"instructions": machine.retired}
+    found: dict[str, Any] = {"instructions": machine.retired, "insn_ns": machine.timeline.insn_ns}
     if callouts := dict(machine.tier.callouts):
         found["callouts"] = callouts
         found["callout_places"] = _callout_places(machine)
@@ -111,7 +111,8 @@ def lines_of(
         yield _line(f"  {_MEANS[name]}", f"{count:,}", f"{100 * count / max(icount, 1):5.1f} %")
     yield _line("host time", f"{seconds:,.3f}", "s")
     yield _line("rate", f"{rate:,.1f}", "million instructions/s")
-    yield _line("virtual time", f"{icount / TICKS_PER_SECOND:,.3f}", "s")
+    insn_ns = found.get("insn_ns", DEFAULT_INSN_NS)  # which old traces do not have
+    yield _line("virtual time", f"{icount / ticks_per_second(insn_ns):,.3f}", f"s, {insn_ns} ns an instruction")
     yield _line("RAM", f"{ram >> 10:,}", "KiB")
     if "regions" in found:
         yield from _region_lines(found)

@@ -23,7 +23,7 @@ from dbt.vm.machine import Machine
 _FILES = ("program", "kernel", "initrd", "dtb")
 #: The other options whose value is a text, and those that are flags. All others are left out: what they write, limit or
 #: show is not the machine.
-_TEXTS = ("append", "cpu", "semihosting", "memory", "tier", "jit", "without", "base", "entry", "epoch")
+_TEXTS = ("append", "cpu", "semihosting", "memory", "tier", "jit", "without", "base", "entry", "epoch", "insn_ns")
 _FLAGS = ("atags",)
 
 

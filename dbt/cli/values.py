@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import PAGE_SIZE
-from dbt.board.clock import END_OF_EPOCHS
+from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
@@ -79,6 +79,15 @@ def parse_epoch(option: str, text: str) -> int:
     if not 0 <= epoch < END_OF_EPOCHS:
         raise _wrong(option, text, wanted)
     return epoch
+
+
+def parse_insn_ns(option: str, text: str) -> int:
+    """Return the time of an instruction in nanoseconds."""
+    wanted = f"one of the nanoseconds that divide 1000: {', '.join(map(str, INSN_NS_CHOICES))}"
+    insn_ns = _number(text, option, text, wanted)
+    if insn_ns not in INSN_NS_CHOICES:
+        raise _wrong(option, text, wanted)
+    return insn_ns
 
 
 def parse_choice(option: str, text: str, choices: Sequence[Name]) -> Name:

@@ -53,6 +53,7 @@ class RegionStore:
         self._folder = f"regions-{key}"
         self._key, self._limit = key, cache_limit()
         self._lock = threading.Lock()
+        self._described: tuple[TranslationContext | None, bytes] = None, b""  # the last context that was described
         #: Counted since the store was made.
         self.counts = StoreCounts()
 
@@ -63,10 +64,13 @@ class RegionStore:
 
         return CacheQuota(self._key, self._limit)
 
-    @staticmethod
-    def _name(entry: Gpa, guest: bytes, context: TranslationContext) -> str:
+    def _name(self, entry: Gpa, guest: bytes, context: TranslationContext) -> str:
+        known, text = self._described
+        if context is not known:
+            text = context.describe().encode()
+            self._described = context, text
         words = guest[: 4 * _NAMING_WORDS].ljust(4 * _NAMING_WORDS)
-        named = entry.to_bytes(4, "little") + words + context.describe().encode()
+        named = entry.to_bytes(4, "little") + words + text
         return digest(named).hex()[:32]
 
     def load(self, entry: Gpa, guest: bytes, context: TranslationContext) -> Iterator[CompiledRegion]:

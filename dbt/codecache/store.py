@@ -68,6 +68,9 @@ def load_file(name: str) -> bytes:
 
 def use_file(name: str) -> bytes | None:
     """Return what :func:`read_file` does, and set the file's time of modification, which serves as its time of use."""
+    # Most code that becomes warm has no file. To see that takes one system call, and a file that is there is checked.
+    if not os.path.lexists(f"{cache_directory()}/{name}"):
+        return None
     try:
         return _load(name, use=True)
     except OSError:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dbt.board.clock import TICKS_PER_SECOND
-
 #: The longest sleep of a waiting guest, in seconds. Afterwards the machine checks for Ctrl-C and for limits.
 TIMEOUT_S = 0.05
 _CATCH_UP = 1.0
@@ -20,14 +18,15 @@ _CATCH_UP = 1.0
 class RealTime:
     """The comparison for one run. Time that passes between two runs, as in a debugger, is not the guest's."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` returns the host's time in seconds."""
+    def __init__(self, ticks_per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` returns the host's time in seconds. Virtual time has ``ticks_per_second``."""
+        self._ticks_per_second = ticks_per_second
         self._clock = clock
         self._ahead: float | None = None  # of the host's clock before virtual time, in seconds
 
     def lag(self, now: int) -> float:
         """Return the number of seconds that virtual time, which is at the tick ``now``, is behind the host's clock."""
-        ahead = self._clock() - now / TICKS_PER_SECOND
+        ahead = self._clock() - now / self._ticks_per_second
         if self._ahead is None or ahead < self._ahead:
             self._ahead = ahead
         self._ahead = max(self._ahead, ahead - _CATCH_UP)

@@ -90,7 +90,8 @@ class Semihosting:
 
     ``receive`` gives console input (:meth:`dbt.vm.input.InputSource.read`), and ``output`` takes console output.
     ``icount`` returns the number of instructions retired so far. Without a ``jail`` there are no files. ``notice`` is
-    given one line for the user at a time. ``epoch`` is the time of day at the start, in seconds since 1970.
+    given one line for the user at a time. ``epoch`` is the time of day at the start, in seconds since 1970, and
+    ``ticks_per_second`` is how many instructions take a second of the guest's time.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class Semihosting:
         jail: FileJail | None,
         notice: Callable[[str], None],
         epoch: int = clock.DEFAULT_EPOCH,
+        ticks_per_second: int = clock.ticks_per_second(clock.DEFAULT_INSN_NS),
     ) -> None:
         self.memory, self.output, self.receive = memory, output, receive
         self.icount, self.jail, self.epoch = icount, jail, epoch
+        self.ticks_per_second = ticks_per_second
         self.command_line, self.layout = b"", NO_LAYOUT
         self.errno = 0
         #: How many bytes of the console's input the guest has read by semihosting.
@@ -289,17 +292,17 @@ class Semihosting:
     # -- time ----------------------------------------------------------------------------------
 
     def _clock(self, _: int) -> int:
-        return clock.centiseconds(self.icount()) & 0x7FFFFFFF
+        return self.icount() * 100 // self.ticks_per_second & 0x7FFFFFFF
 
     def _time(self, _: int) -> int:
-        return self.epoch + clock.seconds(self.icount()) & 0xFFFFFFFF
+        return self.epoch + self.icount() // self.ticks_per_second & 0xFFFFFFFF
 
     def _elapsed(self, block: Gva) -> int:
         self._store(block, struct.pack("<Q", self.icount()))
         return 0
 
     def _tick_frequency(self, _: int) -> int:
-        return clock.TICKS_PER_SECOND
+        return self.ticks_per_second
 
     # -- the program ---------------------------------------------------------------------------
 

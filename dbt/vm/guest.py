@@ -42,10 +42,10 @@ NO_GUEST = Guest(PROGRAM_CPU, True)
 
 
 def read_program(
-    data: bytes, path: str, ram: RamLayout, base: Gpa | None, entry: Gpa | None, args: Sequence[str]
+    data: bytes, path: str, ram: RamLayout, base: int | None, entry: int | None, args: Sequence[str]
 ) -> Guest:
     """Return an ELF executable, or a flat binary that goes to ``base``. Raise ImageError if it cannot be loaded."""
-    image = read_image(data, path, ram, base, entry)
+    image = read_image(data, path, ram, _gpa(base), _gpa(entry))
     line = join_arguments([path.rpartition("/")[2], *args])
     return Guest(
         PROGRAM_CPU,
@@ -65,8 +65,8 @@ def read_kernel(
     dtb: str | None,
     append: str,
     atags: bool,
-    base: Gpa | None,
-    entry: Gpa | None,
+    base: int | None,
+    entry: int | None,
 ) -> Guest:
     """Return a kernel; see :meth:`dbt.vm.machine.Machine.load_kernel`.
 
@@ -76,9 +76,13 @@ def read_kernel(
         raise ValueError("a kernel is given a device tree or ATAGs, not both")
     from dbt.board.boot import read_boot
 
-    boot = read_boot(path, ram, initrd, dtb, append, atags, has_device, base, entry)
+    boot = read_boot(path, ram, initrd, dtb, append, atags, has_device, _gpa(base), _gpa(entry))
     line = join_arguments([path.rpartition("/")[2], *append.split()])
     return Guest(KERNEL_CPU, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram))
+
+
+def _gpa(address: int | None) -> Gpa | None:
+    return None if address is None else Gpa(address)
 
 
 def _layout(image: Image, ram: RamLayout) -> Layout:

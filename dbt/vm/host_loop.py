@@ -11,7 +11,6 @@ from typing import Protocol
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import NATIVE_EXCEPTIONS, NEVER, SEMIHOSTING_SLOT
-from dbt.board import clock
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
 from dbt.host.output_queue import OutputQueue
@@ -104,7 +103,7 @@ class HostLoop:
         self._signals.release()
         self._exits.begin_run()
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
-        self._realtime = RealTime() if self._is_realtime else None
+        self._realtime = RealTime(self._vcpu.timeline.ticks_per_second) if self._is_realtime else None
         cpu.native32[NATIVE_EXCEPTIONS] = listener is None
         cpu.native64[SEMIHOSTING_SLOT] = SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER
         try:
@@ -274,12 +273,12 @@ class HostLoop:
         self._signals.release()
         self._output.deliver()
         self._console.flush()
-        realtime = self._realtime
+        realtime, rate = self._realtime, self._vcpu.timeline.ticks_per_second
         if realtime is None:
             self._port.source.wait(TIMEOUT_S)
             return
-        left = TIMEOUT_S if wait is None else wait / clock.TICKS_PER_SECOND - realtime.lag(now)
+        left = TIMEOUT_S if wait is None else wait / rate - realtime.lag(now)
         if left > 0:
             self._port.source.wait(min(left, TIMEOUT_S))
-        passed = int(realtime.lag(now) * clock.TICKS_PER_SECOND)
+        passed = int(realtime.lag(now) * rate)
         self._vcpu.skip(passed if wait is None else min(passed, wait))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from dbt.abi.addresses import Gpa
 from dbt.board import clock
 from dbt.board.loader import read_file
 from dbt.engine.observer import NOBODY, Observer
@@ -32,6 +31,7 @@ from dbt.vm.options import (
 )
 from dbt.vm.parts import build_parts
 from dbt.vm.result import RunResult
+from dbt.vm.step_observer import BoundListener, StepObserver
 from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
@@ -39,32 +39,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
-
-
-class StepObserver(Protocol):
-    """Is called before and after each instruction, as :mod:`dbt.debug.instruction_log` is."""
-
-    def before_step(self, machine: Machine) -> None: ...
-
-    def after_step(self, machine: Machine, event: str) -> None:
-        """``event`` names the exit that the instruction caused, such as "data abort". It is empty if there was none."""
-
-
-def _gpa(address: int | None) -> Gpa | None:
-    return None if address is None else Gpa(address)
-
-
-class _BoundListener:
-    """A step observer, bound to the machine that it observes."""
-
-    def __init__(self, machine: Machine, observer: StepObserver) -> None:
-        self._machine, self._observer = machine, observer
-
-    def before_step(self) -> None:
-        self._observer.before_step(self._machine)
-
-    def after_step(self, event: str) -> None:
-        self._observer.after_step(self._machine, event)
 
 
 class Machine(GuestAccess):
@@ -84,6 +58,7 @@ class Machine(GuestAccess):
     - ``semihosting``: whether SVC 0x123456 reaches the host. By default it does for a program. It does not for a
       kernel, because any process of the kernel could use it.
     - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event.
+    - ``insn_ns``: the time that an instruction takes for the guest, in nanoseconds: a divisor of 1000.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
@@ -111,11 +86,14 @@ class Machine(GuestAccess):
         cpu: str | None = None,
         semihosting: bool | None = None,
         realtime: bool = False,
+        insn_ns: int = clock.DEFAULT_INSN_NS,
         observer: Observer = NOBODY,
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
-        options = MachineOptions(memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime)
+        options = MachineOptions(
+            memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime, insn_ns
+        )
         options.check()
         check_receivers(console, notice, observer)
         self.console: Console = console if console is not None else HostConsole()
@@ -180,7 +158,7 @@ class Machine(GuestAccess):
         """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
         name = path_text("path", path)
-        self._start(read_program(data, name, self.ram.layout, _gpa(base), _gpa(entry), args))
+        self._start(read_program(data, name, self.ram.layout, base, entry, args))
 
     def load_kernel(
         self,
@@ -213,8 +191,8 @@ class Machine(GuestAccess):
             None if dtb is None else path_text("dtb", dtb),
             append,
             atags,
-            _gpa(base),
-            _gpa(entry),
+            base,
+            entry,
         )
         self._start(guest)
 
@@ -243,7 +221,7 @@ class Machine(GuestAccess):
         try:
             self._ownership.acquire(run)
             signals.begin()
-            return self._parts.loop.run(self, fuel, timeout, None if trace is None else _BoundListener(self, trace))
+            return self._parts.loop.run(self, fuel, timeout, None if trace is None else BoundListener(self, trace))
         finally:
             if self._ownership.release(run):  # while handlers wait, so that nothing comes in between
                 signals.end()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SIZE
-from dbt.board.clock import END_OF_EPOCHS
+from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, JitMode, Tier
@@ -65,6 +65,7 @@ class MachineOptions(NamedTuple):
     cpu: str | None
     semihosting: bool | None
     realtime: bool
+    insn_ns: int
 
     def check(self) -> None:
         """Raise ValueError for values that make no sense."""
@@ -77,6 +78,9 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"epoch is a whole number of seconds since 1970, and {self.epoch!r} is none")
         if not 0 <= self.epoch < END_OF_EPOCHS:
             raise ValueError(f"epoch={self.epoch} is not in [0, 2^32): the guest's clocks have 32 bits of seconds")
+        if not isinstance(self.insn_ns, int) or isinstance(self.insn_ns, bool) or self.insn_ns not in INSN_NS_CHOICES:
+            choices = ", ".join(map(str, INSN_NS_CHOICES))
+            raise ValueError(f"insn_ns={self.insn_ns!r} is none of the nanoseconds that divide 1000: {choices}")
         if not isinstance(self.optimizations, Optimizations):
             raise ValueError(
                 f"optimizations is an Optimizations, such as Optimizations.without('literals'), and not "

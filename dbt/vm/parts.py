@@ -75,7 +75,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     def make_tier(allowance: Allowance) -> Tier:
         return options.make_tier(tier_parts, allowance)
 
-    vcpu = Vcpu(cpu, memory, make_tier, latch)
+    vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
     output = OutputQueue(console)
     port = InputPort(ConsoleInput(console), latch)
     semihosting = Semihosting(
@@ -86,6 +86,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         jail,
         notice,
         options.epoch,
+        vcpu.timeline.ticks_per_second,
     )
     peripherals = Peripherals(bus, vcpu, output.write, port, ram.layout, options.epoch)
 

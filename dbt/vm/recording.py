@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt.board.clock import END_OF_EPOCHS
+from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.files import read_bounded
 from dbt.vm.input import AccessCounter, InputSource, RecordingError
 from dbt.vm.result import RunResult, StopReason
@@ -25,7 +25,7 @@ from dbt.vm.state import state_hash
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
-_FORMAT = 2
+_FORMAT = 3
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
 UART, READ = "uart", "read"
@@ -45,6 +45,7 @@ class RunIdentity:
     memory: int
     cpu: str
     epoch: int
+    insn_ns: int
     semihosting: bool
     files: bool
     command_line: str
@@ -67,6 +68,7 @@ _IN_WORDS = {
     "memory": "the size of the RAM",
     "cpu": "the processor",
     "epoch": "the time of day at the start",
+    "insn_ns": "the time of an instruction in ns",
     "semihosting": "semihosting",
     "files": "access to files",
     "command_line": "the program's name and arguments",
@@ -85,6 +87,7 @@ def identify(machine: Machine, version: str) -> RunIdentity:
         machine.ram.size,
         machine.cpu_model,
         host.epoch,
+        machine.timeline.insn_ns,
         machine.semihosting_enabled,
         host.jail is not None,
         host.command_line.decode("latin-1"),
@@ -245,7 +248,7 @@ _END_FIELDS: Mapping[str, tuple[type, ...]] = {
 }
 _IDENTITY_FIELDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("dbt", "cpu", "command_line", "state"), (str,)),
-    **dict.fromkeys(("memory", "epoch"), (int,)),
+    **dict.fromkeys(("memory", "epoch", "insn_ns"), (int,)),
     **dict.fromkeys(("semihosting", "files"), (bool,)),
 }
 
@@ -262,7 +265,7 @@ def _read_identity(path: str, line: bytes) -> RunIdentity:
         version = header["dbt-recording"]
         if version == _FORMAT:
             identity = RunIdentity(**_typed(header, _IDENTITY_FIELDS))
-            if not 0 <= identity.epoch < END_OF_EPOCHS:
+            if not 0 <= identity.epoch < END_OF_EPOCHS or identity.insn_ns not in INSN_NS_CHOICES:
                 raise ValueError
             return identity
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -24,7 +24,7 @@ def observable_state(machine: Machine) -> dict[str, object]:
 
     - ``processor``: the architectural state; ``lines``: PSR_I and PSR_F where the line of IRQ or FIQ is up.
     - ``icount`` and ``now``: the instructions retired and the virtual time in ticks, which differ by what was skipped
-      while the guest waited.
+      while the guest waited. ``insn_ns`` is the time that a tick takes, in nanoseconds.
     - ``devices`` and ``events``: see :class:`dbt.board.versatile.BoardState`.
     - ``input``: how many bytes of the console's input the guest has got.
     - ``reset``: whether it has asked for a reset.
@@ -37,6 +37,7 @@ def observable_state(machine: Machine) -> dict[str, object]:
         "lines": machine.cpu.native("interrupt_lines"),
         "icount": machine.icount,
         "now": machine.timeline.now,
+        "insn_ns": machine.timeline.insn_ns,
         "devices": board.devices,
         "events": [tuple(event) for event in board.events],
         "input": machine.board.console_uart.arrived + machine.semihosting.received,

@@ -31,7 +31,8 @@ class Vcpu:
     """One processor with its virtual time.
 
     ``make_tier`` makes the tier, given its allowance. It is called when the tier is first needed, because that may
-    build native code. ``latch`` keeps exceptions that callbacks raise inside a slice.
+    build native code. ``latch`` keeps exceptions that callbacks raise inside a slice. An instruction takes ``insn_ns``
+    nanoseconds of virtual time.
 
     ``icount`` is the number of instructions retired since the reset. ``skipped`` is the number of ticks that passed
     while it waited for an interrupt. ``completed`` counts those of ``icount`` that the machine completed, and not the
@@ -39,11 +40,16 @@ class Vcpu:
     """
 
     def __init__(
-        self, cpu: CpuState, memory: GuestMemory, make_tier: Callable[[Allowance], Tier], latch: ErrorLatch
+        self,
+        cpu: CpuState,
+        memory: GuestMemory,
+        make_tier: Callable[[Allowance], Tier],
+        latch: ErrorLatch,
+        insn_ns: int,
     ) -> None:
         self.cpu = cpu
         self.latch = latch
-        self.timeline = Timeline(self.now)
+        self.timeline = Timeline(self.now, insn_ns)
         self.exit_counts: Counter[str] = Counter()
         self.icount = self.skipped = self.completed = 0
         self.reset_requested = False

@@ -153,6 +153,8 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--base", "zero", "x"], "--base zero"),
         (["run", "--entry", "0x100000000", "x"], "--entry 0x100000000"),
         (["run", "--epoch", "then", "x"], "--epoch then"),
+        (["run", "--insn-ns", "3", "x"], "--insn-ns 3: this is not one of the nanoseconds that divide 1000: 1, 2, 4, "),
+        (["run", "--insn-ns", "fast", "x"], "--insn-ns fast"),
         (["run", "--files", "/nonexistent", "x"], "--files /nonexistent"),
         (["run", "--cpu", "z80", "x"], "--cpu z80: this is none of arm926, arm1176, "),
         (["run", "--semihosting", "maybe", "x"], "--semihosting maybe"),
@@ -284,7 +286,8 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
         assert (found["compile_seconds"]["longest"] > 0) == regions["compiled"]
         assert found["store"]["saved"] == regions["compiled"]
     answer = json_of(dbt("run", "--json", "--tier", "threaded", tmp_path / "loop.elf"))
-    assert answer["statistics"].keys() == {"instructions", "callouts", "callout_places"}
+    assert answer["statistics"].keys() == {"instructions", "insn_ns", "callouts", "callout_places"}
+    assert answer["statistics"]["insn_ns"] == 10
     assert answer["statistics"]["callouts"] == {"write_cpsr": 1}
 
 
@@ -345,7 +348,8 @@ def test_files_are_there_if_allowed(tmp_path: Path) -> None:
 
 def test_a_recording_is_replayed(tmp_path: Path, echo: Path, hello: Path) -> None:
     file = tmp_path / "recording"
-    assert dbt("run", "--record", file, "--epoch", "now", echo, stdin=b"some words").stdout == b"some words"
+    chosen = ("--epoch", "now", "--insn-ns", "1")
+    assert dbt("run", "--record", file, *chosen, echo, stdin=b"some words").stdout == b"some words"
     for tier in ("threaded", "reference"):
         done = dbt("run", "--replay", file, "--tier", tier, echo, stdin=b"others")
         assert (done.returncode, done.stdout, done.stderr) == (0, b"some words", b"")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbt import Machine
-from dbt.board.clock import TICKS_PER_SECOND
+from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
 from dbt.host.console import CaptureConsole
 from dbt.host.realtime import RealTime
 from dbt.vm.machine import TierName
@@ -20,6 +20,7 @@ from tests.assembler import assemble
 from tests.vm.programs import BASE, EXIT, TIERS
 from tests.waiting import BOUND_S
 
+TICKS_PER_SECOND = ticks_per_second(DEFAULT_INSN_NS)
 #: Enables what the UART receives as an interrupt, which the CPU masks: WFI goes on with it all the same.
 _LISTEN = """
     ldr r4, =0x101f1000 ; mov r0, #0x10 ; str r0, [r4, #0x38]
@@ -63,7 +64,7 @@ def machine_with(source: str, console: CaptureConsole, tier: TierName = "referen
 
 def test_lag() -> None:
     host = [100.0]
-    pace = RealTime(lambda: host[0])
+    pace = RealTime(TICKS_PER_SECOND, lambda: host[0])
     assert pace.lag(5 * TICKS_PER_SECOND) == 0
     host[0] += 0.5
     assert pace.lag(5 * TICKS_PER_SECOND) == pytest.approx(0.5)

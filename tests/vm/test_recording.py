@@ -34,7 +34,7 @@ SUM = make_elf(
         b .
     """)
 )
-IDENTITY = RunIdentity("0", RAM, "any", 0, True, False, "guest", "0" * 64)
+IDENTITY = RunIdentity("0", RAM, "any", 0, 10, True, False, "guest", "0" * 64)
 
 
 def machine(data: bytes = b"", tier: TierName = "threaded", program: bytes = SUM, **options: Any) -> Machine:
@@ -124,6 +124,7 @@ def test_after_a_recording_that_was_cut_off_there_is_no_input(tmp_path: Path) ->
         ({"memory": 2 * RAM}, "the size of the RAM is 2097152 here and was 1048576"),
         ({"cpu": "arm926"}, "the processor is arm926 here and was any"),
         ({"epoch": 5}, "the time of day at the start is 5 here"),
+        ({"insn_ns": 5}, "the time of an instruction in ns is 5 here and was 10"),
         ({"semihosting": False}, "semihosting is off here and was on"),
         ({"files": "."}, "access to files is on here and was off"),
     ],
@@ -294,8 +295,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (b"", "no recording of dbt"),
         (b"\x7fELF\n", "no recording of dbt"),
         (b"[]\n", "no recording of dbt"),
-        (b'{"dbt-recording": 2}\n', "no recording of dbt"),
-        (b'{"dbt-recording": 1}\n', "format 1, and this dbt knows format 2"),
+        (b'{"dbt-recording": 3}\n', "no recording of dbt"),
+        (b'{"dbt-recording": 2}\n', "format 2, and this dbt knows format 3"),
         (b"[" * 100000 + b"\n", "no recording of dbt"),
     ):
         path.write_bytes(data)
