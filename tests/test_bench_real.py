@@ -22,11 +22,18 @@ def runs(*walls: float) -> list[dict[str, float]]:
 
 
 def program(name: str, instructions: int, **times: list[dict[str, float]]) -> dict[str, object]:
-    return {"name": name, "version": "1.0-1", "instructions": instructions, "times": times, "failure": None}
+    return {
+        "part": "programs",
+        "name": name,
+        "version": "1.0-1",
+        "instructions": instructions,
+        "times": times,
+        "failure": None,
+    }
 
 
 def write_report(path: Path, programs: list[dict[str, object]]) -> str:
-    path.write_text(json.dumps({"machine": {"cpu": "a processor", "qemu": None}, "options": {}, "programs": programs}))
+    path.write_text(json.dumps({"machine": {"cpu": "a processor", "qemu": None}, "options": {}, "results": programs}))
     return str(path)
 
 

@@ -1,9 +1,10 @@
 """The benchmark of real programs beside QEMU (``make bench-real``).
 
 The programs are made from Debian's source packages, which are fetched on first use. Each runs as a whole process under
-qemu-system-arm and under dbt in turn, and must have the same output in both:
+the engines in turn, and must print the same in all:
 
-QEMU        ``qemu-system-arm -M versatilepb -cpu cortex-a8``
+QEMU        ``qemu-system-arm -M versatilepb``, for bare-metal programs with ``-cpu cortex-a8``
+qemu-arm    QEMU's user mode, for programs that are also run inside Linux
 first       dbt with the handlers in its cache and no regions, as after the first run of anything on a machine
 second      dbt again, with what the first run has left in the cache
 third       and again
@@ -18,19 +19,26 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import HELLO, machine
 from dbt_command import DBT, checkout_environment
 from debian_packages import BuildError
-from real_programs.bare_metal import BareMetal, build_all
-from real_programs.building import Builder
-from real_programs.catalogue import EXECUTABLES, WORKLOADS, Workload
+from real_programs.bare_metal import bare_metal_case
+from real_programs.building import BARE_METAL, LINUX, Builder, Target
+from real_programs.catalogue import EXECUTABLES, LINUX_WORKLOADS, WORKLOADS
+from real_programs.guest_linux import GuestLinux, make_disk
 from real_programs.inputs import place_files
 from real_programs.processes import adopt_orphans, run_timed
-from real_programs.results import Report, Result, load_report, show_report
+from real_programs.results import PARTS, QEMU, QEMU_USER, Report, Result, load_report, show_report
+from real_programs.turns import Bench, Case
 
-_FOLDER = Path(__file__).resolve().parents[1] / "build" / "real-programs"
+_BUILD = Path(__file__).resolve().parents[1] / "build"
+_LINUX = Path(os.environ.get("DBT_LINUX_IMAGES") or _BUILD / "linux")
+_PEER_COMMANDS = {QEMU: ("qemu-system-arm", "qemu-system-arm"), QEMU_USER: ("qemu-arm", "qemu-user")}
 
 
 def count(text: str) -> int:
@@ -43,25 +51,114 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="print the programs, and end")
     parser.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a file of --json, and end")
-    parser.add_argument("--programs", metavar="A,B,C", help="these only")
-    parser.add_argument("--turns", type=count, default=3, help="QEMU and dbt's three runs so many times (%(default)s)")
+    parser.add_argument("--part", choices=PARTS, help="the bare-metal programs or the part inside Linux only")
+    parser.add_argument("--programs", metavar="A,B,C", help="these only; names of the Linux part begin with linux-")
+    parser.add_argument("--turns", type=count, default=3, help="each engine so many times (%(default)s)")
     parser.add_argument("--tier", default="auto", help="dbt's option (%(default)s)")
     parser.add_argument("--jit", help="dbt's option")
-    parser.add_argument("--folder", type=Path, default=_FOLDER, help="where sources and programs are kept")
+    parser.add_argument("--linux", type=Path, default=_LINUX, help="what make linux has made (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=_BUILD / "real-programs", help="for sources and programs")
     parser.add_argument("--jobs", type=count, default=os.cpu_count() or 1, help="compilers at a time (%(default)s)")
     parser.add_argument("--build-only", action="store_true", help="make the programs and their files, and end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep all figures in FILE")
     options = parser.parse_args()
-    options.programs = list(WORKLOADS) if options.programs is None else options.programs.split(",")
-    if unknown := set(options.programs) - set(WORKLOADS):
-        parser.error(f"there is no program {', '.join(sorted(unknown))}: --list has their names")
+    names = [name for part in PARTS if options.part in (None, part) for name in all_names()[part]]
+    if options.programs is not None:
+        chosen = options.programs.split(",")
+        if unknown := set(chosen) - set(names):
+            parser.error(f"there is no program {', '.join(sorted(unknown))}: --list has their names")
+        names = [name for name in names if name in chosen]
+    options.programs = names
+    options.folder, options.linux = options.folder.resolve(), options.linux.resolve()
     return options
 
 
+def all_names() -> dict[str, list[str]]:
+    """Return the names of the programs of each part."""
+    return {"programs": list(WORKLOADS), "linux": [f"linux-{name}" for name in LINUX_WORKLOADS]}
+
+
 def list_programs() -> None:
-    for workload in WORKLOADS.values():
+    for name, workload in WORKLOADS.items():
         package = EXECUTABLES[workload.executable].package
-        print(f"{workload.name:20} {workload.executable} {' '.join(workload.arguments)} (package {package})")
+        print(f"{name:20} {workload.executable} {' '.join(workload.arguments)} (package {package})")
+    for name, linux in LINUX_WORKLOADS.items():
+        print(f"linux-{name:14} {linux.script()}")
+
+
+@dataclass
+class Session:
+    """A benchmark that runs: what is chosen, what is missing, and what has been built."""
+
+    options: argparse.Namespace
+    builder: Builder
+    left_out: list[str]
+
+    def leave_out(self, what: str, why: object) -> None:
+        self.left_out.append(what)
+        print(f"left out {what}: {why}", file=sys.stderr)
+
+    def build(self, names: Iterable[str], target: Target) -> dict[str, Path]:
+        """Make executables, several at a time. Returns those that could be made, and says why others could not."""
+        wanted = [EXECUTABLES[name] for name in sorted(set(names))]
+        built: dict[str, Path] = {}
+        fetched = []
+        for executable in wanted:  # apt-get cannot run twice at a time
+            try:
+                self.builder.source(executable)
+                fetched.append(executable)
+            except BuildError as error:
+                self.leave_out(executable.name, error)
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            futures = {executable.name: pool.submit(self.builder.image, executable, target) for executable in fetched}
+            for name, future in futures.items():
+                try:
+                    built[name] = future.result()
+                except BuildError as error:
+                    self.leave_out(name, error)
+        return built
+
+    def cases(self, peers: Sequence[str], folder: Path) -> list[tuple[str, Case, str]]:
+        """Return the part, the case and the version of its package, of all that can be run.
+
+        The disk for Linux is made in ``folder``.
+        """
+        jit = () if self.options.jit is None else ("--jit", self.options.jit)
+        dbt_options = ("--tier", self.options.tier, *jit)
+        programs = [WORKLOADS[name] for name in self.options.programs if name in WORKLOADS]
+        images = self.build((workload.executable for workload in programs), BARE_METAL)
+        found = [
+            ("programs", bare_metal_case(workload, images[workload.executable], dbt_options, QEMU in peers),
+             self.version(workload.executable))
+            for workload in programs
+            if workload.executable in images
+        ]  # fmt: skip
+        return found + self.linux_cases(peers, dbt_options, folder)
+
+    def linux_cases(self, peers: Sequence[str], options: tuple[str, ...], folder: Path) -> list[tuple[str, Case, str]]:
+        chosen = [workload for name, workload in LINUX_WORKLOADS.items() if f"linux-{name}" in self.options.programs]
+        images = self.options.linux
+        if chosen and not (images / "zImage").is_file():
+            self.leave_out("the part inside Linux", f"there is no zImage in {images}: `make linux` builds one")
+            return []
+        programs = self.build((workload.executable for workload in chosen if workload.executable), LINUX)
+        runnable = [workload for workload in chosen if not workload.executable or workload.executable in programs]
+        if not runnable:
+            return []
+        disk = make_disk(images, runnable, programs, self.options.folder, folder)
+        system = GuestLinux(images, disk, options, QEMU in peers, QEMU_USER in peers)
+        return [("linux", system.case(workload, programs), self.version(workload.executable)) for workload in runnable]
+
+    def version(self, executable: str) -> str:
+        return self.builder.version(EXECUTABLES[executable].package) if executable else ""
+
+
+def installed_peers(wanted: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Return the engines that dbt can be compared with, and say which are missing."""
+    for name, (command, package) in wanted.items():
+        if shutil.which(command) is None:
+            print(f"{command} is not installed (apt-get install {package}): measured without {name}", file=sys.stderr)
+    return [name for name, (command, _) in wanted.items() if shutil.which(command) is not None]
 
 
 def make_handlers(folder: Path) -> Path:
@@ -75,41 +172,32 @@ def make_handlers(folder: Path) -> Path:
     return cache
 
 
-def measure(options: argparse.Namespace, folder: Path, images: dict[str, Path], builder: Builder) -> Report:
+def measure(session: Session, folder: Path) -> Report:
+    """Build and run everything that was chosen. Temporary files are in ``folder``."""
+    options = session.options
+    cases = session.cases(installed_peers(_PEER_COMMANDS), folder)
     adopt_orphans()
-    qemu = shutil.which("qemu-system-arm") is not None
-    if not qemu:
-        print("qemu-system-arm is not installed (apt-get install qemu-system-arm): outputs are not compared")
-    jit = () if options.jit is None else ("--jit", options.jit)
-    handlers = make_handlers(folder)
-    bench = BareMetal(handlers, options.folder / "inputs", ("--tier", options.tier, *jit), options.turns, qemu)
+    bench = Bench(make_handlers(folder), options.folder, options.turns)
     kept = {name: getattr(options, name) for name in ("programs", "turns", "tier", "jit")}
     report = Report(machine(), kept)
-    for name, image in images.items():
-        workload = WORKLOADS[name]
-        result = Result(name, builder.version(EXECUTABLES[workload.executable].package))
-        report.programs.append(result)
-        bench.measure(workload, image, result, lambda line: print(line, flush=True))
-        if result.failure is not None:
-            print(f"{name} failed: {result.failure}", flush=True)
+    for part, case, version in cases:
+        result = Result(part, case.name, version)
+        report.results.append(result)
+        bench.measure(case, result, lambda line: print(line, flush=True))
         if options.json is not None:
             report.save(options.json)
     return report
 
 
-def build(options: argparse.Namespace, builder: Builder) -> dict[str, Path]:
-    """Make the programs. Returns the image of each, and says which could not be made."""
-    builder.check_tools()
-    workloads: list[Workload] = [WORKLOADS[name] for name in options.programs]
-    built = build_all(builder, workloads, options.jobs)
-    images = {}
-    for workload in workloads:
-        image = built[workload.executable]
-        if isinstance(image, Path):
-            images[workload.name] = image
-        else:
-            print(f"left out {workload.name}: {image}", file=sys.stderr)
-    return images
+def build_only(session: Session) -> None:
+    """Make the programs, and put the files that they read into one directory."""
+    options = session.options
+    session.cases((), options.folder)
+    files = [name for workload in WORKLOADS.values() for name in workload.files]
+    place = options.folder / "files"
+    place.mkdir(parents=True, exist_ok=True)
+    place_files(files, place, options.folder)
+    print(f"the programs are in {options.folder}, and their files in {place}")
 
 
 def main() -> int:
@@ -117,28 +205,22 @@ def main() -> int:
     if options.list:
         list_programs()
         return 0
+    session = Session(options, Builder(options.folder), [])
     try:
         if options.show is not None:
             show_report(load_report(options.show))
             return 0
-        options.folder = options.folder.resolve()
-        builder = Builder(options.folder)
-        images = build(options, builder)
         if options.build_only:
-            files = [name for workload in images for name in WORKLOADS[workload].files]
-            place = options.folder / "files"
-            place.mkdir(exist_ok=True)
-            place_files(files, place, options.folder / "inputs")
-            print(f"the programs are in {options.folder / 'programs'}, their files in {place}")
-            return 0 if len(images) == len(options.programs) else 1
+            build_only(session)
+            return 1 if session.left_out else 0
         with tempfile.TemporaryDirectory(prefix="dbt-bench-") as folder:
-            report = measure(options, Path(folder), images, builder)
+            report = measure(session, Path(folder))
     except (BuildError, OSError, ValueError) as error:
         print(f"bench_real: {error}", file=sys.stderr)
         return 1
     show_report(report)
-    complete = len(images) == len(options.programs) and all(result.failure is None for result in report.programs)
-    return 0 if complete else 1
+    failed = [result for result in report.results if result.failure is not None]
+    return 1 if failed or session.left_out else 0
 
 
 if __name__ == "__main__":

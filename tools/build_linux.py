@@ -140,7 +140,7 @@ def trees(folder: Path, jobs: int) -> None:
 
 # -- the disk ------------------------------------------------------------------------------------
 
-_DIRECTORY, _FILE, _LINK, _DEVICE = 0o040755, 0o100755, 0o120777, 0o020644
+DIRECTORY, FILE, _LINK, _DEVICE = 0o040755, 0o100755, 0o120777, 0o020644
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sbin", "sys", "tmp")
 #: Linux, Documentation/admin-guide/devices.txt
 _DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "ttyAMA0": (204, 64), "urandom": (1, 9), "zero": (1, 5)}
@@ -159,13 +159,13 @@ def disk(folder: Path, jobs: int) -> None:
 
 def _entries(busybox: bytes) -> Iterator[Entry]:
     for name in _DIRECTORIES:
-        yield name, _DIRECTORY, b"", (0, 0)
+        yield name, DIRECTORY, b"", (0, 0)
     for name, number in _DEVICES.items():
         yield f"dev/{name}", _DEVICE, b"", number
-    yield "bin/busybox", _FILE, busybox, (0, 0)
+    yield "bin/busybox", FILE, busybox, (0, 0)
     yield "bin/sh", _LINK, b"busybox", (0, 0)
     for name in ("init", "init2"):
-        yield name, _FILE, (SCRIPTS / name).read_bytes(), (0, 0)
+        yield name, FILE, (SCRIPTS / name).read_bytes(), (0, 0)
 
 
 def archive(entries: Sequence[Entry]) -> bytes:
@@ -176,7 +176,7 @@ def archive(entries: Sequence[Entry]) -> bytes:
     data = bytearray()
     for inode, (name, mode, content, (major, minor)) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
         encoded = name.encode() + b"\0"
-        links = 2 if mode == _DIRECTORY else 1
+        links = 2 if mode == DIRECTORY else 1
         fields = (inode, mode, 0, 0, links, 0, len(content), 0, 0, major, minor, len(encoded), 0)
         data += b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
         data += bytes(-len(data) % 4) + content

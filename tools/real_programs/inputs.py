@@ -70,8 +70,9 @@ _MADE: dict[str, Callable[[], bytes]] = {
 }
 
 
-def place_files(names: Iterable[str], folder: Path, made: Path) -> None:
-    """Copy files into ``folder``. What has to be made is made once, and kept in ``made``."""
+def place_files(names: Iterable[str], folder: Path, build: Path) -> None:
+    """Copy files into ``folder``. What has to be made is made once, and kept in the directory ``build``."""
+    made = build / "inputs"
     for name in names:
         source = GUEST / name
         if name in _MADE:

@@ -15,17 +15,37 @@ from rich.table import Table
 
 from real_programs.processes import Times
 
-PEER = "QEMU"
-_WIDTH = 110  # columns of a table, if the terminal is not wider
+QEMU = "QEMU"
+QEMU_USER = "qemu-arm"
+#: The engines that dbt is compared with: qemu-system-arm, and QEMU's user mode.
+PEERS = (QEMU, QEMU_USER)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the benchmark: its title, and the clocks by which its cases are compared."""
+
+    title: str
+    clocks: tuple[str, ...]
+
+
+PARTS = {
+    "programs": Part("bare metal", ("wall", "cpu")),
+    "linux": Part("inside Linux", ("wall", "user", "cpu")),
+}
+
+_WIDTH = 124  # columns of a table, if the terminal is not wider
 
 
 @dataclass
 class Result:
-    """The result of one program. ``times`` has the runs of each engine; ``failure`` says what went wrong, if anything.
+    """The result of one case of a part.
 
-    ``instructions`` is the number that the guest executed, or None if it is not known.
+    ``times`` has the runs of each engine. ``failure`` says what went wrong, if anything did. ``instructions`` is the
+    number that the guest executed, or None if it is not known.
     """
 
+    part: str
     name: str
     version: str
     instructions: int | None = None
@@ -47,7 +67,7 @@ class Report:
 
     machine: dict[str, str | None]
     options: dict[str, Any]
-    programs: list[Result] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -57,56 +77,51 @@ def load_report(path: Path) -> Report:
     """Read a report that :meth:`Report.save` wrote. Raises ValueError if the file is something else."""
     try:
         content = json.loads(path.read_text())
-        programs = [_load_result(each) for each in content["programs"]]
-        return Report(content["machine"], content["options"], programs)
+        results = [_load_result(each) for each in content["results"]]
+        return Report(content["machine"], content["options"], results)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a report of this benchmark: {error}") from None
 
 
 def _load_result(content: dict[str, Any]) -> Result:
     times = {engine: [Times(**run) for run in runs] for engine, runs in content["times"].items()}
-    return Result(content["name"], content["version"], content["instructions"], times, content["failure"])
+    return Result(**{**content, "times": times})
 
 
 # -- tables --------------------------------------------------------------------------------------
 
 
-def show_programs(results: Sequence[Result], console: Console) -> None:
-    """Print the table of the bare-metal programs, its geometric means, the worst of each run, and the failures."""
-    measured = [result for result in results if result.failure is None]
+def _show_part(results: Sequence[Result], part: Part, peer: str, console: Console) -> None:
+    """Print a table of the results that have ``peer``, and the worst of each of dbt's runs."""
+    measured = [result for result in results if result.failure is None and peer in result.times]
     if measured:
-        engines = [engine for engine in measured[0].times if engine != PEER]
-        peer = PEER in measured[0].times
-        console.print(_program_table(measured, engines, peer))
-        if peer:
-            for clock in ("wall", "cpu"):
-                console.print(_worst(measured, engines, clock))
-    for result in results:
-        if result.failure is not None:
-            console.print(f"FAILED {result.name}: {result.failure}", markup=False, highlight=False)
+        engines = [engine for engine in measured[0].times if engine not in PEERS]
+        console.print(_table(measured, engines, part, peer))
+        if peer in PEERS:
+            for clock in part.clocks:
+                console.print(_worst(measured, engines, clock, peer), highlight=False)
 
 
-def _program_table(results: Sequence[Result], engines: Sequence[str], peer: bool) -> Table:
+def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: str) -> Table:
+    """Return the table of dbt's times relative to those of ``peer``, or of seconds, if that is dbt's first run."""
+    compared = peer in PEERS
+    said = f"seconds of {peer}, and dbt's relative to them: below 1, dbt is faster" if compared else "seconds"
     table = Table(
-        title=f"seconds of {PEER}, and dbt's relative to them: below 1, dbt is faster" if peer else "seconds",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        show_footer=True,
+        title=f"{part.title}: {said}", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_footer=True
     )
     table.add_column("program", "geom. mean", no_wrap=True)
     table.add_column("M\ninsns", justify="right")
-    columns = [(engine, clock) for clock in ("wall", "cpu") for engine in ([PEER] if peer else []) + list(engines)]
+    columns = [(engine, clock) for clock in part.clocks for engine in ([peer] if compared else []) + list(engines)]
     for engine, clock in columns:
         footer = ""
-        if peer and engine != PEER:
-            footer = f"{statistics.geometric_mean(result.ratio(engine, PEER, clock) for result in results):.2f}"
+        if compared and engine != peer:
+            footer = f"{statistics.geometric_mean(result.ratio(engine, peer, clock) for result in results):.2f}"
         table.add_column(f"{engine}\n{clock}", footer, justify="right")
     for result in results:
         cells = (
             f"{result.median(engine, clock):.2f}"
-            if engine == PEER or not peer
-            else f"{result.ratio(engine, PEER, clock):.2f}"
+            if engine == peer or not compared
+            else f"{result.ratio(engine, peer, clock):.2f}"
             for engine, clock in columns
         )
         insns = "" if result.instructions is None else f"{result.instructions / 1e6:.0f}"
@@ -114,20 +129,26 @@ def _program_table(results: Sequence[Result], engines: Sequence[str], peer: bool
     return table
 
 
-def _worst(results: Sequence[Result], engines: Sequence[str], clock: str) -> str:
+def _worst(results: Sequence[Result], engines: Sequence[str], clock: str, peer: str) -> str:
     parts = []
     for engine in engines:
-        worst = max(results, key=lambda result: result.ratio(engine, PEER, clock))
-        parts.append(f"{engine} {worst.name} {worst.ratio(engine, PEER, clock):.2f}")
+        worst = max(results, key=lambda result: result.ratio(engine, peer, clock))
+        parts.append(f"{engine} {worst.name} {worst.ratio(engine, peer, clock):.2f}")
     return f"worst in {clock}: {', '.join(parts)}"
 
 
 def show_report(report: Report) -> None:
-    """Print everything."""
+    """Print a table for each part and peer, the failures, and the machine."""
     console = Console()
     if console.width < _WIDTH:
         console = Console(width=_WIDTH)
-    show_programs(report.programs, console)
-    console.print(
-        ", ".join(f"{name}: {value or 'none'}" for name, value in report.machine.items()), markup=False, highlight=False
-    )
+    for name, part in PARTS.items():
+        results = [result for result in report.results if result.part == name]
+        engines = {engine for result in results for engine in result.times}
+        for peer in [peer for peer in PEERS if peer in engines] or ["first"]:
+            _show_part(results, part, peer, console)
+        for result in results:
+            if result.failure is not None:
+                console.print(f"FAILED {result.name}: {result.failure}", markup=False, highlight=False)
+    said = ", ".join(f"{name}: {value or 'none'}" for name, value in report.machine.items())
+    console.print(said, markup=False, highlight=False)
