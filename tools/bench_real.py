@@ -30,7 +30,7 @@ from debian_packages import BuildError
 from real_programs.bare_metal import bare_metal_case
 from real_programs.building import BARE_METAL, LINUX, Builder, Target
 from real_programs.catalogue import EXECUTABLES, LINUX_WORKLOADS, WORKLOADS
-from real_programs.guest_linux import GuestLinux, make_disk
+from real_programs.guest_linux import GuestLinux
 from real_programs.inputs import place_files
 from real_programs.processes import adopt_orphans, run_timed
 from real_programs.results import PARTS, QEMU, QEMU_USER, Report, Result, load_report, show_report
@@ -105,7 +105,7 @@ class Session:
         fetched = []
         for executable in wanted:  # apt-get cannot run twice at a time
             try:
-                self.builder.source(executable)
+                self.builder.sources.directory(executable)
                 fetched.append(executable)
             except BuildError as error:
                 self.leave_out(executable.name, error)
@@ -121,7 +121,7 @@ class Session:
     def cases(self, peers: Sequence[str], folder: Path) -> list[tuple[str, Case, str]]:
         """Return the part, the case and the version of its package, of all that can be run.
 
-        The disk for Linux is made in ``folder``.
+        The disks for Linux are made in ``folder``.
         """
         jit = () if self.options.jit is None else ("--jit", self.options.jit)
         dbt_options = ("--tier", self.options.tier, *jit)
@@ -142,15 +142,17 @@ class Session:
             self.leave_out("the part inside Linux", f"there is no zImage in {images}: `make linux` builds one")
             return []
         programs = self.build((workload.executable for workload in chosen if workload.executable), LINUX)
-        runnable = [workload for workload in chosen if not workload.executable or workload.executable in programs]
-        if not runnable:
-            return []
-        disk = make_disk(images, runnable, programs, self.options.folder, folder)
-        system = GuestLinux(images, disk, options, QEMU in peers, QEMU_USER in peers)
-        return [("linux", system.case(workload, programs), self.version(workload.executable)) for workload in runnable]
+        system = GuestLinux(
+            images, self.options.folder, folder, options, qemu=QEMU in peers, qemu_user=QEMU_USER in peers
+        )
+        return [
+            ("linux", system.case(workload, programs.get(workload.executable)), self.version(workload.executable))
+            for workload in chosen
+            if not workload.executable or workload.executable in programs
+        ]
 
     def version(self, executable: str) -> str:
-        return self.builder.version(EXECUTABLES[executable].package) if executable else ""
+        return self.builder.sources.version(EXECUTABLES[executable].package) if executable else ""
 
 
 def installed_peers(wanted: Mapping[str, tuple[str, str]]) -> list[str]:

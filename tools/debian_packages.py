@@ -5,7 +5,6 @@ The host's lists of packages, its architectures and its installed packages stay 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,16 @@ class BuildError(Exception):
     """Raised if something cannot be fetched or built. The message says what is wrong, and what to do."""
 
 
-def run_command(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command whose output is for the user. Raises :class:`BuildError` if it is missing or fails."""
+def run_command(*command: str | Path, cwd: Path | None = None, quiet: bool = False) -> None:
+    """Run a command. Its output is for the user, unless ``quiet``: then only that on standard error.
+
+    Raises :class:`BuildError` if the command is missing or fails.
+    """
+    words = [str(part) for part in command]
     try:
-        subprocess.run([str(part) for part in command], check=True, cwd=cwd, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            words, check=True, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else None
+        )
     except FileNotFoundError:
         raise BuildError(f"{command[0]} is not installed") from None
     except subprocess.CalledProcessError as error:
@@ -72,7 +77,4 @@ def unpack_source(package: str, folder: Path, target: Path) -> None:
     found = sorted(folder.glob("*.dsc"))
     if not found:
         raise BuildError(f"there is no source package {package} in {folder}: remove that directory, and try again")
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    run_command("dpkg-source", "--no-check", "--no-copy", "--extract", found[-1], partial)
-    partial.rename(target)
+    run_command("dpkg-source", "--no-check", "--no-copy", "--extract", found[-1], target, quiet=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import shutil
 from collections.abc import Callable, Iterable
@@ -57,6 +59,70 @@ def _document() -> bytes:
     return ("".join(lines) + "</library>\n").encode()
 
 
+def _json() -> bytes:
+    chance = random.Random(4)
+    records = [
+        {
+            "id": number,
+            "name": _title(chance, 2),
+            "tags": [_title(chance, 1) for _ in range(chance.randrange(6))],
+            "score": chance.randrange(100_000) / 64,
+            "nested": {"flag": chance.random() < 0.5, "none": None, "text": '"quoted" \u00e9 \\ ' + _title(chance, 3)},
+        }
+        for number in range(1200)
+    ]
+    return json.dumps(records).encode()
+
+
+def _picture() -> bytes:
+    """Return a PPM file: soft waves of colour, edges, and noise."""
+    chance, width, height = random.Random(5), 640, 480
+    waves = [(chance.uniform(0.01, 0.1), chance.uniform(0.01, 0.1), chance.uniform(0, 6)) for _ in range(3)]
+    pixels = bytearray()
+    for y in range(height):
+        for x in range(width):
+            edge = 60 if (x // 40 + y // 40) % 2 else 0
+            for across, down, shift in waves:
+                value = 96 + 80 * math.sin(across * x + down * y + shift) + edge + chance.randrange(16)
+                pixels.append(min(255, max(0, round(value))))
+    return b"P6\n%d %d\n255\n" % (width, height) + bytes(pixels)
+
+
+def _markdown() -> bytes:
+    chance = random.Random(6)
+    parts = []
+    for number in range(400):
+        parts.append(f"{'#' * chance.randrange(1, 5)} {_title(chance)}\n\n")
+        parts.append(
+            f"{_title(chance, 30)} *{_title(chance, 2)}* and **{_title(chance, 1)}**, `code` [{number}](#a).\n\n"
+        )
+        parts += [
+            f"{'  ' * chance.randrange(3)}- {_title(chance, 6)} <b>&amp;</b>\n" for _ in range(chance.randrange(6))
+        ]
+        parts.append("\n    int indented;\n\n> a quotation\n> of two lines\n\n" if number % 3 else "\n***\n\n")
+    return "".join(parts).encode()
+
+
+def _c_source() -> bytes:
+    """Return a C program of many functions, which needs no headers."""
+    chance = random.Random(7)
+    lines = [
+        "struct node { struct node *next; int key; char name[8]; };",
+        "static int f0(int x, struct node *n) { return x; }",
+    ]
+    for number in range(1, 1500):
+        called = chance.randrange(number)
+        constants = [chance.randrange(1, 1000) for _ in range(4)]
+        lines.append(
+            f"static int f{number}(int x, struct node *n)\n{{\n    int i, sum = {constants[0]};\n"
+            f"    for (i = 0; i < x % {constants[1]}; i++) {{\n        if (n && n->key > i) sum += n->key * i;\n"
+            f"        else switch (i & 3) {{ case 0: sum ^= i << 2; break; case 1: sum -= {constants[2]}; break;\n"
+            f"        default: sum += f{called}(i / 2, n ? n->next : 0); }}\n    }}\n"
+            f"    return sum > {constants[3]} ? sum - x : sum + (n ? n->name[x & 7] : x);\n}}\n"
+        )
+    return ("\n".join(lines) + "\nint start(void) { return f1499(3, 0); }\n").encode()
+
+
 def _title(chance: random.Random, words: int = 4) -> str:
     return " ".join(
         "".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randrange(2, 9))) for _ in range(words)
@@ -67,17 +133,24 @@ _MADE: dict[str, Callable[[], bytes]] = {
     "text.txt": _text,
     "formula.cnf": _formula,
     "document.xml": _document,
+    "records.json": _json,
+    "picture.ppm": _picture,
+    "text.md": _markdown,
+    "program.c": _c_source,
 }
 
 
 def place_files(names: Iterable[str], folder: Path, build: Path) -> None:
-    """Copy files into ``folder``. What has to be made is made once, and kept in the directory ``build``."""
+    """Copy files into ``folder``: made ones, those of tools/real_programs/guest, or ``PACKAGE/FILE`` of a package.
+
+    What has to be made is made once, and kept in the directory ``build``, which also has the packages.
+    """
     made = build / "inputs"
     for name in names:
-        source = GUEST / name
+        source = build / "sources" / name if "/" in name else GUEST / name
         if name in _MADE:
             source = made / name
             if not source.exists():
                 made.mkdir(parents=True, exist_ok=True)
                 source.write_bytes(_MADE[name]())
-        shutil.copy(source, folder / name)
+        shutil.copy(source, folder / source.name)

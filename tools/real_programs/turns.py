@@ -92,7 +92,10 @@ class Bench:
             cache = Path(shutil.copytree(self.handlers, Path(folder) / "cache"))
             for name in RUNS:
                 ended = run(name, case.dbt, cache)
-                result.instructions = int(json.loads(ended.errors.splitlines()[-1])["icount"])
+                instructions = int(json.loads(ended.errors.splitlines()[-1])["icount"])
+                if result.instructions not in (None, instructions):
+                    raise ProgramError(f"{instructions} instructions in the {name} run, {result.instructions} before")
+                result.instructions = instructions
 
     def _run(self, case: Case, words: Sequence[str], cache: Path) -> tuple[Ended, dict[str, str]]:
         """Run a command in a new directory with the program's files. Returns also the digests of the files there."""

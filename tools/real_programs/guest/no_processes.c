@@ -1,4 +1,5 @@
-// newlib's semihosting library has no processes: these fail, as the manual page allows.
+// newlib's semihosting library has no processes and no current directory: these functions fail, as they may.
+#include <stddef.h>
 #include <stdio.h>
 
 FILE *popen(const char *command, const char *mode)
@@ -12,4 +13,18 @@ int pclose(FILE *stream)
 {
     (void)stream;
     return -1;
+}
+
+int execvp(const char *file, char *const arguments[])
+{
+    (void)file;
+    (void)arguments;
+    return -1;
+}
+
+char *getcwd(char *name, size_t size)
+{
+    (void)name;
+    (void)size;
+    return NULL;
 }

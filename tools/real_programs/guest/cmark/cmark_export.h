@@ -1,0 +1,3 @@
+// What cmark's CMakeLists.txt writes.
+#define CMARK_EXPORT
+#define CMARK_NO_EXPORT
