@@ -67,6 +67,7 @@ def _native_layout() -> dict[str, Slot]:
         ("callout_counts", 8, 32),  # by isa.arm.architecture.CALLOUT_NUMBERS
         ("targets", 8, 1),  # HVA of where indirect branches went: dbt.abi.layout.TARGET_ENTRIES
         ("block_counters", 8, 1),  # HVA of the counts of regions that count: see dbt.abi.layout.BlockCounters
+        ("guesses", 8, 15),  # by register: the last entry of a shadow page table by which it pointed somewhere
         ("region_insns", 8, 1),  # instructions retired in regions
         ("region_exits", 8, 8),  # exits of regions, by dbt.abi.layout.SideExit
         ("decode_index", 8, 1),  # the decoder's tables: see dbt.backend.predecode
@@ -92,6 +93,8 @@ def _native_layout() -> dict[str, Slot]:
 NATIVE = _native_layout()
 #: A number that is larger than any budget.
 NEVER = (1 << 64) - 1
+#: A guess that is no entry: entries are differences of addresses of pages. Null would be taken for one.
+NO_GUESS = 1
 #: In ``last_exception``: the machine has entered a data abort itself, and no instruction has retired since.
 ENTERED_BY_MACHINE = NEVER - 1
 #: The index in ``native64`` of the tick at which the slice ends.
@@ -127,6 +130,8 @@ class CpuState:
         self.native64 = whole.cast("Q")
         self.r = self.words[_R : _R + 16]
         self.set_native("last_exception", NEVER)
+        for register in range(NATIVE["guesses"].count):
+            self.set_native("guesses", NO_GUESS, register)
         self.reset()
 
     def use_model(self, model: CpuModel) -> None:

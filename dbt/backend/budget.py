@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbt.frontend.forming import Place, Region
+from dbt.frontend.graph import graph_of, search
 
 
 def find_checks(region: Region) -> tuple[set[Place], int]:
@@ -11,26 +12,10 @@ def find_checks(region: Region) -> tuple[set[Place], int]:
     The checks are at the entries, and at blocks to which a depth-first search comes back before it has left them.
     Therefore every cycle has a check, and the paths between checks are finite.
     """
-    blocks = region.blocks
-    ways = {place: [to for to in dict.fromkeys(block.successors()) if to in blocks] for place, block in blocks.items()}
-    checks = set(region.entries.values())
-    seen, left = set[Place](), dict[Place, None]()  # second: the blocks, in the order in which the search left them
-    for entry in region.entries.values():
-        path = [] if entry in seen else [(entry, iter(ways[entry]))]
-        seen.add(entry)
-        while path:
-            place, rest = path[-1]
-            for to in rest:
-                if to not in seen:
-                    seen.add(to)
-                    path.append((to, iter(ways[to])))
-                    break
-                if to not in left:
-                    checks.add(to)
-            else:
-                path.pop()
-                left[place] = None
+    blocks, graph = region.blocks, graph_of(region)
+    found = search(graph, region.entries.values())
+    checks = {*region.entries.values(), *found.heads}
     follow: dict[Place, int] = {}
-    for place in left:  # the search left a block's successors, other than checks, before the block
-        follow[place] = max((len(blocks[to].insns) + follow[to] for to in ways[place] if to not in checks), default=0)
+    for place in found.left:  # the search left a block's successors, other than checks, before the block
+        follow[place] = max((len(blocks[to].insns) + follow[to] for to in graph[place] if to not in checks), default=0)
     return checks, max(follow[place] for place in checks)

@@ -18,8 +18,9 @@ _PASSES = {
 #: Strength reduction of loops costs a quarter of the time and gains nothing, because addresses are checked, not
 #: counted.
 #: Scheduling costs a tenth and gains nothing, because the host executes out of order. Equal ends of blocks are not
-#: merged: a loop that has one of them would no longer be contiguous.
-_OPTIONS = ("-disable-lsr", "-enable-misched=false", "-enable-tail-merge=false")
+#: merged: a loop that has one of them would no longer be contiguous. InstCombine sinks nothing to where it is used,
+#: because regions extend addresses early (Optimizations.early_zext).
+_OPTIONS = ("-disable-lsr", "-enable-misched=false", "-enable-tail-merge=false", "-instcombine-code-sinking=false")
 
 
 @functools.cache

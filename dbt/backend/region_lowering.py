@@ -28,6 +28,7 @@ from dbt.backend.convention import header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, flag_effect
 from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
 from dbt.backend.module import Function
+from dbt.backend.pointers import base_register, followed_pointers
 from dbt.backend.spans import Span, displacement, find_spans
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import Block, GuestInsn, JumpTable, Place, Region, relative_value
@@ -116,6 +117,10 @@ class RegionLowering(Lowering):
         self._registers = [self.f.emit_entry("alloca i32") for _ in range(15)]
         self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
         self._budget = self.f.emit_entry("alloca i64")
+        self._wide: dict[str, str] = {}  # addresses as i64, by their values as i32
+        #: By block: the registers by which it accesses memory with a guess, if addresses are looked up in tables.
+        self._followed = followed_pointers(region) if optimizations.guesses and self._flat is None else {}
+        self._guesses = {number: self.f.emit_entry("alloca ptr") for number in self._guessed_registers()}
         self._lazy = LazyFlags(self.f, self.flags)
         self._exits: dict[tuple[str, FlagKind], str] = {}
         written = (registers_written(insn.uops) for block in region.blocks.values() for insn in block.insns)
@@ -128,6 +133,7 @@ class RegionLowering(Lowering):
         self._spans: dict[tuple[int, Uop], Span]
         self._insn: GuestInsn
         self._index = 0
+        self._followed_base: int | None  # of the access that is being lowered, if a pointer is followed
 
     def lower(self) -> str:
         f = self.f
@@ -174,6 +180,8 @@ class RegionLowering(Lowering):
             f.do(f"br label %{self._other}")
         for gva, pad in pads.items():
             f.label(pad)
+            for number, guess in self._guesses.items():
+                f.do(f"store ptr {f.emit(f'load ptr, ptr {self._guess_word(number)}')}, ptr {guess}")
             for number, pointer in enumerate(self._registers):
                 f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
             self._go(self.region.entries[gva])
@@ -409,9 +417,11 @@ class RegionLowering(Lowering):
             if (table := self._block.tables.get(uop)) is not None:
                 self._lower_table(table)
         span = self._spans.get((self._index, uop))
-        if span is not None and uop.op in ("load", "store"):
-            self._lower_in_span(span, uop)
-            return True
+        if uop.op in ("load", "store"):
+            if span is not None:
+                self._lower_in_span(span, uop)
+                return True
+            self._followed_base = self._followed_register(uop.args[0])
         return super().lower_uop(uop)
 
     def lower_when(self, uop: Uop) -> None:
@@ -487,29 +497,80 @@ class RegionLowering(Lowering):
         side = self._side_exit(SideExit.LOAD if op == "load" else SideExit.STORE)
         base = f.emit(f"load i32, ptr {self._registers[span.base]}")
         first = f.emit(f"add i32 {base}, {span.low}")
+        self._widen(first)
         if op == "load" and self._flat is not None:
             span.host = self._flat_address(first, span.align, side, size)
             return
         if op == "load":
             self.check_aligned(first, span.align, side)
-            entry = self._span_entry(first, size, "%reads", side)
+            entry = self._span_entry(first, size, "%reads", side, span.base)
         else:
             slow = f.new_label("slow")
             self.check_aligned(first, span.align, slow)
-            entry = self._or_writable(
-                self._span_entry(first, size, "%writes", slow), slow, first, size, span.align, side
-            )
+            entry = self._span_entry(first, size, "%writes", slow, span.base)
+            entry = self._or_writable(entry, slow, first, size, span.align, side)
         span.host = self._store_pointer(entry, first)
 
-    def _span_entry(self, first: str, size: int, table: str, bail: str) -> str:
+    def _guessed_registers(self) -> list[int]:
+        return sorted(set[int]().union(*self._followed.values()))
+
+    def _guess_word(self, register: int) -> str:
+        """Return the pointer to the guess in CpuState, which outlives the region."""
+        return self.state_pointer(NATIVE["guesses"].offset + 8 * register)
+
+    def _guessed_entry(self, address: str, table: str, bail: str, register: int | None) -> str:
+        """Do as :meth:`checked_entry`, for an address that a register of the current block is a term of.
+
+        If the block follows a pointer in the register, the result is the entry of the last access by it. The table is
+        read only to check that. The host predicts the outcome, and so does not wait for the table.
+        """
+        if register is None:
+            return self.checked_entry(address, table, bail)
+        f, guess = self.f, self._guesses[register]
+        entry = self.table_entry(address, table)
+        last = f.emit(f"load ptr, ptr {guess}")
+        new, mapped, known = f.new_label("new"), f.new_label("mapped"), f.new_label("known")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{known}, label %{new}, !prof !1")
+        f.label(new)
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
+        f.label(mapped)
+        f.do(f"store ptr {entry}, ptr {guess}")
+        f.do(f"store ptr {entry}, ptr {self._guess_word(register)}")
+        f.do(f"br label %{known}")
+        f.label(known)
+        return f.emit(f"load ptr, ptr {guess}")
+
+    def _followed_register(self, address: Uop) -> int | None:
+        """Return the register of an address in which the current block follows a pointer, or None."""
+        return base_register(address, self._followed.get(self._block.place, ()))
+
+    def _span_entry(self, first: str, size: int, table: str, bail: str, base: int) -> str:
         """Return the entry of a span. If the same entry maps both ends, it maps all between them too."""
         f = self.f
-        entry = self.checked_entry(first, table, bail)
+        register = base if base in self._followed.get(self._block.place, ()) else None
+        entry = self._guessed_entry(first, table, bail, register)
         last = self.table_entry(f.emit(f"add i32 {first}, {size - 1}"), table)
         whole = f.new_label("whole")
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{bail}, !prof !1")
         f.label(whole)
         return entry
+
+    def _widen(self, address: str) -> None:
+        """Extend an address to 64 bits before it is checked, not where it is used.
+
+        It costs nothing here: an x86-64 instruction with a 32-bit result clears the upper half. Behind a branch LLVM
+        does not see that, and extends by an instruction that the access has to wait for.
+        """
+        if self._optimizations.early_zext:
+            self._wide[address] = self.f.emit(f"zext i32 {address} to i64")
+
+    def host_pointer(self, entry: str, address: str) -> str:
+        wide = self._wide.get(address)
+        return (
+            super().host_pointer(entry, address)
+            if wide is None
+            else self.f.emit(f"getelementptr i8, ptr {entry}, i64 {wide}")
+        )
 
     def _store_pointer(self, entry: str, address: str) -> str:
         """Return the HVA for a store. Without an MMU all entries are equal, so the HVA need not wait for the load of
@@ -535,10 +596,11 @@ class RegionLowering(Lowering):
         return access.size if self._strict or access.aligned else 1
 
     def lower_load(self, address: str, access: Access) -> str:
+        self._widen(address)
         side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
         if self._flat is None:
             self._check_place(address, access.size, align, side)
-            host = self.host_pointer(self.checked_entry(address, "%reads", side), address)
+            host = self.host_pointer(self._guessed_entry(address, "%reads", side, self._followed_base), address)
         else:
             host = self._flat_address(address, align, side, access.size)
         return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
@@ -574,9 +636,10 @@ class RegionLowering(Lowering):
         return self.host_pointer(self._ram, address)
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
+        self._widen(address)
         align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
         self._check_place(address, access.size, align, slow)
-        entry = self.checked_entry(address, "%writes", slow)
+        entry = self._guessed_entry(address, "%writes", slow, self._followed_base)
         host = self._store_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
 

@@ -28,6 +28,8 @@ class Optimizations(NamedTuple):
 
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
     spans: bool = True  # accesses by one register and constants are checked together
+    guesses: bool = True  # what a loop follows a pointer to is likely in the page of the last (with an MMU)
+    early_zext: bool = True  # addresses are extended to 64 bits before they are checked
     shared_exits: bool = True  # one copy of the code that leaves a region, for all its exits
     lazy_flags: bool = True  # flags kept as what they follow from, until they are read
     passes: tuple[str, ...] = PASSES

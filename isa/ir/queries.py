@@ -47,6 +47,31 @@ def registers_written(block: Iterable[Uop]) -> set[int]:
     }
 
 
+def registers_loaded(block: Iterable[Uop]) -> set[int]:
+    """Return the numbers of the registers that a block may set to a value that it has loaded from memory."""
+    return {
+        number
+        for uop in walk(block)
+        if Effect.WRITES_REGISTER in UOPS[uop.op].effect and _is_loaded(uop.args[-1])
+        for number in _possible_numbers(uop.args[0])
+    }
+
+
+def _is_loaded(value: Uop) -> bool:
+    """Return True if a value depends on memory. What a block transfer loads goes through the scratch words."""
+    reads = Effect.READS_MEMORY | Effect.READS_TEMP
+    return bool(UOPS[value.op].effect & reads) or any(map(_is_loaded, value.args))
+
+
+def registers_moved(block: Iterable[Uop]) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of registers that a block may set to the value of another one, and of the other one."""
+    for uop in walk(block):
+        if Effect.WRITES_REGISTER in UOPS[uop.op].effect and uop.args[-1].op == "get_reg":
+            to, source = uop.args[0].number, uop.args[-1].args[0].number
+            if to is not None and source is not None:
+                yield to, source
+
+
 def _possible_numbers(number: Uop) -> Iterable[int]:
     if number.number is not None:
         return (number.number,)

@@ -16,7 +16,7 @@ from dbt.backend.region_lowering import RegionLowering
 from dbt.backend.spans import Span
 from dbt.engine.code_pages import CodePages
 from dbt.engine.region_cache import RegionCache
-from dbt.frontend import forming
+from dbt.frontend import forming, graph
 from dbt.frontend.forming import RegionFormer, _Forming
 from isa.ir import queries
 from tests.mutants.mutant import Mutant, agree, is_noticed, require_noticed
@@ -146,7 +146,7 @@ MUTANTS = [
     Mutant(RegionLowering, "_exit_before_insn", "self._insn.pc,", "self._insn.pc + 4,"),
     Mutant(RegionLowering, "_retire", "self._go_on_threaded(place.pc, count,", "self._go_on_threaded(place.pc, 0,"),
     Mutant(RegionLowering, "_exit", "given_back += self._reserve", "pass"),
-    Mutant(budget, "find_checks", "checks.add(to)", "pass", "a dense table"),
+    Mutant(graph, "search", "found.heads.add(to)", "pass", "a dense table"),
     Mutant(budget, "find_checks", "+ follow[to]", ""),
     Mutant(RegionLowering, "_go_on_threaded", "BYPASS", "ARRIVE"),
     Mutant(RegionLowering, "_go", "str(place.pc)", "str(place.pc + 4)"),
