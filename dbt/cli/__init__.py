@@ -26,8 +26,10 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         status = 141
-    worker = sys.modules.get("dbt.engine.worker")  # which a command that compiles nothing has not imported
-    if worker is not None:
+    # What a command that compiles nothing has not imported has nothing to do at the end.
+    if (unfinished := sys.modules.get("dbt.engine.unfinished")) is not None:
+        unfinished.write_down_unfinished_work()
+    if (worker := sys.modules.get("dbt.engine.worker")) is not None:
         worker.let_compilers_finish()
     os._exit(status)
 

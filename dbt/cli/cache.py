@@ -43,7 +43,13 @@ def print_info(json: bool) -> int:
 def _group(found: Iterable[Entry]) -> Mapping[str, list[Entry]]:
     """Return the entries by what they are for this version of dbt on this host."""
     current = image_key()
-    groups: dict[str, list[Entry]] = {"handlers": [], "regions": [], "other_versions": [], "leftovers": []}
+    groups: dict[str, list[Entry]] = {
+        "handlers": [],
+        "regions": [],
+        "hot_lists": [],
+        "other_versions": [],
+        "leftovers": [],
+    }
     for entry in found:
         if entry.kind is Kind.LEFTOVER:
             groups["leftovers"].append(entry)
@@ -55,14 +61,16 @@ def _group(found: Iterable[Entry]) -> Mapping[str, list[Entry]]:
 
 
 def _rows(groups: Mapping[str, list[Entry]]) -> Iterator[tuple[str, str]]:
-    handlers, regions, others, leftovers = groups.values()
+    handlers, regions, hot_lists, others, leftovers = groups.values()
     yield "handlers", _amount(handlers) if handlers else "none: the next run builds them"
     yield "regions", _amount(regions)
+    if hot_lists:
+        yield "hot code", f"{_amount(hot_lists)}, of programs with code to compile: see `dbt translate --help`"
     yield "other versions", _amount(others)
     if leftovers:
         yield "leftovers", f"{_amount(leftovers)}, being written or of processes that were killed"
-    all_regions = [entry for entry in (*regions, *others) if entry.kind is Kind.REGIONS]
-    yield "limit", f"{_bytes(cache_limit())} for regions, of which {_bytes(_size(all_regions))} are used"
+    limited = [entry for entry in (*regions, *hot_lists, *others) if entry.kind is not Kind.HANDLERS]
+    yield "limit", f"{_bytes(cache_limit())} for regions, of which {_bytes(_size(limited))} are used"
     if regions:
         yield "oldest region", f"used {_time(min(entry.used for entry in regions))}"
         yield "newest region", f"used {_time(max(entry.used for entry in regions))}"

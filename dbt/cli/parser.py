@@ -105,6 +105,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, help_, add_options in (
         ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
+        ("translate", "compile ahead what was hot in a program's runs", _add_translate),
         ("trace", "read the recording of a run: what was translated, how and why", _add_trace),
         ("asm", "assemble A32 code", _add_asm),
         ("disasm", "disassemble A32 code, with the program's symbols", _add_disasm),
@@ -249,6 +250,36 @@ def _run(parsed: argparse.Namespace) -> int:
     words = parsed.program[1:] if parsed.program[:1] == ["--"] else parsed.program
     parsed.program, parsed.args = (words[0] if words else None), tuple(words[1:])
     return run_program(RunOptions.of(parsed))
+
+
+# -- dbt translate ---------------------------------------------------------------------------------
+
+
+def _add_translate(parser: Parser) -> None:
+    parser.usage = "dbt translate [OPTIONS] PROGRAM\n       dbt translate [OPTIONS] --kernel FILE"
+    parser.description = (
+        "Compile what was hot in a program's runs and had not been compiled when they\n"
+        "ended, so that the next run has it from the start. A run writes down what it\n"
+        "leaves; without this command, the next one compiles it beside the guest.\n"
+        "Ctrl-C is safe: what is compiled stays, and the rest is left for another time."
+    )
+    options = _Options(parser)
+    options.argument("PROGRAM", "the program as it was given to `dbt run`, without arguments", "program")
+    options.text("FILE", "a kernel instead, as it was given to `dbt run`", "--kernel")
+    _base(options)
+    options.text("ADDRESS", "where it begins, if `dbt run` was told", "--entry")
+    options.text("SIZE", "RAM that is enough to load it [128M]", "--memory", default="128M")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.run_options import RunOptions
+        from dbt.cli.translate import translate
+
+        if parsed.program is None and parsed.kernel is None:
+            parser.error("PROGRAM is missing, or --kernel FILE")
+        given = {name: getattr(parsed, name) for name in ("program", "kernel", "base", "entry", "memory")}
+        return translate(RunOptions(**given))
+
+    parser.set_defaults(command=command)
 
 
 # -- the other commands ----------------------------------------------------------------------------

@@ -68,6 +68,8 @@ def _region_statistics(activity: RegionActivity) -> dict[str, Any]:
             "lost": worker.lost,
             "pending": worker.pending + activity.waiting,
             "loaded": counts.loaded,
+            "earlier": counts.earlier,
+            "left": activity.left,
             "dropped": counts.dropped,
             "insns": counts.insns,
             "code_bytes": counts.code_bytes,
@@ -135,6 +137,8 @@ def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:
     others = regions["dropped"] - sum(written.values())
     yield _line("regions compiled", f"{regions['compiled']:,}")
     yield _line("regions from disk", f"{regions['loaded']:,}")
+    yield from _unless_zero("requested by earlier runs", regions.get("earlier", 0))
+    yield from _unless_zero("of these, not ready yet", regions.get("left", 0))
     yield _line("regions refused", f"{regions['refused']:,}")
     yield from _unless_zero("outdated when compiled", regions["outdated"])
     yield from _unless_zero("not ready at the end", regions["pending"])

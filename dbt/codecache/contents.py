@@ -2,6 +2,7 @@
 
     handlers-KEY.img     an image of the handlers
     regions-KEY/NAME     compiled regions of one entry address
+    regions-KEY/ID.hot   a hot list: what was hot in a program and was not compiled
     .NAME.xxxxxxxx       a file that is being written, beside the one that it will replace
 
 ``KEY`` identifies the version of the translator; see :func:`dbt.codecache.handlers.image_key`.
@@ -25,9 +26,10 @@ from dbt.codecache.trust import UntrustedCacheError
 _FOLDER = re.compile(r"regions-(\w+)")
 _HANDLERS = re.compile(r"handlers-(\w+)\.img")
 _REGIONS = re.compile(r"[0-9a-f]{32}")
+_HOT_LIST = re.compile(r"[0-9a-f]{32}\.hot")
 #: The second form is the one in which earlier versions kept regions.
 _LEFTOVER = re.compile(r"\.handlers-\w+\.img\.\w{8}|region-[0-9a-f]{32}|\.region-[0-9a-f]{32}\.\w{8}")
-_LEFTOVER_REGIONS = re.compile(r"\.[0-9a-f]{32}\.\w{8}")
+_LEFTOVER_REGIONS = re.compile(r"\.[0-9a-f]{32}(\.hot)?\.\w{8}")
 _BLOCK = 4096
 
 
@@ -36,6 +38,7 @@ class Kind(Enum):
 
     HANDLERS = "handlers"
     REGIONS = "regions"
+    HOT_LIST = "hot_lists"
     LEFTOVER = "leftover"
 
 
@@ -68,6 +71,8 @@ def entries() -> Iterator[Entry]:
             for inner in _scan(item.path):
                 if _REGIONS.fullmatch(inner.name):
                     yield from _entry(Kind.REGIONS, found[1], f"{name}/{inner.name}", inner)
+                elif _HOT_LIST.fullmatch(inner.name):
+                    yield from _entry(Kind.HOT_LIST, found[1], f"{name}/{inner.name}", inner)
                 elif _LEFTOVER_REGIONS.fullmatch(inner.name):
                     yield from _entry(Kind.LEFTOVER, found[1], f"{name}/{inner.name}", inner)
 
@@ -107,7 +112,7 @@ def damage(entry: Entry) -> str | None:
                 Image.unpack(data)
             except ImageDamaged as problem:
                 return str(problem)
-        case Kind.REGIONS if not are_whole(data):
+        case Kind.REGIONS | Kind.HOT_LIST if not are_whole(data):
             return "its checksum does not match"
     return None
 

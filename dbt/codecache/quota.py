@@ -1,4 +1,4 @@
-"""The limit on the size of the regions on disk. The least recently used ones make room for new ones."""
+"""The limit on the size of the regions and hot lists on disk. The least recently used ones make room for new ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHARE = 8
 class CacheQuota:
     """The limit on the cache directory, for a writer of the version ``key``.
 
-    ``limit`` is the number of bytes that the regions of all versions may take together. Each process that writes may
-    exceed it by an eighth, because other processes write at the same time.
+    ``limit`` is the number of bytes that the regions and hot lists of all versions may take together. Each process that
+    writes may exceed it by an eighth, because other processes write at the same time.
     """
 
     def __init__(self, key: str, limit: int) -> None:
@@ -54,7 +54,8 @@ class CacheQuota:
         check_folder()
         found = list(entries())
         self._remove_leftovers(found)
-        regions = sorted((entry for entry in found if entry.kind is Kind.REGIONS), key=lambda entry: entry.used)
+        limited = (Kind.REGIONS, Kind.HOT_LIST)
+        regions = sorted((entry for entry in found if entry.kind in limited), key=lambda entry: entry.used)
         newest = list(dict.fromkeys([self._key, *(entry.key for entry in reversed(regions))]))[:KEPT_VERSIONS]
         total = sum(entry.size for entry in regions)
         removed = 0

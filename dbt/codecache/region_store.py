@@ -16,7 +16,7 @@ from dbt.abi.addresses import Gpa
 from dbt.backend.compiled import CompiledRegion, WrongRegion
 from dbt.backend.digest import digest
 from dbt.codecache.records import pack_records, unpack_records
-from dbt.codecache.store import cache_limit, read_file, use_file, write_file
+from dbt.codecache.store import cache_limit, has_file, read_file, use_file, write_file
 from dbt.frontend.context import TranslationContext
 
 if TYPE_CHECKING:
@@ -87,6 +87,10 @@ class RegionStore:
                 continue
             if region.entry == entry and region.context == context:
                 yield region
+
+    def has(self, entry: Gpa, guest: bytes, context: TranslationContext) -> bool:
+        """Return True if there is a file of regions for which :meth:`load` is worth while."""
+        return has_file(f"{self._folder}/{self._name(entry, guest, context)}")
 
     def save(self, region: CompiledRegion, guest: bytes) -> None:
         """Keep a region. If that is not possible, the failure is counted, and the next run compiles the region

@@ -66,10 +66,14 @@ def load_file(name: str) -> bytes:
     return _load(name, use=False)
 
 
+def has_file(name: str) -> bool:
+    """Return True if there is a cache file ``name``, trusted or not. It takes one system call."""
+    return os.path.lexists(f"{cache_directory()}/{name}")
+
+
 def use_file(name: str) -> bytes | None:
     """Return what :func:`read_file` does, and set the file's time of modification, which serves as its time of use."""
-    # Most code that becomes warm has no file. To see that takes one system call, and a file that is there is checked.
-    if not os.path.lexists(f"{cache_directory()}/{name}"):
+    if not has_file(name):  # as for most code that becomes warm
         return None
     try:
         return _load(name, use=True)
@@ -126,6 +130,16 @@ def write_file(name: str, data: bytes) -> None:
         _replace(directory, leaf, data)
     finally:
         os.close(directory)
+
+
+def remove_file(name: str) -> None:
+    """Remove a cache file, if there is one and its directory is trusted."""
+    with contextlib.suppress(OSError):
+        directory = _open_parent(name)[1]
+        try:
+            os.unlink(name[name.rfind("/") + 1 :], dir_fd=directory)
+        finally:
+            os.close(directory)
 
 
 def _make_folder(name: str) -> None:

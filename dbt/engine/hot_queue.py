@@ -51,6 +51,10 @@ class HotQueue:
         del self._waiting[code.gpa]
         return code
 
+    def in_order(self) -> list[HotCode]:
+        """Return the code in the order in which :meth:`take` would, and keep it."""
+        return sorted(self._waiting.values(), key=lambda code: (code.heat, code.last), reverse=True)
+
     def drop_cold(self, now: int) -> list[Gpa]:
         """Remove code that has not been hot lately, and return its addresses."""
         cold = [gpa for gpa, code in self._waiting.items() if now - code.last > COLD_AFTER]

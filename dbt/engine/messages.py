@@ -186,6 +186,16 @@ def _unpack(kind: Kind, rest: bytes) -> Notice:
 # -- from the compiler -------------------------------------------------------------------------------
 
 
+def pack_start(reason: str = "") -> bytes:
+    """Return the first message: that the compiler is ready, or the reason for which it cannot be."""
+    return framed(reason.encode(errors="replace"))
+
+
+def unpack_start(body: bytes) -> str:
+    """Return the reason in it, which is empty if the compiler is ready."""
+    return body[:1000].decode(errors="replace")
+
+
 def pack_result(result: CompileResult) -> bytes:
     store = result.store
     refused = isinstance(result.region, Refused)

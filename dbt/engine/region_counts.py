@@ -22,6 +22,7 @@ class RegionCounts:
     requests of which nothing could be compiled, or over which the compiler was lost; ``cold`` those that were not given
     to the compiler, because the code had not been hot lately. Of those dropped, ``code_writes`` and ``literal_writes``
     were because what they were made from was written over. ``seconds`` were waited for the compiler, if in line.
+    ``earlier`` counts regions that were installed because an earlier run had left the request for them.
     """
 
     compiled: int = 0
@@ -35,6 +36,7 @@ class RegionCounts:
     insns: int = 0
     code_bytes: int = 0
     seconds: float = 0.0
+    earlier: int = 0
 
     def clear(self) -> None:
         """Set all counts to zero."""
@@ -62,14 +64,15 @@ class WorkerCounts:
 class RegionActivity(NamedTuple):
     """The activity of a tier about regions.
 
-    ``waiting`` regions were asked for, and the compiler has not been given them. ``side_exits`` says how often control
-    left a region, by reason. ``store`` and ``dump`` are None where regions are not kept, or not dumped.
-    ``block_counters`` is the memory of :class:`dbt.abi.layout.BlockCounters`, if blocks are counted.
+    ``waiting`` regions were asked for, and the compiler has not been given them. ``left`` requests of earlier runs are
+    still to be done. ``side_exits`` says how often control left a region, by reason. ``store`` and ``dump`` are None
+    where regions are not kept, or not dumped. ``block_counters`` is the memory of :class:`dbt.abi.layout.BlockCounters`, if blocks are counted.
     """
 
     counts: RegionCounts
     worker: WorkerCounts
     waiting: int
+    left: int
     side_exits: Mapping[SideExit, int]
     store: StoreCounts | None
     dump: DumpCounts | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
@@ -20,15 +20,17 @@ from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, PAGE_SHIFT, WARM, SideExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
+from dbt.codecache.hot_list_store import HotListStore
 from dbt.codecache.region_store import RegionStore, StoreCounts
 from dbt.engine.arena import lease_arena
-from dbt.engine.hot_queue import HotQueue
+from dbt.engine.hot_queue import HotCode, HotQueue
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.region_cache import RegionCache
 from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
 from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import Allowance, JitMode, unlimited
+from dbt.engine.unfinished import UnfinishedWork
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
@@ -36,9 +38,10 @@ from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
+    from dbt.engine.hot_list import HotList
     from dbt.engine.messages import CompileRequest
     from dbt.engine.profile import ExecutionProfile
-    from dbt.engine.worker import Answer, CompileClient, CompileWorker
+    from dbt.engine.worker import Answer, CodeSource, CompileClient, CompileWorker
     from dbt.engine.worker_process import Compile
 
 #: The bits of SCTLR that are part of the translation context.
@@ -46,6 +49,9 @@ _REGIME = SCTLR_A | SCTLR_M
 _SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
 #: The most requests of a machine that the compiler has at a time.
 _IN_FLIGHT = 2
+#: The most requests of earlier runs that the compiler has at a time. They are more, because the compiler finishes what
+#: it has when the guest ends: so even a guest that ends at once gets so many regions further.
+_EARLIER_IN_FLIGHT = 6
 #: While at least this many requests wait, regions are small (backlog mode).
 _MANY = 4
 #: The number of bytes of guest memory at the entry that are part of the name of a region on disk.
@@ -70,8 +76,11 @@ class RegionTier:
         allowance: Allowance = unlimited,
         worker: CompileWorker | None = None,
         must_stop: Callable[[], bool] = lambda: False,
+        program: Callable[[], bytes] = lambda: b"",
     ) -> None:
         """With ``keep``, the store of compiled regions is used and filled. With ``dump`` it is only filled.
+
+        ``program`` returns the identity of the guest's program, by which its unfinished work is kept.
 
         ``worker`` is the compile worker, if it is neither the process's nor one that writes the dump. ``must_stop``
         returns True if the run is to end soon: compiling in line is then not waited for, and the region comes later.
@@ -93,6 +102,10 @@ class RegionTier:
         self._context = self.context
         self._queue = HotQueue()
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
+        self._unfinished: UnfinishedWork | None = None
+        if self._store is not None and jit == "async":
+            lists = HotListStore(image_key())
+            self._unfinished = UnfinishedWork(lists, self._store, program, self._connect_earlier, self._hot_list)
         self._block_counters: HostRange | None = None
         if observer.wants_block_counters:
             self._block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
@@ -105,7 +118,10 @@ class RegionTier:
         self.threaded.begin_slice()
         if self._connected and self.compiler.pending:
             self._finish_all(self.compiler.poll())
-        if self._queue:
+        if self._unfinished is not None and self._unfinished.waiting:
+            self._install_earlier(self._unfinished.poll())
+            self._submit()
+        elif self._queue:
             self._submit()
         if self.context is not self._context:
             self._context = self.context
@@ -135,6 +151,8 @@ class RegionTier:
     def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
         """Install a region for the code if one is on disk, or request one."""
         self._queue.heat(gpa, self._now)
+        if self._unfinished is not None:
+            self._unfinished.begin()
         if self._jit == "off" or self.cache.is_entered(gpa) or gpa in self._requested:
             return
         if self.cache.is_rewritten(gpa) or self.cache.enter_later(gpa):
@@ -144,6 +162,8 @@ class RegionTier:
             return
         if self.code_pages.arrivals(gpa) == WARM or self._is_covered(gpa):
             return
+        if self._unfinished is not None and self._unfinished.wants(gpa, self.context):
+            return  # it has its place there, by how hot it was in the whole of a run
         self._requested.add(gpa)
         self._queue.add(gpa, gva, self._code_table, self._now)
         self._observer.region_requested(gpa, gva)
@@ -201,43 +221,90 @@ class RegionTier:
         return ExecutionProfile(self._cpu, self._memory.ram, self.code_pages, threaded.targets, threaded.native)
 
     @cached_property
-    def compiler(self) -> CompileClient:
-        """This machine's client of the compile worker. It is imported late, because short programs have no hot code."""
+    def _compile_worker(self) -> CompileWorker:
+        """The compile worker. It is imported late, because short programs have no hot code."""
         from dbt.engine.worker import CompileWorker, shared_worker
 
-        dump, worker = self._dump, self._worker
-        if worker is None:
-            worker = shared_worker() if dump is None else CompileWorker(lambda: _dumping(dump))
+        dump = self._dump
+        if self._worker is not None:
+            return self._worker
+        return shared_worker() if dump is None else CompileWorker(lambda: _dumping(dump))
+
+    @cached_property
+    def compiler(self) -> CompileClient:
+        """This machine's client of the compile worker."""
         self._connected = True
-        return worker.connect(self.profile, self._keeps)
+        return self._compile_worker.connect(self.profile, self._keeps)
 
     def _submit(self) -> None:
-        """Keep the compiler busy with the hottest code, but with few requests, as a region may make others needless."""
+        """Keep the compiler busy with the hottest code, but with few requests, as a region may make others needless.
+
+        It also has some of the requests that earlier runs left.
+        """
         if self._queue and self.compiler.pending < _IN_FLIGHT:
             self._requested.difference_update(cold := self._queue.drop_cold(self._now))
             self._counts.cold += len(cold)
         while self._queue and self.compiler.pending < _IN_FLIGHT:
             code = self._queue.take()
-            request = self._request(code.gva, code.gpa, code.table)
+            backlog = self._optimizations.backlog and len(self._queue) >= _MANY
+            request = self._request(code, self._mapped_pages, backlog)
             if request is None or self.cache.is_entered(code.gpa) or self._is_covered(code.gpa):
                 self._requested.discard(code.gpa)
             else:
                 self.compiler.submit(request)
+        if self._unfinished is not None:
+            while self._unfinished.pending < _EARLIER_IN_FLIGHT and self._unfinished.submit():
+                pass
         self._check_compiler()
 
-    def _request(self, gva: Gva, gpa: Gpa, table: Hva) -> CompileRequest | None:
-        """Return the request for a region. None if the code is no longer mapped there."""
+    def _request(
+        self, code: HotCode, pages_of: Callable[[Hva], tuple[MappedPage, ...]], backlog: bool = False
+    ) -> CompileRequest | None:
+        """Return the request for a region. None if the code is no longer mapped there. ``pages_of`` is
+        :meth:`_mapped_pages`.
+        """
         from dbt.engine.messages import CompileRequest
 
         context = self.context
         pages = None
         if context.has_mmu:
-            mapping = self.threaded.shadow_tables.code_mapping(table)
-            if mapping.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
+            pages = pages_of(code.table)
+            if MappedPage(code.gva >> PAGE_SHIFT, code.gpa >> PAGE_SHIFT) not in pages:
                 return None
-            pages = tuple(itertools.starmap(MappedPage, mapping.items()))
-        backlog = self._optimizations.backlog and len(self._queue) >= _MANY
-        return CompileRequest(gpa, gva, context, pages, backlog, self._bytes_at(gpa))
+        return CompileRequest(code.gpa, code.gva, context, pages, backlog, self._bytes_at(code.gpa))
+
+    def _mapped_pages(self, table: Hva) -> tuple[MappedPage, ...]:
+        """Return the pages in which code has been executed by a code table."""
+        return tuple(itertools.starmap(MappedPage, self.threaded.shadow_tables.code_mapping(table).items()))
+
+    # -- what earlier runs left, and what this one leaves ------------------------------------------
+
+    def _connect_earlier(self, source: CodeSource) -> CompileClient:
+        _ = self.compiler  # first, because the worker ends with its last client
+        return self._compile_worker.connect(source, self._keeps)
+
+    def _install_earlier(self, answers: list[Answer]) -> None:
+        """Install regions that earlier runs wanted. Those of code that has not been executed yet wait on disk."""
+        for _, region in answers:
+            if isinstance(region, Refused) or region.context != self.context:
+                continue
+            entry = region.entry
+            if entry in self._memory.ram and self.code_pages.is_decoded(entry) and not self.cache.is_entered(entry):
+                self._counts.earlier += self.cache.install(region, region.context, kept=False)
+
+    def _hot_list(self, unanswered: bool) -> HotList | None:
+        """Return what is hot and not compiled, with what the compiler has not answered either; None for nothing."""
+        from dbt.engine.hot_list import MOST_REQUESTS, HotList
+
+        pages_of = cache(self._mapped_pages)
+        waiting = [self._request(code, pages_of) for code in self._queue.in_order()[:MOST_REQUESTS]]
+        requests = [request for request in waiting if request is not None]
+        if unanswered and self._connected:
+            requests += self.compiler.unanswered
+        if not requests:
+            return None
+        self.profile.forget_told()
+        return HotList(self.profile.code_pages_address, self.profile.changes(), requests)
 
     def compile_now(self, pc: Gva) -> bool:
         """Compile the region around ``pc`` in line, hot or not. Precondition: the GPA is the same number.
@@ -246,7 +313,7 @@ class RegionTier:
         """
         gpa = Gpa(pc)
         if gpa not in self.cache.installed:
-            request = self._request(pc, gpa, self._code_table)
+            request = self._request(HotCode(gpa, pc, self._code_table, 1, self._now), self._mapped_pages)
             assert request is not None
             self._requested.add(gpa)
             if not self.compiler.is_pending(request):
@@ -311,6 +378,7 @@ class RegionTier:
             self._counts,
             self.compiler.counts if self._connected else WorkerCounts(),
             len(self._queue),
+            0 if self._unfinished is None else self._unfinished.left,
             {reason: self._cpu.native("region_exits", reason) for reason in SideExit},
             self._store_counts,
             None if self._dump is None else self._dump.counts,
@@ -349,6 +417,9 @@ class RegionTier:
 
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
+        if self._unfinished is not None:
+            self._unfinished.write_down(unanswered=True)
+            self._unfinished.close()
         if self._connected:
             self.compiler.close()
         self.threaded.close()

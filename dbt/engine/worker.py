@@ -37,12 +37,19 @@ from dbt.engine.messages import (
     pack_targets,
     take_messages,
     unpack_result,
+    unpack_start,
 )
+from dbt.engine.priority import seconds_without_processor, share_processors, yield_processors
 from dbt.engine.region_counts import WorkerCounts
 from dbt.engine.worker_process import CACHE_VARIABLES, FINISH, Compile, make_compile, serve
 
-#: Seconds after which a compilation is given up.
+#: Seconds after which a compilation is given up, without those in which it had no processor.
 TIMEOUT_S = 20.0
+#: Seconds without progress after which a compiler that yields the processors has yielded enough: a guest that runs for
+#: that long gains more by its regions than it loses by sharing the processors.
+PATIENCE_S = 3.0
+#: So many compilers that end before they have begun mean that there is none.
+_FAILED_STARTS = 2
 #: The number of answers after which the compiler is restarted. LLVM's passes leak 11 KB for each region. A restart
 #: takes a fifth of a second.
 REGIONS_PER_PROCESS = 2000
@@ -79,6 +86,9 @@ class _Child:
     received: bytearray = field(default_factory=bytearray)
     outbox: bytearray = field(default_factory=bytearray)
     answers: int = 0
+    ready: bool = False  # it has said so
+    yields: bool = False  # it runs only where a processor is idle
+    delay: float = 0.0  # the seconds without a processor that have been taken into account
 
 
 @dataclass(slots=True)
@@ -90,11 +100,19 @@ class _Pending:
 
 
 class CompileWorker:
-    """The compiler of several machines, each of which has a :class:`CompileClient`. It is safe for threads."""
+    """The compiler of several machines, each of which has a :class:`CompileClient`. It is safe for threads.
 
-    def __init__(self, make: Callable[[], Compile] = make_compile) -> None:
-        """``make`` is called in the compiler's process, where it may import LLVM."""
+    While nobody waits for it, it runs only where a processor is idle, because guests go on without it. But if it has
+    got nowhere for some seconds, it shares the processors from then on.
+    """
+
+    def __init__(self, make: Callable[[], Compile] = make_compile, yields: bool = True) -> None:
+        """``make`` is called in the compiler's process, where it may import LLVM. Without ``yields`` the compiler has
+        the same priority as this process all the time.
+        """
         self._make = make
+        self._yields = yields
+        self._failed_starts = 0  # one after the other
         self._lock = threading.RLock()
         self._child: _Child | None = None
         self._generation = 0  # counts the children
@@ -168,11 +186,28 @@ class CompileWorker:
                     self._take(child, body)
             except WrongMessage:
                 return self._lose()
-        if self._sent and time.monotonic() - self._since > TIMEOUT_S:
+            except _NoCompiler as error:
+                return self._give_up(str(error))
+        if self._sent and self._is_overdue(child):
             self._lose()
         return None
 
+    def _is_overdue(self, child: _Child) -> bool:
+        """Return True if the child has had a processor for too long and made no progress."""
+        if time.monotonic() - self._since <= TIMEOUT_S:
+            return False
+        delay = seconds_without_processor(child.pid)
+        self._since += delay - child.delay
+        child.delay = delay
+        return time.monotonic() - self._since > TIMEOUT_S
+
     def _take(self, child: _Child, body: bytes) -> None:
+        if not child.ready:
+            if reason := unpack_start(body):
+                raise _NoCompiler(reason)
+            child.ready = True
+            self._failed_starts = 0
+            return
         result = unpack_result(body)
         if not self._sent or self._sent[0].number != result.number:
             raise WrongMessage(f"an answer to {result.number}, which is not the next request")
@@ -182,20 +217,66 @@ class CompileWorker:
 
     def _lose(self, grace: float = 0.0) -> None:
         """End the child, which died or hangs over its first request. Give it up, and send the others again."""
+        was_ready = self._child is not None and self._child.ready
         status = self._end(grace)
         if not self._sent:
-            return
+            return None
         first = self._sent[0]
-        if status == -signal.SIGKILL and not first.again:
+        if not was_ready and status != -signal.SIGKILL:  # no request is to blame
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS:
+                return self._give_up(f"its process ends at its start, {_end_text(status)}")
+        elif status == -signal.SIGKILL and not first.again:
             # The request is not to blame: the host was short of memory, or the thread that had forked the child ended.
             first.again = True
         else:
             self._sent.popleft()
             first.client.lose(first.request)
         first.client.count_restart()
+        self._send_all_again()
+        return None
+
+    def _send_all_again(self) -> None:
         for pending in self._sent:
             pending.client.send_again(pending.request, pending.again)
         self._sent.clear()
+
+    def _give_up(self, reason: str) -> None:
+        """Tell the clients that there is no compiler, and why. What they have requested is lost."""
+        self._end()
+        self._failed_starts = 0
+        self._sent.clear()
+        for client in self._clients:
+            client.give_up(reason)
+
+    # -- priority ----------------------------------------------------------------------------------
+
+    def _yield_processors(self) -> None:
+        """Let the child run only where a processor is idle, because nobody waits for it, until it has got nowhere."""
+        child = self._child
+        if not self._yields or child is None:
+            return
+        if not child.yields:
+            child.yields = True
+            yield_processors(child.pid)
+        elif self._sent and time.monotonic() - self._since > PATIENCE_S:
+            self._yields = False
+            self._share_processors()
+
+    def _share_processors(self) -> None:
+        """Let the child run as this process does, because somebody waits for it.
+
+        A user who may not do that gets a new child. That one never yields, as they could wait for it again.
+        """
+        child = self._child
+        if child is None or not child.yields:
+            return
+        if share_processors(child.pid):
+            child.yields = False
+            return
+        self._yields = False
+        self._end()
+        self._send_all_again()
 
     def _start(self) -> _Child:
         requests_read, requests_write = os.pipe()
@@ -252,6 +333,8 @@ class CompileWorker:
         """Let the compiler outlive this process by the requests that it has, so that the next run has their regions."""
         child = self._child
         if child is not None and self._sent:
+            if child.yields:
+                share_processors(child.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, FINISH)
 
@@ -329,6 +412,11 @@ class CompileClient:
         """The number of requests that have not been answered."""
         return len(self._pending)
 
+    @property
+    def unanswered(self) -> list[CompileRequest]:
+        """The requests that have not been answered, in order."""
+        return list(self._pending)
+
     def is_pending(self, request: CompileRequest) -> bool:
         """Return True if this request was made and has not been answered."""
         return request in self._pending
@@ -343,9 +431,16 @@ class CompileClient:
 
     def poll(self) -> list[Answer]:
         """Return the new answers, in the order of the requests, without waiting."""
+        return self._poll(waits=False)
+
+    def _poll(self, waits: bool) -> list[Answer]:
         if not self._pending:
             return []
         with self._worker._lock:
+            if waits:
+                self._worker._share_processors()
+            else:
+                self._worker._yield_processors()
             self._worker._receive()
             self._send_unsent()
             answers = list(self._answers)
@@ -361,7 +456,7 @@ class CompileClient:
         client. So the wait is for some milliseconds at a time.
         """
         while self._pending:
-            if answers := self.poll():
+            if answers := self._poll(waits=True):
                 return answers
             if must_stop():
                 return []
@@ -386,10 +481,7 @@ class CompileClient:
             try:
                 child = self._worker._running()
             except OSError as error:
-                self.unavailable = error.strerror or str(error)
-                while self._unsent:
-                    self.lose(self._unsent.popleft()[0])
-                return
+                return self.give_up(error.strerror or str(error))
             if self.generation != self._worker._generation:
                 self._introduce(child)
             for notice in self._profile.changes():
@@ -403,6 +495,7 @@ class CompileClient:
             number = self._worker._numbers & 0xFFFFFFFF
             message = pack_request(self.number, number, request)
             self._worker._send(child, message, _Pending(number, self, request, again))
+        return None
 
     def _introduce(self, child: _Child) -> None:
         """Tell a new child of the machine."""
@@ -433,6 +526,15 @@ class CompileClient:
         self._counts.lost += 1
         self._answers.append((request, Refused("the compiler was lost over it")))
 
+    def give_up(self, reason: str) -> None:
+        """Lose every request, because there is no compiler."""
+        self.unavailable = reason
+        self._unsent.clear()
+        answered = {id(request) for request, _ in self._answers}
+        for request in self._pending:
+            if id(request) not in answered:
+                self.lose(request)
+
     def count_restart(self) -> None:
         """Count a compiler that was lost over a request of this machine."""
         self._counts.restarts += 1
@@ -440,6 +542,17 @@ class CompileClient:
     def send_again(self, request: CompileRequest, again: bool) -> None:
         """Send a request again, because the child that had it is gone."""
         self._unsent.append((request, again))
+
+
+class _NoCompiler(Exception):
+    """Raised if the child says that it cannot compile. The text says why."""
+
+
+def _end_text(status: int) -> str:
+    """Return in words how a process ended."""
+    if not status:
+        return "because it does not get ready"
+    return f"by signal {-status}" if status < 0 else f"with status {status}"
 
 
 def _is_ready(descriptor: int, event: int, milliseconds: int) -> bool:

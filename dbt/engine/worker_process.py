@@ -23,6 +23,7 @@ from dbt.engine.messages import (
     PageNotice,
     TargetNotice,
     pack_result,
+    pack_start,
     take_messages,
     unpack_notice,
 )
@@ -102,8 +103,12 @@ def serve(requests: int, results: int, parent: int, make: Callable[[], Compile])
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _leave_the_console()
-    os.nice(1)
-    compile_ = make()
+    try:
+        compile_ = make()
+    except Exception as error:
+        _write(results, pack_start(f"{type(error).__name__}: {error}"))
+        raise
+    _write(results, pack_start())
     # The objects that exist now stay, so the garbage collector need not visit them again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -113,10 +118,13 @@ def serve(requests: int, results: int, parent: int, make: Callable[[], Compile])
         received += piece
         for body in take_messages(received):
             number, notice = unpack_notice(body)
-            answer = _take(machines, number, notice, compile_)
-            with contextlib.suppress(BrokenPipeError):  # the parent has ended, and what was compiled is kept already
-                while answer:
-                    answer = answer[os.write(results, answer) :]
+            _write(results, _take(machines, number, notice, compile_))
+
+
+def _write(results: int, answer: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the parent has ended, and what was compiled is kept already
+        while answer:
+            answer = answer[os.write(results, answer) :]
 
 
 def _take(machines: dict[int, _Machine], number: int, notice: Notice, compile_: Compile) -> bytes:

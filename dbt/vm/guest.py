@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
+from dbt.backend.digest import digest
 from dbt.board.cpu_models import KERNEL_CPU, PROGRAM_CPU
 from dbt.board.loader import Image, read_image
 from dbt.host.semihosting import Layout, join_arguments
@@ -35,6 +36,30 @@ class Guest(NamedTuple):
     registers: tuple[int, ...] = ()
     command_line: bytes = b""
     layout: Layout = _NOWHERE
+
+
+class ProgramIdentity:
+    """Which program a machine has, by what it is: the hot code that is left of a run is found by it in the next.
+
+    It is a digest of the segment where the program begins. So it does not depend on arguments, on a kernel's RAM disk
+    or its command line.
+    """
+
+    def __init__(self) -> None:
+        self._image: Image | None = None
+        self._digest = b""
+
+    def use(self, image: Image) -> None:
+        """Take the image that has been loaded."""
+        self._image, self._digest = image, b""
+
+    def digest(self) -> bytes:
+        """Return 32 bytes, or nothing as long as nothing has been loaded."""
+        if not self._digest and self._image is not None:
+            entry = self._image.entry
+            first = [part for part in self._image.segments if part.gpa <= entry < part.end] or self._image.segments
+            self._digest = digest(*(data for part in first for data in (part.gpa.to_bytes(4, "little"), part.data)))
+        return self._digest
 
 
 #: What a machine has before anything is loaded.

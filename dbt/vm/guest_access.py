@@ -64,6 +64,12 @@ class GuestAccess:
         return self._parts.inspector
 
     @property
+    def program_identity(self) -> bytes:
+        """What names the program that has been loaded in the cache directory. It is empty if there is none."""
+        self._ownership.check()
+        return self._parts.identity.digest()
+
+    @property
     def pc(self) -> int:
         """The address of the next instruction."""
         return self.r[15]

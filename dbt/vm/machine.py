@@ -201,6 +201,7 @@ class Machine(GuestAccess):
         self._guest = guest
         self.cpu.use_model(CPUS[self.cpu_model])
         guest.image.place(self.memory)
+        self._parts.identity.use(guest.image)
         self.inspector.use_symbols(SymbolTable(guest.elf))
         self.semihosting.describe_program(guest.command_line, guest.layout)
         self.reset()

@@ -40,7 +40,7 @@ def silent(line: str) -> None:
 class TierParts(NamedTuple):
     """What a tier is made of: the state that it works on, and the receivers of its messages.
 
-    ``must_stop`` returns True if the present run is to end soon.
+    ``must_stop`` returns True if the present run is to end soon, ``program`` the identity of the guest's program.
     """
 
     cpu: CpuState
@@ -50,6 +50,7 @@ class TierParts(NamedTuple):
     latch: ErrorLatch
     symbolize: Callable[[int], str]
     must_stop: Callable[[], bool]
+    program: Callable[[], bytes]
 
 
 class MachineOptions(NamedTuple):
@@ -119,6 +120,7 @@ class MachineOptions(NamedTuple):
             observer=observer,
             allowance=allowance,
             must_stop=parts.must_stop,
+            program=parts.program,
         )
 
     def _open_dump(self, parts: TierParts) -> RegionDump | None:

@@ -20,7 +20,7 @@ from dbt.memory.virtual import VirtualMemory
 from dbt.vm.error_latch import ErrorLatch
 from dbt.vm.exception_storm import ExceptionStorm
 from dbt.vm.exit_handler import ExitHandler
-from dbt.vm.guest import NO_GUEST
+from dbt.vm.guest import NO_GUEST, ProgramIdentity
 from dbt.vm.host_loop import HostLoop
 from dbt.vm.input import ConsoleInput, InputPort
 from dbt.vm.options import MachineOptions, TierParts, open_jail
@@ -44,6 +44,7 @@ class Parts(NamedTuple):
     memory: GuestMemory
     vcpu: Vcpu
     inspector: Inspector
+    identity: ProgramIdentity
     semihosting: Semihosting
     port: InputPort
     peripherals: Peripherals
@@ -70,7 +71,12 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     def must_stop() -> bool:
         return loop.must_stop  # which is made last
 
-    tier_parts = TierParts(cpu, memory, notice, observer, latch, lambda gva: inspector.symbolize(Gva(gva)), must_stop)
+    identity = ProgramIdentity()
+
+    def symbolize(gva: int) -> str:
+        return inspector.symbolize(Gva(gva))
+
+    tier_parts = TierParts(cpu, memory, notice, observer, latch, symbolize, must_stop, identity.digest)
 
     def make_tier(allowance: Allowance) -> Tier:
         return options.make_tier(tier_parts, allowance)
@@ -97,4 +103,4 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     exits = ExitHandler(vcpu, inspector, semihosting, notice, storm)
     signals = SignalDeferral()
     loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals)
-    return Parts(cpu, ram, memory, vcpu, inspector, semihosting, port, peripherals, loop, signals)
+    return Parts(cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, loop, signals)

@@ -1,0 +1,169 @@
+"""What was hot and was not compiled: what earlier runs of a program left, and what this run leaves to the next.
+
+The worker compiles what earlier runs left beside the guest, as if it had been asked by a further machine, whose code is
+that of the :class:`dbt.engine.hot_list.HotList`. At an orderly end what is left is written down again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbt.abi.addresses import Gpa
+from dbt.codecache.hot_list_store import HotListStore
+from dbt.codecache.region_store import RegionStore
+from dbt.frontend.context import TranslationContext
+
+if TYPE_CHECKING:
+    from dbt.engine.hot_list import HotList
+    from dbt.engine.messages import CompileRequest
+    from dbt.engine.worker import Answer, CodeSource, CompileClient
+
+
+class UnfinishedWork:
+    """The unfinished work of one machine. It comes to life with the first warm code, so that other guests pay nothing.
+
+    ``program`` returns the identity of the machine's program, which is empty if there is none. ``regions`` is asked
+    what is on disk already. ``connect`` makes a client of the compiler for a list. ``own`` returns the list of what is
+    hot in this run and not compiled, or None if that is nothing; given True, with what the compiler is about to lose.
+    """
+
+    def __init__(
+        self,
+        lists: HotListStore,
+        regions: RegionStore,
+        program: Callable[[], bytes],
+        connect: Callable[[CodeSource], CompileClient],
+        own: Callable[[bool], HotList | None],
+    ) -> None:
+        self._store, self._regions = lists, regions
+        self._program, self._connect, self._own = program, connect, own
+        self._owner = os.getpid()
+        self._identity: bytes | None = None  # None: nothing has been warm yet
+        self._was_left = False  # there is a file, as far as this process knows
+        self._lists: deque[HotList] = deque()
+        self._client: CompileClient | None = None  # the one for the first of the lists
+
+    def begin(self) -> None:
+        """Read what earlier runs of the program left. Only the first call for a program does something."""
+        identity = self._program()
+        if identity == self._identity:
+            return
+        self._drop_lists()
+        self._identity = identity
+        if identity:
+            self._lists.extend(load_hot_lists(self._store, identity))
+            self._was_left = bool(self._lists)
+            _WORK.add(self)
+
+    @property
+    def waiting(self) -> bool:
+        """Return True while there may be requests of earlier runs to make or to hear of."""
+        return bool(self._lists)
+
+    @property
+    def left(self) -> int:
+        """The number of requests of earlier runs that are not done, as far as is known."""
+        return self.pending + sum(len(hot_list.requests) for hot_list in self._lists)
+
+    @property
+    def pending(self) -> int:
+        """The number of requests of earlier runs that the compiler has."""
+        return 0 if self._client is None else self._client.pending
+
+    def wants(self, gpa: Gpa, context: TranslationContext) -> bool:
+        """Return True if an earlier run wanted the code at an address, and that is still to be done or in work."""
+        in_work = [] if self._client is None else self._client.unanswered
+        wanted = itertools.chain(in_work, *(hot_list.requests for hot_list in self._lists))
+        return any(request.gpa == gpa and request.context == context for request in wanted)
+
+    def submit(self) -> bool:
+        """Make the next request of an earlier run for which no region is on disk. Return False if there is none."""
+        while self._lists:
+            requests = self._lists[0].requests
+            while requests:
+                request = requests.pop(0)
+                if not self._regions.has(request.gpa, request.named, request.context):
+                    self._submit(request)
+                    return True
+            if self.pending:  # a list is needed as long as its requests are
+                return False
+            self._drop_list()
+        return False
+
+    def _submit(self, request: CompileRequest) -> None:
+        if self._client is None:
+            self._client = self._connect(self._lists[0])
+        self._client.submit(request)
+
+    def poll(self) -> list[Answer]:
+        """Return the new answers to requests of earlier runs, without waiting."""
+        return [] if self._client is None else self._client.poll()
+
+    def _drop_list(self) -> None:
+        self._lists.popleft()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _drop_lists(self) -> None:
+        while self._lists:
+            self._drop_list()
+
+    # -- the end of the run ----------------------------------------------------------------------------
+
+    def write_down(self, unanswered: bool) -> None:
+        """Write down what is left for the next run, if the program's code has been warm.
+
+        ``unanswered``: requests that the compiler has are left too, because it is about to end without an answer.
+        """
+        if not self._identity or self._owner != os.getpid():
+            return
+        parts = []
+        own = self._own(unanswered)
+        if own is not None:
+            parts.append(own.pack())
+        if unanswered and self._client is not None:
+            self._lists[0].requests += self._client.unanswered
+        parts += [hot_list.pack() for hot_list in self._lists if hot_list.requests]
+        if parts or self._was_left:
+            self._was_left = self._store.save(self._identity, parts)
+
+    def close(self) -> None:
+        """Give back what is used of the compiler."""
+        self._drop_lists()
+        self._identity = None
+
+
+def load_hot_lists(store: HotListStore, program: bytes) -> list[HotList]:
+    """Return what earlier runs of a program left, the latest first. What is damaged or makes no sense is not there."""
+    parts = store.load(program)
+    if not parts:
+        return []
+    from dbt.engine.hot_list import HotList  # which a program without a list does not need
+    from dbt.engine.messages import WrongMessage
+
+    found = []
+    for part in parts:
+        try:
+            found.append(HotList.unpack(part))
+        except WrongMessage:
+            continue
+    return found
+
+
+_WORK: weakref.WeakSet[UnfinishedWork] = weakref.WeakSet()
+
+
+def write_down_unfinished_work() -> None:
+    """Write down what the machines of this process have not had compiled, because it ends now."""
+    for work in list(_WORK):
+        work.write_down(unanswered=False)
+
+
+atexit.register(write_down_unfinished_work)
