@@ -66,7 +66,8 @@ class RegionActivity(NamedTuple):
 
     ``waiting`` regions were asked for, and the compiler has not been given them. ``left`` requests of earlier runs are
     still to be done. ``side_exits`` says how often control left a region, by reason. ``store`` and ``dump`` are None
-    where regions are not kept, or not dumped. ``block_counters`` is the memory of :class:`dbt.abi.layout.BlockCounters`, if blocks are counted.
+    where regions are not kept, or not dumped. ``block_counters`` is the memory of
+    :class:`dbt.abi.layout.BlockCounters`, if blocks are counted.
     """
 
     counts: RegionCounts
