@@ -45,3 +45,16 @@ def json_of(done: subprocess.CompletedProcess[bytes]) -> Mapping[str, Any]:
     answer = json.loads(done.stderr.decode().splitlines()[-1])
     assert isinstance(answer, dict)
     return answer
+
+
+def children_of(cache: Path) -> list[int]:
+    """The processes whose environment names that cache directory."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if os.fsencode(cache) in (process / "environ").read_bytes():
+                    found.append(int(process.name))
+            except OSError:
+                continue
+    return found

@@ -7,26 +7,13 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.cli.command import COMMAND, ROOT, environment, json_of
+from tests.cli.command import COMMAND, ROOT, children_of, environment, json_of
 from tests.codecache.samples import kept
 from tests.waiting import wait_until
 
 GUEST = str(ROOT / "guests/bench/images/fib.elf")
 #: So many instructions that code is hot, and that the guest ends before LLVM is even imported.
 FUEL = "4000000"
-
-
-def children_of(cache: Path) -> list[int]:
-    """The processes whose environment names that cache directory."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                if os.fsencode(cache) in (process / "environ").read_bytes():
-                    found.append(int(process.name))
-            except OSError:
-                continue
-    return found
 
 
 def test_what_was_requested_is_there_for_the_next_run(only_handlers: Path) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from dbt.codecache.contents import Kind
-from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
-from tests.cli.test_finish import children_of
+from tests.cli.command import COMMAND, ROOT, children_of, dbt, environment, json_of, paragraph
 from tests.codecache.samples import kept
 from tests.waiting import BOUND_S, wait_until
 

@@ -16,8 +16,7 @@ from dbt.engine.messages import CompileRequest
 from dbt.engine.mirror import CodeMirror
 from dbt.engine.worker import CompileWorker
 from dbt.engine.worker_process import Compile
-from tests.regions.compilers import connect, make_compile, region, request, wait_for_all
-from tests.regions.test_worker import check_run, loop_machine
+from tests.regions.compilers import check_run, connect, loop_machine, make_compile, region, request, wait_for_all
 
 
 def missing() -> NoReturn:

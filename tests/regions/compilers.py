@@ -7,13 +7,17 @@ import os
 import time
 from collections.abc import Iterator
 
+from dbt import Machine
 from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine.messages import CompileRequest, PageNotice, TargetNotice
 from dbt.engine.mirror import CodeMirror
 from dbt.engine.worker import CompileClient, CompileWorker
 from dbt.engine.worker_process import Compile
+from dbt.host.console import CaptureConsole
+from tests.assembler import assemble
 from tests.codecache.samples import CONTEXT
+from tests.vm.programs import EXIT, make_elf
 
 KILL, HANG, RAISE, NOTHING, SLOW = 0x100, 0x200, 0x300, 0x400, 0x500
 
@@ -74,3 +78,16 @@ def wait_for_all(client: CompileClient, count: int) -> list[tuple[int, CompiledR
         assert got, "nothing is pending any more"
         finished += [(int(wanted.gpa), answer) for wanted, answer in got]
     return finished
+
+
+def loop_machine(notices: list[str] | None = None, cpu: str = "any") -> Machine:
+    machine = Machine(
+        1 << 20, jit="sync", console=CaptureConsole(), notice=([] if notices is None else notices).append, cpu=cpu
+    )
+    machine.load_bytes(make_elf(assemble(f"ldr r1, =20000\nloop: subs r1, r1, #1\nbne loop\nmov r2, #7\n{EXIT}")))
+    return machine
+
+
+def check_run(machine: Machine) -> None:
+    assert machine.run().exit_code == 7
+    assert machine.icount == 2 * 20_000 + 8

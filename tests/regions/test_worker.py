@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from dbt import Machine
 from dbt.abi.addresses import Gva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine import worker
@@ -24,7 +23,6 @@ from dbt.engine.messages import CompileRequest
 from dbt.engine.mirror import CodeMirror
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.worker import CompileWorker, shared_worker
-from dbt.host.console import CaptureConsole
 from tests.assembler import assemble
 from tests.oracle.programs import ENTRY, SmallMachine, SoonHotTier, same_state
 from tests.regions.compilers import (
@@ -33,13 +31,14 @@ from tests.regions.compilers import (
     NOTHING,
     RAISE,
     SLOW,
+    check_run,
     connect,
+    loop_machine,
     make_compile,
     region,
     request,
     wait_for_all,
 )
-from tests.vm.programs import EXIT, make_elf
 from tests.waiting import has_ended, wait_until
 
 
@@ -140,19 +139,6 @@ def test_a_guest_runs_on_without_the_compiler(failure: Callable[[], None], monke
     assert isinstance(tier, SoonHotTier) and tier.regions.worker.lost == 1
     for machine in machines:
         machine.close()
-
-
-def loop_machine(notices: list[str] | None = None, cpu: str = "any") -> Machine:
-    machine = Machine(
-        1 << 20, jit="sync", console=CaptureConsole(), notice=([] if notices is None else notices).append, cpu=cpu
-    )
-    machine.load_bytes(make_elf(assemble(f"ldr r1, =20000\nloop: subs r1, r1, #1\nbne loop\nmov r2, #7\n{EXIT}")))
-    return machine
-
-
-def check_run(machine: Machine) -> None:
-    assert machine.run().exit_code == 7
-    assert machine.icount == 2 * 20_000 + 8
 
 
 def test_a_guest_runs_uncompiled_where_no_process_can_be_made(
