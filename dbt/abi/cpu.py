@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from dbt.abi.addresses import Gva, Hva
+from dbt.abi.device_windows import WINDOW_WORDS, WINDOWS
 from dbt.abi.layout import SPACE_KEY_WORDS, SPACES
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
-
-#: How many virtual counters native code knows, found by bits of their address, and the words of each: GPA + 1 (0:
-#: none), the tick until which it is known, start, rate, divisor, mask.
-VIRTUAL_COUNTERS, VIRTUAL_COUNTER_WORDS = 8, 6
 
 
 class Slot:
@@ -74,9 +71,13 @@ def _native_layout() -> dict[str, Slot]:
         ("decode_pool", 8, 1),
         ("decode_rows", 8, 1),
         ("decode_guards", 8, 1),
-        ("live_reads", 8, 1),  # loads from devices that were answered in native code
+        ("device_answers", 8, 1),  # device accesses that were answered in native code
+        ("events_rung", 8, 1),  # events of the timeline that happened in native code
         ("tick_end", 8, 1),  # the tick at which the budget is used up
-        ("virtual_counters", 8, VIRTUAL_COUNTERS * VIRTUAL_COUNTER_WORDS),  # see dbt.backend.slowpath
+        ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
+        ("input_due", 8, 1),  # the tick from which a device that shows input has to ask Python for it
+        ("timeline", 8, 1),  # HVA of the timeline's words: see dbt.abi.timeline
+        ("windows", 8, WINDOWS * WINDOW_WORDS),  # the devices that native code serves: see dbt.abi.device_windows
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
         ("mmio_cursor", 4, 1),  # ... and already replayed
         ("mmio_value", 4, 32),  # ... with these values
@@ -97,8 +98,10 @@ NEVER = (1 << 64) - 1
 NO_GUESS = 1
 #: In ``last_exception``: the machine has entered a data abort itself, and no instruction has retired since.
 ENTERED_BY_MACHINE = NEVER - 1
-#: The index in ``native64`` of the tick at which the slice ends.
+#: The indices in ``native64`` of the ticks at which the budget is used up, and at which the slice ends.
 TICK_END = NATIVE["tick_end"].offset // 8
+SLICE_END = NATIVE["slice_end"].offset // 8
+INPUT_DUE = NATIVE["input_due"].offset // 8
 #: The indices in ``native32`` and ``native64`` of what each run sets.
 NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
 SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8

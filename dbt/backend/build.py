@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dbt.backend.code_pages import code_pages_text
 from dbt.backend.decode import decode_text
+from dbt.backend.device_access import device_access_text
 from dbt.backend.dispatch import dispatch_text
 from dbt.backend.handlers import build_handlers, guards
 from dbt.backend.image import ENTRY_POINTS, Image
@@ -44,6 +45,7 @@ def generate_code() -> GeneratedCode:
         code_pages_text(),
         native_exceptions_text(),
         slowpath_text(),
+        device_access_text(),
         shadow_text(),
         routines_text(),
     )

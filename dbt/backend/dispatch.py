@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.cpu import NEVER
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import (
     CODE_PAGE_SIZE,
@@ -63,8 +64,19 @@ def _leave_hot() -> HandlerBuilder:
 
 
 def _leave_budget() -> HandlerBuilder:
-    """``leave_budget``: leave because the slice has ended."""
+    """``leave_budget``: leave because the slice has ended. Before its end, let the events that are due happen, take an
+    interrupt if one can be, and go on.
+    """
     f = HandlerBuilder("leave_budget")
+    before_end = f.load_native("tick_end").slt(f.load_native("slice_end"))
+    with f.when(before_end & f.load_native("native_exceptions").ne(0)):
+        save_state(f)
+        f.store_pc(op_address(f))
+        with f.when(f.call("ring_due", f.cpu, result="i1")):
+            f.call("bound_slice", f.cpu, f.value("i32", 0))  # ``resume`` takes an interrupt
+            # Budgets tell instructions apart, and now there is another.
+            f.store_native("last_exception", NEVER)
+            f.tail_to("resume")
     f.exit(ExitCode.BUDGET)
     f.tail_to("leave")
     return f

@@ -98,12 +98,25 @@ class HandlerLowering(Lowering):
         f.do(tail_call("@leave_budget"))
         f.do("ret void")
         f.label(go)
-        self.budget = f.emit("add nsw i64 %budget, -1")
+
+    def _left(self) -> str:
+        """Return the budget after this instruction. An access to a device may have changed the end of the slice."""
+        f = self.f
+        budget = "%budget"
+        if self.uses_memory and self._slow is None:
+            budget = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['budget'].offset)}")
+        return f.emit(f"add nsw i64 {budget}, -1")
+
+    def _call_slow_path(self, result: str, function: str, arguments: str) -> str:
+        """Call the slow path, with the budget in CpuState, because a device may ask for the time."""
+        f = self.f
+        f.do(f"store i64 %budget, ptr {self.state_pointer(NATIVE['budget'].offset)}")
+        return f.emit(f"call {result} @{function}(ptr %cpu, {arguments})")
 
     def _continue(self, callee: str, op: str) -> None:
         """Tail-call a handler with the flags and the budget after this instruction."""
         flags = {name: self.f.emit(f"load i32, ptr {pointer}") for name, pointer in self.flags.items()}
-        self.f.do(tail_call(callee, op=op, budget=self.budget, **flags))
+        self.f.do(tail_call(callee, op=op, budget=self._left(), **flags))
         self.f.do("ret void")
 
     def _count(self, op: str) -> None:
@@ -132,7 +145,7 @@ class HandlerLowering(Lowering):
         """Go on at a GVA by way of ``resume``: the mode and the tables may be different now."""
         f = self.f
         f.do(f"store i32 {f.emit(f'and i32 {target}, -4')}, ptr {self.state_pointer(R15)}")
-        f.do(f"store i64 {self.budget}, ptr {self.state_pointer(NATIVE['budget'].offset)}")
+        f.do(f"store i64 {self._left()}, ptr {self.state_pointer(NATIVE['budget'].offset)}")
         f.do(tail_call("@resume"))
         f.do("ret void")
 
@@ -197,9 +210,7 @@ class HandlerLowering(Lowering):
         if self._slow is not None:
             host = self.host_address(address, access.size, self._table(access, "reads"), self._bail_label())
             return f.emit(f"load i{8 * access.size}, ptr {host}")
-        # A device may ask for the time.
-        f.do(f"store i64 %budget, ptr {self.state_pointer(NATIVE['budget'].offset)}")
-        pair = f.emit(f"call {{i32, i1}} @slow_load{access.size}(ptr %cpu, i32 {address}, {_flavour(access)})")
+        pair = self._call_slow_path("{i32, i1}", f"slow_load{access.size}", f"i32 {address}, {_flavour(access)}")
         self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
         return self.narrow(f.emit(f"extractvalue {{i32, i1}} {pair}, 0"), access.size)
 
@@ -209,8 +220,8 @@ class HandlerLowering(Lowering):
             host = self.host_address(address, access.size, self._table(access, "writes"), self._bail_label())
             f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
             return
-        arguments = f"ptr %cpu, i32 {address}, i32 {value}, {_flavour(access)}"
-        self._check(f.emit(f"call i1 @slow_store{access.size}({arguments})"))
+        arguments = f"i32 {address}, i32 {value}, {_flavour(access)}"
+        self._check(self._call_slow_path("i1", f"slow_store{access.size}", arguments))
 
     def _check(self, ok: str) -> None:
         done = self.f.new_label("done")

@@ -7,9 +7,8 @@ it is going to write again.
 A device access is completed as KVM does it. The instruction leaves, Python answers, the answer is kept in
 ``mmio_value``, and the instruction runs again. It then finds the answers to the accesses that were made already.
 
-Some registers change by themselves, such as a timer's value. If the device has said how
-(:class:`dbt.abi.virtual_counter.VirtualCounter`), a load is answered here. The tier stores what is known, and clears it
-whenever a device is written to or a slice begins. This serves only instructions with one access, which need no latch.
+Most accesses need no Python: :mod:`dbt.backend.device_access` makes them by the device's own methods. This serves only
+instructions with one access, which need no latch. All others must be aligned.
 
 An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
 """
@@ -18,10 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dbt.abi.cpu import VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE, READ, USER_TABLES, WRITE
 from dbt.backend.builder import Builder, Value, define
+from dbt.backend.device_methods import ANSWER
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import SCTLR_A, SCTLR_M
 
@@ -100,35 +99,35 @@ def _locate(access: _Access) -> _Place:
 
 
 def _answered(access: _Access, gpa: Value) -> Value:
-    """Return Python's answer (i32) to a device access at a GPA. Without one, the instruction leaves."""
+    """Return the answer (i32) to a device access at a GPA. If only Python can give it and has not, the instruction
+    leaves.
+    """
     f = access.f
     with f.when(access.odd):
         access.leave(ExitCode.TRAP)
     cursor = f.load_native("mmio_cursor")
     with f.when(cursor.uge(f.load_native("mmio_count"))):
+        with f.when(~f["aligned"]):
+            _access_natively(access, gpa)
         if access.write:
             access.leave(ExitCode.DEVICE_WRITE, gpa, access.size, f["value"].to("i64"), access.gva.to("i64"))
         else:
-            _read_virtual_counter(access, gpa)
             access.leave(ExitCode.DEVICE_READ, gpa, access.size, 0, access.gva.to("i64"))
     f.store_native("mmio_cursor", cursor + 1)
     return f.native("mmio_value").element("i32", cursor).load("i32")
 
 
-def _read_virtual_counter(access: _Access, gpa: Value) -> None:
-    """Return the value of a virtual counter, if one is known at a GPA."""
+def _access_natively(access: _Access, gpa: Value) -> None:
+    """Return the result of the access if native code can make it."""
     f = access.f
-    number = gpa >> 2 & (VIRTUAL_COUNTERS - 1)
-    counter = f.native("virtual_counters").at(number * (8 * VIRTUAL_COUNTER_WORDS))
-    key, until, start, rate, divisor, mask = (counter.at(8 * word) for word in range(VIRTUAL_COUNTER_WORDS))
-    with f.when(~f["aligned"] & key.load("i64").eq(gpa & -4 | 1)):
-        now = f.load_native("tick_end") - f.load_native("budget")
-        with f.when(now.slt(until.load("i64"))):
-            total = start.load("i64") + rate.load("i64") * now
-            whole = total // divisor.load("i64") & mask.load("i64")
-            value = whole >> ((gpa & 3) << 3) & ((1 << 8 * access.size) - 1)
-            f.store_native("live_reads", f.load_native("live_reads") + 1)
-            f.ret(_loaded(f, value.to("i32")))
+    size = f.value("i64", access.size)
+    if access.write:
+        with f.when(f.call("device_write", f.cpu, gpa, size, f["value"].to("i64"), result="i1")):
+            f.ret(f.value("i1", 1))
+        return
+    answer = f.call("device_read", f.cpu, gpa, size, result=ANSWER)
+    with f.when(Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 1"), "i1")):
+        f.ret(_loaded(f, Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 0"), "i64").to("i32")))
 
 
 def _loaded(f: Builder, value: Value) -> Value:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dbt.abi.addresses import Gpa
 from dbt.devices.device import Device
+from dbt.devices.shared import class_number, native_address
 from dbt.devices.state import State, StateError, Wiring
-
-if TYPE_CHECKING:
-    from dbt.abi.virtual_counter import VirtualCounter
 
 _PAGE_SHIFT = 12
 _INDEXED_PAGES = 256
@@ -42,9 +40,6 @@ class Deferred(Device, Generic[D]):
 
     def write(self, offset: int, size: int, value: int) -> None:
         self.get().write(offset, size, value)
-
-    def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        return self.get().virtual_counter(offset)
 
     def save(self) -> State:
         """Return the device's state. It is empty if the device is as after a reset, whether it has been made or not."""
@@ -148,10 +143,14 @@ class DeviceBus:
             device = window.arrive()
         return device.read(gpa - window.base, size)
 
-    def virtual_counter(self, gpa: Gpa) -> VirtualCounter | None:
-        """Return how the word at ``gpa``, a multiple of 4, changes with time, or None if no device knows."""
-        window = self._find(gpa, 4)
-        return None if window is None else window.device.virtual_counter(gpa - window.base)
+    def native_device(self, gpa: Gpa) -> tuple[Gpa, int, int] | None:
+        """See :class:`dbt.memory.guest_memory.Bus`."""
+        window = self._find(Gpa(gpa & -1 << _PAGE_SHIFT), 1 << _PAGE_SHIFT)
+        if window is None:
+            return None
+        device = window.arrive()
+        address = native_address(device)
+        return None if address is None else (window.base, class_number(type(device)), address)
 
     def write(self, gpa: Gpa, size: int, value: int) -> None:
         """Store ``size`` bytes. Raise LookupError if the bus does not cover them."""

@@ -1,20 +1,35 @@
 """The timeline: virtual time, and what is to happen when.
 
 ``now`` gives the virtual time, which the machine computes from the instructions retired and from the ticks skipped
-while the guest waited. The timeline never changes it. The run loop ends its slices at ``next_tick`` and then calls
-``run_due``. So what happens, and in which order, depends on the program alone.
+while the guest waited. The timeline never changes it. Slices end at ``next_tick``, and then ``run_due`` is called, or
+native code does the same (:mod:`dbt.backend.timeline`). So what happens, and in which order, depends on the program
+alone.
 
 An event is the ringing of an alarm. A device makes its alarms when it is made itself, each under a name. Therefore
-pending events are plain data: device, action, tick and order.
+pending events are plain data: device, action, tick and order. They are in memory that native code shares
+(:mod:`dbt.abi.timeline`).
 """
 
 from __future__ import annotations
 
-from bisect import insort
+from array import array
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
+from dbt.abi.timeline import (
+    ALARM_WORDS,
+    COUNT,
+    DEVICE,
+    DEVICE_CLASS,
+    FIRST_ALARM,
+    MAX_ALARMS,
+    ORDER,
+    SCHEDULED,
+    TICK,
+    TIMELINE_WORDS,
+    UNSET,
+)
 from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
 from dbt.devices.state import StateError, is_tick
 
@@ -29,32 +44,47 @@ class Event(NamedTuple):
 
 
 class Alarm:
-    """An alarm, which calls ``ring`` at the tick that it is set for; see :class:`dbt.devices.wiring.Alarm`."""
+    """An alarm, which calls ``ring`` at the tick that it is set for; see :class:`dbt.devices.wiring.Alarm`.
 
-    __slots__ = ("_entry", "_timeline", "name", "ring")
+    ``number`` is that of its record in the ``words`` of the timeline.
+    """
 
-    def __init__(self, timeline: Timeline, name: tuple[str, str], ring: Callable[[], None]) -> None:
-        self._timeline = timeline
-        self._entry: tuple[int, int, Alarm] | None = None
+    __slots__ = ("_at", "_words", "name", "number", "ring")
+
+    def __init__(self, words: array[int], number: int, name: tuple[str, str], ring: Callable[[], None]) -> None:
+        self._words = words
+        self._at = FIRST_ALARM + number * ALARM_WORDS
+        self.number = number
         self.name = name
         self.ring = ring
+        words[self._at + TICK] = UNSET
 
     def set(self, tick: int) -> None:
         """Set the alarm for ``tick``, and no longer for another tick. If ``tick`` has passed, the next ``run_due``
         rings.
         """
-        self.cancel()
-        self._entry = self._timeline._expect(tick, self)
+        words = self._words
+        words[self._at + TICK] = tick
+        words[self._at + ORDER] = words[SCHEDULED]
+        words[SCHEDULED] += 1
 
     def cancel(self) -> None:
         """Unset the alarm. Nothing changes if it is not set."""
-        if self._entry is not None:
-            self._timeline._pending.remove(self._entry)
-            self._entry = None
+        self._words[self._at + TICK] = UNSET
 
-    def _rings(self) -> None:
-        self._entry = None
-        self.ring()
+    @property
+    def is_set(self) -> bool:
+        return self._words[self._at + TICK] != UNSET
+
+    @property
+    def due(self) -> tuple[int, int]:
+        """The tick for which the alarm is set, and its order among those of the same tick."""
+        return self._words[self._at + TICK], self._words[self._at + ORDER]
+
+    def rings_natively(self, class_number: int, address: int) -> None:
+        """See :class:`dbt.devices.shared.NativeAlarm`."""
+        self._words[self._at + DEVICE_CLASS] = class_number
+        self._words[self._at + DEVICE] = address
 
 
 class DeviceTime:
@@ -81,17 +111,15 @@ class DeviceTime:
 class Timeline:
     """The events of a board. ``now`` returns the ticks since the machine's start; a tick takes ``insn_ns`` nanoseconds.
 
-    Each timer of the board has at most one event, so the events are a sorted list. From a heap a cancelled event could
-    not be removed, and a guest that starts a timer again and again would fill it.
+    Each timer of the board has at most one event. So the events are the alarms that are set, which are few, and the
+    next one is searched for.
     """
 
     def __init__(self, now: Callable[[], int], insn_ns: int = DEFAULT_INSN_NS) -> None:
         self._now = now
         self.insn_ns = insn_ns
         self.ticks_per_second = ticks_per_second(insn_ns)
-        self._alarms: dict[tuple[str, str], Alarm] = {}
-        self._pending: list[tuple[int, int, Alarm]] = []  # by tick and order, which no two have in common
-        self._scheduled = 0
+        self.clear()
 
     @property
     def now(self) -> int:
@@ -103,24 +131,37 @@ class Timeline:
         return DeviceTime(self, device, self._now)
 
     @property
+    def address(self) -> int:
+        """The host address of the words that native code shares. It changes with :meth:`clear`."""
+        return self._words.buffer_info()[0]
+
+    @property
     def next_tick(self) -> int | None:
         """The tick of the next event, or None if none is pending."""
-        return self._pending[0][0] if self._pending else None
+        words = self._words
+        end = FIRST_ALARM + words[COUNT] * ALARM_WORDS
+        tick = min(words[FIRST_ALARM + TICK : end : ALARM_WORDS], default=UNSET)
+        return None if tick == UNSET else tick
+
+    def _pending(self) -> list[Alarm]:
+        """Return the alarms that are set, the next one first."""
+        return sorted((alarm for alarm in self._alarms.values() if alarm.is_set), key=lambda alarm: alarm.due)
 
     def run_due(self) -> None:
         """Ring the alarms that are due, and those that ringing sets for a tick that is not later than now."""
-        pending = self._pending
-        while pending and pending[0][0] <= self._now():
-            pending.pop(0)[2]._rings()
+        while (tick := self.next_tick) is not None and tick <= self._now():
+            alarm = self._pending()[0]
+            alarm.cancel()
+            alarm.ring()
 
     def clear(self) -> None:
         """Forget all alarms, because the devices that made them are gone."""
-        self._pending.clear()
-        self._alarms.clear()
+        self._words = array("q", bytes(8 * TIMELINE_WORDS))
+        self._alarms: dict[tuple[str, str], Alarm] = {}
 
     def save(self) -> list[Event]:
         """Return the pending events, the next one first. Their orders are counted from 0."""
-        return [Event(*alarm.name, tick, order) for order, (tick, _, alarm) in enumerate(self._pending)]
+        return [Event(*alarm.name, alarm.due[0], order) for order, alarm in enumerate(self._pending())]
 
     def restore(self, events: Iterable[Event]) -> None:
         """Replace the pending events. Raise StateError if one is no event, or is that of no alarm or of one that has
@@ -128,7 +169,7 @@ class Timeline:
 
         Precondition: the devices that the events belong to have been made.
         """
-        for _, _, alarm in tuple(self._pending):
+        for alarm in self._alarms.values():
             alarm.cancel()
         events = list(events)
         for event in events:
@@ -137,18 +178,16 @@ class Timeline:
         for event in sorted(events, key=itemgetter(3)):
             device, action, tick, _ = event
             found = self._alarms.get((device, action))
-            if found is None or found._entry is not None:
+            if found is None or found.is_set:
                 raise StateError(f"{device} has no alarm for {action!r}, or it is set twice")
             found.set(tick)
 
     def _add_alarm(self, name: tuple[str, str], ring: Callable[[], None]) -> Alarm:
         if name in self._alarms:
             raise ValueError(f"there are two alarms for {name[1]!r} of a device called {name[0]!r}")
-        alarm = self._alarms[name] = Alarm(self, name, ring)
+        number = len(self._alarms)
+        if number == MAX_ALARMS:
+            raise ValueError(f"a board has at most {MAX_ALARMS} alarms")
+        alarm = self._alarms[name] = Alarm(self._words, number, name, ring)
+        self._words[COUNT] = number + 1
         return alarm
-
-    def _expect(self, tick: int, alarm: Alarm) -> tuple[int, int, Alarm]:
-        entry = tick, self._scheduled, alarm
-        self._scheduled += 1
-        insort(self._pending, entry)
-        return entry

@@ -17,7 +17,7 @@ from dbt.devices.device import Device
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
 from dbt.devices.state import State
-from dbt.devices.wiring import Line, no_input
+from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
@@ -139,12 +139,12 @@ class Inputs:
         return self._line(number)
 
 
-def _unplugged(data: bytes) -> None:
+def _unplugged(character: int) -> None:
     """Discard what is sent on a serial line that is not connected."""
 
 
 def build_board(
-    transmit: Callable[[bytes], None],
+    transmit: Transmit,
     ram: RamLayout,
     timeline: Timeline,
     irq: Line,
@@ -156,10 +156,10 @@ def build_board(
 ) -> Board:
     """Return the board as after a reset, without the devices that ``ram`` hides.
 
-    ``transmit`` is called with what the guest sends to UART0. ``irq`` and ``fiq`` are called with the levels of the
-    CPU's interrupt inputs when these change; both are low at first. ``reset`` is called when the guest or its watchdog
-    resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of ``timeline``,
-    in seconds since 1970. ``refill`` is called when the console's UART can take input
+    ``transmit`` is called with each byte that the guest sends to UART0. ``irq`` and ``fiq`` are called with the levels
+    of the CPU's interrupt inputs when these change; both are low at first. ``reset`` is called when the guest or its
+    watchdog resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of
+    ``timeline``, in seconds since 1970. ``refill`` is called when the console's UART can take input
     (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero`` is that of :class:`dbt.board.bus.DeviceBus`.
 
     Every interrupt is connected here, also that of a device that is made later. So two devices that claim the same

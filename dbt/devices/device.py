@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.state import Stateful
 
 
@@ -19,10 +18,3 @@ class Device(Stateful):
     def write(self, offset: int, size: int, value: int) -> None:
         """Write the ``size`` bytes (1, 2 or 4) of ``value`` at ``offset``."""
         raise NotImplementedError
-
-    def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        """Return how the word at ``offset``, a multiple of 4, goes on by itself, or None if that is not known.
-
-        Native code then answers reads of the word from it, instead of asking the device.
-        """
-        return None

@@ -22,8 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Tick, Wiring, Word
-from dbt.devices.wiring import Alarm, Line, Time, no_input
+from dbt.devices.shared import in_python, shared
+from dbt.devices.state import Byte, Tick, Wiring, Word
+from dbt.devices.wiring import Alarm, Line, Time, Transmit, no_input
 
 FR_CTS, FR_DSR, FR_DCD, FR_RXFE, FR_RXFF, FR_TXFE, FR_RI = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 8
 INT_RX, INT_TX, INT_RT, INT_BE, INT_OE = 1 << 4, 1 << 5, 1 << 6, 1 << 9, 1 << 10
@@ -43,15 +44,18 @@ _IDENTIFICATION = identification(0x00141011)
 _LOOPED_BACK = ((1 << 10, FR_DSR), (1 << 11, FR_CTS), (1 << 12, FR_DCD), (1 << 13, FR_RI))
 
 
+@shared
 @dataclass(eq=False)
 class Pl011(WordRegisters):
-    """The UART. ``transmit`` is given what the guest sends, one byte at a time; ``irq`` is the combined interrupt."""
+    """The UART. ``transmit`` is given each byte that the guest sends; ``irq`` is the combined interrupt."""
 
     time: Wiring[Time]
-    transmit: Wiring[Callable[[bytes], None]]
+    transmit: Wiring[Transmit]
     irq: Wiring[Line]
-    #: The receive FIFO: characters with the bits of UARTDR above them.
-    received: list[Word] = field(default_factory=list)
+    #: The receive FIFO: characters with the bits of UARTDR above them, the oldest first, and zeros behind them.
+    received: list[Word] = field(default_factory=lambda: [0] * FIFO_SIZE)
+    #: The number of characters in the receive FIFO.
+    held: Byte = 0
     #: A character found the FIFO full. The next one that enters it says so (2.4.3, "Overrun bit").
     overrun: bool = False
     #: The tick at which UARTRTINTR is raised, unless something changes before; None if nothing waits for it.
@@ -69,10 +73,11 @@ class Pl011(WordRegisters):
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.alarm = self.time.alarm("receive time-out", self._update)
+        self.alarm = self.time.alarm("receive time-out", self.rings)
 
     def is_possible(self) -> bool:
-        return len(self.received) <= self.capacity and all(entry <= 0xFFF for entry in self.received)
+        entries = list(self.received)
+        return self.held <= self.capacity and max(entries) <= 0xFFF and not any(entries[self.held :])
 
     @property
     def capacity(self) -> int:
@@ -82,7 +87,7 @@ class Pl011(WordRegisters):
     @property
     def room(self) -> int:
         """The number of characters that :meth:`push` takes now. It is 0 in loopback, which cuts off the line."""
-        return 0 if self.cr & CR_LBE else self.capacity - len(self.received)
+        return 0 if self.cr & CR_LBE else self.capacity - self.held
 
     @property
     def expects_input(self) -> bool:
@@ -97,7 +102,7 @@ class Pl011(WordRegisters):
             self._update()
 
     def _receive(self, entry: int) -> None:
-        if len(self.received) >= self.capacity:
+        if self.held >= self.capacity:
             self.overrun = True
             self.rsr |= DR_OE >> 8
             self.ris |= INT_OE
@@ -105,7 +110,8 @@ class Pl011(WordRegisters):
         if self.overrun:
             self.overrun = False
             entry |= DR_OE
-        self.received.append(entry)
+        self.received[self.held] = entry
+        self.held += 1
         self.ris |= INT_RX | (INT_BE if entry & DR_BE else 0)
         self._await_timeout()
 
@@ -125,11 +131,15 @@ class Pl011(WordRegisters):
             self.ris |= INT_RT
 
     def _read_data(self) -> int:
-        if not self.received:
+        if not self.held:
             return 0  # Undefined in the manual.
-        entry = self.received.pop(0)
+        entry = self.received[0]
+        self.held -= 1
+        for place in range(self.held):
+            self.received[place] = self.received[place + 1]
+        self.received[self.held] = 0
         self.rsr = self.rsr & DR_OE >> 8 | entry >> 8 & 7
-        if not self.received:
+        if not self.held:
             self._emptied()
             self._update()
         return entry
@@ -141,12 +151,14 @@ class Pl011(WordRegisters):
     @property
     def _flags(self) -> int:
         flags = FR_TXFE
-        if not self.received:
+        if not self.held:
             flags |= FR_RXFE
-        elif len(self.received) >= self.capacity:
+        elif self.held >= self.capacity:
             flags |= FR_RXFF
         if self.cr & CR_LBE:
-            flags |= sum(flag for output, flag in _LOOPED_BACK if self.cr & output)
+            for output, flag in _LOOPED_BACK:
+                if self.cr & output:
+                    flags |= flag
         return flags
 
     def read_word(self, offset: int) -> int:
@@ -220,7 +232,9 @@ class Pl011(WordRegisters):
         changed = self.lcr_h ^ value
         self.lcr_h = value
         if changed & LCR_FEN and not value & LCR_FEN:
-            self.received.clear()
+            self.held = 0
+            for place in range(FIFO_SIZE):
+                self.received[place] = 0
             self._emptied()
         if changed & value & LCR_BRK and self.cr & CR_LBE:
             self._receive(DR_BE)
@@ -229,14 +243,18 @@ class Pl011(WordRegisters):
         """Write UARTICR. If characters are left, the guest hears of them after another time-out."""
         self.settle()
         self.ris &= ~interrupts
-        if self.received and interrupts & INT_RT and self.timeout is None:
+        if self.held and interrupts & INT_RT and self.timeout is None:
             self._await_timeout()
 
     def _send(self, character: int) -> None:
         if self.cr & CR_LBE:
             self._receive(character)
         else:
-            self.transmit(bytes((character,)))
+            self.transmit(character)
+
+    def rings(self) -> None:
+        """The alarm rings: nothing has arrived for 32 bit periods."""
+        self._update()
 
     def _update(self) -> None:
         """Drive the line, and ask to be called at the time-out if that will change it."""
@@ -254,6 +272,7 @@ _SHOW_RECEPTION = frozenset((0x00, 0x18, 0x3C, 0x40))
 _CHANGE_RECEPTION = frozenset((0x2C, 0x30, 0x38))
 
 
+@shared
 @dataclass(eq=False)
 class ConsoleUart(Pl011):
     """A UART that asks for input where the program looks for it, so that the program alone decides where it arrives.
@@ -277,16 +296,26 @@ class ConsoleUart(Pl011):
         self.arrived += len(data)
         super().push(data)
 
-    def read(self, offset: int, size: int) -> int:
-        register = offset & ~3
-        if register in _SHOW_RECEPTION:
+    def read_word(self, offset: int) -> int:
+        if offset in _SHOW_RECEPTION:
             self.refill()
-        value = super().read(offset, size)
-        if register == 0 and self.expects_input:
+        return super().read_word(offset)
+
+    @in_python
+    def _read_data(self) -> int:
+        value = super()._read_data()
+        if self.expects_input:
             self.refill()
         return value
 
-    def write(self, offset: int, size: int, value: int) -> None:
-        super().write(offset, size, value)
-        if offset in _CHANGE_RECEPTION and self.expects_input:
+    def write_word(self, offset: int, value: int) -> None:
+        if offset in _CHANGE_RECEPTION:
+            self._change_reception(offset, value)
+        else:
+            super().write_word(offset, value)
+
+    @in_python
+    def _change_reception(self, offset: int, value: int) -> None:
+        super().write_word(offset, value)
+        if self.expects_input:
             self.refill()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.shared import shared
 from dbt.devices.state import Wiring, Word
 from dbt.devices.wiring import Alarm, Line, Time
 
@@ -15,6 +16,7 @@ _IDENTIFICATION = identification(0x00141031)
 _WORD = 0xFFFFFFFF
 
 
+@shared
 @dataclass(eq=False)
 class Pl031(WordRegisters):
     """The clock. ``offset`` is what its counter shows at tick 0, in seconds since 1970."""
@@ -29,7 +31,7 @@ class Pl031(WordRegisters):
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.alarm = self.time.alarm("match", self._matched)
+        self.alarm = self.time.alarm("match", self.rings)
 
     @property
     def seconds(self) -> int:
@@ -80,7 +82,8 @@ class Pl031(WordRegisters):
             self.alarm.cancel()
             self.raised = True
 
-    def _matched(self) -> None:
+    def rings(self) -> None:
+        """The alarm rings: the clock shows what RTCMR has."""
         self.raised = True
         self._update()
 

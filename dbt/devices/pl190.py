@@ -7,11 +7,11 @@ Where QEMU's differs from the manual, this one follows the manual: only an inter
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from dbt.devices.registers import WordRegisters, identification
+from dbt.devices.shared import shared
 from dbt.devices.state import Byte, Wiring, Word
-from dbt.devices.wiring import Line
+from dbt.devices.wiring import DeviceInput, Line
 
 _IDENTIFICATION = identification(0x00041190)
 _VECTOR_ENABLE, _VECTOR_SOURCE = 1 << 5, 0x1F
@@ -19,6 +19,7 @@ _VECTOR_ENABLE, _VECTOR_SOURCE = 1 << 5, 0x1F
 _UNVECTORED, _IDLE = 16, 17
 
 
+@shared
 @dataclass(eq=False)
 class Pl190(WordRegisters):
     """The controller. ``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` returns one of its 32 inputs."""
@@ -33,26 +34,31 @@ class Pl190(WordRegisters):
     default_address: Word = 0
     addresses: list[Word] = field(default_factory=lambda: [0] * 16)
     controls: list[Byte] = field(default_factory=lambda: [0] * 16)
-    #: The priorities of the interrupts in service, each less, that is more urgent, than the one before it.
-    in_service: list[Byte] = field(default_factory=lambda: [_IDLE])
+    #: A bit for each priority of which an interrupt is in service. The lowest is the most urgent, and the latest.
+    in_service: Word = 0
     irq_level: bool = False
     fiq_level: bool = False
 
     def is_possible(self) -> bool:
-        order = self.in_service
-        descends = all(after < before for before, after in pairwise(order))
-        return order[:1] == [_IDLE] and descends and len(self.addresses) == len(self.controls) == 16
+        return self.in_service < 1 << _IDLE
 
     def line(self, number: int) -> Line:
+        """Return input ``number``."""
+        return DeviceInput(self, number)
+
+    def drive(self, number: int, level: bool) -> None:
+        """Take a new level of an input, which may be the same as before."""
         bit = 1 << number
+        inputs = self.inputs | bit if level else self.inputs & ~bit
+        if inputs != self.inputs:
+            self.inputs = inputs
+            self._update()
 
-        def drive(level: bool) -> None:
-            inputs = self.inputs | bit if level else self.inputs & ~bit
-            if inputs != self.inputs:
-                self.inputs = inputs
-                self._update()
-
-        return drive
+    @property
+    def current(self) -> int:
+        """The priority of what the CPU does: of the latest interrupt in service, or that of the idle program."""
+        order = self.in_service | 1 << _IDLE
+        return (order & -order).bit_length() - 1
 
     @property
     def raw(self) -> int:
@@ -108,8 +114,7 @@ class Pl190(WordRegisters):
             case 0x020:  # VICPROTECTION
                 self.protection = value & 1
             case 0x030:  # VICVECTADDR: the end of the service, whatever is written
-                if len(self.in_service) > 1:
-                    self.in_service.pop()
+                self.in_service &= self.in_service - 1
             case 0x034:  # VICDEFVECTADDR
                 self.default_address = value
             case _ if 0x100 <= offset < 0x140:
@@ -125,7 +130,8 @@ class Pl190(WordRegisters):
         status = self.irq_status
         if not status:
             return _IDLE
-        for priority, control in enumerate(self.controls):
+        for priority in range(16):
+            control = self.controls[priority]
             if control & _VECTOR_ENABLE and status >> (control & _VECTOR_SOURCE) & 1:
                 return priority
         return _UNVECTORED
@@ -138,14 +144,14 @@ class Pl190(WordRegisters):
         open.
         """
         priority = self._most_urgent()
-        if priority < self.in_service[-1]:
-            self.in_service.append(priority)
+        if priority < self.current:
+            self.in_service |= 1 << priority
             self._update()
-        current = self.in_service[-1]
+        current = self.current
         return self.default_address if current >= _UNVECTORED else self.addresses[current]
 
     def _update(self) -> None:
-        current = self.in_service[-1]
+        current = self.current
         irq = self.irq_status != 0 and (current == _IDLE or self._most_urgent() < current)
         fiq = self.fiq_status != 0
         if irq != self.irq_level:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.state import Part, Stateful, Tick, Wiring, Word
-from dbt.devices.wiring import Alarm, Line, Time
+from dbt.devices.shared import shared
+from dbt.devices.state import Byte, Part, Stateful, Tick, Wiring, Word
+from dbt.devices.wiring import Alarm, DeviceInput, Line, Time
 
 _IDENTIFICATION = identification(0x00141804)
 ONE_SHOT, SIZE_32, INTERRUPT_ENABLE, PERIODIC, ENABLE = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 7
@@ -26,6 +26,7 @@ _PRESCALE = 3 << 2
 _DIVISORS = (1, 16, 256, 256)
 
 
+@shared
 @dataclass(eq=False)
 class Timer(Stateful):
     """One of the two timers, number 0 or 1. A cycle of its clock takes ``ticks`` ticks of virtual time."""
@@ -44,7 +45,7 @@ class Timer(Stateful):
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.alarm = self.time.alarm(f"zero of timer {self.number}", self._expire)
+        self.alarm = self.time.alarm(f"zero of timer {self.number}", self.rings)
 
     @property
     def _mask(self) -> int:
@@ -64,14 +65,11 @@ class Timer(Stateful):
 
     @property
     def value(self) -> int:
-        return self._counter().at(self.time.now)
-
-    def _counter(self) -> VirtualCounter:
-        """Return how TimerValue goes on from now."""
+        """TimerValue now."""
         self.settle()
         if self.zero is None:
-            return VirtualCounter(self.count, mask=self._mask)
-        return VirtualCounter(self.zero, -1, self._scale, self._mask, self.zero)
+            return self.count & self._mask
+        return (self.zero - self.time.now) // self._scale & self._mask
 
     def read(self, offset: int) -> int:
         match offset:
@@ -89,17 +87,6 @@ class Timer(Stateful):
                 return int(self.raised and self.control & INTERRUPT_ENABLE != 0)
             case _:
                 return 0
-
-    def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        """Return how the register goes on, of those that guests read again and again while they wait."""
-        match offset:
-            case 0x04:  # TimerValue
-                return self._counter()
-            case 0x10 | 0x14:  # TimerRIS, TimerMIS
-                level = VirtualCounter(self.read(offset))
-                return level if self.zero is None else level._replace(until=self.zero)
-            case _:
-                return None
 
     def write(self, offset: int, value: int) -> None:
         self.settle()
@@ -139,8 +126,8 @@ class Timer(Stateful):
 
     def settle(self) -> None:
         """Account for the zeros up to now."""
-        zero = self.zero
-        if zero is None or (now := self.time.now) < zero:
+        zero, now = self.zero, self.time.now
+        if zero is None or now < zero:
             return
         self.raised = True
         period = self._period * self._scale
@@ -158,11 +145,13 @@ class Timer(Stateful):
             self.alarm.cancel()
         self.output(self.raised and enabled)
 
-    def _expire(self) -> None:
+    def rings(self) -> None:
+        """The alarm rings: the counter is zero."""
         self.settle()
         self._update()
 
 
+@shared
 @dataclass(eq=False)
 class Sp804(WordRegisters):
     """The module. ``irq`` is the line that both timers share; ``frequency`` is their clock, in Hz."""
@@ -170,30 +159,27 @@ class Sp804(WordRegisters):
     time: Wiring[Time]
     irq: Wiring[Line]
     frequency: Wiring[int] = 1_000_000
-    timers: Part[list[Timer]] = field(init=False)
-    levels: list[bool] = field(default_factory=lambda: [False, False])
+    timers: Part[list[Timer]] = field(init=False, metadata={"count": 2})
+    #: A bit for each timer that asserts its interrupt.
+    levels: Byte = 0
 
     def __post_init__(self) -> None:
         ticks = self.time.ticks_per_second // self.frequency
-        self.timers = [Timer(self.time, number, ticks, self._input(number)) for number in range(2)]
+        self.timers = [Timer(self.time, number, ticks, DeviceInput(self, number)) for number in range(2)]
 
     def is_possible(self) -> bool:
-        return len(self.levels) == 2
+        return self.levels < 4
 
-    def _input(self, number: int) -> Line:
-        def drive(level: bool) -> None:
-            self.levels[number] = level
-            self.irq(any(self.levels))
-
-        return drive
+    def drive(self, number: int, level: bool) -> None:
+        """Take the level of a timer's interrupt."""
+        bit = 1 << number
+        self.levels = self.levels | bit if level else self.levels & ~bit
+        self.irq(self.levels != 0)
 
     def read_word(self, offset: int) -> int:
         if offset < 0x40:
             return self.timers[offset >> 5].read(offset & 0x1F)
         return _IDENTIFICATION.get(offset, 0)
-
-    def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        return self.timers[offset >> 5].virtual_counter(offset & 0x1F) if offset < 0x40 else None
 
     def write_word(self, offset: int, value: int) -> None:
         if offset < 0x40:

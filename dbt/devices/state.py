@@ -138,4 +138,6 @@ class Stateful:
 
 
 def _copy(value: Any) -> Any:
+    if isinstance(value, memoryview):
+        return value.tolist()
     return value.copy() if isinstance(value, list | dict) else value

@@ -6,24 +6,25 @@ The oscillators' registers read as zero, as in QEMU: nobody makes a clock from t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
 
-from dbt.abi.virtual_counter import VirtualCounter
 from dbt.devices.registers import WordRegisters
+from dbt.devices.shared import in_python, shared
 from dbt.devices.state import Wiring, Word
 from dbt.devices.wiring import Time
 
 #: What SYS_ID, SYS_PROCID0 and SYS_PROCID1 are on a Versatile/PB926EJ-S.
 _BOARD, _CORE_MODULE, _LOGIC_MODULE = 0x41007004, 0x02000000, 0xFF000000
-#: SYS_100HZ and SYS_24MHz: frequencies by offset.
-_COUNTERS = {0x24: 100, 0x5C: 24_000_000}
+#: The frequencies of SYS_100HZ and SYS_24MHz.
+_SLOW_HZ, _FAST_HZ = 100, 24_000_000
 _UNLOCK = 0xA05F
 _RESET = 1 << 8
 #: SYS_CLCD: the display identifier in bits 12:8 says VGA.
 _DISPLAY, _DISPLAY_MASK = 0x1F00, 0x3F00
 
 
+@shared
 @dataclass(eq=False)
 class SystemRegisters(WordRegisters):
     """The registers. ``reset`` is called when the guest asks for a reset of the board."""
@@ -38,19 +39,20 @@ class SystemRegisters(WordRegisters):
     nvflags: Word = 0
     resetctl: Word = 0
     clcd: Word = _DISPLAY
+    #: SYS_24MHz advances by ``fast_counts`` every ``fast_ticks`` ticks. It is a fraction in its lowest terms.
+    fast_counts: Wiring[int] = field(init=False)
+    fast_ticks: Wiring[int] = field(init=False)
 
-    def virtual_counter(self, offset: int) -> VirtualCounter | None:
-        frequency = _COUNTERS.get(offset)
-        if frequency is None:
-            return None
-        common = gcd(frequency, self.time.ticks_per_second)
-        return VirtualCounter(0, frequency // common, self.time.ticks_per_second // common)
+    def __post_init__(self) -> None:
+        common = gcd(_FAST_HZ, self.time.ticks_per_second)
+        self.fast_counts, self.fast_ticks = _FAST_HZ // common, self.time.ticks_per_second // common
 
     def read_word(self, offset: int) -> int:
-        counter = self.virtual_counter(offset)
-        if counter is not None:
-            return counter.at(self.time.now)
         match offset:
+            case 0x24:  # SYS_100HZ
+                return self.time.now // (self.time.ticks_per_second // _SLOW_HZ) & 0xFFFFFFFF
+            case 0x5C:  # SYS_24MHz
+                return self.time.now * self.fast_counts // self.fast_ticks & 0xFFFFFFFF
             case 0x00:  # SYS_ID
                 return _BOARD
             case 0x08:
@@ -97,9 +99,13 @@ class SystemRegisters(WordRegisters):
             case 0x3C:  # SYS_NVFLAGSCLR
                 self.nvflags &= ~value
             case 0x40:  # SYS_RESETCTL
-                if self.lock == _UNLOCK:
-                    self.resetctl = value
-                    if value & _RESET:
-                        self.reset()
+                self._write_resetctl(value)
             case 0x50:  # SYS_CLCD
                 self.clcd = self.clcd & _DISPLAY_MASK | value & ~_DISPLAY_MASK
+
+    @in_python
+    def _write_resetctl(self, value: int) -> None:
+        if self.lock == _UNLOCK:
+            self.resetctl = value
+            if value & _RESET:
+                self.reset()

@@ -1,12 +1,63 @@
-"""The lines and the virtual time that the board hands to a device, which need not know the board."""
+"""The lines and the virtual time that the board hands to a device, which need not know the board.
+
+Lines that native code can drive are objects of this module. Any other callable will do as well; a device that has one
+is served in Python.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+
+from dbt.devices.shared import CPU, class_number, native_address
+from dbt.devices.state import Stateful
 
 #: An interrupt line: it is told its level, True for asserted, as often as its driver likes.
 Line = Callable[[bool], None]
+
+
+#: What a UART sends a byte to.
+Transmit = Callable[[int], None]
+
+
+class HasInputs(Protocol):
+    """A device with numbered inputs."""
+
+    def drive(self, number: int, level: bool) -> None:
+        """Take a new level of an input, which may be the same as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInput:
+    """An input of a device, as a line."""
+
+    device: HasInputs
+    number: int
+
+    def __call__(self, level: bool) -> None:
+        self.device.drive(self.number, level)
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int, int] | None:
+        """See :class:`dbt.devices.shared.NativeLine`."""
+        device = self.device
+        address = native_address(device, connected) if isinstance(device, Stateful) else None
+        return None if address is None else (class_number(type(device)), address, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuInput:
+    """An interrupt input of the CPU, as a line: ``bit`` is PSR_I or PSR_F. ``set_line`` is told bit and level."""
+
+    set_line: Callable[[int, bool], None]
+    bit: int
+
+    def __call__(self, level: bool) -> None:
+        self.set_line(self.bit, level)
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int, int]:
+        """See :class:`dbt.devices.shared.NativeLine`."""
+        return CPU, 0, self.bit
 
 
 def unconnected(level: bool) -> None:

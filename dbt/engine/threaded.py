@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from array import array
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi import exits
 from dbt.abi.addresses import Gpa, Gva, Hva
-from dbt.abi.cpu import ENTERED_BY_MACHINE, NATIVE, NEVER, TICK_END, VIRTUAL_COUNTER_WORDS, VIRTUAL_COUNTERS, CpuState
+from dbt.abi.cpu import ENTERED_BY_MACHINE, NATIVE, NEVER, TICK_END, CpuState
+from dbt.abi.device_windows import WINDOW_WORDS, window_word
 from dbt.abi.exits import ExitCode, LeaveGuest, VmExit
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import TARGET_ENTRIES
+from dbt.abi.layout import PAGE_SHIFT, TARGET_ENTRIES
 from dbt.engine.code_pages import CodePages
 from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
@@ -35,7 +37,7 @@ _BUDGET = NATIVE["budget"].offset // 8
 _EXIT_ARGS = NATIVE["exit_args"].offset // 8
 _MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for name in ("count", "cursor", "value"))
 _EXIT_KIND, _LAST_EXCEPTION = NATIVE["exit_kind"].offset // 4, NATIVE["last_exception"].offset // 8
-_VIRTUAL_COUNTERS = NATIVE["virtual_counters"].offset // 8
+_WINDOWS = NATIVE["windows"].offset // 8
 _ARCHITECTURE = LAYOUT["architecture"].index
 #: A run ends early after this many exits that Python answered, so that it takes some tens of milliseconds at most.
 MAX_ANSWERS = 1000
@@ -111,10 +113,9 @@ class ThreadedTier:
         walk = native.function("translate", ctypes.c_uint32, ctypes.c_uint32, result=ctypes.c_uint64)
         # Native code keeps its translations in the shadow page tables.
         memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self._host_writes)
-        self._device_left = -1
-        self._knows_virtual_counters = False
+        self._accessed_at = -1  # the tick of the last instruction whose device access Python made
         self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture for which ops have been decoded
-        self._slice = 0
+        self._began = 0  # the tick at which the slice began
         self._retired = 0  # by whatever means
         self._emulated = 0
         self._closed = False
@@ -159,11 +160,17 @@ class ThreadedTier:
 
     def begin_slice(self) -> None:
         """Set the counts so that no instruction of the slice has retired, until native code is entered."""
-        self._slice = self._cpu.native64[_BUDGET]
+        self._began = self._now
+
+    @property
+    def _now(self) -> int:
+        """The virtual time in ticks. Native code may move the budget and its end, but both together."""
+        words = self._cpu.native64
+        return words[TICK_END] - words[_BUDGET]
 
     @property
     def progress(self) -> int:
-        return self._slice - self._cpu.native64[_BUDGET]
+        return self._now - self._began
 
     @property
     def retired(self) -> dict[str, int]:
@@ -215,7 +222,7 @@ class ThreadedTier:
         self._check_open()
         self.code_pages.reset_callouts()
         self._retired = self._emulated = 0
-        for name in ("callout_counts", "exceptions", "fills", "live_reads"):
+        for name in ("callout_counts", "exceptions", "fills", "device_answers", "events_rung"):
             for number in range(NATIVE[name].count):
                 self._cpu.set_native(name, 0, number)
 
@@ -232,12 +239,11 @@ class ThreadedTier:
     def _run(self, budget: int) -> tuple[VmExit, int]:
         cpu, address = self._cpu, self._cpu.address
         words, halves = cpu.native64, cpu.native32
-        self._slice = budget
         words[_BUDGET] = budget
+        self._began = self._now
         halves[_MMIO_COUNT] = halves[_MMIO_CURSOR] = 0
         words[_LAST_EXCEPTION] = budget if words[_LAST_EXCEPTION] == ENTERED_BY_MACHINE else NEVER
-        self._device_left = -1
-        self._forget_virtual_counters()
+        self._accessed_at = -1
         self._choose_space(address)
         answers = 0
         while True:
@@ -247,7 +253,7 @@ class ThreadedTier:
                 case ExitCode.BUDGET:  # by far the most frequent, so it comes first
                     return exits.Budget(cpu.pc), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
-                    answers > MAX_ANSWERS and words[_BUDGET] != self._device_left
+                    answers > MAX_ANSWERS and self._now != self._accessed_at
                 ):
                     return exits.Budget(cpu.pc), self.progress
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE as kind if self._answer_device(kind):
@@ -265,7 +271,6 @@ class ThreadedTier:
                         return leave.exit, self.progress
                     words[_BUDGET] -= 1
                     self._emulated += 1
-                    self._forget_virtual_counters()
                     accessed = self._memory.device_accesses != accesses
                     if cpu.takeable_interrupts or (accessed and self._allowance() is not None):
                         return exits.Budget(cpu.pc), self.progress
@@ -277,9 +282,8 @@ class ThreadedTier:
         words = self._cpu.native64
         less = words[_BUDGET] - left
         if less > 0:
-            self._slice -= less
             words[TICK_END] -= less
-            words[_BUDGET] = self._device_left = left
+            words[_BUDGET] = left
 
     @cached_property
     def _emulator(self) -> ReferenceTier:
@@ -330,7 +334,7 @@ class ThreadedTier:
         """Make the device access for which native code left, and latch its result. Return False if there is no device.
 
         Answers to earlier accesses of the same instruction are kept, and those of other instructions dropped. The
-        budget tells them apart, because every instruction decrements it.
+        time tells them apart, because every instruction takes a tick.
         """
         # Some guests do little else, so the slots are not looked up by name here.
         words, halves, memory = self._cpu.native64, self._cpu.native32, self._memory
@@ -338,39 +342,28 @@ class ThreadedTier:
         gpa = Gpa(place)
         if not memory.bus.covers(gpa, size):
             return False
-        left = words[_BUDGET]
-        answered = halves[_MMIO_COUNT] if left == self._device_left else 0
-        self._device_left = left
+        now = self._now
+        answered = halves[_MMIO_COUNT] if now == self._accessed_at else 0
+        self._accessed_at = now
         is_write = kind == ExitCode.DEVICE_WRITE
         if is_write:
-            self._forget_virtual_counters()
             memory.write_device(gpa, size, value)
         else:
             value = memory.read_device(gpa, size)
-            self._learn_virtual_counter(Gpa(gpa & ~3))
+        if words[_WINDOWS + window_word(gpa)] != (gpa >> PAGE_SHIFT) + 1:
+            self._open_window(gpa)
         self._observer.device_accessed(gpa, size, value, is_write)
         halves[_MMIO_VALUE + answered] = value & 0xFFFFFFFF
         halves[_MMIO_COUNT] = answered + 1
         halves[_MMIO_CURSOR] = 0
         return True
 
-    def _learn_virtual_counter(self, gpa: Gpa) -> None:
-        """Let native code answer the next reads there, if the device says how the word changes."""
-        virtual_counter = self._memory.bus.virtual_counter(gpa)
-        if virtual_counter is None:
-            return
-        start, rate, divisor, mask, until = virtual_counter
-        at = _VIRTUAL_COUNTERS + (gpa >> 2) % VIRTUAL_COUNTERS * VIRTUAL_COUNTER_WORDS
-        words = (gpa | 1, until, start, rate & NEVER, divisor, mask)
-        for number, word in enumerate(words):
-            self._cpu.native64[at + number] = word
-        self._knows_virtual_counters = True
-
-    def _forget_virtual_counters(self) -> None:
-        if self._knows_virtual_counters:
-            self._knows_virtual_counters = False
-            for number in range(VIRTUAL_COUNTERS):
-                self._cpu.native64[_VIRTUAL_COUNTERS + number * VIRTUAL_COUNTER_WORDS] = 0
+    def _open_window(self, gpa: Gpa) -> None:
+        """Let native code make the next accesses to the device there, if it can."""
+        found = self._memory.bus.native_device(gpa)
+        at = _WINDOWS + window_word(gpa)
+        words = (0, 0, 0) if found is None else found
+        self._cpu.native64[at : at + WINDOW_WORDS] = array("Q", ((gpa >> PAGE_SHIFT) + 1, *words))
 
     def _host_writes(self, gpa: Gpa, size: int) -> None:
         """Reset the ops of words in RAM that the hypervisor is about to write."""

@@ -6,14 +6,16 @@ succeed, and an error of the host is raised from the run at a place where the gu
 
 from __future__ import annotations
 
+from dbt.devices.output import OutputRing
 from dbt.host.console import Console
 
 
 class OutputQueue:
-    """The bytes that ``console`` has not received yet, in their order."""
+    """The bytes that ``console`` has not received yet, in their order. ``uart`` has the latest that a UART sent."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self.uart = OutputRing()
         self._pieces: list[tuple[bool, bytearray]] = []  # whether it is for write_error, and the bytes
 
     def write(self, data: bytes) -> None:
@@ -25,6 +27,15 @@ class OutputQueue:
         self._add(True, data)
 
     def _add(self, is_error: bool, data: bytes) -> None:
+        self._collect()
+        self._append(is_error, data)
+
+    def _collect(self) -> None:
+        """Queue what the UART has sent before."""
+        if data := self.uart.take():
+            self._append(False, data)
+
+    def _append(self, is_error: bool, data: bytes) -> None:
         if self._pieces and self._pieces[-1][0] is is_error:
             self._pieces[-1][1].extend(data)
         else:
@@ -32,6 +43,7 @@ class OutputQueue:
 
     def deliver(self) -> None:
         """Give everything to the console. If it raises, what it did not take stays in the queue."""
+        self._collect()
         while self._pieces:
             is_error, data = self._pieces[0]
             if is_error:

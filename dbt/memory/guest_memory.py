@@ -16,7 +16,6 @@ from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
 
 if TYPE_CHECKING:
-    from dbt.abi.virtual_counter import VirtualCounter
     from dbt.memory.translation import Translation
 
 
@@ -27,8 +26,10 @@ class Bus(Protocol):
     def read(self, gpa: Gpa, size: int) -> int: ...
     def write(self, gpa: Gpa, size: int, value: int) -> None: ...
 
-    def virtual_counter(self, gpa: Gpa) -> VirtualCounter | None:
-        """Return how the word at ``gpa``, a multiple of 4, changes with time, or None if that is not known."""
+    def native_device(self, gpa: Gpa) -> tuple[Gpa, int, int] | None:
+        """Return where the registers of the device at ``gpa`` begin, the number of its class and the address of its
+        block (:mod:`dbt.devices.shared`), or None if native code cannot make accesses to the page.
+        """
 
 
 class NoDevices:
@@ -43,7 +44,7 @@ class NoDevices:
     def write(self, gpa: Gpa, size: int, value: int) -> None:
         raise LookupError(f"no device at GPA {gpa:#010x}")
 
-    def virtual_counter(self, gpa: Gpa) -> None:
+    def native_device(self, gpa: Gpa) -> None:
         return None
 
 

@@ -46,7 +46,7 @@ _NATIVE_COUNTS = (
     *(("exception", kind.value, "exceptions", vector.offset >> 2) for kind, vector in VECTORS.items()),
     *(("callout", name, "callout_counts", number) for name, number in CALLOUT_NUMBERS.items()),
     ("mmu", "fills", "fills", 0),
-    ("device", "loads answered by native code", "live_reads", 0),
+    ("device", "accesses answered by native code", "device_answers", 0),
 )
 _MEANS = ("region", "threaded", "reference", "machine")
 COUNTS = (

@@ -140,6 +140,7 @@ class HostLoop:
             else:
                 if vcpu.cpu.takeable_interrupts:
                     self._take_interrupt()
+                self._peripherals.expect_input()
                 budget = self._slice_length(is_kernel, pace.budget if listener is None else 1, end)
                 if listener is not None:
                     listener.before_step()
@@ -182,10 +183,9 @@ class HostLoop:
         budget = min(budget, self._checkpoint - icount % self._checkpoint)
         if is_kernel:
             budget = min(budget, _HALT_INTERVAL - icount % _HALT_INTERVAL)
-        now = icount + self._vcpu.skipped
-        for tick in (self._vcpu.timeline.next_tick, self._port.source.next_delivery):
-            if tick is not None and now < tick < now + budget:
-                budget = tick - now
+        now, tick = icount + self._vcpu.skipped, self._port.source.next_delivery
+        if tick is not None and now < tick < now + budget:
+            budget = tick - now
         return budget
 
     # -- what ends a run -----------------------------------------------------------------------

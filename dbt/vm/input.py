@@ -24,6 +24,12 @@ class InputSource(Protocol):
     def ended(self) -> bool:
         """True if it is certain that no more input will come."""
 
+    def due(self, now: int) -> int | None:
+        """Return the time from which on :meth:`poll` may give input to an access, or None if there is none yet.
+
+        Accesses before that time need not ask. It is asked for before each slice, which takes some milliseconds.
+        """
+
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         """Return what has arrived for the UART, at most ``room`` bytes. Do not wait.
 
@@ -75,6 +81,9 @@ class ConsoleInput:
     @property
     def ended(self) -> bool:
         return self._console.ended
+
+    def due(self, now: int) -> int | None:
+        return now if self._console.arrived() else None
 
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         if room <= 0 or not self._console.arrived():

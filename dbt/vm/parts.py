@@ -94,7 +94,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         options.epoch,
         vcpu.timeline.ticks_per_second,
     )
-    peripherals = Peripherals(bus, vcpu, output.write, port, ram.layout, options.epoch)
+    peripherals = Peripherals(bus, vcpu, output.uart, port, ram.layout, options.epoch)
 
     def is_alone() -> bool:
         return vcpu.timeline.next_tick is None and not peripherals.expects_input

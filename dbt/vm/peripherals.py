@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
+from dbt.abi.cpu import INPUT_DUE
 from dbt.board.bus import DeviceBus
 from dbt.board.versatile import Board, build_board
+from dbt.devices.output import OutputRing
+from dbt.devices.wiring import CpuInput
 from dbt.memory.ram import RamLayout
 from dbt.vm.input import InputPort
 from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I
 
+#: A tick that never comes.
+_LATEST = (1 << 63) - 1
+
 
 class Peripherals:
     """The board of a machine. Each :meth:`reset` makes another board, whose devices ``bus`` then has.
 
-    ``transmit`` is called with what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
+    ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
     seconds since 1970.
     """
 
@@ -24,7 +27,7 @@ class Peripherals:
         self,
         bus: DeviceBus,
         vcpu: Vcpu,
-        transmit: Callable[[bytes], None],
+        transmit: OutputRing,
         port: InputPort,
         ram: RamLayout,
         epoch: int,
@@ -44,8 +47,8 @@ class Peripherals:
             self._transmit,
             self._ram,
             vcpu.timeline,
-            partial(vcpu.set_line, PSR_I),
-            partial(vcpu.set_line, PSR_F),
+            CpuInput(vcpu.set_line, PSR_I),
+            CpuInput(vcpu.set_line, PSR_F),
             vcpu.request_reset,
             self._epoch,
             self.receive_at_access,
@@ -68,6 +71,11 @@ class Peripherals:
         room = uart.room
         if room and (data := self._port.poll(self._vcpu.now(), room, access)):
             uart.push(data)
+
+    def expect_input(self) -> None:
+        """Say from which tick on an access to the UART has to ask for input. A slice is about to begin."""
+        due = self._port.source.due(self._vcpu.now())
+        self._vcpu.cpu.native64[INPUT_DUE] = _LATEST if due is None else due
 
     def receive_expected(self) -> None:
         """Push what has arrived into the UART, between two instructions, if the guest expects input."""

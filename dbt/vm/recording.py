@@ -127,6 +127,9 @@ class Recorder:
     def ended(self) -> bool:
         return self._inner.ended
 
+    def due(self, now: int) -> int | None:
+        return self._inner.due(now)
+
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         number = self._accesses.number(now, access)
         data = self._inner.poll(now, room, access)

@@ -43,6 +43,9 @@ class Replay:
     def ended(self) -> bool:
         return not self._uart
 
+    def due(self, now: int) -> int | None:
+        return self._uart[0].time if self._uart else None
+
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         number, queue, data = self._accesses.number(now, access), self._uart, b""
         while queue and (queue[0].time, queue[0].access) <= (now, number):

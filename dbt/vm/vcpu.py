@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from dbt.abi.addresses import Gva
-from dbt.abi.cpu import TICK_END, CpuState
+from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, CpuState
 from dbt.abi.exits import VmExit
 from dbt.board.timeline import Timeline
 from dbt.engine.tier import Allowance, Tier
@@ -69,6 +69,9 @@ class Vcpu:
         self.cpu.set_native("aborts_left", 0)  # the first abort is left to the machine, which counts from there
         self.cpu.r[_SP] = min(self._memory.ram.layout.main.end, _LAST_PAGE)
         self.timeline.clear()
+        self.cpu.set_native("timeline", self.timeline.address)
+        for number in range(NATIVE["windows"].count):
+            self.cpu.set_native("windows", 0, number)  # whose devices are gone
         self.exit_counts.clear()
         self.exceptions.retired()
         self.icount = self.skipped = self.completed = 0
@@ -108,7 +111,10 @@ class Vcpu:
 
         Return None if the access has not made them fewer.
         """
-        if self.reset_requested or self.latch.is_set or self.cpu.takeable_interrupts:
+        if self.reset_requested or self.latch.is_set:
+            self.cpu.native64[SLICE_END] = self.now() + 1
+            return 1
+        if self.cpu.takeable_interrupts:
             return 1
         next_tick = self.timeline.next_tick
         if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
@@ -129,12 +135,19 @@ class Vcpu:
     # -- executing -----------------------------------------------------------------------------
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        """Execute at most ``budget`` instructions. Return why execution stopped and how many have retired."""
-        tier = self.tier
-        self.cpu.native64[TICK_END] = self.icount + self.skipped + budget
+        """Execute at most ``budget`` instructions. Return why execution stopped and how many have retired.
+
+        It stops at the next event, unless that can happen in native code.
+        """
+        tier, now = self.tier, self.now()
+        next_tick, until_event = self.timeline.next_tick, budget
+        if next_tick is not None and now < next_tick < now + budget:
+            until_event = next_tick - now
+        self.cpu.native64[TICK_END] = now + until_event
+        self.cpu.native64[SLICE_END] = now + budget
         self._in_slice = True
         try:
-            exit_, retired = tier.run(budget)
+            exit_, retired = tier.run(until_event)
         except BaseException:
             self._in_slice = False
             self._account(tier.progress)
@@ -189,7 +202,7 @@ class Vcpu:
         """Return what is compared to find out whether exceptions are endless."""
         counts = self.event_counts
         outside = sum(counts[name] for name in (ExceptionKind.IRQ.value, ExceptionKind.FIQ.value, "semihosting"))
-        outside += self._memory.device_accesses + self.cpu.native("live_reads")
+        outside += self._memory.device_accesses + self.cpu.native("device_answers")
         return Situation(self.cpu.snapshot(), self.cpu.native("interrupt_lines"), outside)
 
     def looks_at(self, kind: ExceptionKind) -> bool:

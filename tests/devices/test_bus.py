@@ -13,7 +13,7 @@ from tests.devices.virtual_time import VirtualTime
 
 def make_uart() -> tuple[Pl011, bytearray]:
     sent = bytearray()
-    return Pl011(VirtualTime().named(), sent.extend, unconnected), sent
+    return Pl011(VirtualTime().named(), sent.append, unconnected), sent
 
 
 def test_a_device_is_addressed_from_its_own_beginning() -> None:
@@ -58,5 +58,5 @@ def test_holes_read_zero_where_the_board_says_so() -> None:
         assert bus.covers(Gpa(gpa), size) and not bus.has_device(Gpa(gpa), size)
         bus.write(Gpa(gpa), size, 0x55)
         assert bus.read(Gpa(gpa), size) == 0
-    assert bus.virtual_counter(Gpa(0x2000)) is None
+    assert bus.native_device(Gpa(0x2000)) is None
     assert bus.has_device(Gpa(0x1018), 4) and bus.read(Gpa(0x1018), 4) == 0x90

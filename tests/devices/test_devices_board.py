@@ -52,7 +52,7 @@ class Rig:
             self.resets.append(self.time.tick)
 
         self.board = build_board(
-            self.sent.extend, RamLayout.of(self.ram_size), self.time.timeline, self.irq, self.fiq, reset, EPOCH
+            self.sent.append, RamLayout.of(self.ram_size), self.time.timeline, self.irq, self.fiq, reset, EPOCH
         )
 
     def read(self, gpa: int) -> int:

@@ -16,7 +16,7 @@ FIFO, LOOPBACK = 1 << 4, 1 << 7
 
 def make_uart(received: bytes = b"") -> tuple[Pl011, bytearray]:
     sent = bytearray()
-    uart = Pl011(VirtualTime().named(), sent.extend, unconnected)
+    uart = Pl011(VirtualTime().named(), sent.append, unconnected)
     uart.write(LCR_H, 4, FIFO)
     uart.push(received)
     return uart, sent

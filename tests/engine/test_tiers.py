@@ -24,7 +24,7 @@ class Recorder:
     def __init__(self) -> None:
         self.accesses: list[tuple[str, int, int, int]] = []
 
-    def virtual_counter(self, gpa: Gpa) -> None:
+    def native_device(self, gpa: Gpa) -> None:
         return None
 
     def covers(self, gpa: int, size: int) -> bool:

@@ -34,7 +34,7 @@ class Counter:
     def __init__(self) -> None:
         self.accesses: list[tuple[int, int, int | None]] = []
 
-    def virtual_counter(self, gpa: Gpa) -> None:
+    def native_device(self, gpa: Gpa) -> None:
         return None
 
     def covers(self, gpa: int, size: int) -> bool:

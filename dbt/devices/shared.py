@@ -1,0 +1,204 @@
+"""Device state that native code works on: words at fixed places of a block that each device has.
+
+A dataclass that is :func:`shared` keeps its declared state in a block of 64-bit words. Python sees the same fields as
+before. Native code is compiled from the class's own methods (:mod:`dbt.backend.device_methods`), and finds the words by
+:func:`layout_of`. So there is one description of a register and one place of its state, whoever accesses it.
+
+Wiring has places in the block as well, which :func:`native_address` fills when native code is about to use the device.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+
+from dbt.devices.state import StateError, Stateful
+
+WORD_BYTES: Final = 8
+#: The value of a word for None, and for a wiring that leads nowhere.
+NONE: Final = -1
+#: What a line leads to, in its first word: nothing that native code can drive, the CPU, or the class that has so high a
+#: number in :data:`CLASSES`, counted from the first number.
+NOT_NATIVE, CPU, FIRST_CLASS = 0, 1, 2
+#: The classes whose methods are compiled. Their numbers are in native code and in blocks.
+CLASSES: Final = (
+    "dbt.devices.pl190.Pl190",
+    "dbt.devices.sp804.Timer",
+    "dbt.devices.sp804.Sp804",
+    "dbt.devices.pl011.Pl011",
+    "dbt.devices.pl011.ConsoleUart",
+    "dbt.devices.pl031.Pl031",
+    "dbt.devices.sysregs.SystemRegisters",
+)
+#: Kinds of fields by their annotations, and the words that one has. A list has as many as its default has elements.
+_WORDS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("Word", "Byte", "int", "bool", "Tick | None", "list[Word]", "list[Byte]"), 1),
+    **dict.fromkeys(("Wiring[int]", "Wiring[Time]", "Wiring[Alarm]", "Wiring[Transmit]"), 1),
+    "Wiring[Line]": 3,  # what it leads to, the address of that block, the number of the input there
+}
+
+F = TypeVar("F", bound=Callable[..., object])
+S = TypeVar("S", bound=Stateful)
+
+
+class Place(NamedTuple):
+    """Where a field is in the block: the annotation of the field, its first word, and how many elements it has."""
+
+    kind: str
+    first: int
+    elements: int
+
+
+@runtime_checkable
+class NativeLine(Protocol):
+    """A line that native code can drive."""
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int, int] | None:
+        """Return the words of the line in a block, or None if what it leads to is not native."""
+
+
+@runtime_checkable
+class NativeAlarm(Protocol):
+    """An alarm that native code can set."""
+
+    number: int
+
+    def rings_natively(self, class_number: int, address: int) -> None:
+        """Have native code ring the alarm: by the method ``rings`` of the device with that block."""
+
+
+def in_python(method: F) -> F:
+    """Mark a method that is never compiled: where it would be called, native code leaves for Python instead."""
+    method.__dict__["in_python"] = True
+    return method
+
+
+def shared(cls: type[S]) -> type[S]:
+    """Keep the state of a dataclass in a block. Raise TypeError for a field that no block can hold."""
+    layout: dict[str, Place] = {}
+    size = 0
+    for one in fields(cls):
+        kind = str(one.type)
+        count = 1
+        if kind.startswith("Part[list["):
+            count = words = one.metadata["count"]
+        elif kind in _WORDS:
+            if kind.startswith("list["):
+                if one.default_factory is MISSING:
+                    raise TypeError(f"{cls.__name__}.{one.name} needs a default, which says how long it is")
+                count = len(cast("list[int]", one.default_factory()))
+            words = count * _WORDS[kind]
+        elif kind.startswith("Wiring["):
+            continue
+        else:
+            raise TypeError(f"{cls.__name__}.{one.name} is {kind}, which no block can hold")
+        layout[one.name] = Place(kind, size, count)
+        if not kind.startswith(("Wiring[", "Part[")):
+            setattr(cls, one.name, _property(one.name, layout[one.name]))
+        size += words
+
+    def make(kind: type[S], *_: object, **__: object) -> S:
+        made = object.__new__(kind)
+        made.__dict__["block"] = array("q", bytes(size * WORD_BYTES))
+        return made
+
+    cls.__new__ = staticmethod(make)  # type: ignore[assignment]
+    cls.native_layout = layout  # type: ignore[attr-defined]
+    return cls
+
+
+def layout_of(cls: type) -> Mapping[str, Place]:
+    """Return the places of a shared class's fields by name."""
+    return cast("Mapping[str, Place]", cls.__dict__["native_layout"])
+
+
+def class_number(cls: type) -> int:
+    """Return the number of a class in native code, or NOT_NATIVE."""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    return FIRST_CLASS + CLASSES.index(name) if name in CLASSES else NOT_NATIVE
+
+
+def _property(name: str, place: Place) -> property:
+    index, count = place.first, place.elements
+    match place.kind:
+        case "bool":
+            return property(
+                lambda self: self.block[index] != 0, lambda self, value: self.block.__setitem__(index, int(value))
+            )
+        case "Tick | None":
+            return property(
+                lambda self: None if self.block[index] == NONE else self.block[index],
+                lambda self, value: self.block.__setitem__(index, NONE if value is None else value),
+            )
+        case "list[Word]" | "list[Byte]":
+
+            def assign(self: Any, values: list[int]) -> None:
+                if len(values) != count:
+                    raise StateError(f"{name} in the state of {type(self).__name__} has not {count} elements")
+                for number, value in enumerate(values):
+                    self.block[index + number] = value
+
+            return property(lambda self: memoryview(self.block)[index : index + count], assign)
+        case _:
+            return property(lambda self: self.block[index], lambda self, value: self.block.__setitem__(index, value))
+
+
+def block_address(device: Stateful) -> int:
+    """Return the address of a shared device's block, which never moves."""
+    return cast("array[int]", device.__dict__["block"]).buffer_info()[0]
+
+
+def native_address(device: Stateful, connected: dict[int, int] | None = None) -> int | None:
+    """Fill in the wiring of a device's block and return the block's address, or None if native code cannot serve it.
+
+    That is so if its class is not compiled, or if a line leads to something of that kind. ``connected`` has the
+    addresses of the devices that this was begun for, by their identity.
+    """
+    connected = {} if connected is None else connected
+    if id(device) in connected:
+        return connected[id(device)]
+    cls = type(device)
+    number = class_number(cls)
+    if number == NOT_NATIVE:
+        return None
+    address = connected[id(device)] = block_address(device)
+    for name, place in layout_of(cls).items():
+        words = _wiring(getattr(device, name), place, (number, address), connected)
+        if words is None:
+            return None
+        for at, word in enumerate(words, place.first):
+            device.__dict__["block"][at] = word
+    return address
+
+
+def _wiring(
+    value: Any, place: Place, owner: tuple[int, int], connected: dict[int, int]
+) -> tuple[int, ...] | list[int] | None:
+    """Return the words of a wiring or of parts; none for a field of the state."""
+    match place.kind:
+        case "Wiring[int]":
+            return (value,)
+        case "Wiring[Time]":
+            return (value.ticks_per_second,)
+        case "Wiring[Alarm]":
+            if not isinstance(value, NativeAlarm):
+                return None
+            value.rings_natively(*owner)
+            return (value.number,)
+        case "Wiring[Line]":
+            return value.native_words(connected) if isinstance(value, NativeLine) else None
+        case "Wiring[Transmit]":
+            return _output(value)
+        case kind if kind.startswith("Part["):
+            addresses = [native_address(part, connected) for part in value]
+            return None if None in addresses else cast("list[int]", addresses)
+        case _:
+            return ()
+
+
+def _output(ring: object) -> tuple[int] | None:
+    from dbt.devices.output import OutputRing
+
+    return (ring.address,) if isinstance(ring, OutputRing) else None
