@@ -8,7 +8,7 @@ What it can contain is what :class:`_Method` has a rule for; anything else is an
 - ``and``, ``or`` and comparisons give truth values, not operands. None is :data:`dbt.devices.shared.NONE`.
 - ``read_word`` and ``write_word`` are the *accesses*. They return ``{i64, i1}``: the value, and whether the access was
   made. An access leaves for Python, having changed nothing, where it would call a method that is marked
-  :func:`dbt.devices.shared.in_python`, ask for input that may be there, or send a byte to a full ring.
+  :func:`dbt.devices.shared.in_python`, ask for input that may be there, or make room for a byte in a full ring.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Method:
     def __init__(self, methods: DeviceMethods, cls: type, label: str, source: _Source) -> None:
         self._methods, self._cls, self._source = methods, cls, source
         self._is_access = source.tree.name in ACCESSES
-        self._has_effects = False
+        self._has_effects = self._has_asked = False
         parameters = [each.arg for each in source.tree.args.args[1:]]
         result = ANSWER if self._is_access else "i64"
         # No name of Python's is the name of a block.
@@ -150,7 +150,7 @@ class _Method:
         for place in layout_of(self._cls).values():
             if place.kind == "Wiring[Transmit]" and self._source.tree.name == "write_word":
                 ring = self._word(place).load("ptr")
-                with self._f.when(ring.load("i64").eq(RING_BYTES), likely=False):
+                with self._f.when(ring.ne(0)), self._f.when(ring.load("i64").eq(RING_BYTES), likely=False):
                     self._leave(self._source.tree)
 
     # -- statements ----------------------------------------------------------------------------
@@ -440,6 +440,10 @@ class _Method:
         if _is_self(target) and name in self._fields:
             return self._call_wiring(node, self._fields[name], arguments)
         if _is_self(target) and _annotation(self._cls, name).startswith("Wiring[Callable["):
+            if self._has_asked:
+                return self._f.value("i64", 0)
+            raise self._refuse(node, f"of {name}, before which no input was asked for, has no rule")
+        if _is_self(target) and hasattr(_find(self._cls, name)[1], "asks_for_input"):
             return self._ask_for_input(node)
         if _is_self(target):
             return self._call_method(self._cls, self._f["self"], name, arguments)
@@ -475,16 +479,18 @@ class _Method:
                 f.call("drive_line", f.cpu, self._word(place), *arguments)
             case "Wiring[Transmit]":
                 ring = self._word(place).load("ptr")
-                count = ring.load("i64")
-                f.store(arguments[0].to("i8"), ring.at(count + WORD_BYTES))
-                f.store(count + 1, ring)
+                with f.when(ring.ne(0)):  # else it is not connected
+                    count = ring.load("i64")
+                    f.store(arguments[0].to("i8"), ring.at(count + WORD_BYTES))
+                    f.store(count + 1, ring)
             case _:
                 raise self._refuse(node)
         return f.value("i64", 0)
 
     def _ask_for_input(self, node: ast.Call) -> Value:
-        """Leave if there may be input, about which Python asks. Otherwise nothing comes."""
+        """Leave if there may be input, about which Python asks. Otherwise nothing comes in this access."""
         f = self._f
+        self._has_asked = True
         with f.when(~now(f).slt(f.load_native("input_due")), likely=False):
             self._leave(node)
         return f.value("i64", 0)

@@ -14,6 +14,7 @@ from dbt.abi.addresses import Gpa
 from dbt.board.bus import Deferred, DeviceBus, Window
 from dbt.board.timeline import Event, Timeline
 from dbt.devices.device import Device
+from dbt.devices.output import unplugged
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
 from dbt.devices.state import State
@@ -139,10 +140,6 @@ class Inputs:
         return self._line(number)
 
 
-def _unplugged(character: int) -> None:
-    """Discard what is sent on a serial line that is not connected."""
-
-
 def build_board(
     transmit: Transmit,
     ram: RamLayout,
@@ -229,7 +226,7 @@ class _Maker:
         return Sic(output, passed_on)
 
     def uart(self, irq: Line, name: str) -> Device:
-        return Pl011(self._timeline.named(name), _unplugged, irq)
+        return Pl011(self._timeline.named(name), unplugged, irq)
 
     def system_registers(self, name: str) -> Device:
         from dbt.devices.sysregs import SystemRegisters

@@ -9,6 +9,10 @@ RING_BYTES = 4096
 _HEADER_BYTES = 8
 
 
+def unplugged(character: int) -> None:
+    """Discard what is sent on a serial line that is not connected."""
+
+
 class OutputRing:
     """Bytes in the order in which they were sent. Native code leaves a byte to Python if the ring is full."""
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.shared import in_python, shared
+from dbt.devices.shared import asks_for_input, shared
 from dbt.devices.state import Byte, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Line, Time, Transmit, no_input
 
@@ -298,24 +298,20 @@ class ConsoleUart(Pl011):
 
     def read_word(self, offset: int) -> int:
         if offset in _SHOW_RECEPTION:
+            self._ask_for_input()
             self.refill()
-        return super().read_word(offset)
-
-    @in_python
-    def _read_data(self) -> int:
-        value = super()._read_data()
-        if self.expects_input:
+        value = super().read_word(offset)
+        if offset == 0 and self.expects_input:
             self.refill()
         return value
 
     def write_word(self, offset: int, value: int) -> None:
         if offset in _CHANGE_RECEPTION:
-            self._change_reception(offset, value)
-        else:
-            super().write_word(offset, value)
-
-    @in_python
-    def _change_reception(self, offset: int, value: int) -> None:
+            self._ask_for_input()
         super().write_word(offset, value)
-        if self.expects_input:
+        if offset in _CHANGE_RECEPTION and self.expects_input:
             self.refill()
+
+    @asks_for_input
+    def _ask_for_input(self) -> None:
+        """Ask before anything changes."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
+from dbt.devices.output import OutputRing, unplugged
 from dbt.devices.state import StateError, Stateful
 
 WORD_BYTES: Final = 8
@@ -72,6 +73,14 @@ class NativeAlarm(Protocol):
 def in_python(method: F) -> F:
     """Mark a method that is never compiled: where it would be called, native code leaves for Python instead."""
     method.__dict__["in_python"] = True
+    return method
+
+
+def asks_for_input(method: F) -> F:
+    """Mark a method that does nothing. Where it is called, native code leaves for Python if there may be input; if it
+    goes on, there is none, and asking for input later in the same access does nothing.
+    """
+    method.__dict__["asks_for_input"] = True
     return method
 
 
@@ -198,7 +207,8 @@ def _wiring(
             return ()
 
 
-def _output(ring: object) -> tuple[int] | None:
-    from dbt.devices.output import OutputRing
-
-    return (ring.address,) if isinstance(ring, OutputRing) else None
+def _output(transmit: object) -> tuple[int] | None:
+    """Return the address of a ring, 0 for a line that is not connected, or None for what only Python can call."""
+    if transmit is unplugged:
+        return (0,)
+    return (transmit.address,) if isinstance(transmit, OutputRing) else None

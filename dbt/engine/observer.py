@@ -40,13 +40,13 @@ class Observer:
         """A region was dropped. ``written`` is the GPA of the word that was written over, if that is the reason."""
 
     def device_accessed(self, gpa: Gpa, size: int, value: int, write: bool) -> None:
-        """The instruction at the PC accessed a device."""
+        """The instruction at the PC accessed a device in Python. Most accesses are made in native code, unheard of."""
 
     def left_guest(self, exit_: VmExit) -> None:
         """The tier returned, at the end of its budget or with another exit."""
 
     def interrupted(self, kind: str) -> None:
-        """An interrupt was taken between two slices."""
+        """An interrupt was taken between two slices, and not in native code."""
 
 
 class Several(Observer):

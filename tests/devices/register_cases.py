@@ -23,6 +23,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt import Machine
+from dbt.host.console import CaptureConsole
+from dbt.vm.machine import TierName
 from tests.assembler import assemble
 
 FOLDER = Path(__file__).parent / "registers"
@@ -127,8 +130,8 @@ _QEMU = (
 )
 
 
-def under_qemu(accesses: list[Access]) -> list[int]:
-    """What the reads give there, in order."""
+def _image_of(accesses: list[Access]) -> bytes:
+    """The program that makes the accesses."""
     table = b"".join(
         struct.pack(
             "<3I",
@@ -139,9 +142,13 @@ def under_qemu(accesses: list[Access]) -> list[int]:
         for access in accesses
     )
     code = assemble(_PROGRAM, _CODE)
-    image = code.ljust(_TABLE - _CODE - 8, b"\0") + _FILE.encode().ljust(8, b"\0") + table + bytes(12)
+    return code.ljust(_TABLE - _CODE - 8, b"\0") + _FILE.encode().ljust(8, b"\0") + table + bytes(12)
+
+
+def under_qemu(accesses: list[Access]) -> list[int]:
+    """What the reads give there, in order."""
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "image").write_bytes(image)
+        (Path(directory) / "image").write_bytes(_image_of(accesses))
         subprocess.run(
             [*_QEMU, "-device", f"loader,file=image,addr={_CODE:#x},cpu-num=0"],
             cwd=directory,
@@ -150,6 +157,21 @@ def under_qemu(accesses: list[Access]) -> list[int]:
             capture_output=True,
         )
         results = (Path(directory) / _FILE).read_bytes()
+    return _words(results)
+
+
+def under_dbt(accesses: list[Access], tier: TierName) -> tuple[list[int], int]:
+    """What the reads give in one of our tiers, in order, and how many accesses native code made."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "image").write_bytes(_image_of(accesses))
+        with Machine(tier=tier, files=directory, semihosting=True, insn_ns=1, console=CaptureConsole()) as machine:
+            machine.load_kernel(str(Path(directory) / "image"), base=_CODE)
+            assert machine.run(fuel=10_000_000).exit_code == 0
+            answers = machine.cpu.native("device_answers")
+        return _words((Path(directory) / _FILE).read_bytes()), answers
+
+
+def _words(results: bytes) -> list[int]:
     return list(struct.unpack(f"<{len(results) // 4}I", results))
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+from pathlib import Path
+from random import Random
+
 import pytest
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa
 from dbt.engine.observer import Observer
+from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole
+from dbt.vm.machine import TierName
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
-from tests.vm.programs import BASE, EXIT, MODES
+from tests.devices.register_cases import FILES, parse, under_dbt
+from tests.vm.programs import BASE, EXIT, MODES, TIERS
 
 #: Reads what it can of the timers and counters, in all widths, until timer 0 has counted to its limit; then waits for
 #: timer 1 to interrupt, looks at it and at the counters again, and sets it anew, by a store of several words of which
@@ -53,6 +60,104 @@ def test_every_tier_reads_the_same(fuel: int) -> None:
         if tier != "reference" and fuel > 1000:
             assert machine.cpu.native("device_answers") > 1000
     assert len(ends) == 1
+
+
+# -- sequences of accesses -----------------------------------------------------------------------
+
+_VIC, _TIMERS, _UART, _UART1, _CLOCK, _SYSTEM = 0x10140000, 0x101E2000, 0x101F1000, 0x101F2000, 0x101E8000, 0x10000000
+#: Where accesses are made: base, and bytes from there.
+_REGISTERS = (
+    *((_VIC, 0x40), (_VIC, 0x240), (_VIC, 0x1000), (_TIMERS, 0x40), (_TIMERS, 0x40), (_TIMERS, 0x1000)),
+    *((_UART, 0x4C), (_UART, 0x1000), (_UART1, 0x4C), (_CLOCK, 0x20), (_SYSTEM, 0x90)),
+)
+#: Makes the accesses of a table at 0x20000: address, what (an index of the branches: 0 ends), value, and how often it
+#: counts down afterwards. Answers go to 0x80000. IRQs are taken: the handler counts them, masks what is pending, and
+#: makes the next 50 accesses without.
+_SEQUENCE = f"""
+    mov r0, #0x18 ; ldr r1, =0xe51ff004 ; str r1, [r0] ; adr r1, handler ; str r1, [r0, #4]
+    ldr r10, =0x20000 ; ldr r11, =0x80000 ; mov r9, #0 ; ldr r8, =0x10140000
+    msr cpsr_c, #0x53
+next:
+    ldm r10!, {{r4, r5, r6, r7}} ; mov r0, #0
+    cmp r5, #1 ; blo end ; ldrbeq r0, [r4]
+    cmp r5, #2 ; ldrheq r0, [r4]
+    cmp r5, #3 ; ldreq r0, [r4]
+    cmp r5, #4 ; strbeq r6, [r4]
+    cmp r5, #5 ; strheq r6, [r4]
+    cmp r5, #6 ; streq r6, [r4]
+    cmp r5, #7 ; ldmeq r4, {{r0, r1}} ; addeq r0, r0, r1
+    cmp r5, #8 ; stmeq r4, {{r6, r7}}
+    cmp r5, #9 ; swpeq r0, r6, [r4]
+    str r0, [r11], #4
+1:  subs r7, r7, #1 ; bpl 1b
+    tst r10, #0x1f0 ; msreq cpsr_c, #0x53
+    b next
+end:
+    msr cpsr_c, #0xd3 ; mov r2, #0 ; ldr sp, =0x7000 ; {EXIT}
+handler:
+    add r9, r9, #1 ; ldr r12, [r8] ; str r12, [r11], #4 ; str r12, [r8, #0x14]
+    mrs r12, spsr ; orr r12, r12, #0x80 ; msr spsr_c, r12
+    subs pc, lr, #4
+"""
+_LOADS, _STORES = {1: 1, 2: 2, 4: 3}, {1: 4, 2: 5, 4: 6}
+_TABLE, _ANSWERS, _RECORD = 0x20000, 0x80000, 16
+
+
+def run_sequence(accesses: list[tuple[int, int, int, int]], tier: TierName, jit: JitMode, console: bytes) -> Machine:
+    machine = Machine(1 << 20, tier=tier, jit=jit, console=CaptureConsole(console))
+    machine.load_bytes(assemble(_SEQUENCE, BASE), BASE)
+    table = b"".join(struct.pack("<4I", *access) for access in accesses) + bytes(_RECORD)
+    machine.memory.write_ram(Gpa(_TABLE), table)
+    assert machine.run(fuel=10_000_000).exit_code == 0
+    return machine
+
+
+def random_accesses(random: Random, count: int) -> list[tuple[int, int, int, int]]:
+    accesses: list[tuple[int, int, int, int]] = []
+    for number in range(count):
+        if number % 60 == 0:  # a timer interrupts again
+            accesses += [(_VIC + 0x10, 6, 0xFFFFFFFF, 0), (_VIC + 0xC, 6, 0, 0), (_VIC + 0x30, 6, 0, 0)]
+            accesses += [(_TIMERS, 6, 4, 0), (_TIMERS + 8, 6, 0xE2, 0)]
+        base, limit = random.choice(_REGISTERS)
+        size = random.choice((1, 2, 4, 4, 4, 4))
+        what = random.choice((_LOADS[size], _STORES[size]))
+        offset = random.randrange(0, limit, size)
+        if size == 4 and offset < limit - 8 and not random.randrange(8):
+            what = random.choice((7, 8, 9))
+        if base == _SYSTEM and offset & ~3 == 0x40:
+            what = _LOADS[size]  # it would reset the board
+        values = random.getrandbits(32), random.getrandbits(8), random.randrange(300), 1 << random.randrange(32), 0xE2
+        accesses.append((base + offset, what, random.choice(values), random.choice((0, 0, 1, 7, 100, 1000))))
+    return accesses
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_tier_answers_the_same(seed: int) -> None:
+    """With interrupts, which come where the same access raised them, and with input to the UART."""
+    random = Random(seed)
+    accesses, console = random_accesses(random, 2000), random.randbytes(random.choice((0, 5, 300)))
+    ends = set()
+    for tier, jit in MODES:
+        with run_sequence(accesses, tier, jit, console) as machine:
+            answers = machine.memory.read_ram(Gpa(_ANSWERS), 0x4000)
+            output = bytes(machine.console.output) if isinstance(machine.console, CaptureConsole) else b""
+            ends.add((machine.icount, machine.r[9], answers, output, state_hash(machine)))
+            assert machine.r[9] > 10
+            assert tier == "reference" or machine.cpu.native("device_answers") > 1000
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_a_guest_reads_what_qemu_answers(path: Path, tier: TierName) -> None:
+    accesses = list(parse(path.read_text()))
+    found, native = under_dbt(accesses, tier)
+    assert found == [access.value for access in accesses if not access.write]
+    served = path.stem in ("pl011", "pl031", "pl190", "sp804", "sysregs")
+    assert native > len(accesses) // 2 if served and tier != "reference" else native < len(accesses) // 2
+
+
+# -- single accesses -----------------------------------------------------------------------------
 
 
 class Accesses(Observer):

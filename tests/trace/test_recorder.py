@@ -120,7 +120,7 @@ def test_what_cannot_be_compiled_says_why(only_handlers: Path, tmp_path: Path) -
     assert (callout.pc, callout.count) == (BASE + 4, 20_000)
 
 
-def test_device_accesses_and_interrupts_are_events(only_handlers: Path, tmp_path: Path) -> None:
+def test_device_accesses_and_interrupts_are_events_or_counted(only_handlers: Path, tmp_path: Path) -> None:
     code = f"ldr r3, =0x101f1000 ; mov r0, #65 ; str r0, [r3] ; ldr r1, [r3, #0x18] ; mov r2, #0 ; {EXIT}"
     for tier in ("threaded", "auto"):
         _, _, trace = record(tmp_path / "t", program(code, {}), tier=tier)
@@ -128,8 +128,8 @@ def test_device_accesses_and_interrupts_are_events(only_handlers: Path, tmp_path
         accesses = [event for event in trace.events if event.kind in kinds]
         assert [(event.kind, event.first, event.second, event.pc, event.icount) for event in accesses] == [
             (EventKind.DEVICE_WRITE, 0x101F1000, 65, BASE + 8, 2),
-            (EventKind.DEVICE_READ, 0x101F1018, 0x90, BASE + 12, 3),
-        ]
+        ]  # the first; it makes the device known to native code
+        assert trace.totals["device accesses answered by native code"] == 1
     image = GUESTS / "images" / "minios-armv5te-O2.elf"
     machine, _, trace = record(tmp_path / "t", image)
     taken = sum(event.kind == EventKind.INTERRUPT for event in trace.events)

@@ -165,6 +165,10 @@ def test_a_console_that_raises(tier: TierName) -> None:
         assert machine.icount == 3 + 6 * machine.r[4] - (5 - (machine.icount - 4) % 6)
 
 
+#: It talks to a smart card reader, which native code does not serve.
+_TALK_TO_PYTHON = TALK.replace("0x101f1000", "0x101f0000")
+
+
 class Raising(Observer):
     """Raises when a device has been accessed so many times."""
 
@@ -181,10 +185,9 @@ class Raising(Observer):
 @pytest.mark.parametrize("tier", ["threaded", "auto"])  # the reference tier has no observer
 def test_an_observer_that_raises(tier: TierName) -> None:
     observer = Raising(7)
-    console = CaptureConsole()
     raised = 0
-    with Machine(RAM, tier, console=console, observer=observer) as machine:
-        machine.load_bytes(assemble(TALK), base=BASE)
+    with Machine(RAM, tier, console=CaptureConsole(), observer=observer) as machine:
+        machine.load_bytes(assemble(_TALK_TO_PYTHON), base=BASE)
         while machine.icount < 600:
             try:
                 machine.run(fuel=600 - machine.icount)
@@ -192,9 +195,9 @@ def test_an_observer_that_raises(tier: TierName) -> None:
                 raised += 1
                 assert machine.icount == 3 + 6 * (len(observer.accesses) - 1) + 1  # after the access's instruction
         assert raised == len(observer.accesses) // 7 and machine.icount == 600
-        assert len(console.output) == len(observer.accesses) == 100
+        assert len(observer.accesses) == 100 and {gpa for gpa, _ in observer.accesses} == {0x101F0000}
         state = state_hash(machine)
-    with machine_of(TALK, tier) as again:
+    with machine_of(_TALK_TO_PYTHON, tier) as again:
         again.run(fuel=600)
         assert state_hash(again) == state
 
