@@ -2,8 +2,8 @@
 
 ``now`` gives the virtual time, which the machine computes from the instructions retired and from the ticks skipped
 while the guest waited. The timeline never changes it. Slices end at ``next_tick``, and then ``run_due`` is called, or
-native code does the same (:mod:`dbt.backend.device_access`). So what happens, and in which order, depends on the program
-alone.
+native code does the same (:mod:`dbt.backend.device_access`). So what happens, and in which order, depends on the
+program alone.
 
 An event is the ringing of an alarm. A device makes its alarms when it is made itself, each under a name. Therefore
 pending events are plain data: device, action, tick and order. They are in memory that native code shares
