@@ -9,6 +9,8 @@ first       dbt with the handlers in its cache and no regions, as after the firs
 second      dbt again, with what the first run has left in the cache
 third       and again
 
+With ``--against``, the same runs of another checkout are ``old first`` and so on.
+
 Wall time is that of the process. CPU time includes dbt's compiler, also what it does after the guest has ended.
 """
 
@@ -33,10 +35,11 @@ from real_programs.catalogue import EXECUTABLES, LINUX_WORKLOADS, WORKLOADS
 from real_programs.guest_linux import GuestLinux
 from real_programs.inputs import place_files
 from real_programs.processes import adopt_orphans, run_timed
-from real_programs.results import PARTS, QEMU, QEMU_USER, Report, Result, load_report, show_report
-from real_programs.turns import Bench, Case
+from real_programs.results import OLD, PARTS, QEMU, QEMU_USER, Report, Result, load_report, show_report
+from real_programs.turns import Bench, Case, Translator
 
-_BUILD = Path(__file__).resolve().parents[1] / "build"
+_ROOT = Path(__file__).resolve().parents[1]
+_BUILD = _ROOT / "build"
 _LINUX = Path(os.environ.get("DBT_LINUX_IMAGES") or _BUILD / "linux")
 _PEER_COMMANDS = {QEMU: ("qemu-system-arm", "qemu-system-arm"), QEMU_USER: ("qemu-arm", "qemu-user")}
 
@@ -56,6 +59,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--turns", type=count, default=3, help="each engine so many times (%(default)s)")
     parser.add_argument("--tier", default="auto", help="dbt's option (%(default)s)")
     parser.add_argument("--jit", help="dbt's option")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="measure the dbt of this checkout in turn too")
     parser.add_argument("--linux", type=Path, default=_LINUX, help="what make linux has made (%(default)s)")
     parser.add_argument("--folder", type=Path, default=_BUILD / "real-programs", help="for sources and programs")
     parser.add_argument("--jobs", type=count, default=os.cpu_count() or 1, help="compilers at a time (%(default)s)")
@@ -163,15 +167,15 @@ def installed_peers(wanted: Mapping[str, tuple[str, str]]) -> list[str]:
     return [name for name, (command, _) in wanted.items() if shutil.which(command) is not None]
 
 
-def make_handlers(folder: Path) -> Path:
-    """Return a new cache directory with the handlers and nothing else."""
-    cache = folder / "handlers"
+def make_translator(label: str, root: Path, folder: Path) -> Translator:
+    """Return the dbt of a checkout, with a new cache directory in ``folder`` that has its handlers and nothing else."""
+    cache = folder / f"{label.strip()}handlers"
     cache.mkdir()
-    environment = {**checkout_environment(), "DBT_CACHE_DIR": str(cache)}
+    environment = {**checkout_environment(root), "DBT_CACHE_DIR": str(cache)}
     ended = run_timed([*DBT, "run", "--tier", "threaded", str(HELLO)], folder, environment, 600)
     if ended.status != 0:
-        raise BuildError(f"dbt cannot run {HELLO}: {ended.errors.decode(errors='replace')[-500:]}")
-    return cache
+        raise BuildError(f"the dbt of {root} cannot run {HELLO}: {ended.errors.decode(errors='replace')[-500:]}")
+    return Translator(label, root, cache)
 
 
 def measure(session: Session, folder: Path) -> Report:
@@ -179,7 +183,10 @@ def measure(session: Session, folder: Path) -> Report:
     options = session.options
     cases = session.cases(installed_peers(_PEER_COMMANDS), folder)
     adopt_orphans()
-    bench = Bench(make_handlers(folder), options.folder, options.turns)
+    translators = [make_translator("", _ROOT, folder)]
+    if options.against is not None:
+        translators.append(make_translator(OLD, options.against.resolve(), folder))
+    bench = Bench(translators, options.folder, options.turns)
     kept = {name: getattr(options, name) for name in ("programs", "turns", "tier", "jit")}
     report = Report(machine(), kept)
     for part, case, version in cases:

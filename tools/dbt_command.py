@@ -11,6 +11,6 @@ DBT = (sys.executable, "-P", "-m", "dbt")
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def checkout_environment() -> dict[str, str]:
-    """Return the environment in which :data:`DBT` is the package of this checkout."""
-    return {**os.environ, "PYTHONPATH": str(_ROOT)}
+def checkout_environment(root: Path = _ROOT) -> dict[str, str]:
+    """Return the environment in which :data:`DBT` is the package of this checkout, or of the one at ``root``."""
+    return {**os.environ, "PYTHONPATH": str(root)}

@@ -6,8 +6,10 @@ import ctypes
 import hashlib
 import os
 import resource
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +56,7 @@ def adopt_orphans() -> None:
 def run_timed(words: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float) -> Ended:
     """Run a command in ``folder`` without input. Precondition: this process has no other children, and adopts orphans.
 
-    After ``timeout`` seconds the command is killed.
+    The command is killed after ``timeout`` seconds, and so is what it has left behind after as many more.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -62,28 +64,38 @@ def run_timed(words: Sequence[str], folder: Path, environment: Mapping[str, str]
         process = subprocess.Popen(
             words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
         )
-        status: int | None
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            status = None
+        # Popen.wait(timeout) would look only every 50 ms.
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        status = process.wait()
         wall = time.perf_counter() - started
-        _wait_for_orphans()
+        timer.cancel()
+        timer.join()
+        _wait_for_orphans(timeout)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times = Times(wall, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime)
         output.seek(0)
         errors.seek(0)
-        return Ended(times, status, output.read(), errors.read())
+        return Ended(times, None if wall >= timeout else status, output.read(), errors.read())
 
 
-def _wait_for_orphans() -> None:
+def _wait_for_orphans(timeout: float) -> None:
+    """Wait for all children of this process, and kill those that still run after ``timeout`` seconds."""
+    timer = threading.Timer(timeout, _kill_children)
+    timer.start()
     while True:
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
-            return
+            break
+    timer.cancel()
+    timer.join()
+
+
+def _kill_children() -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
 
 
 def file_digests(folder: Path) -> dict[str, str]:

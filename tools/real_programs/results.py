@@ -17,6 +17,8 @@ from real_programs.processes import Times
 
 QEMU = "QEMU"
 QEMU_USER = "qemu-arm"
+#: With it begin the names of the engines of another checkout.
+OLD = "old "
 #: The engines that dbt is compared with: qemu-system-arm, and QEMU's user mode.
 PEERS = (QEMU, QEMU_USER)
 
@@ -34,6 +36,8 @@ PARTS = {
     "linux": Part("inside Linux", ("wall", "user", "cpu")),
 }
 
+#: The tiers that execute one instruction at a time, as dbt's report names them.
+_SINGLE = ("threaded", "reference", "machine")
 _WIDTH = 124  # columns of a table, if the terminal is not wider
 
 
@@ -41,16 +45,16 @@ _WIDTH = 124  # columns of a table, if the terminal is not wider
 class Result:
     """The result of one case of a part.
 
-    ``times`` has the runs of each engine. ``failure`` says what went wrong, if anything did. ``instructions`` is the
-    number that the guest executed, or None if it is not known.
+    ``times`` has the runs of each engine. ``failure`` says what went wrong, if anything did. ``tiers`` says for each of
+    dbt's engines how many instructions each tier executed in the latest run.
     """
 
     part: str
     name: str
     version: str
-    instructions: int | None = None
     times: dict[str, list[Times]] = field(default_factory=dict)
     failure: str | None = None
+    tiers: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def median(self, engine: str, clock: str) -> float:
         """Return the median of an engine's times in seconds. ``clock`` is ``wall``, ``user`` or ``cpu``."""
@@ -59,6 +63,11 @@ class Result:
     def ratio(self, engine: str, peer: str, clock: str) -> float:
         """Return the time of ``engine`` relative to that of ``peer``: below 1, it is faster."""
         return self.median(engine, clock) / self.median(peer, clock)
+
+    def compiled(self, engine: str) -> float:
+        """Return the share of the instructions that compiled code executed in the latest run of a dbt."""
+        tiers = self.tiers[engine]
+        return 1 - sum(tiers.get(name, 0) for name in _SINGLE) / sum(tiers.values())
 
 
 @dataclass
@@ -92,22 +101,37 @@ def _load_result(content: dict[str, Any]) -> Result:
 
 
 def _show_part(results: Sequence[Result], part: Part, peer: str, console: Console) -> None:
-    """Print a table of the results that have ``peer``, and the worst of each of dbt's runs."""
+    """Print a table of the results that have ``peer`` for each dbt, and the worst of each of its runs."""
     measured = [result for result in results if result.failure is None and peer in result.times]
-    if measured:
-        engines = [engine for engine in measured[0].times if engine not in PEERS]
-        console.print(_table(measured, engines, part, peer))
-        if peer in PEERS:
-            for clock in part.clocks:
-                console.print(_worst(measured, engines, clock, peer), highlight=False)
+    if not measured:
+        return
+    engines = [engine for engine in measured[0].times if engine not in PEERS]
+    old = [engine for engine in engines if engine.startswith(OLD)]
+    for mine in (engines[: len(engines) - len(old)], old):
+        if mine:
+            console.print(_table(measured, mine, part, peer))
+            if peer in PEERS:
+                for clock in part.clocks:
+                    console.print(_worst(measured, mine, clock, peer), highlight=False)
+    for engine in old:
+        means = (f"{clock} {_mean(measured, engine.removeprefix(OLD), engine, clock):.2f}" for clock in part.clocks)
+        console.print(f"{engine.removeprefix(OLD)} run relative to the old one's: {', '.join(means)}", highlight=False)
+
+
+def _mean(results: Sequence[Result], engine: str, peer: str, clock: str) -> float:
+    return statistics.geometric_mean(result.ratio(engine, peer, clock) for result in results)
 
 
 def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: str) -> Table:
     """Return the table of dbt's times relative to those of ``peer``, or of seconds, if that is dbt's first run."""
     compared = peer in PEERS
-    said = f"seconds of {peer}, and dbt's relative to them: below 1, dbt is faster" if compared else "seconds"
+    said = f"seconds of {peer}, dbt's relative to them (below 1: dbt is faster)" if compared else "seconds"
     table = Table(
-        title=f"{part.title}: {said}", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_footer=True
+        title=f"{part.title}: {said}, % of instructions in compiled code",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_footer=True,
     )
     table.add_column("program", "geom. mean", no_wrap=True)
     table.add_column("M\ninsns", justify="right")
@@ -115,8 +139,10 @@ def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: 
     for engine, clock in columns:
         footer = ""
         if compared and engine != peer:
-            footer = f"{statistics.geometric_mean(result.ratio(engine, peer, clock) for result in results):.2f}"
+            footer = f"{_mean(results, engine, peer, clock):.2f}"
         table.add_column(f"{engine}\n{clock}", footer, justify="right")
+    for engine in engines:
+        table.add_column(f"{engine}\n%", justify="right")
     for result in results:
         cells = (
             f"{result.median(engine, clock):.2f}"
@@ -124,8 +150,9 @@ def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: 
             else f"{result.ratio(engine, peer, clock):.2f}"
             for engine, clock in columns
         )
-        insns = "" if result.instructions is None else f"{result.instructions / 1e6:.0f}"
-        table.add_row(result.name, insns, *cells)
+        insns = f"{sum(result.tiers[engines[0]].values()) / 1e6:.0f}"
+        compiled = (f"{100 * result.compiled(engine):.0f}" for engine in engines)
+        table.add_row(result.name, insns, *cells, *compiled)
     return table
 
 

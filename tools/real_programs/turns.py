@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from dbt_command import checkout_environment
 
 from real_programs.inputs import place_files
 from real_programs.processes import Ended, file_digests, run_timed
-from real_programs.results import Result
+from real_programs.results import OLD, Result
 
 #: dbt's runs in succession, each with the cache directory that the one before has left.
 RUNS = ("first", "second", "third")
@@ -48,13 +49,22 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """How the cases are run. ``handlers`` is a cache directory that has the handlers and no regions.
+class Translator:
+    """A dbt: the checkout at ``root``. Its engines' names begin with ``label``.
 
-    ``build`` is the directory in which the files that programs read are kept.
+    ``handlers`` is a cache directory that has its handlers and no regions.
     """
 
+    label: str
+    root: Path
     handlers: Path
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How the cases are run. ``build`` is the directory in which the files that programs read are kept."""
+
+    translators: Sequence[Translator]
     build: Path
     turns: int
 
@@ -71,9 +81,9 @@ class Bench:
     def _turn(self, case: Case, result: Result) -> None:
         expected: tuple[list[str], dict[str, str]] | None = None
 
-        def run(engine: str, words: Sequence[str], cache: Path) -> Ended:
+        def run(engine: str, words: Sequence[str], environment: dict[str, str]) -> Ended:
             nonlocal expected
-            ended, left = self._run(case, words, cache)
+            ended, left = self._run(case, words, environment)
             printed = case.results_of(ended.output)
             if not printed:
                 raise ProgramError(f"{engine} printed no results: {_end(ended)}")
@@ -87,28 +97,34 @@ class Bench:
             return ended
 
         for engine, words in case.peers.items():
-            run(engine, words, Path())
-        with tempfile.TemporaryDirectory(prefix="dbt-bench-") as folder:
-            cache = Path(shutil.copytree(self.handlers, Path(folder) / "cache"))
-            for name in RUNS:
-                ended = run(name, case.dbt, cache)
-                instructions = int(json.loads(ended.errors.splitlines()[-1])["icount"])
-                if result.instructions not in (None, instructions):
-                    raise ProgramError(f"{instructions} instructions in the {name} run, {result.instructions} before")
-                result.instructions = instructions
+            run(engine, words, dict(os.environ))
+        for translator in self.translators:
+            with tempfile.TemporaryDirectory(prefix="dbt-bench-") as folder:
+                cache = shutil.copytree(translator.handlers, Path(folder) / "cache")
+                environment = {**checkout_environment(translator.root), "DBT_CACHE_DIR": str(cache)}
+                for name in (f"{translator.label}{name}" for name in RUNS):
+                    _take_report(name, run(name, case.dbt, environment), result)
 
-    def _run(self, case: Case, words: Sequence[str], cache: Path) -> tuple[Ended, dict[str, str]]:
+    def _run(self, case: Case, words: Sequence[str], environment: dict[str, str]) -> tuple[Ended, dict[str, str]]:
         """Run a command in a new directory with the program's files. Returns also the digests of the files there."""
         with tempfile.TemporaryDirectory(prefix="dbt-bench-") as name:
             folder = Path(name)
             place_files(case.files, folder, self.build)
-            environment = {**checkout_environment(), "DBT_CACHE_DIR": str(cache)}
             ended = run_timed(words, folder, environment, _TIMEOUT)
             left = file_digests(folder)
         if ended.status != case.status:
             how = f"still ran after {_TIMEOUT:.0f} s" if ended.status is None else f"ended with status {ended.status}"
             raise ProgramError(f"{' '.join(words)} {how}: {_end(ended)}")
         return ended, left
+
+
+def _take_report(engine: str, ended: Ended, result: Result) -> None:
+    """Take the numbers of instructions from the report of a dbt. Every run of it must execute as many."""
+    tiers = json.loads(ended.errors.splitlines()[-1])["statistics"]["instructions"]
+    mine = [name for name in result.tiers if name.startswith(OLD) == engine.startswith(OLD)]
+    if mine and sum(result.tiers[mine[0]].values()) != sum(tiers.values()):
+        raise ProgramError(f"{engine}: other numbers of instructions than in its {mine[0]} run: {tiers}")
+    result.tiers[engine] = tiers
 
 
 def _end(ended: Ended) -> str:
