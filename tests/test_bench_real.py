@@ -52,7 +52,8 @@ def test_the_table_has_medians_their_ratios_geometric_means_and_the_worst(tmp_pa
     assert ["one", "250", "2.00", "4.00", "0.50", "2.00", "4.00", "0.50", "80", "80"] in lines
     assert ["two", "1", "0.50", "1.00", "2.00", "0.50", "1.00", "2.00", "0", "0"] in lines
     assert ["geom.", "mean", "2.00", "1.00", "2.00", "1.00"] in lines
-    assert "worst in wall: first one 4.00, second two 2.00" in text
+    assert "worst in wall, and how many of 2 are slower than QEMU: first one 4.00 (1 slower), " in text
+    assert "second two 2.00 (1 slower)" in text
     assert "cpu: a processor, qemu: none" in text
 
 

@@ -201,11 +201,10 @@ def measure(session: Session, folder: Path) -> Report:
 def build_only(session: Session) -> None:
     """Make the programs, and put the files that they read into one directory."""
     options = session.options
-    session.cases((), options.folder)
-    files = [name for workload in WORKLOADS.values() for name in workload.files]
+    cases = session.cases((), options.folder)
     place = options.folder / "files"
     place.mkdir(parents=True, exist_ok=True)
-    place_files(files, place, options.folder)
+    place_files({name for _, case, _ in cases for name in case.files}, place, options.folder)
     print(f"the programs are in {options.folder}, and their files in {place}")
 
 

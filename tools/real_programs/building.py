@@ -65,7 +65,7 @@ class Builder:
         if not target.is_installed:
             raise BuildError(f"{target.compiler} is not installed: apt-get install {target.packages}")
         image = self.folder / target.folder / f"{executable.name}.elf"
-        objects, link = self._commands(executable, target, image)
+        objects, link = self._commands(executable, target)
         recipe = self._recipe(executable, [objects, link])
         made = image.with_suffix(".recipe")
         if image.exists() and made.exists() and made.read_text() == recipe:
@@ -76,12 +76,16 @@ class Builder:
         work.mkdir(parents=True)
         _compile(executable.name, objects, work)
         _compile(executable.name, [*link, *sorted(path.name for path in work.glob("*.o")), *executable.libraries], work)
+        (work / "image").replace(image)
         shutil.rmtree(work)
         made.write_text(recipe)
         return image
 
-    def _commands(self, executable: Executable, target: Target, image: Path) -> tuple[list[str], list[str]]:
-        """Return the commands that compile and link, without the objects."""
+    def _commands(self, executable: Executable, target: Target) -> tuple[list[str], list[str]]:
+        """Return the commands that compile, and that link ``image`` but for the objects.
+
+        The result does not depend on where the directories are.
+        """
         source = self.sources.directory(executable)
         left_out = {path for pattern in executable.without for path in source.glob(pattern)}
         files = sorted({path for pattern in executable.sources for path in source.glob(pattern)} - left_out)
@@ -95,7 +99,8 @@ class Builder:
         words = [target.compiler, *_COMPILE, *_COMPILE_MORE, f"-march={target.march or executable.march}", *options]
         words += [f"-I{folder}" for folder in (GUEST / executable.package, source, GUEST)]
         words += [str(path) for path in (*files, *(GUEST / name for name in executable.ours))]
-        return words, [target.compiler, *target.link, "-o", str(image)]
+        words += [f"-ffile-prefix-map={folder}=." for folder in (source, GUEST)]
+        return words, [target.compiler, *target.link, "-o", "image"]
 
     def _recipe(self, executable: Executable, commands: list[list[str]]) -> str:
         """Return what decides the content of an executable: a change of it has the program compiled again."""

@@ -71,7 +71,7 @@ class Sources:
         packed = self.folder / "packages" / package
         if not list(packed.glob("*.tar.gz")):
             packed.mkdir(parents=True, exist_ok=True)
-            pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:")
+            pip = (sys.executable, "-m", "pip", "download", "--quiet", "--quiet", "--no-deps", "--no-binary=:all:")
             run_command(*pip, "--disable-pip-version-check", package, cwd=packed)
         found = sorted(packed.glob("*.tar.gz"))
         if not found:

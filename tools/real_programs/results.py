@@ -125,7 +125,8 @@ def _mean(results: Sequence[Result], engine: str, peer: str, clock: str) -> floa
 def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: str) -> Table:
     """Return the table of dbt's times relative to those of ``peer``, or of seconds, if that is dbt's first run."""
     compared = peer in PEERS
-    said = f"seconds of {peer}, dbt's relative to them (below 1: dbt is faster)" if compared else "seconds"
+    dbt = "the old dbt" if engines[0].startswith(OLD) else "dbt"
+    said = f"seconds of {peer}, {dbt}'s relative to them (below 1: faster)" if compared else f"seconds of {dbt}"
     table = Table(
         title=f"{part.title}: {said}, % of instructions in compiled code",
         box=box.SIMPLE_HEAD,
@@ -140,9 +141,9 @@ def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: 
         footer = ""
         if compared and engine != peer:
             footer = f"{_mean(results, engine, peer, clock):.2f}"
-        table.add_column(f"{engine}\n{clock}", footer, justify="right")
+        table.add_column(f"{engine.removeprefix(OLD)}\n{clock}", footer, justify="right")
     for engine in engines:
-        table.add_column(f"{engine}\n%", justify="right")
+        table.add_column(f"{engine.removeprefix(OLD)}\n%", justify="right")
     for result in results:
         cells = (
             f"{result.median(engine, clock):.2f}"
@@ -160,8 +161,9 @@ def _worst(results: Sequence[Result], engines: Sequence[str], clock: str, peer: 
     parts = []
     for engine in engines:
         worst = max(results, key=lambda result: result.ratio(engine, peer, clock))
-        parts.append(f"{engine} {worst.name} {worst.ratio(engine, peer, clock):.2f}")
-    return f"worst in {clock}: {', '.join(parts)}"
+        slower = sum(result.ratio(engine, peer, clock) > 1 for result in results)
+        parts.append(f"{engine} {worst.name} {worst.ratio(engine, peer, clock):.2f} ({slower} slower)")
+    return f"worst in {clock}, and how many of {len(results)} are slower than {peer}: {', '.join(parts)}"
 
 
 def show_report(report: Report) -> None:
