@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from dbt.abi.addresses import Gva, Hva
 from dbt.abi.device_windows import WINDOW_WORDS, WINDOWS
-from dbt.abi.layout import SPACE_KEY_WORDS, SPACES
+from dbt.abi.layout import SPACE_KEY_WORDS, SPACES, STALE_AFTER, STALE_PAGES
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
@@ -55,6 +55,9 @@ def _native_layout() -> dict[str, Slot]:
         ("ram_host", 8, 1),  # HVA of GPA 0
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
         ("page_flags", 8, 1),  # HVA of a byte for each page: see abi.layout.PAGE_RAM
+        ("stale_after", 4, 1),  # after so many stores beside its code, a code page is listed as stale
+        ("stale_count", 4, 1),  # the number of pages that are listed
+        ("stale_pages", 4, STALE_PAGES),  # their numbers: see dbt.engine.stale_pages
         ("image", 8, 1),  # HVA of the handlers' image
         ("image_size", 8, 1),  # bytes
         ("arrive", 8, 1),  # the handler arrive, for code outside the image
@@ -133,6 +136,7 @@ class CpuState:
         self.native64 = whole.cast("Q")
         self.r = self.words[_R : _R + 16]
         self.set_native("last_exception", NEVER)
+        self.set_native("stale_after", STALE_AFTER)
         for register in range(NATIVE["guesses"].count):
             self.set_native("guesses", NO_GUESS, register)
         self.reset()

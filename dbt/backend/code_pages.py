@@ -1,4 +1,6 @@
-"""Code pages in native code: making them, resetting ops whose words are written, and stores to pages with code."""
+"""Code pages in native code: making them and giving them up, resetting ops whose words are written, and stores to pages
+with code.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from dbt.abi.layout import (
     CODE_PAGE_SIZE,
     CODE_PAGE_STRIDE,
     COVERED,
+    OP_BESIDE,
     OP_COVERED,
     OP_SHIFT,
     OP_SIZE,
@@ -21,6 +24,7 @@ from dbt.abi.layout import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PAGE_WRITABLE,
+    STALE_PAGES,
     USER_TABLES,
     WORD_CHANGES,
     WORD_COVERED,
@@ -65,6 +69,11 @@ def _is_covered(op: Value) -> Value:
     return op.at(OP_COVERED).load("i8").has(COVERED)
 
 
+def _reset_ops(f: Builder, ops: Value) -> None:
+    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
+        f.store(f.function("decode"), ops.at(offset))
+
+
 def _need_code_page() -> Builder:
     """``need_code_page(cpu, page)``: return the code page of a page of RAM, which is made if there is none yet."""
     f = define("need_code_page", {"page": "i32"}, "ptr", "noinline")
@@ -74,12 +83,52 @@ def _need_code_page() -> Builder:
     flags = flags_pointer.load("i8")
     with f.when(flags.has(PAGE_HAS_CODE)):
         f.ret(ops)
-    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
-        f.store(f.function("decode"), ops.at(offset))
+    _reset_ops(f, ops)
     f.store(f.function("sentinel"), ops.at(CODE_PAGE_SIZE))
     f.store(flags | (PAGE_HAS_CODE | PAGE_CHANGED), flags_pointer)
     f.call("forget_writes", f.cpu, f.load_native("ram_host", "ptr").at(page << PAGE_SHIFT))
     f.ret(ops)
+    return f
+
+
+def _give_up_code_page() -> Builder:
+    """``give_up_code_page(cpu, page)``: forget the code page of a page of RAM. Return 0 if it must stay, because a
+    region was made from one of its words, else 1.
+
+    The ops become ``decode``, so nothing of the page is left to go stale where stores no longer look for ops. Nothing
+    leads to the ops any more: the entries for the code page in all address spaces are null. Precondition: no guest code
+    is being executed. Python calls it between slices.
+    """
+    f = define("give_up_code_page", {"page": "i32"}, "i32", "noinline")
+    page = f["page"].to("i64")
+    ops = _code_page(f, page)
+    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset, f.when(_is_covered(ops.at(offset))):
+        f.ret(f.value("i32", 0))
+    _reset_ops(f, ops)
+    flags = f.page_flags_pointer(page)
+    f.store(flags.load("i8") & (0xFF - PAGE_HAS_CODE - PAGE_CHANGED), flags)
+    f.call("forget_code", f.cpu, ops)
+    f.ret(f.value("i32", 1))
+    return f
+
+
+def _note_store_beside() -> Builder:
+    """``note_store_beside(cpu, gpa)``: count a store to a page with code, and list the page after many of them."""
+    f = define("note_store_beside", {"gpa": "i64"})
+    page = f["gpa"] >> PAGE_SHIFT
+    with f.when(~f.page_flags(f["gpa"]).has(PAGE_HAS_CODE)):
+        f.ret()
+    counter = _code_page(f, page).at(CODE_PAGE_SIZE + OP_BESIDE)
+    count = counter.load("i16") + 1
+    f.store(count, counter)
+    with f.when(count.to("i32").ult(f.load_native("stale_after"))):
+        f.ret()
+    f.store(f.value("i16", 0), counter)
+    number = f.load_native("stale_count")
+    with f.when(number.ult(STALE_PAGES)):
+        f.store(page.to("i32"), f.native("stale_pages").element("i32", number))
+        f.store_native("stale_count", number + 1)
+    f.ret()
     return f
 
 
@@ -176,6 +225,7 @@ def _writable() -> Builder:
             loop.again()
         f.call("fill", f.cpu, (gpa - distance >> PAGE_SHIFT).to("i32"), table, entry)
         position.set((gpa & -PAGE_SIZE) + PAGE_SIZE)
+    f.call("note_store_beside", f.cpu, first)
     f.ret(entry)
     return f
 
@@ -184,6 +234,8 @@ def code_pages_text() -> str:
     """Return the LLVM text of this module's definitions."""
     functions = [
         _need_code_page(),
+        _give_up_code_page(),
+        _note_store_beside(),
         _is_covered_at(),
         _invalidate(),
         _invalidate_range(),

@@ -19,6 +19,7 @@ ENTRY_POINTS = (
     "need_code_page",
     "invalidate_range",
     "code_flags",
+    "give_up_code_page",
     "decode",
     "sentinel",
     "leave",

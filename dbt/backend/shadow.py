@@ -106,6 +106,18 @@ def _forget_writes_of() -> Builder:
     return f
 
 
+def _forget_code_of() -> Builder:
+    """``forget_code_of(cpu, space, ops)``: null the entries for a code page."""
+    f = define("forget_code_of", {"space": "i32", "ops": "ptr"}, attributes="noinline")
+    log = _log(f, f["space"])
+    with f.count(0, _log_length(f, f["space"]).load("i32")) as number:
+        table, _, entry = _logged(f, log, number)
+        with f.when((table.eq(CODE) | table.eq(CODE + USER_TABLES)) & entry.load("ptr").eq(f["ops"])):
+            f.store(f.value("ptr", 0), entry)
+    f.ret()
+    return f
+
+
 def _tlb_flush() -> Builder:
     """``tlb_flush(cpu)``: null all entries of all spaces."""
     f = define("tlb_flush", {}, attributes="noinline")
@@ -123,6 +135,15 @@ def _forget_writes() -> Builder:
     f = define("forget_writes", {"hva": "ptr"}, attributes="noinline")
     with f.count(0, SPACES) as space:
         f.call("forget_writes_of", f.cpu, space, f["hva"])
+    f.ret()
+    return f
+
+
+def _forget_code() -> Builder:
+    """``forget_code(cpu, ops)``: null the entries of all spaces for a code page."""
+    f = define("forget_code", {"ops": "ptr"}, attributes="noinline")
+    with f.count(0, SPACES) as space:
+        f.call("forget_code_of", f.cpu, space, f["ops"])
     f.ret()
     return f
 
@@ -246,8 +267,10 @@ def shadow_text() -> str:
         _fill(),
         _clear_space(),
         _forget_writes_of(),
+        _forget_code_of(),
         _tlb_flush(),
         _forget_writes(),
+        _forget_code(),
         _tlb_flush_page(),
         _translate_address(),
         _regime_changed(),

@@ -81,6 +81,7 @@ def _region_statistics(activity: RegionActivity) -> dict[str, Any]:
         },
         "worker_restarts": worker.restarts,
         "invalidations": {"code_writes": counts.code_writes, "literal_writes": counts.literal_writes},
+        "code_pages_given_up": counts.pages_given_up,
         "region_exits": {reason.name.lower(): count for reason, count in activity.side_exits.items()},
     }
     kept = activity.store
@@ -147,6 +148,7 @@ def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _unless_zero("code written over", written["code_writes"])
     yield from _unless_zero("literal written over", written["literal_writes"])
     yield from _unless_zero("all at once", others)
+    yield from _unless_zero("code pages given up", found["code_pages_given_up"])
     yield _line("region code", f"{regions['code_bytes']:,}", f"bytes for {regions['insns']:,} instructions")
     yield _line("compile time", f"{times['sum']:,.3f}", f"s, the longest {1000 * times['longest']:,.1f} ms")
     if times["waited"]:

@@ -59,11 +59,19 @@ class CodePages:
         self._halves, self._words = ops.cast("I"), ops.cast("Q")
         self._flags = ram.page_flags
         self._invalidate = native.function("invalidate_range", ctypes.c_uint64, ctypes.c_uint64)
+        self._give_up = native.function("give_up_code_page", ctypes.c_uint32, result=ctypes.c_uint32)
         self._need = native.function("need_code_page", ctypes.c_uint32, result=ctypes.c_void_p)
 
     def need(self, page: int) -> None:
         """Give a page of RAM a code page, if it has none."""
         self._need(self._cpu.address, page)
+
+    def give_up(self, page: int) -> bool:
+        """Take the code page from a page of RAM. Return False if it must stay, because a region was made from it.
+
+        Nothing may keep an op of it. It must not be called while the guest executes.
+        """
+        return bool(self._give_up(self._cpu.address, page))
 
     def has_code(self, gpa: Gpa) -> bool:
         """Return True if the page has a code page."""

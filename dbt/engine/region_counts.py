@@ -21,7 +21,8 @@ class RegionCounts:
     ``outdated`` counts regions that were compiled, but not for what the guest's memory holds now. ``refused`` counts
     requests of which nothing could be compiled, or over which the compiler was lost; ``cold`` those that were not given
     to the compiler, because the code had not been hot lately. Of those dropped, ``code_writes`` and ``literal_writes``
-    were because what they were made from was written over. ``seconds`` were waited for the compiler, if in line.
+    were because what they were made from was written over. ``pages_given_up`` counts code pages that became data.
+    ``seconds`` were waited for the compiler, if in line.
     ``earlier`` counts regions that were installed because an earlier run had left the request for them.
     """
 
@@ -33,6 +34,7 @@ class RegionCounts:
     dropped: int = 0
     code_writes: int = 0
     literal_writes: int = 0
+    pages_given_up: int = 0
     insns: int = 0
     code_bytes: int = 0
     seconds: float = 0.0

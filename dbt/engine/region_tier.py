@@ -191,6 +191,10 @@ class RegionTier:
         """See :class:`dbt.engine.threaded.CodeListener`."""
         self.cache.host_write(gpa, size)
 
+    def code_page_is_given_up(self, page: int) -> None:
+        """See :class:`dbt.engine.threaded.CodeListener`. Regions find ops by the code tables, so they keep none."""
+        self._counts.pages_given_up += 1
+
     def _is_covered(self, gpa: Gpa) -> bool:
         """Return True if a region has the code already, and is not often left for it."""
         often = self.code_pages.arrivals(gpa) % HOT_ARRIVALS == WARM

@@ -24,6 +24,7 @@ from dbt.engine.code_pages import CodePages
 from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.shadow_tables import ShadowPage, ShadowTables
+from dbt.engine.stale_pages import StalePages
 from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
@@ -38,6 +39,7 @@ _EXIT_ARGS = NATIVE["exit_args"].offset // 8
 _MMIO_COUNT, _MMIO_CURSOR, _MMIO_VALUE = (NATIVE[f"mmio_{name}"].offset // 4 for name in ("count", "cursor", "value"))
 _EXIT_KIND, _LAST_EXCEPTION = NATIVE["exit_kind"].offset // 4, NATIVE["last_exception"].offset // 8
 _WINDOWS = NATIVE["windows"].offset // 8
+_STALE_COUNT = NATIVE["stale_count"].offset // 4
 _ARCHITECTURE = LAYOUT["architecture"].index
 #: A run ends early after this many exits that Python answered, so that it takes some tens of milliseconds at most.
 MAX_ANSWERS = 1000
@@ -64,6 +66,11 @@ class CodeListener(Protocol):
     def host_writes(self, gpa: Gpa, size: int) -> None:
         """Hear that the hypervisor is about to write to pages that have code."""
 
+    def code_page_is_given_up(self, page: int) -> None:
+        """Hear that a page of RAM, by its number, has no code page any more. Its ops must not be reached from anywhere:
+        what leads to one of them is to be dropped. No region was made from the page. The guest does not execute.
+        """
+
 
 class _NoListener:
     def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
@@ -73,6 +80,9 @@ class _NoListener:
         raise AssertionError("there are no regions")
 
     def host_writes(self, gpa: Gpa, size: int) -> None:
+        pass
+
+    def code_page_is_given_up(self, page: int) -> None:
         pass
 
 
@@ -103,6 +113,7 @@ class ThreadedTier:
         self._listener = listener
         self.native = native = NativeCode(notice)
         self.code_pages = CodePages(cpu, memory.ram, native)
+        self._stale_pages = StalePages(cpu, self.code_pages, listener.code_page_is_given_up)
         self.shadow_tables = ShadowTables(cpu, memory.ram.address, self.code_pages.address)
         self.targets = HostRange(8 * TARGET_ENTRIES)
         self._tell_native_code()
@@ -245,6 +256,8 @@ class ThreadedTier:
         words[_LAST_EXCEPTION] = budget if words[_LAST_EXCEPTION] == ENTERED_BY_MACHINE else NEVER
         self._accessed_at = -1
         self._choose_space(address)
+        if halves[_STALE_COUNT]:
+            self._stale_pages.give_up()
         answers = 0
         while True:
             self._enter(address)

@@ -26,6 +26,8 @@ ENTRY = 0x8000
 DEVICE = 0x1000_0000
 #: How many arrivals make an op hot in :class:`SoonHotTier`.
 SOON = 6
+#: How many stores beside code list a code page as stale in :class:`SmallMachine`.
+STALE_SOON = 3
 
 
 class Counter:
@@ -140,6 +142,7 @@ class SmallMachine(BareMachine):
         self.device = Counter()
         super().__init__((KINDS | WITHOUT)[kind], RAM_SIZE, self.device)
         self.memory.write_ram(Gpa(ENTRY), code)
+        self.cpu.set_native("stale_after", STALE_SOON)
         self.cpu.r[15] = ENTRY
         self.cpu.r[13] = RAM_SIZE - 0x1000
         self.exits: list[tuple[int, object]] = []
