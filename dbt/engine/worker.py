@@ -39,15 +39,15 @@ from dbt.engine.messages import (
     unpack_result,
     unpack_start,
 )
-from dbt.engine.priority import seconds_without_processor, share_processors, yield_processors
+from dbt.engine.priority import seconds_on_processor, seconds_without_processor, share_processors, yield_processors
 from dbt.engine.region_counts import WorkerCounts
 from dbt.engine.worker_process import CACHE_VARIABLES, FINISH, Compile, make_compile, serve
 
 #: Seconds after which a compilation is given up, without those in which it had no processor.
 TIMEOUT_S = 20.0
-#: Seconds without progress after which a compiler that yields the processors has yielded enough: a guest that runs for
-#: that long gains more by its regions than it loses by sharing the processors.
-PATIENCE_S = 3.0
+#: Seconds without progress after which a compiler that yields the processors, and had one for less than half of that,
+#: has yielded enough. It is about the time that a region takes: who has waited for so long may wait for as long again.
+PATIENCE_S = 0.5
 #: So many compilers that end before they have begun mean that there is none.
 _FAILED_STARTS = 2
 #: The number of answers after which the compiler is restarted. LLVM's passes leak 11 KB for each region. A restart
@@ -89,6 +89,7 @@ class _Child:
     ready: bool = False  # it has said so
     yields: bool = False  # it runs only where a processor is idle
     delay: float = 0.0  # the seconds without a processor that have been taken into account
+    progress: tuple[float, float] = (0.0, 0.0)  # when it last made progress, and its CPU time then
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class CompileWorker:
     """The compiler of several machines, each of which has a :class:`CompileClient`. It is safe for threads.
 
     While nobody waits for it, it runs only where a processor is idle, because guests go on without it. But if it has
-    got nowhere for some seconds, it shares the processors from then on.
+    got nowhere for a while, it shares the processors from then on.
     """
 
     def __init__(self, make: Callable[[], Compile] = make_compile, yields: bool = True) -> None:
@@ -259,9 +260,16 @@ class CompileWorker:
         if not child.yields:
             child.yields = True
             yield_processors(child.pid)
-        elif self._sent and time.monotonic() - self._since > PATIENCE_S:
+        elif self._sent and self._is_starved(child):
             self._yields = False
             self._share_processors()
+
+    def _is_starved(self, child: _Child) -> bool:
+        """Return True if the child has made no progress for a while, and had no processor for most of it."""
+        if child.progress[0] != self._since:
+            child.progress = self._since, seconds_on_processor(child.pid)
+        waited = time.monotonic() - self._since
+        return waited > PATIENCE_S and seconds_on_processor(child.pid) - child.progress[1] < waited / 2
 
     def _share_processors(self) -> None:
         """Let the child run as this process does, because somebody waits for it.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from dbt.engine import worker
-from dbt.engine.priority import seconds_without_processor, share_processors, yield_processors
+from dbt.engine.priority import seconds_on_processor, seconds_without_processor, share_processors, yield_processors
 from dbt.engine.worker import CompileClient, CompileWorker
 from tests.cli.command import ROOT
 from tests.codecache.hosts import as_one_who_obeys
@@ -35,7 +35,8 @@ def answer(client: CompileClient, look: Callable[[], object]) -> object:
     return seen
 
 
-def test_it_yields_while_a_guest_polls() -> None:
+def test_it_yields_while_a_guest_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PATIENCE_S", 1000)
     compiler = CompileWorker(make_compile)
     client = connect(compiler)
     client.submit(request(SLOW))
@@ -74,12 +75,24 @@ def test_it_shares_after_it_has_got_nowhere(monkeypatch: pytest.MonkeyPatch) -> 
     client = connect(compiler)
     client.submit(request(HANG))
     client.poll()
-    wait_until(lambda: not client.poll() and compiler._child and policy(compiler) == os.SCHED_OTHER, "it shares")
+    wait_until(lambda: not client.poll() and policy(compiler) == os.SCHED_OTHER, "it shares")
     time.sleep(0.2)
     client.poll()
     client.submit(request(4))
     client.poll()
     assert policy(compiler) == os.SCHED_OTHER, "which it does from then on"
+    client.close()
+
+
+def test_it_yields_on_as_long_as_it_has_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PATIENCE_S", 0.1)
+    begun = time.monotonic()
+    monkeypatch.setattr(worker, "seconds_on_processor", lambda pid: time.monotonic() - begun)
+    compiler = CompileWorker(make_compile)
+    client = connect(compiler)
+    client.submit(request(SLOW))
+    client.poll()
+    assert answer(client, lambda: policy(compiler)) == os.SCHED_IDLE
     client.close()
 
 
@@ -112,6 +125,15 @@ def test_a_process_that_has_ended_is_nothing() -> None:
     yield_processors(pid)
     assert share_processors(pid)
     assert seconds_without_processor(pid) == 0
+
+
+def test_time_on_a_processor_is_the_process_s_own() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            wait_until(lambda: seconds_on_processor(busy.pid) > 0.2, "it runs")
+        finally:
+            busy.kill()
+    assert seconds_on_processor(busy.pid) == 0
 
 
 def test_time_without_a_processor_is_counted_by_the_kernel() -> None:
