@@ -47,10 +47,16 @@ def show(folder: Path, *programs: dict[str, Any]) -> tuple[str, list[list[str]]]
 def test_the_table_has_medians_their_ratios_geometric_means_and_the_worst(tmp_path: Path) -> None:
     tiers = {"region": 200_000_000, "threaded": 49_000_000, "machine": 1_000_000}
     one = program("one", tiers, QEMU=runs(2.0, 9.0, 1.0), first=runs(8.0, 8.0, 0.1), second=runs(1.0, 1.0, 5.0))
-    two = program("two", {"threaded": 1_000_000}, QEMU=runs(0.5), first=runs(0.5), second=runs(1.0))
+    two = program(
+        "two",
+        {"region": 100_000, "other": 300_000, "threaded": 600_000},
+        QEMU=runs(0.5),
+        first=runs(0.5),
+        second=runs(1.0),
+    )
     text, lines = show(tmp_path, one, two)
     assert ["one", "250", "2.00", "4.00", "0.50", "2.00", "4.00", "0.50", "80", "80"] in lines
-    assert ["two", "1", "0.50", "1.00", "2.00", "0.50", "1.00", "2.00", "0", "0"] in lines
+    assert ["two", "1", "0.50", "1.00", "2.00", "0.50", "1.00", "2.00", "10+30", "10+30"] in lines
     assert ["geom.", "mean", "2.00", "1.00", "2.00", "1.00"] in lines
     assert "worst in wall, and how many of 2 are slower than QEMU: first one 4.00 (1 slower), " in text
     assert "second two 2.00 (1 slower)" in text

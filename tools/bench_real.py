@@ -11,7 +11,8 @@ third       and again
 
 With ``--against``, the same runs of another checkout are ``old first`` and so on.
 
-Wall time is that of the process. CPU time includes dbt's compiler, also what it does after the guest has ended.
+Wall time is that of the process. CPU time includes dbt's compiler, also what it does after the guest has ended. The
+next run begins when it is done.
 """
 
 from __future__ import annotations

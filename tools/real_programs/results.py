@@ -64,10 +64,11 @@ class Result:
         """Return the time of ``engine`` relative to that of ``peer``: below 1, it is faster."""
         return self.median(engine, clock) / self.median(peer, clock)
 
-    def compiled(self, engine: str) -> float:
-        """Return the share of the instructions that compiled code executed in the latest run of a dbt."""
+    def compiled(self, engine: str) -> str:
+        """Return the percentages of the instructions that each compiling tier executed in a dbt's latest run."""
         tiers = self.tiers[engine]
-        return 1 - sum(tiers.get(name, 0) for name in _SINGLE) / sum(tiers.values())
+        whole = sum(tiers.values())
+        return "+".join(f"{100 * number / whole:.0f}" for name, number in tiers.items() if name not in _SINGLE)
 
 
 @dataclass
@@ -152,7 +153,7 @@ def _table(results: Sequence[Result], engines: Sequence[str], part: Part, peer: 
             for engine, clock in columns
         )
         insns = f"{sum(result.tiers[engines[0]].values()) / 1e6:.0f}"
-        compiled = (f"{100 * result.compiled(engine):.0f}" for engine in engines)
+        compiled = (result.compiled(engine) for engine in engines)
         table.add_row(result.name, insns, *cells, *compiled)
     return table
 
