@@ -10,20 +10,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import select
 import signal
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from fcntl import fcntl
+from dataclasses import dataclass
 from typing import Protocol
 
 from dbt.abi.addresses import Hva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.region_store import StoreCounts
+from dbt.engine.compiler_process import CompilerProcess
 from dbt.engine.messages import (
     CompileRequest,
     MachineNotice,
@@ -39,9 +37,9 @@ from dbt.engine.messages import (
     unpack_result,
     unpack_start,
 )
-from dbt.engine.priority import seconds_on_processor, seconds_without_processor, share_processors, yield_processors
+from dbt.engine.priority import share_processors, yield_processors
 from dbt.engine.region_counts import WorkerCounts
-from dbt.engine.worker_process import CACHE_VARIABLES, FINISH, Compile, make_compile, serve
+from dbt.engine.worker_process import CACHE_VARIABLES, FINISH, Compile, make_compile
 
 #: Seconds after which a compilation is given up, without those in which it had no processor.
 TIMEOUT_S = 20.0
@@ -56,8 +54,6 @@ REGIONS_PER_PROCESS = 2000
 #: Seconds that a compiler whose answers have ended is given to exit.
 _GRACE_S = 1.0
 _LOOK_INTERVAL_MS = 5
-_F_SETPIPE_SZ = 1031
-_PIPE_SIZE = 1 << 20
 
 Answer = tuple[CompileRequest, CompiledRegion | Refused]
 
@@ -74,22 +70,6 @@ class CodeSource(Protocol):
 
     def forget_told(self) -> None:
         """Forget what was told, because the compiler is a new one that knows nothing."""
-
-
-@dataclass(slots=True)
-class _Child:
-    """The compiler's process and this side's descriptors. ``outbox`` holds what the pipe has had no room for."""
-
-    pid: int
-    requests: int
-    results: int
-    received: bytearray = field(default_factory=bytearray)
-    outbox: bytearray = field(default_factory=bytearray)
-    answers: int = 0
-    ready: bool = False  # it has said so
-    yields: bool = False  # it runs only where a processor is idle
-    delay: float = 0.0  # the seconds without a processor that have been taken into account
-    progress: tuple[float, float] = (0.0, 0.0)  # when it last made progress, and its CPU time then
 
 
 @dataclass(slots=True)
@@ -115,10 +95,9 @@ class CompileWorker:
         self._yields = yields
         self._failed_starts = 0  # one after the other
         self._lock = threading.RLock()
-        self._child: _Child | None = None
+        self._child: CompilerProcess | None = None
         self._generation = 0  # counts the children
         self._sent: deque[_Pending] = deque()  # the requests that the child has not answered yet, in the order sent
-        self._since = 0.0  # when the child last made progress
         self._clients: set[CompileClient] = set()
         self._numbers = 0
         _WORKERS.add(self)
@@ -142,67 +121,47 @@ class CompileWorker:
         if not self._clients:
             self._end()
         elif self._child is not None and client.generation == self._generation:
-            self._child.outbox += pack_forget(client.number)
-            self._flush(self._child)
+            self._child.send(pack_forget(client.number))
 
-    def _running(self) -> _Child:
+    def _running(self) -> CompilerProcess:
         """Return the child, which is started if there is none. Raises OSError."""
         if self._child is not None and not self._sent and self._child.answers >= REGIONS_PER_PROCESS:
             self._end()
-        if self._child is not None and not self._sent and _has_ended(self._child.pid):
+        if self._child is not None and not self._sent and self._child.has_ended:
             self._end()  # the child was idle, so nothing is lost
         if self._child is None:
-            self._child = self._start()
+            self._child = CompilerProcess.start(self._make)
             self._generation += 1
         return self._child
 
-    def _send(self, child: _Child, message: bytes, pending: _Pending) -> None:
+    def _send(self, child: CompilerProcess, message: bytes, pending: _Pending) -> None:
         if not self._sent:
-            self._since = time.monotonic()
+            child.note_progress()
         self._sent.append(pending)
-        child.outbox += message
-        self._flush(child)
-
-    def _flush(self, child: _Child) -> None:
-        """Send as much of the outbox as the pipe has room for."""
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead child is noticed by the end of its answers
-            while child.outbox:
-                del child.outbox[: os.write(child.requests, child.outbox)]
-                self._since = time.monotonic()
+        child.send(message)
 
     def _receive(self) -> None:
         """Hand out the answers, and give up a request that has killed the compiler or takes too long."""
         child = self._child
         if child is None:
             return
-        self._flush(child)
-        while _is_ready(child.results, select.POLLIN, 0):
-            data = os.read(child.results, _PIPE_SIZE)
+        child.send()
+        while child.has_answers():
+            data = child.read()
             if not data:
                 return self._lose(_GRACE_S)
-            self._since = time.monotonic()
-            child.received += data
             try:
-                for body in take_messages(child.received):
+                for body in take_messages(data):
                     self._take(child, body)
             except WrongMessage:
                 return self._lose()
             except _NoCompiler as error:
                 return self._give_up(str(error))
-        if self._sent and self._is_overdue(child):
+        if self._sent and child.is_overdue(TIMEOUT_S):
             self._lose()
         return None
 
-    def _is_overdue(self, child: _Child) -> bool:
-        """Return True if the child has had a processor for too long and made no progress."""
-        if time.monotonic() - self._since <= TIMEOUT_S:
-            return False
-        delay = seconds_without_processor(child.pid)
-        self._since += delay - child.delay
-        child.delay = delay
-        return time.monotonic() - self._since > TIMEOUT_S
-
-    def _take(self, child: _Child, body: bytes) -> None:
+    def _take(self, child: CompilerProcess, body: bytes) -> None:
         if not child.ready:
             if reason := unpack_start(body):
                 raise _NoCompiler(reason)
@@ -260,16 +219,9 @@ class CompileWorker:
         if not child.yields:
             child.yields = True
             yield_processors(child.pid)
-        elif self._sent and self._is_starved(child):
+        elif self._sent and child.is_starved(PATIENCE_S):
             self._yields = False
             self._share_processors()
-
-    def _is_starved(self, child: _Child) -> bool:
-        """Return True if the child has made no progress for a while, and had no processor for most of it."""
-        if child.progress[0] != self._since:
-            child.progress = self._since, seconds_on_processor(child.pid)
-        waited = time.monotonic() - self._since
-        return waited > PATIENCE_S and seconds_on_processor(child.pid) - child.progress[1] < waited / 2
 
     def _share_processors(self) -> None:
         """Let the child run as this process does, because somebody waits for it.
@@ -286,56 +238,10 @@ class CompileWorker:
         self._end()
         self._send_all_again()
 
-    def _start(self) -> _Child:
-        requests_read, requests_write = os.pipe()
-        try:
-            results_read, results_write = os.pipe()
-        except OSError:
-            os.close(requests_read)
-            os.close(requests_write)
-            raise
-        parent = os.getpid()
-        try:
-            pid = os.fork()
-        except OSError:
-            for descriptor in (requests_read, requests_write, results_read, results_write):
-                os.close(descriptor)
-            raise
-        if pid == 0:
-            try:
-                os.close(requests_write)
-                os.close(results_read)
-                serve(requests_read, results_write, parent, self._make)
-            finally:
-                os._exit(0)
-        os.close(requests_read)
-        os.close(results_write)
-        os.set_blocking(requests_write, False)
-        with contextlib.suppress(OSError):  # the user has too many pipes, so this one stays smaller
-            fcntl(requests_write, _F_SETPIPE_SZ, _PIPE_SIZE)
-        return _Child(pid, requests_write, results_read)
-
     def _end(self, grace: float = 0.0) -> int:
-        """End the child, unless it ends within ``grace`` seconds by itself.
-
-        Returns the exit status, or the negative number of the signal, if it ended by itself, else 0.
-        """
+        """End the child, if there is one. Return its exit status as :meth:`CompilerProcess.end` does."""
         child, self._child = self._child, None
-        if child is None:
-            return 0
-        os.close(child.requests)
-        os.close(child.results)
-        deadline = time.monotonic() + grace
-        try:
-            while not (ended := os.waitpid(child.pid, os.WNOHANG))[0] and time.monotonic() < deadline:
-                time.sleep(0.001)
-            if not ended[0]:
-                os.kill(child.pid, signal.SIGKILL)
-                os.waitpid(child.pid, 0)
-                return 0
-        except (ChildProcessError, ProcessLookupError):  # somebody else has waited for it
-            return 0
-        return os.waitstatus_to_exitcode(ended[1])
+        return 0 if child is None else child.end(grace)
 
     def let_finish(self) -> None:
         """Let the compiler outlive this process by the requests that it has, so that the next run has their regions."""
@@ -349,8 +255,7 @@ class CompileWorker:
     def forget_parent(self) -> None:
         """Drop the compiler and its clients in a forked process: they are the parent's. New machines have another."""
         if self._child is not None:
-            os.close(self._child.requests)
-            os.close(self._child.results)
+            self._child.close()
         self._lock = threading.RLock()
         self._child = None
         self._sent.clear()
@@ -471,7 +376,7 @@ class CompileClient:
             child = self._worker._child
             if child is not None:
                 with contextlib.suppress(ValueError):
-                    _is_ready(child.results, select.POLLIN, _LOOK_INTERVAL_MS)
+                    child.has_answers(_LOOK_INTERVAL_MS)
         return []
 
     def close(self) -> None:
@@ -493,7 +398,7 @@ class CompileClient:
             if self.generation != self._worker._generation:
                 self._introduce(child)
             for notice in self._profile.changes():
-                child.outbox += (
+                child.put(
                     pack_page(self.number, notice)
                     if isinstance(notice, PageNotice)
                     else pack_targets(self.number, notice)
@@ -505,14 +410,14 @@ class CompileClient:
             self._worker._send(child, message, _Pending(number, self, request, again))
         return None
 
-    def _introduce(self, child: _Child) -> None:
+    def _introduce(self, child: CompilerProcess) -> None:
         """Tell a new child of the machine."""
         self.generation = self._worker._generation
         variables = {name: os.environ[name] for name in CACHE_VARIABLES if name in os.environ}
         if "DBT_CACHE_DIR" in variables:
             variables["DBT_CACHE_DIR"] = os.path.abspath(variables["DBT_CACHE_DIR"])
         notice = MachineNotice(self._profile.code_pages_address, self._keep, variables)
-        child.outbox += pack_machine(self.number, notice)
+        child.put(pack_machine(self.number, notice))
         self._profile.forget_told()
 
     # -- for the worker ----------------------------------------------------------------------------
@@ -561,21 +466,6 @@ def _end_text(status: int) -> str:
     if not status:
         return "because it does not get ready"
     return f"by signal {-status}" if status < 0 else f"with status {status}"
-
-
-def _is_ready(descriptor: int, event: int, milliseconds: int) -> bool:
-    """Return True if the event occurs within that time. This is not select, which refuses descriptors over 1023."""
-    poll = select.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(milliseconds))
-
-
-def _has_ended(pid: int) -> bool:
-    """Return True if a child process has ended. It is left to be waited for."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
 
 
 _SHARED = CompileWorker()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dbt.engine import worker
+from dbt.engine import compiler_process, worker
 from dbt.engine.priority import seconds_on_processor, seconds_without_processor, share_processors, yield_processors
 from dbt.engine.worker import CompileClient, CompileWorker
 from tests.cli.command import ROOT
@@ -87,7 +87,7 @@ def test_it_shares_after_it_has_got_nowhere(monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_yields_on_as_long_as_it_has_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "PATIENCE_S", 0.1)
     begun = time.monotonic()
-    monkeypatch.setattr(worker, "seconds_on_processor", lambda pid: time.monotonic() - begun)
+    monkeypatch.setattr(compiler_process, "seconds_on_processor", lambda pid: time.monotonic() - begun)
     compiler = CompileWorker(make_compile)
     client = connect(compiler)
     client.submit(request(SLOW))

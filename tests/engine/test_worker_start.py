@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from dbt.backend.compiled import CompiledRegion, Refused
-from dbt.engine import worker
+from dbt.engine import compiler_process, worker
 from dbt.engine.messages import CompileRequest
 from dbt.engine.mirror import CodeMirror
 from dbt.engine.worker import CompileWorker
@@ -87,7 +87,7 @@ def test_a_compiler_without_a_processor_is_not_given_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(worker, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(worker, "PATIENCE_S", 1000)
     begun = time.monotonic()
-    monkeypatch.setattr(worker, "seconds_without_processor", lambda pid: time.monotonic() - begun - 0.1)
+    monkeypatch.setattr(compiler_process, "seconds_without_processor", lambda pid: time.monotonic() - begun - 0.1)
 
     def compile_(mirror: CodeMirror, wanted: CompileRequest) -> CompiledRegion | Refused:
         time.sleep(1.0)
@@ -96,7 +96,7 @@ def test_a_compiler_without_a_processor_is_not_given_up(monkeypatch: pytest.Monk
     client = connect(CompileWorker(lambda: compile_))
     client.submit(request(4))
     assert wait_for_all(client, 1) == [(4, region(4))]
-    monkeypatch.setattr(worker, "seconds_without_processor", lambda pid: 0.0)
+    monkeypatch.setattr(compiler_process, "seconds_without_processor", lambda pid: 0.0)
     client.submit(request(8))
     assert wait_for_all(client, 1) == [(8, Refused("the compiler was lost over it"))]
     client.close()

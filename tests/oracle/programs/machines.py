@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 
 from dbt.abi.addresses import Gpa, Gva
@@ -15,7 +14,7 @@ from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.threaded import ThreadedTier
 from dbt.engine.tier import Allowance, JitMode, unlimited
-from dbt.engine.worker import CompileWorker, _is_ready
+from dbt.engine.worker import CompileWorker
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
 from tests.oracle.bare import BareMachine, MakeTier
@@ -114,7 +113,7 @@ class SoonHotTier(RegionTier):
         """Wait until what was asked for can be installed."""
         child = self.compiler._worker._child
         if child is not None and self.compiler.pending:
-            _is_ready(child.results, select.POLLIN, 5000)
+            child.has_answers(5000)
 
 
 def eager_without(*names: str) -> MakeTier:

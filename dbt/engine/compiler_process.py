@@ -1,0 +1,147 @@
+"""The compiler's process as its parent sees it: two pipes, its end, and whether it gets anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from fcntl import fcntl
+
+from dbt.engine.priority import seconds_on_processor, seconds_without_processor
+from dbt.engine.worker_process import Compile, serve
+
+_F_SETPIPE_SZ = 1031
+_PIPE_SIZE = 1 << 20
+
+
+class CompilerProcess:
+    """A child of this process that compiles: its PID, and this side's ends of the pipes to it and from it."""
+
+    def __init__(self, pid: int, requests: int, results: int) -> None:
+        self.pid = pid
+        #: How many requests it has answered, whether it has said that it is ready, and whether it yields processors.
+        self.answers, self.ready, self.yields = 0, False, False
+        self._requests, self._results = requests, results
+        self._received = bytearray()
+        self._outbox = bytearray()  # what the pipe has had no room for
+        self._since = 0.0  # when it last made progress
+        self._processor_then: tuple[float, float] = (-1.0, 0.0)  # a time of progress, and its CPU time then
+        self._delay = 0.0  # the seconds without a processor that have been taken into account
+
+    @classmethod
+    def start(cls, make: Callable[[], Compile]) -> CompilerProcess:
+        """Start a compiler whose compile function is ``make()``. Raises OSError."""
+        requests_read, requests_write = os.pipe()
+        try:
+            results_read, results_write = os.pipe()
+        except OSError:
+            os.close(requests_read)
+            os.close(requests_write)
+            raise
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError:
+            for descriptor in (requests_read, requests_write, results_read, results_write):
+                os.close(descriptor)
+            raise
+        if pid == 0:
+            try:
+                os.close(requests_write)
+                os.close(results_read)
+                serve(requests_read, results_write, parent, make)
+            finally:
+                os._exit(0)
+        os.close(requests_read)
+        os.close(results_write)
+        os.set_blocking(requests_write, False)
+        with contextlib.suppress(OSError):  # the user has too many pipes, so this one stays smaller
+            fcntl(requests_write, _F_SETPIPE_SZ, _PIPE_SIZE)
+        return cls(pid, requests_write, results_read)
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def put(self, message: bytes) -> None:
+        """Add a message to what :meth:`send` sends."""
+        self._outbox += message
+
+    def send(self, message: bytes = b"") -> None:
+        """Send this message after all earlier ones, as far as the pipe has room for them."""
+        self._outbox += message
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a dead child is noticed by the end of its answers
+            while self._outbox:
+                del self._outbox[: os.write(self._requests, self._outbox)]
+                self.note_progress()
+
+    def has_answers(self, milliseconds: int = 0) -> bool:
+        """Return True if :meth:`read` would not wait, now or within that time."""
+        poll = select.poll()  # not select, which refuses descriptors over 1023
+        poll.register(self._results, select.POLLIN)
+        return bool(poll.poll(milliseconds))
+
+    def read(self) -> bytearray:
+        """Return what has arrived and has not been taken from it. It is empty if the child has ended."""
+        data = os.read(self._results, _PIPE_SIZE)
+        if not data:
+            return bytearray()
+        self.note_progress()
+        self._received += data
+        return self._received
+
+    # -- progress ------------------------------------------------------------------------------
+
+    def note_progress(self) -> None:
+        """Note that there is nothing yet that takes long."""
+        self._since = time.monotonic()
+
+    def is_overdue(self, limit: float) -> bool:
+        """Return True if it has made no progress for ``limit`` seconds in which it had a processor, or slept."""
+        if time.monotonic() - self._since <= limit:
+            return False
+        delay = seconds_without_processor(self.pid)
+        self._since += delay - self._delay
+        self._delay = delay
+        return time.monotonic() - self._since > limit
+
+    def is_starved(self, patience: float) -> bool:
+        """Return True if it has made no progress for ``patience`` seconds, and had a processor for less than half."""
+        if self._processor_then[0] != self._since:
+            self._processor_then = self._since, seconds_on_processor(self.pid)
+        waited = time.monotonic() - self._since
+        return waited > patience and seconds_on_processor(self.pid) - self._processor_then[1] < waited / 2
+
+    # -- the end -------------------------------------------------------------------------------
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the process has ended. It is left to be waited for."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def close(self) -> None:
+        """Close the pipes and do nothing to the process."""
+        os.close(self._requests)
+        os.close(self._results)
+
+    def end(self, grace: float = 0.0) -> int:
+        """End the process, unless it ends within ``grace`` seconds by itself.
+
+        Returns the exit status, or the negative number of the signal, if it ended by itself, else 0.
+        """
+        self.close()
+        deadline = time.monotonic() + grace
+        try:
+            while not (ended := os.waitpid(self.pid, os.WNOHANG))[0] and time.monotonic() < deadline:
+                time.sleep(0.001)
+            if not ended[0]:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                return 0
+        except (ChildProcessError, ProcessLookupError):  # somebody else has waited for it
+            return 0
+        return os.waitstatus_to_exitcode(ended[1])
