@@ -188,8 +188,8 @@ def _add_machine(parser: Parser) -> None:
     )
     options.text("NS", help_, "--insn-ns")
     help_ = (
-        "on: guest idle time passes in real time, unless a key comes; off: it is skipped [on a terminal: on, else and "
-        "in a replay: off]"
+        "on: guest idle time passes in real time, unless a key comes, and a slow guest's time is raised to the host's; "
+        "off: idle time is skipped [on a terminal: on, else and in a replay: off]"
     )
     options.text("on|off", help_, "--realtime")
     help_ = (

@@ -1,8 +1,8 @@
-"""Real time: how far virtual time is behind the host's clock while a guest waits.
+"""Real time: how far virtual time is behind the host's clock.
 
-While a guest computes, its time is that of the instructions that it retires. While it waits, virtual time can jump to
-the next event, or pass in real time; for that, this module compares both clocks. A guest that was faster than the host
-is not delayed for it. A guest that was slower catches up while it waits, by one second at most.
+While a guest waits, virtual time can jump to the next event, or pass in real time; for that, this module compares both
+clocks. A guest that was faster than the host is not delayed for it. The time of a guest that is slower is raised to the
+host's, by one second at most, while it waits and after each slice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable
 #: The longest sleep of a waiting guest, in seconds. Afterwards the machine checks for Ctrl-C and for limits.
 TIMEOUT_S = 0.05
 _CATCH_UP = 1.0
+#: A guest that computes is not told of less, in seconds: each time is a line of a recording.
+_LEAST_CATCH_UP = 0.001
 
 
 class RealTime:
@@ -31,3 +33,8 @@ class RealTime:
             self._ahead = ahead
         self._ahead = max(self._ahead, ahead - _CATCH_UP)
         return ahead - self._ahead
+
+    def ticks_behind(self, now: int) -> int:
+        """Return how many ticks a guest that computes has to catch up with at the tick ``now``, or 0 if few."""
+        lag = self.lag(now)
+        return int(lag * self._ticks_per_second) if lag >= _LEAST_CATCH_UP else 0

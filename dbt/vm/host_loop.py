@@ -11,6 +11,7 @@ from typing import Protocol
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import NATIVE_EXCEPTIONS, NEVER, SEMIHOSTING_SLOT
+from dbt.abi.exits import Budget
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
 from dbt.host.output_queue import OutputQueue
@@ -49,8 +50,8 @@ class StepListener(Protocol):
 
 
 class HostLoop:
-    """The loop. With ``realtime``, guest idle time passes in real time; otherwise virtual time jumps to the next
-    event.
+    """The loop. With ``realtime``, guest idle time passes in real time, and virtual time is raised to the host's clock
+    where a guest that computes is slower. Otherwise virtual time jumps to the next event while the guest waits.
     """
 
     def __init__(
@@ -163,12 +164,28 @@ class HostLoop:
         self._output.deliver()
         self._signals.hold()
         self._observer.left_guest(exit_)
+        if retired and type(exit_) is Budget:
+            self._catch_up()
         stop = self._exits.answer(exit_, machine)
         if stop is not None and stop.reason is StopReason.EXITED:
             self._ended = stop
         if listener is not None and not self._vcpu.is_waiting:
             listener.after_step(event_name(exit_))
         return stop, retired
+
+    def _catch_up(self) -> None:
+        """Raise virtual time to the host's clock between two instructions, if it is slower and passes in real time.
+
+        Events that are due by then happen now. By how much is input to the guest: it is recorded, and a replay repeats
+        it. The slice has ended with its budget, so a replay's slice can end there too.
+        """
+        vcpu, source = self._vcpu, self._port.source
+        now = vcpu.now()
+        behind = 0 if self._realtime is None else self._realtime.ticks_behind(now)
+        if behind and (delivery := source.next_delivery) is not None:
+            behind = max(0, min(behind, delivery - now))
+        if passed := source.pass_time(now, behind):
+            vcpu.skip(passed)
 
     def _take_interrupt(self) -> None:
         kind = self._vcpu.take_interrupt()

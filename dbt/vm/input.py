@@ -2,7 +2,8 @@
 
 Between two slices the machine asks the source for bytes to push into the UART, and semihosting reads the console
 through it. The source is the console, or a recording (:mod:`dbt.vm.recording`), whose bytes arrive at the times that it
-states. Times are virtual, in ticks, and never decrease.
+states. Times are virtual, in ticks, and never decrease. It is input, too, by how much virtual time is raised to the
+host's clock while the guest computes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class InputSource(Protocol):
         """Return the time from which on :meth:`poll` may give input to an access, or None if there is none yet.
 
         Accesses before that time need not ask. It is asked for before each slice, which takes some milliseconds.
+        """
+
+    def pass_time(self, now: int, behind: int) -> int:
+        """Return by how many ticks virtual time is to be raised. ``behind`` says how far it is behind the host's clock,
+        0 if it does not follow it. It is called after slices that have ended with their budget.
         """
 
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
@@ -84,6 +90,9 @@ class ConsoleInput:
 
     def due(self, now: int) -> int | None:
         return now if self._console.arrived() else None
+
+    def pass_time(self, now: int, behind: int) -> int:
+        return behind
 
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         if room <= 0 or not self._console.arrived():

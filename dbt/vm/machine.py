@@ -57,7 +57,8 @@ class Machine(GuestAccess):
     - ``cpu``: the model of the processor. By default a program has "any", and a kernel the one of the board.
     - ``semihosting``: whether SVC 0x123456 reaches the host. By default it does for a program. It does not for a
       kernel, because any process of the kernel could use it.
-    - ``realtime``: whether guest idle time passes in real time. Otherwise virtual time jumps to the next event.
+    - ``realtime``: whether guest idle time passes in real time, and the guest's time is never slower than the host's.
+      Otherwise virtual time depends on the program alone, and jumps to the next event while the guest waits.
     - ``insn_ns``: the time that an instruction takes for the guest, in nanoseconds: a divisor of 1000.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
 

@@ -1,9 +1,9 @@
 """Recordings of a guest's input and of its times, by which the same run can be repeated.
 
 A recording is a text file of JSON lines. The first line says what was run. Then there is a line for each delivery of
-input (:class:`Delivery`) and, if the run ended in an orderly way, a last line about its end. Each line is written
-at once, so the recording of a process that was killed lacks only its end. Bytes are written as characters of Latin-1. A
-recording does not depend on the tier.
+input (:class:`Delivery`) and for each time that virtual time was raised to the host's (:class:`PassedTime`). If the run
+ended in an orderly way, a last line is about its end. Each line is written at once, so the recording of a process that
+was killed lacks only its end. Bytes are written as characters of Latin-1. A recording does not depend on the tier.
 
 What a guest reads from files (``--files``) is not recorded. These files must not change.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FORMAT = 3
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
-UART, READ = "uart", "read"
+UART, READ, TIME = "uart", "read", "time"
 
 #: The reasons for which a run is stopped from outside, at an icount that the recording states.
 STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
@@ -130,6 +130,12 @@ class Recorder:
     def due(self, now: int) -> int | None:
         return self._inner.due(now)
 
+    def pass_time(self, now: int, behind: int) -> int:
+        ticks = self._inner.pass_time(now, behind)
+        if ticks:
+            self._write([TIME, now, ticks])
+        return ticks
+
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         number = self._accesses.number(now, access)
         data = self._inner.poll(now, room, access)
@@ -205,14 +211,22 @@ class Delivery(NamedTuple):
     access: int = 0
 
 
+class PassedTime(NamedTuple):
+    """Virtual time was raised at the tick ``time`` by so many ``ticks``, because the host's clock was further."""
+
+    time: int
+    ticks: int
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The content of a recording. ``deliveries`` are in the order in which they came."""
+    """The content of a recording. ``deliveries`` and ``passed`` are in the order in which they came."""
 
     path: str
     identity: RunIdentity
     deliveries: tuple[Delivery, ...]
     end: End | None
+    passed: tuple[PassedTime, ...] = ()
 
 
 def read_recording(path: str) -> Recording:
@@ -224,6 +238,7 @@ def read_recording(path: str) -> Recording:
         raise RecordingError(f"{path}: the recording cannot be read: {reason}") from None
     identity = _read_identity(path, lines[0] if lines else b"")
     deliveries: list[Delivery] = []
+    passed: list[PassedTime] = []
     end: End | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
@@ -232,6 +247,8 @@ def read_recording(path: str) -> Recording:
                     deliveries.append(Delivery(UART, time, text.encode("latin-1"), access))
                 case ["read", int(time), str(text)] if end is None:
                     deliveries.append(Delivery(READ, time, text.encode("latin-1")))
+                case ["time", int(time), int(ticks)] if end is None and ticks > 0:
+                    passed.append(PassedTime(time, ticks))
                 case ["end", dict(fields)] if end is None:
                     end = End(**_typed(fields, _END_FIELDS))
                     StopReason(end.reason)
@@ -239,7 +256,7 @@ def read_recording(path: str) -> Recording:
                     raise ValueError("no line of a recording")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise RecordingError(f"{path}: the recording is damaged in line {number}") from None
-    return Recording(path, identity, tuple(deliveries), end)
+    return Recording(path, identity, tuple(deliveries), end, tuple(passed))
 
 
 _END_FIELDS: Mapping[str, tuple[type, ...]] = {

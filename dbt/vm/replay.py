@@ -32,12 +32,17 @@ class Replay:
             deque(delivery for delivery in recording.deliveries if delivery.kind == kind) for kind in (UART, READ)
         )
         self._between = deque(delivery.time for delivery in self._uart if not delivery.access)
+        self._passed = deque(recording.passed)
         self._accesses = AccessCounter()
 
     @property
     def next_delivery(self) -> int | None:
-        """When a delivery between two instructions is due. Accesses get theirs wherever slices end."""
-        return self._between[0] if self._between else None
+        """When a delivery between two instructions is due, or time is to pass. Accesses get theirs wherever slices
+        end.
+        """
+        delivery = self._between[0] if self._between else None
+        passing = self._passed[0].time if self._passed else None
+        return passing if delivery is None or (passing is not None and passing < delivery) else delivery
 
     @property
     def ended(self) -> bool:
@@ -58,6 +63,14 @@ class Replay:
             if len(data) > room:
                 raise self._diverged(f"{len(data)} bytes arrive at {now}, and the UART has room for {room}")
         return data
+
+    def pass_time(self, now: int, behind: int) -> int:
+        if not self._passed or self._passed[0].time > now:
+            return 0
+        time, ticks = self._passed.popleft()
+        if time < now:
+            raise self._diverged(f"time is to pass at {time}, and no instruction ended there until {now}")
+        return ticks
 
     def read(self, now: int, size: int) -> bytes | None:
         if not self._reads:

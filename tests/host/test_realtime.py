@@ -16,6 +16,7 @@ from dbt.vm.machine import TierName
 from dbt.vm.recording import Recorder, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.vm.programs import BASE, EXIT, TIERS
 from tests.waiting import BOUND_S
@@ -155,3 +156,45 @@ def test_a_replay_in_real_time(tmp_path: Path) -> None:
     started = time.monotonic()
     assert machine.run(timeout=30).exit_code == ord("k")
     assert time.monotonic() - started >= 0.19
+
+
+# -- a guest that computes -----------------------------------------------------------------------
+
+#: Polls a timer for half a second of its time, and counts how often. Then it does so again with the timer's interrupt.
+_BUSY = f"""
+    mov r0, #0x18 ; ldr r1, =0xe51ff004 ; str r1, [r0] ; adr r1, handler ; str r1, [r0, #4]
+    ldr r6, =0x101e2000 ; ldr r0, =250000 ; str r0, [r6] ; mov r1, #0x83 ; str r1, [r6, #8] ; mov r7, #0
+1:  add r7, r7, #1 ; ldr r1, [r6, #0x10] ; cmp r1, #0 ; beq 1b
+    str r0, [r6, #0xc] ; {_ALARM} ; mov r8, #0 ; msr cpsr_c, #0x53
+2:  add r7, r7, #1 ; cmp r8, #0 ; beq 2b
+    msr cpsr_c, #0xd3 ; mov r2, #0 ; {EXIT}
+handler: mov r8, #1 ; str r8, [r6, #0xc] ; subs pc, lr, #4
+"""
+
+
+def test_a_slow_guests_time_is_that_of_the_host_and_a_replay_repeats_it(tmp_path: Path) -> None:
+    """In the reference tier it would take half a minute, and longer, to retire what half a second has instructions."""
+    machine = machine_with(_BUSY, CaptureConsole(), "reference", realtime=True)
+    recorder = Recorder(machine.input_source, str(tmp_path / "run"), identify(machine, ""))
+    machine.attach_input(recorder)
+    started = time.monotonic()
+    result = machine.run(timeout=BOUND_S)
+    took = time.monotonic() - started
+    recorder.end(machine, result)
+    assert result.exit_code == 0 and machine.timeline.now >= TICKS_PER_SECOND // 2 > 3 * result.icount
+    assert took >= 0.45
+    recording = read_recording(str(tmp_path / "run"))
+    assert len(recording.passed) > 20 and sum(passed.ticks for passed in recording.passed) == machine.vcpu.skipped
+
+    for tier in TIERS:
+        again = machine_with(_BUSY, CaptureConsole(), tier)
+        replay = Replay(recording, identify(again, ""))
+        again.attach_input(replay)
+        assert replay.compare(again, again.run(timeout=BOUND_S), pytest.fail).exit_code == 0
+        assert state_hash(again) == state_hash(machine)
+
+
+def test_time_is_that_of_the_program_unless_the_user_wants_it_otherwise() -> None:
+    source = f"mov r2, #0 ; ldr r0, =3000000 ; 1: subs r0, r0, #1 ; bne 1b ; {EXIT}"
+    machine = machine_with(source, CaptureConsole(), "threaded")
+    assert machine.run(timeout=BOUND_S).exit_code == 0 and machine.vcpu.skipped == 0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dbt.host.console import CaptureConsole, HostConsole
 from dbt.vm.input import ConsoleInput, RecordingError, ReplayDiverged
 from dbt.vm.machine import Machine, TierName
-from dbt.vm.recording import Delivery, Recorder, Recording, RunIdentity, identify, read_recording
+from dbt.vm.recording import Delivery, PassedTime, Recorder, Recording, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
@@ -232,6 +232,16 @@ def test_uart_input_comes_at_the_same_time_however_the_slices_lie(tmp_path: Path
         assert uart_guest(Replay(read_recording(path), IDENTITY), slices) == recorded
 
 
+def test_time_passes_between_the_instructions_where_it_did() -> None:
+    recording = Recording("run", IDENTITY, (Delivery("uart", 30, b"a"),), None, (PassedTime(5, 10), PassedTime(40, 1)))
+    replay = Replay(recording, IDENTITY)
+    assert replay.next_delivery == 5 and replay.pass_time(4, 100) == 0 and replay.pass_time(5, 0) == 10
+    assert replay.next_delivery == 30 and replay.pass_time(20, 100) == 0 and replay.poll(30, 1) == b"a"
+    assert replay.next_delivery == 40
+    with pytest.raises(ReplayDiverged, match="time is to pass at 40, and no instruction ended there until 41"):
+        replay.pass_time(41, 0)
+
+
 def test_a_uart_that_is_not_ready(tmp_path: Path) -> None:
     recording = Recording(
         "run", IDENTITY, (Delivery("uart", 5, b"ab"), Delivery("read", 6, b"c"), Delivery("uart", 6, b"d")), None
@@ -318,6 +328,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         b'["uart", "1", "", 0]',
         b'["uart", 1, ""]',
         b'["read", 1, "", 0]',
+        b'["time", 1, 0]',
+        b'["time", 1, -1]',
+        b'["time", 1, "2"]',
     ):
         path.write_bytes(header + line + b"\n")
         with pytest.raises(RecordingError, match="damaged in line 2"):
