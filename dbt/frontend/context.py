@@ -12,9 +12,9 @@ CpuState.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.frontend.optimizations import ALL, Optimizations
@@ -39,8 +39,7 @@ class WrongContext(ValueError):
     """Raised for a text that does not describe a translation context."""
 
 
-@dataclass(frozen=True, slots=True)
-class TranslationContext:
+class TranslationContext(NamedTuple):
     """What code was, or is to be, translated under.
 
     ``architecture`` is the version that the CPU model implements (:class:`isa.arm.cpus.CpuModel`): words that only

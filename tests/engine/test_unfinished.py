@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,15 +82,15 @@ def with_random_content(under: TranslationContext) -> HotList:
 def with_strange_addresses(under: TranslationContext) -> HotList:
     strange = [request(gpa, under) for gpa in (0, 2, BASE + 5, MEMORY - 4, MEMORY, 0x8000_0000, 0xFFFF_FFFF)]
     pages = (MappedPage(0xFFFFF, 0xFFFFF), MappedPage(8, 0xFFFFFFFF))
-    virtual = [request(gpa, replace(under, has_mmu=True), pages) for gpa in (BASE, 0xFFFF_F000)]
+    virtual = [request(gpa, under._replace(has_mmu=True), pages) for gpa in (BASE, 0xFFFF_F000)]
     return HotList(Hva(0), [executed(WORDS), executed(WORDS, 0xFFFFF), executed(WORDS, 0)], strange + virtual)
 
 
 def with_other_contexts(under: TranslationContext) -> HotList:
     others = [
-        replace(under, ram=RamLayout.of(1 << 24)),
-        replace(under, checks_alignment=True),
-        replace(under, architecture=7),
+        under._replace(ram=RamLayout.of(1 << 24)),
+        under._replace(checks_alignment=True),
+        under._replace(architecture=7),
     ]
     return HotList(Hva(0), [executed(WORDS)], [request(BASE + 4, other) for other in others])
 
