@@ -6,6 +6,7 @@ Code is position-independent and refers to nothing outside the image, so loading
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from dbt.backend.digest import digest
 
@@ -42,12 +43,16 @@ class ImageDamaged(ValueError):
     """Raised for bytes that are not an image, or not the one that was written."""
 
 
+@dataclass(frozen=True, slots=True)
 class Image:
     """The image. ``code`` is native code, ``symbols`` has lines ``offset name``; the rest are tables of predecode."""
 
-    def __init__(self, code: bytes, index: bytes, pool: bytes, rows: bytes, guards: bytes, symbols: bytes) -> None:
-        self.code, self.index, self.pool, self.rows = code, index, pool, rows
-        self.guards, self.symbols = guards, symbols
+    code: bytes
+    index: bytes
+    pool: bytes
+    rows: bytes
+    guards: bytes
+    symbols: bytes
 
     def pack(self) -> bytes:
         """Return the file's bytes: the magic, the digest of what follows, and each section with its length."""
