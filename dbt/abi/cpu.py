@@ -13,9 +13,12 @@ from contextlib import suppress
 
 from dbt.abi.addresses import Gva, Hva
 from dbt.abi.device_windows import WINDOW_WORDS, WINDOWS
-from dbt.abi.layout import SPACE_KEY_WORDS, SPACES, STALE_AFTER, STALE_PAGES
+from dbt.abi.layout import SPACE_KEY_WORDS, SPACES, STALE_AFTER, STALE_PAGES, STITCH_COUNTERS, STITCH_COUNTERS_OFFSET
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
+
+#: The handlers of the image to which stitched code goes.
+STITCHED_CALLEES = ("goto", "goto_counted", "warm", "bypass_op", "stitched_edge", "stitched_cross", "stitched_hot")
 
 
 class Slot:
@@ -63,6 +66,8 @@ def _native_layout() -> dict[str, Slot]:
         ("arrive", 8, 1),  # the handler arrive, for code outside the image
         ("bypass", 8, 1),  # the handler bypass, likewise
         ("writable", 8, 1),  # code_pages.writable, likewise
+        *((name, 8, 1) for name in STITCHED_CALLEES),  # handlers of the image, likewise
+        ("stitcher", 8, 1),  # HVA of the stitcher's workspace, or 0: see dbt.backend.stitcher
         ("code_at", 8, 1),  # shadow.code_at, likewise
         ("callout_counts", 8, 32),  # by isa.arm.architecture.CALLOUT_NUMBERS
         ("targets", 8, 1),  # HVA of where indirect branches went: dbt.abi.layout.TARGET_ENTRIES
@@ -128,7 +133,8 @@ class CpuState:
     def __init__(self, model: CpuModel = ANY) -> None:
         self.model = model
         # Private, so that a forked process has registers of its own.
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        size = STITCH_COUNTERS_OFFSET + 4 * STITCH_COUNTERS
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = Hva(ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
         whole = self._whole = memoryview(self._memory)
         self.words = whole[: LAYOUT.size].cast("I")

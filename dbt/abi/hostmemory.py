@@ -98,12 +98,14 @@ class HostRange:
 class ExecutableMapping:
     """The first ``size`` bytes of a file, mapped read-execute at ``address``. OSError if the host forbids it."""
 
+    protection = mmap.PROT_READ | mmap.PROT_EXEC
+
     def __init__(self, handle: int, size: int) -> None:
-        self.address = _map(None, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED, handle)
+        self.address = _map(None, size, self.protection, mmap.MAP_SHARED, handle)
         self.size = size
 
     def close(self) -> None:
-        """Unmap it now. Nothing may execute it any more."""
+        """Unmap it now. Nothing may execute or write it any more."""
         if self.size:
             _libc.munmap(self.address, self.size)
             self.size = 0
@@ -111,6 +113,12 @@ class ExecutableMapping:
     def __del__(self) -> None:
         if hasattr(self, "size"):
             self.close()
+
+
+class WritableMapping(ExecutableMapping):
+    """The same, mapped to be read and written, which is never executed at this address."""
+
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
 
 
 def executable_copy(code: bytes) -> ExecutableMapping:

@@ -51,6 +51,8 @@ WORD_CHANGES = 8  # CHANGES
 
 COVERED = 1  # a region was made from it
 CHANGES = 2  # it was read as a constant, and then written: it is data
+STITCHED = 4  # stitched code was made from it
+NOT_STITCHABLE = 8  # its instruction has no stencil
 
 #: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
 #: that these two select. Newer ones take the place of older ones.
@@ -135,3 +137,20 @@ WARM = 64
 HOT = 4096
 #: The same for arrivals from other regions, which cost little compared with a region.
 HOT_ARRIVALS = 32768
+
+# The stitched tier: see dbt.backend.stitcher.
+#: After each so many arrivals of loops, calls and indirect branches at an op, it is stitched. A power of two.
+STITCH_ARRIVALS = 16
+#: Jumps of stitched code to an op that is not stitched are looked at after each so many arrivals. A power of two.
+EDGE_ARRIVALS = 4
+#: A page that was written over N times takes 2^N times as many arrivals, up to this N.
+MAX_STITCH_DELAY = 8
+#: After so many arrivals at the head of a stitched loop or function, a region is looked for on disk ...
+WARM_STITCHED = 64
+#: ... and after each further so many, a region is requested.
+HOT_STITCHED = 65536
+#: The most instructions of a stitched block.
+MAX_BLOCK = 100
+#: The number of counters of stitched heads, which are i32 behind CpuState's page, and their offset from CpuState.
+STITCH_COUNTERS = 1 << 14
+STITCH_COUNTERS_OFFSET = PAGE_SIZE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dbt.backend.code_pages import code_pages_text
@@ -18,6 +19,10 @@ from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable, build_de
 from dbt.backend.routines import routines_text
 from dbt.backend.shadow import shadow_text
 from dbt.backend.slowpath import slowpath_text
+from dbt.backend.stencil_table import StencilTable, link_stencils
+from dbt.backend.stencils import generate_stencils
+from dbt.backend.stitched_code import stitched_code_text
+from dbt.backend.stitcher import stitcher_text
 from dbt.frontend.optimizations import PASSES
 
 
@@ -47,26 +52,39 @@ def generate_code() -> GeneratedCode:
         slowpath_text(),
         device_access_text(),
         shadow_text(),
+        stitcher_text(),
+        stitched_code_text(),
         routines_text(),
     )
     return GeneratedCode(text, handlers.rows, [name for name, _ in guard_list])
 
 
-def compile_code(code: GeneratedCode, opt: int = 2) -> Image:
-    """Compile and link generated code. Imports llvmlite; takes seconds."""
+def build_stencils(opt: int = 2) -> StencilTable:
+    """Generate and compile the stencils. Imports llvmlite; takes seconds."""
+    from dbt.backend.llvm import compile_object
+    from isa.arm.a32 import REGISTRY
+
+    stencils = generate_stencils(REGISTRY)
+    return link_stencils(compile_object(stencils.text, PASSES, opt, absolute=True), stencils.forms)
+
+
+def compile_code(code: GeneratedCode, stencils: Callable[[], StencilTable], opt: int = 2) -> Image:
+    """Compile and link generated code. Imports llvmlite; takes seconds. ``stencils`` returns the rest of the image."""
     from dbt.backend.llvm import compile_object
 
     object_bytes = compile_object(code.text, PASSES, opt)
-    return link_image(object_bytes, code.rows, build_decode_table(code.rows), code.guard_names)
+    return link_image(object_bytes, code.rows, build_decode_table(code.rows), code.guard_names, stencils())
 
 
 def build_image(opt: int = 2) -> Image:
-    """Generate, compile and link all handlers."""
-    return compile_code(generate_code(), opt)
+    """Generate, compile and link all handlers and stencils."""
+    return compile_code(generate_code(), lambda: build_stencils(opt), opt)
 
 
-def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str]) -> Image:
-    """Return the image of the compiled handlers and the decoder's rows."""
+def link_image(
+    object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str], stencils: StencilTable
+) -> Image:
+    """Return the image of the compiled handlers, the decoder's rows and the stencils."""
     code, symbols = link_object(object_bytes)
     packed = bytearray()
     for row in rows:
@@ -84,5 +102,9 @@ def link_image(object_bytes: bytes, rows: list[Candidate], table: DecodeTable, g
         array.array("H", table.pool).tobytes(),
         bytes(packed),
         array.array("I", [symbols[name] for name in guard_names]).tobytes(),
+        stencils.code,
+        stencils.stencils,
+        stencils.patches,
+        stencils.forms,
         "\n".join(lines).encode(),
     )

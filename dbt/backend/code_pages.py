@@ -12,6 +12,7 @@ from dbt.abi.layout import (
     CODE_PAGE_SIZE,
     CODE_PAGE_STRIDE,
     COVERED,
+    NOT_STITCHABLE,
     OP_BESIDE,
     OP_COVERED,
     OP_SHIFT,
@@ -25,6 +26,7 @@ from dbt.abi.layout import (
     PAGE_SIZE,
     PAGE_WRITABLE,
     STALE_PAGES,
+    STITCHED,
     USER_TABLES,
     WORD_CHANGES,
     WORD_COVERED,
@@ -33,6 +35,7 @@ from dbt.abi.layout import (
     WORD_IN_PAGE,
     WRITE,
 )
+from dbt.abi.stitching import FIELD_OFFSETS
 from dbt.backend.builder import Builder, Value, define, define_preserving
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind
 from isa.arm.state import SCTLR_M
@@ -72,6 +75,16 @@ def _is_covered(op: Value) -> Value:
 def _reset_ops(f: Builder, ops: Value) -> None:
     with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
         f.store(f.function("decode"), ops.at(offset))
+
+
+def stitched_code(f: Builder) -> tuple[Value, Value]:
+    """Return the HVA of the arena of stitched code and its size (i64 each), which is 0 if there is none."""
+    start, size = f.variable("i64", 0), f.variable("i64", 0)
+    workspace = f.load_native("stitcher", "ptr")
+    with f.when(workspace.ne(0)):
+        start.set(workspace.at(FIELD_OFFSETS["execute"]).load("i64"))
+        size.set(workspace.at(FIELD_OFFSETS["size"]).load("i64"))
+    return start.get(), size.get()
 
 
 def _need_code_page() -> Builder:
@@ -148,6 +161,10 @@ def _invalidate() -> Builder:
     gpa = f["gpa"]
     with _where_code(f, gpa) as op, f.when(op.load("ptr").ne(f.function("decode"))):
         f.store(f.function("decode"), op)
+        marks = op.at(OP_COVERED)
+        with f.when(marks.load("i8").has(STITCHED)):
+            f.call("stitched_word_changes", f.cpu, gpa)
+        f.store(marks.load("i8") & (0xFF - NOT_STITCHABLE), marks)
     f.ret()
     return f
 
@@ -172,11 +189,13 @@ def _code_flags() -> Builder:
     flags = f.page_flags_pointer(page)
     f.store(flags.load("i8") & (0xFF - PAGE_CHANGED), flags)
     image, image_size = f.load_native("image"), f.load_native("image_size")
+    stitched, stitched_size = stitched_code(f)
     with f.count(0, OPS_PER_PAGE, type_="i64") as number:
         op = ops.at(number << OP_SIZE_SHIFT)
         handler, marks = op.load("ptr"), op.at(OP_COVERED).load("i8")
         executed = handler.eq(f.function("decode")).choose(0, WORD_EXECUTED, "i8")
-        entered = (handler.to("i64") - image).uge(image_size).choose(WORD_ENTERED, 0, "i8")
+        replaced = (handler.to("i64") - image).uge(image_size) & (handler.to("i64") - stitched).uge(stitched_size)
+        entered = replaced.choose(WORD_ENTERED, 0, "i8")
         covered = marks.has(COVERED).choose(WORD_COVERED, 0, "i8")
         changes = marks.has(CHANGES).choose(WORD_CHANGES, 0, "i8")
         f.store(executed | entered | covered | changes, f["out"].at(number))

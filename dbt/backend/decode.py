@@ -32,13 +32,13 @@ def _decode() -> HandlerBuilder:
     f = HandlerBuilder("decode")
     op = f["op"]
     word = _word(f)
-    row = _find_row(f, word)
+    row = find_row(f, word)
     image = f.load_native("image", "ptr")
-    handler = _field(row, "handler", "i32")
-    f.call(image.at(_field(row, "fill", "i32")), op, word)
+    handler = row_field(row, "handler", "i32")
+    f.call(image.at(row_field(row, "fill", "i32")), op, word)
     f.store(f.value("i32", 0), op.at(OP_CALLOUTS))
-    condition = _field(row, "has_condition", "i8").ne(0).choose(word >> CONDITION_SHIFT, ALWAYS)
-    with_pc = _has_pc_operand(f, row, word)
+    condition = row_field(row, "has_condition", "i8").ne(0).choose(word >> CONDITION_SHIFT, ALWAYS)
+    with_pc = has_pc_operand(f, row, word)
     chosen = f.variable("ptr", image.at(handler))
     with f.when(condition.ne(ALWAYS) | with_pc.ne(0)):
         f.store(handler, op.at(OP_BODY))
@@ -49,7 +49,8 @@ def _decode() -> HandlerBuilder:
     return f
 
 
-def _field(row: Value, name: str, type_: str) -> Value:
+def row_field(row: Value, name: str, type_: str) -> Value:
+    """Load a field of a row of the decoder."""
     return row.at(ROW_OFFSETS[name]).load(type_)
 
 
@@ -62,7 +63,7 @@ def _word(f: HandlerBuilder) -> Value:
     return f.load_native("ram_host", "ptr").at(gpa).load("i32")
 
 
-def _find_row(f: Builder, word: Value) -> Value:
+def find_row(f: Builder, word: Value) -> Value:
     """Return the row of the form that a word has. The last row that is tried matches every word."""
     space = (word >> CONDITION_SHIFT).eq(UNCONDITIONAL).choose(UNCONDITIONAL_BIT, 0, "i32")
     index = word >> HIGH_SHIFT & HIGH_MASK | word >> LOW_SHIFT & LOW_MASK | space
@@ -75,22 +76,22 @@ def _find_row(f: Builder, word: Value) -> Value:
         position.set(here + 1)
         row = rows.at(pool.element("i16", here).load("i16").to("i64") * ROW.size)
         found.set(row)
-        with f.when((word & _field(row, "mask", "i32")).ne(_field(row, "value", "i32"))):
+        with f.when((word & row_field(row, "mask", "i32")).ne(row_field(row, "value", "i32"))):
             loop.again()
-        refused = _field(row, "since", "i8").to("i32").ugt(architecture)
+        refused = row_field(row, "since", "i8").to("i32").ugt(architecture)
         for mask, value in HOLES:
-            refused = refused | (word & _field(row, mask, "i32")).eq(_field(row, value, "i32"))
+            refused = refused | (word & row_field(row, mask, "i32")).eq(row_field(row, value, "i32"))
         with f.when(~refused):
             loop.leave()
     return found.get()
 
 
-def _has_pc_operand(f: Builder, row: Value, word: Value) -> Value:
+def has_pc_operand(f: Builder, row: Value, word: Value) -> Value:
     """Return 1 if a register operand of the word is R15, else 0 (an i32): see
     :func:`dbt.backend.predecode.pc_operands`.
     """
     with_pc = f.variable("i32", 0)
-    left = f.variable("i32", _field(row, "pc_operands", "i8").to("i32"))
+    left = f.variable("i32", row_field(row, "pc_operands", "i8").to("i32"))
     pair = f.variable("ptr", row.at(ROW_OFFSETS["operands"]))
     with f.repeat() as loop:
         with f.when(left.get().eq(0)):

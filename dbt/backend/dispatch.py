@@ -12,14 +12,12 @@ from dbt.abi.cpu import NEVER
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import (
     CODE_PAGE_SIZE,
-    HOT,
-    HOT_ARRIVALS,
     OP_HOTNESS,
     OP_ORIGINAL,
     OP_SHIFT,
     PAGE_SHIFT,
     PAGE_SIZE,
-    WARM,
+    STITCH_ARRIVALS,
     WORD_IN_PAGE,
 )
 from dbt.backend.builder import Builder, HandlerBuilder, Value, define
@@ -98,7 +96,12 @@ def _undefined() -> HandlerBuilder:
 def _goto(name: str, then: Then) -> HandlerBuilder:
     """``name``: continue at the GVA in exit_args[0], whose code page may have to be found first."""
     f = HandlerBuilder(name)
-    target = f.load_native("exit_args")
+    then(f, find_ops(f, f.load_native("exit_args")))
+    return f
+
+
+def find_ops(f: HandlerBuilder, target: Value) -> Value:
+    """Return the op at a GVA (an i64), and make its page the current one. Leave if there is no code for it."""
     gva = target.to("i32")
     ops = f.variable("ptr", f.load_native("code_table", "ptr").element("ptr", target >> PAGE_SHIFT).load("ptr"))
     with f.when(ops.get().eq(0), likely=False):
@@ -110,16 +113,15 @@ def _goto(name: str, then: Then) -> HandlerBuilder:
             f.store_pc(gva & -4)
             f.ret()
     f.store_native("page_gva", gva & -PAGE_SIZE)
-    then(f, ops.get().at((target & WORD_IN_PAGE) << OP_SHIFT))
-    return f
+    return ops.get().at((target & WORD_IN_PAGE) << OP_SHIFT)
 
 
-def _dispatch(f: HandlerBuilder, op: Value) -> None:
+def dispatch(f: HandlerBuilder, op: Value) -> None:
     """Call the handler of an op."""
     f.tail(op.load("ptr"), op=op)
 
 
-def _bypass(f: HandlerBuilder, op: Value) -> None:
+def bypass(f: HandlerBuilder, op: Value) -> None:
     """Call the handler of an op. If a region is entered there, call the handler that the region has replaced."""
     handler, image = op.load("ptr"), f.load_native("image", "ptr")
     distance = handler.to("i64") - image.to("i64")
@@ -128,16 +130,16 @@ def _bypass(f: HandlerBuilder, op: Value) -> None:
     f.tail(image.at(op.at(OP_ORIGINAL).load("i32")), op=op)
 
 
-def _count_arrival(every: int) -> Then:
-    """Count the arrival at an op. Leave if the op has become warm or hot, else call its handler."""
+def _count_arrival(warm: str) -> Then:
+    """Count the arrival at an op. Every few arrivals the handler ``warm`` goes on, else the op's handler."""
 
     def then(f: HandlerBuilder, op: Value) -> None:
         hotness = op.at(OP_HOTNESS)
         count = hotness.load("i16") + 1
         f.store(count, hotness)
-        with f.when((count & (every - 1)).eq(WARM), likely=False):
-            f.tail_to("leave_hot", op=op)
-        _dispatch(f, op)
+        with f.when((count & (STITCH_ARRIVALS - 1)).eq(0), likely=False):
+            f.tail_to(warm, op=op)
+        dispatch(f, op)
 
     return then
 
@@ -201,12 +203,12 @@ def dispatch_text() -> str:
         _leave_hot(),
         _leave_budget(),
         _undefined(),
-        _goto("goto", _dispatch),
+        _goto("goto", dispatch),
         # To a loop's head or a function in another page.
-        _goto("goto_counted", _count_arrival(HOT)),
+        _goto("goto_counted", _count_arrival("warm")),
         # From the end of a region: an op at which control arrives often is worth a region of its own.
-        _goto("arrive", _count_arrival(HOT_ARRIVALS)),
-        _goto("bypass", _bypass),
+        _goto("arrive", _count_arrival("warm_arrival")),
+        _goto("bypass", bypass),
         _sentinel(),
         _enter(),
         _resume(),

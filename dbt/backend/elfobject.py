@@ -37,12 +37,13 @@ class Section(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """A symbol. ``value`` is an offset in the section with the number ``section``."""
+    """A symbol. ``value`` is an offset in the section with the number ``section``; ``size`` is in bytes."""
 
     name: str
     type: int
     section: int
     value: int
+    size: int
 
 
 class ElfObject:
@@ -64,8 +65,8 @@ class ElfObject:
 
     def _read(self, section: Section) -> Iterator[Symbol]:
         names = self.contents(self.sections[section.link])
-        for name, info, _, number, value, _ in _SYMBOL.iter_unpack(self.contents(section)):
-            yield Symbol(names[name : names.index(b"\0", name)].decode(), info & 15, number, value)
+        for name, info, _, number, value, size in _SYMBOL.iter_unpack(self.contents(section)):
+            yield Symbol(names[name : names.index(b"\0", name)].decode(), info & 15, number, value, size)
 
     def relocations(self, section: Section) -> Iterator[tuple[int, int, Symbol, int]]:
         """Yield offset, type, symbol and addend of each relocation in a section of type RELA."""

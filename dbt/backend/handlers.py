@@ -16,7 +16,6 @@ from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import (
     CODE_PAGE_SIZE,
-    HOT,
     OP_BODY,
     OP_CALLOUTS,
     OP_HOTNESS,
@@ -24,7 +23,7 @@ from dbt.abi.layout import (
     OP_SIZE,
     PAGE_SHIFT,
     PAGE_SIZE,
-    WARM,
+    STITCH_ARRIVALS,
     WORD_IN_PAGE,
 )
 from dbt.backend.builder import R15
@@ -120,17 +119,21 @@ class HandlerLowering(Lowering):
         self.f.do("ret void")
 
     def _count(self, op: str) -> None:
-        """Count an arrival at a loop head or a function; leave if it has become hot."""
+        """Count an arrival at a loop head or a function. Every few arrivals, ``warm`` goes on."""
         f = self.f
         place = f.emit(f"getelementptr i8, ptr {op}, i64 {OP_HOTNESS}")
         count = f.emit(f"add i16 {f.emit(f'load i16, ptr {place}')}, 1")
         f.do(f"store i16 {count}, ptr {place}")
-        hot, go = f.new_label("hot"), f.new_label("go")
-        rest = f.emit(f"and i16 {count}, {HOT - 1}")
-        f.do(f"br i1 {f.emit(f'icmp eq i16 {rest}, {WARM}')}, label %{hot}, label %{go}, !prof !0")
-        f.label(hot)
-        self._continue("@leave_hot", op)
+        warm, go = f.new_label("warm"), f.new_label("go")
+        rest = f.emit(f"and i16 {count}, {STITCH_ARRIVALS - 1}")
+        f.do(f"br i1 {f.emit(f'icmp eq i16 {rest}, 0')}, label %{warm}, label %{go}, !prof !0")
+        f.label(warm)
+        self._continue(self._function("warm"), op)
         f.label(go)
+
+    def _function(self, name: str) -> str:
+        """Return a function of the image as an operand."""
+        return f"@{name}"
 
     def dispatch(self, op: str) -> None:
         self._continue(self.f.emit(f"load ptr, ptr {op}"), op)

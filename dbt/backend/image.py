@@ -8,11 +8,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from dbt.abi.cpu import STITCHED_CALLEES
 from dbt.backend.digest import digest
 
-MAGIC = b"DBTIMG02"
+MAGIC = b"DBTIMG03"
 _HEADER = struct.Struct("<8s32sI")
-_SECTIONS = ("code", "index", "pool", "rows", "guards", "symbols")
+_STENCIL_SECTIONS = ("stencil_code", "stencils", "patches", "forms")
+_SECTIONS = ("code", "index", "pool", "rows", "guards", *_STENCIL_SECTIONS, "symbols")
 #: Functions that Python calls. They come first in the table of symbols.
 ENTRY_POINTS = (
     "enter",
@@ -36,6 +38,10 @@ ENTRY_POINTS = (
     "report_data_abort",
     "report_prefetch_abort",
     "report_breakpoint",
+    *STITCHED_CALLEES,
+    "stitch",
+    "drop_stitched",
+    "divert_head",
 )
 
 
@@ -45,13 +51,19 @@ class ImageDamaged(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image. ``code`` is native code, ``symbols`` has lines ``offset name``; the rest are tables of predecode."""
+    """The image. ``code`` is native code, ``symbols`` has lines ``offset name``; the rest are tables of the decoder
+    (:mod:`dbt.backend.predecode`) and of the stitcher (:mod:`dbt.backend.stencil_table`).
+    """
 
     code: bytes
     index: bytes
     pool: bytes
     rows: bytes
     guards: bytes
+    stencil_code: bytes
+    stencils: bytes
+    patches: bytes
+    forms: bytes
     symbols: bytes
 
     def pack(self) -> bytes:

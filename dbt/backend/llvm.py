@@ -24,8 +24,8 @@ _OPTIONS = ("-disable-lsr", "-enable-misched=false", "-enable-tail-merge=false",
 
 
 @functools.cache
-def _machine(opt: int) -> llvm.TargetMachine:
-    """Return the target machine for this host: position-independent, small code model. This takes a millisecond."""
+def _machine(opt: int, reloc: str) -> llvm.TargetMachine:
+    """Return the target machine for this host: small code model. This takes a millisecond."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     for option in _OPTIONS:
@@ -34,7 +34,7 @@ def _machine(opt: int) -> llvm.TargetMachine:
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         opt=opt,
-        reloc="pic",
+        reloc=reloc,
         codemodel="small",
     )
 
@@ -47,9 +47,11 @@ def show_nobody(stage: str, make: Callable[[], str | bytes]) -> None:
     """Ignore a stage: a :data:`Show` for those who need none."""
 
 
-def compile_object(text: str, passes: Iterable[str], opt: int, show: Show = show_nobody) -> bytes:
-    """Return an ELF64 object for this host, position-independent, small code model."""
-    machine = _machine(opt)
+def compile_object(
+    text: str, passes: Iterable[str], opt: int, show: Show = show_nobody, *, absolute: bool = False
+) -> bytes:
+    """Return an ELF64 object for this host, small code model: position-independent, or with ``absolute`` addresses."""
+    machine = _machine(opt, "static" if absolute else "pic")
     # A context of its own keeps types, constants and metadata as long as the module only. The global one keeps them for
     # ever, 3 KB for each region. (What llvmlite's pass manager keeps, 11 KB for each run, can be had back by nothing.)
     with llvm.create_context() as context, llvm.parse_assembly(text, context) as module:

@@ -140,7 +140,7 @@ _BUILDER = """\
 from dbt.codecache.interpreter import die_with
 die_with({parent})
 from dbt.backend.build_process import write_image
-write_image()
+write_image(die_with)
 """
 
 

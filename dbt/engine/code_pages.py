@@ -86,6 +86,10 @@ class CodePages:
         for page in self._ram.pages_with_code():
             self.invalidate(Gpa(page << PAGE_SHIFT), PAGE_SIZE)
 
+    def op_at(self, gpa: Gpa) -> Hva:
+        """Return the HVA of the op of the word."""
+        return Hva(self.address + op_offset(gpa))
+
     def gpa_of(self, op: Hva) -> Gpa:
         """Return the GPA of the word whose op is at an HVA."""
         return op_address(op - self.address)
@@ -107,6 +111,11 @@ class CodePages:
     def is_decoded(self, gpa: Gpa) -> bool:
         """Return True if the word was executed since it was written. The page need not have a code page."""
         return self._words[(op_offset(gpa) + OP_HANDLER) // 8] not in (0, self._native.decode_handler)
+
+    def has_image_handler(self, gpa: Gpa) -> bool:
+        """Return True if the word is decoded, and neither a region nor stitched code is entered there."""
+        inside = 0 <= self.handler(gpa) - self._native.address < self._native.size
+        return inside and self.is_decoded(gpa)
 
     def handler(self, gpa: Gpa) -> Hva:
         """Return the HVA of the code that executes the op."""

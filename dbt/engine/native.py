@@ -22,6 +22,8 @@ class NativeCode:
         self.decode_handler = self.entry("decode")
         tables = (image.index, image.pool, image.rows, image.guards)
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
+        stencils = (image.stencil_code, image.stencils, image.patches, image.forms)
+        self._stencils = [ctypes.create_string_buffer(table, len(table)) for table in stencils]
 
     def entry(self, name: str) -> Hva:
         """Return the address of a function of :data:`dbt.backend.image.ENTRY_POINTS`."""
@@ -35,6 +37,11 @@ class NativeCode:
         """Return the slots of CpuState for the decoder's tables, and the addresses of these."""
         names = ("decode_index", "decode_pool", "decode_rows", "decode_guards")
         return zip(names, (Hva(ctypes.addressof(table)) for table in self._tables), strict=True)
+
+    def stencil_tables(self) -> Iterator[tuple[str, Hva]]:
+        """Return the fields of the stitcher's workspace for the tables of stencils, and the addresses of these."""
+        names = ("code", "stencils", "patches", "forms")
+        return zip(names, (Hva(ctypes.addressof(table)) for table in self._stencils), strict=True)
 
     def symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """Return address, size in bytes and name of each function."""

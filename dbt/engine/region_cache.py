@@ -11,6 +11,7 @@ from dbt.engine.arena import ArenaLease
 from dbt.engine.code_pages import CodePages
 from dbt.engine.observer import Observer
 from dbt.engine.region_counts import RegionCounts
+from dbt.engine.stitched import StitchedCode
 from dbt.frontend.context import TranslationContext
 from dbt.memory.ram import Ram
 
@@ -36,8 +37,15 @@ class RegionCache:
     """The installed regions of one machine."""
 
     def __init__(
-        self, ram: Ram, code_pages: CodePages, arena: ArenaLease, counts: RegionCounts, observer: Observer
+        self,
+        ram: Ram,
+        code_pages: CodePages,
+        arena: ArenaLease,
+        counts: RegionCounts,
+        observer: Observer,
+        stitched: StitchedCode | None = None,
     ) -> None:
+        self._stitched = stitched
         self._ram, self._code_pages, self._arena = ram, code_pages, arena
         self._counts, self._observer = counts, observer
         self.installed: dict[Gpa, InstalledRegion] = {}  # by entry
@@ -114,6 +122,8 @@ class RegionCache:
         """Let the op there have the code of a region. What it replaces is remembered: where the budget does not last,
         the handler goes on.
         """
+        if self._stitched is not None:
+            self._stitched.divert(self._code_pages.op_at(gpa))
         self._code_pages.replace_handler(gpa, self.installed[entry].handler)
         self._entered[gpa] = entry
 

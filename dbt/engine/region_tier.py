@@ -91,10 +91,10 @@ class RegionTier:
         self._counts = RegionCounts()
         self._keeps = keep
         self._store = RegionStore(image_key()) if keep and dump is None else None
-        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self)
+        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, optimizations.stitching)
         self.code_pages = code_pages = self.threaded.code_pages
         self._arena = lease_arena()
-        self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer)
+        self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer, self.threaded.stitched)
         self._worker = worker
         self._must_stop = must_stop
         self._connected = False

@@ -25,6 +25,7 @@ from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.shadow_tables import ShadowPage, ShadowTables
 from dbt.engine.stale_pages import StalePages
+from dbt.engine.stitched import StitchedCode
 from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
@@ -105,7 +106,9 @@ class ThreadedTier:
         observer: Observer = NOBODY,
         allowance: Allowance = unlimited,
         listener: CodeListener = _NO_LISTENER,
+        stitch: bool = False,
     ) -> None:
+        """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`."""
         self._observer = observer
         self._cpu = cpu
         self._memory = memory
@@ -117,6 +120,7 @@ class ThreadedTier:
         self.shadow_tables = ShadowTables(cpu, memory.ram.address, self.code_pages.address)
         self.targets = HostRange(8 * TARGET_ENTRIES)
         self._tell_native_code()
+        self.stitched = StitchedCode(cpu, native, listener is not _NO_LISTENER) if stitch else None
         self._routines: dict[str, Callable[..., int]] = {}  # the routines that were called
         self._enter = native.function("enter")
         self._flush = native.function("tlb_flush")
@@ -392,4 +396,6 @@ class ThreadedTier:
         self.shadow_tables.close()
         self.code_pages.close()
         self.targets.close()
+        if self.stitched is not None:
+            self.stitched.close()
         self.native.close()

@@ -13,8 +13,10 @@ PASSES = ("sroa", "instcombine", "simplifycfg")
 
 
 class Optimizations(NamedTuple):
-    """Which optimizations are in use. Those of the first group concern forming, those of the second lowering."""
+    """Which optimizations are in use. Those of the first group concern what is made and how
+    regions are formed, those of the second lowering."""
 
+    stitching: bool = True  # warm code is stitched from stencils, until it is hot enough for a region
     calls: bool = True  # follow calls into their callees, and compare what they return to
     recursion: bool = True  # a call to a function that is being executed goes to the code that is there already
     targets: bool = True  # guess where indirect branches go from where they went

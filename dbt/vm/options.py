@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from dbt.host.jail import FileJail
 
 DEFAULT_MEMORY = 128 << 20
-TierName = Literal["auto", "threaded", "reference"]
-TIERS: tuple[TierName, ...] = ("auto", "threaded", "reference")
+TierName = Literal["auto", "stitched", "threaded", "reference"]
+TIERS: tuple[TierName, ...] = ("auto", "stitched", "threaded", "reference")
 JIT_MODES: tuple[JitMode, ...] = ("async", "sync", "off")
 _CONSOLE_METHODS = ("write", "write_error", "read", "arrived", "wait", "flush")
 #: A function that makes a tier for a processor and its memory.
@@ -104,10 +104,10 @@ class MachineOptions(NamedTuple):
             from dbt.engine.reference import ReferenceTier
 
             return ReferenceTier(cpu, memory, allowance=allowance)
-        if self.tier == "threaded":
+        if self.tier in ("threaded", "stitched"):
             from dbt.engine.threaded import ThreadedTier
 
-            return ThreadedTier(cpu, memory, notice, observer, allowance)
+            return ThreadedTier(cpu, memory, notice, observer, allowance, stitch=self.tier == "stitched")
         from dbt.engine.region_tier import RegionTier
 
         return RegionTier(

@@ -147,7 +147,7 @@ def test_bad_images(tmp_path: Path, what: str) -> None:
         (["run", "--timeout", "0", "x"], "--timeout 0"),
         (["run", "--timeout", "nan", "x"], "--timeout nan"),
         (["run", "--tier", "magic", "x"], "--tier magic"),
-        (["run", "--tier", "auto", "--without", "flat,magic", "x"], "no optimization 'magic': they are calls, "),
+        (["run", "--tier", "auto", "--without", "flat,magic", "x"], "no optimization 'magic': they are stitching, "),
         (["run", "--tier", "auto", "--without", "", "x"], "no optimization ''"),
         (["run", "--tier", "threaded", "--without", "flat", "x"], "--without flat: the tier threaded"),
         (["run", "--base", "zero", "x"], "--base zero"),

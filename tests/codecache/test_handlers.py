@@ -183,7 +183,7 @@ def test_nothing_comes_from_the_current_directory(
         monkeypatch.delenv("PYTHONPATH", raising=False)
     else:
         monkeypatch.setenv("PYTHONPATH", python_path)
-    monkeypatch.setattr(handlers, "_BUILDER", handlers._BUILDER.replace("write_image()", "print(write_image)"))
+    monkeypatch.setattr(handlers, "_BUILDER", handlers._BUILDER.replace("write_image(die_with)", "print(write_image)"))
     assert handlers.compile_image().startswith(b"<function write_image")
 
 
@@ -207,7 +207,8 @@ def test_a_package_in_an_archive_builds_its_handlers(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(archive)!r})\n"
         "from dbt.codecache import handlers\n"
         "assert 'dbt.zip' in handlers.__file__\n"
-        "handlers._BUILDER = handlers._BUILDER.replace('write_image()', 'print(write_image.__code__.co_filename)')\n"
+        "name = 'print(write_image.__code__.co_filename)'\n"
+        "handlers._BUILDER = handlers._BUILDER.replace('write_image(die_with)', name)\n"
         "print(handlers.image_key(), handlers.compile_image().decode())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from dbt.abi.addresses import Gpa
+from dbt.abi.cpu import CpuState
 from dbt.abi.exits import (
     Breakpoint,
     Budget,
@@ -18,6 +19,7 @@ from dbt.abi.exits import (
 )
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.threaded import ThreadedTier
+from dbt.memory.guest_memory import GuestMemory
 from isa.arm.faults import Fault
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, Mode
 from tests.oracle.bare import BareMachine, MakeTier
@@ -29,9 +31,33 @@ assert [LAYOUT[name].index for name in _FIRST_WORDS[16:]] == list(range(16, 23))
 
 _BANK_R8, _BANK_R13, _BANK_R14, _SPSR = (LAYOUT[n].index for n in ("bank_r8", "bank_r13", "bank_r14", "spsr"))
 
+
+class CaseStitchedTier(ThreadedTier):
+    """Stitches what it has decoded before each run. ``entered`` counts runs that began in stitched code.
+
+    Code is decoded when it is executed. So the first run of a code decodes it.
+    """
+
+    name = "stitched"
+
+    def __init__(self, cpu: CpuState, memory: GuestMemory) -> None:
+        super().__init__(cpu, memory, stitch=True)
+        self.entered = 0
+
+    def run(self, budget: int) -> tuple[VmExit, int]:
+        assert self.stitched is not None
+        code = Gpa(self._cpu.r[15])
+        if code in self._memory.ram and self.code_pages.has_code(code):
+            if self.code_pages.has_image_handler(code):
+                self.stitched.stitch(self.code_pages.op_at(code))
+            self.entered += not self.code_pages.has_image_handler(code)
+        return super().run(budget)
+
+
 TIERS: dict[str, MakeTier] = {
     "reference": ReferenceTier,
     "threaded": ThreadedTier,
+    "stitched": CaseStitchedTier,
 }
 
 
@@ -50,6 +76,11 @@ class TierMachine(BareMachine):
 
     def run(self, case: Case, stepwise: bool = False) -> Outcome:
         """Execute the case. With ``stepwise``, branches within the code are allowed: see :class:`Case`."""
+        if self.name == "stitched":
+            self._run_loaded(case, stepwise)
+        return self._run_loaded(case, stepwise)
+
+    def _run_loaded(self, case: Case, stepwise: bool) -> Outcome:
         self._load(case)
         self._fault = ""
         end = self._run_stepwise(case) if stepwise else self._run_straight(case)

@@ -19,6 +19,7 @@ from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
 from tests.oracle.bare import BareMachine, MakeTier
 from tests.oracle.programs.eager import EagerRegionTier
+from tests.oracle.programs.eager_stitched import EagerStitchedTier
 
 RAM_SIZE = 0x20000
 ENTRY = 0x8000
@@ -123,6 +124,7 @@ def eager_without(*names: str) -> MakeTier:
 KINDS: dict[str, MakeTier] = {
     "reference": ReferenceTier,
     "threaded": ThreadedTier,
+    "stitched": EagerStitchedTier,
     "eager": EagerRegionTier,
     "sync": lambda cpu, memory: SoonHotTier(cpu, memory, jit="sync"),
     "async": lambda cpu, memory: SoonHotTier(cpu, memory, jit="async"),

@@ -1,0 +1,71 @@
+"""The stitcher's workspace, which native code and Python share: fields, arrays and the log of blocks.
+
+Sizes and offsets are in bytes. Every number of the layout has its one home here.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from dbt.abi.layout import GUEST_PAGES, MAX_BLOCK, OPS_PER_PAGE, STITCH_COUNTERS
+
+#: Fields of 8 bytes each.
+FIELDS = (
+    "write",  # HVA of the arena, where it can be written
+    "execute",  # ... and where it is executed
+    "size",  # bytes of the arena
+    "used",  # bytes of it that are in use
+    "counts",  # 1: the heads of loops and functions count arrivals
+    "counters",  # how many counters are in use
+    "resets",  # how often everything was dropped
+    "insns",  # instructions stitched since the start
+    "blocks",  # entries of the log of blocks
+    "pages",  # entries of the list of pages
+    "fixups",  # entries of the list of fixups
+    "skips",  # entries of the list of jumps over an instruction
+    "code",  # HVA of the sections of the image
+    "stencils",
+    "patches",
+    "forms",
+    "dropped",  # how often the stitched code of a page was dropped because it was written over
+)
+FIELD_OFFSETS = {name: 8 * number for number, name in enumerate(FIELDS)}
+
+#: The offset of the first code in an arena. No place is 0, which means that there is none.
+ARENA_START = 64
+#: The most bytes of a stub, to which a jump goes that is not linked.
+STUB_BYTES = 96
+
+_FIXUPS = 4 * OPS_PER_PAGE
+#: A block of the log: number of its first op, offset in the arena, bytes, instructions (u32 each).
+BLOCK = struct.Struct("<4I")
+MAX_BLOCKS = 1 << 20
+
+
+def _array_offsets() -> tuple[dict[str, int], int]:
+    arrays = (
+        ("arguments", 4 * 4),  # of the special stencil that is emitted
+        ("marks", OPS_PER_PAGE + 8),  # a byte for each op of the page: see Mark in the stitcher
+        ("rows", 2 * OPS_PER_PAGE),  # the decoder's row of each
+        ("places", 4 * (OPS_PER_PAGE + 2)),  # the offset of the block that begins there, 0: none
+        ("stack", 2 * 4 * OPS_PER_PAGE),  # ops whose code is still to be followed
+        ("skip_list", 8 * 8),
+        ("fixup_list", 16 * _FIXUPS),  # offset of a jump's distance, and where it goes
+        ("rewrites", GUEST_PAGES),  # of each page, how often its stitched code was dropped, and LISTED
+        ("page_list", 4 * GUEST_PAGES),  # pages with stitched code
+        ("block_log", BLOCK.size * MAX_BLOCKS),
+    )
+    offsets: dict[str, int] = {}
+    offset = 8 * len(FIELDS)
+    for name, size in arrays:
+        offset = (offset + 63) // 64 * 64
+        offsets[name] = offset
+        offset += size
+    return offsets, offset
+
+
+ARRAY_OFFSETS, WORKSPACE_SIZE = _array_offsets()
+#: In ``rewrites``: the page is in the list of pages.
+LISTED = 0x80
+
+assert MAX_BLOCK < 128 and STITCH_COUNTERS < 1 << 16  # they are operands of one and two bytes
