@@ -105,7 +105,9 @@ class RegionTier:
         self._unfinished: UnfinishedWork | None = None
         if self._store is not None and jit == "async":
             lists = HotListStore(image_key())
-            self._unfinished = UnfinishedWork(lists, self._store, program, self._connect_earlier, self._hot_list)
+            self._unfinished = UnfinishedWork(
+                lists, self._store, program, self._connect_earlier, self._hot_list, self._suits
+            )
         self._block_counters: HostRange | None = None
         if observer.wants_block_counters:
             self._block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
@@ -286,6 +288,11 @@ class RegionTier:
     def _connect_earlier(self, source: CodeSource) -> CompileClient:
         _ = self.compiler  # first, because the worker ends with its last client
         return self._compile_worker.connect(source, self._keeps)
+
+    def _suits(self, context: TranslationContext) -> bool:
+        """Return True if the guest can come into a context by what it writes to SCTLR."""
+        now = self.context
+        return context._replace(checks_alignment=now.checks_alignment, has_mmu=now.has_mmu) == now
 
     def _install_earlier(self, answers: list[Answer]) -> None:
         """Install regions that earlier runs wanted. Those of code that has not been executed yet wait on disk."""

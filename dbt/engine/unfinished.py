@@ -31,6 +31,7 @@ class UnfinishedWork:
     ``program`` returns the identity of the machine's program, which is empty if there is none. ``regions`` is asked
     what is on disk already. ``connect`` makes a client of the compiler for a list. ``own`` returns the list of what is
     hot in this run and not compiled, or None if that is nothing; given True, with what the compiler is about to lose.
+    ``suits`` returns True for a context that code of this machine could run under.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class UnfinishedWork:
         program: Callable[[], bytes],
         connect: Callable[[CodeSource], CompileClient],
         own: Callable[[bool], HotList | None],
+        suits: Callable[[TranslationContext], bool],
     ) -> None:
         self._store, self._regions = lists, regions
-        self._program, self._connect, self._own = program, connect, own
+        self._program, self._connect, self._own, self._suits = program, connect, own, suits
         self._owner = os.getpid()
         self._identity: bytes | None = None  # None: nothing has been warm yet
         self._was_left = False  # there is a file, as far as this process knows
         self._lists: deque[HotList] = deque()
+        self._others: list[HotList] = []  # what does not suit this machine
         self._client: CompileClient | None = None  # the one for the first of the lists
 
     def begin(self) -> None:
@@ -56,10 +59,21 @@ class UnfinishedWork:
             return
         self._drop_lists()
         self._identity = identity
+        self._was_left = False
         if identity:
-            self._lists.extend(load_hot_lists(self._store, identity))
-            self._was_left = bool(self._lists)
+            for hot_list in load_hot_lists(self._store, identity):
+                self._was_left = True
+                self._add(hot_list)
             _WORK.add(self)
+
+    def _add(self, hot_list: HotList) -> None:
+        """Take a list in two parts: the requests that suit this machine, and the others."""
+        suitable = [request for request in hot_list.requests if self._suits(request.context)]
+        others = [request for request in hot_list.requests if not self._suits(request.context)]
+        if suitable:
+            self._lists.append(hot_list.with_requests(suitable))
+        if others:
+            self._others.append(hot_list.with_requests(others))
 
     @property
     def waiting(self) -> bool:
@@ -114,6 +128,7 @@ class UnfinishedWork:
     def _drop_lists(self) -> None:
         while self._lists:
             self._drop_list()
+        self._others.clear()
 
     # -- the end of the run ----------------------------------------------------------------------------
 
@@ -130,7 +145,7 @@ class UnfinishedWork:
             parts.append(own.pack())
         if unanswered and self._client is not None:
             self._lists[0].requests += self._client.unanswered
-        parts += [hot_list.pack() for hot_list in self._lists if hot_list.requests]
+        parts += [hot_list.pack() for hot_list in (*self._lists, *self._others) if hot_list.requests]
         if parts or self._was_left:
             self._was_left = self._store.save(self._identity, parts)
 

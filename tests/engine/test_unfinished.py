@@ -18,6 +18,7 @@ from dbt.engine.hot_list import HotList
 from dbt.engine.messages import CompileRequest, PageNotice, TargetNotice
 from dbt.engine.region_tier import RegionTier
 from dbt.frontend.context import TranslationContext
+from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
 from dbt.memory.ram import RamLayout
 from dbt.vm.state import state_hash
@@ -87,11 +88,7 @@ def with_strange_addresses(under: TranslationContext) -> HotList:
 
 
 def with_other_contexts(under: TranslationContext) -> HotList:
-    others = [
-        under._replace(ram=RamLayout.of(1 << 24)),
-        under._replace(checks_alignment=True),
-        under._replace(architecture=7),
-    ]
+    others = [under._replace(checks_alignment=True), under._replace(has_mmu=True)]
     return HotList(Hva(0), [executed(WORDS)], [request(BASE + 4, other) for other in others])
 
 
@@ -160,3 +157,24 @@ def test_a_machine_without_a_program_leaves_nothing(only_handlers: Path) -> None
         assert guest.program_identity == b""
         guest.run(fuel=200_000)
     assert not list(only_handlers.glob("*/*.hot"))
+
+
+def test_what_other_machines_want_is_left_to_them(only_handlers: Path) -> None:
+    """A run with other options would have its regions compiled for nothing."""
+    store = HotListStore(image_key())
+    under = context()
+    others = (
+        under._replace(ram=RamLayout.of(1 << 24)),
+        under._replace(architecture=7),
+        under._replace(compile_records=True),
+        under._replace(optimizations=Optimizations.without("literals")),
+    )
+    wanted = [request(BASE + 4, other) for other in others]
+    with machine() as guest:
+        identity = guest.program_identity
+        store.save(identity, [HotList(Hva(0), [executed(WORDS)], [*wanted, request(BASE + 4, under)]).pack()])
+        guest.run(fuel=SLICE)
+        regions = guest.tier.regions
+        assert regions is not None and regions.left == 1
+    parts = [HotList.unpack(part) for part in store.load(identity)]
+    assert [one for part in parts for one in part.requests if one.context != under] == wanted
