@@ -76,7 +76,9 @@ def run(options: dict[str, Any]) -> tuple[Any, ...]:
     machine = Machine(**(defaults | options))
     machine.load_bytes(make_elf(PROGRAM))
     result = machine.run(fuel=3_000_000)
-    return result.reason, result.exit_code, result.icount, result.pc, state_hash(machine), bytes(console.output)
+    # In real time the clock of a slow guest is raised to the host's, and the clock is part of the state.
+    state = tuple(machine.cpu.r) if options.get("realtime") else state_hash(machine)
+    return result.reason, result.exit_code, result.icount, result.pc, state, bytes(console.output)
 
 
 @pytest.fixture(scope="module")
