@@ -19,7 +19,7 @@ IMAGES = [
     (name, image, tier)
     for name, guest in MANIFEST.items()
     for image in guest["images"]
-    for tier in ("reference", "threaded")
+    for tier in ("reference", "threaded", "stitched")
 ]
 # One round is of millions of instructions: for the native tiers only.
 KERNELS = sorted((GUESTS / "bench" / "images").glob("*.elf"))
@@ -38,7 +38,7 @@ def test_guest(name: str, image: str, tier: Any, tmp_path: Path) -> None:
     assert bytes(console.output) == (GUESTS / guest["expected"]).read_bytes()
 
 
-@pytest.mark.parametrize("tier", ["threaded", "auto"])
+@pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])
 @pytest.mark.parametrize("image", KERNELS, ids=lambda image: image.stem)
 def test_kernel(image: Path, tier: Any) -> None:
     console = CaptureConsole()

@@ -287,7 +287,7 @@ _HALTS = {
 }
 
 
-@pytest.mark.parametrize("tier", ["threaded", "auto"])
+@pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])
 @pytest.mark.parametrize("name", _HALTS)
 def test_a_kernel_that_halts_ends_the_run(file: Path, name: str, tier: TierName) -> None:
     code, end = _HALTS[name]

@@ -17,7 +17,7 @@ from tests.assembler import assemble
 from tests.vm.programs import make_elf
 
 BASE = 0x10000
-MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync")]
+MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("stitched", "off"), ("auto", "sync")]
 
 #: Loads of all sizes, often enough to become a region, store the sum at 0x3000; loads of registers that are 1 before.
 #: The second half does it again under an MMU that maps the hole's megabyte to itself and at 0x30000000.

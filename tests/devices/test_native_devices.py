@@ -228,7 +228,7 @@ def test_a_write_to_any_device_is_noticed() -> None:
         mov r1, #77 ; str r1, [r6] ; ldr r5, [r6, #4] ; ldr r7, [r6, #4]
         mov r2, #0 ; {EXIT}
     """
-    for tier in ("reference", "threaded"):
+    for tier in TIERS:
         machine = Machine(1 << 20, tier=tier, console=CaptureConsole())
         machine.load_bytes(assemble(code, BASE), BASE)
         assert machine.run(fuel=100).exit_code == 0

@@ -17,6 +17,7 @@ from dbt.frontend.context import TranslationContext, WrongContext
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
 from dbt.memory.ram import RamLayout, RamRegion
+from dbt.vm.options import TIERS
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from isa.arm.cpus import CPUS
@@ -60,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "more memory": {"memory": 8 << 20},
     "reference": {"tier": "reference"},
     "threaded": {"tier": "threaded"},
+    "stitched": {"tier": "stitched"},
     "uncompiled": {"jit": "off"},
     "async": {"jit": "async"},
     "no semihosting": {"semihosting": False},
@@ -106,7 +108,7 @@ def test_what_the_processor_has_not_is_undefined_in_every_variant(cold: dict[str
         assert (reason, pc) == (StopReason.FAULT, MOVW) if lacks else reason is StopReason.EXITED or "no semi" in name
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded", "auto"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_another_processor_forgets_what_was_decoded_for_the_first(
     only_handlers: Path, tmp_path: Path, tier: Any
 ) -> None:
@@ -133,7 +135,7 @@ SKIPPING = assemble("""
 SKIPPING_LOOP = 40
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded", "auto"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_region_has_no_instruction_that_the_processor_has_not(only_handlers: Path, tier: Any) -> None:
     """The MOVW was executed, in its way, so regions are formed over it."""
     machine = Machine(1 << 20, tier=tier, jit="sync", console=CaptureConsole(), cpu="arm926")

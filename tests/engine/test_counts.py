@@ -19,7 +19,7 @@ from dbt.vm.machine import JitMode, TierName
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
 from tests.guests import GUESTS, MANIFEST
-from tests.vm.programs import BASE, EXIT, MODES, make_elf
+from tests.vm.programs import BASE, EXIT, MODES, TIERS, make_elf
 
 #: Prime, so that the fuel ends at all kinds of places.
 STEP = 30_011
@@ -194,7 +194,7 @@ def test_sensitive_instructions_are_counted_by_place_alike_in_every_tier(only_ha
     assert all(places == found["reference", "off"] for places in found.values())
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_sensitive_instruction_counts_where_its_condition_holds(only_handlers: Path, tier: Any) -> None:
     machine = Machine(1 << 20, tier=tier, jit="off", console=CaptureConsole())
     machine.load_bytes(

@@ -44,7 +44,7 @@ def given_up(machine: SmallMachine) -> int:
 
 @pytest.mark.parametrize("mask", [0, 3, 0x3F])
 def test_code_that_comes_back_to_the_page_is_executed_as_it_is_then(mask: int) -> None:
-    machines = run(mask, ("reference", "threaded", "sync", "eager"))
+    machines = run(mask, ("reference", "threaded", "sync", "eager", "stitched", "warm"))
     assert machines[0].cpu.r[0] == sum(number for number in range(1, ROUNDS + 1) if not number & mask)
     assert given_up(machines[2]) > 0
     for machine in machines:

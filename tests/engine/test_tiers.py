@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from dbt.abi.addresses import Gpa, Gva
@@ -11,11 +13,17 @@ from dbt.engine.threaded import ThreadedTier
 from isa.arm.faults import Fault
 from tests.assembler import assemble
 from tests.oracle.bare import BareMachine, MakeTier
-from tests.oracle.programs import EagerRegionTier
+from tests.oracle.programs import EagerRegionTier, EagerStitchedTier
 
 ENTRY = 0x8000
 DEVICE = 0x1000_0000
-FACTORIES: dict[str, MakeTier] = {"reference": ReferenceTier, "threaded": ThreadedTier, "regions": EagerRegionTier}
+FACTORIES: dict[str, MakeTier] = {
+    "reference": ReferenceTier,
+    "threaded": ThreadedTier,
+    "stitched": EagerStitchedTier,
+    "warm": partial(ThreadedTier, stitch=True),
+    "regions": EagerRegionTier,
+}
 
 
 class Recorder:

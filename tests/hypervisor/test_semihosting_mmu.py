@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
-from dbt.vm.machine import TierName
+from dbt.vm.options import TIERS, TierName
 from tests.assembler import assemble
 from tests.vm.programs import make_elf
 
 BASE = 0x10000
-TIERS: tuple[TierName, ...] = ("reference", "threaded", "auto")
 _END = "mov r0, #0x18 ; ldr r1, =0x20026 ; svc 0x123456 ; .ltorg"
 #: 1 MB is at 2 MB, 3 MB is read-only, 4 MB is for privileged modes, 5 MB is not there, 6 and 7 MB are swapped.
 _MMU = """

@@ -11,13 +11,12 @@ import pytest
 from dbt import CaptureConsole, Machine, StopReason
 from dbt.abi.addresses import Gpa
 from dbt.vm.exception_storm import FIRST_LOOK, ExceptionStorm, Situation
-from dbt.vm.machine import TierName
+from dbt.vm.options import TIERS, TierName
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.vm.programs import BASE
 
 RAM = 1 << 20
-TIERS: tuple[TierName, ...] = ("reference", "threaded", "auto")
 _SETUP = "msr cpsr_c, #0xd7 ; mov sp, #0x5000 ; msr cpsr_c, #0xdb ; mov sp, #0x6000 ; msr cpsr_c, #0xd3 ;"
 #: Maps the first megabyte, and one at 0x30000000 where there is nothing, to which R2 points. R0 points to what is not
 #: mapped.

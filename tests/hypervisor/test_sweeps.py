@@ -27,7 +27,7 @@ from tests.oracle.programs import EagerRegionTier
 from tests.vm.programs import BASE, EXIT
 
 #: A tier of Machine, or the region tier that compiles at once.
-SweptTier = Literal["reference", "threaded", "auto", "eager"]
+SweptTier = Literal["reference", "threaded", "stitched", "auto", "eager"]
 RAM = 4 << 20
 TABLE, ADDRESSES, LOG = 0x4000, 0x30000, 0x100000
 _RECORD = struct.Struct("<6I")
@@ -181,7 +181,8 @@ def test_the_architected_abort(mmu: bool) -> None:
 
 #: Not the eager tier with the MMU on: it would try to compile the vectors anew at every abort.
 @pytest.mark.parametrize(
-    ("tier", "mmu"), [("threaded", False), ("threaded", True), ("auto", False), ("auto", True), ("eager", False)]
+    ("tier", "mmu"),
+    [*((tier, mmu) for tier in ("threaded", "stitched", "auto") for mmu in (False, True)), ("eager", False)],
 )
 def test_every_tier_has_the_same(tier: SweptTier, mmu: bool) -> None:
     assert sweep(tier, mmu) == sweep("reference", mmu)

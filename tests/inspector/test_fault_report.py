@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
-from dbt.vm.machine import TierName
+from dbt.vm.options import TIERS, TierName
 from tests.assembler import assemble
 from tests.vm.programs import BASE, make_elf
 
 RAM = 1 << 20
-TIERS: tuple[TierName, ...] = ("reference", "threaded", "auto")
 #: main calls middle, which calls inner, as GCC has frames: R11 points to the saved LR.
 GCC = """
     mov r11, #0 ; b main

@@ -26,6 +26,7 @@ NEEDS_LINUX = pytest.mark.skipif(
 #: What executes the guest: the tier, and how hot regions are compiled.
 MODES: dict[str, tuple[TierName, JitMode]] = {
     "threaded": ("threaded", "off"),
+    "stitched": ("stitched", "off"),
     "auto-sync": ("auto", "sync"),
     "auto-async": ("auto", "async"),
 }

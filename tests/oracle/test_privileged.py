@@ -28,7 +28,7 @@ from tests.oracle.privileged import (
 EVERY = int(os.environ.get("EVERY", "5"))
 #: "regions": the code of the steps is compiled before it is executed, that of every EVERY-th step.
 RUNNERS: dict[str, Callable[[Program], tuple[bytes, str]]] = {
-    **{tier: partial(run_machine, tier=tier) for tier in ("reference", "threaded", "auto")},
+    **{tier: partial(run_machine, tier=tier) for tier in ("reference", "threaded", "stitched", "auto")},
     "regions": partial(run_regions, every=EVERY),
 }
 #: How many of the steps that differ a failure shows.

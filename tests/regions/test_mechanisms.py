@@ -24,4 +24,4 @@ def test_a_mechanism(name: str) -> None:
 
 @pytest.mark.parametrize("first", FIRST)
 def test_flags(first: str) -> None:
-    check(flag_program(FIRST[first]), ("reference", "threaded", "sync"))
+    check(flag_program(FIRST[first]), ("reference", "threaded", "stitched", "sync"))

@@ -66,7 +66,7 @@ def machine(kind: str, seed: int) -> SmallMachine:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_tier_follows_them_to_the_same_places(seed: int) -> None:
-    machines = [machine(kind, seed) for kind in ("reference", "threaded", "sync")]
+    machines = [machine(kind, seed) for kind in ("reference", "threaded", "stitched", "warm", "sync")]
     for step in range(2000):
         for each in machines:
             each.advance(7 if step < 20 else 997)
@@ -75,7 +75,7 @@ def test_every_tier_follows_them_to_the_same_places(seed: int) -> None:
             break
     assert machines[0].ended
     assert any(isinstance(exit_, DataAbort) for _, exit_ in machines[0].exits)
-    regions = machines[2].tier
+    regions = machines[-1].tier
     assert isinstance(regions, RegionTier) and regions.regions.counts.compiled and regions.retired["region"] > 1000
     for each in machines:
         each.close()

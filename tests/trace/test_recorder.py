@@ -122,7 +122,7 @@ def test_what_cannot_be_compiled_says_why(only_handlers: Path, tmp_path: Path) -
 
 def test_device_accesses_and_interrupts_are_events_or_counted(only_handlers: Path, tmp_path: Path) -> None:
     code = f"ldr r3, =0x101f1000 ; mov r0, #65 ; str r0, [r3] ; ldr r1, [r3, #0x18] ; mov r2, #0 ; {EXIT}"
-    for tier in ("threaded", "auto"):
+    for tier in ("threaded", "stitched", "auto"):
         _, _, trace = record(tmp_path / "t", program(code, {}), tier=tier)
         kinds = (EventKind.DEVICE_READ, EventKind.DEVICE_WRITE)
         accesses = [event for event in trace.events if event.kind in kinds]

@@ -9,10 +9,11 @@ from dbt.vm.machine import JitMode, TierName
 from tests.assembler import assemble
 
 BASE = 0x8000
-TIERS: tuple[TierName, ...] = ("reference", "threaded")
+#: The tiers without a compiler.
+TIERS: tuple[TierName, ...] = ("reference", "threaded", "stitched")
 #: What executes a guest: the tier, and how hot regions are compiled. A guest ends the same in each of them.
 MODES: list[tuple[TierName, JitMode]] = [
-    ("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async"),
+    ("reference", "off"), ("threaded", "off"), ("stitched", "off"), ("auto", "sync"), ("auto", "async"),
 ]  # fmt: skip
 
 #: Ends a guest with the exit code in R2 (SYS_EXIT_EXTENDED), with nine words at its end.

@@ -27,15 +27,9 @@ from dbt.engine.worker import CompileWorker
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
-from tests.vm.programs import BASE, EXIT
+from tests.vm.programs import BASE, EXIT, MODES, TIERS
 
 RAM = 1 << 20
-KINDS: tuple[tuple[TierName, JitMode], ...] = (
-    ("reference", "off"),
-    ("threaded", "off"),
-    ("auto", "sync"),
-    ("auto", "async"),
-)
 #: R0 counts the rounds, each of four instructions.
 LOOP = "loop: add r0, r0, #1 ; adds r1, r1, #3 ; bne other ; other: b loop"
 #: Sends the letters from a to z, again and again: R4 counts them. 6 instructions each.
@@ -69,7 +63,7 @@ def alarms() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize(("tier", "jit"), KINDS)
+@pytest.mark.parametrize(("tier", "jit"), MODES)
 def test_a_handler_that_raises_leaves_the_count_exact(tier: TierName, jit: JitMode) -> None:
     chance = random.Random(5)
     with machine_of(LOOP, tier, jit) as machine, alarms():
@@ -85,7 +79,7 @@ def test_a_handler_that_raises_leaves_the_count_exact(tier: TierName, jit: JitMo
         assert caught == 20
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_handler_that_raises_in_device_accesses_loses_no_output(tier: TierName) -> None:
     chance = random.Random(6)
     console = CaptureConsole()
@@ -144,7 +138,7 @@ class Broken(CaptureConsole):
         super().write(data)
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_console_that_raises(tier: TierName) -> None:
     console = Broken()
     raised = 0
@@ -182,7 +176,7 @@ class Raising(Observer):
             raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("tier", ["threaded", "auto"])  # the reference tier has no observer
+@pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])  # the reference tier has no observer
 def test_an_observer_that_raises(tier: TierName) -> None:
     observer = Raising(7)
     raised = 0
@@ -209,7 +203,7 @@ class RaisingTrace(InstructionTrace):
             raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_trace_that_raises(tier: TierName) -> None:
     text = io.StringIO()
     with machine_of(f"mov r2, #9 ; {EXIT}", tier) as machine:
@@ -228,7 +222,7 @@ class RaisesAtTheEnd(InstructionTrace):
             raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_an_exit_is_told_even_if_a_trace_raised_at_it(tier: TierName) -> None:
     with machine_of(f"mov r2, #9 ; {EXIT}", tier) as machine:
         with pytest.raises(ZeroDivisionError):
@@ -250,7 +244,7 @@ class Mute(CaptureConsole):
         time.sleep(10)
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_wait_for_input_ends_at_once(tier: TierName) -> None:
     source = """
         ldr r4, =0x101f1000 ; mov r0, #0x10 ; str r0, [r4, #0x38]

@@ -19,15 +19,9 @@ from dbt.engine.observer import Observer
 from dbt.engine.tier import JitMode
 from dbt.vm.machine import TierName
 from tests.assembler import assemble
-from tests.vm.programs import BASE
+from tests.vm.programs import BASE, MODES
 
 RAM = 1 << 20
-KINDS: tuple[tuple[TierName, JitMode], ...] = (
-    ("reference", "off"),
-    ("threaded", "off"),
-    ("auto", "sync"),
-    ("auto", "async"),
-)
 #: Counts in R0 and in the word at 0x40000.
 COUNT = assemble("ldr r1, =0x40000 ; loop: ldr r0, [r1] ; add r0, r0, #1 ; str r0, [r1] ; b loop ; .ltorg")
 _PLACE = re.compile(r"\S+ \S+ \S+ \S+ \S+ *(.*)")
@@ -59,7 +53,7 @@ def _is_open(fd: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
-@pytest.mark.parametrize(("tier", "jit"), KINDS)
+@pytest.mark.parametrize(("tier", "jit"), MODES)
 def test_nothing_is_left_of_a_closed_machine(tier: TierName, jit: JitMode, tmp_path: Path) -> None:
     with counting(tier, jit) as machine:  # what is imported and kept once stays
         machine.run(fuel=1_000_000 if tier == "auto" else 1000)
@@ -120,7 +114,7 @@ def test_a_block_closes_its_machine_whatever_happens() -> None:
         pass
 
 
-@pytest.mark.parametrize(("tier", "jit"), KINDS)
+@pytest.mark.parametrize(("tier", "jit"), MODES)
 def test_a_forked_process_cannot_touch_the_machine(tier: TierName, jit: JitMode) -> None:
     with counting(tier, jit) as machine:
         machine.run(fuel=41)
@@ -277,7 +271,7 @@ print(refused)
 """
 
 
-@pytest.mark.parametrize("tier", ["reference", "threaded", "auto"])
+@pytest.mark.parametrize("tier", ["reference", "threaded", "stitched", "auto"])
 def test_whatever_a_user_keeps_of_a_closed_machine_is_safe_to_touch(tier: str) -> None:
     done = subprocess.run([sys.executable, "-c", _AFTER_CLOSE, tier], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

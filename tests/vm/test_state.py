@@ -29,6 +29,7 @@ MINIOS = ROOT / "guests" / "images" / "minios-armv5te-O2.elf"
 MODES: dict[str, tuple[Any, Any]] = {
     "reference": ("reference", "off"),
     "threaded": ("threaded", "off"),
+    "stitched": ("stitched", "off"),
     "auto-sync": ("auto", "sync"),
     "auto-async": ("auto", "async"),
 }
@@ -54,12 +55,12 @@ def states(mode: str, icounts: tuple[int, ...]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("mode", ["threaded", "auto-sync", "auto-async"])
+@pytest.mark.parametrize("mode", ["threaded", "stitched", "auto-sync", "auto-async"])
 def test_every_tier_has_the_states_of_the_reference(mode: str) -> None:
     assert states(mode, tuple(EARLY)) == states("reference", tuple(EARLY))
 
 
-@pytest.mark.parametrize("mode", ["auto-sync", "auto-async"])
+@pytest.mark.parametrize("mode", ["stitched", "auto-sync", "auto-async"])
 def test_the_native_tiers_have_the_same_states_later(mode: str) -> None:
     expected = states("threaded", tuple(LATE))
     assert states(mode, tuple(LATE)) == expected and len(set(expected)) == len(LATE)
@@ -89,7 +90,7 @@ def continued(machine: Machine, mode: str) -> Machine:
     return other
 
 
-@pytest.mark.parametrize("mode", ["reference", "threaded", "auto-sync"])
+@pytest.mark.parametrize("mode", ["reference", "threaded", "stitched", "auto-sync"])
 def test_what_is_hashed_is_enough_to_go_on_from(mode: str) -> None:
     """A run that moves to another machine at odd icounts ends as the run that does not."""
     whole, pieces = minios("threaded"), minios("threaded")

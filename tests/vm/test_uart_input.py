@@ -15,9 +15,8 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
-from tests.vm.programs import EXIT
+from tests.vm.programs import EXIT, MODES
 
-MODES: list[tuple[Any, Any]] = [("reference", "off"), ("threaded", "off"), ("auto", "sync"), ("auto", "async")]
 RX, RT = 0x10, 0x40
 _NOP = 0xE320F000
 
@@ -128,7 +127,7 @@ class Trickle(Line):
 
 
 @pytest.mark.parametrize("mask", [RT, RX | RT])
-@pytest.mark.parametrize("tier", ["threaded", "auto"])
+@pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])
 def test_all_of_a_long_input_arrives_and_can_be_replayed(tier: Any, mask: int, tmp_path: Path) -> None:
     data = bytes(random.Random(mask).choices(b"abcdefgh", k=2_000)) + b"Z"
     code = interrupt_driven(mask)

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
-from dbt.vm.machine import TierName
+from dbt.vm.options import TIERS, TierName
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 
 BASE = 0x10000
-TIERS: tuple[TierName, ...] = ("reference", "threaded", "auto")
 WAITS = {"cortex-a8": "wfi", "arm926": "mcr p15, #0, r0, c7, c0, #4"}
 
 

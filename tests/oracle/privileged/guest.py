@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dbt.abi.addresses import Gpa
 from dbt.abi.exits import Budget, VmExit
 from dbt.engine.reference import ReferenceTier
@@ -11,7 +13,11 @@ from isa.arm.state import Mode
 from tests.assembler import assemble
 from tests.oracle.bare import BareMachine, MakeTier
 
-TIERS: dict[str, MakeTier] = {"reference": ReferenceTier, "threaded": ThreadedTier}
+TIERS: dict[str, MakeTier] = {
+    "reference": ReferenceTier,
+    "threaded": ThreadedTier,
+    "stitched": partial(ThreadedTier, stitch=True),
+}
 CODE = 0x8000
 
 

@@ -15,6 +15,7 @@ from tests.oracle.programs.compare import (
     same_state,
 )
 from tests.oracle.programs.eager import EagerRegionTier
+from tests.oracle.programs.eager_stitched import EagerStitchedTier
 from tests.oracle.programs.flag_programs import FIRST, flag_program
 from tests.oracle.programs.machines import DEVICE, ENTRY, KINDS, RAM_SIZE, WITHOUT, SmallMachine, SoonHotTier
 from tests.oracle.programs.mechanism_programs import CUTS, MECHANISM_PROGRAMS
@@ -30,6 +31,7 @@ __all__ = [
     "RAM_SIZE",
     "WITHOUT",
     "EagerRegionTier",
+    "EagerStitchedTier",
     "ProgramMismatch",
     "ProgramWriter",
     "SmallMachine",

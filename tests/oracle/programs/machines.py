@@ -125,6 +125,7 @@ KINDS: dict[str, MakeTier] = {
     "reference": ReferenceTier,
     "threaded": ThreadedTier,
     "stitched": EagerStitchedTier,
+    "warm": lambda cpu, memory: ThreadedTier(cpu, memory, stitch=True),
     "eager": EagerRegionTier,
     "sync": lambda cpu, memory: SoonHotTier(cpu, memory, jit="sync"),
     "async": lambda cpu, memory: SoonHotTier(cpu, memory, jit="async"),
