@@ -36,7 +36,11 @@ ARENA_START = 64
 #: The most bytes of a stub, to which a jump goes that is not linked.
 STUB_BYTES = 96
 
-_FIXUPS = 4 * OPS_PER_PAGE
+#: The most jumps of a stencil that are linked later. They, those of a head, and the one behind a block become fixups.
+MAX_JUMPS = 16
+#: The most jumps of a stencil over an instruction.
+MAX_SKIPS = 2
+_FIXUPS = (MAX_JUMPS + 3) * OPS_PER_PAGE
 #: A block of the log: number of its first op, offset in the arena, bytes, instructions (u32 each).
 BLOCK = struct.Struct("<4I")
 MAX_BLOCKS = 1 << 20
@@ -49,7 +53,7 @@ def _array_offsets() -> tuple[dict[str, int], int]:
         ("rows", 2 * OPS_PER_PAGE),  # the decoder's row of each
         ("places", 4 * (OPS_PER_PAGE + 2)),  # the offset of the block that begins there, 0: none
         ("stack", 2 * 4 * OPS_PER_PAGE),  # ops whose code is still to be followed
-        ("skip_list", 8 * 8),
+        ("skip_list", 8 * MAX_SKIPS),
         ("fixup_list", 16 * _FIXUPS),  # offset of a jump's distance, and where it goes
         ("rewrites", GUEST_PAGES),  # of each page, how often its stitched code was dropped, and LISTED
         ("page_list", 4 * GUEST_PAGES),  # pages with stitched code

@@ -118,6 +118,9 @@ def _give_up_code_page() -> Builder:
     with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset, f.when(_is_covered(ops.at(offset))):
         f.ret(f.value("i32", 0))
     _reset_ops(f, ops)
+    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
+        marks = ops.at(offset).at(OP_COVERED)
+        f.store(marks.load("i8") & (0xFF - STITCHED - NOT_STITCHABLE), marks)
     flags = f.page_flags_pointer(page)
     f.store(flags.load("i8") & (0xFF - PAGE_HAS_CODE - PAGE_CHANGED), flags)
     f.call("forget_code", f.cpu, ops)

@@ -41,6 +41,7 @@ ENTRY_POINTS = (
     *STITCHED_CALLEES,
     "stitch",
     "drop_stitched",
+    "unstitch_page",
     "divert_head",
 )
 

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from dbt.abi.stitching import MAX_JUMPS, MAX_SKIPS
 from dbt.backend import elfobject
 from dbt.backend.elfobject import ElfObject, Symbol
 from dbt.backend.link import LinkError
@@ -116,9 +117,16 @@ def _stencils(elf: ElfObject) -> Iterator[tuple[int, tuple[bytes, list[_Patch] |
         if patches and patches[-1][:2] == (len(body) - 4, Link.CONT) and body[-_JUMP_SIZE] == _JUMP:
             patches.pop()
             body = body[:-_JUMP_SIZE]
-        if len(body) > MAX_STENCIL:
+        if len(body) > MAX_STENCIL or not _has_room(patches or []):
             patches = None
         yield int(symbol.name.removeprefix(_PREFIX)), (body, patches)
+
+
+def _has_room(patches: Iterable[_Patch]) -> bool:
+    """Return True if the stitcher's lists have room for the jumps of a stencil."""
+    kinds = [kind for _, kind, _, _ in patches]
+    jumps = kinds.count(Link.BAIL) + kinds.count(Link.TARGET)
+    return jumps <= MAX_JUMPS and kinds.count(Link.SKIP) <= MAX_SKIPS
 
 
 _PREFIX = stencil_name(0)[:-1]

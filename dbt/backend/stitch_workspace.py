@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import IntEnum, IntFlag
 
 from dbt.abi.layout import CODE_PAGE_STRIDE_SHIFT, OP_SIZE_SHIFT, OPS_PER_PAGE, PAGE_SHIFT
-from dbt.abi.stitching import ARRAY_OFFSETS, FIELD_OFFSETS
+from dbt.abi.stitching import ARRAY_OFFSETS, FIELD_OFFSETS, STUB_BYTES
 from dbt.backend.builder import Builder, Value
 from dbt.backend.decode import row_field
 from dbt.backend.predecode import ROW
@@ -103,6 +103,10 @@ class Workspace:
     def offset_of(self, handler: Value) -> Value:
         """Return the offset in the arena of a handler; it is not less than the size if it is elsewhere."""
         return handler.to("i64") - self.get("execute")
+
+    def has_room_for_stubs(self) -> Value:
+        """Return an i1: the arena has room for a stub or two."""
+        return (self.get("used") + 2 * STUB_BYTES).ult(self.get("size"))
 
     def holds(self, handler: Value) -> Value:
         """Return an i1: the handler is stitched code."""

@@ -23,7 +23,7 @@ from dbt.abi.layout import (
     STITCHED,
     WARM,
 )
-from dbt.abi.stitching import ARENA_START, LISTED, STUB_BYTES
+from dbt.abi.stitching import ARENA_START, LISTED
 from dbt.backend.builder import Builder, HandlerBuilder, Value, define
 from dbt.backend.dispatch import bypass, dispatch, find_ops
 from dbt.backend.stencils import Special
@@ -137,8 +137,7 @@ def _arrive_by_edge(f: HandlerBuilder, w: Workspace, op: Value, linked: Callable
     resets = w.get("resets")
     with f.when((count & (EDGE_ARRIVALS - 1)).eq(0) & op.load("ptr").ne(f.function("decode"))):
         _stitch_if_due(f, w, op, EDGE_ARRIVALS)
-        has_room = (w.get("used") + 2 * STUB_BYTES).ult(w.get("size"))
-        with f.when(has_room & w.get("resets").eq(resets) & ~in_image(f, op.load("ptr"))):
+        with f.when(w.has_room_for_stubs() & w.get("resets").eq(resets) & ~in_image(f, op.load("ptr"))):
             linked(f.load_native("exit_args", element=1))
     dispatch(f, op)
 
@@ -185,12 +184,16 @@ def _stitched_cross() -> HandlerBuilder:
 def _divert_head() -> Builder:
     """``divert_head(cpu, op)``: let the block of an op, if it has one, go to whatever handler the op has.
 
-    Called when the op is about to have a region's code: jumps of stitched code go to the block directly.
+    Called when the op is about to have a region's code: jumps of stitched code go to the block directly. If there is no
+    room for that, all stitched code is dropped. Precondition: no guest code is being executed.
     """
     f = define("divert_head", {"op": "ptr"}, attributes="noinline")
     w = Workspace(f)
     handler = f["op"].load("ptr")
     with f.when(w.holds(handler)):
+        with f.when(~w.has_room_for_stubs()):
+            f.call("drop_stitched", f.cpu)
+            f.ret()
         page, number = op_place(f, f["op"])
         stub = w.get("used")
         w.argument(0, (page << CODE_PAGE_STRIDE_SHIFT - OP_SIZE_SHIFT | number).to("i32"))

@@ -36,7 +36,7 @@ from dbt.backend.stitch_workspace import Mark, StitchedPage, To, Workspace, in_i
 from isa.arm.a32.decoding import CONDITION_SHIFT
 
 #: The room that must be in the arena before a page is stitched: for each instruction its stencil and some stubs.
-_RESERVE = OPS_PER_PAGE * (MAX_STENCIL + 4 * STUB_BYTES)
+RESERVE = OPS_PER_PAGE * (MAX_STENCIL + 4 * STUB_BYTES)
 
 
 # -- copying a stencil -------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def _stitch() -> Builder:
     """``stitch(cpu, op)``: stitch the code of a page from an op on, whose handler is the image's."""
     f = define("stitch", {"op": "ptr"}, attributes="noinline")
     w = Workspace(f)
-    with f.when((w.get("used") + _RESERVE).ugt(w.get("size"))):
+    with f.when((w.get("used") + RESERVE).ugt(w.get("size"))):
         f.call("drop_stitched", f.cpu)
     page, first = op_place(f, f["op"])
     with f.count(0, OPS_PER_PAGE + 8, 8, "i64") as at:

@@ -178,15 +178,21 @@ class RegionCache:
         """``written``: the GPA of the word whose change is the reason."""
         dropped = self.installed.pop(entry)
         region = dropped.region
+        pages = set()
         for gpa in (entry, *region.others):
             if self._entered_later.get(gpa) == entry:
                 del self._entered_later[gpa]
             if self._entered.get(gpa) != entry:
                 continue
             del self._entered[gpa]
+            pages.add(gpa >> PAGE_SHIFT)
             if self._code_pages.handler(gpa) == dropped.handler:
                 self._code_pages.restore_handler(gpa)
             self._code_pages.set_arrivals(gpa, 0)
+        if self._stitched is not None:
+            # Stitched code still jumps to the heads that were diverted. It counts no arrivals there.
+            for page in pages:
+                self._stitched.drop_page(page)
         for gpa, data in region.runs:
             for word in map(Gpa, range(gpa, gpa + len(data), 4)):
                 entries = self._covering[word]

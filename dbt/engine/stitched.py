@@ -56,6 +56,7 @@ class StitchedCode:
         cpu.set_native("stitcher", self._workspace.address)
         self._divert = native.function("divert_head", ctypes.c_void_p)
         self._stitch = native.function("stitch", ctypes.c_void_p)
+        self._drop_page = native.function("unstitch_page", ctypes.c_uint64)
         self._drop = native.function("drop_stitched")
 
     def count(self, name: str) -> int:
@@ -74,6 +75,10 @@ class StitchedCode:
     def divert(self, op: Hva) -> None:
         """Let the stitched block of an op go to the handler that the op has from now on."""
         self._divert(self._cpu.address, op)
+
+    def drop_page(self, page: int) -> None:
+        """Drop the stitched code of a page of RAM, by its number, so that what is warm there is stitched anew."""
+        self._drop_page(self._cpu.address, page)
 
     def drop_all(self) -> None:
         """Drop all stitched code."""

@@ -139,10 +139,11 @@ WITHOUT: dict[str, MakeTier] = {
 class SmallMachine(BareMachine):
     """Runs code from ENTRY until SVC 0. Any other exit is remembered and its instruction skipped, as one retired."""
 
-    def __init__(self, kind: str, code: bytes) -> None:
+    def __init__(self, kind: str, code: bytes, make_tier: MakeTier | None = None) -> None:
+        """Make a machine of a kind. With ``make_tier``, ``kind`` is only what reports call it."""
         self.kind = kind
         self.device = Counter()
-        super().__init__((KINDS | WITHOUT)[kind], RAM_SIZE, self.device)
+        super().__init__(make_tier or (KINDS | WITHOUT)[kind], RAM_SIZE, self.device)
         self.memory.write_ram(Gpa(ENTRY), code)
         self.cpu.set_native("stale_after", STALE_SOON)
         self.cpu.r[15] = ENTRY
