@@ -73,10 +73,9 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
 
     identity = ProgramIdentity()
 
-    def symbolize(gva: int) -> str:
-        return inspector.symbolize(Gva(gva))
-
-    tier_parts = TierParts(cpu, memory, notice, observer, latch, symbolize, must_stop, identity.digest)
+    tier_parts = TierParts(
+        cpu, memory, notice, observer, latch, lambda gva: inspector.symbolize(Gva(gva)), must_stop, identity.digest
+    )
 
     def make_tier(allowance: Allowance) -> Tier:
         return options.make_tier(tier_parts, allowance)
