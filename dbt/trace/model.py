@@ -184,6 +184,8 @@ class Trace:
         self.events: list[Event] = []
         self.counts: list[Counts] = []
         self.memory: dict[str, Any] = {}
+        #: By page of RAM a bitmap of the words that were executed, as far as they are what they were then.
+        self.executed: dict[int, bytes] = {}
         self.block_counters: dict[str, dict[Gpa, int]] = {}
         self.end: dict[str, Any] | None = None
         self.names: dict[int, str] = {}
@@ -215,6 +217,8 @@ class Trace:
                 self.counts.append(Counts(time, icount, tuple(numbers)))
             case RecordKind.MEMORY:
                 self.memory = check(json.loads(unpack(content)), _MEMORY, "the memory")
+                executed = self.memory.get("executed", {})
+                self.executed = {int(page): bytes.fromhex(text) for page, text in executed.items()}
             case RecordKind.BLOCK_COUNTERS:
                 found = check(json.loads(unpack(content)), _BLOCK_COUNTERS, "the block counters")
                 self.block_counters = {name: dict(pairs) for name, pairs in found.items()}
@@ -303,11 +307,6 @@ class Trace:
     def title(self) -> str:
         command = self.header["command"]
         return str(command.get("program") or command.get("kernel") or "?").rpartition("/")[2]
-
-    @cached_property
-    def executed(self) -> dict[int, bytes]:
-        """By page of RAM a bitmap of the words that were executed, as far as they are what they were then."""
-        return {int(page): bytes.fromhex(text) for page, text in self.memory.get("executed", {}).items()}
 
     @cached_property
     def branch_targets(self) -> dict[Gpa, list[Gva]]:
