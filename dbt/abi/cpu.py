@@ -74,6 +74,7 @@ def _native_layout() -> dict[str, Slot]:
         ("block_counters", 8, 1),  # HVA of the counts of regions that count: see dbt.abi.layout.BlockCounters
         ("guesses", 8, 15),  # by register: the last entry of a shadow page table by which it pointed somewhere
         ("region_insns", 8, 1),  # instructions retired in regions
+        ("stitched_insns", 8, 1),  # instructions retired in stitched code, where that is measured
         ("region_exits", 8, 8),  # exits of regions, by dbt.abi.layout.SideExit
         ("decode_index", 8, 1),  # the decoder's tables: see dbt.backend.predecode
         ("decode_pool", 8, 1),

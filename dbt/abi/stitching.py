@@ -1,4 +1,4 @@
-"""The stitcher's workspace, which native code and Python share: fields, arrays and the log of blocks.
+"""The stitcher's workspace, which native code and Python share: fields, arrays and, where it is kept, a log.
 
 Sizes and offsets are in bytes. Every number of the layout has its one home here.
 """
@@ -17,9 +17,12 @@ FIELDS = (
     "used",  # bytes of it that are in use
     "counts",  # 1: the heads of loops and functions count arrivals
     "counters",  # how many counters are in use
+    "measures",  # 1: stitched code keeps the number of instructions that it executes
     "resets",  # how often everything was dropped
     "insns",  # instructions stitched since the start
-    "blocks",  # entries of the log of blocks
+    "blocks",  # blocks stitched since the start
+    "first_block",  # how many of them had been stitched when everything was dropped the last time
+    "dropped_bytes",  # bytes of code and stubs that were dropped with everything
     "pages",  # entries of the list of pages
     "fixups",  # entries of the list of fixups
     "skips",  # entries of the list of jumps over an instruction
@@ -28,6 +31,9 @@ FIELDS = (
     "patches",
     "forms",
     "dropped",  # how often the stitched code of a page was dropped because it was written over
+    "root",  # number of the op from which a page is being stitched
+    "block_log",  # HVA of BLOCK entries, 0: blocks are not logged
+    "stencil_log",  # HVA of a u16 for each byte of the arena: 1 + the stencil that begins there, 0: not logged
 )
 FIELD_OFFSETS = {name: 8 * number for number, name in enumerate(FIELDS)}
 
@@ -41,8 +47,9 @@ MAX_JUMPS = 16
 #: The most jumps of a stencil over an instruction.
 MAX_SKIPS = 2
 _FIXUPS = (MAX_JUMPS + 3) * OPS_PER_PAGE
-#: A block of the log: number of its first op, offset in the arena, bytes, instructions (u32 each).
-BLOCK = struct.Struct("<4I")
+#: A block of the log (u32 each): number of its first op, offset in the arena, bytes, instructions, and number and
+#: arrivals of the op from which it was stitched. Block number N is entry N modulo MAX_BLOCKS.
+BLOCK = struct.Struct("<6I")
 MAX_BLOCKS = 1 << 20
 
 
@@ -57,7 +64,6 @@ def _array_offsets() -> tuple[dict[str, int], int]:
         ("fixup_list", 16 * _FIXUPS),  # offset of a jump's distance, and where it goes
         ("rewrites", GUEST_PAGES),  # of each page, how often its stitched code was dropped, and LISTED
         ("page_list", 4 * GUEST_PAGES),  # pages with stitched code
-        ("block_log", BLOCK.size * MAX_BLOCKS),
     )
     offsets: dict[str, int] = {}
     offset = 8 * len(FIELDS)

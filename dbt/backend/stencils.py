@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import partial
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import HOT_STITCHED, MAX_BLOCK, OP_SIZE_SHIFT, PAGE_SHIFT
@@ -57,18 +58,25 @@ class Special(IntEnum):
 
     HEAD = 0  # of a block: takes ``0`` instructions from the budget
     COUNTED_HEAD = 1  # likewise, and counts down the counter at the offset ``1`` in CpuState
-    SET_PC = 2  # stores R15 for an instruction that has it as operand
-    JUMP = 3  # goes to another block
-    BAIL = 4  # goes to the handler of the op with number ``0``, and gives back ``1`` instructions
-    HOT = 5  # leaves because a counted head is hot: op ``0``, ``1`` instructions, counter ``2``
-    EDGE = 6  # goes to the op with number ``0``; when it is hot, the jump at ``1`` is linked
-    CROSS_EDGE = 7  # goes ``0`` bytes from the page's start, which is another page; likewise
-    CROSS = 8  # goes ``0`` bytes from the page's start to another page, there to the op at ``1`` and the word at ``2``
-    ENTER = 9  # goes to the handler of the op with number ``0``
-    FIRST_CONDITION = 10
+    BAIL = 2  # goes to the handler of the op with number ``0``, and gives back ``1`` instructions
+    HOT = 3  # leaves because a counted head is hot: op ``0``, ``1`` instructions, counter ``2``
+    # The same four again, which also keep the number of instructions that were executed here: see MEASURED.
+    MEASURED_HEAD = 4
+    MEASURED_COUNTED_HEAD = 5
+    MEASURED_BAIL = 6
+    MEASURED_HOT = 7
+    SET_PC = 8  # stores R15 for an instruction that has it as operand
+    JUMP = 9  # goes to another block
+    EDGE = 10  # goes to the op with number ``0``; when it is hot, the jump at ``1`` is linked
+    CROSS_EDGE = 11  # goes ``0`` bytes from the page's start, which is another page; likewise
+    CROSS = 12  # goes ``0`` bytes from the page's start to another page, there to the op at ``1`` and the word at ``2``
+    ENTER = 13  # goes to the handler of the op with number ``0``
+    FIRST_CONDITION = 14
 
 
 FIRST_FORM = Special.FIRST_CONDITION + ALWAYS
+#: What is added to HEAD, COUNTED_HEAD, BAIL and HOT for those that measure.
+MEASURED = Special.MEASURED_HEAD - Special.HEAD
 
 
 class FormFlags(IntFlag):
@@ -335,15 +343,26 @@ class _SpecialBuilder:
         """Return argument 0, the number of an op, as a pointer, which is how the image's functions take it."""
         return self.f.emit(f"inttoptr i64 {self.argument(0, 'i64')} to ptr")
 
-    def give_back(self) -> str:
+    def give_back(self, measured: bool) -> str:
         """Return the budget with the instructions that argument 1 says."""
-        return self.f.emit(f"add i64 %budget, {self.argument(1, 'i64', _SMALL)}")
+        count = self.argument(1, "i64", _SMALL)
+        if measured:
+            self.measure("sub", count)
+        return self.f.emit(f"add i64 %budget, {count}")
+
+    def measure(self, operation: str, count: str) -> None:
+        """Change the number of instructions that stitched code has executed."""
+        place = self.native("stitched_insns")
+        executed = self.f.emit(f"load i64, ptr {place}")
+        self.f.do(f"store i64 {self.f.emit(f'{operation} i64 {executed}, {count}')}, ptr {place}")
 
 
-def _head(special: Special) -> Callable[[_Holes], str]:
+def _head(special: Special, measured: bool = False) -> Callable[[_Holes], str]:
     def make(holes: _Holes) -> str:
-        b = _SpecialBuilder(special, holes)
+        b = _SpecialBuilder(special + MEASURED * measured, holes)
         f, length = b.f, b.argument(0, "i64", MAX_BLOCK + 1)
+        if measured:
+            b.measure("add", length)
         left = f.emit(f"sub i64 %budget, {length}")
         f.do(f"br i1 {f.emit(f'icmp ult i64 %budget, {length}')}, label %bad, label %good, !prof !0")
         f.label("good")
@@ -377,18 +396,18 @@ def _jump(holes: _Holes) -> str:
     return b.f.text()
 
 
-def _bail(holes: _Holes) -> str:
-    b = _SpecialBuilder(Special.BAIL, holes)
-    b.go_native("bypass_op", op=b.op_number(), budget=b.give_back())
+def _bail(holes: _Holes, measured: bool = False) -> str:
+    b = _SpecialBuilder(Special.BAIL + MEASURED * measured, holes)
+    b.go_native("bypass_op", op=b.op_number(), budget=b.give_back(measured))
     return b.f.text()
 
 
-def _hot(holes: _Holes) -> str:
-    b = _SpecialBuilder(Special.HOT, holes)
+def _hot(holes: _Holes, measured: bool = False) -> str:
+    b = _SpecialBuilder(Special.HOT + MEASURED * measured, holes)
     f = b.f
     counter = f.emit(f"getelementptr i8, ptr %cpu, i64 {b.argument(2, 'i64', 1 << 31)}")
     f.do(f"store i32 {HOT_STITCHED}, ptr {counter}")
-    b.go_native("stitched_hot", op=b.op_number(), budget=b.give_back())
+    b.go_native("stitched_hot", op=b.op_number(), budget=b.give_back(measured))
     return f.text()
 
 
@@ -443,10 +462,14 @@ def _enter(holes: _Holes) -> str:
 _SPECIALS: dict[Special, Callable[[_Holes], str]] = {
     Special.HEAD: _head(Special.HEAD),
     Special.COUNTED_HEAD: _head(Special.COUNTED_HEAD),
-    Special.SET_PC: _set_pc,
-    Special.JUMP: _jump,
     Special.BAIL: _bail,
     Special.HOT: _hot,
+    Special.MEASURED_HEAD: _head(Special.HEAD, measured=True),
+    Special.MEASURED_COUNTED_HEAD: _head(Special.COUNTED_HEAD, measured=True),
+    Special.MEASURED_BAIL: partial(_bail, measured=True),
+    Special.MEASURED_HOT: partial(_hot, measured=True),
+    Special.SET_PC: _set_pc,
+    Special.JUMP: _jump,
     Special.EDGE: _edge,
     Special.CROSS_EDGE: _cross_edge,
     Special.CROSS: _cross,

@@ -12,7 +12,7 @@ from dbt.backend.builder import Builder, Value
 from dbt.backend.decode import row_field
 from dbt.backend.predecode import ROW
 from dbt.backend.stencil_table import FORM
-from dbt.backend.stencils import FormFlags
+from dbt.backend.stencils import MEASURED, FormFlags, Special
 from isa.arm.a32.decoding import CONDITION_SHIFT
 from isa.arm.operands import ALWAYS
 
@@ -81,6 +81,10 @@ class Workspace:
         values += [f.value("i64", value) for value in (place, bail, target)]
         self.set("skips", 0)
         f.call("emit_stencil", f.cpu, *values)
+
+    def measuring(self, special: Special) -> Value:
+        """Return the number of a special stencil (an i64), or of the one that measures if that is asked for."""
+        return self.get("measures") * int(MEASURED) + int(special)
 
     @contextmanager
     def each_skip(self) -> Iterator[Value]:

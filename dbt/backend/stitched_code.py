@@ -62,7 +62,12 @@ def _drop_stitched() -> Builder:
         rewrites = w.array("rewrites").at(page)
         f.store(rewrites.load("i8") & (LISTED - 1), rewrites)
         f.call("unstitch_page", f.cpu, page)
-    for name, value in (("pages", 0), ("blocks", 0), ("counters", 0), ("used", ARENA_START)):
+    log, used = w.get("stencil_log", "ptr"), w.get("used")
+    with f.when(log.ne(0)), f.count(0, used << 1, 8, "i64") as at:
+        f.store(f.value("i64", 0), log.at(at))
+    w.increase("dropped_bytes", used - ARENA_START)
+    w.set("first_block", w.get("blocks"))
+    for name, value in (("pages", 0), ("counters", 0), ("used", ARENA_START)):
         w.set(name, value)
     w.increase("resets")
     f.ret()

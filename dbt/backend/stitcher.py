@@ -19,7 +19,9 @@ from dbt.abi.layout import (
     MAX_BLOCK,
     NOT_STITCHABLE,
     OP_COVERED,
+    OP_HOTNESS,
     OP_ORIGINAL,
+    OP_SIZE_SHIFT,
     OPS_PER_PAGE,
     PAGE_SIZE,
     STITCH_COUNTERS_OFFSET,
@@ -62,6 +64,11 @@ def _emit_stencil() -> Builder:
     with f.count(0, entry.at(12).load("i32").to("i64") << 3, PATCH.size, "i64") as at:
         _patch(f, w, first.at(at), used, end)
     w.set("used", end)
+    log = w.get("stencil_log", "ptr")
+    with f.when(log.ne(0)):
+        noted = log.element("i16", used)
+        with f.when(noted.load("i16").eq(0)):  # the head of a block is not what is written over it later
+            f.store((f["stencil"] + 1).to("i16"), noted)
     f.ret()
     return f
 
@@ -212,6 +219,7 @@ def _lay_out() -> Builder:
                 w.emit(Special.JUMP, target=link_to(To.CROSS, after, 0, f.value("i32", PAGE_SIZE)))
             with f.when(after.ult(OPS_PER_PAGE) & ~page.leads(after)):
                 w.emit(Special.JUMP, target=link_to(To.HEAD, after))
+        _log_block(w, page, first, after - first)
     f.ret()
     return f
 
@@ -226,11 +234,27 @@ def _emit_head(f: Builder, w: Workspace, page: StitchedPage, first: Value, lengt
         f.store(f.value("i32", WARM_STITCHED), f.cpu.at(offset.to("i64")))
         w.set("counters", counter + 1)
         w.argument(1, offset)
-        w.emit(Special.COUNTED_HEAD, bail=bail)
+        w.emit(w.measuring(Special.COUNTED_HEAD), bail=bail)
         with w.each_skip() as site:
             w.add_fixup(site, link_to(To.HOT, first, length, offset))
     with f.when(~counted):
-        w.emit(Special.HEAD, bail=bail)
+        w.emit(w.measuring(Special.HEAD), bail=bail)
+
+
+def _log_block(w: Workspace, page: StitchedPage, first: Value, length: Value) -> None:
+    """Count the block that ends here, and note it if there is a log."""
+    f, log = w.f, w.get("block_log")
+    with f.when(log.ne(0)):
+        root = w.get("root")
+        arrivals = f.load_native("code_pages", "ptr").at((root << OP_SIZE_SHIFT) + OP_HOTNESS).load("i16").to("i32")
+        place = page.place(first).load("i32")
+        size = w.get("used").to("i32") - place
+        entry = w.get("block_log", "ptr").at((w.get("blocks") & MAX_BLOCKS - 1) * BLOCK.size)
+        for number, value in enumerate(
+            (page.op_number(first), place, size, length.to("i32"), root.to("i32"), arrivals)
+        ):
+            f.store(value, entry.at(4 * number))
+    w.increase("blocks")
 
 
 def _emit_insn() -> Builder:
@@ -293,11 +317,11 @@ def _link_jumps() -> Builder:
             w.argument(1, kind.eq(int(To.BAIL)).choose(count, site.to("i32")))
             stub = f.variable("i64", int(Special.EDGE))
             with f.when(kind.eq(int(To.BAIL))):
-                stub.set(int(Special.BAIL))
+                stub.set(w.measuring(Special.BAIL))
             with f.when(kind.eq(int(To.CROSS))):
                 stub.set(int(Special.CROSS_EDGE))
             with f.when(kind.eq(int(To.HOT))):
-                stub.set(int(Special.HOT))
+                stub.set(w.measuring(Special.HOT))
                 w.argument(1, count)
                 w.argument(2, extra)
             w.emit(stub.get())
@@ -323,7 +347,6 @@ def _install() -> Builder:
             place = page.place(number).load("i32").to("i64")
             f.store((op.load("ptr").to("i64") - image).to("i32"), op.at(OP_ORIGINAL))
             f.store(w.get("execute", "ptr").at(place), op)
-            _log_block(f, w, page.op_number(number), place)
     rewrites = w.array("rewrites").at(f["page"])
     with f.when(~rewrites.load("i8").has(LISTED)):
         f.store(rewrites.load("i8") | LISTED, rewrites)
@@ -331,16 +354,6 @@ def _install() -> Builder:
         w.increase("pages")
     f.ret()
     return f
-
-
-def _log_block(f: Builder, w: Workspace, op_number: Value, place: Value) -> None:
-    """Note where the block of an op is, for whoever shows it."""
-    entry = w.get("blocks")
-    with f.when(entry.ult(MAX_BLOCKS)):
-        block = w.array("block_log").at(entry * BLOCK.size)
-        f.store(op_number, block)
-        f.store(place.to("i32"), block.at(4))
-        w.set("blocks", entry + 1)
 
 
 def _stitch() -> Builder:
@@ -355,6 +368,7 @@ def _stitch() -> Builder:
     with f.count(0, 4 * OPS_PER_PAGE, 8, "i64") as at:
         f.store(f.value("i64", 0), w.array("places").at(at))
     w.set("fixups", 0)
+    w.set("root", (f["op"].to("i64") - f.load_native("code_pages")) >> OP_SIZE_SHIFT)
     mark = w.array("marks").at(first)
     f.store(f.value("i8", int(Mark.COUNTED)), mark)
     f.call("discover_blocks", f.cpu, page, first)

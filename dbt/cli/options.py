@@ -79,6 +79,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
         semihosting=semihosting,
         realtime=options.replay is None and is_terminal() if realtime is None else realtime,
         insn_ns=default.insn_ns if insn_ns is None else insn_ns,
+        measures=options.stats or options.json,
         observer=observer,
     )
     if options.kernel is not None:

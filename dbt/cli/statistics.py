@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: The means of execution in words, by their names in ``Machine.retired``.
 _MEANS = {
     "region": "in regions",
+    "stitched": "in stitched code",
     "threaded": "threaded",
     "reference": "reference",
     "machine": "supervisor calls",
@@ -26,11 +27,13 @@ _MOST_PLACES = 10
 
 
 def statistics(machine: Machine) -> dict[str, Any]:
-    """Return the statistics. ``instructions`` add up to the run's icount. The region tier has further groups."""
+    """Return the statistics. ``instructions`` add up to the run's icount. Some tiers have further groups."""
     found: dict[str, Any] = {"instructions": machine.retired, "insn_ns": machine.timeline.insn_ns}
     if callouts := dict(machine.tier.callouts):
         found["callouts"] = callouts
         found["callout_places"] = _callout_places(machine)
+    if (stitching := machine.tier.stitching) is not None:
+        found["stitching"] = stitching._asdict()
     if (regions := machine.tier.regions) is not None:
         found |= _region_statistics(regions)
     return found
@@ -117,6 +120,8 @@ def lines_of(
     insn_ns = found.get("insn_ns", DEFAULT_INSN_NS)  # which old traces do not have
     yield _line("virtual time", f"{icount / ticks_per_second(insn_ns):,.3f}", f"s, {insn_ns} ns an instruction")
     yield _line("RAM", f"{ram >> 10:,}", "KiB")
+    if "stitching" in found:
+        yield from _stitch_lines(found["stitching"])
     if "regions" in found:
         yield from _region_lines(found)
     for name, count in sorted(events.items()):
@@ -129,6 +134,13 @@ def lines_of(
         yield _line(name if len(name) < 30 else f"{name[:26]}...", f"{place['count']:,}", place.get("symbol", "")[:30])
     if len(places) > _MOST_PLACES:
         yield _line("  at other addresses", f"{sum(place['count'] for place in places[_MOST_PLACES:]):,}")
+
+
+def _stitch_lines(found: Mapping[str, int]) -> Iterator[str]:
+    yield _line("blocks stitched", f"{found['blocks']:,}")
+    yield _line("stitched code", f"{found['code_bytes']:,}", f"bytes for {found['insns']:,} instructions")
+    yield from _unless_zero("pages written over", found["rewrites"])
+    yield from _unless_zero("dropped because it was full", found["resets"])
 
 
 def _region_lines(found: Mapping[str, Any]) -> Iterator[str]:

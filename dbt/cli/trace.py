@@ -99,12 +99,11 @@ def print_top(path: str, count: int, as_json: bool) -> int:
 def _top_lines(trace: Trace, places: list[HotPlace]) -> Iterable[str]:
     yield f"{trace.title}: {trace.icount:,} instructions, {len(trace.samples):,} samples, {len(trace.regions)} regions"
     yield f"{'share':>7} {'insns':>16} {'tier':8} {'region':>6} {'size':>5} {'x':>4} {'ms':>6}  where"
-    outside = "threaded" if trace.header["tier"] == "auto" else trace.header["tier"]
     for place in places:
         region = place.region
         share = f"{100 * place.share:6.1f}%" if place.samples else "      -"
         if region is None:
-            yield f"{share} {place.insns:16,} {outside:8} {'':24}  {place.name}"
+            yield f"{share} {place.insns:16,} {place.tier:8} {'':24}  {place.name}"
         else:
             seconds = sum(trace.compile_record(region).get("seconds", {}).values())
             about = f"{f'#{region.number}':>6} {region.insns:5} {region.expansion:4.1f} {1000 * seconds:6.1f}"
@@ -115,6 +114,7 @@ def _top_lines(trace: Trace, places: list[HotPlace]) -> Iterable[str]:
 def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": place.name,
+        "tier": place.tier,
         "share": place.share,
         "sampled_insns": place.insns,
         "sampled_seconds": place.nanoseconds / 1e9,

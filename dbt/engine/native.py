@@ -43,6 +43,16 @@ class NativeCode:
         names = ("code", "stencils", "patches", "forms")
         return zip(names, (Hva(ctypes.addressof(table)) for table in self._stencils), strict=True)
 
+    def form_stencils(self) -> Iterator[tuple[int, str]]:
+        """Yield the number of each stencil of a form, and the form's name."""
+        from dbt.backend.image import ENTRY_POINTS
+        from dbt.backend.stencil_table import FORM, NO_STENCIL  # which are for those who look at the code
+
+        lines = self.image.symbols.decode().splitlines()[len(ENTRY_POINTS) :]
+        for (number, *_), line in zip(FORM.iter_unpack(self.image.forms), lines, strict=True):
+            if number != NO_STENCIL:
+                yield number, line.split(" ", 2)[2]
+
     def symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """Return address, size in bytes and name of each function."""
         lines = [line.split(" ", 1) for line in self.image.symbols.decode().splitlines()]

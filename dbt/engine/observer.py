@@ -21,6 +21,10 @@ class Observer:
     wants_compile_records = False
     #: True if regions are to count their blocks (:class:`dbt.abi.layout.BlockCounters`).
     wants_block_counters = False
+    #: True if stitched code is to keep the number of instructions that it executes.
+    wants_stitched_insns = False
+    #: True if stitched blocks are to be logged (:class:`dbt.engine.stitch_log.StitchLog`).
+    wants_stitch_log = False
     #: Slices end where the icount is a multiple of this.
     checkpoint_interval = 1 << 62
 
@@ -49,6 +53,12 @@ class Observer:
         """An interrupt was taken between two slices, and not in native code."""
 
 
+class _Measuring(Observer):
+    """An observer that ignores everything, with which ``retired`` of a tier tells what stitched code executed."""
+
+    wants_stitched_insns = True
+
+
 class Several(Observer):
     """An observer that passes everything on to several others."""
 
@@ -56,6 +66,8 @@ class Several(Observer):
         self._observers = observers
         self.wants_compile_records = any(observer.wants_compile_records for observer in observers)
         self.wants_block_counters = any(observer.wants_block_counters for observer in observers)
+        self.wants_stitched_insns = any(observer.wants_stitched_insns for observer in observers)
+        self.wants_stitch_log = any(observer.wants_stitch_log for observer in observers)
         self.checkpoint_interval = min(observer.checkpoint_interval for observer in observers)
 
     def region_requested(self, entry: Gpa, gva: Gva) -> None:
@@ -92,3 +104,4 @@ class Several(Observer):
 
 
 NOBODY = Observer()
+MEASURING = _Measuring()

@@ -77,6 +77,16 @@ class ReferenceTier:
         """This tier makes no regions."""
         return None
 
+    @property
+    def stitching(self) -> None:
+        """This tier does not stitch."""
+        return None
+
+    @property
+    def stitch_log(self) -> None:
+        """This tier does not stitch."""
+        return None
+
     def native_symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """This tier has no native code."""
         return iter(())

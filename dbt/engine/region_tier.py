@@ -28,6 +28,7 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.region_cache import RegionCache
 from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
 from dbt.engine.shadow_tables import ShadowPage
+from dbt.engine.stitched import StitchActivity
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import Allowance, JitMode, unlimited
 from dbt.engine.unfinished import UnfinishedWork
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from dbt.engine.hot_list import HotList
     from dbt.engine.messages import CompileRequest
     from dbt.engine.profile import ExecutionProfile
+    from dbt.engine.stitch_log import StitchLog
     from dbt.engine.worker import Answer, CodeSource, CompileClient, CompileWorker
     from dbt.engine.worker_process import Compile
 
@@ -395,6 +397,16 @@ class RegionTier:
             None if self._dump is None else self._dump.counts,
             self._block_counters,
         )
+
+    @property
+    def stitching(self) -> StitchActivity | None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return self.threaded.stitching
+
+    @property
+    def stitch_log(self) -> StitchLog | None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return self.threaded.stitch_log
 
     @property
     def _store_counts(self) -> StoreCounts | None:

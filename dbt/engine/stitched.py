@@ -4,35 +4,55 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Hva
 from dbt.abi.cpu import STITCHED_CALLEES, CpuState
 from dbt.abi.hostmemory import ExecutableMapping, HostRange, WritableMapping
-from dbt.abi.layout import OP_SIZE_SHIFT, STITCH_COUNTERS
-from dbt.abi.stitching import ARENA_START, ARRAY_OFFSETS, BLOCK, FIELD_OFFSETS, WORKSPACE_SIZE
+from dbt.abi.layout import STITCH_COUNTERS
+from dbt.abi.stitching import ARENA_START, FIELD_OFFSETS, WORKSPACE_SIZE
 from dbt.engine.native import NativeCode
+
+if TYPE_CHECKING:
+    from dbt.engine.stitch_log import StitchLog
 
 #: Bytes of address space for stitched code. When they are used up, all of it is dropped.
 STITCHED_SIZE = 64 << 20
 
 
-class StitchedBlock(NamedTuple):
-    """A block: the offset of its first op in the code pages, and the HVA of its code."""
+class StitchActivity(NamedTuple):
+    """What was stitched: guest instructions, blocks, and bytes of code with its stubs.
 
-    op_offset: int
-    address: Hva
+    ``rewrites`` says how often the stitched code of a page was dropped because one of its words was written over, and
+    ``resets`` how often everything was dropped.
+    """
+
+    insns: int
+    blocks: int
+    code_bytes: int
+    rewrites: int
+    resets: int
 
 
 class StitchedCode:
     """The stitcher's workspace and arena. Native code does the rest. Raises OSError if the host refuses.
 
     ``counts`` says whether heads of loops and functions count arrivals, for a tier that compiles what is hot.
+    ``measures`` says whether stitched code keeps the number of instructions that it executes, and ``logs`` whether
+    there is a log of the blocks.
     """
 
-    def __init__(self, cpu: CpuState, native: NativeCode, counts: bool, size: int = STITCHED_SIZE) -> None:
+    def __init__(
+        self,
+        cpu: CpuState,
+        native: NativeCode,
+        counts: bool,
+        measures: bool = False,
+        logs: bool = False,
+        size: int = STITCHED_SIZE,
+    ) -> None:
         self._cpu = cpu
+        self._measures = measures
         self._workspace = HostRange(WORKSPACE_SIZE)
         self._fields = self._workspace.view().cast("Q")
         handle = os.memfd_create("dbt-stitched")
@@ -42,12 +62,16 @@ class StitchedCode:
             self._executable = ExecutableMapping(handle, size)
         finally:
             os.close(handle)
+        self.log = log = self._make_log(native, size) if logs else None
         for name, value in (
             ("write", self._writable.address),
             ("execute", self._executable.address),
             ("size", size),
             ("used", ARENA_START),
             ("counts", STITCH_COUNTERS if counts else 0),
+            ("measures", measures),
+            ("block_log", 0 if log is None else log.block_log),
+            ("stencil_log", 0 if log is None else log.stencil_log),
             *native.stencil_tables(),
         ):
             self._fields[FIELD_OFFSETS[name] // 8] = value
@@ -58,10 +82,38 @@ class StitchedCode:
         self._stitch = native.function("stitch", ctypes.c_void_p)
         self._drop_page = native.function("unstitch_page", ctypes.c_uint64)
         self._drop = native.function("drop_stitched")
+        self._before = self._activity_since_start  # the counts are set to zero
+
+    def _make_log(self, native: NativeCode, size: int) -> StitchLog:
+        from dbt.engine.stitch_log import StitchLog
+
+        return StitchLog(native, self.count, self.address, size)
 
     def count(self, name: str) -> int:
         """Return a field of the workspace: ``insns``, ``resets``, ``dropped`` and so on."""
         return self._fields[FIELD_OFFSETS[name] // 8]
+
+    @property
+    def retired(self) -> int | None:
+        """The instructions that stitched code has executed. None if that is not measured."""
+        return self._cpu.native("stitched_insns") if self._measures else None
+
+    @property
+    def activity(self) -> StitchActivity:
+        """What was stitched since the counts were set to zero."""
+        return StitchActivity(*(now - then for now, then in zip(self._activity_since_start, self._before, strict=True)))
+
+    @property
+    def _activity_since_start(self) -> StitchActivity:
+        size = self.count("dropped_bytes") + self.count("used") - ARENA_START
+        return StitchActivity(
+            self.count("insns"), self.count("blocks"), size, self.count("dropped"), self.count("resets")
+        )
+
+    def reset_counts(self) -> None:
+        """Set the counts to zero."""
+        self._before = self._activity_since_start
+        self._cpu.set_native("stitched_insns", 0)
 
     @property
     def address(self) -> Hva:
@@ -84,16 +136,11 @@ class StitchedCode:
         """Drop all stitched code."""
         self._drop(self._cpu.address)
 
-    def blocks(self) -> Iterator[StitchedBlock]:
-        """Yield the blocks in the order of their addresses, those that are no longer entered too."""
-        log = self._workspace.view()[ARRAY_OFFSETS["block_log"] :]
-        for number in range(self.count("blocks")):
-            op_number, place, _, _ = BLOCK.unpack_from(log, number * BLOCK.size)
-            yield StitchedBlock(op_number << OP_SIZE_SHIFT, Hva(self.address + place))
-
     def close(self) -> None:
         """Release the memory. No native code may run for this machine any more."""
         self._cpu.set_native("stitcher", 0)
+        if self.log is not None:
+            self.log.close()
         self._fields.release()
         self._workspace.close()
         self._executable.close()

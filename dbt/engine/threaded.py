@@ -25,7 +25,7 @@ from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.shadow_tables import ShadowPage, ShadowTables
 from dbt.engine.stale_pages import StalePages
-from dbt.engine.stitched import StitchedCode
+from dbt.engine.stitched import StitchActivity, StitchedCode
 from dbt.engine.tier import Allowance, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
@@ -34,6 +34,7 @@ from isa.arm.state import LAYOUT
 
 if TYPE_CHECKING:
     from dbt.engine.reference import ReferenceTier
+    from dbt.engine.stitch_log import StitchLog
 
 _BUDGET = NATIVE["budget"].offset // 8
 _EXIT_ARGS = NATIVE["exit_args"].offset // 8
@@ -120,7 +121,10 @@ class ThreadedTier:
         self.shadow_tables = ShadowTables(cpu, memory.ram.address, self.code_pages.address)
         self.targets = HostRange(8 * TARGET_ENTRIES)
         self._tell_native_code()
-        self.stitched = StitchedCode(cpu, native, listener is not _NO_LISTENER) if stitch else None
+        self.stitched: StitchedCode | None = None
+        if stitch:
+            counts = listener is not _NO_LISTENER
+            self.stitched = StitchedCode(cpu, native, counts, observer.wants_stitched_insns, observer.wants_stitch_log)
         self._routines: dict[str, Callable[..., int]] = {}  # the routines that were called
         self._enter = native.function("enter")
         self._flush = native.function("tlb_flush")
@@ -189,8 +193,13 @@ class ThreadedTier:
 
     @property
     def retired(self) -> dict[str, int]:
-        """See :class:`dbt.engine.tier.Tier`. The count ``reference`` has what the emulator executed."""
-        return {"threaded": self._retired - self._emulated, "reference": self._emulated}
+        """See :class:`dbt.engine.tier.Tier`. The count ``reference`` has what the emulator executed.
+
+        Where it is not measured what stitched code executes, ``threaded`` has that too.
+        """
+        found = {"threaded": self._retired - self._emulated, "reference": self._emulated}
+        stitched = None if self.stitched is None else self.stitched.retired
+        return found if stitched is None else {"stitched": stitched, **found, "threaded": found["threaded"] - stitched}
 
     @property
     def callouts(self) -> dict[str, int]:
@@ -209,6 +218,16 @@ class ThreadedTier:
     def regions(self) -> None:
         """This tier makes no regions."""
         return None
+
+    @property
+    def stitching(self) -> StitchActivity | None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return None if self.stitched is None else self.stitched.activity
+
+    @property
+    def stitch_log(self) -> StitchLog | None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        return None if self.stitched is None else self.stitched.log
 
     def native_symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """See :class:`dbt.engine.tier.Tier`."""
@@ -237,6 +256,8 @@ class ThreadedTier:
         self._check_open()
         self.code_pages.reset_callouts()
         self._retired = self._emulated = 0
+        if self.stitched is not None:
+            self.stitched.reset_counts()
         for name in ("callout_counts", "exceptions", "fills", "device_answers", "events_rung"):
             for number in range(NATIVE[name].count):
                 self._cpu.set_native(name, 0, number)

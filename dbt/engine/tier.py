@@ -11,6 +11,8 @@ from dbt.abi.exits import VmExit
 if TYPE_CHECKING:
     from dbt.engine.region_counts import RegionActivity
     from dbt.engine.shadow_tables import ShadowPage
+    from dbt.engine.stitch_log import StitchLog
+    from dbt.engine.stitched import StitchActivity
 
 #: How the region tier compiles: beside the guest, in line, or not at all.
 JitMode = Literal["async", "sync", "off"]
@@ -52,7 +54,11 @@ class Tier(Protocol):
 
     @property
     def retired(self) -> dict[str, int]:
-        """The numbers of retired instructions by what executed them: "region", "threaded" or "reference"."""
+        """The numbers of retired instructions by what executed them: "region", "stitched", "threaded" or "reference".
+
+        "stitched" is there where it is measured (:attr:`dbt.engine.observer.Observer.wants_stitched_insns`). Elsewhere
+        "threaded" has those instructions too.
+        """
 
     @property
     def callouts(self) -> Mapping[str, int]:
@@ -65,6 +71,14 @@ class Tier(Protocol):
     @property
     def regions(self) -> RegionActivity | None:
         """The tier's activity about regions, or None if it makes none."""
+
+    @property
+    def stitching(self) -> StitchActivity | None:
+        """What was stitched, or None if the tier does not stitch."""
+
+    @property
+    def stitch_log(self) -> StitchLog | None:
+        """The log of stitched blocks, where there is one: see :attr:`dbt.engine.observer.Observer.wants_stitch_log`."""
 
     def reset_counts(self) -> None:
         """Set all counts to zero."""

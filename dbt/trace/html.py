@@ -62,9 +62,10 @@ def _verbatim(text: str) -> Any:
 
 def _summary(trace: Trace) -> str:
     header, totals = trace.header, trace.totals
-    inside = 100 * totals["insns region"] / max(trace.icount, 1)
+    inside, stitched = (100 * totals[f"insns {name}"] / max(trace.icount, 1) for name in ("region", "stitched"))
     return (
-        f"{trace.icount:,} instructions in {trace.nanoseconds / 1e9:.3f} s, {inside:.1f} % of them in regions; "
+        f"{trace.icount:,} instructions in {trace.nanoseconds / 1e9:.3f} s, {inside:.1f} % of them in regions, "
+        f"{stitched:.1f} % in stitched code; "
         f"{len(trace.regions)} regions installed; tier {header['tier']}, cpu {header['cpu']}, dbt {header['dbt']}"
     )
 
@@ -94,7 +95,7 @@ def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
         "share": round(place.share, 6),
         "samples": place.samples,
         "insns": place.insns,
-        "tier": "threaded" if trace.header["tier"] == "auto" else trace.header["tier"],
+        "tier": place.tier,
         "size": 0,
         "expansion": 0,
         "ms": 0,
@@ -103,7 +104,6 @@ def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
         return found
     seconds = sum(trace.compile_record(region).get("seconds", {}).values())
     found |= {
-        "tier": "region",
         "region": region.number,
         "size": region.insns,
         "expansion": round(region.expansion, 2),
@@ -222,7 +222,7 @@ def _timeline(trace: Trace) -> dict[str, Any]:
     return {
         "end": max(trace.nanoseconds, 1),
         "times": [0, *(count.time for count in counts)],
-        "tiers": {name: series(f"insns {name}") for name in ("region", "threaded", "reference", "machine")},
+        "tiers": {name: series(f"insns {name}") for name in ("region", "stitched", "threaded", "reference", "machine")},
         "exceptions": exceptions,
         "callouts": group("callout "),
         "exits": group("exit "),

@@ -27,7 +27,7 @@ from enum import IntEnum, StrEnum
 from zlib import crc32
 
 MAGIC = b"DBTTRACE"
-VERSION = 2
+VERSION = 3
 _FILE = struct.Struct("<8sI")
 _RECORD = struct.Struct("<IBI")
 #: Kind (u8), size of an access (u8), number of a name (u16), PC (u32), time (u64, ns since the start), icount (u64),
@@ -49,7 +49,9 @@ class RecordKind(IntEnum):
 class EventKind(IntEnum):
     """The kinds of events. The comments say what the two numbers of each are."""
 
-    SAMPLE = 1  # where a slice ended: since the sample before, ns << 32 | instructions in regions, and all instructions
+    # Where a slice ended. What passed since the sample before: ns << 32 | instructions in regions, and instructions in
+    # stitched code << 32 | all instructions.
+    SAMPLE = 1
     DEVICE_READ = 2  # GPA, value
     DEVICE_WRITE = 3  # GPA, value
     EXIT = 4  # the tier left for the run loop with something else than the end of its budget; name, -

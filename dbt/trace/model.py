@@ -345,7 +345,7 @@ class Trace:
 
     @cached_property
     def sampled_insns(self) -> int:
-        return sum(event.second for event in self.samples)
+        return sum(event.second & _LOW for event in self.samples)
 
     def region_at(self, pc: Gva, time: int) -> TracedRegion | None:
         """Return the region with the code at a GVA, the latest of those that were installed at that time."""
@@ -365,7 +365,7 @@ class Trace:
         for sample in self.samples:
             region = self.region_at(sample.pc, sample.time)
             if region is not None:
-                found[region.number][sample.pc] += sample.second
+                found[region.number][sample.pc] += sample.second & _LOW
         return found
 
     @cached_property
@@ -378,16 +378,19 @@ class Trace:
 
     @cached_property
     def hot_places(self) -> list[HotPlace]:
-        """Return regions, and symbols outside them, by their share of the instructions, largest first.
+        """Return regions, and symbols outside them by tier, by their share of the instructions, largest first.
 
         The instructions of a sample that were retired in regions belong to the region where the sample fell, or else to
-        the region of the sample before. The others belong to a symbol outside in the same way.
+        the region of the sample before. The others belong to a symbol outside in the same way, and there to stitched
+        code or to what else the tier has.
         """
-        found: dict[tuple[int, str], HotPlace] = {}
+        found: dict[tuple[int, str, str], HotPlace] = {}
         inside: TracedRegion | None = None
         outside: Gva | None = None
         for sample in self.samples:
-            in_regions = min(sample.first & 0xFFFFFFFF, sample.second)
+            retired = sample.second & _LOW
+            in_regions = min(sample.first & _LOW, retired)
+            in_stitched = min(sample.second >> 32, retired - in_regions)
             region = self.region_at(sample.pc, sample.time) if in_regions else None
             if region is None:
                 outside = sample.pc
@@ -396,27 +399,37 @@ class Trace:
             if in_regions and inside is None:
                 inside = next((region for region in self.regions if region.time <= sample.time), None)
             pc = sample.pc if outside is None else outside
-            for where, insns in ((inside, in_regions), (None, sample.second - in_regions)):
+            for where, tier, insns in (
+                (inside, "region", in_regions),
+                (None, "stitched", in_stitched),
+                (None, self.lowest_tier, retired - in_regions - in_stitched),
+            ):
                 if not insns:
                     continue
-                place = self._place(found, where, pc)
+                place = self._place(found, where, tier, pc)
                 place.insns += insns
-                place.nanoseconds += (sample.first >> 32) * insns // max(sample.second, 1)
+                place.nanoseconds += (sample.first >> 32) * insns // max(retired, 1)
                 place.samples += 1
         for region in self.regions:
-            self._place(found, region, region.gva)
+            self._place(found, region, "region", region.gva)
         total = max(self.sampled_insns, 1)
         for place in found.values():
             place.share = place.insns / total
-        return sorted(found.values(), key=lambda place: (-place.insns, place.name))
+        return sorted(found.values(), key=lambda place: (-place.insns, place.name, place.tier))
 
-    def _place(self, found: dict[tuple[int, str], HotPlace], region: TracedRegion | None, pc: Gva) -> HotPlace:
+    @property
+    def lowest_tier(self) -> str:
+        """The tier that executes what is neither in a region nor in stitched code."""
+        return "reference" if self.header["tier"] == "reference" else "threaded"
+
+    def _place(
+        self, found: dict[tuple[int, str, str], HotPlace], region: TracedRegion | None, tier: str, pc: Gva
+    ) -> HotPlace:
         symbol = self.symbols.find(pc if region is None else region.gva)
         address = pc & ~0xFFF if region is None else region.gva
         name = symbol[0] if symbol else f"{address:#010x}"
-        return found.setdefault(
-            (region.number if region else 0, name if region is None else ""), HotPlace(name, region)
-        )
+        key = (region.number, "", "") if region is not None else (0, name, tier)
+        return found.setdefault(key, HotPlace(name, region, tier))
 
     # -- why -----------------------------------------------------------------------------------
 
@@ -599,10 +612,14 @@ class Trace:
 
 @dataclass(slots=True)
 class HotPlace:
-    """A region, or a symbol outside regions. ``insns`` and ``nanoseconds`` are those of the samples that fell there."""
+    """A region, or a symbol outside regions. ``insns`` and ``nanoseconds`` are those of the samples that fell there.
+
+    ``tier`` is "region", "stitched", "threaded" or "reference".
+    """
 
     name: str
     region: TracedRegion | None
+    tier: str = "region"
     insns: int = 0
     nanoseconds: int = 0
     samples: int = 0
@@ -610,7 +627,8 @@ class HotPlace:
 
 
 _MOST = 100
-_INSNS = ("insns region", "insns threaded", "insns reference", "insns machine")
+_INSNS = ("insns region", "insns stitched", "insns threaded", "insns reference", "insns machine")
+_LOW = (1 << 32) - 1
 
 
 def _is_known_count(name: str) -> bool:

@@ -48,7 +48,7 @@ _NATIVE_COUNTS = (
     ("mmu", "fills", "fills", 0),
     ("device", "accesses answered by native code", "device_answers", 0),
 )
-_MEANS = ("region", "threaded", "reference", "machine")
+_MEANS = ("region", "stitched", "threaded", "reference", "machine")
 COUNTS = (
     *(f"insns {name}" for name in _MEANS),
     *(f"{group} {name}" for group, name, _, _ in _NATIVE_COUNTS),
@@ -62,6 +62,8 @@ class TraceRecorder(Observer):
     """
 
     wants_compile_records = True
+    wants_stitched_insns = True
+    wants_stitch_log = True
     checkpoint_interval = 1 << 22
 
     def __init__(self, path: str, block_counters: bool = False) -> None:
@@ -88,7 +90,7 @@ class TraceRecorder(Observer):
         self._start = self._left = self._written = self._sampled = self._looked = time.perf_counter_ns()
         self._counted = 0  # the first slice's are written at once
         self._sampled_at = machine.icount
-        self._inside = machine.cpu.native("region_insns")
+        self._inside, self._stitched = self._retired_inside()
         header = {
             "dbt": version,
             "time": time.time(),
@@ -219,10 +221,16 @@ class TraceRecorder(Observer):
             self._flush()
 
     def _sample(self, now: int, pc: Gva) -> None:
-        icount, inside = self._machine.icount, self._machine.cpu.native("region_insns")
-        passed, retired, in_regions = now - self._sampled, icount - self._sampled_at, inside - self._inside
-        self._sampled, self._sampled_at, self._inside = now, icount, inside
-        self._event(EventKind.SAMPLE, 0, 0, pc, min(passed, _LOW) << 32 | min(in_regions, _LOW), retired)
+        icount, (inside, stitched) = self._machine.icount, self._retired_inside()
+        passed, retired = now - self._sampled, icount - self._sampled_at
+        in_regions, in_stitched = inside - self._inside, stitched - self._stitched
+        self._sampled, self._sampled_at, self._inside, self._stitched = now, icount, inside, stitched
+        self._event(EventKind.SAMPLE, 0, 0, pc, _pair(passed, in_regions), _pair(in_stitched, retired))
+
+    def _retired_inside(self) -> tuple[int, int]:
+        """Return the instructions that were retired in regions, and in stitched code."""
+        cpu = self._machine.cpu
+        return cpu.native("region_insns"), cpu.native("stitched_insns")
 
     def _checkpoint(self, pc: Gva) -> None:
         self._event(EventKind.CHECKPOINT, 0, 0, pc, zlib.crc32(self._machine.cpu.snapshot()), 0)
@@ -284,3 +292,8 @@ class TraceRecorder(Observer):
             self._log.append(kind, content)
         except OSError as error:
             self._error = f"{self.path}: {error.strerror or os.strerror(error.errno or 0)}"
+
+
+def _pair(high: int, low: int) -> int:
+    """Return two numbers as the halves of a u64."""
+    return min(high, _LOW) << 32 | min(low, _LOW)

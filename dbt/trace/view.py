@@ -287,8 +287,7 @@ class TraceViewer(App[None]):
         share = f"{100 * place.share:.1f} %" if place.samples else "-"
         region = place.region
         if region is None:
-            tier = "threaded" if self.trace.header["tier"] == "auto" else self.trace.header["tier"]
-            return share, f"{place.insns:,}", place.name, "-", "-", tier, "", "", "", ""
+            return share, f"{place.insns:,}", place.name, "-", "-", place.tier, "", "", "", ""
         block_counters = self.trace.block_counters
         executions = f"{block_counters['block'].get(region.entry, 0):,}" if block_counters else "-"
         exits = f"{self.trace.exits_of(region).total():,}" if block_counters else "-"

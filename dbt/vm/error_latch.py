@@ -49,6 +49,8 @@ class LatchedObserver(Observer):
         self._latch = latch
         self.wants_compile_records = inner.wants_compile_records
         self.wants_block_counters = inner.wants_block_counters
+        self.wants_stitched_insns = inner.wants_stitched_insns
+        self.wants_stitch_log = inner.wants_stitch_log
         self.checkpoint_interval = inner.checkpoint_interval
 
     def _tell(self, method: Callable[..., None], *arguments: object) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dbt.board import clock
 from dbt.board.loader import read_file
-from dbt.engine.observer import NOBODY, Observer
+from dbt.engine.observer import MEASURING, NOBODY, Observer, Several
 from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.host.console import Console, HostConsole
@@ -60,6 +60,8 @@ class Machine(GuestAccess):
     - ``realtime``: whether guest idle time passes in real time, and the guest's time is never slower than the host's.
       Otherwise virtual time depends on the program alone, and jumps to the next event while the guest waits.
     - ``insn_ns``: the time that an instruction takes for the guest, in nanoseconds: a divisor of 1000.
+    - ``measures``: whether ``retired`` tells apart what stitched code and what the handlers executed. Stitched code
+      counts its instructions then, which takes a little time.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
@@ -88,6 +90,7 @@ class Machine(GuestAccess):
         semihosting: bool | None = None,
         realtime: bool = False,
         insn_ns: int = clock.DEFAULT_INSN_NS,
+        measures: bool = False,
         observer: Observer = NOBODY,
     ) -> None:
         jail = None if files is None else path_text("files", files)
@@ -98,6 +101,7 @@ class Machine(GuestAccess):
         options.check()
         check_receivers(console, notice, observer)
         self.console: Console = console if console is not None else HostConsole()
+        observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, self.console, notice, observer))
 
     def __enter__(self) -> Machine:

@@ -236,7 +236,8 @@ class Vcpu:
 
     @property
     def retired(self) -> dict[str, int]:
-        """The instructions of ``icount`` by what executed them: "region", "threaded", "reference", or "machine".
+        """The instructions of ``icount`` by what executed them: "region", "stitched", "threaded", "reference", or
+        "machine". See :attr:`dbt.engine.tier.Tier.retired`.
 
         The machine itself completes supervisor calls; the reference tier, beside another, what has to be emulated.
         """

@@ -31,7 +31,7 @@ WITHOUT_COMPILER: tuple[TierName, JitMode] = ("auto", "off")
 
 
 def machine_for(image: str, tier: Any, jit: Any) -> Machine:
-    machine = Machine(8 << 20, tier=tier, jit=jit, console=CaptureConsole())
+    machine = Machine(8 << 20, tier=tier, jit=jit, console=CaptureConsole(), measures=True)
     base = next((guest.get("base") for guest in MANIFEST.values() if image.endswith(tuple(guest["images"]))), None)
     machine.load(str(GUESTS / image), base=base)
     return machine
@@ -47,6 +47,10 @@ def check(machine: Machine) -> None:
     found = statistics(machine)
     instructions = found["instructions"]
     assert sum(instructions.values()) == machine.icount and min(instructions.values()) >= 0
+    if machine.tier_name in ("stitched", "auto"):
+        stitching = found["stitching"]
+        assert min(stitching.values()) >= 0
+        assert stitching["insns"] >= stitching["blocks"] and stitching["code_bytes"] >= 4 * stitching["insns"]
     if machine.tier_name == "auto":
         regions = found["regions"]
         answered = ("compiled", "refused", "outdated", "lost", "pending")
@@ -74,6 +78,8 @@ def test_instructions_add_up_wherever_the_fuel_ends(only_handlers: Path, image: 
         assert machine.retired["region"] > machine.icount / 4
     if jit == "off" and tier == "auto":
         assert machine.retired["region"] == 0
+    if "bench" in image and (tier == "stitched" or (tier, jit) == WITHOUT_COMPILER):
+        assert machine.retired["stitched"] > machine.icount / 2
     machine.reset()
     assert machine.retired == dict.fromkeys(machine.retired, 0)
     machine.run(fuel=STEP)
@@ -131,6 +137,52 @@ def test_a_side_exit_gives_back_what_was_not_executed(only_handlers: Path) -> No
         SideExit.BUDGET: 1,
     }
     check(machine)
+
+
+STITCHED_LOOP = assemble("""
+    ldr r3, =0x101f1018
+    loop: add r0, r0, #1 ; add r1, r1, #1 ; ldr r2, [r3] ; add r4, r4, #1 ; b loop
+""")
+
+
+def stitched_loop(measures: bool = True) -> Machine:
+    """Stopped at the head of a stitched loop of five instructions, of which the third leaves for a device."""
+    machine = Machine(1 << 20, tier="stitched", console=CaptureConsole(), measures=measures)
+    machine.load_bytes(make_elf(STITCHED_LOOP))
+    machine.run(fuel=1001)
+    return machine
+
+
+@pytest.mark.parametrize("fuel", range(12))
+def test_stitched_code_counts_what_it_executes_and_no_more(only_handlers: Path, fuel: int) -> None:
+    machine = stitched_loop()
+    before = machine.retired
+    machine.run(fuel=fuel)
+    # The first two of five are executed in stitched code, and after the device access the handlers go on up to the
+    # head of the loop. Where less of the budget is left than the block has, they execute all of it.
+    inside = 2 * (fuel // 5)
+    assert machine.retired == before | {
+        "stitched": before["stitched"] + inside,
+        "threaded": before["threaded"] + fuel - inside,
+    }
+    check(machine)
+
+
+def test_where_it_is_not_measured_stitched_code_counts_as_threaded(only_handlers: Path) -> None:
+    measured, plain = stitched_loop().retired, stitched_loop(measures=False).retired
+    assert measured["stitched"] > 300
+    assert plain == {"threaded": measured["stitched"] + measured["threaded"], "reference": 0, "machine": 0}
+
+
+def test_what_is_stitched_is_counted_anew_after_a_reset(only_handlers: Path) -> None:
+    machine = stitched_loop()
+    found = machine.tier.stitching
+    assert found is not None and found.insns == 5 and found.blocks == 1 and not found.rewrites and not found.resets
+    machine.write(BASE + 8, assemble("add r0, r0, #2"))
+    machine.run(fuel=500)
+    assert machine.tier.stitching == found._replace(insns=10, blocks=2, code_bytes=2 * found.code_bytes, rewrites=1)
+    machine.reset()
+    assert machine.tier.stitching == (0, 0, 0, 0, 0)
 
 
 def test_reset_sets_every_count_to_zero(only_handlers: Path) -> None:
@@ -233,9 +285,10 @@ def test_statistics_fit_80_columns(only_handlers: Path) -> None:
     assert max(map(len, lines)) < 80
     text = "\n".join(lines)
     for words in (
-        "in regions", "threaded", "reference", "supervisor calls", "regions compiled", "regions from disk",
-        "regions refused", "regions dropped", "code written over", "literal written over", "lost with the compiler",
-        "compiler restarts", "compile time", "the longest", "region exits",
+        "in regions", "in stitched code", "blocks stitched", "threaded", "reference", "supervisor calls",
+        "regions compiled", "regions from disk", "regions refused", "regions dropped", "code written over",
+        "literal written over", "lost with the compiler", "compiler restarts", "compile time", "the longest",
+        "region exits",
     ):  # fmt: skip
         assert words in text
 

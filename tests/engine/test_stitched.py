@@ -24,7 +24,7 @@ from tests.assembler import assemble
 from tests.oracle.programs import DEVICE, ENTRY, RAM_SIZE, SmallMachine, require_same_state, run_side_by_side
 from tests.vm.programs import BASE
 
-KINDS = ("reference", "threaded", "stitched", "warm")
+KINDS = ("reference", "threaded", "stitched", "measured", "warm")
 PAGE = 0x1000
 #: Runs are cut so: now and then in the middle of blocks, now and then long.
 CUTS = tuple(Random(5).choice((1, 2, 3, 7, 19, 100, 401)) for _ in range(4000))
@@ -41,11 +41,19 @@ def enters_stitched(machine: SmallMachine, gpa: int) -> bool:
     return machine.tier.is_decoded(Gpa(gpa)) and not machine.tier.code_pages.has_image_handler(Gpa(gpa))
 
 
+def check_counts(machine: SmallMachine) -> None:
+    """What a measured machine has counted adds up."""
+    retired = machine.tier.retired
+    assert set(retired) == {"stitched", "threaded", "reference"} and min(retired.values()) >= 0
+    assert sum(retired.values()) == machine.icount - len(machine.exits)  # SmallMachine itself skips these
+
+
 def check(source: str, cuts: tuple[int, ...] = CUTS) -> SmallMachine:
     """Run a program to its end in every kind, and return the machine whose code was stitched when it was warm."""
     machines = run_side_by_side(source, KINDS, cuts)
     assert machines[0].ended
-    assert stitched(machines[-1]).count("insns") and stitched(machines[-2]).count("insns")
+    assert all(stitched(machine).count("insns") for machine in machines[2:])
+    check_counts(machines[3])
     for machine in machines[:-1]:
         machine.close()
     return machines[-1]
@@ -73,9 +81,11 @@ def test_a_budget_may_end_at_any_instruction_of_warm_code() -> None:
         for machine in machines:
             machine.advance(count)
         require_same_state(machines, f"a budget of {count}")
+        check_counts(machines[3])
         for machine in machines:
             machine.advance(Random(count).randrange(200))
         require_same_state(machines, f"after a budget of {count}")
+    assert machines[3].tier.retired["stitched"] > 5000
     for machine in machines:
         machine.close()
 

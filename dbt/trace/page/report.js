@@ -220,7 +220,7 @@ const drawTimeline = () => {
   const { times, tiers, exceptions, callouts, exits } = data.timeline;
   const step = Math.max(1, Math.floor(times.length / 4000));
   const rate = (series, from, to) => (series[to] - series[from]) / Math.max(1, times[to] - times[from]);
-  const stacks = [["region", tiers.region], ["threaded", tiers.threaded], ["reference", tiers.reference], ["machine", tiers.machine]];
+  const stacks = [["region", tiers.region], ["stitched", tiers.stitched], ["threaded", tiers.threaded], ["reference", tiers.reference], ["machine", tiers.machine]];
   const peak = { stack: 1e-9, exceptions: 1e-9, callouts: 1e-9, exits: 1e-9 };
   const spans = [];
   for (let at = 0; at + step < times.length; at += step) {

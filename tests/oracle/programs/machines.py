@@ -60,6 +60,13 @@ class _KeepsWarm(Observer):
         self.warm(entry)
 
 
+class _Measuring(Observer):
+    """Lets stitched code keep the number of instructions that it executes, and be logged."""
+
+    wants_stitched_insns = True
+    wants_stitch_log = True
+
+
 class SoonHotTier(RegionTier):
     """The region tier as it is, but that ops are hot after few arrivals, also those at the end of regions."""
 
@@ -126,6 +133,7 @@ KINDS: dict[str, MakeTier] = {
     "threaded": ThreadedTier,
     "stitched": EagerStitchedTier,
     "warm": lambda cpu, memory: ThreadedTier(cpu, memory, stitch=True),
+    "measured": lambda cpu, memory: ThreadedTier(cpu, memory, stitch=True, observer=_Measuring()),
     "eager": EagerRegionTier,
     "sync": lambda cpu, memory: SoonHotTier(cpu, memory, jit="sync"),
     "async": lambda cpu, memory: SoonHotTier(cpu, memory, jit="async"),
