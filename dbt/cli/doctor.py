@@ -78,6 +78,7 @@ def _checks() -> Iterator[tuple[str, Check]]:
     yield "cache", _check_cache
     yield "tier reference", lambda: _check_tier("reference")
     yield "tier threaded", lambda: _check_tier("threaded")
+    yield "tier stitched", _check_stitched_tier
     yield "tier auto", _check_default_tier
 
 
@@ -154,7 +155,21 @@ def _check_cache() -> str:
 
 
 def _check_tier(name: Literal["reference", "threaded"]) -> str:
-    machine = Machine(memory=1 << 20, tier=name, console=CaptureConsole())
+    with Machine(memory=1 << 20, tier=name, console=CaptureConsole()) as machine:
+        return _run_guest(machine)
+
+
+def _check_stitched_tier() -> str:
+    with Machine(memory=1 << 20, tier="stitched", measures=True, console=CaptureConsole()) as machine:
+        ran = _run_guest(machine)
+        inside, activity = machine.retired["stitched"], machine.tier.stitching
+        if activity is None or not inside:
+            raise Problem(f"{ran}, but stitched none of its code: use --tier threaded, or --without stitching")
+        return f"{ran}, {inside} of them in {activity.code_bytes} bytes of code stitched for {activity.insns}"
+
+
+def _run_guest(machine: Machine) -> str:
+    """Run the guest to its end, and return what was seen. Raise Problem if that is not what it should be."""
     machine.load_bytes(_GUEST, base=0x8000)
     result = machine.run(timeout=10)
     if result.reason is not StopReason.EXITED or result.icount != _GUEST_ICOUNT:

@@ -214,7 +214,11 @@ def _add_limits(parser: Parser) -> None:
 
 def _add_translation(parser: Parser) -> None:
     options = _Options(parser, "translation")
-    help_ = "what executes the code: auto, threaded (compiles nothing) or reference (slow) [auto]"
+    help_ = (
+        "what executes the code. auto: each instruction by a ready handler at first; warm code is stitched, that is, "
+        "native code is copied together from ready pieces; hot code is compiled. stitched: as auto, but nothing is "
+        "compiled. threaded: handlers alone. reference: slowly, in Python. The guest notices no difference [auto]"
+    )
     options.text("TIER", help_, "--tier", default="auto")
     help_ = "with auto, how hot code is compiled: async, sync or off [async]"
     options.text("MODE", help_, "--jit", default="async")

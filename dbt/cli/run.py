@@ -78,6 +78,8 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
             result = machine.run(here.fuel(fuel), timeout, trace)
             seconds = time.monotonic() - started
         result = here.end(result)
+    if perf_map is not None:
+        perf_map.end()
     if recorder is not None:
         from dbt.cli.statistics import statistics
 

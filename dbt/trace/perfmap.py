@@ -9,23 +9,34 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
-from dbt.abi.addresses import Hva
+from dbt.abi.addresses import Gva, Hva
+from dbt.abi.exits import VmExit
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
 from dbt.vm.machine import Machine
 
 
+#: Seconds between looks for new stitched blocks, at least.
+_LOOK_INTERVAL = 0.1
+
+
 class PerfMap(Observer):
     """Writes the map of this process. Raises OSError if that is impossible.
 
-    :meth:`begin` is called with a loaded machine before its run.
+    :meth:`begin` is called with a loaded machine before its run, and :meth:`end` after it.
     """
+
+    wants_stitch_log = True
 
     def __init__(self, directory: str = "/tmp") -> None:
         self.path = os.path.join(directory, f"perf-{os.getpid()}.map")
         self._file = os.fdopen(_create(self.path), "w", encoding="utf-8", buffering=1)
         self._machine: Machine
+        self._blocks = 0  # how many stitched blocks are in the map
+        self._looked = 0.0
 
     def begin(self, machine: Machine) -> None:
         """Name the handlers, by the instruction that each is for."""
@@ -37,6 +48,37 @@ class PerfMap(Observer):
 
     def region_installed(self, region: CompiledRegion, address: Hva, kept: bool) -> None:
         self._write(address, len(region.code), f"guest: {self._machine.symbolize(region.gva_of(region.entry))}")
+
+    def left_guest(self, exit_: VmExit) -> None:
+        if time.monotonic() - self._looked >= _LOOK_INTERVAL:
+            self._name_blocks()
+
+    def end(self) -> None:
+        """Name what was stitched last."""
+        self._name_blocks()
+        self._file.close()
+
+    def _name_blocks(self) -> None:
+        """Name the blocks that were stitched since the last look. Their stubs have no names of their own."""
+        self._looked = time.monotonic()
+        log = self._machine.tier.stitch_log
+        if log is None or log.length == self._blocks:
+            return
+        virtual = self._virtual_pages()
+        for block in log.blocks(self._blocks):
+            page = virtual.get(block.gpa >> PAGE_SHIFT, block.gpa >> PAGE_SHIFT)
+            gva = Gva(page << PAGE_SHIFT | block.gpa & PAGE_SIZE - 1)
+            self._write(block.address, block.size, f"stitched: {self._machine.symbolize(gva)}")
+        self._blocks = log.length
+
+    def _virtual_pages(self) -> dict[int, int]:
+        """Return the virtual page of each physical one with code, as far as it is known; with the MMU off, of none."""
+        return {
+            gpa >> PAGE_SHIFT: gva >> PAGE_SHIFT
+            for _, pages in self._machine.tier.shadow_pages()
+            for gva, gpa, _, rights in pages
+            if "x" in rights.lower()
+        }
 
     def _write(self, address: Hva, size: int, name: str) -> None:
         self._file.write(f"{address:x} {size:x} {name}\n")

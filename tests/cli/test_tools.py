@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,9 @@ def test_doctor() -> None:
     assert done.returncode == 0, text
     for words in ("Python", "llvmlite", "capstone", "cache", "tier reference", "tier threaded", "204 instructions"):
         assert words in text
+    stitched = next(line for line in text.splitlines() if "tier stitched" in line)
+    found = re.search(r"204 instructions, (\d+) of them in (\d+) bytes of code stitched for (\d+)$", stitched)
+    assert found is not None and int(found[1]) > 100 and int(found[2]) > 4 * int(found[3]) > 0, stitched
     assert "tier auto" in text and "compiles regions: " in text
     assert "BAD" not in text
 

@@ -297,11 +297,16 @@ def test_a_map_for_perf(tmp_path: Path, only_handlers: Path) -> None:
     perf_map.begin(machine)
     recorder.begin(machine, "test", {}, {})
     recorder.end(machine.run(), 1.0, {})
+    perf_map.end()
     lines = [line.split(" ", 2) for line in Path(perf_map.path).read_text().splitlines()]
     ranges = sorted((int(start, 16), int(size, 16), name) for start, size, name in lines)
     assert all(start + size <= after for (start, size, _), (after, _, _) in pairwise(ranges))
     names = {name for _, _, name in ranges}
-    assert "guest: loop" in names and any(name.startswith("dbt: MUL {") for name in names)
+    assert {"guest: loop", "stitched: loop", "stitched: callee"} <= names
+    assert machine.tier.stitch_log is not None
+    blocks = {(block.address, block.size) for block in machine.tier.stitch_log.blocks()}
+    assert blocks == {(start, size) for start, size, name in ranges if name.startswith("stitched: ")}
+    assert any(name.startswith("dbt: MUL {") for name in names)
     for found in region_tier(machine).cache.installed.values():
         assert (found.address, len(found.region.code)) in {(start, size) for start, size, _ in ranges}
     assert Trace(str(tmp_path / "t")).regions
