@@ -18,7 +18,6 @@ from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
 from dbt.vm.machine import Machine
 
-
 #: Seconds between looks for new stitched blocks, at least.
 _LOOK_INTERVAL = 0.1
 

@@ -302,7 +302,7 @@ def test_a_map_for_perf(tmp_path: Path, only_handlers: Path) -> None:
     ranges = sorted((int(start, 16), int(size, 16), name) for start, size, name in lines)
     assert all(start + size <= after for (start, size, _), (after, _, _) in pairwise(ranges))
     names = {name for _, _, name in ranges}
-    assert {"guest: loop", "stitched: loop", "stitched: callee"} <= names
+    assert {"guest: loop", "stitched: loop", "stitched: loop+0x4"} <= names
     assert machine.tier.stitch_log is not None
     blocks = {(block.address, block.size) for block in machine.tier.stitch_log.blocks()}
     assert blocks == {(start, size) for start, size, name in ranges if name.startswith("stitched: ")}
