@@ -27,7 +27,7 @@ from isa.arm.recorder import Recorder
 from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
-from isa.ir.registry import Insn
+from isa.ir.registry import Form, Insn
 from isa.ir.sensitivity import makes_callouts
 from isa.ir.uop import BranchKind, Uop
 
@@ -289,6 +289,15 @@ def generate_stencils(registry: Iterable[Insn]) -> Stencils:
             number += 1
     text = module_text(holes.declarations(), *texts) + "\n" + holes.ranges()
     return Stencils(text, forms)
+
+
+def obstacle(insn: Insn, form: Form) -> str | None:
+    """Return why a form has no stencil, in words, or None if it has one."""
+    try:
+        _form_stencil(int(FIRST_FORM), insn.record_form(form), insn.name, _Holes())
+    except NotStitchableError as error:
+        return str(error)
+    return None
 
 
 def stencil_name(number: int) -> str:

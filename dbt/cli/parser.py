@@ -392,7 +392,7 @@ def _add_trace(parser: Parser) -> None:
     def why(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import print_why
 
-        return print_why(parsed.file, parsed.json)
+        return print_why(parsed.file, parsed.place, parsed.json)
 
     def html(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import write_page
@@ -424,21 +424,21 @@ def _add_trace(parser: Parser) -> None:
     options.flag("print JSON", "--json")
     reader("view", "look at it in the terminal", view)
     options = reader("export", "write it for another tool", export)
-    help_ = "chrome (Perfetto reads it too), drcov, folded or speedscope [chrome]"
-    options.text("FORMAT", help_, "--format", default="chrome")
+    options.text("FORMAT", "chrome (Perfetto too), drcov, folded or speedscope [chrome]", "--format", default="chrome")
     options.text("FILE", "where to [standard output]", "-o", "--output")
-    as_json = "print JSON"
-    reader("stats", "print the numbers of `dbt run --stats`", stats).flag(as_json, "--json")
+    reader("stats", "print the numbers of `dbt run --stats`", stats).flag("print JSON", "--json")
     options = reader("top", "print where the guest's instructions were executed, most first", top)
     options.text("N", "so many lines, 0 for all [20]", "-n", default="20")
-    options.flag(as_json, "--json")
-    help_ = "print one region: guest code, uops, LLVM IR, x86-64, linked"
-    options = reader("block", help_, block, " REGION")
-    options.argument("REGION", "its number (#3), symbol, or an address in it", "region", required=True)
-    help_ = "guest, uops, ir, optimised, host or all [all]"
-    options.text("PANE", help_, "--pane", default="all", choices=("guest", "uops", "ir", "optimised", "host", "all"))
-    options.flag(as_json, "--json")
-    reader("why", "print why control left compiled code, and what was not compiled", why).flag(as_json, "--json")
+    options.flag("print JSON", "--json")
+    options = reader("block", "print a region or stitched code: guest code, uops, LLVM IR, x86-64", block, " REGION")
+    which = "its number (#3), symbol, or an address in it; for stitched code stitched:SYMBOL or stitched:ADDRESS"
+    options.argument("REGION", which, "region", required=True)
+    panes = ("guest", "uops", "ir", "optimised", "host", "all")
+    options.text("PANE", f"{', '.join(panes[:-1])} or all [all]", "--pane", default="all", choices=panes)
+    options.flag("print JSON", "--json")
+    options = reader("why", "print why control left compiled code, and what was not compiled", why, " [ADDRESS]")
+    options.argument("ADDRESS", "an address or a symbol: in which tiers its code was, and why", "place")
+    options.flag("print JSON", "--json")
 
 
 def _add_cache(parser: Parser) -> None:

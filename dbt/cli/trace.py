@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbt.abi.addresses import Gva
 from dbt.cli.outputs import check_outputs, open_output
 from dbt.cli.report import INSTALL_REMEDY, say
 from dbt.cli.statistics import lines_of
@@ -25,7 +26,10 @@ from dbt.vm.result import StopReason
 
 if TYPE_CHECKING:
     from dbt.trace.compare import Difference
+    from dbt.trace.stitched import TracedBlock
 
+#: What a name begins with that is to be one of stitched code, though a region has it too.
+_STITCHED = "stitched:"
 #: The width for output that is not a terminal, where each reason has one line.
 _PIPE_WIDTH = 1 << 16
 #: The reasons for which a run is stopped from outside, at a time that does not depend on the guest.
@@ -150,16 +154,53 @@ def region_as_json(trace: Trace, region: TracedRegion) -> dict[str, Any]:
 def print_block(path: str, name: str, pane: str, as_json: bool) -> int:
     """Print one region at each stage."""
     trace = open_trace(path)
-    region = trace.find_region(name)
+    region = None if name.startswith(_STITCHED) else trace.find_region(name)
     if region is None:
+        blocks = with_extras(lambda: trace.find_stitched(name.removeprefix(_STITCHED)))
+        if blocks:
+            return _print_stitched(trace, blocks, pane, as_json)
         known = ", ".join(f"#{region.number} {trace.describe(region.gva)}" for region in trace.regions[:8])
-        raise CommandError(f"{path}: no region has {name}. There are {len(trace.regions)}: {known}.", Status.USAGE)
+        message = (
+            f"{path}: no region has {name}, and no stitched code. There are {len(trace.regions)} regions: {known}."
+        )
+        raise CommandError(message, Status.USAGE)
     panes = with_extras(lambda: panes_of(trace, region))
     wanted = PANES if pane == "all" else (pane,)
     if as_json:
         rows = {key: [[row.label, row.text, row.origin, row.line] for row in panes.rows[key]] for key in wanted}
         return _print_json({**region_as_json(trace, region), "attributed": panes.attributed, "panes": rows})
     return _print(_block_lines(trace, region, panes, wanted))
+
+
+def _print_stitched(trace: Trace, blocks: list[TracedBlock], pane: str, as_json: bool) -> int:
+    """Print the stitched blocks of a symbol or around an address."""
+    from dbt.trace.stitched_panes import stitched_panes
+
+    assert trace.stitched is not None
+    panes = with_extras(lambda: stitched_panes(trace, blocks))
+    wanted = PANES if pane == "all" else (pane,)
+    if as_json:
+        rows = {key: [[row.label, row.text, row.origin, row.line] for row in panes.rows[key]] for key in wanted}
+        return _print_json({"stitched": [stitched_as_json(trace, block) for block in blocks], "panes": rows})
+    insns, size = (sum(found) for found in zip(*((len(b.words), b.size) for b in blocks), strict=True))
+    lines = [
+        f"stitched code  {trace.describe(trace.gva_of(blocks[0].gpa))}",
+        f"blocks {len(blocks)}, guest instructions {insns}, bytes of host code {size} ({size / (4 * insns):.1f} for 1)",
+    ]
+    return _print([*lines, *_pane_lines(panes, [name for name in wanted if panes.rows[name]])])
+
+
+def stitched_as_json(trace: Trace, block: TracedBlock) -> dict[str, Any]:
+    return {
+        "entry": trace.gva_of(block.gpa),
+        "gpa": block.gpa,
+        "symbol": trace.describe(trace.gva_of(block.gpa)),
+        "insns": len(block.words),
+        "code_bytes": block.size,
+        "root": block.root,
+        "arrivals": block.arrivals,
+        "state": block.state.name.lower(),
+    }
 
 
 def _block_lines(trace: Trace, region: TracedRegion, panes: Panes, wanted: Iterable[str]) -> Iterable[str]:
@@ -173,6 +214,10 @@ def _block_lines(trace: Trace, region: TracedRegion, panes: Panes, wanted: Itera
         yield f"{panes.attributed} of {panes.host_insns} host instructions belong to a guest instruction"
     if region.dropped is not None:
         yield f"dropped: {region.dropped['why']}, by the store at {trace.describe(region.dropped['pc'])}"
+    yield from _pane_lines(panes, wanted)
+
+
+def _pane_lines(panes: Panes, wanted: Iterable[str]) -> Iterable[str]:
     for name, title in zip(PANES, TITLES, strict=True):
         if name in wanted:
             yield f"\n-- {title} " + "-" * (74 - len(title))
@@ -183,37 +228,69 @@ def _block_lines(trace: Trace, region: TracedRegion, panes: Panes, wanted: Itera
 # -- why -------------------------------------------------------------------------------------------
 
 
-def print_why(path: str, as_json: bool) -> int:
-    """Print why control was not in compiled code."""
+def print_why(path: str, place: str | None, as_json: bool) -> int:
+    """Print why control was not in compiled code; with an address or a symbol, in which tiers its code was and why."""
     trace = open_trace(path)
+    if place is not None:
+        return _print_why_there(trace, _address_of(trace, place), as_json)
+    if as_json:
+        return _print_json([_reason_as_json(trace, reason) for reason in trace.reasons])
+    return _print(_why_lines(trace, trace.reasons))
+
+
+def _address_of(trace: Trace, place: str) -> Gva:
+    try:
+        return Gva(int(place, 0) & 0xFFFFFFFC)
+    except ValueError:
+        symbol = next((symbol for symbol in trace.symbols.symbols if symbol.name == place), None)
+    if symbol is None:
+        raise CommandError(f"{trace.path}: {place} is neither an address nor a symbol of the guest.", Status.USAGE)
+    return Gva(symbol.address)
+
+
+def _print_why_there(trace: Trace, gva: Gva, as_json: bool) -> int:
+    from dbt.trace.why import tiers_of
+
+    answers = with_extras(lambda: list(tiers_of(trace, gva)))
+    reasons = [reason for reason in trace.reasons if reason.pc == gva]
     if as_json:
         return _print_json(
-            [
-                {
-                    "kind": r.kind,
-                    "pc": r.pc,
-                    "symbol": None if r.pc is None else trace.describe_line(r.pc),
-                    "count": r.count,
-                    "reason": r.text,
-                }
-                for r in trace.reasons
-            ]
+            {
+                "pc": gva,
+                "symbol": trace.describe_line(gva),
+                "tiers": [answer._asdict() for answer in answers],
+                "reasons": [_reason_as_json(trace, reason) for reason in reasons],
+            }
         )
-    return _print(_why_lines(trace, trace.reasons))
+    lines = [f"{gva:#010x} {trace.describe_line(gva)}"]
+    for answer in answers:
+        lines += _wrapped(f"{answer.tier:<10}{'' if answer.is_there else 'not: '}{answer.text}", 10)
+    return _print([*lines, *_why_lines(trace, reasons)])
+
+
+def _reason_as_json(trace: Trace, reason: Reason) -> dict[str, Any]:
+    return {
+        "kind": reason.kind,
+        "pc": reason.pc,
+        "symbol": None if reason.pc is None else trace.describe_line(reason.pc),
+        "count": reason.count,
+        "reason": reason.text,
+    }
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    width = shutil.get_terminal_size((_PIPE_WIDTH, 0)).columns
+    return textwrap.wrap(text, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False)
 
 
 def _why_lines(trace: Trace, reasons: list[Reason]) -> Iterable[str]:
     kind = ""
-    width = shutil.get_terminal_size((_PIPE_WIDTH, 0)).columns
     for reason in reasons:
         if reason.kind != kind:
             kind = reason.kind
             yield f"{kind}:"
         place = "" if reason.pc is None else f"{trace.describe_line(reason.pc)}: "
-        text = f"{reason.count:>14,}  {place}{reason.text}"
-        yield from textwrap.wrap(
-            text, width, subsequent_indent=" " * 18, break_on_hyphens=False, break_long_words=False
-        )
+        yield from _wrapped(f"{reason.count:>14,}  {place}{reason.text}", 18)
 
 
 # -- html ------------------------------------------------------------------------------------------

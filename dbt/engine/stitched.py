@@ -87,7 +87,7 @@ class StitchedCode:
     def _make_log(self, native: NativeCode, size: int) -> StitchLog:
         from dbt.engine.stitch_log import StitchLog
 
-        return StitchLog(native, self.count, self.address, size)
+        return StitchLog(self._cpu, native, self.count, self.address, size)
 
     def count(self, name: str) -> int:
         """Return a field of the workspace: ``insns``, ``resets``, ``dropped`` and so on."""

@@ -13,7 +13,8 @@ from typing import Any
 from dbt.trace.control_flow import control_flow
 from dbt.trace.log import EventKind, Note
 from dbt.trace.model import HotPlace, Trace, TracedRegion
-from dbt.trace.panes import PANES, TITLES, panes_of
+from dbt.trace.panes import PANES, TITLES, Panes, panes_of
+from dbt.trace.stitched_panes import stitched_blocks, stitched_panes
 
 TABS = (
     ("hot", "hot code"),
@@ -76,11 +77,11 @@ def _data(trace: Trace, count: int) -> dict[str, Any]:
     paned = [trace.regions[number - 1] for number in order][:count]
     names, blocks = _blocks(trace)
     return {
-        "places": [_place(trace, place) for place in places],
+        "places": [_place(trace, place, number < count) for number, place in enumerate(places)],
         "regions": [_region(trace, region) for region in trace.regions],
         "names": names,
         "blocks": blocks,
-        "panes": {region.number: _panes(trace, region) for region in paned},
+        "panes": {region.number: _panes(panes_of(trace, region)) for region in paned},
         "why": [_reason(trace, reason) for reason in trace.reasons],
         "timeline": _timeline(trace),
         "graph": _graph(trace),
@@ -88,14 +89,16 @@ def _data(trace: Trace, count: int) -> dict[str, Any]:
     }
 
 
-def _place(trace: Trace, place: HotPlace) -> dict[str, Any]:
+def _place(trace: Trace, place: HotPlace, has_panes: bool) -> dict[str, Any]:
     region = place.region
+    blocks = stitched_blocks(trace, place) if has_panes else []
     found: dict[str, Any] = {
         "name": place.name,
         "share": round(place.share, 6),
         "samples": place.samples,
         "insns": place.insns,
         "tier": place.tier,
+        "panes": _panes(stitched_panes(trace, blocks)) if blocks else None,
         "size": 0,
         "expansion": 0,
         "ms": 0,
@@ -161,8 +164,7 @@ def _blocks(trace: Trace) -> tuple[list[str], list[list[Any]]]:
     return list(numbers), rows
 
 
-def _panes(trace: Trace, region: TracedRegion) -> str:
-    panes = panes_of(trace, region)
+def _panes(panes: Panes) -> str:
     content = [
         {
             "name": name,

@@ -12,6 +12,8 @@ If a run is killed, its file can be read up to the last complete record. The kin
 ``COUNTS``  time (u64, ns), icount (u64), and a u64 for each name in the header's ``counts``
 ``MEMORY``  JSON, compressed: the page tables, what was executed and where branches went, at the end
 ``BLOCK_COUNTERS`` JSON, compressed: what regions counted, if they did: [GPA, number] by block, taken, exit
+``STITCHED`` compressed: JSON length (u32), JSON, code, and a u16 for each byte of it: what was stitched, as it is at
+            the end (:class:`dbt.engine.stitch_log.StitchedImage`)
 ``END``     JSON: how the run ended, and its statistics; the last record
 =========== ======================================================================================
 """
@@ -44,6 +46,7 @@ class RecordKind(IntEnum):
     MEMORY = 6
     END = 7
     BLOCK_COUNTERS = 8
+    STITCHED = 9
 
 
 class EventKind(IntEnum):

@@ -94,3 +94,10 @@ def executed_words(machine: Machine) -> dict[int, str]:
         bits = sum(1 << number for number, gpa in enumerate(words) if machine.tier.is_decoded(gpa))
         found[page] = bits.to_bytes(PAGE_SIZE // 32, "little").hex()
     return found
+
+
+def places_of(executed: dict[int, str]) -> Iterator[Gpa]:
+    """Yield the GPA of each word of what :func:`executed_words` returned."""
+    for page, text in executed.items():
+        bits = int.from_bytes(bytes.fromhex(text), "little")
+        yield from (Gpa(page * PAGE_SIZE + 4 * number) for number in range(PAGE_SIZE // 4) if bits >> number & 1)

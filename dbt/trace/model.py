@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.layout import SIDE_EXIT_TEXTS
@@ -21,6 +21,9 @@ from dbt.backend.unpack import unpack
 from dbt.inspector.symbols import Symbol, SymbolTable
 from dbt.trace.log import EVENT, EventKind, Note, RecordKind, TraceError, read_log
 from dbt.trace.shape import Each, Fields, check
+
+if TYPE_CHECKING:
+    from dbt.trace.stitched import StitchedTrace, TracedBlock
 
 _HEADER = {
     "counts": [str],
@@ -189,6 +192,7 @@ class Trace:
         self.block_counters: dict[str, dict[Gpa, int]] = {}
         self.end: dict[str, Any] | None = None
         self.names: dict[int, str] = {}
+        self._stitched = b""
         try:
             for kind, content in log.records:
                 self._take(kind, content)
@@ -222,6 +226,8 @@ class Trace:
             case RecordKind.BLOCK_COUNTERS:
                 found = check(json.loads(unpack(content)), _BLOCK_COUNTERS, "the block counters")
                 self.block_counters = {name: dict(pairs) for name, pairs in found.items()}
+            case RecordKind.STITCHED:
+                self._stitched = unpack(content)
             case RecordKind.END:
                 self.end = check(json.loads(content), _END, "the end")
 
@@ -571,6 +577,58 @@ class Trace:
             if count := counts.get(region.to_gpa(pc), 0):
                 found[SIDE_EXIT_TEXTS[reason]] += count
         return found
+
+    # -- stitched code -------------------------------------------------------------------------
+
+    @cached_property
+    def stitched(self) -> StitchedTrace | None:
+        """What was stitched, as it was at the end of the run; None where that is not known. Raises TraceError."""
+        from dbt.trace.stitched import StitchedTrace
+
+        if not self._stitched:
+            return None
+        try:
+            return StitchedTrace(self._stitched)
+        except (ValueError, struct.error, RecursionError) as error:
+            message = f"{self.path}: its stitched code cannot be understood: {error}. Record it again"
+            raise TraceError(message) from None
+
+    def find_stitched(self, name: str) -> list[TracedBlock]:
+        """Return the stitched blocks of a place outside regions, such as a symbol, or of the instruction at an address,
+        in their order in memory. Of blocks that begin at the same place, only the latest is there.
+        """
+        address = _number(name)
+        if name not in self._stitched_places and address is not None and self.stitched is not None:
+            blocks = self.stitched.blocks_at(self.gpa_of(Gva(address & ~3)))
+        else:
+            blocks = self._stitched_places.get(name, [])
+        found = {block.gpa: block for block in blocks}
+        return [found[gpa] for gpa in sorted(found)]
+
+    @cached_property
+    def _stitched_places(self) -> dict[str, list[TracedBlock]]:
+        """The stitched blocks by the names that :attr:`hot_places` gives to where they begin."""
+        found: dict[str, list[TracedBlock]] = defaultdict(list)
+        for block in () if self.stitched is None else self.stitched.blocks:
+            gva = self.gva_of(block.gpa)
+            symbol = self.symbols.find(gva)
+            found[symbol[0] if symbol else f"{gva & ~0xFFF:#010x}"].append(block)
+        return found
+
+    def was_executed(self, gpa: Gpa) -> bool:
+        """Return True if the word is known to have been executed, and is what it was then."""
+        byte, bit = divmod((gpa & 0xFFF) >> 2, 8)
+        page = self.executed.get(gpa >> 12, b"")
+        return byte < len(page) and bool(page[byte] >> bit & 1)
+
+    def gpa_of(self, gva: Gva) -> Gpa:
+        """Return the GPA of code: as a region has it, or else as the guest's page tables map it at the end."""
+        for region in self._by_gva.get(gva, ()):
+            return region.to_gpa(gva)
+        for first, gpa, size, rights in self.memory.get("guest", ()):
+            if first <= gva < first + size and "x" in rights.lower():
+                return Gpa(gpa + gva - first)
+        return Gpa(gva)
 
     def gva_of(self, gpa: Gpa) -> Gva:
         """Return the GVA of code: as a region has it, or else as the guest's page tables map it at the end.

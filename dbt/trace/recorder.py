@@ -22,7 +22,7 @@ from dbt.abi.layout import BLOCK_COUNTERS_SIZE, PAGE_SIZE, BlockCounters, SideEx
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
 from dbt.trace.log import EVENT, EventKind, LogWriter, Note, RecordKind
-from dbt.trace.memory import executed_words, memory_maps
+from dbt.trace.memory import executed_words, memory_maps, places_of
 from dbt.vm.result import RunResult
 from isa.arm.architecture import CALLOUT_NUMBERS
 from isa.arm.vectors import VECTORS
@@ -116,13 +116,15 @@ class TraceRecorder(Observer):
         self._write_counts(self._left)
         self._flush()
         self._note_targets(self._left)
+        executed = executed_words(self._machine)
         memory = {
             **memory_maps(self._machine),
-            "executed": executed_words(self._machine),
+            "executed": executed,
             "branches": sorted(self._targets),
         }
         self._append(RecordKind.MEMORY, zlib.compress(json.dumps(memory).encode(), 1))
         self._write_block_counters()
+        self._write_stitched(executed)
         end = {
             "time": self._left - self._start,
             "reason": result.reason.value,
@@ -154,6 +156,31 @@ class TraceRecorder(Observer):
                     (Gpa(page * PAGE_SIZE + 4 * word), count) for word, count in counts if count
                 ]
         self._append(RecordKind.BLOCK_COUNTERS, zlib.compress(json.dumps(found).encode(), 1))
+
+    def _write_stitched(self, executed: dict[int, str]) -> None:
+        log = self._machine.tier.stitch_log
+        if log is None:
+            return
+        image, ram = log.image(), self._machine.ram.bytes
+        inside = {block.gpa + 4 * number for block, _ in image.blocks for number in range(block.insns)}
+        others = [(gpa, ram[gpa : gpa + 4]) for gpa in places_of(executed) if gpa not in inside]
+        about = {
+            "address": image.address,
+            "size": len(image.code),
+            "blocks": [
+                [*block._replace(address=Hva(block.address - image.address)), int(state)]
+                for block, state in image.blocks
+            ],
+            "words": [bytes(ram[block.gpa : block.gpa + 4 * block.insns]).hex() for block, _ in image.blocks],
+            "lost": image.lost,
+            "stencils": image.stencils.hex(),
+            "patches": image.patches.hex(),
+            "names": list(image.names.items()),
+            "others": [(gpa, int.from_bytes(word, "little")) for gpa, word in others],
+        }
+        text = json.dumps(about).encode()
+        content = struct.pack("<I", len(text)) + text + image.code + image.starts
+        self._append(RecordKind.STITCHED, zlib.compress(content, 1))
 
     @property
     def error(self) -> str:

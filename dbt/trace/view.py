@@ -24,6 +24,7 @@ from textual.widgets import DataTable, Footer, Header, Input, Static
 
 from dbt.trace.model import HotPlace, Reason, Trace
 from dbt.trace.panes import PANES, TITLES, Origin, Row, panes_of
+from dbt.trace.stitched_panes import stitched_blocks, stitched_panes
 
 _COLUMNS = ("share", "instructions", "where", "executions", "exits", "tier", "region", "size", "x", "ms")
 _WORDS = ("where", "tier", "kind", "why")
@@ -302,9 +303,7 @@ class TraceViewer(App[None]):
         place = self.shown[event.cursor_row]
         about = self.query_one("#about", Static)
         if place.region is None:
-            about.update(f"{place.name}: no region has this code")
-            for pane in self.panes:
-                pane.fill([], {})
+            self._show_stitched(place, about)
             return
         panes = panes_of(self.trace, place.region)
         known = f"{panes.attributed} of {panes.host_insns} host instructions belong to a guest instruction"
@@ -315,6 +314,15 @@ class TraceViewer(App[None]):
         heat = {f"{pc:08x}": insns / total for pc, insns in samples.items()}
         for name, pane in zip(PANES, self.panes, strict=True):
             pane.fill(panes.rows[name], heat if name in ("guest", "uops") else {})
+
+    def _show_stitched(self, place: HotPlace, about: Static) -> None:
+        """Show the stitched code of a place outside regions, if it has any."""
+        blocks = stitched_blocks(self.trace, place)
+        rows = stitched_panes(self.trace, blocks).rows if blocks else {}
+        have = f"{len(blocks)} stitched blocks have this code" if blocks else "no region has this code"
+        about.update(f"{place.name}: {have}")
+        for name, pane in zip(PANES, self.panes, strict=True):
+            pane.fill(rows.get(name, []), {})
 
     def on_pane_moved(self, event: Pane.Moved) -> None:
         for pane in self.panes:

@@ -21,6 +21,8 @@ from dbt.trace.html import report
 from dbt.trace.log import LogWriter, RecordKind, TraceError, read_log
 from dbt.trace.model import Trace
 from dbt.trace.panes import panes_of
+from dbt.trace.stitched_panes import stitched_panes
+from dbt.trace.why import tiers_of
 from tests.cli.command import dbt, paragraph
 from tests.trace.recordings import program, record
 
@@ -42,6 +44,10 @@ def use_everything(path: Path) -> None:
         make(trace)
     for region in trace.regions:
         panes_of(trace, region)
+    if trace.stitched is not None:
+        stitched_panes(trace, trace.stitched.blocks)
+        for block in trace.stitched.blocks:
+            list(tiers_of(trace, trace.gva_of(block.gpa)))
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -92,6 +98,13 @@ def mutate(kind: RecordKind, content: bytes, generator: random.Random) -> bytes:
             about, made = region_parts(content)
             text = json.dumps(change(json.loads(about))).encode()
             return struct.pack("<I", len(text)) + text + made
+        case RecordKind.STITCHED:
+            text, code = region_parts(zlib.decompress(content))
+            if generator.random() < 0.5:
+                text = json.dumps(change(json.loads(text))).encode()
+            damaged = bytearray(code)
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+            return zlib.compress(struct.pack("<I", len(text)) + text + damaged)
         case RecordKind.EVENTS | RecordKind.COUNTS:
             damaged = bytearray(content)
             damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)

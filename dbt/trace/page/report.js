@@ -135,8 +135,10 @@ let linked = [];
 const hideRegion = (row) => {
   $("chosen").hidden = false;
   $("chosen-title").textContent = row.name;
-  $("chosen-about").textContent = "No region has this code: it ran in the " + row.tier + " tier.";
+  $("chosen-about").textContent = row.panes ? "Stitched code: each instruction is a stencil whose holes are filled." : "No region has this code: it ran in the " + row.tier + " tier.";
+  linked = [];
   $("panes").replaceChildren();
+  if (row.panes) showPanes(row.panes, {});
 };
 const showRegion = async (name, block) => {
   const region = regions.get(name);
@@ -148,7 +150,13 @@ const showRegion = async (name, block) => {
     $("panes").replaceChildren(make("p", "The panes of this region are not in the page, which has those of the hottest " + number(Object.keys(data.panes).length) + ": write it with more (dbt trace html --regions N), or see dbt trace block.", "hint"));
     return;
   }
-  const panes = await unpack(data.panes[name]);
+  await showPanes(data.panes[name], region.heat);
+  const first = linked.find((row) => block !== undefined && row.at && row.at[0] === block);
+  if (first) link(first, true);
+  markFound();
+};
+const showPanes = async (text, heats) => {
+  const panes = await unpack(text);
   $("panes").replaceChildren(...panes.map((pane) => {
     const box = make("div", undefined, "pane");
     box.dataset.pane = pane.name;
@@ -159,7 +167,7 @@ const showRegion = async (name, block) => {
       row.append(text);
       row.at = at; row.uop = uop; row.line = line;
       if (at === null) row.className = "none";
-      const heat = pane.name === "guest" && region.heat[label];
+      const heat = pane.name === "guest" && heats[label];
       if (heat) { row.style.boxShadow = `inset 5px 0 rgba(var(--hot), ${Math.min(1, .15 + heat)})`; row.title = (100 * heat).toFixed(1) + " % of the samples in this region"; }
       row.onmouseenter = () => link(row, false);
       row.onclick = () => link(row, true);
@@ -168,9 +176,6 @@ const showRegion = async (name, block) => {
     }
     return box;
   }));
-  const first = linked.find((row) => block !== undefined && row.at && row.at[0] === block);
-  if (first) link(first, true);
-  markFound();
 };
 const link = (from, scroll) => {
   const [block, insn] = from.at || [-1, -1];
