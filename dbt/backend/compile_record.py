@@ -35,7 +35,7 @@ from dbt.backend.region_lowering import Origin
 from dbt.backend.unpack import unpack
 from dbt.frontend.forming import Block, Place, Region
 from isa.ir.queries import walk
-from isa.ir.uop import Uop
+from isa.ir.uop import BranchKind, Uop
 
 _LENGTH = struct.Struct("<I")
 #: Numbers of metadata nodes, above those that modules have: the subprogram, and the location of line 0.
@@ -149,7 +149,10 @@ class CompileRecorder:
             kind = uop.attr.value if isinstance(uop.attr, Enum) else str(uop.attr)
             for place in dict.fromkeys(places):
                 yield edge(str(kind), place)
-            if not places:
+            if uop.attr is BranchKind.CALL:
+                for gva, why in block.calls_out.items():
+                    yield {"kind": str(kind), "to": None, "pc": gva, "why": why}
+            if not places and not block.calls_out:
                 yield {
                     "kind": str(kind),
                     "to": None,

@@ -116,7 +116,8 @@ class Block:
     ``branches`` maps each branch uop of the last instruction to its possible targets, the likeliest first. ``next`` is
     the block that follows if no branch is taken. ``back`` is the place to which a call returns that is not followed.
     ``constants`` maps loads to their known values. ``tables`` maps loads of the last instruction to the jump tables
-    that they read. ``words`` has the guest words, by address, that constants and tables were read from.
+    that they read. ``words`` has the guest words, by address, that constants and tables were read from. ``calls_out``
+    has the callees that are not followed, with the reasons.
     """
 
     place: Place
@@ -127,6 +128,7 @@ class Block:
     constants: dict[Uop, int] = field(default_factory=dict)
     tables: dict[Uop, JumpTable] = field(default_factory=dict)
     words: dict[Gva, int] = field(default_factory=dict)
+    calls_out: dict[Gva, str] = field(default_factory=dict)
 
     def successors(self) -> Iterator[Place]:
         """Yield the places to which control may go from here, as far as they are known."""
@@ -523,6 +525,7 @@ class _Forming:
         """Return the place of a callee, and note where it returns to. Return None if the call is not followed."""
         calls = block.place.calls
         if not self._optimizations.calls:
+            block.calls_out[target] = "calls are not followed"
             return None
         if self._optimizations.recursion:
             for depth in range(len(calls), -1, -1):
@@ -533,6 +536,7 @@ class _Forming:
             inside: Context = (*calls, back)
         elif self._shares and self._guest.entered(target):
             block.back = self._enqueue(Place(back, calls))
+            block.calls_out[target] = "another region is entered there, and control comes back from it"
             return None
         else:
             inside = (target + 1,)

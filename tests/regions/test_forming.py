@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbt.abi.addresses import Gva
+from dbt.backend.compile_record import CompileRecorder, read_compile_record
 from dbt.frontend.forming import BACKLOG, Limits, Region, RegionFormer
 from dbt.frontend.optimizations import ALL, Optimizations
 from isa.arm.a32 import DECODER
@@ -64,6 +65,18 @@ def test_a_function_that_another_region_is_entered_at_is_not_compiled_again_and_
     assert list(region.entries) == [CODE, BACK]
     assert CALLEE in form(KnownCode(CALLER, (CALLEE,)), Optimizations.without("sharing"), BACKLOG).code_words()
     assert CALLEE in form(KnownCode(CALLER, (CALLEE,))).code_words()
+
+
+def test_the_compile_record_says_what_became_of_a_call_that_is_not_followed() -> None:
+    """It is the call to that function, and not one whose target nobody has seen."""
+    code = KnownCode(CALLER, (CALLEE,))
+    for region, why in (
+        (form(code, limits=BACKLOG), "another region is entered there, and control comes back from it"),
+        (form(code, Optimizations.without("calls")), "calls are not followed"),
+    ):
+        summary = read_compile_record(CompileRecorder(region, True, 0.0).finish(b""))
+        edges = [edge for block in summary["blocks"] for edge in block["edges"] if edge["kind"] == "call"]
+        assert edges == [{"kind": "call", "to": None, "pc": CALLEE, "why": why}]
 
 
 def test_where_a_region_has_the_code_but_is_not_entered_the_next_is_entered_after_calls_and_at_loops() -> None:
