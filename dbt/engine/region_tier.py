@@ -30,7 +30,7 @@ from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
 from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.stitched import StitchActivity
 from dbt.engine.threaded import ThreadedTier, notify
-from dbt.engine.tier import Allowance, JitMode, unlimited
+from dbt.engine.tier import Allowance, HostCall, JitMode, unanswered, unlimited
 from dbt.engine.unfinished import UnfinishedWork
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
@@ -79,6 +79,7 @@ class RegionTier:
         worker: CompileWorker | None = None,
         must_stop: Callable[[], bool] = lambda: False,
         program: Callable[[], bytes] = lambda: b"",
+        host_call: HostCall = unanswered,
     ) -> None:
         """With ``keep``, the store of compiled regions is used and filled. With ``dump`` it is only filled.
 
@@ -93,7 +94,8 @@ class RegionTier:
         self._counts = RegionCounts()
         self._keeps = keep
         self._store = RegionStore(image_key()) if keep and dump is None else None
-        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, optimizations.stitching)
+        stitch = optimizations.stitching
+        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, stitch, host_call)
         self.code_pages = code_pages = self.threaded.code_pages
         self._arena = lease_arena()
         self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer, self.threaded.stitched)

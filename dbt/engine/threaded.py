@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi import exits
 from dbt.abi.addresses import Gpa, Gva, Hva
-from dbt.abi.cpu import ENTERED_BY_MACHINE, NATIVE, NEVER, TICK_END, CpuState
+from dbt.abi.cpu import (
+    ENTERED_BY_MACHINE,
+    NATIVE,
+    NATIVE_EXCEPTIONS,
+    NEVER,
+    SEMIHOSTING_SLOT,
+    TICK_END,
+    CpuState,
+)
 from dbt.abi.device_windows import WINDOW_WORDS, window_word
 from dbt.abi.exits import ExitCode, LeaveGuest, VmExit
 from dbt.abi.hostmemory import HostRange
@@ -26,7 +34,7 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.shadow_tables import ShadowPage, ShadowTables
 from dbt.engine.stale_pages import StalePages
 from dbt.engine.stitched import StitchActivity, StitchedCode
-from dbt.engine.tier import Allowance, unlimited
+from dbt.engine.tier import Allowance, HostCall, unanswered, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
 from isa.arm.faults import Fault
@@ -108,12 +116,17 @@ class ThreadedTier:
         allowance: Allowance = unlimited,
         listener: CodeListener = _NO_LISTENER,
         stitch: bool = False,
+        host_call: HostCall = unanswered,
     ) -> None:
-        """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`."""
+        """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`.
+
+        With an observer, which hears of each exit, ``host_call`` is not used.
+        """
         self._observer = observer
         self._cpu = cpu
         self._memory = memory
         self._allowance = allowance
+        self._host_call = host_call if observer is NOBODY else unanswered
         self._listener = listener
         self.native = native = NativeCode(notice)
         self.code_pages = CodePages(cpu, memory.ram, native)
@@ -137,6 +150,7 @@ class ThreadedTier:
         self._began = 0  # the tick at which the slice began
         self._retired = 0  # by whatever means
         self._emulated = 0
+        self._called = 0  # instructions that host_call has completed
         self._closed = False
 
     def _tell_native_code(self) -> None:
@@ -197,7 +211,7 @@ class ThreadedTier:
 
         Where it is not measured what stitched code executes, ``threaded`` has that too.
         """
-        found = {"threaded": self._retired - self._emulated, "reference": self._emulated}
+        found = {"threaded": self._retired - self._emulated - self._called, "reference": self._emulated}
         stitched = None if self.stitched is None else self.stitched.retired
         return found if stitched is None else {"stitched": stitched, **found, "threaded": found["threaded"] - stitched}
 
@@ -255,7 +269,7 @@ class ThreadedTier:
     def reset_counts(self) -> None:
         self._check_open()
         self.code_pages.reset_callouts()
-        self._retired = self._emulated = 0
+        self._retired = self._emulated = self._called = 0
         if self.stitched is not None:
             self.stitched.reset_counts()
         for name in ("callout_counts", "exceptions", "fills", "device_answers", "events_rung"):
@@ -283,6 +297,7 @@ class ThreadedTier:
         self._choose_space(address)
         if halves[_STALE_COUNT]:
             self._stale_pages.give_up()
+        semihosting = words[SEMIHOSTING_SLOT] if halves[NATIVE_EXCEPTIONS] else NEVER
         answers = 0
         while True:
             self._enter(address)
@@ -290,6 +305,13 @@ class ThreadedTier:
             match halves[_EXIT_KIND]:
                 case ExitCode.BUDGET:  # by far the most frequent, so it comes first
                     return exits.Budget(cpu.pc), self.progress
+                case ExitCode.SUPERVISOR_CALL if words[_EXIT_ARGS] == semihosting:
+                    if answers > MAX_ANSWERS:
+                        return exits.Budget(cpu.pc), self.progress
+                    if not self._host_call():
+                        return self._exit(ExitCode.SUPERVISOR_CALL), self.progress
+                    words[_BUDGET] -= 1
+                    self._called += 1
                 case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE | ExitCode.TRAP if (
                     answers > MAX_ANSWERS and self._now != self._accessed_at
                 ):
@@ -337,7 +359,7 @@ class ThreadedTier:
 
     def _exit(self, code: ExitCode) -> VmExit:
         pc = self._cpu.pc
-        first, second, third, fourth = (self._cpu.native("exit_args", number) for number in range(4))
+        first, second, third, fourth = self._cpu.native64[_EXIT_ARGS : _EXIT_ARGS + 4]
         match code:
             case ExitCode.PREFETCH_ABORT:
                 return exits.PrefetchAbort(pc, *_fault(first))

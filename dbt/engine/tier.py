@@ -21,9 +21,19 @@ JitMode = Literal["async", "sync", "off"]
 #: slice, that of the access included, or None if the access has not made them fewer.
 Allowance = Callable[[], int | None]
 
+#: A function that answers the semihosting call at the PC, if nothing but the guest and its files takes part in it.
+#: It returns True if it has: then R0 and the PC are those after the instruction, which the tier counts as retired. If
+#: it returns False, nothing has changed, and the tier is to leave with the call.
+HostCall = Callable[[], bool]
+
 
 def unlimited() -> None:
     """Do not limit the slice: an :data:`Allowance` that never ends one."""
+
+
+def unanswered() -> bool:
+    """Answer no call: a :data:`HostCall` with which a tier leaves with every one."""
+    return False
 
 
 class Tier(Protocol):
@@ -31,7 +41,7 @@ class Tier(Protocol):
 
     A tier is made with an :data:`Allowance`. It answers sensitive instructions and device accesses itself, and every
     tier leaves with the same exits. If ``native_exceptions`` of ``cpu`` is set, a tier may also enter exceptions
-    itself.
+    itself, and have semihosting calls answered by a :data:`HostCall`.
     """
 
     name: str
@@ -58,6 +68,8 @@ class Tier(Protocol):
 
         "stitched" is there where it is measured (:attr:`dbt.engine.observer.Observer.wants_stitched_insns`). Elsewhere
         "threaded" has those instructions too.
+
+        Those that a :data:`HostCall` has completed are not among them.
         """
 
     @property

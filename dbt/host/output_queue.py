@@ -27,11 +27,11 @@ class OutputQueue:
         self._add(True, data)
 
     def _add(self, is_error: bool, data: bytes) -> None:
-        self._collect()
+        self.collect()
         self._append(is_error, data)
 
-    def _collect(self) -> None:
-        """Queue what the UART has sent before."""
+    def collect(self) -> None:
+        """Queue what the UART has sent. An exception in the middle would lose it, so handlers of signals must wait."""
         if data := self.uart.take():
             self._append(False, data)
 
@@ -42,8 +42,10 @@ class OutputQueue:
             self._pieces.append((is_error, bytearray(data)))
 
     def deliver(self) -> None:
-        """Give everything to the console. If it raises, what it did not take stays in the queue."""
-        self._collect()
+        """Give everything that was written or collected to the console.
+
+        If it raises, what it did not take stays in the queue.
+        """
         while self._pieces:
             is_error, data = self._pieces[0]
             if is_error:

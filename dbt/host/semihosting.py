@@ -31,6 +31,10 @@ FAILED = 0xFFFFFFFF
 
 _MAX_HANDLES = 64
 _MAX_STRING = 1 << 16
+#: The number of bytes up to which a piece of a file or of output takes no time worth mentioning.
+_SHORT = 1 << 12
+#: Blocks of so many words.
+_WORDS = [struct.Struct(f"<{count}I") for count in range(5)]
 #: ":semihosting-features": the magic number, and that SYS_EXIT_EXTENDED and ":tt" for stderr exist.
 _FEATURES = b"SHFB\x03"
 #: SYS_OPEN's modes 0 to 11 in pairs (text and binary are one): r, r+, w, w+, a, a+.
@@ -133,10 +137,24 @@ class Semihosting:
                 self._unknown_operations.tell(operation, line)
                 raise OSError(errno.ENOSYS, "no such operation")
             return method(self, Gva(parameter))  # to some of them it is a number
-        except BadAddress:
-            self.errno = errno.EFAULT
-        except OSError as error:
-            self.errno = error.errno or errno.EIO
+        except (BadAddress, OSError) as error:
+            return self._fail(error)
+
+    def call_at_once(self, operation: int, parameter: int) -> int | None:
+        """Do as :meth:`call`, if the operation takes little time, reads no console input and does not exit.
+
+        Return None otherwise. Nothing has changed then.
+        """
+        method = _AT_ONCE.get(operation)
+        if method is None:
+            return None
+        try:
+            return method(self, Gva(parameter))
+        except (BadAddress, OSError) as error:
+            return self._fail(error)
+
+    def _fail(self, error: BadAddress | OSError) -> int:
+        self.errno = errno.EFAULT if isinstance(error, BadAddress) else error.errno or errno.EIO
         return FAILED
 
     def close(self) -> None:
@@ -168,7 +186,7 @@ class Semihosting:
         self.memory.write(gva, data)
 
     def _words(self, gva: Gva, count: int) -> tuple[int, ...]:
-        return struct.unpack(f"<{count}I", self._bytes(gva, 4 * count))
+        return _WORDS[count].unpack(self._bytes(gva, 4 * count))
 
     def _name(self, gva: Gva, length: int) -> bytes:
         if length > _MAX_STRING:
@@ -178,9 +196,10 @@ class Semihosting:
     # -- handles -------------------------------------------------------------------------------
 
     def _stream(self, handle: int) -> Stream:
-        if handle not in self._streams:
+        stream = self._streams.get(handle)
+        if stream is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return self._streams[handle]
+        return stream
 
     def _files(self) -> FileJail:
         if self.jail is None:
@@ -218,13 +237,28 @@ class Semihosting:
         handle, buffer, length = self._words(block, 3)
         return length - self._stream(handle).write(self._bytes(Gva(buffer), length))
 
+    def _write_at_once(self, block: Gva) -> int | None:
+        handle, buffer, length = self._words(block, 3)
+        if length > _SHORT:
+            return None
+        return length - self._stream(handle).write(self._bytes(Gva(buffer), length))
+
     def _read(self, block: Gva) -> int:
         """Read, and return the number of bytes that were not read, which at the end of the file is all of them."""
         handle, buffer, length = self._words(block, 3)
+        return self._read_stream(self._stream(handle), Gva(buffer), length)
+
+    def _read_at_once(self, block: Gva) -> int | None:
+        handle, buffer, length = self._words(block, 3)
         stream = self._stream(handle)
-        self.memory.check(Gva(buffer), length)
+        if length > _SHORT or stream.tty:
+            return None
+        return self._read_stream(stream, Gva(buffer), length)
+
+    def _read_stream(self, stream: Stream, buffer: Gva, length: int) -> int:
+        self.memory.check(buffer, length)
         data = stream.read(length) if length else b""
-        self._store(Gva(buffer), data)
+        self._store(buffer, data)
         return length - len(data)
 
     def _is_tty(self, block: Gva) -> int:
@@ -368,6 +402,22 @@ _OPERATIONS: dict[int, Callable[[Semihosting, Gva], int | GuestExit]] = {
     0x16: Semihosting._heap_info,
     0x18: Semihosting._exit,
     0x20: Semihosting._exit_extended,
+    0x30: Semihosting._elapsed,
+    0x31: Semihosting._tick_frequency,
+}
+
+#: What :meth:`Semihosting.call_at_once` does. These return None for a request that takes long or reads the console.
+_AT_ONCE: dict[int, Callable[[Semihosting, Gva], int | None]] = {
+    0x03: Semihosting._write_character,
+    0x05: Semihosting._write_at_once,
+    0x06: Semihosting._read_at_once,
+    0x08: Semihosting._is_error,
+    0x09: Semihosting._is_tty,
+    0x0A: Semihosting._seek,
+    0x0C: Semihosting._file_length,
+    0x10: Semihosting._clock,
+    0x11: Semihosting._time,
+    0x13: Semihosting._errno,
     0x30: Semihosting._elapsed,
     0x31: Semihosting._tick_frequency,
 }

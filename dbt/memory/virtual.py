@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import LeaveGuest
-from dbt.abi.layout import PAGE_SIZE
+from dbt.abi.layout import PAGE_RAM, PAGE_SHIFT, PAGE_SIZE
 from dbt.memory.guest_memory import GuestMemory
 
 _END = 1 << 32
@@ -28,6 +28,7 @@ class VirtualMemory:
 
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
+        self._ram, self._flags = memory.ram.bytes, memory.ram.page_flags
 
     def locate(self, gva: Gva) -> Gpa:
         """Return the physical address of a byte of RAM. Raise BadAddress if there is none."""
@@ -35,7 +36,7 @@ class VirtualMemory:
             gpa = self._memory.locate(gva, 1, 0, gva)
         except LeaveGuest:
             raise BadAddress(gva) from None
-        if gpa not in self._memory.ram:
+        if not self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM:
             raise BadAddress(gva)
         return gpa
 
@@ -56,6 +57,9 @@ class VirtualMemory:
 
     def read(self, gva: Gva, size: int) -> bytes:
         """Return ``size`` bytes. Raise BadAddress if not all of them can be reached."""
+        if 0 < size <= PAGE_SIZE - gva % PAGE_SIZE and 0 <= gva < _END:  # most pieces lie within a page
+            gpa = self.locate(gva)
+            return self._ram[gpa : gpa + size].tobytes()
         return b"".join([self._memory.read_ram(gpa, length) for gpa, length in self.pieces(gva, size)])
 
     def read_string(self, gva: Gva) -> bytes:

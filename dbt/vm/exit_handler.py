@@ -30,6 +30,8 @@ from dbt.vm.vcpu import Vcpu
 from isa.arm.state import Mode
 from isa.arm.vectors import ExceptionKind
 
+_PC = 15
+
 
 class Personality(Protocol):
     """What the machine is for its present guest."""
@@ -92,6 +94,18 @@ class ExitHandler:
                 return None
             case _:
                 raise AssertionError(f"the run loop has no answer to {exit_}")
+
+    def answer_within_slice(self) -> bool:
+        """Answer the semihosting call at the PC, if that can be done at once: a :data:`dbt.engine.tier.HostCall`."""
+        vcpu, r = self._vcpu, self._vcpu.cpu.r
+        answer = self._semihosting.call_at_once(r[0], r[1])
+        if answer is None:
+            return False
+        vcpu.exit_counts["semihosting"] += 1
+        vcpu.completed += 1
+        r[_PC] = r[_PC] + 4 & 0xFFFFFFFF
+        r[0] = answer & 0xFFFFFFFF
+        return True
 
     def _call_semihosting(self, exit_: SupervisorCall) -> RunResult | None:
         vcpu, cpu = self._vcpu, self._vcpu.cpu

@@ -110,6 +110,7 @@ class HostLoop:
         try:
             result = self._run(machine, fuel, timeout, listener)
         finally:
+            self._output.collect()
             try:
                 self._signals.release()
             finally:
@@ -159,6 +160,7 @@ class HostLoop:
     def _run_slice(self, machine: Runnable, budget: int, listener: StepListener | None) -> tuple[RunResult | None, int]:
         """Execute a slice and answer its exit. Return the result if the run is over, and how many have retired."""
         exit_, retired = self._vcpu.run(budget)
+        self._output.collect()
         self._signals.release()
         self._vcpu.latch.raise_kept()
         self._output.deliver()
@@ -287,6 +289,7 @@ class HostLoop:
 
         If the guest waits for input only, virtual time advances only with ``realtime``.
         """
+        self._output.collect()
         self._signals.release()
         self._output.deliver()
         self._console.flush()

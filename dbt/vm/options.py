@@ -12,7 +12,7 @@ from dbt.abi.layout import PAGE_SIZE
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
-from dbt.engine.tier import Allowance, JitMode, Tier
+from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
@@ -41,6 +41,7 @@ class TierParts(NamedTuple):
     """What a tier is made of: the state that it works on, and the receivers of its messages.
 
     ``must_stop`` returns True if the present run is to end soon, ``program`` the identity of the guest's program.
+    ``host_call`` answers semihosting calls within a slice.
     """
 
     cpu: CpuState
@@ -51,6 +52,7 @@ class TierParts(NamedTuple):
     symbolize: Callable[[int], str]
     must_stop: Callable[[], bool]
     program: Callable[[], bytes]
+    host_call: HostCall
 
 
 class MachineOptions(NamedTuple):
@@ -107,7 +109,8 @@ class MachineOptions(NamedTuple):
         if self.tier in ("threaded", "stitched"):
             from dbt.engine.threaded import ThreadedTier
 
-            return ThreadedTier(cpu, memory, notice, observer, allowance, stitch=self.tier == "stitched")
+            stitch = self.tier == "stitched"
+            return ThreadedTier(cpu, memory, notice, observer, allowance, stitch=stitch, host_call=parts.host_call)
         from dbt.engine.region_tier import RegionTier
 
         return RegionTier(
@@ -121,6 +124,7 @@ class MachineOptions(NamedTuple):
             allowance=allowance,
             must_stop=parts.must_stop,
             program=parts.program,
+            host_call=parts.host_call,
         )
 
     def _open_dump(self, parts: TierParts) -> RegionDump | None:

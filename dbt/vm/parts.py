@@ -73,12 +73,8 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
 
     identity = ProgramIdentity()
 
-    tier_parts = TierParts(
-        cpu, memory, notice, observer, latch, lambda gva: inspector.symbolize(Gva(gva)), must_stop, identity.digest
-    )
-
     def make_tier(allowance: Allowance) -> Tier:
-        return options.make_tier(tier_parts, allowance)
+        return options.make_tier(tier_parts, allowance)  # which are complete when a tier is made
 
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
     output = OutputQueue(console)
@@ -87,7 +83,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         virtual,
         output,
         lambda size: port.source.read(vcpu.now(), size),
-        lambda: vcpu.icount,
+        lambda: vcpu.progress,
         jail,
         notice,
         options.epoch,
@@ -100,6 +96,17 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
 
     storm = ExceptionStorm(vcpu.situation, is_alone, lambda: _hash_ram(ram))
     exits = ExitHandler(vcpu, inspector, semihosting, notice, storm)
+    tier_parts = TierParts(
+        cpu,
+        memory,
+        notice,
+        observer,
+        latch,
+        lambda gva: inspector.symbolize(Gva(gva)),
+        must_stop,
+        identity.digest,
+        exits.answer_within_slice,
+    )
     signals = SignalDeferral()
     loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals)
     return Parts(cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, loop, signals)

@@ -52,8 +52,11 @@ class Guest:
     def ask(self, operation: int, parameter: int) -> int | GuestExit:
         """R0 and R1 of the call go in."""
         answer = self.host.call(operation, parameter)
-        self._output.deliver()
+        self.deliver()
         return answer
+
+    def deliver(self) -> None:
+        self._output.deliver()
 
     def named(self, operation: int, name: bytes, *more: int) -> int | GuestExit:
         self.memory.write_ram(Gpa(TEXT), name + b"\0")
@@ -336,8 +339,58 @@ WORD = st.one_of(
 )
 
 
+CALLS = st.lists(st.tuples(st.integers(0, 0x32), st.tuples(WORD, WORD, WORD, WORD)), max_size=6)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(CALLS, st.binary(max_size=40))
+def test_a_call_at_once_is_the_call_or_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[int, tuple[int, int, int, int]]], text: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "file").write_bytes(b"content")
+    guests = [Guest(folder, b"typed"), Guest(folder, b"typed")]
+    for guest in guests:
+        guest.memory.write_ram(Gpa(TEXT), text)
+        assert [guest.open(b":tt", 0), guest.open(b":tt", 4), guest.open(b"file", 0)] == [1, 2, 3]
+    for operation, words in calls:
+        block = struct.pack("<4I", *words)
+        for guest in guests:
+            guest.memory.write_ram(Gpa(BLOCK), block)
+        expected, host = guests[0].host.call(operation, BLOCK), guests[1].host
+        before = guests[1].memory.read_ram(Gpa(0), RAM), host.save(), host.received
+        answer: int | GuestExit | None = host.call_at_once(operation, BLOCK)
+        if answer is None:
+            assert (guests[1].memory.read_ram(Gpa(0), RAM), host.save(), host.received) == before
+            answer = host.call(operation, BLOCK)
+        assert answer == expected
+        assert host.save() == guests[0].host.save()
+        assert guests[1].memory.read_ram(Gpa(0), RAM) == guests[0].memory.read_ram(Gpa(0), RAM)
+        for guest in guests:
+            guest.deliver()
+        assert guests[0].console == guests[1].console
+
+
+def test_what_is_answered_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    guest = Guest(tmp_path, input_=b"typed")
+    stdin, stdout, file = guest.open(b":tt", 0), guest.open(b":tt", 4), guest.open(b"file", 2)
+
+    def at_once(operation: int, *words: int) -> int | None:
+        guest.memory.write_ram(Gpa(BLOCK), struct.pack(f"<{len(words)}I", *words))
+        return guest.host.call_at_once(operation, BLOCK)
+
+    assert at_once(WRITE, stdout, BUFFER, 4096) == at_once(READ, file, BUFFER, 4096) == at_once(SEEK, file, 1) == 0
+    assert at_once(READ, 9, BUFFER, 1) == FAILED and guest.errno == errno.EBADF
+    assert at_once(WRITE, stdout, BUFFER, 4097) is None, "what is long is left to the run loop"
+    assert at_once(READ, file, BUFFER, 4097) is None
+    assert at_once(READ, stdin, BUFFER, 1) is None, "a prompt is to be shown before input is read"
+    assert guest.host.call_at_once(READC, 0) is None and guest.host.call_at_once(EXIT, 0x20026) is None
+    assert guest.host.call_at_once(0x99, 0) is None and not guest.notices
+
+
 @settings(max_examples=2000, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 0x32), st.tuples(WORD, WORD, WORD, WORD)), max_size=6), st.binary(max_size=40))
+@given(CALLS, st.binary(max_size=40))
 def test_no_call_disturbs_the_host(calls: list[tuple[int, tuple[int, int, int, int]]], text: bytes) -> None:
     guest = Guest(input_=b"typed")
     guest.memory.write_ram(Gpa(TEXT), text)
