@@ -28,6 +28,11 @@ class Observer:
     #: Slices end where the icount is a multiple of this.
     checkpoint_interval = 1 << 62
 
+    @property
+    def hears_exits(self) -> bool:
+        """True if :meth:`left_guest` does something. Then a tier leaves with each semihosting call."""
+        return type(self).left_guest is not Observer.left_guest
+
     def region_requested(self, entry: Gpa, gva: Gva) -> None:
         """Code has become hot, and a region is requested."""
 
@@ -69,6 +74,10 @@ class Several(Observer):
         self.wants_stitched_insns = any(observer.wants_stitched_insns for observer in observers)
         self.wants_stitch_log = any(observer.wants_stitch_log for observer in observers)
         self.checkpoint_interval = min(observer.checkpoint_interval for observer in observers)
+
+    @property
+    def hears_exits(self) -> bool:
+        return any(observer.hears_exits for observer in self._observers)
 
     def region_requested(self, entry: Gpa, gva: Gva) -> None:
         for observer in self._observers:

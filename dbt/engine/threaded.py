@@ -120,13 +120,13 @@ class ThreadedTier:
     ) -> None:
         """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`.
 
-        With an observer, which hears of each exit, ``host_call`` is not used.
+        If the observer hears of exits, ``host_call`` is not used.
         """
         self._observer = observer
         self._cpu = cpu
         self._memory = memory
         self._allowance = allowance
-        self._host_call = host_call if observer is NOBODY else unanswered
+        self._host_call = unanswered if observer.hears_exits else host_call
         self._listener = listener
         self.native = native = NativeCode(notice)
         self.code_pages = CodePages(cpu, memory.ram, native)

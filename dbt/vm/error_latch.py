@@ -53,6 +53,10 @@ class LatchedObserver(Observer):
         self.wants_stitch_log = inner.wants_stitch_log
         self.checkpoint_interval = inner.checkpoint_interval
 
+    @property
+    def hears_exits(self) -> bool:
+        return self._inner.hears_exits
+
     def _tell(self, method: Callable[..., None], *arguments: object) -> None:
         try:
             method(*arguments)

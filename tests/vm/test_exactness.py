@@ -7,8 +7,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -27,6 +25,7 @@ from dbt.engine.worker import CompileWorker
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
+from tests.vm.alarms import Alarm, alarms
 from tests.vm.programs import BASE, EXIT, MODES, TIERS
 
 RAM = 1 << 20
@@ -44,23 +43,6 @@ def machine_of(source: str, tier: TierName, jit: JitMode = "off", console: Captu
     machine.load_bytes(assemble(source), base=BASE)
     _ = machine.tier
     return machine
-
-
-class Alarm(Exception):
-    pass
-
-
-@contextmanager
-def alarms() -> Iterator[None]:
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise Alarm
-
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(("tier", "jit"), MODES)

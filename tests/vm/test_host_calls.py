@@ -10,12 +10,12 @@ import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
 from dbt.abi.exits import VmExit
-from dbt.engine.observer import Observer
+from dbt.engine.observer import MEASURING, NOBODY, Observer, Several
 from dbt.engine.threaded import MAX_ANSWERS
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
+from tests.vm.alarms import Alarm, alarms
 from tests.vm.programs import BASE, EXIT, MODES, TIERS
-from tests.vm.test_exactness import Alarm, alarms
 
 RAM = 1 << 20
 FILE = b"the content of a file of some length, which is read again and again"
@@ -87,6 +87,11 @@ def test_an_observer_hears_of_each_call(files: str) -> None:
     with machine_of(COPY, files=files, observer=observer) as machine:
         machine.run(fuel=20000)
         assert observer.count >= machine.event_counts["semihosting"] > 1000
+
+
+def test_statistics_do_not_change_how_calls_are_answered() -> None:
+    assert Exits().hears_exits and Several(MEASURING, Exits()).hears_exits
+    assert not NOBODY.hears_exits and not Several(MEASURING, NOBODY).hears_exits
 
 
 def test_a_slice_ends_after_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
