@@ -187,6 +187,20 @@ def test_of_a_hundred_thousand_blocks_few_are_rows(browser: Any, traces: dict[st
     assert browser.get_log("browser") == []
 
 
+def test_stitched_code_is_shown_with_its_stencils(page: Any) -> None:
+    place = page.execute_script("return data.places.find((row) => row.panes)")
+    assert place["tier"] == "stitched"
+    page.execute_script("hideRegion(arguments[0])", place)
+    wait_for(page, "return [...document.querySelectorAll('[data-pane=guest] div')].some((row) => row.at[1] === 0)")
+    wait_for(page, "return document.getElementById('chosen-about').textContent.startsWith('Stitched code')")
+    page.execute_script("""
+        const rows = [...document.querySelectorAll('[data-pane=guest] div')];
+        rows.find((row) => row.at[1] === 0).click();
+    """)
+    lit = page.execute_script("return document.querySelectorAll('[data-pane=host] .insn').length")
+    assert lit > 1
+
+
 def test_a_region_without_panes_says_so(browser: Any, traces: dict[str, Trace], tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(report(traces["program"], [], paned=1), encoding="utf-8")

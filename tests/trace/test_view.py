@@ -13,7 +13,7 @@ from dbt.trace.model import Trace
 from dbt.trace.panes import PANES
 from tests.codecache.samples import use_only_handlers
 from tests.guests import GUESTS
-from tests.trace.recordings import record
+from tests.trace.recordings import program, record
 
 pytest.importorskip("textual", reason="no textual: pip install -e '.[trace]'")
 from textual.widgets import DataTable, Input
@@ -55,6 +55,19 @@ def test_the_hottest_comes_first_and_its_panes_are_shown(trace: Trace) -> None:
         assert [row[2] for row in rows(app)] == [place.name for place in trace.hot_places]
         assert trace.hot_places[0].region is not None
         assert all(pane(app, name).rows for name in PANES)
+
+    play(trace, act)
+
+
+def test_stitched_code_is_shown_without_llvm(tmp_path: Path, only_handlers: Path) -> None:
+    trace = record(tmp_path / "t", program(), tier="stitched")[2]
+
+    async def act(app: TraceViewer, pilot: Any) -> None:
+        at = next(number for number, place in enumerate(app.shown) if place.tier == "stitched")
+        app.query_one(DataTable).move_cursor(row=at)
+        await pilot.pause()
+        shown = {name: bool(pane(app, name).rows) for name in PANES}
+        assert shown == {"guest": True, "uops": True, "ir": False, "optimised": False, "host": True}
 
     play(trace, act)
 

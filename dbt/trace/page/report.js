@@ -138,7 +138,7 @@ const hideRegion = (row) => {
   $("chosen-about").textContent = row.panes ? "Stitched code: each instruction is a stencil whose holes are filled." : "No region has this code: it ran in the " + row.tier + " tier.";
   linked = [];
   $("panes").replaceChildren();
-  if (row.panes) showPanes(row.panes, {});
+  if (row.panes) showPanes(row.panes, {}).then(markFound);
 };
 const showRegion = async (name, block) => {
   const region = regions.get(name);
