@@ -58,7 +58,7 @@ def _native_layout() -> dict[str, Slot]:
         ("ram_host", 8, 1),  # HVA of GPA 0
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
         ("page_flags", 8, 1),  # HVA of a byte for each page: see abi.layout.PAGE_RAM
-        ("stale_after", 4, 1),  # after so many stores beside its code, a code page is listed as stale
+        ("stale_after", 4, 1),  # after so many stores to its page, a code page is listed as stale
         ("stale_count", 4, 1),  # the number of pages that are listed
         ("stale_pages", 4, STALE_PAGES),  # their numbers: see dbt.engine.stale_pages
         ("image", 8, 1),  # HVA of the handlers' image

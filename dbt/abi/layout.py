@@ -28,7 +28,7 @@ CODE_PAGE_STRIDE = 1 << CODE_PAGE_STRIDE_SHIFT
 OP_HANDLER = 0  # pointer; the handler to call
 OP_HOTNESS = 8  # u16; how often a loop or a call has come here
 OP_COVERED = 10  # u8; bits COVERED and CHANGES of this op's word
-OP_BESIDE = OP_HOTNESS  # u16, of a page's sentinel; regions' stores beside the code, since the page was last listed
+OP_BESIDE = OP_HOTNESS  # u16, of a page's sentinel; stores to the page, since it was last listed
 OP_POOL = 12  # operands, as the form lays them out
 OP_POOL_SIZE = 12
 OP_BODY = 24  # u32; what a guard (condition, PC as operand) calls in turn, as an offset in the image
@@ -62,7 +62,7 @@ TARGET_FACTOR = 2531
 
 #: How many code pages native code can list as stale (dbt.engine.stale_pages), until Python looks at them.
 STALE_PAGES = 32
-#: A code page is listed after so many stores beside its code.
+#: A code page is listed after so many stores to its page.
 STALE_AFTER = 256
 
 # The shadow page tables: see dbt.backend.shadow.

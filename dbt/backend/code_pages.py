@@ -128,9 +128,9 @@ def _give_up_code_page() -> Builder:
     return f
 
 
-def _note_store_beside() -> Builder:
-    """``note_store_beside(cpu, gpa)``: count a store to a page with code, and list the page after many of them."""
-    f = define("note_store_beside", {"gpa": "i64"})
+def _note_store() -> Builder:
+    """``note_store(cpu, gpa)``: count a store to a page with code, and list the page after many of them."""
+    f = define("note_store", {"gpa": "i64"})
     page = f["gpa"] >> PAGE_SHIFT
     with f.when(~f.page_flags(f["gpa"]).has(PAGE_HAS_CODE)):
         f.ret()
@@ -247,7 +247,7 @@ def _writable() -> Builder:
             loop.again()
         f.call("fill", f.cpu, (gpa - distance >> PAGE_SHIFT).to("i32"), table, entry)
         position.set((gpa & -PAGE_SIZE) + PAGE_SIZE)
-    f.call("note_store_beside", f.cpu, first)
+    f.call("note_store", f.cpu, first)
     f.ret(entry)
     return f
 
@@ -257,7 +257,7 @@ def code_pages_text() -> str:
     functions = [
         _need_code_page(),
         _give_up_code_page(),
-        _note_store_beside(),
+        _note_store(),
         _is_covered_at(),
         _invalidate(),
         _invalidate_range(),

@@ -175,6 +175,7 @@ def _slow_store(size: int) -> Builder:
         with f.when(covered[0] | covered[1]):
             access.leave(ExitCode.CODE_WRITE, place.gpa, size)
         f.call("invalidate_range", f.cpu, place.gpa, f.value("i64", size))
+        f.call("note_store", f.cpu, place.gpa)
     with f.when(~has_code):
         _fill(access, place, WRITE)
     host = f.load_native("ram_host", "ptr").at(place.gpa)

@@ -2,8 +2,8 @@
 
 Once code was executed from a page of RAM, each store to the page has to look whether it hits an op. A guest's
 operating system uses pages again: what was a program's code becomes another one's heap, and then each store takes the
-slow path. Native code lists pages that regions store to again and again (``note_store_beside``). Between slices, the
-code pages of these are given up, unless a region was made from them.
+slow path. Native code lists pages that are stored to again and again (``note_store``). Between slices, the code pages
+of these are given up, unless a region was made from them.
 
 If code and data share a page, its code page is soon needed again, and decoding everything again costs more than some
 hundreds of slow stores. So each time that a page is given up, or cannot be, twice as many stores are awaited.

@@ -6,6 +6,7 @@ import pytest
 
 from dbt.abi.addresses import Gpa
 from dbt.engine.region_tier import RegionTier
+from dbt.engine.threaded import ThreadedTier
 from tests.assembler import assemble
 from tests.oracle.programs import ENTRY, SmallMachine, require_same_state
 
@@ -60,6 +61,29 @@ def test_a_page_that_mixes_code_and_data_is_given_up_ever_more_seldom() -> None:
     assert stores / data.cpu.native("stale_after") > 1000, "it could have been given up a thousand times"
     for machine in (data, mixed):
         machine.close()
+
+
+@pytest.mark.parametrize("kind", ["threaded", "stitched", "warm"])
+def test_a_page_is_given_up_for_the_stores_of_handlers_too(kind: str) -> None:
+    (machine,) = run(0x3F, (kind,))
+    tier = machine.tier
+    assert isinstance(tier, ThreadedTier) and not tier.code_pages.has_code(Gpa(PAGE))
+    assert tier.code_pages.has_code(Gpa(ENTRY)), "nothing is stored to the program's own page"
+    machine.close()
+
+
+@pytest.mark.parametrize("kind", ["threaded", "stitched", "warm"])
+def test_without_regions_a_mixed_page_is_given_up_ever_more_seldom_too(kind: str) -> None:
+    machine = SmallMachine(kind, assemble(PROGRAM, ENTRY))
+    losses, had = 0, False
+    while not machine.ended:
+        machine.advance(97)  # a round takes some 200 instructions
+        assert isinstance(machine.tier, ThreadedTier)
+        has = machine.tier.code_pages.has_code(Gpa(PAGE))
+        losses += had and not has
+        had = has
+    assert 2 <= losses <= 12
+    machine.close()
 
 
 def test_a_page_that_a_region_was_made_from_stays() -> None:
