@@ -24,6 +24,7 @@ from dbt.backend.stencils import generate_stencils
 from dbt.backend.stitched_code import stitched_code_text
 from dbt.backend.stitcher import stitcher_text
 from dbt.frontend.optimizations import PASSES
+from isa.arm.architecture import CALLOUT_NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ def link_image(
         array.array("H", table.pool).tobytes(),
         bytes(packed),
         array.array("I", [symbols[name] for name in guard_names]).tobytes(),
+        array.array("I", [symbols[row.handler] for row in rows if row.counts]).tobytes(),
+        "\n".join(CALLOUT_NUMBERS).encode(),
         stencils.code,
         stencils.stencils,
         stencils.patches,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from dbt.abi.cpu import STITCHED_CALLEES
 from dbt.backend.digest import digest
 
-MAGIC = b"DBTIMG03"
+MAGIC = b"DBTIMG04"
 _HEADER = struct.Struct("<8s32sI")
 _STENCIL_SECTIONS = ("stencil_code", "stencils", "patches", "forms")
-_SECTIONS = ("code", "index", "pool", "rows", "guards", *_STENCIL_SECTIONS, "symbols")
+_SECTIONS = ("code", "index", "pool", "rows", "guards", "counting", "callouts", *_STENCIL_SECTIONS, "symbols")
 #: Functions that Python calls. They come first in the table of symbols.
 ENTRY_POINTS = (
     "enter",
@@ -54,6 +54,9 @@ class ImageDamaged(ValueError):
 class Image:
     """The image. ``code`` is native code, ``symbols`` has lines ``offset name``; the rest are tables of the decoder
     (:mod:`dbt.backend.predecode`) and of the stitcher (:mod:`dbt.backend.stencil_table`).
+
+    ``counting`` has the offsets of the handlers that count their executions in the op, ``callouts`` a line for the name
+    of each callout, by number. With them statistics need not load the specification.
     """
 
     code: bytes
@@ -61,6 +64,8 @@ class Image:
     pool: bytes
     rows: bytes
     guards: bytes
+    counting: bytes
+    callouts: bytes
     stencil_code: bytes
     stencils: bytes
     patches: bytes

@@ -17,6 +17,7 @@ from isa.ir.encoding import Field
 from isa.ir.operations import PURE
 from isa.ir.queries import walk
 from isa.ir.registry import Form, Insn
+from isa.ir.sensitivity import makes_callouts
 from isa.ir.uop import Uop
 
 
@@ -114,7 +115,7 @@ class Candidate:
     """One row of the decoder: a form, how to recognise it, and what to do with the word.
 
     ``holes`` are pairs (mask, value) of bits that the word must not have; ``reserved`` are those that the decode index
-    tells already.
+    tells already. ``counts``: whether the handler counts its executions in the op (:data:`dbt.abi.layout.OP_CALLOUTS`).
     """
 
     name: str
@@ -127,6 +128,7 @@ class Candidate:
     fill: str
     pc_operands: tuple[tuple[int, int], ...] = ()
     since: int = 0
+    counts: bool = False
 
 
 #: The holes of a row, as the names of a mask and a value; NO_HOLE where there are fewer.
@@ -176,7 +178,8 @@ def candidate(insn: Insn, form: Form, handler: str, fill: str, block: list[Uop])
         raise ValueError(f"{insn.name}: more than four register operands")
     has_condition = "cond" in pattern.fields and "cond" not in form.fixed
     name = f"{insn.name} {dict(form.fixed)}"
-    return Candidate(name, mask, value, holes, reserved, has_condition, handler, fill, operands, insn.since)
+    counts = makes_callouts(block)
+    return Candidate(name, mask, value, holes, reserved, has_condition, handler, fill, operands, insn.since, counts)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.abi.addresses import Gva
 from dbt.abi.layout import SIDE_EXIT_TEXTS
 from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
+from dbt.inspector.disassembly import disassemble_place
 from dbt.vm.machine import Machine
 from isa.arm.state import SCTLR_M
 
@@ -41,15 +42,12 @@ def statistics(machine: Machine) -> dict[str, Any]:
 
 def _callout_places(machine: Machine) -> list[dict[str, Any]]:
     """Return the sensitive instructions that were executed, by guest physical address, the most frequent first."""
-    from dbt.inspector.disassembly import disassembler
-
-    disassemble = disassembler()
     is_virtual = machine.cpu["sctlr"] & SCTLR_M
     found = []
     for gpa, count in sorted(machine.tier.callout_places.items(), key=lambda place: (-place[1], place[0])):
         place = {
             "address": f"{gpa:#010x}",
-            "instruction": disassemble(machine.peek_word(gpa) or 0, Gva(gpa)),
+            "word": f"{machine.peek_word(gpa) or 0:#010x}",
             "count": count,
         }
         # With an MMU, symbols are about addresses that this one may have many of.
@@ -130,7 +128,7 @@ def lines_of(
         yield _line(f"callout {name}", f"{count:,}")
     places = found.get("callout_places", [])
     for place in places[:_MOST_PLACES]:
-        name = f"  {place['address']} {place['instruction']}"
+        name = f"  {place['address']} {disassemble_place(place)}"
         yield _line(name if len(name) < 30 else f"{name[:26]}...", f"{place['count']:,}", place.get("symbol", "")[:30])
     if len(places) > _MOST_PLACES:
         yield _line("  at other addresses", f"{sum(place['count'] for place in places[_MOST_PLACES:]):,}")

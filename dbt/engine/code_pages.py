@@ -16,6 +16,7 @@ from dbt.abi.layout import (
     CHANGES,
     CODE_PAGE_STRIDE,
     COVERED,
+    OP_BODY,
     OP_CALLOUTS,
     OP_COVERED,
     OP_HANDLER,
@@ -30,8 +31,6 @@ from dbt.abi.layout import (
 )
 from dbt.engine.native import NativeCode
 from dbt.memory.ram import Ram
-
-_OP = OP_SIZE // 4
 
 
 def op_offset(gpa: Gpa) -> int:
@@ -178,17 +177,20 @@ class CodePages:
 
     def _counted_ops(self) -> Iterator[tuple[Gpa, int]]:
         """Yield GPA, and index of the count in ``_halves``, of the sensitive instructions that were executed."""
-        from dbt.engine.evaluator import is_sensitive
-
-        code = self._ram.bytes.cast("I")
+        counting, guards, halves = self._native.counting_handlers, self._native.guards, self._halves
+        either = counting | guards
         for page in self._ram.pages_with_code():
-            first = page * CODE_PAGE_STRIDE // 4 + OP_CALLOUTS // 4
-            counts = self._halves[first : first + OPS_PER_PAGE * _OP : _OP]
-            for number in (number for number, count in enumerate(counts) if count):
-                gpa = Gpa(page << PAGE_SHIFT | number * 4)
+            first = page * CODE_PAGE_STRIDE
+            handlers = self._words[(first + OP_HANDLER) // 8 : (first + OPS_PER_PAGE * OP_SIZE) // 8 : OP_SIZE // 8]
+            for number in (number for number, handler in enumerate(handlers.tolist()) if handler in either):
+                op = first + number * OP_SIZE
+                handler = handlers[number]
+                if handler in guards:
+                    handler = self._native.address + halves[(op + OP_BODY) // 4]
+                place = (op + OP_CALLOUTS) // 4
                 # Other instructions' ops have something else there.
-                if self.handler(gpa) != self._native.decode_handler and is_sensitive(code[gpa >> 2]):
-                    yield gpa, first + number * _OP
+                if handler in counting and halves[place]:
+                    yield Gpa(page << PAGE_SHIFT | number * 4), place
 
     def close(self) -> None:
         """Release the memory. No native code may run for this machine any more."""

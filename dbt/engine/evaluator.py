@@ -44,13 +44,6 @@ def compile_word(word: int, architecture: int) -> Step:
     return step
 
 
-@lru_cache(MEMOISED_WORDS)
-def is_sensitive(word: int) -> bool:
-    """Return True if ``word`` is an instruction that makes callouts."""
-    insn = DECODER.decode(word)
-    return insn is not None and makes_callouts(insn.record_word(word))
-
-
 @lru_cache
 def compile_routine(name: str) -> Callable[..., Any]:
     """Return a routine as a function of the registers, the state words, the guest's memory and its parameters."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from dbt.abi.addresses import Hva
@@ -52,6 +54,24 @@ class NativeCode:
         for (number, *_), line in zip(FORM.iter_unpack(self.image.forms), lines, strict=True):
             if number != NO_STENCIL:
                 yield number, line.split(" ", 2)[2]
+
+    @cached_property
+    def guards(self) -> frozenset[int]:
+        """The HVAs of the guards, which are the handlers of ops whose own handler is elsewhere in the op."""
+        return self._addresses(self.image.guards)
+
+    @cached_property
+    def counting_handlers(self) -> frozenset[int]:
+        """The HVAs of the handlers that count their executions in the op."""
+        return self._addresses(self.image.counting)
+
+    @cached_property
+    def callouts(self) -> list[str]:
+        """The names of callouts by their numbers."""
+        return self.image.callouts.decode().splitlines()
+
+    def _addresses(self, offsets: bytes) -> frozenset[int]:
+        return frozenset(self.address + offset for offset in array("I", offsets))
 
     def symbols(self) -> Iterator[tuple[Hva, int, str]]:
         """Return address, size in bytes and name of each function."""

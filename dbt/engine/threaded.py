@@ -217,9 +217,7 @@ class ThreadedTier:
 
     @property
     def callouts(self) -> dict[str, int]:
-        from isa.arm.architecture import CALLOUT_NUMBERS
-
-        counts = {name: self._cpu.native("callout_counts", number) for name, number in CALLOUT_NUMBERS.items()}
+        counts = {name: self._cpu.native("callout_counts", at) for at, name in enumerate(self.native.callouts)}
         return {name: count for name, count in counts.items() if count}
 
     @property

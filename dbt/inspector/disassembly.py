@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 from dbt.abi.addresses import Gva
 
@@ -26,3 +27,13 @@ def disassembler() -> Disassemble:
         return f".word {word:#010x}"
 
     return disassemble
+
+
+def disassemble_place(place: Mapping[str, Any]) -> str:
+    """Return the instruction of a place of the statistics, which have its ``address`` and ``word`` in hexadecimal.
+
+    Traces of earlier versions have the text itself, as ``instruction``.
+    """
+    if "instruction" in place:
+        return str(place["instruction"])
+    return disassembler()(int(place["word"], 16), Gva(int(place["address"], 16)))

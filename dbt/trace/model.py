@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.layout import SIDE_EXIT_TEXTS
 from dbt.backend.unpack import unpack
+from dbt.inspector.disassembly import disassemble_place
 from dbt.inspector.symbols import Symbol, SymbolTable
 from dbt.trace.log import EVENT, EventKind, Note, RecordKind, TraceError, read_log
 from dbt.trace.shape import Each, Fields, check
@@ -535,7 +536,8 @@ class Trace:
         for (pc, text), count in devices.most_common(_MOST):
             yield Reason("device access", pc, count, text)
         for place in (self.end or {}).get("statistics", {}).get("callout_places", ())[:_MOST]:
-            yield Reason("callout", self.gva_of(Gpa(int(place["address"], 16))), place["count"], place["instruction"])
+            gva = self.gva_of(Gpa(int(place["address"], 16)))
+            yield Reason("callout", gva, place["count"], disassemble_place(place))
 
     # -- regions -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dbt.cli.statistics import statistics, statistics_lines
 from dbt.engine.region_tier import RegionTier
 from dbt.engine.worker import CompileWorker
 from dbt.host.console import CaptureConsole
+from dbt.inspector.disassembly import disassemble_place
 from dbt.vm.machine import JitMode, TierName
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
@@ -266,7 +267,8 @@ def test_a_sensitive_instruction_that_is_written_over_counts_anew(only_handlers:
     machine.run(fuel=6)
     assert machine.tier.callout_places == {BASE: 3}
     [place] = statistics(machine)["callout_places"]
-    assert place == {"address": f"{BASE:#010x}", "instruction": "msr spsr_fc, r0", "count": 3}
+    assert place == {"address": f"{BASE:#010x}", "word": "0xe169f000", "count": 3}
+    assert disassemble_place(place) == "msr spsr_fc, r0"
 
 
 def test_everything_counted_has_words() -> None:
