@@ -15,6 +15,15 @@ from real_programs.turns import Case
 
 def bare_metal_case(workload: Workload, image: Path, options: Sequence[str], qemu: bool) -> Case:
     """Return a workload as a case. ``options`` are those of ``dbt run``; ``qemu`` says whether QEMU is there."""
-    words = [*DBT, "run", *options, "--json", "--files", ".", str(image), *workload.arguments]
+    words = ["--files", ".", str(image), *workload.arguments]
+    timed = [*DBT, "run", *options]
     peers = {QEMU: qemu_command(image, workload.arguments).words} if qemu else {}
-    return Case(workload.name, peers, words, workload.files, workload.status, workload.compared)
+    return Case(
+        workload.name,
+        peers,
+        [*timed, *words],
+        [*timed, "--json", *words],
+        workload.files,
+        workload.status,
+        workload.compared,
+    )

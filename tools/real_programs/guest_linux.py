@@ -52,9 +52,16 @@ class GuestLinux:
             ]
         if self.qemu_user and program is not None:
             peers[QEMU_USER] = ["qemu-arm", str(program), *workload.arguments]
-        words = [*DBT, "run", *self.options, "--json", "--kernel", kernel, "--dtb", tree]
-        words += ["--initrd", disk, "--append", append]
-        return Case(f"linux-{workload.name}", peers, words, workload.files, compared=workload.compared or _COMPARED)
+        timed = [*DBT, "run", *self.options]
+        words = ["--kernel", kernel, "--dtb", tree, "--initrd", disk, "--append", append]
+        return Case(
+            f"linux-{workload.name}",
+            peers,
+            [*timed, *words],
+            [*timed, "--json", *words],
+            workload.files,
+            compared=workload.compared or _COMPARED,
+        )
 
     def _disk(self, workload: LinuxWorkload, program: Path | None) -> Path:
         """Make the disk of a system that does the work: busybox's, followed by one with the program and its files."""

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class ProgramError(Exception):
 class Case:
     """What is measured: a program's command in each engine.
 
-    ``peers`` has the commands of the engines that dbt is compared with, and ``dbt`` dbt's own. Each runs in a new
+    ``peers`` has the commands of the engines that dbt is compared with, and ``dbt`` dbt's own. ``counting`` is the same
+    with a report of its statistics. It is for runs that are not timed, because to count costs time. Each runs in a new
     directory with ``files``. It must end with ``status`` and print what the others do. If ``compared`` is given, only
     the parts of the output that this pattern finds count.
     """
@@ -38,6 +39,7 @@ class Case:
     name: str
     peers: dict[str, Sequence[str]]
     dbt: Sequence[str]
+    counting: Sequence[str]
     files: tuple[str, ...] = ()
     status: int = 0
     compared: str = ""
@@ -74,6 +76,7 @@ class Bench:
             for turn in range(self.turns):
                 self._turn(case, result)
                 progress(f"{case.name}, turn {turn + 1}: {_latest(result)}")
+            self._count(case, result)
         except ProgramError as error:
             result.failure = str(error)
             progress(f"{case.name} failed: {error}")
@@ -98,12 +101,23 @@ class Bench:
 
         for engine, words in case.peers.items():
             run(engine, words, dict(os.environ))
+        for engine, environment in self._dbt_runs():
+            run(engine, case.dbt, environment)
+
+    def _count(self, case: Case, result: Result) -> None:
+        """Make the runs of dbt once more without timing them, and add to ``result`` what executed the instructions."""
+        for engine, environment in self._dbt_runs():
+            ended, _ = self._run(case, case.counting, environment)
+            _take_report(engine, ended, result)
+
+    def _dbt_runs(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield name and environment of each run of dbt. The first of a translator finds no regions."""
         for translator in self.translators:
             with tempfile.TemporaryDirectory(prefix="dbt-bench-") as folder:
                 cache = shutil.copytree(translator.handlers, Path(folder) / "cache")
                 environment = {**checkout_environment(translator.root), "DBT_CACHE_DIR": str(cache)}
-                for name in (f"{translator.label}{name}" for name in RUNS):
-                    _take_report(name, run(name, case.dbt, environment), result)
+                for name in RUNS:
+                    yield f"{translator.label}{name}", environment
 
     def _run(self, case: Case, words: Sequence[str], environment: dict[str, str]) -> tuple[Ended, dict[str, str]]:
         """Run a command in a new directory with the program's files. Returns also the digests of the files there."""
