@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 from dbt.codecache.handlers import load_image
 from dbt.engine.worker import CompileWorker
 from tests.codecache.samples import use_only_handlers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _soon_hot() -> Iterator[None]:
+    """Let code be hot soon, because the tests' guests are short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DBT_HOT_AFTER", "256")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,6 +35,11 @@ _LISTING = re.compile(r"(?:^`([\w./-]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTIL
 _COMMAND = re.compile(r"\$ (?P<text>.+?)(?:   # (?P<what>needs|fails) ?(?P<program>\S*))?$")
 
 
+@pytest.fixture(autouse=True)
+def _hot_as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DBT_HOT_AFTER")
+
+
 @dataclass(frozen=True)
 class Listing:
     """``title`` is the file's path in the repository, or empty."""

@@ -23,6 +23,11 @@ _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:mod|class|func|meth|data|attr|exc):`~?((?:dbt|isa)\.[\w.]+)`")
 
 
+@pytest.fixture(autouse=True)
+def _hot_as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DBT_HOT_AFTER")
+
+
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 

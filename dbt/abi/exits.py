@@ -154,6 +154,15 @@ class LeaveGuest(Exception):
         self.exit = exit_
 
 
+class Heat(IntEnum):
+    """How often control came to an op, as the exit HOT says."""
+
+    WARM = 0  # so often that it is worth a look for a region on disk
+    HOT = 1  # so often that it is worth a region, unless another one has its code
+    VERY_HOT = 2  # so often that it is worth a region in any case
+    OFTEN = 3  # another HOT_ARRIVALS times, where there is stitched code, but this is none or regions go there
+
+
 class ExitCode(IntEnum):
     """The numbers of exits in CpuState's ``exit_kind``. The comments list the values in ``exit_args``."""
 
@@ -168,7 +177,7 @@ class ExitCode(IntEnum):
     DATA_ABORT = 9  # gva, size, write, fault status
     DEVICE_READ = 10  # gpa, size, -, gva: not RAM; the bus decides whether it is a device or an abort
     DEVICE_WRITE = 11  # gpa, size, value, gva
-    HOT = 12  # op (as a host pointer): control came to it so often that it is worth a region
+    HOT = 12  # op (as a host pointer), Heat: control came to it often
     CODE_WRITE = 13  # gpa, size: a store to words that regions were made from; to be done again
     PREFETCH_ABORT = 14  # fault status
     WAIT = 15  # for an interrupt

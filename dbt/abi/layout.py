@@ -53,6 +53,7 @@ COVERED = 1  # a region was made from it
 CHANGES = 2  # it was read as a constant, and then written: it is data
 STITCHED = 4  # stitched code was made from it
 NOT_STITCHABLE = 8  # its instruction has no stencil
+WAS_WARM = 16  # since its block was stitched, control came to it often enough to look for a region on disk
 
 #: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
 #: that these two select. Newer ones take the place of older ones.
@@ -145,10 +146,12 @@ STITCH_ARRIVALS = 16
 EDGE_ARRIVALS = 4
 #: A page that was written over N times takes 2^N times as many arrivals, up to this N.
 MAX_STITCH_DELAY = 8
-#: After so many arrivals at the head of a stitched loop or function, a region is looked for on disk ...
-WARM_STITCHED = 64
-#: ... and after each further so many, a region is requested.
-HOT_STITCHED = 65536
+#: After the block at the head of a stitched loop or function has executed so many instructions, a region is looked for
+#: on disk, and after each further so many, a region is requested: see docs/decisions/hot-threshold.md. A short block
+#: counts as one of LEAST_INSNS, because the rest of a loop may be long.
+WARM_INSNS = 1 << 18
+HOT_INSNS = 1 << 24
+LEAST_INSNS = 8
 #: The most instructions of a stitched block.
 MAX_BLOCK = 100
 #: The number of counters of stitched heads, which are i32 behind CpuState's page, and their offset from CpuState.

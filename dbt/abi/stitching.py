@@ -15,7 +15,9 @@ FIELDS = (
     "execute",  # ... and where it is executed
     "size",  # bytes of the arena
     "used",  # bytes of it that are in use
-    "counts",  # 1: the heads of loops and functions count arrivals
+    "counts",  # how many heads of loops and functions can count their instructions: 0, or STITCH_COUNTERS
+    "warm",  # after so many instructions such a head is warm,
+    "hot",  # and after each further so many it is hot
     "counters",  # how many counters are in use
     "measures",  # 1: stitched code keeps the number of instructions that it executes
     "resets",  # how often everything was dropped

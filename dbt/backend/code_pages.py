@@ -28,6 +28,7 @@ from dbt.abi.layout import (
     STALE_PAGES,
     STITCHED,
     USER_TABLES,
+    WAS_WARM,
     WORD_CHANGES,
     WORD_COVERED,
     WORD_ENTERED,
@@ -120,7 +121,7 @@ def _give_up_code_page() -> Builder:
     _reset_ops(f, ops)
     with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
         marks = ops.at(offset).at(OP_COVERED)
-        f.store(marks.load("i8") & (0xFF - STITCHED - NOT_STITCHABLE), marks)
+        f.store(marks.load("i8") & (0xFF - STITCHED - NOT_STITCHABLE - WAS_WARM), marks)
     flags = f.page_flags_pointer(page)
     f.store(flags.load("i8") & (0xFF - PAGE_HAS_CODE - PAGE_CHANGED), flags)
     f.call("forget_code", f.cpu, ops)

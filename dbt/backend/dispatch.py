@@ -53,14 +53,6 @@ def _leave() -> HandlerBuilder:
     return f
 
 
-def _leave_hot() -> HandlerBuilder:
-    """``leave_hot``: leave because this op has become hot."""
-    f = HandlerBuilder("leave_hot")
-    f.exit(ExitCode.HOT, f["op"])
-    f.tail_to("leave")
-    return f
-
-
 def _leave_budget() -> HandlerBuilder:
     """``leave_budget``: leave because the slice has ended. Before its end, let the events that are due happen, take an
     interrupt if one can be, and go on.
@@ -200,7 +192,6 @@ def dispatch_text() -> str:
     """Return the LLVM text of this module's definitions."""
     functions = [
         _leave(),
-        _leave_hot(),
         _leave_budget(),
         _undefined(),
         _goto("goto", dispatch),

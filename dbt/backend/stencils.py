@@ -15,7 +15,7 @@ from enum import IntEnum, IntFlag
 from functools import partial
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import HOT_STITCHED, MAX_BLOCK, OP_SIZE_SHIFT, PAGE_SHIFT
+from dbt.abi.layout import MAX_BLOCK, OP_SIZE_SHIFT, PAGE_SHIFT
 from dbt.backend.builder import R15
 from dbt.backend.convention import ARGUMENTS, PARAMETERS, tail_call
 from dbt.backend.handlers import HandlerLowering
@@ -57,9 +57,9 @@ class Special(IntEnum):
     """The stencils that belong to no instruction. The conditions follow; see :func:`condition_stencil`."""
 
     HEAD = 0  # of a block: takes ``0`` instructions from the budget
-    COUNTED_HEAD = 1  # likewise, and counts down the counter at the offset ``1`` in CpuState
+    COUNTED_HEAD = 1  # likewise, and counts down the counter at the offset ``1`` in CpuState, by ``2``
     BAIL = 2  # goes to the handler of the op with number ``0``, and gives back ``1`` instructions
-    HOT = 3  # leaves because a counted head is hot: op ``0``, ``1`` instructions, counter ``2``
+    HOT = 3  # leaves because a counted head is hot: op ``0``, ``1`` instructions, counter ``2``, which counts ``3``
     # The same four again, which also keep the number of instructions that were executed here: see MEASURED.
     MEASURED_HEAD = 4
     MEASURED_COUNTED_HEAD = 5
@@ -377,9 +377,9 @@ def _head(special: Special, measured: bool = False) -> Callable[[_Holes], str]:
         f.label("good")
         if special is Special.COUNTED_HEAD:
             counter = f.emit(f"getelementptr i8, ptr %cpu, i64 {b.argument(1, 'i64', 1 << 31)}")
-            count = f.emit(f"add i32 {f.emit(f'load i32, ptr {counter}')}, -1")
-            f.do(f"store i32 {count}, ptr {counter}")
-            f.do(f"br i1 {f.emit(f'icmp eq i32 {count}, 0')}, label %hot, label %on, !prof !0")
+            before, insns = f.emit(f"load i32, ptr {counter}"), b.argument(2, end=MAX_BLOCK + 1)
+            f.do(f"store i32 {f.emit(f'sub i32 {before}, {insns}')}, ptr {counter}")
+            f.do(f"br i1 {f.emit(f'icmp ult i32 {before}, {insns}')}, label %hot, label %on, !prof !0")
             f.label("hot")
             b.go("@skip", budget=left)
             f.label("on")
@@ -413,11 +413,10 @@ def _bail(holes: _Holes, measured: bool = False) -> str:
 
 def _hot(holes: _Holes, measured: bool = False) -> str:
     b = _SpecialBuilder(Special.HOT + MEASURED * measured, holes)
-    f = b.f
-    counter = f.emit(f"getelementptr i8, ptr %cpu, i64 {b.argument(2, 'i64', 1 << 31)}")
-    f.do(f"store i32 {HOT_STITCHED}, ptr {counter}")
+    b.f.do(f"store i64 {b.argument(2, 'i64', 1 << 31)}, ptr {b.native('exit_args')}")
+    b.f.do(f"store i64 {b.argument(3, 'i64', _SMALL)}, ptr {b.native('exit_args', 1)}")
     b.go_native("stitched_hot", op=b.op_number(), budget=b.give_back(measured))
-    return f.text()
+    return b.f.text()
 
 
 def _edge(holes: _Holes) -> str:

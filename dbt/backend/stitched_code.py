@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.exits import ExitCode, Heat
 from dbt.abi.layout import (
     CODE_PAGE_STRIDE_SHIFT,
     EDGE_ARRIVALS,
@@ -22,6 +23,7 @@ from dbt.abi.layout import (
     STITCH_ARRIVALS,
     STITCHED,
     WARM,
+    WAS_WARM,
 )
 from dbt.abi.stitching import ARENA_START, LISTED
 from dbt.backend.builder import Builder, HandlerBuilder, Value, define
@@ -46,7 +48,7 @@ def _unstitch_page() -> Builder:
         op = page.op(number)
         marks = op.at(OP_COVERED)
         with f.when(marks.load("i8").has(STITCHED)):
-            f.store(marks.load("i8") & (0xFF - STITCHED), marks)
+            f.store(marks.load("i8") & (0xFF - STITCHED - WAS_WARM), marks)
             with f.when(w.holds(op.load("ptr"))):
                 f.store(image.at(op.at(OP_ORIGINAL).load("i32")), op)
     f.ret()
@@ -104,15 +106,31 @@ def _stitch_if_due(f: HandlerBuilder, w: Workspace, op: Value, arrivals: int) ->
 
 
 def _warm(name: str, every: int) -> HandlerBuilder:
-    """``name``: stitch the code at this op if that is due, leave if it is hot, and else go to its handler."""
+    """``name``: stitch the code at this op if that is due, leave if it is hot, and else go to its handler.
+
+    It is hot after each so many arrivals. Where there is stitched code, the tier only hears of many arrivals.
+    """
     f = HandlerBuilder(name)
     op = f["op"]
+    count = op.at(OP_HOTNESS).load("i16")
+    is_warm = count.eq(WARM)
+    many = (count & (HOT_ARRIVALS - 1)).eq(WARM)
     with f.when(f.load_native("stitcher").ne(0)):
-        _stitch_if_due(f, Workspace(f), op, STITCH_ARRIVALS)
-    with f.when((op.at(OP_HOTNESS).load("i16") & (every - 1)).eq(WARM), likely=False):
-        f.tail_to("leave_hot", op=op)
+        w = Workspace(f)
+        _stitch_if_due(f, w, op, STITCH_ARRIVALS)
+        counts_itself = w.holds(op.load("ptr")) if every == HOT else f.value("i1", 0)
+        with f.when(many & ~counts_itself, likely=False):
+            _leave_hot(f, op, is_warm.choose(int(Heat.WARM), int(Heat.OFTEN), "i64"))
+        dispatch(f, op)
+    with f.when((count & (every - 1)).eq(WARM), likely=False):
+        _leave_hot(f, op, is_warm.choose(int(Heat.WARM), many.choose(int(Heat.VERY_HOT), int(Heat.HOT), "i64")))
     dispatch(f, op)
     return f
+
+
+def _leave_hot(f: HandlerBuilder, op: Value, heat: Value) -> None:
+    f.exit(ExitCode.HOT, op, heat)
+    f.tail_to("leave", op=op)
 
 
 def _numbered_op(f: HandlerBuilder) -> Value:
@@ -128,9 +146,20 @@ def _bypass_op() -> HandlerBuilder:
 
 
 def _stitched_hot() -> HandlerBuilder:
-    """``stitched_hot``: leave because the block of the op with this number is hot."""
+    """``stitched_hot``: leave because the block of the op with this number is warm, and later because it is hot.
+
+    The offset of its counter from CpuState is in exit_args[0]. What it counts is in exit_args[1]; it is added to the
+    threshold, so that the block is executed before it is hot again.
+    """
     f = HandlerBuilder("stitched_hot")
-    f.tail_to("leave_hot", op=_numbered_op(f))
+    w = Workspace(f)
+    op = _numbered_op(f)
+    again = w.get("hot") + f.load_native("exit_args", element=1)
+    f.store(again.to("i32"), f.cpu.at(f.load_native("exit_args")))
+    marks = op.at(OP_COVERED)
+    was_warm = marks.load("i8").has(WAS_WARM)
+    f.store(marks.load("i8") | WAS_WARM, marks)
+    _leave_hot(f, op, was_warm.choose(int(Heat.VERY_HOT), int(Heat.WARM), "i64"))
     return f
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbt.abi.layout import (
+    LEAST_INSNS,
     MAX_BLOCK,
     NOT_STITCHABLE,
     OP_COVERED,
@@ -26,7 +27,6 @@ from dbt.abi.layout import (
     PAGE_SIZE,
     STITCH_COUNTERS_OFFSET,
     STITCHED,
-    WARM_STITCHED,
 )
 from dbt.abi.stitching import BLOCK, LISTED, MAX_BLOCKS, STUB_BYTES
 from dbt.backend.builder import Builder, Value, define
@@ -187,6 +187,9 @@ def _follow_successors(
             with f.when(~page.mark(to).load("i8").has(int(Mark.VISITED))):
                 follow(to)
     falls = page.is_conditional(number, row) | flags.has(int(FormFlags.FALLS | FormFlags.CALL))
+    with f.when(~falls & ~is_direct):  # behind a return there often is a function, which others call
+        behind = page.mark(number + 1)
+        f.store(behind.load("i8") | int(Mark.COUNTED), behind)
     with f.when(falls | ~is_direct):
         follow(number + 1)
 
@@ -231,14 +234,20 @@ def _emit_head(f: Builder, w: Workspace, page: StitchedPage, first: Value, lengt
     counted = page.mark(first).load("i8").has(int(Mark.COUNTED)) & counter.ult(w.get("counts"))
     with f.when(counted):
         offset = (counter << 2).to("i32") + STITCH_COUNTERS_OFFSET
-        f.store(f.value("i32", WARM_STITCHED), f.cpu.at(offset.to("i64")))
+        f.store(w.get("warm").to("i32"), f.cpu.at(offset.to("i64")))
         w.set("counters", counter + 1)
         w.argument(1, offset)
+        w.argument(2, _counted(length))
         w.emit(w.measuring(Special.COUNTED_HEAD), bail=bail)
         with w.each_skip() as site:
             w.add_fixup(site, link_to(To.HOT, first, length, offset))
     with f.when(~counted):
         w.emit(w.measuring(Special.HEAD), bail=bail)
+
+
+def _counted(length: Value) -> Value:
+    """Return what the head of a block of this length counts."""
+    return length.ult(LEAST_INSNS).choose(LEAST_INSNS, length).to("i32")
 
 
 def _log_block(w: Workspace, page: StitchedPage, first: Value, length: Value) -> None:
@@ -324,6 +333,7 @@ def _link_jumps() -> Builder:
                 stub.set(w.measuring(Special.HOT))
                 w.argument(1, count)
                 w.argument(2, extra)
+                w.argument(3, _counted(count.to("i64")))
             w.emit(stub.get())
         w.link(site, place.get())
         last_to.set(to)

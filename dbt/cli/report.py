@@ -56,6 +56,7 @@ def _status_of(error: Exception) -> Status | None:
     """
     from dbt.board.loader import ImageError
     from dbt.codecache.store import WrongCacheSize
+    from dbt.engine.stitched import WrongThreshold
     from dbt.trace.log import TraceError
     from dbt.vm.input import RecordingError, ReplayDiverged
 
@@ -64,7 +65,7 @@ def _status_of(error: Exception) -> Status | None:
             return Status.BAD_INPUT
         case ReplayDiverged():
             return Status.DIVERGED
-        case WrongCacheSize():
+        case WrongCacheSize() | WrongThreshold():
             return Status.USAGE
         case _:
             return None

@@ -11,14 +11,16 @@ COLD_AFTER = 100_000_000
 
 class HotCode:
     """``table`` is the HVA of the code table by which the code is at ``gva``. ``heat`` is how often it has become hot,
-    the last time when ``last`` instructions had been retired.
+    the last time when ``last`` instructions had been retired. ``is_very_hot``: it is worth a region even if another
+    region has it too.
     """
 
-    def __init__(self, gpa: Gpa, gva: Gva, table: Hva, heat: int, last: int) -> None:
+    def __init__(self, gpa: Gpa, gva: Gva, table: Hva, heat: int, last: int, is_very_hot: bool = False) -> None:
         self.gpa, self.gva = gpa, gva
         self.table = table
         self.heat = heat
         self.last = last
+        self.is_very_hot = is_very_hot
 
 
 class HotQueue:
@@ -34,9 +36,9 @@ class HotQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, gpa: Gpa, gva: Gva, table: Hva, now: int) -> None:
+    def add(self, gpa: Gpa, gva: Gva, table: Hva, now: int, is_very_hot: bool = False) -> None:
         """Add code that has become hot and does not wait yet."""
-        self._waiting[gpa] = HotCode(gpa, gva, table, 1, now)
+        self._waiting[gpa] = HotCode(gpa, gva, table, 1, now, is_very_hot)
 
     def heat(self, gpa: Gpa, now: int) -> None:
         """Note that code has become hot again, if it waits."""

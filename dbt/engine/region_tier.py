@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.cpu import CpuState
-from dbt.abi.exits import VmExit
+from dbt.abi.exits import Heat, VmExit
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, PAGE_SHIFT, WARM, SideExit
+from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, LEAST_INSNS, PAGE_SHIFT, SideExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
 from dbt.codecache.hot_list_store import HotListStore
@@ -28,7 +29,7 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.region_cache import RegionCache
 from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
 from dbt.engine.shadow_tables import ShadowPage
-from dbt.engine.stitched import StitchActivity
+from dbt.engine.stitched import StitchActivity, Thresholds, usual_thresholds
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import Allowance, HostCall, JitMode, unanswered, unlimited
 from dbt.engine.unfinished import UnfinishedWork
@@ -80,6 +81,7 @@ class RegionTier:
         must_stop: Callable[[], bool] = lambda: False,
         program: Callable[[], bytes] = lambda: b"",
         host_call: HostCall = unanswered,
+        thresholds: Thresholds | None = None,
     ) -> None:
         """With ``keep``, the store of compiled regions is used and filled. With ``dump`` it is only filled.
 
@@ -95,7 +97,7 @@ class RegionTier:
         self._keeps = keep
         self._store = RegionStore(image_key()) if keep and dump is None else None
         stitch = optimizations.stitching
-        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, stitch, host_call)
+        self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, stitch, host_call, thresholds)
         self.code_pages = code_pages = self.threaded.code_pages
         self._arena = lease_arena()
         self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer, self.threaded.stitched)
@@ -105,6 +107,8 @@ class RegionTier:
         self._contexts: dict[tuple[int, int], TranslationContext] = {}  # the contexts that the guest has been in
         self._context = self.context
         self._queue = HotQueue()
+        self._thresholds = thresholds or usual_thresholds()
+        self._arrivals: Counter[Gpa] = Counter()  # at ops that do not count instructions, where code is stitched
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
         self._unfinished: UnfinishedWork | None = None
         if self._store is not None and jit == "async":
@@ -154,7 +158,7 @@ class RegionTier:
 
     # -- hot code: implements dbt.engine.threaded.CodeListener -----------------------------------
 
-    def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
+    def code_is_hot(self, gva: Gva, gpa: Gpa, heat: Heat) -> None:
         """Install a region for the code if one is on disk, or request one."""
         self._queue.heat(gpa, self._now)
         if self._unfinished is not None:
@@ -166,12 +170,15 @@ class RegionTier:
         if self._load(gpa, gva):
             self._counts.loaded += 1
             return
-        if self.code_pages.arrivals(gpa) == WARM or self._is_covered(gpa):
+        if heat is Heat.OFTEN:
+            self._arrivals[gpa] += HOT_ARRIVALS
+        is_very_hot = heat is Heat.VERY_HOT or self._arrivals[gpa] * LEAST_INSNS >= self._thresholds.hot
+        if heat is Heat.WARM or not (is_very_hot or (heat is Heat.HOT and not self.code_pages.is_covered(gpa))):
             return
         if self._unfinished is not None and self._unfinished.wants(gpa, self.context):
             return  # it has its place there, by how hot it was in the whole of a run
         self._requested.add(gpa)
-        self._queue.add(gpa, gva, self._code_table, self._now)
+        self._queue.add(gpa, gva, self._code_table, self._now, is_very_hot)
         self._observer.region_requested(gpa, gva)
         self._submit()
         if self._jit == "sync":
@@ -200,11 +207,6 @@ class RegionTier:
     def code_page_is_given_up(self, page: int) -> None:
         """See :class:`dbt.engine.threaded.CodeListener`. Regions find ops by the code tables, so they keep none."""
         self._counts.pages_given_up += 1
-
-    def _is_covered(self, gpa: Gpa) -> bool:
-        """Return True if a region has the code already, and is not often left for it."""
-        often = self.code_pages.arrivals(gpa) % HOT_ARRIVALS == WARM
-        return self.code_pages.is_covered(gpa) and not often
 
     def _load(self, gpa: Gpa, gva: Gva) -> bool:
         """Install a region from the disk, if there is one for the code at that address."""
@@ -258,7 +260,8 @@ class RegionTier:
             code = self._queue.take()
             backlog = self._optimizations.backlog and len(self._queue) >= _MANY
             request = self._request(code, self._mapped_pages, backlog)
-            if request is None or self.cache.is_entered(code.gpa) or self._is_covered(code.gpa):
+            covered = self.code_pages.is_covered(code.gpa) and not code.is_very_hot
+            if request is None or covered or self.cache.is_entered(code.gpa):
                 self._requested.discard(code.gpa)
             else:
                 self.compiler.submit(request)

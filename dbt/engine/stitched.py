@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbt.abi.addresses import Hva
 from dbt.abi.cpu import STITCHED_CALLEES, CpuState
 from dbt.abi.hostmemory import ExecutableMapping, HostRange, WritableMapping
-from dbt.abi.layout import STITCH_COUNTERS
+from dbt.abi.layout import HOT_INSNS, STITCH_COUNTERS, WARM_INSNS
 from dbt.abi.stitching import ARENA_START, FIELD_OFFSETS, WORKSPACE_SIZE
 from dbt.engine.native import NativeCode
 
@@ -34,10 +34,39 @@ class StitchActivity(NamedTuple):
     resets: int
 
 
+class Thresholds(NamedTuple):
+    """How many instructions the block at the head of a stitched loop or function executes until control leaves native
+    code there: the first time after ``warm``, and then after each further ``hot``. Both are below 2^31.
+    """
+
+    warm: int = WARM_INSNS
+    hot: int = HOT_INSNS
+
+
+class WrongThreshold(ValueError):
+    """Raised if ``$DBT_HOT_AFTER`` is not a number of instructions. The message says what such a number looks like."""
+
+
+def usual_thresholds() -> Thresholds:
+    """Return the thresholds of this process: those of the module, or lower or higher ones by ``$DBT_HOT_AFTER``.
+
+    Raises WrongThreshold.
+    """
+    text = os.environ.get("DBT_HOT_AFTER")
+    if not text:
+        return Thresholds()
+    if not text.isascii() or not text.isdecimal() or int(text[:12]) >= 1 << 31:
+        raise WrongThreshold(
+            f"DBT_HOT_AFTER={text}: this is not after how many instructions a loop or a function is to be compiled: "
+            f"write a number below {1 << 31}, or leave it out for {HOT_INSNS}"
+        )
+    return Thresholds(min(WARM_INSNS, int(text)), int(text))
+
+
 class StitchedCode:
     """The stitcher's workspace and arena. Native code does the rest. Raises OSError if the host refuses.
 
-    ``counts`` says whether heads of loops and functions count arrivals, for a tier that compiles what is hot.
+    With ``thresholds``, the heads of loops and functions count, for a tier that compiles what is hot.
     ``measures`` says whether stitched code keeps the number of instructions that it executes, and ``logs`` whether
     there is a log of the blocks.
     """
@@ -46,7 +75,7 @@ class StitchedCode:
         self,
         cpu: CpuState,
         native: NativeCode,
-        counts: bool,
+        thresholds: Thresholds | None,
         measures: bool = False,
         logs: bool = False,
         size: int = STITCHED_SIZE,
@@ -68,7 +97,8 @@ class StitchedCode:
             ("execute", self._executable.address),
             ("size", size),
             ("used", ARENA_START),
-            ("counts", STITCH_COUNTERS if counts else 0),
+            ("counts", 0 if thresholds is None else STITCH_COUNTERS),
+            *(() if thresholds is None else thresholds._asdict().items()),
             ("measures", measures),
             ("block_log", 0 if log is None else log.block_log),
             ("stencil_log", 0 if log is None else log.stencil_log),

@@ -25,7 +25,7 @@ from dbt.abi.cpu import (
     CpuState,
 )
 from dbt.abi.device_windows import WINDOW_WORDS, window_word
-from dbt.abi.exits import ExitCode, LeaveGuest, VmExit
+from dbt.abi.exits import ExitCode, Heat, LeaveGuest, VmExit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import PAGE_SHIFT, TARGET_ENTRIES
 from dbt.engine.code_pages import CodePages
@@ -33,7 +33,7 @@ from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.shadow_tables import ShadowPage, ShadowTables
 from dbt.engine.stale_pages import StalePages
-from dbt.engine.stitched import StitchActivity, StitchedCode
+from dbt.engine.stitched import StitchActivity, StitchedCode, Thresholds, usual_thresholds
 from dbt.engine.tier import Allowance, HostCall, unanswered, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
@@ -67,8 +67,8 @@ def notify(line: str) -> None:
 class CodeListener(Protocol):
     """A listener that is told of hot code, and of writes to code before they are done."""
 
-    def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
-        """Hear that an op has become warm, at its 64th arrival, or hot, at each 4096th after it (WARM, HOT)."""
+    def code_is_hot(self, gva: Gva, gpa: Gpa, heat: Heat) -> None:
+        """Hear that an op has become warm or hot."""
 
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
         """Hear that the guest is about to store to words that regions were made from."""
@@ -83,7 +83,7 @@ class CodeListener(Protocol):
 
 
 class _NoListener:
-    def code_is_hot(self, gva: Gva, gpa: Gpa) -> None:
+    def code_is_hot(self, gva: Gva, gpa: Gpa, heat: Heat) -> None:
         pass
 
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
@@ -117,8 +117,10 @@ class ThreadedTier:
         listener: CodeListener = _NO_LISTENER,
         stitch: bool = False,
         host_call: HostCall = unanswered,
+        thresholds: Thresholds | None = None,
     ) -> None:
-        """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`.
+        """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`. ``thresholds`` say when the listener
+        hears of stitched code, and None is for the usual ones. Raises WrongThreshold.
 
         If the observer hears of exits, ``host_call`` is not used.
         """
@@ -136,8 +138,8 @@ class ThreadedTier:
         self._tell_native_code()
         self.stitched: StitchedCode | None = None
         if stitch:
-            counts = listener is not _NO_LISTENER
-            self.stitched = StitchedCode(cpu, native, counts, observer.wants_stitched_insns, observer.wants_stitch_log)
+            told = None if listener is _NO_LISTENER else thresholds or usual_thresholds()
+            self.stitched = StitchedCode(cpu, native, told, observer.wants_stitched_insns, observer.wants_stitch_log)
         self._routines: dict[str, Callable[..., int]] = {}  # the routines that were called
         self._enter = native.function("enter")
         self._flush = native.function("tlb_flush")
@@ -318,7 +320,8 @@ class ThreadedTier:
                     if (left := self._allowance()) is not None:
                         self._shorten(left)
                 case ExitCode.HOT:
-                    self._listener.code_is_hot(cpu.pc, self.code_pages.gpa_of(Hva(cpu.native("exit_args", 0))))
+                    gpa = self.code_pages.gpa_of(Hva(cpu.native("exit_args", 0)))
+                    self._listener.code_is_hot(cpu.pc, gpa, Heat(cpu.native("exit_args", 1)))
                 case ExitCode.CODE_WRITE:
                     self._listener.guest_writes_code(Gpa(cpu.native("exit_args", 0)), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:

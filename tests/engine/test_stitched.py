@@ -11,11 +11,11 @@ from dbt import Machine
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget
-from dbt.abi.layout import MAX_STITCH_DELAY, STITCH_ARRIVALS, STITCH_COUNTERS
+from dbt.abi.layout import HOT_INSNS, MAX_STITCH_DELAY, STITCH_ARRIVALS, STITCH_COUNTERS, WARM_INSNS
 from dbt.abi.stitching import FIELD_OFFSETS
 from dbt.backend.stitcher import RESERVE
 from dbt.engine.region_tier import RegionTier
-from dbt.engine.stitched import StitchedCode
+from dbt.engine.stitched import StitchedCode, WrongThreshold, usual_thresholds
 from dbt.engine.threaded import ThreadedTier
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
@@ -274,7 +274,7 @@ class SmallArena(ThreadedTier):
         super().__init__(cpu, memory, stitch=True)
         assert self.stitched is not None
         self.stitched.close()
-        self.stitched = StitchedCode(cpu, self.native, counts=False, size=-(-(RESERVE + spare) // PAGE) * PAGE)
+        self.stitched = StitchedCode(cpu, self.native, thresholds=None, size=-(-(RESERVE + spare) // PAGE) * PAGE)
 
 
 def _many_functions(count: int) -> str:
@@ -441,6 +441,26 @@ def test_heads_without_a_counter_are_executed_too(only_handlers: object) -> None
             threaded.run(fuel=fuel)
             assert _same(machine, threaded)
         assert code.count("insns") and code.count("counters") == STITCH_COUNTERS
+
+
+def test_a_region_is_asked_for_only_when_a_stitched_head_is_hot(
+    only_handlers: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, its becoming warm only looks for one on disk. A round of 6.5 instructions counts as 8 at its head."""
+    monkeypatch.delenv("DBT_HOT_AFTER")
+    with Machine(1 << 20, jit="sync", console=CaptureConsole()) as machine:
+        machine.load_bytes(TWO_BLOCKS, BASE)
+        machine.run(fuel=(WARM_INSNS + HOT_INSNS) * 6 // 8)
+        assert _region_tier(machine).regions.counts.compiled == 0
+        machine.run(fuel=(WARM_INSNS + HOT_INSNS) // 8)
+        assert _region_tier(machine).regions.counts.compiled == 1
+
+
+@pytest.mark.parametrize("text", ["2147483648", "-1", "soon", "²", "1" * 5000])
+def test_a_threshold_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_HOT_AFTER", text)
+    with pytest.raises(WrongThreshold, match="write a number below 2147483648"):
+        usual_thresholds()
 
 
 def test_without_stitching_nothing_is_stitched(only_handlers: object) -> None:

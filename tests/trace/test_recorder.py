@@ -113,7 +113,8 @@ def test_a_region_that_is_written_over(only_handlers: Path, tmp_path: Path) -> N
 
 def test_what_cannot_be_compiled_says_why(only_handlers: Path, tmp_path: Path) -> None:
     code = f"movw r4, #20000 ; loop: mrs r0, spsr ; subs r4, r4, #1 ; bne loop ; mov r2, #0 ; {EXIT}"
-    _, _, trace = record(tmp_path / "t", program(code, {}))
+    without = Optimizations.without("stitching")  # so that the loop is hot soon
+    _, _, trace = record(tmp_path / "t", program(code, {}), optimizations=without)
     refused = [reason for reason in trace.reasons if reason.kind == "not compiled"]
     assert [(reason.pc, reason.text) for reason in refused] == [(BASE + 4, "sensitive instruction: MRS (SPSR)")]
     [callout] = [reason for reason in trace.reasons if reason.kind == "callout"]

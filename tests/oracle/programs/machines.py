@@ -12,6 +12,7 @@ from dbt.engine.hot_queue import HotCode
 from dbt.engine.observer import Observer
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
+from dbt.engine.stitched import Thresholds
 from dbt.engine.threaded import ThreadedTier
 from dbt.engine.tier import Allowance, JitMode, unlimited
 from dbt.engine.worker import CompileWorker
@@ -91,6 +92,7 @@ class SoonHotTier(RegionTier):
             observer=observer,
             allowance=allowance,
             worker=worker,
+            thresholds=Thresholds(warm=0, hot=0),
         )
         observer.warm = self._warm
         self._warmed: set[int] = set()
