@@ -25,8 +25,6 @@ class CompilerProcess:
         #: How many requests it has answered, whether it has said that it is ready, and whether it yields processors.
         self.answers, self.ready, self.yields = 0, False, False
         self._requests, self._results = requests, results
-        self._poll = select.poll()  # not select, which refuses descriptors over 1023
-        self._poll.register(results, select.POLLIN)
         self._received = bytearray()
         self._outbox = bytearray()  # what the pipe has had no room for
         self._since = 0.0  # when it last made progress
@@ -80,7 +78,9 @@ class CompilerProcess:
 
     def has_answers(self, milliseconds: int = 0) -> bool:
         """Return True if :meth:`read` would not wait, now or within that time."""
-        return bool(self._poll.poll(milliseconds))
+        poll = select.poll()  # not select, which refuses descriptors over 1023
+        poll.register(self._results, select.POLLIN)
+        return bool(poll.poll(milliseconds))
 
     def read(self) -> bytearray:
         """Return what has arrived and has not been taken from it. It is empty if the child has ended."""
