@@ -62,9 +62,10 @@ UNUSED = (
 @pytest.fixture(scope="module")
 def imported() -> set[str]:
     """The modules that a run of the smallest guest imports once the translator has been built."""
+    users = {name: value for name, value in environment().items() if name != "DBT_HOT_AFTER"}
     for _ in range(2):
         command = [sys.executable, "-c", _SCRIPT, HELLO]
-        done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, env=environment())
+        done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, env=users)
     status, *modules = done.stderr.split()
     assert status == "0", done.stderr
     return set(modules)
