@@ -150,7 +150,7 @@ MAX_STITCH_DELAY = 8
 #: on disk, and after each further so many, a region is requested: see docs/decisions/hot-threshold.md. A short block
 #: counts as one of LEAST_INSNS, because the rest of a loop may be long.
 WARM_INSNS = 1 << 18
-HOT_INSNS = 1 << 24
+HOT_INSNS = 1 << 25
 LEAST_INSNS = 8
 #: The most instructions of a stitched block.
 MAX_BLOCK = 100
