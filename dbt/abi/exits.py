@@ -160,7 +160,7 @@ class Heat(IntEnum):
     WARM = 0  # so often that it is worth a look for a region on disk
     HOT = 1  # so often that it is worth a region, unless another one has its code
     VERY_HOT = 2  # so often that it is worth a region in any case
-    OFTEN = 3  # another HOT_ARRIVALS times, where there is stitched code, but this is none or regions go there
+    OFTEN = 3  # another 65,536 times, where there is stitched code, but this is none or regions go there
 
 
 class ExitCode(IntEnum):

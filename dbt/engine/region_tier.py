@@ -18,7 +18,7 @@ from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Heat, VmExit
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, HOT_ARRIVALS, LEAST_INSNS, PAGE_SHIFT, SideExit
+from dbt.abi.layout import BLOCK_COUNTERS_SIZE, LEAST_INSNS, PAGE_SHIFT, SideExit
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
 from dbt.codecache.hot_list_store import HotListStore
@@ -55,6 +55,8 @@ _IN_FLIGHT = 2
 #: The most requests of earlier runs that the compiler has at a time. They are more, because the compiler finishes what
 #: it has when the guest ends: so even a guest that ends at once gets so many regions further.
 _EARLIER_IN_FLIGHT = 6
+#: The arrivals between two exits that say OFTEN. At half of them the count of the op, a u16, says WARM again.
+_OFTEN = 1 << 16
 #: While at least this many requests wait, regions are small (backlog mode).
 _MANY = 4
 #: The number of bytes of guest memory at the entry that are part of the name of a region on disk.
@@ -87,6 +89,9 @@ class RegionTier:
 
         ``program`` returns the identity of the guest's program, by which its unfinished work is kept.
 
+        ``thresholds`` say how often stitched code is executed until it is warm or hot. Without them it is as often as
+        :func:`dbt.engine.stitched.usual_thresholds` says, which raises WrongThreshold.
+
         ``worker`` is the compile worker, if it is neither the process's nor one that writes the dump. ``must_stop``
         returns True if the run is to end soon: compiling in line is then not waited for, and the region comes later.
         """
@@ -96,6 +101,7 @@ class RegionTier:
         self._counts = RegionCounts()
         self._keeps = keep
         self._store = RegionStore(image_key()) if keep and dump is None else None
+        self._thresholds = thresholds = thresholds or usual_thresholds()
         stitch = optimizations.stitching
         self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, stitch, host_call, thresholds)
         self.code_pages = code_pages = self.threaded.code_pages
@@ -107,7 +113,6 @@ class RegionTier:
         self._contexts: dict[tuple[int, int], TranslationContext] = {}  # the contexts that the guest has been in
         self._context = self.context
         self._queue = HotQueue()
-        self._thresholds = thresholds or usual_thresholds()
         self._arrivals: Counter[Gpa] = Counter()  # at ops that do not count instructions, where code is stitched
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
         self._unfinished: UnfinishedWork | None = None
@@ -171,7 +176,7 @@ class RegionTier:
             self._counts.loaded += 1
             return
         if heat is Heat.OFTEN:
-            self._arrivals[gpa] += HOT_ARRIVALS
+            self._arrivals[gpa] += _OFTEN
         is_very_hot = heat is Heat.VERY_HOT or self._arrivals[gpa] * LEAST_INSNS >= self._thresholds.hot
         if heat is Heat.WARM or not (is_very_hot or (heat is Heat.HOT and not self.code_pages.is_covered(gpa))):
             return

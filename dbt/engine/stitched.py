@@ -55,7 +55,7 @@ def usual_thresholds() -> Thresholds:
     text = os.environ.get("DBT_HOT_AFTER")
     if not text:
         return Thresholds()
-    if not text.isascii() or not text.isdecimal() or int(text[:12]) >= 1 << 31:
+    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 31:
         raise WrongThreshold(
             f"DBT_HOT_AFTER={text}: this is not after how many instructions a loop or a function is to be compiled: "
             f"write a number below {1 << 31}, or leave it out for {HOT_INSNS}"

@@ -33,7 +33,7 @@ from dbt.engine.native import NativeCode
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.shadow_tables import ShadowPage, ShadowTables
 from dbt.engine.stale_pages import StalePages
-from dbt.engine.stitched import StitchActivity, StitchedCode, Thresholds, usual_thresholds
+from dbt.engine.stitched import StitchActivity, StitchedCode, Thresholds
 from dbt.engine.tier import Allowance, HostCall, unanswered, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
@@ -120,7 +120,7 @@ class ThreadedTier:
         thresholds: Thresholds | None = None,
     ) -> None:
         """With ``stitch``, warm code is stitched: see :mod:`dbt.backend.stitcher`. ``thresholds`` say when the listener
-        hears of stitched code, and None is for the usual ones. Raises WrongThreshold.
+        hears of stitched code; without them it never does.
 
         If the observer hears of exits, ``host_call`` is not used.
         """
@@ -138,8 +138,8 @@ class ThreadedTier:
         self._tell_native_code()
         self.stitched: StitchedCode | None = None
         if stitch:
-            told = None if listener is _NO_LISTENER else thresholds or usual_thresholds()
-            self.stitched = StitchedCode(cpu, native, told, observer.wants_stitched_insns, observer.wants_stitch_log)
+            measures, logs = observer.wants_stitched_insns, observer.wants_stitch_log
+            self.stitched = StitchedCode(cpu, native, thresholds, measures, logs)
         self._routines: dict[str, Callable[..., int]] = {}  # the routines that were called
         self._enter = native.function("enter")
         self._flush = native.function("tlb_flush")

@@ -456,7 +456,7 @@ def test_a_region_is_asked_for_only_when_a_stitched_head_is_hot(
         assert _region_tier(machine).regions.counts.compiled == 1
 
 
-@pytest.mark.parametrize("text", ["2147483648", "-1", "soon", "²", "1" * 5000])
+@pytest.mark.parametrize("text", ["2147483648", "-1", "soon", "²", "1" * 5000, "0" * 12 + "9" * 20])
 def test_a_threshold_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBT_HOT_AFTER", text)
     with pytest.raises(WrongThreshold, match="write a number below 2147483648"):
