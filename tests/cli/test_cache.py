@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from dbt.codecache.contents import damage
 from dbt.codecache.handlers import cached_image_name, image_key
 from dbt.codecache.region_store import RegionStore
 from dbt.codecache.store import write_file
 from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.codecache.hosts import as_one_who_obeys, on_small_disk, run_in_background
 from tests.codecache.samples import HOT_GUEST, hot_output, kept, save
+
+#: A run that compiles in line. What it asks for does not depend on the regions that are there: stitched code would
+#: count where regions leave it, so that runs beside each other ask for different ones.
+COMPILING = ("run", "--tier", "auto", "--jit", "sync", "--without", "stitching", "--stats")
 
 
 @pytest.fixture
@@ -135,28 +138,21 @@ def test_a_wrong_command_line(hello: Path) -> None:
 def test_a_run_says_what_it_kept(only_handlers: Path) -> None:
     """And with what cannot be kept it goes on."""
     expected = hot_output()
-    arguments = ("run", "--tier", "auto", "--jit", "sync", "--stats", *HOT_GUEST)
+    arguments = (*COMPILING, *HOT_GUEST)
     first = dbt(*arguments, DBT_CACHE_SIZE="0")
     assert first.stdout == expected and b"(File too large)" in first.stderr
     second = dbt(*arguments)
     assert second.stdout == expected and b"not kept" not in second.stderr
-    compiled = _numbers(second.stderr)["regions compiled"]
     third = dbt(*arguments)
-    numbers = _numbers(third.stderr)
-    assert third.stdout == expected and numbers["regions from disk"] > 1
-    # What is hot depends on which regions are there and when, so a few may be new.
-    assert numbers["regions compiled"] == numbers["regions kept"] <= compiled / 4
-
-
-def _numbers(statistics: bytes) -> dict[str, int]:
-    rows = {line[:20].strip(): line[20:].strip() for line in statistics.decode().splitlines()}
-    return {name: int(value) for name, value in rows.items() if value.isdecimal()}
+    rows = {line[:20].strip(): line[20:].strip() for line in third.stderr.decode().splitlines()}
+    assert third.stdout == expected and int(rows["regions from disk"]) > 1
+    assert rows["regions compiled"] == rows["regions kept"] == "0"
 
 
 def test_runs_at_once_and_runs_after_damage(only_handlers: Path) -> None:
-    """Four processes fill one directory. Then a byte of each of its files is flipped, and most are made anew."""
+    """Four processes fill one directory; then a byte of each of its files is flipped."""
     expected = hot_output()
-    arguments = ("run", "--tier", "auto", "--jit", "sync", "--stats", *HOT_GUEST)
+    arguments = (*COMPILING, *HOT_GUEST)
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda _: dbt(*arguments), range(4)))
     assert all((done.returncode, done.stdout) == (0, expected) for done in runs)
@@ -167,12 +163,8 @@ def test_runs_at_once_and_runs_after_damage(only_handlers: Path) -> None:
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     assert dbt("cache", "verify").returncode == 1
-    flipped = len(kept())
     done = dbt(*arguments)
     assert (done.returncode, done.stdout) == (0, expected)
-    left = sum(damage(entry) is not None for entry in kept())  # what became hot only beside the other processes
-    assert left <= flipped / 2
-    dbt("cache", "verify", "--repair")
     assert dbt("cache", "verify").returncode == 0
 
 
