@@ -220,7 +220,10 @@ def _add_translation(parser: Parser) -> None:
         "compiled. threaded: handlers alone. reference: slowly, in Python. The guest notices no difference [auto]"
     )
     options.text("TIER", help_, "--tier", default="auto")
-    help_ = "with auto, how hot code is compiled: async, sync or off [async]"
+    help_ = (
+        "with auto, how hot code is compiled: async, sync or off [async]. A loop or a function is hot when it has "
+        "executed 32 million instructions, or as many as the variable DBT_HOT_AFTER says"
+    )
     options.text("MODE", help_, "--jit", default="async")
     help_ = (
         "with auto, leave out these optimizations, to measure them or to find a defect. Separated by commas: "
