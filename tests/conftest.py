@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,19 @@ def _new_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     it. A compiler that runs already, for machines that an earlier test has left open, would not know the patches.
     """
     monkeypatch.setattr("dbt.engine.worker._SHARED", CompileWorker())
+
+
+@pytest.fixture(autouse=True)
+def _few_descriptors() -> Iterator[None]:
+    """Fail a test that leaves many files open, in this process with all the tests. A few are those of objects that
+    nothing refers to and that are not collected yet.
+    """
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    if len(os.listdir("/proc/self/fd")) > before + 16:
+        gc.collect()
+    left = len(os.listdir("/proc/self/fd")) - before
+    assert left <= 16, f"the test leaves {left} files open"
 
 
 @pytest.fixture

@@ -95,6 +95,16 @@ class CaptureConsole:
         pass
 
 
+def is_ready(descriptor: int, seconds: float | None, event: int = select.POLLIN) -> bool:
+    """Return True if a read (a write, for POLLOUT) would not wait, within ``seconds``; None waits without a limit.
+
+    That is also so at the end of the input, and for a descriptor that is closed.
+    """
+    poll = select.poll()  # not select, which refuses descriptors over 1023
+    poll.register(descriptor, event)
+    return bool(poll.poll(None if seconds is None else 1000 * seconds))
+
+
 class HostConsole:
     """A console that is the process's own standard streams, byte for byte. The arguments are file descriptors.
 
@@ -121,11 +131,10 @@ class HostConsole:
     def read(self, size: int) -> bytes | None:
         self.flush()
         try:
-            ready, _, _ = select.select([self._stdin], [], [], READ_TIMEOUT_S)
-            return os.read(self._stdin, size) if ready else None
+            return os.read(self._stdin, size) if is_ready(self._stdin, READ_TIMEOUT_S) else None
         except BlockingIOError:
             return None
-        except (OSError, ValueError):  # Closed: there is no more input.
+        except OSError:  # Closed: there is no more input.
             return b""
 
     def arrived(self) -> bool:
@@ -139,19 +148,12 @@ class HostConsole:
 
     def wait(self, seconds: float) -> None:
         """Wait for input. At its end, wait all the ``seconds``, although the host reports that a read is possible."""
-        if self._readable(seconds) and not self.arrived():
+        if is_ready(self._stdin, seconds) and not self.arrived():
             time.sleep(seconds)
 
     @property
     def ended(self) -> bool:
-        return self._readable(0) and not self.arrived()
-
-    def _readable(self, seconds: float) -> bool:
-        """Return True if a read would not wait, within ``seconds``: there is input, or it has ended."""
-        try:
-            return bool(select.select([self._stdin], [], [], seconds)[0])
-        except (OSError, ValueError):
-            return True
+        return is_ready(self._stdin, 0) and not self.arrived()
 
     def flush(self) -> None:
         """Write what was collected. What the host does not take is kept for the next time."""
@@ -163,7 +165,7 @@ class HostConsole:
             try:
                 del data[: os.write(fd, data)]
             except BlockingIOError:
-                select.select([], [fd], [])
+                is_ready(fd, None, select.POLLOUT)
             except BrokenPipeError:
                 raise
             except OSError as error:

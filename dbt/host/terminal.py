@@ -9,15 +9,15 @@ so that waits for the end of this one. Only SIGSTOP leaves no time for that.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from dbt.host.console import READ_TIMEOUT_S, HostConsole
+from dbt.host.console import READ_TIMEOUT_S, HostConsole, is_ready
 
 _ESCAPE = 0x01  # Ctrl-A
 _PIECE = 4096
@@ -79,19 +79,20 @@ class TerminalConsole(HostConsole):
         self._take_keys()
 
     def _wait(self, seconds: float) -> None:
-        with suppress(OSError, ValueError):
-            select.select([] if self._ended else [self._stdin], [], [], seconds)
+        if self._ended:
+            time.sleep(seconds)
+        else:
+            is_ready(self._stdin, seconds)
 
     def _take_keys(self) -> None:
         while not self._ended:
             try:
-                ready, _, _ = select.select([self._stdin], [], [], 0)
-                if not ready:
+                if not is_ready(self._stdin, 0):
                     return
                 data = os.read(self._stdin, _PIECE)
             except BlockingIOError:
                 return
-            except (OSError, ValueError):  # The terminal is gone.
+            except OSError:  # The terminal is gone.
                 data = b""
             self._ended = not data
             for key in data:
@@ -171,9 +172,7 @@ def _fork_watcher(terminal: _Terminal, lifetime: int) -> int | None:
         for low, high in ((0, first), (first + 1, second), (second + 1, os.sysconf("SC_OPEN_MAX"))):
             if low < high:  # os.closerange(0, 0) closes everything
                 os.closerange(low, high)
-        poll = select.poll()
-        poll.register(lifetime, select.POLLIN)
-        poll.poll()
+        is_ready(lifetime, None)
         terminal.restore_after_crash()
     finally:
         os._exit(0)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import resource
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dbt.host.console import ConsoleError, HostConsole
+from dbt.host.terminal import TerminalConsole
 
 
 def drain(fd: int) -> bytes:
@@ -50,6 +56,63 @@ def test_reading_distinguishes_nothing_yet_from_the_end() -> None:
     assert console.read(1) == b""
     os.close(stdin)
     assert console.read(1) == b""
+
+
+@pytest.fixture
+def high() -> Iterator[Callable[[int], int]]:
+    """Give a descriptor a number over 1023, as it has in a process that has many files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    except ValueError:
+        pytest.skip(f"the hard limit of open files is {hard} here, and a descriptor over 1023 is needed")
+    made: list[int] = []
+
+    def move(descriptor: int) -> int:
+        made.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 1100))
+        os.close(descriptor)
+        return made[-1]
+
+    yield move
+    for descriptor in made:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_streams_with_high_descriptors(high: Callable[[int], int]) -> None:
+    stdin, typing = os.pipe()
+    console = HostConsole(high(stdin))
+    assert console.read(1) is None and not console.arrived() and not console.ended
+    os.write(typing, b"abc")
+    console.wait(10)
+    assert console.arrived() and console.read(2) == b"ab" and console.read(2) == b"c"
+    os.close(typing)
+    assert console.ended and console.read(2) == b""
+
+
+def test_a_terminal_with_high_descriptors(high: Callable[[int], int]) -> None:
+    keyboard, line = pty.openpty()
+    console = TerminalConsole(lambda: None, high(line))
+    assert console.read(1) is None and not console.ended
+    os.write(keyboard, b"x\n")
+    console.wait(10)
+    assert console.read(2) == b"x\n"
+    os.close(keyboard)
+    assert console.read(2) == b"" and console.ended
+
+
+def test_a_full_stream_with_a_high_descriptor(high: Callable[[int], int]) -> None:
+    source, sink = os.pipe()
+    os.set_blocking(sink, False)
+    size = fcntl.fcntl(sink, fcntl.F_GETPIPE_SZ)
+    os.write(sink, bytes(size))
+    console = HostConsole(stdout=high(sink))
+    console.write(b"x")
+    with ThreadPoolExecutor(1) as reader:
+        reader.submit(lambda: os.read(source, size))
+        console.flush()
+    assert os.read(source, size) == b"x"
+    os.close(source)
 
 
 def test_a_reader_that_is_gone_and_a_full_disk() -> None:

@@ -369,6 +369,8 @@ def test_a_call_at_once_is_the_call_or_changes_nothing(
         for guest in guests:
             guest.deliver()
         assert guests[0].console == guests[1].console
+    for guest in guests:
+        guest.host.close()
 
 
 def test_what_is_answered_at_once(tmp_path: Path) -> None:
