@@ -57,7 +57,7 @@ MAX_BLOCKS = 1 << 20
 
 def _array_offsets() -> tuple[dict[str, int], int]:
     arrays = (
-        ("arguments", 4 * 4),  # of the special stencil that is emitted
+        ("arguments", 4 * 32),  # of the special or unrolled stencil that is emitted
         ("marks", OPS_PER_PAGE + 8),  # a byte for each op of the page: see Mark in the stitcher
         ("rows", 2 * OPS_PER_PAGE),  # the decoder's row of each
         ("places", 4 * (OPS_PER_PAGE + 2)),  # the offset of the block that begins there, 0: none

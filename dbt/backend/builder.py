@@ -286,6 +286,10 @@ class Builder(Function):
             return Value(self, "", result)
         return Value(self, self.emit(f"call {result} {name}({text})"), result)
 
+    def trailing_zeros(self, word: Value) -> Value:
+        """Return the number of the lowest 1 of an i32 that is not 0."""
+        return Value(self, self.emit(f"call i32 @llvm.cttz.i32(i32 {word}, i1 true)"), "i32")
+
     # -- CpuState ------------------------------------------------------------------------------
 
     @property

@@ -11,14 +11,15 @@ from dbt.abi.stitching import MAX_JUMPS, MAX_SKIPS
 from dbt.backend import elfobject
 from dbt.backend.elfobject import ElfObject, Symbol
 from dbt.backend.link import LinkError
-from dbt.backend.stencils import FIRST_FORM, FormStencil, Hole, Link, stencil_name
+from dbt.backend.stencil_lowering import FormStencil, Hole, Link, stencil_name
+from dbt.backend.stencils import FIRST_FORM
 
 #: Offset in the code, size in bytes, number of the first patch, number of patches.
 STENCIL = struct.Struct("<IIII")
 #: Offset in the stencil, kind (Hole or Link), operand, addend. WIDTH_1 is added to the kind where one byte is patched.
 PATCH = struct.Struct("<HBBi")
-#: The number of the stencil, or NO_STENCIL; FormFlags; slot and ahead, as in FormStencil.
-FORM = struct.Struct("<HBBB3x")
+#: The number of the stencil, or NO_STENCIL; FormFlags; slot, ahead, unrolled_count, unrolled, as in FormStencil.
+FORM = struct.Struct("<HBBBBH")
 NO_STENCIL = 0xFFFF
 _LENGTH = struct.Struct("<I")
 WIDTH_1 = 0x80
@@ -78,11 +79,19 @@ def link_stencils(object_bytes: bytes, forms: Iterable[FormStencil]) -> StencilT
     rows = b"".join(
         FORM.pack(
             NO_STENCIL if form.number is None else numbers.get(form.number, NO_STENCIL),
-            form.flags, form.slot, form.ahead,
+            form.flags, form.slot, form.ahead, _unrolled_count(form, numbers), numbers.get(form.unrolled, 0),
         )
         for form in forms
     )  # fmt: skip
     return StencilTable(bytes(code) + bytes(COPIED), bytes(stencils), bytes(patches), rows)
+
+
+def _unrolled_count(form: FormStencil, numbers: dict[int, int]) -> int:
+    """Return how many of the form's unrolled stencils can be copied, without a gap."""
+    count = 0
+    while count < form.unrolled_count and form.unrolled + count in numbers:
+        count += 1
+    return count
 
 
 _Patch = tuple[int, int, int, int]

@@ -11,8 +11,9 @@ from dbt.abi.stitching import ARRAY_OFFSETS, FIELD_OFFSETS, STUB_BYTES
 from dbt.backend.builder import Builder, Value
 from dbt.backend.decode import row_field
 from dbt.backend.predecode import ROW
+from dbt.backend.stencil_lowering import FormFlags
 from dbt.backend.stencil_table import FORM
-from dbt.backend.stencils import MEASURED, FormFlags, Special
+from dbt.backend.stencils import MEASURED, Special
 from isa.arm.a32.decoding import CONDITION_SHIFT
 from isa.arm.operands import ALWAYS
 

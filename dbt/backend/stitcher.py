@@ -32,9 +32,11 @@ from dbt.abi.stitching import BLOCK, LISTED, MAX_BLOCKS, STUB_BYTES
 from dbt.backend.builder import Builder, Value, define
 from dbt.backend.decode import find_row, has_pc_operand
 from dbt.backend.predecode import ROW
+from dbt.backend.stencil_lowering import FormFlags, Hole, Link
 from dbt.backend.stencil_table import MAX_STENCIL, NO_STENCIL, PATCH, STENCIL, WIDTH_1
-from dbt.backend.stencils import FormFlags, Hole, Link, Special
+from dbt.backend.stencils import Special
 from dbt.backend.stitch_workspace import Mark, StitchedPage, To, Workspace, in_image, link_to, op_place
+from dbt.backend.unrolled import FIRST_REGISTER
 from isa.arm.a32.decoding import CONDITION_SHIFT
 
 #: The room that must be in the arena before a page is stitched: for each instruction its stencil and some stubs.
@@ -289,13 +291,34 @@ def _emit_insn() -> Builder:
         inside = distance.ult(PAGE_SIZE)
         near = link_to(To.HEAD, (distance >> 2).to("i64"))
         target.set(inside.choose(near, link_to(To.CROSS, f.value("i64", 0), 0, distance)))
-    w.emit(form.load("i16").to("i64"), page.op(number), place, link_to(To.BAIL, number, f["left"]), target.get())
+    stencil = _unrolled_or_not(f, w, form, page.op(number))
+    w.emit(stencil, page.op(number), place, link_to(To.BAIL, number, f["left"]), target.get())
     with f.when(skips.get().ugt(0)):
         w.link(first_skip.get(), w.get("used"))
     with f.when(skips.get().ugt(1)):
         w.link(second_skip.get(), w.get("used"))
     f.ret()
     return f
+
+
+def _unrolled_or_not(f: Builder, w: Workspace, form: Value, op: Value) -> Value:
+    """Return the number (i64) of the stencil of an instruction. If it is unrolled, its registers become arguments."""
+    stencil = f.variable("i64", form.load("i16").to("i64"))
+    most = form.at(5).load("i8").to("i64")
+    with f.when(most.ne(0)):
+        count = f.variable("i64", 0)
+        rest = f.variable("i32", op.at(form.at(3).load("i8")).load("i16").to("i32"))
+        with f.repeat() as bits:
+            mask = rest.get()
+            with f.when(mask.eq(0) | count.get().ugt(most)):
+                bits.leave()
+            number = f.trailing_zeros(mask)
+            f.store(number << 2, w.array("arguments").element("i32", count.get() + FIRST_REGISTER))
+            count.set(count.get() + 1)
+            rest.set(mask & (mask - 1))
+        with f.when(count.get().ne(0) & count.get().ult(most + 1)):
+            stencil.set(form.at(6).load("i16").to("i64") + count.get() - 1)
+    return stencil.get()
 
 
 # -- linking -----------------------------------------------------------------------------------

@@ -46,14 +46,16 @@ class NativeCode:
         return zip(names, (Hva(ctypes.addressof(table)) for table in self._stencils), strict=True)
 
     def form_stencils(self) -> Iterator[tuple[int, str]]:
-        """Yield the number of each stencil of a form, and the form's name."""
+        """Yield the number of each stencil of a form, and the form's name. Unrolled ones have a name for each count."""
         from dbt.backend.image import ENTRY_POINTS
         from dbt.backend.stencil_table import FORM, NO_STENCIL  # which are for those who look at the code
 
         lines = self.image.symbols.decode().splitlines()[len(ENTRY_POINTS) :]
-        for (number, *_), line in zip(FORM.iter_unpack(self.image.forms), lines, strict=True):
+        for (number, _, _, _, count, unrolled), line in zip(FORM.iter_unpack(self.image.forms), lines, strict=True):
+            name = line.split(" ", 2)[2]
             if number != NO_STENCIL:
-                yield number, line.split(" ", 2)[2]
+                yield number, name
+            yield from ((unrolled + one, f"{name} of {one + 1}") for one in range(count))
 
     @cached_property
     def guards(self) -> frozenset[int]:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.layout import OP_SIZE_SHIFT, STITCH_ARRIVALS
+from dbt.backend.stencil_lowering import Hole, Link
 from dbt.backend.stencil_table import PATCH, STENCIL, WIDTH_1
-from dbt.backend.stencils import FIRST_FORM, Hole, Link, Special, obstacle
+from dbt.backend.stencils import FIRST_FORM, Special, obstacle
 from dbt.engine.code_pages import op_address
 from dbt.engine.stitch_log import BlockState
 from dbt.trace.shape import Fields, check
