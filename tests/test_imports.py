@@ -28,6 +28,7 @@ ROOMS = (
     "dbt.host",
     "dbt.inspector",
     "dbt.vm",
+    "dbt.snapshot",
     "dbt.debug",
     "dbt.trace",
     "dbt",
@@ -41,6 +42,9 @@ CONFINED = {
     "jinja2": ("dbt.trace.html",),
     "elftools": ("dbt.trace",),
     "fdt": ("dbt.board.devicetree",),
+    "blake3": ("dbt.snapshot",),
+    "zstandard": ("dbt.snapshot",),
+    "msgspec": (),
 }
 
 
