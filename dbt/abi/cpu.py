@@ -13,7 +13,16 @@ from contextlib import suppress
 
 from dbt.abi.addresses import Gva, Hva
 from dbt.abi.device_windows import WINDOW_WORDS, WINDOWS
-from dbt.abi.layout import SPACE_KEY_WORDS, SPACES, STALE_AFTER, STALE_PAGES, STITCH_COUNTERS, STITCH_COUNTERS_OFFSET
+from dbt.abi.layout import (
+    MAX_WATCHPOINTS,
+    SPACE_KEY_WORDS,
+    SPACES,
+    STALE_AFTER,
+    STALE_PAGES,
+    STITCH_COUNTERS,
+    STITCH_COUNTERS_OFFSET,
+    WATCHPOINT_WORDS,
+)
 from isa.arm.cpus import ANY, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
 
@@ -90,6 +99,9 @@ def _native_layout() -> dict[str, Slot]:
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
         ("mmio_cursor", 4, 1),  # ... and already replayed
         ("mmio_value", 4, 32),  # ... with these values
+        ("debug_pages", 8, 1),  # HVA of a word for each virtual page, or 0 without a debugger: dbt.backend.debug_points
+        ("watch_count", 4, 1),  # the number of watchpoints
+        ("watches", 4, MAX_WATCHPOINTS * WATCHPOINT_WORDS),  # the watchpoints, WATCHPOINT_WORDS each
     )
     layout: dict[str, Slot] = {}
     offset = (LAYOUT.size + 63) // 64 * 64

@@ -135,6 +135,25 @@ class WaitForInterrupt(VmExit):
     __slots__ = ()
 
 
+class BreakpointHit(VmExit):
+    """A debugger stops the guest in front of this instruction."""
+
+    __slots__ = ()
+
+
+class WatchpointHit(VmExit):
+    """A debugger stops the guest in front of an access to ``size`` bytes at ``gva``."""
+
+    __slots__ = ("gva", "size", "write")
+    __match_args__ = ("pc", "gva", "size", "write")
+
+    def __init__(self, pc: Gva, gva: Gva, size: int, write: bool) -> None:
+        self.pc = pc
+        self.gva = gva
+        self.size = size
+        self.write = write
+
+
 class Unsupported(VmExit):
     """The guest used a part of the architecture that is not implemented. ``what`` names it."""
 
@@ -182,3 +201,6 @@ class ExitCode(IntEnum):
     PREFETCH_ABORT = 14  # fault status
     WAIT = 15  # for an interrupt
     UNSUPPORTED = 16  # number: see isa.arm.callouts.UNSUPPORTED
+    BREAK = 17  # an instruction with a breakpoint of a debugger
+    WATCH = 18  # gva, size, write: an access to bytes that a debugger watches
+    ARM = 19  # gva, gpa: code of a page with breakpoints, whose ops do not have them yet

@@ -48,12 +48,14 @@ WORD_EXECUTED = 1  # it was executed since it was written
 WORD_ENTERED = 2  # a region is entered there
 WORD_COVERED = 4  # COVERED
 WORD_CHANGES = 8  # CHANGES
+WORD_BREAKPOINT = 16  # BREAKPOINT
 
 COVERED = 1  # a region was made from it
 CHANGES = 2  # it was read as a constant, and then written: it is data
 STITCHED = 4  # stitched code was made from it
 NOT_STITCHABLE = 8  # its instruction has no stencil
 WAS_WARM = 16  # since its block was stitched, control came to it often enough to look for a region on disk
+BREAKPOINT = 32  # a debugger stops in front of it, so its op is never decoded: see dbt.backend.debug_points
 
 #: Where indirect branches went: the op, as the low half of its address, and the target (u32 each), at the entry
 #: that these two select. Newer ones take the place of older ones.
@@ -83,6 +85,19 @@ LOG_BYTES = SPACES * LOG_ENTRIES * LOG_ENTRY_SIZE
 MEGABYTE_SHIFT = 20
 MEGABYTES = 1 << 32 - MEGABYTE_SHIFT
 PAGES_PER_MEGABYTE = 1 << MEGABYTE_SHIFT - PAGE_SHIFT
+
+
+# Debug pages: for each virtual page a word (u32) that says what a debugger wants of it: see dbt.backend.debug_points.
+DEBUG_PAGE_SIZE = 4
+DEBUG_PAGES_BYTES = DEBUG_PAGE_SIZE * GUEST_PAGES
+#: One more than the number of the physical page whose ops have the page's breakpoints, or 0.
+DEBUG_ARMED = (1 << 21) - 1
+DEBUG_BREAKS = 1 << 29  # it has a breakpoint
+DEBUG_STORES = 1 << 30  # stores to it are watched
+DEBUG_LOADS = 1 << 31  # loads from it are watched
+#: The most watchpoints, and the words (u32) of each: first address, last address, DEBUG_STORES and DEBUG_LOADS.
+MAX_WATCHPOINTS = 32
+WATCHPOINT_WORDS = 3
 
 
 class BlockCounters(IntEnum):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dbt.backend.code_pages import code_pages_text
+from dbt.backend.debug_points import debug_points_text
 from dbt.backend.decode import decode_text
 from dbt.backend.device_access import device_access_text
 from dbt.backend.dispatch import dispatch_text
@@ -49,6 +50,7 @@ def generate_code() -> GeneratedCode:
         dispatch_text(),
         decode_text(),
         code_pages_text(),
+        debug_points_text(),
         native_exceptions_text(),
         slowpath_text(),
         device_access_text(),

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dbt.abi.layout import (
+    BREAKPOINT,
     CHANGES,
     CODE_PAGE_SIZE,
     CODE_PAGE_STRIDE,
     COVERED,
+    DEBUG_STORES,
     NOT_STITCHABLE,
     OP_BESIDE,
     OP_COVERED,
@@ -29,6 +31,7 @@ from dbt.abi.layout import (
     STITCHED,
     USER_TABLES,
     WAS_WARM,
+    WORD_BREAKPOINT,
     WORD_CHANGES,
     WORD_COVERED,
     WORD_ENTERED,
@@ -38,6 +41,7 @@ from dbt.abi.layout import (
 )
 from dbt.abi.stitching import FIELD_OFFSETS
 from dbt.backend.builder import Builder, Value, define, define_preserving
+from dbt.backend.debug_points import watch_state
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind
 from isa.arm.state import SCTLR_M
 
@@ -202,7 +206,8 @@ def _code_flags() -> Builder:
         entered = replaced.choose(WORD_ENTERED, 0, "i8")
         covered = marks.has(COVERED).choose(WORD_COVERED, 0, "i8")
         changes = marks.has(CHANGES).choose(WORD_CHANGES, 0, "i8")
-        f.store(executed | entered | covered | changes, f["out"].at(number))
+        breaks = marks.has(BREAKPOINT).choose(WORD_BREAKPOINT, 0, "i8")
+        f.store(executed | entered | covered | changes | breaks, f["out"].at(number))
     f.ret()
     return f
 
@@ -221,6 +226,8 @@ def _writable() -> Builder:
     crosses = ((gva & (PAGE_SIZE - 1)) + size).ugt(PAGE_SIZE)
     with f.when(f.load_state("sctlr").has(SCTLR_M) & crosses):
         f.ret(refused)
+    with f.when(watch_state(f, gva, size, DEBUG_STORES).ne(0)):
+        f.ret(refused)  # the handler's slow path looks whether it is to stop
     user = f.is_user_mode()
     access = user.choose(int(AccessKind.USER | AccessKind.WRITE), int(AccessKind.WRITE), "i32")
     found = f.call("translate", f.cpu, gva, access, result="i64")

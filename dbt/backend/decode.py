@@ -6,10 +6,12 @@ It recognises the word by the tables of :mod:`dbt.backend.predecode`, fills the 
 from __future__ import annotations
 
 from dbt.abi.layout import (
+    BREAKPOINT,
     CODE_PAGE_SIZE,
     CODE_PAGE_STRIDE_SHIFT,
     OP_BODY,
     OP_CALLOUTS,
+    OP_COVERED,
     OP_SHIFT,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -31,6 +33,8 @@ from isa.arm.operands import ALWAYS, UNCONDITIONAL
 def _decode() -> HandlerBuilder:
     f = HandlerBuilder("decode")
     op = f["op"]
+    with f.when(op.at(OP_COVERED).load("i8").has(BREAKPOINT), likely=False):
+        f.tail_to("break_point")
     word = _word(f)
     row = find_row(f, word)
     image = f.load_native("image", "ptr")

@@ -31,6 +31,7 @@ from dbt.abi.layout import (
     WRITE,
 )
 from dbt.backend.builder import Builder, Value, define, define_preserving
+from dbt.backend.debug_points import arm_breakpoints
 from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
 
 #: The words of the state that tell address spaces apart.
@@ -247,6 +248,7 @@ def _fill_code() -> Builder:
     with f.when(status.has(PARTIAL)):
         f.exit(ExitCode.TRAP)
         f.ret(nothing)
+    arm_breakpoints(f, gva, gpa, nothing)
     f.call("note_extent", f.cpu, gva, status)
     ops = f.call("need_code_page", f.cpu, (gpa >> PAGE_SHIFT).to("i32"), result="ptr")
     f.call("fill", f.cpu, gva >> PAGE_SHIFT, user.choose(CODE + USER_TABLES, CODE, "i32"), ops)

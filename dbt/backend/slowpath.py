@@ -18,8 +18,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE, READ, USER_TABLES, WRITE
+from dbt.abi.layout import (
+    DEBUG_LOADS,
+    DEBUG_STORES,
+    PAGE_HAS_CODE,
+    PAGE_RAM,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGE_WRITABLE,
+    READ,
+    USER_TABLES,
+    WRITE,
+)
 from dbt.backend.builder import Builder, Value, define
+from dbt.backend.debug_points import WATCHED_BYTES, watch_state
 from dbt.backend.device_methods import ANSWER
 from isa.arm.faults import FAULT_MASK, PARTIAL, AccessKind, Fault
 from isa.arm.state import SCTLR_A, SCTLR_M
@@ -136,10 +148,20 @@ def _loaded(f: Builder, value: Value) -> Value:
     return Value(f, f.emit(whole), _LOADED)
 
 
-def _fill(access: _Access, place: _Place, table: int) -> None:
-    """Enter the page into a shadow page table, if all of it is mapped as this address is."""
+def _watched(access: _Access) -> Value:
+    """Return an i1: a byte of the page is watched. The instruction leaves if the access itself is."""
     f = access.f
-    with f.when(~place.status.has(PARTIAL)):
+    kind = DEBUG_STORES if access.write else DEBUG_LOADS
+    state = watch_state(f, access.gva, f.value("i32", access.size), kind)
+    with f.when(state.eq(WATCHED_BYTES), likely=False):
+        access.leave(ExitCode.WATCH, access.gva.to("i64"), access.size, int(access.write))
+    return state.ne(0)
+
+
+def _fill(access: _Access, place: _Place, table: int, watched: Value) -> None:
+    """Enter the page into a shadow page table, if all of it is mapped as this address is and nothing of it watched."""
+    f = access.f
+    with f.when(~place.status.has(PARTIAL) & ~watched):
         f.call("note_extent", f.cpu, access.gva, place.status)
         entry = f.load_native("ram_host", "ptr").at(place.gpa - access.gva.to("i64"))
         number = place.as_user.choose(table + USER_TABLES, table, "i32")
@@ -149,9 +171,10 @@ def _fill(access: _Access, place: _Place, table: int) -> None:
 def _slow_load(size: int) -> Builder:
     access = _Access.begin(size, write=False)
     f, place = access.f, _locate(access)
+    watched = _watched(access)
     with f.when(~place.both.has(PAGE_RAM)):
         f.ret(_loaded(f, _answered(access, place.gpa)))
-    _fill(access, place, READ)
+    _fill(access, place, READ, watched)
     value = f.load_native("ram_host", "ptr").at(place.gpa).load(f"i{8 * size}", align=1)
     f.ret(_loaded(f, value.to("i32")))
     return f
@@ -160,6 +183,7 @@ def _slow_load(size: int) -> Builder:
 def _slow_store(size: int) -> Builder:
     access = _Access.begin(size, write=True)
     f, place = access.f, _locate(access)
+    watched = _watched(access)
     done = f.value("i1", 1)
     with f.when(~place.both.has(PAGE_RAM)):
         _answered(access, place.gpa)
@@ -177,7 +201,7 @@ def _slow_store(size: int) -> Builder:
         f.call("invalidate_range", f.cpu, place.gpa, f.value("i64", size))
         f.call("note_store", f.cpu, place.gpa)
     with f.when(~has_code):
-        _fill(access, place, WRITE)
+        _fill(access, place, WRITE, watched)
     host = f.load_native("ram_host", "ptr").at(place.gpa)
     f.store(f["value"].to(f"i{8 * size}"), host, align=1)
     f.ret(done)

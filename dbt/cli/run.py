@@ -35,6 +35,7 @@ _STATUS: Mapping[StopReason, Status] = {
     StopReason.FAULT: Status.GUEST_FAULT,
     StopReason.HALTED: Status.HALTED,
     StopReason.INTERRUPTED: Status.INTERRUPTED,
+    StopReason.STOPPED: Status.INTERRUPTED,
 }
 #: The version of the object that --json prints.
 JSON_SCHEMA = 1

@@ -13,6 +13,7 @@ from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
+    BREAKPOINT,
     CHANGES,
     CODE_PAGE_STRIDE,
     COVERED,
@@ -57,6 +58,8 @@ class CodePages:
         self._marks, self._quarters = ops, ops.cast("H")
         self._halves, self._words = ops.cast("I"), ops.cast("Q")
         self._flags = ram.page_flags
+        #: The words with a breakpoint of a debugger: see :mod:`dbt.engine.debug_points`.
+        self.breakpoints: set[Gpa] = set()
         self._invalidate = native.function("invalidate_range", ctypes.c_uint64, ctypes.c_uint64)
         self._give_up = native.function("give_up_code_page", ctypes.c_uint32, result=ctypes.c_uint32)
         self._need = native.function("need_code_page", ctypes.c_uint32, result=ctypes.c_void_p)
@@ -158,6 +161,21 @@ class CodePages:
     def set_changes(self, gpa: Gpa) -> None:
         """Note that the word is data: it was taken for a constant, and then written."""
         self._marks[op_offset(gpa) + OP_COVERED] |= CHANGES
+        self.mark_changed(gpa)
+
+    def set_breakpoint(self, gpa: Gpa, present: bool) -> None:
+        """Let native code leave in front of the word, or no longer do so. The op is decoded only if it does not.
+
+        Nothing but the op may lead to the word's code: no region covers it, and it is not stitched.
+        """
+        marks = op_offset(gpa) + OP_COVERED
+        if present:
+            self._words[(op_offset(gpa) + OP_HANDLER) // 8] = self._native.decode_handler
+            self._marks[marks] |= BREAKPOINT
+            self.breakpoints.add(gpa)
+        else:
+            self._marks[marks] &= ~BREAKPOINT
+            self.breakpoints.discard(gpa)
         self.mark_changed(gpa)
 
     def mark_changed(self, gpa: Gpa) -> None:

@@ -10,6 +10,7 @@ from dbt.abi.layout import (
     CODE_PAGE_STRIDE,
     PAGE_SHIFT,
     PAGE_SIZE,
+    WORD_BREAKPOINT,
     WORD_CHANGES,
     WORD_COVERED,
     WORD_ENTERED,
@@ -31,6 +32,8 @@ class CodeMirror:
         self._entries = b""
         self._known: Mapping[int, list[int]] | None = None  # targets by the low half of an op's address
         self._page_map: Mapping[int, int] | None = None
+        #: True if forming has met a breakpoint of a debugger since the page map was set.
+        self.met_breakpoint = False
 
     def set_page(self, notice: PageNotice) -> None:
         """Store the present words and flags of a page."""
@@ -43,6 +46,7 @@ class CodeMirror:
     def set_page_map(self, pages: Mapping[int, int] | None) -> None:
         """Set the physical pages by virtual ones, or None if these are the same."""
         self._page_map = pages
+        self.met_breakpoint = False
 
     def _find(self, gva: Gva) -> tuple[int, int] | None:
         """Return the word at an address and its flags, or None if the page is not known."""
@@ -60,7 +64,10 @@ class CodeMirror:
 
     def executed(self, gva: Gva) -> int | None:
         found = self._find(gva)
-        return found[0] if found is not None and found[1] & WORD_EXECUTED else None
+        if found is None:
+            return None
+        self.met_breakpoint |= bool(found[1] & WORD_BREAKPOINT)
+        return found[0] if found[1] & WORD_EXECUTED else None
 
     def constant(self, gva: Gva) -> int | None:
         found = self._find(gva)

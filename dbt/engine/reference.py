@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import (
+    BreakpointHit,
     Budget,
     LeaveGuest,
     PrefetchAbort,
@@ -29,6 +31,9 @@ from dbt.memory.translation import Translation
 from isa.arm.callouts import UNSUPPORTED
 from isa.arm.faults import AccessKind
 from isa.arm.state import LAYOUT
+
+if TYPE_CHECKING:
+    from dbt.engine.debug_points import DebugPoints
 
 _ARCHITECTURE = LAYOUT["architecture"].index
 
@@ -63,6 +68,7 @@ class ReferenceTier:
             memory.connect(translation)
             forget = translation.forget
         self._forget = forget
+        self._debug_points: DebugPoints | None = None
 
     @property
     def retired(self) -> dict[str, int]:
@@ -130,11 +136,13 @@ class ReferenceTier:
             raise
 
     def run(self, budget: int) -> tuple[VmExit, int]:
-        memory = self.memory
+        memory, points = self.memory, self._debug_points
         accesses = memory.device_accesses
         for self._progress in range(budget):
             if self.cpu.takeable_interrupts:
                 return Budget(self.cpu.pc), self._progress
+            if points is not None and self.cpu.r[15] in points.breakpoints and points.stops_at(self.cpu.pc):
+                return BreakpointHit(self.cpu.pc), self._progress
             try:
                 self.step()
             except LeaveGuest as leave:
@@ -144,6 +152,13 @@ class ReferenceTier:
                 if self._allowance() is not None:
                     return Budget(self.cpu.pc), self._progress + 1
         return Budget(self.cpu.pc), budget
+
+    def use_debug_points(self, points: DebugPoints) -> None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        from dbt.engine.debug_points import access_hook
+
+        self._debug_points = points
+        self.memory.watch(access_hook(points))
 
     def fetch(self, pc: Gva) -> int:
         """Return the instruction word at the GVA ``pc``, a multiple of 4."""

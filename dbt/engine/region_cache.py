@@ -53,6 +53,7 @@ class RegionCache:
         self._entered_later: dict[Gpa, Gpa] = {}  # likewise, of ops that have not been decoded yet
         self._covering: dict[Gpa, set[Gpa]] = {}  # entries by address of a guest word
         self._rewrites: dict[int, int] = {}  # regions dropped because they were written over, by page
+        self._beside_breakpoints: set[Gpa] = set()  # entries of regions that were made while there were breakpoints
 
     def is_entered(self, gpa: Gpa) -> bool:
         """Return True if the op's handler is the code of a region."""
@@ -68,13 +69,16 @@ class RegionCache:
         """Replace the handler of the region's entry by the region. ``kept`` says whether it was on disk.
 
         Return False if it was not made under ``context``, which is the guest's, if memory no longer holds what it was
-        made from, or if there is no room.
+        made from, if a debugger has a breakpoint in it, or if there is no room.
         """
         if region.context != context or self.changed_word(region) is not None:
             return False
         if not self._code_pages.is_decoded(region.entry):
             # Written over in the meantime: there is no handler to go back to yet. It may become hot again.
             self._code_pages.set_arrivals(region.entry, 0)
+            return False
+        breakpoints = self._code_pages.breakpoints
+        if any(gpa <= place < gpa + len(data) for place in breakpoints for gpa, data in region.runs):
             return False
         address = self._place(region.code)
         if address is None:
@@ -86,6 +90,8 @@ class RegionCache:
                 self._covering.setdefault(word, set()).add(region.entry)
                 self._code_pages.set_covered(word, True)
         self.installed[region.entry] = InstalledRegion(region, address)
+        if breakpoints and not kept:
+            self._beside_breakpoints.add(region.entry)
         self._enter_at(region.entry, region.entry)
         for gpa in region.others:
             if gpa in self._entered:
@@ -167,6 +173,16 @@ class RegionCache:
         else:
             self.write(gpa, size)
 
+    def set_breakpoint(self, gpa: Gpa) -> None:
+        """Drop the regions that were made from a word, because a debugger wants the guest to stop there."""
+        for entry in list(self._covering.get(gpa, ())):
+            self._drop(entry, "a debugger has set a breakpoint")
+
+    def clear_breakpoint(self) -> None:
+        """Drop the regions that were made while there were breakpoints, which may have cut them short."""
+        for entry in list(self._beside_breakpoints):
+            self._drop(entry, "a debugger has removed a breakpoint")
+
     def _count_rewrite(self, region: CompiledRegion) -> None:
         page = region.entry >> PAGE_SHIFT
         self._rewrites[page] = self._rewrites.get(page, 0) + 1
@@ -177,6 +193,7 @@ class RegionCache:
     def _drop(self, entry: Gpa, why: str, written: Gpa | None = None) -> None:
         """``written``: the GPA of the word whose change is the reason."""
         dropped = self.installed.pop(entry)
+        self._beside_breakpoints.discard(entry)
         region = dropped.region
         pages = set()
         for gpa in (entry, *region.others):

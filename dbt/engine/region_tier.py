@@ -40,6 +40,7 @@ from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
+    from dbt.engine.debug_points import DebugPoints
     from dbt.engine.hot_list import HotList
     from dbt.engine.messages import CompileRequest
     from dbt.engine.profile import ExecutionProfile
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 #: The bits of SCTLR that are part of the translation context.
 _REGIME = SCTLR_A | SCTLR_M
 _SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
+#: Optimizations by which loads do not look at the shadow page tables, which a debugger that watches loads relies on.
+_PREDICTED_LOADS = ("flat", "literals", "tables")
 #: The most requests of a machine that the compiler has at a time.
 _IN_FLIGHT = 2
 #: The most requests of earlier runs that the compiler has at a time. They are more, because the compiler finishes what
@@ -110,7 +113,7 @@ class RegionTier:
         self._worker = worker
         self._must_stop = must_stop
         self._connected = False
-        self._contexts: dict[tuple[int, int], TranslationContext] = {}  # the contexts that the guest has been in
+        self._contexts: dict[tuple[int, int, bool], TranslationContext] = {}  # the contexts that the guest has been in
         self._context = self.context
         self._queue = HotQueue()
         self._arrivals: Counter[Gpa] = Counter()  # at ops that do not count instructions, where code is stitched
@@ -146,8 +149,9 @@ class RegionTier:
     @property
     def context(self) -> TranslationContext:
         """The translation context that is in force now. Equal contexts are the same object."""
-        words = self._cpu.words
-        key = words[_SCTLR] & _REGIME, words[_ARCHITECTURE]
+        words, points = self._cpu.words, self.threaded.debug_points
+        watches_loads = points is not None and points.watches_loads
+        key = words[_SCTLR] & _REGIME, words[_ARCHITECTURE], watches_loads
         context = self._contexts.get(key)
         if context is None:
             context = self._contexts[key] = TranslationContext(
@@ -157,9 +161,15 @@ class RegionTier:
                 has_mmu=bool(key[0] & SCTLR_M),
                 compile_records=self._observer.wants_compile_records,
                 block_counters=self._observer.wants_block_counters,
-                optimizations=self._optimizations,
+                optimizations=self._watching if watches_loads else self._optimizations,
             )
         return context
+
+    @cached_property
+    def _watching(self) -> Optimizations:
+        """The optimizations that are in use while a debugger watches loads."""
+        left_out = filter(None, self._optimizations.describe().split(","))
+        return Optimizations.without(*left_out, *_PREDICTED_LOADS)
 
     # -- hot code: implements dbt.engine.threaded.CodeListener -----------------------------------
 
@@ -200,6 +210,14 @@ class RegionTier:
     def _now(self) -> int:
         """Return the number of instructions retired so far."""
         return sum(self.threaded.retired.values()) + self.threaded.progress
+
+    def breakpoint_is_set(self, gpa: Gpa) -> None:
+        """See :class:`dbt.engine.threaded.CodeListener`."""
+        self.cache.set_breakpoint(gpa)
+
+    def breakpoint_is_cleared(self) -> None:
+        """See :class:`dbt.engine.threaded.CodeListener`."""
+        self.cache.clear_breakpoint()
 
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
         """See :class:`dbt.engine.threaded.CodeListener`."""
@@ -444,6 +462,10 @@ class RegionTier:
 
     def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
         return self.threaded.shadow_pages()
+
+    def use_debug_points(self, points: DebugPoints) -> None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        self.threaded.use_debug_points(points)
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
         return self.threaded.call_routine(name, *arguments)

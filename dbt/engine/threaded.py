@@ -37,10 +37,11 @@ from dbt.engine.stitched import StitchActivity, StitchedCode, Thresholds
 from dbt.engine.tier import Allowance, HostCall, unanswered, unlimited
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.translation import Translation
-from isa.arm.faults import Fault
+from isa.arm.faults import AccessKind, Fault
 from isa.arm.state import LAYOUT
 
 if TYPE_CHECKING:
+    from dbt.engine.debug_points import DebugPoints, NativeDebugPoints
     from dbt.engine.reference import ReferenceTier
     from dbt.engine.stitch_log import StitchLog
 
@@ -70,6 +71,12 @@ class CodeListener(Protocol):
     def code_is_hot(self, gva: Gva, gpa: Gpa, heat: Heat) -> None:
         """Hear that an op has become warm or hot."""
 
+    def breakpoint_is_set(self, gpa: Gpa) -> None:
+        """Hear that the guest is to stop at a word. Nothing may keep code that was made from it."""
+
+    def breakpoint_is_cleared(self) -> None:
+        """Hear that the guest is no longer to stop at some words."""
+
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
         """Hear that the guest is about to store to words that regions were made from."""
 
@@ -84,6 +91,12 @@ class CodeListener(Protocol):
 
 class _NoListener:
     def code_is_hot(self, gva: Gva, gpa: Gpa, heat: Heat) -> None:
+        pass
+
+    def breakpoint_is_set(self, gpa: Gpa) -> None:
+        pass
+
+    def breakpoint_is_cleared(self) -> None:
         pass
 
     def guest_writes_code(self, gpa: Gpa, size: int) -> None:
@@ -145,6 +158,7 @@ class ThreadedTier:
         self._flush = native.function("tlb_flush")
         self._choose_space = native.function("regime_changed")
         walk = native.function("translate", ctypes.c_uint32, ctypes.c_uint32, result=ctypes.c_uint64)
+        self.debug_points: NativeDebugPoints | None = None  # there is a debugger, or was
         # Native code keeps its translations in the shadow page tables.
         memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self._host_writes)
         self._accessed_at = -1  # the tick of the last instruction whose device access Python made
@@ -325,18 +339,35 @@ class ThreadedTier:
                 case ExitCode.CODE_WRITE:
                     self._listener.guest_writes_code(Gpa(cpu.native("exit_args", 0)), cpu.native("exit_args", 1))
                 case ExitCode.TRAP:
-                    accesses = self._memory.device_accesses
-                    try:
-                        self._emulator.step()
-                    except LeaveGuest as leave:
-                        return leave.exit, self.progress
-                    words[_BUDGET] -= 1
-                    self._emulated += 1
-                    accessed = self._memory.device_accesses != accesses
-                    if cpu.takeable_interrupts or (accessed and self._allowance() is not None):
-                        return exits.Budget(cpu.pc), self.progress
+                    if self.debug_points is not None and self.debug_points.stops_emulation(cpu.pc):
+                        return exits.BreakpointHit(cpu.pc), self.progress
+                    if (exit_ := self._emulate()) is not None:
+                        return exit_, self.progress
+                case ExitCode.BREAK | ExitCode.WATCH as kind:
+                    exit_ = self._debug_stop(kind)
+                    if exit_ is None:
+                        exit_ = exits.Budget(cpu.pc) if answers > MAX_ANSWERS else self._emulate()
+                    if exit_ is not None:
+                        return exit_, self.progress
+                case ExitCode.ARM:
+                    assert self.debug_points is not None
+                    self.debug_points.arm(Gva(words[_EXIT_ARGS]), Gpa(words[_EXIT_ARGS + 1]))
                 case code:
                     return self._exit(ExitCode(code)), self.progress
+
+    def _emulate(self) -> VmExit | None:
+        """Execute the instruction at the PC by the emulator. Return an exit if the slice is over."""
+        accesses = self._memory.device_accesses
+        try:
+            self._emulator.step()
+        except LeaveGuest as leave:
+            return leave.exit
+        self._cpu.native64[_BUDGET] -= 1
+        self._emulated += 1
+        accessed = self._memory.device_accesses != accesses
+        if self._cpu.takeable_interrupts or (accessed and self._allowance() is not None):
+            return exits.Budget(self._cpu.pc)
+        return None
 
     def _shorten(self, left: int) -> None:
         """Limit the slice to that many more instructions, including the current one."""
@@ -386,8 +417,46 @@ class ThreadedTier:
                 return exits.DataAbort(pc, Gva(first), second, bool(third), *_fault(fourth))
             case ExitCode.DEVICE_READ | ExitCode.DEVICE_WRITE:
                 return exits.DataAbort(pc, Gva(fourth), second, code == ExitCode.DEVICE_WRITE, Fault.EXTERNAL)
-            case ExitCode.BUDGET | ExitCode.TRAP | ExitCode.HOT | ExitCode.CODE_WRITE:
-                raise AssertionError("these are answered in run")
+            case _:
+                raise AssertionError(f"{code!r} is answered in run")
+
+    # -- a debugger ----------------------------------------------------------------------------
+
+    def use_debug_points(self, points: DebugPoints) -> None:
+        """See :class:`dbt.engine.tier.Tier`."""
+        from dbt.engine.debug_points import DebugHooks, NativeDebugPoints, access_hook
+
+        self._check_open()
+        if self.debug_points is None:
+            restore = self._listener.breakpoint_is_cleared
+            hooks = DebugHooks(self._drop_code_of, restore, self._forget, self._locate_code)
+            self.debug_points = NativeDebugPoints(points, self._cpu, self.code_pages, hooks)
+        self.debug_points.use(points)
+        self._memory.watch(access_hook(points))
+
+    def _debug_stop(self, kind: int) -> VmExit | None:
+        """Return the exit of a breakpoint or an access that is watched, if the debugger wants the guest to stop."""
+        assert self.debug_points is not None
+        pc, points = self._cpu.pc, self.debug_points.points
+        if kind == ExitCode.BREAK:
+            return exits.BreakpointHit(pc) if points.stops_at(pc) else None
+        place, size, write, _ = self._cpu.native64[_EXIT_ARGS : _EXIT_ARGS + 4]
+        gva, is_write = Gva(place), bool(write)
+        return exits.WatchpointHit(pc, gva, size, is_write) if points.stops_for(gva, size, is_write) else None
+
+    def _drop_code_of(self, gpa: Gpa) -> None:
+        """Drop regions and stitched code that were made from a word, which is to have a breakpoint."""
+        self._listener.breakpoint_is_set(gpa)
+        if self.stitched is not None:
+            self.stitched.drop_page(gpa >> PAGE_SHIFT)
+
+    def _locate_code(self, gva: Gva) -> Gpa | None:
+        """Return the GPA in RAM from which an instruction at a GVA would be fetched now, or None."""
+        try:
+            gpa = self._memory.locate(gva, 4, AccessKind.EXECUTE, gva)
+        except LeaveGuest:
+            return None
+        return gpa if gpa in self._memory.ram else None
 
     # -- exits that are answered here ----------------------------------------------------------
 
@@ -437,6 +506,8 @@ class ThreadedTier:
             return
         self._closed = True
         self._memory.disconnect()
+        if self.debug_points is not None:
+            self.debug_points.close()
         self.shadow_tables.close()
         self.code_pages.close()
         self.targets.close()

@@ -9,6 +9,7 @@ from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.exits import VmExit
 
 if TYPE_CHECKING:
+    from dbt.engine.debug_points import DebugPoints
     from dbt.engine.region_counts import RegionActivity
     from dbt.engine.shadow_tables import ShadowPage
     from dbt.engine.stitch_log import StitchLog
@@ -109,6 +110,11 @@ class Tier(Protocol):
 
     def shadow_pages(self) -> Iterator[tuple[int, Iterator[ShadowPage]]]:
         """Yield the number of each address space, and the pages in its shadow page tables."""
+
+    def use_debug_points(self, points: DebugPoints) -> None:
+        """Stop where a debugger wants it from now on, with BreakpointHit or WatchpointHit: never after an instruction,
+        always in front of one. The guest must not be executing. What it can observe stays the same.
+        """
 
     def call_routine(self, name: str, *arguments: int) -> int | None:
         """Call a routine of the architecture on the state, and return its result, if it has one."""

@@ -81,9 +81,9 @@ class _Machine:
     def keep(self, region: CompiledRegion, request: CompileRequest) -> StoreCounts:
         """Write a region to the cache directory, so that the next run has it even if this one ends before the answer.
 
-        Returns the counts of what became of it.
+        A region that a breakpoint of a debugger has cut short is not kept. Returns the counts of what became of it.
         """
-        if self._store is None:
+        if self._store is None or self.mirror.met_breakpoint:
             return StoreCounts()
         self.use_environment()
         before = self._store.counts

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from dbt.memory.translation import Translation
 
 
+#: A function that is called with PC, GVA, size in bytes and whether it is a store, before an access is made. It may
+#: raise LeaveGuest.
+AccessHook = Callable[[Gva, Gva, int, bool], None]
+
+
 class Bus(Protocol):
     """The devices, by guest physical address. ``covers`` is called first. Sizes are 1, 2 or 4 bytes."""
 
@@ -61,6 +66,7 @@ class GuestMemory:
         self.translation: Translation | None = None
         self._flags = ram.page_flags
         self.on_write: Callable[[Gpa, int], None] | None = None
+        self._on_access: AccessHook | None = None
         self.device_accesses = 0  # made by :meth:`read_device` and :meth:`write_device`
 
     def connect(self, translation: Translation, on_write: Callable[[Gpa, int], None] | None = None) -> None:
@@ -71,7 +77,11 @@ class GuestMemory:
 
     def disconnect(self) -> None:
         """Nobody executes the guest's code any more."""
-        self.translation = self.on_write = None
+        self.translation = self.on_write = self._on_access = None
+
+    def watch(self, on_access: AccessHook | None) -> None:
+        """Call a function before each load and store of the guest that is permitted, or none."""
+        self._on_access = on_access
 
     def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
         """Return the GPA of an access that does not cross a page. Raise LeaveGuest with an abort if there is none."""
@@ -90,6 +100,8 @@ class GuestMemory:
             if (gva & 0xFFF) + size > 0x1000:
                 return self._load_bytes(gva, size, pc, user)
         gpa = self.locate(gva, size, AccessKind.USER if user else 0, pc)
+        if self._on_access is not None:
+            self._on_access(pc, gva, size, False)
         if self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM:
             return int.from_bytes(self.ram.bytes[gpa : gpa + size], "little")
         if gva & (size - 1):
@@ -112,6 +124,8 @@ class GuestMemory:
                 return
         access = AccessKind.WRITE | AccessKind.USER if user else AccessKind.WRITE
         gpa = self.locate(gva, size, access, pc)
+        if self._on_access is not None:
+            self._on_access(pc, gva, size, True)
         flags = self._flags[gpa >> PAGE_SHIFT]
         if flags & PAGE_RAM:
             if flags & PAGE_WRITABLE:  # choice: read-only-ram

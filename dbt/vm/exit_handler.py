@@ -8,6 +8,7 @@ from typing import Protocol
 from dbt.abi.addresses import Gva
 from dbt.abi.exits import (
     Breakpoint,
+    BreakpointHit,
     Budget,
     DataAbort,
     HypervisorCall,
@@ -19,6 +20,7 @@ from dbt.abi.exits import (
     Unsupported,
     VmExit,
     WaitForInterrupt,
+    WatchpointHit,
 )
 from dbt.host.guest_notices import GuestNotices
 from dbt.host.semihosting import SEMIHOSTING_SVC, GuestExit, Semihosting
@@ -57,6 +59,8 @@ class ExitHandler:
         self._inspector = inspector
         self._semihosting = semihosting
         self._storm = storm
+        #: The exception that the last answer has entered, or None.
+        self.raised: ExceptionKind | None = None
         self._unknown_registers = GuestNotices(notice, "accesses of the guest to CP15 registers that do not exist")
 
     def reset(self) -> None:
@@ -69,9 +73,12 @@ class ExitHandler:
 
     def answer(self, exit_: VmExit, personality: Personality) -> RunResult | None:
         """Do what the exit requires. Return a result if the run is over. After a WFI, the virtual CPU is waiting."""
+        self.raised = None
         match exit_:
             case Budget():
                 return None
+            case BreakpointHit() | WatchpointHit():
+                return RunResult(StopReason.STOPPED, None, self._vcpu.icount, exit_.pc, "", exit_)
             case SupervisorCall(immediate=immediate) if (
                 immediate == SEMIHOSTING_SVC and personality.semihosting_enabled
             ):
@@ -132,6 +139,7 @@ class ExitHandler:
             )
         if refusal:
             return self._fault(exit_, refusal)
+        self.raised = kind
         vcpu.count_exception(event_name(exit_), kind)
         vcpu.exceptions.take(exit_, kind)
         if kind is ExceptionKind.SUPERVISOR_CALL:

@@ -49,6 +49,20 @@ class StepListener(Protocol):
     def after_step(self, event: str) -> None: ...
 
 
+class RunWatcher(Protocol):
+    """A debugger, which may stop the run between two instructions."""
+
+    @property
+    def hears_exceptions(self) -> bool:
+        """Return True if the watcher is to be asked at each exception that is entered. The guest is slower then."""
+
+    def wants_stop(self) -> bool:
+        """Return True if the run is to stop. It is asked between two slices, some hundred times a second or more."""
+
+    def stops_in_handler(self, kind: ExceptionKind) -> bool:
+        """Return True if the run is to stop at the first instruction of the handler of an exception."""
+
+
 class HostLoop:
     """The loop. With ``realtime``, guest idle time passes in real time, and virtual time is raised to the host's clock
     where a guest that computes is slower. Otherwise virtual time jumps to the next event while the guest waits.
@@ -80,6 +94,7 @@ class HostLoop:
         self._realtime: RealTime | None = None
         self._interrupted = False
         self._signals = signals
+        self._watcher: RunWatcher | None = None  # of the present run
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
 
     def reset(self) -> None:
@@ -97,7 +112,12 @@ class HostLoop:
         return self._interrupted or self._signals.is_waiting
 
     def run(
-        self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
+        self,
+        machine: Runnable,
+        fuel: int | None,
+        timeout: float | None,
+        listener: StepListener | None,
+        watcher: RunWatcher | None = None,
     ) -> RunResult:
         """See :meth:`dbt.vm.machine.Machine.run`."""
         cpu = self._vcpu.cpu
@@ -105,7 +125,9 @@ class HostLoop:
         self._exits.begin_run()
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._realtime = RealTime(self._vcpu.timeline.ticks_per_second) if self._is_realtime else None
-        cpu.native32[NATIVE_EXCEPTIONS] = listener is None
+        self._watcher = watcher
+        hears_exceptions = watcher is not None and watcher.hears_exceptions
+        cpu.native32[NATIVE_EXCEPTIONS] = listener is None and not hears_exceptions
         cpu.native64[SEMIHOSTING_SLOT] = SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER
         try:
             result = self._run(machine, fuel, timeout, listener)
@@ -140,8 +162,8 @@ class HostLoop:
             if vcpu.is_waiting:
                 stop = self._wait(listener)
             else:
-                if vcpu.cpu.takeable_interrupts:
-                    self._take_interrupt()
+                if vcpu.cpu.takeable_interrupts and (stop := self._take_interrupt()) is not None:
+                    return stop
                 self._peripherals.expect_input()
                 budget = self._slice_length(is_kernel, pace.budget if listener is None else 1, end)
                 if listener is not None:
@@ -171,6 +193,8 @@ class HostLoop:
         stop = self._exits.answer(exit_, machine)
         if stop is not None and stop.reason is StopReason.EXITED:
             self._ended = stop
+        if stop is None and self._exits.raised is not None:
+            stop = self._stop_in_handler(self._exits.raised)
         if listener is not None and not self._vcpu.is_waiting:
             listener.after_step(event_name(exit_))
         return stop, retired
@@ -189,10 +213,18 @@ class HostLoop:
         if passed := source.pass_time(now, behind):
             vcpu.skip(passed)
 
-    def _take_interrupt(self) -> None:
+    def _take_interrupt(self) -> RunResult | None:
         kind = self._vcpu.take_interrupt()
-        if kind is not None:
-            self._observer.interrupted(kind.value)
+        if kind is None:
+            return None
+        self._observer.interrupted(kind.value)
+        return self._stop_in_handler(kind)
+
+    def _stop_in_handler(self, kind: ExceptionKind) -> RunResult | None:
+        """Return the result if a debugger wants the guest to stop in the handler of an exception."""
+        if self._watcher is None or not self._watcher.stops_in_handler(kind):
+            return None
+        return self._stopped(StopReason.STOPPED, f"{kind.value} after {self._vcpu.icount} instructions")
 
     def _slice_length(self, is_kernel: bool, budget: int, end: int | None) -> int:
         """Return the number of instructions until something else must be done, at most ``budget``."""
@@ -211,7 +243,7 @@ class HostLoop:
 
     def _limit_reached(self, is_kernel: bool, end: int | None, deadline: float | None, now: float) -> RunResult | None:
         icount = self._vcpu.icount
-        if self._interrupted:
+        if self._interrupted or (self._watcher is not None and self._watcher.wants_stop()):
             self._interrupted = False
             return self._stopped(StopReason.INTERRUPTED, f"interrupted after {icount} instructions")
         if self._vcpu.reset_requested:

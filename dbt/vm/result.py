@@ -18,6 +18,7 @@ class StopReason(Enum):
     FAULT = "fault"  # the guest did something that neither it nor the machine can handle
     HALTED = "halted"  # the guest waits for an interrupt, and nothing can send one; or a kernel gave up while it booted
     INTERRUPTED = "interrupted"  # Machine.interrupt was called
+    STOPPED = "stopped"  # a debugger wants the guest to stop here
 
 
 class RunResult(NamedTuple):
@@ -27,7 +28,7 @@ class RunResult(NamedTuple):
     - ``icount``: the number of instructions retired since the machine was reset.
     - ``pc``: the address of the next instruction. For FAULT and HALTED it is the one that could not be completed.
     - ``message``: one paragraph for people, which is empty if there is nothing to explain.
-    - ``exit``: the exit of the tier, for FAULT and HALTED.
+    - ``exit``: the exit of the tier, for FAULT and HALTED, and for STOPPED at a breakpoint or watchpoint.
     """
 
     reason: StopReason

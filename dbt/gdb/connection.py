@@ -1,0 +1,147 @@
+"""The sockets of the server: it listens, has one client at a time, and refuses further ones with a clear word."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+from dbt.gdb.packets import PacketReader, Signal, framed
+
+#: The seconds for which a client may be slow to take an answer, until it counts as gone.
+SEND_TIMEOUT_S = 10.0
+_REFUSAL = framed(b"E.another debugger is connected to this machine, which has one at a time")
+#: The seconds for which a refused client may take to read that, and how many such clients there are at most.
+_REFUSED_S, _MOST_REFUSED = 1.0, 8
+_READ_SIZE = 1 << 16
+
+
+class ClientGone(Exception):
+    """Raised if the client has closed the connection, or does not take what is sent."""
+
+
+class Wakeup:
+    """Ends a wait from a signal handler or another thread."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        os.eventfd_write(self.descriptor, 1)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Client:
+    """A connected client, which sends packets and takes answers."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        connection.settimeout(SEND_TIMEOUT_S)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = PacketReader()
+        self._last = b""
+        self.acknowledges = True
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def receive(self) -> Iterator[bytes | Signal]:
+        """Yield what has come, acknowledged. Nothing is waited for, if the descriptor is ready. Raises ClientGone."""
+        try:
+            data = self._connection.recv(_READ_SIZE)
+        except OSError as error:
+            raise ClientGone from error
+        if not data:
+            raise ClientGone
+        for found in self._reader.feed(data):
+            if found is Signal.RESEND:
+                self._transmit(self._last)
+            elif found is Signal.DAMAGED:
+                if not self.acknowledges:
+                    raise ClientGone  # there is no way to ask for the packet again
+                self._transmit(b"-")
+            else:
+                if self.acknowledges and found is not Signal.INTERRUPT:
+                    self._transmit(b"+")
+                yield found
+
+    def send(self, body: bytes) -> None:
+        """Send a packet. Raises ClientGone."""
+        self._last = framed(body)
+        self._transmit(self._last)
+
+    def _transmit(self, data: bytes) -> None:
+        try:
+            self._connection.sendall(data)
+        except OSError as error:
+            raise ClientGone from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Door:
+    """The listening socket, and those who were refused at it."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        listener.setblocking(False)
+        self._refused: list[tuple[float, socket.socket]] = []
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> Client | None:
+        """Return the client that has come, or None if it has gone again."""
+        connection = self._next()
+        return None if connection is None else Client(connection)
+
+    def refuse(self) -> None:
+        """Send those who have come away."""
+        while (connection := self._next()) is not None:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                connection.send(_REFUSAL)
+                connection.shutdown(socket.SHUT_WR)  # what it has sent is unread: to close now would lose the refusal
+            self._refused.append((time.monotonic() + _REFUSED_S, connection))
+        self.forget_refused()
+
+    def forget_refused(self) -> None:
+        """Close the connections of those who had the time to read that they are refused."""
+        now, refused = time.monotonic(), self._refused
+        while refused and (refused[0][0] < now or len(refused) > _MOST_REFUSED):
+            refused.pop(0)[1].close()
+
+    def _next(self) -> socket.socket | None:
+        try:
+            return self._listener.accept()[0]
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Close everything. The path of a unix socket is removed."""
+        for _, connection in self._refused:
+            connection.close()
+        name = self._listener.getsockname()
+        if self._listener.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        self._listener.close()
+
+
+def ready(seconds: float | None, *sources: Client | Door | Wakeup) -> set[object]:
+    """Return the sources that are ready, after ``seconds`` at most, or without a limit."""
+    poll = select.poll()
+    by_descriptor = {}
+    for source in sources:
+        descriptor = source.descriptor if isinstance(source, Wakeup) else source.fileno()
+        by_descriptor[descriptor] = source
+        poll.register(descriptor, select.POLLIN)
+    found = poll.poll(None if seconds is None else seconds * 1000)
+    return {by_descriptor[descriptor] for descriptor, _ in found}
