@@ -27,6 +27,7 @@ ROOMS = (
     "dbt.board",
     "dbt.host",
     "dbt.inspector",
+    "dbt.gdb",
     "dbt.vm",
     "dbt.snapshot",
     "dbt.debug",

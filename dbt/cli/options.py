@@ -37,6 +37,7 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     ``console`` replaces the process's standard streams.
     """
     _check_combination(options)
+    _check_debugger(options)
     if options.replay is not None:
         _refuse({"--record": options.record}, "a replay has nothing new to record")
     memory = parse_size("--memory", options.memory)
@@ -138,6 +139,17 @@ def _check_combination(options: RunOptions) -> None:
         _refuse({"--dtb": options.dtb}, "a kernel is given a device tree or, with --atags, ATAGs")
     if options.semihosting != "on":
         _refuse({"--files": options.files}, "a kernel reaches files by semihosting alone: add --semihosting on")
+
+
+def _check_debugger(options: RunOptions) -> None:
+    """Raise CommandError for options that do not go with --gdb, or only with it."""
+    if options.gdb is None:
+        _refuse({"--wait": options.wait}, "it is for a debugger: give it with --gdb PORT")
+        return
+    from dbt.cli.debugging import check_endpoint
+
+    check_endpoint(options.gdb)
+    _refuse({"--trace": options.trace}, "with --gdb, the debugger steps; the log of instructions is for other runs")
 
 
 def _refuse(given: Mapping[str, object], why: str) -> None:

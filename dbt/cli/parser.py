@@ -154,6 +154,7 @@ def _add_run(parser: Parser) -> None:
     _add_guest(parser)
     _add_machine(parser)
     _add_limits(parser)
+    _add_debugger(parser)
     _add_translation(parser)
     _add_reports(parser)
 
@@ -210,6 +211,16 @@ def _add_limits(parser: Parser) -> None:
         "end is compared. Standard input is not read. --tier may be another"
     )
     options.text("FILE", help_, "--replay")
+
+
+def _add_debugger(parser: Parser) -> None:
+    options = _Options(parser, "debugger")
+    help_ = (
+        "let gdb connect, by `target remote`: to this port of this host, of another one of its addresses, or to a unix "
+        "socket. The guest runs until then; port 0 is any that is free"
+    )
+    options.text("[HOST:]PORT|unix:PATH", help_, "--gdb")
+    options.flag("with --gdb, do not start the guest before a debugger lets it", "--wait")
 
 
 def _add_translation(parser: Parser) -> None:

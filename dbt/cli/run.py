@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
+from dbt.cli.debugging import serve_debuggers
 from dbt.cli.options import make_machine
 from dbt.cli.outputs import cannot_write, check_outputs, open_output
 from dbt.cli.recordings import file_sum, session
@@ -76,7 +77,11 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
         gc.enable()
         with _stopping_on_ctrl_c(machine), _terminal(machine):
             started = time.monotonic()
-            result = machine.run(here.fuel(fuel), timeout, trace)
+            limit = here.fuel(fuel)
+            if options.gdb is None:
+                result = machine.run(limit, timeout, trace)
+            else:
+                result = serve_debuggers(machine, options.gdb, options.wait, limit, timeout)
             seconds = time.monotonic() - started
         result = here.end(result)
     if perf_map is not None:

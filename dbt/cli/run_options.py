@@ -40,6 +40,8 @@ class RunOptions(NamedTuple):
     console: str | None = None
     record: str | None = None
     replay: str | None = None
+    gdb: str | None = None
+    wait: bool = False
     stats: bool = False
     registers: bool = False
     trace: str | None = None

@@ -25,7 +25,7 @@ _BREAKPOINTS = {b"0": BreakpointKind.SOFTWARE, b"1": BreakpointKind.HARDWARE}
 _WATCHPOINTS = {b"2": WatchKind.WRITE, b"3": WatchKind.READ, b"4": WatchKind.ACCESS}
 _FEATURES = (
     f"PacketSize={MAX_PACKET:x};qXfer:features:read+;qXfer:threads:read+;QStartNoAckMode+;swbreak+;hwbreak+;"
-    "vContSupported+;ConditionalBreakpoints+;error-message+"
+    "vContSupported+;ConditionalBreakpoints+"
 )
 
 
@@ -42,13 +42,14 @@ class Resume(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """The session ends. ``kill``: the guest is to end too."""
+    """The session ends, after a reply if there is one. ``kill``: the guest is to end too."""
 
     kill: bool
+    reply: bytes | None = b"OK"
 
 
-#: An answer to send, or what is to happen instead.
-Answer = bytes | Resume | Leave
+#: An answer to send, or None for a packet that has none, or what is to happen instead.
+Answer = bytes | Resume | Leave | None
 
 
 class Session:
@@ -57,7 +58,7 @@ class Session:
     def __init__(self, target: Target, send: Callable[[bytes], None]) -> None:
         self._target, self._send = target, send
         self.stop = Stop(StopSignal.TRAP)  # why the guest has stopped the last time
-        self.starts_without_acknowledgement = False
+        self.acknowledges = True  # packets are acknowledged, until the client wants it otherwise
         self._hears_breakpoints = False  # the client knows swbreak and hwbreak
         self._thread = target.vcpus[0]
         self._description = b""
@@ -79,7 +80,7 @@ class Session:
             b"C": partial(self._resume_with_signal, False),
             b"S": partial(self._resume_with_signal, True),
             b"D": lambda rest: Leave(kill=False),
-            b"k": lambda rest: Leave(kill=True),
+            b"k": lambda rest: Leave(kill=True, reply=None),
             b"R": self._restart,
             b"H": self._choose_thread,
             b"T": self._is_alive,
@@ -237,10 +238,9 @@ class Session:
         _, _, address = rest.partition(b";")
         return self._resume_at(step, address)
 
-    def _restart(self, rest: bytes) -> bytes:
+    def _restart(self, rest: bytes) -> None:
         self._target.restart()
         self.stop = Stop(StopSignal.TRAP)
-        return b""
 
     def _verbose(self, rest: bytes) -> Answer:
         name, _, value = rest.partition(b";")
@@ -321,7 +321,7 @@ class Session:
     def _set(self, rest: bytes) -> bytes:
         if rest != b"StartNoAckMode":
             return b""
-        self.starts_without_acknowledgement = True
+        self.acknowledges = False
         return b"OK"
 
     def _transfer(self, rest: bytes) -> bytes:

@@ -99,8 +99,8 @@ class Target(Protocol):
     def remove_breakpoint(self, kind: BreakpointKind, gva: Gva) -> None: ...
     def insert_watchpoint(self, kind: WatchKind, gva: Gva, size: int) -> None: ...
     def remove_watchpoint(self, kind: WatchKind, gva: Gva, size: int) -> None: ...
-    def clear_points(self) -> None:
-        """Remove all breakpoints and watchpoints, and what else stops the guest."""
+    def detach(self) -> None:
+        """Remove all breakpoints and watchpoints, and what else stops the guest: the debugger leaves."""
 
     def resume(self, interrupted: Callable[[], bool]) -> Stop:
         """Let the guest run until it stops. ``interrupted`` is asked again and again; if it returns True, it stops."""

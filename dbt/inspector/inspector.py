@@ -1,6 +1,6 @@
 """The inspector: a guest as a debugger sees it. It reads registers, memory, code and symbols, and explains faults.
 
-Nothing here changes the guest, but for :meth:`Inspector.write`.
+Nothing here changes the guest, but for :meth:`Inspector.write` and :meth:`Inspector.write_virtual`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,19 @@ class Inspector:
         them.
         """
         return self._virtual.read(gva, size)
+
+    def write_virtual(self, gva: Gva, data: bytes) -> None:
+        """Write to RAM at a virtual address, which may hold code: all of the data, or none and raise BadAddress.
+
+        As in a debugger, it needs only the guest's permission to read.
+        """
+        self._virtual.write(gva, data)
+
+    def locate(self, gva: Gva) -> Gpa:
+        """Return the physical address of a byte of RAM by the guest's present page tables. Raise BadAddress if there is
+        none.
+        """
+        return self._virtual.locate(gva)
 
     def peek_word(self, gpa: Gpa) -> int | None:
         """Return the word of RAM at ``gpa``, or None if there is no RAM or ``gpa`` is not a multiple of 4.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
+    from dbt.vm.host_loop import RunWatcher
+
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
 
 
@@ -100,6 +102,7 @@ class Machine(GuestAccess):
         )
         options.check()
         check_receivers(console, notice, observer)
+        self._notice = notice
         self.console: Console = console if console is not None else HostConsole()
         observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, self.console, notice, observer))
@@ -201,6 +204,13 @@ class Machine(GuestAccess):
         )
         self._start(guest)
 
+    def restart(self) -> None:
+        """Load the present guest again, as it was read from its file, and reset. What else RAM holds stays."""
+        self._ownership.check_stopped()
+        if self._guest.image is not None:
+            self._guest.image.place(self.memory)
+        self.reset()
+
     def _start(self, guest: Guest) -> None:
         assert guest.image is not None
         self._guest = guest
@@ -214,20 +224,26 @@ class Machine(GuestAccess):
     # -- running -------------------------------------------------------------------------------
 
     def run(
-        self, fuel: int | None = None, timeout: float | None = None, trace: StepObserver | None = None
+        self,
+        fuel: int | None = None,
+        timeout: float | None = None,
+        trace: StepObserver | None = None,
+        watcher: RunWatcher | None = None,
     ) -> RunResult:
         """Execute the guest until it exits or something stops it. Another call continues from there.
 
         ``fuel`` is the number of instructions after which to stop, exactly. ``timeout`` is in seconds of host time. An
         exception of a signal handler, the console or an observer is raised between two instructions, after which the
-        guest can go on as well. Raise ValueError for a limit that is negative or no number.
+        guest can go on as well. ``watcher`` may stop the run too. Raise ValueError for a limit that is negative or no
+        number.
         """
         check_limits(fuel, timeout)
         signals, run = self._parts.signals, [get_ident()]
         try:
             self._ownership.acquire(run)
             signals.begin()
-            return self._parts.loop.run(self, fuel, timeout, None if trace is None else BoundListener(self, trace))
+            listener = None if trace is None else BoundListener(self, trace)
+            return self._parts.loop.run(self, fuel, timeout, listener, watcher)
         finally:
             if self._ownership.release(run):  # while handlers wait, so that nothing comes in between
                 signals.end()
@@ -235,6 +251,27 @@ class Machine(GuestAccess):
     def step(self) -> RunResult:
         """Execute one instruction."""
         return self.run(fuel=1)
+
+    def serve_gdb(
+        self,
+        endpoint: str = "0",
+        wait: bool = False,
+        fuel: int | None = None,
+        timeout: float | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
+
+        ``endpoint`` is ``[HOST:]PORT`` or ``unix:PATH``. Without a host, only this host can connect; port 0 is any that
+        is free. ``announce`` is called with the place, once it listens; the default is ``notice``. With ``wait``, the
+        guest does not start before a debugger has connected and lets it.
+
+        Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
+        """
+        from dbt.vm.debug_service import serve_gdb
+
+        check_limits(fuel, timeout)
+        return serve_gdb(self, endpoint, wait, fuel, timeout, announce or self._notice)
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may

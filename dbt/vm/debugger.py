@@ -1,0 +1,302 @@
+"""A machine as a debugger sees and drives it: registers, memory, breakpoints, watchpoints, and running up to a stop.
+
+It implements :class:`dbt.gdb.target.Target`. Nothing that it does is seen by the guest, but for writes to registers and
+memory. How the guest stops is in :mod:`dbt.backend.debug_points`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.exits import BreakpointHit, DataAbort, PrefetchAbort, VmExit, WatchpointHit
+from dbt.abi.layout import MAX_WATCHPOINTS, PAGE_SIZE
+from dbt.engine.debug_points import Watchpoint
+from dbt.gdb.target import BreakpointKind, Condition, Register, Stop, StopSignal, TargetError, WatchKind
+from dbt.memory.virtual import BadAddress
+from dbt.vm.debug_registers import CPSR, FEATURES, PC, read_register, write_system_register
+from dbt.vm.result import RunResult, StopReason
+from isa.arm.vectors import ExceptionKind
+
+if TYPE_CHECKING:
+    from dbt.vm.machine import Machine
+
+#: The most breakpoints, and the most bytes of a watchpoint: all of this may come from a socket.
+MAX_BREAKPOINTS, MAX_WATCHED = 4096, 1 << 20
+_END = 1 << 32
+
+
+class _Breakpoint(NamedTuple):
+    kind: BreakpointKind
+    conditions: Collection[Condition]
+
+
+class Debugger:
+    """The debugger's side of a machine. At most one may be in use at a time.
+
+    ``fuel`` is the number of instructions after which the guest stops for good, and ``timeout`` that of seconds for
+    which it may run.
+    """
+
+    vcpus: Sequence[int] = (1,)
+    features: Mapping[str, Sequence[Register]] = FEATURES
+
+    def __init__(self, machine: Machine, fuel: int | None = None, timeout: float | None = None) -> None:
+        self.machine = machine
+        self._end = None if fuel is None else machine.icount + fuel
+        self._seconds_left = timeout
+        self._breakpoints: dict[Gva, list[_Breakpoint]] = {}
+        self._watchpoints: dict[Watchpoint, WatchKind] = {}
+        self._told_watchpoints: frozenset[Watchpoint] = frozenset()  # that the tier knows
+        self.caught: set[ExceptionKind] = set()  # the exceptions at whose handlers the guest stops
+        self.limits: dict[Gva, tuple[str, int]] = {}  # breakpoints of one address space: a register and its value
+        self.physical = False  # memory is that of physical addresses
+        self._stepping = False
+        self._interrupted: Callable[[], bool] = lambda: False
+        self.result: RunResult | None = None  # of the last run
+
+    # -- registers and memory ------------------------------------------------------------------
+
+    def describe_vcpu(self, vcpu: int) -> str:
+        """See :class:`dbt.gdb.target.Target`."""
+        from isa.arm.state import Mode
+
+        cpu, what = self.machine.cpu, "waiting for an interrupt" if self.machine.vcpu.is_waiting else "stopped"
+        return f"{Mode(cpu.mode).name.lower()} mode, {what}"
+
+    def read_register(self, vcpu: int, number: int) -> int:
+        """See :class:`dbt.gdb.target.Target`."""
+        try:
+            return read_register(self.machine.cpu, number)
+        except KeyError:
+            raise TargetError(f"there is no register {number}") from None
+
+    def write_register(self, vcpu: int, number: int, value: int) -> None:
+        """See :class:`dbt.gdb.target.Target`."""
+        try:
+            if number == PC:
+                self.machine.pc = value
+            elif 0 <= number < PC:
+                self.machine.r[number] = value
+            elif number == CPSR:
+                self.machine.cpsr = value
+            elif (name := write_system_register(self.machine.cpu, number, value)) is not None:
+                raise TargetError(f"{name} can only be read here: only the guest itself can write it")
+        except KeyError:
+            raise TargetError(f"there is no register {number}") from None
+        except ValueError as error:
+            raise TargetError(str(error)) from None
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """See :class:`dbt.gdb.target.Target`."""
+        found = bytearray()
+        while len(found) < size:
+            at = address + len(found)
+            piece = min(size - len(found), PAGE_SIZE - at % PAGE_SIZE)
+            try:
+                found += self._read(at, piece)
+            except (BadAddress, ValueError):
+                break
+        if not found:
+            raise TargetError(f"there is no RAM to be read at {address:#x}")
+        return bytes(found)
+
+    def _read(self, address: int, size: int) -> bytes:
+        if self.physical:
+            return self.machine.read(address, size)
+        return self.machine.inspector.read_virtual(Gva(address), size)
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """See :class:`dbt.gdb.target.Target`. What is written to code takes effect at once."""
+        try:
+            if self.physical:
+                self.machine.write(address, data)
+            else:
+                self.machine.inspector.write_virtual(Gva(address), data)
+        except (BadAddress, ValueError):
+            raise TargetError(f"there is no RAM to be written at {address:#x}") from None
+
+    # -- breakpoints and watchpoints: also implements dbt.engine.debug_points.DebugPoints ------------
+
+    @property
+    def breakpoints(self) -> Collection[Gva]:
+        """The addresses of all breakpoints."""
+        return self._breakpoints.keys()
+
+    @property
+    def watchpoints(self) -> Collection[Watchpoint]:
+        """All watchpoints."""
+        return self._watchpoints.keys()
+
+    def insert_breakpoint(self, kind: BreakpointKind, gva: Gva, conditions: Collection[Condition] = ()) -> None:
+        """See :class:`dbt.gdb.target.Target`. A breakpoint of the same kind that is there already is replaced."""
+        if gva & 3 or not 0 <= gva < _END:
+            raise TargetError(f"{gva:#x} is not the address of an A32 instruction: a 32-bit multiple of 4")
+        if len(self._breakpoints) >= MAX_BREAKPOINTS:
+            raise TargetError(f"a machine has {MAX_BREAKPOINTS} breakpoints at most")
+        others = [there for there in self._breakpoints.get(gva, ()) if there.kind is not kind]
+        self._breakpoints[gva] = [*others, _Breakpoint(kind, conditions)]
+
+    def remove_breakpoint(self, kind: BreakpointKind, gva: Gva) -> None:
+        """See :class:`dbt.gdb.target.Target`. One that is not there is no error."""
+        others = [there for there in self._breakpoints.get(gva, ()) if there.kind is not kind]
+        if others:
+            self._breakpoints[gva] = others
+        else:
+            self._breakpoints.pop(gva, None)
+
+    def insert_watchpoint(self, kind: WatchKind, gva: Gva, size: int) -> None:
+        """See :class:`dbt.gdb.target.Target`."""
+        watchpoint = _watchpoint(kind, gva, size)
+        if len(self._watchpoints) >= MAX_WATCHPOINTS and watchpoint not in self._watchpoints:
+            raise TargetError(f"a machine has {MAX_WATCHPOINTS} watchpoints at most")
+        self._watchpoints[watchpoint] = kind
+
+    def remove_watchpoint(self, kind: WatchKind, gva: Gva, size: int) -> None:
+        """See :class:`dbt.gdb.target.Target`. One that is not there is no error."""
+        self._watchpoints.pop(_watchpoint(kind, gva, size), None)
+
+    def stops_at(self, pc: Gva) -> bool:
+        """See :class:`dbt.engine.debug_points.DebugPoints`."""
+        if self._stepping or pc not in self._breakpoints:
+            return False
+        if (limit := self.limits.get(pc)) is not None and self.machine.cpu[limit[0]] != limit[1]:
+            return False
+        return self._breakpoint_at(pc) is not None
+
+    def _breakpoint_at(self, pc: Gva) -> BreakpointKind | None:
+        """Return the kind of a breakpoint whose condition holds, or None."""
+        for kind, conditions in self._breakpoints.get(pc, ()):
+            if not conditions or any(holds() for holds in conditions):
+                return kind
+        return None
+
+    def stops_for(self, gva: Gva, size: int, write: bool) -> bool:
+        """See :class:`dbt.engine.debug_points.DebugPoints`."""
+        return self._watchpoint_of(gva, size, write) is not None
+
+    def _watchpoint_of(self, gva: Gva, size: int, write: bool) -> Watchpoint | None:
+        return next((there for there in self._watchpoints if there.touches(gva, size, write)), None)
+
+    # -- running: also implements dbt.vm.host_loop.RunWatcher ----------------------------------------
+
+    @property
+    def hears_exceptions(self) -> bool:
+        """See :class:`dbt.vm.host_loop.RunWatcher`."""
+        return self._stepping or bool(self.caught)
+
+    def wants_stop(self) -> bool:
+        """See :class:`dbt.vm.host_loop.RunWatcher`."""
+        return self._interrupted()
+
+    def stops_in_handler(self, kind: ExceptionKind) -> bool:
+        """See :class:`dbt.vm.host_loop.RunWatcher`."""
+        return self._stepping or kind in self.caught
+
+    def resume(self, interrupted: Callable[[], bool]) -> Stop:
+        """See :class:`dbt.gdb.target.Target`."""
+        self._tell_tier()
+        return self._stop(self._run(None, interrupted))
+
+    def step(self, start: Gva, end: Gva, interrupted: Callable[[], bool]) -> Stop:
+        """See :class:`dbt.gdb.target.Target`. An exception that is entered ends a step.
+
+        gdb removes breakpoints and watchpoints before it steps over them, and inserts them again. So the tier is only
+        told of watchpoints that it does not know.
+        """
+        if not self._watchpoints.keys() <= self._told_watchpoints:
+            self._tell_tier()
+        self._stepping = True
+        try:
+            while True:
+                result = self._run(1, interrupted)
+                pc = self.machine.cpu.pc
+                if result.reason is not StopReason.FUEL or self._is_at_end or not start <= pc < end:
+                    break
+                if (kind := self._breakpoint_at(pc)) is not None:
+                    return Stop(StopSignal.TRAP, kind)
+            return self._stop(result)
+        finally:
+            self._stepping = False
+
+    def _tell_tier(self) -> None:
+        self.machine.tier.use_debug_points(self)
+        self._told_watchpoints = frozenset(self._watchpoints)
+
+    @property
+    def _is_at_end(self) -> bool:
+        return self._end is not None and self.machine.icount >= self._end
+
+    def _run(self, fuel: int | None, interrupted: Callable[[], bool]) -> RunResult:
+        left = None if self._end is None else max(self._end - self.machine.icount, 0)
+        fuel = min((number for number in (fuel, left) if number is not None), default=None)
+        self._interrupted = interrupted
+        started = time.monotonic()
+        try:
+            self.result = self.machine.run(fuel, self._seconds_left, watcher=self)
+        finally:
+            self._interrupted = lambda: False
+            if self._seconds_left is not None:
+                self._seconds_left = max(self._seconds_left - (time.monotonic() - started), 0.0)
+        return self.result
+
+    def _stop(self, result: RunResult) -> Stop:
+        """Return the result of a run as gdb is told of it."""
+        match result.reason:
+            case StopReason.EXITED:
+                return Stop(StopSignal.TRAP, None, None, result.message, result.exit_code)
+            case StopReason.STOPPED:
+                return self._debug_stop(result.exit, result.message)
+            case StopReason.INTERRUPTED:
+                return Stop(StopSignal.INTERRUPT)
+            case StopReason.FUEL if not self._is_at_end:
+                return Stop(StopSignal.TRAP)
+            case StopReason.FAULT:
+                is_access = isinstance(result.exit, DataAbort | PrefetchAbort)
+                return Stop(StopSignal.FAULT if is_access else StopSignal.ILLEGAL, message=result.message)
+            case _:
+                return Stop(StopSignal.TRAP, message=result.message)
+
+    def _debug_stop(self, exit_: VmExit | None, message: str) -> Stop:
+        match exit_:
+            case BreakpointHit(pc):
+                return Stop(StopSignal.TRAP, self._breakpoint_at(Gva(pc)) or BreakpointKind.SOFTWARE)
+            case WatchpointHit(_, gva, size, write):
+                found = self._watchpoint_of(gva, size, write)
+                if found is not None:
+                    return Stop(StopSignal.TRAP, self._watchpoints[found], found.gva)
+        return Stop(StopSignal.TRAP, message=message)
+
+    def restart(self) -> None:
+        """See :class:`dbt.gdb.target.Target`."""
+        self.machine.restart()
+
+    def monitor(self, words: Sequence[str]) -> str:
+        """See :class:`dbt.gdb.target.Target`."""
+        from dbt.vm.debug_commands import run_command
+
+        return run_command(self, words)
+
+    def detach(self) -> None:
+        """See :class:`dbt.gdb.target.Target`. From now on the guest runs as without a debugger."""
+        self._breakpoints.clear()
+        self._watchpoints.clear()
+        self.caught.clear()
+        self.limits.clear()
+        self.physical = False
+        self._tell_tier()
+
+    def translate(self, gva: Gva) -> Gpa | None:
+        """Return the physical address of a virtual one by the guest's present page tables, or None."""
+        try:
+            return self.machine.inspector.locate(gva)
+        except BadAddress:
+            return None
+
+
+def _watchpoint(kind: WatchKind, gva: Gva, size: int) -> Watchpoint:
+    if not 0 < size <= MAX_WATCHED or not 0 <= gva <= _END - size:
+        raise TargetError(f"{size} bytes at {gva:#x} cannot be watched: it is 1 byte to {MAX_WATCHED} bytes of 4 GiB")
+    return Watchpoint(gva, size, kind is not WatchKind.WRITE, kind is not WatchKind.READ)
