@@ -13,7 +13,7 @@ from dbt.gdb.packets import PacketReader, Signal, framed
 
 #: The seconds for which a client may be slow to take an answer, until it counts as gone.
 SEND_TIMEOUT_S = 10.0
-_REFUSAL = framed(b"E.another debugger is connected to this machine, which has one at a time")
+_REFUSAL = b"+" + framed(b"E.another debugger is connected to this machine, which has one at a time")
 #: The seconds for which a refused client may take to read that, and how many such clients there are at most.
 _REFUSED_S, _MOST_REFUSED = 1.0, 8
 _READ_SIZE = 1 << 16

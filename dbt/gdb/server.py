@@ -110,7 +110,7 @@ class GdbServer:
     def _listen(self, client: Client, seconds: float | None) -> bool:
         """Take what the client sends. Return False if the run is to end. Raise ClientGone."""
         found = ready(seconds, client, self._door, self._wakeup)
-        if self._door in found:
+        if self._door in found and client not in found:  # who comes after the client has gone is not refused
             self._door.refuse()
         if client in found:
             for item in client.receive():

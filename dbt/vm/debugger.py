@@ -54,6 +54,7 @@ class Debugger:
         self.limits: dict[Gva, tuple[str, int]] = {}  # breakpoints of one address space: a register and its value
         self.physical = False  # memory is that of physical addresses
         self._stepping = False
+        self._stopped_at: tuple[int, Gva] | None = None  # icount and PC of the breakpoint or watchpoint that was hit
         self._interrupted: Callable[[], bool] = lambda: False
         self.result: RunResult | None = None  # of the last run
 
@@ -75,6 +76,7 @@ class Debugger:
 
     def write_register(self, vcpu: int, number: int, value: int) -> None:
         """See :class:`dbt.gdb.target.Target`."""
+        self._stopped_at = None
         try:
             if number == PC:
                 self.machine.pc = value
@@ -160,7 +162,7 @@ class Debugger:
 
     def stops_at(self, pc: Gva) -> bool:
         """See :class:`dbt.engine.debug_points.DebugPoints`."""
-        if self._stepping or pc not in self._breakpoints:
+        if self._stepping or pc not in self._breakpoints or self._was_stopped_here:
             return False
         if (limit := self.limits.get(pc)) is not None and self.machine.cpu[limit[0]] != limit[1]:
             return False
@@ -175,7 +177,7 @@ class Debugger:
 
     def stops_for(self, gva: Gva, size: int, write: bool) -> bool:
         """See :class:`dbt.engine.debug_points.DebugPoints`."""
-        return self._watchpoint_of(gva, size, write) is not None
+        return not self._was_stopped_here and self._watchpoint_of(gva, size, write) is not None
 
     def _watchpoint_of(self, gva: Gva, size: int, write: bool) -> Watchpoint | None:
         return next((there for there in self._watchpoints if there.touches(gva, size, write)), None)
@@ -196,9 +198,17 @@ class Debugger:
         return self._stepping or kind in self.caught
 
     def resume(self, interrupted: Callable[[], bool]) -> Stop:
-        """See :class:`dbt.gdb.target.Target`."""
+        """See :class:`dbt.gdb.target.Target`. What it has stopped at is executed now."""
         self._tell_tier()
         return self._stop(self._run(None, interrupted))
+
+    @property
+    def _here(self) -> tuple[int, Gva]:
+        return self.machine.progress, self.machine.cpu.pc
+
+    @property
+    def _was_stopped_here(self) -> bool:
+        return self._stopped_at == self._here
 
     def step(self, start: Gva, end: Gva, interrupted: Callable[[], bool]) -> Stop:
         """See :class:`dbt.gdb.target.Target`. An exception that is entered ends a step.
@@ -260,6 +270,8 @@ class Debugger:
                 return Stop(StopSignal.TRAP, message=result.message)
 
     def _debug_stop(self, exit_: VmExit | None, message: str) -> Stop:
+        if exit_ is not None:
+            self._stopped_at = self._here
         match exit_:
             case BreakpointHit(pc):
                 return Stop(StopSignal.TRAP, self._breakpoint_at(Gva(pc)) or BreakpointKind.SOFTWARE)

@@ -1,0 +1,191 @@
+"""gdb-multiarch debugs guests: what its users do, and what QEMU's tests of a whole system's gdbstub ask for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tests.gdb.sessions import debugged, gdb_says, needs_gdb, start_gdb
+from tests.guests import GUESTS
+
+pytestmark = needs_gdb
+
+QUICKSORT = str(GUESTS / "images" / "quicksort-armv5te-O0.elf")
+MINIOS = str(GUESTS / "images" / "minios-armv5te-O2.elf")
+
+
+def values(text: str) -> list[int]:
+    """Return the numbers that ``print`` has shown."""
+    return [int(found, 0) for found in re.findall(r"^\$\d+ = (?:\(.*\) )?(-?(?:0x)?[0-9a-f]+)", text, re.M)]
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The guest ``guest.c``, compiled with debug information."""
+    compiler = shutil.which("arm-none-eabi-gcc")
+    if compiler is None:
+        pytest.skip("arm-none-eabi-gcc is not installed")
+    path = tmp_path_factory.mktemp("gdb") / "guest.elf"
+    options = ["-marm", "-mcpu=arm926ej-s", "-Og", "-g", "-fno-inline", "-ffreestanding", "-nostdlib"]
+    source = Path(__file__).with_name("guest.c")
+    subprocess.run([compiler, *options, "-Ttext=0x10000", "-e", "_start", source, "-o", path], check=True)
+    return str(path)
+
+
+# -- what QEMU's memory.py, interrupt.py, registers.py and xpage-bp.py ask for ------------------------
+
+
+def test_steps_break_and_watches_of_a_whole_system(guest: str) -> None:
+    with debugged(guest) as (process, place):
+        text = gdb_says(
+            place,
+            [
+                *("p $pc", "si", "p $pc", "si", "p $pc", "si", "p $pc"),
+                *("break _exit", "break main", "continue", "delete 2"),
+                *(f"{watch} test_data[128]" for watch in ("awatch", "rwatch", "watch")),
+                *("continue", "continue", "continue", "info breakpoints", "kill"),
+            ],
+            guest,
+        )
+        assert process.wait(20) == 130
+    first = values(text)
+    assert first == [first[0] + 4 * number for number in range(4)]
+    assert "Breakpoint 2, main () at" in text
+    assert "New value = 129" in text  # far_away(128 * 1)
+    kinds = {"acc": 3, "read": 1, "hw": 2}
+    for kind, hits in kinds.items():
+        assert re.search(rf"{kind} watchpoint +keep y +test_data\[128\]\n\tbreakpoint already hit {hits} time", text)
+    assert re.search(r"1 +breakpoint +keep y +0x\w+ in _exit at [^\n]*\n3 ", text)  # never hit
+
+
+def test_ctrl_c_stops_where_the_guest_is(guest: str) -> None:
+    with debugged(guest) as (_, place):
+        commands = [
+            "set var wanted = 2",
+            "break loop",
+            "continue",
+            "delete",
+            "continue",
+            "bt 1",
+            "p total > 1000",
+            "kill",
+        ]
+        gdb = start_gdb(place, commands, guest)
+        time.sleep(2)
+        gdb.send_signal(signal.SIGINT)
+        text = gdb.communicate(timeout=60)[0]
+    assert "Program received signal SIGINT" in text
+    assert re.search(r"#0 +(0x\w+ in )?loop \(\)", text)
+
+
+def test_every_register_of_the_description_is_there(guest: str) -> None:
+    with debugged(guest) as (_, place):
+        commands = ["maint print xml-tdesc", "maint print remote-registers", "info registers", "p/x $spsr_svc", "kill"]
+        text = gdb_says(place, commands, guest)
+    xml = text[text.index("<?xml") : text.index("</target>") + len("</target>")]
+    registers = {}
+    for feature in ET.fromstring(re.sub("<!DOCTYPE[^>]*>", "", xml)).findall("feature"):
+        for register in feature.findall("reg"):
+            assert register.attrib["name"] not in registers
+            registers[register.attrib["name"]] = int(register.attrib["regnum"])
+    seen = {line.split()[0]: int(line.split()[6]) for line in text.splitlines() if len(line.split()) == 8}
+    assert registers.items() <= seen.items()
+    assert len(registers) > 50
+    for name in registers:
+        assert re.search(rf"^{name} +0x", text, re.M), name
+
+
+def test_a_breakpoint_in_another_page_is_hit_when_the_way_there_is_compiled(guest: str) -> None:
+    with debugged("--jit", "sync", guest) as (process, place):
+        commands = ["break fill if round == 200", "continue", "break far_away", "continue", "p value", "bt", "delete"]
+        text = gdb_says(place, [*commands, "continue"], guest)
+        assert process.wait(20) == 0
+    assert values(text) == [0]
+    assert re.search(r"#0 +far_away \(value=.*=0\).*#1 +0x\w+ in fill \(round=.*=200\).*#2 +0x\w+ in main", text, re.S)
+    assert "exited normally" in text
+
+
+# -- what users do -----------------------------------------------------------------------------------
+
+
+def test_a_program_is_stepped_by_lines_and_finished(guest: str) -> None:
+    with debugged(guest) as (process, place):
+        text = gdb_says(
+            place,
+            [
+                *("tbreak main", "continue", "step", "step", "bt", "finish", "step"),
+                *("p list->value", "p list->next->next->value", "finish", "p twice(21)", "next", "p total"),
+                *("set var total = 5", "p total", "info threads", "p $sp == $sp_svc", "continue"),
+            ],
+            guest,
+        )
+        assert process.wait(20) == 0
+    assert re.search(r"#0 +build \(count=.*=8\).*#1 +0x\w+ in main", text, re.S)
+    assert re.search(r"Value returned is \$1 = \(struct node \*\) 0x\w+ <nodes>", text)
+    assert values(text)[:3] == [0, 4, 42]
+    assert values(text)[3:] == [140, 5, 1]
+    assert "Value returned is $4 = 140" in text
+    assert 'Thread 1 "CPU 0" (supervisor mode, stopped)' in text
+    assert "exited normally" in text
+
+
+def test_conditions_are_evaluated_in_the_stub(guest: str) -> None:
+    with debugged(guest) as (_, place):
+        commands = [
+            *("set breakpoint condition-evaluation target", "break far_away if value == 250 * 255 && total > 10"),
+            *("continue", "info breakpoints", "p value", "kill"),
+        ]
+        text = gdb_says(place, commands, guest)
+    assert "stop only if value == 250 * 255 && total > 10 (target evals)" in text
+    assert values(text) == [250 * 255]
+
+
+def test_a_running_guest_is_attached_to_left_and_attached_to_again(guest: str) -> None:
+    with debugged(guest) as (_, place):
+        gdb_says(place, ["set var wanted = 2", "detach"], guest)
+        time.sleep(1.0)
+        texts = [gdb_says(place, ["p total", "hbreak loop", "detach"], guest) for _ in range(2)]
+    counts = [values(text)[0] for text in texts]
+    assert counts[0] != counts[1]
+    assert "[Inferior 1 (Remote target) detached]" in texts[0]
+
+
+def test_a_second_gdb_is_refused_and_says_why(guest: str) -> None:
+    with debugged(guest) as (_, place):
+        first = start_gdb(place, ["shell sleep 3", "p $pc", "kill"], guest)
+        time.sleep(1.0)
+        second = gdb_says(place, ["p 1 + 1"], guest)
+        assert "another debugger is connected" in second
+        assert values(first.communicate(timeout=60)[0]) != []
+
+
+def test_a_program_is_loaded_over_the_connection(guest: str) -> None:
+    with debugged(QUICKSORT) as (process, place):
+        text = gdb_says(
+            place, ["load", "p $pc == (int) &_start", "break twice", "continue", "p value", "delete", "continue"], guest
+        )
+        assert process.wait(20) == 0
+    assert "Start address" in text
+    assert values(text)[0] == 1
+
+
+def test_a_kernel_is_debugged_by_name_before_and_after_it_has_turned_on_the_mmu() -> None:
+    with debugged("--kernel", MINIOS) as (process, place):
+        commands = [
+            *("p $sctlr & 1", "hbreak kernel_main", "continue", "p $sctlr & 1", "monitor pages 0xc0012844"),
+            *("break space_switch", "continue", "continue", "p $cpsr & 0x1f", "delete", "continue"),
+        ]
+        text = gdb_says(place, commands, MINIOS)
+        assert process.wait(20) == 0
+    assert re.search(r"Breakpoint 1, (0xc0012844 in )?kernel_main", text)
+    assert "0xc0012844 is at 0x00012844" in text
+    assert len(re.findall(r"Breakpoint 2, (?:0x\w+ in )?space_switch", text)) == 2
+    assert values(text) == [0, 1, 0x13]
+    assert "exited normally" in text
