@@ -50,7 +50,6 @@ def generate_code() -> GeneratedCode:
         dispatch_text(),
         decode_text(),
         code_pages_text(),
-        debug_points_text(),
         native_exceptions_text(),
         slowpath_text(),
         device_access_text(),
@@ -58,6 +57,7 @@ def generate_code() -> GeneratedCode:
         stitcher_text(),
         stitched_code_text(),
         routines_text(),
+        debug_points_text(),
     )
     return GeneratedCode(text, handlers.rows, [name for name, _ in guard_list])
 
