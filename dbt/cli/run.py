@@ -12,7 +12,6 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
-from dbt.cli.debugging import serve_debuggers
 from dbt.cli.options import make_machine
 from dbt.cli.outputs import cannot_write, check_outputs, open_output
 from dbt.cli.recordings import file_sum, session
@@ -81,6 +80,8 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
             if options.gdb is None:
                 result = machine.run(limit, timeout, trace)
             else:
+                from dbt.cli.debugging import serve_debuggers
+
                 result = serve_debuggers(machine, options.gdb, options.wait, limit, timeout)
             seconds = time.monotonic() - started
         result = here.end(result)

@@ -182,19 +182,19 @@ class Debugger:
     def _watchpoint_of(self, gva: Gva, size: int, write: bool) -> Watchpoint | None:
         return next((there for there in self._watchpoints if there.touches(gva, size, write)), None)
 
-    # -- running: also implements dbt.vm.host_loop.RunWatcher ----------------------------------------
+    # -- running: also implements dbt.vm.run_watcher.RunWatcher ----------------------------------------
 
     @property
     def hears_exceptions(self) -> bool:
-        """See :class:`dbt.vm.host_loop.RunWatcher`."""
+        """See :class:`dbt.vm.run_watcher.RunWatcher`."""
         return self._stepping or bool(self.caught)
 
     def wants_stop(self) -> bool:
-        """See :class:`dbt.vm.host_loop.RunWatcher`."""
+        """See :class:`dbt.vm.run_watcher.RunWatcher`."""
         return self._interrupted()
 
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
-        """See :class:`dbt.vm.host_loop.RunWatcher`."""
+        """See :class:`dbt.vm.run_watcher.RunWatcher`."""
         return self._stepping or kind in self.caught
 
     def resume(self, interrupted: Callable[[], bool]) -> Stop:

@@ -7,7 +7,7 @@ can observe depends on its image, its arguments, its files and its input. It doe
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import NATIVE_EXCEPTIONS, NEVER, SEMIHOSTING_SLOT
@@ -28,6 +28,9 @@ from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I
 from isa.arm.vectors import ExceptionKind
 
+if TYPE_CHECKING:
+    from dbt.vm.run_watcher import RunWatcher
+
 _FLUSH_INTERVAL = 0.01
 #: The interval in instructions at which a halted kernel is looked for. It is fixed, so that runs do not depend on
 #: slices.
@@ -47,20 +50,6 @@ class StepListener(Protocol):
 
     def before_step(self) -> None: ...
     def after_step(self, event: str) -> None: ...
-
-
-class RunWatcher(Protocol):
-    """A debugger, which may stop the run between two instructions."""
-
-    @property
-    def hears_exceptions(self) -> bool:
-        """Return True if the watcher is to be asked at each exception that is entered. The guest is slower then."""
-
-    def wants_stop(self) -> bool:
-        """Return True if the run is to stop. It is asked between two slices, some hundred times a second or more."""
-
-    def stops_in_handler(self, kind: ExceptionKind) -> bool:
-        """Return True if the run is to stop at the first instruction of the handler of an exception."""
 
 
 class HostLoop:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from dbt.vm.host_loop import RunWatcher
+    from dbt.vm.run_watcher import RunWatcher
 
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
 

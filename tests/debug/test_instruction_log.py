@@ -15,9 +15,9 @@ from tests.assembler import assemble
 from tests.vm.programs import BASE, TIERS, make_elf
 
 
-def trace_of(machine: Machine, **limits: int) -> list[str]:
+def trace_of(machine: Machine, fuel: int | None = None) -> list[str]:
     file = io.StringIO()
-    machine.run(trace=InstructionTrace(file), **limits)
+    machine.run(fuel, trace=InstructionTrace(file))
     lines = file.getvalue().splitlines(keepends=True)
     assert lines[0] == HEADER
     return [line.rstrip("\n") for line in lines[1:]]
