@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dbt.board.loader import ImageError
+    from dbt.devices.state import StateError
     from dbt.host.console import CaptureConsole, HostConsole
     from dbt.memory.ram import RamRegion
     from dbt.vm.machine import Machine
     from dbt.vm.result import RunResult, StopReason
+    from dbt.vm.vm_state import VmState
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "Machine",
     "RamRegion",
     "RunResult",
+    "StateError",
     "StopReason",
+    "VmState",
     "__version__",
 ]
 
@@ -37,7 +41,9 @@ _HOME = {
     "Machine": "dbt.vm.machine",
     "RamRegion": "dbt.memory.ram",
     "RunResult": "dbt.vm.result",
+    "StateError": "dbt.devices.state",
     "StopReason": "dbt.vm.result",
+    "VmState": "dbt.vm.vm_state",
 }
 
 

@@ -57,6 +57,12 @@ class HostRange:
         if _libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_WRITE):
             raise OSError(ctypes.get_errno(), "cannot commit host memory")
 
+    def map_file(self, offset: int, size: int, handle: int) -> None:
+        """Replace a part by the bytes of a file at the same offset. Stores do not change the file."""
+        self._check(offset, size)
+        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | _MAP_FIXED
+        _map(Hva(self.address + offset), size, mmap.PROT_READ | mmap.PROT_WRITE, flags, handle, offset)
+
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size <= 0 or offset + size > self.size:
             raise ValueError(f"[{offset:#x}, {offset + size:#x}) is not within the range of {self.size:#x} bytes")

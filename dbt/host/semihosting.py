@@ -11,14 +11,16 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.board import clock
+from dbt.devices.fields import Fields
+from dbt.devices.state import State, StateError
 from dbt.host.guest_notices import GuestNotices
 from dbt.host.output_queue import OutputQueue
-from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Stream
+from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Opened, Stream
 from dbt.memory.virtual import BadAddress, VirtualMemory
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ SEMIHOSTING_SVC = 0x123456
 APPLICATION_EXIT = 0x20026
 FAILED = 0xFFFFFFFF
 
-_MAX_HANDLES = 64
+MAX_HANDLES = 64
 _MAX_STRING = 1 << 16
 #: The number of bytes up to which a piece of a file or of output takes no time worth mentioning.
 _SHORT = 1 << 12
@@ -174,6 +176,48 @@ class Semihosting:
         """Return what the guest can observe: the last error number, and each open handle with its position."""
         return self.errno, [(handle, stream.position) for handle, stream in sorted(self._streams.items())]
 
+    def save_handles(self) -> dict[int, State]:
+        """Return what :meth:`restore_handles` needs of each open handle."""
+        return {
+            handle: {
+                "name": stream.opened.name,
+                "mode": stream.opened.mode,
+                "position": stream.position,
+                "length": stream.length(),
+                "version": stream.version(),
+            }
+            for handle, stream in sorted(self._streams.items())
+        }
+
+    def restore_handles(self, handles: Iterable[tuple[int, Fields]]) -> None:
+        """Open the handles that :meth:`save_handles` returned, instead of those that are open.
+
+        Raise StateError if the values make no sense, or if a file cannot be opened or has changed.
+        """
+        self.reset()
+        for handle, fields in handles:
+            if not 1 <= handle <= MAX_HANDLES:
+                raise StateError(f"there is no semihosting handle {handle}")
+            name, mode = fields.data("name", _MAX_STRING), fields.number("mode", 2 * len(_OPEN_FLAGS))
+            position, text = fields.number("position"), name.decode("utf-8", "backslashreplace")
+            try:
+                stream = self._streams[handle] = self._open_stream(name, mode, again=True)
+                same = stream.length() == fields.number("length") and stream.version() == fields.number(
+                    "version", 1 << 63
+                )
+                if not stream.tty and stream.position != position:
+                    stream.seek(position)
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise StateError(
+                    f"the guest has the file {text!r} open, and it cannot be opened: {reason}. "
+                    "Allow the directory that it had (--files DIR)"
+                ) from None
+            if not same:
+                raise StateError(
+                    f"the guest has the file {text!r} open, and the file has changed since. Put back the one it was"
+                )
+
     def _refuse(self, line: str) -> None:
         self._refusals.tell(line, line)
 
@@ -207,20 +251,25 @@ class Semihosting:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return self.jail
 
-    def _open_stream(self, name: bytes, mode: int) -> Stream:
+    def _open_stream(self, name: bytes, mode: int, again: bool = False) -> Stream:
+        """Open a stream. ``again``: a file is there, and keeps what it holds."""
+        opened = Opened(name, mode)
         if mode >= 2 * len(_OPEN_FLAGS):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if name == b":tt":
-            return ConsoleStream(self._receive, (None, self.output.write, self.output.write_error)[mode // 4])
+            return ConsoleStream(opened, self._receive, (None, self.output.write, self.output.write_error)[mode // 4])
         if name == b":semihosting-features":
             if mode >= _READABLE_MODES:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-            return FixedStream(_FEATURES)
-        return FileStream(self._files().open(name, _OPEN_FLAGS[mode // 2], mode // 2 in _TRUNCATING))
+            return FixedStream(opened, _FEATURES)
+        flags, truncates = _OPEN_FLAGS[mode // 2], mode // 2 in _TRUNCATING
+        if again:
+            flags, truncates = flags & ~os.O_CREAT, False
+        return FileStream(opened, self._files().open(name, flags, truncates))
 
     def _open(self, block: Gva) -> int:
         name, mode, length = self._words(block, 3)
-        free = next((handle for handle in range(1, _MAX_HANDLES + 1) if handle not in self._streams), None)
+        free = next((handle for handle in range(1, MAX_HANDLES + 1) if handle not in self._streams), None)
         if free is None:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._streams[free] = self._open_stream(self._name(Gva(name), length), mode)

@@ -5,22 +5,31 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class InputPending(Exception):
     """Raised if the console has no input yet. The operation must be repeated."""
 
 
+class Opened(NamedTuple):
+    """What the guest opened: the name and SYS_OPEN's mode."""
+
+    name: bytes
+    mode: int
+
+
 class Stream(Protocol):
     """The stream behind an open handle. Each failure is an OSError with its errno. Sizes and positions are in bytes."""
 
     tty: bool
+    opened: Opened
 
     def read(self, size: int) -> bytes: ...
     def write(self, data: bytes) -> int: ...
     def seek(self, position: int) -> None: ...
     def length(self) -> int: ...
+    def version(self) -> int: ...
     @property
     def position(self) -> int:
         """Where the next read or write is, in bytes from the beginning; 0 for what has no positions."""
@@ -39,10 +48,13 @@ class ConsoleStream:
     tty = True
     position = 0
 
-    def __init__(self, receive: Callable[[int], bytes | None], transmit: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, opened: Opened, receive: Callable[[int], bytes | None], transmit: Callable[[bytes], None] | None
+    ) -> None:
         """``receive`` returns input as :meth:`dbt.vm.input.InputSource.read` does. Without ``transmit`` it is for
         reading.
         """
+        self.opened = opened
         self._receive = receive
         self._transmit = transmit
 
@@ -66,6 +78,9 @@ class ConsoleStream:
     def length(self) -> int:
         return 0
 
+    def version(self) -> int:
+        return 0
+
     def close(self) -> None:
         pass
 
@@ -75,7 +90,8 @@ class FileStream:
 
     tty = False
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, opened: Opened, handle: int) -> None:
+        self.opened = opened
         self._handle = handle
 
     def read(self, size: int) -> bytes:
@@ -96,6 +112,12 @@ class FileStream:
     def length(self) -> int:
         return os.fstat(self._handle).st_size
 
+    def version(self) -> int:
+        """Return a number that is another one when the content has changed: when it was changed last, in
+        nanoseconds.
+        """
+        return os.fstat(self._handle).st_mtime_ns
+
     @property
     def position(self) -> int:
         return os.lseek(self._handle, 0, os.SEEK_CUR)
@@ -109,7 +131,8 @@ class FixedStream:
 
     tty = False
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, opened: Opened, data: bytes) -> None:
+        self.opened = opened
         self.data = data
         self.position = 0
 
@@ -126,6 +149,9 @@ class FixedStream:
 
     def length(self) -> int:
         return len(self.data)
+
+    def version(self) -> int:
+        return 0
 
     def close(self) -> None:
         pass

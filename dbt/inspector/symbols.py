@@ -16,7 +16,8 @@ from dbt.abi.addresses import Gva
 
 _SECTION = struct.Struct("<10I")
 _SECTIONS = struct.Struct("<32xI10xHH")  # e_shoff, e_shentsize, e_shnum
-_SYMBOL_TABLE = 2
+_ELF_HEADER_SIZE = 52
+_SYMBOL_TABLE, _STRING_TABLE = 2, 3
 _SYMBOL = struct.Struct("<IIIBBH")
 _FUNCTION = 2  # and below: no type, object
 _UNDEFINED, _RESERVED = 0, 0xFF00
@@ -91,6 +92,27 @@ class SymbolTable:
             return f"{address:#x}"
         return found[0] if found[1] == 0 else f"{found[0]}+{found[1]:#x}"
 
+    def packed(self) -> bytes:
+        """Return an ELF file that has these symbols and nothing else, or nothing if there are none."""
+        try:
+            found = self._tables() if self.image[:4] == b"\x7fELF" else None
+        except Exception:  # as in _all
+            found = None
+        if found is None:
+            return b""
+        table, strings = found
+        places = ((0, 0, 0), (_SYMBOL_TABLE, len(table), 2), (_STRING_TABLE, len(strings), 0))
+        start = offset = _ELF_HEADER_SIZE + len(places) * _SECTION.size
+        headers = b""
+        for kind, size, link in places:
+            headers += _SECTION.pack(0, kind, 0, 0, offset, size, link, 0, 0, 0)
+            offset += size
+        header = bytearray(_ELF_HEADER_SIZE)
+        _SECTIONS.pack_into(header, 0, _ELF_HEADER_SIZE, _SECTION.size, len(places))
+        header[:4] = b"\x7fELF"
+        assert len(header) + len(headers) == start
+        return bytes(header) + headers + table + strings
+
     @cached_property
     def _all(self) -> list[Symbol]:
         if self.image[:4] != b"\x7fELF":
@@ -106,17 +128,22 @@ class SymbolTable:
 
     def _read(self) -> Iterator[Symbol]:
         """Yield the defined symbols of the first symbol table (System V ABI, Symbol Table)."""
-        offset, entry_size, count = _SECTIONS.unpack_from(self.image)
-        sections = [_SECTION.unpack_from(self.image, offset + n * entry_size) for n in range(count)]
-        table = next((section for section in sections if section[1] == _SYMBOL_TABLE), None)
-        if table is None:
+        found = self._tables()
+        if found is None:
             return
-        strings = self._content(sections[table[6]])
-        for name, address, size, info, _, section in _SYMBOL.iter_unpack(self._content(table)):
+        table, strings = found
+        for name, address, size, info, _, section in _SYMBOL.iter_unpack(table):
             if info & 0xF <= _FUNCTION and section != _UNDEFINED and section < _RESERVED:
                 text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
                 thumb_bit = info & 0xF == _FUNCTION and address & 1
                 yield Symbol(Gva(address - thumb_bit), text, size)
+
+    def _tables(self) -> tuple[bytes, bytes] | None:
+        """Return the first symbol table and its strings, or None if there is none."""
+        offset, entry_size, count = _SECTIONS.unpack_from(self.image)
+        sections = [_SECTION.unpack_from(self.image, offset + n * entry_size) for n in range(count)]
+        table = next((section for section in sections if section[1] == _SYMBOL_TABLE), None)
+        return None if table is None else (self._content(table), self._content(sections[table[6]]))
 
     def _content(self, section: tuple[int, ...]) -> bytes:
         offset, size = section[4:6]

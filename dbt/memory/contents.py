@@ -18,22 +18,31 @@ _ZERO_PAGE = bytes(PAGE_SIZE)
 #: The size in bytes of the pieces in which pages are examined.
 _CHUNK = 64 << 10
 _ZERO_CHUNK = bytes(_CHUNK)
-#: The last byte of an entry of the page map: whether the page is in memory, and whether it is swapped out.
-_PRESENT_OR_SWAPPED = 0xC0
-_KEEP_THOSE_BITS = bytes(byte & _PRESENT_OR_SWAPPED for byte in range(256))
+#: The last byte of an entry of the page map: whether the page is in memory, whether it is swapped out, and whether it
+#: is one of the file that RAM was mapped from, because nothing has been stored to it.
+_PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
+_OWN = bytes(bool(byte & (_PRESENT | _SWAPPED) and not byte & _OF_FILE) for byte in range(256))
 
 
 def nonzero_pages(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
     """Yield GPA and content of each page of RAM that is not all zeros, in the order of their addresses."""
+    for gpa, part in nonzero_parts(ram):
+        for offset in range(0, len(part), PAGE_SIZE):
+            page = part[offset : offset + PAGE_SIZE]
+            if page != _ZERO_PAGE:
+                yield Gpa(gpa + offset), page
+
+
+def nonzero_parts(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
+    """Yield GPA and content of parts of RAM, outside which all is zero, in the order of their addresses.
+
+    They are whole pages, of which a few may be zero too.
+    """
     for start, size in touched(ram):
         for chunk_start in range(start, start + size, _CHUNK):
             chunk = bytes(ram.bytes[chunk_start : min(chunk_start + _CHUNK, start + size)])
-            if chunk == _ZERO_CHUNK:
-                continue
-            for offset in range(0, len(chunk), PAGE_SIZE):
-                page = chunk[offset : offset + PAGE_SIZE]
-                if page != _ZERO_PAGE:
-                    yield Gpa(chunk_start + offset), page
+            if chunk != _ZERO_CHUNK[: len(chunk)]:
+                yield Gpa(chunk_start), chunk
 
 
 def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
@@ -42,13 +51,21 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
     All other pages are zero. Where there is no ``page_map``, all of RAM is one such part.
     """
     for region in ram.layout.regions:
-        pages = _private_pages(Hva(ram.address + region.base), region.size, page_map)
+        pages = _own_pages(Hva(ram.address + region.base), region.size, page_map)
+        for start, size in ram.file_parts:
+            first, end = max(start, region.base), min(start + size, region.end)
+            if first < end:
+                count = end - first >> PAGE_SHIFT
+                first = first - region.base >> PAGE_SHIFT
+                pages[first : first + count] = b"\1" * count
         for run in re.finditer(rb"[^\0]+", pages):
             yield Gpa(region.base + (run.start() << PAGE_SHIFT)), (run.end() - run.start()) << PAGE_SHIFT
 
 
-def _private_pages(address: Hva, size: int, page_map: str) -> bytearray:
-    """Return a byte for each page. It is not 0 if this process has the page in memory or swapped out."""
+def _own_pages(address: Hva, size: int, page_map: str) -> bytearray:
+    """Return a byte for each page. It is not 0 if this process has the page, and not a page of a file, in memory or
+    swapped out.
+    """
     count = size >> PAGE_SHIFT
     try:
         fd = os.open(page_map, os.O_RDONLY | os.O_CLOEXEC)
@@ -61,4 +78,4 @@ def _private_pages(address: Hva, size: int, page_map: str) -> bytearray:
             entries += os.pread(fd, 8 * count - len(entries), 8 * first + len(entries))
     finally:
         os.close(fd)
-    return entries[7::8].translate(_KEEP_THOSE_BITS)
+    return entries[7::8].translate(_OWN)

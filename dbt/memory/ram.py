@@ -127,6 +127,18 @@ class Ram:
             pages = region.size >> PAGE_SHIFT
             self.page_flags[first : first + pages] = bytes([flags]) * pages
         self.bytes = self._window.view()
+        #: GPA and size in bytes of the parts of the file that RAM was mapped from where that may not be zero.
+        self.file_parts: Sequence[tuple[int, int]] = ()
+
+    def map_file(self, handle: int, parts: Sequence[tuple[int, int]]) -> None:
+        """Hold what a file holds, in which the offset of a byte is its GPA. Stores do not change the file.
+
+        The file is zero but for ``parts``, each GPA and size in bytes, in the order of their addresses. It must never
+        change. Raise OSError if the host refuses, after which the content is undefined.
+        """
+        for region in self.layout.regions:
+            self._window.map_file(region.base, region.size, handle)
+        self.file_parts = parts
 
     @property
     def address(self) -> Hva:

@@ -6,7 +6,7 @@ a handler, and enters it by the same routine as native code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import ENTERED_BY_MACHINE, CpuState
@@ -29,6 +29,17 @@ class ExceptionEntry:
     def retired(self) -> None:
         """Note that an instruction has retired."""
         self._entered.clear()
+
+    @property
+    def entered(self) -> list[str]:
+        """The names of the exceptions that were entered since the last instruction that retired."""
+        return sorted(
+            kind.value for kind in self._entered | ({ExceptionKind.DATA_ABORT} if self._taken_natively else set())
+        )
+
+    @entered.setter
+    def entered(self, names: Iterable[str]) -> None:
+        self._entered = {ExceptionKind(name) for name in names}
 
     def refusal(self, kind: ExceptionKind) -> str:
         """Return why an exception that an instruction caused cannot be taken, or an empty text if it can.

@@ -59,6 +59,16 @@ class ExceptionStorm:
         self._proved: tuple[bytes, int, str] | None = None  # registers, lines and RAM from which there is no way out
         self.begin_run()
 
+    @property
+    def proved(self) -> tuple[bytes, int, str] | None:
+        """The registers, the lines and the hash of RAM from which it has been proved that there is no way out."""
+        return self._proved
+
+    def restore(self, proved: tuple[bytes, int, str] | None) -> None:
+        """Take over :attr:`proved` of another machine."""
+        self.reset()
+        self._proved = proved
+
     def begin_run(self) -> None:
         """A run begins, before which a user may have changed the guest."""
         self._mark: Situation | None = None

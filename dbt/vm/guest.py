@@ -53,6 +53,10 @@ class ProgramIdentity:
         """Take the image that has been loaded."""
         self._image, self._digest = image, b""
 
+    def restore(self, digest: bytes) -> None:
+        """Take over what :meth:`digest` returned of another machine."""
+        self._image, self._digest = None, digest
+
     def digest(self) -> bytes:
         """Return 32 bytes, or nothing as long as nothing has been loaded."""
         if not self._digest and self._image is not None:
@@ -93,7 +97,7 @@ def read_kernel(
     base: int | None,
     entry: int | None,
 ) -> Guest:
-    """Return a kernel; see :meth:`dbt.vm.machine.Machine.load_kernel`.
+    """Return a kernel; see :meth:`dbt.vm.loaded_machine.LoadedMachine.load_kernel`.
 
     ``has_device`` returns True if a device answers at a GPA.
     """

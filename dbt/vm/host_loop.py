@@ -91,6 +91,15 @@ class HostLoop:
         self._ended = None
         self._exits.reset()
 
+    @property
+    def ended(self) -> RunResult | None:
+        """The end of the guest by semihosting that the caller of :meth:`run` has not been told."""
+        return self._ended
+
+    @ended.setter
+    def ended(self, result: RunResult | None) -> None:
+        self._ended = result
+
     def interrupt(self) -> None:
         """Stop the run at the end of its slice. Signal handlers and other threads may call it."""
         self._interrupted = True

@@ -7,16 +7,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from dbt.board import clock
-from dbt.board.loader import read_file
 from dbt.engine.observer import MEASURING, NOBODY, Observer, Several
 from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.host.console import Console, HostConsole
-from dbt.inspector.symbols import SymbolTable
 from dbt.memory.ram import RamRegion
-from dbt.vm.guest import Guest, read_kernel, read_program
-from dbt.vm.guest_access import GuestAccess
 from dbt.vm.input import InputSource
+from dbt.vm.loaded_machine import LoadedMachine
 from dbt.vm.options import (
     DEFAULT_MEMORY,
     JIT_MODES,
@@ -32,18 +29,20 @@ from dbt.vm.options import (
 from dbt.vm.parts import build_parts
 from dbt.vm.result import RunResult
 from dbt.vm.step_observer import BoundListener, StepObserver
-from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
+    from typing import Self, Unpack
 
+    from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
+    from dbt.vm.vm_state import VmState
 
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
 
 
-class Machine(GuestAccess):
+class Machine(LoadedMachine):
     """One virtual ARM machine.
 
     - ``memory``: the size of its RAM in bytes, a multiple of 4096, from address 0 on; or the regions of its RAM.
@@ -124,103 +123,6 @@ class Machine(GuestAccess):
         if self._ownership.close():
             self._parts.close()
 
-    def reset(self) -> None:
-        """Set registers, devices, time and counts as at power-on. RAM keeps what it holds."""
-        self._ownership.check_stopped()
-        self.semihosting.reset()
-        self.vcpu.reset()
-        self._parts.peripherals.reset(holes_read_zero=self._guest.is_kernel)  # choice: no-device
-        self._parts.loop.reset()
-        guest = self._guest
-        if guest.image is not None:
-            self.cpu.r[15] = guest.image.entry
-        for number, value in enumerate(guest.registers):
-            self.cpu.r[number] = value
-
-    # -- programs ------------------------------------------------------------------------------
-
-    def load(
-        self,
-        path: str | PathLike[str],
-        base: int | None = None,
-        entry: int | None = None,
-        args: Sequence[str] = (),
-    ) -> None:
-        """Load an ELF executable, or a flat binary to ``base``, and reset. Raise ImageError if it cannot be loaded.
-
-        ``base`` and ``entry`` are physical addresses; ``entry`` replaces the program's own. ``args`` are the guest's
-        arguments after its own name.
-        """
-        self._ownership.check_stopped()
-        name = path_text("path", path)
-        self.load_bytes(read_file(name, self.ram.size), base, entry, args, name)
-
-    def load_bytes(
-        self,
-        data: bytes,
-        base: int | None = None,
-        entry: int | None = None,
-        args: Sequence[str] = (),
-        path: str | PathLike[str] = "(bytes)",
-    ) -> None:
-        """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
-        self._ownership.check_stopped()
-        name = path_text("path", path)
-        self._start(read_program(data, name, self.ram.layout, base, entry, args))
-
-    def load_kernel(
-        self,
-        path: str | PathLike[str],
-        initrd: str | PathLike[str] | None = None,
-        dtb: str | PathLike[str] | None = None,
-        append: str = "",
-        atags: bool = False,
-        base: int | None = None,
-        entry: int | None = None,
-    ) -> None:
-        """Load a kernel as a boot loader does (:mod:`dbt.board.boot`) and reset. Raise ImageError if it cannot be
-        loaded.
-
-        ``path`` is a zImage, a uImage, an ELF kernel or a flat image. A flat image goes to ``base``, by default 0x10000
-        or where Linux expects to be. ``initrd`` is the initial RAM disk, and ``append`` the kernel's command line.
-        ``entry`` replaces the kernel's own.
-
-        The board is described to the kernel by the device tree ``dtb``, to which memory, command line and RAM disk are
-        added. Without ``dtb`` a tree of the board's devices is made. With ``atags``, and for a flat image that is not
-        Linux, it is described by ATAGs, as by QEMU.
-        """
-        self._ownership.check_stopped()
-        has_device, ram = self.board.bus.has_device, self.ram.layout
-        guest = read_kernel(
-            path_text("path", path),
-            ram,
-            lambda gpa: has_device(gpa, 4),
-            None if initrd is None else path_text("initrd", initrd),
-            None if dtb is None else path_text("dtb", dtb),
-            append,
-            atags,
-            base,
-            entry,
-        )
-        self._start(guest)
-
-    def restart(self) -> None:
-        """Load the present guest again, as it was read from its file, and reset. What else RAM holds stays."""
-        self._ownership.check_stopped()
-        if self._guest.image is not None:
-            self._guest.image.place(self.memory)
-        self.reset()
-
-    def _start(self, guest: Guest) -> None:
-        assert guest.image is not None
-        self._guest = guest
-        self.cpu.use_model(CPUS[self.cpu_model])
-        guest.image.place(self.memory)
-        self._parts.identity.use(guest.image)
-        self.inspector.use_symbols(SymbolTable(guest.elf))
-        self.semihosting.describe_program(guest.command_line, guest.layout)
-        self.reset()
-
     # -- running -------------------------------------------------------------------------------
 
     def run(
@@ -287,6 +189,49 @@ class Machine(GuestAccess):
             self._parts.loop.wait_until(tick)
         finally:
             self._ownership.release(run)
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def save(self) -> VmState:
+        """Return the whole state as a value. Nothing changes. The machine must not be running."""
+        from dbt.vm.vm_state import save
+
+        self._ownership.check_stopped()
+        return save(self, self._parts, self._guest)
+
+    @classmethod
+    def restore(cls, state: VmState, **host: Unpack[HostOptions]) -> Self:
+        """Return a new machine in a saved state, which goes on as the one that was saved.
+
+        ``host`` are the arguments of the class that are not part of the state: ``files`` must be given if the guest has
+        files open. Raise StateError if it is no state that a machine can be in, or if a file that the guest has open is
+        gone or has changed; otherwise as the class itself.
+        """
+        from dbt.vm.vm_state import machine_options, restore
+
+        machine = cls(**machine_options(state), **host)
+        try:
+            restore(machine, machine._parts, state, machine._become)
+        except BaseException:
+            machine.close()
+            raise
+        return machine
+
+    def fork(self, **host: Unpack[HostOptions]) -> Self:
+        """Return a machine in the same state, which is independent from now on.
+
+        ``host`` are arguments as in :meth:`restore`; those that are not given are this machine's, but for its observer.
+        Both use the same console then, so give another one unless they take turns. Pages of RAM are shared until one
+        of the two stores to them. Raise StateError if a file that the guest has open cannot be opened again. The
+        machine must not be running.
+        """
+        from dbt.vm.vm_state import fork
+
+        self._ownership.check_stopped()
+        with fork(self, self._parts, self._guest) as state:
+            arguments = self.options.of_host(self.console)
+            arguments.update(host)
+            return type(self).restore(state, **arguments)
 
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your

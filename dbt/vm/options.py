@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SIZE
@@ -55,6 +55,21 @@ class TierParts(NamedTuple):
     host_call: HostCall
 
 
+class HostOptions(TypedDict, total=False):
+    """The arguments of :class:`dbt.vm.machine.Machine` that are not part of a guest's state."""
+
+    tier: TierName | TierFactory
+    files: str | PathLike[str] | None
+    console: Console | None
+    notice: Callable[[str], None]
+    jit: JitMode
+    optimizations: Optimizations
+    dump: str | PathLike[str] | None
+    realtime: bool
+    measures: bool
+    observer: Observer
+
+
 class MachineOptions(NamedTuple):
     """The arguments of :class:`dbt.vm.machine.Machine`."""
 
@@ -69,6 +84,17 @@ class MachineOptions(NamedTuple):
     semihosting: bool | None
     realtime: bool
     insn_ns: int
+
+    def of_host(self, console: Console) -> HostOptions:
+        """Return those that are not part of a guest's state, for another machine with this console."""
+        return {
+            "tier": self.tier,
+            "files": self.files,
+            "console": console,
+            "jit": self.jit,
+            "optimizations": self.optimizations,
+            "realtime": self.realtime,
+        }
 
     def check(self) -> None:
         """Raise ValueError for values that make no sense."""

@@ -48,6 +48,7 @@ class Parts(NamedTuple):
     semihosting: Semihosting
     port: InputPort
     peripherals: Peripherals
+    storm: ExceptionStorm
     loop: HostLoop
     signals: SignalDeferral
 
@@ -109,4 +110,4 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     )
     signals = SignalDeferral()
     loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals)
-    return Parts(cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, loop, signals)
+    return Parts(cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, storm, loop, signals)

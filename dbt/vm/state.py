@@ -10,13 +10,21 @@ the program's name and arguments, the content of the host's files.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dbt.abi.addresses import Gpa
 from dbt.memory.contents import nonzero_pages
 
 if TYPE_CHECKING:
     from dbt.memory.ram import Ram
     from dbt.vm.machine import Machine
+
+
+#: The names of what :func:`observable_state` returns.
+OBSERVABLE = frozenset(
+    {"processor", "lines", "icount", "now", "insn_ns", "devices", "events", "input", "reset", "semihosting", "ram"}
+)
 
 
 def observable_state(machine: Machine) -> dict[str, object]:
@@ -32,6 +40,7 @@ def observable_state(machine: Machine) -> dict[str, object]:
     - ``ram``: where there is RAM.
     """
     board = machine.board.save()
+    errno, handles = machine.semihosting.save()
     return {
         "processor": machine.cpu.snapshot(),
         "lines": machine.cpu.native("interrupt_lines"),
@@ -39,10 +48,10 @@ def observable_state(machine: Machine) -> dict[str, object]:
         "now": machine.timeline.now,
         "insn_ns": machine.timeline.insn_ns,
         "devices": board.devices,
-        "events": [tuple(event) for event in board.events],
+        "events": [list(event) for event in board.events],
         "input": machine.board.console_uart.arrived + machine.semihosting.received,
         "reset": machine.vcpu.reset_requested,
-        "semihosting": machine.semihosting.save(),
+        "semihosting": [errno, [list(handle) for handle in handles]],
         "ram": str(machine.ram.layout),
     }
 
@@ -54,8 +63,13 @@ def state_hash(machine: Machine) -> str:
 
 def hash_of(values: object, ram: Ram) -> str:
     """Return the SHA-256, in hexadecimal, of plain values and of what RAM holds: for what has no machine around it."""
+    return hash_of_pages(values, nonzero_pages(ram))
+
+
+def hash_of_pages(values: object, pages: Iterable[tuple[Gpa, bytes]]) -> str:
+    """Return the same of GPA and content of the pages of RAM that are not zero, in the order of their addresses."""
     found = hashlib.sha256(encode(values))
-    for gpa, page in nonzero_pages(ram):
+    for gpa, page in pages:
         found.update(gpa.to_bytes(8, "little"))
         found.update(page)
     return found.hexdigest()

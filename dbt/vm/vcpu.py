@@ -13,6 +13,8 @@ from dbt.abi.addresses import Gva
 from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, CpuState
 from dbt.abi.exits import VmExit
 from dbt.board.timeline import Timeline
+from dbt.devices.fields import Fields
+from dbt.devices.state import Plain, State
 from dbt.engine.tier import Allowance, Tier
 from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.error_latch import ErrorLatch
@@ -25,6 +27,8 @@ _SP, _PC = 13, 15
 _DATA_ABORT = VECTORS[ExceptionKind.DATA_ABORT].offset >> 2
 _LEFT_TO_MACHINE = ("undefined", "hypervisor call", "secure monitor call", "prefetch abort", "breakpoint")
 _LAST_PAGE = 0xFFFFF000
+#: What :meth:`Vcpu.save` returns.
+FIELDS = frozenset({"skipped", "completed", "waits_at", "exits", "exceptions", "aborts_left", "entered"})
 
 
 class Vcpu:
@@ -87,6 +91,45 @@ class Vcpu:
             self._tier.close()
             self._tier = None
         self.cpu.close()
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def save(self) -> State:
+        """Return what is not in the architectural state, as plain values: see :data:`FIELDS`."""
+        exits: dict[str, Plain] = dict(self.exit_counts)
+        entered: dict[str, Plain] = dict.fromkeys(self.exceptions.entered, 1)
+        return {
+            "skipped": self.skipped,
+            "completed": self.completed,
+            "waits_at": self._waits_at,
+            "exits": exits,
+            "exceptions": [self.cpu.native("exceptions", number) for number in range(NATIVE["exceptions"].count)],
+            "aborts_left": self.cpu.native("aborts_left"),
+            "entered": entered,
+        }
+
+    def restore(self, icount: int, lines: int, reset_requested: bool, fields: Fields) -> None:
+        """Take over what :meth:`save` returned, and the rest that is not in the architectural state.
+
+        ``icount`` and ``lines`` are those of this class and of CpuState. Raise StateError for values that make no
+        sense.
+        """
+        count = NATIVE["exceptions"].count
+        exceptions, entered = fields.numbers("exceptions", count), fields.counts("entered", len(ExceptionKind))
+        if len(exceptions) != count:
+            raise fields.wrong("exceptions", f"a list of {count} numbers")
+        if not entered.keys() <= {kind.value for kind in ExceptionKind}:
+            raise fields.wrong("entered", "a mapping of the names of exceptions")
+        self.icount, self.reset_requested = icount, reset_requested
+        self.skipped, self.completed = fields.number("skipped"), fields.number("completed", icount + 1)
+        self._waits_at = None if fields.is_none("waits_at") else Gva(fields.number("waits_at", 1 << 32))
+        self.exit_counts.clear()
+        self.exit_counts.update(fields.counts("exits", 100))
+        self.exceptions.entered = entered
+        self.cpu.set_native("interrupt_lines", lines)
+        self.cpu.set_native("aborts_left", fields.number("aborts_left", ABORTS_PER_LOOK))
+        for number, taken in enumerate(exceptions):
+            self.cpu.set_native("exceptions", taken, number)
 
     # -- time ----------------------------------------------------------------------------------
 

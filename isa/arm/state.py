@@ -104,3 +104,13 @@ LAYOUT = StateLayout(
     ("ccsidr", 4, "CP15 c0: what CCSIDR reads as, by CSSELR"),
     sensitive=("psr",),
 )
+
+#: The bits that can change of the words in which not all can: the others are 0, or what the processor's model says.
+WRITABLE: Mapping[str, int] = {
+    **dict.fromkeys(("n", "z", "c", "v", "q", "exclusive"), 1),
+    **{"ge": 0b1111, "psr": PSR_KEPT, "csselr": 0b1111, "ttbcr": 0b110111, "vbar": 0xFFFFFFE0, "fcseidr": 0xFE000000},
+    "cpacr": 0,  # there are no coprocessors to enable
+    **dict.fromkeys(("architecture", "sctlr_writable", "ccsidr", *map(str.lower, IDENTIFICATION)), 0),
+}
+#: Bits of SCTLR that a guest cannot set, although its processor has them. choice: no-big-endian, no-thumb
+SCTLR_REFUSED = SCTLR_B | SCTLR_EE | SCTLR_TE

@@ -20,6 +20,7 @@ from isa.arm.state import (
     SCTLR_B,
     SCTLR_EE,
     SCTLR_TE,
+    WRITABLE,
 )
 from isa.ir.uop import Uop
 
@@ -120,15 +121,15 @@ REGISTERS: tuple[Register, ...] = (
     *_identification(),
     Register("REVIDR", (0, 0, 0, 6), access=READ, since=7),
     Register("AIDR", (1, 0, 0, 7), access=READ, since=7),
-    Register("CSSELR", (2, 0, 0, 0), "csselr", writable=0b1111, since=7),
+    Register("CSSELR", (2, 0, 0, 0), "csselr", writable=WRITABLE["csselr"], since=7),
     # Control
     Register("SCTLR", (0, 1, 0, 0), "sctlr", write=_write_sctlr, after="regime_changed"),
     Register("ACTLR", (0, 1, 0, 1), "actlr", since=6),
-    Register("CPACR", (0, 1, 0, 2), "cpacr", writable=0, since=6),  # there are no coprocessors to enable
+    Register("CPACR", (0, 1, 0, 2), "cpacr", writable=WRITABLE["cpacr"], since=6),
     # Memory management
     Register("TTBR0", (0, 2, 0, 0), "ttbr0", after="regime_changed"),
     Register("TTBR1", (0, 2, 0, 1), "ttbr1", since=6, after="regime_changed"),
-    Register("TTBCR", (0, 2, 0, 2), "ttbcr", writable=0b110111, since=6, after="regime_changed"),
+    Register("TTBCR", (0, 2, 0, 2), "ttbcr", writable=WRITABLE["ttbcr"], since=6, after="regime_changed"),
     Register("DACR", (0, 3, 0, 0), "dacr", after="regime_changed"),
     Register("DFSR", (0, 5, 0, 0), "dfsr"),
     Register("IFSR", (0, 5, 0, 1), "ifsr"),
@@ -162,9 +163,9 @@ REGISTERS: tuple[Register, ...] = (
     Register("PRRR", (0, 10, 2, 0), value=0x00098AA4, since=7),
     Register("NMRR", (0, 10, 2, 1), value=0x44E048E0, since=7),
     # Vectors, context and threads
-    Register("VBAR", (0, 12, 0, 0), "vbar", writable=0xFFFFFFE0, since=7),
+    Register("VBAR", (0, 12, 0, 0), "vbar", writable=WRITABLE["vbar"], since=7),
     Register("ISR", (0, 12, 1, 0), access=READ, since=7),
-    Register("FCSEIDR", (0, 13, 0, 0), "fcseidr", writable=0xFE000000, after="regime_changed"),
+    Register("FCSEIDR", (0, 13, 0, 0), "fcseidr", writable=WRITABLE["fcseidr"], after="regime_changed"),
     Register("CONTEXTIDR", (0, 13, 0, 1), "contextidr", after="regime_changed"),
     Register("TPIDRURW", (0, 13, 0, 2), "tpidrurw", user=READ + WRITE, since=6),
     Register("TPIDRURO", (0, 13, 0, 3), "tpidruro", user=READ, since=6),
