@@ -17,23 +17,12 @@ _REFUSAL = b"+" + framed(b"E.another debugger is connected to this machine, whic
 #: The seconds for which a refused client may take to read that, and how many such clients there are at most.
 _REFUSED_S, _MOST_REFUSED = 1.0, 8
 _READ_SIZE = 1 << 16
+#: What a debugger can begin with. A request of a web browser, which any page can have it send to this host, cannot.
+_FIRST = (b"+", b"-", b"$", b"\x03")
 
 
 class ClientGone(Exception):
     """Raised if the client has closed the connection, or does not take what is sent."""
-
-
-class Wakeup:
-    """Ends a wait from a signal handler or another thread."""
-
-    def __init__(self) -> None:
-        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def set(self) -> None:
-        os.eventfd_write(self.descriptor, 1)
-
-    def close(self) -> None:
-        os.close(self.descriptor)
 
 
 class Client:
@@ -45,6 +34,7 @@ class Client:
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = PacketReader()
+        self._is_known = False  # what has come so far looks like the protocol
         self._last = b""
         self.acknowledges = True
 
@@ -57,8 +47,9 @@ class Client:
             data = self._connection.recv(_READ_SIZE)
         except OSError as error:
             raise ClientGone from error
-        if not data:
+        if not data or not (self._is_known or data.startswith(_FIRST)):
             raise ClientGone
+        self._is_known = True
         for found in self._reader.feed(data):
             if found is Signal.RESEND:
                 self._transmit(self._last)
@@ -135,13 +126,9 @@ class Door:
         self._listener.close()
 
 
-def ready(seconds: float | None, *sources: Client | Door | Wakeup) -> set[object]:
-    """Return the sources that are ready, after ``seconds`` at most, or without a limit."""
-    poll = select.poll()
-    by_descriptor = {}
-    for source in sources:
-        descriptor = source.descriptor if isinstance(source, Wakeup) else source.fileno()
-        by_descriptor[descriptor] = source
+def ready(seconds: float, *sources: Client | Door) -> set[Client | Door]:
+    """Return the sources that are ready, after ``seconds`` at most."""
+    poll, by_descriptor = select.poll(), {source.fileno(): source for source in sources}
+    for descriptor in by_descriptor:
         poll.register(descriptor, select.POLLIN)
-    found = poll.poll(None if seconds is None else seconds * 1000)
-    return {by_descriptor[descriptor] for descriptor, _ in found}
+    return {by_descriptor[descriptor] for descriptor, _ in poll.poll(seconds * 1000)}

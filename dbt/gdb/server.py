@@ -14,11 +14,14 @@ import socket
 from collections import deque
 from enum import Enum
 
-from dbt.gdb.connection import Client, ClientGone, Door, Wakeup, ready
+from dbt.gdb.connection import Client, ClientGone, Door, ready
 from dbt.gdb.endpoint import describe
 from dbt.gdb.packets import Signal
 from dbt.gdb.session import Leave, Resume, Session
 from dbt.gdb.target import Stop, StopSignal, Target
+
+#: While the guest is stopped, its user is looked after so often, in seconds.
+_PAUSE_S = 0.1
 
 
 class End(Enum):
@@ -26,7 +29,7 @@ class End(Enum):
 
     GUEST = "guest"  # the guest's run is over: the target knows how
     KILLED = "killed"  # by the debugger
-    INTERRUPTED = "interrupted"  # by :meth:`GdbServer.interrupt`, or by the machine's own user
+    INTERRUPTED = "interrupted"  # by the machine's own user
 
 
 class GdbServer:
@@ -36,22 +39,16 @@ class GdbServer:
         self._target, self._waits = target, wait
         self._holds = wait  # the guest stays stopped until a debugger comes
         self.address = describe(listener)
-        self._door, self._wakeup = Door(listener), Wakeup()
+        self._door = Door(listener)
         self._client: Client | None = None
         self._packets: deque[bytes] = deque()  # that have come and were not answered
         self._asked = False  # somebody has asked for the guest to stop
-        self._woken = False
-
-    def interrupt(self) -> None:
-        """End :meth:`serve` soon. Signal handlers and other threads may call it."""
-        self._wakeup.set()
 
     def close(self) -> None:
         """Close all sockets."""
         if self._client is not None:
             self._client.close()
         self._door.close()
-        self._wakeup.close()
 
     def serve(self) -> End:
         """Run the guest and serve debuggers, until the guest ends or somebody ends the run."""
@@ -65,7 +62,9 @@ class GdbServer:
     def _run_alone(self) -> End | None:
         """Let the guest run until a debugger has connected."""
         if self._holds:
-            self._woken = self._wakeup in ready(None, self._door, self._wakeup)
+            while not ready(_PAUSE_S, self._door):
+                if self._target.is_ended():
+                    return End.INTERRUPTED
         else:
             self._asked = False
             stop = self._target.resume(self._is_wanted)
@@ -73,17 +72,13 @@ class GdbServer:
                 return End.GUEST
             if not self._asked:
                 return End.INTERRUPTED
-        if self._woken:
-            return End.INTERRUPTED
         self._client = self._door.accept()
         self._holds = self._holds and self._client is None
         return None
 
     def _is_wanted(self) -> bool:
-        """Return True if somebody comes, or wants the run to end."""
-        found = ready(0, self._door, self._wakeup)
-        self._woken = self._wakeup in found
-        self._asked = bool(found)
+        """Return True if somebody comes."""
+        self._asked = bool(ready(0, self._door))
         return self._asked
 
     # -- with one ------------------------------------------------------------------------------
@@ -93,31 +88,30 @@ class GdbServer:
         session = Session(self._target, client.send)
         self._packets.clear()
         try:
-            while True:
-                if not self._packets and not self._listen(client, None):
-                    return self._say_end(client, b"X02", End.INTERRUPTED)
-                while self._packets:
+            while self._client is not None:
+                if self._packets:
                     end = self._answer(client, session, self._packets.popleft())
                     if end is not None:
                         return end
-                    if self._client is None:
-                        return None
+                elif self._target.is_ended():
+                    return self._say_end(client, b"X02", End.INTERRUPTED)
+                else:
+                    self._listen(client, _PAUSE_S)
         except ClientGone:
             self._part()
             self._holds = self._waits
-            return None
+        return None
 
-    def _listen(self, client: Client, seconds: float | None) -> bool:
-        """Take what the client sends. Return False if the run is to end. Raise ClientGone."""
-        found = ready(seconds, client, self._door, self._wakeup)
-        if self._door in found and client not in found:  # who comes after the client has gone is not refused
-            self._door.refuse()
+    def _listen(self, client: Client, seconds: float) -> None:
+        """Take what the client sends. Raise ClientGone."""
+        found = ready(seconds, client, self._door)
         if client in found:
             for item in client.receive():
                 if isinstance(item, bytes):
                     self._packets.append(item)
                 self._asked |= isinstance(item, bytes) or item is Signal.INTERRUPT
-        return self._wakeup not in found
+        elif self._door in found:  # who comes after the client has gone is not refused
+            self._door.refuse()
 
     def _answer(self, client: Client, session: Session, packet: bytes) -> End | None:
         answer = session.answer(packet)
@@ -136,22 +130,21 @@ class GdbServer:
 
     def _resume(self, client: Client, session: Session, wanted: Resume) -> End | None:
         """Let the guest go on, and tell the client why it has stopped."""
-        self._asked = self._woken = False
+        self._asked = False
         gone: list[ClientGone] = []
 
         def is_asked() -> bool:
             try:
-                self._woken |= not self._listen(client, 0)
+                self._listen(client, 0)
             except ClientGone as error:
                 gone.append(error)
-            return self._asked or self._woken or bool(gone)
+            return self._asked or bool(gone)
 
         target = self._target
         stop = target.step(wanted.start, wanted.end, is_asked) if wanted.step else target.resume(is_asked)
         if gone and stop.exit_code is None:
             raise gone[0]
-        interrupted = stop.signal is StopSignal.INTERRUPT
-        if self._woken or (interrupted and not self._asked):
+        if stop.signal is StopSignal.INTERRUPT and not self._asked:
             return self._say_end(client, b"X02", End.INTERRUPTED)
         return self._tell_stop(client, session, stop)
 

@@ -108,6 +108,9 @@ class Target(Protocol):
     def step(self, start: Gva, end: Gva, interrupted: Callable[[], bool]) -> Stop:
         """Execute an instruction, and further ones while the PC is in [``start``, ``end``)."""
 
+    def is_ended(self) -> bool:
+        """Look after the machine's console while the guest is stopped. Return True if its user wants the run to end."""
+
     def restart(self) -> None:
         """Load the guest again, as at the start."""
 

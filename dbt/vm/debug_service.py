@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import get_ident, main_thread
-from types import FrameType
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.gdb.endpoint import Endpoint
@@ -32,8 +28,7 @@ def serve_gdb(
     server = GdbServer(debugger, listener, wait)
     try:
         announce(server.address)
-        with _woken_by_ctrl_c(server):
-            end = server.serve()
+        end = server.serve()
     finally:
         server.close()
     icount, pc = machine.icount, machine.cpu.pc
@@ -44,23 +39,3 @@ def serve_gdb(
     if end is End.INTERRUPTED or debugger.result is None:
         return RunResult(StopReason.INTERRUPTED, None, icount, pc, f"interrupted after {icount} instructions")
     return debugger.result
-
-
-@contextmanager
-def _woken_by_ctrl_c(server: GdbServer) -> Iterator[None]:
-    """Let Ctrl-C end a wait for the debugger too, besides what its present handler does. Only the main thread can."""
-    before = signal.getsignal(signal.SIGINT)
-    if get_ident() != main_thread().ident or not callable(before):
-        yield
-        return
-
-    def wake(number: int, frame: FrameType | None) -> None:
-        server.interrupt()
-        before(number, frame)
-
-    signal.signal(signal.SIGINT, wake)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is wake:
-            signal.signal(signal.SIGINT, before)

@@ -281,6 +281,11 @@ class Debugger:
                     return Stop(StopSignal.TRAP, self._watchpoints[found], found.gva)
         return Stop(StopSignal.TRAP, message=message)
 
+    def is_ended(self) -> bool:
+        """See :class:`dbt.gdb.target.Target`."""
+        self.machine.console.flush()
+        return self.machine.is_interrupted
+
     def restart(self) -> None:
         """See :class:`dbt.gdb.target.Target`."""
         self.machine.restart()

@@ -181,6 +181,11 @@ class Machine(LoadedMachine):
         """
         self._parts.loop.interrupt()
 
+    @property
+    def is_interrupted(self) -> bool:
+        """True after :meth:`interrupt`, until a run has stopped for it."""
+        return self._parts.loop.must_stop
+
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
         run = [get_ident()]

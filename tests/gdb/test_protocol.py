@@ -330,7 +330,7 @@ def test_restart_loads_the_guest_again(client: RemoteClient) -> None:
 
 
 def test_damaged_packets_are_asked_for_again(client: RemoteClient) -> None:
-    client.socket.sendall(b"junk+++$?#00")
+    client.socket.sendall(b"+junk+++$?#00")
     assert client.ask("?") == "T05thread:1;"
     assert client.raw.startswith(b"-+")
     client.socket.sendall(b"-")  # the last answer again
@@ -358,6 +358,28 @@ def test_a_packet_that_is_too_long_is_not_taken(client: RemoteClient) -> None:
     client.socket.sendall(framed(b"m" * (20 * MAX_PACKET)))
     assert client.ask("?") == "T05thread:1;"
     assert client.raw.startswith(b"-+")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"POST / HTTP/1.1\r\nHost: x\r\n\r\n$k#6b", b"GET /$k#6b HTTP/1.1\r\n\r\n", b"junk$k#6b"]
+)
+def test_what_is_no_debugger_is_not_served(service: Service, request_: bytes) -> None:
+    with service.client() as other:
+        other.socket.sendall(request_)
+        assert other.is_closed()
+    with service.client() as client:
+        assert client.ask("c") == "W07"
+
+
+def test_the_machines_user_can_end_a_run_that_waits() -> None:
+    for connect in (False, True):
+        with served(machine_of()) as service:
+            client = service.client() if connect else None
+            service.machine.interrupt()
+            assert service.result().reason is StopReason.INTERRUPTED
+            if client is not None:
+                assert client.packet() == "X02"
+                client.socket.close()
 
 
 def test_random_bytes_do_no_harm(client: RemoteClient, service: Service) -> None:
