@@ -57,7 +57,7 @@ def generate_code() -> GeneratedCode:
         stitcher_text(),
         stitched_code_text(),
         routines_text(),
-        debug_points_text(),
+        debug_points_text(),  # behind the handlers: see docs/decisions/debugger-stops.md
     )
     return GeneratedCode(text, handlers.rows, [name for name, _ in guard_list])
 

@@ -114,6 +114,15 @@ def test_ctrl_a_x_ends_the_run(terminal: Terminal, kernel: Path) -> None:
     assert terminal.as_before
 
 
+def test_ctrl_a_x_ends_a_run_that_waits_for_a_debugger(terminal: Terminal, kernel: Path) -> None:
+    with start(terminal, "--kernel", kernel, "--gdb", "0", "--wait") as process:
+        terminal.expect(b"target remote")
+        terminal.press(b"\x01x")
+        terminal.expect(b"interrupted after 0 instructions")
+        assert process.wait(BOUND_S) == 130
+    assert terminal.as_before
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_the_terminal_as_it_was(terminal: Terminal, kernel: Path, number: signal.Signals) -> None:
     with start(terminal, "--kernel", kernel, "--semihosting", "on") as process:

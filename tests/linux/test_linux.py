@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from isa.arm.state import PSR_I
-from tests.linux.booting import MODES, NEEDS_LINUX, TIMEOUT, TREES, boot
+from tests.gdb.sessions import debugged, gdb_says, needs_gdb
+from tests.linux.booting import IMAGES, MODES, NEEDS_LINUX, TIMEOUT, TREES, boot
 from tests.linux.typist import PROMPT, Typist, typed
 
 pytestmark = NEEDS_LINUX
@@ -56,6 +58,35 @@ def test_boot(tree: str | None, mode: str) -> None:
     result = boot(mode, console, tree, "autoreboot").run(timeout=TIMEOUT)
     assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), result.message
     in_order(console.output, TESTS)
+
+
+@needs_gdb
+def test_gdb_attaches_to_a_running_linux() -> None:
+    """It stops in the handler of an interrupt, leaves, and comes again, however far the boot is by then."""
+    files = ["--initrd", str(IMAGES / "initramfs-armel.cpio.gz"), "--dtb", str(IMAGES / "versatile-pb.dtb")]
+    kernel = ["--kernel", str(IMAGES / "zImage"), "--append", "console=ttyAMA0", "--realtime", "on"]
+    symbols = IMAGES / "vmlinux"
+    with debugged(*kernel, *files, wait=False) as (process, place):
+        time.sleep(2)
+        caught = [
+            "monitor catch irq",
+            "continue",
+            "p/x $cpsr & 0x1f",
+            "p/x (int) $pc & 0xff",
+            "monitor catch none",
+            "stepi 5",
+        ]
+        texts = [gdb_says(place, ["set architecture arm", "monitor info", *caught, "detach"]) for _ in range(2)]
+        if symbols.is_file():
+            texts.append(gdb_says(place, ["hbreak tick_handle_periodic", "continue", "bt 3", "detach"], symbols))
+            assert "Breakpoint 1, " in texts[-1]
+        gdb_says(place, ["kill"])
+        assert process.wait(TIMEOUT) == 130
+    for text in texts[:2]:
+        assert "processor  arm926" in text
+        assert "dbt: interrupt after" in text
+        assert "= 0x12\n" in text
+        assert "= 0x18\n" in text
 
 
 def test_the_stock_kernel_knows_no_atags() -> None:
