@@ -11,16 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.version import VERSION
+
 if TYPE_CHECKING:
     from dbt.board.loader import ImageError
     from dbt.devices.state import StateError
     from dbt.host.console import CaptureConsole, HostConsole
     from dbt.memory.ram import RamRegion
+    from dbt.snapshot.difference import SnapshotDifference, diff_snapshots
+    from dbt.snapshot.errors import SnapshotError
+    from dbt.snapshot.info import SnapshotInfo
+    from dbt.snapshot.snapshots import read_snapshot, write_snapshot
     from dbt.vm.machine import Machine
     from dbt.vm.result import RunResult, StopReason
     from dbt.vm.vm_state import VmState
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "CaptureConsole",
     "HostConsole",
@@ -28,10 +34,16 @@ __all__ = [
     "Machine",
     "RamRegion",
     "RunResult",
+    "SnapshotDifference",
+    "SnapshotError",
+    "SnapshotInfo",
     "StateError",
     "StopReason",
     "VmState",
     "__version__",
+    "diff_snapshots",
+    "read_snapshot",
+    "write_snapshot",
 ]
 
 _HOME = {
@@ -41,9 +53,15 @@ _HOME = {
     "Machine": "dbt.vm.machine",
     "RamRegion": "dbt.memory.ram",
     "RunResult": "dbt.vm.result",
+    "SnapshotDifference": "dbt.snapshot.difference",
+    "SnapshotError": "dbt.snapshot.errors",
+    "SnapshotInfo": "dbt.snapshot.info",
     "StateError": "dbt.devices.state",
     "StopReason": "dbt.vm.result",
     "VmState": "dbt.vm.vm_state",
+    "diff_snapshots": "dbt.snapshot.difference",
+    "read_snapshot": "dbt.snapshot.snapshots",
+    "write_snapshot": "dbt.snapshot.snapshots",
 }
 
 

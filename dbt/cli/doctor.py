@@ -33,7 +33,7 @@ from dbt.host.console import CaptureConsole
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
 
-_LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "rich", "fdt")
+_LIBRARIES = ("llvmlite", "capstone", "keystone-engine", "rich", "fdt", "zstandard", "blake3")
 _MIN_PYTHON = (3, 11)
 _DISTRIBUTION = "dbt-arm"
 #: How the module begins by which setuptools finds the checkout if it is not on sys.path. See pyproject.toml.

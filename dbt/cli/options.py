@@ -10,6 +10,7 @@ from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
 from dbt.board.cpu_models import CPU_MODELS
 from dbt.board.versatile import BOARD_MEMORY
 from dbt.cli.report import say
+from dbt.cli.run_control import Requests
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import (
@@ -27,61 +28,51 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import Console, HostConsole, is_terminal
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
+from dbt.vm.options import HostOptions
 
 CONSOLE_MODES = ("raw", "line")
+DEFAULT_MEMORY = "128M"
 
 
-def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Console | None = None) -> Machine:
-    """Return the machine that the options describe, with the program or the kernel in its RAM.
+def make_machine(
+    options: RunOptions,
+    observer: Observer = NOBODY,
+    console: Console | None = None,
+    requests: Requests | None = None,
+) -> Machine:
+    """Return the machine that the options describe: with the program or the kernel in its RAM, or restored.
 
-    ``console`` replaces the process's standard streams.
+    ``console`` replaces the process's standard streams. ``requests`` are told of the keys of a raw console.
     """
     _check_combination(options)
     _check_debugger(options)
     if options.replay is not None:
-        _refuse({"--record": options.record}, "a replay has nothing new to record")
-    memory = parse_size("--memory", options.memory)
+        refuse({"--record": options.record}, "a replay has nothing new to record")
+    if options.record_trace is None:
+        refuse({"--trace-counts": options.trace_counts}, "it is for a recording: give it with --record-trace FILE")
+    if options.restore is not None:
+        from dbt.cli.restoring import restore_machine
+
+        return restore_machine(options, observer, console, requests or Requests())
+    memory = parse_size("--memory", DEFAULT_MEMORY if options.memory is None else options.memory)
     base = optional(parse_gpa, "--base", options.base)
     entry = optional(parse_gpa, "--entry", options.entry)
     epoch = optional(parse_epoch, "--epoch", options.epoch)
     insn_ns = optional(parse_insn_ns, "--insn-ns", options.insn_ns)
-    tier = parse_choice("--tier", options.tier, TIERS)
-    jit = parse_choice("--jit", options.jit, JIT_MODES)
     semihosting = optional(parse_switch, "--semihosting", options.semihosting)
     cpu = None if options.cpu is None else parse_choice("--cpu", options.cpu, CPU_MODELS)
-    optimizations = optional(parse_optimizations, "--without", options.without)
-    if optimizations is not None and tier != "auto":
-        message = f"--without {options.without}: the tier {tier} has no optimizations, only auto has."
-        raise CommandError(message, Status.USAGE)
-    if options.dump is not None and tier != "auto":
-        raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
-    if options.record_trace is None:
-        _refuse({"--trace-counts": options.trace_counts}, "it is for a recording: give it with --record-trace FILE")
-    if tier == "auto":
-        cache_limit()  # which may be wrong, and that is to be said before anything is built
-    if options.files is not None and not os.path.isdir(options.files):
-        raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
+    console = console or make_console(options, options.kernel is not None, lambda: machine, requests or Requests())
+    host = host_options(options, observer, console)
     if memory > BOARD_MEMORY:
         say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
     default = _default_clock(options)
-    realtime = optional(parse_switch, "--realtime", options.realtime)
-    console = console or _make_console(options, lambda: machine.interrupt())  # noqa: PLW0108 - it is made below
     machine = Machine(
         memory=memory,
-        tier=tier,
-        files=options.files,
-        console=console,
         epoch=default.epoch if epoch is None else epoch,
-        notice=say,
-        jit=jit,
-        optimizations=ALL if optimizations is None else optimizations,
-        dump=options.dump,
         cpu=cpu,
         semihosting=semihosting,
-        realtime=options.replay is None and is_terminal() if realtime is None else realtime,
         insn_ns=default.insn_ns if insn_ns is None else insn_ns,
-        measures=options.stats or options.json,
-        observer=observer,
+        **host,
     )
     if options.kernel is not None:
         append = options.append or ""
@@ -91,11 +82,43 @@ def make_machine(options: RunOptions, observer: Observer = NOBODY, console: Cons
     return machine
 
 
-def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsole:
-    """Return the console. A kernel has the terminal to itself, and a replay does not read it. Ctrl-A X calls
-    ``on_end``.
+def host_options(options: RunOptions, observer: Observer, console: Console) -> HostOptions:
+    """Return the arguments of a machine that are not of the guest's state."""
+    tier = parse_choice("--tier", options.tier, TIERS)
+    jit = parse_choice("--jit", options.jit, JIT_MODES)
+    optimizations = optional(parse_optimizations, "--without", options.without)
+    if optimizations is not None and tier != "auto":
+        message = f"--without {options.without}: the tier {tier} has no optimizations, only auto has."
+        raise CommandError(message, Status.USAGE)
+    if options.dump is not None and tier != "auto":
+        raise CommandError(f"--dump {options.dump}: the tier {tier} compiles no regions, only auto does.", Status.USAGE)
+    if tier == "auto":
+        cache_limit()  # which may be wrong, and that is to be said before anything is built
+    if options.files is not None and not os.path.isdir(options.files):
+        raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
+    realtime = optional(parse_switch, "--realtime", options.realtime)
+    return {
+        "tier": tier,
+        "files": options.files,
+        "console": console,
+        "notice": say,
+        "jit": jit,
+        "optimizations": ALL if optimizations is None else optimizations,
+        "dump": options.dump,
+        "realtime": options.replay is None and is_terminal() if realtime is None else realtime,
+        "measures": options.stats or options.json,
+        "observer": observer,
+    }
+
+
+def make_console(
+    options: RunOptions, is_kernel: bool, machine: Callable[[], Machine], requests: Requests
+) -> HostConsole:
+    """Return the console. A kernel has the terminal to itself, and a replay does not read it.
+
+    ``machine`` returns the machine when there is one, which is told of Ctrl-A X and Ctrl-A S by the ``requests``.
     """
-    raw = options.kernel is not None and options.replay is None and is_terminal()
+    raw = is_kernel and options.replay is None and is_terminal()
     if options.console is not None:
         raw = parse_choice("--console", options.console, CONSOLE_MODES) == "raw"
         if raw and not is_terminal():
@@ -104,7 +127,7 @@ def _make_console(options: RunOptions, on_end: Callable[[], None]) -> HostConsol
         return HostConsole()
     from dbt.host.terminal import TerminalConsole
 
-    return TerminalConsole(on_end)
+    return TerminalConsole(lambda: requests.end(machine()), lambda: requests.save(machine()))
 
 
 class _Clock(NamedTuple):
@@ -126,33 +149,38 @@ def _default_clock(options: RunOptions) -> _Clock:
 
 def _check_combination(options: RunOptions) -> None:
     """Raise CommandError unless there is either a program or a kernel, with options that apply to it."""
+    if options.restore is not None:
+        return
     if options.kernel is None:
         if options.program is None:
-            raise CommandError("PROGRAM is missing, or --kernel FILE. See `dbt run --help`.", Status.USAGE)
+            raise CommandError(
+                "PROGRAM is missing, or --kernel FILE, or --restore SNAPSHOT. See `dbt run --help`.", Status.USAGE
+            )
         given = {"--initrd": options.initrd, "--dtb": options.dtb, "--append": options.append, "--atags": options.atags}
-        _refuse(given, "it is for a kernel: give it with --kernel FILE")
+        refuse(given, "it is for a kernel: give it with --kernel FILE")
         return
     if options.program is not None:
         message = f"{options.program}: --kernel is given, so there is no program; a kernel's arguments go to --append."
         raise CommandError(message, Status.USAGE)
     if options.atags:
-        _refuse({"--dtb": options.dtb}, "a kernel is given a device tree or, with --atags, ATAGs")
+        refuse({"--dtb": options.dtb}, "a kernel is given a device tree or, with --atags, ATAGs")
     if options.semihosting != "on":
-        _refuse({"--files": options.files}, "a kernel reaches files by semihosting alone: add --semihosting on")
+        refuse({"--files": options.files}, "a kernel reaches files by semihosting alone: add --semihosting on")
 
 
 def _check_debugger(options: RunOptions) -> None:
     """Raise CommandError for options that do not go with --gdb, or only with it."""
     if options.gdb is None:
-        _refuse({"--wait": options.wait}, "it is for a debugger: give it with --gdb PORT")
+        refuse({"--wait": options.wait}, "it is for a debugger: give it with --gdb PORT")
         return
     from dbt.cli.debugging import check_endpoint
 
     check_endpoint(options.gdb)
-    _refuse({"--trace": options.trace}, "with --gdb, the debugger steps; the log of instructions is for other runs")
+    refuse({"--trace": options.trace}, "with --gdb, the debugger steps; the log of instructions is for other runs")
+    refuse({"--save-at": options.save_at}, "with --gdb, the debugger says where the guest stops")
 
 
-def _refuse(given: Mapping[str, object], why: str) -> None:
+def refuse(given: Mapping[str, object], why: str) -> None:
     for option, value in given.items():
         if value is not None and value is not False:
             text = "" if value is True else f" {value}"

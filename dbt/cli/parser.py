@@ -105,6 +105,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, help_, add_options in (
         ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
+        ("snapshot", "look at saved machines, check and compare them", _add_snapshot),
         ("translate", "compile ahead what was hot in a program's runs", _add_translate),
         ("trace", "read the recording of a run: what was translated, how and why", _add_trace),
         ("asm", "assemble A32 code", _add_asm),
@@ -140,7 +141,11 @@ def _base(options: _Options) -> None:
 
 
 def _add_run(parser: Parser) -> None:
-    parser.usage = "dbt run [OPTIONS] PROGRAM [ARGS]...\n       dbt run [OPTIONS] --kernel FILE"
+    parser.usage = (
+        "dbt run [OPTIONS] PROGRAM [ARGS]...\n"
+        "       dbt run [OPTIONS] --kernel FILE\n"
+        "       dbt run [OPTIONS] --restore SNAPSHOT"
+    )
     parser.description = "Run a bare-metal ARM program, or boot a kernel. Its console is standard input\nand output."
     parser.epilog = EPILOG
     parser.set_defaults(command=_run)
@@ -155,6 +160,7 @@ def _add_run(parser: Parser) -> None:
     _add_machine(parser)
     _add_limits(parser)
     _add_debugger(parser)
+    _add_snapshots(parser)
     _add_translation(parser)
     _add_reports(parser)
 
@@ -175,7 +181,7 @@ def _add_guest(parser: Parser) -> None:
 def _add_machine(parser: Parser) -> None:
     options = _Options(parser, "the machine")
     help_ = "RAM, at address 0, up to 2G; more than 256M hides the board's devices [128M]"
-    options.text("SIZE", help_, "--memory", default="128M")
+    options.text("SIZE", help_, "--memory")
     help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any]"
     options.text("MODEL", help_, "--cpu")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
@@ -194,8 +200,8 @@ def _add_machine(parser: Parser) -> None:
     )
     options.text("on|off", help_, "--realtime")
     help_ = (
-        "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A H helps; line: the terminal "
-        "edits lines, and Ctrl-C ends the run [a kernel on a terminal: raw, else line]"
+        "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A S saves the machine, Ctrl-A H "
+        "helps; line: the terminal edits lines, and Ctrl-C ends the run [a kernel on a terminal: raw, else line]"
     )
     options.text("raw|line", help_, "--console")
 
@@ -221,6 +227,23 @@ def _add_debugger(parser: Parser) -> None:
     )
     options.text("[HOST:]PORT|unix:PATH", help_, "--gdb")
     options.flag("with --gdb, do not start the guest before a debugger lets it", "--wait")
+
+
+def _add_snapshots(parser: Parser) -> None:
+    options = _Options(parser, "snapshots")
+    help_ = (
+        "write the state of the machine to FILE when --fuel, --timeout or Ctrl-C ends the run, so that it can go on "
+        "another time; on a raw console also at Ctrl-A S"
+    )
+    options.text("FILE", help_, "--save")
+    options.text("ICOUNT", "write it when exactly so many instructions have retired instead, and go on", "--save-at")
+    help_ = (
+        "go on from a snapshot, in place of a program or kernel. Processor, RAM, time and program are the snapshot's; "
+        "everything else, such as --tier, --files and --console, may be another than before"
+    )
+    options.text("SNAPSHOT", help_, "--restore")
+    help_ = "write only what differs from the snapshot that was restored; FILE goes to the same directory"
+    options.flag(help_, "--increment")
 
 
 def _add_translation(parser: Parser) -> None:
@@ -453,6 +476,59 @@ def _add_trace(parser: Parser) -> None:
     options = reader("why", "print why control left compiled code, and what was not compiled", why, " [ADDRESS]")
     options.argument("ADDRESS", "an address or a symbol: in which tiers its code was, and why", "place")
     options.flag("print JSON", "--json")
+
+
+def _add_snapshot(parser: Parser) -> None:
+    parser.usage = "dbt snapshot COMMAND [OPTIONS] FILE"
+    parser.description = "Look at, check and compare what `dbt run --save FILE` has written."
+    add = _commands(parser)
+
+    def reader(
+        name: str, help_: str, description: str, what: Callable[[argparse.Namespace], int], more: str = ""
+    ) -> _Options:
+        made = add(name, help_)
+        made.usage = f"dbt snapshot {name} [OPTIONS] FILE{more}"
+        made.description = description
+        made.set_defaults(command=what)
+        options = _Options(made)
+        options.argument("FILE", "a snapshot", "file", required=True)
+        return options
+
+    def info(parsed: argparse.Namespace) -> int:
+        from dbt.cli.snapshot import print_info
+
+        return print_info(parsed.file, parsed.json)
+
+    def verify(parsed: argparse.Namespace) -> int:
+        from dbt.cli.snapshot import verify
+
+        return verify(parsed.file, parsed.files, parsed.json)
+
+    def diff(parsed: argparse.Namespace) -> int:
+        from dbt.cli.snapshot import print_diff
+
+        return print_diff(parsed.file, parsed.other, parsed.json)
+
+    description = (
+        "Print what a snapshot is of: the guest, where it stands, its RAM, and the files\n"
+        "that the snapshot needs. RAM is not read."
+    )
+    reader("info", "print what a snapshot is of", description, info).flag("print a JSON object", "--json")
+    description = (
+        "Check every byte of a snapshot and of its parents, and that a machine can have\n"
+        "the state. What is wrong is said in one paragraph, with status 121."
+    )
+    options = reader("verify", "check a snapshot and its parents", description, verify)
+    options.text("DIR", "the directory for a guest that has files open", "--files")
+    options.flag("print a JSON object", "--json")
+    description = (
+        "Print what differs between two snapshots: registers by name, devices by field,\n"
+        "and pages of RAM with the symbols of the bytes that differ. Status 1 if anything\n"
+        "does."
+    )
+    options = reader("diff", "print what differs between two snapshots", description, diff, " OTHER")
+    options.argument("OTHER", "another snapshot", "other", required=True)
+    options.flag("print a JSON object", "--json")
 
 
 def _add_cache(parser: Parser) -> None:

@@ -16,7 +16,9 @@ from dbt.cli.options import make_machine
 from dbt.cli.outputs import cannot_write, check_outputs, open_output
 from dbt.cli.recordings import file_sum, session
 from dbt.cli.report import guarded, print_table, say
+from dbt.cli.run_control import Requests, RunControl
 from dbt.cli.run_options import RunOptions
+from dbt.cli.saving import Saving
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count, parse_seconds
 from dbt.engine.observer import NOBODY, Several
@@ -63,7 +65,10 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
     recorder = _recorder(options.record_trace, options.trace_counts)
     perf_map = _perf_map() if options.perf_map else None
     observers = [observer for observer in (recorder, perf_map) if observer is not None]
-    machine = make_machine(options, Several(*observers) if len(observers) > 1 else (*observers, NOBODY)[0])
+    requests, saving = Requests(can_save=options.gdb is None), Saving(options)
+    observer = Several(*observers) if len(observers) > 1 else (*observers, NOBODY)[0]
+    machine = make_machine(options, observer, requests=requests)
+    saving.check(machine)
     fuel = optional(parse_count, "--fuel", options.fuel)
     timeout = optional(parse_seconds, "--timeout", options.timeout)
     with _trace(options.trace) as trace, session(machine, options) as here:
@@ -74,17 +79,18 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
             perf_map.begin(machine)
         gc.freeze()  # what exists now stays, so that the collector, which a command starts without, need not visit it
         gc.enable()
-        with _stopping_on_ctrl_c(machine), _terminal(machine):
+        with _stopping_on_ctrl_c(machine, requests), _terminal(machine):
             started = time.monotonic()
             limit = here.fuel(fuel)
             if options.gdb is None:
-                result = machine.run(limit, timeout, trace)
+                result = RunControl(machine, requests, saving).run(limit, timeout, trace)
             else:
                 from dbt.cli.debugging import serve_debuggers
 
                 result = serve_debuggers(machine, options.gdb, options.wait, limit, timeout)
             seconds = time.monotonic() - started
         result = here.end(result)
+        saving.save_at_end(machine, result)
     if perf_map is not None:
         perf_map.end()
     if recorder is not None:
@@ -104,6 +110,7 @@ def _check_files(options: RunOptions) -> None:
         ("--trace", options.trace),
         ("--record-trace", options.record_trace),
     )
+    saved = (("--save", options.save),)
     inputs = (
         ("the program", options.program),
         ("the kernel", options.kernel),
@@ -111,7 +118,9 @@ def _check_files(options: RunOptions) -> None:
         ("the device tree", options.dtb),
         ("the recording to replay", options.replay),
     )
-    check_outputs(outputs, inputs)
+    check_outputs((*outputs, *saved), inputs)
+    if options.restore is not None:  # --save may replace it
+        check_outputs(outputs, (("the snapshot to restore", options.restore),))
 
 
 def _recorder(path: str | None, block_counters: bool) -> TraceRecorder | None:
@@ -167,12 +176,12 @@ def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
 
 
 @contextmanager
-def _stopping_on_ctrl_c(machine: Machine) -> Iterator[None]:
+def _stopping_on_ctrl_c(machine: Machine, requests: Requests) -> Iterator[None]:
     """Let Ctrl-C stop the guest between two instructions while the block runs. A second Ctrl-C stops it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        machine.interrupt()
+        requests.end(machine)
 
     before = signal.signal(signal.SIGINT, stop)
     try:

@@ -24,7 +24,7 @@ class RunOptions(NamedTuple):
     atags: bool = False
     cpu: str | None = None
     semihosting: str | None = None
-    memory: str = "128M"
+    memory: str | None = None
     fuel: str | None = None
     timeout: str | None = None
     tier: str = "auto"
@@ -42,6 +42,10 @@ class RunOptions(NamedTuple):
     replay: str | None = None
     gdb: str | None = None
     wait: bool = False
+    save: str | None = None
+    save_at: str | None = None
+    restore: str | None = None
+    increment: bool = False
     stats: bool = False
     registers: bool = False
     trace: str | None = None

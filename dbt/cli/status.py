@@ -28,7 +28,7 @@ MEANINGS = {
     Status.DIVERGED: "the replay differs from what was recorded",
     Status.HALTED: "the guest halted: nothing that it waits for can come",
     Status.USAGE: "the command line is wrong",
-    Status.BAD_INPUT: "the program, source or recording cannot be used",
+    Status.BAD_INPUT: "the program, source, recording or snapshot cannot be used",
     Status.GUEST_FAULT: "the guest caused a fault that nothing handles",
     Status.FUEL: "--fuel is used up",
     Status.TIMEOUT: "--timeout passed",

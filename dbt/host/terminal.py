@@ -23,6 +23,7 @@ _ESCAPE = 0x01  # Ctrl-A
 _PIECE = 4096
 _HELP = b"""
 Ctrl-A X       end the run
+Ctrl-A S       save the machine to a file, and go on
 Ctrl-A H       this help
 Ctrl-A Ctrl-A  send Ctrl-A to the guest
 """
@@ -40,11 +41,22 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class TerminalConsole(HostConsole):
-    """A console of the standard streams whose standard input is a terminal in raw mode. Ctrl-A X calls ``on_end``."""
+    """A console of the standard streams whose standard input is a terminal in raw mode.
 
-    def __init__(self, on_end: Callable[[], None], stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
+    Ctrl-A X calls ``on_end``, and Ctrl-A S ``on_save``. Both are called during a run.
+    """
+
+    def __init__(
+        self,
+        on_end: Callable[[], None],
+        on_save: Callable[[], None],
+        stdin: int = 0,
+        stdout: int = 1,
+        stderr: int = 2,
+    ) -> None:
         super().__init__(stdin, stdout, stderr)
         self._on_end = on_end
+        self._on_save = on_save
         self._keys = bytearray()
         self._escaped = False
         self._ended = False
@@ -108,6 +120,8 @@ class TerminalConsole(HostConsole):
         match chr(key).lower():
             case "x":
                 self._on_end()
+            case "s":
+                self._on_save()
             case "h" | "?":
                 self._write_all(self._stderr, bytearray(_HELP))
             case "\x01":

@@ -34,7 +34,7 @@ DIGEST_SIZE: Final = 32
 CHUNK_PAGES: Final = 16
 #: What one header, the values of one state, and a chunk as it is stored may have in bytes.
 MAX_HEADER: Final = 16 << 20
-MAX_VALUES: Final = 8 << 20
+MAX_VALUES: Final = 80 << 20
 MAX_STORED_CHUNK: Final = (CHUNK_PAGES << PAGE_SHIFT) + 1024
 MAX_REGIONS: Final = 1024
 MAX_NAME: Final = 255

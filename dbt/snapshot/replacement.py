@@ -55,6 +55,16 @@ def replacing(path: str, durable: bool = True) -> Iterator[int]:
         os.close(handle)
 
 
+def check_place(path: str) -> None:
+    """Raise OSError, or ValueError, if it is certain that :func:`replacing` could not replace ``path``."""
+    target = os.path.realpath(path)
+    _check_target(target)
+    folder = os.path.dirname(target)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        os.stat(folder)  # which says why, if it is not there
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def _check_target(target: str) -> None:
     with suppress(FileNotFoundError):
         mode = os.lstat(target).st_mode

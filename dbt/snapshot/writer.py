@@ -12,9 +12,10 @@ from zstandard import ZstdCompressor
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.abi.version import VERSION
 from dbt.devices.state import State
 from dbt.memory.ram import RamLayout
-from dbt.snapshot.errors import SnapshotError, reason_of
+from dbt.snapshot.errors import SnapshotNotWritten
 from dbt.snapshot.format import (
     CHUNK_PAGES,
     DIGEST_SIZE,
@@ -59,10 +60,10 @@ class Base(NamedTuple):
     changed: Sequence[int]
 
 
-def write(path: str, version: str, values: State, image: PageImage, base: Base | None, durable: bool) -> bytes:
+def write(path: str, values: State, image: PageImage, base: Base | None, durable: bool) -> bytes:
     """Write a state to the file ``path``, which is replaced in one step. Return the digest that names the snapshot.
 
-    ``version`` is that of dbt. Raise SnapshotError if the file cannot be written; an existing one stays then.
+    Raise SnapshotNotWritten if that is not possible; an existing file stays then.
     """
     encoded = _encode_values(path, values, image.layout)
     pages, cleared = _divide(image, base)
@@ -71,7 +72,7 @@ def write(path: str, version: str, values: State, image: PageImage, base: Base |
     stored = compressor.compress(encoded)
     blank = Chunk(0, bytes(DIGEST_SIZE))
     header = Header(
-        version,
+        VERSION,
         parent,
         image.layout,
         len(encoded),
@@ -94,27 +95,28 @@ def write(path: str, version: str, values: State, image: PageImage, base: Base |
             packed = replace(header, chunks=tuple(chunks)).pack()
             _write_all(handle, packed, 0)
     except (OSError, ValueError) as error:
-        remedy = "Give the name of a file that can be written, or make room for it"
-        raise SnapshotError(f"{path}: the snapshot cannot be written: {reason_of(error)}. {remedy}") from None
+        raise SnapshotNotWritten.of(path, error) from None
     return packed_digest(packed)
 
 
 def _encode_values(path: str, values: State, layout: RamLayout) -> bytes:
-    """Return the encoding of the values. Raise SnapshotError for a state that no file can hold."""
+    """Return the encoding of the values. Raise SnapshotNotWritten for a state that no file can hold."""
     encoded = encode(values)
     if len(encoded) > MAX_VALUES:
-        raise SnapshotError(
+        raise SnapshotNotWritten(
             f"{path}: the state has {len(encoded):,} bytes besides RAM, and a file up to {MAX_VALUES:,}"
         )
     if len(layout.regions) > MAX_REGIONS:
-        raise SnapshotError(f"{path}: RAM has {len(layout.regions):,} regions, and a file can hold {MAX_REGIONS:,}")
+        raise SnapshotNotWritten(
+            f"{path}: RAM has {len(layout.regions):,} regions, and a file can hold {MAX_REGIONS:,}"
+        )
     return encoded
 
 
 def _parent_name(path: str, name: str) -> bytes:
     encoded = os.fsencode(name)
     if not 0 < len(encoded) <= MAX_NAME:
-        raise SnapshotError(f"{path}: the name of the parent, {name}, has more than {MAX_NAME} bytes")
+        raise SnapshotNotWritten(f"{path}: the name of the parent, {name}, has more than {MAX_NAME} bytes")
     return encoded
 
 

@@ -82,12 +82,13 @@ def kernel(tmp_path: Path) -> Path:
     return path
 
 
-def start(terminal: Terminal, *arguments: object) -> subprocess.Popen[bytes]:
+def start(terminal: Terminal, *arguments: object, directory: Path | None = None) -> subprocess.Popen[bytes]:
     # Who runs the tests under nohup ignores SIGHUP, and every process hands that on.
     plain = ["env", "--default-signal=HUP"]
-    command = [*plain, *COMMAND, "run", "--memory", "16M", "--tier", "reference", *map(str, arguments)]
+    size = () if "--restore" in arguments else ("--memory", "16M")
+    command = [*plain, *COMMAND, "run", *size, "--tier", "reference", *map(str, arguments)]
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.line)
-    return subprocess.Popen(command, env=environment(), start_new_session=True, **streams)
+    return subprocess.Popen(command, env=environment(), cwd=directory, start_new_session=True, **streams)
 
 
 def test_keys_go_to_the_kernel(terminal: Terminal, kernel: Path) -> None:
@@ -121,6 +122,36 @@ def test_ctrl_a_x_ends_a_run_that_waits_for_a_debugger(terminal: Terminal, kerne
         terminal.expect(b"interrupted after 0 instructions")
         assert process.wait(BOUND_S) == 130
     assert terminal.as_before
+
+
+def test_ctrl_a_s_saves_and_goes_on(terminal: Terminal, kernel: Path, tmp_path: Path) -> None:
+    semihosting = ("--kernel", kernel, "--semihosting", "on")
+    with start(terminal, *semihosting, "--save", tmp_path / "a") as process:
+        terminal.expect(b"[")
+        terminal.press(b"\x01s")
+        terminal.expect(b"saved to ")
+        terminal.press(b"xq")
+        assert terminal.expect(b"q").endswith(b"xq")
+        assert process.wait(BOUND_S) == 7
+    with start(terminal, "--restore", tmp_path / "a") as process:  # a kernel, so its console is raw
+        wait_until(lambda: terminal.raw, "the terminal is raw")
+        terminal.press(b"yq")
+        assert terminal.expect(b"q").endswith(b"yq")
+        assert process.wait(BOUND_S) == 7
+    assert terminal.as_before
+
+
+def test_ctrl_a_s_without_a_name_makes_one_up(terminal: Terminal, kernel: Path, tmp_path: Path) -> None:
+    with start(terminal, "--kernel", kernel, "--semihosting", "on", directory=tmp_path) as process:
+        terminal.expect(b"[")
+        for _ in range(2):
+            terminal.press(b"\x01S")
+            terminal.expect(b"go on with `dbt run --restore dbt-")
+        terminal.press(b"q")
+        assert process.wait(BOUND_S) == 7
+    names = [path.name for path in tmp_path.iterdir() if path.name.startswith("dbt-")]
+    assert len(names) == 2
+    assert all(name.endswith(".snapshot") for name in names)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -272,7 +303,7 @@ def test_a_forked_process_leaves_the_terminal_alone(terminal: Terminal) -> None:
 
 def test_the_console_of_keys(terminal: Terminal) -> None:
     ended: list[bool] = []
-    console = TerminalConsole(lambda: ended.append(True), terminal.line, terminal.line, terminal.line)
+    console = TerminalConsole(lambda: ended.append(True), lambda: None, terminal.line, terminal.line, terminal.line)
     with raw_terminal(terminal.line):
         assert not console.arrived() and console.read(5) is None
         console.wait(0.001)
@@ -285,7 +316,7 @@ def test_the_console_of_keys(terminal: Terminal) -> None:
         terminal.press(b"\x01x")
         while not ended:
             console.flush()
-    hung = TerminalConsole(lambda: None, os.open(os.devnull, os.O_RDONLY))
+    hung = TerminalConsole(lambda: None, lambda: None, os.open(os.devnull, os.O_RDONLY))
     assert hung.read(1) == b"" and not hung.arrived()
     hung.wait(0.001)
 

@@ -67,7 +67,7 @@ def save(path: Path, pages: Pages, values: State = VALUES, parent: tuple[Path, P
     if parent is not None:
         with SnapshotChain(str(parent[0])) as chain:
             base = Base(chain.digest, parent[0].name, changed_pages(parent[1], pages))
-    return write(str(path), "0.1.0", values, pages, base, durable=False)
+    return write(str(path), values, pages, base, durable=False)
 
 
 def load(path: Path) -> tuple[State, Pages]:
