@@ -12,5 +12,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def checkout_environment(root: Path = _ROOT) -> dict[str, str]:
-    """Return the environment in which :data:`DBT` is the package of this checkout, or of the one at ``root``."""
-    return {**os.environ, "PYTHONPATH": str(root)}
+    """Return the environment in which :data:`DBT` is the package of this checkout, or of the one at ``root``.
+
+    Python keeps bytecode there, as it does for a user, whatever is set here. Without it dbt starts four times slower.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
