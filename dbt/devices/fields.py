@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from dbt.devices.state import StateError
 
 #: Ticks and counts of instructions are below this, so that sums of some of them fit in eight signed bytes.
 LARGEST_COUNT = 1 << 61
+_WORDS = re.compile("[a-z -]{1,40}")
 
 
 class Fields:
@@ -78,10 +80,10 @@ class Fields:
         return self._values[name] is None
 
     def counts(self, name: str, longest: int) -> dict[str, int]:
-        """Return a mapping of at most ``longest`` names to counts."""
+        """Return a mapping of at most ``longest`` names, which are words in lower case, to counts."""
         value = self._values[name]
         if type(value) is not dict or len(value) > longest or not all(map(_is_count, value.items())):
-            raise self.wrong(name, f"a mapping of at most {longest} names to counts")
+            raise self.wrong(name, f"a mapping of at most {longest} words in lower case to counts")
         return value
 
     def items(self, name: str, longest: int, names: frozenset[str]) -> Iterator[tuple[int, Fields]]:
@@ -95,4 +97,5 @@ class Fields:
 
 def _is_count(item: tuple[object, object]) -> bool:
     name, count = item
-    return type(name) is str and len(name) < 100 and type(count) is int and 0 <= count < LARGEST_COUNT
+    is_name = type(name) is str and _WORDS.fullmatch(name)
+    return bool(is_name) and type(count) is int and 0 <= count < LARGEST_COUNT

@@ -303,10 +303,11 @@ class ThreadedTier:
     def _run(self, budget: int) -> tuple[VmExit, int]:
         cpu, address = self._cpu, self._cpu.address
         words, halves = cpu.native64, cpu.native32
+        entered = words[_LAST_EXCEPTION] in (ENTERED_BY_MACHINE, words[_BUDGET])  # and nothing has retired since
+        words[_LAST_EXCEPTION] = budget if entered else NEVER
         words[_BUDGET] = budget
         self._began = self._now
         halves[_MMIO_COUNT] = halves[_MMIO_CURSOR] = 0
-        words[_LAST_EXCEPTION] = budget if words[_LAST_EXCEPTION] == ENTERED_BY_MACHINE else NEVER
         self._accessed_at = -1
         self._choose_space(address)
         if halves[_STALE_COUNT]:

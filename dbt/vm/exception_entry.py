@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.cpu import ENTERED_BY_MACHINE, CpuState
+from dbt.abi.cpu import ENTERED_BY_MACHINE, NEVER, CpuState
 from dbt.abi.exits import Breakpoint, DataAbort, PrefetchAbort, VmExit
 from dbt.engine.tier import Tier
 from dbt.memory.guest_memory import GuestMemory
@@ -27,8 +27,13 @@ class ExceptionEntry:
         self._entered: set[ExceptionKind] = set()  # since the last instruction that retired
 
     def retired(self) -> None:
-        """Note that an instruction has retired."""
+        """Note that instructions have retired in the slice that has ended, which native code may have noted already."""
         self._entered.clear()
+
+    def forget(self) -> None:
+        """Note that the machine has retired an instruction itself, or has been reset."""
+        self._entered.clear()
+        self._cpu.set_native("last_exception", NEVER)
 
     @property
     def entered(self) -> list[str]:
@@ -39,7 +44,10 @@ class ExceptionEntry:
 
     @entered.setter
     def entered(self, names: Iterable[str]) -> None:
+        self.forget()
         self._entered = {ExceptionKind(name) for name in names}
+        if ExceptionKind.DATA_ABORT in self._entered:
+            self._cpu.set_native("last_exception", ENTERED_BY_MACHINE)
 
     def refusal(self, kind: ExceptionKind) -> str:
         """Return why an exception that an instruction caused cannot be taken, or an empty text if it can.

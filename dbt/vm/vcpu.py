@@ -77,7 +77,7 @@ class Vcpu:
         for number in range(NATIVE["windows"].count):
             self.cpu.set_native("windows", 0, number)  # whose devices are gone
         self.exit_counts.clear()
-        self.exceptions.retired()
+        self.exceptions.forget()
         self.icount = self.skipped = self.completed = 0
         self.reset_requested = False
         self._waits_at = None
@@ -209,7 +209,7 @@ class Vcpu:
         self.cpu.r[_PC] = next_pc & 0xFFFFFFFF
         self.icount += 1
         self.completed += 1
-        self.exceptions.retired()
+        self.exceptions.forget()
 
     def take_interrupt(self) -> ExceptionKind | None:
         """Enter the guest's handler for an interrupt, if one is to be taken before the next instruction."""

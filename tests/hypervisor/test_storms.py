@@ -150,6 +150,8 @@ def test_an_abort_at_the_first_instruction_of_its_handler_is_refused(first: str,
             result = machine.run(fuel=100)
             assert result.reason is StopReason.FAULT and "raises the same exception again" in result.message
             found.add((result.icount, result.message, state_hash(machine)))
+            again = machine.run(fuel=100)  # still no instruction has retired since
+            found.add((again.icount, again.message, state_hash(machine)))
     assert len(found) == 1
 
 

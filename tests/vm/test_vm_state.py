@@ -158,6 +158,25 @@ def test_in_an_exception_whose_handler_raises_it_again() -> None:
     check_restored(machine, 10)
 
 
+def test_at_the_first_instruction_of_an_aborts_handler() -> None:
+    """Which aborts too: that is refused, and no native code takes it, although it has taken none before."""
+    machine = made("""
+        mov r1, #0 ; ldr r2, =0xe5903000 ; str r2, [r1, #16]
+        mrc p15, 0, r4, c1, c0, 0 ; orr r4, r4, #2 ; mcr p15, 0, r4, c1, c0, 0 ; mov r0, #1 ; ldr r3, [r0]
+    """)
+
+    class Interrupter:
+        def before_step(self, machine: Machine) -> None:
+            pass
+
+        def after_step(self, machine: Machine, event: str) -> None:
+            if event == "data abort":
+                machine.interrupt()
+
+    assert machine.run(trace=Interrupter()).reason is StopReason.INTERRUPTED and machine.pc == 0x10
+    check_restored(machine, 10)
+
+
 def test_ram_in_several_regions_and_everything_else_that_belongs_to_it() -> None:
     memory = [RamRegion(Gpa(0), 1 << 20), RamRegion(Gpa(0x20000000), 1 << 20), RamRegion(Gpa(0x30000000), 4096, True)]
     machine = made("1: add r0, r0, #1 ; b 1b", memory=memory, cpu="cortex-a8", epoch=77, insn_ns=10, semihosting=False)
