@@ -54,9 +54,10 @@ class InputSource(Protocol):
 class AccessCounter:
     """Numbers the device accesses that ask for input at one tick, from 1 on: an instruction can make several."""
 
-    def __init__(self) -> None:
-        self._now = -1
-        self._count = 0
+    def __init__(self, now: int = -1, count: int = 0) -> None:
+        """``count`` accesses have been made at the tick ``now``."""
+        self._now = now
+        self._count = count
 
     def number(self, now: int, access: bool) -> int:
         """Return the number of an access at the tick ``now``; 0 if it is none."""

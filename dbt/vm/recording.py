@@ -25,7 +25,7 @@ from dbt.vm.state import state_hash
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
-_FORMAT = 3
+_FORMAT = 4
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
 UART, READ, TIME = "uart", "read", "time"
@@ -37,9 +37,29 @@ STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
 # -- what was run --------------------------------------------------------------------------------
 
 
+class Position(NamedTuple):
+    """Where a machine stands in its input: the virtual time in ticks, and the bytes that its UART and semihosting have
+    got.
+    """
+
+    now: int = 0
+    arrived: int = 0
+    received: int = 0
+
+    @classmethod
+    def of(cls, machine: Machine) -> Position:
+        return cls(machine.timeline.now, machine.board.console_uart.arrived, machine.semihosting.received)
+
+
+#: Where a machine stands after a reset.
+BEGINNING = Position()
+
+
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """Everything that determines a run besides its input. ``state`` is the state hash before the first instruction."""
+    """Everything that determines a run besides its input. ``state`` is the state hash before the first instruction, and
+    ``position`` is where the machine stands then.
+    """
 
     dbt: str
     memory: int
@@ -50,15 +70,23 @@ class RunIdentity:
     files: bool
     command_line: str
     state: str
+    position: Position = BEGINNING
+
+    def is_later(self, other: RunIdentity) -> bool:
+        """Return True if this machine is further than one at the beginning of ``other``."""
+        return self.position.now > other.position.now
 
     def differences(self, other: RunIdentity) -> str:
-        """Return in words how this run differs from ``other``, which was recorded, or an empty text if it does not."""
+        """Return in words how this run differs from ``other``, which was recorded, or an empty text if it does not.
+
+        The states are not compared if this machine is further.
+        """
         texts = []
         for name, mine in asdict(self).items():
             theirs = getattr(other, name)
-            if mine != theirs and name != "state":
+            if mine != theirs and name in _IN_WORDS:
                 texts.append(f"{_IN_WORDS[name]} is {_show(mine)} here and was {_show(theirs)}")
-        if not texts and self.state != other.state:
+        if not texts and self.state != other.state and not self.is_later(other):
             texts.append("it is another program, or what goes with it (its disk, device tree, command line) is")
         return "; ".join(texts)
 
@@ -92,6 +120,7 @@ def identify(machine: Machine, version: str) -> RunIdentity:
         host.jail is not None,
         host.command_line.decode("latin-1"),
         state_hash(machine),
+        Position.of(machine),
     )
 
 
@@ -279,12 +308,18 @@ def _typed(fields: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> 
     return {name: fields[name] for name in types}
 
 
+def _position(values: object) -> Position:
+    if type(values) is not list or not all(type(value) is int for value in values):
+        raise TypeError
+    return Position(*values)
+
+
 def _read_identity(path: str, line: bytes) -> RunIdentity:
     try:
         header = json.loads(line)
         version = header["dbt-recording"]
         if version == _FORMAT:
-            identity = RunIdentity(**_typed(header, _IDENTITY_FIELDS))
+            identity = RunIdentity(**_typed(header, _IDENTITY_FIELDS), position=_position(header["position"]))
             if not 0 <= identity.epoch < END_OF_EPOCHS or identity.insn_ns not in INSN_NS_CHOICES:
                 raise ValueError
             return identity

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.vm.input import AccessCounter, RecordingError, ReplayDiverged
-from dbt.vm.recording import READ, STOPPED, UART, End, Recording, RunIdentity
+from dbt.vm.recording import READ, STOPPED, UART, Delivery, End, Position, Recording, RunIdentity
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
@@ -20,10 +20,14 @@ class Replay:
 
     ReplayDiverged is raised if the guest is not ready for a delivery. At the end of the recording the input ends, so a
     read by semihosting finds the end of the file.
+
+    A machine that was restored in the middle of the recorded run gets what comes from there on.
     """
 
     def __init__(self, recording: Recording, identity: RunIdentity) -> None:
-        """Raise RecordingError if the recording is not one of the run that ``identity`` describes."""
+        """Raise RecordingError if the recording is not one of the run that ``identity`` describes, or if a machine that
+        is further than its beginning has not got the input that it had there.
+        """
         differences = identity.differences(recording.identity)
         if differences:
             raise RecordingError(f"{recording.path}: this is the recording of another run: {differences}")
@@ -31,9 +35,35 @@ class Replay:
         self._uart, self._reads = (
             deque(delivery for delivery in recording.deliveries if delivery.kind == kind) for kind in (UART, READ)
         )
-        self._between = deque(delivery.time for delivery in self._uart if not delivery.access)
         self._passed = deque(recording.passed)
         self._accesses = AccessCounter()
+        if identity.is_later(recording.identity):
+            self._skip(identity.position, recording.identity.position)
+        self._between = deque(delivery.time for delivery in self._uart if not delivery.access)
+
+    def _skip(self, here: Position, start: Position) -> None:
+        """Remove what a machine has got that stands at ``here``, where its input began at ``start``."""
+        while self._passed and self._passed[0].time < here.now:
+            self._passed.popleft()
+        last = self._skip_deliveries(self._uart, here.now, here.arrived - start.arrived)
+        self._skip_deliveries(self._reads, here.now, here.received - start.received)
+        if last is not None and last.time == here.now:
+            self._accesses = AccessCounter(here.now, last.access)
+
+    def _skip_deliveries(self, deliveries: deque[Delivery], now: int, size: int) -> Delivery | None:
+        """Remove those before the tick ``now``, and of those at that tick as many as belong to the ``size`` bytes that
+        have come. Return the last one.
+        """
+        last, left = None, size
+        while deliveries and (deliveries[0].time < now or (deliveries[0].time == now and left > 0)):
+            last = deliveries.popleft()
+            left -= len(last.data)
+        if left:
+            raise RecordingError(
+                f"{self.recording.path}: this is the recording of another run: at {now}, the guest had got "
+                f"{size - left} bytes of input that has come to {size} here"
+            )
+        return last
 
     @property
     def next_delivery(self) -> int | None:

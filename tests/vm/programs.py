@@ -94,3 +94,49 @@ def _symbol_sections(symbols: Mapping[str, tuple[int, int]], offset: int) -> tup
     headers += struct.pack("<10I", 9, 3, 0, 0, at + len(table), len(strings), 0, 0, 1, 0)
     headers += struct.pack("<10I", 17, 3, 0, 0, at + len(table) + len(strings), len(names), 0, 0, 1, 0)
     return data + headers, offset + len(data)
+
+
+#: Interrupts of the UART: for what is received, and for what has waited.
+RX, RT = 0x10, 0x40
+
+
+def interrupt_driven(mask: int, trigger: int = 0) -> bytes:
+    """A driver that empties the FIFO and then clears all interrupts. R7 is a sum of what it got, R5 counts it.
+
+    A timer ends slices every 3 us. A Z ends the guest. The main program counts in R6.
+    """
+    return assemble(
+        f"""
+            b start
+            .space 20
+            b irq
+        start:
+            msr cpsr_c, #0xd2 ; ldr sp, =0x40000 ; msr cpsr_c, #0xd3 ; ldr sp, =0x50000
+            ldr r9, =0x101e2000 ; mov r0, #3 ; str r0, [r9] ; mov r0, #0xe2 ; str r0, [r9, #8]
+            ldr r10, =0x101f1000 ; mov r0, #0x70 ; str r0, [r10, #0x2c] ; mov r0, #{trigger << 3} ; str r0, [r10, #0x34]
+            mov r0, #1 ; str r0, [r10, #0x24]
+            ldr r0, =0x301 ; str r0, [r10, #0x30] ; mov r0, #{mask} ; str r0, [r10, #0x38]
+            ldr r9, =0x10140000 ; ldr r0, =0x1010 ; str r0, [r9, #0x10] ; ldr r9, =0x101e2000
+            mov r4, #0 ; mov r5, #0 ; mov r7, #0 ; msr cpsr_c, #0x53
+        main:
+            add r6, r6, #1
+            b main
+        irq:
+            push {{r0, r1, r2, r3}} ; add r4, r4, #1 ; str r0, [r9, #0xc]
+            ldr r0, [r10, #0x40] ; cmp r0, #0 ; beq leave
+        drain:
+            ldr r0, [r10, #0x18] ; tst r0, #0x10 ; bne empty
+            ldr r0, [r10] ; add r5, r5, #1 ; add r7, r0, r7, ror #3
+            cmp r0, #0x5a ; beq done
+            b drain
+        empty:
+            nop
+            ldr r0, =0x7ff ; str r0, [r10, #0x44]
+        leave:
+            pop {{r0, r1, r2, r3}}
+            subs pc, lr, #4
+        done:
+            mov r2, #0 ; {EXIT}
+        """,
+        0,
+    )

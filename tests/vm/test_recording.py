@@ -305,8 +305,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (b"", "no recording of dbt"),
         (b"\x7fELF\n", "no recording of dbt"),
         (b"[]\n", "no recording of dbt"),
-        (b'{"dbt-recording": 3}\n', "no recording of dbt"),
-        (b'{"dbt-recording": 2}\n', "format 2, and this dbt knows format 3"),
+        (b'{"dbt-recording": 4}\n', "no recording of dbt"),
+        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 4"),
         (b"[" * 100000 + b"\n", "no recording of dbt"),
     ):
         path.write_bytes(data)

@@ -15,9 +15,9 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
-from tests.vm.programs import EXIT, MODES
+from tests.vm.lines import Line, Trickle
+from tests.vm.programs import EXIT, MODES, RT, RX, interrupt_driven
 
-RX, RT = 0x10, 0x40
 _NOP = 0xE320F000
 
 #: Enables the FIFO, then polls and echoes until a Q comes.
@@ -27,48 +27,6 @@ l:  ldr r0, [r1, #0x18] ; tst r0, #0x10 ; bne l
     ldr r0, [r1] ; str r0, [r1] ; cmp r0, #0x51 ; bne l
     mov r2, #0 ; {EXIT}
 """
-
-
-def interrupt_driven(mask: int, trigger: int = 0) -> bytes:
-    """A driver that empties the FIFO and then clears all interrupts. R7 is a sum of what it got, R5 counts it.
-
-    A timer ends slices every 3 us. A Z ends the guest. The main program counts in R6.
-    """
-    return assemble(
-        f"""
-            b start
-            .space 20
-            b irq
-        start:
-            msr cpsr_c, #0xd2 ; ldr sp, =0x40000 ; msr cpsr_c, #0xd3 ; ldr sp, =0x50000
-            ldr r9, =0x101e2000 ; mov r0, #3 ; str r0, [r9] ; mov r0, #0xe2 ; str r0, [r9, #8]
-            ldr r10, =0x101f1000 ; mov r0, #0x70 ; str r0, [r10, #0x2c] ; mov r0, #{trigger << 3} ; str r0, [r10, #0x34]
-            mov r0, #1 ; str r0, [r10, #0x24]
-            ldr r0, =0x301 ; str r0, [r10, #0x30] ; mov r0, #{mask} ; str r0, [r10, #0x38]
-            ldr r9, =0x10140000 ; ldr r0, =0x1010 ; str r0, [r9, #0x10] ; ldr r9, =0x101e2000
-            mov r4, #0 ; mov r5, #0 ; mov r7, #0 ; msr cpsr_c, #0x53
-        main:
-            add r6, r6, #1
-            b main
-        irq:
-            push {{r0, r1, r2, r3}} ; add r4, r4, #1 ; str r0, [r9, #0xc]
-            ldr r0, [r10, #0x40] ; cmp r0, #0 ; beq leave
-        drain:
-            ldr r0, [r10, #0x18] ; tst r0, #0x10 ; bne empty
-            ldr r0, [r10] ; add r5, r5, #1 ; add r7, r0, r7, ror #3
-            cmp r0, #0x5a ; beq done
-            b drain
-        empty:
-            nop
-            ldr r0, =0x7ff ; str r0, [r10, #0x44]
-        leave:
-            pop {{r0, r1, r2, r3}}
-            subs pc, lr, #4
-        done:
-            mov r2, #0 ; {EXIT}
-        """,
-        0,
-    )
 
 
 def run(code: bytes, console: Any, tier: Any, jit: Any, base: int) -> Machine:
@@ -82,17 +40,6 @@ def test_input_that_is_there_before_the_fifo_is_enabled_arrives(tier: Any, jit: 
     console = CaptureConsole(b"abQ")
     assert run(assemble(_POLLS, 0x10000), console, tier, jit, 0x10000).run(fuel=10_000).exit_code == 0
     assert console.output == b"abQ"
-
-
-class Line(CaptureConsole):
-    """A line on which more may come at any time."""
-
-    @property
-    def ended(self) -> bool:
-        return False
-
-    def read(self, size: int) -> bytes | None:
-        return super().read(size) or None
 
 
 @pytest.mark.parametrize("mask", [RX, RT, RX | RT])
@@ -111,19 +58,6 @@ def test_a_byte_between_emptying_and_clearing_is_not_lost(tier: Any, jit: Any, m
     assert machine.r[5] == (2 if mask & RT else 1)
     console.input = b"CZ"
     assert machine.run(fuel=20_000).exit_code == 0 and machine.r[5] == 4
-
-
-class Trickle(Line):
-    """A byte comes with one of so many looks at the line, by chance."""
-
-    def __init__(self, data: bytes, seed: int) -> None:
-        super().__init__()
-        self.coming, self.random = data, random.Random(seed)
-
-    def arrived(self) -> bool:
-        if self.coming and not self.random.randrange(5):
-            self.input, self.coming = self.input + self.coming[:1], self.coming[1:]
-        return super().arrived()
 
 
 @pytest.mark.parametrize("mask", [RT, RX | RT])
