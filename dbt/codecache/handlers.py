@@ -87,6 +87,17 @@ def cached_image_name() -> str:
     return f"handlers-{image_key()}.img"
 
 
+def image_version() -> tuple[object, ...] | None:
+    """Return what is another value when the file of the image is another one, or None if there is no file."""
+    name = cached_image_name()
+    path = f"{cache_directory()}/{name}"
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode, status.st_uid
+
+
 def load_image(notice: Notice) -> Image:
     """Return the image, compiled first if need be.
 

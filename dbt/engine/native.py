@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from array import array
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 from dbt.abi.addresses import Hva
 from dbt.abi.hostmemory import executable_copy
-from dbt.codecache.handlers import load_image
+from dbt.codecache.handlers import image_version, load_image
+
+_SHARING = threading.Lock()
+_SHARED: WeakValueDictionary[tuple[object, ...] | None, NativeCode] = WeakValueDictionary()
 
 
 class NativeCode:
     """The image, mapped for execution. ``notice`` is called with one line about what takes long or fails."""
 
     def __init__(self, notice: Callable[[str], None]) -> None:
+        self._users = 1
         self.image = image = load_image(notice)
         self._mapping = executable_copy(image.code)
         self.address, self.size = self._mapping.address, self._mapping.size
@@ -83,6 +89,25 @@ class NativeCode:
         for (offset, name), end in zip(starts, ends, strict=True):
             yield Hva(self.address + offset), end - offset, name
 
+    @classmethod
+    def share(cls, notice: Callable[[str], None]) -> NativeCode:
+        """Return the image that the machines of this process share as long as its file is the same. Each calls
+        :meth:`close`.
+        """
+        with _SHARING:
+            key = image_version()
+            native = _SHARED.get(key)
+            if native is not None and native._users:
+                native._users += 1
+                return native
+            native = cls(notice)
+            if (key := image_version()) is not None:
+                _SHARED[key] = native
+            return native
+
     def close(self) -> None:
-        """Unmap the code. Nothing may execute it any more."""
-        self._mapping.close()
+        """Unmap the code, unless another machine shares it. The caller may not execute it any more."""
+        with _SHARING:
+            self._users -= 1
+            if not self._users:
+                self._mapping.close()

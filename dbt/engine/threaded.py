@@ -143,7 +143,7 @@ class ThreadedTier:
         self._allowance = allowance
         self._host_call = unanswered if observer.hears_exits else host_call
         self._listener = listener
-        self.native = native = NativeCode(notice)
+        self.native = native = NativeCode.share(notice)
         self.code_pages = CodePages(cpu, memory.ram, native)
         self._stale_pages = StalePages(cpu, self.code_pages, listener.code_page_is_given_up)
         self.shadow_tables = ShadowTables(cpu, memory.ram.address, self.code_pages.address)

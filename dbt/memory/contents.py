@@ -26,23 +26,23 @@ _OWN = bytes(bool(byte & (_PRESENT | _SWAPPED) and not byte & _OF_FILE) for byte
 
 def nonzero_pages(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
     """Yield GPA and content of each page of RAM that is not all zeros, in the order of their addresses."""
-    for gpa, part in nonzero_parts(ram):
-        for offset in range(0, len(part), PAGE_SIZE):
-            page = part[offset : offset + PAGE_SIZE]
-            if page != _ZERO_PAGE:
-                yield Gpa(gpa + offset), page
-
-
-def nonzero_parts(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
-    """Yield GPA and content of parts of RAM, outside which all is zero, in the order of their addresses.
-
-    They are whole pages, of which a few may be zero too.
-    """
     for start, size in touched(ram):
         for chunk_start in range(start, start + size, _CHUNK):
             chunk = bytes(ram.bytes[chunk_start : min(chunk_start + _CHUNK, start + size)])
-            if chunk != _ZERO_CHUNK[: len(chunk)]:
-                yield Gpa(chunk_start), chunk
+            if chunk == _ZERO_CHUNK:
+                continue
+            for offset in range(0, len(chunk), PAGE_SIZE):
+                page = chunk[offset : offset + PAGE_SIZE]
+                if page != _ZERO_PAGE:
+                    yield Gpa(chunk_start + offset), page
+
+
+def is_as_mapped(ram: Ram, page_map: str = _PAGE_MAP) -> bool:
+    """Return True if nothing has been stored to RAM since it was mapped from a file."""
+    if ram.file is None:
+        return False
+    regions = ram.layout.regions
+    return not any(any(_own_pages(Hva(ram.address + one.base), one.size, page_map)) for one in regions)
 
 
 def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
@@ -52,7 +52,7 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
     """
     for region in ram.layout.regions:
         pages = _own_pages(Hva(ram.address + region.base), region.size, page_map)
-        for start, size in ram.file_parts:
+        for start, size in () if ram.file is None else ram.file.parts:
             first, end = max(start, region.base), min(start + size, region.end)
             if first < end:
                 count = end - first >> PAGE_SHIFT

@@ -7,6 +7,8 @@ Only the regions have memory behind them. The page flags say which pages are RAM
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +19,7 @@ from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 
 _END = 1 << 32
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class RamRegion(NamedTuple):
@@ -105,6 +108,37 @@ class RamLayout:
         return ", ".join(map(str, self.regions))
 
 
+class RamFile:
+    """A file in memory in which the offset of a byte is its GPA, ``size`` bytes large (memfd_create(2)).
+
+    It is zero but for ``parts``: GPA and size in bytes, in the order of their addresses. It is closed when nobody
+    refers to it any more. Raises OSError if the host has no room for it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.parts: list[tuple[int, int]] = []
+        self.handle = os.memfd_create("dbt-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.handle, size)
+
+    def write(self, gpa: Gpa, data: bytes | memoryview[int]) -> None:
+        """Write whole pages, in the order of their addresses."""
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self.handle, data[written:] if written else data, gpa + written)
+        start, end = gpa, gpa + len(data)
+        if self.parts and sum(self.parts[-1]) == gpa:
+            start = Gpa(self.parts.pop()[0])
+        self.parts.append((start, end - start))
+
+    def seal(self) -> None:
+        """Let nobody change it any more, not even by another descriptor."""
+        fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
 class Ram:
     """The RAM of one machine, zeroed. ``memory`` is its size in bytes, from address 0 on, or its regions.
 
@@ -127,18 +161,16 @@ class Ram:
             pages = region.size >> PAGE_SHIFT
             self.page_flags[first : first + pages] = bytes([flags]) * pages
         self.bytes = self._window.view()
-        #: GPA and size in bytes of the parts of the file that RAM was mapped from where that may not be zero.
-        self.file_parts: Sequence[tuple[int, int]] = ()
+        #: What RAM was mapped from, if that is so.
+        self.file: RamFile | None = None
 
-    def map_file(self, handle: int, parts: Sequence[tuple[int, int]]) -> None:
-        """Hold what a file holds, in which the offset of a byte is its GPA. Stores do not change the file.
-
-        The file is zero but for ``parts``, each GPA and size in bytes, in the order of their addresses. It must never
-        change. Raise OSError if the host refuses, after which the content is undefined.
+    def map_file(self, file: RamFile) -> None:
+        """Hold what a file holds. Stores do not change it. Raise OSError if the host refuses, after which the content
+        is undefined.
         """
         for region in self.layout.regions:
-            self._window.map_file(region.base, region.size, handle)
-        self.file_parts = parts
+            self._window.map_file(region.base, region.size, file.handle)
+        self.file = file
 
     @property
     def address(self) -> Hva:
@@ -163,5 +195,6 @@ class Ram:
         """Release the memory now. ``bytes`` and ``page_flags`` raise ValueError afterwards; what a user has made of
         them, such as a slice, shows zeros.
         """
+        self.file = None
         self._window.close_views(self.bytes)
         self._flags.close_views(self.page_flags)

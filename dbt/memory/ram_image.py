@@ -2,61 +2,56 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
-from dbt.memory.contents import nonzero_parts
-from dbt.memory.ram import Ram, RamLayout
+from dbt.memory.contents import is_as_mapped, touched
+from dbt.memory.ram import Ram, RamFile, RamLayout
 
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_ZERO_PAGE = bytes(PAGE_SIZE)
+_PIECE = 64 << 10
 
 
 class RamImage:
-    """What RAM of the layout ``layout`` holds, in a file in memory that nobody can change (memfd_create(2)).
+    """What RAM of the layout ``layout`` holds, in a file in memory that nobody can change.
 
-    In this file the offset of a byte is its GPA. Pages that are zero take no memory. Machines map the file privately,
-    so any number of them share it. It is released when :meth:`close` has been called, or the image is gone, and no
-    machine maps it any more.
+    Pages that are zero take no memory. Machines map the file privately, so any number of them share it. It is released
+    when :meth:`close` has been called, or the image is gone, and no machine maps it any more.
 
-    Raises OSError if the host has no room for it.
+    Raises OSError if the host has no room for it, and ValueError for parts that are not whole pages of RAM.
     """
 
-    def __init__(self, layout: RamLayout, parts: Iterable[tuple[Gpa, bytes]]) -> None:
+    def __init__(self, layout: RamLayout, parts: Iterable[tuple[Gpa, bytes | memoryview[int]]]) -> None:
         """``parts`` are GPA and content of whole pages of RAM, in the order of their addresses. Others are zero."""
         self.layout = layout
-        self._parts: list[tuple[int, int]] = []  # GPA and size in bytes of what may not be zero
-        self._handle = os.memfd_create("dbt-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(self._handle, layout.end)
-            for gpa, data in parts:
-                self._write(gpa, data)
-            fcntl.fcntl(self._handle, fcntl.F_ADD_SEALS, _SEALS)
-        except BaseException:
-            self.close()
-            raise
+        self._file: RamFile | None = RamFile(layout.end)
+        end = 0
+        for gpa, data in parts:
+            if gpa % PAGE_SIZE or len(data) % PAGE_SIZE or not layout.covers(gpa, len(data)):
+                raise ValueError(f"{len(data):#x} bytes at {gpa:#x} are not whole pages of RAM at {layout}")
+            if gpa < end:
+                raise ValueError(f"the pages at {gpa:#x} come after those that end at {end:#x}")
+            self._file.write(gpa, data)
+            end = gpa + len(data)
+        self._file.seal()
 
     @classmethod
     def of(cls, ram: Ram) -> RamImage:
-        """Return the image of what ``ram`` holds now."""
-        return cls(ram.layout, nonzero_parts(ram))
+        """Return the image of what ``ram`` holds now. If that is what it was mapped from, no byte is copied."""
+        if ram.file is None or not is_as_mapped(ram):
+            return cls(ram.layout, ((gpa, ram.bytes[gpa : gpa + size]) for gpa, size in touched(ram)))
+        image = cls.__new__(cls)
+        image.layout, image._file = ram.layout, ram.file
+        return image
 
-    def _write(self, gpa: Gpa, data: bytes) -> None:
-        size = len(data)
-        if gpa % PAGE_SIZE or size % PAGE_SIZE or not self.layout.covers(gpa, size):
-            raise ValueError(f"{size:#x} bytes at {gpa:#x} are not whole pages of RAM at {self.layout}")
-        if self._parts and gpa < sum(self._parts[-1]):
-            raise ValueError(f"the pages at {gpa:#x} come after those at {self._parts[-1][0]:#x}")
-        written = 0
-        while written < size:
-            written += os.pwrite(self._handle, data[written:] if written else data, gpa + written)
-        start = gpa
-        if self._parts and sum(self._parts[-1]) == gpa:
-            start = Gpa(self._parts.pop()[0])
-        self._parts.append((start, gpa + size - start))
+    @property
+    def _open_file(self) -> RamFile:
+        if self._file is None:
+            raise ValueError("this image of RAM has been closed")
+        return self._file
 
     def share(self) -> RamImage:
         """Return another image of the same file in memory, which is closed by itself. Raise OSError."""
@@ -71,15 +66,15 @@ class RamImage:
         """
         if ram.layout != self.layout:
             raise ValueError(f"an image of RAM at {self.layout} does not fit RAM at {ram.layout}")
-        ram.map_file(self._handle, self._parts)
+        ram.map_file(self._open_file)
 
     def read(self, gpa: Gpa, size: int) -> bytes:
         """Return ``size`` bytes at ``gpa``. Raise ValueError if they are not all RAM."""
         if not self.layout.covers(gpa, size):
             raise ValueError(f"{size:#x} bytes at {gpa:#x} are not all RAM at {self.layout}")
-        data = bytearray()
+        handle, data = self._open_file.handle, bytearray()
         while len(data) < size:
-            data += os.pread(self._handle, size - len(data), gpa + len(data))
+            data += os.pread(handle, size - len(data), gpa + len(data))
         return bytes(data)
 
     @cached_property
@@ -89,7 +84,7 @@ class RamImage:
 
     def nonzero_pages(self) -> Iterator[tuple[Gpa, bytes]]:
         """Yield GPA and content of each page that is not all zeros, in the order of their addresses."""
-        for start, size in self._parts:
+        for start, size in self._open_file.parts:
             for at in range(start, start + size, _PIECE):
                 piece = self.read(Gpa(at), min(_PIECE, start + size - at))
                 for offset in range(0, len(piece), PAGE_SIZE):
@@ -99,18 +94,8 @@ class RamImage:
 
     @property
     def is_closed(self) -> bool:
-        return self._handle < 0
+        return self._file is None
 
     def close(self) -> None:
         """Give the file up now. Machines that map it keep it alive. A second call does nothing."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self.close()
-
-
-_ZERO_PAGE = bytes(PAGE_SIZE)
-_PIECE = 64 << 10
+        self._file = None

@@ -233,9 +233,9 @@ class Machine(LoadedMachine):
         from dbt.vm.vm_state import fork
 
         self._ownership.check_stopped()
+        arguments = self.options.of_host(self.console)
+        arguments.update(host)
         with fork(self, self._parts, self._guest) as state:
-            arguments = self.options.of_host(self.console)
-            arguments.update(host)
             return type(self).restore(state, **arguments)
 
     def attach_input(self, source: InputSource) -> None:

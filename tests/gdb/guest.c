@@ -83,8 +83,7 @@ int main(void)
     return total == 0;
 }
 
-void _start(void)
+__attribute__((naked)) void _start(void)
 {
-    asm volatile("mov r4, #1\n\tmov r5, #2\n\tmov r6, #3" ::: "r4", "r5", "r6");
-    _exit(main());
+    asm("mov r4, #1\n\tmov r5, #2\n\tmov r6, #3\n\tmov sp, #0x100000\n\tmov lr, #0\n\tbl main\n\tbl _exit");
 }

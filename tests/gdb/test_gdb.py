@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, start_gdb
 from tests.guests import GUESTS
+from tests.waiting import wait_until
 
 pytestmark = needs_gdb
 
@@ -189,3 +191,114 @@ def test_a_kernel_is_debugged_by_name_before_and_after_it_has_turned_on_the_mmu(
     assert len(re.findall(r"Breakpoint 2, (?:0x\w+ in )?space_switch", text)) == 2
     assert values(text) == [0, 1, 0x13]
     assert "exited normally" in text
+
+
+def test_a_replay_can_be_debugged(guest: str, tmp_path: Path) -> None:
+    """The debugger does not touch what was recorded, so the replay ends as the recording did: else with status 118."""
+    record = str(tmp_path / "input.txt")
+    subprocess.run(
+        [sys.executable, "-m", "dbt", "run", "--record", record, guest], check=True, stdin=subprocess.DEVNULL
+    )
+    with debugged("--replay", record, guest) as (process, place):
+        text = gdb_says(
+            place, ["break twice", "continue", "p value > 0", "watch total", "continue", "delete", "continue"], guest
+        )
+        assert process.wait(20) == 0
+    assert values(text) == [1]
+    assert "New value" in text
+
+
+def test_limits_hold_under_a_debugger(guest: str) -> None:
+    with debugged("--fuel", "1000", guest) as (process, place):
+        text = gdb_says(place, ["continue", "monitor when", "continue", "monitor when", "detach"], guest)
+        assert process.wait(20) == 123
+    assert "the fuel is used up after 1000 instructions" in text
+    assert text.count("1000 instructions, ") == 2
+
+
+def test_ctrl_c_in_the_terminal_of_the_guest_ends_the_run(guest: str) -> None:
+    for commands, answer in (
+        (["shell sleep 2", "continue"], "Target disconnected"),
+        (["set var wanted = 2", "continue"], "terminated with signal SIGINT"),
+    ):
+        with debugged(guest) as (process, place):
+            gdb = start_gdb(place, commands, guest)
+            time.sleep(1.0)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+            assert "interrupted after" in (process.stderr.read() if process.stderr is not None else "")
+            assert answer in gdb.communicate(timeout=20)[0]
+
+
+def test_wrong_options_are_refused(guest: str) -> None:
+    for arguments, message in (
+        (["--gdb", "port"], "write PORT, HOST:PORT or unix:PATH"),
+        (["--wait"], "it is for a debugger: give it with --gdb PORT"),
+        (["--gdb", "0", "--trace", "x"], "with --gdb, the debugger steps"),
+        (["--gdb", "unix:/nowhere/at/all"], "cannot listen there: No such file or directory"),
+        (["--gdb", "no-such-host.invalid:0"], "cannot listen there"),
+    ):
+        found = subprocess.run(
+            [sys.executable, "-m", "dbt", "run", *arguments, guest],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert found.returncode in (120, 125)
+        assert message in found.stderr
+
+
+# -- QEMU's gdbstub as an oracle ---------------------------------------------------------------------
+
+_CORE = "info registers r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 r11 r12 sp lr pc"
+_SESSION = [
+    *("si", "si", "si", "si", "break main", "continue", _CORE, "step", "step", "bt", "finish", "p $cpsr"),
+    *("watch test_data[128]", "continue", _CORE, "rwatch test_data[5]", "continue", "continue", _CORE, "delete"),
+    *("watch total", "continue", "continue", _CORE, "delete", "stepi 50", _CORE),
+    *("hbreak far_away if value == 1000", "continue", "bt", _CORE, "x/8x $sp", "x/4i $pc", "p twice(4)"),
+    *("set var total = 9", "p total", "p $r7 = 11", "info registers r7", "p/x $pc"),
+    *("delete", "tbreak _exit", "continue", "p code", "up", _CORE, "detach"),
+]
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed")
+def test_a_session_shows_what_it_shows_with_qemu(guest: str, tmp_path: Path) -> None:
+    socket = tmp_path / "qemu"
+    qemu = subprocess.Popen(
+        [
+            *(
+                "qemu-system-arm",
+                "-M",
+                "versatilepb",
+                "-cpu",
+                "arm926",
+                "-m",
+                "128",
+                "-display",
+                "none",
+                "-serial",
+                "null",
+            ),
+            *("-monitor", "none", "-audiodev", "none,id=none", "-kernel", guest, "-S", "-gdb", "chardev:gdb"),
+            *("-chardev", f"socket,path={socket},server=on,wait=off,id=gdb"),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with qemu:
+        try:
+            wait_until(socket.exists, "QEMU to listen")
+            wanted = gdb_says(str(socket), _SESSION, guest)
+        finally:
+            qemu.kill()
+    with debugged("--cpu", "arm926", guest) as (_, place):
+        found = gdb_says(place, _SESSION, guest)
+    assert comparable(found) == comparable(wanted)
+    assert len(comparable(wanted)) > 150
+
+
+def comparable(text: str) -> list[str]:
+    """Return the lines without how each server calls the guest and its processor."""
+    return [line for line in text.splitlines() if "Inferior 1" not in line and "Thread 1" not in line]

@@ -89,7 +89,7 @@ def test_what_was_only_read_is_not_looked_at() -> None:
 
 def test_nobody_can_change_an_image() -> None:
     image = RamImage(RamLayout.of(1 << 20), [(Gpa(0x1000), b"x" * PAGE_SIZE)])
-    path = f"/proc/self/fd/{image._handle}"
+    path = f"/proc/self/fd/{image._open_file.handle}"
     handle = os.open(path, os.O_RDWR)
     with pytest.raises(PermissionError):
         os.pwrite(handle, b"y", 0)
