@@ -54,9 +54,9 @@ class RamImage:
         return self._file
 
     def share(self) -> RamImage:
-        """Return another image of the same file in memory, which is closed by itself. Raise OSError."""
+        """Return another image of the same file in memory, which is closed by itself."""
         shared = RamImage.__new__(RamImage)
-        shared.layout, shared._parts, shared._handle = self.layout, self._parts, os.dup(self._handle)
+        shared.layout, shared._file = self.layout, self._open_file
         return shared
 
     def map_into(self, ram: Ram) -> None:
