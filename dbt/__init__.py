@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dbt.snapshot.errors import SnapshotError
     from dbt.snapshot.info import SnapshotInfo
     from dbt.snapshot.snapshots import read_snapshot, write_snapshot
+    from dbt.vm.checkpoint import Checkpoint, CheckpointError
     from dbt.vm.machine import Machine
     from dbt.vm.result import RunResult, StopReason
     from dbt.vm.vm_state import VmState
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "CaptureConsole",
+    "Checkpoint",
+    "CheckpointError",
     "HostConsole",
     "ImageError",
     "Machine",
@@ -48,6 +51,8 @@ __all__ = [
 
 _HOME = {
     "CaptureConsole": "dbt.host.console",
+    "Checkpoint": "dbt.vm.checkpoint",
+    "CheckpointError": "dbt.vm.checkpoint",
     "HostConsole": "dbt.host.console",
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",

@@ -75,6 +75,17 @@ def test_the_commands_to_try_work(tmp_path: Path) -> None:
         run([*_PYTHON, "-m", "dbt", *shlex.split(command, comments=True)], tmp_path)
 
 
+def test_the_example_of_a_fuzzer_works(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "fuzzing.md").read_text()
+    (source,) = re.findall(r"^```asm\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(r"^```python\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
+    (command,) = re.findall(r"^    dbt (.+)$", text, re.MULTILINE)
+    (tmp_path / "parser.s").write_text(source)
+    run([*_PYTHON, "-m", "dbt", *shlex.split(command)], tmp_path)
+    printed = run([*_PYTHON, "-c", example.replace("10_000\n\n", "1_000\n\n")], tmp_path)
+    assert re.match(r"0x10030: 53 04 .+\n.*strb r2, \[r5, r4\]", printed), printed
+
+
 def test_the_example_in_python_works(tmp_path: Path) -> None:
     (example,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
     printed = run([*_PYTHON, "-c", example], tmp_path)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from dbt.abi.addresses import Gva, Hva
@@ -63,6 +64,8 @@ def _native_layout() -> dict[str, Slot]:
         ("fills", 8, 1),  # entries filled since the counts were last set to zero
         ("fill_counts", 4, SPACES),  # entries of the log of each
         ("fill_log", 8, 1),  # HVA of the logs of filled entries
+        ("fills_before", 4, SPACES),  # entries of the log of each that were there when the present epoch began
+        ("dirty_log", 8, 1),  # HVA of the dirty log: see dbt.memory.dirty_log
         ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
         ("ram_host", 8, 1),  # HVA of GPA 0
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
@@ -127,6 +130,10 @@ INPUT_DUE = NATIVE["input_due"].offset // 8
 NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
 SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
+#: The slots, beside the lines, by which one run of the machine affects the next.
+_KEPT = [
+    (NATIVE[name].offset // 8, NATIVE[name].count) for name in ("budget", "last_exception", "aborts_left", "exceptions")
+]
 
 _R = LAYOUT["r"].index
 _FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}
@@ -286,6 +293,19 @@ class CpuState:
         bank = BANKS[self.mode]
         self.words[_BANK_R13 + bank], self.words[_BANK_R14 + bank] = self.r[13], self.r[14]
         return self.words.tobytes()
+
+    def keep(self) -> Callable[[], None]:
+        """Return a function that gives the registers their present values again, and the slots that runs depend on."""
+        self.snapshot()
+        places = [(self.words, 0, len(self.words)), (self.native32, _LINES, _LINES + 1)]
+        places += [(self.native64, first, first + count) for first, count in _KEPT]
+        kept = [(view, first, end, array(view.format, view[first:end])) for view, first, end in places]
+
+        def put_back() -> None:
+            for view, first, end, values in kept:
+                view[first:end] = values
+
+        return put_back
 
     def describe(self) -> Iterator[tuple[str, int]]:
         """Yield name and value of every register that a debugger shows."""

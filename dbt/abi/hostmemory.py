@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.mprotect.argtypes = _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def _map(address: Hva | None, size: int, protection: int, flags: int, handle: int = -1, offset: int = 0) -> Hva:
@@ -62,6 +62,12 @@ class HostRange:
         self._check(offset, size)
         flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | _MAP_FIXED
         _map(Hva(self.address + offset), size, mmap.PROT_READ | mmap.PROT_WRITE, flags, handle, offset)
+
+    def discard(self, offset: int, size: int) -> None:
+        """Give the memory of a part back to the host, which is zero then. Both are multiples of the page size."""
+        self._check(offset, size)
+        if _libc.madvise(self.address + offset, size, mmap.MADV_DONTNEED):
+            raise OSError(ctypes.get_errno(), "cannot give host memory back")
 
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size <= 0 or offset + size > self.size:

@@ -40,8 +40,15 @@ PAGE_NUMBER_BITS = 32 - PAGE_SHIFT
 GUEST_PAGES = 1 << PAGE_NUMBER_BITS
 PAGE_RAM = 1  # there is RAM
 PAGE_WRITABLE = 2  # ... to which the guest can store
-PAGE_HAS_CODE = 4  # it has a code page
-PAGE_CHANGED = 8  # ... and words or ops in it have changed since the compiler was last told of them
+PAGE_LOGGED = 4  # it is in the dirty log, so a store needs no further notice
+PAGE_HAS_CODE = 8  # it has a code page
+PAGE_CHANGED = 16  # ... and words or ops in it have changed since the compiler was last told of them
+
+# The dirty log, which native code and Python append to: see dbt.memory.dirty_log. Offsets from its beginning.
+DIRTY_COUNT = 0  # u64; how many pages it has
+DIRTY_CONTENT = 8  # pointer; where the content of the pages is kept as it was before the first store, or null
+DIRTY_PAGES = 16  # u32 each; the numbers of the pages
+DIRTY_PAGE_SIZE = 4
 
 # Flags of a word of a code page, as the compiler is told of them: see dbt.backend.code_pages.
 WORD_EXECUTED = 1  # it was executed since it was written

@@ -10,6 +10,7 @@ from dbt.backend.code_pages import code_pages_text
 from dbt.backend.debug_points import debug_points_text
 from dbt.backend.decode import decode_text
 from dbt.backend.device_access import device_access_text
+from dbt.backend.dirty_log import dirty_log_text
 from dbt.backend.dispatch import dispatch_text
 from dbt.backend.handlers import build_handlers, guards
 from dbt.backend.image import ENTRY_POINTS, Image
@@ -52,6 +53,7 @@ def generate_code() -> GeneratedCode:
         code_pages_text(),
         native_exceptions_text(),
         slowpath_text(),
+        dirty_log_text(),
         device_access_text(),
         shadow_text(),
         stitcher_text(),

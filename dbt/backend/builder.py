@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import ExitCode
-from dbt.abi.layout import PAGE_SHIFT
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.backend.convention import ARGUMENTS, header, tail_call
 from dbt.backend.module import Function
 from isa.arm.state import LAYOUT, PSR_MODE, Mode
@@ -214,6 +214,11 @@ class Builder(Function):
     def store(self, value: Value, pointer: Value, align: int = 0) -> None:
         """Store a value at a pointer. ``align`` is needed if the address may not be a multiple of the size."""
         self.do(f"store {value.type} {value.text}, ptr {pointer.text}{f', align {align}' if align else ''}")
+
+    def copy_page(self, source: Value, target: Value) -> None:
+        """Copy a page of memory to another place. Both pointers are to the beginning of a page."""
+        pointers = ", ".join(f"ptr align {PAGE_SIZE} {pointer.text}" for pointer in (target, source))
+        self.do(f"call void @llvm.memcpy.inline.p0.p0.i64({pointers}, i64 {PAGE_SIZE}, i1 false)")
 
     # -- control -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from dbt.abi.layout import (
     OPS_PER_PAGE,
     PAGE_CHANGED,
     PAGE_HAS_CODE,
+    PAGE_LOGGED,
     PAGE_RAM,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -248,6 +249,8 @@ def _writable() -> Builder:
         flags = f.page_flags(gpa)
         with f.when((flags & (PAGE_RAM | PAGE_WRITABLE)).ne(PAGE_RAM | PAGE_WRITABLE)):
             f.ret(refused)
+        with f.when(~flags.has(PAGE_LOGGED)):
+            f.call("log_page", f.cpu, gpa)
         with _where_code(f, gpa) as op:
             with f.when(op.load("ptr").ne(f.function("decode")) | _is_covered(op)):
                 f.ret(refused)

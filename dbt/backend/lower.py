@@ -164,6 +164,7 @@ DECLARATIONS = "\n".join(
         *(f"declare i{w} @llvm.bswap.i{w}(i{w})" for w in (16, 32, 64)),
         *(f"declare i{w} @llvm.cttz.i{w}(i{w}, i1)" for w in (32,)),
         *(f"declare i{w} @llvm.expect.i{w}(i{w}, i{w})" for w in (64,)),
+        "declare void @llvm.memcpy.inline.p0.p0.i64(ptr, ptr, i64 immarg, i1 immarg)",
         *(
             f"declare {{i{w}, i1}} @llvm.{n}.with.overflow.i{w}(i{w}, i{w})"
             for n in ("sadd", "ssub", "uadd", "usub")

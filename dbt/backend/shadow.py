@@ -33,6 +33,7 @@ from dbt.abi.layout import (
 from dbt.backend.builder import Builder, Value, define, define_preserving
 from dbt.backend.debug_points import arm_breakpoints
 from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
+from isa.arm.state import SCTLR_M
 
 #: The words of the state that tell address spaces apart.
 KEY = ("sctlr", "ttbr0", "ttbr1", "ttbcr", "dacr", "contextidr", "fcseidr")
@@ -51,6 +52,11 @@ def _entry(f: Builder, space: Value, table: Value, page: Value) -> Value:
 def _log_length(f: Builder, space: Value) -> Value:
     """Return the pointer to the number of entries in the log of a space."""
     return f.native("fill_counts").element("i32", space)
+
+
+def _fills_before(f: Builder, space: Value) -> Value:
+    """Return the pointer to the number of entries in the log of a space that are older than the present epoch."""
+    return f.native("fills_before").element("i32", space)
 
 
 def _log(f: Builder, space: Value) -> Value:
@@ -77,29 +83,87 @@ def _fill() -> Builder:
 def _clear_space() -> Builder:
     """``clear_space(cpu, space)``: null all entries that are logged for a space."""
     f = define("clear_space", {"space": "i32"}, attributes="noinline")
-    length, log = _log_length(f, f["space"]), _log(f, f["space"])
+    length = _log_length(f, f["space"])
     with f.count(0, length.load("i32")) as number:
-        _, _, entry = _logged(f, log, number)
+        _, _, entry = _logged(f, f["space"], number)
         f.store(f.value("ptr", 0), entry)
     f.store(f.value("i32", 0), length)
+    f.store(f.value("i32", 0), _fills_before(f, f["space"]))
     f.ret()
     return f
 
 
-def _logged(f: Builder, log: Value, number: Value) -> tuple[Value, Value, Value]:
-    """Return an entry of the log of the parameter ``space``: table, page, and pointer to the table's entry."""
-    line = log.element("i32", number).load("i32")
+def _logged(f: Builder, space: Value, number: Value) -> tuple[Value, Value, Value]:
+    """Return an entry of the log of a space: table, page, and pointer to the table's entry."""
+    line = _log(f, space).element("i32", number).load("i32")
     table, page = line >> PAGE_NUMBER_BITS, line & ((1 << PAGE_NUMBER_BITS) - 1)
-    return table, page, _entry(f, f["space"], table, page)
+    return table, page, _entry(f, space, table, page)
+
+
+def _is_for_stores(table: Value) -> Value:
+    return table.eq(WRITE) | table.eq(WRITE + USER_TABLES)
+
+
+def _forget_stores_of() -> Builder:
+    """``forget_stores_of(cpu, space)``: null the entries of a space for stores, and take them out of its log.
+
+    Those that are older than the present epoch are null: an epoch begins with this. So it looks at newer ones only.
+    """
+    f = define("forget_stores_of", {"space": "i32"}, attributes="noinline")
+    length, log, before = _log_length(f, f["space"]), _log(f, f["space"]), _fills_before(f, f["space"])
+    kept = f.variable("i32", before.load("i32"))
+    with f.count(before.load("i32"), length.load("i32")) as number:
+        table, _, entry = _logged(f, f["space"], number)
+        is_for_stores = _is_for_stores(table)
+        with f.when(is_for_stores):
+            f.store(f.value("ptr", 0), entry)
+        with f.when(~is_for_stores):
+            f.store(log.element("i32", number).load("i32"), log.element("i32", kept.get()))
+            kept.set(kept.get() + 1)
+    f.store(kept.get(), length)
+    f.store(kept.get(), before)
+    f.ret()
+    return f
+
+
+def _begin_epoch() -> Builder:
+    """``begin_epoch(cpu)``: null the entries of all spaces for stores, so that the next store to each page is logged.
+
+    See :mod:`dbt.memory.dirty_log`.
+    """
+    f = define("begin_epoch", {}, attributes="noinline")
+    with f.count(0, SPACES) as space:
+        f.call("forget_stores_of", f.cpu, space)
+    f.ret()
+    return f
+
+
+def _forget_epoch() -> Builder:
+    """``forget_epoch(cpu)``: undo what was filled since the present epoch began, as RAM becomes what it was then.
+
+    Without an MMU an entry does not depend on RAM, so those for loads and code stay.
+    """
+    f = define("forget_epoch", {}, attributes="noinline")
+    sctlr = KEY.index("sctlr")
+    with f.count(0, SPACES) as space:
+        words = f.native("space_keys").element("i32", space * SPACE_KEY_WORDS)
+        with f.when(words.element("i32", sctlr).load("i32").has(SCTLR_M)):
+            length, before = _log_length(f, space), _fills_before(f, space).load("i32")
+            with f.count(before, length.load("i32")) as number:
+                _, _, entry = _logged(f, space, number)
+                f.store(f.value("ptr", 0), entry)
+            f.store(before, length)
+    f.call("begin_epoch", f.cpu)
+    f.ret()
+    return f
 
 
 def _forget_writes_of() -> Builder:
     """``forget_writes_of(cpu, space, hva)``: null the entries for stores to the page of RAM at an HVA."""
     f = define("forget_writes_of", {"space": "i32", "hva": "ptr"}, attributes="noinline")
-    log = _log(f, f["space"])
     with f.count(0, _log_length(f, f["space"]).load("i32")) as number:
-        table, page, entry = _logged(f, log, number)
-        with f.when(table.eq(WRITE) | table.eq(WRITE + USER_TABLES)):
+        table, page, entry = _logged(f, f["space"], number)
+        with f.when(_is_for_stores(table)):
             host = entry.load("ptr").at(page.to("i64") << PAGE_SHIFT)
             with f.when(host.eq(f["hva"])):
                 f.store(f.value("ptr", 0), entry)
@@ -110,9 +174,8 @@ def _forget_writes_of() -> Builder:
 def _forget_code_of() -> Builder:
     """``forget_code_of(cpu, space, ops)``: null the entries for a code page."""
     f = define("forget_code_of", {"space": "i32", "ops": "ptr"}, attributes="noinline")
-    log = _log(f, f["space"])
     with f.count(0, _log_length(f, f["space"]).load("i32")) as number:
-        table, _, entry = _logged(f, log, number)
+        table, _, entry = _logged(f, f["space"], number)
         with f.when((table.eq(CODE) | table.eq(CODE + USER_TABLES)) & entry.load("ptr").eq(f["ops"])):
             f.store(f.value("ptr", 0), entry)
     f.ret()
@@ -268,6 +331,9 @@ def shadow_text() -> str:
     functions = [
         _fill(),
         _clear_space(),
+        _forget_stores_of(),
+        _begin_epoch(),
+        _forget_epoch(),
         _forget_writes_of(),
         _forget_code_of(),
         _tlb_flush(),

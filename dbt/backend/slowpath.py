@@ -22,6 +22,7 @@ from dbt.abi.layout import (
     DEBUG_LOADS,
     DEBUG_STORES,
     PAGE_HAS_CODE,
+    PAGE_LOGGED,
     PAGE_RAM,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -192,9 +193,12 @@ def _slow_store(size: int) -> Builder:
         with f.when(place.either.has(PAGE_WRITABLE)):
             access.leave(ExitCode.TRAP)
         f.ret(done)
+    last = place.gpa + (size - 1)
+    with f.when(~place.both.has(PAGE_LOGGED)):
+        f.call("log_page", f.cpu, place.gpa)
+        f.call("log_page", f.cpu, last)
     has_code = place.either.has(PAGE_HAS_CODE)
     with f.when(has_code):
-        last = place.gpa + (size - 1)
         covered = [f.call("is_covered", f.cpu, gpa, result="i1") for gpa in (place.gpa, last)]
         with f.when(covered[0] | covered[1]):
             access.leave(ExitCode.CODE_WRITE, place.gpa, size)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from dbt.abi.addresses import Gpa
 from dbt.devices.device import Device
 from dbt.devices.shared import class_number, native_address
-from dbt.devices.state import State, StateError, Wiring
+from dbt.devices.state import KeptState, PutBack, State, StateError, Wiring
 
 _PAGE_SHIFT = 12
 _INDEXED_PAGES = 256
@@ -81,6 +81,11 @@ class Window:
     def restore(self, state: Mapping[Any, Any]) -> None:
         """Restore a state that :meth:`save` returned. Raise StateError if it is the state of another object."""
         self._deferred.restore(state)
+
+    @property
+    def made(self) -> Device | None:
+        """The device itself, or None if it is deferred and has not been made."""
+        return self._deferred.device if isinstance(self._deferred, Deferred) else self._deferred
 
 
 class BusError(ValueError):
@@ -178,6 +183,27 @@ class DeviceBus:
             raise StateError(f"this board has no device called {', '.join(sorted(map(str, unknown)))}")
         for window in self.windows:
             window.restore(states.get(window.name, {}))
+
+    def keep(self) -> PutBack:
+        """Return a function that gives all devices their present states again.
+
+        Those that are made later are then as after a reset.
+        """
+        kept, missing = KeptState(), []
+        for window in self.windows:
+            if window.made is None:
+                missing.append(window)
+            else:
+                window.made.keep(kept)
+
+        def put_back() -> None:
+            kept.put_back()
+            for window in [window for window in missing if window.made is not None]:
+                window.restore({})
+                cast("Device", window.made).keep(kept)
+                missing.remove(window)
+
+        return put_back
 
     def _pass_hole(self, gpa: Gpa) -> None:
         if not self._holes_read_zero:

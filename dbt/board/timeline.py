@@ -31,7 +31,7 @@ from dbt.abi.timeline import (
     UNSET,
 )
 from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
-from dbt.devices.state import StateError, is_tick
+from dbt.devices.state import PutBack, StateError, is_tick
 
 
 class Event(NamedTuple):
@@ -108,6 +108,11 @@ class DeviceTime:
         return self._timeline._add_alarm((self._device, action), ring)
 
 
+def _end(words: array[int]) -> int:
+    """Return the index behind the last alarm."""
+    return FIRST_ALARM + words[COUNT] * ALARM_WORDS
+
+
 class Timeline:
     """The events of a board. ``now`` returns the ticks since the machine's start; a tick takes ``insn_ns`` nanoseconds.
 
@@ -139,8 +144,7 @@ class Timeline:
     def next_tick(self) -> int | None:
         """The tick of the next event, or None if none is pending."""
         words = self._words
-        end = FIRST_ALARM + words[COUNT] * ALARM_WORDS
-        tick = min(words[FIRST_ALARM + TICK : end : ALARM_WORDS], default=UNSET)
+        tick = min(words[FIRST_ALARM + TICK : _end(words) : ALARM_WORDS], default=UNSET)
         return None if tick == UNSET else tick
 
     def _pending(self) -> list[Alarm]:
@@ -162,6 +166,24 @@ class Timeline:
     def save(self) -> list[Event]:
         """Return the pending events, the next one first. Their orders are counted from 0."""
         return [Event(*alarm.name, alarm.due[0], order) for order, alarm in enumerate(self._pending())]
+
+    def keep(self) -> PutBack:
+        """Return a function that makes the present events pending again. Alarms that are made later are not set then.
+
+        It must not be called after :meth:`clear`.
+        """
+        words = self._words
+        scheduled = words[SCHEDULED]
+        kept = [words[FIRST_ALARM + field : _end(words) : ALARM_WORDS] for field in (TICK, ORDER)]
+
+        def put_back() -> None:
+            end = _end(words)
+            for field, values, unset in zip((TICK, ORDER), kept, (UNSET, 0), strict=True):
+                values.extend([unset] * (words[COUNT] - len(values)))
+                words[FIRST_ALARM + field : end : ALARM_WORDS] = values
+            words[SCHEDULED] = scheduled
+
+        return put_back
 
     def restore(self, events: Iterable[Event]) -> None:
         """Replace the pending events. Raise StateError if one is no event, or is that of no alarm or of one that has

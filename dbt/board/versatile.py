@@ -17,7 +17,7 @@ from dbt.devices.device import Device
 from dbt.devices.output import unplugged
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
-from dbt.devices.state import State
+from dbt.devices.state import PutBack, State
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
@@ -91,6 +91,19 @@ class Board(NamedTuple):
     def save(self) -> BoardState:
         """Return the state of all devices and the pending events, as plain values."""
         return BoardState(self.bus.save(), self.timeline.save())
+
+    def keep(self) -> PutBack:
+        """Return a function that gives the devices their present states, and makes the present events pending again.
+
+        Like :meth:`restore` it leaves out the levels of the CPU's interrupt inputs.
+        """
+        devices, events = self.bus.keep(), self.timeline.keep()
+
+        def put_back() -> None:
+            devices()
+            events()
+
+        return put_back
 
     def restore(self, state: BoardState) -> None:
         """Restore a state that :meth:`save` returned. Raise StateError if it is that of another board.

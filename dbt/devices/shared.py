@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from dbt.devices.output import OutputRing, unplugged
-from dbt.devices.state import StateError, Stateful
+from dbt.devices.state import KeptState, StateError, Stateful
 
 WORD_BYTES: Final = 8
 #: The value of a word for None, and for a wiring that leads nowhere.
@@ -115,7 +115,26 @@ def shared(cls: type[S]) -> type[S]:
 
     cls.__new__ = staticmethod(make)  # type: ignore[assignment]
     cls.native_layout = layout  # type: ignore[attr-defined]
+    cls.keep = _keep  # type: ignore[assignment]
     return cls
+
+
+def _keep(device: Stateful, kept: KeptState) -> None:
+    """Do as :meth:`dbt.devices.state.Stateful.keep`, for the words of a block that are state.
+
+    Those of the wiring may be filled in later.
+    """
+    block = cast("array[int]", device.__dict__["block"])
+    ranges: list[tuple[int, int]] = []
+    for place in layout_of(type(device)).values():
+        if not place.kind.startswith(("Wiring[", "Part[")):
+            joins = bool(ranges) and ranges[-1][1] == place.first
+            first = ranges.pop()[0] if joins else place.first
+            ranges.append((first, place.first + place.elements))
+    for first, end in ranges:
+        kept.add_words(block, first, end)
+    for part in device.parts():
+        part.keep(kept)
 
 
 def layout_of(cls: type) -> Mapping[str, Place]:

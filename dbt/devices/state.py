@@ -12,6 +12,7 @@ file, compared, and hashed, and a device of the same board that has been given t
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, TypeVar
@@ -20,6 +21,9 @@ from typing import Annotated, Any, Final, TypeVar
 Plain = bool | int | str | bytes | None | list["Plain"] | dict[str, "Plain"] | dict[int, "Plain"]
 #: The state of one object: the values of its fields by their names.
 State = dict[str, Plain]
+
+#: Gives something the state again that it had when this was made, as often as it is called.
+PutBack = Callable[[], None]
 
 T = TypeVar("T")
 #: What an integer of the state can be: 32 bits, 8 bits, a tick of virtual time, or any number that eight bytes hold.
@@ -64,6 +68,40 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
     "dict[int, Byte]": lambda value: type(value) is dict and all(map(_is_byte, value.values())),
 }
+
+
+class KeptState:
+    """The state that some objects had, in a form that is put back into these very objects within microseconds.
+
+    Nothing is checked then. It is for checkpoints of a machine; :meth:`Stateful.save` is for everything else.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[array[int], int, int, array[int]]] = []
+        self._fields: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._copied: list[tuple[dict[str, Any], str, Any]] = []
+
+    def add_words(self, block: array[int], first: int, end: int) -> None:
+        """Add the words from ``first`` to ``end`` (not included) of a block."""
+        self._blocks.append((block, first, end, block[first:end]))
+
+    def add_fields(self, owner: object, names: Iterable[str]) -> None:
+        """Add attributes of an object, by their names. Their values are plain."""
+        values = vars(owner)
+        plain = {name: values[name] for name in names}
+        for name, value in plain.items():
+            if isinstance(value, list | dict):
+                self._copied.append((values, name, value.copy()))
+        self._fields.append((values, plain))
+
+    def put_back(self) -> None:
+        """Give the objects this state again."""
+        for block, first, end, words in self._blocks:
+            block[first:end] = words
+        for values, plain in self._fields:
+            values.update(plain)
+        for values, name, value in self._copied:
+            values[name] = value.copy()
 
 
 @dataclass(eq=False)
@@ -112,6 +150,12 @@ class Stateful:
         for name, held in self._parts():
             state[name] = [one.save() for one in held]
         return state
+
+    def keep(self, kept: KeptState) -> None:
+        """Add the present state to ``kept``."""
+        kept.add_fields(self, [name for name, _ in self.state_fields()])
+        for part in self.parts():
+            part.keep(kept)
 
     def restore(self, state: Mapping[Any, Any]) -> None:
         """Take over a state that :meth:`save` has returned.

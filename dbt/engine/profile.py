@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from itertools import product
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import OPS_PER_PAGE, PAGE_CHANGED, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
+from dbt.abi.layout import (
+    OPS_PER_PAGE,
+    PAGE_CHANGED,
+    PAGE_HAS_CODE,
+    PAGE_LOGGED,
+    PAGE_RAM,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGE_WRITABLE,
+)
 from dbt.engine.code_pages import CodePages
 from dbt.engine.messages import PageNotice, TargetNotice
 from dbt.engine.native import NativeCode
 from dbt.memory.ram import Ram
 
 #: All values of a page's flags that say that it has changed.
-_CHANGED = tuple(PAGE_RAM | writable | PAGE_HAS_CODE | PAGE_CHANGED for writable in (PAGE_WRITABLE, 0))
+_CHANGED = tuple(
+    PAGE_RAM | writable | logged | PAGE_HAS_CODE | PAGE_CHANGED
+    for writable, logged in product((PAGE_WRITABLE, 0), (PAGE_LOGGED, 0))
+)
 _NOTHING_EXECUTED = bytes(OPS_PER_PAGE)
 
 

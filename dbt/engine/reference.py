@@ -65,7 +65,7 @@ class ReferenceTier:
         if forget is None:
             walk = partial(compile_routine("translate"), cpu.r, cpu.words, memory)
             translation = Translation(cpu, walk, keep=True)
-            memory.connect(translation)
+            memory.connect(translation, self)
             forget = translation.forget
         self._forget = forget
         self._debug_points: DebugPoints | None = None
@@ -113,6 +113,19 @@ class ReferenceTier:
         """See :class:`dbt.engine.tier.Tier`."""
         self.memory.disconnect()
         self._code.release()
+
+    # -- implements dbt.memory.dirty_log.Executor ------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        """Every store of this tier gives notice."""
+
+    def undo_stores(self) -> bool:
+        """Leave it to the log: this tier has no native code."""
+        return False
+
+    def roll_back(self, recent: bool) -> None:
+        """Forget translations that were kept."""
+        self._forget()
 
     def reset_counts(self) -> None:
         self._retired = 0

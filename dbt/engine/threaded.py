@@ -157,10 +157,12 @@ class ThreadedTier:
         self._enter = native.function("enter")
         self._flush = native.function("tlb_flush")
         self._choose_space = native.function("regime_changed")
+        self._begin_epoch, self._forget_epoch = native.function("begin_epoch"), native.function("forget_epoch")
+        self._undo_stores = native.function("undo_stores")
         walk = native.function("translate", ctypes.c_uint32, ctypes.c_uint32, result=ctypes.c_uint64)
         self.debug_points: NativeDebugPoints | None = None  # there is a debugger, or was
         # Native code keeps its translations in the shadow page tables.
-        memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self._host_writes)
+        memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self, self._host_writes)
         self._accessed_at = -1  # the tick of the last instruction whose device access Python made
         self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture for which ops have been decoded
         self._began = 0  # the tick at which the slice began
@@ -175,6 +177,7 @@ class ThreadedTier:
         for name, address in (
             ("ram_host", ram.address),
             ("page_flags", ram.page_flags_address),
+            ("dirty_log", ram.dirty_log.address),
             ("code_pages", self.code_pages.address),
             ("targets", self.targets.address),
             ("image", native.address),
@@ -500,6 +503,21 @@ class ThreadedTier:
         """Reset the ops of words in RAM that the hypervisor is about to write."""
         self._listener.host_writes(gpa, size)
         self.code_pages.invalidate(gpa, size)
+
+    # -- implements dbt.memory.dirty_log.Executor ------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        """Null the entries of the shadow page tables for stores."""
+        self._begin_epoch(self._cpu.address)
+
+    def undo_stores(self) -> bool:
+        """Do it in native code."""
+        self._undo_stores(self._cpu.address)
+        return True
+
+    def roll_back(self, recent: bool) -> None:
+        """Null these, and what was filled from page tables that the guest had not written then."""
+        (self._forget_epoch if recent else self._flush)(self._cpu.address)
 
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.board import clock
-from dbt.devices.fields import Fields
 from dbt.devices.state import State, StateError
 from dbt.host.guest_notices import GuestNotices
 from dbt.host.output_queue import OutputQueue
@@ -24,6 +23,7 @@ from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPendin
 from dbt.memory.virtual import BadAddress, VirtualMemory
 
 if TYPE_CHECKING:
+    from dbt.devices.fields import Fields
     from dbt.host.jail import FileJail
 
 #: The comment field of the SVC instruction that means semihosting in A32.
@@ -217,6 +217,10 @@ class Semihosting:
                 raise StateError(
                     f"the guest has the file {text!r} open, and the file has changed since. Put back the one it was"
                 )
+
+    def keep(self) -> KeptHandles:
+        """Return what gives the guest its present handles again."""
+        return KeptHandles(self, self._streams)
 
     def _refuse(self, line: str) -> None:
         self._refusals.tell(line, line)
@@ -422,6 +426,44 @@ class Semihosting:
     def _exit_extended(self, block: Gva) -> GuestExit:
         reason, code = self._words(block, 2)
         return _exit_for(reason, code)
+
+
+class KeptHandles:
+    """The handles that a guest has when this is made, with their positions, and its last error number.
+
+    The files stay open until :meth:`close`, even if the guest closes them. What it writes to them is not undone.
+    """
+
+    def __init__(self, semihosting: Semihosting, streams: dict[int, Stream]) -> None:
+        self._semihosting, self._streams = semihosting, streams
+        self._errno, self._received = semihosting.errno, semihosting.received
+        self._kept: dict[int, tuple[Stream, int]] = {}
+        for handle, stream in streams.items():
+            self._kept[handle] = stream, stream.position
+            stream.hold()
+
+    def put_back(self) -> None:
+        """Give the guest these handles again, and no others. Raise OSError if a file has no such position any more."""
+        streams = self._streams
+        for stream, _ in self._kept.values():
+            stream.hold()
+        for stream in streams.values():
+            stream.close()
+        streams.clear()
+        for handle, (stream, position) in self._kept.items():
+            streams[handle] = stream
+            if not stream.tty:
+                stream.seek(position)
+        self._semihosting.errno, self._semihosting.received = self._errno, self._received
+
+    def close(self) -> None:
+        """Close the files that only this holds open. A second call does nothing."""
+        kept, self._kept = self._kept, {}
+        for stream, _ in kept.values():
+            stream.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _exit_for(reason: int, code: int) -> GuestExit:

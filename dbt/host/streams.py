@@ -35,6 +35,9 @@ class Stream(Protocol):
         """Where the next read or write is, in bytes from the beginning; 0 for what has no positions."""
         ...
 
+    def hold(self) -> None:
+        """Let one more :meth:`close` be needed to close it."""
+
     def close(self) -> None: ...
 
 
@@ -81,18 +84,25 @@ class ConsoleStream:
     def version(self) -> int:
         return 0
 
+    def hold(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 class FileStream:
-    """A file of the host, by its descriptor."""
+    """A file of the host, by its descriptor. It is closed when each holder has closed it; :meth:`hold` adds one."""
 
     tty = False
 
     def __init__(self, opened: Opened, handle: int) -> None:
         self.opened = opened
         self._handle = handle
+        self._holders = 1
+
+    def hold(self) -> None:
+        self._holders += 1
 
     def read(self, size: int) -> bytes:
         data = bytearray()
@@ -123,7 +133,9 @@ class FileStream:
         return os.lseek(self._handle, 0, os.SEEK_CUR)
 
     def close(self) -> None:
-        os.close(self._handle)
+        self._holders -= 1
+        if not self._holders:
+            os.close(self._handle)
 
 
 class FixedStream:
@@ -152,6 +164,9 @@ class FixedStream:
 
     def version(self) -> int:
         return 0
+
+    def hold(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -7,15 +7,18 @@ results.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import DataAbort, LeaveGuest
-from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
 from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
 
 if TYPE_CHECKING:
+    from dbt.memory.dirty_log import Executor
+    from dbt.memory.epochs import Epoch, Epochs
     from dbt.memory.translation import Translation
 
 
@@ -69,15 +72,19 @@ class GuestMemory:
         self._on_access: AccessHook | None = None
         self.device_accesses = 0  # made by :meth:`read_device` and :meth:`write_device`
 
-    def connect(self, translation: Translation, on_write: Callable[[Gpa, int], None] | None = None) -> None:
+    def connect(
+        self, translation: Translation, executor: Executor, on_write: Callable[[Gpa, int], None] | None = None
+    ) -> None:
         """Attach the executor of the guest's code, which says how addresses are translated and if it must hear of
         writes.
         """
         self.translation, self.on_write = translation, on_write
+        self.ram.dirty_log.connect(executor)
 
     def disconnect(self) -> None:
         """Nobody executes the guest's code any more."""
         self.translation = self.on_write = self._on_access = None
+        self.ram.dirty_log.disconnect()
 
     def watch(self, on_access: AccessHook | None) -> None:
         """Call a function before each load and store of the guest that is permitted, or none."""
@@ -176,11 +183,38 @@ class GuestMemory:
         self._write(gpa, data)
 
     def _write(self, gpa: Gpa, data: bytes | memoryview) -> None:
-        if self.on_write is not None and data:
-            first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
-            if max(self._flags[first : last + 1]) >= PAGE_HAS_CODE:
-                self.on_write(gpa, len(data))
+        first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
+        if first != last or self._flags[first] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED:
+            self._before_write(gpa, len(data), first, last)
         self.ram.bytes[gpa : gpa + len(data)] = data
+
+    def _before_write(self, gpa: Gpa, size: int, first: int, last: int) -> None:
+        """Note that the pages from number ``first`` to ``last`` are about to be written."""
+        if not size:
+            return
+        if self.on_write is not None and max(self._flags[first : last + 1]) >= PAGE_HAS_CODE:
+            self.on_write(gpa, size)
+        self.ram.dirty_log.note(first, last)
+
+    # -- epochs --------------------------------------------------------------------------------
+
+    @cached_property
+    def epochs(self) -> Epochs:
+        """The epochs of this RAM. They are imported late, because few guests have one."""
+        from dbt.memory.epochs import Epochs
+
+        return Epochs(self.ram.dirty_log, self._flags)
+
+    def begin_epoch(self, keeps_contents: bool = False) -> Epoch:
+        """Return an epoch that begins now: see :mod:`dbt.memory.epochs`. The guest must not be executing."""
+        return self.epochs.begin(keeps_contents)
+
+    def roll_back(self, epoch: Epoch) -> int:
+        """Give RAM the content that it had when ``epoch`` began: see :meth:`dbt.memory.epochs.Epochs.roll_back`.
+
+        Decoded and compiled code stays, but for what was made from words that change.
+        """
+        return self.epochs.roll_back(epoch, self.on_write)
 
     def _check(self, gpa: Gpa, size: int) -> None:
         if not self.ram.layout.covers(gpa, size):

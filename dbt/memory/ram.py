@@ -17,6 +17,7 @@ from typing import NamedTuple
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
+from dbt.memory.dirty_log import DirtyLog
 
 _END = 1 << 32
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -144,7 +145,7 @@ class Ram:
 
     ``bytes`` is a writable view in which a byte's index is its GPA. Access to it where there is no RAM is a crash.
     ``address`` is the HVA of GPA 0. ``page_flags`` has a byte for each page of the guest physical address space, and
-    one more: see :data:`dbt.abi.layout.PAGE_RAM`.
+    one more: see :data:`dbt.abi.layout.PAGE_RAM`. ``dirty_log`` knows what was written since when.
     Raises ValueError for regions that make no sense, and OSError if the host has no room for them.
     """
 
@@ -161,12 +162,13 @@ class Ram:
             pages = region.size >> PAGE_SHIFT
             self.page_flags[first : first + pages] = bytes([flags]) * pages
         self.bytes = self._window.view()
+        self.dirty_log = DirtyLog(self.size, self.bytes, self.page_flags)
         #: What RAM was mapped from, if that is so.
         self.file: RamFile | None = None
 
     def map_file(self, file: RamFile) -> None:
         """Hold what a file holds. Stores do not change it. Raise OSError if the host refuses, after which the content
-        is undefined.
+        is undefined. The dirty log does not hear of it.
         """
         for region in self.layout.regions:
             self._window.map_file(region.base, region.size, file.handle)
@@ -196,5 +198,6 @@ class Ram:
         them, such as a slice, shows zeros.
         """
         self.file = None
+        self.dirty_log.close()
         self._window.close_views(self.bytes)
         self._flags.close_views(self.page_flags)

@@ -8,7 +8,8 @@ host's clock while the guest computes.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from dbt.host.console import Console
 from dbt.vm.error_latch import ErrorLatch
@@ -51,6 +52,20 @@ class InputSource(Protocol):
         """Return when something may have arrived, or after ``seconds``. It is called while a guest waits."""
 
 
+@runtime_checkable
+class PositionedInput(Protocol):
+    """An input source that knows where it stands, so that it can go back with a machine that is rolled back.
+
+    Other sources go on: what they have delivered, they do not deliver again.
+    """
+
+    def position(self) -> object:
+        """Return where it stands."""
+
+    def go_back(self, position: object) -> None:
+        """Stand again where :meth:`position` was called. Raise an exception before anything changes, if it cannot."""
+
+
 class AccessCounter:
     """Numbers the device accesses that ask for input at one tick, from 1 on: an instruction can make several."""
 
@@ -65,6 +80,10 @@ class AccessCounter:
             return 0
         self._now, self._count = now, self._count + 1 if now == self._now else 1
         return self._count
+
+    def forget(self) -> None:
+        """Begin to count anew, because time has gone back to between two instructions."""
+        self._now = -1
 
 
 class RecordingError(Exception):
@@ -119,6 +138,23 @@ class InputPort:
     def attach(self, source: InputSource) -> None:
         """Take the input from ``source`` from now on."""
         self.source = source
+
+    def keep(self) -> Callable[[], None]:
+        """Return a function that takes the source back to where it stands now. The source that is attached stays.
+
+        The function raises RuntimeError if a source that knows its position has been attached since.
+        """
+        kept = self.source
+        position = kept.position() if isinstance(kept, PositionedInput) else None
+
+        def put_back() -> None:
+            source = self.source
+            if isinstance(source, PositionedInput):
+                if source is not kept:
+                    raise RuntimeError("the input source was attached after the checkpoint, so it cannot go back to it")
+                source.go_back(position)
+
+        return put_back
 
     def poll(self, now: int, room: int, access: bool) -> bytes:
         """Return :meth:`InputSource.poll` of the source. What it raises is kept until the slice has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from dbt.board import clock
 from dbt.engine.observer import MEASURING, NOBODY, Observer, Several
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.vm_state import VmState
@@ -105,6 +107,7 @@ class Machine(LoadedMachine):
         self.console: Console = console if console is not None else HostConsole()
         observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, self.console, notice, observer))
+        self._checkpoints: WeakSet[Checkpoint] = WeakSet()
 
     def __enter__(self) -> Machine:
         self._ownership.check()
@@ -121,6 +124,8 @@ class Machine(LoadedMachine):
         Afterwards everything but ``icount`` and the counts raises RuntimeError.
         """
         if self._ownership.close():
+            for checkpoint in list(self._checkpoints):
+                checkpoint.close()
             self._parts.close()
 
     # -- running -------------------------------------------------------------------------------
@@ -194,6 +199,40 @@ class Machine(LoadedMachine):
             self._parts.loop.wait_until(tick)
         finally:
             self._ownership.release(run)
+
+    # -- going back ----------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """Return a checkpoint of this point of the run, to which :meth:`rollback` returns the machine.
+
+        There may be any number of them. The machine must not be running.
+        """
+        self._ownership.check_stopped()
+        from dbt.vm.checkpoint import Checkpoint  # which few guests need
+
+        checkpoint = Checkpoint(self._parts)
+        self._checkpoints.add(checkpoint)
+        return checkpoint
+
+    def rollback(self, checkpoint: Checkpoint) -> None:
+        """Return to the point at which :meth:`checkpoint` was called: registers, RAM, devices, time, counts of
+        instructions and exceptions, and the handles of open files.
+
+        It takes time in proportion to the pages that were written since. Other checkpoints remain valid, those of later
+        points too. Not undone is what has left the machine: output, what was written to files, and input that was
+        taken from a console.
+
+        Raise CheckpointError if the checkpoint is closed or that of another machine, or if the machine has been reset
+        or loaded since; RecordingError if the input is being recorded. Nothing has changed then. The machine must not
+        be running.
+        """
+        self._ownership.check_stopped()
+        signals = self._parts.signals
+        try:
+            signals.begin()  # an exception in the middle would leave a state that never was
+            checkpoint.roll_back(self._parts)
+        finally:
+            signals.end()
 
     # -- state ---------------------------------------------------------------------------------
 

@@ -178,6 +178,14 @@ class Recorder:
             self._write([READ, now, data.decode("latin-1")])
         return data
 
+    def position(self) -> object:
+        """See :class:`dbt.vm.input.PositionedInput`."""
+        return None
+
+    def go_back(self, position: object) -> None:
+        """Raise RecordingError: what is in the file has been recorded."""
+        raise RecordingError(f"{self._path}: a machine that is being recorded cannot be rolled back")
+
     def wait(self, seconds: float) -> None:
         self._inner.wait(seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from dbt.vm.input import AccessCounter, RecordingError, ReplayDiverged
 from dbt.vm.recording import READ, STOPPED, UART, Delivery, End, Position, Recording, RunIdentity
@@ -110,6 +110,22 @@ class Replay:
             wanted = f"{len(data)} bytes at {tick}" if len(data) > size else f"at {tick}"
             raise self._diverged(f"the guest reads {size} bytes at {now}, and was to read {wanted}")
         return data
+
+    def position(self) -> object:
+        """See :class:`dbt.vm.input.PositionedInput`."""
+        return [tuple(queue) for queue in self._queues]
+
+    def go_back(self, position: object) -> None:
+        """See :class:`dbt.vm.input.PositionedInput`."""
+        for queue, held in zip(self._queues, cast("list[tuple[Any, ...]]", position), strict=True):
+            queue.clear()
+            queue.extend(held)
+        self._accesses.forget()
+
+    @property
+    def _queues(self) -> tuple[deque[Any], ...]:
+        """What is still to be delivered."""
+        return self._uart, self._reads, self._between, self._passed
 
     def wait(self, seconds: float) -> None:
         """Wait for all the ``seconds``. Deliveries depend on virtual time only."""

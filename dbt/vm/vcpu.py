@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, CpuState
 from dbt.abi.exits import VmExit
 from dbt.board.timeline import Timeline
-from dbt.devices.fields import Fields
-from dbt.devices.state import Plain, State
+from dbt.devices.state import Plain, PutBack, State
 from dbt.engine.tier import Allowance, Tier
 from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.error_latch import ErrorLatch
 from dbt.vm.exception_entry import ExceptionEntry
 from dbt.vm.exception_storm import ABORTS_PER_LOOK, FIRST_LOOK, Situation
 from isa.arm.vectors import VECTORS, ExceptionKind
+
+if TYPE_CHECKING:
+    from dbt.devices.fields import Fields
 
 _SP, _PC = 13, 15
 #: The number of the vector of data aborts, and the names of the other exits that become exceptions of a storm.
@@ -130,6 +133,24 @@ class Vcpu:
         self.cpu.set_native("aborts_left", fields.number("aborts_left", ABORTS_PER_LOOK))
         for number, taken in enumerate(exceptions):
             self.cpu.set_native("exceptions", taken, number)
+
+    def keep(self) -> PutBack:
+        """Return a function that gives the processor its present registers, lines, counts and time again.
+
+        The counts of what the tier has executed (:attr:`retired`) go on.
+        """
+        registers, entered = self.cpu.keep(), self.exceptions.entered
+        counts = self.icount, self.skipped, self.completed, self.reset_requested, self._waits_at
+        exits = dict(self.exit_counts)
+
+        def put_back() -> None:
+            registers()
+            self.exceptions.entered = entered
+            self.icount, self.skipped, self.completed, self.reset_requested, self._waits_at = counts
+            self.exit_counts.clear()
+            dict.update(self.exit_counts, exits)
+
+        return put_back
 
     # -- time ----------------------------------------------------------------------------------
 
