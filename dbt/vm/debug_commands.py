@@ -135,6 +135,13 @@ def _physical(debugger: Debugger, words: Sequence[str]) -> str:
     return f"memory is read and written by {'physical' if debugger.physical else 'virtual'} addresses"
 
 
+def _step_interrupts(debugger: Debugger, words: Sequence[str]) -> str:
+    if list(words) not in (["on"], ["off"]):
+        raise _WrongUse
+    debugger.steps_into_interrupts = words[0] == "on"
+    return f"a step that is interrupted {'ends at the handler' if words[0] == 'on' else 'goes on after the handler'}"
+
+
 def _limit(debugger: Debugger, words: Sequence[str]) -> str:
     gva = _address(words[:1])
     match words[1:]:
@@ -188,6 +195,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "system_reset": _Command("system_reset", "load the guest again and reset", _reset),
     "catch": _Command("catch undef|abort|svc|irq|none ...", "stop at the handlers of exceptions", _catch),
     "physical": _Command("physical on|off", "read and write memory by physical addresses", _physical),
+    "stepirq": _Command("stepirq on|off", "let steps end at the handlers of interrupts, or not", _step_interrupts),
     "xp": _Command("xp ADDRESS [SIZE]", "show memory at a physical address", _read),
     "limit": _Command(
         "limit ADDRESS here|contextidr N|ttbr0 N|any", "let a breakpoint stop one address space only", _limit

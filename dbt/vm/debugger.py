@@ -26,11 +26,21 @@ if TYPE_CHECKING:
 #: The most breakpoints, and the most bytes of a watchpoint: all of this may come from a socket.
 MAX_BREAKPOINTS, MAX_WATCHED = 4096, 1 << 20
 _END = 1 << 32
+_INTERRUPTS = frozenset((ExceptionKind.IRQ, ExceptionKind.FIQ))
 
 
 class _Breakpoint(NamedTuple):
     kind: BreakpointKind
     conditions: Collection[Condition]
+
+
+class _Place(NamedTuple):
+    """Where a step is to go on after an interrupt: the same code of the same thread."""
+
+    pc: Gva
+    sp: int
+    mode: int
+    ttbr0: int
 
 
 class Debugger:
@@ -53,7 +63,11 @@ class Debugger:
         self.caught: set[ExceptionKind] = set()  # the exceptions at whose handlers the guest stops
         self.limits: dict[Gva, tuple[str, int]] = {}  # breakpoints of one address space: a register and its value
         self.physical = False  # memory is that of physical addresses
+        self.steps_into_interrupts = False  # a step that is interrupted ends at the handler
         self._stepping = False
+        self._entered: ExceptionKind | None = None  # the exception at whose handler the guest has stopped
+        self._awaited: _Place | None = None  # where a step goes on after an interrupt
+        self._hit: BreakpointKind | None = None  # the last breakpoint that has stopped the guest
         self._stopped_at: tuple[int, Gva] | None = None  # icount and PC of the breakpoint or watchpoint that was hit
         self._interrupted: Callable[[], bool] = lambda: False
         self.result: RunResult | None = None  # of the last run
@@ -125,7 +139,7 @@ class Debugger:
     @property
     def breakpoints(self) -> Collection[Gva]:
         """The addresses of all breakpoints."""
-        return self._breakpoints.keys()
+        return self._breakpoints.keys() | (() if self._awaited is None else (self._awaited.pc,))
 
     @property
     def watchpoints(self) -> Collection[Watchpoint]:
@@ -162,14 +176,18 @@ class Debugger:
 
     def stops_at(self, pc: Gva) -> bool:
         """See :class:`dbt.engine.debug_points.DebugPoints`."""
+        self._hit = None
+        if self._awaited is not None and self._awaited == self._place:
+            return True
         if self._stepping or pc not in self._breakpoints or self._was_stopped_here:
             return False
-        if (limit := self.limits.get(pc)) is not None and self.machine.cpu[limit[0]] != limit[1]:
-            return False
-        return self._breakpoint_at(pc) is not None
+        self._hit = self._breakpoint_at(pc)
+        return self._hit is not None
 
     def _breakpoint_at(self, pc: Gva) -> BreakpointKind | None:
-        """Return the kind of a breakpoint whose condition holds, or None."""
+        """Return the kind of a breakpoint whose condition holds in the present address space, or None."""
+        if (limit := self.limits.get(pc)) is not None and self.machine.cpu[limit[0]] != limit[1]:
+            return None
         for kind, conditions in self._breakpoints.get(pc, ()):
             if not conditions or any(holds() for holds in conditions):
                 return kind
@@ -195,6 +213,7 @@ class Debugger:
 
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
         """See :class:`dbt.vm.run_watcher.RunWatcher`."""
+        self._entered = kind
         return self._stepping or kind in self.caught
 
     def resume(self, interrupted: Callable[[], bool]) -> Stop:
@@ -213,6 +232,9 @@ class Debugger:
     def step(self, start: Gva, end: Gva, interrupted: Callable[[], bool]) -> Stop:
         """See :class:`dbt.gdb.target.Target`. An exception that is entered ends a step.
 
+        Interrupts are handled before the step goes on, unless ``steps_into_interrupts``. The guest's time is the same
+        either way.
+
         gdb removes breakpoints and watchpoints before it steps over them, and inserts them again. So the tier is only
         told of watchpoints that it does not know.
         """
@@ -221,7 +243,7 @@ class Debugger:
         self._stepping = True
         try:
             while True:
-                result = self._run(1, interrupted)
+                result = self._run_step(interrupted)
                 pc = self.machine.cpu.pc
                 if result.reason is not StopReason.FUEL or self._is_at_end or not start <= pc < end:
                     break
@@ -230,6 +252,27 @@ class Debugger:
             return self._stop(result)
         finally:
             self._stepping = False
+
+    def _run_step(self, interrupted: Callable[[], bool]) -> RunResult:
+        """Execute an instruction, and before it the handlers of interrupts."""
+        while True:
+            place, self._entered = self._place, None
+            result = self._run(1, interrupted)
+            if self.steps_into_interrupts or self._entered not in _INTERRUPTS - self.caught:
+                return result
+            self._stepping, self._awaited = False, place
+            try:
+                self._tell_tier()
+                result = self._run(None, interrupted)
+            finally:
+                self._stepping, self._awaited = True, None
+            if self._place != place:
+                return result
+
+    @property
+    def _place(self) -> _Place:
+        cpu = self.machine.cpu
+        return _Place(cpu.pc, cpu.r[13], cpu.mode, cpu["ttbr0"])
 
     def _tell_tier(self) -> None:
         self.machine.tier.use_debug_points(self)
@@ -273,8 +316,8 @@ class Debugger:
         if exit_ is not None:
             self._stopped_at = self._here
         match exit_:
-            case BreakpointHit(pc):
-                return Stop(StopSignal.TRAP, self._breakpoint_at(Gva(pc)) or BreakpointKind.SOFTWARE)
+            case BreakpointHit():
+                return Stop(StopSignal.TRAP, self._hit)
             case WatchpointHit(_, gva, size, write):
                 found = self._watchpoint_of(gva, size, write)
                 if found is not None:
@@ -302,7 +345,7 @@ class Debugger:
         self._watchpoints.clear()
         self.caught.clear()
         self.limits.clear()
-        self.physical = False
+        self.physical = self.steps_into_interrupts = False
         self._tell_tier()
 
     def translate(self, gva: Gva) -> Gpa | None:

@@ -14,6 +14,7 @@ from dbt.vm.debugger import Debugger
 from dbt.vm.machine import TierName
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
+from isa.arm.state import Mode
 from tests.assembler import assemble
 from tests.gdb.counter import COUNTED, COUNTER, PLACES, RAM
 from tests.vm.programs import BASE, EXIT, MODES
@@ -240,7 +241,22 @@ def test_the_guest_does_not_see_that_it_is_stepped(mode: tuple[TierName, JitMode
     assert hashes[0] == hashes[1]
 
 
-#: Counts at COUNTED in each interrupt of a timer (SP804, every 50 us), up to 12.
+@pytest.mark.parametrize("into", [False, True])
+def test_steps_go_over_interrupts_unless_told_otherwise(mode: tuple[TierName, JitMode], into: bool) -> None:
+    with machine_in(mode, TIMED) as machine:
+        debugger = Debugger(machine)
+        debugger.steps_into_interrupts = into
+        modes = set()
+        while machine.read(COUNTED, 4)[0] < 3 and machine.icount < 3000:
+            debugger.step(Gva(0), Gva(0), never)
+            if machine.r[7]:  # before that, the guest sets the stack of the mode for interrupts
+                modes.add(machine.cpsr & 0x1F)
+        assert machine.read(COUNTED, 4)[0] == 3
+        assert modes == ({Mode.IRQ, Mode.SUPERVISOR} if into else {Mode.SUPERVISOR})
+        assert debugger.resume(never).exit_code == 9
+
+
+#: Counts at COUNTED in each interrupt of a timer (SP804, every 2 us, which is 200 instructions), up to 12.
 TIMED = """
     ldr r0, =0xe59ff018          @ ldr pc, [pc, #24]
     mov r1, #0x18
@@ -252,7 +268,7 @@ TIMED = """
     mov r1, #16
     str r1, [r0, #0x10]
     ldr r0, =0x101e2000          @ SP804
-    mov r1, #50
+    mov r1, #2
     str r1, [r0]
     mov r1, #0xe2
     str r1, [r0, #8]
