@@ -1,12 +1,12 @@
 """Breakpoints and watchpoints of a debugger in a native tier: see :mod:`dbt.backend.debug_points` for how they work.
 
 They are at virtual addresses. A breakpoint is *armed* at each physical word that the guest has executed there, or is
-about to. It stays armed there until it is removed, so the tier asks the debugger before it stops.
+about to. It stays armed when the page is mapped elsewhere, so the tier asks the debugger before it stops.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from dbt.abi.cpu import NATIVE, CpuState
 from dbt.abi.exits import LeaveGuest, WatchpointHit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
+    DEBUG_ARMED,
     DEBUG_BREAKS,
     DEBUG_LOADS,
     DEBUG_PAGES_BYTES,
@@ -25,6 +26,9 @@ from dbt.abi.layout import (
 from dbt.engine.code_pages import CodePages
 from dbt.memory.guest_memory import AccessHook
 
+#: A word that was executed by an address without a breakpoint is disarmed, but not more often than this: it may be
+#: mapped twice.
+_MOST_DISARMS = 8
 _WATCHES = NATIVE["watches"].offset // 4
 
 
@@ -96,6 +100,7 @@ class NativeDebugPoints:
         self._breakpoints: frozenset[Gva] = frozenset()
         self._watchpoints: frozenset[Watchpoint] = frozenset()
         self._armed: dict[Gva, set[Gpa]] = {}
+        self._disarms: Counter[Gpa] = Counter()
         self._pages: HostRange | None = None
         self._words = memoryview(b"").cast("I")  # of the debug pages
 
@@ -108,6 +113,7 @@ class NativeDebugPoints:
         self.watches_loads = any(watchpoint.loads for watchpoint in watchpoints)
         removed = self._breakpoints - breakpoints
         self._breakpoints, self._watchpoints = breakpoints, watchpoints
+        self._disarms.clear()
         self._disarm(removed)
         self._write_pages()
         self._write_watches()
@@ -122,6 +128,23 @@ class NativeDebugPoints:
                 self._arm(breakpoint_, Gpa(physical << PAGE_SHIFT | breakpoint_ & (1 << PAGE_SHIFT) - 1))
         kinds = self._words[page] & (DEBUG_BREAKS | DEBUG_LOADS | DEBUG_STORES)
         self._words[page] = kinds | physical + 1
+
+    def disarm_stale(self, pc: Gva) -> None:
+        """Disarm the word at ``pc``, which is armed, if it is so only because of how its page was mapped before.
+
+        The page where the breakpoint is gets it again when the code table is next filled for it.
+        """
+        gpa = None if pc in self._breakpoints else self._hooks.locate(pc)
+        if gpa not in self._code_pages.breakpoints or self._disarms[gpa] >= _MOST_DISARMS:
+            return
+        self._disarms[gpa] += 1
+        for gva, places in self._armed.items():
+            if gpa in places:
+                places.discard(gpa)
+                self._words[gva >> PAGE_SHIFT] &= 0xFFFFFFFF - DEBUG_ARMED
+        self._code_pages.set_breakpoint(gpa, False)
+        self._hooks.restore()
+        self._hooks.flush()
 
     def stops_emulation(self, pc: Gva) -> bool:
         """Return True if the guest is to stop in front of an instruction that has no op, so no mark either."""

@@ -443,7 +443,10 @@ class ThreadedTier:
         assert self.debug_points is not None
         pc, points = self._cpu.pc, self.debug_points.points
         if kind == ExitCode.BREAK:
-            return exits.BreakpointHit(pc) if points.stops_at(pc) else None
+            if points.stops_at(pc):
+                return exits.BreakpointHit(pc)
+            self.debug_points.disarm_stale(pc)
+            return None
         place, size, write, _ = self._cpu.native64[_EXIT_ARGS : _EXIT_ARGS + 4]
         gva, is_write = Gva(place), bool(write)
         return exits.WatchpointHit(pc, gva, size, is_write) if points.stops_for(gva, size, is_write) else None

@@ -140,6 +140,21 @@ def test_a_step_goes_from_the_process_into_the_kernel() -> None:
         assert "svc" in machine.describe_pc(place)
 
 
+@pytest.mark.parametrize(("tier", "jit"), NATIVE)
+def test_code_that_is_mapped_elsewhere_by_now_is_not_slow(tier: TierName, jit: JitMode) -> None:
+    """The breakpoint is at the physical address of a busy function, which runs at a virtual one."""
+    emulated = []
+    for name in ("trap", None):
+        with booted(tier, jit) as machine:
+            debugger = Debugger(machine)
+            if name is not None:
+                place = Gva(address_of(machine, name) & 0xFFFFFFF)
+                debugger.insert_breakpoint(BreakpointKind.SOFTWARE, place)
+            assert debugger.resume(never).exit_code == 0
+            emulated.append(machine.retired["reference"])
+    assert emulated[1] < emulated[0] <= emulated[1] + 8
+
+
 def test_the_pages_of_the_guest_are_listed() -> None:
     with booted() as machine:
         debugger = Debugger(machine)
