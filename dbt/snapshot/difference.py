@@ -181,7 +181,7 @@ def _symbols(state: VmState) -> tuple[SymbolTable, dict[int, Gva]]:
 
     try:
         machine = Machine.restore(state, tier="reference", console=CaptureConsole())
-    except (StateError, ValueError):
+    except StateError:
         return SymbolTable(), {}
     with machine:
         _ = machine.tier  # which knows the guest's page tables

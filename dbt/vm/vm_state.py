@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
-from dbt.board.loader import Image
+from dbt.board.loader import MAX_MEMORY, Image
 from dbt.board.timeline import Event
 from dbt.board.versatile import BoardState
 from dbt.devices.fields import Fields
 from dbt.devices.state import State, StateError
+from dbt.frontend.optimizations import ALL
 from dbt.host.semihosting import MAX_HANDLES, Layout
 from dbt.memory.ram import RamRegion
 from dbt.memory.ram_image import RamImage
 from dbt.vm import vcpu
 from dbt.vm.guest import NO_GUEST, Guest
+from dbt.vm.options import MachineOptions
 from dbt.vm.result import RunResult, StopReason
-from dbt.vm.state import OBSERVABLE, hash_of_pages, observable_state
+from dbt.vm.state import OBSERVABLE, encode, hash_of_pages, observable_state
 from isa.arm.cpus import CPUS, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_E, PSR_F, PSR_I, PSR_MODE, PSR_T, SCTLR_REFUSED, WRITABLE
 
@@ -137,7 +139,7 @@ def _values(machine: Machine, parts: Parts, guest: Guest) -> State:
 
 def machine_options(state: VmState) -> dict[str, Any]:
     """Return the arguments of :class:`dbt.vm.machine.Machine` that belong to the state. Raise StateError for values
-    that are none. The machine checks them further.
+    that are none.
     """
     fields = Fields(state.values, "the saved state", _NAMES).sub("machine", _MACHINE)
     regions = fields.get("memory")
@@ -146,13 +148,13 @@ def machine_options(state: VmState) -> dict[str, Any]:
     cpu = None if fields.is_none("cpu") else fields.choice("cpu", CPUS.__contains__)
     semihosting = None if fields.is_none("semihosting") else fields.flag("semihosting")
     layout = [RamRegion(Gpa(base), size, read_only) for base, size, read_only in regions]
-    return {
-        "memory": layout[0].size if layout == [RamRegion(Gpa(0), layout[0].size)] else layout,
-        "cpu": cpu,
-        "epoch": fields.number("epoch"),
-        "insn_ns": fields.number("insn_ns"),
-        "semihosting": semihosting,
-    }
+    is_plain = layout == [RamRegion(Gpa(0), layout[0].size)] and layout[0].size <= MAX_MEMORY
+    memory, epoch, insn_ns = layout[0].size if is_plain else layout, fields.number("epoch"), fields.number("insn_ns")
+    try:
+        MachineOptions(memory, "auto", None, epoch, "async", ALL, None, cpu, semihosting, False, insn_ns).check()
+    except ValueError as error:
+        raise StateError(f"machine in the saved state is none that can be made: {error}") from None
+    return {"memory": memory, "cpu": cpu, "epoch": epoch, "insn_ns": insn_ns, "semihosting": semihosting}
 
 
 def _is_region(region: object) -> bool:
@@ -196,8 +198,9 @@ def restore(machine: Machine, parts: Parts, state: VmState, become: Callable[[Gu
     state.ram.map_into(machine.ram)
     found = observable_state(machine)
     for name in OBSERVABLE:
-        if found[name] != state.values[name]:
-            raise StateError(f"{name} in the saved state does not belong to the rest: {state.values[name]!r:.200}")
+        mine, theirs = found[name], state.values[name]
+        if mine != theirs or encode(mine) != encode(theirs):  # True equals 1, but not by its encoding
+            raise StateError(f"{name} in the saved state does not belong to the rest: {theirs!r:.200}")
 
 
 def _guest(fields: Fields) -> Guest:

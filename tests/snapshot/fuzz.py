@@ -14,7 +14,7 @@ import resource
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,17 @@ import msgspec
 import zstandard
 from blake3 import blake3
 
+from dbt import CaptureConsole, Machine
+from dbt.devices.state import StateError
+from dbt.inspector.symbols import SymbolTable
+from dbt.memory.ram_image import RamImage
 from dbt.snapshot.errors import SnapshotError
 from dbt.snapshot.format import MAGIC
-from tests.snapshot.images import load, save, some_pages
+from dbt.snapshot.plain import encode
+from dbt.snapshot.snapshots import read_snapshot, write_snapshot
+from dbt.vm.machine import TierName
+from dbt.vm.vm_state import VmState
+from tests.snapshot.machines import FIRST, SECOND, minios
 
 #: No mutated file may take longer, in seconds, or more memory than the first ones, in KiB.
 MOST_SECONDS = 2.0
@@ -209,19 +217,32 @@ def mutate_fields(parts: Parts, names: list[str], made: random.Random) -> bytes:
 
 # -- the run ---------------------------------------------------------------------------------------
 
-#: What is done with a file: it raises SnapshotError, or another error that is documented for it.
-Attempt = Callable[[Path], object]
+#: Every so many machines that are restored execute some instructions.
+_RUNS_EVERY, _FUEL = 20, 2000
+
+
+def write_states(folder: Path) -> None:
+    """Write a snapshot ``base`` and an increment ``child`` of minios, with some pages of its RAM."""
+    parent = None
+    with minios(FIRST, input_=b"keys that nobody reads") as machine:
+        for name, count in (("base", 40), ("child", 45)):
+            with machine.save() as state:
+                pages = list(state.ram.nonzero_pages())[:count]
+                with VmState(state.values, RamImage(state.ram.layout, pages)) as small:
+                    write_snapshot(small, folder / name, parent, durable=False)
+            machine.run(fuel=SECOND - FIRST)
+            parent = folder / "base"
 
 
 class Fuzzer:
-    """Mutates a snapshot and an increment in a directory, and has each result read."""
+    """Mutates a snapshot and an increment in a directory, and restores a machine from each result.
 
-    def __init__(self, folder: Path, attempt: Attempt = load, refusals: tuple[type[Exception], ...] = ()) -> None:
-        self._folder, self._attempt = folder, attempt
-        self._refusals: tuple[type[Exception], ...] = (SnapshotError, *refusals)
-        first, second = some_pages(40), some_pages(45, seed=2)
-        save(folder / "base", first)
-        save(folder / "child", second, parent=(folder / "base", first))
+    A machine that is restored must have the very state that is in the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        write_states(folder)
         self._files = [(folder / name).read_bytes() for name in ("base", "child")]
         self.accepted = self.refused = 0
 
@@ -246,8 +267,8 @@ class Fuzzer:
         data = self.mutation(number)
         wrong.write_bytes(data)
         try:
-            self._attempt(wrong)
-        except self._refusals as error:
+            self._restore(wrong)
+        except (SnapshotError, StateError) as error:
             self.refused += 1
             assert "\n" not in str(error), f"mutation {number}: {error}"
             assert str(error), f"mutation {number}: no text"
@@ -256,6 +277,28 @@ class Fuzzer:
         else:
             self.accepted += 1
             assert number % 2 == 0 or data in self._files, f"mutation {number} has a digest that does not fit"
+
+    def _restore(self, path: Path) -> None:
+        with read_snapshot(path) as state:
+            runs = not self.accepted % _RUNS_EVERY
+            tier: TierName = "threaded" if runs else "reference"
+            with Machine.restore(state, tier=tier, console=CaptureConsole()) as machine:
+                with machine.save() as again:
+                    if _values(again) != _values(state) or again.ram.pages != state.ram.pages:
+                        raise WrongMachine(f"{path}")
+                if runs:
+                    machine.run(fuel=_FUEL)
+
+
+def _values(state: VmState) -> bytes:
+    """Return the values of a state as bytes. Symbols count as they are understood, with what is damaged left out."""
+    values: dict[str, Any] = state.values
+    symbols = SymbolTable(values["guest"]["symbols"]).symbols
+    return encode({**values, "guest": {**values["guest"], "symbols": repr(symbols)}})
+
+
+class WrongMachine(Exception):
+    """Raised if a machine is in another state than the file that it was restored from."""
 
 
 def memory() -> int:

@@ -16,9 +16,9 @@ MEMORY = 16 << 20
 FIRST, SECOND = 700_000, 800_000
 
 
-def minios(icount: int = 0, tier: TierName = "threaded") -> Machine:
-    """Return a machine with minios that has executed so many instructions."""
-    machine = Machine(memory=MEMORY, tier=tier, console=CaptureConsole())
+def minios(icount: int = 0, tier: TierName = "threaded", input_: bytes = b"") -> Machine:
+    """Return a machine with minios that has executed so many instructions, with this input on its console."""
+    machine = Machine(memory=MEMORY, tier=tier, console=CaptureConsole(input_))
     machine.load(MINIOS)
     machine.run(fuel=icount)
     return machine
