@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace guests linux refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state guests linux refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-real  measure real programs beside QEMU, and inside Linux (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make bench-trace  what recording a translation trace costs"
+	@echo "make bench-state  what saving, restoring and forking a machine cost (BENCH='--linux build/linux')"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
 	@echo "make refresh-oracle  ask QEMU again what tests/oracle/test_privileged.py compares with (needs qemu-system-arm)"
@@ -94,6 +95,9 @@ bench-callouts: $(VENV)/.stamp-run
 
 bench-trace: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_trace.py $(BENCH)
+
+bench-state: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_state.py $(BENCH)
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python

@@ -11,7 +11,6 @@ from dbt.cli.status import CommandError, Status
 from dbt.devices.state import StateError
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
-from dbt.snapshot.info import impossible
 from dbt.snapshot.snapshots import read_snapshot
 from dbt.vm.machine import Machine
 
@@ -30,6 +29,8 @@ def restore_machine(options: RunOptions, observer: Observer, console: Console | 
         try:
             machine = Machine.restore(state, **host)
         except StateError as error:
+            from dbt.snapshot.info import impossible
+
             raise impossible(options.restore, error) from None
     return machine
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from heapq import merge
 from operator import itemgetter
 from types import TracebackType
 from typing import Final
@@ -97,6 +96,8 @@ class SnapshotChain:
         if len(self.files) == 1:
             yield from self.files[0].pieces()
             return
+        from heapq import merge
+
         taken = bytearray(GUEST_PAGES)  # 1 for a page whose content a file before this one has, or knows to be zero
         sources = []
         for file in self.files:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
@@ -69,12 +68,13 @@ class Chunk(NamedTuple):
     checksum: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class Runs:
     """Page numbers in order, as runs of consecutive ones: the first page of each run, and how many it has."""
 
-    starts: Sequence[int]
-    counts: Sequence[int]
+    __slots__ = ("counts", "starts")
+
+    def __init__(self, starts: Sequence[int], counts: Sequence[int]) -> None:
+        self.starts, self.counts = starts, counts
 
     @classmethod
     def of(cls, pages: Iterable[int]) -> Runs:
@@ -142,8 +142,7 @@ def merged(layout: RamLayout) -> list[tuple[int, int]]:
     return areas
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a header says.
 
     - ``dbt``: the version that wrote the file, which is for people.

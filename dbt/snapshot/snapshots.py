@@ -10,8 +10,6 @@ from weakref import WeakValueDictionary
 from dbt.memory.ram_image import RamImage
 from dbt.snapshot.chain import MAX_DEPTH, SnapshotChain
 from dbt.snapshot.errors import SnapshotNotWritten
-from dbt.snapshot.replacement import check_place
-from dbt.snapshot.writer import Base, changed_pages, write
 from dbt.vm.options import path_text
 from dbt.vm.vm_state import VmState
 
@@ -36,6 +34,8 @@ def write_snapshot(
     Raise SnapshotNotWritten if the file cannot be written, in which case an existing one stays. Raise SnapshotError if
     the parent cannot be used.
     """
+    from dbt.snapshot.writer import Base, changed_pages, write
+
     name = path_text("path", path)
     base = None
     if parent is not None:
@@ -70,6 +70,8 @@ def check_writable(path: str | PathLike[str], parent: str | PathLike[str] | None
     """Raise SnapshotNotWritten if it is certain that no snapshot, or no increment to ``parent``, could be written to
     ``path``. Raise SnapshotError if the parent cannot be used.
     """
+    from dbt.snapshot.replacement import check_place
+
     name = path_text("path", path)
     try:
         check_place(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from blake3 import blake3
@@ -92,7 +91,7 @@ def write(path: str, values: State, image: PageImage, base: Base | None, durable
                 stored = compressor.compress(content)
                 chunks.append(Chunk(len(stored), blake3(stored).digest()))
                 offset = _write_all(handle, stored, offset)
-            packed = replace(header, chunks=tuple(chunks)).pack()
+            packed = header._replace(chunks=tuple(chunks)).pack()
             _write_all(handle, packed, 0)
     except (OSError, ValueError) as error:
         raise SnapshotNotWritten.of(path, error) from None

@@ -9,7 +9,6 @@ the program's name and arguments, the content of the host's files.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -68,6 +67,8 @@ def hash_of(values: object, ram: Ram) -> str:
 
 def hash_of_pages(values: object, pages: Iterable[tuple[Gpa, bytes]]) -> str:
     """Return the same of GPA and content of the pages of RAM that are not zero, in the order of their addresses."""
+    import hashlib  # which takes some milliseconds, and few machines are hashed
+
     found = hashlib.sha256(encode(values))
     for gpa, page in pages:
         found.update(gpa.to_bytes(8, "little"))
