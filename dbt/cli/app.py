@@ -20,6 +20,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         options = RunOptions.parse(arguments[1:])
         if options is not None:
+            if options.restore is not None:  # most of which goes on while other modules are imported
+                from dbt.snapshot.images import begin_reading
+
+                begin_reading(options.restore)
             from dbt.cli.run import run_program
 
             return run_program(options)

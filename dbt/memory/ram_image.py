@@ -39,6 +39,14 @@ class RamImage:
         self._file.seal()
 
     @classmethod
+    def adopt(cls, layout: RamLayout, file: RamFile) -> RamImage:
+        """Return the image of what somebody has written to a file in memory, which is sealed. Raise OSError."""
+        file.seal()
+        image = cls.__new__(cls)
+        image.layout, image._file = layout, file
+        return image
+
+    @classmethod
     def of(cls, ram: Ram) -> RamImage:
         """Return the image of what ``ram`` holds now. If that is what it was mapped from, no byte is copied."""
         if ram.file is None or not is_as_mapped(ram):

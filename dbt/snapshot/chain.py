@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.layout import GUEST_PAGES
+from dbt.abi.layout import GUEST_PAGES, PAGE_SHIFT
 from dbt.devices.state import State
 from dbt.memory.ram import RamLayout
 from dbt.snapshot.errors import SnapshotError
@@ -107,6 +107,21 @@ class SnapshotChain:
             for start, count in (*pages.runs(), *file.header.cleared.runs()):
                 taken[start : start + count] = b"\1" * count
         yield from merge(*sources, key=itemgetter(0))
+
+    def parts(self) -> list[tuple[int, int]]:
+        """Return GPA and size in bytes of the parts of RAM that :meth:`pieces` yields, in order."""
+        if len(self.files) == 1:
+            runs = self.files[0].header.pages.runs()
+            return [(start << PAGE_SHIFT, count << PAGE_SHIFT) for start, count in runs]
+        import re
+
+        there = bytearray(GUEST_PAGES)
+        for file in reversed(self.files):
+            for pages, mark in ((file.header.pages, b"\1"), (file.header.cleared, b"\0")):
+                for start, count in pages.runs():
+                    there[start : start + count] = mark * count
+        runs = (found.span() for found in re.finditer(rb"\x01+", there))
+        return [(start << PAGE_SHIFT, (end - start) << PAGE_SHIFT) for start, end in runs]
 
     def check(self) -> None:
         """Read all files and check them. Raise SnapshotError."""

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from os import PathLike
-from weakref import WeakValueDictionary
 
 from dbt.memory.ram_image import RamImage
 from dbt.snapshot.chain import MAX_DEPTH, SnapshotChain
 from dbt.snapshot.errors import SnapshotNotWritten
+from dbt.snapshot.images import finish_reading, known_image, remember
 from dbt.vm.options import path_text
 from dbt.vm.vm_state import VmState
-
-#: The images of RAM that this process has read or written, by the digests of their snapshots, as long as anybody has
-#: them.
-_IMAGES: WeakValueDictionary[bytes, RamImage] = WeakValueDictionary()
 
 
 def write_snapshot(
@@ -47,7 +43,7 @@ def write_snapshot(
             changed = changed_pages(_image_of(chain), state.ram) if pages is None else sorted(set(pages))
             base = Base(chain.digest, os.path.basename(os.path.realpath(chain.files[0].path)), changed)
     digest = write(name, state.values, state.ram, base, durable)
-    _IMAGES[digest] = state.ram
+    remember(digest, state.ram)
     return digest.hex()
 
 
@@ -58,12 +54,15 @@ def read_snapshot(path: str | PathLike[str]) -> VmState:
     values are as they are in the file, and :meth:`dbt.vm.machine.Machine.restore` checks them. Raise SnapshotError for
     a file that is no snapshot, is damaged, or lacks its parent.
     """
+    begun = finish_reading()  # which may be of this file
     with SnapshotChain(path_text("path", path)) as chain:
         values = chain.values()
-        image = _known_image(chain)
+        image = known_image(chain.digest)
         image = RamImage(chain.layout, chain.pieces()) if image is None else image.share()
-        _IMAGES[chain.digest] = image
-        return VmState(values, image)
+        remember(chain.digest, image)
+    if begun is not None:
+        begun.close()
+    return VmState(values, image)
 
 
 def check_writable(path: str | PathLike[str], parent: str | PathLike[str] | None = None) -> None:
@@ -107,12 +106,6 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _known_image(chain: SnapshotChain) -> RamImage | None:
-    """Return the image of a snapshot's RAM if this process has one that is open."""
-    image = _IMAGES.get(chain.digest)
-    return None if image is None or image.is_closed else image
-
-
 def _image_of(chain: SnapshotChain) -> RamImage:
     """Return an image of a snapshot's RAM, which may be somebody else's."""
-    return _known_image(chain) or RamImage(chain.layout, chain.pieces())
+    return known_image(chain.digest) or RamImage(chain.layout, chain.pieces())
