@@ -37,12 +37,11 @@ def nonzero_pages(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
                     yield Gpa(chunk_start + offset), page
 
 
-def is_as_mapped(ram: Ram, page_map: str = _PAGE_MAP) -> bool:
-    """Return True if nothing has been stored to RAM since it was mapped from a file."""
-    if ram.file is None:
-        return False
-    regions = ram.layout.regions
-    return not any(any(_own_pages(Hva(ram.address + one.base), one.size, page_map)) for one in regions)
+def stored(ram: Ram) -> Iterator[tuple[Gpa, int]]:
+    """Yield GPA and size in bytes of the parts of RAM that may differ from the file that it was mapped from."""
+    for region in ram.layout.regions:
+        pages = _own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP)
+        yield from _parts(region.base, pages)
 
 
 def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
@@ -58,8 +57,13 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
                 count = end - first >> PAGE_SHIFT
                 first = first - region.base >> PAGE_SHIFT
                 pages[first : first + count] = b"\1" * count
-        for run in re.finditer(rb"[^\0]+", pages):
-            yield Gpa(region.base + (run.start() << PAGE_SHIFT)), (run.end() - run.start()) << PAGE_SHIFT
+        yield from _parts(region.base, pages)
+
+
+def _parts(base: Gpa, pages: bytearray) -> Iterator[tuple[Gpa, int]]:
+    """Yield GPA and size of the runs of pages whose byte is not 0, where the first page is at ``base``."""
+    for run in re.finditer(rb"[^\0]+", pages):
+        yield Gpa(base + (run.start() << PAGE_SHIFT)), (run.end() - run.start()) << PAGE_SHIFT
 
 
 def _own_pages(address: Hva, size: int, page_map: str) -> bytearray:

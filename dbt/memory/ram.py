@@ -20,7 +20,8 @@ from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAG
 from dbt.memory.dirty_log import DirtyLog
 
 _END = 1 << 32
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1
 
 
 class RamRegion(NamedTuple):
@@ -132,8 +133,15 @@ class RamFile:
         self.parts.append((start, end - start))
 
     def seal(self) -> None:
-        """Let nobody change it any more, not even by another descriptor."""
-        fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS)
+        """Let nobody change it any more, not even by another descriptor.
+
+        There is no mapping by which it could be written. So it is enough that none can be made, which takes no time;
+        F_SEAL_WRITE has the kernel look at all pages, and often wait for some milliseconds.
+        """
+        try:
+            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
+        except OSError:
+            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_WRITE)
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):

@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Protocol
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
-from dbt.memory.contents import is_as_mapped, touched
+from dbt.memory.contents import stored, touched
 from dbt.memory.ram import Ram, RamFile, RamLayout
 
 _ZERO_PAGE = bytes(PAGE_SIZE)
 _PIECE = 64 << 10
+#: If RAM has changed by so many bytes since it was mapped from a file, a fork copies them, and no new file is made.
+_FEW = 2 << 20
+
+
+class RamSource(Protocol):
+    """What RAM of the layout ``layout`` can be mapped from."""
+
+    layout: RamLayout
+
+    def map_into(self, ram: Ram) -> None: ...
 
 
 class RamImage:
@@ -49,7 +60,7 @@ class RamImage:
     @classmethod
     def of(cls, ram: Ram) -> RamImage:
         """Return the image of what ``ram`` holds now. If that is what it was mapped from, no byte is copied."""
-        if ram.file is None or not is_as_mapped(ram):
+        if ram.file is None or any(stored(ram)):
             return cls(ram.layout, ((gpa, ram.bytes[gpa : gpa + size]) for gpa, size in touched(ram)))
         image = cls.__new__(cls)
         image.layout, image._file = ram.layout, ram.file
@@ -107,3 +118,31 @@ class RamImage:
     def close(self) -> None:
         """Give the file up now. Machines that map it keep it alive. A second call does nothing."""
         self._file = None
+
+
+class RamFork:
+    """What ``ram`` holds now, as the file that it was mapped from and the ``changed`` parts of it."""
+
+    def __init__(self, ram: Ram, file: RamFile, changed: Sequence[tuple[Gpa, int]]) -> None:
+        self.layout = ram.layout
+        self._ram, self._file, self._changed = ram, file, changed
+
+    def map_into(self, ram: Ram) -> None:
+        """Let ``ram``, which has the same layout, hold it. Raise OSError if the host refuses."""
+        ram.map_file(self._file)
+        for gpa, size in self._changed:
+            ram.bytes[gpa : gpa + size] = self._ram.bytes[gpa : gpa + size]
+
+
+def forked(ram: Ram) -> RamSource:
+    """Return what ``ram`` holds now, for other RAM. It is valid until ``ram`` changes.
+
+    Afterwards both are private mappings of one file. Raise OSError if the host has no room for it.
+    """
+    if ram.file is not None:
+        changed = list(stored(ram))
+        if sum(size for _, size in changed) <= _FEW:
+            return RamFork(ram, ram.file, changed)
+    image = RamImage.of(ram)
+    image.map_into(ram)
+    return image

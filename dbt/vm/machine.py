@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from dbt.devices.state import State
+    from dbt.memory.ram_image import RamSource
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
@@ -251,11 +253,15 @@ class Machine(LoadedMachine):
         files open. Raise StateError if it is no state that a machine can be in, or if a file that the guest has open is
         gone or has changed; otherwise as the class itself.
         """
+        return cls._restored(state.values, state.ram, host)
+
+    @classmethod
+    def _restored(cls, values: State, ram: RamSource, host: HostOptions) -> Self:
         from dbt.vm.vm_state import machine_options, restore
 
-        machine = cls(**machine_options(state), **host)
+        machine = cls(**machine_options(values), **host)
         try:
-            restore(machine, machine._parts, state, machine._become)
+            restore(machine, machine._parts, values, ram, machine._become)
         except BaseException:
             machine.close()
             raise
@@ -269,13 +275,14 @@ class Machine(LoadedMachine):
         of the two stores to them. Raise StateError if a file that the guest has open cannot be opened again. The
         machine must not be running.
         """
-        from dbt.vm.vm_state import fork
+        from dbt.memory.ram_image import forked
+        from dbt.vm.vm_state import values_of
 
         self._ownership.check_stopped()
-        arguments = self.options.of_host(self.console)
+        arguments = self.options.of_host(self.console, self._notice)
         arguments.update(host)
-        with fork(self, self._parts, self._guest) as state:
-            return type(self).restore(state, **arguments)
+        values = values_of(self, self._parts, self._guest)
+        return type(self)._restored(values, forked(self.ram), arguments)
 
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your

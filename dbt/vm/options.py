@@ -85,12 +85,13 @@ class MachineOptions(NamedTuple):
     realtime: bool
     insn_ns: int
 
-    def of_host(self, console: Console) -> HostOptions:
-        """Return those that are not part of a guest's state, for another machine with this console."""
+    def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
+        """Return those that are not part of a guest's state, for another machine with this console and ``notice``."""
         return {
             "tier": self.tier,
             "files": self.files,
             "console": console,
+            "notice": notice,
             "jit": self.jit,
             "optimizations": self.optimizations,
             "realtime": self.realtime,

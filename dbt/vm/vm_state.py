@@ -26,7 +26,7 @@ from dbt.devices.state import State, StateError
 from dbt.frontend.optimizations import ALL
 from dbt.host.semihosting import MAX_HANDLES, Layout
 from dbt.memory.ram import RamRegion
-from dbt.memory.ram_image import RamImage
+from dbt.memory.ram_image import RamImage, RamSource
 from dbt.vm import vcpu
 from dbt.vm.guest import NO_GUEST, Guest
 from dbt.vm.options import MachineOptions
@@ -91,17 +91,11 @@ class VmState:
 
 def save(machine: Machine, parts: Parts, guest: Guest) -> VmState:
     """Return the state of a machine that is not running."""
-    return VmState(_values(machine, parts, guest), RamImage.of(parts.ram))
+    return VmState(values_of(machine, parts, guest), RamImage.of(parts.ram))
 
 
-def fork(machine: Machine, parts: Parts, guest: Guest) -> VmState:
-    """Return the same, and let RAM be a private mapping of the saved one, whose pages it shares from now on."""
-    state = save(machine, parts, guest)
-    state.ram.map_into(parts.ram)
-    return state
-
-
-def _values(machine: Machine, parts: Parts, guest: Guest) -> State:
+def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
+    """Return all of the state but RAM."""
     options = machine.options
     ended, proved = parts.loop.ended, parts.storm.proved
     values: dict[str, Any] = {
@@ -137,11 +131,11 @@ def _values(machine: Machine, parts: Parts, guest: Guest) -> State:
 # -- to restore ----------------------------------------------------------------------------------
 
 
-def machine_options(state: VmState) -> dict[str, Any]:
+def machine_options(values: State) -> dict[str, Any]:
     """Return the arguments of :class:`dbt.vm.machine.Machine` that belong to the state. Raise StateError for values
     that are none.
     """
-    fields = Fields(state.values, "the saved state", _NAMES).sub("machine", _MACHINE)
+    fields = Fields(values, "the saved state", _NAMES).sub("machine", _MACHINE)
     regions = fields.get("memory")
     if type(regions) is not list or not regions or not all(map(_is_region, regions)):
         raise fields.wrong("memory", "a list of regions of RAM")
@@ -166,13 +160,13 @@ def _is_region(region: object) -> bool:
     )
 
 
-def restore(machine: Machine, parts: Parts, state: VmState, become: Callable[[Guest], None]) -> None:
-    """Give the state to a machine that has been made for it and has run nothing. Raise StateError.
+def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, become: Callable[[Guest], None]) -> None:
+    """Give a state to a machine that has been made for it and has run nothing. Raise StateError.
 
     ``become`` makes the machine one that has loaded this guest. After an error the machine has a part of the state, and
     must be given up.
     """
-    fields = Fields(state.values, "the saved state", _NAMES)
+    fields = Fields(values, "the saved state", _NAMES)
     guest_fields = fields.sub("guest", _GUEST)
     become(_guest(guest_fields))
     parts.identity.restore(guest_fields.data("identity", 64))
@@ -193,12 +187,12 @@ def restore(machine: Machine, parts: Parts, state: VmState, become: Callable[[Gu
     host.errno = errno[0]
     parts.loop.ended = _ended(fields, machine)
     parts.storm.restore(_proved(fields))
-    if state.ram.layout != machine.ram.layout:
+    if ram.layout != machine.ram.layout:
         raise StateError("the saved RAM is that of another machine than the saved values")
-    state.ram.map_into(machine.ram)
+    ram.map_into(machine.ram)
     found = observable_state(machine)
     for name in OBSERVABLE:
-        mine, theirs = found[name], state.values[name]
+        mine, theirs = found[name], values[name]
         if mine != theirs or encode(mine) != encode(theirs):  # True equals 1, but not by its encoding
             raise StateError(f"{name} in the saved state does not belong to the rest: {theirs!r:.200}")
 

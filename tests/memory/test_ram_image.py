@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 
@@ -12,7 +14,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.memory.contents import nonzero_pages, touched
 from dbt.memory.ram import Ram, RamLayout, RamRegion
-from dbt.memory.ram_image import RamImage
+from dbt.memory.ram_image import RamImage, forked
 
 LAYOUTS: list[int | Sequence[RamRegion]] = [
     1 << 20,
@@ -96,8 +98,32 @@ def test_nobody_can_change_an_image() -> None:
     for size in (0, 2 << 20):
         with pytest.raises(PermissionError):
             os.ftruncate(handle, size)
+    for flags in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+        with pytest.raises(PermissionError) if flags == mmap.MAP_SHARED else nullcontext():
+            mmap.mmap(handle, 4096, flags).close()
     os.close(handle)
     assert image.read(Gpa(0x1000), 2) == b"xx" and image.read(Gpa(0xFFF), 2) == b"\0x"
+
+
+@pytest.mark.parametrize("memory", LAYOUTS)
+def test_a_fork_has_what_there_was(memory: int | Sequence[RamRegion]) -> None:
+    """Its file is a new one the first time, and after many stores; after few stores it is the same again."""
+    ram, chosen = filled(memory), random.Random(9)
+    pages, files, forks = dict(nonzero_pages(ram)), [], []
+    writable = [gpa for region in ram.layout.regions for gpa in range(region.base, region.end, PAGE_SIZE)]
+    for count in (0, 0, 3, 40, 250, 5):
+        for gpa in chosen.sample(writable, min(count, len(writable))):
+            ram.bytes[gpa + 9] ^= 0x55
+        pages = dict(nonzero_pages(ram))
+        other = Ram(memory)
+        forked(ram).map_into(other)
+        assert dict(nonzero_pages(other)) == dict(nonzero_pages(ram)) == pages and other.file is ram.file
+        files.append(ram.file)
+        forks.append((other, pages))
+    assert files[0] is files[1] is files[2] is files[3]
+    for one, held in forks:  # each has kept what it had
+        assert dict(nonzero_pages(one)) == held
+        one.close()
 
 
 @pytest.mark.parametrize(
