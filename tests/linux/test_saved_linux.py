@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 
-import pytest
-
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from tests.linux.booting import MODES, NEEDS_LINUX, boot
