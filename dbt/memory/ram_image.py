@@ -91,10 +91,11 @@ class RamImage:
         """Return ``size`` bytes at ``gpa``. Raise ValueError if they are not all RAM."""
         if not self.layout.covers(gpa, size):
             raise ValueError(f"{size:#x} bytes at {gpa:#x} are not all RAM at {self.layout}")
-        handle, data = self._open_file.handle, bytearray()
+        handle = self._open_file.handle
+        data = os.pread(handle, size, gpa)
         while len(data) < size:
             data += os.pread(handle, size - len(data), gpa + len(data))
-        return bytes(data)
+        return data
 
     @cached_property
     def pages(self) -> Sequence[int]:
