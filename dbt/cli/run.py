@@ -148,7 +148,7 @@ def _file_sums(options: RunOptions) -> dict[str, str]:
     """Return the SHA-256 of the files that the guest is made from, by absolute path."""
     import os
 
-    given = (options.program, options.kernel, options.initrd, options.dtb)
+    given = (options.program, options.kernel, options.initrd, options.dtb, options.restore)
     return {os.path.abspath(path): file_sum(path) for path in given if path is not None}
 
 

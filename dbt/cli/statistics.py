@@ -28,7 +28,10 @@ _MOST_PLACES = 10
 
 
 def statistics(machine: Machine) -> dict[str, Any]:
-    """Return the statistics. ``instructions`` add up to the run's icount. Some tiers have further groups."""
+    """Return the statistics. Some tiers have further groups.
+
+    ``instructions`` add up to the run's icount, or to what has been executed since the machine was restored.
+    """
     found: dict[str, Any] = {"instructions": machine.retired, "insn_ns": machine.timeline.insn_ns}
     if callouts := dict(machine.tier.callouts):
         found["callouts"] = callouts
@@ -108,11 +111,14 @@ def lines_of(
 
     Numbers that are zero are omitted, except for those that people look for.
     """
-    rate = icount / seconds / 1e6 if seconds else 0.0
+    executed = sum(found["instructions"].values())
+    rate = executed / seconds / 1e6 if seconds else 0.0
     yield _line("tier", tier)
-    yield _line("instructions", f"{icount:,}")
+    yield _line("instructions", f"{executed:,}")
     for name, count in found["instructions"].items():
-        yield _line(f"  {_MEANS[name]}", f"{count:,}", f"{100 * count / max(icount, 1):5.1f} %")
+        yield _line(f"  {_MEANS[name]}", f"{count:,}", f"{100 * count / max(executed, 1):5.1f} %")
+    if executed < icount:
+        yield _line("before it was restored", f"{icount - executed:,}")
     yield _line("host time", f"{seconds:,.3f}", "s")
     yield _line("rate", f"{rate:,.1f}", "million instructions/s")
     insn_ns = found.get("insn_ns", DEFAULT_INSN_NS)  # which old traces do not have

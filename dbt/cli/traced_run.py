@@ -20,7 +20,7 @@ from dbt.trace.model import Trace
 from dbt.vm.machine import Machine
 
 #: The options that name a file which the guest is made from.
-_FILES = ("program", "kernel", "initrd", "dtb")
+_FILES = ("program", "kernel", "initrd", "dtb", "restore")
 #: The other options whose value is a text, and those that are flags. All others are left out: what they write, limit or
 #: show is not the machine.
 _TEXTS = ("append", "cpu", "semihosting", "memory", "tier", "jit", "without", "base", "entry", "epoch", "insn_ns")

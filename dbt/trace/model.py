@@ -313,7 +313,7 @@ class Trace:
     @property
     def title(self) -> str:
         command = self.header["command"]
-        return str(command.get("program") or command.get("kernel") or "?").rpartition("/")[2]
+        return str(command.get("program") or command.get("kernel") or command.get("restore") or "?").rpartition("/")[2]
 
     @cached_property
     def branch_targets(self) -> dict[Gpa, list[Gva]]:

@@ -52,6 +52,32 @@ def test_save_at_is_exact_and_the_guest_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_where_a_run_was_saved_and_restored_leaves_no_trace_in_the_state(tmp_path: Path) -> None:
+    dbt("run", *TIER, "--fuel", "800000", "--save", tmp_path / "whole", MINIOS)
+    dbt("run", *TIER, "--fuel", "800000", "--save-at", "700001", "--save", tmp_path / "first", MINIOS)
+    dbt("run", "--restore", tmp_path / "first", "--fuel", "99999", "--save", tmp_path / "pieces")
+    done = dbt("snapshot", "diff", tmp_path / "whole", tmp_path / "pieces")
+    assert (done.returncode, done.stdout) == (0, b"they are the same\n")
+
+
+def test_statistics_are_of_what_has_been_executed_since(tmp_path: Path) -> None:
+    dbt("run", *TIER, "--fuel", "700000", "--save", tmp_path / "a", MINIOS)
+    text = dbt("run", *TIER, "--restore", tmp_path / "a", "--fuel", "1000", "--stats").stderr.decode()
+    lines = {" ".join(line.split()[:-1]): line.split()[-1] for line in text.splitlines() if line.split()}
+    assert lines["instructions"] == "1,000"
+    assert lines["before it was restored"] == "700,000"
+
+
+def test_a_restored_run_is_traced_and_its_traces_are_compared(tmp_path: Path) -> None:
+    dbt("run", *TIER, "--fuel", "700000", "--save", tmp_path / "a", MINIOS)
+    for name in ("t", "u"):
+        done = dbt("run", "--restore", tmp_path / "a", "--record-trace", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    top = dbt("trace", "top", tmp_path / "t").stdout.decode()
+    assert top.startswith("a: ")
+    assert dbt("trace", "diff", tmp_path / "t", tmp_path / "u").returncode == 0
+
+
 def test_nothing_is_saved_of_a_guest_that_has_ended(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
     for more in ((), ("--save-at", "1000000000")):
