@@ -11,6 +11,7 @@ from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import Plain, State
 from dbt.inspector.symbols import SymbolTable
+from dbt.memory.ram_image import RamImage
 from dbt.snapshot.writer import changed_pages
 from dbt.vm.vm_state import VmState
 from isa.arm.state import BANKS, LAYOUT, Mode
@@ -67,7 +68,10 @@ class SnapshotDifference:
 
 
 def diff_snapshots(one: VmState, other: VmState) -> SnapshotDifference:
-    """Return what differs between two states. The symbols are those of ``other``, under its page tables."""
+    """Return what differs between two states. The symbols are those of ``other``, under its page tables.
+
+    Pages that only one of the machines has are not among them.
+    """
     return SnapshotDifference(
         tuple(_differences("", registers(one.values), registers(other.values))),
         tuple(_differences("", one.values.get("devices"), other.values.get("devices"))),
@@ -136,8 +140,18 @@ def _differences(name: str, one: object, other: object) -> Iterator[ValueDiffere
 # -- pages -----------------------------------------------------------------------------------------
 
 
+def _changed_pages(one: RamImage, other: RamImage) -> list[int]:
+    """Return the numbers of the pages that differ, in order, of those that are RAM in both states."""
+    if one.layout == other.layout:
+        return changed_pages(one, other)
+    pages = sorted({*one.pages, *other.pages})
+    places = [(page, Gpa(page << PAGE_SHIFT)) for page in pages]
+    both = [(page, gpa) for page, gpa in places if all(image.layout.covers(gpa, PAGE_SIZE) for image in (one, other))]
+    return [page for page, gpa in both if one.read(gpa, PAGE_SIZE) != other.read(gpa, PAGE_SIZE)]
+
+
 def _page_differences(one: VmState, other: VmState) -> Iterator[PageDifference]:
-    pages = changed_pages(one.ram, other.ram)
+    pages = _changed_pages(one.ram, other.ram)
     if not pages:
         return
     symbols, places = _symbols(other)

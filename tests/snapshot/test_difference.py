@@ -60,3 +60,17 @@ def test_pages_have_the_symbols_of_what_differs() -> None:
     assert first.gva == Gva(first.gpa)
     assert first.symbols == ("main+0x8",)
     assert (second.gpa, second.bytes, second.symbols) == (Gpa(0xF_F000), 1, ())
+
+
+def test_machines_with_other_ram_are_compared_where_both_have_some() -> None:
+    with (
+        Machine(memory=1 << 20, tier="reference", console=CaptureConsole()) as small,
+        Machine(memory=2 << 20, tier="reference", console=CaptureConsole()) as large,
+    ):
+        large.write(0x1000, b"1")
+        large.write(0x18_0000, b"1")
+        with small.save() as one, large.save() as other:
+            found = diff_snapshots(one, other)
+            assert [page.gpa for page in found.pages] == [0x1000]
+            assert "ram" in {value.name for value in found.others}
+            assert [page.gpa for page in diff_snapshots(other, one).pages] == [0x1000]
