@@ -130,10 +130,8 @@ INPUT_DUE = NATIVE["input_due"].offset // 8
 NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
 SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
-#: The slots, beside the lines, by which one run of the machine affects the next.
-_KEPT = [
-    (NATIVE[name].offset // 8, NATIVE[name].count) for name in ("budget", "last_exception", "aborts_left", "exceptions")
-]
+#: The slots of counts by which one run of the machine affects the next.
+_KEPT = [(NATIVE[name].offset // 8, NATIVE[name].count) for name in ("aborts_left", "exceptions")]
 
 _R = LAYOUT["r"].index
 _FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}
@@ -295,7 +293,9 @@ class CpuState:
         return self.words.tobytes()
 
     def keep(self) -> Callable[[], None]:
-        """Return a function that gives the registers their present values again, and the slots that runs depend on."""
+        """Return a function that gives registers, lines, and the counts that runs depend on their present values
+        again.
+        """
         self.snapshot()
         places = [(self.words, 0, len(self.words)), (self.native32, _LINES, _LINES + 1)]
         places += [(self.native64, first, first + count) for first, count in _KEPT]

@@ -3,78 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from random import Random
 
 import pytest
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_LOGGED, PAGE_SIZE
-from dbt.memory.epochs import Epoch, EpochClosed
+from dbt.memory.epochs import EpochClosed
 from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import Ram, RamRegion
-
-PAGES = 24
-REGIONS = (RamRegion(Gpa(0x3000), 20 * PAGE_SIZE), RamRegion(Gpa(0x40_0000), 4 * PAGE_SIZE, read_only=True))
-
-
-class Modelled:
-    """A guest memory, and what all of RAM held when each epoch began."""
-
-    def __init__(self) -> None:
-        self.memory = GuestMemory(Ram(REGIONS))
-        self.epochs: dict[Epoch, dict[int, bytes]] = {}
-
-    def content(self) -> dict[int, bytes]:
-        ram = self.memory.ram
-        pages = [page for region in REGIONS for page in range(region.base >> 12, region.end >> 12)]
-        return {page: ram.bytes[page << 12 : page + 1 << 12].tobytes() for page in pages}
-
-    def write(self, gpa: int, data: bytes) -> None:
-        self.memory.write_ram(Gpa(gpa), data)
-
-    def begin(self, keeps_contents: bool = True) -> Epoch:
-        epoch = self.memory.begin_epoch(keeps_contents)
-        self.epochs[epoch] = self.content()
-        return epoch
-
-    def check(self) -> None:
-        """Every page that differs from what it held is dirty, for every epoch."""
-        now = self.content()
-        for epoch, then in self.epochs.items():
-            assert {page for page in now if now[page] != then[page]} <= set(epoch.dirty_pages())
-
-    def roll_back(self, epoch: Epoch) -> None:
-        self.memory.roll_back(epoch)
-        assert self.content() == self.epochs[epoch] and not epoch.dirty_pages()
-
-    def step(self, random: Random) -> None:
-        match random.randrange(12):
-            case 0:
-                self.begin(random.random() < 0.7)
-            case 1 if self.epochs:
-                epoch = random.choice(list(self.epochs))
-                epoch.renew()
-                self.epochs[epoch] = self.content()
-            case 2 if len(self.epochs) > 3:
-                epoch = random.choice(list(self.epochs))
-                epoch.close()
-                del self.epochs[epoch]
-            case 3 | 4:
-                if kept := [epoch for epoch in self.epochs if epoch.keeps_contents]:
-                    self.roll_back(random.choice(kept))
-            case _:
-                region = random.choice(REGIONS)
-                size = random.choice((1, 4, 4, 4, 100, PAGE_SIZE, 3 * PAGE_SIZE))
-                self.write(region.base + random.randrange(region.size - size), random.randbytes(size))
+from dbt.memory.ram import Ram
+from tests.memory.modelled_epochs import Modelled, any_order_of_steps, inner_loop
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_order_of_epochs_and_writes(seed: int) -> None:
-    random, modelled = Random(seed), Modelled()
-    for _ in range(300):
-        modelled.step(random)
-        modelled.check()
-    assert any(epoch.dirty_pages() for epoch in modelled.epochs)
+    any_order_of_steps(seed)
 
 
 def test_only_pages_that_were_written_are_dirty() -> None:
@@ -117,6 +59,10 @@ def test_a_later_checkpoint_remains_when_an_earlier_one_is_returned_to() -> None
     assert first.dirty_pages() == [3, 4, 5]
     modelled.roll_back(first)
     modelled.check()
+
+
+def test_rounds_that_are_rolled_back_leave_nothing() -> None:
+    inner_loop()
 
 
 def test_what_is_kept_is_given_up() -> None:
