@@ -1,4 +1,4 @@
-"""What it costs to save, restore and fork a machine, with the limits that are wanted for Linux at its shell.
+"""What it costs to save, restore, fork and roll back a machine, with the limits that are wanted for Linux at its shell.
 
     python tools/bench_state.py [--linux DIR] [--runs N] [--json FILE]
 
@@ -36,6 +36,8 @@ _STEP, _MOST = 50_000_000, 6_000_000_000
 _SETTLE = 200_000_000
 _CHANGED_PAGES = 500
 _CLONE_FUEL = 1_000_000
+#: The pages, and the instructions, after which a machine is rolled back.
+_DIRTY_PAGES, _ROUND_FUEL = 64, 500_000
 
 
 class Figure(NamedTuple):
@@ -128,6 +130,28 @@ def in_process(guest: Machine, folder: Path, runs: int) -> Iterator[Figure]:
         yield Figure("restore from memory", restore, "ms", 10)
     yield Figure("fork", timed(lambda: guest.fork(console=CaptureConsole()), runs), "ms", 10)
     yield Figure(f"private memory of a fork after {_CLONE_FUEL:,}", clone_memory(guest), "MB", 6)
+    yield Figure("checkpoint", timed(guest.checkpoint, runs), "ms")
+    yield rollbacks(f"rollback of {_DIRTY_PAGES} pages", guest, lambda: touch(guest, _DIRTY_PAGES), runs, 100)
+    yield rollbacks(f"rollback of {_ROUND_FUEL:,} instructions", guest, lambda: guest.run(fuel=_ROUND_FUEL), runs)
+
+
+def rollbacks(name: str, guest: Machine, work: Callable[[], object], runs: int, limit: float | None = None) -> Figure:
+    """Return the microseconds that a rollback takes after ``work``. The first one is not counted."""
+    found, pages = [], 0
+    with guest.checkpoint() as checkpoint:
+        for _ in range(10 * runs + 1):
+            work()
+            pages = len(checkpoint.dirty_pages())
+            started = time.perf_counter()
+            guest.rollback(checkpoint)
+            found.append((time.perf_counter() - started) * 1e6)
+    return Figure(f"{name} ({pages} dirty)", found[1:], "us", limit)
+
+
+def touch(guest: Machine, count: int) -> None:
+    """Write to so many pages, without a change."""
+    for gpa in range(guest.ram.layout.main.base, guest.ram.layout.main.end, guest.ram.size // count):
+        guest.write(gpa, guest.read(gpa, 1))
 
 
 def clone_memory(guest: Machine) -> list[float]:
