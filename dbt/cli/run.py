@@ -68,7 +68,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
     requests, saving = Requests(can_save=options.gdb is None), Saving(options)
     observer = Several(*observers) if len(observers) > 1 else (*observers, NOBODY)[0]
     machine = make_machine(options, observer, requests=requests)
-    saving.check(machine)
+    saving.prepare(machine)
     fuel = optional(parse_count, "--fuel", options.fuel)
     timeout = optional(parse_seconds, "--timeout", options.timeout)
     with _trace(options.trace) as trace, session(machine, options) as here:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from dbt.cli.report import say
 from dbt.cli.run_options import RunOptions
@@ -10,6 +11,9 @@ from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count
 from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult, StopReason
+
+if TYPE_CHECKING:
+    from dbt.memory.epochs import Epoch
 
 #: The reasons for which a run ends that can go on.
 _CAN_GO_ON = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
@@ -27,11 +31,12 @@ class Saving:
             message = "--increment: it is for a machine that is restored and saved: give --restore and --save FILE."
             raise CommandError(message, Status.USAGE)
         self._reached = False
+        self._epoch: Epoch | None = None  # since the machine was restored
         #: The file that was written last, and the digest of its snapshot.
         self.saved: tuple[str, str] | None = None
 
-    def check(self, machine: Machine) -> None:
-        """Raise CommandError before the run if the machine could not be saved after it."""
+    def prepare(self, machine: Machine) -> None:
+        """Prepare for the machine to be saved, before it runs. Raise CommandError if it could not be."""
         if self._path is not None:
             from dbt.snapshot.errors import SnapshotError
             from dbt.snapshot.snapshots import check_writable
@@ -40,6 +45,8 @@ class Saving:
                 check_writable(self._path, self._parent)
             except SnapshotError as error:
                 raise CommandError(f"--save {error}.", Status.USAGE) from None
+        if self._parent is not None:
+            self._epoch = machine.memory.begin_epoch()
         if self.at is not None and self.at < machine.icount:
             message = f"--save-at {self.at}: the machine that is restored is at instruction {machine.icount} already."
             raise CommandError(message, Status.USAGE)
@@ -79,8 +86,9 @@ class Saving:
     def _write(self, machine: Machine, path: str) -> None:
         from dbt.snapshot.snapshots import write_snapshot
 
+        pages = None if self._epoch is None else self._epoch.dirty_pages()
         with machine.save() as state:
-            self.saved = path, write_snapshot(state, path, self._parent)
+            self.saved = path, write_snapshot(state, path, self._parent, pages)
         say(f"saved to {path} at instruction {machine.icount}; go on with `dbt run --restore {path}`")
 
 

@@ -81,6 +81,21 @@ def test_the_pages_of_an_increment_may_be_given(tmp_path: Path) -> None:
     assert found.pages < given.pages
 
 
+@pytest.mark.parametrize("tier", ["threaded", "auto", "reference"])
+def test_the_dirty_log_knows_the_pages_of_an_increment(tmp_path: Path, tier: TierName) -> None:
+    fuel = SECOND - FIRST if tier != "reference" else 20_000
+    with minios(FIRST) as first, first.save() as state:
+        write_snapshot(state, tmp_path / "base")
+        with Machine.restore(state, tier=tier, console=CaptureConsole()) as machine:
+            epoch = machine.memory.begin_epoch()
+            machine.run(fuel=fuel)
+            with machine.save() as later:
+                write_snapshot(later, tmp_path / "child", tmp_path / "base", epoch.dirty_pages())
+                expected = later.hash()
+    with read_snapshot(tmp_path / "child") as state:
+        assert state.hash() == expected
+
+
 def test_the_digest_names_the_state(tmp_path: Path) -> None:
     with minios(FIRST) as machine, machine.save() as state:
         digest = write_snapshot(state, tmp_path / "a")
