@@ -97,7 +97,9 @@ def unpack(folder: Path, jobs: int) -> None:
 
 
 def kernel(folder: Path, jobs: int) -> None:
-    """Build ``zImage`` and the board's device tree, with the kernel's own configuration for the board."""
+    """Build ``zImage``, the same as ``vmlinux`` with its symbols, and the board's device tree, with the kernel's own
+    configuration for the board.
+    """
     if (folder / "zImage").exists():
         return
     missing = [package for command, package in _NEEDED.items() if shutil.which(command) is None]
@@ -110,6 +112,7 @@ def kernel(folder: Path, jobs: int) -> None:
     run_command(*make, "zImage", "dtbs")
     built = folder / "source" / "arch" / "arm" / "boot"
     shutil.copy(built / "dts" / "versatile-pb.dtb", folder)
+    shutil.copy(folder / "source" / "vmlinux", folder)
     shutil.copy(built / "zImage", folder / "zImage.partial")
     (folder / "zImage.partial").rename(folder / "zImage")
 
