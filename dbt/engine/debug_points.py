@@ -63,15 +63,17 @@ class DebugPoints(Protocol):
         """Return True if the guest is to stop in front of an access."""
 
 
-def access_hook(points: DebugPoints) -> AccessHook | None:
+def access_hook(points: DebugPoints, has_accessed: Callable[[], bool]) -> AccessHook | None:
     """Return a function that raises LeaveGuest if the guest is to stop in front of an access that Python makes. None if
     nothing is watched.
+
+    ``has_accessed`` returns True if the instruction has accessed a device. Then it must be completed.
     """
     watchpoints = tuple(points.watchpoints)
 
     def check(pc: Gva, gva: Gva, size: int, write: bool) -> None:
         watched = any(watchpoint.touches(gva, size, write) for watchpoint in watchpoints)
-        if watched and points.stops_for(gva, size, write):
+        if watched and not has_accessed() and points.stops_for(gva, size, write):
             raise LeaveGuest(WatchpointHit(pc, gva, size, write))
 
     return check if watchpoints else None

@@ -69,6 +69,7 @@ class ReferenceTier:
             forget = translation.forget
         self._forget = forget
         self._debug_points: DebugPoints | None = None
+        self._accesses_before = 0  # device accesses of all instructions before the present one
 
     @property
     def retired(self) -> dict[str, int]:
@@ -139,6 +140,7 @@ class ReferenceTier:
         """
         cpu, memory = self.cpu, self.memory
         pc = Gva(cpu.r[15] & 0xFFFFFFFC)
+        self._accesses_before = memory.device_accesses
         try:
             self._place = gpa = self._locate_code(pc)
             execute = compile_word(self._code[gpa >> 2], cpu.words[_ARCHITECTURE])
@@ -171,7 +173,11 @@ class ReferenceTier:
         from dbt.engine.debug_points import access_hook
 
         self._debug_points = points
-        self.memory.watch(access_hook(points))
+        self.memory.watch(access_hook(points, self.has_accessed))
+
+    def has_accessed(self) -> bool:
+        """Return True if the instruction that is being executed has accessed a device."""
+        return self.memory.device_accesses != self._accesses_before
 
     def fetch(self, pc: Gva) -> int:
         """Return the instruction word at the GVA ``pc``, a multiple of 4."""

@@ -360,12 +360,20 @@ class ThreadedTier:
                     return self._exit(ExitCode(code)), self.progress
 
     def _emulate(self) -> VmExit | None:
-        """Execute the instruction at the PC by the emulator. Return an exit if the slice is over."""
+        """Execute the instruction at the PC by the emulator. Return an exit if the slice is over.
+
+        Device accesses that it has made already are not made again.
+        """
         accesses = self._memory.device_accesses
+        if answered := self._answered:
+            self._memory.replay(self._cpu.native32[_MMIO_VALUE : _MMIO_VALUE + answered].tolist())
         try:
             self._emulator.step()
         except LeaveGuest as leave:
             return leave.exit
+        finally:
+            if answered:
+                self._memory.replay([])
         self._cpu.native64[_BUDGET] -= 1
         self._emulated += 1
         accessed = self._memory.device_accesses != accesses
@@ -436,10 +444,13 @@ class ThreadedTier:
             hooks = DebugHooks(self._drop_code_of, restore, self._forget, self._locate_code)
             self.debug_points = NativeDebugPoints(points, self._cpu, self.code_pages, hooks)
         self.debug_points.use(points)
-        self._memory.watch(access_hook(points))
+        self._memory.watch(access_hook(points, self._has_accessed))
 
     def _debug_stop(self, kind: int) -> VmExit | None:
-        """Return the exit of a breakpoint or an access that is watched, if the debugger wants the guest to stop."""
+        """Return the exit of a breakpoint or an access that is watched, if the debugger wants the guest to stop.
+
+        An instruction that has accessed a device is completed, because the access must not be made again.
+        """
         assert self.debug_points is not None
         pc, points = self._cpu.pc, self.debug_points.points
         if kind == ExitCode.BREAK:
@@ -447,9 +458,14 @@ class ThreadedTier:
                 return exits.BreakpointHit(pc)
             self.debug_points.disarm_stale(pc)
             return None
+        if self._answered:
+            return None
         place, size, write, _ = self._cpu.native64[_EXIT_ARGS : _EXIT_ARGS + 4]
         gva, is_write = Gva(place), bool(write)
         return exits.WatchpointHit(pc, gva, size, is_write) if points.stops_for(gva, size, is_write) else None
+
+    def _has_accessed(self) -> bool:
+        return bool(self._answered) or self._emulator.has_accessed()
 
     def _drop_code_of(self, gpa: Gpa) -> None:
         """Drop regions and stitched code that were made from a word, which is to have a breakpoint."""
@@ -479,9 +495,8 @@ class ThreadedTier:
         gpa = Gpa(place)
         if not memory.bus.covers(gpa, size):
             return False
-        now = self._now
-        answered = halves[_MMIO_COUNT] if now == self._accessed_at else 0
-        self._accessed_at = now
+        answered = self._answered
+        self._accessed_at = self._now
         is_write = kind == ExitCode.DEVICE_WRITE
         if is_write:
             memory.write_device(gpa, size, value)
@@ -494,6 +509,11 @@ class ThreadedTier:
         halves[_MMIO_COUNT] = answered + 1
         halves[_MMIO_CURSOR] = 0
         return True
+
+    @property
+    def _answered(self) -> int:
+        """The device accesses of the present instruction that Python has made. Their answers are in CpuState."""
+        return self._cpu.native32[_MMIO_COUNT] if self._now == self._accessed_at else 0
 
     def _open_window(self, gpa: Gpa) -> None:
         """Let native code make the next accesses to the device there, if it can."""

@@ -70,6 +70,7 @@ class GuestMemory:
         self._flags = ram.page_flags
         self.on_write: Callable[[Gpa, int], None] | None = None
         self._on_access: AccessHook | None = None
+        self._answers: list[int] = []  # to device accesses that the present instruction has made before
         self.device_accesses = 0  # made by :meth:`read_device` and :meth:`write_device`
 
     def connect(
@@ -89,6 +90,12 @@ class GuestMemory:
     def watch(self, on_access: AccessHook | None) -> None:
         """Call a function before each load and store of the guest that is permitted, or none."""
         self._on_access = on_access
+
+    def replay(self, answers: list[int]) -> None:
+        """Take the answers to the next device accesses from a list, because they have been made. An instruction whose
+        device accesses have begun is to be completed.
+        """
+        self._answers = answers
 
     def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
         """Return the GPA of an access that does not cross a page. Raise LeaveGuest with an abort if there is none."""
@@ -160,10 +167,15 @@ class GuestMemory:
                 raise LeaveGuest(DataAbort(pc, byte, 1, True, Fault.EXTERNAL))
 
     def read_device(self, gpa: Gpa, size: int) -> int:
+        if self._answers:
+            return self._answers.pop(0)
         self.device_accesses += 1
         return self.bus.read(gpa, size)
 
     def write_device(self, gpa: Gpa, size: int, value: int) -> None:
+        if self._answers:
+            self._answers.pop(0)
+            return
         self.device_accesses += 1
         self.bus.write(gpa, size, value & ((1 << 8 * size) - 1))
 

@@ -105,6 +105,19 @@ def test_a_watchpoint_stops_in_front_of_the_access(machine: Machine, kind: Watch
     assert state_hash(machine) == undisturbed
 
 
+def test_a_step_is_stopped_by_a_new_watchpoint(machine: Machine) -> None:
+    debugger = Debugger(machine)
+    debugger.insert_breakpoint(BreakpointKind.SOFTWARE, PLACES["store"])
+    debugger.resume(never)
+    debugger.write_register(1, 4, 77)
+    debugger.insert_watchpoint(WatchKind.WRITE, COUNTED, 4)
+    stop = debugger.step(Gva(0), Gva(0), never)
+    assert (stop.what, stop.address, machine.pc) == (WatchKind.WRITE, COUNTED, PLACES["store"])
+    debugger.step(Gva(0), Gva(0), never)
+    assert machine.pc == PLACES["store"] + 4
+    assert machine.read(COUNTED, 4)[0] == 77
+
+
 def test_a_watchpoint_in_hot_code_takes_effect_at_once(machine: Machine, undisturbed: str) -> None:
     assert machine.run(fuel=20_000).reason is StopReason.FUEL
     debugger = Debugger(machine)
