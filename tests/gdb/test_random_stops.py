@@ -12,8 +12,7 @@ from dbt.abi.addresses import Gva
 from dbt.abi.exits import BreakpointHit, Budget, SupervisorCall, WatchpointHit
 from dbt.engine.debug_points import Watchpoint
 from tests.assembler import assemble
-from tests.oracle.programs import DEVICE, ENTRY, ProgramWriter, SmallMachine, require_same_state
-from tests.oracle.programs.random_programs import DATA
+from tests.oracle.programs import DATA, DEVICE, ENTRY, ProgramWriter, SmallMachine, require_same_state
 
 #: Regions are made by the last one, which takes half a minute for each program: ``make long``.
 KINDS = ("reference", "threaded", "stitched", "warm", *(["eager"] if "DBT_LONG_TESTS" in os.environ else []))

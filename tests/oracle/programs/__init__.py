@@ -19,10 +19,11 @@ from tests.oracle.programs.eager_stitched import EagerStitchedTier
 from tests.oracle.programs.flag_programs import FIRST, flag_program
 from tests.oracle.programs.machines import DEVICE, ENTRY, KINDS, RAM_SIZE, WITHOUT, SmallMachine, SoonHotTier
 from tests.oracle.programs.mechanism_programs import CUTS, MECHANISM_PROGRAMS
-from tests.oracle.programs.random_programs import ProgramWriter
+from tests.oracle.programs.random_programs import DATA, ProgramWriter
 
 __all__ = [
     "CUTS",
+    "DATA",
     "DEVICE",
     "ENTRY",
     "FIRST",
