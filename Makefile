@@ -10,7 +10,7 @@ help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
 	@echo "make test   set up and run the tests"
 	@echo "make test-linux boot Linux in every tier and use it (LINUX=build/linux)"
-	@echo "make long   the tests that take long: every guest in every mode, and the commands of CONTRIBUTING.md"
+	@echo "make long   the tests that take long: guests in every mode, mutated snapshots, CONTRIBUTING.md's commands"
 	@echo "make mutants make the translator wrong on purpose, and see whether the tests notice"
 	@echo "make timing how long things take that somebody waits for (on an idle machine)"
 	@echo "make check  ruff, mypy, the import-direction test and the documentation site"

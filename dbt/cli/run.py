@@ -47,7 +47,7 @@ def run_program(options: RunOptions) -> int:
     """Run the guest and report. Return the exit status."""
     if options.json:
         return _run_for_json(options)
-    machine, result, seconds = _run(options)
+    machine, result, seconds, _ = _run(options)
     if result.message:
         say(_message(machine, result))
     if options.registers:
@@ -59,8 +59,10 @@ def run_program(options: RunOptions) -> int:
     return _status(result)
 
 
-def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
-    """Return the machine, the result, and the seconds that the run took, without the building of the tier."""
+def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str] | None]:
+    """Return the machine, the result, the seconds that the run took, without the building of the tier, and the file and
+    digest of the last snapshot that was written.
+    """
     _check_files(options)
     recorder = _recorder(options.record_trace, options.trace_counts)
     perf_map = _perf_map() if options.perf_map else None
@@ -100,7 +102,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float]:
         if recorder.error:
             say(f"the trace is not complete: {recorder.error}")
     _report_dump(machine)
-    return machine, result, seconds
+    return machine, result, seconds, saving.saved
 
 
 def _check_files(options: RunOptions) -> None:
@@ -244,7 +246,7 @@ def _run_for_json(options: RunOptions) -> int:
     answer: dict[str, object] = {}
 
     def attempt() -> int:
-        machine, result, seconds = _run(options)
+        machine, result, seconds, saved = _run(options)
         answer.update(
             reason=result.reason.value,
             exit_code=result.exit_code,
@@ -257,6 +259,7 @@ def _run_for_json(options: RunOptions) -> int:
             tier=machine.tier_name,
             exits=dict(machine.event_counts),
             statistics=statistics(machine),
+            saved=None if saved is None else {"path": saved[0], "digest": saved[1]},
         )
         return _status(result)
 
@@ -274,7 +277,7 @@ def _collecting_failure(attempt: Callable[[], int], answer: dict[str, object]) -
         reasons[Status.DIVERGED] = "diverged"
         reason = reasons.get(Status(status), "failure")
         answer.update(reason=reason, exit_code=None, message=" ".join(lines), icount=0, pc=None, location=None)
-        answer.update(registers={}, seconds=0.0, tier=None, exits={}, statistics={})
+        answer.update(registers={}, seconds=0.0, tier=None, exits={}, statistics={}, saved=None)
     return status
 
 

@@ -226,7 +226,7 @@ def test_an_internal_error_is_one_paragraph(hello: Path) -> None:
 
 KEYS = {
     "schema", "status", "reason", "exit_code", "message", "icount", "pc", "location", "registers", "seconds", "tier",
-    "exits", "statistics",
+    "exits", "statistics", "saved",
 }  # fmt: skip
 
 

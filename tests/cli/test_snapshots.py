@@ -12,7 +12,7 @@ import pytest
 
 from dbt.snapshot.info import SnapshotInfo
 from tests.assembler import assemble
-from tests.cli.command import COMMAND, ROOT, dbt, environment, paragraph
+from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
 from tests.vm.programs import EXIT
 from tests.waiting import BOUND_S
 
@@ -85,6 +85,12 @@ def test_nothing_is_saved_of_a_guest_that_has_ended(tmp_path: Path) -> None:
         assert done.returncode == 0
         assert b"nothing was saved" in done.stderr
         assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_json_says_what_was_saved(tmp_path: Path) -> None:
+    answer = json_of(dbt("run", *TIER, "--fuel", "100", "--save", tmp_path / "a", "--json", SUDOKU))
+    assert answer["saved"] == {"path": str(tmp_path / "a"), "digest": SnapshotInfo.read(tmp_path / "a").file.digest}
+    assert json_of(dbt("run", *TIER, "--fuel", "100", "--json", SUDOKU))["saved"] is None
 
 
 def test_ctrl_c_saves(tmp_path: Path) -> None:
