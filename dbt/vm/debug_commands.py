@@ -113,9 +113,8 @@ def _callouts(debugger: Debugger, words: Sequence[str]) -> str:
 
 def _reset(debugger: Debugger, words: Sequence[str]) -> str:
     debugger.restart()
-    return (
-        "the guest is loaded again and reset; gdb still shows the old registers: say maintenance flush register-cache"
-    )
+    what = "the guest is loaded again" if debugger.machine.image is not None else "RAM keeps what it holds"
+    return f"reset: {what}; gdb still shows the old registers: say maintenance flush register-cache"
 
 
 def _catch(debugger: Debugger, words: Sequence[str]) -> str:
