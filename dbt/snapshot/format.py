@@ -71,10 +71,12 @@ class Chunk(NamedTuple):
 class Runs:
     """Page numbers in order, as runs of consecutive ones: the first page of each run, and how many it has."""
 
-    __slots__ = ("counts", "starts")
+    __slots__ = ("counts", "starts", "total")
 
     def __init__(self, starts: Sequence[int], counts: Sequence[int]) -> None:
         self.starts, self.counts = starts, counts
+        #: The number of all pages.
+        self.total = sum(counts)
 
     @classmethod
     def of(cls, pages: Iterable[int]) -> Runs:
@@ -89,10 +91,6 @@ class Runs:
                 counts.append(1)
             expected = page + 1
         return cls(starts, counts)
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts)
 
     def __iter__(self) -> Iterator[int]:
         """Yield each page number."""
