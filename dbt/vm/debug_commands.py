@@ -113,7 +113,9 @@ def _callouts(debugger: Debugger, words: Sequence[str]) -> str:
 
 def _reset(debugger: Debugger, words: Sequence[str]) -> str:
     debugger.restart()
-    what = "the guest is loaded again" if debugger.machine.image is not None else "RAM keeps what it holds"
+    image = debugger.machine.image
+    is_loaded = image is not None and bool(image.segments)  # a restored guest has no file
+    what = "the guest is loaded again" if is_loaded else "RAM keeps what it holds"
     return f"reset: {what}; gdb still shows the old registers: say maintenance flush register-cache"
 
 

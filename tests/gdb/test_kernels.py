@@ -165,3 +165,13 @@ def test_the_pages_of_the_guest_are_listed() -> None:
         assert f"{main & -4096:08x}-" in debugger.monitor(["pages"])
         assert "MMU on" in debugger.monitor(["info"])
         assert debugger.monitor(["callouts"]) != "no callouts"
+
+
+def test_a_reset_says_what_it_has_loaded() -> None:
+    with booted() as machine:
+        machine.run(fuel=1000)
+        assert "the guest is loaded again" in Debugger(machine).monitor(["system_reset"])
+        assert (machine.icount, machine.pc) == (0, 0x10000)
+        state = machine.save()
+    with Machine.restore(state, tier="threaded", console=CaptureConsole()) as restored:
+        assert "RAM keeps what it holds" in Debugger(restored).monitor(["system_reset"])
