@@ -21,6 +21,9 @@ _SYMBOL_TABLE, _STRING_TABLE = 2, 3
 _SYMBOL = struct.Struct("<IIIBBH")
 _FUNCTION = 2  # and below: no type, object
 _UNDEFINED, _RESERVED = 0, 0xFF00
+#: Names may be the ends of others. Together they are at most so many times as long as their table, so that a small file
+#: does not take all memory.
+_MOST_OVERLAP = 16
 #: A symbol without a size names what follows it up to the next one, but not more than this.
 _REACH = 1 << 20
 
@@ -132,9 +135,14 @@ class SymbolTable:
         if found is None:
             return
         table, strings = found
+        left = _MOST_OVERLAP * len(strings)
         for name, address, size, info, _, section in _SYMBOL.iter_unpack(table):
             if info & 0xF <= _FUNCTION and section != _UNDEFINED and section < _RESERVED:
-                text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
+                end = strings.index(b"\0", name)
+                left -= end - name
+                if left < 0:
+                    raise ValueError("the names of symbols are far longer together than the table that has them")
+                text = strings[name:end].decode("utf-8", "replace")
                 thumb_bit = info & 0xF == _FUNCTION and address & 1
                 yield Symbol(Gva(address - thumb_bit), text, size)
 

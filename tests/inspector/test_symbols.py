@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,3 +50,20 @@ def test_a_damaged_table_means_fewer_names(changes: list[tuple[int, int]]) -> No
     for place, value in changes:
         data[place] = value
     assert SymbolTable(bytes(data)).describe(Gva(BASE))
+
+
+def test_names_that_overlap_without_end_are_none() -> None:
+    """Each of 20,000 symbols has a name of a megabyte, in a table of one megabyte."""
+    size = 1 << 20
+    table = b"".join(struct.pack("<IIIBBH", number, BASE, 4, 2, 0, 1) for number in range(20_000))
+    header = bytearray(b"\x7fELF".ljust(52, b"\0"))
+    struct.pack_into("<32xI10xHH", header, 0, 52, 40, 3)
+    header[:4] = b"\x7fELF"
+    start = 52 + 3 * 40
+    sections = struct.pack("<10I", *10 * [0])
+    sections += struct.pack("<10I", 0, 2, 0, 0, start, len(table), 2, 0, 0, 0)
+    sections += struct.pack("<10I", 0, 3, 0, 0, start + len(table), size, 0, 0, 0, 0)
+    elf = bytes(header) + sections + table + b"a" * (size - 1) + b"\0"
+    assert SymbolTable(elf).symbols == []
+    few = elf.replace(table, table[: 16 * 10] + bytes(len(table) - 16 * 10))  # the others are undefined
+    assert len(SymbolTable(few).symbols) == 10

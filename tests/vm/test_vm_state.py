@@ -110,25 +110,27 @@ def test_the_guests(image: str, tmp_path: Path) -> None:
         assert outcome(Machine.restore(state, files=files, console=CaptureConsole()), 20_000_000)[:3] == expected[:3]
 
 
-def test_in_another_process() -> None:
-    machine = Machine(16 << 20, tier="threaded", console=CaptureConsole(b"help\n"))
+@pytest.mark.parametrize(("tier", "jit"), NATIVE)
+def test_in_another_process(tier: Any, jit: Any) -> None:
+    """A forked one, beside the compile worker of this one; and what it forks itself."""
+    machine = Machine(16 << 20, tier=tier, jit=jit, console=CaptureConsole(b"help\n"))
     machine.load(str(MINIOS))
     machine.run(fuel=700_001)
     state = machine.save()
+    machine.console.output.clear()  # type: ignore[attr-defined]
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            os.write(
-                writing,
-                repr(outcome(Machine.restore(state, tier="stitched", console=remaining(machine)), 300_000)).encode(),
-            )
+            there = Machine.restore(state, tier=tier, jit=jit, console=remaining(machine))
+            also = there.fork(console=remaining(there))
+            os.write(writing, repr([outcome(one, 300_000) for one in (there, also)]).encode())
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
-    machine.console.output.clear()  # type: ignore[attr-defined]
-    assert os.read(reading, 1 << 16).decode() == repr(outcome(machine, 300_000))
-    os.close(reading)
     os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    assert found == repr([outcome(machine, 300_000)] * 2)
 
 
 # -- where a machine stands ----------------------------------------------------------------------
