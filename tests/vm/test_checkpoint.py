@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,3 +355,41 @@ def test_forks_and_restored_machines(tier: TierName, jit: JitMode) -> None:
         check_point(restored, 20_000)
     for one in (machine, other, restored):
         one.close()
+
+
+class Interrupted(Exception):
+    """Raised by the handler of a signal."""
+
+
+def test_signals_come_before_a_rollback_or_after_it() -> None:
+    """A handler that raises leaves the state at which the machine was, or that of the checkpoint."""
+    machine = Machine(1 << 20, tier="threaded", console=CaptureConsole())
+    machine.load_bytes(TIMER)
+    machine.run(fuel=600)
+    state, checkpoint = state_hash(machine), machine.checkpoint()
+    machine.run(fuel=400)
+    later = state_hash(machine)
+    machine.rollback(checkpoint)
+    interrupted = 0
+
+    def handle(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        for delay in range(1, 250):
+            machine.run(fuel=400)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, delay * 2e-6)
+                machine.rollback(checkpoint)
+                time.sleep(0.001)
+            except Interrupted:
+                interrupted += 1
+            assert state_hash(machine) == (state if machine.icount == checkpoint.icount else later)
+            machine.rollback(checkpoint)
+            assert state_hash(machine) == state
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 200
+    machine.close()
