@@ -47,7 +47,10 @@ class GuestAccess:
 
     @property
     def ram(self) -> Ram:
-        """The RAM in the form that native code uses. Translated code does not notice what is written to it directly."""
+        """The RAM in the form that native code uses.
+
+        Neither translated code nor the dirty log notices what is written to it directly.
+        """
         self._ownership.check()
         return self._parts.ram
 
