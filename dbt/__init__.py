@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbt.snapshot.info import SnapshotInfo
     from dbt.snapshot.snapshots import read_snapshot, write_snapshot
     from dbt.vm.checkpoint import Checkpoint, CheckpointError
+    from dbt.vm.history import History, HistoryError
     from dbt.vm.machine import Machine
     from dbt.vm.result import RunResult, StopReason
     from dbt.vm.vm_state import VmState
@@ -32,6 +33,8 @@ __all__ = [
     "CaptureConsole",
     "Checkpoint",
     "CheckpointError",
+    "History",
+    "HistoryError",
     "HostConsole",
     "ImageError",
     "Machine",
@@ -53,6 +56,8 @@ _HOME = {
     "CaptureConsole": "dbt.host.console",
     "Checkpoint": "dbt.vm.checkpoint",
     "CheckpointError": "dbt.vm.checkpoint",
+    "History": "dbt.vm.history",
+    "HistoryError": "dbt.vm.history",
     "HostConsole": "dbt.host.console",
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",

@@ -18,7 +18,9 @@ def check_endpoint(text: str) -> None:
         raise CommandError(f"--gdb {error}.", Status.USAGE) from None
 
 
-def serve_debuggers(machine: Machine, endpoint: str, wait: bool, fuel: int | None, timeout: float | None) -> RunResult:
+def serve_debuggers(
+    machine: Machine, endpoint: str, wait: bool, fuel: int | None, timeout: float | None, history: bool
+) -> RunResult:
     """Run the guest, let debuggers connect, and return the result. Raise CommandError if none could."""
     listening: list[str] = []
 
@@ -27,7 +29,7 @@ def serve_debuggers(machine: Machine, endpoint: str, wait: bool, fuel: int | Non
         say(f"gdb can connect: target remote {place}")
 
     try:
-        return machine.serve_gdb(endpoint, wait, fuel, timeout, announce)
+        return machine.serve_gdb(endpoint, wait, fuel, timeout, announce, history)
     except OSError as error:
         if listening:
             raise

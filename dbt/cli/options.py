@@ -171,7 +171,7 @@ def _check_combination(options: RunOptions) -> None:
 def _check_debugger(options: RunOptions) -> None:
     """Raise CommandError for options that do not go with --gdb, or only with it."""
     if options.gdb is None:
-        refuse({"--wait": options.wait}, "it is for a debugger: give it with --gdb PORT")
+        refuse({"--wait": options.wait, "--history": options.history}, "it is for a debugger: give it with --gdb PORT")
         return
     from dbt.cli.debugging import check_endpoint
 

@@ -227,6 +227,11 @@ def _add_debugger(parser: Parser) -> None:
     )
     options.text("[HOST:]PORT|unix:PATH", help_, "--gdb")
     options.flag("with --gdb, do not start the guest before a debugger lets it", "--wait")
+    help_ = (
+        "with --gdb, keep the history of the run, so that gdb can run the guest backwards: reverse-stepi, "
+        "reverse-continue and the like. It takes some time and up to 256 MiB"
+    )
+    options.flag(help_, "--history")
 
 
 def _add_snapshots(parser: Parser) -> None:

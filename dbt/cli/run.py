@@ -89,7 +89,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
             else:
                 from dbt.cli.debugging import serve_debuggers
 
-                result = serve_debuggers(machine, options.gdb, options.wait, limit, timeout)
+                result = serve_debuggers(machine, options.gdb, options.wait, limit, timeout, options.history)
             seconds = time.monotonic() - started
         result = here.end(result)
         saving.save_at_end(machine, result)

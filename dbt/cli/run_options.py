@@ -42,6 +42,7 @@ class RunOptions(NamedTuple):
     replay: str | None = None
     gdb: str | None = None
     wait: bool = False
+    history: bool = False
     save: str | None = None
     save_at: str | None = None
     restore: str | None = None

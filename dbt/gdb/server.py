@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 
 from dbt.gdb.connection import Client, ClientGone, Door, ready
@@ -68,6 +69,8 @@ class GdbServer:
         else:
             self._asked = False
             stop = self._target.resume(self._is_wanted)
+            if stop.log_end is not None:  # which nobody is told, so it goes on
+                return None
             if stop.signal is not StopSignal.INTERRUPT:
                 return End.GUEST
             if not self._asked:
@@ -140,13 +143,18 @@ class GdbServer:
                 gone.append(error)
             return self._asked or bool(gone)
 
-        target = self._target
-        stop = target.step(wanted.start, wanted.end, is_asked) if wanted.step else target.resume(is_asked)
+        stop = self._go(wanted, is_asked)
         if gone and stop.exit_code is None:
             raise gone[0]
         if stop.signal is StopSignal.INTERRUPT and not self._asked:
             return self._say_end(client, b"X02", End.INTERRUPTED)
         return self._tell_stop(client, session, stop)
+
+    def _go(self, wanted: Resume, is_asked: Callable[[], bool]) -> Stop:
+        target = self._target
+        if wanted.back:
+            return target.step_back() if wanted.step else target.resume_back(is_asked)
+        return target.step(wanted.start, wanted.end, is_asked) if wanted.step else target.resume(is_asked)
 
     def _tell_stop(self, client: Client, session: Session, stop: Stop) -> End | None:
         session.stop = stop

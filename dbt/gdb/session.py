@@ -27,6 +27,7 @@ _FEATURES = (
     f"PacketSize={MAX_PACKET:x};qXfer:features:read+;qXfer:threads:read+;QStartNoAckMode+;swbreak+;hwbreak+;"
     "vContSupported+;ConditionalBreakpoints+"
 )
+_BACKWARDS = ";ReverseStep+;ReverseContinue+"
 
 
 class WrongPacket(Exception):
@@ -34,11 +35,15 @@ class WrongPacket(Exception):
 
 
 class Resume(NamedTuple):
-    """The guest is to go on: an instruction if ``step``, and further ones while the PC is in [``start``, ``end``)."""
+    """The guest is to go on: an instruction if ``step``, and further ones while the PC is in [``start``, ``end``).
+
+    ``back``: it is to go backwards.
+    """
 
     step: bool = False
     start: Gva = Gva(0)
     end: Gva = Gva(0)
+    back: bool = False
 
 
 class Leave(NamedTuple):
@@ -79,6 +84,7 @@ class Session:
             b"s": partial(self._resume_at, True),
             b"C": partial(self._resume_with_signal, False),
             b"S": partial(self._resume_with_signal, True),
+            b"b": self._resume_back,
             b"D": lambda rest: Leave(kill=False),
             b"k": lambda rest: Leave(kill=True, reply=None),
             b"R": self._restart,
@@ -111,6 +117,8 @@ class Session:
             reply += f"{stop.what.value}:{stop.address or 0:x};"
         elif stop.what is not None and self._hears_breakpoints:
             reply += f"{stop.what.value}:;"
+        elif stop.log_end is not None:
+            reply += f"replaylog:{stop.log_end.value};"
         return reply.encode()
 
     def tell(self, text: str) -> None:
@@ -233,6 +241,11 @@ class Session:
             self._target.write_register(self._thread, 15, _word(rest))
         return Resume(step)
 
+    def _resume_back(self, rest: bytes) -> Answer:
+        if rest not in (b"c", b"s") or not self._target.goes_back:
+            return b""
+        return Resume(rest == b"s", back=True)
+
     def _resume_with_signal(self, step: bool, rest: bytes) -> Resume:
         """Go on. There is no signal that could be delivered to a whole machine."""
         _, _, address = rest.partition(b";")
@@ -297,7 +310,7 @@ class Session:
             case b"Supported":
                 known = value.split(b";")
                 self._hears_breakpoints = b"swbreak+" in known and b"hwbreak+" in known
-                return _FEATURES.encode()
+                return (_FEATURES + _BACKWARDS * self._target.goes_back).encode()
             case b"Attached":
                 return b"1"  # at its end the debugger is to leave the guest running
             case b"C":

@@ -37,11 +37,18 @@ class WatchKind(Enum):
     ACCESS = "awatch"
 
 
+class LogEnd(Enum):
+    """The ends of the history of a run, by their names in stop replies."""
+
+    OLDEST = "begin"
+    NEWEST = "end"
+
+
 class Stop(NamedTuple):
     """Why the guest has stopped.
 
     ``what`` is the breakpoint's or watchpoint's kind, and ``address`` that of the watchpoint. ``message`` is for the
-    user; it may be empty. ``exit_code`` is given if the guest has ended.
+    user; it may be empty. ``exit_code`` is given if the guest has ended, and ``log_end`` if its history has.
     """
 
     signal: StopSignal
@@ -49,6 +56,7 @@ class Stop(NamedTuple):
     address: Gva | None = None
     message: str = ""
     exit_code: int | None = None
+    log_end: LogEnd | None = None
 
 
 class Register(NamedTuple):
@@ -71,10 +79,11 @@ class Target(Protocol):
     """A machine as a debugger sees it. Methods raise TargetError.
 
     Virtual CPUs are numbered from 1 on. Memory is that of the virtual addresses of the guest's present page tables.
-
-    Reverse execution belongs here too: two methods beside :meth:`resume`, for the packets ``bs`` and ``bc``, once there
-    are checkpoints to go back to. The session announces the packets with them.
     """
+
+    @property
+    def goes_back(self) -> bool:
+        """Return True if the guest can be run backwards: :meth:`step_back` and :meth:`resume_back`."""
 
     @property
     def vcpus(self) -> Sequence[int]: ...
@@ -107,6 +116,15 @@ class Target(Protocol):
 
     def step(self, start: Gva, end: Gva, interrupted: Callable[[], bool]) -> Stop:
         """Execute an instruction, and further ones while the PC is in [``start``, ``end``)."""
+
+    def step_back(self) -> Stop:
+        """Undo an instruction."""
+
+    def resume_back(self, interrupted: Callable[[], bool]) -> Stop:
+        """Let the guest run backwards until it stops, at the oldest moment of its history if nothing else stops it.
+
+        A breakpoint stops it in front of its instruction, and a watchpoint behind the access.
+        """
 
     def is_ended(self) -> bool:
         """Look after the machine's console while the guest is stopped. Return True if its user wants the run to end."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from dbt.devices.output import OutputRing
 from dbt.host.console import Console
+from dbt.host.journal import HostJournal
 
 
 class OutputQueue:
-    """The bytes that ``console`` has not received yet, in their order. ``uart`` has the latest that a UART sent."""
+    """The bytes that ``console`` has not received yet, in their order. ``uart`` has the latest that a UART sent.
 
-    def __init__(self, console: Console) -> None:
+    While the machine repeats what it has done before, which ``journal`` knows, the console gets nothing again.
+    """
+
+    def __init__(self, console: Console, journal: HostJournal | None = None) -> None:
         self._console = console
+        self._journal = journal if journal is not None else HostJournal()
         self.uart = OutputRing()
         self._pieces: list[tuple[bool, bytearray]] = []  # whether it is for write_error, and the bytes
 
@@ -46,6 +51,8 @@ class OutputQueue:
 
         If it raises, what it did not take stays in the queue.
         """
+        if self._journal.repeats_until is not None:
+            self._pieces.clear()
         while self._pieces:
             is_error, data = self._pieces[0]
             if is_error:

@@ -18,8 +18,9 @@ from dbt.abi.addresses import Gva
 from dbt.board import clock
 from dbt.devices.state import State, StateError
 from dbt.host.guest_notices import GuestNotices
+from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
-from dbt.host.streams import ConsoleStream, FileStream, FixedStream, InputPending, Opened, Stream
+from dbt.host.streams import ConsoleStream, FileStream, FixedStream, HostFile, InputPending, Opened, Stream
 from dbt.memory.virtual import BadAddress, VirtualMemory
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class Semihosting:
     ``receive`` gives console input (:meth:`dbt.vm.input.InputSource.read`), and ``output`` takes console output.
     ``icount`` returns the number of instructions retired so far. Without a ``jail`` there are no files. ``notice`` is
     given one line for the user at a time. ``epoch`` is the time of day at the start, in seconds since 1970, and
-    ``ticks_per_second`` is how many instructions take a second of the guest's time.
+    ``ticks_per_second`` is how many instructions take a second of the guest's time. ``journal`` is asked for each
+    operation on a file.
     """
 
     def __init__(
@@ -110,10 +112,12 @@ class Semihosting:
         notice: Callable[[str], None],
         epoch: int = clock.DEFAULT_EPOCH,
         ticks_per_second: int = clock.ticks_per_second(clock.DEFAULT_INSN_NS),
+        journal: HostJournal | None = None,
     ) -> None:
         self.memory, self.output, self.receive = memory, output, receive
         self.icount, self.jail, self.epoch = icount, jail, epoch
         self.ticks_per_second = ticks_per_second
+        self.journal = journal if journal is not None else HostJournal()
         self.command_line, self.layout = b"", NO_LAYOUT
         self.errno = 0
         #: How many bytes of the console's input the guest has read by semihosting.
@@ -218,6 +222,13 @@ class Semihosting:
                     f"the guest has the file {text!r} open, and the file has changed since. Put back the one it was"
                 )
 
+    def lost_file(self) -> bytes | None:
+        """Return the name of an open file that the host has closed since, because the guest closed it later on; or
+        None. Such a file can only be used to repeat what was done with it.
+        """
+        streams = (stream for stream in self._streams.values() if isinstance(stream, FileStream))
+        return next((stream.opened.name for stream in streams if stream.file.is_closed), None)
+
     def keep(self) -> KeptHandles:
         """Return what gives the guest its present handles again."""
         return KeptHandles(self, self._streams)
@@ -271,7 +282,16 @@ class Semihosting:
             flags, truncates = flags & ~os.O_CREAT, False
             if self.jail is None:  # whoever restores the machine is told that, and not that the guest asked
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        return FileStream(opened, self._files().open(name, flags, truncates))
+        is_new: list[HostFile] = []
+
+        def open_it() -> HostFile:
+            is_new.append(HostFile(self._files().open(name, flags, truncates), bool(flags & os.O_APPEND)))
+            return is_new[0]
+
+        file = self.journal.ask("an opening", open_it)
+        if not is_new:  # an opening that is repeated leads to the file that is there
+            file.hold()
+        return FileStream(opened, file, self.journal)
 
     def _open(self, block: Gva) -> int:
         name, mode, length = self._words(block, 3)
@@ -366,12 +386,14 @@ class Semihosting:
 
     def _remove(self, block: Gva) -> int:
         name, length = self._words(block, 2)
-        self._files().remove(self._name(Gva(name), length))
+        text = self._name(Gva(name), length)
+        self.journal.ask("a removal", lambda: self._files().remove(text))
         return 0
 
     def _rename(self, block: Gva) -> int:
         old, old_length, new, new_length = self._words(block, 4)
-        self._files().rename(self._name(Gva(old), old_length), self._name(Gva(new), new_length))
+        names = self._name(Gva(old), old_length), self._name(Gva(new), new_length)
+        self.journal.ask("a renaming", lambda: self._files().rename(*names))
         return 0
 
     def _system(self, _: int) -> int:
@@ -437,6 +459,7 @@ class KeptHandles:
     def __init__(self, semihosting: Semihosting, streams: dict[int, Stream]) -> None:
         self._semihosting, self._streams = semihosting, streams
         self._errno, self._received = semihosting.errno, semihosting.received
+        self.journal_position = semihosting.journal.position
         self._kept: dict[int, tuple[Stream, int]] = {}
         for handle, stream in streams.items():
             self._kept[handle] = stream, stream.position
@@ -455,6 +478,7 @@ class KeptHandles:
             if not stream.tty:
                 stream.seek(position)
         self._semihosting.errno, self._semihosting.received = self._errno, self._received
+        self._semihosting.journal.go_back(self.journal_position)
 
     def close(self) -> None:
         """Close the files that only this holds open. A second call does nothing."""

@@ -7,6 +7,11 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from dbt.host.journal import HostJournal
+
+#: The last position in a file that the host can name.
+_LAST_POSITION = (1 << 63) - 1
+
 
 class InputPending(Exception):
     """Raised if the console has no input yet. The operation must be repeated."""
@@ -91,51 +96,97 @@ class ConsoleStream:
         pass
 
 
-class FileStream:
+class HostFile:
     """A file of the host, by its descriptor. It is closed when each holder has closed it; :meth:`hold` adds one."""
 
-    tty = False
-
-    def __init__(self, opened: Opened, handle: int) -> None:
-        self.opened = opened
-        self._handle = handle
+    def __init__(self, descriptor: int, appends: bool = False) -> None:
+        """``appends``: whether what is written goes to the end."""
+        self._descriptor, self._appends = descriptor, appends
         self._holders = 1
 
     def hold(self) -> None:
-        self._holders += 1
+        """Let one more :meth:`close` be needed. A file that is closed stays closed."""
+        if self._holders:
+            self._holders += 1
 
-    def read(self, size: int) -> bytes:
+    @property
+    def is_closed(self) -> bool:
+        return not self._holders
+
+    def read(self, position: int, size: int) -> bytes:
         data = bytearray()
-        while len(data) < size and (piece := os.read(self._handle, size - len(data))):
+        while len(data) < size and (piece := os.pread(self._descriptor, size - len(data), position + len(data))):
             data += piece
         return bytes(data)
+
+    def write(self, position: int, data: memoryview) -> tuple[int, int]:
+        """Write the beginning of ``data``. Return how many bytes that is, and where the file's position is then."""
+        count = os.pwrite(self._descriptor, data, position)
+        return count, self.length() if self._appends else position + count
+
+    def length(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def version(self) -> int:
+        return os.fstat(self._descriptor).st_mtime_ns
+
+    def close(self) -> None:
+        if self._holders:
+            self._holders -= 1
+            if not self._holders:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+class FileStream:
+    """A file of the host. What the guest learns of it is noted in the journal.
+
+    The position is kept here, and not by the host, so that it goes back with the machine.
+    """
+
+    tty = False
+
+    def __init__(self, opened: Opened, file: HostFile, journal: HostJournal) -> None:
+        """Take over a holding of ``file``."""
+        self.opened = opened
+        self.file = file
+        self._journal = journal
+        self.position = 0
+
+    def hold(self) -> None:
+        self.file.hold()
+
+    def read(self, size: int) -> bytes:
+        data = self._journal.ask("a read", lambda: self.file.read(self.position, size))
+        self.position += len(data)
+        return data
 
     def write(self, data: bytes) -> int:
         view = memoryview(data)
         while view:
-            view = view[os.write(self._handle, view) :]
+            view = view[self._write(view) :]
         return len(data)
 
+    def _write(self, data: memoryview) -> int:
+        count, self.position = self._journal.ask("a write", lambda: self.file.write(self.position, data))
+        return count
+
     def seek(self, position: int) -> None:
-        os.lseek(self._handle, position, os.SEEK_SET)
+        if not 0 <= position <= _LAST_POSITION:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self.position = position
 
     def length(self) -> int:
-        return os.fstat(self._handle).st_size
+        return self._journal.ask("a look at a length", self.file.length)
 
     def version(self) -> int:
         """Return a number that is another one when the content has changed: when it was changed last, in
         nanoseconds.
         """
-        return os.fstat(self._handle).st_mtime_ns
-
-    @property
-    def position(self) -> int:
-        return os.lseek(self._handle, 0, os.SEEK_CUR)
+        return self.file.version()
 
     def close(self) -> None:
-        self._holders -= 1
-        if not self._holders:
-            os.close(self._handle)
+        self.file.close()
 
 
 class FixedStream:

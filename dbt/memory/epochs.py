@@ -124,6 +124,23 @@ class Epochs:
             self._spans = [span for span in self._spans if span.number >= oldest]
         self._log.keep_contents(any(epoch.keeps_contents for epoch in epochs))
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of contents that are kept, nearly."""
+        kept = sum(len(span.contents) for span in self._spans)
+        return kept + (len(self._log.pages) << PAGE_SHIFT if self._log.keeps_contents else 0)
+
+    def merge(self) -> None:
+        """Merge the spans that no open epoch tells apart, so that each page is kept once of them."""
+        starts = [epoch.start for epoch in self._open_epochs()]
+        merged: list[_Span] = []
+        for span in self._spans:
+            if merged and not any(merged[-1].number < start <= span.number for start in starts):
+                merged[-1] = _merged(merged[-1], span)
+            else:
+                merged.append(span)
+        self._spans = merged
+
     def _open_epochs(self) -> list[Epoch]:
         return [epoch for held in self._held if (epoch := held()) is not None and not epoch.is_closed]
 
@@ -221,6 +238,18 @@ def _pairs(span: _Span, contents: bytes | memoryview) -> Iterator[tuple[int, Con
     """
     for at in reversed(range(len(span.pages))):
         yield span.pages[at], contents[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] if contents else None
+
+
+def _merged(first: _Span, second: _Span) -> _Span:
+    """Return two spans as one, which has the number of the first. Of a page in both, the older content counts."""
+    known = set(first.pages)
+    new = [(at, page) for at, page in enumerate(second.pages) if page not in known]
+    contents = second.contents
+    pages = first.pages + [page for _, page in new]
+    if not first.contents or not contents:  # no epoch that was there before both wants contents
+        return _Span(first.number, pages, b"")
+    pieces = (contents[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, _ in new)
+    return _Span(first.number, pages, b"".join((first.contents, *pieces)))
 
 
 def _differences(now: bytes, then: bytes) -> Iterator[tuple[int, int]]:

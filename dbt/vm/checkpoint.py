@@ -35,6 +35,11 @@ class Checkpoint:
         self._ended, self._proved = parts.loop.ended, parts.storm.proved
         self._epoch = parts.memory.begin_epoch(keeps_contents=True)
 
+    @property
+    def journal_position(self) -> int:
+        """Where the machine stood in its journal of the host's files (:mod:`dbt.host.journal`)."""
+        return self._handles.journal_position
+
     def dirty_pages(self) -> list[int]:
         """Return the numbers of the pages of RAM that may differ from what they held at this point, in order.
 

@@ -13,6 +13,7 @@ from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.vm.debugger import Debugger
+    from dbt.vm.history import History
 
 #: The exceptions that can be caught, by the words of the command.
 _CAUGHT: Mapping[str, tuple[ExceptionKind, ...]] = {
@@ -23,6 +24,7 @@ _CAUGHT: Mapping[str, tuple[ExceptionKind, ...]] = {
 }
 _MOST_LINES = 400
 _ASID = 0xFF
+_MOST_WATCHED, _END = 1 << 12, 1 << 32
 
 
 class _Command(NamedTuple):
@@ -70,7 +72,42 @@ def _info(debugger: Debugger, words: Sequence[str]) -> str:
 def _when(debugger: Debugger, words: Sequence[str]) -> str:
     machine = debugger.machine
     nanoseconds = machine.timeline.now * machine.timeline.insn_ns
-    return f"{machine.icount} instructions, {nanoseconds / 1e9:.9f} s of the guest's time"
+    here = f"{machine.icount} instructions, {nanoseconds / 1e9:.9f} s of the guest's time"
+    if (history := debugger.history) is None:
+        return here
+    return f"{here}, in a history from {history.oldest} to {history.newest} instructions"
+
+
+def _history(debugger: Debugger) -> History:
+    if debugger.history is None:
+        raise TargetError("this run has no history: start it with dbt run --gdb ... --history")
+    return debugger.history
+
+
+def _branch(debugger: Debugger, words: Sequence[str]) -> str:
+    history = _history(debugger)
+    if not history.is_past:
+        return "the guest is at the newest point of its history already"
+    from dbt.vm.history import HistoryError
+
+    try:
+        history.branch()
+    except HistoryError as error:
+        raise TargetError(str(error)) from None
+    return f"what came after {debugger.machine.icount} instructions is forgotten: the guest goes on from here"
+
+
+def _last_write(debugger: Debugger, words: Sequence[str]) -> str:
+    gva, size = _address(words[:1]), _number(words[1]) if len(words) == 2 else 4
+    if len(words) > 2 or not 0 < size <= _MOST_WATCHED or gva + size > _END:
+        raise _WrongUse
+    history = _history(debugger)
+    hit = debugger.last_write(gva, size)
+    if hit is None:
+        return f"nothing has written to {gva:#x} since {history.oldest} instructions, where the history begins"
+    machine = debugger.machine
+    ago = machine.icount - hit.icount
+    return f"{gva:#x} was last written after {hit.icount} instructions, {ago} ago, at {machine.describe_pc(hit.pc)}"
 
 
 def _pages(debugger: Debugger, words: Sequence[str]) -> str:
@@ -191,6 +228,8 @@ _COMMANDS: Mapping[str, _Command] = {
     "help": _Command("help", "this list", _help),
     "info": _Command("info", "what the machine is, and where it stands", _info),
     "when": _Command("when", "instructions executed, and the guest's time", _when),
+    "last-write": _Command("last-write ADDRESS [SIZE]", "who wrote last to an address", _last_write),
+    "branch": _Command("branch", "forget what came after this moment, and go on from here", _branch),
     "pages": _Command("pages [ADDRESS]", "the mappings in use, or where an address is in RAM", _pages),
     "callouts": _Command("callouts", "how often sensitive instructions were executed", _callouts),
     "system_reset": _Command("system_reset", "load the guest again and reset", _reset),

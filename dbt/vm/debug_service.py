@@ -20,17 +20,21 @@ def serve_gdb(
     wait: bool,
     fuel: int | None,
     timeout: float | None,
+    history: bool,
     announce: Callable[[str], None],
 ) -> RunResult:
     """See :meth:`dbt.vm.machine.Machine.serve_gdb`."""
     listener = Endpoint.parse(endpoint).listen()
-    debugger = Debugger(machine, fuel, timeout)
+    kept = machine.begin_history() if history else None
+    debugger = Debugger(machine, fuel, timeout, kept)
     server = GdbServer(debugger, listener, wait)
     try:
         announce(server.address)
         end = server.serve()
     finally:
         server.close()
+        if kept is not None:
+            kept.close()
     icount, pc = machine.icount, machine.cpu.pc
     if end is End.KILLED:
         return RunResult(

@@ -14,13 +14,14 @@ from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import BreakpointHit, DataAbort, PrefetchAbort, VmExit, WatchpointHit
 from dbt.abi.layout import MAX_WATCHPOINTS, PAGE_SIZE
 from dbt.engine.debug_points import Watchpoint
-from dbt.gdb.target import BreakpointKind, Condition, Register, Stop, StopSignal, TargetError, WatchKind
+from dbt.gdb.target import BreakpointKind, Condition, LogEnd, Register, Stop, StopSignal, TargetError, WatchKind
 from dbt.memory.virtual import BadAddress
 from dbt.vm.debug_registers import CPSR, FEATURES, PC, read_register, write_system_register
 from dbt.vm.result import RunResult, StopReason
 from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
+    from dbt.vm.history import History, Hit
     from dbt.vm.machine import Machine
 
 #: The most breakpoints, and the most bytes of a watchpoint: all of this may come from a socket.
@@ -47,14 +48,22 @@ class Debugger:
     """The debugger's side of a machine. At most one may be in use at a time.
 
     ``fuel`` is the number of instructions after which the guest stops for good, and ``timeout`` that of seconds for
-    which it may run.
+    which it may run. With a ``history`` it can be run backwards.
     """
 
     vcpus: Sequence[int] = (1,)
     features: Mapping[str, Sequence[Register]] = FEATURES
 
-    def __init__(self, machine: Machine, fuel: int | None = None, timeout: float | None = None) -> None:
-        self.machine = machine
+    def __init__(
+        self,
+        machine: Machine,
+        fuel: int | None = None,
+        timeout: float | None = None,
+        history: History | None = None,
+    ) -> None:
+        self.machine, self.history = machine, history
+        self._told_end = False  # the user has been told that the guest has ended, and may go back
+        self._behind_access: tuple[int, Gva] | None = None  # where it has stopped for a watchpoint, backwards
         self._end = None if fuel is None else machine.icount + fuel
         self._seconds_left = timeout
         self._breakpoints: dict[Gva, list[_Breakpoint]] = {}
@@ -90,7 +99,7 @@ class Debugger:
 
     def write_register(self, vcpu: int, number: int, value: int) -> None:
         """See :class:`dbt.gdb.target.Target`."""
-        self._stopped_at = None
+        self._note_edit()
         try:
             if number == PC:
                 self.machine.pc = value
@@ -126,6 +135,7 @@ class Debugger:
 
     def write_memory(self, address: int, data: bytes) -> None:
         """See :class:`dbt.gdb.target.Target`. What is written to code takes effect at once."""
+        self._note_edit()
         try:
             if self.physical:
                 self.machine.write(address, data)
@@ -133,6 +143,17 @@ class Debugger:
                 self.machine.inspector.write_virtual(Gva(address), data)
         except (BadAddress, ValueError):
             raise TargetError(f"there is no RAM to be written at {address:#x}") from None
+
+    def _note_edit(self) -> None:
+        """The user is about to change the guest. Raise TargetError if it is in its past."""
+        if self.history is not None:
+            from dbt.vm.history import HistoryError
+
+            try:
+                self.history.note_edit()
+            except HistoryError as error:
+                raise TargetError(str(error)) from None
+        self._stopped_at = None
 
     # -- breakpoints and watchpoints: also implements dbt.engine.debug_points.DebugPoints ------------
 
@@ -219,7 +240,15 @@ class Debugger:
     def resume(self, interrupted: Callable[[], bool]) -> Stop:
         """See :class:`dbt.gdb.target.Target`. What it has stopped at is executed now."""
         self._tell_tier()
-        return self._stop(self._run(None, interrupted))
+        is_past, was_told = self._is_past, self._told_end
+        stop = self._stop(self._run(None, interrupted))
+        if is_past and not self._is_past and stop == Stop(StopSignal.TRAP):
+            return stop._replace(log_end=LogEnd.NEWEST)
+        if self.history is not None and stop.exit_code is not None and not was_told:
+            self._told_end = True
+            message = f"the guest has ended with {stop.exit_code}: go back, or continue to leave it. {stop.message}"
+            return Stop(StopSignal.TRAP, message=message.strip(), log_end=LogEnd.NEWEST)
+        return stop
 
     @property
     def _here(self) -> tuple[int, Gva]:
@@ -288,12 +317,21 @@ class Debugger:
         self._interrupted = interrupted
         started = time.monotonic()
         try:
-            self.result = self.machine.run(fuel, self._seconds_left, watcher=self)
+            self.result = self._run_machine(fuel)
         finally:
             self._interrupted = lambda: False
             if self._seconds_left is not None:
                 self._seconds_left = max(self._seconds_left - (time.monotonic() - started), 0.0)
         return self.result
+
+    def _run_machine(self, fuel: int | None) -> RunResult:
+        history = self.history
+        if history is None:
+            return self.machine.run(fuel, self._seconds_left, watcher=self)
+        if history.is_past:
+            to_newest = history.newest - self.machine.icount
+            fuel = to_newest if fuel is None else min(fuel, to_newest)
+        return history.run(fuel, self._seconds_left, watcher=self)
 
     def _stop(self, result: RunResult) -> Stop:
         """Return the result of a run as gdb is told of it."""
@@ -324,6 +362,55 @@ class Debugger:
                     return Stop(StopSignal.TRAP, self._watchpoints[found], found.gva)
         return Stop(StopSignal.TRAP, message=message)
 
+    # -- backwards -----------------------------------------------------------------------------
+
+    @property
+    def goes_back(self) -> bool:
+        """See :class:`dbt.gdb.target.Target`."""
+        return self.history is not None
+
+    @property
+    def _is_past(self) -> bool:
+        return self.history is not None and self.history.is_past
+
+    def step_back(self) -> Stop:
+        """See :class:`dbt.gdb.target.Target`. Handlers of interrupts are not left out."""
+        assert self.history is not None
+        self._stopped_at, self._told_end = None, False
+        moved = self.history.step_back(self)
+        self._tell_tier()
+        return Stop(StopSignal.TRAP, log_end=None if moved else LogEnd.OLDEST)
+
+    def last_write(self, gva: Gva, size: int) -> Hit | None:
+        """See :meth:`dbt.vm.history.History.last_write`."""
+        assert self.history is not None
+        hit = self.history.last_write(gva, size)
+        self._tell_tier()
+        return hit
+
+    def resume_back(self, interrupted: Callable[[], bool]) -> Stop:
+        """See :class:`dbt.gdb.target.Target`."""
+        assert self.history is not None
+        self._stopped_at, self._told_end = None, False
+        if self._behind_access == self._here:
+            self.history.step_back(self)  # so that the same access is not found again
+        hit = self.history.last_hit(self, interrupted)
+        if hit is not None and hit.access is not None:
+            self.history.pass_instruction()
+        self._tell_tier()  # that it stops for them again
+        if hit is None:
+            if self.machine.icount > self.history.oldest:
+                return Stop(StopSignal.INTERRUPT)
+            return Stop(StopSignal.TRAP, log_end=LogEnd.OLDEST)
+        if hit.access is None:
+            self._hit = self._breakpoint_at(hit.pc)
+            self._stopped_at = self._here
+            return Stop(StopSignal.TRAP, self._hit)
+        found = self._watchpoint_of(*hit.access)
+        assert found is not None
+        self._behind_access = self._here
+        return Stop(StopSignal.TRAP, self._watchpoints[found], found.gva)
+
     def is_ended(self) -> bool:
         """See :class:`dbt.gdb.target.Target`."""
         self.machine.console.flush()
@@ -331,6 +418,7 @@ class Debugger:
 
     def restart(self) -> None:
         """See :class:`dbt.gdb.target.Target`."""
+        self._note_edit()
         self.machine.restart()
 
     def monitor(self, words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from dbt.abi.cpu import NATIVE_EXCEPTIONS, NEVER, SEMIHOSTING_SLOT
 from dbt.abi.exits import Budget
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
+from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
 from dbt.host.realtime import TIMEOUT_S, RealTime
 from dbt.host.semihosting import SEMIHOSTING_SVC
@@ -69,6 +70,7 @@ class HostLoop:
         observer: Observer,
         realtime: bool,
         signals: SignalDeferral,
+        journal: HostJournal,
     ) -> None:
         self._vcpu = vcpu
         self._peripherals = peripherals
@@ -83,6 +85,7 @@ class HostLoop:
         self._realtime: RealTime | None = None
         self._interrupted = False
         self._signals = signals
+        self._journal = journal
         self._watcher: RunWatcher | None = None  # of the present run
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
 
@@ -122,7 +125,7 @@ class HostLoop:
         self._signals.release()
         self._exits.begin_run()
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
-        self._realtime = RealTime(self._vcpu.timeline.ticks_per_second) if self._is_realtime else None
+        self._follow_time()
         self._watcher = watcher
         hears_exceptions = watcher is not None and watcher.hears_exceptions
         cpu.native32[NATIVE_EXCEPTIONS] = listener is None and not hears_exceptions
@@ -140,6 +143,11 @@ class HostLoop:
         self._ended = None
         return result
 
+    def _follow_time(self) -> None:
+        """Let time pass in real time from now on, if it is to. What is repeated is not waited for."""
+        follows = self._is_realtime and self._journal.repeats_until is None
+        self._realtime = RealTime(self._vcpu.timeline.ticks_per_second) if follows else None
+
     def _run(
         self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
     ) -> RunResult:
@@ -154,6 +162,9 @@ class HostLoop:
             stop = self._ended or self._limit_reached(is_kernel, end, deadline, now)
             if stop is not None:
                 return stop
+            if self._journal.repeats_until is not None:
+                self._journal.arrive(vcpu.icount)
+                self._follow_time()
             vcpu.timeline.run_due()
             self._peripherals.receive_expected()
             retired, budget = 0, 1
@@ -229,6 +240,8 @@ class HostLoop:
         icount = self._vcpu.icount
         if end is not None:
             budget = min(budget, end - icount)
+        if (repeats_until := self._journal.repeats_until) is not None:
+            budget = min(budget, repeats_until - icount)
         budget = min(budget, self._checkpoint - icount % self._checkpoint)
         if is_kernel:
             budget = min(budget, _HALT_INTERVAL - icount % _HALT_INTERVAL)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dbt.devices.state import State
     from dbt.memory.ram_image import RamSource
     from dbt.vm.checkpoint import Checkpoint
+    from dbt.vm.history import History
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.vm_state import VmState
@@ -110,6 +111,7 @@ class Machine(LoadedMachine):
         observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, self.console, notice, observer))
         self._checkpoints: WeakSet[Checkpoint] = WeakSet()
+        self._history: History | None = None
 
     def __enter__(self) -> Machine:
         self._ownership.check()
@@ -168,19 +170,21 @@ class Machine(LoadedMachine):
         fuel: int | None = None,
         timeout: float | None = None,
         announce: Callable[[str], None] | None = None,
+        history: bool = False,
     ) -> RunResult:
         """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
 
         ``endpoint`` is ``[HOST:]PORT`` or ``unix:PATH``. Without a host, only this host can connect; port 0 is any that
         is free. ``announce`` is called with the place, once it listens; the default is ``notice``. With ``wait``, the
-        guest does not start before a debugger has connected and lets it.
+        guest does not start before a debugger has connected and lets it. With ``history``, debuggers can run the guest
+        backwards (:meth:`begin_history`).
 
         Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
         """
         from dbt.vm.debug_service import serve_gdb
 
         check_limits(fuel, timeout)
-        return serve_gdb(self, endpoint, wait, fuel, timeout, announce or self._notice)
+        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice)
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may
@@ -235,6 +239,20 @@ class Machine(LoadedMachine):
             checkpoint.roll_back(self._parts)
         finally:
             signals.end()
+
+    def begin_history(self, memory: int | None = None) -> History:
+        """Keep the history of the run from now on, in which one can go back: see :class:`dbt.vm.history.History`.
+
+        ``memory`` is how many bytes of the host's memory its checkpoints may take; the default is 256 MiB. Until the
+        history is closed, nobody else may roll the machine back. Raise RuntimeError if there is a history already.
+        """
+        self._ownership.check_stopped()
+        from dbt.vm.history import DEFAULT_MEMORY, History  # which few guests need
+
+        if self._history is not None and not self._history.is_closed:
+            raise RuntimeError("the machine has a history already")
+        self._history = History(self, self._parts, DEFAULT_MEMORY if memory is None else memory)
+        return self._history
 
     # -- state ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dbt.board.bus import DeviceBus
 from dbt.engine.observer import Observer
 from dbt.engine.tier import Allowance, Tier
 from dbt.host.console import Console
+from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
 from dbt.host.semihosting import Semihosting
 from dbt.inspector.inspector import Inspector
@@ -51,6 +52,7 @@ class Parts(NamedTuple):
     storm: ExceptionStorm
     loop: HostLoop
     signals: SignalDeferral
+    journal: HostJournal
 
     def close(self) -> None:
         self.vcpu.close()
@@ -78,7 +80,8 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         return options.make_tier(tier_parts, allowance)  # which are complete when a tier is made
 
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
-    output = OutputQueue(console)
+    journal = HostJournal()
+    output = OutputQueue(console, journal)
     port = InputPort(ConsoleInput(console), latch)
     semihosting = Semihosting(
         virtual,
@@ -89,6 +92,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         notice,
         options.epoch,
         vcpu.timeline.ticks_per_second,
+        journal,
     )
     peripherals = Peripherals(bus, vcpu, output.uart, port, ram.layout, options.epoch)
 
@@ -109,5 +113,9 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         exits.answer_within_slice,
     )
     signals = SignalDeferral()
-    loop = HostLoop(vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals)
-    return Parts(cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, storm, loop, signals)
+    loop = HostLoop(
+        vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals, journal
+    )
+    return Parts(
+        cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, storm, loop, signals, journal
+    )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.files import read_bounded
 from dbt.vm.input import AccessCounter, InputSource, RecordingError
+from dbt.vm.playback import READ, TIME, UART, Delivery, PassedTime
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _FORMAT = 4
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
-UART, READ, TIME = "uart", "read", "time"
 
 #: The reasons for which a run is stopped from outside, at an icount that the recording states.
 STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
@@ -135,18 +135,15 @@ class RecordingNotWritten(RecordingError):
         self.cause = cause
 
 
-class Recorder:
-    """An input source that records what another one delivers."""
+class RecordedInput:
+    """An input source that notes what another one delivers: ``note`` gets it, piece by piece."""
 
-    def __init__(self, inner: InputSource, path: str, identity: RunIdentity) -> None:
-        """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written."""
-        self._inner, self._path = inner, path
+    def __init__(self, inner: InputSource) -> None:
+        self._inner = inner
         self._accesses = AccessCounter()
-        try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        except (OSError, ValueError) as error:
-            raise self._failure(error) from None
-        self._write({"dbt-recording": _FORMAT, **asdict(identity)})
+
+    def _note(self, item: Delivery | PassedTime) -> None:
+        raise NotImplementedError
 
     @property
     def next_delivery(self) -> int | None:
@@ -162,21 +159,47 @@ class Recorder:
     def pass_time(self, now: int, behind: int) -> int:
         ticks = self._inner.pass_time(now, behind)
         if ticks:
-            self._write([TIME, now, ticks])
+            self._note(PassedTime(now, ticks))
         return ticks
 
     def poll(self, now: int, room: int, access: bool = False) -> bytes:
         number = self._accesses.number(now, access)
         data = self._inner.poll(now, room, access)
         if data:
-            self._write([UART, now, data.decode("latin-1"), number])
+            self._note(Delivery(UART, now, data, number))
         return data
 
     def read(self, now: int, size: int) -> bytes | None:
         data = self._inner.read(now, size)
         if data is not None:
-            self._write([READ, now, data.decode("latin-1")])
+            self._note(Delivery(READ, now, data))
         return data
+
+    def wait(self, seconds: float) -> None:
+        self._inner.wait(seconds)
+
+
+class Recorder(RecordedInput):
+    """An input source that records what another one delivers in a file."""
+
+    def __init__(self, inner: InputSource, path: str, identity: RunIdentity) -> None:
+        """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written."""
+        super().__init__(inner)
+        self._path = path
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from None
+        self._write({"dbt-recording": _FORMAT, **asdict(identity)})
+
+    def _note(self, item: Delivery | PassedTime) -> None:
+        match item:
+            case PassedTime(now, ticks):
+                self._write([TIME, now, ticks])
+            case Delivery("uart", now, data, number):
+                self._write([UART, now, data.decode("latin-1"), number])
+            case Delivery(_, now, data):
+                self._write([READ, now, data.decode("latin-1")])
 
     def position(self) -> object:
         """See :class:`dbt.vm.input.PositionedInput`."""
@@ -185,9 +208,6 @@ class Recorder:
     def go_back(self, position: object) -> None:
         """Raise RecordingError: what is in the file has been recorded."""
         raise RecordingError(f"{self._path}: a machine that is being recorded cannot be rolled back")
-
-    def wait(self, seconds: float) -> None:
-        self._inner.wait(seconds)
 
     def end(self, machine: Machine, result: RunResult) -> None:
         """Record how the run ended. Nothing may be recorded afterwards."""
@@ -233,26 +253,6 @@ class End:
     def describe(self) -> str:
         code = "" if self.exit_code is None else f" with {self.exit_code}"
         return f"{self.reason}{code} after {self.icount} instructions"
-
-
-class Delivery(NamedTuple):
-    """A piece of input: for the UART or for a read by semihosting, and when.
-
-    ``access``: of the accesses to the UART at this tick, the number of the one that got it, from 1 on; 0 if it came
-    between two instructions.
-    """
-
-    kind: str
-    time: int
-    data: bytes
-    access: int = 0
-
-
-class PassedTime(NamedTuple):
-    """Virtual time was raised at the tick ``time`` by so many ``ticks``, because the host's clock was further."""
-
-    time: int
-    ticks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class RemoteClient:
 class Service:
     """A machine that is served by a thread. ``result`` waits for its end."""
 
-    def __init__(self, machine: Machine, endpoint: str = "0", wait: bool = True) -> None:
+    def __init__(self, machine: Machine, endpoint: str = "0", wait: bool = True, history: bool = False) -> None:
         self._place: queue.Queue[str] = queue.Queue()
         self._result: list[RunResult] = []
         self._errors: list[BaseException] = []
@@ -75,7 +75,7 @@ class Service:
 
         def serve() -> None:
             try:
-                self._result.append(machine.serve_gdb(endpoint, wait, announce=self._place.put))
+                self._result.append(machine.serve_gdb(endpoint, wait, announce=self._place.put, history=history))
             except BaseException as error:
                 self._errors.append(error)
                 self._place.put("")
@@ -101,9 +101,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def served(machine: Machine, endpoint: str = "0", wait: bool = True) -> Iterator[Service]:
+def served(machine: Machine, endpoint: str = "0", wait: bool = True, history: bool = False) -> Iterator[Service]:
     """Serve a machine while the block runs. Afterwards the guest is killed, unless it has ended."""
-    service = Service(machine, endpoint, wait)
+    service = Service(machine, endpoint, wait, history)
     try:
         yield service
     finally:

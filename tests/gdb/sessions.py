@@ -59,3 +59,8 @@ def gdb_says(place: str, commands: Sequence[str], elf: Path | str | None = None)
     finally:
         gdb.kill()
         gdb.wait()
+
+
+def values(text: str) -> list[int]:
+    """Return the numbers that ``print`` has shown."""
+    return [int(found, 0) for found in re.findall(r"^\$\d+ = (?:\(.*\) )?(-?(?:0x)?[0-9a-f]+)", text, re.M)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gdb.sessions import debugged, gdb_says, needs_gdb, start_gdb
+from tests.gdb.sessions import debugged, gdb_says, needs_gdb, start_gdb, values
 from tests.guests import GUESTS
 from tests.waiting import wait_until
 
@@ -21,24 +21,6 @@ pytestmark = needs_gdb
 
 QUICKSORT = str(GUESTS / "images" / "quicksort-armv5te-O0.elf")
 MINIOS = str(GUESTS / "images" / "minios-armv5te-O2.elf")
-
-
-def values(text: str) -> list[int]:
-    """Return the numbers that ``print`` has shown."""
-    return [int(found, 0) for found in re.findall(r"^\$\d+ = (?:\(.*\) )?(-?(?:0x)?[0-9a-f]+)", text, re.M)]
-
-
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The guest ``guest.c``, compiled with debug information."""
-    compiler = shutil.which("arm-none-eabi-gcc")
-    if compiler is None:
-        pytest.skip("arm-none-eabi-gcc is not installed")
-    path = tmp_path_factory.mktemp("gdb") / "guest.elf"
-    options = ["-marm", "-mcpu=arm926ej-s", "-Og", "-g", "-fno-inline", "-ffreestanding", "-nostdlib"]
-    source = Path(__file__).with_name("guest.c")
-    subprocess.run([compiler, *options, "-Ttext=0x10000", "-e", "_start", source, "-o", path], check=True)
-    return str(path)
 
 
 # -- what QEMU's memory.py, interrupt.py, registers.py and xpage-bp.py ask for ------------------------

@@ -44,7 +44,7 @@ class Modelled:
         assert self.content() == self.epochs[epoch] and not epoch.dirty_pages()
 
     def step(self, random: Random) -> None:
-        match random.randrange(12):
+        match random.randrange(13):
             case 0:
                 self.begin(random.random() < 0.7)
             case 1 if self.epochs:
@@ -55,6 +55,8 @@ class Modelled:
                 epoch = random.choice(list(self.epochs))
                 epoch.close()
                 del self.epochs[epoch]
+            case 12:
+                self.memory.epochs.merge()
             case 3 | 4:
                 if kept := [epoch for epoch in self.epochs if epoch.keeps_contents]:
                     self.roll_back(random.choice(kept))

@@ -105,3 +105,24 @@ def test_many_pages() -> None:
     assert memory.roll_back(epoch) == 1536
     assert not any(memory.ram.bytes[: 8 << 20]) and not any(flags & PAGE_LOGGED for flags in memory.ram.page_flags)
     memory.ram.close()
+
+
+def test_spans_that_nobody_tells_apart_are_merged() -> None:
+    """A page is kept once for the checkpoints that are left, with its oldest content."""
+    modelled = Modelled()
+    epochs = modelled.memory.epochs
+    outer = modelled.begin()
+    for number in range(20):
+        modelled.write(0x4000, bytes([number]))
+        modelled.write(0x8000 + 0x1000 * (number % 2), bytes([number]))
+        inner = modelled.begin()
+    before = epochs.kept_bytes
+    for epoch in list(modelled.epochs):
+        if epoch not in (outer, inner):
+            epoch.close()
+            del modelled.epochs[epoch]
+    epochs.merge()
+    assert (before, epochs.kept_bytes) == (40 << 12, 3 << 12) and epochs.kept_spans == 1
+    modelled.check()
+    modelled.write(0x4000, b"later")
+    modelled.roll_back(outer)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from dbt.host.console import CaptureConsole, HostConsole
 from dbt.vm.input import ConsoleInput, RecordingError, ReplayDiverged
 from dbt.vm.machine import Machine, TierName
-from dbt.vm.recording import Delivery, PassedTime, Recorder, Recording, RunIdentity, identify, read_recording
+from dbt.vm.playback import Delivery, PassedTime
+from dbt.vm.recording import Recorder, Recording, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash

@@ -11,7 +11,8 @@ import pytest
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.vm.input import RecordingError
-from dbt.vm.recording import Delivery, PassedTime, Position, Recorder, Recording, RunIdentity, identify, read_recording
+from dbt.vm.playback import Delivery, PassedTime
+from dbt.vm.recording import Position, Recorder, Recording, RunIdentity, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from tests.assembler import assemble

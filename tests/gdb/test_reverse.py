@@ -1,0 +1,138 @@
+"""gdb-multiarch runs guests backwards, and the packets of the remote protocol by which it does."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dbt import CaptureConsole, Machine
+from tests.assembler import assemble
+from tests.gdb.remote import served
+from tests.gdb.sessions import debugged, gdb_says, needs_gdb, values
+from tests.guests import GUESTS
+
+MINIOS = str(GUESTS / "images" / "minios-armv5te-O2.elf")
+
+#: Counts to 1,000 in memory and exits.
+COUNTER = """
+    ldr r1, =0x20000 ; ldr r2, =1000 ; mov r0, #0
+again: add r0, r0, #1 ; str r0, [r1] ; subs r2, r2, #1 ; bne again
+    mov r0, #0x18 ; ldr r1, =0x20026 ; svc 0x123456
+    .ltorg
+"""
+
+
+def counter() -> Machine:
+    machine = Machine(1 << 20, console=CaptureConsole())
+    machine.load_bytes(assemble(COUNTER, 0x8000), base=0x8000)
+    return machine
+
+
+def pc_of(registers: str) -> int:
+    return int.from_bytes(bytes.fromhex(registers[15 * 8 : 16 * 8]), "little")
+
+
+def test_packets() -> None:
+    """What is announced, and the ends of the history in stop replies."""
+    with served(counter(), history=True) as service, service.client() as client:
+        assert "ReverseStep+;ReverseContinue+" in client.ask("qSupported:swbreak+;hwbreak+")
+        assert client.ask("bs") == "T05thread:1;replaylog:begin;"
+        client.ask("Z0,8018,4")
+        for _ in range(3):
+            assert client.ask("c") == "T05thread:1;swbreak:;"
+        assert client.ask("bs") == "T05thread:1;" and pc_of(client.ask("g")) == 0x8014
+        assert client.ask("bc") == "T05thread:1;swbreak:;" and client.ask("m20000,4") == "02000000"
+        assert client.ask("bc") == "T05thread:1;swbreak:;" and client.ask("m20000,4") == "01000000"
+        assert client.ask("M20000,1:05") == "E14"
+        assert client.ask("P0=05000000").startswith("E.the guest is 8 instructions before the newest point")
+        assert client.ask("bc") == "T05thread:1;replaylog:begin;" and pc_of(client.ask("g")) == 0x8000
+        client.ask("z0,8018,4")
+        assert client.ask("c") == "T05thread:1;replaylog:end;" and client.ask("m20000,4") == "03000000"
+        client.ask("Z2,20000,4")
+        assert client.ask("bc") == "T05thread:1;watch:20000;" and pc_of(client.ask("g")) == 0x8014
+        assert client.ask("bc") == "T05thread:1;watch:20000;" and client.ask("m20000,4") == "02000000"
+        client.ask("z2,20000,4")
+        assert client.ask("bx") == ""
+        assert client.ask("c") == "T05thread:1;replaylog:end;"
+        client.send("c")
+        assert "the guest has ended with 0" in bytes.fromhex(client.packet()[1:]).decode()
+        assert client.packet() == "T05thread:1;replaylog:end;"
+        assert client.ask("bs") == "T05thread:1;" and client.ask("m20000,4") == "e8030000"
+        assert client.ask("c").startswith("O") and client.packet() == "T05thread:1;replaylog:end;"
+        assert client.ask("c") == "W00"
+        assert service.result().exit_code == 0
+
+
+def test_without_a_history_there_is_no_way_back() -> None:
+    with served(counter()) as service, service.client() as client:
+        assert "Reverse" not in client.ask("qSupported:swbreak+")
+        assert client.ask("bs") == client.ask("bc") == ""
+        client.ask("qRcmd," + b"branch".hex())
+
+
+def test_a_debugger_that_leaves_in_the_past_leaves_the_guest_running() -> None:
+    with served(counter(), history=True) as service:
+        with service.client() as client:
+            client.ask("Z0,8018,4")
+            client.ask("c")
+            client.ask("bs")
+            assert client.ask("D") == "OK"
+        assert service.result().exit_code == 0
+
+
+@needs_gdb
+def test_back_to_breakpoints_and_writes(guest: str) -> None:
+    with debugged("--history", guest) as (process, place):
+        text = gdb_says(
+            place,
+            [
+                *("reverse-stepi", "stepi", "stepi", "reverse-stepi", "p $pc"),
+                *("break main", "continue", "continue", "watch total", "continue", "continue", "p total"),
+                *("reverse-continue", "p total", "reverse-continue", "p total", "reverse-continue"),
+                *("delete 2", "break far_away if value == 2560", "continue", "continue"),
+                *("reverse-finish", "p $pc", "reverse-step", 'eval "monitor last-write %#x", &total', "p total = 1"),
+                *("monitor branch", "p total = 1", "monitor when", "kill"),
+            ],
+            guest,
+        )
+        assert process.wait(20) == 130
+    assert text.index("No more reverse-execution history") < text.index("$1 =")
+    shown = values(text)
+    assert shown[1:4] == [141, 140, 0], text
+    forward, back = text.split("$2 = 141")
+    assert re.findall(r"Old value = (\d+)\nNew value = (\d+)", forward) == [("0", "140"), ("140", "141")]
+    assert re.findall(r"Old value = (\d+)\nNew value = (\d+)", back) == [("141", "140"), ("140", "0")]
+    assert re.search(r"\$4 = 0\n\nBreakpoint 1, main", back)
+    assert re.search(r"Breakpoint 3, far_away \(value=value@entry=2560\)", back)
+    assert re.search(r"last written after \d+ instructions, \d+ ago, at 0x0001105\w \(fill\+", back)
+    assert re.search(r"Cannot access memory at .*\n.* is forgotten: the guest goes on from here\n\$6 = 1\n", back)
+    assert re.search(r"in a history from (\d+) to \1 instructions", back)
+
+
+@needs_gdb
+def test_a_kernel_goes_back_to_its_first_instructions() -> None:
+    """Back over interrupts and processes, with the MMU on, and forward again to the same place."""
+    with debugged("--history", "--kernel", MINIOS) as (_, place):
+        text = gdb_says(
+            place,
+            [
+                *("break kernel_main", "continue", "p $pc", "monitor when", "delete", "stepi 3000"),
+                *("p $pc", "monitor when", "reverse-stepi 500", "stepi 500", "p $pc", "monitor when"),
+                *("break *kernel_main", "reverse-continue", "p $pc", "monitor when", "kill"),
+            ],
+            MINIOS,
+        )
+    first, later, again, back = values(text)[:4]
+    assert (again, back) == (later, first), text
+    times = re.findall(r"^(\d+) instructions, \S+ s", text, re.M)
+    assert times[0] == times[3] and times[1] == times[2]
+
+
+@needs_gdb
+@pytest.mark.parametrize("tier", ["reference", "threaded"])
+def test_tiers(guest: str, tier: str) -> None:
+    with debugged("--history", "--tier", tier, guest) as (_, place):
+        commands = ["break fill", "continue", "continue", "p total > 0", "p round", "reverse-continue", "p round"]
+        text = gdb_says(place, commands, guest)
+    assert values(text)[1:] == [2, 1]
