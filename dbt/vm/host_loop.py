@@ -166,7 +166,8 @@ class HostLoop:
                 self._journal.arrive(vcpu.icount)
                 self._follow_time()
             vcpu.timeline.run_due()
-            self._peripherals.receive_expected()
+            if vcpu.can_receive:
+                self._peripherals.receive_expected()
             retired, budget = 0, 1
             if vcpu.is_waiting:
                 stop = self._wait(listener)
@@ -304,11 +305,16 @@ class HostLoop:
             if listener is not None:
                 listener.after_step("wait for interrupt")
             return None
-        now = vcpu.now()
+        now, source = vcpu.now(), self._port.source
+        if not vcpu.can_receive and self._peripherals.expects_input:
+            due = source.due(now)
+            if due is not None and due <= now:
+                vcpu.skip(1)
+                return None
         wait = min(self._ticks_ahead(now), default=None)
         if wait is not None and self._realtime is None:
             vcpu.skip(wait)
-        elif wait is None and (self._port.source.ended or not self._peripherals.expects_input):
+        elif wait is None and (source.ended or not self._peripherals.expects_input):
             return self._exits.halt()
         else:
             self._sleep(now, wait)

@@ -66,6 +66,7 @@ class Vcpu:
         self._in_slice = False
         self._final_counts: tuple[dict[str, int], Counter[str]] | None = None  # when it is closed
         self._waits_at: Gva | None = None  # the WFI that has begun and has not retired
+        self._waits_since = 0  # the tick from which on it waits
         self.exceptions = ExceptionEntry(cpu, memory, lambda: self.tier)
         self.reset()
 
@@ -126,6 +127,7 @@ class Vcpu:
         self.icount, self.reset_requested = icount, reset_requested
         self.skipped, self.completed = fields.number("skipped"), fields.number("completed", icount + 1)
         self._waits_at = None if fields.is_none("waits_at") else Gva(fields.number("waits_at", 1 << 32))
+        self._waits_since = self.now()
         self.exit_counts.clear()
         self.exit_counts.update(fields.counts("exits", 100))
         self.exceptions.entered = entered
@@ -147,6 +149,7 @@ class Vcpu:
             registers()
             self.exceptions.entered = entered
             self.icount, self.skipped, self.completed, self.reset_requested, self._waits_at = counts
+            self._waits_since = self.now()
             self.exit_counts.clear()
             dict.update(self.exit_counts, exits)
 
@@ -244,11 +247,21 @@ class Vcpu:
     def begin_wait(self) -> None:
         """Begin to wait in a WFI. It completes when :meth:`end_wait` finds an interrupt, masked or not (B1.8.13)."""
         self._waits_at = Gva(self.cpu.r[_PC])
+        self._waits_since = self.now()
 
     @property
     def is_waiting(self) -> bool:
         """Return True while a WFI has begun and has not completed."""
         return self._waits_at is not None and self._waits_at == self.cpu.r[_PC]
+
+    @property
+    def can_receive(self) -> bool:
+        """Return False if a wait has begun and no time has passed since.
+
+        Input that comes to a waiting guest comes at a later tick than the wait begins. So its time tells whether it
+        came before the WFI was executed, and a replay does the same.
+        """
+        return not self.is_waiting or self.now() > self._waits_since
 
     def end_wait(self) -> bool:
         """Complete the WFI if a line is up, so that an interrupt returns to the instruction after it."""

@@ -100,10 +100,11 @@ def _symbol_sections(symbols: Mapping[str, tuple[int, int]], offset: int) -> tup
 RX, RT = 0x10, 0x40
 
 
-def interrupt_driven(mask: int, trigger: int = 0) -> bytes:
+def interrupt_driven(mask: int, trigger: int = 0, wait: str = "") -> bytes:
     """A driver that empties the FIFO and then clears all interrupts. R7 is a sum of what it got, R5 counts it.
 
-    A timer ends slices every 3 us. A Z ends the guest. The main program counts in R6.
+    A timer ends slices every 3 us. A Z ends the guest. The main program counts in R6. With ``wait``, an instruction, it
+    waits each time, and there is no timer.
     """
     return assemble(
         f"""
@@ -112,7 +113,7 @@ def interrupt_driven(mask: int, trigger: int = 0) -> bytes:
             b irq
         start:
             msr cpsr_c, #0xd2 ; ldr sp, =0x40000 ; msr cpsr_c, #0xd3 ; ldr sp, =0x50000
-            ldr r9, =0x101e2000 ; mov r0, #3 ; str r0, [r9] ; mov r0, #0xe2 ; str r0, [r9, #8]
+            ldr r9, =0x101e2000 ; mov r0, #3 ; str r0, [r9] ; mov r0, #{0 if wait else 0xE2} ; str r0, [r9, #8]
             ldr r10, =0x101f1000 ; mov r0, #0x70 ; str r0, [r10, #0x2c] ; mov r0, #{trigger << 3} ; str r0, [r10, #0x34]
             mov r0, #1 ; str r0, [r10, #0x24]
             ldr r0, =0x301 ; str r0, [r10, #0x30] ; mov r0, #{mask} ; str r0, [r10, #0x38]
@@ -120,6 +121,7 @@ def interrupt_driven(mask: int, trigger: int = 0) -> bytes:
             mov r4, #0 ; mov r5, #0 ; mov r7, #0 ; msr cpsr_c, #0x53
         main:
             add r6, r6, #1
+            {wait}
             b main
         irq:
             push {{r0, r1, r2, r3}} ; add r4, r4, #1 ; str r0, [r9, #0xc]

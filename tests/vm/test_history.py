@@ -19,7 +19,8 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
-from tests.vm.programs import EXIT, MODES, make_elf
+from tests.vm.lines import Trickle
+from tests.vm.programs import EXIT, MODES, RT, RX, interrupt_driven, make_elf
 
 IMAGES = Path(__file__).resolve().parents[2] / "guests" / "images"
 MINIOS = str(IMAGES / "minios-armv5te-O2.elf")
@@ -161,6 +162,47 @@ def test_live_input_goes_on_at_the_newest_point(tmp_path: Path) -> None:
     result = history.run()
     assert (tmp_path / "new").read_bytes() == bytes(range(65, 91)) * 2
     assert result.exit_code == ord("!") + 52 + ord("?") & 0xFF
+    machine.close()
+
+
+#: Adds up what SYS_READC gives until its end, with a pause in between.
+READS = f"""
+    mov r4, #0
+1:  mov r5, #100
+2:  subs r5, r5, #1 ; bne 2b
+    mov r0, #7 ; svc 0x123456 ; cmn r0, #1 ; addne r4, r4, r0 ; bne 1b
+    mov r2, r4 ; {EXIT}
+"""
+#: Adds up in real time, in which virtual time is raised to the host's.
+COMPUTES = f"ldr r4, =300000 ; 1: subs r4, r4, #1 ; bne 1b ; mov r2, #0 ; {EXIT}"
+
+
+@pytest.mark.parametrize(("tier", "jit"), MODES)
+@pytest.mark.parametrize("name", ["interrupts", "waits", "semihosting", "realtime"])
+def test_input_comes_again_where_it_came(name: str, tier: TierName, jit: JitMode) -> None:
+    """By interrupts, to a guest that waits for them and to one that does not, by semihosting, and by passing time."""
+    code = {
+        "interrupts": interrupt_driven(RX | RT),
+        "waits": interrupt_driven(RX | RT, wait="mcr p15, #0, r0, c7, c0, #4"),
+        "semihosting": assemble(READS),
+        "realtime": assemble(COMPUTES),
+    }[name]
+    text = bytes(random.Random(5).choices(b"abcdefgh", k=40)) + b"Z"
+    line = CaptureConsole(text) if name == "semihosting" else Trickle(text, 1)
+    realtime = name == "realtime"
+    machine = Machine(1 << 20, tier=tier, jit=jit, console=line, realtime=realtime, insn_ns=1 if realtime else 10)
+    machine.load_bytes(code, 0)
+    history, states = machine.begin_history(), {}
+    states[0] = state_hash(machine)
+    while history.run(random.Random(machine.icount).randrange(1, 4000), timeout=20).reason is StopReason.FUEL:
+        states[machine.icount] = state_hash(machine)
+    end, last = history.end, state_hash(machine)
+    assert end is not None and end.reason is StopReason.EXITED
+    sent = bytes(line.output)
+    for icount in random.Random(name).choices(list(states), k=10):
+        assert history.run_to(icount)
+        assert state_hash(machine) == states[icount]
+    assert history.run() == end and state_hash(machine) == last and bytes(line.output) == sent
     machine.close()
 
 

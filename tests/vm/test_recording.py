@@ -21,7 +21,8 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
-from tests.vm.programs import EXIT, TIERS, make_elf
+from tests.vm.lines import Trickle
+from tests.vm.programs import EXIT, RT, RX, TIERS, interrupt_driven, make_elf
 
 RAM = 1 << 20
 #: Adds up what SYS_READC gives until its end, and exits with the sum.
@@ -66,6 +67,23 @@ def test_a_replay_needs_no_input(tmp_path: Path, tier: TierName) -> None:
     made = machine(tier=tier)
     assert replay(tmp_path / "run", made) == (result, [])
     assert result.exit_code == 6 and state_hash(made) == state_hash(recorded)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_input_comes_to_a_guest_that_waits_for_nothing_else(tmp_path: Path, seed: int) -> None:
+    """It comes after the WFI has begun, or before it is executed, as it did when it was recorded."""
+    code = interrupt_driven(RX | RT, wait="mcr p15, #0, r0, c7, c0, #4")
+    recorded = Machine(RAM, tier="threaded", console=Trickle(b"abcdefghijklmnopq" * 3 + b"Z", seed))
+    recorded.load_bytes(code, 0)
+    recorder = Recorder(recorded.input_source, str(tmp_path / "run"), identify(recorded, "1.0"))
+    recorded.attach_input(recorder)
+    result = recorded.run(timeout=30)
+    assert result.reason is StopReason.EXITED
+    recorder.end(recorded, result)
+    for tier in TIERS:
+        made = Machine(RAM, tier=tier, console=CaptureConsole())
+        made.load_bytes(code, 0)
+        assert replay(tmp_path / "run", made) == (result, [])
 
 
 def test_another_input_is_another_run(tmp_path: Path) -> None:
