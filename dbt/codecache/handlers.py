@@ -17,7 +17,15 @@ from dbt.codecache.trust import UntrustedCacheError
 Notice = Callable[[str], None]
 
 #: The source folders and files that the image and the regions depend on.
-_SOURCES = ("isa", "dbt/abi", "dbt/memory/ram.py", "dbt/devices", "dbt/frontend", "dbt/backend")
+_SOURCES = (
+    "isa",
+    "dbt/abi",
+    "dbt/memory/ram.py",
+    "dbt/memory/dirty_log.py",
+    "dbt/devices",
+    "dbt/frontend",
+    "dbt/backend",
+)
 
 
 class HandlersUnavailable(RuntimeError):
