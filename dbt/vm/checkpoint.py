@@ -17,7 +17,8 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoint:
-    """A point of a machine's run, to which :meth:`dbt.vm.machine.Machine.rollback` returns it any number of times.
+    """A point of a machine's run, to which it returns any number of times: see
+    :meth:`dbt.vm.controlled_machine.ControlledMachine.rollback`.
 
     ``icount`` is the number of instructions that had retired. While a checkpoint is open, the first store to each page
     of RAM copies the page, and files that the guest has open stay open. :meth:`close`, or the end of a ``with`` block,

@@ -321,7 +321,7 @@ class HostLoop:
         return None
 
     def wait_until(self, tick: int) -> None:
-        """See :meth:`dbt.vm.machine.Machine.wait_until`."""
+        """See :meth:`dbt.vm.controlled_machine.ControlledMachine.wait_until`."""
         vcpu = self._vcpu
         while (now := vcpu.now()) < tick:
             vcpu.timeline.run_due()

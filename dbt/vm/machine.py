@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from dbt.board import clock
 from dbt.engine.observer import MEASURING, NOBODY, Observer, Several
@@ -13,8 +12,7 @@ from dbt.engine.tier import JitMode
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.host.console import Console, HostConsole
 from dbt.memory.ram import RamRegion
-from dbt.vm.input import InputSource
-from dbt.vm.loaded_machine import LoadedMachine
+from dbt.vm.controlled_machine import ControlledMachine
 from dbt.vm.options import (
     DEFAULT_MEMORY,
     JIT_MODES,
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
     from dbt.devices.state import State
     from dbt.memory.ram_image import RamSource
-    from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.history import History
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
@@ -47,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
 
 
-class Machine(LoadedMachine):
+class Machine(ControlledMachine):
     """One virtual ARM machine.
 
     - ``memory``: the size of its RAM in bytes, a multiple of 4096, from address 0 on; or the regions of its RAM.
@@ -110,7 +107,6 @@ class Machine(LoadedMachine):
         self.console: Console = console if console is not None else HostConsole()
         observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, self.console, notice, observer))
-        self._checkpoints: WeakSet[Checkpoint] = WeakSet()
         self._history: History | None = None
 
     def __enter__(self) -> Machine:
@@ -186,59 +182,7 @@ class Machine(LoadedMachine):
         check_limits(fuel, timeout)
         return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice)
 
-    def interrupt(self) -> None:
-        """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may
-        call it.
-        """
-        self._parts.loop.interrupt()
-
-    @property
-    def is_interrupted(self) -> bool:
-        """True after :meth:`interrupt`, until a run has stopped for it."""
-        return self._parts.loop.must_stop
-
-    def wait_until(self, tick: int) -> None:
-        """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
-        run = [get_ident()]
-        try:
-            self._ownership.acquire(run)
-            self._parts.loop.wait_until(tick)
-        finally:
-            self._ownership.release(run)
-
     # -- going back ----------------------------------------------------------------------------
-
-    def checkpoint(self) -> Checkpoint:
-        """Return a checkpoint of this point of the run, to which :meth:`rollback` returns the machine.
-
-        There may be any number of them. The machine must not be running.
-        """
-        self._ownership.check_stopped()
-        from dbt.vm.checkpoint import Checkpoint  # which few guests need
-
-        checkpoint = Checkpoint(self._parts)
-        self._checkpoints.add(checkpoint)
-        return checkpoint
-
-    def rollback(self, checkpoint: Checkpoint) -> None:
-        """Return to the point at which :meth:`checkpoint` was called: registers, RAM, devices, time, counts of
-        instructions and exceptions, and the handles of open files.
-
-        It takes time in proportion to the pages that were written since. Other checkpoints remain valid, those of later
-        points too. Not undone is what has left the machine: output, what was written to files, and input that was
-        taken from a console.
-
-        Raise CheckpointError if the checkpoint is closed or that of another machine, or if the machine has been reset
-        or loaded since; RecordingError if the input is being recorded. Nothing has changed then. The machine must not
-        be running.
-        """
-        self._ownership.check_stopped()
-        signals = self._parts.signals
-        try:
-            signals.begin()  # an exception in the middle would leave a state that never was
-            checkpoint.roll_back(self._parts)
-        finally:
-            signals.end()
 
     def begin_history(self, memory: int | None = None) -> History:
         """Keep the history of the run from now on, in which one can go back: see :class:`dbt.vm.history.History`.
@@ -301,10 +245,3 @@ class Machine(LoadedMachine):
         arguments.update(host)
         values = values_of(self, self._parts, self._guest)
         return type(self)._restored(values, forked(self.ram), arguments)
-
-    def attach_input(self, source: InputSource) -> None:
-        """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your
-        own.
-        """
-        self._ownership.check()
-        self._parts.port.attach(source)

@@ -83,7 +83,7 @@ def test_a_short_run_imports_nothing_for_what_it_does_not_do(imported: set[str])
 def test_a_short_run_imports_few_modules_of_ours(imported: set[str]) -> None:
     """The bound leaves room for a few more. Before it is raised, look whether the new ones can be imported later."""
     ours = {name for name in imported if name.partition(".")[0] in ("dbt", "isa")}
-    assert len(ours) <= 116, sorted(ours)
+    assert len(ours) <= 118, sorted(ours)
 
 
 def test_a_module_that_was_put_off_is_there_for_whoever_uses_it() -> None:

@@ -1,0 +1,84 @@
+"""Control of a machine by the program that has it: stopping a run, its input and time, and going back."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from dbt.vm.input import InputSource
+from dbt.vm.loaded_machine import LoadedMachine
+from dbt.vm.options import MachineOptions
+from dbt.vm.parts import Parts
+
+if TYPE_CHECKING:
+    from dbt.vm.checkpoint import Checkpoint
+
+
+class ControlledMachine(LoadedMachine):
+    """What :class:`dbt.vm.machine.Machine` has for the program that controls it."""
+
+    def __init__(self, options: MachineOptions, parts: Parts) -> None:
+        super().__init__(options, parts)
+        self._checkpoints: WeakSet[Checkpoint] = WeakSet()
+
+    def interrupt(self) -> None:
+        """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may
+        call it.
+        """
+        self._parts.loop.interrupt()
+
+    @property
+    def is_interrupted(self) -> bool:
+        """True after :meth:`interrupt`, until a run has stopped for it."""
+        return self._parts.loop.must_stop
+
+    def wait_until(self, tick: int) -> None:
+        """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
+        run = [get_ident()]
+        try:
+            self._ownership.acquire(run)
+            self._parts.loop.wait_until(tick)
+        finally:
+            self._ownership.release(run)
+
+    def attach_input(self, source: InputSource) -> None:
+        """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your
+        own.
+        """
+        self._ownership.check()
+        self._parts.port.attach(source)
+
+    # -- going back ----------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """Return a checkpoint of this point of the run, to which :meth:`rollback` returns the machine.
+
+        There may be any number of them. The machine must not be running.
+        """
+        self._ownership.check_stopped()
+        from dbt.vm.checkpoint import Checkpoint  # which few guests need
+
+        checkpoint = Checkpoint(self._parts)
+        self._checkpoints.add(checkpoint)
+        return checkpoint
+
+    def rollback(self, checkpoint: Checkpoint) -> None:
+        """Return to the point at which :meth:`checkpoint` was called: registers, RAM, devices, time, counts of
+        instructions and exceptions, and the handles of open files.
+
+        It takes time in proportion to the pages that were written since. Other checkpoints remain valid, those of later
+        points too. Not undone is what has left the machine: output, what was written to files, and input that was
+        taken from a console.
+
+        Raise CheckpointError if the checkpoint is closed or that of another machine, or if the machine has been reset
+        or loaded since; RecordingError if the input is being recorded. Nothing has changed then. The machine must not
+        be running.
+        """
+        self._ownership.check_stopped()
+        signals = self._parts.signals
+        try:
+            signals.begin()  # an exception in the middle would leave a state that never was
+            checkpoint.roll_back(self._parts)
+        finally:
+            signals.end()
