@@ -23,6 +23,7 @@ _CAUGHT: Mapping[str, tuple[ExceptionKind, ...]] = {
     "irq": (ExceptionKind.IRQ, ExceptionKind.FIQ),
 }
 _MOST_LINES = 400
+_STALE = "gdb still shows the old registers: say maintenance flush register-cache"
 _ASID = 0xFF
 _MOST_WATCHED, _END = 1 << 12, 1 << 32
 
@@ -97,6 +98,17 @@ def _branch(debugger: Debugger, words: Sequence[str]) -> str:
     return f"what came after {debugger.machine.icount} instructions is forgotten: the guest goes on from here"
 
 
+def _seek(debugger: Debugger, words: Sequence[str]) -> str:
+    icount, history = _number(words[0]) if len(words) == 1 else -1, _history(debugger)
+    if icount < 0:
+        raise _WrongUse
+    if not history.oldest <= icount <= history.newest:
+        raise TargetError(f"the history goes from {history.oldest} to {history.newest} instructions")
+    if not debugger.seek(icount):
+        return f"interrupted after {debugger.machine.icount} instructions"
+    return f"here {icount} instructions have been executed; {_STALE}"
+
+
 def _last_write(debugger: Debugger, words: Sequence[str]) -> str:
     gva, size = _address(words[:1]), _number(words[1]) if len(words) == 2 else 4
     if len(words) > 2 or not 0 < size <= _MOST_WATCHED or gva + size > _END:
@@ -153,7 +165,7 @@ def _reset(debugger: Debugger, words: Sequence[str]) -> str:
     image = debugger.machine.image
     is_loaded = image is not None and bool(image.segments)  # a restored guest has no file
     what = "the guest is loaded again" if is_loaded else "RAM keeps what it holds"
-    return f"reset: {what}; gdb still shows the old registers: say maintenance flush register-cache"
+    return f"reset: {what}; {_STALE}"
 
 
 def _catch(debugger: Debugger, words: Sequence[str]) -> str:
@@ -229,6 +241,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "info": _Command("info", "what the machine is, and where it stands", _info),
     "when": _Command("when", "instructions executed, and the guest's time", _when),
     "last-write": _Command("last-write ADDRESS [SIZE]", "who wrote last to an address", _last_write),
+    "seek": _Command("seek ICOUNT", "go to an instruction of the history, back or forward", _seek),
     "branch": _Command("branch", "forget what came after this moment, and go on from here", _branch),
     "pages": _Command("pages [ADDRESS]", "the mappings in use, or where an address is in RAM", _pages),
     "callouts": _Command("callouts", "how often sensitive instructions were executed", _callouts),

@@ -388,13 +388,21 @@ class Debugger:
         self._tell_tier()
         return hit
 
+    def seek(self, icount: int) -> bool:
+        """See :meth:`dbt.vm.history.History.run_to`."""
+        assert self.history is not None
+        self._stopped_at, self._told_end = None, False
+        found = self.history.run_to(icount)
+        self._tell_tier()
+        return found
+
     def resume_back(self, interrupted: Callable[[], bool]) -> Stop:
         """See :class:`dbt.gdb.target.Target`."""
         assert self.history is not None
         self._stopped_at, self._told_end = None, False
         if self._behind_access == self._here:
             self.history.step_back(self)  # so that the same access is not found again
-        hit = self.history.last_hit(self, interrupted)
+        hit = self.history.last_hit(self, interrupted, self.caught)
         if hit is not None and hit.access is not None:
             self.history.pass_instruction()
         self._tell_tier()  # that it stops for them again
@@ -402,6 +410,8 @@ class Debugger:
             if self.machine.icount > self.history.oldest:
                 return Stop(StopSignal.INTERRUPT)
             return Stop(StopSignal.TRAP, log_end=LogEnd.OLDEST)
+        if hit.entered is not None:
+            return Stop(StopSignal.TRAP, message=f"{hit.entered.value} after {hit.icount} instructions")
         if hit.access is None:
             self._hit = self._breakpoint_at(hit.pc)
             self._stopped_at = self._here

@@ -54,11 +54,14 @@ class Access(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A breakpoint or watchpoint that was hit in front of the instruction at ``pc``, after ``icount`` instructions."""
+    """A breakpoint or watchpoint that was hit in front of the instruction at ``pc``, after ``icount`` instructions; or
+    an exception whose handler was ``entered`` there.
+    """
 
     icount: int
     pc: Gva
     access: Access | None = None
+    entered: ExceptionKind | None = None
 
 
 class _Moment(NamedTuple):
@@ -80,14 +83,21 @@ class _EveryHandler:
 
 class _Hits:
     """Debug points that stop nothing, but note where they would, before the icount ``end``. It watches the run, too,
-    for an interrupt.
+    for an interrupt, and notes entries into the handlers of exceptions that are ``caught``.
     """
 
-    def __init__(self, points: DebugPoints, machine: Machine, interrupted: Callable[[], bool], end: int = 0) -> None:
+    def __init__(
+        self,
+        points: DebugPoints,
+        machine: Machine,
+        interrupted: Callable[[], bool],
+        end: int = 0,
+        caught: Collection[ExceptionKind] = (),
+    ) -> None:
         self._points, self._machine, self._interrupted = points, machine, interrupted
-        self.end = end
+        self.end, self._caught = end, caught
         self.last: Hit | None = None
-        self.hears_exceptions = False
+        self.hears_exceptions = bool(caught)
 
     @property
     def breakpoints(self) -> Collection[Gva]:
@@ -111,6 +121,8 @@ class _Hits:
         return self._interrupted()
 
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
+        if self._machine.icount < self.end and kind in self._caught:
+            self.last = Hit(self._machine.icount, Gva(self._machine.cpu.pc), entered=kind)
         return False
 
 
@@ -360,8 +372,14 @@ class History:
         self._creep(here)
         return True
 
-    def last_hit(self, points: DebugPoints, interrupted: Callable[[], bool] = _never) -> Hit | None:
-        """Go back to the last moment before this one at which the debug points would have stopped the guest.
+    def last_hit(
+        self,
+        points: DebugPoints,
+        interrupted: Callable[[], bool] = _never,
+        caught: Collection[ExceptionKind] = (),
+    ) -> Hit | None:
+        """Go back to the last moment before this one at which the debug points would have stopped the guest, or at
+        which it had just entered the handler of an exception that is ``caught``.
 
         Return None if there is none, and the machine is at the oldest moment; or if ``interrupted`` has returned True,
         and the machine is somewhere in between. Afterwards the tier knows these debug points, but they stop nothing.
@@ -372,7 +390,7 @@ class History:
         tier = self._machine.tier
         while any(checkpoint.icount < upper for checkpoint in self._ring):
             start = self._roll_back(upper - 1)
-            hits = _Hits(points, self._machine, interrupted, end)
+            hits = _Hits(points, self._machine, interrupted, end, caught)
             tier.use_debug_points(hits)
             try:
                 if not self._forward(end, hits):

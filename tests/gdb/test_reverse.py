@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dbt import CaptureConsole, Machine
+from dbt import CaptureConsole, Machine, StopReason
 from tests.assembler import assemble
 from tests.gdb.remote import served
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, values
@@ -79,6 +79,40 @@ def test_a_debugger_that_leaves_in_the_past_leaves_the_guest_running() -> None:
             client.ask("bs")
             assert client.ask("D") == "OK"
         assert service.result().exit_code == 0
+
+
+def test_the_past_by_number_and_by_exceptions() -> None:
+    machine = Machine(16 << 20, console=CaptureConsole())
+    machine.load_kernel(MINIOS)
+    with served(machine, history=True) as service, service.client() as client:
+
+        def monitor(text: str) -> str:
+            client.send("qRcmd," + text.encode().hex())
+            lines = ""
+            while (packet := client.packet()) != "OK":
+                if packet.startswith("E"):
+                    return packet
+                lines += bytes.fromhex(packet[1:]).decode()
+            return lines
+
+        monitor("catch svc")
+        places = []
+        for _ in range(4):
+            assert client.ask("c").startswith("O") and client.packet() == "T05thread:1;"
+            places.append((monitor("when").split()[0], client.ask("g")))
+        for icount, registers in places[2::-1]:
+            assert "supervisor call" in bytes.fromhex(client.ask("bc")[1:]).decode()
+            assert client.packet() == "T05thread:1;"
+            assert (monitor("when").split()[0], client.ask("g")) == (icount, registers)
+        middle = (int(places[0][0]) + int(places[1][0])) // 2
+        assert f"here {middle} instructions" in monitor(f"seek {middle}")
+        assert monitor("when").startswith(f"{middle} instructions")
+        assert client.ask("c").startswith("O") and client.packet() == "T05thread:1;"
+        assert client.ask("g") == places[1][1]
+        assert "the history goes from 0 to" in monitor("seek 99999999999")
+        assert "usage: monitor seek" in monitor("seek")
+        client.send("k")
+        assert service.result().reason is StopReason.INTERRUPTED
 
 
 @needs_gdb

@@ -12,7 +12,7 @@ from dbt import Machine
 from dbt.abi.addresses import Gva
 from dbt.engine.debug_points import Watchpoint
 from dbt.host.console import CaptureConsole
-from dbt.vm.history import HistoryError, NoPoints
+from dbt.vm.history import HistoryError, Hit, NoPoints
 from dbt.vm.machine import JitMode, TierName
 from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
@@ -246,7 +246,7 @@ def test_the_last_hit(tier: TierName, jit: JitMode) -> None:
         assert machine.icount == icount and machine.cpu.pc == 0x8014
     for icount in again[-3:-6:-1]:
         hit = history.last_hit(_Points(0x800C))
-        assert hit is not None and hit == (icount, 0x800C, None) and machine.icount == icount
+        assert hit is not None and hit == Hit(icount, Gva(0x800C)) and machine.icount == icount
     hit = history.last_hit(_Points(0x8004, watched=0x20100))
     assert hit is not None and hit.icount == 1
     assert history.last_hit(_Points(0x8004)) is None and machine.icount == history.oldest == 0
