@@ -20,7 +20,8 @@ from dbt.abi.layout import (
     PAGE_SHIFT,
     WATCHPOINT_WORDS,
 )
-from dbt.backend.builder import Builder, HandlerBuilder, Value, define
+from dbt.backend.builder import Builder, Value, define
+from dbt.backend.dispatch import leaving_before
 
 #: Results of ``watch_state``; 0 means that nothing of the page is watched.
 WATCHED_PAGE, WATCHED_BYTES = 1, 2
@@ -71,16 +72,7 @@ def arm_breakpoints(f: Builder, gva: Value, gpa: Value, nothing: Value) -> None:
             f.ret(nothing)
 
 
-def _break_point() -> HandlerBuilder:
-    """``break_point``: leave in front of an instruction with a breakpoint."""
-    f = HandlerBuilder("break_point")
-    with f.when(f["budget"].eq(0)):
-        f.tail_to("leave_budget")
-    f.exit(ExitCode.BREAK)
-    f.tail_to("leave")
-    return f
-
-
 def debug_points_text() -> str:
     """Return the LLVM text of this module's definitions."""
-    return _find_watch().text() + _break_point().text()
+    break_point = leaving_before("break_point", ExitCode.BREAK)
+    return _find_watch().text() + break_point.text()

@@ -72,12 +72,12 @@ def _leave_budget() -> HandlerBuilder:
     return f
 
 
-def _undefined() -> HandlerBuilder:
-    """``undefined``: the handler of words that are no instruction. It leaves without retiring an instruction."""
-    f = HandlerBuilder("undefined")
+def leaving_before(name: str, code: ExitCode) -> HandlerBuilder:
+    """Return a handler that leaves in front of its instruction, which does not retire."""
+    f = HandlerBuilder(name)
     with f.when(f["budget"].eq(0)):
         f.tail_to("leave_budget")
-    f.exit(ExitCode.UNDEFINED)
+    f.exit(code)
     f.tail_to("leave")
     return f
 
@@ -193,7 +193,7 @@ def dispatch_text() -> str:
     functions = [
         _leave(),
         _leave_budget(),
-        _undefined(),
+        leaving_before("undefined", ExitCode.UNDEFINED),  # the handler of words that are no instruction
         _goto("goto", dispatch),
         # To a loop's head or a function in another page.
         _goto("goto_counted", _count_arrival("warm")),

@@ -399,6 +399,18 @@ def _add_doctor(parser: Parser) -> None:
     parser.set_defaults(command=command)
 
 
+def _reader(
+    made: Parser, words: str, file: str, description: str, what: Callable[[argparse.Namespace], int], more: str
+) -> _Options:
+    """Set up the parser of a command that reads a file. ``more`` is what its usage names behind the file."""
+    made.usage = f"dbt {words} [OPTIONS] FILE{more}"
+    made.description = description
+    made.set_defaults(command=what)
+    options = _Options(made)
+    options.argument("FILE", file, "file", required=True)
+    return options
+
+
 def _add_trace(parser: Parser) -> None:
     parser.usage = "dbt trace COMMAND [OPTIONS] FILE"
     parser.description = (
@@ -409,12 +421,7 @@ def _add_trace(parser: Parser) -> None:
 
     def reader(name: str, help_: str, what: Callable[[argparse.Namespace], int], more: str = "") -> _Options:
         made = add(name, help_)
-        made.usage = f"dbt trace {name} [OPTIONS] FILE{more}"
-        made.description = f"{help_[0].upper()}{help_[1:]}."
-        made.set_defaults(command=what)
-        options = _Options(made)
-        options.argument("FILE", "a recording", "file", required=True)
-        return options
+        return _reader(made, f"trace {name}", "a recording", f"{help_[0].upper()}{help_[1:]}.", what, more)
 
     def stats(parsed: argparse.Namespace) -> int:
         from dbt.cli.trace import print_stats
@@ -491,13 +498,7 @@ def _add_snapshot(parser: Parser) -> None:
     def reader(
         name: str, help_: str, description: str, what: Callable[[argparse.Namespace], int], more: str = ""
     ) -> _Options:
-        made = add(name, help_)
-        made.usage = f"dbt snapshot {name} [OPTIONS] FILE{more}"
-        made.description = description
-        made.set_defaults(command=what)
-        options = _Options(made)
-        options.argument("FILE", "a snapshot", "file", required=True)
-        return options
+        return _reader(add(name, help_), f"snapshot {name}", "a snapshot", description, what, more)
 
     def info(parsed: argparse.Namespace) -> int:
         from dbt.cli.snapshot import print_info

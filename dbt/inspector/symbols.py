@@ -105,7 +105,7 @@ class SymbolTable:
             return b""
         table, strings = found
         places = ((0, 0, 0), (_SYMBOL_TABLE, len(table), 2), (_STRING_TABLE, len(strings), 0))
-        start = offset = _ELF_HEADER_SIZE + len(places) * _SECTION.size
+        offset = _ELF_HEADER_SIZE + len(places) * _SECTION.size
         headers = b""
         for kind, size, link in places:
             headers += _SECTION.pack(0, kind, 0, 0, offset, size, link, 0, 0, 0)
@@ -113,7 +113,6 @@ class SymbolTable:
         header = bytearray(_ELF_HEADER_SIZE)
         _SECTIONS.pack_into(header, 0, _ELF_HEADER_SIZE, _SECTION.size, len(places))
         header[:4] = b"\x7fELF"
-        assert len(header) + len(headers) == start
         return bytes(header) + headers + table + strings
 
     @cached_property

@@ -53,6 +53,11 @@ class RamImage:
     def adopt(cls, layout: RamLayout, file: RamFile) -> RamImage:
         """Return the image of what somebody has written to a file in memory, which is sealed. Raise OSError."""
         file.seal()
+        return cls._with(layout, file)
+
+    @classmethod
+    def _with(cls, layout: RamLayout, file: RamFile) -> RamImage:
+        """Return the image of a sealed file."""
         image = cls.__new__(cls)
         image.layout, image._file = layout, file
         return image
@@ -61,10 +66,13 @@ class RamImage:
     def of(cls, ram: Ram) -> RamImage:
         """Return the image of what ``ram`` holds now. If that is what it was mapped from, no byte is copied."""
         if ram.file is None or any(stored(ram)):
-            return cls(ram.layout, ((gpa, ram.bytes[gpa : gpa + size]) for gpa, size in touched(ram)))
-        image = cls.__new__(cls)
-        image.layout, image._file = ram.layout, ram.file
-        return image
+            return cls.copy_of(ram)
+        return cls._with(ram.layout, ram.file)
+
+    @classmethod
+    def copy_of(cls, ram: Ram) -> RamImage:
+        """Return the image of what ``ram`` holds now, in a file of its own."""
+        return cls(ram.layout, ((gpa, ram.bytes[gpa : gpa + size]) for gpa, size in touched(ram)))
 
     @property
     def _open_file(self) -> RamFile:
@@ -74,9 +82,7 @@ class RamImage:
 
     def share(self) -> RamImage:
         """Return another image of the same file in memory, which is closed by itself."""
-        shared = RamImage.__new__(RamImage)
-        shared.layout, shared._file = self.layout, self._open_file
-        return shared
+        return self._with(self.layout, self._open_file)
 
     def map_into(self, ram: Ram) -> None:
         """Let ``ram``, which has the same layout, hold what the image holds. Its stores do not change the image.
@@ -144,6 +150,6 @@ def forked(ram: Ram) -> RamSource:
         changed = list(stored(ram))
         if sum(size for _, size in changed) <= _FEW:
             return RamFork(ram, ram.file, changed)
-    image = RamImage.of(ram)
+    image = RamImage.copy_of(ram)
     image.map_into(ram)
     return image

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from types import TracebackType
 
 from blake3 import blake3
 from zstandard import ZstdDecompressor, ZstdError, get_frame_parameters
@@ -58,14 +57,6 @@ class SnapshotFile:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> SnapshotFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         if self._handle >= 0:

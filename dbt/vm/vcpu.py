@@ -112,11 +112,9 @@ class Vcpu:
             "entered": entered,
         }
 
-    def restore(self, icount: int, lines: int, reset_requested: bool, fields: Fields) -> None:
-        """Take over what :meth:`save` returned, and the rest that is not in the architectural state.
-
-        ``icount`` and ``lines`` are those of this class and of CpuState. Raise StateError for values that make no
-        sense.
+    def restore(self, icount: int, reset_requested: bool, fields: Fields) -> None:
+        """Take over what :meth:`save` returned, and the rest that is not in the architectural state, without the
+        levels of the interrupt lines. Raise StateError for values that make no sense.
         """
         count = NATIVE["exceptions"].count
         exceptions, entered = fields.numbers("exceptions", count), fields.counts("entered", len(ExceptionKind))
@@ -131,7 +129,6 @@ class Vcpu:
         self.exit_counts.clear()
         self.exit_counts.update(fields.counts("exits", 100))
         self.exceptions.entered = entered
-        self.cpu.set_native("interrupt_lines", lines)
         self.cpu.set_native("aborts_left", fields.number("aborts_left", ABORTS_PER_LOOK))
         for number, taken in enumerate(exceptions):
             self.cpu.set_native("exceptions", taken, number)

@@ -175,7 +175,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
         raise fields.wrong("lines", "a set of interrupt lines")
     _restore_registers(cpu, CPUS[machine.cpu_model], fields)
     vcpu_fields = fields.sub("vcpu", vcpu.FIELDS)
-    parts.vcpu.restore(fields.number("icount"), lines, fields.flag("reset"), vcpu_fields)
+    parts.vcpu.restore(fields.number("icount"), fields.flag("reset"), vcpu_fields)
     parts.peripherals.board.restore(BoardState(fields.get("devices"), _events(fields)))
     cpu.set_native("interrupt_lines", lines)
     host = parts.semihosting
