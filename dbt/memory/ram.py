@@ -20,6 +20,8 @@ from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAG
 from dbt.memory.dirty_log import DirtyLog
 
 _END = 1 << 32
+#: 1 for the flags of a page that has a code page, 0 for others: RAM may have a million pages, nearly all without code.
+_MARKS_OF_CODE = bytes(1 if flags & PAGE_HAS_CODE else 0 for flags in range(256))
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1
 
@@ -197,9 +199,11 @@ class Ram:
         """Return the numbers of the pages that have a code page, in order."""
         for region in self.layout.regions:
             first = region.base >> PAGE_SHIFT
-            flags = self.page_flags[first : region.end >> PAGE_SHIFT].tobytes()
-            if max(flags) >= PAGE_HAS_CODE:
-                yield from (first + number for number, flag in enumerate(flags) if flag & PAGE_HAS_CODE)
+            marks = self.page_flags[first : region.end >> PAGE_SHIFT].tobytes().translate(_MARKS_OF_CODE)
+            number = marks.find(1)
+            while number >= 0:
+                yield first + number
+                number = marks.find(1, number + 1)
 
     def close(self) -> None:
         """Release the memory now. ``bytes`` and ``page_flags`` raise ValueError afterwards; what a user has made of
