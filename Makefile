@@ -23,7 +23,7 @@ help:
 	@echo "make bench-state  what saving, restoring and forking a machine cost (BENCH='--linux build/linux')"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
-	@echo "make refresh-oracle  ask QEMU again what tests/oracle/test_privileged.py compares with (needs qemu-system-arm)"
+	@echo "make refresh-oracle  ask QEMU again what the tests in tests/oracle compare with (needs qemu-system-arm)"
 	@echo "make clean  remove the virtual environment and caches"
 
 # One stamp for each set of dependencies, remade when pyproject.toml changes.
@@ -104,6 +104,7 @@ guests: $(VENV)/.stamp-run
 
 refresh-oracle: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.oracle.privileged.refresh
+	$(BIN)/python -m tests.oracle.coprocessors.refresh
 
 linux: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_linux.py $(LINUX)

@@ -25,7 +25,7 @@ from dbt.abi.layout import (
     WATCHPOINT_WORDS,
 )
 from isa.arm.cpus import ANY, CpuModel
-from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode
+from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode, state_size
 
 #: The handlers of the image to which stitched code goes.
 STITCHED_CALLEES = ("goto", "goto_counted", "warm", "bypass_op", "stitched_edge", "stitched_cross", "stitched_hot")
@@ -136,6 +136,7 @@ _KEPT = [(NATIVE[name].offset // 8, NATIVE[name].count) for name in ("aborts_lef
 _R = LAYOUT["r"].index
 _FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}
 _PSR = _FLAGS["psr"]
+_ARCHITECTURE = LAYOUT["architecture"].index
 _BANK_R8 = LAYOUT["bank_r8"].index
 _BANK_R13 = LAYOUT["bank_r13"].index
 _BANK_R14 = LAYOUT["bank_r14"].index
@@ -290,7 +291,7 @@ class CpuState:
         """Return the architectural state, for hashes and comparisons. Banks of the current mode are updated first."""
         bank = BANKS[self.mode]
         self.words[_BANK_R13 + bank], self.words[_BANK_R14 + bank] = self.r[13], self.r[14]
-        return self.words.tobytes()
+        return self.words[: state_size(self.words[_ARCHITECTURE]) // 4].tobytes()
 
     def keep(self) -> Callable[[], None]:
         """Return a function that gives registers, lines, and the counts that runs depend on their present values

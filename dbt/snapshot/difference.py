@@ -14,7 +14,7 @@ from dbt.inspector.symbols import SymbolTable
 from dbt.memory.ram_image import RamImage
 from dbt.snapshot.writer import changed_pages
 from dbt.vm.vm_state import VmState
-from isa.arm.state import BANKS, LAYOUT, Mode
+from isa.arm.state import BANKS, LAYOUT, Architecture, Mode, state_size
 
 #: What :func:`registers` names otherwise than by the layout.
 _NAMED = frozenset(("r", "n", "z", "c", "v", "q", "ge", "psr", "bank_r8", "bank_r13", "bank_r14", "spsr"))
@@ -89,16 +89,16 @@ def registers(values: State) -> dict[str, int]:
     Those that the mode does not use have names such as ``sp_irq``.
     """
     data = values.get("processor")
-    if type(data) is not bytes or len(data) != LAYOUT.size:
+    if type(data) is not bytes or len(data) not in map(state_size, Architecture):
         return {}
     cpu = CpuState()
     try:
-        cpu.words[:] = memoryview(data).cast("I")
+        cpu.words[: len(data) // 4] = memoryview(data).cast("I")
         found = dict(cpu.describe())
         if cpu.mode in BANKS:
             found |= _banked(cpu)
         for name, word in LAYOUT.words.items():
-            if name not in _NAMED:
+            if name not in _NAMED and word.offset < len(data):
                 for n in range(word.count):
                     found[f"{name}[{n}]" if word.count > 1 else name] = cpu.words[word.index + n]
         return found

@@ -33,7 +33,7 @@ from dbt.vm.options import MachineOptions
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import OBSERVABLE, encode, hash_of_pages, observable_state
 from isa.arm.cpus import CPUS, CpuModel
-from isa.arm.state import BANKS, LAYOUT, PSR_E, PSR_F, PSR_I, PSR_MODE, PSR_T, SCTLR_REFUSED, WRITABLE
+from isa.arm.state import BANKS, LAYOUT, PSR_E, PSR_F, PSR_I, PSR_MODE, PSR_T, SCTLR_REFUSED, WRITABLE, state_size
 
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
@@ -219,10 +219,11 @@ def _guest(fields: Fields) -> Guest:
 
 def _restore_registers(cpu: CpuState, model: CpuModel, fields: Fields) -> None:
     """Set all architectural state. A processor of the model can be in no other state than those that are accepted."""
-    data = fields.data("processor", LAYOUT.size)
-    if len(data) != LAYOUT.size:
-        raise fields.wrong("processor", f"{LAYOUT.size} bytes")
-    words, before = memoryview(data).cast("I"), cpu.words
+    size = state_size(model.architecture)
+    data = fields.data("processor", size)
+    if len(data) != size:
+        raise fields.wrong("processor", f"{size} bytes")
+    words, before = memoryview(data.ljust(LAYOUT.size, b"\0")).cast("I"), cpu.words
     for name, writable in {**WRITABLE, "sctlr": cpu["sctlr_writable"] & ~SCTLR_REFUSED}.items():
         slot = LAYOUT[name]
         for index in range(slot.index, slot.index + slot.count):

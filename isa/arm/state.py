@@ -57,6 +57,20 @@ SCTLR_EE = 1 << 25  # exception handlers are big-endian
 SCTLR_AFE = 1 << 29  # AP[0] is the access flag
 SCTLR_TE = 1 << 30  # exception handlers are in Thumb
 
+
+class Architecture(IntEnum):
+    """The versions of the architecture that processors have, as the word ``architecture`` of the state.
+
+    A word is an instruction of all versions from its first one on. A register of a coprocessor can end with a version.
+    """
+
+    V5 = 5
+    V6 = 6
+    V7 = 7
+    ANY = 8  # ARMv4 to ARMv7 with everything that is implemented, as no processor has it
+    V7VE = 9  # ARMv7 as since the Virtualization Extensions: the generic timer, more of CP15, and CP14
+
+
 #: Identification registers that differ from processor to processor, as words of the state.
 IDENTIFICATION = (
     "MIDR", "CTR", "TCMTR", "TLBTR", "MPIDR",
@@ -64,7 +78,10 @@ IDENTIFICATION = (
     "ID_ISAR0", "ID_ISAR1", "ID_ISAR2", "ID_ISAR3", "ID_ISAR4", "ID_ISAR5", "CLIDR",
 )  # fmt: skip
 
-LAYOUT = StateLayout(
+#: The breakpoints and watchpoints of the debug architecture, by DBGDIDR.
+BREAKPOINTS, WATCHPOINTS = 6, 4
+
+_WORDS: tuple[tuple[str, int, str], ...] = (
     ("r", 16, "registers of the current mode; r[15] as described above"),
     ("n", 1, "CPSR.N"),
     ("z", 1, "CPSR.Z"),
@@ -98,12 +115,36 @@ LAYOUT = StateLayout(
     ("par", 1, "CP15 c7: where an address that was asked for goes"),
     ("fcseidr", 1, "CP15 c13: what is added to addresses below 32 MB"),
     ("csselr", 1, "CP15 c0: which cache CCSIDR is about"),
-    ("architecture", 1, "version of the architecture: see isa.arm.cpus"),
+    ("architecture", 1, "version of the architecture: an Architecture"),
     ("sctlr_writable", 1, "bits of SCTLR that this processor can change"),
     *((name.lower(), 1, f"CP15 c0: {name}") for name in IDENTIFICATION),
     ("ccsidr", 4, "CP15 c0: what CCSIDR reads as, by CSSELR"),
-    sensitive=("psr",),
 )
+#: What only processors of the version V7VE have.
+_WORDS_OF_V7VE: tuple[tuple[str, int, str], ...] = (
+    ("prrr", 1, "CP15 c10: primary region remap"),
+    ("nmrr", 1, "CP15 c10: normal memory remap"),
+    ("cbar", 1, "CP15 c15: base of the private peripherals"),
+    ("l2ctlr", 1, "CP15 c9: L2 control"),
+    ("dbgdidr", 1, "CP14 c0: debug ID"),
+    ("dbgdevid", 3, "CP14 c7: debug device ID, 1 and 2 after it"),
+    ("dbgdscr", 1, "CP14 c0: debug status and control"),
+    ("dbgoslsr", 1, "CP14 c1: the debug registers' lock"),
+    ("dbgosdlr", 1, "CP14 c1: their double lock"),
+    ("dbgbvr", BREAKPOINTS, "CP14 c0: breakpoint values"),
+    ("dbgbcr", BREAKPOINTS, "CP14 c0: breakpoint controls"),
+    ("dbgwvr", WATCHPOINTS, "CP14 c0: watchpoint values"),
+    ("dbgwcr", WATCHPOINTS, "CP14 c0: watchpoint controls"),
+    ("teecr", 1, "CP14 c0: ThumbEE configuration"),
+    ("teehbr", 1, "CP14 c1: ThumbEE handler base"),
+)
+LAYOUT = StateLayout(*_WORDS, *_WORDS_OF_V7VE, sensitive=("psr",))
+
+
+def state_size(architecture: int) -> int:
+    """Return how many bytes of the state a processor of that version has. The words behind them are 0 and unused."""
+    return LAYOUT.size if architecture == Architecture.V7VE else LAYOUT[_WORDS_OF_V7VE[0][0]].offset
+
 
 #: The bits that can change of the words in which not all can: the others are 0, or what the processor's model says.
 WRITABLE: Mapping[str, int] = {
@@ -111,6 +152,8 @@ WRITABLE: Mapping[str, int] = {
     **{"ge": 0b1111, "psr": PSR_KEPT, "csselr": 0b1111, "ttbcr": 0b110111, "vbar": 0xFFFFFFE0, "fcseidr": 0xFE000000},
     "cpacr": 0,  # there are no coprocessors to enable
     **dict.fromkeys(("architecture", "sctlr_writable", "ccsidr", *map(str.lower, IDENTIFICATION)), 0),
+    **dict.fromkeys(("cbar", "l2ctlr", "dbgdidr", "dbgdevid"), 0),
+    **{"dbgoslsr": 0b10, "dbgosdlr": 1, "dbgwvr": 0xFFFFFFFC, "teecr": 1},
 }
 #: Bits of SCTLR that a guest cannot set, although its processor has them. choice: no-big-endian, no-thumb
 SCTLR_REFUSED = SCTLR_B | SCTLR_EE | SCTLR_TE
