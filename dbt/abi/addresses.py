@@ -12,6 +12,8 @@ from typing import NamedTuple, NewType
 Gva = NewType("Gva", int)
 #: A guest physical address, which the bus and the RAM use. It has 32 bits.
 Gpa = NewType("Gpa", int)
+#: The first guest physical address.
+GPA_0 = Gpa(0)
 #: A host virtual address, which is an address in this process. It has 64 bits.
 Hva = NewType("Hva", int)
 

@@ -24,6 +24,7 @@ from dbt.abi.timeline import DEVICE as ALARM_DEVICE
 from dbt.abi.timeline import DEVICE_CLASS as ALARM_CLASS
 from dbt.backend.builder import Builder, Value, define
 from dbt.backend.device_methods import ANSWER, DeviceMethods, classes, now
+from dbt.devices.registers import WordRegisters
 from dbt.devices.shared import CPU, WORD_BYTES
 
 #: Later than this, in ticks, Python serves all devices. Until then no product of theirs exceeds 64 bits.
@@ -101,8 +102,16 @@ def _device_write(methods: DeviceMethods) -> Builder:
     failed, done = f.value("i1", 0), f.value("i1", 1)
     class_number, device, offset = _find_device(f, failed)
     value = f["value"] & ~(f.value("i64", -1) << (f["size"] << 3))
+    takes_narrow_writes = {
+        methods.function(cls, "write_word"): cls.write is not WordRegisters.write  # of its own, in Python
+        for _, cls in classes()
+        if issubclass(cls, WordRegisters)
+    }
 
     def write(function: str) -> None:
+        if takes_narrow_writes[function]:
+            with f.when(f["size"].ne(4)):
+                f.ret(failed)
         with f.when((offset & 3).eq(0)):
             answer = f.call(function, f.cpu, device, offset, value, result=ANSWER)
             with f.when(~Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 1"), "i1")):

@@ -285,6 +285,14 @@ class _Method:
             self._block(node.body)
         return False
 
+    def _do_while(self, node: ast.While) -> bool:
+        with self._f.repeat() as loop:
+            with self._f.when(~self._truth(node.test)):
+                loop.leave()
+            if self._block(node.body):
+                raise self._refuse(node, "has a body that ends the loop")
+        return False
+
     # -- expressions ---------------------------------------------------------------------------
 
     def _value(self, node: ast.expr) -> Value:

@@ -16,6 +16,7 @@ from enum import Enum, auto
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.board.atags import tag_list
+from dbt.board.boards import VERSATILE, BoardModel
 from dbt.board.devicetree import Chosen, DeviceTreeError, board_tree, patch_tree
 from dbt.board.loader import (
     Image,
@@ -27,19 +28,16 @@ from dbt.board.loader import (
     read_file,
     refuse_base,
 )
-from dbt.memory.ram import RamLayout
+from dbt.memory.ram import RamLayout, RamRegion
 
-#: Versatile/PB in Linux' arch/arm/tools/mach-types.
-MACHINE_NUMBER = 387
-
-# Where things go, as in QEMU 7.2 (hw/arm/boot.c), but for _LINUX_BASE.
-_KERNEL_BASE = Gpa(0x10000)
+# Where things go from the beginning of RAM on, as in QEMU 7.2 (hw/arm/boot.c), but for _LINUX_BASE.
+_KERNEL_BASE = 0x10000
 #: Linux' TEXT_OFFSET: uncompressed, it takes the address so far below itself for the beginning of RAM. Where QEMU
 #: has it, at 0x10000, Linux 6.1 does not get to its first message; here it boots.
-_LINUX_BASE = Gpa(0x8000)
+_LINUX_BASE = 0x8000
 #: How uncompressed Linux tells who it is (init/version.c, linux_banner). Nothing at its beginning does.
 _LINUX_BANNER = b"Linux version "
-_ATAGS_BASE = Gpa(0x100)
+_ATAGS_BASE = 0x100
 #: A kernel's first page tables are here, below TEXT_OFFSET.
 _ATAGS_END = 0x4000
 _INITRD_HIGHEST = 128 << 20
@@ -70,7 +68,7 @@ _OTHERS = (
     (0x202, b"HdrS", "it is a kernel for x86"),
 )
 
-Present = Callable[[Gpa], bool]
+Tree = Callable[[Chosen], bytes]
 
 
 class _Form(Enum):
@@ -99,28 +97,35 @@ def read_boot(
     dtb: str | None = None,
     append: str = "",
     atags: bool = False,
-    present: Present | None = None,
+    tree: Tree = board_tree,
     base: Gpa | None = None,
     entry: Gpa | None = None,
+    board: BoardModel = VERSATILE,
 ) -> Boot:
     """Read the files and place them in the ``ram`` of a machine. Raise ImageError if that is impossible: there must
-    be RAM at address 0, as the board has it.
+    be RAM where the ``board`` has it.
 
     ``base`` and ``entry`` are those of :func:`read_kernel`. ``append`` is the kernel's command line. Without ``dtb``
-    and ``atags``, Linux is given a tree of the devices at whose addresses one is ``present``. Another flat image is
-    given ATAGs, as by QEMU.
+    and ``atags``, Linux is given what ``tree`` makes. On a board that has ATAGs, another flat image is given these, as
+    by QEMU.
     """
-    if ram.regions[0].base or ram.regions[0].read_only:
-        raise ImageError(kernel, f"the board boots kernels in RAM at address 0, and there is {ram}", "Put RAM there")
-    ram_size = ram.regions[0].size
+    main = ram.regions[0]
+    if main.base != board.ram_base or main.read_only:
+        where = f"{board.ram_base:#x}" if board.ram_base else "0"
+        what = f"the board boots kernels in RAM at address {where}, and there is {ram}"
+        raise ImageError(kernel, what, "Put RAM there")
+    if atags and not board.has_atags:
+        what = f"the board {board.name} has no ATAGs: kernels for it are given a device tree"
+        raise ImageError(kernel, what, "Leave out --atags")
+    ram_size = main.size
     data = read_file(kernel, ram_size + _UIMAGE.size)
     image = read_kernel(data, kernel, ram, base, entry)
     disk = None if initrd is None else _read(initrd, "initial RAM disk", "--initrd", ram_size)
-    tree = None if dtb is None else _read(dtb, "device tree", "--dtb", min(ram_size, _LARGEST_TREE))
+    own_tree = None if dtb is None else _read(dtb, "device tree", "--dtb", min(ram_size, _LARGEST_TREE))
     bootargs = os.fsencode(append)
     if b"\0" in bootargs:
         raise ValueError("a kernel's command line holds no NUL")
-    end = min(ram_size // 2, _INITRD_HIGHEST)
+    end = main.base + min(ram_size // 2, _INITRD_HIGHEST)
     segments = list(image.segments)
     place = None
     if disk is not None:
@@ -128,18 +133,18 @@ def read_boot(
         start = _above(end, image.end)
         end = start + len(disk)
         place = (start, end)
-        segments.append(_place(initrd, "the initial RAM disk", start, disk, ram_size))
-    tags = _tags(image, tag_list(ram_size, bootargs, place), must_fit=atags)
+        segments.append(_place(initrd, "the initial RAM disk", start, disk, main))
+    tags = _tags(image, tag_list(ram_size, bootargs, place), must_fit=atags) if board.has_atags else None
     if tags is not None and (atags or (dtb is None and _form(data, kernel) is _Form.FLAT)):
         gpa = tags.gpa
     else:
         gpa = _above(end, image.end)
-        info = _tree(dtb, tree, Chosen(ram_size, bootargs, place), present)
-        segments.append(_place(dtb or kernel, "the device tree", gpa, info, ram_size))
+        info = _tree(dtb, own_tree, Chosen(ram_size, bootargs, place, main.base), tree)
+        segments.append(_place(dtb or kernel, "the device tree", gpa, info, main))
     if tags is not None:  # with a tree too: Linux from before there were any looks where its board has its ATAGs
         segments.append(tags)
     elf = data if image.is_elf else b""
-    return Boot(image._replace(segments=tuple(segments)), (0, MACHINE_NUMBER, gpa), elf)
+    return Boot(image._replace(segments=tuple(segments)), (0, board.machine_number, gpa), elf)
 
 
 def _read(path: str, what: str, option: str, largest: int) -> bytes:
@@ -153,16 +158,16 @@ def _above(wanted: int, kernel_end: int) -> Gpa:
     return Gpa(-(-max(wanted, kernel_end) // _ALIGNMENT) * _ALIGNMENT)
 
 
-def _place(path: str, what: str, gpa: Gpa, data: bytes, ram_size: int) -> Segment:
-    if gpa + len(data) > ram_size:
-        place = f"{what} does not fit: it would be at [{gpa:#x}, {gpa + len(data):#x}), the RAM is [0, {ram_size:#x})"
+def _place(path: str, what: str, gpa: Gpa, data: bytes, ram: RamRegion) -> Segment:
+    if gpa + len(data) > ram.end:
+        place = f"{what} does not fit: it would be at [{gpa:#x}, {gpa + len(data):#x}), the RAM is {ram}"
         raise ImageError(path, place, "Make it smaller, or give the machine more memory (--memory)")
     return Segment(gpa, Gva(gpa), data, len(data), False)
 
 
-def _tree(path: str | None, data: bytes | None, chosen: Chosen, present: Present | None) -> bytes:
+def _tree(path: str | None, data: bytes | None, chosen: Chosen, make: Tree) -> bytes:
     if data is None:
-        return board_tree(chosen) if present is None else board_tree(chosen, present)
+        return make(chosen)
     try:
         return patch_tree(data, chosen)
     except DeviceTreeError as error:
@@ -177,7 +182,7 @@ def _tags(kernel: Image, tags: bytes, must_fit: bool) -> Segment | None:
     """
     end, limit = _ATAGS_BASE + len(tags), min(_ATAGS_END, *(segment.gpa for segment in kernel.segments))
     if end <= limit:
-        return Segment(_ATAGS_BASE, Gva(_ATAGS_BASE), tags, len(tags), False)
+        return Segment(Gpa(_ATAGS_BASE), Gva(_ATAGS_BASE), tags, len(tags), False)
     if must_fit:
         what = f"the ATAGs at [{_ATAGS_BASE:#x}, {end:#x}) do not fit below {limit:#x}"
         raise ImageError(kernel.path, what, "Give a shorter command line, or a device tree")
@@ -200,10 +205,10 @@ def read_kernel(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None,
             image = _from_virtual(read_elf(data, path, None), ram)
         case _Form.UIMAGE:
             refuse_base(path, "a uImage", base)
-            image = _read_uimage(data, path, ram.regions[0].size)
+            image = _read_uimage(data, path, ram.regions[0])
         case form:
             check_base(path, base)
-            image = _flat(data, path, form, base)
+            image = _flat(data, path, form, ram.regions[0].base, base)
     if entry is not None:
         image = image._replace(entry=entry)
     check_image(image, ram)
@@ -221,7 +226,9 @@ def _form(data: bytes, path: str) -> _Form:
     return _Form.LINUX if _LINUX_BANNER in data else _Form.FLAT
 
 
-def _flat(data: bytes, path: str, form: _Form, base: Gpa | None = None, entry: Gpa | None = None) -> Image:
+def _flat(
+    data: bytes, path: str, form: _Form, ram_base: Gpa, base: Gpa | None = None, entry: Gpa | None = None
+) -> Image:
     """Return a zImage or a flat image as a segment. Only the A32 code at its beginning identifies a flat image."""
     if form is not _Form.ZIMAGE:
         for offset, magic, what in _OTHERS:
@@ -230,7 +237,7 @@ def _flat(data: bytes, path: str, form: _Form, base: Gpa | None = None, entry: G
         if len(data) < 4 or data[3] >> 4 != _ALWAYS:
             raise ImageError(path, "it is no kernel: it does not begin with A32 code", _KINDS)
     if base is None:
-        base = _LINUX_BASE if form is _Form.LINUX else _KERNEL_BASE
+        base = Gpa(ram_base + (_LINUX_BASE if form is _Form.LINUX else _KERNEL_BASE))
     return Image(path, base if entry is None else entry, (Segment(base, Gva(base), data, len(data), True),), False)
 
 
@@ -248,7 +255,7 @@ def _is_zimage(data: bytes, path: str) -> bool:
     return True
 
 
-def _read_uimage(data: bytes, path: str, ram_size: int) -> Image:
+def _read_uimage(data: bytes, path: str, ram: RamRegion) -> Image:
     """Read u-boot's format: a header of 64 bytes with two checksums and the address of the content."""
     if len(data) < _UIMAGE.size:
         raise ImageError(path, "it is truncated: it does not hold the header of a uImage", _AGAIN)
@@ -273,11 +280,11 @@ def _read_uimage(data: bytes, path: str, ram_size: int) -> Image:
         if wrong:
             raise ImageError(path, what, remedy)
     if packing == _UIMAGE_GZIP:
-        content = _unpack(content, path, ram_size)
+        content = _unpack(content, path, ram.size)
     form = _form(content, path)
     if kind == _UIMAGE_KERNEL_NOLOAD:
-        return _flat(content, path, form)
-    return _flat(content, path, form, Gpa(load), Gpa(entry))
+        return _flat(content, path, form, ram.base)
+    return _flat(content, path, form, ram.base, Gpa(load), Gpa(entry))
 
 
 def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
@@ -294,7 +301,7 @@ def _unpack(content: bytes, path: str, ram_size: int) -> bytes:
 def _from_virtual(image: Image, ram: RamLayout) -> Image:
     """Move a vmlinux down to the RAM. It has the kernel's virtual addresses in place of physical ones."""
     lowest = min(segment.gpa for segment in image.segments)
-    offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT
+    offset = lowest // _PAGE_OFFSET_UNIT * _PAGE_OFFSET_UNIT - ram.regions[0].base
     if ram.covers(lowest, 1):
         offset = 0
     moved = tuple(segment._replace(gpa=Gpa(segment.gpa - offset)) for segment in image.segments)

@@ -9,11 +9,11 @@ that it reads.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import GPA_0, Gpa
 
 if TYPE_CHECKING:
     from fdt import FDT, Node
@@ -34,13 +34,22 @@ class DeviceTreeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The properties of /chosen. An empty ``bootargs`` keeps the tree's own. ``initrd`` is [start, end) of the RAM
-    disk.
+    """The properties of /chosen, and size and base of the memory. An empty ``bootargs`` keeps the tree's own.
+    ``initrd`` is [start, end) of the RAM disk.
     """
 
     memory: int
     bootargs: bytes = b""
     initrd: tuple[Gpa, int] | None = None
+    memory_base: Gpa = GPA_0
+
+
+class TreeNode(NamedTuple):
+    """A node of a tree: texts, words and lists of them by the names of properties, and None for one without a value."""
+
+    name: str
+    properties: Mapping[str, Value]
+    nodes: Sequence[TreeNode] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,19 @@ def board_tree(chosen: Chosen, present: Callable[[Gpa], bool] = _every_device) -
         _node("amba", {"compatible": "simple-bus", **_CELLS, "ranges": None}, *_amba(present)),
     )
     return _finish(tree, chosen)
+
+
+def make_tree(root: TreeNode, chosen: Chosen) -> bytes:
+    """Return a tree as bytes, with the machine's memory and /chosen."""
+    import fdt
+
+    tree = fdt.FDT(entries=[])
+    tree.root = _made(root)
+    return _finish(tree, chosen)
+
+
+def _made(node: TreeNode) -> Node:
+    return _node(node.name, node.properties, *map(_made, node.nodes))
 
 
 def patch_tree(data: bytes, chosen: Chosen) -> bytes:
@@ -208,8 +230,9 @@ def _finish(tree: FDT, chosen: Chosen) -> bytes:
     for node in [node for node in tree.root.nodes if node.name.partition("@")[0] == "memory"]:
         tree.root.remove_subnode(node.name)
     cells = _cells(tree.root, "#address-cells"), _cells(tree.root, "#size-cells")
-    reg = b"".join(value.to_bytes(4 * count, "big") for value, count in zip((0, chosen.memory), cells, strict=True))
-    tree.root.append(_node("memory@0", {"device_type": "memory", "reg": reg}))
+    place = zip((chosen.memory_base, chosen.memory), cells, strict=True)
+    reg = b"".join(value.to_bytes(4 * count, "big") for value, count in place)
+    tree.root.append(_node(f"memory@{chosen.memory_base:x}", {"device_type": "memory", "reg": reg}))
     node = tree.get_node("/chosen", create=True)
     if chosen.bootargs:
         node.set_property("bootargs", chosen.bootargs + b"\0")

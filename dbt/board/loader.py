@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.addresses import GPA_0, Gpa, Gva
 from dbt.board.files import FileTooLarge, read_bounded
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout
 
-#: Where a flat binary is loaded unless the user says otherwise: QEMU's choice for versatilepb.
+#: Where a flat binary is loaded from the beginning of RAM on, unless the user says otherwise.
 FLAT_BASE = Gpa(0x8000)  # where newlib and the ARM Linux convention put a program
 FLAT_SUFFIXES = (".bin", ".img", ".raw")
 
@@ -140,18 +140,25 @@ def read_file(path: str, largest: int = MAX_FILE) -> bytes:
     return data
 
 
-def read_image(data: bytes, path: str, ram: RamLayout, base: Gpa | None = None, entry: Gpa | None = None) -> Image:
+def read_image(
+    data: bytes,
+    path: str,
+    ram: RamLayout,
+    base: Gpa | None = None,
+    entry: Gpa | None = None,
+    ram_base: Gpa = GPA_0,
+) -> Image:
     """Check a program against the ``ram`` of a machine.
 
     An ELF executable says itself where it goes; ``entry`` overrides its entry point. A flat binary
-    goes to ``base``, or to FLAT_BASE if it is named like one; anything else is refused, so that a
+    goes to ``base``, or to FLAT_BASE from ``ram_base`` on if it is named like one; anything else is refused, so that a
     wrong file is not executed. Its entry is its first byte unless given. ``path`` names the program in
     errors.
     """
     if not data:
         raise ImageError(path, "it is empty", "Build the program again")
     if base is None and data[:4] != b"\x7fELF" and path.lower().endswith(FLAT_SUFFIXES):
-        base = FLAT_BASE
+        base = Gpa(ram_base + FLAT_BASE)
     if base is None:
         image = read_elf(data, path, entry)
     else:

@@ -1,4 +1,4 @@
-"""The board: the addresses and interrupts of the devices of an ARM Versatile/PB (ARM DUI 0224).
+"""The Versatile board: the addresses and interrupts of the devices of an ARM Versatile/PB (ARM DUI 0224).
 
 Interrupt numbers are those of the primary controller (PL190), or of the secondary one (SIC), whose output is
 input 31 of the primary.
@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
+from dbt.board.board import PAGE, Board, Inputs, visible
 from dbt.board.bus import Deferred, DeviceBus, Window
-from dbt.board.timeline import Event, Timeline
+from dbt.board.timeline import Timeline
 from dbt.devices.device import Device
 from dbt.devices.output import unplugged
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
-from dbt.devices.state import PutBack, State
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
     from dbt.devices.sic import Sic
 
-PAGE = 0x1000
-_INPUTS = 32
 SYSTEM_REGISTERS = Gpa(0x10000000)
 SERIAL_BUS = Gpa(0x10002000)
 SECONDARY_CONTROLLER = Gpa(0x10003000)
@@ -70,87 +68,6 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
     (0x42000000, 0x01000000, "PCI configuration", 0, {}),
     (0x43000000, 0x01000000, "PCI I/O", 0, {}),
 )
-
-
-class Board(NamedTuple):
-    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to.
-
-    ``timeline`` has the alarms of the devices, each under the name of the device's window.
-    """
-
-    bus: DeviceBus
-    console_uart: ConsoleUart
-    vic: Pl190
-    timeline: Timeline
-
-    @property
-    def has_fast_interrupts(self) -> bool:
-        """True if the interrupt of some device would be an FIQ."""
-        return self.vic.enable & self.vic.select != 0
-
-    def save(self) -> BoardState:
-        """Return the state of all devices and the pending events, as plain values."""
-        return BoardState(self.bus.save(), self.timeline.save())
-
-    def keep(self) -> PutBack:
-        """Return a function that gives the devices their present states, and makes the present events pending again.
-
-        Like :meth:`restore` it leaves out the levels of the CPU's interrupt inputs.
-        """
-        devices, events = self.bus.keep(), self.timeline.keep()
-
-        def put_back() -> None:
-            devices()
-            events()
-
-        return put_back
-
-    def restore(self, state: BoardState) -> None:
-        """Restore a state that :meth:`save` returned. Raise StateError if it is that of another board.
-
-        The levels of the CPU's interrupt inputs are not set again, because they belong to the CPU's state.
-        """
-        self.bus.restore(state.devices)
-        waiting = {event[0] for event in state.events if isinstance(event, tuple) and event and type(event[0]) is str}
-        for window in self.bus.windows:
-            if window.name in waiting:
-                window.arrive()
-        self.timeline.restore(state.events)
-
-
-class BoardState(NamedTuple):
-    """The state of a board. ``devices`` has states by name; a device that is missing is as after a reset. ``events``
-    has the pending events.
-    """
-
-    devices: dict[str, State]
-    events: list[Event]
-
-
-class InterruptTaken(ValueError):
-    """Raised if a device is connected to an interrupt that another device has, or to one that does not exist."""
-
-
-class Inputs:
-    """The 32 inputs of an interrupt controller. Each is one device's, whether that device is made already or not."""
-
-    def __init__(self, controller: str, line: Callable[[int], Line]) -> None:
-        self._controller = controller
-        self._line = line
-        self._devices: dict[int, str] = {}
-
-    def connect(self, number: int, device: str) -> Line:
-        """Return input ``number`` for the device of that name. Raise InterruptTaken if it cannot have it."""
-        if not 0 <= number < _INPUTS:
-            raise InterruptTaken(f"{device}: {self._controller} has no input {number}; they are 0 to {_INPUTS - 1}")
-        if number in self._devices:
-            free = ", ".join(str(one) for one in range(_INPUTS) if one not in self._devices)
-            raise InterruptTaken(
-                f"{device}: input {number} of {self._controller} is that of {self._devices[number]}; "
-                f"not connected yet are {free}"
-            )
-        self._devices[number] = device
-        return self._line(number)
 
 
 def build_board(
@@ -204,13 +121,8 @@ def build_board(
         later(base, PAGE, f"GPIO {port}", partial(make.gpio, primary.connect(6 + port, f"GPIO {port}")))
     for place, size, name, peripheral_id, words in STUBS:
         later(Gpa(place), size, name, partial(make.stub, peripheral_id, words))
-    bus = DeviceBus((window for window in windows if not _is_hidden(window, ram)), holes_read_zero)
+    bus = DeviceBus(visible(windows, ram), holes_read_zero)
     return Board(bus, uart, vic, timeline)
-
-
-def _is_hidden(window: Window, ram: RamLayout) -> bool:
-    """Return True if RAM is where the device would be. All of the device is hidden then."""
-    return any(region.base < window.end and window.base < region.end for region in ram.regions)
 
 
 def _line_of(controller: Deferred[Sic], number: int) -> Line:

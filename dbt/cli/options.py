@@ -6,20 +6,21 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from dbt.board.boards import BOARDS, CPU_MODELS
 from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
-from dbt.board.cpu_models import CPU_MODELS
-from dbt.board.versatile import BOARD_MEMORY
 from dbt.cli.report import say
 from dbt.cli.run_control import Requests
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import (
+    check_smp,
     optional,
     parse_choice,
     parse_epoch,
     parse_gpa,
     parse_insn_ns,
     parse_optimizations,
+    parse_rng,
     parse_size,
     parse_switch,
 )
@@ -61,10 +62,11 @@ def make_machine(
     insn_ns = optional(parse_insn_ns, "--insn-ns", options.insn_ns)
     semihosting = optional(parse_switch, "--semihosting", options.semihosting)
     cpu = None if options.cpu is None else parse_choice("--cpu", options.cpu, CPU_MODELS)
+    board = None if options.board is None else parse_choice("--board", options.board, tuple(BOARDS))
+    rng_seed = optional(parse_rng, "--rng", options.rng)
+    optional(check_smp, "--smp", options.smp)
     console = console or make_console(options, options.kernel is not None, lambda: machine, requests or Requests())
     host = host_options(options, observer, console)
-    if memory > BOARD_MEMORY:
-        say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
     default = _default_clock(options)
     machine = Machine(
         memory=memory,
@@ -72,8 +74,12 @@ def make_machine(
         cpu=cpu,
         semihosting=semihosting,
         insn_ns=default.insn_ns if insn_ns is None else insn_ns,
+        board=board,
+        rng_seed=0 if rng_seed is None else rng_seed,
         **host,
     )
+    if memory > machine.options.board_model.largest_ram:
+        say("more than 256M of RAM hides the board's devices: the guest's console is semihosting alone")
     if options.kernel is not None:
         append = options.append or ""
         machine.load_kernel(options.kernel, options.initrd, options.dtb, append, options.atags, base, entry)

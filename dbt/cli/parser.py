@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import dbt
+from dbt.board.boards import BOARDS, CPU_MODELS
 from dbt.board.clock import DEFAULT_INSN_NS
-from dbt.board.cpu_models import CPU_MODELS
 from dbt.cli.status import EPILOG, CommandError, Status
 from dbt.cli.values import parse_count
 from dbt.frontend.optimizations import Optimizations
@@ -180,10 +180,18 @@ def _add_guest(parser: Parser) -> None:
 
 def _add_machine(parser: Parser) -> None:
     options = _Options(parser, "the machine")
-    help_ = "RAM, at address 0, up to 2G; more than 256M hides the board's devices [128M]"
+    help_ = (
+        f"the board: {', '.join(BOARDS)}. versatile is a Versatile/PB, with RAM from address 0 on; virt is QEMU's "
+        "board of that name, with RAM from 0x40000000 on [virt for cortex-a15 and cortex-a7, else versatile]"
+    )
+    options.text("BOARD", help_, "--board")
+    help_ = "RAM, up to 2G; more than 256M hides the devices of the board versatile [128M]"
     options.text("SIZE", help_, "--memory")
-    help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any]"
+    help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any, on virt: cortex-a15]"
     options.text("MODEL", help_, "--cpu")
+    options.text("N", "the number of processors, of which there is one [1]", "--smp")
+    help_ = "seed=N: what the random numbers follow from that the board virt gives to a kernel [seed=0]"
+    options.text("seed=N", help_, "--rng")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")
@@ -315,6 +323,8 @@ def _add_translate(parser: Parser) -> None:
     _base(options)
     options.text("ADDRESS", "where it begins, if `dbt run` was told", "--entry")
     options.text("SIZE", "RAM that is enough to load it [128M]", "--memory", default="128M")
+    options.text("BOARD", "the board, if `dbt run` was told", "--board")
+    options.text("MODEL", "the processor, if `dbt run` was told", "--cpu")
 
     def command(parsed: argparse.Namespace) -> int:
         from dbt.cli.run_options import RunOptions
@@ -322,7 +332,9 @@ def _add_translate(parser: Parser) -> None:
 
         if parsed.program is None and parsed.kernel is None:
             parser.error("PROGRAM is missing, or --kernel FILE")
-        given = {name: getattr(parsed, name) for name in ("program", "kernel", "base", "entry", "memory")}
+        given = {
+            name: getattr(parsed, name) for name in ("program", "kernel", "base", "entry", "memory", "board", "cpu")
+        }
         return translate(RunOptions(**given))
 
     parser.set_defaults(command=command)

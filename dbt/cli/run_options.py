@@ -22,7 +22,10 @@ class RunOptions(NamedTuple):
     dtb: str | None = None
     append: str | None = None
     atags: bool = False
+    board: str | None = None
     cpu: str | None = None
+    smp: str | None = None
+    rng: str | None = None
     semihosting: str | None = None
     memory: str | None = None
     fuel: str | None = None

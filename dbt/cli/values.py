@@ -111,6 +111,22 @@ def parse_optimizations(option: str, text: str) -> Optimizations:
         raise CommandError(f"{option} {text}: {error}.", Status.USAGE) from None
 
 
+def parse_rng(option: str, text: str) -> int:
+    """Return the number in a text such as ``seed=7``."""
+    wanted = "seed=N with a whole number below 2^63"
+    name, _, digits = text.partition("=")
+    seed = _number(digits, option, text, wanted)
+    if name != "seed" or not 0 <= seed < 1 << 63:
+        raise _wrong(option, text, wanted)
+    return seed
+
+
+def check_smp(option: str, text: str) -> None:
+    """Raise CommandError for a wish for more processors than one."""
+    if _number(text, option, text, "a number of processors") != 1:
+        raise CommandError(f"{option} {text}: a machine has one processor.", Status.USAGE)
+
+
 def _number(digits: str, option: str, text: str, wanted: str) -> int:
     try:
         return int(digits, 0)

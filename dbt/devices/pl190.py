@@ -61,6 +61,11 @@ class Pl190(WordRegisters):
         return (order & -order).bit_length() - 1
 
     @property
+    def has_fast_interrupts(self) -> bool:
+        """True if the interrupt of some device would be an FIQ."""
+        return self.enable & self.select != 0
+
+    @property
     def raw(self) -> int:
         return self.inputs | self.soft
 

@@ -31,6 +31,7 @@ CLASSES: Final = (
     "dbt.devices.pl011.Pl011",
     "dbt.devices.pl011.ConsoleUart",
     "dbt.devices.pl031.Pl031",
+    "dbt.devices.gic.Gic",
     "dbt.devices.sysregs.SystemRegisters",
 )
 #: Kinds of fields by their annotations, and the words that one has. A list has as many as its default has elements.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from dbt.abi.addresses import Gpa, Hva
+from dbt.abi.addresses import GPA_0, Gpa, Hva
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import GUEST_PAGES, PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 from dbt.memory.dirty_log import DirtyLog
@@ -71,9 +71,9 @@ class RamLayout:
                 raise ValueError(f"the RAM regions {before} and {after} overlap")
 
     @classmethod
-    def of(cls, memory: int | Sequence[RamRegion]) -> RamLayout:
-        """Return the layout of a number of bytes from address 0 on, or of these regions."""
-        return cls((RamRegion(Gpa(0), memory),) if isinstance(memory, int) else tuple(memory))
+    def of(cls, memory: int | Sequence[RamRegion], base: Gpa = GPA_0) -> RamLayout:
+        """Return the layout of a number of bytes from ``base`` on, or of these regions."""
+        return cls((RamRegion(base, memory),) if isinstance(memory, int) else tuple(memory))
 
     @property
     def size(self) -> int:

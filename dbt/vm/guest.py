@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.backend.digest import digest
-from dbt.board.cpu_models import KERNEL_CPU, PROGRAM_CPU
+from dbt.board.boards import VERSATILE, BoardModel
 from dbt.board.loader import Image, read_image
 from dbt.host.semihosting import Layout, join_arguments
 from dbt.memory.ram import RamLayout
+
+if TYPE_CHECKING:
+    from dbt.board.devicetree import Chosen
 
 #: The size in bytes of the stack that SYS_HEAPINFO reserves. If the RAM is small, it is an eighth of that.
 _STACK_SIZE = 8 << 20
@@ -67,17 +70,23 @@ class ProgramIdentity:
 
 
 #: What a machine has before anything is loaded.
-NO_GUEST = Guest(PROGRAM_CPU, True)
+NO_GUEST = Guest(VERSATILE.program_cpu, True)
 
 
 def read_program(
-    data: bytes, path: str, ram: RamLayout, base: int | None, entry: int | None, args: Sequence[str]
+    board: BoardModel,
+    data: bytes,
+    path: str,
+    ram: RamLayout,
+    base: int | None,
+    entry: int | None,
+    args: Sequence[str],
 ) -> Guest:
     """Return an ELF executable, or a flat binary that goes to ``base``. Raise ImageError if it cannot be loaded."""
-    image = read_image(data, path, ram, _gpa(base), _gpa(entry))
+    image = read_image(data, path, ram, _gpa(base), _gpa(entry), board.ram_base)
     line = join_arguments([path.rpartition("/")[2], *args])
     return Guest(
-        PROGRAM_CPU,
+        board.program_cpu,
         True,
         image=image,
         elf=data if image.is_elf else b"",
@@ -87,6 +96,9 @@ def read_program(
 
 
 def read_kernel(
+    board: BoardModel,
+    cpu: str | None,
+    rng_seed: int,
     path: str,
     ram: RamLayout,
     has_device: Callable[[Gpa], bool],
@@ -99,15 +111,20 @@ def read_kernel(
 ) -> Guest:
     """Return a kernel; see :meth:`dbt.vm.loaded_machine.LoadedMachine.load_kernel`.
 
-    ``has_device`` returns True if a device answers at a GPA.
+    ``cpu`` is the processor that the user has chosen, if any. ``has_device`` returns True if a device answers at a GPA.
     """
     if dtb is not None and atags:
         raise ValueError("a kernel is given a device tree or ATAGs, not both")
     from dbt.board.boot import read_boot
 
-    boot = read_boot(path, ram, initrd, dtb, append, atags, has_device, _gpa(base), _gpa(entry))
+    cpu_model = cpu or board.kernel_cpu
+
+    def tree(chosen: Chosen) -> bytes:
+        return board.tree(chosen, has_device, cpu_model, rng_seed)
+
+    boot = read_boot(path, ram, initrd, dtb, append, atags, tree, _gpa(base), _gpa(entry), board)
     line = join_arguments([path.rpartition("/")[2], *append.split()])
-    return Guest(KERNEL_CPU, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram))
+    return Guest(board.kernel_cpu, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram))
 
 
 def _gpa(address: int | None) -> Gpa | None:

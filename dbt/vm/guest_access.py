@@ -6,9 +6,9 @@ from collections import Counter
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
+from dbt.board.board import Board
 from dbt.board.loader import Image
 from dbt.board.timeline import Timeline
-from dbt.board.versatile import Board
 from dbt.engine.tier import JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
 from dbt.inspector.inspector import Inspector
@@ -34,7 +34,7 @@ class GuestAccess:
         self.options = options
         self.vcpu, self.semihosting = parts.vcpu, parts.semihosting
         self._parts = parts
-        self._guest = NO_GUEST
+        self._guest = NO_GUEST._replace(cpu_model=options.board_model.program_cpu)
         self._ownership = Ownership()
         #: The sixteen registers of the current mode, to read and to write.
         self.r = Registers(parts.cpu, self._ownership.check)

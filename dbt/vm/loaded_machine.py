@@ -24,7 +24,8 @@ class LoadedMachine(GuestAccess):
         self._ownership.check_stopped()
         self.semihosting.reset()
         self.vcpu.reset()
-        self._parts.peripherals.reset(holes_read_zero=self._guest.is_kernel)  # choice: no-device
+        holes_read_zero = self._guest.is_kernel and self.options.board_model.holes_read_zero  # choice: no-device
+        self._parts.peripherals.reset(holes_read_zero)
         self._parts.loop.reset()
         guest = self._guest
         if guest.image is not None:
@@ -61,7 +62,7 @@ class LoadedMachine(GuestAccess):
         """Load a program as :meth:`load` does, from the bytes of the file. ``path`` names it in messages."""
         self._ownership.check_stopped()
         name = path_text("path", path)
-        self._start(read_program(data, name, self.ram.layout, base, entry, args))
+        self._start(read_program(self.options.board_model, data, name, self.ram.layout, base, entry, args))
 
     def load_kernel(
         self,
@@ -87,6 +88,9 @@ class LoadedMachine(GuestAccess):
         self._ownership.check_stopped()
         has_device, ram = self.board.bus.has_device, self.ram.layout
         guest = read_kernel(
+            self.options.board_model,
+            self.options.cpu,
+            self.options.rng_seed,
             path_text("path", path),
             ram,
             lambda gpa: has_device(gpa, 4),

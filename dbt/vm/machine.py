@@ -47,7 +47,8 @@ __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepOb
 class Machine(ControlledMachine):
     """One virtual ARM machine.
 
-    - ``memory``: the size of its RAM in bytes, a multiple of 4096, from address 0 on; or the regions of its RAM.
+    - ``memory``: the size of its RAM in bytes, a multiple of 4096, from where the board has RAM; or the regions of its
+      RAM.
     - ``tier``: what executes its code, as the name of a tier or as a function that makes one.
     - ``files``: the directory whose files the guest may open by semihosting. None means that there are no files.
     - ``console``: the other end of its UART and of semihosting. The default is the process's standard streams.
@@ -57,7 +58,8 @@ class Machine(ControlledMachine):
     - ``optimizations``: which optimizations the tier "auto" uses.
     - ``dump``: a directory to which the stages of every compiled region are written (:mod:`dbt.backend.dump`). Regions
       in the cache directory are not used then.
-    - ``cpu``: the model of the processor. By default a program has "any", and a kernel the one of the board.
+    - ``cpu``: the model of the processor. By default a program has "any" and a kernel "arm926",
+      and both have "cortex-a15" on the board "virt".
     - ``semihosting``: whether SVC 0x123456 reaches the host. By default it does for a program. It does not for a
       kernel, because any process of the kernel could use it.
     - ``realtime``: whether guest idle time passes in real time, and the guest's time is never slower than the host's.
@@ -66,6 +68,9 @@ class Machine(ControlledMachine):
     - ``measures``: whether ``retired`` tells apart what stitched code and what the handlers executed. Stitched code
       counts its instructions then, which takes a little time.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
+    - ``board``: "versatile", a Versatile/PB with RAM from address 0 on, or "virt", QEMU's board of that name, with RAM
+      from 0x40000000 on. By default it is the one of the processor: "cortex-a15" and "cortex-a7" have "virt".
+    - ``rng_seed``: what the random numbers follow from that the board gives to a kernel.
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
     for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
@@ -95,11 +100,13 @@ class Machine(ControlledMachine):
         insn_ns: int = clock.DEFAULT_INSN_NS,
         measures: bool = False,
         observer: Observer = NOBODY,
+        board: str | None = None,
+        rng_seed: int = 0,
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
         options = MachineOptions(
-            memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime, insn_ns
+            memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime, insn_ns, board, rng_seed
         )
         options.check()
         check_receivers(console, notice, observer)

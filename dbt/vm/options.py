@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SIZE
+from dbt.board.boards import BOARDS, BoardModel, default_board
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
@@ -84,6 +85,18 @@ class MachineOptions(NamedTuple):
     semihosting: bool | None
     realtime: bool
     insn_ns: int
+    board: str | None
+    rng_seed: int
+
+    @property
+    def board_model(self) -> BoardModel:
+        """The board: the one that was chosen, or else that of the processor."""
+        return default_board(self.cpu) if self.board is None else BOARDS[self.board]
+
+    @property
+    def layout(self) -> RamLayout:
+        """Where the machine has RAM."""
+        return RamLayout.of(self.memory, self.board_model.ram_base)
 
     def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
         """Return those that are not part of a guest's state, for another machine with this console and ``notice``."""
@@ -122,6 +135,10 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"there is no JIT mode {self.jit!r}: use one of {', '.join(JIT_MODES)}")
         if self.cpu is not None and self.cpu not in tuple(CPUS):
             raise ValueError(f"there is no CPU {self.cpu!r}: use one of {', '.join(CPUS)}")
+        if self.board is not None and self.board not in tuple(BOARDS):
+            raise ValueError(f"there is no board {self.board!r}: use one of {', '.join(BOARDS)}")
+        if not isinstance(self.rng_seed, int) or isinstance(self.rng_seed, bool) or not 0 <= self.rng_seed < 1 << 63:
+            raise ValueError(f"rng_seed={self.rng_seed!r} is no whole number in [0, 2^63)")
 
     def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
         """Return a new tier. Making it may build native code, which takes seconds."""

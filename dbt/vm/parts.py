@@ -21,7 +21,7 @@ from dbt.memory.virtual import VirtualMemory
 from dbt.vm.error_latch import ErrorLatch
 from dbt.vm.exception_storm import ExceptionStorm
 from dbt.vm.exit_handler import ExitHandler
-from dbt.vm.guest import NO_GUEST, ProgramIdentity
+from dbt.vm.guest import ProgramIdentity
 from dbt.vm.host_loop import HostLoop
 from dbt.vm.input import ConsoleInput, InputPort
 from dbt.vm.options import MachineOptions, TierParts, open_jail
@@ -63,8 +63,8 @@ class Parts(NamedTuple):
 def build_parts(options: MachineOptions, console: Console, notice: Callable[[str], None], observer: Observer) -> Parts:
     """Return the parts of a machine with these options. Raise OSError if the host has no room for it."""
     jail = open_jail(options.files)
-    cpu = CpuState(CPUS[options.cpu or NO_GUEST.cpu_model])
-    ram = Ram(options.memory)
+    cpu = CpuState(CPUS[options.cpu or options.board_model.program_cpu])
+    ram = Ram(options.layout.regions)
     bus = DeviceBus()
     memory = GuestMemory(ram, bus)
     virtual = VirtualMemory(memory)
@@ -94,7 +94,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         vcpu.timeline.ticks_per_second,
         journal,
     )
-    peripherals = Peripherals(bus, vcpu, output.uart, port, ram.layout, options.epoch)
+    peripherals = Peripherals(options.board_model, bus, vcpu, output.uart, port, ram.layout, options.epoch)
 
     def is_alone() -> bool:
         return vcpu.timeline.next_tick is None and not peripherals.expects_input

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dbt.abi.cpu import INPUT_DUE
+from dbt.board.board import Board
+from dbt.board.boards import BoardModel
 from dbt.board.bus import DeviceBus
-from dbt.board.versatile import Board, build_board
 from dbt.devices.output import OutputRing
 from dbt.devices.wiring import CpuInput
 from dbt.memory.ram import RamLayout
@@ -17,7 +18,7 @@ _LATEST = (1 << 63) - 1
 
 
 class Peripherals:
-    """The board of a machine. Each :meth:`reset` makes another board, whose devices ``bus`` then has.
+    """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
 
     ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
     seconds since 1970.
@@ -25,6 +26,7 @@ class Peripherals:
 
     def __init__(
         self,
+        model: BoardModel,
         bus: DeviceBus,
         vcpu: Vcpu,
         transmit: OutputRing,
@@ -32,6 +34,7 @@ class Peripherals:
         ram: RamLayout,
         epoch: int,
     ) -> None:
+        self._build = model.build
         self._bus = bus
         self._vcpu = vcpu
         self._transmit = transmit
@@ -43,7 +46,7 @@ class Peripherals:
     def reset(self, holes_read_zero: bool = False) -> Board:
         """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
         vcpu = self._vcpu
-        self.board = build_board(
+        self.board = self._build(
             self._transmit,
             self._ram,
             vcpu.timeline,

@@ -26,7 +26,7 @@ from dbt.vm.state import state_hash
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
-_FORMAT = 4
+_FORMAT = 5
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
 
@@ -63,9 +63,11 @@ class RunIdentity:
 
     dbt: str
     memory: int
+    board: str
     cpu: str
     epoch: int
     insn_ns: int
+    rng_seed: int
     semihosting: bool
     files: bool
     command_line: str
@@ -94,9 +96,11 @@ class RunIdentity:
 _IN_WORDS = {
     "dbt": "dbt's version",
     "memory": "the size of the RAM",
+    "board": "the board",
     "cpu": "the processor",
     "epoch": "the time of day at the start",
     "insn_ns": "the time of an instruction in ns",
+    "rng_seed": "the seed of random numbers",
     "semihosting": "semihosting",
     "files": "access to files",
     "command_line": "the program's name and arguments",
@@ -113,9 +117,11 @@ def identify(machine: Machine, version: str) -> RunIdentity:
     return RunIdentity(
         version,
         machine.ram.size,
+        machine.options.board_model.name,
         machine.cpu_model,
         host.epoch,
         machine.timeline.insn_ns,
+        machine.options.rng_seed,
         machine.semihosting_enabled,
         host.jail is not None,
         host.command_line.decode("latin-1"),
@@ -304,8 +310,8 @@ _END_FIELDS: Mapping[str, tuple[type, ...]] = {
     "state": (str,),
 }
 _IDENTITY_FIELDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("dbt", "cpu", "command_line", "state"), (str,)),
-    **dict.fromkeys(("memory", "epoch", "insn_ns"), (int,)),
+    **dict.fromkeys(("dbt", "board", "cpu", "command_line", "state"), (str,)),
+    **dict.fromkeys(("memory", "epoch", "insn_ns", "rng_seed"), (int,)),
     **dict.fromkeys(("semihosting", "files"), (bool,)),
 }
 

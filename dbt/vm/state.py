@@ -32,7 +32,7 @@ def observable_state(machine: Machine) -> dict[str, object]:
     - ``processor``: the architectural state; ``lines``: PSR_I and PSR_F where the line of IRQ or FIQ is up.
     - ``icount`` and ``now``: the instructions retired and the virtual time in ticks, which differ by what was skipped
       while the guest waited. ``insn_ns`` is the time that a tick takes, in nanoseconds.
-    - ``devices`` and ``events``: see :class:`dbt.board.versatile.BoardState`.
+    - ``devices`` and ``events``: see :class:`dbt.board.board.BoardState`.
     - ``input``: how many bytes of the console's input the guest has got.
     - ``reset``: whether it has asked for a reset.
     - ``semihosting``: the last error number, and handle and position of each open file.

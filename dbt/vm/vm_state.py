@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
+from dbt.board.board import BoardState
+from dbt.board.boards import BOARDS
 from dbt.board.loader import MAX_MEMORY, Image
 from dbt.board.timeline import Event
-from dbt.board.versatile import BoardState
 from dbt.devices.fields import Fields
 from dbt.devices.state import State, StateError
 from dbt.frontend.optimizations import ALL
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 #: Bytes of the largest table of symbols, of a command line, and of a message: more than any program has.
 _LARGEST_SYMBOLS, _LONGEST_LINE, _LONGEST_MESSAGE = 64 << 20, 1 << 20, 1 << 16
-_MACHINE = frozenset({"memory", "cpu", "epoch", "insn_ns", "semihosting"})
+_MACHINE = frozenset({"memory", "cpu", "epoch", "insn_ns", "semihosting", "board", "rng_seed"})
 _GUEST = frozenset(
     {"cpu", "semihosting", "is_kernel", "path", "entry", "registers", "command_line", "layout", "symbols", "identity"}
 )
@@ -106,6 +107,8 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
             "epoch": options.epoch,
             "insn_ns": options.insn_ns,
             "semihosting": options.semihosting,
+            "board": options.board_model.name,
+            "rng_seed": options.rng_seed,
         },
         "guest": {
             "cpu": guest.cpu_model,
@@ -141,14 +144,25 @@ def machine_options(values: State) -> dict[str, Any]:
         raise fields.wrong("memory", "a list of regions of RAM")
     cpu = None if fields.is_none("cpu") else fields.choice("cpu", CPUS.__contains__)
     semihosting = None if fields.is_none("semihosting") else fields.flag("semihosting")
+    board, rng_seed = fields.choice("board", BOARDS.__contains__), fields.number("rng_seed")
     layout = [RamRegion(Gpa(base), size, read_only) for base, size, read_only in regions]
-    is_plain = layout == [RamRegion(Gpa(0), layout[0].size)] and layout[0].size <= MAX_MEMORY
+    is_plain = layout == [RamRegion(BOARDS[board].ram_base, layout[0].size)] and layout[0].size <= MAX_MEMORY
     memory, epoch, insn_ns = layout[0].size if is_plain else layout, fields.number("epoch"), fields.number("insn_ns")
     try:
-        MachineOptions(memory, "auto", None, epoch, "async", ALL, None, cpu, semihosting, False, insn_ns).check()
+        MachineOptions(
+            memory, "auto", None, epoch, "async", ALL, None, cpu, semihosting, False, insn_ns, board, rng_seed
+        ).check()
     except ValueError as error:
         raise StateError(f"machine in the saved state is none that can be made: {error}") from None
-    return {"memory": memory, "cpu": cpu, "epoch": epoch, "insn_ns": insn_ns, "semihosting": semihosting}
+    return {
+        "memory": memory,
+        "cpu": cpu,
+        "epoch": epoch,
+        "insn_ns": insn_ns,
+        "semihosting": semihosting,
+        "board": board,
+        "rng_seed": rng_seed,
+    }
 
 
 def _is_region(region: object) -> bool:

@@ -1,6 +1,6 @@
-"""Accesses to the board's registers and what QEMU's versatilepb answers, as text: an oracle that is not our code.
+"""Accesses to a board's registers and what QEMU's answers, as text: an oracle that is not our code.
 
-A file of ``registers/`` is a sequence of lines, for a board that has just been switched on:
+A file of ``registers/BOARD/`` is a sequence of lines, for a board that has just been switched on:
 
     at 0x10140000               offsets are from here
     w 0x010 0x00000030          write a word (w1, w2: a byte, a halfword)
@@ -29,8 +29,11 @@ from dbt.vm.machine import TierName
 from tests.assembler import assemble
 
 FOLDER = Path(__file__).parent / "registers"
-FILES = sorted(FOLDER.glob("*.txt"))
+FILES = sorted(FOLDER.glob("*/*.txt"))
+IDS = [f"{path.parent.name}-{path.stem}" for path in FILES]
+#: Places of code and table from the origin on. QEMU has the device tree of virt in the first MB of RAM.
 _CODE, _TABLE = 0x10000, 0x20000
+_ORIGINS = {"versatile": 0, "virt": 0x41000000}
 _ACCESS = re.compile(
     r"(?P<kind>[rw])(?P<size>[124]?) +(?P<offset>\w+) +(?:-> *)?(?P<value>\w*)(?: but (?P<ours>\w+): .+)?"
 )
@@ -72,8 +75,9 @@ def parse(text: str) -> Iterator[Access]:
 # R4 goes through the table of (access, address, value), R5 through the results. An access is its size, 16 more for a
 # write; 0 ends the table. The results are written to a file by semihosting.
 _PROGRAM = """
-    mov r4, #0x20000
-    mov r5, #0x100000
+    mov r12, #BASE
+    add r4, r12, #0x20000
+    add r5, r12, #0x100000
 next:
     ldmia r4!, {r0, r1, r2}
     cmp r0, #0
@@ -94,12 +98,11 @@ next:
     streq r2, [r1]
     b next
 done:
-    mov r4, #0x100000
+    add r4, r12, #0x100000
     sub r7, r5, r4
     sub sp, r4, #64
-    mov r0, #0x10000
+    add r0, r12, #0x20000
     sub r0, r0, #8
-    add r0, r0, #0x10000
     str r0, [sp]
     mov r0, #5
     str r0, [sp, #4]
@@ -122,15 +125,22 @@ done:
 _FILE = "out"  # its name is in the eight bytes before the table
 
 
+_MACHINES = {
+    "versatile": ("-M", "versatilepb"),
+    "virt": (
+        *("-M", "virt,highmem=off", "-cpu", "cortex-a15,vfp=off,neon=off"),
+        *("-global", "virtio-mmio.force-legacy=false"),
+    ),
+}
 _QEMU = (
     # Time goes by instructions: a nanosecond each.
-    *("qemu-system-arm", "-M", "versatilepb", "-icount", "shift=0,sleep=off", "-semihosting"),
+    *("qemu-system-arm", "-icount", "shift=0,sleep=off", "-semihosting"),
     *("-rtc", "base=2026-01-01T00:00:00,clock=vm"),
     *("-display", "none", "-serial", "null", "-monitor", "none", "-audiodev", "none,id=n0"),
 )
 
 
-def _image_of(accesses: list[Access]) -> bytes:
+def _image_of(accesses: list[Access], board: str) -> bytes:
     """The program that makes the accesses."""
     table = b"".join(
         struct.pack(
@@ -141,16 +151,18 @@ def _image_of(accesses: list[Access]) -> bytes:
         )
         for access in accesses
     )
-    code = assemble(_PROGRAM, _CODE)
+    base = _ORIGINS[board]
+    code = assemble(_PROGRAM.replace("BASE", str(base)), base + _CODE)
     return code.ljust(_TABLE - _CODE - 8, b"\0") + _FILE.encode().ljust(8, b"\0") + table + bytes(12)
 
 
-def under_qemu(accesses: list[Access]) -> list[int]:
+def under_qemu(accesses: list[Access], board: str) -> list[int]:
     """What the reads give there, in order."""
+    start = _ORIGINS[board] + _CODE
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "image").write_bytes(_image_of(accesses))
+        (Path(directory) / "image").write_bytes(_image_of(accesses, board))
         subprocess.run(
-            [*_QEMU, "-device", f"loader,file=image,addr={_CODE:#x},cpu-num=0"],
+            [*_QEMU, *_MACHINES[board], "-device", f"loader,file=image,addr={start:#x},cpu-num=0"],
             cwd=directory,
             check=True,
             timeout=60,
@@ -160,12 +172,13 @@ def under_qemu(accesses: list[Access]) -> list[int]:
     return _words(results)
 
 
-def under_dbt(accesses: list[Access], tier: TierName) -> tuple[list[int], int]:
+def under_dbt(accesses: list[Access], board: str, tier: TierName) -> tuple[list[int], int]:
     """What the reads give in one of our tiers, in order, and how many accesses native code made."""
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "image").write_bytes(_image_of(accesses))
-        with Machine(tier=tier, files=directory, semihosting=True, insn_ns=1, console=CaptureConsole()) as machine:
-            machine.load_kernel(str(Path(directory) / "image"), base=_CODE)
+        (Path(directory) / "image").write_bytes(_image_of(accesses, board))
+        console = CaptureConsole()
+        with Machine(tier=tier, files=directory, semihosting=True, insn_ns=1, console=console, board=board) as machine:
+            machine.load_kernel(str(Path(directory) / "image"), base=_ORIGINS[board] + _CODE)
             assert machine.run(fuel=10_000_000).exit_code == 0
             answers = machine.cpu.native("device_answers")
         return _words((Path(directory) / _FILE).read_bytes()), answers
@@ -175,12 +188,12 @@ def _words(results: bytes) -> list[int]:
     return list(struct.unpack(f"<{len(results) // 4}I", results))
 
 
-def recorded(text: str) -> str:
+def recorded(text: str, board: str) -> str:
     """``text`` with what QEMU reads."""
     accesses = list(parse(text))
     reads = [access for access in accesses if not access.write]
     lines = text.splitlines()
-    for access, value in zip(reads, under_qemu(accesses), strict=True):
+    for access, value in zip(reads, under_qemu(accesses, board), strict=True):
         lines[access.line - 1] = re.sub(
             r" ->( *0x\w+)?", f" -> {value:#0{2 + 2 * access.size}x}", lines[access.line - 1]
         )
@@ -197,7 +210,7 @@ def main() -> None:
     if missing := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"there is no file {', '.join(missing)}")
     for path in paths:
-        path.write_text(recorded(path.read_text()))
+        path.write_text(recorded(path.read_text(), path.parent.name))
         print(path.name)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dbt.abi.addresses import Gpa
 from dbt.board import versatile
+from dbt.board.board import Board, Inputs, InterruptTaken
 from dbt.board.versatile import (
     ETHERNET,
     FLASH,
@@ -23,9 +24,6 @@ from dbt.board.versatile import (
     UART2,
     UART3,
     WATCHDOG,
-    Board,
-    Inputs,
-    InterruptTaken,
     build_board,
 )
 from dbt.memory.ram import RamLayout

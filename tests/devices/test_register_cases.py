@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from dbt.abi.addresses import Gpa
+from dbt.board.boards import BOARDS
 from dbt.board.timeline import Timeline
-from dbt.board.versatile import build_board
 from dbt.memory.ram import RamLayout
-from tests.devices.register_cases import FILES, parse, recorded
+from tests.devices.register_cases import FILES, IDS, parse, recorded
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+@pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_registers_are_as_qemu_has_them(path: Path) -> None:
     def no_reset() -> None:
         raise AssertionError("the board was reset")
@@ -24,9 +24,10 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
     def no_line(level: bool) -> None:
         pass
 
-    bus = build_board(
+    model = BOARDS[path.parent.name]
+    bus = model.build(
         lambda _: None,
-        RamLayout.of(128 << 20),
+        RamLayout.of(128 << 20, model.ram_base),
         Timeline(lambda: 0),
         no_line,
         no_line,
@@ -44,7 +45,7 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+@pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_what_is_written_down_is_what_qemu_answers(path: Path) -> None:
     text = path.read_text()
-    assert recorded(text) == text
+    assert recorded(text, path.parent.name) == text

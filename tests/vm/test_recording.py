@@ -36,7 +36,7 @@ SUM = make_elf(
         b .
     """)
 )
-IDENTITY = RunIdentity("0", RAM, "any", 0, 10, True, False, "guest", "0" * 64)
+IDENTITY = RunIdentity("0", RAM, "versatile", "any", 0, 10, 0, True, False, "guest", "0" * 64)
 
 
 def machine(data: bytes = b"", tier: TierName = "threaded", program: bytes = SUM, **options: Any) -> Machine:
@@ -324,8 +324,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (b"", "no recording of dbt"),
         (b"\x7fELF\n", "no recording of dbt"),
         (b"[]\n", "no recording of dbt"),
-        (b'{"dbt-recording": 4}\n', "no recording of dbt"),
-        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 4"),
+        (b'{"dbt-recording": 5}\n', "no recording of dbt"),
+        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 5"),
         (b"[" * 100000 + b"\n", "no recording of dbt"),
     ):
         path.write_bytes(data)

@@ -108,7 +108,7 @@ def test_a_recording_that_began_with_a_restored_machine(tmp_path: Path) -> None:
 
 # -- without a machine ---------------------------------------------------------------------------
 
-IDENTITY = RunIdentity("0", 1 << 20, "any", 0, 10, True, False, "guest", "0" * 64, Position(100, 5, 7))
+IDENTITY = RunIdentity("0", 1 << 20, "versatile", "any", 0, 10, 0, True, False, "guest", "0" * 64, Position(100, 5, 7))
 RECORDING = Recording(
     "run",
     IDENTITY,
@@ -124,7 +124,9 @@ RECORDING = Recording(
 
 
 def at(now: int, arrived: int, received: int) -> Replay:
-    identity = RunIdentity("0", 1 << 20, "any", 0, 10, True, False, "guest", "1" * 64, Position(now, arrived, received))
+    identity = RunIdentity(
+        "0", 1 << 20, "versatile", "any", 0, 10, 0, True, False, "guest", "1" * 64, Position(now, arrived, received)
+    )
     return Replay(RECORDING, identity)
 
 

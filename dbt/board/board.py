@@ -1,0 +1,120 @@
+"""What every board is: devices on a bus, an interrupt controller with inputs, a console, and a timeline.
+
+:mod:`dbt.board.boards` says which boards there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from dbt.board.bus import DeviceBus, Window
+from dbt.board.timeline import Event, Timeline
+from dbt.devices.pl011 import ConsoleUart
+from dbt.devices.state import PutBack, State
+from dbt.devices.wiring import Line
+from dbt.memory.ram import RamLayout
+
+PAGE = 0x1000
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class InterruptController(Protocol):
+        """The interrupt controller that drives the CPU's interrupt inputs to these levels."""
+
+        irq_level: bool
+        fiq_level: bool
+
+        @property
+        def has_fast_interrupts(self) -> bool:
+            """True if the interrupt of some device would be an FIQ."""
+
+
+class Board(NamedTuple):
+    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to.
+
+    ``timeline`` has the alarms of the devices, each under the name of the device's window.
+    """
+
+    bus: DeviceBus
+    console_uart: ConsoleUart
+    controller: InterruptController
+    timeline: Timeline
+
+    @property
+    def has_fast_interrupts(self) -> bool:
+        """True if the interrupt of some device would be an FIQ."""
+        return self.controller.has_fast_interrupts
+
+    def save(self) -> BoardState:
+        """Return the state of all devices and the pending events, as plain values."""
+        return BoardState(self.bus.save(), self.timeline.save())
+
+    def keep(self) -> PutBack:
+        """Return a function that gives the devices their present states, and makes the present events pending again.
+
+        Like :meth:`restore` it leaves out the levels of the CPU's interrupt inputs.
+        """
+        devices, events = self.bus.keep(), self.timeline.keep()
+
+        def put_back() -> None:
+            devices()
+            events()
+
+        return put_back
+
+    def restore(self, state: BoardState) -> None:
+        """Restore a state that :meth:`save` returned. Raise StateError if it is that of another board.
+
+        The levels of the CPU's interrupt inputs are not set again, because they belong to the CPU's state.
+        """
+        self.bus.restore(state.devices)
+        waiting = {event[0] for event in state.events if isinstance(event, tuple) and event and type(event[0]) is str}
+        for window in self.bus.windows:
+            if window.name in waiting:
+                window.arrive()
+        self.timeline.restore(state.events)
+
+
+class BoardState(NamedTuple):
+    """The state of a board. ``devices`` has states by name; a device that is missing is as after a reset. ``events``
+    has the pending events.
+    """
+
+    devices: dict[str, State]
+    events: list[Event]
+
+
+class InterruptTaken(ValueError):
+    """Raised if a device is connected to an interrupt that another device has, or to one that does not exist."""
+
+
+class Inputs:
+    """The ``count`` inputs of an interrupt controller. Each is one device's, whether that is made already or not."""
+
+    def __init__(self, controller: str, line: Callable[[int], Line], count: int = 32) -> None:
+        self._controller = controller
+        self._line = line
+        self._count = count
+        self._devices: dict[int, str] = {}
+
+    def connect(self, number: int, device: str) -> Line:
+        """Return input ``number`` for the device of that name. Raise InterruptTaken if it cannot have it."""
+        if not 0 <= number < self._count:
+            raise InterruptTaken(f"{device}: {self._controller} has no input {number}; they are 0 to {self._count - 1}")
+        if number in self._devices:
+            free = ", ".join(str(one) for one in range(self._count) if one not in self._devices)
+            raise InterruptTaken(
+                f"{device}: input {number} of {self._controller} is that of {self._devices[number]}; "
+                f"not connected yet are {free}"
+            )
+        self._devices[number] = device
+        return self._line(number)
+
+
+def visible(windows: Iterable[Window], ram: RamLayout) -> Iterator[Window]:
+    """Yield the windows that RAM does not hide. All of a device is hidden if RAM is where a part of it would be."""
+    for window in windows:
+        if not any(region.base < window.end and window.base < region.end for region in ram.regions):
+            yield window

@@ -1,0 +1,71 @@
+"""The board of QEMU's machine ``virt``, which is made for virtual machines and described by its device tree.
+
+Addresses and interrupts are those of QEMU 7.2 (hw/arm/virt.c). Numbers of shared interrupts begin at 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from dbt.abi.addresses import Gpa
+from dbt.board.board import PAGE, Board, Inputs, visible
+from dbt.board.bus import Deferred, DeviceBus, Window
+from dbt.board.timeline import Timeline
+from dbt.devices import gic, virtio_slots
+from dbt.devices.device import Device
+from dbt.devices.gic import FIRST_SPI, Gic
+from dbt.devices.pl011 import ConsoleUart
+from dbt.devices.virtio_slots import VirtioSlots
+from dbt.devices.wiring import Line, Transmit, no_input
+from dbt.memory.ram import RamLayout
+
+INTERRUPT_CONTROLLER = Gpa(0x08000000)
+UART = Gpa(0x09000000)
+CLOCK = Gpa(0x09010000)
+GPIO = Gpa(0x09030000)
+VIRTIO = Gpa(0x0A000000)
+#: Shared interrupts, as the device tree counts them.
+#: The power key is at this pin of the GPIO.
+POWER_KEY_PIN = 3
+UART_SPI, CLOCK_SPI, GPIO_SPI, VIRTIO_SPI = 1, 2, 7, 16
+
+
+def build_board(
+    transmit: Transmit,
+    ram: RamLayout,
+    timeline: Timeline,
+    irq: Line,
+    fiq: Line,
+    reset: Callable[[], None],
+    epoch: int,
+    refill: Callable[[], None] = no_input,
+    holes_read_zero: bool = False,
+) -> Board:
+    """Return the board as after a reset. The arguments are those of :func:`dbt.board.versatile.build_board`."""
+    controller = Gic(irq, fiq)
+    inputs = Inputs("the interrupt controller", controller.line, gic.LINES)
+
+    def spi(number: int, device: str) -> Line:
+        return inputs.connect(FIRST_SPI + number, device)
+
+    uart = ConsoleUart(timeline.named("UART"), transmit, spi(UART_SPI, "UART"), refill=refill)
+
+    def clock(irq: Line) -> Device:
+        from dbt.devices.pl031 import Pl031
+
+        return Pl031(timeline.named("clock"), irq, epoch)
+
+    def gpio(irq: Line) -> Device:
+        from dbt.devices.pl061 import Pl061
+
+        return Pl061(irq)
+
+    windows = [
+        Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC"),
+        Window(UART, PAGE, uart, "UART"),
+        Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),
+        Window(GPIO, PAGE, Deferred(partial(gpio, spi(GPIO_SPI, "GPIO"))), "GPIO"),
+        Window(VIRTIO, virtio_slots.SIZE, VirtioSlots(), "virtio slots"),
+    ]
+    return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, controller, timeline)
