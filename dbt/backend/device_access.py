@@ -65,7 +65,7 @@ def _drive_line(methods: DeviceMethods) -> Builder:
 def _find_device(f: Builder, failed: Value) -> tuple[Value, Value, Value]:
     """Return class and block of the device at a GPA, and the offset in it. Return ``failed`` if there is none."""
     page = f["gpa"] >> PAGE_SHIFT
-    number = page + (page >> 3) * 3 & (WINDOWS - 1)
+    number = page + (page >> 3) * 3 + (page >> 12) * 9 & (WINDOWS - 1)
     entry = f.native("windows").element("i64", number * WINDOW_WORDS)
     known = _word(entry, KEY).eq(page + 1) & (now(f) >> _LATEST_SHIFT).eq(0)
     with f.when(~known):

@@ -19,6 +19,7 @@ class BoardModel(NamedTuple):
     """A board. Its code is imported when it is needed, because a machine has only one.
 
     - ``ram_base`` and ``largest_ram``: where RAM begins, and how many bytes fit before they hide devices.
+    - ``console_base``: where the UART is that the console is connected to.
     - ``program_cpu`` and ``kernel_cpu``: the processor that a program or a kernel has unless the user chooses one.
     - ``machine_number``: what a kernel gets in R1 (Linux, arch/arm/tools/mach-types).
     - ``has_atags``: whether there are kernels for this board that know no device trees.
@@ -28,6 +29,7 @@ class BoardModel(NamedTuple):
     name: str
     ram_base: Gpa
     largest_ram: int
+    console_base: Gpa
     program_cpu: str
     kernel_cpu: str
     machine_number: int
@@ -61,14 +63,25 @@ class BoardModel(NamedTuple):
 
 #: Program: everything that is implemented of ARMv4 to ARMv7-A, whichever processor has it. Kernel: the processor of the
 #: Versatile/PB (ARM DUI 0224), for which its kernels are built. Versatile/PB itself decodes at most 256 MB of RAM.
-VERSATILE = BoardModel("versatile", GPA_0, 0x10000000, "any", "arm926", 387, has_atags=True, holes_read_zero=True)
+VERSATILE = BoardModel(
+    "versatile",
+    GPA_0,
+    256 << 20,
+    Gpa(0x101F1000),
+    "any",
+    "arm926",
+    387,
+    has_atags=True,
+    holes_read_zero=True,
+)
 #: QEMU's board of that name. It has no number: kernels for it have device trees.
 VIRT = BoardModel(
     "virt",
     Gpa(0x40000000),
     2 << 30,
-    "cortex-a8",
-    "cortex-a8",
+    Gpa(0x09000000),
+    "cortex-a15",
+    "cortex-a15",
     0xFFFFFFFF,
     has_atags=False,
     holes_read_zero=False,

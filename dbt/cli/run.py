@@ -214,6 +214,12 @@ def _status(result: RunResult) -> int:
 
 
 def _message(machine: Machine, result: RunResult) -> str:
+    """Return the result's message and advice."""
+    message = _with_place(machine, result)
+    return f"{message.removesuffix('.')}. {result.advice}" if result.advice else message
+
+
+def _with_place(machine: Machine, result: RunResult) -> str:
     """Return the result's message, to which the place is added if it is missing."""
     match result.reason:
         case StopReason.INTERRUPTED:  # Who presses Ctrl-C does not want to wait for the disassembler.

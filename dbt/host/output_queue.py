@@ -21,6 +21,8 @@ class OutputQueue:
         self._console = console
         self._journal = journal if journal is not None else HostJournal()
         self.uart = OutputRing()
+        #: True until something is written, or collected from the UART.
+        self.is_silent = True
         self._pieces: list[tuple[bool, bytearray]] = []  # whether it is for write_error, and the bytes
 
     def write(self, data: bytes) -> None:
@@ -41,6 +43,7 @@ class OutputQueue:
             self._append(False, data)
 
     def _append(self, is_error: bool, data: bytes) -> None:
+        self.is_silent = False
         if self._pieces and self._pieces[-1][0] is is_error:
             self._pieces[-1][1].extend(data)
         else:

@@ -24,6 +24,7 @@ from dbt.vm.input import InputPort
 from dbt.vm.peripherals import Peripherals
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.signal_deferral import SignalDeferral
+from dbt.vm.silent_kernel import SilentKernel
 from dbt.vm.slice_sizer import SliceSizer
 from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I
@@ -71,6 +72,7 @@ class HostLoop:
         realtime: bool,
         signals: SignalDeferral,
         journal: HostJournal,
+        silence: SilentKernel,
     ) -> None:
         self._vcpu = vcpu
         self._peripherals = peripherals
@@ -86,6 +88,7 @@ class HostLoop:
         self._interrupted = False
         self._signals = signals
         self._journal = journal
+        self._silence = silence
         self._watcher: RunWatcher | None = None  # of the present run
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
 
@@ -124,6 +127,7 @@ class HostLoop:
         cpu = self._vcpu.cpu
         self._signals.release()
         self._exits.begin_run()
+        self._silence.begin_run(self._vcpu.icount)
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._follow_time()
         self._watcher = watcher
@@ -141,7 +145,7 @@ class HostLoop:
                 self._console.flush()
                 self._signals.hold()
         self._ended = None
-        return result
+        return self._silence.explain(result, machine.cpu_model) if machine.is_kernel else result
 
     def _follow_time(self) -> None:
         """Let time pass in real time from now on, if it is to. What is repeated is not waited for."""
@@ -159,7 +163,7 @@ class HostLoop:
         pace = SliceSizer()
         while True:
             signals.hold()
-            stop = self._ended or self._limit_reached(is_kernel, end, deadline, now)
+            stop = self._ended or self._limit_reached(machine, end, deadline, now)
             if stop is not None:
                 return stop
             if self._journal.repeats_until is not None:
@@ -253,15 +257,19 @@ class HostLoop:
 
     # -- what ends a run -----------------------------------------------------------------------
 
-    def _limit_reached(self, is_kernel: bool, end: int | None, deadline: float | None, now: float) -> RunResult | None:
+    def _limit_reached(
+        self, machine: Runnable, end: int | None, deadline: float | None, now: float
+    ) -> RunResult | None:
         icount = self._vcpu.icount
         if self._interrupted or (self._watcher is not None and self._watcher.wants_stop()):
             self._interrupted = False
             return self._stopped(StopReason.INTERRUPTED, f"interrupted after {icount} instructions")
         if self._vcpu.reset_requested:
             return self._exited("the guest reset the machine")
-        if is_kernel and not icount % _HALT_INTERVAL and self._has_halted:
-            return self._kernel_halted()
+        if not icount % _HALT_INTERVAL and machine.is_kernel:
+            if self._has_halted:
+                return self._kernel_halted()
+            self._silence.look(icount, machine.cpu_model, self._describe_place)
         if end is not None and icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {icount} instructions")
         if deadline is not None and now >= deadline:
@@ -283,12 +291,14 @@ class HostLoop:
         """Return the result for a halted kernel. If it was interrupted before, it was up and has shut down; otherwise
         it has given up while it booted.
         """
-        place = self._inspector.describe_pc(Gva(self._vcpu.cpu.r[15]))
-        message = f"the guest halted the machine: at {place} nothing can interrupt it"
+        message = f"the guest halted the machine: at {self._describe_place()} nothing can interrupt it"
         counts = self._vcpu.event_counts
         if counts[ExceptionKind.IRQ.value] or counts[ExceptionKind.FIQ.value]:
             return self._exited(message)
         return self._stopped(StopReason.HALTED, f"{message}, and nothing did before")
+
+    def _describe_place(self) -> str:
+        return self._inspector.describe_pc(Gva(self._vcpu.cpu.r[15]))
 
     def _exited(self, message: str) -> RunResult:
         return RunResult(StopReason.EXITED, 0, self._vcpu.icount, self._vcpu.cpu.pc, message)

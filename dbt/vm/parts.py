@@ -27,6 +27,7 @@ from dbt.vm.input import ConsoleInput, InputPort
 from dbt.vm.options import MachineOptions, TierParts, open_jail
 from dbt.vm.peripherals import Peripherals
 from dbt.vm.signal_deferral import SignalDeferral
+from dbt.vm.silent_kernel import SilentKernel
 from dbt.vm.vcpu import Vcpu
 from isa.arm.cpus import CPUS
 
@@ -113,8 +114,20 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         exits.answer_within_slice,
     )
     signals = SignalDeferral()
+    silence = SilentKernel(options.board_model, output, notice)
     loop = HostLoop(
-        vcpu, peripherals, inspector, exits, port, output, console, observer, options.realtime, signals, journal
+        vcpu,
+        peripherals,
+        inspector,
+        exits,
+        port,
+        output,
+        console,
+        observer,
+        options.realtime,
+        signals,
+        journal,
+        silence,
     )
     return Parts(
         cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, storm, loop, signals, journal

@@ -29,6 +29,7 @@ class RunResult(NamedTuple):
     - ``pc``: the address of the next instruction. For FAULT and HALTED it is the one that could not be completed.
     - ``message``: one paragraph for people, which is empty if there is nothing to explain.
     - ``exit``: the exit of the tier, for FAULT and HALTED, and for STOPPED at a breakpoint or watchpoint.
+    - ``advice``: what to try with a kernel that has written nothing, in sentences, or empty.
     """
 
     reason: StopReason
@@ -37,3 +38,4 @@ class RunResult(NamedTuple):
     pc: Gva
     message: str
     exit: VmExit | None = None
+    advice: str = ""
