@@ -9,6 +9,7 @@
 #define UART_DATA REGISTER(0x101f1000)
 #define UART_FLAGS REGISTER(0x101f1018)
 #define UART_CONTROL REGISTER(0x101f1030)
+#define UART_BUSY 0x08 /* in the flags: it is sending */
 #define UART_FULL 0x20 /* in the flags: the transmit FIFO is */
 #define UART_ENABLE 0x301 /* receiver, transmitter, and the whole */
 
@@ -41,9 +42,35 @@ static void no_interrupt(void)
 {
 }
 
+#ifdef KEEP_CONSOLE
+/* The last lines that were printed, for whoever looks at a machine that has stopped; and what is done before a reset. */
+static struct {
+    unsigned length;
+    char text[2300];
+    void (*before_reset)(void);
+} console;
+
+/* Keep a character. When the text is full, the next line begins it anew. */
+static void keep(char c)
+{
+    console.text[console.length++] = c;
+    if (c == '\n' && console.length >= sizeof console.text)
+        console.length = 0;
+}
+
+static void console_drain(void)
+{
+    while (UART_FLAGS & UART_BUSY)
+        ;
+}
+#endif
+
 void devices_init(void)
 {
     UART_CONTROL = UART_ENABLE;
+#ifdef KEEP_CONSOLE
+    console.before_reset = console_drain;
+#endif
 
     VIC_DEFAULT_ADDRESS = (uint32_t)no_interrupt;
     VIC_VECTOR_ADDRESS = (uint32_t)timer_interrupt;
@@ -67,6 +94,9 @@ void console_put(void *unused, char c)
     while (UART_FLAGS & UART_FULL)
         ;
     UART_DATA = c;
+#ifdef KEEP_CONSOLE
+    keep(c);
+#endif
 }
 
 void print(const char *text, ...)
@@ -80,6 +110,12 @@ void print(const char *text, ...)
 /* A reset ends the run where there is nothing to boot again: qemu-system-arm -no-reboot. */
 void machine_reset(void)
 {
+#ifdef KEEP_CONSOLE
+    void (*action)(void) = console.before_reset;
+    console.before_reset = 0; /* once, even if it panics */
+    if (action)
+        action();
+#endif
     SYSTEM_LOCK = 0xa05f;
     SYSTEM_RESET = 0x105;
     for (;;)
