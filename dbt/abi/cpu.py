@@ -31,6 +31,10 @@ from isa.arm.state import BANKS, LAYOUT, PSR_KEPT, PSR_MODE, Mode, state_size
 STITCHED_CALLEES = ("goto", "goto_counted", "warm", "bypass_op", "stitched_edge", "stitched_cross", "stitched_hot")
 
 
+#: The kinds of private peripherals that a processor can have.
+PRIVATE_PERIPHERALS = 2
+
+
 class Slot:
     """A field of the translator's part: its offset in CpuState in bytes, the bytes of an element, and their number."""
 
@@ -98,6 +102,7 @@ def _native_layout() -> dict[str, Slot]:
         ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
         ("input_due", 8, 1),  # the tick from which a device that shows input has to ask Python for it
         ("timeline", 8, 1),  # HVA of the timeline's words: see dbt.abi.timeline
+        ("private", 8, PRIVATE_PERIPHERALS),  # the blocks of those that native code serves: see isa.arm.private
         ("windows", 8, WINDOWS * WINDOW_WORDS),  # the devices that native code serves: see dbt.abi.device_windows
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
         ("mmio_cursor", 4, 1),  # ... and already replayed

@@ -9,6 +9,8 @@ and afterwards the end of the slice: an access can raise an interrupt line or se
 - ``ring_due(cpu) -> done`` rings the alarms that are due. It stops at one that only Python can ring.
 - ``bound_slice(cpu, takeable)`` lets the budget end where native code has to look next: at the next event, with the
   slice, and after the present instruction if interrupts are ``takeable``.
+- ``read_private(cpu, number) -> {value, made}`` and ``write_private(cpu, number, low, high) -> made`` access a register
+  of a private peripheral (:mod:`isa.arm.private`).
 
 In all of them CpuState has the budget before the present instruction is retired.
 """
@@ -23,12 +25,14 @@ from dbt.abi.timeline import ALARM_WORDS, COUNT, FIRST_ALARM, ORDER, TICK, UNSET
 from dbt.abi.timeline import DEVICE as ALARM_DEVICE
 from dbt.abi.timeline import DEVICE_CLASS as ALARM_CLASS
 from dbt.backend.builder import Builder, Value, define
-from dbt.backend.device_methods import ANSWER, DeviceMethods, classes, now
+from dbt.backend.device_methods import ANSWER, DeviceMethods, class_called, classes, now
 from dbt.devices.registers import WordRegisters
-from dbt.devices.shared import CPU, WORD_BYTES
+from dbt.devices.shared import CPU, PRIVATE_CLASSES, WORD_BYTES
+from isa.arm.private import NUMBERS_OF_EACH
 
 #: Later than this, in ticks, Python serves all devices. Until then no product of theirs exceeds 64 bits.
 _LATEST_SHIFT = 55
+_NUMBER_BITS = NUMBERS_OF_EACH.bit_length() - 1
 
 
 def _word(pointer: Value, number: int) -> Value:
@@ -124,6 +128,47 @@ def _device_write(methods: DeviceMethods) -> Builder:
     return f
 
 
+def _find_private(f: Builder, kind: int) -> tuple[Value, Value]:
+    """Return whether native code serves the private peripherals of a kind, and the block of the one there is."""
+    block = f.load_native("private", element=kind)
+    return block.ne(0) & (now(f) >> _LATEST_SHIFT).eq(0), f.load_native("private", "ptr", kind)
+
+
+def _each_private(f: Builder, methods: DeviceMethods, method: str, call: Callable[[str, Value, Value], None]) -> None:
+    """Make a call for the peripheral that has the number: its function, its block, and the register's number there."""
+    for kind, name in enumerate(PRIVATE_CLASSES):
+        with f.when((f["number"] >> _NUMBER_BITS).eq(kind)):
+            served, block = _find_private(f, kind)
+            with f.when(served):
+                f.store_native("device_answers", f.load_native("device_answers") + 1)
+                call(methods.function(class_called(name), method), block, (f["number"] & NUMBERS_OF_EACH - 1).to("i64"))
+
+
+def _read_private(methods: DeviceMethods) -> Builder:
+    f = define("read_private", {"number": "i32"}, "{i32, i1}")
+
+    def read(function: str, block: Value, number: Value) -> None:
+        value = f.call(function, f.cpu, block, number, result="i64").to("i32")
+        f.ret(Value(f, f.emit(f"insertvalue {{i32, i1}} {{i32 0, i1 true}}, i32 {value}, 0"), "{i32, i1}"))
+
+    _each_private(f, methods, "read_register", read)
+    f.ret(Value(f, "zeroinitializer", "{i32, i1}"))
+    return f
+
+
+def _write_private(methods: DeviceMethods) -> Builder:
+    f = define("write_private", {"number": "i32", "low": "i32", "high": "i32"}, "i1")
+
+    def write(function: str, block: Value, number: Value) -> None:
+        f.call(function, f.cpu, block, number, f["low"].to("i64"), f["high"].to("i64"), result="i64")
+        f.call("bound_slice", f.cpu, f.load_native("interrupt_lines") & ~f.load_state("psr"))
+        f.ret(f.value("i1", 1))
+
+    _each_private(f, methods, "write_register", write)
+    f.ret(f.value("i1", 0))
+    return f
+
+
 def _next_alarm(f: Builder) -> tuple[Value, Value]:
     """Return the tick of the next event, UNSET if there is none, and the record of its alarm."""
     words = f.load_native("timeline", "ptr")
@@ -181,6 +226,8 @@ def device_access_text() -> str:
         _drive_line(methods),
         _device_read(methods),
         _device_write(methods),
+        _read_private(methods),
+        _write_private(methods),
         _ring_due(methods),
         _bound_slice(),
     ]

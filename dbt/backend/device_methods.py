@@ -534,13 +534,18 @@ def _annotation(cls: type, name: str) -> str:
     return next((str(each.type) for each in fields(cls) if each.name == name), "")
 
 
-def classes() -> Iterator[tuple[int, type]]:
-    """Yield number and class of everything that is compiled, after importing it."""
+def class_called(name: str) -> type:
+    """Return the class of a name that has its module's name in front, after importing that."""
     import importlib
 
+    module, _, cls_name = name.rpartition(".")
+    cls: type = getattr(importlib.import_module(module), cls_name)
+    return cls
+
+
+def classes() -> Iterator[tuple[int, type]]:
+    """Yield number and class of everything that is compiled, after importing it."""
     from dbt.devices.shared import CLASSES, class_number
 
-    for name in CLASSES:
-        module, _, cls_name = name.rpartition(".")
-        cls = getattr(importlib.import_module(module), cls_name)
+    for cls in map(class_called, CLASSES):
         yield class_number(cls), cls

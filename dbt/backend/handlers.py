@@ -70,6 +70,7 @@ class HandlerLowering(Lowering):
         self.uses_memory = False
         self._bail = ""
         self._synchronises = False
+        self._moves_budget = False  # by a write to a device, which may set an alarm
 
     # -- entry and exits -----------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class HandlerLowering(Lowering):
         """Return the budget after this instruction. An access to a device may have changed the end of the slice."""
         f = self.f
         budget = "%budget"
-        if self.uses_memory and self._slow is None:
+        if (self.uses_memory and self._slow is None) or self._moves_budget:
             budget = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['budget'].offset)}")
         return f.emit(f"add nsw i64 {budget}, -1")
 
@@ -292,20 +293,46 @@ class HandlerLowering(Lowering):
         to = "@supervisor_call" if kind is InsnException.SUPERVISOR_CALL else "@leave"
         self.leave(EXCEPTION_EXITS[kind], self.value(immediate), to=to)
 
+    def _count_callout(self, callout: Callout) -> None:
+        f = self.f
+        if callout.sensitive:
+            place = self.state_pointer(NATIVE["callout_counts"].offset + 8 * CALLOUT_NUMBERS[callout.name])
+            count = f.emit(f"load i64, ptr {place}")
+            f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {place}")
+
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         f, name = self.f, callout.name
         values = [self.value(arg) for arg in args]
-        if callout.sensitive:
-            place = self.state_pointer(NATIVE["callout_counts"].offset + 8 * CALLOUT_NUMBERS[name])
-            count = f.emit(f"load i64, ptr {place}")
-            f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {place}")
+        self._count_callout(callout)
         if name in CALLOUT_EXITS:
             self.leave(CALLOUT_EXITS[name], *values)
             return False
-        if callout.definition is None:
+        if callout.may_leave:
+            self._trap_unless(self._call_slow_path("i1", name, _words(values)))
+            self._moves_budget = True
+        elif callout.definition is None:
             f.do(f"call void @{name}({', '.join(['ptr %cpu', *(f'i32 {value}' for value in values)])})")
         self._synchronises |= callout.synchronises
         return True
+
+    def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:
+        self._count_callout(callout)
+        pair = self._call_slow_path("{i32, i1}", callout.name, _words(self.value(arg) for arg in args))
+        self._trap_unless(self.f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
+        return self.f.emit(f"extractvalue {{i32, i1}} {pair}, 0")
+
+    def _trap_unless(self, done: str) -> None:
+        """Have the emulator execute the instruction unless native code has made the access (an i1)."""
+        f = self.f
+        trap, go = f.new_label("trap"), f.new_label("go")
+        f.do(f"br i1 {done}, label %{go}, label %{trap}, !prof !1")
+        f.label(trap)
+        self.leave(ExitCode.TRAP)
+        f.label(go)
+
+
+def _words(values: Iterable[str]) -> str:
+    return ", ".join(f"i32 {value}" for value in values)
 
 
 def _flavour(access: Access) -> str:

@@ -235,6 +235,10 @@ class Lowering:
         """Lower a callout. Return True if the instruction goes on after it."""
         raise NotImplementedError
 
+    def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:
+        """Lower a callout that has a result, and return the result, an i32."""
+        raise NotImplementedError
+
     # -- values --------------------------------------------------------------------------------
 
     def value(self, uop: Uop) -> str:
@@ -462,6 +466,12 @@ def _lower_callout(low: Lowering, uop: Uop) -> bool:
     return low.lower_callout(uop.attr, uop.args)
 
 
+def _lower_callout_value(low: Lowering, uop: Uop) -> bool:
+    assert isinstance(uop.attr, Callout)
+    low.values[uop] = low.lower_callout_value(uop.attr, uop.args)
+    return True
+
+
 #: One row per uop of instructions that is not pure: it returns False if it ends the path.
 STATEMENTS: dict[str, Callable[[Lowering, Uop], bool]] = {
     "pc": _lower_pc,
@@ -480,5 +490,6 @@ STATEMENTS: dict[str, Callable[[Lowering, Uop], bool]] = {
     "branch": _lower_branch,
     "exception": _lower_exception,
     "callout": _lower_callout,
+    "callout_value": _lower_callout_value,
 }
 require_rows("the lowering of instructions", STATEMENTS, Stage.INSN)

@@ -687,6 +687,9 @@ class RegionLowering(Lowering):
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("an exception is not part of a region")
 
+    def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:
+        raise AssertionError("what asks the hypervisor is not part of a region")
+
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         """Leave for Thumb through the threaded tier. Nothing has been written yet: see Recorder.interwork."""
         self._exit_before_insn(SideExit.THUMB)

@@ -97,6 +97,9 @@ class RoutineLowering(Lowering):
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise AssertionError("a routine is no instruction")
 
+    def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:
+        raise AssertionError("a routine is no instruction")
+
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         raise AssertionError("a routine is no instruction")
 

@@ -230,6 +230,9 @@ class StencilLowering(HandlerLowering):
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
         raise NotStitchableError("it raises an exception")
 
+    def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:
+        raise NotStitchableError("it makes a callout")
+
     def lower_callout(self, callout: Callout, args: Iterable[Uop]) -> bool:
         if callout.name != "enter_thumb":
             raise NotStitchableError("it makes a callout")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from dbt.abi.addresses import Gpa
 from dbt.devices.device import Device
 from dbt.devices.shared import class_number, native_address
 from dbt.devices.state import KeptState, PutBack, State, StateError, Wiring
+from isa.arm.private import NUMBERS_OF_EACH
+
+if TYPE_CHECKING:
+    from dbt.memory.guest_memory import PrivateRegisters
 
 _PAGE_SHIFT = 12
 _INDEXED_PAGES = 256
@@ -55,7 +59,8 @@ class Deferred(Device, Generic[D]):
 class Window:
     """The addresses of a device: ``device`` answers at ``[base, base + size)``, in bytes.
 
-    ``name`` is the device's name in saved states and messages.
+    ``name`` is the device's name in saved states and messages. A size of 0 is that of a private peripheral, which has
+    registers of a coprocessor and no addresses (:mod:`isa.arm.private`).
     """
 
     __slots__ = ("_deferred", "base", "device", "end", "name", "size")
@@ -88,6 +93,11 @@ class Window:
         return self._deferred.device if isinstance(self._deferred, Deferred) else self._deferred
 
 
+def private_window(device: Device, name: str) -> Window:
+    """Return the window of a private peripheral, which has no addresses."""
+    return Window(Gpa(0), 0, device, name)
+
+
 class BusError(ValueError):
     """Raised if two windows claim the same address or the same name."""
 
@@ -105,6 +115,7 @@ class DeviceBus:
     def __init__(self, windows: Iterable[Window] = (), holes_read_zero: bool = False) -> None:
         self.windows: list[Window] = []
         self._pages: dict[int, Window] = {}
+        self._private: list[PrivateRegisters] = []
         self._latest: Window | None = None  # which the next access is likely to be to, too
         self._holes_read_zero = holes_read_zero
         for window in windows:
@@ -119,12 +130,14 @@ class DeviceBus:
             if window.name == other.name:
                 raise BusError(f"the devices at {window.base:#x} and {other.base:#x} are both called {window.name}")
         self.windows.append(window)
+        if not window.size:
+            self._private.append(cast("PrivateRegisters", window.device))
         if len(pages) <= _INDEXED_PAGES:
             self._pages.update(dict.fromkeys(pages, window))
 
     def take_over(self, other: DeviceBus) -> None:
         """Replace the windows by those of another bus, as after a reset of the board."""
-        self.windows, self._pages, self._latest = other.windows, other._pages, None
+        self.windows, self._pages, self._private, self._latest = other.windows, other._pages, other._private, None
         self._holes_read_zero = other._holes_read_zero
 
     def has_device(self, gpa: Gpa, size: int) -> bool:
@@ -156,6 +169,11 @@ class DeviceBus:
         device = window.arrive()
         address = native_address(device)
         return None if address is None else (window.base, class_number(type(device)), address)
+
+    def private(self, number: int) -> PrivateRegisters | None:
+        """See :class:`dbt.memory.guest_memory.Bus`. They are attached in the order of their numbers."""
+        place = number // NUMBERS_OF_EACH
+        return self._private[place] if place < len(self._private) else None
 
     def write(self, gpa: Gpa, size: int, value: int) -> None:
         """Store ``size`` bytes. Raise LookupError if the bus does not cover them."""

@@ -10,10 +10,11 @@ from functools import partial
 
 from dbt.abi.addresses import Gpa
 from dbt.board.board import PAGE, Board, Inputs, visible
-from dbt.board.bus import Deferred, DeviceBus, Window
+from dbt.board.bus import Deferred, DeviceBus, Window, private_window
 from dbt.board.timeline import Timeline
 from dbt.devices import gic, virtio_slots
 from dbt.devices.device import Device
+from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import FIRST_SPI, Gic
 from dbt.devices.pl011 import ConsoleUart
 from dbt.devices.virtio_slots import VirtioSlots
@@ -25,10 +26,12 @@ UART = Gpa(0x09000000)
 CLOCK = Gpa(0x09010000)
 GPIO = Gpa(0x09030000)
 VIRTIO = Gpa(0x0A000000)
-#: Shared interrupts, as the device tree counts them.
 #: The power key is at this pin of the GPIO.
 POWER_KEY_PIN = 3
+#: Shared interrupts, as the device tree counts them.
 UART_SPI, CLOCK_SPI, GPIO_SPI, VIRTIO_SPI = 1, 2, 7, 16
+#: Private interrupts of the generic timer, by their numbers at the interrupt controller.
+VIRTUAL_TIMER_PPI, PHYSICAL_TIMER_PPI = 27, 30
 
 
 def build_board(
@@ -61,7 +64,13 @@ def build_board(
 
         return Pl061(irq)
 
+    timer = GenericTimer(
+        timeline.named("generic timer"),
+        inputs.connect(PHYSICAL_TIMER_PPI, "generic timer"),
+        inputs.connect(VIRTUAL_TIMER_PPI, "generic timer"),
+    )
     windows = [
+        private_window(timer, "generic timer"),
         Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC"),
         Window(UART, PAGE, uart, "UART"),
         Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),

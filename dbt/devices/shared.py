@@ -33,7 +33,11 @@ CLASSES: Final = (
     "dbt.devices.pl031.Pl031",
     "dbt.devices.gic.Gic",
     "dbt.devices.sysregs.SystemRegisters",
+    "dbt.devices.generic_timer.Comparator",
+    "dbt.devices.generic_timer.GenericTimer",
 )
+#: The classes of private peripherals, by their numbers (:mod:`isa.arm.private`): each has NUMBERS_OF_EACH.
+PRIVATE_CLASSES: Final = ("dbt.devices.generic_timer.GenericTimer",)
 #: Kinds of fields by their annotations, and the words that one has. A list has as many as its default has elements.
 _WORDS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("Word", "Byte", "int", "bool", "Tick | None", "list[Word]", "list[Byte]"), 1),

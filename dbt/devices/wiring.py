@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from dbt.devices.shared import CPU, class_number, native_address
+from dbt.devices.shared import CPU, NOT_NATIVE, class_number, native_address
 from dbt.devices.state import Stateful
 
 #: An interrupt line: it is told its level, True for asserted, as often as its driver likes.
@@ -60,8 +60,18 @@ class CpuInput:
         return CPU, 0, self.bit
 
 
-def unconnected(level: bool) -> None:
-    """Drive a line that leads nowhere."""
+class Unconnected:
+    """A line that leads nowhere."""
+
+    def __call__(self, level: bool) -> None:
+        """Do nothing."""
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int, int]:
+        """See :class:`dbt.devices.shared.NativeLine`."""
+        return NOT_NATIVE, 0, 0
+
+
+unconnected = Unconnected()
 
 
 def no_input() -> None:

@@ -102,6 +102,8 @@ class _Writer:
                 yield f"{indent}for {name}_ordinal, {name}_index in enumerate(bits({args[0]})):"
                 yield from self.lines(uop.body, indent + "    ")
             else:
+                if uop.op == "callout_value":
+                    yield f"{indent}callouts.count({str(uop.attr)!r}, pc)"
                 text = _TEXT[uop.op](uop, args)
                 yield indent + (f"{self._new(uop)} = {text}" if uop.width else text)
 
@@ -159,6 +161,11 @@ def _callout(uop: Uop, args: list[str]) -> str:
     return count if uop.attr.definition is not None else f"{count}; callouts.{name}({', '.join(['pc', *args])})"
 
 
+def _callout_value(uop: Uop, args: list[str]) -> str:
+    """Return the text of a callout that has a result, without its count."""
+    return f"callouts.{uop.attr}({', '.join(['pc', *args])})"
+
+
 #: What each uop that is neither pure nor nested is in Python.
 _TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
     "get_reg": lambda uop, args: f"r[{args[0]}]",
@@ -173,6 +180,7 @@ _TEXT: dict[str, Callable[[Uop, list[str]], str]] = {
     "branch": lambda uop, args: f"return {args[0]} & 0xFFFFFFFC",
     "exception": _exception,
     "callout": _callout,
+    "callout_value": _callout_value,
     "get_at": lambda uop, args: f"words[{_state_index(uop)} + {args[0]}]",
     "set_at": lambda uop, args: f"words[{_state_index(uop)} + {args[0]}] = {args[1]}",
     "param": lambda uop, args: str(uop.attr),

@@ -19,6 +19,7 @@ from dbt.abi.exits import (
     LeaveGuest,
     PrefetchAbort,
     ThumbEntry,
+    Undefined,
     Unsupported,
     VmExit,
     WaitForInterrupt,
@@ -215,6 +216,16 @@ class ReferenceTier:
         translation = self.memory.translation
         found = mva if translation is None else translation.walk(mva, access)
         self.call_routine("report_translation", found & 0xFFFFFFFF, found >> 32)
+
+    def read_private(self, pc: Gva, number: int) -> int:
+        value = self.memory.read_private(number)
+        if value is None:
+            raise LeaveGuest(Undefined(pc))  # a processor without the peripheral
+        return value
+
+    def write_private(self, pc: Gva, number: int, low: int, high: int) -> None:
+        if not self.memory.write_private(number, low, high):
+            raise LeaveGuest(Undefined(pc))
 
     def regime_changed(self, pc: Gva) -> None:
         self._forget()

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 AccessHook = Callable[[Gva, Gva, int, bool], None]
 
 
+class PrivateRegisters(Protocol):
+    """A private peripheral: see :mod:`isa.arm.private`."""
+
+    def read_register(self, number: int) -> int: ...
+    def write_register(self, number: int, low: int, high: int) -> None: ...
+
+
 class Bus(Protocol):
     """The devices, by guest physical address. ``covers`` is called first. Sizes are 1, 2 or 4 bytes."""
 
@@ -37,6 +44,11 @@ class Bus(Protocol):
     def native_device(self, gpa: Gpa) -> tuple[Gpa, int, int] | None:
         """Return where the registers of the device at ``gpa`` begin, the number of its class and the address of its
         block (:mod:`dbt.devices.shared`), or None if native code cannot make accesses to the page.
+        """
+
+    def private(self, number: int) -> PrivateRegisters | None:
+        """Return the private peripheral that has the register of that number (:mod:`isa.arm.private`), if there is
+        one.
         """
 
 
@@ -53,6 +65,9 @@ class NoDevices:
         raise LookupError(f"no device at GPA {gpa:#010x}")
 
     def native_device(self, gpa: Gpa) -> None:
+        return None
+
+    def private(self, number: int) -> None:
         return None
 
 
@@ -178,6 +193,23 @@ class GuestMemory:
             return
         self.device_accesses += 1
         self.bus.write(gpa, size, value & ((1 << 8 * size) - 1))
+
+    def read_private(self, number: int) -> int | None:
+        """Return a word of a private peripheral (:mod:`isa.arm.private`), or None if there is no such peripheral."""
+        device = self.bus.private(number)
+        if device is None:
+            return None
+        self.device_accesses += 1
+        return device.read_register(number)
+
+    def write_private(self, number: int, low: int, high: int) -> bool:
+        """Write a register of a private peripheral. Return False if there is no such peripheral."""
+        device = self.bus.private(number)
+        if device is None:
+            return False
+        self.device_accesses += 1
+        device.write_register(number, low, high)
+        return True
 
     # -- physical ------------------------------------------------------------------------------
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dbt.abi.cpu import INPUT_DUE
+from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
 from dbt.board.board import Board
 from dbt.board.boards import BoardModel
-from dbt.board.bus import DeviceBus
+from dbt.board.bus import DeviceBus, private_window
 from dbt.devices.output import OutputRing
-from dbt.devices.wiring import CpuInput
+from dbt.devices.shared import native_address
+from dbt.devices.state import Stateful
+from dbt.devices.wiring import CpuInput, unconnected
 from dbt.memory.ram import RamLayout
 from dbt.vm.input import InputPort
 from dbt.vm.vcpu import Vcpu
-from isa.arm.state import PSR_F, PSR_I
+from isa.arm.private import NUMBERS_OF_EACH
+from isa.arm.state import PSR_F, PSR_I, Architecture
 
 #: A tick that never comes.
 _LATEST = (1 << 63) - 1
@@ -57,8 +60,26 @@ class Peripherals:
             self.receive_at_access,
             holes_read_zero,
         )
-        self._bus.take_over(self.board.bus)
+        bus = self.board.bus
+        if vcpu.cpu["architecture"] == Architecture.V7VE:
+            self._connect_private(bus)
+        self._bus.take_over(bus)
         return self.board
+
+    def _connect_private(self, bus: DeviceBus) -> None:
+        """Give the processor its private peripherals, also on a board that does not connect them. Let native code have
+        them if it can.
+        """
+        from dbt.devices.generic_timer import GenericTimer
+
+        vcpu = self._vcpu
+        if bus.private(0) is None:
+            timer = GenericTimer(vcpu.timeline.named("generic timer"), unconnected, unconnected)
+            bus.attach(private_window(timer, "generic timer"))
+        for kind in range(PRIVATE_PERIPHERALS):
+            device = bus.private(kind * NUMBERS_OF_EACH)
+            address = native_address(device) if isinstance(device, Stateful) else None
+            vcpu.cpu.set_native("private", address or 0, kind)
 
     @property
     def expects_input(self) -> bool:

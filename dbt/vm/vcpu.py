@@ -80,6 +80,8 @@ class Vcpu:
         self.cpu.set_native("timeline", self.timeline.address)
         for number in range(NATIVE["windows"].count):
             self.cpu.set_native("windows", 0, number)  # whose devices are gone
+        for number in range(NATIVE["private"].count):
+            self.cpu.set_native("private", 0, number)
         self.exit_counts.clear()
         self.exceptions.forget()
         self.icount = self.skipped = self.completed = 0

@@ -170,5 +170,9 @@ CALLOUTS.declare("translate_address", "(mva, access): into PAR where it goes, or
 CALLOUTS.declare(
     "regime_changed", "(): the tables, the domains or whether the MMU is on may have changed", synchronises=True
 )
+CALLOUTS.declare(
+    "read_private", "(number): a word of a private peripheral: see isa.arm.private", has_result=True, may_leave=True
+)
+CALLOUTS.declare("write_private", "(number, low, high): a register of a private peripheral", may_leave=True)
 CALLOUTS.declare("tlb_flush", "(): forget all translations", synchronises=True)
 CALLOUTS.declare("tlb_flush_page", "(mva): forget the translation of an address", synchronises=True)

@@ -67,7 +67,7 @@ _V7VE: Mapping[str, int] = {
     "id_isar0": 0x02101110, "id_isar1": 0x13112111, "id_isar2": 0x21232041, "id_isar3": 0x11112131,
     "id_isar4": 0x10011142,
     "clidr": 0x0A200023, "ccsidr": 0x701FE00A, "ccsidr+1": 0x201FE00A, "ccsidr+2": 0x711FE07A,
-    "l2ctlr": 0x00800000, "cbar": 0x08000000, "dbgdevid": 0x01110F13, "dbgoslsr": 0b1010,
+    "cntfrq": 62_500_000, "l2ctlr": 0x00800000, "cbar": 0x08000000, "dbgdevid": 0x01110F13, "dbgoslsr": 0b1010,
     "sctlr": 0x00C50078,
     "sctlr_writable": SCTLR_M | SCTLR_A | _C | _SW | _Z | _I | SCTLR_V | SCTLR_EE | _TRE | SCTLR_AFE | SCTLR_TE,
 }  # fmt: skip

@@ -124,6 +124,8 @@ _WORDS: tuple[tuple[str, int, str], ...] = (
 _WORDS_OF_V7VE: tuple[tuple[str, int, str], ...] = (
     ("prrr", 1, "CP15 c10: primary region remap"),
     ("nmrr", 1, "CP15 c10: normal memory remap"),
+    ("cntfrq", 1, "CP15 c14: frequency of the generic timer as firmware has written it down"),
+    ("cntkctl", 1, "CP15 c14: what user mode may access of the generic timer"),
     ("cbar", 1, "CP15 c15: base of the private peripherals"),
     ("l2ctlr", 1, "CP15 c9: L2 control"),
     ("dbgdidr", 1, "CP14 c0: debug ID"),

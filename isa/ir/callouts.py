@@ -26,6 +26,8 @@ class Callout:
     - ``synchronises``: the mode, the page tables or the interrupt masks may change, so the next op is looked up again.
     - ``checks_privilege``: it raises an exception in user mode.
     - ``sensitive``: False for an exit that is the same in every mode.
+    - ``has_result``: the hypervisor answers with 32 bits. (A definition returns its result itself.)
+    - ``may_leave``: the hypervisor may have to execute the whole instruction elsewhere. So nothing is written before.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Callout:
     synchronises: bool = False
     checks_privilege: bool = False
     sensitive: bool = True
+    has_result: bool = False
+    may_leave: bool = False
 
     def __str__(self) -> str:
         return self.name

@@ -22,8 +22,11 @@ def walk(block: Iterable[Uop], *, into_loops: bool = True) -> Iterator[Uop]:
 def effect_of(uop: Uop) -> Effect:
     """Return the effect of one uop, without that of its body."""
     effect = UOPS[uop.op].effect
-    if isinstance(uop.attr, Callout) and uop.attr.definition is None and uop.attr.leaves:
-        effect |= Effect.MAY_LEAVE | Effect.ENDS_PATH
+    if isinstance(uop.attr, Callout) and uop.attr.definition is None:
+        if uop.attr.leaves:
+            effect |= Effect.MAY_LEAVE | Effect.ENDS_PATH
+        elif uop.attr.may_leave:
+            effect |= Effect.MAY_LEAVE
     return effect
 
 

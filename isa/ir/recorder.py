@@ -212,7 +212,7 @@ class Recorder:
         self._ended = True
 
     def callout(self, name: str, *args: Uop | int) -> Uop | None:
-        """Make a callout, and return the result of its definition, or None. See :mod:`isa.ir.callouts`."""
+        """Make a callout, and return its result, or None. See :mod:`isa.ir.callouts`."""
         callout = self.callouts.get(name)
         if callout is None:
             raise SemanticsError(f"no callout is named {name}")
@@ -220,8 +220,10 @@ class Recorder:
         if callout.definition is not None:
             self.emit("callout", 0, attr=callout)
             return callout.definition(self, *values)
-        if callout.leaves and self.wrote_register:
+        if (callout.leaves or callout.may_leave) and self.wrote_register:
             raise SemanticsError(f"{name} after a register write: leaving would not be precise")
+        if callout.has_result:
+            return self.emit("callout_value", 32, *values, attr=callout)
         self.emit("callout", 0, *values, attr=callout)
         self._ended |= callout.leaves
         return None

@@ -111,6 +111,7 @@ UOPS: Mapping[str, Row] = {
     "branch": Row("32 ->", _E.ENDS_PATH, _S.INSN, BranchKind),
     "exception": Row("32 ->", _E.MAY_LEAVE | _E.ENDS_PATH, _S.INSN, Enum),
     "callout": Row("32 ... ->", _E.PURE, _S.INSN, Callout),
+    "callout_value": Row("32 ... -> 32", _E.MAY_LEAVE, _S.INSN, Callout),
     "param": Row("-> 32", stages=_S.ROUTINE, attr=str),
     "result": Row("64 ->", _E.ENDS_PATH, _S.ROUTINE),
     "in_ram": Row("32 -> 1", _E.READS_MEMORY, _S.ROUTINE),

@@ -35,6 +35,9 @@ class Recorder:
     def native_device(self, gpa: Gpa) -> None:
         return None
 
+    def private(self, number: int) -> None:
+        return None
+
     def covers(self, gpa: int, size: int) -> bool:
         return gpa >= DEVICE and gpa + size <= DEVICE + 0x1000
 

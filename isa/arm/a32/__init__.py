@@ -8,6 +8,7 @@ from isa.arm.a32 import (
     cp15,
     data_processing,
     exceptions,
+    generic_timer,
     load_store,
     media,
     multiply,
@@ -19,7 +20,8 @@ from isa.ir.registry import Insn
 __all__ = ["DECODER", "INDEX", "REGISTRY", "Insn"]
 
 _MODULES = (
-    architecture, block_transfer, branch, cp14, cp15, data_processing, exceptions, load_store, media, multiply, status,
+    architecture, block_transfer, branch, cp14, cp15, data_processing, exceptions, generic_timer, load_store, media,
+    multiply, status,
 )  # fmt: skip
 
 REGISTRY: list[Insn] = A32.insns

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tests.oracle.coprocessors.program import SUPERVISOR, SUPERVISOR_CALL, USER, Outcome, Trial
 
 _ONES = 0xFFFFFFFF
+_TO_USER_MODE = 0xE321F0D0  # msr cpsr_c, #0xd0
 #: Runs trials from the reset on and returns their outcomes.
 Run = Callable[[Sequence[Trial]], list[Outcome]]
 
@@ -66,6 +67,7 @@ def sweep(run: Run, places: Sequence[Place] = PLACES) -> Iterator[str]:
     yield from _changes(run, changing)
     if _SCTLR in places:
         yield from _control(run)
+    yield from _permissions(run, places)
 
 
 def _reads(run: Run, places: Sequence[Place]) -> Generator[str, None, list[Place]]:
@@ -128,9 +130,53 @@ def _control(run: Run) -> Iterator[str]:
         yield f"set {_SCTLR}: bit {bit} {changed}"
 
 
+class Permission(NamedTuple):
+    """A register whose bits say what user mode may access, how many are tried, and which places they are about."""
+
+    control: Place
+    bits: int
+    governs: Callable[[Place], bool]
+
+
+_MONITORS_OF_C14 = 8  # CRm of the first of them; before these comes the generic timer
+_PERMISSIONS = (
+    Permission(
+        Place(15, 0, 1, 14, 0),  # CNTKCTL
+        10,
+        lambda place: place.coprocessor == 15 and 14 in (place.crn, place.is_wide and place.crm),
+    ),
+    Permission(
+        Place(15, 0, 14, 9, 0),  # PMUSERENR
+        4,
+        lambda place: (
+            place.coprocessor == 15 and (place.crn == 9 or (place.crn == 14 and place.crm >= _MONITORS_OF_C14))
+        ),
+    ),
+    Permission(
+        Place(14, 6, 0, 0, 0),  # TEECR
+        1,
+        lambda place: place.coprocessor == 14 and place.opc1 == 6,
+    ),
+)
+
+
+def _permissions(run: Run, places: Sequence[Place]) -> Iterator[str]:
+    """Yield what user mode may access with none of a register's bits, and with each of them alone."""
+    for control, bits, governs in _PERMISSIONS:
+        governed = [place for place in places if governs(place)]
+        for bit, load in itertools.product((None, *range(bits)), (True, False)):
+            value = 0 if bit is None else 1 << bit
+            set_and_leave = control.word(False, 2), _TO_USER_MODE
+            trials = [Trial((*set_and_leave, place.word(load, 0)), registers=(0, 0, value, 0)) for place in governed]
+            for place, outcome in zip(governed, run(trials) if trials else (), strict=True):
+                if outcome.event == SUPERVISOR_CALL:
+                    condition = "no bit" if bit is None else f"bit {bit}"
+                    yield f"user {'reads' if load else 'writes'} {place}: if {condition} of {control}"
+
+
 def place_of(line: str) -> str:
     """Return the place that a line is about."""
-    return line.partition(" ")[2].partition(":")[0]
+    return line.partition(":")[0].partition("p1")[2].join(("p1", ""))
 
 
 def places_of(lines: Sequence[str]) -> list[Place]:

@@ -40,6 +40,9 @@ class Counter:
     def native_device(self, gpa: Gpa) -> None:
         return None
 
+    def private(self, number: int) -> None:
+        return None
+
     def covers(self, gpa: int, size: int) -> bool:
         return DEVICE <= gpa <= DEVICE + 0x1000 - size
 
