@@ -32,9 +32,9 @@ CLASSES: Final = (
     "dbt.devices.pl011.ConsoleUart",
     "dbt.devices.pl031.Pl031",
     "dbt.devices.gic.Gic",
-    "dbt.devices.sysregs.SystemRegisters",
     "dbt.devices.generic_timer.Comparator",
     "dbt.devices.generic_timer.GenericTimer",
+    "dbt.devices.sysregs.SystemRegisters",
 )
 #: The classes of private peripherals, by their numbers (:mod:`isa.arm.private`): each has NUMBERS_OF_EACH.
 PRIVATE_CLASSES: Final = ("dbt.devices.generic_timer.GenericTimer",)
