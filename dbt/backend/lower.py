@@ -81,32 +81,40 @@ def _lower_sdiv(low: Lowering, uop: Uop) -> str:
     return low.f.emit(f"select i1 {zero}, {t} 0, {t} {quotient}")
 
 
+def _add_with_carry(low: Lowering, uop: Uop, field: int) -> tuple[str, bool]:
+    """Return a field of an addition of 32 bits, 0 for the carry or borrow (i8) and 1 for the sum, and whether what was
+    computed is x - y - borrow.
+
+    The host's own instructions are asked for by their intrinsics. LLVM finds them in arithmetic only as long as a carry
+    is not branched on, and makes two branches of one otherwise.
+    """
+    a, b, carry = uop.args
+    assert uop.args[0].width == 32, f"{uop!r}: an addition with carry has 32 bits"
+    inverted = b.op == "xor" and b.args[1].number == 0xFFFFFFFF and not b.static
+    name, right = ("subborrow", b.args[0]) if inverted else ("addcarry", b)
+    into = low.value(carry)
+    if inverted:
+        into = low.f.emit(f"xor i1 {into}, true")
+    wide = low.f.emit(f"zext i1 {into} to i8")
+    pair = low.f.emit(f"call {{i8, i32}} @llvm.x86.{name}.32(i8 {wide}, i32 {low.value(a)}, i32 {low.value(right)})")
+    return low.f.emit(f"extractvalue {{i8, i32}} {pair}, {field}"), inverted
+
+
 def _lower_adc(low: Lowering, uop: Uop) -> str:
     a, b, carry = uop.args
-    t = f"i{a.width}"
     if (y := uop.subtrahend) is not None:
-        return low.f.emit(f"sub {t} {low.value(a)}, {low.value(y)}")
-    total = low.f.emit(f"add {t} {low.value(a)}, {low.value(b)}")
+        return low.f.emit(f"sub i{a.width} {low.value(a)}, {low.value(y)}")
     if carry.number == 0:
-        return total
-    return low.f.emit(f"add {t} {total}, {low.f.emit(f'zext i1 {low.value(carry)} to {t}')}")
+        return low.f.emit(f"add i{a.width} {low.value(a)}, {low.value(b)}")
+    return _add_with_carry(low, uop, 1)[0]
 
 
 def _lower_adc_carry(low: Lowering, uop: Uop) -> str:
-    a, b, carry = uop.args
-    t = f"i{a.width}"
+    a, _, _ = uop.args
     if (y := uop.subtrahend) is not None:
-        return low.f.emit(f"icmp uge {t} {low.value(a)}, {low.value(y)}")
-    if carry.number == 0:
-        total = low.f.emit(f"add {t} {low.value(a)}, {low.value(b)}")
-        return low.f.emit(f"icmp ult {t} {total}, {low.value(a)}")
-    # Two additions, of which at most one carries: what LLVM knows as an addition with carry.
-    first = low.f.emit(f"call {{{t}, i1}} @llvm.uadd.with.overflow.{t}({t} {low.value(a)}, {t} {low.value(b)})")
-    total = low.f.emit(f"extractvalue {{{t}, i1}} {first}, 0")
-    wide = low.f.emit(f"zext i1 {low.value(carry)} to {t}")
-    second = low.f.emit(f"call {{{t}, i1}} @llvm.uadd.with.overflow.{t}({t} {total}, {t} {wide})")
-    carries = [low.f.emit(f"extractvalue {{{t}, i1}} {pair}, 1") for pair in (first, second)]
-    return low.f.emit(f"or i1 {carries[0]}, {carries[1]}")
+        return low.f.emit(f"icmp uge i{a.width} {low.value(a)}, {low.value(y)}")
+    out, borrows = _add_with_carry(low, uop, 0)
+    return low.f.emit(f"icmp {'eq' if borrows else 'ne'} i8 {out}, 0")
 
 
 def _lower_adc_overflow(low: Lowering, uop: Uop) -> str:
@@ -164,6 +172,7 @@ DECLARATIONS = "\n".join(
         *(f"declare i{w} @llvm.bswap.i{w}(i{w})" for w in (16, 32, 64)),
         *(f"declare i{w} @llvm.cttz.i{w}(i{w}, i1)" for w in (32,)),
         *(f"declare i{w} @llvm.expect.i{w}(i{w}, i{w})" for w in (64,)),
+        *(f"declare {{i8, i32}} @llvm.x86.{n}.32(i8, i32, i32)" for n in ("addcarry", "subborrow")),
         "declare void @llvm.memcpy.inline.p0.p0.i64(ptr, ptr, i64 immarg, i1 immarg)",
         *(
             f"declare {{i{w}, i1}} @llvm.{n}.with.overflow.i{w}(i{w}, i{w})"

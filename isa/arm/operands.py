@@ -71,18 +71,19 @@ def shift_by_register(u: Recorder, value: Uop, kind: int, amount: Uop) -> tuple[
     if kind == ROR:
         result = value.ror(byte & 31)
         return result, u.select(byte == 0, u.c, result.bit(31))
-    # In 64 bits every amount from 0 to 63 is one shift, and the bit next to the result is the
-    # carry; what lies above 63 gives what 63 gives.
+    # The carry is the bit next to the result. In 64 bits every amount from 0 to 63 is one shift, and what lies above 63
+    # gives what 63 gives. The result alone, which most instructions ask for, takes less in 32 bits.
     distance = u.select(byte.ult(63), byte, 63).zext(64)
-    if kind == LSL:
-        wide = value.zext(64) << distance
-        result, carry = wide.trunc(32), wide.bit(32)
-    elif kind == LSR:
-        wide = value.zext(64) << 32 >> distance
-        result, carry = (wide >> 32).trunc(32), wide.bit(31)
+    wide = value.zext(64)
+    if kind == ASR:
+        result = value.ashr(u.select(byte.ult(31), byte, 31))
+        carry = (wide << 32).ashr(distance).bit(31)
+    elif kind == LSL:
+        result = u.select(byte.ult(32), value << (byte & 31), 0)
+        carry = (wide << distance).bit(32)
     else:
-        wide = (value.zext(64) << 32).ashr(distance)
-        result, carry = (wide >> 32).trunc(32), wide.bit(31)
+        result = u.select(byte.ult(32), value >> (byte & 31), 0)
+        carry = (wide << 32 >> distance).bit(31)
     return result, u.select(byte == 0, u.c, carry)
 
 

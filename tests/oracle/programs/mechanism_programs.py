@@ -77,6 +77,11 @@ _BODIES = {
     "returns to elsewhere": """
         bl f1 ; elsewhere: add r2, r2, #1 ; b over ; f1: adr r9, elsewhere ; tst r11, #3 ; moveq lr, r9
         addne r3, r3, #1 ; add lr, lr, #4 ; subne lr, lr, #4 ; bx lr ; over: nop""",
+    "arithmetic of 64 bits": """
+        adds r1, r1, r1 ; adc r2, r2, r11 ; cmp r1, r3 ; sbcs r0, r2, r4 ; blo less ; subs r1, r1, r3 ; sbc r2, r2, r4
+        less: rsbs r3, r1, #5 ; rsc r4, r4, #0 ; cmp r3, r1 ; sbcs r0, r4, r2 ; addge r7, r7, #1 ; rsc r0, r0, r2
+        rsb r9, r11, #32 ; sub r12, r11, #32 ; lsl r5, r2, r11 ; orr r5, r5, r1, lsl r12 ; orr r5, r5, r1, lsr r9
+        asr r6, r2, r12 ; adds r5, r5, r3 ; adcs r6, r6, r4 ; bcs carry ; adc r7, r7, r7 ; carry: sbcs r7, r7, r6""",
     "alignment checks": """
         mrc p15, 0, r9, c1, c0, 0 ; tst r11, #4 ; orreq r9, r9, #2 ; bicne r9, r9, #2 ; mcr p15, 0, r9, c1, c0, 0
         mov r9, #9 ; inner: add r1, r8, r9 ; ldr r2, [r1, #1] ; ldrh r3, [r1, #4] ; add r4, r4, r2 ; str r4, [r1, #8]
