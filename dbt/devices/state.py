@@ -1,6 +1,6 @@
 """A device's state as plain values, declared once: every field of its dataclass that is not wiring.
 
-Plain values are integers, booleans, bytes, and lists and mappings of integers or booleans. They can be written to a
+Plain values are integers, booleans, bytes, lists of integers or booleans, and mappings of these or of bytes. They can be written to a
 file, compared, and hashed, and a device of the same board that has been given them goes on as the first one would.
 
 - An ordinary field is *state*. Its annotation must be one of :data:`KINDS`.
@@ -67,6 +67,9 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "list[Byte]": lambda value: type(value) is list and all(map(_is_byte, value)),
     "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
     "dict[int, Byte]": lambda value: type(value) is dict and all(map(_is_byte, value.values())),
+    "dict[int, bytes]": lambda value: (
+        type(value) is dict and all(type(key) is int and type(held) is bytes for key, held in value.items())
+    ),
 }
 
 

@@ -1,0 +1,62 @@
+"""What a virtio device is to its transport: features, a configuration space, and requests that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dbt.devices.state import Stateful
+from dbt.devices.virtio.queue import Chain
+
+
+class RequestError(ValueError):
+    """Raised for a request of a form that no driver would send: the device needs a reset then."""
+
+
+@dataclass(eq=False)
+class VirtioDevice(Stateful):
+    """A device behind a transport (:class:`dbt.devices.virtio.transport.Transport`).
+
+    ``device_id`` is that of the specification, section 5. Of its ``queue_count`` queues, those in ``input_queues`` have
+    empty buffers that wait for what the device has to say; in the others are requests.
+    """
+
+    device_id: ClassVar[int]
+    queue_count: ClassVar[int]
+    input_queues: ClassVar[frozenset[int]] = frozenset()
+
+    def features(self) -> int:
+        """Return the device's own feature bits that are offered."""
+        return 0
+
+    def start(self, features: int) -> None:
+        """The driver is ready (DRIVER_OK), and has accepted these features."""
+
+    def reset(self) -> None:
+        """Forget what the driver has said. What is kept on a medium stays."""
+
+    def config(self) -> bytes:
+        """Return the configuration space."""
+        return b""
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        """Take a write of the driver's to the configuration space. All of it is within the space."""
+
+    def duration(self, queue: int, chain: Chain) -> int:
+        """Return how long the request takes, in nanoseconds of virtual time, as far as its form tells."""
+        raise NotImplementedError
+
+    def serve(self, queue: int, chain: Chain) -> int:
+        """Do a request, and return how many bytes were written to its buffers. Raise RequestError."""
+        raise NotImplementedError
+
+    def next_input(self, queue: int) -> bytes | None:
+        """Return what the device has for the next buffer of an input queue, or None."""
+        return None
+
+    def take_input(self, queue: int, size: int) -> None:
+        """Forget the first ``size`` bytes of what :meth:`next_input` has returned. They have been delivered."""
+
+    def has_config_change(self) -> bool:
+        """Return True, once, if the configuration space has changed by itself."""
+        return False

@@ -1,0 +1,216 @@
+"""The split virtqueue (virtio 1.2, section 2.7), which trusts nothing that the guest has written.
+
+A queue has three tables in guest RAM: descriptors, the *available* ring that the driver writes, and the *used* ring
+that the device writes. A chain of descriptors is a request: first the buffers that the device reads, then those that
+it writes.
+
+Whatever is wrong with a table raises QueueError: then the device needs a reset. How much work a chain can ask for is
+bounded by :data:`MAX_SIZE` descriptors and :data:`MAX_BYTES` bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dbt.devices.state import Stateful, Wiring, Word
+from dbt.memory.dma import Dma
+
+#: Entries of the largest queue, and descriptors of the longest chain.
+MAX_SIZE: Final = 1024
+#: The bytes of all buffers of a chain. Drivers stay far below; a request must not keep the host busy for long.
+MAX_BYTES: Final = 64 << 20
+
+RING_F_INDIRECT_DESC: Final = 1 << 28
+RING_F_EVENT_IDX: Final = 1 << 29
+
+_NEXT, _WRITE, _INDIRECT = 1, 2, 4
+_NO_INTERRUPT = 1
+_DESCRIPTOR = struct.Struct("<QIHH")
+_USED = struct.Struct("<II")
+_INDEX = struct.Struct("<H")
+_MASK = 0xFFFF
+
+
+class QueueError(ValueError):
+    """Raised for a queue that no driver would write. The text says what is wrong."""
+
+
+#: A buffer in guest RAM: its GPA, which may be any 64-bit number, and its size in bytes.
+Buffer = tuple[int, int]
+
+
+class Chain:
+    """A request: ``head`` names it; ``readable`` and ``writable`` are the buffers, all within RAM.
+
+    ``out_size`` and ``in_size`` are the bytes that the device can read and write.
+    """
+
+    __slots__ = ("_dma", "head", "in_size", "out_size", "readable", "writable")
+
+    def __init__(self, dma: Dma, head: int, readable: Sequence[Buffer], writable: Sequence[Buffer]) -> None:
+        self._dma = dma
+        self.head = head
+        self.readable = readable
+        self.writable = writable
+        self.out_size = sum(size for _, size in readable)
+        self.in_size = sum(size for _, size in writable)
+
+    def read(self, offset: int = 0, size: int | None = None) -> bytes:
+        """Return the bytes that the driver sends, from ``offset`` on and at most ``size``, fewer if there are fewer."""
+        end = self.out_size if size is None else min(offset + size, self.out_size)
+        pieces = _pieces(self.readable, offset, end)
+        return b"".join(self._dma.read(address, length) for address, length in pieces)
+
+    def write(self, data: bytes | memoryview, offset: int = 0) -> int:
+        """Write to the buffers from ``offset`` on, and return how many bytes there was room for."""
+        view = memoryview(data)
+        done = 0
+        for address, length in _pieces(self.writable, offset, min(offset + len(view), self.in_size)):
+            self._dma.write(address, view[done : done + length])
+            done += length
+        return done
+
+
+def _pieces(buffers: Sequence[Buffer], start: int, end: int) -> Iterator[Buffer]:
+    """Yield the parts of the buffers that have the bytes from ``start`` to ``end`` of them all."""
+    at = 0
+    for address, size in buffers:
+        first, last = max(start, at), min(end, at + size)
+        if first < last:
+            yield address + first - at, last - first
+        at += size
+
+
+@dataclass(eq=False)
+class VirtQueue(Stateful):
+    """One queue. Its tables are at ``desc``, ``avail`` and ``used``, each a GPA in two words, the low one first.
+
+    ``size`` is the number of its entries. ``next_avail`` is the index of the available ring up to which the device has
+    taken requests, ``next_used`` that of the used ring up to which it has answered. Indices count modulo 2^16.
+    ``signalled`` is ``next_used`` when an interrupt was considered last; ``has_signalled`` is False before.
+    """
+
+    dma: Wiring[Dma]
+    size: int = MAX_SIZE
+    ready: bool = False
+    desc_low: Word = 0
+    desc_high: Word = 0
+    avail_low: Word = 0
+    avail_high: Word = 0
+    used_low: Word = 0
+    used_high: Word = 0
+    next_avail: int = 0
+    next_used: int = 0
+    signalled: int = 0
+    has_signalled: bool = False
+
+    def is_possible(self) -> bool:
+        indices = (self.next_avail, self.next_used, self.signalled)
+        return 0 < self.size <= MAX_SIZE and all(0 <= index <= _MASK for index in indices)
+
+    @property
+    def desc(self) -> int:
+        return self.desc_high << 32 | self.desc_low
+
+    @property
+    def avail(self) -> int:
+        return self.avail_high << 32 | self.avail_low
+
+    @property
+    def used(self) -> int:
+        return self.used_high << 32 | self.used_low
+
+    def reset(self) -> None:
+        """Make it as at power-on."""
+        self.ready, self.size = False, MAX_SIZE
+        self.desc_low = self.desc_high = self.avail_low = self.avail_high = self.used_low = self.used_high = 0
+        self.next_avail = self.next_used = self.signalled = 0
+        self.has_signalled = False
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def waiting(self) -> int:
+        """Return how many requests the driver has made available that have not been taken."""
+        count = self._index(self.avail + 2) - self.next_avail & _MASK
+        if count > self.size:
+            raise QueueError(f"{count} requests are available in a queue of {self.size}")
+        return count
+
+    def take(self) -> int | None:
+        """Take the next request and return its head, or None if there is none."""
+        if not self.waiting():
+            return None
+        head = self._index(self.avail + 4 + 2 * (self.next_avail % self.size))
+        self.next_avail = self.next_avail + 1 & _MASK
+        return head
+
+    def chain(self, head: int, features: int) -> Chain:
+        """Return the request that begins with descriptor ``head``."""
+        readable: list[Buffer] = []
+        writable: list[Buffer] = []
+        total = 0
+        for address, size, flags in self._descriptors(head, features):
+            if not size:
+                raise QueueError(f"descriptor chain {head} has an empty buffer")
+            total += size
+            if total > MAX_BYTES:
+                raise QueueError(f"descriptor chain {head} has more than {MAX_BYTES} bytes")
+            self.dma.check(address, size)
+            if flags & _WRITE:
+                writable.append((address, size))
+            elif writable:
+                raise QueueError(f"descriptor chain {head} has a readable buffer behind a writable one")
+            else:
+                readable.append((address, size))
+        return Chain(self.dma, head, readable, writable)
+
+    def _descriptors(self, head: int, features: int) -> Iterator[tuple[int, int, int]]:
+        """Yield address, size and flags of each buffer. A loop is found by its length."""
+        table, entries, index, left = self.desc, self.size, head, MAX_SIZE
+        is_indirect = False
+        while True:
+            if index >= entries:
+                raise QueueError(f"descriptor {index} in chain {head} is behind the end of a table of {entries}")
+            if not left:
+                raise QueueError(f"descriptor chain {head} has more than {MAX_SIZE} descriptors, or is a loop")
+            left -= 1
+            address, size, flags, following = _DESCRIPTOR.unpack(self.dma.read(table + 16 * index, 16))
+            if flags & _INDIRECT:
+                if is_indirect or flags & _NEXT or not features & RING_F_INDIRECT_DESC:
+                    raise QueueError(f"descriptor chain {head} must not have an indirect descriptor there")
+                if not size or size % 16:
+                    raise QueueError(f"the indirect table of chain {head} has {size} bytes")
+                table, entries, index, is_indirect = address, min(size // 16, _MASK + 1), 0, True
+                continue
+            yield address, size, flags
+            if not flags & _NEXT:
+                return
+            index = following
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def push(self, head: int, written: int) -> None:
+        """Give a request back to the driver, with the number of bytes that were written to its buffers."""
+        self.dma.write(self.used + 4 + 8 * (self.next_used % self.size), _USED.pack(head, written))
+        self.next_used = self.next_used + 1 & _MASK
+        self.dma.write(self.used + 2, _INDEX.pack(self.next_used))
+
+    def wants_interrupt(self, features: int) -> bool:
+        """Return True if the driver wants to hear of the answers since this was asked last."""
+        old, new, is_first = self.signalled, self.next_used, not self.has_signalled
+        self.signalled, self.has_signalled = new, True
+        if features & RING_F_EVENT_IDX:
+            event = self._index(self.avail + 4 + 2 * self.size)
+            return is_first or (new - event - 1 & _MASK) < (new - old & _MASK)
+        return not self._index(self.avail) & _NO_INTERRUPT
+
+    def want_notice(self, features: int) -> None:
+        """Tell the driver to notify the device of the next request."""
+        if features & RING_F_EVENT_IDX:
+            self.dma.write(self.used + 4 + 8 * self.size, _INDEX.pack(self.next_avail))
+
+    def _index(self, address: int) -> int:
+        return int.from_bytes(self.dma.read(address, 2), "little")

@@ -1,0 +1,39 @@
+"""The slots for virtio devices: ranges of 512 bytes in a row, each with a transport (virtio 1.2, section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.devices.device import Device
+from dbt.devices.state import Part, Wiring
+from dbt.devices.virtio.transport import CONFIG, MAGIC, VENDOR, VERSION, Transport
+
+SLOT_SIZE: Final = 0x200
+#: MagicValue, Version and VendorID of a transport without a device, whose DeviceID is 0.
+_EMPTY: Final = {0x000: MAGIC, 0x004: VERSION, 0x00C: VENDOR}
+
+
+@dataclass(eq=False)
+class VirtioSlots(Device):
+    """Slots from 0 on. ``transports`` are those that are not empty, and ``places`` their slots in the same order."""
+
+    places: Wiring[tuple[int, ...]]
+    transports: Part[list[Transport]]
+    by_place: Wiring[dict[int, Transport]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_place = dict(zip(self.places, self.transports, strict=True))
+
+    def read(self, offset: int, size: int) -> int:
+        place, register = divmod(offset, SLOT_SIZE)
+        transport = self.by_place.get(place)
+        if transport is not None:
+            return transport.read(register, size)
+        return _EMPTY.get(register, 0) if size == 4 and register < CONFIG else 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        place, register = divmod(offset, SLOT_SIZE)
+        transport = self.by_place.get(place)
+        if transport is not None:
+            transport.write(register, size, value)

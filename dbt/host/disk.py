@@ -1,0 +1,128 @@
+"""Files of the host's as disks: opened without following what the guest says, and locked against other writers.
+
+The locks are those that QEMU takes on images (block/file-posix.c): read locks of single bytes. A byte from 100 on says
+that its owner uses a permission, a byte from 200 on that its owner does not share it. So a disk that is written by
+QEMU, or by another machine, is refused, and the other way round.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from typing import Final, NamedTuple
+
+from dbt.devices.virtio.medium import DirectMedium, Medium, OverlaidMedium
+
+_USES, _DOES_NOT_SHARE = 100, 200
+_READ, _WRITE, _RESIZE = 0, 1, 3
+_FLOCK: Final = struct.Struct("hhqqi4x")
+
+
+class DiskError(ValueError):
+    """Raised for a disk that cannot be used. The text names it and says why."""
+
+
+class Drive(NamedTuple):
+    """A disk of a machine: a raw image in the file ``path``.
+
+    - ``read_only``: the guest can only read it.
+    - ``snapshot``: what the guest writes is kept by the machine, as part of its state, and the file does not change.
+      Otherwise the file itself is the disk.
+    """
+
+    path: str
+    read_only: bool = False
+    snapshot: bool = False
+
+
+class RawFile:
+    """A raw image; see :class:`dbt.devices.virtio.medium.DiskFile`. Without ``writable`` it cannot change."""
+
+    def __init__(self, path: str, writable: bool) -> None:
+        """Open and lock it. Raise DiskError."""
+        self.path = path
+        try:
+            self._fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise DiskError(f"cannot open the disk {path}: {error.strerror}") from None
+        try:
+            self.size = self._checked_size()
+            self._lock(writable)
+        except BaseException:
+            self.close()
+            raise
+
+    def _checked_size(self) -> int:
+        found = os.fstat(self._fd)
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISBLK(found.st_mode):
+            raise DiskError(f"the disk {self.path} is neither a regular file nor a block device")
+        size = os.lseek(self._fd, 0, os.SEEK_END)
+        if not size:
+            raise DiskError(f"the disk {self.path} is empty: make it as large as the disk, with `truncate -s SIZE`")
+        return size
+
+    def _lock(self, writable: bool) -> None:
+        """Say what this machine does, and look if somebody else does what goes not with it."""
+        mine = (_READ, _WRITE) if writable else (_READ,)
+        try:
+            for byte in (*(_USES + one for one in mine), _DOES_NOT_SHARE + _WRITE, _DOES_NOT_SHARE + _RESIZE):
+                self._flock(fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)
+            others = (*(_DOES_NOT_SHARE + one for one in mine), _USES + _WRITE, _USES + _RESIZE)
+            taken = any(self._flock(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, byte) != fcntl.F_UNLCK for byte in others)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise DiskError(f"the disk {self.path} cannot be locked: its file system has no locks") from None
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            taken = True
+        if taken:
+            does = "use" if writable else "read"
+            raise DiskError(
+                f"cannot {does} the disk {self.path}: another machine uses it, and one of the two would write to it. "
+                "Stop the other machine, or give both the disk with `snapshot`"
+            )
+
+    def _flock(self, command: int, kind: int, byte: int) -> int:
+        """Set a lock of one byte, or return the kind of the lock that is in the way of one."""
+        answer = fcntl.fcntl(self._fd, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+        found: int = _FLOCK.unpack(answer)[0]
+        return found
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        while len(data) < size:
+            more = os.pread(self._fd, size - len(data), offset + len(data))
+            if not more:
+                return data.ljust(size, b"\0")
+            data += more
+        return data
+
+    def write(self, offset: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self._fd, view, offset)
+            offset, view = offset + done, view[done:]
+
+    def flush(self) -> None:
+        os.fdatasync(self._fd)
+
+    def version(self) -> int:
+        """Return a number that changes when the file is written: the nanosecond of that."""
+        return os.fstat(self._fd).st_mtime_ns
+
+    def close(self) -> None:
+        """Give the file and its locks back. A second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def open_medium(drive: Drive) -> tuple[RawFile, Medium]:
+    """Return the file of a drive, to be closed, and the medium on it. Raise DiskError."""
+    file = RawFile(drive.path, writable=not drive.read_only and not drive.snapshot)
+    if drive.snapshot:
+        return file, OverlaidMedium(file, drive.read_only)
+    return file, DirectMedium(file, drive.read_only)
