@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import GPA_0, Gpa
+from dbt.devices.virtio.attached import SLOTS
 from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class BoardModel(NamedTuple):
     - ``program_cpu`` and ``kernel_cpu``: the processor that a program or a kernel has unless the user chooses one.
     - ``machine_number``: what a kernel gets in R1 (Linux, arch/arm/tools/mach-types).
     - ``has_atags``: whether there are kernels for this board that know no device trees.
+    - ``virtio_slots``: how many virtio devices there can be.
     - ``holes_read_zero``: whether kernels may access what is not there, see :class:`dbt.board.bus.DeviceBus`.
     """
 
@@ -35,6 +37,7 @@ class BoardModel(NamedTuple):
     machine_number: int
     has_atags: bool
     holes_read_zero: bool
+    virtio_slots: int
 
     @property
     def build(self) -> "Callable[..., Board]":
@@ -73,6 +76,7 @@ VERSATILE = BoardModel(
     387,
     has_atags=True,
     holes_read_zero=True,
+    virtio_slots=0,
 )
 #: QEMU's board of that name. It has no number: kernels for it have device trees.
 VIRT = BoardModel(
@@ -85,6 +89,7 @@ VIRT = BoardModel(
     0xFFFFFFFF,
     has_atags=False,
     holes_read_zero=False,
+    virtio_slots=SLOTS,
 )
 BOARDS: Mapping[str, BoardModel] = {board.name: board for board in (VERSATILE, VIRT)}
 #: The processors that only the board virt has.

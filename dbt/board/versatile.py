@@ -18,6 +18,7 @@ from dbt.devices.device import Device
 from dbt.devices.output import unplugged
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
+from dbt.devices.virtio.attached import Attached
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
@@ -80,6 +81,7 @@ def build_board(
     epoch: int,
     refill: Callable[[], None] = no_input,
     holes_read_zero: bool = False,
+    attached: Attached | None = None,
 ) -> Board:
     """Return the board as after a reset, without the devices that ``ram`` hides.
 
@@ -88,6 +90,7 @@ def build_board(
     watchdog resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of
     ``timeline``, in seconds since 1970. ``refill`` is called when the console's UART can take input
     (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero`` is that of :class:`dbt.board.bus.DeviceBus`.
+    ``attached`` are virtio devices, for which this board has no place.
 
     Every interrupt is connected here, also that of a device that is made later. So two devices that claim the same
     one are an error of every run (:class:`InterruptTaken`).

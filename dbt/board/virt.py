@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
 from dbt.board.board import PAGE, Board, Inputs, visible
 from dbt.board.bus import Deferred, DeviceBus, Window, private_window
 from dbt.board.timeline import Timeline
-from dbt.devices import gic, virtio_slots
+from dbt.devices import gic
 from dbt.devices.device import Device
 from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import FIRST_SPI, Gic
 from dbt.devices.pl011 import ConsoleUart
-from dbt.devices.virtio_slots import VirtioSlots
+from dbt.devices.virtio.attached import SLOTS_SIZE, Attached
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
+
+if TYPE_CHECKING:
+    from dbt.devices.virtio.slots import VirtioSlots
 
 INTERRUPT_CONTROLLER = Gpa(0x08000000)
 UART = Gpa(0x09000000)
 CLOCK = Gpa(0x09010000)
 GPIO = Gpa(0x09030000)
 VIRTIO = Gpa(0x0A000000)
+#: The name of the virtio slots as a device.
+_SLOTS = "virtio slots"
 #: The power key is at this pin of the GPIO.
 POWER_KEY_PIN = 3
 #: Shared interrupts, as the device tree counts them.
@@ -44,8 +50,11 @@ def build_board(
     epoch: int,
     refill: Callable[[], None] = no_input,
     holes_read_zero: bool = False,
+    attached: Attached | None = None,
 ) -> Board:
-    """Return the board as after a reset. The arguments are those of :func:`dbt.board.versatile.build_board`."""
+    """Return the board as after a reset. The arguments are those of :func:`dbt.board.versatile.build_board`, and
+    ``attached`` are the devices in the virtio slots.
+    """
     controller = Gic(irq, fiq)
     inputs = Inputs("the interrupt controller", controller.line, gic.LINES)
 
@@ -69,12 +78,18 @@ def build_board(
         inputs.connect(PHYSICAL_TIMER_PPI, "generic timer"),
         inputs.connect(VIRTUAL_TIMER_PPI, "generic timer"),
     )
+
+    def slots() -> VirtioSlots:
+        from dbt.devices.virtio.slots import make_slots
+
+        return make_slots(attached, timeline.named(_SLOTS), lambda slot: spi(VIRTIO_SPI + slot, f"virtio slot {slot}"))
+
     windows = [
         private_window(timer, "generic timer"),
         Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC"),
         Window(UART, PAGE, uart, "UART"),
         Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),
         Window(GPIO, PAGE, Deferred(partial(gpio, spi(GPIO_SPI, "GPIO"))), "GPIO"),
-        Window(VIRTIO, virtio_slots.SIZE, VirtioSlots(), "virtio slots"),
+        Window(VIRTIO, SLOTS_SIZE, Deferred(slots) if attached is None else slots(), _SLOTS),
     ]
     return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, controller, timeline)

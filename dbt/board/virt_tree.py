@@ -22,7 +22,7 @@ from dbt.board.virt import (
     VIRTIO,
     VIRTIO_SPI,
 )
-from dbt.devices.virtio_slots import SLOT_SIZE, SLOTS
+from dbt.devices.virtio.attached import SLOT_SIZE, SLOTS
 
 _CLOCK, _CPU, _GIC, _GPIO = 0x8000, 0x8001, 0x8002, 0x8004
 #: Kinds of interrupts, and when they are raised (Linux, dt-bindings/interrupt-controller/arm,gic.yaml).

@@ -16,6 +16,7 @@ from dbt.cli.values import (
     check_smp,
     optional,
     parse_choice,
+    parse_drive,
     parse_epoch,
     parse_gpa,
     parse_insn_ns,
@@ -75,6 +76,7 @@ def make_machine(
         semihosting=semihosting,
         insn_ns=default.insn_ns if insn_ns is None else insn_ns,
         board=board,
+        devices=() if rng_seed is None else ("rng",),
         rng_seed=0 if rng_seed is None else rng_seed,
         **host,
     )
@@ -114,6 +116,7 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "realtime": options.replay is None and is_terminal() if realtime is None else realtime,
         "measures": options.stats or options.json,
         "observer": observer,
+        "drives": tuple(parse_drive("--drive", text) for text in options.drive),
     }
 
 

@@ -71,6 +71,15 @@ class Parser(argparse.ArgumentParser):
         self.error(f"{name}: there is no such option" + (f"; there is {near[0]}" if near else ""))
 
 
+class _Append(argparse.Action):
+    """Appends a value to a tuple."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), values))
+
+
 class _Options:
     """Adds options to a parser or to a group of its options."""
 
@@ -82,6 +91,10 @@ class _Options:
     ) -> None:
         """Add an option with a value."""
         self._group.add_argument(*names, metavar=metavar, default=default, help=help_, choices=choices)
+
+    def texts(self, metavar: str, help_: str, name: str) -> None:
+        """Add an option with a value that may be given several times. Its values are a tuple."""
+        self._group.add_argument(name, metavar=metavar, action=_Append, default=(), help=help_)
 
     def flag(self, help_: str, name: str) -> None:
         """Add an option without a value."""
@@ -190,8 +203,16 @@ def _add_machine(parser: Parser) -> None:
     help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any, on virt: cortex-a15]"
     options.text("MODEL", help_, "--cpu")
     options.text("N", "the number of processors, of which there is one [1]", "--smp")
-    help_ = "seed=N: what the random numbers follow from that the board virt gives to a kernel [seed=0]"
+    help_ = (
+        "put a virtio source of random numbers on the board virt; its numbers, and those that the board gives to a "
+        "kernel, follow from N [no device, and seed=0 for the kernel's]"
+    )
     options.text("seed=N", help_, "--rng")
+    help_ = (
+        "put a virtio disk on the board virt: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
+        "what it writes is part of the machine's state, and the file stays as it is. May be given several times"
+    )
+    options.texts("file=F[,format=raw][,readonly][,snapshot]", help_, "--drive")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")

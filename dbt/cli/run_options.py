@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 class RunOptions(NamedTuple):
-    """The options of ``dbt run``. An option with a value is a text, or None if it was not given; the others are flags.
+    """The options of ``dbt run``. An option with a value is a text, or None if it was not given. One that may be given
+    several times is a tuple of texts. The others are flags.
 
     The help of the command explains them.
     """
@@ -26,6 +27,7 @@ class RunOptions(NamedTuple):
     cpu: str | None = None
     smp: str | None = None
     rng: str | None = None
+    drive: tuple[str, ...] = ()
     semihosting: str | None = None
     memory: str | None = None
     fuel: str | None = None
@@ -76,13 +78,14 @@ class RunOptions(NamedTuple):
             if not word.startswith("-"):
                 return cls(**given, program=word, args=tuple(rest)) if word else None
             name, equals, value = word.removeprefix("--").partition("=")
-            default = cls._field_defaults.get(name.replace("-", "_"), ())
-            if not word.startswith("--") or "_" in name or name == "program" or default == ():
+            default = cls._field_defaults.get(name.replace("-", "_"), ...)
+            if not word.startswith("--") or "_" in name or name in ("program", "args") or default is ...:
                 return None
             if default is False:
                 if equals:
                     return None
             elif not equals and (value := next(rest, "-")).startswith("-"):
                 return None
-            given[name.replace("-", "_")] = default is False or value
+            field = name.replace("-", "_")
+            given[field] = (*given.get(field, ()), value) if default == () else default is False or value
         return cls(**given)

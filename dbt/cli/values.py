@@ -11,6 +11,7 @@ from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
+from dbt.host.drive import Drive
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -119,6 +120,28 @@ def parse_rng(option: str, text: str) -> int:
     if name != "seed" or not 0 <= seed < 1 << 63:
         raise _wrong(option, text, wanted)
     return seed
+
+
+def parse_drive(option: str, text: str) -> Drive:
+    """Return the disk of a text such as ``file=disk.img,readonly``. A comma in a name is written twice, as for QEMU."""
+    given: dict[str, str] = {}
+    for part in text.replace(",,", "\0").split(","):
+        name, _, value = part.replace("\0", ",").partition("=")
+        if name in given:
+            raise CommandError(f"{option} {text}: {name} is there twice.", Status.USAGE)
+        given[name] = value
+    path = given.pop("file", "")
+    if not path:
+        raise _wrong(option, text, "file=F with the name of a file, and options behind it")
+    if (image := given.pop("format", "raw")) != "raw":
+        message = f"{option} {text}: there are no disks of format {image} yet: convert it by `qemu-img convert -O raw`."
+        raise CommandError(message, Status.USAGE)
+    switches = {name: given.pop(name, "off") for name in ("readonly", "snapshot")}
+    if given:
+        message = f"{option} {text}: there is no option {next(iter(given))}, but file, format, readonly and snapshot."
+        raise CommandError(message, Status.USAGE)
+    read_only, snapshot = (parse_switch(f"{option} {name}", value or "on") for name, value in switches.items())
+    return Drive(path, read_only, snapshot)
 
 
 def check_smp(option: str, text: str) -> None:

@@ -1,7 +1,8 @@
 """A device's state as plain values, declared once: every field of its dataclass that is not wiring.
 
-Plain values are integers, booleans, bytes, lists of integers or booleans, and mappings of these or of bytes. They can be written to a
-file, compared, and hashed, and a device of the same board that has been given them goes on as the first one would.
+Plain values are integers, booleans, bytes, lists of integers or booleans, and mappings of these or of bytes. They can
+be written to a file, compared, and hashed, and a device of the same board that has been given them goes on as the first
+one would.
 
 - An ordinary field is *state*. Its annotation must be one of :data:`KINDS`.
 - A field annotated ``Wiring[...]`` is what the board connects the device to: lines, time, a callback, a frequency.

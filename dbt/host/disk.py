@@ -12,9 +12,10 @@ import fcntl
 import os
 import stat
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from dbt.devices.virtio.medium import DirectMedium, Medium, OverlaidMedium
+from dbt.host.drive import Drive
 
 _USES, _DOES_NOT_SHARE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
@@ -23,19 +24,6 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 class DiskError(ValueError):
     """Raised for a disk that cannot be used. The text names it and says why."""
-
-
-class Drive(NamedTuple):
-    """A disk of a machine: a raw image in the file ``path``.
-
-    - ``read_only``: the guest can only read it.
-    - ``snapshot``: what the guest writes is kept by the machine, as part of its state, and the file does not change.
-      Otherwise the file itself is the disk.
-    """
-
-    path: str
-    read_only: bool = False
-    snapshot: bool = False
 
 
 class RawFile:

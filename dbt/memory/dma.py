@@ -13,24 +13,25 @@ class DmaError(ValueError):
 class Dma:
     """RAM for devices. Addresses are any integers, because they come from the guest.
 
-    What a device writes is entered into the dirty log, and changes code that has been translated, as all writes do.
+    ``layout`` says where there is RAM. What a device writes is entered into the dirty log, and changes code that has
+    been translated, as all writes do.
     """
 
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
-        self._layout = memory.ram.layout
+        self.layout = memory.ram.layout
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes from the GPA ``address`` on. Raise DmaError if not all of them are RAM."""
         gpa = Gpa(address)
-        if not self._layout.covers(gpa, size):
-            raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self._layout}")
+        if not self.layout.covers(gpa, size):
+            raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self.layout}")
         return bytes(self._memory.ram.bytes[gpa : gpa + size])
 
     def check(self, address: int, size: int) -> None:
         """Raise DmaError if not all of these bytes are RAM."""
-        if not self._layout.covers(Gpa(address), size):
-            raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self._layout}")
+        if not self.layout.covers(Gpa(address), size):
+            raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self.layout}")
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write from the GPA ``address`` on. Raise DmaError if not all of the bytes are RAM.
@@ -39,6 +40,6 @@ class Dma:
         """
         self.check(address, len(data))
         end = address + len(data)
-        regions = self._layout.regions
+        regions = self.layout.regions
         if not any(one.read_only and one.base < end and address < one.end for one in regions):
             self._memory.write_ram(Gpa(address), data)

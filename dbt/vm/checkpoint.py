@@ -26,7 +26,12 @@ class Checkpoint:
     """
 
     def __init__(self, parts: Parts) -> None:
-        """Begin it. Precondition: the machine is not running."""
+        """Begin it. Raise CheckpointError if the guest writes to a disk. Precondition: the machine is not running."""
+        if written := parts.attachments.written_files:
+            raise CheckpointError(
+                f"the guest writes to the disk {written[0]} itself, which cannot go back: "
+                "give it the disk with `snapshot`"
+            )
         self._parts = parts
         self._board = parts.peripherals.board
         self.icount = parts.vcpu.icount

@@ -54,7 +54,8 @@ class ControlledMachine(LoadedMachine):
     def checkpoint(self) -> Checkpoint:
         """Return a checkpoint of this point of the run, to which :meth:`rollback` returns the machine.
 
-        There may be any number of them. The machine must not be running.
+        There may be any number of them. Raise CheckpointError if the guest writes to a file as its disk. The machine
+        must not be running.
         """
         self._ownership.check_stopped()
         from dbt.vm.checkpoint import Checkpoint  # which few guests need

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from dbt.devices.state import State
+    from dbt.host.drive import Drive
     from dbt.memory.ram_image import RamSource
     from dbt.vm.history import History
     from dbt.vm.options import HostOptions
@@ -70,7 +71,9 @@ class Machine(ControlledMachine):
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
     - ``board``: "versatile", a Versatile/PB with RAM from address 0 on, or "virt", QEMU's board of that name, with RAM
       from 0x40000000 on. By default it is the one of the processor: "cortex-a15" and "cortex-a7" have "virt".
-    - ``rng_seed``: what the random numbers follow from that the board gives to a kernel.
+    - ``rng_seed``: what the random numbers follow from that the board gives to a kernel, and those of the device "rng".
+    - ``devices``: the names of virtio devices that the board "virt" has: "rng" is a source of random numbers.
+    - ``drives``: the virtio disks of the board "virt" (:class:`dbt.host.drive.Drive`), in the guest's order.
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
     for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
@@ -102,11 +105,27 @@ class Machine(ControlledMachine):
         observer: Observer = NOBODY,
         board: str | None = None,
         rng_seed: int = 0,
+        devices: Sequence[str] = (),
+        drives: Sequence[Drive] = (),
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
         options = MachineOptions(
-            memory, tier, jail, epoch, jit, optimizations, stages, cpu, semihosting, realtime, insn_ns, board, rng_seed
+            memory,
+            tier,
+            jail,
+            epoch,
+            jit,
+            optimizations,
+            stages,
+            cpu,
+            semihosting,
+            realtime,
+            insn_ns,
+            board,
+            rng_seed,
+            tuple(devices),
+            tuple(drives),
         )
         options.check()
         check_receivers(console, notice, observer)

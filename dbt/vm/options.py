@@ -15,8 +15,10 @@ from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
+from dbt.host.drive import Drive
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
+from dbt.vm.attachments import DEVICES
 from dbt.vm.error_latch import ErrorLatch, LatchedObserver
 from isa.arm.cpus import CPUS
 
@@ -69,6 +71,7 @@ class HostOptions(TypedDict, total=False):
     realtime: bool
     measures: bool
     observer: Observer
+    drives: Sequence[Drive]
 
 
 class MachineOptions(NamedTuple):
@@ -87,6 +90,8 @@ class MachineOptions(NamedTuple):
     insn_ns: int
     board: str | None
     rng_seed: int
+    devices: tuple[str, ...]
+    drives: tuple[Drive, ...]
 
     @property
     def board_model(self) -> BoardModel:
@@ -108,6 +113,7 @@ class MachineOptions(NamedTuple):
             "jit": self.jit,
             "optimizations": self.optimizations,
             "realtime": self.realtime,
+            "drives": self.drives,
         }
 
     def check(self) -> None:
@@ -139,6 +145,21 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"there is no board {self.board!r}: use one of {', '.join(BOARDS)}")
         if not isinstance(self.rng_seed, int) or isinstance(self.rng_seed, bool) or not 0 <= self.rng_seed < 1 << 63:
             raise ValueError(f"rng_seed={self.rng_seed!r} is no whole number in [0, 2^63)")
+        self._check_attachments()
+
+    def _check_attachments(self) -> None:
+        unknown = [name for name in self.devices if name not in DEVICES]
+        if unknown or len(set(self.devices)) != len(self.devices):
+            raise ValueError(f"devices={self.devices!r} is no list of different names of {', '.join(DEVICES)}")
+        if not all(isinstance(drive, Drive) for drive in self.drives):
+            raise ValueError(f"drives={self.drives!r} is no list of Drive")
+        count = len(self.devices) + len(self.drives)
+        if count and not self.board_model.virtio_slots:
+            raise ValueError(
+                f"the board {self.board_model.name} has no slots for virtio devices (disks, rng): use the board virt"
+            )
+        if count > self.board_model.virtio_slots:
+            raise ValueError(f"a machine has at most {self.board_model.virtio_slots} virtio devices, and not {count}")
 
     def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
         """Return a new tier. Making it may build native code, which takes seconds."""

@@ -15,9 +15,11 @@ from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
 from dbt.host.semihosting import Semihosting
 from dbt.inspector.inspector import Inspector
+from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
 from dbt.memory.virtual import VirtualMemory
+from dbt.vm.attachments import Attachments
 from dbt.vm.error_latch import ErrorLatch
 from dbt.vm.exception_storm import ExceptionStorm
 from dbt.vm.exit_handler import ExitHandler
@@ -54,9 +56,11 @@ class Parts(NamedTuple):
     loop: HostLoop
     signals: SignalDeferral
     journal: HostJournal
+    attachments: Attachments
 
     def close(self) -> None:
         self.vcpu.close()
+        self.attachments.close()
         self.semihosting.close()
         self.ram.close()
 
@@ -95,7 +99,10 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         vcpu.timeline.ticks_per_second,
         journal,
     )
-    peripherals = Peripherals(options.board_model, bus, vcpu, output.uart, port, ram.layout, options.epoch)
+    attachments = Attachments(options.drives, options.devices, options.rng_seed)
+    peripherals = Peripherals(
+        options.board_model, bus, vcpu, output.uart, port, Dma(memory), options.epoch, attachments
+    )
 
     def is_alone() -> bool:
         return vcpu.timeline.next_tick is None and not peripherals.expects_input
@@ -130,5 +137,18 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         silence,
     )
     return Parts(
-        cpu, ram, memory, vcpu, inspector, identity, semihosting, port, peripherals, storm, loop, signals, journal
+        cpu,
+        ram,
+        memory,
+        vcpu,
+        inspector,
+        identity,
+        semihosting,
+        port,
+        peripherals,
+        storm,
+        loop,
+        signals,
+        journal,
+        attachments,
     )

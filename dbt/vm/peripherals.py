@@ -9,8 +9,10 @@ from dbt.board.bus import DeviceBus, private_window
 from dbt.devices.output import OutputRing
 from dbt.devices.shared import native_address
 from dbt.devices.state import Stateful
+from dbt.devices.virtio.attached import Attached
 from dbt.devices.wiring import CpuInput, unconnected
-from dbt.memory.ram import RamLayout
+from dbt.memory.dma import Dma
+from dbt.vm.attachments import Attachments
 from dbt.vm.input import InputPort
 from dbt.vm.vcpu import Vcpu
 from isa.arm.private import NUMBERS_OF_EACH
@@ -24,7 +26,7 @@ class Peripherals:
     """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
 
     ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
-    seconds since 1970.
+    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in RAM that they access by ``dma``.
     """
 
     def __init__(
@@ -34,24 +36,27 @@ class Peripherals:
         vcpu: Vcpu,
         transmit: OutputRing,
         port: InputPort,
-        ram: RamLayout,
+        dma: Dma,
         epoch: int,
+        attachments: Attachments,
     ) -> None:
         self._build = model.build
         self._bus = bus
         self._vcpu = vcpu
         self._transmit = transmit
         self._port = port
-        self._ram = ram
+        self._dma = dma
         self._epoch = epoch
+        self._attachments = attachments
         self.board = self.reset()
 
     def reset(self, holes_read_zero: bool = False) -> Board:
         """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
         vcpu = self._vcpu
+        devices = self._attachments.make()
         self.board = self._build(
             self._transmit,
-            self._ram,
+            self._dma.layout,
             vcpu.timeline,
             CpuInput(vcpu.set_line, PSR_I),
             CpuInput(vcpu.set_line, PSR_F),
@@ -59,6 +64,7 @@ class Peripherals:
             self._epoch,
             self.receive_at_access,
             holes_read_zero,
+            Attached(devices, self._dma) if devices else None,
         )
         bus = self.board.bus
         if vcpu.cpu["architecture"] == Architecture.V7VE:

@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 #: Bytes of the largest table of symbols, of a command line, and of a message: more than any program has.
 _LARGEST_SYMBOLS, _LONGEST_LINE, _LONGEST_MESSAGE = 64 << 20, 1 << 20, 1 << 16
-_MACHINE = frozenset({"memory", "cpu", "epoch", "insn_ns", "semihosting", "board", "rng_seed"})
+_MACHINE = frozenset({"memory", "cpu", "epoch", "insn_ns", "semihosting", "board", "rng_seed", "devices"})
 _GUEST = frozenset(
     {"cpu", "semihosting", "is_kernel", "path", "entry", "registers", "command_line", "layout", "symbols", "identity"}
 )
 _ENDED = frozenset({"code", "message"})
 _PROVED = frozenset({"registers", "lines", "ram"})
 _HANDLE = frozenset({"name", "mode", "position", "length", "version"})
-_NAMES = OBSERVABLE | {"machine", "guest", "vcpu", "received", "handles", "ended", "proved"}
+_NAMES = OBSERVABLE | {"machine", "guest", "vcpu", "received", "handles", "ended", "proved", "drives"}
 _REGION = 3
 
 
@@ -109,6 +109,7 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
             "semihosting": options.semihosting,
             "board": options.board_model.name,
             "rng_seed": options.rng_seed,
+            "devices": list(options.devices),
         },
         "guest": {
             "cpu": guest.cpu_model,
@@ -125,6 +126,7 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
         "vcpu": parts.vcpu.save(),
         "received": parts.semihosting.received,
         "handles": parts.semihosting.save_handles(),
+        "drives": parts.attachments.save(),
         "ended": None if ended is None else {"code": ended.exit_code, "message": ended.message},
         "proved": None if proved is None else dict(zip(("registers", "lines", "ram"), proved, strict=True)),
     }
@@ -145,12 +147,29 @@ def machine_options(values: State) -> dict[str, Any]:
     cpu = None if fields.is_none("cpu") else fields.choice("cpu", CPUS.__contains__)
     semihosting = None if fields.is_none("semihosting") else fields.flag("semihosting")
     board, rng_seed = fields.choice("board", BOARDS.__contains__), fields.number("rng_seed")
+    devices = fields.get("devices")
+    if type(devices) is not list or not all(type(name) is str for name in devices):
+        raise fields.wrong("devices", "a list of names")
     layout = [RamRegion(Gpa(base), size, read_only) for base, size, read_only in regions]
     is_plain = layout == [RamRegion(BOARDS[board].ram_base, layout[0].size)] and layout[0].size <= MAX_MEMORY
     memory, epoch, insn_ns = layout[0].size if is_plain else layout, fields.number("epoch"), fields.number("insn_ns")
     try:
         MachineOptions(
-            memory, "auto", None, epoch, "async", ALL, None, cpu, semihosting, False, insn_ns, board, rng_seed
+            memory,
+            "auto",
+            None,
+            epoch,
+            "async",
+            ALL,
+            None,
+            cpu,
+            semihosting,
+            False,
+            insn_ns,
+            board,
+            rng_seed,
+            tuple(devices),
+            (),
         ).check()
     except ValueError as error:
         raise StateError(f"machine in the saved state is none that can be made: {error}") from None
@@ -162,6 +181,7 @@ def machine_options(values: State) -> dict[str, Any]:
         "semihosting": semihosting,
         "board": board,
         "rng_seed": rng_seed,
+        "devices": devices,
     }
 
 
@@ -183,6 +203,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
     fields = Fields(values, "the saved state", _NAMES)
     guest_fields = fields.sub("guest", _GUEST)
     become(_guest(guest_fields))
+    parts.attachments.check(fields.get("drives"))
     parts.identity.restore(guest_fields.data("identity", 64))
     cpu, lines = parts.cpu, fields.number("lines", 1 << 32)
     if lines & ~(PSR_I | PSR_F):

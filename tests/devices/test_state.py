@@ -24,6 +24,7 @@ from dbt.devices.sic import Sic
 from dbt.devices.sp804 import Sp804, Timer
 from dbt.devices.state import Part, StateError, Stateful, Wiring
 from dbt.memory.ram import RamLayout
+from tests.devices.virtio.every_device import attached_devices
 from tests.devices.virtual_time import Line, VirtualTime
 
 EPOCH = 1_767_225_600
@@ -43,8 +44,10 @@ class Rig:
     def __post_init__(self) -> None:
         model = BOARDS[self.model]
         ram = RamLayout.of(1 << 20, model.ram_base)
+        attached = attached_devices() if model.virtio_slots else None
         self.board = model.build(
-            self.sent.append, ram, self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill
+            *(self.sent.append, ram, self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill),
+            attached=attached,
         )
 
     def reset(self) -> None:
@@ -61,7 +64,7 @@ class Rig:
         if not window.size:
             return self.access_private(random)
         size = random.choice((1, 2, 4, 4, 4))
-        first = random.choice(range(0, min(window.size, 1 << 18), 0x10000))
+        first = random.choice((*range(0, min(window.size, 1 << 18), 0x10000), max(window.size - 0x1000, 0)))
         offset = first + random.choice((random.randrange(0, 0x50, size), random.randrange(0, 0x1000, size)))
         value = random.choice((random.getrandbits(8 * size), random.getrandbits(8), 1 << random.randrange(8 * size)))
         match random.randrange(5):

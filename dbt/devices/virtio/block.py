@@ -139,7 +139,7 @@ class Block(VirtioDevice):
         if len(data) > _SEGMENT.size:
             return _UNSUPP
         sector, count, flags = _SEGMENT.unpack(data)
-        if flags & ~_UNMAP or flags and not zeros:
+        if flags & ~_UNMAP or (flags and not zeros):
             return _UNSUPP
         if self.medium.read_only or count > _MAX_SECTORS or not self._is_there(sector, count * SECTOR):
             return _IOERR

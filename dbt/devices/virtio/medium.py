@@ -81,7 +81,7 @@ class DirectMedium(Medium):
 
 @dataclass(eq=False)
 class OverlaidMedium(Medium):
-    """The file, which never changes, and in ``changed`` the blocks that were written, by number: the machine's state."""
+    """The file, which never changes, and the blocks that were written, by number, as part of the machine's state."""
 
     changed: dict[int, bytes] = field(default_factory=dict)
 

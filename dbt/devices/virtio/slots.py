@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.devices.device import Device
 from dbt.devices.state import Part, Wiring
+from dbt.devices.virtio.attached import SLOT_SIZE, SLOTS, Attached
 from dbt.devices.virtio.transport import CONFIG, MAGIC, VENDOR, VERSION, Transport
+from dbt.devices.wiring import Line, Time
 
-SLOT_SIZE: Final = 0x200
 #: MagicValue, Version and VendorID of a transport without a device, whose DeviceID is 0.
 _EMPTY: Final = {0x000: MAGIC, 0x004: VERSION, 0x00C: VENDOR}
 
@@ -37,3 +39,18 @@ class VirtioSlots(Device):
         transport = self.by_place.get(place)
         if transport is not None:
             transport.write(register, size, value)
+
+
+def make_slots(attached: Attached | None, time: Time, line: Callable[[int], Line]) -> VirtioSlots:
+    """Return the slots with these devices, or without any. The first device is in the highest slot, as in QEMU.
+
+    ``line`` returns the interrupt of a slot.
+    """
+    devices = () if attached is None else attached.devices
+    places = tuple(SLOTS - 1 - number for number in range(len(devices)))
+    transports = [
+        Transport(attached.dma, time, line(place), place, device)
+        for place, device in zip(places, devices, strict=True)
+        if attached is not None
+    ]
+    return VirtioSlots(places, transports)

@@ -318,7 +318,7 @@ def test_a_transport_goes_on_from_its_state(rig: Rig) -> None:
 def test_what_is_no_state_of_a_transport_is_refused(rig: Rig, name: str, value: int) -> None:
     state = {**rig.transport.save(), name: value}
     with pytest.raises(StateError):
-        Rig(Rng(0)).transport.restore(state)
+        rig.transport.restore(state)
 
 
 def test_empty_slots_say_that_they_are_empty(rig: Rig) -> None:

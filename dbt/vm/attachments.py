@@ -1,0 +1,100 @@
+"""The virtio devices of a machine, and the files that its disks are on.
+
+A device is made anew for each board, so a reset of the guest makes it as it is at power-on. What is on a disk stays:
+the file, and the blocks that have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dbt.devices.fields import Fields
+from dbt.devices.state import StateError
+
+if TYPE_CHECKING:
+    from dbt.devices.state import State
+    from dbt.devices.virtio.device import VirtioDevice
+    from dbt.devices.virtio.medium import Medium
+    from dbt.host.disk import RawFile
+    from dbt.host.drive import Drive
+
+#: The devices that need nothing of the host, by name.
+DEVICES: Final = ("rng",)
+_DRIVE = frozenset({"read_only", "snapshot", "version"})
+
+
+class Attachments:
+    """The virtio devices: ``drives`` first, in this order, and then those of :data:`DEVICES` that are named.
+
+    Raises DiskError for a file that is no disk, or that is in use. :meth:`close` gives all files back.
+    """
+
+    def __init__(self, drives: Sequence[Drive], devices: Sequence[str], rng_seed: int) -> None:
+        self._drives = drives
+        self._devices = devices
+        self._rng_seed = rng_seed
+        self._files: list[RawFile] = []
+        self._media: list[Medium] = []
+        try:
+            for drive in drives:
+                from dbt.host.disk import open_medium
+
+                file, medium = open_medium(drive)
+                self._files.append(file)
+                self._media.append(medium)
+        except BaseException:
+            self.close()
+            raise
+
+    def make(self) -> list[VirtioDevice]:
+        """Return the devices as they are at power-on."""
+        made: list[VirtioDevice] = []
+        for medium in self._media:
+            from dbt.devices.virtio.block import Block
+
+            made.append(Block(medium))
+        if "rng" in self._devices:
+            from dbt.devices.virtio.rng import Rng
+
+            made.append(Rng(self._rng_seed))
+        return made
+
+    @property
+    def written_files(self) -> list[str]:
+        """The files that the guest writes to. What it has written there stays, if the machine goes back in time."""
+        return [drive.path for drive in self._drives if not drive.read_only and not drive.snapshot]
+
+    def save(self) -> list[State]:
+        """Return what a machine that goes on has to find: how each disk is used, and when its file was written."""
+        return [
+            {"read_only": drive.read_only, "snapshot": drive.snapshot, "version": file.version()}
+            for drive, file in zip(self._drives, self._files, strict=True)
+        ]
+
+    def check(self, saved: Any) -> None:
+        """Raise StateError unless the disks are those of a saved state, as they were then."""
+        if type(saved) is not list:
+            raise StateError("the disks in the saved state are no list")
+        if len(saved) != len(self._drives):
+            raise StateError(
+                f"the machine had {len(saved)} disks when it was saved, and is given {len(self._drives)} now. "
+                "Give it the same files in the same order (--drive file=F)"
+            )
+        for number, (values, drive, file) in enumerate(zip(saved, self._drives, self._files, strict=True)):
+            fields = Fields(values, f"disk {number} in the saved state", _DRIVE)
+            if (fields.flag("read_only"), fields.flag("snapshot")) != (drive.read_only, drive.snapshot):
+                raise StateError(
+                    f"the disk {drive.path} has other options than when the machine was saved: they were "
+                    f"readonly={fields.flag('read_only')} and snapshot={fields.flag('snapshot')}"
+                )
+            if fields.number("version", 1 << 63) != file.version():
+                raise StateError(
+                    f"the disk {drive.path} has been written since the machine was saved, or is another file. "
+                    "The guest would find data that does not belong to what it has in memory"
+                )
+
+    def close(self) -> None:
+        """Give the files and their locks back. A second call does nothing."""
+        for file in self._files:
+            file.close()
