@@ -212,7 +212,7 @@ def _add_machine(parser: Parser) -> None:
         "put a virtio disk on the board virt: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
         "what it writes is part of the machine's state, and the file stays as it is. May be given several times"
     )
-    options.texts("file=F[,format=raw][,readonly][,snapshot]", help_, "--drive")
+    options.texts("file=F[,format=raw][,readonly][,snapshot][,serial=TEXT]", help_, "--drive")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")

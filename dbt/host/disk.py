@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 import struct
+from types import TracebackType
 from typing import Final
 
 from dbt.devices.virtio.medium import DirectMedium, Medium, OverlaidMedium
@@ -100,6 +101,14 @@ class RawFile:
     def version(self) -> int:
         """Return a number that changes when the file is written: the nanosecond of that."""
         return os.fstat(self._fd).st_mtime_ns
+
+    def __enter__(self) -> RawFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give the file and its locks back. A second call does nothing."""

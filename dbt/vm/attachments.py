@@ -50,10 +50,10 @@ class Attachments:
     def make(self) -> list[VirtioDevice]:
         """Return the devices as they are at power-on."""
         made: list[VirtioDevice] = []
-        for medium in self._media:
+        for drive, medium in zip(self._drives, self._media, strict=True):
             from dbt.devices.virtio.block import Block
 
-            made.append(Block(medium))
+            made.append(Block(medium, drive.serial.encode()))
         if "rng" in self._devices:
             from dbt.devices.virtio.rng import Rng
 

@@ -6,6 +6,11 @@ A file of ``registers/BOARD/`` is a sequence of lines, for a board that has just
     w 0x010 0x00000030          write a word (w1, w2: a byte, a halfword)
     r 0x010 -> 0x00000030       read a word (r1, r2); what QEMU read
     r 0x018 -> 0x2 but 0x0: why what QEMU read, what it should be, and by which authority
+    p 0x060 0x00000001          read a word again and again until it has this value
+    devices disk rng            virtio devices that the board is to have (virt); no line, no devices
+
+Places may be in RAM too, from 0x41200000 on, so that a device that accesses RAM can be driven. The disk has 64 sectors;
+its word N is N * 0x9E3779B1 modulo 2^32.
 
 ``python -m tests.devices.register_cases [FILE ...]`` runs the files, or else all of them, under qemu-system-arm. It
 writes down what QEMU read in every line, also where there was an answer before. A new file, or line, needs no answers:
@@ -25,6 +30,7 @@ from pathlib import Path
 
 from dbt import Machine
 from dbt.host.console import CaptureConsole
+from dbt.host.drive import Drive
 from dbt.vm.machine import TierName
 from tests.assembler import assemble
 
@@ -35,22 +41,40 @@ IDS = [f"{path.parent.name}-{path.stem}" for path in FILES]
 _CODE, _TABLE = 0x10000, 0x20000
 _ORIGINS = {"versatile": 0, "virt": 0x41000000}
 _ACCESS = re.compile(
-    r"(?P<kind>[rw])(?P<size>[124]?) +(?P<offset>\w+) +(?:-> *)?(?P<value>\w*)(?: but (?P<ours>\w+): .+)?"
+    r"(?P<kind>[rwp])(?P<size>[124]?) +(?P<offset>\w+) +(?:-> *)?(?P<value>\w*)(?: but (?P<ours>\w+): .+)?"
 )
 
 
 @dataclass(frozen=True)
 class Access:
-    """``value`` is what is written, or what our device should read; None if nobody knows yet."""
+    """``value`` is what is written or waited for, or what our device should read; None if nobody knows yet.
+
+    ``kind`` is r, w or p.
+    """
 
     line: int
-    write: bool
+    kind: str
     gpa: int
     size: int
     value: int | None
 
+    @property
+    def is_read(self) -> bool:
+        return self.kind == "r"
+
     def __str__(self) -> str:
-        return f"line {self.line}: {'write' if self.write else 'read'} of {self.size} bytes at {self.gpa:#010x}"
+        return f"line {self.line}: {self.kind} of {self.size} bytes at {self.gpa:#010x}"
+
+
+def devices_of(text: str) -> list[str]:
+    """The virtio devices that the board is to have, the first one in the highest slot."""
+    lines = (line.split() for line in text.splitlines())
+    return [name for words in lines if words[:1] == ["devices"] for name in words[1:]]
+
+
+def disk_content() -> bytes:
+    """What is on the disk."""
+    return b"".join(struct.pack("<I", number * 0x9E3779B1 & 0xFFFFFFFF) for number in range(64 * 128))
 
 
 def parse(text: str) -> Iterator[Access]:
@@ -59,13 +83,13 @@ def parse(text: str) -> Iterator[Access]:
         content = line.split("#")[0].strip()
         if content.startswith("at "):
             base = int(content[3:], 0)
-        elif content:
+        elif content and not content.startswith("devices "):
             match = _ACCESS.fullmatch(content)
             assert match is not None, f"line {number}: {line}"
             value = match["ours"] or match["value"]
             yield Access(
                 number,
-                match["kind"] == "w",
+                match["kind"],
                 base + int(match["offset"], 0),
                 int(match["size"] or 4),
                 int(value, 0) if value else None,
@@ -73,7 +97,8 @@ def parse(text: str) -> Iterator[Access]:
 
 
 # R4 goes through the table of (access, address, value), R5 through the results. An access is its size, 16 more for a
-# write; 0 ends the table. The results are written to a file by semihosting.
+# write, 32 more to poll, which is given up after some time; 0 ends the table. The results are written to a file by
+# semihosting.
 _PROGRAM = """
     mov r12, #BASE
     add r4, r12, #0x20000
@@ -96,6 +121,15 @@ next:
     strheq r2, [r1]
     cmp r0, #20
     streq r2, [r1]
+    cmp r0, #36
+    bne next
+    mov r6, #0x4000000
+poll:
+    ldr r3, [r1]
+    cmp r3, r2
+    beq next
+    subs r6, r6, #1
+    bne poll
     b next
 done:
     add r4, r12, #0x100000
@@ -145,9 +179,9 @@ def _image_of(accesses: list[Access], board: str) -> bytes:
     table = b"".join(
         struct.pack(
             "<3I",
-            access.size + 16 * access.write,
+            access.size + {"r": 0, "w": 16, "p": 32}[access.kind],
             access.gpa,
-            access.value if access.write and access.value is not None else 0,
+            access.value if not access.is_read and access.value is not None else 0,
         )
         for access in accesses
     )
@@ -156,13 +190,31 @@ def _image_of(accesses: list[Access], board: str) -> bytes:
     return code.ljust(_TABLE - _CODE - 8, b"\0") + _FILE.encode().ljust(8, b"\0") + table + bytes(12)
 
 
-def under_qemu(accesses: list[Access], board: str) -> list[int]:
+def _in_qemu(devices: list[str]) -> Iterator[str]:
+    """QEMU's options for virtio devices."""
+    for device in devices:
+        if device == "disk":
+            yield from (
+                "-drive",
+                "file=disk,format=raw,if=none,id=d",
+                "-device",
+                "virtio-blk-device,drive=d,serial=disk",
+            )
+        else:
+            yield from ("-device", f"virtio-{device}-device")
+
+
+def under_qemu(accesses: list[Access], board: str, devices: list[str]) -> list[int]:
     """What the reads give there, in order."""
     start = _ORIGINS[board] + _CODE
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "image").write_bytes(_image_of(accesses, board))
+        (Path(directory) / "disk").write_bytes(disk_content())
         subprocess.run(
-            [*_QEMU, *_MACHINES[board], "-device", f"loader,file=image,addr={start:#x},cpu-num=0"],
+            [
+                *(*_QEMU, *_MACHINES[board], *_in_qemu(devices)),
+                *("-device", f"loader,file=image,addr={start:#x},cpu-num=0"),
+            ],
             cwd=directory,
             check=True,
             timeout=60,
@@ -172,12 +224,23 @@ def under_qemu(accesses: list[Access], board: str) -> list[int]:
     return _words(results)
 
 
-def under_dbt(accesses: list[Access], board: str, tier: TierName) -> tuple[list[int], int]:
+def under_dbt(accesses: list[Access], board: str, devices: list[str], tier: TierName) -> tuple[list[int], int]:
     """What the reads give in one of our tiers, in order, and how many accesses native code made."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "image").write_bytes(_image_of(accesses, board))
         console = CaptureConsole()
-        with Machine(tier=tier, files=directory, semihosting=True, insn_ns=1, console=console, board=board) as machine:
+        disk = Path(directory) / "disk"
+        disk.write_bytes(disk_content())
+        with Machine(
+            tier=tier,
+            files=directory,
+            semihosting=True,
+            insn_ns=1,
+            console=console,
+            board=board,
+            drives=[Drive(str(disk), serial="disk") for name in devices if name == "disk"],
+            devices=[name for name in devices if name != "disk"],
+        ) as machine:
             machine.load_kernel(str(Path(directory) / "image"), base=_ORIGINS[board] + _CODE)
             assert machine.run(fuel=10_000_000).exit_code == 0
             answers = machine.cpu.native("device_answers")
@@ -191,9 +254,9 @@ def _words(results: bytes) -> list[int]:
 def recorded(text: str, board: str) -> str:
     """``text`` with what QEMU reads."""
     accesses = list(parse(text))
-    reads = [access for access in accesses if not access.write]
+    reads = [access for access in accesses if access.is_read]
     lines = text.splitlines()
-    for access, value in zip(reads, under_qemu(accesses, board), strict=True):
+    for access, value in zip(reads, under_qemu(accesses, board, devices_of(text)), strict=True):
         lines[access.line - 1] = re.sub(
             r" ->( *0x\w+)?", f" -> {value:#0{2 + 2 * access.size}x}", lines[access.line - 1]
         )

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gva
 from dbt.board.boards import BOARDS
-from dbt.board.timeline import Timeline
-from dbt.memory.ram import RamLayout
-from tests.devices.register_cases import FILES, IDS, parse, recorded
+from dbt.devices.virtio.attached import Attached
+from dbt.devices.virtio.device import VirtioDevice
+from dbt.devices.virtio.rng import Rng
+from dbt.memory.dma import Dma
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram, RamRegion
+from tests.devices.register_cases import FILES, IDS, devices_of, disk_content, parse, recorded
+from tests.devices.virtio.disks import MemoryFile, direct
+from tests.devices.virtual_time import VirtualTime
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
+_MAKE: dict[str, Callable[[], VirtioDevice]] = {
+    "disk": lambda: direct(MemoryFile(bytearray(disk_content()))),
+    "rng": lambda: Rng(0),
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
@@ -24,24 +35,31 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
     def no_line(level: bool) -> None:
         pass
 
+    text, time = path.read_text(), VirtualTime()
     model = BOARDS[path.parent.name]
+    ram = Ram([RamRegion(model.ram_base, 128 << 20)])
+    memory = GuestMemory(ram)
+    devices = [_MAKE[name]() for name in devices_of(text)]
     bus = model.build(
-        lambda _: None,
-        RamLayout.of(128 << 20, model.ram_base),
-        Timeline(lambda: 0),
-        no_line,
-        no_line,
-        no_reset,
-        EPOCH,
+        *(lambda _: None, ram.layout, time.timeline, no_line, no_line, no_reset, EPOCH),
         holes_read_zero=True,
+        attached=Attached(devices, Dma(memory)) if devices else None,
     ).bus
-    for access in parse(path.read_text()):
+    memory.bus = bus
+    for access in parse(text):
+        gva, size = Gva(access.gpa), access.size
         assert access.value is not None, f"{path.name} {access}: not recorded"
-        if access.write:
-            bus.write(Gpa(access.gpa), access.size, access.value)
+        if access.kind == "w":
+            memory.store(gva, size, access.value, Gva(0))
+        elif access.kind == "p":
+            while memory.load(gva, size, Gva(0)) != access.value:
+                due = time.timeline.next_tick
+                assert due is not None, f"{path.name} {access}: nothing will happen any more"
+                time.advance(due - time.tick)
         else:
-            value = bus.read(Gpa(access.gpa), access.size)
+            value = memory.load(gva, size, Gva(0))
             assert value == access.value, f"{path.name} {access} gives {value:#x}, should be {access.value:#x}"
+    ram.close()
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")

@@ -23,8 +23,8 @@ _OK, _IOERR, _UNSUPP = 0, 1, 2
 _HEADER, _SEGMENT = struct.Struct("<IIQ"), struct.Struct("<QII")
 _UNMAP = 1
 _ID_BYTES = 20
-#: struct virtio_blk_config up to write_zeroes_may_unmap, with what is not used after it.
-_CONFIG = struct.Struct("<QIIHBBIBBHIBBHIIIIIBxxx")
+#: struct virtio_blk_config up to write_zeroes_may_unmap.
+_CONFIG = struct.Struct("<QIIHBBIBBHIBBHIIIIIB")
 _WRITEBACK = 32
 _MAX_SEGMENTS, _MAX_SECTORS = 254, 0x3FFFFF
 _HEADS, _SECTORS_PER_TRACK, _MAX_CYLINDERS = 16, 63, 16383
@@ -139,9 +139,11 @@ class Block(VirtioDevice):
         if len(data) > _SEGMENT.size:
             return _UNSUPP
         sector, count, flags = _SEGMENT.unpack(data)
+        if count > _MAX_SECTORS or not self._is_there(sector, count * SECTOR):
+            return _IOERR
         if flags & ~_UNMAP or (flags and not zeros):
             return _UNSUPP
-        if self.medium.read_only or count > _MAX_SECTORS or not self._is_there(sector, count * SECTOR):
+        if self.medium.read_only:
             return _IOERR
         if not zeros:
             return _OK

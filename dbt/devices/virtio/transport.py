@@ -220,7 +220,7 @@ class Transport(Device):
         self.alarm.cancel()
         self.serving = self.head = _NONE
         self.status = self.isr = self.features = self.queue_select = 0
-        self.features_select = self.driver_select = self.driver_low = self.driver_high = 0
+        self.driver_low = self.driver_high = 0  # The selectors stay, as in QEMU.
         self.broken = False
         for queue in self.queues:
             queue.reset()
