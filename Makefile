@@ -20,7 +20,7 @@ help:
 	@echo "make bench-real  measure real programs beside QEMU, and inside Linux (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make bench-trace  what recording a translation trace costs"
-	@echo "make bench-state  what saving, restoring and forking a machine cost (BENCH='--linux build/linux')"
+	@echo "make bench-state  what saving, forking and going back cost (BENCH='--linux build/linux')"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
 	@echo "make refresh-oracle  ask QEMU again what the tests in tests/oracle compare with (needs qemu-system-arm)"

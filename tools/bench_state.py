@@ -1,27 +1,29 @@
-"""What it costs to save, restore, fork and roll back a machine, with the limits that are wanted for Linux at its shell.
+"""What it costs to save, restore, fork and roll back a machine, to record its history and to go back in it.
 
     python tools/bench_state.py [--linux DIR] [--runs N] [--json FILE]
 
 DIR is what `make linux` builds, or has a zImage and an initramfs whose shell prints `/ #`. Without one the guest is
-minios. Times are medians of N in milliseconds; those in one process are of this process, start-up is of whole processes
-that take turns.
+minios, and only histories have limits, because the others are meant for Linux. Figures are medians of N; times are of
+this process, and start-up is of whole processes that take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
+import bench_history
 from bench import HELLO, machine
 from dbt_command import DBT, checkout_environment
+from figure import Figure, timed
 
 from dbt import CaptureConsole, Machine, VmState, read_snapshot, write_snapshot
 from dbt.abi.layout import PAGE_SHIFT
@@ -35,40 +37,41 @@ _STEP, _MOST = 50_000_000, 6_000_000_000
 #: Instructions after the prompt, so that what the kernel does in the background has come to rest.
 _SETTLE = 200_000_000
 _CHANGED_PAGES = 500
-_CLONE_FUEL = 1_000_000
+_CLONES, _CLONE_FUEL = 100, 1_000_000
+#: Instructions of Linux between two copies of its state, those of minios, which soon ends, and how often the guest is
+#: booted for its first fork.
+_BETWEEN, _BETWEEN_MINIOS, _BOOTS = 1_000_000, 1_000, 5
 #: The pages, and the instructions, after which a machine is rolled back.
 _DIRTY_PAGES, _ROUND_FUEL = 64, 500_000
-
-
-class Figure(NamedTuple):
-    """A figure: what it is of, its values, their unit, and the limit for the median, or None."""
-
-    name: str
-    values: list[float]
-    unit: str
-    limit: float | None = None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
+#: More bytes than the host's caches hold.
+_CACHES = 64 << 20
 
 
 # -- the guest -------------------------------------------------------------------------------------
 
 
-def booted(linux: Path | None) -> Machine:
-    """Return a machine with Linux at its shell, or with minios."""
-    console = CaptureConsole()
+def begun(linux: Path | None) -> Machine:
+    """Return a machine at the beginning of Linux, or of minios."""
     if linux is None:
-        guest = Machine(tier="threaded", console=console)
+        guest = Machine(console=CaptureConsole())
         guest.load(MINIOS)
-        guest.run(fuel=MINIOS_ICOUNT)
         return guest
     initrds = sorted(linux.glob("initramfs*.cpio.gz")) or sorted(linux.glob("initrd*"))
     if not initrds or not (linux / "zImage").exists():
         raise SystemExit(f"{linux}: there is no zImage with an initramfs*.cpio.gz here")
-    guest = Machine(console=console)
+    guest = Machine(console=CaptureConsole())
     guest.load_kernel(linux / "zImage", initrd=initrds[0], append="console=ttyAMA0")
+    return guest
+
+
+def booted(linux: Path | None) -> Machine:
+    """Return a machine with Linux at its shell, or with minios."""
+    guest = begun(linux)
+    if linux is None:
+        guest.run(fuel=MINIOS_ICOUNT)
+        return guest
+    console = guest.console
+    assert isinstance(console, CaptureConsole)
     while _PROMPT not in console.output:
         guest.run(fuel=_STEP)
         if guest.icount > _MOST:
@@ -92,28 +95,19 @@ def changed(state: VmState) -> tuple[VmState, list[int]]:
 # -- measurements ----------------------------------------------------------------------------------
 
 
-def timed(work: Callable[[], object], runs: int) -> list[float]:
-    """Return the milliseconds that a function takes, after one call that is not counted."""
-    found = []
-    for _ in range(runs + 1):
-        started = time.perf_counter()
-        result = work()
-        found.append((time.perf_counter() - started) * 1e3)
-        if hasattr(result, "close"):
-            result.close()
-    return found[1:]
-
-
-def in_process(guest: Machine, folder: Path, runs: int) -> Iterator[Figure]:
-    """Yield the figures of this process."""
+def in_process(guest: Machine, folder: Path, runs: int, between: int) -> Iterator[Figure]:
+    """Yield the figures of this process. Before each copy of its state the guest executes ``between`` instructions."""
     whole, increment = folder / "whole", folder / "increment"
+
+    def run() -> None:
+        guest.run(fuel=between)
 
     def save() -> str:
         with guest.save() as state:
             return write_snapshot(state, whole)
 
-    yield Figure("save in memory", timed(guest.save, runs), "ms")
-    yield Figure("save to a file", timed(save, runs), "ms", 150)
+    yield Figure("save in memory", timed(guest.save, runs, run), "ms")
+    yield Figure("save to a file", timed(save, runs, run), "ms", 150)
     yield Figure("size of the file", [whole.stat().st_size / (1 << 20)], "MiB")
     with guest.save() as state:
         other, pages = changed(state)
@@ -128,20 +122,54 @@ def in_process(guest: Machine, folder: Path, runs: int) -> Iterator[Figure]:
     with read_snapshot(whole) as state:
         restore = timed(lambda: Machine.restore(state, console=CaptureConsole()), runs)
         yield Figure("restore from memory", restore, "ms", 10)
-    yield Figure("fork", timed(lambda: guest.fork(console=CaptureConsole()), runs), "ms", 10)
-    yield Figure(f"private memory of a fork after {_CLONE_FUEL:,}", clone_memory(guest), "MB", 6)
+    yield Figure("fork, of a guest that runs", timed(lambda: fork(guest), runs, run), "ms", 10)
+    yield Figure("fork, of a guest that has not run since the last", timed(lambda: fork(guest), runs), "ms", 10)
+    yield from clones(guest)
     yield Figure("checkpoint", timed(guest.checkpoint, runs), "ms")
-    yield rollbacks(f"rollback of {_DIRTY_PAGES} pages", guest, lambda: touch(guest, _DIRTY_PAGES), runs, 100)
+    for name, clear in (("warm", lambda: None), ("cold", ColdCaches())):
+        title = f"rollback of {_DIRTY_PAGES} pages, {name} caches"
+        yield rollbacks(title, guest, lambda: touch(guest, _DIRTY_PAGES), runs, clear, 100)
     yield rollbacks(f"rollback of {_ROUND_FUEL:,} instructions", guest, lambda: guest.run(fuel=_ROUND_FUEL), runs)
 
 
-def rollbacks(name: str, guest: Machine, work: Callable[[], object], runs: int, limit: float | None = None) -> Figure:
-    """Return the microseconds that a rollback takes after ``work``. The first one is not counted."""
+def first_forks(linux: Path | None, runs: int) -> list[float]:
+    """Return the milliseconds of the first forks of machines that have booted."""
+    found = []
+    for _ in range(runs):
+        with booted(linux) as guest:
+            found += timed(partial(fork, guest), 1, skipped=0)
+    return found
+
+
+def fork(guest: Machine) -> Machine:
+    return guest.fork(console=CaptureConsole())
+
+
+class ColdCaches:
+    """When it is called, the host's caches have other memory in them than what the guest used."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray(_CACHES)
+
+    def __call__(self) -> None:
+        self._memory = bytearray(self._memory)
+
+
+def rollbacks(
+    name: str,
+    guest: Machine,
+    work: Callable[[], object],
+    runs: int,
+    before: Callable[[], object] = lambda: None,
+    limit: float | None = None,
+) -> Figure:
+    """Return the microseconds that a rollback takes after ``work`` and ``before``. The first one is not counted."""
     found, pages = [], 0
     with guest.checkpoint() as checkpoint:
         for _ in range(10 * runs + 1):
             work()
             pages = len(checkpoint.dirty_pages())
+            before()
             started = time.perf_counter()
             guest.rollback(checkpoint)
             found.append((time.perf_counter() - started) * 1e6)
@@ -154,12 +182,29 @@ def touch(guest: Machine, count: int) -> None:
         guest.write(gpa, guest.read(gpa, 1))
 
 
-def clone_memory(guest: Machine) -> list[float]:
-    """Return the memory in MB that a fork has for itself after its first million instructions."""
-    before = private_dirty()
-    with guest.fork(console=CaptureConsole()) as clone:
-        clone.run(fuel=_CLONE_FUEL)
-        return [(private_dirty() - before) / 1e3]
+def clones(guest: Machine) -> Iterator[Figure]:
+    """Yield the figures of forks that all live at once, after their first instructions."""
+    before, started, made = private_dirty(), time.perf_counter(), []
+    for _ in range(_CLONES):
+        made.append(fork(guest))
+        made[-1].run(fuel=_CLONE_FUEL)
+    taken = (time.perf_counter() - started) * 1e3
+    own, workers = (private_dirty() - before) / 1e3, len(children())
+    for clone in made:
+        clone.close()
+    yield Figure(f"{_CLONES} clones: fork and {_CLONE_FUEL:,} instructions, of each", [taken / _CLONES], "ms")
+    yield Figure("... private memory of each", [own / _CLONES], "MB", 6)
+    yield Figure("... compile workers of all", [workers], "", 1)
+
+
+def children() -> list[int]:
+    """Return the processes that this one has started and that exist."""
+    own, found = os.getpid(), []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            found += [int(stat.parent.name)] * (parent == own)
+    return found
 
 
 def private_dirty() -> int:
@@ -193,6 +238,23 @@ def start_up(folder: Path, runs: int) -> Iterator[Figure]:
     yield Figure("start --restore", taken["start --restore"], "ms", hello.median + 20)
 
 
+def figures(linux: Path | None, runs: int) -> Iterator[Figure]:
+    """Yield all figures."""
+    with tempfile.TemporaryDirectory() as name:
+        for figure in of_states(linux, Path(name), runs):
+            yield figure if linux else figure._replace(limit=None)
+    yield from bench_history.figures(None if linux is None else lambda: begun(linux), runs)
+
+
+def of_states(linux: Path | None, folder: Path, runs: int) -> Iterator[Figure]:
+    """Yield the figures of saved states, forks and rollbacks."""
+    yield Figure("first fork after the boot", first_forks(linux, min(runs, _BOOTS)), "ms", 10)
+    with booted(linux) as guest:
+        print(f"{'Linux' if linux else 'minios'} at instruction {guest.icount:,}")
+        yield from in_process(guest, folder, runs, _BETWEEN if linux else _BETWEEN_MINIOS)
+    yield from start_up(folder, runs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--linux", type=Path, help="a directory with a zImage and an initramfs")
@@ -201,17 +263,12 @@ def main() -> None:
     options = parser.parse_args()
     host = machine()
     print(", ".join(f"{name}: {value or 'none'}" for name, value in host.items()))
-    figures = []
-    with tempfile.TemporaryDirectory() as name, booted(options.linux) as guest:
-        print(f"{'Linux' if options.linux else 'minios'} at instruction {guest.icount:,}")
-        folder = Path(name)
-        for figure in (*in_process(guest, folder, options.runs), *start_up(folder, options.runs)):
-            figures.append(figure)
-            limit = "" if figure.limit is None else f"  at most {figure.limit:.0f}"
-            missed = "  MISSED" if figure.limit is not None and figure.median > figure.limit else ""
-            print(f"{figure.name:44}{figure.median:10.2f} {figure.unit:3}{limit if options.linux else ''}{missed}")
+    found, linux, runs = [], options.linux, options.runs
+    for figure in figures(linux, runs):
+        found.append(figure)
+        print(figure.row, flush=True)
     if options.json:
-        rows = [{**figure._asdict(), "median": figure.median} for figure in figures]
+        rows = [{**figure._asdict(), "median": figure.median} for figure in found]
         options.json.write_text(json.dumps({"machine": host, "figures": rows}, indent=2) + "\n")
 
 
