@@ -25,6 +25,7 @@ class BoardModel(NamedTuple):
     - ``machine_number``: what a kernel gets in R1 (Linux, arch/arm/tools/mach-types).
     - ``has_atags``: whether there are kernels for this board that know no device trees.
     - ``virtio_slots``: how many virtio devices there can be.
+    - ``has_psci``: whether HVC calls firmware, see :mod:`dbt.board.psci`.
     - ``holes_read_zero``: whether kernels may access what is not there, see :class:`dbt.board.bus.DeviceBus`.
     """
 
@@ -36,6 +37,7 @@ class BoardModel(NamedTuple):
     kernel_cpu: str
     machine_number: int
     has_atags: bool
+    has_psci: bool
     holes_read_zero: bool
     virtio_slots: int
 
@@ -75,6 +77,7 @@ VERSATILE = BoardModel(
     "arm926",
     387,
     has_atags=True,
+    has_psci=False,
     holes_read_zero=True,
     virtio_slots=0,
 )
@@ -88,6 +91,7 @@ VIRT = BoardModel(
     "cortex-a15",
     0xFFFFFFFF,
     has_atags=False,
+    has_psci=True,
     holes_read_zero=False,
     virtio_slots=SLOTS,
 )

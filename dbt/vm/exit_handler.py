@@ -22,6 +22,8 @@ from dbt.abi.exits import (
     WaitForInterrupt,
     WatchpointHit,
 )
+from dbt.board import psci
+from dbt.board.psci import PowerRequest
 from dbt.host.guest_notices import GuestNotices
 from dbt.host.semihosting import SEMIHOSTING_SVC, GuestExit, Semihosting
 from dbt.host.streams import InputPending
@@ -54,11 +56,14 @@ class ExitHandler:
         semihosting: Semihosting,
         notice: Callable[[str], None],
         storm: ExceptionStorm,
+        has_psci: bool,
     ) -> None:
+        """``has_psci``: an HVC calls the firmware of :mod:`dbt.board.psci`. Otherwise it is undefined."""
         self._vcpu = vcpu
         self._inspector = inspector
         self._semihosting = semihosting
         self._storm = storm
+        self._has_psci = has_psci
         #: The exception that the last answer has entered, or None.
         self.raised: ExceptionKind | None = None
         self._unknown_registers = GuestNotices(notice, "accesses of the guest to CP15 registers that do not exist")
@@ -88,6 +93,8 @@ class ExitHandler:
             case Undefined():
                 self._note_unknown_register(Gva(exit_.pc), personality.cpu_model)
                 return self._raise(exit_, ExceptionKind.UNDEFINED)
+            case HypervisorCall() if self._has_psci:
+                return self._call_firmware(exit_)
             case HypervisorCall() | SecureMonitorCall():
                 return self._raise(exit_, ExceptionKind.UNDEFINED)
             case DataAbort():
@@ -127,6 +134,27 @@ class ExitHandler:
             message = f"the guest stopped: {answer.reason}" if answer.reason else ""
             return RunResult(StopReason.EXITED, answer.code, vcpu.icount, cpu.pc, message)
         cpu.r[0] = answer & 0xFFFFFFFF
+        return None
+
+    def _call_firmware(self, exit_: HypervisorCall) -> RunResult | None:
+        vcpu, r = self._vcpu, self._vcpu.cpu.r
+        vcpu.exit_counts["firmware call"] += 1
+        answer = psci.call(r[0], r[1], r[2])
+        if answer is PowerRequest.SUSPEND:
+            r[0] = 0
+            vcpu.begin_wait()
+            return None
+        if answer is PowerRequest.PROCESSOR_OFF:
+            message = "the guest has switched its only processor off, so nothing can happen any more"
+            return RunResult(StopReason.HALTED, None, vcpu.icount, exit_.pc, message, exit_)
+        vcpu.retire(Gva(exit_.pc + 4))
+        match answer:
+            case PowerRequest.OFF:
+                return RunResult(StopReason.EXITED, 0, vcpu.icount, vcpu.cpu.pc, "the guest switched the machine off")
+            case PowerRequest.RESET:
+                vcpu.request_reset()
+            case int():
+                r[0] = answer & 0xFFFFFFFF
         return None
 
     def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:

@@ -108,7 +108,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         return vcpu.timeline.next_tick is None and not peripherals.expects_input
 
     storm = ExceptionStorm(vcpu.situation, is_alone, lambda: _hash_ram(ram))
-    exits = ExitHandler(vcpu, inspector, semihosting, notice, storm)
+    exits = ExitHandler(vcpu, inspector, semihosting, notice, storm, options.board_model.has_psci)
     tier_parts = TierParts(
         cpu,
         memory,

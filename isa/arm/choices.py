@@ -120,8 +120,9 @@ CHOICES: tuple[Choice, ...] = (
            "SETEND is undefined; a CPSR with E set, or SCTLR.EE, ends the run", "no guest of ours is big-endian"),
     Choice("no-thumb", _SUBSET, "A2.5.1: Thumb and ThumbEE", "entering it ends the run", "not translated yet"),
     Choice("no-security-no-virtualization", _SUBSET, "B1.5, B1.7: the Security and Virtualization Extensions",
-           "SMC and HVC leave to the hypervisor, ERET returns; banked MRS and MSR, Monitor and Hyp mode are missing",
-           "hypercalls are ours to answer"),
+           "SMC is undefined, and HVC as well unless the board has firmware that it calls (PSCI); ERET returns; "
+           "banked MRS and MSR, Monitor and Hyp mode are missing",
+           "hypercalls are ours to answer; QEMU's board virt does so without EL2 and EL3"),
     Choice("no-lpae", _SUBSET, "B3.6: the Large Physical Address Extension of the Cortex-A15 and A7",
            "ID_MMFR0.VMSA is 3, TTBCR.EAE does not stay, and TTBR0, TTBR1 and PAR have 32 bits",
            "kernels look at ID_MMFR0; those with long descriptors need it, and distributions ship others"),

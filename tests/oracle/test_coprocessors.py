@@ -11,6 +11,7 @@ from dbt.vm.machine import TierName
 from tests.oracle.coprocessors import CPUS, expected_file
 from tests.oracle.coprocessors.differences import DIFFERENCES, expected_of, is_of_a_range
 from tests.oracle.coprocessors.emulators import run_machine
+from tests.oracle.coprocessors.psci import answers
 from tests.oracle.coprocessors.sweep import places_of, sweep
 
 
@@ -29,6 +30,11 @@ def test_what_is_there_is_the_same_in_every_tier(tier: TierName) -> None:
     expected = _expected("cortex-a15")
     found = sweep(partial(run_machine, "cortex-a15", tier), places_of(expected))
     assert {line for line in found if not is_of_a_range(line)} == set(expected)
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded"])
+def test_the_firmware_answers_as_qemu_does(tier: TierName) -> None:
+    assert list(answers(partial(run_machine, "cortex-a15", tier))) == expected_file("psci").read_text().splitlines()
 
 
 def test_every_difference_occurs() -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from tests.oracle.coprocessors import CPUS, expected_file
 from tests.oracle.coprocessors.differences import is_of_a_range
 from tests.oracle.coprocessors.emulators import run_qemu
+from tests.oracle.coprocessors.psci import answers
 from tests.oracle.coprocessors.sweep import sweep
 
 
@@ -21,6 +22,9 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines))
         print(f"{cpu}: {len(lines)} lines")
+    lines = list(answers(partial(run_qemu, CPUS[0])))
+    expected_file("psci").write_text("".join(f"{line}\n" for line in lines))
+    print(f"psci: {len(lines)} lines")
 
 
 if __name__ == "__main__":
