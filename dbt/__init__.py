@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dbt.board.loader import ImageError
     from dbt.devices.state import StateError
     from dbt.host.console import CaptureConsole, HostConsole
+    from dbt.host.output_console import FileConsole, NullConsole
+    from dbt.host.socket_console import SocketConsole
     from dbt.memory.ram import RamRegion
     from dbt.snapshot.difference import SnapshotDifference, diff_snapshots
     from dbt.snapshot.errors import SnapshotError
@@ -33,16 +35,19 @@ __all__ = [
     "CaptureConsole",
     "Checkpoint",
     "CheckpointError",
+    "FileConsole",
     "History",
     "HistoryError",
     "HostConsole",
     "ImageError",
     "Machine",
+    "NullConsole",
     "RamRegion",
     "RunResult",
     "SnapshotDifference",
     "SnapshotError",
     "SnapshotInfo",
+    "SocketConsole",
     "StateError",
     "StopReason",
     "VmState",
@@ -56,16 +61,19 @@ _HOME = {
     "CaptureConsole": "dbt.host.console",
     "Checkpoint": "dbt.vm.checkpoint",
     "CheckpointError": "dbt.vm.checkpoint",
+    "FileConsole": "dbt.host.output_console",
     "History": "dbt.vm.history",
     "HistoryError": "dbt.vm.history",
     "HostConsole": "dbt.host.console",
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",
+    "NullConsole": "dbt.host.output_console",
     "RamRegion": "dbt.memory.ram",
     "RunResult": "dbt.vm.result",
     "SnapshotDifference": "dbt.snapshot.difference",
     "SnapshotError": "dbt.snapshot.errors",
     "SnapshotInfo": "dbt.snapshot.info",
+    "SocketConsole": "dbt.host.socket_console",
     "StateError": "dbt.devices.state",
     "StopReason": "dbt.vm.result",
     "VmState": "dbt.vm.vm_state",

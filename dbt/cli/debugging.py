@@ -10,7 +10,7 @@ from dbt.vm.result import RunResult
 
 def check_endpoint(text: str) -> None:
     """Raise CommandError unless the text says where a debugger can connect."""
-    from dbt.gdb.endpoint import Endpoint, WrongEndpoint
+    from dbt.host.endpoint import Endpoint, WrongEndpoint
 
     try:
         Endpoint.parse(text)

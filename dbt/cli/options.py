@@ -46,12 +46,7 @@ def make_machine(
 
     ``console`` replaces the process's standard streams. ``requests`` are told of the keys of a raw console.
     """
-    _check_combination(options)
-    _check_debugger(options)
-    if options.replay is not None:
-        refuse({"--record": options.record}, "a replay has nothing new to record")
-    if options.record_trace is None:
-        refuse({"--trace-counts": options.trace_counts}, "it is for a recording: give it with --record-trace FILE")
+    check_options(options)
     if options.restore is not None:
         from dbt.cli.restoring import restore_machine
 
@@ -90,6 +85,18 @@ def make_machine(
     return machine
 
 
+def check_options(options: RunOptions) -> None:
+    """Raise CommandError for options that do not go together."""
+    _check_combination(options)
+    _check_debugger(options)
+    if options.replay is not None:
+        refuse({"--record": options.record}, "a replay has nothing new to record")
+    if options.record_trace is None:
+        refuse({"--trace-counts": options.trace_counts}, "it is for a recording: give it with --record-trace FILE")
+    if options.serial not in (None, "stdio"):
+        refuse({"--console": options.console}, "this is for a terminal, and --serial has the console elsewhere")
+
+
 def host_options(options: RunOptions, observer: Observer, console: Console) -> HostOptions:
     """Return the arguments of a machine that are not of the guest's state."""
     tier = parse_choice("--tier", options.tier, TIERS)
@@ -113,11 +120,16 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "jit": jit,
         "optimizations": ALL if optimizations is None else optimizations,
         "dump": options.dump,
-        "realtime": options.replay is None and is_terminal() if realtime is None else realtime,
+        "realtime": options.replay is None and _is_interactive(options) if realtime is None else realtime,
         "measures": options.stats or options.json,
         "observer": observer,
         "drives": tuple(parse_drive("--drive", text) for text in options.drive),
     }
+
+
+def _is_interactive(options: RunOptions) -> bool:
+    """Return True if somebody may sit at the guest's console: at a terminal or a socket."""
+    return is_terminal() if options.serial is None else options.serial.startswith(("unix:", "tcp:"))
 
 
 def make_console(

@@ -225,7 +225,7 @@ def _add_machine(parser: Parser) -> None:
     options.text("NS", help_, "--insn-ns")
     help_ = (
         "on: guest idle time passes in real time, unless a key comes, and a slow guest's time is raised to the host's; "
-        "off: idle time is skipped [on a terminal: on, else and in a replay: off]"
+        "off: idle time is skipped [on a terminal or a socket: on, else and in a replay: off]"
     )
     options.text("on|off", help_, "--realtime")
     help_ = (
@@ -233,6 +233,12 @@ def _add_machine(parser: Parser) -> None:
         "helps; line: the terminal edits lines, and Ctrl-C ends the run [a kernel on a terminal: raw, else line]"
     )
     options.text("raw|line", help_, "--console")
+    help_ = (
+        "where the console is, in QEMU's words: stdio, null, file:PATH, unix:PATH or tcp:HOST:PORT. A socket connects "
+        "there; with ,server it listens, and the guest waits for somebody to connect; with ,server,nowait it does "
+        "not. TCP without a HOST is of this host alone [stdio]"
+    )
+    options.text("END", help_, "--serial")
 
 
 def _add_limits(parser: Parser) -> None:

@@ -6,13 +6,13 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import dbt
-from dbt.cli.options import make_machine
+from dbt.cli.options import check_options, make_machine
 from dbt.cli.outputs import cannot_write, check_outputs, open_output
 from dbt.cli.recordings import file_sum, session
 from dbt.cli.report import guarded, print_table, say
@@ -22,8 +22,8 @@ from dbt.cli.saving import Saving
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count, parse_seconds
 from dbt.engine.observer import NOBODY, Several
-from dbt.host.console import is_terminal
-from dbt.vm.machine import Machine
+from dbt.host.console import Console, is_terminal
+from dbt.vm.machine import Machine, StepObserver
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
@@ -69,30 +69,21 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
     observers = [observer for observer in (recorder, perf_map) if observer is not None]
     requests, saving = Requests(can_save=options.gdb is None), Saving(options)
     observer = Several(*observers) if len(observers) > 1 else (*observers, NOBODY)[0]
-    machine = make_machine(options, observer, requests=requests)
-    saving.prepare(machine)
-    fuel = optional(parse_count, "--fuel", options.fuel)
-    timeout = optional(parse_seconds, "--timeout", options.timeout)
-    with _trace(options.trace) as trace, session(machine, options) as here:
-        _ = machine.tier
-        if recorder is not None:
-            recorder.begin(machine, dbt.__version__, options._asdict(), _file_sums(options))
-        if perf_map is not None:
-            perf_map.begin(machine)
-        gc.freeze()  # what exists now stays, so that the collector, which a command starts without, need not visit it
-        gc.enable()
-        with _stopping_on_ctrl_c(machine, requests), _terminal(machine):
-            started = time.monotonic()
-            limit = here.fuel(fuel)
-            if options.gdb is None:
-                result = RunControl(machine, requests, saving).run(limit, timeout, trace)
-            else:
-                from dbt.cli.debugging import serve_debuggers
-
-                result = serve_debuggers(machine, options.gdb, options.wait, limit, timeout, options.history)
-            seconds = time.monotonic() - started
-        result = here.end(result)
-        saving.save_at_end(machine, result)
+    check_options(options)
+    with ExitStack() as opened:
+        machine = make_machine(options, observer, _console(options, opened), requests)
+        saving.prepare(machine)
+        fuel = optional(parse_count, "--fuel", options.fuel)
+        timeout = optional(parse_seconds, "--timeout", options.timeout)
+        with _trace(options.trace) as trace, session(machine, options) as here:
+            _ = machine.tier
+            if recorder is not None:
+                recorder.begin(machine, dbt.__version__, options._asdict(), _file_sums(options))
+            if perf_map is not None:
+                perf_map.begin(machine)
+            result, seconds = _execute(machine, options, requests, saving, here.fuel(fuel), timeout, trace)
+            result = here.end(result)
+            saving.save_at_end(machine, result)
     if perf_map is not None:
         perf_map.end()
     if recorder is not None:
@@ -105,12 +96,49 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
     return machine, result, seconds, saving.saved
 
 
+def _console(options: RunOptions, opened: ExitStack) -> Console | None:
+    """Return the console of ``--serial``, which ``opened`` closes, or None for the standard streams."""
+    if options.serial is None:
+        return None
+    from dbt.cli.serial import open_serial
+
+    return open_serial(options.serial, opened)
+
+
+def _execute(
+    machine: Machine,
+    options: RunOptions,
+    requests: Requests,
+    saving: Saving,
+    fuel: int | None,
+    timeout: float | None,
+    trace: StepObserver | None,
+) -> tuple[RunResult, float]:
+    """Run the guest. Return the result, and the seconds that it took."""
+    gc.freeze()  # what exists now stays, so that the collector, which a command starts without, need not visit it
+    gc.enable()
+    with _stopping_on_ctrl_c(machine, requests), _terminal(machine):
+        if options.serial is not None:
+            from dbt.cli.serial import await_client
+
+            await_client(options.serial, machine)
+        started = time.monotonic()
+        if options.gdb is None:
+            result = RunControl(machine, requests, saving).run(fuel, timeout, trace)
+        else:
+            from dbt.cli.debugging import serve_debuggers
+
+            result = serve_debuggers(machine, options.gdb, options.wait, fuel, timeout, options.history)
+        return result, time.monotonic() - started
+
+
 def _check_files(options: RunOptions) -> None:
     """Raise CommandError if a file to be written is one that the run reads, or is given twice."""
     outputs = (
         ("--record", options.record if options.replay is None else None),  # else it is refused anyway
         ("--trace", options.trace),
         ("--record-trace", options.record_trace),
+        ("--serial", None if options.serial is None else _serial_file(options.serial)),
     )
     saved = (("--save", options.save),)
     inputs = (
@@ -123,6 +151,10 @@ def _check_files(options: RunOptions) -> None:
     check_outputs((*outputs, *saved), inputs)
     if options.restore is not None:  # --save may replace it
         check_outputs(outputs, (("the snapshot to restore", options.restore),))
+
+
+def _serial_file(text: str) -> str | None:
+    return text.removeprefix("file:") if text.startswith("file:") else None
 
 
 def _recorder(path: str | None, block_counters: bool) -> TraceRecorder | None:

@@ -43,6 +43,7 @@ class RunOptions(NamedTuple):
     realtime: str | None = None
     insn_ns: str | None = None
     console: str | None = None
+    serial: str | None = None
     record: str | None = None
     replay: str | None = None
     gdb: str | None = None

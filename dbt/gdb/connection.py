@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import time
@@ -119,10 +118,6 @@ class Door:
         """Close everything. The path of a unix socket is removed."""
         for _, connection in self._refused:
             connection.close()
-        name = self._listener.getsockname()
-        if self._listener.family == socket.AF_UNIX:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
         self._listener.close()
 
 

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from enum import Enum
 
 from dbt.gdb.connection import Client, ClientGone, Door, ready
-from dbt.gdb.endpoint import describe
 from dbt.gdb.packets import Signal
 from dbt.gdb.session import Leave, Resume, Session
 from dbt.gdb.target import Stop, StopSignal, Target
+from dbt.host.endpoint import describe
 
 #: While the guest is stopped, its user is looked after so often, in seconds.
 _PAUSE_S = 0.1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbt.gdb.endpoint import Endpoint
 from dbt.gdb.server import End, GdbServer
+from dbt.host.endpoint import Endpoint
 from dbt.vm.debugger import Debugger
 from dbt.vm.result import RunResult, StopReason
 
