@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.board.bus import DeviceBus, Window
@@ -16,6 +16,8 @@ from dbt.devices.wiring import Line
 from dbt.memory.ram import RamLayout
 
 PAGE = 0x1000
+#: Receives the power key: that it is pressed. There are no data.
+POWER_KEY = "power key"
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -34,13 +36,15 @@ if TYPE_CHECKING:
 class Board(NamedTuple):
     """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to.
 
-    ``timeline`` has the alarms of the devices, each under the name of the device's window.
+    ``timeline`` has the alarms of the devices, each under the name of the device's window. ``receivers`` take what
+    comes from outside, besides the console's input, by the name of whom it is for.
     """
 
     bus: DeviceBus
     console_uart: ConsoleUart
     controller: InterruptController
     timeline: Timeline
+    receivers: Mapping[str, Callable[[bytes], None]]
 
     @property
     def has_fast_interrupts(self) -> bool:

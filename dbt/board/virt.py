@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import PAGE, Board, Inputs, visible
+from dbt.board.board import PAGE, POWER_KEY, Board, Inputs, visible
 from dbt.board.bus import Deferred, DeviceBus, Window, private_window
 from dbt.board.timeline import Timeline
 from dbt.devices import gic
@@ -23,6 +23,7 @@ from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
+    from dbt.devices.power_key import Pl061WithKey
     from dbt.devices.virtio.slots import VirtioSlots
 
 INTERRUPT_CONTROLLER = Gpa(0x08000000)
@@ -68,10 +69,14 @@ def build_board(
 
         return Pl031(timeline.named("clock"), irq, epoch)
 
-    def gpio(irq: Line) -> Device:
-        from dbt.devices.pl061 import Pl061
+    gpio_line = spi(GPIO_SPI, "GPIO")
 
-        return Pl061(irq)
+    def make_gpio() -> Pl061WithKey:
+        from dbt.devices.power_key import Pl061WithKey
+
+        return Pl061WithKey(gpio_line, time=timeline.named("GPIO"), pin=POWER_KEY_PIN)
+
+    gpio = Deferred(make_gpio)
 
     timer = GenericTimer(
         timeline.named("generic timer"),
@@ -89,7 +94,8 @@ def build_board(
         Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC"),
         Window(UART, PAGE, uart, "UART"),
         Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),
-        Window(GPIO, PAGE, Deferred(partial(gpio, spi(GPIO_SPI, "GPIO"))), "GPIO"),
+        Window(GPIO, PAGE, gpio, "GPIO"),
         Window(VIRTIO, SLOTS_SIZE, Deferred(slots) if attached is None else slots(), _SLOTS),
     ]
-    return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, controller, timeline)
+    receivers = {POWER_KEY: lambda _: gpio.get().press()}
+    return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, controller, timeline, receivers)

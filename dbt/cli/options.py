@@ -137,7 +137,7 @@ def make_console(
 ) -> HostConsole:
     """Return the console. A kernel has the terminal to itself, and a replay does not read it.
 
-    ``machine`` returns the machine when there is one, which is told of Ctrl-A X and Ctrl-A S by the ``requests``.
+    ``machine`` returns the machine when there is one, which is told of Ctrl-A and X, S or P by the ``requests``.
     """
     raw = is_kernel and options.replay is None and is_terminal()
     if options.console is not None:
@@ -148,7 +148,9 @@ def make_console(
         return HostConsole()
     from dbt.host.terminal import TerminalConsole
 
-    return TerminalConsole(lambda: requests.end(machine()), lambda: requests.save(machine()))
+    return TerminalConsole(
+        lambda: requests.end(machine()), lambda: requests.save(machine()), lambda: requests.press_power_key(machine())
+    )
 
 
 class _Clock(NamedTuple):

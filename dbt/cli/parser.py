@@ -229,8 +229,9 @@ def _add_machine(parser: Parser) -> None:
     )
     options.text("on|off", help_, "--realtime")
     help_ = (
-        "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A S saves the machine, Ctrl-A H "
-        "helps; line: the terminal edits lines, and Ctrl-C ends the run [a kernel on a terminal: raw, else line]"
+        "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A S saves the machine, Ctrl-A P "
+        "presses the power key of the board virt, Ctrl-A H helps; line: the terminal edits lines, and Ctrl-C ends the "
+        "run [a kernel on a terminal: raw, else line]"
     )
     options.text("raw|line", help_, "--console")
     help_ = (

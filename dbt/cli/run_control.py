@@ -37,6 +37,13 @@ class Requests:
         self.wants_save = True
         machine.interrupt()
 
+    def press_power_key(self, machine: Machine) -> None:
+        """Press the power key of the board."""
+        try:
+            machine.press_power_key()
+        except ValueError as error:
+            say(str(error))
+
 
 class RunControl:
     """Runs a machine, and saves it on the way: where ``--save-at`` says, and when the user asks."""

@@ -1,7 +1,7 @@
 """ARM PrimeCell general purpose input and output (PL061), technical reference manual DDI 0190.
 
-Nothing is connected to its eight pins: an input reads as what was last written to it as an output, at first 0.
-So there are interrupts by level only.
+An input to which nothing is connected reads as what was last written to it as an output, at first 0. There is an
+interrupt by an edge if something drives an input (:meth:`Pl061.drive`).
 """
 
 from __future__ import annotations
@@ -73,5 +73,19 @@ class Pl061(WordRegisters):
                 self.alternate = value
             case _:
                 return
+        self._update()
+
+    def drive(self, number: int, level: bool) -> None:
+        """Take a new level of a pin, which may be the same as before. One that is an output does not change."""
+        pin = 1 << number
+        if self.direction & pin or (self.data & pin != 0) == level:
+            return
+        self.data ^= pin
+        is_selected = self.both_edges & pin or not (self.data ^ self.high) & pin
+        if is_selected and not self.by_level & pin:
+            self.raised |= pin
+        self._update()
+
+    def _update(self) -> None:
         self.raised |= ~(self.data ^ self.high) & self.by_level & _PINS
         self.irq(self.raised & self.mask != 0)

@@ -24,6 +24,7 @@ _PIECE = 4096
 _HELP = b"""
 Ctrl-A X       end the run
 Ctrl-A S       save the machine to a file, and go on
+Ctrl-A P       press the power key of the board
 Ctrl-A H       this help
 Ctrl-A Ctrl-A  send Ctrl-A to the guest
 """
@@ -43,13 +44,14 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 class TerminalConsole(HostConsole):
     """A console of the standard streams whose standard input is a terminal in raw mode.
 
-    Ctrl-A X calls ``on_end``, and Ctrl-A S ``on_save``. Both are called during a run.
+    Ctrl-A X calls ``on_end``, Ctrl-A S ``on_save``, and Ctrl-A P ``on_power``. All are called during a run.
     """
 
     def __init__(
         self,
         on_end: Callable[[], None],
         on_save: Callable[[], None],
+        on_power: Callable[[], None],
         stdin: int = 0,
         stdout: int = 1,
         stderr: int = 2,
@@ -57,6 +59,7 @@ class TerminalConsole(HostConsole):
         super().__init__(stdin, stdout, stderr)
         self._on_end = on_end
         self._on_save = on_save
+        self._on_power = on_power
         self._keys = bytearray()
         self._escaped = False
         self._ended = False
@@ -122,6 +125,8 @@ class TerminalConsole(HostConsole):
                 self._on_end()
             case "s":
                 self._on_save()
+            case "p":
+                self._on_power()
             case "h" | "?":
                 self._write_all(self._stderr, bytearray(_HELP))
             case "\x01":

@@ -6,7 +6,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from dbt.vm.input import InputSource
+from dbt.board.board import POWER_KEY
+from dbt.vm.input import Arrival, InputSource
 from dbt.vm.loaded_machine import LoadedMachine
 from dbt.vm.options import MachineOptions
 from dbt.vm.parts import Parts
@@ -32,6 +33,16 @@ class ControlledMachine(LoadedMachine):
     def is_interrupted(self) -> bool:
         """True after :meth:`interrupt`, until a run has stopped for it."""
         return self._parts.loop.must_stop
+
+    def press_power_key(self) -> None:
+        """Press the power key, which is released 100 ms of virtual time later. Signal handlers and other threads may
+        call it. Raise ValueError if the board has no such key.
+
+        It is input: it is recorded, and during a replay only the recorded keys are pressed.
+        """
+        if POWER_KEY not in self._parts.peripherals.board.receivers:
+            raise ValueError(f"the board {self.options.board_model.name} has no power key")
+        self._parts.mailbox.post(Arrival(POWER_KEY, b""))
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""

@@ -174,7 +174,10 @@ class HostLoop:
                 self._peripherals.receive_expected()
             retired, budget = 0, 1
             if vcpu.is_waiting:
+                waited_since = vcpu.now()
                 stop = self._wait(listener)
+                if vcpu.now() != waited_since:
+                    self._peripherals.take_arrivals()
             else:
                 if vcpu.cpu.takeable_interrupts and (stop := self._take_interrupt()) is not None:
                     return stop
@@ -204,6 +207,7 @@ class HostLoop:
         self._observer.left_guest(exit_)
         if retired and type(exit_) is Budget:
             self._catch_up()
+            self._peripherals.take_arrivals()
         stop = self._exits.answer(exit_, machine)
         if stop is not None and stop.reason is StopReason.EXITED:
             self._ended = stop
@@ -316,6 +320,9 @@ class HostLoop:
                 listener.after_step("wait for interrupt")
             return None
         now, source = vcpu.now(), self._port.source
+        if source.has_arrivals:
+            vcpu.skip(1)
+            return None
         if not vcpu.can_receive and self._peripherals.expects_input:
             due = source.due(now)
             if due is not None and due <= now:

@@ -8,11 +8,38 @@ host's clock while the guest computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from dbt.host.console import Console
 from dbt.vm.error_latch import ErrorLatch
+
+
+class Arrival(NamedTuple):
+    """Something from outside for a receiver of the board (:class:`dbt.board.board.Board`), other than the console."""
+
+    receiver: str
+    data: bytes
+
+
+class Mailbox:
+    """What has come from outside, until the machine takes it. Any thread, and the handler of a signal, may post."""
+
+    def __init__(self) -> None:
+        self._arrivals: deque[Arrival] = deque()
+
+    def post(self, arrival: Arrival) -> None:
+        self._arrivals.append(arrival)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._arrivals
+
+    def take(self) -> Sequence[Arrival]:
+        """Return what has arrived, in its order, and keep nothing of it."""
+        arrivals = self._arrivals
+        return [arrivals.popleft() for _ in range(len(arrivals))] if arrivals else ()
 
 
 class InputSource(Protocol):
@@ -20,7 +47,9 @@ class InputSource(Protocol):
 
     @property
     def next_delivery(self) -> int | None:
-        """The time at which :meth:`poll` will have input, or None if that is not known. A slice must end there."""
+        """The time at which :meth:`poll` or :meth:`arrivals` will have input, or None if that is not known. A slice
+        must end there.
+        """
 
     @property
     def ended(self) -> bool:
@@ -47,6 +76,15 @@ class InputSource(Protocol):
         """Return up to ``size`` bytes for semihosting, ``b""`` at the end of the input, or None if there is nothing
         yet.
         """
+
+    def arrivals(self, now: int) -> Sequence[Arrival]:
+        """Return what has come for other receivers than the console. It is called when time has come to the tick
+        ``now``, between two instructions.
+        """
+
+    @property
+    def has_arrivals(self) -> bool:
+        """True if :meth:`arrivals` has something to give, at no time that was known before."""
 
     def wait(self, seconds: float) -> None:
         """Return when something may have arrived, or after ``seconds``. It is called while a guest waits."""
@@ -95,10 +133,11 @@ class ReplayDiverged(Exception):
 
 
 class ConsoleInput:
-    """The input source that reads a console. Input is delivered at the time at which it is found."""
+    """The input source that reads a console and a mailbox. Input is delivered at the time at which it is found."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, mailbox: Mailbox | None = None) -> None:
         self._console = console
+        self._mailbox = mailbox if mailbox is not None else Mailbox()
 
     @property
     def next_delivery(self) -> int | None:
@@ -121,6 +160,13 @@ class ConsoleInput:
 
     def read(self, now: int, size: int) -> bytes | None:
         return self._console.read(size)
+
+    def arrivals(self, now: int) -> Sequence[Arrival]:
+        return self._mailbox.take()
+
+    @property
+    def has_arrivals(self) -> bool:
+        return not self._mailbox.is_empty
 
     def wait(self, seconds: float) -> None:
         self._console.wait(seconds)

@@ -4,11 +4,12 @@ back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from dbt.host.journal import HostJournal
-from dbt.vm.input import InputSource, PositionedInput
-from dbt.vm.playback import Delivery, PassedTime, Playback, PlaybackPosition
+from dbt.vm.input import Arrival, InputSource, PositionedInput
+from dbt.vm.playback import Item, Playback, PlaybackPosition
 from dbt.vm.recording import RecordedInput
 
 
@@ -25,7 +26,7 @@ class LoggedInput(RecordedInput):
         self._journal = journal
         self._log = Playback("what was executed first")
 
-    def _note(self, item: Delivery | PassedTime) -> None:
+    def _note(self, item: Item) -> None:
         self._log.add_delivered(item)
 
     @property
@@ -65,6 +66,15 @@ class LoggedInput(RecordedInput):
         if self._repeats or self._log.has_reads:
             return self._log.read(now, size)
         return super().read(now, size)
+
+    def arrivals(self, now: int) -> Sequence[Arrival]:
+        if self._repeats or self._log.next_arrival is not None:
+            return self._log.arrivals(now)
+        return super().arrivals(now)
+
+    @property
+    def has_arrivals(self) -> bool:
+        return not self._repeats and self._log.next_arrival is None and super().has_arrivals
 
     def wait(self, seconds: float) -> None:
         """Wait for the other source. A guest that repeats what it did gets its input at once, or has gone astray."""

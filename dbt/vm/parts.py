@@ -25,7 +25,7 @@ from dbt.vm.exception_storm import ExceptionStorm
 from dbt.vm.exit_handler import ExitHandler
 from dbt.vm.guest import ProgramIdentity
 from dbt.vm.host_loop import HostLoop
-from dbt.vm.input import ConsoleInput, InputPort
+from dbt.vm.input import ConsoleInput, InputPort, Mailbox
 from dbt.vm.options import MachineOptions, TierParts, open_jail
 from dbt.vm.peripherals import Peripherals
 from dbt.vm.signal_deferral import SignalDeferral
@@ -57,6 +57,7 @@ class Parts(NamedTuple):
     signals: SignalDeferral
     journal: HostJournal
     attachments: Attachments
+    mailbox: Mailbox
 
     def close(self) -> None:
         self.vcpu.close()
@@ -87,7 +88,8 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
     journal = HostJournal()
     output = OutputQueue(console, journal)
-    port = InputPort(ConsoleInput(console), latch)
+    mailbox = Mailbox()
+    port = InputPort(ConsoleInput(console, mailbox), latch)
     semihosting = Semihosting(
         virtual,
         output,
@@ -151,4 +153,5 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         signals,
         journal,
         attachments,
+        mailbox,
     )

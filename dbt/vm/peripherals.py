@@ -13,7 +13,7 @@ from dbt.devices.virtio.attached import Attached
 from dbt.devices.wiring import CpuInput, unconnected
 from dbt.memory.dma import Dma
 from dbt.vm.attachments import Attachments
-from dbt.vm.input import InputPort
+from dbt.vm.input import InputPort, RecordingError
 from dbt.vm.vcpu import Vcpu
 from isa.arm.private import NUMBERS_OF_EACH
 from isa.arm.state import PSR_F, PSR_I, Architecture
@@ -101,6 +101,18 @@ class Peripherals:
         room = uart.room
         if room and (data := self._port.poll(self._vcpu.now(), room, access)):
             uart.push(data)
+
+    def take_arrivals(self) -> None:
+        """Give the receivers of the board what has come for them. Time has just come to the present tick, between two
+        instructions.
+        """
+        vcpu = self._vcpu
+        for receiver, data in self._port.source.arrivals(vcpu.now()):
+            vcpu.timeline.run_due()  # as native code may have done already
+            receive = self.board.receivers.get(receiver)
+            if receive is None:
+                raise RecordingError(f"something comes for {receiver!r:.100}, which this board does not have")
+            receive(data)
 
     def expect_input(self) -> None:
         """Say from which tick on an access to the UART has to ask for input. A slice is about to begin."""

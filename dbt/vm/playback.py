@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbt.vm.input import AccessCounter, ReplayDiverged
+from dbt.vm.input import AccessCounter, Arrival, ReplayDiverged
 
-UART, READ, TIME = "uart", "read", "time"
+UART, READ, TIME, ARRIVAL = "uart", "read", "time", "arrival"
 
 
 class Delivery(NamedTuple):
@@ -32,13 +32,27 @@ class PassedTime(NamedTuple):
     ticks: int
 
 
+class DatedArrival(NamedTuple):
+    """Something came for a receiver of the board at the tick ``time``, between two instructions."""
+
+    time: int
+    arrival: Arrival
+
+
+#: What a recording is made of.
+Item = Delivery | PassedTime | DatedArrival
+
+
 class PlaybackPosition(NamedTuple):
-    """How much has been delivered: of the UART's input, of that between two instructions, of reads, of passed time."""
+    """How much has been delivered: of the UART's input, of that between two instructions, of reads, of passed time, of
+    arrivals.
+    """
 
     uart: int = 0
     between: int = 0
     reads: int = 0
     passed: int = 0
+    arrivals: int = 0
 
 
 class Playback:
@@ -54,15 +68,18 @@ class Playback:
         self._between: list[int] = []  # the times of those that came between two instructions
         self._reads: list[Delivery] = []
         self._passed: list[PassedTime] = []
+        self._arrivals: list[DatedArrival] = []
         self._at = PlaybackPosition()
         self._accesses = AccessCounter()
 
     # -- what is played back -------------------------------------------------------------------
 
-    def add(self, item: Delivery | PassedTime) -> None:
+    def add(self, item: Item) -> None:
         """Add what comes after all that is there."""
         if isinstance(item, PassedTime):
             self._passed.append(item)
+        elif isinstance(item, DatedArrival):
+            self._arrivals.append(item)
         elif item.kind == READ:
             self._reads.append(item)
         else:
@@ -70,19 +87,21 @@ class Playback:
             if not item.access:
                 self._between.append(item.time)
 
-    def add_delivered(self, item: Delivery | PassedTime) -> None:
+    def add_delivered(self, item: Item) -> None:
         """Add what comes after all that is there, and has been delivered too. Precondition: so has the rest of its
         kind.
         """
         self.add(item)
-        uart, between, reads, passed = self._at
+        uart, between, reads, passed, arrivals = self._at
         if isinstance(item, PassedTime):
             passed += 1
+        elif isinstance(item, DatedArrival):
+            arrivals += 1
         elif item.kind == READ:
             reads += 1
         else:
             uart, between = uart + 1, between + (not item.access)
-        self._at = PlaybackPosition(uart, between, reads, passed)
+        self._at = PlaybackPosition(uart, between, reads, passed, arrivals)
 
     def cut(self) -> None:
         """Forget what has not been delivered."""
@@ -90,6 +109,7 @@ class Playback:
         del self._between[self._at.between :]
         del self._reads[self._at.reads :]
         del self._passed[self._at.passed :]
+        del self._arrivals[self._at.arrivals :]
 
     # -- where it stands -----------------------------------------------------------------------
 
@@ -104,7 +124,8 @@ class Playback:
 
     def skip(self, now: int, arrived: int, received: int) -> tuple[int, int]:
         """Take as delivered what came before the tick ``now``, and of what came at that tick as much as belongs to what
-        has come altogether: ``arrived`` bytes for the UART, and ``received`` bytes by reads.
+        has come altogether: ``arrived`` bytes for the UART, and ``received`` bytes by reads. What came at that tick for
+        other receivers has come before a machine can have stopped there.
 
         Return how many of each are missing. It is 0, unless this is another run's recording.
         """
@@ -112,7 +133,8 @@ class Playback:
         reads, _, reads_left = _skipped(self._reads, now, received)
         between = sum(not delivery.access for delivery in self._uart[:uart])
         passed = next((at for at, item in enumerate(self._passed) if item.time >= now), len(self._passed))
-        self._at = PlaybackPosition(uart, between, reads, passed)
+        arrivals = sum(item.time <= now for item in self._arrivals)
+        self._at = PlaybackPosition(uart, between, reads, passed, arrivals)
         if last is not None and last.time == now:
             self._accesses = AccessCounter(now, last.access)
         return uart_left, reads_left
@@ -135,15 +157,30 @@ class Playback:
         return self._passed[self._at.passed] if self._at.passed < len(self._passed) else None
 
     @property
+    def next_arrival(self) -> DatedArrival | None:
+        """What comes next for a receiver of the board, or None if nothing does."""
+        return self._arrivals[self._at.arrivals] if self._at.arrivals < len(self._arrivals) else None
+
+    @property
     def next_delivery(self) -> int | None:
         """When a delivery between two instructions is due, or time is to pass. Accesses get theirs wherever slices
         end.
         """
-        between = self._between[self._at.between] if self._at.between < len(self._between) else None
-        passing = self.next_passed
-        if passing is None:
-            return between
-        return passing.time if between is None else min(between, passing.time)
+        times = [item.time for item in (self.next_passed, self.next_arrival) if item is not None]
+        if self._at.between < len(self._between):
+            times.append(self._between[self._at.between])
+        return min(times, default=None)
+
+    def arrivals(self, now: int) -> list[Arrival]:
+        found = []
+        while (item := self.next_arrival) is not None and item.time <= now:
+            self._at = self._at._replace(arrivals=self._at.arrivals + 1)
+            if item.time < now:
+                raise self.diverged(
+                    f"something is to arrive at {item.time}, and no instruction ended there until {now}"
+                )
+            found.append(item.arrival)
+        return found
 
     def poll(self, now: int, room: int, access: bool) -> bytes:
         number, data = self._accesses.number(now, access), b""

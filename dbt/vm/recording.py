@@ -1,9 +1,10 @@
 """Recordings of a guest's input and of its times, by which the same run can be repeated.
 
 A recording is a text file of JSON lines. The first line says what was run. Then there is a line for each delivery of
-input (:class:`Delivery`) and for each time that virtual time was raised to the host's (:class:`PassedTime`). If the run
-ended in an orderly way, a last line is about its end. Each line is written at once, so the recording of a process that
-was killed lacks only its end. Bytes are written as characters of Latin-1. A recording does not depend on the tier.
+input (:class:`Delivery`), for what came for other receivers (:class:`DatedArrival`), and for each time that virtual
+time was raised to the host's (:class:`PassedTime`). If the run ended in an orderly way, a last line is about its end.
+Each line is written at once, so the recording of a process that was killed lacks only its end. Bytes are written as
+characters of Latin-1. A recording does not depend on the tier.
 
 What a guest reads from files (``--files``) is not recorded. These files must not change.
 """
@@ -12,14 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.files import read_bounded
-from dbt.vm.input import AccessCounter, InputSource, RecordingError
-from dbt.vm.playback import READ, TIME, UART, Delivery, PassedTime
+from dbt.vm.input import AccessCounter, Arrival, InputSource, RecordingError
+from dbt.vm.playback import ARRIVAL, READ, TIME, UART, DatedArrival, Delivery, Item, PassedTime
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 
@@ -148,7 +149,7 @@ class RecordedInput:
         self._inner = inner
         self._accesses = AccessCounter()
 
-    def _note(self, item: Delivery | PassedTime) -> None:
+    def _note(self, item: Item) -> None:
         raise NotImplementedError
 
     @property
@@ -181,6 +182,16 @@ class RecordedInput:
             self._note(Delivery(READ, now, data))
         return data
 
+    def arrivals(self, now: int) -> Sequence[Arrival]:
+        found = self._inner.arrivals(now)
+        for arrival in found:
+            self._note(DatedArrival(now, arrival))
+        return found
+
+    @property
+    def has_arrivals(self) -> bool:
+        return self._inner.has_arrivals
+
     def wait(self, seconds: float) -> None:
         self._inner.wait(seconds)
 
@@ -198,10 +209,12 @@ class Recorder(RecordedInput):
             raise self._failure(error) from None
         self._write({"dbt-recording": _FORMAT, **asdict(identity)})
 
-    def _note(self, item: Delivery | PassedTime) -> None:
+    def _note(self, item: Item) -> None:
         match item:
             case PassedTime(now, ticks):
                 self._write([TIME, now, ticks])
+            case DatedArrival(now, (receiver, data)):
+                self._write([ARRIVAL, now, receiver, data.decode("latin-1")])
             case Delivery("uart", now, data, number):
                 self._write([UART, now, data.decode("latin-1"), number])
             case Delivery(_, now, data):
@@ -270,6 +283,7 @@ class Recording:
     deliveries: tuple[Delivery, ...]
     end: End | None
     passed: tuple[PassedTime, ...] = ()
+    arrivals: tuple[DatedArrival, ...] = ()
 
 
 def read_recording(path: str) -> Recording:
@@ -282,6 +296,7 @@ def read_recording(path: str) -> Recording:
     identity = _read_identity(path, lines[0] if lines else b"")
     deliveries: list[Delivery] = []
     passed: list[PassedTime] = []
+    arrivals: list[DatedArrival] = []
     end: End | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
@@ -292,6 +307,8 @@ def read_recording(path: str) -> Recording:
                     deliveries.append(Delivery(READ, time, text.encode("latin-1")))
                 case ["time", int(time), int(ticks)] if end is None and ticks > 0:
                     passed.append(PassedTime(time, ticks))
+                case ["arrival", int(time), str(receiver), str(text)] if end is None:
+                    arrivals.append(DatedArrival(time, Arrival(receiver, text.encode("latin-1"))))
                 case ["end", dict(fields)] if end is None:
                     end = End(**_typed(fields, _END_FIELDS))
                     StopReason(end.reason)
@@ -299,7 +316,7 @@ def read_recording(path: str) -> Recording:
                     raise ValueError("no line of a recording")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise RecordingError(f"{path}: the recording is damaged in line {number}") from None
-    return Recording(path, identity, tuple(deliveries), end, tuple(passed))
+    return Recording(path, identity, tuple(deliveries), end, tuple(passed), tuple(arrivals))
 
 
 _END_FIELDS: Mapping[str, tuple[type, ...]] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbt.vm.input import RecordingError
-from dbt.vm.playback import Playback, PlaybackPosition
+from dbt.vm.input import Arrival, RecordingError
+from dbt.vm.playback import Item, Playback, PlaybackPosition
 from dbt.vm.recording import STOPPED, End, Position, Recording, RunIdentity
 from dbt.vm.result import RunResult, StopReason
 
@@ -33,10 +33,9 @@ class Replay:
             raise RecordingError(f"{recording.path}: this is the recording of another run: {differences}")
         self.recording = recording
         self._playback = Playback(recording.path)
-        for delivery in recording.deliveries:
-            self._playback.add(delivery)
-        for passed in recording.passed:
-            self._playback.add(passed)
+        items: tuple[Item, ...] = (*recording.deliveries, *recording.passed, *recording.arrivals)
+        for item in items:
+            self._playback.add(item)
         if identity.is_later(recording.identity):
             self._skip(identity.position, recording.identity.position)
 
@@ -72,6 +71,14 @@ class Replay:
 
     def read(self, now: int, size: int) -> bytes | None:
         return self._playback.read(now, size)
+
+    def arrivals(self, now: int) -> Sequence[Arrival]:
+        return self._playback.arrivals(now)
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Return False: what comes has a time."""
+        return False
 
     def position(self) -> object:
         """See :class:`dbt.vm.input.PositionedInput`."""

@@ -303,7 +303,9 @@ def test_a_forked_process_leaves_the_terminal_alone(terminal: Terminal) -> None:
 
 def test_the_console_of_keys(terminal: Terminal) -> None:
     ended: list[bool] = []
-    console = TerminalConsole(lambda: ended.append(True), lambda: None, terminal.line, terminal.line, terminal.line)
+    console = TerminalConsole(
+        lambda: ended.append(True), lambda: None, lambda: None, terminal.line, terminal.line, terminal.line
+    )
     with raw_terminal(terminal.line):
         assert not console.arrived() and console.read(5) is None
         console.wait(0.001)
@@ -316,7 +318,7 @@ def test_the_console_of_keys(terminal: Terminal) -> None:
         terminal.press(b"\x01x")
         while not ended:
             console.flush()
-    hung = TerminalConsole(lambda: None, lambda: None, os.open(os.devnull, os.O_RDONLY))
+    hung = TerminalConsole(lambda: None, lambda: None, lambda: None, os.open(os.devnull, os.O_RDONLY))
     assert hung.read(1) == b"" and not hung.arrived()
     hung.wait(0.001)
 

@@ -92,7 +92,7 @@ def test_streams_with_high_descriptors(high: Callable[[int], int]) -> None:
 
 def test_a_terminal_with_high_descriptors(high: Callable[[int], int]) -> None:
     keyboard, line = pty.openpty()
-    console = TerminalConsole(lambda: None, lambda: None, high(line))
+    console = TerminalConsole(lambda: None, lambda: None, lambda: None, high(line))
     assert console.read(1) is None and not console.ended
     os.write(keyboard, b"x\n")
     console.wait(10)
