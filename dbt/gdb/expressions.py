@@ -16,6 +16,7 @@ from dbt.gdb.target import TargetError
 #: The longest expression in bytes, the most steps of an evaluation, and the most values on the stack.
 MAX_EXPRESSION, MAX_STEPS, MAX_STACK = 4096, 4096, 256
 _MASK = (1 << 64) - 1
+_ENDLESS = "an expression that has no end"
 #: Opcodes; further ones are in the tables below. There are four of each of REF8 and CONST8, for 8 to 64 bits.
 _LOG_NOT, _BIT_NOT, _EXT, _REF8, _IF_GOTO, _GOTO, _CONST8, _REG = 0x0E, 0x12, 0x16, 0x17, 0x20, 0x21, 0x22, 0x26
 _END, _DUP, _POP, _ZERO_EXT, _SWAP, _PICK, _ROT = 0x27, 0x28, 0x29, 0x2A, 0x2B, 0x32, 0x33
@@ -86,8 +87,12 @@ class _Evaluation:
         self._stack: list[int] = []
 
     def run(self) -> int:
+        code = self._code
         for _ in range(MAX_STEPS):
-            opcode = self._operand(1)
+            if self._at >= len(code):
+                raise WrongExpression(_ENDLESS)
+            opcode = code[self._at]
+            self._at += 1
             if opcode == _END:
                 return self._pop()
             self._execute(opcode)
@@ -98,7 +103,7 @@ class _Evaluation:
     def _operand(self, size: int) -> int:
         found = self._code[self._at : self._at + size]
         if len(found) != size:
-            raise WrongExpression("an expression that has no end")
+            raise WrongExpression(_ENDLESS)
         self._at += size
         return int.from_bytes(found, "big")
 

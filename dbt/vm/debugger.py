@@ -256,7 +256,7 @@ class Debugger:
 
     @property
     def _was_stopped_here(self) -> bool:
-        return self._stopped_at == self._here
+        return self._stopped_at is not None and self._stopped_at == self._here  # which takes some time to compute
 
     def step(self, start: Gva, end: Gva, interrupted: Callable[[], bool]) -> Stop:
         """See :class:`dbt.gdb.target.Target`. An exception that is entered ends a step.

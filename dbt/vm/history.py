@@ -108,13 +108,13 @@ class _Hits:
         return self._points.watchpoints
 
     def stops_at(self, pc: Gva) -> bool:
-        if self._machine.progress < self.end and self._points.stops_at(pc):
-            self.last = Hit(self._machine.progress, pc)
+        if self._points.stops_at(pc) and (icount := self._machine.progress) < self.end:
+            self.last = Hit(icount, pc)
         return False
 
     def stops_for(self, gva: Gva, size: int, write: bool) -> bool:
-        if self._machine.progress < self.end and self._points.stops_for(gva, size, write):
-            self.last = Hit(self._machine.progress, Gva(self._machine.cpu.pc), Access(gva, size, write))
+        if self._points.stops_for(gva, size, write) and (icount := self._machine.progress) < self.end:
+            self.last = Hit(icount, Gva(self._machine.cpu.pc), Access(gva, size, write))
         return False
 
     def wants_stop(self) -> bool:
