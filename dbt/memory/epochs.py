@@ -20,7 +20,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_SHIFT, PAGE_SIZE
 from dbt.memory.dirty_log import DirtyLog
 
-#: Differences of two pages are looked for in pieces of so many bytes.
+#: Differences of two pages are looked for word by word in pieces of so many bytes, a power of two.
 _PIECE = 64
 
 #: The content of a page, or None where no epoch has asked for it.
@@ -172,16 +172,17 @@ class Epochs:
         count = self._undo_present_span(before_write) if is_recent else self._undo(epoch, before_write)
         self._number += 1
         epoch.restart(self._number, {})
-        self.settle()
+        if not is_recent:  # a recent epoch has needed no earlier span, and goes on to want contents
+            self.settle()
         return count
 
     def _undo_present_span(self, before_write: BeforeWrite | None) -> int:
         """Undo what was stored in the present span. That is right for all epochs, because none began later."""
         pages, flags, contents = self._log.pages, self._flags, self._log.contents
         if before_write is not None:
-            for at, page in enumerate(pages):
-                if flags[page] >= PAGE_HAS_CODE:
-                    self._prepare(page, contents[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT], before_write)
+            for at, held in enumerate(map(flags.__getitem__, pages)):
+                if held >= PAGE_HAS_CODE:
+                    self._prepare(pages[at], contents[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT], before_write)
         self._log.undo()
         return len(pages)
 
@@ -254,17 +255,27 @@ def _merged(first: _Span, second: _Span) -> _Span:
 
 def _differences(now: bytes, then: bytes) -> Iterator[tuple[int, int]]:
     """Yield offset and size of each run of words in which two pages differ."""
-    start = None
-    for piece in range(0, PAGE_SIZE + _PIECE, _PIECE):
-        if now[piece : piece + _PIECE] == then[piece : piece + _PIECE]:
-            if start is not None:
-                yield start, piece - start
-                start = None
+    start = end = 0
+    for offset in _differing_words(now, then):
+        if offset != end:
+            if start < end:
+                yield start, end - start
+            start = offset
+        end = offset + 4
+    if start < end:
+        yield start, end - start
+
+
+def _differing_words(now: bytes, then: bytes) -> Iterator[int]:
+    """Yield the offset of each word in which two pages differ, in order. Halves that are equal are not looked into."""
+    parts = [(0, PAGE_SIZE)]
+    while parts:
+        start, size = parts.pop()
+        if now[start : start + size] == then[start : start + size]:
             continue
-        for offset in range(piece, piece + _PIECE, 4):
-            differs = now[offset : offset + 4] != then[offset : offset + 4]
-            if differs and start is None:
-                start = offset
-            elif not differs and start is not None:
-                yield start, offset - start
-                start = None
+        if size <= _PIECE:
+            for offset in range(start, start + size, 4):
+                if now[offset : offset + 4] != then[offset : offset + 4]:
+                    yield offset
+        else:
+            parts += [(start + size // 2, size // 2), (start, size // 2)]

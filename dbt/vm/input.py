@@ -178,24 +178,26 @@ class InputPort:
     """
 
     def __init__(self, source: InputSource, latch: ErrorLatch) -> None:
-        self.source = source
         self._latch = latch
+        self.attach(source)
 
     def attach(self, source: InputSource) -> None:
         """Take the input from ``source`` from now on."""
         self.source = source
+        #: The source, if it knows its position. To ask takes 10 us, so nobody asks at each rollback.
+        self._positioned = source if isinstance(source, PositionedInput) else None
 
     def keep(self) -> Callable[[], None]:
         """Return a function that takes the source back to where it stands now. The source that is attached stays.
 
         The function raises RuntimeError if a source that knows its position has been attached since.
         """
-        kept = self.source
-        position = kept.position() if isinstance(kept, PositionedInput) else None
+        kept = self._positioned
+        position = None if kept is None else kept.position()
 
         def put_back() -> None:
-            source = self.source
-            if isinstance(source, PositionedInput):
+            source = self._positioned
+            if source is not None:
                 if source is not kept:
                     raise RuntimeError("the input source was attached after the checkpoint, so it cannot go back to it")
                 source.go_back(position)
