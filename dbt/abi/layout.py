@@ -115,8 +115,7 @@ class BlockCounters(IntEnum):
     """
 
     BLOCK = 0  # a block was entered at this instruction
-    TAKEN = 1  # this direct branch was taken
-    EXIT = 2  # the region was left at this instruction
+    EXIT = 1  # the region was left at this instruction
 
 
 #: Bytes of the block counters of one word of RAM.

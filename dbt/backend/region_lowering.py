@@ -665,7 +665,6 @@ class RegionLowering(Lowering):
         places = self._block.branches.get(uop, ())
         value = self.value(target)
         if places and (relative_value(target, self._insn.pc) is not None or target in self._block.constants):
-            self._count(BlockCounters.TAKEN, self._insn.pc)
             self._go(places[0])
             return
         ways: dict[int, Place] = {}

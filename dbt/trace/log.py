@@ -11,7 +11,7 @@ If a run is killed, its file can be read up to the last complete record. The kin
 ``EVENTS``  :data:`EVENT` after another: what happens often
 ``COUNTS``  time (u64, ns), icount (u64), and a u64 for each name in the header's ``counts``
 ``MEMORY``  JSON, compressed: the page tables, what was executed and where branches went, at the end
-``BLOCK_COUNTERS`` JSON, compressed: what regions counted, if they did: [GPA, number] by block, taken, exit
+``BLOCK_COUNTERS`` JSON, compressed: what regions counted, if they did: [GPA, number] by block, exit
 ``STITCHED`` compressed: JSON length (u32), JSON, code, and a u16 for each byte of it: what was stitched, as it is at
             the end (:class:`dbt.engine.stitch_log.StitchedImage`)
 ``END``     JSON: how the run ended, and its statistics; the last record
@@ -29,7 +29,7 @@ from enum import IntEnum, StrEnum
 from zlib import crc32
 
 MAGIC = b"DBTTRACE"
-VERSION = 3
+VERSION = 4
 _FILE = struct.Struct("<8sI")
 _RECORD = struct.Struct("<IBI")
 #: Kind (u8), size of an access (u8), number of a name (u16), PC (u32), time (u64, ns since the start), icount (u64),

@@ -62,7 +62,7 @@ _MEMORY = {
     "executed": Each(str),
     "branches": [Fields((int, int))],
 }
-_BLOCK_COUNTERS = {name: [Fields((int, int))] for name in ("block", "taken", "exit")}
+_BLOCK_COUNTERS = {name: [Fields((int, int))] for name in ("block", "exit")}
 _END = {
     **dict.fromkeys(("time", "icount", "pc"), int),
     "exit_code": (int, None),

@@ -67,7 +67,7 @@ class TraceRecorder(Observer):
     checkpoint_interval = 1 << 22
 
     def __init__(self, path: str, block_counters: bool = False) -> None:
-        """With ``block_counters``, regions count their blocks, branches and exits."""
+        """With ``block_counters``, regions count their blocks and exits."""
         self.wants_block_counters = block_counters
         self.path = path
         self._log = LogWriter(path)

@@ -154,7 +154,6 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
         == sum(region_tier(machine).regions.side_exits.values())
         - region_tier(machine).regions.side_exits[SideExit.BUDGET]
     )
-    assert trace.block_counters["taken"][Gpa(BASE + 24)] > 30_000, "the loop's branch"
 
 
 def mapped_apart(recorder: TraceRecorder) -> Machine:
