@@ -32,6 +32,8 @@ from isa.arm.private import NUMBERS_OF_EACH
 
 #: Later than this, in ticks, Python serves all devices. Until then no product of theirs exceeds 64 bits.
 _LATEST_SHIFT = 55
+#: The same for private peripherals, which count nanoseconds.
+_LATEST_PRIVATE_SHIFT = 52
 _NUMBER_BITS = NUMBERS_OF_EACH.bit_length() - 1
 
 
@@ -131,7 +133,7 @@ def _device_write(methods: DeviceMethods) -> Builder:
 def _find_private(f: Builder, kind: int) -> tuple[Value, Value]:
     """Return whether native code serves the private peripherals of a kind, and the block of the one there is."""
     block = f.load_native("private", element=kind)
-    return block.ne(0) & (now(f) >> _LATEST_SHIFT).eq(0), f.load_native("private", "ptr", kind)
+    return block.ne(0) & (now(f) >> _LATEST_PRIVATE_SHIFT).eq(0), f.load_native("private", "ptr", kind)
 
 
 def _each_private(f: Builder, methods: DeviceMethods, method: str, call: Callable[[str, Value, Value], None]) -> None:

@@ -17,6 +17,7 @@ from dbt.devices import gic
 from dbt.devices.device import Device
 from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import FIRST_SPI, Gic
+from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.pl011 import ConsoleUart
 from dbt.devices.virtio.attached import SLOTS_SIZE, Attached
 from dbt.devices.wiring import Line, Transmit, no_input
@@ -37,7 +38,8 @@ _SLOTS = "virtio slots"
 POWER_KEY_PIN = 3
 #: Shared interrupts, as the device tree counts them.
 UART_SPI, CLOCK_SPI, GPIO_SPI, VIRTIO_SPI = 1, 2, 7, 16
-#: Private interrupts of the generic timer, by their numbers at the interrupt controller.
+#: Private interrupts, by their numbers at the interrupt controller.
+MONITORS_PPI = 23
 VIRTUAL_TIMER_PPI, PHYSICAL_TIMER_PPI = 27, 30
 
 
@@ -89,8 +91,12 @@ def build_board(
 
         return make_slots(attached, timeline.named(_SLOTS), lambda slot: spi(VIRTIO_SPI + slot, f"virtio slot {slot}"))
 
+    monitors = PerformanceMonitors(
+        timeline.named("performance monitors"), inputs.connect(MONITORS_PPI, "performance monitors")
+    )
     windows = [
         private_window(timer, "generic timer"),
+        private_window(monitors, "performance monitors"),
         Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC"),
         Window(UART, PAGE, uart, "UART"),
         Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),

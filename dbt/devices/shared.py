@@ -34,10 +34,14 @@ CLASSES: Final = (
     "dbt.devices.gic.Gic",
     "dbt.devices.generic_timer.Comparator",
     "dbt.devices.generic_timer.GenericTimer",
+    "dbt.devices.performance_monitors.PerformanceMonitors",
     "dbt.devices.sysregs.SystemRegisters",
 )
 #: The classes of private peripherals, by their numbers (:mod:`isa.arm.private`): each has NUMBERS_OF_EACH.
-PRIVATE_CLASSES: Final = ("dbt.devices.generic_timer.GenericTimer",)
+PRIVATE_CLASSES: Final = (
+    "dbt.devices.generic_timer.GenericTimer",
+    "dbt.devices.performance_monitors.PerformanceMonitors",
+)
 #: Kinds of fields by their annotations, and the words that one has. A list has as many as its default has elements.
 _WORDS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("Word", "Byte", "int", "bool", "Tick | None", "list[Word]", "list[Byte]"), 1),

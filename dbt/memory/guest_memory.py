@@ -15,6 +15,7 @@ from dbt.abi.exits import DataAbort, LeaveGuest
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
 from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
+from isa.arm.private import NUMBERS_OF_EACH
 
 if TYPE_CHECKING:
     from dbt.memory.dirty_log import Executor
@@ -28,7 +29,7 @@ AccessHook = Callable[[Gva, Gva, int, bool], None]
 
 
 class PrivateRegisters(Protocol):
-    """A private peripheral: see :mod:`isa.arm.private`."""
+    """A private peripheral: see :mod:`isa.arm.private`. Its numbers begin at 0 here."""
 
     def read_register(self, number: int) -> int: ...
     def write_register(self, number: int, low: int, high: int) -> None: ...
@@ -200,7 +201,7 @@ class GuestMemory:
         if device is None:
             return None
         self.device_accesses += 1
-        return device.read_register(number)
+        return device.read_register(number % NUMBERS_OF_EACH)
 
     def write_private(self, number: int, low: int, high: int) -> bool:
         """Write a register of a private peripheral. Return False if there is no such peripheral."""
@@ -208,7 +209,7 @@ class GuestMemory:
         if device is None:
             return False
         self.device_accesses += 1
-        device.write_register(number, low, high)
+        device.write_register(number % NUMBERS_OF_EACH, low, high)
         return True
 
     # -- physical ------------------------------------------------------------------------------

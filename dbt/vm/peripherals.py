@@ -15,7 +15,7 @@ from dbt.memory.dma import Dma
 from dbt.vm.attachments import Attachments
 from dbt.vm.input import InputPort, RecordingError
 from dbt.vm.vcpu import Vcpu
-from isa.arm.private import NUMBERS_OF_EACH
+from isa.arm.private import MONITORS, NUMBERS_OF_EACH
 from isa.arm.state import PSR_F, PSR_I, Architecture
 
 #: A tick that never comes.
@@ -77,11 +77,15 @@ class Peripherals:
         them if it can.
         """
         from dbt.devices.generic_timer import GenericTimer
+        from dbt.devices.performance_monitors import PerformanceMonitors
 
         vcpu = self._vcpu
         if bus.private(0) is None:
             timer = GenericTimer(vcpu.timeline.named("generic timer"), unconnected, unconnected)
             bus.attach(private_window(timer, "generic timer"))
+        if bus.private(MONITORS) is None:
+            monitors = PerformanceMonitors(vcpu.timeline.named("performance monitors"), unconnected)
+            bus.attach(private_window(monitors, "performance monitors"))
         for kind in range(PRIVATE_PERIPHERALS):
             device = bus.private(kind * NUMBERS_OF_EACH)
             address = native_address(device) if isinstance(device, Stateful) else None

@@ -129,6 +129,8 @@ CHOICES: tuple[Choice, ...] = (
     Choice("no-debug-events", _SUBSET, "C3: breakpoints and watchpoints of the debug architecture",
            "their registers keep what is written, and nothing ever matches",
            "a kernel finds as many as QEMU has; a debugger outside stops the guest without them"),
+    Choice("no-monitor-filters", _SUBSET, "C12.8: performance monitors that count some modes only",
+           "the filter bits are kept, and all modes are counted", "it would cost at each change of the mode"),
     Choice("implementation-defined-c15", _DEFINED, "B3.17.2: CP15 c15 of the Cortex-A15 and A7",
            "zero, and ignores writes; only the base of the private peripherals is there",
            "what controls caches and prediction has nothing to do; QEMU"),

@@ -73,11 +73,11 @@ _V7VE: Mapping[str, int] = {
 }  # fmt: skip
 CORTEX_A15 = CpuModel("cortex-a15", Architecture.V7VE, {
     **_V7VE, "midr": 0x414FC0F0, "ctr": 0x8444C004, "id_mmfr0": 0x10201103, "id_mmfr1": 0x20000000,
-    "dbgdidr": 0x3515F021,
+    "dbgdidr": 0x3515F021, "pmcr": 0x410F3000,
 })  # fmt: skip
 CORTEX_A7 = CpuModel("cortex-a7", Architecture.V7VE, {
     **_V7VE, "midr": 0x410FC075, "ctr": 0x84448003, "id_mmfr0": 0x10101103, "id_mmfr1": 0x40000000,
-    "dbgdidr": 0x3515F005, "dbgdevid+1": 1,
+    "pmcr": 0x41072000, "dbgdidr": 0x3515F005, "dbgdevid+1": 1,
 })  # fmt: skip
 
 #: A processor that does not exist, with everything that is implemented: no caches, no Thumb, no Security Extensions.

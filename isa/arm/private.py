@@ -14,3 +14,13 @@ PHYSICAL_TIMER, VIRTUAL_TIMER = 8, 12
 TIMER_VALUE, TIMER_CONTROL, TIMER_COMPARE = 0, 1, 2
 #: Numbers of the second peripheral begin here, and so on.
 NUMBERS_OF_EACH = 32
+#: The performance monitors (ARM ARM C12): the second peripheral. To these numbers MONITORS is added.
+MONITORS = NUMBERS_OF_EACH
+(
+    CONTROL, ENABLE_SET, ENABLE_CLEAR, OVERFLOW_CLEAR, SOFTWARE_INCREMENT, CYCLES, INTERRUPT_SET, INTERRUPT_CLEAR,
+    OVERFLOW_SET, CYCLE_FILTER, NO_MONITOR,
+) = range(11)  # fmt: skip
+#: Count and type of each event counter.
+EVENT_COUNT, EVENT_TYPE = 16, 24
+#: The event counters that a processor can have.
+EVENT_COUNTERS = 6

@@ -126,6 +126,9 @@ _WORDS_OF_V7VE: tuple[tuple[str, int, str], ...] = (
     ("nmrr", 1, "CP15 c10: normal memory remap"),
     ("cntfrq", 1, "CP15 c14: frequency of the generic timer as firmware has written it down"),
     ("cntkctl", 1, "CP15 c14: what user mode may access of the generic timer"),
+    ("pmcr", 1, "CP15 c9: what PMCR says of the performance monitors, among that how many event counters there are"),
+    ("pmselr", 1, "CP15 c9: which event counter is selected"),
+    ("pmuser", 1, "CP15 c9: PMUSERENR, whether user mode may use the performance monitors"),
     ("cbar", 1, "CP15 c15: base of the private peripherals"),
     ("l2ctlr", 1, "CP15 c9: L2 control"),
     ("dbgdidr", 1, "CP14 c0: debug ID"),
@@ -154,7 +157,8 @@ WRITABLE: Mapping[str, int] = {
     **{"ge": 0b1111, "psr": PSR_KEPT, "csselr": 0b1111, "ttbcr": 0b110111, "vbar": 0xFFFFFFE0, "fcseidr": 0xFE000000},
     "cpacr": 0,  # there are no coprocessors to enable
     **dict.fromkeys(("architecture", "sctlr_writable", "ccsidr", *map(str.lower, IDENTIFICATION)), 0),
-    **dict.fromkeys(("cbar", "l2ctlr", "dbgdidr", "dbgdevid"), 0),
+    **{"pmselr": 0b11111, "pmuser": 1},
+    **dict.fromkeys(("pmcr", "cbar", "l2ctlr", "dbgdidr", "dbgdevid"), 0),
     **{"dbgoslsr": 0b10, "dbgosdlr": 1, "dbgwvr": 0xFFFFFFFC, "teecr": 1},
 }
 #: Bits of SCTLR that a guest cannot set, although its processor has them. choice: no-big-endian, no-thumb

@@ -19,11 +19,13 @@ from dbt.board.boards import BOARDS
 from dbt.board.bus import Deferred
 from dbt.board.versatile import CLOCK
 from dbt.devices.ds1338 import Ds1338
+from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.registers import WordRegisters
 from dbt.devices.sic import Sic
 from dbt.devices.sp804 import Sp804, Timer
 from dbt.devices.state import Part, StateError, Stateful, Wiring
 from dbt.memory.ram import RamLayout
+from isa.arm.private import CONTROL, MONITORS
 from tests.devices.virtio.every_device import attached_devices
 from tests.devices.virtual_time import Line, VirtualTime
 
@@ -80,13 +82,17 @@ class Rig:
         return 0
 
     def access_private(self, random: Random) -> int:
-        """Read or write a register of the generic timer."""
-        timer = self.board.bus.private(0)
-        assert timer is not None
+        """Read or write a register of the generic timer or the performance monitors."""
+        device = self.board.bus.private(random.choice((0, MONITORS)))
+        assert device is not None
         if random.randrange(2):
-            return timer.read_register(random.choice((0, 1, *range(8, 16))))
-        value = random.choice((random.getrandbits(32), random.randrange(4)))
-        timer.write_register(random.randrange(8, 16), value, random.choice((0, random.getrandbits(32))))
+            return device.read_register(random.choice((0, 1, *range(8, 16))))
+        value = random.choice((random.getrandbits(32), random.randrange(4), 0x11))
+        if isinstance(device, PerformanceMonitors):
+            value &= {CONTROL: 0xFF}.get(number := random.randrange(30), 0xFFFFFFFF)
+        else:
+            number = random.randrange(8, 16)
+        device.write_register(number, value, random.choice((0, random.getrandbits(32))))
         return 0
 
 

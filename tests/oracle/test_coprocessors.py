@@ -8,10 +8,9 @@ from functools import partial
 import pytest
 
 from dbt.vm.machine import TierName
-from tests.oracle.coprocessors import CPUS, expected_file
+from tests.oracle.coprocessors import CPUS, expected_file, monitors, psci
 from tests.oracle.coprocessors.differences import DIFFERENCES, expected_of, is_of_a_range
 from tests.oracle.coprocessors.emulators import run_machine
-from tests.oracle.coprocessors.psci import answers
 from tests.oracle.coprocessors.sweep import places_of, sweep
 
 
@@ -34,7 +33,15 @@ def test_what_is_there_is_the_same_in_every_tier(tier: TierName) -> None:
 
 @pytest.mark.parametrize("tier", ["reference", "threaded"])
 def test_the_firmware_answers_as_qemu_does(tier: TierName) -> None:
-    assert list(answers(partial(run_machine, "cortex-a15", tier))) == expected_file("psci").read_text().splitlines()
+    assert (
+        list(psci.answers(partial(run_machine, "cortex-a15", tier))) == expected_file("psci").read_text().splitlines()
+    )
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded"])
+def test_the_performance_monitors_are_as_qemus(tier: TierName) -> None:
+    expected = expected_file("monitors").read_text().splitlines()
+    assert list(monitors.answers(partial(run_machine, "cortex-a15", tier))) == expected
 
 
 def test_every_difference_occurs() -> None:

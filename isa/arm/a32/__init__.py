@@ -12,6 +12,7 @@ from isa.arm.a32 import (
     load_store,
     media,
     multiply,
+    performance_monitors,
     status,
 )
 from isa.arm.a32.registry import A32, INDEX
@@ -21,7 +22,7 @@ __all__ = ["DECODER", "INDEX", "REGISTRY", "Insn"]
 
 _MODULES = (
     architecture, block_transfer, branch, cp14, cp15, data_processing, exceptions, generic_timer, load_store, media,
-    multiply, status,
+    multiply, performance_monitors, status,
 )  # fmt: skip
 
 REGISTRY: list[Insn] = A32.insns

@@ -37,6 +37,7 @@ class Register:
     - ``access``: what privileged code may do. ``user``: what user mode may do, from architecture ``user_since`` on, and
       if the condition ``user_if`` holds.
     - ``since``: the first architecture that has it. ``until``: the last one. ``absent``: those between that do not.
+    - ``exists``: a condition without which the register is undefined, because of what the processor's model says.
     - ``read``: a function that gives the value in place of the word. ``write``: one that does the write in place of
       storing the value. ``after``: the callout that follows a write.
     """
@@ -53,6 +54,7 @@ class Register:
     since: int = OLDEST
     until: int = max(Architecture)
     absent: Collection[Architecture] = ()
+    exists: Condition | None = None
     read: Condition | None = None
     write: Write | None = None
     after: str = ""
@@ -90,6 +92,9 @@ def _is_one_of(u: Recorder, architectures: Iterable[Architecture]) -> Uop:
 
 
 def _require_access(u: Recorder, register: Register, access: str) -> None:
+    if register.exists is not None:
+        with u.when(~register.exists(u)):
+            u.undefined()
     if access not in register.user:
         u.callout("require_privilege")
         return

@@ -3,6 +3,7 @@
 program.py       a bare-metal program that tries instructions and notes what became of them
 sweep.py         what is tried of each place, and the answers as lines of text
 psci.py          calls of the firmware by HVC, tried by the same program
+monitors.py      accesses to the performance monitors, likewise
 emulators.py     runs trials in QEMU and in the tiers
 differences.py   where we do not answer as QEMU does, and why
 refresh.py       asks QEMU again: ``make refresh-oracle``

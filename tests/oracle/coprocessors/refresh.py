@@ -8,10 +8,9 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tests.oracle.coprocessors import CPUS, expected_file
+from tests.oracle.coprocessors import CPUS, expected_file, monitors, psci
 from tests.oracle.coprocessors.differences import is_of_a_range
 from tests.oracle.coprocessors.emulators import run_qemu
-from tests.oracle.coprocessors.psci import answers
 from tests.oracle.coprocessors.sweep import sweep
 
 
@@ -22,9 +21,10 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines))
         print(f"{cpu}: {len(lines)} lines")
-    lines = list(answers(partial(run_qemu, CPUS[0])))
-    expected_file("psci").write_text("".join(f"{line}\n" for line in lines))
-    print(f"psci: {len(lines)} lines")
+    for name, answers in (("psci", psci.answers), ("monitors", monitors.answers)):
+        lines = list(answers(partial(run_qemu, CPUS[0])))
+        expected_file(name).write_text("".join(f"{line}\n" for line in lines))
+        print(f"{name}: {len(lines)} lines")
 
 
 if __name__ == "__main__":
