@@ -32,9 +32,28 @@ if TYPE_CHECKING:
         def has_fast_interrupts(self) -> bool:
             """True if the interrupt of some device would be an FIQ."""
 
+    class ConsolePort(Protocol):
+        """The device that gets what is typed at the console."""
+
+        @property
+        def arrived(self) -> int:
+            """How many bytes of input it has got."""
+
+        @property
+        def expects_input(self) -> bool:
+            """True if the guest has done what it does to be told of input."""
+
+        @property
+        def room(self) -> int:
+            """How many bytes :meth:`push` can take."""
+
+        def push(self, data: bytes) -> None:
+            """Take bytes of input."""
+
 
 class Board(NamedTuple):
-    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to.
+    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to, and
+    ``console`` what gets its input: the UART or a virtio console.
 
     ``timeline`` has the alarms of the devices, each under the name of the device's window. ``receivers`` take what
     comes from outside, besides the console's input, by the name of whom it is for.
@@ -42,6 +61,7 @@ class Board(NamedTuple):
 
     bus: DeviceBus
     console_uart: ConsoleUart
+    console: ConsolePort
     controller: InterruptController
     timeline: Timeline
     receivers: Mapping[str, Callable[[bytes], None]]

@@ -125,7 +125,7 @@ def build_board(
     for place, size, name, peripheral_id, words in STUBS:
         later(Gpa(place), size, name, partial(make.stub, peripheral_id, words))
     bus = DeviceBus(visible(windows, ram), holes_read_zero)
-    return Board(bus, uart, vic, timeline, {})
+    return Board(bus, uart, uart, vic, timeline, {})
 
 
 def _line_of(controller: Deferred[Sic], number: int) -> Line:

@@ -24,6 +24,7 @@ from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
+    from dbt.board.board import ConsolePort
     from dbt.devices.power_key import Pl061WithKey
     from dbt.devices.virtio.slots import VirtioSlots
 
@@ -64,6 +65,8 @@ def build_board(
     def spi(number: int, device: str) -> Line:
         return inputs.connect(FIRST_SPI + number, device)
 
+    has_console = attached is not None and attached.console is not None
+    refill = no_input if has_console else refill
     uart = ConsoleUart(timeline.named("UART"), transmit, spi(UART_SPI, "UART"), refill=refill)
 
     def clock(irq: Line) -> Device:
@@ -94,6 +97,12 @@ def build_board(
     monitors = PerformanceMonitors(
         timeline.named("performance monitors"), inputs.connect(MONITORS_PPI, "performance monitors")
     )
+    made = None if attached is None else slots()
+    console: ConsolePort = uart
+    if made is not None and attached is not None and attached.console is not None:
+        from dbt.devices.virtio.console import ConsolePort as VirtioPort
+
+        console = VirtioPort(attached.console, made.find(attached.console))
     windows = [
         private_window(timer, "generic timer"),
         private_window(monitors, "performance monitors"),
@@ -101,7 +110,7 @@ def build_board(
         Window(UART, PAGE, uart, "UART"),
         Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),
         Window(GPIO, PAGE, gpio, "GPIO"),
-        Window(VIRTIO, SLOTS_SIZE, Deferred(slots) if attached is None else slots(), _SLOTS),
+        Window(VIRTIO, SLOTS_SIZE, Deferred(slots) if made is None else made, _SLOTS),
     ]
     receivers = {POWER_KEY: lambda _: gpio.get().press()}
-    return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, controller, timeline, receivers)
+    return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, console, controller, timeline, receivers)

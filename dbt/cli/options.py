@@ -33,6 +33,8 @@ from dbt.vm.machine import JIT_MODES, TIERS, Machine
 from dbt.vm.options import HostOptions
 
 CONSOLE_MODES = ("raw", "line")
+#: Not a mode of the terminal, but the device that gets its input.
+VIRTIO = "virtio"
 DEFAULT_MEMORY = "128M"
 
 
@@ -71,7 +73,7 @@ def make_machine(
         semihosting=semihosting,
         insn_ns=default.insn_ns if insn_ns is None else insn_ns,
         board=board,
-        devices=() if rng_seed is None else ("rng",),
+        devices=_devices(options),
         rng_seed=0 if rng_seed is None else rng_seed,
         **host,
     )
@@ -93,8 +95,14 @@ def check_options(options: RunOptions) -> None:
         refuse({"--record": options.record}, "a replay has nothing new to record")
     if options.record_trace is None:
         refuse({"--trace-counts": options.trace_counts}, "it is for a recording: give it with --record-trace FILE")
-    if options.serial not in (None, "stdio"):
+    if options.serial not in (None, "stdio") and options.console != VIRTIO:
         refuse({"--console": options.console}, "this is for a terminal, and --serial has the console elsewhere")
+
+
+def _devices(options: RunOptions) -> tuple[str, ...]:
+    """Return the names of the virtio devices that need nothing of the host."""
+    wanted = {"rng": options.rng is not None, "balloon": options.balloon, "console": options.console == VIRTIO}
+    return tuple(name for name, there in wanted.items() if there)
 
 
 def host_options(options: RunOptions, observer: Observer, console: Console) -> HostOptions:
@@ -141,7 +149,8 @@ def make_console(
     """
     raw = is_kernel and options.replay is None and is_terminal()
     if options.console is not None:
-        raw = parse_choice("--console", options.console, CONSOLE_MODES) == "raw"
+        mode = parse_choice("--console", options.console, (*CONSOLE_MODES, VIRTIO))
+        raw = raw if mode == VIRTIO else mode == "raw"
         if raw and not is_terminal():
             raise CommandError("--console raw: standard input is not a terminal.", Status.USAGE)
     if not raw:

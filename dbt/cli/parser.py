@@ -213,6 +213,11 @@ def _add_machine(parser: Parser) -> None:
         "what it writes is part of the machine's state, and the file stays as it is. May be given several times"
     )
     options.texts("file=F[,format=raw][,readonly][,snapshot][,serial=TEXT]", help_, "--drive")
+    help_ = (
+        "put a virtio balloon on the board virt, by which the guest gives memory back: what it reports as free is not "
+        "in snapshots"
+    )
+    options.flag(help_, "--balloon")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")
@@ -231,9 +236,10 @@ def _add_machine(parser: Parser) -> None:
     help_ = (
         "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A S saves the machine, Ctrl-A P "
         "presses the power key of the board virt, Ctrl-A H helps; line: the terminal edits lines, and Ctrl-C ends the "
-        "run [a kernel on a terminal: raw, else line]"
+        "run [a kernel on a terminal: raw, else line]; virtio: the board virt has a virtio console, hvc0 for "
+        "Linux, which gets the input in place of the UART"
     )
-    options.text("raw|line", help_, "--console")
+    options.text("raw|line|virtio", help_, "--console")
     help_ = (
         "where the console is, in QEMU's words: stdio, null, file:PATH, unix:PATH or tcp:HOST:PORT. A socket connects "
         "there; with ,server it listens, and the guest waits for somebody to connect; with ,server,nowait it does "

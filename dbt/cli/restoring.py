@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbt.cli.options import host_options, make_console, refuse
+from dbt.cli.options import VIRTIO, host_options, make_console, refuse
 from dbt.cli.run_control import Requests
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
@@ -52,6 +52,8 @@ def _check_options(options: RunOptions) -> None:
             "--cpu": options.cpu,
             "--smp": options.smp,
             "--rng": options.rng,
+            "--balloon": options.balloon,
+            "--console": options.console if options.console == VIRTIO else None,
             "--semihosting": options.semihosting,
             "--memory": options.memory,
             "--epoch": options.epoch,

@@ -28,6 +28,7 @@ class RunOptions(NamedTuple):
     smp: str | None = None
     rng: str | None = None
     drive: tuple[str, ...] = ()
+    balloon: bool = False
     semihosting: str | None = None
     memory: str | None = None
     fuel: str | None = None

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbt.devices.fields import Fields
 from dbt.devices.state import StateError
+from dbt.devices.virtio.attached import Attached
 
 if TYPE_CHECKING:
     from dbt.devices.state import State
+    from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
     from dbt.devices.virtio.medium import Medium
+    from dbt.devices.wiring import Transmit
     from dbt.host.disk import RawFile
     from dbt.host.drive import Drive
+    from dbt.memory.dma import Dma
 
 #: The devices that need nothing of the host, by name.
-DEVICES: Final = ("rng",)
+DEVICES: Final = ("rng", "balloon", "console")
 _DRIVE = frozenset({"read_only", "snapshot", "version"})
 
 
@@ -47,9 +51,12 @@ class Attachments:
             self.close()
             raise
 
-    def make(self) -> list[VirtioDevice]:
-        """Return the devices as they are at power-on."""
+    def make(self, dma: Dma, transmit: Transmit) -> Attached | None:
+        """Return the devices as they are at power-on, or None if there are none. A console's output goes to
+        ``transmit``.
+        """
         made: list[VirtioDevice] = []
+        console: Console | None = None
         for drive, medium in zip(self._drives, self._media, strict=True):
             from dbt.devices.virtio.block import Block
 
@@ -58,7 +65,16 @@ class Attachments:
             from dbt.devices.virtio.rng import Rng
 
             made.append(Rng(self._rng_seed))
-        return made
+        if "balloon" in self._devices:
+            from dbt.devices.virtio.balloon import Balloon
+
+            made.append(Balloon(dma))
+        if "console" in self._devices:
+            from dbt.devices.virtio.console import Console
+
+            console = Console(transmit)
+            made.append(console)
+        return Attached(made, dma, console) if made else None
 
     @property
     def written_files(self) -> list[str]:

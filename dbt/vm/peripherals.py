@@ -9,7 +9,6 @@ from dbt.board.bus import DeviceBus, private_window
 from dbt.devices.output import OutputRing
 from dbt.devices.shared import native_address
 from dbt.devices.state import Stateful
-from dbt.devices.virtio.attached import Attached
 from dbt.devices.wiring import CpuInput, unconnected
 from dbt.memory.dma import Dma
 from dbt.vm.attachments import Attachments
@@ -53,7 +52,6 @@ class Peripherals:
     def reset(self, holes_read_zero: bool = False) -> Board:
         """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
         vcpu = self._vcpu
-        devices = self._attachments.make()
         self.board = self._build(
             self._transmit,
             self._dma.layout,
@@ -64,7 +62,7 @@ class Peripherals:
             self._epoch,
             self.receive_at_access,
             holes_read_zero,
-            Attached(devices, self._dma) if devices else None,
+            self._attachments.make(self._dma, self._transmit),
         )
         bus = self.board.bus
         if vcpu.cpu["architecture"] == Architecture.V7VE:
@@ -94,17 +92,17 @@ class Peripherals:
     @property
     def expects_input(self) -> bool:
         """Return True if the guest has enabled interrupts for input."""
-        return self.board.console_uart.expects_input
+        return self.board.console.expects_input
 
     def receive_at_access(self) -> None:
         """Push what has arrived into the UART, for an access of the guest's to it."""
         self._receive(access=True)
 
     def _receive(self, access: bool) -> None:
-        uart = self.board.console_uart
-        room = uart.room
+        console = self.board.console
+        room = console.room
         if room and (data := self._port.poll(self._vcpu.now(), room, access)):
-            uart.push(data)
+            console.push(data)
 
     def take_arrivals(self) -> None:
         """Give the receivers of the board what has come for them. Time has just come to the present tick, between two
@@ -125,5 +123,5 @@ class Peripherals:
 
     def receive_expected(self) -> None:
         """Push what has arrived into the UART, between two instructions, if the guest expects input."""
-        if self.board.console_uart.expects_input:
+        if self.board.console.expects_input:
             self._receive(access=False)

@@ -49,7 +49,7 @@ class Position(NamedTuple):
 
     @classmethod
     def of(cls, machine: Machine) -> Position:
-        return cls(machine.timeline.now, machine.board.console_uart.arrived, machine.semihosting.received)
+        return cls(machine.timeline.now, machine.board.console.arrived, machine.semihosting.received)
 
 
 #: Where a machine stands after a reset.

@@ -48,7 +48,7 @@ def observable_state(machine: Machine) -> dict[str, object]:
         "insn_ns": machine.timeline.insn_ns,
         "devices": board.devices,
         "events": [list(event) for event in board.events],
-        "input": machine.board.console_uart.arrived + machine.semihosting.received,
+        "input": machine.board.console.arrived + machine.semihosting.received,
         "reset": machine.vcpu.reset_requested,
         "semihosting": [errno, [list(handle) for handle in handles]],
         "ram": str(machine.ram.layout),

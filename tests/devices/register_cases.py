@@ -200,8 +200,12 @@ def _in_qemu(devices: list[str]) -> Iterator[str]:
                 "-device",
                 "virtio-blk-device,drive=d,serial=disk",
             )
+        elif device == "console":
+            yield from ("-device", "virtio-serial-device,max_ports=1", "-chardev", "null,id=c")
+            yield from ("-device", "virtconsole,chardev=c")
         else:
-            yield from ("-device", f"virtio-{device}-device")
+            more = ",free-page-reporting=on" if device == "balloon" else ""
+            yield from ("-device", f"virtio-{device}-device{more}")
 
 
 def under_qemu(accesses: list[Access], board: str, devices: list[str]) -> list[int]:

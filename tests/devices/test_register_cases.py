@@ -10,7 +10,10 @@ import pytest
 
 from dbt.abi.addresses import Gva
 from dbt.board.boards import BOARDS
+from dbt.devices.output import unplugged
 from dbt.devices.virtio.attached import Attached
+from dbt.devices.virtio.balloon import Balloon
+from dbt.devices.virtio.console import Console
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.rng import Rng
 from dbt.memory.dma import Dma
@@ -21,9 +24,11 @@ from tests.devices.virtio.disks import MemoryFile, direct
 from tests.devices.virtual_time import VirtualTime
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
-_MAKE: dict[str, Callable[[], VirtioDevice]] = {
-    "disk": lambda: direct(MemoryFile(bytearray(disk_content()))),
-    "rng": lambda: Rng(0),
+_MAKE: dict[str, Callable[[Dma], VirtioDevice]] = {
+    "disk": lambda memory: direct(MemoryFile(bytearray(disk_content()))),
+    "rng": lambda memory: Rng(0),
+    "balloon": Balloon,
+    "console": lambda memory: Console(unplugged),
 }
 
 
@@ -39,7 +44,7 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
     model = BOARDS[path.parent.name]
     ram = Ram([RamRegion(model.ram_base, 128 << 20)])
     memory = GuestMemory(ram)
-    devices = [_MAKE[name]() for name in devices_of(text)]
+    devices = [_MAKE[name](Dma(memory)) for name in devices_of(text)]
     bus = model.build(
         *(lambda _: None, ram.layout, time.timeline, no_line, no_line, no_reset, EPOCH),
         holes_read_zero=True,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
     from dbt.memory.dma import Dma
 
@@ -16,7 +17,11 @@ SLOTS_SIZE: Final = SLOTS * SLOT_SIZE
 
 
 class Attached(NamedTuple):
-    """The virtio devices of a board, at most :data:`SLOTS`, and the RAM in which their queues are."""
+    """The virtio devices of a board, at most :data:`SLOTS`, and the RAM in which their queues are.
+
+    ``console`` is the one of them that gets the console's input, in place of the board's UART.
+    """
 
     devices: Sequence[VirtioDevice]
     dma: Dma
+    console: Console | None = None

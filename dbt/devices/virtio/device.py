@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dbt.devices.state import Stateful
-from dbt.devices.virtio.queue import Chain
+from dbt.devices.virtio.queue import MAX_BYTES, Chain
 
 
 class RequestError(ValueError):
@@ -41,6 +41,10 @@ class VirtioDevice(Stateful):
 
     def write_config(self, offset: int, data: bytes) -> None:
         """Take a write of the driver's to the configuration space. All of it is within the space."""
+
+    def most_bytes(self, queue: int) -> int:
+        """Return how many bytes the buffers of a request have at most. A request with more needs a reset."""
+        return MAX_BYTES
 
     def duration(self, queue: int, chain: Chain) -> int:
         """Return how long the request takes, in nanoseconds of virtual time, as far as its form tells."""

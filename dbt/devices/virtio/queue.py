@@ -20,7 +20,8 @@ from dbt.memory.dma import Dma
 
 #: Entries of the largest queue, and descriptors of the longest chain.
 MAX_SIZE: Final = 1024
-#: The bytes of all buffers of a chain. Drivers stay far below; a request must not keep the host busy for long.
+#: The bytes of all buffers of a chain, unless the device says otherwise. Drivers stay far below; a request must not
+#: keep the host busy for long.
 MAX_BYTES: Final = 64 << 20
 
 RING_F_INDIRECT_DESC: Final = 1 << 28
@@ -147,8 +148,8 @@ class VirtQueue(Stateful):
         self.next_avail = self.next_avail + 1 & _MASK
         return head
 
-    def chain(self, head: int, features: int) -> Chain:
-        """Return the request that begins with descriptor ``head``."""
+    def chain(self, head: int, features: int, most: int = MAX_BYTES) -> Chain:
+        """Return the request that begins with descriptor ``head``, whose buffers have at most ``most`` bytes."""
         readable: list[Buffer] = []
         writable: list[Buffer] = []
         total = 0
@@ -156,8 +157,8 @@ class VirtQueue(Stateful):
             if not size:
                 raise QueueError(f"descriptor chain {head} has an empty buffer")
             total += size
-            if total > MAX_BYTES:
-                raise QueueError(f"descriptor chain {head} has more than {MAX_BYTES} bytes")
+            if total > most:
+                raise QueueError(f"descriptor chain {head} has more than {most} bytes")
             self.dma.check(address, size)
             if flags & _WRITE:
                 writable.append((address, size))

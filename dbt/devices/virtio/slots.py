@@ -9,6 +9,7 @@ from typing import Final
 from dbt.devices.device import Device
 from dbt.devices.state import Part, Wiring
 from dbt.devices.virtio.attached import SLOT_SIZE, SLOTS, Attached
+from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.transport import CONFIG, MAGIC, VENDOR, VERSION, Transport
 from dbt.devices.wiring import Line, Time
 
@@ -26,6 +27,10 @@ class VirtioSlots(Device):
 
     def __post_init__(self) -> None:
         self.by_place = dict(zip(self.places, self.transports, strict=True))
+
+    def find(self, device: VirtioDevice) -> Transport:
+        """Return the transport of a device that is in a slot."""
+        return next(one for one in self.transports if one.device is device)
 
     def read(self, offset: int, size: int) -> int:
         place, register = divmod(offset, SLOT_SIZE)

@@ -20,6 +20,7 @@ from dbt.devices.virtio.queue import (
     MAX_SIZE,
     RING_F_EVENT_IDX,
     RING_F_INDIRECT_DESC,
+    Chain,
     QueueError,
     VirtQueue,
 )
@@ -265,6 +266,14 @@ class Transport(Device):
         self._tell_config()
         self._go_on()
 
+    def has_buffers(self, number: int) -> bool:
+        """Return True if the driver waits for what the device has to say on an input queue."""
+        queue = self.queues[number]
+        try:
+            return self.is_running and queue.ready and queue.waiting() > 0
+        except (QueueError, DmaError):
+            return False
+
     def _go_on(self) -> None:
         """Deliver what the device has to say, and begin the next request if none is being served."""
         if not self.is_running:
@@ -285,10 +294,13 @@ class Transport(Device):
             if head is None:
                 queue.want_notice(self.features)
                 continue
-            duration = self.device.duration(number, queue.chain(head, self.features))
+            duration = self.device.duration(number, self._chain(number, head))
             self.serving, self.head = number, head
             self.alarm.set(self.time.now + max(1, duration * self.time.ticks_per_second // _SECOND))
             return
+
+    def _chain(self, number: int, head: int) -> Chain:
+        return self.queues[number].chain(head, self.features, self.device.most_bytes(number))
 
     def rings(self) -> None:
         """The alarm rings: the request that is being served is done."""
@@ -299,7 +311,7 @@ class Transport(Device):
         queue = self.queues[number]
         try:
             if queue.ready:
-                self._answer(queue, head, self.device.serve(number, queue.chain(head, self.features)))
+                self._answer(queue, head, self.device.serve(number, self._chain(number, head)))
         except (QueueError, DmaError, RequestError):
             self._break()
         self._tell_config()
@@ -315,7 +327,7 @@ class Transport(Device):
             if head is None:
                 queue.want_notice(self.features)
                 return
-            written = queue.chain(head, self.features).write(data)
+            written = self._chain(number, head).write(data)
             self.device.take_input(number, written)
             self._answer(queue, head, written)
 

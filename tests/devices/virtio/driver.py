@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dbt.abi.addresses import Gpa
@@ -25,20 +25,23 @@ SECOND = 10**8
 
 @dataclass
 class Rig:
-    """A device behind a transport, in RAM of its own."""
+    """A device behind a transport, in RAM of its own. ``make`` makes the device, or is one."""
 
-    device: VirtioDevice
+    make: VirtioDevice | Callable[[Dma], VirtioDevice]
     size: int = 8
     time: VirtualTime = field(default_factory=VirtualTime)
     line: Line = field(default_factory=Line)
     memory: GuestMemory = field(init=False)
     transport: Transport = field(init=False)
+    device: VirtioDevice = field(init=False)
     available: dict[int, int] = field(default_factory=dict)
     free: int = BUFFERS
 
     def __post_init__(self) -> None:
         self.memory = GuestMemory(Ram([RamRegion(Gpa(BASE), SIZE)]))
-        self.transport = Transport(Dma(self.memory), self.time.named("virtio"), self.line, 31, self.device)
+        dma = Dma(self.memory)
+        self.device = self.make if isinstance(self.make, VirtioDevice) else self.make(dma)
+        self.transport = Transport(dma, self.time.named("virtio"), self.line, 31, self.device)
 
     def close(self) -> None:
         self.memory.ram.close()

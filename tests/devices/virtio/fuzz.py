@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from dbt.devices.output import unplugged
+from dbt.devices.virtio.balloon import Balloon
+from dbt.devices.virtio.console import Console
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.rng import Rng
 from dbt.devices.virtio.transport import COMMON_FEATURES, F_VERSION_1
+from dbt.memory.dma import Dma
 from tests.devices.virtio.disks import a_file, direct, overlaid
 from tests.devices.virtio.driver import BASE, BUFFERS, INDIRECT, NEXT, SECOND, SIZE, WRITE, Rig
 
@@ -62,12 +66,29 @@ def _any_request(random: Random, queue: int) -> Request:
     return out, [random.choice((1, 64, 5000)) for _ in range(random.randrange(3))] if out else [64]
 
 
+def _balloon_request(random: Random, queue: int) -> Request:
+    pages = [random.choice((0x40000, 0x400FF, 0x40100, 0, 0xFFFFFFFF)) for _ in range(random.randrange(1, 9))]
+    return ([struct.pack(f"<{len(pages)}I", *pages)], []) if queue < 3 else ([], [4096, 8192])
+
+
+def _console_request(random: Random, queue: int) -> Request:
+    return ([random.randbytes(9)], []) if queue else ([], [random.choice((1, 8, 100))])
+
+
+def _console() -> Console:
+    console = Console(unplugged)
+    console.received = b"input" * 100
+    return console
+
+
 #: What makes a device, and what makes a request for it.
-KINDS: tuple[tuple[Callable[[], VirtioDevice], Callable[[Random, int], Request]], ...] = (
-    (lambda: direct(a_file()), _block_request),
-    (lambda: overlaid(a_file()), _block_request),
-    (lambda: direct(a_file(), read_only=True), _block_request),
-    (lambda: Rng(0), _any_request),
+KINDS: tuple[tuple[Callable[[Dma], VirtioDevice], Callable[[Random, int], Request]], ...] = (
+    (lambda memory: direct(a_file()), _block_request),
+    (lambda memory: overlaid(a_file()), _block_request),
+    (lambda memory: direct(a_file(), read_only=True), _block_request),
+    (lambda memory: Rng(0), _any_request),
+    (Balloon, _balloon_request),
+    (lambda memory: _console(), _console_request),
 )
 
 
@@ -173,7 +194,7 @@ def run(seed: int) -> bool:
     """Do the round of a seed, and return whether the device asked for a reset in the end."""
     random = Random(seed)
     make, request = random.choice(KINDS)
-    rig = Rig(make(), size=random.choice((8, 8, 4, 64)))
+    rig = Rig(make, size=random.choice((8, 8, 4, 64)))
     try:
         before = rig.read(BASE, SIZE)
         epoch = rig.memory.begin_epoch()
