@@ -201,7 +201,7 @@ def _in_qemu(devices: list[str]) -> Iterator[str]:
                 "virtio-blk-device,drive=d,serial=disk",
             )
         elif device == "console":
-            yield from ("-device", "virtio-serial-device,max_ports=1", "-chardev", "null,id=c")
+            yield from ("-device", "virtio-serial-device,max_ports=2", "-chardev", "null,id=c")
             yield from ("-device", "virtconsole,chardev=c")
         else:
             more = ",free-page-reporting=on" if device == "balloon" else ""

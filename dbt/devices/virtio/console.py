@@ -1,5 +1,5 @@
-"""The console device (virtio 1.2, section 5.3) with one port: QEMU's virtio-serial-device with ``max_ports=1`` and a
-virtconsole. Such a device has no control messages; its port is always open.
+"""The console device (virtio 1.2, section 5.3) with one port, which is a console: QEMU's virtio-serial-device with
+``max_ports=2`` and a virtconsole. With a place for a second port the driver says when somebody reads the first one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from dbt.devices.virtio.queue import Chain
 from dbt.devices.virtio.transport import Transport
 from dbt.devices.wiring import Transmit
 
-_F_EMERG_WRITE = 1 << 2
-_RECEIVE, _TRANSMIT = range(2)
+_F_MULTIPORT, _F_EMERG_WRITE = 1 << 1, 1 << 2
+#: The other queues are those of the second port, which is never there.
+_RECEIVE, _TRANSMIT, _CONTROL_IN, _CONTROL_OUT = range(4)
+_PORTS: Final = 2
+#: A control message: the port, the event and its value.
+_MESSAGE: Final = struct.Struct("<IHH")
+_DEVICE_READY, _PORT_ADD, _PORT_READY, _CONSOLE_PORT, _PORT_OPEN = 0, 1, 3, 4, 6
 #: struct virtio_console_config: columns and rows, the number of ports, and where a byte can be written without a queue.
 _CONFIG: Final = struct.Struct("<HHII")
 _EMERGENCY: Final = 8
+_MOST_MESSAGES: Final = 64
 #: Bytes of input that wait for the driver at most.
 ROOM: Final = 4096
 _LATENCY_NS: Final = 1_000
@@ -28,25 +34,41 @@ _LATENCY_NS: Final = 1_000
 class Console(VirtioDevice):
     """A console. ``transmit`` gets each byte that the driver sends.
 
-    ``received`` is input that the driver has not got yet, ``arrived`` counts all of it.
+    ``received`` is input that the driver has not got yet, ``arrived`` counts all of it. ``messages`` are control
+    messages for the driver. ``is_multiport`` says whether the driver uses these, ``is_open`` whether the guest has
+    opened the port.
     """
 
     device_id: ClassVar[int] = 3
-    queue_count: ClassVar[int] = 2
-    input_queues: ClassVar[frozenset[int]] = frozenset({_RECEIVE})
+    queue_count: ClassVar[int] = 2 * (_PORTS + 1)
+    input_queues: ClassVar[frozenset[int]] = frozenset({_RECEIVE, _CONTROL_IN, 4})
 
     transmit: Wiring[Transmit]
     received: bytes = b""
     arrived: int = 0
+    messages: bytes = b""
+    is_multiport: bool = False
+    is_open: bool = False
 
     def is_possible(self) -> bool:
-        return len(self.received) <= ROOM and self.arrived >= 0
+        return (
+            len(self.received) <= ROOM
+            and self.arrived >= 0
+            and len(self.messages) % _MESSAGE.size == 0
+            and len(self.messages) <= _MOST_MESSAGES * _MESSAGE.size
+        )
 
     def features(self) -> int:
-        return _F_EMERG_WRITE
+        return _F_MULTIPORT | _F_EMERG_WRITE
+
+    def start(self, features: int) -> None:
+        self.is_multiport = bool(features & _F_MULTIPORT)
+
+    def reset(self) -> None:
+        self.messages, self.is_multiport, self.is_open = b"", False, False
 
     def config(self) -> bytes:
-        return _CONFIG.pack(0, 0, 1, 0)
+        return _CONFIG.pack(0, 0, _PORTS, 0)
 
     def write_config(self, offset: int, data: bytes) -> None:
         if offset == _EMERGENCY:
@@ -56,15 +78,44 @@ class Console(VirtioDevice):
         return _LATENCY_NS + chain.out_size
 
     def serve(self, queue: int, chain: Chain) -> int:
-        for byte in chain.read():
-            self.transmit(byte)
+        data = chain.read()
+        if queue == _TRANSMIT:
+            for byte in data:
+                self.transmit(byte)
+        elif queue == _CONTROL_OUT and len(data) >= _MESSAGE.size:
+            self._obey(*_MESSAGE.unpack_from(data))
         return 0
 
+    def _obey(self, port: int, event: int, value: int) -> None:
+        """Do what a control message of the driver says."""
+        if event == _DEVICE_READY and value:
+            self._tell(_PORT_ADD)
+        elif port == 0 and event == _PORT_READY and value:
+            self._tell(_CONSOLE_PORT)
+            self._tell(_PORT_OPEN)
+        elif port == 0 and event == _PORT_OPEN:
+            self.is_open = bool(value)
+
+    def _tell(self, event: int) -> None:
+        """Send a control message to the driver, unless it does not read them."""
+        if len(self.messages) < _MOST_MESSAGES * _MESSAGE.size:
+            self.messages += _MESSAGE.pack(0, event, 1)
+
+    @property
+    def takes_input(self) -> bool:
+        """True if the guest has opened the port, or cannot say that it has."""
+        return self.is_open or not self.is_multiport
+
     def next_input(self, queue: int) -> bytes | None:
-        return self.received or None
+        if queue == _CONTROL_IN:
+            return self.messages[: _MESSAGE.size] or None
+        return self.received or None if queue == _RECEIVE and self.takes_input else None
 
     def take_input(self, queue: int, size: int) -> None:
-        self.received = self.received[size:]
+        if queue == _CONTROL_IN:
+            self.messages = self.messages[_MESSAGE.size :]
+        else:
+            self.received = self.received[size:]
 
 
 class ConsolePort:
@@ -80,7 +131,8 @@ class ConsolePort:
 
     @property
     def expects_input(self) -> bool:
-        return not self._device.received and self._transport.has_buffers(_RECEIVE)
+        device = self._device
+        return device.takes_input and not device.received and self._transport.has_buffers(_RECEIVE)
 
     @property
     def room(self) -> int:

@@ -72,7 +72,10 @@ def _balloon_request(random: Random, queue: int) -> Request:
 
 
 def _console_request(random: Random, queue: int) -> Request:
-    return ([random.randbytes(9)], []) if queue else ([], [random.choice((1, 8, 100))])
+    if queue == 3:
+        event = random.randrange(8), random.randrange(2)
+        return [struct.pack("<IHH", random.choice((0, 0, 0, 1, 1 << 31)), *event)], []
+    return ([], [random.choice((1, 8, 100))]) if queue in (0, 2) else ([random.randbytes(9)], [])
 
 
 def _console() -> Console:

@@ -1,15 +1,19 @@
-"""The console device: output and input."""
+"""The console device: output, input, and the messages that Linux' driver exchanges with it."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import pytest
 
 from dbt.devices.virtio.console import ROOM, Console, ConsolePort
-from tests.devices.virtio.driver import Rig
+from tests.devices.virtio.driver import F_VERSION_1, Rig
 
-RECEIVE, TRANSMIT = range(2)
+MULTIPORT = 1 << 1
+RECEIVE, TRANSMIT, CONTROL_IN, CONTROL_OUT = range(4)
+ADD, CONSOLE, OPEN = (struct.pack("<IHH", 0, event, 1) for event in (1, 4, 6))
+DEVICE_READY, PORT_READY, PORT_OPEN = 0, 3, 6
 
 
 @pytest.fixture
@@ -22,6 +26,10 @@ def rig(sent: bytearray) -> Iterator[Rig]:
     one = Rig(Console(sent.append))
     yield one
     one.close()
+
+
+def tell(rig: Rig, event: int, port: int = 0, value: int = 1) -> None:
+    rig.ask(CONTROL_OUT, [struct.pack("<IHH", port, event, value)], [])
 
 
 def wait_for(rig: Rig, queue: int, size: int, head: int = 0) -> int:
@@ -38,7 +46,7 @@ def port_of(rig: Rig) -> ConsolePort:
 
 
 def test_output_is_transmitted(rig: Rig, sent: bytearray) -> None:
-    rig.start()
+    rig.start(F_VERSION_1 | MULTIPORT)
     assert rig.ask(TRANSMIT, [b"Hello, ", b"world"], [])[0] == 0
     assert sent == b"Hello, world"
 
@@ -49,12 +57,26 @@ def test_a_byte_without_a_queue(rig: Rig, sent: bytearray) -> None:
     assert sent == b"!"
 
 
-def test_input_waits_until_a_buffer_is_there(rig: Rig) -> None:
+def test_a_port_is_announced_and_opened(rig: Rig) -> None:
+    rig.start(F_VERSION_1 | MULTIPORT)
+    places = [wait_for(rig, CONTROL_IN, 32, head) for head in range(4)]
+    tell(rig, DEVICE_READY)
+    assert rig.read(places[0], 8) == ADD and rig.used(CONTROL_IN) == [(0, 8)]
+    tell(rig, PORT_READY)
+    assert [rig.read(place, 8) for place in places[1:3]] == [CONSOLE, OPEN]
+    tell(rig, PORT_READY, port=1)
+    tell(rig, 77)
+    assert len(rig.used(CONTROL_IN)) == 3
+
+
+def test_input_waits_until_the_port_is_open_and_a_buffer_is_there(rig: Rig) -> None:
+    """Linux drops what arrives before."""
     port = port_of(rig)
-    rig.start()
-    assert not port.expects_input and port.room == ROOM
+    rig.start(F_VERSION_1 | MULTIPORT)
     place = wait_for(rig, RECEIVE, 4)
-    assert port.expects_input
+    assert not port.expects_input
+    tell(rig, PORT_OPEN)
+    assert port.expects_input and port.room == ROOM
     port.push(b"abcdef")
     assert rig.read(place, 4) == b"abcd" and rig.line.level
     assert not port.expects_input and port.arrived == 6 and port.room == ROOM - 2
@@ -63,6 +85,27 @@ def test_input_waits_until_a_buffer_is_there(rig: Rig) -> None:
     assert not port.expects_input
     wait_for(rig, RECEIVE, 4, 2)
     assert port.expects_input
+    tell(rig, PORT_OPEN, value=0)
+    assert not port.expects_input
+
+
+def test_a_driver_without_messages_has_an_open_port(rig: Rig) -> None:
+    port = port_of(rig)
+    rig.start(F_VERSION_1, [RECEIVE, TRANSMIT])
+    place = wait_for(rig, RECEIVE, 16)
+    assert port.expects_input
+    port.push(b"x")
+    assert rig.read(place, 1) == b"x"
+
+
+def test_messages_that_nobody_reads_do_not_pile_up(rig: Rig) -> None:
+    rig.start(F_VERSION_1 | MULTIPORT)
+    for _ in range(200):
+        tell(rig, PORT_READY)
+    state = rig.transport.save()
+    messages = rig.device.save()["messages"]
+    assert isinstance(messages, bytes) and len(messages) == 64 * 8
+    rig.transport.restore(state)
 
 
 def test_input_that_was_not_read_is_state(rig: Rig, sent: bytearray) -> None:
@@ -70,7 +113,7 @@ def test_input_that_was_not_read_is_state(rig: Rig, sent: bytearray) -> None:
     port_of(rig).push(b"later")
     again = Rig(Console(sent.append))
     again.transport.restore(rig.transport.save())
-    assert again.device.save() == {"received": b"later", "arrived": 5}
+    assert again.device.save() == rig.device.save() and again.device.save()["received"] == b"later"
     again.close()
 
 
