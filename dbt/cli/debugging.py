@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dbt.cli.report import say
 from dbt.cli.status import CommandError, Status
 from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult
+
+if TYPE_CHECKING:
+    from dbt.vm.history import History
 
 
 def check_endpoint(text: str) -> None:
@@ -19,7 +24,7 @@ def check_endpoint(text: str) -> None:
 
 
 def serve_debuggers(
-    machine: Machine, endpoint: str, wait: bool, fuel: int | None, timeout: float | None, history: bool
+    machine: Machine, endpoint: str, wait: bool, fuel: int | None, timeout: float | None, history: bool | History
 ) -> RunResult:
     """Run the guest, let debuggers connect, and return the result. Raise CommandError if none could."""
     listening: list[str] = []

@@ -118,6 +118,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, help_, add_options in (
         ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
+        ("replay", "run a recorded run again up to an instruction, and show or debug it there", _add_replay),
         ("snapshot", "look at saved machines, check and compare them", _add_snapshot),
         ("translate", "compile ahead what was hot in a program's runs", _add_translate),
         ("trace", "read the recording of a run: what was translated, how and why", _add_trace),
@@ -534,6 +535,28 @@ def _add_trace(parser: Parser) -> None:
     options = reader("why", "print why control left compiled code, and what was not compiled", why, " [ADDRESS]")
     options.argument("ADDRESS", "an address or a symbol: in which tiers its code was, and why", "place")
     options.flag("print JSON", "--json")
+
+
+def _add_replay(parser: Parser) -> None:
+    description = (
+        "Run again what `dbt run --record FILE` or --record-trace FILE has recorded, up to\n"
+        "exactly so many instructions, and print the state of the machine there. With\n"
+        "--gdb a debugger can begin there, and go back and forth. The files that the guest\n"
+        "is made from must be where they were, and unchanged."
+    )
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.replay import replay
+
+        if parsed.at is None:
+            parser.error("--at ICOUNT is missing")
+        return replay(parsed.file, parsed.at, parsed.gdb, parsed.files, parsed.json)
+
+    options = _reader(parser, "replay", "a recording of input, or a trace", description, command, " --at ICOUNT")
+    options.text("ICOUNT", "how many instructions to execute", "--at")
+    options.text("[HOST:]PORT|unix:PATH", "let gdb connect there, as with `dbt run --gdb`", "--gdb")
+    options.text("DIR", "the directory for a guest that had --files in its run", "--files")
+    options.flag("print the state as a JSON object, the last line of standard error", "--json")
 
 
 def _add_snapshot(parser: Parser) -> None:

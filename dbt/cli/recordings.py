@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +24,12 @@ def file_sum(path: str) -> str:
     import hashlib
 
     return hashlib.sha256(read_file(path)).hexdigest()
+
+
+def file_sums(options: RunOptions) -> dict[str, str]:
+    """Return the SHA-256 of the files that the guest is made from, by absolute path."""
+    given = (options.program, options.kernel, options.initrd, options.dtb, options.restore)
+    return {os.path.abspath(path): file_sum(path) for path in given if path is not None}
 
 
 class Session:
@@ -89,7 +96,8 @@ def session(machine: Machine, options: RunOptions) -> Iterator[Session]:
         yield ReplayedSession(machine, replay)
     elif options.record is not None:
         try:
-            recorder = Recorder(machine.input_source, options.record, identify(machine, dbt.__version__))
+            origin = {"command": options._asdict(), "directory": os.getcwd(), "files": file_sums(options)}
+            recorder = Recorder(machine.input_source, options.record, identify(machine, dbt.__version__), origin)
             machine.attach_input(recorder)
             try:
                 yield RecordedSession(machine, recorder)

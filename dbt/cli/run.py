@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dbt
 from dbt.cli.options import check_options, make_machine
 from dbt.cli.outputs import cannot_write, check_outputs, open_output
-from dbt.cli.recordings import file_sum, session
+from dbt.cli.recordings import file_sums, session
 from dbt.cli.report import guarded, print_table, say
 from dbt.cli.run_control import Requests, RunControl
 from dbt.cli.run_options import RunOptions
@@ -51,12 +51,12 @@ def run_program(options: RunOptions) -> int:
     if result.message:
         say(_message(machine, result))
     if options.registers:
-        print_table("registers", _register_rows(machine))
+        print_table("registers", register_rows(machine))
     if options.stats:
         from dbt.cli.statistics import statistics_lines
 
         say("\n".join(["statistics", *statistics_lines(machine, seconds)]), prefix="")
-    return _status(result)
+    return status_of(result)
 
 
 def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str] | None]:
@@ -78,7 +78,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
         with _trace(options.trace) as trace, session(machine, options) as here:
             _ = machine.tier
             if recorder is not None:
-                recorder.begin(machine, dbt.__version__, options._asdict(), _file_sums(options))
+                recorder.begin(machine, dbt.__version__, options._asdict(), file_sums(options))
             if perf_map is not None:
                 perf_map.begin(machine)
             result, seconds = _execute(machine, options, requests, saving, here.fuel(fuel), timeout, trace)
@@ -117,7 +117,7 @@ def _execute(
     """Run the guest. Return the result, and the seconds that it took."""
     gc.freeze()  # what exists now stays, so that the collector, which a command starts without, need not visit it
     gc.enable()
-    with _stopping_on_ctrl_c(machine, requests), _terminal(machine):
+    with stopping_on_ctrl_c(machine, requests), _terminal(machine):
         if options.serial is not None:
             from dbt.cli.serial import await_client
 
@@ -178,14 +178,6 @@ def _perf_map() -> PerfMap:
         raise CommandError(message, Status.FAILURE) from None
 
 
-def _file_sums(options: RunOptions) -> dict[str, str]:
-    """Return the SHA-256 of the files that the guest is made from, by absolute path."""
-    import os
-
-    given = (options.program, options.kernel, options.initrd, options.dtb, options.restore)
-    return {os.path.abspath(path): file_sum(path) for path in given if path is not None}
-
-
 def _report_dump(machine: Machine) -> None:
     """Tell the user what to know about the dump that was requested."""
     activity = machine.tier.regions
@@ -210,7 +202,7 @@ def _trace(path: str | None) -> Iterator[InstructionTrace | None]:
 
 
 @contextmanager
-def _stopping_on_ctrl_c(machine: Machine, requests: Requests) -> Iterator[None]:
+def stopping_on_ctrl_c(machine: Machine, requests: Requests) -> Iterator[None]:
     """Let Ctrl-C stop the guest between two instructions while the block runs. A second Ctrl-C stops it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -239,7 +231,8 @@ def _terminal(machine: Machine) -> Iterator[None]:
         yield
 
 
-def _status(result: RunResult) -> int:
+def status_of(result: RunResult) -> int:
+    """Return the exit status of a run."""
     if result.exit_code is not None:
         return result.exit_code
     return _STATUS[result.reason]
@@ -266,7 +259,8 @@ def _with_place(machine: Machine, result: RunResult) -> str:
 # -- registers -----------------------------------------------------------------------------------
 
 
-def _register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
+def register_rows(machine: Machine) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of a table of the registers of the current mode."""
     names = [*(f"r{n}" for n in range(13)), "sp", "lr", "pc"]
     cells = [f"{name:>4} {value:08x}" for name, value in zip(names, machine.r, strict=True)]
     for row in range(4):
@@ -299,7 +293,7 @@ def _run_for_json(options: RunOptions) -> int:
             statistics=statistics(machine),
             saved=None if saved is None else {"path": saved[0], "digest": saved[1]},
         )
-        return _status(result)
+        return status_of(result)
 
     status = _collecting_failure(attempt, answer)
     _print_json({"schema": JSON_SCHEMA, "status": int(status), **answer})

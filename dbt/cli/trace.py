@@ -381,7 +381,7 @@ def print_diff(path: str, other: str, files: str | None, as_json: bool) -> int:
 
     ``files`` is the directory for guests that had one in their runs.
     """
-    from dbt.cli.traced_run import start_again
+    from dbt.cli.origin import start_again
     from dbt.trace.compare import common_checkpoints, first_difference
 
     traces = open_trace(path), open_trace(other)
@@ -415,6 +415,7 @@ def print_diff(path: str, other: str, files: str | None, as_json: bool) -> int:
                 "pc": None if found is None else found.before.pc,
                 "registers": [] if found is None else [dict(machine.cpu.describe()) for machine in found.after],
                 "memory": [] if found is None else found.memory,
+                "commands": [] if found is None else _commands(found, traces, files),
             }
         )
         return 1
@@ -425,6 +426,7 @@ def print_diff(path: str, other: str, files: str | None, as_json: bool) -> int:
         _print((f"run again they do not differ: {remedy}",))
     else:
         _print(_difference_lines(found, exact is not None))
+        _print(("open this moment of each in gdb:", *(f"  {line}" for line in _commands(found, traces, files))))
     return 1
 
 
@@ -436,6 +438,16 @@ def _difference_lines(found: Difference, is_exact: bool) -> Iterable[str]:
             yield f"  {name:>4}  {mine[name]:08x}  {theirs[name]:08x}"
     for gpa, one, two in found.memory[:16]:
         yield f"  [{gpa:#010x}]  {one:08x}  {two:08x}"
+
+
+def _commands(found: Difference, traces: Iterable[Trace], files: str | None) -> list[str]:
+    """Return the commands that let gdb connect in front of the instruction, to each of the runs."""
+    from dbt.trace.moment import debugger_command
+
+    return [
+        debugger_command(trace.path, found.insn - 1, files if trace.header["command"].get("files") else None)
+        for trace in traces
+    ]
 
 
 def _ends(traces: Iterable[Trace]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import Any
 from dbt.trace.control_flow import control_flow
 from dbt.trace.log import EventKind, Note
 from dbt.trace.model import HotPlace, Trace, TracedRegion
+from dbt.trace.moment import debugger_command
 from dbt.trace.panes import PANES, TITLES, Panes, panes_of
 from dbt.trace.stitched_panes import stitched_blocks, stitched_panes
 
@@ -136,6 +138,7 @@ def _region(trace: Trace, region: TracedRegion) -> dict[str, Any]:
         "identity": region.identity,
         "symbol": trace.describe(region.gva),
         "about": ", ".join(about),
+        "command": debugger_command(os.path.abspath(trace.path), region.icount),
         "heat": _heat(trace, region),
     }
 

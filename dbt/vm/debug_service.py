@@ -11,6 +11,7 @@ from dbt.vm.debugger import Debugger
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
+    from dbt.vm.history import History
     from dbt.vm.machine import Machine
 
 
@@ -20,21 +21,21 @@ def serve_gdb(
     wait: bool,
     fuel: int | None,
     timeout: float | None,
-    history: bool,
+    history: bool | History,
     announce: Callable[[str], None],
 ) -> RunResult:
     """See :meth:`dbt.vm.machine.Machine.serve_gdb`."""
     listener = Endpoint.parse(endpoint).listen()
-    kept = machine.begin_history() if history else None
-    debugger = Debugger(machine, fuel, timeout, kept)
+    own = machine.begin_history() if history is True else None
+    debugger = Debugger(machine, fuel, timeout, own if isinstance(history, bool) else history)
     server = GdbServer(debugger, listener, wait)
     try:
         announce(server.address)
         end = server.serve()
     finally:
         server.close()
-        if kept is not None:
-            kept.close()
+        if own is not None:
+            own.close()
     icount, pc = machine.icount, machine.cpu.pc
     if end is End.KILLED:
         return RunResult(

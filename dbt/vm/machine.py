@@ -193,14 +193,14 @@ class Machine(ControlledMachine):
         fuel: int | None = None,
         timeout: float | None = None,
         announce: Callable[[str], None] | None = None,
-        history: bool = False,
+        history: bool | History = False,
     ) -> RunResult:
         """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
 
         ``endpoint`` is ``[HOST:]PORT`` or ``unix:PATH``. Without a host, only this host can connect; port 0 is any that
         is free. ``announce`` is called with the place, once it listens; the default is ``notice``. With ``wait``, the
         guest does not start before a debugger has connected and lets it. With ``history``, debuggers can run the guest
-        backwards (:meth:`begin_history`).
+        backwards (:meth:`begin_history`); a history that there is already can be given instead.
 
         Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
         """

@@ -199,15 +199,20 @@ class RecordedInput:
 class Recorder(RecordedInput):
     """An input source that records what another one delivers in a file."""
 
-    def __init__(self, inner: InputSource, path: str, identity: RunIdentity) -> None:
-        """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written."""
+    def __init__(
+        self, inner: InputSource, path: str, identity: RunIdentity, origin: Mapping[str, object] | None = None
+    ) -> None:
+        """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written.
+
+        ``origin`` says how the run was made, as a JSON object. It is for whoever reads the recording.
+        """
         super().__init__(inner)
         self._path = path
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except (OSError, ValueError) as error:
             raise self._failure(error) from None
-        self._write({"dbt-recording": _FORMAT, **asdict(identity)})
+        self._write({"dbt-recording": _FORMAT, **asdict(identity), "origin": origin})
 
     def _note(self, item: Item) -> None:
         match item:
@@ -276,7 +281,9 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The content of a recording. ``deliveries`` and ``passed`` are in the order in which they came."""
+    """The content of a recording. ``deliveries`` and ``passed`` are in the order in which they came. ``origin`` is what
+    the recorder was given, or anything else: it is not checked.
+    """
 
     path: str
     identity: RunIdentity
@@ -284,6 +291,7 @@ class Recording:
     end: End | None
     passed: tuple[PassedTime, ...] = ()
     arrivals: tuple[DatedArrival, ...] = ()
+    origin: object = None
 
 
 def read_recording(path: str) -> Recording:
@@ -293,7 +301,7 @@ def read_recording(path: str) -> Recording:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecordingError(f"{path}: the recording cannot be read: {reason}") from None
-    identity = _read_identity(path, lines[0] if lines else b"")
+    identity, origin = _read_header(path, lines[0] if lines else b"")
     deliveries: list[Delivery] = []
     passed: list[PassedTime] = []
     arrivals: list[DatedArrival] = []
@@ -316,7 +324,7 @@ def read_recording(path: str) -> Recording:
                     raise ValueError("no line of a recording")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise RecordingError(f"{path}: the recording is damaged in line {number}") from None
-    return Recording(path, identity, tuple(deliveries), end, tuple(passed), tuple(arrivals))
+    return Recording(path, identity, tuple(deliveries), end, tuple(passed), tuple(arrivals), origin)
 
 
 _END_FIELDS: Mapping[str, tuple[type, ...]] = {
@@ -345,7 +353,7 @@ def _position(values: object) -> Position:
     return Position(*values)
 
 
-def _read_identity(path: str, line: bytes) -> RunIdentity:
+def _read_header(path: str, line: bytes) -> tuple[RunIdentity, object]:
     try:
         header = json.loads(line)
         version = header["dbt-recording"]
@@ -353,7 +361,7 @@ def _read_identity(path: str, line: bytes) -> RunIdentity:
             identity = RunIdentity(**_typed(header, _IDENTITY_FIELDS), position=_position(header["position"]))
             if not 0 <= identity.epoch < END_OF_EPOCHS or identity.insn_ns not in INSN_NS_CHOICES:
                 raise ValueError
-            return identity
+            return identity, header.get("origin")
     except (ValueError, TypeError, KeyError, RecursionError):
         raise RecordingError(f"{path}: this is no recording of dbt") from None
     raise RecordingError(f"{path}: this recording has format {version}, and this dbt knows format {_FORMAT}")

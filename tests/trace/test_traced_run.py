@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dbt.cli.app import run_app
+from dbt.cli.origin import Origin, options_of, start_again
 from dbt.cli.status import CommandError
-from dbt.cli.traced_run import options_of, start_again
 from dbt.trace.log import LogWriter, RecordKind, read_log
 from dbt.trace.model import Trace
 from tests.trace.recordings import program
@@ -46,7 +46,7 @@ def test_what_a_command_writes_is_left_out(forge: Forge, tmp_path: Path) -> None
     target = tmp_path / "target"
     target.write_bytes(b"precious")
     trace = forge(**dict.fromkeys(outputs, str(target)), perf_map=True, stats=True, console="raw", realtime="on", x=[1])
-    options = options_of(trace, None)
+    options = options_of(Origin.of_trace(trace), None)
     assert not any(getattr(options, name) for name in (*outputs, "perf_map", "stats", "console", "record"))
     with start_again(trace, None) as machine:
         assert machine.run().exit_code == 1
@@ -55,7 +55,7 @@ def test_what_a_command_writes_is_left_out(forge: Forge, tmp_path: Path) -> None
 
 def test_a_recording_is_read_and_not_written(forge: Forge, tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(b"precious")
-    options = options_of(forge(record=str(tmp_path / "input")), None)
+    options = options_of(Origin.of_trace(forge(record=str(tmp_path / "input"))), None)
     assert options.record is None and options.replay == str(tmp_path / "input")
 
 
@@ -66,11 +66,11 @@ def test_a_directory_comes_from_the_user(forge: Forge, tmp_path: Path, capsys: p
     paths = [trace.path for trace in traces]
     assert run_app(["trace", "diff", *paths]) == 120
     told = " ".join(capsys.readouterr().err.split())
-    assert "files in /etc?[2J, which a trace cannot allow" in told and "--files DIR" in told
+    assert "files in /etc?[2J, which a recording cannot allow" in told and "--files DIR" in told
     assert run_app(["trace", "diff", "--files", str(mine), *paths]) == 1
     assert "instruction 1 at" in capsys.readouterr().out
-    assert options_of(traces[0], str(mine)).files == str(mine)
-    assert options_of(forge(), str(mine)).files is None, "the run had none"
+    assert options_of(Origin.of_trace(traces[0]), str(mine)).files == str(mine)
+    assert options_of(Origin.of_trace(forge()), str(mine)).files is None, "the run had none"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_directory_comes_from_the_user(forge: Forge, tmp_path: Path, capsys: p
 )
 def test_a_forged_command_is_refused(forge: Forge, command: dict[str, Any], says: str) -> None:
     with pytest.raises(CommandError, match=says):
-        options_of(forge(**command), None)
+        options_of(Origin.of_trace(forge(**command)), None)
 
 
 def test_options_that_mean_nothing_are_said_to_be_wrong(forge: Forge, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +105,6 @@ def test_relative_names_are_of_the_directory_of_the_run(
     forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
-    options = options_of(forge(program="trace.elf", directory=str(tmp_path)), None)
+    options = options_of(Origin.of_trace(forge(program="trace.elf", directory=str(tmp_path))), None)
     assert options.program == str(tmp_path / "trace.elf")
     assert Path.cwd() == Path("/")

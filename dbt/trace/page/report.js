@@ -135,6 +135,7 @@ let linked = [];
 const hideRegion = (row) => {
   $("chosen").hidden = false;
   $("chosen-title").textContent = row.name;
+  $("chosen-command").hidden = true;
   $("chosen-about").textContent = row.panes ? "Stitched code: each instruction is a stencil whose holes are filled." : "No region has this code: it ran in the " + row.tier + " tier.";
   linked = [];
   $("panes").replaceChildren();
@@ -145,6 +146,8 @@ const showRegion = async (name, block) => {
   $("chosen").hidden = false;
   $("chosen-title").textContent = `#${region.number} ${region.symbol} (${region.identity})`;
   $("chosen-about").textContent = region.about;
+  $("chosen-command").hidden = false;
+  $("chosen-command").querySelector("code").textContent = region.command;
   linked = [];
   if (!data.panes[name]) {
     $("panes").replaceChildren(make("p", "The panes of this region are not in the page, which has those of the hottest " + number(Object.keys(data.panes).length) + ": write it with more (dbt trace html --regions N), or see dbt trace block.", "hint"));
