@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbt.host.output_console import FileConsole, NullConsole
     from dbt.host.socket_console import SocketConsole
     from dbt.memory.ram import RamRegion
+    from dbt.qmp.monitor import QmpMonitor
     from dbt.snapshot.difference import SnapshotDifference, diff_snapshots
     from dbt.snapshot.errors import SnapshotError
     from dbt.snapshot.info import SnapshotInfo
@@ -42,6 +43,7 @@ __all__ = [
     "ImageError",
     "Machine",
     "NullConsole",
+    "QmpMonitor",
     "RamRegion",
     "RunResult",
     "SnapshotDifference",
@@ -68,6 +70,7 @@ _HOME = {
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",
     "NullConsole": "dbt.host.output_console",
+    "QmpMonitor": "dbt.qmp.monitor",
     "RamRegion": "dbt.memory.ram",
     "RunResult": "dbt.vm.result",
     "SnapshotDifference": "dbt.snapshot.difference",

@@ -203,8 +203,11 @@ def _check_combination(options: RunOptions) -> None:
 def _check_debugger(options: RunOptions) -> None:
     """Raise CommandError for options that do not go with --gdb, or only with it."""
     if options.gdb is None:
-        refuse({"--wait": options.wait, "--history": options.history}, "it is for a debugger: give it with --gdb PORT")
+        refuse({"--history": options.history}, "it is for a debugger: give it with --gdb PORT")
+        if options.qmp is None:
+            refuse({"--wait": options.wait}, "it is for a debugger or a monitor: give it with --gdb PORT or --qmp PATH")
         return
+    refuse({"--qmp": options.qmp}, "with --gdb, the debugger says when the guest runs and stops")
     from dbt.cli.debugging import check_endpoint
 
     check_endpoint(options.gdb)

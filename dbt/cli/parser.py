@@ -263,13 +263,20 @@ def _add_limits(parser: Parser) -> None:
 
 
 def _add_debugger(parser: Parser) -> None:
-    options = _Options(parser, "debugger")
+    options = _Options(parser, "debugger and monitor")
     help_ = (
         "let gdb connect, by `target remote`: to this port of this host, of another one of its addresses, or to a unix "
         "socket. The guest runs until then; port 0 is any that is free"
     )
     options.text("[HOST:]PORT|unix:PATH", help_, "--gdb")
-    options.flag("with --gdb, do not start the guest before a debugger lets it", "--wait")
+    help_ = (
+        "a monitor at a unix socket, which speaks QEMU's machine protocol (QMP): query-status, stop, cont, quit, "
+        "system_reset, x-dbt-info, x-dbt-save. Several clients may be connected. With ,server the guest waits for the "
+        "first one, as QEMU's does; with ,server,nowait and with nothing it does not"
+    )
+    options.text("unix:PATH", help_, "--qmp")
+    help_ = "do not start the guest before a debugger lets it (--gdb), or a client of the monitor says cont (--qmp)"
+    options.flag(help_, "--wait")
     help_ = (
         "with --gdb, keep the history of the run, so that gdb can run the guest backwards: reverse-stepi, "
         "reverse-continue and the like. It takes some time and up to 256 MiB"

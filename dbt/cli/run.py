@@ -28,6 +28,7 @@ from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
     from dbt.debug.instruction_log import InstructionTrace
+    from dbt.qmp.monitor import QmpMonitor
     from dbt.trace.perfmap import PerfMap
     from dbt.trace.recorder import TraceRecorder
 
@@ -73,6 +74,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
     with ExitStack() as opened:
         machine = make_machine(options, observer, _console(options, opened), requests)
         saving.prepare(machine)
+        monitor = _monitor(options, machine, saving, opened)
         fuel = optional(parse_count, "--fuel", options.fuel)
         timeout = optional(parse_seconds, "--timeout", options.timeout)
         with _trace(options.trace) as trace, session(machine, options) as here:
@@ -81,7 +83,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
                 recorder.begin(machine, dbt.__version__, options._asdict(), file_sums(options))
             if perf_map is not None:
                 perf_map.begin(machine)
-            result, seconds = _execute(machine, options, requests, saving, here.fuel(fuel), timeout, trace)
+            result, seconds = _execute(machine, options, requests, saving, monitor, here.fuel(fuel), timeout, trace)
             result = here.end(result)
             saving.save_at_end(machine, result)
     if perf_map is not None:
@@ -105,11 +107,21 @@ def _console(options: RunOptions, opened: ExitStack) -> Console | None:
     return open_serial(options.serial, opened)
 
 
+def _monitor(options: RunOptions, machine: Machine, saving: Saving, opened: ExitStack) -> QmpMonitor | None:
+    """Return the monitor of ``--qmp``, which ``opened`` closes, or None."""
+    if options.qmp is None:
+        return None
+    from dbt.cli.monitoring import open_monitor
+
+    return open_monitor(options, machine, saving, opened)
+
+
 def _execute(
     machine: Machine,
     options: RunOptions,
     requests: Requests,
     saving: Saving,
+    monitor: QmpMonitor | None,
     fuel: int | None,
     timeout: float | None,
     trace: StepObserver | None,
@@ -122,9 +134,13 @@ def _execute(
             from dbt.cli.serial import await_client
 
             await_client(options.serial, machine)
+        if monitor is not None:
+            from dbt.cli import monitoring
+
+            monitoring.await_client(options, machine, monitor)
         started = time.monotonic()
         if options.gdb is None:
-            result = RunControl(machine, requests, saving).run(fuel, timeout, trace)
+            result = RunControl(machine, requests, saving, monitor).run(fuel, timeout, trace)
         else:
             from dbt.cli.debugging import serve_debuggers
 

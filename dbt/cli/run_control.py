@@ -11,6 +11,7 @@ from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
     from dbt.cli.saving import Saving
+    from dbt.qmp.monitor import QmpMonitor
 
 
 class Requests:
@@ -46,10 +47,15 @@ class Requests:
 
 
 class RunControl:
-    """Runs a machine, and saves it on the way: where ``--save-at`` says, and when the user asks."""
+    """Runs a machine, and saves it on the way: where ``--save-at`` says, and when the user asks.
 
-    def __init__(self, machine: Machine, requests: Requests, saving: Saving) -> None:
+    With a ``monitor`` it is run for the monitor's clients, who may reset it, unless it is saved where ``--save-at``
+    says.
+    """
+
+    def __init__(self, machine: Machine, requests: Requests, saving: Saving, monitor: QmpMonitor | None = None) -> None:
         self._machine = machine
+        self._monitor = monitor
         self._requests = requests
         self._saving = saving
         self._save_at = saving.at
@@ -57,20 +63,26 @@ class RunControl:
     def run(self, fuel: int | None, timeout: float | None, trace: StepObserver | None) -> RunResult:
         """Do as :meth:`dbt.vm.machine.Machine.run`. What is saved on the way does not change what the guest sees."""
         machine, requests = self._machine, self._requests
-        end = None if fuel is None else machine.icount + fuel
+        run = machine.run if self._monitor is None else self._monitor.run
+        end = None if fuel is None else self._executed + fuel
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             stops = [stop for stop in (end, self._save_at) if stop is not None]
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            result = machine.run(max(0, min(stops) - machine.icount) if stops else None, left, trace)
+            result = run(max(0, min(stops) - self._executed) if stops else None, left, trace)
             is_interim = False
             if self._save_at is not None and result.reason is StopReason.FUEL and machine.icount == self._save_at:
                 self._save_at = None
                 self._saving.save_there(machine)
-                is_interim = machine.icount != end
+                is_interim = self._executed != end
             if requests.wants_save:
                 requests.wants_save = False
                 self._saving.save_now(machine)
                 is_interim = is_interim or result.reason is StopReason.INTERRUPTED
             if not is_interim or requests.wants_end:
                 return result
+
+    @property
+    def _executed(self) -> int:
+        """The instructions that have retired, including those before a client has reset the machine."""
+        return self._machine.icount if self._monitor is None else self._monitor.executed

@@ -48,6 +48,7 @@ class RunOptions(NamedTuple):
     record: str | None = None
     replay: str | None = None
     gdb: str | None = None
+    qmp: str | None = None
     wait: bool = False
     history: bool = False
     save: str | None = None

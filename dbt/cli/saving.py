@@ -72,6 +72,12 @@ class Saving:
         except _failures() as error:
             say(f"nothing was saved: {_text(error)}")
 
+    def save_as(self, machine: Machine, path: str) -> str:
+        """Write the state to this file, and return the digest of the snapshot. Raise what writing it raises."""
+        self._write(machine, path)
+        assert self.saved is not None
+        return self.saved[1]
+
     def save_at_end(self, machine: Machine, result: RunResult) -> None:
         """Write the state if ``--save`` wants it at the end of the run, and say so if there is none to go on from."""
         if self._path is None or self._reached:

@@ -33,7 +33,7 @@ MEANINGS = {
     Status.FUEL: "--fuel is used up",
     Status.TIMEOUT: "--timeout passed",
     Status.FAILURE: "dbt or the host failed",
-    Status.INTERRUPTED: "Ctrl-C, Ctrl-A X, or kill in a debugger",
+    Status.INTERRUPTED: "Ctrl-C, Ctrl-A X, kill in a debugger, or quit in a monitor",
     Status.BROKEN_PIPE: "the reader of the output is gone",
 }
 

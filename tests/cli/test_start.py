@@ -51,9 +51,12 @@ UNUSED = (
     "dbt.engine.messages",
     "dbt.engine.profile",
     "dbt.engine.worker",
+    "dbt.host.endpoint",
+    "dbt.host.serial",
     "dbt.host.terminal",
     "dbt.inspector.backtrace",
     "dbt.inspector.fault_report",
+    "dbt.qmp",
     "dbt.trace",
     "dbt.vm.recording",
 )

@@ -1,0 +1,146 @@
+"""The commands of the monitor: what they take and what they do. Errors are in QEMU's classes and, where it has the
+same, in its words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from dbt.abi.version import VERSION
+
+NOT_FOUND, GENERIC = "CommandNotFound", "GenericError"
+NEGOTIATE = "qmp_capabilities"
+
+
+class QmpError(Exception):
+    """Raised if a command fails. ``kind`` is QEMU's class of the error; the message is for people."""
+
+    def __init__(self, message: str, kind: str = GENERIC) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Control(Protocol):
+    """What the commands do to a machine. Methods raise QmpError.
+
+    The guest is stopped between two instructions, and goes on when the command has been answered, unless it is paused.
+    """
+
+    @property
+    def status(self) -> str:
+        """The state of the run, by QEMU's names: "prelaunch", "running" or "paused"."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what ``x-dbt-info`` answers."""
+
+    def pause(self) -> None:
+        """Do not let the guest go on."""
+
+    def proceed(self) -> None:
+        """Let it go on."""
+
+    def quit(self) -> None:
+        """End the run."""
+
+    def reset(self) -> None:
+        """Reset the machine."""
+
+    def save(self, path: str) -> Mapping[str, Any]:
+        """Write a snapshot, and return what ``x-dbt-save`` answers."""
+
+
+class Request(NamedTuple):
+    """A command that a client has sent."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+class _Command(NamedTuple):
+    """``run`` does the command. ``stops``: the guest must not be in the middle of a run. ``takes`` names its arguments,
+    which are texts and must all be given.
+    """
+
+    run: Callable[[Control, Mapping[str, Any]], object]
+    stops: bool = False
+    takes: Sequence[str] = ()
+
+
+def read_request(message: Any) -> Request:
+    """Return the command in a message. Raise QmpError if it has none."""
+    if not isinstance(message, dict):
+        raise QmpError("QMP input must be a JSON object")
+    for name, value in message.items():
+        if name == "execute" and not isinstance(value, str):
+            raise QmpError("QMP input member 'execute' must be a string")
+        if name == "arguments" and not isinstance(value, dict):
+            raise QmpError("QMP input member 'arguments' must be an object")
+        if name not in ("execute", "arguments", "id"):
+            raise QmpError(f"QMP input member '{name}' is unexpected")
+    if "execute" not in message:
+        raise QmpError("QMP input lacks member 'execute'")
+    return Request(message["execute"], message.get("arguments", {}))
+
+
+def must_stop(request: Request) -> bool:
+    """Return True if the command can only be done while the machine does not run."""
+    return request.name in COMMANDS and COMMANDS[request.name].stops
+
+
+def negotiate(request: Request) -> None:
+    """Do ``qmp_capabilities``, which comes first. Raise QmpError for anything else, and for a wish that nothing here
+    has.
+    """
+    if request.name != NEGOTIATE:
+        raise QmpError(f"Expecting capabilities negotiation with '{NEGOTIATE}'", NOT_FOUND)
+    for name in request.arguments:
+        if name != "enable":
+            raise QmpError(f"Parameter '{name}' is unexpected")
+    wanted = request.arguments.get("enable", [])
+    if not isinstance(wanted, list):
+        raise QmpError("Invalid parameter type for 'enable', expected: array")
+    for name in wanted:
+        raise QmpError(f"Capability {name} is not available")
+
+
+def execute(request: Request, control: Control) -> object:
+    """Do a command, and return its answer. Raise QmpError."""
+    if request.name == NEGOTIATE:
+        raise QmpError("Capabilities negotiation is already complete, command ignored", NOT_FOUND)
+    command = COMMANDS.get(request.name)
+    if command is None:
+        raise QmpError(f"The command {request.name} has not been found", NOT_FOUND)
+    for name in command.takes:
+        if name not in request.arguments:
+            raise QmpError(f"Parameter '{name}' is missing")
+        if not isinstance(request.arguments[name], str):
+            raise QmpError(f"Invalid parameter type for '{name}', expected: string")
+    for name in request.arguments:
+        if name not in command.takes:
+            raise QmpError(f"Parameter '{name}' is unexpected")
+    return command.run(control, request.arguments) or {}
+
+
+def version() -> Mapping[str, Any]:
+    """Return the version in the form that clients expect. The numbers are dbt's."""
+    major, minor, micro = (int(part) for part in VERSION.split(".")[:3])
+    return {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": f"dbt {VERSION}"}
+
+
+def _query_status(control: Control, arguments: Mapping[str, Any]) -> object:
+    status = control.status
+    return {"status": status, "singlestep": False, "running": status == "running"}
+
+
+COMMANDS: Mapping[str, _Command] = {
+    "query-status": _Command(_query_status),
+    "query-version": _Command(lambda control, arguments: version()),
+    "query-commands": _Command(lambda control, arguments: [{"name": name} for name in (NEGOTIATE, *COMMANDS)]),
+    "stop": _Command(lambda control, arguments: control.pause(), stops=True),
+    "cont": _Command(lambda control, arguments: control.proceed()),
+    "quit": _Command(lambda control, arguments: control.quit(), stops=True),
+    "system_reset": _Command(lambda control, arguments: control.reset(), stops=True),
+    "x-dbt-info": _Command(lambda control, arguments: control.describe()),
+    "x-dbt-save": _Command(lambda control, arguments: control.save(arguments["path"]), stops=True, takes=("path",)),
+}

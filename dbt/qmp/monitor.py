@@ -1,0 +1,279 @@
+"""The monitor: a machine that is run for whoever is connected to a unix socket, by QEMU's machine protocol.
+
+Everything happens in the thread that runs the machine. Between two slices the run loop asks the monitor, which answers
+what can be answered at once. For the rest it lets the run end, does it, and begins another one, which the guest does
+not notice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dbt.host.endpoint import Endpoint, WrongEndpoint
+from dbt.qmp.clients import Client, Clients
+from dbt.qmp.commands import QmpError, Request, execute, must_stop, negotiate, read_request, version
+from dbt.qmp.messages import Malformed
+from dbt.vm.input import PositionedInput
+from dbt.vm.machine import Machine
+from dbt.vm.options import check_limits
+from dbt.vm.result import RunResult, StopReason
+
+if TYPE_CHECKING:
+    from dbt.vm.step_observer import StepObserver
+    from isa.arm.vectors import ExceptionKind
+
+#: While the guest runs, clients are looked after so often at most, in seconds; while it is paused, its user.
+_INTERVAL_S, _PAUSE_S = 0.002, 0.1
+#: The seconds that clients have at the end to take what waits for them.
+_CLOSE_TIMEOUT_S = 1.0
+#: The most commands of a client that are answered at one look.
+_MOST_COMMANDS = 16
+_GUEST_ENDS: Mapping[StopReason, str] = {
+    StopReason.EXITED: "guest-shutdown",
+    StopReason.FAULT: "guest-panic",
+    StopReason.HALTED: "guest-panic",
+}
+
+
+class QmpMonitor:
+    """A monitor of ``machine`` at ``endpoint``, which is ``unix:PATH``. :meth:`run` takes the place of the machine's.
+
+    The socket is open to this user alone. A socket that nobody listens at any more is replaced. With ``paused``, the
+    guest does not start before a client says ``cont``. ``save`` writes the machine to a file of that name and returns
+    the digest of the snapshot; the default is :func:`dbt.snapshot.snapshots.write_snapshot`. ``no_reset`` is why the
+    machine must not be reset, or empty.
+
+    Raise ValueError for an endpoint that is none, and OSError if the host refuses it. :meth:`close`, or the end of a
+    ``with`` block, tells the clients of the end and removes the socket.
+    """
+
+    hears_exceptions = False
+
+    def __init__(
+        self,
+        machine: Machine,
+        endpoint: str,
+        paused: bool = False,
+        save: Callable[[str], str] | None = None,
+        no_reset: str = "",
+    ) -> None:
+        if not endpoint.startswith("unix:"):
+            raise WrongEndpoint(f"{endpoint}: a monitor is at a unix socket: write unix:PATH")
+        place = Endpoint.parse(endpoint)
+        self._machine = machine
+        self._save = save or self._write_snapshot
+        self._no_reset = no_reset
+        self._clients = Clients(place.listen(), {"QMP": {"version": version(), "capabilities": []}})
+        #: The state of the run, by QEMU's names.
+        self.status = "prelaunch" if paused else "running"
+        self._must_stop = False  # a client waits for something that cannot be done while the machine runs
+        self._quits = False
+        self._next_look = 0.0
+        self._before_resets = 0
+        self._result: RunResult | None = None
+
+    def __enter__(self) -> QmpMonitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Send SHUTDOWN, and close everything. Clients have a second to take what waits for them."""
+        if not self._quits:
+            self._tell_end()
+        self._clients.close(_CLOSE_TIMEOUT_S)
+
+    @property
+    def executed(self) -> int:
+        """The instructions that have retired, including those before a client has reset the machine."""
+        return self._before_resets + self._machine.icount
+
+    # -- running -------------------------------------------------------------------------------
+
+    def await_client(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Return when a client has connected, or when ``cancelled``, which is asked again and again, returns True."""
+        while not len(self._clients) and not cancelled():
+            self._clients.look(_PAUSE_S)
+
+    def run(
+        self, fuel: int | None = None, timeout: float | None = None, trace: StepObserver | None = None
+    ) -> RunResult:
+        """Run the guest as :meth:`dbt.vm.machine.Machine.run` does, and serve the clients.
+
+        ``timeout`` counts the time that the guest is not paused. The run also ends when a client says ``quit``, as if
+        it had been interrupted. If it ends otherwise, another call goes on, in the same state.
+        """
+        check_limits(fuel, timeout)
+        if self._quits and self._result is not None:
+            return self._result
+        machine = self._machine
+        end = None if fuel is None else self.executed + fuel
+        while True:
+            if (result := self._hold()) is None:
+                self._must_stop = False
+                started = time.monotonic()
+                left = None if end is None else max(0, end - self.executed)
+                result = machine.run(left, timeout, trace, self)
+                if timeout is not None:
+                    timeout = max(0.0, timeout - (time.monotonic() - started))
+                if result.reason is StopReason.INTERRUPTED and self._must_stop:
+                    result = self._do_all()
+            if result is not None:
+                self._result = result
+                return result
+
+    def _hold(self) -> RunResult | None:
+        """Serve the clients while the guest is paused. Return the result if the run ends meanwhile."""
+        while self.status != "running":
+            self._clients.look(_PAUSE_S)
+            if (result := self._do_all()) is not None:
+                return result
+            self._machine.console.flush()  # which also looks for the keys that end a run
+            if self._machine.is_interrupted:
+                return self._machine.run(0)
+        return None
+
+    def _do_all(self) -> RunResult | None:
+        """Answer what has come, while the machine does not run. Return the result if a client ends the run."""
+        self._serve(is_running=False)
+        if not self._quits:
+            return None
+        icount = self._machine.icount
+        message = f"a client of the monitor has ended the run after {icount} instructions"
+        return RunResult(StopReason.INTERRUPTED, None, icount, self._machine.cpu.pc, message)
+
+    def wants_stop(self) -> bool:
+        """See :class:`dbt.vm.run_watcher.RunWatcher`."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _INTERVAL_S
+            self._clients.look(0)
+            self._serve(is_running=True)
+        return self._must_stop
+
+    def stops_in_handler(self, kind: ExceptionKind) -> bool:
+        """See :class:`dbt.vm.run_watcher.RunWatcher`."""
+        return False
+
+    # -- clients -------------------------------------------------------------------------------
+
+    def _serve(self, is_running: bool) -> None:
+        for client in self._clients:
+            for _ in range(_MOST_COMMANDS):
+                if not client.can_be_answered or self._quits:
+                    break
+                if not self._answer(client, is_running):
+                    self._must_stop = True
+                    break
+        self._clients.remove_done()
+
+    def _answer(self, client: Client, is_running: bool) -> bool:
+        """Answer the client's next message. Return False if that cannot be done while the machine runs."""
+        message = client.messages[0]
+        answer: dict[str, Any]
+        try:
+            if isinstance(message, Malformed):
+                raise QmpError(message.why)
+            request = read_request(message)
+            if is_running and client.is_ready and must_stop(request):
+                return False
+            answer = {"return": self._do(client, request)}
+        except QmpError as error:
+            answer = {"error": {"class": error.kind, "desc": str(error)}}
+        client.messages.popleft()
+        if isinstance(message, dict) and "id" in message:
+            answer["id"] = message["id"]
+        client.send(answer)
+        return True
+
+    def _do(self, client: Client, request: Request) -> object:
+        if client.is_ready:
+            return execute(request, self)
+        negotiate(request)
+        client.is_ready = True
+        return {}
+
+    def _tell(self, event: str, **data: object) -> None:
+        now = time.time_ns() // 1000
+        stamp = {"seconds": now // 1_000_000, "microseconds": now % 1_000_000}
+        self._clients.tell({"timestamp": stamp, "event": event, **({"data": data} if data else {})})
+
+    def _tell_end(self) -> None:
+        result = self._result
+        if result is None:
+            self._tell("SHUTDOWN", guest=False, reason="host-error")
+        elif result.reason in _GUEST_ENDS:
+            reset = self._machine.vcpu.reset_requested
+            self._tell("SHUTDOWN", guest=True, reason="guest-reset" if reset else _GUEST_ENDS[result.reason])
+        else:
+            self._tell("SHUTDOWN", guest=False, reason="host-signal")
+
+    # -- what the commands do: also implements dbt.qmp.commands.Control -------------------------------
+
+    def describe(self) -> Mapping[str, Any]:
+        """See :class:`dbt.qmp.commands.Control`."""
+        machine = self._machine
+        pc = machine.cpu.pc
+        return {
+            "icount": machine.icount,
+            "virtual-time-ns": machine.timeline.now * machine.timeline.insn_ns,
+            "pc": pc,
+            "location": machine.symbolize(pc),
+            "waiting": machine.vcpu.is_waiting,
+            "cpu": machine.cpu_model,
+            "board": machine.options.board_model.name,
+            "memory": machine.ram.size,
+            "tier": machine.tier_name,
+        }
+
+    def pause(self) -> None:
+        """See :class:`dbt.qmp.commands.Control`."""
+        if self.status == "running":
+            self.status = "paused"
+            self._tell("STOP")
+
+    def proceed(self) -> None:
+        """See :class:`dbt.qmp.commands.Control`."""
+        if self.status != "running":
+            self.status = "running"
+            self._tell("RESUME")
+
+    def quit(self) -> None:
+        """See :class:`dbt.qmp.commands.Control`."""
+        self._quits = True
+        self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
+
+    def reset(self) -> None:
+        """See :class:`dbt.qmp.commands.Control`."""
+        machine = self._machine
+        if isinstance(machine.input_source, PositionedInput):
+            raise QmpError("the input of this run is recorded or replayed, and no recording can have a reset in it")
+        if self._no_reset:
+            raise QmpError(self._no_reset)
+        if machine.image is None or not machine.image.segments:
+            raise QmpError("this machine was restored from a saved state, which has no program to begin again with")
+        self._before_resets += machine.icount
+        machine.restart()
+        if self.status != "running":
+            self.status = "prelaunch"  # as QEMU says
+        self._tell("RESET", guest=False, reason="host-qmp-system-reset")
+
+    def save(self, path: str) -> Mapping[str, Any]:
+        """See :class:`dbt.qmp.commands.Control`."""
+        from dbt.devices.state import StateError
+        from dbt.snapshot.errors import SnapshotError
+
+        try:
+            digest = self._save(path)
+        except (SnapshotError, StateError, OSError, ValueError) as error:
+            raise QmpError(f"nothing was saved: {str(error).removesuffix('.')}") from None
+        return {"path": path, "digest": digest, "icount": self._machine.icount}
+
+    def _write_snapshot(self, path: str) -> str:
+        from dbt.snapshot.snapshots import write_snapshot
+
+        with self._machine.save() as state:
+            return write_snapshot(state, path)
