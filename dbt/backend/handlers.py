@@ -317,7 +317,11 @@ class HandlerLowering(Lowering):
 
     def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:
         self._count_callout(callout)
-        pair = self._call_slow_path("{i32, i1}", callout.name, _words(self.value(arg) for arg in args))
+        values = [self.value(arg) for arg in args]
+        if not callout.may_leave:
+            arguments = ", ".join(["ptr %cpu", *(f"i32 {value}" for value in values)])
+            return self.f.emit(f"call i32 @{callout.name}({arguments})")
+        pair = self._call_slow_path("{i32, i1}", callout.name, _words(values))
         self._trap_unless(self.f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
         return self.f.emit(f"extractvalue {{i32, i1}} {pair}, 0")
 

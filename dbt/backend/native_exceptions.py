@@ -91,6 +91,13 @@ def _interrupt() -> Builder:
     return f
 
 
+def _read_lines() -> Builder:
+    """``read_lines(cpu)``: return the interrupt lines that are up, for the callout of this name."""
+    f = define("read_lines", {}, "i32")
+    f.ret(f.load_native("interrupt_lines"))
+    return f
+
+
 def native_exceptions_text() -> str:
     """Return the LLVM text of this module's definitions."""
-    return "".join(f.text() for f in (_has_handler(), _fault(), _supervisor_call(), _interrupt()))
+    return "".join(f.text() for f in (_has_handler(), _fault(), _supervisor_call(), _interrupt(), _read_lines()))

@@ -37,14 +37,21 @@ def list_instructions(sensitivity: str | None, as_json: bool) -> int:
     for one in chosen:
         names = tuple(callout.name for callout in one.callouts)
         callouts = ", ".join(names)
-        line = f"{one.insn.name[:38]:38} ARMv{one.insn.since} {one.sensitivity.value:11} {callouts}".rstrip()
+        line = f"{one.insn.name[:38]:38} {_version(one.insn.since)} {one.sensitivity.value:11} {callouts}".rstrip()
         print(line if len(line) <= 80 else _wrapped(one.insn.name, one.insn.since, one.sensitivity.value, names))
     counts = ", ".join(f"{sum(one.sensitivity.value == name for one in found)} {name}" for name in classes)
     print(f"{len(found)} instructions: {counts}")
     return 0
 
 
+def _version(since: int) -> str:
+    """Return the name of a version of the architecture. The one since the Virtualization Extensions is of ARMv7."""
+    from isa.arm.state import Architecture
+
+    return "v7VE " if since == Architecture.V7VE else f"ARMv{since}"
+
+
 def _wrapped(name: str, since: int, sensitivity: str, callouts: tuple[str, ...]) -> str:
     """Return the row with each callout on a line of its own."""
-    head = f"{name[:38]:38} ARMv{since} {sensitivity:11} "
+    head = f"{name[:38]:38} {_version(since)} {sensitivity:11} "
     return head + f",\n{'':{len(head)}}".join(callouts)

@@ -223,6 +223,9 @@ class ReferenceTier:
             raise LeaveGuest(Undefined(pc))  # a processor without the peripheral
         return value
 
+    def read_lines(self, pc: Gva) -> int:
+        return self.cpu.native("interrupt_lines")
+
     def write_private(self, pc: Gva, number: int, low: int, high: int) -> None:
         if not self.memory.write_private(number, low, high):
             raise LeaveGuest(Undefined(pc))

@@ -173,6 +173,7 @@ CALLOUTS.declare(
 CALLOUTS.declare(
     "read_private", "(number): a word of a private peripheral: see isa.arm.private", has_result=True, may_leave=True
 )
+CALLOUTS.declare("read_lines", "(): PSR_I and PSR_F where the line of IRQ or FIQ is up", has_result=True)
 CALLOUTS.declare("write_private", "(number, low, high): a register of a private peripheral", may_leave=True)
 CALLOUTS.declare("tlb_flush", "(): forget all translations", synchronises=True)
 CALLOUTS.declare("tlb_flush_page", "(mva): forget the translation of an address", synchronises=True)

@@ -11,7 +11,7 @@ from dbt.host.guest_notices import NOTICES_PER_KIND
 from dbt.vm.machine import Machine
 from isa.arm.a32 import cp14, cp15
 from isa.arm.a32.coprocessor import WRITE
-from isa.arm.state import LAYOUT, Architecture, Mode
+from isa.arm.state import LAYOUT, PSR_F, PSR_I, Architecture, Mode
 from tests.assembler import assemble
 from tests.oracle.privileged import CODE, TIERS, Guest
 from tests.vm.programs import EXIT
@@ -107,6 +107,14 @@ def test_barriers_and_prefetching_are_all_that_user_mode_has_of_c7() -> None:
     places = [register.place for register in cp15.REGISTERS if WRITE in register.access and register.place[1] in (7, 8)]
     written = {place for place in places if guest.write(f"{place[0]} c{place[1]} c{place[2]} {place[3]}", 0) is None}
     assert written == {(0, 7, 5, 4), (0, 7, 10, 4), (0, 7, 10, 5), (0, 7, 12, 5)}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_isr_shows_the_lines_that_are_up(tier: str) -> None:
+    guest = Guest(tier, cpu="cortex-a15")
+    for lines in (0, PSR_I, PSR_F, PSR_I | PSR_F):
+        guest.cpu.set_native("interrupt_lines", lines)
+        assert guest.read("0 c12 c1 0") == lines
 
 
 def test_arm926_waits_by_cp15(guest: Guest) -> None:

@@ -168,7 +168,8 @@ REGISTERS: tuple[Register, ...] = (
     Register("L2ECTLR", (1, 9, 0, 3), since=_V7VE),
     # Vectors, context and threads
     Register("VBAR", (0, 12, 0, 0), "vbar", writable=WRITABLE["vbar"], since=7),
-    Register("ISR", (0, 12, 1, 0), access=READ, since=7),
+    Register("ISR", (0, 12, 1, 0), access=READ, since=7, until=_OLD),
+    Register("ISR", (0, 12, 1, 0), access=READ, since=_V7VE, read=lambda u: u.callout_value("read_lines")),
     Register("FCSEIDR", (0, 13, 0, 0), "fcseidr", writable=WRITABLE["fcseidr"], after="regime_changed"),
     Register("CONTEXTIDR", (0, 13, 0, 1), "contextidr", after="regime_changed"),
     Register("TPIDRURW", (0, 13, 0, 2), "tpidrurw", user=READ + WRITE, since=6),

@@ -36,9 +36,9 @@ def run_qemu(program: Program) -> bytes:
         return run.stdout
 
 
-def run_machine(program: Program, tier: TierName) -> tuple[bytes, str]:
-    """Return what the program wrote in a tier, and why it stopped early if it did."""
-    machine = _machine(program, tier)
+def run_machine(program: Program, tier: TierName, cpu: str | None = None) -> tuple[bytes, str]:
+    """Return what the program wrote in a tier, and why it stopped early if it did. ``cpu`` replaces its own."""
+    machine = _machine(program, tier, cpu)
     machine.load_bytes(program.image(), base=0, entry=0)
     return _run(machine, program)
 
@@ -79,9 +79,11 @@ def run_regions(program: Program, every: int) -> tuple[bytes, str]:
         machine.tier.compile_now(Gva(machine.pc))
 
 
-def _machine(program: Program, tier: TierName) -> Machine:
+def _machine(program: Program, tier: TierName, cpu: str | None = None) -> Machine:
     """Return a machine for the program. If it makes regions, the guest waits for them."""
-    return Machine(layout.MEMORY, tier, console=CaptureConsole(), jit="sync", cpu=program.cpu.name)
+    return Machine(
+        layout.MEMORY, tier, console=CaptureConsole(), jit="sync", cpu=cpu or program.cpu.name, board="versatile"
+    )
 
 
 def _entry(machine: Machine) -> int:
