@@ -17,6 +17,8 @@ from dbt.abi.addresses import Hva
 _MAP_NORESERVE = 0x4000
 _MAP_FIXED = 0x10
 _PROT_NONE = 0
+#: The size and alignment of a large page of the host (MADV_HUGEPAGE in madvise(2)).
+LARGE_PAGE = 2 << 20
 _FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -68,6 +70,18 @@ class HostRange:
         self._check(offset, size)
         if _libc.madvise(self.address + offset, size, mmap.MADV_DONTNEED):
             raise OSError(ctypes.get_errno(), "cannot give host memory back")
+
+    def shrink(self, size: int) -> None:
+        """Release all but the first ``size`` bytes, a multiple of the page size. Nothing may use the rest any more."""
+        self._check(0, size)
+        end, mapped = self.address + size, self.address + size - self._start
+        if mapped < self._mapped:
+            _libc.munmap(end, self._mapped - mapped)
+            self.size, self._mapped = size, mapped
+
+    def use_large_pages(self) -> None:
+        """Ask the host to use pages of :data:`LARGE_PAGE` bytes: one fault instead of 512. It may have none."""
+        _libc.madvise(self.address, self.size, mmap.MADV_HUGEPAGE)
 
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size <= 0 or offset + size > self.size:

@@ -14,7 +14,7 @@ from array import array
 from typing import Protocol
 
 from dbt.abi.addresses import Hva
-from dbt.abi.hostmemory import HostRange
+from dbt.abi.hostmemory import LARGE_PAGE, HostRange
 from dbt.abi.layout import DIRTY_CONTENT, DIRTY_COUNT, DIRTY_PAGE_SIZE, DIRTY_PAGES, PAGE_LOGGED, PAGE_SHIFT, PAGE_SIZE
 
 _COUNT, _CONTENT = DIRTY_COUNT // 8, DIRTY_CONTENT // 8
@@ -25,6 +25,8 @@ _IS_NOT_LOGGED = bytes(flags & ~PAGE_LOGGED for flags in range(256))
 _MANY = 256
 #: The host's memory for so many contents of pages is kept when the log is emptied.
 _KEPT_CONTENTS = 1 << 10
+#: From so many pages on, contents are handed over without being copied: half of a large page of the host.
+_HANDED_OVER = 1 << 8
 #: Room for pages that are entered twice, because an exception came after a page's number and before its flag.
 _SPARE = 1 << 10
 
@@ -115,9 +117,30 @@ class DirtyLog:
         if self._closed:
             return
         if keep and self._kept is None:
-            self._kept = HostRange(self._room << PAGE_SHIFT)
-            self.contents = self._kept.view()
+            self._use_room()
         self._words[_CONTENT] = self._kept.address if keep and self._kept is not None else 0
+
+    def take_contents(self) -> bytes | memoryview[int]:
+        """Return the contents that are kept, or nothing if none are. The log is emptied next.
+
+        Raise OSError if the host has no room for those that come then. Nothing has changed in that case.
+        """
+        size = self._words[_COUNT] << PAGE_SHIFT
+        if not self.keeps_contents or self._kept is None:
+            return b""
+        taken, held = self._kept, self.contents[:size]
+        if size < _HANDED_OVER << PAGE_SHIFT:
+            return bytes(held)
+        self._use_room()
+        self._words[_CONTENT] = self._kept.address
+        taken.shrink(size)
+        return held
+
+    def _use_room(self) -> None:
+        """Keep contents in new memory. Raise OSError if the host has none."""
+        self._kept = HostRange(self._room << PAGE_SHIFT, LARGE_PAGE)
+        self._kept.use_large_pages()
+        self.contents = self._kept.view()
 
     # -- emptying it ---------------------------------------------------------------------------
 

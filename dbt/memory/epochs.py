@@ -41,7 +41,7 @@ class _Span(NamedTuple):
 
     number: int
     pages: list[int]
-    contents: bytes
+    contents: bytes | memoryview
 
 
 class Epoch:
@@ -151,8 +151,7 @@ class Epochs:
             return
         if epochs := self._open_epochs():
             pages, keeps = log.pages, any(epoch.keeps_contents for epoch in epochs)
-            contents = bytes(log.contents[: len(pages) << PAGE_SHIFT]) if keeps else b""
-            self._spans.append(_Span(self._number, pages, contents))
+            self._spans.append(_Span(self._number, pages, log.take_contents() if keeps else b""))
         log.begin()
         self._number += 1
 

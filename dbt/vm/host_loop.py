@@ -89,12 +89,14 @@ class HostLoop:
         self._signals = signals
         self._journal = journal
         self._silence = silence
+        self._pace = SliceSizer()
         self._watcher: RunWatcher | None = None  # of the present run
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
 
     def reset(self) -> None:
         """Forget what the last run left to report, because the machine is reset."""
         self._ended = None
+        self._pace = SliceSizer()
         self._exits.reset()
 
     @property
@@ -160,7 +162,8 @@ class HostLoop:
         now = time.monotonic()
         deadline = None if timeout is None else now + timeout
         next_flush = now + _FLUSH_INTERVAL
-        pace = SliceSizer()
+        pace = self._pace
+        pace.begin_run()
         while True:
             signals.hold()
             stop = self._ended or self._limit_reached(machine, end, deadline, now)

@@ -20,6 +20,10 @@ class SliceSizer:
     def __init__(self) -> None:
         self.budget = _FIRST
 
+    def begin_run(self) -> None:
+        """Begin another run, whose slices are as long as the last ones, unless these were cut short."""
+        self.budget = max(self.budget, _FIRST)
+
     def learn(self, retired: int, seconds: float) -> None:
         """Take account of a slice that retired so many instructions in so many seconds."""
         fitting = int(retired * TARGET / seconds) if seconds > 0 else _MOST
