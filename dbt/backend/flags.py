@@ -9,12 +9,15 @@ for each kind with which control comes to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from dbt.backend.lower import FLAGS
 from dbt.backend.module import Function
+from dbt.frontend.forming import Block
+from isa.ir.queries import effect_of
+from isa.ir.table import Effect
 from isa.ir.uop import Uop
 
 
@@ -25,6 +28,7 @@ class FlagKind(Enum):
     RESULT = "N and Z from the result r; c and v themselves"
     MIXED = "N and Z from the result r; C and V from x - y"
     DIFFERENCE = "all from x - y"
+    DEAD = "not needed, because all are set before one is read and before the region can be left"
 
 
 #: The variables that each kind consists of.
@@ -33,6 +37,7 @@ PARTS = {
     FlagKind.RESULT: ("r", "c", "v"),
     FlagKind.MIXED: ("r", "x", "y"),
     FlagKind.DIFFERENCE: ("x", "y"),
+    FlagKind.DEAD: (),
 }
 
 
@@ -76,6 +81,35 @@ def flag_effect(block: list[Uop], lazy: bool) -> FlagEffect:
         return FlagEffect(difference)
     others = {name: value for name, value in values.items() if name in "cv" and not _is_old(value, name)}
     return FlagEffect(None, result, others)
+
+
+def overwrites_flags(block: Block) -> bool:
+    """Return True if a block sets all flags before it reads one, and before it can leave the region.
+
+    It is taken for granted that the block does not check the budget, for which it may leave at its head.
+    """
+    for insn in block.insns:
+        if any(_needs_flags(uop, block) for uop in insn.uops):
+            return False
+        if {uop.attr for uop in insn.uops if uop.op == "set"}.issuperset(FLAGS):
+            return True
+    return False
+
+
+def _needs_flags(uop: Uop, block: Block) -> bool:
+    """Return True if a uop may show the flags to somebody, or if what it writes may follow from them."""
+    if uop.op == "load":
+        return uop not in block.constants
+    effect = effect_of(uop)
+    if effect & (Effect.MAY_LEAVE | Effect.WRITES_MEMORY | Effect.CONTROLS | Effect.ENDS_PATH):
+        return True
+    values = list(uop.args) if effect & (Effect.WRITES_REGISTER | Effect.WRITES_STATE | Effect.WRITES_TEMP) else []
+    while values:
+        value = values.pop()
+        if value.op == "get":
+            return True
+        values += value.args
+    return False
 
 
 def _bit(value: Uop) -> Uop:
@@ -131,6 +165,8 @@ class LazyFlags:
     def read(self, name: str) -> str:
         """Return a flag as an i1."""
         f, parts = self._f, PARTS[self.kind]
+        if self.kind is FlagKind.DEAD:
+            return "poison"  # uops read C for a carry that they may not need
         if name in parts:
             return f.emit(f"trunc i32 {f.emit(f'load i32, ptr {self._allocas[name]}')} to i1")
         r, x, y = self._names["r"], self._names["x"], self._names["y"]
@@ -193,6 +229,30 @@ class LazyFlags:
         for name in PARTS[kind]:
             if name in self._names:
                 self._names[name] = self._f.emit(f"load i32, ptr {self._allocas[name]}")
+
+    def values(self) -> dict[str, str]:
+        """Return the variables of the present kind as values (i32)."""
+        return {
+            name: self._names.get(name) or self._f.emit(f"load i32, ptr {self._allocas[name]}")
+            for name in PARTS[self.kind]
+        }
+
+    def assume(self, kind: FlagKind, values: Mapping[str, str]) -> None:
+        """Let the flags be of a kind whose variables have these values, as :meth:`values` returns them."""
+        self.kind = kind
+        for name in PARTS[kind]:
+            if name in self._names:
+                self._names[name] = values[name]
+            else:
+                self._f.do(f"store i32 {values[name]}, ptr {self._allocas[name]}")
+
+    def known(self) -> tuple[FlagKind, dict[str, str]]:
+        """Return what is known at this place of the code, for :meth:`know`."""
+        return self.kind, dict(self._names)
+
+    def know(self, known: tuple[FlagKind, dict[str, str]]) -> None:
+        """Go on where :meth:`known` was called."""
+        self.kind, self._names = known[0], dict(known[1])
 
     def words(self) -> dict[str, str]:
         """Return the four flags as handlers pass them on, as an i32 each."""

@@ -25,7 +25,8 @@ from dbt.abi.layout import (
 )
 from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
-from dbt.backend.flags import FlagKind, LazyFlags, flag_effect
+from dbt.backend.flags import PARTS, FlagKind, LazyFlags, flag_effect, overwrites_flags
+from dbt.backend.if_conversion import Diamond, find_diamonds
 from dbt.backend.lower import FLAGS, Lowering, module_text, remember_target
 from dbt.backend.module import Function
 from dbt.backend.pointers import base_register, followed_pointers
@@ -84,6 +85,18 @@ class Origin:
     uop: Uop | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The state in front of a branch whose ways are both executed: its address, the flags' kind and variables, and the
+    registers that either way writes. Values are LLVM's operands.
+    """
+
+    pc: Gva
+    kind: FlagKind
+    flags: Mapping[str, str]
+    registers: dict[int, str]
+
+
 class RegionLowering(Lowering):
     """Lowers a whole region, in which every field is a number."""
 
@@ -127,6 +140,12 @@ class RegionLowering(Lowering):
         self._dirty = sorted(set[int]().union(*written) - {PC})
         self._loop_numbers: dict[Uop, int] = {}
         self._checks, self._reserve = find_checks(region) if optimizations.paths else (set(region.blocks), 0)
+        self._overwrites_flags = {
+            place for place, block in region.blocks.items() if place not in self._checks and overwrites_flags(block)
+        }
+        converts = optimizations.if_conversion and not context.block_counters
+        self._diamonds = find_diamonds(region, self._checks) if converts else {}
+        self._before: _Before | None = None  # while a way is lowered to which control may not have come
         self._ram = ""
         self._other = ""  # the label at which the region is left at its entry
         self._block: Block
@@ -244,8 +263,11 @@ class RegionLowering(Lowering):
         self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
         self._retire(place, len(block.insns))
         self._count(BlockCounters.BLOCK, place.pc)
+        diamond = self._diamonds.get(place)
         for self._index, self._insn in enumerate(block.insns):
             self.values = {}
+            if diamond is not None and self._insn is block.insns[-1] and self._lower_diamond(diamond):
+                return
             if not self.lower_block(self._insn.uops):
                 return
         if self._attribute:
@@ -293,9 +315,10 @@ class RegionLowering(Lowering):
         number = self._numbers.get(place)
         if number is None:
             return None
-        version = place, self._lazy.kind
+        kind = FlagKind.DEAD if place in self._overwrites_flags else self._lazy.kind
+        version = place, kind
         if version not in self._labels:
-            self._labels[version] = f"b{number}.{self._lazy.kind.name}"
+            self._labels[version] = f"b{number}.{kind.name}"
             self._waiting.append(version)
         return self._labels[version]
 
@@ -353,6 +376,9 @@ class RegionLowering(Lowering):
 
     def _exit_before_insn(self, reason: SideExit) -> None:
         """Continue at the current instruction in the threaded tier, and give the block's rest back to the budget."""
+        if self._before is not None:
+            self._exit_before_diamond(self._before, reason)
+            return
         self._go_on_threaded(self._insn.pc, len(self._block.insns) - self._index, reason)
 
     def _go_on_threaded(self, pc: Gva, given_back: int, reason: SideExit) -> None:
@@ -469,6 +495,98 @@ class RegionLowering(Lowering):
                 self._loop_numbers[variable] = number
                 self.values[variable] = str(number)
             self._scoped(uop.body)
+
+    # -- both ways of a branch -----------------------------------------------------------------
+
+    def _lower_diamond(self, diamond: Diamond) -> bool:
+        """Lower the branch that ends the current block as its two ways and a selection. Return False if it must be
+        lowered as a branch, because the ways leave the flags in different kinds.
+        """
+        f, kind = self.f, self._kind_after(diamond)
+        if kind is None:
+            return False
+        condition = self._condition()
+        written, before = diamond.written(), _Before(self._insn.pc, self._lazy.kind, self._lazy.values(), {})
+        for number in written:
+            before.registers[number] = f.emit(f"load i32, ptr {self._registers[number]}")
+        taken = self._lower_way(diamond.taken, before, written, kind)
+        other = self._lower_way(diamond.other, before, written, kind)
+
+        def select(one: str, another: str, type_: str = "i32") -> str:
+            return f.emit(f"select i1 {condition}, {type_} {one}, {type_} {another}, !unpredictable !2")
+
+        for number in written:
+            f.do(f"store i32 {select(taken[0][number], other[0][number])}, ptr {self._registers[number]}")
+        self._lazy.assume(kind, {name: select(taken[1][name], other[1][name]) for name in PARTS[kind]})
+        counts = [0 if way is None else len(way.insns) for way in (diamond.taken, diamond.other)]
+        count = select(str(counts[0]), str(counts[1]), "i64")
+        rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
+        f.do(f"store i64 {rest}, ptr {self._budget}")
+        if diamond.join is not None:
+            self._go(diamond.join)
+            return True
+        assert diamond.taken is not None
+        self._block, self._index, self.values = diamond.taken, len(diamond.taken.insns) - 1, {}
+        self._insn = self._block.insns[-1]
+        if self.lower_block(self._insn.uops):
+            assert self._block.next is not None
+            self._go(self._block.next)
+        return True
+
+    def _kind_after(self, diamond: Diamond) -> FlagKind | None:
+        """Return the kind of the flags behind both ways, or None if they differ in it."""
+        if diamond.join in self._overwrites_flags:
+            return FlagKind.DEAD
+        kinds = set[FlagKind]()
+        for block in (diamond.taken, diamond.other):
+            kind = self._lazy.kind
+            for insn in () if block is None else block.insns:
+                if not words_written(insn.uops).isdisjoint(FLAGS):
+                    kind = flag_effect(insn.uops, self._optimizations.lazy_flags).kind_after(kind)
+            kinds.add(kind)
+        return kinds.pop() if len(kinds) == 1 else None
+
+    def _condition(self) -> str:
+        """Return the condition of the current instruction (an i1), which has one."""
+        for uop in self._insn.uops:
+            if uop.op == "when":
+                return self.value(uop.args[0])
+            self.lower_uop(uop)
+        raise AssertionError(f"{self._insn.insn.name} at {self._insn.pc:#x} has no condition")
+
+    def _lower_way(
+        self, block: Block | None, before: _Before, written: Iterable[int], kind: FlagKind
+    ) -> tuple[dict[int, str], Mapping[str, str]]:
+        """Lower one way of a branch but for a branch at its end. Return the values of the registers that either way
+        writes, and of the variables of the flags, of which only those of ``kind`` will be needed.
+        """
+        self._restore(before)
+        outer = self._block, self._index, self._insn, self._spans
+        if block is not None:
+            self._block, self._before = block, before
+            self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
+            for self._index, self._insn in enumerate(block.insns):
+                self.values = {}
+                if not self._insn.branches:
+                    self.lower_block(self._insn.uops)
+        registers = {number: self.f.emit(f"load i32, ptr {self._registers[number]}") for number in written}
+        flags = self._lazy.values() if kind is not FlagKind.DEAD else {}
+        self._before = None
+        self._block, self._index, self._insn, self._spans = outer
+        return registers, flags
+
+    def _restore(self, before: _Before) -> None:
+        """Let registers and flags be again what they were before a branch."""
+        for number, value in before.registers.items():
+            self.f.do(f"store i32 {value}, ptr {self._registers[number]}")
+        self._lazy.assume(before.kind, before.flags)
+
+    def _exit_before_diamond(self, before: _Before, reason: SideExit) -> None:
+        """Continue at a branch in the threaded tier, because one of its ways cannot be executed here."""
+        known = self._lazy.known()
+        self._restore(before)
+        self._go_on_threaded(before.pc, 1, reason)
+        self._lazy.know(known)  # the path that goes on is another
 
     # -- memory --------------------------------------------------------------------------------
 

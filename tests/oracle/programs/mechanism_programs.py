@@ -82,6 +82,23 @@ _BODIES = {
         less: rsbs r3, r1, #5 ; rsc r4, r4, #0 ; cmp r3, r1 ; sbcs r0, r4, r2 ; addge r7, r7, #1 ; rsc r0, r0, r2
         rsb r9, r11, #32 ; sub r12, r11, #32 ; lsl r5, r2, r11 ; orr r5, r5, r1, lsl r12 ; orr r5, r5, r1, lsr r9
         asr r6, r2, r12 ; adds r5, r5, r3 ; adcs r6, r6, r4 ; bcs carry ; adc r7, r7, r7 ; carry: sbcs r7, r7, r6""",
+    "digits of a quotient": """
+        mov r9, #9 ; orr r1, r1, r11, lsl #28 ; digit: adds r3, r3, r3 ; adc r4, r4, r4 ; cmp r1, #5 ; sbcs r0, r2, r11
+        blo less ; subs r1, r1, #5 ; orr r3, r3, #1 ; sbc r2, r2, r11 ; less: adds r1, r1, r1 ; adc r2, r2, r2
+        subs r9, r9, #1 ; bne digit ; mov r9, #9 ; next: cmp r2, r11 ; bhs more ; sub r2, r2, r11, ror #3
+        more: adc r5, r5, #0 ; addvs r5, r5, #1 ; subs r9, r9, #1 ; bne next""",
+    "two ways to a digit": """
+        mov r9, #9 ; mov r4, r11 ; add r5, r5, r11, lsl #9 ; b head ; more: subs r5, r5, r4 ; sbc r6, r6, r11
+        adds r5, r5, r5 ; adcs r6, r6, r6 ; sub r9, r9, #1 ; teq r9, #0 ; beq done ; head: cmp r5, r4 ; sbcs r7, r6, r11
+        bcs more ; adds r5, r5, r5 ; adc r6, r6, r6 ; sub r9, r9, #1 ; teq r9, #0 ; bne head ; done: adc r7, r7, r5
+        mov r9, #9 ; root: cmp r5, r4 ; bcs one ; mov r4, r4, lsr #1 ; b both ; one: sub r5, r5, r4 ; adds r4, r4, #9
+        both: rrx r4, r4 ; subs r9, r9, #1 ; bne root""",
+    "a digit from the stack": """
+        add r13, r8, #64 ; tst r11, #3 ; addeq r13, r13, #2 ; cmp r11, #9 ; moveq r13, #0x40000000 ; cmp r11, #22
+        moveq r13, #0x10000000 ; mov r5, #20 ; mov r9, #9 ; digit: cmp r5, r11 ; blo less ; ldr r1, [r13]
+        sub r5, r5, #3 ; ldr r2, [r13, #4]! ; add r5, r5, r2, lsr #31 ; less: add r5, r5, r2, lsr #29
+        subs r9, r9, #1 ; bne digit
+        add r6, r6, r1 ; str r11, [r8, #68] ; str r6, [r8, #72]""",
     "alignment checks": """
         mrc p15, 0, r9, c1, c0, 0 ; tst r11, #4 ; orreq r9, r9, #2 ; bicne r9, r9, #2 ; mcr p15, 0, r9, c1, c0, 0
         mov r9, #9 ; inner: add r1, r8, r9 ; ldr r2, [r1, #1] ; ldrh r3, [r1, #4] ; add r4, r4, r2 ; str r4, [r1, #8]

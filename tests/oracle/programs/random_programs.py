@@ -28,7 +28,7 @@ class ProgramWriter:
             self._add_pc, self._patch, self._fault,
             self._device, self._status, self._exclusive, self._thumb, self._condition_holds_late,
             *[self._flag_loop] * 2, *[self._flags_meet] * 2, self._recurse, self._switch, self._call_one_of,
-            *[self._literal] * 2, self._literal_jump,
+            *[self._literal] * 2, self._literal_jump, *[self._digits] * 2,
         )  # fmt: skip
 
     def write(self) -> str:
@@ -191,6 +191,48 @@ class ProgramWriter:
             self._say("pop {r10, r12}")
         self._say("subs r10, r10, #1", f"bne {label}")
         return None
+
+    def _digits(self) -> None:
+        """Digits of a quotient or the like: branches around subtractions, with one way or two that meet again."""
+        if self._depth >= 2:
+            return self._alu()
+        random, (head, taken, end) = self._random, (self._label() for _ in range(3))
+        x, y, high = (f"r{number}" for number in random.sample(range(8), 3))
+        compare = [f"cmp {x}, {y}", f"sbcs r9, {high}, {self._operand()}"][: random.randrange(1, 3)]
+        subtract = [f"sub{random.choice(('', 's'))} {x}, {x}, {self._operand()}", f"sbc {high}, {high}, {self._reg()}"]
+        layout, branch = random.randrange(4), f"b{random.choice(('cs', 'cc'))} {taken}"
+        self._say(f"mov r10, #{random.randrange(2, 12)}")
+        if layout == 0:  # both ways end in branches
+            self._say(f"b {head}", f"{taken}:", *subtract)
+            self._way()
+            self._say("subs r10, r10, #1", f"beq {end}")
+        elif layout == 3:  # one way, elsewhere
+            self._say(f"b {head}", f"{taken}:", *subtract, f"b {end}")
+        self._say(f"{head}:")
+        self._alu()
+        self._say(*compare, branch, *([f"{end}:"] if layout == 3 else subtract[: random.randrange(3)]))
+        if layout != 3:
+            self._way()
+        if layout == 1:  # two ways
+            self._say(f"b {end}", f"{taken}:", *subtract)
+            self._way()
+            self._say(f"{end}:")
+        elif layout == 2:  # one way, in between
+            self._say(f"{taken}:")
+        if layout != 0:
+            self._alu()
+        self._say("subs r10, r10, #1", f"bne {head}")
+        if layout in (0, 2):
+            self._say(f"{end}:")
+        return None
+
+    def _way(self) -> None:
+        for _ in range(self._random.randrange(3)):
+            self._random.choice((self._alu, self._alu, self._media, self._stack_load))()
+
+    def _stack_load(self) -> None:
+        """Loads from the stack, or from behind it, where no memory may be."""
+        self._say(f"ldr {self._reg()}, [sp, #{self._random.choice((0, 4, -8, 6, 0xFF8, 0xFFE))}]")
 
     def _call(self) -> None:
         if not self._calls:
