@@ -1,0 +1,140 @@
+"""Debian's unmodified kernel for ARMv7 on the board virt: it says what it says under QEMU, and has the same states in
+every tier, saved or not.
+
+DBT_VIRT_IMAGES names a directory with ``vmlinuz`` of Debian's package linux-image-armmp (armhf), and with
+``initramfs-virt.cpio.gz``, whose /init-virt loads the virtio modules and powers off (docs/linux.md).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.host.console import CaptureConsole, Console
+from dbt.vm.recording import Recorder, identify, read_recording
+from dbt.vm.replay import Replay
+from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
+from tests.linux.booting import MODES
+from tests.linux.typist import Typist
+from tests.vm.saved_runs import Mode, check_saves
+
+_FOLDER = os.environ.get("DBT_VIRT_IMAGES", "")
+KERNEL, DISK = (Path(_FOLDER) / name for name in ("vmlinuz", "initramfs-virt.cpio.gz"))
+pytestmark = pytest.mark.skipif(
+    not (_FOLDER and KERNEL.is_file() and DISK.is_file()),
+    reason="no Debian kernel for virt: DBT_VIRT_IMAGES names the directory that has one (docs/linux.md)",
+)
+LONG = bool(os.environ.get("DBT_LONG_TESTS"))
+ARGUMENTS = "console=ttyAMA0 earlycon rdinit=/init-virt autooff nowait"
+_NAMES: dict[Mode, str] = {mode: name for name, mode in MODES.items()}
+_MEMORY = 256 << 20
+#: Seconds; far more than it takes.
+TIMEOUT = 600.0
+_HASH_INTERVAL = 400_000_000
+#: The icount at which the guest powers off lies beyond this.
+_BOOT = 3_700_000_000
+#: What only QEMU's kernel says, of devices that only its board has, or with other numbers; see docs/virt.md.
+_DIFFERS = re.compile(
+    r"GICv2m|pci|PCI|Memory: |audit: type=2000|setting system clock|arch_timer|uart-pl011$|crng|random:"
+)
+
+
+def boot(mode: str, console: Console, append: str = ARGUMENTS, **more: Any) -> Machine:
+    """A machine that is about to boot it."""
+    tier, jit = MODES[mode]
+    machine = Machine(_MEMORY, tier=tier, jit=jit, console=console, cpu="cortex-a15", **more)
+    machine.load_kernel(KERNEL, initrd=DISK, append=append)
+    return machine
+
+
+def lines(output: bytes | bytearray) -> list[str]:
+    """What the kernel and its programs say, without the times and what differs. Some of its threads say their lines in
+    an order that depends on the time.
+    """
+    text = output.decode(errors="replace").replace("\r", "")
+    plain = (re.sub(r"^\[ *[0-9.]+\] ", "", line) for line in text.splitlines())
+    return [line for line in plain if not _DIFFERS.search(line)]
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")
+def test_it_says_what_it_says_under_qemu() -> None:
+    command = (
+        *("qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15,vfp=off,neon=off", "-m", "256"),
+        *("-global", "virtio-mmio.force-legacy=false", "-nic", "none", "-display", "none", "-monitor", "none"),
+        *("-serial", "stdio", "-no-reboot", "-kernel", str(KERNEL), "-initrd", str(DISK), "-append", ARGUMENTS),
+    )
+    theirs = subprocess.run(command, check=True, timeout=TIMEOUT, capture_output=True, stdin=subprocess.DEVNULL).stdout
+    for mode in ("threaded", "auto-async"):
+        console = CaptureConsole()
+        with boot(mode, console) as machine:
+            result = machine.run(timeout=TIMEOUT)
+        assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), result.message
+        mine, other = Counter(lines(console.output)), Counter(lines(theirs))
+        assert mine == other, f"only here: {mine - other}; only under QEMU: {other - mine}"
+        assert b"=== VIRTIO DONE ===" in console.output
+
+
+def test_every_tier_has_the_same_states() -> None:
+    def states(mode: str) -> list[tuple[int, str]]:
+        found = []
+        with boot(mode, CaptureConsole()) as machine:
+            while True:
+                result = machine.run(fuel=_HASH_INTERVAL, timeout=TIMEOUT)
+                found.append((result.icount, state_hash(machine)))
+                if result.reason is not StopReason.FUEL:
+                    assert result.reason is StopReason.EXITED, result.message
+                    return found
+
+    expected = states("threaded")
+    assert len(expected) > 8
+    others = ("stitched", "auto-async", "auto-sync") if LONG else ("stitched", "auto-async")  # to wait takes minutes
+    for mode in others:
+        assert states(mode) == expected, mode
+
+
+def test_it_is_saved_anywhere() -> None:
+    def start(mode: Mode) -> Machine:
+        return boot(_NAMES[mode], CaptureConsole())
+
+    icounts = random.Random(23).sample(range(1, _BOOT), 1000 if LONG else 8)
+    check_saves(start, ("auto", "async"), icounts, 20_000_000)
+
+
+def test_it_reboots() -> None:
+    """The shell's first command ends the machine, by PSCI's SYSTEM_RESET."""
+    console = CaptureConsole()
+    with boot("auto-async", console, "console=ttyAMA0 rdinit=/init2") as machine:
+        result = machine.run(timeout=TIMEOUT)
+    assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-2000:]
+    assert b"=== FIRST SHELL COMMAND ===" in console.output
+    assert console.output.rstrip().endswith(b"reboot: Restarting system")
+
+
+def test_a_session_with_the_power_key_is_replayed(tmp_path: Path) -> None:
+    """The kernel's interrupt counts tell that the key was pressed: twice an edge."""
+    console = Typist([])
+    append = "console=ttyAMA0 rdinit=/init-virt nowait"
+    with boot("auto-async", console, append) as machine:
+        recorder = Recorder(machine.input_source, str(tmp_path / "run"), identify(machine, ""))
+        machine.attach_input(recorder)
+        while b"VIRTIO DONE" not in console.output:
+            assert machine.run(fuel=50_000_000, timeout=TIMEOUT).reason is StopReason.FUEL
+        machine.press_power_key()
+        console.steps += [(b"# ", b"sleep 1\n"), (b"# ", b"grep Poweroff /proc/interrupts; poweroff -f\n")]
+        result = machine.run(timeout=TIMEOUT)
+        recorder.end(machine, result)
+    assert re.search(rb" 31: +2 +9030000.pl061 +3 Edge +GPIO Key Poweroff", console.output), console.output[-2000:]
+    with boot("threaded", CaptureConsole(), append) as machine:
+        replay = Replay(read_recording(str(tmp_path / "run")), identify(machine, ""))
+        machine.attach_input(replay)
+        replay.compare(machine, machine.run(fuel=replay.fuel(0, None), timeout=TIMEOUT), pytest.fail)
