@@ -10,7 +10,6 @@ from dbt.abi.addresses import Gpa
 from dbt.devices.device import Device
 from dbt.devices.shared import class_number, native_address
 from dbt.devices.state import KeptState, PutBack, State, StateError, Wiring
-from isa.arm.private import NUMBERS_OF_EACH
 
 if TYPE_CHECKING:
     from dbt.memory.guest_memory import PrivateRegisters
@@ -170,10 +169,12 @@ class DeviceBus:
         address = native_address(device)
         return None if address is None else (window.base, class_number(type(device)), address)
 
-    def private(self, number: int) -> PrivateRegisters | None:
+    def private(self, number: int) -> tuple[PrivateRegisters, int] | None:
         """See :class:`dbt.memory.guest_memory.Bus`. They are attached in the order of their numbers."""
-        place = number // NUMBERS_OF_EACH
-        return self._private[place] if place < len(self._private) else None
+        from isa.arm.private import NUMBERS_OF_EACH  # which few guests need
+
+        place, there = divmod(number, NUMBERS_OF_EACH)
+        return (self._private[place], there) if place < len(self._private) else None
 
     def write(self, gpa: Gpa, size: int, value: int) -> None:
         """Store ``size`` bytes. Raise LookupError if the bus does not cover them."""

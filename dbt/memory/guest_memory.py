@@ -15,7 +15,6 @@ from dbt.abi.exits import DataAbort, LeaveGuest
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
 from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
-from isa.arm.private import NUMBERS_OF_EACH
 
 if TYPE_CHECKING:
     from dbt.memory.dirty_log import Executor
@@ -47,9 +46,9 @@ class Bus(Protocol):
         block (:mod:`dbt.devices.shared`), or None if native code cannot make accesses to the page.
         """
 
-    def private(self, number: int) -> PrivateRegisters | None:
-        """Return the private peripheral that has the register of that number (:mod:`isa.arm.private`), if there is
-        one.
+    def private(self, number: int) -> tuple[PrivateRegisters, int] | None:
+        """Return the private peripheral that has the register of that number (:mod:`isa.arm.private`), and its number
+        there, if there is one.
         """
 
 
@@ -197,19 +196,21 @@ class GuestMemory:
 
     def read_private(self, number: int) -> int | None:
         """Return a word of a private peripheral (:mod:`isa.arm.private`), or None if there is no such peripheral."""
-        device = self.bus.private(number)
-        if device is None:
+        found = self.bus.private(number)
+        if found is None:
             return None
         self.device_accesses += 1
-        return device.read_register(number % NUMBERS_OF_EACH)
+        device, there = found
+        return device.read_register(there)
 
     def write_private(self, number: int, low: int, high: int) -> bool:
         """Write a register of a private peripheral. Return False if there is no such peripheral."""
-        device = self.bus.private(number)
-        if device is None:
+        found = self.bus.private(number)
+        if found is None:
             return False
         self.device_accesses += 1
-        device.write_register(number % NUMBERS_OF_EACH, low, high)
+        device, there = found
+        device.write_register(there, low, high)
         return True
 
     # -- physical ------------------------------------------------------------------------------

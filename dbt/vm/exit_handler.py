@@ -22,8 +22,6 @@ from dbt.abi.exits import (
     WaitForInterrupt,
     WatchpointHit,
 )
-from dbt.board import psci
-from dbt.board.psci import PowerRequest
 from dbt.host.guest_notices import GuestNotices
 from dbt.host.semihosting import SEMIHOSTING_SVC, GuestExit, Semihosting
 from dbt.host.streams import InputPending
@@ -137,6 +135,9 @@ class ExitHandler:
         return None
 
     def _call_firmware(self, exit_: HypervisorCall) -> RunResult | None:
+        from dbt.board import psci  # which few guests call
+        from dbt.board.psci import PowerRequest
+
         vcpu, r = self._vcpu, self._vcpu.cpu.r
         vcpu.exit_counts["firmware call"] += 1
         answer = psci.call(r[0], r[1], r[2])

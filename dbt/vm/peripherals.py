@@ -14,7 +14,6 @@ from dbt.memory.dma import Dma
 from dbt.vm.attachments import Attachments
 from dbt.vm.input import InputPort, RecordingError
 from dbt.vm.vcpu import Vcpu
-from isa.arm.private import MONITORS, NUMBERS_OF_EACH
 from isa.arm.state import PSR_F, PSR_I, Architecture
 
 #: A tick that never comes.
@@ -76,6 +75,7 @@ class Peripherals:
         """
         from dbt.devices.generic_timer import GenericTimer
         from dbt.devices.performance_monitors import PerformanceMonitors
+        from isa.arm.private import MONITORS, NUMBERS_OF_EACH
 
         vcpu = self._vcpu
         if bus.private(0) is None:
@@ -85,8 +85,8 @@ class Peripherals:
             monitors = PerformanceMonitors(vcpu.timeline.named("performance monitors"), unconnected)
             bus.attach(private_window(monitors, "performance monitors"))
         for kind in range(PRIVATE_PERIPHERALS):
-            device = bus.private(kind * NUMBERS_OF_EACH)
-            address = native_address(device) if isinstance(device, Stateful) else None
+            found = bus.private(kind * NUMBERS_OF_EACH)
+            address = native_address(found[0]) if found is not None and isinstance(found[0], Stateful) else None
             vcpu.cpu.set_native("private", address or 0, kind)
 
     @property

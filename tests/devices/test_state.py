@@ -83,8 +83,9 @@ class Rig:
 
     def access_private(self, random: Random) -> int:
         """Read or write a register of the generic timer or the performance monitors."""
-        device = self.board.bus.private(random.choice((0, MONITORS)))
-        assert device is not None
+        found = self.board.bus.private(random.choice((0, MONITORS)))
+        assert found is not None
+        device, _ = found
         if random.randrange(2):
             return device.read_register(random.choice((0, 1, *range(8, 16))))
         value = random.choice((random.getrandbits(32), random.randrange(4), 0x11))
