@@ -271,8 +271,8 @@ def _add_debugger(parser: Parser) -> None:
     options.text("[HOST:]PORT|unix:PATH", help_, "--gdb")
     help_ = (
         "a monitor at a unix socket, which speaks QEMU's machine protocol (QMP): query-status, stop, cont, quit, "
-        "system_reset, x-dbt-info, x-dbt-save. Several clients may be connected. With ,server the guest waits for the "
-        "first one, as QEMU's does; with ,server,nowait and with nothing it does not"
+        "system_reset, system_powerdown, x-dbt-info, x-dbt-save. Several clients may be connected. With ,server the "
+        "guest waits for the first one, as QEMU's does; with ,server,nowait and with nothing it does not"
     )
     options.text("unix:PATH", help_, "--qmp")
     help_ = "do not start the guest before a debugger lets it (--gdb), or a client of the monitor says cont (--qmp)"

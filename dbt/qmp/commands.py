@@ -46,6 +46,9 @@ class Control(Protocol):
     def reset(self) -> None:
         """Reset the machine."""
 
+    def press_power_key(self) -> None:
+        """Press the power key of the board."""
+
     def save(self, path: str) -> Mapping[str, Any]:
         """Write a snapshot, and return what ``x-dbt-save`` answers."""
 
@@ -141,6 +144,7 @@ COMMANDS: Mapping[str, _Command] = {
     "cont": _Command(lambda control, arguments: control.proceed()),
     "quit": _Command(lambda control, arguments: control.quit(), stops=True),
     "system_reset": _Command(lambda control, arguments: control.reset(), stops=True),
+    "system_powerdown": _Command(lambda control, arguments: control.press_power_key()),
     "x-dbt-info": _Command(lambda control, arguments: control.describe()),
     "x-dbt-save": _Command(lambda control, arguments: control.save(arguments["path"]), stops=True, takes=("path",)),
 }

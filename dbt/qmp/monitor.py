@@ -246,6 +246,14 @@ class QmpMonitor:
         self._quits = True
         self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
 
+    def press_power_key(self) -> None:
+        """See :class:`dbt.qmp.commands.Control`."""
+        try:
+            self._machine.press_power_key()
+        except ValueError as error:
+            raise QmpError(str(error)) from None
+        self._tell("POWERDOWN")
+
     def reset(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""
         machine = self._machine

@@ -307,6 +307,19 @@ def test_reset_begins_the_program_again(path: str) -> None:
         assert service.result.exit_code == 2 and service.result.icount < 100
 
 
+def test_the_power_key(path: str, endless: Monitored, client: QmpClient) -> None:
+    kind, text = client.ask("system_powerdown")
+    assert kind == GENERIC and text == "the board versatile has no power key"
+    code = f"ldr r4, =0x09030000 ; 1: ldr r0, [r4, #0x20] ; cmp r0, #8 ; bne 1b ; mov r2, #5 ; {EXIT}"
+    machine = Machine(1 << 20, "threaded", console=CaptureConsole(), board="virt")
+    machine.load_bytes(assemble(code, 0x40008000), 0x40008000)
+    other = f"{path}-2"
+    with machine, monitored(machine, other, paused=True) as service, service.client() as keys:
+        assert keys.ask("system_powerdown") == {} and keys.take_events() == ["POWERDOWN"]
+        keys.send(b'{"execute": "cont"}')
+        assert service.result.exit_code == 5
+
+
 def test_a_recorded_run_cannot_be_reset_and_stops_leave_no_trace(path: str, tmp_path: Path) -> None:
     name = str(tmp_path / "recording")
     with machine_of(SHORT) as machine:
