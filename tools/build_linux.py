@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import mmap
 import os
 import shutil
 import sys
@@ -96,11 +97,26 @@ def unpack(folder: Path, jobs: int) -> None:
 # -- the kernel ----------------------------------------------------------------------------------
 
 
+#: What is changed in the configuration: names and line numbers for debuggers, in the compiler's own version of DWARF.
+_DEBUG_INFORMATION = ("--disable", "DEBUG_INFO_NONE", "--enable", "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT")
+
+
+def _has_debug_information(path: Path) -> bool:
+    """Return True if a file has the name of DWARF's section among those of its sections, which come last in it."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.rfind(b".debug_info\0") >= 0
+    except (FileNotFoundError, ValueError):  # ValueError: it is empty
+        return False
+
+
 def kernel(folder: Path, jobs: int) -> None:
-    """Build ``zImage``, the same as ``vmlinux`` with its symbols, and the board's device tree, with the kernel's own
-    configuration for the board.
+    """Build ``zImage``, the same as ``vmlinux`` with symbols and debug information, and the board's device tree.
+
+    The configuration is the kernel's own for the board. Debug information does not change the kernel's code. A kernel
+    that was built without it is built again.
     """
-    if (folder / "zImage").exists():
+    if (folder / "zImage").exists() and _has_debug_information(folder / "vmlinux"):
         return
     missing = [package for command, package in _NEEDED.items() if shutil.which(command) is None]
     if missing:
@@ -109,7 +125,11 @@ def kernel(folder: Path, jobs: int) -> None:
         raise BuildError(f"there is no kernel in {folder / 'source'}: unpack it first")
     make = ("make", "-C", folder / "source", "ARCH=arm", f"CROSS_COMPILE={_PREFIX}", f"-j{jobs}", "--silent")
     run_command(*make, "versatile_defconfig")
+    run_command(folder / "source" / "scripts" / "config", *_DEBUG_INFORMATION, cwd=folder / "source")
+    run_command(*make, "olddefconfig")
     run_command(*make, "zImage", "dtbs")
+    if not _has_debug_information(folder / "source" / "vmlinux"):
+        raise BuildError(f"the kernel in {folder / 'source'} was built without debug information")
     built = folder / "source" / "arch" / "arm" / "boot"
     shutil.copy(built / "dts" / "versatile-pb.dtb", folder)
     shutil.copy(folder / "source" / "vmlinux", folder)

@@ -126,3 +126,31 @@ def test_spans_that_nobody_tells_apart_are_merged() -> None:
     modelled.check()
     modelled.write(0x4000, b"later")
     modelled.roll_back(outer)
+
+
+def test_contents_of_many_pages_are_handed_over() -> None:
+    """So many pages in a span are kept in the memory in which the log had them, and the next ones elsewhere."""
+    pages = 600
+    memory = GuestMemory(Ram(pages * PAGE_SIZE))
+    marks = [bytes([number]) * pages for number in range(1, 5)]
+
+    def mark(number: int) -> None:
+        for page, byte in enumerate(marks[number]):
+            memory.write_ram(Gpa(page * PAGE_SIZE + page), bytes([byte]))
+
+    def marked() -> bytes:
+        return bytes(memory.ram.bytes[page * PAGE_SIZE + page] for page in range(pages))
+
+    epochs = []
+    for number in range(4):
+        mark(number)
+        epochs.append(memory.begin_epoch(keeps_contents=True))
+    assert memory.epochs.kept_spans == 3 and memory.epochs.kept_bytes == 3 * pages * PAGE_SIZE
+    epochs[1].close()
+    memory.epochs.merge()
+    assert memory.epochs.kept_bytes == 2 * pages * PAGE_SIZE
+    for number in (2, 3, 0):
+        memory.roll_back(epochs[number])
+        assert marked() == marks[number]
+    memory.ram.close()
+    assert memory.epochs.kept_spans == 0
