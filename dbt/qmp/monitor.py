@@ -70,6 +70,8 @@ class QmpMonitor:
         self.status = "prelaunch" if paused else "running"
         self._must_stop = False  # a client waits for something that cannot be done while the machine runs
         self._quits = False
+        #: See :class:`dbt.vm.run_watcher.RunWatcher`: clients stop the guest, but do not change it.
+        self.goes_on = False
         self._next_look = 0.0
         self._before_resets = 0
         self._result: RunResult | None = None
@@ -109,7 +111,7 @@ class QmpMonitor:
         check_limits(fuel, timeout)
         if self._quits and self._result is not None:
             return self._result
-        machine = self._machine
+        machine, self.goes_on = self._machine, False
         end = None if fuel is None else self.executed + fuel
         while True:
             if (result := self._hold()) is None:
@@ -117,6 +119,7 @@ class QmpMonitor:
                 started = time.monotonic()
                 left = None if end is None else max(0, end - self.executed)
                 result = machine.run(left, timeout, trace, self)
+                self.goes_on = True
                 if timeout is not None:
                     timeout = max(0.0, timeout - (time.monotonic() - started))
                 if result.reason is StopReason.INTERRUPTED and self._must_stop:

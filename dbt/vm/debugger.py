@@ -52,6 +52,7 @@ class Debugger:
     """
 
     vcpus: Sequence[int] = (1,)
+    goes_on = False
     features: Mapping[str, Sequence[Register]] = FEATURES
 
     def __init__(

@@ -73,6 +73,7 @@ class _EveryHandler:
     """A watcher that stops a run at the handler of each exception."""
 
     hears_exceptions = True
+    goes_on = False
 
     def wants_stop(self) -> bool:
         return False
@@ -85,6 +86,8 @@ class _Hits:
     """Debug points that stop nothing, but note where they would, before the icount ``end``. It watches the run, too,
     for an interrupt, and notes entries into the handlers of exceptions that are ``caught``.
     """
+
+    goes_on = False
 
     def __init__(
         self,

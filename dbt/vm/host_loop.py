@@ -128,7 +128,8 @@ class HostLoop:
         """See :meth:`dbt.vm.machine.Machine.run`."""
         cpu = self._vcpu.cpu
         self._signals.release()
-        self._exits.begin_run()
+        if watcher is None or not watcher.goes_on:
+            self._exits.begin_run()
         self._silence.begin_run(self._vcpu.icount)
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._follow_time()

@@ -1,4 +1,4 @@
-"""What a debugger is for the loop that runs the machine."""
+"""What a debugger or a monitor is for the loop that runs the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from isa.arm.vectors import ExceptionKind
 
 
 class RunWatcher(Protocol):
-    """A debugger, which may stop the run between two instructions."""
+    """A debugger or a monitor, which may stop the run between two instructions."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Return True if nobody has changed the guest since the last run, so that this one is the same run for it."""
 
     @property
     def hears_exceptions(self) -> bool:

@@ -20,6 +20,7 @@ import pytest
 from dbt.host.terminal import TerminalConsole, raw_terminal
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, environment
+from tests.qmp.client import QmpClient
 from tests.vm.programs import EXIT
 from tests.waiting import BOUND_S, wait_until
 
@@ -120,6 +121,21 @@ def test_ctrl_a_x_ends_a_run_that_waits_for_a_debugger(terminal: Terminal, kerne
         terminal.expect(b"target remote")
         terminal.press(b"\x01x")
         terminal.expect(b"interrupted after 0 instructions")
+        assert process.wait(BOUND_S) == 130
+    assert terminal.as_before
+
+
+def test_the_keys_of_a_run_that_a_monitor_has_paused(terminal: Terminal, kernel: Path, tmp_path: Path) -> None:
+    with start(
+        terminal, "--kernel", kernel, "--qmp", f"unix:{tmp_path}/m", "--wait", "--save", tmp_path / "a"
+    ) as process:
+        with QmpClient(f"{tmp_path}/m") as client:
+            terminal.press(b"\x01s")
+            terminal.expect(b"at instruction 0")
+            assert client.ask("query-status")["status"] == "prelaunch"
+            terminal.press(b"\x01x")
+            terminal.expect(b"interrupted after 0 instructions")
+            assert client.receive() is None
         assert process.wait(BOUND_S) == 130
     assert terminal.as_before
 

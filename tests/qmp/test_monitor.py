@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,26 @@ def test_the_guest_does_the_same_with_a_monitor(tier: Any, jit: Any, path: str, 
         with read_snapshot(name) as state, Machine.restore(state, console=CaptureConsole()) as later:
             assert later.icount == answer["icount"] and answer["path"] == name and len(answer["digest"]) == 64
             assert later.run().icount == expected.icount and state_hash(later) == state_hash(alone)
+
+
+def test_a_guest_whose_exceptions_never_end_is_found_after_as_many_whoever_stops_it(path: str) -> None:
+    def storm() -> Machine:
+        machine = machine_of("mov r0, #0 ; udf #0")
+        # The handler of undefined instructions counts to a large number again and again, so the cycle is long.
+        machine.write(4, assemble("add r0, r0, #1 ; cmp r0, #0x2000 ; moveq r0, #0 ; subs pc, lr, #4", 4))
+        return machine
+
+    with storm() as machine:
+        expected = machine.run(timeout=60)
+        assert expected.reason is StopReason.FAULT
+    stops = 0
+    with storm() as machine, monitored(machine, path, paused=True) as service, service.client() as client:
+        client.ask("cont")
+        with suppress(EOFError, OSError):
+            while client.ask("stop") == client.ask("cont") == {}:
+                stops += 1
+        assert service.result.reason is StopReason.FAULT and service.result.icount == expected.icount
+    assert stops > 3
 
 
 def test_reset_begins_the_program_again(path: str) -> None:
