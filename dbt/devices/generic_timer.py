@@ -24,6 +24,8 @@ _WORD = 0xFFFFFFFF
 _SIGN = 1 << 31
 #: A comparison with this count, or a later one, is true in more than a hundred years: never.
 _NEVER = 1 << 58
+#: Where the counter stops, so that no sum exceeds eight signed bytes. A guest that does nothing but wait gets there.
+_LAST = (1 << 60) - 1
 
 
 @shared
@@ -51,7 +53,7 @@ class Comparator(Stateful):
     @property
     def count(self) -> int:
         """The counter now."""
-        return self.time.now * self.tick_counts // self.count_ticks
+        return min(self.time.now * self.tick_counts // self.count_ticks, _LAST)
 
     @property
     def condition(self) -> bool:
@@ -112,7 +114,8 @@ class GenericTimer(Device):
     def read_register(self, number: int) -> int:
         """Return a word of the timer: see :mod:`isa.arm.private`."""
         if number < PHYSICAL_TIMER:
-            return self.time.now * self.tick_counts // self.count_ticks >> 32 * number & _WORD
+            count = min(self.time.now * self.tick_counts // self.count_ticks, _LAST)
+            return count >> 32 * number & _WORD
         return self.timers[number >> 2 & 1].read(number & 3)
 
     def write_register(self, number: int, low: int, high: int) -> None:

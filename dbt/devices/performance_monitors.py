@@ -58,7 +58,7 @@ class PerformanceMonitors(Device):
     cycle_filter: Word = 0
     types: list[Word] = field(default_factory=lambda: [0] * EVENT_COUNTERS)
     counts: list[Word] = field(default_factory=lambda: [0] * _ALL)
-    #: The cycle up to which everything is counted.
+    #: The tick up to which everything is counted.
     settled: int = 0
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
@@ -67,7 +67,7 @@ class PerformanceMonitors(Device):
         self.alarm = self.time.alarm("overflow", self.rings)
 
     def is_possible(self) -> bool:
-        return 0 <= self.settled <= self.time.now * self.tick_cycles
+        return 0 <= self.settled <= self.time.now
 
     def counts_cycles(self, number: int) -> bool:
         """Return True if a counter is enabled and counts cycles."""
@@ -77,14 +77,14 @@ class PerformanceMonitors(Device):
 
     def settle(self) -> None:
         """Count the cycles up to now."""
-        now = self.time.now * self.tick_cycles
+        now, before = self.time.now * self.tick_cycles, self.settled * self.tick_cycles
         for number in range(_ALL):
             if self.counts_cycles(number):
-                passed = now - self.settled
+                passed = now - before
                 if number == _CYCLE_COUNTER and self.control & _DIVIDE:
-                    passed = now // _DIVISOR - self.settled // _DIVISOR
+                    passed = now // _DIVISOR - before // _DIVISOR
                 self.add(number, passed)
-        self.settled = now
+        self.settled = self.time.now
 
     def add(self, number: int, passed: int) -> None:
         """Let a counter count, and note its overflow."""
@@ -165,13 +165,13 @@ class PerformanceMonitors(Device):
     def rings(self) -> None:
         """Drive the line, and have the alarm ring at the next overflow that raises it."""
         self.settle()
-        due = _NEVER
+        due, now = _NEVER, self.settled * self.tick_cycles
         for number in range(_ALL):
             if self.counts_cycles(number) and self.interrupts & ~self.overflows & _BITS[number]:
                 left = _WORD + 1 - self.counts[number]
-                cycle = self.settled + left
+                cycle = now + left
                 if number == _CYCLE_COUNTER and self.control & _DIVIDE:
-                    cycle = (self.settled // _DIVISOR + left) * _DIVISOR
+                    cycle = (now // _DIVISOR + left) * _DIVISOR
                 due = min(due, cycle)
         if due == _NEVER:
             self.alarm.cancel()

@@ -10,14 +10,29 @@ from random import Random
 import pytest
 
 from dbt import Machine
+from dbt.abi.addresses import Gva
+from dbt.abi.exits import Undefined
+from dbt.board.timeline import Timeline
 from dbt.devices.generic_timer import GenericTimer
+from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.state import StateError
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from isa.arm.private import COUNT, PHYSICAL_TIMER, TIMER_COMPARE, TIMER_CONTROL, TIMER_VALUE, VIRTUAL_TIMER
+from isa.arm.private import (
+    CONTROL,
+    COUNT,
+    CYCLES,
+    ENABLE_SET,
+    PHYSICAL_TIMER,
+    TIMER_COMPARE,
+    TIMER_CONTROL,
+    TIMER_VALUE,
+    VIRTUAL_TIMER,
+)
 from tests.assembler import assemble
 from tests.devices.virtual_time import Line, VirtualTime
+from tests.oracle.privileged import CODE, TIERS, Guest
 from tests.vm.programs import EXIT, MODES
 
 BASE = 0x40010000
@@ -103,6 +118,24 @@ def test_timer_value_is_signed_and_counts_from_now(rig: Rig) -> None:
     assert rig.physical.level
 
 
+@pytest.mark.parametrize("insn_ns", [1, 10, 1000])
+def test_a_guest_that_has_waited_for_ages_is_served(insn_ns: int) -> None:
+    time = VirtualTime()
+    time.timeline = Timeline(lambda: time.tick, insn_ns)
+    timer, monitors = GenericTimer(time.named("timer"), Line(), Line()), PerformanceMonitors(time.named("PMU"), Line())
+    monitors.write_register(ENABLE_SET, 1 << 31, 0)
+    monitors.write_register(CONTROL, 1, 0)
+    for shift in range(40, 63):
+        time.tick = 1 << shift
+        timer.write_register(PHYSICAL_TIMER + TIMER_VALUE, 0x7FFFFFFF, 0)
+        timer.write_register(PHYSICAL_TIMER + TIMER_CONTROL, 1, 0)
+        assert timer.read_register(PHYSICAL_TIMER + TIMER_VALUE) == 0x7FFFFFFF
+        assert 0 <= monitors.read_register(CYCLES) < 1 << 32
+        timer.restore(timer.save())
+        monitors.restore(monitors.save())
+    time.timeline.run_due()
+
+
 def test_what_is_saved_goes_on(rig: Rig) -> None:
     rig.timer.write_register(VIRTUAL_TIMER + TIMER_VALUE, 100, 0)
     rig.timer.write_register(VIRTUAL_TIMER + TIMER_CONTROL, 1, 0)
@@ -174,6 +207,27 @@ def test_every_tier_agrees(fuel: int) -> None:
                 assert machine.memory.device_accesses < 10  # the first one to each page
             ends.add((result.icount, machine.r[8], state_hash(machine)))
     assert len(ends) == 1
+
+
+def test_python_serves_what_native_code_cannot() -> None:
+    """So it is for a guest that has waited for years, and for lines that only Python can drive."""
+    ends = set()
+    for native in (True, False):
+        with Machine(4 << 20, tier="threaded", console=CaptureConsole(), cpu="cortex-a15", board="virt") as machine:
+            machine.load_bytes(assemble(_PROGRAM, BASE), BASE, BASE)
+            if not native:
+                machine.cpu.set_native("private", 0)
+            assert machine.run().exit_code == 0
+            assert native == (machine.memory.device_accesses < 10)
+            ends.add((machine.icount, machine.r[8], state_hash(machine)))
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_processor_without_its_peripherals_has_no_registers_of_theirs(tier: str) -> None:
+    guest = Guest(tier, cpu="cortex-a15")
+    for register in ("0 c14 c2 0", "0 c14 c3 1", "0 c9 c13 0"):
+        assert guest.read(register) == guest.write(register, 0) == Undefined(Gva(CODE))
 
 
 _ACCESSES = (
