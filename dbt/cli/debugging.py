@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.cli.report import say
@@ -24,9 +25,17 @@ def check_endpoint(text: str) -> None:
 
 
 def serve_debuggers(
-    machine: Machine, endpoint: str, wait: bool, fuel: int | None, timeout: float | None, history: bool | History
+    machine: Machine,
+    endpoint: str,
+    wait: bool,
+    fuel: int | None,
+    timeout: float | None,
+    history: bool | History,
+    save: Callable[[], str] | None = None,
 ) -> RunResult:
-    """Run the guest, let debuggers connect, and return the result. Raise CommandError if none could."""
+    """Run the guest, let debuggers connect, and return the result. ``save`` is as for Machine.serve_gdb(). Raise
+    CommandError if none could.
+    """
     listening: list[str] = []
 
     def announce(place: str) -> None:
@@ -34,7 +43,7 @@ def serve_debuggers(
         say(f"gdb can connect: target remote {place}")
 
     try:
-        return machine.serve_gdb(endpoint, wait, fuel, timeout, announce, history)
+        return machine.serve_gdb(endpoint, wait, fuel, timeout, announce, history, save)
     except OSError as error:
         if listening:
             raise

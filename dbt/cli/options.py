@@ -212,7 +212,10 @@ def _check_debugger(options: RunOptions) -> None:
 
     check_endpoint(options.gdb)
     refuse({"--trace": options.trace}, "with --gdb, the debugger steps; the log of instructions is for other runs")
-    refuse({"--save-at": options.save_at}, "with --gdb, the debugger says where the guest stops")
+    refuse(
+        {"--save-at": options.save_at},
+        "with --gdb, stop the guest there and say `monitor snapshot`, which writes the file of --save",
+    )
 
 
 def refuse(given: Mapping[str, object], why: str) -> None:

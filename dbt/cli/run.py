@@ -144,7 +144,8 @@ def _execute(
         else:
             from dbt.cli.debugging import serve_debuggers
 
-            result = serve_debuggers(machine, options.gdb, options.wait, fuel, timeout, options.history)
+            save = saving.for_debugger(machine)
+            result = serve_debuggers(machine, options.gdb, options.wait, fuel, timeout, options.history, save)
         return result, time.monotonic() - started
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.cli.report import say
@@ -77,6 +78,23 @@ class Saving:
         self._write(machine, path)
         assert self.saved is not None
         return self.saved[1]
+
+    def for_debugger(self, machine: Machine) -> Callable[[], str] | None:
+        """Return what a debugger can have the machine saved by: to the file of ``--save``, if there is one."""
+        if self._path is None:
+            return None
+        path = self._path
+
+        def save() -> str:
+            from dbt.vm.debugger import SaveError
+
+            try:
+                self._write(machine, path)
+            except _failures() as error:
+                raise SaveError(_text(error)) from None
+            return path
+
+        return save
 
     def save_at_end(self, machine: Machine, result: RunResult) -> None:
         """Write the state if ``--save`` wants it at the end of the run, and say so if there is none to go on from."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable
 from fcntl import fcntl
 
+from dbt.engine.descriptors import is_ready
 from dbt.engine.priority import seconds_on_processor, seconds_without_processor
 from dbt.engine.worker_process import Compile, serve
 
@@ -50,8 +50,6 @@ class CompilerProcess:
             raise
         if pid == 0:
             try:
-                os.close(requests_write)
-                os.close(results_read)
                 serve(requests_read, results_write, parent, make)
             finally:
                 os._exit(0)
@@ -78,9 +76,7 @@ class CompilerProcess:
 
     def has_answers(self, milliseconds: int = 0) -> bool:
         """Return True if :meth:`read` would not wait, now or within that time."""
-        poll = select.poll()  # not select, which refuses descriptors over 1023
-        poll.register(self._results, select.POLLIN)
-        return bool(poll.poll(milliseconds))
+        return is_ready(self._results, milliseconds / 1000)
 
     def read(self) -> bytearray:
         """Return what has arrived and has not been taken from it. It is empty if the child has ended."""

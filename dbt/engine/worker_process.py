@@ -15,6 +15,7 @@ from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
 from dbt.codecache.interpreter import signal_at_parents_end
 from dbt.codecache.region_store import RegionStore, StoreCounts
+from dbt.engine.descriptors import leave_all_but
 from dbt.engine.messages import (
     CompileRequest,
     CompileResult,
@@ -102,7 +103,7 @@ def serve(requests: int, results: int, parent: int, make: Callable[[], Compile])
     """Answer the messages from the pipe ``requests`` until the pipe or the process ``parent`` ends."""
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _leave_the_console()
+    leave_all_but({requests, results, *((2,) if os.environ.get("DBT_DEBUG") else ())})
     try:
         compile_ = make()
     except Exception as error:
@@ -171,10 +172,3 @@ def _end_with(parent: int) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _leave_the_console() -> None:
-    """Close the standard streams, so that a reader of the guest's output does not wait for the compiler to end."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1) if os.environ.get("DBT_DEBUG") else (0, 1, 2):
-        os.dup2(null, descriptor)

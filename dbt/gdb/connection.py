@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import time
 from collections.abc import Iterator
 
+from dbt.engine import descriptors
 from dbt.gdb.packets import PacketReader, Signal, framed
 
 #: The seconds for which a client may be slow to take an answer, until it counts as gone.
@@ -123,7 +123,5 @@ class Door:
 
 def ready(seconds: float, *sources: Client | Door) -> set[Client | Door]:
     """Return the sources that are ready, after ``seconds`` at most."""
-    poll, by_descriptor = select.poll(), {source.fileno(): source for source in sources}
-    for descriptor in by_descriptor:
-        poll.register(descriptor, select.POLLIN)
-    return {by_descriptor[descriptor] for descriptor, _ in poll.poll(seconds * 1000)}
+    by_descriptor = {source.fileno(): source for source in sources}
+    return {by_descriptor[descriptor] for descriptor in descriptors.ready(seconds, *by_descriptor)}

@@ -17,12 +17,14 @@ from enum import Enum
 
 from dbt.gdb.connection import Client, ClientGone, Door, ready
 from dbt.gdb.packets import Signal
-from dbt.gdb.session import Leave, Resume, Session
+from dbt.gdb.session import Answer, Leave, Resume, Session
 from dbt.gdb.target import Stop, StopSignal, Target
 from dbt.host.endpoint import describe
 
 #: While the guest is stopped, its user is looked after so often, in seconds.
 _PAUSE_S = 0.1
+#: While so many packets wait for an answer, no more are read.
+_MOST_PACKETS = 1024
 
 
 class End(Enum):
@@ -44,6 +46,9 @@ class GdbServer:
         self._client: Client | None = None
         self._packets: deque[bytes] = deque()  # that have come and were not answered
         self._asked = False  # somebody has asked for the guest to stop
+        self._is_busy = False  # a packet is being answered
+        self._is_interrupted = False  # the client has sent an interrupt, and does not mean what was answered before
+        self._is_gone = False  # the client is, which was noticed while something was done for it
 
     def close(self) -> None:
         """Close all sockets."""
@@ -88,8 +93,9 @@ class GdbServer:
 
     def _attend(self, client: Client) -> End | None:
         """Serve a client until it leaves."""
-        session = Session(self._target, client.send)
+        session = Session(self._target, client.send, lambda: self._hears(client) and self._is_interrupted)
         self._packets.clear()
+        self._is_gone = False
         try:
             while self._client is not None:
                 if self._packets:
@@ -99,25 +105,43 @@ class GdbServer:
                 elif self._target.is_ended():
                     return self._say_end(client, b"X02", End.INTERRUPTED)
                 else:
+                    self._asked = self._is_interrupted = False
                     self._listen(client, _PAUSE_S)
         except ClientGone:
             self._part()
             self._holds = self._waits
         return None
 
+    def _hears(self, client: Client) -> bool:
+        """Take what the client sends while something is done for it. Return True if it wants anything, or is gone."""
+        if not self._is_gone:
+            try:
+                self._listen(client, 0)
+            except ClientGone:
+                self._is_gone = self._is_interrupted = True
+        return self._asked or self._is_interrupted
+
     def _listen(self, client: Client, seconds: float) -> None:
         """Take what the client sends. Raise ClientGone."""
         found = ready(seconds, client, self._door)
-        if client in found:
+        if client in found and len(self._packets) < _MOST_PACKETS:
             for item in client.receive():
                 if isinstance(item, bytes):
                     self._packets.append(item)
-                self._asked |= isinstance(item, bytes) or item is Signal.INTERRUPT
+                    self._asked = True
+                elif item is Signal.INTERRUPT and (self._is_busy or self._packets):  # else nothing is there to stop
+                    self._asked = self._is_interrupted = True
         elif self._door in found:  # who comes after the client has gone is not refused
             self._door.refuse()
 
     def _answer(self, client: Client, session: Session, packet: bytes) -> End | None:
-        answer = session.answer(packet)
+        self._is_busy = True
+        try:
+            return self._do(client, session, session.answer(packet))
+        finally:
+            self._is_busy = False
+
+    def _do(self, client: Client, session: Session, answer: Answer) -> End | None:
         if isinstance(answer, Leave):
             if answer.reply is not None:
                 client.send(answer.reply)
@@ -125,6 +149,8 @@ class GdbServer:
             return End.KILLED if answer.kill else None
         if isinstance(answer, Resume):
             return self._resume(client, session, answer)
+        if self._is_gone:
+            raise ClientGone
         if answer is not None:
             client.send(answer)
         if not session.acknowledges:
@@ -133,20 +159,12 @@ class GdbServer:
 
     def _resume(self, client: Client, session: Session, wanted: Resume) -> End | None:
         """Let the guest go on, and tell the client why it has stopped."""
-        self._asked = False
-        gone: list[ClientGone] = []
-
-        def is_asked() -> bool:
-            try:
-                self._listen(client, 0)
-            except ClientGone as error:
-                gone.append(error)
-            return self._asked or bool(gone)
-
-        stop = self._go(wanted, is_asked)
-        if gone and stop.exit_code is None:
-            raise gone[0]
-        if stop.signal is StopSignal.INTERRUPT and not self._asked:
+        self._asked = self._is_interrupted or bool(self._packets)
+        stop = self._go(wanted, lambda: self._hears(client))
+        if self._is_gone and stop.exit_code is None:
+            raise ClientGone
+        is_wanted, self._is_interrupted = self._asked, False
+        if stop.signal is StopSignal.INTERRUPT and not is_wanted:
             return self._say_end(client, b"X02", End.INTERRUPTED)
         return self._tell_stop(client, session, stop)
 

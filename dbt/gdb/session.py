@@ -58,10 +58,12 @@ Answer = bytes | Resume | Leave | None
 
 
 class Session:
-    """The session of one client. ``send`` sends packets that are no answers."""
+    """The session of one client. ``send`` sends packets that are no answers. While a command of the user is done,
+    ``interrupted`` says whether it is to be given up.
+    """
 
-    def __init__(self, target: Target, send: Callable[[bytes], None]) -> None:
-        self._target, self._send = target, send
+    def __init__(self, target: Target, send: Callable[[bytes], None], interrupted: Callable[[], bool]) -> None:
+        self._target, self._send, self._interrupted = target, send, interrupted
         self.stop = Stop(StopSignal.TRAP)  # why the guest has stopped the last time
         self.acknowledges = True  # packets are acknowledged, until the client wants it otherwise
         self._hears_breakpoints = False  # the client knows swbreak and hwbreak
@@ -356,8 +358,11 @@ class Session:
         return (b"m" if offset + len(part) < len(whole) else b"l") + escaped(part)
 
     def _command(self, text: bytes) -> bytes:
-        """Do a command of gdb's ``monitor``."""
-        answer = self._target.monitor(text.decode(errors="replace").split())
+        """Do a command of gdb's ``monitor``. What is wrong is told as its output: gdb shows no text of errors here."""
+        try:
+            answer = self._target.monitor(text.decode(errors="replace").split(), self._interrupted)
+        except TargetError as error:
+            answer = str(error)
         if answer:
             self.tell(answer if answer.endswith("\n") else answer + "\n")
         return b"OK"

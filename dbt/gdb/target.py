@@ -132,5 +132,8 @@ class Target(Protocol):
     def restart(self) -> None:
         """Load the guest again, as at the start."""
 
-    def monitor(self, words: Sequence[str]) -> str:
-        """Do a command of the user that is not gdb's own. Return the answer, as lines of text."""
+    def monitor(self, words: Sequence[str], interrupted: Callable[[], bool]) -> str:
+        """Do a command of the user that is not gdb's own. Return the answer, as lines of text.
+
+        If ``interrupted`` returns True, a command that takes long is given up.
+        """

@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dbt.engine.descriptors import is_ready
+
 #: The longest time that a read waits, in seconds.
 READ_TIMEOUT_S = 0.01
 _BUFFER_SIZE = 1 << 14
@@ -93,16 +95,6 @@ class CaptureConsole:
 
     def flush(self) -> None:
         pass
-
-
-def is_ready(descriptor: int, seconds: float | None, event: int = select.POLLIN) -> bool:
-    """Return True if a read (a write, for POLLOUT) would not wait, within ``seconds``; None waits without a limit.
-
-    That is also so at the end of the input, and for a descriptor that is closed.
-    """
-    poll = select.poll()  # not select, which refuses descriptors over 1023
-    poll.register(descriptor, event)
-    return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
 
 class HostConsole:

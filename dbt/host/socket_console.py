@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from dbt.engine.descriptors import is_ready
 from dbt.host.console import READ_TIMEOUT_S, HostConsole
 from dbt.host.endpoint import Endpoint, describe
 
@@ -142,9 +143,7 @@ class SocketConsole:
         """Wait for somebody to come, or to send something."""
         source = self._client or self._listener
         if source is not None:
-            poll = select.poll()
-            poll.register(source, select.POLLIN)
-            poll.poll(1000 * seconds)
+            is_ready(source.fileno(), seconds)
 
     def _look(self) -> None:
         """Take a client that has come, and what it has sent. Do not wait."""
@@ -185,9 +184,7 @@ class SocketConsole:
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         self._send()
         while self._client is not None and self._output and (left := deadline - time.monotonic()) > 0:
-            poll = select.poll()
-            poll.register(self._client, select.POLLOUT)
-            poll.poll(1000 * left)
+            is_ready(self._client.fileno(), left, select.POLLOUT)
             self._send()
         self._part()
         if self._listener is not None:

@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from dbt.host.console import READ_TIMEOUT_S, HostConsole, is_ready
+from dbt.engine.descriptors import is_ready
+from dbt.host.console import READ_TIMEOUT_S, HostConsole
 
 _ESCAPE = 0x01  # Ctrl-A
 _PIECE = 4096

@@ -72,16 +72,17 @@ class NoDevices:
 
 
 class GuestMemory:
-    """Loads and stores by GVA, little-endian. Without a ``translation`` a GVA is a GPA.
+    """Loads and stores by GVA, little-endian. Without a ``translation`` a GVA is a GPA. The given one holds while no
+    executor is attached.
 
     ``on_write(gpa, size)`` is called before RAM changes under a code page, that is where the page's flags have
     :data:`dbt.abi.layout.PAGE_HAS_CODE`.
     """
 
-    def __init__(self, ram: Ram, bus: Bus | None = None) -> None:
+    def __init__(self, ram: Ram, bus: Bus | None = None, translation: Translation | None = None) -> None:
         self.ram = ram
         self.bus: Bus = bus if bus is not None else NoDevices()
-        self.translation: Translation | None = None
+        self.translation = self._own_translation = translation
         self._flags = ram.page_flags
         self.on_write: Callable[[Gpa, int], None] | None = None
         self._on_access: AccessHook | None = None
@@ -99,7 +100,8 @@ class GuestMemory:
 
     def disconnect(self) -> None:
         """Nobody executes the guest's code any more."""
-        self.translation = self.on_write = self._on_access = None
+        self.translation = self._own_translation
+        self.on_write = self._on_access = None
         self.ram.dirty_log.disconnect()
 
     def watch(self, on_access: AccessHook | None) -> None:

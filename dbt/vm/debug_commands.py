@@ -22,6 +22,8 @@ _CAUGHT: Mapping[str, tuple[ExceptionKind, ...]] = {
     "svc": (ExceptionKind.SUPERVISOR_CALL,),
     "irq": (ExceptionKind.IRQ, ExceptionKind.FIQ),
 }
+#: A function that returns True if the user wants a command to be given up.
+Interrupted = Callable[[], bool]
 _MOST_LINES = 400
 _STALE = "gdb still shows the old registers: say maintenance flush register-cache"
 _ASID = 0xFF
@@ -31,16 +33,19 @@ _MOST_WATCHED, _END = 1 << 12, 1 << 32
 class _Command(NamedTuple):
     usage: str
     help: str
-    run: Callable[[Debugger, Sequence[str]], str]
+    run: Callable[[Debugger, Sequence[str], Interrupted], str]
 
 
-def run_command(debugger: Debugger, words: Sequence[str]) -> str:
-    """Do a command and return its answer. A command that does not exist or has wrong words is explained."""
+def run_command(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
+    """Do a command and return its answer. A command that does not exist or has wrong words is explained.
+
+    ``interrupted`` is asked again and again by those that take long.
+    """
     command = _COMMANDS.get(words[0]) if words else None
     if command is None:
-        return _help(debugger, ()) if not words else f"there is no command {words[0]}: see monitor help"
+        return _help(debugger, (), interrupted) if not words else f"there is no command {words[0]}: see monitor help"
     try:
-        return command.run(debugger, words[1:])
+        return command.run(debugger, words[1:], interrupted)
     except _WrongUse:
         return f"usage: monitor {command.usage}"
 
@@ -49,11 +54,11 @@ class _WrongUse(Exception):
     """Raised for words that a command does not understand."""
 
 
-def _help(debugger: Debugger, words: Sequence[str]) -> str:
+def _help(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     return "\n".join(f"monitor {command.usage:<42} {command.help}" for command in _COMMANDS.values())
 
 
-def _info(debugger: Debugger, words: Sequence[str]) -> str:
+def _info(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     machine = debugger.machine
     cpu = machine.cpu
     lines = (
@@ -61,7 +66,7 @@ def _info(debugger: Debugger, words: Sequence[str]) -> str:
         f"MMU {'on' if cpu['sctlr'] & SCTLR_M else 'off'}, ASID {cpu['contextidr'] & _ASID}, TTBR0 {cpu['ttbr0']:#x}",
         f"RAM        {machine.ram.layout}",
         f"tier       {machine.tier_name}",
-        f"time       {_when(debugger, ())}",
+        f"time       {_when(debugger, (), interrupted)}",
         f"at         {machine.describe_pc(cpu.pc)}",
         f"waiting    {'for an interrupt' if machine.vcpu.is_waiting else 'no'}",
         f"caught     {', '.join(sorted(kind.value for kind in debugger.caught)) or 'no exceptions'}",
@@ -70,7 +75,7 @@ def _info(debugger: Debugger, words: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _when(debugger: Debugger, words: Sequence[str]) -> str:
+def _when(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     machine = debugger.machine
     nanoseconds = machine.timeline.now * machine.timeline.insn_ns
     here = f"{machine.icount} instructions, {nanoseconds / 1e9:.9f} s of the guest's time"
@@ -85,7 +90,7 @@ def _history(debugger: Debugger) -> History:
     return debugger.history
 
 
-def _branch(debugger: Debugger, words: Sequence[str]) -> str:
+def _branch(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     history = _history(debugger)
     if not history.is_past:
         return "the guest is at the newest point of its history already"
@@ -98,23 +103,28 @@ def _branch(debugger: Debugger, words: Sequence[str]) -> str:
     return f"what came after {debugger.machine.icount} instructions is forgotten: the guest goes on from here"
 
 
-def _seek(debugger: Debugger, words: Sequence[str]) -> str:
+def _seek(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     icount, history = _number(words[0]) if len(words) == 1 else -1, _history(debugger)
     if icount < 0:
         raise _WrongUse
     if not history.oldest <= icount <= history.newest:
         raise TargetError(f"the history goes from {history.oldest} to {history.newest} instructions")
-    if not debugger.seek(icount):
+    if not debugger.seek(icount, interrupted):
         return f"interrupted after {debugger.machine.icount} instructions"
     return f"here {icount} instructions have been executed; {_STALE}"
 
 
-def _last_write(debugger: Debugger, words: Sequence[str]) -> str:
+def _last_write(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     gva, size = _address(words[:1]), _number(words[1]) if len(words) == 2 else 4
     if len(words) > 2 or not 0 < size <= _MOST_WATCHED or gva + size > _END:
         raise _WrongUse
     history = _history(debugger)
-    hit = debugger.last_write(gva, size)
+    from dbt.vm.history import SearchInterrupted
+
+    try:
+        hit = debugger.last_write(gva, size, interrupted)
+    except SearchInterrupted as error:
+        return f"{error}; {_STALE}"
     if hit is None:
         return f"nothing has written to {gva:#x} since {history.oldest} instructions, where the history begins"
     machine = debugger.machine
@@ -122,7 +132,7 @@ def _last_write(debugger: Debugger, words: Sequence[str]) -> str:
     return f"{gva:#x} was last written after {hit.icount} instructions, {ago} ago, at {machine.describe_pc(hit.pc)}"
 
 
-def _pages(debugger: Debugger, words: Sequence[str]) -> str:
+def _pages(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     if words:
         gva = _address(words)
         gpa = debugger.translate(gva)
@@ -154,13 +164,13 @@ def _merged(pages: Iterator[ShadowPage]) -> Iterator[str]:
         yield f"{run.start:08x}-{run.end - 1:08x}     {run.start - run.distance:08x}   {run.rights}"
 
 
-def _callouts(debugger: Debugger, words: Sequence[str]) -> str:
+def _callouts(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     counts = {name: count for name, count in debugger.machine.tier.callouts.items() if count}
     lines = [f"{count:>12}  {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     return "\n".join(lines) or "no callouts"
 
 
-def _reset(debugger: Debugger, words: Sequence[str]) -> str:
+def _reset(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     debugger.restart()
     image = debugger.machine.image
     is_loaded = image is not None and bool(image.segments)  # a restored guest has no file
@@ -168,7 +178,13 @@ def _reset(debugger: Debugger, words: Sequence[str]) -> str:
     return f"reset: {what}; {_STALE}"
 
 
-def _catch(debugger: Debugger, words: Sequence[str]) -> str:
+def _snapshot(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
+    if words:
+        raise _WrongUse
+    return f"saved to {debugger.save()} at instruction {debugger.machine.icount}"
+
+
+def _catch(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     if not words or any(word not in (*_CAUGHT, "none") for word in words):
         raise _WrongUse
     if words == ["none"]:
@@ -178,21 +194,21 @@ def _catch(debugger: Debugger, words: Sequence[str]) -> str:
     return f"caught: {', '.join(sorted(kind.value for kind in debugger.caught)) or 'no exceptions'}"
 
 
-def _physical(debugger: Debugger, words: Sequence[str]) -> str:
+def _physical(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     if list(words) not in (["on"], ["off"]):
         raise _WrongUse
     debugger.physical = words[0] == "on"
     return f"memory is read and written by {'physical' if debugger.physical else 'virtual'} addresses"
 
 
-def _step_interrupts(debugger: Debugger, words: Sequence[str]) -> str:
+def _step_interrupts(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     if list(words) not in (["on"], ["off"]):
         raise _WrongUse
     debugger.steps_into_interrupts = words[0] == "on"
     return f"a step that is interrupted {'ends at the handler' if words[0] == 'on' else 'goes on after the handler'}"
 
 
-def _limit(debugger: Debugger, words: Sequence[str]) -> str:
+def _limit(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     gva = _address(words[:1])
     match words[1:]:
         case ["any"]:
@@ -208,7 +224,7 @@ def _limit(debugger: Debugger, words: Sequence[str]) -> str:
     return f"a breakpoint at {gva:#x} {where}"
 
 
-def _read(debugger: Debugger, words: Sequence[str]) -> str:
+def _read(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     gpa, size = _address(words[:1]), _number(words[1]) if len(words) == 2 else 64
     if len(words) > 2 or not 0 < size <= 4096:
         raise _WrongUse
@@ -243,6 +259,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "last-write": _Command("last-write ADDRESS [SIZE]", "who wrote last to an address", _last_write),
     "seek": _Command("seek ICOUNT", "go to an instruction of the history, back or forward", _seek),
     "branch": _Command("branch", "forget what came after this moment, and go on from here", _branch),
+    "snapshot": _Command("snapshot", "save the machine to the file of --save", _snapshot),
     "pages": _Command("pages [ADDRESS]", "the mappings in use, or where an address is in RAM", _pages),
     "callouts": _Command("callouts", "how often sensitive instructions were executed", _callouts),
     "system_reset": _Command("system_reset", "load the guest again and reset", _reset),

@@ -23,11 +23,12 @@ def serve_gdb(
     timeout: float | None,
     history: bool | History,
     announce: Callable[[str], None],
+    save: Callable[[], str] | None,
 ) -> RunResult:
     """See :meth:`dbt.vm.machine.Machine.serve_gdb`."""
     listener = Endpoint.parse(endpoint).listen()
     own = machine.begin_history() if history is True else None
-    debugger = Debugger(machine, fuel, timeout, own if isinstance(history, bool) else history)
+    debugger = Debugger(machine, fuel, timeout, own if isinstance(history, bool) else history, save)
     server = GdbServer(debugger, listener, wait)
     try:
         announce(server.address)

@@ -30,6 +30,10 @@ _END = 1 << 32
 _INTERRUPTS = frozenset((ExceptionKind.IRQ, ExceptionKind.FIQ))
 
 
+class SaveError(Exception):
+    """Raised by whoever saves the machine for a debugger, with a message for its user."""
+
+
 class _Breakpoint(NamedTuple):
     kind: BreakpointKind
     conditions: Collection[Condition]
@@ -48,7 +52,8 @@ class Debugger:
     """The debugger's side of a machine. At most one may be in use at a time.
 
     ``fuel`` is the number of instructions after which the guest stops for good, and ``timeout`` that of seconds for
-    which it may run. With a ``history`` it can be run backwards.
+    which it may run. With a ``history`` it can be run backwards. ``save`` saves the machine and returns where, or
+    raises SaveError.
     """
 
     vcpus: Sequence[int] = (1,)
@@ -61,8 +66,9 @@ class Debugger:
         fuel: int | None = None,
         timeout: float | None = None,
         history: History | None = None,
+        save: Callable[[], str] | None = None,
     ) -> None:
-        self.machine, self.history = machine, history
+        self.machine, self.history, self._save = machine, history, save
         self._told_end = False  # the user has been told that the guest has ended, and may go back
         self._behind_access: tuple[int, Gva] | None = None  # where it has stopped for a watchpoint, backwards
         self._end = None if fuel is None else machine.icount + fuel
@@ -382,18 +388,19 @@ class Debugger:
         self._tell_tier()
         return Stop(StopSignal.TRAP, log_end=None if moved else LogEnd.OLDEST)
 
-    def last_write(self, gva: Gva, size: int) -> Hit | None:
+    def last_write(self, gva: Gva, size: int, interrupted: Callable[[], bool]) -> Hit | None:
         """See :meth:`dbt.vm.history.History.last_write`."""
         assert self.history is not None
-        hit = self.history.last_write(gva, size)
-        self._tell_tier()
-        return hit
+        try:
+            return self.history.last_write(gva, size, interrupted)
+        finally:
+            self._tell_tier()
 
-    def seek(self, icount: int) -> bool:
+    def seek(self, icount: int, interrupted: Callable[[], bool]) -> bool:
         """See :meth:`dbt.vm.history.History.run_to`."""
         assert self.history is not None
         self._stopped_at, self._told_end = None, False
-        found = self.history.run_to(icount)
+        found = self.history.run_to(icount, interrupted)
         self._tell_tier()
         return found
 
@@ -403,13 +410,17 @@ class Debugger:
         self._stopped_at, self._told_end = None, False
         if self._behind_access == self._here:
             self.history.step_back(self)  # so that the same access is not found again
-        hit = self.history.last_hit(self, interrupted, self.caught)
-        if hit is not None and hit.access is not None:
-            self.history.pass_instruction()
-        self._tell_tier()  # that it stops for them again
+        from dbt.vm.history import SearchInterrupted
+
+        try:
+            hit = self.history.last_hit(self, interrupted, self.caught)
+            if hit is not None and hit.access is not None:
+                self.history.pass_instruction()
+        except SearchInterrupted:
+            return Stop(StopSignal.INTERRUPT)
+        finally:
+            self._tell_tier()  # that it stops for them again
         if hit is None:
-            if self.machine.icount > self.history.oldest:
-                return Stop(StopSignal.INTERRUPT)
             return Stop(StopSignal.TRAP, log_end=LogEnd.OLDEST)
         if hit.entered is not None:
             return Stop(StopSignal.TRAP, message=f"{hit.entered.value} after {hit.icount} instructions")
@@ -432,11 +443,20 @@ class Debugger:
         self._note_edit()
         self.machine.restart()
 
-    def monitor(self, words: Sequence[str]) -> str:
+    def monitor(self, words: Sequence[str], interrupted: Callable[[], bool]) -> str:
         """See :class:`dbt.gdb.target.Target`."""
         from dbt.vm.debug_commands import run_command
 
-        return run_command(self, words)
+        return run_command(self, words, interrupted)
+
+    def save(self) -> str:
+        """Save the machine as it is, and return where. Raise TargetError if it cannot be."""
+        if self._save is None:
+            raise TargetError("nobody has said where to: start the run with dbt run --gdb ... --save FILE")
+        try:
+            return self._save()
+        except SaveError as error:
+            raise TargetError(f"nothing was saved: {error}") from None
 
     def detach(self) -> None:
         """See :class:`dbt.gdb.target.Target`. From now on the guest runs as without a debugger."""

@@ -45,6 +45,10 @@ class HistoryError(Exception):
     """Raised if a history cannot do what is asked. The message is for the user."""
 
 
+class SearchInterrupted(HistoryError):
+    """Raised if a search in a history was interrupted. The machine is somewhere in between."""
+
+
 class Access(NamedTuple):
     """An access to ``size`` bytes of memory at ``gva``."""
 
@@ -384,8 +388,9 @@ class History:
         """Go back to the last moment before this one at which the debug points would have stopped the guest, or at
         which it had just entered the handler of an exception that is ``caught``.
 
-        Return None if there is none, and the machine is at the oldest moment; or if ``interrupted`` has returned True,
-        and the machine is somewhere in between. Afterwards the tier knows these debug points, but they stop nothing.
+        Return None if there is none, and the machine is at the oldest moment. Raise SearchInterrupted if
+        ``interrupted`` has returned True, or if the run was interrupted otherwise. Afterwards the tier knows these
+        debug points, but they stop nothing.
         """
         self._settle()
         here = self._moment
@@ -397,7 +402,7 @@ class History:
             tier.use_debug_points(hits)
             try:
                 if not self._forward(end, hits):
-                    return None
+                    raise self._interruption()
                 if end == here.icount and self._moment != here:
                     hits.end += 1
                     self._creep(here)
@@ -411,15 +416,19 @@ class History:
 
     def last_write(self, gva: Gva, size: int = 4, interrupted: Callable[[], bool] = _never) -> Hit | None:
         """Return which instruction before this moment has written last to any of ``size`` bytes at ``gva``, or None if
-        none has since the history began, or if the search was interrupted.
+        none has since the history began.
 
-        The machine is where it was, unless it was interrupted.
+        The machine is where it was. Raise SearchInterrupted as :meth:`last_hit`.
         """
         here = self._moment
         hit = self.last_hit(_WritesTo(gva, size), interrupted)
-        if self.run_to(here.icount, interrupted):
-            self._creep_up_to(here)
+        if not self.run_to(here.icount, interrupted):
+            raise self._interruption()
+        self._creep_up_to(here)
         return hit
+
+    def _interruption(self) -> SearchInterrupted:
+        return SearchInterrupted(f"interrupted after {self._machine.icount} instructions")
 
     def _stop_at_nothing(self, points: DebugPoints) -> None:
         self._machine.tier.use_debug_points(_Hits(points, self._machine, _never))

@@ -194,6 +194,7 @@ class Machine(ControlledMachine):
         timeout: float | None = None,
         announce: Callable[[str], None] | None = None,
         history: bool | History = False,
+        save: Callable[[], str] | None = None,
     ) -> RunResult:
         """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
 
@@ -202,12 +203,15 @@ class Machine(ControlledMachine):
         guest does not start before a debugger has connected and lets it. With ``history``, debuggers can run the guest
         backwards (:meth:`begin_history`); a history that there is already can be given instead.
 
+        ``save`` is called when a debugger's user wants the machine to be saved (``monitor snapshot``). It returns where
+        it has done so, or raises :class:`dbt.vm.debugger.SaveError`.
+
         Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
         """
         from dbt.vm.debug_service import serve_gdb
 
         check_limits(fuel, timeout)
-        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice)
+        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice, save)
 
     # -- going back ----------------------------------------------------------------------------
 

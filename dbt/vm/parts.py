@@ -18,6 +18,7 @@ from dbt.inspector.inspector import Inspector
 from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
+from dbt.memory.translation import Translation
 from dbt.memory.virtual import VirtualMemory
 from dbt.vm.attachments import Attachments
 from dbt.vm.error_latch import ErrorLatch
@@ -72,7 +73,15 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     cpu = CpuState(CPUS[options.cpu or options.board_model.program_cpu])
     ram = Ram(options.layout.regions)
     bus = DeviceBus()
-    memory = GuestMemory(ram, bus)
+
+    def walk(gva: Gva, access: int) -> int:
+        """Walk the guest's page tables while there is no tier, which has a faster way."""
+        from dbt.engine.evaluator import compile_routine
+
+        found: int = compile_routine("translate")(cpu.r, cpu.words, memory, gva, access)
+        return found
+
+    memory = GuestMemory(ram, bus, Translation(cpu, walk, keep=False))
     virtual = VirtualMemory(memory)
     inspector = Inspector(cpu, memory, virtual)
     latch = ErrorLatch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine import compiler_process, worker
+from dbt.engine.compiler_process import CompilerProcess
 from dbt.engine.messages import CompileRequest
 from dbt.engine.mirror import CodeMirror
 from dbt.engine.worker import CompileWorker
@@ -55,6 +57,24 @@ def test_a_guest_is_told_once_and_runs_on(
             f"cannot start the compiler ({reason}); the guest continues more slowly, without new regions"
         ]
     assert broken._child is None
+
+
+def test_the_compiler_keeps_nothing_open_of_its_parent() -> None:
+    """Whoever has the other end of a socket sees that the parent has closed it."""
+    mine, other = socket.socketpair()
+    mine.set_inheritable(True)
+    process = CompilerProcess.start(lambda: lambda mirror, request: Refused("no"))
+    try:
+        assert process.has_answers(10_000)
+        mine.close()
+        other.settimeout(10)
+        assert other.recv(1) == b""
+        folder = Path(f"/proc/{process.pid}/fd")
+        targets = [os.readlink(folder / name) for name in os.listdir(folder)]
+        assert sorted(target.partition(":")[0] for target in targets if target != os.devnull) == ["pipe", "pipe"]
+    finally:
+        process.end()
+        other.close()
 
 
 def test_requests_in_work_are_lost_once_each() -> None:

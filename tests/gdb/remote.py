@@ -55,6 +55,15 @@ class RemoteClient:
             self._packets += [found for found in self._reader.feed(data) if not isinstance(found, Signal)]
         return self._packets.pop(0).decode("latin-1")
 
+    def monitor(self, command: str) -> str:
+        """Return what the server prints for a command of the user."""
+        self.send("qRcmd," + command.encode().hex())
+        lines = ""
+        while (packet := self.packet()) != "OK":
+            assert packet.startswith("O"), packet
+            lines += bytes.fromhex(packet[1:]).decode()
+        return lines
+
     def is_closed(self) -> bool:
         """Return True if the server closes the connection without a further packet."""
         try:

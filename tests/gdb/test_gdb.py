@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt import CaptureConsole, Machine, read_snapshot
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, start_gdb, values
 from tests.guests import GUESTS
 from tests.waiting import wait_until
@@ -284,3 +285,38 @@ def test_a_session_shows_what_it_shows_with_qemu(guest: str, tmp_path: Path) -> 
 def comparable(text: str) -> list[str]:
     """Return the lines without how each server calls the guest and its processor."""
     return [line for line in text.splitlines() if "Inferior 1" not in line and "Thread 1" not in line]
+
+
+@needs_gdb
+def test_a_machine_is_saved_from_the_debugger(guest: str, tmp_path: Path) -> None:
+    """At the newest point, in the past, and at the end of a run that is killed. A restored machine is where gdb was."""
+    path = tmp_path / "state"
+
+    def state() -> tuple[int, int]:
+        with read_snapshot(path) as saved, Machine.restore(saved, console=CaptureConsole()) as machine:
+            return machine.icount, machine.pc
+
+    commands = ["break twice", "continue", "monitor when", "p/x $pc", "monitor snapshot"]
+    with debugged("--save", str(path), guest) as (process, place):
+        text = gdb_says(place, [*commands, "detach"], guest)
+        assert process.wait(20) == 0
+    assert f"saved to {path} at instruction" in text
+    assert state() == (int(re.findall(r"(\d+) instructions", text)[0]), values(text)[0])
+    with debugged("--history", "--save", str(path), guest) as (process, place):
+        back = ["reverse-stepi", "monitor when", "p/x $pc", "monitor snapshot", "stepi", "monitor snapshot now"]
+        text = gdb_says(place, [*commands[:2], *back, "detach"], guest)
+        assert process.wait(20) == 0
+    assert state() == (int(re.findall(r"(\d+) instructions,", text)[0]), values(text)[0])
+    assert "usage: monitor snapshot" in text
+    with debugged("--save", str(path), guest) as (process, place):
+        text = gdb_says(place, ["stepi 5", "p/x $pc", "kill"], guest)
+        assert process.wait(20) == 130
+    assert state() == (5, values(text)[0])
+    with debugged(guest) as (process, place):
+        assert "--gdb ... --save FILE" in gdb_says(place, ["monitor snapshot", "detach"], guest)
+        assert process.wait(20) == 0
+    (tmp_path / "gone").mkdir()
+    with debugged("--save", str(tmp_path / "gone" / "state"), guest) as (process, place):
+        (tmp_path / "gone").rmdir()
+        assert "nothing was saved" in gdb_says(place, ["monitor snapshot", "detach"], guest)
+        assert process.wait(20) == 0

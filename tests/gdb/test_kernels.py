@@ -117,7 +117,7 @@ def test_a_breakpoint_stops_each_process_or_one_address_space_only() -> None:
         debugger = Debugger(machine)
         assert user_svc(debugger) == place
         debugger.insert_breakpoint(BreakpointKind.SOFTWARE, place)
-        assert f"ttbr0 is {wanted:#x}" in debugger.monitor(["limit", hex(place), "ttbr0", hex(wanted)])
+        assert f"ttbr0 is {wanted:#x}" in debugger.monitor(["limit", hex(place), "ttbr0", hex(wanted)], never)
         for _ in range(10):
             if debugger.resume(never).what is not BreakpointKind.SOFTWARE:
                 break
@@ -161,17 +161,17 @@ def test_the_pages_of_the_guest_are_listed() -> None:
         main = address_of(machine, "kernel_main")
         debugger.insert_breakpoint(BreakpointKind.SOFTWARE, main)
         debugger.resume(never)
-        assert debugger.monitor(["pages", hex(main)]) == f"{main:#010x} is at {main & 0xFFFFFFF:#010x}"
-        assert f"{main & -4096:08x}-" in debugger.monitor(["pages"])
-        assert "MMU on" in debugger.monitor(["info"])
-        assert debugger.monitor(["callouts"]) != "no callouts"
+        assert debugger.monitor(["pages", hex(main)], never) == f"{main:#010x} is at {main & 0xFFFFFFF:#010x}"
+        assert f"{main & -4096:08x}-" in debugger.monitor(["pages"], never)
+        assert "MMU on" in debugger.monitor(["info"], never)
+        assert debugger.monitor(["callouts"], never) != "no callouts"
 
 
 def test_a_reset_says_what_it_has_loaded() -> None:
     with booted() as machine:
         machine.run(fuel=1000)
-        assert "the guest is loaded again" in Debugger(machine).monitor(["system_reset"])
+        assert "the guest is loaded again" in Debugger(machine).monitor(["system_reset"], never)
         assert (machine.icount, machine.pc) == (0, 0x10000)
         state = machine.save()
     with Machine.restore(state, tier="threaded", console=CaptureConsole()) as restored:
-        assert "RAM keeps what it holds" in Debugger(restored).monitor(["system_reset"])
+        assert "RAM keeps what it holds" in Debugger(restored).monitor(["system_reset"], never)

@@ -201,6 +201,20 @@ def test_ctrl_c_stops_a_guest_that_runs() -> None:
         assert client.ask("pf") in (word(BASE + 4), word(BASE + 8))
 
 
+def test_ctrl_c_stops_what_was_asked_for_before_it() -> None:
+    """Both may come in one piece. One that comes while the guest is stopped means nothing."""
+    with served(machine_of(FOREVER)) as service, service.client() as client:
+        client.socket.sendall(framed(b"c") + b"\x03")
+        assert client.packet() == "T02thread:1;"
+        client.socket.sendall(b"\x03")
+        assert client.ask("?") == "T02thread:1;"
+        client.send("c")
+        time.sleep(0.1)
+        client.socket.sendall(b"\x03" + framed(b"?"))
+        assert client.packet() == client.packet() == "T02thread:1;"
+        assert client.ask("p0") != word(0)
+
+
 def test_the_guest_runs_without_a_debugger_and_after_one() -> None:
     with served(machine_of(FOREVER), wait=False) as service:
         time.sleep(0.05)
@@ -294,12 +308,7 @@ def test_exceptions_are_caught_at_their_handlers() -> None:
         link = {0x04: 0xE1B0F00E, 0x08: 0xE1B0F00E, 0x10: 0xE25EF004}[offset]  # movs pc, lr; subs pc, lr, #4
         machine.write(0x20000 + offset, link.to_bytes(4, "little"))
     with served(machine) as service, service.client() as client:
-
-        def monitor(text: str) -> str:
-            client.send("qRcmd," + text.encode().hex())
-            told = client.packet()
-            assert client.packet() == "OK"
-            return bytes.fromhex(told.removeprefix("O")).decode()
+        monitor = client.monitor
 
         assert monitor("catch") == "usage: monitor catch undef|abort|svc|irq|none ...\n"
         assert "data abort" in monitor("catch svc undef abort")

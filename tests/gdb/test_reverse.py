@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
 from tests.assembler import assemble
-from tests.gdb.remote import served
+from tests.gdb.remote import RemoteClient, Service, served
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, values
 from tests.guests import GUESTS
 
@@ -85,16 +86,7 @@ def test_the_past_by_number_and_by_exceptions() -> None:
     machine = Machine(16 << 20, console=CaptureConsole())
     machine.load_kernel(MINIOS)
     with served(machine, history=True) as service, service.client() as client:
-
-        def monitor(text: str) -> str:
-            client.send("qRcmd," + text.encode().hex())
-            lines = ""
-            while (packet := client.packet()) != "OK":
-                if packet.startswith("E"):
-                    return packet
-                lines += bytes.fromhex(packet[1:]).decode()
-            return lines
-
+        monitor = client.monitor
         monitor("catch svc")
         places = []
         for _ in range(4):
@@ -113,6 +105,61 @@ def test_the_past_by_number_and_by_exceptions() -> None:
         assert "usage: monitor seek" in monitor("seek")
         client.send("k")
         assert service.result().reason is StopReason.INTERRUPTED
+
+
+#: Counts for ever in a register.
+ENDLESS = "mov r0, #0 ; again: add r0, r0, #1 ; b again"
+#: Instructions of a history that takes seconds to search.
+LONG = 600_000_000
+
+
+def long_history() -> Machine:
+    machine = Machine(1 << 20, console=CaptureConsole())
+    machine.load_bytes(assemble(ENDLESS, 0x8000), base=0x8000)
+    return machine
+
+
+def far_in(client: RemoteClient, service: Service) -> None:
+    """Let the guest run until the history is long."""
+    client.send("c")
+    while service.machine.icount < LONG:
+        time.sleep(0.02)
+    client.socket.sendall(b"\x03")
+    assert client.packet() == "T02thread:1;"
+
+
+def test_a_search_is_interrupted() -> None:
+    """By an interrupt from the client, and by that of the machine's own user. Without one it finds nothing."""
+    with served(long_history(), history=True) as service, service.client() as client:
+        far_in(client, service)
+        newest = service.machine.icount
+        last_write = "qRcmd," + b"last-write 0x30000".hex()
+        for is_of_client in (True, False):
+            client.send(last_write)
+            time.sleep(0.1)
+            if is_of_client:
+                client.socket.sendall(b"\x03")
+            else:
+                service.machine.interrupt()
+            assert "interrupted after" in bytes.fromhex(client.packet()[1:]).decode()
+            assert client.packet() == "OK" and service.machine.icount < newest
+            assert f"here {newest}" in client.monitor(f"seek {newest}")
+        assert "nothing has written to 0x30000 since 0" in client.monitor("last-write 0x30000")
+        assert service.machine.icount == newest
+        client.send("bc")
+        client.socket.sendall(b"\x03")
+        assert client.packet() == "T02thread:1;" and service.machine.icount < newest
+
+
+def test_a_client_that_leaves_ends_its_search() -> None:
+    with served(long_history(), history=True) as service:
+        with service.client() as client:
+            far_in(client, service)
+            newest = service.machine.icount
+            client.send("qRcmd," + b"last-write 0x30000".hex())
+            time.sleep(0.1)
+        with service.client() as client:
+            assert client.ask("?") == "T05thread:1;" and service.machine.icount < newest
 
 
 @needs_gdb

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from dbt import Machine
-from dbt.abi.addresses import Gpa
+from dbt.abi.addresses import Gpa, Gva
 from dbt.devices.state import StateError
 from dbt.host.console import CaptureConsole
 from dbt.memory.ram import RamRegion
 from dbt.memory.ram_image import RamImage
+from dbt.memory.virtual import BadAddress
+from dbt.vm.machine import TIERS
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 from dbt.vm.vm_state import VmState
@@ -420,3 +422,22 @@ def test_many_forks_of_one_machine() -> None:
     assert [child.r[0] for child in children] == [100 + number for number in range(50)]
     for child in children:
         child.close()
+
+
+def test_addresses_of_a_restored_machine_are_found_before_it_has_a_tier() -> None:
+    """By its page tables, as of one that runs."""
+    first = Machine(16 << 20, console=CaptureConsole())
+    first.load_kernel(str(GUESTS / "images" / "minios-armv5te-O2.elf"))
+    first.run(fuel=3_000_000)
+    pc, word = Gva(first.pc), first.peek_code(first.pc)
+    gpa = first.inspector.locate(pc)
+    assert int(gpa) != pc and word is not None
+    with first.save() as state:
+        for tier in TIERS:
+            with Machine.restore(state, console=CaptureConsole(), tier=tier) as second:
+                assert second.inspector.locate(pc) == gpa and second.peek_code(pc) == word
+                with pytest.raises(BadAddress):
+                    second.inspector.locate(Gva(0x40000000))
+                second.run(fuel=1)
+                assert second.inspector.locate(pc) == gpa
+    first.close()
