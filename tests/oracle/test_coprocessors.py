@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from dbt.vm.machine import TierName
-from tests.oracle.coprocessors import CPUS, expected_file, monitors, psci
+from tests.oracle.coprocessors import CPUS, expected_file, monitors, psci, timers
 from tests.oracle.coprocessors.differences import DIFFERENCES, expected_of, is_of_a_range
 from tests.oracle.coprocessors.emulators import run_machine
 from tests.oracle.coprocessors.sweep import places_of, sweep
@@ -42,6 +42,12 @@ def test_the_firmware_answers_as_qemu_does(tier: TierName) -> None:
 def test_the_performance_monitors_are_as_qemus(tier: TierName) -> None:
     expected = expected_file("monitors").read_text().splitlines()
     assert list(monitors.answers(partial(run_machine, "cortex-a15", tier))) == expected
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded"])
+def test_the_generic_timer_is_as_qemus(tier: TierName) -> None:
+    expected = expected_file("timers").read_text().splitlines()
+    assert list(timers.answers(partial(run_machine, "cortex-a15", tier))) == expected
 
 
 def test_every_difference_occurs() -> None:

@@ -4,6 +4,7 @@ program.py       a bare-metal program that tries instructions and notes what bec
 sweep.py         what is tried of each place, and the answers as lines of text
 psci.py          calls of the firmware by HVC, tried by the same program
 monitors.py      accesses to the performance monitors, likewise
+timers.py        accesses to the generic timer, likewise
 emulators.py     runs trials in QEMU and in the tiers
 differences.py   where we do not answer as QEMU does, and why
 refresh.py       asks QEMU again: ``make refresh-oracle``

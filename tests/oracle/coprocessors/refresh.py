@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tests.oracle.coprocessors import CPUS, expected_file, monitors, psci
+from tests.oracle.coprocessors import CPUS, expected_file, monitors, psci, timers
 from tests.oracle.coprocessors.differences import is_of_a_range
 from tests.oracle.coprocessors.emulators import run_qemu
 from tests.oracle.coprocessors.sweep import sweep
@@ -21,7 +21,7 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines))
         print(f"{cpu}: {len(lines)} lines")
-    for name, answers in (("psci", psci.answers), ("monitors", monitors.answers)):
+    for name, answers in (("psci", psci.answers), ("monitors", monitors.answers), ("timers", timers.answers)):
         lines = list(answers(partial(run_qemu, CPUS[0])))
         expected_file(name).write_text("".join(f"{line}\n" for line in lines))
         print(f"{name}: {len(lines)} lines")
