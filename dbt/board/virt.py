@@ -112,5 +112,6 @@ def build_board(
         Window(GPIO, PAGE, gpio, "GPIO"),
         Window(VIRTIO, SLOTS_SIZE, Deferred(slots) if made is None else made, _SLOTS),
     ]
-    receivers = {POWER_KEY: lambda _: gpio.get().press()}
+    receivers: dict[str, Callable[[bytes], None]] = {POWER_KEY: lambda _: gpio.get().press()}
+    receivers.update({} if made is None else made.receivers())
     return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, console, controller, timeline, receivers)

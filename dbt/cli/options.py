@@ -20,6 +20,7 @@ from dbt.cli.values import (
     parse_epoch,
     parse_gpa,
     parse_insn_ns,
+    parse_net,
     parse_optimizations,
     parse_rng,
     parse_size,
@@ -29,6 +30,7 @@ from dbt.codecache.store import cache_limit
 from dbt.engine.observer import NOBODY, Observer
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import Console, HostConsole, is_terminal
+from dbt.host.net_option import Net
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
 from dbt.vm.options import HostOptions
 
@@ -99,6 +101,12 @@ def check_options(options: RunOptions) -> None:
         refuse({"--console": options.console}, "this is for a terminal, and --serial has the console elsewhere")
 
 
+def _net(options: RunOptions, text: str) -> Net:
+    """Return a network card. In a replay, what came from its network is in the recording."""
+    net = parse_net("--net", text)
+    return net if options.replay is None else net._replace(end="none")
+
+
 def _devices(options: RunOptions) -> tuple[str, ...]:
     """Return the names of the virtio devices that need nothing of the host."""
     wanted = {"rng": options.rng is not None, "balloon": options.balloon, "console": options.console == VIRTIO}
@@ -132,6 +140,7 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "measures": options.stats or options.json,
         "observer": observer,
         "drives": tuple(parse_drive("--drive", text) for text in options.drive),
+        "nets": tuple(_net(options, text) for text in options.net if text != "none"),
     }
 
 

@@ -215,6 +215,12 @@ def _add_machine(parser: Parser) -> None:
     )
     options.texts("file=F[,format=raw][,readonly][,snapshot][,serial=TEXT]", help_, "--drive")
     help_ = (
+        "put a virtio network card on the board virt. unix: it is connected to a unix stream socket at which somebody "
+        "listens, as with QEMU's `-netdev stream`, such as passt; hub: to other machines of this process. May be given "
+        "several times. With unix, --realtime on is what a network expects [none]"
+    )
+    options.texts("unix:PATH|hub:NAME|none[,mac=ADDRESS]", help_, "--net")
+    help_ = (
         "put a virtio balloon on the board virt, by which the guest gives memory back: what it reports as free is not "
         "in snapshots"
     )

@@ -29,6 +29,7 @@ class RunOptions(NamedTuple):
     rng: str | None = None
     drive: tuple[str, ...] = ()
     balloon: bool = False
+    net: tuple[str, ...] = ()
     semihosting: str | None = None
     memory: str | None = None
     fuel: str | None = None

@@ -12,6 +12,7 @@ from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.drive import Drive
+from dbt.host.net_option import Net
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -143,6 +144,23 @@ def parse_drive(option: str, text: str) -> Drive:
         raise CommandError(message, Status.USAGE)
     read_only, snapshot = (parse_switch(f"{option} {name}", value or "on") for name, value in switches.items())
     return Drive(path, read_only, snapshot, serial)
+
+
+def parse_net(option: str, text: str) -> Net:
+    """Return the network card of a text such as ``unix:PATH,mac=52:54:00:12:34:56``."""
+    wanted = "hub:NAME, unix:PATH or none, and perhaps ,mac=52:54:00:12:34:56 behind it"
+    end, _, mac = text.partition(",mac=")
+    kind, _, name = end.partition(":")
+    if end != "none" and (kind not in ("hub", "unix") or not name):
+        raise _wrong(option, text, wanted)
+    digits = mac.split(":") if mac else []
+    try:
+        address = bytes(int(pair, 16) for pair in digits)
+    except ValueError:
+        raise _wrong(option, text, wanted) from None
+    if len(address) not in (0, 6) or (address and address[0] & 1):
+        raise _wrong(option, text, wanted)
+    return Net(end, address)
 
 
 def check_smp(option: str, text: str) -> None:

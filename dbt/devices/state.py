@@ -1,6 +1,6 @@
 """A device's state as plain values, declared once: every field of its dataclass that is not wiring.
 
-Plain values are integers, booleans, bytes, lists of integers or booleans, and mappings of these or of bytes. They can
+Plain values are integers, booleans, bytes, lists and mappings of integers, booleans or bytes. They can
 be written to a file, compared, and hashed, and a device of the same board that has been given them goes on as the first
 one would.
 
@@ -66,6 +66,7 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "Tick | None": lambda value: value is None or is_tick(value),
     "list[Word]": lambda value: type(value) is list and all(map(_is_word, value)),
     "list[Byte]": lambda value: type(value) is list and all(map(_is_byte, value)),
+    "list[bytes]": lambda value: type(value) is list and all(type(held) is bytes for held in value),
     "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
     "dict[int, Byte]": lambda value: type(value) is dict and all(map(_is_byte, value.values())),
     "dict[int, bytes]": lambda value: (

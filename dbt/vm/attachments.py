@@ -6,12 +6,14 @@ the file, and the blocks that have changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt.devices.fields import Fields
 from dbt.devices.state import StateError
 from dbt.devices.virtio.attached import Attached
+from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
     from dbt.devices.state import State
@@ -21,25 +23,42 @@ if TYPE_CHECKING:
     from dbt.devices.wiring import Transmit
     from dbt.host.disk import RawFile
     from dbt.host.drive import Drive
+    from dbt.host.journal import HostJournal
+    from dbt.host.net_option import Net
+    from dbt.host.network import NetworkEnd
     from dbt.memory.dma import Dma
 
 #: The devices that need nothing of the host, by name.
+#: The address of QEMU's first network card.
+_FIRST_ADDRESS: Final = 0x525400123456
 DEVICES: Final = ("rng", "balloon", "console")
 _DRIVE = frozenset({"read_only", "snapshot", "version"})
 
 
 class Attachments:
-    """The virtio devices: ``drives`` first, in this order, and then those of :data:`DEVICES` that are named.
+    """The virtio devices: ``drives`` first, in this order, then ``nets``, and then those of :data:`DEVICES` that are
+    named.
 
-    Raises DiskError for a file that is no disk, or that is in use. :meth:`close` gives all files back.
+    Raises DiskError for a file that is no disk, or that is in use, and NetworkError for a network that cannot be
+    reached. :meth:`close` gives all files back.
     """
 
-    def __init__(self, drives: Sequence[Drive], devices: Sequence[str], rng_seed: int) -> None:
+    def __init__(
+        self,
+        drives: Sequence[Drive],
+        nets: Sequence[Net],
+        devices: Sequence[str],
+        rng_seed: int,
+        journal: HostJournal,
+    ) -> None:
         self._drives = drives
+        self._nets = nets
+        self._journal = journal
         self._devices = devices
         self._rng_seed = rng_seed
         self._files: list[RawFile] = []
         self._media: list[Medium] = []
+        self._ends: list[NetworkEnd] = []
         try:
             for drive in drives:
                 from dbt.host.disk import open_medium
@@ -47,6 +66,10 @@ class Attachments:
                 file, medium = open_medium(drive)
                 self._files.append(file)
                 self._media.append(medium)
+            for net in nets:
+                from dbt.host.network import open_end
+
+                self._ends.append(open_end(net))
         except BaseException:
             self.close()
             raise
@@ -61,6 +84,11 @@ class Attachments:
             from dbt.devices.virtio.block import Block
 
             made.append(Block(medium, drive.serial.encode()))
+        for number, (net, end) in enumerate(zip(self._nets, self._ends, strict=True)):
+            from dbt.devices.virtio.net import Net as NetDevice
+
+            address = net.mac or (_FIRST_ADDRESS + number).to_bytes(6, "big")
+            made.append(NetDevice(partial(self._send, end), address))
         if "rng" in self._devices:
             from dbt.devices.virtio.rng import Rng
 
@@ -76,6 +104,25 @@ class Attachments:
             made.append(console)
         return Attached(made, dma, console) if made else None
 
+    def _send(self, end: NetworkEnd, frame: bytes) -> None:
+        """Send a frame of the guest's, unless the machine repeats what it has done."""
+        if self._journal.repeats_until is None:
+            end.send(frame)
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Yield the frames that have come for the network cards."""
+        for number, end in enumerate(self._ends):
+            for frame in end.receive():
+                yield Arrival(f"net {number}" if number else "net", frame)
+
+    def descriptors(self) -> list[int]:
+        """Return the file descriptors at which frames may arrive."""
+        return [descriptor for end in self._ends for descriptor in end.descriptors()]
+
+    @property
+    def has_network(self) -> bool:
+        return bool(self._ends)
+
     @property
     def written_files(self) -> list[str]:
         """The files that the guest writes to. What it has written there stays, if the machine goes back in time."""
@@ -88,8 +135,15 @@ class Attachments:
             for drive, file in zip(self._drives, self._files, strict=True)
         ]
 
-    def check(self, saved: Any) -> None:
-        """Raise StateError unless the disks are those of a saved state, as they were then."""
+    def check(self, saved: Any, nets: int) -> None:
+        """Raise StateError unless the disks are those of a saved state, as they were then, and there are so many
+        network cards.
+        """
+        if nets != len(self._nets):
+            raise StateError(
+                f"the machine had {nets} network cards when it was saved, and is given {len(self._nets)} now. "
+                "Give it as many (--net, which may be another network)"
+            )
         if type(saved) is not list:
             raise StateError("the disks in the saved state are no list")
         if len(saved) != len(self._drives):
@@ -114,3 +168,5 @@ class Attachments:
         """Give the files and their locks back. A second call does nothing."""
         for file in self._files:
             file.close()
+        for end in self._ends:
+            end.close()

@@ -8,12 +8,17 @@ host's clock while the guest computes.
 
 from __future__ import annotations
 
+import select
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from dbt.host.console import Console
 from dbt.vm.error_latch import ErrorLatch
+
+#: How often the console is looked at while a guest waits for the network too, in seconds.
+_CONSOLE_INTERVAL = 0.002
 
 
 class Arrival(NamedTuple):
@@ -23,23 +28,50 @@ class Arrival(NamedTuple):
     data: bytes
 
 
-class Mailbox:
-    """What has come from outside, until the machine takes it. Any thread, and the handler of a signal, may post."""
+class Network(Protocol):
+    """What the network cards of a machine are connected to."""
 
-    def __init__(self) -> None:
+    def arrivals(self) -> Iterable[Arrival]:
+        """Return what has come since the last call. Do not wait."""
+
+    def descriptors(self) -> list[int]:
+        """Return the file descriptors at which something may arrive."""
+
+
+class Mailbox:
+    """What has come from outside, until the machine takes it. Any thread, and the handler of a signal, may post.
+
+    ``network`` is asked for what has come from there, if the machine has one.
+    """
+
+    def __init__(self, network: Network | None = None) -> None:
         self._arrivals: deque[Arrival] = deque()
+        self._network = network
 
     def post(self, arrival: Arrival) -> None:
         self._arrivals.append(arrival)
 
     @property
     def is_empty(self) -> bool:
+        if self._network is not None:
+            self._arrivals.extend(self._network.arrivals())
         return not self._arrivals
 
     def take(self) -> Sequence[Arrival]:
         """Return what has arrived, in its order, and keep nothing of it."""
+        if self.is_empty:
+            return ()
         arrivals = self._arrivals
-        return [arrivals.popleft() for _ in range(len(arrivals))] if arrivals else ()
+        return [arrivals.popleft() for _ in range(len(arrivals))]
+
+    def wait(self, console: Console, seconds: float) -> None:
+        """Return when something may have arrived here or at the console, or after ``seconds``."""
+        if self._network is None:
+            console.wait(seconds)
+            return
+        end = time.monotonic() + seconds
+        while not console.arrived() and self.is_empty and (left := end - time.monotonic()) > 0:
+            select.select(self._network.descriptors(), (), (), min(left, _CONSOLE_INTERVAL))
 
 
 class InputSource(Protocol):
@@ -169,7 +201,7 @@ class ConsoleInput:
         return not self._mailbox.is_empty
 
     def wait(self, seconds: float) -> None:
-        self._console.wait(seconds)
+        self._mailbox.wait(self._console, seconds)
 
 
 class InputPort:

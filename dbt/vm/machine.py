@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dbt.devices.state import State
     from dbt.host.drive import Drive
+    from dbt.host.net_option import Net
     from dbt.memory.ram_image import RamSource
     from dbt.vm.history import History
     from dbt.vm.options import HostOptions
@@ -75,6 +76,7 @@ class Machine(ControlledMachine):
     - ``devices``: the names of virtio devices that the board "virt" has: "rng" is a source of random numbers,
       "balloon" takes memory back, and "console" gets the console's input in place of the UART.
     - ``drives``: the virtio disks of the board "virt" (:class:`dbt.host.drive.Drive`), in the guest's order.
+    - ``nets``: the virtio network cards of the board "virt" (:class:`dbt.host.net_option.Net`).
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
     for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
@@ -108,6 +110,7 @@ class Machine(ControlledMachine):
         rng_seed: int = 0,
         devices: Sequence[str] = (),
         drives: Sequence[Drive] = (),
+        nets: Sequence[Net] = (),
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
@@ -127,6 +130,7 @@ class Machine(ControlledMachine):
             rng_seed,
             tuple(devices),
             tuple(drives),
+            tuple(nets),
         )
         options.check()
         check_receivers(console, notice, observer)

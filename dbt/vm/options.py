@@ -16,6 +16,7 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.drive import Drive
+from dbt.host.net_option import Net
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
 from dbt.vm.attachments import DEVICES
@@ -72,6 +73,7 @@ class HostOptions(TypedDict, total=False):
     measures: bool
     observer: Observer
     drives: Sequence[Drive]
+    nets: Sequence[Net]
 
 
 class MachineOptions(NamedTuple):
@@ -92,6 +94,7 @@ class MachineOptions(NamedTuple):
     rng_seed: int
     devices: tuple[str, ...]
     drives: tuple[Drive, ...]
+    nets: tuple[Net, ...]
 
     @property
     def board_model(self) -> BoardModel:
@@ -104,7 +107,10 @@ class MachineOptions(NamedTuple):
         return RamLayout.of(self.memory, self.board_model.ram_base)
 
     def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
-        """Return those that are not part of a guest's state, for another machine with this console and ``notice``."""
+        """Return those that are not part of a guest's state, for another machine with this console and ``notice``.
+
+        Its network cards are connected to nothing, because what this machine is connected to is taken.
+        """
         return {
             "tier": self.tier,
             "files": self.files,
@@ -114,6 +120,7 @@ class MachineOptions(NamedTuple):
             "optimizations": self.optimizations,
             "realtime": self.realtime,
             "drives": self.drives,
+            "nets": [net._replace(end="none") for net in self.nets],
         }
 
     def check(self) -> None:
@@ -153,10 +160,13 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"devices={self.devices!r} is no list of different names of {', '.join(DEVICES)}")
         if not all(isinstance(drive, Drive) for drive in self.drives):
             raise ValueError(f"drives={self.drives!r} is no list of Drive")
-        count = len(self.devices) + len(self.drives)
+        if not all(isinstance(net, Net) and len(net.mac) in (0, 6) for net in self.nets):
+            raise ValueError(f"nets={self.nets!r} is no list of Net with addresses of six bytes")
+        count = len(self.devices) + len(self.drives) + len(self.nets)
         if count and not self.board_model.virtio_slots:
             raise ValueError(
-                f"the board {self.board_model.name} has no slots for virtio devices (disks, rng): use the board virt"
+                f"the board {self.board_model.name} has no slots for virtio devices (disks, networks, rng): "
+                "use the board virt"
             )
         if count > self.board_model.virtio_slots:
             raise ValueError(f"a machine has at most {self.board_model.virtio_slots} virtio devices, and not {count}")

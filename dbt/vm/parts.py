@@ -97,7 +97,8 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
     journal = HostJournal()
     output = OutputQueue(console, journal)
-    mailbox = Mailbox()
+    attachments = Attachments(options.drives, options.nets, options.devices, options.rng_seed, journal)
+    mailbox = Mailbox(attachments if attachments.has_network else None)
     port = InputPort(ConsoleInput(console, mailbox), latch)
     semihosting = Semihosting(
         virtual,
@@ -110,7 +111,6 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         vcpu.timeline.ticks_per_second,
         journal,
     )
-    attachments = Attachments(options.drives, options.devices, options.rng_seed)
     peripherals = Peripherals(
         options.board_model, bus, vcpu, output.uart, port, Dma(memory), options.epoch, attachments
     )

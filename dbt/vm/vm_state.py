@@ -49,7 +49,7 @@ _GUEST = frozenset(
 _ENDED = frozenset({"code", "message"})
 _PROVED = frozenset({"registers", "lines", "ram"})
 _HANDLE = frozenset({"name", "mode", "position", "length", "version"})
-_NAMES = OBSERVABLE | {"machine", "guest", "vcpu", "received", "handles", "ended", "proved", "drives"}
+_NAMES = OBSERVABLE | {"machine", "guest", "vcpu", "received", "handles", "ended", "proved", "drives", "nets"}
 _REGION = 3
 
 
@@ -127,6 +127,7 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
         "received": parts.semihosting.received,
         "handles": parts.semihosting.save_handles(),
         "drives": parts.attachments.save(),
+        "nets": len(options.nets),
         "ended": None if ended is None else {"code": ended.exit_code, "message": ended.message},
         "proved": None if proved is None else dict(zip(("registers", "lines", "ram"), proved, strict=True)),
     }
@@ -170,6 +171,7 @@ def machine_options(values: State) -> dict[str, Any]:
             rng_seed,
             tuple(devices),
             (),
+            (),
         ).check()
     except ValueError as error:
         raise StateError(f"machine in the saved state is none that can be made: {error}") from None
@@ -203,7 +205,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
     fields = Fields(values, "the saved state", _NAMES)
     guest_fields = fields.sub("guest", _GUEST)
     become(_guest(guest_fields))
-    parts.attachments.check(fields.get("drives"))
+    parts.attachments.check(fields.get("drives"), fields.number("nets"))
     parts.identity.restore(guest_fields.data("identity", 64))
     cpu, lines = parts.cpu, fields.number("lines", 1 << 32)
     if lines & ~(PSR_I | PSR_F):

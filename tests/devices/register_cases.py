@@ -31,6 +31,7 @@ from pathlib import Path
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.host.drive import Drive
+from dbt.host.net_option import Net
 from dbt.vm.machine import TierName
 from tests.assembler import assemble
 
@@ -203,6 +204,8 @@ def _in_qemu(devices: list[str]) -> Iterator[str]:
         elif device == "console":
             yield from ("-device", "virtio-serial-device,max_ports=2", "-chardev", "null,id=c")
             yield from ("-device", "virtconsole,chardev=c")
+        elif device == "net":
+            yield from ("-netdev", "user,id=n,restrict=on", "-device", "virtio-net-device,netdev=n")
         else:
             more = ",free-page-reporting=on" if device == "balloon" else ""
             yield from ("-device", f"virtio-{device}-device{more}")
@@ -243,7 +246,8 @@ def under_dbt(accesses: list[Access], board: str, devices: list[str], tier: Tier
             console=console,
             board=board,
             drives=[Drive(str(disk), serial="disk") for name in devices if name == "disk"],
-            devices=[name for name in devices if name != "disk"],
+            devices=[name for name in devices if name not in ("disk", "net")],
+            nets=[Net("none") for name in devices if name == "net"],
         ) as machine:
             machine.load_kernel(str(Path(directory) / "image"), base=_ORIGINS[board] + _CODE)
             assert machine.run(fuel=10_000_000).exit_code == 0

@@ -21,6 +21,7 @@ from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram, RamRegion
 from tests.devices.register_cases import FILES, IDS, devices_of, disk_content, parse, recorded
 from tests.devices.virtio.disks import MemoryFile, direct
+from tests.devices.virtio.every_device import network_card
 from tests.devices.virtual_time import VirtualTime
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
@@ -28,6 +29,7 @@ _MAKE: dict[str, Callable[[Dma], VirtioDevice]] = {
     "disk": lambda memory: direct(MemoryFile(bytearray(disk_content()))),
     "rng": lambda memory: Rng(0),
     "balloon": Balloon,
+    "net": lambda memory: network_card([]),
     "console": lambda memory: Console(unplugged),
 }
 

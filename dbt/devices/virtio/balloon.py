@@ -39,6 +39,7 @@ class Balloon(VirtioDevice):
     queue_count: ClassVar[int] = 4
     #: The driver's statistics wait until somebody wants them.
     input_queues: ClassVar[frozenset[int]] = frozenset({_STATS})
+    receiver: ClassVar[str] = "balloon"
 
     dma: Wiring[Dma]
     target: Word = 0
@@ -60,8 +61,9 @@ class Balloon(VirtioDevice):
         written[offset : offset + len(data)] = data
         _, self.actual, _, self.poison = _CONFIG.unpack(written)
 
-    def ask(self, pages: int) -> None:
-        """Ask the guest for so many pages. The transport has to attend to it."""
+    def arrive(self, data: bytes) -> None:
+        """Ask the guest for so many pages, a number of four bytes, the lowest first."""
+        pages = int.from_bytes(data[:4], "little")
         self.has_new_target = self.has_new_target or pages != self.target
         self.target = pages
 

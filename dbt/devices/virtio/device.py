@@ -18,12 +18,14 @@ class VirtioDevice(Stateful):
     """A device behind a transport (:class:`dbt.devices.virtio.transport.Transport`).
 
     ``device_id`` is that of the specification, section 5. Of its ``queue_count`` queues, those in ``input_queues`` have
-    empty buffers that wait for what the device has to say; in the others are requests.
+    empty buffers that wait for what the device has to say; in the others are requests. ``receiver`` names what it
+    receives from outside (:class:`dbt.board.board.Board`), if it does.
     """
 
     device_id: ClassVar[int]
     queue_count: ClassVar[int]
     input_queues: ClassVar[frozenset[int]] = frozenset()
+    receiver: ClassVar[str] = ""
 
     def features(self) -> int:
         """Return the device's own feature bits that are offered."""
@@ -54,9 +56,22 @@ class VirtioDevice(Stateful):
         """Do a request, and return how many bytes were written to its buffers. Raise RequestError."""
         raise NotImplementedError
 
+    def arrive(self, data: bytes) -> None:
+        """Take something from outside."""
+        raise NotImplementedError
+
     def next_input(self, queue: int) -> bytes | None:
         """Return what the device has for the next buffer of an input queue, or None."""
         return None
+
+    @property
+    def spans_buffers(self) -> bool:
+        """True if what :meth:`next_input` returns may be spread over several buffers."""
+        return False
+
+    def for_buffers(self, data: bytes, count: int) -> bytes:
+        """Return what :meth:`next_input` has returned, for so many buffers."""
+        return data
 
     def take_input(self, queue: int, size: int) -> None:
         """Forget the first ``size`` bytes of what :meth:`next_input` has returned. They have been delivered."""

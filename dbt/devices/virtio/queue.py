@@ -148,6 +148,10 @@ class VirtQueue(Stateful):
         self.next_avail = self.next_avail + 1 & _MASK
         return head
 
+    def put_back(self, count: int) -> None:
+        """Have the last ``count`` requests not taken."""
+        self.next_avail = self.next_avail - count & _MASK
+
     def chain(self, head: int, features: int, most: int = MAX_BYTES) -> Chain:
         """Return the request that begins with descriptor ``head``, whose buffers have at most ``most`` bytes."""
         readable: list[Buffer] = []

@@ -32,6 +32,15 @@ class VirtioSlots(Device):
         """Return the transport of a device that is in a slot."""
         return next(one for one in self.transports if one.device is device)
 
+    def receivers(self) -> dict[str, Callable[[bytes], None]]:
+        """Return what takes things from outside, by name: the name of the device, and its number if there are more."""
+        found: dict[str, Callable[[bytes], None]] = {}
+        for one in self.transports:
+            if name := one.device.receiver:
+                number = sum(taken.split()[0] == name for taken in found)
+                found[f"{name} {number}" if number else name] = one.receive
+        return found
+
     def read(self, offset: int, size: int) -> int:
         place, register = divmod(offset, SLOT_SIZE)
         transport = self.by_place.get(place)

@@ -261,6 +261,11 @@ class Transport(Device):
         if number < len(self.queues):
             self._go_on()
 
+    def receive(self, data: bytes) -> None:
+        """Give the device something from outside."""
+        self.device.arrive(data)
+        self.attend()
+
     def attend(self) -> None:
         """Do what can be done, because the device has got something to say from outside."""
         self._tell_config()
@@ -323,16 +328,46 @@ class Transport(Device):
         if not queue.ready:
             return
         while (data := self.device.next_input(number)) is not None:
-            head = queue.take()
-            if head is None:
+            chains = self._gather(number, len(data))
+            if not chains:
                 queue.want_notice(self.features)
                 return
-            written = self._chain(number, head).write(data)
-            self.device.take_input(number, written)
-            self._answer(queue, head, written)
+            data = self.device.for_buffers(data, len(chains))
+            sizes = self._fill(data, chains)
+            self.device.take_input(number, sum(sizes))
+            for chain, written in zip(chains, sizes, strict=True):
+                queue.push(chain.head, written)
+            self._interrupt(queue)
+
+    def _gather(self, number: int, size: int) -> list[Chain]:
+        """Take the next buffers of an input queue: one, or as many as have so many bytes if the device uses several.
+
+        Return none, and take none, if there are not enough.
+        """
+        queue = self.queues[number]
+        chains: list[Chain] = []
+        while not chains or (self.device.spans_buffers and sum(chain.in_size for chain in chains) < size):
+            head = queue.take()
+            if head is None:
+                queue.put_back(len(chains))
+                return []
+            chains.append(self._chain(number, head))
+        return chains
+
+    @staticmethod
+    def _fill(data: bytes, chains: list[Chain]) -> list[int]:
+        """Write data to the buffers, and return how many bytes each has got."""
+        sizes, done = [], 0
+        for chain in chains:
+            sizes.append(chain.write(memoryview(data)[done:]))
+            done += sizes[-1]
+        return sizes
 
     def _answer(self, queue: VirtQueue, head: int, written: int) -> None:
         queue.push(head, written)
+        self._interrupt(queue)
+
+    def _interrupt(self, queue: VirtQueue) -> None:
         if queue.wants_interrupt(self.features):
             self.isr |= USED_BUFFER
             self._update()

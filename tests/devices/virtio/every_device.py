@@ -9,6 +9,7 @@ from dbt.devices.output import unplugged
 from dbt.devices.virtio.attached import Attached
 from dbt.devices.virtio.balloon import Balloon
 from dbt.devices.virtio.console import Console
+from dbt.devices.virtio.net import Net
 from dbt.devices.virtio.rng import Rng
 from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
@@ -21,6 +22,13 @@ def _memory() -> Dma:
     return Dma(GuestMemory(Ram([RamRegion(Gpa(0x40000000), 1 << 20)])))
 
 
+def network_card(sent: list[bytes]) -> Net:
+    return Net(sent.append, b"\x52\x54\0\x12\x34\x56")
+
+
 def attached_devices() -> Attached:
     """Return new devices. All boards of a test share the RAM of their queues."""
-    return Attached([direct(a_file()), overlaid(a_file()), Rng(0), Balloon(_memory()), Console(unplugged)], _memory())
+    return Attached(
+        [direct(a_file()), overlaid(a_file()), Rng(0), Balloon(_memory()), Console(unplugged), network_card([])],
+        _memory(),
+    )

@@ -20,11 +20,13 @@ from dbt.devices.output import unplugged
 from dbt.devices.virtio.balloon import Balloon
 from dbt.devices.virtio.console import Console
 from dbt.devices.virtio.device import VirtioDevice
+from dbt.devices.virtio.net import Net
 from dbt.devices.virtio.rng import Rng
 from dbt.devices.virtio.transport import COMMON_FEATURES, F_VERSION_1
 from dbt.memory.dma import Dma
 from tests.devices.virtio.disks import a_file, direct, overlaid
 from tests.devices.virtio.driver import BASE, BUFFERS, INDIRECT, NEXT, SECOND, SIZE, WRITE, Rig
+from tests.devices.virtio.every_device import network_card
 
 #: No round may take longer, in seconds of host time.
 MOST_SECONDS = 2.0
@@ -78,6 +80,18 @@ def _console_request(random: Random, queue: int) -> Request:
     return ([], [random.choice((1, 8, 100))]) if queue in (0, 2) else ([random.randbytes(9)], [])
 
 
+def _net_request(random: Random, queue: int) -> Request:
+    if queue == 0:
+        return [], [random.choice((12, 60, 1526, 4096))]
+    if queue == 1:
+        return [bytes(12), random.randbytes(random.choice((3, 14, 60, 1514)))], []
+    kind, command = random.choice((0, 1, 2, 3, 5, 9)), random.randrange(6)
+    count = random.choice((0, 1, 2, 40, 1 << 31))
+    table = struct.pack("<I", count) + random.randbytes(6 * min(count, 70))
+    data = random.choice((b"", b"\1", random.randbytes(2), random.randbytes(6), bytes(8), table * 2))
+    return [bytes((kind, command)) + data], [1]
+
+
 def _console() -> Console:
     console = Console(unplugged)
     console.received = b"input" * 100
@@ -92,6 +106,7 @@ KINDS: tuple[tuple[Callable[[Dma], VirtioDevice], Callable[[Random, int], Reques
     (lambda memory: Rng(0), _any_request),
     (Balloon, _balloon_request),
     (lambda memory: _console(), _console_request),
+    (lambda memory: network_card([]), _net_request),
 )
 
 
@@ -116,6 +131,9 @@ class Round:
             for _ in range(random.choice((0, 0, 1, 1, 2, 5))):
                 self._mutate()
             self._access()
+            if isinstance(rig.device, Net):
+                frame = random.choice((b"\xff" * 6, b"\x52\x54\0\x12\x34\x56", random.randbytes(6)))
+                rig.transport.receive(frame + random.randbytes(random.choice((0, 8, 54, 1508, 9000))))
             self._let_time_pass()
 
     def _write_requests(self) -> None:

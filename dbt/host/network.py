@@ -1,0 +1,175 @@
+"""Where a machine's network cards end on the host: nowhere, at a hub of this process, or at a socket.
+
+A socket carries frames as QEMU's ``-netdev stream`` does: four bytes with the length, the highest first, and the frame.
+What comes from it is checked before it is used. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+from typing import Final, Protocol
+
+from dbt.host.net_option import Net
+
+_LENGTH: Final = 4
+_LONGEST_FRAME: Final = 65_535
+#: Frames that wait at a hub, and bytes that wait to be taken by a socket, at most. What is sent then is lost.
+_MOST_FRAMES: Final = 1024
+_MOST_BYTES: Final = 1 << 20
+
+
+class NetworkError(ValueError):
+    """Raised for an end that cannot be reached. The text says why."""
+
+
+class NetworkEnd(Protocol):
+    """An end of a network card."""
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame, or lose it."""
+
+    def receive(self) -> list[bytes]:
+        """Return the frames that have come since the last call."""
+
+    def descriptors(self) -> Sequence[int]:
+        """Return the file descriptors at which something may arrive."""
+
+    def close(self) -> None: ...
+
+
+class Nowhere:
+    """An end at which nobody is."""
+
+    def send(self, frame: bytes) -> None:
+        pass
+
+    def receive(self) -> list[bytes]:
+        return []
+
+    def descriptors(self) -> Sequence[int]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+class HubEnd:
+    """A port of the hub of that name, which all machines of the process share: each frame goes to all other ports."""
+
+    _hubs: Final[dict[str, list[HubEnd]]] = {}
+    _lock: Final = Lock()
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._frames: deque[bytes] = deque(maxlen=_MOST_FRAMES)
+        with self._lock:
+            self._hubs.setdefault(name, []).append(self)
+
+    def send(self, frame: bytes) -> None:
+        with self._lock:
+            for port in self._hubs.get(self._name, ()):
+                if port is not self:
+                    port._frames.append(frame)
+
+    def receive(self) -> list[bytes]:
+        frames = self._frames
+        return [frames.popleft() for _ in range(len(frames))]
+
+    def descriptors(self) -> Sequence[int]:
+        return ()
+
+    def close(self) -> None:
+        with self._lock:
+            ports = self._hubs.get(self._name, [])
+            if self in ports:
+                ports.remove(self)
+            if not ports:
+                self._hubs.pop(self._name, None)
+
+
+class SocketEnd:
+    """A unix stream socket, to which somebody else listens. It is an end at which nobody is, once that has gone."""
+
+    def __init__(self, path: str) -> None:
+        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._received, self._waiting = bytearray(), bytearray()
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            self.close()
+            raise NetworkError(f"cannot connect the network to unix:{path}: {error.strerror}") from None
+        self._socket.setblocking(False)
+
+    def send(self, frame: bytes) -> None:
+        if len(self._waiting) < _MOST_BYTES:
+            self._waiting += len(frame).to_bytes(_LENGTH, "big") + frame
+        self._push()
+
+    def _push(self) -> None:
+        while self._waiting and self._socket is not None:
+            try:
+                del self._waiting[: self._socket.send(self._waiting)]
+            except OSError as error:
+                self._lost(error)
+                return
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno not in (errno.EAGAIN, errno.EINTR):
+            self.close()
+
+    def receive(self) -> list[bytes]:
+        self._push()
+        if self._socket is not None and len(self._received) < _MOST_BYTES:
+            try:
+                data = self._socket.recv(_MOST_BYTES)
+            except OSError as error:
+                self._lost(error)
+            else:
+                self._received += data
+                if not data:
+                    self.close()
+        return self._frames()
+
+    def _frames(self) -> list[bytes]:
+        """Return the complete frames of what was received."""
+        frames: list[bytes] = []
+        at, received = 0, self._received
+        while len(received) - at >= _LENGTH:
+            size = int.from_bytes(received[at : at + _LENGTH], "big")
+            if size > _LONGEST_FRAME:  # The other side speaks something else.
+                self.close()
+                return frames
+            if len(received) - at < _LENGTH + size:
+                break
+            frames.append(bytes(received[at + _LENGTH : at + _LENGTH + size]))
+            at += _LENGTH + size
+        del received[:at]
+        return frames
+
+    def descriptors(self) -> Sequence[int]:
+        return () if self._socket is None else (self._socket.fileno(),)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._received.clear()
+        self._waiting.clear()
+
+
+def open_end(net: Net) -> NetworkEnd:
+    """Return the end of a network card. Raise NetworkError if it cannot be reached."""
+    kind, _, name = net.end.partition(":")
+    match kind:
+        case "none":
+            return Nowhere()
+        case "hub":
+            return HubEnd(name)
+        case "unix":
+            return SocketEnd(name)
+        case _:
+            raise NetworkError(f"there is no network {net.end!r}: use none, hub:NAME or unix:PATH")
