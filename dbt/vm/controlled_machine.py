@@ -6,6 +6,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from dbt.abi.layout import PAGE_SIZE
 from dbt.board.board import POWER_KEY
 from dbt.vm.input import Arrival, InputSource
 from dbt.vm.loaded_machine import LoadedMachine
@@ -14,6 +15,10 @@ from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
     from dbt.vm.checkpoint import Checkpoint
+
+
+#: The receiver of what a balloon is asked for.
+_BALLOON = "balloon"
 
 
 class ControlledMachine(LoadedMachine):
@@ -43,6 +48,19 @@ class ControlledMachine(LoadedMachine):
         if POWER_KEY not in self._parts.peripherals.board.receivers:
             raise ValueError(f"the board {self.options.board_model.name} has no power key")
         self._parts.mailbox.post(Arrival(POWER_KEY, b""))
+
+    def ask_for_memory(self, size: int) -> None:
+        """Ask the guest to have given so many bytes of its RAM back by its balloon. Signal handlers and other threads
+        may call it. Raise ValueError if the board has no balloon, or for a size that it cannot have.
+
+        It is input, as the power key is.
+        """
+        if _BALLOON not in self._parts.peripherals.board.receivers:
+            raise ValueError("the machine has no balloon: make it with devices=['balloon']")
+        pages, rest = divmod(size, PAGE_SIZE)
+        if rest or not 0 <= size <= self.ram.size:
+            raise ValueError(f"a balloon has a number of bytes up to {self.ram.size} in pages, and {size} is none")
+        self._parts.mailbox.post(Arrival(_BALLOON, pages.to_bytes(4, "little")))
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""

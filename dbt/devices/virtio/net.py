@@ -23,7 +23,6 @@ _FEATURES: Final = (
 _RECEIVE, _TRANSMIT, _CONTROL = range(3)
 #: struct virtio_net_hdr with the number of buffers, which begins each frame: nothing but the last field is used.
 _HEADER: Final = struct.Struct("<10xH")
-_RX, _MAC, _VLAN, _ANNOUNCE, _OFFLOADS = 0, 1, 2, 3, 5
 #: Bits of ``modes`` by the commands of class RX.
 _PROMISCUOUS, _ALL_MULTICAST, _ALL_UNICAST, _NO_MULTICAST, _NO_UNICAST, _NO_BROADCAST = range(6)
 _OK, _ERR = b"\0", b"\1"
@@ -177,9 +176,7 @@ class Net(VirtioDevice):
                 bits = int.from_bytes(self.vlans, "little")
                 bits = bits & ~(1 << vlan) if command else bits | 1 << vlan
                 self.vlans = bits.to_bytes(_VLANS // 8, "little")
-            case 5 if command == 0 and len(data) >= 8:
-                return data[:8] == bytes(8)  # There are no offloads.
-            case _:
+            case _:  # There is nothing to announce, and there are neither more queues nor offloads.
                 return False
         return True
 

@@ -1,0 +1,119 @@
+"""Network cards of machines: frames are input that is recorded and replayed, and states have the cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dbt import Machine
+from dbt.abi.addresses import Gpa
+from dbt.devices.state import StateError
+from dbt.engine.tier import JitMode
+from dbt.host.console import CaptureConsole
+from dbt.host.net_option import Net
+from dbt.host.network import HubEnd
+from dbt.vm.machine import TierName
+from dbt.vm.recording import Recorder, identify, read_recording
+from dbt.vm.replay import Replay
+from tests.assembler import assemble
+from tests.vm.programs import EXIT, MODES
+
+BASE = 0x40008000
+FRAME = b"\x52\x54\0\x12\x34\x56\x02\0\0\0\0\1\x88\xb5"
+#: Starts the network card, sends a frame, and gives each frame that comes back to the network with its byte 14 one
+#: more, until that is 20. Between, the guest computes.
+CODE = f"""
+    ldr r4, =0x0a003e00 ; ldr r5, =0x40080000 ; ldr r6, =0x40090000
+    mov r0, #3 ; str r0, [r4, #0x70] ; mov r0, #1 ; str r0, [r4, #0x24] ; str r0, [r4, #0x20]
+    mov r0, #11 ; str r0, [r4, #0x70]
+    mov r0, #0 ; str r0, [r4, #0x30] ; mov r7, r5 ; bl queue
+    mov r0, #1 ; str r0, [r4, #0x30] ; mov r7, r6 ; bl queue
+    ldr r0, =0x400a0000 ; str r0, [r5] ; ldr r1, =2048 ; str r1, [r5, #8] ; mov r1, #2 ; strh r1, [r5, #12]
+    str r0, [r6] ; mov r1, #72 ; str r1, [r6, #8]
+    mov r0, #15 ; str r0, [r4, #0x70]
+    mov r8, #0 ; mov r9, #0
+    b send
+next:
+    add r9, r9, #1 ; add r1, r5, #0x1000 ; strh r9, [r1, #2] ; mov r0, #0 ; str r0, [r4, #0x50]
+    add r1, r5, #0x2000
+wait:
+    add r10, r10, #1 ; ldrh r0, [r1, #2] ; cmp r0, r9 ; bne wait
+    ldr r2, =0x400a0000 ; ldrb r3, [r2, #26] ; add r3, r3, #1 ; strb r3, [r2, #26]
+    cmp r3, #20 ; bhs done
+send:
+    add r8, r8, #1 ; add r1, r6, #0x1000 ; strh r8, [r1, #2] ; mov r0, #1 ; str r0, [r4, #0x50]
+    add r1, r6, #0x2000
+sent:
+    ldrh r0, [r1, #2] ; cmp r0, r8 ; bne sent
+    b next
+done:
+    mov r2, r3 ; ldr sp, =0x40070000 ; {EXIT}
+queue:
+    mov r0, #8 ; str r0, [r4, #0x38]
+    str r7, [r4, #0x80] ; add r7, r7, #0x1000 ; str r7, [r4, #0x90] ; add r7, r7, #0x1000 ; str r7, [r4, #0xa0]
+    mov r0, #1 ; str r0, [r4, #0x44] ; bx lr
+"""
+
+
+def made(tier: TierName, jit: JitMode, end: str) -> Machine:
+    machine = Machine(
+        1 << 20, tier=tier, jit=jit, console=CaptureConsole(), cpu="cortex-a15", devices=["balloon"], nets=[Net(end)]
+    )
+    machine.load_bytes(assemble(CODE, BASE), BASE)
+    machine.write(0x400A000C, FRAME.ljust(60, b"\0"))
+    return machine
+
+
+def recorded(path: Path) -> None:
+    """Two machines at a hub, of which the first is recorded."""
+    with made("threaded", "off", "hub:test") as machine, made("threaded", "off", "hub:test") as other:
+        recorder = Recorder(machine.input_source, str(path), identify(machine, ""))
+        machine.attach_input(recorder)
+        ends: list[int | None] = [None, None]
+        while None in ends:
+            for number, one in enumerate((machine, other)):
+                if ends[number] is None:
+                    result = one.run(fuel=20_000)
+                    ends[number] = result.exit_code
+                    if number == 0 and result.exit_code is not None:
+                        recorder.end(machine, result)
+        assert ends == [20, 20]
+
+
+@pytest.mark.parametrize(("tier", "jit"), MODES[1:])
+def test_frames_between_machines_are_replayed(tmp_path: Path, tier: TierName, jit: JitMode) -> None:
+    recorded(tmp_path / "run")
+    recording = read_recording(str(tmp_path / "run"))
+    assert len(recording.arrivals) > 5 and all(item.arrival.receiver == "net" for item in recording.arrivals)
+    with made(tier, jit, "none") as machine:
+        replay = Replay(recording, identify(machine, ""))
+        machine.attach_input(replay)
+        replay.compare(machine, machine.run(fuel=replay.fuel(0, None)), pytest.fail)
+
+
+def test_a_state_wants_its_cards() -> None:
+    with made("threaded", "off", "none") as machine:
+        machine.run(fuel=1000)
+        with machine.save() as state, machine.fork(console=CaptureConsole()) as fork:
+            assert fork.run(fuel=1000).icount == 2000
+            with pytest.raises(StateError, match="had 1 network cards when it was saved, and is given 0"):
+                Machine.restore(state, console=CaptureConsole())
+            Machine.restore(state, nets=[Net("hub:x")], console=CaptureConsole()).close()
+    assert not HubEnd._hubs
+
+
+def test_the_balloon_is_asked_from_outside() -> None:
+    with made("threaded", "off", "none") as machine:
+        machine.ask_for_memory(1 << 16)
+        machine.run(fuel=1000)
+        assert machine.board.bus.read(_balloon_target(), 4) == 16
+    with (
+        Machine(1 << 20, board="virt", console=CaptureConsole()) as machine,
+        pytest.raises(ValueError, match="no balloon"),
+    ):
+        machine.ask_for_memory(1 << 16)
+
+
+def _balloon_target() -> Gpa:
+    return Gpa(0x0A000000 + 30 * 0x200 + 0x100)
