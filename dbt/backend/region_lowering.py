@@ -625,7 +625,11 @@ class RegionLowering(Lowering):
         else:
             slow = f.new_label("slow")
             self.check_aligned(first, span.align, slow)
-            entry = self._span_entry(first, size, "%writes", slow, span.base)
+            if self._flat is None:
+                entry = self._span_entry(first, size, "%writes", slow, span.base)
+            else:  # all entries are equal, so the two need not be compared with each other
+                self.checked_entry(first, "%writes", slow)
+                entry = self.checked_entry(f.emit(f"add i32 {first}, {size - 1}"), "%writes", slow)
             entry = self._or_writable(entry, slow, first, size, span.align, side)
         span.host = self._store_pointer(entry, first)
 
