@@ -70,7 +70,7 @@ def _native_layout() -> dict[str, Slot]:
         ("fill_log", 8, 1),  # HVA of the logs of filled entries
         ("fills_before", 4, SPACES),  # entries of the log of each that were there when the present epoch began
         ("dirty_log", 8, 1),  # HVA of the dirty log: see dbt.memory.dirty_log
-        ("broad", 8, 1),  # HVA of one byte for each MB of GVA: it was filled from something larger than a page
+        ("extents", 8, 1),  # HVA of one byte for each MB of GVA, of what was filled there: see dbt.backend.shadow
         ("ram_host", 8, 1),  # HVA of GPA 0
         ("code_pages", 8, 1),  # HVA of the code page of GPA 0
         ("page_flags", 8, 1),  # HVA of a byte for each page: see abi.layout.PAGE_RAM

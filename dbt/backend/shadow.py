@@ -59,6 +59,16 @@ def _fills_before(f: Builder, space: Value) -> Value:
     return f.native("fills_before").element("i32", space)
 
 
+#: Bits of the byte of a megabyte: pages of it were filled, and from something larger than a page, in some space since
+#: the last flush of all entries.
+_FILLED, _BROAD = 1, 2
+
+
+def _extent(f: Builder, page: Value) -> Value:
+    """Return the pointer to the byte of the megabyte of a page, which is given by its number (i32)."""
+    return f.load_native("extents", "ptr").at((page >> (MEGABYTE_SHIFT - PAGE_SHIFT)).to("i64"))
+
+
 def _log(f: Builder, space: Value) -> Value:
     """Return the pointer to the first entry in the log of a space."""
     return f.load_native("fill_log", "ptr").at(space.to("i64") * (LOG_ENTRIES * LOG_ENTRY_SIZE))
@@ -76,6 +86,8 @@ def _fill() -> Builder:
     f.store(number + 1, length)
     f.store(f["table"] << PAGE_NUMBER_BITS | f["page"], _log(f, space).element("i32", number))
     f.store(f["host"], _entry(f, space, f["table"], f["page"]))
+    extent = _extent(f, f["page"])
+    f.store(extent.load("i8") | _FILLED, extent)
     f.ret()
     return f
 
@@ -185,9 +197,9 @@ def _forget_code_of() -> Builder:
 def _tlb_flush() -> Builder:
     """``tlb_flush(cpu)``: null all entries of all spaces."""
     f = define("tlb_flush", {}, attributes="noinline")
-    broad = f.load_native("broad", "ptr")
+    extents = f.load_native("extents", "ptr")
     with f.count(0, MEGABYTES, 8, "i64") as offset:
-        f.store(f.value("i64", 0), broad.at(offset))
+        f.store(f.value("i64", 0), extents.at(offset))
     with f.count(0, SPACES) as space:
         f.call("clear_space", f.cpu, space)
     f.ret()
@@ -213,7 +225,8 @@ def _forget_code() -> Builder:
 
 
 def _tlb_flush_page() -> Builder:
-    """``tlb_flush_page(cpu, mva)``: null the entries of the page of an address in all spaces.
+    """``tlb_flush_page(cpu, mva)``: null the entries of the page of an address in all spaces. Where nothing was
+    filled in its megabyte, there is nothing to do.
 
     If its megabyte has something larger than a page, the entries of the whole megabyte are nulled. If the FCSE is in
     use, one page may have two addresses, so all entries are nulled.
@@ -223,14 +236,19 @@ def _tlb_flush_page() -> Builder:
     with f.when(f.load_state("fcseidr").ne(0)):
         f.call("tlb_flush", f.cpu)
         f.ret()
-    broad = f.load_native("broad", "ptr").at((mva >> MEGABYTE_SHIFT).to("i64")).load("i8").ne(0)
     page = mva >> PAGE_SHIFT
+    extent = _extent(f, page)
+    with f.when(extent.load("i8").eq(0)):  # as where a kernel flushes a whole region page by page
+        f.ret()
+    broad = extent.load("i8").has(_BROAD)
     first = broad.choose(page & -PAGES_PER_MEGABYTE, page)
     end = first + broad.choose(PAGES_PER_MEGABYTE, 1, "i32")
     with f.count(0, SPACES) as space:
         is_empty = _log_length(f, space).load("i32").eq(0)
         with f.count(is_empty.choose(TABLES, 0, "i32"), TABLES) as table, f.count(first, end) as number:
             f.store(f.value("ptr", 0), _entry(f, space, table, number))
+    with f.when(broad):
+        f.store(f.value("i8", 0), extent)
     f.ret()
     return f
 
@@ -288,7 +306,8 @@ def _note_extent() -> Builder:
     """``note_extent(cpu, gva, status)``: if the walk found something larger than a page, note that for its megabyte."""
     f = define("note_extent", {"gva": "i32", "status": "i64"})
     with f.when(f["status"].has(BROAD)):
-        f.store(f.value("i8", 1), f.load_native("broad", "ptr").at((f["gva"] >> MEGABYTE_SHIFT).to("i64")))
+        extent = _extent(f, f["gva"] >> PAGE_SHIFT)
+        f.store(extent.load("i8") | _BROAD, extent)
     f.ret()
     return f
 

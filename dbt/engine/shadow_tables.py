@@ -32,12 +32,12 @@ class ShadowTables:
         """``ram_address`` and ``code_pages_address`` are the HVAs that belong to GPA 0."""
         self._cpu = cpu
         self._ram, self._code_pages = ram_address, code_pages_address
-        self._spaces, self._log, self._broad = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
+        self._spaces, self._log, self._extents = HostRange(SPACE_BYTES), HostRange(LOG_BYTES), HostRange(MEGABYTES)
         self._entries = self._spaces.view().cast("Q")
         self._lines = self._log.view().cast("I")
         cpu.set_native("spaces", self._spaces.address)
         cpu.set_native("fill_log", self._log.address)
-        cpu.set_native("broad", self._broad.address)
+        cpu.set_native("extents", self._extents.address)
 
     def _filled_lines(self, space: int) -> list[int]:
         """Return the log of a space. An entry has the number of a page, and above it the number of a table."""
@@ -75,5 +75,5 @@ class ShadowTables:
 
     def close(self) -> None:
         """Release the memory. No native code may run for this CPU any more."""
-        for memory in (self._spaces, self._log, self._broad):
+        for memory in (self._spaces, self._log, self._extents):
             memory.close()
