@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbt import CaptureConsole, Machine, read_snapshot
+from tests.assembler import assemble
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, start_gdb, values
 from tests.guests import GUESTS
 from tests.waiting import wait_until
@@ -161,6 +162,18 @@ def test_a_program_is_loaded_over_the_connection(guest: str) -> None:
     assert values(text)[0] == 1
 
 
+def test_a_program_is_loaded_onto_a_bare_machine(guest: str, tmp_path: Path) -> None:
+    """It replaces code that is running, and hot. Afterwards all of it is in RAM, and runs to its end."""
+    (tmp_path / "spin.bin").write_bytes(assemble("again: add r0, r0, #1 ; b again", 0x10000))
+    with debugged("--memory", "2M", "--base", "0x10000", str(tmp_path / "spin.bin"), wait=False) as (process, place):
+        time.sleep(0.5)
+        commands = ["load", "compare-sections", "p $pc == (int) &_start", "break twice", "continue", "p value > 0"]
+        text = gdb_says(place, [*commands, "finish", "delete", "continue"], guest)
+        assert process.wait(20) == 0
+    assert re.findall(r"Section (\S+), .*: matched", text) == [".text", ".data"] and "MIS-MATCHED" not in text
+    assert values(text)[:2] == [1, 1] and "exited normally" in text
+
+
 def test_a_kernel_is_debugged_by_name_before_and_after_it_has_turned_on_the_mmu() -> None:
     with debugged("--kernel", MINIOS) as (process, place):
         commands = [
@@ -216,7 +229,7 @@ def test_ctrl_c_in_the_terminal_of_the_guest_ends_the_run(guest: str) -> None:
 def test_wrong_options_are_refused(guest: str) -> None:
     for arguments, message in (
         (["--gdb", "port"], "write PORT, HOST:PORT or unix:PATH"),
-        (["--wait"], "it is for a debugger: give it with --gdb PORT"),
+        (["--wait"], "it is for a debugger or a monitor: give it with --gdb PORT or --qmp PATH"),
         (["--gdb", "0", "--trace", "x"], "with --gdb, the debugger steps"),
         (["--gdb", "unix:/nowhere/at/all"], "cannot listen there: No such file or directory"),
         (["--gdb", "no-such-host.invalid:0"], "cannot listen there"),

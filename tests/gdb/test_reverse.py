@@ -8,10 +8,15 @@ import time
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
+from dbt.abi.addresses import Gva
+from dbt.vm.debugger import Debugger
+from dbt.vm.machine import TierName
 from tests.assembler import assemble
+from tests.gdb.counter import COUNTED, RAM, TIMED
 from tests.gdb.remote import RemoteClient, Service, served
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, values
 from tests.guests import GUESTS
+from tests.vm.programs import BASE, EXIT
 
 MINIOS = str(GUESTS / "images" / "minios-armv5te-O2.elf")
 
@@ -105,6 +110,36 @@ def test_the_past_by_number_and_by_exceptions() -> None:
         assert "usage: monitor seek" in monitor("seek")
         client.send("k")
         assert service.result().reason is StopReason.INTERRUPTED
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded", "auto"])
+def test_steps_back_lead_through_the_handlers_of_interrupts(tier: TierName) -> None:
+    """With ``monitor stepirq on``, steps back lead to each place at which steps forward have stopped. Without, steps
+    forward leave the handlers out, and steps back do not.
+    """
+    visited: dict[bool, list[tuple[int, bytes]]] = {}
+    for into in (True, False):
+        with Machine(RAM, tier, jit="off", console=CaptureConsole()) as machine:
+            machine.load_bytes(assemble(TIMED + EXIT), base=BASE)
+            debugger = Debugger(machine, history=machine.begin_history())
+            debugger.steps_into_interrupts = into
+
+            def here(machine: Machine = machine) -> tuple[int, bytes]:
+                return machine.progress, machine.cpu.snapshot()
+
+            while not machine.r[7]:  # the guest sets up the stack of the mode for interrupts
+                debugger.step(Gva(0), Gva(0), lambda: False)
+            forward = [here()]
+            while machine.read(COUNTED, 4)[0] < 2:
+                debugger.step(Gva(0), Gva(0), lambda: False)
+                forward.append(here())
+            visited[into] = forward
+            back = [here()]
+            while back[-1] != forward[0]:
+                assert debugger.step_back().log_end is None
+                back.append(here())
+            assert back[::-1][: len(visited[True])] == visited[True]
+    assert len(set(visited[False]) & set(visited[True])) > 100 and len(set(visited[True]) - set(visited[False])) > 10
 
 
 #: Counts for ever in a register.

@@ -16,7 +16,7 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from isa.arm.state import Mode
 from tests.assembler import assemble
-from tests.gdb.counter import COUNTED, COUNTER, PLACES, RAM
+from tests.gdb.counter import COUNTED, COUNTER, PLACES, RAM, TIMED
 from tests.vm.programs import BASE, EXIT, MODES
 
 
@@ -267,42 +267,3 @@ def test_steps_go_over_interrupts_unless_told_otherwise(mode: tuple[TierName, Ji
         assert machine.read(COUNTED, 4)[0] == 3
         assert modes == ({Mode.IRQ, Mode.SUPERVISOR} if into else {Mode.SUPERVISOR})
         assert debugger.resume(never).exit_code == 9
-
-
-#: Counts at COUNTED in each interrupt of a timer (SP804, every 2 us, which is 200 instructions), up to 12.
-TIMED = """
-    ldr r0, =0xe59ff018          @ ldr pc, [pc, #24]
-    mov r1, #0x18
-    str r0, [r1]
-    adr r0, handler
-    str r0, [r1, #32]
-    ldr r5, =0x20000
-    ldr r0, =0x10140000          @ PL190: the timer's line
-    mov r1, #16
-    str r1, [r0, #0x10]
-    ldr r0, =0x101e2000          @ SP804
-    mov r1, #2
-    str r1, [r0]
-    mov r1, #0xe2
-    str r1, [r0, #8]
-    msr cpsr_c, #0xd2
-    ldr sp, =0x30000
-    msr cpsr_c, #0x53
-wait:
-    add r7, r7, #1
-    ldr r4, [r5]
-    cmp r4, #12
-    bne wait
-    mov r2, #9
-    b end
-handler:
-    push {r0, r1}
-    ldr r0, =0x101e2000
-    str r0, [r0, #12]
-    ldr r1, [r5]
-    add r1, r1, #1
-    str r1, [r5]
-    pop {r0, r1}
-    subs pc, lr, #4
-end:
-"""
