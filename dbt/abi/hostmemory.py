@@ -59,11 +59,15 @@ class HostRange:
         if _libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_WRITE):
             raise OSError(ctypes.get_errno(), "cannot commit host memory")
 
-    def map_file(self, offset: int, size: int, handle: int) -> None:
-        """Replace a part by the bytes of a file at the same offset. Stores do not change the file."""
+    def map_file(self, offset: int, size: int, handle: int, shared: bool = False) -> None:
+        """Replace a part by the bytes of a file at the same offset. Stores do not change the file, unless it is
+        ``shared``. Then a forked process has nothing there.
+        """
         self._check(offset, size)
-        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | _MAP_FIXED
-        _map(Hva(self.address + offset), size, mmap.PROT_READ | mmap.PROT_WRITE, flags, handle, offset)
+        flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | _MAP_NORESERVE | _MAP_FIXED
+        address = _map(Hva(self.address + offset), size, mmap.PROT_READ | mmap.PROT_WRITE, flags, handle, offset)
+        if shared and _libc.madvise(address, size, mmap.MADV_DONTFORK):
+            raise OSError(ctypes.get_errno(), "cannot keep host memory from forked processes")
 
     def discard(self, offset: int, size: int) -> None:
         """Give the memory of a part back to the host, which is zero then. Both are multiples of the page size."""

@@ -49,6 +49,10 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
 
     All other pages are zero. Where there is no ``page_map``, all of RAM is one such part.
     """
+    if ram.home is not None:
+        for start, size in ram.home.data():
+            yield Gpa(start), size
+        return
     for region in ram.layout.regions:
         pages = _own_pages(Hva(ram.address + region.base), region.size, page_map)
         for start, size in () if ram.file is None else ram.file.parts:

@@ -7,6 +7,7 @@ Only the regions have memory behind them. The page flags say which pages are RAM
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from dbt.memory.dirty_log import DirtyLog
 _END = 1 << 32
 #: 1 for the flags of a page that has a code page, 0 for others: RAM may have a million pages, nearly all without code.
 _MARKS_OF_CODE = bytes(1 if flags & PAGE_HAS_CODE else 0 for flags in range(256))
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1
 
 
@@ -123,6 +124,7 @@ class RamFile:
         self.parts: list[tuple[int, int]] = []
         self.handle = os.memfd_create("dbt-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.handle, size)
+        fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SIZE_SEALS)
 
     def write(self, gpa: Gpa, data: bytes | memoryview[int]) -> None:
         """Write whole pages, in the order of their addresses."""
@@ -134,6 +136,19 @@ class RamFile:
             start = Gpa(self.parts.pop()[0])
         self.parts.append((start, end - start))
 
+    def data(self) -> Iterator[tuple[int, int]]:
+        """Yield GPA and size of the parts for which the host has pages. All others are zero."""
+        end = 0
+        while True:
+            try:
+                start = os.lseek(self.handle, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # there is nothing more
+                    raise
+                return
+            end = os.lseek(self.handle, start, os.SEEK_HOLE)
+            yield start, end - start
+
     def seal(self) -> None:
         """Let nobody change it any more, not even by another descriptor.
 
@@ -141,9 +156,9 @@ class RamFile:
         F_SEAL_WRITE has the kernel look at all pages, and often wait for some milliseconds.
         """
         try:
-            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
+            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | _F_SEAL_FUTURE_WRITE)
         except OSError:
-            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_WRITE)
+            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_WRITE)
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):
@@ -175,6 +190,8 @@ class Ram:
         self.dirty_log = DirtyLog(self.size, self.bytes, self.page_flags)
         #: What RAM was mapped from, if that is so.
         self.file: RamFile | None = None
+        #: Where it is kept, if that is a file: see :meth:`keep_in_file`.
+        self.home: RamFile | None = None
 
     def map_file(self, file: RamFile) -> None:
         """Hold what a file holds. Stores do not change it. Raise OSError if the host refuses, after which the content
@@ -182,7 +199,28 @@ class Ram:
         """
         for region in self.layout.regions:
             self._window.map_file(region.base, region.size, file.handle)
-        self.file = file
+        self.file, self.home = file, None
+
+    def keep_in_file(self) -> None:
+        """Be kept in a file in memory from now on, so that :meth:`freeze` copies nothing. Raise OSError.
+
+        The first store to each page takes 1 us longer, and a forked process has no such RAM. Precondition: RAM is zero.
+        """
+        file = RamFile(self.end)
+        for region in self.layout.regions:
+            self._window.map_file(region.base, region.size, file.handle, shared=True)
+        self.home = file
+
+    def freeze(self) -> RamFile | None:
+        """Return a file of what RAM holds, which stores do not change any more. None if RAM is not kept in a file.
+
+        Raise OSError if the host refuses, after which the content is undefined.
+        """
+        file = self.home
+        if file is not None:
+            file.parts = list(file.data())
+            self.map_file(file)
+        return file
 
     @property
     def address(self) -> Hva:
@@ -209,7 +247,7 @@ class Ram:
         """Release the memory now. ``bytes`` and ``page_flags`` raise ValueError afterwards; what a user has made of
         them, such as a slice, shows zeros.
         """
-        self.file = None
+        self.file = self.home = None
         self.dirty_log.close()
         self._window.close_views(self.bytes)
         self._flags.close_views(self.page_flags)

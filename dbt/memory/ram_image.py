@@ -64,7 +64,11 @@ class RamImage:
 
     @classmethod
     def of(cls, ram: Ram) -> RamImage:
-        """Return the image of what ``ram`` holds now. If that is what it was mapped from, no byte is copied."""
+        """Return the image of what ``ram`` holds now. No byte is copied if that is what it was mapped from, or if it is
+        kept in a file, from which it is mapped privately then.
+        """
+        if (file := ram.freeze()) is not None:
+            return cls.adopt(ram.layout, file)
         if ram.file is None or any(stored(ram)):
             return cls.copy_of(ram)
         return cls._with(ram.layout, ram.file)
@@ -150,6 +154,8 @@ def forked(ram: Ram) -> RamSource:
         changed = list(stored(ram))
         if sum(size for _, size in changed) <= _FEW:
             return RamFork(ram, ram.file, changed)
+    if (file := ram.freeze()) is not None:
+        return RamImage.adopt(ram.layout, file)
     image = RamImage.copy_of(ram)
     image.map_into(ram)
     return image

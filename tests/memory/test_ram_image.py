@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import random
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import pytest
@@ -14,7 +15,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.memory.contents import nonzero_pages, touched
 from dbt.memory.ram import Ram, RamLayout, RamRegion
-from dbt.memory.ram_image import RamImage, forked
+from dbt.memory.ram_image import RamImage, RamSource, forked
 
 LAYOUTS: list[int | Sequence[RamRegion]] = [
     1 << 20,
@@ -151,3 +152,49 @@ def test_an_image_fits_its_layout_only() -> None:
     image.close()
     image.close()
     assert image.is_closed
+
+
+@pytest.mark.parametrize("memory", LAYOUTS)
+@pytest.mark.parametrize("freeze", [RamImage.of, forked])
+def test_ram_that_is_kept_in_a_file_is_frozen_without_a_copy(
+    memory: int | Sequence[RamRegion], freeze: Callable[[Ram], RamSource]
+) -> None:
+    """Afterwards neither its stores nor those of others reach the file."""
+    ram, chosen = Ram(memory), random.Random(4)
+    ram.keep_in_file()
+    assert not list(touched(ram))
+    places = [region.base + chosen.randrange(region.size) for region in ram.layout.regions for _ in range(9)]
+    for place in places:
+        ram.bytes[place] = 7
+    pages = list(nonzero_pages(ram))
+    assert [gpa for gpa, _ in pages] == sorted({place & -PAGE_SIZE for place in places})
+    home = ram.home
+    image = freeze(ram)
+    assert ram.file is home and ram.home is None and list(nonzero_pages(ram)) == pages
+    other = Ram(memory)
+    image.map_into(other)
+    for place in places:
+        ram.bytes[place] = 8
+        assert other.bytes[place] == 7
+        other.bytes[place] = 9
+        assert ram.bytes[place] == 8
+    third = Ram(memory)
+    image.map_into(third)
+    assert list(nonzero_pages(third)) == pages
+    for one in (ram, other, third):
+        one.close()
+
+
+def test_a_forked_process_has_no_ram_that_is_kept_in_a_file() -> None:
+    """So nothing there can change it."""
+    ram = Ram(1 << 20)
+    ram.keep_in_file()
+    ram.bytes[5] = 1
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        ram.bytes[5] = 2
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGSEGV
+    assert ram.bytes[5] == 1
+    ram.close()
