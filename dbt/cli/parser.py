@@ -211,9 +211,10 @@ def _add_machine(parser: Parser) -> None:
     options.text("seed=N", help_, "--rng")
     help_ = (
         "put a virtio disk on the board virt: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
-        "what it writes is part of the machine's state, and the file stays as it is. May be given several times"
+        "what it writes is part of the machine's state, and the file stays as it is. overlay: so too, and what it "
+        "flushes is in the file G, to be used again. May be given several times"
     )
-    options.texts("file=F[,format=raw][,readonly][,snapshot][,serial=TEXT]", help_, "--drive")
+    options.texts("file=F[,format=raw][,readonly][,snapshot][,overlay=G][,serial=TEXT]", help_, "--drive")
     help_ = (
         "put a virtio network card on the board virt. unix: it is connected to a unix stream socket at which somebody "
         "listens, as with QEMU's `-netdev stream`, such as passt; hub: to other machines of this process. May be given "

@@ -137,13 +137,13 @@ def parse_drive(option: str, text: str) -> Drive:
     if (image := given.pop("format", "raw")) != "raw":
         message = f"{option} {text}: there are no disks of format {image} yet: convert it by `qemu-img convert -O raw`."
         raise CommandError(message, Status.USAGE)
-    serial = given.pop("serial", "")
+    serial, overlay = given.pop("serial", ""), given.pop("overlay", "")
     switches = {name: given.pop(name, "off") for name in ("readonly", "snapshot")}
     if given:
         message = f"{option} {text}: there is no option {next(iter(given))}. See `dbt run --help`."
         raise CommandError(message, Status.USAGE)
     read_only, snapshot = (parse_switch(f"{option} {name}", value or "on") for name, value in switches.items())
-    return Drive(path, read_only, snapshot, serial)
+    return Drive(path, read_only, snapshot, serial, overlay)
 
 
 def parse_net(option: str, text: str) -> Net:

@@ -15,9 +15,6 @@ import struct
 from types import TracebackType
 from typing import Final
 
-from dbt.devices.virtio.medium import DirectMedium, Medium, OverlaidMedium
-from dbt.host.drive import Drive
-
 _USES, _DOES_NOT_SHARE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
 _FLOCK: Final = struct.Struct("hhqqi4x")
@@ -115,11 +112,3 @@ class RawFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def open_medium(drive: Drive) -> tuple[RawFile, Medium]:
-    """Return the file of a drive, to be closed, and the medium on it. Raise DiskError."""
-    file = RawFile(drive.path, writable=not drive.read_only and not drive.snapshot)
-    if drive.snapshot:
-        return file, OverlaidMedium(file, drive.read_only)
-    return file, DirectMedium(file, drive.read_only)

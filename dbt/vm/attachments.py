@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from dbt.devices.state import State
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
-    from dbt.devices.virtio.medium import Medium
     from dbt.devices.wiring import Transmit
-    from dbt.host.disk import RawFile
+    from dbt.host.disk_media import OpenDrive
     from dbt.host.drive import Drive
     from dbt.host.journal import HostJournal
     from dbt.host.net_option import Net
@@ -56,16 +55,13 @@ class Attachments:
         self._journal = journal
         self._devices = devices
         self._rng_seed = rng_seed
-        self._files: list[RawFile] = []
-        self._media: list[Medium] = []
+        self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
         try:
             for drive in drives:
-                from dbt.host.disk import open_medium
+                from dbt.host.disk_media import OpenDrive
 
-                file, medium = open_medium(drive)
-                self._files.append(file)
-                self._media.append(medium)
+                self._open.append(OpenDrive(drive))
             for net in nets:
                 from dbt.host.network import open_end
 
@@ -80,10 +76,10 @@ class Attachments:
         """
         made: list[VirtioDevice] = []
         console: Console | None = None
-        for drive, medium in zip(self._drives, self._media, strict=True):
+        for one in self._open:
             from dbt.devices.virtio.block import Block
 
-            made.append(Block(medium, drive.serial.encode()))
+            made.append(Block(one.medium, one.drive.serial.encode()))
         for number, (net, end) in enumerate(zip(self._nets, self._ends, strict=True)):
             from dbt.devices.virtio.net import Net as NetDevice
 
@@ -126,13 +122,17 @@ class Attachments:
     @property
     def written_files(self) -> list[str]:
         """The files that the guest writes to. What it has written there stays, if the machine goes back in time."""
-        return [drive.path for drive in self._drives if not drive.read_only and not drive.snapshot]
+        return [drive.path for drive in self._drives if not drive.keeps_image]
 
     def save(self) -> list[State]:
         """Return what a machine that goes on has to find: how each disk is used, and when its file was written."""
         return [
-            {"read_only": drive.read_only, "snapshot": drive.snapshot, "version": file.version()}
-            for drive, file in zip(self._drives, self._files, strict=True)
+            {
+                "read_only": one.drive.read_only,
+                "snapshot": one.drive.is_overlaid,
+                "version": one.file.version(),
+            }
+            for one in self._open
         ]
 
     def check(self, saved: Any, nets: int) -> None:
@@ -151,9 +151,10 @@ class Attachments:
                 f"the machine had {len(saved)} disks when it was saved, and is given {len(self._drives)} now. "
                 "Give it the same files in the same order (--drive file=F)"
             )
-        for number, (values, drive, file) in enumerate(zip(saved, self._drives, self._files, strict=True)):
+        for number, (values, one) in enumerate(zip(saved, self._open, strict=True)):
+            drive, file = one.drive, one.file
             fields = Fields(values, f"disk {number} in the saved state", _DRIVE)
-            if (fields.flag("read_only"), fields.flag("snapshot")) != (drive.read_only, drive.snapshot):
+            if (fields.flag("read_only"), fields.flag("snapshot")) != (drive.read_only, drive.is_overlaid):
                 raise StateError(
                     f"the disk {drive.path} has other options than when the machine was saved: they were "
                     f"readonly={fields.flag('read_only')} and snapshot={fields.flag('snapshot')}"
@@ -166,7 +167,7 @@ class Attachments:
 
     def close(self) -> None:
         """Give the files and their locks back. A second call does nothing."""
-        for file in self._files:
-            file.close()
+        for one in self._open:
+            one.close()
         for end in self._ends:
             end.close()

@@ -109,7 +109,8 @@ class MachineOptions(NamedTuple):
     def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
         """Return those that are not part of a guest's state, for another machine with this console and ``notice``.
 
-        Its network cards are connected to nothing, because what this machine is connected to is taken.
+        It does not write to this machine's overlay files. Its network cards are connected to nothing, because what this
+        machine is connected to is taken.
         """
         return {
             "tier": self.tier,
@@ -119,7 +120,7 @@ class MachineOptions(NamedTuple):
             "jit": self.jit,
             "optimizations": self.optimizations,
             "realtime": self.realtime,
-            "drives": self.drives,
+            "drives": [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in self.drives],
             "nets": [net._replace(end="none") for net in self.nets],
         }
 

@@ -15,7 +15,7 @@ from dbt.host.drive import Drive
 from dbt.vm.checkpoint import CheckpointError
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
-from tests.devices.virtio.guest import DATA, ORIGIN, SECTOR, copier
+from tests.devices.virtio.guest import DATA, ORIGIN, SECTOR, Guest, copier
 from tests.vm.programs import TIERS
 
 _SECTORS = 64
@@ -90,6 +90,31 @@ def test_a_checkpoint_has_the_disk(disk: Path) -> None:
             assert state_hash(machine) == before
             assert machine.run(fuel=10**6).exit_code == 0
             assert state_hash(machine) == after
+
+
+def test_an_overlay_is_used_again(disk: Path) -> None:
+    """A state has the changes too, so it can be restored with another overlay."""
+    before, first, second = disk.read_bytes(), str(disk.parent / "first"), str(disk.parent / "second")
+    guest = Guest()
+    guest.read(0, SECTOR)
+    guest.write(9, SECTOR)
+    guest.flush()
+    with Machine(_RAM, board="virt", drives=[Drive(str(disk), overlay=first)], console=CaptureConsole()) as machine:
+        machine.load_bytes(guest.image(), base=ORIGIN)
+        assert machine.run(fuel=10**6).exit_code == 0
+        with machine.save() as state, machine.fork(console=CaptureConsole()) as fork:
+            machine.close()
+            assert state_hash(fork) == state.hash()
+            drives = [Drive(str(disk), overlay=second)]
+            with Machine.restore(state, drives=drives, console=CaptureConsole()) as again:
+                assert state_hash(again) == state.hash()
+    assert disk.read_bytes() == before
+    reader = Guest()
+    reader.read(9, SECTOR)
+    with Machine(_RAM, board="virt", drives=[Drive(str(disk), overlay=first)], console=CaptureConsole()) as machine:
+        machine.load_bytes(reader.image(), base=ORIGIN)
+        assert machine.run(fuel=10**6).exit_code == 0
+        assert machine.read(DATA, SECTOR) == before[:SECTOR]
 
 
 def test_a_reset_keeps_what_is_on_the_disk(disk: Path) -> None:

@@ -5,7 +5,7 @@ A medium is not part of a device: it stays when the guest resets the board.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -79,10 +79,18 @@ class DirectMedium(Medium):
         self.file.flush()
 
 
+def forgotten(changed: Mapping[int, bytes]) -> None:
+    """Keep nothing: what has changed does not survive the machine."""
+
+
 @dataclass(eq=False)
 class OverlaidMedium(Medium):
-    """The file, which never changes, and the blocks that were written, by number, as part of the machine's state."""
+    """The file, which never changes, and the blocks that were written, by number, as part of the machine's state.
 
+    ``preserve`` is called with these when the guest flushes, to put them where they survive the machine.
+    """
+
+    preserve: Wiring[Callable[[Mapping[int, bytes]], None]] = forgotten
     changed: dict[int, bytes] = field(default_factory=dict)
 
     def is_possible(self) -> bool:
@@ -112,7 +120,7 @@ class OverlaidMedium(Medium):
             at += end - start
 
     def flush(self) -> None:
-        pass  # There is nothing that survives the machine.
+        self.preserve(self.changed)
 
 
 def _blocks(offset: int, size: int) -> Iterator[tuple[int, int, int]]:

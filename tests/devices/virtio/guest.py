@@ -68,6 +68,9 @@ class Guest:
     def write(self, sector: int, size: int, place: int = DATA) -> None:
         self.request(1, sector, size, place, writable=False)
 
+    def flush(self) -> None:
+        self.request(4, 0, SECTOR, DATA, writable=True)
+
     def image(self) -> bytes:
         """Return the flat image, for ORIGIN."""
 
