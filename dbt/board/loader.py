@@ -307,7 +307,7 @@ def _check_places(image: Image, ram: RamLayout) -> None:
 
 def _memory_remedy(end: int, ram: RamLayout) -> str:
     if ram.flat is None or ram.flat.base:
-        return f"Link it to where there is RAM: {ram}"
+        return f"Link it to where there is RAM, {ram}, or choose another board (--board)"
     if end <= MAX_MEMORY:
         size = 1 << ((end - 1) >> 20).bit_length()
         return f"Give the machine more memory: {size} MiB (--memory {size}M)"

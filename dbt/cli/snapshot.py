@@ -66,7 +66,8 @@ def _info_json(info: SnapshotInfo) -> dict[str, object]:
         "ram": [{"base": base, "size": size, "read_only": only} for base, size, only in info.layout.regions],
         "icount": info.value("icount"),
         "seconds": _guest_seconds(info),
-        "cpu": info.value("guest", "cpu"),
+        "board": info.value("machine", "board"),
+        "cpu": _cpu_model(info),
         "kernel": info.value("guest", "is_kernel"),
         "registers": registers(info.values),
         "open_files": info.open_files,
@@ -83,9 +84,11 @@ def _info_rows(info: SnapshotInfo) -> Iterator[tuple[str, str]]:
     yield "RAM", f"{info.layout}, {_bytes(info.layout.size)}"
     cleared = f", and {file.cleared:,} that are zero" if file.cleared else ""
     yield "pages", f"{file.pages:,} of {info.ram_pages:,}, {_bytes(file.pages << PAGE_SHIFT)}{cleared}"
-    if isinstance(model := info.value("guest", "cpu"), str):
+    if isinstance(model := _cpu_model(info), str):
         kind = "kernel" if info.value("guest", "is_kernel") else "program"
         yield "guest", f"a {kind} on {printable(model)}"
+    if isinstance(board := info.value("machine", "board"), str):
+        yield "board", printable(board)
     if isinstance(icount := info.value("icount"), int):
         yield "instructions", f"{icount:,}"
     if (seconds := _guest_seconds(info)) is not None:
@@ -95,6 +98,11 @@ def _info_rows(info: SnapshotInfo) -> Iterator[tuple[str, str]]:
         yield "PC, CPSR", f"{found['r15']:#010x}, {found['cpsr']:#010x}"
     for name in info.open_files:
         yield "open file", printable(name)
+
+
+def _cpu_model(info: SnapshotInfo) -> object:
+    """Return the processor: the one that was chosen, or else that of the guest."""
+    return info.value("machine", "cpu") or info.value("guest", "cpu")
 
 
 def _guest_seconds(info: SnapshotInfo) -> float | None:

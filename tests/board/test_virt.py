@@ -117,6 +117,35 @@ def test_the_tree_is_that_of_qemu_where_both_have_the_device(tmp_path: Path, mem
     assert [path for path in ours if "virtio" in path] == [path for path in theirs if "virtio" in path]
 
 
+def test_the_users_tree_wins(tmp_path: Path) -> None:
+    """It gets memory, command line and the place of the RAM disk, and keeps everything else."""
+    kernel, tree, disk = tmp_path / "kernel", tmp_path / "tree", tmp_path / "disk"
+    kernel.write_bytes(zimage())
+    disk.write_bytes(b"disk")
+    with machine(rng_seed=9) as booted:
+        booted.load_kernel(kernel)
+        tree.write_bytes(loaded_tree(booted))
+    with machine(memory=64 << 20) as booted:
+        booted.load_kernel(kernel, dtb=tree, append="mine", initrd=disk)
+        before, after = nodes(tree.read_bytes()), nodes(loaded_tree(booted))
+    assert after.pop("/memory@40000000")["reg"] == struct.pack(">4I", 0, BASE, 0, 64 << 20)
+    assert before.pop("/memory@40000000")["reg"] == struct.pack(">4I", 0, BASE, 0, 16 << 20)
+    chosen = after["/chosen"]
+    assert chosen.pop("bootargs") == b"mine\0"
+    assert chosen.pop("linux,initrd-start") == struct.pack(">I", BASE + (32 << 20))
+    assert chosen.pop("linux,initrd-end") == struct.pack(">I", BASE + (32 << 20) + 4)
+    assert after == before
+
+
+def test_a_vmlinux_is_moved_into_the_boards_ram(tmp_path: Path) -> None:
+    """An ELF kernel has virtual addresses, of which 0xc0000000 stands for the beginning of RAM."""
+    kernel = tmp_path / "vmlinux"
+    kernel.write_bytes(make_elf(assemble("1: b 1b", 0xC0008000), 0xC0008000))
+    with machine() as booted:
+        booted.load_kernel(kernel)
+        assert booted.pc == BASE + 0x8000
+
+
 def test_the_random_numbers_follow_from_the_seed(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel"
     kernel.write_bytes(zimage())
@@ -179,6 +208,12 @@ def test_a_flat_binary_goes_into_the_boards_ram(tmp_path: Path) -> None:
     with machine() as made:
         made.load(program)
         assert made.pc == BASE + 0x8000 and made.run(fuel=1000).exit_code == 0
+
+
+def test_a_program_for_the_other_board_is_refused() -> None:
+    program = make_elf(assemble("nop", 0x8000), 0x8000)
+    with machine() as made, pytest.raises(ImageError, match=r"outside the RAM, .* choose another board"):
+        made.load_bytes(program)
 
 
 def test_two_gigabytes_of_ram() -> None:
