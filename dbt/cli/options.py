@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.board.boards import BOARDS, CPU_MODELS
 from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
@@ -23,6 +23,7 @@ from dbt.cli.values import (
     parse_net,
     parse_optimizations,
     parse_rng,
+    parse_share,
     parse_size,
     parse_switch,
 )
@@ -31,8 +32,12 @@ from dbt.engine.observer import NOBODY, Observer
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import Console, HostConsole, is_terminal
 from dbt.host.net_option import Net
+from dbt.host.ninep.share import Share
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
 from dbt.vm.options import HostOptions
+
+if TYPE_CHECKING:
+    from dbt.vm.recording import RunIdentity
 
 CONSOLE_MODES = ("raw", "line")
 #: Not a mode of the terminal, but the device that gets its input.
@@ -141,7 +146,20 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "observer": observer,
         "drives": tuple(parse_drive("--drive", text) for text in options.drive),
         "nets": tuple(_net(options, text) for text in options.net if text != "none"),
+        "shares": _shares(options),
     }
+
+
+def _shares(options: RunOptions) -> tuple[Share, ...]:
+    """Return the directories to share. A replay has what was recorded of them, and needs none."""
+    shares = [parse_share("--share", text) for text in options.share]
+    if options.replay is None:
+        for share in shares:
+            if share.path is None or not os.path.isdir(share.path):
+                raise CommandError(f"--share {share.path}: this is not a directory.", Status.USAGE)
+        return tuple(shares)
+    given = [(share.tag, share.read_only) for share in shares] or _recorded(options.replay).shares
+    return tuple(Share(None, tag, read_only) for tag, read_only in given)
 
 
 def _is_interactive(options: RunOptions) -> bool:
@@ -182,10 +200,14 @@ def _default_clock(options: RunOptions) -> _Clock:
     """Return what holds where the user says nothing. For a replay that is what the recording has."""
     if options.replay is None:
         return _Clock(DEFAULT_EPOCH, DEFAULT_INSN_NS)
+    identity = _recorded(options.replay)
+    return _Clock(identity.epoch, identity.insn_ns)
+
+
+def _recorded(path: str) -> RunIdentity:
     from dbt.vm.recording import read_recording
 
-    identity = read_recording(options.replay).identity
-    return _Clock(identity.epoch, identity.insn_ns)
+    return read_recording(path).identity
 
 
 def _check_combination(options: RunOptions) -> None:

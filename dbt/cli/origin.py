@@ -119,6 +119,12 @@ def options_of(origin: Origin, files: str | None, without: tuple[str, ...] = ())
     for name in ("replay", "record"):
         if command.get(name) is not None and "replay" not in chosen:
             chosen["replay"] = origin.file(name)
+    if command.get("share") and "replay" not in chosen:
+        message = (
+            f"{origin.path}: its guest had shared directories (--share), which may have changed. It cannot be run "
+            "again without a recording (--record)."
+        )
+        raise CommandError(message, Status.BAD_INPUT)
     if chosen.get("jit", "async") == "async":
         chosen["jit"] = "sync"
     if chosen.get("tier", "auto") == "auto":

@@ -226,6 +226,11 @@ def _add_machine(parser: Parser) -> None:
         "in snapshots"
     )
     options.flag(help_, "--balloon")
+    help_ = (
+        "let the guest of the board virt mount a directory of the host by 9p, under the name TAG ['share']. ro: it can "
+        "change nothing. A recording contains what the guest has got of it. May be given several times"
+    )
+    options.texts("DIR[:TAG][,ro]", help_, "--share")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")

@@ -13,6 +13,7 @@ from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.drive import Drive
 from dbt.host.net_option import Net
+from dbt.host.ninep.share import DEFAULT_TAG, Share
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -161,6 +162,19 @@ def parse_net(option: str, text: str) -> Net:
     if len(address) not in (0, 6) or (address and address[0] & 1):
         raise _wrong(option, text, wanted)
     return Net(end, address)
+
+
+def parse_share(option: str, text: str) -> Share:
+    """Return the shared directory of a text such as ``DIR:TAG,ro``. A comma in a name is written twice."""
+    head, *rest = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    if rest not in ([], ["ro"]):
+        raise CommandError(f"{option} {text}: behind the directory and its tag only `,ro` can stand.", Status.USAGE)
+    path, colon, tag = head.rpartition(":")
+    if not colon:
+        path, tag = head, DEFAULT_TAG
+    if not path or not tag:
+        raise _wrong(option, text, "DIR or DIR:TAG with the name of a directory, and `,ro` behind it")
+    return Share(path, tag, bool(rest))
 
 
 def check_smp(option: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The virtio devices of a machine, and the files that its disks are on.
+"""The virtio devices of a machine, the files that its disks are on, and the directories that it shares.
 
 A device is made anew for each board, so a reset of the guest makes it as it is at power-on. What is on a disk stays:
 the file, and the blocks that have changed.
@@ -6,7 +6,7 @@ the file, and the blocks that have changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from dbt.host.journal import HostJournal
     from dbt.host.net_option import Net
     from dbt.host.network import NetworkEnd
+    from dbt.host.ninep.share import Share
     from dbt.memory.dma import Dma
+    from dbt.vm.shared_directory import SharedDirectory
 
-#: The devices that need nothing of the host, by name.
 #: The address of QEMU's first network card.
 _FIRST_ADDRESS: Final = 0x525400123456
+#: The devices that need nothing of the host, by name.
 DEVICES: Final = ("rng", "balloon", "console")
 _DRIVE = frozenset({"read_only", "snapshot", "version"})
 
 
 class Attachments:
-    """The virtio devices: ``drives`` first, in this order, then ``nets``, and then those of :data:`DEVICES` that are
-    named.
+    """The virtio devices: ``drives`` first, in this order, then ``nets``, those of :data:`DEVICES` that are named, and
+    ``shares``.
 
-    Raises DiskError for a file that is no disk, or that is in use, and NetworkError for a network that cannot be
-    reached. :meth:`close` gives all files back.
+    ``ask_outside`` is given the name of an operation on the host's files and the operation, and returns its outcome.
+
+    Raises DiskError for a file that is no disk, or that is in use, NetworkError for a network that cannot be reached,
+    and ShareError for a directory that cannot be opened. :meth:`close` gives all files back.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class Attachments:
         nets: Sequence[Net],
         devices: Sequence[str],
         rng_seed: int,
+        shares: Sequence[Share],
         journal: HostJournal,
+        ask_outside: Callable[[str, Callable[[], bytes]], bytes],
     ) -> None:
         self._drives = drives
         self._nets = nets
@@ -57,6 +63,7 @@ class Attachments:
         self._rng_seed = rng_seed
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
+        self._shares: list[SharedDirectory] = []
         try:
             for drive in drives:
                 from dbt.host.disk_media import OpenDrive
@@ -66,6 +73,10 @@ class Attachments:
                 from dbt.host.network import open_end
 
                 self._ends.append(open_end(net))
+            for share in shares:
+                from dbt.vm.shared_directory import SharedDirectory
+
+                self._shares.append(SharedDirectory(share, ask_outside))
         except BaseException:
             self.close()
             raise
@@ -98,6 +109,7 @@ class Attachments:
 
             console = Console(transmit)
             made.append(console)
+        made += [shared.make() for shared in self._shares]
         return Attached(made, dma, console) if made else None
 
     def _send(self, end: NetworkEnd, frame: bytes) -> None:
@@ -165,9 +177,46 @@ class Attachments:
                     "The guest would find data that does not belong to what it has in memory"
                 )
 
+    # -- shared directories --------------------------------------------------------------------
+
+    @property
+    def asked(self) -> int:
+        """How many requests to shared directories the guest has made since it was reset."""
+        return sum(shared.device.asked for shared in self._shares)
+
+    def save_shares(self) -> list[State]:
+        """Return what a machine that goes on has to find of shared directories."""
+        return [shared.save() for shared in self._shares]
+
+    def check_shares(self, saved: Any) -> None:
+        """Raise StateError unless the shared directories are those of a saved state."""
+        if saved != self.save_shares():
+            raise StateError(
+                f"the machine had the shared directories {_in_words(saved)} when it was saved, and is given "
+                f"{_in_words(self.save_shares())} now. Give it the same ones in the same order (--share DIR:TAG)"
+            )
+
+    def check_open_files(self) -> None:
+        """Raise StateError if a shared file that the guest has open cannot be opened."""
+        if (lost := self.lost_file()) is not None:
+            raise StateError(
+                f"the guest has the shared file {lost[0]!r} open, and it cannot be opened: {lost[1]}. "
+                "Share the directory that it had (--share DIR:TAG)"
+            )
+
+    def lost_file(self) -> tuple[str, str] | None:
+        """Return the name of a shared file that the guest has open and that cannot be opened, and why; or None."""
+        return next((lost for shared in self._shares if (lost := shared.lost_file()) is not None), None)
+
     def close(self) -> None:
         """Give the files and their locks back. A second call does nothing."""
         for one in self._open:
             one.close()
         for end in self._ends:
             end.close()
+        for shared in self._shares:
+            shared.close()
+
+
+def _in_words(shares: Any) -> str:
+    return f"{shares!r:.200}" if shares else "none"

@@ -15,6 +15,7 @@ from dbt.inspector.inspector import Inspector
 from dbt.inspector.symbols import SymbolTable
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
+from dbt.vm.attachments import Attachments
 from dbt.vm.guest import NO_GUEST
 from dbt.vm.input import InputSource
 from dbt.vm.options import MachineOptions
@@ -178,6 +179,11 @@ class GuestAccess:
     @property
     def symbols(self) -> SymbolTable:
         return self.inspector.symbols
+
+    @property
+    def attachments(self) -> Attachments:
+        """The virtio devices, and what they have of the host."""
+        return self._parts.attachments
 
     @property
     def board(self) -> Board:

@@ -271,6 +271,8 @@ class History:
         if (name := self._parts.semihosting.lost_file()) is not None:
             text = name.decode("utf-8", "backslashreplace")
             raise HistoryError(f"here the guest has the file {text!r} open, which has been closed since")
+        if (lost := self._parts.attachments.lost_file()) is not None:
+            raise HistoryError(f"here the guest has the shared file {lost[0]!r} open, and now: {lost[1]}")
         self._newest = self._ended = None
         self._input.cut()
         self._journal.cut()

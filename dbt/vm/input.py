@@ -118,6 +118,9 @@ class InputSource(Protocol):
     def has_arrivals(self) -> bool:
         """True if :meth:`arrivals` has something to give, at no time that was known before."""
 
+    def ask(self, now: int, operation: Callable[[], bytes]) -> bytes:
+        """Return the outcome of an operation on what is outside the machine, which the guest has asked for."""
+
     def wait(self, seconds: float) -> None:
         """Return when something may have arrived, or after ``seconds``. It is called while a guest waits."""
 
@@ -200,6 +203,9 @@ class ConsoleInput:
     def has_arrivals(self) -> bool:
         return not self._mailbox.is_empty
 
+    def ask(self, now: int, operation: Callable[[], bytes]) -> bytes:
+        return operation()
+
     def wait(self, seconds: float) -> None:
         self._mailbox.wait(self._console, seconds)
 
@@ -242,6 +248,18 @@ class InputPort:
             return b""
         try:
             return self.source.poll(now, room, access)
+        except BaseException as error:  # whatever it is, it is raised when the slice has ended
+            self._latch.keep(error)
+            return b""
+
+    def ask(self, now: int, operation: Callable[[], bytes]) -> bytes:
+        """Return :meth:`InputSource.ask` of the source. What it raises is kept until the slice has ended, and there are
+        no bytes then.
+        """
+        if self._latch.is_set:
+            return b""
+        try:
+            return self.source.ask(now, operation)
         except BaseException as error:  # whatever it is, it is raised when the slice has ended
             self._latch.keep(error)
             return b""

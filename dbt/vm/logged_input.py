@@ -4,7 +4,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from dbt.host.journal import HostJournal
@@ -75,6 +75,10 @@ class LoggedInput(RecordedInput):
     @property
     def has_arrivals(self) -> bool:
         return not self._repeats and self._log.next_arrival is None and super().has_arrivals
+
+    def ask(self, now: int, operation: Callable[[], bytes]) -> bytes:
+        """Ask the other source. Outcomes are noted in the journal, which comes first."""
+        return self.inner.ask(now, operation)
 
     def wait(self, seconds: float) -> None:
         """Wait for the other source. A guest that repeats what it did gets its input at once, or has gone astray."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dbt.devices.state import State
     from dbt.host.drive import Drive
     from dbt.host.net_option import Net
+    from dbt.host.ninep.share import Share
     from dbt.memory.ram_image import RamSource
     from dbt.vm.history import History
     from dbt.vm.options import HostOptions
@@ -77,6 +78,7 @@ class Machine(ControlledMachine):
       "balloon" takes memory back, and "console" gets the console's input in place of the UART.
     - ``drives``: the virtio disks of the board "virt" (:class:`dbt.host.drive.Drive`), in the guest's order.
     - ``nets``: the virtio network cards of the board "virt" (:class:`dbt.host.net_option.Net`).
+    - ``shares``: the directories that the guest can mount by 9p (:class:`dbt.host.ninep.share.Share`).
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
     for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
@@ -111,6 +113,7 @@ class Machine(ControlledMachine):
         devices: Sequence[str] = (),
         drives: Sequence[Drive] = (),
         nets: Sequence[Net] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
@@ -131,6 +134,7 @@ class Machine(ControlledMachine):
             tuple(devices),
             tuple(drives),
             tuple(nets),
+            tuple(shares),
         )
         options.check()
         check_receivers(console, notice, observer)

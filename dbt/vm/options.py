@@ -17,6 +17,7 @@ from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.drive import Drive
 from dbt.host.net_option import Net
+from dbt.host.ninep.share import LONGEST_TAG, Share
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
 from dbt.vm.attachments import DEVICES
@@ -74,6 +75,7 @@ class HostOptions(TypedDict, total=False):
     observer: Observer
     drives: Sequence[Drive]
     nets: Sequence[Net]
+    shares: Sequence[Share]
 
 
 class MachineOptions(NamedTuple):
@@ -95,6 +97,7 @@ class MachineOptions(NamedTuple):
     devices: tuple[str, ...]
     drives: tuple[Drive, ...]
     nets: tuple[Net, ...]
+    shares: tuple[Share, ...]
 
     @property
     def board_model(self) -> BoardModel:
@@ -122,6 +125,7 @@ class MachineOptions(NamedTuple):
             "realtime": self.realtime,
             "drives": [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in self.drives],
             "nets": [net._replace(end="none") for net in self.nets],
+            "shares": self.shares,
         }
 
     def check(self) -> None:
@@ -163,14 +167,28 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"drives={self.drives!r} is no list of Drive")
         if not all(isinstance(net, Net) and len(net.mac) in (0, 6) for net in self.nets):
             raise ValueError(f"nets={self.nets!r} is no list of Net with addresses of six bytes")
-        count = len(self.devices) + len(self.drives) + len(self.nets)
+        self._check_shares()
+        count = len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares)
         if count and not self.board_model.virtio_slots:
             raise ValueError(
-                f"the board {self.board_model.name} has no slots for virtio devices (disks, networks, rng): "
+                f"the board {self.board_model.name} has no slots for virtio devices (disks, networks, shared "
+                "directories, rng): "
                 "use the board virt"
             )
         if count > self.board_model.virtio_slots:
             raise ValueError(f"a machine has at most {self.board_model.virtio_slots} virtio devices, and not {count}")
+
+    def _check_shares(self) -> None:
+        if not all(isinstance(share, Share) for share in self.shares):
+            raise ValueError(f"shares={self.shares!r} is no list of Share")
+        tags = [share.tag.encode() for share in self.shares]
+        if len(set(tags)) != len(tags):
+            raise ValueError("two shared directories have the same tag, by which the guest could not tell them apart")
+        for tag in tags:
+            if not 0 < len(tag) <= LONGEST_TAG or b"\0" in tag:
+                raise ValueError(
+                    f"the tag {tag.decode()!r:.100} of a shared directory has not 1 to {LONGEST_TAG} bytes"
+                )
 
     def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
         """Return a new tier. Making it may build native code, which takes seconds."""

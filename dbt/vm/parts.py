@@ -97,7 +97,14 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
     journal = HostJournal()
     output = OutputQueue(console, journal)
-    attachments = Attachments(options.drives, options.nets, options.devices, options.rng_seed, journal)
+
+    def ask_outside(what: str, operation: Callable[[], bytes]) -> bytes:
+        outcome: bytes = journal.ask(what, lambda: port.ask(vcpu.now(), operation))  # the port is made later
+        return outcome
+
+    attachments = Attachments(
+        options.drives, options.nets, options.devices, options.rng_seed, options.shares, journal, ask_outside
+    )
     mailbox = Mailbox(attachments if attachments.has_network else None)
     port = InputPort(ConsoleInput(console, mailbox), latch)
     semihosting = Semihosting(

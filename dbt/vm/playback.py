@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dbt.vm.input import AccessCounter, Arrival, ReplayDiverged
 
-UART, READ, TIME, ARRIVAL = "uart", "read", "time", "arrival"
+UART, READ, TIME, ARRIVAL, ANSWER = "uart", "read", "time", "arrival", "answer"
 
 
 class Delivery(NamedTuple):
@@ -39,13 +39,20 @@ class DatedArrival(NamedTuple):
     arrival: Arrival
 
 
+class Answered(NamedTuple):
+    """The outcome of an operation outside, which the guest had asked for, at the tick ``time``."""
+
+    time: int
+    outcome: bytes
+
+
 #: What a recording is made of.
-Item = Delivery | PassedTime | DatedArrival
+Item = Delivery | PassedTime | DatedArrival | Answered
 
 
 class PlaybackPosition(NamedTuple):
     """How much has been delivered: of the UART's input, of that between two instructions, of reads, of passed time, of
-    arrivals.
+    arrivals, of outcomes.
     """
 
     uart: int = 0
@@ -53,6 +60,7 @@ class PlaybackPosition(NamedTuple):
     reads: int = 0
     passed: int = 0
     arrivals: int = 0
+    answers: int = 0
 
 
 class Playback:
@@ -69,6 +77,7 @@ class Playback:
         self._reads: list[Delivery] = []
         self._passed: list[PassedTime] = []
         self._arrivals: list[DatedArrival] = []
+        self._answers: list[Answered] = []
         self._at = PlaybackPosition()
         self._accesses = AccessCounter()
 
@@ -80,6 +89,8 @@ class Playback:
             self._passed.append(item)
         elif isinstance(item, DatedArrival):
             self._arrivals.append(item)
+        elif isinstance(item, Answered):
+            self._answers.append(item)
         elif item.kind == READ:
             self._reads.append(item)
         else:
@@ -92,16 +103,18 @@ class Playback:
         kind.
         """
         self.add(item)
-        uart, between, reads, passed, arrivals = self._at
+        uart, between, reads, passed, arrivals, answers = self._at
         if isinstance(item, PassedTime):
             passed += 1
         elif isinstance(item, DatedArrival):
             arrivals += 1
+        elif isinstance(item, Answered):
+            answers += 1
         elif item.kind == READ:
             reads += 1
         else:
             uart, between = uart + 1, between + (not item.access)
-        self._at = PlaybackPosition(uart, between, reads, passed, arrivals)
+        self._at = PlaybackPosition(uart, between, reads, passed, arrivals, answers)
 
     def cut(self) -> None:
         """Forget what has not been delivered."""
@@ -110,6 +123,7 @@ class Playback:
         del self._reads[self._at.reads :]
         del self._passed[self._at.passed :]
         del self._arrivals[self._at.arrivals :]
+        del self._answers[self._at.answers :]
 
     # -- where it stands -----------------------------------------------------------------------
 
@@ -122,10 +136,10 @@ class Playback:
         self._at = position
         self._accesses.forget()
 
-    def skip(self, now: int, arrived: int, received: int) -> tuple[int, int]:
+    def skip(self, now: int, arrived: int, received: int, asked: int) -> tuple[int, int]:
         """Take as delivered what came before the tick ``now``, and of what came at that tick as much as belongs to what
-        has come altogether: ``arrived`` bytes for the UART, and ``received`` bytes by reads. What came at that tick for
-        other receivers has come before a machine can have stopped there.
+        has come altogether: ``arrived`` bytes for the UART, ``received`` bytes by reads, and the outcomes of ``asked``
+        operations. What came at that tick for other receivers has come before a machine can have stopped there.
 
         Return how many of each are missing. It is 0, unless this is another run's recording.
         """
@@ -134,7 +148,10 @@ class Playback:
         between = sum(not delivery.access for delivery in self._uart[:uart])
         passed = next((at for at, item in enumerate(self._passed) if item.time >= now), len(self._passed))
         arrivals = sum(item.time <= now for item in self._arrivals)
-        self._at = PlaybackPosition(uart, between, reads, passed, arrivals)
+        answers = sum(item.time < now for item in self._answers)
+        if asked > answers:
+            answers += sum(item.time == now for item in self._answers[answers:asked])
+        self._at = PlaybackPosition(uart, between, reads, passed, arrivals, answers)
         if last is not None and last.time == now:
             self._accesses = AccessCounter(now, last.access)
         return uart_left, reads_left
@@ -212,6 +229,16 @@ class Playback:
             wanted = f"{len(data)} bytes at {tick}" if len(data) > size else f"at {tick}"
             raise self.diverged(f"the guest reads {size} bytes at {now}, and was to read {wanted}")
         return data
+
+    def answer(self, now: int) -> bytes:
+        """Return the outcome of what the guest asks for."""
+        if self._at.answers >= len(self._answers):
+            raise self.diverged(f"the guest asks for a file of the host at {now}, and was not to do so any more")
+        item = self._answers[self._at.answers]
+        self._at = self._at._replace(answers=self._at.answers + 1)
+        if item.time != now:
+            raise self.diverged(f"the guest asks for a file of the host at {now}, and was to do so at {item.time}")
+        return item.outcome
 
     def diverged(self, what: str) -> ReplayDiverged:
         return ReplayDiverged(f"the replay differs from {self._name}: {what}")

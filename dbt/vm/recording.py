@@ -1,33 +1,36 @@
 """Recordings of a guest's input and of its times, by which the same run can be repeated.
 
 A recording is a text file of JSON lines. The first line says what was run. Then there is a line for each delivery of
-input (:class:`Delivery`), for what came for other receivers (:class:`DatedArrival`), and for each time that virtual
-time was raised to the host's (:class:`PassedTime`). If the run ended in an orderly way, a last line is about its end.
-Each line is written at once, so the recording of a process that was killed lacks only its end. Bytes are written as
-characters of Latin-1. A recording does not depend on the tier.
+input (:class:`Delivery`), for what came for other receivers (:class:`DatedArrival`), for the outcome of each request to
+a shared directory (:class:`Answered`), and for each time that virtual time was raised to the host's
+(:class:`PassedTime`). If the run ended in an orderly way, a last line is about its end. Each line is written at once,
+so the recording of a process that was killed lacks only its end. Bytes are written as characters of Latin-1, those of
+outcomes in base64. A recording does not depend on the tier.
 
-What a guest reads from files (``--files``) is not recorded. These files must not change.
+What a guest reads from files by semihosting (``--files``) is not recorded. These files must not change.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.files import read_bounded
+from dbt.devices.virtio.ninep import Outcome
 from dbt.vm.input import AccessCounter, Arrival, InputSource, RecordingError
-from dbt.vm.playback import ARRIVAL, READ, TIME, UART, DatedArrival, Delivery, Item, PassedTime
+from dbt.vm.playback import ANSWER, ARRIVAL, READ, TIME, UART, Answered, DatedArrival, Delivery, Item, PassedTime
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
-_FORMAT = 5
+_FORMAT = 6
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
 
@@ -39,17 +42,23 @@ STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
 
 
 class Position(NamedTuple):
-    """Where a machine stands in its input: the virtual time in ticks, and the bytes that its UART and semihosting have
-    got.
+    """Where a machine stands in its input: the virtual time in ticks, the bytes that its UART and semihosting have
+    got, and how many requests to shared directories were answered.
     """
 
     now: int = 0
     arrived: int = 0
     received: int = 0
+    asked: int = 0
 
     @classmethod
     def of(cls, machine: Machine) -> Position:
-        return cls(machine.timeline.now, machine.board.console.arrived, machine.semihosting.received)
+        return cls(
+            machine.timeline.now,
+            machine.board.console.arrived,
+            machine.semihosting.received,
+            machine.attachments.asked,
+        )
 
 
 #: Where a machine stands after a reset.
@@ -59,7 +68,7 @@ BEGINNING = Position()
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
     """Everything that determines a run besides its input. ``state`` is the state hash before the first instruction, and
-    ``position`` is where the machine stands then.
+    ``position`` is where the machine stands then. Each of the ``shares`` is a tag and whether it is read-only.
     """
 
     dbt: str
@@ -74,6 +83,7 @@ class RunIdentity:
     command_line: str
     state: str
     position: Position = BEGINNING
+    shares: tuple[tuple[str, bool], ...] = ()
 
     def is_later(self, other: RunIdentity) -> bool:
         """Return True if this machine is further than one at the beginning of ``other``."""
@@ -104,11 +114,14 @@ _IN_WORDS = {
     "rng_seed": "the seed of random numbers",
     "semihosting": "semihosting",
     "files": "access to files",
+    "shares": "the list of shared directories",
     "command_line": "the program's name and arguments",
 }
 
 
 def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{tag},ro" if read_only else tag for tag, read_only in value) or "empty"
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -128,6 +141,7 @@ def identify(machine: Machine, version: str) -> RunIdentity:
         host.command_line.decode("latin-1"),
         state_hash(machine),
         Position.of(machine),
+        tuple((share.tag, share.read_only) for share in machine.options.shares),
     )
 
 
@@ -192,6 +206,11 @@ class RecordedInput:
     def has_arrivals(self) -> bool:
         return self._inner.has_arrivals
 
+    def ask(self, now: int, operation: Callable[[], bytes]) -> bytes:
+        outcome = self._inner.ask(now, operation)
+        self._note(Answered(now, outcome))
+        return outcome
+
     def wait(self, seconds: float) -> None:
         self._inner.wait(seconds)
 
@@ -220,6 +239,8 @@ class Recorder(RecordedInput):
                 self._write([TIME, now, ticks])
             case DatedArrival(now, (receiver, data)):
                 self._write([ARRIVAL, now, receiver, data.decode("latin-1")])
+            case Answered(now, outcome):
+                self._write([ANSWER, now, b2a_base64(outcome, newline=False).decode()])
             case Delivery("uart", now, data, number):
                 self._write([UART, now, data.decode("latin-1"), number])
             case Delivery(_, now, data):
@@ -292,6 +313,7 @@ class Recording:
     passed: tuple[PassedTime, ...] = ()
     arrivals: tuple[DatedArrival, ...] = ()
     origin: object = None
+    answers: tuple[Answered, ...] = ()
 
 
 def read_recording(path: str) -> Recording:
@@ -305,6 +327,7 @@ def read_recording(path: str) -> Recording:
     deliveries: list[Delivery] = []
     passed: list[PassedTime] = []
     arrivals: list[DatedArrival] = []
+    answers: list[Answered] = []
     end: End | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
@@ -317,6 +340,9 @@ def read_recording(path: str) -> Recording:
                     passed.append(PassedTime(time, ticks))
                 case ["arrival", int(time), str(receiver), str(text)] if end is None:
                     arrivals.append(DatedArrival(time, Arrival(receiver, text.encode("latin-1"))))
+                case ["answer", int(time), str(text)] if end is None:
+                    answers.append(Answered(time, a2b_base64(text, strict_mode=True)))
+                    Outcome.unpack(answers[-1].outcome)
                 case ["end", dict(fields)] if end is None:
                     end = End(**_typed(fields, _END_FIELDS))
                     StopReason(end.reason)
@@ -324,7 +350,7 @@ def read_recording(path: str) -> Recording:
                     raise ValueError("no line of a recording")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise RecordingError(f"{path}: the recording is damaged in line {number}") from None
-    return Recording(path, identity, tuple(deliveries), end, tuple(passed), tuple(arrivals), origin)
+    return Recording(path, identity, tuple(deliveries), end, tuple(passed), tuple(arrivals), origin, tuple(answers))
 
 
 _END_FIELDS: Mapping[str, tuple[type, ...]] = {
@@ -353,12 +379,29 @@ def _position(values: object) -> Position:
     return Position(*values)
 
 
+def _shares(values: object) -> tuple[tuple[str, bool], ...]:
+    if type(values) is not list:
+        raise TypeError
+    shares = []
+    for value in values:
+        match value:
+            case [str(tag), bool(read_only)]:
+                shares.append((tag, read_only))
+            case _:
+                raise TypeError
+    return tuple(shares)
+
+
 def _read_header(path: str, line: bytes) -> tuple[RunIdentity, object]:
     try:
         header = json.loads(line)
         version = header["dbt-recording"]
         if version == _FORMAT:
-            identity = RunIdentity(**_typed(header, _IDENTITY_FIELDS), position=_position(header["position"]))
+            identity = RunIdentity(
+                **_typed(header, _IDENTITY_FIELDS),
+                shares=_shares(header["shares"]),
+                position=_position(header["position"]),
+            )
             if not 0 <= identity.epoch < END_OF_EPOCHS or identity.insn_ns not in INSN_NS_CHOICES:
                 raise ValueError
             return identity, header.get("origin")

@@ -33,7 +33,12 @@ class Replay:
             raise RecordingError(f"{recording.path}: this is the recording of another run: {differences}")
         self.recording = recording
         self._playback = Playback(recording.path)
-        items: tuple[Item, ...] = (*recording.deliveries, *recording.passed, *recording.arrivals)
+        items: tuple[Item, ...] = (
+            *recording.deliveries,
+            *recording.passed,
+            *recording.arrivals,
+            *recording.answers,
+        )
         for item in items:
             self._playback.add(item)
         if identity.is_later(recording.identity):
@@ -42,7 +47,7 @@ class Replay:
     def _skip(self, here: Position, start: Position) -> None:
         """Take as delivered what a machine has got that stands at ``here``, where its input began at ``start``."""
         arrived, received = here.arrived - start.arrived, here.received - start.received
-        missing = self._playback.skip(here.now, arrived, received)
+        missing = self._playback.skip(here.now, arrived, received, here.asked - start.asked)
         for size, left in zip((arrived, received), missing, strict=True):
             if left:
                 raise RecordingError(
@@ -79,6 +84,10 @@ class Replay:
     def has_arrivals(self) -> bool:
         """Return False: what comes has a time."""
         return False
+
+    def ask(self, now: int, operation: Callable[[], bytes]) -> bytes:
+        """Return what was recorded. The operation is not done."""
+        return self._playback.answer(now)
 
     def position(self) -> object:
         """See :class:`dbt.vm.input.PositionedInput`."""

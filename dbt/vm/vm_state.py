@@ -49,7 +49,10 @@ _GUEST = frozenset(
 _ENDED = frozenset({"code", "message"})
 _PROVED = frozenset({"registers", "lines", "ram"})
 _HANDLE = frozenset({"name", "mode", "position", "length", "version"})
-_NAMES = OBSERVABLE | {"machine", "guest", "vcpu", "received", "handles", "ended", "proved", "drives", "nets"}
+_NAMES = OBSERVABLE | {
+    *("machine", "guest", "vcpu", "received", "handles", "ended", "proved"),
+    *("drives", "nets", "shares"),
+}
 _REGION = 3
 
 
@@ -128,6 +131,7 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
         "handles": parts.semihosting.save_handles(),
         "drives": parts.attachments.save(),
         "nets": len(options.nets),
+        "shares": parts.attachments.save_shares(),
         "ended": None if ended is None else {"code": ended.exit_code, "message": ended.message},
         "proved": None if proved is None else dict(zip(("registers", "lines", "ram"), proved, strict=True)),
     }
@@ -172,6 +176,7 @@ def machine_options(values: State) -> dict[str, Any]:
             tuple(devices),
             (),
             (),
+            (),
         ).check()
     except ValueError as error:
         raise StateError(f"machine in the saved state is none that can be made: {error}") from None
@@ -206,6 +211,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
     guest_fields = fields.sub("guest", _GUEST)
     become(_guest(guest_fields))
     parts.attachments.check(fields.get("drives"), fields.number("nets"))
+    parts.attachments.check_shares(fields.get("shares"))
     parts.identity.restore(guest_fields.data("identity", 64))
     cpu, lines = parts.cpu, fields.number("lines", 1 << 32)
     if lines & ~(PSR_I | PSR_F):
@@ -214,6 +220,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
     vcpu_fields = fields.sub("vcpu", vcpu.FIELDS)
     parts.vcpu.restore(fields.number("icount"), fields.flag("reset"), vcpu_fields)
     parts.peripherals.board.restore(BoardState(fields.get("devices"), _events(fields)))
+    parts.attachments.check_open_files()
     cpu.set_native("interrupt_lines", lines)
     host = parts.semihosting
     host.restore_handles(fields.items("handles", MAX_HANDLES, _HANDLE))

@@ -324,8 +324,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (b"", "no recording of dbt"),
         (b"\x7fELF\n", "no recording of dbt"),
         (b"[]\n", "no recording of dbt"),
-        (b'{"dbt-recording": 5}\n', "no recording of dbt"),
-        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 5"),
+        (b'{"dbt-recording": 6}\n', "no recording of dbt"),
+        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 6"),
         (b"[" * 100000 + b"\n", "no recording of dbt"),
     ):
         path.write_bytes(data)

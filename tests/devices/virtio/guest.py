@@ -32,19 +32,19 @@ done:
 
 
 class Guest:
-    """The accesses of a driver: call the methods, then :meth:`image`."""
+    """The accesses of a driver: call the methods, then :meth:`image`. It accepts these of the first 32 features."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: int = 1 << 9) -> None:
         self._accesses: list[tuple[int, int, int]] = []
         self._answered = 0
-        self._start()
+        self._start(features)
 
     def _write(self, address: int, *values: int) -> None:
         for at, value in enumerate(values):
             self._accesses.append((_WRITE, address + 4 * at, value))
 
-    def _start(self) -> None:
-        registers = [(0x70, 3), (0x24, 0), (0x20, 1 << 9), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, 0), (0x38, 8)]
+    def _start(self, features: int) -> None:
+        registers = [(0x70, 3), (0x24, 0), (0x20, features), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, 0), (0x38, 8)]
         registers += [(0x80, _DESC), (0x90, _AVAIL), (0xA0, _USED), (0x44, 1), (0x70, 15)]
         for offset, value in registers:
             self._write(TRANSPORT + offset, value)
