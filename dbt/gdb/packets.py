@@ -68,7 +68,7 @@ class PacketReader:
     def _finished(self) -> bytes | Signal:
         body, digits = bytes(self._packet[:-3]), self._packet[-2:]
         self._packet.clear()
-        if self._too_long or not _HEX.issuperset(digits) or int(digits, 16) != checksum(body):
+        if self._too_long or len(body) > MAX_PACKET or not _HEX.issuperset(digits) or int(digits, 16) != checksum(body):
             return Signal.DAMAGED
         return body
 

@@ -410,6 +410,9 @@ class Debugger:
         self._stopped_at, self._told_end = None, False
         if self._behind_access == self._here:
             self.history.step_back(self)  # so that the same access is not found again
+            if (stop := self._breakpoint_here()) is not None:
+                self._tell_tier()
+                return stop
         from dbt.vm.history import SearchInterrupted
 
         try:
@@ -425,13 +428,19 @@ class Debugger:
         if hit.entered is not None:
             return Stop(StopSignal.TRAP, message=f"{hit.entered.value} after {hit.icount} instructions")
         if hit.access is None:
-            self._hit = self._breakpoint_at(hit.pc)
-            self._stopped_at = self._here
-            return Stop(StopSignal.TRAP, self._hit)
+            return self._breakpoint_here() or Stop(StopSignal.TRAP)
         found = self._watchpoint_of(*hit.access)
         assert found is not None
         self._behind_access = self._here
         return Stop(StopSignal.TRAP, self._watchpoints[found], found.gva)
+
+    def _breakpoint_here(self) -> Stop | None:
+        """Return the stop for a breakpoint in front of which the machine has come backwards, or None."""
+        self._hit = self._breakpoint_at(Gva(self.machine.cpu.pc))
+        if self._hit is None:
+            return None
+        self._stopped_at = self._here
+        return Stop(StopSignal.TRAP, self._hit)
 
     def is_ended(self) -> bool:
         """See :class:`dbt.gdb.target.Target`."""
