@@ -34,6 +34,8 @@ _FORMAT = 6
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
 
+#: What times in ticks and other counts are less than, so that the sum of two has 63 bits.
+_LIMIT = 1 << 62
 #: The reasons for which a run is stopped from outside, at an icount that the recording states.
 STOPPED = (StopReason.FUEL, StopReason.TIMEOUT, StopReason.INTERRUPTED)
 
@@ -331,7 +333,10 @@ def read_recording(path: str) -> Recording:
     end: End | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
-            match json.loads(line):
+            item = json.loads(line)
+            if type(item) is not list or any(type(value) is bool or _is_out_of_range(value, _LIMIT) for value in item):
+                raise ValueError("no line of a recording")
+            match item:
                 case ["uart", int(time), str(text), int(access)] if end is None:
                     deliveries.append(Delivery(UART, time, text.encode("latin-1"), access))
                 case ["read", int(time), str(text)] if end is None:
@@ -367,14 +372,19 @@ _IDENTITY_FIELDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
+def _is_out_of_range(value: object, limit: int) -> bool:
+    return isinstance(value, int) and not 0 <= value < limit
+
+
 def _typed(fields: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-    if not all(isinstance(fields[name], allowed) for name, allowed in types.items()):
+    found = [(fields[name], allowed) for name, allowed in types.items()]
+    if not all(type(value) in allowed and not _is_out_of_range(value, 2 * _LIMIT) for value, allowed in found):
         raise TypeError
     return {name: fields[name] for name in types}
 
 
 def _position(values: object) -> Position:
-    if type(values) is not list or not all(type(value) is int for value in values):
+    if type(values) is not list or any(type(value) is not int or _is_out_of_range(value, _LIMIT) for value in values):
         raise TypeError
     return Position(*values)
 

@@ -11,7 +11,7 @@ from dbt.gdb.packets import PacketReader
 from dbt.gdb.session import Session
 from dbt.vm import debugger
 from dbt.vm.debugger import Debugger
-from dbt.vm.history import History, _Hits
+from dbt.vm.history import History
 from tests.gdb.walk import WALKS
 from tests.mutants.mutant import TIMEOUT_S, Mutant, require_noticed
 
@@ -61,8 +61,6 @@ MUTANTS = [
     Mutant(Debugger, "detach", "self._breakpoints.clear()", "pass"),
     Mutant(Debugger, "detach", "self._watchpoints.clear()", "pass"),
     Mutant(Debugger, "detach", "self.caught.clear()", "pass"),
-    Mutant(_Hits, "stops_at", "< self.end", ">= 0"),
-    Mutant(_Hits, "stops_for", "< self.end", ">= 0"),
     Mutant(History, "last_hit", "here.icount + 1, here.icount", "here.icount + 1, here.icount - 40"),
     Mutant(History, "last_hit", "upper = end = start", "upper = end = start - 40"),
     Mutant(History, "last_hit", "self._roll_back(self.oldest)", "pass"),

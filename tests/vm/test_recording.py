@@ -350,6 +350,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         b'["time", 1, 0]',
         b'["time", 1, -1]',
         b'["time", 1, "2"]',
+        b'["uart", 4611686018427387904, "x", 0]',
+        b'["uart", -1, "x", 0]',
+        b'["uart", true, "x", 0]',
+        b'["time", 1, 4611686018427387904]',
+        b'{"time": 1}',
     ):
         path.write_bytes(header + line + b"\n")
         with pytest.raises(RecordingError, match="damaged in line 2"):
@@ -357,6 +362,20 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     end = json.dumps(["end", {"icount": 1, "now": 1, "reason": "boredom", "exit_code": None, "state": ""}]).encode()
     path.write_bytes(header + end + b"\n")
     with pytest.raises(RecordingError, match="damaged in line 2"):
+        read_recording(str(path))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epoch": True}, {"memory": -1}, {"rng_seed": 1 << 63}, {"position": [1 << 62, 0, 0]}, {"files": 1}]
+)
+def test_a_header_with_wrong_numbers_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "run"
+    Recorder(ConsoleInput(CaptureConsole()), str(path), IDENTITY).close()
+    header = json.loads(path.read_bytes())
+    path.write_text(json.dumps(header | {"rng_seed": (1 << 63) - 1}) + "\n")
+    read_recording(str(path))
+    path.write_text(json.dumps(header | wrong) + "\n")
+    with pytest.raises(RecordingError, match="no recording of dbt"):
         read_recording(str(path))
 
 
