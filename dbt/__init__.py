@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dbt.board.loader import ImageError
     from dbt.devices.state import StateError
     from dbt.host.console import CaptureConsole, HostConsole
+    from dbt.host.disk import DiskError
+    from dbt.host.drive import Drive
+    from dbt.host.net_option import Net
+    from dbt.host.network import NetworkError
     from dbt.host.output_console import FileConsole, NullConsole
     from dbt.host.socket_console import SocketConsole
     from dbt.memory.ram import RamRegion
@@ -36,12 +40,16 @@ __all__ = [
     "CaptureConsole",
     "Checkpoint",
     "CheckpointError",
+    "DiskError",
+    "Drive",
     "FileConsole",
     "History",
     "HistoryError",
     "HostConsole",
     "ImageError",
     "Machine",
+    "Net",
+    "NetworkError",
     "NullConsole",
     "QmpMonitor",
     "RamRegion",
@@ -63,12 +71,16 @@ _HOME = {
     "CaptureConsole": "dbt.host.console",
     "Checkpoint": "dbt.vm.checkpoint",
     "CheckpointError": "dbt.vm.checkpoint",
+    "DiskError": "dbt.host.disk",
+    "Drive": "dbt.host.drive",
     "FileConsole": "dbt.host.output_console",
     "History": "dbt.vm.history",
     "HistoryError": "dbt.vm.history",
     "HostConsole": "dbt.host.console",
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",
+    "Net": "dbt.host.net_option",
+    "NetworkError": "dbt.host.network",
     "NullConsole": "dbt.host.output_console",
     "QmpMonitor": "dbt.qmp.monitor",
     "RamRegion": "dbt.memory.ram",

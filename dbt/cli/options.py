@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.board.boards import BOARDS, CPU_MODELS
+from dbt.board.boards import BOARDS, CPU_MODELS, BoardModel, default_board
 from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
 from dbt.cli.report import say
 from dbt.cli.run_control import Requests
@@ -70,6 +70,7 @@ def make_machine(
     board = None if options.board is None else parse_choice("--board", options.board, tuple(BOARDS))
     rng_seed = optional(parse_rng, "--rng", options.rng)
     optional(check_smp, "--smp", options.smp)
+    _check_virtio(options, default_board(cpu) if board is None else BOARDS[board])
     console = console or make_console(options, options.kernel is not None, lambda: machine, requests or Requests())
     host = host_options(options, observer, console)
     default = _default_clock(options)
@@ -110,6 +111,21 @@ def _net(options: RunOptions, text: str) -> Net:
     """Return a network card. In a replay, what came from its network is in the recording."""
     net = parse_net("--net", text)
     return net if options.replay is None else net._replace(end="none")
+
+
+def _check_virtio(options: RunOptions, board: BoardModel) -> None:
+    """Raise CommandError for virtio devices on a board without slots for them, or with too few."""
+    drives, nets = options.drive, tuple(text for text in options.net if text != "none")
+    count = len(drives) + len(nets) + len(_devices(options))
+    if count > board.virtio_slots:
+        has = (
+            f"at most {board.virtio_slots}, and {count} are wanted" if board.virtio_slots else "none: add --board virt"
+        )
+        raise CommandError(
+            f"--drive, --net, --rng, --balloon and --console virtio are virtio devices, of which the board {board.name} "
+            f"has {has}.",
+            Status.USAGE,
+        )
 
 
 def _devices(options: RunOptions) -> tuple[str, ...]:

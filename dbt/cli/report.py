@@ -57,12 +57,14 @@ def _status_of(error: Exception) -> Status | None:
     from dbt.board.loader import ImageError
     from dbt.codecache.store import WrongCacheSize
     from dbt.engine.stitched import WrongThreshold
+    from dbt.host.disk import DiskError
+    from dbt.host.network import NetworkError
     from dbt.snapshot.errors import SnapshotError
     from dbt.trace.log import TraceError
     from dbt.vm.input import RecordingError, ReplayDiverged
 
     match error:
-        case ImageError() | RecordingError() | SnapshotError() | TraceError():
+        case ImageError() | RecordingError() | SnapshotError() | TraceError() | DiskError() | NetworkError():
             return Status.BAD_INPUT
         case ReplayDiverged():
             return Status.DIVERGED

@@ -1,0 +1,85 @@
+"""``--drive``, ``--net`` and their like: what they mean, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dbt.cli.status import CommandError, Status
+from dbt.cli.values import parse_drive, parse_net
+from dbt.host.drive import Drive
+from dbt.host.net_option import Net
+from tests.cli.command import dbt, paragraph
+from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
+
+_LINE = ("--tier", "threaded", "--board", "virt", "--base", hex(ORIGIN))
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("virtio") / "copier.bin"
+    path.write_bytes(copier())
+    return path
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "a,disk"
+    path.write_bytes(b"".join(bytes([number]) * SECTOR for number in range(64)))
+    return path
+
+
+def test_a_guest_writes_to_its_disk_or_not(guest: Path, disk: Path) -> None:
+    name = str(disk).replace(",", ",,")
+    before = disk.read_bytes()
+    for more in (",snapshot", ",overlay=" + str(disk.parent / "overlay"), ""):
+        assert disk.read_bytes() == before
+        done = dbt("run", *_LINE, "--drive", f"file={name}{more}", "--net", "none", "--rng", "seed=3", guest)
+        assert done.returncode == 0, done.stderr
+    assert disk.read_bytes()[8 * SECTOR : 16 * SECTOR] == before[: 8 * SECTOR]
+    done = dbt("run", *_LINE, "--drive", f"file={name},readonly", guest)
+    assert done.returncode == 1  # the status that the disk gave
+
+
+@pytest.mark.parametrize(
+    ("text", "drive"),
+    [
+        ("file=a", Drive("a")),
+        ("file=a,,b,readonly", Drive("a,b", read_only=True)),
+        ("readonly=off,snapshot=on,file=a,format=raw", Drive("a", snapshot=True)),
+        ("file=a,serial=x=y,overlay=c", Drive("a", serial="x=y", overlay="c")),
+    ],
+)
+def test_what_a_drive_means(text: str, drive: Drive) -> None:
+    assert parse_drive("--drive", text) == drive
+
+
+@pytest.mark.parametrize(
+    "text", ["", "snapshot", "file=", "file=a,file=b", "file=a,foo", "file=a,readonly=1", "file=a,format=qcow2"]
+)
+def test_what_is_no_drive(text: str) -> None:
+    with pytest.raises(CommandError):
+        parse_drive("--drive", text)
+
+
+def test_what_a_network_means() -> None:
+    address = b"\x52\x54\0\1\2\xff"
+    assert parse_net("--net", "hub:a,mac=52:54:00:01:02:ff") == Net("hub:a", address)
+    assert parse_net("--net", "unix:/a") == Net("unix:/a")
+    for text in ("hub", "unix:", "tap:x", "hub:a,mac=1", "hub:a,mac=01:54:00:01:02:ff", "hub:a,mac=52:54:00:01:02:1ff"):
+        with pytest.raises(CommandError):
+            parse_net("--net", text)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "text"),
+    [
+        (("--board", "virt", "--drive", "file=/none"), Status.BAD_INPUT, "cannot open the disk /none: No such file"),
+        (("--board", "virt", "--net", "unix:/none"), Status.BAD_INPUT, "cannot connect the network to unix:/none"),
+        (("--board", "versatile", "--balloon"), Status.USAGE, "the board versatile has none: add --board virt"),
+        (("--board", "virt", *(("--net", "hub:a") * 33)), Status.USAGE, "at most 32, and 33 are wanted"),
+    ],
+)
+def test_what_cannot_be_had(guest: Path, options: tuple[str, ...], status: Status, text: str) -> None:
+    assert text in paragraph(dbt("run", *options, guest), status)
