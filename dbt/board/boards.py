@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import GPA_0, Gpa
-from dbt.devices.virtio.attached import SLOTS
 from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ VIRT = BoardModel(
     has_atags=False,
     has_psci=True,
     holes_read_zero=False,
-    virtio_slots=SLOTS,
+    virtio_slots=32,
 )
 BOARDS: Mapping[str, BoardModel] = {board.name: board for board in (VERSATILE, VIRT)}
 #: The processors that only the board virt has.

@@ -18,12 +18,12 @@ from dbt.devices.device import Device
 from dbt.devices.output import unplugged
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
-from dbt.devices.virtio.attached import Attached
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
     from dbt.devices.sic import Sic
+    from dbt.devices.virtio.attached import Attached
 
 SYSTEM_REGISTERS = Gpa(0x10000000)
 SERIAL_BUS = Gpa(0x10002000)

@@ -31,12 +31,12 @@ from dbt.codecache.store import cache_limit
 from dbt.engine.observer import NOBODY, Observer
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import Console, HostConsole, is_terminal
-from dbt.host.net_option import Net
 from dbt.host.ninep.share import Share
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
 from dbt.vm.options import HostOptions
 
 if TYPE_CHECKING:
+    from dbt.host.net_option import Net
     from dbt.vm.recording import RunIdentity
 
 CONSOLE_MODES = ("raw", "line")
@@ -118,14 +118,10 @@ def _check_virtio(options: RunOptions, board: BoardModel) -> None:
     drives, nets = options.drive, tuple(text for text in options.net if text != "none")
     count = len(drives) + len(nets) + len(_devices(options))
     if count > board.virtio_slots:
-        has = (
-            f"at most {board.virtio_slots}, and {count} are wanted" if board.virtio_slots else "none: add --board virt"
-        )
-        raise CommandError(
-            f"--drive, --net, --rng, --balloon and --console virtio are virtio devices, of which the board {board.name} "
-            f"has {has}.",
-            Status.USAGE,
-        )
+        most = board.virtio_slots
+        has = f"has at most {most}, and {count} are wanted" if most else "has none: add --board virt"
+        which = "--drive, --net, --rng, --balloon and --console virtio are virtio devices, of which the board"
+        raise CommandError(f"{which} {board.name} {has}.", Status.USAGE)
 
 
 def _devices(options: RunOptions) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import PAGE_SIZE
@@ -11,9 +11,11 @@ from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
-from dbt.host.drive import Drive
-from dbt.host.net_option import Net
 from dbt.host.ninep.share import DEFAULT_TAG, Share
+
+if TYPE_CHECKING:
+    from dbt.host.drive import Drive
+    from dbt.host.net_option import Net
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -126,6 +128,8 @@ def parse_rng(option: str, text: str) -> int:
 
 def parse_drive(option: str, text: str) -> Drive:
     """Return the disk of a text such as ``file=disk.img,readonly``. A comma in a name is written twice, as for QEMU."""
+    from dbt.host.drive import Drive
+
     given: dict[str, str] = {}
     for part in text.replace(",,", "\0").split(","):
         name, _, value = part.replace("\0", ",").partition("=")
@@ -150,6 +154,8 @@ def parse_drive(option: str, text: str) -> Drive:
 def parse_net(option: str, text: str) -> Net:
     """Return the network card of a text such as ``unix:PATH,mac=52:54:00:12:34:56``."""
     wanted = "hub:NAME, unix:PATH or none, and perhaps ,mac=52:54:00:12:34:56 behind it"
+    from dbt.host.net_option import Net
+
     end, _, mac = text.partition(",mac=")
     kind, _, name = end.partition(":")
     if end != "none" and (kind not in ("hub", "unix") or not name):

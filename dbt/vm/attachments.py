@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbt.devices.fields import Fields
 from dbt.devices.state import StateError
-from dbt.devices.virtio.attached import Attached
 from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
     from dbt.devices.state import State
+    from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
     from dbt.devices.wiring import Transmit
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.host.network import NetworkEnd
     from dbt.host.ninep.share import Share
-    from dbt.memory.dma import Dma
+    from dbt.memory.guest_memory import GuestMemory
     from dbt.vm.shared_directory import SharedDirectory
 
 #: The address of QEMU's first network card.
@@ -81,10 +81,16 @@ class Attachments:
             self.close()
             raise
 
-    def make(self, dma: Dma, transmit: Transmit) -> Attached | None:
+    def make(self, memory: GuestMemory, transmit: Transmit) -> Attached | None:
         """Return the devices as they are at power-on, or None if there are none. A console's output goes to
         ``transmit``.
         """
+        if not (self._drives or self._nets or self._devices):
+            return None
+        from dbt.devices.virtio.attached import Attached
+        from dbt.memory.dma import Dma
+
+        dma = Dma(memory)
         made: list[VirtioDevice] = []
         console: Console | None = None
         for one in self._open:
@@ -110,7 +116,7 @@ class Attachments:
             console = Console(transmit)
             made.append(console)
         made += [shared.make() for shared in self._shares]
-        return Attached(made, dma, console) if made else None
+        return Attached(made, dma, console)
 
     def _send(self, end: NetworkEnd, frame: bytes) -> None:
         """Send a frame of the guest's, unless the machine repeats what it has done."""

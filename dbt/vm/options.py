@@ -15,8 +15,6 @@ from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
-from dbt.host.drive import Drive
-from dbt.host.net_option import Net
 from dbt.host.ninep.share import LONGEST_TAG, Share
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
@@ -27,7 +25,9 @@ from isa.arm.cpus import CPUS
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
     from dbt.host.console import Console
+    from dbt.host.drive import Drive
     from dbt.host.jail import FileJail
+    from dbt.host.net_option import Net
 
 DEFAULT_MEMORY = 128 << 20
 TierName = Literal["auto", "stitched", "threaded", "reference"]
@@ -160,6 +160,11 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
+        if not (self.devices or self.drives or self.nets):
+            return
+        from dbt.host.drive import Drive
+        from dbt.host.net_option import Net
+
         unknown = [name for name in self.devices if name not in DEVICES]
         if unknown or len(set(self.devices)) != len(self.devices):
             raise ValueError(f"devices={self.devices!r} is no list of different names of {', '.join(DEVICES)}")

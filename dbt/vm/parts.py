@@ -15,7 +15,6 @@ from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
 from dbt.host.semihosting import Semihosting
 from dbt.inspector.inspector import Inspector
-from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram
 from dbt.memory.translation import Translation
@@ -118,9 +117,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         vcpu.timeline.ticks_per_second,
         journal,
     )
-    peripherals = Peripherals(
-        options.board_model, bus, vcpu, output.uart, port, Dma(memory), options.epoch, attachments
-    )
+    peripherals = Peripherals(options.board_model, bus, vcpu, output.uart, port, memory, options.epoch, attachments)
 
     def is_alone() -> bool:
         return vcpu.timeline.next_tick is None and not peripherals.expects_input

@@ -10,7 +10,7 @@ from dbt.devices.output import OutputRing
 from dbt.devices.shared import native_address
 from dbt.devices.state import Stateful
 from dbt.devices.wiring import CpuInput, unconnected
-from dbt.memory.dma import Dma
+from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.attachments import Attachments
 from dbt.vm.input import InputPort, RecordingError
 from dbt.vm.vcpu import Vcpu
@@ -24,7 +24,7 @@ class Peripherals:
     """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
 
     ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
-    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in RAM that they access by ``dma``.
+    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Peripherals:
         vcpu: Vcpu,
         transmit: OutputRing,
         port: InputPort,
-        dma: Dma,
+        memory: GuestMemory,
         epoch: int,
         attachments: Attachments,
     ) -> None:
@@ -43,7 +43,7 @@ class Peripherals:
         self._vcpu = vcpu
         self._transmit = transmit
         self._port = port
-        self._dma = dma
+        self._memory = memory
         self._epoch = epoch
         self._attachments = attachments
         self.board = self.reset()
@@ -53,7 +53,7 @@ class Peripherals:
         vcpu = self._vcpu
         self.board = self._build(
             self._transmit,
-            self._dma.layout,
+            self._memory.ram.layout,
             vcpu.timeline,
             CpuInput(vcpu.set_line, PSR_I),
             CpuInput(vcpu.set_line, PSR_F),
@@ -61,7 +61,7 @@ class Peripherals:
             self._epoch,
             self.receive_at_access,
             holes_read_zero,
-            self._attachments.make(self._dma, self._transmit),
+            self._attachments.make(self._memory, self._transmit),
         )
         bus = self.board.bus
         if vcpu.cpu["architecture"] == Architecture.V7VE:

@@ -10,6 +10,7 @@ from dbt.devices.virtio.attached import Attached
 from dbt.devices.virtio.balloon import Balloon
 from dbt.devices.virtio.console import Console
 from dbt.devices.virtio.net import Net
+from dbt.devices.virtio.ninep import NineP
 from dbt.devices.virtio.rng import Rng
 from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
@@ -29,6 +30,9 @@ def network_card(sent: list[bytes]) -> Net:
 def attached_devices() -> Attached:
     """Return new devices. All boards of a test share the RAM of their queues."""
     return Attached(
-        [direct(a_file()), overlaid(a_file()), Rng(0), Balloon(_memory()), Console(unplugged), network_card([])],
+        [
+            *(direct(a_file()), overlaid(a_file()), network_card([]), Rng(0), Balloon(_memory())),
+            *(NineP(b"share", lambda request: b""), Console(unplugged)),
+        ],
         _memory(),
     )
