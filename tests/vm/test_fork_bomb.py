@@ -10,6 +10,8 @@ from tests.guests import GUESTS
 
 _BOMB = """
 import resource
+from contextlib import ExitStack
+
 from dbt import CaptureConsole, Machine
 
 machine = Machine(16 << 20, "threaded", console=CaptureConsole())
@@ -19,8 +21,11 @@ resource.setrlimit(resource.RLIMIT_AS, (6 << 30, resource.RLIM_INFINITY))
 machines = [machine]
 try:
     while len(machines) < 10_000:
-        machines.append(machines[-1].fork(console=CaptureConsole()))
-        machines[-1].run(fuel=10)
+        with ExitStack() as stack:
+            fork = stack.enter_context(machines[-1].fork(console=CaptureConsole()))
+            fork.run(fuel=10)
+            machines.append(fork)
+            stack.pop_all()
 except OSError as error:
     print("refused:", error.strerror)
 print(len(machines) > 1, {{each.run(fuel=1000).reason.value for each in machines}})
