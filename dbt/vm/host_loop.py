@@ -92,10 +92,13 @@ class HostLoop:
         self._pace = SliceSizer()
         self._watcher: RunWatcher | None = None  # of the present run
         self._ended: RunResult | None = None  # by semihosting, and the caller has not been told
+        #: The last slice has ended with its budget, and nothing has happened since. At other ends an exception may have
+        #: been entered, which takes no time: then the tick does not tell where in the guest's run this is.
+        self._is_between = False
 
     def reset(self) -> None:
         """Forget what the last run left to report, because the machine is reset."""
-        self._ended = None
+        self.ended = None
         self._pace = SliceSizer()
         self._exits.reset()
 
@@ -107,6 +110,7 @@ class HostLoop:
     @ended.setter
     def ended(self, result: RunResult | None) -> None:
         self._ended = result
+        self._is_between = False  # the guest is elsewhere
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice. Signal handlers and other threads may call it."""
@@ -174,7 +178,7 @@ class HostLoop:
                 self._journal.arrive(vcpu.icount)
                 self._follow_time()
             vcpu.timeline.run_due()
-            if vcpu.can_receive:
+            if self._can_receive:
                 self._peripherals.receive_expected()
             retired, budget = 0, 1
             if vcpu.is_waiting:
@@ -185,8 +189,8 @@ class HostLoop:
             else:
                 if vcpu.cpu.takeable_interrupts and (stop := self._take_interrupt()) is not None:
                     return stop
-                self._peripherals.expect_input()
-                budget = self._slice_length(is_kernel, pace.budget if listener is None else 1, end)
+                is_due = self._peripherals.expect_input() and not self._can_receive
+                budget = self._slice_length(is_kernel, pace.budget if listener is None and not is_due else 1, end)
                 if listener is not None:
                     listener.before_step()
                 stop, retired = self._run_slice(machine, budget, listener)
@@ -200,6 +204,14 @@ class HostLoop:
                 self._console.flush()
                 next_flush = now + _FLUSH_INTERVAL
 
+    @property
+    def _can_receive(self) -> bool:
+        """Return True if input may come now: at a point that a replay finds by its tick. A replay is at one."""
+        vcpu = self._vcpu
+        if vcpu.is_waiting:
+            return vcpu.can_receive
+        return self._is_between or self._port.source.next_delivery is not None
+
     def _run_slice(self, machine: Runnable, budget: int, listener: StepListener | None) -> tuple[RunResult | None, int]:
         """Execute a slice and answer its exit. Return the result if the run is over, and how many have retired."""
         exit_, retired = self._vcpu.run(budget)
@@ -209,7 +221,8 @@ class HostLoop:
         self._output.deliver()
         self._signals.hold()
         self._observer.left_guest(exit_)
-        if retired and type(exit_) is Budget:
+        self._is_between = bool(retired) and type(exit_) is Budget
+        if self._is_between:
             self._catch_up()
             self._peripherals.take_arrivals()
         stop = self._exits.answer(exit_, machine)

@@ -116,10 +116,15 @@ class Peripherals:
                 raise RecordingError(f"something comes for {receiver!r:.100}, which this board does not have")
             receive(data)
 
-    def expect_input(self) -> None:
-        """Say from which tick on an access to the UART has to ask for input. A slice is about to begin."""
-        due = self._port.source.due(self._vcpu.now())
+    def expect_input(self) -> bool:
+        """Say from which tick on an access to the UART has to ask for input. A slice is about to begin.
+
+        Return True if some has arrived, and :meth:`receive_expected` would push it as far as there is room.
+        """
+        now = self._vcpu.now()
+        due = self._port.source.due(now)
         self._vcpu.cpu.native64[INPUT_DUE] = _LATEST if due is None else due
+        return due is not None and due <= now and self.board.console.expects_input
 
     def receive_expected(self) -> None:
         """Push what has arrived into the UART, between two instructions, if the guest expects input."""

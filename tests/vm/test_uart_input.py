@@ -60,6 +60,27 @@ def test_a_byte_between_emptying_and_clearing_is_not_lost(tier: Any, jit: Any, m
     assert machine.run(fuel=20_000).exit_code == 0 and machine.r[5] == 4
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tier", ["reference", "threaded", "auto"])
+def test_input_comes_where_a_replay_finds_the_place(tier: Any, seed: int, tmp_path: Path) -> None:
+    """An exception is entered in no time, so its tick does not tell whether it has been entered already. Here slices
+    end with exceptions only.
+    """
+    code = bytearray(interrupt_driven(RX, wait="udf #0"))
+    code[4:8] = assemble("movs pc, lr", 4)
+    made = run(bytes(code), Trickle(b"abcdefgh" * 10 + b"Z", seed), tier, "async", 0)
+    recorder = Recorder(made.input_source, str(tmp_path / "run"), identify(made, ""))
+    made.attach_input(recorder)
+    result = made.run(timeout=60)
+    recorder.end(made, result)
+    assert result.exit_code == 0 and made.r[5] == 81, result.message
+    for other in ("threaded", "stitched"):
+        again = run(bytes(code), CaptureConsole(), other, "off", 0)
+        replay = Replay(read_recording(str(tmp_path / "run")), identify(again, ""))
+        again.attach_input(replay)
+        assert replay.compare(again, again.run(timeout=60), pytest.fail).exit_code == 0
+
+
 @pytest.mark.parametrize("mask", [RT, RX | RT])
 @pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])
 def test_all_of_a_long_input_arrives_and_can_be_replayed(tier: Any, mask: int, tmp_path: Path) -> None:
