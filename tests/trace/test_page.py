@@ -16,6 +16,7 @@ import pytest
 from dbt.trace.control_flow import control_flow
 from dbt.trace.html import report
 from dbt.trace.model import Trace
+from dbt.trace.moment import debugger_command
 from tests.codecache.samples import use_only_handlers
 from tests.guests import GUESTS
 from tests.trace.browser import CHROMIUM, DRIVER, MISSING, browser_window, click, open_page, wait_for, write_large_page
@@ -130,6 +131,9 @@ def test_blocks_are_a_table_too(page: Any) -> None:
     if expected:
         click(page, "#table .row")
         wait_for(page, "return !document.getElementById('chosen').hidden")
+        shown = page.find_element("css selector", "#chosen-command code").text
+        path = os.path.abspath(page.trace.path)
+        assert shown in {debugger_command(path, region.icount) for region in page.trace.regions}
 
 
 def test_the_timeline_zooms(page: Any) -> None:
