@@ -10,7 +10,8 @@ A file of ``registers/BOARD/`` is a sequence of lines, for a board that has just
     devices disk rng            virtio devices that the board is to have (virt); no line, no devices
 
 Places may be in RAM too, from 0x41200000 on, so that a device that accesses RAM can be driven. The disk has 64 sectors;
-its word N is N * 0x9E3779B1 modulo 2^32.
+its word N is N * 0x9E3779B1 modulo 2^32. The directory of 9p is
+made by :func:`tests.devices.virtio.shared.make_share`.
 
 ``python -m tests.devices.register_cases [FILE ...]`` runs the files, or else all of them, under qemu-system-arm. It
 writes down what QEMU read in every line, also where there was an answer before. A new file, or line, needs no answers:
@@ -32,8 +33,10 @@ from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.host.drive import Drive
 from dbt.host.net_option import Net
+from dbt.host.ninep.share import Share
 from dbt.vm.machine import TierName
 from tests.assembler import assemble
+from tests.devices.virtio.shared import make_share
 
 FOLDER = Path(__file__).parent / "registers"
 FILES = sorted(FOLDER.glob("*/*.txt"))
@@ -206,6 +209,9 @@ def _in_qemu(devices: list[str]) -> Iterator[str]:
             yield from ("-device", "virtconsole,chardev=c")
         elif device == "net":
             yield from ("-netdev", "user,id=n,restrict=on", "-device", "virtio-net-device,netdev=n")
+        elif device == "9p":
+            yield from ("-fsdev", "local,id=f,path=share,security_model=none")
+            yield from ("-device", "virtio-9p-device,fsdev=f,mount_tag=share")
         else:
             more = ",free-page-reporting=on" if device == "balloon" else ""
             yield from ("-device", f"virtio-{device}-device{more}")
@@ -217,6 +223,7 @@ def under_qemu(accesses: list[Access], board: str, devices: list[str]) -> list[i
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "image").write_bytes(_image_of(accesses, board))
         (Path(directory) / "disk").write_bytes(disk_content())
+        make_share(Path(directory))
         subprocess.run(
             [
                 *(*_QEMU, *_MACHINES[board], *_in_qemu(devices)),
@@ -246,8 +253,9 @@ def under_dbt(accesses: list[Access], board: str, devices: list[str], tier: Tier
             console=console,
             board=board,
             drives=[Drive(str(disk), serial="disk") for name in devices if name == "disk"],
-            devices=[name for name in devices if name not in ("disk", "net")],
+            devices=[name for name in devices if name not in ("disk", "net", "9p")],
             nets=[Net("none") for name in devices if name == "net"],
+            shares=[Share(str(make_share(Path(directory)))) for name in devices if name == "9p"],
         ) as machine:
             machine.load_kernel(str(Path(directory) / "image"), base=_ORIGINS[board] + _CODE)
             assert machine.run(fuel=10_000_000).exit_code == 0

@@ -22,6 +22,7 @@ from dbt.memory.ram import Ram, RamRegion
 from tests.devices.register_cases import FILES, IDS, devices_of, disk_content, parse, recorded
 from tests.devices.virtio.disks import MemoryFile, direct
 from tests.devices.virtio.every_device import network_card
+from tests.devices.virtio.shared import shared_directory
 from tests.devices.virtual_time import VirtualTime
 
 EPOCH = 1_767_225_600  # 2026-01-01 00:00:00
@@ -31,6 +32,7 @@ _MAKE: dict[str, Callable[[Dma], VirtioDevice]] = {
     "balloon": Balloon,
     "net": lambda memory: network_card([]),
     "console": lambda memory: Console(unplugged),
+    "9p": lambda memory: shared_directory(),
 }
 
 

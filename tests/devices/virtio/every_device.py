@@ -10,12 +10,12 @@ from dbt.devices.virtio.attached import Attached
 from dbt.devices.virtio.balloon import Balloon
 from dbt.devices.virtio.console import Console
 from dbt.devices.virtio.net import Net
-from dbt.devices.virtio.ninep import NineP
 from dbt.devices.virtio.rng import Rng
 from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram, RamRegion
 from tests.devices.virtio.disks import a_file, direct, overlaid
+from tests.devices.virtio.shared import shared_directory
 
 
 @cache
@@ -32,7 +32,7 @@ def attached_devices() -> Attached:
     return Attached(
         [
             *(direct(a_file()), overlaid(a_file()), network_card([]), Rng(0), Balloon(_memory())),
-            *(NineP(b"share", lambda request: b""), Console(unplugged)),
+            *(shared_directory(), Console(unplugged)),
         ],
         _memory(),
     )

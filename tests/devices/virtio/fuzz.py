@@ -23,10 +23,14 @@ from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.net import Net
 from dbt.devices.virtio.rng import Rng
 from dbt.devices.virtio.transport import COMMON_FEATURES, F_VERSION_1
+from dbt.host.ninep import messages as m
 from dbt.memory.dma import Dma
 from tests.devices.virtio.disks import a_file, direct, overlaid
 from tests.devices.virtio.driver import BASE, BUFFERS, INDIRECT, NEXT, SECOND, SIZE, WRITE, Rig
 from tests.devices.virtio.every_device import network_card
+from tests.devices.virtio.shared import shared_directory
+from tests.host.ninep.client import NOFID, text, words
+from tests.host.ninep.fuzz import Messages
 
 #: No round may take longer, in seconds of host time.
 MOST_SECONDS = 2.0
@@ -92,6 +96,13 @@ def _net_request(random: Random, queue: int) -> Request:
     return [bytes((kind, command)) + data], [1]
 
 
+def _ninep_request(random: Random, queue: int) -> Request:
+    begin = m.message(m.TVERSION, 0, words(8192) + text("9P2000.L"))
+    attach = m.message(m.TATTACH, 0, words(random.randrange(3), NOFID) + text("") * 2 + words(0))
+    message = random.choice((begin, attach, *(Messages(random).next() for _ in range(4))))
+    return [message[: 1 << 16]], [random.choice((11, 4096, 4096, 10))]
+
+
 def _console() -> Console:
     console = Console(unplugged)
     console.received = b"input" * 100
@@ -107,6 +118,7 @@ KINDS: tuple[tuple[Callable[[Dma], VirtioDevice], Callable[[Random, int], Reques
     (Balloon, _balloon_request),
     (lambda memory: _console(), _console_request),
     (lambda memory: network_card([]), _net_request),
+    (lambda memory: shared_directory(), _ninep_request),
 )
 
 
