@@ -85,7 +85,7 @@ class Attachments:
         """Return the devices as they are at power-on, or None if there are none. A console's output goes to
         ``transmit``.
         """
-        if not (self._drives or self._nets or self._devices):
+        if not (self._drives or self._nets or self._devices or self._shares):
             return None
         from dbt.devices.virtio.attached import Attached
         from dbt.memory.dma import Dma
