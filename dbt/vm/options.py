@@ -160,7 +160,7 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
-        if not (self.devices or self.drives or self.nets):
+        if not (self.devices or self.drives or self.nets or self.shares):
             return
         from dbt.host.drive import Drive
         from dbt.host.net_option import Net
