@@ -17,7 +17,7 @@ from tests.oracle.cases.case import CODE, RAM_SIZE, Case, Outcome, bank_name, ch
 
 #: Instructions that are never run in Unicorn, by a pattern for their name, and why.
 NOT_COMPARED: dict[str, str] = {
-    r"(MRC|MCR|MCRR) .*": "Which coprocessor registers there are depends on the processor.",
+    r"(MRC|MCR|MRRC|MCRR) .*": "Which coprocessor registers there are depends on the processor.",
     r"WFI|WFE": "Waiting is an exit here, nothing in QEMU's WFI, and an internal exception in its WFE.",
     r"HVC|SMC": "The Cortex-A15 has the Virtualization and Security Extensions that these belong to; we have not.",
 }
