@@ -31,12 +31,12 @@ from dbt.codecache.store import cache_limit
 from dbt.engine.observer import NOBODY, Observer
 from dbt.frontend.optimizations import ALL
 from dbt.host.console import Console, HostConsole, is_terminal
-from dbt.host.ninep.share import Share
 from dbt.vm.machine import JIT_MODES, TIERS, Machine
 from dbt.vm.options import HostOptions
 
 if TYPE_CHECKING:
     from dbt.host.net_option import Net
+    from dbt.host.ninep.share import Share
     from dbt.vm.recording import RunIdentity
 
 CONSOLE_MODES = ("raw", "line")
@@ -170,6 +170,8 @@ def _shares(options: RunOptions) -> tuple[Share, ...]:
             if share.path is None or not os.path.isdir(share.path):
                 raise CommandError(f"--share {share.path}: this is not a directory.", Status.USAGE)
         return tuple(shares)
+    from dbt.host.ninep.share import Share
+
     given = [(share.tag, share.read_only) for share in shares] or _recorded(options.replay).shares
     return tuple(Share(None, tag, read_only) for tag, read_only in given)
 

@@ -11,11 +11,11 @@ from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
 from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
-from dbt.host.ninep.share import DEFAULT_TAG, Share
 
 if TYPE_CHECKING:
     from dbt.host.drive import Drive
     from dbt.host.net_option import Net
+    from dbt.host.ninep.share import Share
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -172,6 +172,8 @@ def parse_net(option: str, text: str) -> Net:
 
 def parse_share(option: str, text: str) -> Share:
     """Return the shared directory of a text such as ``DIR:TAG,ro``. A comma in a name is written twice."""
+    from dbt.host.ninep.share import DEFAULT_TAG, Share
+
     head, *rest = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
     if rest not in ([], ["ro"]):
         raise CommandError(f"{option} {text}: behind the directory and its tag only `,ro` can stand.", Status.USAGE)

@@ -15,8 +15,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dbt.engine.descriptors import is_ready
-
 #: The longest time that a read waits, in seconds.
 READ_TIMEOUT_S = 0.01
 _BUFFER_SIZE = 1 << 14
@@ -46,6 +44,12 @@ class Console(Protocol):
 
     def flush(self) -> None:
         """Make everything that was written visible. The machine calls it between slices and when it stops."""
+
+
+def _is_ready(descriptor: int, seconds: float | None, event: int = select.POLLIN) -> bool:
+    from dbt.engine.descriptors import is_ready  # a run without input does not ask
+
+    return is_ready(descriptor, seconds, event)
 
 
 def is_terminal() -> bool:
@@ -123,7 +127,7 @@ class HostConsole:
     def read(self, size: int) -> bytes | None:
         self.flush()
         try:
-            return os.read(self._stdin, size) if is_ready(self._stdin, READ_TIMEOUT_S) else None
+            return os.read(self._stdin, size) if _is_ready(self._stdin, READ_TIMEOUT_S) else None
         except BlockingIOError:
             return None
         except OSError:  # Closed: there is no more input.
@@ -140,12 +144,12 @@ class HostConsole:
 
     def wait(self, seconds: float) -> None:
         """Wait for input. At its end, wait all the ``seconds``, although the host reports that a read is possible."""
-        if is_ready(self._stdin, seconds) and not self.arrived():
+        if _is_ready(self._stdin, seconds) and not self.arrived():
             time.sleep(seconds)
 
     @property
     def ended(self) -> bool:
-        return is_ready(self._stdin, 0) and not self.arrived()
+        return _is_ready(self._stdin, 0) and not self.arrived()
 
     def flush(self) -> None:
         """Write what was collected. What the host does not take is kept for the next time."""
@@ -157,7 +161,7 @@ class HostConsole:
             try:
                 del data[: os.write(fd, data)]
             except BlockingIOError:
-                is_ready(fd, None, select.POLLOUT)
+                _is_ready(fd, None, select.POLLOUT)
             except BrokenPipeError:
                 raise
             except OSError as error:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-#: The longest sleep of a waiting guest, in seconds. Afterwards the machine checks for Ctrl-C and for limits.
-TIMEOUT_S = 0.05
 _CATCH_UP = 1.0
 #: A guest that computes is not told of less, in seconds: each time is a line of a recording.
 _LEAST_CATCH_UP = 0.001

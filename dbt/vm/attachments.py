@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from dbt.devices.fields import Fields
 from dbt.devices.state import StateError
 from dbt.vm.input import Arrival
 
@@ -169,6 +168,8 @@ class Attachments:
                 f"the machine had {len(saved)} disks when it was saved, and is given {len(self._drives)} now. "
                 "Give it the same files in the same order (--drive file=F)"
             )
+        from dbt.devices.fields import Fields
+
         for number, (values, one) in enumerate(zip(saved, self._open, strict=True)):
             drive, file = one.drive, one.file
             fields = Fields(values, f"disk {number} in the saved state", _DRIVE)

@@ -7,6 +7,7 @@ can observe depends on its image, its arguments, its files and its input. It doe
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gva
@@ -16,7 +17,6 @@ from dbt.engine.observer import Observer
 from dbt.host.console import Console
 from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
-from dbt.host.realtime import TIMEOUT_S, RealTime
 from dbt.host.semihosting import SEMIHOSTING_SVC
 from dbt.inspector.inspector import Inspector
 from dbt.vm.exit_handler import ExitHandler, Personality, event_name
@@ -24,16 +24,19 @@ from dbt.vm.input import InputPort
 from dbt.vm.peripherals import Peripherals
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.signal_deferral import SignalDeferral
-from dbt.vm.silent_kernel import SilentKernel
 from dbt.vm.slice_sizer import SliceSizer
 from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I
 from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
+    from dbt.host.realtime import RealTime
     from dbt.vm.run_watcher import RunWatcher
+    from dbt.vm.silent_kernel import SilentKernel
 
 _FLUSH_INTERVAL = 0.01
+#: The longest sleep of a waiting guest, in seconds. Afterwards the loop checks for Ctrl-C and for limits.
+_LONGEST_SLEEP_S = 0.05
 #: The interval in instructions at which a halted kernel is looked for. It is fixed, so that runs do not depend on
 #: slices.
 _HALT_INTERVAL = 1 << 24
@@ -57,6 +60,7 @@ class StepListener(Protocol):
 class HostLoop:
     """The loop. With ``realtime``, guest idle time passes in real time, and virtual time is raised to the host's clock
     where a guest that computes is slower. Otherwise virtual time jumps to the next event while the guest waits.
+    ``silence`` returns what watches a kernel's output.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class HostLoop:
         realtime: bool,
         signals: SignalDeferral,
         journal: HostJournal,
-        silence: SilentKernel,
+        silence: Callable[[], SilentKernel],
     ) -> None:
         self._vcpu = vcpu
         self._peripherals = peripherals
@@ -134,7 +138,8 @@ class HostLoop:
         self._signals.release()
         if watcher is None or not watcher.goes_on:
             self._exits.begin_run()
-        self._silence.begin_run(self._vcpu.icount)
+        if machine.is_kernel:
+            self._silence().begin_run(self._vcpu.icount)
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._follow_time()
         self._watcher = watcher
@@ -152,12 +157,16 @@ class HostLoop:
                 self._console.flush()
                 self._signals.hold()
         self._ended = None
-        return self._silence.explain(result, machine.cpu_model) if machine.is_kernel else result
+        return self._silence().explain(result, machine.cpu_model) if machine.is_kernel else result
 
     def _follow_time(self) -> None:
         """Let time pass in real time from now on, if it is to. What is repeated is not waited for."""
         follows = self._is_realtime and self._journal.repeats_until is None
-        self._realtime = RealTime(self._vcpu.timeline.ticks_per_second) if follows else None
+        self._realtime = None
+        if follows:
+            from dbt.host.realtime import RealTime
+
+            self._realtime = RealTime(self._vcpu.timeline.ticks_per_second)
 
     def _run(
         self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
@@ -290,7 +299,7 @@ class HostLoop:
         if not icount % _HALT_INTERVAL and machine.is_kernel:
             if self._has_halted:
                 return self._kernel_halted()
-            self._silence.look(icount, machine.cpu_model, self._describe_place)
+            self._silence().look(icount, machine.cpu_model, self._describe_place)
         if end is not None and icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {icount} instructions")
         if deadline is not None and now >= deadline:
@@ -378,10 +387,10 @@ class HostLoop:
         self._console.flush()
         realtime, rate = self._realtime, self._vcpu.timeline.ticks_per_second
         if realtime is None:
-            self._port.source.wait(TIMEOUT_S)
+            self._port.source.wait(_LONGEST_SLEEP_S)
             return
-        left = TIMEOUT_S if wait is None else wait / rate - realtime.lag(now)
+        left = _LONGEST_SLEEP_S if wait is None else wait / rate - realtime.lag(now)
         if left > 0:
-            self._port.source.wait(min(left, TIMEOUT_S))
+            self._port.source.wait(min(left, _LONGEST_SLEEP_S))
         passed = int(realtime.lag(now) * rate)
         self._vcpu.skip(passed if wait is None else min(passed, wait))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from dbt.board.loader import read_file
 from dbt.inspector.symbols import SymbolTable
-from dbt.memory.contents import touched
 from dbt.vm.guest import Guest, read_kernel, read_program
 from dbt.vm.guest_access import GuestAccess
 from dbt.vm.options import path_text
@@ -116,8 +115,11 @@ class LoadedMachine(GuestAccess):
 
     def _start(self, guest: Guest) -> None:
         assert guest.image is not None
-        if guest.is_kernel and self.ram.file is None and not any(touched(self.ram)):
-            self.ram.keep_in_file()  # which makes the first fork of a large guest as fast as further ones
+        if guest.is_kernel and self.ram.file is None:
+            from dbt.memory.contents import touched
+
+            if not any(touched(self.ram)):
+                self.ram.keep_in_file()  # which makes the first fork of a large guest as fast as further ones
         guest.image.place(self.memory)
         self._parts.identity.use(guest.image)
         self._become(guest)

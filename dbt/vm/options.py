@@ -15,7 +15,6 @@ from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations
-from dbt.host.ninep.share import LONGEST_TAG, Share
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
 from dbt.vm.attachments import DEVICES
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from dbt.host.drive import Drive
     from dbt.host.jail import FileJail
     from dbt.host.net_option import Net
+    from dbt.host.ninep.share import Share
 
 DEFAULT_MEMORY = 128 << 20
 TierName = Literal["auto", "stitched", "threaded", "reference"]
@@ -184,6 +184,10 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"a machine has at most {self.board_model.virtio_slots} virtio devices, and not {count}")
 
     def _check_shares(self) -> None:
+        if not self.shares:
+            return
+        from dbt.host.ninep.share import LONGEST_TAG, Share
+
         if not all(isinstance(share, Share) for share in self.shares):
             raise ValueError(f"shares={self.shares!r} is no list of Share")
         tags = [share.tag.encode() for share in self.shares]

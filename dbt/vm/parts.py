@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import CpuState
@@ -29,9 +30,11 @@ from dbt.vm.input import ConsoleInput, InputPort, Mailbox
 from dbt.vm.options import MachineOptions, TierParts, open_jail
 from dbt.vm.peripherals import Peripherals
 from dbt.vm.signal_deferral import SignalDeferral
-from dbt.vm.silent_kernel import SilentKernel
 from dbt.vm.vcpu import Vcpu
 from isa.arm.cpus import CPUS
+
+if TYPE_CHECKING:
+    from dbt.vm.silent_kernel import SilentKernel
 
 
 def _hash_ram(ram: Ram) -> str:
@@ -136,7 +139,13 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         exits.answer_within_slice,
     )
     signals = SignalDeferral()
-    silence = SilentKernel(options.board_model, output, notice)
+
+    @cache
+    def silence() -> SilentKernel:
+        from dbt.vm.silent_kernel import SilentKernel
+
+        return SilentKernel(options.board_model, output, notice)
+
     loop = HostLoop(
         vcpu,
         peripherals,
