@@ -74,7 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def run(options: dict[str, Any]) -> tuple[Any, ...]:
     console = CaptureConsole()
-    defaults: dict[str, Any] = {"memory": 4 << 20, "jit": "sync", "console": console}
+    defaults: dict[str, Any] = {"board": "versatile", "memory": 4 << 20, "jit": "sync", "console": console}
     machine = Machine(**(defaults | options))
     machine.load_bytes(make_elf(PROGRAM))
     result = machine.run(fuel=3_000_000)

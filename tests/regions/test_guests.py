@@ -112,8 +112,9 @@ def test_every_mode_has_one_history(name: str, image: str, tmp_path: Path, monke
             compiled = tier.regions.counts.compiled
         # Of code that is written over there are more versions than are kept for one place, and it may come too late.
         counts = tier.regions.counts
-        if label == "warm" and not counts.dropped:
-            assert counts.loaded >= compiled * 0.7, f"{label}: {counts}, {compiled} were compiled"
+        if label == "warm" and jit == "sync" and not counts.dropped:
+            assert counts.compiled <= compiled * 0.3, f"{counts.compiled} again, of {compiled}"
+            assert counts.loaded or not compiled
         assert its_trace in ("", trace)
     use_only_handlers(tmp_path / "second", monkeypatch)
     seen, _, _ = history(name, image, "auto", "async")

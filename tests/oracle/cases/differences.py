@@ -42,6 +42,7 @@ UNDEFINED_HERE: tuple[tuple[Pattern, str], ...] = tuple(
         ("cond:4 0001 0 r:1 t:1 0 m1:4 rd:4 001 m:1 0000 rn:4", "MRS and MSR of banked registers: Virtualization."),
         ("cond:4 110 op:5 rn:4 crd:4 111 cp:1 imm8:8", "LDC, STC, MCRR and MRRC: which there are is the processor's."),
         ("cond:4 1110 opc1:3 load:1 crn:4 rt:4 111 cp:1 opc2:3 1 crm:4", "MRC and MCR: likewise."),
+        ("cond:4 1110 opc1:3 load:1 crn:4 rt:4 101 cp:1 opc2:3 1 crm:4", "VMRS and VMSR: we have no floating point."),
         ("1111 0001 0000 (000) 1 (000000) e:1 (0) (0000) (0000)", "SETEND: we have no big-endian data accesses."),
         ("1111 0101 u:1 0 01 1111 (1111) imm12:12", "PLDW of a literal is UNPREDICTABLE (A8.8.126)."),
     )
