@@ -232,7 +232,7 @@ def dispatching(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     with pytest.MonkeyPatch.context() as patch:
         use_only_handlers(folder / "cache", patch)
         image = GUESTS / "slow" / "images" / "dispatching.elf"
-        return record(folder / "t", image, block_counters=True, fuel=30_000_000)[2]
+        return record(folder / "t", image, block_counters=True, fuel=120_000_000)[2]
 
 
 @pytest.fixture(params=[800, 1400])
