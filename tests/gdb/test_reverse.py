@@ -149,7 +149,7 @@ LONG = 600_000_000
 
 
 def long_history() -> Machine:
-    machine = Machine(1 << 20, console=CaptureConsole())
+    machine = Machine(1 << 20, tier="threaded", console=CaptureConsole())  # compiled, it would take 0.1 s
     machine.load_bytes(assemble(ENDLESS, 0x8000), base=0x8000)
     return machine
 
