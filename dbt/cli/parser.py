@@ -345,7 +345,7 @@ def _add_reports(parser: Parser) -> None:
     options.text("FILE", "write every instruction and what it changes to FILE; slow", "--trace")
     help_ = "write down what the translator does: a recording for `dbt trace`"
     options.text("FILE", help_, "--record-trace")
-    options.flag("with --record-trace, have compiled code count its blocks, branches and exits", "--trace-counts")
+    options.flag("with --record-trace, have compiled code count its blocks and exits", "--trace-counts")
     help_ = "name translated code by guest symbol for Linux's perf, in /tmp/perf-PID.map"
     options.flag(help_, "--perf-map")
     options.flag("print the result as a JSON object, the last line of standard error", "--json")

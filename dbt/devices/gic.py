@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dbt.devices.registers import WordRegisters
+from dbt.devices.registers import WordRegisters, identification
 from dbt.devices.shared import shared
 from dbt.devices.state import Byte, Wiring, Word
 from dbt.devices.wiring import DeviceInput, Line
@@ -34,10 +34,7 @@ _ACK_CTL, _FIQ_EN, _CBPR, _EOI_MODE = 1 << 2, 1 << 3, 1 << 4, 1 << 9
 _CONTROL = _GROUPS | _ACK_CTL | _FIQ_EN | _CBPR | _EOI_MODE
 #: GICD_TYPER: as many interrupts, one CPU.
 _TYPE = LINES // 32 - 1
-_IDENTIFICATION = {
-    0xFD0: 0x04, 0xFD4: 0, 0xFD8: 0, 0xFDC: 0, 0xFE0: 0x90, 0xFE4: 0xB4, 0xFE8: 0x2B, 0xFEC: 0,
-    0xFF0: 0x0D, 0xFF4: 0xF0, 0xFF8: 0x05, 0xFFC: 0xB1,
-}  # fmt: skip
+_IDENTIFICATION = {0xFD0: 0x04, **identification(0x002BB490)}
 _IMPLEMENTER, _CPU_IDENTIFICATION = 0x43B, 0x0002043B
 
 

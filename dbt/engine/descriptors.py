@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
-def ready(seconds: float | None, *descriptors: int, event: int = select.POLLIN) -> set[int]:
-    """Return the descriptors with which a read (a write, for POLLOUT) would not wait, within ``seconds``; None waits
-    without a limit.
+def ready(events: Mapping[int, int], seconds: float | None) -> set[int]:
+    """Return the descriptors with which a read (for POLLIN) or a write (for POLLOUT) would not wait, within
+    ``seconds``; None waits without a limit. ``events`` has for each descriptor which of the two matters, or 0.
 
     That is also so at the end of the input, and for a descriptor that is closed.
     """
     poll = select.poll()  # not select, which refuses descriptors over 1023
-    for descriptor in descriptors:
+    for descriptor, event in events.items():
         poll.register(descriptor, event)
     return {descriptor for descriptor, _ in poll.poll(None if seconds is None else 1000 * seconds)}
 
 
 def is_ready(descriptor: int, seconds: float | None, event: int = select.POLLIN) -> bool:
     """Return True if a descriptor is :func:`ready`."""
-    return bool(ready(seconds, descriptor, event=event))
+    return bool(ready({descriptor: event}, seconds))
 
 
 def leave_all_but(kept: Collection[int]) -> None:

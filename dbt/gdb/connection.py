@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -124,4 +125,7 @@ class Door:
 def ready(seconds: float, *sources: Client | Door) -> set[Client | Door]:
     """Return the sources that are ready, after ``seconds`` at most."""
     by_descriptor = {source.fileno(): source for source in sources}
-    return {by_descriptor[descriptor] for descriptor in descriptors.ready(seconds, *by_descriptor)}
+    return {
+        by_descriptor[descriptor]
+        for descriptor in descriptors.ready(dict.fromkeys(by_descriptor, select.POLLIN), seconds)
+    }

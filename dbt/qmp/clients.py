@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dbt.engine.descriptors import ready
 from dbt.host.endpoint import Listener
 from dbt.qmp.messages import MessageReader, encoded
 
@@ -126,18 +127,15 @@ class Clients:
 
     def look(self, seconds: float) -> None:
         """Take whoever has come and whatever has been sent, within ``seconds``, and send what waits."""
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
         by_descriptor = {client.fileno(): client for client in self._clients}
-        for descriptor, client in by_descriptor.items():
-            poll.register(descriptor, client.waits_for)
-        ready = [descriptor for descriptor, _ in poll.poll(1000 * seconds)]
-        for client in filter(None, map(by_descriptor.get, ready)):
+        events = {descriptor: client.waits_for for descriptor, client in by_descriptor.items()}
+        found = ready({self._listener.fileno(): select.POLLIN, **events}, seconds)
+        for client in (client for descriptor, client in by_descriptor.items() if descriptor in found):
             if client.has_output:
                 client.flush()
             elif client.waits_for:
                 client.receive()
-        if self._listener.fileno() in ready:
+        if self._listener.fileno() in found:
             self.remove_done()  # whose places are free
             self._accept()
 
@@ -182,10 +180,7 @@ class Clients:
         while (waiting := [client for client in self._clients if client.has_output]) and (
             left := deadline - time.monotonic()
         ) > 0:
-            poll = select.poll()
-            for client in waiting:
-                poll.register(client, select.POLLOUT)
-            poll.poll(1000 * left)
+            ready({client.fileno(): select.POLLOUT for client in waiting}, left)
             for client in waiting:
                 client.flush()
         for client in self._clients:

@@ -69,9 +69,11 @@ class Mailbox:
         if self._network is None:
             console.wait(seconds)
             return
+        from dbt.engine.descriptors import ready  # which few guests need
+
         end = time.monotonic() + seconds
         while not console.arrived() and self.is_empty and (left := end - time.monotonic()) > 0:
-            select.select(self._network.descriptors(), (), (), min(left, _CONSOLE_INTERVAL))
+            ready(dict.fromkeys(self._network.descriptors(), select.POLLIN), min(left, _CONSOLE_INTERVAL))
 
 
 class InputSource(Protocol):

@@ -160,7 +160,8 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
-        if not (self.devices or self.drives or self.nets or self.shares):
+        count = len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares)
+        if not count:
             return
         from dbt.host.drive import Drive
         from dbt.host.net_option import Net
@@ -173,8 +174,7 @@ class MachineOptions(NamedTuple):
         if not all(isinstance(net, Net) and len(net.mac) in (0, 6) for net in self.nets):
             raise ValueError(f"nets={self.nets!r} is no list of Net with addresses of six bytes")
         self._check_shares()
-        count = len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares)
-        if count and not self.board_model.virtio_slots:
+        if not self.board_model.virtio_slots:
             raise ValueError(
                 f"the board {self.board_model.name} has no slots for virtio devices (disks, networks, shared "
                 "directories, rng): "
