@@ -1,32 +1,51 @@
-"""Control of a machine by the program that has it: stopping a run, its input and time, and going back."""
+"""Control of a machine by the program that has it: stopping a run, its input and time, debuggers, and going back."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from dbt.abi.layout import PAGE_SIZE
 from dbt.board.board import POWER_KEY
+from dbt.host.console import Console
 from dbt.vm.input import Arrival, InputSource
 from dbt.vm.loaded_machine import LoadedMachine
-from dbt.vm.options import MachineOptions
+from dbt.vm.options import MachineOptions, check_limits
 from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
     from dbt.vm.checkpoint import Checkpoint
+    from dbt.vm.history import History
+    from dbt.vm.result import RunResult
+    from dbt.vm.run_watcher import RunWatcher
+    from dbt.vm.step_observer import StepObserver
 
 
 #: The receiver of what a balloon is asked for.
 _BALLOON = "balloon"
 
 
-class ControlledMachine(LoadedMachine):
+class ControlledMachine(LoadedMachine, ABC):
     """What :class:`dbt.vm.machine.Machine` has for the program that controls it."""
 
-    def __init__(self, options: MachineOptions, parts: Parts) -> None:
+    def __init__(self, options: MachineOptions, parts: Parts, console: Console, notice: Callable[[str], None]) -> None:
         super().__init__(options, parts)
+        self.console, self._notice = console, notice
         self._checkpoints: WeakSet[Checkpoint] = WeakSet()
+        self._history: History | None = None
+
+    @abstractmethod
+    def run(
+        self,
+        fuel: int | None = None,
+        timeout: float | None = None,
+        trace: StepObserver | None = None,
+        watcher: RunWatcher | None = None,
+    ) -> RunResult:
+        """See :meth:`dbt.vm.machine.Machine.run`."""
 
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may
@@ -78,6 +97,35 @@ class ControlledMachine(LoadedMachine):
         self._ownership.check()
         self._parts.port.attach(source)
 
+    # -- debuggers -----------------------------------------------------------------------------
+
+    def serve_gdb(
+        self,
+        endpoint: str = "0",
+        wait: bool = False,
+        fuel: int | None = None,
+        timeout: float | None = None,
+        announce: Callable[[str], None] | None = None,
+        history: bool | History = False,
+        save: Callable[[], str] | None = None,
+    ) -> RunResult:
+        """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
+
+        ``endpoint`` is ``[HOST:]PORT`` or ``unix:PATH``. Without a host, only this host can connect; port 0 is any that
+        is free. ``announce`` is called with the place, once it listens; the default is ``notice``. With ``wait``, the
+        guest does not start before a debugger has connected and lets it. With ``history``, debuggers can run the guest
+        backwards (:meth:`begin_history`); a history that there is already can be given instead.
+
+        ``save`` is called when a debugger's user wants the machine to be saved (``monitor snapshot``). It returns where
+        it has done so, or raises :class:`dbt.vm.debugger.SaveError`.
+
+        Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
+        """
+        from dbt.vm.debug_service import serve_gdb
+
+        check_limits(fuel, timeout)
+        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice, save)
+
     # -- going back ----------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
@@ -112,3 +160,17 @@ class ControlledMachine(LoadedMachine):
             checkpoint.roll_back(self._parts)
         finally:
             signals.end()
+
+    def begin_history(self, memory: int | None = None) -> History:
+        """Keep the history of the run from now on, in which one can go back: see :class:`dbt.vm.history.History`.
+
+        ``memory`` is how many bytes of the host's memory its checkpoints may take; the default is 256 MiB. Until the
+        history is closed, nobody else may roll the machine back. Raise RuntimeError if there is a history already.
+        """
+        self._ownership.check_stopped()
+        from dbt.vm.history import DEFAULT_MEMORY, History  # which few guests need
+
+        if self._history is not None and not self._history.is_closed:
+            raise RuntimeError("the machine has a history already")
+        self._history = History(self, self._parts, DEFAULT_MEMORY if memory is None else memory)
+        return self._history

@@ -11,12 +11,12 @@ from dbt.vm.debugger import Debugger
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
+    from dbt.vm.controlled_machine import ControlledMachine
     from dbt.vm.history import History
-    from dbt.vm.machine import Machine
 
 
 def serve_gdb(
-    machine: Machine,
+    machine: ControlledMachine,
     endpoint: str,
     wait: bool,
     fuel: int | None,
@@ -25,7 +25,7 @@ def serve_gdb(
     announce: Callable[[str], None],
     save: Callable[[], str] | None,
 ) -> RunResult:
-    """See :meth:`dbt.vm.machine.Machine.serve_gdb`."""
+    """See :meth:`dbt.vm.controlled_machine.ControlledMachine.serve_gdb`."""
     listener = Endpoint.parse(endpoint).listen()
     own = machine.begin_history() if history is True else None
     debugger = Debugger(machine, fuel, timeout, own if isinstance(history, bool) else history, save)

@@ -21,8 +21,8 @@ from dbt.vm.result import RunResult, StopReason
 from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
+    from dbt.vm.controlled_machine import ControlledMachine
     from dbt.vm.history import History, Hit
-    from dbt.vm.machine import Machine
 
 #: The most breakpoints, and the most bytes of a watchpoint: all of this may come from a socket.
 MAX_BREAKPOINTS, MAX_WATCHED = 4096, 1 << 20
@@ -62,7 +62,7 @@ class Debugger:
 
     def __init__(
         self,
-        machine: Machine,
+        machine: ControlledMachine,
         fuel: int | None = None,
         timeout: float | None = None,
         history: History | None = None,

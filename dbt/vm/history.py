@@ -27,7 +27,7 @@ from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.host.semihosting import KeptHandles
-    from dbt.vm.machine import Machine
+    from dbt.vm.controlled_machine import ControlledMachine
     from dbt.vm.parts import Parts
     from dbt.vm.run_watcher import RunWatcher
 
@@ -96,7 +96,7 @@ class _Hits:
     def __init__(
         self,
         points: DebugPoints,
-        machine: Machine,
+        machine: ControlledMachine,
         interrupted: Callable[[], bool],
         end: int = 0,
         caught: Collection[ExceptionKind] = (),
@@ -162,13 +162,13 @@ def _never() -> bool:
 
 
 class History:
-    """The history of a machine from now on: see :meth:`dbt.vm.machine.Machine.begin_history`.
+    """The history of a machine from now on: see :meth:`dbt.vm.controlled_machine.ControlledMachine.begin_history`.
 
     While it exists, the machine is run by :meth:`run`, which makes checkpoints on the way. ``memory`` is how many bytes
     they may take; when it is used up, older ones are thinned out, and at last the beginning is forgotten.
     """
 
-    def __init__(self, machine: Machine, parts: Parts, memory: int = DEFAULT_MEMORY) -> None:
+    def __init__(self, machine: ControlledMachine, parts: Parts, memory: int = DEFAULT_MEMORY) -> None:
         self._machine, self._parts, self._memory = machine, parts, memory
         self._journal = parts.journal
         self._input = LoggedInput(parts.port.source, parts.journal)

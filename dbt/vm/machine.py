@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.host.ninep.share import Share
     from dbt.memory.ram_image import RamSource
-    from dbt.vm.history import History
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.vm_state import VmState
@@ -138,11 +137,9 @@ class Machine(ControlledMachine):
         )
         options.check()
         check_receivers(console, notice, observer)
-        self._notice = notice
-        self.console: Console = console if console is not None else HostConsole()
+        console = console if console is not None else HostConsole()
         observer = Several(MEASURING, observer) if measures else observer
-        super().__init__(options, build_parts(options, self.console, notice, observer))
-        self._history: History | None = None
+        super().__init__(options, build_parts(options, console, notice, observer), console, notice)
 
     def __enter__(self) -> Machine:
         self._ownership.check()
@@ -193,49 +190,6 @@ class Machine(ControlledMachine):
     def step(self) -> RunResult:
         """Execute one instruction."""
         return self.run(fuel=1)
-
-    def serve_gdb(
-        self,
-        endpoint: str = "0",
-        wait: bool = False,
-        fuel: int | None = None,
-        timeout: float | None = None,
-        announce: Callable[[str], None] | None = None,
-        history: bool | History = False,
-        save: Callable[[], str] | None = None,
-    ) -> RunResult:
-        """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
-
-        ``endpoint`` is ``[HOST:]PORT`` or ``unix:PATH``. Without a host, only this host can connect; port 0 is any that
-        is free. ``announce`` is called with the place, once it listens; the default is ``notice``. With ``wait``, the
-        guest does not start before a debugger has connected and lets it. With ``history``, debuggers can run the guest
-        backwards (:meth:`begin_history`); a history that there is already can be given instead.
-
-        ``save`` is called when a debugger's user wants the machine to be saved (``monitor snapshot``). It returns where
-        it has done so, or raises :class:`dbt.vm.debugger.SaveError`.
-
-        Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
-        """
-        from dbt.vm.debug_service import serve_gdb
-
-        check_limits(fuel, timeout)
-        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice, save)
-
-    # -- going back ----------------------------------------------------------------------------
-
-    def begin_history(self, memory: int | None = None) -> History:
-        """Keep the history of the run from now on, in which one can go back: see :class:`dbt.vm.history.History`.
-
-        ``memory`` is how many bytes of the host's memory its checkpoints may take; the default is 256 MiB. Until the
-        history is closed, nobody else may roll the machine back. Raise RuntimeError if there is a history already.
-        """
-        self._ownership.check_stopped()
-        from dbt.vm.history import DEFAULT_MEMORY, History  # which few guests need
-
-        if self._history is not None and not self._history.is_closed:
-            raise RuntimeError("the machine has a history already")
-        self._history = History(self, self._parts, DEFAULT_MEMORY if memory is None else memory)
-        return self._history
 
     # -- state ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from dbt.abi.addresses import Gpa, Gva
 from dbt.engine.region_counts import RegionCounts
 from dbt.engine.region_tier import RegionTier
 from dbt.gdb.target import BreakpointKind, StopSignal, WatchKind
+from dbt.vm.controlled_machine import ControlledMachine
 from dbt.vm.debugger import Debugger
 from tests.assembler import assemble
 from tests.codecache.samples import kept
@@ -64,7 +65,7 @@ def covered(machine: Machine, place: str) -> bool:
     )
 
 
-def has_come_to(machine: Machine, icount: int) -> bool:
+def has_come_to(machine: ControlledMachine, icount: int) -> bool:
     return machine.icount >= icount
 
 
