@@ -6,7 +6,6 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Iterator
 
 from dbt.engine import descriptors
 from dbt.gdb.packets import PacketReader, Signal, framed
@@ -19,6 +18,7 @@ _REFUSED_S, _MOST_REFUSED = 1.0, 8
 _READ_SIZE = 1 << 16
 #: What a debugger can begin with. A request of a web browser, which any page can have it send to this host, cannot.
 _FIRST = (b"+", b"-", b"$", b"\x03")
+_NOT_ACKNOWLEDGED = (Signal.INTERRUPT, Signal.RESEND)
 
 
 class ClientGone(Exception):
@@ -41,8 +41,11 @@ class Client:
     def fileno(self) -> int:
         return self._connection.fileno()
 
-    def receive(self) -> Iterator[bytes | Signal]:
-        """Yield what has come, acknowledged. Nothing is waited for, if the descriptor is ready. Raises ClientGone."""
+    def receive(self) -> list[bytes | Signal]:
+        """Return what has come, acknowledged. Nothing is waited for, if the descriptor is ready. Raise ClientGone.
+
+        However often the client asks for the last packet again, it gets that once: it could ask in a byte for 32 KiB.
+        """
         try:
             data = self._connection.recv(_READ_SIZE)
         except OSError as error:
@@ -50,17 +53,12 @@ class Client:
         if not data or not (self._is_known or data.startswith(_FIRST)):
             raise ClientGone
         self._is_known = True
-        for found in self._reader.feed(data):
-            if found is Signal.RESEND:
-                self._transmit(self._last)
-            elif found is Signal.DAMAGED:
-                if not self.acknowledges:
-                    raise ClientGone  # there is no way to ask for the packet again
-                self._transmit(b"-")
-            else:
-                if self.acknowledges and found is not Signal.INTERRUPT:
-                    self._transmit(b"+")
-                yield found
+        found = list(self._reader.feed(data))
+        if Signal.DAMAGED in found and not self.acknowledges:
+            raise ClientGone  # there is no way to ask for the packet again
+        answers = b"".join(b"-" if one is Signal.DAMAGED else b"+" for one in found if one not in _NOT_ACKNOWLEDGED)
+        self._transmit(answers * self.acknowledges + self._last * (Signal.RESEND in found))
+        return [one for one in found if one is Signal.INTERRUPT or isinstance(one, bytes)]
 
     def send(self, body: bytes) -> None:
         """Send a packet. Raises ClientGone."""

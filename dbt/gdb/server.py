@@ -98,12 +98,12 @@ class GdbServer:
         self._is_gone = False
         try:
             while self._client is not None:
+                if self._target.is_ended():  # also between packets, for which a client can let the answers wait
+                    return self._say_end(client, b"X02", End.INTERRUPTED)
                 if self._packets:
                     end = self._answer(client, session, self._packets.popleft())
                     if end is not None:
                         return end
-                elif self._target.is_ended():
-                    return self._say_end(client, b"X02", End.INTERRUPTED)
                 else:
                     self._asked = self._is_interrupted = False
                     self._listen(client, _PAUSE_S)

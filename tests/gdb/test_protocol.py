@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -389,6 +390,32 @@ def test_the_machines_user_can_end_a_run_that_waits() -> None:
             if client is not None:
                 assert client.packet() == "X02"
                 client.socket.close()
+
+
+def test_a_client_that_takes_its_answers_slowly_does_not_keep_the_user_from_ending_the_run() -> None:
+    with served(machine_of()) as service, service.client() as client:
+        asked = 1000
+        for _ in range(asked):  # answers of 16 MB, more than sockets hold
+            client.send("m8000,1fe0")
+        service.machine.interrupt()
+        answers = 0
+        with contextlib.suppress(EOFError):
+            while client.packet() != "X02":
+                answers += 1
+        assert answers < asked
+        assert service.result().reason is StopReason.INTERRUPTED
+
+
+def test_what_is_asked_for_again_and_again_is_sent_once(client: RemoteClient) -> None:
+    answer = client.ask("m8000,1fe0")
+    client.socket.sendall(b"-" * 2000)
+    assert client.packet() == answer
+    client.send("qC")
+    found = [client.packet()]
+    while found[-1] == answer:  # there may be some, where the bytes have come in pieces
+        found.append(client.packet())
+    assert len(found) < 20
+    assert found[-1] == "QC1"
 
 
 def test_random_bytes_do_no_harm(client: RemoteClient, service: Service) -> None:
