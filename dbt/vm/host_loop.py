@@ -6,6 +6,7 @@ can observe depends on its image, its arguments, its files and its input. It doe
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from dbt.vm.silent_kernel import SilentKernel
 
 _FLUSH_INTERVAL = 0.01
+#: Seconds without Python's lock after each of these intervals, if the process has other threads. That is what it takes
+#: the host to wake one that waits for the lock. Python itself would let it wait for seconds: to release the lock for a
+#: moment, as each entry of native code and each system call does, starts the waiting of ``sys.getswitchinterval()``
+#: afresh, and the guest has the lock again before another thread is awake.
+_OTHERS_TURN = 1e-4
 #: The longest sleep of a waiting guest, in seconds. Afterwards the loop checks for Ctrl-C and for limits.
 _LONGEST_SLEEP_S = 0.05
 #: The interval in instructions at which a halted kernel is looked for. It is fixed, so that runs do not depend on
@@ -211,6 +217,8 @@ class HostLoop:
             if now >= next_flush:
                 signals.release()
                 self._console.flush()
+                if threading.active_count() > 1:
+                    time.sleep(_OTHERS_TURN)
                 next_flush = now + _FLUSH_INTERVAL
 
     @property
