@@ -436,8 +436,10 @@ class History:
         self._machine.tier.use_debug_points(_Hits(points, self._machine, _never))
 
     def pass_instruction(self) -> None:
-        """Go to the next moment, within the past."""
-        self._machine.run(1, watcher=_EveryHandler())
+        """Go to the next moment, within the past. An interrupt by the machine's user is left for the next run."""
+        if self._machine.run(1, watcher=_EveryHandler()).reason is StopReason.INTERRUPTED:
+            self._machine.run(1, watcher=_EveryHandler())
+            self._machine.interrupt()
 
     @property
     def _moment(self) -> _Moment:
@@ -471,7 +473,9 @@ class History:
     def _forward(self, icount: int, watcher: RunWatcher | None = None) -> bool:
         """Execute up to the arrival at ``icount``. Return False if that was interrupted."""
         if icount > self._machine.icount:
-            self.run(icount - self._machine.icount, watcher=watcher)
+            result = self.run(icount - self._machine.icount, watcher=watcher)
+            if result.reason is StopReason.INTERRUPTED:
+                return False  # even if it has arrived: who interrupted does not do so again
         return self._machine.icount == icount
 
     def _creep(self, here: _Moment) -> None:

@@ -17,6 +17,7 @@ from tests.gdb.remote import RemoteClient, Service, served
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb, values
 from tests.guests import GUESTS
 from tests.vm.programs import BASE, EXIT
+from tests.waiting import wait_until
 
 MINIOS = str(GUESTS / "images" / "minios-armv5te-O2.elf")
 
@@ -171,7 +172,7 @@ def test_a_search_is_interrupted() -> None:
         last_write = "qRcmd," + b"last-write 0x30000".hex()
         for is_of_client in (True, False):
             client.send(last_write)
-            time.sleep(0.1)
+            wait_until(lambda: service.machine.icount < newest, "the search begins")
             if is_of_client:
                 client.socket.sendall(b"\x03")
             else:
@@ -192,7 +193,7 @@ def test_a_client_that_leaves_ends_its_search() -> None:
             far_in(client, service)
             newest = service.machine.icount
             client.send("qRcmd," + b"last-write 0x30000".hex())
-            time.sleep(0.1)
+            wait_until(lambda: service.machine.icount < newest, "the search begins")
         with service.client() as client:
             assert client.ask("?") == "T05thread:1;" and service.machine.icount < newest
 
