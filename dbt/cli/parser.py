@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 import dbt
 from dbt.board.boards import BOARDS, CPU_MODELS
 from dbt.board.clock import DEFAULT_INSN_NS
-from dbt.cli.status import EPILOG, CommandError, Status
-from dbt.cli.values import parse_count
+from dbt.cli import command_arguments as others
+from dbt.cli.argument_parser import Command, Options, Parser, add_base, add_commands
+from dbt.cli.status import EPILOG
 from dbt.frontend.optimizations import Optimizations
-
-#: A command: a function from its arguments to its exit status.
-Command = Callable[[argparse.Namespace], int]
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -37,74 +33,6 @@ def run_command(arguments: Sequence[str]) -> int:
     return command(parsed)
 
 
-class Parser(argparse.ArgumentParser):
-    """The parser of one command. It raises CommandError for a wrong command line, with a hint at the help."""
-
-    def __init__(self, **settings: Any) -> None:
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **settings)
-        self.set_defaults(parser=self, command=self._print_help)
-
-    def _print_help(self, parsed: argparse.Namespace) -> int:
-        """Print the help, for a command that needs a further command."""
-        self.print_help()
-        return Status.DONE
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Print the help or the version. argparse's own method hides it if that cannot be written."""
-        stream = sys.stdout if file is None else file
-        if stream is not None:
-            stream.write(message)
-            stream.flush()
-
-    def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message}. See `{self.prog} --help`.", Status.USAGE)
-
-    def refuse(self, argument: str) -> NoReturn:
-        """Raise CommandError for an argument that is not understood, with a similar option if there is one."""
-        from difflib import get_close_matches
-
-        if not argument.startswith("-"):
-            self.error(f"{argument}: there is nothing here that this could be for")
-        name = argument.partition("=")[0]
-        near = get_close_matches(name, self._option_string_actions)
-        self.error(f"{name}: there is no such option" + (f"; there is {near[0]}" if near else ""))
-
-
-class _Append(argparse.Action):
-    """Appends a value to a tuple."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
-    ) -> None:
-        setattr(namespace, self.dest, (*getattr(namespace, self.dest), values))
-
-
-class _Options:
-    """Adds options to a parser or to a group of its options."""
-
-    def __init__(self, parser: argparse.ArgumentParser, title: str | None = None) -> None:
-        self._group = parser if title is None else parser.add_argument_group(title)
-
-    def text(
-        self, metavar: str, help_: str, *names: str, default: str | None = None, choices: Sequence[str] | None = None
-    ) -> None:
-        """Add an option with a value."""
-        self._group.add_argument(*names, metavar=metavar, default=default, help=help_, choices=choices)
-
-    def texts(self, metavar: str, help_: str, name: str) -> None:
-        """Add an option with a value that may be given several times. Its values are a tuple."""
-        self._group.add_argument(name, metavar=metavar, action=_Append, default=(), help=help_)
-
-    def flag(self, help_: str, name: str) -> None:
-        """Add an option without a value."""
-        self._group.add_argument(name, action="store_true", help=help_)
-
-    def argument(self, metavar: str, help_: str, name: str, required: bool = False) -> None:
-        """Add a positional argument, which may be omitted unless it is ``required``."""
-        self._group.add_argument(name, metavar=metavar, nargs=None if required else "?", help=help_)
-
-
 def make_parser(arguments: Sequence[str]) -> Parser:
     """Return the parser of the command ``dbt``. Only the command that the arguments name has its options."""
     parser = Parser(
@@ -114,41 +42,24 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"dbt {dbt.__version__}", help="print the version")
-    add = _commands(parser)
+    add = add_commands(parser)
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, help_, add_options in (
         ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
-        ("replay", "run a recorded run again up to an instruction, and show or debug it there", _add_replay),
-        ("snapshot", "look at saved machines, check and compare them", _add_snapshot),
-        ("translate", "compile ahead what was hot in a program's runs", _add_translate),
-        ("trace", "read the recording of a run: what was translated, how and why", _add_trace),
-        ("asm", "assemble A32 code", _add_asm),
-        ("disasm", "disassemble A32 code, with the program's symbols", _add_disasm),
-        ("isa", "list the instructions, made from their specification", _add_isa),
-        ("doctor", "check this host, the libraries and the cache", _add_doctor),
-        ("cache", "look at, check and empty the directory of translated code", _add_cache),
+        ("replay", "run a recorded run again up to an instruction, and show or debug it there", others.add_replay),
+        ("snapshot", "look at saved machines, check and compare them", others.add_snapshot),
+        ("translate", "compile ahead what was hot in a program's runs", others.add_translate),
+        ("trace", "read the recording of a run: what was translated, how and why", others.add_trace),
+        ("asm", "assemble A32 code", others.add_asm),
+        ("disasm", "disassemble A32 code, with the program's symbols", others.add_disasm),
+        ("isa", "list the instructions, made from their specification", others.add_isa),
+        ("doctor", "check this host, the libraries and the cache", others.add_doctor),
+        ("cache", "look at, check and empty the directory of translated code", others.add_cache),
     ):
         command = add(name, help_)
         if name == chosen:
             add_options(command)
     return parser
-
-
-def _commands(parser: Parser) -> Callable[[str, str], Parser]:
-    """Return a function that adds a command to a parser, given its name and its description in the list of commands."""
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-
-    def add(name: str, help_: str) -> Parser:
-        made = commands.add_parser(name, help=help_, usage=f"{parser.prog} {name} [OPTIONS]")
-        made.prog = f"{parser.prog} {name}"
-        return made
-
-    return add
-
-
-def _base(options: _Options) -> None:
-    help_ = "the file is a flat binary; it goes here [.bin, .img and .raw files: 0x8000, a kernel: 0x10000]"
-    options.text("ADDRESS", help_, "--base")
 
 
 # -- dbt run ---------------------------------------------------------------------------------------
@@ -180,8 +91,8 @@ def _add_run(parser: Parser) -> None:
 
 
 def _add_guest(parser: Parser) -> None:
-    options = _Options(parser, "the guest")
-    _base(options)
+    options = Options(parser, "the guest")
+    add_base(options)
     options.text("ADDRESS", "begin here, not at the program's own entry", "--entry")
     help_ = "boot a kernel instead: a zImage, a flat image, a uImage or an ELF file"
     options.text("FILE", help_, "--kernel")
@@ -193,7 +104,7 @@ def _add_guest(parser: Parser) -> None:
 
 
 def _add_machine(parser: Parser) -> None:
-    options = _Options(parser, "the machine")
+    options = Options(parser, "the machine")
     help_ = (
         f"the board: {', '.join(BOARDS)}. versatile is a Versatile/PB, with RAM from address 0 on; virt is QEMU's "
         "board of that name, with RAM from 0x40000000 on [virt for cortex-a15 and cortex-a7, else versatile]"
@@ -262,7 +173,7 @@ def _add_machine(parser: Parser) -> None:
 
 
 def _add_limits(parser: Parser) -> None:
-    options = _Options(parser, "limits, record and replay")
+    options = Options(parser, "limits, record and replay")
     options.text("N", "stop after exactly N instructions", "--fuel")
     options.text("SECONDS", "stop after this time", "--timeout")
     help_ = "write down the input of the run and when it came, so that it can be replayed"
@@ -275,7 +186,7 @@ def _add_limits(parser: Parser) -> None:
 
 
 def _add_debugger(parser: Parser) -> None:
-    options = _Options(parser, "debugger and monitor")
+    options = Options(parser, "debugger and monitor")
     help_ = (
         "let gdb connect, by `target remote`: to this port of this host, of another one of its addresses, or to a unix "
         "socket. The guest runs until then; port 0 is any that is free"
@@ -297,7 +208,7 @@ def _add_debugger(parser: Parser) -> None:
 
 
 def _add_snapshots(parser: Parser) -> None:
-    options = _Options(parser, "snapshots")
+    options = Options(parser, "snapshots")
     help_ = (
         "write the state of the machine to FILE when --fuel, --timeout or Ctrl-C ends the run, so that it can go on "
         "another time; on a raw console also at Ctrl-A S"
@@ -314,7 +225,7 @@ def _add_snapshots(parser: Parser) -> None:
 
 
 def _add_translation(parser: Parser) -> None:
-    options = _Options(parser, "translation")
+    options = Options(parser, "translation")
     help_ = (
         "what executes the code. auto: each instruction by a ready handler at first; warm code is stitched, that is, "
         "native code is copied together from ready pieces; hot code is compiled. stitched: as auto, but nothing is "
@@ -339,7 +250,7 @@ def _add_translation(parser: Parser) -> None:
 
 
 def _add_reports(parser: Parser) -> None:
-    options = _Options(parser, "reports")
+    options = Options(parser, "reports")
     options.flag("print what the run took, to standard error", "--stats")
     options.flag("print the registers at the end, to standard error", "--registers")
     options.text("FILE", "write every instruction and what it changes to FILE; slow", "--trace")
@@ -358,309 +269,3 @@ def _run(parsed: argparse.Namespace) -> int:
     words = parsed.program[1:] if parsed.program[:1] == ["--"] else parsed.program
     parsed.program, parsed.args = (words[0] if words else None), tuple(words[1:])
     return run_program(RunOptions.of(parsed))
-
-
-# -- dbt translate ---------------------------------------------------------------------------------
-
-
-def _add_translate(parser: Parser) -> None:
-    parser.usage = "dbt translate [OPTIONS] PROGRAM\n       dbt translate [OPTIONS] --kernel FILE"
-    parser.description = (
-        "Compile what was hot in a program's runs and had not been compiled when they\n"
-        "ended, so that the next run has it from the start. A run writes down what it\n"
-        "leaves; without this command, the next one compiles it beside the guest.\n"
-        "Ctrl-C is safe: what is compiled stays, and the rest is left for another time."
-    )
-    options = _Options(parser)
-    options.argument("PROGRAM", "the program as it was given to `dbt run`, without arguments", "program")
-    options.text("FILE", "a kernel instead, as it was given to `dbt run`", "--kernel")
-    _base(options)
-    options.text("ADDRESS", "where it begins, if `dbt run` was told", "--entry")
-    options.text("SIZE", "RAM that is enough to load it [128M]", "--memory", default="128M")
-    options.text("BOARD", "the board, if `dbt run` was told", "--board")
-    options.text("MODEL", "the processor, if `dbt run` was told", "--cpu")
-
-    def command(parsed: argparse.Namespace) -> int:
-        from dbt.cli.run_options import RunOptions
-        from dbt.cli.translate import translate
-
-        if parsed.program is None and parsed.kernel is None:
-            parser.error("PROGRAM is missing, or --kernel FILE")
-        given = {
-            name: getattr(parsed, name) for name in ("program", "kernel", "base", "entry", "memory", "board", "cpu")
-        }
-        return translate(RunOptions(**given))
-
-    parser.set_defaults(command=command)
-
-
-# -- the other commands ----------------------------------------------------------------------------
-
-
-def _add_asm(parser: Parser) -> None:
-    parser.usage = "dbt asm [OPTIONS] [FILE]"
-    parser.description = "Assemble A32 code: a hexadecimal word a line, or a flat binary for\ndbt run --base."
-    options = _Options(parser)
-    options.argument("FILE", "assembly text in GNU syntax; - is standard input", "source")
-    options.text("TEXT", "assemble this text; ';' separates", "-c", "--code")
-    options.text("FILE", "write a flat binary", "-o", "--output")
-    options.text("ADDRESS", "where the code is to run [0x10000]", "--base", default="0x10000")
-
-    def command(parsed: argparse.Namespace) -> int:
-        from dbt.cli.asm import assemble
-
-        return assemble(parsed.source, parsed.code, parsed.output, parsed.base)
-
-    parser.set_defaults(command=command)
-
-
-def _add_disasm(parser: Parser) -> None:
-    parser.usage = "dbt disasm [OPTIONS] [FILE]"
-    parser.description = "Disassemble A32 code, with the program's symbols."
-    options = _Options(parser)
-    options.argument("FILE", "an ELF executable, or with --base a flat binary", "program")
-    options.text("HEX", "disassemble these words", "-c", "--code")
-    _base(options)
-    options.text("ADDRESS", "begin here", "--start")
-    options.text("ADDRESS", "end before this", "--stop")
-
-    def command(parsed: argparse.Namespace) -> int:
-        from dbt.cli.disasm import disassemble
-
-        return disassemble(parsed.program, parsed.code, parsed.base, parsed.start, parsed.stop)
-
-    parser.set_defaults(command=command)
-
-
-def _add_isa(parser: Parser) -> None:
-    parser.description = (
-        "List the instructions, made from their specification.\n\n"
-        "Each is innocuous; a call, which traps by design; privileged, which traps in\n"
-        "user mode; or sensitive, which does not trap there and does something else.\n"
-        "Callouts are what the translator rewrites it into."
-    )
-    options = _Options(parser)
-    options.text("CLASS", "only these: innocuous, call, privileged or sensitive", "--class")
-    options.flag("print a JSON array", "--json")
-
-    def command(parsed: argparse.Namespace) -> int:
-        from dbt.cli.isa import list_instructions
-
-        return list_instructions(getattr(parsed, "class"), parsed.json)
-
-    parser.set_defaults(command=command)
-
-
-def _add_doctor(parser: Parser) -> None:
-    parser.description = (
-        "Check this host, the libraries and the cache, and try a small guest in every\ntier. Status 1 if something is "
-        "wrong."
-    )
-
-    def command(parsed: argparse.Namespace) -> int:
-        from dbt.cli.doctor import diagnose
-
-        return diagnose()
-
-    parser.set_defaults(command=command)
-
-
-def _reader(
-    made: Parser, words: str, file: str, description: str, what: Callable[[argparse.Namespace], int], more: str
-) -> _Options:
-    """Set up the parser of a command that reads a file. ``more`` is what its usage names behind the file."""
-    made.usage = f"dbt {words} [OPTIONS] FILE{more}"
-    made.description = description
-    made.set_defaults(command=what)
-    options = _Options(made)
-    options.argument("FILE", file, "file", required=True)
-    return options
-
-
-def _add_trace(parser: Parser) -> None:
-    parser.usage = "dbt trace COMMAND [OPTIONS] FILE"
-    parser.description = (
-        "Read what `dbt run --record-trace FILE` has written: which guest code ran, what\n"
-        "it became at each stage, where the time went, and why control left the fast\npath."
-    )
-    add = _commands(parser)
-
-    def reader(name: str, help_: str, what: Callable[[argparse.Namespace], int], more: str = "") -> _Options:
-        made = add(name, help_)
-        return _reader(made, f"trace {name}", "a recording", f"{help_[0].upper()}{help_[1:]}.", what, more)
-
-    def stats(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import print_stats
-
-        return print_stats(parsed.file, parsed.json)
-
-    def top(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import print_top
-
-        return print_top(parsed.file, parse_count("-n", parsed.n, "lines"), parsed.json)
-
-    def block(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import print_block
-
-        return print_block(parsed.file, parsed.region, parsed.pane, parsed.json)
-
-    def why(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import print_why
-
-        return print_why(parsed.file, parsed.place, parsed.json)
-
-    def html(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import write_page
-
-        return write_page(parsed.file, parsed.output, parse_count("--regions", parsed.regions, "regions"))
-
-    options = reader("html", "write a report: one page that opens offline", html)
-    options.text("FILE", "where to [report.html]", "-o", "--output", default="report.html")
-    options.text("N", "panes of so many regions, the hottest first [500]", "--regions", default="500")
-
-    def export(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import write_export
-
-        return write_export(parsed.file, parsed.format, parsed.output)
-
-    def view(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import view
-
-        return view(parsed.file)
-
-    def diff(parsed: argparse.Namespace) -> int:
-        from dbt.cli.trace import print_diff
-
-        return print_diff(parsed.file, parsed.other, parsed.files, parsed.json)
-
-    options = reader("diff", "compare two runs: find the first instruction after which they differ", diff, " OTHER")
-    options.argument("OTHER", "another recording", "other", required=True)
-    options.text("DIR", "the directory for a guest that had --files in its run", "--files")
-    options.flag("print JSON", "--json")
-    reader("view", "look at it in the terminal", view)
-    options = reader("export", "write it for another tool", export)
-    options.text("FORMAT", "chrome (Perfetto too), drcov, folded or speedscope [chrome]", "--format", default="chrome")
-    options.text("FILE", "where to [standard output]", "-o", "--output")
-    reader("stats", "print the numbers of `dbt run --stats`", stats).flag("print JSON", "--json")
-    options = reader("top", "print where the guest's instructions were executed, most first", top)
-    options.text("N", "so many lines, 0 for all [20]", "-n", default="20")
-    options.flag("print JSON", "--json")
-    options = reader("block", "print a region or stitched code: guest code, uops, LLVM IR, x86-64", block, " REGION")
-    which = "its number (#3), symbol, or an address in it; for stitched code stitched:SYMBOL or stitched:ADDRESS"
-    options.argument("REGION", which, "region", required=True)
-    panes = ("guest", "uops", "ir", "optimised", "host", "all")
-    options.text("PANE", f"{', '.join(panes[:-1])} or all [all]", "--pane", default="all", choices=panes)
-    options.flag("print JSON", "--json")
-    options = reader("why", "print why control left compiled code, and what was not compiled", why, " [ADDRESS]")
-    options.argument("ADDRESS", "an address or a symbol: in which tiers its code was, and why", "place")
-    options.flag("print JSON", "--json")
-
-
-def _add_replay(parser: Parser) -> None:
-    description = (
-        "Run again what `dbt run --record FILE` or --record-trace FILE has recorded, up to\n"
-        "exactly so many instructions, and print the state of the machine there. With\n"
-        "--gdb a debugger can begin there, and go back and forth. The files that the guest\n"
-        "is made from must be where they were, and unchanged."
-    )
-
-    def command(parsed: argparse.Namespace) -> int:
-        from dbt.cli.replay import replay
-
-        if parsed.at is None:
-            parser.error("--at ICOUNT is missing")
-        return replay(parsed.file, parsed.at, parsed.gdb, parsed.files, parsed.json)
-
-    options = _reader(parser, "replay", "a recording of input, or a trace", description, command, " --at ICOUNT")
-    options.text("ICOUNT", "how many instructions to execute", "--at")
-    options.text("[HOST:]PORT|unix:PATH", "let gdb connect there, as with `dbt run --gdb`", "--gdb")
-    options.text("DIR", "the directory for a guest that had --files in its run", "--files")
-    options.flag("print the state as a JSON object, the last line of standard error", "--json")
-
-
-def _add_snapshot(parser: Parser) -> None:
-    parser.usage = "dbt snapshot COMMAND [OPTIONS] FILE"
-    parser.description = "Look at, check and compare what `dbt run --save FILE` has written."
-    add = _commands(parser)
-
-    def reader(
-        name: str, help_: str, description: str, what: Callable[[argparse.Namespace], int], more: str = ""
-    ) -> _Options:
-        return _reader(add(name, help_), f"snapshot {name}", "a snapshot", description, what, more)
-
-    def info(parsed: argparse.Namespace) -> int:
-        from dbt.cli.snapshot import print_info
-
-        return print_info(parsed.file, parsed.json)
-
-    def verify(parsed: argparse.Namespace) -> int:
-        from dbt.cli.snapshot import verify
-
-        return verify(parsed.file, parsed.files, parsed.json)
-
-    def diff(parsed: argparse.Namespace) -> int:
-        from dbt.cli.snapshot import print_diff
-
-        return print_diff(parsed.file, parsed.other, parsed.json)
-
-    description = (
-        "Print what a snapshot is of: the guest, where it stands, its RAM, and the files\n"
-        "that the snapshot needs. RAM is not read."
-    )
-    reader("info", "print what a snapshot is of", description, info).flag("print a JSON object", "--json")
-    description = (
-        "Check every byte of a snapshot and of its parents, and that a machine can have\n"
-        "the state. What is wrong is said in one paragraph, with status 121."
-    )
-    options = reader("verify", "check a snapshot and its parents", description, verify)
-    options.text("DIR", "the directory for a guest that has files open", "--files")
-    options.flag("print a JSON object", "--json")
-    description = (
-        "Print what differs between two snapshots: registers by name, devices by field,\n"
-        "and pages of RAM with the symbols of the bytes that differ. Status 1 if anything\n"
-        "does."
-    )
-    options = reader("diff", "print what differs between two snapshots", description, diff, " OTHER")
-    options.argument("OTHER", "another snapshot", "other", required=True)
-    options.flag("print a JSON object", "--json")
-
-
-def _add_cache(parser: Parser) -> None:
-    parser.usage = "dbt cache COMMAND [OPTIONS]"
-    parser.description = "Look at, check and empty the directory of translated code."
-    add = _commands(parser)
-
-    info = add("info", "print where the cache is and what is in it")
-    info.description = (
-        "Print where the cache is and what is in it.\n\n"
-        "The directory is $DBT_CACHE_DIR, else dbt in $XDG_CACHE_HOME or ~/.cache.\n"
-        "Compiled regions may take $DBT_CACHE_SIZE bytes (64M, 1G, 0: write none; else\n"
-        "256M), of which those used least recently go first."
-    )
-    _Options(info).flag("print a JSON object", "--json")
-
-    def print_info(parsed: argparse.Namespace) -> int:
-        from dbt.cli.cache import print_info
-
-        return print_info(parsed.json)
-
-    clear = add("clear", "remove what dbt put there")
-    clear.description = "Remove what dbt put there. What is not dbt's stays, and a guest that runs is\nnot disturbed."
-    _Options(clear).flag("only compiled regions: the handlers take seconds to build again", "--regions")
-
-    def clear_cache(parsed: argparse.Namespace) -> int:
-        from dbt.cli.cache import clear
-
-        return clear(parsed.regions)
-
-    verify = add("verify", "check every file's checksums")
-    verify.description = "Check every file's checksums and name those that are damaged. Status 1 if there\nare any."
-    _Options(verify).flag("remove the files that are damaged", "--repair")
-
-    def verify_cache(parsed: argparse.Namespace) -> int:
-        from dbt.cli.cache import verify
-
-        return verify(parsed.repair)
-
-    for command, function in ((info, print_info), (clear, clear_cache), (verify, verify_cache)):
-        command.set_defaults(command=function)
