@@ -71,7 +71,7 @@ def run_timed(words: Sequence[str], folder: Path, environment: Mapping[str, str]
         wall = time.perf_counter() - started
         timer.cancel()
         timer.join()
-        _wait_for_orphans(timeout)
+        wait_for_orphans(timeout)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times = Times(wall, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime)
         output.seek(0)
@@ -79,7 +79,7 @@ def run_timed(words: Sequence[str], folder: Path, environment: Mapping[str, str]
         return Ended(times, None if wall >= timeout else status, output.read(), errors.read())
 
 
-def _wait_for_orphans(timeout: float) -> None:
+def wait_for_orphans(timeout: float) -> None:
     """Wait for all children of this process, and kill those that still run after ``timeout`` seconds."""
     timer = threading.Timer(timeout, _kill_children)
     timer.start()
