@@ -17,6 +17,7 @@ from dbt.abi.addresses import Hva
 _MAP_NORESERVE = 0x4000
 _MAP_FIXED = 0x10
 _PROT_NONE = 0
+_MADV_REMOVE = 9
 #: The size and alignment of a large page of the host (MADV_HUGEPAGE in madvise(2)).
 LARGE_PAGE = 2 << 20
 _FAILED = ctypes.c_void_p(-1).value
@@ -74,6 +75,18 @@ class HostRange:
         self._check(offset, size)
         if _libc.madvise(self.address + offset, size, mmap.MADV_DONTNEED):
             raise OSError(ctypes.get_errno(), "cannot give host memory back")
+
+    def discard_shared(self, offset: int, size: int) -> None:
+        """Do so for a part that is mapped ``shared`` from a file. The file has zeros there, too."""
+        self._check(offset, size)
+        if _libc.madvise(self.address + offset, size, _MADV_REMOVE):
+            raise OSError(ctypes.get_errno(), "cannot give memory of a file back")
+
+    def map_zeros(self, offset: int, size: int) -> None:
+        """Replace a part by zeroed memory of its own, whatever was mapped there. Raise OSError if the host refuses."""
+        self._check(offset, size)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
+        _map(Hva(self.address + offset), size, mmap.PROT_READ | mmap.PROT_WRITE, flags)
 
     def shrink(self, size: int) -> None:
         """Release all but the first ``size`` bytes, a multiple of the page size. Nothing may use the rest any more."""

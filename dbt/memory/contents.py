@@ -11,13 +11,14 @@ from collections.abc import Iterator
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
-from dbt.memory.ram import Ram
+from dbt.memory.ram import Ram, RamRegion
 
 _PAGE_MAP = "/proc/self/pagemap"
 _ZERO_PAGE = bytes(PAGE_SIZE)
 #: The size in bytes of the pieces in which pages are examined.
 _CHUNK = 64 << 10
 _ZERO_CHUNK = bytes(_CHUNK)
+_SET = re.compile(rb"[^\0]+")
 #: The last byte of an entry of the page map: whether the page is in memory, whether it is swapped out, and whether it
 #: is one of the file that RAM was mapped from, because nothing has been stored to it.
 _PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
@@ -41,6 +42,8 @@ def stored(ram: Ram) -> Iterator[tuple[Gpa, int]]:
     """Yield GPA and size in bytes of the parts of RAM that may differ from the file that it was mapped from."""
     for region in ram.layout.regions:
         pages = _own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP)
+        for first, end in _detached(ram, region):
+            pages[first:end] = b"\1" * (end - first)
         yield from _parts(region.base, pages)
 
 
@@ -54,19 +57,26 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
             yield Gpa(start), size
         return
     for region in ram.layout.regions:
-        pages = _own_pages(Hva(ram.address + region.base), region.size, page_map)
-        for start, size in () if ram.file is None else ram.file.parts:
-            first, end = max(start, region.base), min(start + size, region.end)
-            if first < end:
-                count = end - first >> PAGE_SHIFT
-                first = first - region.base >> PAGE_SHIFT
-                pages[first : first + count] = b"\1" * count
+        own = _own_pages(Hva(ram.address + region.base), region.size, page_map)
+        pages = own[:]
+        for start, end in () if ram.file is None else ram.file.parts_within(region.base, region.end):
+            first, count = start - region.base >> PAGE_SHIFT, end - start >> PAGE_SHIFT
+            pages[first : first + count] = b"\1" * count
+        for first, end in _detached(ram, region):
+            pages[first:end] = own[first:end]
         yield from _parts(region.base, pages)
+
+
+def _detached(ram: Ram, region: RamRegion) -> Iterator[tuple[int, int]]:
+    """Yield the runs of pages of a region that show nothing of the file any more, counted from its first page."""
+    base = region.base >> PAGE_SHIFT
+    for run in _SET.finditer(ram.detached, base, region.end >> PAGE_SHIFT):
+        yield run.start() - base, run.end() - base
 
 
 def _parts(base: Gpa, pages: bytearray) -> Iterator[tuple[Gpa, int]]:
     """Yield GPA and size of the runs of pages whose byte is not 0, where the first page is at ``base``."""
-    for run in re.finditer(rb"[^\0]+", pages):
+    for run in _SET.finditer(pages):
         yield Gpa(base + (run.start() << PAGE_SHIFT)), (run.end() - run.start()) << PAGE_SHIFT
 
 

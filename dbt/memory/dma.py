@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SIZE
 from dbt.memory.guest_memory import GuestMemory
 
 
@@ -43,3 +44,23 @@ class Dma:
         regions = self.layout.regions
         if not any(one.read_only and one.base < end and address < one.end for one in regions):
             self._memory.write_ram(Gpa(address), data)
+
+    def give_back(self, address: int, size: int) -> None:
+        """Make RAM zero, but for read-only RAM, and give the memory of whole pages to the host. Raise DmaError if not
+        all of the bytes are RAM.
+        """
+        self.check(address, size)
+        for region in self.layout.regions:
+            start, end = max(address, region.base), min(address + size, region.end)
+            if start < end and not region.read_only:
+                self._give_back(start, end)
+
+    def _give_back(self, start: int, end: int) -> None:
+        first, last = -(-start // PAGE_SIZE) * PAGE_SIZE, end // PAGE_SIZE * PAGE_SIZE
+        if first >= last:
+            self._memory.write_ram(Gpa(start), bytes(end - start))
+            return
+        self._memory.give_back(Gpa(first), last - first)
+        for at, stop in ((start, first), (last, end)):
+            if at < stop:
+                self._memory.write_ram(Gpa(at), bytes(stop - at))

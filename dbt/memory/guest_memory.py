@@ -230,6 +230,12 @@ class GuestMemory:
         self._check(gpa, len(data))
         self._write(gpa, data)
 
+    def give_back(self, gpa: Gpa, size: int) -> None:
+        """Make whole pages of RAM zero, as :meth:`write_ram` would, and give their memory back to the host."""
+        self._check(gpa, size)
+        self._before_write(gpa, size, gpa >> PAGE_SHIFT, gpa + size - 1 >> PAGE_SHIFT)
+        self.ram.give_back(gpa, size)
+
     def _write(self, gpa: Gpa, data: bytes | memoryview) -> None:
         first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
         if first != last or self._flags[first] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +25,11 @@ from dbt.memory.dirty_log import DirtyLog
 _END = 1 << 32
 #: 1 for the flags of a page that has a code page, 0 for others: RAM may have a million pages, nearly all without code.
 _MARKS_OF_CODE = bytes(1 if flags & PAGE_HAS_CODE else 0 for flags in range(256))
+#: A run of pages that are not detached.
+_ATTACHED = re.compile(rb"\0+")
+#: A part of so many bytes is worth a mapping of the host's, of which a process has 65,000. Linux gives 4 MiB at a time.
+_LEAST_DETACHED = 256 << 10
+_MOST_DETACHMENTS = 512
 _SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1
 
@@ -136,6 +143,15 @@ class RamFile:
             start = Gpa(self.parts.pop()[0])
         self.parts.append((start, end - start))
 
+    def parts_within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where the parts that overlap ``[start, end)`` begin and end in it."""
+        first = bisect_right(self.parts, (start, _END))
+        for at, size in self.parts[max(0, first - 1) :]:
+            if at >= end:
+                return
+            if at + size > start:
+                yield max(at, start), min(at + size, end)
+
     def data(self) -> Iterator[tuple[int, int]]:
         """Yield GPA and size of the parts for which the host has pages. All others are zero."""
         end = 0
@@ -192,6 +208,9 @@ class Ram:
         self.file: RamFile | None = None
         #: Where it is kept, if that is a file: see :meth:`keep_in_file`.
         self.home: RamFile | None = None
+        #: Not 0 for pages that were given back, and have memory of their own since, which is not that of :attr:`file`.
+        self.detached = bytearray()
+        self._detachments = 0
 
     def map_file(self, file: RamFile) -> None:
         """Hold what a file holds. Stores do not change it. Raise OSError if the host refuses, after which the content
@@ -200,6 +219,7 @@ class Ram:
         for region in self.layout.regions:
             self._window.map_file(region.base, region.size, file.handle)
         self.file, self.home = file, None
+        self.detached, self._detachments = bytearray(), 0
 
     def keep_in_file(self) -> None:
         """Be kept in a file in memory from now on, so that :meth:`freeze` copies nothing. Raise OSError.
@@ -221,6 +241,37 @@ class Ram:
             file.parts = list(file.data())
             self.map_file(file)
         return file
+
+    def give_back(self, gpa: Gpa, size: int) -> None:
+        """Make whole pages of RAM zero, and give their memory back to the host. The dirty log does not hear of it.
+
+        What others share of :attr:`file` stays there, but this RAM does not show it any more.
+        """
+        if self.home is not None:
+            self._window.discard_shared(gpa, size)
+            return
+        self._window.discard(gpa, size)
+        if self.file is not None:  # whose content has come back now
+            for start, end in self.file.parts_within(gpa, gpa + size):
+                self._detach(start, end)
+
+    def _detach(self, start: int, end: int) -> None:
+        """Make a part zero that is mapped from :attr:`file`, and has no private pages.
+
+        A mapping of its own costs nothing. But the host limits their number, so there are few, and small parts are
+        written over.
+        """
+        if not self.detached:
+            self.detached = bytearray(self.end >> PAGE_SHIFT)
+        first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+        for run in _ATTACHED.finditer(self.detached, first, last):
+            at, size = run.start() << PAGE_SHIFT, run.end() - run.start() << PAGE_SHIFT
+            if size < _LEAST_DETACHED or self._detachments == _MOST_DETACHMENTS:
+                self.bytes[at : at + size] = bytes(size)
+                continue
+            self._window.map_zeros(at, size)
+            self._detachments += 1
+            self.detached[run.start() : run.end()] = b"\1" * len(run[0])
 
     @property
     def address(self) -> Hva:

@@ -1,18 +1,21 @@
 """The memory balloon (virtio 1.2, section 5.5), with statistics and free page reporting as QEMU's.
 
-What the guest gives away reads as zero from then on. So a snapshot does not contain it.
+What the guest gives away reads as zero from then on, and takes no memory of the host's. So no snapshot contains it.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.state import Wiring, Word
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.queue import Chain
-from dbt.memory.dma import Dma, DmaError
+from dbt.memory.dma import Dma
 
 _F_STATS_VQ, _F_PAGE_POISON, _F_REPORTING = 1 << 1, 1 << 4, 1 << 5
 _INFLATE, _DEFLATE, _STATS, _REPORTING = range(4)
@@ -20,8 +23,6 @@ _INFLATE, _DEFLATE, _STATS, _REPORTING = range(4)
 #: here, and what freed pages are filled with.
 _CONFIG: Final = struct.Struct("<IIII")
 _ACTUAL, _POISON = 4, 12
-PAGE_SIZE: Final = 4096
-_ZEROS: Final = bytes(1 << 20)
 _LATENCY_NS: Final = 1_000
 #: Linux reports at most 32 blocks of 4 MiB at once.
 _MOST_REPORTED: Final = 256 << 20
@@ -78,19 +79,22 @@ class Balloon(VirtioDevice):
         return _LATENCY_NS + chain.out_size + chain.in_size // 8
 
     def serve(self, queue: int, chain: Chain) -> int:
-        if queue == _INFLATE and not self.poison:
+        if self.poison:
+            return 0
+        if queue == _INFLATE:
             data = chain.read()
-            for (page,) in struct.iter_unpack("<I", data[: len(data) & ~3]):
-                self._give(page * PAGE_SIZE, PAGE_SIZE)
-        elif queue == _REPORTING and not self.poison:
+            self._take(page for (page,) in struct.iter_unpack("<I", data[: len(data) & ~3]))
+        elif queue == _REPORTING:
             for address, size in chain.writable:
-                self._give(address, size)
+                self.dma.give_back(address, size)
         return 0
 
-    def _give(self, address: int, size: int) -> None:
-        """Take memory from the guest. What is not RAM, or is read-only, stays as it is."""
-        try:
-            for at in range(0, size, len(_ZEROS)):
-                self.dma.write(address + at, memoryview(_ZEROS)[: size - at])
-        except DmaError:
-            pass
+    def _take(self, pages: Iterable[int]) -> None:
+        """Take pages from the guest, those in a row at once. Numbers of what is not RAM mean nothing."""
+        covers = self.dma.layout.covers
+        there = sorted({page for page in pages if covers(Gpa(page * PAGE_SIZE), PAGE_SIZE)})
+        start = 0
+        for at in range(1, len(there) + 1):
+            if at == len(there) or there[at] != there[at - 1] + 1:
+                self.dma.give_back(there[start] * PAGE_SIZE, (at - start) * PAGE_SIZE)
+                start = at

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from dbt.abi.layout import PAGE_SHIFT
 from dbt.devices.output import unplugged
 from dbt.devices.virtio.balloon import Balloon
 from dbt.devices.virtio.console import Console
@@ -24,6 +25,7 @@ from dbt.devices.virtio.net import Net
 from dbt.devices.virtio.rng import Rng
 from dbt.devices.virtio.transport import COMMON_FEATURES, F_VERSION_1
 from dbt.host.ninep import messages as m
+from dbt.memory.contents import nonzero_pages
 from dbt.memory.dma import Dma
 from tests.devices.virtio.disks import a_file, direct, overlaid
 from tests.devices.virtio.driver import BASE, BUFFERS, INDIRECT, NEXT, SECOND, SIZE, WRITE, Rig
@@ -32,7 +34,7 @@ from tests.devices.virtio.shared import shared_directory
 from tests.host.ninep.client import NOFID, text, words
 from tests.host.ninep.fuzz import Messages
 
-#: No round may take longer, in seconds of host time.
+#: No round may take longer, in seconds of processor time.
 MOST_SECONDS = 2.0
 _MOST_EVENTS = 4096
 _NUMBERS = (0, 1, 2, 7, 8, 9, 15, 16, 17, 255, 256, 511, 512, 513, 1024, 4096, 0x7FFF, 0x8000, 0xFFFF, 1 << 20)
@@ -229,14 +231,11 @@ def run(seed: int) -> bool:
     make, request = random.choice(KINDS)
     rig = Rig(make, size=random.choice((8, 8, 4, 64)))
     try:
-        before = rig.read(BASE, SIZE)
-        epoch = rig.memory.begin_epoch()
+        epoch = rig.memory.begin_epoch()  # RAM is zero
         Round(rig, random, request).run()
         dirty = set(epoch.dirty_pages())
         epoch.close()
-        after = rig.read(BASE, SIZE)
-        for at in range(0, SIZE, 4096):
-            assert before[at : at + 4096] == after[at : at + 4096] or (BASE + at) >> 12 in dirty, "not in the dirty log"
+        assert dirty.issuperset(gpa >> PAGE_SHIFT for gpa, _ in nonzero_pages(rig.memory.ram)), "not in the dirty log"
         state = rig.transport.save()
         rig.transport.restore(state)
         assert rig.transport.save() == state
@@ -252,13 +251,13 @@ def main() -> None:
     options = parser.parse_args()
     broken, slowest = 0, 0.0
     for seed in range(options.seed, options.seed + options.count):
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             broken += run(seed)
         except BaseException:
             print(f"seed {seed}")
             raise
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
         assert slowest < MOST_SECONDS, f"seed {seed} took {slowest:.1f} s"
     print(f"{options.count} rounds, {broken} end with a device to be reset; the slowest took {slowest:.3f} s")
 
