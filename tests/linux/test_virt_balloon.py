@@ -14,8 +14,10 @@ from dbt.host.console import Console
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.linux.booting import MODES
-from tests.linux.test_virt_linux import DISK, KERNEL, TIMEOUT, pytestmark  # noqa: F401  # skips without a kernel
+from tests.linux.debian import DISK, KERNEL, NEEDS_DEBIAN, TIMEOUT
 from tests.linux.typist import Typist
+
+pytestmark = NEEDS_DEBIAN
 
 _APPEND = "console=ttyAMA0 rdinit=/init-virt nowait quiet"
 #: Linux reports blocks of 8 MiB, and nothing unless more than 32 of them are free. All of this is low memory.

@@ -1,8 +1,5 @@
 """Debian's unmodified kernel for ARMv7 on the board virt: it says what it says under QEMU, and has the same states in
 every tier, saved or not.
-
-DBT_VIRT_IMAGES names a directory with ``vmlinuz`` of Debian's package linux-image-armmp (armhf), and with
-``initramfs-virt.cpio.gz``, whose /init-virt loads the virtio modules and powers off (docs/linux.md).
 """
 
 from __future__ import annotations
@@ -25,21 +22,15 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.linux.booting import MODES
+from tests.linux.debian import DISK, KERNEL, NEEDS_DEBIAN, TIMEOUT
 from tests.linux.typist import Typist
 from tests.vm.saved_runs import Mode, check_saves
 
-_FOLDER = os.environ.get("DBT_VIRT_IMAGES", "")
-KERNEL, DISK = (Path(_FOLDER) / name for name in ("vmlinuz", "initramfs-virt.cpio.gz"))
-pytestmark = pytest.mark.skipif(
-    not (_FOLDER and KERNEL.is_file() and DISK.is_file()),
-    reason="no Debian kernel for virt: DBT_VIRT_IMAGES names the directory that has one (docs/linux.md)",
-)
+pytestmark = NEEDS_DEBIAN
 LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 ARGUMENTS = "console=ttyAMA0 earlycon rdinit=/init-virt autooff nowait"
 _NAMES: dict[Mode, str] = {mode: name for name, mode in MODES.items()}
 _MEMORY = 256 << 20
-#: Seconds; far more than it takes.
-TIMEOUT = 600.0
 _HASH_INTERVAL = 400_000_000
 #: The icount at which the guest powers off lies beyond this.
 _BOOT = 3_700_000_000
