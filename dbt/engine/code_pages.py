@@ -199,16 +199,18 @@ class CodePages:
         either = counting | guards
         for page in self._ram.pages_with_code():
             first = page * CODE_PAGE_STRIDE
-            handlers = self._words[(first + OP_HANDLER) // 8 : (first + OPS_PER_PAGE * OP_SIZE) // 8 : OP_SIZE // 8]
-            for number in (number for number, handler in enumerate(handlers.tolist()) if handler in either):
+            end = first + OPS_PER_PAGE * OP_SIZE
+            counts = halves[(first + OP_CALLOUTS) // 4 : end // 4 : OP_SIZE // 4].tolist()
+            if not any(counts):  # as in most pages of a guest that has gone through all of its empty RAM
+                continue
+            handlers = self._words[(first + OP_HANDLER) // 8 : end // 8 : OP_SIZE // 8].tolist()
+            for number in (number for number, handler in enumerate(handlers) if handler in either and counts[number]):
                 op = first + number * OP_SIZE
                 handler = handlers[number]
                 if handler in guards:
                     handler = self._native.address + halves[(op + OP_BODY) // 4]
-                place = (op + OP_CALLOUTS) // 4
-                # Other instructions' ops have something else there.
-                if handler in counting and halves[place]:
-                    yield Gpa(page << PAGE_SHIFT | number * 4), place
+                if handler in counting:  # other instructions' ops have something else in the place of the count
+                    yield Gpa(page << PAGE_SHIFT | number * 4), (op + OP_CALLOUTS) // 4
 
     def close(self) -> None:
         """Release the memory. No native code may run for this machine any more."""

@@ -63,7 +63,7 @@ class ExceptionEntry:
             if not self._memory.in_ram(vector) or not self._memory.load_physical(vector):
                 return f"The guest does not handle it (nothing is at its vector {vector:#x}). "
         if kind in self._entered:
-            return f"Its handler for a {kind.value} raises the same exception again. "
+            return "Its handler raises the same exception again. "
         return ""
 
     @property
