@@ -33,6 +33,7 @@ _FIRST_ADDRESS: Final = 0x525400123456
 #: The devices that need nothing of the host, by name.
 DEVICES: Final = ("rng", "balloon", "console")
 _DRIVE = frozenset({"read_only", "snapshot", "version"})
+_SHARE = frozenset({"tag", "read_only"})
 
 
 class Attachments:
@@ -197,10 +198,20 @@ class Attachments:
 
     def check_shares(self, saved: Any) -> None:
         """Raise StateError unless the shared directories are those of a saved state."""
-        if saved != self.save_shares():
+        if type(saved) is not list:
+            raise StateError("the shared directories in the saved state are no list")
+        from dbt.devices.fields import Fields
+        from dbt.host.ninep.share import LONGEST_TAG
+
+        before = [
+            Fields(one, f"shared directory {number} in the saved state", _SHARE) for number, one in enumerate(saved)
+        ]
+        had = [(fields.text("tag", LONGEST_TAG), fields.flag("read_only")) for fields in before]
+        has = [(one.share.tag, one.share.read_only) for one in self._shares]
+        if had != has:
             raise StateError(
-                f"the machine had the shared directories {_in_words(saved)} when it was saved, and is given "
-                f"{_in_words(self.save_shares())} now. Give it the same ones in the same order (--share DIR:TAG)"
+                f"the machine had the shared directories {_in_words(had)} when it was saved, and is given "
+                f"{_in_words(has)} now. Give it the same ones in the same order (--share DIR:TAG)"
             )
 
     def check_open_files(self) -> None:
@@ -225,5 +236,6 @@ class Attachments:
             shared.close()
 
 
-def _in_words(shares: Any) -> str:
-    return f"{shares!r:.200}" if shares else "none"
+def _in_words(shares: Sequence[tuple[str, bool]]) -> str:
+    """Return tags and options of shared directories, as on the command line."""
+    return ", ".join(tag + ",ro" * read_only for tag, read_only in shares[:8]) or "none"

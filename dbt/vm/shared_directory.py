@@ -25,7 +25,7 @@ class SharedDirectory:
 
     def __init__(self, share: Share, ask_outside: Callable[[str, Callable[[], bytes]], bytes]) -> None:
         """Open it. Raise ShareError."""
-        self._share = share
+        self.share = share
         self._ask_outside = ask_outside
         self._server: Server | None = None
         if share.path is not None:
@@ -40,23 +40,23 @@ class SharedDirectory:
         """Return the device as it is at power-on. The one before is given up."""
         if self._server is not None:
             self._server.forget()
-        self.device = NineP(self._share.tag.encode(), self._answer)
+        self.device = NineP(self.share.tag.encode(), self._answer)
         return self.device
 
     def _answer(self, request: Request) -> bytes:
-        return self._ask_outside(f"a request to the shared directory {self._share.tag}", lambda: self._serve(request))
+        return self._ask_outside(f"a request to the shared directory {self.share.tag}", lambda: self._serve(request))
 
     def _serve(self, request: Request) -> bytes:
         if self._server is None:
             raise RecordingError(
-                f"the guest asks for what is in the directory {self._share.tag}, which was not shared: there is only "
+                f"the guest asks for what is in the directory {self.share.tag}, which was not shared: there is only "
                 "what was recorded of it"
             )
         return self._server.answer(request).pack()
 
     def save(self) -> State:
         """Return what a machine that goes on has to find."""
-        return {"tag": self._share.tag, "read_only": self._share.read_only}
+        return {"tag": self.share.tag, "read_only": self.share.read_only}
 
     def lost_file(self) -> tuple[str, str] | None:
         """Return the name of a file that the guest has open and that cannot be opened, and why; or None.
@@ -66,7 +66,7 @@ class SharedDirectory:
         try:
             fids = [Fid.unpack(packed) for packed in self.device.fids.values()]
         except ValueError as error:
-            raise StateError(f"the saved state of the shared directory {self._share.tag} is none: {error}") from None
+            raise StateError(f"the saved state of the shared directory {self.share.tag} is none: {error}") from None
         lost = None if self._server is None else self._server.lost_file(fids)
         return None if lost is None else (lost[0].decode("utf-8", "backslashreplace"), lost[1])
 

@@ -1,6 +1,6 @@
 """Mutated snapshot files: each must be refused by one paragraph, or be a snapshot.
 
-    python -m tests.snapshot.fuzz --count 100000 --seed 1
+    python -m tests.snapshot.fuzz --count 100000 --seed 1 --subject disk
 
 Half of the mutations change bytes anywhere. The other half take the file apart, change what its fields say, and put it
 together again under checksums and digests that are right, so that they reach what is behind the checksums.
@@ -31,8 +31,9 @@ from dbt.snapshot.format import MAGIC
 from dbt.snapshot.plain import encode
 from dbt.snapshot.snapshots import read_snapshot, write_snapshot
 from dbt.vm.machine import TierName
+from dbt.vm.options import HostOptions
 from dbt.vm.vm_state import VmState
-from tests.snapshot.machines import FIRST, SECOND, minios
+from tests.snapshot.subjects import SUBJECTS, Subject
 
 #: No mutated file may take longer, in seconds, or more memory than the first ones, in KiB.
 MOST_SECONDS = 2.0
@@ -221,16 +222,17 @@ def mutate_fields(parts: Parts, names: list[str], made: random.Random) -> bytes:
 _RUNS_EVERY, _FUEL = 20, 2000
 
 
-def write_states(folder: Path) -> None:
-    """Write a snapshot ``base`` and an increment ``child`` of minios, with some pages of its RAM."""
+def write_states(folder: Path, subject: Subject) -> None:
+    """Write a snapshot ``base`` and an increment ``child`` of the subject, with some pages of its RAM."""
     parent = None
-    with minios(FIRST, input_=b"keys that nobody reads") as machine:
+    with subject.start(folder) as machine:
+        machine.run(fuel=subject.first)
         for name, count in (("base", 40), ("child", 45)):
             with machine.save() as state:
                 pages = list(state.ram.nonzero_pages())[:count]
                 with VmState(state.values, RamImage(state.ram.layout, pages)) as small:
                     write_snapshot(small, folder / name, parent, durable=False)
-            machine.run(fuel=SECOND - FIRST)
+            machine.run(fuel=subject.second - subject.first)
             parent = folder / "base"
 
 
@@ -240,9 +242,10 @@ class Fuzzer:
     A machine that is restored must have the very state that is in the file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, subject: Subject) -> None:
         self._folder = folder
-        write_states(folder)
+        self._host = subject.host(folder)
+        write_states(folder, subject)
         self._files = [(folder / name).read_bytes() for name in ("base", "child")]
         self.accepted = self.refused = 0
 
@@ -282,7 +285,8 @@ class Fuzzer:
         with read_snapshot(path) as state:
             runs = not self.accepted % _RUNS_EVERY
             tier: TierName = "threaded" if runs else "reference"
-            with Machine.restore(state, tier=tier, console=CaptureConsole()) as machine:
+            host: HostOptions = {**self._host, "tier": tier, "console": CaptureConsole()}
+            with Machine.restore(state, **host) as machine:
                 with machine.save() as again:
                     if _values(again) != _values(state) or again.ram.pages != state.ram.pages:
                         raise WrongMachine(f"{path}")
@@ -310,9 +314,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0, help="the number of the first mutation")
+    parser.add_argument("--subject", choices=sorted(SUBJECTS), default="minios", help="what the snapshot is of")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        fuzzer = Fuzzer(Path(folder))
+        fuzzer = Fuzzer(Path(folder), SUBJECTS[options.subject])
         fuzzer.run(range(options.seed, options.seed + 100))
         before, started = memory(), time.perf_counter()
         fuzzer.run(range(options.seed + 100, options.seed + options.count))

@@ -7,24 +7,27 @@ import struct
 import time
 from pathlib import Path
 
+import pytest
 import zstandard
 from blake3 import blake3
 
 from dbt.snapshot.chain import SnapshotChain
 from dbt.snapshot.format import MAGIC
 from tests.snapshot.fuzz import MOST_MEMORY, Fuzzer, memory, pack
+from tests.snapshot.subjects import SUBJECTS
 
 LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 
 
-def test_mutated_files(tmp_path: Path) -> None:
-    fuzzer = Fuzzer(tmp_path)
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_mutated_files(tmp_path: Path, subject: str) -> None:
+    fuzzer = Fuzzer(tmp_path, SUBJECTS[subject])
     fuzzer.run(range(200))
     before, descriptors = memory(), len(os.listdir("/proc/self/fd"))
     fuzzer.run(range(200, 100_000 if LONG else 3_000))
     assert memory() - before < MOST_MEMORY
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert fuzzer.accepted > 80, "mutations under digests that are right must get behind them"
+    assert fuzzer.accepted > 20, "mutations under digests that are right must get behind them"
 
 
 def test_as_many_runs_of_pages_as_possible_take_time_in_proportion(tmp_path: Path) -> None:

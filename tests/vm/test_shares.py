@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.shared_directory import ShareError
 from dbt.vm.state import state_hash
+from dbt.vm.vm_state import VmState
 from tests.devices.virtio.guest import DATA, ORIGIN
 from tests.devices.virtio.ninep_guest import ROOM, NinePGuest
 from tests.host.ninep.client import ROOT, long, text, words
@@ -249,10 +251,34 @@ def test_a_saved_machine_has_the_same_shares(root: Path) -> None:
     with made(Share(str(root)), reader()) as machine:
         machine.run(fuel=_FUEL)
         state = machine.save()
-    for shares in ([], [Share(str(root), "other")], [Share(str(root), read_only=True)]):
-        with pytest.raises(StateError, match="Give it the same ones"):
+    for shares, given in (
+        ([], "none"),
+        ([Share(str(root), "other")], "other"),
+        ([Share(str(root), read_only=True)], "share,ro"),
+    ):
+        with pytest.raises(StateError, match=f"directories share when .* given {given} now. Give it the same ones"):
             Machine.restore(state, shares=shares)
     state.close()
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        None,
+        {},
+        [[]],
+        [{}],
+        [{"tag": "share"}],
+        [{"tag": "share", "read_only": 0}],
+        [{"tag": b"share", "read_only": False}],
+    ],
+)
+def test_a_saved_state_says_of_shares_what_it_must(root: Path, saved: Any) -> None:
+    shares = [Share(str(root))]
+    with made(shares[0], reader()) as machine, machine.save() as state:
+        wrong = VmState({**state.values, "shares": saved}, state.ram)
+        with pytest.raises(StateError, match="director"):
+            Machine.restore(wrong, shares=shares)
 
 
 @pytest.mark.parametrize(
