@@ -18,11 +18,13 @@ from dbt.gdb.target import BreakpointKind, Condition, LogEnd, Register, Stop, St
 from dbt.memory.virtual import BadAddress
 from dbt.vm.debug_registers import CPSR, FEATURES, PC, read_register, write_system_register
 from dbt.vm.result import RunResult, StopReason
+from dbt.vm.run_watcher import LookWithinSlice
 from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.vm.controlled_machine import ControlledMachine
-    from dbt.vm.history import History, Hit
+    from dbt.vm.history import History
+    from dbt.vm.hits import Hit
 
 #: The most breakpoints, and the most bytes of a watchpoint: all of this may come from a socket.
 MAX_BREAKPOINTS, MAX_WATCHED = 4096, 1 << 20
@@ -86,6 +88,8 @@ class Debugger:
         self._hit: BreakpointKind | None = None  # the last breakpoint that has stopped the guest
         self._stopped_at: tuple[int, Gva] | None = None  # icount and PC of the breakpoint or watchpoint that was hit
         self._interrupted: Callable[[], bool] = lambda: False
+        self._look: LookWithinSlice | None = None  # while the machine runs
+        self._is_cut = False  # the run has been interrupted at a breakpoint whose condition is false
         self.result: RunResult | None = None  # of the last run
 
     # -- registers and memory ------------------------------------------------------------------
@@ -210,7 +214,8 @@ class Debugger:
         if self._stepping or pc not in self._breakpoints or self._was_stopped_here:
             return False
         self._hit = self._breakpoint_at(pc)
-        return self._hit is not None
+        self._is_cut = self._hit is None and self._look is not None and self._look.is_to_stop()
+        return self._hit is not None or self._is_cut
 
     def _breakpoint_at(self, pc: Gva) -> BreakpointKind | None:
         """Return the kind of a breakpoint whose condition holds in the present address space, or None."""
@@ -321,12 +326,13 @@ class Debugger:
     def _run(self, fuel: int | None, interrupted: Callable[[], bool]) -> RunResult:
         left = None if self._end is None else max(self._end - self.machine.icount, 0)
         fuel = min((number for number in (fuel, left) if number is not None), default=None)
-        self._interrupted = interrupted
+        self._interrupted, self._is_cut = interrupted, False
+        self._look = LookWithinSlice(self.machine, interrupted)
         started = time.monotonic()
         try:
             self.result = self._run_machine(fuel)
         finally:
-            self._interrupted = lambda: False
+            self._interrupted, self._look = lambda: False, None
             if self._seconds_left is not None:
                 self._seconds_left = max(self._seconds_left - (time.monotonic() - started), 0.0)
         return self.result
@@ -361,6 +367,8 @@ class Debugger:
         if exit_ is not None:
             self._stopped_at = self._here
         match exit_:
+            case BreakpointHit() if self._is_cut:
+                return Stop(StopSignal.INTERRUPT)
             case BreakpointHit():
                 return Stop(StopSignal.TRAP, self._hit)
             case WatchpointHit(_, gva, size, write):

@@ -19,8 +19,9 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
-from dbt.engine.debug_points import DebugPoints, Watchpoint
+from dbt.engine.debug_points import DebugPoints
 from dbt.vm.checkpoint import Checkpoint
+from dbt.vm.hits import EveryHandler, Hit, Hits, NoPoints, WritesTo, never
 from dbt.vm.logged_input import LoggedInput
 from dbt.vm.result import RunResult, StopReason
 from isa.arm.vectors import ExceptionKind
@@ -49,116 +50,9 @@ class SearchInterrupted(HistoryError):
     """Raised if a search in a history was interrupted. The machine is somewhere in between."""
 
 
-class Access(NamedTuple):
-    """An access to ``size`` bytes of memory at ``gva``."""
-
-    gva: Gva
-    size: int
-    write: bool
-
-
-class Hit(NamedTuple):
-    """A breakpoint or watchpoint that was hit in front of the instruction at ``pc``, after ``icount`` instructions; or
-    an exception whose handler was ``entered`` there.
-    """
-
-    icount: int
-    pc: Gva
-    access: Access | None = None
-    entered: ExceptionKind | None = None
-
-
 class _Moment(NamedTuple):
     icount: int
     registers: bytes
-
-
-class _EveryHandler:
-    """A watcher that stops a run at the handler of each exception."""
-
-    hears_exceptions = True
-    goes_on = False
-
-    def wants_stop(self) -> bool:
-        return False
-
-    def stops_in_handler(self, kind: ExceptionKind) -> bool:
-        return True
-
-
-class _Hits:
-    """Debug points that stop nothing, but note where they would, before the icount ``end``. It watches the run, too,
-    for an interrupt, and notes entries into the handlers of exceptions that are ``caught``.
-    """
-
-    goes_on = False
-
-    def __init__(
-        self,
-        points: DebugPoints,
-        machine: ControlledMachine,
-        interrupted: Callable[[], bool],
-        end: int = 0,
-        caught: Collection[ExceptionKind] = (),
-    ) -> None:
-        self._points, self._machine, self._interrupted = points, machine, interrupted
-        self.end, self._caught = end, caught
-        self.last: Hit | None = None
-        self.hears_exceptions = bool(caught)
-
-    @property
-    def breakpoints(self) -> Collection[Gva]:
-        return self._points.breakpoints
-
-    @property
-    def watchpoints(self) -> Collection[Watchpoint]:
-        return self._points.watchpoints
-
-    def stops_at(self, pc: Gva) -> bool:
-        if self._points.stops_at(pc) and (icount := self._machine.progress) < self.end:
-            self.last = Hit(icount, pc)
-        return False
-
-    def stops_for(self, gva: Gva, size: int, write: bool) -> bool:
-        if self._points.stops_for(gva, size, write) and (icount := self._machine.progress) < self.end:
-            self.last = Hit(icount, Gva(self._machine.cpu.pc), Access(gva, size, write))
-        return False
-
-    def wants_stop(self) -> bool:
-        return self._interrupted()
-
-    def stops_in_handler(self, kind: ExceptionKind) -> bool:
-        if self._machine.icount < self.end and kind in self._caught:
-            self.last = Hit(self._machine.icount, Gva(self._machine.cpu.pc), entered=kind)
-        return False
-
-
-class NoPoints:
-    """Debug points at which nothing ever stops."""
-
-    breakpoints: Collection[Gva] = ()
-    watchpoints: Collection[Watchpoint] = ()
-
-    def stops_at(self, pc: Gva) -> bool:
-        return False
-
-    def stops_for(self, gva: Gva, size: int, write: bool) -> bool:
-        return False
-
-
-class _WritesTo(NoPoints):
-    """One write watchpoint."""
-
-    def __init__(self, gva: Gva, size: int) -> None:
-        self._watchpoint = Watchpoint(gva, size, loads=False, stores=True)
-        self.watchpoints = (self._watchpoint,)
-
-    def stops_for(self, gva: Gva, size: int, write: bool) -> bool:
-        return self._watchpoint.touches(gva, size, write)
-
-
-def _never() -> bool:
-    return False
 
 
 class History:
@@ -354,7 +248,7 @@ class History:
 
     # -- back ----------------------------------------------------------------------------------
 
-    def run_to(self, icount: int, interrupted: Callable[[], bool] = _never) -> bool:
+    def run_to(self, icount: int, interrupted: Callable[[], bool] = never) -> bool:
         """Go to the arrival at an instruction count, back or forward. Return False if that was interrupted on the way,
         or if the guest ends before.
 
@@ -364,7 +258,7 @@ class History:
         self._stop_at_nothing(NoPoints())
         if icount < self.oldest:
             raise HistoryError(f"the history begins at {self.oldest} instructions, and {icount} is before")
-        return self._arrive(icount, _Hits(NoPoints(), self._machine, interrupted))
+        return self._arrive(icount, Hits(NoPoints(), self._machine, interrupted))
 
     def step_back(self, points: DebugPoints | None = None) -> bool:
         """Go to the moment before this one. Return False if this is the oldest one.
@@ -375,7 +269,7 @@ class History:
         self._settle()
         self._stop_at_nothing(points or NoPoints())
         here = self._moment
-        self._arrive(max(here.icount - 1, self.oldest))
+        self._go(max(here.icount - 1, self.oldest))
         if self._moment == here:
             return False
         self._creep(here)
@@ -384,7 +278,7 @@ class History:
     def last_hit(
         self,
         points: DebugPoints,
-        interrupted: Callable[[], bool] = _never,
+        interrupted: Callable[[], bool] = never,
         caught: Collection[ExceptionKind] = (),
     ) -> Hit | None:
         """Go back to the last moment before this one at which the debug points would have stopped the guest, or at
@@ -400,7 +294,7 @@ class History:
         tier = self._machine.tier
         while any(checkpoint.icount < upper for checkpoint in self._ring):
             start = self._roll_back(upper - 1)
-            hits = _Hits(points, self._machine, interrupted, end, caught)
+            hits = Hits(points, self._machine, interrupted, end, caught)
             tier.use_debug_points(hits)
             try:
                 if not self._forward(end, hits):
@@ -409,36 +303,49 @@ class History:
                     hits.end += 1
                     self._creep(here)
             finally:
-                hits.end = 0
+                hits.finish()
             if hits.last is not None:
                 return self._go_to_hit(hits.last)
             upper = end = start
         self._roll_back(self.oldest)
         return None
 
-    def last_write(self, gva: Gva, size: int = 4, interrupted: Callable[[], bool] = _never) -> Hit | None:
+    def last_write(self, gva: Gva, size: int = 4, interrupted: Callable[[], bool] = never) -> Hit | None:
         """Return which instruction before this moment has written last to any of ``size`` bytes at ``gva``, or None if
         none has since the history began.
 
         The machine is where it was. Raise SearchInterrupted as :meth:`last_hit`.
         """
         here = self._moment
-        hit = self.last_hit(_WritesTo(gva, size), interrupted)
+        hit = self.last_hit(WritesTo(gva, size), interrupted)
         if not self.run_to(here.icount, interrupted):
             raise self._interruption()
         self._creep_up_to(here)
         return hit
 
     def _interruption(self) -> SearchInterrupted:
+        self._machine.run(0)  # the machine's user has been heard, too
         return SearchInterrupted(f"interrupted after {self._machine.icount} instructions")
 
     def _stop_at_nothing(self, points: DebugPoints) -> None:
-        self._machine.tier.use_debug_points(_Hits(points, self._machine, _never))
+        hits = Hits(points, self._machine, never)
+        hits.finish()
+        self._machine.tier.use_debug_points(hits)
 
     def pass_instruction(self) -> None:
-        """Go to the next moment, within the past. An interrupt by the machine's user is left for the next run."""
-        if self._machine.run(1, watcher=_EveryHandler()).reason is StopReason.INTERRUPTED:
-            self._machine.run(1, watcher=_EveryHandler())
+        """Go to the next moment, within the past."""
+        machine = self._machine
+        self._uninterrupted(machine.icount + 1, lambda fuel: machine.run(fuel, watcher=EveryHandler()))
+
+    def _uninterrupted(self, end: int, run: Callable[[int], RunResult]) -> None:
+        """Let ``run`` execute the guest up to an icount, whoever interrupts it meanwhile: who looks next is told.
+
+        What is done here takes no longer than a step back. Half done, it would leave the guest at a wrong moment.
+        """
+        asked = False
+        while run(max(end - self._machine.icount, 0)).reason is StopReason.INTERRUPTED:
+            asked = True
+        if asked:
             self._machine.interrupt()
 
     @property
@@ -470,6 +377,13 @@ class History:
             self._roll_back(icount)
         return self._forward(icount, watcher)
 
+    def _go(self, icount: int) -> None:
+        """Go to the arrival at ``icount``, which has been there before."""
+        if icount <= self._machine.icount:
+            self._roll_back(icount)
+        if icount > self._machine.icount:
+            self._uninterrupted(icount, self.run)
+
     def _forward(self, icount: int, watcher: RunWatcher | None = None) -> bool:
         """Execute up to the arrival at ``icount``. Return False if that was interrupted."""
         if icount > self._machine.icount:
@@ -498,7 +412,7 @@ class History:
 
     def _go_to_hit(self, hit: Hit) -> Hit:
         """Go to the moment of a hit, in front of its instruction."""
-        self._arrive(hit.icount)
+        self._go(hit.icount)
         while self._machine.cpu.pc != hit.pc and self._machine.icount == hit.icount:
             self.pass_instruction()
         return hit

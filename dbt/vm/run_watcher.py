@@ -1,10 +1,18 @@
-"""What a debugger or a monitor is for the loop that runs the machine."""
+"""What a debugger or a monitor is for the loop that runs the machine, and what it asks within a slice."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from isa.arm.vectors import ExceptionKind
+
+if TYPE_CHECKING:
+    from dbt.vm.controlled_machine import ControlledMachine
+
+#: The seconds between two looks within a slice.
+_LOOK_S = 0.004
 
 
 class RunWatcher(Protocol):
@@ -23,3 +31,23 @@ class RunWatcher(Protocol):
 
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
         """Return True if the run is to stop at the first instruction of the handler of an exception."""
+
+
+class LookWithinSlice:
+    """Says whether a run is to stop, to whoever does not stop it where it could.
+
+    A breakpoint whose condition is false takes some microseconds, and within a slice there may be a million of them.
+    So whoever refuses to stop asks this each time, which looks from time to time only.
+    """
+
+    def __init__(self, machine: ControlledMachine, interrupted: Callable[[], bool]) -> None:
+        self._machine, self._interrupted = machine, interrupted
+        self._next = time.monotonic() + _LOOK_S
+
+    def is_to_stop(self) -> bool:
+        """Return True if the machine's user or the debugger's wants the run to stop."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _LOOK_S
+        return self._machine.is_interrupted or self._interrupted()

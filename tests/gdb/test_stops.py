@@ -9,7 +9,7 @@ import pytest
 from dbt import CaptureConsole, Machine
 from dbt.abi.addresses import Gva
 from dbt.engine.tier import JitMode
-from dbt.gdb.target import BreakpointKind, StopSignal, WatchKind
+from dbt.gdb.target import BreakpointKind, Stop, StopSignal, WatchKind
 from dbt.vm.debugger import Debugger
 from dbt.vm.machine import TierName
 from dbt.vm.result import StopReason
@@ -150,6 +150,28 @@ def test_a_condition_decides_without_leaving_the_guest(machine: Machine, undistu
         debugger.step(Gva(0), Gva(0), never)
     assert debugger.resume(never).exit_code == 7
     assert state_hash(machine) == undisturbed
+
+
+def test_false_conditions_do_not_keep_anybody_from_stopping_the_guest(mode: tuple[TierName, JitMode]) -> None:
+    """In a slice of this loop there may be a million of them."""
+    hits, interrupted = 0, False
+
+    def holds() -> bool:
+        nonlocal hits
+        hits += 1
+        if hits == 1000 and interrupted:
+            running.interrupt()
+        return False
+
+    with machine_in(mode, "loop: add r0, r0, #1 ; b loop") as running:
+        running.run(fuel=2000 if mode[0] == "reference" else 30_000_000)  # from here on slices are long
+        debugger = Debugger(running)
+        debugger.insert_breakpoint(BreakpointKind.SOFTWARE, Gva(BASE), [holds])
+        assert debugger.resume(lambda: hits > 1000) == Stop(StopSignal.INTERRUPT)
+        assert hits < 100_000
+        hits, interrupted = 0, True
+        assert debugger.resume(never) == Stop(StopSignal.INTERRUPT)
+        assert hits < 100_000
 
 
 def test_a_breakpoint_survives_that_its_word_is_written_over(mode: tuple[TierName, JitMode]) -> None:

@@ -11,12 +11,10 @@ from typing import NamedTuple
 from dbt import CaptureConsole, Machine
 from dbt.host.drive import Drive
 from dbt.host.net_option import Net
-from dbt.host.ninep import messages as m
 from dbt.host.ninep.share import Share
 from dbt.vm.options import HostOptions
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
 from tests.devices.virtio.ninep_guest import NinePGuest
-from tests.host.ninep.client import ROOT, text, words
 from tests.snapshot.machines import FIRST, SECOND, minios
 
 _RAM = 32 << 20
@@ -73,7 +71,7 @@ def _host_of_disk(folder: Path) -> HostOptions:
 
 
 def _with_files(folder: Path) -> Machine:
-    """A guest that has a file and a directory open, and asks for more."""
+    """A guest that has files and a directory open, reads and writes."""
     guest = NinePGuest()
     for fid, name, flags in ((1, "a", os.O_RDWR), (2, "b", os.O_RDONLY)):
         guest.walk(fid, name)
@@ -82,7 +80,7 @@ def _with_files(folder: Path) -> Machine:
     guest.open(3, os.O_RDONLY | os.O_DIRECTORY)
     for at in range(8):
         guest.read_at(1, at, 30)
-    guest.ask(m.TRENAMEAT, words(ROOT) + text("b") + words(ROOT) + text("c"))
+    guest.write_at(1, 100, b"more")
     machine = Machine(_RAM, "threaded", board="virt", shares=_share(folder), console=CaptureConsole())
     machine.load_bytes(guest.image(), base=ORIGIN)
     return machine

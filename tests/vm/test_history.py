@@ -12,7 +12,8 @@ from dbt import Machine
 from dbt.abi.addresses import Gva
 from dbt.engine.debug_points import Watchpoint
 from dbt.host.console import CaptureConsole
-from dbt.vm.history import HistoryError, Hit, NoPoints
+from dbt.vm.history import HistoryError, SearchInterrupted
+from dbt.vm.hits import Hit, NoPoints
 from dbt.vm.machine import JitMode, TierName
 from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
@@ -345,3 +346,44 @@ def test_the_ring_stays_below_its_cap() -> None:
     for icount in reversed([icount for icount in icounts if icount >= history.oldest]):
         assert history.run_to(icount) and state_hash(machine) == states[icount]
     machine.close()
+
+
+class _Counted(NoPoints):
+    """A breakpoint at which nothing stops. At the thousandth time the machine's user wants it to stop."""
+
+    breakpoints = (Gva(0x8000),)
+
+    def __init__(self, machine: Machine, by_user: bool) -> None:
+        self._machine, self._by_user = machine, by_user
+        self.hits = 0
+
+    def stops_at(self, pc: Gva) -> bool:
+        self.hits += 1
+        if self.hits == 1000 and self._by_user:
+            self._machine.interrupt()
+        return False
+
+
+@pytest.mark.parametrize("by_user", [False, True])
+def test_a_search_with_many_hits_is_interrupted(by_user: bool) -> None:
+    with Machine(1 << 20, tier="stitched", console=CaptureConsole()) as machine:
+        machine.load_bytes(assemble("loop: add r0, r0, #1 ; b loop", 0x8000), base=0x8000)
+        history = machine.begin_history()
+        history.run(30_000_000)
+        points = _Counted(machine, by_user)
+        with pytest.raises(SearchInterrupted):
+            history.last_hit(points, lambda: points.hits > 1000 and not by_user)
+        assert points.hits < 100_000
+        assert not machine.is_interrupted
+
+
+def test_a_step_back_is_not_interrupted_and_the_user_is_heard_afterwards() -> None:
+    with Machine(1 << 20, tier="threaded", console=CaptureConsole()) as machine:
+        machine.load_bytes(assemble("loop: add r0, r0, #1 ; b loop", 0x8000), base=0x8000)
+        history = machine.begin_history()
+        history.run(50_001)
+        machine.interrupt()
+        assert history.step_back()
+        assert (machine.icount, machine.r[0]) == (50_000, 25_000)
+        assert machine.is_interrupted
+        assert history.run(1).reason is StopReason.INTERRUPTED
