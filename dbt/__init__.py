@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from dbt.host.console import CaptureConsole, HostConsole
     from dbt.host.disk import DiskError
     from dbt.host.drive import Drive
-    from dbt.host.net_option import Net
-    from dbt.host.network import NetworkError
+    from dbt.host.net_option import Forward, Net, NetworkError
     from dbt.host.output_console import FileConsole, NullConsole
     from dbt.host.socket_console import SocketConsole
     from dbt.memory.ram import RamRegion
@@ -43,6 +42,7 @@ __all__ = [
     "DiskError",
     "Drive",
     "FileConsole",
+    "Forward",
     "History",
     "HistoryError",
     "HostConsole",
@@ -74,13 +74,14 @@ _HOME = {
     "DiskError": "dbt.host.disk",
     "Drive": "dbt.host.drive",
     "FileConsole": "dbt.host.output_console",
+    "Forward": "dbt.host.net_option",
     "History": "dbt.vm.history",
     "HistoryError": "dbt.vm.history",
     "HostConsole": "dbt.host.console",
     "ImageError": "dbt.board.loader",
     "Machine": "dbt.vm.machine",
     "Net": "dbt.host.net_option",
-    "NetworkError": "dbt.host.network",
+    "NetworkError": "dbt.host.net_option",
     "NullConsole": "dbt.host.output_console",
     "QmpMonitor": "dbt.qmp.monitor",
     "RamRegion": "dbt.memory.ram",

@@ -20,7 +20,6 @@ from dbt.cli.values import (
     parse_epoch,
     parse_gpa,
     parse_insn_ns,
-    parse_net,
     parse_optimizations,
     parse_rng,
     parse_share,
@@ -107,16 +106,17 @@ def check_options(options: RunOptions) -> None:
         refuse({"--console": options.console}, "this is for a terminal, and --serial has the console elsewhere")
 
 
-def _net(options: RunOptions, text: str) -> Net:
-    """Return a network card. In a replay, what came from its network is in the recording."""
-    net = parse_net("--net", text)
-    return net if options.replay is None else net._replace(end="none")
+def _nets(options: RunOptions) -> tuple[Net, ...]:
+    if not (options.net or options.forward):
+        return ()
+    from dbt.cli.net_options import nets_of
+
+    return nets_of(options)
 
 
 def _check_virtio(options: RunOptions, board: BoardModel) -> None:
     """Raise CommandError for virtio devices on a board without slots for them, or with too few."""
-    drives, nets = options.drive, tuple(text for text in options.net if text != "none")
-    count = len(drives) + len(nets) + len(_devices(options))
+    count = len(options.drive) + len(_nets(options)) + len(_devices(options))
     if count > board.virtio_slots:
         most = board.virtio_slots
         has = f"has at most {most}, and {count} are wanted" if most else "has none: add --board virt"
@@ -145,6 +145,9 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
     if options.files is not None and not os.path.isdir(options.files):
         raise CommandError(f"--files {options.files}: this is not a directory.", Status.USAGE)
     realtime = optional(parse_switch, "--realtime", options.realtime)
+    nets = _nets(options)
+    if realtime is None:
+        realtime = options.replay is None and (_is_interactive(options) or any(net.reaches_outside for net in nets))
     return {
         "tier": tier,
         "files": options.files,
@@ -153,11 +156,11 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "jit": jit,
         "optimizations": ALL if optimizations is None else optimizations,
         "dump": options.dump,
-        "realtime": options.replay is None and _is_interactive(options) if realtime is None else realtime,
+        "realtime": realtime,
         "measures": options.stats or options.json,
         "observer": observer,
         "drives": tuple(parse_drive("--drive", text) for text in options.drive),
-        "nets": tuple(_net(options, text) for text in options.net if text != "none"),
+        "nets": nets,
         "shares": _shares(options),
     }
 

@@ -15,6 +15,7 @@ from dbt.board.boards import BOARDS, CPU_MODELS
 from dbt.board.clock import DEFAULT_INSN_NS
 from dbt.cli import command_arguments as others
 from dbt.cli.argument_parser import Command, Options, Parser, add_base, add_commands
+from dbt.cli.net_options import add_net_options
 from dbt.cli.status import EPILOG
 from dbt.frontend.optimizations import Optimizations
 
@@ -126,12 +127,7 @@ def _add_machine(parser: Parser) -> None:
         "flushes is in the file G, to be used again. May be given several times"
     )
     options.texts("file=F[,format=raw][,readonly][,snapshot][,overlay=G][,serial=TEXT]", help_, "--drive")
-    help_ = (
-        "put a virtio network card on the board virt. unix: it is connected to a unix stream socket at which somebody "
-        "listens, as with QEMU's `-netdev stream`, such as passt; hub: to other machines of this process. May be given "
-        "several times. With unix, --realtime on is what a network expects [none]"
-    )
-    options.texts("unix:PATH|hub:NAME|none[,mac=ADDRESS]", help_, "--net")
+    add_net_options(options)
     help_ = (
         "put a virtio balloon on the board virt, by which the guest gives memory back: what it reports as free is not "
         "in snapshots"
@@ -154,7 +150,8 @@ def _add_machine(parser: Parser) -> None:
     options.text("NS", help_, "--insn-ns")
     help_ = (
         "on: guest idle time passes in real time, unless a key comes, and a slow guest's time is raised to the host's; "
-        "off: idle time is skipped [on a terminal or a socket: on, else and in a replay: off]"
+        "off: idle time is skipped [on a terminal, a socket or a network outside this process: on, else and in a "
+        "replay: off]"
     )
     options.text("on|off", help_, "--realtime")
     help_ = (

@@ -58,7 +58,7 @@ def _status_of(error: Exception) -> Status | None:
     from dbt.codecache.store import WrongCacheSize
     from dbt.engine.stitched import WrongThreshold
     from dbt.host.disk import DiskError
-    from dbt.host.network import NetworkError
+    from dbt.host.net_option import NetworkError
     from dbt.snapshot.errors import SnapshotError
     from dbt.trace.log import TraceError
     from dbt.vm.input import RecordingError, ReplayDiverged

@@ -30,6 +30,7 @@ class RunOptions(NamedTuple):
     drive: tuple[str, ...] = ()
     balloon: bool = False
     net: tuple[str, ...] = ()
+    forward: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
     semihosting: str | None = None
     memory: str | None = None

@@ -14,7 +14,6 @@ from dbt.frontend.optimizations import Optimizations
 
 if TYPE_CHECKING:
     from dbt.host.drive import Drive
-    from dbt.host.net_option import Net
     from dbt.host.ninep.share import Share
 
 T = TypeVar("T")
@@ -149,25 +148,6 @@ def parse_drive(option: str, text: str) -> Drive:
         raise CommandError(message, Status.USAGE)
     read_only, snapshot = (parse_switch(f"{option} {name}", value or "on") for name, value in switches.items())
     return Drive(path, read_only, snapshot, serial, overlay)
-
-
-def parse_net(option: str, text: str) -> Net:
-    """Return the network card of a text such as ``unix:PATH,mac=52:54:00:12:34:56``."""
-    wanted = "hub:NAME, unix:PATH or none, and perhaps ,mac=52:54:00:12:34:56 behind it"
-    from dbt.host.net_option import Net
-
-    end, _, mac = text.partition(",mac=")
-    kind, _, name = end.partition(":")
-    if end != "none" and (kind not in ("hub", "unix") or not name):
-        raise _wrong(option, text, wanted)
-    digits = mac.split(":") if mac else []
-    try:
-        address = bytes(int(pair, 16) for pair in digits)
-    except ValueError:
-        raise _wrong(option, text, wanted) from None
-    if len(address) not in (0, 6) or (address and address[0] & 1):
-        raise _wrong(option, text, wanted)
-    return Net(end, address)
 
 
 def parse_share(option: str, text: str) -> Share:

@@ -1,7 +1,8 @@
-"""Where a machine's network cards end on the host: nowhere, at a hub of this process, or at a socket.
+"""Where a machine's network cards end on the host: nowhere, at a hub of this process, at a socket, or at a tap
+interface (:mod:`dbt.host.tap`).
 
 A socket carries frames as QEMU's ``-netdev stream`` does: four bytes with the length, the highest first, and the frame.
-What comes from it is checked before it is used. Nothing here waits.
+What comes from it is checked before it is used. Once an end is open, nothing waits for it.
 """
 
 from __future__ import annotations
@@ -9,21 +10,17 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Final, Protocol
 
-from dbt.host.net_option import Net
+from dbt.host.net_option import NOWHERE, USER, Net, NetworkError, lost_text
 
 _LENGTH: Final = 4
 _LONGEST_FRAME: Final = 65_535
 #: Frames that wait at a hub, and bytes that wait to be taken by a socket, at most. What is sent then is lost.
 _MOST_FRAMES: Final = 1024
 _MOST_BYTES: Final = 1 << 20
-
-
-class NetworkError(ValueError):
-    """Raised for an end that cannot be reached. The text says why."""
 
 
 class NetworkEnd(Protocol):
@@ -92,17 +89,14 @@ class HubEnd:
 
 
 class SocketEnd:
-    """A unix stream socket, to which somebody else listens. It is an end at which nobody is, once that has gone."""
+    """A unix stream socket at which somebody is. It is an end at which nobody is, once that has gone."""
 
-    def __init__(self, path: str) -> None:
-        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    def __init__(self, connection: socket.socket, name: str, notice: Callable[[str], None]) -> None:
+        """Take over a connection. ``notice`` is told if the other side ends it, which is called ``name``."""
+        self._socket: socket.socket | None = connection
+        self._name, self._notice = name, notice
         self._received, self._waiting = bytearray(), bytearray()
-        try:
-            self._socket.connect(path)
-        except OSError as error:
-            self.close()
-            raise NetworkError(f"cannot connect the network to unix:{path}: {error.strerror}") from None
-        self._socket.setblocking(False)
+        connection.setblocking(False)
 
     def send(self, frame: bytes) -> None:
         if len(self._waiting) < _MOST_BYTES:
@@ -114,25 +108,32 @@ class SocketEnd:
             try:
                 del self._waiting[: self._socket.send(self._waiting)]
             except OSError as error:
-                self._lost(error)
+                self._failed(error)
                 return
 
-    def _lost(self, error: OSError) -> None:
+    def _failed(self, error: OSError) -> None:
         if error.errno not in (errno.EAGAIN, errno.EINTR):
-            self.close()
+            self._lost(str(error.strerror))
+
+    def _lost(self, why: str) -> None:
+        if self._socket is not None:
+            self._notice(lost_text(self._name, why))
+        self.close()
 
     def receive(self) -> list[bytes]:
         self._push()
-        if self._socket is not None and len(self._received) < _MOST_BYTES:
+        if self._socket is not None:
             try:
                 data = self._socket.recv(_MOST_BYTES)
             except OSError as error:
-                self._lost(error)
+                self._failed(error)
             else:
                 self._received += data
+                frames = self._frames()
                 if not data:
-                    self.close()
-        return self._frames()
+                    self._lost("the other side has ended the connection")
+                return frames
+        return []
 
     def _frames(self) -> list[bytes]:
         """Return the complete frames of what was received."""
@@ -141,7 +142,7 @@ class SocketEnd:
         while len(received) - at >= _LENGTH:
             size = int.from_bytes(received[at : at + _LENGTH], "big")
             if size > _LONGEST_FRAME:  # The other side speaks something else.
-                self.close()
+                self._lost(f"it sent a frame of {size} bytes, and the longest has {_LONGEST_FRAME}")
                 return frames
             if len(received) - at < _LENGTH + size:
                 break
@@ -161,15 +162,39 @@ class SocketEnd:
         self._waiting.clear()
 
 
-def open_end(net: Net) -> NetworkEnd:
-    """Return the end of a network card. Raise NetworkError if it cannot be reached."""
+def open_end(net: Net, notice: Callable[[str], None]) -> NetworkEnd:
+    """Return the end of a network card. Raise NetworkError if it cannot be reached.
+
+    ``notice`` is given a line of text when somebody at the other side has gone.
+    """
     kind, _, name = net.end.partition(":")
+    if net.forwards and net.end != USER:
+        raise NetworkError(f"the network {net.end} forwards no ports: {USER} does")
     match kind:
-        case "none":
+        case _ if net.end == NOWHERE:
             return Nowhere()
-        case "hub":
+        case _ if net.end == USER:
+            from dbt.host.passt import start_passt
+
+            return SocketEnd(start_passt(net.forwards), f"{USER} (passt)", notice)
+        case "hub" if name:
             return HubEnd(name)
-        case "unix":
-            return SocketEnd(name)
+        case "unix" if name:
+            return SocketEnd(_connect(name), net.end, notice)
+        case "tap" if name:
+            from dbt.host.tap import TapEnd
+
+            return TapEnd(name, notice)
         case _:
-            raise NetworkError(f"there is no network {net.end!r}: use none, hub:NAME or unix:PATH")
+            raise NetworkError(f"there is no network {net.end!r}: use user, unix:PATH, tap:NAME, hub:NAME or none")
+
+
+def _connect(path: str) -> socket.socket:
+    """Return a socket that is connected to who listens at a path."""
+    from dbt.host.endpoint import Endpoint
+
+    try:
+        return Endpoint(path=path).connect()
+    except (OSError, ValueError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise NetworkError(f"cannot connect the network to unix:{path}: {why}") from None

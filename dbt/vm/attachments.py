@@ -41,6 +41,7 @@ class Attachments:
     ``shares``.
 
     ``ask_outside`` is given the name of an operation on the host's files and the operation, and returns its outcome.
+    ``notice`` is told when a network has gone.
 
     Raises DiskError for a file that is no disk, or that is in use, NetworkError for a network that cannot be reached,
     and ShareError for a directory that cannot be opened. :meth:`close` gives all files back.
@@ -55,6 +56,7 @@ class Attachments:
         shares: Sequence[Share],
         journal: HostJournal,
         ask_outside: Callable[[str, Callable[[], bytes]], bytes],
+        notice: Callable[[str], None],
     ) -> None:
         self._drives = drives
         self._nets = nets
@@ -72,7 +74,7 @@ class Attachments:
             for net in nets:
                 from dbt.host.network import open_end
 
-                self._ends.append(open_end(net))
+                self._ends.append(open_end(net, notice))
             for share in shares:
                 from dbt.vm.shared_directory import SharedDirectory
 

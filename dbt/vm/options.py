@@ -124,7 +124,7 @@ class MachineOptions(NamedTuple):
             "optimizations": self.optimizations,
             "realtime": self.realtime,
             "drives": [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in self.drives],
-            "nets": [net._replace(end="none") for net in self.nets],
+            "nets": [net.disconnected() for net in self.nets],
             "shares": self.shares,
         }
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import parse_drive, parse_net
+from dbt.cli.values import parse_drive
 from dbt.host.drive import Drive
-from dbt.host.net_option import Net
 from tests.cli.command import dbt, paragraph
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
 
@@ -61,15 +60,6 @@ def test_what_a_drive_means(text: str, drive: Drive) -> None:
 def test_what_is_no_drive(text: str) -> None:
     with pytest.raises(CommandError):
         parse_drive("--drive", text)
-
-
-def test_what_a_network_means() -> None:
-    address = b"\x52\x54\0\1\2\xff"
-    assert parse_net("--net", "hub:a,mac=52:54:00:01:02:ff") == Net("hub:a", address)
-    assert parse_net("--net", "unix:/a") == Net("unix:/a")
-    for text in ("hub", "unix:", "tap:x", "hub:a,mac=1", "hub:a,mac=01:54:00:01:02:ff", "hub:a,mac=52:54:00:01:02:1ff"):
-        with pytest.raises(CommandError):
-            parse_net("--net", text)
 
 
 @pytest.mark.parametrize(

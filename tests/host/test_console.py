@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,27 +55,6 @@ def test_reading_distinguishes_nothing_yet_from_the_end() -> None:
     assert console.read(1) == b""
     os.close(stdin)
     assert console.read(1) == b""
-
-
-@pytest.fixture
-def high() -> Iterator[Callable[[int], int]]:
-    """Give a descriptor a number over 1023, as it has in a process that has many files open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
-    except ValueError:
-        pytest.skip(f"the hard limit of open files is {hard} here, and a descriptor over 1023 is needed")
-    made: list[int] = []
-
-    def move(descriptor: int) -> int:
-        made.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 1100))
-        os.close(descriptor)
-        return made[-1]
-
-    yield move
-    for descriptor in made:
-        os.close(descriptor)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_streams_with_high_descriptors(high: Callable[[int], int]) -> None:

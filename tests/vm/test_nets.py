@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from dbt import Machine
 from dbt.abi.addresses import Gpa
 from dbt.devices.state import StateError
+from dbt.engine.descriptors import is_ready
 from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole
 from dbt.host.net_option import Net
@@ -18,6 +22,7 @@ from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from tests.assembler import assemble
 from tests.vm.programs import EXIT, MODES
+from tests.waiting import BOUND_S
 
 BASE = 0x40008000
 FRAME = b"\x52\x54\0\x12\x34\x56\x02\0\0\0\0\1\x88\xb5"
@@ -101,6 +106,47 @@ def test_a_state_wants_its_cards() -> None:
                 Machine.restore(state, console=CaptureConsole())
             Machine.restore(state, nets=[Net("hub:x")], console=CaptureConsole()).close()
     assert not HubEnd._hubs
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(BOUND_S)
+        yield server
+
+
+def test_a_restored_machine_connects_anew_and_a_fork_does_not(tmp_path: Path) -> None:
+    """The guest, which was saved while it waited for an answer, gets it from whom the restored machine is connected to.
+    A fork and the first machine's connection see nothing of that.
+    """
+    with (
+        listening(tmp_path / "one") as first,
+        listening(tmp_path / "two") as second,
+        made("threaded", "off", f"unix:{tmp_path}/one") as machine,
+        first.accept()[0] as old,
+    ):
+        machine.run(fuel=20_000)
+        assert len(old.recv(1000)) == 4 + 60
+        with (
+            machine.save() as state,
+            machine.fork(console=CaptureConsole()) as fork,
+            Machine.restore(state, nets=[Net(f"unix:{tmp_path}/two")], console=CaptureConsole()) as restored,
+            second.accept()[0] as new,
+        ):
+            fork.run(fuel=20_000)
+            assert restored.run(fuel=20_000).exit_code is None and not _has_come(new)
+            for count in range(1, 20):
+                new.sendall((60).to_bytes(4, "big") + FRAME + bytes([count]) + bytes(45))
+                results = (restored.run(fuel=20_000) for _ in range(100))
+                result = next(one for one in results if one.exit_code is not None or _has_come(new))
+                assert result.exit_code == 20 if count == 19 else new.recv(1000)[18] == count + 1
+        assert machine.run(fuel=20_000).exit_code is None and not _has_come(old)
+
+
+def _has_come(connection: socket.socket) -> bool:
+    return is_ready(connection.fileno(), 0)
 
 
 def test_the_balloon_is_asked_from_outside() -> None:
