@@ -127,27 +127,33 @@ def parse_rng(option: str, text: str) -> int:
 
 def parse_drive(option: str, text: str) -> Drive:
     """Return the disk of a text such as ``file=disk.img,readonly``. A comma in a name is written twice, as for QEMU."""
-    from dbt.host.drive import Drive
+    from dbt.host.drive import Backing, Drive
 
     given: dict[str, str] = {}
+    backing: list[Backing] = []
     for part in text.replace(",,", "\0").split(","):
         name, _, value = part.replace("\0", ",").partition("=")
-        if name in given:
+        if name == "backing" and value:
+            backing.append(Backing(value))
+        elif name == "backing-format" and backing:
+            backing[-1] = backing[-1]._replace(format=value)
+        elif name in given:
             raise CommandError(f"{option} {text}: {name} is there twice.", Status.USAGE)
-        given[name] = value
+        else:
+            given[name] = value
     path = given.pop("file", "")
     if not path:
         raise _wrong(option, text, "file=F with the name of a file, and options behind it")
-    if (image := given.pop("format", "raw")) != "raw":
-        message = f"{option} {text}: there are no disks of format {image} yet: convert it by `qemu-img convert -O raw`."
-        raise CommandError(message, Status.USAGE)
-    serial, overlay = given.pop("serial", ""), given.pop("overlay", "")
+    serial, overlay, format_ = given.pop("serial", ""), given.pop("overlay", ""), given.pop("format", "raw")
     switches = {name: given.pop(name, "off") for name in ("readonly", "snapshot")}
     if given:
-        message = f"{option} {text}: there is no option {next(iter(given))}. See `dbt run --help`."
+        message = f"{option} {text}: there is no option {next(iter(given))} there. See `dbt run --help`."
         raise CommandError(message, Status.USAGE)
     read_only, snapshot = (parse_switch(f"{option} {name}", value or "on") for name, value in switches.items())
-    return Drive(path, read_only, snapshot, serial, overlay)
+    drive = Drive(path, read_only, snapshot, serial, overlay, format_, tuple(backing))
+    if fault := drive.fault():
+        raise CommandError(f"{option} {text}: {fault}.", Status.USAGE)
+    return drive
 
 
 def parse_share(option: str, text: str) -> Share:

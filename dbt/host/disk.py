@@ -12,8 +12,11 @@ import fcntl
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
+
+from dbt.devices.virtio.medium import DiskFile
 
 _USES, _DOES_NOT_SHARE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
@@ -22,6 +25,18 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 class DiskError(ValueError):
     """Raised for a disk that cannot be used. The text names it and says why."""
+
+
+class DiskImage(DiskFile, Protocol):
+    """The content of a disk in a file of the host's, which is called ``path``."""
+
+    path: str
+
+    def version(self) -> int:
+        """Return a number below 2^63 that changes when a file is written."""
+
+    def close(self) -> None:
+        """Give the files and their locks back. A second call does nothing."""
 
 
 class RawFile:
@@ -86,6 +101,20 @@ class RawFile:
             data += more
         return data
 
+    def data(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of ``[start, stop)`` where the file has data, as bounds. All others are zero."""
+        while start < stop:
+            try:
+                start = os.lseek(self._fd, start, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # there is nothing more
+                    raise
+                return
+            end = os.lseek(self._fd, start, os.SEEK_HOLE)
+            if start < stop:
+                yield start, min(end, stop)
+            start = end
+
     def write(self, offset: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
@@ -96,7 +125,7 @@ class RawFile:
         os.fdatasync(self._fd)
 
     def version(self) -> int:
-        """Return a number that changes when the file is written: the nanosecond of that."""
+        """See :class:`DiskImage`: the nanosecond at which the file was written last."""
         return os.fstat(self._fd).st_mtime_ns
 
     def __enter__(self) -> RawFile:

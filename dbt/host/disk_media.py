@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbt.devices.virtio.medium import DirectMedium, Medium, OverlaidMedium
-from dbt.host.disk import RawFile
-from dbt.host.drive import Drive
+from dbt.host.disk import DiskError, DiskImage, RawFile
+from dbt.host.drive import RAW, Backing, Drive
 from dbt.host.overlay import OverlayFile
 
 
@@ -13,7 +15,9 @@ class OpenDrive:
 
     def __init__(self, drive: Drive) -> None:
         self.drive = drive
-        self.file = RawFile(drive.path, writable=not drive.keeps_image)
+        if fault := drive.fault():
+            raise DiskError(fault)
+        self.file = _open_image(Backing(drive.path, drive.format), drive.backing, writable=not drive.keeps_image)
         self._overlay: OverlayFile | None = None
         try:
             self.medium = self._open_medium()
@@ -37,3 +41,20 @@ class OpenDrive:
         if self._overlay is not None:
             self._overlay.close()
         self.file.close()
+
+
+def _open_image(image: Backing, behind: Sequence[Backing], writable: bool = False) -> DiskImage:
+    """Open an image, and those that are behind it, the nearest first. Raise DiskError."""
+    if image.format == RAW:
+        if behind:
+            raise DiskError(f"the image {image.path} is a raw one, which has no backing file {behind[0].path}")
+        return RawFile(image.path, writable)
+    from dbt.host.qcow2 import Qcow2File
+
+    backing = _open_image(behind[0], behind[1:]) if behind else None
+    try:
+        return Qcow2File(image.path, backing)
+    except BaseException:
+        if backing is not None:
+            backing.close()
+        raise

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+RAW, QCOW2 = "raw", "qcow2"
+FORMATS: Final = (RAW, QCOW2)
+
+
+class Backing(NamedTuple):
+    """An image that has what another one leaves out."""
+
+    path: str
+    format: str = "raw"
 
 
 class Drive(NamedTuple):
-    """A disk of a machine: a raw image in the file ``path``.
+    """A disk of a machine: an image in the file ``path``.
 
     - ``serial``: what the disk says its serial number is, of which the guest gets 20 bytes.
     - ``read_only``: the guest can only read it.
@@ -14,6 +24,11 @@ class Drive(NamedTuple):
       Otherwise the file itself is the disk.
     - ``overlay``: as ``snapshot``, and what the guest flushes is also put into the file of that name. Another machine
       with the same drive finds it there.
+    - ``format``: one of :data:`FORMATS`. It is never guessed, or a guest that writes to its raw disk could make the
+      host read other files the next time. A qcow2 image is only read, so it wants ``read_only``, ``snapshot`` or
+      ``overlay``.
+    - ``backing``: the images that a qcow2 image is made on, the nearest first. What an image itself says of them is not
+      followed.
     """
 
     path: str
@@ -21,6 +36,22 @@ class Drive(NamedTuple):
     snapshot: bool = False
     serial: str = ""
     overlay: str = ""
+    format: str = "raw"
+    backing: tuple[Backing, ...] = ()
+
+    def fault(self) -> str:
+        """Return what is wrong with the values of the drive, or an empty text."""
+        for name in (self.format, *(one.format for one in self.backing)):
+            if name not in FORMATS:
+                return f"there are no disks of format {name}, but of {', '.join(FORMATS)}"
+        if self.format == RAW and self.backing:
+            return f"the disk {self.path} is a raw image, which has no backing file"
+        if self.format == QCOW2 and not self.keeps_image:
+            return (
+                f"the disk {self.path} is a qcow2 image, which is only read: add `readonly`, `snapshot`, or "
+                "`overlay=FILE` to keep what the guest writes in another file"
+            )
+        return ""
 
     @property
     def keeps_image(self) -> bool:

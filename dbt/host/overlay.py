@@ -1,4 +1,4 @@
-"""A file with the blocks of a disk that have changed, beside the raw image that they are changes of.
+"""A file with the blocks of a disk that have changed, beside the image that they are changes of.
 
 The file has a header of one block, a table with the place of each block of the disk, and the blocks that have changed,
 each of :data:`dbt.devices.virtio.medium.BLOCK` bytes. A place is the number of a stored block, counted from 1, in four
@@ -14,24 +14,31 @@ from types import TracebackType
 from typing import Final
 
 from dbt.devices.virtio.medium import BLOCK
-from dbt.host.disk import DiskError, RawFile
+from dbt.host.disk import DiskError, DiskImage, RawFile
 
 _MAGIC: Final = b"dbt overlay 1\n\0\0"
 #: The magic text, the size of the disk in bytes, and when the image was written, in nanoseconds since 1970.
 _HEADER: Final = struct.Struct("<16sQQ")
 _PLACE: Final = struct.Struct("<I")
+#: The largest disk. Its table has 16 GiB, of which only what is used takes room.
+_MOST_SIZE: Final = 1 << 44
+#: The table is read in pieces of so many bytes.
+_PIECE: Final = 1 << 20
 
 
 class OverlayFile:
     """The overlay in the file ``path`` of the image ``base``. It is made if it does not exist. Raises DiskError."""
 
-    def __init__(self, path: str, base: RawFile) -> None:
+    def __init__(self, path: str, base: DiskImage) -> None:
         self._blocks = -(-base.size // BLOCK)
         self._data = BLOCK + -(-self._blocks * _PLACE.size // BLOCK) * BLOCK
         header = _HEADER.pack(_MAGIC, base.size, base.version())
+        if base.size > _MOST_SIZE:
+            raise DiskError(f"the disk {base.path} is too large for an overlay: it has {base.size} bytes")
         try:
             with open(path, "xb") as made:
-                made.write(header.ljust(self._data, b"\0"))
+                made.write(header)
+                made.truncate(self._data)
         except FileExistsError:
             pass
         except OSError as error:
@@ -45,7 +52,7 @@ class OverlayFile:
             raise
         self._stored: dict[int, bytes] = {}
 
-    def _check(self, wanted: bytes, base: RawFile) -> None:
+    def _check(self, wanted: bytes, base: DiskImage) -> None:
         magic, size, version = _HEADER.unpack(self._file.read(0, _HEADER.size))
         path = self._file.path
         if magic != _MAGIC:
@@ -58,8 +65,15 @@ class OverlayFile:
 
     def _read_places(self) -> dict[int, int]:
         """Return the place of each block that has changed. Raise DiskError for places that cannot be."""
-        table = self._file.read(BLOCK, self._blocks * _PLACE.size)
-        places = {block: place for block, (place,) in enumerate(_PLACE.iter_unpack(table)) if place}
+        places: dict[int, int] = {}
+        for start, stop in self._file.data(BLOCK, BLOCK + self._blocks * _PLACE.size):
+            for at in range(start & -_PLACE.size, stop, _PIECE):
+                table = self._file.read(at, min(_PIECE, -(-stop // _PLACE.size) * _PLACE.size - at))
+                if table.count(0) != len(table):
+                    first = (at - BLOCK) // _PLACE.size
+                    places.update(
+                        (block, place) for block, (place,) in enumerate(_PLACE.iter_unpack(table), first) if place
+                    )
         end = (self._file.size - self._data) // BLOCK
         if len(set(places.values())) != len(places) or any(place > end for place in places.values()):
             raise DiskError(f"the overlay {self._file.path} is damaged: two blocks have one place, or one has none")

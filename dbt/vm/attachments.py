@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt.devices.state import StateError
+from dbt.host.guest_notices import GuestNotices
 from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Attachments:
     ``shares``.
 
     ``ask_outside`` is given the name of an operation on the host's files and the operation, and returns its outcome.
-    ``notice`` is told when a network has gone.
+    ``notice`` is told when a network has gone, and when the host could not read or write a disk.
 
     Raises DiskError for a file that is no disk, or that is in use, NetworkError for a network that cannot be reached,
     and ShareError for a directory that cannot be opened. :meth:`close` gives all files back.
@@ -63,6 +64,7 @@ class Attachments:
         self._journal = journal
         self._devices = devices
         self._rng_seed = rng_seed
+        self._failures = GuestNotices(notice, "failures of disks")
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
         self._shares: list[SharedDirectory] = []
@@ -98,7 +100,7 @@ class Attachments:
         for one in self._open:
             from dbt.devices.virtio.block import Block
 
-            made.append(Block(one.medium, one.drive.serial.encode()))
+            made.append(Block(one.medium, one.drive.serial.encode(), partial(self._tell_failure, one.drive.path)))
         for number, (net, end) in enumerate(zip(self._nets, self._ends, strict=True)):
             from dbt.devices.virtio.net import Net as NetDevice
 
@@ -119,6 +121,10 @@ class Attachments:
             made.append(console)
         made += [shared.make() for shared in self._shares]
         return Attached(made, dma, console)
+
+    def _tell_failure(self, path: str, error: OSError) -> None:
+        why = str(error.strerror or error)
+        self._failures.tell((path, why), f"the guest gets an error from the disk {path}: {why}")
 
     def _send(self, end: NetworkEnd, frame: bytes) -> None:
         """Send a frame of the guest's, unless the machine repeats what it has done."""

@@ -8,7 +8,7 @@ import pytest
 
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_drive
-from dbt.host.drive import Drive
+from dbt.host.drive import Backing, Drive
 from tests.cli.command import dbt, paragraph
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
 
@@ -48,6 +48,11 @@ def test_a_guest_writes_to_its_disk_or_not(guest: Path, disk: Path) -> None:
         ("file=a,,b,readonly", Drive("a,b", read_only=True)),
         ("readonly=off,snapshot=on,file=a,format=raw", Drive("a", snapshot=True)),
         ("file=a,serial=x=y,overlay=c", Drive("a", serial="x=y", overlay="c")),
+        ("file=a,format=qcow2,readonly", Drive("a", read_only=True, format="qcow2")),
+        (
+            "file=a,format=qcow2,snapshot,backing=b,,c,backing-format=qcow2,backing=d",
+            Drive("a", snapshot=True, format="qcow2", backing=(Backing("b,c", "qcow2"), Backing("d"))),
+        ),
     ],
 )
 def test_what_a_drive_means(text: str, drive: Drive) -> None:
@@ -55,10 +60,21 @@ def test_what_a_drive_means(text: str, drive: Drive) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "snapshot", "file=", "file=a,file=b", "file=a,foo", "file=a,readonly=1", "file=a,format=qcow2"]
+    ("text", "message"),
+    [
+        *((text, "with the name of a file") for text in ("", "snapshot", "file=")),
+        ("file=a,file=b", "file is there twice"),
+        ("file=a,foo", "there is no option foo"),
+        ("file=a,backing-format=raw", "there is no option backing-format"),
+        ("file=a,readonly=1", "none of on, off"),
+        ("file=a,format=vmdk", "no disks of format vmdk, but of raw, qcow2"),
+        ("file=a,format=qcow2", "is only read: add `readonly`, `snapshot`, or"),
+        ("file=a,format=qcow2,readonly,backing=b,backing-format=vdi", "no disks of format vdi"),
+        ("file=a,backing=b", "is a raw image, which has no backing file"),
+    ],
 )
-def test_what_is_no_drive(text: str) -> None:
-    with pytest.raises(CommandError):
+def test_what_is_no_drive(text: str, message: str) -> None:
+    with pytest.raises(CommandError, match=message):
         parse_drive("--drive", text)
 
 

@@ -16,6 +16,7 @@ from dbt.vm.checkpoint import CheckpointError
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
 from tests.devices.virtio.guest import DATA, ORIGIN, SECTOR, Guest, copier
+from tests.host.qcow2_images import small_content, small_image
 from tests.vm.programs import TIERS
 
 _SECTORS = 64
@@ -175,6 +176,31 @@ def test_one_writer_or_many_readers(disk: Path) -> None:
     ):
         RawFile(str(disk), writable=True)
     RawFile(str(disk), writable=True).close()
+
+
+def test_a_disk_of_a_qcow2_image(tmp_path: Path) -> None:
+    """The guest reads it and has its changes in the machine; where it is damaged, the user hears of it, once."""
+    path = tmp_path / "image"
+    path.write_bytes(small_image())
+    drive = Drive(str(path), snapshot=True, format="qcow2")
+    with made(drive) as machine:
+        assert machine.run(fuel=10**6).exit_code == 0
+        assert machine.read(DATA, 8 * SECTOR) == small_content()[: 8 * SECTOR]
+        with machine.save() as state, Machine.restore(state, drives=[drive], console=CaptureConsole()) as again:
+            assert state_hash(again) == state_hash(machine)
+    damaged = bytearray(small_image())
+    damaged[1024:1032] = b"\x80\0\0\0\0\xff\xfe\0"
+    path.write_bytes(damaged)
+    reader, notices = Guest(), list[str]()
+    for _ in range(2):
+        reader.read(0, SECTOR)
+    with Machine(_RAM, board="virt", drives=[drive], console=CaptureConsole(), notice=notices.append) as machine:
+        machine.load_bytes(reader.image(), base=ORIGIN)
+        assert machine.run(fuel=10**6).exit_code == 1  # the status that the disk gave
+    assert notices == [
+        f"the guest gets an error from the disk {path}: the image {path} is damaged: cluster 0 is at 0xfffe00, behind "
+        "the end of the file. Look at it with `qemu-img check`"
+    ]
 
 
 def test_what_is_no_disk(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -33,10 +34,15 @@ LATENCY_NS: Final = 20_000
 BYTES_PER_NS: Final = 1
 
 
+def ignored(error: OSError) -> None:
+    """Tell nobody."""
+
+
 @dataclass(eq=False)
 class Block(VirtioDevice):
     """A disk with one queue. ``medium`` is what is on it, ``serial`` what GET_ID answers, at most 20 bytes.
 
+    ``failed`` is told why the host could not do a request, which the guest is told, too, but not why.
     ``writeback`` is False while the driver wants each write to be on the medium when it is answered.
     """
 
@@ -45,6 +51,7 @@ class Block(VirtioDevice):
 
     medium: Part[Medium]
     serial: Wiring[bytes] = b""
+    failed: Wiring[Callable[[OSError], None]] = ignored
     writeback: bool = True
 
     def features(self) -> int:
@@ -83,7 +90,8 @@ class Block(VirtioDevice):
         kind, _, sector = _HEADER.unpack(header)
         try:
             status = self._do(kind & ~_BARRIER, sector, chain)
-        except OSError:
+        except OSError as error:
+            self.failed(error)
             status = _IOERR
         chain.write(bytes([status]), chain.in_size - 1)
         return chain.in_size
