@@ -45,7 +45,7 @@ CONFINED = {
     "elftools": ("dbt.trace",),
     "fdt": ("dbt.board.devicetree",),
     "blake3": ("dbt.snapshot",),
-    "zstandard": ("dbt.snapshot",),
+    "zstandard": ("dbt.snapshot", "dbt.host.qcow2"),
     "msgspec": (),
 }
 
