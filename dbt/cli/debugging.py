@@ -11,6 +11,7 @@ from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult
 
 if TYPE_CHECKING:
+    from dbt.qmp.monitor import QmpMonitor
     from dbt.vm.history import History
 
 
@@ -32,9 +33,10 @@ def serve_debuggers(
     timeout: float | None,
     history: bool | History,
     save: Callable[[], str] | None = None,
+    monitor: QmpMonitor | None = None,
 ) -> RunResult:
-    """Run the guest, let debuggers connect, and return the result. ``save`` is as for Machine.serve_gdb(). Raise
-    CommandError if none could.
+    """Run the guest, let debuggers connect, and return the result. ``save`` and ``monitor`` are as for
+    Machine.serve_gdb(). Raise CommandError if none could.
     """
     listening: list[str] = []
 
@@ -43,7 +45,7 @@ def serve_debuggers(
         say(f"gdb can connect: target remote {place}")
 
     try:
-        return machine.serve_gdb(endpoint, wait, fuel, timeout, announce, history, save)
+        return machine.serve_gdb(endpoint, wait, fuel, timeout, announce, history, save, monitor)
     except OSError as error:
         if listening:
             raise

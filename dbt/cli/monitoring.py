@@ -19,8 +19,9 @@ def open_monitor(options: RunOptions, machine: Machine, saving: Saving, opened: 
     assert options.qmp is not None
     no_reset = "the machine is to be saved at an instruction of this run (--save-at)" if saving.at is not None else ""
     place, _ = _parse(options.qmp)
+    waits = options.wait and options.gdb is None  # else for the debugger
     try:
-        monitor = QmpMonitor(machine, place, options.wait, lambda path: saving.save_as(machine, path), no_reset)
+        monitor = QmpMonitor(machine, place, waits, lambda path: saving.save_as(machine, path), no_reset)
     except WrongEndpoint as error:
         raise CommandError(f"--qmp {error}.", Status.USAGE) from None
     except OSError as error:

@@ -255,7 +255,6 @@ def _check_debugger(options: RunOptions) -> None:
         if options.qmp is None:
             refuse({"--wait": options.wait}, "it is for a debugger or a monitor: give it with --gdb PORT or --qmp PATH")
         return
-    refuse({"--qmp": options.qmp}, "with --gdb, the debugger says when the guest runs and stops")
     from dbt.cli.debugging import check_endpoint
 
     check_endpoint(options.gdb)

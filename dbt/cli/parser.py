@@ -196,7 +196,7 @@ def _add_debugger(parser: Parser) -> None:
         "guest waits for the first one, as QEMU's does; with ,server,nowait and with nothing it does not"
     )
     options.text("unix:PATH", help_, "--qmp")
-    help_ = "do not start the guest before a debugger lets it (--gdb), or a client of the monitor says cont (--qmp)"
+    help_ = "do not start the guest before a debugger lets it (--gdb) or, without --gdb, a client says cont (--qmp)"
     options.flag(help_, "--wait")
     help_ = (
         "with --gdb, keep the history of the run, so that gdb can run the guest backwards: reverse-stepi, "

@@ -145,7 +145,7 @@ def _execute(
             from dbt.cli.debugging import serve_debuggers
 
             save = saving.for_debugger(machine)
-            result = serve_debuggers(machine, options.gdb, options.wait, fuel, timeout, options.history, save)
+            result = serve_debuggers(machine, options.gdb, options.wait, fuel, timeout, options.history, save, monitor)
         return result, time.monotonic() - started
 
 

@@ -29,7 +29,9 @@ class Control(Protocol):
 
     @property
     def status(self) -> str:
-        """The state of the run, by QEMU's names: "prelaunch", "running" or "paused"."""
+        """The state of the run, by QEMU's names: "prelaunch", "running", "paused" or, if a debugger holds the guest,
+        "debug".
+        """
 
     def describe(self) -> Mapping[str, Any]:
         """Return what ``x-dbt-info`` answers."""

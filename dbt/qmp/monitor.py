@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dbt.gdb.target import TargetError
 from dbt.host.endpoint import Endpoint, WrongEndpoint
 from dbt.qmp.clients import Client, Clients
 from dbt.qmp.commands import QmpError, Request, execute, must_stop, negotiate, read_request, version
@@ -38,7 +39,8 @@ _GUEST_ENDS: Mapping[StopReason, str] = {
 
 
 class QmpMonitor:
-    """A monitor of ``machine`` at ``endpoint``, which is ``unix:PATH``. :meth:`run` takes the place of the machine's.
+    """A monitor of ``machine`` at ``endpoint``, which is ``unix:PATH``. :meth:`run` takes the place of the machine's,
+    or the monitor is given to the machine's ``serve_gdb()``.
 
     The socket is open to this user alone. A socket that nobody listens at any more is replaced. With ``paused``, the
     guest does not start before a client says ``cont``. ``save`` writes the machine to a file of that name and returns
@@ -66,8 +68,9 @@ class QmpMonitor:
         self._save = save or self._write_snapshot
         self._no_reset = no_reset
         self._clients = Clients(place.listen(), {"QMP": {"version": version(), "capabilities": []}})
-        #: The state of the run, by QEMU's names.
-        self.status = "prelaunch" if paused else "running"
+        self._state = "prelaunch" if paused else "running"  # as far as the clients control it
+        self._debugger_holds = False
+        self._restart: Callable[[], None] = machine.restart
         self._must_stop = False  # a client waits for something that cannot be done while the machine runs
         self._quits = False
         #: See :class:`dbt.vm.run_watcher.RunWatcher`: clients stop the guest, but do not change it.
@@ -87,6 +90,16 @@ class QmpMonitor:
         if not self._quits:
             self._tell_end()
         self._clients.close(_CLOSE_TIMEOUT_S)
+
+    @property
+    def status(self) -> str:
+        """The state of the run, by QEMU's names."""
+        return "debug" if self._debugger_holds and self._state == "running" else self._state
+
+    @property
+    def is_holding(self) -> bool:
+        """Return True while a client has paused the guest, or has not let it start."""
+        return self._state != "running"
 
     @property
     def executed(self) -> int:
@@ -130,7 +143,7 @@ class QmpMonitor:
 
     def _hold(self) -> RunResult | None:
         """Serve the clients while the guest is paused. Return the result if the run ends meanwhile."""
-        while self.status != "running":
+        while self.is_holding:
             self._clients.look(_PAUSE_S)
             if (result := self._do_all()) is not None:
                 return result
@@ -160,6 +173,26 @@ class QmpMonitor:
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
         """See :class:`dbt.vm.run_watcher.RunWatcher`."""
         return False
+
+    # -- beside a debugger: implements dbt.vm.debugged_run.RunPartner -----------------------------------
+
+    def attend(self, restart: Callable[[], None], seconds: float = 0.0) -> RunResult | None:
+        """See :class:`dbt.vm.debugged_run.RunPartner`."""
+        self._must_stop = False
+        self._restart = restart
+        self._clients.look(seconds)
+        return self._do_all()
+
+    def note_debugger(self, holds: bool) -> None:
+        """See :class:`dbt.vm.debugged_run.RunPartner`. Clients hear of it, unless they hold the guest themselves."""
+        if holds != self._debugger_holds:
+            self._debugger_holds = holds
+            if not self.is_holding:
+                self._tell("STOP" if holds else "RESUME")
+
+    def note_end(self, result: RunResult) -> None:
+        """See :class:`dbt.vm.debugged_run.RunPartner`."""
+        self._result = result
 
     # -- clients -------------------------------------------------------------------------------
 
@@ -234,15 +267,17 @@ class QmpMonitor:
 
     def pause(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""
-        if self.status == "running":
-            self.status = "paused"
-            self._tell("STOP")
+        if not self.is_holding:
+            self._state = "paused"
+            if not self._debugger_holds:
+                self._tell("STOP")
 
     def proceed(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""
-        if self.status != "running":
-            self.status = "running"
-            self._tell("RESUME")
+        if self.is_holding:
+            self._state = "running"
+            if not self._debugger_holds:
+                self._tell("RESUME")
 
     def quit(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""
@@ -259,17 +294,24 @@ class QmpMonitor:
 
     def reset(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""
+        from dbt.vm.logged_input import LoggedInput  # of a history, which few runs have
+
         machine = self._machine
-        if isinstance(machine.input_source, PositionedInput):
+        source = machine.input_source
+        if isinstance(source.inner if isinstance(source, LoggedInput) else source, PositionedInput):
             raise QmpError("the input of this run is recorded or replayed, and no recording can have a reset in it")
         if self._no_reset:
             raise QmpError(self._no_reset)
         if machine.image is None or not machine.image.segments:
             raise QmpError("this machine was restored from a saved state, which has no program to begin again with")
-        self._before_resets += machine.icount
-        machine.restart()
-        if self.status != "running":
-            self.status = "prelaunch"  # as QEMU says
+        executed = machine.icount
+        try:
+            self._restart()
+        except TargetError as error:
+            raise QmpError(str(error)) from None
+        self._before_resets += executed
+        if self.is_holding:
+            self._state = "prelaunch"  # as QEMU says
         self._tell("RESET", guest=False, reason="host-qmp-system-reset")
 
     def save(self, path: str) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
     from dbt.vm.checkpoint import Checkpoint
+    from dbt.vm.debugged_run import RunPartner
     from dbt.vm.history import History
     from dbt.vm.result import RunResult
     from dbt.vm.run_watcher import RunWatcher
@@ -108,6 +109,7 @@ class ControlledMachine(LoadedMachine, ABC):
         announce: Callable[[str], None] | None = None,
         history: bool | History = False,
         save: Callable[[], str] | None = None,
+        monitor: RunPartner | None = None,
     ) -> RunResult:
         """Run the guest as :meth:`run` does, and let debuggers connect that speak gdb's remote protocol.
 
@@ -119,12 +121,15 @@ class ControlledMachine(LoadedMachine, ABC):
         ``save`` is called when a debugger's user wants the machine to be saved (``monitor snapshot``). It returns where
         it has done so, or raises :class:`dbt.vm.debugger.SaveError`.
 
+        ``monitor`` is a :class:`dbt.qmp.monitor.QmpMonitor`, whose clients control the run as well. The guest runs
+        while neither they nor the debugger hold it.
+
         Raise ValueError for an endpoint that is none, and OSError if the host refuses it.
         """
         from dbt.vm.debug_service import serve_gdb
 
         check_limits(fuel, timeout)
-        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice, save)
+        return serve_gdb(self, endpoint, wait, fuel, timeout, history, announce or self._notice, save, monitor)
 
     # -- going back ----------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ memory. How the guest stops is in :mod:`dbt.backend.debug_points`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +16,8 @@ from dbt.engine.debug_points import Watchpoint
 from dbt.gdb.target import BreakpointKind, Condition, LogEnd, Register, Stop, StopSignal, TargetError, WatchKind
 from dbt.memory.virtual import BadAddress
 from dbt.vm.debug_registers import CPSR, FEATURES, PC, read_register, write_system_register
+from dbt.vm.debugged_run import DebuggedRun, NoPartner, RunPartner
 from dbt.vm.result import RunResult, StopReason
-from dbt.vm.run_watcher import LookWithinSlice
 from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Debugger:
 
     ``fuel`` is the number of instructions after which the guest stops for good, and ``timeout`` that of seconds for
     which it may run. With a ``history`` it can be run backwards. ``save`` saves the machine and returns where, or
-    raises SaveError.
+    raises SaveError. ``partner`` controls the run as well.
     """
 
     vcpus: Sequence[int] = (1,)
@@ -69,12 +68,13 @@ class Debugger:
         timeout: float | None = None,
         history: History | None = None,
         save: Callable[[], str] | None = None,
+        partner: RunPartner | None = None,
     ) -> None:
+        self._partner = partner or NoPartner()
+        self._runs = DebuggedRun(machine, fuel, timeout, history, self._partner, self.restart)
         self.machine, self.history, self._save = machine, history, save
         self._told_end = False  # the user has been told that the guest has ended, and may go back
         self._behind_access: tuple[int, Gva] | None = None  # where it has stopped for a watchpoint, backwards
-        self._end = None if fuel is None else machine.icount + fuel
-        self._seconds_left = timeout
         self._breakpoints: dict[Gva, list[_Breakpoint]] = {}
         self._watchpoints: dict[Watchpoint, WatchKind] = {}
         self._told_watchpoints: frozenset[Watchpoint] = frozenset()  # that the tier knows
@@ -87,10 +87,16 @@ class Debugger:
         self._awaited: _Place | None = None  # where a step goes on after an interrupt
         self._hit: BreakpointKind | None = None  # the last breakpoint that has stopped the guest
         self._stopped_at: tuple[int, Gva] | None = None  # icount and PC of the breakpoint or watchpoint that was hit
-        self._interrupted: Callable[[], bool] = lambda: False
-        self._look: LookWithinSlice | None = None  # while the machine runs
-        self._is_cut = False  # the run has been interrupted at a breakpoint whose condition is false
-        self.result: RunResult | None = None  # of the last run
+
+    @property
+    def result(self) -> RunResult | None:
+        """How the run has ended, or the last one."""
+        return self._runs.ended or self._runs.result
+
+    @property
+    def is_over(self) -> bool:
+        """Return True if the partner has ended the run."""
+        return self._runs.ended is not None
 
     # -- registers and memory ------------------------------------------------------------------
 
@@ -214,8 +220,7 @@ class Debugger:
         if self._stepping or pc not in self._breakpoints or self._was_stopped_here:
             return False
         self._hit = self._breakpoint_at(pc)
-        self._is_cut = self._hit is None and self._look is not None and self._look.is_to_stop()
-        return self._hit is not None or self._is_cut
+        return self._hit is not None or self._runs.cuts()
 
     def _breakpoint_at(self, pc: Gva) -> BreakpointKind | None:
         """Return the kind of a breakpoint whose condition holds in the present address space, or None."""
@@ -242,7 +247,7 @@ class Debugger:
 
     def wants_stop(self) -> bool:
         """See :class:`dbt.vm.run_watcher.RunWatcher`."""
-        return self._interrupted()
+        return self._runs.wants_stop()
 
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
         """See :class:`dbt.vm.run_watcher.RunWatcher`."""
@@ -253,7 +258,10 @@ class Debugger:
         """See :class:`dbt.gdb.target.Target`. What it has stopped at is executed now."""
         self._tell_tier()
         is_past, was_told = self._is_past, self._told_end
-        stop = self._stop(self._run(None, interrupted))
+        self._partner.note_debugger(holds=False)
+        stop = self._stop(self._runs.run(None, interrupted, self))
+        if stop.exit_code is None and not self.is_over:
+            self._partner.note_debugger(holds=True)
         if is_past and not self._is_past and stop == Stop(StopSignal.TRAP):
             return stop._replace(log_end=LogEnd.NEWEST)
         if self.history is not None and stop.exit_code is not None and not was_told:
@@ -286,7 +294,7 @@ class Debugger:
             while True:
                 result = self._run_step(interrupted)
                 pc = self.machine.cpu.pc
-                if result.reason is not StopReason.FUEL or self._is_at_end or not start <= pc < end:
+                if result.reason is not StopReason.FUEL or self._runs.is_at_end or not start <= pc < end:
                     break
                 if (kind := self._breakpoint_at(pc)) is not None:
                     return Stop(StopSignal.TRAP, kind)
@@ -298,13 +306,13 @@ class Debugger:
         """Execute an instruction, and before it the handlers of interrupts."""
         while True:
             place, self._entered = self._place, None
-            result = self._run(1, interrupted)
+            result = self._runs.run(1, interrupted, self)
             if self.steps_into_interrupts or self._entered not in _INTERRUPTS - self.caught:
                 return result
             self._stepping, self._awaited = False, place
             try:
                 self._tell_tier()
-                result = self._run(None, interrupted)
+                result = self._runs.run(None, interrupted, self)
             finally:
                 self._stepping, self._awaited = True, None
             if self._place != place:
@@ -319,33 +327,6 @@ class Debugger:
         self.machine.tier.use_debug_points(self)
         self._told_watchpoints = frozenset(self._watchpoints)
 
-    @property
-    def _is_at_end(self) -> bool:
-        return self._end is not None and self.machine.icount >= self._end
-
-    def _run(self, fuel: int | None, interrupted: Callable[[], bool]) -> RunResult:
-        left = None if self._end is None else max(self._end - self.machine.icount, 0)
-        fuel = min((number for number in (fuel, left) if number is not None), default=None)
-        self._interrupted, self._is_cut = interrupted, False
-        self._look = LookWithinSlice(self.machine, interrupted)
-        started = time.monotonic()
-        try:
-            self.result = self._run_machine(fuel)
-        finally:
-            self._interrupted, self._look = lambda: False, None
-            if self._seconds_left is not None:
-                self._seconds_left = max(self._seconds_left - (time.monotonic() - started), 0.0)
-        return self.result
-
-    def _run_machine(self, fuel: int | None) -> RunResult:
-        history = self.history
-        if history is None:
-            return self.machine.run(fuel, self._seconds_left, watcher=self)
-        if history.is_past:
-            to_newest = history.newest - self.machine.icount
-            fuel = to_newest if fuel is None else min(fuel, to_newest)
-        return history.run(fuel, self._seconds_left, watcher=self)
-
     def _stop(self, result: RunResult) -> Stop:
         """Return the result of a run as gdb is told of it."""
         match result.reason:
@@ -355,7 +336,7 @@ class Debugger:
                 return self._debug_stop(result.exit, result.message)
             case StopReason.INTERRUPTED:
                 return Stop(StopSignal.INTERRUPT)
-            case StopReason.FUEL if not self._is_at_end:
+            case StopReason.FUEL if not self._runs.is_at_end:
                 return Stop(StopSignal.TRAP)
             case StopReason.FAULT:
                 is_access = isinstance(result.exit, DataAbort | PrefetchAbort)
@@ -367,7 +348,7 @@ class Debugger:
         if exit_ is not None:
             self._stopped_at = self._here
         match exit_:
-            case BreakpointHit() if self._is_cut:
+            case BreakpointHit() if self._runs.is_cut:
                 return Stop(StopSignal.INTERRUPT)
             case BreakpointHit():
                 return Stop(StopSignal.TRAP, self._hit)
@@ -452,12 +433,12 @@ class Debugger:
 
     def is_ended(self) -> bool:
         """See :class:`dbt.gdb.target.Target`."""
-        self.machine.console.flush()
-        return self.machine.is_interrupted
+        return self._runs.is_ended()
 
     def restart(self) -> None:
         """See :class:`dbt.gdb.target.Target`."""
         self._note_edit()
+        self._runs.note_restart()
         self.machine.restart()
 
     def monitor(self, words: Sequence[str], interrupted: Callable[[], bool]) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, dbt, environment, paragraph
+from tests.gdb.remote import RemoteClient
 from tests.qmp.client import FOREVER, QmpClient
 from tests.vm.programs import make_elf
 from tests.waiting import BOUND_S, wait_until
@@ -117,6 +118,22 @@ def test_a_recorded_run_that_was_paused_and_ended_can_be_replayed(forever: Path,
     assert done.returncode == 130 and b"as recorded" in done.stderr
 
 
+def test_a_monitor_beside_a_debugger(forever: Path, tmp_path: Path) -> None:
+    monitor, gdb = tmp_path / "monitor", tmp_path / "gdb"
+    with running(forever, monitor, "--gdb", f"unix:{gdb}", "--history", "--wait", "--json") as process:
+        with QmpClient(str(monitor)) as client:
+            assert client.ask("query-status")["status"] == "debug"
+            assert client.ask("x-dbt-info")["icount"] == 0
+            wait_until(gdb.exists, "the debugger's socket")
+            with RemoteClient(str(gdb)) as debugger:
+                debugger.send("c")
+                wait_until(lambda: client.ask("x-dbt-info")["icount"] > 1000, "a thousand instructions")
+                assert client.ask("quit") == {}
+                assert debugger.packet() == "X02"
+        end = end_of(process)
+    assert process.returncode == 130 and "client of the monitor" in end["message"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -124,7 +141,6 @@ def test_a_recorded_run_that_was_paused_and_ended_can_be_replayed(forever: Path,
         (["--qmp", "unix:"], "the path of a unix socket has 1 to 107 bytes"),
         (["--qmp", "unix:m,server=off"], "a monitor is a server"),
         (["--qmp", "unix:m,zork"], "zork is none of server, wait and nodelay"),
-        (["--qmp", "unix:m", "--gdb", "0"], "--qmp unix:m: with --gdb, the debugger says"),
         (["--wait"], "give it with --gdb PORT or --qmp PATH"),
     ],
 )
