@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io guests linux refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io guests linux virt debian test-virt refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -24,6 +24,9 @@ help:
 	@echo "make bench-io  disks, networks, shared directories, consoles and booting beside QEMU (BENCH='--images DIR')"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
+	@echo "make virt   fetch Debian's kernel for the board virt, and make a disk for it (a minute; docs/virt.md)"
+	@echo "make debian make a disk with a Debian for armel, for the board virt (two minutes; needs mmdebstrap)"
+	@echo "make test-virt boot both, and compare with QEMU (VIRT=build/virt)"
 	@echo "make refresh-oracle  ask QEMU again what the tests in tests/oracle compare with (needs qemu-system-arm)"
 	@echo "make clean  remove the virtual environment and caches"
 
@@ -112,6 +115,16 @@ refresh-oracle: $(VENV)/.stamp-test
 
 linux: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_linux.py $(LINUX)
+
+VIRT ?= build/virt
+virt: $(VENV)/.stamp-run
+	$(BIN)/python tools/build_virt.py $(VIRT)
+
+debian: virt
+	$(BIN)/python tools/build_debian.py $(VIRT)
+
+test-virt: $(VENV)/.stamp-test
+	DBT_VIRT_IMAGES=$(abspath $(VIRT)) $(BIN)/python -m pytest -n 2 -rs tests/linux/test_virt_linux.py tests/linux/test_debian.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from debian_packages import BuildError, PrivateApt, run_command
+from debian_packages import BuildError, PrivateApt, find_package, run_command
 
 SCRIPTS = Path(__file__).parent / "linux"
 KERNEL, BUSYBOX = "linux-source-6.1", "busybox-static"
@@ -58,27 +58,23 @@ def main() -> int:
 
 def fetch(folder: Path, jobs: int) -> None:
     """Fetch the two packages with an apt of our own, because the host's does not know armel, and should not."""
-    if all(_packages(folder, name) for name in (KERNEL, BUSYBOX)):
-        return
     packages = folder / "packages"
+    if all(find_package(packages, name) for name in (KERNEL, BUSYBOX)):
+        return
     packages.mkdir(parents=True, exist_ok=True)
     apt = PrivateApt(folder / "apt", "deb", "armel", ("bookworm", "bookworm-security"))
     apt.update()
     apt.download((KERNEL, BUSYBOX), packages)
 
 
-def _packages(folder: Path, name: str) -> list[Path]:
-    return sorted((folder / "packages").glob(f"{name}_*.deb"))
-
-
 def unpack(folder: Path, jobs: int) -> None:
     for name in (KERNEL, BUSYBOX):
         target = folder / name
-        found = _packages(folder, name)
-        if not found:
+        found = find_package(folder / "packages", name)
+        if found is None:
             raise BuildError(f"there is no package {name} in {folder / 'packages'}: fetch it first")
         if not target.is_dir():
-            run_command("dpkg-deb", "--extract", found[-1], target)
+            run_command("dpkg-deb", "--extract", found, target)
     if not (folder / "source").is_dir():
         partial = folder / "source.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -176,11 +172,12 @@ def disk(folder: Path, jobs: int) -> None:
     busybox = folder / BUSYBOX / "bin" / "busybox"
     if not busybox.exists():
         raise BuildError(f"there is no {busybox}: unpack it first")
-    data = archive(list(_entries(busybox.read_bytes())))
+    data = archive(list(busybox_entries(busybox.read_bytes())))
     (folder / "initramfs-armel.cpio.gz").write_bytes(gzip.compress(data, 9, mtime=0))
 
 
-def _entries(busybox: bytes) -> Iterator[Entry]:
+def busybox_entries(busybox: bytes) -> Iterator[Entry]:
+    """Yield what every disk has: the directories, the devices, a busybox, and the first programs of a boot."""
     for name in _DIRECTORIES:
         yield name, DIRECTORY, b"", (0, 0)
     for name, number in _DEVICES.items():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_ADDRESSES = {"bookworm": "http://deb.debian.org/debian", "bookworm-security": "http://deb.debian.org/debian-security"}
+_FORMAT = "$(RELEASE) $(REPO_URI)"
 
 
 class BuildError(Exception):
@@ -33,17 +33,40 @@ def run_command(*command: str | Path, cwd: Path | None = None, quiet: bool = Fal
         raise BuildError(f"{command[0]} failed with status {error.returncode}") from None
 
 
+def mirror_of(suite: str) -> str:
+    """Return the address from which the host's apt gets one of Debian's suites.
+
+    Raises :class:`BuildError` if it knows none. A host that is not Debian 12 needs a line in its list of sources.
+    """
+    command = ("apt-get", "indextargets", "--format", _FORMAT, "Identifier: Packages", "Origin: Debian")
+    try:
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise BuildError("Debian's packages cannot be had here: apt-get is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"Debian's packages cannot be had here: {error.stderr.strip()}") from None
+    for line in found.splitlines():
+        release, _, address = line.partition(" ")
+        if release == suite:
+            return address
+    raise BuildError(
+        f"Debian's packages cannot be had here: the apt of this machine has no Debian suite {suite}. "
+        f"Add a line with {suite} to /etc/apt/sources.list.d, run `apt-get update`, and try again"
+    )
+
+
 class PrivateApt:
     """An apt for ``architecture`` whose whole state is in ``folder``.
 
     ``kind`` is ``deb`` for binary packages or ``deb-src`` for source packages. ``suites`` are some of Debian 12's:
-    ``bookworm``, whose packages change seldom, and ``bookworm-security``.
+    ``bookworm``, whose packages change seldom, and ``bookworm-security``. They come from where the host's apt gets
+    them, and apt checks what it gets against Debian's signatures.
     """
 
     def __init__(self, folder: Path, kind: str, architecture: str, suites: Sequence[str]) -> None:
         for directory in (folder / "lists" / "partial", folder / "archives" / "partial"):
             directory.mkdir(parents=True, exist_ok=True)
-        lines = (f"{kind} [signed-by={_KEYRING}] {_ADDRESSES[suite]} {suite} main\n" for suite in suites)
+        lines = (f"{kind} [signed-by={_KEYRING}] {mirror_of(suite)} {suite} main\n" for suite in suites)
         (folder / "sources.list").write_text("".join(lines))
         (folder / "status").touch()
         settings = {
@@ -70,6 +93,22 @@ class PrivateApt:
         """Download the files of a source package into ``folder``. Their checksums are those that Debian signed."""
         command = ("apt-get", *self._options, "--quiet=2", "source", "--download-only", "--only-source", package)
         run_command(*command, cwd=folder)
+
+
+def find_package(folder: Path, name: str) -> Path | None:
+    """Return the newest binary package of that name in ``folder``, or None."""
+    return max(folder.glob(f"{name}_*.deb"), default=None, key=lambda path: path.stat().st_mtime)
+
+
+def package_field(package: Path, field: str) -> str:
+    """Return a field of a binary package's control file, or an empty text if it has none."""
+    command = ("dpkg-deb", "--field", str(package), field)
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        raise BuildError("dpkg-deb is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise BuildError(error.stderr.strip()) from None
 
 
 def unpack_source(package: str, folder: Path, target: Path) -> None:
