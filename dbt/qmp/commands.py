@@ -4,12 +4,12 @@ same, in its words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from dbt.abi.version import VERSION
 
-NOT_FOUND, GENERIC = "CommandNotFound", "GenericError"
+NOT_FOUND, GENERIC, NOT_ACTIVE = "CommandNotFound", "GenericError", "DeviceNotActive"
 NEGOTIATE = "qmp_capabilities"
 
 
@@ -54,6 +54,12 @@ class Control(Protocol):
     def save(self, path: str) -> Mapping[str, Any]:
         """Write a snapshot, and return what ``x-dbt-save`` answers."""
 
+    def inflate(self, size: int) -> None:
+        """Ask the guest to give back so much by its balloon that it has ``size`` bytes left."""
+
+    def balloon(self) -> Mapping[str, Any]:
+        """Return what ``query-balloon`` answers."""
+
 
 class Request(NamedTuple):
     """A command that a client has sent."""
@@ -63,13 +69,13 @@ class Request(NamedTuple):
 
 
 class _Command(NamedTuple):
-    """``run`` does the command. ``stops``: the guest must not be in the middle of a run. ``takes`` names its arguments,
-    which are texts and must all be given.
+    """``run`` does the command. ``stops``: the guest must not be in the middle of a run. ``takes`` has the kinds of its
+    arguments, which must all be given, by name.
     """
 
     run: Callable[[Control, Mapping[str, Any]], object]
     stops: bool = False
-    takes: Sequence[str] = ()
+    takes: Mapping[str, type] = {}
 
 
 def read_request(message: Any) -> Request:
@@ -116,11 +122,11 @@ def execute(request: Request, control: Control) -> object:
     command = COMMANDS.get(request.name)
     if command is None:
         raise QmpError(f"The command {request.name} has not been found", NOT_FOUND)
-    for name in command.takes:
+    for name, kind in command.takes.items():
         if name not in request.arguments:
             raise QmpError(f"Parameter '{name}' is missing")
-        if not isinstance(request.arguments[name], str):
-            raise QmpError(f"Invalid parameter type for '{name}', expected: string")
+        if type(request.arguments[name]) is not kind:
+            raise QmpError(f"Invalid parameter type for '{name}', expected: {_KINDS[kind]}")
     for name in request.arguments:
         if name not in command.takes:
             raise QmpError(f"Parameter '{name}' is unexpected")
@@ -138,6 +144,9 @@ def _query_status(control: Control, arguments: Mapping[str, Any]) -> object:
     return {"status": status, "singlestep": False, "running": status == "running"}
 
 
+#: The kinds of arguments, by QEMU's names.
+_KINDS: Mapping[type, str] = {str: "string", int: "integer"}
+
 COMMANDS: Mapping[str, _Command] = {
     "query-status": _Command(_query_status),
     "query-version": _Command(lambda control, arguments: version()),
@@ -148,5 +157,7 @@ COMMANDS: Mapping[str, _Command] = {
     "system_reset": _Command(lambda control, arguments: control.reset(), stops=True),
     "system_powerdown": _Command(lambda control, arguments: control.press_power_key()),
     "x-dbt-info": _Command(lambda control, arguments: control.describe()),
-    "x-dbt-save": _Command(lambda control, arguments: control.save(arguments["path"]), stops=True, takes=("path",)),
+    "x-dbt-save": _Command(lambda control, arguments: control.save(arguments["path"]), stops=True, takes={"path": str}),
+    "balloon": _Command(lambda control, arguments: control.inflate(arguments["value"]), takes={"value": int}),
+    "query-balloon": _Command(lambda control, arguments: control.balloon()),
 }

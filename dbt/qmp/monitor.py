@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dbt.abi.layout import PAGE_SIZE
 from dbt.gdb.target import TargetError
 from dbt.host.endpoint import Endpoint, WrongEndpoint
 from dbt.qmp.clients import Client, Clients
-from dbt.qmp.commands import QmpError, Request, execute, must_stop, negotiate, read_request, version
+from dbt.qmp.commands import NOT_ACTIVE, QmpError, Request, execute, must_stop, negotiate, read_request, version
 from dbt.qmp.messages import Malformed
 from dbt.vm.input import PositionedInput
 from dbt.vm.machine import Machine
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _INTERVAL_S, _PAUSE_S = 0.002, 0.1
 #: The seconds that clients have at the end to take what waits for them.
 _CLOSE_TIMEOUT_S = 1.0
+#: The least seconds between two events of the balloon, as QEMU's.
+_BALLOON_INTERVAL_S = 1.0
 #: The most commands of a client that are answered at one look.
 _MOST_COMMANDS = 16
 _GUEST_ENDS: Mapping[StopReason, str] = {
@@ -76,6 +79,8 @@ class QmpMonitor:
         #: See :class:`dbt.vm.run_watcher.RunWatcher`: clients stop the guest, but do not change it.
         self.goes_on = False
         self._next_look = 0.0
+        self._told_given = machine.given_memory
+        self._next_balloon = 0.0
         self._before_resets = 0
         self._result: RunResult | None = None
 
@@ -167,6 +172,7 @@ class QmpMonitor:
         if now >= self._next_look:
             self._next_look = now + _INTERVAL_S
             self._clients.look(0)
+            self._tell_balloon()
             self._serve(is_running=True)
         return self._must_stop
 
@@ -291,6 +297,32 @@ class QmpMonitor:
         except ValueError as error:
             raise QmpError(str(error)) from None
         self._tell("POWERDOWN")
+
+    def inflate(self, size: int) -> None:
+        """See :class:`dbt.qmp.commands.Control`."""
+        machine = self._machine
+        self._given()
+        if size <= 0:
+            raise QmpError("Parameter 'target' expects a size")
+        machine.ask_for_memory(max(0, machine.ram.size - size) & -PAGE_SIZE)
+
+    def balloon(self) -> Mapping[str, Any]:
+        """See :class:`dbt.qmp.commands.Control`."""
+        return {"actual": self._machine.ram.size - self._given()}
+
+    def _given(self) -> int:
+        """Return the bytes that the balloon has, of those that there are. Raise QmpError if there is no balloon."""
+        given = self._machine.given_memory
+        if given is None:
+            raise QmpError("No balloon device has been activated", NOT_ACTIVE)
+        return min(given, self._machine.ram.size)
+
+    def _tell_balloon(self) -> None:
+        """Tell the clients if the guest has changed its balloon, at most once a second."""
+        given, now = self._machine.given_memory, time.monotonic()
+        if given is not None and given != self._told_given and now >= self._next_balloon:
+            self._told_given, self._next_balloon = given, now + _BALLOON_INTERVAL_S
+            self._tell("BALLOON_CHANGE", **self.balloon())
 
     def reset(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""

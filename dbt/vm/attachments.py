@@ -17,6 +17,7 @@ from dbt.vm.input import Arrival
 if TYPE_CHECKING:
     from dbt.devices.state import State
     from dbt.devices.virtio.attached import Attached
+    from dbt.devices.virtio.balloon import Balloon
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
     from dbt.devices.wiring import Transmit
@@ -65,6 +66,7 @@ class Attachments:
         self._devices = devices
         self._rng_seed = rng_seed
         self._failures = GuestNotices(notice, "failures of disks")
+        self._balloon: Balloon | None = None
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
         self._shares: list[SharedDirectory] = []
@@ -113,7 +115,8 @@ class Attachments:
         if "balloon" in self._devices:
             from dbt.devices.virtio.balloon import Balloon
 
-            made.append(Balloon(dma))
+            self._balloon = Balloon(dma)
+            made.append(self._balloon)
         if "console" in self._devices:
             from dbt.devices.virtio.console import Console
 
@@ -121,6 +124,11 @@ class Attachments:
             made.append(console)
         made += [shared.make() for shared in self._shares]
         return Attached(made, dma, console)
+
+    @property
+    def given_pages(self) -> int | None:
+        """The pages that the guest says that it has given to its balloon, or None if there is no balloon."""
+        return None if self._balloon is None else self._balloon.actual
 
     def _tell_failure(self, path: str, error: OSError) -> None:
         why = str(error.strerror or error)

@@ -82,6 +82,12 @@ class ControlledMachine(LoadedMachine, ABC):
             raise ValueError(f"a balloon has a number of bytes up to {self.ram.size} in pages, and {size} is none")
         self._parts.mailbox.post(Arrival(_BALLOON, pages.to_bytes(4, "little")))
 
+    @property
+    def given_memory(self) -> int | None:
+        """The bytes of its RAM that the guest says that it has given back by its balloon, or None if it has none."""
+        pages = self._parts.attachments.given_pages
+        return None if pages is None else pages * PAGE_SIZE
+
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
         run = [get_ident()]

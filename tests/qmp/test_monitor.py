@@ -340,6 +340,32 @@ def test_the_power_key(path: str, endless: Monitored, client: QmpClient) -> None
         assert service.result.exit_code == 5
 
 
+def test_the_balloon(path: str, endless: Monitored, client: QmpClient) -> None:
+    """A guest without a driver: when it is asked for 16 pages, it says that it has given 3, and waits."""
+    for command in ("query-balloon", "balloon"):
+        arguments = {"value": 1} if command == "balloon" else {}
+        assert client.ask(command, **arguments) == ("DeviceNotActive", "No balloon device has been activated")
+    code = f"""
+        ldr r4, =0x0a003f00 ; mov r0, #3
+        1: ldr r1, [r4] ; cmp r1, #16 ; bne 1b ; str r0, [r4, #4]
+        2: ldr r1, [r4] ; cmp r1, #0 ; bne 2b ; mov r2, #5 ; {EXIT}
+    """
+    machine = Machine(1 << 20, "threaded", console=CaptureConsole(), board="virt", devices=["balloon"])
+    machine.load_bytes(assemble(code, 0x40008000), 0x40008000)
+    other = f"{path}-2"
+    with machine, monitored(machine, other) as service, service.client() as keys:
+        assert keys.ask("query-balloon") == {"actual": 1 << 20}
+        assert keys.ask("balloon", value=0) == (GENERIC, "Parameter 'target' expects a size")
+        assert keys.ask("balloon", value="x") == (GENERIC, "Invalid parameter type for 'value', expected: integer")
+        assert keys.ask("balloon", value=(1 << 20) - (16 << 12) - 5) == {}
+        actual = {"actual": (1 << 20) - (3 << 12)}
+        wait_until(lambda: keys.ask("query-balloon") == actual, "a smaller guest")
+        wait_until(lambda: keys.ask("query-balloon") and keys.events, "an event")
+        assert keys.events == [{"event": "BALLOON_CHANGE", "data": actual}]
+        assert keys.ask("balloon", value=1 << 62) == {}
+        assert service.result.exit_code == 5
+
+
 def test_a_recorded_run_cannot_be_reset_and_stops_leave_no_trace(path: str, tmp_path: Path) -> None:
     name = str(tmp_path / "recording")
     with machine_of(SHORT) as machine:
