@@ -1,0 +1,23 @@
+"""Some rounds of ``kill -9`` under load (:mod:`tests.linux.disk_kills`), and a hundred with DBT_LONG_TESTS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.linux.debian import NEEDS_DEBIAN
+from tests.linux.disk_kills import KINDS, PROGRAMS, kill_often
+
+pytestmark = NEEDS_DEBIAN
+_ROUNDS = 100 if os.environ.get("DBT_LONG_TESTS") else 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_synchronised_survives(tmp_path: Path, kind: str) -> None:
+    for program in (*PROGRAMS, *(["qemu-img"] if kind == "qcow2" else [])):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (e2fsprogs, qemu-utils)")
+    assert kill_often(tmp_path, kind, _ROUNDS, seed=3) >= _ROUNDS
