@@ -25,6 +25,7 @@ from dbt.cli.values import (
     parse_share,
     parse_size,
     parse_switch,
+    parse_vsock,
 )
 from dbt.codecache.store import cache_limit
 from dbt.engine.observer import NOBODY, Observer
@@ -36,6 +37,7 @@ from dbt.vm.options import HostOptions
 if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.host.ninep.share import Share
+    from dbt.host.vsock_option import Vsock
     from dbt.vm.recording import RunIdentity
 
 CONSOLE_MODES = ("raw", "line")
@@ -114,6 +116,12 @@ def _nets(options: RunOptions) -> tuple[Net, ...]:
     return nets_of(options)
 
 
+def _vsock(options: RunOptions) -> Vsock | None:
+    """Return the socket device. In a replay, what came from the host is in the recording."""
+    vsock = optional(parse_vsock, "--vsock", options.vsock)
+    return vsock if vsock is None or options.replay is None else vsock._replace(end="none")
+
+
 def _check_virtio(options: RunOptions, board: BoardModel) -> None:
     """Raise CommandError for virtio devices on a board without slots for them, or with too few."""
     count = len(options.drive) + len(_nets(options)) + len(_devices(options))
@@ -162,6 +170,7 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "drives": tuple(parse_drive("--drive", text) for text in options.drive),
         "nets": nets,
         "shares": _shares(options),
+        "vsock": _vsock(options),
     }
 
 

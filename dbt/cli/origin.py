@@ -28,7 +28,7 @@ _FILES = ("program", "kernel", "initrd", "dtb", "restore")
 #: show is not the machine.
 _TEXTS = (
     *("append", "board", "cpu", "smp", "rng", "semihosting", "memory", "base", "entry", "epoch", "insn_ns"),
-    *("tier", "jit", "without"),
+    *("tier", "jit", "without", "vsock"),
 )
 _FLAGS = ("atags",)
 _RECORDING = b'{"dbt-recording"'
@@ -119,12 +119,13 @@ def options_of(origin: Origin, files: str | None, without: tuple[str, ...] = ())
     for name in ("replay", "record"):
         if command.get(name) is not None and "replay" not in chosen:
             chosen["replay"] = origin.file(name)
-    if command.get("share") and "replay" not in chosen:
-        message = (
-            f"{origin.path}: its guest had shared directories (--share), which may have changed. It cannot be run "
-            "again without a recording (--record)."
-        )
-        raise CommandError(message, Status.BAD_INPUT)
+    for name, what in (("share", "shared directories"), ("vsock", "sockets")):
+        if command.get(name) and "replay" not in chosen:
+            message = (
+                f"{origin.path}: its guest had {what} (--{name}), and what came from there may have changed. It cannot "
+                "be run again without a recording (--record)."
+            )
+            raise CommandError(message, Status.BAD_INPUT)
     if chosen.get("jit", "async") == "async":
         chosen["jit"] = "sync"
     if chosen.get("tier", "auto") == "auto":

@@ -139,6 +139,12 @@ def _add_machine(parser: Parser) -> None:
         "change nothing. A recording contains what the guest has got of it. May be given several times"
     )
     options.texts("DIR[:TAG][,ro]", help_, "--share")
+    help_ = (
+        "give the guest of the board virt a virtio socket device (AF_VSOCK) with the number CID, from 3 on. Who "
+        "connects to the unix socket PATH and sends the line `CONNECT PORT` is connected to that port of the guest; a "
+        "program of the guest that connects to a port of the host (CID 2) is connected to the unix socket PATH_PORT"
+    )
+    options.text("CID,unix:PATH|CID,none", help_, "--vsock")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")

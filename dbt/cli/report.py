@@ -59,12 +59,16 @@ def _status_of(error: Exception) -> Status | None:
     from dbt.engine.stitched import WrongThreshold
     from dbt.host.disk import DiskError
     from dbt.host.net_option import NetworkError
+    from dbt.host.vsock import VsockError
     from dbt.snapshot.errors import SnapshotError
     from dbt.trace.log import TraceError
     from dbt.vm.input import RecordingError, ReplayDiverged
+    from dbt.vm.shared_directory import ShareError
 
     match error:
-        case ImageError() | RecordingError() | SnapshotError() | TraceError() | DiskError() | NetworkError():
+        case ImageError() | RecordingError() | SnapshotError() | TraceError():
+            return Status.BAD_INPUT
+        case DiskError() | NetworkError() | ShareError() | VsockError():
             return Status.BAD_INPUT
         case ReplayDiverged():
             return Status.DIVERGED

@@ -32,6 +32,7 @@ class RunOptions(NamedTuple):
     net: tuple[str, ...] = ()
     forward: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
+    vsock: str | None = None
     semihosting: str | None = None
     memory: str | None = None
     fuel: str | None = None

@@ -15,6 +15,7 @@ from dbt.frontend.optimizations import Optimizations
 if TYPE_CHECKING:
     from dbt.host.drive import Drive
     from dbt.host.ninep.share import Share
+    from dbt.host.vsock_option import Vsock
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -169,6 +170,18 @@ def parse_share(option: str, text: str) -> Share:
     if not path or not tag:
         raise _wrong(option, text, "DIR or DIR:TAG with the name of a directory, and `,ro` behind it")
     return Share(path, tag, bool(rest))
+
+
+def parse_vsock(option: str, text: str) -> Vsock:
+    """Return the socket device of a text such as ``3,unix:PATH``."""
+    from dbt.host.vsock_option import FIRST_CID, LAST_CID, Vsock
+
+    number, _, end = text.partition(",")
+    wanted = f"CID,unix:PATH or CID,none, with a CID from {FIRST_CID} to {LAST_CID}"
+    cid = _number(number, option, text, wanted)
+    if not FIRST_CID <= cid <= LAST_CID or not (end == "none" or (end.startswith("unix:") and end != "unix:")):
+        raise _wrong(option, text, wanted)
+    return Vsock(cid, end)
 
 
 def check_smp(option: str, text: str) -> None:

@@ -6,6 +6,7 @@ the file, and the blocks that have changed.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.host.network import NetworkEnd
     from dbt.host.ninep.share import Share
+    from dbt.host.vsock_option import Vsock
     from dbt.memory.guest_memory import GuestMemory
     from dbt.vm.shared_directory import SharedDirectory
+    from dbt.vm.vsock_channel import VsockChannel
 
 #: The address of QEMU's first network card.
 _FIRST_ADDRESS: Final = 0x525400123456
@@ -39,14 +42,15 @@ _SHARE = frozenset({"tag", "read_only"})
 
 
 class Attachments:
-    """The virtio devices: ``drives`` first, in this order, then ``nets``, those of :data:`DEVICES` that are named, and
-    ``shares``.
+    """The virtio devices: ``drives`` first, in this order, then ``nets``, those of :data:`DEVICES` that are named,
+    ``shares``, and a socket device if there is ``vsock``.
 
     ``ask_outside`` is given the name of an operation on the host's files and the operation, and returns its outcome.
     ``notice`` is told when a network has gone, and when the host could not read or write a disk.
 
     Raises DiskError for a file that is no disk, or that is in use, NetworkError for a network that cannot be reached,
-    and ShareError for a directory that cannot be opened. :meth:`close` gives all files back.
+    ShareError for a directory that cannot be opened, and VsockError for a socket at which one cannot listen.
+    :meth:`close` gives all files back.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Attachments:
         devices: Sequence[str],
         rng_seed: int,
         shares: Sequence[Share],
+        vsock: Vsock | None,
         journal: HostJournal,
         ask_outside: Callable[[str, Callable[[], bytes]], bytes],
         notice: Callable[[str], None],
@@ -70,6 +75,7 @@ class Attachments:
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
         self._shares: list[SharedDirectory] = []
+        self._sockets: VsockChannel | None = None
         try:
             for drive in drives:
                 from dbt.host.disk_media import OpenDrive
@@ -83,6 +89,10 @@ class Attachments:
                 from dbt.vm.shared_directory import SharedDirectory
 
                 self._shares.append(SharedDirectory(share, ask_outside))
+            if vsock is not None:
+                from dbt.vm.vsock_channel import VsockChannel
+
+                self._sockets = VsockChannel(vsock, journal)
         except BaseException:
             self.close()
             raise
@@ -91,7 +101,7 @@ class Attachments:
         """Return the devices as they are at power-on, or None if there are none. A console's output goes to
         ``transmit``.
         """
-        if not (self._drives or self._nets or self._devices or self._shares):
+        if not (self._drives or self._nets or self._devices or self._shares or self._sockets):
             return None
         from dbt.devices.virtio.attached import Attached
         from dbt.memory.dma import Dma
@@ -123,6 +133,8 @@ class Attachments:
             console = Console(transmit)
             made.append(console)
         made += [shared.make() for shared in self._shares]
+        if self._sockets is not None:
+            made.append(self._sockets.make())
         return Attached(made, dma, console)
 
     @property
@@ -140,18 +152,22 @@ class Attachments:
             end.send(frame)
 
     def arrivals(self) -> Iterator[Arrival]:
-        """Yield the frames that have come for the network cards."""
+        """Yield the frames that have come for the network cards, and what has come for the socket device."""
         for number, end in enumerate(self._ends):
             for frame in end.receive():
                 yield Arrival(f"net {number}" if number else "net", frame)
+        if self._sockets is not None:
+            yield from self._sockets.arrivals()
 
-    def descriptors(self) -> list[int]:
-        """Return the file descriptors at which frames may arrive."""
-        return [descriptor for end in self._ends for descriptor in end.descriptors()]
+    def events(self) -> dict[int, int]:
+        """Return the file descriptors at which something may arrive, and what they are looked at for."""
+        found = dict.fromkeys((descriptor for end in self._ends for descriptor in end.descriptors()), select.POLLIN)
+        return found if self._sockets is None else {**found, **self._sockets.events()}
 
     @property
     def has_network(self) -> bool:
-        return bool(self._ends)
+        """True if something may arrive: frames, or connections and bytes for the socket device."""
+        return bool(self._ends) or self._sockets is not None
 
     @property
     def written_files(self) -> list[str]:
@@ -200,6 +216,20 @@ class Attachments:
                     f"the disk {drive.path} has been written since the machine was saved, or is another file. "
                     "The guest would find data that does not belong to what it has in memory"
                 )
+
+    def check_vsock(self, cid: int) -> None:
+        """Raise StateError unless the socket device is that of a saved state: with this CID, or none if it is 0."""
+        if cid != self.cid:
+            had, has = (f"the CID {one}" if one else "none" for one in (cid, self.cid))
+            raise StateError(
+                f"the socket device of the machine had {had} when it was saved, and has {has} now. Give it the same "
+                "(--vsock CID,unix:PATH, with any path)"
+            )
+
+    @property
+    def cid(self) -> int:
+        """The CID of the socket device, or 0 without one."""
+        return 0 if self._sockets is None else self._sockets.device.cid
 
     # -- shared directories --------------------------------------------------------------------
 
@@ -250,6 +280,8 @@ class Attachments:
             end.close()
         for shared in self._shares:
             shared.close()
+        if self._sockets is not None:
+            self._sockets.close()
 
 
 def _in_words(shares: Sequence[tuple[str, bool]]) -> str:

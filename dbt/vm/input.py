@@ -8,7 +8,6 @@ host's clock while the guest computes.
 
 from __future__ import annotations
 
-import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,13 +28,13 @@ class Arrival(NamedTuple):
 
 
 class Network(Protocol):
-    """What the network cards of a machine are connected to."""
+    """What the network cards and the socket device of a machine are connected to."""
 
     def arrivals(self) -> Iterable[Arrival]:
         """Return what has come since the last call. Do not wait."""
 
-    def descriptors(self) -> list[int]:
-        """Return the file descriptors at which something may arrive."""
+    def events(self) -> dict[int, int]:
+        """Return the file descriptors at which something may arrive, each with POLLIN, POLLOUT, both or 0."""
 
 
 class Mailbox:
@@ -73,7 +72,7 @@ class Mailbox:
 
         end = time.monotonic() + seconds
         while not console.arrived() and self.is_empty and (left := end - time.monotonic()) > 0:
-            ready(dict.fromkeys(self._network.descriptors(), select.POLLIN), min(left, _CONSOLE_INTERVAL))
+            ready(self._network.events(), min(left, _CONSOLE_INTERVAL))
 
 
 class InputSource(Protocol):

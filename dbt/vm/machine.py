@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dbt.host.drive import Drive
     from dbt.host.net_option import Net
     from dbt.host.ninep.share import Share
+    from dbt.host.vsock_option import Vsock
     from dbt.memory.ram_image import RamSource
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
@@ -78,6 +79,8 @@ class Machine(ControlledMachine):
     - ``drives``: the virtio disks of the board "virt" (:class:`dbt.host.drive.Drive`), in the guest's order.
     - ``nets``: the virtio network cards of the board "virt" (:class:`dbt.host.net_option.Net`).
     - ``shares``: the directories that the guest can mount by 9p (:class:`dbt.host.ninep.share.Share`).
+    - ``vsock``: the socket device, by which programs of guest and host connect to each other
+      (:class:`dbt.host.vsock_option.Vsock`).
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
     for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
@@ -113,6 +116,7 @@ class Machine(ControlledMachine):
         drives: Sequence[Drive] = (),
         nets: Sequence[Net] = (),
         shares: Sequence[Share] = (),
+        vsock: Vsock | None = None,
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
@@ -134,6 +138,7 @@ class Machine(ControlledMachine):
             tuple(drives),
             tuple(nets),
             tuple(shares),
+            vsock,
         )
         options.check()
         check_receivers(console, notice, observer)

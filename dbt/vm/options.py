@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dbt.host.jail import FileJail
     from dbt.host.net_option import Net
     from dbt.host.ninep.share import Share
+    from dbt.host.vsock_option import Vsock
 
 DEFAULT_MEMORY = 128 << 20
 TierName = Literal["auto", "stitched", "threaded", "reference"]
@@ -76,6 +77,7 @@ class HostOptions(TypedDict, total=False):
     drives: Sequence[Drive]
     nets: Sequence[Net]
     shares: Sequence[Share]
+    vsock: Vsock | None
 
 
 class MachineOptions(NamedTuple):
@@ -98,6 +100,7 @@ class MachineOptions(NamedTuple):
     drives: tuple[Drive, ...]
     nets: tuple[Net, ...]
     shares: tuple[Share, ...]
+    vsock: Vsock | None
 
     @property
     def board_model(self) -> BoardModel:
@@ -112,8 +115,8 @@ class MachineOptions(NamedTuple):
     def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
         """Return those that are not part of a guest's state, for another machine with this console and ``notice``.
 
-        It does not write to this machine's overlay files. Its network cards are connected to nothing, because what this
-        machine is connected to is taken.
+        It does not write to this machine's overlay files. Its network cards and its socket device are connected to
+        nothing, because what this machine is connected to is taken.
         """
         return {
             "tier": self.tier,
@@ -126,6 +129,7 @@ class MachineOptions(NamedTuple):
             "drives": [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in self.drives],
             "nets": [net.disconnected() for net in self.nets],
             "shares": self.shares,
+            "vsock": None if self.vsock is None else self.vsock._replace(end="none"),
         }
 
     def check(self) -> None:
@@ -160,7 +164,7 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
-        count = len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares)
+        count = len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares) + (self.vsock is not None)
         if not count:
             return
         from dbt.host.drive import Drive
@@ -174,6 +178,7 @@ class MachineOptions(NamedTuple):
         if not all(isinstance(net, Net) and len(net.mac) in (0, 6) for net in self.nets):
             raise ValueError(f"nets={self.nets!r} is no list of Net with addresses of six bytes")
         self._check_shares()
+        self._check_vsock()
         if not self.board_model.virtio_slots:
             raise ValueError(
                 f"the board {self.board_model.name} has no slots for virtio devices (disks, networks, shared "
@@ -198,6 +203,17 @@ class MachineOptions(NamedTuple):
                 raise ValueError(
                     f"the tag {tag.decode()!r:.100} of a shared directory has not 1 to {LONGEST_TAG} bytes"
                 )
+
+    def _check_vsock(self) -> None:
+        if self.vsock is None:
+            return
+        from dbt.host.vsock_option import FIRST_CID, LAST_CID, Vsock
+
+        if not isinstance(self.vsock, Vsock):
+            raise ValueError(f"vsock={self.vsock!r} is no Vsock")
+        cid = self.vsock.cid
+        if not isinstance(cid, int) or isinstance(cid, bool) or not FIRST_CID <= cid <= LAST_CID:
+            raise ValueError(f"the CID of a guest is a number from {FIRST_CID} to {LAST_CID}, and {cid!r:.100} is none")
 
     def make_tier(self, parts: TierParts, allowance: Allowance) -> Tier:
         """Return a new tier. Making it may build native code, which takes seconds."""

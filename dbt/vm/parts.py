@@ -105,7 +105,15 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         return outcome
 
     attachments = Attachments(
-        options.drives, options.nets, options.devices, options.rng_seed, options.shares, journal, ask_outside, notice
+        options.drives,
+        options.nets,
+        options.devices,
+        options.rng_seed,
+        options.shares,
+        options.vsock,
+        journal,
+        ask_outside,
+        notice,
     )
     mailbox = Mailbox(attachments if attachments.has_network else None)
     port = InputPort(ConsoleInput(console, mailbox), latch)

@@ -51,7 +51,7 @@ _PROVED = frozenset({"registers", "lines", "ram"})
 _HANDLE = frozenset({"name", "mode", "position", "length", "version"})
 _NAMES = OBSERVABLE | {
     *("machine", "guest", "vcpu", "received", "handles", "ended", "proved"),
-    *("drives", "nets", "shares"),
+    *("drives", "nets", "shares", "vsock"),
 }
 _REGION = 3
 
@@ -132,6 +132,7 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
         "drives": parts.attachments.save(),
         "nets": len(options.nets),
         "shares": parts.attachments.save_shares(),
+        "vsock": parts.attachments.cid,
         "ended": None if ended is None else {"code": ended.exit_code, "message": ended.message},
         "proved": None if proved is None else dict(zip(("registers", "lines", "ram"), proved, strict=True)),
     }
@@ -177,6 +178,7 @@ def machine_options(values: State) -> dict[str, Any]:
             (),
             (),
             (),
+            None,
         ).check()
     except ValueError as error:
         raise StateError(f"machine in the saved state is none that can be made: {error}") from None
@@ -212,6 +214,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
     become(_guest(guest_fields))
     parts.attachments.check(fields.get("drives"), fields.number("nets"))
     parts.attachments.check_shares(fields.get("shares"))
+    parts.attachments.check_vsock(fields.number("vsock", 1 << 32))
     parts.identity.restore(guest_fields.data("identity", 64))
     cpu, lines = parts.cpu, fields.number("lines", 1 << 32)
     if lines & ~(PSR_I | PSR_F):

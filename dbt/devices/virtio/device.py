@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,6 +49,10 @@ class VirtioDevice(Stateful):
         """Return how many bytes the buffers of a request have at most. A request with more needs a reset."""
         return MAX_BYTES
 
+    def can_serve(self, queue: int) -> bool:
+        """Return False if requests of a queue have to wait until the driver has taken what the device has to say."""
+        return True
+
     def duration(self, queue: int, chain: Chain) -> int:
         """Return how long the request takes, in nanoseconds of virtual time, as far as its form tells."""
         raise NotImplementedError
@@ -69,8 +74,8 @@ class VirtioDevice(Stateful):
         """True if what :meth:`next_input` returns may be spread over several buffers."""
         return False
 
-    def for_buffers(self, data: bytes, count: int) -> bytes:
-        """Return what :meth:`next_input` has returned, for so many buffers."""
+    def for_buffers(self, data: bytes, rooms: Sequence[int]) -> bytes:
+        """Return what :meth:`next_input` has returned, for buffers with room for so many bytes. Raise RequestError."""
         return data
 
     def take_input(self, queue: int, size: int) -> None:

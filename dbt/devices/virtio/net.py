@@ -5,7 +5,7 @@ that has no offloads either.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -131,8 +131,8 @@ class Net(VirtioDevice):
     def next_input(self, queue: int) -> bytes | None:
         return _HEADER.pack(1) + self.frames[0] if self.frames else None
 
-    def for_buffers(self, data: bytes, count: int) -> bytes:
-        return _HEADER.pack(count) + data[_HEADER.size :]
+    def for_buffers(self, data: bytes, rooms: Sequence[int]) -> bytes:
+        return _HEADER.pack(len(rooms)) + data[_HEADER.size :]
 
     def take_input(self, queue: int, size: int) -> None:
         del self.frames[0]  # If the buffer was too small, the rest is lost.

@@ -288,12 +288,12 @@ class Transport(Device):
                 self._deliver(number)
             if self.serving == _NONE:
                 self._begin()
-        except (QueueError, DmaError):
+        except (QueueError, DmaError, RequestError):
             self._break()
 
     def _begin(self) -> None:
         for number, queue in enumerate(self.queues):
-            if number in self.device.input_queues or not queue.ready:
+            if number in self.device.input_queues or not queue.ready or not self.device.can_serve(number):
                 continue
             head = queue.take()
             if head is None:
@@ -332,7 +332,7 @@ class Transport(Device):
             if not chains:
                 queue.want_notice(self.features)
                 return
-            data = self.device.for_buffers(data, len(chains))
+            data = self.device.for_buffers(data, [chain.in_size for chain in chains])
             sizes = self._fill(data, chains)
             self.device.take_input(number, sum(sizes))
             for chain, written in zip(chains, sizes, strict=True):

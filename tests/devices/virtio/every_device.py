@@ -11,6 +11,7 @@ from dbt.devices.virtio.balloon import Balloon
 from dbt.devices.virtio.console import Console
 from dbt.devices.virtio.net import Net
 from dbt.devices.virtio.rng import Rng
+from dbt.devices.virtio.vsock import Vsock
 from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram, RamRegion
@@ -27,12 +28,16 @@ def network_card(sent: list[bytes]) -> Net:
     return Net(sent.append, b"\x52\x54\0\x12\x34\x56")
 
 
+def ignore(said: object) -> None:
+    """Take what a device says to the host, and do nothing."""
+
+
 def attached_devices() -> Attached:
     """Return new devices. All boards of a test share the RAM of their queues."""
     return Attached(
         [
             *(direct(a_file()), overlaid(a_file()), network_card([]), Rng(0), Balloon(_memory())),
-            *(shared_directory(), Console(unplugged)),
+            *(shared_directory(), Vsock(3, ignore), Console(unplugged)),
         ],
         _memory(),
     )

@@ -24,12 +24,14 @@ from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.net import Net
 from dbt.devices.virtio.rng import Rng
 from dbt.devices.virtio.transport import COMMON_FEATURES, F_VERSION_1
+from dbt.devices.virtio.vsock import MOST_CONNECTIONS, MOST_RESETS, Vsock
+from dbt.devices.virtio.vsock_packet import BUFFER, Kind, Message, Op, Packet
 from dbt.host.ninep import messages as m
 from dbt.memory.contents import nonzero_pages
 from dbt.memory.dma import Dma
 from tests.devices.virtio.disks import a_file, direct, overlaid
 from tests.devices.virtio.driver import BASE, BUFFERS, INDIRECT, NEXT, SECOND, SIZE, WRITE, Rig
-from tests.devices.virtio.every_device import network_card
+from tests.devices.virtio.every_device import ignore, network_card
 from tests.devices.virtio.shared import shared_directory
 from tests.host.ninep.client import NOFID, text, words
 from tests.host.ninep.fuzz import Messages
@@ -105,6 +107,45 @@ def _ninep_request(random: Random, queue: int) -> Request:
     return [message[: 1 << 16]], [random.choice((11, 4096, 4096, 10))]
 
 
+#: Ports of sockets: few, so that connections meet.
+_PORTS = (0, 1, 2, (1 << 32) - 1)
+
+
+def _vsock_request(random: Random, queue: int) -> Request:
+    if queue != 1:
+        return [], [random.choice((48, 144, 4096)) if random.random() < 0.99 else random.choice((44, 43, 4))]
+    size = random.choice((0, 0, 1, 100, 4096, 30_000))
+    packet = Packet(
+        3 if random.random() < 0.97 else random.choice((2, 1 << 32)),
+        2 if random.random() < 0.97 else random.choice((3, 1 << 63)),
+        *(random.choice(_PORTS), random.choice(_PORTS)),
+        size if random.random() < 0.97 else random.choice((size + 1, 0, size >> 1, (1 << 32) - 1)),
+        random.choice((1, 1, 1, 1, 1, 1, 2, 0, 0xFFFF)),
+        random.choice((*Op, Op.REQUEST, Op.REQUEST, Op.RESPONSE, Op.RW, Op.RW, 0, 8, 0xFFFF)),
+        random.choice((0, 1, 2, 3, 3, 0xFFFFFFFF)),
+        random.choice((0, 1, 4096, 1 << 18, 1 << 18, (1 << 32) - 1)),
+        random.choice((0, 0, 1, 4096, 1 << 31, (1 << 32) - 1)),
+    )
+    return [packet.pack() + random.randbytes(size)] if size < 2 else [packet.pack(), random.randbytes(size)], []
+
+
+def _host_message(random: Random, device: Vsock) -> bytes:
+    """What the host's end says, or what it would never say, such as a line of a damaged recording."""
+    if random.random() < 0.05:
+        return random.randbytes(random.randrange(40))
+    kind = random.choice((*Kind, Kind.CONNECT, Kind.ACCEPT, Kind.ACCEPT, Kind.DATA, Kind.DATA, Kind.CREDIT))
+    number = random.choice((0, 1, 2, 3, 100, 4096, (1 << 32) - 1))
+    data = random.randbytes(random.choice((0, 1, 100, 5000, BUFFER, BUFFER + 1))) if kind == Kind.DATA else b""
+    serial = device.arrived if random.random() < 0.95 else random.getrandbits(32)
+    return Message(kind, random.choice(_PORTS), random.choice(_PORTS), number, data).pack(serial)
+
+
+def _check_vsock(device: Vsock) -> None:
+    """Whatever was said, the device has no more than this."""
+    assert len(device.connections) <= MOST_CONNECTIONS and len(device.resets) <= MOST_RESETS + MOST_CONNECTIONS
+    assert device.is_possible()
+
+
 def _console() -> Console:
     console = Console(unplugged)
     console.received = b"input" * 100
@@ -121,6 +162,8 @@ KINDS: tuple[tuple[Callable[[Dma], VirtioDevice], Callable[[Random, int], Reques
     (lambda memory: _console(), _console_request),
     (lambda memory: network_card([]), _net_request),
     (lambda memory: shared_directory(), _ninep_request),
+    (lambda memory: Vsock(3, ignore), _vsock_request),
+    (lambda memory: Vsock(3, ignore), _vsock_request),
 )
 
 
@@ -148,7 +191,12 @@ class Round:
             if isinstance(rig.device, Net):
                 frame = random.choice((b"\xff" * 6, b"\x52\x54\0\x12\x34\x56", random.randbytes(6)))
                 rig.transport.receive(frame + random.randbytes(random.choice((0, 8, 54, 1508, 9000))))
+            if isinstance(rig.device, Vsock):
+                for _ in range(random.randrange(6)):
+                    rig.transport.receive(_host_message(random, rig.device))
             self._let_time_pass()
+            if isinstance(rig.device, Vsock):
+                _check_vsock(rig.device)
 
     def _write_requests(self) -> None:
         rig, random = self._rig, self._random

@@ -1,0 +1,162 @@
+"""Linux' own driver for socket devices, on Debian's kernel: programs of guest and host connect to each other.
+
+It wants what test_virt_linux.py wants, with the modules vsock, vmw_vsock_virtio_transport_common and
+vmw_vsock_virtio_transport among those of the initramfs, and a compiler that makes the guest's program.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.host.console import CaptureConsole, Console
+from dbt.host.vsock_option import Vsock
+from dbt.vm.recording import Recorder, identify, read_recording
+from dbt.vm.replay import Replay
+from dbt.vm.result import StopReason
+from tests.linux.booting import MODES
+from tests.linux.test_virt_linux import DISK, KERNEL, TIMEOUT, pytestmark
+
+__all__ = ["pytestmark"]
+_COMPILER = "arm-linux-gnueabi-gcc"
+_MODULES = ("virtio_mmio", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
+_INIT = f"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+for m in {" ".join(_MODULES)}; do insmod /lib/modules/$m.ko; done
+/vsock_guest
+poweroff -f
+"""
+_CID = 42
+
+
+@pytest.fixture(scope="module")
+def initramfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Debian's initramfs with the program, and an /init-vsock that runs it."""
+    if shutil.which(_COMPILER) is None or shutil.which("cpio") is None:
+        pytest.skip(f"{_COMPILER} and cpio are needed for the guest's program: Debian has packages of these names")
+    folder = tmp_path_factory.mktemp("initramfs")
+    source = Path(__file__).with_name("vsock_guest.c")
+    command = [_COMPILER, "-O1", "-static", "-march=armv5te", "-marm", "-o", str(folder / "vsock_guest"), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    (folder / "init-vsock").write_text(_INIT)
+    (folder / "init-vsock").chmod(0o755)
+    names = b"vsock_guest\ninit-vsock\n"
+    packed = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], input=names, cwd=folder, capture_output=True, check=True, timeout=60
+    )
+    whole = folder / "initramfs"
+    whole.write_bytes(DISK.read_bytes() + gzip.compress(packed.stdout))
+    return whole
+
+
+def boot(initramfs: Path, mode: str, console: Console, end: str, **more: Any) -> Machine:
+    tier, jit = MODES[mode]
+    machine = Machine(256 << 20, tier=tier, jit=jit, console=console, cpu="cortex-a15", vsock=Vsock(_CID, end), **more)
+    machine.load_kernel(KERNEL, initrd=initramfs, append="console=ttyAMA0 quiet panic=-1 rdinit=/init-vsock")
+    return machine
+
+
+class Host:
+    """The programs of the host: one echoes what the guest sends to port 52, others connect to the guest's ports."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self.got: list[bytes] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(f"{path}_52")
+        self._listener.listen()
+        self._threads = [Thread(target=self._echo, daemon=True)]
+        self._threads[0].start()
+
+    def _echo(self) -> None:
+        with closing(self._listener), self._listener.accept()[0] as client:
+            while data := client.recv(10_000):
+                client.sendall(data)
+
+    def call(self, port: int, data: bytes) -> None:
+        """Connect to a port of the guest, send something, and keep what comes back."""
+        self._threads.append(Thread(target=self._call, args=(port, data), daemon=True))
+        self._threads[-1].start()
+
+    def _call(self, port: int, data: bytes) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(self._path)
+            client.sendall(b"CONNECT %d\n" % port)
+            sender = Thread(target=self._send, args=(client, data), daemon=True)
+            sender.start()
+            answer = b""
+            while piece := client.recv(1 << 16):
+                answer += piece
+            sender.join(TIMEOUT)
+            self.got.append(answer)
+
+    @staticmethod
+    def _send(client: socket.socket, data: bytes) -> None:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+            assert not thread.is_alive()
+
+
+class Caller(CaptureConsole):
+    """A console that lets the host connect when the guest listens."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self._host = host
+        self._called: set[int] = set()
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        for port in map(int, re.findall(rb"listening (\d+)\r", bytes(self.output))):
+            if port not in self._called:
+                self._called.add(port)
+                self._host.call(port, b"%d " % port * 40_000)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    yield Host(tmp_path / "vsock")
+
+
+def test_guest_and_host_connect_to_each_other(tmp_path: Path, initramfs: Path, host: Host) -> None:
+    """The run is recorded, and is the same without the host."""
+    console = Caller(host)
+    with boot(initramfs, "auto-async", console, f"unix:{tmp_path / 'vsock'}", realtime=True) as machine:
+        recorder = Recorder(machine.input_source, str(tmp_path / "run"), identify(machine, ""))
+        machine.attach_input(recorder)
+        result = machine.run(timeout=TIMEOUT)
+        recorder.end(machine, result)
+    output = console.output.decode(errors="replace").replace("\r", "")
+    assert result.reason is StopReason.EXITED, output[-3000:]
+    host.join()
+    assert f"cid {_CID}\n" in output
+    assert "echo 52: sent 1048576, got 1048576, right 1048576, end\n" in output
+    assert "connect 53: Connection reset by peer\n" in output
+    for number, port in enumerate((1234, 1235)):
+        assert f"served {port}: cid 2, got 200000, end\n" in output
+        line, _, data = host.got[number].partition(b"\n")
+        assert line == b"OK %d" % ((1 << 30) + number) and data == b"%d " % port * 40_000
+    assert "=== VSOCK DONE ===" in output
+    other = CaptureConsole()
+    with boot(initramfs, "threaded", other, "none") as machine:
+        replay = Replay(read_recording(str(tmp_path / "run")), identify(machine, ""))
+        machine.attach_input(replay)
+        replay.compare(machine, machine.run(fuel=replay.fuel(0, None), timeout=TIMEOUT), pytest.fail)
+    assert other.output == console.output
