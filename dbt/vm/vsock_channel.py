@@ -1,9 +1,9 @@
 """The socket device of the present board and its end on the host, which are kept in step.
 
-What the device says to the end is counted, and so is what the end says to the device. The counts of the device are a
-part of its state. If they differ from those here, the machine has been restored, forked, reset or rolled back since:
-the streams of the device are not those of the end any more. Then the end closes its connections, and the device is
-told, which is input as all that comes from the end.
+The device has checksums of all that was said in either direction, which are a part of its state. If they differ from
+those here, the machine has been restored, forked, reset or rolled back since: the streams of the device are not those
+of the end any more. Then the end closes its connections, and the device is told, which is input as all that comes from
+the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbt.devices.virtio.vsock import Vsock
-from dbt.devices.virtio.vsock_packet import WORD, Kind, Message
+from dbt.devices.virtio.vsock_packet import Kind, Message
 from dbt.host import vsock
 from dbt.host.journal import HostJournal
 from dbt.host.vsock_option import Vsock as Option
@@ -31,8 +31,8 @@ class VsockChannel:
     def make(self) -> Vsock:
         """Return the device as it is at power-on. The one before is given up."""
         self._end.forget()
-        self._heard = self._said = 0  # messages of the device's, and of the end's
-        self._is_in_step = True
+        self._heard = self._said = 0  # checksums of what the device has said, and the end
+        self._is_in_step, self._is_silent = True, True
         self.device = Vsock(self._option.cid, self._tell)
         return self.device
 
@@ -40,7 +40,7 @@ class VsockChannel:
         """Give the end what the device says, unless the machine repeats it or they are out of step."""
         if self._journal.repeats_until is not None:
             return
-        self._heard = self._heard + 1 & WORD
+        self._heard = message.checksum(self._heard)
         if message.kind == Kind.LOST or self._heard != self.device.said:
             self._is_in_step = False
         elif self._is_in_step:
@@ -48,21 +48,22 @@ class VsockChannel:
 
     def arrivals(self) -> Iterator[Arrival]:
         """Yield what the end has for the device."""
-        is_ahead = self.device.arrived - self._said & WORD
-        if not self._is_in_step or self._heard != self.device.said or 0 < is_ahead < 1 << 31:
+        has_missed = self._is_silent and self.device.arrived != self._said
+        if not self._is_in_step or self._heard != self.device.said or has_missed:
             yield from self._come_in_step()
         for message in self._end.poll():
             yield self._arrival(message)
 
     def _come_in_step(self) -> Iterator[Arrival]:
         self._end.forget()
-        self._heard, self._said, self._is_in_step = self.device.said, self.device.arrived, True
+        self._heard, self._said = self.device.said, self.device.arrived
+        self._is_in_step, self._is_silent = True, True
         if not self.device.is_idle:
             yield self._arrival(Message(Kind.RESTART))
 
     def _arrival(self, message: Message) -> Arrival:
-        serial, self._said = self._said, self._said + 1 & WORD
-        return Arrival(Vsock.receiver, message.pack(serial))
+        before, self._said, self._is_silent = self._said, message.checksum(self._said), False
+        return Arrival(Vsock.receiver, message.pack(before))
 
     def events(self) -> dict[int, int]:
         """Return the file descriptors at which something may arrive, and what they are looked at for."""

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <fcntl.h>
 #include <unistd.h>
 #include <linux/vm_sockets.h>
@@ -24,12 +25,13 @@ static unsigned byte_at(unsigned position)
     return (position * 7 + position / 251) & 255;
 }
 
-/* Send so many bytes while the host sends them back, and count those that are right. */
+/* Send so many bytes, by another process, while the host sends them back, and count those that are right. */
 static void echo(unsigned port, unsigned total)
 {
     struct sockaddr_vm host;
     int fd = vsock(VMADDR_CID_HOST, port, &host);
     unsigned sent = 0, right = 0, got = 0, at;
+    int status = -1;
     ssize_t count;
 
     if (connect(fd, (struct sockaddr *)&host, sizeof host)) {
@@ -37,22 +39,26 @@ static void echo(unsigned port, unsigned total)
         close(fd);
         return;
     }
-    while (sent < total) {
-        unsigned size = total - sent < sizeof buffer ? total - sent : sizeof buffer;
-        for (at = 0; at < size; at++)
-            buffer[at] = byte_at(sent + at);
-        count = write(fd, buffer, size);
-        if (count < 0)
-            break;
-        sent += count;
+    if (!fork()) {
+        while (sent < total) {
+            unsigned size = total - sent < sizeof buffer ? total - sent : sizeof buffer;
+            for (at = 0; at < size; at++)
+                buffer[at] = byte_at(sent + at);
+            count = write(fd, buffer, size);
+            if (count < 0)
+                break;
+            sent += count;
+        }
+        shutdown(fd, SHUT_WR);
+        _exit(sent != total);
     }
-    shutdown(fd, SHUT_WR);
     while ((count = read(fd, buffer, sizeof buffer)) > 0) {
         for (at = 0; at < (unsigned)count; at++)
             right += buffer[at] == byte_at(got + at);
         got += count;
     }
-    printf("echo %u: sent %u, got %u, right %u, %s\n", port, sent, got, right, count ? strerror(errno) : "end");
+    wait(&status);
+    printf("echo %u: sender %d, got %u, right %u, %s\n", port, status, got, right, count ? strerror(errno) : "end");
     close(fd);
 }
 

@@ -58,8 +58,8 @@ class Vsock(VirtioDevice):
 
     ``connections`` are packed (:class:`Connection`); who got something last is the last. ``resets`` are the ports of
     connections that the guest has to give up. ``is_started`` says that the driver is ready, ``has_event`` that the
-    guest is to be told that all connections are lost. ``said`` counts what was told, ``arrived`` what came from the
-    host's end, modulo 2^32.
+    guest is to be told that all connections are lost. ``said`` is a checksum of all that was told, ``arrived`` of all
+    that came from the host's end.
     """
 
     device_id: ClassVar[int] = 19
@@ -124,8 +124,9 @@ class Vsock(VirtioDevice):
             self._say(Kind.RESET, *held[:2])
 
     def _say(self, kind: Kind, guest_port: int = 0, host_port: int = 0, number: int = 0, data: bytes = b"") -> None:
-        self.said = self.said + 1 & WORD
-        self.tell(Message(kind, guest_port, host_port, number, data))
+        message = Message(kind, guest_port, host_port, number, data)
+        self.said = message.checksum(self.said)
+        self.tell(message)
 
     # -- from the guest ------------------------------------------------------------------------
 
@@ -213,17 +214,16 @@ class Vsock(VirtioDevice):
     def arrive(self, data: bytes) -> None:
         """Take a message of the host's end. What no end would send does no harm."""
         try:
-            serial, message = Message.unpack(data)
+            before, message = Message.unpack(data)
         except ValueError:
             return
-        if message.kind == Kind.RESTART:
-            self.arrived = serial + 1 & WORD
-            self._restart()
-            return
-        if serial != self.arrived:
+        if message.kind != Kind.RESTART and before != self.arrived:
             self._say(Kind.LOST)
             return
-        self.arrived = self.arrived + 1 & WORD
+        self.arrived = message.checksum(before)
+        if message.kind == Kind.RESTART:
+            self._restart()
+            return
         at = self._find(message.guest_port, message.host_port)
         if message.kind == Kind.CONNECT:
             self._offer(message, at is not None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 from typing import Final, NamedTuple
+from zlib import crc32
 
 #: The bytes of struct virtio_vsock_hdr, which begins a packet.
 HEADER_SIZE: Final = 44
@@ -92,17 +93,21 @@ class Message(NamedTuple):
     number: int = 0
     data: bytes = b""
 
-    def pack(self, serial: int) -> bytes:
-        """Return the message as bytes. ``serial`` counts the messages of a sender."""
-        return _MESSAGE.pack(serial & WORD, self.kind, self.guest_port, self.host_port, self.number) + self.data
+    def pack(self, before: int) -> bytes:
+        """Return the message as bytes. ``before`` is the checksum of all that the sender has said before."""
+        return _MESSAGE.pack(before, self.kind, self.guest_port, self.host_port, self.number) + self.data
 
     @classmethod
     def unpack(cls, data: bytes) -> tuple[int, Message]:
-        """Return serial and message. Raise ValueError for bytes that are none."""
+        """Return the checksum of what was said before, and the message. Raise ValueError for bytes that are none."""
         if len(data) < _MESSAGE.size:
             raise ValueError("a message about a socket ends in the middle")
-        serial, kind, guest_port, host_port, number = _MESSAGE.unpack_from(data)
-        return serial, cls(Kind(kind), guest_port, host_port, number, data[_MESSAGE.size :])
+        before, kind, guest_port, host_port, number = _MESSAGE.unpack_from(data)
+        return before, cls(Kind(kind), guest_port, host_port, number, data[_MESSAGE.size :])
+
+    def checksum(self, before: int) -> int:
+        """Return the checksum of this message behind all those whose checksum is ``before``, a CRC-32."""
+        return crc32(self.data, crc32(_MESSAGE.pack(0, *self[:-1]), before))
 
 
 class Stage(IntEnum):

@@ -9,7 +9,7 @@ import pytest
 
 from dbt.devices.virtio.vsock import MOST_CONNECTIONS, MOST_RESETS
 from dbt.devices.virtio.vsock_packet import BUFFER, WORD, Connection, Kind, Op, Stage
-from tests.devices.virtio.test_vsock import Guest
+from tests.devices.virtio.vsock_guest import Guest
 
 _PACKETS = 25_000 if os.environ.get("DBT_LONG_TESTS") else 1000
 _PORTS = (0, 1, 2, WORD)
