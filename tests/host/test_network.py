@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -125,8 +126,8 @@ class _OneEnd:
     def arrivals(self) -> list[Arrival]:
         return [Arrival("net", frame) for frame in self._end.receive()]
 
-    def descriptors(self) -> list[int]:
-        return list(self._end.descriptors())
+    def events(self) -> dict[int, int]:
+        return dict.fromkeys(self._end.descriptors(), select.POLLIN)
 
 
 def test_waiting_with_a_high_descriptor(high: Callable[[int], int]) -> None:
