@@ -10,6 +10,7 @@ import pytest
 from dbt.devices.virtio.medium import BLOCK
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.overlay import OverlayFile
+from tests.host.host_crash import Recorded, after_crash
 
 _BLOCKS = 16
 
@@ -58,21 +59,6 @@ def test_a_loaded_block_is_not_written_again(tmp_path: Path, image: Path, monkey
         assert len(writes) == 2
 
 
-class Recorded:
-    """What was written to the file and when it was flushed, in place of the host's disk."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.steps: list[tuple[int, bytes] | None] = []
-        write = RawFile.write
-
-        def record(file: RawFile, offset: int, data: bytes) -> None:
-            self.steps.append((offset, bytes(data)))
-            write(file, offset, data)
-
-        monkeypatch.setattr(RawFile, "write", record)
-        monkeypatch.setattr(RawFile, "flush", lambda file: self.steps.append(None))
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_a_failure_of_the_host_at_any_point(
     tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -96,29 +82,13 @@ def test_a_failure_of_the_host_at_any_point(
     for crash in range(len(recorded.steps) + 1):
         done = max(index for index, (end, _) in enumerate(stored) if end <= crash)
         before, after = stored[done][1], stored[min(done + 1, len(stored) - 1)][1]
-        path.write_bytes(_after_crash(initial, recorded.steps[:crash], random))
+        path.write_bytes(after_crash(initial, recorded.steps[:crash], random))
         found = loaded(path, image)
         assert before.keys() <= found.keys() <= after.keys()
         for number, data in found.items():
             for at in range(0, BLOCK, 512):
                 old, new = before.get(number, after[number]), after[number]
                 assert data[at : at + 512] in (old[at : at + 512], new[at : at + 512])
-
-
-def _after_crash(initial: bytes, steps: list[tuple[int, bytes] | None], random: Random) -> bytes:
-    """Return the file with all that was flushed, and some sectors of the rest."""
-    flushed = max((at for at, step in enumerate(steps) if step is None), default=-1)
-    size = max([len(initial), *(step[0] + len(step[1]) for step in steps if step is not None)])
-    data = bytearray(initial.ljust(size, b"\0"))
-    for at, step in enumerate(steps):
-        if step is None:
-            continue
-        offset, written = step
-        for start in range(0, len(written), 512):
-            if at < flushed or random.random() < 0.5:
-                piece = written[start : start + 512]
-                data[offset + start : offset + start + len(piece)] = piece
-    return bytes(data)
 
 
 def test_what_is_no_overlay_of_the_disk(tmp_path: Path, image: Path) -> None:
