@@ -86,6 +86,15 @@ def test_the_example_of_a_fuzzer_works(tmp_path: Path) -> None:
     assert re.match(r"0x10030: 53 04 .+\n.*strb r2, \[r5, r4\]", printed), printed
 
 
+def test_the_example_of_many_machines_works(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.+?)^```$", (ROOT / "docs" / "domains.md").read_text(), re.M | re.DOTALL)
+    *lines, last = run([*_PYTHON, "-c", example], tmp_path).splitlines()
+    used = {name: int(units) for name, units in map(str.split, lines)}
+    assert used["medium"] == 2 * used["small"]
+    assert used["large"] == 4 * used["small"]
+    assert last.startswith("0 b'")
+
+
 def test_the_example_in_python_works(tmp_path: Path) -> None:
     (example,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
     printed = run([*_PYTHON, "-c", example], tmp_path)

@@ -30,6 +30,7 @@ ROOMS = (
     "dbt.gdb",
     "dbt.vm",
     "dbt.snapshot",
+    "dbt.hypervisor",
     "dbt.qmp",
     "dbt.debug",
     "dbt.trace",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.debugged_run import RunPartner
     from dbt.vm.history import History
+    from dbt.vm.metered_run import MeteredRun
     from dbt.vm.result import RunResult
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.step_observer import StepObserver
@@ -96,6 +97,28 @@ class ControlledMachine(LoadedMachine, ABC):
             self._parts.loop.wait_until(tick)
         finally:
             self._ownership.release(run)
+
+    def run_metered(self, allowance: int, watcher: RunWatcher | None = None) -> MeteredRun:
+        """Execute the guest until it has used its allowance, waits, exits, or something stops it.
+
+        ``allowance`` is in instructions: those that retire, and fixed charges for other events. It never sleeps: if the
+        guest waits for an interrupt, the run ends, and its time has not passed. :meth:`wait_until` lets it pass. Where
+        the guest is stopped does not depend on the host's time.
+
+        Raise what :meth:`dbt.vm.machine.Machine.run` raises, and ValueError for an allowance that is less than 1.
+        """
+        from dbt.vm.metered_run import run_metered  # which a machine that does not share its host does not need
+
+        if allowance < 1:
+            raise ValueError(f"an allowance is a number of instructions, 1 or more, and {allowance} is none")
+        signals, run = self._parts.signals, [get_ident()]
+        try:
+            self._ownership.acquire(run)
+            signals.begin()
+            return run_metered(self, self._parts.loop, allowance, watcher)
+        finally:
+            if self._ownership.release(run):
+                signals.end()
 
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your

@@ -102,6 +102,8 @@ class ExitHandler:
             case ThumbEntry() | Unsupported():
                 return self._fault(exit_)
             case WaitForInterrupt():
+                if self._vcpu.meter is not None:
+                    self._vcpu.meter.charge_wait()
                 self._vcpu.begin_wait()
                 return None
             case _:
@@ -110,9 +112,14 @@ class ExitHandler:
     def answer_within_slice(self) -> bool:
         """Answer the semihosting call at the PC, if that can be done at once: a :data:`dbt.engine.tier.HostCall`."""
         vcpu, r = self._vcpu, self._vcpu.cpu.r
+        meter = vcpu.meter
+        if meter is not None and meter.left(vcpu.progress) <= 0:
+            return False  # the slice ends here, and the run
         answer = self._semihosting.call_at_once(r[0], r[1])
         if answer is None:
             return False
+        if meter is not None:
+            meter.charge_semihosting()
         vcpu.exit_counts["semihosting"] += 1
         vcpu.completed += 1
         r[_PC] = r[_PC] + 4 & 0xFFFFFFFF
@@ -121,6 +128,8 @@ class ExitHandler:
 
     def _call_semihosting(self, exit_: SupervisorCall) -> RunResult | None:
         vcpu, cpu = self._vcpu, self._vcpu.cpu
+        if vcpu.meter is not None:
+            vcpu.meter.charge_semihosting()
         try:
             answer = self._semihosting.call(cpu.r[0], cpu.r[1])
         except InputPending:
@@ -140,6 +149,8 @@ class ExitHandler:
 
         vcpu, r = self._vcpu, self._vcpu.cpu.r
         vcpu.exit_counts["firmware call"] += 1
+        if vcpu.meter is not None:
+            vcpu.meter.charge_exit()
         answer = psci.call(r[0], r[1], r[2])
         if answer is PowerRequest.SUSPEND:
             r[0] = 0
@@ -169,6 +180,8 @@ class ExitHandler:
         if refusal:
             return self._fault(exit_, refusal)
         self.raised = kind
+        if vcpu.meter is not None:
+            vcpu.meter.charge_exit()
         vcpu.count_exception(event_name(exit_), kind)
         vcpu.exceptions.take(exit_, kind)
         if kind is ExceptionKind.SUPERVISOR_CALL:

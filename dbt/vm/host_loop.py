@@ -32,6 +32,7 @@ from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.host.realtime import RealTime
+    from dbt.vm.meter import Meter
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.silent_kernel import SilentKernel
 
@@ -182,8 +183,8 @@ class HostLoop:
         now = time.monotonic()
         deadline = None if timeout is None else now + timeout
         next_flush = now + _FLUSH_INTERVAL
-        pace = self._pace
-        pace.begin_run()
+        pace: SliceSizer | Meter = self._pace if vcpu.meter is None else vcpu.meter
+        self._pace.begin_run()
         while True:
             signals.hold()
             stop = self._ended or self._limit_reached(machine, end, deadline, now)
@@ -310,6 +311,8 @@ class HostLoop:
             self._silence().look(icount, machine.cpu_model, self._describe_place)
         if end is not None and icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {icount} instructions")
+        if self._vcpu.meter is not None and not self._vcpu.meter.begin_stretch(icount):
+            return self._stopped(StopReason.FUEL, f"the allowance is used up after {icount} instructions")
         if deadline is not None and now >= deadline:
             return self._stopped(StopReason.TIMEOUT, f"the time limit passed after {icount} instructions")
         return None
@@ -363,6 +366,8 @@ class HostLoop:
                 vcpu.skip(1)
                 return None
         wait = min(self._ticks_ahead(now), default=None)
+        if vcpu.meter is not None:
+            return self._stopped(StopReason.WAITING, f"the guest waits after {vcpu.icount} instructions")
         if wait is not None and self._realtime is None:
             vcpu.skip(wait)
         elif wait is None and (source.ended or not self._peripherals.expects_input):
@@ -378,6 +383,10 @@ class HostLoop:
             vcpu.timeline.run_due()
             self._peripherals.receive_expected()
             vcpu.skip(min([tick - now, *self._ticks_ahead(now)]))
+
+    def wait_ahead(self) -> int | None:
+        """Return for how many ticks a waiting guest waits, or None if it waits for something from outside."""
+        return min(self._ticks_ahead(self._vcpu.now()), default=None)
 
     def _ticks_ahead(self, now: int) -> list[int]:
         """Return the ticks until the next event, and until input whose time is known."""

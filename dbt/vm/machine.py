@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dbt.host.ninep.share import Share
     from dbt.host.vsock_option import Vsock
     from dbt.memory.ram_image import RamSource
+    from dbt.vm.identity import Identity
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.vm_state import VmState
@@ -227,8 +228,8 @@ class Machine(ControlledMachine):
             raise
         return machine
 
-    def fork(self, **host: Unpack[HostOptions]) -> Self:
-        """Return a machine in the same state, which is independent from now on.
+    def fork(self, identity: Identity | None = None, **host: Unpack[HostOptions]) -> Self:
+        """Return a machine in the same state, which is independent from now on. It may have another ``identity``.
 
         ``host`` are arguments as in :meth:`restore`; those that are not given are this machine's, but for its observer.
         Both use the same console then, so give another one unless they take turns. Pages of RAM are shared until one
@@ -242,4 +243,10 @@ class Machine(ControlledMachine):
         arguments = self.options.of_host(self.console, self._notice)
         arguments.update(host)
         values = values_of(self, self._parts, self._guest)
+        if identity is not None:
+            from dbt.vm.identity import with_identity
+
+            values = with_identity(values, identity)
+            cards = zip(arguments["nets"], identity.addresses, strict=True)
+            arguments["nets"] = [net._replace(mac=address) for net, address in cards]
         return type(self)._restored(values, forked(self.ram), arguments)

@@ -19,6 +19,7 @@ class StopReason(Enum):
     HALTED = "halted"  # the guest waits for an interrupt, and nothing can send one; or a kernel gave up while it booted
     INTERRUPTED = "interrupted"  # Machine.interrupt was called
     STOPPED = "stopped"  # a debugger wants the guest to stop here
+    WAITING = "waiting"  # the guest waits for an interrupt, and its time passes elsewhere: Machine.run_metered
 
 
 class RunResult(NamedTuple):

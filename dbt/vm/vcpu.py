@@ -24,6 +24,7 @@ from isa.arm.vectors import VECTORS, ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.devices.fields import Fields
+    from dbt.vm.meter import Meter
 
 _SP, _PC = 13, 15
 #: The number of the vector of data aborts, and the names of the other exits that become exceptions of a storm.
@@ -57,6 +58,9 @@ class Vcpu:
         self.cpu = cpu
         self.latch = latch
         self.timeline = Timeline(self.now, insn_ns)
+        #: What counts the charges of the present run, if it is metered.
+        self.meter: Meter | None = None
+        self._kept_meter: Meter | None = None  # of the last such run
         self.exit_counts: Counter[str] = Counter()
         self.icount = self.skipped = self.completed = 0
         self.reset_requested = False
@@ -182,10 +186,26 @@ class Vcpu:
             return 1
         if self.cpu.takeable_interrupts:
             return 1
+        left = self.meter.allowance(self.progress, self.now()) if self.meter is not None else None
         next_tick = self.timeline.next_tick
         if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
-            return None
-        return max(next_tick - self.now(), 1)
+            return left
+        until_event = max(next_tick - self.now(), 1)
+        return until_event if left is None else min(left, until_event)
+
+    def begin_metering(self, limit: int) -> Meter:
+        """Charge the guest for what it does from now on. It may use ``limit``: instructions, and charges."""
+        from dbt.vm.meter import Meter  # which a machine that does not share its host does not need
+
+        if self._kept_meter is None:
+            self._kept_meter = Meter(self.cpu, self._memory)
+        self._kept_meter.begin(self.icount, limit)
+        self.meter = self._kept_meter
+        return self.meter
+
+    def end_metering(self) -> None:
+        """Charge nothing any more."""
+        self.meter = None
 
     # -- lines ---------------------------------------------------------------------------------
 

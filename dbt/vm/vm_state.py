@@ -152,7 +152,7 @@ def machine_options(values: State) -> dict[str, Any]:
         raise fields.wrong("memory", "a list of regions of RAM")
     cpu = None if fields.is_none("cpu") else fields.choice("cpu", CPUS.__contains__)
     semihosting = None if fields.is_none("semihosting") else fields.flag("semihosting")
-    board, rng_seed = fields.choice("board", BOARDS.__contains__), fields.number("rng_seed")
+    board, rng_seed = fields.choice("board", BOARDS.__contains__), fields.number("rng_seed", 1 << 63)
     devices = fields.get("devices")
     if type(devices) is not list or not all(type(name) is str for name in devices):
         raise fields.wrong("devices", "a list of names")

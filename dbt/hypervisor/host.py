@@ -1,0 +1,381 @@
+"""The host: it runs many domains on a few cores, each in its share.
+
+One thread decides (:meth:`Host.run`). With several cores, each turn is executed by a thread of its own, because native
+code runs without Python's lock. What is decided is in :mod:`dbt.hypervisor.credit`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Condition, Event, get_ident
+from time import monotonic
+from types import MappingProxyType
+from uuid import UUID, uuid4
+
+from dbt.hypervisor.credit import DEFAULT_WEIGHT, CreditScheduler, LatencyClass, Precedence, Turn
+from dbt.hypervisor.domain import Boot, Domain, Limits, Outcome, check_limits
+from dbt.hypervisor.host_time import HostTimeGuard
+from dbt.hypervisor.lifecycle import DomainState
+from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
+from dbt.hypervisor.waits import Waits
+from dbt.vm.identity import Identity
+
+#: Instructions that a core executes in a second, if nothing else is said.
+DEFAULT_RATE = 1_000_000_000
+_NS = 1_000_000_000
+#: How many reports of periods are kept.
+_REPORTS = 64
+#: How often a host that waits for something from outside looks at the network, in seconds.
+_LOOK_S = 0.002
+_LONGEST_WAIT_S = 0.05
+
+
+class Host:
+    """Runs domains on ``cores`` cores.
+
+    - ``clock``: see :class:`Clock`.
+    - ``rate``: how many instructions a core is taken to execute in a second. It gives caps and waits their meaning.
+    - ``period_ms``: the accounting period, in milliseconds of a core at that rate.
+    - ``slice_ms``: the longest turn, likewise.
+    - ``seed``: what the identities of clones follow from, in [0, 2^63).
+    - ``log``: whether :attr:`log` is kept.
+
+    :meth:`close`, or the end of a ``with`` block, ends all domains.
+    """
+
+    def __init__(
+        self,
+        cores: int = 1,
+        clock: Clock = Clock.FREE,
+        rate: int = DEFAULT_RATE,
+        period_ms: int = 100,
+        slice_ms: int = 10,
+        seed: int = 0,
+        log: bool = False,
+    ) -> None:
+        for what, value in (("cores", cores), ("rate", rate), ("period_ms", period_ms), ("slice_ms", slice_ms)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{what} is a whole number, 1 or more, and {value!r} is none")
+        if slice_ms > period_ms or rate * slice_ms < 1000:
+            raise ValueError(
+                f"slice_ms={slice_ms} is longer than period_ms={period_ms}, or shorter than an instruction"
+            )
+        if not 0 <= seed < 1 << 63:
+            raise ValueError(f"seed={seed!r} is no whole number in [0, 2^63)")
+        self.cores, self.clock, self.rate = cores, Clock(clock), rate
+        self.seed = seed
+        #: The turns so far, if they are logged. Two runs in lockstep have the same log.
+        self.log: list[LogEntry] | None = [] if log else None
+        #: The last periods.
+        self.reports: deque[PeriodReport] = deque(maxlen=_REPORTS)
+        self._scheduler = CreditScheduler(
+            cores, rate * period_ms // 1000, rate * slice_ms // 1000, in_order=self.clock is Clock.LOCKSTEP
+        )
+        self._guard = HostTimeGuard() if self.clock is Clock.FREE else None
+        self._domains: dict[str, Domain] = {}
+        self._in_flight: dict[str, int] = {}  # the domains that have a turn, with their cores
+        self._changed = Condition()
+        self._typed: deque[Domain] = deque()
+        self._called = Event()  # somebody has typed, or wants the run to stop
+        self._waits = Waits()
+        self._networked: set[str] = set()  # the blocked domains for which something may come from a network
+        self._precedence = Precedence.NONE  # of what is woken now
+        self._landed: SimpleQueue[tuple[Turn, Outcome]] = SimpleQueue()
+        self._is_stopping = False
+        self._runner: int | None = None
+        self._clones = self._periods = 0
+        self._marks: dict[str, tuple[int, int, int]] = {}  # what each domain had used when the period began
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all domains, and forget them. The host must not be running."""
+        for name in list(self._domains):
+            self.undefine(name, destroy=True)
+
+    # -- domains -------------------------------------------------------------------------------
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """The domains by name, in the order in which they were defined."""
+        return MappingProxyType(self._domains)
+
+    def define(
+        self,
+        name: str,
+        boot: Boot,
+        weight: int = DEFAULT_WEIGHT,
+        cap: float | None = None,
+        latency: LatencyClass = LatencyClass.NORMAL,
+        uuid: UUID | None = None,
+    ) -> Domain:
+        """Return a new domain, which is not started yet.
+
+        ``boot`` is given the domain's console, makes a machine with it, loads it and returns it. It is called at each
+        start. Domains share what they all want in proportion to their ``weight``, 1 to 65535. ``cap`` is the largest
+        part of a core that the domain gets in a period, whether others want the rest or not.
+
+        Raise ValueError for values that make no sense, or if there is a domain of that name.
+        """
+        limits = Limits(weight, cap, latency)
+        check_limits(name, limits)
+        domain = Domain(self, name, uuid or uuid4(), boot, limits, self._hear)
+        with self._changed:
+            self.adopt(domain)
+        return domain
+
+    def undefine(self, name: str, destroy: bool = False) -> None:
+        """Forget a domain. If it has a machine, it has to be destroyed before, or with ``destroy``."""
+        domain = self._domains[name]
+        with self.held(domain):
+            if domain.state is not DomainState.DEFINED:
+                if not destroy:
+                    raise ValueError(f"the domain {name} is {domain.state.value}: destroy it before")
+                domain.destroy()
+            self._scheduler.remove(name)
+            del self._domains[name]
+            if self._guard is not None:
+                self._guard.forget(name)
+
+    # -- implements dbt.hypervisor.domain.Carrier -------------------------------------------------
+
+    @contextmanager
+    def held(self, domain: Domain) -> Iterator[None]:
+        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        with self._changed:
+            while domain.name in self._in_flight:
+                if self._runner == get_ident():
+                    raise RuntimeError(
+                        f"the domain {domain.name} executes, and this is a callback of it or of its host"
+                    )
+                domain.machine.interrupt()
+                self._changed.wait()
+            yield
+
+    def adopt(self, domain: Domain) -> None:
+        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        if not domain.name or domain.name in self._domains:
+            raise ValueError(f"there is a domain {domain.name} already" if domain.name else "a domain has a name")
+        self._domains[domain.name] = domain
+        self._scheduler.add(domain.name, *self._share(domain.limits))
+        self._marks[domain.name] = 0, 0, 0
+
+    def _share(self, limits: Limits) -> tuple[int, int | None, LatencyClass]:
+        cap = None if limits.cap is None else max(int(limits.cap * self._scheduler.period), 1)
+        return limits.weight, cap, limits.latency
+
+    def limits_changed(self, domain: Domain) -> None:
+        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        self._scheduler.change(domain.name, *self._share(domain.limits))
+
+    def state_changed(self, domain: Domain) -> None:
+        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        self._waits.remove(domain.name)
+        self._networked.discard(domain.name)
+        if domain.state is DomainState.RUNNING:
+            self._check_clock(domain)
+            self._scheduler.ready(domain.name, self._precedence)
+        else:
+            self._scheduler.unready(domain.name)
+        self._called.set()
+
+    def _check_clock(self, domain: Domain) -> None:
+        if self.clock is Clock.LOCKSTEP and self.cores > 1 and domain.has_network:
+            raise ValueError(
+                f"the domain {domain.name} has a network card: in lockstep that needs a host with one core, because "
+                "frames that are sent on one core while another executes would come at any time"
+            )
+
+    def identity(self, nets: int, wall_clock: int | None) -> Identity:
+        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        self._clones += 1
+        return Identity.of(self.seed, self._clones, nets, wall_clock)
+
+    def _hear(self, domain: Domain) -> None:
+        self._typed.append(domain)
+        self._called.set()
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self, periods: int | None = None, timeout: float | None = None) -> None:
+        """Run the domains, for a number of ``periods``, or until none of them can run any more.
+
+        ``timeout`` is in seconds of the host's time. A domain that waits for input keeps the host waiting, unless
+        ``periods`` are given: then time passes. A domain that crashes does not end the run.
+        """
+        if self._runner is not None:
+            raise RuntimeError("this host is running already")
+        self._runner, self._is_stopping = get_ident(), False
+        last = None if periods is None else self._periods + periods
+        deadline = None if timeout is None else monotonic() + timeout
+        pool = ThreadPoolExecutor(self.cores, "dbt-core") if self.cores > 1 else None
+        try:
+            while not self._is_over(last, deadline):
+                with self._changed:
+                    turns = self._dispatch(last)
+                if not turns and not self._in_flight:
+                    if not self._await_call(deadline):
+                        return
+                    continue
+                for turn in turns:
+                    self._launch(turn, pool)
+                self._collect(everything=self.clock is Clock.LOCKSTEP)
+        finally:
+            self._collect(everything=True)
+            if pool is not None:
+                pool.shutdown()
+            self._runner = None
+
+    def stop(self) -> None:
+        """Let :meth:`run` return, when the present turns are over. Any thread may call it."""
+        self._is_stopping = True
+        self._called.set()
+
+    def _is_over(self, last: int | None, deadline: float | None) -> bool:
+        return self._is_stopping or self._periods == last or (deadline is not None and monotonic() >= deadline)
+
+    def _dispatch(self, last: int | None) -> list[Turn]:
+        """Decide whose turn it is on the cores that are free. The core whose clock is behind the others' is first.
+
+        In lockstep nothing is decided for a core before all turns are over that began earlier: what becomes of them may
+        have a part in it.
+        """
+        scheduler, turns = self._scheduler, list[Turn]()
+        in_order = self.clock is Clock.LOCKSTEP
+        skipped: set[int] = set()  # the cores that nobody can use before a turn is over
+        while self._periods != last:
+            busy = scheduler.running.keys() | skipped
+            free = [(clock, core) for core, clock in enumerate(scheduler.clocks) if core not in busy]
+            if not free:
+                break
+            clock, core = min(free)
+            earliest = min((turn.start for turn in scheduler.running.values()), default=None)
+            if in_order and earliest is not None and earliest < clock:
+                break
+            self._wake(clock)
+            turn = scheduler.choose(core)
+            if turn is not None:
+                self._in_flight[turn.name] = core
+                turns.append(turn)
+            elif not self._pass_time(core, earliest, last):
+                skipped.add(core)
+        return turns
+
+    def _pass_time(self, core: int, earliest: int | None, last: int | None) -> bool:
+        """Let time pass on a core that nobody can use now: up to the next event, or into the next period.
+
+        ``earliest`` is when the first of the turns that are being executed began. Return False if nothing is known that
+        could happen, or not before one of these turns is over.
+        """
+        scheduler, clock = self._scheduler, self._scheduler.clocks[core]
+        next_end, next_free = self._waits.next_end(), scheduler.next_free()
+        may_happen = next_end is not None or earliest is not None or last is not None or scheduler.has_ready
+        if not may_happen:
+            return False
+        ends = [tick for tick in (next_end, next_free) if tick is not None and tick > clock]
+        if clock < scheduler.period_end:
+            ends.append(scheduler.period_end)
+        until = min([*ends, *(() if earliest is None else (earliest,))], default=clock)
+        if until > clock and (clock < scheduler.period_end or next_free is not None):
+            scheduler.idle(core, until)
+            return True
+        if not scheduler.period_is_over():
+            return False
+        self._end_period()
+        return True
+
+    def _end_period(self) -> None:
+        scheduler, report = self._scheduler, dict[str, DomainPeriod]()
+        measured: dict[str, tuple[int, int]] = {}
+        for name, domain in self._domains.items():
+            account, usage = scheduler.accounts[name], domain.usage
+            total, instructions, host_ns = self._marks[name]
+            report[name] = DomainPeriod(
+                account.used, account.extra, usage.instructions - instructions, usage.host_ns - host_ns
+            )
+            measured[name] = account.total - total, usage.host_ns - host_ns
+            self._marks[name] = account.total, usage.instructions, usage.host_ns
+        self.reports.append(PeriodReport(self._periods, MappingProxyType(report)))
+        self._periods += 1
+        if self._guard is not None:
+            self._guard.correct(scheduler.accounts.values(), measured)
+        scheduler.begin_period()
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _launch(self, turn: Turn, pool: ThreadPoolExecutor | None) -> None:
+        domain = self._domains[turn.name]
+        if pool is None:
+            self._landed.put((turn, domain.execute(turn.units)))
+        else:
+            pool.submit(lambda: self._landed.put((turn, domain.execute(turn.units))))
+
+    def _collect(self, everything: bool) -> None:
+        """Take account of one turn that is over, or of ``everything``: in the order in which the turns ended by the
+        clocks.
+        """
+        landed: list[tuple[Turn, Outcome]] = []
+        while len(landed) < len(self._in_flight) and (everything or not landed):
+            landed.append(self._landed.get())
+        errors = []
+        with self._changed:
+            for turn, outcome in sorted(landed, key=lambda one: (one[0].start + one[1].used, one[0].core)):
+                self._land(turn, outcome)
+                if outcome.error is not None and not isinstance(outcome.error, Exception):
+                    errors.append(outcome.error)
+            self._changed.notify_all()
+        if errors:
+            raise errors[0]
+
+    def _land(self, turn: Turn, outcome: Outcome) -> None:
+        domain = self._domains[turn.name]
+        del self._in_flight[turn.name]
+        self._scheduler.finish(turn.core, outcome.used)
+        until = domain.account(outcome, self._scheduler.clocks[turn.core] * _NS // self.rate)
+        if domain.state is DomainState.BLOCKED:
+            self._waits.add(turn.name, None if until is None else -(-until * self.rate // _NS))
+            if domain.has_network:
+                self._networked.add(turn.name)
+        if self.log is not None:
+            entry = LogEntry(*turn[:4], outcome.instructions, outcome.charged, domain.state)
+            self.log.append(entry)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def _wake(self, clock: int) -> None:
+        """Wake the domains whose wait is over by ``clock``, and those for which something has come."""
+        while (name := self._waits.take_due(clock)) is not None:
+            self._wake_domain(name, clock, by_input=False)
+        came = [name for name in sorted(self._networked) if self._domains[name].has_arrivals]
+        while self._typed:
+            came.append(self._typed.popleft().name)
+        for name in came:
+            if name in self._waits:
+                self._wake_domain(name, clock, by_input=True)
+
+    def _wake_domain(self, name: str, clock: int, by_input: bool) -> None:
+        domain = self._domains[name]
+        self._precedence = domain.limits.latency.precedence(by_input)
+        try:
+            domain.wake(clock * _NS // self.rate)
+        finally:
+            self._precedence = Precedence.NONE
+
+    def _await_call(self, deadline: float | None) -> bool:
+        """Wait until something comes from outside for a domain that is blocked. Return False if there is none."""
+        if not len(self._waits):
+            return False
+        longest = _LOOK_S if self._networked else _LONGEST_WAIT_S
+        if deadline is not None:
+            longest = min(longest, max(deadline - monotonic(), 0))
+        self._called.wait(longest)
+        self._called.clear()
+        return True

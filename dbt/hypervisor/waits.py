@@ -1,0 +1,71 @@
+"""The domains that are blocked, and until when. A domain that waits costs nothing until its time comes."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+#: A guest whose time is behind by more, in nanoseconds, loses what is more, as one does on a host that was asleep.
+_MOST_LAG_NS = 1_000_000_000
+
+
+class GuestTime:
+    """How far the time of a guest is behind its host's. Both are in nanoseconds.
+
+    A guest that is behind, because others had the cores or because its events took long, waits less for it. One that is
+    ahead, because the host is slower than the guest's time is, is not delayed.
+    """
+
+    def __init__(self) -> None:
+        self._ahead: int | None = None  # of the host's time before the guest's, when the guest was least behind
+
+    def forget(self) -> None:
+        """Let the guest be on time now, because its time did not pass."""
+        self._ahead = None
+
+    def lag(self, host_ns: int, guest_ns: int) -> int:
+        """Return how far the guest is behind."""
+        ahead = host_ns - guest_ns
+        if self._ahead is None or ahead < self._ahead:
+            self._ahead = ahead
+        self._ahead = max(self._ahead, ahead - _MOST_LAG_NS)
+        return ahead - self._ahead
+
+
+class Waits:
+    """Until when domains wait, by their names: a tick of the cores' clocks, or None for what comes from outside."""
+
+    def __init__(self) -> None:
+        self._waits: dict[str, int | None] = {}
+        self._heap: list[tuple[int, int, str]] = []  # waits that are over already are left in it for a while
+        self._count = 0
+
+    def add(self, name: str, until: int | None) -> None:
+        self._waits[name] = until
+        if until is not None:
+            self._count += 1
+            heappush(self._heap, (until, self._count, name))
+
+    def remove(self, name: str) -> None:
+        """Forget the wait of a domain, if it has one."""
+        self._waits.pop(name, None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._waits
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def next_end(self) -> int | None:
+        """Return the earliest tick at which a wait ends, or None if none does by itself."""
+        while self._heap and self._waits.get(self._heap[0][2]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def take_due(self, clock: int) -> str | None:
+        """Return the domain whose wait ended first, and forget the wait; or None if none has ended by ``clock``."""
+        end = self.next_end()
+        if end is None or end > clock:
+            return None
+        name = heappop(self._heap)[2]
+        del self._waits[name]
+        return name

@@ -1,0 +1,82 @@
+"""The identity of a clone, which is a machine in the state of another one.
+
+What a board shows of a machine's identity changes before the clone's first instruction: the addresses of its network
+cards, its clock, and what its random numbers follow from. What the guest has read of it already, such as the address
+that its driver has noted, is in the guest's memory and stays: the guest has to be told.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from uuid import UUID
+
+from dbt.board.clock import END_OF_EPOCHS, ticks_per_second
+from dbt.devices.virtio.net import Net
+
+if TYPE_CHECKING:
+    from dbt.devices.state import State
+
+#: The names of the devices in saved values.
+_CLOCK = "clock"
+_SLOTS = "virtio slots"
+
+
+class Identity(NamedTuple):
+    """What tells a clone from the others.
+
+    - ``uuid``: a random UUID (version 4).
+    - ``rng_seed``: what its random numbers follow from, in [0, 2^63).
+    - ``addresses``: of its network cards, six bytes each, unicast and locally administered.
+    - ``wall_clock``: the time of day when it begins, in seconds since 1970, or None for that of the other machine.
+    """
+
+    uuid: UUID
+    rng_seed: int
+    addresses: tuple[bytes, ...]
+    wall_clock: int | None
+
+    @classmethod
+    def of(cls, seed: int, number: int, nets: int, wall_clock: int | None = None) -> Identity:
+        """Return the identity of the clone with that number, from a ``seed`` in [0, 2^63). The same arguments give the
+        same one again.
+        """
+
+        def drawn(what: str, size: int) -> bytes:
+            name = f"{what} {number}".encode()
+            return blake2b(name, digest_size=size, key=seed.to_bytes(8, "little"), person=b"dbt clone").digest()
+
+        addresses = [drawn(f"net {card}", 6) for card in range(nets)]
+        return cls(
+            UUID(bytes=drawn("uuid", 16), version=4),
+            int.from_bytes(drawn("random numbers", 8), "little") >> 1,
+            tuple(bytes((address[0] & 0xFC | 2, *address[1:])) for address in addresses),
+            wall_clock,
+        )
+
+
+def with_identity(values: State, identity: Identity) -> State:
+    """Return a machine's saved values, in which its identity is another one.
+
+    Raise ValueError if the machine has not as many network cards as the identity has addresses, or if the time of day
+    cannot be shown by its clock.
+    """
+    devices, of_machine = deepcopy(cast("dict[str, Any]", values["devices"])), dict(cast("State", values["machine"]))
+    of_machine["rng_seed"] = identity.rng_seed
+    if len(identity.addresses) != values["nets"]:
+        nets = cast("int", values["nets"])
+        raise ValueError(f"the machine has {nets} network cards, and the identity {len(identity.addresses)} addresses")
+    addresses = iter(identity.addresses)
+    for transport in devices.get(_SLOTS, {}).get("transports", ()):
+        if transport["device_id"] == Net.device_id:
+            transport["device"][0]["mac"] = next(addresses)
+    if identity.wall_clock is not None:
+        now, insn_ns = cast("int", values["now"]), cast("int", values["insn_ns"])
+        epoch = identity.wall_clock - now // ticks_per_second(insn_ns)
+        if not 0 <= epoch < END_OF_EPOCHS:
+            raise ValueError(f"the clock cannot show {identity.wall_clock} seconds since 1970 after so long a run")
+        if _CLOCK in devices:
+            devices[_CLOCK]["offset"] += epoch - cast("int", of_machine["epoch"])
+        of_machine["epoch"] = epoch
+    return {**values, "devices": devices, "machine": of_machine}

@@ -1,0 +1,83 @@
+"""Guests for domains: each does one thing for ever, or ends at once."""
+
+from __future__ import annotations
+
+from dbt import Machine
+from dbt.host.console import Console
+from dbt.hypervisor.domain import Boot
+from dbt.vm.options import TierName
+from tests.assembler import assemble
+
+#: A timer of the board, and the interrupt controller, as the guests below use them.
+_TIMER = """
+    ldr r4, =0x10140000 ; mov r0, #0x10 ; str r0, [r4, #0x10]
+    ldr r5, =0x101e2000 ; ldr r0, ={ticks} ; str r0, [r5] ; mov r0, #0xe2 ; str r0, [r5, #8]
+"""
+_VECTORS = """
+    b start
+    b undefined
+    .space 16
+    b irq
+"""
+GUESTS = {
+    # Loops: in registers, on itself, and with loads and stores.
+    "spinner": "mov r0, #0\n1: add r0, r0, #1\n eor r1, r1, r0\n add r2, r2, r1, lsl #3\n b 1b",
+    "branch": "1: b 1b",
+    "memory": """
+        mov r3, #0x20000
+    1:  add r0, r0, #1 ; and r4, r0, #0xff ; ldr r1, [r3, r4, lsl #2] ; add r1, r1, r0 ; str r1, [r3, r4, lsl #2]
+        b 1b
+    """,
+    # Device accesses that Python answers, and such that native code answers.
+    "mmio": "ldr r9, =0x10002000\nmov r0, #1\n1: str r0, [r9]\n str r0, [r9, #4]\n b 1b",
+    "uart": "ldr r9, =0x101f1000\n1: ldr r0, [r9, #0x18]\n b 1b",
+    "undefined": f"""{_VECTORS}
+    start: add r1, r1, #1 ; .word 0xe7f000f0 ; b start
+    undefined: add r0, r0, #1 ; movs pc, lr
+    irq: b irq
+    """,
+    "flushes": "1: mcr p15, #0, r0, c8, c7, #0\n add r0, r0, #1\n b 1b",
+    # It waits for a timer of 10 ms, again and again, and counts in R6.
+    "ticker": f"""{_VECTORS}
+    undefined: b undefined
+    start: {_TIMER.format(ticks=10_000)}
+        msr cpsr_c, #0xd2 ; mov sp, #0x8000 ; msr cpsr_c, #0x53
+    again: mcr p15, #0, r0, c7, c0, #4
+        add r7, r7, #1 ; b again
+    irq: ldr r5, =0x101e2000 ; str r5, [r5, #0xc] ; add r6, r6, #1 ; subs pc, lr, #4
+    """,
+    # It waits for ever.
+    "sleeper": "1: mcr p15, #0, r0, c7, c0, #4\n b 1b",
+    # It waits for bytes and sends them back.
+    "echo": f"""{_VECTORS}
+    undefined: b undefined
+    start: ldr r4, =0x10140000 ; mov r0, #0x1000 ; str r0, [r4, #0x10]
+        ldr r8, =0x101f1000 ; mov r0, #0x10 ; str r0, [r8, #0x38] ; ldr r0, =0x301 ; str r0, [r8, #0x30]
+        msr cpsr_c, #0xd2 ; mov sp, #0x8000 ; msr cpsr_c, #0x53
+    again: mcr p15, #0, r0, c7, c0, #4
+        b again
+    irq: ldr r0, [r8, #0x18] ; tst r0, #0x10 ; ldreq r0, [r8] ; streq r0, [r8] ; beq irq
+        subs pc, lr, #4
+    """,
+    "exits": "mov r0, #0x18\nldr r1, =0x20026\nsvc 0x123456",
+    # An undefined instruction where there is no handler.
+    "crashes": ".word 0xe7f000f0",
+    # It switches to Thumb, which nobody can execute.
+    "thumb": "mov r0, #0x101\nbx r0",
+    "resets": """
+        ldr r3, =0x10000000 ; ldr r0, =0xa05f ; str r0, [r3, #0x20] ; mov r0, #0x107 ; str r0, [r3, #0x40]
+    1:  b 1b
+    """,
+}
+
+
+def boot(name: str, tier: TierName = "auto") -> Boot:
+    """A function that makes a machine with the guest of that name."""
+    code = assemble(GUESTS[name], 0)
+
+    def make(console: Console) -> Machine:
+        machine = Machine(1 << 20, tier, console=console, jit="sync" if tier == "auto" else "off")
+        machine.load_bytes(code, base=0, entry=0)
+        return machine
+
+    return make

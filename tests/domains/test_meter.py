@@ -1,0 +1,114 @@
+"""Runs within an allowance: exact for instructions, and each event is charged what the table says."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbt import CaptureConsole, Machine, StopReason
+from dbt.vm.meter import CHARGES
+from dbt.vm.options import TIERS, TierName
+from dbt.vm.state import state_hash
+from tests.domains.guests import boot
+
+
+def machine(guest: str, tier: TierName = "auto") -> Machine:
+    return boot(guest, tier)(CaptureConsole())
+
+
+@pytest.mark.parametrize("tier", [*TIERS, "auto"])
+@pytest.mark.parametrize("allowance", [1, 2, 999, 4096, 100_003])
+def test_instructions_are_counted_exactly(tier: TierName, allowance: int) -> None:
+    with machine("memory", tier) as guest, machine("memory", tier) as plain:
+        for count in range(1, 4):
+            run = guest.run_metered(allowance)
+            assert (run.retired, run.charged, run.result.reason) == (allowance, 0, StopReason.FUEL)
+            assert guest.icount == count * allowance
+        plain.run(fuel=3 * allowance)
+        assert state_hash(guest) == state_hash(plain)
+
+
+@pytest.mark.parametrize(
+    ("guest", "charge"),
+    [
+        ("mmio", CHARGES.device_access),
+        ("uart", CHARGES.native_access),
+        ("undefined", CHARGES.exit),
+        ("flushes", CHARGES.tlb_flush),
+    ],
+)
+@pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])
+def test_events_are_charged_by_the_table(guest: str, charge: int, tier: TierName) -> None:
+    with machine(guest, tier) as made:
+        made.run(fuel=100)  # the first access to a device is always answered by Python
+        run = made.run_metered(1_000_000)
+        assert run.result.reason is StopReason.FUEL
+        assert run.charged % charge == 0
+        assert run.charged > run.retired
+        events = run.charged // charge
+        assert abs(events * {"uart": 2, "mmio": 1.5, "undefined": 5, "flushes": 3}[guest] - run.retired) <= 4
+
+
+@pytest.mark.parametrize("guest", ["mmio", "undefined"])
+@pytest.mark.parametrize("allowance", [1, 1000, 100_000, 1_234_567])
+def test_no_more_than_the_charge_of_one_event_is_used_beyond_the_allowance(guest: str, allowance: int) -> None:
+    with machine(guest) as made:
+        for _ in range(5):
+            run = made.run_metered(allowance)
+            assert run.retired <= allowance <= run.used
+            assert run.used - allowance <= max(CHARGES.exit, CHARGES.device_access)
+
+
+def test_what_is_charged_does_not_change_what_the_guest_does() -> None:
+    with machine("mmio") as metered, machine("mmio") as plain:
+        for _ in range(20):
+            metered.run_metered(50_000)
+        plain.run(fuel=metered.icount)
+        assert state_hash(metered) == state_hash(plain)
+
+
+def test_a_run_without_a_meter_is_charged_nothing() -> None:
+    with machine("mmio") as made:
+        made.run_metered(10_000)
+        before = made.icount
+        assert made.run(fuel=1000).reason is StopReason.FUEL
+        assert made.icount == before + 1000
+
+
+def test_the_same_guest_is_charged_the_same_again() -> None:
+    def charges() -> list[tuple[int, int]]:
+        with machine("ticker") as made:
+            runs = []
+            for _ in range(10):
+                run = made.run_metered(7000)
+                runs.append((run.retired, run.charged))
+                if run.wait_ns is not None:
+                    made.wait_until(made.vcpu.now() + run.wait_ns // made.options.insn_ns)
+            return runs
+
+    assert charges() == charges()
+
+
+def test_a_guest_that_waits_ends_the_run_with_its_time_unchanged() -> None:
+    with machine("ticker") as made:
+        run = made.run_metered(1_000_000)
+        assert run.result.reason is StopReason.WAITING
+        assert run.charged >= CHARGES.wait
+        assert run.wait_ns is not None
+        assert 9_000_000 < run.wait_ns <= 10_000_000  # the timer counts 10,000 us
+        now = made.vcpu.now()
+        assert made.run_metered(1000).retired == 0
+        assert made.vcpu.now() == now
+        made.wait_until(now + run.wait_ns // made.options.insn_ns)
+        assert made.run_metered(1_000_000).retired > 3
+        assert made.cpu.r[6] == 1
+
+
+def test_a_guest_that_waits_for_nothing_has_no_time() -> None:
+    with machine("sleeper") as made:
+        run = made.run_metered(100_000)
+        assert (run.result.reason, run.wait_ns) == (StopReason.WAITING, None)
+
+
+def test_an_allowance_is_at_least_one_instruction() -> None:
+    with machine("branch") as made, pytest.raises(ValueError, match="1 or more"):
+        made.run_metered(0)
