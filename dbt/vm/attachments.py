@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbt.devices.virtio.balloon import Balloon
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
+    from dbt.devices.virtio.net import Net as NetDevice
     from dbt.devices.wiring import Transmit
     from dbt.host.disk_media import OpenDrive
     from dbt.host.drive import Drive
@@ -74,6 +75,7 @@ class Attachments:
         self._balloon: Balloon | None = None
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
+        self._cards: list[NetDevice] = []  # of the present board
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
         try:
@@ -113,11 +115,13 @@ class Attachments:
             from dbt.devices.virtio.block import Block
 
             made.append(Block(one.medium, one.drive.serial.encode(), partial(self._tell_failure, one.drive.path)))
+        self._cards = []
         for number, (net, end) in enumerate(zip(self._nets, self._ends, strict=True)):
             from dbt.devices.virtio.net import Net as NetDevice
 
             address = net.mac or (_FIRST_ADDRESS + number).to_bytes(6, "big")
-            made.append(NetDevice(partial(self._send, end), address))
+            self._cards.append(NetDevice(partial(self._send, end), address))
+        made += self._cards
         if "rng" in self._devices:
             from dbt.devices.virtio.rng import Rng
 
@@ -158,6 +162,11 @@ class Attachments:
                 yield Arrival(f"net {number}" if number else "net", frame)
         if self._sockets is not None:
             yield from self._sockets.arrivals()
+
+    def announce(self) -> None:
+        """Tell the networks of a restored machine where its guest is, to which it will not say that by itself."""
+        for card in self._cards:
+            card.announce()
 
     def events(self) -> dict[int, int]:
         """Return the file descriptors at which something may arrive, and what they are looked at for."""

@@ -242,6 +242,7 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
         mine, theirs = found[name], values[name]
         if mine != theirs or encode(mine) != encode(theirs):  # True equals 1, but not by its encoding
             raise StateError(f"{name} in the saved state does not belong to the rest: {theirs!r:.200}")
+    parts.attachments.announce()
 
 
 def _guest(fields: Fields) -> Guest:

@@ -118,8 +118,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 
 def test_a_restored_machine_connects_anew_and_a_fork_does_not(tmp_path: Path) -> None:
-    """The guest, which was saved while it waited for an answer, gets it from whom the restored machine is connected to.
-    A fork and the first machine's connection see nothing of that.
+    """The guest, which was saved while it waited for an answer, gets it from whom the restored machine is connected to,
+    and who has been told of it. A fork and the first machine's connection see nothing of that.
     """
     with (
         listening(tmp_path / "one") as first,
@@ -135,6 +135,8 @@ def test_a_restored_machine_connects_anew_and_a_fork_does_not(tmp_path: Path) ->
             Machine.restore(state, nets=[Net(f"unix:{tmp_path}/two")], console=CaptureConsole()) as restored,
             second.accept()[0] as new,
         ):
+            announced = new.recv(1000)
+            assert announced[4:20] == b"\xff" * 6 + FRAME[:6] + bytes.fromhex("80350001") and len(announced) == 64
             fork.run(fuel=20_000)
             assert restored.run(fuel=20_000).exit_code is None and not _has_come(new)
             for count in range(1, 20):

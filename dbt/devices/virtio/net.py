@@ -32,6 +32,11 @@ _TABLE: Final = 64
 _VLANS: Final = 4096
 _VLAN_TYPE: Final = b"\x81\0"
 _LINK_UP: Final = 1
+#: The type of a frame with a request of reverse ARP, and how the request begins: Ethernet, IPv4, and the lengths of
+#: their addresses.
+_REVERSE_ARP: Final = bytes.fromhex("8035 0001 0800 06 04 0003")
+#: The bytes of the shortest frame on a wire, without its checksum.
+_SHORTEST_SENT: Final = 60
 #: Frames that wait for the driver at most, and the bytes of one. What comes then is lost, as on a real network.
 MOST_FRAMES: Final = 256
 LONGEST_FRAME: Final = 65_535
@@ -138,6 +143,12 @@ class Net(VirtioDevice):
         del self.frames[0]  # If the buffer was too small, the rest is lost.
 
     # -- from the guest ------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Tell a new network where the guest is, as QEMU does: by a request of reverse ARP (RFC 903)."""
+        if self.is_started:
+            owner = self.mac + bytes(4)
+            self.send(_BROADCAST + self.mac + _REVERSE_ARP + (owner * 2).ljust(_SHORTEST_SENT - 22, b"\0"))
 
     def duration(self, queue: int, chain: Chain) -> int:
         return _LATENCY_NS + chain.out_size
