@@ -90,6 +90,10 @@ class Carrier(Protocol):
     def identity(self, nets: int, wall_clock: int | None) -> Identity:
         """Return the identity of the next clone."""
 
+    @property
+    def holds_frames(self) -> bool:
+        """True if what a guest sends is to leave when its turn is accounted for, and not at once."""
+
 
 class Domain:
     """A domain of a :class:`dbt.hypervisor.host.Host`, which makes it (:meth:`dbt.hypervisor.host.Host.define`).
@@ -174,6 +178,8 @@ class Domain:
         if machine.options.realtime:
             machine.close()
             raise ValueError(f"the machine of the domain {self.name} has realtime=True: its host says how time passes")
+        if self._carrier.holds_frames:
+            machine.hold_frames()
         return machine
 
     def pause(self) -> None:
@@ -202,6 +208,7 @@ class Domain:
             machine = self.machine
             options = machine.options.of_host(self.console, _silent)
             options["nets"], options["drives"] = machine.options.nets, machine.options.drives
+            options["vsock"] = machine.options.vsock
             self._saved = machine.save(), options
             self._to(DomainState.SAVED)
             machine.close()
@@ -230,6 +237,8 @@ class Domain:
             except ValueError:
                 other._machine.close()
                 raise
+            if self._carrier.holds_frames:
+                other._machine.hold_frames()
             other._to(DomainState.RUNNING)
             other._to(DomainState.PAUSED)
             return other
@@ -276,6 +285,7 @@ class Domain:
         usage.charged += outcome.charged
         usage.host_ns += outcome.host_ns
         usage.turns += 1
+        self.machine.release_frames()
         run = outcome.run
         if run is None and not isinstance(outcome.error, Exception):
             return None  # it is the caller's, as Ctrl-C is: the machine can go on
@@ -327,7 +337,7 @@ class Domain:
     @property
     def has_network(self) -> bool:
         """Return True if something may come for the guest without anybody's call."""
-        return self._machine is not None and bool(self._machine.options.nets)
+        return self._machine is not None and bool(self._machine.options.nets or self._machine.options.vsock)
 
     @property
     def has_arrivals(self) -> bool:

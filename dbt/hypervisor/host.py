@@ -83,6 +83,7 @@ class Host:
         self._called = Event()  # somebody has typed, or wants the run to stop
         self._waits = Waits()
         self._networked: set[str] = set()  # the blocked domains for which something may come from a network
+        self._by_input: set[str] = set()  # the blocked domains for which something has come
         self._precedence = Precedence.NONE  # of what is woken now
         self._landed: SimpleQueue[tuple[Turn, Outcome]] = SimpleQueue()
         self._is_stopping = False
@@ -180,24 +181,22 @@ class Host:
         """See :class:`dbt.hypervisor.domain.Carrier`."""
         self._waits.remove(domain.name)
         self._networked.discard(domain.name)
+        self._by_input.discard(domain.name)
         if domain.state is DomainState.RUNNING:
-            self._check_clock(domain)
             self._scheduler.ready(domain.name, self._precedence)
         else:
             self._scheduler.unready(domain.name)
         self._called.set()
 
-    def _check_clock(self, domain: Domain) -> None:
-        if self.clock is Clock.LOCKSTEP and self.cores > 1 and domain.has_network:
-            raise ValueError(
-                f"the domain {domain.name} has a network card: in lockstep that needs a host with one core, because "
-                "frames that are sent on one core while another executes would come at any time"
-            )
-
     def identity(self, nets: int, wall_clock: int | None) -> Identity:
         """See :class:`dbt.hypervisor.domain.Carrier`."""
         self._clones += 1
         return Identity.of(self.seed, self._clones, nets, wall_clock)
+
+    @property
+    def holds_frames(self) -> bool:
+        """See :class:`dbt.hypervisor.domain.Carrier`. In lockstep, frames come when turns are accounted for."""
+        return self.clock is Clock.LOCKSTEP
 
     def _hear(self, domain: Domain) -> None:
         self._typed.append(domain)
@@ -344,6 +343,7 @@ class Host:
             self._waits.add(turn.name, None if until is None else -(-until * self.rate // _NS))
             if domain.has_network:
                 self._networked.add(turn.name)
+        self._look_at_networks(self._scheduler.clocks[turn.core])
         if self.log is not None:
             entry = LogEntry(*turn[:4], outcome.instructions, outcome.charged, domain.state)
             self.log.append(entry)
@@ -352,14 +352,22 @@ class Host:
 
     def _wake(self, clock: int) -> None:
         """Wake the domains whose wait is over by ``clock``, and those for which something has come."""
-        while (name := self._waits.take_due(clock)) is not None:
-            self._wake_domain(name, clock, by_input=False)
-        came = [name for name in sorted(self._networked) if self._domains[name].has_arrivals]
+        self._look_at_networks(clock)
         while self._typed:
-            came.append(self._typed.popleft().name)
-        for name in came:
+            name = self._typed.popleft().name
             if name in self._waits:
-                self._wake_domain(name, clock, by_input=True)
+                self._waits.shorten(name, clock)
+                self._by_input.add(name)
+        while (due := self._waits.take_due(clock)) is not None:
+            self._wake_domain(due, clock, due in self._by_input)
+
+    def _look_at_networks(self, clock: int) -> None:
+        """Let the waits end at ``clock`` of the domains for which something has come from a network."""
+        for name in sorted(self._networked):
+            if self._domains[name].has_arrivals:
+                self._networked.remove(name)
+                self._waits.shorten(name, clock)
+                self._by_input.add(name)
 
     def _wake_domain(self, name: str, clock: int, by_input: bool) -> None:
         domain = self._domains[name]

@@ -52,6 +52,12 @@ class Waits:
     def __contains__(self, name: str) -> bool:
         return name in self._waits
 
+    def shorten(self, name: str, until: int) -> None:
+        """Let the wait of a domain end at ``until``, if it would end later."""
+        end = self._waits[name]
+        if end is None or until < end:
+            self.add(name, until)
+
     def __len__(self) -> int:
         return len(self._waits)
 

@@ -78,6 +78,7 @@ class Attachments:
         self._cards: list[NetDevice] = []  # of the present board
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
+        self._held: list[tuple[NetworkEnd, bytes]] | None = None  # frames that are not to leave yet, if any are held
         try:
             for drive in drives:
                 from dbt.host.disk_media import OpenDrive
@@ -152,8 +153,23 @@ class Attachments:
 
     def _send(self, end: NetworkEnd, frame: bytes) -> None:
         """Send a frame of the guest's, unless the machine repeats what it has done."""
-        if self._journal.repeats_until is None:
+        if self._journal.repeats_until is not None:
+            return
+        if self._held is None:
             end.send(frame)
+        else:
+            self._held.append((end, frame))
+
+    def hold_frames(self) -> None:
+        """Keep the frames that the guest sends from now on, until :meth:`release_frames`."""
+        self._held = self._held or []
+
+    def release_frames(self) -> None:
+        """Let the frames leave that are kept, in the order in which they were sent. Others are kept again."""
+        if self._held:
+            for end, frame in self._held:
+                end.send(frame)
+            self._held.clear()
 
     def arrivals(self) -> Iterator[Arrival]:
         """Yield the frames that have come for the network cards, and what has come for the socket device."""

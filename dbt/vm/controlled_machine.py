@@ -120,6 +120,19 @@ class ControlledMachine(LoadedMachine, ABC):
             if self._ownership.release(run):
                 signals.end()
 
+    def hold_frames(self) -> None:
+        """Keep the frames that the guest sends, until :meth:`release_frames` lets them leave, again and again.
+
+        So other machines that execute at the same time get them at a point that does not depend on the host's time.
+        """
+        self._ownership.check_stopped()
+        self._parts.attachments.hold_frames()
+
+    def release_frames(self) -> None:
+        """Let the frames leave that are held, in the order in which they were sent."""
+        self._ownership.check_stopped()
+        self._parts.attachments.release_frames()
+
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your
         own.

@@ -206,6 +206,8 @@ class HostLoop:
                 if vcpu.cpu.takeable_interrupts and (stop := self._take_interrupt()) is not None:
                     return stop
                 is_due = self._peripherals.expect_input() and not self._can_receive
+                if vcpu.meter is not None and self._port.source.has_arrivals:
+                    is_due = True  # what came while others executed comes at once
                 budget = self._slice_length(is_kernel, pace.budget if listener is None and not is_due else 1, end)
                 if listener is not None:
                     listener.before_step()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dbt import Machine
+from dbt import Machine, Net
 from dbt.host.console import Console
 from dbt.hypervisor import Clock, DomainState, Host, LatencyClass, LogEntry
 from dbt.vm.state import state_hash
+from tests.assembler import assemble
 from tests.domains.guests import boot
+from tests.vm.ping_pong import BASE, CODE, FRAME, FRAME_AT
 
 #: Periods of a million units, so that tests are short.
 RATE = 10_000_000
@@ -258,6 +260,39 @@ def test_a_guest_that_resets_itself_is_booted_again() -> None:
         domain = host.domains["resets"]
         assert domain.state is DomainState.RUNNING
         assert domain.usage.turns > 5
+
+
+def ping_pong(console: Console) -> Machine:
+    machine = Machine(1 << 20, "threaded", console=console, cpu="cortex-a15", nets=[Net("hub:domains")])
+    machine.load_bytes(assemble(CODE, BASE), BASE)
+    machine.write(FRAME_AT, FRAME.ljust(60, b"\0"))
+    return machine
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_domains_at_a_hub_play_the_same_game_again(cores: int) -> None:
+    """In lockstep, frames that are sent on one core while another executes come at the same instruction again."""
+
+    def game() -> tuple[list[LogEntry], list[int | None]]:
+        with Host(cores, Clock.LOCKSTEP, RATE, log=True) as host:
+            for number in range(2):
+                host.define(f"player {number}", ping_pong, weight=number + 1).start()
+            host.define("spinner", boot("spinner")).start()
+            host.run(periods=30)
+            assert host.log is not None
+            return list(host.log), [domain.exit_code for domain in host.domains.values()]
+
+    first = game()
+    assert 20 in first[1]
+    assert game() == first
+
+
+def test_domains_at_a_hub_play_as_fast_as_it_goes() -> None:
+    with Host(2, Clock.FREE, RATE) as host:
+        for number in range(2):
+            host.define(f"player {number}", ping_pong).start()
+        host.run(periods=200)
+        assert 20 in [domain.exit_code for domain in host.domains.values()]
 
 
 @pytest.mark.parametrize("noisy", ["mmio", "undefined", "flushes"])
