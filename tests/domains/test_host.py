@@ -278,7 +278,7 @@ def test_domains_at_a_hub_play_the_same_game_again(cores: int) -> None:
             for number in range(2):
                 host.define(f"player {number}", ping_pong, weight=number + 1).start()
             host.define("spinner", boot("spinner")).start()
-            host.run(periods=30)
+            host.run(periods=120)
             assert host.log is not None
             return list(host.log), [domain.exit_code for domain in host.domains.values()]
 
