@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -59,14 +59,16 @@ class Window:
     """The addresses of a device: ``device`` answers at ``[base, base + size)``, in bytes.
 
     ``name`` is the device's name in saved states and messages. A size of 0 is that of a private peripheral, which has
-    registers of a coprocessor and no addresses (:mod:`isa.arm.private`).
+    registers of a coprocessor and no addresses (:mod:`isa.arm.private`). ``gaps`` are ranges of whole pages, as offsets
+    from ``base``, where the device does not answer; such a device has at most 256 pages.
     """
 
-    __slots__ = ("_deferred", "base", "device", "end", "name", "size")
+    __slots__ = ("_deferred", "base", "device", "end", "gaps", "name", "size")
 
-    def __init__(self, base: Gpa, size: int, device: Device, name: str) -> None:
+    def __init__(self, base: Gpa, size: int, device: Device, name: str, gaps: Sequence[range] = ()) -> None:
         self.base = base
         self.size = size
+        self.gaps = tuple(gaps)
         self.end = base + size
         self.device = device
         self.name = name
@@ -114,6 +116,7 @@ class DeviceBus:
     def __init__(self, windows: Iterable[Window] = (), holes_read_zero: bool = False) -> None:
         self.windows: list[Window] = []
         self._pages: dict[int, Window] = {}
+        self._large: list[Window] = []
         self._private: list[PrivateRegisters] = []
         self._latest: Window | None = None  # which the next access is likely to be to, too
         self._holes_read_zero = holes_read_zero
@@ -131,12 +134,23 @@ class DeviceBus:
         self.windows.append(window)
         if not window.size:
             self._private.append(cast("PrivateRegisters", window.device))
-        if len(pages) <= _INDEXED_PAGES:
-            self._pages.update(dict.fromkeys(pages, window))
+        if len(pages) > _INDEXED_PAGES:
+            self._large.append(window)
+            return
+        for page in pages:
+            offset = (page << _PAGE_SHIFT) - window.base
+            if not any(offset in gap for gap in window.gaps):
+                self._pages[page] = window
 
     def take_over(self, other: DeviceBus) -> None:
         """Replace the windows by those of another bus, as after a reset of the board."""
-        self.windows, self._pages, self._private, self._latest = other.windows, other._pages, other._private, None
+        self.windows, self._pages, self._large, self._private = (
+            other.windows,
+            other._pages,
+            other._large,
+            other._private,
+        )
+        self._latest = None
         self._holes_read_zero = other._holes_read_zero
 
     def has_device(self, gpa: Gpa, size: int) -> bool:
@@ -234,8 +248,8 @@ class DeviceBus:
             return window
         window = self._pages.get(gpa >> _PAGE_SHIFT)
         if window is None:
-            window = next((window for window in self.windows if window.base <= gpa and gpa + size <= window.end), None)
+            window = next((window for window in self._large if window.base <= gpa and gpa + size <= window.end), None)
         elif not (window.base <= gpa and gpa + size <= window.end):
             window = None
-        self._latest = window
+        self._latest = None if window is None or window.gaps else window
         return window

@@ -106,7 +106,7 @@ def build_board(
     windows = [
         private_window(timer, "generic timer"),
         private_window(monitors, "performance monitors"),
-        Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC"),
+        Window(INTERRUPT_CONTROLLER, gic.SIZE, controller, "GIC", gic.GAPS),
         Window(UART, PAGE, uart, "UART"),
         Window(CLOCK, PAGE, Deferred(partial(clock, spi(CLOCK_SPI, "clock"))), "clock"),
         Window(GPIO, PAGE, gpio, "GPIO"),

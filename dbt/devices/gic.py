@@ -24,6 +24,8 @@ LINES, _WORDS, _SGIS = 288, 9, 16
 #: The inputs of private and of shared interrupts begin here.
 FIRST_PPI, FIRST_SPI = 16, 32
 SIZE, _CPU_INTERFACE = 0x20000, 0x10000
+#: Offsets where nothing answers: behind the 4 KB of the distributor, and behind the 8 KB of the CPU interface.
+GAPS = (range(0x1000, _CPU_INTERFACE), range(_CPU_INTERFACE + 0x2000, SIZE))
 _SGI_BITS = 0xFFFF
 #: What reads in place of an interrupt's number: the interrupt is one of group 1, or there is none (3.2.1).
 _GROUP_1, _SPURIOUS = 1022, 1023

@@ -60,3 +60,11 @@ def test_holes_read_zero_where_the_board_says_so() -> None:
         assert bus.read(Gpa(gpa), size) == 0
     assert bus.native_device(Gpa(0x2000)) is None
     assert bus.has_device(Gpa(0x1018), 4) and bus.read(Gpa(0x1018), 4) == 0x90
+
+
+def test_a_device_does_not_answer_in_its_gaps() -> None:
+    gaps = (range(0x1000, 0x3000), range(0x4000, 0x5000))
+    bus = DeviceBus([Window(Gpa(0x1000), 0x5000, make_uart()[0], "uart", gaps)])
+    for gpa, there in ((0x1018, True), (0x2018, False), (0x3018, False), (0x4018, True), (0x5018, False)):
+        for _ in range(2):
+            assert bus.covers(Gpa(0x1018), 4) and bus.covers(Gpa(gpa), 4) == there
