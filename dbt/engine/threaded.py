@@ -340,6 +340,12 @@ class ThreadedTier:
                 case _CODES.DEVICE_READ | _CODES.DEVICE_WRITE as kind if self._answer_device(kind):
                     if (left := self._allowance()) is not None:
                         self._shorten(left)
+                case _CODES.BREAK | _CODES.WATCH as kind:
+                    exit_ = self._debug_stop(kind)
+                    if exit_ is None:
+                        exit_ = exits.Budget(cpu.pc) if answers > MAX_ANSWERS else self._emulate()
+                    if exit_ is not None:
+                        return exit_, self.progress
                 case _CODES.HOT:
                     gpa = self.code_pages.gpa_of(Hva(cpu.native("exit_args", 0)))
                     self._listener.code_is_hot(cpu.pc, gpa, Heat(cpu.native("exit_args", 1)))
@@ -349,12 +355,6 @@ class ThreadedTier:
                     if self.debug_points is not None and self.debug_points.stops_emulation(cpu.pc):
                         return exits.BreakpointHit(cpu.pc), self.progress
                     if (exit_ := self._emulate()) is not None:
-                        return exit_, self.progress
-                case _CODES.BREAK | _CODES.WATCH as kind:
-                    exit_ = self._debug_stop(kind)
-                    if exit_ is None:
-                        exit_ = exits.Budget(cpu.pc) if answers > MAX_ANSWERS else self._emulate()
-                    if exit_ is not None:
                         return exit_, self.progress
                 case _CODES.ARM:
                     assert self.debug_points is not None

@@ -116,14 +116,14 @@ class _Evaluation:
         self._stack.append(value & _MASK)
 
     def _execute(self, opcode: int) -> None:
-        if opcode in _UNSIGNED:
+        if _CONST8 <= opcode < _REG:
+            self._push(self._operand(1 << opcode - _CONST8))
+        elif opcode in _UNSIGNED:
             second, first = self._pop(), self._pop()
             self._push(int(_UNSIGNED[opcode](first, second)))
         elif opcode in _SIGNED:
             second, first = _signed(self._pop()), _signed(self._pop())
             self._push(int(_SIGNED[opcode](first, second)))
-        elif _CONST8 <= opcode < _REG:
-            self._push(self._operand(1 << opcode - _CONST8))
         elif _REF8 <= opcode < _REF8 + 4:
             self._push(self._load(self._pop(), 1 << opcode - _REF8))
         else:

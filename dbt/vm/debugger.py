@@ -224,11 +224,14 @@ class Debugger:
 
     def _breakpoint_at(self, pc: Gva) -> BreakpointKind | None:
         """Return the kind of a breakpoint whose condition holds in the present address space, or None."""
-        if (limit := self.limits.get(pc)) is not None and self.machine.cpu[limit[0]] != limit[1]:
+        if self.limits and (limit := self.limits.get(pc)) is not None and self.machine.cpu[limit[0]] != limit[1]:
             return None
         for kind, conditions in self._breakpoints.get(pc, ()):
-            if not conditions or any(holds() for holds in conditions):
+            if not conditions:
                 return kind
+            for holds in conditions:  # any() would take longer, and there may be 10,000 hits in a search
+                if holds():
+                    return kind
         return None
 
     def stops_for(self, gva: Gva, size: int, write: bool) -> bool:

@@ -72,6 +72,7 @@ class History:
         self._ended: RunResult | None = None  # the guest's end, at the newest point
         self._edited = self.is_closed = False
         self._spacing = _FIRST_SPACING
+        self._worked = 0.0  # the seconds that the guest has needed since the last checkpoint
         parts.port.attach(self._input)
         self._begin()
 
@@ -103,6 +104,7 @@ class History:
         self._journal.begin()
         self._edited = False
         self._ring.append(self._machine.checkpoint())
+        self._worked = 0.0
 
     # -- where it stands -----------------------------------------------------------------------
 
@@ -189,16 +191,19 @@ class History:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             before = machine.icount
-            stretch = max(self._ring[-1].icount + self._spacing - before, self._spacing // 8, 1)
+            ahead = self._ring[-1].icount + self._spacing - before
+            stretch = max(min(ahead, self._spacing // 2), self._spacing // 8, 1)
             limit = stretch if end is None else min(stretch, end - before)
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             started = time.thread_time()
             result = machine.run(limit, left, watcher=watcher)
-            executed = machine.icount - before
+            executed, seconds = machine.icount - before, time.thread_time() - started
+            self._worked += seconds
             if result.reason is StopReason.FUEL and executed:
+                is_due = machine.icount - self._ring[-1].icount >= self._spacing or self._worked >= _SPACING_S
                 if executed >= self._spacing // 2:
-                    self._learn(executed, time.thread_time() - started)
-                if machine.icount - self._ring[-1].icount >= self._spacing:
+                    self._learn(executed, seconds)
+                if is_due:
                     self._mark()
             if self._newest is not None and not self.is_past:
                 self._leave_past()
@@ -226,6 +231,7 @@ class History:
     def _mark(self) -> None:
         """Make a checkpoint. Precondition: the machine has just arrived at its icount."""
         self._ring.append(self._machine.checkpoint())
+        self._worked = 0.0
         while len(self._ring) > 2 and (len(self._ring) > _MOST_CHECKPOINTS or self.kept_bytes > self._memory):
             self._thin_out()
 
@@ -368,6 +374,7 @@ class History:
 
     def _put_back(self, checkpoint: Checkpoint) -> None:
         self._machine.rollback(checkpoint)
+        self._worked = 0.0
         if self._newest is not None:
             self._journal.repeat_until(self._newest)
 

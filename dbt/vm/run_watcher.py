@@ -36,8 +36,8 @@ class RunWatcher(Protocol):
 class LookWithinSlice:
     """Says whether a run is to stop, to whoever does not stop it where it could.
 
-    A breakpoint whose condition is false takes some microseconds, and within a slice there may be a million of them.
-    So whoever refuses to stop asks this each time, which looks from time to time only.
+    To find out that the condition of a breakpoint is false may take milliseconds, and a slice may have a thousand of
+    them. So whoever refuses to stop asks this each time, which looks from time to time only.
     """
 
     def __init__(self, machine: ControlledMachine, interrupted: Callable[[], bool]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import dbt.vm.history
 from dbt import Machine
 from dbt.abi.addresses import Gva
 from dbt.engine.debug_points import Watchpoint
@@ -349,7 +353,7 @@ def test_the_ring_stays_below_its_cap() -> None:
 
 
 class _Counted(NoPoints):
-    """A breakpoint at which nothing stops. At the thousandth time the machine's user wants it to stop."""
+    """A breakpoint at which nothing stops, which takes long to find out. The second time, the user wants it to stop."""
 
     breakpoints = (Gva(0x8000),)
 
@@ -359,21 +363,22 @@ class _Counted(NoPoints):
 
     def stops_at(self, pc: Gva) -> bool:
         self.hits += 1
-        if self.hits == 1000 and self._by_user:
+        time.sleep(0.001)
+        if self.hits == 2 and self._by_user:
             self._machine.interrupt()
         return False
 
 
 @pytest.mark.parametrize("by_user", [False, True])
-def test_a_search_with_many_hits_is_interrupted(by_user: bool) -> None:
+def test_a_search_with_slow_conditions_is_interrupted(by_user: bool) -> None:
     with Machine(1 << 20, tier="stitched", console=CaptureConsole()) as machine:
         machine.load_bytes(assemble("loop: add r0, r0, #1 ; b loop", 0x8000), base=0x8000)
         history = machine.begin_history()
-        history.run(30_000_000)
+        history.run(300_000)
         points = _Counted(machine, by_user)
         with pytest.raises(SearchInterrupted):
-            history.last_hit(points, lambda: points.hits > 1000 and not by_user)
-        assert points.hits < 100_000
+            history.last_hit(points, lambda: points.hits > 1 and not by_user)
+        assert points.hits < 100
         assert not machine.is_interrupted
 
 
@@ -387,3 +392,20 @@ def test_a_step_back_is_not_interrupted_and_the_user_is_heard_afterwards() -> No
         assert (machine.icount, machine.r[0]) == (50_000, 25_000)
         assert machine.is_interrupted
         assert history.run(1).reason is StopReason.INTERRUPTED
+
+
+def test_checkpoints_come_in_time_when_the_guest_becomes_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Machine(1 << 20, tier="stitched", console=CaptureConsole()) as machine:
+        machine.load_bytes(assemble("loop: add r0, r0, #1 ; b loop", 0x8000), base=0x8000)
+
+        def work(icount: int) -> float:
+            """A nanosecond for each instruction at first, and later three."""
+            return (icount + 2 * max(icount - 90_000_000, 0)) * 1e-9
+
+        clock = SimpleNamespace(thread_time=lambda: work(machine.icount), monotonic=time.monotonic)
+        monkeypatch.setattr(dbt.vm.history, "time", clock)
+        history = machine.begin_history()
+        history.run(200_000_000)
+        icounts = [checkpoint.icount for checkpoint in history._ring]
+        gaps = [work(after) - work(before) for before, after in pairwise(icounts)]
+        assert max(gaps) < 0.031 and max(gaps[:-2]) > 0.019
