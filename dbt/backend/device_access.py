@@ -84,12 +84,27 @@ def _count_access(f: Builder) -> None:
     f.call("bound_slice", f.cpu, f.load_native("interrupt_lines") & ~f.load_state("psr"))
 
 
+def _functions_of_words(methods: DeviceMethods, access: str) -> dict[str, bool]:
+    """Return the functions that read or write a word, and whether they make narrow accesses as well. A class that does
+    these in its own way does them in Python.
+    """
+    return {
+        methods.function(cls, f"{access}_word"): getattr(cls, access) is getattr(WordRegisters, access)
+        for _, cls in classes()
+        if issubclass(cls, WordRegisters)
+    }
+
+
 def _device_read(methods: DeviceMethods) -> Builder:
     f = define("device_read", {"gpa": "i64", "size": "i64"}, ANSWER)
     failed = Value(f, "zeroinitializer", ANSWER)
     class_number, device, offset = _find_device(f, failed)
+    takes_narrow_reads = _functions_of_words(methods, "read")
 
     def read(function: str) -> None:
+        if not takes_narrow_reads[function]:
+            with f.when(f["size"].ne(4)):
+                f.ret(failed)
         answer = f.call(function, f.cpu, device, offset & -4, result=ANSWER)
         with f.when(~Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 1"), "i1")):
             f.ret(failed)
@@ -108,14 +123,10 @@ def _device_write(methods: DeviceMethods) -> Builder:
     failed, done = f.value("i1", 0), f.value("i1", 1)
     class_number, device, offset = _find_device(f, failed)
     value = f["value"] & ~(f.value("i64", -1) << (f["size"] << 3))
-    takes_narrow_writes = {
-        methods.function(cls, "write_word"): cls.write is not WordRegisters.write  # of its own, in Python
-        for _, cls in classes()
-        if issubclass(cls, WordRegisters)
-    }
+    takes_narrow_writes = _functions_of_words(methods, "write")
 
     def write(function: str) -> None:
-        if takes_narrow_writes[function]:
+        if not takes_narrow_writes[function]:
             with f.when(f["size"].ne(4)):
                 f.ret(failed)
         with f.when((offset & 3).eq(0)):

@@ -256,7 +256,7 @@ class _Method:
             if not self._block(body):
                 f.jump(after)
                 all_end = False
-            effects |= self._has_effects
+                effects |= self._has_effects
             f.label(next_)
         self._has_effects = before
         if not self._block(otherwise):
@@ -458,8 +458,8 @@ class _Method:
         match target:
             case ast.Attribute(ast.Name("self"), alarm) if self._fields[alarm].kind == "Wiring[Alarm]":
                 return self._set_alarm(name, self._fields[alarm], arguments)
-            case ast.Subscript(ast.Attribute(ast.Name("self"), parts)) if self._fields[parts].kind.startswith("Part["):
-                part = self._source.names[self._fields[parts].kind.removeprefix("Part[list[").rstrip("]")]
+            case ast.Subscript(ast.Attribute(ast.Name("self"), parts)) if "[list[" in self._fields[parts].kind:
+                part = self._source.names[self._fields[parts].kind.partition("[list[")[2].rstrip("]")]
                 return self._call_method(part, self._place_of(target).load("ptr"), name, arguments)
             case ast.Call(ast.Name("super")):
                 return self._call_access_of_base(node, name, arguments)

@@ -96,7 +96,11 @@ class Gic(WordRegisters):
         self.levels[word] ^= bit
         if level and self.edges[word] & bit:
             self.pending[word] |= bit
-        self._update()
+        if not level:
+            if number == self.candidate:
+                self._update()
+        elif self.enabled[word] & ~self.active[word] & bit and self.control and self.cpu_control & _GROUPS:
+            self._rise(number)
 
     # -- accesses ------------------------------------------------------------------------------
 
@@ -368,7 +372,9 @@ class Gic(WordRegisters):
         """Return the most urgent interrupt that is pending, enabled and not active, or 1023 if there is none."""
         best, priority = _SPURIOUS, _IDLE
         for word in range(_WORDS):
-            bits = self._waiting(word) & self.enabled[word] & ~self.active[word]
+            bits = self.enabled[word] & ~self.active[word]
+            if bits:
+                bits &= self._waiting(word)
             while bits:
                 number = 32 * word + (bits & -bits).bit_length() - 1
                 bits &= bits - 1
@@ -376,19 +382,37 @@ class Gic(WordRegisters):
                     best, priority = number, self.priorities[number]
         return best
 
+    def _rise(self, number: int) -> None:
+        """Take an interrupt that has become pending as the candidate, if it is more urgent than the present one."""
+        priority, best = self.priorities[number], self.candidate
+        if priority >= self.priority_mask:
+            return
+        if best < LINES:
+            other = self.priorities[best]
+            if other < priority or (other == priority and best < number):
+                return
+        self.candidate = number
+        self._signal()
+
     def _update(self) -> None:
         """Find the candidate again, and drive the CPU's inputs."""
-        irq = fiq = False
         self.candidate = _SPURIOUS
         if self.control and self.cpu_control & _GROUPS:
             best = self._most_urgent()
             if best < LINES and self.priorities[best] < self.priority_mask:
                 self.candidate = best
-                group = int(self._is_group_1(best))
-                is_signalled = self.control & self.cpu_control & 1 << group != 0
-                if is_signalled and self.priorities[best] < self._running:
-                    fiq = not group and self.cpu_control & _FIQ_EN != 0
-                    irq = not fiq
+        self._signal()
+
+    def _signal(self) -> None:
+        """Drive the CPU's inputs."""
+        irq = fiq = False
+        best = self.candidate
+        if best < LINES:
+            group = int(self._is_group_1(best))
+            is_signalled = self.control & self.cpu_control & 1 << group != 0
+            if is_signalled and self.priorities[best] < self._running:
+                fiq = not group and self.cpu_control & _FIQ_EN != 0
+                irq = not fiq
         if irq != self.irq_level:
             self.irq_level = irq
             self.irq(irq)

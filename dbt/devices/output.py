@@ -9,7 +9,7 @@ RING_BYTES = 4096
 _HEADER_BYTES = 8
 
 
-def unplugged(character: int) -> None:
+def unplugged(sent: object) -> None:
     """Discard what is sent on a serial line that is not connected."""
 
 
@@ -34,6 +34,16 @@ class OutputRing:
             count = 0
         self._bytes[count] = character
         self._words[0] = count + 1
+
+    def send(self, data: bytes) -> None:
+        """Append bytes."""
+        count = self._words[0]
+        if count + len(data) > RING_BYTES:
+            self._earlier = self._collect()
+            self._earlier += data
+            return
+        self._bytes[count : count + len(data)] = data
+        self._words[0] = count + len(data)
 
     def _collect(self) -> bytearray:
         self._earlier += self._bytes[: self._words[0]]

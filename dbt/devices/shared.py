@@ -36,6 +36,8 @@ CLASSES: Final = (
     "dbt.devices.generic_timer.GenericTimer",
     "dbt.devices.performance_monitors.PerformanceMonitors",
     "dbt.devices.sysregs.SystemRegisters",
+    "dbt.devices.virtio.interrupt.InterruptStatus",
+    "dbt.devices.virtio.slots.VirtioSlots",
 )
 #: The classes of private peripherals, by their numbers (:mod:`isa.arm.private`): each has NUMBERS_OF_EACH.
 PRIVATE_CLASSES: Final = (
@@ -100,7 +102,7 @@ def shared(cls: type[S]) -> type[S]:
     for one in fields(cls):
         kind = str(one.type)
         count = 1
-        if kind.startswith("Part[list["):
+        if "count" in one.metadata:  # devices, which native code finds by their addresses
             count = words = one.metadata["count"]
         elif kind in _WORDS:
             if kind.startswith("list["):
@@ -108,7 +110,7 @@ def shared(cls: type[S]) -> type[S]:
                     raise TypeError(f"{cls.__name__}.{one.name} needs a default, which says how long it is")
                 count = len(cast("list[int]", one.default_factory()))
             words = count * _WORDS[kind]
-        elif kind.startswith("Wiring["):
+        elif kind.startswith(("Wiring[", "Part[")):
             continue
         else:
             raise TypeError(f"{cls.__name__}.{one.name} is {kind}, which no block can hold")
@@ -119,7 +121,13 @@ def shared(cls: type[S]) -> type[S]:
 
     def make(kind: type[S], *_: object, **__: object) -> S:
         made = object.__new__(kind)
-        made.__dict__["block"] = array("q", bytes(size * WORD_BYTES))
+        block = made.__dict__["block"] = array("q", bytes(size * WORD_BYTES))
+        # To make a view takes ten times as long as to find it.
+        made.__dict__["views"] = {
+            name: memoryview(block)[place.first : place.first + place.elements]
+            for name, place in layout.items()
+            if place.kind.startswith("list[")
+        }
         return made
 
     cls.__new__ = staticmethod(make)  # type: ignore[assignment]
@@ -177,7 +185,7 @@ def _property(name: str, place: Place) -> property:
                 for number, value in enumerate(values):
                     self.block[index + number] = value
 
-            return property(lambda self: memoryview(self.block)[index : index + count], assign)
+            return property(lambda self: self.views[name], assign)
         case _:
             return property(lambda self: self.block[index], lambda self, value: self.block.__setitem__(index, value))
 
@@ -228,7 +236,7 @@ def _wiring(
             return value.native_words(connected) if isinstance(value, NativeLine) else None
         case "Wiring[Transmit]":
             return _output(value)
-        case kind if kind.startswith("Part["):
+        case kind if "[list[" in kind and not kind.startswith("list["):
             addresses = [native_address(part, connected) for part in value]
             return None if None in addresses else cast("list[int]", addresses)
         case _:

@@ -21,13 +21,18 @@ class Dma:
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
         self.layout = memory.ram.layout
+        self._read_only = [region for region in self.layout.regions if region.read_only]
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes from the GPA ``address`` on. Raise DmaError if not all of them are RAM."""
-        gpa = Gpa(address)
-        if not self.layout.covers(gpa, size):
-            raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self.layout}")
-        return bytes(self._memory.ram.bytes[gpa : gpa + size])
+        return bytes(self.view(address, size))
+
+    def view(self, address: int, size: int) -> memoryview:
+        """Return ``size`` bytes from the GPA ``address`` on as they are in RAM, for reading at once. Raise DmaError if
+        not all of them are RAM.
+        """
+        self.check(address, size)
+        return self._memory.ram.bytes[address : address + size]
 
     def check(self, address: int, size: int) -> None:
         """Raise DmaError if not all of these bytes are RAM."""
@@ -41,8 +46,7 @@ class Dma:
         """
         self.check(address, len(data))
         end = address + len(data)
-        regions = self.layout.regions
-        if not any(one.read_only and one.base < end and address < one.end for one in regions):
+        if not any(one.base < end and address < one.end for one in self._read_only):
             self._memory.write_ram(Gpa(address), data)
 
     def give_back(self, address: int, size: int) -> None:

@@ -110,10 +110,13 @@ class RamLayout:
         """Return True if all of ``[gpa, gpa + size)`` is RAM, in one region or in several without a gap."""
         if gpa < 0 or size < 0:
             return False
-        for region in self.regions:
-            if region.base <= gpa < region.end:
-                size -= min(size, region.end - gpa)
-                gpa = Gpa(region.end)
+        for base, length, _ in self.regions:
+            left = base + length - gpa
+            if 0 < left <= length:
+                if size <= left:
+                    return True
+                size -= left
+                gpa = Gpa(base + length)
         return not size
 
     def __str__(self) -> str:

@@ -16,13 +16,13 @@ from dbt.host.guest_notices import GuestNotices
 from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
+    from dbt.devices.output import OutputRing
     from dbt.devices.state import State
     from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.balloon import Balloon
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
     from dbt.devices.virtio.net import Net as NetDevice
-    from dbt.devices.wiring import Transmit
     from dbt.host.disk_media import OpenDrive
     from dbt.host.drive import Drive
     from dbt.host.journal import HostJournal
@@ -100,9 +100,9 @@ class Attachments:
             self.close()
             raise
 
-    def make(self, memory: GuestMemory, transmit: Transmit) -> Attached | None:
+    def make(self, memory: GuestMemory, output: OutputRing) -> Attached | None:
         """Return the devices as they are at power-on, or None if there are none. A console's output goes to
-        ``transmit``.
+        ``output``.
         """
         if not (self._drives or self._nets or self._devices or self._shares or self._sockets):
             return None
@@ -135,7 +135,7 @@ class Attachments:
         if "console" in self._devices:
             from dbt.devices.virtio.console import Console
 
-            console = Console(transmit)
+            console = Console(output.send)
             made.append(console)
         made += [shared.make() for shared in self._shares]
         if self._sockets is not None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -12,7 +13,6 @@ from dbt.devices.state import Wiring
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.queue import Chain
 from dbt.devices.virtio.transport import Transport
-from dbt.devices.wiring import Transmit
 
 _F_MULTIPORT, _F_EMERG_WRITE = 1 << 1, 1 << 2
 #: The other queues are those of the second port, which is never there.
@@ -27,12 +27,11 @@ _EMERGENCY: Final = 8
 _MOST_MESSAGES: Final = 64
 #: Bytes of input that wait for the driver at most.
 ROOM: Final = 4096
-_LATENCY_NS: Final = 1_000
 
 
 @dataclass(eq=False)
 class Console(VirtioDevice):
-    """A console. ``transmit`` gets each byte that the driver sends.
+    """A console. ``transmit`` gets what the driver sends, in pieces.
 
     ``received`` is input that the driver has not got yet, ``arrived`` counts all of it. ``messages`` are control
     messages for the driver. ``is_multiport`` says whether the driver uses these, ``is_open`` whether the guest has
@@ -42,8 +41,9 @@ class Console(VirtioDevice):
     device_id: ClassVar[int] = 3
     queue_count: ClassVar[int] = 2 * (_PORTS + 1)
     input_queues: ClassVar[frozenset[int]] = frozenset({_RECEIVE, _CONTROL_IN, 4})
+    immediate_queues: ClassVar[frozenset[int]] = frozenset({_TRANSMIT, _CONTROL_OUT, 5})
 
-    transmit: Wiring[Transmit]
+    transmit: Wiring[Callable[[bytes], None]]
     received: bytes = b""
     arrived: int = 0
     messages: bytes = b""
@@ -72,16 +72,12 @@ class Console(VirtioDevice):
 
     def write_config(self, offset: int, data: bytes) -> None:
         if offset == _EMERGENCY:
-            self.transmit(data[0])
-
-    def duration(self, queue: int, chain: Chain) -> int:
-        return _LATENCY_NS + chain.out_size
+            self.transmit(data[:1])
 
     def serve(self, queue: int, chain: Chain) -> int:
         data = chain.read()
         if queue == _TRANSMIT:
-            for byte in data:
-                self.transmit(byte)
+            self.transmit(data)
         elif queue == _CONTROL_OUT and len(data) >= _MESSAGE.size:
             self._obey(*_MESSAGE.unpack_from(data))
         return 0

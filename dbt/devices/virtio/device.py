@@ -19,13 +19,15 @@ class VirtioDevice(Stateful):
     """A device behind a transport (:class:`dbt.devices.virtio.transport.Transport`).
 
     ``device_id`` is that of the specification, section 5. Of its ``queue_count`` queues, those in ``input_queues`` have
-    empty buffers that wait for what the device has to say; in the others are requests. ``receiver`` names what it
-    receives from outside (:class:`dbt.board.board.Board`), if it does.
+    empty buffers that wait for what the device has to say; in the others are requests. Those in ``immediate_queues``
+    are answered when the driver notifies the device, and take no time. ``receiver`` names what it receives from
+    outside (:class:`dbt.board.board.Board`), if it does.
     """
 
     device_id: ClassVar[int]
     queue_count: ClassVar[int]
     input_queues: ClassVar[frozenset[int]] = frozenset()
+    immediate_queues: ClassVar[frozenset[int]] = frozenset()
     receiver: ClassVar[str] = ""
 
     def features(self) -> int:
@@ -54,7 +56,10 @@ class VirtioDevice(Stateful):
         return True
 
     def duration(self, queue: int, chain: Chain) -> int:
-        """Return how long the request takes, in nanoseconds of virtual time, as far as its form tells."""
+        """Return how long the request takes, in nanoseconds of virtual time, as far as its form tells.
+
+        It is not asked for requests of immediate queues.
+        """
         raise NotImplementedError
 
     def serve(self, queue: int, chain: Chain) -> int:

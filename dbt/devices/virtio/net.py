@@ -41,7 +41,6 @@ _SHORTEST_SENT: Final = 60
 MOST_FRAMES: Final = 256
 LONGEST_FRAME: Final = 65_535
 _SHORTEST_FRAME: Final = 14
-_LATENCY_NS: Final = 5_000
 
 
 @dataclass(eq=False)
@@ -57,6 +56,7 @@ class Net(VirtioDevice):
     device_id: ClassVar[int] = 1
     queue_count: ClassVar[int] = 3
     input_queues: ClassVar[frozenset[int]] = frozenset({_RECEIVE})
+    immediate_queues: ClassVar[frozenset[int]] = frozenset({_TRANSMIT, _CONTROL})
     receiver: ClassVar[str] = "net"
 
     send: Wiring[Callable[[bytes], None]]
@@ -149,9 +149,6 @@ class Net(VirtioDevice):
         if self.is_started:
             owner = self.mac + bytes(4)
             self.send(_BROADCAST + self.mac + _REVERSE_ARP + (owner * 2).ljust(_SHORTEST_SENT - 22, b"\0"))
-
-    def duration(self, queue: int, chain: Chain) -> int:
-        return _LATENCY_NS + chain.out_size
 
     def serve(self, queue: int, chain: Chain) -> int:
         if queue == _CONTROL:

@@ -174,7 +174,8 @@ class VirtQueue(Stateful):
 
     def _descriptors(self, head: int, features: int) -> Iterator[tuple[int, int, int]]:
         """Yield address, size and flags of each buffer. A loop is found by its length."""
-        table, entries, index, left = self.desc, self.size, head, MAX_SIZE
+        entries, index, left = self.size, head, MAX_SIZE
+        table = self.dma.view(self.desc, 16 * entries)
         is_indirect = False
         while True:
             if index >= entries:
@@ -182,13 +183,13 @@ class VirtQueue(Stateful):
             if not left:
                 raise QueueError(f"descriptor chain {head} has more than {MAX_SIZE} descriptors, or is a loop")
             left -= 1
-            address, size, flags, following = _DESCRIPTOR.unpack(self.dma.read(table + 16 * index, 16))
+            address, size, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
             if flags & _INDIRECT:
                 if is_indirect or flags & _NEXT or not features & RING_F_INDIRECT_DESC:
                     raise QueueError(f"descriptor chain {head} must not have an indirect descriptor there")
                 if not size or size % 16:
                     raise QueueError(f"the indirect table of chain {head} has {size} bytes")
-                table, entries, index, is_indirect = address, min(size // 16, _MASK + 1), 0, True
+                table, entries, index, is_indirect = self.dma.view(address, size), size // 16, 0, True
                 continue
             yield address, size, flags
             if not flags & _NEXT:

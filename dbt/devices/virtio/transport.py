@@ -5,7 +5,8 @@ features that were not offered are refused, and VIRTIO_F_VERSION_1 has to be acc
 
 A device serves one request at a time. Its answer comes at a tick that follows from the request alone: the head of
 the chain is taken when the driver notifies the device or the request before is done, and the buffers are accessed when
-the time is over.
+the time is over. Requests of immediate queues, such as frames that are sent, are answered when the driver notifies the
+device.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 from dbt.devices.device import Device
 from dbt.devices.state import Part, Wiring, Word
 from dbt.devices.virtio.device import RequestError, VirtioDevice
+from dbt.devices.virtio.interrupt import CONFIG_CHANGE, USED_BUFFER, InterruptStatus
 from dbt.devices.virtio.queue import (
     MAX_SIZE,
     RING_F_EVENT_IDX,
@@ -35,11 +37,13 @@ COMMON_FEATURES: Final = F_VERSION_1 | F_RING_RESET | RING_F_INDIRECT_DESC | RIN
 MAGIC, VERSION, VENDOR = 0x74726976, 2, 0x554D4551
 DRIVER_OK, FEATURES_OK, NEEDS_RESET = 4, 8, 64
 _RUNNING = DRIVER_OK | FEATURES_OK
-USED_BUFFER, CONFIG_CHANGE = 1, 2
+INTERRUPT_STATUS, INTERRUPT_ACK = 0x060, 0x064
 CONFIG = 0x100
 _WORD = 0xFFFFFFFF
 _NONE = -1
 _SECOND = 10**9
+#: Requests that are answered at once, at most: the guest waits as long. The next ones are at the next tick.
+_AT_ONCE: Final = 64
 
 
 @dataclass(eq=False)
@@ -58,8 +62,8 @@ class Transport(Device):
     device: Part[VirtioDevice]
     device_id: int = field(init=False)
     queues: Part[list[VirtQueue]] = field(init=False)
+    interrupt: Part[InterruptStatus] = field(init=False)
     status: int = 0
-    isr: int = 0
     features_select: int = 0
     driver_select: int = 0
     driver_low: Word = 0
@@ -71,9 +75,12 @@ class Transport(Device):
     head: int = _NONE
     broken: bool = False
     alarm: Wiring[Alarm] = field(init=False, repr=False)
+    input_queues: Wiring[tuple[int, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.input_queues = tuple(sorted(self.device.input_queues))
         self.device_id = self.device.device_id
+        self.interrupt = InterruptStatus(self.irq)
         self.queues = [VirtQueue(self.dma) for _ in range(self.device.queue_count)]
         self.alarm = self.time.alarm(f"request {self.number}", self.rings)
 
@@ -84,7 +91,6 @@ class Transport(Device):
             self.device_id == self.device.device_id
             and (is_idle or is_serving)
             and 0 <= self.status < 1 << 8
-            and not self.isr & ~(USED_BUFFER | CONFIG_CHANGE)
             and self.features_select in (0, 1)
             and self.driver_select in (0, 1)
             and not self.features & ~self.offered
@@ -126,7 +132,7 @@ class Transport(Device):
             case 0x044:  # QueueReady
                 return int(self._selected is not None and self._selected.ready)
             case 0x060:  # InterruptStatus
-                return self.isr
+                return self.interrupt.read()
             case 0x070:
                 return self.status
             case 0x0B0 | 0x0B4:  # SHMLen: there is no shared memory
@@ -160,8 +166,7 @@ class Transport(Device):
             case 0x050:
                 self._notify(value)
             case 0x064:  # InterruptACK
-                self.isr &= ~value
-                self._update()
+                self.interrupt.acknowledge(value)
             case 0x070:
                 self._set_status(value & 0xFF)
             case _ if self._selected is not None:
@@ -215,18 +220,18 @@ class Transport(Device):
         self.status = status
         if self.is_running and not was_running:
             self.device.start(self.features)
-            self._go_on()
+            self._go_on(immediate=True)
 
     def _reset(self) -> None:
         self.alarm.cancel()
         self.serving = self.head = _NONE
-        self.status = self.isr = self.features = self.queue_select = 0
+        self.status = self.features = self.queue_select = 0
         self.driver_low = self.driver_high = 0  # The selectors stay, as in QEMU.
         self.broken = False
         for queue in self.queues:
             queue.reset()
         self.device.reset()
-        self._update()
+        self.interrupt.acknowledge(_WORD)
 
     def _reset_queue(self, queue: VirtQueue) -> None:
         """Reset one queue (section 2.6.1). A request of it that is being served is given up."""
@@ -234,7 +239,7 @@ class Transport(Device):
             self.alarm.cancel()
             self.serving = self.head = _NONE
         queue.reset()
-        self._go_on()
+        self._go_on(immediate=True)
 
     def _break(self) -> None:
         """Stop until the driver resets the device, which it is told to do."""
@@ -249,17 +254,21 @@ class Transport(Device):
         """Tell the driver that the configuration space has changed, if it has (or the status, with ``always``)."""
         if (always or self.device.has_config_change()) and self.status & DRIVER_OK:
             self.generation = self.generation + 1 & _WORD
-            self.isr |= USED_BUFFER | CONFIG_CHANGE
-            self._update()
-
-    def _update(self) -> None:
-        self.irq(self.isr != 0)
+            self.interrupt.add(USED_BUFFER | CONFIG_CHANGE)
 
     # -- requests ------------------------------------------------------------------------------
 
     def _notify(self, number: int) -> None:
-        if number < len(self.queues):
+        if number >= len(self.queues):
+            return
+        if number not in self.device.immediate_queues:
             self._go_on()
+        elif self.is_running:
+            try:
+                self._answer_all(number)
+                self._deliver_all()
+            except (QueueError, DmaError, RequestError):
+                self._break()
 
     def receive(self, data: bytes) -> None:
         """Give the device something from outside."""
@@ -279,21 +288,45 @@ class Transport(Device):
         except (QueueError, DmaError):
             return False
 
-    def _go_on(self) -> None:
-        """Deliver what the device has to say, and begin the next request if none is being served."""
+    def _go_on(self, immediate: bool = False) -> None:
+        """Deliver what the device has to say, and begin the next request if none is being served.
+
+        With ``immediate``, look for requests in immediate queues as well.
+        """
         if not self.is_running:
             return
         try:
-            for number in sorted(self.device.input_queues):
-                self._deliver(number)
+            if immediate:
+                for number in sorted(self.device.immediate_queues):
+                    self._answer_all(number)
+            self._deliver_all()
             if self.serving == _NONE:
                 self._begin()
         except (QueueError, DmaError, RequestError):
             self._break()
 
+    def _answer_all(self, number: int) -> None:
+        """Answer the requests of an immediate queue."""
+        queue, before = self.queues[number], self.queues[number].next_used
+        if not queue.ready:
+            return
+        for _ in range(_AT_ONCE):
+            head = queue.take()
+            if head is None:
+                queue.want_notice(self.features)
+                break
+            queue.push(head, self.device.serve(number, self._chain(number, head)))
+        else:
+            if self.serving == _NONE:  # otherwise the next ones come after this request
+                self.alarm.set(self.time.now + 1)
+        if queue.next_used != before:
+            self._interrupt(queue)
+
     def _begin(self) -> None:
         for number, queue in enumerate(self.queues):
-            if number in self.device.input_queues or not queue.ready or not self.device.can_serve(number):
+            if number in self.input_queues or number in self.device.immediate_queues:
+                continue
+            if not queue.ready or not self.device.can_serve(number):
                 continue
             head = queue.take()
             if head is None:
@@ -308,9 +341,12 @@ class Transport(Device):
         return self.queues[number].chain(head, self.features, self.device.most_bytes(number))
 
     def rings(self) -> None:
-        """The alarm rings: the request that is being served is done."""
+        """The alarm rings: the request that is being served is done, or there are more than are answered at once."""
         number, head = self.serving, self.head
-        if number == _NONE or not self.is_running:
+        if number == _NONE:
+            self._go_on(immediate=True)
+            return
+        if not self.is_running:
             return
         self.serving = self.head = _NONE
         queue = self.queues[number]
@@ -320,7 +356,12 @@ class Transport(Device):
         except (QueueError, DmaError, RequestError):
             self._break()
         self._tell_config()
-        self._go_on()
+        self._go_on(immediate=True)
+
+    def _deliver_all(self) -> None:
+        for number in self.input_queues:
+            if self.device.next_input(number) is not None:
+                self._deliver(number)
 
     def _deliver(self, number: int) -> None:
         """Fill buffers of an input queue as long as there are any, and something to put there."""
@@ -369,5 +410,4 @@ class Transport(Device):
 
     def _interrupt(self, queue: VirtQueue) -> None:
         if queue.wants_interrupt(self.features):
-            self.isr |= USED_BUFFER
-            self._update()
+            self.interrupt.add(USED_BUFFER)

@@ -23,7 +23,7 @@ def sent() -> bytearray:
 
 @pytest.fixture
 def rig(sent: bytearray) -> Iterator[Rig]:
-    one = Rig(Console(sent.append))
+    one = Rig(Console(sent.extend))
     yield one
     one.close()
 
@@ -111,7 +111,7 @@ def test_messages_that_nobody_reads_do_not_pile_up(rig: Rig) -> None:
 def test_input_that_was_not_read_is_state(rig: Rig, sent: bytearray) -> None:
     rig.start()
     port_of(rig).push(b"later")
-    again = Rig(Console(sent.append))
+    again = Rig(Console(sent.extend))
     again.transport.restore(rig.transport.save())
     assert again.device.save() == rig.device.save() and again.device.save()["received"] == b"later"
     again.close()
@@ -121,3 +121,19 @@ def test_a_queue_that_is_damaged_expects_nothing(rig: Rig) -> None:
     rig.start()
     rig.write(rig.place(RECEIVE)[1] + 2, b"\x63\x00")
     assert not port_of(rig).expects_input
+
+
+def test_output_is_taken_when_the_driver_notifies(rig: Rig, sent: bytearray) -> None:
+    rig.size = 128
+    rig.start(F_VERSION_1)
+    for head in range(100):
+        rig.chain(TRANSMIT, [bytes([head])], [], head)
+    rig.make_available(TRANSMIT, *range(100))
+    rig.notify(TRANSMIT)
+    assert sent == bytes(range(64)) and len(rig.used(TRANSMIT)) == 64 and rig.line.level
+    again = Rig(Console(sent.extend), size=128)
+    again.write(0x40000000, rig.read(0x40000000, 1 << 20))
+    again.transport.restore(rig.transport.save())
+    again.close()
+    rig.time.advance(1)
+    assert sent == bytes(range(100)) and rig.used(TRANSMIT) == [(head, 0) for head in range(100)]
