@@ -26,6 +26,9 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         status = 141
+    if (images := sys.modules.get("dbt.host.qcow2_writer")) is not None:
+        for refused in images.close_open_images():
+            os.write(2, f"dbt: {refused}\n".encode())
     # What a command that compiles nothing has not imported has nothing to do at the end.
     if (unfinished := sys.modules.get("dbt.engine.unfinished")) is not None:
         unfinished.write_down_unfinished_work()

@@ -124,8 +124,8 @@ def _add_machine(parser: Parser) -> None:
     help_ = (
         "put a virtio disk on the board virt: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
         "what it writes is part of the machine's state, and the file stays as it is. overlay: so too, and what it "
-        "flushes is in the file G, to be used again. An image of format qcow2 needs one of these, and `backing=FILE"
-        "[,backing-format=qcow2]` for each image behind it. May be given several times"
+        "flushes is in the file G, to be used again. An image of format qcow2 needs "
+        "`backing=FILE[,backing-format=qcow2]` for each image behind it. May be given several times"
     )
     options.texts("file=F[,format=raw|qcow2][,readonly][,snapshot][,overlay=G][,serial=TEXT]", help_, "--drive")
     add_net_options(options)

@@ -115,11 +115,16 @@ class RawFile:
                 yield start, min(end, stop)
             start = end
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
         while view:
             done = os.pwrite(self._fd, view, offset)
             offset, view = offset + done, view[done:]
+
+    def grow(self, size: int) -> None:
+        """Make the file so large, with zeros."""
+        os.ftruncate(self._fd, size)
+        self.size = size
 
     def flush(self) -> None:
         os.fdatasync(self._fd)
@@ -127,6 +132,10 @@ class RawFile:
     def version(self) -> int:
         """See :class:`DiskImage`: the nanosecond at which the file was written last."""
         return os.fstat(self._fd).st_mtime_ns
+
+    @property
+    def is_closed(self) -> bool:
+        return self._fd < 0
 
     def __enter__(self) -> RawFile:
         return self

@@ -49,10 +49,14 @@ def _open_image(image: Backing, behind: Sequence[Backing], writable: bool = Fals
         if behind:
             raise DiskError(f"the image {image.path} is a raw one, which has no backing file {behind[0].path}")
         return RawFile(image.path, writable)
-    from dbt.host.qcow2 import Qcow2File
-
     backing = _open_image(behind[0], behind[1:]) if behind else None
     try:
+        if writable:
+            from dbt.host.qcow2_writer import WritableQcow2File
+
+            return WritableQcow2File(image.path, backing)
+        from dbt.host.qcow2 import Qcow2File
+
         return Qcow2File(image.path, backing)
     except BaseException:
         if backing is not None:

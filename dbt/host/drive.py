@@ -25,8 +25,7 @@ class Drive(NamedTuple):
     - ``overlay``: as ``snapshot``, and what the guest flushes is also put into the file of that name. Another machine
       with the same drive finds it there.
     - ``format``: one of :data:`FORMATS`. It is never guessed, or a guest that writes to its raw disk could make the
-      host read other files the next time. A qcow2 image is only read, so it wants ``read_only``, ``snapshot`` or
-      ``overlay``.
+      host read other files the next time.
     - ``backing``: the images that a qcow2 image is made on, the nearest first. What an image itself says of them is not
       followed.
     """
@@ -46,11 +45,6 @@ class Drive(NamedTuple):
                 return f"there are no disks of format {name}, but of {', '.join(FORMATS)}"
         if self.format == RAW and self.backing:
             return f"the disk {self.path} is a raw image, which has no backing file"
-        if self.format == QCOW2 and not self.keeps_image:
-            return (
-                f"the disk {self.path} is a qcow2 image, which is only read: add `readonly`, `snapshot`, or "
-                "`overlay=FILE` to keep what the guest writes in another file"
-            )
         return ""
 
     @property

@@ -11,6 +11,7 @@ from dbt.cli.values import parse_drive
 from dbt.host.drive import Backing, Drive
 from tests.cli.command import dbt, paragraph
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
+from tests.host.qcow2_images import NEEDS_QEMU_IMG, qemu_img
 
 _LINE = ("--tier", "threaded", "--board", "virt", "--base", hex(ORIGIN))
 
@@ -41,6 +42,19 @@ def test_a_guest_writes_to_its_disk_or_not(guest: Path, disk: Path) -> None:
     assert done.returncode == 1  # the status that the disk gave
 
 
+@NEEDS_QEMU_IMG
+def test_a_qcow2_image_is_whole_when_the_command_ends(guest: Path, disk: Path) -> None:
+    """The guest has not flushed what it wrote."""
+    image, flat = disk.parent / "image", disk.parent / "flat"
+    before = disk.read_bytes()
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", disk, image)
+    done = dbt("run", *_LINE, "--drive", f"file={image},format=qcow2", guest)
+    assert done.returncode == 0, done.stderr
+    qemu_img("check", "-f", "qcow2", image)
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", image, flat)
+    assert flat.read_bytes() == before[: 8 * SECTOR] * 2 + before[16 * SECTOR :]
+
+
 @pytest.mark.parametrize(
     ("text", "drive"),
     [
@@ -68,7 +82,6 @@ def test_what_a_drive_means(text: str, drive: Drive) -> None:
         ("file=a,backing-format=raw", "there is no option backing-format"),
         ("file=a,readonly=1", "none of on, off"),
         ("file=a,format=vmdk", "no disks of format vmdk, but of raw, qcow2"),
-        ("file=a,format=qcow2", "is only read: add `readonly`, `snapshot`, or"),
         ("file=a,format=qcow2,readonly,backing=b,backing-format=vdi", "no disks of format vdi"),
         ("file=a,backing=b", "is a raw image, which has no backing file"),
     ],

@@ -31,7 +31,7 @@ from dbt.vm.result import StopReason
 from tests.linux.debian import DISK, KERNEL, TIMEOUT
 from tests.linux.typist import Typist
 
-KINDS = ("raw", "overlay", "qcow2")
+KINDS = ("raw", "qcow2", "overlay", "qcow2-overlay")
 PROGRAMS = ("mke2fs", "e2fsck", "debugfs")
 _SIZE = 64 << 20
 _APPEND = "console=ttyAMA0 rdinit=/init-virt nowait quiet"
@@ -61,28 +61,29 @@ class Disk:
         with raw.open("wb") as file:
             file.truncate(_SIZE)
         subprocess.run(["mke2fs", "-q", "-t", "ext4", raw], check=True, timeout=60)
-        if self.kind == "qcow2":
+        if self._format == "qcow2":
             subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, self.image], check=True, timeout=60)
         else:
             raw.rename(self.image)
 
     @property
+    def _format(self) -> str:
+        return "qcow2" if self.kind.startswith("qcow2") else "raw"
+
+    @property
     def drive(self) -> Drive:
-        if self.kind == "raw":
-            return Drive(str(self.image))
-        format_ = "qcow2" if self.kind == "qcow2" else "raw"
-        return Drive(str(self.image), overlay=str(self.overlay), format=format_)
+        overlay = str(self.overlay) if self.kind.endswith("overlay") else ""
+        return Drive(str(self.image), overlay=overlay, format=self._format)
 
     @property
     def option(self) -> str:
-        if self.kind == "raw":
-            return f"file={self.image}"
-        return f"file={self.image},format={self.drive.format},overlay={self.overlay}"
+        option = f"file={self.image},format={self._format}"
+        return f"{option},overlay={self.overlay}" if self.drive.overlay else option
 
     @property
     def changing(self) -> Path:
         """The file that the guest's writes go to."""
-        return self.image if self.kind == "raw" else self.overlay
+        return self.overlay if self.drive.overlay else self.image
 
     def keep(self) -> None:
         shutil.copy2(self.changing, self.folder / "kept")
@@ -93,7 +94,10 @@ class Disk:
 
     def content(self, path: Path) -> None:
         """Write what is on the disk to a raw file."""
-        with_changes = OpenDrive(self.drive._replace(read_only=True) if self.kind == "raw" else self.drive)
+        if self.kind == "qcow2":
+            found = _run("qemu-img", "check", "-f", "qcow2", self.image)
+            assert found.returncode in (0, 3), found.stdout  # 3 is for lost clusters
+        with_changes = OpenDrive(self.drive if self.drive.overlay else self.drive._replace(read_only=True))
         with path.open("wb") as file:
             for at in range(0, _SIZE, 1 << 20):
                 file.write(with_changes.medium.read(at, 1 << 20))

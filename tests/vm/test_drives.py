@@ -12,11 +12,12 @@ from dbt import CaptureConsole, Machine
 from dbt.devices.state import StateError
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive
+from dbt.host.qcow2 import Qcow2File
 from dbt.vm.checkpoint import CheckpointError
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
 from tests.devices.virtio.guest import DATA, ORIGIN, SECTOR, Guest, copier
-from tests.host.qcow2_images import small_content, small_image
+from tests.host.qcow2_images import NEEDS_QEMU_IMG, qemu_img, small_content, small_image
 from tests.vm.programs import TIERS
 
 _SECTORS = 64
@@ -201,6 +202,22 @@ def test_a_disk_of_a_qcow2_image(tmp_path: Path) -> None:
         f"the guest gets an error from the disk {path}: the image {path} is damaged: cluster 0 is at 0xfffe00, behind "
         "the end of the file. Look at it with `qemu-img check`"
     ]
+
+
+@NEEDS_QEMU_IMG
+def test_a_guest_writes_to_a_qcow2_image(disk: Path) -> None:
+    """It is whole when the machine is saved, which then goes on with the image as it is."""
+    before, image = disk.read_bytes(), disk.parent / "image"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", disk, image)
+    drive = Drive(str(image), format="qcow2")
+    with made(drive) as machine:
+        assert machine.run(fuel=20_000).exit_code is None
+        saved = machine.save()
+    with saved, Machine.restore(saved, drives=[drive], console=CaptureConsole()) as again:
+        assert again.run(fuel=10**6).exit_code == 0
+    qemu_img("check", "-f", "qcow2", image)
+    with Qcow2File(str(image)) as found:
+        assert found.read(0, _SECTORS * SECTOR) == copied(before)
 
 
 def test_what_is_no_disk(tmp_path: Path) -> None:
