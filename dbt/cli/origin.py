@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from dbt.cli.options import make_machine
+from dbt.cli.options import VIRTIO, make_machine
 from dbt.cli.recordings import attach_input, file_sum
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
@@ -30,7 +30,7 @@ _TEXTS = (
     *("append", "board", "cpu", "smp", "rng", "semihosting", "memory", "base", "entry", "epoch", "insn_ns"),
     *("tier", "jit", "without", "vsock"),
 )
-_FLAGS = ("atags",)
+_FLAGS = ("atags", "balloon")
 _RECORDING = b'{"dbt-recording"'
 
 
@@ -65,6 +65,15 @@ class Origin(NamedTuple):
         if type(value) is not kind:
             raise self.wrong(name)
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the value of an option that may be given several times. Raise CommandError if it is no list of
+        texts.
+        """
+        values = self.command.get(name, [])
+        if type(values) is not list or not all(type(value) is str for value in values):
+            raise self.wrong(name)
+        return tuple(values)
 
     def wrong(self, name: str) -> CommandError:
         message = f"{self.path}: the value of {name} in its command cannot be understood. Record it again."
@@ -108,9 +117,9 @@ def options_of(origin: Origin, files: str | None, without: tuple[str, ...] = ())
     chosen: dict[str, Any] = {name: origin.option(name, str) for name in _TEXTS if command.get(name) is not None}
     chosen |= {name: origin.option(name, bool) for name in _FLAGS if name in command}
     chosen |= {name: origin.guest_file(name) for name in _FILES if command.get(name) is not None}
-    arguments = command.get("args", [])
-    if type(arguments) is not list or not all(type(argument) is str for argument in arguments):
-        raise origin.wrong("args")
+    if command.get("console") == VIRTIO:  # the other consoles are not the machine
+        chosen["console"] = VIRTIO
+    chosen["net"] = tuple(text for text in origin.texts("net") if text != "none")
     if command.get("drive"):
         message = f"{origin.path}: its guest had disks (--drive), which may have changed. It cannot be run again."
         raise CommandError(message, Status.BAD_INPUT)
@@ -119,8 +128,12 @@ def options_of(origin: Origin, files: str | None, without: tuple[str, ...] = ())
     for name in ("replay", "record"):
         if command.get(name) is not None and "replay" not in chosen:
             chosen["replay"] = origin.file(name)
-    for name, what in (("share", "shared directories"), ("vsock", "sockets")):
-        if command.get(name) and "replay" not in chosen:
+    for name, what, given in (
+        ("share", "shared directories", command.get("share")),
+        ("vsock", "sockets", command.get("vsock")),
+        ("net", "networks", chosen["net"]),
+    ):
+        if given and "replay" not in chosen:
             message = (
                 f"{origin.path}: its guest had {what} (--{name}), and what came from there may have changed. It cannot "
                 "be run again without a recording (--record)."
@@ -130,7 +143,7 @@ def options_of(origin: Origin, files: str | None, without: tuple[str, ...] = ())
         chosen["jit"] = "sync"
     if chosen.get("tier", "auto") == "auto":
         chosen["without"] = ",".join(filter(None, (chosen.get("without"), *without))) or None
-    return RunOptions(**chosen, args=tuple(arguments), files=origin.guest_directory(files), realtime="off")
+    return RunOptions(**chosen, args=origin.texts("args"), files=origin.guest_directory(files), realtime="off")
 
 
 def start_again(trace: Trace, files: str | None, without: tuple[str, ...] = ()) -> Machine:

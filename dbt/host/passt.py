@@ -24,6 +24,9 @@ _OPTIONS: Final = (
     *("--mac-addr", "52:55:0a:00:02:02", "--dns-forward", "10.0.2.3", "--search", "none", "--mtu", "0"),
 )
 _PORTS: Final = {"tcp": "--tcp-ports", "udp": "--udp-ports"}
+#: The bytes that a socket holds; the kernel may give fewer (net.core.wmem_max). passt loses frames when it is full, and
+#: then sends much again.
+_BUFFER: Final = 8 << 20
 #: Seconds for what takes some milliseconds.
 _TIMEOUT_S: Final = 30.0
 #: What it says besides an error, and how much of the rest is shown.
@@ -44,6 +47,8 @@ def start_passt(forwards: Sequence[Forward]) -> socket.socket:
             "Ubuntu 23.04 and later: apt install passt. See https://passt.top for others"
         )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     ports = [word for forward in forwards for word in _option_of(forward)]
     try:
         with theirs:

@@ -15,6 +15,7 @@ from dbt.host.net_option import Forward, Net
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.host.passt import free_port, need_passt, passts
+from tests.vm.programs import EXIT
 from tests.waiting import BOUND_S, wait_until
 
 _BASE = 0x40008000
@@ -88,6 +89,25 @@ def test_what_a_forward_means(text: str, forward: Forward) -> None:
 def test_what_is_no_forward(text: str, why: str) -> None:
     with pytest.raises(CommandError, match=why):
         parse_forward("--forward", text)
+
+
+def test_a_recorded_run_is_repeated_without_its_network(tmp_path: Path) -> None:
+    """Neither by the same command nor by ``dbt replay`` does anybody ask who was there."""
+    guest, path = tmp_path / "guest.bin", str(tmp_path / "net")
+    guest.write_bytes(assemble(f"mov r5, #20 ; again: subs r5, r5, #1 ; bne again ; mov r2, #3 ; {EXIT}", _BASE))
+    run = ("run", *_LINE, "--net", f"unix:{path}", "--net", "hub:a", "--balloon")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as there:
+        there.bind(path)
+        there.listen()
+        recorded = dbt(*run, "--record", tmp_path / "run", guest)
+        assert recorded.returncode == 3, recorded.stderr
+    assert dbt(*run, "--replay", tmp_path / "run", guest).returncode == 3
+    again = dbt("replay", tmp_path / "run", "--at", "10")
+    assert again.returncode == 0 and b"at instruction 10" in again.stderr, again.stderr
+    traced = ("run", *_LINE[2:], "--net", "hub:a", "--record-trace", tmp_path / "trace", guest)
+    assert dbt(*traced).returncode == 3
+    text = paragraph(dbt("replay", tmp_path / "trace", "--at", "10"), Status.BAD_INPUT)
+    assert "its guest had networks (--net), and what came from there may have changed" in text
 
 
 def test_forwards_belong_to_the_first_card_with_passt() -> None:

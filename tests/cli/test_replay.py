@@ -74,6 +74,9 @@ def test_what_cannot_be_replayed_is_said(summed: Path) -> None:
         ({"command": {"program": "a\0b"}, "directory": "/", "files": {"/a\0b": "0"}}, "null"),
         ({"command": {}, "directory": "/", "files": {}}, "PROGRAM is missing"),
         ({"command": {"drive": ["file=x"]}, "directory": "/", "files": {}}, "disks"),
+        ({"command": {"net": "user"}, "directory": "/", "files": {}}, "value of net in its command"),
+        ({"command": {"net": [1]}, "directory": "/", "files": {}}, "value of net in its command"),
+        ({"command": {"net": ["x"]}, "directory": "/", "files": {}}, "PROGRAM is missing"),
         ({"command": {"files": "/etc"}, "directory": "/", "files": {}}, "--files DIR"),
     ],
 )

@@ -67,6 +67,8 @@ def test_it_ends_with_its_socket() -> None:
     need_passt()
     port = free_port()
     connection = start_passt((Forward("tcp", "127.0.0.1", port, 80),))
+    most = int(Path("/proc/sys/net/core/wmem_max").read_text())
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * min(8 << 20, most)  # socket(7)
     (process,) = passts(port)
     socket.create_connection(("127.0.0.1", port)).close()
     if not os.geteuid():
