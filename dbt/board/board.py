@@ -22,6 +22,9 @@ POWER_KEY = "power key"
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from dbt.devices.virtio.attached import Attached
+    from dbt.devices.virtio.slots import VirtioSlots
+
     class InterruptController(Protocol):
         """The interrupt controller that drives the CPU's interrupt inputs to these levels."""
 
@@ -135,6 +138,15 @@ class Inputs:
             )
         self._devices[number] = device
         return self._line(number)
+
+
+def console_port(uart: ConsoleUart, attached: Attached | None, slots: VirtioSlots | None) -> ConsolePort:
+    """Return what gets the console's input: a virtio console in the slots if there is one, else the UART."""
+    if slots is None or attached is None or attached.console is None:
+        return uart
+    from dbt.devices.virtio.console import ConsolePort as VirtioPort
+
+    return VirtioPort(attached.console, slots.find(attached.console))
 
 
 def visible(windows: Iterable[Window], ram: RamLayout) -> Iterator[Window]:

@@ -23,7 +23,7 @@ class BoardModel(NamedTuple):
     - ``program_cpu`` and ``kernel_cpu``: the processor that a program or a kernel has unless the user chooses one.
     - ``machine_number``: what a kernel gets in R1 (Linux, arch/arm/tools/mach-types).
     - ``has_atags``: whether there are kernels for this board that know no device trees.
-    - ``virtio_slots``: how many virtio devices there can be.
+    - ``virtio_base`` and ``virtio_slots``: where the virtio devices are, and how many there can be.
     - ``has_psci``: whether HVC calls firmware, see :mod:`dbt.board.psci`.
     - ``holes_read_zero``: whether kernels may access what is not there, see :class:`dbt.board.bus.DeviceBus`.
     """
@@ -38,6 +38,7 @@ class BoardModel(NamedTuple):
     has_atags: bool
     has_psci: bool
     holes_read_zero: bool
+    virtio_base: Gpa
     virtio_slots: int
 
     @property
@@ -78,7 +79,8 @@ VERSATILE = BoardModel(
     has_atags=True,
     has_psci=False,
     holes_read_zero=True,
-    virtio_slots=0,
+    virtio_base=Gpa(0x10030000),  # which the board reserves (ARM DUI 0224, table 4-1)
+    virtio_slots=32,
 )
 #: QEMU's board of that name. It has no number: kernels for it have device trees.
 VIRT = BoardModel(
@@ -92,6 +94,7 @@ VIRT = BoardModel(
     has_atags=False,
     has_psci=True,
     holes_read_zero=False,
+    virtio_base=Gpa(0x0A000000),
     virtio_slots=32,
 )
 BOARDS: Mapping[str, BoardModel] = {board.name: board for board in (VERSATILE, VIRT)}

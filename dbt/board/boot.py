@@ -59,6 +59,10 @@ _PAGE_OFFSET_UNIT = 0x10000000
 _ALWAYS = 0xE  # the condition of an A32 instruction
 _KINDS = "Give a zImage, a flat image, a uImage, or an ELF kernel for 32-bit ARM"
 _AGAIN = "Copy it again"
+#: By what a kernel is told of virtio devices: a node of a tree, or an argument of Linux.
+_VIRTIO, _VIRTIO_ARGUMENT = b"virtio,mmio", "virtio_mmio.device="
+_TELL = "Let it have the board's own device tree, or tell it of them by --append virtio_mmio.device= (docs/linux.md)"
+
 _OTHERS = (
     (0, b"\x1f\x8b", "it is compressed with gzip"),
     (0, b"\xfd7zXZ", "it is compressed with xz"),
@@ -101,13 +105,14 @@ def read_boot(
     base: Gpa | None = None,
     entry: Gpa | None = None,
     board: BoardModel = VERSATILE,
+    needs_tree: bool = False,
 ) -> Boot:
     """Read the files and place them in the ``ram`` of a machine. Raise ImageError if that is impossible: there must
     be RAM where the ``board`` has it.
 
     ``base`` and ``entry`` are those of :func:`read_kernel`. ``append`` is the kernel's command line. Without ``dtb``
     and ``atags``, Linux is given what ``tree`` makes. On a board that has ATAGs, another flat image is given these, as
-    by QEMU.
+    by QEMU. If the kernel ``needs_tree``, because there are virtio devices, it is an error if nothing tells it of them.
     """
     main = ram.regions[0]
     if main.base != board.ram_base or main.read_only:
@@ -135,9 +140,14 @@ def read_boot(
         place = (start, end)
         segments.append(_place(initrd, "the initial RAM disk", start, disk, main))
     tags = _tags(image, tag_list(ram_size, bootargs, place), must_fit=atags) if board.has_atags else None
+    needs_tree = needs_tree and _VIRTIO_ARGUMENT not in append
     if tags is not None and (atags or (dtb is None and _form(data, kernel) is _Form.FLAT)):
+        if needs_tree:
+            raise ImageError(kernel, "ATAGs do not tell a kernel of the machine's virtio devices", _TELL)
         gpa = tags.gpa
     else:
+        if needs_tree and own_tree is not None and _VIRTIO not in own_tree:
+            raise ImageError(dtb or kernel, "it does not tell the kernel of the machine's virtio devices", _TELL)
         gpa = _above(end, image.end)
         info = _tree(dtb, own_tree, Chosen(ram_size, bootargs, place, main.base), tree)
         segments.append(_place(dtb or kernel, "the device tree", gpa, info, main))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.abi.addresses import GPA_0, Gpa
+from dbt.board.boards import VERSATILE
+from dbt.devices.virtio.attached import SLOT_SIZE, SLOTS
 
 if TYPE_CHECKING:
     from fdt import FDT, Node
@@ -81,6 +83,8 @@ _PERIPHERALS = (
 )
 _SYSREGS, _SIC_BASE, _VIC_BASE = Gpa(0x10000000), Gpa(0x10003000), Gpa(0x10140000)
 _PAGE = 0x1000
+#: The first of the SIC's inputs that virtio devices share, and how many these are (:mod:`dbt.board.versatile`).
+_VIRTIO_INPUT, _VIRTIO_INPUTS = 27, 4
 
 
 def _every_device(gpa: Gpa) -> bool:
@@ -186,9 +190,22 @@ def _amba(present: Callable[[Gpa], bool]) -> Iterator[Node]:
     if present(_SYSREGS):
         compatible = ["arm,versatile-sysreg", "syscon", "simple-mfd"]
         yield _node(f"sysreg@{_SYSREGS:x}", {"compatible": compatible, "reg": [_SYSREGS, _PAGE]})
+    if present(VERSATILE.virtio_base) and present(_SIC_BASE):
+        yield from _virtio_slots()
     for row in _PERIPHERALS:
         if present(row.base) and (present(_SIC_BASE) or not row.sic):
             yield _node(f"{row.name}@{row.base:x}", _properties(row))
+
+
+def _virtio_slots() -> Iterator[Node]:
+    """Yield the slots for virtio devices. The first device is in the highest slot, and is to be found first."""
+    for slot in reversed(range(SLOTS)):
+        base = VERSATILE.virtio_base + slot * SLOT_SIZE
+        place: dict[str, Value] = {"compatible": "virtio,mmio", "reg": [base, SLOT_SIZE], "dma-coherent": None}
+        yield _node(
+            f"virtio_mmio@{base:x}",
+            {**place, "interrupt-parent": _SIC, "interrupts": _VIRTIO_INPUT + slot % _VIRTIO_INPUTS},
+        )
 
 
 def _properties(row: _Peripheral) -> dict[str, Value]:

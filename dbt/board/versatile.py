@@ -6,12 +6,13 @@ input 31 of the primary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import PAGE, Board, Inputs, visible
+from dbt.board.board import PAGE, Board, Inputs, console_port, visible
+from dbt.board.boards import VERSATILE
 from dbt.board.bus import Deferred, DeviceBus, Window
 from dbt.board.timeline import Timeline
 from dbt.devices.device import Device
@@ -24,6 +25,7 @@ from dbt.memory.ram import RamLayout
 if TYPE_CHECKING:
     from dbt.devices.sic import Sic
     from dbt.devices.virtio.attached import Attached
+    from dbt.devices.virtio.slots import VirtioSlots
 
 SYSTEM_REGISTERS = Gpa(0x10000000)
 SERIAL_BUS = Gpa(0x10002000)
@@ -35,13 +37,19 @@ WATCHDOG = Gpa(0x101E1000)
 TIMER01, TIMER23 = Gpa(0x101E2000), Gpa(0x101E3000)
 GPIO = (Gpa(0x101E4000), Gpa(0x101E5000), Gpa(0x101E6000), Gpa(0x101E7000))
 CLOCK = Gpa(0x101E8000)
+VIRTIO = VERSATILE.virtio_base
 UART0, UART1, UART2 = Gpa(0x101F1000), Gpa(0x101F2000), Gpa(0x101F3000)
 FLASH, FLASH_SIZE = Gpa(0x34000000), 64 << 20
 #: The inputs of the secondary controller that it can pass on to those of the primary one with the same numbers.
 PASSED_ON = range(21, 31)
+#: The inputs of the secondary controller that virtio devices share: those of PCI slots. Slot N has the one with the
+#: number N modulo 4. There is no PCI.
+VIRTIO_INPUTS = range(27, 31)
 #: A larger RAM hides devices beneath it. Versatile/PB itself decodes at most this much, in bytes.
 BOARD_MEMORY = 0x10000000
 
+#: The name of the virtio slots as a device.
+_SLOTS = "virtio slots"
 #: KMISTAT and KMIIR of a PL050 that is ready to send.
 _KMI_READY = {0x04: 1 << 6, 0x10: 1 << 1}
 #: What is on the board and does nothing here: base, size, name, PrimeCell identification, registers that are not 0.
@@ -90,13 +98,15 @@ def build_board(
     watchdog resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of
     ``timeline``, in seconds since 1970. ``refill`` is called when the console's UART can take input
     (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero`` is that of :class:`dbt.board.bus.DeviceBus`.
-    ``attached`` are virtio devices, for which this board has no place.
+    ``attached`` are virtio devices. They are where the board has nothing, at :data:`VIRTIO`.
 
     Every interrupt is connected here, also that of a device that is made later. So two devices that claim the same
     one are an error of every run (:class:`InterruptTaken`).
     """
     vic = Pl190(irq, fiq)
     primary = Inputs("the primary interrupt controller", vic.line)
+    has_console = attached is not None and attached.console is not None
+    refill = no_input if has_console else refill
     uart = ConsoleUart(timeline.named("UART0"), transmit, primary.connect(12, "UART0"), refill=refill)
     windows = [Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"), Window(UART0, PAGE, uart, "UART0")]
     make = _Maker(timeline, reset, epoch)
@@ -124,8 +134,14 @@ def build_board(
         later(base, PAGE, f"GPIO {port}", partial(make.gpio, primary.connect(6 + port, f"GPIO {port}")))
     for place, size, name, peripheral_id, words in STUBS:
         later(Gpa(place), size, name, partial(make.stub, peripheral_id, words))
-    bus = DeviceBus(visible(windows, ram), holes_read_zero)
-    return Board(bus, uart, uart, vic, timeline, {})
+    slots = None
+    if attached is not None:
+        from dbt.devices.virtio.attached import SLOTS_SIZE
+
+        slots = make.slots(attached, [secondary.connect(number, _SLOTS) for number in VIRTIO_INPUTS])
+        windows.append(Window(VIRTIO, SLOTS_SIZE, slots, _SLOTS))
+    bus, console = DeviceBus(visible(windows, ram), holes_read_zero), console_port(uart, attached, slots)
+    return Board(bus, uart, console, vic, timeline, {} if slots is None else slots.receivers())
 
 
 def _line_of(controller: Deferred[Sic], number: int) -> Line:
@@ -175,6 +191,22 @@ class _Maker:
         from dbt.devices.pl031 import Pl031
 
         return Pl031(self._timeline.named(name), irq, self._epoch)
+
+    def slots(self, attached: Attached, inputs: Sequence[Line]) -> VirtioSlots:
+        """Make virtio devices that share the inputs of a controller. One is up while one of its devices wants it."""
+        from dbt.devices.virtio.slots import make_slots
+
+        def line(slot: int) -> Line:
+            own = slot % len(inputs)
+
+            def drive(level: bool) -> None:
+                same = (one for place, one in slots.by_place.items() if place % len(inputs) == own)
+                inputs[own](level or any(one.isr for one in same))
+
+            return drive
+
+        slots = make_slots(attached, self._timeline.named(_SLOTS), line)
+        return slots
 
     def serial_bus(self, name: str) -> Device:
         from dbt.devices.ds1338 import ADDRESS, Ds1338

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import PAGE, POWER_KEY, Board, Inputs, visible
+from dbt.board.board import PAGE, POWER_KEY, Board, Inputs, console_port, visible
+from dbt.board.boards import VIRT
 from dbt.board.bus import Deferred, DeviceBus, Window, private_window
 from dbt.board.timeline import Timeline
 from dbt.devices import gic
@@ -24,7 +25,6 @@ from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 if TYPE_CHECKING:
-    from dbt.board.board import ConsolePort
     from dbt.devices.power_key import Pl061WithKey
     from dbt.devices.virtio.slots import VirtioSlots
 
@@ -32,7 +32,7 @@ INTERRUPT_CONTROLLER = Gpa(0x08000000)
 UART = Gpa(0x09000000)
 CLOCK = Gpa(0x09010000)
 GPIO = Gpa(0x09030000)
-VIRTIO = Gpa(0x0A000000)
+VIRTIO = VIRT.virtio_base
 #: The name of the virtio slots as a device.
 _SLOTS = "virtio slots"
 #: The power key is at this pin of the GPIO.
@@ -98,11 +98,6 @@ def build_board(
         timeline.named("performance monitors"), inputs.connect(MONITORS_PPI, "performance monitors")
     )
     made = None if attached is None else slots()
-    console: ConsolePort = uart
-    if made is not None and attached is not None and attached.console is not None:
-        from dbt.devices.virtio.console import ConsolePort as VirtioPort
-
-        console = VirtioPort(attached.console, made.find(attached.console))
     windows = [
         private_window(timer, "generic timer"),
         private_window(monitors, "performance monitors"),
@@ -114,4 +109,5 @@ def build_board(
     ]
     receivers: dict[str, Callable[[bytes], None]] = {POWER_KEY: lambda _: gpio.get().press()}
     receivers.update({} if made is None else made.receivers())
-    return Board(DeviceBus(visible(windows, ram), holes_read_zero), uart, console, controller, timeline, receivers)
+    bus, console = DeviceBus(visible(windows, ram), holes_read_zero), console_port(uart, attached, made)
+    return Board(bus, uart, console, controller, timeline, receivers)

@@ -19,7 +19,7 @@ _FORWARD: Final = "[tcp:|udp:][HOSTADDR:]HOST:GUEST, such as 8080:80: a port of 
 
 def add_net_options(options: Options) -> None:
     help_ = (
-        "put a virtio network card on the board virt. user: a network of its own with a way out through the host, by "
+        "give the guest a virtio network card. user: a network of its own with a way out through the host, by "
         "the program passt; unix: a unix stream socket at which somebody listens, as with QEMU's `-netdev stream`; "
         "tap: a tap interface of the host; hub: other machines of this process. May be given several times [none]"
     )

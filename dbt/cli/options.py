@@ -71,7 +71,7 @@ def make_machine(
     board = None if options.board is None else parse_choice("--board", options.board, tuple(BOARDS))
     rng_seed = optional(parse_rng, "--rng", options.rng)
     optional(check_smp, "--smp", options.smp)
-    _check_virtio(options, default_board(cpu) if board is None else BOARDS[board])
+    _check_virtio(options, default_board(cpu) if board is None else BOARDS[board], memory)
     console = console or make_console(options, options.kernel is not None, lambda: machine, requests or Requests())
     host = host_options(options, observer, console)
     default = _default_clock(options)
@@ -122,14 +122,17 @@ def _vsock(options: RunOptions) -> Vsock | None:
     return vsock if vsock is None or options.replay is None else vsock._replace(end="none")
 
 
-def _check_virtio(options: RunOptions, board: BoardModel) -> None:
-    """Raise CommandError for virtio devices on a board without slots for them, or with too few."""
-    count = len(options.drive) + len(_nets(options)) + len(_devices(options))
+def _check_virtio(options: RunOptions, board: BoardModel, memory: int) -> None:
+    """Raise CommandError for virtio devices on a board with too few slots, or whose slots so much RAM hides."""
+    count = len(options.drive) + len(_nets(options)) + len(_devices(options)) + len(options.share)
+    count += options.vsock is not None
+    if count and memory > board.largest_ram:
+        text = f"--memory {options.memory}: so much RAM hides the virtio devices of the board {board.name}"
+        raise CommandError(f"{text}; give it at most {board.largest_ram >> 20}M.", Status.USAGE)
     if count > board.virtio_slots:
-        most = board.virtio_slots
-        has = f"has at most {most}, and {count} are wanted" if most else "has none: add --board virt"
-        which = "--drive, --net, --rng, --balloon and --console virtio are virtio devices, of which the board"
-        raise CommandError(f"{which} {board.name} {has}.", Status.USAGE)
+        which = "--drive, --net, --rng, --balloon, --share, --vsock and --console virtio are virtio devices"
+        most = f"of which the board {board.name} has at most {board.virtio_slots}, and {count} are wanted"
+        raise CommandError(f"{which}, {most}.", Status.USAGE)
 
 
 def _devices(options: RunOptions) -> tuple[str, ...]:

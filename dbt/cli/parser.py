@@ -117,12 +117,12 @@ def _add_machine(parser: Parser) -> None:
     options.text("MODEL", help_, "--cpu")
     options.text("N", "the number of processors, of which there is one [1]", "--smp")
     help_ = (
-        "put a virtio source of random numbers on the board virt; its numbers, and those that the board gives to a "
+        "give the guest a virtio source of random numbers; its numbers, and those that the board gives to a "
         "kernel, follow from N [no device, and seed=0 for the kernel's]"
     )
     options.text("seed=N", help_, "--rng")
     help_ = (
-        "put a virtio disk on the board virt: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
+        "give the guest a virtio disk: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
         "what it writes is part of the machine's state, and the file stays as it is. overlay: so too, and what it "
         "flushes is in the file G, to be used again. An image of format qcow2 needs "
         "`backing=FILE[,backing-format=qcow2]` for each image behind it. May be given several times"
@@ -130,17 +130,17 @@ def _add_machine(parser: Parser) -> None:
     options.texts("file=F[,format=raw|qcow2][,readonly][,snapshot][,overlay=G][,serial=TEXT]", help_, "--drive")
     add_net_options(options)
     help_ = (
-        "put a virtio balloon on the board virt, by which the guest gives memory back: what it reports as free is not "
+        "give the guest a virtio balloon, by which the guest gives memory back: what it reports as free is not "
         "in snapshots"
     )
     options.flag(help_, "--balloon")
     help_ = (
-        "let the guest of the board virt mount a directory of the host by 9p, under the name TAG ['share']. ro: it can "
+        "let the guest mount a directory of the host by 9p, under the name TAG ['share']. ro: it can "
         "change nothing. A recording contains what the guest has got of it. May be given several times"
     )
     options.texts("DIR[:TAG][,ro]", help_, "--share")
     help_ = (
-        "give the guest of the board virt a virtio socket device (AF_VSOCK) with the number CID, from 3 on. Who "
+        "give the guest a virtio socket device (AF_VSOCK) with the number CID, from 3 on. Who "
         "connects to the unix socket PATH and sends the line `CONNECT PORT` is connected to that port of the guest; a "
         "program of the guest that connects to a port of the host (CID 2) is connected to the unix socket PATH_PORT"
     )
@@ -164,7 +164,7 @@ def _add_machine(parser: Parser) -> None:
     help_ = (
         "raw: every key goes to the guest, Ctrl-C too; Ctrl-A X ends the run, Ctrl-A S saves the machine, Ctrl-A P "
         "presses the power key of the board virt, Ctrl-A H helps; line: the terminal edits lines, and Ctrl-C ends the "
-        "run [a kernel on a terminal: raw, else line]; virtio: the board virt has a virtio console, hvc0 for "
+        "run [a kernel on a terminal: raw, else line]; virtio: the guest has a virtio console, hvc0 for "
         "Linux, which gets the input in place of the UART"
     )
     options.text("raw|line|virtio", help_, "--console")

@@ -108,10 +108,12 @@ def read_kernel(
     atags: bool,
     base: int | None,
     entry: int | None,
+    has_virtio: bool,
 ) -> Guest:
     """Return a kernel; see :meth:`dbt.vm.loaded_machine.LoadedMachine.load_kernel`.
 
-    ``cpu`` is the processor that the user has chosen, if any. ``has_device`` returns True if a device answers at a GPA.
+    ``cpu`` is the processor that the user has chosen, if any. ``has_device`` returns True if a device answers at a GPA,
+    and ``has_virtio`` says whether the user wants virtio devices.
     """
     if dtb is not None and atags:
         raise ValueError("a kernel is given a device tree or ATAGs, not both")
@@ -122,7 +124,7 @@ def read_kernel(
     def tree(chosen: Chosen) -> bytes:
         return board.tree(chosen, has_device, cpu_model, rng_seed)
 
-    boot = read_boot(path, ram, initrd, dtb, append, atags, tree, _gpa(base), _gpa(entry), board)
+    boot = read_boot(path, ram, initrd, dtb, append, atags, tree, _gpa(base), _gpa(entry), board, has_virtio)
     line = join_arguments([path.rpartition("/")[2], *append.split()])
     return Guest(board.kernel_cpu, False, True, boot.image, boot.elf, boot.registers, line, _layout(boot.image, ram))
 

@@ -100,6 +100,7 @@ class LoadedMachine(GuestAccess):
             atags,
             base,
             entry,
+            self.options.virtio_count > 0,
         )
         self._start(guest)
 

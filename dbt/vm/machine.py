@@ -75,10 +75,10 @@ class Machine(ControlledMachine):
     - ``board``: "versatile", a Versatile/PB with RAM from address 0 on, or "virt", QEMU's board of that name, with RAM
       from 0x40000000 on. By default it is the one of the processor: "cortex-a15" and "cortex-a7" have "virt".
     - ``rng_seed``: what the random numbers follow from that the board gives to a kernel, and those of the device "rng".
-    - ``devices``: the names of virtio devices that the board "virt" has: "rng" is a source of random numbers,
+    - ``devices``: the names of virtio devices that the machine has: "rng" is a source of random numbers,
       "balloon" takes memory back, and "console" gets the console's input in place of the UART.
-    - ``drives``: the virtio disks of the board "virt" (:class:`dbt.host.drive.Drive`), in the guest's order.
-    - ``nets``: the virtio network cards of the board "virt" (:class:`dbt.host.net_option.Net`).
+    - ``drives``: the virtio disks (:class:`dbt.host.drive.Drive`), in the guest's order.
+    - ``nets``: the virtio network cards (:class:`dbt.host.net_option.Net`).
     - ``shares``: the directories that the guest can mount by 9p (:class:`dbt.host.ninep.share.Share`).
     - ``vsock``: the socket device, by which programs of guest and host connect to each other
       (:class:`dbt.host.vsock_option.Vsock`).

@@ -112,6 +112,11 @@ class MachineOptions(NamedTuple):
         """Where the machine has RAM."""
         return RamLayout.of(self.memory, self.board_model.ram_base)
 
+    @property
+    def virtio_count(self) -> int:
+        """How many virtio devices the machine has."""
+        return len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares) + (self.vsock is not None)
+
     def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
         """Return those that are not part of a guest's state, for another machine with this console and ``notice``.
 
@@ -164,9 +169,10 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
-        count = len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares) + (self.vsock is not None)
+        count = self.virtio_count
         if not count:
             return
+        from dbt.devices.virtio.attached import SLOTS_SIZE
         from dbt.host.drive import Drive
         from dbt.host.net_option import Net
 
@@ -179,14 +185,15 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"nets={self.nets!r} is no list of Net with addresses of six bytes")
         self._check_shares()
         self._check_vsock()
-        if not self.board_model.virtio_slots:
+        board = self.board_model
+        if count > board.virtio_slots:
+            raise ValueError(f"a machine has at most {board.virtio_slots} virtio devices, and not {count}")
+        start, end = board.virtio_base, board.virtio_base + SLOTS_SIZE
+        if any(region.base < end and start < region.end for region in self.layout.regions):
             raise ValueError(
-                f"the board {self.board_model.name} has no slots for virtio devices (disks, networks, shared "
-                "directories, rng): "
-                "use the board virt"
+                f"RAM hides the virtio devices of the board {board.name}, which are from {start:#x} on: give the "
+                "machine less memory"
             )
-        if count > self.board_model.virtio_slots:
-            raise ValueError(f"a machine has at most {self.board_model.virtio_slots} virtio devices, and not {count}")
 
     def _check_shares(self) -> None:
         if not self.shares:

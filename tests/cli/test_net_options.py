@@ -123,7 +123,6 @@ def test_forwards_belong_to_the_first_card_with_passt() -> None:
         (("--forward", "80:80"), Status.USAGE, "--forward 80:80: only the network of passt forwards ports: add --net"),
         (("--net", "hub:a", "--forward", "80:80"), Status.USAGE, "add --net user"),
         ((*_USER, "--forward", "80"), Status.USAGE, "--forward 80: this is not [tcp:|udp:][HOSTADDR:]HOST:GUEST"),
-        (("--board", "versatile", "--net", "user"), Status.USAGE, "the board versatile has none: add --board virt"),
         (("--board", "virt", "--net", "tap:none9"), Status.BAD_INPUT, "there is no network interface of this name"),
     ],
 )

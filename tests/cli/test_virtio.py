@@ -96,7 +96,18 @@ def test_what_is_no_drive(text: str, message: str) -> None:
     [
         (("--board", "virt", "--drive", "file=/none"), Status.BAD_INPUT, "cannot open the disk /none: No such file"),
         (("--board", "virt", "--net", "unix:/none"), Status.BAD_INPUT, "cannot connect the network to unix:/none"),
-        (("--board", "versatile", "--balloon"), Status.USAGE, "the board versatile has none: add --board virt"),
+        (
+            ("--board", "versatile", "--balloon", "--memory", "257M"),
+            Status.USAGE,
+            "257M: so much RAM hides the virtio",
+        ),
+        (
+            ("--vsock", "2,none"),
+            Status.USAGE,
+            "--vsock 2,none: this is not CID,unix:PATH or CID,none",
+        ),
+        (("--vsock", "3,tcp:1"), Status.USAGE, "--vsock 3,tcp:1: this is not CID,unix:PATH"),
+        (("--vsock", "3,unix:/none/x"), Status.BAD_INPUT, "cannot listen at unix:/none/x: No such file"),
         (("--board", "virt", *(("--net", "hub:a") * 33)), Status.USAGE, "at most 32, and 33 are wanted"),
     ],
 )

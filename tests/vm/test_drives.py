@@ -235,9 +235,9 @@ def test_what_is_no_disk(tmp_path: Path) -> None:
             Machine(board="virt", drives=[Drive(str(tmp_path / name))], console=CaptureConsole())
 
 
-def test_only_some_boards_have_slots(disk: Path) -> None:
-    with pytest.raises(ValueError, match="no slots for virtio devices"):
-        Machine(drives=[Drive(str(disk))], console=CaptureConsole())
+def test_there_are_so_many_slots(disk: Path) -> None:
+    with pytest.raises(ValueError, match="RAM hides the virtio devices of the board versatile"):
+        Machine(512 << 20, drives=[Drive(str(disk))], console=CaptureConsole())
     with pytest.raises(ValueError, match="at most 32 virtio devices"):
         Machine(board="virt", drives=[Drive(str(disk), read_only=True)] * 33, console=CaptureConsole())
     with pytest.raises(ValueError, match="different names"):

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from dbt import CaptureConsole, Machine
-from dbt.board.boards import BOARDS
 from dbt.devices.state import StateError
 from dbt.host.ninep import messages as m
 from dbt.host.ninep.fids import Fid
@@ -303,6 +302,3 @@ def test_shares_that_make_no_sense_are_refused(root: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Machine(_RAM, board="virt", shares=shares)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="use the board virt"):
-        Machine(_RAM, board="versatile", shares=[Share(path)])
-    assert BOARDS["virt"].virtio_slots

@@ -34,7 +34,8 @@ done:
 class Guest:
     """The accesses of a driver: call the methods, then :meth:`image`. It accepts these of the first 32 features."""
 
-    def __init__(self, features: int = 1 << 9) -> None:
+    def __init__(self, features: int = 1 << 9, transport: int = TRANSPORT) -> None:
+        self._transport = transport
         self._accesses: list[tuple[int, int, int]] = []
         self._answered = 0
         self._start(features)
@@ -47,7 +48,7 @@ class Guest:
         registers = [(0x70, 3), (0x24, 0), (0x20, features), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, 0), (0x38, 8)]
         registers += [(0x80, _DESC), (0x90, _AVAIL), (0xA0, _USED), (0x44, 1), (0x70, 15)]
         for offset, value in registers:
-            self._write(TRANSPORT + offset, value)
+            self._write(self._transport + offset, value)
 
     def request(self, kind: int, sector: int, size: int, place: int, writable: bool) -> None:
         """Send a request for data at ``place``, and wait for the answer."""
@@ -58,9 +59,9 @@ class Guest:
         self._write(_DESC + 32, _STATUS, 0, 1, 2)
         self._answered += 1
         self._write(_AVAIL, self._answered << 16)
-        self._write(TRANSPORT + 0x50, 0)
+        self._write(self._transport + 0x50, 0)
         self._accesses.append((_POLL, _USED, self._answered << 16))
-        self._write(TRANSPORT + 0x64, 1)
+        self._write(self._transport + 0x64, 1)
 
     def read(self, sector: int, size: int, place: int = DATA) -> None:
         self.request(0, sector, size, place, writable=True)
@@ -82,9 +83,9 @@ class Guest:
         return assemble(_PROGRAM, ORIGIN).ljust(0x40000, b"\0") + b"".join(words())
 
 
-def copier(count: int = 8) -> bytes:
+def copier(count: int = 8, transport: int = TRANSPORT) -> bytes:
     """A guest that copies each of the first ``count`` sectors to ``count`` sectors later, through its RAM."""
-    guest = Guest()
+    guest = Guest(transport=transport)
     for sector in range(count):
         guest.read(sector, SECTOR, DATA + SECTOR * sector)
         guest.write(sector + count, SECTOR, DATA + SECTOR * sector)
