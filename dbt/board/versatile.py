@@ -201,7 +201,7 @@ class _Maker:
 
             def drive(level: bool) -> None:
                 same = (one for place, one in slots.by_place.items() if place % len(inputs) == own)
-                inputs[own](level or any(one.isr for one in same))
+                inputs[own](level or any(one.interrupt.bits for one in same))
 
             return drive
 
