@@ -96,14 +96,17 @@ class Account:
 class CreditScheduler:
     """The scheduler of ``cores`` cores with ``period`` units each. A turn has at most ``slice_units``.
 
+    ``paced``: its clocks are the host's (:meth:`set_time`), and a period is over when the caller says so.
+
     ``in_order``: a domain's turns never overlap by the cores' clocks, and a core may be idle for it. Otherwise cores
     whose units take less time of the host are ahead of others, and one that has nothing to do while others are busy
     gives extra turns.
     """
 
-    def __init__(self, cores: int, period: int, slice_units: int, in_order: bool) -> None:
+    def __init__(self, cores: int, period: int, slice_units: int, in_order: bool, paced: bool = False) -> None:
         self.period = period
         self._in_order = in_order
+        self._paced = paced
         self.slice_units = slice_units
         self.accounts: dict[str, Account] = {}
         #: The clock of each core, in units, from the beginning on.
@@ -196,6 +199,8 @@ class CreditScheduler:
         A core whose clock is ahead has executed what its domain still owes, and which the debt's payment gives back.
         """
         debts = self._debts
+        if self._paced:
+            return
         if not self._in_order:
             self.clocks = [self.period_end] * len(self.clocks)
             self.clocks[0] += debts
@@ -254,7 +259,7 @@ class CreditScheduler:
 
     def _choose_extra(self, core: int) -> Turn | None:
         """Return an extra turn, if the period lasts because others execute what is left of their shares."""
-        if all(turn.is_extra for turn in self._running.values()):
+        if not self._paced and all(turn.is_extra for turn in self._running.values()):
             return None
         busy = {turn.name for turn in self._running.values()}
         idle = [one for one in self._ready.values() if one.cap == self.period]
@@ -281,9 +286,20 @@ class CreditScheduler:
             return turn
         account.planned = 0
         self._pay(account, charged)
+        if self._paced:
+            return turn
         self.clocks[core] += charged
         account.free_at = self.clocks[core]
         return turn
+
+    def set_time(self, now: int) -> None:
+        """Set the clocks of all cores."""
+        self.clocks = [now] * len(self.clocks)
+
+    def skip_periods(self, now: int) -> None:
+        """Let periods pass whose time is over already, because the host was asleep. Then divide the present one."""
+        self.period_end += max(now - self.period_end + self.period, 0) // self.period * self.period
+        self._divide()
 
     def next_free(self) -> int | None:
         """Return the earliest tick at which a domain that is ready, and does not execute, can have its next turn."""

@@ -12,6 +12,7 @@ from uuid import UUID
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.credit import LatencyClass
 from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle
+from dbt.hypervisor.turn_watcher import TurnWatcher
 from dbt.hypervisor.waits import GuestTime
 from dbt.vm.machine import Machine
 from dbt.vm.metered_run import MeteredRun
@@ -91,6 +92,14 @@ class Carrier(Protocol):
         """Return the identity of the next clone."""
 
     @property
+    def host_ns(self) -> Callable[[], int] | None:
+        """What gives the host's time in nanoseconds, if the guests' time is to follow it while they compute."""
+
+    @property
+    def longest_turn_s(self) -> float:
+        """How long a turn may last, in seconds of the host."""
+
+    @property
     def holds_frames(self) -> bool:
         """True if what a guest sends is to leave when its turn is accounted for, and not at once."""
 
@@ -121,6 +130,7 @@ class Domain:
         self._machine: Machine | None = None
         self._saved: tuple[VmState, HostOptions] | None = None
         self._time = GuestTime()
+        self._is_fresh = True  # its user may have changed its machine since its last turn
         self._wakes_at: int | None = None  # the tick of the guest's time up to which it waits
 
     def __repr__(self) -> str:
@@ -193,7 +203,17 @@ class Domain:
         with self._carrier.held(self):
             self._life.require("resume", DomainState.PAUSED)
             self._time.forget()
+            self._is_fresh = True
             self._to(DomainState.RUNNING)
+
+    def shutdown(self) -> None:
+        """Press the power key of its machine, so that the guest shuts down by itself. What it does is its own affair.
+        Raise ValueError if the board has no such key.
+        """
+        with self._carrier.held(self):
+            self._life.require("shut down", DomainState.RUNNING, DomainState.BLOCKED)
+            self.machine.press_power_key()
+        self._typed(self)
 
     def destroy(self) -> None:
         """End the machine at once, as if it was switched off. The domain can be started again."""
@@ -267,12 +287,20 @@ class Domain:
         machine = self.machine
         before, began = machine.icount, thread_time_ns()
         run = error = None
+        watcher = TurnWatcher(self._carrier.longest_turn_s, not self._is_fresh)
+        self._is_fresh = False
         try:
-            run = machine.run_metered(units)
+            run = machine.run_metered(units, watcher, self._ticks_behind if self._carrier.host_ns else None)
         except BaseException as failure:  # whatever it is, it concerns this domain and no other
             error = failure
         host_ns = thread_time_ns() - began
         return Outcome(run, error, machine.icount - before, 0 if run is None else run.charged, host_ns)
+
+    def _ticks_behind(self, now: int) -> int:
+        """Return by how many ticks the guest, which computes, is behind the host's clock."""
+        assert self._carrier.host_ns is not None
+        insn_ns = self.machine.options.insn_ns
+        return self._time.noticeable_lag(self._carrier.host_ns(), now * insn_ns) // insn_ns
 
     def account(self, outcome: Outcome, host_ns: int) -> int | None:
         """Take account of a turn that has ended at a time of the host's, in nanoseconds, and go over to the state that

@@ -7,9 +7,10 @@ code runs without Python's lock. What is decided is in :mod:`dbt.hypervisor.cred
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import inf
 from queue import SimpleQueue
 from threading import Condition, Event, get_ident
 from time import monotonic
@@ -20,6 +21,7 @@ from dbt.hypervisor.credit import DEFAULT_WEIGHT, CreditScheduler, LatencyClass,
 from dbt.hypervisor.domain import Boot, Domain, Limits, Outcome, check_limits
 from dbt.hypervisor.host_time import HostTimeGuard
 from dbt.hypervisor.lifecycle import DomainState
+from dbt.hypervisor.pace import Pace, RealPace, VirtualPace
 from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
 from dbt.hypervisor.waits import Waits
 from dbt.vm.identity import Identity
@@ -32,6 +34,8 @@ _REPORTS = 64
 #: How often a host that waits for something from outside looks at the network, in seconds.
 _LOOK_S = 0.002
 _LONGEST_WAIT_S = 0.05
+#: When a turn is ended although it has not used what it may, in seconds: code that is not compiled yet takes long.
+_LONGEST_TURN_S = 0.01
 
 
 class Host:
@@ -73,19 +77,30 @@ class Host:
         #: The last periods.
         self.reports: deque[PeriodReport] = deque(maxlen=_REPORTS)
         self._scheduler = CreditScheduler(
-            cores, rate * period_ms // 1000, rate * slice_ms // 1000, in_order=self.clock is Clock.LOCKSTEP
+            cores,
+            rate * period_ms // 1000,
+            rate * slice_ms // 1000,
+            in_order=self.clock is Clock.LOCKSTEP,
+            paced=self.clock is Clock.REAL,
         )
-        self._guard = HostTimeGuard() if self.clock is Clock.FREE else None
+        self._guard = None if self.clock is Clock.LOCKSTEP else HostTimeGuard()
         self._domains: dict[str, Domain] = {}
         self._in_flight: dict[str, int] = {}  # the domains that have a turn, with their cores
         self._changed = Condition()
         self._typed: deque[Domain] = deque()
         self._called = Event()  # somebody has typed, or wants the run to stop
         self._waits = Waits()
+        self._pace: Pace
+        if self.clock is Clock.REAL:
+            self._pace = RealPace(self._scheduler, self._waits, self._wake, self._end_period, rate)
+        else:
+            in_order = self.clock is Clock.LOCKSTEP
+            self._pace = VirtualPace(self._scheduler, self._waits, self._wake, self._end_period, in_order)
         self._networked: set[str] = set()  # the blocked domains for which something may come from a network
-        self._by_input: set[str] = set()  # the blocked domains for which something has come
+        self._by_input: set[str] = set()  # domains for which something has come, and which are to wake for it
         self._precedence = Precedence.NONE  # of what is woken now
         self._landed: SimpleQueue[tuple[Turn, Outcome]] = SimpleQueue()
+        self._over: list[tuple[Turn, Outcome]] = []  # turns that have ended and are not accounted for
         self._is_stopping = False
         self._runner: int | None = None
         self._clones = self._periods = 0
@@ -142,6 +157,7 @@ class Host:
                     raise ValueError(f"the domain {name} is {domain.state.value}: destroy it before")
                 domain.destroy()
             self._scheduler.remove(name)
+            self._by_input.discard(name)
             del self._domains[name]
             if self._guard is not None:
                 self._guard.forget(name)
@@ -181,7 +197,6 @@ class Host:
         """See :class:`dbt.hypervisor.domain.Carrier`."""
         self._waits.remove(domain.name)
         self._networked.discard(domain.name)
-        self._by_input.discard(domain.name)
         if domain.state is DomainState.RUNNING:
             self._scheduler.ready(domain.name, self._precedence)
         else:
@@ -192,6 +207,16 @@ class Host:
         """See :class:`dbt.hypervisor.domain.Carrier`."""
         self._clones += 1
         return Identity.of(self.seed, self._clones, nets, wall_clock)
+
+    @property
+    def host_ns(self) -> Callable[[], int] | None:
+        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        return self._pace.host_ns if isinstance(self._pace, RealPace) else None
+
+    @property
+    def longest_turn_s(self) -> float:
+        """See :class:`dbt.hypervisor.domain.Carrier`. In lockstep, nothing ends a turn but what is charged."""
+        return inf if self.clock is Clock.LOCKSTEP else _LONGEST_TURN_S
 
     @property
     def holds_frames(self) -> bool:
@@ -213,15 +238,17 @@ class Host:
         if self._runner is not None:
             raise RuntimeError("this host is running already")
         self._runner, self._is_stopping = get_ident(), False
+        self._pace.begin()
         last = None if periods is None else self._periods + periods
         deadline = None if timeout is None else monotonic() + timeout
         pool = ThreadPoolExecutor(self.cores, "dbt-core") if self.cores > 1 else None
         try:
             while not self._is_over(last, deadline):
                 with self._changed:
-                    turns = self._dispatch(last)
+                    turns = self._pace.dispatch(None if last is None else last - self._periods)
+                    self._in_flight.update({turn.name: turn.core for turn in turns})
                 if not turns and not self._in_flight:
-                    if not self._await_call(deadline):
+                    if not self._await_call(last, deadline):
                         return
                     continue
                 for turn in turns:
@@ -231,6 +258,7 @@ class Host:
             self._collect(everything=True)
             if pool is not None:
                 pool.shutdown()
+            self._pace.end()
             self._runner = None
 
     def stop(self) -> None:
@@ -240,56 +268,6 @@ class Host:
 
     def _is_over(self, last: int | None, deadline: float | None) -> bool:
         return self._is_stopping or self._periods == last or (deadline is not None and monotonic() >= deadline)
-
-    def _dispatch(self, last: int | None) -> list[Turn]:
-        """Decide whose turn it is on the cores that are free. The core whose clock is behind the others' is first.
-
-        In lockstep nothing is decided for a core before all turns are over that began earlier: what becomes of them may
-        have a part in it.
-        """
-        scheduler, turns = self._scheduler, list[Turn]()
-        in_order = self.clock is Clock.LOCKSTEP
-        skipped: set[int] = set()  # the cores that nobody can use before a turn is over
-        while self._periods != last:
-            busy = scheduler.running.keys() | skipped
-            free = [(clock, core) for core, clock in enumerate(scheduler.clocks) if core not in busy]
-            if not free:
-                break
-            clock, core = min(free)
-            earliest = min((turn.start for turn in scheduler.running.values()), default=None)
-            if in_order and earliest is not None and earliest < clock:
-                break
-            self._wake(clock)
-            turn = scheduler.choose(core)
-            if turn is not None:
-                self._in_flight[turn.name] = core
-                turns.append(turn)
-            elif not self._pass_time(core, earliest, last):
-                skipped.add(core)
-        return turns
-
-    def _pass_time(self, core: int, earliest: int | None, last: int | None) -> bool:
-        """Let time pass on a core that nobody can use now: up to the next event, or into the next period.
-
-        ``earliest`` is when the first of the turns that are being executed began. Return False if nothing is known that
-        could happen, or not before one of these turns is over.
-        """
-        scheduler, clock = self._scheduler, self._scheduler.clocks[core]
-        next_end, next_free = self._waits.next_end(), scheduler.next_free()
-        may_happen = next_end is not None or earliest is not None or last is not None or scheduler.has_ready
-        if not may_happen:
-            return False
-        ends = [tick for tick in (next_end, next_free) if tick is not None and tick > clock]
-        if clock < scheduler.period_end:
-            ends.append(scheduler.period_end)
-        until = min([*ends, *(() if earliest is None else (earliest,))], default=clock)
-        if until > clock and (clock < scheduler.period_end or next_free is not None):
-            scheduler.idle(core, until)
-            return True
-        if not scheduler.period_is_over():
-            return False
-        self._end_period()
-        return True
 
     def _end_period(self) -> None:
         scheduler, report = self._scheduler, dict[str, DomainPeriod]()
@@ -321,12 +299,14 @@ class Host:
         """Take account of one turn that is over, or of ``everything``: in the order in which the turns ended by the
         clocks.
         """
-        landed: list[tuple[Turn, Outcome]] = []
-        while len(landed) < len(self._in_flight) and (everything or not landed):
-            landed.append(self._landed.get())
+        over = self._over  # it stays what it is if Ctrl-C comes here
+        while len(over) < len(self._in_flight) and (everything or not over):
+            over.append(self._landed.get())
+        over.sort(key=lambda one: (one[0].start + one[1].used, one[0].core))
         errors = []
         with self._changed:
-            for turn, outcome in sorted(landed, key=lambda one: (one[0].start + one[1].used, one[0].core)):
+            while over:
+                turn, outcome = over.pop(0)
                 self._land(turn, outcome)
                 if outcome.error is not None and not isinstance(outcome.error, Exception):
                     errors.append(outcome.error)
@@ -338,12 +318,15 @@ class Host:
         domain = self._domains[turn.name]
         del self._in_flight[turn.name]
         self._scheduler.finish(turn.core, outcome.used)
-        until = domain.account(outcome, self._scheduler.clocks[turn.core] * _NS // self.rate)
+        tick = self._pace.tick(turn.core)
+        until = domain.account(outcome, tick * _NS // self.rate)
         if domain.state is DomainState.BLOCKED:
             self._waits.add(turn.name, None if until is None else -(-until * self.rate // _NS))
+            if turn.name in self._by_input:  # it came while the guest executed, which may have looked before
+                self._waits.shorten(turn.name, tick)
             if domain.has_network:
                 self._networked.add(turn.name)
-        self._look_at_networks(self._scheduler.clocks[turn.core])
+        self._look_at_networks(tick)
         if self.log is not None:
             entry = LogEntry(*turn[:4], outcome.instructions, outcome.charged, domain.state)
             self.log.append(entry)
@@ -355,11 +338,13 @@ class Host:
         self._look_at_networks(clock)
         while self._typed:
             name = self._typed.popleft().name
+            self._by_input.add(name)
             if name in self._waits:
                 self._waits.shorten(name, clock)
-                self._by_input.add(name)
         while (due := self._waits.take_due(clock)) is not None:
-            self._wake_domain(due, clock, due in self._by_input)
+            by_input = due in self._by_input
+            self._by_input.discard(due)
+            self._wake_domain(due, clock, by_input)
 
     def _look_at_networks(self, clock: int) -> None:
         """Let the waits end at ``clock`` of the domains for which something has come from a network."""
@@ -377,13 +362,13 @@ class Host:
         finally:
             self._precedence = Precedence.NONE
 
-    def _await_call(self, deadline: float | None) -> bool:
-        """Wait until something comes from outside for a domain that is blocked. Return False if there is none."""
-        if not len(self._waits):
+    def _await_call(self, last: int | None, deadline: float | None) -> bool:
+        """Sleep until something happens, or may come from outside. Return False if nothing can happen any more."""
+        left = self._pace.seconds_left(is_bounded=last is not None)
+        if left is None and not len(self._waits):
             return False
         longest = _LOOK_S if self._networked else _LONGEST_WAIT_S
-        if deadline is not None:
-            longest = min(longest, max(deadline - monotonic(), 0))
-        self._called.wait(longest)
+        ends = [longest, *(() if left is None else (left,)), *(() if deadline is None else (deadline - monotonic(),))]
+        self._called.wait(max(min(ends), 0))
         self._called.clear()
         return True

@@ -14,6 +14,8 @@ class Clock(Enum):
 
     #: As fast as it goes: where everybody waits, time jumps. The guard on the host's time is on.
     FREE = "free"
+    #: A second of a guest that waits takes a second of the host's time. The guard on the host's time is on.
+    REAL = "real"
     #: As FREE, but what happens depends on nothing but the domains: a rerun makes the same decisions.
     LOCKSTEP = "lockstep"
 

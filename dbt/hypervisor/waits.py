@@ -6,6 +6,8 @@ from heapq import heappop, heappush
 
 #: A guest whose time is behind by more, in nanoseconds, loses what is more, as one does on a host that was asleep.
 _MOST_LAG_NS = 1_000_000_000
+#: What a guest that computes is not told of, in nanoseconds.
+_LEAST_LAG_NS = 1_000_000
 
 
 class GuestTime:
@@ -29,6 +31,11 @@ class GuestTime:
             self._ahead = ahead
         self._ahead = max(self._ahead, ahead - _MOST_LAG_NS)
         return ahead - self._ahead
+
+    def noticeable_lag(self, host_ns: int, guest_ns: int) -> int:
+        """Return how far a guest that computes is behind, or 0 if it is little: each time is a line of a recording."""
+        lag = self.lag(host_ns, guest_ns)
+        return lag if lag >= _LEAST_LAG_NS else 0
 
 
 class Waits:

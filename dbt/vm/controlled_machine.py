@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.debugged_run import RunPartner
     from dbt.vm.history import History
+    from dbt.vm.host_loop import TicksBehind
     from dbt.vm.metered_run import MeteredRun
     from dbt.vm.result import RunResult
     from dbt.vm.run_watcher import RunWatcher
@@ -98,12 +99,17 @@ class ControlledMachine(LoadedMachine, ABC):
         finally:
             self._ownership.release(run)
 
-    def run_metered(self, allowance: int, watcher: RunWatcher | None = None) -> MeteredRun:
+    def run_metered(
+        self, allowance: int, watcher: RunWatcher | None = None, ticks_behind: TicksBehind | None = None
+    ) -> MeteredRun:
         """Execute the guest until it has used its allowance, waits, exits, or something stops it.
 
         ``allowance`` is in instructions: those that retire, and fixed charges for other events. It never sleeps: if the
         guest waits for an interrupt, the run ends, and its time has not passed. :meth:`wait_until` lets it pass. Where
-        the guest is stopped does not depend on the host's time.
+        the guest is stopped does not depend on the host's time, but for what ``watcher`` wants.
+
+        ``ticks_behind`` is given the virtual time, and returns by how many ticks it is to be raised, because it is
+        behind the host's clock. That is input, which is recorded.
 
         Raise what :meth:`dbt.vm.machine.Machine.run` raises, and ValueError for an allowance that is less than 1.
         """
@@ -115,7 +121,7 @@ class ControlledMachine(LoadedMachine, ABC):
         try:
             self._ownership.acquire(run)
             signals.begin()
-            return run_metered(self, self._parts.loop, allowance, watcher)
+            return run_metered(self, self._parts.loop, allowance, watcher, ticks_behind)
         finally:
             if self._ownership.release(run):
                 signals.end()

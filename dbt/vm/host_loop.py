@@ -50,6 +50,10 @@ _HALT_INTERVAL = 1 << 24
 _BRANCH_TO_SELF = 0xEAFFFFFE
 
 
+#: A function that is given the tick, and says by how many virtual time is behind the host's clock, or 0 if few.
+TicksBehind = Callable[[int], int]
+
+
 class Runnable(Personality, Protocol):
     """What the loop needs to know of the present guest."""
 
@@ -96,6 +100,7 @@ class HostLoop:
         self._checkpoint = observer.checkpoint_interval
         self._is_realtime = realtime
         self._realtime: RealTime | None = None
+        self._ticks_behind: TicksBehind | None = None
         self._interrupted = False
         self._signals = signals
         self._journal = journal
@@ -139,8 +144,9 @@ class HostLoop:
         timeout: float | None,
         listener: StepListener | None,
         watcher: RunWatcher | None = None,
+        ticks_behind: TicksBehind | None = None,
     ) -> RunResult:
-        """See :meth:`dbt.vm.machine.Machine.run`."""
+        """See :meth:`dbt.vm.machine.Machine.run`; for ``ticks_behind``, :meth:`dbt.vm.machine.Machine.run_metered`."""
         cpu = self._vcpu.cpu
         self._signals.release()
         if watcher is None or not watcher.goes_on:
@@ -149,6 +155,7 @@ class HostLoop:
             self._silence().begin_run(self._vcpu.icount)
         _ = self._vcpu.tier  # to make it may take seconds, and can be broken off
         self._follow_time()
+        self._ticks_behind = ticks_behind or self._ticks_behind
         self._watcher = watcher
         hears_exceptions = watcher is not None and watcher.hears_exceptions
         cpu.native32[NATIVE_EXCEPTIONS] = listener is None and not hears_exceptions
@@ -169,11 +176,12 @@ class HostLoop:
     def _follow_time(self) -> None:
         """Let time pass in real time from now on, if it is to. What is repeated is not waited for."""
         follows = self._is_realtime and self._journal.repeats_until is None
-        self._realtime = None
+        self._realtime = self._ticks_behind = None
         if follows:
             from dbt.host.realtime import RealTime
 
             self._realtime = RealTime(self._vcpu.timeline.ticks_per_second)
+            self._ticks_behind = self._realtime.ticks_behind
 
     def _run(
         self, machine: Runnable, fuel: int | None, timeout: float | None, listener: StepListener | None
@@ -262,7 +270,7 @@ class HostLoop:
         """
         vcpu, source = self._vcpu, self._port.source
         now = vcpu.now()
-        behind = 0 if self._realtime is None else self._realtime.ticks_behind(now)
+        behind = 0 if self._ticks_behind is None else self._ticks_behind(now)
         if behind and (delivery := source.next_delivery) is not None:
             behind = max(0, min(behind, delivery - now))
         if passed := source.pass_time(now, behind):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from dbt.vm.controlled_machine import ControlledMachine
-    from dbt.vm.host_loop import HostLoop
+    from dbt.vm.host_loop import HostLoop, TicksBehind
     from dbt.vm.result import RunResult
     from dbt.vm.run_watcher import RunWatcher
 
@@ -32,13 +32,19 @@ class MeteredRun(NamedTuple):
         return self.retired + self.charged
 
 
-def run_metered(machine: ControlledMachine, loop: HostLoop, allowance: int, watcher: RunWatcher | None) -> MeteredRun:
+def run_metered(
+    machine: ControlledMachine,
+    loop: HostLoop,
+    allowance: int,
+    watcher: RunWatcher | None,
+    ticks_behind: TicksBehind | None,
+) -> MeteredRun:
     """See :meth:`dbt.vm.controlled_machine.ControlledMachine.run_metered`. The calling thread owns the machine."""
     vcpu = machine.vcpu
     began = vcpu.icount
     meter = vcpu.begin_metering(allowance)
     try:
-        result = loop.run(machine, allowance, None, None, watcher)
+        result = loop.run(machine, allowance, None, None, watcher, ticks_behind)
     finally:
         vcpu.end_metering()
     wait = loop.wait_ahead() if vcpu.is_waiting else None

@@ -236,6 +236,26 @@ def test_a_host_can_be_stopped_and_run_again() -> None:
         assert domain.usage.instructions > before
 
 
+def test_shutdown_presses_the_power_key_of_a_guest_that_waits() -> None:
+    def waiting(console: Console) -> Machine:
+        machine = Machine(1 << 20, board="virt", console=console, tier="threaded")
+        machine.load_bytes(assemble("1: wfi ; b 1b"), base=0x40000000)
+        return machine
+
+    with host() as made:
+        domain = made.define("a", waiting)
+        domain.start()
+        made.run(periods=2)
+        assert domain.state is DomainState.BLOCKED
+        assert "GPIO" not in domain.machine.board.bus.save()
+        domain.shutdown()
+        made.run(periods=1)
+        assert "GPIO" in domain.machine.board.bus.save()
+        other = started(made, name="b")
+        with pytest.raises(ValueError, match="no power key"):
+            other.shutdown()
+
+
 # -- clones ----------------------------------------------------------------------------------------
 
 #: It asks the entropy device of the board virt for 64 bytes, again and again, and adds them up in R7. Its queue is at

@@ -1,0 +1,109 @@
+"""Domains whose time is the host's. Nothing here says how fast the host is: only what may not be exceeded."""
+
+from __future__ import annotations
+
+from threading import Thread
+from time import monotonic, process_time
+
+import pytest
+
+from dbt.hypervisor import Clock, DomainState, Host
+from dbt.hypervisor.credit import CreditScheduler
+from dbt.hypervisor.pace import RealPace
+from dbt.hypervisor.waits import GuestTime, Waits
+from tests.domains.guests import boot
+
+RATE = 10_000_000
+
+
+def test_a_timer_rings_no_faster_than_in_real_time() -> None:
+    with Host(1, Clock.REAL, RATE) as host:
+        ticker = host.define("ticker", boot("ticker"))
+        ticker.start()
+        began = monotonic()
+        while ticker.machine.cpu.r[6] < 10:
+            host.run(periods=1)
+        assert ticker.machine.cpu.r[6] <= (monotonic() - began) * 100 + 1
+
+
+def test_a_host_whose_domains_wait_sleeps() -> None:
+    with Host(1, Clock.REAL, RATE) as host:
+        host.define("sleeper", boot("sleeper")).start()
+        host.run(periods=3)  # the instruction by which it waits is paid
+        cpu, began = process_time(), monotonic()
+        host.run(periods=5)
+        took = monotonic() - began
+        assert took >= 0.4
+        assert process_time() - cpu < took / 2
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_cap_holds_for_each_period_of_the_host(cores: int) -> None:
+    with Host(cores, Clock.REAL, RATE) as host:
+        host.define("capped", boot("memory"), cap=0.01).start()
+        host.define("mmio", boot("mmio"), cap=0.02).start()
+        began = monotonic()
+        host.run(periods=4)
+        assert monotonic() - began >= 0.3
+        used = [report.domains for report in host.reports]
+        assert all(period["capped"].instructions <= RATE // 1000 for period in used)
+        assert all(period["mmio"].units <= RATE // 500 for period in used)
+        assert sum(period["capped"].instructions for period in used) > 0
+        assert all(period["capped"].extra == period["mmio"].extra == 0 for period in used)
+
+
+def test_what_is_left_of_the_hosts_time_is_extra() -> None:
+    """A million units are executed at once, and the period lasts 100 ms."""
+    with Host(1, Clock.REAL, RATE) as host:
+        host.define("memory", boot("memory")).start()
+        host.run(periods=5)
+        assert all(report.domains["memory"].units <= RATE // 10 for report in host.reports)
+        assert sum(report.domains["memory"].extra for report in host.reports) > 0
+
+
+def test_what_is_typed_is_answered_beside_others_that_compute() -> None:
+    with Host(2, Clock.REAL, 1_000_000_000) as host:
+        for number in range(8):
+            host.define(f"spinner {number}", boot("spinner")).start()
+        echo = host.define("echo", boot("echo"))
+        echo.start()
+        thread = Thread(target=host.run)
+        thread.start()
+        try:
+            for number in range(10):
+                echo.console.send(b"%d" % number)
+                assert echo.console.wait_for(b"%d" % number, 60)
+        finally:
+            host.stop()
+            thread.join(60)
+        assert echo.state in (DomainState.BLOCKED, DomainState.RUNNING)
+
+
+def test_time_stands_still_between_runs() -> None:
+    with Host(1, Clock.REAL, RATE) as host:
+        pace = RealPace(CreditScheduler(1, 100, 10, in_order=False, paced=True), Waits(), print, print, RATE)
+        assert pace.host_ns() == 0
+        pace.begin()
+        pace.end()
+        assert pace.host_ns() == pace.host_ns() > 0
+        host.run(periods=1)
+
+
+def test_periods_that_the_host_slept_through_are_skipped() -> None:
+    scheduler = CreditScheduler(1, 100, 10, in_order=False, paced=True)
+    scheduler.set_time(1234)
+    scheduler.begin_period()
+    scheduler.skip_periods(1234)
+    assert scheduler.period_end == 1300
+
+
+def test_a_guest_that_is_behind_waits_less_and_one_that_is_ahead_is_not_delayed() -> None:
+    time = GuestTime()
+    assert time.lag(1000, 0) == 0
+    assert time.lag(2000, 400) == 600
+    assert time.lag(2000, 5000) == 0  # it is ahead, and that is where it is from now on
+    assert time.lag(2500, 5100) == 400
+    assert time.lag(10_000_000_000, 5100) == 1_000_000_000
+    assert time.noticeable_lag(10_000_000_000, 1_000_004_100) == 0
+    time.forget()
+    assert time.lag(20_000_000_000, 5100) == 0
