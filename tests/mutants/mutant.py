@@ -22,8 +22,11 @@ from dbt.engine.region_tier import RegionTier
 from tests.assembler import assemble
 from tests.oracle.programs import ENTRY, SmallMachine, same_state
 
-#: Seconds after which a program that does not end has shown the mutant. Without one it takes a second at most.
+#: Seconds after which a program that does not end has shown the mutant. Without one it takes a second at most. They are
+#: those of the processor, so that a busy machine does not make a mutant look noticed.
 TIMEOUT_S = 8
+#: So many times as many seconds by the clock, for one that waits without end.
+_WAITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,15 @@ class Mutant:
         return textwrap.dedent(inspect.getsource(self._right()))
 
 
+def limit_time(seconds: float) -> None:
+    """Let a signal end this process after so many seconds of the processor, counted anew at each call. 0 lifts that."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, _WAITS * seconds)
+
+
 def agree(source: str, kind: str, cuts: tuple[int, ...]) -> bool:
     """Whether a tier does what the threaded one does, and its compiler does not fail."""
-    signal.alarm(TIMEOUT_S)
+    limit_time(TIMEOUT_S)
     machines = [SmallMachine(name, assemble(source, ENTRY)) for name in ("threaded", kind)]
     tier = machines[1].tier
     assert isinstance(tier, RegionTier)
@@ -106,7 +115,8 @@ def is_noticed(mutate: Callable[[], None], notices: Callable[[], bool]) -> bool:
         status = 1
         try:
             faulthandler.disable()
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            for number in (signal.SIGPROF, signal.SIGALRM):
+                signal.signal(number, signal.SIG_DFL)
             mutate()
             status = 3
             status = 0 if notices() else 2

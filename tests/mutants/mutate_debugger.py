@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from dbt.gdb import packets, session
@@ -13,7 +11,7 @@ from dbt.vm import debugger
 from dbt.vm.debugger import Debugger
 from dbt.vm.history import History
 from tests.gdb.walk import WALKS
-from tests.mutants.mutant import TIMEOUT_S, Mutant, require_noticed
+from tests.mutants.mutant import TIMEOUT_S, Mutant, limit_time, require_noticed
 
 MUTANTS = [
     Mutant(packets, "checksum", "0xFF", "0x7F"),
@@ -77,7 +75,7 @@ MUTANTS = [
 
 def _notices() -> bool:
     """Whether an answer is wrong, or none comes."""
-    signal.alarm(2 * TIMEOUT_S)
+    limit_time(2 * TIMEOUT_S)
     for walk in WALKS:
         walk()  # which raises
     return False
@@ -85,7 +83,7 @@ def _notices() -> bool:
 
 def test_nothing_is_noticed_without_a_mutant() -> None:
     _notices()
-    signal.alarm(0)
+    limit_time(0)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)

@@ -51,5 +51,6 @@ def outdated_regions_are_refused(name: str) -> bool:
             tier.settle()
         machine.memory.write_ram(Gpa(address), data)
         machine.advance(100_000)
+    assert tier.regions is not None and tier.regions.counts.compiled + tier.regions.counts.outdated
     tier.close()
     return same_state(machines)

@@ -123,10 +123,14 @@ class SoonHotTier(RegionTier):
         self.compiler.submit(request)
 
     def settle(self) -> None:
-        """Wait until what was asked for can be installed."""
-        child = self.compiler._worker._child
-        if child is not None and self.compiler.pending:
-            child.has_answers(5000)
+        """Wait until something that was asked for can be installed, which is done when the tier runs."""
+        client = self.compiler
+        while client.pending and not client._answers:
+            if (child := client._worker._child) is not None:
+                child.has_answers(5000)
+            with client._worker._lock:
+                client._worker._receive()  # also that it has started, or ended
+                client._send_unsent()
 
 
 def eager_without(*names: str) -> MakeTier:
