@@ -9,6 +9,7 @@ from the user alone.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
 from dbt.host.console import CaptureConsole
 from dbt.inspector.symbols import printable
+from dbt.trace.log import MAGIC
 from dbt.trace.model import Trace
 from dbt.vm.machine import Machine
 from dbt.vm.recording import read_recording
@@ -155,13 +157,23 @@ def start_again(trace: Trace, files: str | None, without: tuple[str, ...] = ()) 
 
 
 def is_recording(path: str) -> bool:
-    """Return True if a file begins as recordings of input do. Raise CommandError if it cannot be read."""
+    """Return True if a file begins as recordings of input do, and False if it begins as translation traces do.
+
+    Raise CommandError if it is neither, or if it cannot be read.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a pipe that nobody writes to
         try:
-            return os.pread(handle, len(_RECORDING), 0) == _RECORDING
+            begins = os.read(handle, len(_RECORDING)) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
         finally:
             os.close(handle)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CommandError(f"{path}: it cannot be read: {reason}.", Status.BAD_INPUT) from None
+    if begins != _RECORDING and not begins.startswith(MAGIC):
+        message = (
+            f"{path}: this is neither a recording nor a translation trace, as `dbt run --record FILE` and "
+            "`--record-trace FILE` write them."
+        )
+        raise CommandError(message, Status.BAD_INPUT)
+    return begins == _RECORDING

@@ -57,8 +57,8 @@ def test_what_cannot_be_replayed_is_said(summed: Path) -> None:
     assert "--at x" in refused(summed / "input", "--at", "x", status=120)
     assert "--gdb 1:2:3" in refused(summed / "input", "--at", "1", "--gdb", "1:2:3", status=120)
     assert "No such file" in refused(summed / "missing", "--at", "1")
-    assert "no translation trace" in refused(summed / "guest.elf", "--at", "1")
-    assert "no translation trace" in refused("/dev/null", "--at", "1")
+    assert "neither a recording nor a translation trace" in refused(summed / "guest.elf", "--at", "1")
+    assert "neither a recording nor a translation trace" in refused("/dev/null", "--at", "1")
     (summed / "guest.elf").write_bytes(b"something else")
     assert "guest.elf: it has changed since" in refused(summed / "input", "--at", "1")
 
