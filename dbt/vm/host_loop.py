@@ -146,7 +146,10 @@ class HostLoop:
         watcher: RunWatcher | None = None,
         ticks_behind: TicksBehind | None = None,
     ) -> RunResult:
-        """See :meth:`dbt.vm.machine.Machine.run`; for ``ticks_behind``, :meth:`dbt.vm.machine.Machine.run_metered`."""
+        """See :meth:`dbt.vm.machine.Machine.run`.
+
+        ``ticks_behind``: see :meth:`dbt.vm.controlled_machine.ControlledMachine.run_metered`.
+        """
         cpu = self._vcpu.cpu
         self._signals.release()
         if watcher is None or not watcher.goes_on:
