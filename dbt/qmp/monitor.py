@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _INTERVAL_S, _PAUSE_S = 0.002, 0.1
 #: The seconds that clients have at the end to take what waits for them.
 _CLOSE_TIMEOUT_S = 1.0
-#: The least seconds between two events of the balloon, as QEMU's.
-_BALLOON_INTERVAL_S = 1.0
+#: The least seconds between two events of a kind that the guest causes.
+_EVENT_INTERVAL_S = 1.0
 #: The most commands of a client that are answered at one look.
 _MOST_COMMANDS = 16
 _GUEST_ENDS: Mapping[StopReason, str] = {
@@ -80,7 +80,7 @@ class QmpMonitor:
         self.goes_on = False
         self._next_look = 0.0
         self._told_given = machine.given_memory
-        self._next_balloon = 0.0
+        self._next_balloon = self._next_failure = 0.0
         self._before_resets = 0
         self._result: RunResult | None = None
 
@@ -173,6 +173,7 @@ class QmpMonitor:
             self._next_look = now + _INTERVAL_S
             self._clients.look(0)
             self._tell_balloon()
+            self._tell_failures()
             self._serve(is_running=True)
         return self._must_stop
 
@@ -244,7 +245,8 @@ class QmpMonitor:
         self._clients.tell({"timestamp": stamp, "event": event, **({"data": data} if data else {})})
 
     def _tell_end(self) -> None:
-        result = self._result
+        result, self._next_failure = self._result, 0.0
+        self._tell_failures()
         if result is None:
             self._tell("SHUTDOWN", guest=False, reason="host-error")
         elif result.reason in _GUEST_ENDS:
@@ -321,8 +323,19 @@ class QmpMonitor:
         """Tell the clients if the guest has changed its balloon, at most once a second."""
         given, now = self._machine.given_memory, time.monotonic()
         if given is not None and given != self._told_given and now >= self._next_balloon:
-            self._told_given, self._next_balloon = given, now + _BALLOON_INTERVAL_S
+            self._told_given, self._next_balloon = given, now + _EVENT_INTERVAL_S
             self._tell("BALLOON_CHANGE", **self.balloon())
+
+    def _tell_failures(self) -> None:
+        """Tell the clients of disks that have failed, at most once a second."""
+        now = time.monotonic()
+        if now < self._next_failure:
+            return
+        for number, failure in self._machine.take_disk_failures().items():
+            self._next_failure = now + _EVENT_INTERVAL_S
+            name, operation = f"virtio{number}", "read" if failure.is_read else "write"
+            whose = {"device": name, "node-name": name, "operation": operation, "action": "report"}
+            self._tell("BLOCK_IO_ERROR", **whose, nospace=failure.is_full, reason=failure.why)
 
     def reset(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""

@@ -6,10 +6,11 @@ the file, and the blocks that have changed.
 
 from __future__ import annotations
 
+import errno
 import select
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dbt.devices.state import StateError
 from dbt.host.guest_notices import GuestNotices
@@ -42,6 +43,14 @@ _DRIVE = frozenset({"read_only", "snapshot", "version"})
 _SHARE = frozenset({"tag", "read_only"})
 
 
+class DiskFailure(NamedTuple):
+    """A request of a disk that the host could not do: whether it was to read, whether the host is full, and why."""
+
+    is_read: bool
+    is_full: bool
+    why: str
+
+
 class Attachments:
     """The virtio devices: ``drives`` first, in this order, then ``nets``, those of :data:`DEVICES` that are named,
     ``shares``, and a socket device if there is ``vsock``.
@@ -72,6 +81,7 @@ class Attachments:
         self._devices = devices
         self._rng_seed = rng_seed
         self._failures = GuestNotices(notice, "failures of disks")
+        self._failed: dict[int, DiskFailure] = {}
         self._balloon: Balloon | None = None
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
@@ -112,10 +122,11 @@ class Attachments:
         dma = Dma(memory)
         made: list[VirtioDevice] = []
         console: Console | None = None
-        for one in self._open:
+        for number, one in enumerate(self._open):
             from dbt.devices.virtio.block import Block
 
-            made.append(Block(one.medium, one.drive.serial.encode(), partial(self._tell_failure, one.drive.path)))
+            failed = partial(self._tell_failure, number, one.drive.path)
+            made.append(Block(one.medium, one.drive.serial.encode(), failed))
         self._cards = []
         for number, (net, end) in enumerate(zip(self._nets, self._ends, strict=True)):
             from dbt.devices.virtio.net import Net as NetDevice
@@ -147,9 +158,15 @@ class Attachments:
         """The pages that the guest says that it has given to its balloon, or None if there is no balloon."""
         return None if self._balloon is None else self._balloon.actual
 
-    def _tell_failure(self, path: str, error: OSError) -> None:
+    def _tell_failure(self, number: int, path: str, error: OSError, is_read: bool) -> None:
         why = str(error.strerror or error)
         self._failures.tell((path, why), f"the guest gets an error from the disk {path}: {why}")
+        self._failed[number] = DiskFailure(is_read, error.errno == errno.ENOSPC, why)
+
+    def take_disk_failures(self) -> dict[int, DiskFailure]:
+        """Return the last failure of each disk that has failed since this was called, by the number of the disk."""
+        failed, self._failed = self._failed, {}
+        return failed
 
     def _send(self, end: NetworkEnd, frame: bytes) -> None:
         """Send a frame of the guest's, unless the machine repeats what it has done."""

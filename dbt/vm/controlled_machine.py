@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -17,6 +17,7 @@ from dbt.vm.options import MachineOptions, check_limits
 from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
+    from dbt.vm.attachments import DiskFailure
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.debugged_run import RunPartner
     from dbt.vm.history import History
@@ -89,6 +90,12 @@ class ControlledMachine(LoadedMachine, ABC):
         """The bytes of its RAM that the guest says that it has given back by its balloon, or None if it has none."""
         pages = self._parts.attachments.given_pages
         return None if pages is None else pages * PAGE_SIZE
+
+    def take_disk_failures(self) -> Mapping[int, DiskFailure]:
+        """Return the last failure of each disk that has failed since this was called, by the number of the disk. The
+        machine must not be running, or the caller be a part of the run.
+        """
+        return self._parts.attachments.take_disk_failures()
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""

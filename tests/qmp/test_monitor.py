@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dbt import CaptureConsole, Machine, QmpMonitor, read_snapshot
+from dbt.host.drive import Drive
 from dbt.qmp.clients import MOST_CLIENTS
 from dbt.qmp.messages import MAX_DEPTH, MAX_MESSAGE
 from dbt.vm.recording import Recorder, identify, read_recording
@@ -24,6 +25,8 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
+from tests.devices.virtio.guest import ORIGIN, SECTOR, Guest
+from tests.host.qcow2_images import small_image
 from tests.qmp.client import FOREVER, SHORT, Monitored, QmpClient, machine_of, monitored
 from tests.vm.programs import BASE, EXIT, MODES
 from tests.waiting import BOUND_S, wait_until
@@ -364,6 +367,25 @@ def test_the_balloon(path: str, endless: Monitored, client: QmpClient) -> None:
         assert keys.events == [{"event": "BALLOON_CHANGE", "data": actual}]
         assert keys.ask("balloon", value=1 << 62) == {}
         assert service.result.exit_code == 5
+
+
+def test_a_disk_that_fails(path: str, tmp_path: Path) -> None:
+    image, guest = tmp_path / "image", Guest()
+    data = bytearray(small_image())
+    data[1024:1032] = (1 << 63 | 0xFFFE00).to_bytes(8, "big")  # where there is no file any more
+    image.write_bytes(data)
+    guest.read(0, SECTOR)
+    drive = Drive(str(image), snapshot=True, format="qcow2")
+    with Machine(32 << 20, "threaded", console=CaptureConsole(), board="virt", drives=[drive]) as machine:
+        machine.load_bytes(guest.image(), ORIGIN)
+        with monitored(machine, path, paused=True) as service, service.client() as client:
+            client.send(b'{"execute": "cont"}')
+            assert client.receive() == {"return": {}} and client.receive() is None
+            assert service.result.exit_code == 1  # the status that the disk gave
+            event = next(event for event in client.events if event["event"] == "BLOCK_IO_ERROR")
+    assert "is damaged: cluster 0 is at 0xfffe00" in event["data"].pop("reason")
+    name = {"device": "virtio0", "node-name": "virtio0"}
+    assert event["data"] == {**name, "operation": "read", "action": "report", "nospace": False}
 
 
 def test_a_recorded_run_cannot_be_reset_and_stops_leave_no_trace(path: str, tmp_path: Path) -> None:

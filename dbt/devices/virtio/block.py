@@ -34,7 +34,7 @@ LATENCY_NS: Final = 20_000
 BYTES_PER_NS: Final = 1
 
 
-def ignored(error: OSError) -> None:
+def ignored(error: OSError, is_read: bool) -> None:
     """Tell nobody."""
 
 
@@ -42,7 +42,7 @@ def ignored(error: OSError) -> None:
 class Block(VirtioDevice):
     """A disk with one queue. ``medium`` is what is on it, ``serial`` what GET_ID answers, at most 20 bytes.
 
-    ``failed`` is told why the host could not do a request, which the guest is told, too, but not why.
+    ``failed`` is told why the host could not do a request, and whether it was to read. The guest does not hear why.
     ``writeback`` is False while the driver wants each write to be on the medium when it is answered.
     """
 
@@ -51,7 +51,7 @@ class Block(VirtioDevice):
 
     medium: Part[Medium]
     serial: Wiring[bytes] = b""
-    failed: Wiring[Callable[[OSError], None]] = ignored
+    failed: Wiring[Callable[[OSError, bool], None]] = ignored
     writeback: bool = True
 
     def features(self) -> int:
@@ -91,7 +91,7 @@ class Block(VirtioDevice):
         try:
             status = self._do(kind & ~_BARRIER, sector, chain)
         except OSError as error:
-            self.failed(error)
+            self.failed(error, kind & ~_BARRIER == _IN)
             status = _IOERR
         chain.write(bytes([status]), chain.in_size - 1)
         return chain.in_size
