@@ -137,7 +137,8 @@ def _check_virtio(options: RunOptions, board: BoardModel, memory: int) -> None:
 
 def _devices(options: RunOptions) -> tuple[str, ...]:
     """Return the names of the virtio devices that need nothing of the host."""
-    wanted = {"rng": options.rng is not None, "balloon": options.balloon, "console": options.console == VIRTIO}
+    has_balloon = options.balloon or options.balloon_size is not None
+    wanted = {"rng": options.rng is not None, "balloon": has_balloon, "console": options.console == VIRTIO}
     return tuple(name for name, there in wanted.items() if there)
 
 

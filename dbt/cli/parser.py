@@ -134,6 +134,8 @@ def _add_machine(parser: Parser) -> None:
         "in snapshots"
     )
     options.flag(help_, "--balloon")
+    help_ = "ask the guest at the beginning to give back so much memory by the balloon, which the board has then"
+    options.text("SIZE", help_, "--balloon-size")
     help_ = (
         "let the guest mount a directory of the host by 9p, under the name TAG ['share']. ro: it can "
         "change nothing. A recording contains what the guest has got of it. May be given several times"

@@ -20,7 +20,7 @@ from dbt.cli.run_control import Requests, RunControl
 from dbt.cli.run_options import RunOptions
 from dbt.cli.saving import Saving
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import optional, parse_count, parse_seconds
+from dbt.cli.values import optional, parse_count, parse_seconds, parse_size
 from dbt.engine.observer import NOBODY, Several
 from dbt.host.console import Console, is_terminal
 from dbt.vm.machine import Machine, StepObserver
@@ -83,6 +83,8 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
                 recorder.begin(machine, dbt.__version__, options._asdict(), file_sums(options))
             if perf_map is not None:
                 perf_map.begin(machine)
+            if options.balloon_size is not None and options.replay is None:
+                _ask_for_memory(machine, options.balloon_size)
             result, seconds = _execute(machine, options, requests, saving, monitor, here.fuel(fuel), timeout, trace)
             result = here.end(result)
             saving.save_at_end(machine, result)
@@ -96,6 +98,14 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
             say(f"the trace is not complete: {recorder.error}")
     _report_dump(machine)
     return machine, result, seconds, saving.saved
+
+
+def _ask_for_memory(machine: Machine, text: str) -> None:
+    """Ask the guest for the memory of ``--balloon-size``. In a replay, that is in the recording."""
+    try:
+        machine.ask_for_memory(parse_size("--balloon-size", text))
+    except ValueError as error:
+        raise CommandError(f"--balloon-size {text}: {error}.", Status.USAGE) from None
 
 
 def _console(options: RunOptions, opened: ExitStack) -> Console | None:

@@ -29,6 +29,7 @@ class RunOptions(NamedTuple):
     rng: str | None = None
     drive: tuple[str, ...] = ()
     balloon: bool = False
+    balloon_size: str | None = None
     net: tuple[str, ...] = ()
     forward: tuple[str, ...] = ()
     share: tuple[str, ...] = ()

@@ -9,9 +9,11 @@ import pytest
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_drive
 from dbt.host.drive import Backing, Drive
+from tests.assembler import assemble
 from tests.cli.command import dbt, paragraph
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
 from tests.host.qcow2_images import NEEDS_QEMU_IMG, qemu_img
+from tests.vm.programs import EXIT
 
 _LINE = ("--tier", "threaded", "--board", "virt", "--base", hex(ORIGIN))
 
@@ -53,6 +55,17 @@ def test_a_qcow2_image_is_whole_when_the_command_ends(guest: Path, disk: Path) -
     qemu_img("check", "-f", "qcow2", image)
     qemu_img("convert", "-f", "qcow2", "-O", "raw", image, flat)
     assert flat.read_bytes() == before[: 8 * SECTOR] * 2 + before[16 * SECTOR :]
+
+
+def test_a_guest_is_asked_for_memory(tmp_path: Path) -> None:
+    """It exits with what it is asked for, in pages. A recording has that."""
+    path, recording = tmp_path / "guest.bin", tmp_path / "recording"
+    path.write_bytes(assemble(f"ldr r4, =0x0a003f00 ; 1: ldr r2, [r4] ; cmp r2, #0 ; beq 1b ; {EXIT}", ORIGIN))
+    asked = ("--balloon-size", "28K")
+    assert dbt("run", *_LINE, *asked, "--record", recording, path).returncode == 7
+    assert dbt("run", *_LINE, *asked, "--replay", recording, path).returncode == 7
+    for more in ("5", "1G"):
+        assert "--balloon-size" in paragraph(dbt("run", *_LINE, "--balloon-size", more, path), Status.USAGE)
 
 
 @pytest.mark.parametrize(
