@@ -12,10 +12,11 @@ pending any more when its line is low, whether it was enabled while the line was
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.shared import shared
+from dbt.devices.shared import NONE, in_python, shared
 from dbt.devices.state import Byte, Wiring, Word
 from dbt.devices.wiring import DeviceInput, Line
 
@@ -23,9 +24,10 @@ from dbt.devices.wiring import DeviceInput, Line
 LINES, _WORDS, _SGIS = 288, 9, 16
 #: The inputs of private and of shared interrupts begin here.
 FIRST_PPI, FIRST_SPI = 16, 32
-SIZE, _CPU_INTERFACE = 0x20000, 0x10000
+SIZE, CPU_INTERFACE = 0x20000, 0x10000
 #: Offsets where nothing answers: behind the 4 KB of the distributor, and behind the 8 KB of the CPU interface.
-GAPS = (range(0x1000, _CPU_INTERFACE), range(_CPU_INTERFACE + 0x2000, SIZE))
+GAPS = (range(0x1000, CPU_INTERFACE), range(CPU_INTERFACE + 0x2000, SIZE))
+_IAR, _EOIR, _DIR = CPU_INTERFACE + 0x0C, CPU_INTERFACE + 0x10, CPU_INTERFACE + 0x1000
 _SGI_BITS = 0xFFFF
 #: What reads in place of an interrupt's number: the interrupt is one of group 1, or there is none (3.2.1).
 _GROUP_1, _SPURIOUS = 1022, 1023
@@ -40,13 +42,24 @@ _IDENTIFICATION = {0xFD0: 0x04, **identification(0x002BB490)}
 _IMPLEMENTER, _CPU_IDENTIFICATION = 0x43B, 0x0002043B
 
 
+def is_low() -> bool:
+    """Return False: the level of a line that nobody has to look at."""
+    return False
+
+
 @shared
 @dataclass(eq=False)
 class Gic(WordRegisters):
-    """The controller. ``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` returns one of its inputs."""
+    """The controller. ``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` returns one of its inputs.
+
+    The source of one interrupt, ``sampled``, may not be able to say that its level has fallen. Then ``sample`` returns
+    the level. It is called when the guest acknowledges that interrupt, and when it ends it.
+    """
 
     irq: Wiring[Line]
     fiq: Wiring[Line]
+    sampled: Wiring[int] = NONE
+    sample: Wiring[Callable[[], bool]] = is_low
     control: Word = 0
     # A bit for each interrupt. Those of SGIs are always enabled, and sensitive to edges.
     groups: list[Word] = field(default_factory=lambda: [0] * _WORDS)
@@ -118,8 +131,10 @@ class Gic(WordRegisters):
         self.write_word(word, rest | value << shift)
 
     def read_word(self, offset: int) -> int:
-        if offset >= _CPU_INTERFACE:
-            return self._read_cpu_interface(offset - _CPU_INTERFACE)
+        if offset == _IAR and self.candidate == self.sampled:
+            return self._acknowledge_sampled()
+        if offset >= CPU_INTERFACE:
+            return self._read_cpu_interface(offset - CPU_INTERFACE)
         word = (offset & 0x7F) >> 2
         match offset:
             case 0x000:  # GICD_CTLR
@@ -150,8 +165,14 @@ class Gic(WordRegisters):
                 return 0
 
     def write_word(self, offset: int, value: int) -> None:
-        if offset >= _CPU_INTERFACE:
-            self._write_cpu_interface(offset - _CPU_INTERFACE, value)
+        if offset == _EOIR and value & 0x3FF == self.sampled:
+            self._end_sampled(offset, value)
+            return
+        if offset == _DIR and value & 0x3FF == self.sampled:
+            self._end_sampled(offset, value)
+            return
+        if offset >= CPU_INTERFACE:
+            self._write_cpu_interface(offset - CPU_INTERFACE, value)
             return
         word = (offset & 0x7F) >> 2
         match offset:
@@ -358,6 +379,18 @@ class Gic(WordRegisters):
                     done = 1
         if not self.cpu_control & _EOI_MODE:
             self._deactivate(number)
+
+    @in_python
+    def _acknowledge_sampled(self) -> int:
+        """Read GICC_IAR where the sampled interrupt is the candidate."""
+        self.drive(self.sampled, self.sample())
+        return self._acknowledge()
+
+    @in_python
+    def _end_sampled(self, offset: int, value: int) -> None:
+        """Write GICC_EOIR or GICC_DIR for the sampled interrupt."""
+        self.drive(self.sampled, self.sample())
+        self._write_cpu_interface(offset - CPU_INTERFACE, value)
 
     def _deactivate(self, number: int) -> None:
         self.active[number >> 5] &= ~(1 << (number & 31))
