@@ -24,6 +24,7 @@ ROOMS = (
     "dbt.backend",
     "dbt.codecache",
     "dbt.engine",
+    "dbt.hypervisor.xen",
     "dbt.board",
     "dbt.host",
     "dbt.inspector",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.slots import VirtioSlots
+    from dbt.hypervisor.xen.domain import XenDomain
 
     class InterruptController(Protocol):
         """The interrupt controller that drives the CPU's interrupt inputs to these levels."""
@@ -55,19 +56,20 @@ if TYPE_CHECKING:
 
 
 class Board(NamedTuple):
-    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to, and
-    ``console`` what gets its input: the UART or a virtio console.
+    """The devices of a machine. ``bus`` has them all; ``console_uart`` is the one that the console is connected to, if
+    the board has a UART, and ``console`` what gets its input: the UART, a virtio console or a hypervisor's.
 
     ``timeline`` has the alarms of the devices, each under the name of the device's window. ``receivers`` take what
-    comes from outside, besides the console's input, by the name of whom it is for.
+    comes from outside, besides the console's input, by the name of whom it is for. ``hypervisor`` answers hypercalls.
     """
 
     bus: DeviceBus
-    console_uart: ConsoleUart
+    console_uart: ConsoleUart | None
     console: ConsolePort
     controller: InterruptController
     timeline: Timeline
     receivers: Mapping[str, Callable[[bytes], None]]
+    hypervisor: XenDomain | None = None
 
     @property
     def has_fast_interrupts(self) -> bool:

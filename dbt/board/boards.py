@@ -2,7 +2,7 @@
 
 # There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import GPA_0, Gpa
@@ -11,6 +11,7 @@ from isa.arm.cpus import CPUS
 if TYPE_CHECKING:
     from dbt.board.board import Board
     from dbt.board.devicetree import Chosen
+    from dbt.memory.ram import RamLayout, RamRegion
 
 CPU_MODELS = tuple(CPUS)
 
@@ -25,6 +26,7 @@ class BoardModel(NamedTuple):
     - ``has_atags``: whether there are kernels for this board that know no device trees.
     - ``virtio_base`` and ``virtio_slots``: where the virtio devices are, and how many there can be.
     - ``has_psci``: whether HVC calls firmware, see :mod:`dbt.board.psci`.
+    - ``is_domain``: whether it is that of a domain of Xen, whose hypervisor it has (:mod:`dbt.hypervisor.xen`).
     - ``holes_read_zero``: whether kernels may access what is not there, see :class:`dbt.board.bus.DeviceBus`.
     """
 
@@ -40,6 +42,7 @@ class BoardModel(NamedTuple):
     holes_read_zero: bool
     virtio_base: Gpa
     virtio_slots: int
+    is_domain: bool = False
 
     @property
     def build(self) -> "Callable[..., Board]":
@@ -48,9 +51,38 @@ class BoardModel(NamedTuple):
             from dbt.board.virt import build_board as build_virt
 
             return build_virt
+        if self.is_domain:
+            from dbt.board.xen import build_board as build_xen
+
+            return build_xen
         from dbt.board.versatile import build_board
 
         return build_board
+
+    def layout(self, memory: "int | Sequence[RamRegion]") -> "RamLayout":
+        """Return where a machine has RAM that is given so many bytes, or these regions. Raise ValueError for regions
+        without those that the board must have.
+        """
+        from dbt.memory.ram import RamLayout
+
+        layout = RamLayout.of(memory, self.ram_base)
+        if not self.is_domain:
+            return layout
+        from dbt.board.xen import RESERVED
+
+        if isinstance(memory, int):
+            return RamLayout((*layout.regions, *RESERVED))
+        missing = [region for region in RESERVED if region not in layout.regions]
+        if missing:
+            raise ValueError(f"a machine with the board {self.name} also has the RAM {missing[0]}")
+        return layout
+
+    def kernel_layout(self, layout: "RamLayout") -> "RamLayout":
+        """Return the RAM that a kernel is put into: not what a hypervisor has below it."""
+        from dbt.memory.ram import RamLayout
+
+        regions = tuple(region for region in layout.regions if region.base >= self.ram_base)
+        return RamLayout(regions) if self.is_domain and regions else layout
 
     def tree(self, chosen: "Chosen", present: Callable[[Gpa], bool], cpu: str, seed: int) -> bytes:
         """Return the device tree of this board with that processor, with a node for each device that is ``present``.
@@ -61,6 +93,10 @@ class BoardModel(NamedTuple):
             from dbt.board.virt_tree import virt_tree
 
             return virt_tree(chosen, present, cpu, seed)
+        if self.is_domain:
+            from dbt.board.xen_tree import xen_tree
+
+            return xen_tree(chosen, cpu)
         from dbt.board.devicetree import board_tree
 
         return board_tree(chosen, present)
@@ -97,7 +133,23 @@ VIRT = BoardModel(
     virtio_base=Gpa(0x0A000000),
     virtio_slots=32,
 )
-BOARDS: Mapping[str, BoardModel] = {board.name: board for board in (VERSATILE, VIRT)}
+#: A domain of Xen on ARM. Its console is para-virtual, so it has no base.
+XEN = BoardModel(
+    "xen",
+    Gpa(0x40000000),
+    2 << 30,
+    GPA_0,
+    "cortex-a15",
+    "cortex-a15",
+    0xFFFFFFFF,
+    has_atags=False,
+    has_psci=True,
+    holes_read_zero=False,
+    virtio_base=GPA_0,
+    virtio_slots=0,
+    is_domain=True,
+)
+BOARDS: Mapping[str, BoardModel] = {board.name: board for board in (VERSATILE, VIRT, XEN)}
 #: The processors that only the board virt has.
 _VIRT_CPUS = ("cortex-a15", "cortex-a7")
 

@@ -58,15 +58,27 @@ class Deferred(Device, Generic[D]):
 class Window:
     """The addresses of a device: ``device`` answers at ``[base, base + size)``, in bytes.
 
-    ``name`` is the device's name in saved states and messages. A size of 0 is that of a private peripheral, which has
-    registers of a coprocessor and no addresses (:mod:`isa.arm.private`). ``gaps`` are ranges of whole pages, as offsets
-    from ``base``, where the device does not answer; such a device has at most 256 pages.
+    ``name`` is the device's name in saved states and messages. ``gaps`` are ranges of whole pages, as offsets from
+    ``base``, where the device does not answer; such a device has at most 256 pages. ``origin`` is where the device's
+    registers begin, if the window shows a part of them that begins elsewhere: the device has another window then, with
+    which it is saved.
     """
 
-    __slots__ = ("_deferred", "base", "device", "end", "gaps", "name", "size")
+    __slots__ = ("_deferred", "base", "device", "end", "gaps", "is_private", "name", "origin", "size")
 
-    def __init__(self, base: Gpa, size: int, device: Device, name: str, gaps: Sequence[range] = ()) -> None:
+    def __init__(
+        self,
+        base: Gpa,
+        size: int,
+        device: Device,
+        name: str,
+        gaps: Sequence[range] = (),
+        origin: Gpa | None = None,
+        is_private: bool = False,
+    ) -> None:
         self.base = base
+        self.origin = base if origin is None else origin
+        self.is_private = is_private
         self.size = size
         self.gaps = tuple(gaps)
         self.end = base + size
@@ -82,11 +94,14 @@ class Window:
 
     def save(self) -> State:
         """Return the state of the device. It is empty if the device is deferred and as after a reset."""
-        return self._deferred.save()
+        return self._deferred.save() if self.origin == self.base else {}
 
     def restore(self, state: Mapping[Any, Any]) -> None:
         """Restore a state that :meth:`save` returned. Raise StateError if it is the state of another object."""
-        self._deferred.restore(state)
+        if self.origin == self.base:
+            self._deferred.restore(state)
+        elif state != {}:
+            raise StateError(f"{self.name} in the saved state is a part of another device")
 
     @property
     def made(self) -> Device | None:
@@ -95,7 +110,14 @@ class Window:
 
 
 def private_window(device: Device, name: str) -> Window:
-    """Return the window of a private peripheral, which has no addresses."""
+    """Return the window of a private peripheral: it has registers of a coprocessor (:mod:`isa.arm.private`), and no
+    addresses.
+    """
+    return Window(Gpa(0), 0, device, name, is_private=True)
+
+
+def hidden_window(device: Device, name: str) -> Window:
+    """Return the window of a device that has no addresses either. The guest reaches it in another way."""
     return Window(Gpa(0), 0, device, name)
 
 
@@ -132,7 +154,7 @@ class DeviceBus:
             if window.name == other.name:
                 raise BusError(f"the devices at {window.base:#x} and {other.base:#x} are both called {window.name}")
         self.windows.append(window)
-        if not window.size:
+        if window.is_private:
             self._private.append(cast("PrivateRegisters", window.device))
         if len(pages) > _INDEXED_PAGES:
             self._large.append(window)
@@ -172,7 +194,7 @@ class DeviceBus:
         device = window.device
         if type(device) is Deferred:
             device = window.arrive()
-        return device.read(gpa - window.base, size)
+        return device.read(gpa - window.origin, size)
 
     def native_device(self, gpa: Gpa) -> tuple[Gpa, int, int] | None:
         """See :class:`dbt.memory.guest_memory.Bus`."""
@@ -181,7 +203,7 @@ class DeviceBus:
             return None
         device = window.arrive()
         address = native_address(device)
-        return None if address is None else (window.base, class_number(type(device)), address)
+        return None if address is None else (window.origin, class_number(type(device)), address)
 
     def private(self, number: int) -> tuple[PrivateRegisters, int] | None:
         """See :class:`dbt.memory.guest_memory.Bus`. They are attached in the order of their numbers."""
@@ -201,7 +223,7 @@ class DeviceBus:
         device = window.device
         if type(device) is Deferred:
             device = window.arrive()
-        device.write(gpa - window.base, size, value)
+        device.write(gpa - window.origin, size, value)
 
     def save(self) -> dict[str, State]:
         """Return the states of the devices by name, without deferred devices that are as after a reset."""

@@ -100,6 +100,8 @@ def check_options(options: RunOptions) -> None:
     """Raise CommandError for options that do not go together."""
     _check_combination(options)
     _check_debugger(options)
+    if options.xen and options.board != "xen":
+        refuse({"--board": options.board}, "--xen is the board xen")
     if options.replay is not None:
         refuse({"--record": options.record}, "a replay has nothing new to record")
     if options.record_trace is None:

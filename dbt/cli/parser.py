@@ -108,9 +108,11 @@ def _add_machine(parser: Parser) -> None:
     options = Options(parser, "the machine")
     help_ = (
         f"the board: {', '.join(BOARDS)}. versatile is a Versatile/PB, with RAM from address 0 on; virt is QEMU's "
-        "board of that name, with RAM from 0x40000000 on [virt for cortex-a15 and cortex-a7, else versatile]"
+        "board of that name, with RAM from 0x40000000 on; xen is a domain of Xen on ARM, with its hypercalls and the "
+        "console hvc0 [virt for cortex-a15 and cortex-a7, else versatile]"
     )
     options.text("BOARD", help_, "--board")
+    options.flag("the same as --board xen", "--xen")
     help_ = "RAM, up to 2G; more than 256M hides the devices of the board versatile [128M]"
     options.text("SIZE", help_, "--memory")
     help_ = f"the processor: {', '.join(CPU_MODELS)} [a kernel's: arm926, a program's: any, on virt: cortex-a15]"

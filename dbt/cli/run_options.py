@@ -24,6 +24,7 @@ class RunOptions(NamedTuple):
     append: str | None = None
     atags: bool = False
     board: str | None = None
+    xen: bool = False
     cpu: str | None = None
     smp: str | None = None
     rng: str | None = None
@@ -71,7 +72,11 @@ class RunOptions(NamedTuple):
     @classmethod
     def of(cls, parsed: "Namespace") -> "RunOptions":
         """Return the options that argparse made of the command line."""
-        return cls(**{name: getattr(parsed, name) for name in cls._fields})
+        return cls(**{name: getattr(parsed, name) for name in cls._fields})._with_board()
+
+    def _with_board(self) -> "RunOptions":
+        """Return the options with the board that --xen stands for, unless there is another one."""
+        return self._replace(board="xen") if self.xen and self.board is None else self
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> "RunOptions | None":
@@ -84,7 +89,7 @@ class RunOptions(NamedTuple):
         rest = iter(words)
         for word in rest:
             if not word.startswith("-"):
-                return cls(**given, program=word, args=tuple(rest)) if word else None
+                return cls(**given, program=word, args=tuple(rest))._with_board() if word else None
             name, equals, value = word.removeprefix("--").partition("=")
             default = cls._field_defaults.get(name.replace("-", "_"), ...)
             if not word.startswith("--") or "_" in name or name in ("program", "args") or default is ...:
@@ -96,4 +101,4 @@ class RunOptions(NamedTuple):
                 return None
             field = name.replace("-", "_")
             given[field] = (*given.get(field, ()), value) if default == () else default is False or value
-        return cls(**given)
+        return cls(**given)._with_board()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gva
 from dbt.abi.exits import (
@@ -32,6 +32,9 @@ from dbt.vm.vcpu import Vcpu
 from isa.arm.state import Mode
 from isa.arm.vectors import ExceptionKind
 
+if TYPE_CHECKING:
+    from dbt.hypervisor.xen.domain import XenDomain
+
 _PC = 15
 
 
@@ -55,8 +58,12 @@ class ExitHandler:
         notice: Callable[[str], None],
         storm: ExceptionStorm,
         has_psci: bool,
+        hypervisor: Callable[[], XenDomain | None],
     ) -> None:
-        """``has_psci``: an HVC calls the firmware of :mod:`dbt.board.psci`. Otherwise it is undefined."""
+        """``has_psci``: an HVC calls the firmware of :mod:`dbt.board.psci`. Otherwise it is undefined. ``hypervisor``
+        returns what answers hypercalls, if the present board has one.
+        """
+        self._hypervisor = hypervisor
         self._vcpu = vcpu
         self._inspector = inspector
         self._semihosting = semihosting
@@ -91,6 +98,10 @@ class ExitHandler:
             case Undefined():
                 self._note_unknown_register(Gva(exit_.pc), personality.cpu_model)
                 return self._raise(exit_, ExceptionKind.UNDEFINED)
+            case HypervisorCall() if exit_.immediate and (hypervisor := self._hypervisor()) is not None:
+                from dbt.vm.hypervisor_calls import answer  # which few guests need
+
+                return answer(exit_, self._vcpu, hypervisor)
             case HypervisorCall() if self._has_psci:
                 return self._call_firmware(exit_)
             case HypervisorCall() | SecureMonitorCall():
@@ -104,7 +115,7 @@ class ExitHandler:
             case WaitForInterrupt():
                 if self._vcpu.meter is not None:
                     self._vcpu.meter.charge_wait()
-                self._vcpu.begin_wait()
+                self._begin_wait()
                 return None
             case _:
                 raise AssertionError(f"the run loop has no answer to {exit_}")
@@ -151,10 +162,13 @@ class ExitHandler:
         vcpu.exit_counts["firmware call"] += 1
         if vcpu.meter is not None:
             vcpu.meter.charge_exit()
-        answer = psci.call(r[0], r[1], r[2])
+        hypervisor = self._hypervisor()
+        answer: int | PowerRequest | None = None if hypervisor is None else hypervisor.smccc(r[0], r[1])
+        if answer is None:
+            answer = psci.call(r[0], r[1], r[2])
         if answer is PowerRequest.SUSPEND:
             r[0] = 0
-            vcpu.begin_wait()
+            self._begin_wait()
             return None
         if answer is PowerRequest.PROCESSOR_OFF:
             message = "the guest has switched its only processor off, so nothing can happen any more"
@@ -168,6 +182,13 @@ class ExitHandler:
             case int():
                 r[0] = answer & 0xFFFFFFFF
         return None
+
+    def _begin_wait(self) -> None:
+        """Begin to wait for an interrupt, and for nothing else."""
+        hypervisor = self._hypervisor()
+        if hypervisor is not None:
+            hypervisor.stop_polling()
+        self._vcpu.begin_wait()
 
     def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:
         """Take the exception if the guest can handle it."""

@@ -86,7 +86,8 @@ class LoadedMachine(GuestAccess):
         Linux, it is described by ATAGs, as by QEMU.
         """
         self._ownership.check_stopped()
-        has_device, ram = self.board.bus.has_device, self.ram.layout
+        has_device = self.board.bus.has_device
+        ram = self.options.board_model.kernel_layout(self.ram.layout)
         guest = read_kernel(
             self.options.board_model,
             self.options.cpu,

@@ -73,7 +73,8 @@ class Machine(ControlledMachine):
       counts its instructions then, which takes a little time.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
     - ``board``: "versatile", a Versatile/PB with RAM from address 0 on, or "virt", QEMU's board of that name, with RAM
-      from 0x40000000 on. By default it is the one of the processor: "cortex-a15" and "cortex-a7" have "virt".
+      from 0x40000000 on, or "xen", a domain of Xen (:mod:`dbt.hypervisor.xen`). By default it is the one of the
+      processor: "cortex-a15" and "cortex-a7" have "virt".
     - ``rng_seed``: what the random numbers follow from that the board gives to a kernel, and those of the device "rng".
     - ``devices``: the names of virtio devices that the machine has: "rng" is a source of random numbers,
       "balloon" takes memory back, and "console" gets the console's input in place of the UART.

@@ -110,7 +110,7 @@ class MachineOptions(NamedTuple):
     @property
     def layout(self) -> RamLayout:
         """Where the machine has RAM."""
-        return RamLayout.of(self.memory, self.board_model.ram_base)
+        return self.board_model.layout(self.memory)
 
     @property
     def virtio_count(self) -> int:
@@ -164,6 +164,7 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"there is no CPU {self.cpu!r}: use one of {', '.join(CPUS)}")
         if self.board is not None and self.board not in tuple(BOARDS):
             raise ValueError(f"there is no board {self.board!r}: use one of {', '.join(BOARDS)}")
+        _ = self.layout  # which may be impossible
         if not isinstance(self.rng_seed, int) or isinstance(self.rng_seed, bool) or not 0 <= self.rng_seed < 1 << 63:
             raise ValueError(f"rng_seed={self.rng_seed!r} is no whole number in [0, 2^63)")
         self._check_attachments()

@@ -12,6 +12,7 @@ from dbt.board.bus import DeviceBus
 from dbt.engine.observer import Observer
 from dbt.engine.tier import Allowance, Tier
 from dbt.host.console import Console
+from dbt.host.guest_notices import GuestNotices
 from dbt.host.journal import HostJournal
 from dbt.host.output_queue import OutputQueue
 from dbt.host.semihosting import Semihosting
@@ -96,7 +97,11 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     def make_tier(allowance: Allowance) -> Tier:
         return options.make_tier(tier_parts, allowance)  # which are complete when a tier is made
 
-    vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns)
+    def wakes() -> bool:
+        hypervisor = peripherals.board.hypervisor  # which is made later
+        return hypervisor is not None and hypervisor.wakes
+
+    vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns, wakes)
     journal = HostJournal()
     output = OutputQueue(console, journal)
 
@@ -128,13 +133,22 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         vcpu.timeline.ticks_per_second,
         journal,
     )
-    peripherals = Peripherals(options.board_model, bus, vcpu, output.uart, port, memory, options.epoch, attachments)
+    hypercalls = GuestNotices(notice, "hypercalls that do not exist")
+
+    def tell_unknown(number: int, command: int) -> None:
+        hypercalls.tell((number, command), f"the hypervisor does not know hypercall {number}, command {command}")
+
+    peripherals = Peripherals(
+        options.board_model, bus, vcpu, output.uart, port, memory, options.epoch, attachments, tell_unknown
+    )
 
     def is_alone() -> bool:
         return vcpu.timeline.next_tick is None and not peripherals.expects_input
 
     storm = ExceptionStorm(vcpu.situation, is_alone, lambda: _hash_ram(ram))
-    exits = ExitHandler(vcpu, inspector, semihosting, notice, storm, options.board_model.has_psci)
+    exits = ExitHandler(
+        vcpu, inspector, semihosting, notice, storm, options.board_model.has_psci, lambda: peripherals.board.hypervisor
+    )
     tier_parts = TierParts(
         cpu,
         memory,

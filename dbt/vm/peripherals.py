@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
 from dbt.board.board import Board
 from dbt.board.boards import BoardModel
@@ -24,7 +27,8 @@ class Peripherals:
     """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
 
     ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
-    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``.
+    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``. ``unknown`` is told
+    number and command of hypercalls that a hypervisor does not answer.
     """
 
     def __init__(
@@ -37,8 +41,9 @@ class Peripherals:
         memory: GuestMemory,
         epoch: int,
         attachments: Attachments,
+        unknown: Callable[[int, int], None],
     ) -> None:
-        self._build = model.build
+        self._build = partial(model.build, memory=memory, unknown=unknown) if model.is_domain else model.build
         self._bus = bus
         self._vcpu = vcpu
         self._transmit = transmit

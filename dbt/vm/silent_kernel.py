@@ -54,6 +54,12 @@ class SilentKernel:
             return result._replace(advice=self._advice(cpu_model))
         return result
 
+    @property
+    def _arguments(self) -> str:
+        if self._board.is_domain:
+            return "console=hvc0 earlyprintk=xen"
+        return f"console=ttyAMA0 earlycon=pl011,{self._board.console_base:#x}"
+
     def _advice(self, cpu_model: str) -> str:
         from dbt.board.boards import BOARDS, CPU_MODELS
 
@@ -63,6 +69,5 @@ class SilentKernel:
         return (
             f"The kernel has written nothing to its console. The board is {board.name}, the processor {cpu_model}: is "
             f"the kernel built for them? Try {boards}, or --cpu with {models}. With --append "
-            f"'console=ttyAMA0 earlycon=pl011,{board.console_base:#x}' Linux says what it does before its console is "
-            "there."
+            f"'{self._arguments}' Linux says what it does before its console is there."
         )

@@ -40,7 +40,7 @@ class Vcpu:
 
     ``make_tier`` makes the tier, given its allowance. It is called when the tier is first needed, because that may
     build native code. ``latch`` keeps exceptions that callbacks raise inside a slice. An instruction takes ``insn_ns``
-    nanoseconds of virtual time.
+    nanoseconds of virtual time. ``wakes`` returns True if a waiting processor is to go on without an interrupt.
 
     ``icount`` is the number of instructions retired since the reset. ``skipped`` is the number of ticks that passed
     while it waited for an interrupt. ``completed`` counts those of ``icount`` that the machine completed, and not the
@@ -54,7 +54,9 @@ class Vcpu:
         make_tier: Callable[[Allowance], Tier],
         latch: ErrorLatch,
         insn_ns: int,
+        wakes: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._wakes = wakes
         self.cpu = cpu
         self.latch = latch
         self.timeline = Timeline(self.now, insn_ns)
@@ -283,8 +285,10 @@ class Vcpu:
         return not self.is_waiting or self.now() > self._waits_since
 
     def end_wait(self) -> bool:
-        """Complete the WFI if a line is up, so that an interrupt returns to the instruction after it."""
-        if not self.is_waiting or not self.cpu.native("interrupt_lines"):
+        """Complete the WFI if a line is up, so that an interrupt returns to the instruction after it, or if what the
+        guest has told a hypervisor to wait for has come.
+        """
+        if not self.is_waiting or not (self.cpu.native("interrupt_lines") or self._wakes()):
             return False
         self._waits_at = None
         self.retire(Gva(self.cpu.r[_PC] + 4))

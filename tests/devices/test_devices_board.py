@@ -139,6 +139,7 @@ def test_an_input_is_connected_once_and_exists() -> None:
 
 def test_the_console_is_at_the_first_uart() -> None:
     rig = Rig()
+    assert rig.board.console_uart is not None
     rig.board.console_uart.push(b"k")
     assert rig.read(UART0) == ord("k") and rig.read(UART0 + 0x1000) == 0
 

@@ -24,7 +24,8 @@ from dbt.devices.registers import WordRegisters
 from dbt.devices.sic import Sic
 from dbt.devices.sp804 import Sp804, Timer
 from dbt.devices.state import Part, StateError, Stateful, Wiring
-from dbt.memory.ram import RamLayout
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import Ram
 from isa.arm.private import CONTROL, MONITORS
 from tests.devices.virtio.every_device import attached_devices
 from tests.devices.virtual_time import Line, VirtualTime
@@ -45,18 +46,19 @@ class Rig:
 
     def __post_init__(self) -> None:
         model = BOARDS[self.model]
-        ram = RamLayout.of(1 << 20, model.ram_base)
+        ram = model.layout(1 << 20)
         attached = attached_devices() if model.virtio_slots else None
         self.board = model.build(
             *(self.sent.append, ram, self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill),
             attached=attached,
+            **({"memory": GuestMemory(Ram(ram.regions)), "unknown": lambda *_: None} if model.is_domain else {}),
         )
 
     def reset(self) -> None:
         self.resets.append(self.time.tick)
 
     def refill(self) -> None:
-        uart = self.board.console_uart
+        uart = self.board.console_uart or self.board.console
         uart.push(bytes((self.received + number) % 256 for number in range(uart.room)))
         self.received += uart.room
 
@@ -64,12 +66,15 @@ class Rig:
         """Read or write somewhere, or let time pass; return what was read."""
         window = random.choice(self.board.bus.windows)
         if not window.size:
-            return self.access_private(random)
+            return self.call(random) if window.name == "Xen" else self.access_private(random)
         size = random.choice((1, 2, 4, 4, 4))
         first = random.choice((*range(0, min(window.size, 1 << 18), 0x10000), max(window.size - 0x1000, 0)))
         offset = first + random.choice((random.randrange(0, 0x50, size), random.randrange(0, 0x1000, size)))
         value = random.choice((random.getrandbits(8 * size), random.getrandbits(8), 1 << random.randrange(8 * size)))
-        match random.randrange(5):
+        action = random.randrange(5)
+        if not self.board.bus.covers(Gpa(window.base + offset), size):
+            return 0  # a gap
+        match action:
             case 0 | 1:
                 return self.board.bus.read(Gpa(window.base + offset), size)
             case 2 | 3:
@@ -80,6 +85,15 @@ class Rig:
                     ticks = min(ticks, max(due - self.time.tick, 10**6))
                 self.time.advance(ticks)
         return 0
+
+    def call(self, random: Random) -> int:
+        """Make a hypercall about events, with arguments in the pages that the toolstack has made."""
+        domain, page = self.board.hypervisor, 0x39001000
+        assert domain is not None
+        domain.dma.write(page, random.choice((random.randbytes(16), bytes((random.randrange(8), *bytes(15))))))
+        answer = domain.call(32, [random.randrange(14), page, 0, 0, 0])
+        assert isinstance(answer, int)
+        return answer
 
     def access_private(self, random: Random) -> int:
         """Read or write a register of the generic timer or the performance monitors."""

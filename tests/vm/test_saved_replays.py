@@ -96,7 +96,7 @@ def test_a_recording_that_began_with_a_restored_machine(tmp_path: Path) -> None:
     code, data = _GUESTS["interrupts"]
     console = Trickle(data, 3)
     machine = made(code, console)
-    while machine.board.console_uart.arrived < 5:
+    while machine.board.console.arrived < 5:
         assert machine.run(fuel=500).reason is StopReason.FUEL
     state = machine.save()
     end = record(machine, str(tmp_path / "run"))

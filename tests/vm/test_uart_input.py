@@ -51,8 +51,9 @@ def test_a_byte_between_emptying_and_clearing_is_not_lost(tier: Any, jit: Any, m
     while not (machine.r[5] == 1 and machine.peek_word(machine.r[15]) == _NOP):
         assert machine.run(fuel=1).icount < 30_000
     console.input = b"B"
-    machine.board.console_uart.refill()
     uart = machine.board.console_uart
+    assert uart is not None
+    uart.refill()
     assert uart.held == 1 and uart.received[0] == ord("B")
     machine.run(fuel=20_000)
     assert machine.r[5] == (2 if mask & RT else 1)

@@ -1,0 +1,92 @@
+"""The board of a domain of Xen on ARM, as the toolstack makes it: an interrupt controller, the generic timer, and the
+hypervisor, which the guest calls by ``HVC #0xEA1``. Console and everything else are para-virtual.
+
+Addresses and interrupts are those of Xen 4.17 (xen/include/public/arch-arm.h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.abi.addresses import Gpa
+from dbt.board.board import Board, Inputs
+from dbt.board.bus import DeviceBus, Window, hidden_window, private_window
+from dbt.board.timeline import Timeline
+from dbt.board.virt import PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI
+from dbt.devices import gic
+from dbt.devices.generic_timer import GenericTimer
+from dbt.devices.gic import CPU_INTERFACE, Gic
+from dbt.devices.performance_monitors import PerformanceMonitors
+from dbt.devices.virtio.attached import Attached
+from dbt.devices.wiring import Line, Transmit, no_input, unconnected
+from dbt.hypervisor.xen import interface
+from dbt.hypervisor.xen.arguments import Arguments
+from dbt.hypervisor.xen.domain import XenDomain, make_domain
+from dbt.memory.dma import Dma
+from dbt.memory.guest_memory import GuestMemory
+from dbt.memory.ram import RamLayout, RamRegion
+
+_DOMAIN = "Xen"
+#: RAM beside that of the guest's: where it has its grant table mapped, and the pages that the toolstack has made.
+RESERVED = (
+    RamRegion(interface.GRANT_REGION, interface.MAX_GRANT_FRAMES << 12),
+    RamRegion(interface.MAGIC_PAGES, interface.MAGIC_SIZE),
+)
+
+
+def build_board(
+    transmit: Transmit,
+    ram: RamLayout,
+    timeline: Timeline,
+    irq: Line,
+    fiq: Line,
+    reset: Callable[[], None],
+    epoch: int,
+    refill: Callable[[], None] = no_input,
+    holes_read_zero: bool = False,
+    attached: Attached | None = None,
+    *,
+    memory: GuestMemory,
+    unknown: Callable[[int, int], None],
+) -> Board:
+    """Return the board as after a reset. The arguments are those of :func:`dbt.board.versatile.build_board`.
+
+    ``memory`` is the guest's memory. ``unknown`` is told number and command of hypercalls that are not answered.
+    """
+
+    def is_upcall_pending() -> bool:
+        return domain.shared.is_upcall_pending  # which is made later
+
+    controller = Gic(irq, fiq, sampled=interface.EVENT_INTERRUPT, sample=is_upcall_pending)
+    inputs = Inputs("the interrupt controller", controller.line, gic.LINES)
+    timer = GenericTimer(
+        timeline.named("generic timer"),
+        inputs.connect(PHYSICAL_TIMER_PPI, "generic timer"),
+        inputs.connect(VIRTUAL_TIMER_PPI, "generic timer"),
+    )
+    monitors = PerformanceMonitors(timeline.named("performance monitors"), unconnected)
+    domain: XenDomain = make_domain(
+        Dma(memory),
+        Arguments(memory),
+        timeline.named(_DOMAIN),
+        inputs.connect(interface.EVENT_INTERRUPT, "event channels"),
+        epoch,
+        transmit,
+        refill,
+        unknown,
+    )
+    windows = [
+        private_window(timer, "generic timer"),
+        private_window(monitors, "performance monitors"),
+        hidden_window(domain, _DOMAIN),
+        Window(interface.DISTRIBUTOR, interface.DISTRIBUTOR_SIZE, controller, "GIC"),
+        Window(
+            interface.CPU_INTERFACE,
+            interface.CPU_INTERFACE_SIZE,
+            controller,
+            "GIC CPU interface",
+            origin=Gpa(interface.CPU_INTERFACE - CPU_INTERFACE),
+        ),
+    ]
+    bus = DeviceBus(windows, holes_read_zero)
+    return Board(bus, None, domain.console, controller, timeline, {}, domain)

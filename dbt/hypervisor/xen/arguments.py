@@ -1,0 +1,60 @@
+"""The arguments of hypercalls in guest memory, by guest virtual address in the caller's regime.
+
+Everything there is the guest's and may change at any time, so it is copied once. A structure may cross pages. What
+cannot be reached ends the hypercall with -EFAULT, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any
+
+from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.exits import LeaveGuest
+from dbt.abi.layout import PAGE_RAM, PAGE_SHIFT, PAGE_SIZE
+from dbt.hypervisor.xen.interface import Errno, HypercallError
+from dbt.memory.guest_memory import GuestMemory
+from isa.arm.faults import AccessKind
+
+_END = 1 << 32
+_WORD = _END - 1
+
+
+class Arguments:
+    """Guest memory as hypercalls access it: with the caller's translation and permissions."""
+
+    def __init__(self, memory: GuestMemory) -> None:
+        self._memory = memory
+        self._flags = memory.ram.page_flags
+
+    def read(self, handle: int, size: int) -> bytes:
+        """Return ``size`` bytes. Raise HypercallError if not all of them can be read."""
+        ram = self._memory.ram.bytes
+        return b"".join([bytes(ram[gpa : gpa + length]) for gpa, length in self._pieces(handle, size, 0)])
+
+    def write(self, handle: int, data: bytes) -> None:
+        """Write all of ``data``, or nothing and raise HypercallError."""
+        done = 0
+        for gpa, length in list(self._pieces(handle, len(data), AccessKind.WRITE)):
+            self._memory.write_ram(gpa, data[done : done + length])
+            done += length
+
+    def unpack(self, handle: int, form: Struct) -> tuple[Any, ...]:
+        """Return the members of the structure at ``handle``."""
+        return form.unpack(self.read(handle, form.size))
+
+    def _pieces(self, handle: int, size: int, access: int) -> Iterator[tuple[Gpa, int]]:
+        gva, end = handle & _WORD, (handle & _WORD) + size
+        if end > _END:
+            raise HypercallError(Errno.EFAULT)
+        while gva < end:
+            length = min(PAGE_SIZE - gva % PAGE_SIZE, end - gva)
+            try:
+                gpa = self._memory.locate(Gva(gva), 1, access, Gva(gva))
+            except LeaveGuest:
+                raise HypercallError(Errno.EFAULT) from None
+            if not self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM:
+                raise HypercallError(Errno.EFAULT)
+            yield gpa, length
+            gva += length

@@ -1,0 +1,111 @@
+"""The console of a domain: the back end of the ring in the console page (xen/include/public/io/console.h).
+
+The guest's kernel can also write by the hypercall console_io. Both go to the machine's console, in the order in which
+they are written. Indices in the ring are the guest's: they are taken modulo its size, and never more is read from it
+than it holds.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.devices.state import Stateful, Wiring, Word
+from dbt.devices.wiring import Transmit
+from dbt.hypervisor.xen.event_channels import BackEndPorts
+from dbt.hypervisor.xen.interface import CONSOLE_PAGE
+from dbt.memory.dma import Dma
+
+_IN_SIZE, _OUT_SIZE = 1024, 2048
+_OUT: Final = _IN_SIZE
+_INDICES: Final = struct.Struct("<IIII")  # in_cons, in_prod, out_cons, out_prod
+_AT_INDICES: Final = _IN_SIZE + _OUT_SIZE
+_IN_PROD, _OUT_CONS = _AT_INDICES + 4, _AT_INDICES + 8
+_U32: Final = struct.Struct("<I")
+_WORD: Final = 0xFFFFFFFF
+#: Input for CONSOLEIO_read that waits for the guest at most.
+_TYPED: Final = 256
+
+
+@dataclass(eq=False)
+class XenConsole(Stateful):
+    """The console, as the machine sees it too: see :class:`dbt.board.board.ConsolePort`.
+
+    ``refill`` is called before the guest gets input by a hypercall. ``port`` is the guest's port of the ring, or 0 as
+    long as the domain has made no hypercall; ``receiver`` is the number of the back end. ``typed`` is input that waits
+    for CONSOLEIO_read, if the guest does not use the ring.
+    """
+
+    dma: Wiring[Dma]
+    ports: Wiring[BackEndPorts]
+    transmit: Wiring[Transmit]
+    refill: Wiring[Callable[[], None]]
+    port: Word = 0
+    arrived: int = 0
+    typed: bytes = b""
+    receiver: Wiring[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.receiver = self.ports.add_receiver(self.drain)
+
+    def is_possible(self) -> bool:
+        return self.arrived >= 0 and len(self.typed) <= _TYPED
+
+    # -- what the guest writes -----------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the machine's console."""
+        for byte in data:
+            self.transmit(byte)
+
+    def drain(self) -> None:
+        """The guest has sent an event: take what it has written to the ring, and tell it that there is room."""
+        _, _, taken, written = self._indices()
+        size = min(written - taken & _WORD, _OUT_SIZE)
+        ring = self.dma.read(CONSOLE_PAGE + _OUT, _OUT_SIZE)
+        self.write(bytes(ring[(taken + number) % _OUT_SIZE] for number in range(size)))
+        self.dma.write(CONSOLE_PAGE + _OUT_CONS, _U32.pack(written))
+        if size:
+            self._notify()
+
+    def _notify(self) -> None:
+        self.ports.notify(self.port, self.receiver)
+
+    def _indices(self) -> tuple[int, int, int, int]:
+        found = _INDICES.unpack(self.dma.read(CONSOLE_PAGE + _AT_INDICES, _INDICES.size))
+        return found[0], found[1], found[2], found[3]
+
+    # -- what the guest reads ------------------------------------------------------------------
+
+    @property
+    def expects_input(self) -> bool:
+        """True if the guest listens at the port of the ring."""
+        return self.ports.is_bound(self.port, self.receiver) and not self.ports.is_masked(self.port)
+
+    @property
+    def room(self) -> int:
+        if not self.expects_input:
+            return _TYPED - len(self.typed)
+        taken, given, _, _ = self._indices()
+        return _IN_SIZE - min(given - taken & _WORD, _IN_SIZE)
+
+    def push(self, data: bytes) -> None:
+        """Take bytes of input, at most :attr:`room`."""
+        self.arrived += len(data)
+        if not self.expects_input:
+            self.typed += data
+            return
+        _, given, _, _ = self._indices()
+        for number, byte in enumerate(data):
+            self.dma.write(CONSOLE_PAGE + (given + number) % _IN_SIZE, bytes([byte]))
+        self.dma.write(CONSOLE_PAGE + _IN_PROD, _U32.pack(given + len(data) & _WORD))
+        self._notify()
+
+    def read(self, size: int) -> bytes:
+        """Return input for CONSOLEIO_read, at most ``size`` bytes."""
+        if size > len(self.typed):
+            self.refill()
+        found, self.typed = self.typed[:size], self.typed[size:]
+        return found

@@ -1,0 +1,349 @@
+"""A domain as its hypervisor has it: the hypercalls of the guest, answered as Xen 4.17 on 32-bit ARM answers them.
+
+A hypercall is guest data throughout. Its registers and structures are copied once and checked, and whatever they hold,
+the result is a number for R0 or a :class:`dbt.hypervisor.xen.interface.Request`. What Xen does that this hypervisor
+does not is answered with -ENOSYS, and told to the user once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.device import Device
+from dbt.devices.state import Part, Tick, Wiring, Word
+from dbt.devices.wiring import Alarm, Time
+from dbt.hypervisor.xen.arguments import Arguments
+from dbt.hypervisor.xen.console import XenConsole
+from dbt.hypervisor.xen.event_channels import BackEndPorts, EventChannels, check_self, check_vcpu, page_of
+from dbt.hypervisor.xen.event_queues import PORTS, EventQueues
+from dbt.hypervisor.xen.grant_table import GrantTable
+from dbt.hypervisor.xen.interface import (
+    CONSOLE_PAGE,
+    STORE_PAGE,
+    Errno,
+    HypercallError,
+    Request,
+)
+from dbt.hypervisor.xen.reservation import Reservation
+from dbt.hypervisor.xen.shared_page import VCPU_INFO_SIZE, SharedPage
+from dbt.hypervisor.xen.version import xen_version
+from dbt.memory.dma import Dma
+
+#: What a call returns: the value of R0, or what the machine is to do.
+Answer = int | Request
+_WORD: Final = 0xFFFFFFFF
+_CONSOLE_AT_ONCE: Final = 4096
+_CALLS_AT_ONCE: Final = 64
+_MULTICALL_ENTRY = struct.Struct("<QQ6Q")
+_RESULT = struct.Struct("<Q")
+_SHUTDOWN = struct.Struct("<I")
+_SHUTDOWN_REASONS: Final = {0: Request.POWER_OFF, 1: Request.REBOOT, 3: Request.CRASH}
+#: SHUTDOWN_suspend: Xen answers 1 if the domain goes on without having been suspended.
+_SUSPEND, _CANCELLED = 2, 1
+_POLL = struct.Struct("<QIxxxxQ")
+_MOST_POLLED: Final = 128
+_REGISTER_INFO = struct.Struct("<QII")
+_RUNSTATE_AREA = struct.Struct("<Q")
+_RUNSTATE = struct.Struct("<IxxxxQQQQQ")
+_HVM_PARAM = struct.Struct("<HHIQ")
+_RUNSTATE_UPDATE_FLAG: Final = 5
+_SECOND: Final = 10**9
+#: SMCCC_VERSION, and the version that is there (ARM DEN 0028).
+_SMCCC_VERSION, _SMCCC_1_1, _PSCI_FEATURES = 0x80000000, 0x10001, 0x8400000A
+
+
+@dataclass(eq=False)
+class XenDomain(Device):
+    """The domain of a machine's guest. It has no registers, and is a device for its state alone.
+
+    ``unknown`` is told number and command of hypercalls that are not answered. ``args`` are R0 to R4 of the present
+    hypercall. While the guest polls, ``polled`` are the ports that it waits for, until the tick ``poll_end``.
+    """
+
+    dma: Wiring[Dma]
+    arguments: Wiring[Arguments]
+    time: Wiring[Time]
+    unknown: Wiring[Callable[[int, int], None]]
+    channels: Part[EventChannels]
+    grants: Part[GrantTable]
+    reservation: Part[Reservation]
+    console: Part[XenConsole]
+    #: Whether the domain has made a hypercall. Until then its shared pages are not filled in.
+    is_on: bool = False
+    is_polling: bool = False
+    polled: list[Word] = field(default_factory=list)
+    poll_end: Tick | None = None
+    args: Wiring[list[int]] = field(default_factory=list)
+    alarm: Wiring[Alarm] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.alarm = self.time.alarm("poll", self._rings)
+
+    def is_possible(self) -> bool:
+        return len(self.polled) <= _MOST_POLLED and all(port < PORTS for port in self.polled)
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        pass
+
+    @property
+    def shared(self) -> SharedPage:
+        return self.channels.queues.shared
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def call(self, number: int, args: list[int]) -> Answer:
+        """Do hypercall ``number``, the value of R12. ``args`` are R0 to R4, which it changes for Request.AGAIN."""
+        if not self.is_on:
+            self._power_on()
+        self.args = args
+        return self._do(number)
+
+    def _power_on(self) -> None:
+        """Do what the toolstack does when it creates the domain."""
+        self.is_on = True
+        self.shared.power_on()
+        for page in (CONSOLE_PAGE, STORE_PAGE):
+            self.dma.write(page, bytes(PAGE_SIZE))
+        (self.console.port,) = self.channels.power_on(1)
+
+    def _do(self, number: int) -> Answer:
+        operation = _HYPERCALLS.get(number)
+        try:
+            if operation is None:
+                raise HypercallError(Errno.ENOSYS)
+            answer = operation(self)
+        except HypercallError as error:
+            if error.errno == Errno.ENOSYS:
+                self.unknown(number, self.args[0])
+            return -error.errno
+        return answer
+
+    @staticmethod
+    def smccc(function: int, argument: int) -> int | None:
+        """Return the answer to an HVC #0 that is no PSCI call, or None if it is one."""
+        if function == _SMCCC_VERSION:
+            return _SMCCC_1_1
+        return 0 if (function, argument) == (_PSCI_FEATURES, _SMCCC_VERSION) else None
+
+    def _multicall(self) -> Answer:
+        """Do several calls. Their results are beside their arguments; what stops the domain ends the list."""
+        handle, count = self.args[:2]
+        outer, ends = self.args, None
+        for done in range(min(count, _CALLS_AT_ONCE)):
+            at = handle + done * _MULTICALL_ENTRY.size
+            number, _, *args = self.arguments.unpack(at, _MULTICALL_ENTRY)
+            answer: Answer = -Errno.EINVAL
+            if number != _MULTICALL:
+                self.args = [value & _WORD for value in args[:5]]
+                answer = self._repeat(number)
+                self.args = outer
+            if isinstance(answer, Request):
+                ends, answer = (None if answer is Request.BLOCK else answer), 0
+            self.arguments.write(at + 8, _RESULT.pack(answer & (1 << 64) - 1))
+            if ends is not None:
+                return ends
+        if count <= _CALLS_AT_ONCE:
+            return 0
+        outer[0] = handle + _CALLS_AT_ONCE * _MULTICALL_ENTRY.size & _WORD
+        outer[1] = count - _CALLS_AT_ONCE
+        return Request.AGAIN
+
+    def _repeat(self, number: int) -> Answer:
+        """Do one call of several. What would be executed again is left undone after some times: the guest counts."""
+        answer = self._do(number)
+        for _ in range(_CALLS_AT_ONCE):
+            if answer is not Request.AGAIN:
+                break
+            answer = self._do(number)
+        return self.args[0] >> 6 if answer is Request.AGAIN else answer
+
+    # -- memory, events, grants ----------------------------------------------------------------
+
+    def _version(self) -> Answer:
+        return xen_version(self.arguments, *self.args[:2])
+
+    def _memory(self) -> Answer:
+        result, again = self.reservation.call(*self.args[:2])
+        if again is None:
+            return result
+        self.args[0] = again
+        return Request.AGAIN
+
+    def _events(self) -> Answer:
+        return self.channels.call(*self.args[:2])
+
+    def _grants(self) -> Answer:
+        return self.grants.call(*self.args[:3])
+
+    # -- the virtual CPU -----------------------------------------------------------------------
+
+    def _vcpu(self) -> Answer:
+        command, vcpu, handle = self.args[:3]
+        if command not in (5, 10):  # Xen on ARM has no others, and says so in this way.
+            raise HypercallError(Errno.EINVAL)
+        check_vcpu(vcpu)
+        if command == 10:
+            frame, offset, _ = self.arguments.unpack(handle, _REGISTER_INFO)
+            if offset > PAGE_SIZE - VCPU_INFO_SIZE:
+                raise HypercallError(Errno.ENXIO)
+            self.shared.move_vcpu_info(Gpa(page_of(self.dma, frame, Errno.EINVAL) + offset))
+            return 0
+        (area,) = self.arguments.unpack(handle, _RUNSTATE_AREA)
+        now = self.time.now * _SECOND // self.time.ticks_per_second
+        with suppress(HypercallError):  # as Xen does, which only tries
+            self.arguments.write(area, _RUNSTATE.pack(0, 0, now, 0, 0, 0))  # It has run all the time.
+        return 0
+
+    def _schedule(self) -> Answer:
+        command, handle = self.args[:2]
+        match command:
+            case 0:  # yield: nobody else is there to run
+                return 0
+            case 1:
+                return Request.BLOCK
+            case 2:
+                (reason,) = self.arguments.unpack(handle, _SHUTDOWN)
+                if reason == _SUSPEND:
+                    return _CANCELLED
+                return _SHUTDOWN_REASONS.get(reason) or -Errno.EINVAL
+            case 3:
+                return self._poll(handle)
+            case 5:  # shutdown_code: what the next shutdown would tell the toolstack
+                self.arguments.unpack(handle, _SHUTDOWN)
+                return 0
+            case _:
+                raise HypercallError(Errno.ENOSYS)
+
+    def _poll(self, handle: int) -> Answer:
+        """Wait until one of some ports is pending, or until a time of the virtual clock, if that is not 0."""
+        ports, count, timeout = self.arguments.unpack(handle, _POLL)
+        if count > _MOST_POLLED:
+            raise HypercallError(Errno.EINVAL)
+        self.polled = list(struct.unpack(f"<{count}I", self.arguments.read(ports, 4 * count)))
+        if any(port >= PORTS for port in self.polled):
+            self.polled = []
+            raise HypercallError(Errno.EINVAL)
+        if any(map(self.channels.queues.is_pending, self.polled)):
+            return 0
+        end = -(-timeout * self.time.ticks_per_second // _SECOND)
+        if timeout and end <= self.time.now:
+            return 0
+        self.is_polling = True
+        self.poll_end = None
+        if timeout and end < 1 << 62:
+            self.poll_end = end
+            self.alarm.set(end)
+        return Request.BLOCK
+
+    def _rings(self) -> None:
+        """The time has come until which the guest polls: the machine looks at :attr:`wakes` now."""
+
+    @property
+    def wakes(self) -> bool:
+        """True if the guest waits for what has come, be it an interrupt or not."""
+        if not self.is_polling:
+            return False
+        is_over = self.poll_end is not None and self.time.now >= self.poll_end
+        return is_over or any(map(self.channels.queues.is_pending, self.polled))
+
+    def stop_polling(self) -> None:
+        """The guest does not wait any more, or waits for something else."""
+        self.is_polling = False
+        self.poll_end = None
+        self.alarm.cancel()
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    def _console_io(self) -> Answer:
+        command, count, handle = self.args[:3]
+        size = min(count, _CONSOLE_AT_ONCE)
+        if command == 1:
+            data = self.console.read(size)
+            self.arguments.write(handle, data)
+            return len(data)
+        if command:
+            raise HypercallError(Errno.ENOSYS)
+        self.console.write(self.arguments.read(handle, size))
+        if size == count:
+            return 0
+        self.args[1], self.args[2] = count - size, handle + size & _WORD
+        return Request.AGAIN
+
+    def _vm_assist(self) -> Answer:
+        command, kind = self.args[:2]
+        if command > 1:
+            raise HypercallError(Errno.ENOSYS)
+        return 0 if kind == _RUNSTATE_UPDATE_FLAG else -Errno.EINVAL
+
+    def _hvm(self) -> Answer:
+        command, handle = self.args[:2]
+        if command > 1:
+            raise HypercallError(Errno.ENOSYS)
+        domain, pad, index, _ = self.arguments.unpack(handle, _HVM_PARAM)
+        check_self(domain)
+        values = {
+            0: 0,  # The event interrupt is in the device tree.
+            1: 0,  # There is no XenStore.
+            2: 0,
+            17: CONSOLE_PAGE // PAGE_SIZE,
+            18: self.console.port,
+        }
+        if index not in values:
+            raise HypercallError(Errno.EINVAL)
+        if command == 0:
+            raise HypercallError(Errno.EPERM)
+        self.arguments.write(handle, _HVM_PARAM.pack(domain, pad, index, values[index]))
+        return 0
+
+    def _physdev(self) -> Answer:
+        raise HypercallError(Errno.ENOSYS)
+
+
+_MULTICALL: Final = 13
+#: The hypercalls by their numbers (xen/include/public/xen.h).
+_HYPERCALLS: Final[dict[int, Callable[[XenDomain], Answer]]] = {
+    12: XenDomain._memory,
+    _MULTICALL: XenDomain._multicall,
+    17: XenDomain._version,
+    18: XenDomain._console_io,
+    20: XenDomain._grants,
+    21: XenDomain._vm_assist,
+    24: XenDomain._vcpu,
+    29: XenDomain._schedule,
+    32: XenDomain._events,
+    33: XenDomain._physdev,
+    34: XenDomain._hvm,
+}
+
+
+def make_domain(
+    dma: Dma,
+    arguments: Arguments,
+    time: Time,
+    upcall: Callable[[bool], None],
+    epoch: int,
+    transmit: Callable[[int], None],
+    refill: Callable[[], None],
+    unknown: Callable[[int, int], None],
+    has_fifo: bool = True,
+) -> XenDomain:
+    """Return a domain as the toolstack creates it. ``upcall`` is the line of the event interrupt, ``epoch`` the time of
+    day in seconds since 1970. ``transmit`` gets what goes to the console, and ``refill`` is called for its input.
+    ``has_fifo``: whether events can be in queues.
+    """
+    shared = SharedPage(dma, upcall, epoch)
+    channels = EventChannels(dma, arguments, EventQueues(dma, shared), has_fifo)
+    grants = GrantTable(dma, arguments)
+    ports = BackEndPorts(channels)
+    console = XenConsole(dma, ports, transmit, refill)
+    reservation = Reservation(dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
+    return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console)

@@ -1,0 +1,166 @@
+"""The memory of a domain (xen/include/public/memory.h): where shared pages are, and what the guest has given back.
+
+A page that the guest has given back by decrease_reservation is zero and takes no memory of the host's. choice: unlike
+in Xen, an access to it does not abort, and it may be written before it is populated again; then it is zero once more.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.devices.state import Byte, Stateful, Wiring
+from dbt.hypervisor.xen.arguments import Arguments
+from dbt.hypervisor.xen.event_channels import check_self, page_of
+from dbt.hypervisor.xen.interface import MAGIC_PAGES, RAM_BASE, Errno, HypercallError
+from dbt.memory.dma import Dma
+
+#: The command is in the lower bits of R0; above them is how many extents are done already.
+COMMAND_BITS: Final = 6
+_LAST_FRAME: Final = 1 << 20
+_LARGEST_ORDER: Final = 9
+#: Extents that one execution of the hypercall deals with. Then it is executed again, as by Xen.
+_EXTENTS_AT_ONCE: Final = 64
+_ADD_TO_PHYSMAP = struct.Struct("<HHIQQ")
+_REMOVE_FROM_PHYSMAP = struct.Struct("<HxxxxxxQ")
+_RESERVATION = struct.Struct("<QQIIHxxxxxx")
+_DOMAIN = struct.Struct("<H")
+_EXTENT = struct.Struct("<Q")
+_SHARED_INFO, _GRANT_TABLE = 0, 1
+
+
+@dataclass(eq=False)
+class Reservation(Stateful):
+    """The memory of the guest. ``holes`` has the numbers of the frames that it has given back.
+
+    ``move_shared`` puts the shared information to a page, and ``map_grants`` a page of the grant table. ``is_shared``
+    and ``has_grants`` say whether one of these is there.
+    """
+
+    dma: Wiring[Dma]
+    arguments: Wiring[Arguments]
+    move_shared: Wiring[Callable[[Gpa], None]]
+    map_grants: Wiring[Callable[[int, Gpa], None]]
+    is_shared: Wiring[Callable[[Gpa], bool]]
+    has_grants: Wiring[Callable[[Gpa], bool]]
+    holes: dict[int, Byte] = field(default_factory=dict)
+
+    def is_possible(self) -> bool:
+        return all(value == 1 and self._is_ram(frame) for frame, value in self.holes.items())
+
+    def call(self, command: int, handle: int) -> tuple[int, int | None]:
+        """Do XENMEM_*. Return the result, and None or the R0 with which the hypercall is to be executed again. Raise
+        HypercallError.
+        """
+        number, done = command & (1 << COMMAND_BITS) - 1, command >> COMMAND_BITS
+        if number in _OF_EXTENTS:
+            return self._change(_OF_EXTENTS[number], number, done, handle)
+        match number:
+            case 2:  # maximum_ram_page
+                return self._last_frame + 1, None
+            case 3 | 4:  # current_reservation, maximum_reservation
+                check_self(*self.arguments.unpack(handle, _DOMAIN))
+                return self._frames - (len(self.holes) if number == 3 else 0), None
+            case 14:  # maximum_gpfn
+                check_self(*self.arguments.unpack(handle, _DOMAIN))
+                return self._last_frame, None
+            case 7:
+                self._add_to_physmap(handle)
+            case 15:
+                self._remove_from_physmap(handle)
+            case _:
+                raise HypercallError(Errno.ENOSYS)
+        return 0, None
+
+    @property
+    def _frames(self) -> int:
+        return sum(one.size for one in self.dma.layout.regions if one.base >= RAM_BASE) // PAGE_SIZE
+
+    @property
+    def _last_frame(self) -> int:
+        return (self.dma.layout.end >> PAGE_SHIFT) - 1
+
+    def _is_ram(self, frame: int) -> bool:
+        """Return True if a frame is one of the guest's RAM, and not of what the toolstack has put beside it."""
+        page = Gpa(frame << PAGE_SHIFT)
+        return page >= RAM_BASE and self.dma.layout.covers(page, PAGE_SIZE)
+
+    # -- shared pages --------------------------------------------------------------------------
+
+    def _add_to_physmap(self, handle: int) -> None:
+        domain, _, space, index, frame = self.arguments.unpack(handle, _ADD_TO_PHYSMAP)
+        check_self(domain)
+        page = page_of(self.dma, frame, Errno.EINVAL)
+        if page >= MAGIC_PAGES and page < RAM_BASE:
+            raise HypercallError(Errno.EINVAL)
+        if space not in (_SHARED_INFO, _GRANT_TABLE):
+            raise HypercallError(Errno.ENOSYS)
+        if (space == _SHARED_INFO and (index or self.has_grants(page))) or self.is_shared(page):
+            raise HypercallError(Errno.EINVAL)
+        if space == _SHARED_INFO:
+            self.move_shared(page)
+        else:
+            self.map_grants(index, page)
+        self.holes.pop(frame, None)
+
+    def _remove_from_physmap(self, handle: int) -> None:
+        domain, frame = self.arguments.unpack(handle, _REMOVE_FROM_PHYSMAP)
+        check_self(domain)
+        if not self._take(page_of(self.dma, frame, Errno.EINVAL) >> PAGE_SHIFT):
+            raise HypercallError(Errno.EINVAL)
+
+    # -- ballooning ----------------------------------------------------------------------------
+
+    def _change(
+        self, change: Callable[[Reservation, int], bool], number: int, done: int, handle: int
+    ) -> tuple[int, int | None]:
+        extents, count, order, _, domain = self.arguments.unpack(handle, _RESERVATION)
+        if done >= count:
+            return done, None
+        check_self(domain)
+        if count > (1 << 32 - COMMAND_BITS) - 1 or order > _LARGEST_ORDER:
+            return done, None
+        stop = min(count, done + _EXTENTS_AT_ONCE)
+        while done < stop:
+            try:
+                (first,) = self.arguments.unpack(extents + done * _EXTENT.size, _EXTENT)
+            except HypercallError:
+                return done, None
+            if first & (1 << order) - 1 or not all(change(self, first + number) for number in range(1 << order)):
+                return done, None
+            done += 1
+        return done, None if done >= count else number | done << COMMAND_BITS
+
+    def _take(self, frame: int) -> bool:
+        """Take a frame from the guest. Return False if it has none there, or if the page is shared."""
+        page = Gpa(frame << PAGE_SHIFT)
+        if frame >= _LAST_FRAME or not self._is_ram(frame) or frame in self.holes:
+            return False
+        if self.is_shared(page) or self.has_grants(page):
+            return False
+        self.dma.give_back(page, PAGE_SIZE)
+        self.holes[frame] = 1
+        return True
+
+    def _give(self, frame: int) -> bool:
+        """Give the guest a frame, which is zero. Return False unless it has given one back there."""
+        if frame not in self.holes:
+            return False
+        self.dma.give_back(frame << PAGE_SHIFT, PAGE_SIZE)
+        del self.holes[frame]
+        return True
+
+    def _refuse(self, frame: int) -> bool:
+        """Give the guest no frame that has no place: the memory of a domain is at places that it knows."""
+        return False
+
+
+_OF_EXTENTS: Final[dict[int, Callable[[Reservation, int], bool]]] = {
+    0: Reservation._refuse,
+    1: Reservation._take,
+    6: Reservation._give,
+}

@@ -1,0 +1,50 @@
+"""Answers to the HVC instructions of a guest whose board has a hypervisor."""
+
+from __future__ import annotations
+
+from dbt.abi.addresses import Gva
+from dbt.abi.exits import HypervisorCall
+from dbt.hypervisor.xen.domain import XenDomain
+from dbt.hypervisor.xen.interface import HYPERCALL_IMMEDIATE, Request
+from dbt.vm.result import RunResult, StopReason
+from dbt.vm.vcpu import Vcpu
+
+_NUMBER = 12
+_ARGUMENTS = 5
+_CRASHED = 1
+
+
+def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | None:
+    """Do what the instruction demands. Return a result if the run is over. The guest may be waiting afterwards."""
+    if exit_.immediate != HYPERCALL_IMMEDIATE:
+        message = f"the guest executed HVC #{exit_.immediate:#x}, for which Xen destroys a domain"
+        return RunResult(StopReason.FAULT, None, vcpu.icount, vcpu.cpu.pc, message, exit_)
+    r = vcpu.cpu.r
+    vcpu.exit_counts["hypercall"] += 1
+    if vcpu.meter is not None:
+        vcpu.meter.charge_exit()
+    domain.stop_polling()
+    args = list(r[:_ARGUMENTS])
+    found = domain.call(r[_NUMBER], args)
+    if found is Request.BLOCK:
+        r[0] = 0
+        vcpu.begin_wait()
+        return None
+    vcpu.retire(Gva(exit_.pc if found is Request.AGAIN else exit_.pc + 4))
+    match found:
+        case Request.AGAIN:
+            for number, value in enumerate(args):
+                r[number] = value
+        case Request.POWER_OFF:
+            return _exited(vcpu, 0, "the guest switched the machine off")
+        case Request.CRASH:
+            return _exited(vcpu, _CRASHED, "the guest says that it has crashed (SHUTDOWN_crash)")
+        case Request.REBOOT:
+            vcpu.request_reset()
+        case int():
+            r[0] = found & 0xFFFFFFFF
+    return None
+
+
+def _exited(vcpu: Vcpu, code: int, message: str) -> RunResult:
+    return RunResult(StopReason.EXITED, code, vcpu.icount, vcpu.cpu.pc, message)

@@ -1,0 +1,75 @@
+"""Debian's unmodified kernel as a domain of Xen: it finds its hypervisor, has its console on hvc0, both ways, and ends
+in the same state in every tier.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.host.console import CaptureConsole, Console
+from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
+from tests.linux.booting import MODES
+from tests.linux.debian import DISK, KERNEL, NEEDS_DEBIAN, TIMEOUT
+from tests.linux.typist import Typist
+
+pytestmark = NEEDS_DEBIAN
+ARGUMENTS = "console=hvc0 earlyprintk=xen rdinit=/init-xen nowait"
+_PROMPT = b"# "
+
+
+def boot(mode: str, console: Console, append: str = ARGUMENTS, **more: Any) -> Machine:
+    tier, jit = MODES[mode]
+    machine = Machine(128 << 20, tier=tier, jit=jit, console=console, board="xen", **more)
+    machine.load_kernel(KERNEL, initrd=DISK, append=append)
+    return machine
+
+
+def test_it_boots_to_a_shell_on_hvc0_and_powers_off() -> None:
+    """What is typed comes by the ring, as does what is printed. The state is the same in each tier."""
+    ends = set()
+    for mode in ("threaded", "auto-async"):
+        console = Typist([(_PROMPT, b"echo typed $((40+2)); cat /sys/hypervisor/type\n"), (_PROMPT, b"poweroff -f\n")])
+        with boot(mode, console) as machine:
+            result = machine.run(timeout=TIMEOUT)
+            assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-2000:]
+            assert "switched the machine off" in result.message
+            ends.add((result.icount, state_hash(machine), bytes(console.output)))
+        for text in (
+            rb"Xen 4\.17 support found",
+            rb"xen:events: Using FIFO-based ABI",
+            rb"Grant tables using version 1 layout",
+            rb"typed 42\r?\nxen\r?\n",
+            rb"GIC-0 +31 Level +events",
+            rb"reboot: Power down",
+        ):
+            assert re.search(text, console.output), (text, console.output[-3000:])
+    assert len(ends) == 1
+
+
+def test_it_reboots() -> None:
+    console = CaptureConsole()
+    with boot("auto-async", console, "console=hvc0 rdinit=/init2") as machine:
+        result = machine.run(timeout=TIMEOUT)
+    assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-2000:]
+    assert "reset the machine" in result.message
+    assert console.output.rstrip().endswith(b"reboot: Restarting system")
+
+
+@pytest.mark.parametrize("icount", [1_000_000_003, 3_500_000_001])
+def test_it_goes_on_from_a_saved_state(icount: int) -> None:
+    """Saved by one tier and restored by another, it comes to the same state as without."""
+    ends = []
+    with boot("auto-async", CaptureConsole()) as machine:
+        machine.run(fuel=icount, timeout=TIMEOUT)
+        with machine.save() as state:
+            machine.run(fuel=30_000_000, timeout=TIMEOUT)
+            ends.append(state_hash(machine))
+            with Machine.restore(state, tier="threaded", console=CaptureConsole()) as again:
+                again.run(fuel=30_000_000, timeout=TIMEOUT)
+                ends.append(state_hash(again))
+    assert ends[0] == ends[1]
