@@ -5,20 +5,15 @@ same, in its words.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dbt.abi.version import VERSION
+from dbt.qmp import human, queries
+from dbt.qmp.errors import NOT_FOUND, QmpError
 
-NOT_FOUND, GENERIC, NOT_ACTIVE = "CommandNotFound", "GenericError", "DeviceNotActive"
+if TYPE_CHECKING:
+    from dbt.vm.machine import Machine
+
 NEGOTIATE = "qmp_capabilities"
-
-
-class QmpError(Exception):
-    """Raised if a command fails. ``kind`` is QEMU's class of the error; the message is for people."""
-
-    def __init__(self, message: str, kind: str = GENERIC) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class Control(Protocol):
@@ -26,6 +21,10 @@ class Control(Protocol):
 
     The guest is stopped between two instructions, and goes on when the command has been answered, unless it is paused.
     """
+
+    @property
+    def machine(self) -> Machine:
+        """The machine, to be looked at."""
 
     @property
     def status(self) -> str:
@@ -130,13 +129,8 @@ def execute(request: Request, control: Control) -> object:
     for name in request.arguments:
         if name not in command.takes:
             raise QmpError(f"Parameter '{name}' is unexpected")
-    return command.run(control, request.arguments) or {}
-
-
-def version() -> Mapping[str, Any]:
-    """Return the version in the form that clients expect. The numbers are dbt's."""
-    major, minor, micro = (int(part) for part in VERSION.split(".")[:3])
-    return {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": f"dbt {VERSION}"}
+    answer = command.run(control, request.arguments)
+    return {} if answer is None else answer
 
 
 def _query_status(control: Control, arguments: Mapping[str, Any]) -> object:
@@ -149,7 +143,16 @@ _KINDS: Mapping[type, str] = {str: "string", int: "integer"}
 
 COMMANDS: Mapping[str, _Command] = {
     "query-status": _Command(_query_status),
-    "query-version": _Command(lambda control, arguments: version()),
+    "query-version": _Command(lambda control, arguments: queries.version()),
+    "query-name": _Command(lambda control, arguments: {}),  # nobody has given it one
+    "query-uuid": _Command(lambda control, arguments: {"UUID": queries.UUID}),
+    "query-target": _Command(lambda control, arguments: {"arch": "arm"}),
+    "query-kvm": _Command(lambda control, arguments: queries.accelerator()),
+    "query-machines": _Command(lambda control, arguments: queries.machines()),
+    "query-block": _Command(lambda control, arguments: queries.disks(control.machine)),
+    "query-memory-size-summary": _Command(
+        lambda control, arguments: {"base-memory": control.machine.ram.size, "plugged-memory": 0}
+    ),
     "query-commands": _Command(lambda control, arguments: [{"name": name} for name in (NEGOTIATE, *COMMANDS)]),
     "stop": _Command(lambda control, arguments: control.pause(), stops=True),
     "cont": _Command(lambda control, arguments: control.proceed()),
@@ -158,6 +161,11 @@ COMMANDS: Mapping[str, _Command] = {
     "system_powerdown": _Command(lambda control, arguments: control.press_power_key()),
     "x-dbt-info": _Command(lambda control, arguments: control.describe()),
     "x-dbt-save": _Command(lambda control, arguments: control.save(arguments["path"]), stops=True, takes={"path": str}),
+    "human-monitor-command": _Command(
+        lambda control, arguments: human.answer(control, arguments["command-line"]),
+        stops=True,
+        takes={"command-line": str},
+    ),
     "balloon": _Command(lambda control, arguments: control.inflate(arguments["value"]), takes={"value": int}),
     "query-balloon": _Command(lambda control, arguments: control.balloon()),
 }

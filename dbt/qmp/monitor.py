@@ -15,8 +15,10 @@ from dbt.abi.layout import PAGE_SIZE
 from dbt.gdb.target import TargetError
 from dbt.host.endpoint import Endpoint, WrongEndpoint
 from dbt.qmp.clients import Client, Clients
-from dbt.qmp.commands import NOT_ACTIVE, QmpError, Request, execute, must_stop, negotiate, read_request, version
+from dbt.qmp.commands import Request, execute, must_stop, negotiate, read_request
+from dbt.qmp.errors import NOT_ACTIVE, QmpError
 from dbt.qmp.messages import Malformed
+from dbt.qmp.queries import version
 from dbt.vm.input import PositionedInput
 from dbt.vm.machine import Machine
 from dbt.vm.options import check_limits
@@ -95,6 +97,11 @@ class QmpMonitor:
         if not self._quits:
             self._tell_end()
         self._clients.close(_CLOSE_TIMEOUT_S)
+
+    @property
+    def machine(self) -> Machine:
+        """See :class:`dbt.qmp.commands.Control`."""
+        return self._machine
 
     @property
     def status(self) -> str:

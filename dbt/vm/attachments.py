@@ -216,6 +216,10 @@ class Attachments:
         """The files that the guest writes to. What it has written there stays, if the machine goes back in time."""
         return [drive.path for drive in self._drives if not drive.keeps_image]
 
+    def disks(self) -> list[tuple[Drive, int]]:
+        """Return the disks, in their order, each with the bytes that it has."""
+        return [(one.drive, one.file.size) for one in self._open]
+
     def save(self) -> list[State]:
         """Return what a machine that goes on has to find: how each disk is used, and when its file was written."""
         return [

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dbt import CaptureConsole, Machine, QmpMonitor, read_snapshot
+from dbt.abi.version import VERSION
 from dbt.host.drive import Drive
 from dbt.qmp.clients import MOST_CLIENTS
 from dbt.qmp.messages import MAX_DEPTH, MAX_MESSAGE
@@ -436,6 +437,50 @@ def test_time_stands_still_while_the_guest_is_paused(path: str) -> None:
         assert answer is not None and answer["return"]["virtual-time-ns"] - before < 400_000_000
 
 
+# -- what clients look at --------------------------------------------------------------------------
+
+
+def test_disks_boards_and_registers(path: str, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    drives = [Drive(str(disk), snapshot=True), Drive(str(disk), read_only=True)]
+    with (
+        Machine(1 << 20, "threaded", console=CaptureConsole(), drives=drives) as machine,
+        monitored(machine, path, paused=True) as service,
+        service.client() as client,
+    ):
+        first, second = client.ask("query-block")
+        assert (first["device"], first["inserted"]["ro"], second["device"], second["inserted"]["ro"]) == (
+            *("virtio0", False),
+            *("virtio1", True),
+        )
+        assert first["inserted"]["image"]["virtual-size"] == 1 << 20 and first["inserted"]["file"] == str(disk)
+        assert [board["name"] for board in client.ask("query-machines")] == ["versatile", "virt"]
+        assert client.ask("query-memory-size-summary") == {"base-memory": 1 << 20, "plugged-memory": 0}
+
+        def says(line: str) -> str:
+            text = client.ask("human-monitor-command", **{"command-line": line})
+            assert isinstance(text, str) and text.replace("\r\n", "").isprintable()
+            return text.replace("\r\n", "\n")
+
+        assert says("info status") == "VM status: paused (prelaunch)\n"
+        assert says("info block").splitlines()[0] == f"virtio0: {disk} (raw)"
+        assert "read-only" in says("info block")
+        words = says("info registers").split()
+        assert words[0] == "CPU#0" and f"R15={machine.cpu.pc:08x}" in words and words[-2:] == ["A", "svc32"]
+        assert says("info version").endswith(f"dbt {VERSION}\n")
+        assert "info block  -- " in says("info") and "stop|s  -- " in says("help")
+        assert says("system_powerdown").startswith("Error: ")
+        client.ask("human-monitor-command", **{"command-line": "quit"})
+    assert service.result.reason is StopReason.INTERRUPTED
+
+
+def test_a_machine_without_disks_has_none(client: QmpClient) -> None:
+    assert client.ask("query-block") == []
+    assert client.ask("human-monitor-command", **{"command-line": "info block"}) == ""
+    assert client.ask("human-monitor-command", **{"command-line": 5})[0] == GENERIC
+
+
 # -- QEMU and its tools ----------------------------------------------------------------------------
 
 #: What is sent, one after the other, and not compared: the greeting and the version.
@@ -447,6 +492,16 @@ _CONVERSATION = [
     b'{"execute": "stop", "zork": 5, "id": 7}', b'{"execute": "cont"}', b'{"execute": "cont"}',
     b'{"execute": "query-status"}', b'{"execute": "stop"}', b'{"execute": "stop"}', b'{"execute": "query-status"}',
     b'{"execute": "system_reset"}', b'{"execute": "query-status"}', b'{"execute": "cont"}', b'{"execute": }\n',
+    b'{"execute": "query-name"}', b'{"execute": "query-uuid"}', b'{"execute": "query-target"}',
+    b'{"execute": "query-kvm"}', b'{"execute": "human-monitor-command"}',
+    *(
+        b'{"execute": "human-monitor-command", "arguments": {"command-line": "%s"}}' % line
+        for line in (
+            *(b"", b"stop", b"info status", b"c", b"info status", b"info  name", b"info uuid", b"info kvm", b"zork"),
+            *(b"info zork", b"info status now", b"system_reset now", b"zork now", b"help stop", b"help info status"),
+            b"system_reset",
+        )
+    ),
     b'{"execute": "system_reset", "id": 4}', b'{"a": 1, "a": 2}\n', b"}\n", b'{"execute": "query-status", "id": 5}\n',
     b'{"execute": "quit", "id": "q"}',
 ]  # fmt: skip
