@@ -2,9 +2,9 @@
 
 All amounts are in *units*: an instruction is one, and other events are charged a number of them
 (:class:`dbt.vm.meter.Charges`). Each core has a clock in units, too, so what is decided depends on nothing but what the
-domains have used. A *period* gives each core the same number of units. At its beginning, and whenever a domain begins
-or ceases to be ready, what is left of it is divided among those that are ready, by weight. No domain can use more than
-one core, nor more than its cap. A domain that is not ready has no share, and gathers none.
+domains have used. A *period* gives each core the same number of units. At its beginning, and when domains have begun or
+ceased to be ready, what is left of it is divided among those that are ready, by weight. No domain can use more than one
+core, nor more than its cap. A domain that is not ready has no share, and gathers none.
 
 An event may be charged more than the domain has left. The rest is a *debt*, which its next shares pay first. So what a
 domain has used in a period is never more than its share, and never less if it was ready.
@@ -115,6 +115,7 @@ class CreditScheduler:
         self._running: dict[int, Turn] = {}
         self._ready: dict[str, Account] = {}  # those that wait for something cost nothing, not even a look
         self._debts = 0  # of all domains together
+        self._is_divided = True  # nothing has changed since the period was divided
         self._turns = 0
 
     # -- domains -------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class CreditScheduler:
         """Change what was said of a domain. It holds from now on; what it has used of its cap counts."""
         account = self.accounts[name]
         account.weight, account.cap, account.latency = weight, self._limit(cap), latency
-        self._divide()
+        self._is_divided = False
 
     def _limit(self, cap: int | None) -> int:
         return self.period if cap is None else min(cap, self.period)
@@ -149,7 +150,7 @@ class CreditScheduler:
             account.offset = max(level - account.used, account.offset)
             account.is_ready = True
             self._ready[name] = account
-            self._divide()
+            self._is_divided = False
 
     def unready(self, name: str) -> None:
         """Note that a domain cannot execute. What is left of its share is for the others."""
@@ -159,12 +160,15 @@ class CreditScheduler:
             account.is_ready = False
             del self._ready[name]
             account.target = account.used
-            self._divide()
+            self._is_divided = False
 
     # -- shares --------------------------------------------------------------------------------
 
     def _divide(self) -> None:
-        """Divide what is left of the period among the domains that are ready."""
+        """Divide what is left of the period among the domains that are ready. Many may have changed since it was done
+        last: it is done when somebody wants to know.
+        """
+        self._is_divided = True
         ready = list(self._ready.values())
         time_left = 0
         longest = 0
@@ -220,6 +224,8 @@ class CreditScheduler:
 
     def _claimants(self) -> list[Account]:
         """Return the domains that could have a turn, and have something left of their share."""
+        if not self._is_divided:
+            self._divide()
         busy = {turn.name for turn in self._running.values()}
         return [one for name, one in self._ready.items() if one.used < one.target and name not in busy]
 
@@ -297,9 +303,9 @@ class CreditScheduler:
         self.clocks = [now] * len(self.clocks)
 
     def skip_periods(self, now: int) -> None:
-        """Let periods pass whose time is over already, because the host was asleep. Then divide the present one."""
+        """Let periods pass whose time is over already, because the host was asleep."""
         self.period_end += max(now - self.period_end + self.period, 0) // self.period * self.period
-        self._divide()
+        self._is_divided = False
 
     def next_free(self) -> int | None:
         """Return the earliest tick at which a domain that is ready, and does not execute, can have its next turn."""
