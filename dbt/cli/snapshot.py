@@ -47,12 +47,14 @@ def verify(path: str, files: str | None, as_json: bool) -> int:
     """Check a snapshot and its parents, and say that they are good. What is wrong is an error."""
     info = verify_snapshot(path, files)
     checked = (info.file, *info.parents)
-    tried = files is not None or not info.open_files
+    tried = not info.attached and (files is not None or not info.open_files)
     if as_json:
         return _print_json({"files": [asdict(file) for file in checked], "restored": tried})
     for file in checked:
         print(f"{printable(file.path)}: good, {_bytes(file.size)}")
-    if not tried:
+    if info.attached:
+        print(f"no machine was restored, because this one has {', '.join(info.attached)}: see `dbt run --restore`")
+    elif not tried:
         names = ", ".join(info.open_files)
         print(printable(f"no machine was restored, because the guest has files open: {names}. Give --files DIR"))
     return Status.DONE
@@ -71,6 +73,7 @@ def _info_json(info: SnapshotInfo) -> dict[str, object]:
         "kernel": info.value("guest", "is_kernel"),
         "registers": registers(info.values),
         "open_files": info.open_files,
+        "attached": info.attached,
     }
 
 
@@ -98,6 +101,8 @@ def _info_rows(info: SnapshotInfo) -> Iterator[tuple[str, str]]:
         yield "PC, CPSR", f"{found['r15']:#010x}, {found['cpsr']:#010x}"
     for name in info.open_files:
         yield "open file", printable(name)
+    if info.attached:
+        yield "needs", ", ".join(info.attached)
 
 
 def _cpu_model(info: SnapshotInfo) -> object:

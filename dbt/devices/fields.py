@@ -21,7 +21,7 @@ class Fields:
 
     def __init__(self, values: object, where: str, names: frozenset[str]) -> None:
         if type(values) is not dict or values.keys() != names:
-            raise StateError(f"{where} has other fields than {', '.join(sorted(names))}")
+            raise StateError(_other_fields(values, where, names))
         self._values: dict[str, Any] = values
         self._where = where
 
@@ -99,3 +99,14 @@ def _is_count(item: tuple[object, object]) -> bool:
     name, count = item
     is_name = type(name) is str and _WORDS.fullmatch(name)
     return bool(is_name) and type(count) is int and 0 <= count < LARGEST_COUNT
+
+
+def _other_fields(values: object, where: str, names: frozenset[str]) -> str:
+    """Return what is wrong with a mapping that has other fields than it must."""
+    if type(values) is not dict:
+        return f"{where} is no mapping"
+    lacks, more = sorted(names - values.keys()), sorted(map(repr, values.keys() - names))
+    parts = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(more):.100}, which is unknown here"] * bool(
+        more
+    )
+    return f"{where} {' and '.join(parts)}: another version of dbt has written it, or it is damaged"

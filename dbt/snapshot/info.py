@@ -17,6 +17,13 @@ from dbt.snapshot.file import SnapshotFile
 from dbt.snapshot.format import FORMAT
 from dbt.vm.options import path_text
 
+#: The fields that say what is attached to a machine, with the words for one and for more of it.
+_ATTACHED = (
+    ("drives", "disk", "disks"),
+    ("nets", "network card", "network cards"),
+    ("shares", "shared directory", "shared directories"),
+)
+
 
 @dataclass(frozen=True)
 class FileInfo:
@@ -71,6 +78,19 @@ class SnapshotInfo:
         found = [name for name in names if isinstance(name, bytes) and not name.startswith(b":")]
         return tuple(name.decode("utf-8", "replace") for name in found)
 
+    @property
+    def attached(self) -> tuple[str, ...]:
+        """What a machine must be given to be restored, in words: disks, network cards, directories, a socket."""
+        found = []
+        for name, one, more in _ATTACHED:
+            value = self.value(name)
+            count = value if type(value) is int else len(value) if isinstance(value, list) else 0
+            if count:
+                found.append(f"{count} {one if count == 1 else more}")
+        if self.value("vsock"):
+            found.append("vsock")
+        return tuple(found)
+
     def value(self, *names: str) -> Plain:
         """Return the value at a path of names, or None if there is none."""
         found: Any = self.values
@@ -83,7 +103,8 @@ def verify(path: str | PathLike[str], files: str | PathLike[str] | None = None) 
     """Check every byte of a snapshot and of its parents, and that a machine can have the state. Return what it is of.
 
     ``files`` is the directory whose files the guest may open. Without it, the state of a guest that has files open is
-    checked as far as that is possible. Raise SnapshotError for what is wrong.
+    not restored, and neither is a machine with disks, network cards and the like
+    (:attr:`SnapshotInfo.attached`). Raise SnapshotError for what is wrong.
     """
     from dbt.host.console import CaptureConsole
     from dbt.snapshot.snapshots import read_snapshot
@@ -93,7 +114,7 @@ def verify(path: str | PathLike[str], files: str | PathLike[str] | None = None) 
     with SnapshotChain(name) as chain:
         chain.check()
     info = SnapshotInfo.read(name)
-    if files is None and info.open_files:
+    if info.attached or (files is None and info.open_files):
         return info
     with read_snapshot(name) as state:
         try:

@@ -236,15 +236,17 @@ class Attachments:
         network cards.
         """
         if nets != len(self._nets):
+            had = _count(nets, "network card")
             raise StateError(
-                f"the machine had {nets} network cards when it was saved, and is given {len(self._nets)} now. "
+                f"the machine had {had} when it was saved, and is given {len(self._nets)} now. "
                 "Give it as many (--net, which may be another network)"
             )
         if type(saved) is not list:
             raise StateError("the disks in the saved state are no list")
         if len(saved) != len(self._drives):
+            had = _count(len(saved), "disk")
             raise StateError(
-                f"the machine had {len(saved)} disks when it was saved, and is given {len(self._drives)} now. "
+                f"the machine had {had} when it was saved, and is given {len(self._drives)} now. "
                 "Give it the same files in the same order (--drive file=F)"
             )
         from dbt.devices.fields import Fields
@@ -333,3 +335,7 @@ class Attachments:
 def _in_words(shares: Sequence[tuple[str, bool]]) -> str:
     """Return tags and options of shared directories, as on the command line."""
     return ", ".join(tag + ",ro" * read_only for tag, read_only in shares[:8]) or "none"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

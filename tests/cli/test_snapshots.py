@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from dbt.snapshot.info import SnapshotInfo
+from dbt.snapshot.snapshots import write_snapshot
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, ROOT, dbt, environment, json_of, paragraph
+from tests.snapshot.subjects import SUBJECTS
 from tests.vm.programs import EXIT
 from tests.waiting import BOUND_S
 
@@ -244,3 +246,15 @@ def test_a_file_that_a_guest_has_open_is_needed(tmp_path: Path) -> None:
     assert str(tmp_path / "a") in paragraph(dbt("run", *TIER, "--restore", tmp_path / "a"), 121)
     (tmp_path / "files/name").unlink()
     assert "name" in paragraph(dbt("run", *TIER, *files, "--restore", tmp_path / "a"), 121)
+
+
+def test_what_is_attached_to_a_machine_is_said(tmp_path: Path) -> None:
+    """A machine with disks is not restored to be verified, because the snapshot alone does not have them."""
+    with SUBJECTS["disk"].start(tmp_path) as machine, machine.save() as state:
+        write_snapshot(state, tmp_path / "a")
+    needs = "2 disks, 1 network card, 1 shared directory"
+    done = dbt("snapshot", "verify", tmp_path / "a")
+    assert done.returncode == 0 and f"no machine was restored, because this one has {needs}" in done.stdout.decode()
+    found = json.loads(dbt("snapshot", "verify", "--json", tmp_path / "a").stdout)
+    assert found["restored"] is False
+    assert needs in " ".join(dbt("snapshot", "info", tmp_path / "a").stdout.decode().split())

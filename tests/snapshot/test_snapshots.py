@@ -9,11 +9,13 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.abi.layout import PAGE_SHIFT
+from dbt.devices.state import StateError
 from dbt.snapshot.errors import SnapshotError, SnapshotNotWritten
 from dbt.snapshot.info import SnapshotInfo, verify
 from dbt.snapshot.snapshots import check_writable, read_snapshot, write_snapshot
 from dbt.vm.machine import TierName
 from dbt.vm.state import state_hash
+from dbt.vm.vm_state import VmState
 from tests.snapshot.machines import FIRST, MEMORY, SECOND, minios, save_pair
 
 GOES_ON = 400_000
@@ -156,3 +158,12 @@ def test_info_and_verify(tmp_path: Path) -> None:
     assert SnapshotInfo.read(child) == info  # which reads no RAM
     with pytest.raises(SnapshotError, match=str(base)):
         verify(child)
+
+
+def test_a_state_of_another_version_is_told_by_its_fields() -> None:
+    with minios() as machine, machine.save() as state:
+        other = VmState(
+            {**{name: value for name, value in state.values.items() if name != "nets"}, "new": 1}, state.ram
+        )
+        with pytest.raises(StateError, match="lacks nets and has 'new', which is unknown here: another version of dbt"):
+            Machine.restore(other, console=CaptureConsole())

@@ -146,7 +146,7 @@ def test_a_file_that_is_written_cannot_go_back(disk: Path) -> None:
 @pytest.mark.parametrize(
     ("drives", "message"),
     [
-        ([], "had 1 disks when it was saved, and is given 0"),
+        ([], "had 1 disk when it was saved, and is given 0"),
         ([Drive("disk.img")], "has other options"),
         ([Drive("disk.img", read_only=True, snapshot=True)], "has other options"),
         ([Drive("other.img", snapshot=True)], "another file"),

@@ -67,7 +67,7 @@ def test_a_state_wants_its_cards() -> None:
         machine.run(fuel=1000)
         with machine.save() as state, machine.fork(console=CaptureConsole()) as fork:
             assert fork.run(fuel=1000).icount == 2000
-            with pytest.raises(StateError, match="had 1 network cards when it was saved, and is given 0"):
+            with pytest.raises(StateError, match="had 1 network card when it was saved, and is given 0"):
                 Machine.restore(state, console=CaptureConsole())
             Machine.restore(state, nets=[Net("hub:x")], console=CaptureConsole()).close()
     assert not HubEnd._hubs
