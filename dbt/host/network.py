@@ -26,8 +26,8 @@ _MOST_BYTES: Final = 1 << 20
 class NetworkEnd(Protocol):
     """An end of a network card."""
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame, or lose it."""
+    def send(self, *frames: bytes) -> None:
+        """Send frames, or lose them."""
 
     def receive(self) -> list[bytes]:
         """Return the frames that have come since the last call."""
@@ -41,7 +41,7 @@ class NetworkEnd(Protocol):
 class Nowhere:
     """An end at which nobody is."""
 
-    def send(self, frame: bytes) -> None:
+    def send(self, *frames: bytes) -> None:
         pass
 
     def receive(self) -> list[bytes]:
@@ -66,11 +66,11 @@ class HubEnd:
         with self._lock:
             self._hubs.setdefault(name, []).append(self)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, *frames: bytes) -> None:
         with self._lock:
             for port in self._hubs.get(self._name, ()):
                 if port is not self:
-                    port._frames.append(frame)
+                    port._frames.extend(frames)
 
     def receive(self) -> list[bytes]:
         frames = self._frames
@@ -98,9 +98,10 @@ class SocketEnd:
         self._received, self._waiting = bytearray(), bytearray()
         connection.setblocking(False)
 
-    def send(self, frame: bytes) -> None:
-        if len(self._waiting) < _MOST_BYTES:
-            self._waiting += len(frame).to_bytes(_LENGTH, "big") + frame
+    def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            if len(self._waiting) < _MOST_BYTES:
+                self._waiting += len(frame).to_bytes(_LENGTH, "big") + frame
         self._push()
 
     def _push(self) -> None:

@@ -38,12 +38,13 @@ class TapEnd:
         self._name, self._notice = name, notice
         self._buffer = bytearray(_LONGEST_FRAME)
 
-    def send(self, frame: bytes) -> None:
-        if self._descriptor >= 0:
-            try:
-                os.write(self._descriptor, frame)
-            except OSError as error:  # The frame is lost; so it is while the interface is down.
-                self._failed(error)
+    def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            if self._descriptor >= 0:
+                try:
+                    os.write(self._descriptor, frame)
+                except OSError as error:  # The frame is lost; so it is while the interface is down.
+                    self._failed(error)
 
     def receive(self) -> list[bytes]:
         frames: list[bytes] = []

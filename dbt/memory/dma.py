@@ -21,6 +21,7 @@ class Dma:
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
         self.layout = memory.ram.layout
+        self._first = self.layout.regions[0]
         self._read_only = [region for region in self.layout.regions if region.read_only]
 
     def read(self, address: int, size: int) -> bytes:
@@ -34,8 +35,16 @@ class Dma:
         self.check(address, size)
         return self._memory.ram.bytes[address : address + size]
 
+    def read_half(self, address: int) -> int:
+        """Return the two bytes from the GPA ``address`` on as a number. Raise DmaError if they are not RAM."""
+        self.check(address, 2)
+        return int.from_bytes(self._memory.ram.bytes[address : address + 2], "little")
+
     def check(self, address: int, size: int) -> None:
         """Raise DmaError if not all of these bytes are RAM."""
+        base, length, _ = self._first
+        if size > 0 and base <= address and address + size <= base + length:  # as almost always
+            return
         if not self.layout.covers(Gpa(address), size):
             raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self.layout}")
 
@@ -47,7 +56,7 @@ class Dma:
         self.check(address, len(data))
         end = address + len(data)
         if not any(one.base < end and address < one.end for one in self._read_only):
-            self._memory.write_ram(Gpa(address), data)
+            self._memory.write_known_ram(Gpa(address), data)
 
     def give_back(self, address: int, size: int) -> None:
         """Make RAM zero, but for read-only RAM, and give the memory of whole pages to the host. Raise DmaError if not

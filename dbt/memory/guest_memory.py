@@ -160,7 +160,7 @@ class GuestMemory:
         flags = self._flags[gpa >> PAGE_SHIFT]
         if flags & PAGE_RAM:
             if flags & PAGE_WRITABLE:  # choice: read-only-ram
-                self._write(gpa, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
+                self.write_known_ram(gpa, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
         elif gva & (size - 1):
             self._store_bytes(gva, size, value, pc, user)
         elif self.bus.covers(gpa, size):
@@ -228,7 +228,7 @@ class GuestMemory:
     def write_ram(self, gpa: Gpa, data: bytes | memoryview) -> None:
         """Write within RAM on the hypervisor's behalf (loader, DMA, debugger), telling ``on_write``."""
         self._check(gpa, len(data))
-        self._write(gpa, data)
+        self.write_known_ram(gpa, data)
 
     def give_back(self, gpa: Gpa, size: int) -> None:
         """Make whole pages of RAM zero, as :meth:`write_ram` would, and give their memory back to the host."""
@@ -236,7 +236,8 @@ class GuestMemory:
         self._before_write(gpa, size, gpa >> PAGE_SHIFT, gpa + size - 1 >> PAGE_SHIFT)
         self.ram.give_back(gpa, size)
 
-    def _write(self, gpa: Gpa, data: bytes | memoryview) -> None:
+    def write_known_ram(self, gpa: Gpa, data: bytes | memoryview) -> None:
+        """Do as :meth:`write_ram`. Precondition: all of the bytes are RAM."""
         first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
         if first != last or self._flags[first] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED:
             self._before_write(gpa, len(data), first, last)

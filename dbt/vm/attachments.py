@@ -168,14 +168,14 @@ class Attachments:
         failed, self._failed = self._failed, {}
         return failed
 
-    def _send(self, end: NetworkEnd, frame: bytes) -> None:
-        """Send a frame of the guest's, unless the machine repeats what it has done."""
+    def _send(self, end: NetworkEnd, frames: Sequence[bytes]) -> None:
+        """Send frames of the guest's, unless the machine repeats what it has done."""
         if self._journal.repeats_until is not None:
             return
         if self._held is None:
-            end.send(frame)
+            end.send(*frames)
         else:
-            self._held.append((end, frame))
+            self._held += ((end, frame) for frame in frames)
 
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends from now on, until :meth:`release_frames`."""

@@ -121,14 +121,7 @@ def hub_session(images: Images, folder: Path) -> Session:
               "-device", f"virtio-net-device,netdev=n,mac=52:54:00:00:00:0{number}")
         for number, (image, how) in enumerate(((serving, "listen"), (sending, "connect")))
     ]  # fmt: skip
-    dbt = [
-        sys.executable,
-        "-P",
-        str(_TOOLS / "io_bench/two_machines.py"),
-        str(images.kernel),
-        str(serving),
-        str(sending),
-    ]
+    dbt = [sys.executable, str(_TOOLS / "two_machines.py"), *map(str, (images.kernel, serving, sending))]
     return Session("hub", _HUB, {"QEMU": qemu, "dbt": [dbt]})
 
 

@@ -66,6 +66,9 @@ class VirtioDevice(Stateful):
         """Do a request, and return how many bytes were written to its buffers. Raise RequestError."""
         raise NotImplementedError
 
+    def answered(self) -> None:
+        """Requests of an immediate queue have been done, for now: what they gave may be passed on together."""
+
     def arrive(self, data: bytes) -> None:
         """Take something from outside."""
         raise NotImplementedError

@@ -45,7 +45,7 @@ _SHORTEST_FRAME: Final = 14
 
 @dataclass(eq=False)
 class Net(VirtioDevice):
-    """A network card. ``send`` gets each frame that the guest sends; ``address`` is the card's own.
+    """A network card. ``send`` gets the frames that the guest sends; ``address`` is the card's own.
 
     ``mac`` is the address that the guest has given it. ``is_started`` says that the driver is ready, ``merges`` that a
     frame may be spread over its buffers. ``frames`` have arrived and wait for the driver. ``modes`` has
@@ -59,7 +59,7 @@ class Net(VirtioDevice):
     immediate_queues: ClassVar[frozenset[int]] = frozenset({_TRANSMIT, _CONTROL})
     receiver: ClassVar[str] = "net"
 
-    send: Wiring[Callable[[bytes], None]]
+    send: Wiring[Callable[[Sequence[bytes]], None]]
     address: Wiring[bytes]
     mac: bytes = field(init=False)
     frames: list[bytes] = field(default_factory=list)
@@ -69,6 +69,8 @@ class Net(VirtioDevice):
     addresses: bytes = b""
     overflow: int = 0
     vlans: bytes = b"\xff" * (_VLANS // 8)
+
+    outgoing: Wiring[list[bytes]] = field(default_factory=list, init=False)  # during an access
 
     def __post_init__(self) -> None:
         self.mac = self.address
@@ -148,7 +150,7 @@ class Net(VirtioDevice):
         """Tell a new network where the guest is, as QEMU does: by a request of reverse ARP (RFC 903)."""
         if self.is_started:
             owner = self.mac + bytes(4)
-            self.send(_BROADCAST + self.mac + _REVERSE_ARP + (owner * 2).ljust(_SHORTEST_SENT - 22, b"\0"))
+            self.send([_BROADCAST + self.mac + _REVERSE_ARP + (owner * 2).ljust(_SHORTEST_SENT - 22, b"\0")])
 
     def serve(self, queue: int, chain: Chain) -> int:
         if queue == _CONTROL:
@@ -157,8 +159,14 @@ class Net(VirtioDevice):
             raise RequestError("a frame that is sent begins with a header of 12 bytes")
         frame = chain.read(_HEADER.size, LONGEST_FRAME + 1)
         if _SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME:
-            self.send(frame)
+            self.outgoing.append(frame)
         return 0
+
+    def answered(self) -> None:
+        frames = self.outgoing.copy()
+        if frames:
+            self.outgoing.clear()
+            self.send(frames)
 
     def _control(self, chain: Chain) -> int:
         if chain.out_size < 2 or not chain.in_size:

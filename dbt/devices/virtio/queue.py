@@ -219,4 +219,4 @@ class VirtQueue(Stateful):
             self.dma.write(self.used + 4 + 8 * self.size, _INDEX.pack(self.next_avail))
 
     def _index(self, address: int) -> int:
-        return int.from_bytes(self.dma.read(address, 2), "little")
+        return self.dma.read_half(address)

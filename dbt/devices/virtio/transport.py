@@ -76,9 +76,13 @@ class Transport(Device):
     broken: bool = False
     alarm: Wiring[Alarm] = field(init=False, repr=False)
     input_queues: Wiring[tuple[int, ...]] = field(init=False, repr=False)
+    slow_queues: Wiring[tuple[int, ...]] = field(init=False, repr=False)  # the requests that take time
 
     def __post_init__(self) -> None:
-        self.input_queues = tuple(sorted(self.device.input_queues))
+        device = self.device
+        self.input_queues = tuple(sorted(device.input_queues))
+        others = device.input_queues | device.immediate_queues
+        self.slow_queues = tuple(number for number in range(device.queue_count) if number not in others)
         self.device_id = self.device.device_id
         self.interrupt = InterruptStatus(self.irq)
         self.queues = [VirtQueue(self.dma) for _ in range(self.device.queue_count)]
@@ -307,25 +311,30 @@ class Transport(Device):
 
     def _answer_all(self, number: int) -> None:
         """Answer the requests of an immediate queue."""
-        queue, before = self.queues[number], self.queues[number].next_used
+        queue = self.queues[number]
         if not queue.ready:
             return
+        before = queue.next_used
+        try:
+            self._answer_some(number, queue)
+        finally:
+            self.device.answered()
+        if queue.next_used != before:
+            self._interrupt(queue)
+
+    def _answer_some(self, number: int, queue: VirtQueue) -> None:
         for _ in range(_AT_ONCE):
             head = queue.take()
             if head is None:
                 queue.want_notice(self.features)
-                break
+                return
             queue.push(head, self.device.serve(number, self._chain(number, head)))
-        else:
-            if self.serving == _NONE:  # otherwise the next ones come after this request
-                self.alarm.set(self.time.now + 1)
-        if queue.next_used != before:
-            self._interrupt(queue)
+        if self.serving == _NONE:  # otherwise the next ones come after this request
+            self.alarm.set(self.time.now + 1)
 
     def _begin(self) -> None:
-        for number, queue in enumerate(self.queues):
-            if number in self.input_queues or number in self.device.immediate_queues:
-                continue
+        for number in self.slow_queues:
+            queue = self.queues[number]
             if not queue.ready or not self.device.can_serve(number):
                 continue
             head = queue.take()
@@ -360,8 +369,7 @@ class Transport(Device):
 
     def _deliver_all(self) -> None:
         for number in self.input_queues:
-            if self.device.next_input(number) is not None:
-                self._deliver(number)
+            self._deliver(number)
 
     def _deliver(self, number: int) -> None:
         """Fill buffers of an input queue as long as there are any, and something to put there."""

@@ -25,7 +25,7 @@ def _memory() -> Dma:
 
 
 def network_card(sent: list[bytes]) -> Net:
-    return Net(sent.append, b"\x52\x54\0\x12\x34\x56")
+    return Net(sent.extend, b"\x52\x54\0\x12\x34\x56")
 
 
 def ignore(said: object) -> None:
