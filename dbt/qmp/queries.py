@@ -56,7 +56,7 @@ def disks(machine: Machine) -> list[Mapping[str, Any]]:
             "device": f"virtio{number}",
             "locked": False,
             "removable": False,
-            "inserted": _inserted(drive, size),
+            "inserted": {"node-name": f"virtio{number}", **_inserted(drive, size)},
             "type": "unknown",
         }
         for number, (drive, size) in enumerate(machine.attachments.disks())

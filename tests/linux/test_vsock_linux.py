@@ -36,7 +36,7 @@ _INIT = f"""#!/bin/busybox sh
 export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 for m in {" ".join(_MODULES)}; do insmod /lib/modules/$m.ko; done
-/vsock_guest
+/vsock_guest $vsock
 poweroff -f
 """
 _CID = 42
@@ -62,10 +62,10 @@ def initramfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return whole
 
 
-def boot(initramfs: Path, mode: str, console: Console, end: str, **more: Any) -> Machine:
+def boot(initramfs: Path, mode: str, console: Console, end: str, append: str = "", **more: Any) -> Machine:
     tier, jit = MODES[mode]
     machine = Machine(256 << 20, tier=tier, jit=jit, console=console, cpu="cortex-a15", vsock=Vsock(_CID, end), **more)
-    machine.load_kernel(KERNEL, initrd=initramfs, append="console=ttyAMA0 quiet panic=-1 rdinit=/init-vsock")
+    machine.load_kernel(KERNEL, initrd=initramfs, append=f"console=ttyAMA0 quiet panic=-1 rdinit=/init-vsock {append}")
     return machine
 
 
@@ -160,3 +160,23 @@ def test_guest_and_host_connect_to_each_other(tmp_path: Path, initramfs: Path, h
         machine.attach_input(replay)
         replay.compare(machine, machine.run(fuel=replay.fuel(0, None), timeout=TIMEOUT), pytest.fail)
     assert other.output == console.output
+
+
+def test_a_restored_guest_loses_its_connections_and_makes_new_ones(tmp_path: Path, initramfs: Path) -> None:
+    console = CaptureConsole()
+    first, second = Host(tmp_path / "first"), Host(tmp_path / "second")
+    with boot(initramfs, "auto-async", console, f"unix:{tmp_path / 'first'}", "vsock=hold") as machine:
+        while b"holding 52" not in console.output:
+            assert machine.run(fuel=50_000_000, timeout=TIMEOUT).reason is StopReason.FUEL, console.output
+        machine.run(fuel=10_000_000, timeout=TIMEOUT)
+        assert b"lost" not in console.output and b"connect 52" not in console.output
+        state = machine.save()
+    first.join()
+    with Machine.restore(state, vsock=Vsock(_CID, f"unix:{tmp_path / 'second'}"), console=console) as machine:
+        result = machine.run(timeout=TIMEOUT)
+    state.close()
+    output = console.output.decode(errors="replace").replace("\r", "")
+    assert result.reason is StopReason.EXITED, output
+    assert "lost 52: Connection reset by peer\n" in output
+    assert "echo 52: sender 0, got 1000, right 1000, end\n" in output
+    second.join()

@@ -87,7 +87,21 @@ static void serve(unsigned port)
     close(listener);
 }
 
-int main(void)
+/* Wait at a connection until it is lost, and say how. */
+static void hold(unsigned port)
+{
+    struct sockaddr_vm host;
+    int fd = vsock(VMADDR_CID_HOST, port, &host);
+
+    if (connect(fd, (struct sockaddr *)&host, sizeof host))
+        printf("connect %u: %s\n", port, strerror(errno));
+    printf("holding %u\n", port);
+    if (read(fd, buffer, sizeof buffer) < 0)
+        printf("lost %u: %s\n", port, strerror(errno));
+    close(fd);
+}
+
+int main(int argc, char **argv)
 {
     unsigned cid = 0;
     int fd = open("/dev/vsock", O_RDONLY);
@@ -95,7 +109,11 @@ int main(void)
     setvbuf(stdout, NULL, _IONBF, 0);
     ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid);
     printf("cid %u\n", cid);
-    echo(52, 1 << 20);
+    if (argc > 1 && !strcmp(argv[1], "hold"))
+        hold(52);
+    echo(52, argc > 1 ? 1000 : 1 << 20);
+    if (argc > 1)
+        return 0;
     echo(53, 1);
     serve(1234);
     serve(1235);
