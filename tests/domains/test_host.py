@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbt import Machine, Net
+from dbt import CaptureConsole, Machine, Net
 from dbt.host.console import Console
 from dbt.hypervisor import Clock, DomainState, Host, LatencyClass, LogEntry
 from dbt.vm.state import state_hash
@@ -201,6 +201,18 @@ def test_a_guest_that_waits_is_woken_at_its_time() -> None:
         rings = host.domains["ticker"].machine.cpu.r[6]
         assert 195 <= rings <= 200
         assert host.reports[-1].domains["memory"].instructions > 0.7 * RATE // 10
+
+
+@pytest.mark.parametrize("guest", ["ticker", "mmio", "undefined", "memory"])
+def test_a_guest_does_what_it_does_in_a_machine_alone(guest: str) -> None:
+    """Turns, waits and neighbours are nothing to it: after as many instructions its state is the same."""
+    with host_with({guest: 2, "spinner": 1, "flushes": 3}) as host, boot(guest)(CaptureConsole()) as alone:
+        host.run(periods=8)
+        domain = host.domains[guest]
+        domain.pause()
+        domain.machine.run(fuel=100)  # so that it does not stand in a WFI
+        alone.run(fuel=domain.machine.icount)
+        assert state_hash(domain.machine) == state_hash(alone)
 
 
 def test_time_passes_while_everybody_waits() -> None:
