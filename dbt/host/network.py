@@ -8,6 +8,7 @@ What comes from it is checked before it is used. Once an end is open, nothing wa
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -63,27 +64,38 @@ class HubEnd:
     def __init__(self, name: str) -> None:
         self._name = name
         self._frames: deque[bytes] = deque(maxlen=_MOST_FRAMES)
+        #: Readable while there are frames, so that a machine that waits hears of them at once.
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         with self._lock:
             self._hubs.setdefault(name, []).append(self)
 
     def send(self, *frames: bytes) -> None:
         with self._lock:
             for port in self._hubs.get(self._name, ()):
-                if port is not self:
+                if port is not self and frames:
                     port._frames.extend(frames)
+                    os.eventfd_write(port._wake, 1)
 
     def receive(self) -> list[bytes]:
-        frames = self._frames
-        return [frames.popleft() for _ in range(len(frames))]
+        if not self._frames:
+            return []
+        with self._lock:
+            if self._wake >= 0:
+                os.eventfd_read(self._wake)
+            frames = list(self._frames)
+            self._frames.clear()
+        return frames
 
     def descriptors(self) -> Sequence[int]:
-        return ()
+        return () if self._wake < 0 else (self._wake,)
 
     def close(self) -> None:
         with self._lock:
             ports = self._hubs.get(self._name, [])
             if self in ports:
                 ports.remove(self)
+                os.close(self._wake)
+                self._wake = -1
             if not ports:
                 self._hubs.pop(self._name, None)
 

@@ -37,7 +37,22 @@ def test_a_hub_sends_to_all_others() -> None:
     assert [end.receive() for end in ends] == [[b"other"], [b"frame"], [b"frame", b"other"], []]
     for end in ends:
         end.close()
+        assert end.receive() == [] and end.descriptors() == ()
     assert not HubEnd._hubs
+
+
+def test_who_waits_at_a_hub_hears_of_frames() -> None:
+    one, other = HubEnd("a"), HubEnd("a")
+    try:
+        assert not select.select(other.descriptors(), [], [], 0)[0]
+        one.send(b"first", b"second")
+        one.send(b"third")
+        assert select.select(other.descriptors(), [], [], 0)[0] and not select.select(one.descriptors(), [], [], 0)[0]
+        assert other.receive() == [b"first", b"second", b"third"]
+        assert not select.select(other.descriptors(), [], [], 0)[0] and other.receive() == []
+    finally:
+        one.close()
+        other.close()
 
 
 def test_frames_at_a_socket(server: socket.socket, tmp_path: Path) -> None:
