@@ -192,7 +192,8 @@ def test_a_client_that_leaves_ends_its_search() -> None:
         with service.client() as client:
             far_in(client, service)
             newest = service.machine.icount
-            client.send("qRcmd," + b"last-write 0x30000".hex())
+            assert client.ask("Z0,8004,4;X3,220027") == "OK"  # a condition that is false, 300 million times
+            client.send("bc")
             wait_until(lambda: service.machine.icount < newest, "the search begins")
         with service.client() as client:
             assert client.ask("?") == "T05thread:1;" and service.machine.icount < newest
