@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant(Debugger, "insert_watchpoint", "and watchpoint not in self._watchpoints", ""),
     Mutant(Debugger, "stops_at", "or self._was_stopped_here", ""),
     Mutant(Debugger, "_breakpoint_at", "!= limit[1]", "== limit[1]"),
-    Mutant(Debugger, "_breakpoint_at", "any(", "all("),
+    Mutant(Debugger, "_breakpoint_at", "if holds():", "if not holds():"),
     Mutant(Debugger, "stops_for", "not self._was_stopped_here and", ""),
     Mutant(debugger, "_watchpoint", "kind is not WatchKind.WRITE", "kind is WatchKind.WRITE"),
     Mutant(Debugger, "step", "not start <= pc < end", "True"),
