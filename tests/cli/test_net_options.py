@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from dbt.cli.net_options import nets_of, parse_forward, parse_net
+from dbt.cli.options import host_options
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError, Status
+from dbt.engine.observer import NOBODY
+from dbt.host.console import CaptureConsole
 from dbt.host.net_option import Forward, Net
 from tests.assembler import assemble
 from tests.cli.command import COMMAND, dbt, environment, paragraph
@@ -89,6 +92,18 @@ def test_what_a_forward_means(text: str, forward: Forward) -> None:
 def test_what_is_no_forward(text: str, why: str) -> None:
     with pytest.raises(CommandError, match=why):
         parse_forward("--forward", text)
+
+
+@pytest.mark.parametrize(
+    ("net", "follows"),
+    [("user", True), ("unix:x", True), ("tap:x", True), ("hub:x", False), ("none", False)],
+)
+def test_time_follows_the_hosts_with_a_network_outside(net: str, follows: bool) -> None:
+    options = RunOptions(net=(net,), serial="null")
+    console = CaptureConsole()
+    assert host_options(options, NOBODY, console)["realtime"] is follows
+    for text, value in (("on", True), ("off", False)):
+        assert host_options(options._replace(realtime=text), NOBODY, console)["realtime"] is value
 
 
 def test_a_recorded_run_is_repeated_without_its_network(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -75,6 +76,21 @@ def test_it_ends_with_its_socket() -> None:
         assert Path(f"/proc/{process}").stat().st_uid == 65534  # nobody
     connection.close()
     wait_until(lambda: has_ended(process), "the end of passt")
+
+
+def test_passt_is_killed_while_it_is_used() -> None:
+    need_passt()
+    port, said = free_port(), list[str]()
+    end = open_end(Net("user", forwards=(Forward("tcp", "127.0.0.1", port, 80),)), said.append)
+    (process,) = passts(port)
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: end.receive() or said, "what is said of it")
+    assert said == [
+        "the network user (passt) is gone: the other side has ended the connection. "
+        "The guest's card is connected to nothing now"
+    ]
+    end.send(dhcp_discover())
+    assert end.receive() == [] and not end.descriptors()
 
 
 def test_what_passt_says_is_the_error() -> None:
