@@ -240,7 +240,8 @@ class Domain:
 
         It has another UUID, other addresses of network cards and other random numbers, which follow from the host's
         seed and from how many clones there were before. With ``wall_clock``, its time of day is that, in seconds since
-        1970. ``nets`` says what its network cards are connected to; by default it is what this domain's are.
+        1970. ``nets`` says what its network cards are connected to. By default they are at the hubs at which this
+        domain's are, and what reaches outside, which is this domain's, is connected to nothing.
 
         What the guest has read of its identity already is in its memory, and stays. Raise StateError for what
         :meth:`dbt.vm.machine.Machine.fork` cannot do.
@@ -248,7 +249,9 @@ class Domain:
         with self._carrier.held(self):
             self._life.require("clone", *SOUND)
             machine = self.machine
-            ends = machine.options.nets if nets is None else nets
+            ends = nets
+            if ends is None:
+                ends = [net.disconnected() if net.reaches_outside else net for net in machine.options.nets]
             identity = self._carrier.identity(len(machine.options.nets), wall_clock)
             other = Domain(self._carrier, name, identity.uuid, self._boot, self._limits, self._typed)
             other._machine = machine.fork(identity, console=other.console, nets=ends)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from itertools import product
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -349,6 +351,26 @@ def test_clones_share_what_neither_stores_to_and_go_their_own_ways() -> None:
         before = clone.machine.icount
         made.run(periods=1)
         assert clone.machine.icount - before == RATE // 10
+
+
+def test_a_clone_is_at_the_same_hub_and_nowhere_else(tmp_path: Path) -> None:
+    def connected(console: Console) -> Machine:
+        ends = [Net("hub:clones"), Net(f"unix:{tmp_path}/end")]
+        machine = Machine(1 << 20, "threaded", board="virt", console=console, nets=ends)
+        machine.load_bytes(assemble("1: b 1b"), base=0x40000000)
+        return machine
+
+    with host() as made, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{tmp_path}/end")
+        server.listen()
+        domain = made.define("a", connected)
+        domain.start()
+        clone = domain.clone("b")
+        assert [net.end for net in clone.machine.options.nets] == ["hub:clones", "none"]
+        other = domain.clone("c", nets=[Net("none"), Net("hub:others")])
+        assert [net.end for net in other.machine.options.nets] == ["none", "hub:others"]
+        addresses = {net.mac for one in (clone, other) for net in one.machine.options.nets}
+        assert len(addresses) == 4
 
 
 def test_a_clone_needs_a_name_of_its_own() -> None:
