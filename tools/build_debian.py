@@ -28,8 +28,8 @@ _PACKAGES = (
 #: Source packages, and which of their files the guest gets.
 _SOURCES = {
     "perl": (
-        *("cpan/Digest-MD5", "cpan/Digest-SHA", "cpan/JSON-PP", "cpan/MIME-Base64", "cpan/Scalar-List-Utils"),
-        *("cpan/Text-Balanced", "cpan/Text-ParseWords", "cpan/Time-Local", "dist/Storable"),
+        *("cpan/Digest-SHA", "cpan/MIME-Base64", "cpan/Scalar-List-Utils", "cpan/Text-Balanced"),
+        *("cpan/Text-ParseWords", "cpan/Time-Local", "dist/Storable"),
     ),
     "bzip2": (".",),
     "lua5.4": ("src",),
