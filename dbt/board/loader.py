@@ -46,6 +46,8 @@ _PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
 _ABI_TAG = struct.pack("<III4s", 4, 16, 1, b"GNU")
 _PF_X = 1
 _ZEROS = bytes(1 << 16)
+#: By what kernels are known that are no ELF files: where it is, its bytes, and the kind.
+_KERNELS = ((0x24, b"\x18\x28\x6f\x01", "a zImage"), (0, b"\x27\x05\x19\x56", "a uImage"))
 _BUILD_REMEDY = "Build it for bare-metal ARM, for example: arm-none-eabi-gcc -marm --specs=rdimon.specs"
 _DAMAGE_REMEDY = "Build or copy it again"
 _LINK_REMEDY = "Link it statically to fixed addresses: -static -no-pie, without -c, -r or -shared"
@@ -160,7 +162,9 @@ def read_image(
     if base is None and data[:4] != b"\x7fELF" and path.lower().endswith(FLAT_SUFFIXES):
         base = Gpa(ram_base + FLAT_BASE)
     if base is None:
-        image = read_elf(data, path, entry)
+        if kind := next((kind for at, magic, kind in _KERNELS if data[at : at + len(magic)] == magic), None):
+            raise ImageError(path, f"it is {kind}, a kernel and no program", "Boot it: --kernel FILE")
+        image = read_elf(data, path, entry, ram_base)
     else:
         if data[:4] == b"\x7fELF":
             refuse_base(path, "an ELF file", base)
@@ -213,12 +217,13 @@ class _Header(NamedTuple):
     shstrndx: int
 
 
-def read_elf(data: bytes, path: str, entry: Gpa | None) -> Image:
+def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -> Image:
     """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
-    own.
+    own. ``ram_base`` is where the machine's RAM begins, for the message of an error.
     """
     if data[:4] != b"\x7fELF":
-        remedy = f"If it is a flat binary, give its base address, for example {FLAT_BASE:#x} (--base {FLAT_BASE:#x})"
+        base = ram_base + FLAT_BASE
+        remedy = f"If it is a flat binary, give its base address, for example {base:#x} (--base {base:#x})"
         raise ImageError(path, "it is not an ELF file", remedy)
     if len(data) < _ELF_HEADER.size:
         what = f"it is truncated: {len(data)} bytes do not hold an ELF header"

@@ -73,6 +73,8 @@ def test_a_flat_binary_goes_where_base_says() -> None:
     [
         (b"", "empty"),
         (b"#!/bin/sh\n", "--base"),
+        (bytes(0x24) + struct.pack("<I", 0x016F2818), "zImage, a kernel and no program. Boot it: --kernel FILE"),
+        (struct.pack(">I", 0x27051956) + bytes(60), "uImage, a kernel and no program. Boot it: --kernel FILE"),
         (b"\x7fELF", "truncated"),
         (make_elf(CODE)[:80], "program headers lie beyond"),
         (make_elf(CODE)[:-4], "truncated: segment 0"),
@@ -102,6 +104,11 @@ def test_a_flat_binary_goes_where_base_says() -> None:
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said(data: bytes, words: str) -> None:
     assert words in complaint(data)
+
+
+def test_the_base_that_is_proposed_is_in_ram() -> None:
+    with pytest.raises(ImageError, match="--base 0x40008000"):
+        read_image(b"#!/bin/sh\n", "guest", LAYOUT, ram_base=Gpa(0x40000000))
 
 
 def test_what_is_wrong_with_the_options_is_said() -> None:
