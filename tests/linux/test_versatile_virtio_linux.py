@@ -1,0 +1,79 @@
+"""Linux' virtio drivers on the board versatile: a kernel that has them finds the devices by the board's own tree.
+
+DBT_LINUX_IMAGES has ``zImage-virtio`` besides the RAM disk of ``make linux``; docs/linux.md says how it is built.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dbt import CaptureConsole, Machine
+from dbt.host.drive import Drive
+from dbt.host.ninep.share import Share
+from dbt.host.vsock_option import Vsock
+from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
+from tests.linux.booting import IMAGES, MODES, NEEDS_LINUX, TIMEOUT
+
+KERNEL = IMAGES / "zImage-virtio"
+pytestmark = [
+    NEEDS_LINUX,
+    pytest.mark.skipif(not KERNEL.is_file(), reason="no zImage-virtio in DBT_LINUX_IMAGES (docs/linux.md)"),
+    pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is needed: Debian has a package of this name"),
+]
+_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+md5sum </dev/vda; md5sum </dev/vdb
+cat /sys/class/misc/hw_random/rng_current
+mkdir /share; mount -t 9p -o trans=virtio,version=9p2000.L share /share; cat /share/hello
+[ -c /dev/vsock ] && echo vsock
+cat /proc/interrupts
+reboot -f
+"""
+
+
+def test_every_device_works(tmp_path: Path) -> None:
+    """In two tiers, with the same state at the end. Seven devices share four interrupts."""
+    (tmp_path / "init-v").write_text(_INIT)
+    (tmp_path / "init-v").chmod(0o755)
+    command = ["cpio", "-o", "-H", "newc", "--quiet"]
+    packed = subprocess.run(command, input=b"init-v\n", cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    disk = tmp_path / "initramfs"
+    disk.write_bytes((IMAGES / "initramfs-armel.cpio.gz").read_bytes() + gzip.compress(packed.stdout))
+    contents = [bytes([number]) * 65536 for number in (1, 2)]
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "hello").write_text("hello from the host\n")
+    for number, data in enumerate(contents):
+        (tmp_path / f"disk{number}").write_bytes(data)
+    ends = set()
+    for mode in ("threaded", "auto-async"):
+        tier, jit = MODES[mode]
+        console = CaptureConsole()
+        with Machine(
+            tier=tier,
+            jit=jit,
+            console=console,
+            drives=[Drive(str(tmp_path / f"disk{number}"), snapshot=True) for number in range(2)],
+            devices=["rng", "balloon", "console"],
+            shares=[Share(str(tmp_path / "share"))],
+            vsock=Vsock(3, "none"),
+        ) as machine:
+            machine.load_kernel(KERNEL, initrd=disk, append="console=ttyAMA0 panic=-1 rdinit=/init-v")
+            result = machine.run(timeout=TIMEOUT)
+            ends.add((machine.icount, state_hash(machine)))
+        output = console.output.decode(errors="replace").replace("\r", "")
+        assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), output
+        for data in contents:
+            assert hashlib.md5(data).hexdigest() in output
+        assert "virtio_rng.0\nhello from the host\nvsock\n" in output
+        assert re.search(r" 30 Edge +virtio(0, virtio4|4, virtio0)\n", output), output
+    assert len(ends) == 1
