@@ -51,6 +51,10 @@ class ControlledMachine(LoadedMachine, ABC):
     ) -> RunResult:
         """See :meth:`dbt.vm.machine.Machine.run`."""
 
+    def step(self) -> RunResult:
+        """Execute one instruction."""
+        return self.run(fuel=1)
+
     def interrupt(self) -> None:
         """Stop the run at the end of its slice, within some milliseconds. Signal handlers and other threads may
         call it.

@@ -194,10 +194,6 @@ class Machine(ControlledMachine):
             if self._ownership.release(run):  # while handlers wait, so that nothing comes in between
                 signals.end()
 
-    def step(self) -> RunResult:
-        """Execute one instruction."""
-        return self.run(fuel=1)
-
     # -- state ---------------------------------------------------------------------------------
 
     def save(self) -> VmState:
