@@ -399,7 +399,7 @@ def test_a_client_that_takes_its_answers_slowly_does_not_keep_the_user_from_endi
             client.send("m8000,1fe0")
         service.machine.interrupt()
         answers = 0
-        with contextlib.suppress(EOFError):
+        with contextlib.suppress(EOFError, ConnectionError):  # what has not been answered may be lost with a reset
             while client.packet() != "X02":
                 answers += 1
         assert answers < asked
