@@ -27,6 +27,8 @@ from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
 
 _DOMAIN = "Xen"
+#: Receives what is written to XenStore from outside: path and value, with a NUL in between.
+STORE = "store"
 #: RAM beside that of the guest's: where it has its grant table mapped, and the pages that the toolstack has made.
 RESERVED = (
     RamRegion(interface.GRANT_REGION, interface.MAX_GRANT_FRAMES << 12),
@@ -89,4 +91,4 @@ def build_board(
         ),
     ]
     bus = DeviceBus(windows, holes_read_zero)
-    return Board(bus, None, domain.console, controller, timeline, {}, domain)
+    return Board(bus, None, domain.console, controller, timeline, {STORE: domain.store.receive}, domain)

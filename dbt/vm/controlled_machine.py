@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: The receiver of what a balloon is asked for.
 _BALLOON = "balloon"
+#: The receiver of what is written to XenStore.
+_STORE = "store"
 
 
 class ControlledMachine(LoadedMachine, ABC):
@@ -100,6 +102,23 @@ class ControlledMachine(LoadedMachine, ABC):
         machine must not be running, or the caller be a part of the run.
         """
         return self._parts.attachments.take_disk_failures()
+
+    def write_store(self, path: str, value: str) -> None:
+        """Write a node of XenStore as the toolstack does: ``control/shutdown``, of which the guest is asked to power
+        off, or ``memory/target``, the KiB of RAM that it should have. Signal handlers and other threads may call it.
+        Raise ValueError if the board is no domain of Xen, or for a path or a value that a node cannot have.
+
+        It is input, as the power key is. A path that does not begin with a slash is one of the guest's own.
+        """
+        if _STORE not in self._parts.peripherals.board.receivers:
+            raise ValueError(f"the board {self.options.board_model.name} has no XenStore")
+        from dbt.hypervisor.xen.store.tree import StoreError, check_path
+
+        try:
+            check_path(path if path.startswith("/") else f"/{path}")
+        except StoreError:
+            raise ValueError(f"{path!r:.100} is no path of a node of XenStore") from None
+        self._parts.mailbox.post(Arrival(_STORE, path.encode() + b"\0" + value.encode()))
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""

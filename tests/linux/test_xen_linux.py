@@ -5,6 +5,7 @@ in the same state in every tier.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,3 +74,32 @@ def test_it_goes_on_from_a_saved_state(icount: int) -> None:
                 again.run(fuel=30_000_000, timeout=TIMEOUT)
                 ends.append(state_hash(again))
     assert ends[0] == ends[1]
+
+
+def test_the_toolstack_asks_for_memory_and_for_the_end() -> None:
+    """By XenStore: Linux gives memory to its balloon and takes it back, and takes the request to power off. It runs
+    /sbin/poweroff then, of which a shell as process 1 does not hear.
+    """
+    console = Typist([(_PROMPT, b"echo up; while true; do sleep 1; done\n")])
+    with boot("auto-async", console) as machine:
+
+        def run_until(is_true: Callable[[], bool]) -> None:
+            for _ in range(200):
+                if is_true():
+                    return
+                assert machine.run(fuel=20_000_000, timeout=TIMEOUT).reason is StopReason.FUEL
+            raise AssertionError(console.output[-2000:])
+
+        run_until(lambda: b"\nup" in console.output.replace(b"\r", b""))
+        domain = machine.board.hypervisor
+        assert domain is not None
+        machine.write_store("memory/target", str((128 - 16) << 10))
+        run_until(lambda: len(domain.reservation.holes) == 16 << 8)
+        machine.write_store("memory/target", str(128 << 10))
+        run_until(lambda: not domain.reservation.holes)
+        tree = domain.store.server.tree
+        node = f"{domain.store.server.home}/control/shutdown"
+        machine.write_store("control/shutdown", "poweroff")
+        changes = tree.generation
+        run_until(lambda: tree.generation >= changes + 2 and not tree.values[node])  # the toolstack's, and Linux'
+    assert tree.values[f"{domain.store.server.home}/control/feature-poweroff"] == b"1"

@@ -25,6 +25,7 @@ from dbt.hypervisor.xen.event_queues import PORTS, EventQueues
 from dbt.hypervisor.xen.grant_table import GrantTable
 from dbt.hypervisor.xen.interface import (
     CONSOLE_PAGE,
+    GUEST_DOMAIN,
     STORE_PAGE,
     Errno,
     HypercallError,
@@ -32,6 +33,9 @@ from dbt.hypervisor.xen.interface import (
 )
 from dbt.hypervisor.xen.reservation import Reservation
 from dbt.hypervisor.xen.shared_page import VCPU_INFO_SIZE, SharedPage
+from dbt.hypervisor.xen.store.ring import StoreRing
+from dbt.hypervisor.xen.store.server import StoreServer
+from dbt.hypervisor.xen.store.tree import Tree
 from dbt.hypervisor.xen.version import xen_version
 from dbt.memory.dma import Dma
 
@@ -74,6 +78,7 @@ class XenDomain(Device):
     grants: Part[GrantTable]
     reservation: Part[Reservation]
     console: Part[XenConsole]
+    store: Part[StoreRing]
     #: Whether the domain has made a hypercall. Until then its shared pages are not filled in.
     is_on: bool = False
     is_polling: bool = False
@@ -113,7 +118,9 @@ class XenDomain(Device):
         self.shared.power_on()
         for page in (CONSOLE_PAGE, STORE_PAGE):
             self.dma.write(page, bytes(PAGE_SIZE))
-        (self.console.port,) = self.channels.power_on(1)
+        self.console.port, store_port = self.channels.power_on(2)
+        console_page = CONSOLE_PAGE // PAGE_SIZE
+        self.store.power_on(store_port, self.reservation.size, self.console.port, console_page)
 
     def _do(self, number: int) -> Answer:
         operation = _HYPERCALLS.get(number)
@@ -292,8 +299,8 @@ class XenDomain(Device):
         check_self(domain)
         values = {
             0: 0,  # The event interrupt is in the device tree.
-            1: 0,  # There is no XenStore.
-            2: 0,
+            1: STORE_PAGE // PAGE_SIZE,
+            2: self.store.port,
             17: CONSOLE_PAGE // PAGE_SIZE,
             18: self.console.port,
         }
@@ -346,4 +353,5 @@ def make_domain(
     ports = BackEndPorts(channels)
     console = XenConsole(dma, ports, transmit, refill)
     reservation = Reservation(dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
-    return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console)
+    store = StoreRing(dma, ports, StoreServer(GUEST_DOMAIN, Tree()))
+    return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console, store)

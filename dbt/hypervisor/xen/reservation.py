@@ -77,8 +77,13 @@ class Reservation(Stateful):
         return 0, None
 
     @property
+    def size(self) -> int:
+        """The bytes of RAM that the guest had in the beginning, and may have."""
+        return sum(one.size for one in self.dma.layout.regions if one.base >= RAM_BASE)
+
+    @property
     def _frames(self) -> int:
-        return sum(one.size for one in self.dma.layout.regions if one.base >= RAM_BASE) // PAGE_SIZE
+        return self.size // PAGE_SIZE
 
     @property
     def _last_frame(self) -> int:

@@ -1,0 +1,144 @@
+"""The ring by which a guest talks to XenStore, in a page that the toolstack has made (xen/include/public/io/xs_wire.h).
+
+Indices are the guest's. If they make no sense, so that more would be in the ring than it holds, nothing is taken or put
+there, until they make sense again.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.devices.state import Part, Stateful, Wiring, Word
+from dbt.hypervisor.xen.event_channels import BackEndPorts
+from dbt.hypervisor.xen.interface import STORE_PAGE
+from dbt.hypervisor.xen.store.server import HEADER, LARGEST_PAYLOAD, StoreServer
+from dbt.hypervisor.xen.store.tree import StoreError, check_path
+from dbt.memory.dma import Dma
+
+_SIZE: Final = 1024
+_REQUESTS, _ANSWERS, _AT_INDICES = STORE_PAGE, STORE_PAGE + _SIZE, STORE_PAGE + 2 * _SIZE
+#: req_cons, req_prod, rsp_cons, rsp_prod.
+_INDICES: Final = struct.Struct("<IIII")
+_REQ_CONS, _RSP_PROD = _AT_INDICES, _AT_INDICES + 12
+_U32: Final = struct.Struct("<I")
+_WORD: Final = 0xFFFFFFFF
+#: While so many bytes wait for the guest, its requests wait too.
+_MOST_WAITING: Final = 1 << 16
+#: The nodes of a guest that belong to it: the others below its own are the toolstack's, and it may read them.
+_OWN: Final = ("control", "control/shutdown", "device", "data", "drivers", "feature", "attr", "error")
+
+
+@dataclass(eq=False)
+class StoreRing(Stateful):
+    """The ring, and what is on its way. ``port`` is the guest's port for it.
+
+    ``received`` is the beginning of a request, ``answers`` are bytes for which there was no room in the ring.
+    """
+
+    dma: Wiring[Dma]
+    ports: Wiring[BackEndPorts]
+    server: Part[StoreServer]
+    port: Word = 0
+    received: bytes = b""
+    answers: bytes = b""
+    receiver: Wiring[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.receiver = self.ports.add_receiver(self.serve)
+
+    def is_possible(self) -> bool:
+        return len(self.received) < HEADER.size + LARGEST_PAYLOAD
+
+    def power_on(self, port: int, memory: int, console_port: int, console_page: int) -> None:
+        """Fill the tree with what the toolstack says of the guest, which has ``memory`` bytes of RAM."""
+        self.port = port
+        server, tree = self.server, self.server.tree
+        reads = f"n0\0r{server.domain}\0".encode()
+        tree.write(0, server.home, b"")
+        tree.set_permissions(0, server.home, reads)
+        values = {
+            "domid": server.domain,
+            "name": "dbt",
+            "memory/target": memory >> 10,
+            "memory/static-max": memory >> 10,
+            "console/type": "xenconsoled",
+            "console/ring-ref": console_page,
+            "console/port": console_port,
+            "store/ring-ref": STORE_PAGE >> 12,
+            "store/port": port,
+        }
+        for name, value in values.items():
+            tree.write(0, f"{server.home}/{name}", str(value).encode())
+        for name in _OWN:
+            tree.make(0, f"{server.home}/{name}")
+            tree.set_permissions(0, f"{server.home}/{name}", f"n{server.domain}\0".encode())
+
+    def serve(self) -> None:
+        """The guest has sent an event: answer its requests, and give it what there is room for."""
+        moved = self._put()
+        while len(self.answers) < _MOST_WAITING and self._take():
+            moved = True
+            self._answer()
+            self._put()
+        if moved:
+            self.ports.notify(self.port, self.receiver)
+
+    def receive(self, data: bytes) -> None:
+        """Write a node from outside: path and value, with a NUL in between. The path is the guest's own, or begins with
+        a slash. What is no path is not written.
+        """
+        name, _, value = data.partition(b"\0")
+        path = name.decode("latin-1")
+        try:
+            check_path(path := path if path.startswith("/") else f"{self.server.home}/{path}")
+        except StoreError:
+            return
+        self.answers += self.server.write(path, value)
+        if self._put():
+            self.ports.notify(self.port, self.receiver)
+
+    def _answer(self) -> None:
+        """Answer the requests that are complete."""
+        while len(self.received) >= HEADER.size:
+            kind, request, transaction, size = HEADER.unpack_from(self.received)
+            if size > LARGEST_PAYLOAD:  # Where the next request begins, nobody knows.
+                self.received = b""
+                return
+            if len(self.received) < HEADER.size + size:
+                return
+            payload = self.received[HEADER.size : HEADER.size + size]
+            self.received = self.received[HEADER.size + size :]
+            self.answers += self.server.answer(kind, request, transaction, payload)
+
+    def _indices(self) -> tuple[int, int, int, int]:
+        found = _INDICES.unpack(self.dma.read(_AT_INDICES, _INDICES.size))
+        return found[0], found[1], found[2], found[3]
+
+    def _take(self) -> bool:
+        """Take what is in the ring of requests. Return False if there is nothing."""
+        taken, written, _, _ = self._indices()
+        size = written - taken & _WORD
+        if not 0 < size <= _SIZE:
+            return False
+        ring = self.dma.read(_REQUESTS, _SIZE)
+        start = taken % _SIZE
+        self.received += (ring[start:] + ring[:start])[:size]
+        self.dma.write(_REQ_CONS, _U32.pack(written))
+        return True
+
+    def _put(self) -> bool:
+        """Put answers into their ring, as far as there is room. Return True if some were put there."""
+        _, _, taken, given = self._indices()
+        room = _SIZE - (given - taken & _WORD)
+        piece = self.answers[: max(room, 0)]
+        if not piece:
+            return False
+        self.answers = self.answers[len(piece) :]
+        start = given % _SIZE
+        first = piece[: _SIZE - start]
+        self.dma.write(_ANSWERS + start, first)
+        self.dma.write(_ANSWERS, piece[len(first) :])
+        self.dma.write(_RSP_PROD, _U32.pack(given + len(piece) & _WORD))
+        return True

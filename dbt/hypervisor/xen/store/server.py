@@ -1,0 +1,286 @@
+"""XenStore's answers to a guest: the wire protocol (xen/include/public/io/xs_wire.h), watches and transactions.
+
+A request is a header and a payload of at most 4096 bytes. What the guest has sent may be anything: it gets an error for
+it, and never more than its quota.
+
+A transaction is the list of the requests that change something. Each request in it is answered from a tree in which
+they have been done. At its end they are done in the tree itself, unless somebody else has changed that since.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.devices.state import Part, Stateful, Wiring
+from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
+from dbt.hypervisor.xen.store.tree import StoreError, Tree, check_path
+
+HEADER: Final = struct.Struct("<IIII")  # type, request, transaction, length
+LARGEST_PAYLOAD: Final = 4096
+
+
+class Type:
+    """The types of messages."""
+
+    DIRECTORY: Final = 1
+    READ: Final = 2
+    GET_PERMS: Final = 3
+    WATCH: Final = 4
+    UNWATCH: Final = 5
+    TRANSACTION_START: Final = 6
+    TRANSACTION_END: Final = 7
+    GET_DOMAIN_PATH: Final = 10
+    WRITE: Final = 11
+    MKDIR: Final = 12
+    RM: Final = 13
+    SET_PERMS: Final = 14
+    WATCH_EVENT: Final = 15
+    ERROR: Final = 16
+    IS_DOMAIN_INTRODUCED: Final = 17
+    RESET_WATCHES: Final = 21
+
+
+_CHANGES: Final = frozenset({Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS})
+_OK: Final = b"OK\0"
+_WORD: Final = 0xFFFFFFFF
+#: What a guest may have at the same time.
+MOST_WATCHES, MOST_TRANSACTIONS, _LONGEST_LOG = 128, 10, 1 << 17
+_LONGEST_TOKEN: Final = 1024
+_GENERATION: Final = struct.Struct("<Q")
+
+
+@dataclass(eq=False)
+class StoreServer(Stateful):
+    """What the guest, which is ``domain``, has of XenStore.
+
+    ``watches`` have path and token, each ended by NUL. ``transactions`` have the generation of the tree when they
+    began, and their requests.
+    """
+
+    domain: Wiring[int]
+    tree: Part[Tree]
+    watches: list[bytes] = field(default_factory=list)
+    transactions: dict[int, bytes] = field(default_factory=dict)
+    last_transaction: int = 0
+
+    def is_possible(self) -> bool:
+        return (
+            len(self.watches) <= MOST_WATCHES
+            and all(each.count(b"\0") == 2 and each.endswith(b"\0") for each in self.watches)
+            and len(self.transactions) <= MOST_TRANSACTIONS
+            and all(0 < number <= _WORD for number in self.transactions)
+            and all(_is_log(log) for log in self.transactions.values())
+            and 0 <= self.last_transaction <= _WORD
+        )
+
+    @property
+    def home(self) -> str:
+        """The node of the guest, from which its paths are relative."""
+        return f"/local/domain/{self.domain}"
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def answer(self, kind: int, request: int, transaction: int, payload: bytes) -> bytes:
+        """Return the answer to a request, and the events that follow from it."""
+        try:
+            data, events = self._do(kind, transaction, payload)
+        except StoreError as error:
+            return _message(Type.ERROR, request, transaction, error.name.encode() + b"\0")
+        if len(data) > LARGEST_PAYLOAD:
+            return _message(Type.ERROR, request, transaction, b"E2BIG\0")
+        return _message(kind, request, transaction, data) + b"".join(events)
+
+    def write(self, path: str, value: bytes) -> bytes:
+        """Write a node as the back ends' domain does. Return the events for the guest."""
+        self.tree.write(BACKEND_DOMAIN, path, value)
+        return b"".join(self._events([path]))
+
+    def remove(self, path: str) -> bytes:
+        """Remove a node as the back ends' domain does. Return the events for the guest."""
+        self.tree.remove(BACKEND_DOMAIN, path)
+        return b"".join(self._events([path]))
+
+    def _do(self, kind: int, transaction: int, payload: bytes) -> tuple[bytes, list[bytes]]:
+        match kind:
+            case Type.WATCH:
+                return self._watch(payload)
+            case Type.UNWATCH:
+                self.watches.remove(self._found_watch(payload))
+                return _OK, []
+            case Type.TRANSACTION_START:
+                return self._start(transaction), []
+            case Type.TRANSACTION_END:
+                return _OK, self._end(transaction, payload)
+            case Type.GET_DOMAIN_PATH | Type.IS_DOMAIN_INTRODUCED:
+                return self._about_domain(kind, payload), []
+            case Type.RESET_WATCHES:
+                self.watches.clear()
+                return _OK, []
+            case _ if kind in _CHANGES:
+                return _OK, self._change(kind, transaction, payload)
+            case Type.DIRECTORY | Type.READ | Type.GET_PERMS:
+                return self._look(kind, self._view(transaction), payload), []
+            case _:
+                raise StoreError("ENOSYS")
+
+    def _path(self, text: bytes) -> str:
+        """Return the path that the guest means."""
+        path = text.decode("latin-1")
+        return check_path(path if path.startswith("/") else f"{self.home}/{path}" if path else self.home)
+
+    def _look(self, kind: int, tree: Tree, payload: bytes) -> bytes:
+        path = self._path(_text(payload))
+        if kind == Type.READ:
+            return tree.read(self.domain, path)
+        if kind == Type.GET_PERMS:
+            return tree.get_permissions(self.domain, path)
+        return b"".join(name.encode() + b"\0" for name in tree.children(self.domain, path))
+
+    def _about_domain(self, kind: int, payload: bytes) -> bytes:
+        text = _text(payload)
+        if not text.isdigit() or len(text) > 5:
+            raise StoreError("EINVAL")
+        if kind == Type.GET_DOMAIN_PATH:
+            return f"/local/domain/{int(text)}".encode() + b"\0"
+        return b"T\0" if int(text) in (BACKEND_DOMAIN, self.domain) else b"F\0"
+
+    # -- changes and transactions --------------------------------------------------------------
+
+    def _change(self, kind: int, transaction: int, payload: bytes) -> list[bytes]:
+        if not transaction:
+            return self._events([self._apply(self.tree, kind, payload)])
+        view = self._view(transaction)
+        self._apply(view, kind, payload)
+        log = self.transactions[transaction] + HEADER.pack(kind, 0, 0, len(payload)) + payload
+        if len(log) > _LONGEST_LOG:
+            raise StoreError("ENOSPC")
+        self.transactions[transaction] = log
+        return []
+
+    def _apply(self, tree: Tree, kind: int, payload: bytes) -> str:
+        """Do a request that changes a tree. Return the path of the node."""
+        name, nul, rest = payload.partition(b"\0")
+        if not nul:
+            raise StoreError("EINVAL")
+        path = self._path(name)
+        match kind:
+            case Type.WRITE:
+                tree.write(self.domain, path, rest)
+            case Type.MKDIR:
+                tree.make(self.domain, path)
+            case Type.RM:
+                tree.remove(self.domain, path)
+            case _:
+                tree.set_permissions(self.domain, path, rest)
+        return path
+
+    def _view(self, transaction: int) -> Tree:
+        """Return the tree as a transaction sees it."""
+        if not transaction:
+            return self.tree
+        if transaction not in self.transactions:
+            raise StoreError("ENOENT")
+        view = self.tree.copy()
+        if self._is_current(transaction):
+            for kind, payload in _requests(self.transactions[transaction]):
+                self._apply(view, kind, payload)
+        return view
+
+    def _is_current(self, transaction: int) -> bool:
+        (generation,) = _GENERATION.unpack_from(self.transactions[transaction])
+        return bool(generation == self.tree.generation)
+
+    def _start(self, transaction: int) -> bytes:
+        if transaction:
+            raise StoreError("EBUSY")
+        if len(self.transactions) >= MOST_TRANSACTIONS:
+            raise StoreError("ENOSPC")
+        number = self.last_transaction % _WORD + 1
+        while number in self.transactions:
+            number = number % _WORD + 1
+        self.last_transaction = number
+        self.transactions[number] = _GENERATION.pack(self.tree.generation)
+        return str(number).encode() + b"\0"
+
+    def _end(self, transaction: int, payload: bytes) -> list[bytes]:
+        if _text(payload) not in (b"T", b"F"):
+            raise StoreError("EINVAL")
+        if transaction not in self.transactions:
+            raise StoreError("ENOENT")
+        is_current, log = self._is_current(transaction), self.transactions.pop(transaction)
+        if payload == b"F\0":
+            return []
+        if not is_current:
+            raise StoreError("EAGAIN")
+        return self._events([self._apply(self.tree, kind, data) for kind, data in _requests(log)])
+
+    # -- watches -------------------------------------------------------------------------------
+
+    def _watch(self, payload: bytes) -> tuple[bytes, list[bytes]]:
+        parts = payload.split(b"\0")
+        if len(parts) != 3 or parts[2] or len(parts[1]) > _LONGEST_TOKEN:
+            raise StoreError("EINVAL")
+        if not parts[0].startswith(b"@"):
+            self._path(parts[0])
+        if payload in self.watches:
+            raise StoreError("EEXIST")
+        if len(self.watches) >= MOST_WATCHES:
+            raise StoreError("ENOSPC")
+        self.watches.append(payload)
+        return _OK, [_message(Type.WATCH_EVENT, 0, 0, payload)]
+
+    def _found_watch(self, payload: bytes) -> bytes:
+        if payload not in self.watches:
+            raise StoreError("ENOENT")
+        return payload
+
+    def _events(self, paths: list[str]) -> list[bytes]:
+        """Return the events of the guest's watches for nodes that have changed."""
+        events = []
+        for path in paths:
+            for watch in self.watches:
+                watched, token, _ = watch.split(b"\0")
+                if watched.startswith(b"@"):
+                    continue
+                base = self._path(watched)
+                is_inside = path == base or path.startswith(base.rstrip("/") + "/")
+                if is_inside and (path not in self.tree.values or self.tree.may_read(self.domain, path)):
+                    named = path.encode() if watched.startswith(b"/") else path[len(self.home) + 1 :].encode()
+                    events.append(_message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
+                elif base.startswith(path + "/") and path not in self.tree.values:
+                    events.append(_message(Type.WATCH_EVENT, 0, 0, watch))
+        return events
+
+
+def _text(payload: bytes) -> bytes:
+    """Return a payload that is one text, without the NUL at its end."""
+    if payload.find(b"\0") != len(payload) - 1:
+        raise StoreError("EINVAL")
+    return payload[:-1]
+
+
+def _message(kind: int, request: int, transaction: int, payload: bytes) -> bytes:
+    return HEADER.pack(kind, request, transaction, len(payload)) + payload
+
+
+def _requests(log: bytes) -> list[tuple[int, bytes]]:
+    """Return the requests of a transaction."""
+    found, at = [], _GENERATION.size
+    while at < len(log):
+        kind, _, _, size = HEADER.unpack_from(log, at)
+        found.append((kind, log[at + HEADER.size : at + HEADER.size + size]))
+        at += HEADER.size + size
+    return found
+
+
+def _is_log(log: bytes) -> bool:
+    """Return True if a saved transaction has whole requests that can be in one."""
+    at = _GENERATION.size
+    while at + HEADER.size <= len(log) <= _LONGEST_LOG:
+        kind, _, _, size = HEADER.unpack_from(log, at)
+        if kind not in _CHANGES or size > LARGEST_PAYLOAD:
+            return False
+        at += HEADER.size + size
+    return at == len(log)

@@ -1,0 +1,173 @@
+"""The nodes of XenStore: values and permissions by path (xen/docs/misc/xenstore.txt).
+
+Paths are checked here, and begin with a slash. The domain of the back ends, 0, may do everything; a guest may do what
+the permissions of a node say, and has a quota of nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.devices.state import Stateful
+
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9\-_@:+.]+)+|/")
+_PERMISSION: Final = re.compile(rb"([rwbn])([0-9]{1,5})")
+LONGEST_PATH: Final = 3072
+#: What a guest may have: nodes, and bytes in a value and in the permissions of a node.
+MOST_NODES, LARGEST_VALUE, _MOST_PERMISSIONS = 1000, 2048, 16
+_READ, _WRITE = b"rb", b"wb"
+
+
+class StoreError(Exception):
+    """A request is refused. ``name`` is the error's name, as the answer has it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def check_path(path: str) -> str:
+    """Return a path. Raise StoreError unless it is one of a node."""
+    if len(path) > LONGEST_PATH or not _PATH.fullmatch(path):
+        raise StoreError("EINVAL")
+    return path
+
+
+def parent_of(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
+@dataclass(eq=False)
+class Tree(Stateful):
+    """The nodes. ``permissions`` are as in the protocol, each ended by NUL: the owner and what others may do, then what
+    single domains may do. ``generation`` counts changes.
+    """
+
+    values: dict[str, bytes] = field(default_factory=lambda: {"/": b""})
+    permissions: dict[str, bytes] = field(default_factory=lambda: {"/": b"n0\0"})
+    generation: int = 0
+
+    def is_possible(self) -> bool:
+        return (
+            self.values.keys() == self.permissions.keys()
+            and "/" in self.values
+            and all(
+                len(path) <= LONGEST_PATH and _PATH.fullmatch(path) and parent_of(path) in self.values
+                for path in self.values
+            )
+            and all(_are_permissions(each) for each in self.permissions.values())
+            and self.generation >= 0
+        )
+
+    def copy(self) -> Tree:
+        """Return another tree with the same nodes."""
+        return Tree(dict(self.values), dict(self.permissions), self.generation)
+
+    def read(self, domain: int, path: str) -> bytes:
+        """Return the value of a node."""
+        self._check(domain, path, _READ)
+        return self.values[path]
+
+    def children(self, domain: int, path: str) -> list[str]:
+        """Return the names of the nodes below a node, sorted."""
+        self._check(domain, path, _READ)
+        return sorted(each[len(path.rstrip("/")) + 1 :] for each in self._below(path, direct=True))
+
+    def get_permissions(self, domain: int, path: str) -> bytes:
+        self._check(domain, path, _READ)
+        return self.permissions[path]
+
+    def write(self, domain: int, path: str, value: bytes) -> None:
+        """Set the value of a node, and make it and those above it if they are not there."""
+        if domain and len(value) > LARGEST_VALUE:
+            raise StoreError("ENOSPC")
+        if path in self.values:
+            self._check(domain, path, _WRITE)
+        else:
+            self._make(domain, path)
+        self.values[path] = value
+        self.generation += 1
+
+    def make(self, domain: int, path: str) -> None:
+        """Make a node without a value, unless it is there."""
+        if path in self.values:
+            self._check(domain, path, _WRITE)
+        else:
+            self._make(domain, path)
+            self.generation += 1
+
+    def remove(self, domain: int, path: str) -> None:
+        """Remove a node and all below it. It is no error if there is none, but there must be one above it."""
+        if path == "/":
+            raise StoreError("EINVAL")
+        if path not in self.values:
+            if parent_of(path) not in self.values:
+                raise StoreError("ENOENT")
+            self._check(domain, parent_of(path), _WRITE)
+            return
+        self._check(domain, path, _WRITE)
+        for each in [path, *self._below(path)]:
+            del self.values[each], self.permissions[each]
+        self.generation += 1
+
+    def set_permissions(self, domain: int, path: str, permissions: bytes) -> None:
+        """Set the permissions of a node. Its owner may, but not give it away."""
+        if path not in self.values:
+            raise StoreError("ENOENT")
+        if not _are_permissions(permissions):
+            raise StoreError("EINVAL")
+        if domain and (_owner(self.permissions[path]), _owner(permissions)) != (domain, domain):
+            raise StoreError("EPERM" if _owner(self.permissions[path]) == domain else "EACCES")
+        self.permissions[path] = permissions
+        self.generation += 1
+
+    def may_read(self, domain: int, path: str) -> bool:
+        return path in self.values and self._allows(domain, path, _READ)
+
+    def _make(self, domain: int, path: str) -> None:
+        """Make a node and those above it that are missing, or none of them. They inherit permissions."""
+        missing = []
+        while path not in self.values:
+            missing.append(path)
+            path = parent_of(path)
+        self._check(domain, path, _WRITE)
+        permissions = self.permissions[path]
+        if domain:
+            owned = sum(_owner(each) == domain for each in self.permissions.values())
+            if owned + len(missing) > MOST_NODES:
+                raise StoreError("ENOSPC")
+            first, _, rest = permissions.partition(b"\0")
+            permissions = first[:1] + str(domain).encode() + b"\0" + rest
+        for each in reversed(missing):
+            self.values[each], self.permissions[each] = b"", permissions
+
+    def _below(self, path: str, direct: bool = False) -> Iterator[str]:
+        above = path.rstrip("/") + "/"
+        for each in self.values:
+            if each.startswith(above) and each != path and not (direct and "/" in each[len(above) :]):
+                yield each
+
+    def _check(self, domain: int, path: str, wanted: bytes) -> None:
+        if path not in self.values:
+            raise StoreError("ENOENT")
+        if not self._allows(domain, path, wanted):
+            raise StoreError("EACCES")
+
+    def _allows(self, domain: int, path: str, wanted: bytes) -> bool:
+        entries = self.permissions[path].split(b"\0")[:-1]
+        if domain in (0, int(entries[0][1:])):
+            return True
+        mine = [entry for entry in entries[1:] if int(entry[1:]) == domain]
+        return (mine or entries)[0][:1] in wanted
+
+
+def _owner(permissions: bytes) -> int:
+    return int(permissions.partition(b"\0")[0][1:])
+
+
+def _are_permissions(permissions: bytes) -> bool:
+    entries = permissions.split(b"\0")
+    return 1 < len(entries) <= _MOST_PERMISSIONS and not entries.pop() and all(map(_PERMISSION.fullmatch, entries))

@@ -1,0 +1,165 @@
+"""XenStore, by the ring: nodes, permissions, watches, transactions with conflicts, quotas, and what is no request."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import Any
+
+import pytest
+
+from dbt.abi.addresses import Gpa
+from dbt.devices.state import StateError
+from dbt.hypervisor.xen.store.server import Type
+from dbt.hypervisor.xen.store.tree import MOST_NODES
+from tests.xen.guests import SELF, Caller, domain_machine
+
+PAGE = 0x39001000
+HOME = "/local/domain/1"
+
+
+class Client:
+    """A guest's side of the ring."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        assert caller.call(34, 1, caller.put("HHIQ", SELF, 0, 2, 0)) == 0
+        self.port = caller.get("HHIQ")[3]
+        self.events: list[bytes] = []
+        self.received = b""
+
+    def _ring(self, size: int) -> bytes:
+        return self.caller.machine.memory.read_ram(Gpa(PAGE), size)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, in pieces if there is no room, and take what comes back."""
+        memory = self.caller.machine.memory
+        while True:
+            taken, given, got, put = struct.unpack("<IIII", self._ring(2064)[2048:])
+            for number in range(got, put):
+                self.received += self._ring(2048)[1024 + number % 1024 :][:1]
+            piece, data = data[:700], data[700:]
+            assert taken == given, "all that was sent has been taken"
+            for number, byte in enumerate(piece):
+                memory.write_ram(Gpa(PAGE + (given + number) % 1024), bytes([byte]))
+            memory.write_ram(Gpa(PAGE + 2048), struct.pack("<IIII", taken, given + len(piece), put, put))
+            assert self.caller.events(4, "I", self.port) == 0
+            if not piece and got == put:
+                return
+
+    def ask(self, kind: int, payload: bytes, transaction: int = 0) -> bytes:
+        """Return the payload of the answer, or the name of an error."""
+        self.send(struct.pack("<IIII", kind, 77, transaction, len(payload)) + payload)
+        answer = b""
+        while self.received:
+            found, request, _, size = struct.unpack_from("<IIII", self.received)
+            data, self.received = self.received[16 : 16 + size], self.received[16 + size :]
+            assert len(data) == size
+            if found == Type.WATCH_EVENT:
+                self.events.append(data)
+            else:
+                assert request == 77 and found in (kind, Type.ERROR)
+                answer = data
+        return answer
+
+
+@pytest.fixture
+def client():  # type: ignore[no-untyped-def]
+    with domain_machine() as machine:
+        yield Client(Caller(machine))
+
+
+def test_nodes(client: Client) -> None:
+    assert client.ask(Type.READ, b"name\0") == b"dbt"
+    assert client.ask(Type.READ, b"memory/target\0") == b"1024"
+    assert client.ask(Type.GET_DOMAIN_PATH, b"1\0") == HOME.encode() + b"\0"
+    assert client.ask(Type.WRITE, b"data/a/b\0value") == b"OK\0"
+    assert client.ask(Type.READ, f"{HOME}/data/a/b\0".encode()) == b"value"
+    assert client.ask(Type.DIRECTORY, b"data\0") == b"a\0"
+    assert client.ask(Type.GET_PERMS, b"data/a/b\0") == b"n1\0"
+    assert client.ask(Type.RM, b"data/a\0") == b"OK\0"
+    assert client.ask(Type.READ, b"data/a/b\0") == b"ENOENT\0"
+
+
+def test_permissions(client: Client) -> None:
+    """A guest changes what it owns alone, and reads no more than it may."""
+    assert client.ask(Type.WRITE, b"name\0other") == b"EACCES\0"
+    assert client.ask(Type.WRITE, b"/local/domain/0/x\0y") == b"EACCES\0"
+    assert client.ask(Type.SET_PERMS, b"name\0n1\0") == b"EACCES\0"
+    assert client.ask(Type.SET_PERMS, b"data\0n0\0") == b"EPERM\0"
+    assert client.ask(Type.SET_PERMS, b"data\0n1\0r0\0") == b"OK\0"
+    assert client.ask(Type.SET_PERMS, b"data\0x1\0") == b"EINVAL\0"
+    assert client.ask(Type.DIRECTORY, b"/\0") == b"EACCES\0"
+    client.caller.domain.store.server.tree.write(0, "/secret", b"x")
+    assert client.ask(Type.WATCH, b"/secret\0t\0") == b"OK\0"
+    client.events.clear()
+    client.caller.domain.store.receive(b"/secret\0y")
+    client.ask(Type.READ, b"name\0")
+    assert client.events == [], "an event would tell that the node has changed"
+
+
+def test_watches(client: Client) -> None:
+    """Each begins with an event; paths are as the guest gave them."""
+    assert client.ask(Type.WATCH, b"data\0token\0") == b"OK\0"
+    assert client.ask(Type.WATCH, b"data\0token\0") == b"EEXIST\0"
+    assert client.events == [b"data\0token\0"]
+    client.ask(Type.WRITE, b"data/x\0one")
+    client.ask(Type.RM, b"data/x\0")
+    client.ask(Type.WRITE, b"device/x\0one")
+    assert client.events[1:] == [b"data/x\0token\0"] * 2
+    assert client.ask(Type.UNWATCH, b"data\0token\0") == b"OK\0"
+    assert client.ask(Type.UNWATCH, b"data\0token\0") == b"ENOENT\0"
+
+
+def test_the_toolstack_is_heard(client: Client) -> None:
+    client.ask(Type.WATCH, b"control/shutdown\0t\0")
+    client.events.clear()
+    client.caller.domain.store.receive(b"control/shutdown\0poweroff")
+    assert client.ask(Type.READ, b"control/shutdown\0") == b"poweroff"
+    assert client.events == [b"control/shutdown\0t\0"]
+    client.caller.domain.store.receive(b"../x\0poweroff")
+
+
+def test_a_transaction_is_done_as_a_whole_or_not_at_all(client: Client) -> None:
+    first, second = (int(client.ask(Type.TRANSACTION_START, b"\0").rstrip(b"\0")) for _ in range(2))
+    assert client.ask(Type.WRITE, b"data/x\0one", first) == b"OK\0"
+    assert client.ask(Type.READ, b"data/x\0", first) == b"one"
+    assert client.ask(Type.READ, b"data/x\0") == client.ask(Type.READ, b"data/x\0", second) == b"ENOENT\0"
+    assert client.ask(Type.WRITE, b"data/x\0two", second) == b"OK\0"
+    assert client.ask(Type.TRANSACTION_END, b"T\0", first) == b"OK\0"
+    assert client.ask(Type.TRANSACTION_END, b"T\0", second) == b"EAGAIN\0"
+    assert client.ask(Type.READ, b"data/x\0") == b"one"
+    assert client.ask(Type.TRANSACTION_END, b"T\0", second) == b"ENOENT\0"
+
+
+def test_quotas(client: Client) -> None:
+    assert client.ask(Type.WRITE, b"data/x\0" + bytes(2049)) == b"ENOSPC\0"
+    deep = b"/".join([b"a"] * 1400)
+    assert client.ask(Type.WRITE, b"data/" + deep + b"\0") == b"ENOSPC\0"
+    assert client.ask(Type.DIRECTORY, b"data\0") == b""
+    answers = {client.ask(Type.MKDIR, f"data/{number}\0".encode()) for number in range(MOST_NODES + 10)}
+    assert answers == {b"OK\0", b"ENOSPC\0"}
+    assert {client.ask(Type.WATCH, f"data\0{number}\0".encode()) for number in range(130)} == {b"OK\0", b"ENOSPC\0"}
+    starts = [client.ask(Type.TRANSACTION_START, b"\0") for _ in range(12)]
+    assert starts[10:] == [b"ENOSPC\0"] * 2
+
+
+def test_what_is_no_request(client: Client) -> None:
+    """Random messages are answered, or dropped where nobody knows where the next one begins. The state can be saved."""
+    draw, store = random.Random(31), client.caller.domain.store
+    words = (b"data", b"device/a", b"\0", b"n1\0", b"r0\0", b"T\0", b"..", b"/", b"@x", b"7", b"token")
+    for number in range(2000):
+        payload = b"".join(draw.choice(words) for _ in range(draw.randrange(5))) + b"\0" * draw.randrange(2)
+        answer = store.server.answer(draw.randrange(24), number, draw.choice((0, 0, 0, 1, 2, 9)), payload)
+        assert len(answer) >= 16
+        if number % 200 == 0:
+            store.restore(store.save())
+    client.caller.machine.memory.write_ram(Gpa(PAGE + 2048), struct.pack("<IIII", 0, 5000, 9, 3))
+    assert client.caller.events(4, "I", client.port) == 0
+    state = store.save()
+    server = state["server"]
+    assert isinstance(server, list)
+    first: Any = server[0]
+    first["transactions"] = {1: b"x" * 30}
+    with pytest.raises(StateError):
+        store.restore(state)
