@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from dbt import Machine
 from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole
+from dbt.host.drive import Drive
+from dbt.host.net_option import Net
+from dbt.host.ninep.share import Share
 from dbt.vm.machine import TierName
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
@@ -49,12 +52,20 @@ def remaining(machine: Machine) -> CaptureConsole:
 
 
 def check_saves(
-    start: Callable[[Mode], Machine], saver: Mode, icounts: Sequence[int], ahead: int, modes: Sequence[Mode] = NATIVE
+    start: Callable[[Mode], Machine],
+    saver: Mode,
+    icounts: Sequence[int],
+    ahead: int,
+    modes: Sequence[Mode] = NATIVE,
+    drives: Sequence[Drive] = (),
+    nets: Sequence[Net] = (),
+    shares: Sequence[Share] = (),
 ) -> None:
     """Save a guest at each of the icounts, and let what is restored execute ``ahead`` instructions.
 
     ``start`` returns a machine at its beginning, and ``saver`` executes the one that is saved. Each restored machine is
     executed by another of the ``modes``. Every second one is a fork, so what is saved goes on from a copy of its RAM.
+    ``drives``, ``nets`` and ``shares`` are what the machine has.
     """
     expected = places(start(("threaded", "off")), [at + more for at in icounts for more in (0, ahead)])
     with start(saver) as machine:
@@ -69,7 +80,9 @@ def check_saves(
             else:
                 with machine.save() as state:
                     assert state.hash() == here.state
-                    other = Machine.restore(state, tier=tier, jit=jit, console=remaining(machine))
+                    other = Machine.restore(
+                        state, tier=tier, jit=jit, console=remaining(machine), drives=drives, nets=nets, shares=shares
+                    )
             with other:
                 found = go_on(other, icount + ahead)
             assert found == expected[icount + ahead], f"restored at {icount} in {tier} {jit}"
