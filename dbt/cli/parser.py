@@ -124,12 +124,13 @@ def _add_machine(parser: Parser) -> None:
     )
     options.text("seed=N", help_, "--rng")
     help_ = (
-        "give the guest a virtio disk: a raw image, which the guest writes to. readonly: it cannot. snapshot: "
-        "what it writes is part of the machine's state, and the file stays as it is. overlay: so too, and what it "
-        "flushes is in the file G, to be used again. An image of format qcow2 needs "
-        "`backing=FILE[,backing-format=qcow2]` for each image behind it. May be given several times"
+        "give the guest a virtio disk: a raw image, which the guest writes to, or with format=qcow2 one of that "
+        "format. readonly: the guest cannot write. snapshot: what it writes is part of the machine's state, and the "
+        "file stays as it is. overlay=G: so too, and what it flushes is in the file G, to be used again. serial=TEXT: "
+        "the disk's serial number. A qcow2 image needs `backing=FILE[,backing-format=qcow2]` for each image behind it. "
+        "May be given several times"
     )
-    options.texts("file=F[,format=raw|qcow2][,readonly][,snapshot][,overlay=G][,serial=TEXT]", help_, "--drive")
+    options.texts("file=F[,OPTION]...", help_, "--drive")
     add_net_options(options)
     help_ = (
         "give the guest a virtio balloon, by which the guest gives memory back: what it reports as free is not "

@@ -313,8 +313,10 @@ class HostLoop:
         self, machine: Runnable, end: int | None, deadline: float | None, now: float
     ) -> RunResult | None:
         icount = self._vcpu.icount
-        if self._interrupted or (self._watcher is not None and self._watcher.wants_stop()):
-            self._interrupted = False
+        watcher_stops = self._watcher is not None and self._watcher.wants_stop()
+        if watcher_stops or self._interrupted:
+            if not watcher_stops:  # else the user's interrupt is for the next run
+                self._interrupted = False
             return self._stopped(StopReason.INTERRUPTED, f"interrupted after {icount} instructions")
         if self._vcpu.reset_requested:
             return self._exited("the guest reset the machine")

@@ -1,6 +1,6 @@
 """The memory of a domain (xen/include/public/memory.h): where shared pages are, and what the guest has given back.
 
-A page that the guest has given back by decrease_reservation is zero and takes no memory of the host's. choice: unlike
+A page that the guest has given back by decrease_reservation is zero and takes no memory of the host's. Unlike
 in Xen, an access to it does not abort, and it may be written before it is populated again; then it is zero once more.
 """
 
