@@ -162,7 +162,7 @@ class RegionLowering(Lowering):
         if self._flat is not None:
             self._ram = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['ram_host'].offset)}")
         pc = self._entry_pc()
-        self._check_mode(pc)
+        self._check_mode()
         self._count_insns("add", "%budget")
         self._enter(pc)
         while self._waiting:
@@ -177,9 +177,13 @@ class RegionLowering(Lowering):
         return f.text()
 
     def _entry_pc(self) -> str:
-        """Return the GVA of the entry at which control came in, which follows from the address of the op."""
+        """Return the GVA of the entry at which control came in, if the mode is as assumed."""
         if len(self.region.entries) == 1 and not self._mmu:
             return str(self.region.entry)
+        return self._op_pc()
+
+    def _op_pc(self) -> str:
+        """Return the GVA at which control came in, in any mode. It follows from the address of the op."""
         f = self.f
         place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {CODE_PAGE_SIZE - 1}")
         offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, {OP_SHIFT}')} to i32")
@@ -205,7 +209,7 @@ class RegionLowering(Lowering):
                 f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
             self._go(self.region.entries[gva])
 
-    def _check_mode(self, pc: str) -> None:
+    def _check_mode(self) -> None:
         """Leave if the MMU, alignment checking or the mapping of a page is not as assumed."""
         f = self.f
         sctlr = f.emit(f"load i32, ptr {self.state_pointer(LAYOUT['sctlr'].offset)}")
@@ -218,7 +222,8 @@ class RegionLowering(Lowering):
         # Nothing is loaded yet, so this has an exit of its own. The shared exits would load all, and loops would be
         # slower.
         self._count_exit(str(int(SideExit.MODE)))
-        f.do(f"store i64 {f.emit(f'zext i32 {pc} to i64')}, ptr {self._exit_word(0)}")
+        # Where the MMU is not as assumed, the code may be at another address than the one that was compiled.
+        f.do(f"store i64 {f.emit(f'zext i32 {self._op_pc()} to i64')}, ptr {self._exit_word(0)}")
         f.do(tail_call(f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[BYPASS].offset)}")))
         f.do("ret void")
         f.label(same)

@@ -78,7 +78,7 @@ def test_gdb_attaches_to_a_running_linux() -> None:
         ]
         texts = [gdb_says(place, ["set architecture arm", "monitor info", *caught, "detach"]) for _ in range(2)]
         if symbols.is_file():
-            texts.append(gdb_says(place, ["hbreak tick_handle_periodic", "continue", "bt 3", "detach"], symbols))
+            texts.append(gdb_says(place, ["hbreak generic_handle_arch_irq", "continue", "bt 3", "detach"], symbols))
             assert "Breakpoint 1, " in texts[-1]
         gdb_says(place, ["kill"])
         assert process.wait(TIMEOUT) == 130
