@@ -18,6 +18,8 @@ from dbt.memory.ram import RamLayout
 PAGE = 0x1000
 #: Receives the power key: that it is pressed. There are no data.
 POWER_KEY = "power key"
+#: Receives what is written to XenStore from outside: path and value, with a NUL in between.
+STORE = "store"
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import Board, Inputs
+from dbt.board.board import STORE, Board, Inputs
 from dbt.board.bus import DeviceBus, Window, hidden_window, private_window
 from dbt.board.timeline import Timeline
 from dbt.board.virt import PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI
@@ -27,8 +27,6 @@ from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout, RamRegion
 
 _DOMAIN = "Xen"
-#: Receives what is written to XenStore from outside: path and value, with a NUL in between.
-STORE = "store"
 #: RAM beside that of the guest's: where it has its grant table mapped, and the pages that the toolstack has made.
 RESERVED = (
     RamRegion(interface.GRANT_REGION, interface.MAX_GRANT_FRAMES << 12),

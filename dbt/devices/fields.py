@@ -106,7 +106,9 @@ def _other_fields(values: object, where: str, names: frozenset[str]) -> str:
     if type(values) is not dict:
         return f"{where} is no mapping"
     lacks, more = sorted(names - values.keys()), sorted(map(repr, values.keys() - names))
-    parts = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(more):.100}, which is unknown here"] * bool(
-        more
-    )
+    parts = []
+    if lacks:
+        parts.append(f"lacks {', '.join(lacks)}")
+    if more:
+        parts.append(f"has {', '.join(more):.100}, which is unknown here")
     return f"{where} {' and '.join(parts)}: another version of dbt has written it, or it is damaged"

@@ -13,10 +13,11 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final, Protocol
 
 from dbt.devices.virtio.medium import DiskFile
+from dbt.memory.closing import Closing
+from dbt.memory.ram import data_parts
 
 _USES, _DOES_NOT_SHARE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
@@ -39,7 +40,7 @@ class DiskImage(DiskFile, Protocol):
         """Give the files and their locks back. A second call does nothing."""
 
 
-class RawFile:
+class RawFile(Closing):
     """A raw image; see :class:`dbt.devices.virtio.medium.DiskFile`. Without ``writable`` it cannot change."""
 
     def __init__(self, path: str, writable: bool) -> None:
@@ -103,17 +104,7 @@ class RawFile:
 
     def data(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of ``[start, stop)`` where the file has data, as bounds. All others are zero."""
-        while start < stop:
-            try:
-                start = os.lseek(self._fd, start, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # there is nothing more
-                    raise
-                return
-            end = os.lseek(self._fd, start, os.SEEK_HOLE)
-            if start < stop:
-                yield start, min(end, stop)
-            start = end
+        return data_parts(self._fd, start, stop)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
@@ -136,14 +127,6 @@ class RawFile:
     @property
     def is_closed(self) -> bool:
         return self._fd < 0
-
-    def __enter__(self) -> RawFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give the file and its locks back. A second call does nothing."""

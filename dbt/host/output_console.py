@@ -7,6 +7,7 @@ import time
 from os import PathLike
 
 from dbt.host.console import HostConsole
+from dbt.memory.closing import Closing
 
 
 class OutputConsole(HostConsole):
@@ -30,7 +31,7 @@ class OutputConsole(HostConsole):
         return True
 
 
-class FileConsole(OutputConsole):
+class FileConsole(OutputConsole, Closing):
     """A console whose output goes to a file, which is replaced. Its input has ended.
 
     What the guest writes to standard error, by semihosting, goes to the process's own. Raise OSError, or ValueError for
@@ -49,12 +50,6 @@ class FileConsole(OutputConsole):
             finally:
                 os.close(self._file)
                 self._file = -1
-
-    def __enter__(self) -> FileConsole:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class NullConsole(OutputConsole):

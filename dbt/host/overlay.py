@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Final
 
 from dbt.devices.virtio.medium import BLOCK
 from dbt.host.disk import DiskError, DiskImage, RawFile
+from dbt.memory.closing import Closing
 
 _MAGIC: Final = b"dbt overlay 1\n\0\0"
 #: The magic text, the size of the disk in bytes, and when the image was written, in nanoseconds since 1970.
@@ -26,7 +26,7 @@ _MOST_SIZE: Final = 1 << 44
 _PIECE: Final = 1 << 20
 
 
-class OverlayFile:
+class OverlayFile(Closing):
     """The overlay in the file ``path`` of the image ``base``. It is made if it does not exist. Raises DiskError."""
 
     def __init__(self, path: str, base: DiskImage) -> None:
@@ -109,14 +109,6 @@ class OverlayFile:
             del self._places[block]
         self._places.update(placed)
         self._stored = dict(changed)
-
-    def __enter__(self) -> OverlayFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give the file and its lock back."""

@@ -12,11 +12,11 @@ import errno
 import struct
 import zlib
 from collections import OrderedDict
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 from dbt.host.disk import DiskError, DiskImage, RawFile
 from dbt.host.qcow2_header import read_header
+from dbt.memory.closing import Closing
 
 PLACE: Final = (1 << 56) - (1 << 9)
 COMPRESSED, ZERO = 1 << 62, 1
@@ -38,7 +38,7 @@ class DamagedImage(OSError):
         super().__init__(errno.EIO, f"the image {path} is damaged: {what}. Look at it with `qemu-img check`")
 
 
-class Qcow2File:
+class Qcow2File(Closing):
     """The disk of a qcow2 image, as :class:`dbt.host.disk.DiskImage`. It cannot be written
     (but see :mod:`dbt.host.qcow2_writer`).
 
@@ -157,14 +157,6 @@ class Qcow2File:
     @property
     def is_closed(self) -> bool:
         return self._file.is_closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give the files and their locks back. A second call does nothing."""

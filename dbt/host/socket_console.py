@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dbt.engine.descriptors import is_ready
 from dbt.host.console import READ_TIMEOUT_S, HostConsole
 from dbt.host.endpoint import Endpoint, describe
+from dbt.memory.closing import Closing
 
 #: The bytes of output that wait for a client that is slow to read. What comes beyond them is lost.
 MOST_WAITING = 16 << 20
@@ -29,7 +30,7 @@ def _ignore(line: str) -> None:
     """Ignore a notice."""
 
 
-class SocketConsole:
+class SocketConsole(Closing):
     """A console at ``endpoint``, which is ``unix:PATH`` or ``HOST:PORT``.
 
     With ``server`` it listens there, and has one client at a time: whoever else connects waits until that one has gone.
@@ -190,9 +191,3 @@ class SocketConsole:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-
-    def __enter__(self) -> SocketConsole:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -24,6 +24,7 @@ from dbt.hypervisor.lifecycle import DomainState
 from dbt.hypervisor.pace import Pace, RealPace, VirtualPace
 from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
 from dbt.hypervisor.waits import Waits
+from dbt.memory.closing import Closing
 from dbt.vm.identity import Identity
 
 #: Instructions that a core executes in a second, if nothing else is said.
@@ -38,7 +39,7 @@ _LONGEST_WAIT_S = 0.05
 _LONGEST_TURN_S = 0.01
 
 
-class Host:
+class Host(Closing):
     """Runs domains on ``cores`` cores.
 
     - ``clock``: see :class:`Clock`.
@@ -105,12 +106,6 @@ class Host:
         self._runner: int | None = None
         self._clones = self._periods = 0
         self._marks: dict[str, tuple[int, int, int]] = {}  # what each domain had used when the period began
-
-    def __enter__(self) -> Host:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End all domains, and forget them. The host must not be running."""

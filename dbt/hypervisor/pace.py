@@ -39,7 +39,23 @@ class Pace(Protocol):
         """
 
 
-class VirtualPace:
+class _Pace:
+    """What every pace knows. ``wake`` is called with a tick, for the domains whose waits have ended by then."""
+
+    def __init__(
+        self,
+        scheduler: CreditScheduler,
+        waits: Waits,
+        wake: Callable[[int], None],
+        end_period: Callable[[], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._waits = waits
+        self._wake = wake
+        self._end_period = end_period
+
+
+class VirtualPace(_Pace):
     """Time passes by what domains use, and jumps where all of them wait.
 
     ``in_order``: nothing is decided for a core before all turns are over that began earlier, because what becomes of
@@ -54,10 +70,7 @@ class VirtualPace:
         end_period: Callable[[], None],
         in_order: bool,
     ) -> None:
-        self._scheduler = scheduler
-        self._waits = waits
-        self._wake = wake
-        self._end_period = end_period
+        super().__init__(scheduler, waits, wake, end_period)
         self._in_order = in_order
 
     def begin(self) -> None:
@@ -127,7 +140,7 @@ class VirtualPace:
         return None
 
 
-class RealPace:
+class RealPace(_Pace):
     """Time is that of the host's clock, which stands still between runs. A period is over when its time is, so a cap
     holds for each 100 ms of the host.
     """
@@ -140,10 +153,7 @@ class RealPace:
         end_period: Callable[[], None],
         rate: int,
     ) -> None:
-        self._scheduler = scheduler
-        self._waits = waits
-        self._wake = wake
-        self._end_period = end_period
+        super().__init__(scheduler, waits, wake, end_period)
         self._rate = rate
         self._passed_ns = 0  # in the runs before
         self._began_ns: int | None = None

@@ -123,6 +123,21 @@ class RamLayout:
         return ", ".join(map(str, self.regions))
 
 
+def data_parts(handle: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of ``[start, stop)`` where a file has data, as bounds. All others are zero."""
+    while start < stop:
+        try:
+            start = os.lseek(handle, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # there is nothing more
+                raise
+            return
+        end = os.lseek(handle, start, os.SEEK_HOLE)
+        if start < stop:
+            yield start, min(end, stop)
+        start = end
+
+
 class RamFile:
     """A file in memory in which the offset of a byte is its GPA, ``size`` bytes large (memfd_create(2)).
 
@@ -157,15 +172,7 @@ class RamFile:
 
     def data(self) -> Iterator[tuple[int, int]]:
         """Yield GPA and size of the parts for which the host has pages. All others are zero."""
-        end = 0
-        while True:
-            try:
-                start = os.lseek(self.handle, end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # there is nothing more
-                    raise
-                return
-            end = os.lseek(self.handle, start, os.SEEK_HOLE)
+        for start, end in data_parts(self.handle, 0, _END):
             yield start, end - start
 
     def seal(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.abi.layout import PAGE_SIZE
 from dbt.gdb.target import TargetError
 from dbt.host.endpoint import Endpoint, WrongEndpoint
+from dbt.memory.closing import Closing
 from dbt.qmp.clients import Client, Clients
 from dbt.qmp.commands import Request, execute, must_stop, negotiate, read_request
 from dbt.qmp.errors import NOT_ACTIVE, QmpError
@@ -43,7 +44,7 @@ _GUEST_ENDS: Mapping[StopReason, str] = {
 }
 
 
-class QmpMonitor:
+class QmpMonitor(Closing):
     """A monitor of ``machine`` at ``endpoint``, which is ``unix:PATH``. :meth:`run` takes the place of the machine's,
     or the monitor is given to the machine's ``serve_gdb()``.
 
@@ -85,12 +86,6 @@ class QmpMonitor:
         self._next_balloon = self._next_failure = 0.0
         self._before_resets = 0
         self._result: RunResult | None = None
-
-    def __enter__(self) -> QmpMonitor:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Send SHUTDOWN, and close everything. Clients have a second to take what waits for them."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from operator import itemgetter
-from types import TracebackType
 from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import GUEST_PAGES, PAGE_SHIFT
 from dbt.devices.state import State
+from dbt.memory.closing import Closing
 from dbt.memory.ram import RamLayout
 from dbt.snapshot.errors import SnapshotError
 from dbt.snapshot.file import SnapshotFile
@@ -25,7 +25,7 @@ MAX_DEPTH: Final = 256
 _NOT: Final = bytes.maketrans(b"\0\1", b"\1\0")
 
 
-class SnapshotChain:
+class SnapshotChain(Closing):
     """The open files of the snapshot ``path``: first this file, then its parent, up to one without. SnapshotError."""
 
     def __init__(self, path: str) -> None:
@@ -42,14 +42,6 @@ class SnapshotChain:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> SnapshotChain:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         for file in self.files:

@@ -7,8 +7,7 @@ checked, because it goes back into the same objects.
 
 from __future__ import annotations
 
-from types import TracebackType
-
+from dbt.memory.closing import Closing
 from dbt.vm.parts import Parts
 
 
@@ -16,7 +15,7 @@ class CheckpointError(RuntimeError):
     """Raised if a machine cannot be rolled back to a checkpoint. Nothing has changed then."""
 
 
-class Checkpoint:
+class Checkpoint(Closing):
     """A point of a machine's run, to which it returns any number of times: see
     :meth:`dbt.vm.controlled_machine.ControlledMachine.rollback`.
 
@@ -74,14 +73,6 @@ class Checkpoint:
     def _check_open(self) -> None:
         if self._epoch.is_closed:
             raise CheckpointError("this checkpoint has been closed: make another one")
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give up what is kept for the checkpoint. A second call does nothing."""

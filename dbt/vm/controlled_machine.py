@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from dbt.abi.layout import PAGE_SIZE
-from dbt.board.board import POWER_KEY
+from dbt.board.board import POWER_KEY, STORE
 from dbt.host.console import Console
 from dbt.vm.input import Arrival, InputSource
 from dbt.vm.loaded_machine import LoadedMachine
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.step_observer import StepObserver
 
-
+_Result = TypeVar("_Result")
 #: The receiver of what a balloon is asked for.
 _BALLOON = "balloon"
-#: The receiver of what is written to XenStore.
-_STORE = "store"
 
 
 class ControlledMachine(LoadedMachine, ABC):
@@ -52,6 +50,17 @@ class ControlledMachine(LoadedMachine, ABC):
         watcher: RunWatcher | None = None,
     ) -> RunResult:
         """See :meth:`dbt.vm.machine.Machine.run`."""
+
+    def _execute(self, run: Callable[[], _Result]) -> _Result:
+        """Return what ``run`` returns, which executes the guest: this thread alone does, and signal handlers wait."""
+        signals, mark = self._parts.signals, [get_ident()]
+        try:
+            self._ownership.acquire(mark)
+            signals.begin()
+            return run()
+        finally:
+            if self._ownership.release(mark):  # while handlers wait, so that nothing comes in between
+                signals.end()
 
     def step(self) -> RunResult:
         """Execute one instruction."""
@@ -110,7 +119,7 @@ class ControlledMachine(LoadedMachine, ABC):
 
         It is input, as the power key is. A path that does not begin with a slash is one of the guest's own.
         """
-        if _STORE not in self._parts.peripherals.board.receivers:
+        if STORE not in self._parts.peripherals.board.receivers:
             raise ValueError(f"the board {self.options.board_model.name} has no XenStore")
         from dbt.hypervisor.xen.store.tree import StoreError, check_path
 
@@ -118,7 +127,7 @@ class ControlledMachine(LoadedMachine, ABC):
             check_path(path if path.startswith("/") else f"/{path}")
         except StoreError:
             raise ValueError(f"{path!r:.100} is no path of a node of XenStore") from None
-        self._parts.mailbox.post(Arrival(_STORE, path.encode() + b"\0" + value.encode()))
+        self._parts.mailbox.post(Arrival(STORE, path.encode() + b"\0" + value.encode()))
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
@@ -147,14 +156,7 @@ class ControlledMachine(LoadedMachine, ABC):
 
         if allowance < 1:
             raise ValueError(f"an allowance is a number of instructions, 1 or more, and {allowance} is none")
-        signals, run = self._parts.signals, [get_ident()]
-        try:
-            self._ownership.acquire(run)
-            signals.begin()
-            return run_metered(self, self._parts.loop, allowance, watcher, ticks_behind)
-        finally:
-            if self._ownership.release(run):
-                signals.end()
+        return self._execute(lambda: run_metered(self, self._parts.loop, allowance, watcher, ticks_behind))
 
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends, until :meth:`release_frames` lets them leave, again and again.

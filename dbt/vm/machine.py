@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import get_ident
 from typing import TYPE_CHECKING
 
 from dbt.board import clock
@@ -184,15 +183,8 @@ class Machine(ControlledMachine):
         number.
         """
         check_limits(fuel, timeout)
-        signals, run = self._parts.signals, [get_ident()]
-        try:
-            self._ownership.acquire(run)
-            signals.begin()
-            listener = None if trace is None else BoundListener(self, trace)
-            return self._parts.loop.run(self, fuel, timeout, listener, watcher)
-        finally:
-            if self._ownership.release(run):  # while handlers wait, so that nothing comes in between
-                signals.end()
+        listener = None if trace is None else BoundListener(self, trace)
+        return self._execute(lambda: self._parts.loop.run(self, fuel, timeout, listener, watcher))
 
     # -- state ---------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dbt.abi.addresses import Gpa
@@ -26,6 +25,7 @@ from dbt.devices.fields import Fields
 from dbt.devices.state import State, StateError
 from dbt.frontend.optimizations import ALL
 from dbt.host.semihosting import MAX_HANDLES, Layout
+from dbt.memory.closing import Closing
 from dbt.memory.ram import RamRegion
 from dbt.memory.ram_image import RamImage, RamSource
 from dbt.vm import vcpu
@@ -57,7 +57,7 @@ _REGION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class VmState:
+class VmState(Closing):
     """A machine's state: ``values`` are plain values by name, and ``ram`` is what RAM holds.
 
     :meth:`close`, or the end of a ``with`` block, releases the memory. Machines that were restored from it stay.
@@ -80,14 +80,6 @@ class VmState:
     def close(self) -> None:
         """Release the memory now. The state cannot be restored any more. A second call does nothing."""
         self.ram.close()
-
-    def __enter__(self) -> VmState:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 # -- to save -------------------------------------------------------------------------------------
