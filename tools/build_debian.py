@@ -74,7 +74,7 @@ def root(folder: Path) -> None:
     merged = 'for d in bin sbin lib; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
     account = f'{shlex.quote(sys.executable)} {shlex.quote(str(_OURS / "unpacked.py"))} "$1"'
     placed = [f"{folder / 'work'}/.", f"{_OURS / 'guest'}/.", str(_PROGRAM)]
-    place = f'mkdir -p "$1/work" && cp -r {" ".join(map(shlex.quote, placed))} "$1/work"'
+    place = f'mkdir -p "$1/srv" && cp -r {" ".join(map(shlex.quote, placed))} "$1/srv"'
     less = 'rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/*'
     disk = f'mke2fs -q -t ext4 -E root_owner=0:0 -d "$1" {shlex.quote(str(partial))} {_SIZE}'
     run_command(

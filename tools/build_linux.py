@@ -7,15 +7,15 @@ A step that has been done is not repeated, except for the last two, which take n
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import mmap
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from build_steps import run_chosen, step_parser
 from debian_packages import BuildError, PrivateApt, find_package, run_command
 
 SCRIPTS = Path(__file__).parent / "linux"
@@ -34,29 +34,16 @@ _NEEDED = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where everything goes")
-    parser.add_argument("--steps", default=",".join(STEPS), help="which steps, separated by commas (all)")
+    parser = step_parser(__doc__, STEPS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at a time (one for each CPU)")
     arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
-    try:
-        for name in arguments.steps.split(","):
-            if name not in STEPS:
-                raise BuildError(f"there is no step {name!r}: use some of {', '.join(STEPS)}")
-            print(f"== {name}", flush=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            STEPS[name](folder, arguments.jobs)
-    except (BuildError, OSError) as error:
-        print(f"build_linux: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_chosen(parser, arguments, {**STEPS, "kernel": partial(kernel, jobs=arguments.jobs)})
 
 
 # -- packages ------------------------------------------------------------------------------------
 
 
-def fetch(folder: Path, jobs: int) -> None:
+def fetch(folder: Path) -> None:
     """Fetch the two packages with an apt of our own, because the host's does not know armel, and should not."""
     packages = folder / "packages"
     if all(find_package(packages, name) for name in (KERNEL, BUSYBOX)):
@@ -67,7 +54,7 @@ def fetch(folder: Path, jobs: int) -> None:
     apt.download((KERNEL, BUSYBOX), packages)
 
 
-def unpack(folder: Path, jobs: int) -> None:
+def unpack(folder: Path) -> None:
     for name in (KERNEL, BUSYBOX):
         target = folder / name
         found = find_package(folder / "packages", name)
@@ -106,7 +93,7 @@ def _has_debug_information(path: Path) -> bool:
         return False
 
 
-def kernel(folder: Path, jobs: int) -> None:
+def kernel(folder: Path, jobs: int = 1) -> None:
     """Build ``zImage``, the same as ``vmlinux`` with symbols and debug information, and the board's device tree.
 
     The configuration is the kernel's own for the board. Debug information does not change the kernel's code. A kernel
@@ -141,7 +128,7 @@ _KEPT = {
 }
 
 
-def trees(folder: Path, jobs: int) -> None:
+def trees(folder: Path) -> None:
     """Make the small device tree from the board's."""
     import fdt
 
@@ -167,7 +154,7 @@ _DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "ttyAMA0": (204, 6
 Entry = tuple[str, int, bytes, tuple[int, int]]
 
 
-def disk(folder: Path, jobs: int) -> None:
+def disk(folder: Path) -> None:
     """Make an archive of a few files. It is written here, because making device files takes privileges."""
     busybox = folder / BUSYBOX / "bin" / "busybox"
     if not busybox.exists():
@@ -204,7 +191,7 @@ def archive(entries: Sequence[Entry]) -> bytes:
     return bytes(data)
 
 
-STEPS: dict[str, Callable[[Path, int], None]] = {
+STEPS: dict[str, Callable[[Path], None]] = {
     "fetch": fetch,
     "unpack": unpack,
     "kernel": kernel,

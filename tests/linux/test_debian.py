@@ -18,7 +18,7 @@ pytestmark = [
     NEEDS_ROOT,
     pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed"),
 ]
-ARGUMENTS = "console=ttyAMA0 quiet panic=-1 rdinit=/init-root init=/work/start"
+ARGUMENTS = "console=ttyAMA0 quiet panic=-1 rdinit=/init-root init=/srv/start"
 _MEMORY = 512 << 20
 #: Seconds; far more than it takes.
 TIMEOUT = 3600.0
