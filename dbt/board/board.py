@@ -12,7 +12,7 @@ from dbt.board.bus import DeviceBus, Window
 from dbt.board.timeline import Event, Timeline
 from dbt.devices.pl011 import ConsoleUart
 from dbt.devices.state import PutBack, State
-from dbt.devices.wiring import Line
+from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 PAGE = 0x1000
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.slots import VirtioSlots
     from dbt.hypervisor.xen.domain import XenDomain
+    from dbt.memory.guest_memory import GuestMemory
 
     class InterruptController(Protocol):
         """The interrupt controller that drives the CPU's interrupt inputs to these levels."""
@@ -55,6 +56,54 @@ if TYPE_CHECKING:
 
         def push(self, data: bytes) -> None:
             """Take bytes of input."""
+
+
+def _unheard(number: int, command: int) -> None:
+    """Hear that a hypercall is not known."""
+
+
+class BoardWiring:
+    """What a board is connected to.
+
+    - ``transmit`` is called with each byte that the guest sends to the console.
+    - ``ram`` hides the devices that are where it is.
+    - ``irq`` and ``fiq`` are called with the levels of the CPU's interrupt inputs when these change; both are low at
+      first.
+    - ``reset`` is called when the guest or its watchdog resets the board, from within a device access or an event.
+    - ``epoch`` is the time of day at tick 0 of ``timeline``, in seconds since 1970.
+    - ``refill`` is called when the console can take input (:class:`dbt.devices.pl011.ConsoleUart`).
+    - ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`.
+    - ``attached`` are virtio devices.
+    - ``memory`` is the guest's, for a board with a hypervisor, and ``unknown`` is told number and command of hypercalls
+      that are not answered.
+    """
+
+    # It is no NamedTuple, which would take a quarter of a millisecond at each start.
+    def __init__(
+        self,
+        transmit: Transmit,
+        ram: RamLayout,
+        timeline: Timeline,
+        irq: Line,
+        fiq: Line,
+        reset: Callable[[], None],
+        epoch: int,
+        refill: Callable[[], None] = no_input,
+        holes_read_zero: bool = False,
+        attached: Attached | None = None,
+        memory: GuestMemory | None = None,
+        unknown: Callable[[int, int], None] = _unheard,
+    ) -> None:
+        self.transmit, self.ram, self.timeline = transmit, ram, timeline
+        self.irq, self.fiq, self.reset = irq, fiq, reset
+        self.epoch, self.refill, self.holes_read_zero = epoch, refill, holes_read_zero
+        self.attached, self.memory, self.unknown = attached, memory, unknown
+
+    @property
+    def uart_refill(self) -> Callable[[], None]:
+        """What the console's UART calls when it can take input. A virtio console gets the input in its place."""
+        has_console = self.attached is not None and self.attached.console is not None
+        return no_input if has_console else self.refill
 
 
 class Board(NamedTuple):

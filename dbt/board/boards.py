@@ -9,7 +9,7 @@ from dbt.abi.addresses import GPA_0, Gpa
 from isa.arm.cpus import CPUS
 
 if TYPE_CHECKING:
-    from dbt.board.board import Board
+    from dbt.board.board import Board, BoardWiring
     from dbt.board.devicetree import Chosen
     from dbt.memory.ram import RamLayout, RamRegion
 
@@ -45,8 +45,8 @@ class BoardModel(NamedTuple):
     is_domain: bool = False
 
     @property
-    def build(self) -> "Callable[..., Board]":
-        """The function that makes a board of this model, as :func:`dbt.board.versatile.build_board`."""
+    def build(self) -> "Callable[[BoardWiring], Board]":
+        """The function that makes a board of this model, as it is after a reset."""
         if self.name == "virt":
             from dbt.board.virt import build_board as build_virt
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import PAGE, Board, Inputs, console_port, visible
+from dbt.board.board import PAGE, Board, BoardWiring, Inputs, console_port, visible
 from dbt.board.boards import VERSATILE
 from dbt.board.bus import Deferred, DeviceBus, Window
 from dbt.board.timeline import Timeline
@@ -19,8 +19,7 @@ from dbt.devices.device import Device
 from dbt.devices.output import unplugged
 from dbt.devices.pl011 import ConsoleUart, Pl011
 from dbt.devices.pl190 import Pl190
-from dbt.devices.wiring import Line, Transmit, no_input
-from dbt.memory.ram import RamLayout
+from dbt.devices.wiring import Line
 
 if TYPE_CHECKING:
     from dbt.devices.sic import Sic
@@ -79,37 +78,22 @@ STUBS: tuple[tuple[int, int, str, int, dict[int, int]], ...] = (
 )
 
 
-def build_board(
-    transmit: Transmit,
-    ram: RamLayout,
-    timeline: Timeline,
-    irq: Line,
-    fiq: Line,
-    reset: Callable[[], None],
-    epoch: int,
-    refill: Callable[[], None] = no_input,
-    holes_read_zero: bool = False,
-    attached: Attached | None = None,
-) -> Board:
-    """Return the board as after a reset, without the devices that ``ram`` hides.
+def build_board(wiring: BoardWiring) -> Board:
+    """Return the board as after a reset, without the devices that RAM hides.
 
-    ``transmit`` is called with each byte that the guest sends to UART0. ``irq`` and ``fiq`` are called with the levels
-    of the CPU's interrupt inputs when these change; both are low at first. ``reset`` is called when the guest or its
-    watchdog resets the board, from within a device access or an event. ``epoch`` is the time of day at tick 0 of
-    ``timeline``, in seconds since 1970. ``refill`` is called when the console's UART can take input
-    (:class:`dbt.devices.pl011.ConsoleUart`). ``holes_read_zero`` is that of :class:`dbt.board.bus.DeviceBus`.
-    ``attached`` are virtio devices. They are where the board has nothing, at :data:`VIRTIO`.
+    Virtio devices are where the board has nothing, at :data:`VIRTIO`.
 
     Every interrupt is connected here, also that of a device that is made later. So two devices that claim the same
     one are an error of every run (:class:`InterruptTaken`).
     """
-    vic = Pl190(irq, fiq)
+    ram, timeline, attached = wiring.ram, wiring.timeline, wiring.attached
+    vic = Pl190(wiring.irq, wiring.fiq)
     primary = Inputs("the primary interrupt controller", vic.line)
-    has_console = attached is not None and attached.console is not None
-    refill = no_input if has_console else refill
-    uart = ConsoleUart(timeline.named("UART0"), transmit, primary.connect(12, "UART0"), refill=refill)
+    uart = ConsoleUart(
+        timeline.named("UART0"), wiring.transmit, primary.connect(12, "UART0"), refill=wiring.uart_refill
+    )
     windows = [Window(INTERRUPT_CONTROLLER, PAGE, vic, "VIC"), Window(UART0, PAGE, uart, "UART0")]
-    make = _Maker(timeline, reset, epoch)
+    make = _Maker(timeline, wiring.reset, wiring.epoch)
     sic = Deferred(
         partial(make.sic, primary.connect(31, "SIC"), {number: primary.connect(number, "SIC") for number in PASSED_ON})
     )
@@ -140,7 +124,7 @@ def build_board(
 
         slots = make.slots(attached, [secondary.connect(number, _SLOTS) for number in VIRTIO_INPUTS])
         windows.append(Window(VIRTIO, SLOTS_SIZE, slots, _SLOTS))
-    bus, console = DeviceBus(visible(windows, ram), holes_read_zero), console_port(uart, attached, slots)
+    bus, console = DeviceBus(visible(windows, ram), wiring.holes_read_zero), console_port(uart, attached, slots)
     return Board(bus, uart, console, vic, timeline, {} if slots is None else slots.receivers())
 
 

@@ -10,19 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import PAGE, POWER_KEY, Board, Inputs, console_port, visible
+from dbt.board.board import PAGE, POWER_KEY, Board, BoardWiring, Inputs, console_port, visible
 from dbt.board.boards import VIRT
 from dbt.board.bus import Deferred, DeviceBus, Window, private_window
-from dbt.board.timeline import Timeline
 from dbt.devices import gic
 from dbt.devices.device import Device
 from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import FIRST_SPI, Gic
 from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.pl011 import ConsoleUart
-from dbt.devices.virtio.attached import SLOTS_SIZE, Attached
-from dbt.devices.wiring import Line, Transmit, no_input
-from dbt.memory.ram import RamLayout
+from dbt.devices.virtio.attached import SLOTS_SIZE
+from dbt.devices.wiring import Line
 
 if TYPE_CHECKING:
     from dbt.devices.power_key import Pl061WithKey
@@ -44,35 +42,21 @@ MONITORS_PPI = 23
 VIRTUAL_TIMER_PPI, PHYSICAL_TIMER_PPI = 27, 30
 
 
-def build_board(
-    transmit: Transmit,
-    ram: RamLayout,
-    timeline: Timeline,
-    irq: Line,
-    fiq: Line,
-    reset: Callable[[], None],
-    epoch: int,
-    refill: Callable[[], None] = no_input,
-    holes_read_zero: bool = False,
-    attached: Attached | None = None,
-) -> Board:
-    """Return the board as after a reset. The arguments are those of :func:`dbt.board.versatile.build_board`, and
-    ``attached`` are the devices in the virtio slots.
-    """
-    controller = Gic(irq, fiq)
+def build_board(wiring: BoardWiring) -> Board:
+    """Return the board as after a reset. Virtio devices are in its slots."""
+    timeline, attached = wiring.timeline, wiring.attached
+    controller = Gic(wiring.irq, wiring.fiq)
     inputs = Inputs("the interrupt controller", controller.line, gic.LINES)
 
     def spi(number: int, device: str) -> Line:
         return inputs.connect(FIRST_SPI + number, device)
 
-    has_console = attached is not None and attached.console is not None
-    refill = no_input if has_console else refill
-    uart = ConsoleUart(timeline.named("UART"), transmit, spi(UART_SPI, "UART"), refill=refill)
+    uart = ConsoleUart(timeline.named("UART"), wiring.transmit, spi(UART_SPI, "UART"), refill=wiring.uart_refill)
 
     def clock(irq: Line) -> Device:
         from dbt.devices.pl031 import Pl031
 
-        return Pl031(timeline.named("clock"), irq, epoch)
+        return Pl031(timeline.named("clock"), irq, wiring.epoch)
 
     gpio_line = spi(GPIO_SPI, "GPIO")
 
@@ -109,5 +93,5 @@ def build_board(
     ]
     receivers: dict[str, Callable[[bytes], None]] = {POWER_KEY: lambda _: gpio.get().press()}
     receivers.update({} if made is None else made.receivers())
-    bus, console = DeviceBus(visible(windows, ram), holes_read_zero), console_port(uart, attached, made)
+    bus, console = DeviceBus(visible(windows, wiring.ram), wiring.holes_read_zero), console_port(uart, attached, made)
     return Board(bus, uart, console, controller, timeline, receivers)

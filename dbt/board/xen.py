@@ -6,25 +6,20 @@ Addresses and interrupts are those of Xen 4.17 (xen/include/public/arch-arm.h).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dbt.abi.addresses import Gpa
-from dbt.board.board import STORE, Board, Inputs
+from dbt.board.board import STORE, Board, BoardWiring, Inputs
 from dbt.board.bus import DeviceBus, Window, hidden_window, private_window
-from dbt.board.timeline import Timeline
 from dbt.board.virt import PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI
 from dbt.devices import gic
 from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import CPU_INTERFACE, Gic
 from dbt.devices.performance_monitors import PerformanceMonitors
-from dbt.devices.virtio.attached import Attached
-from dbt.devices.wiring import Line, Transmit, no_input, unconnected
+from dbt.devices.wiring import unconnected
 from dbt.hypervisor.xen import interface
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.domain import XenDomain, make_domain
 from dbt.memory.dma import Dma
-from dbt.memory.guest_memory import GuestMemory
-from dbt.memory.ram import RamLayout, RamRegion
+from dbt.memory.ram import RamRegion
 
 _DOMAIN = "Xen"
 #: RAM beside that of the guest's: where it has its grant table mapped, and the pages that the toolstack has made.
@@ -34,30 +29,15 @@ RESERVED = (
 )
 
 
-def build_board(
-    transmit: Transmit,
-    ram: RamLayout,
-    timeline: Timeline,
-    irq: Line,
-    fiq: Line,
-    reset: Callable[[], None],
-    epoch: int,
-    refill: Callable[[], None] = no_input,
-    holes_read_zero: bool = False,
-    attached: Attached | None = None,
-    *,
-    memory: GuestMemory,
-    unknown: Callable[[int, int], None],
-) -> Board:
-    """Return the board as after a reset. The arguments are those of :func:`dbt.board.versatile.build_board`.
-
-    ``memory`` is the guest's memory. ``unknown`` is told number and command of hypercalls that are not answered.
-    """
+def build_board(wiring: BoardWiring) -> Board:
+    """Return the board as after a reset. Precondition: the wiring has the guest's memory."""
+    memory, timeline = wiring.memory, wiring.timeline
+    assert memory is not None
 
     def is_upcall_pending() -> bool:
         return domain.shared.is_upcall_pending  # which is made later
 
-    controller = Gic(irq, fiq, sampled=interface.EVENT_INTERRUPT, sample=is_upcall_pending)
+    controller = Gic(wiring.irq, wiring.fiq, sampled=interface.EVENT_INTERRUPT, sample=is_upcall_pending)
     inputs = Inputs("the interrupt controller", controller.line, gic.LINES)
     timer = GenericTimer(
         timeline.named("generic timer"),
@@ -70,10 +50,10 @@ def build_board(
         Arguments(memory),
         timeline.named(_DOMAIN),
         inputs.connect(interface.EVENT_INTERRUPT, "event channels"),
-        epoch,
-        transmit,
-        refill,
-        unknown,
+        wiring.epoch,
+        wiring.transmit,
+        wiring.refill,
+        wiring.unknown,
     )
     windows = [
         private_window(timer, "generic timer"),
@@ -88,5 +68,5 @@ def build_board(
             origin=Gpa(interface.CPU_INTERFACE - CPU_INTERFACE),
         ),
     ]
-    bus = DeviceBus(windows, holes_read_zero)
+    bus = DeviceBus(windows, wiring.holes_read_zero)
     return Board(bus, None, domain.console, controller, timeline, {STORE: domain.store.receive}, domain)

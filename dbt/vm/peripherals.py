@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
-from dbt.board.board import Board
+from dbt.board.board import Board, BoardWiring
 from dbt.board.boards import BoardModel
 from dbt.board.bus import DeviceBus, private_window
 from dbt.devices.output import OutputRing
@@ -43,7 +42,8 @@ class Peripherals:
         attachments: Attachments,
         unknown: Callable[[int, int], None],
     ) -> None:
-        self._build = partial(model.build, memory=memory, unknown=unknown) if model.is_domain else model.build
+        self._build = model.build
+        self._unknown = unknown
         self._bus = bus
         self._vcpu = vcpu
         self._transmit = transmit
@@ -56,7 +56,7 @@ class Peripherals:
     def reset(self, holes_read_zero: bool = False) -> Board:
         """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
         vcpu = self._vcpu
-        self.board = self._build(
+        wiring = BoardWiring(
             self._transmit,
             self._memory.ram.layout,
             vcpu.timeline,
@@ -67,7 +67,10 @@ class Peripherals:
             self.receive_at_access,
             holes_read_zero,
             self._attachments.make(self._memory, self._transmit),
+            self._memory,
+            self._unknown,
         )
+        self.board = self._build(wiring)
         bus = self.board.bus
         if vcpu.cpu["architecture"] == Architecture.V7VE:
             self._connect_private(bus)

@@ -11,7 +11,7 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.abi.addresses import Gpa
-from dbt.board.board import Board
+from dbt.board.board import Board, BoardWiring
 from dbt.board.devicetree import Chosen, board_tree
 from dbt.board.loader import ImageError
 from dbt.board.versatile import INTERRUPT_CONTROLLER, SECONDARY_CONTROLLER, VIRTIO, build_board
@@ -39,7 +39,7 @@ class Rig:
     board: Board = field(init=False)
 
     def __post_init__(self) -> None:
-        self.board = build_board(
+        wiring = BoardWiring(
             bytearray().append,
             RamLayout.of(1 << 20),
             self.time.timeline,
@@ -49,6 +49,7 @@ class Rig:
             0,
             attached=attached_devices(),
         )
+        self.board = build_board(wiring)
 
     def read(self, gpa: int) -> int:
         return self.board.bus.read(Gpa(gpa), 4)

@@ -8,7 +8,7 @@ import pytest
 
 from dbt.abi.addresses import Gpa
 from dbt.board import versatile
-from dbt.board.board import Board, Inputs, InterruptTaken
+from dbt.board.board import Board, BoardWiring, Inputs, InterruptTaken
 from dbt.board.versatile import (
     ETHERNET,
     FLASH,
@@ -49,9 +49,9 @@ class Rig:
         def reset() -> None:
             self.resets.append(self.time.tick)
 
-        self.board = build_board(
-            self.sent.append, RamLayout.of(self.ram_size), self.time.timeline, self.irq, self.fiq, reset, EPOCH
-        )
+        ram = RamLayout.of(self.ram_size)
+        wiring = BoardWiring(self.sent.append, ram, self.time.timeline, self.irq, self.fiq, reset, EPOCH)
+        self.board = build_board(wiring)
 
     def read(self, gpa: int) -> int:
         return self.board.bus.read(Gpa(gpa), 4)

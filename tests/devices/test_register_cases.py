@@ -11,6 +11,7 @@ import pytest
 
 from dbt.abi.addresses import Gva
 from dbt.abi.exits import LeaveGuest
+from dbt.board.board import BoardWiring
 from dbt.board.boards import BOARDS
 from dbt.devices.output import unplugged
 from dbt.devices.virtio.attached import Attached
@@ -51,11 +52,12 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
     ram = Ram([RamRegion(model.ram_base, 128 << 20)])
     memory = GuestMemory(ram)
     devices = [_MAKE[name](Dma(memory)) for name in devices_of(text)]
-    bus = model.build(
+    wiring = BoardWiring(
         *(lambda _: None, ram.layout, time.timeline, no_line, no_line, no_reset, EPOCH),
         holes_read_zero=model.holes_read_zero,
         attached=Attached(devices, Dma(memory)) if devices else None,
-    ).bus
+    )
+    bus = model.build(wiring).bus
     memory.bus = bus
     for access in parse(text):
         gva, size = Gva(access.gpa), access.size

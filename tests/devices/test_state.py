@@ -14,7 +14,7 @@ import pytest
 
 import dbt.devices
 from dbt.abi.addresses import Gpa
-from dbt.board.board import Board, BoardState
+from dbt.board.board import Board, BoardState, BoardWiring
 from dbt.board.boards import BOARDS
 from dbt.board.bus import Deferred
 from dbt.board.versatile import CLOCK
@@ -48,11 +48,12 @@ class Rig:
         model = BOARDS[self.model]
         ram = model.layout(1 << 20)
         attached = attached_devices() if model.virtio_slots else None
-        self.board = model.build(
+        wiring = BoardWiring(
             *(self.sent.append, ram, self.time.timeline, Line(), Line(), self.reset, EPOCH, self.refill),
             attached=attached,
-            **({"memory": GuestMemory(Ram(ram.regions)), "unknown": lambda *_: None} if model.is_domain else {}),
+            memory=GuestMemory(Ram(ram.regions)) if model.is_domain else None,
         )
+        self.board = model.build(wiring)
 
     def reset(self) -> None:
         self.resets.append(self.time.tick)
