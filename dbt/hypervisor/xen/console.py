@@ -12,14 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from dbt.abi.addresses import Gpa
 from dbt.devices.state import Stateful, Wiring, Word
 from dbt.devices.wiring import Transmit
+from dbt.hypervisor.xen.byte_ring import ByteRing
 from dbt.hypervisor.xen.event_channels import BackEndPorts
 from dbt.hypervisor.xen.interface import CONSOLE_PAGE
 from dbt.memory.dma import Dma
 
 _IN_SIZE, _OUT_SIZE = 1024, 2048
-_OUT: Final = _IN_SIZE
+_IN, _OUT = ByteRing(CONSOLE_PAGE, _IN_SIZE), ByteRing(Gpa(CONSOLE_PAGE + _IN_SIZE), _OUT_SIZE)
 _INDICES: Final = struct.Struct("<IIII")  # in_cons, in_prod, out_cons, out_prod
 _AT_INDICES: Final = _IN_SIZE + _OUT_SIZE
 _IN_PROD, _OUT_CONS = _AT_INDICES + 4, _AT_INDICES + 8
@@ -64,8 +66,7 @@ class XenConsole(Stateful):
         """The guest has sent an event: take what it has written to the ring, and tell it that there is room."""
         _, _, taken, written = self._indices()
         size = min(written - taken & _WORD, _OUT_SIZE)
-        ring = self.dma.read(CONSOLE_PAGE + _OUT, _OUT_SIZE)
-        self.write(bytes(ring[(taken + number) % _OUT_SIZE] for number in range(size)))
+        self.write(_OUT.read(self.dma, taken, size))
         self.dma.write(CONSOLE_PAGE + _OUT_CONS, _U32.pack(written))
         if size:
             self._notify()
@@ -98,8 +99,7 @@ class XenConsole(Stateful):
             self.typed += data
             return
         _, given, _, _ = self._indices()
-        for number, byte in enumerate(data):
-            self.dma.write(CONSOLE_PAGE + (given + number) % _IN_SIZE, bytes([byte]))
+        _IN.write(self.dma, given, data)
         self.dma.write(CONSOLE_PAGE + _IN_PROD, _U32.pack(given + len(data) & _WORD))
         self._notify()
 

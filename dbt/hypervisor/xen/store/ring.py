@@ -10,7 +10,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from dbt.abi.addresses import Gpa
 from dbt.devices.state import Part, Stateful, Wiring, Word
+from dbt.hypervisor.xen.byte_ring import ByteRing
 from dbt.hypervisor.xen.event_channels import BackEndPorts
 from dbt.hypervisor.xen.interface import STORE_PAGE
 from dbt.hypervisor.xen.store.server import HEADER, LARGEST_PAYLOAD, StoreServer
@@ -18,7 +20,8 @@ from dbt.hypervisor.xen.store.tree import StoreError, check_path
 from dbt.memory.dma import Dma
 
 _SIZE: Final = 1024
-_REQUESTS, _ANSWERS, _AT_INDICES = STORE_PAGE, STORE_PAGE + _SIZE, STORE_PAGE + 2 * _SIZE
+_REQUESTS, _ANSWERS = ByteRing(STORE_PAGE, _SIZE), ByteRing(Gpa(STORE_PAGE + _SIZE), _SIZE)
+_AT_INDICES: Final = STORE_PAGE + 2 * _SIZE
 #: req_cons, req_prod, rsp_cons, rsp_prod.
 _INDICES: Final = struct.Struct("<IIII")
 _REQ_CONS, _RSP_PROD = _AT_INDICES, _AT_INDICES + 12
@@ -122,9 +125,7 @@ class StoreRing(Stateful):
         size = written - taken & _WORD
         if not 0 < size <= _SIZE:
             return False
-        ring = self.dma.read(_REQUESTS, _SIZE)
-        start = taken % _SIZE
-        self.received += (ring[start:] + ring[:start])[:size]
+        self.received += _REQUESTS.read(self.dma, taken, size)
         self.dma.write(_REQ_CONS, _U32.pack(written))
         return True
 
@@ -136,9 +137,6 @@ class StoreRing(Stateful):
         if not piece:
             return False
         self.answers = self.answers[len(piece) :]
-        start = given % _SIZE
-        first = piece[: _SIZE - start]
-        self.dma.write(_ANSWERS + start, first)
-        self.dma.write(_ANSWERS, piece[len(first) :])
+        _ANSWERS.write(self.dma, given, piece)
         self.dma.write(_RSP_PROD, _U32.pack(given + len(piece) & _WORD))
         return True
