@@ -91,9 +91,9 @@ class Bench:
         for _ in range(self._turns):
             for engine, environment in self._turn():
                 watch = Watch(session.expected)
-                commands = session.commands[QEMU if engine == QEMU else "dbt"]
+                which = QEMU if engine == QEMU else "dbt"
                 try:
-                    watch.run(commands, environment, _TIMEOUT, session.socket)
+                    watch.run(session.commands[which], environment, _TIMEOUT, session.sockets.get(which))
                 except GuestError as error:
                     return [Row(f"session {name}", failure=f"{engine}: {error}")]
                 boot.add(engine, between(watch.moments[b""], watch.moments[UP]))
@@ -134,6 +134,7 @@ def main() -> int:
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="dbt-bench-") as name:
         folder = Path(name)
+        folder.chmod(0o711)  # A passt that root has started makes its socket below as the user nobody.
         try:
             handlers = make_translator("", _ROOT, folder).handlers
         except BuildError as error:

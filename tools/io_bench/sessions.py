@@ -6,9 +6,9 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -55,14 +55,14 @@ _HUB: Final = (Work("hub", "network, TCP stream through a hub", _stream("10.0.0.
 class Session:
     """A boot that does some parts of the work, one after the other.
 
-    ``commands`` has the commands of QEMU and of dbt. The last of them is the guest that does the work. The one before
-    makes ``socket``, if there is one.
+    ``commands`` has the commands of QEMU and of dbt. The last of them is the guest that does the work. If an engine is
+    in ``sockets``, the command before makes that socket, and the last one needs it.
     """
 
     name: str
     parts: Sequence[Work]
     commands: dict[str, list[list[str]]]
-    socket: Path | None = None
+    sockets: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def expected(self) -> list[bytes]:
@@ -115,21 +115,14 @@ def hub_session(images: Images, folder: Path) -> Session:
         _HUB, folder / "sending.cpio.gz",
         "ip addr add 10.0.0.2/24 dev eth0; ip link set eth0 up; until ping -c 1 -W 1 10.0.0.1; do :; done; sleep 2",
     )  # fmt: skip
-    wire = f"127.0.0.1:{_free_port()}"
+    wire = folder / "wire"
     qemu = [
-        _qemu(images, image, "-serial", "stdio", "-netdev", f"socket,id=n,{how}={wire}",
+        _qemu(images, image, "-serial", "stdio", "-netdev", f"stream,id=n,{end},addr.type=unix,addr.path={wire}",
               "-device", f"virtio-net-device,netdev=n,mac=52:54:00:00:00:0{number}")
-        for number, (image, how) in enumerate(((serving, "listen"), (sending, "connect")))
+        for number, (image, end) in enumerate(((serving, "server=on"), (sending, "server=off")))
     ]  # fmt: skip
     dbt = [sys.executable, str(_TOOLS / "two_machines.py"), *map(str, (images.kernel, serving, sending))]
-    return Session("hub", _HUB, {"QEMU": qemu, "dbt": [dbt]})
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    return Session("hub", _HUB, {"QEMU": qemu, "dbt": [dbt]}, {"QEMU": wire})
 
 
 # -- through passt ---------------------------------------------------------------------------------
@@ -157,7 +150,7 @@ def passt_session(images: Images, folder: Path) -> Session:
     )  # fmt: skip
     dbt = _dbt(images, disk, "--net", f"unix:{path}", "--realtime", "on")
     passt = [*_PASST, "-s", str(path)]
-    return Session("passt", parts, {"QEMU": [passt, qemu], "dbt": [passt, dbt]}, path)
+    return Session("passt", parts, {"QEMU": [passt, qemu], "dbt": [passt, dbt]}, {"QEMU": path, "dbt": path})
 
 
 class HostEnds:

@@ -77,15 +77,18 @@ class Watch:
     ) -> None:
         """Run them without input. Raise GuestError if a line does not come within ``timeout`` seconds.
 
-        The last one starts when the file ``made`` is there, if it is given.
+        If a file ``made`` is given, the last one starts when the one before has made it anew.
         """
+        if made is not None:
+            made.unlink(missing_ok=True)
         started = time.perf_counter()
         self.moments[b""] = time_used(started)
         with ExitStack() as stack:
+            process = None
             for number, words in enumerate(commands):
                 is_last = number == len(commands) - 1
-                if is_last and made is not None:
-                    _wait_for(made, timeout)
+                if process is not None and is_last and made is not None:
+                    _wait_for(made, process, timeout)
                 process = subprocess.Popen(
                     words,
                     env=environment,
@@ -94,7 +97,7 @@ class Watch:
                     stderr=subprocess.STDOUT if is_last else subprocess.DEVNULL,
                 )
                 stack.callback(_stop, process)
-            assert process.stdout is not None
+            assert process is not None and process.stdout is not None
             self._read(process.stdout.fileno(), started, timeout)
         wait_for_orphans(timeout)
         if self._expected:
@@ -115,9 +118,11 @@ class Watch:
             self._tail = self._tail[-_KEPT:]
 
 
-def _wait_for(path: Path, timeout: float) -> None:
+def _wait_for(path: Path, maker: subprocess.Popen[bytes], timeout: float) -> None:
     end = time.perf_counter() + timeout
     while not path.exists():
+        if (status := maker.poll()) is not None:
+            raise GuestError(f"{maker.args!r} ended with status {status} and has not made {path}")
         if time.perf_counter() > end:
             raise GuestError(f"{path} was not made within {timeout:.0f} s")
         time.sleep(0.01)
