@@ -14,5 +14,5 @@ TICK, ORDER, DEVICE_CLASS, DEVICE = range(4)
 ALARM_WORDS = 4
 #: The tick of an alarm that is not set. No time comes to it.
 UNSET = (1 << 63) - 1
-MAX_ALARMS = 64
+MAX_ALARMS = 96
 TIMELINE_WORDS = FIRST_ALARM + MAX_ALARMS * ALARM_WORDS

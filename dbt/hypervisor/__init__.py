@@ -13,30 +13,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dbt.hypervisor.console_ring import ConsoleFull, ConsoleRing
     from dbt.hypervisor.credit import LatencyClass
-    from dbt.hypervisor.domain import Domain, Limits, Usage
+    from dbt.hypervisor.domain import Domain, Usage
     from dbt.hypervisor.host import Host
     from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+    from dbt.hypervisor.limits import Limits
     from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
+    from dbt.vm.device_limits import DiskLimits, NetLimits, Rate
 
 _HOME = {
     "Clock": "dbt.hypervisor.reports",
     "ConsoleFull": "dbt.hypervisor.console_ring",
     "ConsoleRing": "dbt.hypervisor.console_ring",
+    "DiskLimits": "dbt.vm.device_limits",
     "Domain": "dbt.hypervisor.domain",
     "DomainPeriod": "dbt.hypervisor.reports",
     "DomainState": "dbt.hypervisor.lifecycle",
     "Host": "dbt.hypervisor.host",
     "LatencyClass": "dbt.hypervisor.credit",
     "LifecycleError": "dbt.hypervisor.lifecycle",
-    "Limits": "dbt.hypervisor.domain",
+    "Limits": "dbt.hypervisor.limits",
     "LogEntry": "dbt.hypervisor.reports",
+    "NetLimits": "dbt.vm.device_limits",
     "PeriodReport": "dbt.hypervisor.reports",
+    "Rate": "dbt.vm.device_limits",
     "Usage": "dbt.hypervisor.domain",
 }
 __all__ = [
     "Clock",
     "ConsoleFull",
     "ConsoleRing",
+    "DiskLimits",
     "Domain",
     "DomainPeriod",
     "DomainState",
@@ -45,7 +51,9 @@ __all__ = [
     "LifecycleError",
     "Limits",
     "LogEntry",
+    "NetLimits",
     "PeriodReport",
+    "Rate",
     "Usage",
 ]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 from dbt.hypervisor.console_ring import ConsoleRing
-from dbt.hypervisor.credit import LatencyClass
-from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle
+from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle, LifecycleError
+from dbt.hypervisor.limits import NO_INSTRUCTIONS_LEFT, Limits, limit_devices
 from dbt.hypervisor.turn_watcher import TurnWatcher
 from dbt.hypervisor.waits import GuestTime
 from dbt.vm.machine import Machine
@@ -20,28 +20,17 @@ from dbt.vm.result import StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Unpack
 
     from dbt.host.console import Console
     from dbt.host.net_option import Net
+    from dbt.hypervisor.limits import LimitChanges
     from dbt.vm.identity import Identity
     from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
 
 #: A function that makes a domain's machine and loads it. It is called at each start, and when the guest resets itself.
 Boot = Callable[["Console"], Machine]
-
-
-class Limits(NamedTuple):
-    """A domain's share of the host.
-
-    - ``weight``: in proportion to it the domains share what they all want.
-    - ``cap``: the largest part of a core that it gets, above 0 and up to 1, whether others want it or not.
-    - ``latency``: whether it goes before others when it wakes.
-    """
-
-    weight: int
-    cap: float | None
-    latency: LatencyClass
 
 
 @dataclass
@@ -151,20 +140,23 @@ class Domain:
         assert self._machine is not None
         return self._machine
 
-    def set_limits(
-        self, weight: int | None = None, cap: float | None = None, latency: LatencyClass | None = None
-    ) -> None:
-        """Change the share of the host. What is None stays. A ``cap`` of 1 is none."""
-        old = self._limits
-        new = Limits(
-            old.weight if weight is None else weight,
-            old.cap if cap is None else cap,
-            old.latency if latency is None else latency,
-        )
-        check_limits(self.name, new)
+    def set_limits(self, **changes: Unpack[LimitChanges]) -> None:
+        """Change its limits, which are the fields of :class:`dbt.hypervisor.limits.Limits`. What is not given, or None,
+        stays. A ``cap`` of 1 is none.
+        """
         with self._carrier.held(self):
+            old, new = self._limits, self._limits.changed(self.name, changes)
             self._limits = new
             self._carrier.limits_changed(self)
+            if self.state in SOUND and (old.disks, old.nets) != (new.disks, new.nets):
+                limit_devices(self.machine, new)
+                self._typed(self)
+
+    @property
+    def instructions_left(self) -> int | None:
+        """How many instructions it may still execute, or None without a limit."""
+        most = self._limits.instructions
+        return None if most is None else max(most - self.usage.instructions, 0)
 
     # -- its life ------------------------------------------------------------------------------
 
@@ -172,6 +164,7 @@ class Domain:
         """Start the domain: make its machine and boot it, or go on where it was saved."""
         with self._carrier.held(self):
             self._life.require("start", DomainState.DEFINED, DomainState.SAVED)
+            self._require_instructions()
             self._machine = self._made()
             self._wakes_at, self.reason, self.exit_code = None, "", None
             self._time.forget()
@@ -190,6 +183,7 @@ class Domain:
             raise ValueError(f"the machine of the domain {self.name} has realtime=True: its host says how time passes")
         if self._carrier.holds_frames:
             machine.hold_frames()
+        limit_devices(machine, self._limits)
         return machine
 
     def pause(self) -> None:
@@ -202,9 +196,14 @@ class Domain:
         """Let the guest go on."""
         with self._carrier.held(self):
             self._life.require("resume", DomainState.PAUSED)
+            self._require_instructions()
             self._time.forget()
             self._is_fresh = True
             self._to(DomainState.RUNNING)
+
+    def _require_instructions(self) -> None:
+        if self.instructions_left == 0:
+            raise LifecycleError(f"the domain {self.name} cannot go on: {NO_INSTRUCTIONS_LEFT}")
 
     def shutdown(self) -> None:
         """Press the power key of its machine, so that the guest shuts down by itself. What it does is its own affair.
@@ -262,6 +261,7 @@ class Domain:
                 raise
             if self._carrier.holds_frames:
                 other._machine.hold_frames()
+            limit_devices(other._machine, self._limits)
             other._to(DomainState.RUNNING)
             other._to(DomainState.PAUSED)
             return other
@@ -293,7 +293,8 @@ class Domain:
         watcher = TurnWatcher(self._carrier.longest_turn_s, not self._is_fresh)
         self._is_fresh = False
         try:
-            run = machine.run_metered(units, watcher, self._ticks_behind if self._carrier.host_ns else None)
+            ticks_behind = self._ticks_behind if self._carrier.host_ns else None
+            run = machine.run_metered(units, watcher, ticks_behind, self.instructions_left)
         except BaseException as failure:  # whatever it is, it concerns this domain and no other
             error = failure
         host_ns = thread_time_ns() - began
@@ -324,6 +325,9 @@ class Domain:
             self._crash(f"{type(outcome.error).__name__}: {outcome.error}")
             return None
         match run.result.reason:
+            case StopReason.FUEL | StopReason.WAITING if self.instructions_left == 0:
+                self.reason = NO_INSTRUCTIONS_LEFT
+                self._to(DomainState.PAUSED)
             case StopReason.WAITING:
                 return self._block(run.wait_ns, host_ns)
             case StopReason.EXITED if self.machine.vcpu.reset_requested:
@@ -383,21 +387,6 @@ class Domain:
             self._time.forget()
         except Exception as failure:  # of the function that boots it, which is the user's
             self._crash(f"it cannot be booted again: {failure}")
-
-
-def check_limits(name: str, limits: Limits) -> None:
-    """Raise ValueError for limits that make no sense."""
-    from dbt.hypervisor.credit import MAX_WEIGHT
-
-    weight, cap, latency = limits
-    if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= MAX_WEIGHT:
-        raise ValueError(
-            f"the weight of the domain {name} is {weight!r}, and not a whole number from 1 to {MAX_WEIGHT}"
-        )
-    if cap is not None and (not isinstance(cap, (int, float)) or isinstance(cap, bool) or not 0 < cap <= 1):
-        raise ValueError(f"the cap of the domain {name} is {cap!r}, and not a part of a core above 0 and up to 1")
-    if not isinstance(latency, LatencyClass):
-        raise ValueError(f"the latency class of the domain {name} is {latency!r}, and not a LatencyClass")
 
 
 def _silent(line: str) -> None:

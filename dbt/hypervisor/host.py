@@ -15,17 +15,22 @@ from queue import SimpleQueue
 from threading import Condition, Event, get_ident
 from time import monotonic
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from dbt.hypervisor.credit import DEFAULT_WEIGHT, CreditScheduler, LatencyClass, Precedence, Turn
-from dbt.hypervisor.domain import Boot, Domain, Limits, Outcome, check_limits
+from dbt.hypervisor.credit import CreditScheduler, LatencyClass, Precedence, Turn
+from dbt.hypervisor.domain import Boot, Domain, Outcome
 from dbt.hypervisor.host_time import HostTimeGuard
 from dbt.hypervisor.lifecycle import DomainState
+from dbt.hypervisor.limits import LimitChanges, Limits
 from dbt.hypervisor.pace import Pace, RealPace, VirtualPace
 from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
 from dbt.hypervisor.waits import Waits
 from dbt.memory.closing import Closing
 from dbt.vm.identity import Identity
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 #: Instructions that a core executes in a second, if nothing else is said.
 DEFAULT_RATE = 1_000_000_000
@@ -119,26 +124,15 @@ class Host(Closing):
         """The domains by name, in the order in which they were defined."""
         return MappingProxyType(self._domains)
 
-    def define(
-        self,
-        name: str,
-        boot: Boot,
-        weight: int = DEFAULT_WEIGHT,
-        cap: float | None = None,
-        latency: LatencyClass = LatencyClass.NORMAL,
-        uuid: UUID | None = None,
-    ) -> Domain:
+    def define(self, name: str, boot: Boot, uuid: UUID | None = None, **limits: Unpack[LimitChanges]) -> Domain:
         """Return a new domain, which is not started yet.
 
         ``boot`` is given the domain's console, makes a machine with it, loads it and returns it. It is called at each
-        start. Domains share what they all want in proportion to their ``weight``, 1 to 65535. ``cap`` is the largest
-        part of a core that the domain gets in a period, whether others want the rest or not.
+        start. ``limits`` are the fields of :class:`dbt.hypervisor.limits.Limits`.
 
         Raise ValueError for values that make no sense, or if there is a domain of that name.
         """
-        limits = Limits(weight, cap, latency)
-        check_limits(name, limits)
-        domain = Domain(self, name, uuid or uuid4(), boot, limits, self._hear)
+        domain = Domain(self, name, uuid or uuid4(), boot, Limits.of(name, limits), self._hear)
         with self._changed:
             self.adopt(domain)
         return domain

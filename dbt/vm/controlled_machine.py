@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbt.vm.attachments import DiskFailure
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.debugged_run import RunPartner
+    from dbt.vm.device_limits import DiskLimits, NetLimits
     from dbt.vm.history import History
     from dbt.vm.host_loop import TicksBehind
     from dbt.vm.metered_run import MeteredRun
@@ -100,6 +101,27 @@ class ControlledMachine(LoadedMachine, ABC):
             raise ValueError(f"a balloon has a number of bytes up to {self.ram.size} in pages, and {size} is none")
         self._parts.mailbox.post(Arrival(_BALLOON, pages.to_bytes(4, "little")))
 
+    def limit_disk(self, number: int, limits: DiskLimits) -> None:
+        """Limit what the guest can do with a disk from now on, by its number. Its requests take longer then, in its
+        time. The limits are a part of the state. Signal handlers and other threads may call it. Raise ValueError for
+        limits that make no sense, or if there is no such disk.
+
+        It is input, as the power key is.
+        """
+        self._limit("disk", number, len(self.options.drives), 0, limits)
+
+    def limit_net(self, number: int, limits: NetLimits) -> None:
+        """Limit what a network card sends and receives, as :meth:`limit_disk` does."""
+        self._limit("network card", number, len(self.options.nets), len(self.options.drives), limits)
+
+    def _limit(self, what: str, number: int, count: int, first: int, limits: DiskLimits | NetLimits) -> None:
+        from dbt.devices.virtio.attached import limits_name
+        from dbt.vm.device_limits import packed  # which few guests need
+
+        if not 0 <= number < count:
+            raise ValueError(f"the machine has no {what} {number}: it has {count}")
+        self._parts.mailbox.post(Arrival(limits_name(first + number), packed(limits)))
+
     @property
     def given_memory(self) -> int | None:
         """The bytes of its RAM that the guest says that it has given back by its balloon, or None if it has none."""
@@ -139,13 +161,19 @@ class ControlledMachine(LoadedMachine, ABC):
             self._ownership.release(run)
 
     def run_metered(
-        self, allowance: int, watcher: RunWatcher | None = None, ticks_behind: TicksBehind | None = None
+        self,
+        allowance: int,
+        watcher: RunWatcher | None = None,
+        ticks_behind: TicksBehind | None = None,
+        fuel: int | None = None,
     ) -> MeteredRun:
         """Execute the guest until it has used its allowance, waits, exits, or something stops it.
 
         ``allowance`` is in instructions: those that retire, and fixed charges for other events. It never sleeps: if the
         guest waits for an interrupt, the run ends, and its time has not passed. :meth:`wait_until` lets it pass. Where
         the guest is stopped does not depend on the host's time, but for what ``watcher`` wants.
+
+        ``fuel`` is the number of instructions that retire at most, whatever the charges are.
 
         ``ticks_behind`` is given the virtual time, and returns by how many ticks it is to be raised, because it is
         behind the host's clock. That is input, which is recorded.
@@ -154,9 +182,10 @@ class ControlledMachine(LoadedMachine, ABC):
         """
         from dbt.vm.metered_run import run_metered  # which a machine that does not share its host does not need
 
+        check_limits(fuel, None)
         if allowance < 1:
             raise ValueError(f"an allowance is a number of instructions, 1 or more, and {allowance} is none")
-        return self._execute(lambda: run_metered(self, self._parts.loop, allowance, watcher, ticks_behind))
+        return self._execute(lambda: run_metered(self, self._parts.loop, allowance, watcher, ticks_behind, fuel))
 
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends, until :meth:`release_frames` lets them leave, again and again.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class MeteredRun(NamedTuple):
     """How a run within an allowance ended, and what it has used.
 
-    - ``result``: as of any run. The reason is FUEL if the allowance is used up, WAITING if the guest waits.
+    - ``result``: as of any run. The reason is FUEL if the allowance or the fuel is used up, WAITING if the guest waits.
     - ``retired``: the instructions that have retired.
     - ``charged``: what other events were charged, in instructions (:class:`dbt.vm.meter.Charges`).
     - ``wait_ns``: for how many nanoseconds of its own time the guest waits. It is None if it does not wait, or for
@@ -38,13 +38,16 @@ def run_metered(
     allowance: int,
     watcher: RunWatcher | None,
     ticks_behind: TicksBehind | None,
+    fuel: int | None,
 ) -> MeteredRun:
     """See :meth:`dbt.vm.controlled_machine.ControlledMachine.run_metered`. The calling thread owns the machine."""
     vcpu = machine.vcpu
     began = vcpu.icount
     meter = vcpu.begin_metering(allowance)
     try:
-        result = loop.run(machine, allowance, None, None, watcher, ticks_behind)
+        result = loop.run(
+            machine, allowance if fuel is None else min(allowance, fuel), None, None, watcher, ticks_behind
+        )
     finally:
         vcpu.end_metering()
     wait = loop.wait_ahead() if vcpu.is_waiting else None

@@ -122,7 +122,10 @@ class Peripherals:
             receive = self.board.receivers.get(receiver)
             if receive is None:
                 raise RecordingError(f"something comes for {receiver!r:.100}, which this board does not have")
-            receive(data)
+            try:
+                receive(data)
+            except ValueError as error:
+                raise RecordingError(f"what comes for {receiver!r} makes no sense: {error}") from None
 
     def expect_input(self) -> bool:
         """Say from which tick on an access to the UART has to ask for input. A slice is about to begin.

@@ -12,7 +12,7 @@ import pytest
 from dbt import Machine, Net
 from dbt.abi.addresses import Gpa
 from dbt.host.console import Console
-from dbt.hypervisor import Clock, Domain, DomainState, Host, LatencyClass, LifecycleError
+from dbt.hypervisor import Clock, Domain, DomainState, Host, LatencyClass, LifecycleError, Limits
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.lifecycle import TRANSITIONS, Lifecycle
 from dbt.vm.state import state_hash
@@ -188,7 +188,7 @@ def test_limits_can_be_changed() -> None:
         domain.set_limits(cap=0.1)
         made.run(periods=1)
         assert made.reports[-1].domains["a"].units == 100_000
-        assert domain.limits == (768, 0.1, LatencyClass.BATCH)
+        assert domain.limits == Limits(768, 0.1, LatencyClass.BATCH)
 
 
 @pytest.mark.parametrize("cores", [1, 2])

@@ -22,7 +22,7 @@ def host_with(
 ) -> Host:
     host = Host(cores, clock, RATE, log=True)
     for name, weight in guests.items():
-        host.define(name, boot(name), weight, (caps or {}).get(name)).start()
+        host.define(name, boot(name), weight=weight, cap=(caps or {}).get(name)).start()
     return host
 
 

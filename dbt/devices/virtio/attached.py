@@ -25,3 +25,8 @@ class Attached(NamedTuple):
     devices: Sequence[VirtioDevice]
     dma: Dma
     console: Console | None = None
+
+
+def limits_name(number: int) -> str:
+    """Return the name of what limits a device, which has this number among all of them."""
+    return f"limits {number}"

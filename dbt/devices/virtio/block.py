@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -48,6 +48,7 @@ class Block(VirtioDevice):
 
     device_id: ClassVar[int] = 2
     queue_count: ClassVar[int] = 1
+    limited: ClassVar[tuple[str, ...]] = ("bytes", "operations")
 
     medium: Part[Medium]
     serial: Wiring[bytes] = b""
@@ -82,6 +83,9 @@ class Block(VirtioDevice):
 
     def duration(self, queue: int, chain: Chain) -> int:
         return LATENCY_NS + (chain.out_size + chain.in_size) // BYTES_PER_NS
+
+    def costs(self, queue: int, size: int) -> Sequence[int]:
+        return max(size - _HEADER.size - 1, 0), 1
 
     def serve(self, queue: int, chain: Chain) -> int:
         header = chain.read(0, _HEADER.size)

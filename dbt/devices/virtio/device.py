@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from dbt.devices.state import Stateful
@@ -22,6 +23,9 @@ class VirtioDevice(Stateful):
     empty buffers that wait for what the device has to say; in the others are requests. Those in ``immediate_queues``
     are answered when the driver notifies the device, and take no time. ``receiver`` names what it receives from
     outside (:class:`dbt.board.board.Board`), if it does.
+
+    ``limited`` names what can be limited for each second (:mod:`dbt.devices.virtio.throttle`). Immediate queues and
+    input queues that a limit paces are in ``paced_queues``, with its number; the requests of all others are.
     """
 
     device_id: ClassVar[int]
@@ -29,6 +33,8 @@ class VirtioDevice(Stateful):
     input_queues: ClassVar[frozenset[int]] = frozenset()
     immediate_queues: ClassVar[frozenset[int]] = frozenset()
     receiver: ClassVar[str] = ""
+    limited: ClassVar[tuple[str, ...]] = ()
+    paced_queues: ClassVar[Mapping[int, int]] = MappingProxyType({})
 
     def features(self) -> int:
         """Return the device's own feature bits that are offered."""
@@ -58,9 +64,13 @@ class VirtioDevice(Stateful):
     def duration(self, queue: int, chain: Chain) -> int:
         """Return how long the request takes, in nanoseconds of virtual time, as far as its form tells.
 
-        It is not asked for requests of immediate queues.
+        It is not asked for requests of immediate queues, unless a limit paces them.
         """
         raise NotImplementedError
+
+    def costs(self, queue: int, size: int) -> Sequence[int]:
+        """Return what ``size`` bytes in the buffers of a request, or for an input queue, take of each limit."""
+        return ()
 
     def serve(self, queue: int, chain: Chain) -> int:
         """Do a request, and return how many bytes were written to its buffers. Raise RequestError."""

@@ -5,8 +5,9 @@ that has no offloads either.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 from dbt.devices.state import Wiring
@@ -58,6 +59,8 @@ class Net(VirtioDevice):
     input_queues: ClassVar[frozenset[int]] = frozenset({_RECEIVE})
     immediate_queues: ClassVar[frozenset[int]] = frozenset({_TRANSMIT, _CONTROL})
     receiver: ClassVar[str] = "net"
+    limited: ClassVar[tuple[str, ...]] = ("sent bits", "received bits")
+    paced_queues: ClassVar[Mapping[int, int]] = MappingProxyType({_TRANSMIT: 0, _RECEIVE: 1})
 
     send: Wiring[Callable[[Sequence[bytes]], None]]
     address: Wiring[bytes]
@@ -151,6 +154,13 @@ class Net(VirtioDevice):
         if self.is_started:
             owner = self.mac + bytes(4)
             self.send([_BROADCAST + self.mac + _REVERSE_ARP + (owner * 2).ljust(_SHORTEST_SENT - 22, b"\0")])
+
+    def duration(self, queue: int, chain: Chain) -> int:
+        return 0  # but for what the limit says
+
+    def costs(self, queue: int, size: int) -> Sequence[int]:
+        bits = 8 * max(size - _HEADER.size, 0)
+        return (bits, 0) if queue == _TRANSMIT else (0, bits)
 
     def serve(self, queue: int, chain: Chain) -> int:
         if queue == _CONTROL:

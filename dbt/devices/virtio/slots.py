@@ -12,7 +12,7 @@ from typing import Final
 from dbt.devices.registers import WordRegisters
 from dbt.devices.shared import in_python, shared
 from dbt.devices.state import Part, Wiring
-from dbt.devices.virtio.attached import SLOT_SIZE, SLOTS, Attached
+from dbt.devices.virtio.attached import SLOT_SIZE, SLOTS, Attached, limits_name
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.interrupt import InterruptStatus
 from dbt.devices.virtio.transport import (
@@ -60,9 +60,14 @@ class VirtioSlots(WordRegisters):
         return next(one for one in self.transports if one.device is device)
 
     def receivers(self) -> dict[str, Callable[[bytes], None]]:
-        """Return what takes things from outside, by name: the name of the device, and its number if there are more."""
+        """Return what takes things from outside, by name: the name of the device, and its number if there are more.
+
+        What limits a device is ``limits N``, where N counts all devices in their order.
+        """
         found: dict[str, Callable[[bytes], None]] = {}
-        for one in self.transports:
+        for at, one in enumerate(self.transports):
+            if one.device.limited:
+                found[limits_name(at)] = one.set_limits
             if name := one.device.receiver:
                 number = sum(taken.split()[0] == name for taken in found)
                 found[f"{name} {number}" if number else name] = one.receive

@@ -1,0 +1,94 @@
+"""What a domain may use: its share of the host, its instructions, and what its devices do in a second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast
+
+from dbt.hypervisor.credit import DEFAULT_WEIGHT, MAX_WEIGHT, LatencyClass
+from dbt.vm.device_limits import DiskLimits, NetLimits, packed
+
+if TYPE_CHECKING:
+    from dbt.vm.machine import Machine
+
+#: Why a domain stands still that may not execute more instructions.
+NO_INSTRUCTIONS_LEFT: Final = "its limit of instructions is used up (set_limits with more instructions lets it go on)"
+_NO_DISK_LIMITS, _NO_NET_LIMITS = DiskLimits(), NetLimits()
+
+
+class LimitChanges(TypedDict, total=False):
+    """Some of the fields of :class:`Limits`."""
+
+    weight: int | None
+    cap: float | None
+    latency: LatencyClass | None
+    instructions: int | None
+    disks: DiskLimits | None
+    nets: NetLimits | None
+
+
+class Limits(NamedTuple):
+    """The limits of a domain.
+
+    - ``weight``: in proportion to it the domains share what they all want.
+    - ``cap``: the largest part of a core that it gets, above 0 and up to 1, whether others want it or not.
+    - ``latency``: whether it goes before others when it wakes.
+    - ``instructions``: how many it may execute from its definition on. It is paused when they are used up, exactly.
+    - ``disks``, ``nets``: what each of its disks and network cards may do in a second of the guest's time.
+    """
+
+    weight: int = DEFAULT_WEIGHT
+    cap: float | None = None
+    latency: LatencyClass = LatencyClass.NORMAL
+    instructions: int | None = None
+    disks: DiskLimits = _NO_DISK_LIMITS
+    nets: NetLimits = _NO_NET_LIMITS
+
+    @classmethod
+    def of(cls, name: str, given: LimitChanges) -> Limits:
+        """Return the limits of the domain called ``name``: what is given, and otherwise the defaults. Raise ValueError
+        for limits that make no sense.
+        """
+        return cls().changed(name, given)
+
+    def changed(self, name: str, changes: LimitChanges) -> Limits:
+        """Return the limits in which some are others; None means no change. Raise ValueError likewise."""
+        unknown = changes.keys() - set(self._fields)
+        if unknown:
+            raise TypeError(f"a domain has no limit {sorted(unknown)[0]!r}: it has {', '.join(self._fields)}")
+        given = cast("dict[str, Any]", {what: value for what, value in changes.items() if value is not None})
+        new = self._replace(**given)
+        new.check(name)
+        return new
+
+    def check(self, name: str) -> None:
+        """Raise ValueError, which names the domain, for limits that make no sense."""
+        weight, cap = self.weight, self.cap
+        if not _is_whole(weight) or not 1 <= weight <= MAX_WEIGHT:
+            raise ValueError(
+                f"the weight of the domain {name} is {weight!r}, and not a whole number from 1 to {MAX_WEIGHT}"
+            )
+        if cap is not None and (not isinstance(cap, (int, float)) or isinstance(cap, bool) or not 0 < cap <= 1):
+            raise ValueError(f"the cap of the domain {name} is {cap!r}, and not a part of a core above 0 and up to 1")
+        if not isinstance(self.latency, LatencyClass):
+            raise ValueError(f"the latency class of the domain {name} is {self.latency!r}, and not a LatencyClass")
+        if self.instructions is not None and (not _is_whole(self.instructions) or self.instructions < 1):
+            raise ValueError(
+                f"the limit of instructions of the domain {name} is {self.instructions!r}, and not a whole number, 1 "
+                "or more"
+            )
+        if not isinstance(self.disks, DiskLimits) or not isinstance(self.nets, NetLimits):
+            raise ValueError(f"the domain {name} limits disks by a DiskLimits, and network cards by a NetLimits")
+        for devices in (self.disks, self.nets):
+            packed(devices)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def limit_devices(machine: Machine, limits: Limits) -> None:
+    """Give all disks and network cards of a machine their limits. What is as it was goes on as it was."""
+    for number in range(len(machine.options.drives)):
+        machine.limit_disk(number, limits.disks)
+    for number in range(len(machine.options.nets)):
+        machine.limit_net(number, limits.nets)
