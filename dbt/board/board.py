@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.board.bus import DeviceBus, Window
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.slots import VirtioSlots
+    from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
     from dbt.hypervisor.xen.domain import XenDomain
     from dbt.memory.guest_memory import GuestMemory
 
@@ -75,7 +76,7 @@ class BoardWiring:
     - ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`.
     - ``attached`` are virtio devices.
     - ``memory`` is the guest's, for a board with a hypervisor, and ``unknown`` is told number and command of hypercalls
-      that are not answered.
+      that are not answered. ``back_ends`` make the back ends of its para-virtual devices.
     """
 
     # It is no NamedTuple, which would take a quarter of a millisecond at each start.
@@ -93,11 +94,12 @@ class BoardWiring:
         attached: Attached | None = None,
         memory: GuestMemory | None = None,
         unknown: Callable[[int, int], None] = _unheard,
+        back_ends: Sequence[Callable[[XenBus], BackEnd]] = (),
     ) -> None:
         self.transmit, self.ram, self.timeline = transmit, ram, timeline
         self.irq, self.fiq, self.reset = irq, fiq, reset
         self.epoch, self.refill, self.holes_read_zero = epoch, refill, holes_read_zero
-        self.attached, self.memory, self.unknown = attached, memory, unknown
+        self.attached, self.memory, self.unknown, self.back_ends = attached, memory, unknown, back_ends
 
     @property
     def uart_refill(self) -> Callable[[], None]:

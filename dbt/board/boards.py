@@ -27,6 +27,7 @@ class BoardModel(NamedTuple):
     - ``virtio_base`` and ``virtio_slots``: where the virtio devices are, and how many there can be.
     - ``has_psci``: whether HVC calls firmware, see :mod:`dbt.board.psci`.
     - ``is_domain``: whether it is that of a domain of Xen, whose hypervisor it has (:mod:`dbt.hypervisor.xen`).
+    - ``most_back_ends``: how many para-virtual devices a domain can have.
     - ``holes_read_zero``: whether kernels may access what is not there, see :class:`dbt.board.bus.DeviceBus`.
     """
 
@@ -43,6 +44,7 @@ class BoardModel(NamedTuple):
     virtio_base: Gpa
     virtio_slots: int
     is_domain: bool = False
+    most_back_ends: int = 0
 
     @property
     def build(self) -> "Callable[[BoardWiring], Board]":
@@ -148,6 +150,7 @@ XEN = BoardModel(
     virtio_base=GPA_0,
     virtio_slots=0,
     is_domain=True,
+    most_back_ends=32,
 )
 BOARDS: Mapping[str, BoardModel] = {board.name: board for board in (VERSATILE, VIRT, XEN)}
 #: The processors that only the board virt has.

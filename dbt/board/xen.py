@@ -54,6 +54,7 @@ def build_board(wiring: BoardWiring) -> Board:
         wiring.transmit,
         wiring.refill,
         wiring.unknown,
+        makers=wiring.back_ends,
     )
     windows = [
         private_window(timer, "generic timer"),
@@ -68,5 +69,6 @@ def build_board(wiring: BoardWiring) -> Board:
             origin=Gpa(interface.CPU_INTERFACE - CPU_INTERFACE),
         ),
     ]
+    receivers = {STORE: domain.store.receive, **domain.receivers()}
     bus = DeviceBus(windows, wiring.holes_read_zero)
-    return Board(bus, None, domain.console, controller, timeline, {STORE: domain.store.receive}, domain)
+    return Board(bus, None, domain.console, controller, timeline, receivers, domain)

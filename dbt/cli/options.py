@@ -71,7 +71,7 @@ def make_machine(
     board = None if options.board is None else parse_choice("--board", options.board, tuple(BOARDS))
     rng_seed = optional(parse_rng, "--rng", options.rng)
     optional(check_smp, "--smp", options.smp)
-    _check_virtio(options, default_board(cpu) if board is None else BOARDS[board], memory)
+    _check_devices(options, default_board(cpu) if board is None else BOARDS[board], memory)
     console = console or make_console(options, options.kernel is not None, lambda: machine, requests or Requests())
     host = host_options(options, observer, console)
     default = _default_clock(options)
@@ -124,8 +124,18 @@ def _vsock(options: RunOptions) -> Vsock | None:
     return vsock if vsock is None or options.replay is None else vsock._replace(end="none")
 
 
-def _check_virtio(options: RunOptions, board: BoardModel, memory: int) -> None:
-    """Raise CommandError for virtio devices on a board with too few slots, or whose slots so much RAM hides."""
+def _check_devices(options: RunOptions, board: BoardModel, memory: int) -> None:
+    """Raise CommandError for virtio devices on a board with too few slots, or whose slots so much RAM hides, and for
+    devices that a domain of Xen cannot have.
+    """
+    if board.is_domain:
+        for name, wanted in (
+            *(("--net", _nets(options)), ("--share", options.share), ("--vsock", options.vsock)),
+            *(("--rng, --balloon and --console virtio", _devices(options)),),
+        ):
+            if wanted:
+                raise CommandError(f"{name}: a domain of Xen has disks alone (--drive).", Status.USAGE)
+        return
     count = len(options.drive) + len(_nets(options)) + len(_devices(options)) + len(options.share)
     count += options.vsock is not None
     if count and memory > board.largest_ram:

@@ -40,6 +40,8 @@ def statistics(machine: Machine) -> dict[str, Any]:
         found["stitching"] = stitching._asdict()
     if (regions := machine.tier.regions) is not None:
         found |= _region_statistics(regions)
+    if (hypervisor := machine.board.hypervisor) is not None:
+        found["back_ends"] = {one.name: dict(vars(one.counts)) for one in hypervisor.back_ends}
     return found
 
 
@@ -130,6 +132,9 @@ def lines_of(
         yield from _region_lines(found)
     for name, count in sorted(events.items()):
         yield _line(f"{name} exits", f"{count:,}")
+    for name, counts in found.get("back_ends", {}).items():
+        rest = f"in {counts['batches']:,} batches, {counts['notifications']:,} events sent"
+        yield _line(f"{name} requests", f"{counts['requests']:,}", rest)
     for name, count in sorted(found.get("callouts", {}).items()):
         yield _line(f"callout {name}", f"{count:,}")
     places = found.get("callout_places", [])

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from dbt.devices.virtio.medium import DiskFile
+from dbt.devices.medium import DiskFile
 from dbt.memory.closing import Closing
 from dbt.memory.ram import data_parts
 
@@ -41,7 +41,7 @@ class DiskImage(DiskFile, Protocol):
 
 
 class RawFile(Closing):
-    """A raw image; see :class:`dbt.devices.virtio.medium.DiskFile`. Without ``writable`` it cannot change."""
+    """A raw image; see :class:`dbt.devices.medium.DiskFile`. Without ``writable`` it cannot change."""
 
     def __init__(self, path: str, writable: bool) -> None:
         """Open and lock it. Raise DiskError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbt.devices.virtio.medium import DirectMedium, Medium, OverlaidMedium
+from dbt.devices.medium import DirectMedium, Medium, OverlaidMedium
 from dbt.host.disk import DiskError, DiskImage, RawFile
 from dbt.host.drive import RAW, Backing, Drive
 from dbt.host.overlay import OverlayFile

@@ -1,7 +1,7 @@
 """A file with the blocks of a disk that have changed, beside the image that they are changes of.
 
 The file has a header of one block, a table with the place of each block of the disk, and the blocks that have changed,
-each of :data:`dbt.devices.virtio.medium.BLOCK` bytes. A place is the number of a stored block, counted from 1, in four
+each of :data:`dbt.devices.medium.BLOCK` bytes. A place is the number of a stored block, counted from 1, in four
 bytes, the lowest first; 0 is that of a block that has not changed. Data gets to the host's disk before a place says
 where it is. So a file that was left in the middle has everything up to the last flush.
 """
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from dbt.devices.virtio.medium import BLOCK
+from dbt.devices.medium import BLOCK
 from dbt.host.disk import DiskError, DiskImage, RawFile
 from dbt.memory.closing import Closing
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dbt.host.network import NetworkEnd
     from dbt.host.ninep.share import Share
     from dbt.host.vsock_option import Vsock
+    from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
     from dbt.memory.guest_memory import GuestMemory
     from dbt.vm.shared_directory import SharedDirectory
     from dbt.vm.vsock_channel import VsockChannel
@@ -152,6 +153,16 @@ class Attachments:
         if self._sockets is not None:
             made.append(self._sockets.make())
         return Attached(made, dma, console)
+
+    def back_ends(self) -> list[Callable[[XenBus], BackEnd]]:
+        """Return what makes the para-virtual devices of a domain of Xen, as they are at power-on."""
+        makers: list[Callable[[XenBus], BackEnd]] = []
+        for number, one in enumerate(self._open):
+            from dbt.hypervisor.xen.back_ends.block import BlockBackEnd, disk_number
+
+            failed = partial(self._tell_failure, number, one.drive.path)
+            makers.append(partial(BlockBackEnd, number=disk_number(number), medium=one.medium, failed=failed))
+        return makers
 
     @property
     def given_pages(self) -> int | None:

@@ -101,7 +101,7 @@ class LoadedMachine(GuestAccess):
             atags,
             base,
             entry,
-            self.options.virtio_count > 0,
+            self.options.device_count > 0,
         )
         self._start(guest)
 

@@ -113,8 +113,8 @@ class MachineOptions(NamedTuple):
         return self.board_model.layout(self.memory)
 
     @property
-    def virtio_count(self) -> int:
-        """How many virtio devices the machine has."""
+    def device_count(self) -> int:
+        """How many virtio or para-virtual devices the machine has."""
         return len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares) + (self.vsock is not None)
 
     def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
@@ -170,7 +170,7 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
-        count = self.virtio_count
+        count = self.device_count
         if not count:
             return
         from dbt.devices.virtio.attached import SLOTS_SIZE
@@ -187,6 +187,9 @@ class MachineOptions(NamedTuple):
         self._check_shares()
         self._check_vsock()
         board = self.board_model
+        if board.is_domain:
+            self._check_back_ends(board)
+            return
         if count > board.virtio_slots:
             raise ValueError(f"a machine has at most {board.virtio_slots} virtio devices, and not {count}")
         start, end = board.virtio_base, board.virtio_base + SLOTS_SIZE
@@ -195,6 +198,12 @@ class MachineOptions(NamedTuple):
                 f"RAM hides the virtio devices of the board {board.name}, which are from {start:#x} on: give the "
                 "machine less memory"
             )
+
+    def _check_back_ends(self, board: BoardModel) -> None:
+        if self.devices or self.vsock is not None or self.nets or self.shares:
+            raise ValueError("a domain of Xen can have disks (drives), and no other devices")
+        if self.device_count > board.most_back_ends:
+            raise ValueError(f"a domain has at most {board.most_back_ends} devices, and not {self.device_count}")
 
     def _check_shares(self) -> None:
         if not self.shares:

@@ -26,7 +26,8 @@ class Peripherals:
     """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
 
     ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
-    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``. ``unknown`` is told
+    seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``, or the back ends of
+    para-virtual ones. ``unknown`` is told
     number and command of hypercalls that a hypervisor does not answer.
     """
 
@@ -43,6 +44,7 @@ class Peripherals:
         unknown: Callable[[int, int], None],
     ) -> None:
         self._build = model.build
+        self._is_domain = model.is_domain
         self._unknown = unknown
         self._bus = bus
         self._vcpu = vcpu
@@ -66,9 +68,10 @@ class Peripherals:
             self._epoch,
             self.receive_at_access,
             holes_read_zero,
-            self._attachments.make(self._memory, self._transmit),
+            None if self._is_domain else self._attachments.make(self._memory, self._transmit),
             self._memory,
             self._unknown,
+            self._attachments.back_ends() if self._is_domain else (),
         )
         self.board = self._build(wiring)
         bus = self.board.bus

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from dbt.devices.virtio.medium import BLOCK
+from dbt.devices.medium import BLOCK
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.overlay import OverlayFile
 from tests.host.host_crash import Recorded, after_crash

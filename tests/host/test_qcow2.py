@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from dbt.devices.virtio.medium import OverlaidMedium
+from dbt.devices.medium import OverlaidMedium
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.disk_media import OpenDrive
 from dbt.host.drive import Backing, Drive

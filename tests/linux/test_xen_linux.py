@@ -7,30 +7,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dbt import Machine
-from dbt.host.console import CaptureConsole, Console
+from dbt.host.console import CaptureConsole
 from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from tests.linux.booting import MODES
-from tests.linux.debian import DISK, KERNEL, NEEDS_DEBIAN, TIMEOUT
+from tests.linux.debian import NEEDS_DEBIAN, TIMEOUT
+from tests.linux.domu import boot
 from tests.linux.typist import Typist
 
 pytestmark = NEEDS_DEBIAN
-ARGUMENTS = "console=hvc0 earlyprintk=xen rdinit=/init-xen nowait"
 _PROMPT = b"# "
-
-
-def boot(mode: str, console: Console, append: str = ARGUMENTS, **more: Any) -> Machine:
-    tier, jit = MODES[mode]
-    machine = Machine(128 << 20, tier=tier, jit=jit, console=console, board="xen", **more)
-    machine.load_kernel(KERNEL, initrd=DISK, append=append)
-    return machine
 
 
 def test_it_boots_to_a_shell_on_hvc0_and_powers_off(tmp_path: Path) -> None:

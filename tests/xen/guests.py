@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Protocol
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa
+from dbt.board.board import Board
 from dbt.board.xen import RESERVED
 from dbt.host.console import CaptureConsole
 from dbt.hypervisor.xen.domain import XenDomain
+from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamRegion
 
 RAM = 0x40000000
@@ -26,10 +28,19 @@ def domain_machine(tier: Any = "reference", **options: Any) -> Machine:
     return Machine(tier=tier, **options)
 
 
+class Domain(Protocol):
+    """A machine that is a domain, or what is like it for hypercalls."""
+
+    @property
+    def memory(self) -> GuestMemory: ...
+    @property
+    def board(self) -> Board: ...
+
+
 class Caller:
     """Makes hypercalls of a machine's guest, whose arguments it puts into RAM."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Domain) -> None:
         self.machine = machine
 
     @property

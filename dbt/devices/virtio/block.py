@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
+from dbt.devices.medium import BYTES_PER_NS, LATENCY_NS, SECTOR, Medium
 from dbt.devices.state import Part, Wiring
 from dbt.devices.virtio.device import RequestError, VirtioDevice
-from dbt.devices.virtio.medium import SECTOR, Medium
 from dbt.devices.virtio.queue import Chain
 
 _F_SEG_MAX, _F_GEOMETRY, _F_RO, _F_BLK_SIZE = 1 << 2, 1 << 4, 1 << 5, 1 << 6
@@ -29,9 +29,6 @@ _CONFIG = struct.Struct("<QIIHBBIBBHIBBHIIIIIB")
 _WRITEBACK = 32
 _MAX_SEGMENTS, _MAX_SECTORS = 254, 0x3FFFFF
 _HEADS, _SECTORS_PER_TRACK, _MAX_CYLINDERS = 16, 63, 16383
-#: The time of a request in nanoseconds: of each, and of a byte of its data (as a fraction).
-LATENCY_NS: Final = 20_000
-BYTES_PER_NS: Final = 1
 
 
 def ignored(error: OSError, is_read: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from dbt.devices.receivers import numbered
 from dbt.devices.registers import WordRegisters
 from dbt.devices.shared import in_python, shared
 from dbt.devices.state import Part, Wiring
@@ -64,14 +65,9 @@ class VirtioSlots(WordRegisters):
 
         What limits a device is ``limits N``, where N counts all devices in their order.
         """
-        found: dict[str, Callable[[bytes], None]] = {}
-        for at, one in enumerate(self.transports):
-            if one.device.limited:
-                found[limits_name(at)] = one.set_limits
-            if name := one.device.receiver:
-                number = sum(taken.split()[0] == name for taken in found)
-                found[f"{name} {number}" if number else name] = one.receive
-        return found
+        found = numbered((one.device.receiver, one.receive) for one in self.transports)
+        limited = ((at, one) for at, one in enumerate(self.transports) if one.device.limited)
+        return found | {limits_name(at): one.set_limits for at, one in limited}
 
     def read(self, offset: int, size: int) -> int:
         return self.read_word(offset) if size == 4 else self._read(offset, size)

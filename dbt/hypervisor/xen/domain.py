@@ -8,7 +8,8 @@ does not is answered with -ENOSYS, and told to the user once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,9 +17,11 @@ from typing import Final
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
+from dbt.devices.receivers import numbered
 from dbt.devices.state import Part, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
+from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
 from dbt.hypervisor.xen.console import XenConsole
 from dbt.hypervisor.xen.event_channels import BackEndPorts, EventChannels, check_self, check_vcpu, page_of
 from dbt.hypervisor.xen.event_queues import PORTS, EventQueues
@@ -79,6 +82,7 @@ class XenDomain(Device):
     reservation: Part[Reservation]
     console: Part[XenConsole]
     store: Part[StoreRing]
+    back_ends: Part[list[BackEnd]]
     #: Whether the domain has made a hypercall. Until then its shared pages are not filled in.
     is_on: bool = False
     is_polling: bool = False
@@ -91,13 +95,20 @@ class XenDomain(Device):
         self.alarm = self.time.alarm("poll", self._rings)
 
     def is_possible(self) -> bool:
-        return len(self.polled) <= _MOST_POLLED and all(port < PORTS for port in self.polled)
+        held = Counter(number for one in self.back_ends for number in one.holds())
+        return (
+            len(self.polled) <= _MOST_POLLED and all(port < PORTS for port in self.polled) and self.grants.held == held
+        )
 
     def read(self, offset: int, size: int) -> int:
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
         pass
+
+    def receivers(self) -> dict[str, Callable[[bytes], None]]:
+        """Return what takes things from outside for the devices, by name; see :class:`dbt.board.board.Board`."""
+        return numbered((one.receiver_name, one.receive) for one in self.back_ends)
 
     @property
     def shared(self) -> SharedPage:
@@ -121,6 +132,8 @@ class XenDomain(Device):
         self.console.port, store_port = self.channels.power_on(2)
         console_page = CONSOLE_PAGE // PAGE_SIZE
         self.store.power_on(store_port, self.reservation.size, self.console.port, console_page)
+        for back_end in self.back_ends:
+            back_end.power_on()
 
     def _do(self, number: int) -> Answer:
         operation = _HYPERCALLS.get(number)
@@ -342,10 +355,11 @@ def make_domain(
     refill: Callable[[], None],
     unknown: Callable[[int, int], None],
     has_fifo: bool = True,
+    makers: Sequence[Callable[[XenBus], BackEnd]] = (),
 ) -> XenDomain:
     """Return a domain as the toolstack creates it. ``upcall`` is the line of the event interrupt, ``epoch`` the time of
     day in seconds since 1970. ``transmit`` gets what goes to the console, and ``refill`` is called for its input.
-    ``has_fifo``: whether events can be in queues.
+    ``has_fifo``: whether events can be in queues. ``makers`` make the back ends of its devices.
     """
     shared = SharedPage(dma, upcall, epoch)
     channels = EventChannels(dma, arguments, EventQueues(dma, shared), has_fifo)
@@ -354,4 +368,6 @@ def make_domain(
     console = XenConsole(dma, ports, transmit, refill)
     reservation = Reservation(dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
     store = StoreRing(dma, ports, StoreServer(GUEST_DOMAIN, Tree()))
-    return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console, store)
+    bus = XenBus(store, ports, grants, time)
+    back_ends = [make(bus) for make in makers]
+    return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console, store, back_ends)

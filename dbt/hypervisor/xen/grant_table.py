@@ -14,7 +14,7 @@ from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
-from dbt.devices.state import Stateful, Wiring, Word
+from dbt.devices.state import Byte, Stateful, Wiring, Word
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.event_channels import check_self
 from dbt.hypervisor.xen.interface import (
@@ -30,7 +30,11 @@ from dbt.memory.dma import Dma
 _ENTRY = struct.Struct("<HHI")  # flags, domain, frame
 _PER_FRAME: Final = PAGE_SIZE // _ENTRY.size
 _TYPE, _PERMIT_ACCESS, _READ_ONLY = 3, 1, 1 << 2
+#: Set while another domain has the frame mapped. Linux does not use a page for anything else then.
+_READING, _WRITING = 1 << 3, 1 << 4
+_FLAGS = struct.Struct("<H")
 _NO_FRAME: Final = 0
+_MOST_HOLDS: Final = 255
 _BAD_DOMAIN, _GENERAL_ERROR, _PERMISSION_DENIED = -2, -1, -8
 
 _SETUP_TABLE = struct.Struct("<HxxIhxxxxxxQ")
@@ -52,16 +56,24 @@ class GrantError(ValueError):
 
 @dataclass(eq=False)
 class GrantTable(Stateful):
-    """The table. ``frames`` are the addresses of its pages, or 0 for those that the guest has not had mapped."""
+    """The table. ``frames`` are the addresses of its pages, or 0 for those that the guest has not had mapped.
+
+    ``held`` says how often the back ends hold a grant, by its number.
+    """
 
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     frames: list[Word] = field(default_factory=lambda: [_NO_FRAME])
+    held: dict[int, Byte] = field(default_factory=dict)
 
     def is_possible(self) -> bool:
         covers = self.dma.layout.covers
-        return 0 < len(self.frames) <= MAX_GRANT_FRAMES and all(
-            page == _NO_FRAME or (not page % PAGE_SIZE and covers(Gpa(page), PAGE_SIZE)) for page in self.frames
+        return (
+            0 < len(self.frames) <= MAX_GRANT_FRAMES
+            and all(
+                page == _NO_FRAME or (not page % PAGE_SIZE and covers(Gpa(page), PAGE_SIZE)) for page in self.frames
+            )
+            and all(self._has_entry(number) and count for number, count in self.held.items())
         )
 
     # -- the pages of the table ----------------------------------------------------------------
@@ -91,17 +103,47 @@ class GrantTable(Stateful):
 
     def locate(self, reference: int, writes: bool) -> Gpa:
         """Return the page that is granted to the back ends. Raise GrantError if it is not, at this moment."""
-        frame, number = divmod(reference, _PER_FRAME)
-        if frame >= len(self.frames) or self.frames[frame] == _NO_FRAME:
-            raise GrantError(f"the grant table has no entry {reference}")
-        entry = self.dma.read(self.frames[frame] + number * _ENTRY.size, _ENTRY.size)
-        flags, domain, granted = _ENTRY.unpack(entry)
+        flags, domain, granted = _ENTRY.unpack(self.dma.read(self._entry_of(reference), _ENTRY.size))
         if flags & _TYPE != _PERMIT_ACCESS or domain != BACKEND_DOMAIN or (writes and flags & _READ_ONLY):
             raise GrantError(f"the grant {reference} does not permit this access")
         page = Gpa(granted << PAGE_SHIFT)
         if not self.dma.layout.covers(page, PAGE_SIZE):
             raise GrantError(f"the grant {reference} is one of what is not RAM")
         return page
+
+    def _entry_of(self, reference: int) -> int:
+        """Return the address of an entry of the table. Raise GrantError if it has none of that number."""
+        if not self._has_entry(reference):
+            raise GrantError(f"the grant table has no entry {reference}")
+        frame, number = divmod(reference, _PER_FRAME)
+        return self.frames[frame] + number * _ENTRY.size
+
+    def _has_entry(self, reference: int) -> bool:
+        frame = reference // _PER_FRAME
+        return 0 <= frame < len(self.frames) and self.frames[frame] != _NO_FRAME
+
+    def hold(self, reference: int, writes: bool) -> None:
+        """Mark a grant as in use until :meth:`release`, which the guest can see: it does not expect to end it then.
+
+        If it ends it nevertheless, there is no access any more. Raise GrantError if the access is not permitted now.
+        """
+        self.locate(reference, writes)
+        if self.held.get(reference, 0) == _MOST_HOLDS:
+            raise GrantError(f"the grant {reference} is held {_MOST_HOLDS} times")
+        self.held[reference] = self.held.get(reference, 0) + 1
+        self._mark(reference, _READING | _WRITING * writes, True)
+
+    def release(self, reference: int) -> None:
+        """End what :meth:`hold` began."""
+        self.held[reference] -= 1
+        if not self.held[reference]:
+            del self.held[reference]
+            self._mark(reference, _READING | _WRITING, False)
+
+    def _mark(self, reference: int, bits: int, is_set: bool) -> None:
+        at = self._entry_of(reference)
+        (flags,) = _FLAGS.unpack(self.dma.read(at, _FLAGS.size))
+        self.dma.write(at, _FLAGS.pack(flags | bits if is_set else flags & ~bits))
 
     def read(self, reference: int, offset: int, size: int) -> bytes:
         """Return bytes of a granted page. They lie within it. Raise GrantError if the access is not permitted."""

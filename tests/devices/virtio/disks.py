@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
+from dbt.devices.medium import DirectMedium, OverlaidMedium
 from dbt.devices.virtio.block import Block
-from dbt.devices.virtio.medium import DirectMedium, OverlaidMedium
 
 
 @dataclass
 class MemoryFile:
-    """What :class:`dbt.devices.virtio.medium.DiskFile` demands. ``flushes`` are counted; ``fails`` makes it fail."""
+    """What :class:`dbt.devices.medium.DiskFile` demands. ``flushes`` are counted; ``fails`` makes it fail."""
 
     data: bytearray
     flushes: int = 0

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
+from dbt.devices.medium import BLOCK, OverlaidMedium
 from dbt.devices.state import KeptState, StateError
 from dbt.devices.virtio.block import Block
-from dbt.devices.virtio.medium import BLOCK, OverlaidMedium
 from tests.devices.virtio.disks import MemoryFile, a_file, direct, overlaid
 from tests.devices.virtio.driver import F_VERSION_1, Rig
 

@@ -7,6 +7,7 @@ there, until they make sense again.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,12 +38,14 @@ _OWN: Final = ("control", "control/shutdown", "device", "data", "drivers", "feat
 class StoreRing(Stateful):
     """The ring, and what is on its way. ``port`` is the guest's port for it.
 
-    ``received`` is the beginning of a request, ``answers`` are bytes for which there was no room in the ring.
+    ``watchers`` are told the path of each node that is changed, but not by a back end. ``received`` is the beginning of
+    a request, ``answers`` are bytes for which there was no room in the ring.
     """
 
     dma: Wiring[Dma]
     ports: Wiring[BackEndPorts]
     server: Part[StoreServer]
+    watchers: Wiring[list[Callable[[str], None]]] = field(default_factory=list, init=False)
     port: Word = 0
     received: bytes = b""
     answers: bytes = b""
@@ -58,9 +61,7 @@ class StoreRing(Stateful):
         """Fill the tree with what the toolstack says of the guest, which has ``memory`` bytes of RAM."""
         self.port = port
         server, tree = self.server, self.server.tree
-        reads = f"n0\0r{server.domain}\0".encode()
-        tree.write(0, server.home, b"")
-        tree.set_permissions(0, server.home, reads)
+        self.make_readable(server.home)
         values = {
             "domid": server.domain,
             "name": "dbt",
@@ -98,9 +99,34 @@ class StoreRing(Stateful):
             check_path(path := path if path.startswith("/") else f"{self.server.home}/{path}")
         except StoreError:
             return
+        self.write(path, value)
+        self._tell(path)
+
+    # -- the back ends' side -------------------------------------------------------------------
+
+    def read(self, path: str) -> bytes | None:
+        """Return the value of a node, or None if there is none."""
+        return self.server.tree.values.get(path)
+
+    def write(self, path: str, value: bytes) -> None:
+        """Write a node, and tell the guest if it watches it."""
         self.answers += self.server.write(path, value)
         if self._put():
             self.ports.notify(self.port, self.receiver)
+
+    def make_readable(self, path: str) -> None:
+        """Make a node that the guest may read, with all that will be below it."""
+        tree = self.server.tree
+        tree.make(0, path)
+        tree.set_permissions(0, path, self._readable)
+
+    @property
+    def _readable(self) -> bytes:
+        return f"n0\0r{self.server.domain}\0".encode()
+
+    def _tell(self, path: str) -> None:
+        for watcher in self.watchers:
+            watcher(path)
 
     def _answer(self) -> None:
         """Answer the requests that are complete."""
@@ -114,6 +140,8 @@ class StoreRing(Stateful):
             payload = self.received[HEADER.size : HEADER.size + size]
             self.received = self.received[HEADER.size + size :]
             self.answers += self.server.answer(kind, request, transaction, payload)
+            for path in self.server.take_changes():
+                self._tell(path)
 
     def _indices(self) -> tuple[int, int, int, int]:
         found = _INDICES.unpack(self.dma.read(_AT_INDICES, _INDICES.size))

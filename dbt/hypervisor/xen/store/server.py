@@ -56,7 +56,7 @@ class StoreServer(Stateful):
     """What the guest, which is ``domain``, has of XenStore.
 
     ``watches`` have path and token, each ended by NUL. ``transactions`` have the generation of the tree when they
-    began, and their requests.
+    began, and their requests. ``changed`` are the paths that it has changed since :meth:`take_changes`.
     """
 
     domain: Wiring[int]
@@ -64,6 +64,7 @@ class StoreServer(Stateful):
     watches: list[bytes] = field(default_factory=list)
     transactions: dict[int, bytes] = field(default_factory=dict)
     last_transaction: int = 0
+    changed: Wiring[list[str]] = field(default_factory=list, init=False)
 
     def is_possible(self) -> bool:
         return (
@@ -150,7 +151,7 @@ class StoreServer(Stateful):
 
     def _change(self, kind: int, transaction: int, payload: bytes) -> list[bytes]:
         if not transaction:
-            return self._events([self._apply(self.tree, kind, payload)])
+            return self._done([self._apply(self.tree, kind, payload)])
         view = self._view(transaction)
         self._apply(view, kind, payload)
         log = self.transactions[transaction] + HEADER.pack(kind, 0, 0, len(payload)) + payload
@@ -214,7 +215,18 @@ class StoreServer(Stateful):
             return []
         if not is_current:
             raise StoreError("EAGAIN")
-        return self._events([self._apply(self.tree, kind, data) for kind, data in _requests(log)])
+        return self._done([self._apply(self.tree, kind, data) for kind, data in _requests(log)])
+
+    def _done(self, paths: list[str]) -> list[bytes]:
+        """The guest has changed nodes: note it, and return the events for itself."""
+        self.changed += paths
+        return self._events(paths)
+
+    def take_changes(self) -> list[str]:
+        """Return the paths of the nodes that the guest has changed since this was called."""
+        paths = self.changed.copy()
+        self.changed.clear()
+        return paths
 
     # -- watches -------------------------------------------------------------------------------
 

@@ -14,6 +14,9 @@ from dbt.devices.state import Stateful, Wiring
 SECTOR: Final = 512
 #: The unit in which an overlay keeps changed data, in bytes.
 BLOCK: Final = 4096
+#: The time of a request in nanoseconds: of each, and of a byte of its data (as a fraction).
+LATENCY_NS: Final = 20_000
+BYTES_PER_NS: Final = 1
 _ZERO_BLOCK: Final = bytes(BLOCK)
 #: Bytes of zeros that are written at once.
 _ZEROS: Final = bytes(1 << 20)

@@ -1,0 +1,106 @@
+"""The ring of requests and responses that a front end and a back end share (xen/include/public/io/ring.h).
+
+It is a page of the guest's, which is granted to the back end. Requests and responses use the same entries. Indices only
+grow, and are taken modulo the number of entries. Everything there is the guest's: a request is copied once, and indices
+that no front end would write raise RingError.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.state import Stateful, Wiring, Word
+from dbt.hypervisor.xen.grant_table import GrantTable
+
+#: req_prod, req_event, rsp_prod, rsp_event.
+_INDICES: Final = struct.Struct("<IIII")
+_REQ_EVENT, _RSP_PROD, _ENTRIES = 4, 8, 64
+_U32: Final = struct.Struct("<I")
+_WORD: Final = 0xFFFFFFFF
+
+
+class RingError(ValueError):
+    """Raised for a ring that no front end would write. The text says what is wrong."""
+
+
+def entries_of(entry: int) -> int:
+    """Return how many entries of so many bytes a ring of a page has: a power of two."""
+    return 1 << ((PAGE_SIZE - _ENTRIES) // entry).bit_length() - 1
+
+
+@dataclass(eq=False)
+class SharedRing(Stateful):
+    """A ring with entries of ``entry`` bytes. ``reference`` is its grant while it is open.
+
+    ``taken`` and ``answered`` count requests and responses, modulo 2^32. Methods raise GrantError if the guest does not
+    grant the page any more.
+    """
+
+    grants: Wiring[GrantTable]
+    entry: Wiring[int]
+    is_open: bool = False
+    reference: Word = 0
+    taken: Word = 0
+    answered: Word = 0
+    size: Wiring[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = entries_of(self.entry)
+
+    def is_possible(self) -> bool:
+        return (self.taken - self.answered & _WORD) <= self.size
+
+    def open(self, reference: int) -> None:
+        """Begin with the ring in a page that is granted to be written."""
+        self.grants.hold(reference, writes=True)
+        self.is_open, self.reference = True, reference
+        self.taken = self.answered = self._indices()[2]
+
+    def close(self) -> None:
+        """Give the page back. A second call does nothing."""
+        if self.is_open:
+            self.is_open = False
+            self.grants.release(self.reference)
+        self.taken = self.answered = 0
+
+    def holds(self) -> list[int]:
+        """Return the grants that the ring holds."""
+        return [self.reference] if self.is_open else []
+
+    def _indices(self) -> tuple[int, int, int, int]:
+        found = _INDICES.unpack(self.grants.read(self.reference, 0, _INDICES.size))
+        return found[0], found[1], found[2], found[3]
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have not been taken. Raise RingError if that cannot be."""
+        written = self._indices()[0]
+        if (written - self.answered & _WORD) > self.size or (written - self.taken & _WORD) > self.size:
+            raise RingError(f"a ring of {self.size} entries has requests up to {written}, after {self.answered}")
+        return written - self.taken & _WORD
+
+    def take(self, most: int) -> list[bytes]:
+        """Return a copy of the next requests, at most so many, and ask for an event when there are others."""
+        count = min(self.waiting, most)
+        page = self.grants.read(self.reference, 0, PAGE_SIZE) if count else b""
+        found = []
+        for number in range(self.taken, self.taken + count):
+            at = _ENTRIES + number % self.size * self.entry
+            found.append(page[at : at + self.entry])
+        self.taken = self.taken + count & _WORD
+        self.grants.write(self.reference, _REQ_EVENT, _U32.pack(self.taken + 1 & _WORD))
+        return found
+
+    def answer(self, responses: Sequence[bytes]) -> bool:
+        """Write responses, of at most the size of an entry. Return whether the front end wants an event for them."""
+        before = self.answered
+        for response in responses:
+            self.grants.write(self.reference, _ENTRIES + self.answered % self.size * self.entry, response)
+            self.answered = self.answered + 1 & _WORD
+        self.grants.write(self.reference, _RSP_PROD, _U32.pack(self.answered))
+        wanted = self._indices()[3]
+        return (self.answered - wanted & _WORD) < (self.answered - before & _WORD)

@@ -1,0 +1,89 @@
+"""Debian's unmodified kernel as a domain of Xen with devices: its front ends and the back ends work together."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dbt import Drive, Machine
+from dbt.hypervisor.xen.back_ends.back_end import Phase
+from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
+from tests.linux.debian import NEEDS_DEBIAN, TIMEOUT
+from tests.linux.domu import boot
+from tests.linux.typist import Typist, typed
+
+pytestmark = NEEDS_DEBIAN
+_ARGUMENTS = "console=hvc0 rdinit=/init-xen quiet"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A disk with an ext4."""
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("e2fsprogs is not installed")
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"")
+    with path.open("r+b") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True, timeout=60)
+    return path
+
+
+def run_until(machine: Machine, is_true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if is_true():
+            return
+        assert machine.run(fuel=20_000_000, timeout=TIMEOUT).reason is StopReason.FUEL
+    raise AssertionError("it does not come to that")
+
+
+def test_a_file_system_on_xvda(disk: Path) -> None:
+    """What is written by many at once is there again; the driver goes and comes; the file system is clean."""
+    writes = " & ".join(f"dd if=/dev/urandom of=/mnt/f{number} bs=64k count=16" for number in range(4))
+    commands = [
+        "mount /dev/xvda /mnt",
+        f"{writes} & wait",
+        "md5sum /mnt/f* > /tmp/sums; sync; umount /mnt; blkdiscard /dev/xvda -o 8388608 -l 1048576; rmmod xen_blkfront",
+        "insmod /lib/modules/xen-blkfront.ko; sleep 1; mount /dev/xvda /mnt; md5sum -c /tmp/sums; fstrim /mnt",
+        "umount /mnt; cat /sys/block/xvda/size /sys/block/xvda/queue/max_segments; poweroff -f",
+    ]
+    console = Typist(typed(commands))
+    with boot("auto-async", console, _ARGUMENTS, drives=(Drive(str(disk)),)) as machine:
+        result = machine.run(timeout=TIMEOUT)
+        assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-2000:]
+        hypervisor = machine.board.hypervisor
+        assert hypervisor is not None
+        counts = hypervisor.back_ends[0].counts
+    output = console.output.decode().replace("\r", "")
+    assert "persistent grants: enabled; indirect descriptors: enabled" in output or "xvda 32768 sectors" in output
+    assert re.findall(r"/mnt/f\d: (\w+)", output) == ["OK"] * 4, output[-2000:]
+    assert re.search(r"^32768$", output, re.MULTILINE)
+    assert counts.requests > counts.batches >= counts.notifications > 0
+    checked = subprocess.run(["e2fsck", "-fn", disk], capture_output=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_a_state_with_a_disk(disk: Path) -> None:
+    """Saved while it writes, and restored in another tier: both come to the same state, as does a fork."""
+    console = Typist(
+        typed(["mount /dev/xvda /mnt", "while true; do dd if=/dev/urandom of=/mnt/f bs=64k count=4; done"])
+    )
+    drives = (Drive(str(disk), snapshot=True),)
+    with boot("auto-async", console, _ARGUMENTS, drives=drives) as machine:
+        run_until(machine, lambda: console.ended and b"records out" in console.output)
+        hypervisor = machine.board.hypervisor
+        assert hypervisor is not None and hypervisor.back_ends[0].phase == Phase.CONNECTED
+        machine.run(fuel=7_654_321)
+        with machine.save() as state, machine.fork() as child:
+            ends = []
+            with Machine.restore(state, tier="threaded", drives=drives) as again:
+                for one in (machine, child, again):
+                    assert one.run(fuel=20_000_000, timeout=TIMEOUT).reason is StopReason.FUEL
+                    ends.append(state_hash(one))
+    assert len(set(ends)) == 1
