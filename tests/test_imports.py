@@ -35,6 +35,7 @@ ROOMS = (
     "dbt.qmp",
     "dbt.debug",
     "dbt.trace",
+    "dbt.daemon",
     "dbt",
 )
 #: The only rooms that know these libraries.
@@ -48,7 +49,8 @@ CONFINED = {
     "fdt": ("dbt.board.devicetree",),
     "blake3": ("dbt.snapshot",),
     "zstandard": ("dbt.snapshot", "dbt.host.qcow2"),
-    "msgspec": (),
+    "msgspec": ("dbt.daemon", "dbt.cli.vm.machines"),
+    "h11": ("dbt.daemon.http_server",),
 }
 
 

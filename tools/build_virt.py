@@ -24,7 +24,7 @@ MODULES = (
     *("virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console", "virtio-rng"),
     *("virtio_balloon", "netfs", "fscache", "9pnet", "9pnet_virtio", "9p", "overlay", "crc16", "crc32c_generic"),
     *("mbcache", "jbd2", "ext4", "squashfs", "loop", "vsock", "vmw_vsock_virtio_transport_common"),
-    *("vmw_vsock_virtio_transport", "veth", "tun", "llc", "stp", "bridge"),
+    *("vmw_vsock_virtio_transport", "veth", "tun", "llc", "stp", "bridge", "evdev"),
 )
 
 
@@ -83,7 +83,7 @@ def disk(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    for name in ("init-virt", "init-root"):
+    for name in ("init-virt", "init-root", "init-lab"):
         yield name, FILE, (SCRIPTS / name).read_bytes(), (0, 0)
     yield "lib", DIRECTORY, b"", (0, 0)
     yield "lib/modules", DIRECTORY, b"", (0, 0)

@@ -48,6 +48,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     for name, help_, add_options in (
         ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
         ("replay", "run a recorded run again up to an instruction, and show or debug it there", others.add_replay),
+        ("vm", "run many machines on this host, by a daemon", _add_vm),
         ("snapshot", "look at saved machines, check and compare them", others.add_snapshot),
         ("translate", "compile ahead what was hot in a program's runs", others.add_translate),
         ("trace", "read the recording of a run: what was translated, how and why", others.add_trace),
@@ -61,6 +62,12 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         if name == chosen:
             add_options(command)
     return parser
+
+
+def _add_vm(parser: Parser) -> None:
+    from dbt.cli.vm.commands import add_vm
+
+    add_vm(parser)
 
 
 # -- dbt run ---------------------------------------------------------------------------------------

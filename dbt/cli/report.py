@@ -30,23 +30,29 @@ def guarded(command: Callable[[], int], tell: Callable[[str], None] = say) -> in
     """Run a command and return its exit status. Any exception becomes one paragraph and an exit status."""
     try:
         return command()
-    except CommandError as error:
-        tell(str(error))
-        return error.status
     except KeyboardInterrupt:
         tell("interrupted")
         return Status.INTERRUPTED
     except BrokenPipeError:
         return Status.BROKEN_PIPE
     except Exception as error:
-        if (status := _status_of(error)) is not None:
-            tell(str(error).removesuffix(".") + ".")
-            return status
-        # The last line of defence: a user gets a paragraph, a developer the traceback.
-        if os.environ.get("DBT_DEBUG"):
+        text, status = explain(error)
+        if status is None and os.environ.get("DBT_DEBUG"):
             raise
-        tell(_describe(error))
-        return Status.FAILURE
+        tell(text)
+        return Status.FAILURE if status is None else status
+
+
+def explain(error: Exception) -> tuple[str, Status | None]:
+    """Return the paragraph for the user, and the status if what the user gave is wrong, or None if it is a failure.
+
+    It is the last line of defence: a user gets a paragraph, a developer the traceback (DBT_DEBUG).
+    """
+    if isinstance(error, CommandError):
+        return str(error), error.status
+    if (status := _status_of(error)) is not None:
+        return str(error).removesuffix(".") + ".", status
+    return _describe(error), None
 
 
 def _status_of(error: Exception) -> Status | None:

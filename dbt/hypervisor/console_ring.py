@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Condition
 
 #: How much of its output a domain keeps, in bytes.
@@ -28,6 +29,7 @@ class ConsoleRing:
         self._written = 0
         self._input = bytearray()
         self._changed = Condition()
+        self._listeners: list[Callable[[], None]] = []
 
     # -- for people ----------------------------------------------------------------------------
 
@@ -58,6 +60,17 @@ class ConsoleRing:
         with self._changed:
             return self._changed.wait_for(lambda: text in self._output, seconds)
 
+    @contextmanager
+    def listening(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Have ``listener`` called after each output while the block runs, by the thread that executes the guest."""
+        with self._changed:
+            self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._listeners.remove(listener)
+
     def send(self, data: bytes) -> None:
         """Type ``data``. Raise ConsoleFull if the guest does not read what was typed before."""
         with self._changed:
@@ -77,6 +90,8 @@ class ConsoleRing:
             if len(self._output) > 2 * self._size:
                 del self._output[: -self._size]
             self._changed.notify_all()
+            for listener in self._listeners:
+                listener()
 
     def write_error(self, data: bytes) -> None:
         self.write(data)

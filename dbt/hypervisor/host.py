@@ -53,6 +53,8 @@ class Host(Closing):
     - ``slice_ms``: the longest turn, likewise.
     - ``seed``: what the identities of clones follow from, in [0, 2^63).
     - ``log``: whether :attr:`log` is kept.
+    - ``listener``: is called with a domain that has come into another state, by the thread that has changed it. It must
+      not call the host or a domain back.
 
     :meth:`close`, or the end of a ``with`` block, ends all domains.
     """
@@ -66,6 +68,7 @@ class Host(Closing):
         slice_ms: int = 10,
         seed: int = 0,
         log: bool = False,
+        listener: Callable[[Domain], None] | None = None,
     ) -> None:
         for what, value in (("cores", cores), ("rate", rate), ("period_ms", period_ms), ("slice_ms", slice_ms)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -90,6 +93,7 @@ class Host(Closing):
             paced=self.clock is Clock.REAL,
         )
         self._guard = None if self.clock is Clock.LOCKSTEP else HostTimeGuard()
+        self._listener = listener
         self._domains: dict[str, Domain] = {}
         self._in_flight: dict[str, int] = {}  # the domains that have a turn, with their cores
         self._changed = Condition()
@@ -118,6 +122,11 @@ class Host(Closing):
             self.undefine(name, destroy=True)
 
     # -- domains -------------------------------------------------------------------------------
+
+    @property
+    def period_units(self) -> int:
+        """How many instructions one core executes in a period, at its nominal rate."""
+        return self._scheduler.period
 
     @property
     def domains(self) -> Mapping[str, Domain]:
@@ -191,6 +200,8 @@ class Host(Closing):
         else:
             self._scheduler.unready(domain.name)
         self._called.set()
+        if self._listener is not None:
+            self._listener(domain)
 
     def identity(self, nets: int, wall_clock: int | None) -> Identity:
         """See :class:`dbt.hypervisor.domain.Carrier`."""

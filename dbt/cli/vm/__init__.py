@@ -1,0 +1,1 @@
+"""``dbt vm``: the command that controls the daemon, and the daemon's start."""

@@ -1,0 +1,77 @@
+"""``dbt vm console``: the terminal, or standard input and output, as the console of a domain."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from contextlib import ExitStack
+from typing import Final
+
+from dbt.cli.report import say
+from dbt.cli.status import Status
+from dbt.cli.vm.connection import as_command_error, connect, of_domain
+from dbt.daemon.client import RequestFailed
+
+#: Ctrl-], which ends the connection, as in virsh.
+_ESCAPE: Final = b"\x1d"
+_PIECE: Final = 1 << 16
+
+
+def attach(name: str, everything: bool) -> int:
+    """Connect the console until its machine ends or Ctrl-] is typed. With ``everything``, what the guest has written
+    before is shown first, as far as it is kept.
+    """
+    client = connect()
+    try:
+        position = 0 if everything else client_position(name)
+        early = client.hijack(f"{of_domain(name, 'console')}?position={position}")
+    except RequestFailed as error:
+        client.close()
+        raise as_command_error(error) from None
+    is_terminal = os.isatty(0)
+    with ExitStack() as opened:
+        opened.callback(client.close)
+        if is_terminal:
+            from dbt.host.terminal import raw_terminal
+
+            say(f"this is the console of {name}; Ctrl-] ends the connection")
+            opened.enter_context(raw_terminal(0))
+        os.write(1, early)
+        _carry(client.socket, is_terminal)
+    return Status.DONE
+
+
+def client_position(name: str) -> int:
+    """Return how much the guest has written so far."""
+    from dbt.cli.vm.connection import ask
+
+    written = ask("GET", of_domain(name, "stats"))["console_bytes"]
+    assert isinstance(written, int)
+    return written
+
+
+def _carry(connection: socket.socket, is_terminal: bool) -> None:
+    """Carry bytes both ways. When standard input ends, output goes on."""
+    inputs: list[socket.socket | int] = [connection, 0]
+    while True:
+        ready, _, _ = select.select(inputs, [], [])
+        if connection in ready:
+            data = connection.recv(_PIECE)
+            if not data:
+                return
+            _write(data)
+        if 0 in ready:
+            keys = os.read(0, _PIECE)
+            if is_terminal and _ESCAPE in keys:
+                return
+            if keys:
+                connection.sendall(keys)
+            else:
+                inputs.remove(0)
+                connection.shutdown(socket.SHUT_WR)
+
+
+def _write(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]

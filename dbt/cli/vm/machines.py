@@ -1,0 +1,183 @@
+"""Machines of the daemon, made from the options of ``dbt run``: what a definition's section ``machine`` may say.
+
+There is one list of options, :class:`dbt.cli.run_options.RunOptions`. Here is what is no option of a machine, and
+what a machine of the daemon has where the definition says nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from dbt.board.boards import BOARDS, default_board
+from dbt.cli.net_options import parse_net
+from dbt.cli.options import VIRTIO, check_options, make_machine
+from dbt.cli.report import explain
+from dbt.cli.run_options import RunOptions
+from dbt.cli.status import CommandError
+from dbt.cli.values import parse_drive
+from dbt.daemon.definition import Definition, OptionValue, checked
+from dbt.daemon.errors import DefinitionError, HostFailed, RequestError
+from dbt.host.console import Console
+from dbt.vm.machine import Machine
+
+#: What is said of one run, and not of a machine.
+_OF_A_RUN: Final = frozenset(
+    {
+        *("fuel", "timeout", "dump", "serial", "record", "replay", "gdb", "qmp", "wait", "history", "save", "save_at"),
+        *("restore", "increment", "stats", "registers", "trace", "record_trace", "trace_counts", "perf_map", "json"),
+        "realtime",  # the host says how time passes
+    }
+)
+_NAMES: Final = tuple(name for name in RunOptions._fields if name not in _OF_A_RUN)
+#: The options that belong to the state of a machine, and are a snapshot's where there is one.
+_OF_STATE: Final = (
+    *("program", "args", "kernel", "initrd", "dtb", "append", "atags", "base", "entry", "board", "xen", "cpu", "smp"),
+    *("rng", "balloon", "balloon_size", "semihosting", "memory", "epoch", "insn_ns", "console"),
+)
+_PATHS: Final = ("program", "kernel", "initrd", "dtb", "files")
+
+
+def _kind(name: str) -> Any:
+    """Return the type of an option's value in a definition."""
+    default = RunOptions._field_defaults[name]
+    if default is False:
+        return bool
+    return list[str] if default == () else str | int
+
+
+_Section: Final = msgspec.defstruct(
+    "Machine",
+    [(name, _kind(name), msgspec.UNSET) for name in _NAMES],
+    rename={name: name.replace("_", "-") for name in _NAMES},
+    forbid_unknown_fields=True,
+    kw_only=True,
+)
+
+
+class OptionMachines:
+    """See :class:`dbt.daemon.machines.MachineMaker`."""
+
+    def check(self, definition: Definition) -> Definition:
+        """See :class:`dbt.daemon.machines.MachineMaker`. What is not given and must differ follows from the UUID."""
+        names = [name.replace("_", "-") for name in _NAMES]
+        checked(definition.machine, _Section, "the section machine of the definition", names)
+        definition = definition.with_options(**_absolute(definition.machine, definition.directory))
+        options = _options(definition)
+        try:
+            check_options(options)
+            if options.console not in (None, VIRTIO):
+                raise DefinitionError(
+                    f"console = {options.console!r} is for a terminal; in a definition it can only be {VIRTIO!r}"
+                )
+            return definition.with_options(**_differing(definition, options))
+        except CommandError as error:
+            raise DefinitionError(f"the machine of {definition.name}: {error}") from None
+
+    def boot(self, definition: Definition) -> OptionBoot:
+        """See :class:`dbt.daemon.machines.MachineMaker`."""
+        return OptionBoot(definition.name, _options(definition))
+
+    def option_schemas(self) -> dict[str, object]:
+        """See :class:`dbt.daemon.machines.MachineMaker`."""
+        properties = msgspec.json.schema(_Section)["$defs"]["Machine"]["properties"]
+        assert isinstance(properties, dict)
+        return properties
+
+
+class OptionBoot:
+    """See :class:`dbt.daemon.machines.GuestBoot`."""
+
+    def __init__(self, name: str, options: RunOptions) -> None:
+        self.resume: str | None = None
+        self._name = name
+        self._options = options
+
+    def __call__(self, console: Console) -> Machine:
+        """See :class:`dbt.daemon.machines.GuestBoot`. Raise RequestError, whose text is for the user."""
+        options = self._options
+        if self.resume is not None:
+            defaults = RunOptions()
+            options = options._replace(**{name: getattr(defaults, name) for name in _OF_STATE}, restore=self.resume)
+            self.resume = None
+        try:
+            return make_machine(options, console=console)
+        except Exception as error:
+            text, status = explain(error)
+            kind: type[RequestError] = HostFailed if status is None else DefinitionError
+            raise kind(f"the domain {self._name} cannot start: {text.removesuffix('.')}") from error
+
+
+def _options(definition: Definition) -> RunOptions:
+    given: dict[str, Any] = {}
+    for name, value in definition.machine.items():
+        given[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else _text(value)
+    options = RunOptions(**{"epoch": "now", **given}, realtime="off")
+    return options._replace(board="xen") if options.xen and options.board is None else options
+
+
+def _text(value: str | int | bool) -> str | bool:
+    return value if isinstance(value, (str, bool)) else str(value)
+
+
+def _absolute(machine: dict[str, OptionValue], directory: str) -> dict[str, OptionValue]:
+    """Return the options that name files, with paths that do not depend on where the daemon is."""
+
+    def absolute(path: str) -> str:
+        return os.path.normpath(os.path.join(directory, os.path.expanduser(path)))
+
+    def of_parts(text: str, *names: str) -> str:
+        parts = text.replace(",,", "\0").split(",")
+        for number, part in enumerate(parts):
+            name, equals, path = part.partition("=")
+            if equals and name in names:
+                parts[number] = f"{name}={absolute(path)}"
+        return ",".join(parts).replace("\0", ",,")
+
+    def of_socket(text: str) -> str:
+        head, colon, path = text.partition("unix:")
+        return f"{head}{colon}{absolute(path)}" if colon and path else text
+
+    found: dict[str, OptionValue] = {}
+    for name, value in machine.items():
+        if name in _PATHS and isinstance(value, str):
+            found[name] = absolute(value)
+        elif name == "drive" and isinstance(value, list):
+            found[name] = [of_parts(text, "file", "overlay", "backing") for text in value]
+        elif name == "share" and isinstance(value, list):
+            found[name] = [os.path.join(directory, text) for text in value]
+        elif name == "net" and isinstance(value, list):
+            found[name] = [of_socket(text) for text in value]
+        elif name == "vsock" and isinstance(value, str):
+            found[name] = of_socket(value)
+    return found
+
+
+def _differing(definition: Definition, options: RunOptions) -> dict[str, OptionValue]:
+    """Return options in which two machines are not to be equal: the addresses of network cards, and the seed of random
+    numbers of a Linux. They follow from the UUID. Also check the texts of drives.
+    """
+    assert definition.uuid is not None
+    found: dict[str, OptionValue] = {}
+    for text in options.drive:
+        parse_drive("drive", text)
+    if options.net:
+        found["net"] = [
+            text if parse_net("net", text).mac else f"{text},mac={_mac(definition.uuid, number)}"
+            for number, text in enumerate(options.net)
+        ]
+    board = BOARDS.get(options.board) if options.board is not None else default_board(options.cpu)
+    if options.kernel is not None and options.rng is None and board is not None and board.virtio_slots:
+        seed = int.from_bytes(sha256(b"rng" + definition.uuid.bytes).digest()[:8], "little") >> 1
+        found["rng"] = f"seed={seed}"
+    return found
+
+
+def _mac(uuid: UUID, number: int) -> str:
+    """Return an address of a network card of those that QEMU and libvirt give (52:54:00)."""
+    digest = sha256(b"mac%d" % number + uuid.bytes).digest()
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])

@@ -1,0 +1,148 @@
+"""The daemon: it listens, keeps the domains, and ends when somebody says so."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from dbt.daemon.api import Api
+from dbt.daemon.domains import Domains
+from dbt.daemon.errors import RequestError
+from dbt.daemon.events import Events
+from dbt.daemon.http_server import HttpServer
+from dbt.daemon.machines import MachineMaker
+from dbt.daemon.places import Places
+from dbt.daemon.store import Store
+
+#: The first descriptor that systemd passes (sd_listen_fds(3)).
+_FIRST_PASSED: Final = 3
+_BACKLOG: Final = 128
+#: How often it is looked whether there is something to do, in seconds.
+_LOOK_S: Final = 0.5
+_log = logging.getLogger(__name__)
+
+
+class AlreadyRunning(Exception):
+    """Raised if there is a daemon for this directory already."""
+
+
+class Daemon:
+    """A daemon of a user's ``places``. ``cores`` and ``rate`` are those of the host. With ``idle_s``, it ends after so
+    many seconds without machines and clients.
+
+    Raise AlreadyRunning, RequestError or OSError if it cannot be.
+    """
+
+    def __init__(
+        self, places: Places, machines: MachineMaker, version: str, cores: int, rate: int, idle_s: float | None
+    ) -> None:
+        places.prepare()
+        self._places = places
+        self._machines = machines
+        self._version = version
+        self._cores, self._rate, self._idle_s = cores, rate, idle_s
+        self._lock = _lock(places.lock)
+        self._stopping = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until a signal or a request ends it. ``ready`` is called once others can connect."""
+        loop = asyncio.get_running_loop()
+        events = Events()
+
+        def tell(time: float, domain: str, event: str, detail: str) -> None:
+            loop.call_soon_threadsafe(events.tell, time, domain, event, detail)
+
+        store = Store(self._places.database)
+        domains = Domains(store, self._machines, self._places.states, tell, self._cores, self._rate)
+        api = Api(domains, events, self._machines, self._places.directory, self._version, self._stopping.set)
+        server = HttpServer(api.handle)
+        listening = _passed_socket() or _bound(self._places.socket)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            await self._listen(server, listening)
+            await asyncio.to_thread(_start_all, domains)
+            ready()
+            await self._until_stopped(lambda: server.is_idle and not domains.has_machines)
+        finally:
+            events.close()
+            await server.close()
+            api.close()
+            await asyncio.to_thread(domains.close)
+            store.close()
+            os.close(self._lock)
+
+    async def _until_stopped(self, is_idle: Callable[[], bool]) -> None:
+        """Wait for the end: somebody has said so, or there has been nothing to do for long enough."""
+        quiet = 0.0
+        while self._idle_s is None or quiet < self._idle_s:
+            try:
+                async with asyncio.timeout(None if self._idle_s is None else _LOOK_S):
+                    await self._stopping.wait()
+                return
+            except TimeoutError:
+                quiet = quiet + _LOOK_S if is_idle() else 0.0
+
+    async def _listen(self, server: HttpServer, listening: socket.socket) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if _user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
+                await server.serve(reader, writer, is_local=True)
+            else:
+                writer.close()
+
+        server.add(await asyncio.start_unix_server(serve, sock=listening, backlog=_BACKLOG))
+
+
+def _start_all(domains: Domains) -> None:
+    """Start the domains that are to start with the daemon. What goes wrong with one concerns no other."""
+    for record in domains.all():
+        if record.definition.autostart:
+            try:
+                domains.start(record.name)
+            except RequestError as error:
+                _log.error("%s", error)
+
+
+def _lock(path: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRunning(f"a daemon runs already that keeps {os.path.dirname(path)}") from None
+    return descriptor
+
+
+def _passed_socket() -> socket.socket | None:
+    """Return the socket that systemd has passed, or None."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        return None
+    os.environ.pop("LISTEN_PID")
+    os.environ.pop("LISTEN_FDS")
+    os.set_inheritable(_FIRST_PASSED, False)
+    return socket.socket(fileno=_FIRST_PASSED)
+
+
+def _bound(path: str) -> socket.socket:
+    """Return a socket that listens at a path. The lock says that nobody else does."""
+    if os.path.exists(path):
+        os.unlink(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.bind(path)
+    os.chmod(path, 0o600)
+    return made
+
+
+def _user_of(connection: socket.socket) -> int:
+    """Return the user ID of the process at the other end of a unix socket."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", found)
+    assert isinstance(user, int)
+    return user

@@ -1,0 +1,121 @@
+"""The definition of a virtual machine: what its TOML file says, as one checked value.
+
+The options of the section ``machine`` are those of ``dbt run``. They are checked by whoever makes the machine
+(:class:`dbt.daemon.machines.MachineMaker`), so that they are in one place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from typing import Annotated, Any, Final, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from dbt.daemon.errors import DefinitionError
+from dbt.hypervisor.credit import DEFAULT_WEIGHT, MAX_WEIGHT, LatencyClass
+from dbt.hypervisor.limits import LimitChanges
+
+#: A name can be part of a path and of a web address as it is.
+NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}$"
+_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?$", re.DOTALL)
+
+#: What msgspec says, and what a person is told.
+_WORDS = (
+    ("`", ""),
+    ("Invalid enum value", "there is no such value as"),
+    ("Object missing required field", "there is no"),
+    (" | null", ""),
+    ("object", "a section"),
+    ("array", "a list"),
+    ("str", "text"),
+)
+
+#: The value of an option of ``dbt run``: a text or a number for one with a value, true for a flag, a list for one that
+#: may be given several times.
+OptionValue = str | int | bool | list[str]
+Latency = Literal["interactive", "normal", "batch"]
+
+T = TypeVar("T")
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section ``share``: the domain's share of the host, as ``dbt vm schedinfo`` changes it."""
+
+    weight: Annotated[int, Meta(ge=1, le=MAX_WEIGHT)] = DEFAULT_WEIGHT
+    cap: Annotated[float, Meta(gt=0, le=1)] | None = None
+    latency: Latency = "normal"
+
+    @property
+    def limits(self) -> LimitChanges:
+        """These limits of the domain, all of which are given: a cap of 1 is none."""
+        latency = LatencyClass[self.latency.upper()]
+        return {"weight": self.weight, "cap": 1 if self.cap is None else self.cap, "latency": latency}
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of a virtual machine before it runs.
+
+    ``directory`` is where the relative paths of its options begin; a file's own directory, if nothing else is said.
+    """
+
+    name: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    machine: dict[str, OptionValue]
+    uuid: UUID | None = None
+    autostart: bool = False
+    directory: str = "/"
+    share: Share = Share()
+
+    def with_options(self, **options: OptionValue) -> Definition:
+        """Return the definition with other values of options of its machine."""
+        return msgspec.structs.replace(self, machine={**self.machine, **options})
+
+
+def read_definition(data: object) -> Definition:
+    """Return the definition that plain values describe, as TOML and JSON give them. Raise DefinitionError."""
+    definition = checked(data, Definition, "the definition", {*Definition.__struct_fields__, *Share.__struct_fields__})
+    if not os.path.isabs(definition.directory):
+        raise DefinitionError(
+            f"the definition is wrong at directory: {definition.directory!r} is no path that begins with /"
+        )
+    return definition
+
+
+def checked(data: object, kind: type[T], what: str, names: Collection[str]) -> T:
+    """Return plain values as a ``kind``. Raise DefinitionError, which names the field, if they are none. ``names`` are
+    those of the fields that there are.
+    """
+    try:
+        return msgspec.convert(data, kind, strict=True)
+    except msgspec.ValidationError as error:
+        found = _PLACE.match(str(error))
+        assert found is not None
+        place = (found["place"] or "").lstrip(".")
+        raise DefinitionError(
+            f"{what} is wrong{f' at {place}' if place else ''}: {_plain(found['what'], names)}"
+        ) from None
+
+
+def _plain(text: str, names: Collection[str]) -> str:
+    """Return a message of msgspec in words."""
+    if "matching regex" in text:
+        return "this is to begin with a letter, a digit or _, and to have at most 64 letters, digits and _ . + -"
+    if "unknown field" in text:
+        from difflib import get_close_matches
+
+        unknown = text.split("`")[1]
+        near = get_close_matches(unknown, names, n=1)
+        return f"there is no {unknown}" + (f"; there is {near[0]}" if near else f", but {', '.join(sorted(names))}")
+    for word, better in _WORDS:
+        text = text.replace(word, better)
+    return text[:1].lower() + text[1:]
+
+
+def plain(definition: Definition) -> dict[str, Any]:
+    """Return a definition as plain values, from which :func:`read_definition` makes it again."""
+    found = msgspec.to_builtins(definition)
+    assert isinstance(found, dict)
+    return found

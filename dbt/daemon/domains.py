@@ -1,0 +1,349 @@
+"""What the daemon does with domains: each verb of the command is one method.
+
+Methods may be called by any thread, and several at once; those of one domain wait for each other. They raise
+:class:`dbt.daemon.errors.RequestError`, whose text is for the person who has asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Condition, Event, RLock, Thread
+from time import time
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from dbt.daemon.definition import Definition, Latency, Share
+from dbt.daemon.errors import Conflict, DefinitionError, NotFound, RequestError
+from dbt.daemon.machines import GuestBoot, MachineMaker
+from dbt.daemon.store import Store, StoredDomain
+from dbt.hypervisor.domain import Domain
+from dbt.hypervisor.host import Host
+from dbt.hypervisor.lifecycle import ALIVE, DomainState, LifecycleError
+from dbt.hypervisor.reports import Clock
+
+#: Is told of an event: the time, the domain's name, the event, and what else there is to say.
+Teller = Callable[[float, str, str, str], None]
+
+#: What is told when a domain comes into a state. To the others belongs no event.
+_EVENTS: Final = {DomainState.PAUSED: "suspended", DomainState.CRASHED: "crashed", DomainState.DEFINED: "stopped"}
+#: How long the scheduler stands still after a failure of its own, in seconds.
+_AFTER_FAILURE_S: Final = 1.0
+_log = logging.getLogger(__name__)
+_RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
+
+
+@dataclass
+class Record:
+    """A domain as the daemon knows it.
+
+    ``told`` is the state that was told last. ``reboots`` is True if it is to start again when its guest has ended.
+    ``is_stale``: its definition has changed since its machine was made.
+    """
+
+    definition: Definition
+    persistent: bool
+    managed_save: str | None
+    domain: Domain
+    boot: GuestBoot
+    told: DomainState = DomainState.DEFINED
+    reboots: bool = False
+    is_stale: bool = False
+    busy: RLock = field(default_factory=RLock)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+
+class Domains:
+    """The domains of one daemon, on ``cores`` cores that execute ``rate`` instructions a second each.
+
+    ``tell`` is called with each event, by any thread.
+    """
+
+    def __init__(self, store: Store, machines: MachineMaker, states: str, tell: Teller, cores: int, rate: int) -> None:
+        self._store = store
+        self._machines = machines
+        self._states = states
+        self._tell = tell
+        self._records: dict[str, Record] = {}
+        self._defining = RLock()  # held while domains come and go
+        self._changed = Condition()  # a domain has come into another state
+        self._ended = SimpleQueue[Record | None]()  # the domains whose guests have ended
+        self._wanted = Event()  # a domain can run, or the daemon ends
+        self._is_closing = False
+        self.host = Host(cores, Clock.REAL, rate, listener=self._hear)
+        for stored in store.domains():
+            self._add(stored)
+        self._threads = [Thread(target=work, name="dbt-domains", daemon=True) for work in (self._run, self._settle)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End all machines. Their definitions stay."""
+        self._is_closing = True
+        self._ended.put(None)
+        self._wanted.set()
+        self.host.stop()
+        for thread in self._threads:
+            thread.join()
+        self.host.close()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            self._wanted.clear()
+            try:
+                self.host.run()
+            except Exception:
+                _log.exception("the scheduler has failed, and goes on")
+                self._wanted.wait(_AFTER_FAILURE_S)
+                continue
+            if not self._is_closing:
+                self._wanted.wait()
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def all(self) -> list[Record]:
+        """Return all domains, in the order in which they were defined."""
+        return list(self._records.values())
+
+    @property
+    def has_machines(self) -> bool:
+        """True if a domain has a machine."""
+        return any(record.domain.state in ALIVE for record in self.all())
+
+    def get(self, name: str) -> Record:
+        """Return the domain of a name or UUID."""
+        record = self._records.get(name) or next((one for one in self.all() if str(one.domain.uuid) == name), None)
+        if record is None:
+            raise NotFound(f"there is no domain {name}: `dbt vm list --all` shows those that there are")
+        return record
+
+    @contextmanager
+    def _use(self, name: str) -> Iterator[Record]:
+        """Let nobody else do anything with a domain. What it refuses becomes a Conflict."""
+        record = self.get(name)
+        with record.busy:
+            if self._records.get(record.name) is not record:
+                raise NotFound(f"there is no domain {name} any more")
+            try:
+                yield record
+            except LifecycleError as error:
+                raise Conflict(str(error)) from None
+
+    # -- definitions ---------------------------------------------------------------------------
+
+    def define(self, definition: Definition, persistent: bool = True) -> Record:
+        """Keep a definition. If there is a domain of that name, its next start is by this one."""
+        with self._defining:
+            if definition.name not in self._records:
+                return self._define_new(definition, persistent)
+        with self._use(definition.name) as record:
+            if definition.uuid not in (None, record.domain.uuid):
+                raise Conflict(f"there is a domain {record.name} already, with the UUID {record.domain.uuid}")
+            if not persistent:
+                raise Conflict(f"there is a domain {record.name} already: say `dbt vm start {record.name}`")
+            definition = self._machines.check(msgspec.structs.replace(definition, uuid=record.domain.uuid))
+            self._store.put(definition, True)
+            record.persistent = True
+            self._redefine(record, definition)
+            self._tell(time(), record.name, "defined", "")
+            return record
+
+    def _define_new(self, definition: Definition, persistent: bool) -> Record:
+        if any(one.domain.uuid == definition.uuid for one in self.all()):
+            raise Conflict(f"there is a domain with the UUID {definition.uuid} already")
+        definition = self._machines.check(msgspec.structs.replace(definition, uuid=definition.uuid or uuid4()))
+        self._store.put(definition, persistent)
+        record = self._add(StoredDomain(definition, persistent, None))
+        self._tell(time(), record.name, "defined", "")
+        return record
+
+    def _add(self, stored: StoredDomain) -> Record:
+        boot = self._machines.boot(stored.definition)
+        record = Record(*stored, self._domain(stored.definition, boot), boot)
+        self._records[record.name] = record
+        return record
+
+    def _domain(self, definition: Definition, boot: GuestBoot) -> Domain:
+        return self.host.define(definition.name, boot, definition.uuid, **definition.share.limits)
+
+    def _redefine(self, record: Record, definition: Definition) -> None:
+        record.definition = definition
+        record.is_stale = True
+        if record.domain.state in ALIVE:
+            record.domain.set_limits(**definition.share.limits)
+
+    def undefine(self, name: str) -> None:
+        """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
+        with self._use(name) as record:
+            if record.domain.state in ALIVE:
+                record.persistent = False
+                self._store.put(record.definition, False)
+                return
+            self._forget(record)
+
+    def _forget(self, record: Record) -> None:
+        uuid = record.domain.uuid
+        files = [snapshot.path for snapshot in self._store.snapshots(uuid)]
+        if record.managed_save is not None:
+            files.append(record.managed_save)
+        self._store.remove(uuid)
+        for path in files:
+            if os.path.exists(path):
+                os.unlink(path)
+        with self._defining:
+            self.host.undefine(record.name, destroy=True)
+            del self._records[record.name]
+        self._tell(time(), record.name, "undefined", "")
+
+    def set_autostart(self, name: str, autostart: bool) -> None:
+        """Say whether a domain starts when the daemon does."""
+        with self._use(name) as record:
+            record.definition = msgspec.structs.replace(record.definition, autostart=autostart)
+            self._store.put(record.definition, record.persistent)
+
+    def set_share(self, name: str, weight: int | None, cap: float | None, latency: Latency | None) -> Share:
+        """Change a domain's share of the host, now and in its definition. What is None stays; a cap of 1 is none."""
+        with self._use(name) as record:
+            old = record.definition.share
+            share = Share(
+                weight=old.weight if weight is None else weight,
+                cap=old.cap if cap is None else (None if cap == 1 else cap),
+                latency=old.latency if latency is None else latency,
+            )
+            record.domain.set_limits(**share.limits)
+            record.definition = msgspec.structs.replace(record.definition, share=share)
+            self._store.put(record.definition, record.persistent)
+            return share
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start a domain, or let it go on where `managedsave` has saved it."""
+        with self._use(name) as record:
+            if record.domain.state in ALIVE:
+                raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
+            if record.is_stale:
+                self._renew(record)
+            record.boot.resume = record.managed_save
+            self._start(record)
+            if record.managed_save is not None:
+                os.unlink(record.managed_save)
+                self._store.set_managed_save(record.domain.uuid, None)
+                record.managed_save = None
+
+    def _start(self, record: Record) -> None:
+        try:
+            record.domain.start()
+        except RequestError:
+            raise
+        except ValueError as error:
+            raise DefinitionError(f"the domain {record.name} cannot start: {error}") from error
+        finally:
+            record.boot.resume = None
+        self._wanted.set()
+
+    def _renew(self, record: Record) -> None:
+        """Let a domain that does not run be as it is defined now."""
+        with self._defining:
+            self.host.undefine(record.name, destroy=True)
+            record.boot = self._machines.boot(record.definition)
+            record.domain = self._domain(record.definition, record.boot)
+            record.is_stale = False
+
+    def create(self, definition: Definition) -> Record:
+        """Define a domain that is forgotten when it ends, and start it."""
+        record = self.define(definition, persistent=False)
+        try:
+            self.start(record.name)
+        except BaseException:
+            self._forget(record)
+            raise
+        return record
+
+    def suspend(self, name: str) -> None:
+        """Let the guest stand still."""
+        with self._use(name) as record:
+            record.domain.pause()
+
+    def resume(self, name: str) -> None:
+        """Let a guest that was suspended go on."""
+        with self._use(name) as record:
+            record.domain.resume()
+            self._wanted.set()
+
+    def destroy(self, name: str) -> None:
+        """End a machine at once."""
+        with self._use(name) as record:
+            record.reboots = False
+            record.domain.destroy()
+
+    def reset(self, name: str) -> None:
+        """Switch a machine off and on again, at once. It boots."""
+        with self._use(name) as record:
+            record.reboots = False
+            record.domain.destroy()
+            self._start(record)
+
+    def shutdown(self, name: str, timeout: float | None = None, reboots: bool = False) -> None:
+        """Ask the guest to shut down, and with a ``timeout`` in seconds wait until it has. With ``reboots`` it starts
+        again then.
+        """
+        with self._use(name) as record:
+            try:
+                record.domain.shutdown()
+            except ValueError as error:
+                raise Conflict(
+                    f"the guest of {record.name} cannot be asked to shut down: {error}. `dbt vm destroy` ends it"
+                ) from None
+            record.reboots = reboots
+        if timeout is not None and not self._await(lambda: record.domain.state not in ALIVE, timeout):
+            raise Conflict(
+                f"the guest of {record.name} has not shut down within {timeout:g} s. It may need a program that hears "
+                f"the power key; `dbt vm destroy {record.name}` ends it at once"
+            )
+
+    def _await(self, condition: Callable[[], bool], seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(condition, seconds)
+
+    # -- what happens by itself ----------------------------------------------------------------
+
+    def _hear(self, domain: Domain) -> None:
+        """Hear that a domain is in another state. The host waits for it, so nothing is done here that takes time."""
+        record = self._records.get(domain.name)
+        if record is None or record.domain is not domain:
+            return
+        state, before = domain.state, record.told
+        if state is DomainState.DYING or (state in _RUNS and before in _RUNS):
+            return
+        record.told = state
+        event = _EVENTS.get(state) or ("resumed" if before is DomainState.PAUSED else "started")
+        self._tell(time(), record.name, event, domain.reason if state not in _RUNS else "")
+        if state is DomainState.DEFINED:
+            self._ended.put(record)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _settle(self) -> None:
+        """Do what is to be done when guests have ended: start again those that reboot, and forget what is transient."""
+        while (record := self._ended.get()) is not None:
+            with record.busy:
+                if record.domain.state is not DomainState.DEFINED or self._records.get(record.name) is not record:
+                    continue
+                if record.reboots:
+                    record.reboots = False
+                    try:
+                        self._start(record)
+                    except RequestError as error:
+                        self._tell(time(), record.name, "crashed", str(error))
+                elif not record.persistent:
+                    self._forget(record)

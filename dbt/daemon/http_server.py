@@ -1,0 +1,202 @@
+"""An HTTP/1.1 server: h11's protocol over asyncio's streams.
+
+A connection can be *hijacked*: after an answer with status 101 it carries bytes of another protocol, each direction of
+which ends by itself. That is why this is none of the usual servers; docs/decisions/http-server.md has more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+
+from dbt.daemon.http_messages import Answer, Handler, Hijack, RawStream, Request, Response, Stream
+
+_LARGEST_HEAD: Final = 1 << 16
+_LARGEST_BODY: Final = 4 << 20
+#: How long a client may take for a request, and how long a connection may be idle, in seconds.
+_REQUEST_S: Final = 60.0
+_LINGER_S: Final = 2.0
+_PIECE: Final = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+class HttpServer:
+    """Answers requests with ``handler``, on any number of listening sockets.
+
+    ``handler`` answers for everything that may go wrong; what it raises nevertheless is logged, and the client gets
+    status 500.
+    """
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nobody is connected."""
+        return not self._connections
+
+    def add(self, server: asyncio.Server) -> None:
+        """Let :meth:`close` close a listening server, whose connections come to :meth:`serve`."""
+        self._servers.append(server)
+
+    async def close(self) -> None:
+        """Stop listening, and end all connections."""
+        for server in self._servers:
+            server.close()
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=5)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_local: bool) -> None:
+        """Answer the requests of one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await _Connection(self._handler, reader, writer, is_local).run()
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+            pass  # the client is gone, or is silent: there is nobody to be told
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+class _TooLarge(Exception):
+    """Raised for a request with a body that is larger than anything that is asked for here."""
+
+
+class _Connection:
+    def __init__(
+        self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_local: bool
+    ) -> None:
+        self._handler = handler
+        self._reader = reader
+        self._writer = writer
+        self._is_local = is_local
+        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_REQUEST_S):
+                    request = await self._request()
+            except (h11.RemoteProtocolError, _TooLarge) as error:
+                await self._refuse(error)
+                await self._linger()
+                return
+            if request is None or not await self._answer(request, await self._handled(request)):
+                return
+            if self._protocol.our_state is not h11.DONE:
+                return
+            self._protocol.start_next_cycle()
+
+    async def _request(self) -> Request | None:
+        """Return the next request, or None if the client wants nothing more."""
+        head = await self._event()
+        if not isinstance(head, h11.Request):
+            return None
+        if self._protocol.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        body = bytearray()
+        while isinstance(event := await self._event(), h11.Data):
+            body += event.data
+            if len(body) > _LARGEST_BODY:
+                raise _TooLarge(f"the body has more than {_LARGEST_BODY} bytes")
+        target = urlsplit(head.target.decode("ascii"))
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+        query = dict(parse_qsl(target.query, keep_blank_values=True))
+        return Request(head.method.decode("ascii"), unquote(target.path), query, headers, bytes(body), self._is_local)
+
+    async def _event(self) -> object:
+        """Return the next event of the protocol. It is PAUSED where the client wants to speak another one."""
+        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+            self._protocol.receive_data(await self._reader.read(_PIECE))
+        return event
+
+    async def _handled(self, request: Request) -> Answer:
+        try:
+            return await self._handler(request)
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path)
+            return Response(500, b'{"error":"internal error: the log of the daemon has more"}')
+
+    async def _answer(self, request: Request, answer: Answer) -> bool:
+        """Send an answer. Return True if the connection goes on speaking HTTP."""
+        match answer:
+            case Response():
+                length = {"content-length": str(len(answer.body)), "content-type": answer.content_type}
+                await self._send_head(answer.status, {**length, **answer.headers})
+                await self._send(h11.Data(data=b"" if request.method == "HEAD" else answer.body), h11.EndOfMessage())
+            case Stream():
+                await self._stream(answer)
+            case Hijack():
+                return await self._hijack(request, answer)
+        return True
+
+    async def _stream(self, answer: Stream) -> None:
+        await self._send_head(200, {"content-type": answer.content_type, "cache-control": "no-store"})
+        gone = asyncio.ensure_future(self._reader.read(1))  # who listens says nothing, so that is the end
+        try:
+            while True:
+                piece = asyncio.ensure_future(anext(answer.pieces, None))
+                await asyncio.wait((piece, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not piece.done():
+                    piece.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await piece
+                    raise ConnectionResetError("the listener has gone")
+                if (data := piece.result()) is None:
+                    break
+                await self._send(h11.Data(data=data))
+            await self._send(h11.EndOfMessage())
+        finally:
+            gone.cancel()
+            await answer.pieces.aclose()
+
+    async def _hijack(self, request: Request, answer: Hijack) -> bool:
+        wishes = request.headers.get("connection", "").lower()
+        if "upgrade" not in wishes or request.headers.get("upgrade") != answer.protocol:
+            body = f'{{"error":"this connection becomes a raw stream: ask for it with Upgrade: {answer.protocol}"}}'
+            return await self._answer(request, Response(426, body.encode(), headers={"upgrade": answer.protocol}))
+        headers = [("connection", "Upgrade"), ("upgrade", answer.protocol)]
+        await self._send(h11.InformationalResponse(status_code=101, headers=headers, reason=b"UPGRADED"))
+        early, _ = self._protocol.trailing_data
+        await answer.carry(RawStream(early, self._reader, self._writer))
+        return False
+
+    async def _refuse(self, error: Exception) -> None:
+        """Tell a client that what it sends is no request, if there is still room for an answer."""
+        if self._protocol.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 413
+        body = b'{"error":"this is no request: %s"}' % str(error).replace('"', "'").encode()
+        await self._send_head(status, {"content-length": str(len(body)), "connection": "close"})
+        await self._send(h11.Data(data=body), h11.EndOfMessage())
+
+    async def _linger(self) -> None:
+        """Read what a refused client still sends: if the connection was closed before, its answer could be lost."""
+        self._writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while await self._reader.read(_PIECE):
+                    pass
+
+    async def _send_head(self, status: int, headers: Mapping[str, str]) -> None:
+        await self._send(h11.Response(status_code=status, headers=list(headers.items())))
+
+    async def _send(self, *events: h11.Event) -> None:
+        for event in events:
+            if (data := self._protocol.send(event)) is not None:
+                self._writer.write(data)
+        await self._writer.drain()

@@ -1,0 +1,37 @@
+"""What the daemon needs of whoever makes machines. The command line does, from the options of ``dbt run``."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dbt.daemon.definition import Definition
+from dbt.host.console import Console
+from dbt.vm.machine import Machine
+
+
+class GuestBoot(Protocol):
+    """Makes the machine of one domain, as :data:`dbt.hypervisor.domain.Boot`. It can be pickled.
+
+    ``resume`` is a snapshot from which the next machine goes on; the ones after it are booted.
+    """
+
+    resume: str | None
+
+    def __call__(self, console: Console) -> Machine:
+        """Return the machine, with the guest in it."""
+
+
+class MachineMaker(Protocol):
+    """Knows the options of machines."""
+
+    def check(self, definition: Definition) -> Definition:
+        """Return the definition with absolute paths. Raise DefinitionError for options that make no sense.
+
+        Whether files are there is not looked at before the start.
+        """
+
+    def boot(self, definition: Definition) -> GuestBoot:
+        """Return what makes the machine of a definition that was checked."""
+
+    def option_schemas(self) -> dict[str, object]:
+        """Return the JSON schema of each option that a machine can have, by its name."""

@@ -1,0 +1,149 @@
+"""What the daemon remembers when it ends: definitions, snapshots and saved machines, in one SQLite database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from dbt.daemon.definition import Definition, plain, read_definition
+from dbt.daemon.errors import HostFailed
+
+_VERSION: Final = 1
+_TABLES: Final = """
+CREATE TABLE domains (
+    uuid TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    definition TEXT NOT NULL,
+    persistent INTEGER NOT NULL,
+    managed_save TEXT
+) STRICT;
+CREATE TABLE snapshots (
+    domain TEXT NOT NULL REFERENCES domains (uuid) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    created REAL NOT NULL,
+    state TEXT NOT NULL,
+    path TEXT NOT NULL,
+    PRIMARY KEY (domain, name)
+) STRICT;
+"""
+
+
+class StoredDomain(NamedTuple):
+    """A domain as the database has it. ``managed_save`` is the snapshot with which its next start goes on."""
+
+    definition: Definition
+    persistent: bool
+    managed_save: str | None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A snapshot of a domain: its name, when it was made in seconds since 1970, the domain's state then, the file."""
+
+    name: str
+    created: float
+    state: str
+    path: str
+
+
+class Store:
+    """The database at ``path``, which is made if it does not exist. Any thread may use it.
+
+    Raise HostFailed if the file is none of this version's. Each change is on the disk when its method returns.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._lock = Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self, path: str) -> None:
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute("PRAGMA foreign_keys = ON")
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+            elif version != _VERSION:
+                raise HostFailed(
+                    f"the database {path} has version {version}, and this dbt knows {_VERSION}: use the dbt that made "
+                    "it, or let DBT_VM_DIR name another directory"
+                )
+        except sqlite3.DatabaseError as error:
+            raise HostFailed(f"the database {path} cannot be used: {error}. Move it away to begin anew") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def domains(self) -> list[StoredDomain]:
+        """Return all domains, in the order in which they were defined."""
+        with self._lock:
+            rows = self._database.execute("SELECT definition, persistent, managed_save FROM domains ORDER BY rowid")
+            return [
+                StoredDomain(read_definition(msgspec.json.decode(text)), bool(persistent), saved)
+                for text, persistent, saved in rows
+            ]
+
+    def put(self, definition: Definition, persistent: bool) -> None:
+        """Keep the definition of a domain with that UUID, in the place of an older one."""
+        text = msgspec.json.encode(plain(definition)).decode()
+        with self._writing() as database:
+            database.execute(
+                "INSERT INTO domains (uuid, name, definition, persistent) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, definition = excluded.definition, "
+                "persistent = excluded.persistent",
+                (str(definition.uuid), definition.name, text, int(persistent)),
+            )
+
+    def set_managed_save(self, uuid: UUID, path: str | None) -> None:
+        """Say with which snapshot the next start goes on."""
+        with self._writing() as database:
+            database.execute("UPDATE domains SET managed_save = ? WHERE uuid = ?", (path, str(uuid)))
+
+    def remove(self, uuid: UUID) -> None:
+        """Forget a domain, with its snapshots. Their files stay."""
+        with self._writing() as database:
+            database.execute("DELETE FROM domains WHERE uuid = ?", (str(uuid),))
+
+    def snapshots(self, uuid: UUID) -> list[Snapshot]:
+        """Return the snapshots of a domain, from the oldest on."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT name, created, state, path FROM snapshots WHERE domain = ? ORDER BY rowid", (str(uuid),)
+            )
+            return [Snapshot(*row) for row in rows]
+
+    def add_snapshot(self, uuid: UUID, snapshot: Snapshot) -> None:
+        """Keep a snapshot of a domain that has none of that name."""
+        with self._writing() as database:
+            database.execute(
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?)",
+                (str(uuid), snapshot.name, snapshot.created, snapshot.state, snapshot.path),
+            )
+
+    def remove_snapshot(self, uuid: UUID, name: str) -> None:
+        """Forget a snapshot. Its file stays."""
+        with self._writing() as database:
+            database.execute("DELETE FROM snapshots WHERE domain = ? AND name = ?", (str(uuid), name))

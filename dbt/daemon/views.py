@@ -1,0 +1,123 @@
+"""What the daemon tells of a domain, as values that become JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dbt.daemon.definition import Latency
+from dbt.daemon.domains import Record
+from dbt.hypervisor.host import Host
+
+
+class DomainInfo(msgspec.Struct, frozen=True):
+    """A domain: what it is, its state, and its share. ``reason`` is why its machine has ended."""
+
+    name: str
+    uuid: str
+    state: str
+    reason: str
+    exit_code: int | None
+    autostart: bool
+    persistent: bool
+    managed_save: bool
+    weight: int
+    cap: float | None
+    latency: str
+
+    @classmethod
+    def of(cls, record: Record) -> DomainInfo:
+        domain, share = record.domain, record.definition.share
+        return cls(
+            record.name,
+            str(domain.uuid),
+            domain.state.value,
+            domain.reason,
+            domain.exit_code,
+            record.definition.autostart,
+            record.persistent,
+            record.managed_save is not None,
+            share.weight,
+            share.cap,
+            share.latency,
+        )
+
+
+class DomainStats(msgspec.Struct, frozen=True):
+    """What a domain has used since it was defined, and in the last period.
+
+    ``instructions`` have retired, other events were ``charged``; ``host_ns`` is the host's CPU time. ``share`` is the
+    part of a core that the domain has had in the last period, in instructions of the host's nominal rate.
+    ``host_share`` is the part of a core by the host's CPU time.
+    """
+
+    name: str
+    state: str
+    instructions: int
+    charged: int
+    turns: int
+    host_ns: int
+    console_bytes: int
+    share: float
+    host_share: float
+
+
+def stats_of(host: Host, records: list[Record]) -> list[DomainStats]:
+    """Return the statistics of domains."""
+    last = host.reports[-1].domains if host.reports else {}
+    units, ns = host.period_units, host.period_units * 1_000_000_000 // host.rate
+    found = []
+    for record in records:
+        domain, usage, period = record.domain, record.domain.usage, last.get(record.name)
+        found.append(
+            DomainStats(
+                record.name,
+                domain.state.value,
+                usage.instructions,
+                usage.charged,
+                usage.turns,
+                usage.host_ns,
+                domain.console.written,
+                0.0 if period is None else round((period.units + period.extra) / units, 4),
+                0.0 if period is None else round(period.host_ns / ns, 4),
+            )
+        )
+    return found
+
+
+class HostInfo(msgspec.Struct, frozen=True):
+    """The host: its cores, their nominal rate in instructions a second, and the daemon."""
+
+    cores: int
+    rate: int
+    pid: int
+    version: str
+    directory: str
+    domains: int
+
+
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A definition that is to be kept."""
+
+    definition: dict[str, Any]
+
+
+class Shutdown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a guest is to shut down: within how many seconds, or None not to wait for it."""
+
+    timeout: float | None = None
+
+
+class Autostart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a domain starts when the daemon does."""
+
+    autostart: bool
+
+
+class ShareChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another share of the host. What is None stays; a ``cap`` of 1 is none."""
+
+    weight: int | None = None
+    cap: float | None = None
+    latency: Latency | None = None

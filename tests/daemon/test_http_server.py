@@ -1,0 +1,145 @@
+"""The HTTP server: requests in pieces and in a row, what is no request, streams, and raw connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dbt.daemon.http_messages import Answer, Hijack, RawStream, Request, Response, Stream
+from dbt.daemon.http_server import HttpServer
+
+_Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def converse(path: Path, talk: _Talk) -> None:
+    """Let ``talk`` be a client of a server that answers as below."""
+
+    async def run() -> None:
+        server = HttpServer(_handle)
+        path_text = str(path / "s")
+        server.add(await asyncio.start_unix_server(lambda r, w: server.serve(r, w, is_local=True), path_text))
+        reader, writer = await asyncio.open_unix_connection(path_text)
+        try:
+            await asyncio.wait_for(talk(reader, writer), 60)
+        finally:
+            writer.close()
+            await server.close()
+
+    asyncio.run(run())
+
+
+async def _handle(request: Request) -> Answer:
+    match request.path:
+        case "/echo":
+            return Response(200, request.body, "text/plain", {"x-query": request.query.get("q", "")})
+        case "/raw":
+            return Hijack(_carry)
+        case "/count":
+            return Stream(_count(), "text/event-stream")
+        case "/fails":
+            raise RuntimeError("on purpose")
+    return Response(404)
+
+
+async def _carry(stream: RawStream) -> None:
+    """Answer when the client has ended its direction, and end this one later."""
+    said = b""
+    while data := await stream.read():
+        said += data
+    await stream.write(b"you said ")
+    await stream.write(said)
+    stream.write_end()
+
+
+async def _count() -> AsyncGenerator[bytes, None]:
+    for number in range(3):
+        yield b"%d\n" % number
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines if line)
+
+
+async def _body(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    status, headers = await _head(reader)
+    return status, await reader.readexactly(int(headers["content-length"]))
+
+
+def test_requests_come_in_pieces_and_several_at_once(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        one = b"POST /echo?q=a%20b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+        for byte in one[:-2]:
+            writer.write(bytes([byte]))
+            await writer.drain()
+        writer.write(one[-2:] + one + one)
+        for _ in range(3):
+            status, headers = await _head(reader)
+            assert (status, headers["x-query"]) == (200, "a b")
+            assert await reader.readexactly(5) == b"hello"
+
+    converse(tmp_path, talk)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b"\x16\x03\x01nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000, 431),
+        (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + b"z" * 5_000_000, 413),
+        (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_request_ends_the_connection(tmp_path: Path, text: bytes, status: int) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        found, body = await _body(reader)
+        assert found == status
+        assert b"this is no request" in body
+        assert await reader.read() == b""
+
+    converse(tmp_path, talk)
+
+
+def test_a_failure_of_the_handler_is_status_500_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /fails HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await _body(reader))[0] == 500
+        assert (await _body(reader))[0] == 404
+
+    converse(tmp_path, talk)
+
+
+def test_a_raw_connection_ends_in_each_direction_by_itself(tmp_path: Path) -> None:
+    """What follows the request in the same packet belongs to the raw stream already."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /raw HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly \0\xff")
+        status, headers = await _head(reader)
+        assert (status, headers["upgrade"]) == (101, "tcp")
+        writer.write(b" late")
+        writer.write_eof()
+        assert await reader.read() == b"you said early \0\xff late"
+
+    converse(tmp_path, talk)
+
+
+def test_a_raw_connection_is_refused_to_who_does_not_ask_for_one(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /raw HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await _body(reader))[0] == 426
+
+    converse(tmp_path, talk)
+
+
+def test_a_stream_is_in_chunks_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /count HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, headers = await _head(reader)
+        assert (status, headers["transfer-encoding"]) == (200, "chunked")
+        assert await reader.readuntil(b"0\r\n\r\n") == b"2\r\n0\n\r\n2\r\n1\n\r\n2\r\n2\n\r\n0\r\n\r\n"
+
+    converse(tmp_path, talk)

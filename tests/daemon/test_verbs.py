@@ -1,0 +1,206 @@
+"""`dbt vm` and its daemon: domains are defined, started, looked at, used and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, dbt, environment, paragraph
+from tests.daemon.daemons import TestDaemon, daemon_in
+from tests.waiting import wait_until
+
+
+def test_the_daemon_starts_on_demand_once_and_only_its_user_reaches_it(tmp_path: Path) -> None:
+    with daemon_in(tmp_path) as daemon:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda _: daemon.ok("list"), range(4))) == ["name  state  weight\n"] * 4
+        assert stat.S_IMODE(daemon.state.stat().st_mode) == 0o700
+        pid = daemon.ask("GET", "/v1")["pid"]
+        again = dbt("vm", "daemon", DBT_VM_DIR=str(daemon.state))
+        assert "a daemon runs already" in paragraph(again, 125)
+        assert daemon.ask("GET", "/v1")["pid"] == pid
+
+
+def test_the_life_of_a_domain(daemon: TestDaemon) -> None:
+    daemon.define("one", "ticker")
+    assert daemon.state_of("one") == "defined"
+    assert daemon.ok("list", "--name") == ""
+    assert daemon.ok("start", "one") == "domain one started\n"
+    wait_until(lambda: daemon.json("domstats", "one")[0]["instructions"] > 100, "instructions")
+    assert daemon.ok("list", "--name") == "one\n"
+    daemon.ok("suspend", "one")
+    assert daemon.state_of("one") == "paused"
+    before = daemon.json("domstats", "one")[0]["instructions"]
+    daemon.ok("resume", "one")
+    wait_until(lambda: daemon.json("domstats", "one")[0]["instructions"] > before, "more instructions")
+    daemon.ok("reset", "one")
+    assert daemon.state_of("one") in ("running", "blocked")
+    daemon.ok("destroy", "one")
+    assert daemon.json("dominfo", "one")["reason"] == "it was destroyed"
+    daemon.ok("undefine", "one")
+    assert daemon.json("list", "--all") == []
+
+
+def test_a_transient_domain_is_forgotten_when_its_guest_ends(daemon: TestDaemon) -> None:
+    daemon.ok("create", daemon.definition("short", "exits"))
+    wait_until(lambda: daemon.json("list", "--all") == [], "the end of a guest")
+
+
+def test_a_guest_that_crashes_is_kept_and_the_reason_said(daemon: TestDaemon) -> None:
+    daemon.define("bad", "thumb")
+    daemon.ok("start", "bad")
+    wait_until(lambda: daemon.state_of("bad") == "crashed", "a crash")
+    assert "Thumb" in daemon.json("dominfo", "bad")["reason"]
+    assert "is crashed" in paragraph(daemon.vm("suspend", "bad"), 125)
+
+
+def test_a_shared_console_has_all_bytes_and_ends_with_the_machine(daemon: TestDaemon) -> None:
+    """The guest sends back what it gets. Standard input ends before the answer comes, and the machine after it."""
+    daemon.define("echo", "echo")
+    daemon.ok("start", "echo")
+    console = subprocess.Popen(
+        [*COMMAND, "vm", "console", "echo", "--history"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(DBT_VM_DIR=str(daemon.state)),
+    )
+    assert console.stdin is not None and console.stdout is not None
+    with console:
+        text = bytes(range(256)) * 16
+        console.stdin.write(text)
+        console.stdin.close()
+        assert console.stdout.read(len(text)) == text
+        daemon.ok("destroy", "echo")
+        assert console.stdout.read() == b""
+    assert console.returncode == 0
+
+
+def test_events_say_what_happens(daemon: TestDaemon) -> None:
+    client = daemon.client()
+    heard = client.listen("/v1/events")
+    assert next(heard) == ("", None)
+    daemon.define("one", "sleeper")
+    daemon.ok("start", "one")
+    daemon.ok("suspend", "one")
+    daemon.ok("resume", "one")
+    daemon.ok("destroy", "one")
+    daemon.ok("undefine", "one")
+    told = [next(heard) for _ in range(6)]
+    assert [kind for kind, _ in told] == ["defined", "started", "suspended", "resumed", "stopped", "undefined"]
+    assert {event["domain"] for _, event in told} == {"one"}
+    assert told[4][1]["detail"] == "it was destroyed"
+    client.close()
+
+
+def test_shares_are_changed_and_remembered(daemon: TestDaemon) -> None:
+    daemon.define("one", "spinner", ["[share]", "weight = 100", "cap = 0.5"])
+    assert daemon.json("schedinfo", "one") == {"weight": 100, "cap": 0.5, "latency": "normal"}
+    changed = daemon.json("schedinfo", "one", "--weight", "7", "--cap", "1", "--latency", "batch")
+    assert changed == {"weight": 7, "cap": None, "latency": "batch"}
+    assert daemon.ask("GET", "/v1/domains/one/definition")["share"] == changed
+    assert "no part of a core" in paragraph(daemon.vm("schedinfo", "one", "--cap", "2"), 120)
+
+
+def test_a_cap_holds_over_the_wall_clock(daemon: TestDaemon) -> None:
+    daemon.define("one", "spinner", ["[share]", "cap = 0.05"])
+    daemon.ok("start", "one")
+    wait_until(lambda: daemon.json("domstats", "one")[0]["share"] > 0, "a period")
+    assert daemon.json("domstats", "one")[0]["share"] <= 0.05
+
+
+def test_what_cannot_be_is_said_in_one_paragraph(daemon: TestDaemon) -> None:
+    assert "there is no domain none" in paragraph(daemon.vm("start", "none"), 120)
+    daemon.define("one", "sleeper")
+    assert "cannot pause the domain one, which is defined" in paragraph(daemon.vm("suspend", "one"), 125)
+    missing = daemon.folder / "missing.toml"
+    missing.write_text('name = "m"\n[machine]\nkernel = "nowhere"\n')
+    daemon.ok("define", missing)
+    said = paragraph(daemon.vm("start", "m"), 121)
+    assert "the domain m cannot start" in said and str(daemon.folder / "nowhere") in said
+    assert daemon.state_of("m") == "defined"
+    missing.write_text("name = ")
+    assert "this is no TOML file" in paragraph(daemon.vm("define", missing), 121)
+    missing.write_text('name = "m"\nuuid = "12345678-1234-4234-8234-123456789abc"\n[machine]\nkernel = "x"\n')
+    assert "there is a domain m already" in paragraph(daemon.vm("define", missing), 125)
+
+
+def test_the_definitions_survive_the_daemon_and_autostart_starts(tmp_path: Path) -> None:
+    with daemon_in(tmp_path) as daemon:
+        daemon.define("one", "sleeper", ["[share]", "weight = 9"])
+        daemon.define("two", "sleeper")
+        daemon.ok("autostart", "one")
+        daemon.ok("start", "two")
+        daemon.ok("daemon", "--stop")
+        wait_until(lambda: not _is_reachable(daemon), "the end of the daemon")
+        found = {domain["name"]: domain for domain in daemon.json("list", "--all")}
+        assert (found["one"]["weight"], found["two"]["state"]) == (9, "defined")
+        assert found["one"]["state"] in ("running", "blocked")
+
+
+def _is_reachable(daemon: TestDaemon) -> bool:
+    try:
+        daemon.client().close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    import sqlite3
+
+    with daemon_in(tmp_path) as daemon:
+        daemon.state.mkdir(mode=0o700)
+        database = sqlite3.connect(daemon.state / "vm.sqlite")
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+        assert "has version 99" in paragraph(daemon.vm("list"), 125)
+
+
+def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    daemon = TestDaemon(tmp_path)
+    daemon.state.mkdir(mode=0o755)
+    assert f"chmod 700 {daemon.state}" in paragraph(daemon.vm("list"), 125)
+
+
+def test_a_socket_that_systemd_passes_is_used(tmp_path: Path) -> None:
+    """As systemd does: the socket is descriptor 3, and two variables say so."""
+    path = tmp_path / "passed.sock"
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+    script = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'dbt', 'vm', 'daemon'])"
+    )
+    import sys
+
+    users = environment(DBT_VM_DIR=str(tmp_path / "vm"), LISTEN_FDS="1")
+    number = listening.fileno()
+    process = subprocess.Popen([sys.executable, "-c", script, str(number)], pass_fds=[number], env=users)
+    try:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(120)
+        client.connect(str(path))
+        client.sendall(b"GET /v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["pid"] == process.pid
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(120) == 0
+
+
+@pytest.mark.parametrize("arguments", [("vm", "--help"), ("vm", "list", "--help"), ("vm", "daemon", "--help")])
+def test_the_help_fits_in_80_columns(arguments: tuple[str, ...]) -> None:
+    done = dbt(*arguments, COLUMNS="80")
+    assert done.returncode == 0
+    assert max(len(line) for line in done.stdout.decode().splitlines()) <= 80
