@@ -36,6 +36,12 @@ class DiskImage(DiskFile, Protocol):
     def version(self) -> int:
         """Return a number below 2^63 that changes when a file is written."""
 
+    def lock(self) -> None:
+        """Take the locks of the files again. Raise DiskError, after which none is held."""
+
+    def unlock(self) -> None:
+        """Give the locks back and keep the files open, because another machine is to use them."""
+
     def close(self) -> None:
         """Give the files and their locks back. A second call does nothing."""
 
@@ -43,16 +49,17 @@ class DiskImage(DiskFile, Protocol):
 class RawFile(Closing):
     """A raw image; see :class:`dbt.devices.medium.DiskFile`. Without ``writable`` it cannot change."""
 
-    def __init__(self, path: str, writable: bool) -> None:
-        """Open and lock it. Raise DiskError."""
-        self.path = path
+    def __init__(self, path: str, writable: bool, locked: bool = True) -> None:
+        """Open it and, if it is to be ``locked`` from now on, lock it. Raise DiskError."""
+        self.path, self._writable = path, writable
         try:
             self._fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise DiskError(f"cannot open the disk {path}: {error.strerror}") from None
         try:
             self.size = self._checked_size()
-            self._lock(writable)
+            if locked:
+                self.lock()
         except BaseException:
             self.close()
             raise
@@ -66,9 +73,9 @@ class RawFile(Closing):
             raise DiskError(f"the disk {self.path} is empty: make it as large as the disk, with `truncate -s SIZE`")
         return size
 
-    def _lock(self, writable: bool) -> None:
-        """Say what this machine does, and look if somebody else does what goes not with it."""
-        mine = (_READ, _WRITE) if writable else (_READ,)
+    def lock(self) -> None:
+        """See :class:`DiskImage`: say what this machine does, and look if somebody else does what goes not with it."""
+        mine = (_READ, _WRITE) if self._writable else (_READ,)
         try:
             for byte in (*(_USES + one for one in mine), _DOES_NOT_SHARE + _WRITE, _DOES_NOT_SHARE + _RESIZE):
                 self._flock(fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)
@@ -81,11 +88,17 @@ class RawFile(Closing):
                 raise
             taken = True
         if taken:
-            does = "use" if writable else "read"
+            self.unlock()
+            does = "use" if self._writable else "read"
             raise DiskError(
                 f"cannot {does} the disk {self.path}: another machine uses it, and one of the two would write to it. "
                 "Stop the other machine, or give both the disk with `snapshot`"
             )
+
+    def unlock(self) -> None:
+        """See :class:`DiskImage`."""
+        for byte in (*(_USES + one for one in (_READ, _WRITE)), _DOES_NOT_SHARE + _WRITE, _DOES_NOT_SHARE + _RESIZE):
+            self._flock(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, byte)
 
     def _flock(self, command: int, kind: int, byte: int) -> int:
         """Set a lock of one byte, or return the kind of the lock that is in the way of one."""

@@ -11,13 +11,22 @@ from dbt.host.overlay import OverlayFile
 
 
 class OpenDrive:
-    """The open files of a drive, and the medium on them. Raises DiskError. :meth:`close` gives the files back."""
+    """The open files of a drive, and the medium on them. Raises DiskError. :meth:`close` gives the files back.
 
-    def __init__(self, drive: Drive) -> None:
+    A drive whose content nobody keeps in memory (:attr:`dbt.host.drive.Drive.is_read_through`) need not be ``locked``
+    at once: another machine uses it then, until :meth:`claim`.
+    """
+
+    def __init__(self, drive: Drive, locked: bool = True) -> None:
         self.drive = drive
         if fault := drive.fault():
             raise DiskError(fault)
-        self.file = _open_image(Backing(drive.path, drive.format), drive.backing, writable=not drive.keeps_image)
+        writable = not drive.keeps_image
+        if locked:
+            self.file = _open_image(Backing(drive.path, drive.format), drive.backing, writable)
+        else:
+            assert drive.is_read_through
+            self.file = RawFile(drive.path, writable, locked=False)
         self._overlay: OverlayFile | None = None
         try:
             self.medium = self._open_medium()
@@ -35,6 +44,28 @@ class OpenDrive:
         medium = OverlaidMedium(self.file, drive.read_only, self._overlay.store)
         medium.changed = self._overlay.load()
         return medium
+
+    def release(self) -> None:
+        """Write everything to the files, and give their locks back. They stay open. Raise OSError."""
+        self.medium.flush()
+        self.file.flush()
+        self.unlock()
+
+    def unlock(self) -> None:
+        """Give the locks back."""
+        self.file.unlock()
+        if self._overlay is not None:
+            self._overlay.unlock()
+
+    def claim(self) -> None:
+        """Lock the files again, which nobody has written meanwhile. Raise DiskError, after which no lock is held."""
+        self.file.lock()
+        if self._overlay is not None:
+            try:
+                self._overlay.lock()
+            except DiskError:
+                self.file.unlock()
+                raise
 
     def close(self) -> None:
         """Give the files and their locks back. A second call does nothing."""

@@ -53,6 +53,11 @@ class Drive(NamedTuple):
         return self.read_only or self.snapshot or bool(self.overlay)
 
     @property
+    def is_read_through(self) -> bool:
+        """True if whoever opens the file finds its content by reading it, also what another machine writes later."""
+        return self.format == RAW and not self.overlay
+
+    @property
     def is_overlaid(self) -> bool:
         """True if what the guest writes is part of the machine's state."""
         return self.snapshot or bool(self.overlay)

@@ -13,7 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from dbt.host.net_option import NOWHERE, USER, Net, NetworkError, lost_text
 
@@ -22,6 +22,18 @@ _LONGEST_FRAME: Final = 65_535
 #: Frames that wait at a hub, and bytes that wait to be taken by a socket, at most. What is sent then is lost.
 _MOST_FRAMES: Final = 1024
 _MOST_BYTES: Final = 1 << 20
+
+
+class Handover(NamedTuple):
+    """An end of a network card that another process on this host is to go on with.
+
+    ``descriptor`` is its socket or tap interface. ``received`` is the beginning of a frame of which the rest is still
+    to come, and ``waiting`` what the guest has sent and the other side has not taken.
+    """
+
+    descriptor: int
+    received: bytes = b""
+    waiting: bytes = b""
 
 
 class NetworkEnd(Protocol):
@@ -35,6 +47,11 @@ class NetworkEnd(Protocol):
 
     def descriptors(self) -> Sequence[int]:
         """Return the file descriptors at which something may arrive."""
+
+    def hand_over(self) -> Handover | None:
+        """Return what another process needs to go on with the connection, or None if none can. The end stays open, but
+        must not be used any more.
+        """
 
     def close(self) -> None: ...
 
@@ -50,6 +67,9 @@ class Nowhere:
 
     def descriptors(self) -> Sequence[int]:
         return ()
+
+    def hand_over(self) -> Handover | None:
+        return None
 
     def close(self) -> None:
         pass
@@ -89,6 +109,9 @@ class HubEnd:
     def descriptors(self) -> Sequence[int]:
         return () if self._wake < 0 else (self._wake,)
 
+    def hand_over(self) -> Handover | None:
+        return None  # the hub is of this process
+
     def close(self) -> None:
         with self._lock:
             ports = self._hubs.get(self._name, [])
@@ -103,11 +126,21 @@ class HubEnd:
 class SocketEnd:
     """A unix stream socket at which somebody is. It is an end at which nobody is, once that has gone."""
 
-    def __init__(self, connection: socket.socket, name: str, notice: Callable[[str], None]) -> None:
-        """Take over a connection. ``notice`` is told if the other side ends it, which is called ``name``."""
+    def __init__(
+        self,
+        connection: socket.socket,
+        name: str,
+        notice: Callable[[str], None],
+        received: bytes = b"",
+        waiting: bytes = b"",
+    ) -> None:
+        """Take over a connection. ``notice`` is told if the other side ends it, which is called ``name``.
+
+        ``received`` and ``waiting`` are of another process that had it (:class:`Handover`).
+        """
         self._socket: socket.socket | None = connection
         self._name, self._notice = name, notice
-        self._received, self._waiting = bytearray(), bytearray()
+        self._received, self._waiting = bytearray(received), bytearray(waiting)
         connection.setblocking(False)
 
     def send(self, *frames: bytes) -> None:
@@ -167,6 +200,11 @@ class SocketEnd:
     def descriptors(self) -> Sequence[int]:
         return () if self._socket is None else (self._socket.fileno(),)
 
+    def hand_over(self) -> Handover | None:
+        if self._socket is None:
+            return None
+        return Handover(self._socket.fileno(), bytes(self._received), bytes(self._waiting))
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
@@ -200,6 +238,32 @@ def open_end(net: Net, notice: Callable[[str], None]) -> NetworkEnd:
             return TapEnd(name, notice)
         case _:
             raise NetworkError(f"there is no network {net.end!r}: use user, unix:PATH, tap:NAME, hub:NAME or none")
+
+
+def adopt_end(net: Net, handed: Handover, notice: Callable[[str], None]) -> NetworkEnd:
+    """Return the end of a network card with which another process has begun. Its descriptor is this end's from now on.
+
+    Raise NetworkError if it is none of this kind of network.
+    """
+    kind, _, name = net.end.partition(":")
+    try:
+        if kind == "tap":
+            from dbt.host.tap import TapEnd
+
+            return TapEnd(name, notice, handed.descriptor)
+        if kind not in (USER, "unix"):
+            raise NetworkError(f"the network {net.end} is no connection that one process hands over to another")
+        connection = socket.socket(fileno=handed.descriptor)
+    except OSError as error:
+        os.close(handed.descriptor)
+        raise NetworkError(f"what was handed over as the network {net.end} is no socket: {error.strerror}") from None
+    except NetworkError:
+        os.close(handed.descriptor)
+        raise
+    if connection.family != socket.AF_UNIX or connection.type != socket.SOCK_STREAM:
+        connection.close()
+        raise NetworkError(f"what was handed over as the network {net.end} is no stream socket of this host")
+    return SocketEnd(connection, net.end, notice, handed.received, handed.waiting)
 
 
 def _connect(path: str) -> socket.socket:

@@ -110,6 +110,14 @@ class OverlayFile(Closing):
         self._places.update(placed)
         self._stored = dict(changed)
 
+    def lock(self) -> None:
+        """Take the lock of the file again. Raise DiskError."""
+        self._file.lock()
+
+    def unlock(self) -> None:
+        """Give the lock back and keep the file open."""
+        self._file.unlock()
+
     def close(self) -> None:
         """Give the file and its lock back."""
         self._file.close()

@@ -154,6 +154,22 @@ class Qcow2File(Closing):
         behind = self._backing.version() if self._backing is not None else 0
         return (self._file.version() + behind) % (1 << 63)
 
+    def lock(self) -> None:
+        """See :class:`dbt.host.disk.DiskImage`."""
+        self._file.lock()
+        if self._backing is not None:
+            try:
+                self._backing.lock()
+            except DiskError:
+                self._file.unlock()
+                raise
+
+    def unlock(self) -> None:
+        """See :class:`dbt.host.disk.DiskImage`."""
+        self._file.unlock()
+        if self._backing is not None:
+            self._backing.unlock()
+
     @property
     def is_closed(self) -> bool:
         return self._file.is_closed

@@ -8,13 +8,17 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbt.host.net_option import NetworkError, lost_text
+
+if TYPE_CHECKING:
+    from dbt.host.network import Handover
 
 _DEVICE: Final = "/dev/net/tun"
 #: linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
+_TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 #: struct ifreq: the name, which ends with a zero byte, and the flags.
@@ -30,11 +34,11 @@ _GONE: Final = (errno.EBADFD, errno.EBADF, errno.ENODEV)
 class TapEnd:
     """A tap interface that exists. It is an end at which nobody is, once that has been removed."""
 
-    def __init__(self, name: str, notice: Callable[[str], None]) -> None:
+    def __init__(self, name: str, notice: Callable[[str], None], descriptor: int | None = None) -> None:
         """``notice`` is told if the interface is removed. Raise NetworkError unless there is one of this name that this
-        user may have.
+        user may have, or ``descriptor`` is of one, which another process has opened.
         """
-        self._descriptor = _open(name)
+        self._descriptor = _open(name) if descriptor is None else _checked(name, descriptor)
         self._name, self._notice = name, notice
         self._buffer = bytearray(_LONGEST_FRAME)
 
@@ -65,6 +69,11 @@ class TapEnd:
     def descriptors(self) -> Sequence[int]:
         return () if self._descriptor < 0 else (self._descriptor,)
 
+    def hand_over(self) -> Handover | None:
+        from dbt.host.network import Handover  # which knows this module
+
+        return None if self._descriptor < 0 else Handover(self._descriptor)
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -85,6 +94,20 @@ def _open(name: str) -> int:
     except OSError as error:
         os.close(descriptor)
         raise NetworkError(f"--net tap:{name}: {_reason(name, error)}") from None
+    return descriptor
+
+
+def _checked(name: str, descriptor: int) -> int:
+    """Return a descriptor that another process has opened. Raise NetworkError unless it is of a tap interface."""
+    try:
+        request = fcntl.ioctl(descriptor, _TUNGETIFF, _REQUEST.pack(b"", 0))
+        is_tap = bool(_REQUEST.unpack(request)[1] & _IFF_TAP)
+        os.set_blocking(descriptor, False)
+    except OSError:
+        is_tap = False
+    if not is_tap:
+        os.close(descriptor)
+        raise NetworkError(f"what was handed over as the network tap:{name} is no tap interface")
     return descriptor
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle, LifecycleError
 from dbt.hypervisor.limits import NO_INSTRUCTIONS_LEFT, Limits, limit_devices
+from dbt.hypervisor.movable import MovableDomain
 from dbt.hypervisor.turn_watcher import TurnWatcher
 from dbt.hypervisor.waits import GuestTime
 from dbt.vm.machine import Machine
@@ -93,7 +94,7 @@ class Carrier(Protocol):
         """True if what a guest sends is to leave when its turn is accounted for, and not at once."""
 
 
-class Domain:
+class Domain(MovableDomain):
     """A domain of a :class:`dbt.hypervisor.host.Host`, which makes it (:meth:`dbt.hypervisor.host.Host.define`).
 
     Any thread may call its methods, also while the host runs. A method that cannot be called in the present state
@@ -103,6 +104,7 @@ class Domain:
     def __init__(
         self, carrier: Carrier, name: str, uuid: UUID, boot: Boot, limits: Limits, typed: Callable[[Domain], None]
     ) -> None:
+        super().__init__(carrier)
         self.name = name
         self.uuid = uuid
         self.usage = Usage()
@@ -111,7 +113,6 @@ class Domain:
         self.reason = ""
         #: The exit code of the guest, once it has ended by itself.
         self.exit_code: int | None = None
-        self._carrier = carrier
         self._boot = boot
         self._typed = typed
         self._limits = limits
@@ -192,11 +193,16 @@ class Domain:
             self._life.require("pause", DomainState.RUNNING, DomainState.BLOCKED)
             self._to(DomainState.PAUSED)
 
-    def resume(self) -> None:
-        """Let the guest go on."""
+    def resume(self, force: bool = False) -> None:
+        """Let the guest go on. With ``force``, also after a migration of which nobody knows where the machine is: its
+        user knows that it does not run elsewhere. Raise DiskError or NetworkError if what it needs is used there.
+        """
         with self._carrier.held(self):
-            self._life.require("resume", DomainState.PAUSED)
-            self._require_instructions()
+            if force and self.state is DomainState.UNDECIDED:
+                self._move.force()
+            else:
+                self._life.require("resume", DomainState.PAUSED)
+                self._require_instructions()
             self._time.forget()
             self._is_fresh = True
             self._to(DomainState.RUNNING)
@@ -266,6 +272,18 @@ class Domain:
             other._to(DomainState.PAUSED)
             return other
 
+    def _become(self, machine: Machine | None, reason: str = "") -> None:
+        """Have another machine, or none any more, because of ``reason``."""
+        if machine is None:
+            self._end(reason)
+            return
+        self._machine, self._wakes_at, self.reason, self.exit_code = machine, None, "", None
+        self._time.forget()
+        self._is_fresh = True
+        if self._carrier.holds_frames:
+            machine.hold_frames()
+        limit_devices(machine, self._limits)
+
     def _to(self, state: DomainState) -> None:
         self._life.to(state)
         self._carrier.state_changed(self)
@@ -273,6 +291,7 @@ class Domain:
     def _end(self, reason: str, exit_code: int | None = None) -> None:
         """Give back everything that the domain has of the host."""
         self.reason, self.exit_code = reason, exit_code
+        self._end_move()
         if self._saved is not None:
             self._saved[0].close()
             self._saved = None

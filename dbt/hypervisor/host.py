@@ -180,7 +180,7 @@ class Host(Closing):
         if not domain.name or domain.name in self._domains:
             raise ValueError(f"there is a domain {domain.name} already" if domain.name else "a domain has a name")
         self._domains[domain.name] = domain
-        self._scheduler.add(domain.name, *self._share(domain.limits))
+        self._scheduler.add(domain.name, *self._share(domain.share))
         self._marks[domain.name] = 0, 0, 0
 
     def _share(self, limits: Limits) -> tuple[int, int | None, LatencyClass]:
@@ -189,7 +189,7 @@ class Host(Closing):
 
     def limits_changed(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.Carrier`."""
-        self._scheduler.change(domain.name, *self._share(domain.limits))
+        self._scheduler.change(domain.name, *self._share(domain.share))
 
     def state_changed(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.Carrier`."""

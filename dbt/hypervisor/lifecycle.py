@@ -19,6 +19,11 @@ class DomainState(Enum):
     PAUSED = "paused"
     #: Its machine is gone, and its state is kept, so that it can be started where it was.
     SAVED = "saved"
+    #: It is being moved: its guest stands still for a moment, until the other side has it; or it is to come from there.
+    MIGRATING = "migrating"
+    #: A migration was cut off when nobody can know whether the other side runs the guest. It stands still here, until
+    #: its user decides.
+    UNDECIDED = "undecided"
     #: Its guest did something that nobody can handle, or the host failed while it executed. The machine is kept to be
     #: looked at.
     CRASHED = "crashed"
@@ -33,18 +38,20 @@ class LifecycleError(RuntimeError):
 _S = DomainState
 #: From each state, the states that may follow.
 TRANSITIONS: Final[dict[DomainState, frozenset[DomainState]]] = {
-    _S.DEFINED: frozenset({_S.RUNNING}),
-    _S.RUNNING: frozenset({_S.BLOCKED, _S.PAUSED, _S.SAVED, _S.CRASHED, _S.DYING}),
-    _S.BLOCKED: frozenset({_S.RUNNING, _S.PAUSED, _S.SAVED, _S.CRASHED, _S.DYING}),
-    _S.PAUSED: frozenset({_S.RUNNING, _S.BLOCKED, _S.SAVED, _S.CRASHED, _S.DYING}),
+    _S.DEFINED: frozenset({_S.RUNNING, _S.MIGRATING}),
+    _S.RUNNING: frozenset({_S.BLOCKED, _S.PAUSED, _S.SAVED, _S.CRASHED, _S.DYING, _S.MIGRATING}),
+    _S.BLOCKED: frozenset({_S.RUNNING, _S.PAUSED, _S.SAVED, _S.CRASHED, _S.DYING, _S.MIGRATING}),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.BLOCKED, _S.SAVED, _S.CRASHED, _S.DYING, _S.MIGRATING}),
+    _S.MIGRATING: frozenset({_S.RUNNING, _S.UNDECIDED, _S.DYING, _S.DEFINED}),
+    _S.UNDECIDED: frozenset({_S.RUNNING, _S.DYING}),
     _S.SAVED: frozenset({_S.RUNNING, _S.DEFINED}),
     _S.CRASHED: frozenset({_S.DYING}),
     _S.DYING: frozenset({_S.DEFINED}),
 }
 #: The states in which a domain has a machine.
-ALIVE: Final = frozenset({_S.RUNNING, _S.BLOCKED, _S.PAUSED, _S.CRASHED})
-#: The states in which a machine is known to be in order.
-SOUND: Final = ALIVE - {_S.CRASHED}
+ALIVE: Final = frozenset({_S.RUNNING, _S.BLOCKED, _S.PAUSED, _S.UNDECIDED, _S.CRASHED})
+#: The states in which a machine is known to be in order, and to be this host's.
+SOUND: Final = frozenset({_S.RUNNING, _S.BLOCKED, _S.PAUSED})
 
 
 class Lifecycle:

@@ -153,13 +153,53 @@ class RamFile:
 
     def write(self, gpa: Gpa, data: bytes | memoryview[int]) -> None:
         """Write whole pages, in the order of their addresses."""
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self.handle, data[written:] if written else data, gpa + written)
+        self.put(gpa, data)
         start, end = gpa, gpa + len(data)
         if self.parts and sum(self.parts[-1]) == gpa:
             start = Gpa(self.parts.pop()[0])
         self.parts.append((start, end - start))
+
+    @classmethod
+    def received(cls, handle: int, size: int) -> RamFile:
+        """Return a file that another process has made and may still be writing. ``handle`` is the file's from now on.
+
+        Raise ValueError unless it is one of this size that cannot become shorter.
+        """
+        file = cls.__new__(cls)
+        file.parts, file.handle = [], handle
+        try:
+            seals = fcntl.fcntl(handle, fcntl.F_GET_SEALS)
+            if seals & _SIZE_SEALS == _SIZE_SEALS and os.fstat(handle).st_size == size:
+                return file
+        except OSError:  # it is a file of another kind
+            pass
+        raise ValueError(f"it is no file in memory of {size:,} bytes that keeps its size")
+
+    def put(self, gpa: Gpa, data: bytes | memoryview[int]) -> None:
+        """Write whole pages in any order. :meth:`find_parts` follows the last one."""
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self.handle, data[written:] if written else data, gpa + written)
+
+    def get(self, gpa: Gpa, size: int) -> bytes:
+        """Return bytes of the file. Raise OSError."""
+        data = os.pread(self.handle, size, gpa)
+        while len(data) < size:
+            data += os.pread(self.handle, size - len(data), gpa + len(data))
+        return data
+
+    def find_parts(self) -> None:
+        """Find out which parts are not zero."""
+        self.parts = list(self.data())
+
+    def stop_writing(self) -> None:
+        """Let nobody write to it any more, whoever has it open. Raise OSError if somebody has mapped it to write."""
+        fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+
+    @property
+    def is_written(self) -> bool:
+        """True if somebody may still write to it."""
+        return not fcntl.fcntl(self.handle, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
 
     def parts_within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield where the parts that overlap ``[start, end)`` begin and end in it."""
@@ -248,7 +288,7 @@ class Ram:
         """
         file = self.home
         if file is not None:
-            file.parts = list(file.data())
+            file.find_parts()
             self.map_file(file)
         return file
 

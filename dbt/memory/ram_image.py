@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -101,11 +100,7 @@ class RamImage:
         """Return ``size`` bytes at ``gpa``. Raise ValueError if they are not all RAM."""
         if not self.layout.covers(gpa, size):
             raise ValueError(f"{size:#x} bytes at {gpa:#x} are not all RAM at {self.layout}")
-        handle = self._open_file.handle
-        data = os.pread(handle, size, gpa)
-        while len(data) < size:
-            data += os.pread(handle, size - len(data), gpa + len(data))
-        return data
+        return self._open_file.get(gpa, size)
 
     @cached_property
     def pages(self) -> Sequence[int]:

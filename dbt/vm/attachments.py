@@ -7,6 +7,7 @@ the file, and the blocks that have changed.
 from __future__ import annotations
 
 import errno
+import os
 import select
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dbt.host.drive import Drive
     from dbt.host.journal import HostJournal
     from dbt.host.net_option import Net
-    from dbt.host.network import NetworkEnd
+    from dbt.host.network import Handover, NetworkEnd
     from dbt.host.ninep.share import Share
     from dbt.host.vsock_option import Vsock
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
@@ -59,6 +60,9 @@ class Attachments:
     ``ask_outside`` is given the name of an operation on the host's files and the operation, and returns its outcome.
     ``notice`` is told when a network has gone, and when the host could not read or write a disk.
 
+    Without ``claims``, another machine still uses the disks and networks: they are this one's after :meth:`claim`. Of
+    drives that are not read through (:attr:`dbt.host.drive.Drive.is_read_through`) it must not be using any more.
+
     Raises DiskError for a file that is no disk, or that is in use, NetworkError for a network that cannot be reached,
     ShareError for a directory that cannot be opened, and VsockError for a socket at which one cannot listen.
     :meth:`close` gives all files back.
@@ -75,7 +79,11 @@ class Attachments:
         journal: HostJournal,
         ask_outside: Callable[[str, Callable[[], bytes]], bytes],
         notice: Callable[[str], None],
+        claims: bool = True,
     ) -> None:
+        self._notice = notice
+        #: False while another machine may use the disks and networks.
+        self.is_claimed = claims
         self._drives = drives
         self._nets = nets
         self._journal = journal
@@ -89,16 +97,16 @@ class Attachments:
         self._cards: list[NetDevice] = []  # of the present board
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
-        self._held: list[tuple[NetworkEnd, bytes]] | None = None  # frames that are not to leave yet, if any are held
+        self._held: list[tuple[int, bytes]] | None = None  # frames that are not to leave yet, if any are held
         try:
             for drive in drives:
                 from dbt.host.disk_media import OpenDrive
 
-                self._open.append(OpenDrive(drive))
+                self._open.append(OpenDrive(drive, locked=claims or not drive.is_read_through))
             for net in nets:
-                from dbt.host.network import open_end
+                from dbt.host.network import Nowhere, open_end
 
-                self._ends.append(open_end(net, notice))
+                self._ends.append(open_end(net, notice) if claims else Nowhere())
             for share in shares:
                 from dbt.vm.shared_directory import SharedDirectory
 
@@ -129,11 +137,11 @@ class Attachments:
             failed = partial(self._tell_failure, number, one.drive.path)
             made.append(Block(one.medium, one.drive.serial.encode(), failed))
         self._cards = []
-        for number, (net, end) in enumerate(zip(self._nets, self._ends, strict=True)):
+        for number, net in enumerate(self._nets):
             from dbt.devices.virtio.net import Net as NetDevice
 
             address = net.mac or (_FIRST_ADDRESS + number).to_bytes(6, "big")
-            self._cards.append(NetDevice(partial(self._send, end), address))
+            self._cards.append(NetDevice(partial(self._send, number), address))
         made += self._cards
         if "rng" in self._devices:
             from dbt.devices.virtio.rng import Rng
@@ -179,14 +187,14 @@ class Attachments:
         failed, self._failed = self._failed, {}
         return failed
 
-    def _send(self, end: NetworkEnd, frames: Sequence[bytes]) -> None:
+    def _send(self, card: int, frames: Sequence[bytes]) -> None:
         """Send frames of the guest's, unless the machine repeats what it has done."""
         if self._journal.repeats_until is not None:
             return
         if self._held is None:
-            end.send(*frames)
+            self._ends[card].send(*frames)
         else:
-            self._held += ((end, frame) for frame in frames)
+            self._held += ((card, frame) for frame in frames)
 
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends from now on, until :meth:`release_frames`."""
@@ -195,8 +203,8 @@ class Attachments:
     def release_frames(self) -> None:
         """Let the frames leave that are kept, in the order in which they were sent. Others are kept again."""
         if self._held:
-            for end, frame in self._held:
-                end.send(frame)
+            for card, frame in self._held:
+                self._ends[card].send(frame)
             self._held.clear()
 
     def arrivals(self) -> Iterator[Arrival]:
@@ -242,10 +250,8 @@ class Attachments:
             for one in self._open
         ]
 
-    def check(self, saved: Any, nets: int) -> None:
-        """Raise StateError unless the disks are those of a saved state, as they were then, and there are so many
-        network cards.
-        """
+    def check_shape(self, saved: Any, nets: Any) -> None:
+        """Raise StateError unless there are as many disks and network cards as in a saved state."""
         if nets != len(self._nets):
             had = _count(nets, "network card")
             raise StateError(
@@ -260,6 +266,12 @@ class Attachments:
                 f"the machine had {had} when it was saved, and is given {len(self._drives)} now. "
                 "Give it the same files in the same order (--drive file=F)"
             )
+
+    def check(self, saved: Any, nets: int) -> None:
+        """Raise StateError unless the disks are those of a saved state, as they were then, and there are so many
+        network cards.
+        """
+        self.check_shape(saved, nets)
         from dbt.devices.fields import Fields
 
         for number, (values, one) in enumerate(zip(saved, self._open, strict=True)):
@@ -289,6 +301,58 @@ class Attachments:
     def cid(self) -> int:
         """The CID of the socket device, or 0 without one."""
         return 0 if self._sockets is None else self._sockets.device.cid
+
+    # -- handing over --------------------------------------------------------------------------
+
+    def release(self) -> list[Handover | None]:
+        """Write everything to the disks, and give their locks and the networks back, so that another machine can have
+        them: of which only :meth:`claim` takes them back. Raise OSError if a disk cannot be written.
+
+        Return for each network card what another process on this host can go on with, or None.
+        """
+        for one in self._open:
+            one.release()
+        self.is_claimed = False
+        return [end.hand_over() for end in self._ends]
+
+    def leave_networks(self) -> None:
+        """Close the networks, after :meth:`release`, where no other process goes on with their connections."""
+        from dbt.host.network import Nowhere
+
+        for end in self._ends:
+            end.close()
+        self._ends = [Nowhere() for _ in self._ends]
+
+    def claim(self, handed: Sequence[Handover | None] = ()) -> None:
+        """Lock the disks, which nobody has written since :meth:`release`, and open the networks, or go on with those
+        that were ``handed`` over, whose descriptors are the machine's from now on. Raise DiskError or NetworkError,
+        after which it has none of them.
+        """
+        from dbt.host.network import Nowhere, adopt_end, open_end
+
+        if self.is_claimed:
+            return
+        left = [one for one in handed if one is not None]
+        locked: list[OpenDrive] = []
+        try:
+            for one in self._open:
+                one.claim()
+                locked.append(one)
+            for card, net in enumerate(self._nets):
+                found = handed[card] if card < len(handed) else None
+                if found is not None:
+                    left.remove(found)
+                    self._ends[card] = adopt_end(net, found, self._notice)
+                elif isinstance(self._ends[card], Nowhere):
+                    self._ends[card] = open_end(net, self._notice)
+        except ValueError:  # of which both are
+            for one in locked:
+                one.unlock()
+            self.leave_networks()
+            for unused in left:
+                os.close(unused.descriptor)
+            raise
+        self.is_claimed = True
 
     # -- shared directories --------------------------------------------------------------------
 

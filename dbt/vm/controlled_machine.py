@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
@@ -17,6 +17,7 @@ from dbt.vm.options import MachineOptions, check_limits
 from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
+    from dbt.host.network import Handover
     from dbt.vm.attachments import DiskFailure
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.debugged_run import RunPartner
@@ -206,6 +207,44 @@ class ControlledMachine(LoadedMachine, ABC):
         """
         self._ownership.check()
         self._parts.port.attach(source)
+
+    # -- handing over --------------------------------------------------------------------------
+
+    def release(self, why: str) -> list[Handover | None]:
+        """Give the disks and networks back, so that a machine that goes on from this one's state can claim them. This
+        one cannot run any more, because of ``why``, before :meth:`claim` and :meth:`permit`.
+
+        Return for each network card what a machine of another process on this host goes on with, or None if it has to
+        connect anew. Raise OSError if a disk cannot be written. The machine must not be running.
+        """
+        self._ownership.check_stopped()
+        handed = self._parts.attachments.release()
+        self._ownership.forbid(why)
+        return handed
+
+    def leave_networks(self) -> None:
+        """Close the connections of the network cards, after :meth:`release`: nobody goes on with them."""
+        self._ownership.check_stopped()
+        self._parts.attachments.leave_networks()
+
+    def claim(self, handed: Sequence[Handover | None] = ()) -> None:
+        """Take the disks and networks that this machine was made without or has released. It still cannot run.
+
+        ``handed`` are connections of another process. Raise DiskError or NetworkError, after which it has nothing.
+        """
+        self._ownership.check_stopped()
+        self._parts.attachments.claim(handed)
+
+    def permit(self) -> None:
+        """Let the machine run, which has claimed its disks and networks."""
+        if not self._parts.attachments.is_claimed:
+            raise RuntimeError("this machine has no disks and networks, which another machine may use: claim them")
+        self._ownership.forbid("")
+
+    def announce(self) -> None:
+        """Tell the networks where the guest is now, to which it will not say that by itself."""
+        self._ownership.check_stopped()
+        self._parts.attachments.announce()
 
     # -- debuggers -----------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.vm_state import VmState
 
+#: Why a machine that has not claimed its disks and networks does not run.
+_UNCLAIMED = "another machine still has the disks and networks of this machine, which cannot run before it claims them"
 __all__ = ["DEFAULT_MEMORY", "JIT_MODES", "TIERS", "JitMode", "Machine", "StepObserver", "TierName"]
 
 
@@ -82,6 +84,8 @@ class Machine(ControlledMachine):
     - ``shares``: the directories that the guest can mount by 9p (:class:`dbt.host.ninep.share.Share`).
     - ``vsock``: the socket device, by which programs of guest and host connect to each other
       (:class:`dbt.host.vsock_option.Vsock`).
+    - ``claims``: whether it takes its disks and networks at once. Otherwise another machine still has them, and this
+      one can run after :meth:`claim` and :meth:`permit`.
 
     Paths are given as text or as :class:`os.PathLike`. Raises ValueError for arguments that make no sense, TypeError
     for a path that is none, and OSError if the host has no room for the machine or ``files`` cannot be opened. If
@@ -118,6 +122,7 @@ class Machine(ControlledMachine):
         nets: Sequence[Net] = (),
         shares: Sequence[Share] = (),
         vsock: Vsock | None = None,
+        claims: bool = True,
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
@@ -140,12 +145,15 @@ class Machine(ControlledMachine):
             tuple(nets),
             tuple(shares),
             vsock,
+            claims,
         )
         options.check()
         check_receivers(console, notice, observer)
         console = console if console is not None else HostConsole()
         observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, console, notice, observer), console, notice)
+        if not claims:
+            self._ownership.forbid(_UNCLAIMED)
 
     def __enter__(self) -> Machine:
         self._ownership.check()
@@ -188,6 +196,13 @@ class Machine(ControlledMachine):
 
     # -- state ---------------------------------------------------------------------------------
 
+    def values(self) -> State:
+        """Return all of the state but RAM, as plain values by name. The machine must not be running."""
+        from dbt.vm.vm_state import values_of
+
+        self._ownership.check_stopped()
+        return values_of(self, self._parts, self._guest)
+
     def save(self) -> VmState:
         """Return the whole state as a value. Nothing changes. The machine must not be running."""
         from dbt.vm.vm_state import save
@@ -207,15 +222,43 @@ class Machine(ControlledMachine):
 
     @classmethod
     def _restored(cls, values: State, ram: RamSource, host: HostOptions) -> Self:
-        from dbt.vm.vm_state import machine_options, restore
+        from dbt.vm.vm_state import machine_options
 
         machine = cls(**machine_options(values), **host)
         try:
-            restore(machine, machine._parts, values, ram, machine._become)
+            machine.take_over(values, ram)
         except BaseException:
             machine.close()
             raise
         return machine
+
+    @classmethod
+    def prepared(cls, values: State, **host: Unpack[HostOptions]) -> Self:
+        """Return a machine for a state that is still to come, with the tier that will execute it.
+
+        ``values`` are those of an earlier state of the same machine (:class:`dbt.vm.vm_state.VmState`). Raise
+        StateError if they are none. What is here need not be done by :meth:`take_over`, for which somebody waits.
+        """
+        from dbt.vm.vm_state import machine_options, prepare
+
+        machine = cls(**machine_options(values), **host)
+        try:
+            prepare(machine._parts, values, machine._become)
+            assert machine.tier
+        except BaseException:
+            machine.close()
+            raise
+        return machine
+
+    def take_over(self, values: State, ram: RamSource) -> None:
+        """Be in a saved state, for which this machine was made and has run nothing.
+
+        Raise StateError if it is no state that it can be in. It must be closed then.
+        """
+        from dbt.vm.vm_state import restore
+
+        self._ownership.check_stopped()
+        restore(self, self._parts, values, ram, self._become)
 
     def fork(self, identity: Identity | None = None, **host: Unpack[HostOptions]) -> Self:
         """Return a machine in the same state, which is independent from now on. It may have another ``identity``.

@@ -78,6 +78,7 @@ class HostOptions(TypedDict, total=False):
     nets: Sequence[Net]
     shares: Sequence[Share]
     vsock: Vsock | None
+    claims: bool
 
 
 class MachineOptions(NamedTuple):
@@ -101,6 +102,7 @@ class MachineOptions(NamedTuple):
     nets: tuple[Net, ...]
     shares: tuple[Share, ...]
     vsock: Vsock | None
+    claims: bool = True
 
     @property
     def board_model(self) -> BoardModel:

@@ -24,6 +24,7 @@ class Ownership:
     def __init__(self) -> None:
         self._generation = _generation
         self._closed = False
+        self._forbidden = ""
         self._run: dict[str, list[int]] = {}  # the thread that runs the machine, under _RUNNER
 
     @property
@@ -50,12 +51,19 @@ class Ownership:
         if self._run:
             raise RuntimeError("this machine is running: a callback cannot run, load, reset or close it")
 
+    def forbid(self, why: str) -> None:
+        """Let nobody run the machine from now on, because of ``why``; if that is empty, let it be run again."""
+        self.check_stopped()
+        self._forbidden = why
+
     def acquire(self, run: list[int]) -> None:
         """Make the calling thread the one that runs the machine. ``run`` is a new list that holds its number.
 
         :meth:`release` must follow, even if this is interrupted.
         """
         self.check()
+        if self._forbidden:
+            raise RuntimeError(self._forbidden)
         if self._run.setdefault(_RUNNER, run) is not run:  # one step, whatever threads and signals do meanwhile
             self.check_stopped()
 

@@ -119,6 +119,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         journal,
         ask_outside,
         notice,
+        options.claims,
     )
     mailbox = Mailbox(attachments if attachments.has_network else None)
     port = InputPort(ConsoleInput(console, mailbox), latch)

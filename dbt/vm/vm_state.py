@@ -195,6 +195,17 @@ def _is_region(region: object) -> bool:
     )
 
 
+def prepare(parts: Parts, values: State, become: Callable[[Guest], None]) -> None:
+    """Let a machine have loaded the guest of these values, of which a later state will be restored.
+
+    Raise StateError for values that it cannot have.
+    """
+    guest_fields = Fields(values, "the saved state", _NAMES).sub("guest", _GUEST)
+    become(_guest(guest_fields))
+    parts.attachments.check_shape(values.get("drives"), values.get("nets"))
+    parts.identity.restore(guest_fields.data("identity", 64))
+
+
 def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, become: Callable[[Guest], None]) -> None:
     """Give a state to a machine that has been made for it and has run nothing. Raise StateError.
 

@@ -1,0 +1,50 @@
+"""When a guest is stopped: when what is left can be sent in time, and how it is slowed down if that does not come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dbt.abi.layout import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from dbt.hypervisor.migration.settings import Progress, Settings
+    from dbt.hypervisor.migration.subject import Subject
+
+#: The rounds that a guest has before it is slowed down.
+_PATIENCE: Final = 2
+#: By what the part of a core is multiplied each time, and the smallest part.
+_SLOWER: Final = 0.5
+_LEAST: Final = 0.01
+#: So few pages are always sent in time.
+_FEW: Final = 16
+
+
+class Convergence:
+    """Watches the rounds of one migration, and slows the guest down if the changed pages do not become fewer."""
+
+    def __init__(self, subject: Subject, settings: Settings, progress: Progress) -> None:
+        self._subject, self._settings, self._progress = subject, settings, progress
+        self._before: int | None = None  # what was left after the last round
+        self._impatience = 0
+
+    def is_enough(self, sent: int, left: int, seconds: float) -> bool:
+        """Return True if the guest is to be stopped, after a round that has sent so many pages in so many seconds and
+        left others changed.
+        """
+        progress, settings = self._progress, self._settings
+        progress.dirty_pages = left
+        progress.dirty_rate = (left << PAGE_SHIFT) / max(seconds, 1e-6)
+        if sent > _FEW:
+            progress.bandwidth = (sent << PAGE_SHIFT) / max(seconds, 1e-6)
+        budget = int(progress.bandwidth * settings.downtime_s) >> PAGE_SHIFT
+        if left <= max(budget, _FEW):
+            return True
+        shrinks = self._before is None or left < self._before * _SLOWER
+        self._before = left
+        self._impatience = 0 if shrinks else self._impatience + 1
+        if settings.throttles and self._impatience >= _PATIENCE and progress.part > _LEAST:
+            self._impatience = 0
+            progress.part = max(progress.part * _SLOWER, _LEAST)
+            self._subject.throttle(progress.part)
+        can_slow = settings.throttles and progress.part > _LEAST
+        return progress.rounds >= settings.rounds and not can_slow

@@ -1,0 +1,263 @@
+"""The destination of a migration: it takes a machine, proves that it has the very same, and runs it once told so.
+
+All that comes is checked before it is used, as what comes from a snapshot file is. Memory is taken for what the offer
+says alone, and the offer is compared with what this host gives at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SHIFT
+from dbt.devices.state import StateError
+from dbt.host.network import Handover
+from dbt.hypervisor.migration.channel import Channel
+from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
+from dbt.hypervisor.migration.messages import Kind, Pages, layout_of, mapping, state_values
+from dbt.hypervisor.migration.page_tree import PageTree
+from dbt.hypervisor.migration.points import Point, Reached, ignore
+from dbt.hypervisor.migration.precopy import clear, put
+from dbt.memory.ram import RamFile, RamLayout
+from dbt.memory.ram_image import RamImage
+from dbt.snapshot.plain import NotPlain, decode
+from dbt.vm.machine import Machine
+
+if TYPE_CHECKING:
+    from dbt.vm.options import HostOptions
+
+_MOST_MEMORY: Final = 4 << 30
+#: The most bytes of frames that wait for a network card which is handed over.
+_MOST_WAITING: Final = 4 << 20
+
+
+class Incoming:
+    """One migration to this process, over a channel whose greeting has been answered.
+
+    ``options`` are what the machine has of this host, as for :meth:`dbt.vm.machine.Machine.restore`. The offer may have
+    ``most_memory`` bytes of RAM. ``reached`` is told of each point of the protocol.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        options: HostOptions,
+        reached: Reached = ignore,
+        most_memory: int = _MOST_MEMORY,
+    ) -> None:
+        self._channel, self._options, self._reached = channel, options, reached
+        self._most_memory = most_memory
+        self._tree = PageTree()
+        self._machine: Machine | None = None
+        self._has_voted = False
+        #: What the source calls the machine, and whether its user has paused it.
+        self.name = ""
+        self.is_paused = False
+
+    def receive(self) -> Machine:
+        """Return the machine, which runs nowhere else. The source has been told.
+
+        Raise MigrationError if nothing has come of it, and Undecided if the source may or may not have decided. Then
+        the machine waits: see :meth:`decide` and :meth:`give_up`.
+        """
+        try:
+            self._prepare()
+            self._receive_state()
+            self._channel.send(Kind.VOTE, {})
+            self._has_voted = True
+            self._reached(Point.DESTINATION_VOTED)
+            self._channel.receive(Kind.COMMIT)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return self.commit(self._channel)
+
+    def _fail(self, error: BaseException) -> None:
+        """Give everything up, unless the source may have decided."""
+        if self._has_voted and isinstance(error, PeerGone):
+            assert self._machine is not None
+            why = (
+                f"it is not known whether the machine {self.name} runs at the source, because {error}. It is paused "
+                "here. If it does not run there, resume it here with force"
+            )
+            self._machine.release(why)
+            self._machine.leave_networks()
+            raise Undecided(why) from None
+        self.give_up()
+        if not isinstance(error, (PeerGone, Refused)):
+            with contextlib.suppress(MigrationError):
+                self._channel.send(Kind.REFUSED, str(error) or type(error).__name__)
+        if isinstance(error, (StateError, ValueError, OSError)):
+            raise MigrationError(f"the machine cannot be taken: {error}") from None
+
+    # -- the offer -----------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        channel = self._channel
+        _, body = channel.receive(Kind.OFFER)
+        self._reached(Point.DESTINATION_HEARD_OFFER)
+        offer = mapping(body, "the offer", name=str, values=dict, regions=list, shares_memory=bool)
+        self.name = "".join(letter if letter.isprintable() else "?" for letter in offer["name"][:200])
+        self._layout = layout = layout_of(offer["regions"])
+        if layout.size > self._most_memory:
+            raise MigrationError(
+                f"the machine has {layout.size:,} bytes of RAM, and {self._most_memory:,} are possible"
+            )
+        self._file = self._memory(layout, offer["shares_memory"])
+        values = state_values(offer["values"], "the offer")
+        #: A drive of which something is kept in memory is opened when the source has written everything.
+        self._is_early = all(drive.is_read_through for drive in self._options.get("drives", ()))
+        if self._is_early:
+            self._machine = self._made(values)
+        channel.send(Kind.ACCEPTED, {})
+        self._reached(Point.DESTINATION_PREPARED)
+
+    def _made(self, values: dict[str, Any]) -> Machine:
+        options = self._options.copy()
+        options["claims"] = False
+        machine = Machine.prepared(values, **options)
+        if machine.ram.layout != self._layout:
+            machine.close()
+            raise ProtocolError("the RAM of the offer is not that of its values")
+        return machine
+
+    def _memory(self, layout: RamLayout, is_shared: bool) -> RamFile:
+        """Return the file for the content of RAM, which the source has sent if it ``is_shared``."""
+        self._is_shared = is_shared
+        if not is_shared:
+            return RamFile(layout.end)
+        if not self._channel.descriptors:
+            raise ProtocolError("the source shares its memory and has not sent it")
+        try:
+            return RamFile.received(self._channel.descriptors.pop(0), layout.end)
+        except ValueError as error:
+            raise ProtocolError(f"the memory that the source shares cannot be used: {error}") from None
+
+    # -- pages ---------------------------------------------------------------------------------
+
+    def _receive_state(self) -> None:
+        """Take pages and the state, and become the machine. Raise whatever is not as the source says."""
+        channel = self._channel
+        while True:
+            kind, body = channel.receive(Kind.PAGES, Kind.ROUND, Kind.STATE)
+            match kind:
+                case Kind.PAGES:
+                    self._take_pages(Pages.unpack(body, self._layout, with_content=not self._is_shared))
+                case Kind.ROUND:
+                    self._reached(Point.DESTINATION_HEARD_ROUND)
+                    channel.send(Kind.ROUND_HEARD, {})
+                case _:
+                    break
+        self._reached(Point.DESTINATION_HEARD_STATE)
+        state = mapping(body, "the state", values=bytes, root=bytes, is_paused=bool, ends=list)
+        values = self._verified(state["values"], state["root"])
+        self._become(values)
+        self._reached(Point.DESTINATION_VERIFIED)
+        assert self._machine is not None
+        self._machine.claim(self._handed(state["ends"]))
+        self._reached(Point.DESTINATION_CLAIMED)
+        self.is_paused = state["is_paused"]
+
+    def _take_pages(self, pages: Pages) -> None:
+        """Note the content of pages. What is hashed is what the file has afterwards."""
+        file, tree, at = self._file, self._tree, 0
+        if not self._is_shared:
+            put(file, pages.runs, pages.content)
+            clear(file, pages.cleared)
+        for page, count in pages.runs.runs():
+            size = count << PAGE_SHIFT
+            tree.update(
+                page, file.get(Gpa(page << PAGE_SHIFT), size) if self._is_shared else pages.content[at : at + size]
+            )
+            at += size
+        for page, count in pages.cleared.runs():
+            tree.clear(page, count)
+
+    # -- the state -----------------------------------------------------------------------------
+
+    def _verified(self, encoded: bytes, root: bytes) -> dict[str, Any]:
+        """Return the values of the state, if their root and RAM's is what the source has."""
+        if self._is_shared and self._file.is_written:
+            raise ProtocolError("the source may still write to the memory that it shares")
+        if self._tree.root(encoded) != root:
+            raise MigrationError("the machine here would not be the one at the source: its hash is another one")
+        try:
+            return state_values(decode(encoded), "the state")
+        except NotPlain as error:
+            raise ProtocolError(f"the state cannot be read: {error}") from None
+
+    def _become(self, values: dict[str, Any]) -> None:
+        self._file.find_parts()
+        if self._machine is None:
+            self._machine = self._made(values)
+        with contextlib.closing(RamImage.adopt(self._layout, self._file)) as image:
+            self._machine.take_over(values, image)
+
+    def _handed(self, ends: list[Any]) -> list[Handover | None]:
+        """Return the connections of network cards that the source hands over."""
+        descriptors = self._channel.descriptors
+        found: list[Handover | None] = []
+        try:
+            for end in ends:
+                match end:
+                    case None:
+                        found.append(None)
+                    case [bytes(received), bytes(waiting)] if len(received) + len(waiting) <= _MOST_WAITING:
+                        if not descriptors:
+                            raise ProtocolError("the source hands more networks over than it has sent")
+                        found.append(Handover(descriptors.pop(0), received, waiting))
+                    case _:
+                        raise ProtocolError("what the source says of its networks makes no sense")
+        except ProtocolError:
+            for one in found:
+                if one is not None:
+                    os.close(one.descriptor)
+            raise
+        return found
+
+    # -- the decision --------------------------------------------------------------------------
+
+    def commit(self, channel: Channel) -> Machine:
+        """Let the machine run, and tell the source by this channel, which may be another one than before.
+
+        Raise Undecided if the source is on this host and does not hear of it, because it goes on with the machine then.
+        """
+        machine = self._machine
+        assert machine is not None
+        self._reached(Point.DESTINATION_HEARD_COMMIT)
+        machine.claim()
+        self._reached(Point.DESTINATION_RUNNABLE)
+        try:
+            channel.send(Kind.COMMITTED, {})
+        except PeerGone as error:
+            if channel.is_local:
+                self._fail(error)
+        self._reached(Point.DESTINATION_ACKNOWLEDGED)
+        machine.permit()
+        machine.announce()
+        return machine
+
+    def force(self) -> Machine:
+        """Return the machine of a migration that is undecided, because its user knows that it runs nowhere else.
+
+        Raise DiskError or NetworkError if something that it needs is used, as by a machine that runs elsewhere.
+        """
+        machine = self._machine
+        assert machine is not None
+        machine.claim()
+        machine.permit()
+        machine.announce()
+        return machine
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine as far as there is one. It does not run before the source has decided."""
+        return self._machine
+
+    def give_up(self) -> None:
+        """Close the machine, which runs at the source or nowhere."""
+        if self._machine is not None:
+            self._machine.close()
+            self._machine = None

@@ -1,0 +1,65 @@
+"""The tree of page digests: one hash of RAM that is kept up while pages change, on either side of a migration.
+
+A leaf is the BLAKE3 of a page, or 32 zero bytes for a page of zeros. A node is the BLAKE3 of the leaves of 256
+consecutive pages. The root is the BLAKE3 of what else the state has, and of number and digest of each node that has a
+page other than zeros. Two states with one root have the same values and the same RAM, or somebody has found two inputs
+of BLAKE3 with one digest: the root is as strong as the state hash (docs/decisions/migration.md). When 100 pages have
+changed, 100 pages and the nodes above them are hashed again, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from blake3 import blake3
+
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+
+_DIGEST: Final = 32
+_NODE_SHIFT: Final = 8
+_NODE_PAGES: Final = 1 << _NODE_SHIFT
+_ZERO_PAGE: Final = bytes(PAGE_SIZE)
+_ZERO_LEAF: Final = bytes(_DIGEST)
+_ZERO_NODE: Final = bytes(_DIGEST * _NODE_PAGES)
+
+
+class PageTree:
+    """The digests of RAM that is all zeros at first. Pages have numbers: that of GPA 0 is 0."""
+
+    def __init__(self) -> None:
+        self._leaves: dict[int, bytearray] = {}  # by the number of the node
+        self._nodes: dict[int, bytes] = {}  # those that are up to date
+
+    def update(self, first: int, data: bytes | memoryview[int]) -> None:
+        """Note the content of consecutive pages from number ``first`` on."""
+        view = memoryview(data)
+        for number in range(len(view) >> PAGE_SHIFT):
+            page = view[number << PAGE_SHIFT : number + 1 << PAGE_SHIFT]
+            self._set(first + number, _ZERO_LEAF if page == _ZERO_PAGE else blake3(page).digest())
+
+    def clear(self, first: int, count: int) -> None:
+        """Note that consecutive pages are zero."""
+        for page in range(first, first + count):
+            self._set(page, _ZERO_LEAF)
+
+    def _set(self, page: int, digest: bytes) -> None:
+        node, at = page >> _NODE_SHIFT, (page & _NODE_PAGES - 1) * _DIGEST
+        leaves = self._leaves.get(node)
+        if leaves is None:
+            leaves = self._leaves[node] = bytearray(_ZERO_NODE)
+        leaves[at : at + _DIGEST] = digest
+        self._nodes.pop(node, None)
+
+    def root(self, values: bytes) -> bytes:
+        """Return the digest of RAM and of ``values``, which are all of the state besides."""
+        found = blake3(len(values).to_bytes(8, "little"))
+        found.update(values)
+        for node in sorted(self._leaves):
+            leaves = self._leaves[node]
+            if leaves == _ZERO_NODE:
+                continue
+            digest = self._nodes.get(node)
+            if digest is None:
+                digest = self._nodes[node] = blake3(leaves).digest()
+            found.update(node.to_bytes(8, "little") + digest)
+        return found.digest()

@@ -1,0 +1,193 @@
+"""Waiting for a migration: who listens, greets whoever connects, and says later what has become of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from threading import Thread
+from typing import TYPE_CHECKING, Final
+
+from dbt.hypervisor.migration.channel import Channel
+from dbt.hypervisor.migration.destination import Incoming
+from dbt.hypervisor.migration.errors import MigrationError, ProtocolError, Undecided
+from dbt.hypervisor.migration.messages import MAGIC, VERSION, Kind, mapping
+from dbt.hypervisor.migration.points import Point, Reached, ignore
+from dbt.hypervisor.migration.transport import Door, Place
+from dbt.memory.closing import Closing
+
+if TYPE_CHECKING:
+    from dbt.vm.machine import Machine
+    from dbt.vm.options import HostOptions
+
+#: The seconds in which a source comes back after it was lost: a little more than it tries.
+_DECISION_S: Final = 12.0
+#: The seconds for which a source may ask whether the machine runs here, after it has been told.
+_ANSWERING_S: Final = 60.0
+_ID_SIZE: Final = 16
+
+
+class Receiver(Closing):
+    """Listens at ``place`` for one machine, which has ``options`` of this host. Raise OSError if the host refuses.
+
+    :meth:`close` ends the listening, and gives a machine up that :meth:`receive` has not returned.
+    """
+
+    def __init__(
+        self, place: Place, options: HostOptions, reached: Reached = ignore, decision_s: float = _DECISION_S
+    ) -> None:
+        """``decision_s`` is for how many seconds a source that was lost may come back and say what it has decided."""
+        self._door = Door(place)
+        self._decision_s = decision_s
+        self._options, self._reached = options, reached
+        self._id = b""
+        self._incoming: Incoming | None = None
+        self._is_answering = False
+
+    @property
+    def address(self) -> str:
+        """Where the source finds it."""
+        return self._door.address
+
+    @property
+    def name(self) -> str:
+        """What the source calls the machine."""
+        return "" if self._incoming is None else self._incoming.name
+
+    @property
+    def is_paused(self) -> bool:
+        """True if the user of the source has paused the machine that has come."""
+        return self._incoming is not None and self._incoming.is_paused
+
+    def receive(self, timeout: float | None = None) -> Machine:
+        """Wait for a source, and return its machine, which runs nowhere else.
+
+        Raise TimeoutError if nobody has begun within so many seconds, MigrationError if nothing has come of it, and
+        Undecided if it is not known whether the source has decided: see :meth:`force`.
+        """
+        channel = self._greeted(timeout)
+        self._incoming = Incoming(channel, self._options, self._reached)
+        try:
+            machine = self._incoming.receive()
+        except Undecided:
+            channel.close()
+            found = self.await_decision(self._decision_s)
+            if found is None:
+                raise
+            return found
+        except BaseException:
+            channel.close()
+            self._incoming = None
+            raise
+        self._answer_later(channel)
+        return machine
+
+    @property
+    def undecided(self) -> Machine | None:
+        """The machine of an undecided migration, if there is one. It does not run."""
+        return None if self._is_answering or self._incoming is None else self._incoming.machine
+
+    def _greeted(self, timeout: float | None) -> Channel:
+        """Return the channel of a source that begins a migration. Others get their answer."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            channel = self._door.accept(None if end is None else max(0.0, end - time.monotonic()))
+            try:
+                self._reached(Point.DESTINATION_CONNECTED)
+                number, asks = _greet(channel)
+                if not asks:
+                    self._id = number
+                    return channel
+                channel.send(Kind.STANDING, {"standing": "unknown"})
+                channel.close()
+            except BaseException:
+                channel.close()
+                raise
+
+    # -- an undecided migration ----------------------------------------------------------------
+
+    def await_decision(self, timeout: float) -> Machine | None:
+        """Wait for the source to come back and say what it has decided. Return the machine if it is to run here, and
+        None if nobody has come. Raise MigrationError if it does not run here; it has been given up.
+        """
+        assert self._incoming is not None
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                channel = self._door.accept(left)
+                try:
+                    if (machine := self._hear_decision(channel)) is not None:
+                        return machine
+                except Undecided:
+                    channel.close()
+        return None
+
+    def _hear_decision(self, channel: Channel) -> Machine | None:
+        assert self._incoming is not None
+        try:
+            number, asks = _greet(channel)
+            known = asks and number == self._id
+            channel.send(Kind.STANDING, {"standing": "voted" if known else "unknown"})
+            if not known:
+                channel.close()
+                return None
+            channel.receive(Kind.COMMIT)
+        except (ProtocolError, OSError):
+            channel.close()
+            return None
+        machine = self._incoming.commit(channel)
+        self._answer_later(channel)
+        return machine
+
+    def force(self) -> Machine:
+        """Return the machine of an undecided migration, because the user knows that it does not run elsewhere.
+
+        Raise DiskError or NetworkError if something that it needs is in use.
+        """
+        assert self._incoming is not None
+        return self._incoming.force()
+
+    # -- afterwards ----------------------------------------------------------------------------
+
+    def _answer_later(self, channel: Channel) -> None:
+        """Tell a source that has not heard so that the machine runs here, beside whatever this process does."""
+        self._is_answering = True
+        Thread(target=self._answer, args=(channel,), name="dbt-migration", daemon=True).start()
+
+    def _answer(self, channel: Channel) -> None:
+        end = time.monotonic() + _ANSWERING_S
+        with contextlib.closing(self._door), contextlib.suppress(OSError):
+            while True:
+                with contextlib.suppress(MigrationError), channel:
+                    channel.receive(Kind.DONE)
+                    return
+                if (left := end - time.monotonic()) <= 0:
+                    return
+                channel = self._door.accept(left)
+                with contextlib.suppress(MigrationError):
+                    number, asks = _greet(channel)
+                    known = asks and number == self._id
+                    channel.send(Kind.STANDING, {"standing": "committed" if known else "unknown"})
+
+    def close(self) -> None:
+        """Listen no longer, unless a source may still ask, and give up a machine that waits. A second call does
+        nothing.
+        """
+        if not self._is_answering:
+            self._door.close()
+            if self._incoming is not None:
+                self._incoming.give_up()
+                self._incoming = None
+
+
+def _greet(channel: Channel) -> tuple[bytes, bool]:
+    """Answer a source's greeting. Return the number of the migration, and whether it asks what has become of it."""
+    _, body = channel.receive(Kind.HELLO)
+    hello = mapping(body, "the greeting", magic=str, version=int, id=bytes, asks=bool)
+    if hello["magic"] != MAGIC or len(hello["id"]) != _ID_SIZE:
+        raise ProtocolError("whoever has connected does not migrate a machine")
+    if hello["version"] != VERSION:
+        channel.send(Kind.REFUSED, f"this side speaks version {VERSION} of the protocol")
+        raise ProtocolError(f"the source speaks version {hello['version']} of the protocol, and this side {VERSION}")
+    if not hello["asks"]:
+        channel.send(Kind.HELLO, {"magic": MAGIC, "version": VERSION})
+    return hello["id"], hello["asks"]

@@ -1,0 +1,302 @@
+"""The source of a migration: it sends a machine that runs, stops it, and gives it up once it runs elsewhere.
+
+The commit has two phases. In the first the destination says that it has the very state and everything that it needs to
+run it. In the second the source decides: from then on its own machine does not run again, unless the destination says
+that it has not begun, or has certainly ended. The source keeps the machine until the destination has acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from dbt.host.net_option import USER
+from dbt.hypervisor.migration.channel import Channel
+from dbt.hypervisor.migration.convergence import Convergence
+from dbt.hypervisor.migration.errors import MigrationError, PeerGone, Refused, Undecided
+from dbt.hypervisor.migration.messages import MAGIC, VERSION, Kind, mapping
+from dbt.hypervisor.migration.points import Point, Reached, ignore
+from dbt.hypervisor.migration.precopy import PageSender
+from dbt.hypervisor.migration.settings import DEFAULT_SETTINGS, Progress, Settings, Status
+from dbt.memory.ram import RamFile
+from dbt.snapshot.plain import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dbt.hypervisor.migration.subject import Subject
+    from dbt.vm.machine import Machine
+
+#: Why a machine does not run whose migration has come so far.
+_IS_ELSEWHERE: Final = "this machine is being migrated, and may run at the destination"
+#: The seconds between two attempts to reach the destination again, or to have the disks back.
+_AGAIN_S: Final = 0.2
+#: The seconds in which disks are claimed back, which a destination that gives up may still have.
+_CLAIMING_S: Final = 5.0
+
+
+class Outgoing:
+    """One migration of ``subject``. ``connect`` returns a new channel to the destination, and raises MigrationError.
+
+    ``reached`` is told of each point of the protocol.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        connect: Callable[[], Channel],
+        settings: Settings = DEFAULT_SETTINGS,
+        reached: Reached = ignore,
+        progress: Progress | None = None,
+    ) -> None:
+        self.progress = progress if progress is not None else Progress()
+        self._subject, self._connect, self._settings, self._reached = subject, connect, settings, reached
+        self._id = os.urandom(16)
+        self._file: RamFile | None = None
+        self._is_cancelled = False
+
+    def cancel(self) -> None:
+        """End the migration, if the guest has not been stopped for it yet. Any thread may call it."""
+        self._is_cancelled = True
+
+    def run(self) -> None:
+        """Migrate the machine. When this returns, it runs at the destination, and its subject has been given up.
+
+        Raise MigrationError if it goes on here, and Undecided if nobody knows, in which case it is kept and paused.
+        """
+        progress = self.progress
+        progress.began_s = time.monotonic()
+        try:
+            with self._connect() as channel:
+                self._reached(Point.SOURCE_CONNECTED)
+                self._run(channel)
+            progress.status = Status.COMPLETED
+        except Undecided as error:
+            progress.status, progress.error = Status.UNDECIDED, str(error)
+            raise
+        except BaseException as error:
+            progress.status = Status.CANCELLED if self._is_cancelled else Status.FAILED
+            progress.error = str(error)
+            raise
+        finally:
+            progress.total_s = time.monotonic() - progress.began_s
+
+    def _run(self, channel: Channel) -> None:
+        sender: PageSender | None = None
+        try:
+            sender = self._offer(channel)
+            machine, pages = self._send_running(channel, sender)
+        except BaseException as error:
+            _tell_abort(channel, error)
+            raise
+        finally:
+            if sender is not None:
+                sender.close()
+            self._subject.throttle(None)
+        self._switch_over(channel, sender, machine, pages)
+
+    # -- while the guest runs ------------------------------------------------------------------
+
+    def _offer(self, channel: Channel) -> PageSender:
+        """Agree with the destination on what is sent."""
+        hello = {"magic": MAGIC, "version": VERSION, "id": self._id, "asks": False}
+        channel.send(Kind.HELLO, hello)
+        _, body = channel.receive(Kind.HELLO)
+        mapping(body, "the greeting", magic=str, version=int)
+        with self._subject.held() as machine:
+            _check_can_leave(machine, channel)
+            values = machine.values()
+            layout = machine.ram.layout
+        descriptors: tuple[int, ...] = ()
+        if channel.is_local and self._settings.by_descriptor:
+            self._file = RamFile(layout.end)
+            descriptors = (self._file.handle,)
+        offer = {
+            "name": self._subject.name,
+            "values": values,
+            "regions": [[int(region.base), region.size, region.read_only] for region in layout.regions],
+            "shares_memory": bool(descriptors),
+        }
+        channel.send(Kind.OFFER, offer, descriptors)
+        self._reached(Point.SOURCE_OFFERED)
+        channel.receive(Kind.ACCEPTED)
+        self._reached(Point.SOURCE_ACCEPTED)
+        self.progress.status = Status.ACTIVE
+        return PageSender(channel, self._file, self.progress, self._settings.bandwidth)
+
+    def _send_running(self, channel: Channel, sender: PageSender) -> tuple[Machine, Sequence[int]]:
+        """Send pages until few are left. Return the machine, whose guest is stopped, and those that are left."""
+        subject, progress = self._subject, self.progress
+        convergence = Convergence(subject, self._settings, progress)
+        pages: Sequence[int] = sender.begin(subject)
+        while True:
+            if self._is_cancelled:
+                raise MigrationError("the migration was cancelled")
+            began = time.monotonic()
+            sender.send_round(subject, pages)
+            channel.send(Kind.ROUND)
+            channel.receive(Kind.ROUND_HEARD)
+            progress.rounds += 1
+            self._reached(Point.SOURCE_SENT_ROUND)
+            is_last = convergence.is_enough(len(pages), sender.count_dirty(subject), time.monotonic() - began)
+            with subject.held() as machine:
+                if is_last:
+                    self._stopped_at = time.monotonic()
+                    subject.suspend()
+                pages = sender.next_round(machine)
+                if is_last:
+                    return machine, pages
+
+    # -- while it is stopped -------------------------------------------------------------------
+
+    def _switch_over(self, channel: Channel, sender: PageSender, machine: Machine, pages: Sequence[int]) -> None:
+        """Send the rest and commit. The guest goes on here if that fails before the decision."""
+        self.progress.status = Status.DEVICE
+        try:
+            self._reached(Point.SOURCE_STOPPED)
+            self._send_rest(channel, sender, machine, pages)
+            _, body = channel.receive(Kind.VOTE)
+            mapping(body, "the vote")
+            self._reached(Point.SOURCE_HEARD_VOTE)
+        except BaseException as error:
+            _tell_abort(channel, error)
+            self._take_back(machine)
+            raise
+        self._commit(channel, machine)
+
+    def _send_rest(self, channel: Channel, sender: PageSender, machine: Machine, pages: Sequence[int]) -> None:
+        sender.send_rest(machine, pages)
+        handed = machine.release(_IS_ELSEWHERE)
+        if not channel.is_local:
+            machine.leave_networks()
+            handed = [None for _ in handed]
+        self._reached(Point.SOURCE_RELEASED)
+        values = encode(machine.values())
+        if self._file is not None:
+            self._file.stop_writing()
+        state = {
+            "values": values,
+            "root": sender.tree.root(values),
+            "is_paused": self._subject.is_paused,
+            "ends": [None if end is None else [end.received, end.waiting] for end in handed],
+        }
+        channel.send(Kind.STATE, state, tuple(end.descriptor for end in handed if end is not None))
+        self._reached(Point.SOURCE_SENT_STATE)
+
+    def _take_back(self, machine: Machine) -> None:
+        """Let the guest go on here. Its disks may be the destination's for a moment."""
+        deadline = time.monotonic() + _CLAIMING_S
+        while True:
+            try:
+                machine.claim()
+                machine.permit()
+            except ValueError as error:  # of a disk or a network
+                if time.monotonic() > deadline:
+                    why = f"the migration has failed, and this machine's disks and networks are in use: {error}"
+                    self._subject.doubt(why)
+                    raise Undecided(why) from None
+                time.sleep(_AGAIN_S)
+            else:
+                self._subject.go_on()
+                return
+
+    # -- the decision --------------------------------------------------------------------------
+
+    def _commit(self, channel: Channel, machine: Machine) -> None:
+        """Let the destination run the machine. There is no way back without its word."""
+        self._reached(Point.SOURCE_DECIDED)
+        try:
+            channel.send(Kind.COMMIT)
+            self._reached(Point.SOURCE_COMMITTED)
+            channel.receive(Kind.COMMITTED)
+        except PeerGone as error:
+            if channel.is_local and error.has_ended:
+                # A destination that runs the machine has acknowledged before, on the same host without a loss.
+                self._take_back(machine)
+                raise
+            self._resolve(machine, error)
+        except MigrationError as error:  # which a destination that has voted does not send
+            self._resolve(machine, error)
+        self.progress.downtime_s = time.monotonic() - self._stopped_at
+        self._reached(Point.SOURCE_HEARD_ACKNOWLEDGEMENT)
+        self._subject.give_up()
+        self._reached(Point.SOURCE_DISCARDED)
+        with contextlib.suppress(MigrationError):  # the destination needs it only to stop waiting
+            channel.send(Kind.DONE)
+
+    def _resolve(self, machine: Machine, error: MigrationError) -> None:
+        """Ask the destination by another connection. Return if it runs the machine, and raise Undecided if it does not
+        answer.
+        """
+        deadline = time.monotonic() + self._settings.asking_s
+        while time.monotonic() < deadline:
+            try:
+                with self._connect() as channel:
+                    standing = ask_standing(channel, self._id)
+                    if standing == "voted":
+                        self._commit_again(channel, machine)
+                        standing = "committed"
+                    if standing == "committed":
+                        with contextlib.suppress(MigrationError):
+                            channel.send(Kind.DONE)
+                        return
+            except _TakenBack as taken:
+                raise taken.why from None
+            except MigrationError:
+                pass  # what it says of itself does not count before the time is over
+            time.sleep(_AGAIN_S)
+        why = (
+            f"it is not known whether the machine runs at the destination, because {error}. It is paused here. "
+            "If it does not run there, resume it here with force"
+        )
+        self._subject.doubt(why)
+        raise Undecided(why) from None
+
+    def _commit_again(self, channel: Channel, machine: Machine) -> None:
+        """Tell a destination that waits to run the machine. Raise _TakenBack if it cannot any more."""
+        channel.send(Kind.COMMIT)
+        try:
+            channel.receive(Kind.COMMITTED)
+        except Refused as error:
+            self._take_back(machine)
+            raise _TakenBack(error) from None
+
+
+class _TakenBack(Exception):
+    """The destination has given the machine up, and it goes on here. ``why`` is the destination's word."""
+
+    def __init__(self, why: MigrationError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+def ask_standing(channel: Channel, number: bytes) -> str:
+    """Return how far a migration has come at the destination: "voted", "committed", or "unknown"."""
+    channel.send(Kind.HELLO, {"magic": MAGIC, "version": VERSION, "id": number, "asks": True})
+    _, body = channel.receive(Kind.STANDING)
+    return str(mapping(body, "the answer", standing=str)["standing"])
+
+
+def _tell_abort(channel: Channel, error: BaseException) -> None:
+    """Let the destination know why it will not get the machine, if it is there and does not know."""
+    if not isinstance(error, (PeerGone, Refused)):
+        with contextlib.suppress(MigrationError):
+            channel.send(Kind.ABORT, f"the source has given up: {error}")
+
+
+def _check_can_leave(machine: Machine, channel: Channel) -> None:
+    """Raise MigrationError for a machine that has something that no other host can have."""
+    from dbt.vm.input import PositionedInput
+    from dbt.vm.logged_input import LoggedInput
+
+    if not channel.is_local and any(net.end == USER for net in machine.options.nets):
+        raise MigrationError(
+            "the machine's network is passt (user), whose connections are of a process of this host: only to another "
+            "process of this host, by a unix socket, can they be handed over"
+        )
+    source = machine.input_source
+    if isinstance(source.inner if isinstance(source, LoggedInput) else source, PositionedInput):
+        raise MigrationError("the input of this run is recorded or replayed, and a recording stays on its host")

@@ -1,0 +1,176 @@
+"""Moving a domain to another host, or having one moved here: what a migration is for the domain's life and share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from dbt.hypervisor.lifecycle import SOUND, DomainState, LifecycleError
+from dbt.hypervisor.migration import MigrationError, Outgoing, Progress, Receiver, Settings, Undecided
+from dbt.hypervisor.migration.points import ignore
+
+if TYPE_CHECKING:
+    from dbt.hypervisor.domain import Carrier, Domain
+    from dbt.hypervisor.migration.points import Reached
+    from dbt.hypervisor.migration.transport import Place
+    from dbt.vm.machine import Machine
+    from dbt.vm.options import HostOptions
+
+
+class Become(Protocol):
+    """Lets the domain have a machine, or none any more because of a reason."""
+
+    def __call__(self, machine: Machine | None, reason: str = "") -> None: ...
+
+
+class Move:
+    """The migrations of one domain. To the source of one, this is the subject
+    (:class:`dbt.hypervisor.migration.subject.Subject`). ``to`` lets the domain go over to a state.
+    """
+
+    def __init__(self, domain: Domain, carrier: Carrier, to: Callable[[DomainState], None], become: Become) -> None:
+        self._domain, self._carrier, self._to, self._become = domain, carrier, to, become
+        #: The part of a core that it has at most, while it changes memory too fast to be moved.
+        self.part: float | None = None
+        self.is_paused = False
+        self._machine: Machine | None = None
+        self._receiver: Receiver | None = None
+        self._is_busy = False
+
+    @property
+    def name(self) -> str:
+        return self._domain.name
+
+    # -- away ----------------------------------------------------------------------------------
+
+    def migrate(
+        self, place: Place, settings: Settings | None, progress: Progress | None, reached: Reached | None
+    ) -> None:
+        """See :meth:`dbt.hypervisor.movable.MovableDomain.migrate`."""
+        domain = self._domain
+        with self._begun(), self._carrier.held(domain):
+            if domain.state not in SOUND:
+                raise LifecycleError(f"cannot migrate the domain {self.name}, which is {domain.state.value}")
+            self._machine = domain.machine
+        try:
+            Outgoing(self, place.connect, settings or Settings(), reached or ignore, progress).run()
+        finally:
+            self._machine, self._is_busy = None, False
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        """Refuse a second migration at the same time. If what is done here fails, there is none."""
+        if self._is_busy:
+            raise LifecycleError(f"the domain {self.name} is being migrated already")
+        self._is_busy = True
+        try:
+            yield
+        except BaseException:
+            self._is_busy = False
+            raise
+
+    @contextmanager
+    def held(self) -> Iterator[Machine]:
+        """See :class:`dbt.hypervisor.migration.subject.Subject`."""
+        with self._carrier.held(self._domain):
+            state = self._domain.state
+            if state not in SOUND or self._domain.machine is not self._machine:
+                raise MigrationError(f"the machine of the domain {self.name} has ended: it is {state.value} now")
+            yield self._machine
+
+    def throttle(self, part: float | None) -> None:
+        """See :class:`dbt.hypervisor.migration.subject.Subject`. The cap is exact, as any cap is."""
+        if part != self.part:
+            with self._carrier.held(self._domain):
+                self.part = part
+                self._carrier.limits_changed(self._domain)
+
+    def suspend(self) -> None:
+        """See :class:`dbt.hypervisor.migration.subject.Subject`."""
+        self.is_paused = self._domain.state is DomainState.PAUSED
+        self._to(DomainState.MIGRATING)
+
+    def go_on(self) -> None:
+        """See :class:`dbt.hypervisor.migration.subject.Subject`."""
+        with self._carrier.held(self._domain):
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        self._to(DomainState.RUNNING)
+        if self.is_paused:
+            self._to(DomainState.PAUSED)
+
+    def doubt(self, why: str) -> None:
+        """See :class:`dbt.hypervisor.migration.subject.Subject`."""
+        with self._carrier.held(self._domain):
+            self._domain.reason = why
+            self._to(DomainState.UNDECIDED)
+
+    def give_up(self) -> None:
+        """See :class:`dbt.hypervisor.migration.subject.Subject`."""
+        with self._carrier.held(self._domain):
+            self._become(None, "it was migrated")
+
+    # -- here ----------------------------------------------------------------------------------
+
+    def receive(
+        self,
+        place: Place,
+        timeout: float | None,
+        options: HostOptions,
+        reached: Reached | None,
+        listening: Callable[[str], None] | None,
+    ) -> None:
+        """See :meth:`dbt.hypervisor.movable.MovableDomain.receive`."""
+        domain = self._domain
+        here: HostOptions = {"console": domain.console, "notice": _silent}
+        with self._begun():
+            with self._carrier.held(domain):
+                if domain.state is not DomainState.DEFINED:
+                    raise LifecycleError(f"the domain {self.name} is {domain.state.value}, and has a machine")
+                self._to(DomainState.MIGRATING)
+            try:
+                self._receiver = Receiver(place, {**here, **options}, reached or ignore)
+                if listening is not None:
+                    listening(self._receiver.address)
+                machine = self._receiver.receive(timeout)
+            except Undecided as error:
+                assert self._receiver is not None and self._receiver.undecided is not None
+                with self._carrier.held(domain):
+                    self._become(self._receiver.undecided)
+                    domain.reason = str(error)
+                    self._to(DomainState.UNDECIDED)
+                raise
+            except BaseException:
+                with self._carrier.held(domain):
+                    self.close()
+                    self._to(DomainState.DEFINED)
+                raise
+        with self._carrier.held(domain):
+            self.is_paused = self._receiver.is_paused
+            self._become(machine)
+            self._begin_again()
+        self.close()
+        self._is_busy = False
+
+    def force(self) -> None:
+        """Let the machine of an undecided migration run here. The domain is held, and its state changes next."""
+        machine = self._domain.machine
+        if self._receiver is not None and self._receiver.undecided is machine:
+            self._receiver.force()
+        else:
+            machine.claim()
+            machine.permit()
+        self._domain.reason = ""
+        self.close()
+
+    def close(self) -> None:
+        """Listen no longer, and forget an undecided migration."""
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
+
+
+def _silent(line: str) -> None:
+    """Ignore what a machine says about itself, as for a domain that was started here."""
