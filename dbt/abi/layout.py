@@ -137,7 +137,7 @@ class SideExit(IntEnum):
     EDGE = 4  # a branch to code that is not in the region
     RETURN = 5  # a return to somewhere else
     INDIRECT = 6  # an indirect branch to somewhere else
-    MODE = 7  # SCTLR.A is not what the region was made for
+    MODE = 7  # the MMU, SCTLR.A or the mapping of a page is not as assumed
 
 
 #: The names of side exits, in words.

@@ -1,11 +1,18 @@
-"""The installed regions. Each replaces the handlers of ops until the guest writes over what it was made from."""
+"""The installed regions, and the translation contexts that the guest comes into.
+
+Each region replaces the handlers of ops until the guest writes over what it was made from, or is in another context.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 from dbt.abi.addresses import Gpa, Hva
-from dbt.abi.layout import PAGE_SHIFT
+from dbt.abi.cpu import CpuState
+from dbt.abi.layout import PAGE_SHIFT, SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.arena import ArenaLease
 from dbt.engine.code_pages import CodePages
@@ -13,12 +20,22 @@ from dbt.engine.observer import Observer
 from dbt.engine.region_counts import RegionCounts
 from dbt.engine.stitched import StitchedCode
 from dbt.frontend.context import TranslationContext
-from dbt.memory.ram import Ram
+from dbt.frontend.optimizations import Optimizations
+from dbt.memory.ram import Ram, RamLayout
+from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 MAX_PAGE_REWRITES = 8
 #: Writes by the hypervisor to more bytes drop all regions.
 _LARGE_WRITE = 1 << 16
+#: The bits of SCTLR that are part of the translation context.
+_REGIME = SCTLR_A | SCTLR_M
+_SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
+#: Optimizations by which loads do not look at the shadow page tables, which a debugger that watches loads relies on.
+_PREDICTED_LOADS = ("flat", "literals", "tables")
+#: The arrivals at regions that do not suit the MMU and SCTLR.A as they are, after which regions of other contexts are
+#: dropped, for each of these. So many lose about as much time as dropping a region takes.
+_IN_THE_WAY = 1 << 13
 
 
 class InstalledRegion(NamedTuple):
@@ -49,6 +66,7 @@ class RegionCache:
         self._ram, self._code_pages, self._arena = ram, code_pages, arena
         self._counts, self._observer = counts, observer
         self.installed: dict[Gpa, InstalledRegion] = {}  # by entry
+        self._contexts: Counter[TranslationContext] = Counter()  # how many regions were made under each
         self._entered: dict[Gpa, Gpa] = {}  # by address: the entry of the region whose code its op has
         self._entered_later: dict[Gpa, Gpa] = {}  # likewise, of ops that have not been decoded yet
         self._covering: dict[Gpa, set[Gpa]] = {}  # entries by address of a guest word
@@ -58,6 +76,11 @@ class RegionCache:
     def is_entered(self, gpa: Gpa) -> bool:
         """Return True if the op's handler is the code of a region."""
         return gpa in self._entered
+
+    def has_region(self, gpa: Gpa, context: TranslationContext) -> bool:
+        """Return True if a region with this entry is installed that was made under ``context``."""
+        found = self.installed.get(gpa)
+        return found is not None and found.region.context == context
 
     def is_rewritten(self, gpa: Gpa) -> bool:
         """Return True if the page's code was written over so often that it is left to the threaded tier."""
@@ -69,7 +92,8 @@ class RegionCache:
         """Replace the handler of the region's entry by the region. ``kept`` says whether it was on disk.
 
         Return False if it was not made under ``context``, which is the guest's, if memory no longer holds what it was
-        made from, if a debugger has a breakpoint in it, or if there is no room.
+        made from, if a debugger has a breakpoint in it, or if there is no room. A region with the same entry that was
+        made under another context is dropped.
         """
         if region.context != context or self.changed_word(region) is not None:
             return False
@@ -83,6 +107,8 @@ class RegionCache:
         address = self._place(region.code)
         if address is None:
             return False
+        if region.entry in self.installed:
+            self._drop(region.entry, "a region for another translation context takes its place")
         for gpa, data in region.runs:
             for page in range(gpa >> PAGE_SHIFT, (gpa + len(data) - 1 >> PAGE_SHIFT) + 1):
                 self._code_pages.need(page)
@@ -90,6 +116,7 @@ class RegionCache:
                 self._covering.setdefault(word, set()).add(region.entry)
                 self._code_pages.set_covered(word, True)
         self.installed[region.entry] = InstalledRegion(region, address)
+        self._contexts[context] += 1
         if breakpoints and not kept:
             self._beside_breakpoints.add(region.entry)
         self._enter_at(region.entry, region.entry)
@@ -195,6 +222,7 @@ class RegionCache:
         dropped = self.installed.pop(entry)
         self._beside_breakpoints.discard(entry)
         region = dropped.region
+        self._contexts[region.context] -= 1
         pages = set()
         for gpa in (entry, *region.others):
             if self._entered_later.get(gpa) == entry:
@@ -221,7 +249,79 @@ class RegionCache:
         self._counts.dropped += 1
         self._observer.region_dropped(entry, why, written)
 
+    def made_otherwise(self, context: TranslationContext) -> int:
+        """Return the number of regions that were made under other contexts than this one."""
+        return len(self.installed) - self._contexts[context]
+
+    def drop_others(self, context: TranslationContext) -> None:
+        """Drop the regions that were made under other contexts than this one."""
+        if not self.made_otherwise(context):
+            return
+        for entry in [entry for entry, found in self.installed.items() if found.region.context != context]:
+            self._drop(entry, "it was made for another translation context, and is in the way")
+
     def drop_all(self, why: str) -> None:
         """Drop all regions, so that the threaded tier executes all code."""
         for entry in list(self.installed):
             self._drop(entry, why)
+
+
+class GuestContexts:
+    """The translation contexts of one machine.
+
+    ``watches_loads`` returns True while a debugger watches loads.
+    """
+
+    def __init__(
+        self,
+        cpu: CpuState,
+        ram: RamLayout,
+        cache: RegionCache,
+        optimizations: Optimizations,
+        observer: Observer,
+        watches_loads: Callable[[], bool],
+    ) -> None:
+        self._cpu, self._ram, self._cache = cpu, ram, cache
+        self._optimizations, self._observer, self._watches_loads = optimizations, observer, watches_loads
+        self._been_in: dict[tuple[int, int, bool], TranslationContext] = {}
+        self._last = self.now
+        self._refusals = 0  # of arrivals at regions, when regions of other contexts were last looked for
+
+    @property
+    def now(self) -> TranslationContext:
+        """The translation context that is in force now. Equal contexts are the same object."""
+        words, watches_loads = self._cpu.words, self._watches_loads()
+        key = words[_SCTLR] & _REGIME, words[_ARCHITECTURE], watches_loads
+        context = self._been_in.get(key)
+        if context is None:
+            context = self._been_in[key] = TranslationContext(
+                ram=self._ram,
+                architecture=words[_ARCHITECTURE],
+                checks_alignment=bool(key[0] & SCTLR_A),
+                has_mmu=bool(key[0] & SCTLR_M),
+                compile_records=self._observer.wants_compile_records,
+                block_counters=self._observer.wants_block_counters,
+                optimizations=self._watching if watches_loads else self._optimizations,
+            )
+        return context
+
+    @cached_property
+    def _watching(self) -> Optimizations:
+        """The optimizations that are in use while a debugger watches loads."""
+        left_out = filter(None, self._optimizations.describe().split(","))
+        return Optimizations.without(*left_out, *_PREDICTED_LOADS)
+
+    def follow(self) -> None:
+        """Drop the regions that could do harm in the present context, or that are in the way of others."""
+        before, self._last = self._last, self.now
+        if before is not self._last and not before.is_within_reach(self._last):
+            self._cache.drop_all("the translation context has changed")
+        refusals = self._cpu.native("region_exits", SideExit.MODE)
+        since = refusals - self._refusals
+        if since >= _IN_THE_WAY and since >= _IN_THE_WAY * self._cache.made_otherwise(self._last):
+            self._cache.drop_others(self._last)
+            self._refusals = refusals
+
+    def reset_counts(self) -> None:
+        """Hear that the counts in CpuState are set to zero."""
+        self._refusals = 0

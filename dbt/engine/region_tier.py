@@ -26,7 +26,7 @@ from dbt.codecache.region_store import RegionStore, StoreCounts
 from dbt.engine.arena import lease_arena
 from dbt.engine.hot_queue import HotCode, HotQueue
 from dbt.engine.observer import NOBODY, Observer
-from dbt.engine.region_cache import RegionCache
+from dbt.engine.region_cache import GuestContexts, RegionCache
 from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
 from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.stitched import StitchActivity, Thresholds, usual_thresholds
@@ -36,7 +36,6 @@ from dbt.engine.unfinished import UnfinishedWork
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
-from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
@@ -48,11 +47,6 @@ if TYPE_CHECKING:
     from dbt.engine.worker import Answer, CodeSource, CompileClient, CompileWorker
     from dbt.engine.worker_process import Compile
 
-#: The bits of SCTLR that are part of the translation context.
-_REGIME = SCTLR_A | SCTLR_M
-_SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
-#: Optimizations by which loads do not look at the shadow page tables, which a debugger that watches loads relies on.
-_PREDICTED_LOADS = ("flat", "literals", "tables")
 #: The most requests of a machine that the compiler has at a time.
 _IN_FLIGHT = 2
 #: The most requests of earlier runs that the compiler has at a time. They are more, because the compiler finishes what
@@ -110,11 +104,12 @@ class RegionTier:
         self.code_pages = code_pages = self.threaded.code_pages
         self._arena = lease_arena()
         self.cache = RegionCache(memory.ram, code_pages, self._arena, self._counts, observer, self.threaded.stitched)
+        self._guest_contexts = GuestContexts(
+            cpu, memory.ram.layout, self.cache, optimizations, observer, self._watches_loads
+        )
         self._worker = worker
         self._must_stop = must_stop
         self._connected = False
-        self._contexts: dict[tuple[int, int, bool], TranslationContext] = {}  # the contexts that the guest has been in
-        self._context = self.context
         self._queue = HotQueue()
         self._arrivals: Counter[Gpa] = Counter()  # at ops that do not count instructions, where code is stitched
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
@@ -134,6 +129,7 @@ class RegionTier:
     def run(self, budget: int) -> tuple[VmExit, int]:
         """See :meth:`dbt.engine.tier.Tier.run`."""
         self.threaded.begin_slice()
+        self._guest_contexts.follow()
         if self._connected and self.compiler.pending:
             self._finish_all(self.compiler.poll())
         if self._unfinished is not None and self._unfinished.waiting:
@@ -141,35 +137,16 @@ class RegionTier:
             self._submit()
         elif self._queue:
             self._submit()
-        if self.context is not self._context:
-            self._context = self.context
-            self.cache.drop_all("the translation context has changed")
         return self.threaded.run(budget)
 
     @property
     def context(self) -> TranslationContext:
         """The translation context that is in force now. Equal contexts are the same object."""
-        words, points = self._cpu.words, self.threaded.debug_points
-        watches_loads = points is not None and points.watches_loads
-        key = words[_SCTLR] & _REGIME, words[_ARCHITECTURE], watches_loads
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = TranslationContext(
-                ram=self._memory.ram.layout,
-                architecture=words[_ARCHITECTURE],
-                checks_alignment=bool(key[0] & SCTLR_A),
-                has_mmu=bool(key[0] & SCTLR_M),
-                compile_records=self._observer.wants_compile_records,
-                block_counters=self._observer.wants_block_counters,
-                optimizations=self._watching if watches_loads else self._optimizations,
-            )
-        return context
+        return self._guest_contexts.now
 
-    @cached_property
-    def _watching(self) -> Optimizations:
-        """The optimizations that are in use while a debugger watches loads."""
-        left_out = filter(None, self._optimizations.describe().split(","))
-        return Optimizations.without(*left_out, *_PREDICTED_LOADS)
+    def _watches_loads(self) -> bool:
+        points = self.threaded.debug_points
+        return points is not None and points.watches_loads
 
     # -- hot code: implements dbt.engine.threaded.CodeListener -----------------------------------
 
@@ -321,8 +298,7 @@ class RegionTier:
 
     def _suits(self, context: TranslationContext) -> bool:
         """Return True if the guest can come into a context by what it writes to SCTLR."""
-        now = self.context
-        return context._replace(checks_alignment=now.checks_alignment, has_mmu=now.has_mmu) == now
+        return context.is_within_reach(self.context)
 
     def _install_earlier(self, answers: list[Answer]) -> None:
         """Install regions that earlier runs wanted. Those of code that has not been executed yet wait on disk."""
@@ -353,7 +329,7 @@ class RegionTier:
         Returns False if there is none, for example because nothing has been executed yet.
         """
         gpa = Gpa(pc)
-        if gpa not in self.cache.installed:
+        if not self.cache.has_region(gpa, self.context):
             request = self._request(HotCode(gpa, pc, self._code_table, 1, self._now), self._mapped_pages)
             assert request is not None
             self._requested.add(gpa)
@@ -363,7 +339,7 @@ class RegionTier:
                 self._finish_all(self.compiler.wait())
             self._check_compiler()
             self._requested.discard(gpa)
-        return gpa in self.cache.installed
+        return self.cache.has_region(gpa, self.context)
 
     def _finish_all(self, answers: list[Answer]) -> None:
         for request, region in answers:
@@ -448,6 +424,7 @@ class RegionTier:
         if self._connected:
             self.compiler.reset_counts()
         self._cpu.set_native("region_insns", 0)
+        self._guest_contexts.reset_counts()
         for reason in SideExit:
             self._cpu.set_native("region_exits", 0, reason)
 

@@ -62,6 +62,13 @@ class TranslationContext(NamedTuple):
         """The part that decoded ops depend on. Handlers take account of the rest when they are executed."""
         return self.instruction_set, self.architecture
 
+    def is_within_reach(self, other: TranslationContext) -> bool:
+        """Return True if a guest comes from one context into the other by writing SCTLR.
+
+        Regions compare SCTLR at their entries, so those of one context do no harm in the other.
+        """
+        return self._replace(checks_alignment=other.checks_alignment, has_mmu=other.has_mmu) == other
+
     def describe(self) -> str:
         """Return the context as one line of text. Two contexts are equal if and only if their texts are."""
         ram = ",".join(f"{region.base:x}+{region.size:x}{'r' * region.read_only}" for region in self.ram.regions)
