@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
 
-from dbt.daemon import console, metrics
-from dbt.daemon.definition import read_definition
+from dbt.daemon import console, disks, metrics
+from dbt.daemon.definition import Definition, DeviceLimits, plain, read_definition
 from dbt.daemon.domains import Domains, Record
 from dbt.daemon.errors import RequestError
 from dbt.daemon.events import Event, Events, as_server_sent
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Request, Response, Stream
 from dbt.daemon.machines import MachineMaker
-from dbt.daemon.routes import Call, Route, Routes, Wrong
+from dbt.daemon.routes import Call, Route, Routes, Wrong, json_answer
+from dbt.daemon.state_routes import state_routes
+from dbt.daemon.states import SavedStates
 from dbt.daemon.views import (
     Autostart,
+    Boots,
+    Disk,
     DomainInfo,
     DomainStats,
     HostInfo,
+    LimitsChange,
     ShareChange,
     Shutdown,
     Wanted,
@@ -47,6 +52,7 @@ class Api:
         machines: MachineMaker,
         directory: str,
         version: str,
+        states: SavedStates,
         stop: Callable[[], None],
     ) -> None:
         self._domains = domains
@@ -56,7 +62,10 @@ class Api:
         self._version = version
         self._stop = stop
         self._workers = ThreadPoolExecutor(32, "dbt-verb")
-        self._routes = Routes([*self._of_daemon(), *self._of_definitions(), *self._of_life(), *self._of_consoles()])
+        of_states = state_routes(domains, states, self._in_thread)
+        self._routes = Routes(
+            [*self._of_daemon(), *self._of_definitions(), *self._of_life(), *self._of_consoles(), *of_states]
+        )
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -67,7 +76,7 @@ class Api:
             route, call = self._routes.find(request)
             return await route.answer(call)
         except RequestError as error:
-            return _json({"error": f"{str(error).removesuffix('.')}."}, error.status)
+            return json_answer({"error": f"{str(error).removesuffix('.')}."}, error.status)
 
     # -- the tables ----------------------------------------------------------------------------
 
@@ -94,20 +103,25 @@ class Api:
             Route("GET", "/v1/domains", "All domains", self._list, gives=list[DomainInfo]),
             Route("POST", "/v1/domains", "Define a domain", self._define, takes=Wanted, gives=DomainInfo, status=201),
             Route(
-                "POST", "/v1/domains/create", "Define and start a domain that is forgotten when it ends", self._create,
+                "POST", "/v1/create", "Define and start a domain that is forgotten when it ends", self._create,
                 takes=Wanted, gives=DomainInfo, status=201,
             ),
             Route("GET", _ONE, "One domain", self._info, gives=DomainInfo),
             Route("GET", f"{_ONE}/definition", "A domain's definition", self._definition, gives=dict[str, Any]),
-            Route("DELETE", _ONE, "Forget a domain", self._undefine),
+            Route("DELETE", _ONE, "Forget a domain", self._undefine, status=204),
             Route("POST", f"{_ONE}/autostart", "Start it with the daemon", self._autostart, takes=Autostart),
             Route("GET", f"{_ONE}/stats", "What a domain has used", self._one_stats, gives=DomainStats),
             Route("POST", f"{_ONE}/share", "Change a share", self._share, takes=ShareChange, gives=DomainInfo),
+            Route(
+                "POST", f"{_ONE}/limits", "Change the limits of devices", self._limits, takes=LimitsChange,
+                gives=DeviceLimits,
+            ),
+            Route("POST", f"{_ONE}/disks", "Give it a disk, from its next start on", self._attach, takes=Disk),
+            Route("POST", f"{_ONE}/disks/detach", "Take a disk from it, likewise", self._detach, takes=Disk),
         ]  # fmt: skip
 
     def _of_life(self) -> list[Route]:
         plain = {
-            "start": ("Start a domain", self._domains.start),
             "suspend": ("Let the guest stand still", self._domains.suspend),
             "resume": ("Let the guest go on", self._domains.resume),
             "destroy": ("End the machine at once", self._domains.destroy),
@@ -117,6 +131,7 @@ class Api:
             Route("POST", f"{_ONE}/{verb}", about, self._verb(method), gives=DomainInfo)
             for verb, (about, method) in plain.items()
         ]
+        routes.append(Route("POST", f"{_ONE}/start", "Start a domain", self._start, takes=Boots, gives=DomainInfo))
         for verb, about, reboots in (
             ("shutdown", "shut down", False),
             ("reboot", "shut down, and start it again", True),
@@ -148,14 +163,14 @@ class Api:
     async def _host(self, call: Call) -> Answer:
         host = self._domains.host
         count = len(self._domains.all())
-        return _json(HostInfo(host.cores, host.rate, os.getpid(), self._version, self._directory, count))
+        return json_answer(HostInfo(host.cores, host.rate, os.getpid(), self._version, self._directory, count))
 
     async def _openapi(self, call: Call) -> Answer:
         options = {"type": "object", "properties": self._machines.option_schemas(), "additionalProperties": False}
-        return _json(self._routes.describe(self._version, {"Machine": options}))
+        return json_answer(self._routes.describe(self._version, {"Machine": options}))
 
     async def _stats(self, call: Call) -> Answer:
-        return _json(stats_of(self._domains.host, self._domains.all()))
+        return json_answer(stats_of(self._domains.host, self._domains.all()))
 
     async def _metrics(self, call: Call) -> Answer:
         return Response(200, metrics.text(self._domains), metrics.MEDIA)
@@ -186,26 +201,26 @@ class Api:
     # -- definitions ---------------------------------------------------------------------------
 
     async def _list(self, call: Call) -> Answer:
-        return _json([DomainInfo.of(record) for record in self._domains.all()])
+        return json_answer([DomainInfo.of(record) for record in self._domains.all()])
 
     async def _define(self, call: Call) -> Answer:
         definition = read_definition(call.body.definition)
         record = await self._in_thread(lambda: self._domains.define(definition))
-        return _json(DomainInfo.of(record), 201)
+        return json_answer(DomainInfo.of(record), 201)
 
     async def _create(self, call: Call) -> Answer:
         definition = read_definition(call.body.definition)
         record = await self._in_thread(lambda: self._domains.create(definition))
-        return _json(DomainInfo.of(record), 201)
+        return json_answer(DomainInfo.of(record), 201)
 
     def _record(self, call: Call) -> Record:
         return self._domains.get(call.parts["name"])
 
     async def _info(self, call: Call) -> Answer:
-        return _json(DomainInfo.of(self._record(call)))
+        return json_answer(DomainInfo.of(self._record(call)))
 
     async def _definition(self, call: Call) -> Answer:
-        return _json(self._record(call).definition)
+        return json_answer(self._record(call).definition)
 
     async def _undefine(self, call: Call) -> Answer:
         await self._in_thread(lambda: self._domains.undefine(call.parts["name"]))
@@ -216,13 +231,38 @@ class Api:
         return Response(204)
 
     async def _one_stats(self, call: Call) -> Answer:
-        return _json(stats_of(self._domains.host, [self._record(call)])[0])
+        return json_answer(stats_of(self._domains.host, [self._record(call)])[0])
 
     async def _share(self, call: Call) -> Answer:
         wanted: ShareChange = call.body
-        name = call.parts["name"]
-        await self._in_thread(lambda: self._domains.set_share(name, wanted.weight, wanted.cap, wanted.latency))
-        return _json(DomainInfo.of(self._record(call)))
+
+        def change(old: Definition) -> Definition:
+            share = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not None}
+            if share.get("cap") == 1:
+                share["cap"] = None
+            return _changed(old, "share", share)
+
+        return json_answer(DomainInfo.of(await self._change(call, change)))
+
+    async def _limits(self, call: Call) -> Answer:
+        wanted: LimitsChange = call.body
+
+        def change(old: Definition) -> Definition:
+            limits = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
+            return _changed(old, "limits", {name: value or None for name, value in limits.items()})
+
+        return json_answer((await self._change(call, change)).definition.limits)
+
+    async def _attach(self, call: Call) -> Answer:
+        await self._change(call, lambda old: disks.with_disk(old, call.body.drive))
+        return Response(204)
+
+    async def _detach(self, call: Call) -> Answer:
+        await self._change(call, lambda old: disks.without_disk(old, call.body.drive))
+        return Response(204)
+
+    async def _change(self, call: Call, change: Callable[[Definition], Definition]) -> Record:
+        return await self._in_thread(lambda: self._domains.change(call.parts["name"], change))
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -230,15 +270,20 @@ class Api:
         async def answer(call: Call) -> Answer:
             record = self._record(call)
             await self._in_thread(lambda: method(record.name))
-            return _json(DomainInfo.of(record))
+            return json_answer(DomainInfo.of(record))
 
         return answer
+
+    async def _start(self, call: Call) -> Answer:
+        record = self._record(call)
+        await self._in_thread(lambda: self._domains.start(record.name, call.body.force_boot))
+        return json_answer(DomainInfo.of(record))
 
     def _shutdown(self, reboots: bool) -> Callable[[Call], Any]:
         async def answer(call: Call) -> Answer:
             record = self._record(call)
             await self._in_thread(lambda: self._domains.shutdown(record.name, call.body.timeout, reboots))
-            return _json(DomainInfo.of(record))
+            return json_answer(DomainInfo.of(record))
 
         return answer
 
@@ -267,8 +312,10 @@ class Api:
         return Response(204)
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(status, msgspec.json.encode(value))
+def _changed(old: Definition, section: str, change: Mapping[str, object]) -> Definition:
+    """Return a definition in which some fields of a section are others. Raise DefinitionError for wrong ones."""
+    values = plain(old)
+    return read_definition({**values, section: {**values[section], **change}})
 
 
 def _number(name: str, text: str) -> int:

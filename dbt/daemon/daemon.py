@@ -19,6 +19,7 @@ from dbt.daemon.events import Events
 from dbt.daemon.http_server import HttpServer
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.places import Places
+from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 
 #: The first descriptor that systemd passes (sd_listen_fds(3)).
@@ -61,7 +62,8 @@ class Daemon:
 
         store = Store(self._places.database)
         domains = Domains(store, self._machines, self._places.states, tell, self._cores, self._rate)
-        api = Api(domains, events, self._machines, self._places.directory, self._version, self._stopping.set)
+        states = SavedStates(domains, store, self._machines, self._places.states, tell)
+        api = Api(domains, events, self._machines, self._places.directory, self._version, states, self._stopping.set)
         server = HttpServer(api.handle)
         listening = _passed_socket() or _bound(self._places.socket)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,6 +18,7 @@ from msgspec import Meta
 from dbt.daemon.errors import DefinitionError
 from dbt.hypervisor.credit import DEFAULT_WEIGHT, MAX_WEIGHT, LatencyClass
 from dbt.hypervisor.limits import LimitChanges
+from dbt.vm.device_limits import DiskLimits, NetLimits, Rate
 
 #: A name can be part of a path and of a web address as it is.
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}$"
@@ -37,6 +38,8 @@ _WORDS = (
 #: The value of an option of ``dbt run``: a text or a number for one with a value, true for a flag, a list for one that
 #: may be given several times.
 OptionValue = str | int | bool | list[str]
+#: Less than the limits of devices can be.
+PerSecond = Annotated[int, Meta(ge=1, lt=1 << 48)]
 Latency = Literal["interactive", "normal", "batch"]
 
 T = TypeVar("T")
@@ -49,11 +52,18 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cap: Annotated[float, Meta(gt=0, le=1)] | None = None
     latency: Latency = "normal"
 
-    @property
-    def limits(self) -> LimitChanges:
-        """These limits of the domain, all of which are given: a cap of 1 is none."""
-        latency = LatencyClass[self.latency.upper()]
-        return {"weight": self.weight, "cap": 1 if self.cap is None else self.cap, "latency": latency}
+
+class DeviceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """The section ``limits``: what each disk and each network card may do in a second of the guest's time.
+
+    ``disk_bytes`` and ``disk_operations`` are read and written, ``net_sent`` and ``net_received`` are bits of frames.
+    None is no limit. ``dbt vm blkdeviotune`` and ``domiftune`` change them.
+    """
+
+    disk_bytes: PerSecond | None = None
+    disk_operations: PerSecond | None = None
+    net_sent: PerSecond | None = None
+    net_received: PerSecond | None = None
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,15 +78,33 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     autostart: bool = False
     directory: str = "/"
     share: Share = Share()
+    limits: DeviceLimits = DeviceLimits()
+
+    @property
+    def limits_of_domain(self) -> LimitChanges:
+        """The limits of the domain, all of which are given: a cap of 1 is none."""
+        share, most = self.share, self.limits
+        return {
+            "weight": share.weight,
+            "cap": 1 if share.cap is None else share.cap,
+            "latency": LatencyClass[share.latency.upper()],
+            "disks": DiskLimits(_rate(most.disk_bytes), _rate(most.disk_operations)),
+            "nets": NetLimits(_rate(most.net_sent), _rate(most.net_received)),
+        }
 
     def with_options(self, **options: OptionValue) -> Definition:
         """Return the definition with other values of options of its machine."""
         return msgspec.structs.replace(self, machine={**self.machine, **options})
 
 
+def _rate(per_second: int | None) -> Rate | None:
+    return None if per_second is None else Rate(per_second)
+
+
 def read_definition(data: object) -> Definition:
     """Return the definition that plain values describe, as TOML and JSON give them. Raise DefinitionError."""
-    definition = checked(data, Definition, "the definition", {*Definition.__struct_fields__, *Share.__struct_fields__})
+    names = [name for kind in (Definition, Share, DeviceLimits) for name in kind.__struct_encode_fields__]
+    definition = checked(data, Definition, "the definition", names)
     if not os.path.isabs(definition.directory):
         raise DefinitionError(
             f"the definition is wrong at directory: {definition.directory!r} is no path that begins with /"

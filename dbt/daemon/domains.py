@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import msgspec
 
-from dbt.daemon.definition import Definition, Latency, Share
+from dbt.daemon.definition import Definition
 from dbt.daemon.errors import Conflict, DefinitionError, NotFound, RequestError
 from dbt.daemon.machines import GuestBoot, MachineMaker
 from dbt.daemon.store import Store, StoredDomain
@@ -36,7 +36,8 @@ _EVENTS: Final = {DomainState.PAUSED: "suspended", DomainState.CRASHED: "crashed
 #: How long the scheduler stands still after a failure of its own, in seconds.
 _AFTER_FAILURE_S: Final = 1.0
 _log = logging.getLogger(__name__)
-_RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
+#: The states of a machine that executes, or would if its guest did not wait.
+RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
 
 
 @dataclass
@@ -127,7 +128,7 @@ class Domains:
         return record
 
     @contextmanager
-    def _use(self, name: str) -> Iterator[Record]:
+    def use(self, name: str) -> Iterator[Record]:
         """Let nobody else do anything with a domain. What it refuses becomes a Conflict."""
         record = self.get(name)
         with record.busy:
@@ -145,16 +146,14 @@ class Domains:
         with self._defining:
             if definition.name not in self._records:
                 return self._define_new(definition, persistent)
-        with self._use(definition.name) as record:
+        with self.use(definition.name) as record:
             if definition.uuid not in (None, record.domain.uuid):
                 raise Conflict(f"there is a domain {record.name} already, with the UUID {record.domain.uuid}")
             if not persistent:
                 raise Conflict(f"there is a domain {record.name} already: say `dbt vm start {record.name}`")
             definition = self._machines.check(msgspec.structs.replace(definition, uuid=record.domain.uuid))
-            self._store.put(definition, True)
             record.persistent = True
             self._redefine(record, definition)
-            self._tell(time(), record.name, "defined", "")
             return record
 
     def _define_new(self, definition: Definition, persistent: bool) -> Record:
@@ -173,17 +172,41 @@ class Domains:
         return record
 
     def _domain(self, definition: Definition, boot: GuestBoot) -> Domain:
-        return self.host.define(definition.name, boot, definition.uuid, **definition.share.limits)
+        return self.host.define(definition.name, boot, definition.uuid, **definition.limits_of_domain)
+
+    def adopt_clone(self, record: Record, definition: Definition, goes_on: bool) -> Record:
+        """Clone the machine of a domain that is in use. ``definition`` is of the clone, but for its UUID."""
+        with self._defining:
+            if definition.name in self._records:
+                raise Conflict(f"there is a domain {definition.name} already")
+            clone = record.domain.clone(definition.name)
+            definition = self._machines.check(msgspec.structs.replace(definition, uuid=clone.uuid))
+            boot = self._machines.boot(definition)
+            made = Record(definition, True, None, clone, boot, told=DomainState.PAUSED, is_stale=True)
+            self._records[made.name] = made
+            self._store.put(definition, True)
+        self._tell(time(), made.name, "defined", f"as a clone of {record.name}")
+        if goes_on:
+            clone.resume()
+        return made
 
     def _redefine(self, record: Record, definition: Definition) -> None:
+        """Keep another definition of a domain that is in use. Its limits hold at once, all else from the next start."""
+        self._store.put(definition, record.persistent)
+        record.is_stale = record.is_stale or definition.machine != record.definition.machine
         record.definition = definition
-        record.is_stale = True
-        if record.domain.state in ALIVE:
-            record.domain.set_limits(**definition.share.limits)
+        record.domain.set_limits(**definition.limits_of_domain)
+        self._tell(time(), record.name, "defined", "")
+
+    def change(self, name: str, change: Callable[[Definition], Definition]) -> Record:
+        """Change the definition of a domain."""
+        with self.use(name) as record:
+            self._redefine(record, self._machines.check(change(record.definition)))
+            return record
 
     def undefine(self, name: str) -> None:
         """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
-        with self._use(name) as record:
+        with self.use(name) as record:
             if record.domain.state in ALIVE:
                 record.persistent = False
                 self._store.put(record.definition, False)
@@ -199,6 +222,8 @@ class Domains:
         for path in files:
             if os.path.exists(path):
                 os.unlink(path)
+        for folder in {os.path.dirname(path) for path in files} - {self._states}:
+            os.rmdir(folder)
         with self._defining:
             self.host.undefine(record.name, destroy=True)
             del self._records[record.name]
@@ -206,41 +231,34 @@ class Domains:
 
     def set_autostart(self, name: str, autostart: bool) -> None:
         """Say whether a domain starts when the daemon does."""
-        with self._use(name) as record:
-            record.definition = msgspec.structs.replace(record.definition, autostart=autostart)
-            self._store.put(record.definition, record.persistent)
-
-    def set_share(self, name: str, weight: int | None, cap: float | None, latency: Latency | None) -> Share:
-        """Change a domain's share of the host, now and in its definition. What is None stays; a cap of 1 is none."""
-        with self._use(name) as record:
-            old = record.definition.share
-            share = Share(
-                weight=old.weight if weight is None else weight,
-                cap=old.cap if cap is None else (None if cap == 1 else cap),
-                latency=old.latency if latency is None else latency,
-            )
-            record.domain.set_limits(**share.limits)
-            record.definition = msgspec.structs.replace(record.definition, share=share)
-            self._store.put(record.definition, record.persistent)
-            return share
+        self.change(name, lambda old: msgspec.structs.replace(old, autostart=autostart))
 
     # -- life ----------------------------------------------------------------------------------
 
-    def start(self, name: str) -> None:
-        """Start a domain, or let it go on where `managedsave` has saved it."""
-        with self._use(name) as record:
-            if record.domain.state in ALIVE:
-                raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
-            if record.is_stale:
-                self._renew(record)
-            record.boot.resume = record.managed_save
-            self._start(record)
-            if record.managed_save is not None:
-                os.unlink(record.managed_save)
-                self._store.set_managed_save(record.domain.uuid, None)
-                record.managed_save = None
+    def start(self, name: str, boots: bool = False) -> None:
+        """Start a domain, or let it go on where ``managedsave`` has saved it. With ``boots`` it boots nevertheless."""
+        with self.use(name) as record:
+            saved = record.managed_save
+            self.start_from(record, None if boots else saved)
+            if saved is not None:
+                self.set_managed_save(record, None)
+                os.unlink(saved)
 
-    def _start(self, record: Record) -> None:
+    def start_from(self, record: Record, snapshot: str | None) -> None:
+        """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given."""
+        if record.domain.state in ALIVE:
+            raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
+        if record.is_stale:
+            self._renew(record)
+        self._start(record, snapshot)
+
+    def set_managed_save(self, record: Record, path: str | None) -> None:
+        """Say with which snapshot the next start of a domain that is in use goes on."""
+        self._store.set_managed_save(record.domain.uuid, path)
+        record.managed_save = path
+
+    def _start(self, record: Record, snapshot: str | None = None) -> None:
+        record.boot.resume = snapshot
         try:
             record.domain.start()
         except RequestError:
@@ -249,7 +267,6 @@ class Domains:
             raise DefinitionError(f"the domain {record.name} cannot start: {error}") from error
         finally:
             record.boot.resume = None
-        self._wanted.set()
 
     def _renew(self, record: Record) -> None:
         """Let a domain that does not run be as it is defined now."""
@@ -271,33 +288,32 @@ class Domains:
 
     def suspend(self, name: str) -> None:
         """Let the guest stand still."""
-        with self._use(name) as record:
+        with self.use(name) as record:
             record.domain.pause()
 
     def resume(self, name: str) -> None:
         """Let a guest that was suspended go on."""
-        with self._use(name) as record:
+        with self.use(name) as record:
             record.domain.resume()
-            self._wanted.set()
 
     def destroy(self, name: str) -> None:
         """End a machine at once."""
-        with self._use(name) as record:
+        with self.use(name) as record:
             record.reboots = False
             record.domain.destroy()
 
     def reset(self, name: str) -> None:
         """Switch a machine off and on again, at once. It boots."""
-        with self._use(name) as record:
+        with self.use(name) as record:
             record.reboots = False
             record.domain.destroy()
-            self._start(record)
+            self.start_from(record, None)
 
     def shutdown(self, name: str, timeout: float | None = None, reboots: bool = False) -> None:
         """Ask the guest to shut down, and with a ``timeout`` in seconds wait until it has. With ``reboots`` it starts
         again then.
         """
-        with self._use(name) as record:
+        with self.use(name) as record:
             try:
                 record.domain.shutdown()
             except ValueError as error:
@@ -319,15 +335,17 @@ class Domains:
 
     def _hear(self, domain: Domain) -> None:
         """Hear that a domain is in another state. The host waits for it, so nothing is done here that takes time."""
+        if domain.state in RUNS:
+            self._wanted.set()
         record = self._records.get(domain.name)
         if record is None or record.domain is not domain:
             return
         state, before = domain.state, record.told
-        if state is DomainState.DYING or (state in _RUNS and before in _RUNS):
+        if state is DomainState.DYING or (state in RUNS and before in RUNS):
             return
         record.told = state
         event = _EVENTS.get(state) or ("resumed" if before is DomainState.PAUSED else "started")
-        self._tell(time(), record.name, event, domain.reason if state not in _RUNS else "")
+        self._tell(time(), record.name, event, domain.reason if state not in RUNS else "")
         if state is DomainState.DEFINED:
             self._ended.put(record)
         with self._changed:
@@ -342,7 +360,7 @@ class Domains:
                 if record.reboots:
                     record.reboots = False
                     try:
-                        self._start(record)
+                        self.start_from(record, None)
                     except RequestError as error:
                         self._tell(time(), record.name, "crashed", str(error))
                 elif not record.persistent:

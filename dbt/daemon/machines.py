@@ -30,6 +30,9 @@ class MachineMaker(Protocol):
         Whether files are there is not looked at before the start.
         """
 
+    def copied(self, definition: Definition, name: str) -> Definition:
+        """Return a definition of another machine of the same kind, without what is this one's alone, as its UUID is."""
+
     def boot(self, definition: Definition) -> GuestBoot:
         """Return what makes the machine of a definition that was checked."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dbt.daemon.errors import NotFound, RequestError
-from dbt.daemon.http_messages import Answer, Request
+from dbt.daemon.http_messages import Answer, Request, Response
 
 #: Answers a request, whose body has been checked; ``parts`` are those of the path, by the names in braces.
 Answering = Callable[["Call"], Awaitable[Answer]]
@@ -22,6 +22,11 @@ class Call(NamedTuple):
     request: Request
     parts: Mapping[str, str]
     body: Any
+
+
+def json_answer(value: object, status: int = 200) -> Response:
+    """Return an answer that is a value as JSON."""
+    return Response(status, msgspec.json.encode(value))
 
 
 class NotAllowed(RequestError):

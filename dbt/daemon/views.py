@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from dbt.daemon.definition import Latency
+from dbt.daemon.definition import NAME_PATTERN, Latency
 from dbt.daemon.domains import Record
 from dbt.hypervisor.host import Host
 
@@ -113,6 +114,39 @@ class Autostart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a domain starts when the daemon does."""
 
     autostart: bool
+
+
+class Boots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a domain boots although its machine has been saved."""
+
+    force_boot: bool = False
+
+
+class LimitsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Other limits of devices, in a second of the guest's time. What is not given stays; 0 is no limit."""
+
+    disk_bytes: int | None = None
+    disk_operations: int | None = None
+    net_sent: int | None = None
+    net_received: int | None = None
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The absolute path of a file."""
+
+    path: str
+
+
+class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The name of a domain or a snapshot. For a snapshot, the next number if none is given."""
+
+    name: Annotated[str, Meta(pattern=NAME_PATTERN)] | None = None
+
+
+class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A disk, as ``--drive`` of ``dbt run`` has it, or the path of its file."""
+
+    drive: str
 
 
 class ShareChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

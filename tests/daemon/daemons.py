@@ -14,6 +14,13 @@ from tests.assembler import assemble
 from tests.cli.command import dbt
 from tests.domains.guests import GUESTS
 
+#: It answers each byte with the next letter, so the letters tell what its state is.
+LETTERS = (
+    GUESTS["echo"]
+    .replace("start:", "start: mov r6, #65 ;")
+    .replace("streq r0, [r8]", "streq r6, [r8] ; addeq r6, r6, #1")
+)
+
 
 class TestDaemon:
     """The daemon whose directory is ``folder``. It starts with the first command."""
@@ -53,9 +60,9 @@ class TestDaemon:
         return Client(str(self.state / "vm.sock"))
 
     def definition(self, name: str, guest: str, lines: Sequence[str] = (), machine: Sequence[str] = ()) -> Path:
-        """Write a definition with a guest of :mod:`tests.domains.guests`."""
+        """Write a definition with a guest of :mod:`tests.domains.guests`, or with "letters"."""
         image = self.folder / f"{guest}.bin"
-        image.write_bytes(assemble(GUESTS[guest], 0))
+        image.write_bytes(assemble(LETTERS if guest == "letters" else GUESTS[guest], 0))
         path = self.folder / f"{name}.toml"
         of_machine = [f'program = "{image.name}"', "base = 0", 'memory = "1M"', 'jit = "off"', *machine]
         path.write_text("\n".join([f'name = "{name}"', *lines, "[machine]", *of_machine, ""]))
@@ -63,6 +70,21 @@ class TestDaemon:
 
     def define(self, name: str, guest: str, lines: Sequence[str] = (), machine: Sequence[str] = ()) -> None:
         self.ok("define", self.definition(name, guest, lines, machine))
+
+    def type(self, name: str, text: bytes = b"x") -> str:
+        """Type, and return what the guest answers: as many bytes, the last that it has written."""
+        stats = f"/v1/domains/{name}/stats"
+        written = self.ask("GET", stats)["console_bytes"]
+        client = self.client()
+        early = client.hijack(f"/v1/domains/{name}/console?position={written}")
+        client.socket.sendall(text)
+        answer = bytearray(early)
+        while len(answer) < len(text):
+            piece = client.socket.recv(4096)
+            assert piece, f"the console of {name} has ended"
+            answer += piece
+        client.close()
+        return answer.decode()
 
     def remove_all(self) -> None:
         """End and forget all domains, for the next test."""

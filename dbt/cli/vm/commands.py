@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 from dbt.cli.argument_parser import Command, Options, Parser, add_commands
@@ -93,6 +94,38 @@ def _console(parser: Parser) -> None:
     Options(parser).flag("begin with what the guest has written before", "--history")
 
 
+def _start(parser: Parser) -> None:
+    _names(parser)
+    Options(parser).flag("boot, although managedsave has saved the machine", "--force-boot")
+
+
+def _arguments(*arguments: tuple[str, str, str, bool]) -> Callable[[Parser], None]:
+    """Return what adds positional arguments: metavariable, help, name, and whether it is required."""
+
+    def add(parser: Parser) -> None:
+        shown = (metavar if required else f"[{metavar}]" for metavar, _, _, required in arguments)
+        parser.usage = f"{parser.prog} [OPTIONS] {' '.join(shown)}"
+        for metavar, help_, name, required in arguments:
+            Options(parser).argument(metavar, help_, name, required)
+
+    return add
+
+
+_NAME = ("NAME", "the domain's name or UUID", "name", True)
+_FILE = ("FILE", "the file of the machine's state", "file", True)
+
+
+def _rates(*rates: tuple[str, str, str]) -> Callable[[Parser], None]:
+    """Return what adds options with a rate: metavariable, help, option."""
+
+    def add(parser: Parser) -> None:
+        _name(parser)
+        for metavar, help_, option in rates:
+            Options(parser).text(metavar, help_, option)
+
+    return add
+
+
 def _event(parser: Parser) -> None:
     options = Options(parser)
     options.argument("NAME", "only of this domain", "name")
@@ -118,6 +151,47 @@ def _act(verb: str, done: str) -> Command:
         from dbt.cli.vm.verbs import act
 
         return act(parsed.names, verb, done, parsed.json)
+
+    return command
+
+
+def _do_start(parsed: argparse.Namespace) -> int:
+    from dbt.cli.vm.verbs import act
+
+    return act(parsed.names, "start", "started", parsed.json, {"force_boot": parsed.force_boot})
+
+
+def _do_file(verb: str, done: str) -> Command:
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.vm.states import with_file
+
+        return with_file(parsed.name, verb, parsed.file, done, parsed.json)
+
+    return command
+
+
+def _of_states(call: Callable[[ModuleType, argparse.Namespace], int]) -> Command:
+    """Return a command of :mod:`dbt.cli.vm.states`."""
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.vm import states
+
+        return call(states, parsed)
+
+    return command
+
+
+def _do_limits(**options: str) -> Command:
+    """Return a command that changes limits: by the field of each, its option."""
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.vm.states import change_limits
+
+        given = {
+            field.replace("_", "-"): (option, getattr(parsed, option.removeprefix("--").replace("-", "_")))
+            for field, option in options.items()
+        }
+        return change_limits(parsed.name, given, parsed.json)
 
     return command
 
@@ -204,7 +278,7 @@ def _do_daemon(parsed: argparse.Namespace) -> int:
 VERBS: dict[str, Verb] = {
     "define": Verb("keep definitions of domains, to be started later", _files, _do_define(False)),
     "create": Verb("define and start domains that are forgotten when they end", _files, _do_define(True)),
-    "start": Verb("start domains", _names, _act("start", "started")),
+    "start": Verb("start domains, or let them go on after managedsave", _start, _do_start),
     "shutdown": Verb("ask guests to shut down", _shutdown, _do_shutdown("shutdown", "is to shut down")),
     "reboot": Verb("ask guests to shut down, and start them again", _shutdown, _do_shutdown("reboot", "is to reboot")),
     "reset": Verb("switch machines off and on again, at once", _names, _act("reset", "reset")),
@@ -218,6 +292,57 @@ VERBS: dict[str, Verb] = {
     "console": Verb("connect to the console of a domain; Ctrl-] ends the connection", _console, _do_console),
     "autostart": Verb("start domains when the daemon starts", _autostart, _do_autostart),
     "schedinfo": Verb("show or change a domain's share of the host", _schedinfo, _do_schedinfo),
+    "save": Verb("write a machine to a file and end it", _arguments(_NAME, _FILE), _do_file("save", "saved to")),
+    "restore": Verb(
+        "let a domain go on from a file of save",
+        _arguments(_FILE),
+        _of_states(lambda do, p: do.restore(p.file, p.json)),
+    ),
+    "managedsave": Verb("save machines for their next start, and end them", _names, _act("managedsave", "saved")),
+    "dump": Verb("write a machine to a file; it goes on", _arguments(_NAME, _FILE), _do_file("dump", "dumped to")),
+    "snapshot-create": Verb(
+        "keep the present state of a machine",
+        _arguments(_NAME, ("SNAPSHOT", "the snapshot's name [the next number]", "snapshot", False)),
+        _of_states(lambda do, p: do.create_snapshot(p.name, p.snapshot, p.json)),
+    ),
+    "snapshot-list": Verb(
+        "list the snapshots of a domain", _name, _of_states(lambda do, p: do.list_snapshots(p.name, p.json))
+    ),
+    "snapshot-revert": Verb(
+        "let a domain go on from a snapshot; what it has now is lost",
+        _arguments(_NAME, ("SNAPSHOT", "the snapshot's name", "snapshot", True)),
+        _of_states(lambda do, p: do.revert(p.name, p.snapshot, p.json)),
+    ),
+    "snapshot-delete": Verb(
+        "delete a snapshot",
+        _arguments(_NAME, ("SNAPSHOT", "the snapshot's name", "snapshot", True)),
+        _of_states(lambda do, p: do.delete_snapshot(p.name, p.snapshot, p.json)),
+    ),
+    "clone": Verb(
+        "make a domain as another one, with its present state",
+        _arguments(_NAME, ("NEW", "the name of the new domain", "other", True)),
+        _of_states(lambda do, p: do.clone(p.name, p.other, p.json)),
+    ),
+    "blkdeviotune": Verb(
+        "show or change what each disk may do in a second; 0 is no limit",
+        _rates(("N", "bytes read and written", "--total-bytes-sec"), ("N", "operations", "--total-iops-sec")),
+        _do_limits(disk_bytes="--total-bytes-sec", disk_operations="--total-iops-sec"),
+    ),
+    "domiftune": Verb(
+        "show or change what each network card may do in a second; 0 is no limit",
+        _rates(("BITS", "bits of frames that it receives", "--inbound"), ("BITS", "that it sends", "--outbound")),
+        _do_limits(net_received="--inbound", net_sent="--outbound"),
+    ),
+    "attach-disk": Verb(
+        "give a domain a disk, from its next start on",
+        _arguments(_NAME, ("DISK", "its file, or a text as for `dbt run --drive`", "disk", True)),
+        _of_states(lambda do, p: do.change_disk(p.name, p.disk, "disks", p.json)),
+    ),
+    "detach-disk": Verb(
+        "take a disk from a domain, from its next start on",
+        _arguments(_NAME, ("DISK", "its file", "disk", True)),
+        _of_states(lambda do, p: do.change_disk(p.name, p.disk, "disks/detach", p.json)),
+    ),
     "event": Verb("print what happens to domains, as it happens", _event, _do_event),
     "daemon": Verb("run the daemon in this process, as a service manager does", _daemon, _do_daemon),
 }

@@ -6,7 +6,6 @@ what a machine of the daemon has where the definition says nothing.
 
 from __future__ import annotations
 
-import os
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +19,7 @@ from dbt.cli.report import explain
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError
 from dbt.cli.values import parse_drive
+from dbt.cli.vm.paths import absolute_options
 from dbt.daemon.definition import Definition, OptionValue, checked
 from dbt.daemon.errors import DefinitionError, HostFailed, RequestError
 from dbt.host.console import Console
@@ -39,7 +39,6 @@ _OF_STATE: Final = (
     *("program", "args", "kernel", "initrd", "dtb", "append", "atags", "base", "entry", "board", "xen", "cpu", "smp"),
     *("rng", "balloon", "balloon_size", "semihosting", "memory", "epoch", "insn_ns", "console"),
 )
-_PATHS: Final = ("program", "kernel", "initrd", "dtb", "files")
 
 
 def _kind(name: str) -> Any:
@@ -66,7 +65,7 @@ class OptionMachines:
         """See :class:`dbt.daemon.machines.MachineMaker`. What is not given and must differ follows from the UUID."""
         names = [name.replace("_", "-") for name in _NAMES]
         checked(definition.machine, _Section, "the section machine of the definition", names)
-        definition = definition.with_options(**_absolute(definition.machine, definition.directory))
+        definition = definition.with_options(**absolute_options(definition.machine, definition.directory))
         options = _options(definition)
         try:
             check_options(options)
@@ -77,6 +76,16 @@ class OptionMachines:
             return definition.with_options(**_differing(definition, options))
         except CommandError as error:
             raise DefinitionError(f"the machine of {definition.name}: {error}") from None
+
+    def copied(self, definition: Definition, name: str) -> Definition:
+        """See :class:`dbt.daemon.machines.MachineMaker`. Addresses of network cards are not copied."""
+        machine = dict(definition.machine)
+        nets = machine.get("net", [])
+        if isinstance(nets, list) and nets:
+            machine["net"] = [text.partition(",mac=")[0] for text in nets]
+        if definition.uuid is not None and machine.get("rng") == _seed(definition.uuid):
+            del machine["rng"]
+        return msgspec.structs.replace(definition, name=name, machine=machine, uuid=None)
 
     def boot(self, definition: Definition) -> OptionBoot:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
@@ -124,39 +133,6 @@ def _text(value: str | int | bool) -> str | bool:
     return value if isinstance(value, (str, bool)) else str(value)
 
 
-def _absolute(machine: dict[str, OptionValue], directory: str) -> dict[str, OptionValue]:
-    """Return the options that name files, with paths that do not depend on where the daemon is."""
-
-    def absolute(path: str) -> str:
-        return os.path.normpath(os.path.join(directory, os.path.expanduser(path)))
-
-    def of_parts(text: str, *names: str) -> str:
-        parts = text.replace(",,", "\0").split(",")
-        for number, part in enumerate(parts):
-            name, equals, path = part.partition("=")
-            if equals and name in names:
-                parts[number] = f"{name}={absolute(path)}"
-        return ",".join(parts).replace("\0", ",,")
-
-    def of_socket(text: str) -> str:
-        head, colon, path = text.partition("unix:")
-        return f"{head}{colon}{absolute(path)}" if colon and path else text
-
-    found: dict[str, OptionValue] = {}
-    for name, value in machine.items():
-        if name in _PATHS and isinstance(value, str):
-            found[name] = absolute(value)
-        elif name == "drive" and isinstance(value, list):
-            found[name] = [of_parts(text, "file", "overlay", "backing") for text in value]
-        elif name == "share" and isinstance(value, list):
-            found[name] = [os.path.join(directory, text) for text in value]
-        elif name == "net" and isinstance(value, list):
-            found[name] = [of_socket(text) for text in value]
-        elif name == "vsock" and isinstance(value, str):
-            found[name] = of_socket(value)
-    return found
-
-
 def _differing(definition: Definition, options: RunOptions) -> dict[str, OptionValue]:
     """Return options in which two machines are not to be equal: the addresses of network cards, and the seed of random
     numbers of a Linux. They follow from the UUID. Also check the texts of drives.
@@ -172,9 +148,13 @@ def _differing(definition: Definition, options: RunOptions) -> dict[str, OptionV
         ]
     board = BOARDS.get(options.board) if options.board is not None else default_board(options.cpu)
     if options.kernel is not None and options.rng is None and board is not None and board.virtio_slots:
-        seed = int.from_bytes(sha256(b"rng" + definition.uuid.bytes).digest()[:8], "little") >> 1
-        found["rng"] = f"seed={seed}"
+        found["rng"] = _seed(definition.uuid)
     return found
+
+
+def _seed(uuid: UUID) -> str:
+    """Return what the random numbers of a machine follow from."""
+    return f"seed={int.from_bytes(sha256(b'rng' + uuid.bytes).digest()[:8], 'little') >> 1}"
 
 
 def _mac(uuid: UUID, number: int) -> str:

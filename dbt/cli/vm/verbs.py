@@ -88,7 +88,7 @@ def define(files: Sequence[str], starts: bool, as_json: bool) -> int:
     wanted = [_read(file) for file in files]
     answers = []
     for definition in wanted:
-        answer = ask("POST", "/v1/domains/create" if starts else "/v1/domains", {"definition": definition})
+        answer = ask("POST", "/v1/create" if starts else "/v1/domains", {"definition": definition})
         answers.append(answer)
         show(answer, False, "" if as_json else f"domain {answer['name']} {'started' if starts else 'defined'}")
     return show(answers if len(answers) > 1 else answers[0], True) if as_json else Status.DONE

@@ -1,0 +1,47 @@
+"""Paths in the options of a machine, which are to mean the same wherever the daemon is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+#: The options whose value is a path.
+_PATHS: Final = ("program", "kernel", "initrd", "dtb", "files")
+_OF_DRIVES: Final = ("file", "overlay", "backing")
+
+
+def absolute(path: str, directory: str) -> str:
+    return os.path.normpath(os.path.join(directory, os.path.expanduser(path)))
+
+
+def absolute_drive(text: str, directory: str) -> str:
+    """Return the text of ``--drive`` with absolute paths. A comma in a name is written twice."""
+    parts = text.replace(",,", "\0").split(",")
+    for number, part in enumerate(parts):
+        name, equals, path = part.partition("=")
+        if equals and name in _OF_DRIVES:
+            parts[number] = f"{name}={absolute(path, directory)}"
+    return ",".join(parts).replace("\0", ",,")
+
+
+def absolute_options(machine: Mapping[str, Any], directory: str) -> dict[str, Any]:
+    """Return the options that name files, with absolute paths. Their types have been checked."""
+
+    def of_socket(text: str) -> str:
+        head, colon, path = text.partition("unix:")
+        return f"{head}{colon}{absolute(path, directory)}" if colon and path else text
+
+    found: dict[str, Any] = {}
+    for name, value in machine.items():
+        if name in _PATHS:
+            found[name] = absolute(str(value), directory)
+        elif name == "drive":
+            found[name] = [absolute_drive(text, directory) for text in value]
+        elif name == "share":
+            found[name] = [absolute(text, directory) for text in value]
+        elif name == "net":
+            found[name] = [of_socket(text) for text in value]
+        elif name == "vsock":
+            found[name] = of_socket(str(value))
+    return found

@@ -1,0 +1,204 @@
+"""Saved machines of the daemon: files that a user names, managed saves, snapshots, and clones.
+
+Methods are as those of :class:`dbt.daemon.domains.Domains`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import time
+from typing import Final
+
+import msgspec
+
+from dbt.daemon.definition import plain, read_definition
+from dbt.daemon.domains import RUNS, Domains, Record, Teller
+from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound
+from dbt.daemon.machines import MachineMaker
+from dbt.daemon.store import Snapshot, Store
+from dbt.devices.state import StateError
+from dbt.hypervisor.lifecycle import SOUND, DomainState
+from dbt.snapshot.errors import SnapshotError, SnapshotNotWritten
+from dbt.vm.vm_state import VmState
+
+#: What a snapshot's file is called. Its name is checked before.
+_SUFFIX: Final = ".dbt"
+
+
+class SavedStates:
+    """What the daemon saves of ``domains``, in ``directory`` if the user names no file."""
+
+    def __init__(self, domains: Domains, store: Store, machines: MachineMaker, directory: str, tell: Teller) -> None:
+        self._domains = domains
+        self._store = store
+        self._machines = machines
+        self._directory = directory
+        self._tell = tell
+
+    # -- files of the user ---------------------------------------------------------------------
+
+    def save(self, name: str, path: str) -> None:
+        """Write a machine to a file, with its definition beside it, and end it."""
+        with self._domains.use(name) as record, _standing_still(record) as state:
+            _write(record, state, path)
+            _write_definition(record, path)
+            self._end_saved(record)
+
+    def restore(self, path: str) -> Record:
+        """Start the domain that :meth:`save` has written to a file where it was. It is defined if there is none."""
+        _check_path(path)
+        try:
+            with open(_beside(path), "rb") as file:
+                definition = read_definition(msgspec.json.decode(file.read()))
+        except OSError as error:
+            raise NotFound(
+                f"the definition of the machine in {path} cannot be read from {_beside(path)}: {error.strerror}. "
+                "`dbt vm save` writes both"
+            ) from None
+        except msgspec.DecodeError as error:
+            raise DefinitionError(f"{_beside(path)} is no definition of a saved machine: {error}") from None
+        if all(record.name != definition.name for record in self._domains.all()):
+            self._domains.define(definition)
+        with self._domains.use(definition.name) as record:
+            self._domains.start_from(record, path)
+            return record
+
+    def dump(self, name: str, path: str) -> None:
+        """Write a machine to a file as it is now, for `dbt snapshot` and `dbt run --restore`. It goes on."""
+        with self._domains.use(name) as record:
+            with _standing_still(record) as state:
+                pass
+            _write(record, state, path)
+
+    def _end_saved(self, record: Record) -> None:
+        record.domain.destroy()
+        self._tell(time(), record.name, "saved", "")
+
+    # -- managed saves -------------------------------------------------------------------------
+
+    def managed_save(self, name: str) -> None:
+        """Save a machine so that its next start goes on there, and end it."""
+        with self._domains.use(name) as record, _standing_still(record) as state:
+            path = os.path.join(self._directory, f"{record.domain.uuid}{_SUFFIX}")
+            _write(record, state, path)
+            self._domains.set_managed_save(record, path)
+            self._end_saved(record)
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    def snapshots(self, name: str) -> list[Snapshot]:
+        """Return the snapshots of a domain, from the oldest on."""
+        return self._store.snapshots(self._domains.get(name).domain.uuid)
+
+    def create_snapshot(self, name: str, snapshot: str | None) -> Snapshot:
+        """Keep the present state of a machine, by a name or by the next number. It goes on."""
+        with self._domains.use(name) as record:
+            uuid, known = record.domain.uuid, {one.name for one in self.snapshots(name)}
+            if snapshot is None:
+                snapshot = next(str(number) for number in range(1, len(known) + 2) if str(number) not in known)
+            if snapshot in known:
+                raise Conflict(
+                    f"the domain {record.name} has a snapshot {snapshot} already: delete it, or name another"
+                )
+            was = record.domain.state
+            with _standing_still(record) as state:
+                created = time()
+            folder = os.path.join(self._directory, str(uuid))
+            os.makedirs(folder, exist_ok=True)
+            path = os.path.join(folder, f"{snapshot}{_SUFFIX}")
+            _write(record, state, path)
+            shown = DomainState.PAUSED if was is DomainState.PAUSED else DomainState.RUNNING
+            made = Snapshot(snapshot, created, shown.value, path)
+            self._store.add_snapshot(uuid, made)
+            self._tell(created, record.name, "snapshot", snapshot)
+            return made
+
+    def _snapshot(self, name: str, snapshot: str) -> Snapshot:
+        found = next((one for one in self.snapshots(name) if one.name == snapshot), None)
+        if found is None:
+            raise NotFound(f"the domain {name} has no snapshot {snapshot}: `dbt vm snapshot-list {name}` shows them")
+        return found
+
+    def revert(self, name: str, snapshot: str) -> None:
+        """Let a domain go on from one of its snapshots. What it has now is lost."""
+        with self._domains.use(name) as record:
+            found = self._snapshot(name, snapshot)
+            if record.domain.state is not DomainState.DEFINED:
+                record.domain.destroy()
+            self._domains.start_from(record, found.path)
+            self._tell(time(), record.name, "reverted", snapshot)
+
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Forget a snapshot."""
+        with self._domains.use(name) as record:
+            found = self._snapshot(name, snapshot)
+            self._store.remove_snapshot(record.domain.uuid, snapshot)
+            os.unlink(found.path)
+
+    # -- clones --------------------------------------------------------------------------------
+
+    def clone(self, name: str, other: str) -> Record:
+        """Make another domain as this one, with another identity. A machine is cloned in its present state, and the
+        clone goes on as this one does.
+        """
+        with self._domains.use(name) as record:
+            definition = self._machines.copied(record.definition, other)
+            if record.domain.state not in SOUND:
+                return self._domains.define(read_definition(plain(definition)))
+            was = record.domain.state
+            try:
+                return self._domains.adopt_clone(record, definition, goes_on=was in RUNS)
+            except (StateError, ValueError) as error:
+                raise Conflict(f"the domain {record.name} cannot be cloned: {error}") from None
+
+
+@contextmanager
+def _standing_still(record: Record) -> Iterator[VmState]:
+    """Give the state of a machine, which stands still while the block runs, and goes on if it has not ended then."""
+    domain = record.domain
+    if domain.state not in SOUND:
+        raise Conflict(f"the domain {record.name} is {domain.state.value}, so there is no state of its machine to save")
+    ran = domain.state in RUNS
+    if ran:
+        domain.pause()
+    try:
+        try:
+            state = domain.machine.save()
+        except StateError as error:
+            raise Conflict(f"the domain {record.name} cannot be saved: {error}") from None
+        yield state
+    finally:
+        if ran and domain.state is DomainState.PAUSED:
+            domain.resume()
+
+
+def _write(record: Record, state: VmState, path: str) -> None:
+    """Write a state to a file, and give back its memory."""
+    from dbt.snapshot.snapshots import write_snapshot
+
+    _check_path(path)
+    try:
+        with state:
+            write_snapshot(state, path)
+    except (SnapshotNotWritten, SnapshotError) as error:
+        raise HostFailed(f"the domain {record.name} is not saved: {error}") from None
+
+
+def _check_path(path: str) -> None:
+    if not os.path.isabs(path):
+        raise DefinitionError(f"{path!r} is no path that begins with /, and the daemon is nowhere else")
+
+
+def _beside(path: str) -> str:
+    """Return the path of the definition that belongs to a saved machine."""
+    return f"{path}.json"
+
+
+def _write_definition(record: Record, path: str) -> None:
+    try:
+        with open(_beside(path), "wb") as file:
+            file.write(msgspec.json.encode(plain(record.definition)))
+    except OSError as error:
+        raise HostFailed(f"{_beside(path)} cannot be written: {error.strerror}") from None

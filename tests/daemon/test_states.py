@@ -1,0 +1,144 @@
+"""Machines that are saved, restored, reverted and cloned by the daemon, and definitions that change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import dbt, paragraph
+from tests.daemon.daemons import TestDaemon
+
+
+@pytest.fixture
+def letters(daemon: TestDaemon) -> str:
+    """A domain whose guest has answered twice."""
+    daemon.define("one", "letters")
+    daemon.ok("start", "one")
+    assert daemon.type("one", b"xx") == "AB"
+    return "one"
+
+
+def test_a_machine_goes_on_from_the_file_to_which_it_was_saved(
+    daemon: TestDaemon, letters: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "saved"
+    daemon.ok("save", letters, file)
+    assert daemon.state_of(letters) == "defined"
+    daemon.ok("undefine", letters)
+    assert daemon.ok("restore", file) == f"domain one goes on from {file}\n"
+    assert daemon.type(letters) == "C"
+    assert "already" in paragraph(daemon.vm("restore", file), 125)
+
+
+def test_a_file_without_its_definition_is_refused(daemon: TestDaemon, tmp_path: Path) -> None:
+    (tmp_path / "saved").write_text("x")
+    assert "cannot be read from" in paragraph(daemon.vm("restore", tmp_path / "saved"), 120)
+    (tmp_path / "saved.json").write_text("{")
+    assert "is no definition" in paragraph(daemon.vm("restore", tmp_path / "saved"), 121)
+
+
+def test_a_damaged_file_starts_nothing(daemon: TestDaemon, letters: str, tmp_path: Path) -> None:
+    file = tmp_path / "saved"
+    daemon.ok("save", letters, file)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert "cannot start" in paragraph(daemon.vm("restore", file), 121)
+    assert daemon.state_of(letters) == "defined"
+
+
+def test_a_save_that_cannot_be_written_leaves_the_machine_running(daemon: TestDaemon, letters: str) -> None:
+    assert "is not saved" in paragraph(daemon.vm("save", letters, "/nowhere/file"), 125)
+    assert daemon.type(letters) == "C"
+
+
+def test_a_managed_save_is_taken_up_by_the_next_start_alone(daemon: TestDaemon, letters: str) -> None:
+    daemon.ok("managedsave", letters)
+    assert "saved" in daemon.ok("list", "--all")
+    daemon.ok("daemon", "--stop")
+    daemon.ok("start", letters)
+    assert daemon.type(letters) == "C"
+    daemon.ok("reset", letters)
+    assert daemon.type(letters) == "A"
+    daemon.ok("managedsave", letters)
+    daemon.ok("start", letters, "--force-boot")
+    assert daemon.type(letters) == "A"
+    assert not daemon.json("dominfo", letters)["managed_save"]
+    assert not list((daemon.state / "states").iterdir())
+
+
+def test_snapshots_are_kept_listed_and_gone_back_to(daemon: TestDaemon, letters: str) -> None:
+    assert daemon.json("snapshot-create", letters)["name"] == "1"
+    assert daemon.type(letters) == "C"
+    daemon.ok("snapshot-create", letters, "later")
+    assert [one["name"] for one in daemon.json("snapshot-list", letters)] == ["1", "later"]
+    assert "has a snapshot later already" in paragraph(daemon.vm("snapshot-create", letters, "later"), 125)
+    assert "has no snapshot 2" in paragraph(daemon.vm("snapshot-revert", letters, "2"), 120)
+    for snapshot, letter in (("1", "C"), ("later", "D"), ("1", "C")):
+        daemon.ok("snapshot-revert", letters, snapshot)
+        assert daemon.type(letters) == letter
+    daemon.ok("snapshot-delete", letters, "1")
+    assert [one["name"] for one in daemon.json("snapshot-list", letters)] == ["later"]
+    daemon.ok("destroy", letters)
+    daemon.ok("undefine", letters)
+    assert not list((daemon.state / "states").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ""])
+def test_the_name_of_a_snapshot_is_no_path(daemon: TestDaemon, letters: str, name: str) -> None:
+    paragraph(daemon.vm("snapshot-create", letters, name), 120)
+    assert daemon.json("snapshot-list", letters) == []
+
+
+def test_a_dump_can_be_run_and_the_machine_goes_on(daemon: TestDaemon, letters: str, tmp_path: Path) -> None:
+    daemon.ok("dump", letters, tmp_path / "dump")
+    assert daemon.type(letters) == "C"
+    done = dbt("run", "--restore", tmp_path / "dump", "--fuel", "100", "--json", "--jit", "off")
+    assert json.loads(done.stderr.decode().splitlines()[-1])["registers"]["r6"] == ord("C")
+
+
+def test_a_clone_has_the_state_and_another_identity(daemon: TestDaemon, letters: str) -> None:
+    daemon.ok("clone", letters, "two")
+    assert daemon.type("two") == "C"
+    assert daemon.type(letters, b"xx") == "CD"
+    assert daemon.json("dominfo", "two")["uuid"] != daemon.json("dominfo", letters)["uuid"]
+    daemon.ok("destroy", letters)
+    daemon.ok("clone", letters, "three")
+    assert daemon.state_of("three") == "defined"
+    assert "there is a domain two already" in paragraph(daemon.vm("clone", "two", "two"), 125)
+
+
+def test_the_limits_of_devices_are_kept(daemon: TestDaemon) -> None:
+    daemon.define("one", "sleeper", ["[limits]", "disk-bytes = 1000"])
+    assert daemon.json("blkdeviotune", "one") == {"disk-bytes": 1000, "disk-operations": None}
+    changed = daemon.json("blkdeviotune", "one", "--total-bytes-sec", "0", "--total-iops-sec", "50")
+    assert changed == {"disk-bytes": None, "disk-operations": 50}
+    assert daemon.json("domiftune", "one", "--inbound", "1000000") == {"net-received": 1_000_000, "net-sent": None}
+    assert daemon.ask("GET", "/v1/domains/one/definition")["limits"] == {
+        **{"disk-bytes": None, "disk-operations": 50},
+        **{"net-sent": None, "net-received": 1_000_000},
+    }
+
+
+def test_disks_come_and_go_with_the_next_start(daemon: TestDaemon, tmp_path: Path) -> None:
+    daemon.define("one", "sleeper")
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    daemon.ok("attach-disk", "one", tmp_path / "disk")
+    assert "has the disk" in paragraph(daemon.vm("attach-disk", "one", tmp_path / "disk"), 125)
+    daemon.ok("start", "one")
+    daemon.ok("destroy", "one")
+    (tmp_path / "disk").unlink()
+    assert str(tmp_path / "disk") in paragraph(daemon.vm("start", "one"), 121)
+    daemon.ok("detach-disk", "one", tmp_path / "disk")
+    daemon.ok("start", "one")
+    assert "has no disk" in paragraph(daemon.vm("detach-disk", "one", tmp_path / "disk"), 120)
+
+
+def test_a_new_definition_holds_from_the_next_start_on(daemon: TestDaemon, letters: str) -> None:
+    daemon.define("one", "echo", ["[share]", "weight = 5"])
+    assert daemon.json("dominfo", letters)["weight"] == 5
+    assert daemon.type(letters) == "C"
+    daemon.ok("reset", letters)
+    assert daemon.type(letters) == "x"
