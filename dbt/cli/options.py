@@ -130,11 +130,11 @@ def _check_devices(options: RunOptions, board: BoardModel, memory: int) -> None:
     """
     if board.is_domain:
         for name, wanted in (
-            *(("--net", _nets(options)), ("--share", options.share), ("--vsock", options.vsock)),
+            *(("--share", options.share), ("--vsock", options.vsock)),
             *(("--rng, --balloon and --console virtio", _devices(options)),),
         ):
             if wanted:
-                raise CommandError(f"{name}: a domain of Xen has disks alone (--drive).", Status.USAGE)
+                raise CommandError(f"{name}: a domain of Xen has --drive and --net alone.", Status.USAGE)
         return
     count = len(options.drive) + len(_nets(options)) + len(_devices(options)) + len(options.share)
     count += options.vsock is not None

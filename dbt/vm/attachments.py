@@ -18,6 +18,8 @@ from dbt.host.guest_notices import GuestNotices
 from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from dbt.devices.output import OutputRing
     from dbt.devices.state import State
     from dbt.devices.virtio.attached import Attached
@@ -33,9 +35,17 @@ if TYPE_CHECKING:
     from dbt.host.ninep.share import Share
     from dbt.host.vsock_option import Vsock
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
+    from dbt.hypervisor.xen.back_ends.net import NetBackEnd
     from dbt.memory.guest_memory import GuestMemory
     from dbt.vm.shared_directory import SharedDirectory
     from dbt.vm.vsock_channel import VsockChannel
+
+    class Announcing(Protocol):
+        """A network card."""
+
+        def announce(self) -> None:
+            """Tell a new network where the guest is, if the guest uses the card."""
+
 
 #: The address of QEMU's first network card.
 _FIRST_ADDRESS: Final = 0x525400123456
@@ -94,7 +104,7 @@ class Attachments:
         self._balloon: Balloon | None = None
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
-        self._cards: list[NetDevice] = []  # of the present board
+        self._cards: Sequence[Announcing] = ()  # of the present board
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
         self._held: list[tuple[int, bytes]] | None = None  # frames that are not to leave yet, if any are held
@@ -136,13 +146,13 @@ class Attachments:
 
             failed = partial(self._tell_failure, number, one.drive.path)
             made.append(Block(one.medium, one.drive.serial.encode(), failed))
-        self._cards = []
-        for number, net in enumerate(self._nets):
+        cards: list[NetDevice] = []
+        for number, address in enumerate(self._addresses):
             from dbt.devices.virtio.net import Net as NetDevice
 
-            address = net.mac or (_FIRST_ADDRESS + number).to_bytes(6, "big")
-            self._cards.append(NetDevice(partial(self._send, number), address))
-        made += self._cards
+            cards.append(NetDevice(partial(self._send, number), address))
+        self._cards = cards
+        made += cards
         if "rng" in self._devices:
             from dbt.devices.virtio.rng import Rng
 
@@ -170,7 +180,22 @@ class Attachments:
 
             failed = partial(self._tell_failure, number, one.drive.path)
             makers.append(partial(BlockBackEnd, number=disk_number(number), medium=one.medium, failed=failed))
+        cards: list[NetBackEnd] = []
+
+        def make_card(bus: XenBus, number: int, address: bytes) -> BackEnd:
+            from dbt.hypervisor.xen.back_ends.net import NetBackEnd
+
+            cards.append(NetBackEnd(bus, number, send=partial(self._send, number), address=address))
+            return cards[-1]
+
+        self._cards = cards
+        makers += [partial(make_card, number=number, address=one) for number, one in enumerate(self._addresses)]
         return makers
+
+    @property
+    def _addresses(self) -> list[bytes]:
+        """The addresses of the network cards."""
+        return [net.mac or (_FIRST_ADDRESS + number).to_bytes(6, "big") for number, net in enumerate(self._nets)]
 
     @property
     def given_pages(self) -> int | None:

@@ -121,6 +121,8 @@ class ControlledMachine(LoadedMachine, ABC):
 
         if not 0 <= number < count:
             raise ValueError(f"the machine has no {what} {number}: it has {count}")
+        if self.options.board_model.is_domain:
+            raise ValueError(f"the {what} {number} is a domain's of Xen, and cannot be limited")
         self._parts.mailbox.post(Arrival(limits_name(first + number), packed(limits)))
 
     @property

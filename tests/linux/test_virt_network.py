@@ -1,5 +1,5 @@
-"""Debian's kernel on the board virt has a network by ``passt``: an address, connections in both directions, a recording
-that needs no network, and a saved state that gets a new one.
+"""Debian's kernel on the boards virt and xen has a network by ``passt``: an address, connections in both directions, a
+recording that needs no network, and a saved state that gets a new one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,16 @@ pytestmark = NEEDS_DEBIAN
 _PAGE = b"served by the guest\n"
 
 
-def booting(console: Console, *nets: Net, **more: Any) -> Machine:
-    machine = Machine(256 << 20, console=console, cpu="cortex-a15", nets=nets, **more)
-    machine.load_kernel(KERNEL, initrd=DISK, append="console=ttyAMA0 rdinit=/init-virt nowait quiet")
+#: The arguments of the kernel on each board, whose drivers it then has.
+_ARGUMENTS = {
+    "virt": "console=ttyAMA0 rdinit=/init-virt nowait quiet",
+    "xen": "console=hvc0 rdinit=/init-xen nowait quiet",
+}
+
+
+def booting(board: str, console: Console, *nets: Net, **more: Any) -> Machine:
+    machine = Machine(256 << 20, console=console, cpu="cortex-a15", board=board, nets=nets, **more)
+    machine.load_kernel(KERNEL, initrd=DISK, append=f"{_ARGUMENTS[board]} nowait quiet")
     return machine
 
 
@@ -87,16 +94,18 @@ def ask_host(machine: Machine, console: Typist, word: str) -> None:
             assert heard.result().startswith(f"GET /{word} HTTP/1.".encode())
 
 
+@pytest.mark.parametrize("board", ["virt", "xen"])
 def test_a_session_is_replayed_and_its_state_gets_a_network_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, board: str
 ) -> None:
     need_passt()
     port, other = free_port(), free_port()
     console = Typist([])
-    with booting(console, Net("user", forwards=(Forward("tcp", "127.0.0.1", port, 80),)), realtime=True) as machine:
+    net = Net("user", forwards=(Forward("tcp", "127.0.0.1", port, 80),))
+    with booting(board, console, net, realtime=True) as machine:
         recorder = Recorder(machine.input_source, str(tmp_path / "run"), identify(machine, ""))
         machine.attach_input(recorder)
-        run_until(machine, console, b"VIRTIO DONE")
+        run_until(machine, console, b" DONE ===")
         assert b"udhcpc: lease of 10.0.2.15 obtained from 10.0.2.2" in console.output
         console.steps += typed(
             [
@@ -125,7 +134,7 @@ def test_a_session_is_replayed_and_its_state_gets_a_network_of_its_own(
     monkeypatch.setenv("PATH", str(tmp_path))  # there is no passt
     recording = read_recording(str(tmp_path / "run"))
     assert sum(item.arrival.receiver == "net" for item in recording.arrivals) > 10
-    with booting(CaptureConsole(), Net("none")) as machine:
+    with booting(board, CaptureConsole(), Net("none")) as machine:
         replay = Replay(recording, identify(machine, ""))
         machine.attach_input(replay)
         replay.compare(machine, machine.run(fuel=replay.fuel(0, None), timeout=TIMEOUT), pytest.fail)

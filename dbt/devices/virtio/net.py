@@ -10,6 +10,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Final
 
+from dbt.devices.ethernet import (
+    ADDRESS,
+    BROADCAST,
+    LONGEST_FRAME,
+    MOST_FRAMES,
+    SHORTEST_FRAME,
+    VLAN_TYPE,
+    announcement,
+)
 from dbt.devices.state import Wiring
 from dbt.devices.virtio.device import RequestError, VirtioDevice
 from dbt.devices.virtio.queue import Chain
@@ -27,21 +36,9 @@ _HEADER: Final = struct.Struct("<10xH")
 #: Bits of ``modes`` by the commands of class RX.
 _PROMISCUOUS, _ALL_MULTICAST, _ALL_UNICAST, _NO_MULTICAST, _NO_UNICAST, _NO_BROADCAST = range(6)
 _OK, _ERR = b"\0", b"\1"
-_ADDRESS: Final = 6
-_BROADCAST: Final = b"\xff" * _ADDRESS
 _TABLE: Final = 64
 _VLANS: Final = 4096
-_VLAN_TYPE: Final = b"\x81\0"
 _LINK_UP: Final = 1
-#: The type of a frame with a request of reverse ARP, and how the request begins: Ethernet, IPv4, and the lengths of
-#: their addresses.
-_REVERSE_ARP: Final = bytes.fromhex("8035 0001 0800 06 04 0003")
-#: The bytes of the shortest frame on a wire, without its checksum.
-_SHORTEST_SENT: Final = 60
-#: Frames that wait for the driver at most, and the bytes of one. What comes then is lost, as on a real network.
-MOST_FRAMES: Final = 256
-LONGEST_FRAME: Final = 65_535
-_SHORTEST_FRAME: Final = 14
 
 
 @dataclass(eq=False)
@@ -80,12 +77,12 @@ class Net(VirtioDevice):
 
     def is_possible(self) -> bool:
         return (
-            len(self.mac) == _ADDRESS
+            len(self.mac) == ADDRESS
             and len(self.frames) <= MOST_FRAMES
-            and all(_SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME for frame in self.frames)
+            and all(SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME for frame in self.frames)
             and 0 <= self.modes < 1 << 6
-            and len(self.addresses) % _ADDRESS == 0
-            and len(self.addresses) <= _TABLE * _ADDRESS
+            and len(self.addresses) % ADDRESS == 0
+            and len(self.addresses) <= _TABLE * ADDRESS
             and 0 <= self.overflow < 4
             and len(self.vlans) == _VLANS // 8
         )
@@ -109,26 +106,26 @@ class Net(VirtioDevice):
 
     def arrive(self, frame: bytes) -> None:
         """Take a frame from the network, unless the guest does not want it."""
-        is_frame = self.is_started and _SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME
+        is_frame = self.is_started and SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME
         if is_frame and len(self.frames) < MOST_FRAMES and self._is_wanted(frame):
             self.frames.append(frame)
 
     def _is_wanted(self, frame: bytes) -> bool:
-        target = frame[:_ADDRESS]
+        target = frame[:ADDRESS]
         if self._is_on(_PROMISCUOUS):
             return True
-        if frame[12:14] == _VLAN_TYPE:
+        if frame[12:14] == VLAN_TYPE:
             vlan = int.from_bytes(frame[14:16], "big") % _VLANS
             if not self.vlans[vlan // 8] >> vlan % 8 & 1:
                 return False
-        if target == _BROADCAST:
+        if target == BROADCAST:
             return not self._is_on(_NO_BROADCAST)
         is_multicast = bool(target[0] & 1)
         if self._is_on(_NO_MULTICAST if is_multicast else _NO_UNICAST):
             return False
         if self._is_on(_ALL_MULTICAST if is_multicast else _ALL_UNICAST) or self.overflow >> is_multicast & 1:
             return True
-        wanted = [self.addresses[at : at + _ADDRESS] for at in range(0, len(self.addresses), _ADDRESS)]
+        wanted = [self.addresses[at : at + ADDRESS] for at in range(0, len(self.addresses), ADDRESS)]
         return target in wanted or (target == self.mac and not is_multicast)
 
     def _is_on(self, mode: int) -> bool:
@@ -150,10 +147,9 @@ class Net(VirtioDevice):
     # -- from the guest ------------------------------------------------------------------------
 
     def announce(self) -> None:
-        """Tell a new network where the guest is, as QEMU does: by a request of reverse ARP (RFC 903)."""
+        """Tell a new network where the guest is."""
         if self.is_started:
-            owner = self.mac + bytes(4)
-            self.send([_BROADCAST + self.mac + _REVERSE_ARP + (owner * 2).ljust(_SHORTEST_SENT - 22, b"\0")])
+            self.send([announcement(self.mac)])
 
     def duration(self, queue: int, chain: Chain) -> int:
         return 0  # but for what the limit says
@@ -168,7 +164,7 @@ class Net(VirtioDevice):
         if chain.out_size < _HEADER.size:
             raise RequestError("a frame that is sent begins with a header of 12 bytes")
         frame = chain.read(_HEADER.size, LONGEST_FRAME + 1)
-        if _SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME:
+        if SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME:
             self.outgoing.append(frame)
         return 0
 
@@ -191,7 +187,7 @@ class Net(VirtioDevice):
         match kind:
             case 0 if command <= _NO_BROADCAST and data:
                 self.modes = (self.modes & ~(1 << command)) | (bool(data[0]) << command)
-            case 1 if command == 1 and len(data) == _ADDRESS:
+            case 1 if command == 1 and len(data) == ADDRESS:
                 self.mac = data
             case 1 if command == 0:
                 return self._set_table(data)
@@ -211,11 +207,11 @@ class Net(VirtioDevice):
         addresses, overflow = b"", 0
         for number in range(2):
             count = int.from_bytes(data[:4], "little")
-            table = data[4 : 4 + _ADDRESS * count]
-            if len(data) < 4 or len(table) < _ADDRESS * count:
+            table = data[4 : 4 + ADDRESS * count]
+            if len(data) < 4 or len(table) < ADDRESS * count:
                 return False
             data = data[4 + len(table) :]
-            if len(addresses) + len(table) <= _TABLE * _ADDRESS:
+            if len(addresses) + len(table) <= _TABLE * ADDRESS:
                 addresses += table
             else:
                 overflow |= 1 << number

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dbt.devices.virtio.net import MOST_FRAMES
+from dbt.devices.ethernet import MOST_FRAMES
 from tests.devices.virtio.driver import F_VERSION_1, Rig
 from tests.devices.virtio.every_device import network_card
 

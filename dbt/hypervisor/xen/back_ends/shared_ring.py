@@ -92,8 +92,12 @@ class SharedRing(Stateful):
             at = _ENTRIES + number % self.size * self.entry
             found.append(page[at : at + self.entry])
         self.taken = self.taken + count & _WORD
-        self.grants.write(self.reference, _REQ_EVENT, _U32.pack(self.taken + 1 & _WORD))
+        self.want(1)
         return found
+
+    def want(self, count: int) -> None:
+        """Ask for an event when so many requests wait that have not been taken."""
+        self.grants.write(self.reference, _REQ_EVENT, _U32.pack(self.taken + count & _WORD))
 
     def answer(self, responses: Sequence[bytes]) -> bool:
         """Write responses, of at most the size of an entry. Return whether the front end wants an event for them."""

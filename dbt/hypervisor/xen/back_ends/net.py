@@ -1,0 +1,237 @@
+"""The network back end (xen/include/public/io/netif.h), on the networks that virtio cards are on, too.
+
+The front end sends a frame as one or several requests, each a part of a granted page. Its protocol checksum may be
+left to the back end. For what arrives it has granted pages: a frame is spread over several of them if it agrees.
+Frames take no time: they are sent when the front end sends its event, as by a virtio card.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, NamedTuple
+
+from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.ethernet import (
+    LONGEST_FRAME,
+    MOST_FRAMES,
+    SHORTEST_FRAME,
+    ChecksumError,
+    announcement,
+    with_checksum,
+)
+from dbt.devices.state import Part, Wiring
+from dbt.hypervisor.xen.back_ends.back_end import BackEnd, FrontEndError
+from dbt.hypervisor.xen.back_ends.shared_ring import SharedRing
+from dbt.hypervisor.xen.grant_table import GrantError
+
+_SENT: Final = struct.Struct("<IHHHH")  # grant, offset, flags, id, size
+_SENT_ANSWER: Final = struct.Struct("<Hhxxxxxxxx")
+_ROOM: Final = struct.Struct("<HxxI")  # id, grant
+_ROOM_ANSWER: Final = struct.Struct("<HHHh")  # id, offset, flags, size or error
+_CHECKSUM_BLANK, _MORE_DATA, _EXTRA_INFO = 1, 4, 8
+_MORE_EXTRAS: Final = 1
+_OKAY, _ERROR, _NOTHING = 0, -1, 1
+#: The requests of a frame at most (XEN_NETIF_NR_SLOTS_MIN).
+_MOST_PARTS: Final = 18
+
+
+class Fragment(NamedTuple):
+    """One request of the front end: a part of a frame that it sends."""
+
+    reference: int
+    offset: int
+    flags: int
+    number: int
+    size: int
+
+
+class Packet(NamedTuple):
+    """The requests of a frame, without the ``extras`` that are behind the first one."""
+
+    parts: Sequence[Fragment]
+    extras: int
+
+
+@dataclass(eq=False, kw_only=True)
+class NetBackEnd(BackEnd):
+    """A network card. ``send`` gets the frames that the guest sends; ``address`` is the card's own.
+
+    ``frames`` have arrived, and wait for pages of the guest's. ``spreads`` says that a frame may be in several pages.
+    """
+
+    kind: ClassVar[str] = "vif"
+    receiver_name: ClassVar[str] = "net"
+
+    send: Wiring[Callable[[Sequence[bytes]], None]]
+    address: Wiring[bytes]
+    sending: Part[SharedRing] = field(init=False)
+    receiving: Part[SharedRing] = field(init=False)
+    frames: list[bytes] = field(default_factory=list)
+    spreads: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.sending = SharedRing(self.bus.grants, _SENT.size)
+        self.receiving = SharedRing(self.bus.grants, _ROOM.size)
+
+    def is_possible(self) -> bool:
+        return (
+            len(self.frames) <= MOST_FRAMES
+            and all(SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME for frame in self.frames)
+            and ((self.sending.is_open and self.receiving.is_open) or not self.is_connected)
+        )
+
+    # -- XenStore ------------------------------------------------------------------------------
+
+    def offer(self) -> Mapping[str, str]:
+        return {
+            "mac": self._address_text,
+            "handle": str(self.number),
+            "feature-sg": "1",
+            "feature-rx-copy": "1",
+            "feature-rx-flip": "0",
+            "feature-ipv6-csum-offload": "1",
+            "feature-gso-tcpv4": "0",
+            "feature-gso-tcpv6": "0",
+            "feature-split-event-channels": "0",
+            "hotplug-status": "connected",
+        }
+
+    def describe(self) -> Mapping[str, str]:
+        return {"mac": self._address_text, "handle": str(self.number)}
+
+    @property
+    def _address_text(self) -> str:
+        return self.address.hex(":")
+
+    def connect(self) -> Mapping[str, str]:
+        if not self.says("request-rx-copy"):
+            raise FrontEndError(
+                "it does not want what arrives to be copied (request-rx-copy), and nothing else is done"
+            )
+        self.sending.open(self.said_number("tx-ring-ref"))
+        self.receiving.open(self.said_number("rx-ring-ref"))
+        self.bind(self.said_number("event-channel"))
+        self.spreads = self.says("feature-sg")
+        return {}
+
+    def holds(self) -> Iterable[int]:
+        return [*self.sending.holds(), *self.receiving.holds()]
+
+    def disconnect(self) -> None:
+        self.frames = []
+        self.sending.close()
+        self.receiving.close()
+
+    def announce(self) -> None:
+        """Tell a new network where the guest is."""
+        if self.is_connected:
+            self.send([announcement(self.address)])
+
+    # -- from the guest ------------------------------------------------------------------------
+
+    def attend(self) -> None:
+        requests = self.sending.take(self.sending.size)
+        wants_event = False
+        if requests:
+            frames, answers = self._frames_of(requests)
+            wants_event = self.sending.answer(answers)
+            self.counts.batches += 1
+            self.counts.requests += len(requests)
+            if frames:
+                self.send(frames)
+        if self._deliver() or wants_event:
+            self.notify()
+
+    def _frames_of(self, requests: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Return the frames that requests are, and the answers to these."""
+        frames, answers = [], []
+        for packet in _packets(requests):
+            status = _ERROR
+            try:
+                frames.append(self._frame_of(packet))
+                status = _OKAY
+            except (GrantError, ChecksumError):
+                pass  # The front end hears by the status that the frame is lost.
+            first, *others = [_SENT_ANSWER.pack(part.number, status) for part in packet.parts]
+            answers += [first, *[_SENT_ANSWER.pack(0, _NOTHING)] * packet.extras, *others]
+        return frames, answers
+
+    def _frame_of(self, packet: Packet) -> bytes:
+        """Return a frame. Raise GrantError or ChecksumError if the front end sends none."""
+        first = packet.parts[0]
+        if packet.extras or first.size < SHORTEST_FRAME:
+            raise ChecksumError("it is too short, or asks for what was not offered")
+        read = self.bus.grants.read
+        frame = b"".join([read(part.reference, part.offset, part.size) for part in _sized(packet.parts) if part.size])
+        return with_checksum(frame) if first.flags & _CHECKSUM_BLANK else frame
+
+    # -- to the guest --------------------------------------------------------------------------
+
+    def arrive(self, data: bytes) -> None:
+        most = LONGEST_FRAME if self.spreads else PAGE_SIZE
+        if SHORTEST_FRAME <= len(data) <= most and len(self.frames) < MOST_FRAMES:
+            self.frames.append(data)
+        if self._deliver():
+            self.notify()
+
+    def _deliver(self) -> bool:
+        """Put frames into pages of the guest's, as far as there are any. Return whether it wants an event for them."""
+        answers: list[bytes] = []
+        while self.frames:
+            pieces = [self.frames[0][at : at + PAGE_SIZE] for at in range(0, len(self.frames[0]), PAGE_SIZE)]
+            if self.receiving.waiting < len(pieces):
+                self.receiving.want(len(pieces))
+                break
+            del self.frames[0]
+            rooms = self.receiving.take(len(pieces))
+            for number, (room, piece) in enumerate(zip(rooms, pieces, strict=True), 1):
+                answers.append(self._fill(room, piece, number < len(pieces)))
+        self.counts.requests += len(answers)
+        return bool(answers) and self.receiving.answer(answers)
+
+    def _fill(self, room: bytes, piece: bytes, is_followed: bool) -> bytes:
+        """Write a piece of a frame to a page of the guest's, and return the answer."""
+        number, reference = _ROOM.unpack(room)
+        size = len(piece)
+        try:
+            self.bus.grants.write(reference, 0, piece)
+        except GrantError:
+            size = _ERROR
+        return _ROOM_ANSWER.pack(number, 0, _MORE_DATA * is_followed, size)
+
+
+def _packets(requests: Sequence[bytes]) -> Iterable[Packet]:
+    """Yield the requests of each frame. Raise FrontEndError for the last frame if some of its requests are missing, and
+    for what no front end would send.
+    """
+    waiting = iter(requests)
+
+    def following() -> bytes:
+        request = next(waiting, None)
+        if request is None:
+            raise FrontEndError("a frame that it sends ends in the middle")
+        return request
+
+    for request in waiting:
+        parts, extras = [Fragment(*_SENT.unpack(request))], 0
+        more = bool(parts[0].flags & _EXTRA_INFO)
+        while more:
+            more, extras = bool(following()[1] & _MORE_EXTRAS), extras + 1
+        while parts[-1].flags & _MORE_DATA:
+            if len(parts) == _MOST_PARTS:
+                raise FrontEndError(f"a frame that it sends has more than {_MOST_PARTS} parts")
+            parts.append(Fragment(*_SENT.unpack(following())))
+        if any(part.offset + part.size > PAGE_SIZE for part in _sized(parts)):
+            raise FrontEndError("a part of a frame that it sends leaves its page")
+        yield Packet(parts, extras)
+
+
+def _sized(parts: Sequence[Fragment]) -> list[Fragment]:
+    """Return the parts of a frame with their own sizes. The first one has the size of the frame."""
+    size = parts[0].size - sum(part.size for part in parts[1:])
+    if size < 0:
+        raise FrontEndError("the parts of a frame that it sends have more bytes than the frame")
+    return [parts[0]._replace(size=size), *parts[1:]]

@@ -1,0 +1,77 @@
+"""Checksums of TCP and UDP: against a sum that is made in the plain way, and frames that have none."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from dbt.devices.ethernet import ChecksumError, with_checksum
+from tests.devices.packets import ADDRESSES, packet
+
+
+def plain_sum(data: bytes) -> int:
+    """Return the sum of RFC 1071, word by word."""
+    total = 0
+    for at in range(0, len(data), 2):
+        total += int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "big")
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def test_sums_come_out_even() -> None:
+    """Over the pseudo header and the segment with its checksum, the sum is all ones."""
+    random = Random(1)
+    for number in range(400):
+        protocol, vlan = random.choice((6, 17)), bool(number & 1)
+        payload = random.randbytes(random.randrange(20, 1500))
+        frame, start, pseudo = packet(protocol, payload, random.choice((4, 6)), vlan, random.randrange(3))
+        done = with_checksum(frame + b"padding" * (number & 2))
+        end = start + len(payload)
+        assert plain_sum(pseudo + done[start:end]) == 0xFFFF
+        place = start + (16 if protocol == 6 else 6)
+        assert done[:place] == frame[:place] and done[place + 2 :] == frame[place + 2 :] + b"padding" * (number & 2)
+
+
+def test_udp_never_has_the_checksum_zero() -> None:
+    """Zero would say that there is none. The last word is such that the sum is all ones."""
+    payload = bytes(18)
+    frame, start, pseudo = packet(17, payload, 4, vlan=False)
+    last = 0xFFFF - plain_sum(pseudo)
+    done = with_checksum(frame[:-2] + last.to_bytes(2, "big"))
+    assert done[start + 6 : start + 8] == b"\xff\xff"
+    tcp, start, pseudo = packet(6, bytes(20), 4, vlan=False)
+    done = with_checksum(tcp[:-2] + (0xFFFF - plain_sum(pseudo)).to_bytes(2, "big"))
+    assert done[start + 16 : start + 18] == b"\0\0"
+
+
+def test_frames_without_such_a_checksum() -> None:
+    good, start, _ = packet(6, bytes(20), 4, vlan=False)
+    fragment = bytearray(good)
+    fragment[20] = 0x20
+    for frame in (
+        b"",
+        bytes(14),
+        ADDRESSES + b"\x08\x06" + bytes(40),
+        packet(1, bytes(20), 4, vlan=False)[0],
+        packet(6, bytes(19), 4, vlan=False)[0],
+        packet(17, bytes(7), 6, vlan=True)[0],
+        good[: start + 10],
+        bytes(fragment),
+        *(good[:14] + bytes([first]) + good[15:] for first in (0x44, 0x54, 0x4F)),
+    ):
+        with pytest.raises(ChecksumError):
+            with_checksum(frame)
+
+
+def test_random_frames() -> None:
+    random = Random(2)
+    for _ in range(2000):
+        frame, _, _ = packet(random.choice((6, 17)), random.randbytes(40), random.choice((4, 6)), False, 1)
+        changed = bytearray(frame[: random.randrange(len(frame) + 1)])
+        for _ in range(3):
+            if changed:
+                changed[random.randrange(len(changed))] = random.getrandbits(8)
+        with suppress(ChecksumError):
+            assert len(with_checksum(bytes(changed))) == len(changed)

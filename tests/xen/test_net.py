@@ -1,0 +1,241 @@
+"""The network back end: frames in both directions, checksums, parts, grants that end, and rings that make no sense."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from functools import partial
+from random import Random
+
+import pytest
+
+from dbt.devices.ethernet import MOST_FRAMES, with_checksum
+from dbt.hypervisor.xen.back_ends.back_end import Phase
+from dbt.hypervisor.xen.back_ends.net import NetBackEnd
+from tests.devices.packets import packet
+from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Bench, FrontEnd, Ring
+
+BLANK, MORE, EXTRA = 1, 4, 8
+OK, ERROR, NOTHING = 0, -1, 1
+ADDRESS = bytes.fromhex("525400123456")
+_SENT, _ROOM, _ANSWER = struct.Struct("<IHHHH"), struct.Struct("<HxxI"), struct.Struct("<HHHh")
+
+
+class Card:
+    """A network card's front end, which has granted 32 pages."""
+
+    def __init__(self, spreads: int = 1) -> None:
+        self.sent: list[bytes] = []
+        self.bench = Bench(partial(NetBackEnd, number=0, send=self.sent.extend, address=ADDRESS))
+        self.front = FrontEnd(self.bench)
+        self.spreads = spreads
+        self.connect()
+
+    def connect(self) -> None:
+        self.tx = Ring(self.bench, RING, FIRST_GRANT, 12, 4)
+        self.rx = Ring(self.bench, RING + 0x1000, FIRST_GRANT + 1, 8, 8)
+        for number in range(32):
+            self.grant(number)
+        nodes = {"tx-ring-ref": FIRST_GRANT, "rx-ring-ref": FIRST_GRANT + 1, "request-rx-copy": 1}
+        self.front.connect({**nodes, "feature-sg": self.spreads}, Phase.CONNECTED)
+
+    def grant(self, number: int, flags: int = PERMIT) -> int:
+        return self.bench.grant(16 + number, DATA + (number << 12), flags)
+
+    def send(self, *requests: bytes) -> list[tuple[int, int]]:
+        """Return ids and statuses of requests."""
+        if self.tx.put(*requests):
+            self.front.kick()
+        return [struct.unpack("<Hh", one) for one in self.tx.take()]
+
+    def offer(self, *numbers: int) -> None:
+        """Give pages to the back end for what arrives."""
+        if self.rx.put(*(_ROOM.pack(number, 16 + number) for number in numbers)):
+            self.front.kick()
+
+    def arrive(self, frame: bytes) -> None:
+        self.bench.board.receivers["net"](frame)
+
+    def received(self) -> list[tuple[int, int, int, int]]:
+        """Return ids, offsets, flags and sizes of what has arrived."""
+        return [_ANSWER.unpack(one) for one in self.rx.take()]
+
+
+@pytest.fixture
+def card() -> Iterator[Card]:
+    one = Card()
+    yield one
+    one.bench.close()
+
+
+def part(size: int, flags: int = 0, number: int = 0, offset: int = 0, reference: int = 16) -> bytes:
+    return _SENT.pack(reference, offset, flags, number, size)
+
+
+def test_it_says_what_it_is(card: Card) -> None:
+    assert card.front.phase == Phase.CONNECTED
+    said = {name: card.front.said(name) for name in ("feature-sg", "feature-rx-copy", "feature-gso-tcpv4", "mac")}
+    assert said == {
+        "feature-sg": b"1",
+        "feature-rx-copy": b"1",
+        "feature-gso-tcpv4": b"0",
+        "mac": b"52:54:00:12:34:56",
+    }
+
+
+def test_frames_are_sent(card: Card) -> None:
+    """One, several at once, and one in parts, whose first request has the size of all."""
+    random = Random(1)
+    data = random.randbytes(8 << 12)
+    card.bench.write(DATA, data)
+    assert card.send(part(60, number=5)) == [(5, OK)]
+    assert card.send(part(14, number=1, offset=100), part(1500, number=2, reference=17)) == [(1, OK), (2, OK)]
+    assert card.sent == [data[:60], data[100:114], data[4096:5596]]
+    card.sent.clear()
+    parts = [part(9000, MORE, 1, 96), part(4000, MORE, 2, 0, 17), part(1000, 0, 3, 3096, 18)]
+    assert card.send(*parts) == [(1, OK), (2, OK), (3, OK)]
+    assert card.sent == [data[96:4096] + data[4096:8096] + data[8192 + 3096 : 8192 + 4096]]
+
+
+@pytest.mark.parametrize(("protocol", "version"), [(6, 4), (17, 4), (6, 6), (17, 6)])
+def test_checksums_are_filled_in_as_negotiated(card: Card, protocol: int, version: int) -> None:
+    frame, _, _ = packet(protocol, Random(1).randbytes(700), version, vlan=False)
+    card.bench.write(DATA, frame)
+    assert card.send(part(len(frame), BLANK), part(len(frame))) == [(0, OK), (0, OK)]
+    assert card.sent == [with_checksum(frame), frame]
+    assert card.send(part(40, BLANK)) == [(0, ERROR)] and len(card.sent) == 2  # which has none
+
+
+def test_what_is_not_sent(card: Card) -> None:
+    """Frames that are too short, or not granted, or ask for what was not offered: each is answered."""
+    extra = struct.pack("<BB10x", 1, 1), struct.pack("<BB10x", 2, 0)
+    assert card.send(part(13, number=1), part(0, number=2)) == [(1, ERROR), (2, ERROR)]
+    assert card.send(part(100, EXTRA, 3), *extra) == [(3, ERROR), (0, NOTHING), (0, NOTHING)]
+    card.grant(1, 0)
+    assert card.send(part(100, number=4, reference=17), part(100, number=5, reference=999)) == [(4, ERROR), (5, ERROR)]
+    assert card.send(part(200, MORE, 6), part(100, 0, 7, reference=17)) == [(6, ERROR), (7, ERROR)]
+    assert not card.sent
+    card.grant(0, PERMIT | READ_ONLY)  # as front ends grant what they send
+    assert card.send(part(100, number=8)) == [(8, OK)]
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        [part(100, MORE)],
+        [part(100, EXTRA)],
+        [part(100, offset=4000)],
+        [part(100, MORE), part(101)],
+        [part(5000, MORE), part(100)],
+        [part(5000)],
+        [part(20_000, MORE)] * 18 + [part(100)],
+        [part(100, MORE), part(50, 0, 0, 4090)],
+    ],
+)
+def test_what_no_front_end_sends_ends_the_connection(card: Card, requests: Sequence[bytes]) -> None:
+    card.send(*requests)
+    assert card.front.phase == Phase.CLOSING and not card.sent
+    assert not card.bench.flags(FIRST_GRANT) & READING and not card.bench.flags(FIRST_GRANT + 1) & READING
+    card.arrive(bytes(100))  # which nobody gets
+
+
+def test_frames_arrive(card: Card) -> None:
+    """They wait for pages. One that is longer than a page is in several of them."""
+    frames = [bytes([number]) * (60 + number) for number in range(3)]
+    for frame in frames:
+        card.arrive(frame)
+    assert card.received() == []
+    card.offer(7, 3)
+    assert card.received() == [(7, 0, 0, 60), (3, 0, 0, 61)]
+    assert card.bench.read(DATA + (7 << 12), 60) == frames[0]
+    long = Random(1).randbytes(9000)
+    card.arrive(long)
+    card.offer(1)
+    assert card.received() == [(1, 0, 0, 62)]
+    card.offer(4, 5)
+    assert card.received() == []
+    card.offer(6)
+    assert card.received() == [(4, 0, MORE, 4096), (5, 0, MORE, 4096), (6, 0, 0, 808)]
+    assert card.bench.read(DATA + (4 << 12), 9000) == long
+
+
+def test_without_scatter_gather_a_frame_is_no_longer_than_a_page() -> None:
+    card = Card(spreads=0)
+    card.offer(*range(8))
+    card.arrive(bytes(4097))
+    card.arrive(bytes(4096))
+    assert card.received() == [(0, 0, 0, 4096)]
+    card.bench.close()
+
+
+def test_more_frames_than_can_wait_are_lost(card: Card) -> None:
+    for number in range(2 * MOST_FRAMES):
+        card.arrive(number.to_bytes(2, "big") * 30)
+    card.arrive(bytes(13))
+    total = 0
+    for _ in range(20):
+        card.offer(*range(32))
+        total += len(card.received())
+    assert total == MOST_FRAMES
+
+
+def test_pages_that_are_not_granted_get_nothing(card: Card) -> None:
+    before = card.bench.read(DATA, 3 << 12)
+    card.grant(0, PERMIT | READ_ONLY)
+    card.grant(1, 0)
+    card.offer(0, 1, 2)
+    for _ in range(3):
+        card.arrive(b"\x77" * 60)
+    assert card.received() == [(0, 0, 0, ERROR), (1, 0, 0, ERROR), (2, 0, 0, 60)]
+    assert card.bench.read(DATA, 2 << 12) == before[: 2 << 12]
+
+
+def test_a_restored_card_goes_on(card: Card) -> None:
+    card.arrive(b"\x11" * 60)
+    state = card.bench.board.save()
+    for _ in range(2):
+        card.rx = Ring(card.bench, RING + 0x1000, FIRST_GRANT + 1, 8, 8)
+        card.bench.grant(FIRST_GRANT + 1, RING + 0x1000, PERMIT | READING)
+        card.offer(2)
+        assert card.received() == [(2, 0, 0, 60)]
+        card.bench.board.restore(state)
+    domain = card.bench.board.hypervisor
+    assert domain is not None
+    (back_end,) = domain.back_ends
+    assert isinstance(back_end, NetBackEnd)
+    back_end.announce()
+    assert card.sent[-1][6:14] == ADDRESS + b"\x80\x35"
+
+
+def test_random_rings() -> None:
+    """The host has no fault, and no byte leaves that was not granted."""
+    draw, card, connections = Random(9), Card(), 1
+    secret = b"\xa5" * 4096
+    card.bench.write(RING + 0x2000, secret)
+    for _ in range(1500):
+        if card.front.phase != Phase.CONNECTED:
+            card.front.say("state", Phase.CLOSED)
+            card.front.say("state", Phase.INITIALISING)
+            card.connect()
+            connections += 1
+        count = draw.randrange(1, 6)
+        sizes = [draw.choice((0, 13, 60, 1500, 4096, 65535)) for _ in range(count)]
+        flags = [draw.choice((0, 0, 0, BLANK, MORE, EXTRA)) for _ in range(count)]
+        card.tx.put(
+            *(
+                part(size, flag, 1, draw.choice((0, 0, 0, 4000)), draw.choice((16, 17, 18, 0, 5, 511, 1 << 31)))
+                for size, flag in zip(sizes, flags, strict=True)
+            )
+        )
+        card.offer(*(draw.randrange(64) for _ in range(draw.randrange(3))))
+        card.arrive(draw.randbytes(draw.choice((14, 60, 5000))))
+        if draw.random() < 0.02:
+            card.bench.write(RING + draw.choice((0, 0x1000)), struct.pack("<I", draw.getrandbits(32)))
+        card.grant(draw.randrange(3), draw.choice((PERMIT, PERMIT | READ_ONLY, 0)))
+        if card.front.phase == Phase.CONNECTED:
+            card.front.kick()
+        card.tx.take()
+        card.rx.take()
+    assert 1 < connections < 1500 and card.sent
+    assert not any(secret[:64] in frame for frame in card.sent)
+    card.bench.close()
