@@ -87,7 +87,7 @@ def test_the_example_of_a_fuzzer_works(tmp_path: Path) -> None:
 
 
 def test_the_example_of_many_machines_works(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```python\n(.+?)^```$", (ROOT / "docs" / "domains.md").read_text(), re.M | re.DOTALL)
+    example, _ = re.findall(r"^```python\n(.+?)^```$", (ROOT / "docs" / "domains.md").read_text(), re.M | re.DOTALL)
     *lines, last = run([*_PYTHON, "-c", example], tmp_path).splitlines()
     used = {name: int(units) for name, units in map(str.split, lines)}
     assert used["medium"] == 2 * used["small"]

@@ -50,7 +50,7 @@ CONFINED = {
     "fdt": ("dbt.board.devicetree",),
     "blake3": ("dbt.snapshot", "dbt.hypervisor.migration"),
     "zstandard": ("dbt.snapshot", "dbt.host.qcow2"),
-    "msgspec": ("dbt.daemon", "dbt.cli.vm.machines"),
+    "msgspec": ("dbt.hypervisor.process", "dbt.daemon", "dbt.cli.vm.machines"),
     "h11": ("dbt.daemon.http_server",),
 }
 

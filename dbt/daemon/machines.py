@@ -10,7 +10,7 @@ from dbt.vm.machine import Machine
 
 
 class GuestBoot(Protocol):
-    """Makes the machine of one domain, as :data:`dbt.hypervisor.domain.Boot`. It can be pickled.
+    """Makes the machine of one domain, as :data:`dbt.hypervisor.carrier.Boot`. It can be pickled.
 
     ``resume`` is a snapshot from which the next machine goes on; the ones after it are booted.
     """

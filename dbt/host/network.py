@@ -106,6 +106,11 @@ class HubEnd:
             self._frames.clear()
         return frames
 
+    @property
+    def has_frames(self) -> bool:
+        """True if frames have come that were not received."""
+        return bool(self._frames)
+
     def descriptors(self) -> Sequence[int]:
         return () if self._wake < 0 else (self._wake,)
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dbt.hypervisor.carrier import VmLost
     from dbt.hypervisor.console_ring import ConsoleFull, ConsoleRing
     from dbt.hypervisor.credit import LatencyClass
-    from dbt.hypervisor.domain import Domain, Usage
+    from dbt.hypervisor.domain import Domain
     from dbt.hypervisor.host import Host
     from dbt.hypervisor.lifecycle import DomainState, LifecycleError
     from dbt.hypervisor.limits import Limits
+    from dbt.hypervisor.process.carrier import ProcessCarrier
     from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
+    from dbt.hypervisor.usage import Usage
     from dbt.vm.device_limits import DiskLimits, NetLimits, Rate
 
 _HOME = {
@@ -35,8 +38,10 @@ _HOME = {
     "LogEntry": "dbt.hypervisor.reports",
     "NetLimits": "dbt.vm.device_limits",
     "PeriodReport": "dbt.hypervisor.reports",
+    "ProcessCarrier": "dbt.hypervisor.process.carrier",
     "Rate": "dbt.vm.device_limits",
-    "Usage": "dbt.hypervisor.domain",
+    "Usage": "dbt.hypervisor.usage",
+    "VmLost": "dbt.hypervisor.carrier",
 }
 __all__ = [
     "Clock",
@@ -53,8 +58,10 @@ __all__ = [
     "LogEntry",
     "NetLimits",
     "PeriodReport",
+    "ProcessCarrier",
     "Rate",
     "Usage",
+    "VmLost",
 ]
 
 

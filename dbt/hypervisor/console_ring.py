@@ -96,6 +96,18 @@ class ConsoleRing:
     def write_error(self, data: bytes) -> None:
         self.write(data)
 
+    def note_lost(self, count: int) -> None:
+        """Note that the guest has written so many bytes more, which are gone."""
+        with self._changed:
+            if count:
+                self._output.clear()
+            self._written += count
+
+    @property
+    def unread(self) -> int:
+        """How many bytes of input the guest has not read."""
+        return len(self._input)
+
     def read(self, size: int) -> bytes | None:
         with self._changed:
             data = bytes(self._input[:size])

@@ -2,69 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from time import thread_time_ns
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
+from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Name, Outcome, Terms, Vm, VmLost
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle, LifecycleError
-from dbt.hypervisor.limits import NO_INSTRUCTIONS_LEFT, Limits, limit_devices
+from dbt.hypervisor.limits import NO_INSTRUCTIONS_LEFT, Limits
 from dbt.hypervisor.movable import MovableDomain
-from dbt.hypervisor.turn_watcher import TurnWatcher
+from dbt.hypervisor.usage import Usage
 from dbt.hypervisor.waits import GuestTime
-from dbt.vm.machine import Machine
-from dbt.vm.metered_run import MeteredRun
 from dbt.vm.result import StopReason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Unpack
 
-    from dbt.host.console import Console
     from dbt.host.net_option import Net
     from dbt.hypervisor.limits import LimitChanges
     from dbt.vm.identity import Identity
-    from dbt.vm.options import HostOptions
+    from dbt.vm.machine import Machine
     from dbt.vm.vm_state import VmState
 
-#: A function that makes a domain's machine and loads it. It is called at each start, and when the guest resets itself.
-Boot = Callable[["Console"], Machine]
 
-
-@dataclass
-class Usage:
-    """What a domain has used since it was defined.
-
-    ``instructions`` have retired; ``charged`` is what other events were charged, in instructions. ``turns`` is how
-    often it has had a core. ``host_ns`` is the CPU time of the host that its turns took, in nanoseconds; nothing is
-    decided by it where schedules can be repeated.
-    """
-
-    instructions: int = 0
-    charged: int = 0
-    turns: int = 0
-    host_ns: int = 0
-
-
-class Outcome(NamedTuple):
-    """How a turn ended: with a run, or with an error of the host."""
-
-    run: MeteredRun | None
-    error: BaseException | None
-    instructions: int
-    charged: int
-    host_ns: int
-
-    @property
-    def used(self) -> int:
-        return self.instructions + self.charged
-
-
-class Carrier(Protocol):
+class DomainHost(Protocol):
     """What a domain needs of the host that it belongs to."""
+
+    carrier: Carrier
 
     def held(self, domain: Domain) -> AbstractContextManager[None]:
         """Keep the domain from executing, and all others from changing it."""
@@ -82,29 +47,31 @@ class Carrier(Protocol):
         """Return the identity of the next clone."""
 
     @property
-    def host_ns(self) -> Callable[[], int] | None:
-        """What gives the host's time in nanoseconds, if the guests' time is to follow it while they compute."""
+    def origin_ns(self) -> int | None:
+        """When the host's time began, by the clock ``monotonic_ns``, if the guests' time is to follow it while they
+        compute.
+        """
 
     @property
     def longest_turn_s(self) -> float:
         """How long a turn may last, in seconds of the host."""
 
-    @property
-    def holds_frames(self) -> bool:
-        """True if what a guest sends is to leave when its turn is accounted for, and not at once."""
+    def conduct(self, domain: Domain) -> Conduct:
+        """Return how the domain's machine is to go on if the host is gone."""
 
 
 class Domain(MovableDomain):
     """A domain of a :class:`dbt.hypervisor.host.Host`, which makes it (:meth:`dbt.hypervisor.host.Host.define`).
 
     Any thread may call its methods, also while the host runs. A method that cannot be called in the present state
-    raises LifecycleError.
+    raises LifecycleError. One that needs the machine raises VmLost if that is in a process of its own and the process
+    has ended; the domain is crashed then.
     """
 
     def __init__(
-        self, carrier: Carrier, name: str, uuid: UUID, boot: Boot, limits: Limits, typed: Callable[[Domain], None]
+        self, host: DomainHost, name: str, uuid: UUID, boot: Boot, limits: Limits, typed: Callable[[Domain], None]
     ) -> None:
-        super().__init__(carrier)
+        super().__init__(host)
         self.name = name
         self.uuid = uuid
         self.usage = Usage()
@@ -117,9 +84,10 @@ class Domain(MovableDomain):
         self._typed = typed
         self._limits = limits
         self._life = Lifecycle(name)
-        self._machine: Machine | None = None
-        self._saved: tuple[VmState, HostOptions] | None = None
+        self._vm: Vm | None = None
+        self._saved: tuple[VmState, object] | None = None
         self._time = GuestTime()
+        self._now = 0  # the tick of the guest's time at the end of its last turn
         self._is_fresh = True  # its user may have changed its machine since its last turn
         self._wakes_at: int | None = None  # the tick of the guest's time up to which it waits
 
@@ -135,22 +103,34 @@ class Domain(MovableDomain):
         return self._limits
 
     @property
-    def machine(self) -> Machine:
-        """Its machine, to look at and to change while the domain does not execute, as when it is paused."""
+    def vm(self) -> Vm:
+        """Its machine, wherever that executes."""
         self._life.require("look at the machine of", *ALIVE)
-        assert self._machine is not None
-        return self._machine
+        assert self._vm is not None
+        return self._vm
+
+    @property
+    def machine(self) -> Machine:
+        """Its machine, to look at and to change while the domain does not execute, as when it is paused. Raise
+        RuntimeError if it is in a process of its own.
+        """
+        return self.vm.machine
+
+    @property
+    def _name(self) -> Name:
+        return Name(self.name, self.uuid)
 
     def set_limits(self, **changes: Unpack[LimitChanges]) -> None:
         """Change its limits, which are the fields of :class:`dbt.hypervisor.limits.Limits`. What is not given, or None,
         stays. A ``cap`` of 1 is none.
         """
-        with self._carrier.held(self):
+        with self._held():
             old, new = self._limits, self._limits.changed(self.name, changes)
             self._limits = new
-            self._carrier.limits_changed(self)
+            self._host.limits_changed(self)
+            self._conduct()
             if self.state in SOUND and (old.disks, old.nets) != (new.disks, new.nets):
-                limit_devices(self.machine, new)
+                self.vm.limit_devices(new)
                 self._typed(self)
 
     @property
@@ -159,45 +139,100 @@ class Domain(MovableDomain):
         most = self._limits.instructions
         return None if most is None else max(most - self.usage.instructions, 0)
 
+    # -- to look at ----------------------------------------------------------------------------
+
+    def state_hash(self) -> str:
+        """Return the state hash of its machine (:func:`dbt.vm.state.state_hash`)."""
+        with self._held():
+            return self.vm.state_hash()
+
+    def registers(self) -> Sequence[int]:
+        """Return R0 to R15 of the guest's present mode."""
+        with self._held():
+            return self.vm.registers()
+
+    @property
+    def icount(self) -> int:
+        """The instructions that its machine has retired since it was reset."""
+        with self._held():
+            return self.vm.icount()
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return what its machine's RAM holds: see :meth:`dbt.vm.guest_access.GuestAccess.read`."""
+        with self._held():
+            return self.vm.read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Change what its machine's RAM holds: see :meth:`dbt.vm.guest_access.GuestAccess.write`."""
+        with self._held():
+            self._is_fresh = True
+            self.vm.write(address, data)
+
     # -- its life ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        with self._host.held(self):
+            try:
+                yield
+            except VmLost as lost:
+                if self.state in SOUND:
+                    self._crash(str(lost))
+                raise
 
     def start(self) -> None:
         """Start the domain: make its machine and boot it, or go on where it was saved."""
-        with self._carrier.held(self):
+        with self._held():
             self._life.require("start", DomainState.DEFINED, DomainState.SAVED)
             self._require_instructions()
-            self._machine = self._made()
-            self._wakes_at, self.reason, self.exit_code = None, "", None
-            self._time.forget()
-            self._to(DomainState.RUNNING)
+            self._vm = self._made()
+            self._begin()
 
-    def _made(self) -> Machine:
+    def attach(self) -> bool:
+        """Take over its machine, if that executes in a process of its own whose host is gone. Return False if there is
+        none. What the guest did meanwhile, such as its end, is seen in the next run of the host.
+        """
+        with self._held():
+            self._life.require("attach to", DomainState.DEFINED)
+            found = self._host.carrier.attach(self._name, self.console, self._host.conduct(self))
+            if found is None:
+                return False
+            self._vm, ended = found
+            self._begin()
+            if ended is not None:
+                self._go_over(ended, 0)
+            return True
+
+    def _begin(self) -> None:
+        self._wakes_at, self.reason, self.exit_code = None, "", None
+        self._time.forget()
+        self._is_fresh = True
+        self._to(DomainState.RUNNING)
+
+    def _made(self) -> Vm:
+        carrier, conduct = self._host.carrier, self._host.conduct(self)
         if self._saved is None:
-            machine = self._boot(self.console)
+            vm = carrier.boot(self._name, self._boot, self.console, conduct)
         else:
-            state, options = self._saved
-            machine = Machine.restore(state, **options)
+            state, arguments = self._saved
+            vm = carrier.restore(self._name, state, arguments, self.console, conduct)
             state.close()
             self._saved = None
-        if machine.options.realtime:
-            machine.close()
-            raise ValueError(f"the machine of the domain {self.name} has realtime=True: its host says how time passes")
-        if self._carrier.holds_frames:
-            machine.hold_frames()
-        limit_devices(machine, self._limits)
-        return machine
+        vm.limit_devices(self._limits)
+        return vm
 
     def pause(self) -> None:
         """Let the guest stand still. Its time does not pass."""
-        with self._carrier.held(self):
+        with self._held():
             self._life.require("pause", DomainState.RUNNING, DomainState.BLOCKED)
             self._to(DomainState.PAUSED)
+            self._conduct()
 
     def resume(self, force: bool = False) -> None:
         """Let the guest go on. With ``force``, also after a migration of which nobody knows where the machine is: its
         user knows that it does not run elsewhere. Raise DiskError or NetworkError if what it needs is used there.
         """
-        with self._carrier.held(self):
+        with self._held():
             if force and self.state is DomainState.UNDECIDED:
                 self._move.force()
             else:
@@ -206,38 +241,39 @@ class Domain(MovableDomain):
             self._time.forget()
             self._is_fresh = True
             self._to(DomainState.RUNNING)
+            self._conduct()
 
     def _require_instructions(self) -> None:
         if self.instructions_left == 0:
             raise LifecycleError(f"the domain {self.name} cannot go on: {NO_INSTRUCTIONS_LEFT}")
 
+    def _conduct(self) -> None:
+        """Tell the machine how it is to go on without the host."""
+        if self.state in SOUND:
+            self.vm.conduct(self._host.conduct(self))
+
     def shutdown(self) -> None:
         """Press the power key of its machine, so that the guest shuts down by itself. What it does is its own affair.
         Raise ValueError if the board has no such key.
         """
-        with self._carrier.held(self):
+        with self._held():
             self._life.require("shut down", DomainState.RUNNING, DomainState.BLOCKED)
-            self.machine.press_power_key()
+            self.vm.press_power_key()
         self._typed(self)
 
     def destroy(self) -> None:
         """End the machine at once, as if it was switched off. The domain can be started again."""
-        with self._carrier.held(self):
+        with self._held():
             self._life.require("destroy", *ALIVE, DomainState.SAVED)
             self._end("it was destroyed")
 
     def save(self) -> None:
         """Keep the machine's state in memory and give everything else back. :meth:`start` goes on there."""
-        with self._carrier.held(self):
+        with self._held():
             self._life.require("save", *SOUND)
-            machine = self.machine
-            options = machine.options.of_host(self.console, _silent)
-            options["nets"], options["drives"] = machine.options.nets, machine.options.drives
-            options["vsock"] = machine.options.vsock
-            self._saved = machine.save(), options
+            self._saved = self.vm.save(), self.vm.arguments
             self._to(DomainState.SAVED)
-            machine.close()
-            self._machine = None
+            self._let_go()
 
     def clone(self, name: str, wall_clock: int | None = None, nets: Sequence[Net] | None = None) -> Domain:
         """Return a new domain in the state of this one, with the same limits, which shares the memory of both until one
@@ -251,23 +287,22 @@ class Domain(MovableDomain):
         What the guest has read of its identity already is in its memory, and stays. Raise StateError for what
         :meth:`dbt.vm.machine.Machine.fork` cannot do.
         """
-        with self._carrier.held(self):
+        with self._held():
             self._life.require("clone", *SOUND)
-            machine = self.machine
-            ends = nets
+            vm = self.vm
+            cards, ends = vm.facts.nets, nets
             if ends is None:
-                ends = [net.disconnected() if net.reaches_outside else net for net in machine.options.nets]
-            identity = self._carrier.identity(len(machine.options.nets), wall_clock)
-            other = Domain(self._carrier, name, identity.uuid, self._boot, self._limits, self._typed)
-            other._machine = machine.fork(identity, console=other.console, nets=ends)
+                ends = [net.disconnected() if net.reaches_outside else net for net in cards]
+            identity = self._host.identity(len(cards), wall_clock)
+            other = Domain(self._host, name, identity.uuid, self._boot, self._limits, self._typed)
+            conduct = self._host.conduct(other)._replace(goes_on=False)
+            other._vm = vm.fork(other._name, identity, other.console, ends, conduct)
             try:
-                self._carrier.adopt(other)
+                self._host.adopt(other)
             except ValueError:
-                other._machine.close()
+                other._vm.close()
                 raise
-            if self._carrier.holds_frames:
-                other._machine.hold_frames()
-            limit_devices(other._machine, self._limits)
+            other._vm.limit_devices(self._limits)
             other._to(DomainState.RUNNING)
             other._to(DomainState.PAUSED)
             return other
@@ -277,16 +312,20 @@ class Domain(MovableDomain):
         if machine is None:
             self._end(reason)
             return
-        self._machine, self._wakes_at, self.reason, self.exit_code = machine, None, "", None
+        self._vm = self._host.carrier.adopt(machine, self._host.conduct(self))
+        self._vm.limit_devices(self._limits)
+        self._wakes_at, self.reason, self.exit_code = None, "", None
         self._time.forget()
         self._is_fresh = True
-        if self._carrier.holds_frames:
-            machine.hold_frames()
-        limit_devices(machine, self._limits)
 
     def _to(self, state: DomainState) -> None:
         self._life.to(state)
-        self._carrier.state_changed(self)
+        self._host.state_changed(self)
+
+    def _let_go(self) -> None:
+        if self._vm is not None:
+            self._vm.close()
+            self._vm = None
 
     def _end(self, reason: str, exit_code: int | None = None) -> None:
         """Give back everything that the domain has of the host."""
@@ -297,33 +336,18 @@ class Domain(MovableDomain):
             self._saved = None
         if self.state is not DomainState.SAVED:
             self._to(DomainState.DYING)
-        if self._machine is not None:
-            self._machine.close()
-            self._machine = None
+        self._let_go()
         self._to(DomainState.DEFINED)
 
     # -- for the host that it belongs to -------------------------------------------------------
 
     def execute(self, units: int) -> Outcome:
         """Execute the guest for at most so many units. Exceptions become the outcome's: they are this domain's."""
-        machine = self.machine
-        before, began = machine.icount, thread_time_ns()
-        run = error = None
-        watcher = TurnWatcher(self._carrier.longest_turn_s, not self._is_fresh)
+        host = self._host
+        left = self.instructions_left
+        terms = Terms(units, host.longest_turn_s, not self._is_fresh, host.origin_ns, self._time.ahead, left)
         self._is_fresh = False
-        try:
-            ticks_behind = self._ticks_behind if self._carrier.host_ns else None
-            run = machine.run_metered(units, watcher, ticks_behind, self.instructions_left)
-        except BaseException as failure:  # whatever it is, it concerns this domain and no other
-            error = failure
-        host_ns = thread_time_ns() - began
-        return Outcome(run, error, machine.icount - before, 0 if run is None else run.charged, host_ns)
-
-    def _ticks_behind(self, now: int) -> int:
-        """Return by how many ticks the guest, which computes, is behind the host's clock."""
-        assert self._carrier.host_ns is not None
-        insn_ns = self.machine.options.insn_ns
-        return self._time.noticeable_lag(self._carrier.host_ns(), now * insn_ns) // insn_ns
+        return self.vm.execute(terms)
 
     def account(self, outcome: Outcome, host_ns: int) -> int | None:
         """Take account of a turn that has ended at a time of the host's, in nanoseconds, and go over to the state that
@@ -336,25 +360,28 @@ class Domain(MovableDomain):
         usage.charged += outcome.charged
         usage.host_ns += outcome.host_ns
         usage.turns += 1
-        self.machine.release_frames()
-        run = outcome.run
-        if run is None and not isinstance(outcome.error, Exception):
-            return None  # it is the caller's, as Ctrl-C is: the machine can go on
-        if run is None:
-            self._crash(f"{type(outcome.error).__name__}: {outcome.error}")
-            return None
-        match run.result.reason:
+        if self._host.origin_ns is not None:
+            self._time = GuestTime(outcome.ahead)
+        self.vm.release_frames()
+        return self._go_over(outcome, host_ns)
+
+    def _go_over(self, outcome: Outcome, host_ns: int) -> int | None:
+        """Go over to the state that follows from a turn. See :meth:`account`."""
+        self._now = outcome.now
+        match outcome.reason:
+            case None if outcome.error is None:  # else it is the caller's, and the machine can go on
+                self._crash(outcome.message)
             case StopReason.FUEL | StopReason.WAITING if self.instructions_left == 0:
                 self.reason = NO_INSTRUCTIONS_LEFT
                 self._to(DomainState.PAUSED)
             case StopReason.WAITING:
-                return self._block(run.wait_ns, host_ns)
-            case StopReason.EXITED if self.machine.vcpu.reset_requested:
+                return self._block(outcome.wait_ns, host_ns)
+            case StopReason.EXITED if outcome.resets:
                 self._reboot()
             case StopReason.EXITED:
-                self._end(run.result.message or "the guest has ended", run.result.exit_code)
+                self._end(outcome.message or "the guest has ended", outcome.exit_code)
             case StopReason.FAULT | StopReason.HALTED:
-                self._crash(run.result.message)
+                self._crash(outcome.message)
         return None
 
     def _crash(self, reason: str) -> None:
@@ -362,51 +389,42 @@ class Domain(MovableDomain):
         self._to(DomainState.CRASHED)
 
     def _block(self, wait_ns: int | None, host_ns: int) -> int | None:
-        machine = self.machine
-        lag = self._time.lag(host_ns, self._guest_ns)
-        ticks = None if wait_ns is None else wait_ns // machine.options.insn_ns
-        self._wakes_at = None if ticks is None else machine.vcpu.now() + ticks
+        insn_ns = self.vm.facts.insn_ns
+        lag = self._time.lag(host_ns, self._now * insn_ns)
+        self._wakes_at = None if wait_ns is None else self._now + wait_ns // insn_ns
         self._to(DomainState.BLOCKED)
         return None if wait_ns is None else host_ns + max(wait_ns - lag, 0)
-
-    @property
-    def _guest_ns(self) -> int:
-        return self.machine.vcpu.now() * self.machine.options.insn_ns
 
     def wake(self, host_ns: int) -> None:
         """Let a blocked domain execute again, at a time of the host's. Its guest's time passes, up to what it waits
         for.
         """
-        machine = self.machine
-        tick = machine.vcpu.now() + self._time.lag(host_ns, self._guest_ns) // machine.options.insn_ns
+        insn_ns = self.vm.facts.insn_ns
+        tick = self._now + self._time.lag(host_ns, self._now * insn_ns) // insn_ns
         if self._wakes_at is not None:
             tick = min(tick, self._wakes_at)
         try:
-            machine.wait_until(tick)
+            self.vm.wait_until(tick)
         except Exception as failure:  # of a device: it ends this domain and no other
             self._crash(f"{type(failure).__name__}: {failure}")
         else:
             self._to(DomainState.RUNNING)
 
     @property
-    def has_network(self) -> bool:
+    def hears_outside(self) -> bool:
         """Return True if something may come for the guest without anybody's call."""
-        return self._machine is not None and bool(self._machine.options.nets or self._machine.options.vsock)
+        return self.vm.facts.hears_outside
 
     @property
     def has_arrivals(self) -> bool:
         """Return True if something has come for the guest, other than what was typed."""
-        return self.machine.input_source.has_arrivals
+        return self.vm.has_arrivals
 
     def _reboot(self) -> None:
         """Boot the machine anew, because the guest has reset it. A machine that cannot be made is a crash."""
-        self.machine.close()
+        self._let_go()
         try:
-            self._machine = self._made()
+            self._vm = self._made()
             self._time.forget()
         except Exception as failure:  # of the function that boots it, which is the user's
             self._crash(f"it cannot be booted again: {failure}")
-
-
-def _silent(line: str) -> None:
-    """Ignore what a machine says about itself; its console and its domain's reason are there to be read."""

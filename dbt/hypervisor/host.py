@@ -18,13 +18,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Outcome
 from dbt.hypervisor.credit import CreditScheduler, LatencyClass, Precedence, Turn
-from dbt.hypervisor.domain import Boot, Domain, Outcome
+from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host_time import HostTimeGuard
 from dbt.hypervisor.lifecycle import DomainState
 from dbt.hypervisor.limits import LimitChanges, Limits
 from dbt.hypervisor.pace import Pace, RealPace, VirtualPace
 from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
+from dbt.hypervisor.threads import ThreadCarrier
 from dbt.hypervisor.waits import Waits
 from dbt.memory.closing import Closing
 from dbt.vm.identity import Identity
@@ -55,6 +57,8 @@ class Host(Closing):
     - ``log``: whether :attr:`log` is kept.
     - ``listener``: is called with a domain that has come into another state, by the thread that has changed it. It must
       not call the host or a domain back.
+    - ``carrier``: where the machines execute. By default that is this process. A :class:`ProcessCarrier` is closed by
+      who has made it, after the host.
 
     :meth:`close`, or the end of a ``with`` block, ends all domains.
     """
@@ -69,6 +73,7 @@ class Host(Closing):
         seed: int = 0,
         log: bool = False,
         listener: Callable[[Domain], None] | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         for what, value in (("cores", cores), ("rate", rate), ("period_ms", period_ms), ("slice_ms", slice_ms)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -80,7 +85,8 @@ class Host(Closing):
         if not 0 <= seed < 1 << 63:
             raise ValueError(f"seed={seed!r} is no whole number in [0, 2^63)")
         self.cores, self.clock, self.rate = cores, Clock(clock), rate
-        self.seed = seed
+        self.seed, self._period_ms = seed, period_ms
+        self.carrier = carrier or ThreadCarrier()
         #: The turns so far, if they are logged. Two runs in lockstep have the same log.
         self.log: list[LogEntry] | None = [] if log else None
         #: The last periods.
@@ -97,6 +103,7 @@ class Host(Closing):
         self._domains: dict[str, Domain] = {}
         self._in_flight: dict[str, int] = {}  # the domains that have a turn, with their cores
         self._changed = Condition()
+        self._holding = 0  # how many threads hold a domain, or wait for its turn to end
         self._typed: deque[Domain] = deque()
         self._called = Event()  # somebody has typed, or wants the run to stop
         self._waits = Waits()
@@ -160,23 +167,28 @@ class Host(Closing):
             if self._guard is not None:
                 self._guard.forget(name)
 
-    # -- implements dbt.hypervisor.domain.Carrier -------------------------------------------------
+    # -- implements dbt.hypervisor.domain.DomainHost -------------------------------------------------
 
     @contextmanager
     def held(self, domain: Domain) -> Iterator[None]:
-        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        """See :class:`dbt.hypervisor.domain.DomainHost`."""
         with self._changed:
-            while domain.name in self._in_flight:
-                if self._runner == get_ident():
-                    raise RuntimeError(
-                        f"the domain {domain.name} executes, and this is a callback of it or of its host"
-                    )
-                domain.machine.interrupt()
-                self._changed.wait()
-            yield
+            self._holding += 1
+            try:
+                while domain.name in self._in_flight:
+                    if self._runner == get_ident():
+                        raise RuntimeError(
+                            f"the domain {domain.name} executes, and this is a callback of it or of its host"
+                        )
+                    domain.vm.interrupt()
+                    self._changed.wait()
+                yield
+            finally:
+                self._holding -= 1
+                self._changed.notify_all()
 
     def adopt(self, domain: Domain) -> None:
-        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        """See :class:`dbt.hypervisor.domain.DomainHost`."""
         if not domain.name or domain.name in self._domains:
             raise ValueError(f"there is a domain {domain.name} already" if domain.name else "a domain has a name")
         self._domains[domain.name] = domain
@@ -188,11 +200,11 @@ class Host(Closing):
         return limits.weight, cap, limits.latency
 
     def limits_changed(self, domain: Domain) -> None:
-        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        """See :class:`dbt.hypervisor.domain.DomainHost`."""
         self._scheduler.change(domain.name, *self._share(domain.share))
 
     def state_changed(self, domain: Domain) -> None:
-        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        """See :class:`dbt.hypervisor.domain.DomainHost`."""
         self._waits.remove(domain.name)
         self._networked.discard(domain.name)
         if domain.state is DomainState.RUNNING:
@@ -204,24 +216,29 @@ class Host(Closing):
             self._listener(domain)
 
     def identity(self, nets: int, wall_clock: int | None) -> Identity:
-        """See :class:`dbt.hypervisor.domain.Carrier`."""
+        """See :class:`dbt.hypervisor.domain.DomainHost`."""
         self._clones += 1
         return Identity.of(self.seed, self._clones, nets, wall_clock)
 
     @property
-    def host_ns(self) -> Callable[[], int] | None:
-        """See :class:`dbt.hypervisor.domain.Carrier`."""
-        return self._pace.host_ns if isinstance(self._pace, RealPace) else None
+    def origin_ns(self) -> int | None:
+        """See :class:`dbt.hypervisor.domain.DomainHost`."""
+        return self._pace.origin_ns if isinstance(self._pace, RealPace) else None
 
     @property
     def longest_turn_s(self) -> float:
-        """See :class:`dbt.hypervisor.domain.Carrier`. In lockstep, nothing ends a turn but what is charged."""
+        """See :class:`dbt.hypervisor.domain.DomainHost`. In lockstep, nothing ends a turn but what is charged."""
         return inf if self.clock is Clock.LOCKSTEP else _LONGEST_TURN_S
 
-    @property
-    def holds_frames(self) -> bool:
-        """See :class:`dbt.hypervisor.domain.Carrier`. In lockstep, frames come when turns are accounted for."""
-        return self.clock is Clock.LOCKSTEP
+    def conduct(self, domain: Domain) -> Conduct:
+        """See :class:`dbt.hypervisor.domain.DomainHost`. In lockstep, frames come when turns are accounted for, and no
+        machine goes on alone.
+        """
+        _, cap, _ = self._share(domain.share)
+        is_lockstep = self.clock is Clock.LOCKSTEP
+        goes_on = domain.state is not DomainState.PAUSED and not is_lockstep
+        period = self._scheduler.period
+        return Conduct(self.rate, period if cap is None else cap, self._period_ms, goes_on, is_lockstep)
 
     def _hear(self, domain: Domain) -> None:
         self._typed.append(domain)
@@ -245,7 +262,7 @@ class Host(Closing):
         try:
             while not self._is_over(last, deadline):
                 with self._changed:
-                    turns = self._pace.dispatch(None if last is None else last - self._periods)
+                    turns = self._dispatch(None if last is None else last - self._periods)
                     self._in_flight.update({turn.name: turn.core for turn in turns})
                 if not turns and not self._in_flight:
                     if not self._await_call(last, deadline):
@@ -260,6 +277,14 @@ class Host(Closing):
                 pool.shutdown()
             self._pace.end()
             self._runner = None
+
+    def _dispatch(self, periods: int | None) -> list[Turn]:
+        """Return the turns that begin now: none as long as somebody holds a domain, or that would have its next turn
+        before its holder is awake.
+        """
+        while self._holding and not self._in_flight:
+            self._changed.wait()
+        return [] if self._holding else self._pace.dispatch(periods)
 
     def stop(self) -> None:
         """Let :meth:`run` return, when the present turns are over. Any thread may call it."""
@@ -324,7 +349,7 @@ class Host(Closing):
             self._waits.add(turn.name, None if until is None else -(-until * self.rate // _NS))
             if turn.name in self._by_input:  # it came while the guest executed, which may have looked before
                 self._waits.shorten(turn.name, tick)
-            if domain.has_network:
+            if domain.hears_outside:
                 self._networked.add(turn.name)
         self._look_at_networks(tick)
         if self.log is not None:
@@ -347,7 +372,13 @@ class Host(Closing):
             self._wake_domain(due, clock, by_input)
 
     def _look_at_networks(self, clock: int) -> None:
-        """Let the waits end at ``clock`` of the domains for which something has come from a network."""
+        """Let the waits end at ``clock`` of the domains for which something has come from a network, and of those whose
+        processes are gone, which they notice then.
+        """
+        for name in self.carrier.stirring():
+            if name in self._waits:
+                self._waits.shorten(name, clock)
+                self._by_input.add(name)
         for name in sorted(self._networked):
             if self._domains[name].has_arrivals:
                 self._networked.remove(name)

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+
 if TYPE_CHECKING:
-    from dbt.hypervisor.domain import Carrier
-    from dbt.hypervisor.lifecycle import DomainState
+    from dbt.hypervisor.domain import DomainHost
     from dbt.hypervisor.limits import Limits
     from dbt.hypervisor.migration import Place, Point, Progress, Settings
     from dbt.hypervisor.moving import Move
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class MovableDomain(ABC):
     """What :class:`dbt.hypervisor.domain.Domain` has for migrations."""
 
-    def __init__(self, carrier: Carrier) -> None:
-        self._carrier = carrier
+    def __init__(self, host: DomainHost) -> None:
+        self._host = host
         self._moves: Move | None = None
 
     @property
@@ -43,7 +44,9 @@ class MovableDomain(ABC):
             from dbt.hypervisor.moving import Move  # which few domains need
 
             assert isinstance(self, Domain)
-            self._moves = Move(self, self._carrier, self._to, self._become)
+            if not self._host.carrier.moves:
+                raise LifecycleError("a machine in a process of its own cannot be moved, nor can one be moved into it")
+            self._moves = Move(self, self._host, self._to, self._become)
         return self._moves
 
     def migrate(

@@ -11,7 +11,7 @@ from dbt.hypervisor.migration import MigrationError, Outgoing, Progress, Receive
 from dbt.hypervisor.migration.points import ignore
 
 if TYPE_CHECKING:
-    from dbt.hypervisor.domain import Carrier, Domain
+    from dbt.hypervisor.domain import Domain, DomainHost
     from dbt.hypervisor.migration.points import Reached
     from dbt.hypervisor.migration.transport import Place
     from dbt.vm.machine import Machine
@@ -29,8 +29,8 @@ class Move:
     (:class:`dbt.hypervisor.migration.subject.Subject`). ``to`` lets the domain go over to a state.
     """
 
-    def __init__(self, domain: Domain, carrier: Carrier, to: Callable[[DomainState], None], become: Become) -> None:
-        self._domain, self._carrier, self._to, self._become = domain, carrier, to, become
+    def __init__(self, domain: Domain, host: DomainHost, to: Callable[[DomainState], None], become: Become) -> None:
+        self._domain, self._host, self._to, self._become = domain, host, to, become
         #: The part of a core that it has at most, while it changes memory too fast to be moved.
         self.part: float | None = None
         self.is_paused = False
@@ -49,7 +49,7 @@ class Move:
     ) -> None:
         """See :meth:`dbt.hypervisor.movable.MovableDomain.migrate`."""
         domain = self._domain
-        with self._begun(), self._carrier.held(domain):
+        with self._begun(), self._host.held(domain):
             if domain.state not in SOUND:
                 raise LifecycleError(f"cannot migrate the domain {self.name}, which is {domain.state.value}")
             self._machine = domain.machine
@@ -73,7 +73,7 @@ class Move:
     @contextmanager
     def held(self) -> Iterator[Machine]:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
-        with self._carrier.held(self._domain):
+        with self._host.held(self._domain):
             state = self._domain.state
             if state not in SOUND or self._domain.machine is not self._machine:
                 raise MigrationError(f"the machine of the domain {self.name} has ended: it is {state.value} now")
@@ -82,9 +82,9 @@ class Move:
     def throttle(self, part: float | None) -> None:
         """See :class:`dbt.hypervisor.migration.subject.Subject`. The cap is exact, as any cap is."""
         if part != self.part:
-            with self._carrier.held(self._domain):
+            with self._host.held(self._domain):
                 self.part = part
-                self._carrier.limits_changed(self._domain)
+                self._host.limits_changed(self._domain)
 
     def suspend(self) -> None:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
@@ -93,7 +93,7 @@ class Move:
 
     def go_on(self) -> None:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
-        with self._carrier.held(self._domain):
+        with self._host.held(self._domain):
             self._begin_again()
 
     def _begin_again(self) -> None:
@@ -103,13 +103,13 @@ class Move:
 
     def doubt(self, why: str) -> None:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
-        with self._carrier.held(self._domain):
+        with self._host.held(self._domain):
             self._domain.reason = why
             self._to(DomainState.UNDECIDED)
 
     def give_up(self) -> None:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
-        with self._carrier.held(self._domain):
+        with self._host.held(self._domain):
             self._become(None, "it was migrated")
 
     # -- here ----------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Move:
         domain = self._domain
         here: HostOptions = {"console": domain.console, "notice": _silent}
         with self._begun():
-            with self._carrier.held(domain):
+            with self._host.held(domain):
                 if domain.state is not DomainState.DEFINED:
                     raise LifecycleError(f"the domain {self.name} is {domain.state.value}, and has a machine")
                 self._to(DomainState.MIGRATING)
@@ -137,17 +137,17 @@ class Move:
                 machine = self._receiver.receive(timeout)
             except Undecided as error:
                 assert self._receiver is not None and self._receiver.undecided is not None
-                with self._carrier.held(domain):
+                with self._host.held(domain):
                     self._become(self._receiver.undecided)
                     domain.reason = str(error)
                     self._to(DomainState.UNDECIDED)
                 raise
             except BaseException:
-                with self._carrier.held(domain):
+                with self._host.held(domain):
                     self.close()
                     self._to(DomainState.DEFINED)
                 raise
-        with self._carrier.held(domain):
+        with self._host.held(domain):
             self.is_paused = self._receiver.is_paused
             self._become(machine)
             self._begin_again()

@@ -170,6 +170,11 @@ class RealPace(_Pace):
         """Return how long the host has run, in nanoseconds."""
         return self._passed_ns + (0 if self._began_ns is None else monotonic_ns() - self._began_ns)
 
+    @property
+    def origin_ns(self) -> int:
+        """When the host's time began, by the clock ``monotonic_ns``, if it had never stood still. The host runs."""
+        return monotonic_ns() - self.host_ns() if self._began_ns is None else self._began_ns - self._passed_ns
+
     def _now(self) -> int:
         return self.host_ns() * self._rate // _NS
 

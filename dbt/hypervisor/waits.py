@@ -17,20 +17,21 @@ class GuestTime:
     ahead, because the host is slower than the guest's time is, is not delayed.
     """
 
-    def __init__(self) -> None:
-        self._ahead: int | None = None  # of the host's time before the guest's, when the guest was least behind
+    def __init__(self, ahead: int | None = None) -> None:
+        #: By how much the host's time was before the guest's when the guest was least behind.
+        self.ahead = ahead
 
     def forget(self) -> None:
         """Let the guest be on time now, because its time did not pass."""
-        self._ahead = None
+        self.ahead = None
 
     def lag(self, host_ns: int, guest_ns: int) -> int:
         """Return how far the guest is behind."""
         ahead = host_ns - guest_ns
-        if self._ahead is None or ahead < self._ahead:
-            self._ahead = ahead
-        self._ahead = max(self._ahead, ahead - _MOST_LAG_NS)
-        return ahead - self._ahead
+        if self.ahead is None or ahead < self.ahead:
+            self.ahead = ahead
+        self.ahead = max(self.ahead, ahead - _MOST_LAG_NS)
+        return ahead - self.ahead
 
     def noticeable_lag(self, host_ns: int, guest_ns: int) -> int:
         """Return how far a guest that computes is behind, or 0 if it is little: each time is a line of a recording."""

@@ -201,6 +201,11 @@ class RamFile:
         """True if somebody may still write to it."""
         return not fcntl.fcntl(self.handle, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
 
+    @property
+    def is_frozen(self) -> bool:
+        """True if nobody can write to it but by what was mapped before."""
+        return bool(fcntl.fcntl(self.handle, fcntl.F_GET_SEALS) & (fcntl.F_SEAL_WRITE | _F_SEAL_FUTURE_WRITE))
+
     def parts_within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield where the parts that overlap ``[start, end)`` begin and end in it."""
         first = bisect_right(self.parts, (start, _END))

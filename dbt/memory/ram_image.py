@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -55,6 +56,17 @@ class RamImage:
         return cls._with(layout, file)
 
     @classmethod
+    def received(cls, layout: RamLayout, handle: int) -> RamImage:
+        """Return the image in a file that another process has made and frozen. ``handle`` is the image's from now on.
+        Raise ValueError for any other file.
+        """
+        file = RamFile.received(handle, layout.end)
+        if not file.is_frozen:
+            raise ValueError("it is a file that may still be written to")
+        file.find_parts()
+        return cls._with(layout, file)
+
+    @classmethod
     def _with(cls, layout: RamLayout, file: RamFile) -> RamImage:
         """Return the image of a sealed file."""
         image = cls.__new__(cls)
@@ -82,6 +94,10 @@ class RamImage:
         if self._file is None:
             raise ValueError("this image of RAM has been closed")
         return self._file
+
+    def descriptor(self) -> int:
+        """Return a descriptor of the file, for another process. The caller closes it."""
+        return os.dup(self._open_file.handle)
 
     def share(self) -> RamImage:
         """Return another image of the same file in memory, which is closed by itself."""

@@ -203,6 +203,14 @@ class ControlledMachine(LoadedMachine, ABC):
         self._ownership.check_stopped()
         self._parts.attachments.release_frames()
 
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        """The file descriptors at which something may come for the guest, and what they are looked at for, as poll(2)
+        has it.
+        """
+        self._ownership.check()
+        return self._parts.attachments.events()
+
     def attach_input(self, source: InputSource) -> None:
         """Take the guest's input from ``source`` from now on, which is a recorder, a replay, or an object of your
         own.

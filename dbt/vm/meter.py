@@ -40,6 +40,8 @@ class Charges(NamedTuple):
     wait: int = 20_000
     #: An exception or interrupt that native code enters.
     exception: int = 20
+    #: A reset of the machine, which is made anew then, and may get a new process.
+    reset: int = 20_000_000
     #: A TLB operation, which empties shadow page tables.
     tlb_flush: int = 320
 

@@ -26,7 +26,7 @@ from dbt.devices.state import State, StateError
 from dbt.frontend.optimizations import ALL
 from dbt.host.semihosting import MAX_HANDLES, Layout
 from dbt.memory.closing import Closing
-from dbt.memory.ram import RamRegion
+from dbt.memory.ram import RamLayout, RamRegion
 from dbt.memory.ram_image import RamImage, RamSource
 from dbt.vm import vcpu
 from dbt.vm.guest import NO_GUEST, Guest
@@ -184,6 +184,12 @@ def machine_options(values: State) -> dict[str, Any]:
         "rng_seed": rng_seed,
         "devices": devices,
     }
+
+
+def layout_of(values: State) -> RamLayout:
+    """Return where the machine has RAM whose saved values these are. Raise StateError for values that are none."""
+    memory = machine_options(values)["memory"]
+    return RamLayout.of(memory, BOARDS[values["machine"]["board"]].ram_base)  # type: ignore[index,call-overload]
 
 
 def _is_region(region: object) -> bool:

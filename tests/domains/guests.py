@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dbt import Machine
+from dataclasses import dataclass
+
+from dbt import Machine, Net
 from dbt.host.console import Console
-from dbt.hypervisor.domain import Boot
+from dbt.hypervisor.carrier import Boot
 from dbt.vm.options import TierName
 from tests.assembler import assemble
+from tests.vm.ping_pong import BASE, CODE, FRAME, FRAME_AT
 
 #: A timer of the board, and the interrupt controller, as the guests below use them.
 _TIMER = """
@@ -71,13 +74,58 @@ GUESTS = {
 }
 
 
-def boot(name: str, tier: TierName = "auto") -> Boot:
-    """A function that makes a machine with the guest of that name."""
-    code = assemble(GUESTS[name], 0)
+@dataclass(frozen=True)
+class GuestBoot:
+    """Makes a machine with a guest. It can be sent to another process."""
 
-    def make(console: Console) -> Machine:
-        machine = Machine(1 << 20, tier, console=console, jit="sync" if tier == "auto" else "off")
-        machine.load_bytes(code, base=0, entry=0)
+    code: bytes
+    tier: TierName
+
+    def __call__(self, console: Console) -> Machine:
+        machine = Machine(1 << 20, self.tier, console=console, jit="sync" if self.tier == "auto" else "off")
+        machine.load_bytes(self.code, base=0, entry=0)
         return machine
 
-    return make
+
+def boot(name: str, tier: TierName = "auto") -> Boot:
+    """A function that makes a machine with the guest of that name."""
+    return GuestBoot(assemble(GUESTS[name], 0), tier)
+
+
+#: It asks the entropy device of the board virt for 64 bytes, again and again, and adds them up in R7. Its queue is at
+#: 0x40010000. It is in the slot before the last
+#: one, which the network card has.
+ENTROPY = """
+    ldr r8, =0x0a003c00
+    mov r0, #1 ; str r0, [r8, #0x70] ; mov r0, #3 ; str r0, [r8, #0x70]
+    mov r0, #1 ; str r0, [r8, #0x24] ; str r0, [r8, #0x20]
+    mov r0, #11 ; str r0, [r8, #0x70]
+    mov r0, #0 ; str r0, [r8, #0x30] ; mov r0, #8 ; str r0, [r8, #0x38]
+    ldr r9, =0x40010000
+    str r9, [r8, #0x80] ; add r0, r9, #0x100 ; str r0, [r8, #0x90] ; add r0, r9, #0x200 ; str r0, [r8, #0xa0]
+    mov r0, #1 ; str r0, [r8, #0x44]
+    mov r0, #15 ; str r0, [r8, #0x70]
+    add r10, r9, #0x400 ; str r10, [r9] ; mov r0, #64 ; str r0, [r9, #8] ; mov r0, #2 ; str r0, [r9, #12]
+    mov r6, #0
+again:
+    add r6, r6, #1
+    add r11, r9, #0x100 ; strh r6, [r11, #2] ; mov r0, #0 ; str r0, [r8, #0x50]
+    add r11, r9, #0x200
+wait: ldrh r0, [r11, #2] ; cmp r0, r6 ; bne wait
+    mov r1, #0
+sum: ldr r0, [r10, r1] ; add r7, r0, r7, ror #7 ; add r1, r1, #4 ; cmp r1, #64 ; bne sum
+    b again
+"""
+
+
+def entropy(console: Console) -> Machine:
+    machine = Machine(1 << 20, board="virt", devices=["rng"], nets=[Net("none")], console=console, tier="stitched")
+    machine.load_bytes(assemble(ENTROPY, 0x40000000), base=0x40000000)
+    return machine
+
+
+def ping_pong(console: Console) -> Machine:
+    machine = Machine(1 << 20, "threaded", console=console, cpu="cortex-a15", nets=[Net("hub:domains")])
+    machine.load_bytes(assemble(CODE, BASE), BASE)
+    machine.write(FRAME_AT, FRAME.ljust(60, b"\0"))
+    return machine

@@ -1,0 +1,282 @@
+"""Where the machines of domains execute, as one contract: in the host's process, or each in a process of its own.
+
+A :class:`Carrier` makes machines, and a :class:`Vm` is one of them as its domain sees it. What becomes of a domain
+depends on the values of :class:`Outcome` alone, so it is the same with both carriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from time import monotonic_ns, thread_time_ns
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from uuid import UUID
+
+from dbt.hypervisor.turn_watcher import TurnWatcher
+from dbt.hypervisor.waits import GuestTime
+from dbt.vm.machine import Machine
+from dbt.vm.meter import CHARGES
+from dbt.vm.result import StopReason
+
+if TYPE_CHECKING:
+    from dbt.host.console import Console
+    from dbt.host.net_option import Net
+    from dbt.hypervisor.console_ring import ConsoleRing
+    from dbt.hypervisor.limits import Limits
+    from dbt.hypervisor.turn_watcher import AskedToStop
+    from dbt.vm.identity import Identity
+    from dbt.vm.metered_run import MeteredRun
+    from dbt.vm.vm_state import VmState
+
+#: A function that makes a domain's machine and loads it. It is called at each start, and when the guest resets itself.
+Boot = Callable[["Console"], Machine]
+
+
+class VmLost(RuntimeError):
+    """Raised if a machine's process has ended, or says what makes no sense. The text says what has happened."""
+
+
+class Name(NamedTuple):
+    """The name and the UUID of a domain, by which its process is found again."""
+
+    name: str
+    uuid: UUID
+
+
+class Conduct(NamedTuple):
+    """What a machine does by itself if its host is gone, and how it begins.
+
+    - ``rate``: the instructions that a core is taken to execute in a second.
+    - ``cap``: the units that it may use in each period of ``period_ms``.
+    - ``goes_on``: whether it executes without its host: not if it is paused, nor if its schedule can be repeated.
+    - ``holds_frames``: whether what the guest sends leaves when its turn is accounted for, and not at once.
+    """
+
+    rate: int
+    cap: int
+    period_ms: int
+    goes_on: bool
+    holds_frames: bool
+
+
+class Facts(NamedTuple):
+    """What of a machine does not change while it exists.
+
+    ``insn_ns``: the time of an instruction. ``nets``: its network cards. ``hears_outside``: whether something may come
+    for it without anybody's call. ``has_limits``: whether it has devices that can be limited.
+    """
+
+    insn_ns: int
+    nets: tuple[Net, ...]
+    hears_outside: bool
+    has_limits: bool
+
+    @classmethod
+    def of(cls, machine: Machine) -> Facts:
+        options = machine.options
+        hears = bool(options.nets or options.vsock)
+        return cls(options.insn_ns, tuple(options.nets), hears, bool(options.nets or options.drives))
+
+
+class Terms(NamedTuple):
+    """What a turn may use.
+
+    - ``units``: instructions and charges.
+    - ``seconds``: how long it may last, by the host's clock.
+    - ``goes_on``: nobody has changed the guest since the last turn.
+    - ``origin_ns``: where the guest's time is to follow the host's clock while it computes, when that began, by the
+      clock ``monotonic_ns``, which all processes share. ``ahead``: see :class:`dbt.hypervisor.waits.GuestTime`.
+    - ``instructions``: how many may retire, or None for any number.
+    """
+
+    units: int
+    seconds: float
+    goes_on: bool
+    origin_ns: int | None = None
+    ahead: int | None = None
+    instructions: int | None = None
+
+
+class Outcome(NamedTuple):
+    """How a turn ended, in plain values.
+
+    - ``reason``, ``message`` and ``exit_code``: as of any run. The reason is None if the host failed, and the message
+      says how.
+    - ``instructions`` have retired, other events were ``charged``, and ``host_ns`` is the CPU time that it took.
+    - ``wait_ns``: for how long the guest waits, in nanoseconds of its time; None if it does not, or for something from
+      outside.
+    - ``now``: the tick of the guest's time.
+    - ``resets``: the guest has reset its machine.
+    - ``error``: an exception that is the caller's and no failure, as Ctrl-C is.
+    """
+
+    reason: StopReason | None
+    message: str
+    exit_code: int | None
+    instructions: int
+    charged: int
+    host_ns: int
+    wait_ns: int | None
+    now: int
+    resets: bool
+    ahead: int | None
+    error: BaseException | None = None
+
+    @property
+    def used(self) -> int:
+        return self.instructions + self.charged
+
+    @classmethod
+    def failed(cls, message: str, now: int) -> Outcome:
+        """Return the outcome of a turn of which nothing is known, but that the host has failed."""
+        return cls(None, message, None, 0, 0, 0, None, now, False, None)
+
+
+class Vm(Protocol):
+    """A domain's machine. Its methods are called by one thread at a time, but for :meth:`interrupt`.
+
+    All but :meth:`execute` and :meth:`close` raise VmLost if its process is gone.
+    """
+
+    facts: Facts
+
+    @property
+    def machine(self) -> Machine:
+        """The machine itself. Raise RuntimeError if it is in another process."""
+
+    def execute(self, terms: Terms) -> Outcome:
+        """Execute the guest for one turn."""
+
+    def interrupt(self) -> None:
+        """Let the present turn end soon. Any thread may call it."""
+
+    def wait_until(self, tick: int) -> None:
+        """Let the time of a guest that waits pass up to ``tick``. A failure may be told by the next turn instead."""
+
+    def press_power_key(self) -> None:
+        """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
+
+    def release_frames(self) -> None:
+        """Let the frames leave that the guest has sent in its last turn."""
+
+    @property
+    def has_arrivals(self) -> bool:
+        """True if something has come for the guest, other than what was typed, which :meth:`Carrier.stirring` does not
+        tell.
+        """
+
+    def limit_devices(self, limits: Limits) -> None:
+        """See :func:`dbt.hypervisor.limits.limit_devices`."""
+
+    def conduct(self, conduct: Conduct) -> None:
+        """Hear how to go on if the host is gone."""
+
+    # -- to look at, while it does not execute
+
+    def state_hash(self) -> str:
+        """See :func:`dbt.vm.state.state_hash`."""
+
+    def registers(self) -> Sequence[int]:
+        """Return R0 to R15 of the present mode."""
+
+    def icount(self) -> int:
+        """Return the instructions that have retired since the machine was reset."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """See :meth:`dbt.vm.guest_access.GuestAccess.read`."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """See :meth:`dbt.vm.guest_access.GuestAccess.write`."""
+
+    # -- its state and its end
+
+    def save(self) -> VmState:
+        """See :meth:`dbt.vm.machine.Machine.save`."""
+
+    @property
+    def arguments(self) -> object:
+        """What the machine was made with and is no part of its state, for :meth:`Carrier.restore`."""
+
+    def fork(self, name: Name, identity: Identity, console: ConsoleRing, nets: Sequence[Net], conduct: Conduct) -> Vm:
+        """See :meth:`dbt.vm.machine.Machine.fork`."""
+
+    def close(self) -> None:
+        """Give back everything that it has of the host."""
+
+
+class Carrier(Protocol):
+    """Makes machines.
+
+    ``moves``: whether its machines can be moved to other hosts, and such of other hosts be adopted.
+    """
+
+    moves: bool
+
+    def boot(self, name: Name, boot: Boot, console: ConsoleRing, conduct: Conduct) -> Vm:
+        """Return the machine that ``boot`` makes. Raise what that raises."""
+
+    def restore(self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct) -> Vm:
+        """Return a machine in a saved state, with the :attr:`Vm.arguments` of the one that was saved."""
+
+    def adopt(self, machine: Machine, conduct: Conduct) -> Vm:
+        """Take over a machine that has been moved here."""
+
+    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> tuple[Vm, Outcome | None] | None:
+        """Return the machine of that UUID whose host is gone, or None if there is none.
+
+        If its guest has ended meanwhile, the outcome of its last turn comes with it.
+        """
+
+    def stirring(self) -> Collection[str]:
+        """Return the names of the domains whose machines say something that they were not asked, or are gone. Those
+        that execute may be among them.
+        """
+
+
+def check_machine(machine: Machine, name: str) -> None:
+    """Close a machine that no domain can have, and raise ValueError."""
+    if machine.options.realtime:
+        machine.close()
+        raise ValueError(f"the machine of the domain {name} has realtime=True: its host says how time passes")
+
+
+def execute(machine: Machine, terms: Terms, stop: AskedToStop | None = None) -> Outcome:
+    """Execute one turn of a machine of this process. Exceptions become the outcome's: they are this domain's.
+
+    ``stop`` returns True if the turn is to end early. It is asked between two slices.
+    """
+    before, began = machine.icount, thread_time_ns()
+    insn_ns, time = machine.options.insn_ns, GuestTime(terms.ahead)
+    run: MeteredRun | None = None
+    error: BaseException | None = None
+
+    def ticks_behind(now: int) -> int:
+        assert terms.origin_ns is not None
+        return time.noticeable_lag(monotonic_ns() - terms.origin_ns, now * insn_ns) // insn_ns
+
+    try:
+        watcher = TurnWatcher(terms.seconds, terms.goes_on, stop)
+        run = machine.run_metered(
+            terms.units, watcher, None if terms.origin_ns is None else ticks_behind, terms.instructions
+        )
+    except BaseException as failure:  # whatever it is, it concerns this domain and no other
+        error = failure
+    host_ns, instructions, now = thread_time_ns() - began, machine.icount - before, machine.vcpu.now()
+    if run is None:
+        is_the_callers = not isinstance(error, Exception)
+        text = "" if is_the_callers else f"{type(error).__name__}: {error}"
+        raised = error if is_the_callers else None
+        return Outcome(None, text, None, instructions, 0, host_ns, None, now, False, time.ahead, raised)
+    result, resets = run.result, machine.vcpu.reset_requested
+    charged = run.charged + (CHARGES.reset if resets else 0)
+    return Outcome(
+        result.reason,
+        result.message,
+        result.exit_code,
+        instructions,
+        charged,
+        host_ns,
+        run.wait_ns,
+        now,
+        resets,
+        time.ahead,
+    )

@@ -1,0 +1,49 @@
+"""Finding the process of a machine whose host is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from dbt.hypervisor.carrier import VmLost
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.channel import Channel
+from dbt.hypervisor.process.lease import connect_to, leases, start_time
+
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+class Found(NamedTuple):
+    """A process: its PID, a descriptor of it (pidfd_open(2)), and the channel to it."""
+
+    pid: int
+    pidfd: int
+    channel: Channel[say.FromVm]
+
+
+def connect(directory: str, uuid: UUID) -> Found | None:
+    """Return the process that has the lease of a domain, or None if there is none.
+
+    Raise VmLost if who answers is not the process that the lease names.
+    """
+    lease = next((lease for lease in leases(directory) if lease.uuid == uuid), None)
+    if lease is None:
+        return None
+    pidfd = os.pidfd_open(lease.pid)  # the process that has this number now, which is looked at next
+    try:
+        if start_time(lease.pid) != lease.started:
+            raise VmLost(f"process {lease.pid} is not the one that has the machine of the domain {lease.name}")
+        connection = connect_to(directory, uuid)
+        pid, uid, _ = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if (pid, uid) != (lease.pid, os.getuid()):
+            connection.close()
+            raise VmLost(f"process {pid} of user {uid} answers for the domain {lease.name}, and not {lease.pid}")
+    except BaseException:
+        os.close(pidfd)
+        raise
+    return Found(lease.pid, pidfd, Channel(connection, say.FromVm))

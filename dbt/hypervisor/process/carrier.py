@@ -1,0 +1,179 @@
+"""The carrier that gives each machine a process of its own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from dbt.codecache.interpreter import python_command, python_environment
+from dbt.hypervisor.carrier import Boot, Conduct, Name, Outcome, VmLost
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.attaching import connect
+from dbt.hypervisor.process.channel import Channel
+from dbt.hypervisor.process.lease import check_directory
+from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
+from dbt.hypervisor.process.state_files import state_files
+from dbt.memory.closing import Closing
+
+if TYPE_CHECKING:
+    from dbt.host.net_option import Net
+    from dbt.hypervisor.console_ring import ConsoleRing
+    from dbt.vm.identity import Identity
+    from dbt.vm.machine import Machine
+    from dbt.vm.vm_state import VmState
+
+_MAIN: Final = "from dbt.hypervisor.process.zygote import main; main()"
+
+
+class NotSent(ValueError):
+    """Raised for a function that boots a machine and cannot be sent to a process. The text has the remedy."""
+
+
+class ProcessCarrier(Closing):
+    """See :class:`dbt.hypervisor.carrier.Carrier`. The processes are forked from a *zygote*, which is started for the
+    first machine.
+
+    ``directory`` is where machines have their leases (:mod:`dbt.hypervisor.process.lease`). They go on without this
+    process then, and :meth:`attach` finds them again. Without it, they end with this process.
+
+    The function that boots a machine is sent to its process, so it has to be one that :mod:`pickle` can send: one of a
+    module, such a function with arguments (:func:`functools.partial`), or an object of a module's class.
+    """
+
+    moves = False
+
+    def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+        self._directory = "" if directory is None else os.path.abspath(os.fspath(directory))
+        if self._directory:
+            check_directory(self._directory)
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._channel: Channel[say.FromZygote] | None = None
+        self._asking = Lock()
+        self._epoll = select.epoll()
+        self._watched: dict[int, str] = {}  # by the descriptors of their channels, the names of domains
+
+    # -- the zygote ------------------------------------------------------------------------------
+
+    def _ask(self, message: say.ToZygote, files: Sequence[int] = ()) -> say.FromZygote:
+        with self._asking:
+            if self._channel is None:
+                self._channel = self._start()
+            self._channel.send(message, files)
+            return self._channel.receive()
+
+    def _start(self) -> Channel[say.FromZygote]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._zygote = subprocess.Popen(python_command(_MAIN), stdin=theirs.fileno(), env=python_environment())
+        channel: Channel[say.FromZygote] = Channel(ours, say.FromZygote)
+        channel.send(say.Preload([entry or os.getcwd() for entry in sys.path]))
+        channel.receive()
+        return channel
+
+    def _spawned(self, name: Name, console: ConsoleRing) -> ProcessVm:
+        """Return a new process, which has no machine yet."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            answer = self._ask(say.Spawn(name.name, str(name.uuid), self._directory), [theirs.fileno()])
+        if not isinstance(answer, say.Spawned):
+            ours.close()
+            raise OSError(f"no process for the domain {name.name} can be forked: {getattr(answer, 'text', answer)}")
+        channel: Channel[say.FromVm] = Channel(ours, say.FromVm)
+        return self._watch(name, ProcessVm(self, answer.pid, os.pidfd_open(answer.pid), channel, console))
+
+    def _watch(self, name: Name, vm: ProcessVm) -> ProcessVm:
+        self._watched[vm.fileno()] = name.name
+        self._epoll.register(vm, select.EPOLLIN)
+        return vm
+
+    def forget(self, descriptor: int) -> None:
+        """See :class:`dbt.hypervisor.process.process_vm.ProcessMaker`."""
+        if self._watched.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def stirring(self) -> Sequence[str]:
+        """See :class:`dbt.hypervisor.carrier.Carrier`."""
+        return [self._watched[file] for file, _ in self._epoll.poll(0) if file in self._watched]
+
+    def reap(self, pid: int) -> int | None:
+        """End a process if it has not ended. Return how it did, or None if it has been forked by another carrier."""
+        answer = self._ask(say.Reap(pid))
+        return answer.status if isinstance(answer, say.Reaped) else None
+
+    def close(self) -> None:
+        """End the zygote. The machines must have been closed, or go on without this process."""
+        with self._asking:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+            if self._zygote is not None:
+                self._zygote.wait()
+                self._zygote = None
+
+    # -- machines --------------------------------------------------------------------------------
+
+    def boot(self, name: Name, boot: Boot, console: ConsoleRing, conduct: Conduct) -> ProcessVm:
+        """See :class:`dbt.hypervisor.carrier.Carrier`. Raise NotSent for a function that cannot be sent."""
+        try:
+            pickled = pickle.dumps(boot)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise NotSent(
+                f"the function that boots the domain {name.name} cannot be sent to a process ({error}): use one of a "
+                "module, or functools.partial of such a one"
+            ) from None
+        vm = self._spawned(name, console)
+        vm.begin(say.Boot(pickled, behaviour(conduct)))
+        return vm
+
+    def restore(
+        self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct
+    ) -> ProcessVm:
+        assert isinstance(arguments, bytes)
+        files = state_files(state)
+        try:
+            return self.restored(name, files, say.Restore(arguments, b"", b"", behaviour(conduct)), console)
+        finally:
+            for file in files:
+                os.close(file)
+
+    def forked(
+        self,
+        name: Name,
+        files: Sequence[int],
+        arguments: bytes,
+        identity: Identity,
+        console: ConsoleRing,
+        nets: Sequence[Net],
+        conduct: Conduct,
+    ) -> ProcessVm:
+        """Return a machine in the state in two files, which has another identity."""
+        message = say.Restore(arguments, pickle.dumps(identity), pickle.dumps(tuple(nets)), behaviour(conduct))
+        return self.restored(name, files, message, console)
+
+    def restored(self, name: Name, files: Sequence[int], message: say.Restore, console: ConsoleRing) -> ProcessVm:
+        vm = self._spawned(name, console)
+        vm.begin(message, files)
+        return vm
+
+    def adopt(self, machine: Machine, conduct: Conduct) -> ProcessVm:
+        raise RuntimeError("a machine of this process cannot be put into one of its own")
+
+    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> tuple[ProcessVm, Outcome | None] | None:
+        if not self._directory:
+            return None
+        found = connect(self._directory, name.uuid)
+        if found is None:
+            return None
+        vm = self._watch(name, ProcessVm(self, found.pid, found.pidfd, found.channel, console))
+        ended = vm.take_over(name.uuid, conduct)
+        return vm, None if ended is None else as_outcome(ended)
+
+
+__all__ = ["NotSent", "ProcessCarrier", "VmLost"]

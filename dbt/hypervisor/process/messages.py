@@ -1,0 +1,285 @@
+"""What a host and the process of a machine say to each other, as checked values.
+
+The host asks, and the process answers each request but :class:`Interrupt` with one message. A host believes nothing
+that a process says: types and bounds are checked when a message is decoded, and what the values mean by who uses them.
+A process believes its host. So what the host sends may be pickled, and is handed through as bytes; what a process sends
+is never unpickled by the host.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dbt.vm.result import StopReason
+
+#: The longest message. What a guest prints in a turn is cut to less by its console, and a state goes in a file.
+LONGEST: Final = 8 << 20
+#: The largest count of anything, so that sums stay far below what a database or another language can hold.
+MOST: Final = (1 << 62) - 1
+
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Signed = Annotated[int, Meta(ge=-MOST, le=MOST)]
+Text = Annotated[str, Meta(max_length=1 << 16)]
+Frames = Annotated[list[Annotated[bytes, Meta(max_length=65_535)]], Meta(max_length=4096)]
+HubFrames = Annotated[dict[Text, Frames], Meta(max_length=64)]
+
+
+class _Message(Struct, tag=True, array_like=True, forbid_unknown_fields=True):
+    """Each message begins with the name of its class."""
+
+
+# -- from the host ---------------------------------------------------------------------------------
+
+
+class Preload(_Message):
+    """To a zygote: where modules are found."""
+
+    path: list[str]
+
+
+class Spawn(_Message):
+    """To a zygote: fork a process for a machine. The socket to it comes along. ``directory`` is where its lease is to
+    be, or empty if it ends with its host.
+    """
+
+    name: str
+    uuid: str
+    directory: str
+
+
+class Reap(_Message):
+    """To a zygote: end a process that it has forked, if it has not ended, and say how it did."""
+
+    pid: int
+
+
+class Behaviour(_Message):
+    """How a machine begins, and goes on without a host: see :class:`dbt.hypervisor.carrier.Conduct`."""
+
+    rate: int
+    cap: int
+    period_ms: int
+    goes_on: bool
+    holds_frames: bool
+
+
+class Boot(_Message):
+    """Make a machine by a pickled function."""
+
+    boot: bytes
+    behaviour: Behaviour
+
+
+class Restore(_Message):
+    """Make a machine in a saved state, whose values and RAM come along as two files.
+
+    ``arguments`` are those of :class:`Booted`. ``identity`` is pickled, or empty; so are ``nets``.
+    """
+
+    arguments: bytes
+    identity: bytes
+    nets: bytes
+    behaviour: Behaviour
+
+
+class Execute(_Message):
+    """Execute a turn: see :class:`dbt.hypervisor.carrier.Terms`. Before, let time pass up to ``wait_until``, and give
+    the guest what was typed, and the frames that have come from each hub.
+    """
+
+    units: int
+    seconds: float
+    goes_on: bool
+    origin_ns: int | None
+    ahead: int | None
+    instructions: int | None
+    wait_until: int | None
+    typed: bytes
+    frames: dict[str, list[bytes]]
+
+
+class Interrupt(_Message):
+    """Let the present turn end soon, if there is one."""
+
+
+class LimitDevices(_Message):
+    """See :func:`dbt.hypervisor.limits.limit_devices`: the pickled limits."""
+
+    limits: bytes
+
+
+class PressPowerKey(_Message):
+    """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
+
+
+class WaitUntil(_Message):
+    """Let time pass, as for a waiting guest."""
+
+    tick: int
+
+
+class Save(_Message):
+    """Return the state, as two files that come along."""
+
+
+class Hash(_Message):
+    """Return the state hash."""
+
+
+class Registers(_Message):
+    """Return R0 to R15, and the instructions that have retired."""
+
+
+class Read(_Message):
+    """Return bytes of RAM."""
+
+    address: int
+    size: int
+
+
+class Write(_Message):
+    """Change bytes of RAM."""
+
+    address: int
+    data: bytes
+
+
+class End(_Message):
+    """Give everything back, and end. There is no answer."""
+
+
+class Attach(_Message):
+    """A new host takes over."""
+
+    behaviour: Behaviour
+
+
+ToZygote = Preload | Spawn | Reap
+ToVm = (
+    Boot
+    | Restore
+    | Execute
+    | Interrupt
+    | LimitDevices
+    | PressPowerKey
+    | WaitUntil
+    | Save
+    | Hash
+    | Registers
+    | Read
+    | Write
+    | Behaviour
+    | Attach
+    | End
+)
+
+# -- to the host -----------------------------------------------------------------------------------
+
+
+class Ready(_Message):
+    """A zygote can fork, or what was asked for is done."""
+
+
+class Spawned(_Message):
+    """A zygote has forked a process."""
+
+    pid: Annotated[int, Meta(gt=0)]
+
+
+class Reaped(_Message):
+    """How a process has ended, as its exit status, or the negative number of a signal. None if it is nobody's."""
+
+    status: int | None
+
+
+class Failed(_Message):
+    """What was asked for cannot be done: the name of an exception, and its text."""
+
+    kind: Text
+    text: Text
+
+
+class Card(_Message):
+    """A network card, of a machine whose guest has not executed anything: see :class:`dbt.host.net_option.Net`."""
+
+    end: Text
+    mac: Annotated[bytes, Meta(max_length=6)]
+
+
+class Booted(_Message):
+    """The machine is made. ``arguments`` are pickled, for another process of the same domain."""
+
+    insn_ns: Annotated[int, Meta(ge=1, le=1000)]
+    hears_outside: bool
+    has_limits: bool
+    cards: Annotated[list[Card], Meta(max_length=64)]
+    arguments: Annotated[bytes, Meta(max_length=1 << 20)]
+
+
+class Done(_Message):
+    """A turn is over: see :class:`dbt.hypervisor.carrier.Outcome`. ``reason`` is empty if the process has failed.
+
+    ``printed`` is what the guest has written to its console since the last message, after ``lost`` bytes that were too
+    many to keep. ``unread`` is how much of what was typed it has not read. ``frames`` are what it has sent to each hub.
+    """
+
+    reason: Annotated[str, Meta(max_length=32)]
+    message: Text
+    exit_code: Annotated[int, Meta(ge=0, le=255)] | None
+    instructions: Count
+    charged: Count
+    host_ns: Count
+    wait_ns: Count | None
+    now: Count
+    resets: bool
+    ahead: Signed | None
+    printed: bytes
+    lost: Count
+    unread: Count
+    frames: HubFrames
+
+
+class Arrived(_Message):
+    """Something has come from outside for a guest that waits. Nobody has asked."""
+
+
+class Saved(_Message):
+    """The state comes along: the file of its values, and that of its RAM."""
+
+
+class Value(_Message):
+    """An answer in bytes."""
+
+    data: bytes
+
+
+class Words(_Message):
+    """R0 to R15, and the instructions retired."""
+
+    registers: Annotated[list[Annotated[int, Meta(ge=0, lt=1 << 32)]], Meta(min_length=16, max_length=16)]
+    icount: Count
+
+
+class Attached(_Message):
+    """What a new host has to know of a machine. ``ended`` is the last turn, if the guest cannot go on after it.
+
+    ``printed`` is what is kept of its console's output, and ``written`` how much there was.
+    """
+
+    uuid: Text
+    booted: Booted
+    ended: Done | None
+    printed: bytes
+    written: Count
+
+
+FromZygote = Ready | Spawned | Reaped | Failed
+FromVm = Booted | Failed | Done | Arrived | Saved | Value | Words | Ready | Attached
+
+#: The reasons for which a turn may end, by the texts that stand for them.
+REASONS: Final = {reason.value: reason for reason in StopReason}
+
+encode = msgspec.msgpack.Encoder().encode

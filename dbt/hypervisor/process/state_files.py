@@ -1,0 +1,61 @@
+"""A machine's state on its way from one process to another: a file of its values, and the file of its RAM."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, cast
+
+from dbt.devices.state import StateError
+from dbt.memory.ram_image import RamImage
+from dbt.snapshot.plain import NotPlain, decode, encode
+from dbt.vm.vm_state import VmState, layout_of
+
+if TYPE_CHECKING:
+    from dbt.devices.state import State
+
+#: The most bytes of values. A machine's are some thousand, and what its disks have changed besides.
+_MOST: Final = 1 << 30
+
+
+def state_files(state: VmState) -> tuple[int, int]:
+    """Return the descriptors of two files in memory, with the values and with the RAM. The caller closes them."""
+    values = os.memfd_create("dbt-values", os.MFD_CLOEXEC)
+    try:
+        data = memoryview(encode(state.values))
+        while data:
+            data = data[os.write(values, data) :]
+        return values, state.ram.descriptor()
+    except BaseException:
+        os.close(values)
+        raise
+
+
+def received_state(values: int, ram: int) -> VmState:
+    """Return the state in two files from another process, whose descriptors are closed. Raise StateError for what is
+    none.
+    """
+    try:
+        decoded = decode(_content(values))
+        if not isinstance(decoded, dict):
+            raise StateError("the values of the state are no mapping")
+        layout = layout_of(cast("State", decoded))
+    except (NotPlain, OSError, StateError) as error:
+        os.close(ram)
+        raise StateError(f"the state from another process is none: {error}") from None
+    finally:
+        os.close(values)
+    try:
+        return VmState(cast("State", decoded), RamImage.received(layout, ram))
+    except ValueError as error:
+        raise StateError(f"the RAM from another process cannot be used: {error}") from None
+
+
+def _content(handle: int) -> bytes:
+    """Return what is in a file, which somebody may change meanwhile."""
+    size = os.fstat(handle).st_size
+    if not 0 < size <= _MOST:
+        raise StateError(f"its values have {size} bytes, and not 1 to {_MOST}")
+    data = b""
+    while len(data) < size and (piece := os.pread(handle, size - len(data), len(data))):
+        data += piece
+    return data

@@ -1,0 +1,294 @@
+"""The process of one machine: it does what its host asks, and goes on by itself when the host is gone."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from dbt.devices.state import StateError
+from dbt.host.net_option import Net
+from dbt.host.network import HubEnd
+from dbt.hypervisor import carrier
+from dbt.hypervisor.carrier import Conduct, Facts, Outcome, Terms, check_machine
+from dbt.hypervisor.console_ring import ConsoleRing
+from dbt.hypervisor.limits import limit_devices
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.channel import Channel, ChannelEnded
+from dbt.hypervisor.process.lease import HeldLease, take_lease
+from dbt.hypervisor.process.state_files import received_state, state_files
+from dbt.hypervisor.threads import host_arguments
+from dbt.vm.identity import Identity, with_identity
+from dbt.vm.machine import Machine
+from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
+from dbt.vm.vm_state import VmState
+
+if TYPE_CHECKING:
+    from dbt.vm.options import HostOptions
+
+#: The exceptions that a host raises again as what they are. Others become a RuntimeError.
+KINDS: Final = (StateError, ValueError, TypeError, OSError)
+#: The reasons after which a guest can execute another turn.
+GOING_ON: Final = frozenset({StopReason.FUEL, StopReason.INTERRUPTED, StopReason.WAITING})
+
+
+class VmProcess:
+    """The machine of this process. ``lease`` is its lease, if it goes on without a host."""
+
+    def __init__(self, name: str, uuid: UUID, lease: HeldLease | None) -> None:
+        self._name, self.uuid, self._lease = name, uuid, lease
+        self._console = ConsoleRing()
+        self._printed = 0  # how much of the console's output has been sent
+        self._machine: Machine | None = None
+        self._booted: say.Booted | None = None
+        self._hubs: dict[str, HubEnd] = {}
+        self._has_told = False  # that something has come
+        self.conduct = Conduct(0, 0, 0, False, False)
+        #: How many instructions the guest may still execute, or None for any number.
+        self.instructions_left: int | None = None
+        #: The last turn, if the guest cannot go on after it.
+        self.ended: say.Done | None = None
+
+    @property
+    def machine(self) -> Machine:
+        if self._machine is None:
+            raise RuntimeError("there is no machine yet")
+        return self._machine
+
+    # -- the host --------------------------------------------------------------------------------
+
+    def serve(self, channel: Channel[say.ToVm]) -> None:
+        """Do what hosts ask, until one says that this is the end, or the host is gone and there is no lease."""
+        while True:
+            with suppress(ChannelEnded):
+                if self._serve_host(channel):
+                    return
+            channel.close()
+            if self._lease is None:
+                return
+            from dbt.hypervisor.process.alone import go_on_alone
+
+            channel = go_on_alone(self, self._lease.listener)
+
+    def _serve_host(self, channel: Channel[say.ToVm]) -> bool:
+        """Answer one host. Return True if it says that this is the end."""
+        while True:
+            self._await_message(channel)
+            message = channel.receive()
+            answer: say.FromVm
+            files: Sequence[int] = ()
+            match message:
+                case say.End():
+                    return True
+                case say.Interrupt():  # of a turn that is over
+                    continue
+                case say.Execute():
+                    answer = self.execute(message, channel.has_data)
+                case _:
+                    answer, files = self._answered(message, channel)
+            try:
+                channel.send(answer, files)
+            finally:
+                for file in files:
+                    os.close(file)
+
+    def _await_message(self, channel: Channel[say.ToVm]) -> None:
+        """Return when the host has said something. Tell it once if something comes for the guest."""
+        if self._machine is None or self._has_told or not (events := self._machine.outside_events):
+            return
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        for descriptor, event in events.items():
+            poll.register(descriptor, event)
+        while not channel.has_data():
+            poll.poll()
+            if self._machine.input_source.has_arrivals:
+                self._has_told = True
+                channel.send(say.Arrived())
+                return
+
+    def _answered(self, message: say.ToVm, channel: Channel[say.ToVm]) -> tuple[say.FromVm, Sequence[int]]:
+        """Return the answer to a message, and the files that come with it, which the caller closes."""
+        try:
+            match message:
+                case say.Save():
+                    with self.machine.save() as state:
+                        return say.Saved(), state_files(state)
+                case say.Restore():
+                    values, ram = channel.take_files(2)
+                    return self._restore(message, received_state(values, ram)), ()
+                case _:
+                    return self._value(message), ()
+        except Exception as error:  # whatever it is, the host is told
+            kind = next((kind for kind in KINDS if isinstance(error, kind)), RuntimeError)
+            return say.Failed(kind.__name__, str(error)), ()
+
+    def _value(self, message: say.ToVm) -> say.FromVm:
+        match message:
+            case say.Boot(boot, behaviour):
+                self._take_behaviour(behaviour)
+                machine = pickle.loads(boot)(self._console)
+                check_machine(machine, self._name)
+                return self._become(machine)
+            case say.Behaviour():
+                self._take_behaviour(message)
+            case say.LimitDevices(limits):
+                limit_devices(self.machine, pickle.loads(limits))
+            case say.PressPowerKey():
+                self.machine.press_power_key()
+            case say.WaitUntil(tick):
+                self.machine.wait_until(tick)
+            case say.Hash():
+                return say.Value(state_hash(self.machine).encode())
+            case say.Registers():
+                return say.Words(list(self.machine.r), self.machine.icount)
+            case say.Read(address, size):
+                return say.Value(self.machine.read(address, size))
+            case say.Write(address, data):
+                self.machine.write(address, data)
+            case _:
+                raise RuntimeError(f"a {type(message).__name__} makes no sense here")
+        return say.Ready()
+
+    def _take_behaviour(self, behaviour: say.Behaviour) -> None:
+        self.conduct = Conduct(
+            behaviour.rate, behaviour.cap, behaviour.period_ms, behaviour.goes_on, behaviour.holds_frames
+        )
+
+    # -- the machine -----------------------------------------------------------------------------
+
+    def _become(self, machine: Machine) -> say.Booted:
+        """Have a machine, and describe it, before its guest has executed anything."""
+        if self._machine is not None:
+            machine.close()
+            raise RuntimeError("there is a machine already")
+        if self.conduct.holds_frames:
+            machine.hold_frames()
+        facts = Facts.of(machine)
+        for net in facts.nets:
+            kind, _, name = net.end.partition(":")
+            if kind == "hub" and name not in self._hubs:
+                self._hubs[name] = HubEnd(name)
+        self._machine = machine
+        arguments = host_arguments(machine)(self._console)
+        del arguments["console"], arguments["notice"]
+        cards = [say.Card(net.end, net.mac) for net in facts.nets]
+        self._booted = say.Booted(facts.insn_ns, facts.hears_outside, facts.has_limits, cards, pickle.dumps(arguments))
+        return self._booted
+
+    def _restore(self, message: say.Restore, state: VmState) -> say.Booted:
+        self._take_behaviour(message.behaviour)
+        arguments: HostOptions = pickle.loads(message.arguments)
+        arguments["console"] = self._console
+        if message.nets:
+            arguments["nets"] = pickle.loads(message.nets)
+        with state:
+            if not message.identity:
+                return self._become(Machine.restore(state, **arguments))
+            identity: Identity = pickle.loads(message.identity)
+            drives = arguments.get("drives", ())
+            arguments["drives"] = [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in drives]
+            if (vsock := arguments.get("vsock")) is not None:
+                arguments["vsock"] = vsock._replace(end="none")
+            nets: Sequence[Net] = arguments.get("nets", ())
+            arguments["nets"] = [net._replace(mac=mac) for net, mac in zip(nets, identity.addresses, strict=True)]
+            return self._become(Machine.restore(VmState(with_identity(state.values, identity), state.ram), **arguments))
+
+    def execute(self, message: say.Execute, stop: Callable[[], bool] | None = None) -> say.Done:
+        """Execute a turn."""
+        self._has_told = False
+        for hub, frames in message.frames.items():
+            if (end := self._hubs.get(hub)) is not None:
+                end.send(*frames)
+        if message.typed:
+            self._console.send(message.typed)
+        try:
+            if message.wait_until is not None:
+                self.machine.wait_until(message.wait_until)
+        except Exception as error:  # of a device
+            outcome = Outcome.failed(f"{type(error).__name__}: {error}", self.machine.vcpu.now())
+        else:
+            terms = Terms(
+                message.units, message.seconds, message.goes_on, message.origin_ns, message.ahead, message.instructions
+            )
+            outcome = carrier.execute(self.machine, terms, stop)
+        if self.conduct.holds_frames:
+            self.machine.release_frames()
+        done = self._done(outcome)
+        if message.instructions is not None:
+            self.instructions_left = message.instructions - done.instructions
+        self.ended = None if outcome.reason in GOING_ON else done
+        return done
+
+    def _done(self, outcome: Outcome) -> say.Done:
+        printed, written = self._console.read_from(self._printed)
+        lost = written - self._printed - len(printed)
+        self._printed = written
+        message = outcome.message
+        if outcome.error is not None:
+            message = f"{type(outcome.error).__name__}: {outcome.error}"
+        return say.Done(
+            "" if outcome.reason is None else outcome.reason.value,
+            message,
+            outcome.exit_code,
+            outcome.instructions,
+            outcome.charged,
+            outcome.host_ns,
+            outcome.wait_ns,
+            outcome.now,
+            outcome.resets,
+            outcome.ahead,
+            printed,
+            lost,
+            self._console.unread,
+            {hub: end.receive() for hub, end in self._hubs.items()},
+        )
+
+    def attached(self) -> say.Attached:
+        """Return what a new host has to know."""
+        assert self._booted is not None
+        printed, self._printed = self._console.read_from(0)
+        return say.Attached(str(self.uuid), self._booted, self.ended, printed, self._printed)
+
+    def take_over(self, behaviour: say.Behaviour) -> None:
+        """Hear of a new host how to go on without it."""
+        self._take_behaviour(behaviour)
+        self._has_told = False
+
+    @property
+    def has_machine(self) -> bool:
+        return self._booted is not None
+
+    def close(self) -> None:
+        """Give back what this process has."""
+        if self._lease is not None:
+            self._lease.release()
+        for end in self._hubs.values():
+            end.close()
+        if self._machine is not None:
+            self._machine.close()
+
+
+def run(connection: socket.socket, message: say.Spawn) -> None:
+    """Be the process of a machine, until its end. It has been forked for that from a zygote."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uuid = UUID(message.uuid)
+    channel: Channel[say.ToVm] = Channel(connection, say.ToVm)
+    try:
+        lease = take_lease(message.directory, message.name, uuid) if message.directory else None
+    except OSError as error:
+        channel.receive()  # what asks for a machine, which gets the answer
+        channel.send(say.Failed(OSError.__name__, str(error)))
+        return
+    process = VmProcess(message.name, uuid, lease)
+    try:
+        process.serve(channel)
+    finally:
+        process.close()

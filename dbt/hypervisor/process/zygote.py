@@ -1,0 +1,119 @@
+"""The process from which those of machines are forked. It has imported everything, and has one thread and no guest.
+
+A fork takes a few milliseconds, and what the zygote has in memory is shared until somebody writes to it: objects are
+frozen (:func:`gc.freeze`), so that the garbage collector does not.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.channel import Channel, ChannelEnded
+
+if TYPE_CHECKING:
+    from dbt.engine.native import NativeCode
+
+#: How long a process whose machine is lost may take to end by itself, in seconds.
+_GRACE_S: Final = 0.2
+#: What machines import when they need it.
+_PRELOADED: Final = (
+    "dbt.engine.region_tier",
+    "dbt.engine.threaded",
+    "dbt.hypervisor.process.alone",
+    "dbt.hypervisor.process.vm_process",
+    "dbt.snapshot.plain",
+    "dbt.vm.checkpoint",
+    "dbt.vm.metered_run",
+    "dbt.vm.silent_kernel",
+    "dbt.vm.vm_state",
+    "hashlib",
+)
+
+
+def main() -> None:
+    """Serve the host at standard input, which is a socket, until it is gone."""
+    connection = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.setsid()  # Ctrl-C at the host's terminal is the host's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel: Channel[say.ToZygote] = Channel(connection, say.ToZygote)
+    native = None
+    try:
+        while True:
+            message = channel.receive()
+            match message:
+                case say.Preload(path):
+                    sys.path[:] = path
+                    native = _preload()
+                    channel.send(say.Ready())
+                case say.Spawn():
+                    _spawn(channel, message)
+                case say.Reap(pid):
+                    channel.send(say.Reaped(_reap(pid)))
+    except ChannelEnded:
+        if native is not None:
+            native.close()
+    os._exit(0)
+
+
+def _preload() -> NativeCode:
+    """Import what machines need, and load the handlers' image, which they share. Return the image."""
+    for name in _PRELOADED:
+        import_module(name)
+    from dbt.engine.native import NativeCode
+
+    native = NativeCode.share(lambda line: None)
+    gc.collect()
+    gc.freeze()
+    return native
+
+
+def _spawn(channel: Channel[say.ToZygote], message: say.Spawn) -> None:
+    (file,) = channel.take_files(1)
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(file)
+        channel.send(say.Failed(OSError.__name__, str(error)))
+        return
+    if pid == 0:
+        status = 1
+        try:
+            channel.close()
+            from dbt.hypervisor.process.vm_process import run
+
+            run(socket.socket(fileno=file), message)
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(file)
+    channel.send(say.Spawned(pid))
+
+
+def _reap(pid: int) -> int | None:
+    """End a process, unless it ends by itself soon. Return how it has ended, or None if it is no child of this one."""
+    deadline = time.monotonic() + _GRACE_S
+    try:
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                ended = os.waitpid(pid, 0)
+                break
+            time.sleep(0.001)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(ended[1])

@@ -1,0 +1,130 @@
+"""The carrier whose machines are all in the host's process, and are executed by its threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from dbt.host.console import Console
+from dbt.hypervisor.carrier import Boot, Conduct, Facts, Name, Outcome, Terms, check_machine, execute
+from dbt.hypervisor.limits import Limits, limit_devices
+from dbt.vm.machine import Machine
+
+if TYPE_CHECKING:
+    from dbt.host.net_option import Net
+    from dbt.hypervisor.console_ring import ConsoleRing
+    from dbt.vm.identity import Identity
+    from dbt.vm.options import HostOptions
+    from dbt.vm.vm_state import VmState
+
+
+class ThreadCarrier:
+    """See :class:`dbt.hypervisor.carrier.Carrier`."""
+
+    moves = True
+
+    def boot(self, name: Name, boot: Boot, console: ConsoleRing, conduct: Conduct) -> ThreadVm:
+        machine = boot(console)
+        check_machine(machine, name.name)
+        return ThreadVm(machine, conduct)
+
+    def restore(
+        self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct
+    ) -> ThreadVm:
+        assert callable(arguments)
+        return ThreadVm(Machine.restore(state, **arguments(console)), conduct)
+
+    def adopt(self, machine: Machine, conduct: Conduct) -> ThreadVm:
+        return ThreadVm(machine, conduct)
+
+    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> None:
+        """Return None: its machines end with their host."""
+
+    def stirring(self) -> Collection[str]:
+        """Return nobody: what comes for a machine, it has at once."""
+        return ()
+
+
+class ThreadVm:
+    """See :class:`dbt.hypervisor.carrier.Vm`."""
+
+    def __init__(self, machine: Machine, conduct: Conduct) -> None:
+        self.machine = machine
+        self.facts = Facts.of(machine)
+        if conduct.holds_frames:
+            machine.hold_frames()
+
+    def execute(self, terms: Terms) -> Outcome:
+        return execute(self.machine, terms)
+
+    def interrupt(self) -> None:
+        self.machine.interrupt()
+
+    def wait_until(self, tick: int) -> None:
+        self.machine.wait_until(tick)
+
+    def press_power_key(self) -> None:
+        self.machine.press_power_key()
+
+    def release_frames(self) -> None:
+        self.machine.release_frames()
+
+    @property
+    def has_arrivals(self) -> bool:
+        return self.machine.input_source.has_arrivals
+
+    def limit_devices(self, limits: Limits) -> None:
+        limit_devices(self.machine, limits)
+
+    def conduct(self, conduct: Conduct) -> None:
+        """It ends with its host."""
+
+    def state_hash(self) -> str:
+        from dbt.vm.state import state_hash
+
+        return state_hash(self.machine)
+
+    def registers(self) -> Sequence[int]:
+        return list(self.machine.r)
+
+    def icount(self) -> int:
+        return self.machine.icount
+
+    def read(self, address: int, size: int) -> bytes:
+        return self.machine.read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        self.machine.write(address, data)
+
+    def save(self) -> VmState:
+        return self.machine.save()
+
+    @property
+    def arguments(self) -> Callable[[Console], HostOptions]:
+        return host_arguments(self.machine)
+
+    def fork(
+        self, name: Name, identity: Identity, console: ConsoleRing, nets: Sequence[Net], conduct: Conduct
+    ) -> ThreadVm:
+        return ThreadVm(self.machine.fork(identity, console=console, nets=nets), conduct)
+
+    def close(self) -> None:
+        self.machine.close()
+
+
+def host_arguments(machine: Machine) -> Callable[[Console], HostOptions]:
+    """Return a function that gives the arguments with which a machine in the state of this one is made in its place,
+    for a console.
+    """
+    options = machine.options
+
+    def arguments(console: Console) -> HostOptions:
+        found = options.of_host(console, silent)
+        found["nets"], found["drives"], found["vsock"] = options.nets, options.drives, options.vsock
+        return found
+
+    return arguments
+
+
+def silent(line: str) -> None:
+    """Ignore what a machine says about itself; its console and its domain's reason are there to be read."""

@@ -1,0 +1,375 @@
+"""Machines in processes of their own: their ends, hosts that are killed, and processes that say what makes no sense."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from dbt import Machine
+from dbt.abi.addresses import Gpa
+from dbt.devices.state import StateError
+from dbt.host.console import Console
+from dbt.hypervisor import Clock, Domain, DomainState, Host, ProcessCarrier, VmLost
+from dbt.hypervisor.carrier import Terms
+from dbt.hypervisor.console_ring import ConsoleRing
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.channel import Channel, ChannelEnded, Late
+from dbt.hypervisor.process.lease import leases, read_lease
+from dbt.hypervisor.process.process_vm import ProcessVm
+from dbt.hypervisor.process.state_files import received_state, state_files
+from dbt.memory.ram import RamFile
+from tests.domains.guests import boot
+
+ROOT = Path(__file__).resolve().parents[2]
+RATE = 10_000_000
+
+
+def vm_of(domain: Domain) -> ProcessVm:
+    assert isinstance(domain.vm, ProcessVm)
+    return domain.vm
+
+
+# -- a process that ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guest", ["memory", "sleeper"])
+def test_a_process_that_is_killed_is_a_crash_of_its_domain_alone(processes: ProcessCarrier, guest: str) -> None:
+    with Host(1, Clock.LOCKSTEP, RATE, carrier=processes) as host:
+        victim, other = host.define("victim", boot(guest)), host.define("other", boot("memory"))
+        victim.start()
+        other.start()
+        host.run(periods=3)
+        pid = vm_of(victim).pid
+        os.kill(pid, signal.SIGKILL)
+        host.run(periods=3)
+        assert victim.state is DomainState.CRASHED
+        assert "SIGKILL" in victim.reason
+        assert other.state is DomainState.RUNNING
+        assert host.reports[-1].domains["other"].instructions == RATE // 10
+        with pytest.raises(VmLost, match="SIGKILL"):
+            victim.registers()
+        victim.destroy()
+        victim.start()
+        host.run(periods=1)
+        assert victim.state in (DomainState.RUNNING, DomainState.BLOCKED)
+        assert vm_of(victim).pid != pid
+
+
+def test_processes_end_with_their_domains(processes: ProcessCarrier) -> None:
+    with Host(1, Clock.LOCKSTEP, RATE, carrier=processes) as host:
+        domain = host.define("a", boot("memory"))
+        domain.start()
+        pid = vm_of(domain).pid
+        assert Path(f"/proc/{pid}").exists()
+        domain.destroy()
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_function_that_cannot_be_sent_is_refused(processes: ProcessCarrier) -> None:
+    def local(console: Console) -> Machine:
+        return Machine(1 << 20, console=console)
+
+    with Host(1, carrier=processes) as host:
+        domain = host.define("a", local)
+        with pytest.raises(ValueError, match="cannot be sent to a process"):
+            domain.start()
+        assert domain.state is DomainState.DEFINED
+
+
+def test_the_state_of_a_process_is_that_of_a_machine_here(processes: ProcessCarrier) -> None:
+    with Host(1, Clock.LOCKSTEP, RATE, carrier=processes) as host:
+        domain = host.define("a", boot("memory"))
+        domain.start()
+        host.run(periods=2)
+        with domain.vm.save() as state, Machine.restore(state) as machine:
+            assert state.hash() == domain.state_hash()
+            assert machine.icount == domain.icount
+
+
+# -- a host that is killed ---------------------------------------------------------------------------
+
+
+@contextmanager
+def killed_host(directory: Path, guest: str, uuid: UUID, then: str = "real") -> Iterator[tuple[int, int, str]]:
+    """Run a host in a process and kill it. Yield the PID of its domain's process, icount and state hash before."""
+    command = [sys.executable, "-m", "tests.domains.hosts", str(directory), guest, str(uuid), then]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        pid, icount, state = host.stdout.readline().split()
+        host.kill()
+    try:
+        yield int(pid), int(icount), state
+    finally:
+        pidfd = None
+        try:
+            pidfd = os.pidfd_open(int(pid))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            if pidfd is not None:
+                os.close(pidfd)
+
+
+def attached(host: Host, guest: str, uuid: UUID) -> Domain:
+    domain = host.define("a", boot(guest), uuid=uuid)
+    assert domain.attach()
+    return domain
+
+
+def test_a_machine_whose_host_was_killed_goes_on_and_is_taken_over(tmp_path: Path) -> None:
+    directory, uuid = tmp_path / "run", uuid4()
+    with killed_host(directory, "memory", uuid) as (pid, icount, _):
+        (lease,) = leases(str(directory))
+        assert (lease.pid, lease.uuid, lease.name) == (pid, uuid, "a")
+        with ProcessCarrier(directory) as carrier, Host(1, Clock.REAL, RATE, carrier=carrier) as host:
+            domain = attached(host, "memory", uuid)
+            assert vm_of(domain).pid == pid
+            assert domain.state is DomainState.RUNNING
+            before = domain.icount
+            assert before >= icount
+            host.run(periods=2)
+            assert domain.icount > before
+            with pytest.raises(BlockingIOError), open(directory / f"{uuid}.lease", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            domain.destroy()
+            assert not list(directory.glob("*.lease"))
+            assert not domain.attach()
+
+
+def test_a_machine_alone_keeps_its_cap(tmp_path: Path) -> None:
+    """Half of ten million instructions a second, counted in whole periods, one of which has begun at each end."""
+    uuid = uuid4()
+    began = monotonic()
+    with killed_host(tmp_path / "run", "memory", uuid) as (_, icount, _), ProcessCarrier(tmp_path / "run") as carrier:
+        sleep(1)
+        with Host(1, Clock.REAL, RATE, carrier=carrier) as host:
+            domain = attached(host, "memory", uuid)
+            took = monotonic() - began
+            assert icount < domain.icount <= icount + (took * 10 + 2) * RATE // 20
+
+
+def test_a_paused_machine_stands_still_without_its_host(tmp_path: Path) -> None:
+    uuid = uuid4()
+    with (
+        killed_host(tmp_path / "run", "memory", uuid, "pause") as (_, icount, state),
+        ProcessCarrier(tmp_path / "run") as carrier,
+        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
+    ):
+        domain = attached(host, "memory", uuid)
+        assert (domain.icount, domain.state_hash()) == (icount, state)
+
+
+def test_a_machine_in_lockstep_waits_for_a_host(tmp_path: Path) -> None:
+    uuid = uuid4()
+    with (
+        killed_host(tmp_path / "run", "memory", uuid, "lockstep") as (_, icount, state),
+        ProcessCarrier(tmp_path / "run") as carrier,
+        Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host,
+    ):
+        domain = attached(host, "memory", uuid)
+        assert (domain.icount, domain.state_hash()) == (icount, state)
+
+
+def test_a_guest_that_waits_answers_the_new_host(tmp_path: Path) -> None:
+    uuid = uuid4()
+    with (
+        killed_host(tmp_path / "run", "echo", uuid),
+        ProcessCarrier(tmp_path / "run") as carrier,
+        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
+    ):
+        domain = attached(host, "echo", uuid)
+        runner = Thread(target=host.run)
+        runner.start()
+        try:
+            domain.console.send(b"hello")
+            assert domain.console.wait_for(b"hello", 60)
+        finally:
+            host.stop()
+            runner.join(60)
+
+
+def test_a_domain_that_runs_elsewhere_is_not_started_twice(tmp_path: Path) -> None:
+    uuid = uuid4()
+    with (
+        killed_host(tmp_path / "run", "memory", uuid),
+        ProcessCarrier(tmp_path / "run") as carrier,
+        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
+    ):
+        domain = host.define("a", boot("memory"), uuid=uuid)
+        with pytest.raises(OSError, match="another process has the machine"):
+            domain.start()
+        assert domain.state is DomainState.DEFINED
+        assert domain.attach()
+
+
+def test_without_a_directory_a_machine_ends_with_its_host() -> None:
+    carrier = ProcessCarrier()
+    host = Host(1, carrier=carrier)
+    domain = host.define("a", boot("memory"))
+    domain.start()
+    pidfd = os.pidfd_open(vm_of(domain).pid)
+    vm_of(domain)._channel.close()  # as the kernel does when the host is killed
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(60_000)
+    os.close(pidfd)
+    carrier.close()
+
+
+def test_a_stale_lease_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / f"{uuid4()}.lease"
+    path.write_bytes(b"{}")
+    assert read_lease(str(path)) is None
+    assert not path.exists()
+
+
+def test_a_directory_that_others_can_use_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(PermissionError, match="chmod 700"):
+        ProcessCarrier(tmp_path)
+
+
+# -- what makes no sense -----------------------------------------------------------------------------
+
+
+class _Maker:
+    """A carrier whose process is this test."""
+
+    def reap(self, pid: int) -> int | None:
+        return None
+
+    def forget(self, descriptor: int) -> None:
+        pass
+
+    def forked(self, *_: object) -> ProcessVm:
+        raise AssertionError
+
+
+@pytest.fixture
+def liar() -> Iterator[tuple[ProcessVm, socket.socket]]:
+    """A machine, and the other end of its channel, at which the test says what it likes."""
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        ours, theirs = socket.socketpair()
+        channel: Channel[say.FromVm] = Channel(ours, say.FromVm)
+        vm = ProcessVm(_Maker(), child.pid, os.pidfd_open(child.pid), channel, ConsoleRing())
+        with theirs:
+            yield vm, theirs
+        assert child.wait(60) == -signal.SIGKILL  # who lies is ended
+        vm.close()
+
+
+def framed(message: object) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(4, "big") + body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\1\xc1",
+        framed(["Nonsense", 1]),
+        framed(["Words", [0] * 15, 1]),
+        framed(["Words", [1 << 32] * 16, 1]),
+        framed(["Words", [0] * 16, -1]),
+        framed(["Words", [0] * 16, 1 << 63]),
+        framed(["Value", b"x"]),
+        framed(["Ready"]),
+        framed(["Saved"]),
+        b"\0\0\0\x7f" + b"\x91" * 127,
+        b"",
+    ],
+    ids=str,
+)
+def test_an_answer_that_makes_no_sense_ends_the_process(liar: tuple[ProcessVm, socket.socket], answer: bytes) -> None:
+    vm, theirs = liar
+    theirs.sendall(answer)
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(VmLost):
+        vm.registers()
+    with pytest.raises(VmLost):
+        vm.state_hash()
+
+
+def test_a_turn_that_ends_with_nonsense_is_a_failure(liar: tuple[ProcessVm, socket.socket]) -> None:
+    vm, theirs = liar
+    done: list[object] = ["Done", "no such reason", "", None, 1, 0, 0, None, 1, False, None, b"", 0, 0, {}]
+    theirs.sendall(framed(done))
+    outcome = vm.execute(Terms(100, 1.0, True))
+    assert outcome.reason is None
+    assert "no end of one" in outcome.message
+
+
+def test_files_that_nobody_has_asked_for_are_refused(liar: tuple[ProcessVm, socket.socket]) -> None:
+    vm, theirs = liar
+    with open(os.devnull, "rb") as file:
+        socket.send_fds(theirs, [framed(["Ready"])], [file.fileno()] * 16)
+    with pytest.raises(VmLost, match="more files"):
+        vm.press_power_key()
+
+
+def test_a_channel_carries_large_messages_and_says_when_nothing_comes() -> None:
+    ours, theirs = socket.socketpair()
+    sender: Channel[say.FromVm] = Channel(ours, say.FromVm)
+    receiver: Channel[say.FromVm] = Channel(theirs, say.FromVm)
+    with pytest.raises(Late):
+        receiver.receive(monotonic())
+    message = say.Value(bytes(4 << 20))
+    thread = Thread(target=sender.send, args=(message,))
+    thread.start()
+    assert receiver.receive(monotonic() + 60) == message
+    thread.join(60)
+    with pytest.raises(ValueError, match="the longest has"):
+        sender.send(say.Value(bytes(say.LONGEST)))
+    sender.close()
+    with pytest.raises(ChannelEnded):
+        receiver.receive()
+    receiver.close()
+
+
+@pytest.mark.parametrize("kind", ["values", "unsealed", "size", "no memory file"])
+def test_a_state_that_is_none_is_refused(kind: str, tmp_path: Path) -> None:
+    with Machine(1 << 20, "reference") as machine:
+        machine.load_bytes(bytes(4), base=0)
+        state = machine.save()
+        values, ram = state_files(state)
+        match kind:
+            case "values":
+                os.close(values)
+                values = os.memfd_create("wrong")
+                os.write(values, b"\x81\xa3abc\x01")
+            case "unsealed":
+                os.close(ram)
+                ram = os.memfd_create("wrong", os.MFD_ALLOW_SEALING)
+                os.ftruncate(ram, 1 << 20)
+            case "size":
+                os.close(ram)
+                file = RamFile(2 << 20)
+                file.write(Gpa(0), bytes(4096))
+                file.seal()
+                ram = os.dup(file.handle)
+            case _:
+                os.close(ram)
+                path = tmp_path / "ram"
+                path.write_bytes(bytes(1 << 20))
+                ram = os.open(path, os.O_RDWR)
+        with pytest.raises(StateError):
+            received_state(values, ram)
+        for file_number in (values, ram):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(file_number)
