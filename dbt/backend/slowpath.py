@@ -10,7 +10,8 @@ A device access is completed as KVM does it. The instruction leaves, Python answ
 Most accesses need no Python: :mod:`dbt.backend.device_access` makes them by the device's own methods. This serves only
 instructions with one access, which need no latch. All others must be aligned.
 
-An access that is neither aligned nor wholly in one page of RAM is left to the reference evaluator.
+An access that crosses pages is done byte by byte, as the reference tier does it. One that is not aligned and not in RAM
+alone may be left to the reference evaluator.
 """
 
 from __future__ import annotations
@@ -74,7 +75,20 @@ class _Access:
 
     def abort(self, status: Value | int) -> None:
         """Have the instruction leave for a data abort."""
-        self.leave(ExitCode.DATA_ABORT, self.gva.to("i64"), self.size, int(self.write), status)
+        self.abort_at(self.gva, self.size, status)
+
+    def abort_at(self, gva: Value, size: int, status: Value | int) -> None:
+        """Have the instruction leave for the data abort of a part of the access."""
+        self.leave(ExitCode.DATA_ABORT, gva.to("i64"), size, int(self.write), status)
+
+    def as_user(self) -> Value:
+        """Return an i1: user mode's rights apply."""
+        return self.f["user"] | self.f.is_user_mode()
+
+    def translate(self, gva: Value, as_user: Value) -> Value:
+        """Walk the page tables for an address of the access. Return what ``translate`` does."""
+        kind = as_user.choose(int(AccessKind.USER), 0, "i32") | int(self.write)
+        return self.f.call("translate", self.f.cpu, gva, kind, result="i64")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,17 +105,55 @@ class _Place:
     either: Value
 
 
-def _locate(access: _Access) -> _Place:
-    """Check the alignment and walk the page tables. The instruction leaves if the access is not permitted."""
-    f, size = access.f, access.size
-    sctlr = f.load_state("sctlr")
-    with f.when(access.odd & (sctlr.has(SCTLR_A) | f["aligned"])):
+def _check_alignment(access: _Access) -> None:
+    """The instruction leaves if the address has to be a multiple of the size, and is not."""
+    f = access.f
+    with f.when(access.odd & (f.load_state("sctlr").has(SCTLR_A) | f["aligned"])):
         access.abort(int(Fault.ALIGNMENT))
-    with f.when(sctlr.has(SCTLR_M) & (access.gva & (PAGE_SIZE - 1)).ugt(PAGE_SIZE - size)):
-        access.leave(ExitCode.TRAP)
-    as_user = f["user"] | f.is_user_mode()
-    kind = as_user.choose(int(AccessKind.USER), 0, "i32") | int(access.write)
-    found = f.call("translate", f.cpu, access.gva, kind, result="i64")
+
+
+def _crosses_pages(access: _Access) -> Value:
+    """Return an i1: the first and the last byte are in pages that may be mapped to different places."""
+    f = access.f
+    return f.load_state("sctlr").has(SCTLR_M) & (access.gva & (PAGE_SIZE - 1)).ugt(PAGE_SIZE - access.size)
+
+
+def _load_bytes(access: _Access) -> None:
+    """Return the result of a load that is done byte by byte."""
+    f = access.f
+    value = f.value("i32", 0)
+    for number in range(access.size):
+        # Bytes are aligned, and so it is no single access, whose answer a device would give without the latch.
+        answer = f.call("slow_load1", f.cpu, access.gva + number, f.value("i1", 1), f["user"], result=_LOADED)
+        with f.when(~Value(f, f.emit(f"extractvalue {_LOADED} {answer}, 1"), "i1"), likely=False):
+            f.ret(access.failed)
+        value |= Value(f, f.emit(f"extractvalue {_LOADED} {answer}, 0"), "i32") << 8 * number
+    f.ret(_loaded(f, value))
+
+
+def _store_bytes(access: _Access) -> None:
+    """Return the result of a store that is done byte by byte, where all of them are in RAM: all are stored or none."""
+    f, as_user = access.f, access.as_user()
+    for gva in (access.gva, (access.gva | PAGE_SIZE - 1) + 1):
+        found = access.translate(gva, as_user)
+        fault = found >> 32 & FAULT_MASK
+        with f.when(fault.ne(0)):
+            access.abort_at(gva, 1, fault)
+        with f.when(~f.page_flags(found & 0xFFFFFFFF).has(PAGE_RAM), likely=False):
+            access.leave(ExitCode.TRAP)
+    for number in range(access.size):
+        byte = f["value"] >> 8 * number
+        done = f.call("slow_store1", f.cpu, access.gva + number, byte, f.value("i1", 1), f["user"], result="i1")
+        with f.when(~done, likely=False):
+            f.ret(access.failed)
+    f.ret(f.value("i1", 1))
+
+
+def _locate(access: _Access) -> _Place:
+    """Walk the page tables. The instruction leaves if the access is not permitted."""
+    f, size = access.f, access.size
+    as_user = access.as_user()
+    found = access.translate(access.gva, as_user)
     status = found >> 32
     fault = status & FAULT_MASK
     with f.when(fault.ne(0)):
@@ -171,7 +223,12 @@ def _fill(access: _Access, place: _Place, table: int, watched: Value) -> None:
 
 def _slow_load(size: int) -> Builder:
     access = _Access.begin(size, write=False)
-    f, place = access.f, _locate(access)
+    f = access.f
+    if size > 1:
+        _check_alignment(access)
+        with f.when(_crosses_pages(access), likely=False):
+            _load_bytes(access)
+    place = _locate(access)
     watched = _watched(access)
     with f.when(~place.both.has(PAGE_RAM)):
         f.ret(_loaded(f, _answered(access, place.gpa)))
@@ -183,7 +240,12 @@ def _slow_load(size: int) -> Builder:
 
 def _slow_store(size: int) -> Builder:
     access = _Access.begin(size, write=True)
-    f, place = access.f, _locate(access)
+    f = access.f
+    if size > 1:
+        _check_alignment(access)
+        with f.when(_crosses_pages(access), likely=False):
+            _store_bytes(access)
+    place = _locate(access)
     watched = _watched(access)
     done = f.value("i1", 1)
     with f.when(~place.both.has(PAGE_RAM)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbt.board.bus import DeviceBus, Window
 from dbt.board.timeline import Event, Timeline
 from dbt.devices.pl011 import ConsoleUart
+from dbt.devices.receivers import Receive
 from dbt.devices.state import PutBack, State
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
@@ -121,7 +122,7 @@ class Board(NamedTuple):
     console: ConsolePort
     controller: InterruptController
     timeline: Timeline
-    receivers: Mapping[str, Callable[[bytes], None]]
+    receivers: Mapping[str, Receive]
     hypervisor: XenDomain | None = None
 
     @property

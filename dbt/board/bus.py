@@ -181,7 +181,9 @@ class DeviceBus:
 
     def covers(self, gpa: Gpa, size: int) -> bool:
         """Return True if an access of ``size`` bytes at ``gpa`` is answered, by a device or as a hole."""
-        return self._holes_read_zero or self._find(gpa, size) is not None
+        window = self._latest
+        is_there = window is not None and window.base <= gpa and gpa + size <= window.end
+        return is_there or self._holes_read_zero or self._find(gpa, size) is not None
 
     def read(self, gpa: Gpa, size: int) -> int:
         """Return the value of a load of ``size`` bytes. Raise LookupError if the bus does not cover it."""

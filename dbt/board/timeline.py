@@ -147,6 +147,11 @@ class Timeline:
         tick = min(words[FIRST_ALARM + TICK : _end(words) : ALARM_WORDS], default=UNSET)
         return None if tick == UNSET else tick
 
+    @property
+    def scheduled(self) -> int:
+        """How many times alarms have been set."""
+        return self._words[SCHEDULED]
+
     def _pending(self) -> list[Alarm]:
         """Return the alarms that are set, the next one first."""
         return sorted((alarm for alarm in self._alarms.values() if alarm.is_set), key=lambda alarm: alarm.due)

@@ -5,12 +5,19 @@ Addresses and interrupts are those of QEMU 7.2 (hw/arm/virt.c). Numbers of share
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import PAGE, POWER_KEY, Board, BoardWiring, Inputs, console_port, visible
+from dbt.board.board import (
+    PAGE,
+    POWER_KEY,
+    Board,
+    BoardWiring,
+    Inputs,
+    console_port,
+    visible,
+)
 from dbt.board.boards import VIRT
 from dbt.board.bus import Deferred, DeviceBus, Window, private_window
 from dbt.devices import gic
@@ -19,6 +26,7 @@ from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import FIRST_SPI, Gic
 from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.pl011 import ConsoleUart
+from dbt.devices.receivers import Receive, one_by_one
 from dbt.devices.virtio.attached import SLOTS_SIZE
 from dbt.devices.wiring import Line
 
@@ -91,7 +99,7 @@ def build_board(wiring: BoardWiring) -> Board:
         Window(GPIO, PAGE, gpio, "GPIO"),
         Window(VIRTIO, SLOTS_SIZE, Deferred(slots) if made is None else made, _SLOTS),
     ]
-    receivers: dict[str, Callable[[bytes], None]] = {POWER_KEY: lambda _: gpio.get().press()}
+    receivers: dict[str, Receive] = {POWER_KEY: one_by_one(lambda _: gpio.get().press())}
     receivers.update({} if made is None else made.receivers())
     bus, console = DeviceBus(visible(windows, wiring.ram), wiring.holes_read_zero), console_port(uart, attached, made)
     return Board(bus, uart, console, controller, timeline, receivers)

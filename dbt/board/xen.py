@@ -14,6 +14,7 @@ from dbt.devices import gic
 from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import CPU_INTERFACE, Gic
 from dbt.devices.performance_monitors import PerformanceMonitors
+from dbt.devices.receivers import one_by_one
 from dbt.devices.wiring import unconnected
 from dbt.hypervisor.xen import interface
 from dbt.hypervisor.xen.arguments import Arguments
@@ -69,6 +70,7 @@ def build_board(wiring: BoardWiring) -> Board:
             origin=Gpa(interface.CPU_INTERFACE - CPU_INTERFACE),
         ),
     ]
-    receivers = {STORE: domain.store.receive, **domain.receivers()}
+    received = {STORE: domain.store.receive, **domain.receivers()}
+    receivers = {name: one_by_one(receive) for name, receive in received.items()}
     bus = DeviceBus(windows, wiring.holes_read_zero)
     return Board(bus, None, domain.console, controller, timeline, receivers, domain)

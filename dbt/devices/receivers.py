@@ -1,16 +1,33 @@
-"""The names of devices that receive something from outside the machine."""
+"""What receives something from outside the machine, and the names of such devices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+#: Takes what has come for a receiver at one tick, in its order.
+Receive = Callable[[Sequence[bytes]], None]
+#: Takes one thing.
+ReceiveOne = Callable[[bytes], None]
+R = TypeVar("R", Receive, ReceiveOne)
 
 
-def numbered(receivers: Iterable[tuple[str, Callable[[bytes], None]]]) -> dict[str, Callable[[bytes], None]]:
+def one_by_one(receive: ReceiveOne) -> Receive:
+    """Return a receiver that is given one thing after the other."""
+
+    def receive_all(pieces: Sequence[bytes]) -> None:
+        for data in pieces:
+            receive(data)
+
+    return receive_all
+
+
+def numbered(receivers: Iterable[tuple[str, R]]) -> dict[str, R]:
     """Return receivers by name: the name of the kind of device, and its number behind it from the second one on.
 
     Those with an empty name receive nothing.
     """
-    found: dict[str, Callable[[bytes], None]] = {}
+    found: dict[str, R] = {}
     for name, receive in receivers:
         if name:
             number = sum(taken.split()[0] == name for taken in found)

@@ -326,6 +326,13 @@ class ThreadedTier:
             match halves[_EXIT_KIND]:
                 case _CODES.BUDGET:  # by far the most frequent, so it comes first
                     return exits.Budget(cpu.pc), self.progress
+                case _CODES.DEVICE_READ | _CODES.DEVICE_WRITE as kind if (
+                    answers <= MAX_ANSWERS or self._now == self._accessed_at
+                ):
+                    if not self._answer_device(kind):
+                        return self._exit(ExitCode(kind)), self.progress
+                    if (left := self._allowance()) is not None:
+                        self._shorten(left)
                 case _CODES.SUPERVISOR_CALL if words[_EXIT_ARGS] == semihosting:
                     if answers > MAX_ANSWERS:
                         return exits.Budget(cpu.pc), self.progress
@@ -333,13 +340,10 @@ class ThreadedTier:
                         return self._exit(ExitCode.SUPERVISOR_CALL), self.progress
                     words[_BUDGET] -= 1
                     self._called += 1
-                case _CODES.DEVICE_READ | _CODES.DEVICE_WRITE | _CODES.TRAP if (
-                    answers > MAX_ANSWERS and self._now != self._accessed_at
-                ):
+                case _CODES.DEVICE_READ | _CODES.DEVICE_WRITE:
                     return exits.Budget(cpu.pc), self.progress
-                case _CODES.DEVICE_READ | _CODES.DEVICE_WRITE as kind if self._answer_device(kind):
-                    if (left := self._allowance()) is not None:
-                        self._shorten(left)
+                case _CODES.TRAP if answers > MAX_ANSWERS and self._now != self._accessed_at:
+                    return exits.Budget(cpu.pc), self.progress
                 case _CODES.BREAK | _CODES.WATCH as kind:
                     exit_ = self._debug_stop(kind)
                     if exit_ is None:
@@ -494,14 +498,15 @@ class ThreadedTier:
         """
         # Some guests do little else, so the slots are not looked up by name here.
         words, halves, memory = self._cpu.native64, self._cpu.native32, self._memory
-        place, size, value = words[_EXIT_ARGS : _EXIT_ARGS + 3]
-        gpa = Gpa(place)
+        gpa, size = Gpa(words[_EXIT_ARGS]), words[_EXIT_ARGS + 1]
         if not memory.bus.covers(gpa, size):
             return False
-        answered = self._answered
-        self._accessed_at = self._now
-        is_write = kind == ExitCode.DEVICE_WRITE
+        now = words[TICK_END] - words[_BUDGET]
+        answered = halves[_MMIO_COUNT] if now == self._accessed_at else 0
+        self._accessed_at = now
+        is_write = kind == _CODES.DEVICE_WRITE
         if is_write:
+            value = words[_EXIT_ARGS + 2]
             memory.write_device(gpa, size, value)
         else:
             value = memory.read_device(gpa, size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -17,7 +18,8 @@ from typing import Final, NamedTuple, Protocol
 
 from dbt.host.net_option import NOWHERE, USER, Net, NetworkError, lost_text
 
-_LENGTH: Final = 4
+_SIZE: Final = struct.Struct(">I")
+_LENGTH: Final = _SIZE.size
 _LONGEST_FRAME: Final = 65_535
 #: Frames that wait at a hub, and bytes that wait to be taken by a socket, at most. What is sent then is lost.
 _MOST_FRAMES: Final = 1024
@@ -145,13 +147,13 @@ class SocketEnd:
         """
         self._socket: socket.socket | None = connection
         self._name, self._notice = name, notice
-        self._received, self._waiting = bytearray(received), bytearray(waiting)
+        self._received, self._waiting = received, bytearray(waiting)
         connection.setblocking(False)
 
     def send(self, *frames: bytes) -> None:
         for frame in frames:
             if len(self._waiting) < _MOST_BYTES:
-                self._waiting += len(frame).to_bytes(_LENGTH, "big") + frame
+                self._waiting += _SIZE.pack(len(frame)) + frame
         self._push()
 
     def _push(self) -> None:
@@ -179,27 +181,26 @@ class SocketEnd:
             except OSError as error:
                 self._failed(error)
             else:
-                self._received += data
-                frames = self._frames()
+                frames = self._frames(self._received + data if self._received else data)
                 if not data:
                     self._lost("the other side has ended the connection")
                 return frames
         return []
 
-    def _frames(self) -> list[bytes]:
-        """Return the complete frames of what was received."""
+    def _frames(self, received: bytes) -> list[bytes]:
+        """Return the complete frames of what was received, and keep the rest."""
         frames: list[bytes] = []
-        at, received = 0, self._received
-        while len(received) - at >= _LENGTH:
-            size = int.from_bytes(received[at : at + _LENGTH], "big")
+        at, end = 0, len(received)
+        while (first := at + _LENGTH) <= end:
+            (size,) = _SIZE.unpack_from(received, at)
             if size > _LONGEST_FRAME:  # The other side speaks something else.
                 self._lost(f"it sent a frame of {size} bytes, and the longest has {_LONGEST_FRAME}")
                 return frames
-            if len(received) - at < _LENGTH + size:
+            if first + size > end:
                 break
-            frames.append(bytes(received[at + _LENGTH : at + _LENGTH + size]))
-            at += _LENGTH + size
-        del received[:at]
+            frames.append(received[first : first + size])
+            at = first + size
+        self._received = received[at:]
         return frames
 
     def descriptors(self) -> Sequence[int]:
@@ -208,13 +209,13 @@ class SocketEnd:
     def hand_over(self) -> Handover | None:
         if self._socket is None:
             return None
-        return Handover(self._socket.fileno(), bytes(self._received), bytes(self._waiting))
+        return Handover(self._socket.fileno(), self._received, bytes(self._waiting))
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
         self._socket = None
-        self._received.clear()
+        self._received = b""
         self._waiting.clear()
 
 

@@ -21,7 +21,8 @@ class Dma:
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
         self.layout = memory.ram.layout
-        self._first = self.layout.regions[0]
+        first = self.layout.regions[0]
+        self._low, self._high = first.base, first.end
         self._read_only = [region for region in self.layout.regions if region.read_only]
 
     def read(self, address: int, size: int) -> bytes:
@@ -32,18 +33,17 @@ class Dma:
         """Return ``size`` bytes from the GPA ``address`` on as they are in RAM, for reading at once. Raise DmaError if
         not all of them are RAM.
         """
-        self.check(address, size)
+        if not (size > 0 and self._low <= address and address + size <= self._high):
+            self.check(address, size)
         return self._memory.ram.bytes[address : address + size]
 
     def read_half(self, address: int) -> int:
         """Return the two bytes from the GPA ``address`` on as a number. Raise DmaError if they are not RAM."""
-        self.check(address, 2)
-        return int.from_bytes(self._memory.ram.bytes[address : address + 2], "little")
+        return int.from_bytes(self.view(address, 2), "little")
 
     def check(self, address: int, size: int) -> None:
         """Raise DmaError if not all of these bytes are RAM."""
-        base, length, _ = self._first
-        if size > 0 and base <= address and address + size <= base + length:  # as almost always
+        if size > 0 and self._low <= address and address + size <= self._high:  # as almost always
             return
         if not self.layout.covers(Gpa(address), size):
             raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self.layout}")
@@ -53,9 +53,10 @@ class Dma:
 
         A write that touches read-only RAM is ignored, as a store of the guest is.
         """
-        self.check(address, len(data))
         end = address + len(data)
-        if not any(one.base < end and address < one.end for one in self._read_only):
+        if not (self._low <= address < end <= self._high):
+            self.check(address, len(data))
+        if not self._read_only or not any(one.base < end and address < one.end for one in self._read_only):
             self._memory.write_known_ram(Gpa(address), data)
 
     def give_back(self, address: int, size: int) -> None:

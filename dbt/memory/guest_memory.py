@@ -239,7 +239,11 @@ class GuestMemory:
     def write_known_ram(self, gpa: Gpa, data: bytes | memoryview) -> None:
         """Do as :meth:`write_ram`. Precondition: all of the bytes are RAM."""
         first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
-        if first != last or self._flags[first] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED:
+        if (
+            self._flags[first] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED
+            or self._flags[last] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED
+            or last - first > 1
+        ):
             self._before_write(gpa, len(data), first, last)
         self.ram.bytes[gpa : gpa + len(data)] = data
 

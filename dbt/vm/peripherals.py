@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 
 from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
 from dbt.board.board import Board, BoardWiring
@@ -120,13 +122,16 @@ class Peripherals:
         instructions.
         """
         vcpu = self._vcpu
-        for receiver, data in self._port.source.arrivals(vcpu.now()):
+        arrivals = self._port.source.arrivals(vcpu.now())
+        if not arrivals:
+            return
+        for receiver, group in groupby(arrivals, itemgetter(0)):
             vcpu.timeline.run_due()  # as native code may have done already
             receive = self.board.receivers.get(receiver)
             if receive is None:
                 raise RecordingError(f"something comes for {receiver!r:.100}, which this board does not have")
             try:
-                receive(data)
+                receive([data for _, data in group])
             except ValueError as error:
                 raise RecordingError(f"what comes for {receiver!r} makes no sense: {error}") from None
 

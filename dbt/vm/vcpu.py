@@ -73,6 +73,7 @@ class Vcpu:
         self._final_counts: tuple[dict[str, int], Counter[str]] | None = None  # when it is closed
         self._waits_at: Gva | None = None  # the WFI that has begun and has not retired
         self._waits_since = 0  # the tick from which on it waits
+        self._scheduled = 0  # the events that had been scheduled when the end of the slice was chosen
         self.exceptions = ExceptionEntry(cpu, memory, lambda: self.tier)
         self.reset()
 
@@ -188,6 +189,10 @@ class Vcpu:
             return 1
         if self.cpu.takeable_interrupts:
             return 1
+        scheduled = self.timeline.scheduled
+        if scheduled == self._scheduled and self.meter is None:
+            return None  # the slice ends at the next event, and none has been added
+        self._scheduled = scheduled
         left = self.meter.allowance(self.progress, self.now()) if self.meter is not None else None
         next_tick = self.timeline.next_tick
         if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
@@ -229,6 +234,7 @@ class Vcpu:
         """
         tier, now = self.tier, self.now()
         next_tick, until_event = self.timeline.next_tick, budget
+        self._scheduled = self.timeline.scheduled
         if next_tick is not None and now < next_tick < now + budget:
             until_event = next_tick - now
         self.cpu.native64[TICK_END] = now + until_event

@@ -186,3 +186,20 @@ def test_the_architected_abort(mmu: bool) -> None:
 )
 def test_every_tier_has_the_same(tier: SweptTier, mmu: bool) -> None:
     assert sweep(tier, mmu) == sweep("reference", mmu)
+
+
+@pytest.mark.parametrize("tier", ["threaded", "stitched"])
+def test_accesses_across_pages_of_ram_are_made_natively(tier: Literal["threaded", "stitched"]) -> None:
+    machine = Machine(memory=RAM, tier=tier, console=CaptureConsole())
+    accesses = (
+        "str r1, [r0] ; ldr r4, [r0] ; strh r1, [r0, #1] ; ldrh r5, [r0, #1] ; ldrsh r6, [r0, #1] ; ldrt r7, [r0]"
+    )
+    code = f"{_MMU_ON} ; ldr r0, =0x{LOG + 0xFFE:x} ; ldr r1, =0x81828384 ; {accesses} ; mov r2, #9 ; {EXIT}"
+    machine.load_bytes(assemble(code, BASE), BASE)
+    machine.write(TABLE, _words(*(n << 20 | 0xC0E for n in range(0x1000))))
+    with machine:
+        result = machine.run(timeout=200)
+        assert (result.reason, result.exit_code) == (StopReason.EXITED, 9), result.message
+        assert list(machine.cpu.r[4:8]) == [0x81828384, 0x8384, 0xFFFF8384, 0x81838484]
+        assert machine.read(LOG + 0xFFE, 4) == bytes.fromhex("84848381")
+        assert not machine.retired["reference"]

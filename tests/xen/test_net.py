@@ -54,7 +54,7 @@ class Card:
             self.front.kick()
 
     def arrive(self, frame: bytes) -> None:
-        self.bench.board.receivers["net"](frame)
+        self.bench.board.receivers["net"]([frame])
 
     def received(self) -> list[tuple[int, int, int, int]]:
         """Return ids, offsets, flags and sizes of what has arrived."""

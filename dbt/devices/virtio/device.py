@@ -79,6 +79,13 @@ class VirtioDevice(Stateful):
     def answered(self) -> None:
         """Requests of an immediate queue have been done, for now: what they gave may be passed on together."""
 
+    @property
+    def arrivals_at_once(self) -> int:
+        """How many things the device can take from outside before the driver has to be told, with the same result as if
+        the driver were told of each. It is at least 1.
+        """
+        return 1
+
     def arrive(self, data: bytes) -> None:
         """Take something from outside."""
         raise NotImplementedError

@@ -11,8 +11,8 @@ bounded by :data:`MAX_SIZE` descriptors and :data:`MAX_BYTES` bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.devices.state import Stateful, Wiring, Word
@@ -30,7 +30,6 @@ RING_F_EVENT_IDX: Final = 1 << 29
 _NEXT, _WRITE, _INDIRECT = 1, 2, 4
 _NO_INTERRUPT = 1
 _DESCRIPTOR = struct.Struct("<QIHH")
-_USED = struct.Struct("<II")
 _INDEX = struct.Struct("<H")
 _MASK = 0xFFFF
 
@@ -46,27 +45,38 @@ Buffer = tuple[int, int]
 class Chain:
     """A request: ``head`` names it; ``readable`` and ``writable`` are the buffers, all within RAM.
 
-    ``out_size`` and ``in_size`` are the bytes that the device can read and write.
+    ``out_size`` and ``in_size`` are the bytes that the device can read and write: those of the buffers.
     """
 
     __slots__ = ("_dma", "head", "in_size", "out_size", "readable", "writable")
 
-    def __init__(self, dma: Dma, head: int, readable: Sequence[Buffer], writable: Sequence[Buffer]) -> None:
+    def __init__(
+        self,
+        dma: Dma,
+        head: int,
+        readable: Sequence[Buffer],
+        writable: Sequence[Buffer],
+        out_size: int,
+        in_size: int,
+    ) -> None:
         self._dma = dma
         self.head = head
         self.readable = readable
         self.writable = writable
-        self.out_size = sum(size for _, size in readable)
-        self.in_size = sum(size for _, size in writable)
+        self.out_size = out_size
+        self.in_size = in_size
 
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """Return the bytes that the driver sends, from ``offset`` on and at most ``size``, fewer if there are fewer."""
         end = self.out_size if size is None else min(offset + size, self.out_size)
-        pieces = _pieces(self.readable, offset, end)
-        return b"".join(self._dma.read(address, length) for address, length in pieces)
+        return b"".join([self._dma.view(*piece) for piece in _pieces(self.readable, offset, end)])
 
     def write(self, data: bytes | memoryview, offset: int = 0) -> int:
         """Write to the buffers from ``offset`` on, and return how many bytes there was room for."""
+        if not offset and len(self.writable) == 1 and len(data) <= self.in_size:  # as for nearly all frames
+            if data:
+                self._dma.write(self.writable[0][0], data)
+            return len(data)
         view = memoryview(data)
         done = 0
         for address, length in _pieces(self.writable, offset, min(offset + len(view), self.in_size)):
@@ -75,14 +85,17 @@ class Chain:
         return done
 
 
-def _pieces(buffers: Sequence[Buffer], start: int, end: int) -> Iterator[Buffer]:
-    """Yield the parts of the buffers that have the bytes from ``start`` to ``end`` of them all."""
+def _pieces(buffers: Sequence[Buffer], start: int, end: int) -> list[Buffer]:
+    """Return the parts of the buffers that have the bytes from ``start`` to ``end`` of them all."""
+    pieces: list[Buffer] = []
     at = 0
     for address, size in buffers:
-        first, last = max(start, at), min(end, at + size)
+        first = start if start > at else at
+        last = at + size if at + size < end else end
         if first < last:
-            yield address + first - at, last - first
+            pieces.append((address + first - at, last - first))
         at += size
+    return pieces
 
 
 @dataclass(eq=False)
@@ -107,6 +120,7 @@ class VirtQueue(Stateful):
     next_used: int = 0
     signalled: int = 0
     has_signalled: bool = False
+    given: Wiring[list[int]] = field(default_factory=list, init=False)  # heads and lengths, during an access
 
     def is_possible(self) -> bool:
         indices = (self.next_avail, self.next_used, self.signalled)
@@ -137,16 +151,33 @@ class VirtQueue(Stateful):
         """Return how many requests the driver has made available that have not been taken."""
         count = self._index(self.avail + 2) - self.next_avail & _MASK
         if count > self.size:
-            raise QueueError(f"{count} requests are available in a queue of {self.size}")
+            raise self._too_many(count)
         return count
+
+    def _too_many(self, count: int) -> QueueError:
+        return QueueError(f"{count} requests are available in a queue of {self.size}")
 
     def take(self) -> int | None:
         """Take the next request and return its head, or None if there is none."""
-        if not self.waiting():
+        ring = self.dma.view(self.avail, 4 + 2 * self.size)
+        count = ring[2] + (ring[3] << 8) - self.next_avail & _MASK
+        if count > self.size:
+            raise self._too_many(count)
+        if not count:
             return None
-        head = self._index(self.avail + 4 + 2 * (self.next_avail % self.size))
+        at = 4 + 2 * (self.next_avail % self.size)
         self.next_avail = self.next_avail + 1 & _MASK
-        return head
+        return ring[at] + (ring[at + 1] << 8)
+
+    def take_some(self, most: int) -> list[int]:
+        """Take at most so many requests and return their heads."""
+        count = min(self.waiting(), most)
+        first = self.next_avail % self.size
+        ring = self.dma.view(self.avail + 4, 2 * self.size).cast("H")
+        heads = ring[first : first + count].tolist()
+        heads += ring[: count - len(heads)].tolist()
+        self.next_avail = self.next_avail + count & _MASK
+        return heads
 
     def put_back(self, count: int) -> None:
         """Have the last ``count`` requests not taken."""
@@ -154,55 +185,65 @@ class VirtQueue(Stateful):
 
     def chain(self, head: int, features: int, most: int = MAX_BYTES) -> Chain:
         """Return the request that begins with descriptor ``head``, whose buffers have at most ``most`` bytes."""
+        dma, entries, index, left = self.dma, self.size, head, MAX_SIZE
+        table = dma.view(self.desc, 16 * entries)
         readable: list[Buffer] = []
         writable: list[Buffer] = []
-        total = 0
-        for address, size, flags in self._descriptors(head, features):
-            if not size:
-                raise QueueError(f"descriptor chain {head} has an empty buffer")
-            total += size
-            if total > most:
-                raise QueueError(f"descriptor chain {head} has more than {most} bytes")
-            self.dma.check(address, size)
-            if flags & _WRITE:
-                writable.append((address, size))
-            elif writable:
-                raise QueueError(f"descriptor chain {head} has a readable buffer behind a writable one")
-            else:
-                readable.append((address, size))
-        return Chain(self.dma, head, readable, writable)
-
-    def _descriptors(self, head: int, features: int) -> Iterator[tuple[int, int, int]]:
-        """Yield address, size and flags of each buffer. A loop is found by its length."""
-        entries, index, left = self.size, head, MAX_SIZE
-        table = self.dma.view(self.desc, 16 * entries)
+        out_size = in_size = 0
         is_indirect = False
         while True:
             if index >= entries:
                 raise QueueError(f"descriptor {index} in chain {head} is behind the end of a table of {entries}")
-            if not left:
+            if not left:  # A loop is found by its length.
                 raise QueueError(f"descriptor chain {head} has more than {MAX_SIZE} descriptors, or is a loop")
             left -= 1
-            address, size, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
+            address, size, flags, index = _DESCRIPTOR.unpack_from(table, 16 * index)
             if flags & _INDIRECT:
                 if is_indirect or flags & _NEXT or not features & RING_F_INDIRECT_DESC:
                     raise QueueError(f"descriptor chain {head} must not have an indirect descriptor there")
                 if not size or size % 16:
                     raise QueueError(f"the indirect table of chain {head} has {size} bytes")
-                table, entries, index, is_indirect = self.dma.view(address, size), size // 16, 0, True
+                table, entries, index, is_indirect = dma.view(address, size), size // 16, 0, True
                 continue
-            yield address, size, flags
+            if not size:
+                raise QueueError(f"descriptor chain {head} has an empty buffer")
+            if out_size + in_size + size > most:
+                raise QueueError(f"descriptor chain {head} has more than {most} bytes")
+            dma.check(address, size)
+            if flags & _WRITE:
+                writable.append((address, size))
+                in_size += size
+            elif writable:
+                raise QueueError(f"descriptor chain {head} has a readable buffer behind a writable one")
+            else:
+                readable.append((address, size))
+                out_size += size
             if not flags & _NEXT:
-                return
-            index = following
+                return Chain(dma, head, readable, writable, out_size, in_size)
 
     # -- answers -------------------------------------------------------------------------------
 
     def push(self, head: int, written: int) -> None:
-        """Give a request back to the driver, with the number of bytes that were written to its buffers."""
-        self.dma.write(self.used + 4 + 8 * (self.next_used % self.size), _USED.pack(head, written))
-        self.next_used = self.next_used + 1 & _MASK
+        """Give a request back, with the number of bytes that were written to its buffers, when :meth:`publish` is
+        called.
+        """
+        self.given += (head, written)
+
+    def publish(self) -> bool:
+        """Let the driver find what has been given back. Return True if that is anything."""
+        given = self.given
+        if not given:
+            return False
+        self.given = []
+        at = 0
+        while at < len(given):  # once, or twice at the end of the ring
+            place = self.next_used % self.size
+            part = given[at : at + 2 * (self.size - place)]
+            self.dma.write(self.used + 4 + 8 * place, struct.pack(f"<{len(part)}I", *part))
+            self.next_used = self.next_used + len(part) // 2 & _MASK
+            at += len(part)
         self.dma.write(self.used + 2, _INDEX.pack(self.next_used))
+        return True
 
     def wants_interrupt(self, features: int) -> bool:
         """Return True if the driver wants to hear of the answers since this was asked last."""

@@ -8,6 +8,7 @@ are sent, are answered when the driver notifies the device, unless a limit paces
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -125,10 +126,18 @@ class RequestServer(Device):
             except (QueueError, DmaError, RequestError):
                 self._break()
 
-    def receive(self, data: bytes) -> None:
-        """Give the device something from outside."""
-        self.device.arrive(data)
-        self.attend()
+    def receive(self, pieces: Sequence[bytes]) -> None:
+        """Give the device what has come from outside, as if one piece came after the other.
+
+        Where it makes no difference, the driver hears of several at once.
+        """
+        device, at = self.device, 0
+        while at < len(pieces):
+            end = at + device.arrivals_at_once
+            for data in pieces[at:end]:
+                device.arrive(data)
+            self.attend()
+            at = end
 
     def attend(self) -> None:
         """Do what can be done, because the device has got something to say from outside."""
@@ -165,22 +174,23 @@ class RequestServer(Device):
         queue = self.queues[number]
         if not queue.ready:
             return
-        before = queue.next_used
         try:
             self._answer_some(number, queue)
         finally:
             self.device.answered()
-        if queue.next_used != before:
+            has_answers = queue.publish()
+        if has_answers:
             self._interrupt(queue)
 
     def _answer_some(self, number: int, queue: VirtQueue) -> None:
-        for _ in range(_AT_ONCE):
-            head = queue.take()
-            if head is None:
-                queue.want_notice(self.features)
-                return
-            queue.push(head, self.device.serve(number, self._chain(number, head)))
-        if self.serving == NONE:  # otherwise the next ones come after this request
+        device, features = self.device, self.features
+        most = device.most_bytes(number)
+        heads = queue.take_some(_AT_ONCE)
+        for head in heads:
+            queue.push(head, device.serve(number, queue.chain(head, features, most)))
+        if len(heads) < _AT_ONCE:
+            queue.want_notice(features)
+        elif self.serving == NONE:  # otherwise the next ones come after this request
             self.alarm.set(self.time.now + 1)
 
     def _begin(self) -> None:
@@ -231,18 +241,25 @@ class RequestServer(Device):
         queue = self.queues[number]
         if not queue.ready:
             return
-        while (data := self.device.next_input(number)) is not None and self._may_deliver(number, len(data)):
+        try:
+            self._deliver_some(number, queue)
+        finally:
+            if queue.publish():
+                self._interrupt(queue)
+
+    def _deliver_some(self, number: int, queue: VirtQueue) -> None:
+        device = self.device
+        while (data := device.next_input(number)) is not None and self._may_deliver(number, len(data)):
             chains = self._gather(number, len(data))
             if not chains:
                 queue.want_notice(self.features)
                 return
-            data = self.device.for_buffers(data, [chain.in_size for chain in chains])
+            data = device.for_buffers(data, [chain.in_size for chain in chains])
             sizes = self._fill(data, chains)
-            self.device.take_input(number, sum(sizes))
+            device.take_input(number, sum(sizes))
             self.throttle.end_input()
             for chain, written in zip(chains, sizes, strict=True):
                 queue.push(chain.head, written)
-            self._interrupt(queue)
 
     def _may_deliver(self, number: int, size: int) -> bool:
         """Return True if so many bytes for an input queue have come through the device's limit; else look later."""
@@ -260,18 +277,24 @@ class RequestServer(Device):
         Return none, and take none, if there are not enough.
         """
         queue = self.queues[number]
+        most = size if self.device.spans_buffers else 0
+        room = 0
         chains: list[Chain] = []
-        while not chains or (self.device.spans_buffers and sum(chain.in_size for chain in chains) < size):
+        while not chains or room < most:
             head = queue.take()
             if head is None:
                 queue.put_back(len(chains))
                 return []
-            chains.append(self._chain(number, head))
+            chain = self._chain(number, head)
+            chains.append(chain)
+            room += chain.in_size
         return chains
 
     @staticmethod
     def _fill(data: bytes, chains: list[Chain]) -> list[int]:
         """Write data to the buffers, and return how many bytes each has got."""
+        if len(chains) == 1:
+            return [chains[0].write(data)]
         sizes, done = [], 0
         for chain in chains:
             sizes.append(chain.write(memoryview(data)[done:]))
@@ -280,6 +303,7 @@ class RequestServer(Device):
 
     def _answer(self, queue: VirtQueue, head: int, written: int) -> None:
         queue.push(head, written)
+        queue.publish()
         self._interrupt(queue)
 
     def _interrupt(self, queue: VirtQueue) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from dbt.devices.receivers import numbered
+from dbt.devices.receivers import Receive, numbered, one_by_one
 from dbt.devices.registers import WordRegisters
 from dbt.devices.shared import in_python, shared
 from dbt.devices.state import Part, Wiring
@@ -60,14 +60,14 @@ class VirtioSlots(WordRegisters):
         """Return the transport of a device that is in a slot."""
         return next(one for one in self.transports if one.device is device)
 
-    def receivers(self) -> dict[str, Callable[[bytes], None]]:
+    def receivers(self) -> dict[str, Receive]:
         """Return what takes things from outside, by name: the name of the device, and its number if there are more.
 
         What limits a device is ``limits N``, where N counts all devices in their order.
         """
         found = numbered((one.device.receiver, one.receive) for one in self.transports)
         limited = ((at, one) for at, one in enumerate(self.transports) if one.device.limited)
-        return found | {limits_name(at): one.set_limits for at, one in limited}
+        return found | {limits_name(at): one_by_one(one.set_limits) for at, one in limited}
 
     def read(self, offset: int, size: int) -> int:
         return self.read_word(offset) if size == 4 else self._read(offset, size)

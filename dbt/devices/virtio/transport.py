@@ -70,6 +70,8 @@ class Transport(RequestServer):
 
     def _read_word(self, offset: int) -> int:
         match offset:
+            case 0x070:
+                return self.status
             case 0x000:
                 return MAGIC
             case 0x004:
@@ -86,8 +88,6 @@ class Transport(RequestServer):
                 return int(self._selected is not None and self._selected.ready)
             case 0x060:  # InterruptStatus
                 return self.interrupt.read()
-            case 0x070:
-                return self.status
             case 0x0B0 | 0x0B4:  # SHMLen: there is no shared memory
                 return WORD
             case 0x0FC:
@@ -105,6 +105,8 @@ class Transport(RequestServer):
 
     def _write_word(self, offset: int, value: int) -> None:
         match offset:
+            case 0x050:
+                self._notify(value)
             case 0x014:
                 self.features_select = int(value != 0)
             case 0x020:  # DriverFeatures
@@ -116,8 +118,6 @@ class Transport(RequestServer):
                 self.driver_select = int(value != 0)
             case 0x030:
                 self.queue_select = value if value < MAX_SIZE else self.queue_select
-            case 0x050:
-                self._notify(value)
             case 0x064:  # InterruptACK
                 self.interrupt.acknowledge(value)
             case 0x070:

@@ -17,7 +17,7 @@ from typing import Final
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
-from dbt.devices.receivers import numbered
+from dbt.devices.receivers import ReceiveOne, numbered
 from dbt.devices.state import Part, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
@@ -106,7 +106,7 @@ class XenDomain(Device):
     def write(self, offset: int, size: int, value: int) -> None:
         pass
 
-    def receivers(self) -> dict[str, Callable[[bytes], None]]:
+    def receivers(self) -> dict[str, ReceiveOne]:
         """Return what takes things from outside for the devices, by name; see :class:`dbt.board.board.Board`."""
         return numbered((one.receiver_name, one.receive) for one in self.back_ends)
 

@@ -190,10 +190,10 @@ class Round:
             self._access()
             if isinstance(rig.device, Net):
                 frame = random.choice((b"\xff" * 6, b"\x52\x54\0\x12\x34\x56", random.randbytes(6)))
-                rig.transport.receive(frame + random.randbytes(random.choice((0, 8, 54, 1508, 9000))))
+                rig.transport.receive([frame + random.randbytes(random.choice((0, 8, 54, 1508, 9000)))])
             if isinstance(rig.device, Vsock):
                 for _ in range(random.randrange(6)):
-                    rig.transport.receive(_host_message(random, rig.device))
+                    rig.transport.receive([_host_message(random, rig.device)])
             self._let_time_pass()
             if isinstance(rig.device, Vsock):
                 _check_vsock(rig.device)

@@ -53,10 +53,10 @@ def test_pages_with_poison_stay(rig: Rig) -> None:
 
 def test_the_guest_is_told_what_it_shall_give(rig: Rig) -> None:
     assert isinstance(rig.device, Balloon)
-    rig.transport.receive(struct.pack("<I", 16))
+    rig.transport.receive([struct.pack("<I", 16)])
     assert rig.r(0x60) == 3 and rig.line.level and rig.r(0xFC) == 1 and rig.r(0x100) == 16
     rig.w(0x64, 3)
-    rig.transport.receive(struct.pack("<I", 16))
+    rig.transport.receive([struct.pack("<I", 16)])
     assert rig.r(0x60) == 0
     rig.w(0x104, 7)
     rig.w(0x100, 99)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from dbt.abi.addresses import Gpa
 from dbt.devices.ethernet import MOST_FRAMES
-from tests.devices.virtio.driver import F_VERSION_1, Rig
+from tests.devices.virtio.driver import BASE, EVENT_IDX, F_VERSION_1, SIZE, Rig
 from tests.devices.virtio.every_device import network_card
 
 MERGEABLE, CONTROL_VLAN = 1 << 15, 1 << 19
@@ -46,7 +47,7 @@ def waiting(rig: Rig) -> int:
 
 def is_wanted(rig: Rig, one: bytes) -> bool:
     before = waiting(rig)
-    rig.transport.receive(one)
+    rig.transport.receive([one])
     return waiting(rig) > before
 
 
@@ -60,13 +61,13 @@ def test_a_frame_is_sent(rig: Rig, sent: list[bytes]) -> None:
 
 
 def test_a_frame_arrives(rig: Rig) -> None:
-    rig.transport.receive(frame(MAC))
+    rig.transport.receive([frame(MAC)])
     rig.start()
     [place] = rig.chain(RECEIVE, [], [1526])
     rig.make_available(RECEIVE, 0)
     rig.notify(RECEIVE)
     assert not rig.used(RECEIVE)  # nobody was there when it came
-    rig.transport.receive(frame(MAC))
+    rig.transport.receive([frame(MAC)])
     assert rig.used(RECEIVE) == [(0, 72)] and rig.line.level
     assert rig.read(place, 72) == struct.pack("<10xH", 1) + frame(MAC)
 
@@ -75,7 +76,7 @@ def test_a_large_frame_is_spread_over_buffers(rig: Rig) -> None:
     rig.start(F_VERSION_1 | MERGEABLE)
     places = [rig.chain(RECEIVE, [], [500], head)[0] for head in range(5)]
     rig.make_available(RECEIVE, 0, 1)
-    rig.transport.receive(frame(MAC, 1514))
+    rig.transport.receive([frame(MAC, 1514)])
     assert not rig.used(RECEIVE) and waiting(rig) == 1
     rig.make_available(RECEIVE, 2, 3, 4)
     rig.notify(RECEIVE)
@@ -87,12 +88,34 @@ def test_a_large_frame_is_spread_over_buffers(rig: Rig) -> None:
 def test_frames_that_nobody_takes_are_lost(rig: Rig) -> None:
     rig.start()
     for size in (0, 13, 14, 65_535, 65_536):
-        rig.transport.receive(bytes(size))
+        rig.transport.receive([bytes(size)])
     assert waiting(rig) == 2
     for _ in range(2 * MOST_FRAMES):
-        rig.transport.receive(frame(MAC))
+        rig.transport.receive([frame(MAC)])
     assert waiting(rig) == MOST_FRAMES
     rig.transport.restore(rig.transport.save())
+
+
+@pytest.mark.parametrize("features", [0, EVENT_IDX, EVENT_IDX | MERGEABLE])
+@pytest.mark.parametrize("buffers", [0, 3, 63])
+def test_frames_that_come_together_come_as_if_one_by_one(features: int, buffers: int) -> None:
+    frames = [frame(MAC, 60 + number) for number in range(MOST_FRAMES + 20)]
+    seen = []
+    for groups in ([[one] for one in frames], [frames], [frames[:40], frames[40:]]):
+        rig = Rig(network_card([]), size=64)
+        rig.start(F_VERSION_1 | features)
+        for head in range(buffers):
+            rig.chain(RECEIVE, [], [100], head)
+        rig.make_available(RECEIVE, *range(buffers))
+        rig.notify(RECEIVE)
+        event = rig.place(RECEIVE)[1] + 4 + 2 * rig.size
+        rig.write(event, struct.pack("<H", buffers // 2))
+        for group in groups:
+            rig.transport.receive(group)
+        seen.append((rig.transport.save(), rig.memory.read_ram(Gpa(BASE), SIZE), rig.line.level))
+        rig.close()
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][2] == bool(buffers)
 
 
 def test_the_guest_gets_what_it_wants(rig: Rig) -> None:

@@ -119,21 +119,21 @@ def test_frames_are_received_at_the_rate(card: Rig) -> None:
         card.make_available(RECEIVE, number)
     card.notify(RECEIVE)
     for _ in range(10):
-        card.transport.receive(frame())
+        card.transport.receive([frame()])
     for count in range(1, 11):
         card.time.advance(SECOND // 100 - 1)
         assert len(card.used(RECEIVE)) == count - 1
         card.time.advance(1)
         assert len(card.used(RECEIVE)) == count
     limit(card, NetLimits())
-    card.transport.receive(frame())
+    card.transport.receive([frame()])
     assert len(card.used(RECEIVE)) == 11
 
 
 def test_a_reset_forgets_frames_but_not_the_limit(card: Rig, sent: list[bytes]) -> None:
     limit(card, NetLimits(sent=Rate(1_000_000), received=Rate(1_000_000)))
     send(card, 3)
-    card.transport.receive(frame())
+    card.transport.receive([frame()])
     card.start()
     card.time.advance(SECOND)
     assert not sent

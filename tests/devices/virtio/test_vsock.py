@@ -238,7 +238,7 @@ def test_all_connections_are_lost(guest: Guest) -> None:
 def test_a_message_that_was_missed_is_noticed(guest: Guest) -> None:
     guest.start()
     guest.connect()
-    guest.rig.transport.receive(Message(Kind.DATA, 1000, 52, 0, b"x").pack(7))
+    guest.rig.transport.receive([Message(Kind.DATA, 1000, 52, 0, b"x").pack(7)])
     assert guest.told() == [Message(Kind.LOST)] and not guest.got()
 
 
@@ -257,7 +257,7 @@ def test_bytes_that_are_no_message_do_nothing(guest: Guest) -> None:
     guest.start()
     before = guest.rig.transport.save()
     for data in (b"", bytes(16), bytes(17), b"\0\0\0\0\x63" + bytes(12)):
-        guest.rig.transport.receive(data)
+        guest.rig.transport.receive([data])
     assert guest.rig.transport.save() == before
 
 

@@ -72,7 +72,7 @@ class Guest:
 
     def hear(self, kind: Kind, number: int = 0, data: bytes = b"", guest_port: int = 1000, host_port: int = 52) -> None:
         """Let a message of the host's end arrive."""
-        self.rig.transport.receive(Message(kind, guest_port, host_port, number, data).pack(self.device.arrived))
+        self.rig.transport.receive([Message(kind, guest_port, host_port, number, data).pack(self.device.arrived)])
 
     def told(self) -> list[Message]:
         said, self.said[:] = list(self.said), []
