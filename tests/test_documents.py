@@ -95,6 +95,11 @@ def test_the_example_of_many_machines_works(tmp_path: Path) -> None:
     assert last.startswith("0 b'")
 
 
+def test_the_example_of_a_cluster_works(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.+?)^```$", (ROOT / "docs" / "clusters.md").read_text(), re.M | re.DOTALL)
+    assert run([*_PYTHON, "-c", example], tmp_path).startswith("True b'")
+
+
 def test_the_example_in_python_works(tmp_path: Path) -> None:
     (example,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
     printed = run([*_PYTHON, "-c", example], tmp_path)

@@ -15,6 +15,7 @@ from dbt.board.boards import BOARDS, CPU_MODELS
 from dbt.board.clock import DEFAULT_INSN_NS
 from dbt.cli import command_arguments as others
 from dbt.cli.argument_parser import Command, Options, Parser, add_base, add_commands
+from dbt.cli.cluster_arguments import add_cluster
 from dbt.cli.net_options import add_net_options
 from dbt.cli.status import EPILOG
 from dbt.frontend.optimizations import Optimizations
@@ -49,6 +50,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
         ("replay", "run a recorded run again up to an instruction, and show or debug it there", others.add_replay),
         ("vm", "run many machines on this host, by a daemon", _add_vm),
+        ("cluster", "run several machines and the network between them, record and replay them", add_cluster),
         ("snapshot", "look at saved machines, check and compare them", others.add_snapshot),
         ("translate", "compile ahead what was hot in a program's runs", others.add_translate),
         ("trace", "read the recording of a run: what was translated, how and why", others.add_trace),

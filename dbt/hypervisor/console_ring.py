@@ -53,6 +53,12 @@ class ConsoleRing:
             kept_from = self._written - len(self._output)
             return bytes(self._output[max(position - kept_from, 0) :]), self._written
 
+    def begin_at(self, position: int, recent: bytes) -> None:
+        """Take ``recent`` as what was written from ``position`` on. Nothing has been written here yet."""
+        with self._changed:
+            self._output[:] = recent
+            self._written = position + len(recent)
+
     def wait_for(self, text: bytes, seconds: float) -> bool:
         """Wait until the ring holds ``text``, at most ``seconds``. Return whether it does. It is for other threads than
         the one that runs the host.

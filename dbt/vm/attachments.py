@@ -108,6 +108,7 @@ class Attachments:
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
         self._held: list[tuple[int, bytes]] | None = None  # frames that are not to leave yet, if any are held
+        self._diverted: Callable[[int, Sequence[bytes]], None] | None = None
         try:
             for drive in drives:
                 from dbt.host.disk_media import OpenDrive
@@ -216,10 +217,16 @@ class Attachments:
         """Send frames of the guest's, unless the machine repeats what it has done."""
         if self._journal.repeats_until is not None:
             return
-        if self._held is None:
+        if self._diverted is not None:
+            self._diverted(card, frames)
+        elif self._held is None:
             self._ends[card].send(*frames)
         else:
             self._held += ((card, frame) for frame in frames)
+
+    def divert_frames(self, take: Callable[[int, Sequence[bytes]], None]) -> None:
+        """Give the frames that the guest sends from now on to ``take``, with the number of the card."""
+        self._diverted = take
 
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends from now on, until :meth:`release_frames`."""

@@ -190,6 +190,13 @@ class ControlledMachine(LoadedMachine, ABC):
             raise ValueError(f"an allowance is a number of instructions, 1 or more, and {allowance} is none")
         return self._execute(lambda: run_metered(self, self._parts.loop, allowance, watcher, ticks_behind, fuel))
 
+    def divert_frames(self, take: Callable[[int, Sequence[bytes]], None]) -> None:
+        """Give the frames that the guest sends from now on to ``take``, with the number of the card, when the guest
+        sends them. Its networks do not get them.
+        """
+        self._ownership.check_stopped()
+        self._parts.attachments.divert_frames(take)
+
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends, until :meth:`release_frames` lets them leave, again and again.
 
