@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Api:
-    """Answers requests. ``stop`` ends the daemon."""
+    """Answers requests. ``stop`` ends the daemon. ``more`` are further routes."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Api:
         version: str,
         states: SavedStates,
         stop: Callable[[], None],
+        more: Sequence[Route],
     ) -> None:
         self._domains = domains
         self._events = events
@@ -64,7 +65,7 @@ class Api:
         self._workers = ThreadPoolExecutor(32, "dbt-verb")
         of_states = state_routes(domains, states, self._in_thread)
         self._routes = Routes(
-            [*self._of_daemon(), *self._of_definitions(), *self._of_life(), *self._of_consoles(), *of_states]
+            [*self._of_daemon(), *self._of_definitions(), *self._of_life(), *self._of_consoles(), *of_states, *more]
         )
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from dbt.daemon.machines import MachineMaker
 from dbt.daemon.places import Places
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
+from dbt.daemon.web import WebDoor
 
 #: The first descriptor that systemd passes (sd_listen_fds(3)).
 _FIRST_PASSED: Final = 3
@@ -63,8 +64,18 @@ class Daemon:
         store = Store(self._places.database)
         domains = Domains(store, self._machines, self._places.states, tell, self._cores, self._rate)
         states = SavedStates(domains, store, self._machines, self._places.states, tell)
-        api = Api(domains, events, self._machines, self._places.directory, self._version, states, self._stopping.set)
-        server = HttpServer(api.handle)
+
+        async def listen_for_browsers() -> int:
+            made = await asyncio.start_server(lambda r, w: server.serve(r, w, is_local=False), "127.0.0.1", 0)
+            server.add(made)
+            port = made.sockets[0].getsockname()[1]
+            assert isinstance(port, int)
+            return port
+
+        web = WebDoor(listen_for_browsers)
+        directory, stop = self._places.directory, self._stopping.set
+        api = Api(domains, events, self._machines, directory, self._version, states, stop, web.routes())
+        server = HttpServer(web.guarding(api.handle))
         listening = _passed_socket() or _bound(self._places.socket)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)

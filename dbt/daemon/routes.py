@@ -82,7 +82,7 @@ class Routes:
             route = methods.get(request.method)
             if route is None:
                 raise NotAllowed(f"{request.path} has no {request.method}, but {', '.join(sorted(methods))}")
-            unknown = sorted(set(request.query) - set(route.query) - {"token"})
+            unknown = sorted(set(request.query) - set(route.query))
             if unknown:
                 raise Wrong(f"{request.path} knows no {unknown[0]} behind the question mark")
             return route, Call(request, found.groupdict(), _body(route, request))

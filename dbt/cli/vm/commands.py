@@ -264,6 +264,12 @@ def _do_event(parsed: argparse.Namespace) -> int:
     return watch(parsed.name, parsed.once, parsed.json)
 
 
+def _do_page(parsed: argparse.Namespace) -> int:
+    from dbt.cli.vm.verbs import page
+
+    return page(parsed.json)
+
+
 def _do_daemon(parsed: argparse.Namespace) -> int:
     if parsed.stop:
         from dbt.cli.vm.connection import ask
@@ -344,5 +350,6 @@ VERBS: dict[str, Verb] = {
         _of_states(lambda do, p: do.change_disk(p.name, p.disk, "disks/detach", p.json)),
     ),
     "event": Verb("print what happens to domains, as it happens", _event, _do_event),
+    "page": Verb("print the address of a page for a browser of this host", _nothing, _do_page),
     "daemon": Verb("run the daemon in this process, as a service manager does", _daemon, _do_daemon),
 }

@@ -125,6 +125,11 @@ def undefine(names: Sequence[str], as_json: bool) -> int:
     return show(list(names), True) if as_json else Status.DONE
 
 
+def page(as_json: bool) -> int:
+    answer = ask("POST", "/v1/page")
+    return show(answer, as_json, answer["url"])
+
+
 def watch(name: str | None, once: bool, as_json: bool) -> int:
     """Print events as they happen, of one domain or of all; with ``once`` only the first."""
     client = connect()
