@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from dbt.cli.report import say
 from dbt.cli.run_options import RunOptions
@@ -13,13 +14,21 @@ from dbt.host.serial import socket_options
 from dbt.qmp.monitor import QmpMonitor
 from dbt.vm.machine import Machine
 
+if TYPE_CHECKING:
+    from dbt.cli.incoming import Arrival
 
-def open_monitor(options: RunOptions, machine: Machine, saving: Saving, opened: ExitStack) -> QmpMonitor:
-    """Return the monitor of ``--qmp``, which ``opened`` closes. Raise CommandError if there can be none."""
+
+def open_monitor(
+    options: RunOptions, machine: Machine, saving: Saving, opened: ExitStack, arrival: Arrival | None
+) -> QmpMonitor:
+    """Return the monitor of ``--qmp``, which ``opened`` closes. Raise CommandError if there can be none.
+
+    ``arrival`` says how the machine has come, if it was moved here.
+    """
     assert options.qmp is not None
     no_reset = "the machine is to be saved at an instruction of this run (--save-at)" if saving.at is not None else ""
     place, _ = _parse(options.qmp)
-    waits = options.wait and options.gdb is None  # else for the debugger
+    waits = (options.wait and options.gdb is None) or (arrival is not None and arrival.is_paused)
     try:
         monitor = QmpMonitor(machine, place, waits, lambda path: saving.save_as(machine, path), no_reset)
     except WrongEndpoint as error:
@@ -27,6 +36,8 @@ def open_monitor(options: RunOptions, machine: Machine, saving: Saving, opened: 
     except OSError as error:
         message = f"--qmp {options.qmp}: cannot listen there: {error.strerror or error}."
         raise CommandError(message, Status.FAILURE) from None
+    if arrival is not None and arrival.doubts:
+        monitor.move.wait_undecided(arrival.doubts)
     return opened.enter_context(monitor)
 
 

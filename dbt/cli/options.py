@@ -254,6 +254,11 @@ def _recorded(path: str) -> RunIdentity:
 
 def _check_combination(options: RunOptions) -> None:
     """Raise CommandError unless there is either a program or a kernel, with options that apply to it."""
+    if options.incoming is not None:
+        others = {"--restore": options.restore, "--record": options.record, "--replay": options.replay}
+        refuse(others, "the machine of --incoming has its state from elsewhere, and its input is not recorded")
+        return
+    refuse({"--tls-creds": options.tls_creds}, "it is for --incoming; the monitor's migrate has its own parameter")
     if options.restore is not None:
         return
     if options.kernel is None:

@@ -79,7 +79,8 @@ def _add_run(parser: Parser) -> None:
     parser.usage = (
         "dbt run [OPTIONS] PROGRAM [ARGS]...\n"
         "       dbt run [OPTIONS] --kernel FILE\n"
-        "       dbt run [OPTIONS] --restore SNAPSHOT"
+        "       dbt run [OPTIONS] --restore SNAPSHOT\n"
+        "       dbt run [OPTIONS] --incoming PLACE"
     )
     parser.description = "Run a bare-metal ARM program, or boot a kernel. Its console is standard input\nand output."
     parser.epilog = EPILOG
@@ -96,6 +97,7 @@ def _add_run(parser: Parser) -> None:
     _add_limits(parser)
     _add_debugger(parser)
     _add_snapshots(parser)
+    _add_migration(parser)
     _add_translation(parser)
     _add_reports(parser)
 
@@ -240,6 +242,18 @@ def _add_snapshots(parser: Parser) -> None:
     options.text("SNAPSHOT", help_, "--restore")
     help_ = "write only what differs from the snapshot that was restored; FILE goes to the same directory"
     options.flag(help_, "--increment")
+
+
+def _add_migration(parser: Parser) -> None:
+    options = Options(parser, "live migration")
+    help_ = (
+        "wait for a machine that is moved here while it runs, by the monitor's command migrate (--qmp) of another run. "
+        "Processor, RAM, time and program are its own; disks, network cards and the like are given here. With TCP to "
+        "other hosts, --tls-creds or ,plain says how far the line is trusted"
+    )
+    options.text("unix:PATH|tcp:HOST:PORT[,plain]", help_, "--incoming")
+    help_ = "the directory with ca-cert.pem, server-cert.pem and server-key.pem, as QEMU's tls-creds-x509 has them"
+    options.text("DIR", help_, "--tls-creds")
 
 
 def _add_translation(parser: Parser) -> None:

@@ -20,7 +20,7 @@ def restore_machine(options: RunOptions, observer: Observer, console: Console | 
     if it cannot be restored.
     """
     assert options.restore is not None
-    _check_options(options)
+    check_options(options, "--restore", "snapshot")
     with read_snapshot(options.restore) as state:
         guest: Any = state.values.get("guest")
         is_kernel = isinstance(guest, dict) and guest.get("is_kernel") is True
@@ -35,9 +35,10 @@ def restore_machine(options: RunOptions, observer: Observer, console: Console | 
     return machine
 
 
-def _check_options(options: RunOptions) -> None:
+def check_options(options: RunOptions, given: str, what: str) -> None:
+    """Raise CommandError for what belongs to the state of a machine, which comes from ``what`` the option is given."""
     if options.program is not None:
-        message = f"{options.program}: --restore is given, and the snapshot has the program already."
+        message = f"{options.program}: {given} is given, and the {what} has the program already."
         raise CommandError(message, Status.USAGE)
     refuse(
         {
@@ -59,5 +60,5 @@ def _check_options(options: RunOptions) -> None:
             "--epoch": options.epoch,
             "--insn-ns": options.insn_ns,
         },
-        "this belongs to the state of the machine, which --restore takes from the snapshot",
+        f"this belongs to the state of the machine, which {given} takes from the {what}",
     )

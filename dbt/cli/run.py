@@ -21,12 +21,13 @@ from dbt.cli.run_options import RunOptions
 from dbt.cli.saving import Saving
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count, parse_seconds, parse_size
-from dbt.engine.observer import NOBODY, Several
+from dbt.engine.observer import NOBODY, Observer, Several
 from dbt.host.console import Console, is_terminal
 from dbt.vm.machine import Machine, StepObserver
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
+    from dbt.cli.incoming import Arrival
     from dbt.debug.instruction_log import InstructionTrace
     from dbt.qmp.monitor import QmpMonitor
     from dbt.trace.perfmap import PerfMap
@@ -72,9 +73,14 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
     observer = Several(*observers) if len(observers) > 1 else (*observers, NOBODY)[0]
     check_options(options)
     with ExitStack() as opened:
-        machine = make_machine(options, observer, _console(options, opened), requests)
+        console, arrival = _console(options, opened), None
+        if options.incoming is None:
+            machine = make_machine(options, observer, console, requests)
+        else:
+            arrival = _receive(options, observer, console, requests)
+            machine = arrival.machine
         saving.prepare(machine)
-        monitor = _monitor(options, machine, saving, opened)
+        monitor = _monitor(options, machine, saving, opened, arrival)
         fuel = optional(parse_count, "--fuel", options.fuel)
         timeout = optional(parse_seconds, "--timeout", options.timeout)
         with _trace(options.trace) as trace, session(machine, options) as here:
@@ -117,13 +123,22 @@ def _console(options: RunOptions, opened: ExitStack) -> Console | None:
     return open_serial(options.serial, opened)
 
 
-def _monitor(options: RunOptions, machine: Machine, saving: Saving, opened: ExitStack) -> QmpMonitor | None:
+def _receive(options: RunOptions, observer: Observer, console: Console | None, requests: Requests) -> Arrival:
+    """Return the machine that comes to ``--incoming``."""
+    from dbt.cli.incoming import receive_machine
+
+    return receive_machine(options, observer, console, requests)
+
+
+def _monitor(
+    options: RunOptions, machine: Machine, saving: Saving, opened: ExitStack, arrival: Arrival | None
+) -> QmpMonitor | None:
     """Return the monitor of ``--qmp``, which ``opened`` closes, or None."""
     if options.qmp is None:
         return None
     from dbt.cli.monitoring import open_monitor
 
-    return open_monitor(options, machine, saving, opened)
+    return open_monitor(options, machine, saving, opened, arrival)
 
 
 def _execute(

@@ -60,6 +60,8 @@ class RunOptions(NamedTuple):
     save: str | None = None
     save_at: str | None = None
     restore: str | None = None
+    incoming: str | None = None
+    tls_creds: str | None = None
     increment: bool = False
     stats: bool = False
     registers: bool = False

@@ -11,6 +11,7 @@ from dbt.qmp import human, queries
 from dbt.qmp.errors import NOT_FOUND, QmpError
 
 if TYPE_CHECKING:
+    from dbt.qmp.migration import MachineMove
     from dbt.vm.machine import Machine
 
 NEGOTIATE = "qmp_capabilities"
@@ -31,6 +32,10 @@ class Control(Protocol):
         """The state of the run, by QEMU's names: "prelaunch", "running", "paused" or, if a debugger holds the guest,
         "debug".
         """
+
+    @property
+    def move(self) -> MachineMove:
+        """The migrations of the machine."""
 
     def describe(self) -> Mapping[str, Any]:
         """Return what ``x-dbt-info`` answers."""
@@ -69,12 +74,13 @@ class Request(NamedTuple):
 
 class _Command(NamedTuple):
     """``run`` does the command. ``stops``: the guest must not be in the middle of a run. ``takes`` has the kinds of its
-    arguments, which must all be given, by name.
+    arguments, which must all be given, by name. Those of ``may_take`` may be given, and None means any.
     """
 
     run: Callable[[Control, Mapping[str, Any]], object]
     stops: bool = False
     takes: Mapping[str, type] = {}
+    may_take: Mapping[str, type] | None = {}
 
 
 def read_request(message: Any) -> Request:
@@ -126,9 +132,14 @@ def execute(request: Request, control: Control) -> object:
             raise QmpError(f"Parameter '{name}' is missing")
         if type(request.arguments[name]) is not kind:
             raise QmpError(f"Invalid parameter type for '{name}', expected: {_KINDS[kind]}")
-    for name in request.arguments:
-        if name not in command.takes:
+    for name, value in request.arguments.items():
+        optional = command.may_take
+        if name in command.takes or optional is None:
+            continue
+        if name not in optional:
             raise QmpError(f"Parameter '{name}' is unexpected")
+        if type(value) is not optional[name]:
+            raise QmpError(f"Invalid parameter type for '{name}', expected: {_KINDS[optional[name]]}")
     answer = command.run(control, request.arguments)
     return {} if answer is None else answer
 
@@ -138,8 +149,15 @@ def _query_status(control: Control, arguments: Mapping[str, Any]) -> object:
     return {"status": status, "singlestep": False, "running": status == "running"}
 
 
+def _resume(control: Control, arguments: Mapping[str, Any]) -> None:
+    """Let the guest go on, with force also if it may run elsewhere."""
+    if arguments["force"]:
+        control.move.force()
+    control.proceed()
+
+
 #: The kinds of arguments, by QEMU's names.
-_KINDS: Mapping[type, str] = {str: "string", int: "integer"}
+_KINDS: Mapping[type, str] = {str: "string", int: "integer", bool: "boolean"}
 
 COMMANDS: Mapping[str, _Command] = {
     "query-status": _Command(_query_status),
@@ -167,5 +185,15 @@ COMMANDS: Mapping[str, _Command] = {
         takes={"command-line": str},
     ),
     "balloon": _Command(lambda control, arguments: control.inflate(arguments["value"]), takes={"value": int}),
+    "migrate": _Command(
+        lambda control, arguments: control.move.begin(arguments["uri"]), takes={"uri": str}, may_take={"detach": bool}
+    ),
+    "migrate_cancel": _Command(lambda control, arguments: control.move.cancel()),
+    "query-migrate": _Command(lambda control, arguments: control.move.query()),
+    "migrate-set-parameters": _Command(
+        lambda control, arguments: control.move.set_parameters(arguments), may_take=None
+    ),
+    "query-migrate-parameters": _Command(lambda control, arguments: control.move.query_parameters()),
+    "x-dbt-resume": _Command(_resume, stops=True, takes={"force": bool}),
     "query-balloon": _Command(lambda control, arguments: control.balloon()),
 }

@@ -26,6 +26,7 @@ from dbt.vm.options import check_limits
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
+    from dbt.qmp.migration import MachineMove
     from dbt.vm.step_observer import StepObserver
     from isa.arm.vectors import ExceptionKind
 
@@ -86,9 +87,12 @@ class QmpMonitor(Closing):
         self._next_balloon = self._next_failure = 0.0
         self._before_resets = 0
         self._result: RunResult | None = None
+        self._move: MachineMove | None = None
 
     def close(self) -> None:
         """Send SHUTDOWN, and close everything. Clients have a second to take what waits for them."""
+        if self._move is not None:
+            self._move.gate.close()
         if not self._quits:
             self._tell_end()
         self._clients.close(_CLOSE_TIMEOUT_S)
@@ -101,12 +105,23 @@ class QmpMonitor(Closing):
     @property
     def status(self) -> str:
         """The state of the run, by QEMU's names."""
+        if self._move is not None and self._move.state:
+            return self._move.state
         return "debug" if self._debugger_holds and self._state == "running" else self._state
 
     @property
     def is_holding(self) -> bool:
-        """Return True while a client has paused the guest, or has not let it start."""
-        return self._state != "running"
+        """Return True while a client has paused the guest, or has not let it start, or a migration has it."""
+        return self._state != "running" or (self._move is not None and bool(self._move.state))
+
+    @property
+    def move(self) -> MachineMove:
+        """See :class:`dbt.qmp.commands.Control`."""
+        if self._move is None:
+            from dbt.qmp.migration import MachineMove  # which few runs need
+
+            self._move = MachineMove(lambda: self._machine, lambda: self._state != "running")
+        return self._move
 
     @property
     def executed(self) -> int:
@@ -156,16 +171,22 @@ class QmpMonitor(Closing):
                 return result
             self._machine.console.flush()  # which also looks for the keys that end a run
             if self._machine.is_interrupted:
+                if self._move is not None and self._move.state:  # it must not run, not even no instruction
+                    return self._interrupted("the run was interrupted")
                 return self._machine.run(0)
         return None
 
     def _do_all(self) -> RunResult | None:
         """Answer what has come, while the machine does not run. Return the result if a client ends the run."""
+        if self._move is not None:
+            self._move.gate.let_in()
+            self._tell_moves(self._move)
         self._serve(is_running=False)
-        if not self._quits:
-            return None
+        return self._interrupted("a client of the monitor has ended the run") if self._quits else None
+
+    def _interrupted(self, what: str) -> RunResult:
         icount = self._machine.icount
-        message = f"a client of the monitor has ended the run after {icount} instructions"
+        message = f"{what} after {icount} instructions"
         return RunResult(StopReason.INTERRUPTED, None, icount, self._machine.cpu.pc, message)
 
     def wants_stop(self) -> bool:
@@ -177,6 +198,9 @@ class QmpMonitor(Closing):
             self._tell_balloon()
             self._tell_failures()
             self._serve(is_running=True)
+        if self._move is not None:
+            self._must_stop |= self._move.gate.is_wanted
+            self._tell_moves(self._move)
         return self._must_stop
 
     def stops_in_handler(self, kind: ExceptionKind) -> bool:
@@ -246,6 +270,16 @@ class QmpMonitor(Closing):
         stamp = {"seconds": now // 1_000_000, "microseconds": now % 1_000_000}
         self._clients.tell({"timestamp": stamp, "event": event, **({"data": data} if data else {})})
 
+    def _tell_moves(self, move: MachineMove) -> None:
+        """Tell the clients what has become of migrations."""
+        while move.ended:
+            self._tell("MIGRATION", status=move.ended.popleft())
+
+    def _check_here(self) -> None:
+        """Raise QmpError if the machine may run elsewhere."""
+        if self._move is not None and self._move.state:
+            raise QmpError(self._move.doubts or "the machine is being migrated, or runs elsewhere")
+
     def _tell_end(self) -> None:
         result, self._next_failure = self._result, 0.0
         self._tell_failures()
@@ -284,6 +318,7 @@ class QmpMonitor(Closing):
 
     def proceed(self) -> None:
         """See :class:`dbt.qmp.commands.Control`."""
+        self._check_here()
         if self.is_holding:
             self._state = "running"
             if not self._debugger_holds:
@@ -343,6 +378,7 @@ class QmpMonitor(Closing):
         """See :class:`dbt.qmp.commands.Control`."""
         from dbt.vm.logged_input import LoggedInput  # of a history, which few runs have
 
+        self._check_here()
         machine = self._machine
         source = machine.input_source
         if isinstance(source.inner if isinstance(source, LoggedInput) else source, PositionedInput):

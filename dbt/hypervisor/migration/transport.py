@@ -35,9 +35,11 @@ class Place(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, credentials: str = "", plain: bool = False) -> Place:
-        """Return the place that ``unix:PATH`` or ``tcp:HOST:PORT`` names. Raise WrongEndpoint for another text, for
-        credentials that have no use, and for TCP without TLS to another host.
+        """Return the place that ``unix:PATH`` or ``tcp:HOST:PORT`` names, to which ``,plain`` may be added. Raise
+        WrongEndpoint for another text, for credentials that have no use, and for TCP without TLS to another host.
         """
+        if text.startswith("tcp:") and text.endswith(",plain"):
+            text, plain = text.removesuffix(",plain"), True
         if text.startswith("unix:"):
             if credentials:
                 raise WrongEndpoint(f"{text}: a unix socket needs no TLS: it is open to this user alone")
