@@ -129,12 +129,11 @@ def _check_devices(options: RunOptions, board: BoardModel, memory: int) -> None:
     devices that a domain of Xen cannot have.
     """
     if board.is_domain:
-        for name, wanted in (
-            *(("--share", options.share), ("--vsock", options.vsock)),
-            *(("--rng, --balloon and --console virtio", _devices(options)),),
-        ):
+        others = {"--vsock": options.vsock, "--rng, --balloon and --console virtio": _devices(options)}
+        for name, wanted in others.items():
             if wanted:
-                raise CommandError(f"{name}: a domain of Xen has --drive and --net alone.", Status.USAGE)
+                text = f"{name}: a domain of Xen has --drive, --net and --share alone."
+                raise CommandError(text, Status.USAGE)
         return
     count = len(options.drive) + len(_nets(options)) + len(_devices(options)) + len(options.share)
     count += options.vsock is not None

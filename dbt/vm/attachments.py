@@ -191,6 +191,10 @@ class Attachments:
 
         self._cards = cards
         makers += [partial(make_card, number=number, address=one) for number, one in enumerate(self._addresses)]
+        for number, shared in enumerate(self._shares):
+            from dbt.hypervisor.xen.back_ends.ninep import NinePBackEnd
+
+            makers.append(partial(NinePBackEnd, number=number, session=shared.make()))
         return makers
 
     @property

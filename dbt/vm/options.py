@@ -202,8 +202,8 @@ class MachineOptions(NamedTuple):
             )
 
     def _check_back_ends(self, board: BoardModel) -> None:
-        if self.devices or self.vsock is not None or self.shares:
-            raise ValueError("a domain of Xen can have disks and network cards (drives, nets), and no other devices")
+        if self.devices or self.vsock is not None:
+            raise ValueError("a domain of Xen can have drives, nets and shares, and no other devices")
         if self.device_count > board.most_back_ends:
             raise ValueError(f"a domain has at most {board.most_back_ends} devices, and not {self.device_count}")
 

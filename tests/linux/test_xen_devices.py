@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbt import Drive, Machine
+from dbt.host.ninep.share import Share
 from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
@@ -87,3 +89,28 @@ def test_a_state_with_a_disk(disk: Path) -> None:
                     assert one.run(fuel=20_000_000, timeout=TIMEOUT).reason is StopReason.FUEL
                     ends.append(state_hash(one))
     assert len(set(ends)) == 1
+
+
+def test_a_shared_directory(tmp_path: Path) -> None:
+    """Files are read and written by several at once, and a restored machine has them open."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "hello").write_text("hello from the host\n")
+    commands = [
+        "mount -t 9p -o trans=xen,version=9p2000.L data /share; cat /share/hello",
+        "dd if=/dev/urandom of=/share/big bs=64k count=16; md5sum /share/big > /share/sums",
+        "for i in 1 2 3; do md5sum -c /share/sums & done; wait; exec 3< /share/hello; echo re''ady",
+    ]
+    console = Typist(typed(commands))
+    shares = (Share(str(folder), "data"),)
+    with boot("auto-async", console, f"{_ARGUMENTS} nowait", shares=shares) as machine:
+        run_until(machine, lambda: b"ready" in console.output)
+        with machine.save() as state:
+            more = Typist([(b"", b"cat <&3; umount /share; poweroff -f\n")])
+            with Machine.restore(state, tier="threaded", console=more, shares=shares) as again:
+                assert again.run(timeout=TIMEOUT).reason is StopReason.EXITED
+    output = console.output.decode().replace("\r", "")
+    assert "\nhello from the host\n" in output and output.count("/share/big: OK") == 3, output[-2000:]
+    assert b"hello from the host" in more.output
+    digest, _ = (folder / "sums").read_text().split()
+    assert hashlib.md5((folder / "big").read_bytes()).hexdigest() == digest

@@ -23,8 +23,10 @@ MOST_BYTES: Final = 1 << 20
 #: Fids of a client at most.
 MOST_FIDS: Final = 1 << 15
 #: Size, type and tag of a message, and the same with the error number of Rlerror.
-_HEADER: Final = struct.Struct("<IBH")
+HEADER: Final = struct.Struct("<IBH")
 _ERROR: Final = struct.Struct("<IBHI")
+#: Bytes that the smallest answer may need.
+SMALLEST_ROOM: Final = _ERROR.size
 _RLERROR, _TREADDIR, _TREAD = 7, 40, 116
 #: Where Tread and Treaddir say how many bytes they want.
 _COUNT: Final = 19
@@ -126,24 +128,27 @@ class NineP(VirtioDevice):
         return 2 * MOST_BYTES + (1 << 16)
 
     def duration(self, queue: int, chain: Chain) -> int:
-        head = chain.read(0, _COUNT + _COUNT_BYTES)
-        wanted = 0
-        if len(head) == _COUNT + _COUNT_BYTES and head[4] in (_TREAD, _TREADDIR):
-            wanted = min(int.from_bytes(head[_COUNT:], "little"), chain.in_size)
-        return _LATENCY_NS + chain.out_size + wanted
+        return duration_of(chain.read(0, _COUNT + _COUNT_BYTES), chain.out_size, chain.in_size)
 
     def serve(self, queue: int, chain: Chain) -> int:
-        head = chain.read(0, _HEADER.size)
-        if len(head) < _HEADER.size or chain.in_size < _ERROR.size:
+        head = chain.read(0, HEADER.size)
+        if len(head) < HEADER.size or chain.in_size < SMALLEST_ROOM:
             raise RequestError("a request of 9p has no room for its header or for an answer")
-        size, _, tag = _HEADER.unpack(head)
-        if not _HEADER.size <= size <= chain.out_size:
+        size, _, _ = HEADER.unpack(head)
+        if not HEADER.size <= size <= chain.out_size:
             raise RequestError(f"a request of 9p says that it has {size} bytes, and has {chain.out_size}")
-        room = min(chain.in_size, self.msize or MOST_BYTES)
+        return chain.write(self.respond(chain.read(0, size), chain.in_size))
+
+    def respond(self, message: bytes, room: int) -> bytes:
+        """Return the answer to a message, of at most ``room`` bytes. Preconditions: the message has the size that it
+        says, and there is :data:`SMALLEST_ROOM`.
+        """
         self.asked += 1
-        packed = self.answer(Request(chain.read(0, size), room, self.msize, self.fids, self.asked))
+        most = min(room, self.msize or MOST_BYTES)
+        packed = self.answer(Request(message, most, self.msize, self.fids, self.asked))
         if not packed:
-            return chain.write(_ERROR.pack(_ERROR.size, _RLERROR, tag, errno.EIO))
+            _, _, tag = HEADER.unpack_from(message)
+            return _ERROR.pack(_ERROR.size, _RLERROR, tag, errno.EIO)
         outcome = Outcome.unpack(packed)
         self.msize = outcome.msize
         for number, fid in outcome.fids.items():
@@ -151,4 +156,15 @@ class NineP(VirtioDevice):
                 self.fids.pop(number, None)
             else:
                 self.fids[number] = fid
-        return chain.write(outcome.reply)
+        return outcome.reply
+
+
+def duration_of(head: bytes, size: int, room: int) -> int:
+    """Return how many nanoseconds a request takes, by the beginning of its message: one for each byte that is moved.
+
+    The message has ``size`` bytes, and its answer at most ``room``.
+    """
+    wanted = 0
+    if len(head) >= _COUNT + _COUNT_BYTES and head[4] in (_TREAD, _TREADDIR):
+        wanted = min(int.from_bytes(head[_COUNT : _COUNT + _COUNT_BYTES], "little"), room)
+    return _LATENCY_NS + size + wanted

@@ -63,7 +63,8 @@ class Counts:
 
 @dataclass(eq=False)
 class BackEnd(Stateful):
-    """The back end of device ``number`` of its kind. ``phase`` is its own, and ``port`` the guest's port for it.
+    """The back end of device ``number`` of its kind. ``phase`` is its own, and ``bound`` are the guest's ports
+    for it.
 
     ``kind`` is what XenStore calls the kind. ``receiver_name`` names what it receives from outside, if it does
     (:class:`dbt.board.board.Board`).
@@ -75,7 +76,7 @@ class BackEnd(Stateful):
     bus: Wiring[XenBus]
     number: Wiring[int]
     phase: Byte = Phase.UNKNOWN
-    port: Word = 0
+    bound: list[Word] = field(default_factory=list)
     counts: Wiring[Counts] = field(default_factory=Counts, init=False)
     receiver: Wiring[int] = field(init=False)
 
@@ -167,7 +168,7 @@ class BackEnd(Stateful):
         """Bind a port that the front end offers. Raise FrontEndError if it does not."""
         if not self.bus.ports.bind(port, self.receiver):
             raise FrontEndError(f"its port {port} is not one that it offers")
-        self.port = port
+        self.bound.append(port)
 
     def _changed(self, path: str) -> None:
         """A node has been written or removed, but not by a back end."""
@@ -195,11 +196,16 @@ class BackEnd(Stateful):
 
     def _end(self, phase: int) -> None:
         self.disconnect()
-        self.bus.ports.unbind(self.port, self.receiver)
-        self.port = 0
+        for port in self.bound:
+            self.bus.ports.unbind(port, self.receiver)
+        self.bound = []
         self._enter(phase)
 
     # -- events --------------------------------------------------------------------------------
+
+    def has_ports(self, count: int) -> bool:
+        """Return True if ports are bound as can be, for a device that has so many while it is connected."""
+        return len(self.bound) == (count if self.is_connected else 0)
 
     @property
     def is_connected(self) -> bool:
@@ -233,10 +239,10 @@ class BackEnd(Stateful):
             self.bus.store.write(path, f"22 {fault}".encode())
             self._end(Phase.CLOSING)
 
-    def notify(self) -> None:
-        """Send the front end an event."""
+    def notify(self, number: int = 0) -> None:
+        """Send the front end an event, at the first of its ports or another one."""
         self.counts.notifications += 1
-        self.bus.ports.notify(self.port, self.receiver)
+        self.bus.ports.notify(self.bound[number], self.receiver)
 
     def ticks(self, nanoseconds: int) -> int:
         """Return the ticks that something takes, at least one."""

@@ -88,7 +88,8 @@ class BlockBackEnd(BackEnd):
             len(self.batch) <= self.ring.size
             and all(len(request) == _REQUEST_SIZE for request in self.batch)
             and len(self.persistent) <= _MOST_PERSISTENT
-            and (self.ring.is_open or not self.is_connected)
+            and self.ring.is_open == self.is_connected
+            and self.has_ports(1)
         )
 
     # -- XenStore ------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ class NetBackEnd(BackEnd):
         return (
             len(self.frames) <= MOST_FRAMES
             and all(SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME for frame in self.frames)
-            and ((self.sending.is_open and self.receiving.is_open) or not self.is_connected)
+            and self.sending.is_open == self.receiving.is_open == self.is_connected
+            and self.has_ports(1)
         )
 
     # -- XenStore ------------------------------------------------------------------------------
