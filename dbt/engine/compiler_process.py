@@ -74,6 +74,11 @@ class CompilerProcess:
                 del self._outbox[: os.write(self._requests, self._outbox)]
                 self.note_progress()
 
+    @property
+    def has_unsent(self) -> bool:
+        """True if it has not been sent everything, because the pipe had no room."""
+        return bool(self._outbox)
+
     def has_answers(self, milliseconds: int = 0) -> bool:
         """Return True if :meth:`read` would not wait, now or within that time."""
         return is_ready(self._results, milliseconds / 1000)

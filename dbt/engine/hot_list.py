@@ -9,8 +9,9 @@ A list comes from a file. Its text is checked as a message is; what it says can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Hva
 from dbt.engine.messages import (
@@ -26,6 +27,9 @@ from dbt.engine.messages import (
     take_messages,
     unpack_notice,
 )
+
+if TYPE_CHECKING:
+    from dbt.engine.worker import CodeSource
 
 #: The first bytes of a list. They change with the format of the messages.
 MAGIC = b"DBTHOT01"
@@ -52,6 +56,15 @@ class HotList:
         self.requests = list(requests)
         self._notices = tuple(notices)
         self._told = False
+
+    @classmethod
+    def of(cls, source: CodeSource, requests: Sequence[CompileRequest]) -> HotList:
+        """Return the list of these requests, with what they need of the code that ``source`` has not told yet."""
+        notices: Iterable[PageNotice | TargetNotice] = source.changes()
+        if not any(request.pages is None for request in requests):
+            mapped = {page.physical for request in requests for page in request.pages or ()}
+            notices = (notice for notice in notices if isinstance(notice, TargetNotice) or notice.page in mapped)
+        return cls(source.code_pages_address, notices, requests)
 
     def with_requests(self, requests: Iterable[CompileRequest]) -> HotList:
         """Return a list of these requests for the same code, of which no compiler has been told."""

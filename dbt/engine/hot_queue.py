@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dbt.abi.addresses import Gpa, Gva, Hva
+from typing import TYPE_CHECKING
+
+from dbt.abi.addresses import Gpa
+
+if TYPE_CHECKING:
+    from dbt.engine.messages import CompileRequest
 
 #: Code that has not been hot again for so many retired instructions is no longer worth a region. Should it become hot
 #: once more, it is asked for once more.
@@ -10,14 +15,15 @@ COLD_AFTER = 100_000_000
 
 
 class HotCode:
-    """``table`` is the HVA of the code table by which the code is at ``gva``. ``heat`` is how often it has become hot,
-    the last time when ``last`` instructions had been retired. ``is_very_hot``: it is worth a region even if another
-    region has it too.
+    """``request`` is what the compiler is to be asked for. It was made when the code became hot, because later the
+    guest may be in another address space, or at its end. ``heat`` is how often the code has become hot, the last time
+    when ``last`` instructions had been retired. ``is_very_hot``: it is worth a region even if another region has it
+    too.
     """
 
-    def __init__(self, gpa: Gpa, gva: Gva, table: Hva, heat: int, last: int, is_very_hot: bool = False) -> None:
-        self.gpa, self.gva = gpa, gva
-        self.table = table
+    def __init__(self, request: CompileRequest, heat: int, last: int, is_very_hot: bool = False) -> None:
+        self.request = request
+        self.gpa = request.gpa
         self.heat = heat
         self.last = last
         self.is_very_hot = is_very_hot
@@ -36,9 +42,9 @@ class HotQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, gpa: Gpa, gva: Gva, table: Hva, now: int, is_very_hot: bool = False) -> None:
+    def add(self, request: CompileRequest, now: int, is_very_hot: bool = False) -> None:
         """Add code that has become hot and does not wait yet."""
-        self._waiting[gpa] = HotCode(gpa, gva, table, 1, now, is_very_hot)
+        self._waiting[request.gpa] = HotCode(request, 1, now, is_very_hot)
 
     def heat(self, gpa: Gpa, now: int) -> None:
         """Note that code has become hot again, if it waits."""

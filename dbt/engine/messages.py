@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
@@ -83,6 +83,10 @@ class CompileRequest:
     pages: tuple[MappedPage, ...] | None = None
     backlog: bool = False
     named: bytes = b""
+
+    def in_backlog(self) -> CompileRequest:
+        """Return the request in backlog mode."""
+        return replace(self, backlog=True)
 
 
 @dataclass(frozen=True, slots=True)

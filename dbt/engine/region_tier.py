@@ -11,7 +11,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
@@ -24,7 +24,7 @@ from dbt.codecache.handlers import image_key
 from dbt.codecache.hot_list_store import HotListStore
 from dbt.codecache.region_store import RegionStore, StoreCounts
 from dbt.engine.arena import lease_arena
-from dbt.engine.hot_queue import HotCode, HotQueue
+from dbt.engine.hot_queue import HotQueue
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.region_cache import GuestContexts, RegionCache
 from dbt.engine.region_counts import RegionActivity, RegionCounts, WorkerCounts
@@ -169,19 +169,17 @@ class RegionTier:
             return
         if self._unfinished is not None and self._unfinished.wants(gpa, self.context):
             return  # it has its place there, by how hot it was in the whole of a run
+        request = self._request(gpa, gva)
+        if request is None:
+            return
         self._requested.add(gpa)
-        self._queue.add(gpa, gva, self._code_table, self._now, is_very_hot)
+        self._queue.add(request, self._now, is_very_hot)
         self._observer.region_requested(gpa, gva)
         self._submit()
         if self._jit == "sync":
             start = time.perf_counter()
             self._finish_all(self.compiler.wait(self._must_stop))
             self._counts.seconds += time.perf_counter() - start
-
-    @property
-    def _code_table(self) -> Hva:
-        """The code table of the guest's present address space."""
-        return Hva(self._cpu.native("code_table"))
 
     @property
     def _now(self) -> int:
@@ -259,36 +257,32 @@ class RegionTier:
         while self._queue and self.compiler.pending < _IN_FLIGHT:
             code = self._queue.take()
             backlog = self._optimizations.backlog and len(self._queue) >= _MANY
-            request = self._request(code, self._mapped_pages, backlog)
             covered = self.code_pages.is_covered(code.gpa) and not code.is_very_hot
-            if request is None or covered or self.cache.is_entered(code.gpa):
+            if covered or self.cache.is_entered(code.gpa) or not self._holds(code.request):
                 self._requested.discard(code.gpa)
             else:
-                self.compiler.submit(request)
+                self.compiler.submit(code.request.in_backlog() if backlog else code.request)
         if self._unfinished is not None:
             while self._unfinished.pending < _EARLIER_IN_FLIGHT and self._unfinished.submit():
                 pass
         self._check_compiler()
 
-    def _request(
-        self, code: HotCode, pages_of: Callable[[Hva], tuple[MappedPage, ...]], backlog: bool = False
-    ) -> CompileRequest | None:
-        """Return the request for a region. None if the code is no longer mapped there. ``pages_of`` is
-        :meth:`_mapped_pages`.
-        """
+    def _request(self, gpa: Gpa, gva: Gva) -> CompileRequest | None:
+        """Return the request for a region of the present address space. None if the code is not mapped there."""
         from dbt.engine.messages import CompileRequest
 
         context = self.context
         pages = None
         if context.has_mmu:
-            pages = pages_of(code.table)
-            if MappedPage(code.gva >> PAGE_SHIFT, code.gpa >> PAGE_SHIFT) not in pages:
+            mapping = self.threaded.shadow_tables.code_mapping(Hva(self._cpu.native("code_table")))
+            if mapping.get(gva >> PAGE_SHIFT) != gpa >> PAGE_SHIFT:
                 return None
-        return CompileRequest(code.gpa, code.gva, context, pages, backlog, self._bytes_at(code.gpa))
+            pages = tuple(itertools.starmap(MappedPage, mapping.items()))
+        return CompileRequest(gpa, gva, context, pages, named=self._bytes_at(gpa))
 
-    def _mapped_pages(self, table: Hva) -> tuple[MappedPage, ...]:
-        """Return the pages in which code has been executed by a code table."""
-        return tuple(itertools.starmap(MappedPage, self.threaded.shadow_tables.code_mapping(table).items()))
+    def _holds(self, request: CompileRequest) -> bool:
+        """Return True if the code of a request has not been written over."""
+        return self._bytes_at(request.gpa) == request.named
 
     # -- what earlier runs left, and what this one leaves ------------------------------------------
 
@@ -310,18 +304,19 @@ class RegionTier:
                 self._counts.earlier += self.cache.install(region, region.context, kept=False)
 
     def _hot_list(self, unanswered: bool) -> HotList | None:
-        """Return what is hot and not compiled, with what the compiler has not answered either; None for nothing."""
+        """Return what is hot and not compiled, or None for nothing. It includes what the compiler has not learned of,
+        or all that it has not answered.
+        """
         from dbt.engine.hot_list import MOST_REQUESTS, HotList
 
-        pages_of = cache(self._mapped_pages)
-        waiting = [self._request(code, pages_of) for code in self._queue.in_order()[:MOST_REQUESTS]]
-        requests = [request for request in waiting if request is not None]
-        if unanswered and self._connected:
-            requests += self.compiler.unanswered
+        requests = [code.request for code in self._queue.in_order()[:MOST_REQUESTS]]
+        if self._connected:
+            requests += self.compiler.unanswered if unanswered else self.compiler.undelivered
+        requests = [request for request in requests if self._holds(request)]
         if not requests:
             return None
         self.profile.forget_told()
-        return HotList(self.profile.code_pages_address, self.profile.changes(), requests)
+        return HotList.of(self.profile, requests)
 
     def compile_now(self, pc: Gva) -> bool:
         """Compile the region around ``pc`` in line, hot or not. Precondition: the GPA is the same number.
@@ -330,7 +325,7 @@ class RegionTier:
         """
         gpa = Gpa(pc)
         if not self.cache.has_region(gpa, self.context):
-            request = self._request(HotCode(gpa, pc, self._code_table, 1, self._now), self._mapped_pages)
+            request = self._request(gpa, pc)
             assert request is not None
             self._requested.add(gpa)
             if not self.compiler.is_pending(request):

@@ -330,6 +330,12 @@ class CompileClient:
         """The requests that have not been answered, in order."""
         return list(self._pending)
 
+    @property
+    def undelivered(self) -> list[CompileRequest]:
+        """Those of them that the compiler never learns of, if this process ends now."""
+        child = self._worker._child
+        return self.unanswered if child is None or child.has_unsent else []
+
     def is_pending(self, request: CompileRequest) -> bool:
         """Return True if this request was made and has not been answered."""
         return request in self._pending

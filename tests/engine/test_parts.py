@@ -91,10 +91,14 @@ def test_the_arena_is_one_for_all_and_ends_with_its_last_lease() -> None:
 # -- the queue ----------------------------------------------------------------------------------------
 
 
+def asked(gpa: int) -> CompileRequest:
+    return CompileRequest(Gpa(gpa), Gva(gpa), CONTEXT)
+
+
 def test_the_hottest_comes_first_and_of_these_the_most_recent() -> None:
     queue = HotQueue()
     for number in range(5):
-        queue.add(Gpa(number), Gva(number), Hva(0), now=number)
+        queue.add(asked(number), now=number)
     queue.heat(Gpa(1), now=10)
     queue.heat(Gpa(99), now=10)  # does not wait
     assert [queue.take().gpa for _ in range(len(queue))] == [1, 4, 3, 2, 0]
@@ -102,8 +106,8 @@ def test_the_hottest_comes_first_and_of_these_the_most_recent() -> None:
 
 def test_what_is_not_hot_any_more_is_dropped() -> None:
     queue = HotQueue()
-    queue.add(Gpa(4), Gva(4), Hva(0), now=0)
-    queue.add(Gpa(8), Gva(8), Hva(0), now=0)
+    queue.add(asked(4), now=0)
+    queue.add(asked(8), now=0)
     queue.heat(Gpa(8), now=1000)
     assert queue.drop_cold(COLD_AFTER) == []
     assert queue.drop_cold(COLD_AFTER + 1) == [4]

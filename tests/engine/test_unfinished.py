@@ -15,15 +15,18 @@ from dbt.abi.layout import OPS_PER_PAGE, PAGE_SIZE, TARGET_ENTRIES
 from dbt.codecache.handlers import image_key
 from dbt.codecache.hot_list_store import HotListStore
 from dbt.engine.hot_list import HotList
-from dbt.engine.messages import CompileRequest, PageNotice, TargetNotice
+from dbt.engine.messages import CompileRequest, PageNotice, TargetNotice, pack_forget
 from dbt.engine.region_tier import RegionTier
+from dbt.engine.unfinished import write_down_unfinished_work
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
 from dbt.memory.ram import RamLayout
+from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
+from isa.arm.state import SCTLR_M
 from tests.assembler import assemble
-from tests.vm.programs import BASE, make_elf
+from tests.vm.programs import BASE, EXIT, make_elf
 from tests.waiting import BOUND_S
 
 MEMORY = 1 << 20
@@ -178,3 +181,54 @@ def test_what_other_machines_want_is_left_to_them(only_handlers: Path) -> None:
         assert regions is not None and regions.left == 1
     parts = [HotList.unpack(part) for part in store.load(identity)]
     assert [one for part in parts for one in part.requests if one.context != under] == wanted
+
+
+#: With the MMU on, three loops with calls. Then the MMU is off, and the guest ends.
+UNDER_MMU = assemble(f"""
+    ldr r0, =0x4000 ; ldr r1, =0xC02 ; str r1, [r0] ; mcr p15, #0, r0, c2, c0, #0
+    mov r1, #1 ; mcr p15, #0, r1, c3, c0, #0
+    mrc p15, #0, r8, c1, c0, #0 ; orr r7, r8, #{SCTLR_M} ; mcr p15, #0, r7, c1, c0, #0
+    mov r4, #9984 ; one: bl mix ; subs r4, r4, #1 ; bne one
+    mov r4, #9984 ; two: bl fold ; bl mix ; subs r4, r4, #1 ; bne two
+    mov r4, #9984 ; three: add r5, r5, r4 ; subs r4, r4, #1 ; bne three
+    mcr p15, #0, r8, c1, c0, #0 ; mcr p15, #0, r0, c8, c7, #0
+    {EXIT}
+    mix: eor r0, r0, r0, ror #7 ; add r0, r0, #13 ; bx lr
+    fold: eor r5, r5, r5, lsl #5 ; eor r6, r6, r5, lsl #3 ; bx lr
+""")
+
+
+def test_what_was_hot_under_the_mmu_is_left_though_the_mmu_is_off_at_the_end(
+    only_handlers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Linux ends so, and what its programs had in memory is no longer mapped then."""
+    monkeypatch.setattr("dbt.engine.region_tier._IN_FLIGHT", 0)  # all of it waits
+    with Machine(MEMORY, console=CaptureConsole()) as guest:
+        guest.load_bytes(make_elf(UNDER_MMU))
+        identity = guest.program_identity
+        assert guest.run(fuel=SLICE).reason is StopReason.EXITED
+        assert not guest.cpu["sctlr"] & SCTLR_M
+    (part,) = HotListStore(image_key()).load(identity)
+    found = HotList.unpack(part)
+    assert len(found.requests) >= 3
+    page = MappedPage(BASE >> 12, BASE >> 12)
+    assert all(request.context.has_mmu and request.pages == (page,) for request in found.requests)
+    assert [notice.page for notice in found.changes() if isinstance(notice, PageNotice)] == [page.physical]
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_what_the_compiler_has_not_learned_of_is_left_when_the_process_ends(
+    delivered: bool, only_handlers: Path
+) -> None:
+    """The compiler finishes what it has been sent. The pipe may have had no room for more while it started."""
+    with machine() as guest:
+        guest.run(fuel=200_000)
+        assert isinstance(guest.tier, RegionTier)
+        pending, child = guest.tier.compiler.unanswered, guest.tier.compiler._worker._child
+        assert pending and child is not None and not child.has_unsent
+        if not delivered:
+            child.put(pack_forget(99))
+        write_down_unfinished_work()
+        parts = [HotList.unpack(part) for part in HotListStore(image_key()).load(guest.program_identity)]
+    left = [request for part in parts for request in part.requests]
+    assert {request.gpa in [one.gpa for one in left] for request in pending} == {not delivered}

@@ -8,7 +8,6 @@ from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Budget, SupervisorCall, VmExit
 from dbt.abi.layout import HOT_ARRIVALS, OPS_PER_PAGE, PAGE_SHIFT, WARM
-from dbt.engine.hot_queue import HotCode
 from dbt.engine.observer import Observer
 from dbt.engine.reference import ReferenceTier
 from dbt.engine.region_tier import RegionTier
@@ -116,8 +115,7 @@ class SoonHotTier(RegionTier):
 
     def ask_for(self, pc: int) -> None:
         """Ask for the region there, hot or not."""
-        code = HotCode(Gpa(pc), Gva(pc), self._code_table, heat=1, last=0)
-        request = self._request(code, self._mapped_pages)
+        request = self._request(Gpa(pc), Gva(pc))
         assert request is not None
         self._requested.add(Gpa(pc))
         self.compiler.submit(request)
