@@ -96,7 +96,7 @@ class Api:
                 "GET", "/v1/shares", "What domains use, twice a second", self._shares, gives=list[DomainStats],
                 media=_EVENT_STREAM,
             ),
-            Route("POST", "/v1/stop", "End the daemon and all machines", self._end),
+            Route("POST", "/v1/stop", "End the daemon; machines go on", self._end),
         ]  # fmt: skip
 
     def _of_definitions(self) -> list[Route]:

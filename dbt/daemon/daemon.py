@@ -22,6 +22,7 @@ from dbt.daemon.places import Places
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 from dbt.daemon.web import WebDoor
+from dbt.hypervisor.process.carrier import ProcessCarrier
 
 #: The first descriptor that systemd passes (sd_listen_fds(3)).
 _FIRST_PASSED: Final = 3
@@ -62,7 +63,8 @@ class Daemon:
             loop.call_soon_threadsafe(events.tell, time, domain, event, detail)
 
         store = Store(self._places.database)
-        domains = Domains(store, self._machines, self._places.states, tell, self._cores, self._rate)
+        carrier = ProcessCarrier(self._places.leases, self._machines.modules)
+        domains = Domains(store, self._machines, carrier, self._places.states, tell, self._cores, self._rate)
         states = SavedStates(domains, store, self._machines, self._places.states, tell)
 
         async def listen_for_browsers() -> int:
@@ -89,6 +91,7 @@ class Daemon:
             await server.close()
             api.close()
             await asyncio.to_thread(domains.close)
+            carrier.close()
             store.close()
             os.close(self._lock)
 

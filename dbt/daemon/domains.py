@@ -20,9 +20,10 @@ from uuid import uuid4
 import msgspec
 
 from dbt.daemon.definition import Definition
-from dbt.daemon.errors import Conflict, DefinitionError, NotFound, RequestError
+from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound, RequestError
 from dbt.daemon.machines import GuestBoot, MachineMaker
 from dbt.daemon.store import Store, StoredDomain
+from dbt.hypervisor.carrier import Carrier, VmLost
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host import Host
 from dbt.hypervisor.lifecycle import ALIVE, DomainState, LifecycleError
@@ -69,7 +70,9 @@ class Domains:
     ``tell`` is called with each event, by any thread.
     """
 
-    def __init__(self, store: Store, machines: MachineMaker, states: str, tell: Teller, cores: int, rate: int) -> None:
+    def __init__(
+        self, store: Store, machines: MachineMaker, carrier: Carrier, states: str, tell: Teller, cores: int, rate: int
+    ) -> None:
         self._store = store
         self._machines = machines
         self._states = states
@@ -80,22 +83,21 @@ class Domains:
         self._ended = SimpleQueue[Record | None]()  # the domains whose guests have ended
         self._wanted = Event()  # a domain can run, or the daemon ends
         self._is_closing = False
-        self.host = Host(cores, Clock.REAL, rate, listener=self._hear)
+        self.host = Host(cores, Clock.REAL, rate, listener=self._hear, carrier=carrier)
         for stored in store.domains():
-            self._add(stored)
+            self._attach(self._add(stored), stored.paused)
         self._threads = [Thread(target=work, name="dbt-domains", daemon=True) for work in (self._run, self._settle)]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """End all machines. Their definitions stay."""
+        """Leave the domains alone. Their machines go on in their processes, for the next daemon to attach to."""
         self._is_closing = True
         self._ended.put(None)
         self._wanted.set()
         self.host.stop()
         for thread in self._threads:
             thread.join()
-        self.host.close()
 
     def _run(self) -> None:
         while not self._is_closing:
@@ -138,6 +140,8 @@ class Domains:
                 yield record
             except LifecycleError as error:
                 raise Conflict(str(error)) from None
+            except VmLost as error:
+                raise HostFailed(f"the machine of the domain {record.name} is lost: {error}") from None
 
     # -- definitions ---------------------------------------------------------------------------
 
@@ -161,15 +165,32 @@ class Domains:
             raise Conflict(f"there is a domain with the UUID {definition.uuid} already")
         definition = self._machines.check(msgspec.structs.replace(definition, uuid=definition.uuid or uuid4()))
         self._store.put(definition, persistent)
-        record = self._add(StoredDomain(definition, persistent, None))
+        record = self._add(StoredDomain(definition, persistent, None, False))
         self._tell(time(), record.name, "defined", "")
         return record
 
     def _add(self, stored: StoredDomain) -> Record:
         boot = self._machines.boot(stored.definition)
-        record = Record(*stored, self._domain(stored.definition, boot), boot)
+        domain = self._domain(stored.definition, boot)
+        record = Record(stored.definition, stored.persistent, stored.managed_save, domain, boot)
         self._records[record.name] = record
         return record
+
+    def _attach(self, record: Record, paused: bool) -> None:
+        """Take over the machine of a domain if it has outlived the last daemon. The host does not run yet."""
+        record.told = DomainState.PAUSED if paused else DomainState.RUNNING
+        try:
+            found = record.domain.attach()
+        except (OSError, VmLost) as error:
+            _log.error("the machine of the domain %s cannot be attached to: %s", record.name, error)
+            found = False
+        if found and paused and record.domain.state in RUNS:
+            record.domain.pause()
+        record.told = record.domain.state
+        if found:
+            self._tell(time(), record.name, "attached", "")
+        elif not record.persistent:
+            self._forget(record)
 
     def _domain(self, definition: Definition, boot: GuestBoot) -> Domain:
         return self.host.define(definition.name, boot, definition.uuid, **definition.limits_of_domain)
@@ -261,10 +282,12 @@ class Domains:
         record.boot.resume = snapshot
         try:
             record.domain.start()
-        except RequestError:
+        except (LifecycleError, VmLost):
             raise
         except ValueError as error:
             raise DefinitionError(f"the domain {record.name} cannot start: {error}") from error
+        except (OSError, RuntimeError) as error:
+            raise HostFailed(f"the domain {record.name} cannot start: {error}") from error
         finally:
             record.boot.resume = None
 
@@ -290,10 +313,12 @@ class Domains:
         """Let the guest stand still."""
         with self.use(name) as record:
             record.domain.pause()
+            self._store.set_paused(record.domain.uuid, True)
 
     def resume(self, name: str) -> None:
         """Let a guest that was suspended go on."""
         with self.use(name) as record:
+            self._store.set_paused(record.domain.uuid, False)
             record.domain.resume()
 
     def destroy(self, name: str) -> None:

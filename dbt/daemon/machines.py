@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from dbt.daemon.definition import Definition
@@ -22,7 +23,9 @@ class GuestBoot(Protocol):
 
 
 class MachineMaker(Protocol):
-    """Knows the options of machines."""
+    """Knows the options of machines. ``modules`` are those that a :class:`GuestBoot` needs."""
+
+    modules: Sequence[str]
 
     def check(self, definition: Definition) -> Definition:
         """Return the definition with absolute paths. Raise DefinitionError for options that make no sense.

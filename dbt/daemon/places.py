@@ -56,13 +56,18 @@ class Places(NamedTuple):
         return os.path.join(self.directory, "log")
 
     @property
+    def leases(self) -> str:
+        """The directory by which the processes of machines are found again."""
+        return os.path.join(self.directory, "machines")
+
+    @property
     def states(self) -> str:
         """The directory of saved machines and snapshots."""
         return os.path.join(self.directory, "states")
 
     def prepare(self) -> None:
         """Make the directories, which nobody but this user may enter. Raise PlacesError."""
-        for path in (self.directory, self.states, os.path.dirname(self.socket)):
+        for path in (self.directory, self.states, self.leases, os.path.dirname(self.socket)):
             _make_private(path)
         if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
             raise PlacesError(

@@ -37,11 +37,34 @@ class SavedStates:
         self._directory = directory
         self._tell = tell
 
+    def _present(self, record: Record) -> VmState:
+        """Return the present state of a machine."""
+        domain = record.domain
+        if domain.state not in SOUND:
+            raise Conflict(f"the domain {record.name} is {domain.state.value}, so there is no state of it to save")
+        try:
+            with self._domains.host.held(domain):
+                return domain.vm.save()
+        except StateError as error:
+            raise Conflict(f"the domain {record.name} cannot be saved: {error}") from None
+
+    @contextmanager
+    def _standing_still(self, record: Record) -> Iterator[VmState]:
+        """Give the present state of a machine, which goes on after the block if it has not ended by then."""
+        ran = record.domain.state in RUNS
+        if ran:
+            record.domain.pause()
+        try:
+            yield self._present(record)
+        finally:
+            if ran and record.domain.state is DomainState.PAUSED:
+                record.domain.resume()
+
     # -- files of the user ---------------------------------------------------------------------
 
     def save(self, name: str, path: str) -> None:
         """Write a machine to a file, with its definition beside it, and end it."""
-        with self._domains.use(name) as record, _standing_still(record) as state:
+        with self._domains.use(name) as record, self._standing_still(record) as state:
             _write(record, state, path)
             _write_definition(record, path)
             self._end_saved(record)
@@ -68,9 +91,7 @@ class SavedStates:
     def dump(self, name: str, path: str) -> None:
         """Write a machine to a file as it is now, for `dbt snapshot` and `dbt run --restore`. It goes on."""
         with self._domains.use(name) as record:
-            with _standing_still(record) as state:
-                pass
-            _write(record, state, path)
+            _write(record, self._present(record), path)
 
     def _end_saved(self, record: Record) -> None:
         record.domain.destroy()
@@ -80,7 +101,7 @@ class SavedStates:
 
     def managed_save(self, name: str) -> None:
         """Save a machine so that its next start goes on there, and end it."""
-        with self._domains.use(name) as record, _standing_still(record) as state:
+        with self._domains.use(name) as record, self._standing_still(record) as state:
             path = os.path.join(self._directory, f"{record.domain.uuid}{_SUFFIX}")
             _write(record, state, path)
             self._domains.set_managed_save(record, path)
@@ -102,9 +123,7 @@ class SavedStates:
                 raise Conflict(
                     f"the domain {record.name} has a snapshot {snapshot} already: delete it, or name another"
                 )
-            was = record.domain.state
-            with _standing_still(record) as state:
-                created = time()
+            was, created, state = record.domain.state, time(), self._present(record)
             folder = os.path.join(self._directory, str(uuid))
             os.makedirs(folder, exist_ok=True)
             path = os.path.join(folder, f"{snapshot}{_SUFFIX}")
@@ -152,26 +171,6 @@ class SavedStates:
                 return self._domains.adopt_clone(record, definition, goes_on=was in RUNS)
             except (StateError, ValueError) as error:
                 raise Conflict(f"the domain {record.name} cannot be cloned: {error}") from None
-
-
-@contextmanager
-def _standing_still(record: Record) -> Iterator[VmState]:
-    """Give the state of a machine, which stands still while the block runs, and goes on if it has not ended then."""
-    domain = record.domain
-    if domain.state not in SOUND:
-        raise Conflict(f"the domain {record.name} is {domain.state.value}, so there is no state of its machine to save")
-    ran = domain.state in RUNS
-    if ran:
-        domain.pause()
-    try:
-        try:
-            state = domain.machine.save()
-        except StateError as error:
-            raise Conflict(f"the domain {record.name} cannot be saved: {error}") from None
-        yield state
-    finally:
-        if ran and domain.state is DomainState.PAUSED:
-            domain.resume()
 
 
 def _write(record: Record, state: VmState, path: str) -> None:

@@ -21,7 +21,8 @@ CREATE TABLE domains (
     name TEXT NOT NULL UNIQUE,
     definition TEXT NOT NULL,
     persistent INTEGER NOT NULL,
-    managed_save TEXT
+    managed_save TEXT,
+    paused INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE snapshots (
     domain TEXT NOT NULL REFERENCES domains (uuid) ON DELETE CASCADE,
@@ -35,11 +36,14 @@ CREATE TABLE snapshots (
 
 
 class StoredDomain(NamedTuple):
-    """A domain as the database has it. ``managed_save`` is the snapshot with which its next start goes on."""
+    """A domain as the database has it. ``managed_save`` is the snapshot with which its next start goes on. ``paused``:
+    its user has suspended its machine, if it has one.
+    """
 
     definition: Definition
     persistent: bool
     managed_save: str | None
+    paused: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -100,10 +104,12 @@ class Store:
     def domains(self) -> list[StoredDomain]:
         """Return all domains, in the order in which they were defined."""
         with self._lock:
-            rows = self._database.execute("SELECT definition, persistent, managed_save FROM domains ORDER BY rowid")
+            rows = self._database.execute(
+                "SELECT definition, persistent, managed_save, paused FROM domains ORDER BY rowid"
+            )
             return [
-                StoredDomain(read_definition(msgspec.json.decode(text)), bool(persistent), saved)
-                for text, persistent, saved in rows
+                StoredDomain(read_definition(msgspec.json.decode(text)), bool(persistent), saved, bool(paused))
+                for text, persistent, saved, paused in rows
             ]
 
     def put(self, definition: Definition, persistent: bool) -> None:
@@ -121,6 +127,11 @@ class Store:
         """Say with which snapshot the next start goes on."""
         with self._writing() as database:
             database.execute("UPDATE domains SET managed_save = ? WHERE uuid = ?", (path, str(uuid)))
+
+    def set_paused(self, uuid: UUID, paused: bool) -> None:
+        """Say whether its user has suspended the machine of a domain."""
+        with self._writing() as database:
+            database.execute("UPDATE domains SET paused = ? WHERE uuid = ?", (int(paused), str(uuid)))
 
     def remove(self, uuid: UUID) -> None:
         """Forget a domain, with its snapshots. Their files stay."""

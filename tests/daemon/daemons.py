@@ -100,4 +100,5 @@ def daemon_in(folder: Path) -> Iterator[TestDaemon]:
     try:
         yield daemon
     finally:
+        daemon.remove_all()
         daemon.vm("daemon", "--stop")

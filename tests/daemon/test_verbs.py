@@ -132,12 +132,11 @@ def test_what_cannot_be_is_said_in_one_paragraph(daemon: TestDaemon) -> None:
     assert "there is a domain m already" in paragraph(daemon.vm("define", missing), 125)
 
 
-def test_the_definitions_survive_the_daemon_and_autostart_starts(tmp_path: Path) -> None:
+def test_definitions_survive_the_daemon_and_autostart_starts(tmp_path: Path) -> None:
     with daemon_in(tmp_path) as daemon:
         daemon.define("one", "sleeper", ["[share]", "weight = 9"])
         daemon.define("two", "sleeper")
         daemon.ok("autostart", "one")
-        daemon.ok("start", "two")
         daemon.ok("daemon", "--stop")
         wait_until(lambda: not _is_reachable(daemon), "the end of the daemon")
         found = {domain["name"]: domain for domain in daemon.json("list", "--all")}
@@ -156,12 +155,12 @@ def _is_reachable(daemon: TestDaemon) -> bool:
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     import sqlite3
 
-    with daemon_in(tmp_path) as daemon:
-        daemon.state.mkdir(mode=0o700)
-        database = sqlite3.connect(daemon.state / "vm.sqlite")
-        database.execute("PRAGMA user_version = 99")
-        database.close()
-        assert "has version 99" in paragraph(daemon.vm("list"), 125)
+    daemon = TestDaemon(tmp_path)
+    daemon.state.mkdir(mode=0o700)
+    database = sqlite3.connect(daemon.state / "vm.sqlite")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    assert "has version 99" in paragraph(daemon.vm("list"), 125)
 
 
 def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:

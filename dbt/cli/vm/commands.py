@@ -139,7 +139,7 @@ def _daemon(parser: Parser) -> None:
         "N", "the instructions that a core is taken to execute in a second [10^9]", "--rate", default="1000000000"
     )
     options.text("SECONDS", "end after so long without machines and clients [never]", "--idle-exit")
-    options.flag("end the daemon that runs, and all machines", "--stop")
+    options.flag("end the daemon that runs; machines go on", "--stop")
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
 
 

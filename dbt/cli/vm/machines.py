@@ -6,6 +6,7 @@ what a machine of the daemon has where the definition says nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
@@ -21,7 +22,7 @@ from dbt.cli.status import CommandError
 from dbt.cli.values import parse_drive
 from dbt.cli.vm.paths import absolute_options
 from dbt.daemon.definition import Definition, OptionValue, checked
-from dbt.daemon.errors import DefinitionError, HostFailed, RequestError
+from dbt.daemon.errors import DefinitionError
 from dbt.host.console import Console
 from dbt.vm.machine import Machine
 
@@ -61,6 +62,8 @@ _Section: Final = msgspec.defstruct(
 class OptionMachines:
     """See :class:`dbt.daemon.machines.MachineMaker`."""
 
+    modules: Sequence[str] = (__name__,)
+
     def check(self, definition: Definition) -> Definition:
         """See :class:`dbt.daemon.machines.MachineMaker`. What is not given and must differ follows from the UUID."""
         names = [name.replace("_", "-") for name in _NAMES]
@@ -89,7 +92,7 @@ class OptionMachines:
 
     def boot(self, definition: Definition) -> OptionBoot:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
-        return OptionBoot(definition.name, _options(definition))
+        return OptionBoot(_options(definition))
 
     def option_schemas(self) -> dict[str, object]:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
@@ -101,13 +104,14 @@ class OptionMachines:
 class OptionBoot:
     """See :class:`dbt.daemon.machines.GuestBoot`."""
 
-    def __init__(self, name: str, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self.resume: str | None = None
-        self._name = name
         self._options = options
 
     def __call__(self, console: Console) -> Machine:
-        """See :class:`dbt.daemon.machines.GuestBoot`. Raise RequestError, whose text is for the user."""
+        """See :class:`dbt.daemon.machines.GuestBoot`. Raise ValueError if what the user gave is wrong, and else
+        RuntimeError.
+        """
         options = self._options
         if self.resume is not None:
             defaults = RunOptions()
@@ -117,8 +121,8 @@ class OptionBoot:
             return make_machine(options, console=console)
         except Exception as error:
             text, status = explain(error)
-            kind: type[RequestError] = HostFailed if status is None else DefinitionError
-            raise kind(f"the domain {self._name} cannot start: {text.removesuffix('.')}") from error
+            kind = RuntimeError if status is None else ValueError
+            raise kind(text.removesuffix(".")) from error
 
 
 def _options(definition: Definition) -> RunOptions:

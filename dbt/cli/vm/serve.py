@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import sys
 
 import dbt
 from dbt.cli.status import CommandError, Status
@@ -25,6 +24,7 @@ def serve(cores: str | None, rate: str, idle: str | None, on_demand: bool) -> in
     """Run the daemon until a signal or a request ends it."""
     places = Places.of_user()
     os.umask(0o077)
+    pipe = _leave_terminal(places) if on_demand else None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     idle_s = parse_seconds("--idle-exit", idle) if idle is not None else _IDLE_S if on_demand else None
     try:
@@ -37,23 +37,36 @@ def serve(cores: str | None, rate: str, idle: str | None, on_demand: bool) -> in
             idle_s,
         )
         gc.freeze()
-        asyncio.run(daemon.run(lambda: _announce(places, on_demand)))
+        asyncio.run(daemon.run(lambda: _announce(places, pipe)))
     except AlreadyRunning as error:
-        raise CommandError(f"{error}: `dbt vm daemon --stop` ends it.", Status.FAILURE) from None
+        raise _failure(pipe, f"{error}: `dbt vm daemon --stop` ends it.") from None
     except (RequestError, PlacesError, ValueError) as error:
-        raise CommandError(f"the daemon cannot start: {str(error).removesuffix('.')}.", Status.FAILURE) from None
+        raise _failure(pipe, f"the daemon cannot start: {str(error).removesuffix('.')}.") from None
     return Status.DONE
 
 
-def _announce(places: Places, on_demand: bool) -> None:
-    """Say that others can connect. A daemon that was started on demand leaves the terminal to itself then."""
-    if not on_demand:
-        logging.info("the daemon listens at %s", places.socket)
-        return
+def _leave_terminal(places: Places) -> int:
+    """Let messages go to the log. Return what standard output was: the pipe to who waits for the daemon."""
+    pipe = os.dup(1)
+    places.prepare()
     log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.write(1, READY)
-    sys.stdout.flush()
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     os.chdir("/")
+    return pipe
+
+
+def _announce(places: Places, pipe: int | None) -> None:
+    """Say that others can connect, to who waits for it if there is somebody."""
+    logging.info("the daemon listens at %s", places.socket)
+    if pipe is not None:
+        os.write(pipe, READY)
+        os.close(pipe)
+
+
+def _failure(pipe: int | None, text: str) -> CommandError:
+    """Return the error, and tell it to who waits for the daemon."""
+    if pipe is not None:
+        os.write(pipe, text.encode())
+    return CommandError(text, Status.FAILURE)

@@ -44,15 +44,17 @@ class ProcessCarrier(Closing):
     process then, and :meth:`attach` finds them again. Without it, they end with this process.
 
     The function that boots a machine is sent to its process, so it has to be one that :mod:`pickle` can send: one of a
-    module, such a function with arguments (:func:`functools.partial`), or an object of a module's class.
+    module, such a function with arguments (:func:`functools.partial`), or an object of a module's class. ``modules``
+    are imported by the zygote, so that what this function needs is shared.
     """
 
     moves = False
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, directory: str | os.PathLike[str] | None = None, modules: Sequence[str] = ()) -> None:
         self._directory = "" if directory is None else os.path.abspath(os.fspath(directory))
         if self._directory:
             check_directory(self._directory)
+        self._modules = list(modules)
         self._zygote: subprocess.Popen[bytes] | None = None
         self._channel: Channel[say.FromZygote] | None = None
         self._asking = Lock()
@@ -73,7 +75,7 @@ class ProcessCarrier(Closing):
         with theirs:
             self._zygote = subprocess.Popen(python_command(_MAIN), stdin=theirs.fileno(), env=python_environment())
         channel: Channel[say.FromZygote] = Channel(ours, say.FromZygote)
-        channel.send(say.Preload([entry or os.getcwd() for entry in sys.path]))
+        channel.send(say.Preload([entry or os.getcwd() for entry in sys.path], self._modules))
         channel.receive()
         return channel
 

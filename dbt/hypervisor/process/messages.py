@@ -35,9 +35,10 @@ class _Message(Struct, tag=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Preload(_Message):
-    """To a zygote: where modules are found."""
+    """To a zygote: where modules are found, and which to import besides those that all machines need."""
 
     path: list[str]
+    modules: list[str]
 
 
 class Spawn(_Message):

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -52,9 +53,9 @@ def main() -> None:
         while True:
             message = channel.receive()
             match message:
-                case say.Preload(path):
+                case say.Preload(path, modules):
                     sys.path[:] = path
-                    native = _preload()
+                    native = _preload(modules)
                     channel.send(say.Ready())
                 case say.Spawn():
                     _spawn(channel, message)
@@ -66,9 +67,9 @@ def main() -> None:
     os._exit(0)
 
 
-def _preload() -> NativeCode:
+def _preload(modules: Iterable[str]) -> NativeCode:
     """Import what machines need, and load the handlers' image, which they share. Return the image."""
-    for name in _PRELOADED:
+    for name in (*_PRELOADED, *modules):
         import_module(name)
     from dbt.engine.native import NativeCode
 
