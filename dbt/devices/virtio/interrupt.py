@@ -33,8 +33,9 @@ class InterruptStatus(Stateful):
 
     def add(self, bits: int) -> None:
         """Tell the driver something."""
-        self.bits |= bits
-        self.line(self.bits != 0)
+        if bits & ~self.bits:  # else the line is up
+            self.bits |= bits
+            self.line(True)
 
     def acknowledge(self, bits: int) -> None:
         """Take a write of the driver's to InterruptACK."""

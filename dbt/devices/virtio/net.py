@@ -124,6 +124,8 @@ class Net(VirtioDevice):
             vlan = int.from_bytes(frame[14:16], "big") % _VLANS
             if not self.vlans[vlan // 8] >> vlan % 8 & 1:
                 return False
+        if target == self.mac and not target[0] & 1:  # as nearly all
+            return not self._is_on(_NO_UNICAST)
         if target == BROADCAST:
             return not self._is_on(_NO_BROADCAST)
         is_multicast = bool(target[0] & 1)
@@ -131,8 +133,7 @@ class Net(VirtioDevice):
             return False
         if self._is_on(_ALL_MULTICAST if is_multicast else _ALL_UNICAST) or self.overflow >> is_multicast & 1:
             return True
-        wanted = [self.addresses[at : at + ADDRESS] for at in range(0, len(self.addresses), ADDRESS)]
-        return target in wanted or (target == self.mac and not is_multicast)
+        return target in [self.addresses[at : at + ADDRESS] for at in range(0, len(self.addresses), ADDRESS)]
 
     def _is_on(self, mode: int) -> bool:
         return bool(self.modes >> mode & 1)

@@ -249,7 +249,10 @@ class RequestServer(Device):
 
     def _deliver_some(self, number: int, queue: VirtQueue) -> None:
         device = self.device
-        while (data := device.next_input(number)) is not None and self._may_deliver(number, len(data)):
+        has_limit = self.throttle.limits(device.paced_queues.get(number))
+        while (data := device.next_input(number)) is not None:
+            if has_limit and not self._may_deliver(number, len(data)):
+                return
             chains = self._gather(number, len(data))
             if not chains:
                 queue.want_notice(self.features)
@@ -263,10 +266,8 @@ class RequestServer(Device):
 
     def _may_deliver(self, number: int, size: int) -> bool:
         """Return True if so many bytes for an input queue have come through the device's limit; else look later."""
-        device, throttle = self.device, self.throttle
-        if not throttle.limits(device.paced_queues.get(number)):
-            return True
-        is_through = throttle.input_is_through(device.costs(number, size), self.time.now)
+        throttle = self.throttle
+        is_through = throttle.input_is_through(self.device.costs(number, size), self.time.now)
         if not is_through and self.input_alarm is not None:
             self.input_alarm.set(throttle.input_through)
         return is_through
