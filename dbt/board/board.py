@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbt.board.bus import DeviceBus, Window
 from dbt.board.timeline import Event, Timeline
 from dbt.devices.pl011 import ConsoleUart
-from dbt.devices.receivers import Receive
 from dbt.devices.state import PutBack, State
 from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
@@ -25,6 +24,7 @@ STORE = "store"
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from dbt.devices.receivers import Receive
     from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.slots import VirtioSlots
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dbt.devices.virtio.balloon import Balloon
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
-    from dbt.devices.virtio.net import Net as NetDevice
     from dbt.host.disk_media import OpenDrive
     from dbt.host.drive import Drive
     from dbt.host.journal import HostJournal
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from dbt.host.ninep.share import Share
     from dbt.host.vsock_option import Vsock
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
-    from dbt.hypervisor.xen.back_ends.net import NetBackEnd
+    from dbt.memory.dma import Dma
     from dbt.memory.guest_memory import GuestMemory
     from dbt.vm.shared_directory import SharedDirectory
     from dbt.vm.vsock_channel import VsockChannel
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 
 #: The address of QEMU's first network card.
 _FIRST_ADDRESS: Final = 0x525400123456
-#: The devices that need nothing of the host, by name.
-DEVICES: Final = ("rng", "balloon", "console")
 _DRIVE = frozenset({"read_only", "snapshot", "version"})
 _SHARE = frozenset({"tag", "read_only"})
 
@@ -97,35 +94,42 @@ class Attachments:
         self._drives = drives
         self._nets = nets
         self._journal = journal
-        self._devices = devices
         self._rng_seed = rng_seed
         self._failures = GuestNotices(notice, "failures of disks")
         self._failed: dict[int, DiskFailure] = {}
-        self._balloon: Balloon | None = None
+        self._balloon: Balloon | None = None  # of the present board, as the next two
+        self._console: Console | None = None
+        self._cards: list[Announcing] = []
+        #: What makes the virtio devices, in their order, given what accesses RAM, and where a console's output goes.
+        self._makers: list[Callable[[Dma, OutputRing], VirtioDevice]] = []
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
-        self._cards: Sequence[Announcing] = ()  # of the present board
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
         self._held: list[tuple[int, bytes]] | None = None  # frames that are not to leave yet, if any are held
         self._diverted: Callable[[int, Sequence[bytes]], None] | None = None
         try:
-            for drive in drives:
+            for number, drive in enumerate(drives):
                 from dbt.host.disk_media import OpenDrive
 
                 self._open.append(OpenDrive(drive, locked=claims or not drive.is_read_through))
-            for net in nets:
+                self._makers.append(partial(self._make_disk, number))
+            for number, net in enumerate(nets):
                 from dbt.host.network import Nowhere, open_end
 
                 self._ends.append(open_end(net, notice) if claims else Nowhere())
-            for share in shares:
+                self._makers.append(partial(self._make_card, number))
+            self._makers += [partial(make, self) for name, make in _MAKERS.items() if name in devices]
+            for number, share in enumerate(shares):
                 from dbt.vm.shared_directory import SharedDirectory
 
                 self._shares.append(SharedDirectory(share, ask_outside))
+                self._makers.append(partial(self._make_share, number))
             if vsock is not None:
                 from dbt.vm.vsock_channel import VsockChannel
 
                 self._sockets = VsockChannel(vsock, journal)
+                self._makers.append(partial(self._make_sockets, self._sockets))
         except BaseException:
             self.close()
             raise
@@ -134,44 +138,51 @@ class Attachments:
         """Return the devices as they are at power-on, or None if there are none. A console's output goes to
         ``output``.
         """
-        if not (self._drives or self._nets or self._devices or self._shares or self._sockets):
+        if not self._makers:
             return None
         from dbt.devices.virtio.attached import Attached
         from dbt.memory.dma import Dma
 
         dma = Dma(memory)
-        made: list[VirtioDevice] = []
-        console: Console | None = None
-        for number, one in enumerate(self._open):
-            from dbt.devices.virtio.block import Block
+        self._cards = []
+        self._console = None
+        return Attached([make(dma, output) for make in self._makers], dma, self._console)
 
-            failed = partial(self._tell_failure, number, one.drive.path)
-            made.append(Block(one.medium, one.drive.serial.encode(), failed))
-        cards: list[NetDevice] = []
-        for number, address in enumerate(self._addresses):
-            from dbt.devices.virtio.net import Net as NetDevice
+    def _make_disk(self, number: int, dma: Dma, output: OutputRing) -> VirtioDevice:
+        from dbt.devices.virtio.block import Block
 
-            cards.append(NetDevice(partial(self._send, number), address))
-        self._cards = cards
-        made += cards
-        if "rng" in self._devices:
-            from dbt.devices.virtio.rng import Rng
+        one = self._open[number]
+        return Block(one.medium, one.drive.serial.encode(), partial(self._tell_failure, number, one.drive.path))
 
-            made.append(Rng(self._rng_seed))
-        if "balloon" in self._devices:
-            from dbt.devices.virtio.balloon import Balloon
+    def _make_card(self, number: int, dma: Dma, output: OutputRing) -> VirtioDevice:
+        from dbt.devices.virtio.net import Net as NetDevice
 
-            self._balloon = Balloon(dma)
-            made.append(self._balloon)
-        if "console" in self._devices:
-            from dbt.devices.virtio.console import Console
+        card = NetDevice(partial(self._send, number), self._addresses[number])
+        self._cards.append(card)
+        return card
 
-            console = Console(output.send)
-            made.append(console)
-        made += [shared.make() for shared in self._shares]
-        if self._sockets is not None:
-            made.append(self._sockets.make())
-        return Attached(made, dma, console)
+    def _make_rng(self, dma: Dma, output: OutputRing) -> VirtioDevice:
+        from dbt.devices.virtio.rng import Rng
+
+        return Rng(self._rng_seed)
+
+    def _make_balloon(self, dma: Dma, output: OutputRing) -> VirtioDevice:
+        from dbt.devices.virtio.balloon import Balloon
+
+        self._balloon = Balloon(dma)
+        return self._balloon
+
+    def _make_console(self, dma: Dma, output: OutputRing) -> VirtioDevice:
+        from dbt.devices.virtio.console import Console
+
+        self._console = Console(output.send)
+        return self._console
+
+    def _make_share(self, number: int, dma: Dma, output: OutputRing) -> VirtioDevice:
+        return self._shares[number].make()
+
+    def _make_sockets(self, sockets: VsockChannel, dma: Dma, output: OutputRing) -> VirtioDevice:
+        return sockets.make()
 
     def back_ends(self) -> list[Callable[[XenBus], BackEnd]]:
         """Return what makes the para-virtual devices of a domain of Xen, as they are at power-on."""
@@ -181,13 +192,14 @@ class Attachments:
 
             failed = partial(self._tell_failure, number, one.drive.path)
             makers.append(partial(BlockBackEnd, number=disk_number(number), medium=one.medium, failed=failed))
-        cards: list[NetBackEnd] = []
+        cards: list[Announcing] = []
 
         def make_card(bus: XenBus, number: int, address: bytes) -> BackEnd:
             from dbt.hypervisor.xen.back_ends.net import NetBackEnd
 
-            cards.append(NetBackEnd(bus, number, send=partial(self._send, number), address=address))
-            return cards[-1]
+            card = NetBackEnd(bus, number, send=partial(self._send, number), address=address)
+            cards.append(card)
+            return card
 
         self._cards = cards
         makers += [partial(make_card, number=number, address=one) for number, one in enumerate(self._addresses)]
@@ -441,6 +453,15 @@ class Attachments:
             shared.close()
         if self._sockets is not None:
             self._sockets.close()
+
+
+_MAKERS: Final = {
+    "rng": Attachments._make_rng,
+    "balloon": Attachments._make_balloon,
+    "console": Attachments._make_console,
+}
+#: The devices that need nothing of the host, by name, in their order.
+DEVICES: Final = tuple(_MAKERS)
 
 
 def _in_words(shares: Sequence[tuple[str, bool]]) -> str:
