@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
     :meth:`pack` makes it bytes.
     """
 
-    reply: bytes
+    reply: bytes | memoryview
     msize: int
     fids: dict[int, bytes | None]
 
@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
         try:
             size, msize, count = _HEAD.unpack_from(data)
             at = _HEAD.size + size
-            reply, fids = data[_HEAD.size : at], {}
+            reply, fids = memoryview(data)[_HEAD.size : at], {}
             for _ in range(count):
                 number, length = _CHANGE.unpack_from(data, at)
                 at += _CHANGE.size
@@ -139,7 +139,7 @@ class NineP(VirtioDevice):
             raise RequestError(f"a request of 9p says that it has {size} bytes, and has {chain.out_size}")
         return chain.write(self.respond(chain.read(0, size), chain.in_size))
 
-    def respond(self, message: bytes, room: int) -> bytes:
+    def respond(self, message: bytes, room: int) -> bytes | memoryview:
         """Return the answer to a message, of at most ``room`` bytes. Preconditions: the message has the size that it
         says, and there is :data:`SMALLEST_ROOM`.
         """

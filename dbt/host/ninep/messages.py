@@ -66,9 +66,9 @@ def string(text: bytes) -> bytes:
     return _STRING.pack(len(text)) + text
 
 
-def message(kind: int, tag: int, body: bytes) -> bytes:
-    """Return a whole message."""
-    return HEADER.pack(HEADER.size + len(body), kind, tag) + body
+def message(kind: int, tag: int, *body: bytes) -> bytes:
+    """Return a whole message. Its body may be given in parts."""
+    return b"".join((HEADER.pack(HEADER.size + sum(map(len, body)), kind, tag), *body))
 
 
 def error_message(tag: int, code: int) -> bytes:

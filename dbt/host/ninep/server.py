@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from zlib import crc32
 
@@ -123,9 +123,9 @@ class Server:
             if not turn.msize and kind != m.TVERSION:
                 raise failure(errno.EPROTO)
             body = method(self, turn, Reader(request.message, m.HEADER.size))
-            if m.HEADER.size + len(body) > turn.room:
+            reply = m.message(kind + 1, tag, *([body] if isinstance(body, bytes) else body))
+            if len(reply) > turn.room:
                 raise failure(errno.EMSGSIZE)
-            reply = m.message(kind + 1, tag, body)
         except OSError as error:
             reply = m.error_message(tag, error.errno or errno.EIO)
         except (ValueError, OverflowError):  # a number or name that the host's functions do not take
@@ -242,14 +242,14 @@ class Server:
             raise failure(errno.EINVAL)
         return self._descriptor(fid, turn.fids.serials)
 
-    def _read(self, turn: _Turn, body: Reader) -> bytes:
+    def _read(self, turn: _Turn, body: Reader) -> Sequence[bytes]:
         number, offset, count = body.number(4), body.number(8), body.number(4)
         handle = self._used(turn, number)
         if stat.S_ISDIR(os.fstat(handle).st_mode):
             raise failure(errno.EOPNOTSUPP)
         count = min(count, turn.room - _READ_HEADER)
         data = os.pread(handle, count, _position(offset))
-        return len(data).to_bytes(4, "little") + data
+        return len(data).to_bytes(4, "little"), data
 
     def _write(self, turn: _Turn, body: Reader) -> bytes:
         number, offset, count = body.number(4), body.number(8), body.number(4)
@@ -508,7 +508,8 @@ def _times(valid: int, times: list[int], found: os.stat_result) -> tuple[int, in
     )
 
 
-_METHODS: dict[int, Callable[[Server, _Turn, Reader], bytes]] = {
+#: The bodies of the answers. That of a read is in parts, because copies of large data take time.
+_METHODS: dict[int, Callable[[Server, _Turn, Reader], bytes | Sequence[bytes]]] = {
     m.TSTATFS: Server._statfs,
     m.TLOPEN: Server._open,
     m.TLCREATE: Server._create,

@@ -63,7 +63,7 @@ class Client:
         assert size == len(outcome.reply) <= room
         assert kind in (m.RLERROR, message[4] + 1)
         assert tag == int.from_bytes(message[5:7], "little")
-        return outcome.reply
+        return bytes(outcome.reply)
 
     def call(self, kind: int, body: bytes) -> bytes:
         """Return the body of the answer. Raise Refused for an Rlerror."""

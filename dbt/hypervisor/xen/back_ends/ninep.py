@@ -116,7 +116,7 @@ class NinePBackEnd(BackEnd):
 
     def proceed(self) -> None:
         message, self.message = self.message, b""
-        self.reply = self.session.respond(message, self.pairs[self.active].size)
+        self.reply = bytes(self.session.respond(message, self.pairs[self.active].size))
         self.attend()
 
 
