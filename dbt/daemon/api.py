@@ -108,7 +108,7 @@ class Api:
                 takes=Wanted, gives=DomainInfo, status=201,
             ),
             Route("GET", _ONE, "One domain", self._info, gives=DomainInfo),
-            Route("GET", f"{_ONE}/definition", "A domain's definition", self._definition, gives=dict[str, Any]),
+            Route("GET", f"{_ONE}/definition", "A domain's definition", self._definition, gives=Definition),
             Route("DELETE", _ONE, "Forget a domain", self._undefine, status=204),
             Route("POST", f"{_ONE}/autostart", "Start it with the daemon", self._autostart, takes=Autostart),
             Route("GET", f"{_ONE}/stats", "What a domain has used", self._one_stats, gives=DomainStats),
@@ -168,7 +168,12 @@ class Api:
 
     async def _openapi(self, call: Call) -> Answer:
         options = {"type": "object", "properties": self._machines.option_schemas(), "additionalProperties": False}
-        return json_answer(self._routes.describe(self._version, {"Machine": options}))
+        found = self._routes.describe(self._version, {"Machine": options})
+        schemas = found["components"]["schemas"]
+        # Both are checked by hand, for errors that a person can read.
+        schemas["Wanted"]["properties"]["definition"] = {"$ref": "#/components/schemas/Definition"}
+        schemas["Definition"]["properties"]["machine"] = {"$ref": "#/components/schemas/Machine"}
+        return json_answer(found)
 
     async def _stats(self, call: Call) -> Answer:
         return json_answer(stats_of(self._domains.host, self._domains.all()))

@@ -265,20 +265,26 @@ class Domains:
                 self.set_managed_save(record, None)
                 os.unlink(saved)
 
-    def start_from(self, record: Record, snapshot: str | None) -> None:
-        """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given."""
+    def start_from(self, record: Record, snapshot: str | None, paused: bool = False) -> None:
+        """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given. If it is to be
+        ``paused``, its guest executes nothing.
+        """
         if record.domain.state in ALIVE:
             raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
         if record.is_stale:
             self._renew(record)
-        self._start(record, snapshot)
+        self._store.set_paused(record.domain.uuid, paused)
+        with self.host.held(record.domain):
+            self._start(record, snapshot)
+            if paused:
+                record.domain.pause()
 
     def set_managed_save(self, record: Record, path: str | None) -> None:
         """Say with which snapshot the next start of a domain that is in use goes on."""
         self._store.set_managed_save(record.domain.uuid, path)
         record.managed_save = path
 
-    def _start(self, record: Record, snapshot: str | None = None) -> None:
+    def _start(self, record: Record, snapshot: str | None) -> None:
         record.boot.resume = snapshot
         try:
             record.domain.start()

@@ -17,6 +17,8 @@ import h11
 
 from dbt.daemon.http_messages import Answer, Handler, Hijack, RawStream, Request, Response, Stream
 
+#: Connections at the same time. Who comes when there are as many is sent away.
+_MOST_CONNECTIONS: Final = 512
 _LARGEST_HEAD: Final = 1 << 16
 _LARGEST_BODY: Final = 4 << 20
 #: How long a client may take for a request, and how long a connection may be idle, in seconds.
@@ -60,6 +62,9 @@ class HttpServer:
         """Answer the requests of one connection."""
         task = asyncio.current_task()
         assert task is not None
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            writer.close()
+            return
         self._connections.add(task)
         try:
             await _Connection(self._handler, reader, writer, is_local).run()

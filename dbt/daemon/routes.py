@@ -133,9 +133,9 @@ def _operation(route: Route, of_type: Mapping[int, Any]) -> dict[str, Any]:
         "description": "Failure",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
-    words = re.findall(r"[a-z0-9]+", route.path.removeprefix("/v1"))
+    words = re.findall(r"[a-z0-9]+", route.path) or ["page"]
     operation: dict[str, Any] = {
-        "operationId": "_".join((route.method.lower(), *words)) if words else route.method.lower(),
+        "operationId": "_".join((route.method.lower(), *(words[1:] if len(words) > 1 else words))),
         "summary": route.about,
         "parameters": parameters,
         "responses": {

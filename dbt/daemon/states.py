@@ -146,7 +146,7 @@ class SavedStates:
             found = self._snapshot(name, snapshot)
             if record.domain.state is not DomainState.DEFINED:
                 record.domain.destroy()
-            self._domains.start_from(record, found.path)
+            self._domains.start_from(record, found.path, found.state == DomainState.PAUSED.value)
             self._tell(time(), record.name, "reverted", snapshot)
 
     def delete_snapshot(self, name: str, snapshot: str) -> None:

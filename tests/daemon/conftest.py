@@ -12,6 +12,7 @@ from tests.daemon.daemons import TestDaemon, daemon_in
 @pytest.fixture(scope="module")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDaemon]:
     with daemon_in(tmp_path_factory.mktemp("d")) as daemon:
+        daemon.ok("list")
         yield daemon
 
 

@@ -79,7 +79,13 @@ def test_snapshots_are_kept_listed_and_gone_back_to(daemon: TestDaemon, letters:
     for snapshot, letter in (("1", "C"), ("later", "D"), ("1", "C")):
         daemon.ok("snapshot-revert", letters, snapshot)
         assert daemon.type(letters) == letter
+    daemon.ok("suspend", letters)
+    daemon.ok("snapshot-create", letters, "still")
+    daemon.ok("resume", letters)
+    daemon.ok("snapshot-revert", letters, "still")
+    assert daemon.state_of(letters) == "paused"
     daemon.ok("snapshot-delete", letters, "1")
+    daemon.ok("snapshot-delete", letters, "still")
     assert [one["name"] for one in daemon.json("snapshot-list", letters)] == ["later"]
     daemon.ok("destroy", letters)
     daemon.ok("undefine", letters)
