@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io guests linux virt debian test-virt refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms guests linux virt debian test-virt refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
 	@echo "make bench-trace  what recording a translation trace costs"
 	@echo "make bench-state  what saving, forking and going back cost (BENCH='--linux build/linux')"
+	@echo "make bench-vms  what many machines in one host cost (BENCH='--images build/virt')"
 	@echo "make bench-io  disks, networks, shared directories, consoles and booting beside QEMU (BENCH='--images DIR')"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
@@ -62,7 +63,7 @@ test-linux: $(VENV)/.stamp-test
 	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(BIN)/python -m pytest -n 2 -rs tests/linux
 
 long: $(VENV)/.stamp-dev
-	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/gdb/test_random_stops.py tests/vm/test_many_saves.py tests/devices/virtio/test_fuzz.py tests/linux/test_saved_linux.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/test_contributing.py tests/migration/test_kills.py
+	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/gdb/test_random_stops.py tests/vm/test_many_saves.py tests/domains/test_identities.py tests/devices/virtio/test_fuzz.py tests/linux/test_saved_linux.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/test_contributing.py tests/migration/test_kills.py
 
 # Neither are test modules by their names, so that only these targets collect them.
 timing: $(VENV)/.stamp-test
@@ -105,6 +106,9 @@ bench-state: $(VENV)/.stamp-run
 
 bench-io: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_io.py $(BENCH)
+
+bench-vms: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_vms.py $(BENCH)
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python

@@ -52,16 +52,18 @@ def virt_tree(chosen: Chosen, present: Callable[[Gpa], bool], cpu: str, seed: in
 
 
 def _chosen(present: Callable[[Gpa], bool], seed: int) -> TreeNode:
-    from hashlib import sha256
-
-    def number(name: str, size: int) -> bytes:
-        return sha256(f"{name} {seed}".encode()).digest()[:size]
-
-    properties: dict[str, Value] = {"rng-seed": number("rng-seed", _SEED_BYTES)}
-    properties["kaslr-seed"] = number("kaslr-seed", _KASLR_BYTES)
+    properties: dict[str, Value] = {**seeds(seed)}
     if present(UART):
         properties["stdout-path"] = f"/pl011@{UART:x}"
     return TreeNode("chosen", properties)
+
+
+def seeds(seed: int) -> dict[str, bytes]:
+    """Return what the tree gives a kernel for its first random numbers, by the names of the properties."""
+    from hashlib import sha256
+
+    sizes = {"rng-seed": _SEED_BYTES, "kaslr-seed": _KASLR_BYTES}
+    return {name: sha256(f"{name} {seed}".encode()).digest()[:size] for name, size in sizes.items()}
 
 
 def _reg(base: Gpa, size: int) -> list[int]:

@@ -15,7 +15,7 @@ from dbt.hypervisor.turn_watcher import TurnWatcher
 from dbt.hypervisor.waits import GuestTime
 from dbt.vm.machine import Machine
 from dbt.vm.meter import CHARGES
-from dbt.vm.result import StopReason
+from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
     from dbt.host.console import Console
@@ -86,6 +86,7 @@ class Terms(NamedTuple):
     - ``origin_ns``: where the guest's time is to follow the host's clock while it computes, when that began, by the
       clock ``monotonic_ns``, which all processes share. ``ahead``: see :class:`dbt.hypervisor.waits.GuestTime`.
     - ``instructions``: how many may retire, or None for any number.
+    - ``memory``: how many bytes of the host its RAM may have for itself at the end, or None for any number.
     """
 
     units: int
@@ -94,6 +95,7 @@ class Terms(NamedTuple):
     origin_ns: int | None = None
     ahead: int | None = None
     instructions: int | None = None
+    memory: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -154,6 +156,9 @@ class Vm(Protocol):
 
     def press_power_key(self) -> None:
         """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
+
+    def set_memory(self, size: int) -> None:
+        """See :func:`dbt.hypervisor.limits.set_memory`."""
 
     def release_frames(self) -> None:
         """Let the frames leave that the guest has sent in its last turn."""
@@ -267,6 +272,9 @@ def execute(machine: Machine, terms: Terms, stop: AskedToStop | None = None) -> 
         raised = error if is_the_callers else None
         return Outcome(None, text, None, instructions, 0, host_ns, None, now, False, time.ahead, raised)
     result, resets = run.result, machine.vcpu.reset_requested
+    if terms.memory is not None and machine.own_memory.exceeds(terms.memory):
+        text = f"its RAM takes {machine.own_memory.size()} bytes of the host, and its limit of memory is {terms.memory}"
+        result = RunResult(StopReason.FAULT, None, result.icount, result.pc, text)
     charged = run.charged + (CHARGES.reset if resets else 0)
     return Outcome(
         result.reason,

@@ -261,6 +261,15 @@ class Domain(MovableDomain):
             self.vm.press_power_key()
         self._typed(self)
 
+    def set_memory(self, size: int) -> None:
+        """Ask the guest to have only so many bytes of its RAM, and to give the rest back by its balloon. Raise
+        ValueError if it has none, or for a size that makes no sense. What it does is its own affair.
+        """
+        with self._held():
+            self._life.require("set the memory of", *SOUND)
+            self.vm.set_memory(size)
+        self._typed(self)
+
     def destroy(self) -> None:
         """End the machine at once, as if it was switched off. The domain can be started again."""
         with self._held():
@@ -344,8 +353,8 @@ class Domain(MovableDomain):
     def execute(self, units: int) -> Outcome:
         """Execute the guest for at most so many units. Exceptions become the outcome's: they are this domain's."""
         host = self._host
-        left = self.instructions_left
-        terms = Terms(units, host.longest_turn_s, not self._is_fresh, host.origin_ns, self._time.ahead, left)
+        left, memory = self.instructions_left, self._limits.memory
+        terms = Terms(units, host.longest_turn_s, not self._is_fresh, host.origin_ns, self._time.ahead, left, memory)
         self._is_fresh = False
         return self.vm.execute(terms)
 

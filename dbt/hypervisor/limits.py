@@ -22,6 +22,7 @@ class LimitChanges(TypedDict, total=False):
     cap: float | None
     latency: LatencyClass | None
     instructions: int | None
+    memory: int | None
     disks: DiskLimits | None
     nets: NetLimits | None
 
@@ -33,6 +34,8 @@ class Limits(NamedTuple):
     - ``cap``: the largest part of a core that it gets, above 0 and up to 1, whether others want it or not.
     - ``latency``: whether it goes before others when it wakes.
     - ``instructions``: how many it may execute from its definition on. It is paused when they are used up, exactly.
+    - ``memory``: how many bytes its RAM may take of the host, besides what it shares with clones. It is looked at after
+      each turn, and a domain that has more is crashed.
     - ``disks``, ``nets``: what each of its disks and network cards may do in a second of the guest's time.
     """
 
@@ -40,6 +43,7 @@ class Limits(NamedTuple):
     cap: float | None = None
     latency: LatencyClass = LatencyClass.NORMAL
     instructions: int | None = None
+    memory: int | None = None
     disks: DiskLimits = _NO_DISK_LIMITS
     nets: NetLimits = _NO_NET_LIMITS
 
@@ -71,11 +75,11 @@ class Limits(NamedTuple):
             raise ValueError(f"the cap of the domain {name} is {cap!r}, and not a part of a core above 0 and up to 1")
         if not isinstance(self.latency, LatencyClass):
             raise ValueError(f"the latency class of the domain {name} is {self.latency!r}, and not a LatencyClass")
-        if self.instructions is not None and (not _is_whole(self.instructions) or self.instructions < 1):
-            raise ValueError(
-                f"the limit of instructions of the domain {name} is {self.instructions!r}, and not a whole number, 1 "
-                "or more"
-            )
+        for what, most in (("instructions", self.instructions), ("memory", self.memory)):
+            if most is not None and (not _is_whole(most) or most < 1):
+                raise ValueError(
+                    f"the limit of {what} of the domain {name} is {most!r}, and not a whole number above 0"
+                )
         if not isinstance(self.disks, DiskLimits) or not isinstance(self.nets, NetLimits):
             raise ValueError(f"the domain {name} limits disks by a DiskLimits, and network cards by a NetLimits")
         for devices in (self.disks, self.nets):
@@ -92,3 +96,10 @@ def limit_devices(machine: Machine, limits: Limits) -> None:
         machine.limit_disk(number, limits.disks)
     for number in range(len(machine.options.nets)):
         machine.limit_net(number, limits.nets)
+
+
+def set_memory(machine: Machine, size: int) -> None:
+    """Ask a guest to have only so many bytes of its RAM, and to give the rest back by its balloon. Raise ValueError as
+    :meth:`dbt.vm.controlled_machine.ControlledMachine.ask_for_memory`.
+    """
+    machine.ask_for_memory(machine.ram.size - size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dbt.host.console import Console
 from dbt.hypervisor.carrier import Boot, Conduct, Facts, Name, Outcome, Terms, check_machine, execute
-from dbt.hypervisor.limits import Limits, limit_devices
+from dbt.hypervisor.limits import Limits, limit_devices, set_memory
 from dbt.vm.machine import Machine
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ class ThreadVm:
 
     def press_power_key(self) -> None:
         self.machine.press_power_key()
+
+    def set_memory(self, size: int) -> None:
+        set_memory(self.machine, size)
 
     def release_frames(self) -> None:
         self.machine.release_frames()

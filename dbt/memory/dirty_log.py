@@ -65,6 +65,8 @@ class DirtyLog:
         self._kept: HostRange | None = None
         #: What the pages held, in the order of :attr:`pages`, as long as :attr:`keeps_contents`.
         self.contents = memoryview(b"")
+        #: How often the log has been emptied.
+        self.emptied = 0
         self._executor: Executor | None = None
         self._closed = False
 
@@ -101,6 +103,11 @@ class DirtyLog:
     @property
     def is_empty(self) -> bool:
         return not self._words[_COUNT]
+
+    @property
+    def count(self) -> int:
+        """How many pages are in the log; a few may be there twice."""
+        return self._words[_COUNT]
 
     @property
     def pages(self) -> list[int]:
@@ -172,6 +179,7 @@ class DirtyLog:
     def _empty(self) -> None:
         """Take all pages out of the log. Precondition: what executes the guest has forgotten that they are there."""
         pages, flags = self.pages, self._flags
+        self.emptied += 1
         if len(pages) <= _MANY:
             for page in pages:
                 flags[page] &= ~PAGE_LOGGED

@@ -18,6 +18,7 @@ from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
     from dbt.host.network import Handover
+    from dbt.memory.own_memory import OwnMemory
     from dbt.vm.attachments import DiskFailure
     from dbt.vm.checkpoint import Checkpoint
     from dbt.vm.debugged_run import RunPartner
@@ -42,6 +43,7 @@ class ControlledMachine(LoadedMachine, ABC):
         self.console, self._notice = console, notice
         self._checkpoints: WeakSet[Checkpoint] = WeakSet()
         self._history: History | None = None
+        self._own_memory: OwnMemory | None = None
 
     @abstractmethod
     def run(
@@ -124,6 +126,15 @@ class ControlledMachine(LoadedMachine, ABC):
         if self.options.board_model.is_domain:
             raise ValueError(f"the {what} {number} is a domain's of Xen, and cannot be limited")
         self._parts.mailbox.post(Arrival(limits_name(first + number), packed(limits)))
+
+    @property
+    def own_memory(self) -> OwnMemory:
+        """How much memory of the host its RAM has for itself. The machine must not be running when it is asked."""
+        if self._own_memory is None:
+            from dbt.memory.own_memory import OwnMemory  # which few guests need
+
+            self._own_memory = OwnMemory(self.ram)
+        return self._own_memory
 
     @property
     def given_memory(self) -> int | None:

@@ -1,8 +1,9 @@
 """The identity of a clone, which is a machine in the state of another one.
 
 What a board shows of a machine's identity changes before the clone's first instruction: the addresses of its network
-cards, its clock, and what its random numbers follow from. What the guest has read of it already, such as the address
-that its driver has noted, is in the guest's memory and stays: the guest has to be told.
+cards, its clock, and what its random numbers follow from. A kernel that has not begun finds other seeds in its device
+tree, too, so that all its random numbers differ. What a guest that has begun has read of it already, such as the
+address that its driver has noted, is in the guest's memory and stays: the guest has to be told.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
 
+from dbt.abi.addresses import Gpa
 from dbt.board.clock import END_OF_EPOCHS, ticks_per_second
 from dbt.devices.virtio.net import Net
 
 if TYPE_CHECKING:
     from dbt.devices.state import State
+    from dbt.vm.machine import Machine
 
+#: Where a kernel finds its device tree, and how that begins: a magic number, and its size.
+_TREE_REGISTER, _TREE_MAGIC, _TREE_HEAD = 2, b"\xd0\x0d\xfe\xed", 8
 #: The names of the devices in saved values.
 _CLOCK = "clock"
 _SLOTS = "virtio slots"
@@ -80,3 +85,22 @@ def with_identity(values: State, identity: Identity) -> State:
             devices[_CLOCK]["offset"] += epoch - cast("int", of_machine["epoch"])
         of_machine["epoch"] = epoch
     return {**values, "devices": devices, "machine": of_machine}
+
+
+def give_seeds(machine: Machine, before: int) -> None:
+    """Give a kernel that has executed nothing the seeds in its device tree that follow from the machine's random
+    numbers, where it has those that follow from ``before``. So each clone of such a machine boots with others.
+    """
+    if machine.icount or not machine.is_kernel:
+        return
+    from dbt.board.virt_tree import seeds
+
+    tree = Gpa(machine.cpu.r[_TREE_REGISTER])
+    head = machine.memory.read_ram(tree, _TREE_HEAD) if machine.ram.layout.covers(tree, _TREE_HEAD) else b""
+    size = int.from_bytes(head[4:], "big")
+    if not head.startswith(_TREE_MAGIC) or not machine.ram.layout.covers(tree, size):
+        return  # It is described by ATAGs, which have no seeds.
+    data = machine.memory.read_ram(tree, size)
+    for old, new in zip(seeds(before).values(), seeds(machine.options.rng_seed).values(), strict=True):
+        if (at := data.find(old)) >= 0:
+            machine.memory.write_ram(Gpa(tree + at), new)

@@ -281,4 +281,9 @@ class Machine(ControlledMachine):
             values = with_identity(values, identity)
             cards = zip(arguments["nets"], identity.addresses, strict=True)
             arguments["nets"] = [net._replace(mac=address) for net, address in cards]
-        return type(self)._restored(values, forked(self.ram), arguments)
+        fork = type(self)._restored(values, forked(self.ram), arguments)
+        if identity is not None:
+            from dbt.vm.identity import give_seeds
+
+            give_seeds(fork, self.options.rng_seed)
+        return fork

@@ -49,6 +49,14 @@ GUESTS = {
         add r7, r7, #1 ; b again
     irq: ldr r5, =0x101e2000 ; str r5, [r5, #0xc] ; add r6, r6, #1 ; subs pc, lr, #4
     """,
+    # Stores to a page more in each round, up to 512 of them, and then to all of them again.
+    "grower": """
+    1:  mov r0, #0x100000 ; mov r1, #512
+    2:  str r1, [r0] ; add r0, r0, #4096 ; ldr r3, =2000
+    3:  subs r3, r3, #1 ; bne 3b
+        subs r1, r1, #1 ; bne 2b
+        b 1b
+    """,
     # It waits for ever.
     "sleeper": "1: mcr p15, #0, r0, c7, c0, #4\n b 1b",
     # It waits for bytes and sends them back.
@@ -80,16 +88,17 @@ class GuestBoot:
 
     code: bytes
     tier: TierName
+    memory: int
 
     def __call__(self, console: Console) -> Machine:
-        machine = Machine(1 << 20, self.tier, console=console, jit="sync" if self.tier == "auto" else "off")
+        machine = Machine(self.memory, self.tier, console=console, jit="sync" if self.tier == "auto" else "off")
         machine.load_bytes(self.code, base=0, entry=0)
         return machine
 
 
-def boot(name: str, tier: TierName = "auto") -> Boot:
+def boot(name: str, tier: TierName = "auto", memory: int = 1 << 20) -> Boot:
     """A function that makes a machine with the guest of that name."""
-    return GuestBoot(assemble(GUESTS[name], 0), tier)
+    return GuestBoot(assemble(GUESTS[name], 0), tier, memory)
 
 
 #: It asks the entropy device of the board virt for 64 bytes, again and again, and adds them up in R7. Its queue is at

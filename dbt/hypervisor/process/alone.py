@@ -103,9 +103,9 @@ class AloneRunner:
             tick = now + self._time.lag(self._host_ns(), now * insn_ns) // insn_ns
             tick = tick if self._wakes_at is None else min(tick, self._wakes_at)
         slice_units = max(int(process.conduct.rate * _TURN_S), 1)
-        left, ahead = process.instructions_left, self._time.ahead
+        left, memory, ahead = process.instructions_left, process.most_memory, self._time.ahead
         done = process.execute(
-            say.Execute(min(units, slice_units), _TURN_S, True, self._origin_ns, ahead, left, tick, b"", {})
+            say.Execute(min(units, slice_units), _TURN_S, True, self._origin_ns, ahead, left, memory, tick, b"", {})
         )
         self._used += done.instructions + done.charged
         self._time = GuestTime(done.ahead)

@@ -97,6 +97,7 @@ class Execute(_Message):
     origin_ns: int | None
     ahead: int | None
     instructions: int | None
+    memory: int | None
     wait_until: int | None
     typed: bytes
     frames: dict[str, list[bytes]]
@@ -114,6 +115,12 @@ class LimitDevices(_Message):
 
 class PressPowerKey(_Message):
     """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
+
+
+class SetMemory(_Message):
+    """See :func:`dbt.hypervisor.limits.set_memory`."""
+
+    size: int
 
 
 class WaitUntil(_Message):
@@ -166,6 +173,7 @@ ToVm = (
     | Interrupt
     | LimitDevices
     | PressPowerKey
+    | SetMemory
     | WaitUntil
     | Save
     | Hash

@@ -242,6 +242,9 @@ class ProcessVm:
     def press_power_key(self) -> None:
         self._ask(say.PressPowerKey(), say.Ready)
 
+    def set_memory(self, size: int) -> None:
+        self._ask(say.SetMemory(size), say.Ready)
+
     def state_hash(self) -> str:
         self._settle()
         return self._ask(say.Hash(), say.Value).data.decode("ascii", "replace")

@@ -18,7 +18,7 @@ from dbt.host.network import HubEnd
 from dbt.hypervisor import carrier
 from dbt.hypervisor.carrier import Conduct, Facts, Outcome, Terms, check_machine
 from dbt.hypervisor.console_ring import ConsoleRing
-from dbt.hypervisor.limits import limit_devices
+from dbt.hypervisor.limits import limit_devices, set_memory
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.lease import HeldLease, take_lease
@@ -53,6 +53,7 @@ class VmProcess:
         self.conduct = Conduct(0, 0, 0, False, False)
         #: How many instructions the guest may still execute, or None for any number.
         self.instructions_left: int | None = None
+        self.most_memory: int | None = None
         #: The last turn, if the guest cannot go on after it.
         self.ended: say.Done | None = None
 
@@ -143,6 +144,8 @@ class VmProcess:
                 limit_devices(self.machine, pickle.loads(limits))
             case say.PressPowerKey():
                 self.machine.press_power_key()
+            case say.SetMemory(size):
+                set_memory(self.machine, size)
             case say.WaitUntil(tick):
                 self.machine.wait_until(tick)
             case say.Hash():
@@ -215,13 +218,12 @@ class VmProcess:
         except Exception as error:  # of a device
             outcome = Outcome.failed(f"{type(error).__name__}: {error}", self.machine.vcpu.now())
         else:
-            terms = Terms(
-                message.units, message.seconds, message.goes_on, message.origin_ns, message.ahead, message.instructions
-            )
+            terms = Terms(*(getattr(message, name) for name in Terms._fields))
             outcome = carrier.execute(self.machine, terms, stop)
         if self.conduct.holds_frames:
             self.machine.release_frames()
         done = self._done(outcome)
+        self.most_memory = message.memory
         if message.instructions is not None:
             self.instructions_left = message.instructions - done.instructions
         self.ended = None if outcome.reason in GOING_ON else done
