@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms guests linux virt debian test-virt refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-migration guests linux virt debian test-virt refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-state  what saving, forking and going back cost (BENCH='--linux build/linux')"
 	@echo "make bench-vms  what many machines in one host cost (BENCH='--images build/virt')"
 	@echo "make bench-io  disks, networks, shared directories, consoles and booting beside QEMU (BENCH='--images DIR')"
+	@echo "make bench-migration  how long a Linux stands still that is moved to another process (VIRT=build/virt)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
 	@echo "make virt   fetch Debian's kernel for the board virt, and make a disk for it (a minute; docs/virt.md)"
@@ -109,6 +110,9 @@ bench-io: $(VENV)/.stamp-run
 
 bench-vms: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_vms.py $(BENCH)
+
+bench-migration: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_migration.py $(VIRT) $(BENCH)
 
 guests: $(VENV)/.stamp-run
 	$(MAKE) -C guests PYTHON=$(abspath $(BIN))/python

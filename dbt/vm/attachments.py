@@ -10,6 +10,7 @@ import errno
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -362,6 +363,13 @@ class Attachments:
             one.release()
         self.is_claimed = False
         return [end.hand_over() for end in self._ends]
+
+    def sync(self) -> None:
+        """Flush the files of disks that are the files themselves. The guest may write to them meanwhile."""
+        for one in self._open:
+            if one.drive.is_read_through and not one.drive.keeps_image:
+                with suppress(OSError):  # which the guest's own flush, or release(), meets again
+                    one.file.flush()
 
     def leave_networks(self) -> None:
         """Close the networks, after :meth:`release`, where no other process goes on with their connections."""

@@ -250,6 +250,12 @@ class ControlledMachine(LoadedMachine, ABC):
         self._ownership.forbid(why)
         return handed
 
+    def sync_disks(self) -> None:
+        """Put what the guest has written to raw disks where it survives the host, so that :meth:`release` has less to
+        do. Any thread may call it, also while the guest runs. A failure is :meth:`release`'s to report.
+        """
+        self._parts.attachments.sync()
+
     def leave_networks(self) -> None:
         """Close the connections of the network cards, after :meth:`release`: nobody goes on with them."""
         self._ownership.check_stopped()

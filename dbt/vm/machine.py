@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dbt.host.ninep.share import Share
     from dbt.host.vsock_option import Vsock
     from dbt.memory.ram_image import RamSource
+    from dbt.vm.guest import Guest
     from dbt.vm.identity import Identity
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
@@ -152,6 +153,8 @@ class Machine(ControlledMachine):
         console = console if console is not None else HostConsole()
         observer = Several(MEASURING, observer) if measures else observer
         super().__init__(options, build_parts(options, console, notice, observer), console, notice)
+        #: The saved guest that it has loaded and for which it has been reset, if nothing has happened since.
+        self._prepared_for: object = None
         if not claims:
             self._ownership.forbid(_UNCLAIMED)
 
@@ -244,6 +247,7 @@ class Machine(ControlledMachine):
         machine = cls(**machine_options(values), **host)
         try:
             prepare(machine._parts, values, machine._become)
+            machine._prepared_for = values.get("guest")
             assert machine.tier
         except BaseException:
             machine.close()
@@ -255,10 +259,12 @@ class Machine(ControlledMachine):
 
         Raise StateError if it is no state that it can be in. It must be closed then.
         """
+        from dbt.vm.state import encode
         from dbt.vm.vm_state import restore
 
         self._ownership.check_stopped()
-        restore(self, self._parts, values, ram, self._become)
+        is_reset = self._prepared_for is not None and encode(self._prepared_for) == encode(values.get("guest"))
+        restore(self, self._parts, values, ram, _stay if is_reset else self._become)
 
     def fork(self, identity: Identity | None = None, **host: Unpack[HostOptions]) -> Self:
         """Return a machine in the same state, which is independent from now on. It may have another ``identity``.
@@ -287,3 +293,7 @@ class Machine(ControlledMachine):
 
             give_seeds(fork, self.options.rng_seed)
         return fork
+
+
+def _stay(guest: Guest) -> None:
+    """Do not load a guest that is loaded."""

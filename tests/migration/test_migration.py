@@ -169,9 +169,10 @@ def moved(source: Domain, target: Domain, way: str, folder: Path, settings: Sett
         except BaseException as error:  # which the test wants to see
             errors.append(error)
 
-    thread = Thread(target=receive)
+    thread = Thread(target=receive, daemon=True)
     thread.start()
     wait_until(lambda: addresses or errors, "a destination that listens")
+    assert not errors, errors
     source.migrate(Place.parse(addresses[0]), settings, progress)
     thread.join(BOUND_S)
     assert not errors
@@ -210,7 +211,8 @@ def test_a_paused_domain_stays_paused_and_a_blocked_one_waits(tmp_path: Path) ->
         there.run(periods=2)
         assert target.state is DomainState.BLOCKED
         target.pause()
-        moved(target, source, "unix", tmp_path)
+        (tmp_path / "back").mkdir()
+        moved(target, source, "unix", tmp_path / "back")
         assert [domain.state for domain in (source, target)] == [DomainState.PAUSED, DomainState.DEFINED]
 
 

@@ -107,6 +107,7 @@ class Incoming:
             )
         self._file = self._memory(layout, offer["shares_memory"])
         values = state_values(offer["values"], "the offer")
+        self._model = values.get("machine")
         #: A drive of which something is kept in memory is opened when the source has written everything.
         self._is_early = all(drive.is_read_through for drive in self._options.get("drives", ()))
         if self._is_early:
@@ -148,6 +149,7 @@ class Incoming:
                 case Kind.ROUND:
                     self._reached(Point.DESTINATION_HEARD_ROUND)
                     channel.send(Kind.ROUND_HEARD, {})
+                    self._tree.settle()  # while the source sends the next one
                 case _:
                     break
         self._reached(Point.DESTINATION_HEARD_STATE)
@@ -189,6 +191,8 @@ class Incoming:
             raise ProtocolError(f"the state cannot be read: {error}") from None
 
     def _become(self, values: dict[str, Any]) -> None:
+        if values.get("machine") != self._model:
+            raise ProtocolError("the state is that of another machine than the offer")
         self._file.find_parts()
         if self._machine is None:
             self._machine = self._made(values)

@@ -50,16 +50,18 @@ class PageTree:
         leaves[at : at + _DIGEST] = digest
         self._nodes.pop(node, None)
 
+    def settle(self) -> None:
+        """Hash the nodes above what has changed, so that :meth:`root` has less to do."""
+        for node, leaves in self._leaves.items():
+            if node not in self._nodes and leaves != _ZERO_NODE:
+                self._nodes[node] = blake3(leaves).digest()
+
     def root(self, values: bytes) -> bytes:
         """Return the digest of RAM and of ``values``, which are all of the state besides."""
+        self.settle()
         found = blake3(len(values).to_bytes(8, "little"))
         found.update(values)
         for node in sorted(self._leaves):
-            leaves = self._leaves[node]
-            if leaves == _ZERO_NODE:
-                continue
-            digest = self._nodes.get(node)
-            if digest is None:
-                digest = self._nodes[node] = blake3(leaves).digest()
-            found.update(node.to_bytes(8, "little") + digest)
+            if (digest := self._nodes.get(node)) is not None:
+                found.update(node.to_bytes(8, "little") + digest)
         return found.digest()

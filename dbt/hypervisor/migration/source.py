@@ -110,6 +110,7 @@ class Outgoing:
             _check_can_leave(machine, channel)
             values = machine.values()
             layout = machine.ram.layout
+            self._machine = machine
         descriptors: tuple[int, ...] = ()
         if channel.is_local and self._settings.by_descriptor:
             self._file = RamFile(layout.end)
@@ -138,6 +139,8 @@ class Outgoing:
             began = time.monotonic()
             sender.send_round(subject, pages)
             channel.send(Kind.ROUND)
+            sender.tree.settle()
+            self._machine.sync_disks()
             channel.receive(Kind.ROUND_HEARD)
             progress.rounds += 1
             self._reached(Point.SOURCE_SENT_ROUND)
@@ -222,10 +225,10 @@ class Outgoing:
             self._resolve(machine, error)
         self.progress.downtime_s = time.monotonic() - self._stopped_at
         self._reached(Point.SOURCE_HEARD_ACKNOWLEDGEMENT)
-        self._subject.give_up()
-        self._reached(Point.SOURCE_DISCARDED)
         with contextlib.suppress(MigrationError):  # the destination needs it only to stop waiting
             channel.send(Kind.DONE)
+        self._subject.give_up()
+        self._reached(Point.SOURCE_DISCARDED)
 
     def _resolve(self, machine: Machine, error: MigrationError) -> None:
         """Ask the destination by another connection. Return if it runs the machine, and raise Undecided if it does not

@@ -56,16 +56,16 @@ class Place(NamedTuple):
 
     def connect(self) -> Channel:
         """Return a channel to the destination. Raise MigrationError if it is not there, or not whom we trust."""
+        context = self.context(is_server=False) if self.credentials else None
         try:
             connection = self.endpoint.connect()
         except OSError as error:
             raise MigrationError(f"cannot connect to the destination: {error.strerror or error}") from None
-        if not self.credentials:
+        if context is None:
             return Channel(connection)
-        context = self._context(is_server=False)
         return Channel(_with_tls(connection, context, server_hostname=self.endpoint.host))
 
-    def _context(self, is_server: bool) -> ssl.SSLContext:
+    def context(self, is_server: bool) -> ssl.SSLContext:
         """Return what TLS is spoken with. Raise MigrationError if the directory has not what it takes."""
         side = "server" if is_server else "client"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
@@ -86,7 +86,7 @@ class Door(Closing):
     """Where a destination listens. Raise OSError if the host refuses."""
 
     def __init__(self, place: Place) -> None:
-        self._context = place._context(is_server=True) if place.credentials else None
+        self._context = place.context(is_server=True) if place.credentials else None
         self._listener: Listener = place.endpoint.listen()
 
     @property
