@@ -76,6 +76,7 @@ def _checks() -> Iterator[tuple[str, Check]]:
     yield "package dbt", _check_package
     yield "executable memory", _check_executable_memory
     yield "cache", _check_cache
+    yield "jail", _check_jail
     yield "tier reference", lambda: _check_tier("reference")
     yield "tier threaded", lambda: _check_tier("threaded")
     yield "tier stitched", _check_stitched_tier
@@ -135,6 +136,16 @@ def _check_executable_memory() -> str:
     finally:
         os.close(handle)
     return "allowed, never writable at the same time"
+
+
+def _check_jail() -> str:
+    """Say which measures the host gives for the processes of machines. None of them is needed."""
+    from dbt.hypervisor.jail.measures import MEASURES, try_measures
+
+    missing = try_measures()
+    given = [measure.name for measure in MEASURES if measure.name not in missing]
+    text = ", ".join(given) or "nothing"
+    return f"{text}; without {', '.join(f'{name} ({why})' for name, why in missing.items())}" if missing else text
 
 
 def _check_cache() -> str:

@@ -21,7 +21,7 @@ from typing import Protocol
 from dbt.abi.addresses import Hva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.region_store import StoreCounts
-from dbt.engine.compiler_process import CompilerProcess
+from dbt.engine.compiler_process import Compiler, CompilerProcess
 from dbt.engine.messages import (
     CompileRequest,
     MachineNotice,
@@ -37,9 +37,8 @@ from dbt.engine.messages import (
     unpack_result,
     unpack_start,
 )
-from dbt.engine.priority import share_processors, yield_processors
 from dbt.engine.region_counts import WorkerCounts
-from dbt.engine.worker_process import CACHE_VARIABLES, FINISH, Compile, make_compile
+from dbt.engine.worker_process import CACHE_VARIABLES, Compile, make_compile
 
 #: Seconds after which a compilation is given up, without those in which it had no processor.
 TIMEOUT_S = 20.0
@@ -87,15 +86,23 @@ class CompileWorker:
     got nowhere for a while, it shares the processors from then on.
     """
 
-    def __init__(self, make: Callable[[], Compile] = make_compile, yields: bool = True) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Compile] = make_compile,
+        yields: bool = True,
+        start: Callable[[], Compiler] | None = None,
+        keeps: bool = True,
+    ) -> None:
         """``make`` is called in the compiler's process, where it may import LLVM. Without ``yields`` the compiler has
-        the same priority as this process all the time.
+        the same priority as this process all the time. ``start`` starts a compiler in another way than as a child of
+        this process. Without ``keeps`` nothing is written to the cache directory.
         """
-        self._make = make
+        self._start = start or (lambda: CompilerProcess.start(make))
+        self._keeps = keeps
         self._yields = yields
         self._failed_starts = 0  # one after the other
         self._lock = threading.RLock()
-        self._child: CompilerProcess | None = None
+        self._child: Compiler | None = None
         self._generation = 0  # counts the children
         self._sent: deque[_Pending] = deque()  # the requests that the child has not answered yet, in the order sent
         self._clients: set[CompileClient] = set()
@@ -106,7 +113,7 @@ class CompileWorker:
         """Return the client of a machine. With ``keep``, its regions are written to the cache directory."""
         with self._lock:
             self._numbers += 1
-            client = CompileClient(self, self._numbers, profile, keep)
+            client = CompileClient(self, self._numbers, profile, keep and self._keeps)
             self._clients.add(client)
             return client
 
@@ -123,18 +130,18 @@ class CompileWorker:
         elif self._child is not None and client.generation == self._generation:
             self._child.send(pack_forget(client.number))
 
-    def _running(self) -> CompilerProcess:
+    def _running(self) -> Compiler:
         """Return the child, which is started if there is none. Raises OSError."""
         if self._child is not None and not self._sent and self._child.answers >= REGIONS_PER_PROCESS:
             self._end()
         if self._child is not None and not self._sent and self._child.has_ended:
             self._end()  # the child was idle, so nothing is lost
         if self._child is None:
-            self._child = CompilerProcess.start(self._make)
+            self._child = self._start()
             self._generation += 1
         return self._child
 
-    def _send(self, child: CompilerProcess, message: bytes, pending: _Pending) -> None:
+    def _send(self, child: Compiler, message: bytes, pending: _Pending) -> None:
         if not self._sent:
             child.note_progress()
         self._sent.append(pending)
@@ -161,7 +168,7 @@ class CompileWorker:
             self._lose()
         return None
 
-    def _take(self, child: CompilerProcess, body: bytes) -> None:
+    def _take(self, child: Compiler, body: bytes) -> None:
         if not child.ready:
             if reason := unpack_start(body):
                 raise _NoCompiler(reason)
@@ -217,8 +224,7 @@ class CompileWorker:
         if not self._yields or child is None:
             return
         if not child.yields:
-            child.yields = True
-            yield_processors(child.pid)
+            child.yield_processors()
         elif self._sent and child.is_starved(PATIENCE_S):
             self._yields = False
             self._share_processors()
@@ -231,7 +237,7 @@ class CompileWorker:
         child = self._child
         if child is None or not child.yields:
             return
-        if share_processors(child.pid):
+        if child.share_processors():
             child.yields = False
             return
         self._yields = False
@@ -247,10 +253,7 @@ class CompileWorker:
         """Let the compiler outlive this process by the requests that it has, so that the next run has their regions."""
         child = self._child
         if child is not None and self._sent:
-            if child.yields:
-                share_processors(child.pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, FINISH)
+            child.let_finish()
 
     def forget_parent(self) -> None:
         """Drop the compiler and its clients in a forked process: they are the parent's. New machines have another."""
@@ -416,7 +419,7 @@ class CompileClient:
             self._worker._send(child, message, _Pending(number, self, request, again))
         return None
 
-    def _introduce(self, child: CompilerProcess) -> None:
+    def _introduce(self, child: Compiler) -> None:
         """Tell a new child of the machine."""
         self.generation = self._worker._generation
         variables = {name: os.environ[name] for name in CACHE_VARIABLES if name in os.environ}
@@ -480,3 +483,9 @@ _SHARED = CompileWorker()
 def shared_worker() -> CompileWorker:
     """Return the compiler of this process's machines. A forked process has another one."""
     return _SHARED
+
+
+def share_worker(worker: CompileWorker) -> None:
+    """Let ``worker`` be the compiler of the machines that this process makes from now on."""
+    global _SHARED  # noqa: PLW0603 - of the process
+    _SHARED = worker

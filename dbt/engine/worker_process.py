@@ -99,9 +99,10 @@ class _Machine:
 CACHE_VARIABLES = ("DBT_CACHE_DIR", "DBT_CACHE_SIZE", "XDG_CACHE_HOME", "HOME")
 
 
-def serve(requests: int, results: int, parent: int, make: Callable[[], Compile]) -> None:
-    """Answer the messages from the pipe ``requests`` until the pipe or the process ``parent`` ends."""
-    _end_with(parent)
+def serve(requests: int, results: int, parent: int | None, make: Callable[[], Compile]) -> None:
+    """Answer the messages from the pipe ``requests`` until the pipe or the process ``parent``, if it is given, ends."""
+    if parent is not None:
+        _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_all_but({requests, results, *((2,) if os.environ.get("DBT_DEBUG") else ())})
     try:

@@ -25,6 +25,15 @@ _PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
 _OWN = bytes(bool(byte & (_PRESENT | _SWAPPED) and not byte & _OF_FILE) for byte in range(256))
 
 
+#: The page map of this process, if it was opened by :func:`keep_page_map_open`.
+_KEPT: list[int] = []
+
+
+def keep_page_map_open() -> None:
+    """Open the page map of this process now, because it cannot do so later. A forked process must not use it."""
+    _KEPT.append(os.open(_PAGE_MAP, os.O_RDONLY | os.O_CLOEXEC))
+
+
 def nonzero_pages(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
     """Yield GPA and content of each page of RAM that is not all zeros, in the order of their addresses."""
     for start, size in touched(ram):
@@ -86,7 +95,7 @@ def _own_pages(address: Hva, size: int, page_map: str) -> bytearray:
     """
     count = size >> PAGE_SHIFT
     try:
-        fd = os.open(page_map, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.dup(_KEPT[0]) if _KEPT else os.open(page_map, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return bytearray(b"\1" * count)
     try:

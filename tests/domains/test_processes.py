@@ -253,6 +253,9 @@ class _Maker:
     def reap(self, pid: int) -> int | None:
         return None
 
+    def forget_lease(self, uuid: UUID) -> None:
+        pass
+
     def forget(self, descriptor: int) -> None:
         pass
 
@@ -266,7 +269,7 @@ def liar() -> Iterator[tuple[ProcessVm, socket.socket]]:
     with subprocess.Popen(["sleep", "1000"]) as child:
         ours, theirs = socket.socketpair()
         channel: Channel[say.FromVm] = Channel(ours, say.FromVm)
-        vm = ProcessVm(_Maker(), child.pid, os.pidfd_open(child.pid), channel, ConsoleRing())
+        vm = ProcessVm(_Maker(), uuid4(), child.pid, os.pidfd_open(child.pid), channel, ConsoleRing())
         with theirs:
             yield vm, theirs
         assert child.wait(60) == -signal.SIGKILL  # who lies is ended

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from dbt.engine import compiler_process, worker
+from dbt.engine.compiler_process import CompilerProcess
 from dbt.engine.priority import seconds_on_processor, seconds_without_processor, share_processors, yield_processors
 from dbt.engine.worker import CompileClient, CompileWorker
 from tests.cli.command import ROOT
@@ -22,7 +23,7 @@ privileged = pytest.mark.skipif(os.geteuid() != 0, reason="only root may take pr
 
 
 def policy(compiler: CompileWorker) -> int:
-    assert compiler._child is not None
+    assert isinstance(compiler._child, CompilerProcess)
     return os.sched_getscheduler(compiler._child.pid)
 
 

@@ -19,6 +19,7 @@ import pytest
 from dbt.abi.addresses import Gva
 from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.engine import worker
+from dbt.engine.compiler_process import CompilerProcess
 from dbt.engine.messages import CompileRequest
 from dbt.engine.mirror import CodeMirror
 from dbt.engine.region_tier import RegionTier
@@ -43,7 +44,7 @@ from tests.waiting import has_ended, wait_until
 
 
 def pid_of(compiler: CompileWorker) -> int:
-    assert compiler._child is not None
+    assert isinstance(compiler._child, CompilerProcess)
     return compiler._child.pid
 
 

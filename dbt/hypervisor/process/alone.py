@@ -46,7 +46,7 @@ def _accepted(process: VmProcess, listener: Listener) -> Channel[say.ToVm] | Non
     connection, _ = listener.accept()
     _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     channel: Channel[say.ToVm] = Channel(connection, say.ToVm)
-    if uid == os.getuid():
+    if uid == os.geteuid():
         try:
             message = channel.receive(monotonic() + _PATIENCE_S)
             if isinstance(message, say.End):

@@ -40,7 +40,7 @@ def connect(directory: str, uuid: UUID) -> Found | None:
         pid, uid, _ = _CREDENTIALS.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
-        if (pid, uid) != (lease.pid, os.getuid()):
+        if (pid, uid) != (lease.pid, os.geteuid()):
             connection.close()
             raise VmLost(f"process {pid} of user {uid} answers for the domain {lease.name}, and not {lease.pid}")
     except BaseException:

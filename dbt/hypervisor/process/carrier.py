@@ -8,18 +8,21 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from dbt.codecache.interpreter import python_command, python_environment
 from dbt.hypervisor.carrier import Boot, Conduct, Name, Outcome, VmLost
+from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.attaching import connect
 from dbt.hypervisor.process.channel import Channel
-from dbt.hypervisor.process.lease import check_directory
+from dbt.hypervisor.process.lease import check_directory, lease_path, read_lease
 from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
 from dbt.hypervisor.process.state_files import state_files
+from dbt.hypervisor.threads import silent
 from dbt.memory.closing import Closing
 
 if TYPE_CHECKING:
@@ -46,11 +49,22 @@ class ProcessCarrier(Closing):
     The function that boots a machine is sent to its process, so it has to be one that :mod:`pickle` can send: one of a
     module, such a function with arguments (:func:`functools.partial`), or an object of a module's class. ``modules``
     are imported by the zygote, so that what this function needs is shared.
+
+    ``jail`` says how strict the processes' jails are (:mod:`dbt.hypervisor.jail`): "on", "strict" or "off". ``notice``
+    is told once of each measure that the host does not give.
     """
 
     moves = False
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None, modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        modules: Sequence[str] = (),
+        jail: Strictness | str = Strictness.ON,
+        notice: Callable[[str], None] = silent,
+    ) -> None:
+        self._strictness, self._notice = Strictness(jail), notice
+        self._told: set[str] = set()
         self._directory = "" if directory is None else os.path.abspath(os.fspath(directory))
         if self._directory:
             check_directory(self._directory)
@@ -75,7 +89,8 @@ class ProcessCarrier(Closing):
         with theirs:
             self._zygote = subprocess.Popen(python_command(_MAIN), stdin=theirs.fileno(), env=python_environment())
         channel: Channel[say.FromZygote] = Channel(ours, say.FromZygote)
-        channel.send(say.Preload([entry or os.getcwd() for entry in sys.path], self._modules))
+        path = [entry or os.getcwd() for entry in sys.path]
+        channel.send(say.Preload(path, self._modules, self._strictness.value))
         channel.receive()
         return channel
 
@@ -83,17 +98,24 @@ class ProcessCarrier(Closing):
         """Return a new process, which has no machine yet."""
         ours, theirs = socket.socketpair()
         with theirs:
-            answer = self._ask(say.Spawn(name.name, str(name.uuid), self._directory), [theirs.fileno()])
+            answer = self._ask(
+                say.Spawn(name.name, str(name.uuid), self._directory, self._strictness.value), [theirs.fileno()]
+            )
         if not isinstance(answer, say.Spawned):
             ours.close()
             raise OSError(f"no process for the domain {name.name} can be forked: {getattr(answer, 'text', answer)}")
         channel: Channel[say.FromVm] = Channel(ours, say.FromVm)
-        return self._watch(name, ProcessVm(self, answer.pid, os.pidfd_open(answer.pid), channel, console))
+        return self._watch(name, ProcessVm(self, name.uuid, answer.pid, os.pidfd_open(answer.pid), channel, console))
 
     def _watch(self, name: Name, vm: ProcessVm) -> ProcessVm:
         self._watched[vm.fileno()] = name.name
         self._epoll.register(vm, select.EPOLLIN)
         return vm
+
+    def forget_lease(self, uuid: UUID) -> None:
+        """See :class:`dbt.hypervisor.process.process_vm.ProcessMaker`."""
+        if self._directory:
+            read_lease(lease_path(self._directory, uuid))
 
     def forget(self, descriptor: int) -> None:
         """See :class:`dbt.hypervisor.process.process_vm.ProcessMaker`."""
@@ -130,9 +152,7 @@ class ProcessCarrier(Closing):
                 f"the function that boots the domain {name.name} cannot be sent to a process ({error}): use one of a "
                 "module, or functools.partial of such a one"
             ) from None
-        vm = self._spawned(name, console)
-        vm.begin(say.Boot(pickled, behaviour(conduct)))
-        return vm
+        return self._begun(name, say.Boot(pickled, behaviour(conduct)), (), console)
 
     def restore(
         self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct
@@ -160,8 +180,16 @@ class ProcessCarrier(Closing):
         return self.restored(name, files, message, console)
 
     def restored(self, name: Name, files: Sequence[int], message: say.Restore, console: ConsoleRing) -> ProcessVm:
+        return self._begun(name, message, files, console)
+
+    def _begun(
+        self, name: Name, message: say.Boot | say.Restore, files: Sequence[int], console: ConsoleRing
+    ) -> ProcessVm:
         vm = self._spawned(name, console)
-        vm.begin(message, files)
+        for measure, why in vm.begin(message, files).items():
+            if measure not in self._told:
+                self._told.add(measure)
+                self._notice(f"the processes of machines are jailed without {measure}: {why}")
         return vm
 
     def adopt(self, machine: Machine, conduct: Conduct) -> ProcessVm:
@@ -173,8 +201,8 @@ class ProcessCarrier(Closing):
         found = connect(self._directory, name.uuid)
         if found is None:
             return None
-        vm = self._watch(name, ProcessVm(self, found.pid, found.pidfd, found.channel, console))
-        ended = vm.take_over(name.uuid, conduct)
+        vm = self._watch(name, ProcessVm(self, name.uuid, found.pid, found.pidfd, found.channel, console))
+        ended = vm.take_over(conduct)
         return vm, None if ended is None else as_outcome(ended)
 
 

@@ -48,7 +48,8 @@ class Channel(Generic[Received]):
 
     def __init__(self, connection: socket.socket, received: object) -> None:
         self._socket = connection
-        connection.setblocking(True)
+        if connection.gettimeout() is not None:
+            connection.setblocking(True)  # which a jailed process cannot do
         self._decoder: msgspec.msgpack.Decoder[Received] = msgspec.msgpack.Decoder(received)
         self._pending = bytearray()
         self._files: list[int] = []
@@ -73,11 +74,9 @@ class Channel(Generic[Received]):
         except OSError as error:
             raise ChannelEnded(f"it does not listen any more: {error.strerror}") from None
 
-    def has_data(self) -> bool:
-        """Return True if something has come, or the other side has gone."""
-        if self._pending:
-            return True
-        return bool(self._poll.poll(0))
+    def has_data(self, seconds: float = 0.0) -> bool:
+        """Return True if something has come, or the other side has gone, within so many seconds."""
+        return bool(self._pending) or bool(self._poll.poll(1000 * seconds))
 
     def receive(self, deadline: float | None = None) -> Received:
         """Return the next message. Raise ChannelEnded, WrongMessage, or Late after the time ``deadline`` of the clock

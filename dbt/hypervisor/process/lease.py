@@ -46,8 +46,9 @@ class HeldLease(NamedTuple):
     directory: int
 
     def release(self) -> None:
-        """Remove the lease and the socket. The process is about to end."""
-        os.unlink(self.path)
+        """Remove the lease and the socket. The process is about to end. In a jail it cannot, and its host does it."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
         self.listener.close()
         os.close(self.lock)
         os.close(self.directory)
@@ -57,13 +58,13 @@ def check_directory(directory: str) -> None:
     """Make a directory for leases, if there is none. Raise OSError if others than this user can write to it."""
     Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     found = os.stat(directory)
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise PermissionError(f"the directory {directory} for leases is not this user's alone: chmod 700 it")
 
 
 def take_lease(directory: str, name: str, uuid: UUID) -> HeldLease:
     """Take the lease of a domain for this process. Raise OSError if another process has it, or the host refuses."""
-    path, beside = f"{directory}/{uuid}{_SUFFIX}", f"{directory}/.{uuid}.{os.getpid()}"
+    path, beside = lease_path(directory, uuid), f"{directory}/.{uuid}.{os.getpid()}"
     if read_lease(path) is not None:
         raise FileExistsError(f"another process has the machine of the domain {name}: its lease is {path}")
     lease = Lease(name, uuid, os.getpid(), start_time(os.getpid()))
@@ -86,6 +87,10 @@ def take_lease(directory: str, name: str, uuid: UUID) -> HeldLease:
 def _socket_path(directory: int, uuid: UUID) -> str:
     """Return the path of a socket in an open directory, whose own may be longer than the path of a socket can be."""
     return f"/proc/self/fd/{directory}/{uuid}.sock"
+
+
+def lease_path(directory: str, uuid: UUID) -> str:
+    return f"{directory}/{uuid}{_SUFFIX}"
 
 
 def connect_to(directory: str, uuid: UUID) -> socket.socket:

@@ -35,20 +35,24 @@ class _Message(Struct, tag=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Preload(_Message):
-    """To a zygote: where modules are found, and which to import besides those that all machines need."""
+    """To a zygote: where modules are found, which to import besides those that all machines need, and how strict the
+    jails of compilers are.
+    """
 
     path: list[str]
     modules: list[str]
+    jail: str
 
 
 class Spawn(_Message):
     """To a zygote: fork a process for a machine. The socket to it comes along. ``directory`` is where its lease is to
-    be, or empty if it ends with its host.
+    be, or empty if it ends with its host. ``jail`` is a :class:`dbt.hypervisor.jail.measures.Strictness`.
     """
 
     name: str
     uuid: str
     directory: str
+    jail: str
 
 
 class Reap(_Message):
@@ -219,13 +223,16 @@ class Card(_Message):
 
 
 class Booted(_Message):
-    """The machine is made. ``arguments`` are pickled, for another process of the same domain."""
+    """The machine is made. ``arguments`` are pickled, for another process of the same domain. ``missing`` are the
+    measures of the jail that the host does not give, each with the reason.
+    """
 
     insn_ns: Annotated[int, Meta(ge=1, le=1000)]
     hears_outside: bool
     has_limits: bool
     cards: Annotated[list[Card], Meta(max_length=64)]
     arguments: Annotated[bytes, Meta(max_length=1 << 20)]
+    missing: Annotated[dict[Text, Text], Meta(max_length=16)]
 
 
 class Done(_Message):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from dbt.devices.state import StateError
+from dbt.engine.priority import seconds_on_processor
 from dbt.host.net_option import Net
 from dbt.host.network import HubEnd
 from dbt.hypervisor.carrier import Conduct, Facts, Name, Outcome, Terms, VmLost
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 120.0
 _STOP_S: Final = 30.0
 _END_S: Final = 5.0
+#: How much CPU time a turn may take besides its own, in seconds, and how often that is looked at.
+_MORE_CPU_S: Final = 2.0
+_LOOK_S: Final = 0.25
 #: How much of what was typed may be in a process at once, in bytes.
 _MOST_TYPED: Final = 1 << 16
 _KINDS: Final[dict[str, type[Exception]]] = {
@@ -48,6 +52,9 @@ class ProcessMaker(Protocol):
 
     def reap(self, pid: int) -> int | None:
         """End a process if it has not ended. Return how it did, or None if it has been forked by another carrier."""
+
+    def forget_lease(self, uuid: UUID) -> None:
+        """Remove the lease of a process that has ended and could not do so itself."""
 
     def forget(self, descriptor: int) -> None:
         """Do not look at a channel any more, which is about to be closed."""
@@ -71,9 +78,10 @@ class ProcessVm:
     facts: Facts
 
     def __init__(
-        self, maker: ProcessMaker, pid: int, pidfd: int, channel: Channel[say.FromVm], console: ConsoleRing
+        self, maker: ProcessMaker, uuid: UUID, pid: int, pidfd: int, channel: Channel[say.FromVm], console: ConsoleRing
     ) -> None:
         """Take over the descriptor ``pidfd`` of the process and the channel to it."""
+        self._uuid = uuid
         self._maker, self.pid, self._pidfd, self._channel = maker, pid, pidfd, channel
         self._console = console
         self._arguments = b""
@@ -85,19 +93,23 @@ class ProcessVm:
         self._stop_by: float | None = None  # when a turn has to be over that was interrupted
         self._lost = ""  # why there is no process any more
 
-    def begin(self, message: say.Boot | say.Restore, files: Sequence[int] = ()) -> None:
-        """Have the process make its machine. Raise what that raises, after the end of the process."""
+    def begin(self, message: say.Boot | say.Restore, files: Sequence[int] = ()) -> dict[str, str]:
+        """Have the process make its machine. Raise what that raises, after the end of the process. Return the measures
+        of its jail that the host does not give.
+        """
         try:
-            self._learn(self._ask(message, say.Booted, files))
+            booted = self._ask(message, say.Booted, files)
+            self._learn(booted)
+            return booted.missing
         except BaseException:
             self.close()
             raise
 
-    def take_over(self, uuid: UUID, conduct: Conduct) -> say.Done | None:
+    def take_over(self, conduct: Conduct) -> say.Done | None:
         """Become the host of a process that has none. Return the last turn of its guest, if that has ended."""
         try:
             answer = self._ask(say.Attach(behaviour(conduct)), say.Attached)
-            if answer.uuid != str(uuid):
+            if answer.uuid != str(self._uuid):
                 self._fail(f"it has the machine of another domain, {answer.uuid}")
         except BaseException:
             self._let_go()
@@ -174,20 +186,21 @@ class ProcessVm:
         typed = self._console.read(max(_MOST_TYPED - self._unread, 0)) or b""
         frames = {name: frames for name, end in self._hubs.items() if (frames := end.receive())}
         waits_until, self._waits_until, self._has_arrivals, self._stop_by = self._waits_until, None, False, None
+        cpu_s = seconds_on_processor(self.pid)
         try:
             self._send(say.Execute(*terms, waits_until, typed, frames))
-            return self._over(self._receive_done(terms.seconds))
+            outcome = self._over(self._receive_done(terms.seconds, cpu_s))
         except VmLost as lost:
             return Outcome.failed(str(lost), 0)
+        return outcome._replace(host_ns=int((seconds_on_processor(self.pid) - cpu_s) * 1e9))
 
-    def _receive_done(self, seconds: float) -> say.Done:
+    def _receive_done(self, seconds: float, cpu_s: float) -> say.Done:
+        """Return the end of a turn of so many seconds, which began when the process had used ``cpu_s`` of CPU time."""
         last = math.inf if math.isinf(seconds) else monotonic() + seconds + _PATIENCE_S
-        while not self._channel.has_data():
-            deadline = min(last, self._stop_by or math.inf)
-            poll = select.poll()
-            poll.register(self._channel, select.POLLIN)
-            left = min(deadline - monotonic(), 1.0)
-            if not poll.poll(max(1000 * left, 0)) and monotonic() > deadline:
+        while not self._channel.has_data(_LOOK_S):
+            most = math.inf if self._stop_by is None else self._stop_by
+            is_late = seconds_on_processor(self.pid) > cpu_s + seconds + _MORE_CPU_S
+            if is_late or monotonic() > min(last, most):
                 self._fail("it does not end its turn")
         answer = self._receive(min(last, monotonic() + _PATIENCE_S))
         if not isinstance(answer, say.Done) or (answer.reason and answer.reason not in say.REASONS):
@@ -307,6 +320,7 @@ class ProcessVm:
 
     def _let_go(self) -> None:
         """Give back what this process has of the other one."""
+        self._maker.forget_lease(self._uuid)
         for end in self._hubs.values():
             end.close()
         self._hubs.clear()

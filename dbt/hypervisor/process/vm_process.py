@@ -12,18 +12,25 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from dbt.codecache.store import cache_directory
 from dbt.devices.state import StateError
+from dbt.engine.arena import lease_arena
+from dbt.engine.worker import CompileWorker, share_worker
 from dbt.host.net_option import Net
 from dbt.host.network import HubEnd
 from dbt.hypervisor import carrier
 from dbt.hypervisor.carrier import Conduct, Facts, Outcome, Terms, check_machine
 from dbt.hypervisor.console_ring import ConsoleRing
+from dbt.hypervisor.jail.landlock import Folder
+from dbt.hypervisor.jail.measures import Policy, Strictness, enter, machine_policy, require
 from dbt.hypervisor.limits import limit_devices, set_memory
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
+from dbt.hypervisor.process.compilers import RemoteCompiler
 from dbt.hypervisor.process.lease import HeldLease, take_lease
 from dbt.hypervisor.process.state_files import received_state, state_files
 from dbt.hypervisor.threads import host_arguments
+from dbt.memory.contents import keep_page_map_open
 from dbt.vm.identity import Identity, with_identity
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
@@ -42,8 +49,8 @@ GOING_ON: Final = frozenset({StopReason.FUEL, StopReason.INTERRUPTED, StopReason
 class VmProcess:
     """The machine of this process. ``lease`` is its lease, if it goes on without a host."""
 
-    def __init__(self, name: str, uuid: UUID, lease: HeldLease | None) -> None:
-        self._name, self.uuid, self._lease = name, uuid, lease
+    def __init__(self, name: str, uuid: UUID, lease: HeldLease | None, strictness: Strictness) -> None:
+        self._name, self.uuid, self._lease, self._strictness = name, uuid, lease, strictness
         self._console = ConsoleRing()
         self._printed = 0  # how much of the console's output has been sent
         self._machine: Machine | None = None
@@ -183,8 +190,25 @@ class VmProcess:
         arguments = host_arguments(machine)(self._console)
         del arguments["console"], arguments["notice"]
         cards = [say.Card(net.end, net.mac) for net in facts.nets]
-        self._booted = say.Booted(facts.insn_ns, facts.hears_outside, facts.has_limits, cards, pickle.dumps(arguments))
+        packed = pickle.dumps(arguments)
+        missing = self._jail(machine)
+        self._booted = say.Booted(facts.insn_ns, facts.hears_outside, facts.has_limits, cards, packed, missing)
         return self._booted
+
+    def _jail(self, machine: Machine) -> dict[str, str]:
+        """Enter the jail, for ever. Return the measures that the host does not give. The guest has executed nothing."""
+        assert machine.tier  # which maps native code
+        if self._strictness is Strictness.OFF:
+            return {}
+        keep_page_map_open()
+        self._arena = lease_arena()  # before memory cannot be made executable any more
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        os.close(null)
+        missing = enter(policy_of(machine))
+        require(self._strictness, missing)
+        return missing
 
     def _restore(self, message: say.Restore, state: VmState) -> say.Booted:
         self._take_behaviour(message.behaviour)
@@ -278,8 +302,28 @@ class VmProcess:
             self._machine.close()
 
 
-def run(connection: socket.socket, message: say.Spawn) -> None:
-    """Be the process of a machine, until its end. It has been forked for that from a zygote."""
+def policy_of(machine: Machine) -> Policy:
+    """Return what the process of a machine may reach: compiled regions, and what the guest may by its options."""
+    options = machine.options
+    folders = [Folder(cache_directory())]
+    folders += [Folder(share.path, not share.read_only) for share in options.shares if share.path is not None]
+    if options.files is not None:
+        folders.append(Folder(options.files, is_writable=True))
+    has_sockets = options.vsock is not None and options.vsock.end.startswith("unix:")
+    if has_sockets:
+        assert options.vsock is not None
+        folders.append(Folder(os.path.dirname(options.vsock.end.removeprefix("unix:")) or ".", is_writable=True))
+    return machine_policy(folders, bool(options.shares or options.files), has_sockets)
+
+
+def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket) -> None:
+    """Be the process of a machine, until its end. It has been forked for that from a zygote. ``compilers`` is where
+    compilers are forked.
+    """
+    strictness = Strictness(message.jail)
+    share_worker(
+        CompileWorker(start=lambda: RemoteCompiler.start(compilers), yields=False, keeps=strictness is Strictness.OFF)
+    )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uuid = UUID(message.uuid)
     channel: Channel[say.ToVm] = Channel(connection, say.ToVm)
@@ -289,7 +333,7 @@ def run(connection: socket.socket, message: say.Spawn) -> None:
         channel.receive()  # what asks for a machine, which gets the answer
         channel.send(say.Failed(OSError.__name__, str(error)))
         return
-    process = VmProcess(message.name, uuid, lease)
+    process = VmProcess(message.name, uuid, lease, strictness)
     try:
         process.serve(channel)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -16,26 +17,48 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
+from dbt.hypervisor.process.compilers import add_machine
 
 if TYPE_CHECKING:
     from dbt.engine.native import NativeCode
 
 #: How long a process whose machine is lost may take to end by itself, in seconds.
 _GRACE_S: Final = 0.2
-#: What machines import when they need it.
+#: What machines import when they need it, which they cannot any more in their jails: all modules of these rooms, and
+#: some others.
+_ROOMS: Final = (
+    "isa.ir",
+    "isa.arm",
+    "isa.arm.a32",
+    "dbt.abi",
+    "dbt.board",
+    "dbt.codecache",
+    "dbt.devices",
+    "dbt.devices.virtio",
+    "dbt.engine",
+    "dbt.frontend",
+    "dbt.host",
+    "dbt.host.ninep",
+    "dbt.hypervisor.jail",
+    "dbt.hypervisor.xen",
+    "dbt.hypervisor.xen.back_ends",
+    "dbt.hypervisor.xen.store",
+    "dbt.inspector",
+    "dbt.memory",
+    "dbt.vm",
+)
 _PRELOADED: Final = (
-    "dbt.engine.region_tier",
-    "dbt.engine.threaded",
+    "calendar",
+    "capstone.arm",
     "dbt.hypervisor.process.alone",
     "dbt.hypervisor.process.vm_process",
     "dbt.snapshot.plain",
-    "dbt.vm.checkpoint",
-    "dbt.vm.metered_run",
-    "dbt.vm.silent_kernel",
-    "dbt.vm.vm_state",
     "hashlib",
+    "traceback",
+    "zstandard",
 )
 
 
@@ -48,17 +71,20 @@ def main() -> None:
     os.setsid()  # Ctrl-C at the host's terminal is the host's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel: Channel[say.ToZygote] = Channel(connection, say.ToZygote)
-    native = None
+    native: NativeCode | None = None
+    compilers: socket.socket | None = None
     try:
         while True:
             message = channel.receive()
             match message:
-                case say.Preload(path, modules):
+                case say.Preload(path, modules, jail):
                     sys.path[:] = path
                     native = _preload(modules)
+                    compilers = _fork_compilers(channel, Strictness(jail))
                     channel.send(say.Ready())
                 case say.Spawn():
-                    _spawn(channel, message)
+                    assert compilers is not None
+                    _spawn(channel, message, compilers)
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
     except ChannelEnded:
@@ -71,6 +97,9 @@ def _preload(modules: Iterable[str]) -> NativeCode:
     """Import what machines need, and load the handlers' image, which they share. Return the image."""
     for name in (*_PRELOADED, *modules):
         import_module(name)
+    for room in _ROOMS:
+        for module in pkgutil.iter_modules(import_module(room).__path__, f"{room}."):
+            import_module(module.name)
     from dbt.engine.native import NativeCode
 
     native = NativeCode.share(lambda line: None)
@@ -79,21 +108,40 @@ def _preload(modules: Iterable[str]) -> NativeCode:
     return native
 
 
-def _spawn(channel: Channel[say.ToZygote], message: say.Spawn) -> None:
+def _fork_compilers(channel: Channel[say.ToZygote], strictness: Strictness) -> socket.socket:
+    """Fork the process that forks compilers. Return the socket to it."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        try:
+            channel.close()
+            ours.close()
+            from dbt.hypervisor.process.compilers import serve_compilers
+
+            serve_compilers(theirs, strictness)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours
+
+
+def _spawn(channel: Channel[say.ToZygote], message: say.Spawn, compilers: socket.socket) -> None:
     (file,) = channel.take_files(1)
+    compiler = add_machine(compilers)
     try:
         pid = os.fork()
     except OSError as error:
         os.close(file)
+        compiler.close()
         channel.send(say.Failed(OSError.__name__, str(error)))
         return
     if pid == 0:
         status = 1
         try:
             channel.close()
+            compilers.close()
             from dbt.hypervisor.process.vm_process import run
 
-            run(socket.socket(fileno=file), message)
+            run(socket.socket(fileno=file), message, compiler)
             status = 0
         except BaseException:
             import traceback
@@ -102,6 +150,7 @@ def _spawn(channel: Channel[say.ToZygote], message: say.Spawn) -> None:
         finally:
             os._exit(status)
     os.close(file)
+    compiler.close()
     channel.send(say.Spawned(pid))
 
 

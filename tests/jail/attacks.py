@@ -1,0 +1,124 @@
+"""What a guest could try that has taken over its process: Python that runs in its place and says what it reaches."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dbt import Machine
+from dbt.host.console import Console
+from tests.domains.guests import boot
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(number: int, *arguments: object) -> None:
+    """Make a system call by its number, and raise OSError if it fails."""
+    if _libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def _open_descriptors() -> list[str]:
+    """Return what is open besides sockets, pipes, events and files in memory."""
+    found = []
+    for number in range(1024):
+        try:
+            status = os.fstat(number)
+        except OSError:
+            continue
+        is_memory = stat.S_ISREG(status.st_mode) and not status.st_nlink
+        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+        if not (is_memory or is_null or stat.S_ISSOCK(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+            found.append(f"{number}: {stat.filemode(status.st_mode)}")
+    return found
+
+
+def _make_executable() -> None:
+    page = mmap.mmap(-1, 4096)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    _call(10, ctypes.c_void_p(address), 4096, mmap.PROT_READ | mmap.PROT_EXEC)
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Boots a machine whose device accesses make the attacks. ``victim`` is a process outside, ``path`` a file."""
+
+    victim: int
+    path: str
+    cache: str
+
+    def __call__(self, console: Console) -> Machine:
+        machine = boot("mmio", "threaded")(console)
+        done: list[bool] = []
+
+        def attack(gpa: int, size: int, value: int) -> None:
+            if not done:
+                done.append(True)
+                for name, attempt in self.attempts().items():
+                    console.write(f"{name}: {_outcome(attempt)}\n".encode())
+                console.write(f"open: {_open_descriptors()}\nover\n".encode())
+
+        machine.memory.bus.write = attack  # type: ignore[method-assign]
+        return machine
+
+    def attempts(self) -> dict[str, Callable[[], object]]:
+        """Return what is tried, by its name. Each raises OSError if it fails."""
+        victim = self.victim
+        return {
+            "read a file": lambda: open(self.path, "rb"),
+            "write a file": lambda: open(self.path, "ab"),
+            "create a file": lambda: os.open(f"{self.path}.new", os.O_CREAT | os.O_WRONLY),
+            "remove a file": lambda: os.unlink(self.path),
+            "rename a file": lambda: os.rename(self.path, f"{self.path}.other"),
+            "create in the cache": lambda: os.open(f"{self.cache}/attack", os.O_CREAT | os.O_WRONLY),
+            "list the root": lambda: os.listdir("/"),
+            "memory of another process": lambda: open(f"/proc/{victim}/mem", "rb"),
+            "read its memory": lambda: _call(310, victim, None, 0, None, 0, 0),
+            "own memory": lambda: open("/proc/self/mem", "rb"),
+            "internet": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+            "raw network": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+            "unix socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
+            "socketpair": socket.socketpair,
+            "signal": lambda: os.kill(victim, 0),
+            "signal all": lambda: os.kill(-1, signal.SIGUSR1),
+            "signal the parent": lambda: os.kill(os.getppid(), 0),
+            "signal a thread": lambda: _call(234, victim, victim, 0),
+            "queue a signal": lambda: _call(129, victim, 0, None),
+            "handle of a process": lambda: os.pidfd_open(victim),
+            "fork": os.fork,
+            "clone": lambda: _call(56, 0, None, None, None, 0),
+            "clone3": lambda: _call(435, None, 0),
+            "program": lambda: os.execv("/bin/true", ["true"]),
+            "program of a file": lambda: _call(322, os.memfd_create("x"), b"", None, None, 0x1000),
+            "ptrace": lambda: _call(101, 16, victim, None, None),
+            "executable memory": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
+            "memory made executable": _make_executable,
+            "user": lambda: os.setuid(1),
+            "namespaces": lambda: _call(272, 1 << 28),
+            "namespace of another process": lambda: _call(308, 0, 0),
+            "mount": lambda: _call(165, b"none", b"/", b"tmpfs", 0, None),
+            "root": lambda: os.chroot("/"),
+            "limits of others": lambda: _call(302, victim, 7, None, None),
+            "keys": lambda: _call(250, 0, 0),
+            "io_uring": lambda: _call(425, 1, None),
+            "bpf": lambda: _call(321, 0, None, 0),
+            "shared memory": lambda: _call(29, 1, 4096, 0o1600),
+            "another filter": lambda: _call(317, 1, 0, None),
+            "time": lambda: _call(227, 0, None),
+            "reboot": lambda: _call(169, 0xFEE1DEAD, 672274793, 0, None),
+            "priority of others": lambda: os.setpriority(os.PRIO_PROCESS, victim, 0),
+        }
+
+
+def _outcome(attempt: Callable[[], object]) -> str:
+    try:
+        found = attempt()
+    except OSError as error:
+        return f"refused ({error.strerror})"
+    return f"REACHED {found!r}"

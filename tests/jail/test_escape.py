@@ -1,0 +1,94 @@
+"""Escapes: Python that runs in the place of a machine's process reaches nothing outside of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbt.codecache.store import cache_directory
+from dbt.hypervisor import Clock, DomainState, Host, ProcessCarrier
+from dbt.hypervisor.jail.measures import MEASURES, try_measures
+from tests.domains.guests import boot
+from tests.jail.attacks import Attacks
+
+RATE = 10_000_000
+MISSING = try_measures()
+NEEDS_JAIL = pytest.mark.skipif(bool(MISSING), reason=f"the host does not give {', '.join(MISSING)}")
+
+
+def attacked(path: Path, carrier: ProcessCarrier) -> list[str]:
+    """Return what attacks on a file and on a process outside have come to, a line for each."""
+    path.write_bytes(b"secret")
+    with subprocess.Popen(["sleep", "1000"]) as victim, Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host:
+        try:
+            domain = host.define("attacker", Attacks(victim.pid, str(path), cache_directory()))
+            domain.start()
+            while b"over\n" not in domain.console.output and domain.state is DomainState.RUNNING:
+                host.run(periods=1)
+            assert domain.state is DomainState.RUNNING, domain.reason
+            assert victim.poll() is None
+            assert path.read_bytes() == b"secret"
+            return domain.console.output.decode().splitlines()
+        finally:
+            victim.kill()
+
+
+@NEEDS_JAIL
+def test_nothing_outside_a_jail_is_reached(tmp_path: Path) -> None:
+    with ProcessCarrier(jail="strict") as carrier:
+        lines = attacked(tmp_path / "file", carrier)
+    assert len(lines) > 40
+    assert re.fullmatch(r"open: \['\d+: -r--------'\]", lines[-2])  # which of its own pages the host has
+    assert lines[-1] == "over"
+    assert not [line for line in lines[:-2] if "refused" not in line]
+
+
+def test_the_attacks_are_real(tmp_path: Path) -> None:
+    """Without a jail, they reach what a process of this user reaches."""
+    script = (
+        "from tests.jail.attacks import Attacks, _outcome; import os, sys; "
+        "attempts = Attacks(os.getppid(), sys.argv[1], '/tmp').attempts(); "
+        "[print(name, _outcome(attempts[name])) for name in sys.argv[2:]]"
+    )
+    path = tmp_path / "file"
+    path.write_bytes(b"secret")
+    names = ["read a file", "write a file", "create a file", "list the root", "internet", "unix socket", "signal"]
+    names += ["handle of a process", "executable memory", "memory made executable", "own memory", "socketpair"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), *names], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("REACHED") == len(names), done.stdout
+
+
+@NEEDS_JAIL
+def test_a_jailed_machine_does_everything_that_it_did(tmp_path: Path) -> None:
+    with ProcessCarrier(jail="strict") as carrier, Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host:
+        memory, echo = host.define("memory", boot("memory")), host.define("echo", boot("echo"))
+        memory.start()
+        echo.start()
+        host.run(periods=2)
+        clone = memory.clone("clone")
+        assert clone.state_hash() == memory.state_hash()
+        clone.resume()
+        echo.console.send(b"hello")
+        host.run(periods=2)
+        assert echo.console.output == b"hello"
+        memory.save()
+        memory.start()
+        host.run(periods=1)
+        for domain in (memory, clone, echo):
+            assert domain.state in (DomainState.RUNNING, DomainState.BLOCKED), domain.reason
+
+
+def test_the_measures_that_are_missing_are_said() -> None:
+    assert set(MISSING) <= {measure.name for measure in MEASURES}
+    told: list[str] = []
+    with ProcessCarrier(notice=told.append) as carrier, Host(1, carrier=carrier) as host:
+        for name in "ab":
+            host.define(name, boot("memory")).start()
+    assert len(told) == len(MISSING)
