@@ -13,7 +13,7 @@ import msgspec
 from dbt.daemon import console, disks, metrics
 from dbt.daemon.definition import Definition, DeviceLimits, plain, read_definition
 from dbt.daemon.domains import Domains, Record
-from dbt.daemon.errors import RequestError
+from dbt.daemon.errors import Conflict, RequestError
 from dbt.daemon.events import Event, Events, as_server_sent
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Request, Response, Stream
 from dbt.daemon.machines import MachineMaker
@@ -33,6 +33,8 @@ from dbt.daemon.views import (
     Wanted,
     stats_of,
 )
+from dbt.hypervisor.domain import Domain
+from dbt.hypervisor.lifecycle import ALIVE
 
 #: How often the shares are told to those who listen, in seconds.
 _SHARES_S = 0.5
@@ -295,8 +297,16 @@ class Api:
 
     # -- consoles ------------------------------------------------------------------------------
 
+    def _console_of(self, call: Call, position: int) -> Domain:
+        """Return the domain whose console is wanted. Raise Conflict if there is nothing to see, nor will be."""
+        record = self._record(call)
+        if record.domain.state not in ALIVE and position >= record.domain.console.written:
+            raise Conflict(f"the domain {record.name} has no machine, so it has no console: `dbt vm start` starts it")
+        return record.domain
+
     async def _console(self, call: Call) -> Answer:
-        domain, position = self._record(call).domain, _number("position", call.request.query.get("position", "0"))
+        position = _number("position", call.request.query.get("position", "0"))
+        domain = self._console_of(call, position)
 
         async def carry(stream: RawStream) -> None:
             await console.carry(domain, stream, position)
@@ -304,7 +314,8 @@ class Api:
         return Hijack(carry)
 
     async def _watch_console(self, call: Call) -> Answer:
-        domain, position = self._record(call).domain, _number("position", call.request.query.get("position", "0"))
+        position = _number("position", call.request.query.get("position", "0"))
+        domain = self._console_of(call, position)
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             async for data, behind in console.output(domain, position):
@@ -314,7 +325,8 @@ class Api:
         return Stream(pieces(), _EVENT_STREAM)
 
     async def _type(self, call: Call) -> Answer:
-        await console.type_all(self._record(call).domain.console, call.body)
+        domain = self._record(call).domain
+        await console.type_all(self._console_of(call, domain.console.written), call.body)
         return Response(204)
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from dbt.daemon.http_messages import RawStream
-from dbt.hypervisor.console_ring import ConsoleFull, ConsoleRing
+from dbt.hypervisor.console_ring import ConsoleFull
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.lifecycle import ALIVE
 
@@ -52,7 +52,7 @@ async def carry(domain: Domain, stream: RawStream, position: int) -> None:
 
     A client that ends its direction gets the output nevertheless.
     """
-    typing = asyncio.create_task(_type(domain.console, stream))
+    typing = asyncio.create_task(_type(domain, stream))
     try:
         async for data, _ in output(domain, position):
             await stream.write(data)
@@ -63,16 +63,16 @@ async def carry(domain: Domain, stream: RawStream, position: int) -> None:
             await typing
 
 
-async def _type(ring: ConsoleRing, stream: RawStream) -> None:
+async def _type(domain: Domain, stream: RawStream) -> None:
     while data := await stream.read():
-        await type_all(ring, data)
+        await type_all(domain, data)
 
 
-async def type_all(ring: ConsoleRing, data: bytes) -> None:
-    """Type ``data``, and wait as long as the guest does not read."""
-    while True:
+async def type_all(domain: Domain, data: bytes) -> None:
+    """Type ``data``, and wait while the guest does not read. What is left when its machine ends is lost."""
+    while domain.state in ALIVE:
         try:
-            ring.send(data)
+            domain.console.send(data)
             return
         except ConsoleFull:
             await asyncio.sleep(_FULL_S)

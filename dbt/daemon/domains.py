@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -183,7 +184,8 @@ class Domains:
             found = record.domain.attach()
         except (OSError, VmLost) as error:
             _log.error("the machine of the domain %s cannot be attached to: %s", record.name, error)
-            found = False
+            record.told = record.domain.state
+            return
         if found and paused and record.domain.state in RUNS:
             record.domain.pause()
         record.told = record.domain.state
@@ -235,16 +237,11 @@ class Domains:
             self._forget(record)
 
     def _forget(self, record: Record) -> None:
-        uuid = record.domain.uuid
-        files = [snapshot.path for snapshot in self._store.snapshots(uuid)]
-        if record.managed_save is not None:
-            files.append(record.managed_save)
-        self._store.remove(uuid)
-        for path in files:
-            if os.path.exists(path):
-                os.unlink(path)
-        for folder in {os.path.dirname(path) for path in files} - {self._states}:
-            os.rmdir(folder)
+        self._store.remove(record.domain.uuid)
+        if record.managed_save is not None and os.path.exists(record.managed_save):
+            os.unlink(record.managed_save)
+        if os.path.isdir(snapshots := os.path.join(self._states, str(record.domain.uuid))):
+            shutil.rmtree(snapshots)
         with self._defining:
             self.host.undefine(record.name, destroy=True)
             del self._records[record.name]
@@ -385,14 +382,19 @@ class Domains:
     def _settle(self) -> None:
         """Do what is to be done when guests have ended: start again those that reboot, and forget what is transient."""
         while (record := self._ended.get()) is not None:
-            with record.busy:
-                if record.domain.state is not DomainState.DEFINED or self._records.get(record.name) is not record:
-                    continue
-                if record.reboots:
-                    record.reboots = False
-                    try:
-                        self.start_from(record, None)
-                    except RequestError as error:
-                        self._tell(time(), record.name, "crashed", str(error))
-                elif not record.persistent:
-                    self._forget(record)
+            try:
+                with self.use(record.name) as known:
+                    if known is record and record.domain.state is DomainState.DEFINED:
+                        self._settle_one(record)
+            except NotFound:
+                continue  # somebody has forgotten it first
+            except RequestError as error:
+                _log.error("%s", error)
+                self._tell(time(), record.name, "failed", str(error))
+
+    def _settle_one(self, record: Record) -> None:
+        if record.reboots:
+            record.reboots = False
+            self.start_from(record, None)
+        elif not record.persistent:
+            self._forget(record)

@@ -120,6 +120,7 @@ def test_what_cannot_be_is_said_in_one_paragraph(daemon: TestDaemon) -> None:
     assert "there is no domain none" in paragraph(daemon.vm("start", "none"), 120)
     daemon.define("one", "sleeper")
     assert "cannot pause the domain one, which is defined" in paragraph(daemon.vm("suspend", "one"), 125)
+    assert "it has no console" in paragraph(daemon.vm("console", "one"), 125)
     missing = daemon.folder / "missing.toml"
     missing.write_text('name = "m"\n[machine]\nkernel = "nowhere"\n')
     daemon.ok("define", missing)
