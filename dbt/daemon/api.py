@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dbt.daemon import console, disks, metrics
-from dbt.daemon.definition import Definition, DeviceLimits, plain, read_definition
+from dbt.daemon.definition import Definition, MachineLimits, plain, read_definition
 from dbt.daemon.domains import Domains, Record
 from dbt.daemon.errors import Conflict, RequestError
 from dbt.daemon.events import Event, Events, as_server_sent
@@ -28,6 +28,7 @@ from dbt.daemon.views import (
     DomainStats,
     HostInfo,
     LimitsChange,
+    Memory,
     ShareChange,
     Shutdown,
     Wanted,
@@ -116,9 +117,10 @@ class Api:
             Route("GET", f"{_ONE}/stats", "What a domain has used", self._one_stats, gives=DomainStats),
             Route("POST", f"{_ONE}/share", "Change a share", self._share, takes=ShareChange, gives=DomainInfo),
             Route(
-                "POST", f"{_ONE}/limits", "Change the limits of devices", self._limits, takes=LimitsChange,
-                gives=DeviceLimits,
+                "POST", f"{_ONE}/limits", "Change the limits of memory and devices", self._limits, takes=LimitsChange,
+                gives=MachineLimits,
             ),
+            Route("POST", f"{_ONE}/memory", "Ask the guest to have so much memory", self._memory, takes=Memory),
             Route("POST", f"{_ONE}/disks", "Give it a disk, from its next start on", self._attach, takes=Disk),
             Route("POST", f"{_ONE}/disks/detach", "Take a disk from it, likewise", self._detach, takes=Disk),
         ]  # fmt: skip
@@ -260,6 +262,10 @@ class Api:
             return _changed(old, "limits", {name: value or None for name, value in limits.items()})
 
         return json_answer((await self._change(call, change)).definition.limits)
+
+    async def _memory(self, call: Call) -> Answer:
+        await self._in_thread(lambda: self._domains.set_memory(call.parts["name"], call.body.size))
+        return Response(204)
 
     async def _attach(self, call: Call) -> Answer:
         await self._change(call, lambda old: disks.with_disk(old, call.body.drive))

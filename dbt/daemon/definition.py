@@ -53,13 +53,15 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     latency: Latency = "normal"
 
 
-class DeviceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
-    """The section ``limits``: what each disk and each network card may do in a second of the guest's time.
+class MachineLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """The section ``limits``. None is no limit.
 
-    ``disk_bytes`` and ``disk_operations`` are read and written, ``net_sent`` and ``net_received`` are bits of frames.
-    None is no limit. ``dbt vm blkdeviotune`` and ``domiftune`` change them.
+    ``memory`` is how many bytes of the host the machine's RAM may take. The others are what each disk and network card
+    may do in a second of the guest's time: ``disk_bytes`` and ``disk_operations`` are read and written, and
+    ``net_sent`` and ``net_received`` bits of frames. The verbs memtune, blkdeviotune and domiftune change them.
     """
 
+    memory: Annotated[int, Meta(ge=1)] | None = None
     disk_bytes: PerSecond | None = None
     disk_operations: PerSecond | None = None
     net_sent: PerSecond | None = None
@@ -78,16 +80,17 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     autostart: bool = False
     directory: str = "/"
     share: Share = Share()
-    limits: DeviceLimits = DeviceLimits()
+    limits: MachineLimits = MachineLimits()
 
     @property
     def limits_of_domain(self) -> LimitChanges:
-        """The limits of the domain, all of which are given: a cap of 1 is none."""
+        """The limits of the domain. All are given, but for one of memory that is none: a cap of 1 is none."""
         share, most = self.share, self.limits
         return {
             "weight": share.weight,
             "cap": 1 if share.cap is None else share.cap,
             "latency": LatencyClass[share.latency.upper()],
+            "memory": most.memory,
             "disks": DiskLimits(_rate(most.disk_bytes), _rate(most.disk_operations)),
             "nets": NetLimits(_rate(most.net_sent), _rate(most.net_received)),
         }
@@ -103,7 +106,7 @@ def _rate(per_second: int | None) -> Rate | None:
 
 def read_definition(data: object) -> Definition:
     """Return the definition that plain values describe, as TOML and JSON give them. Raise DefinitionError."""
-    names = [name for kind in (Definition, Share, DeviceLimits) for name in kind.__struct_encode_fields__]
+    names = [name for kind in (Definition, Share, MachineLimits) for name in kind.__struct_encode_fields__]
     definition = checked(data, Definition, "the definition", names)
     if not os.path.isabs(definition.directory):
         raise DefinitionError(

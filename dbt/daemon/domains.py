@@ -214,9 +214,13 @@ class Domains:
         return made
 
     def _redefine(self, record: Record, definition: Definition) -> None:
-        """Keep another definition of a domain that is in use. Its limits hold at once, all else from the next start."""
+        """Keep another definition of a domain that is in use. Its limits hold at once, and all else from the next start
+        on, also that it has no limit of memory any more.
+        """
         self._store.put(definition, record.persistent)
-        record.is_stale = record.is_stale or definition.machine != record.definition.machine
+        was = record.definition
+        loses_limit = was.limits.memory is not None and definition.limits.memory is None
+        record.is_stale = record.is_stale or loses_limit or definition.machine != was.machine
         record.definition = definition
         record.domain.set_limits(**definition.limits_of_domain)
         self._tell(time(), record.name, "defined", "")
@@ -354,6 +358,14 @@ class Domains:
                 f"the guest of {record.name} has not shut down within {timeout:g} s. It may need a program that hears "
                 f"the power key; `dbt vm destroy {record.name}` ends it at once"
             )
+
+    def set_memory(self, name: str, size: int) -> None:
+        """Ask the guest to have only so many bytes of its RAM, and to give the rest back by its balloon."""
+        with self.use(name) as record:
+            try:
+                record.domain.set_memory(size)
+            except ValueError as error:
+                raise Conflict(f"the memory of the domain {record.name} cannot be {size} bytes: {error}") from None
 
     def _await(self, condition: Callable[[], bool], seconds: float) -> bool:
         with self._changed:

@@ -123,12 +123,19 @@ class Boots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """Other limits of devices, in a second of the guest's time. What is not given stays; 0 is no limit."""
+    """Other limits of memory, and of devices in a second of the guest's time. What is None stays; 0 is no limit."""
 
+    memory: int | None = None
     disk_bytes: int | None = None
     disk_operations: int | None = None
     net_sent: int | None = None
     net_received: int | None = None
+
+
+class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many bytes of its RAM a guest is to have. It gives the rest back by its balloon."""
+
+    size: int
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.command import dbt, paragraph
 from tests.daemon.daemons import TestDaemon
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -122,10 +123,35 @@ def test_the_limits_of_devices_are_kept(daemon: TestDaemon) -> None:
     changed = daemon.json("blkdeviotune", "one", "--total-bytes-sec", "0", "--total-iops-sec", "50")
     assert changed == {"disk-bytes": None, "disk-operations": 50}
     assert daemon.json("domiftune", "one", "--inbound", "1000000") == {"net-received": 1_000_000, "net-sent": None}
+    assert daemon.json("memtune", "one", "--hard-limit", "2M") == {"memory": 2 << 20}
     assert daemon.ask("GET", "/v1/domains/one/definition")["limits"] == {
+        "memory": 2 << 20,
         **{"disk-bytes": None, "disk-operations": 50},
         **{"net-sent": None, "net-received": 1_000_000},
     }
+
+
+def test_a_machine_that_takes_more_memory_than_it_may_is_crashed(daemon: TestDaemon) -> None:
+    """The guest writes to one page, and its code is in another."""
+    daemon.define("one", "memory", ["[limits]", "memory = 4096"])
+    daemon.ok("start", "one")
+    wait_until(lambda: daemon.state_of("one") == "crashed", "a crash")
+    assert "limit of memory is 4096" in daemon.json("dominfo", "one")["reason"]
+    daemon.ok("destroy", "one")
+    daemon.ok("memtune", "one", "--hard-limit", "0")
+    daemon.ok("start", "one")
+    wait_until(lambda: daemon.json("domstats", "one")[0]["turns"] > 3, "turns")
+    assert daemon.state_of("one") == "running"
+
+
+def test_memory_is_asked_for_by_the_balloon(daemon: TestDaemon) -> None:
+    daemon.define("none", "letters")
+    daemon.define("some", "letters", machine=["balloon = true"])
+    assert "which is defined" in paragraph(daemon.vm("setmem", "some", "512K"), 125)
+    daemon.ok("start", "none", "some")
+    assert "no balloon" in paragraph(daemon.vm("setmem", "none", "512K"), 125)
+    assert "is none" in paragraph(daemon.vm("setmem", "some", "512M"), 125)
+    assert daemon.json("setmem", "some", "512K") == {"domain": "some", "size": 512 << 10}
 
 
 def test_disks_come_and_go_with_the_next_start(daemon: TestDaemon, tmp_path: Path) -> None:

@@ -339,6 +339,16 @@ VERBS: dict[str, Verb] = {
         _rates(("BITS", "bits of frames that it receives", "--inbound"), ("BITS", "that it sends", "--outbound")),
         _do_limits(net_received="--inbound", net_sent="--outbound"),
     ),
+    "setmem": Verb(
+        "ask a guest to have so much memory, and to give the rest back by its balloon",
+        _arguments(_NAME, ("SIZE", "such as 64M", "size", True)),
+        _of_states(lambda do, p: do.set_memory(p.name, p.size, p.json)),
+    ),
+    "memtune": Verb(
+        "show or change how much of the host's memory a machine may take",
+        _rates(("SIZE", "more than that ends it as a crash; 0: no limit from the next start on", "--hard-limit")),
+        _of_states(lambda do, p: do.change_memory_limit(p.name, p.hard_limit, p.json)),
+    ),
     "attach-disk": Verb(
         "give a domain a disk, from its next start on",
         _arguments(_NAME, ("DISK", "its file, or a text as for `dbt run --drive`", "disk", True)),

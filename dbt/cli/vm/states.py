@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from dbt.cli.status import Status
-from dbt.cli.values import parse_count
+from dbt.cli.values import parse_count, parse_size
 from dbt.cli.vm.connection import ask, of_domain
 from dbt.cli.vm.paths import absolute_drive
 from dbt.cli.vm.verbs import print_columns, show
@@ -59,6 +59,19 @@ def change_disk(name: str, drive: str, verb: str, as_json: bool) -> int:
     ask("POST", of_domain(name, *verb.split("/")), {"drive": text})
     done = "has" if verb == "disks" else "does not have"
     return show({"domain": name, "drive": text}, as_json, f"domain {name} {done} {text} from its next start on")
+
+
+def set_memory(name: str, size: str, as_json: bool) -> int:
+    number = parse_size("SIZE", size)
+    ask("POST", of_domain(name, "memory"), {"size": number})
+    return show({"domain": name, "size": number}, as_json, f"the guest of {name} is asked to have {size} of memory")
+
+
+def change_memory_limit(name: str, limit: str | None, as_json: bool) -> int:
+    """Change the limit of memory, if one is given, and show it."""
+    change = {} if limit is None else {"memory": 0 if limit == "0" else parse_size("--hard-limit", limit)}
+    most = ask("POST", of_domain(name, "limits"), change)["memory"]
+    return show({"memory": most}, as_json, f"memory: {'none' if most is None else f'{most} bytes'}")
 
 
 def change_limits(name: str, given: Mapping[str, tuple[str, str | None]], as_json: bool) -> int:
