@@ -5,11 +5,8 @@ DBT_LINUX_IMAGES has ``zImage-virtio`` besides the RAM disk of ``make linux``; d
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,12 +19,12 @@ from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from tests.linux.booting import IMAGES, MODES, NEEDS_LINUX, TIMEOUT
+from tests.linux.initramfs import extended
 
 KERNEL = IMAGES / "zImage-virtio"
 pytestmark = [
     NEEDS_LINUX,
     pytest.mark.skipif(not KERNEL.is_file(), reason="no zImage-virtio in DBT_LINUX_IMAGES (docs/linux.md)"),
-    pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is needed: Debian has a package of this name"),
 ]
 _INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -44,12 +41,7 @@ reboot -f
 
 def test_every_device_works(tmp_path: Path) -> None:
     """Seven devices share four interrupts. What was recorded is the same in another tier, without the directory."""
-    (tmp_path / "init-v").write_text(_INIT)
-    (tmp_path / "init-v").chmod(0o755)
-    command = ["cpio", "-o", "-H", "newc", "--quiet"]
-    packed = subprocess.run(command, input=b"init-v\n", cwd=tmp_path, capture_output=True, check=True, timeout=60)
-    disk = tmp_path / "initramfs"
-    disk.write_bytes((IMAGES / "initramfs-armel.cpio.gz").read_bytes() + gzip.compress(packed.stdout))
+    extended(IMAGES / "initramfs-armel.cpio.gz", tmp_path, {"init-v": _INIT})
     contents = [bytes([number]) * 65536 for number in (1, 2)]
     (tmp_path / "share").mkdir()
     (tmp_path / "share" / "hello").write_text("hello from the host\n")

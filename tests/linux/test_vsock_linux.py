@@ -6,15 +6,8 @@ vmw_vsock_virtio_transport among those of the initramfs, and a compiler that mak
 
 from __future__ import annotations
 
-import gzip
-import re
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -27,9 +20,10 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from tests.linux.booting import MODES
 from tests.linux.debian import DISK, KERNEL, NEEDS_DEBIAN, TIMEOUT
+from tests.linux.initramfs import extended
+from tests.linux.vsock_host import GUEST, Caller, Host
 
 pytestmark = NEEDS_DEBIAN
-_COMPILER = "arm-linux-gnueabi-gcc"
 _MODULES = ("virtio_mmio", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -45,21 +39,8 @@ _CID = 42
 @pytest.fixture(scope="module")
 def initramfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Debian's initramfs with the program, and an /init-vsock that runs it."""
-    if shutil.which(_COMPILER) is None or shutil.which("cpio") is None:
-        pytest.skip(f"{_COMPILER} and cpio are needed for the guest's program: Debian has packages of these names")
     folder = tmp_path_factory.mktemp("initramfs")
-    source = Path(__file__).with_name("vsock_guest.c")
-    command = [_COMPILER, "-O1", "-static", "-march=armv5te", "-marm", "-o", str(folder / "vsock_guest"), str(source)]
-    subprocess.run(command, check=True, timeout=60)
-    (folder / "init-vsock").write_text(_INIT)
-    (folder / "init-vsock").chmod(0o755)
-    names = b"vsock_guest\ninit-vsock\n"
-    packed = subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--quiet"], input=names, cwd=folder, capture_output=True, check=True, timeout=60
-    )
-    whole = folder / "initramfs"
-    whole.write_bytes(DISK.read_bytes() + gzip.compress(packed.stdout))
-    return whole
+    return extended(DISK, folder, {"vsock_guest": GUEST, "init-vsock": _INIT})
 
 
 def boot(initramfs: Path, mode: str, console: Console, end: str, append: str = "", **more: Any) -> Machine:
@@ -67,67 +48,6 @@ def boot(initramfs: Path, mode: str, console: Console, end: str, append: str = "
     machine = Machine(256 << 20, tier=tier, jit=jit, console=console, cpu="cortex-a15", vsock=Vsock(_CID, end), **more)
     machine.load_kernel(KERNEL, initrd=initramfs, append=f"console=ttyAMA0 quiet panic=-1 rdinit=/init-vsock {append}")
     return machine
-
-
-class Host:
-    """The programs of the host: one echoes what the guest sends to port 52, others connect to the guest's ports."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self.got: list[bytes] = []
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(f"{path}_52")
-        self._listener.listen()
-        self._threads = [Thread(target=self._echo, daemon=True)]
-        self._threads[0].start()
-
-    def _echo(self) -> None:
-        with closing(self._listener), self._listener.accept()[0] as client:
-            while data := client.recv(10_000):
-                client.sendall(data)
-
-    def call(self, port: int, data: bytes) -> None:
-        """Connect to a port of the guest, send something, and keep what comes back."""
-        self._threads.append(Thread(target=self._call, args=(port, data), daemon=True))
-        self._threads[-1].start()
-
-    def _call(self, port: int, data: bytes) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.connect(self._path)
-            client.sendall(b"CONNECT %d\n" % port)
-            sender = Thread(target=self._send, args=(client, data), daemon=True)
-            sender.start()
-            answer = b""
-            while piece := client.recv(1 << 16):
-                answer += piece
-            sender.join(TIMEOUT)
-            self.got.append(answer)
-
-    @staticmethod
-    def _send(client: socket.socket, data: bytes) -> None:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-
-    def join(self) -> None:
-        for thread in self._threads:
-            thread.join(TIMEOUT)
-            assert not thread.is_alive()
-
-
-class Caller(CaptureConsole):
-    """A console that lets the host connect when the guest listens."""
-
-    def __init__(self, host: Host) -> None:
-        super().__init__()
-        self._host = host
-        self._called: set[int] = set()
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        for port in map(int, re.findall(rb"listening (\d+)\r", bytes(self.output))):
-            if port not in self._called:
-                self._called.add(port)
-                self._host.call(port, b"%d " % port * 40_000)
 
 
 @pytest.fixture

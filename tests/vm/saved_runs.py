@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from dbt import Machine
 from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole
-from dbt.host.drive import Drive
-from dbt.host.net_option import Net
-from dbt.host.ninep.share import Share
 from dbt.vm.machine import TierName
+from dbt.vm.options import HostOptions
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 
@@ -57,32 +55,37 @@ def check_saves(
     icounts: Sequence[int],
     ahead: int,
     modes: Sequence[Mode] = NATIVE,
-    drives: Sequence[Drive] = (),
-    nets: Sequence[Net] = (),
-    shares: Sequence[Share] = (),
+    host: HostOptions | None = None,
+    attach: Callable[[Machine], None] = lambda machine: None,
 ) -> None:
     """Save a guest at each of the icounts, and let what is restored execute ``ahead`` instructions.
 
     ``start`` returns a machine at its beginning, and ``saver`` executes the one that is saved. Each restored machine is
     executed by another of the ``modes``. Every second one is a fork, so what is saved goes on from a copy of its RAM.
-    ``drives``, ``nets`` and ``shares`` are what the machine has.
+    ``host`` is what the machine has of the host, such as disks. ``attach`` is called with each machine before it runs.
     """
-    expected = places(start(("threaded", "off")), [at + more for at in icounts for more in (0, ahead)])
-    with start(saver) as machine:
+
+    def begin(mode: Mode) -> Machine:
+        machine = start(mode)
+        attach(machine)
+        return machine
+
+    expected = places(begin(("threaded", "off")), [at + more for at in icounts for more in (0, ahead)])
+    with begin(saver) as machine:
         for number, icount in enumerate(sorted(icounts)):
             tier, jit = modes[number // 2 % len(modes)]
             here = go_on(machine, icount)
             assert here == expected[icount], f"the machine that was saved before differs at {icount}"
             if here.reason is not StopReason.FUEL:
                 return
+            options: HostOptions = {**(host or {}), "tier": tier, "jit": jit, "console": remaining(machine)}
             if number % 2:
-                other = machine.fork(tier=tier, jit=jit, console=remaining(machine))
+                other = machine.fork(**options)
             else:
                 with machine.save() as state:
                     assert state.hash() == here.state
-                    other = Machine.restore(
-                        state, tier=tier, jit=jit, console=remaining(machine), drives=drives, nets=nets, shares=shares
-                    )
+                    other = Machine.restore(state, **options)
             with other:
+                attach(other)
                 found = go_on(other, icount + ahead)
             assert found == expected[icount + ahead], f"restored at {icount} in {tier} {jit}"
