@@ -24,6 +24,7 @@ from dbt.host.semihosting import SEMIHOSTING_SVC
 from dbt.inspector.backtrace import frames, is_return_address
 from dbt.memory.ram import RamLayout
 from isa.arm.faults import Fault
+from isa.arm.state import Architecture
 
 if TYPE_CHECKING:
     from dbt.inspector.inspector import Inspector
@@ -32,15 +33,17 @@ _THUMB = (
     "Thumb state is outside this instruction set (A32): build everything with -marm, and link libraries "
     "that are A32 code too; Debian's newlib has them for -march=armv5te"
 )
-_UNDEFINED = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
+_MISSING = "It may be data, newer than ARMv7-A, floating point, or a coprocessor register that is not there"
 _TRACE = "--trace FILE shows the way there"
 _TABLES = f"The guest's page tables say so; {_TRACE}"
 _LINUX_SYSTEM_CALLS = 512
 _OABI = 0x900000
 
 
-def explain(exit_: VmExit, ram: RamLayout, system_call: int) -> tuple[str, str]:
-    """Return what the guest did, and a remedy. ``system_call`` is R7, where Linux has the number of a system call."""
+def explain(exit_: VmExit, ram: RamLayout, system_call: int, undefined: str) -> tuple[str, str]:
+    """Return what the guest did, and a remedy. ``system_call`` is R7, where Linux has the number of a system call, and
+    ``undefined`` is what :func:`why_undefined` says of the instruction.
+    """
     match exit_:
         case DataAbort(gva=gva, size=size, reason=Fault.ALIGNMENT):
             return (
@@ -56,7 +59,7 @@ def explain(exit_: VmExit, ram: RamLayout, system_call: int) -> tuple[str, str]:
         case PrefetchAbort(pc=pc):
             return f"jump to {pc:#010x}, where there is no RAM to execute", _place(pc, ram)
         case Undefined():
-            return "undefined instruction", f"{_UNDEFINED}; {_TRACE}"
+            return "undefined instruction", f"{undefined}; {_TRACE}"
         case SupervisorCall(immediate=immediate):
             return f"supervisor call {immediate:#x}", _supervisor_remedy(immediate, system_call)
         case Breakpoint(immediate=immediate):
@@ -76,6 +79,17 @@ def explain(exit_: VmExit, ram: RamLayout, system_call: int) -> tuple[str, str]:
             )
         case _:
             return f"{type(exit_).__name__}", _TRACE
+
+
+def why_undefined(word: int | None, architecture: int) -> str:
+    """Return why an instruction word may be undefined on a processor of a version of the architecture."""
+    from isa.arm.a32 import DECODER
+
+    insn = None if word is None else DECODER.decode(word)
+    if insn is None or insn.since <= architecture:
+        return _MISSING
+    needed = f"ARMv{insn.since}" if insn.since <= Architecture.V7 else "ARMv7 with the Virtualization Extensions"
+    return f"{needed} has this instruction, and the processor is older: choose another one (--cpu)"
 
 
 def origin(inspector: Inspector, exit_: VmExit, registers: Sequence[int]) -> str:

@@ -130,9 +130,10 @@ class Inspector:
 
         ``context`` says in sentences why it could not be handled, or is empty.
         """
-        from dbt.inspector.fault_report import explain, origin
+        from dbt.inspector.fault_report import explain, origin, why_undefined
 
-        what, remedy = explain(exit_, self._memory.ram.layout, self._cpu.r[7])
+        undefined = why_undefined(self.peek_code(exit_.pc), self._cpu["architecture"])
+        what, remedy = explain(exit_, self._memory.ram.layout, self._cpu.r[7], undefined)
         where = origin(self, exit_, self._cpu.r)
         return f"guest fault at {self.describe_pc(exit_.pc)}: {what}. {context}{where}{remedy}."
 
@@ -140,5 +141,5 @@ class Inspector:
         """Return one paragraph on why it is useless for the guest to wait any longer."""
         from dbt.inspector.fault_report import explain
 
-        what, remedy = explain(exit_, self._memory.ram.layout, 0)
+        what, remedy = explain(exit_, self._memory.ram.layout, 0, "")
         return f"halted at {self.describe_pc(exit_.pc)}: {what}. {remedy}."

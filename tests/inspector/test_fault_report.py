@@ -71,3 +71,21 @@ def test_frames_that_go_round_in_a_circle() -> None:
         """
     )
     assert "called from" in message or "frames" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "cpu", "said"),
+    [
+        ("movt r3, #0xedfe", "arm926", "ARMv7 has this instruction, and the processor is older: choose another one"),
+        ("rev r0, r1", "arm926", "ARMv6 has this instruction"),
+        (".word 0xe710f211", "cortex-a8", "ARMv7 with the Virtualization Extensions has this instruction"),
+        (".word 0xe7f000f0", "arm926", "It may be data"),
+        (".word 0xee077a90", "cortex-a15", "floating point"),
+    ],
+)
+def test_an_instruction_that_only_newer_processors_have(source: str, cpu: str, said: str) -> None:
+    with Machine(RAM, "reference", cpu=cpu, board="versatile", console=CaptureConsole()) as machine:
+        machine.load_bytes(assemble(source, BASE), BASE)
+        result = machine.run(timeout=60)
+    assert result.reason is StopReason.FAULT and "undefined instruction" in result.message
+    assert said in result.message

@@ -101,6 +101,15 @@ def test_it_is_saved_anywhere() -> None:
     check_saves(start, ("auto", "async"), icounts, 20_000_000)
 
 
+def test_alone_it_is_explained() -> None:
+    """Without options it has a processor that is too old for it."""
+    with Machine(console=CaptureConsole()) as machine:
+        machine.load_kernel(KERNEL)
+        result = machine.run(timeout=TIMEOUT)
+    assert result.reason is StopReason.FAULT and "ARMv7 has this instruction" in result.message
+    assert "--board virt" in result.advice and "the processor arm926" in result.advice
+
+
 def test_it_reboots() -> None:
     """The shell's first command ends the machine, by PSCI's SYSTEM_RESET."""
     console = CaptureConsole()
