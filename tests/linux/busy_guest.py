@@ -215,6 +215,7 @@ def check_work(output: bytes | bytearray, is_fork: bool = False) -> None:
         "=== BUSY DONE ===",
     ):
         assert line in text, (line, text)
+    assert "SO_VM_SOCKETS" not in text
 
 
 def run_until(machine: Machine, console: Partner, text: bytes) -> None:

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -11,13 +12,20 @@
 
 static unsigned char buffer[1 << 16];
 
+/* A socket that waits for an answer for as long as a busy host may take. Linux gives up after 2 seconds otherwise. */
 static int vsock(unsigned cid, unsigned port, struct sockaddr_vm *address)
 {
+    struct timeval patience = {600, 0};
+    int fd;
+
     memset(address, 0, sizeof *address);
     address->svm_family = AF_VSOCK;
     address->svm_cid = cid;
     address->svm_port = port;
-    return socket(AF_VSOCK, SOCK_STREAM, 0);
+    fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+    if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof patience))
+        perror("SO_VM_SOCKETS_CONNECT_TIMEOUT");
+    return fd;
 }
 
 static unsigned byte_at(unsigned position)
