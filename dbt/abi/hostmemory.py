@@ -60,13 +60,14 @@ class HostRange:
         if _libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_WRITE):
             raise OSError(ctypes.get_errno(), "cannot commit host memory")
 
-    def map_file(self, offset: int, size: int, handle: int, shared: bool = False) -> None:
-        """Replace a part by the bytes of a file at the same offset. Stores do not change the file, unless it is
-        ``shared``. Then a forked process has nothing there.
+    def map_file(self, offset: int, size: int, handle: int, shared: bool = False, at: int | None = None) -> None:
+        """Replace a part by the bytes of a file at the same offset, or from ``at`` on. Stores do not change the file,
+        unless it is ``shared``. Then a forked process has nothing there.
         """
         self._check(offset, size)
         flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | _MAP_NORESERVE | _MAP_FIXED
-        address = _map(Hva(self.address + offset), size, mmap.PROT_READ | mmap.PROT_WRITE, flags, handle, offset)
+        place, protection = offset if at is None else at, mmap.PROT_READ | mmap.PROT_WRITE
+        address = _map(Hva(self.address + offset), size, protection, flags, handle, place)
         if shared and _libc.madvise(address, size, mmap.MADV_DONTFORK):
             raise OSError(ctypes.get_errno(), "cannot keep host memory from forked processes")
 

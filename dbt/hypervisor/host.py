@@ -22,7 +22,7 @@ from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Outcome
 from dbt.hypervisor.credit import CreditScheduler, LatencyClass, Precedence, Turn
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host_time import HostTimeGuard
-from dbt.hypervisor.lifecycle import DomainState
+from dbt.hypervisor.lifecycle import SOUND, DomainState
 from dbt.hypervisor.limits import LimitChanges, Limits
 from dbt.hypervisor.pace import Pace, RealPace, VirtualPace
 from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
@@ -33,6 +33,8 @@ from dbt.vm.identity import Identity
 
 if TYPE_CHECKING:
     from typing import Unpack
+
+    from dbt.memory.sharing import SharingReport
 
 #: Instructions that a core executes in a second, if nothing else is said.
 DEFAULT_RATE = 1_000_000_000
@@ -243,6 +245,17 @@ class Host(Closing):
     def _hear(self, domain: Domain) -> None:
         self._typed.append(domain)
         self._called.set()
+
+    def share_memory(self) -> SharingReport:
+        """Let domains share what is equal in their RAM, in runs of 64 KiB, until one of them stores to it. Raise
+        RuntimeError while the host runs or if machines are in other processes, and OSError if there is no room.
+        """
+        from dbt.memory.sharing import share_equal_runs
+
+        with self._changed:
+            if self._runner is not None:
+                raise RuntimeError("memory is shared between two runs of a host, and this one is running")
+            return share_equal_runs([one.machine.ram for one in self._domains.values() if one.state in SOUND])
 
     # -- running -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ _ZERO_PAGE = bytes(PAGE_SIZE)
 #: The size in bytes of the pieces in which pages are examined.
 _CHUNK = 64 << 10
 _ZERO_CHUNK = bytes(_CHUNK)
-_SET = re.compile(rb"[^\0]+")
+_SET = re.compile(rb"\x01+|[^\x00\x01]+")
 #: The last byte of an entry of the page map: whether the page is in memory, whether it is swapped out, and whether it
 #: is one of the file that RAM was mapped from, because nothing has been stored to it.
 _PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
@@ -56,6 +56,12 @@ def stored(ram: Ram) -> Iterator[tuple[Gpa, int]]:
         yield from _parts(region.base, pages)
 
 
+def own_parts(ram: Ram) -> Iterator[tuple[Gpa, int]]:
+    """Yield GPA and size in bytes of the parts of RAM that the host keeps for it alone: not what it shows of a file."""
+    for region in ram.layout.regions:
+        yield from _parts(region.base, _own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP))
+
+
 def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
     """Yield GPA and size in bytes of the parts of RAM that the host has pages for, in the order of their addresses.
 
@@ -71,8 +77,11 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
         for start, end in () if ram.file is None else ram.file.parts_within(region.base, region.end):
             first, count = start - region.base >> PAGE_SHIFT, end - start >> PAGE_SHIFT
             pages[first : first + count] = b"\1" * count
+        base = region.base >> PAGE_SHIFT
         for first, end in _detached(ram, region):
             pages[first:end] = own[first:end]
+            if ram.is_pooled(base + first):
+                pages[first:end] = b"\1" * (end - first)
         yield from _parts(region.base, pages)
 
 

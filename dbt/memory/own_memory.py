@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbt.abi.layout import PAGE_SIZE
-from dbt.memory.contents import stored, touched
+from dbt.memory.contents import own_parts, touched
 from dbt.memory.ram import Ram
 
 
@@ -20,7 +20,7 @@ class OwnMemory:
         ram = self._ram
         log = ram.dirty_log
         self._mark = log.emptied, log.count
-        self._known = sum(size for _, size in (touched(ram) if ram.file is None else stored(ram)))
+        self._known = sum(size for _, size in (own_parts(ram) if ram.home is None else touched(ram)))
         return self._known
 
     def exceeds(self, limit: int) -> bool:

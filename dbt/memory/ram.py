@@ -30,6 +30,10 @@ _ATTACHED = re.compile(rb"\0+")
 #: A part of so many bytes is worth a mapping of the host's, of which a process has 65,000. Linux gives 4 MiB at a time.
 _LEAST_DETACHED = 256 << 10
 _MOST_DETACHMENTS = 512
+#: The size of the aligned runs in which RAMs share memory (:mod:`dbt.memory.sharing`).
+SHARED_RUN = 64 << 10
+_GIVEN_BACK, _POOLED = 1, 2
+_OF_POOL = re.compile(rb"\x02+")
 _SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # since Linux 5.1
 
@@ -236,6 +240,21 @@ class RamFile:
             os.close(self.handle)
 
 
+class Pool:
+    """A file in memory with runs that RAMs share, each of :data:`SHARED_RUN` bytes, by their places."""
+
+    def __init__(self, runs: int) -> None:
+        self._file = RamFile(max(runs, 1) * SHARED_RUN)
+
+    def write(self, place: int, data: memoryview[int]) -> None:
+        """Write a run, which is not mapped yet. Places are written in their order."""
+        self._file.write(Gpa(place * SHARED_RUN), data)
+
+    @property
+    def handle(self) -> int:
+        return self._file.handle
+
+
 class Ram:
     """The RAM of one machine, zeroed. ``memory`` is its size in bytes, from address 0 on, or its regions.
 
@@ -263,7 +282,8 @@ class Ram:
         self.file: RamFile | None = None
         #: Where it is kept, if that is a file: see :meth:`keep_in_file`.
         self.home: RamFile | None = None
-        #: Not 0 for pages that were given back, and have memory of their own since, which is not that of :attr:`file`.
+        #: Not 0 for pages that show nothing of :attr:`file`: 1 for those that were given back, and have memory of their
+        #: own since, 2 for those that are mapped from a pool.
         self.detached = bytearray()
         self._detachments = 0
 
@@ -306,9 +326,26 @@ class Ram:
             self._window.discard_shared(gpa, size)
             return
         self._window.discard(gpa, size)
+        for run in _OF_POOL.finditer(self.detached, gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT):
+            self.bytes[run.start() << PAGE_SHIFT : run.end() << PAGE_SHIFT] = bytes(len(run[0]) << PAGE_SHIFT)
         if self.file is not None:  # whose content has come back now
             for start, end in self.file.parts_within(gpa, gpa + size):
                 self._detach(start, end)
+
+    def map_pool(self, gpa: int, pool: Pool, place: int, count: int) -> None:
+        """Hold ``count`` runs of a pool from ``place`` on, which are equal to what is held. Stores do not change it.
+
+        Raise OSError if the host refuses. Precondition: RAM is not kept in a file.
+        """
+        size = count * SHARED_RUN
+        self._window.map_file(gpa, size, pool.handle, at=place * SHARED_RUN)
+        if not self.detached:
+            self.detached = bytearray(self.end >> PAGE_SHIFT)
+        self.detached[gpa >> PAGE_SHIFT : gpa + size >> PAGE_SHIFT] = bytes([_POOLED]) * (size >> PAGE_SHIFT)
+
+    def is_pooled(self, page: int) -> bool:
+        """Return True if a page, by its number, is mapped from a pool."""
+        return bool(self.detached) and self.detached[page] == _POOLED
 
     def _detach(self, start: int, end: int) -> None:
         """Make a part zero that is mapped from :attr:`file`, and has no private pages.
@@ -326,7 +363,7 @@ class Ram:
                 continue
             self._window.map_zeros(at, size)
             self._detachments += 1
-            self.detached[run.start() : run.end()] = b"\1" * len(run[0])
+            self.detached[run.start() : run.end()] = bytes([_GIVEN_BACK]) * len(run[0])
 
     @property
     def address(self) -> Hva:

@@ -113,3 +113,19 @@ def test_a_guest_is_asked_for_the_rest_of_its_memory(carrier: Carrier) -> None:
 def test_limits_that_make_no_sense_are_refused(memory: int) -> None:
     with Host() as host, pytest.raises(ValueError, match="the limit of memory of the domain a is"):
         host.define("a", boot("spinner"), memory=memory)
+
+
+def test_domains_share_what_is_equal_between_two_runs() -> None:
+    with Host(1, Clock.LOCKSTEP, RATE) as host:
+        domains = [host.define(name, boot("grower", memory=_RAM)) for name in "ab"]
+        for domain in domains:
+            domain.start()
+        host.run(periods=8)
+        hashes, before = [one.state_hash() for one in domains], [one.machine.own_memory.size() for one in domains]
+        report = host.share_memory()
+        assert [one.state_hash() for one in domains] == hashes
+        saved = sum(before) - sum(one.machine.own_memory.size() for one in domains)
+        assert report.runs > 2 and saved >= _GROWN
+        icount = min(one.icount for one in domains)
+        host.run(periods=1)
+        assert min(one.icount for one in domains) > icount
