@@ -18,8 +18,10 @@ from dbt.memory.ram import RamLayout
 PAGE = 0x1000
 #: Receives the power key: that it is pressed. There are no data.
 POWER_KEY = "power key"
-#: Receives what is written to XenStore from outside: path and value, with a NUL in between.
+#: Receives changes of XenStore from outside: a byte for the type of the request, and its payload.
 STORE = "store"
+#: Receives the same for programs that wait until it is done.
+STORE_REQUEST = "store request"
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from dbt.devices.virtio.slots import VirtioSlots
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
     from dbt.hypervisor.xen.domain import XenDomain
+    from dbt.hypervisor.xen.store.ring import StoreListener
     from dbt.memory.guest_memory import GuestMemory
 
     class InterruptController(Protocol):
@@ -77,7 +80,8 @@ class BoardWiring:
     - ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`.
     - ``attached`` are virtio devices.
     - ``memory`` is the guest's, for a board with a hypervisor, and ``unknown`` is told number and command of hypercalls
-      that are not answered. ``back_ends`` make the back ends of its para-virtual devices.
+      that are not answered. ``back_ends`` make the back ends of its para-virtual devices, and
+      ``store_listener`` looks at its XenStore.
     """
 
     # It is no NamedTuple, which would take a quarter of a millisecond at each start.
@@ -96,11 +100,13 @@ class BoardWiring:
         memory: GuestMemory | None = None,
         unknown: Callable[[int, int], None] = _unheard,
         back_ends: Sequence[Callable[[XenBus], BackEnd]] = (),
+        store_listener: StoreListener | None = None,
     ) -> None:
         self.transmit, self.ram, self.timeline = transmit, ram, timeline
         self.irq, self.fiq, self.reset = irq, fiq, reset
         self.epoch, self.refill, self.holes_read_zero = epoch, refill, holes_read_zero
         self.attached, self.memory, self.unknown, self.back_ends = attached, memory, unknown, back_ends
+        self.store_listener = store_listener
 
     @property
     def uart_refill(self) -> Callable[[], None]:

@@ -7,7 +7,7 @@ Addresses and interrupts are those of Xen 4.17 (xen/include/public/arch-arm.h).
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import STORE, Board, BoardWiring, Inputs
+from dbt.board.board import STORE, STORE_REQUEST, Board, BoardWiring, Inputs
 from dbt.board.bus import DeviceBus, Window, hidden_window, private_window
 from dbt.board.virt import PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI
 from dbt.devices import gic
@@ -56,6 +56,7 @@ def build_board(wiring: BoardWiring) -> Board:
         wiring.refill,
         wiring.unknown,
         makers=wiring.back_ends,
+        listener=wiring.store_listener,
     )
     windows = [
         private_window(timer, "generic timer"),
@@ -70,7 +71,7 @@ def build_board(wiring: BoardWiring) -> Board:
             origin=Gpa(interface.CPU_INTERFACE - CPU_INTERFACE),
         ),
     ]
-    received = {STORE: domain.store.receive, **domain.receivers()}
+    received = {STORE: domain.store.receive, STORE_REQUEST: domain.store.receive_request, **domain.receivers()}
     receivers = {name: one_by_one(receive) for name, receive in received.items()}
     bus = DeviceBus(windows, wiring.holes_read_zero)
     return Board(bus, None, domain.console, controller, timeline, receivers, domain)

@@ -128,6 +128,9 @@ def _check_devices(options: RunOptions, board: BoardModel, memory: int) -> None:
     """Raise CommandError for virtio devices on a board with too few slots, or whose slots so much RAM hides, and for
     devices that a domain of Xen cannot have.
     """
+    if options.xenstore is not None and not board.is_domain:
+        message = f"--xenstore {options.xenstore}: the board {board.name} has no XenStore. Give it --xen."
+        raise CommandError(message, Status.USAGE)
     if board.is_domain:
         others = {"--vsock": options.vsock, "--rng, --balloon and --console virtio": _devices(options)}
         for name, wanted in others.items():
@@ -186,6 +189,7 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
         "nets": nets,
         "shares": _shares(options),
         "vsock": _vsock(options),
+        "xenstore": None if options.replay is not None else options.xenstore,
     }
 
 

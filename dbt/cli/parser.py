@@ -57,6 +57,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         ("asm", "assemble A32 code", others.add_asm),
         ("disasm", "disassemble A32 code, with the program's symbols", others.add_disasm),
         ("isa", "list the instructions, made from their specification", others.add_isa),
+        ("xenstore", "look at the XenStore of a domain of Xen that runs, and change it", others.add_xenstore),
         ("doctor", "check this host, the libraries and the cache", others.add_doctor),
         ("cache", "look at, check and empty the directory of translated code", others.add_cache),
     ):
@@ -161,6 +162,11 @@ def _add_machine(parser: Parser) -> None:
         "program of the guest that connects to a port of the host (CID 2) is connected to the unix socket PATH_PORT"
     )
     options.text("CID,unix:PATH|CID,none", help_, "--vsock")
+    help_ = (
+        "where programs of the host look at the XenStore of a domain of Xen (--xen), and change it: `dbt xenstore`. "
+        "What they change is recorded"
+    )
+    options.text("unix:PATH", help_, "--xenstore")
     help_ = "whether SVC 0x123456 is a semihosting call, which the host answers [a program's: on, a kernel's: off]"
     options.text("on|off", help_, "--semihosting")
     options.text("DIR", "the guest may open files in this directory, by semihosting; else none", "--files")

@@ -65,6 +65,7 @@ def _status_of(error: Exception) -> Status | None:
     from dbt.engine.stitched import WrongThreshold
     from dbt.host.disk import DiskError
     from dbt.host.net_option import NetworkError
+    from dbt.host.store_socket import StoreSocketError
     from dbt.host.vsock import VsockError
     from dbt.snapshot.errors import SnapshotError
     from dbt.trace.log import TraceError
@@ -74,7 +75,7 @@ def _status_of(error: Exception) -> Status | None:
     match error:
         case ImageError() | RecordingError() | SnapshotError() | TraceError():
             return Status.BAD_INPUT
-        case DiskError() | NetworkError() | ShareError() | VsockError():
+        case DiskError() | NetworkError() | ShareError() | VsockError() | StoreSocketError():
             return Status.BAD_INPUT
         case ReplayDiverged():
             return Status.DIVERGED

@@ -35,6 +35,7 @@ class RunOptions(NamedTuple):
     forward: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
     vsock: str | None = None
+    xenstore: str | None = None
     semihosting: str | None = None
     memory: str | None = None
     fuel: str | None = None

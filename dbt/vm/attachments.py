@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from dbt.board.board import STORE_REQUEST
 from dbt.devices.state import StateError
 from dbt.host.guest_notices import GuestNotices
 from dbt.vm.input import Arrival
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.host.network import Handover, NetworkEnd
     from dbt.host.ninep.share import Share
+    from dbt.host.store_socket import StoreSocket
     from dbt.host.vsock_option import Vsock
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
     from dbt.memory.dma import Dma
@@ -63,7 +65,8 @@ class DiskFailure(NamedTuple):
 
 class Attachments:
     """The virtio devices: ``drives`` first, in this order, then ``nets``, those of :data:`DEVICES` that are named,
-    ``shares``, and a socket device if there is ``vsock``.
+    ``shares``, and a socket device if there is ``vsock``. Or they are the para-virtual ones of a domain of Xen, whose
+    XenStore is at ``xenstore``.
 
     ``ask_outside`` is given the name of an operation on the host's files and the operation, and returns its outcome.
     ``notice`` is told when a network has gone, and when the host could not read or write a disk.
@@ -72,7 +75,7 @@ class Attachments:
     drives that are not read through (:attr:`dbt.host.drive.Drive.is_read_through`) it must not be using any more.
 
     Raises DiskError for a file that is no disk, or that is in use, NetworkError for a network that cannot be reached,
-    ShareError for a directory that cannot be opened, and VsockError for a socket at which one cannot listen.
+    ShareError for a directory that cannot be opened, and VsockError or StoreSocketError if it can listen at no socket.
     :meth:`close` gives all files back.
     """
 
@@ -88,6 +91,7 @@ class Attachments:
         ask_outside: Callable[[str, Callable[[], bytes]], bytes],
         notice: Callable[[str], None],
         claims: bool = True,
+        xenstore: str | None = None,
     ) -> None:
         self._notice = notice
         #: False while another machine may use the disks and networks.
@@ -107,6 +111,7 @@ class Attachments:
         self._ends: list[NetworkEnd] = []
         self._shares: list[SharedDirectory] = []
         self._sockets: VsockChannel | None = None
+        self.store_socket: StoreSocket | None = None
         self._held: list[tuple[int, bytes]] | None = None  # frames that are not to leave yet, if any are held
         self._diverted: Callable[[int, Sequence[bytes]], None] | None = None
         try:
@@ -131,6 +136,10 @@ class Attachments:
 
                 self._sockets = VsockChannel(vsock, journal)
                 self._makers.append(partial(self._make_sockets, self._sockets))
+            if xenstore is not None:
+                from dbt.host.store_socket import StoreSocket
+
+                self.store_socket = StoreSocket(xenstore, journal)
         except BaseException:
             self.close()
             raise
@@ -187,28 +196,14 @@ class Attachments:
 
     def back_ends(self) -> list[Callable[[XenBus], BackEnd]]:
         """Return what makes the para-virtual devices of a domain of Xen, as they are at power-on."""
-        makers: list[Callable[[XenBus], BackEnd]] = []
-        for number, one in enumerate(self._open):
-            from dbt.hypervisor.xen.back_ends.block import BlockBackEnd, disk_number
+        if not (self._open or self._nets or self._shares):
+            return []
+        from dbt.vm.domain_devices import DomainDevices
 
-            failed = partial(self._tell_failure, number, one.drive.path)
-            makers.append(partial(BlockBackEnd, number=disk_number(number), medium=one.medium, failed=failed))
         cards: list[Announcing] = []
-
-        def make_card(bus: XenBus, number: int, address: bytes) -> BackEnd:
-            from dbt.hypervisor.xen.back_ends.net import NetBackEnd
-
-            card = NetBackEnd(bus, number, send=partial(self._send, number), address=address)
-            cards.append(card)
-            return card
-
         self._cards = cards
-        makers += [partial(make_card, number=number, address=one) for number, one in enumerate(self._addresses)]
-        for number, shared in enumerate(self._shares):
-            from dbt.hypervisor.xen.back_ends.ninep import NinePBackEnd
-
-            makers.append(partial(NinePBackEnd, number=number, session=shared.make()))
-        return makers
+        devices = DomainDevices(self._tell_failure, self._send, cards.append)
+        return [*devices.disks(self._open), *devices.cards(self._addresses), *devices.shares(self._shares)]
 
     @property
     def _addresses(self) -> list[bytes]:
@@ -263,6 +258,9 @@ class Attachments:
                 yield Arrival(f"net {number}" if number else "net", frame)
         if self._sockets is not None:
             yield from self._sockets.arrivals()
+        if self.store_socket is not None:
+            for change in self.store_socket.poll():
+                yield Arrival(STORE_REQUEST, change)
 
     def announce(self) -> None:
         """Tell the networks of a restored machine where its guest is, to which it will not say that by itself."""
@@ -272,12 +270,15 @@ class Attachments:
     def events(self) -> dict[int, int]:
         """Return the file descriptors at which something may arrive, and what they are looked at for."""
         found = dict.fromkeys((descriptor for end in self._ends for descriptor in end.descriptors()), select.POLLIN)
-        return found if self._sockets is None else {**found, **self._sockets.events()}
+        for one in (self._sockets, self.store_socket):
+            if one is not None:
+                found |= one.events()
+        return found
 
     @property
     def has_network(self) -> bool:
-        """True if something may arrive: frames, or connections and bytes for the socket device."""
-        return bool(self._ends) or self._sockets is not None
+        """True if something may arrive: frames, connections and bytes for the socket device, requests to XenStore."""
+        return bool(self._ends) or self._sockets is not None or self.store_socket is not None
 
     @property
     def written_files(self) -> list[str]:
@@ -459,8 +460,9 @@ class Attachments:
             end.close()
         for shared in self._shares:
             shared.close()
-        if self._sockets is not None:
-            self._sockets.close()
+        for sockets in (self._sockets, self.store_socket):
+            if sockets is not None:
+                sockets.close()
 
 
 _MAKERS: Final = {

@@ -157,13 +157,14 @@ class ControlledMachine(LoadedMachine, ABC):
         """
         if STORE not in self._parts.peripherals.board.receivers:
             raise ValueError(f"the board {self.options.board_model.name} has no XenStore")
+        from dbt.hypervisor.xen.store.server import Type
         from dbt.hypervisor.xen.store.tree import StoreError, check_path
 
         try:
             check_path(path if path.startswith("/") else f"/{path}")
         except StoreError:
             raise ValueError(f"{path!r:.100} is no path of a node of XenStore") from None
-        self._parts.mailbox.post(Arrival(STORE, path.encode() + b"\0" + value.encode()))
+        self._parts.mailbox.post(Arrival(STORE, bytes([Type.WRITE]) + path.encode() + b"\0" + value.encode()))
 
     def wait_until(self, tick: int) -> None:
         """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""

@@ -85,6 +85,8 @@ class Machine(ControlledMachine):
     - ``shares``: the directories that the guest can mount by 9p (:class:`dbt.host.ninep.share.Share`).
     - ``vsock``: the socket device, by which programs of guest and host connect to each other
       (:class:`dbt.host.vsock_option.Vsock`).
+    - ``xenstore``: ``unix:PATH``, where programs of the host look at the XenStore of a domain of Xen, and change it
+      (:class:`dbt.host.store_socket.StoreSocket`).
     - ``claims``: whether it takes its disks and networks at once. Otherwise another machine still has them, and this
       one can run after :meth:`claim` and :meth:`permit`.
 
@@ -124,6 +126,7 @@ class Machine(ControlledMachine):
         shares: Sequence[Share] = (),
         vsock: Vsock | None = None,
         claims: bool = True,
+        xenstore: str | None = None,
     ) -> None:
         jail = None if files is None else path_text("files", files)
         stages = None if dump is None else path_text("dump", dump)
@@ -147,6 +150,7 @@ class Machine(ControlledMachine):
             tuple(shares),
             vsock,
             claims,
+            xenstore,
         )
         options.check()
         check_receivers(console, notice, observer)

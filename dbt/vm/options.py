@@ -79,6 +79,7 @@ class HostOptions(TypedDict, total=False):
     shares: Sequence[Share]
     vsock: Vsock | None
     claims: bool
+    xenstore: str | None
 
 
 class MachineOptions(NamedTuple):
@@ -103,6 +104,7 @@ class MachineOptions(NamedTuple):
     shares: tuple[Share, ...]
     vsock: Vsock | None
     claims: bool = True
+    xenstore: str | None = None
 
     @property
     def board_model(self) -> BoardModel:
@@ -172,6 +174,8 @@ class MachineOptions(NamedTuple):
         self._check_attachments()
 
     def _check_attachments(self) -> None:
+        if self.xenstore is not None and not self.board_model.is_domain:
+            raise ValueError(f"the board {self.board_model.name} has no XenStore: leave xenstore out, or take xen")
         count = self.device_count
         if not count:
             return

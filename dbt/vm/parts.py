@@ -120,6 +120,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         ask_outside,
         notice,
         options.claims,
+        options.xenstore,
     )
     mailbox = Mailbox(attachments if attachments.has_network else None)
     port = InputPort(ConsoleInput(console, mailbox), latch)

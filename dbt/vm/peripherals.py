@@ -74,6 +74,7 @@ class Peripherals:
             self._memory,
             self._unknown,
             self._attachments.back_ends() if self._is_domain else (),
+            self._attachments.store_socket,
         )
         self.board = self._build(wiring)
         bus = self.board.bus

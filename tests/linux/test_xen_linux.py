@@ -104,3 +104,20 @@ def test_the_toolstack_asks_for_memory_and_for_the_end() -> None:
         changes = tree.generation
         run_until(lambda: tree.generation >= changes + 2 and not tree.values[node])  # the toolstack's, and Linux'
     assert tree.values[f"{domain.store.server.home}/control/feature-poweroff"] == b"1"
+
+
+def test_shutdown_requests_are_honoured() -> None:
+    """Linux runs the program of that name, which asks for what the toolstack has asked for."""
+    script = "printf '#!/bin/busybox sh\\n/bin/busybox %s -f\\n' {0} > /sbin/{0}; chmod +x /sbin/{0}"
+    commands = [script.format("poweroff"), script.format("reboot"), "echo rea''dy"]
+    console = Typist([(_PROMPT, command.encode() + b"\n") for command in commands])
+    with boot("auto-async", console) as machine:
+        while b"ready" not in console.output:
+            assert machine.run(fuel=50_000_000, timeout=TIMEOUT).reason is StopReason.FUEL, console.output[-2000:]
+        with machine.save() as state:
+            for word, message in (("poweroff", "switched the machine off"), ("reboot", "reset the machine")):
+                listener = CaptureConsole()
+                with Machine.restore(state, console=listener) as again:
+                    again.write_store("control/shutdown", word)
+                    result = again.run(timeout=TIMEOUT)
+                assert result.reason is StopReason.EXITED and message in result.message, listener.output[-2000:]

@@ -46,7 +46,7 @@ def test_permissions(client: Client) -> None:
     client.caller.domain.store.server.tree.write(0, "/secret", b"x")
     assert client.ask(Type.WATCH, b"/secret\0t\0") == b"OK\0"
     client.events.clear()
-    client.caller.domain.store.receive(b"/secret\0y")
+    client.caller.domain.store.receive(b"\x0b/secret\0y")
     client.ask(Type.READ, b"name\0")
     assert client.events == [], "an event would tell that the node has changed"
 
@@ -67,10 +67,10 @@ def test_watches(client: Client) -> None:
 def test_the_toolstack_is_heard(client: Client) -> None:
     client.ask(Type.WATCH, b"control/shutdown\0t\0")
     client.events.clear()
-    client.caller.domain.store.receive(b"control/shutdown\0poweroff")
+    client.caller.domain.store.receive(b"\x0bcontrol/shutdown\0poweroff")
     assert client.ask(Type.READ, b"control/shutdown\0") == b"poweroff"
     assert client.events == [b"control/shutdown\0t\0"]
-    client.caller.domain.store.receive(b"../x\0poweroff")
+    client.caller.domain.store.receive(b"\x0b../x\0poweroff")
 
 
 def test_a_transaction_is_done_as_a_whole_or_not_at_all(client: Client) -> None:

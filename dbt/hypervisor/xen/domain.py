@@ -36,7 +36,7 @@ from dbt.hypervisor.xen.interface import (
 )
 from dbt.hypervisor.xen.reservation import Reservation
 from dbt.hypervisor.xen.shared_page import VCPU_INFO_SIZE, SharedPage
-from dbt.hypervisor.xen.store.ring import StoreRing
+from dbt.hypervisor.xen.store.ring import StoreListener, StoreRing
 from dbt.hypervisor.xen.store.server import StoreServer
 from dbt.hypervisor.xen.store.tree import Tree
 from dbt.hypervisor.xen.version import xen_version
@@ -356,10 +356,12 @@ def make_domain(
     unknown: Callable[[int, int], None],
     has_fifo: bool = True,
     makers: Sequence[Callable[[XenBus], BackEnd]] = (),
+    listener: StoreListener | None = None,
 ) -> XenDomain:
     """Return a domain as the toolstack creates it. ``upcall`` is the line of the event interrupt, ``epoch`` the time of
     day in seconds since 1970. ``transmit`` gets what goes to the console, and ``refill`` is called for its input.
-    ``has_fifo``: whether events can be in queues. ``makers`` make the back ends of its devices.
+    ``has_fifo``: whether events can be in queues. ``makers`` make the back ends of its devices. ``listener`` looks
+    at XenStore.
     """
     shared = SharedPage(dma, upcall, epoch)
     channels = EventChannels(dma, arguments, EventQueues(dma, shared), has_fifo)
@@ -367,7 +369,7 @@ def make_domain(
     ports = BackEndPorts(channels)
     console = XenConsole(dma, ports, transmit, refill)
     reservation = Reservation(dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
-    store = StoreRing(dma, ports, StoreServer(GUEST_DOMAIN, Tree()))
+    store = StoreRing(dma, ports, StoreServer(GUEST_DOMAIN, Tree()), listener)
     bus = XenBus(store, ports, grants, time)
     back_ends = [make(bus) for make in makers]
     return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console, store, back_ends)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from dbt.abi.addresses import Gpa
 from dbt.devices.state import Part, Stateful, Wiring, Word
@@ -17,7 +18,7 @@ from dbt.hypervisor.xen.byte_ring import ByteRing
 from dbt.hypervisor.xen.event_channels import BackEndPorts
 from dbt.hypervisor.xen.interface import STORE_PAGE
 from dbt.hypervisor.xen.store.server import HEADER, LARGEST_PAYLOAD, StoreServer
-from dbt.hypervisor.xen.store.tree import StoreError, check_path
+from dbt.hypervisor.xen.store.tree import StoreError
 from dbt.memory.dma import Dma
 
 _SIZE: Final = 1024
@@ -34,17 +35,31 @@ _MOST_WAITING: Final = 1 << 16
 _OWN: Final = ("control", "control/shutdown", "device", "data", "drivers", "feature", "attr", "error")
 
 
+class StoreListener(Protocol):
+    """Programs of the host that look at XenStore, and change it."""
+
+    def follow(self, store: StoreRing) -> None:
+        """Look at this store from now on."""
+
+    def answered(self, error: str) -> None:
+        """A change that was asked for has been done, or there is an error."""
+
+    def changed(self, path: str) -> None:
+        """A node has changed."""
+
+
 @dataclass(eq=False)
 class StoreRing(Stateful):
     """The ring, and what is on its way. ``port`` is the guest's port for it.
 
-    ``watchers`` are told the path of each node that is changed, but not by a back end. ``received`` is the beginning of
-    a request, ``answers`` are bytes for which there was no room in the ring.
+    ``watchers`` are told the path of each node that is changed, but not by a back end; ``listener`` is told of all.
+    ``received`` is the beginning of a request, ``answers`` are bytes for which there was no room in the ring.
     """
 
     dma: Wiring[Dma]
     ports: Wiring[BackEndPorts]
     server: Part[StoreServer]
+    listener: Wiring[StoreListener | None] = None
     watchers: Wiring[list[Callable[[str], None]]] = field(default_factory=list, init=False)
     port: Word = 0
     received: bytes = b""
@@ -53,6 +68,8 @@ class StoreRing(Stateful):
 
     def __post_init__(self) -> None:
         self.receiver = self.ports.add_receiver(self.serve)
+        if self.listener is not None:
+            self.listener.follow(self)
 
     def is_possible(self) -> bool:
         return len(self.received) < HEADER.size + LARGEST_PAYLOAD
@@ -90,17 +107,32 @@ class StoreRing(Stateful):
             self.ports.notify(self.port, self.receiver)
 
     def receive(self, data: bytes) -> None:
-        """Write a node from outside: path and value, with a NUL in between. The path is the guest's own, or begins with
-        a slash. What is no path is not written.
+        """Do a request from outside that changes something: a byte for its type, and its payload. A path is the guest's
+        own, or begins with a slash. What cannot be done is not done.
         """
-        name, _, value = data.partition(b"\0")
-        path = name.decode("latin-1")
+        with suppress(StoreError):
+            self._do_outside(data)
+
+    def receive_request(self, data: bytes) -> None:
+        """Do the same for the listener, and tell it what has become of it."""
+        error = ""
         try:
-            check_path(path := path if path.startswith("/") else f"{self.server.home}/{path}")
-        except StoreError:
-            return
-        self.write(path, value)
+            self._do_outside(data)
+        except StoreError as failed:
+            error = failed.name
+        if self.listener is not None:
+            self.listener.answered(error)
+
+    def _do_outside(self, data: bytes) -> None:
+        path, events = self.server.change(int.from_bytes(data[:1], "little"), data[1:])
+        self._send(events)
         self._tell(path)
+
+    def _send(self, events: bytes) -> None:
+        """Send the guest events."""
+        self.answers += events
+        if self._put():
+            self.ports.notify(self.port, self.receiver)
 
     # -- the back ends' side -------------------------------------------------------------------
 
@@ -110,9 +142,8 @@ class StoreRing(Stateful):
 
     def write(self, path: str, value: bytes) -> None:
         """Write a node, and tell the guest if it watches it."""
-        self.answers += self.server.write(path, value)
-        if self._put():
-            self.ports.notify(self.port, self.receiver)
+        self._send(self.server.write(path, value))
+        self._report(path)
 
     def make_readable(self, path: str) -> None:
         """Make a node that the guest may read, with all that will be below it."""
@@ -124,7 +155,13 @@ class StoreRing(Stateful):
     def _readable(self) -> bytes:
         return f"n0\0r{self.server.domain}\0".encode()
 
+    def _report(self, path: str) -> None:
+        if self.listener is not None:
+            self.listener.changed(path)
+
     def _tell(self, path: str) -> None:
+        """A node has changed, but not by a back end."""
+        self._report(path)
         for watcher in self.watchers:
             watcher(path)
 

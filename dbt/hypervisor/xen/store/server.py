@@ -42,7 +42,7 @@ class Type:
     RESET_WATCHES: Final = 21
 
 
-_CHANGES: Final = frozenset({Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS})
+CHANGES: Final = frozenset({Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS})
 _OK: Final = b"OK\0"
 _WORD: Final = 0xFFFFFFFF
 #: What a guest may have at the same time.
@@ -88,20 +88,32 @@ class StoreServer(Stateful):
         try:
             data, events = self._do(kind, transaction, payload)
         except StoreError as error:
-            return _message(Type.ERROR, request, transaction, error.name.encode() + b"\0")
+            return message(Type.ERROR, request, transaction, error.name.encode() + b"\0")
         if len(data) > LARGEST_PAYLOAD:
-            return _message(Type.ERROR, request, transaction, b"E2BIG\0")
-        return _message(kind, request, transaction, data) + b"".join(events)
+            return message(Type.ERROR, request, transaction, b"E2BIG\0")
+        return message(kind, request, transaction, data) + b"".join(events)
 
     def write(self, path: str, value: bytes) -> bytes:
         """Write a node as the back ends' domain does. Return the events for the guest."""
         self.tree.write(BACKEND_DOMAIN, path, value)
         return b"".join(self._events([path]))
 
-    def remove(self, path: str) -> bytes:
-        """Remove a node as the back ends' domain does. Return the events for the guest."""
-        self.tree.remove(BACKEND_DOMAIN, path)
-        return b"".join(self._events([path]))
+    def change(self, kind: int, payload: bytes) -> tuple[str, bytes]:
+        """Do a request that changes something as the back ends' domain does. Return the path of the node, and the
+        events for the guest. Raise StoreError.
+        """
+        if kind not in CHANGES:
+            raise StoreError("ENOSYS")
+        path = self._apply(self.tree, kind, payload, BACKEND_DOMAIN)
+        return path, b"".join(self._events([path]))
+
+    def look(self, kind: int, payload: bytes) -> bytes:
+        """Return what the back ends' domain gets for a request that changes nothing. Raise StoreError."""
+        if kind in (Type.GET_DOMAIN_PATH, Type.IS_DOMAIN_INTRODUCED):
+            return self._about_domain(kind, payload)
+        if kind not in (Type.DIRECTORY, Type.READ, Type.GET_PERMS):
+            raise StoreError("ENOSYS")
+        return self._look(kind, self.tree, payload, BACKEND_DOMAIN)
 
     def _do(self, kind: int, transaction: int, payload: bytes) -> tuple[bytes, list[bytes]]:
         match kind:
@@ -119,25 +131,25 @@ class StoreServer(Stateful):
             case Type.RESET_WATCHES:
                 self.watches.clear()
                 return _OK, []
-            case _ if kind in _CHANGES:
+            case _ if kind in CHANGES:
                 return _OK, self._change(kind, transaction, payload)
             case Type.DIRECTORY | Type.READ | Type.GET_PERMS:
-                return self._look(kind, self._view(transaction), payload), []
+                return self._look(kind, self._view(transaction), payload, self.domain), []
             case _:
                 raise StoreError("ENOSYS")
 
-    def _path(self, text: bytes) -> str:
-        """Return the path that the guest means."""
+    def path_of(self, text: bytes) -> str:
+        """Return the path that a text means: the guest's own, or one that begins with a slash. Raise StoreError."""
         path = text.decode("latin-1")
         return check_path(path if path.startswith("/") else f"{self.home}/{path}" if path else self.home)
 
-    def _look(self, kind: int, tree: Tree, payload: bytes) -> bytes:
-        path = self._path(_text(payload))
+    def _look(self, kind: int, tree: Tree, payload: bytes, domain: int) -> bytes:
+        path = self.path_of(_text(payload))
         if kind == Type.READ:
-            return tree.read(self.domain, path)
+            return tree.read(domain, path)
         if kind == Type.GET_PERMS:
-            return tree.get_permissions(self.domain, path)
-        return b"".join(name.encode() + b"\0" for name in tree.children(self.domain, path))
+            return tree.get_permissions(domain, path)
+        return b"".join(name.encode() + b"\0" for name in tree.children(domain, path))
 
     def _about_domain(self, kind: int, payload: bytes) -> bytes:
         text = _text(payload)
@@ -151,30 +163,30 @@ class StoreServer(Stateful):
 
     def _change(self, kind: int, transaction: int, payload: bytes) -> list[bytes]:
         if not transaction:
-            return self._done([self._apply(self.tree, kind, payload)])
+            return self._done([self._apply(self.tree, kind, payload, self.domain)])
         view = self._view(transaction)
-        self._apply(view, kind, payload)
+        self._apply(view, kind, payload, self.domain)
         log = self.transactions[transaction] + HEADER.pack(kind, 0, 0, len(payload)) + payload
         if len(log) > _LONGEST_LOG:
             raise StoreError("ENOSPC")
         self.transactions[transaction] = log
         return []
 
-    def _apply(self, tree: Tree, kind: int, payload: bytes) -> str:
-        """Do a request that changes a tree. Return the path of the node."""
+    def _apply(self, tree: Tree, kind: int, payload: bytes, domain: int) -> str:
+        """Do a request of a domain that changes a tree. Return the path of the node."""
         name, nul, rest = payload.partition(b"\0")
         if not nul:
             raise StoreError("EINVAL")
-        path = self._path(name)
+        path = self.path_of(name)
         match kind:
             case Type.WRITE:
-                tree.write(self.domain, path, rest)
+                tree.write(domain, path, rest)
             case Type.MKDIR:
-                tree.make(self.domain, path)
+                tree.make(domain, path)
             case Type.RM:
-                tree.remove(self.domain, path)
+                tree.remove(domain, path)
             case _:
-                tree.set_permissions(self.domain, path, rest)
+                tree.set_permissions(domain, path, rest)
         return path
 
     def _view(self, transaction: int) -> Tree:
@@ -186,7 +198,7 @@ class StoreServer(Stateful):
         view = self.tree.copy()
         if self._is_current(transaction):
             for kind, payload in _requests(self.transactions[transaction]):
-                self._apply(view, kind, payload)
+                self._apply(view, kind, payload, self.domain)
         return view
 
     def _is_current(self, transaction: int) -> bool:
@@ -215,7 +227,7 @@ class StoreServer(Stateful):
             return []
         if not is_current:
             raise StoreError("EAGAIN")
-        return self._done([self._apply(self.tree, kind, data) for kind, data in _requests(log)])
+        return self._done([self._apply(self.tree, kind, data, self.domain) for kind, data in _requests(log)])
 
     def _done(self, paths: list[str]) -> list[bytes]:
         """The guest has changed nodes: note it, and return the events for itself."""
@@ -235,13 +247,13 @@ class StoreServer(Stateful):
         if len(parts) != 3 or parts[2] or len(parts[1]) > _LONGEST_TOKEN:
             raise StoreError("EINVAL")
         if not parts[0].startswith(b"@"):
-            self._path(parts[0])
+            self.path_of(parts[0])
         if payload in self.watches:
             raise StoreError("EEXIST")
         if len(self.watches) >= MOST_WATCHES:
             raise StoreError("ENOSPC")
         self.watches.append(payload)
-        return _OK, [_message(Type.WATCH_EVENT, 0, 0, payload)]
+        return _OK, [message(Type.WATCH_EVENT, 0, 0, payload)]
 
     def _found_watch(self, payload: bytes) -> bytes:
         if payload not in self.watches:
@@ -256,13 +268,12 @@ class StoreServer(Stateful):
                 watched, token, _ = watch.split(b"\0")
                 if watched.startswith(b"@"):
                     continue
-                base = self._path(watched)
-                is_inside = path == base or path.startswith(base.rstrip("/") + "/")
-                if is_inside and (path not in self.tree.values or self.tree.may_read(self.domain, path)):
+                base = self.path_of(watched)
+                if is_inside(path, base) and (path not in self.tree.values or self.tree.may_read(self.domain, path)):
                     named = path.encode() if watched.startswith(b"/") else path[len(self.home) + 1 :].encode()
-                    events.append(_message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
+                    events.append(message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
                 elif base.startswith(path + "/") and path not in self.tree.values:
-                    events.append(_message(Type.WATCH_EVENT, 0, 0, watch))
+                    events.append(message(Type.WATCH_EVENT, 0, 0, watch))
         return events
 
 
@@ -273,7 +284,13 @@ def _text(payload: bytes) -> bytes:
     return payload[:-1]
 
 
-def _message(kind: int, request: int, transaction: int, payload: bytes) -> bytes:
+def is_inside(path: str, base: str) -> bool:
+    """Return True if a node is another one, or below it."""
+    return path == base or path.startswith(base.rstrip("/") + "/")
+
+
+def message(kind: int, request: int, transaction: int, payload: bytes) -> bytes:
+    """Return a message: a header and its payload."""
     return HEADER.pack(kind, request, transaction, len(payload)) + payload
 
 
@@ -292,7 +309,7 @@ def _is_log(log: bytes) -> bool:
     at = _GENERATION.size
     while at + HEADER.size <= len(log) <= _LONGEST_LOG:
         kind, _, _, size = HEADER.unpack_from(log, at)
-        if kind not in _CHANGES or size > LARGEST_PAYLOAD:
+        if kind not in CHANGES or size > LARGEST_PAYLOAD:
             return False
         at += HEADER.size + size
     return at == len(log)

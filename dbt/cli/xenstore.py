@@ -1,0 +1,81 @@
+"""``dbt xenstore``: looks at the XenStore of a domain that ``dbt run --xen --xenstore`` runs, and changes it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Final
+
+from dbt.cli.status import CommandError, Status
+from dbt.host.endpoint import Endpoint, WrongEndpoint
+from dbt.hypervisor.xen.store.server import HEADER, Type, message
+
+OPERATIONS: Final = {"ls": Type.DIRECTORY, "read": Type.READ, "write": Type.WRITE, "rm": Type.RM, "watch": Type.WATCH}
+_TOKEN: Final = b"dbt"
+
+
+def xenstore(place: str, operation: str, node: str, value: str | None) -> int:
+    """Do an operation on a node, and print what it returns. ``watch`` goes on until the domain ends, or Ctrl-C."""
+    payload = os.fsencode(node) + b"\0"
+    if operation == "write":
+        payload += os.fsencode(value or "")
+    elif operation == "watch":
+        payload += _TOKEN + b"\0"
+    with _connected(place) as connection:
+        connection.sendall(message(OPERATIONS[operation], 1, 0, payload))
+        while True:
+            kind, data = _receive(connection, place)
+            match kind:
+                case Type.ERROR:
+                    name = data.rstrip(b"\0").decode("latin-1")
+                    raise CommandError(f"{operation} {node}: XenStore says {name}.", Status.FAILURE)
+                case Type.WATCH_EVENT:
+                    _print(data.partition(b"\0")[0])
+                case Type.WATCH:
+                    pass
+                case Type.DIRECTORY:
+                    for child in data.split(b"\0")[:-1]:
+                        _print(child)
+                    return 0
+                case Type.READ:
+                    _print(data)
+                    return 0
+                case _:
+                    return 0
+
+
+def _connected(place: str) -> socket.socket:
+    try:
+        connection = Endpoint.parse(place if place.startswith("unix:") else f"unix:{place}").connect()
+    except WrongEndpoint as error:
+        raise CommandError(f"{error}.", Status.USAGE) from None
+    except OSError as error:
+        message_ = f"{place}: no domain's XenStore is there: {error.strerror or error}."
+        raise CommandError(message_, Status.FAILURE) from None
+    connection.settimeout(None)
+    return connection
+
+
+def _receive(connection: socket.socket, place: str) -> tuple[int, bytes]:
+    """Return type and payload of the next message."""
+    kind, _, _, size = HEADER.unpack(_receive_bytes(connection, HEADER.size, place))
+    return kind, _receive_bytes(connection, size, place)
+
+
+def _receive_bytes(connection: socket.socket, size: int, place: str) -> bytes:
+    data = b""
+    while len(data) < size:
+        try:
+            piece = connection.recv(size - len(data))
+        except ConnectionError:
+            piece = b""
+        if not piece:
+            raise CommandError(f"{place}: the domain has ended.", Status.FAILURE)
+        data += piece
+    return data
+
+
+def _print(text: bytes) -> None:
+    sys.stdout.buffer.write(text + b"\n")
+    sys.stdout.buffer.flush()
