@@ -10,12 +10,15 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.abi.addresses import Gpa
+from dbt.host.console import Console
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive
 from dbt.hypervisor import Clock, Domain, DomainState, Host, LifecycleError
 from dbt.hypervisor.migration import MigrationError, Place, Point, Progress, Settings, Status, Undecided
+from dbt.hypervisor.migration.convergence import Convergence
 from dbt.hypervisor.migration.page_tree import PageTree
 from dbt.vm.state import state_hash
+from tests.assembler import assemble
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
 from tests.domains.guests import boot
 from tests.migration.sides import WAYS, outgoing, place_of, receiving, running
@@ -214,6 +217,47 @@ def test_a_paused_domain_stays_paused_and_a_blocked_one_waits(tmp_path: Path) ->
         (tmp_path / "back").mkdir()
         moved(target, source, "unix", tmp_path / "back")
         assert [domain.state for domain in (source, target)] == [DomainState.PAUSED, DomainState.DEFINED]
+
+
+#: It stores to each of 512 pages, again and again.
+_DIRTIER = """
+    again: mov r3, #0x40000 ; mov r2, #512
+    1: str r0, [r3], #4 ; add r3, r3, #4080 ; add r3, r3, #12 ; add r0, r0, #1 ; subs r2, r2, #1 ; bne 1b ; b again
+"""
+
+
+def test_a_guest_that_changes_memory_faster_than_the_line_gets_less_of_a_core(tmp_path: Path) -> None:
+    """Its share is a cap, which no period exceeds by an instruction. Afterwards its limits are its own again."""
+    parts = list[float | None]()
+
+    def made(console: Console) -> Machine:
+        machine = Machine(4 << 20, "threaded", console=console)
+        machine.load_bytes(assemble(_DIRTIER, 0), base=0, entry=0)
+        return machine
+
+    with host() as here, host() as there:
+        source, target = here.define("a", made, cap=0.5), there.define("b", made)
+        source.start()
+        runner = Thread(target=here.run, kwargs={"timeout": BOUND_S})
+        runner.start()
+        original = source.share
+
+        class Slow(Convergence):
+            def is_enough(self, sent: int, left: int, seconds: float) -> bool:
+                found = super().is_enough(sent, left, seconds)
+                parts.append(source.share.cap)
+                before = len(here.reports) and here.reports[-1].number
+                wait_until(lambda: here.reports and here.reports[-1].number > before + 1, "a period")
+                assert here.reports[-1].domains["a"].units <= _RATE // 10 * (source.share.cap or 1)
+                return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dbt.hypervisor.migration.source.Convergence", Slow)
+            progress = moved(source, target, "unix", tmp_path, Settings(bandwidth=40_000_000, rounds=4))
+        assert parts[0] == 0.5 and progress.part < 0.5 and progress.part in parts
+        assert source.share == original
+        here.stop()
+        runner.join(BOUND_S)
 
 
 def test_a_failed_migration_leaves_the_domain_as_it_was(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ _PATIENCE: Final = 2
 #: By what the part of a core is multiplied each time, and the smallest part.
 _SLOWER: Final = 0.5
 _LEAST: Final = 0.01
-#: So few pages are always sent in time.
-_FEW: Final = 16
+#: So few pages are always sent in time: a guest that does anything at all changes some dozens in each round. Rounds of
+#: so few do not tell how fast the line is, either.
+_FEW: Final = 128
 
 
 class Convergence:
