@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
-from dbt.backend.region_lowering import Origin
+from dbt.backend.region_exits import Origin
 from dbt.backend.unpack import unpack
 from dbt.frontend.forming import Block, Place, Region
 from isa.ir.queries import walk

@@ -11,7 +11,8 @@ from dbt.backend.compiled import CompiledRegion, Refused, as_runs
 from dbt.backend.link import link_object
 from dbt.backend.llvm import Show, compile_object, show_nobody
 from dbt.backend.lower import module_text
-from dbt.backend.region_lowering import Assumptions, RegionLowering, region_text
+from dbt.backend.region_exits import Assumptions
+from dbt.backend.region_lowering import RegionLowering, region_text
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import BACKLOG, Decode, Guest, Limits, Place, RecordedWords, Region, RegionFormer
 from isa.arm.a32 import DECODER

@@ -2,7 +2,7 @@
 
 A load by such a register waits for the load before it. With the entry of the shadow page table, which the address
 selects, two more loads would be in that chain. So regions guess the entry: see
-:meth:`dbt.backend.region_lowering.RegionLowering._guessed_entry`.
+:meth:`dbt.backend.region_memory.RegionMemory._guessed_entry`.
 """
 
 from __future__ import annotations

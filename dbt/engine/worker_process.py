@@ -52,7 +52,7 @@ def make_compile() -> Compile:
 
 def compile_with(compiler: RegionCompiler) -> Compile:
     """Return the compile function of this compiler."""
-    from dbt.backend.region_lowering import Assumptions
+    from dbt.backend.region_exits import Assumptions
 
     def compile_(mirror: CodeMirror, request: CompileRequest) -> CompiledRegion | Refused:
         pages = None if request.pages is None else dict(request.pages)

@@ -14,7 +14,7 @@ from dbt.abi.cpu import CpuState
 from dbt.abi.exits import VmExit
 from dbt.backend.compile_region import compile_regions
 from dbt.backend.compiled import CompiledRegion
-from dbt.backend.region_lowering import Assumptions
+from dbt.backend.region_exits import Assumptions
 from dbt.engine.region_tier import RegionTier
 from dbt.frontend.forming import RegionFormer
 from dbt.memory.guest_memory import GuestMemory

@@ -50,7 +50,7 @@ class AllCode:
 def _make_compile() -> Compile:
     """In the compiler's process. Every other region is made in backlog mode, and leaves to others what it can."""
     from dbt.backend.compile_region import RegionCompiler
-    from dbt.backend.region_lowering import Assumptions
+    from dbt.backend.region_exits import Assumptions
 
     compiler = RegionCompiler(backlog_limits=Limits(near=4, copies=4))
 

@@ -1,0 +1,182 @@
+"""The memory accesses of regions: one bound in flat RAM, or the shadow page tables with guesses and spans."""
+
+from __future__ import annotations
+
+from dbt.abi.cpu import NATIVE
+from dbt.abi.layout import PAGE_SIZE, SideExit
+from dbt.backend.pointers import base_register
+from dbt.backend.region_exits import RegionExits
+from dbt.backend.spans import Span, displacement
+from isa.ir.uop import Access, Uop
+
+
+class RegionMemory(RegionExits):
+    """Lowers loads and stores, each alone or those of a span together."""
+
+    def _lower_in_span(self, span: Span, uop: Uop) -> None:
+        """Lower an access that is checked together with others. The first of them makes the check."""
+        f, access = self.f, uop.attr
+        assert isinstance(access, Access)
+        if not span.host:
+            self._check_span(span, uop.op)
+        address, ordinal = uop.args[0], 0
+        place = displacement(address)
+        if place is None:  # an access of a register list
+            address, scaled = address.args
+            place, ordinal = displacement(address), self._loop_numbers[scaled.args[0]]
+        assert place is not None
+        host = f.emit(f"getelementptr i8, ptr {span.host}, i64 {place[1] + 4 * ordinal - span.low}")
+        if uop.op == "load":
+            loaded = f.emit(f"load i{8 * access.size}, ptr {host}, align {self._alignment(access)}")
+            self.values[uop] = self.extend(loaded, access)
+        else:
+            value = self.narrow(self.value(uop.args[1]), access.size)
+            f.do(f"store i{8 * access.size} {value}, ptr {host}, align {self._alignment(access)}")
+
+    def _check_span(self, span: Span, op: str) -> None:
+        f, size = self.f, span.high - span.low
+        side = self._side_exit(SideExit.LOAD if op == "load" else SideExit.STORE)
+        base = f.emit(f"load i32, ptr {self._registers[span.base]}")
+        first = f.emit(f"add i32 {base}, {span.low}")
+        self._widen(first)
+        if op == "load" and self._flat is not None:
+            span.host = self._flat_address(first, span.align, side, size)
+            return
+        if op == "load":
+            self.check_aligned(first, span.align, side)
+            entry = self._span_entry(first, size, "%reads", side, span.base)
+        else:
+            slow = f.new_label("slow")
+            self.check_aligned(first, span.align, slow)
+            if self._flat is None:
+                entry = self._span_entry(first, size, "%writes", slow, span.base)
+            else:  # all entries are equal, so the two need not be compared with each other
+                self.checked_entry(first, "%writes", slow)
+                entry = self.checked_entry(f.emit(f"add i32 {first}, {size - 1}"), "%writes", slow)
+            entry = self._or_writable(entry, slow, first, size, span.align, side)
+        span.host = self._store_pointer(entry, first)
+
+    def _guessed_entry(self, address: str, table: str, bail: str, register: int | None) -> str:
+        """Do as :meth:`checked_entry`, for an address that a register of the current block is a term of.
+
+        If the block follows a pointer in the register, the result is the entry of the last access by it. The table is
+        read only to check that. The host predicts the outcome, and so does not wait for the table.
+        """
+        if register is None:
+            return self.checked_entry(address, table, bail)
+        f, guess = self.f, self._guesses[register]
+        entry = self.table_entry(address, table)
+        last = f.emit(f"load ptr, ptr {guess}")
+        new, mapped, known = f.new_label("new"), f.new_label("mapped"), f.new_label("known")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{known}, label %{new}, !prof !1")
+        f.label(new)
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
+        f.label(mapped)
+        f.do(f"store ptr {entry}, ptr {guess}")
+        f.do(f"store ptr {entry}, ptr {self._guess_word(register)}")
+        f.do(f"br label %{known}")
+        f.label(known)
+        return f.emit(f"load ptr, ptr {guess}")
+
+    def _followed_register(self, address: Uop) -> int | None:
+        """Return the register of an address in which the current block follows a pointer, or None."""
+        return base_register(address, self._followed.get(self._block.place, ()))
+
+    def _span_entry(self, first: str, size: int, table: str, bail: str, base: int) -> str:
+        """Return the entry of a span. If the same entry maps both ends, it maps all between them too."""
+        f = self.f
+        register = base if base in self._followed.get(self._block.place, ()) else None
+        entry = self._guessed_entry(first, table, bail, register)
+        last = self.table_entry(f.emit(f"add i32 {first}, {size - 1}"), table)
+        whole = f.new_label("whole")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{whole}, label %{bail}, !prof !1")
+        f.label(whole)
+        return entry
+
+    def _widen(self, address: str) -> None:
+        """Extend an address to 64 bits before it is checked, not where it is used.
+
+        It costs nothing here: an x86-64 instruction with a 32-bit result clears the upper half. Behind a branch LLVM
+        does not see that, and extends by an instruction that the access has to wait for.
+        """
+        if self._optimizations.early_zext:
+            self._wide[address] = self.f.emit(f"zext i32 {address} to i64")
+
+    def host_pointer(self, entry: str, address: str) -> str:
+        wide = self._wide.get(address)
+        return (
+            super().host_pointer(entry, address)
+            if wide is None
+            else self.f.emit(f"getelementptr i8, ptr {entry}, i64 {wide}")
+        )
+
+    def _store_pointer(self, entry: str, address: str) -> str:
+        """Return the HVA for a store. Without an MMU all entries are equal, so the HVA need not wait for the load of
+        one.
+        """
+        return self.host_pointer(entry if self._flat is None else self._ram, address)
+
+    def _or_writable(self, entry: str, slow: str, address: str, size: int, align: int, side: str) -> str:
+        """Return ``entry`` or, at the label ``slow``, that for a store beside code. Without one, branch to ``side``."""
+        f = self.f
+        fast, join = f.current, f.new_label("join")
+        f.do(f"br label %{join}")
+        f.label(slow)
+        find = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['writable'].offset)}")
+        arguments = f"ptr %cpu, i32 {address}, i32 {size}, i32 {align}"
+        other = f.emit(f"call preserve_mostcc ptr {find}({arguments})")
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {other}, null')}, label %{side}, label %{join}, !prof !0")
+        f.label(join)
+        return f.emit(f"phi ptr [ {entry}, %{fast} ], [ {other}, %{slow} ]")
+
+    def _alignment(self, access: Access) -> int:
+        """Return the number of bytes that an address must be a multiple of."""
+        return access.size if self._strict or access.aligned else 1
+
+    def lower_load(self, address: str, access: Access) -> str:
+        self._widen(address)
+        side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
+        if self._flat is None:
+            self._check_place(address, access.size, align, side)
+            host = self.host_pointer(self._guessed_entry(address, "%reads", side, self._followed_base), address)
+        else:
+            host = self._flat_address(address, align, side, access.size)
+        return self.f.emit(f"load i{8 * access.size}, ptr {host}, align {align}")
+
+    def _check_place(self, address: str, size: int, align: int, bail: str) -> None:
+        """Branch to ``bail`` if the access is not aligned or, where it need not be, if it crosses the end of a page."""
+        f = self.f
+        if align == size:
+            self.check_aligned(address, align, bail)
+            return
+        fits, odd = f.new_label("fits"), f.new_label("odd")
+        low_bits = f.emit(f"and i32 {address}, {size - 1}")
+        f.do(f"br i1 {f.emit(f'icmp eq i32 {low_bits}, 0')}, label %{fits}, label %{odd}, !prof !1")
+        f.label(odd)
+        inside = f.emit(f"icmp ule i32 {f.emit(f'and i32 {address}, {PAGE_SIZE - 1}')}, {PAGE_SIZE - size}")
+        f.do(f"br i1 {inside}, label %{fits}, label %{bail}, !prof !1")
+        f.label(fits)
+
+    def _flat_address(self, address: str, align: int, bail: str, size: int) -> str:
+        """Return the HVA of an aligned access of ``size`` bytes to RAM. Others branch to ``bail``.
+
+        The address is rotated by its low bits, which must be 0, so that one comparison checks alignment and range.
+        """
+        assert self._flat is not None
+        f = self.f
+        offset = f.emit(f"sub i32 {address}, {self._flat.base}") if self._flat.base else address
+        bits = align.bit_length() - 1
+        rotated = f.emit(f"call i32 @llvm.fshl.i32(i32 {offset}, i32 {offset}, i32 {32 - bits})") if bits else offset
+        inside = f.new_label("inside")
+        below = f.emit(f"icmp ult i32 {rotated}, {(self._flat.size - size >> bits) + 1}")
+        f.do(f"br i1 {below}, label %{inside}, label %{bail}, !prof !1")
+        f.label(inside)
+        return self.host_pointer(self._ram, address)
+
+    def lower_store(self, address: str, value: str, access: Access) -> None:
+        self._widen(address)
+        align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
+        self._check_place(address, access.size, align, slow)
+        entry = self._guessed_entry(address, "%writes", slow, self._followed_base)
+        host = self._store_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
+        self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")
