@@ -37,6 +37,8 @@ Teller = Callable[[float, str, str, str], None]
 _EVENTS: Final = {DomainState.PAUSED: "suspended", DomainState.CRASHED: "crashed", DomainState.DEFINED: "stopped"}
 #: How long the scheduler stands still after a failure of its own, in seconds.
 _AFTER_FAILURE_S: Final = 1.0
+#: How often it is looked whether the scheduler has stopped, in seconds.
+_LOOK_S: Final = 0.05
 _log = logging.getLogger(__name__)
 #: The states of a machine that executes, or would if its guest did not wait.
 RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
@@ -96,9 +98,10 @@ class Domains:
         self._is_closing = True
         self._ended.put(None)
         self._wanted.set()
-        self.host.stop()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                self.host.stop()  # a run that begins just now would not hear of one that came before
+                thread.join(_LOOK_S)
 
     def _run(self) -> None:
         while not self._is_closing:
