@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbt.daemon.api import Api
 from dbt.daemon.domains import Domains
@@ -22,6 +22,7 @@ from dbt.daemon.places import Places
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 from dbt.daemon.web import WebDoor
+from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process.carrier import ProcessCarrier
 
 #: The first descriptor that systemd passes (sd_listen_fds(3)).
@@ -36,21 +37,31 @@ class AlreadyRunning(Exception):
     """Raised if there is a daemon for this directory already."""
 
 
+class Settings(NamedTuple):
+    """What the user of a daemon chooses.
+
+    ``cores`` execute ``rate`` instructions a second each. With ``idle_s``, the daemon ends after so many seconds
+    without machines and clients. ``jail`` says how strict the jails of machines are.
+    """
+
+    cores: int
+    rate: int
+    idle_s: float | None
+    jail: Strictness
+
+
 class Daemon:
-    """A daemon of a user's ``places``. ``cores`` and ``rate`` are those of the host. With ``idle_s``, it ends after so
-    many seconds without machines and clients.
+    """A daemon of a user's ``places``.
 
     Raise AlreadyRunning, RequestError or OSError if it cannot be.
     """
 
-    def __init__(
-        self, places: Places, machines: MachineMaker, version: str, cores: int, rate: int, idle_s: float | None
-    ) -> None:
+    def __init__(self, places: Places, machines: MachineMaker, version: str, settings: Settings) -> None:
         places.prepare()
         self._places = places
         self._machines = machines
         self._version = version
-        self._cores, self._rate, self._idle_s = cores, rate, idle_s
+        self._settings = settings
         self._lock = _lock(places.lock)
         self._stopping = asyncio.Event()
 
@@ -63,8 +74,9 @@ class Daemon:
             loop.call_soon_threadsafe(events.tell, time, domain, event, detail)
 
         store = Store(self._places.database)
-        carrier = ProcessCarrier(self._places.leases, self._machines.modules)
-        domains = Domains(store, self._machines, carrier, self._places.states, tell, self._cores, self._rate)
+        carrier = ProcessCarrier(self._places.leases, self._machines.modules, self._settings.jail, _log.warning)
+        cores, rate = self._settings.cores, self._settings.rate
+        domains = Domains(store, self._machines, carrier, self._places.states, tell, cores, rate)
         states = SavedStates(domains, store, self._machines, self._places.states, tell)
 
         async def listen_for_browsers() -> int:
@@ -97,10 +109,10 @@ class Daemon:
 
     async def _until_stopped(self, is_idle: Callable[[], bool]) -> None:
         """Wait for the end: somebody has said so, or there has been nothing to do for long enough."""
-        quiet = 0.0
-        while self._idle_s is None or quiet < self._idle_s:
+        quiet, most = 0.0, self._settings.idle_s
+        while most is None or quiet < most:
             try:
-                async with asyncio.timeout(None if self._idle_s is None else _LOOK_S):
+                async with asyncio.timeout(None if most is None else _LOOK_S):
                     await self._stopping.wait()
                 return
             except TimeoutError:

@@ -139,6 +139,10 @@ def _daemon(parser: Parser) -> None:
         "N", "the instructions that a core is taken to execute in a second [10^9]", "--rate", default="1000000000"
     )
     options.text("SECONDS", "end after so long without machines and clients [never]", "--idle-exit")
+    help_ = (
+        "the jail of each machine: on takes what the host gives, strict starts none without all of it, off is none [on]"
+    )
+    options.text("on|strict|off", help_, "--jail", default="on")
     options.flag("end the daemon that runs; machines go on", "--stop")
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
 
@@ -278,7 +282,7 @@ def _do_daemon(parsed: argparse.Namespace) -> int:
         return 0
     from dbt.cli.vm.serve import serve
 
-    return serve(parsed.cores, parsed.rate, parsed.idle_exit, parsed.on_demand)
+    return serve(parsed.cores, parsed.rate, parsed.idle_exit, parsed.jail, parsed.on_demand)
 
 
 VERBS: dict[str, Verb] = {

@@ -9,18 +9,19 @@ import os
 
 import dbt
 from dbt.cli.status import CommandError, Status
-from dbt.cli.values import parse_count, parse_seconds
+from dbt.cli.values import parse_choice, parse_count, parse_seconds
 from dbt.cli.vm.connection import READY
 from dbt.cli.vm.machines import OptionMachines
-from dbt.daemon.daemon import AlreadyRunning, Daemon
+from dbt.daemon.daemon import AlreadyRunning, Daemon, Settings
 from dbt.daemon.errors import RequestError
 from dbt.daemon.places import Places, PlacesError
+from dbt.hypervisor.jail.measures import Strictness
 
 #: How long a daemon that was started on demand stays without anything to do, in seconds.
 _IDLE_S = 300.0
 
 
-def serve(cores: str | None, rate: str, idle: str | None, on_demand: bool) -> int:
+def serve(cores: str | None, rate: str, idle: str | None, jail: str, on_demand: bool) -> int:
     """Run the daemon until a signal or a request ends it."""
     places = Places.of_user()
     os.umask(0o077)
@@ -28,14 +29,13 @@ def serve(cores: str | None, rate: str, idle: str | None, on_demand: bool) -> in
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     idle_s = parse_seconds("--idle-exit", idle) if idle is not None else _IDLE_S if on_demand else None
     try:
-        daemon = Daemon(
-            places,
-            OptionMachines(),
-            dbt.__version__,
+        settings = Settings(
             len(os.sched_getaffinity(0)) if cores is None else parse_count("--cores", cores, "cores"),
             parse_count("--rate", rate),
             idle_s,
+            Strictness(parse_choice("--jail", jail, [one.value for one in Strictness])),
         )
+        daemon = Daemon(places, OptionMachines(), dbt.__version__, settings)
         gc.freeze()
         asyncio.run(daemon.run(lambda: _announce(places, pipe)))
     except AlreadyRunning as error:
