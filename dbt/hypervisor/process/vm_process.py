@@ -12,6 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import msgspec
+
 from dbt.codecache.store import cache_directory
 from dbt.devices.state import StateError
 from dbt.engine.arena import lease_arena
@@ -109,7 +111,9 @@ class VmProcess:
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
         """Return when the host has said something. Tell it once if something comes for the guest."""
-        if self._machine is None or self._has_told or not (events := self._machine.outside_events):
+        if self._booted is None or not self._booted.hears_outside or self._has_told:
+            return
+        if not (events := self.machine.outside_events):
             return
         poll = select.poll()
         poll.register(channel, select.POLLIN)
@@ -117,7 +121,7 @@ class VmProcess:
             poll.register(descriptor, event)
         while not channel.has_data():
             poll.poll()
-            if self._machine.input_source.has_arrivals:
+            if self.machine.input_source.has_arrivals:
                 self._has_told = True
                 channel.send(say.Arrived())
                 return
@@ -276,6 +280,22 @@ class VmProcess:
             self._console.unread,
             {hub: end.receive() for hub, end in self._hubs.items()},
         )
+
+    def warm_up(self, template: Machine) -> None:
+        """Make a machine in the state of ``template``, execute turns of it, and look at it: all for the first time."""
+        behaviour = say.Behaviour(1_000_000, 100_000, 100, False, False)
+        arguments = host_arguments(template)(self._console)
+        del arguments["console"], arguments["notice"]
+        with template.save() as state:
+            self._restore(say.Restore(pickle.dumps(arguments), b"", b"", behaviour), state)
+        for _ in range(3):
+            turn = say.Execute(100_000, 1.0, True, None, None, None, None, None, b"", {})
+            msgspec.msgpack.encode(self.execute(turn))
+        self._value(say.Registers())
+        with self.machine.save() as state:
+            for file in state_files(state):
+                os.close(file)
+        self.close()
 
     def attached(self) -> say.Attached:
         """Return what a new host has to know."""

@@ -25,6 +25,12 @@ from dbt.hypervisor.process.compilers import add_machine
 if TYPE_CHECKING:
     from dbt.engine.native import NativeCode
 
+#: Objects that fill gaps: of each size up to what Python allocates by itself, so many bytes. An object has a header.
+_STEP, _LARGEST, _HEADER, _GAPS = 16, 512, 33, 256 << 10
+_FILLING: Final[list[object]] = []
+#: How often what a process does is done before the fork, and the guest for it: mcr p15, 0, r0, c7, c0, 4; b .-4
+_WARM_UPS: Final = 12
+_WAIT: Final = bytes.fromhex("900f07ee fdffffea")
 #: How long a process whose machine is lost may take to end by itself, in seconds.
 _GRACE_S: Final = 0.2
 #: What machines import when they need it, which they cannot any more in their jails: all modules of these rooms, and
@@ -103,9 +109,36 @@ def _preload(modules: Iterable[str]) -> NativeCode:
     from dbt.engine.native import NativeCode
 
     native = NativeCode.share(lambda line: None)
+    for _ in range(_WARM_UPS):
+        _warm_up()
     gc.collect()
+    _fill_gaps()
     gc.freeze()
     return native
+
+
+def _fill_gaps() -> None:
+    """Fill the gaps that freed objects have left between others. What a process allocates is then in pages of its own,
+    and not in those of which each has something that is shared.
+    """
+    for size in range(_STEP, _LARGEST + 1, _STEP):
+        _FILLING.extend(bytes(size - _HEADER) for _ in range(_GAPS // size) if size > _HEADER)
+    _FILLING.extend((None,) for _ in range(20000))
+
+
+def _warm_up() -> None:
+    """Do once what each process of a machine does. Python writes to functions as it adapts them to how they are called,
+    and to types when they are first used; what has been written before the fork stays shared.
+    """
+    from uuid import UUID
+
+    from dbt.hypervisor.process.vm_process import VmProcess
+    from dbt.vm.machine import Machine
+
+    process = VmProcess("warm-up", UUID(int=0), None, Strictness.OFF)
+    with Machine(1 << 20, "stitched") as machine:
+        machine.load_bytes(_WAIT, base=0, entry=0)
+        process.warm_up(machine)
 
 
 def _fork_compilers(channel: Channel[say.ToZygote], strictness: Strictness) -> socket.socket:
