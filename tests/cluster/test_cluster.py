@@ -155,6 +155,32 @@ def test_a_cluster_goes_back(ns: int) -> None:
         assert one["typist 2"].console.output == b"abcx"
 
 
+def test_what_is_typed_after_all_have_waited_is_read() -> None:
+    """The cluster has stopped between two places where machines stop together."""
+    with cluster("typist sleeper") as one:
+        one.run(seconds=0.000_333)
+        one["typist 0"].console.send(b"x")
+        one.run(seconds=0.01)
+        assert one["typist 0"].console.output == b"x"
+    with cluster("sleeper sleeper") as one:
+        one.run(seconds=0.000_333)
+        one["sleeper 0"].console.send(b"x")
+        assert one.run() is ClusterEnd.IDLE
+        assert one["sleeper 0"].input.typed == b"x"
+
+
+def test_a_long_history_is_thinned_out() -> None:
+    with cluster("chatter chatter") as one:
+        one.keep_history(every_s=0.000_4)
+        one.run(seconds=0.1)
+        assert len(one._checkpoints) <= 128
+        assert one.oldest_ns == 0
+        hashes = one.hashes()
+        one.go_back(50_000_000)
+        one.run(seconds=0.05)
+        assert one.hashes() == hashes
+
+
 def test_what_a_history_does_not_have_is_refused() -> None:
     with cluster("chatter") as one:
         one.run(seconds=0.001)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _NS: int = 10**9
 #: How long a cluster that waits for somebody to type sleeps, in seconds, before it looks whether it is to stop.
 _LONGEST_WAIT_S = 0.1
+#: Checkpoints of a history at most.
+_MOST_CHECKPOINTS = 128
 
 
 class ClusterEnd(Enum):
@@ -192,19 +194,25 @@ class Cluster(Closing):
         wakes = [wakes for node in self.nodes.values() if (wakes := node.wakes_ns) is not None]
         if self._played < len(self._typed):
             wakes.append(self._typed[self._played].ns - quantum)
+        if self._takes_typing and any(node.console.arrived() for node in self.nodes.values()):
+            wakes.append(self.now_ns)  # it is typed where the machines stop together next
         if not wakes:
             return end
         stop = (max(self.now_ns, min(wakes)) // quantum + 1) * quantum
         return stop if end is None else min(stop, end)
 
+    @property
+    def _takes_typing(self) -> bool:
+        """True if nothing is repeated: what people and scripts type is new."""
+        return not self._replays and self.now_ns >= self._newest_ns
+
     def _type(self) -> None:
         """Give the machines what is typed, where they stop together."""
         if self.now_ns % self.network.quantum_ns:
             return
-        is_new = not self._replays and self.now_ns >= self._newest_ns
         for name, node in self.nodes.items():
             data = node.follow_script()
-            if is_new and (data := data + node.take_typed()):
+            if self._takes_typing and (data := data + node.take_typed()):
                 self._typed.append(Typed(self.now_ns, name, data))
         while self._played < len(self._typed) and self._typed[self._played].ns <= self.now_ns:
             one = self._typed[self._played]
@@ -252,7 +260,8 @@ class Cluster(Closing):
     # -- going back ----------------------------------------------------------------------------
 
     def keep_history(self, every_s: float = 1.0) -> None:
-        """Keep checkpoints from now on, one in so many seconds of the cluster's time, for :meth:`go_back`.
+        """Keep checkpoints from now on, one in so many seconds of the cluster's time, for :meth:`go_back`. When there
+        are too many, every second one is given up, and they are made half as often.
 
         Raise CheckpointError if a guest writes to a file as its disk.
         """
@@ -266,6 +275,9 @@ class Cluster(Closing):
 
         machines = {name: node.machine.checkpoint() for name, node in self.nodes.items()}
         self._checkpoints.append(_Checkpoint(self.now_ns, values_of(self), machines))
+        if len(self._checkpoints) > _MOST_CHECKPOINTS:  # half of them are enough, twice as far from each other
+            del self._checkpoints[1::2]
+            self._every_ns *= 2
 
     @property
     def oldest_ns(self) -> int:

@@ -166,7 +166,7 @@ class Node:
         if self.is_over:
             return None
         ticks = [tick for tick in (self.wakes_at, self.input.next_tick) if tick is not None]
-        if self.input.typed:
+        if self.input.typed and self.machine.board.console.expects_input:
             ticks.append(0)
         return min(ticks) * self.insn_ns if ticks else None
 
