@@ -196,6 +196,11 @@ def host_options(options: RunOptions, observer: Observer, console: Console) -> H
 def _shares(options: RunOptions) -> tuple[Share, ...]:
     """Return the directories to share. A replay has what was recorded of them, and needs none."""
     shares = [parse_share("--share", text) for text in options.share]
+    if shares:
+        from dbt.host.ninep.share import fault_of
+
+        if fault := fault_of(shares):
+            raise CommandError(f"--share: {fault}.", Status.USAGE)
     if options.replay is None:
         for share in shares:
             if share.path is None or not os.path.isdir(share.path):

@@ -214,18 +214,12 @@ class MachineOptions(NamedTuple):
     def _check_shares(self) -> None:
         if not self.shares:
             return
-        from dbt.host.ninep.share import LONGEST_TAG, Share
+        from dbt.host.ninep.share import Share, fault_of
 
         if not all(isinstance(share, Share) for share in self.shares):
             raise ValueError(f"shares={self.shares!r} is no list of Share")
-        tags = [share.tag.encode() for share in self.shares]
-        if len(set(tags)) != len(tags):
-            raise ValueError("two shared directories have the same tag, by which the guest could not tell them apart")
-        for tag in tags:
-            if not 0 < len(tag) <= LONGEST_TAG or b"\0" in tag:
-                raise ValueError(
-                    f"the tag {tag.decode()!r:.100} of a shared directory has not 1 to {LONGEST_TAG} bytes"
-                )
+        if fault := fault_of(self.shares):
+            raise ValueError(fault)
 
     def _check_vsock(self) -> None:
         if self.vsock is None:

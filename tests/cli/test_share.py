@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dbt.cli.status import CommandError
+from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_share
 from dbt.host.ninep.share import Share
 from tests.cli.command import dbt
@@ -33,6 +33,23 @@ def test_what_the_option_says(text: str, share: Share) -> None:
 def test_what_it_does_not_say(text: str) -> None:
     with pytest.raises(CommandError, match="--share"):
         parse_share("--share", text)
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (["a", "a"], "the same tag"),
+        (["share", ""], "the same tag"),
+        (["x" * 32], "is not 1 to 31 bytes"),
+        (["x" * 31 + "\u00e4"], "is not 1 to 31 bytes"),
+        (["\udcff"], "of UTF-8"),
+    ],
+)
+def test_tags_that_no_guest_can_have(tmp_path: Path, tags: list[str], said: str) -> None:
+    options = [word for tag in tags for word in ("--share", f"{tmp_path}:{tag}" if tag else tmp_path)]
+    result = dbt("run", "--board", "virt", *options, "--kernel", "none")
+    assert result.returncode == Status.USAGE, result.stderr
+    assert b"dbt: --share: " in result.stderr and said.encode() in result.stderr
 
 
 def test_a_recorded_run_needs_no_directory(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ pytestmark = [
 ]
 LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 _POINTS = 1000 if LONG else 8
-_AHEAD = 20_000_000
+_AHEAD = 5_000_000
 #: The devices, by what virtio calls them.
 _NAMES = {1: "network", 2: "disk", 3: "console", 4: "numbers", 5: "balloon", 9: "share", 19: "vsock"}
 
@@ -96,13 +96,14 @@ def test_every_device_is_saved_anywhere(session: Session) -> None:
 
     chance = random.Random(29)
     icounts = {chance.randrange(session.work if index % 4 else 1, session.end) for index in range(_POINTS // 2)}
-    icounts |= {chance.choice(session.arrived) + chance.randrange(3) for _ in range(_POINTS // 2)}
+    while len(icounts) < _POINTS:
+        icounts.add(chance.choice(session.arrived) + chance.choice((0, 1, 2, chance.randrange(300))))
     check_saves(
         lambda mode: _replaying(session, names[mode]), MODES["auto-async"], sorted(icounts), _AHEAD,
         host=session.nobody, attach=attach,
     )  # fmt: skip
     print(f"{len(icounts)} points; in the middle of {dict(in_flight)}")
-    assert not LONG or in_flight >= Counter(("request disk", "request share", "connections", "fids")), in_flight
+    assert not LONG or in_flight >= Counter(("request disk", "request vsock", "connections", "fids")), in_flight
 
 
 def test_a_fork_in_the_middle_of_the_work_does_the_rest_with_other_ends(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 #: The name under which a guest finds the directory, unless another one is given.
@@ -21,3 +22,22 @@ class Share(NamedTuple):
     path: str | None
     tag: str = DEFAULT_TAG
     read_only: bool = False
+
+
+def fault_of(shares: Sequence[Share]) -> str:
+    """Return why a guest cannot have these directories, as a sentence, or an empty text if it can."""
+    tags = [share.tag.encode(errors="surrogatepass") for share in shares]
+    if len(set(tags)) != len(tags):
+        return "two shared directories have the same tag, by which the guest could not tell them apart"
+    for tag in tags:
+        if not 0 < len(tag) <= LONGEST_TAG or b"\0" in tag or not _is_text(tag):
+            return f"the tag {tag!r:.100} of a shared directory is not 1 to {LONGEST_TAG} bytes of UTF-8"
+    return ""
+
+
+def _is_text(tag: bytes) -> bool:
+    try:
+        tag.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
