@@ -37,7 +37,7 @@ def cases() -> Iterator[Case]:
     yield Case("tls", "plain", Point.DESTINATION_VOTED)
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_never_two_and_one_where_both_live(case: Case, tmp_path: Path) -> None:
     assert case.point is not None
     if case.way == "tls":
