@@ -332,7 +332,7 @@ class Ram:
             for start, end in self.file.parts_within(gpa, gpa + size):
                 self._detach(start, end)
 
-    def map_pool(self, gpa: int, pool: Pool, place: int, count: int) -> None:
+    def map_pool(self, gpa: Gpa, pool: Pool, place: int, count: int) -> None:
         """Hold ``count`` runs of a pool from ``place`` on, which are equal to what is held. Stores do not change it.
 
         Raise OSError if the host refuses. Precondition: RAM is not kept in a file.

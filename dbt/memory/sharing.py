@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dbt.abi.addresses import Gpa
 from dbt.memory.contents import own_parts
 from dbt.memory.ram import SHARED_RUN, Pool, Ram
 
@@ -37,7 +38,7 @@ class _Run(NamedTuple):
     """A run of a RAM, by the number of the RAM and its GPA."""
 
     number: int
-    gpa: int
+    gpa: Gpa
 
 
 def mappings_left() -> int:
@@ -93,21 +94,21 @@ def _equal_runs(rams: Sequence[Ram]) -> list[list[_Run]]:
     return sorted(group for alike in found.values() for group in alike if len(group) > 1)
 
 
-def _own_runs(ram: Ram) -> Iterable[int]:
+def _own_runs(ram: Ram) -> Iterable[Gpa]:
     """Return the GPAs of the runs within one region of RAM of which the host keeps something for this RAM alone."""
     runs: set[int] = set()
     for start, size in own_parts(ram):
         runs.update(range(start // SHARED_RUN * SHARED_RUN, start + size, SHARED_RUN))
     return sorted(
-        gpa
+        Gpa(gpa)
         for gpa in runs
         if any(region.base <= gpa and gpa + SHARED_RUN <= region.end for region in ram.layout.regions)
     )
 
 
-def _stretches(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+def _stretches(runs: Sequence[tuple[Gpa, int]]) -> list[tuple[Gpa, int, int]]:
     """Return GPA, place in the pool and number of the runs that follow each other in both."""
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[Gpa, int, int]] = []
     for gpa, place in runs:
         if found:
             first, first_place, count = found[-1]
@@ -118,5 +119,5 @@ def _stretches(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _longest(stretches: Sequence[tuple[int, int, int]], most: int) -> list[tuple[int, int, int]]:
+def _longest(stretches: Sequence[tuple[Gpa, int, int]], most: int) -> list[tuple[Gpa, int, int]]:
     return sorted(stretches, key=lambda one: -one[2])[:most]

@@ -129,7 +129,7 @@ def clear(file: RamFile, runs: Runs) -> None:
         file.put(Gpa(page << PAGE_SHIFT), bytes(count << PAGE_SHIFT))
 
 
-def _pages(gpa: int, size: int) -> Iterator[int]:
+def _pages(gpa: Gpa, size: int) -> Iterator[int]:
     yield from range(gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT)
 
 
