@@ -11,12 +11,14 @@ import gzip
 import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from build_steps import run_chosen, step_parser
 from debian_packages import BuildError, PrivateApt, find_package, run_command
+
+from dbt.linux.initramfs import DIRECTORY, LINK, PROGRAM, Entry, archive
 
 SCRIPTS = Path(__file__).parent / "linux"
 KERNEL, BUSYBOX = "linux-source-6.1", "busybox-static"
@@ -146,16 +148,14 @@ def trees(folder: Path) -> None:
 
 # -- the disk ------------------------------------------------------------------------------------
 
-DIRECTORY, FILE, _LINK, _DEVICE = 0o040755, 0o100755, 0o120777, 0o020644
+_DEVICE = 0o020644
 _DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sbin", "sys", "tmp")
 #: Linux, Documentation/admin-guide/devices.txt
 _DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "ttyAMA0": (204, 64), "urandom": (1, 9), "zero": (1, 5)}
 
-Entry = tuple[str, int, bytes, tuple[int, int]]
-
 
 def disk(folder: Path) -> None:
-    """Make an archive of a few files. It is written here, because making device files takes privileges."""
+    """Make an archive of a few files."""
     busybox = folder / BUSYBOX / "bin" / "busybox"
     if not busybox.exists():
         raise BuildError(f"there is no {busybox}: unpack it first")
@@ -169,26 +169,10 @@ def busybox_entries(busybox: bytes) -> Iterator[Entry]:
         yield name, DIRECTORY, b"", (0, 0)
     for name, number in _DEVICES.items():
         yield f"dev/{name}", _DEVICE, b"", number
-    yield "bin/busybox", FILE, busybox, (0, 0)
-    yield "bin/sh", _LINK, b"busybox", (0, 0)
+    yield "bin/busybox", PROGRAM, busybox, (0, 0)
+    yield "bin/sh", LINK, b"busybox", (0, 0)
     for name in ("init", "init2"):
-        yield name, FILE, (SCRIPTS / name).read_bytes(), (0, 0)
-
-
-def archive(entries: Sequence[Entry]) -> bytes:
-    """Return an archive in cpio's format "newc" (Linux, driver-api/early-userspace/buffer-format.rst).
-
-    All files belong to root and are from 1970.
-    """
-    data = bytearray()
-    for inode, (name, mode, content, (major, minor)) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
-        encoded = name.encode() + b"\0"
-        links = 2 if mode == DIRECTORY else 1
-        fields = (inode, mode, 0, 0, links, 0, len(content), 0, 0, major, minor, len(encoded), 0)
-        data += b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
-        data += bytes(-len(data) % 4) + content
-        data += bytes(-len(data) % 4)
-    return bytes(data)
+        yield name, PROGRAM, (SCRIPTS / name).read_bytes(), (0, 0)
 
 
 STEPS: dict[str, Callable[[Path], None]] = {

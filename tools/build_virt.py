@@ -12,9 +12,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from build_linux import BUSYBOX, DIRECTORY, FILE, SCRIPTS, Entry, archive, busybox_entries
+from build_linux import BUSYBOX, SCRIPTS, busybox_entries
 from build_steps import run_steps
 from debian_packages import BuildError, PrivateApt, find_package, package_field, run_command
+
+from dbt.linux.initramfs import DIRECTORY, PROGRAM, Entry, archive
 
 #: The package that depends on the newest kernel of the suite.
 _NEWEST = "linux-image-armmp"
@@ -84,12 +86,12 @@ def disk(folder: Path) -> None:
 
 def _entries(folder: Path) -> Iterator[Entry]:
     for name in ("init-virt", "init-root", "init-lab"):
-        yield name, FILE, (SCRIPTS / name).read_bytes(), (0, 0)
+        yield name, PROGRAM, (SCRIPTS / name).read_bytes(), (0, 0)
     yield "lib", DIRECTORY, b"", (0, 0)
     yield "lib/modules", DIRECTORY, b"", (0, 0)
-    yield "lib/modules/order", FILE, "".join(f"{name}\n" for name in MODULES).encode(), (0, 0)
+    yield "lib/modules/order", PROGRAM, "".join(f"{name}\n" for name in MODULES).encode(), (0, 0)
     for name in MODULES:
-        yield f"lib/modules/{name}.ko", FILE, _only(folder / "kernel" / "lib", f"{name}.ko").read_bytes(), (0, 0)
+        yield f"lib/modules/{name}.ko", PROGRAM, _only(folder / "kernel" / "lib", f"{name}.ko").read_bytes(), (0, 0)
 
 
 def _only(folder: Path, pattern: str) -> Path:

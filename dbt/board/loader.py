@@ -41,13 +41,19 @@ _EM_NAMES = {
     2: "SPARC", 3: "32-bit x86", 8: "MIPS", 20: "PowerPC", 21: "64-bit PowerPC", 62: "x86-64",
     183: "64-bit ARM (AArch64)", 243: "RISC-V",
 }  # fmt: skip
-_PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
-#: The head of the note by which a linker says that a program is for an operating system: NT_GNU_ABI_TAG.
+_ET_DYN = 3
+_OS_GNU = 3
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE, _PT_GNU_STACK = 1, 2, 3, 4, 0x6474E551
+#: The head of the note by which a linker says for which system a program is: NT_GNU_ABI_TAG.
 _ABI_TAG = struct.pack("<III4s", 4, 16, 1, b"GNU")
+_HARD_FLOAT = 0x400
+#: Bytes at the beginning of a file in which a linker places all that tells a program for Linux.
+HEAD_BYTES = 4096
 _PF_X = 1
 _ZEROS = bytes(1 << 16)
 #: By what kernels are known that are no ELF files: where it is, its bytes, and the kind.
 _KERNELS = ((0x24, b"\x18\x28\x6f\x01", "a zImage"), (0, b"\x27\x05\x19\x56", "a uImage"))
+_LINUX_REMEDY = "The command dbt run gives it a Linux guest; a machine by itself takes bare-metal programs"
 _BUILD_REMEDY = "Build it for bare-metal ARM, for example: arm-none-eabi-gcc -marm --specs=rdimon.specs"
 _DAMAGE_REMEDY = "Build or copy it again"
 _LINK_REMEDY = "Link it statically to fixed addresses: -static -no-pie, without -c, -r or -shared"
@@ -217,6 +223,41 @@ class _Header(NamedTuple):
     shstrndx: int
 
 
+class LinuxExecutable(NamedTuple):
+    """A program for Linux. ``interpreter`` is the dynamic linker that it names, or empty for a static one."""
+
+    interpreter: str
+    is_hard_float: bool
+    begins_in_thumb: bool
+
+
+def look_for_linux(head: bytes) -> LinuxExecutable | None:
+    """Return what a file is that begins with ``head``, or None if it is no program for Linux on 32-bit ARM.
+
+    A static program need not say for which system it is. It is taken for one of Linux if the linker has asked for a
+    stack, and has placed the ELF header in memory: those for machines without an operating system do not have both.
+    """
+    if len(head) < _ELF_HEADER.size or not head.startswith(b"\x7fELF\x01\x01\x01"):
+        return None
+    header = _Header(*_ELF_HEADER.unpack_from(head))
+    size = _PROGRAM_HEADER.size
+    if header.machine != _EM_ARM or header.type not in (_ET_EXEC, _ET_DYN) or header.phentsize != size:
+        return None
+    interpreter, is_linux, wants_stack, has_header = "", header.ident[7] == _OS_GNU, False, False
+    for at in range(header.phoff, min(header.phoff + header.phnum * size, len(head) - size + 1), size):
+        kind, offset, _, _, length, *_ = _PROGRAM_HEADER.unpack_from(head, at)
+        content = head[offset : offset + length]
+        if kind == _PT_INTERP:
+            interpreter, is_linux = content.split(b"\0")[0].decode("utf-8", "surrogateescape"), True
+        is_linux |= kind == _PT_NOTE and _ABI_TAG in content
+        is_linux |= kind == _PT_DYNAMIC and header.type == _ET_DYN
+        wants_stack |= kind == _PT_GNU_STACK
+        has_header |= kind == _PT_LOAD and offset == 0 and length > 0
+    if not (is_linux or (wants_stack and has_header)):
+        return None
+    return LinuxExecutable(interpreter, bool(header.flags & _HARD_FLOAT), bool(header.entry & 1))
+
+
 def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -> Image:
     """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
     own. ``ram_base`` is where the machine's RAM begins, for the message of an error.
@@ -228,6 +269,8 @@ def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -
     if len(data) < _ELF_HEADER.size:
         what = f"it is truncated: {len(data)} bytes do not hold an ELF header"
         raise ImageError(path, what, _DAMAGE_REMEDY)
+    if look_for_linux(data[:HEAD_BYTES]) is not None:
+        raise ImageError(path, "it is a program for Linux", _LINUX_REMEDY)
     header = _Header(*_ELF_HEADER.unpack_from(data))
     for wrong, what, remedy in _header_checks(header, len(data)):
         if wrong:
@@ -235,8 +278,6 @@ def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -
     segments: list[Segment] = []
     for number in range(header.phnum):
         program = _PROGRAM_HEADER.unpack_from(data, header.phoff + number * _PROGRAM_HEADER.size)
-        if program[0] == _PT_INTERP or (program[0] == _PT_NOTE and _ABI_TAG in _content(data, program)):
-            raise ImageError(path, "it is a program for an operating system such as Linux", _BUILD_REMEDY)
         if program[0] == _PT_LOAD and program[5]:
             segments.append(_read_segment(data, path, number, program))
     if not segments:
@@ -274,11 +315,6 @@ def _read_segment(data: bytes, path: str, number: int, header: tuple[int, ...]) 
         what = f"it is truncated: segment {number} ends at {offset + file_size:#x}, the file at {len(data):#x}"
         raise ImageError(path, what, _DAMAGE_REMEDY)
     return Segment(Gpa(gpa), Gva(gva), data[offset : offset + file_size], size, bool(flags & _PF_X))
-
-
-def _content(data: bytes, header: tuple[int, ...]) -> bytes:
-    """Return the bytes that a segment has in the file."""
-    return data[header[1] : header[1] + header[4]]
 
 
 def _physical(entry: Gva, segments: list[Segment]) -> Gpa:

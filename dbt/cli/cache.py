@@ -47,6 +47,7 @@ def _group(found: Iterable[Entry]) -> Mapping[str, list[Entry]]:
         "handlers": [],
         "regions": [],
         "hot_lists": [],
+        "linux_guests": [],
         "other_versions": [],
         "leftovers": [],
     }
@@ -61,15 +62,17 @@ def _group(found: Iterable[Entry]) -> Mapping[str, list[Entry]]:
 
 
 def _rows(groups: Mapping[str, list[Entry]]) -> Iterator[tuple[str, str]]:
-    handlers, regions, hot_lists, others, leftovers = groups.values()
+    handlers, regions, hot_lists, linux, others, leftovers = groups.values()
     yield "handlers", _amount(handlers) if handlers else "none: the next run builds them"
     yield "regions", _amount(regions)
     if hot_lists:
         yield "hot code", f"{_amount(hot_lists)}, of programs with code to compile: see `dbt translate --help`"
+    if linux:
+        yield "Linux guests", _amount(linux)
     yield "other versions", _amount(others)
     if leftovers:
         yield "leftovers", f"{_amount(leftovers)}, being written or of processes that were killed"
-    limited = [entry for entry in (*regions, *hot_lists, *others) if entry.kind is not Kind.HANDLERS]
+    limited = [entry for entry in (*regions, *hot_lists, *others) if entry.kind in (Kind.REGIONS, Kind.HOT_LIST)]
     yield "limit", f"{_bytes(cache_limit())} for regions, of which {_bytes(_size(limited))} are used"
     if regions:
         yield "oldest region", f"used {_time(min(entry.used for entry in regions))}"

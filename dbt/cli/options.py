@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.board.boards import BOARDS, CPU_MODELS, BoardModel, default_board
 from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
+from dbt.board.loader import HEAD_BYTES, look_for_linux
 from dbt.cli.report import say
 from dbt.cli.run_control import Requests
 from dbt.cli.run_options import RunOptions
@@ -61,6 +62,10 @@ def make_machine(
         from dbt.cli.restoring import restore_machine
 
         return restore_machine(options, observer, console, requests or Requests())
+    if options.program is not None and is_for_linux(options):
+        from dbt.cli.linux_program import linux_machine
+
+        return linux_machine(options, observer, console, requests or Requests())
     memory = parse_size("--memory", DEFAULT_MEMORY if options.memory is None else options.memory)
     base = optional(parse_gpa, "--base", options.base)
     entry = optional(parse_gpa, "--entry", options.entry)
@@ -94,6 +99,19 @@ def make_machine(
     elif options.program is not None:
         machine.load(options.program, base, entry, options.args)
     return machine
+
+
+def is_for_linux(options: RunOptions) -> bool:
+    """Return True if there is a program for Linux: the user says so, or its file."""
+    if options.os is not None:
+        return options.program is not None and parse_choice("--os", options.os, ("linux", "none")) == "linux"
+    if options.program is None or options.base is not None:
+        return False
+    try:
+        with open(options.program, "rb", buffering=0) as file:
+            return look_for_linux(file.read(HEAD_BYTES)) is not None
+    except OSError:  # which is said when it is loaded
+        return False
 
 
 def check_options(options: RunOptions) -> None:

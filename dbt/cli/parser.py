@@ -47,7 +47,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     add = add_commands(parser)
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, help_, add_options in (
-        ("run", "run a bare-metal ARM program, or boot a kernel", _add_run),
+        ("run", "run an ARM program, bare-metal or for Linux, or boot a kernel", _add_run),
         ("replay", "run a recorded run again up to an instruction, and show or debug it there", others.add_replay),
         ("vm", "run many machines on this host, by a daemon", _add_vm),
         ("cluster", "run several machines and the network between them, record and replay them", add_cluster),
@@ -83,7 +83,9 @@ def _add_run(parser: Parser) -> None:
         "       dbt run [OPTIONS] --restore SNAPSHOT\n"
         "       dbt run [OPTIONS] --incoming PLACE"
     )
-    parser.description = "Run a bare-metal ARM program, or boot a kernel. Its console is standard input\nand output."
+    parser.description = (
+        "Run an ARM program, bare-metal or for Linux, or boot a kernel. Its console is\nstandard input and output."
+    )
     parser.epilog = EPILOG
     parser.set_defaults(command=_run)
 
@@ -107,6 +109,16 @@ def _add_guest(parser: Parser) -> None:
     options = Options(parser, "the guest")
     add_base(options)
     options.text("ADDRESS", "begin here, not at the program's own entry", "--entry")
+    help_ = (
+        "linux: the program is one for Linux, and runs in a small Linux guest. none: it is a bare-metal one "
+        "[what the ELF file says]"
+    )
+    options.text("OS", help_, "--os")
+    help_ = (
+        "the root directory of a program for Linux, with the dynamic linker and the libraries that it needs. It is not "
+        "changed [$QEMU_LD_PREFIX, or an empty one]"
+    )
+    options.text("DIR", help_, "--root")
     help_ = "boot a kernel instead: a zImage, a flat image, a uImage or an ELF file"
     options.text("FILE", help_, "--kernel")
     options.text("FILE", "the kernel's initial RAM disk", "--initrd")

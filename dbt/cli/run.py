@@ -6,7 +6,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,13 +22,14 @@ from dbt.cli.saving import Saving
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_count, parse_seconds, parse_size
 from dbt.engine.observer import NOBODY, Observer, Several
-from dbt.host.console import Console, is_terminal
+from dbt.host.console import Console, HostConsole, is_terminal
 from dbt.vm.machine import Machine, StepObserver
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
     from dbt.cli.incoming import Arrival
     from dbt.debug.instruction_log import InstructionTrace
+    from dbt.linux.console import ProgramConsole
     from dbt.qmp.monitor import QmpMonitor
     from dbt.trace.perfmap import PerfMap
     from dbt.trace.recorder import TraceRecorder
@@ -93,6 +94,10 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
                 _ask_for_memory(machine, options.balloon_size)
             result, seconds = _execute(machine, options, requests, saving, monitor, here.fuel(fuel), timeout, trace)
             result = here.end(result)
+            if (program := _program_console(machine)) is not None:
+                from dbt.cli.linux_program import conclude
+
+                result = conclude(program, result)
             saving.save_at_end(machine, result)
     if perf_map is not None:
         perf_map.end()
@@ -154,7 +159,7 @@ def _execute(
     """Run the guest. Return the result, and the seconds that it took."""
     gc.freeze()  # what exists now stays, so that the collector, which a command starts without, need not visit it
     gc.enable()
-    with stopping_on_ctrl_c(machine, requests), _terminal(machine):
+    with _minding_signals(machine, requests), _terminal(machine):
         if options.serial is not None:
             from dbt.cli.serial import await_client
 
@@ -258,6 +263,24 @@ def stopping_on_ctrl_c(machine: Machine, requests: Requests) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _minding_signals(machine: Machine, requests: Requests) -> AbstractContextManager[None]:
+    """Return a context in which Ctrl-C stops the guest, or goes to a program for Linux."""
+    if (console := _program_console(machine)) is None:
+        return stopping_on_ctrl_c(machine, requests)
+    from dbt.cli.linux_program import forwarding_signals
+
+    return forwarding_signals(machine, console, requests)
+
+
+def _program_console(machine: Machine) -> ProgramConsole | None:
+    """Return the console of a program for Linux, if the guest has one."""
+    if isinstance(machine.console, HostConsole):
+        return None
+    from dbt.linux.console import ProgramConsole
+
+    return machine.console if isinstance(machine.console, ProgramConsole) else None
+
+
 @contextmanager
 def _terminal(machine: Machine) -> Iterator[None]:
     """Keep the terminal in raw mode while the block runs, for a guest that has it to itself."""
@@ -266,7 +289,8 @@ def _terminal(machine: Machine) -> Iterator[None]:
         return
     from dbt.host.terminal import TerminalConsole, raw_terminal
 
-    if not isinstance(machine.console, TerminalConsole):
+    console = machine.console if (program := _program_console(machine)) is None else program.streams
+    if not isinstance(console, TerminalConsole):
         yield
         return
     with raw_terminal(0):

@@ -18,6 +18,8 @@ class RunOptions(NamedTuple):
 
     program: str | None = None
     args: tuple[str, ...] = ()
+    os: str | None = None
+    root: str | None = None
     kernel: str | None = None
     initrd: str | None = None
     dtb: str | None = None

@@ -3,6 +3,7 @@
     handlers-KEY.img     an image of the handlers
     regions-KEY/NAME     compiled regions of one entry address
     regions-KEY/ID.hot   a hot list: what was hot in a program and was not compiled
+    linux-KEY-ID.snapshot  a Linux guest that waits for a program (:mod:`dbt.linux.template`)
     .NAME.xxxxxxxx       a file that is being written, beside the one that it will replace
 
 ``KEY`` identifies the version of the translator; see :func:`dbt.codecache.handlers.image_key`.
@@ -26,6 +27,7 @@ from dbt.codecache.trust import UntrustedCacheError
 _FOLDER = re.compile(r"regions-(\w+)")
 _HANDLERS = re.compile(r"handlers-(\w+)\.img")
 _REGIONS = re.compile(r"[0-9a-f]{32}")
+_LINUX = re.compile(r"linux-(\w{32})-[0-9a-f]{16}\.snapshot")
 _HOT_LIST = re.compile(r"[0-9a-f]{32}\.hot")
 #: The second form is the one in which earlier versions kept regions.
 _LEFTOVER = re.compile(r"\.handlers-\w+\.img\.\w{8}|region-[0-9a-f]{32}|\.region-[0-9a-f]{32}\.\w{8}")
@@ -39,6 +41,7 @@ class Kind(Enum):
     HANDLERS = "handlers"
     REGIONS = "regions"
     HOT_LIST = "hot_lists"
+    LINUX = "linux_guests"
     LEFTOVER = "leftover"
 
 
@@ -65,6 +68,8 @@ def entries() -> Iterator[Entry]:
         name = item.name
         if found := _HANDLERS.fullmatch(name):
             yield from _entry(Kind.HANDLERS, found[1], name, item)
+        elif found := _LINUX.fullmatch(name):
+            yield from _entry(Kind.LINUX, found[1], name, item)
         elif _LEFTOVER.fullmatch(name):
             yield from _entry(Kind.LEFTOVER, "", name, item)
         elif (found := _FOLDER.fullmatch(name)) and item.is_dir(follow_symlinks=False):

@@ -71,6 +71,18 @@ def has_file(name: str) -> bool:
     return os.path.lexists(f"{cache_directory()}/{name}")
 
 
+def check_file(name: str) -> None:
+    """Raise OSError unless there is a cache file ``name``, UntrustedCacheError if somebody else could have written it.
+
+    As only the user can put another file in its place then, it can be opened by its path afterwards.
+    """
+    path, directory = _open_parent(name)
+    try:
+        os.close(open_file(directory, name[name.rfind("/") + 1 :], path)[0])
+    finally:
+        os.close(directory)
+
+
 def use_file(name: str) -> bytes | None:
     """Return what :func:`read_file` does, and set the file's time of modification, which serves as its time of use."""
     if not has_file(name):  # as for most code that becomes warm

@@ -14,12 +14,14 @@ from dbt.host.journal import HostJournal
 class OutputQueue:
     """The bytes that ``console`` has not received yet, in their order. ``uart`` has the latest that a UART sent.
 
-    While the machine repeats what it has done before, which ``journal`` knows, the console gets nothing again.
+    While the machine repeats what it has done before, which ``journal`` knows, the console gets nothing again. If
+    ``uart_is_log``, the guest's console is something else, and what the UART sends goes to its ``write_error``.
     """
 
-    def __init__(self, console: Console, journal: HostJournal | None = None) -> None:
+    def __init__(self, console: Console, journal: HostJournal | None = None, uart_is_log: bool = False) -> None:
         self._console = console
         self._journal = journal if journal is not None else HostJournal()
+        self._uart_is_log = uart_is_log
         self.uart = OutputRing()
         #: True until something is written, or collected from the UART.
         self.is_silent = True
@@ -40,7 +42,7 @@ class OutputQueue:
     def collect(self) -> None:
         """Queue what the UART has sent. An exception in the middle would lose it, so handlers of signals must wait."""
         if data := self.uart.take():
-            self._append(False, data)
+            self._append(self._uart_is_log, data)
 
     def _append(self, is_error: bool, data: bytes) -> None:
         self.is_silent = False

@@ -22,7 +22,6 @@ from dbt.vm.input import Arrival
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from dbt.devices.output import OutputRing
     from dbt.devices.state import State
     from dbt.devices.virtio.attached import Attached
     from dbt.devices.virtio.balloon import Balloon
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.host.network import Handover, NetworkEnd
     from dbt.host.ninep.share import Share
+    from dbt.host.output_queue import OutputQueue
     from dbt.host.store_socket import StoreSocket
     from dbt.host.vsock_option import Vsock
     from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
@@ -106,7 +106,7 @@ class Attachments:
         self._console: Console | None = None
         self._cards: list[Announcing] = []
         #: What makes the virtio devices, in their order, given what accesses RAM, and where a console's output goes.
-        self._makers: list[Callable[[Dma, OutputRing], VirtioDevice]] = []
+        self._makers: list[Callable[[Dma, OutputQueue], VirtioDevice]] = []
         self._open: list[OpenDrive] = []
         self._ends: list[NetworkEnd] = []
         self._shares: list[SharedDirectory] = []
@@ -144,9 +144,9 @@ class Attachments:
             self.close()
             raise
 
-    def make(self, memory: GuestMemory, output: OutputRing) -> Attached | None:
-        """Return the devices as they are at power-on, or None if there are none. A console's output goes to
-        ``output``.
+    def make(self, memory: GuestMemory, output: OutputQueue) -> Attached | None:
+        """Return the devices as they are at power-on, or None if there are none. What the guest sends to a console or
+        a port goes to ``output``.
         """
         if not self._makers:
             return None
@@ -158,40 +158,46 @@ class Attachments:
         self._console = None
         return Attached([make(dma, output) for make in self._makers], dma, self._console)
 
-    def _make_disk(self, number: int, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_disk(self, number: int, dma: Dma, output: OutputQueue) -> VirtioDevice:
         from dbt.devices.virtio.block import Block
 
         one = self._open[number]
         return Block(one.medium, one.drive.serial.encode(), partial(self._tell_failure, number, one.drive.path))
 
-    def _make_card(self, number: int, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_card(self, number: int, dma: Dma, output: OutputQueue) -> VirtioDevice:
         from dbt.devices.virtio.net import Net as NetDevice
 
         card = NetDevice(partial(self._send, number), self._addresses[number])
         self._cards.append(card)
         return card
 
-    def _make_rng(self, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_rng(self, dma: Dma, output: OutputQueue) -> VirtioDevice:
         from dbt.devices.virtio.rng import Rng
 
         return Rng(self._rng_seed)
 
-    def _make_balloon(self, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_balloon(self, dma: Dma, output: OutputQueue) -> VirtioDevice:
         from dbt.devices.virtio.balloon import Balloon
 
         self._balloon = Balloon(dma)
         return self._balloon
 
-    def _make_console(self, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_console(self, dma: Dma, output: OutputQueue) -> VirtioDevice:
         from dbt.devices.virtio.console import Console
 
-        self._console = Console(output.send)
+        self._console = Console(output.uart.send)
         return self._console
 
-    def _make_share(self, number: int, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_port(self, dma: Dma, output: OutputQueue) -> VirtioDevice:
+        from dbt.devices.virtio.console import Console
+
+        self._console = Console(output.write, is_plain=True)
+        return self._console
+
+    def _make_share(self, number: int, dma: Dma, output: OutputQueue) -> VirtioDevice:
         return self._shares[number].make()
 
-    def _make_sockets(self, sockets: VsockChannel, dma: Dma, output: OutputRing) -> VirtioDevice:
+    def _make_sockets(self, sockets: VsockChannel, dma: Dma, output: OutputQueue) -> VirtioDevice:
         return sockets.make()
 
     def back_ends(self) -> list[Callable[[XenBus], BackEnd]]:
@@ -469,6 +475,7 @@ _MAKERS: Final = {
     "rng": Attachments._make_rng,
     "balloon": Attachments._make_balloon,
     "console": Attachments._make_console,
+    "port": Attachments._make_port,
 }
 #: The devices that need nothing of the host, by name, in their order.
 DEVICES: Final = tuple(_MAKERS)

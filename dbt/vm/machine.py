@@ -79,7 +79,9 @@ class Machine(ControlledMachine):
       processor: "cortex-a15" and "cortex-a7" have "virt".
     - ``rng_seed``: what the random numbers follow from that the board gives to a kernel, and those of the device "rng".
     - ``devices``: the names of virtio devices that the machine has: "rng" is a source of random numbers,
-      "balloon" takes memory back, and "console" gets the console's input in place of the UART.
+      "balloon" takes memory back, and "console" gets the console's input in place of the UART. "port" gets it too, and
+      is a stream of bytes for a program of the guest (Linux' /dev/vport0p0); what the UART sends goes to the console's
+      ``write_error`` then.
     - ``drives``: the virtio disks (:class:`dbt.host.drive.Drive`), in the guest's order.
     - ``nets``: the virtio network cards (:class:`dbt.host.net_option.Net`).
     - ``shares``: the directories that the guest can mount by 9p (:class:`dbt.host.ninep.share.Share`).

@@ -186,6 +186,8 @@ class MachineOptions(NamedTuple):
         unknown = [name for name in self.devices if name not in DEVICES]
         if unknown or len(set(self.devices)) != len(self.devices):
             raise ValueError(f"devices={self.devices!r} is no list of different names of {', '.join(DEVICES)}")
+        if {"console", "port"} <= set(self.devices):
+            raise ValueError(f"devices={self.devices!r}: a machine has a console or a port, and not both")
         if not all(isinstance(drive, Drive) for drive in self.drives):
             raise ValueError(f"drives={self.drives!r} is no list of Drive")
         if not all(isinstance(net, Net) and len(net.mac) in (0, 6) for net in self.nets):

@@ -103,7 +103,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
 
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns, wakes)
     journal = HostJournal()
-    output = OutputQueue(console, journal)
+    output = OutputQueue(console, journal, "port" in options.devices)
 
     def ask_outside(what: str, operation: Callable[[], bytes]) -> bytes:
         outcome: bytes = journal.ask(what, lambda: port.ask(vcpu.now(), operation))  # the port is made later
@@ -141,7 +141,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         hypercalls.tell((number, command), f"the hypervisor does not know hypercall {number}, command {command}")
 
     peripherals = Peripherals(
-        options.board_model, bus, vcpu, output.uart, port, memory, options.epoch, attachments, tell_unknown
+        options.board_model, bus, vcpu, output, port, memory, options.epoch, attachments, tell_unknown
     )
 
     def is_alone() -> bool:

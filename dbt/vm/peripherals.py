@@ -10,10 +10,10 @@ from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
 from dbt.board.board import Board, BoardWiring
 from dbt.board.boards import BoardModel
 from dbt.board.bus import DeviceBus, private_window
-from dbt.devices.output import OutputRing
 from dbt.devices.shared import native_address
 from dbt.devices.state import Stateful
 from dbt.devices.wiring import CpuInput, unconnected
+from dbt.host.output_queue import OutputQueue
 from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.attachments import Attachments
 from dbt.vm.input import InputPort, RecordingError
@@ -27,7 +27,7 @@ _LATEST = (1 << 63) - 1
 class Peripherals:
     """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
 
-    ``transmit`` gets what the guest sends to its console UART. ``epoch`` is the time of day at power-on, in
+    ``output`` gets what the guest sends to its console. ``epoch`` is the time of day at power-on, in
     seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``, or the back ends of
     para-virtual ones. ``unknown`` is told
     number and command of hypercalls that a hypervisor does not answer.
@@ -38,7 +38,7 @@ class Peripherals:
         model: BoardModel,
         bus: DeviceBus,
         vcpu: Vcpu,
-        transmit: OutputRing,
+        output: OutputQueue,
         port: InputPort,
         memory: GuestMemory,
         epoch: int,
@@ -50,7 +50,7 @@ class Peripherals:
         self._unknown = unknown
         self._bus = bus
         self._vcpu = vcpu
-        self._transmit = transmit
+        self._output = output
         self._port = port
         self._memory = memory
         self._epoch = epoch
@@ -61,7 +61,7 @@ class Peripherals:
         """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
         vcpu = self._vcpu
         wiring = BoardWiring(
-            self._transmit,
+            self._output.uart,
             self._memory.ram.layout,
             vcpu.timeline,
             CpuInput(vcpu.set_line, PSR_I),
@@ -70,7 +70,7 @@ class Peripherals:
             self._epoch,
             self.receive_at_access,
             holes_read_zero,
-            None if self._is_domain else self._attachments.make(self._memory, self._transmit),
+            None if self._is_domain else self._attachments.make(self._memory, self._output),
             self._memory,
             self._unknown,
             self._attachments.back_ends() if self._is_domain else (),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from build_linux import DIRECTORY, FILE, archive
+from dbt.linux.initramfs import DIRECTORY, PROGRAM, archive
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PROGRAM = _ROOT / "guests/io/images/linux_io"
+_LINUX_IO = _ROOT / "guests/io/images/linux_io"
 _INIT = Path(__file__).with_name("init.sh")
 #: The kernel modules, in the order in which they need each other.
 _MODULES: Final = (
@@ -71,8 +71,8 @@ class Images:
         script = _INIT.read_text().replace("MODULES", " ".join(_MODULES)).replace("# WORK\n", "\n".join(lines) + "\n")
         entries = [
             ("bench", DIRECTORY, b"", (0, 0)),
-            ("bench/init", FILE, script.encode(), (0, 0)),
-            ("bench/linux_io", FILE, _PROGRAM.read_bytes(), (0, 0)),
+            ("bench/init", PROGRAM, script.encode(), (0, 0)),
+            ("bench/linux_io", PROGRAM, _LINUX_IO.read_bytes(), (0, 0)),
         ]
         path.write_bytes(self.disk.read_bytes() + gzip.compress(archive(entries), 1, mtime=0))
         return path

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from build_linux import DIRECTORY, FILE, archive
 from dbt_command import DBT
 
+from dbt.linux.initramfs import DIRECTORY, PROGRAM, archive
 from real_programs.catalogue import LinuxWorkload
 from real_programs.inputs import GUEST, place_files
 from real_programs.results import QEMU, QEMU_USER
@@ -72,7 +72,7 @@ class GuestLinux:
             files[workload.executable] = program.read_bytes()
         files["init"] = (GUEST / "linux_init.sh").read_text().replace("# WORK\n", f"{workload.script()}\n").encode()
         entries = [("bench", DIRECTORY, b"", (0, 0))]
-        entries += [(f"bench/{name}", FILE, content, (0, 0)) for name, content in sorted(files.items())]
+        entries += [(f"bench/{name}", PROGRAM, content, (0, 0)) for name, content in sorted(files.items())]
         disk = self.disks / f"disk-{workload.name}.cpio.gz"
         ours = gzip.compress(archive(entries), 1, mtime=0)
         disk.write_bytes((self.images / "initramfs-armel.cpio.gz").read_bytes() + ours)

@@ -31,7 +31,8 @@ ROOM: Final = 4096
 
 @dataclass(eq=False)
 class Console(VirtioDevice):
-    """A console. ``transmit`` gets what the driver sends, in pieces.
+    """A console. ``transmit`` gets what the driver sends, in pieces. With ``is_plain``, the port is no console but a
+    stream of bytes for a program of the guest (Linux' ``/dev/vport0p0``).
 
     ``received`` is input that the driver has not got yet, ``arrived`` counts all of it. ``messages`` are control
     messages for the driver. ``is_multiport`` says whether the driver uses these, ``is_open`` whether the guest has
@@ -44,6 +45,7 @@ class Console(VirtioDevice):
     immediate_queues: ClassVar[frozenset[int]] = frozenset({_TRANSMIT, _CONTROL_OUT, 5})
 
     transmit: Wiring[Callable[[bytes], None]]
+    is_plain: Wiring[bool] = False
     received: bytes = b""
     arrived: int = 0
     messages: bytes = b""
@@ -87,7 +89,8 @@ class Console(VirtioDevice):
         if event == _DEVICE_READY and value:
             self._tell(_PORT_ADD)
         elif port == 0 and event == _PORT_READY and value:
-            self._tell(_CONSOLE_PORT)
+            if not self.is_plain:
+                self._tell(_CONSOLE_PORT)
             self._tell(_PORT_OPEN)
         elif port == 0 and event == _PORT_OPEN:
             self.is_open = bool(value)

@@ -1,0 +1,29 @@
+"""The files that a Linux guest is made of: its kernel, and the agent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+#: Names in the directory of the images, which is guests/linux/images of a checkout.
+KERNEL: Final = "zImage"
+AGENT: Final = "agent"
+_CHECKOUT: Final = Path(__file__).resolve().parents[2] / "guests" / "linux" / "images"
+_VARIABLE: Final = "DBT_LINUX_GUEST"
+
+
+class LinuxGuestError(Exception):
+    """Raised if there is no Linux guest, or if it does not come up. The text says what to do."""
+
+
+def images_folder() -> Path:
+    """Return the directory of the images. Raise LinuxGuestError if there is none."""
+    folder = Path(os.environ.get(_VARIABLE) or _CHECKOUT)
+    missing = [name for name in (KERNEL, AGENT) if not (folder / name).is_file()]
+    if missing:
+        raise LinuxGuestError(
+            f"a program for Linux runs in a small Linux guest, and there is no {' and no '.join(missing)} in {folder}. "
+            f"These files are in the source code of dbt: set {_VARIABLE} to the directory guests/linux/images there"
+        )
+    return folder

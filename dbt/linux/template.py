@@ -1,0 +1,134 @@
+"""The Linux guest as it is when it has booted: it is made once, and kept in the cache directory as a snapshot.
+
+The boot depends on nothing of the host, so the snapshot is the same wherever it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from blake3 import blake3
+
+from dbt.codecache.contents import Kind, entries, remove
+from dbt.codecache.handlers import image_key
+from dbt.codecache.store import cache_directory, check_file, check_folder, make_cache_directory
+from dbt.host.console import CaptureConsole
+from dbt.host.ninep.share import Share
+from dbt.linux.console import ProgramConsole
+from dbt.linux.images import AGENT, KERNEL, LinuxGuestError, images_folder
+from dbt.linux.initramfs import DEVICE, DIRECTORY, PROGRAM, archive
+from dbt.snapshot.errors import SnapshotError
+from dbt.snapshot.snapshots import read_snapshot, write_snapshot
+from dbt.vm.machine import Machine
+from dbt.vm.vm_state import VmState
+
+#: RAM of the guest, in bytes, if nothing else is said.
+DEFAULT_MEMORY: Final = 512 << 20
+#: The directories that the guest can mount, by what they are for: the root directory, the working directory, the one
+#: of the program, and one more. A template has no directory behind them.
+ROOT, WORK, PROGRAM_DIRECTORY, FILES = "root", "work", "program", "files"
+TAGS: Final = (ROOT, WORK, PROGRAM_DIRECTORY, FILES)
+_READ_ONLY: Final = frozenset({ROOT, PROGRAM_DIRECTORY})
+_CPU: Final = "cortex-a15"
+_DEVICES: Final = ("port", "rng")
+_APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent"
+#: Instructions that are executed between two looks at whether the guest is up, and at most.
+_STRIDE: Final = 1_000_000
+_PATIENCE: Final = 4_000_000_000
+#: How many states are kept: of versions of dbt, and of sizes of memory.
+_KEPT: Final = 4
+
+
+class Hardware(NamedTuple):
+    """What a guest has that a program's user can choose. ``memory`` is RAM in bytes."""
+
+    memory: int = DEFAULT_MEMORY
+
+
+def shares(folders: dict[str, str]) -> tuple[Share, ...]:
+    """Return the shares of a guest: ``folders`` has the directory for each tag that is used."""
+    return tuple(Share(folders.get(tag), tag, tag in _READ_ONLY) for tag in TAGS)
+
+
+def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
+    """Return the state of a guest that waits for a program. It belongs to the caller, who may close it.
+
+    If it is not in the cache, it is made, which takes some seconds, and ``say`` is told. Raise LinuxGuestError.
+    """
+    folder = images_folder()
+    kernel, agent = ((folder / name).read_bytes() for name in (KERNEL, AGENT))
+    name = _name(hardware, kernel, agent)
+    path = os.path.join(cache_directory(), name)
+    try:
+        check_file(name)
+        return read_snapshot(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, SnapshotError) as error:
+        say(f"the Linux guest in the cache cannot be used, and is made again: {error}")
+    say("booting the Linux guest, once for many programs")
+    state = boot(hardware, kernel, agent)
+    try:
+        make_cache_directory()
+        check_folder()
+        write_snapshot(state, path)
+        _remove_older()
+    except (OSError, SnapshotError) as error:
+        say(f"the Linux guest cannot be kept, and boots for each program: {error}")
+    return state
+
+
+def _name(hardware: Hardware, *contents: bytes) -> str:
+    """Return the name of the cache file for a state: of all that it depends on."""
+    hasher = blake3(repr((hardware, _CPU, _DEVICES, _APPEND, TAGS)).encode())
+    for content in contents:
+        hasher.update(blake3(content).digest())
+    return f"linux-{image_key()}-{hasher.hexdigest(8)}.snapshot"
+
+
+def _remove_older() -> None:
+    """Keep the newest few of the states in the cache directory. Raise OSError."""
+    found = [entry for entry in entries() if entry.kind is Kind.LINUX]
+    for entry in sorted(found, key=lambda entry: entry.used)[:-_KEPT]:
+        remove(entry)
+
+
+def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
+    """Return the state of a guest that has booted and waits for a program. Raise LinuxGuestError if it does not."""
+    console = ProgramConsole(CaptureConsole())
+    with tempfile.TemporaryDirectory(prefix="dbt-linux-") as folder, _machine(hardware, console) as machine:
+        files = {KERNEL: kernel, "initrd": _disk(agent)}
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        machine.load_kernel(os.path.join(folder, KERNEL), os.path.join(folder, "initrd"), append=_APPEND)
+        while not console.is_ready and machine.icount < _PATIENCE:
+            result = machine.run(fuel=_STRIDE)
+            if result.exit_code is not None:
+                break
+        if not console.is_ready:
+            raise LinuxGuestError(f"the Linux guest does not come up. Its last messages:\n{console.log}")
+        machine.run(fuel=_STRIDE)  # to where it waits
+        state = machine.save()
+    guest: Any = state.values["guest"]
+    values = {**state.values, "guest": {**guest, "path": KERNEL}}  # not that of a directory which is gone
+    return VmState(values, state.ram)
+
+
+def _machine(hardware: Hardware, console: ProgramConsole) -> Machine:
+    # Its code is compiled by the stitcher alone, so that it does not depend on the compile worker's time.
+    return Machine(memory=hardware.memory, cpu=_CPU, devices=_DEVICES, shares=shares({}), console=console, jit="off")
+
+
+def _disk(agent: bytes) -> bytes:
+    """Return the initial RAM disk: the agent, and the device files that the kernel needs before it has run."""
+    return archive(
+        [
+            ("dev", DIRECTORY, b"", (0, 0)),
+            ("dev/console", DEVICE, b"", (5, 1)),
+            ("agent", PROGRAM, agent, (0, 0)),
+        ]
+    )

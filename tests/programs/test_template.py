@@ -1,0 +1,74 @@
+"""The Linux guest that programs go on from: it is the same wherever it boots, and is used only if it can be trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dbt.linux.images import AGENT, KERNEL, LinuxGuestError, images_folder
+from dbt.linux.template import Hardware, boot, read_template
+
+SMALL = Hardware(64 << 20)
+
+
+def kernel_and_agent() -> tuple[bytes, bytes]:
+    folder = images_folder()
+    return (folder / KERNEL).read_bytes(), (folder / AGENT).read_bytes()
+
+
+def test_two_boots_give_the_same_state() -> None:
+    kernel, agent = kernel_and_agent()
+    with boot(SMALL, kernel, agent) as one, boot(SMALL, kernel, agent) as other:
+        assert one.values == other.values
+        assert list(one.ram.nonzero_pages()) == list(other.ram.nonzero_pages())
+
+
+def test_it_is_kept_and_made_again_if_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
+    said: list[str] = []
+    with read_template(SMALL, said.append) as first:
+        values = first.values
+    assert said == ["booting the Linux guest, once for many programs"]
+    (path,) = tmp_path.glob("linux-*.snapshot")
+    with read_template(SMALL, said.append) as again:
+        assert again.values == values
+    assert len(said) == 1
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with read_template(SMALL, said.append) as again:
+        assert again.values == values
+    assert len(said) == 3 and "cannot be used, and is made again" in said[1]
+    assert path.read_bytes() != bytes(data)
+
+
+def test_what_others_could_have_written_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
+    said: list[str] = []
+    read_template(SMALL, said.append).close()
+    (path,) = tmp_path.glob("linux-*.snapshot")
+    path.chmod(0o666)
+    read_template(SMALL, said.append).close()
+    assert "others may write to it" in said[1]
+    tmp_path.chmod(0o777)
+    said.clear()
+    read_template(SMALL, said.append).close()
+    assert "others may write to it" in said[0] and "boots for each program" in said[2]
+
+
+def test_images_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_LINUX_GUEST", str(tmp_path))
+    with pytest.raises(LinuxGuestError, match=f"no zImage and no agent in {tmp_path}"):
+        images_folder()
+
+
+def test_a_kernel_that_does_not_come_up() -> None:
+    kernel, _ = kernel_and_agent()
+    with pytest.raises(LinuxGuestError, match="does not come up"):
+        boot(SMALL, kernel, b"no program")
+
+
+def test_the_guest_has_room_for_its_images() -> None:
+    assert os.path.getsize(images_folder() / KERNEL) < 4 << 20
