@@ -22,7 +22,7 @@ from dbt.linux import program as linux
 from dbt.linux.console import ProgramConsole, exit_status
 from dbt.linux.images import LinuxGuestError
 from dbt.linux.protocol import RequestError
-from dbt.linux.template import DEFAULT_MEMORY, Hardware, read_template, shares
+from dbt.linux.template import DEFAULT_MEMORY, LEAST_MEMORY, Hardware, read_template, shares
 from dbt.vm.machine import Machine
 from dbt.vm.result import RunResult
 
@@ -52,6 +52,9 @@ def linux_machine(options: RunOptions, observer: Observer, console: Console | No
         except linux.ProgramError as error:
             raise CommandError(f"{error}.", Status.BAD_INPUT) from None
     memory = DEFAULT_MEMORY if options.memory is None else parse_size("--memory", options.memory)
+    if memory < LEAST_MEMORY:
+        message = f"--memory {options.memory}: a program for Linux needs at least {LEAST_MEMORY >> 20}M."
+        raise CommandError(message, Status.USAGE)
     streams = console or make_console(options, _has_terminal(), lambda: machine, requests)
     port = ProgramConsole(streams, path)
     host = host_options(options, observer, port)

@@ -36,9 +36,11 @@ _READ_ONLY: Final = frozenset({ROOT, PROGRAM_DIRECTORY})
 _CPU: Final = "cortex-a15"
 _DEVICES: Final = ("port", "rng")
 _APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent"
-#: Instructions that are executed between two looks at whether the guest is up, and at most.
+#: Instructions that are executed between two looks at whether the guest is up, and how often it is looked at.
 _STRIDE: Final = 1_000_000
-_PATIENCE: Final = 4_000_000_000
+_PATIENCE: Final = 500
+#: RAM with which the guest comes up and has room for programs, in bytes.
+LEAST_MEMORY: Final = 32 << 20
 #: How many states are kept: of versions of dbt, and of sizes of memory.
 _KEPT: Final = 4
 
@@ -105,9 +107,9 @@ def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
         machine.load_kernel(os.path.join(folder, KERNEL), os.path.join(folder, "initrd"), append=_APPEND)
-        while not console.is_ready and machine.icount < _PATIENCE:
+        for _ in range(_PATIENCE):  # A kernel that panics begins again, and so does the count of instructions.
             result = machine.run(fuel=_STRIDE)
-            if result.exit_code is not None:
+            if console.is_ready or result.exit_code is not None:
                 break
         if not console.is_ready:
             raise LinuxGuestError(f"the Linux guest does not come up. Its last messages:\n{console.log}")

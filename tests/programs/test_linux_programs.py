@@ -159,6 +159,9 @@ def test_fuel_and_time() -> None:
         (("--root", "/nonexistent"), b"--root /nonexistent: this is not a directory"),
         (("--board", "versatile"), b"--board versatile: the program is one for Linux"),
         (("--os", "beos"), b"--os beos"),
+        (("--memory", "8M"), b"--memory 8M: a program for Linux needs at least 32M"),
+        (("--epoch", "1"), b"--epoch 1: Linux takes no time that is before its start"),
+        (("--save", "state"), b"--save state: a program for Linux cannot be saved"),
     ],
 )
 def test_options_that_make_no_sense(options: tuple[str, ...], text: bytes) -> None:
