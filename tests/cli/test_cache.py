@@ -62,7 +62,7 @@ def test_info_as_json(cache: Path) -> None:
     assert (answer["schema"], answer["directory"], answer["limit"]) == (1, str(cache), 256 << 20)
     amounts = {name: (group["files"], group["bytes"]) for name, group in answer.items() if isinstance(group, dict)}
     assert amounts == {
-        "handlers": (0, 0), "regions": (5, 5 * 4096), "hot_lists": (0, 0),
+        "handlers": (0, 0), "regions": (5, 5 * 4096), "hot_lists": (0, 0), "linux_guests": (0, 0),
         "other_versions": (1, 4096), "leftovers": (1, 8192),
     }  # fmt: skip
     assert answer["regions"]["oldest"] <= answer["regions"]["newest"]

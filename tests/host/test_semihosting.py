@@ -347,9 +347,11 @@ CALLS = st.lists(st.tuples(st.integers(0, 0x32), st.tuples(WORD, WORD, WORD, WOR
 def test_a_call_at_once_is_the_call_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[int, tuple[int, int, int, int]]], text: bytes
 ) -> None:
-    folder = tmp_path_factory.mktemp("files")
-    (folder / "file").write_bytes(b"content")
-    guests = [Guest(folder, b"typed"), Guest(folder, b"typed")]
+    guests = []
+    for _ in range(2):  # which have no file in common, or one could remove what the other uses
+        folder = tmp_path_factory.mktemp("files")
+        (folder / "file").write_bytes(b"content")
+        guests.append(Guest(folder, b"typed"))
     for guest in guests:
         guest.memory.write_ram(Gpa(TEXT), text)
         assert [guest.open(b":tt", 0), guest.open(b":tt", 4), guest.open(b"file", 0)] == [1, 2, 3]
