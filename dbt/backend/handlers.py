@@ -191,11 +191,7 @@ class HandlerLowering(Lowering):
         return f.emit(f"{'zext' if uop.width > 8 * slot.size else 'trunc'} i{8 * slot.size} {raw} to i{uop.width}")
 
     def _pc(self, ahead: int) -> str:
-        f = self.f
-        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {CODE_PAGE_SIZE - 1}")
-        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, {OP_SHIFT}')} to i32")
-        page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
-        return f.emit(f"add i32 {f.emit(f'add i32 {page}, {offset}')}, {ahead}")
+        return self.f.emit(f"add i32 {self.op_gva()}, {ahead}")
 
     def lower_pc(self, ahead: int) -> str:
         return self._pc(ahead)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import OP_SIZE_SHIFT, PAGE_SHIFT, TARGET_ENTRIES, TARGET_FACTOR
+from dbt.abi.layout import CODE_PAGE_SIZE, OP_SHIFT, OP_SIZE_SHIFT, PAGE_SHIFT, TARGET_ENTRIES, TARGET_FACTOR
 from dbt.backend.module import Function
 from isa.arm.state import LAYOUT
 from isa.arm.vectors import InsnException
@@ -264,6 +264,14 @@ class Lowering:
 
     def state_pointer(self, offset: int) -> str:
         return self.f.emit(f"getelementptr i8, ptr {self.cpu}, i64 {offset}")
+
+    def op_gva(self) -> str:
+        """Return the GVA of the instruction whose op is ``%op``, in any mode. It follows from the address of the op."""
+        f = self.f
+        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {CODE_PAGE_SIZE - 1}")
+        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, {OP_SHIFT}')} to i32")
+        page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
+        return f.emit(f"add i32 {page}, {offset}")
 
     def array_pointer(self, offset: int, index: Uop) -> str:
         """Return a pointer to word ``index`` of the array at ``offset`` of CpuState."""

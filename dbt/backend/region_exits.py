@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from dbt.abi.addresses import Gpa, Gva, MappedPage
 from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import (
-    CODE_PAGE_SIZE,
     CODE_PAGE_STRIDE,
-    OP_SHIFT,
     PAGE_SHIFT,
     PAGE_SIZE,
     BlockCounters,
@@ -147,15 +145,7 @@ class RegionExits(Lowering):
         """Return the GVA of the entry at which control came in, if the mode is as assumed."""
         if len(self.region.entries) == 1 and not self._mmu:
             return str(self.region.entry)
-        return self._op_pc()
-
-    def _op_pc(self) -> str:
-        """Return the GVA at which control came in, in any mode. It follows from the address of the op."""
-        f = self.f
-        place = f.emit(f"and i64 {f.emit('ptrtoint ptr %op to i64')}, {CODE_PAGE_SIZE - 1}")
-        offset = f.emit(f"trunc i64 {f.emit(f'lshr i64 {place}, {OP_SHIFT}')} to i32")
-        page = f.emit(f"load i32, ptr {self.state_pointer(NATIVE['page_gva'].offset)}")
-        return f.emit(f"or i32 {page}, {offset}")
+        return self.op_gva()
 
     def _enter(self, pc: str) -> None:
         """Branch to the entry at which control came in. Each path loads the registers for itself."""
@@ -197,7 +187,7 @@ class RegionExits(Lowering):
         # slower.
         self._count_exit(str(int(SideExit.MODE)))
         # Where the MMU is not as assumed, the code may be at another address than the one that was compiled.
-        f.do(f"store i64 {f.emit(f'zext i32 {self._op_pc()} to i64')}, ptr {self._exit_word(0)}")
+        f.do(f"store i64 {f.emit(f'zext i32 {self.op_gva()} to i64')}, ptr {self._exit_word(0)}")
         f.do(tail_call(f.emit(f"load ptr, ptr {self.state_pointer(NATIVE[BYPASS].offset)}")))
         f.do("ret void")
         f.label(same)

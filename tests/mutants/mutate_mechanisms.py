@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(RegionLowering, "lower_callout", "_before_insn(SideExit.T", "(BYPASS, '0', 0, SideExit.T",
             "jumps by literals"),
     Mutant(RegionLowering, "_enter", "i32 {gva}, label", "i32 {gva + 4}, label"),
-    Mutant(RegionLowering, "_op_pc", "{OP_SHIFT}", "{OP_SHIFT + 1}"),
+    Mutant(RegionLowering, "op_gva", "{OP_SHIFT}", "{OP_SHIFT + 1}"),
     Mutant(CodePages, "replace_handler", "if 0 <= old < self._native.size", "if True"),
     # Registers.
     Mutant(RegionLowering, "_store_state", "in self._dirty", "in self._dirty[:-1]"),
