@@ -163,23 +163,13 @@ def test_a_machine_alone_keeps_its_cap(tmp_path: Path) -> None:
             assert icount < domain.icount <= icount + (took * 10 + 2) * RATE // 20
 
 
-def test_a_paused_machine_stands_still_without_its_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "clock"), [("pause", Clock.REAL), ("lockstep", Clock.LOCKSTEP)])
+def test_a_machine_that_is_paused_or_in_lockstep_waits_for_a_host(tmp_path: Path, how: str, clock: Clock) -> None:
     uuid = uuid4()
     with (
-        killed_host(tmp_path / "run", "memory", uuid, "pause") as (_, icount, state),
+        killed_host(tmp_path / "run", "memory", uuid, how) as (_, icount, state),
         ProcessCarrier(tmp_path / "run") as carrier,
-        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
-    ):
-        domain = attached(host, "memory", uuid)
-        assert (domain.icount, domain.state_hash()) == (icount, state)
-
-
-def test_a_machine_in_lockstep_waits_for_a_host(tmp_path: Path) -> None:
-    uuid = uuid4()
-    with (
-        killed_host(tmp_path / "run", "memory", uuid, "lockstep") as (_, icount, state),
-        ProcessCarrier(tmp_path / "run") as carrier,
-        Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host,
+        Host(1, clock, RATE, carrier=carrier) as host,
     ):
         domain = attached(host, "memory", uuid)
         assert (domain.icount, domain.state_hash()) == (icount, state)
