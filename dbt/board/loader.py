@@ -258,6 +258,15 @@ def look_for_linux(head: bytes) -> LinuxExecutable | None:
     return LinuxExecutable(interpreter, bool(header.flags & _HARD_FLOAT), bool(header.entry & 1))
 
 
+def linux_executable(path: str) -> LinuxExecutable | None:
+    """Return what the file is, or None if it is no program for Linux, or cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return look_for_linux(file.read(HEAD_BYTES))
+    except OSError:
+        return None
+
+
 def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -> Image:
     """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
     own. ``ram_base`` is where the machine's RAM begins, for the message of an error.

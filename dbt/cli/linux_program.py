@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from dbt.board.loader import linux_executable
 from dbt.cli.options import VIRTIO, host_options, make_console, refuse
 from dbt.cli.report import say
 from dbt.cli.run_control import Requests
@@ -45,7 +46,7 @@ def linux_machine(options: RunOptions, observer: Observer, console: Console | No
     for option, folder in (("--root", root), ("--files", options.files)):
         if folder is not None and not os.path.isdir(folder):
             raise CommandError(f"{option} {folder}: this is not a directory.", Status.USAGE)
-    found = linux.executable(path)
+    found = linux_executable(path)
     if found is not None:
         try:
             linux.check(found, path, root)
@@ -157,14 +158,16 @@ def forwarding_signals(machine: Machine, console: ProgramConsole, requests: Requ
 
 
 def conclude(console: ProgramConsole, result: RunResult) -> RunResult:
-    """Return the result of a run with the program's exit status. Raise CommandError if it was not started."""
+    """Return the result of a run with the program's exit status. Raise CommandError if it was not started, or if the
+    guest ended without it.
+    """
     if console.failure is not None:
         raise CommandError(f"{console.explain_failure()}.", Status.BAD_INPUT)
     if console.status is None:
         if result.exit_code is None:
             return result
         message = f"the Linux guest ended before its program. Its last messages:\n{console.log}"
-        return result._replace(exit_code=None, message=message)
+        raise CommandError(message, Status.FAILURE)
     code, number = exit_status(console.status)
     message = f"the program was ended by {signal.Signals(number).name}" if number in _NAMED else ""
     return result._replace(exit_code=code, message=message)

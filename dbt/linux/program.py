@@ -11,7 +11,7 @@ import pwd
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from dbt.board.loader import HEAD_BYTES, LinuxExecutable, look_for_linux
+from dbt.board.loader import LinuxExecutable
 from dbt.linux.protocol import Request
 from dbt.linux.template import FILES, PROGRAM_DIRECTORY, ROOT, WORK
 
@@ -47,15 +47,6 @@ class Plan(NamedTuple):
 
     request: Request
     folders: dict[str, str]
-
-
-def executable(path: str) -> LinuxExecutable | None:
-    """Return what the file is, or None if it is no program for Linux, or cannot be read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return look_for_linux(file.read(HEAD_BYTES))
-    except OSError:
-        return None
 
 
 def check(program: LinuxExecutable, path: str, root: str | None) -> None:
@@ -103,6 +94,8 @@ def make_plan(
     mounts = {work: WORK}
     if files is not None:
         mounts.setdefault(os.path.realpath(files), FILES)
+    if root is not None:
+        mounts.pop("/", None)  # the root directory is another one
     if not any(_is_within(real, place) for place in mounts):
         mounts[os.path.dirname(real)] = PROGRAM_DIRECTORY
     if terminal is not None:

@@ -15,6 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from dbt.abi.addresses import Gva
+from dbt.cli.linux_program import conclude
+from dbt.cli.status import CommandError
+from dbt.host.console import CaptureConsole
+from dbt.linux.console import ProgramConsole
+from dbt.vm.result import RunResult, StopReason
 from tests.programs.running import DBT, TIMEOUT, WORDS, environment, run
 from tests.waiting import wait_until
 
@@ -174,3 +180,17 @@ def test_a_program_that_is_not_executable(tmp_path: Path) -> None:
     copy.write_bytes(Path(WORDS).read_bytes())
     done = run(program=str(copy), cwd=tmp_path)
     assert done.returncode == 121 and b"it cannot be executed: Permission denied" in done.stderr
+
+
+def test_the_root_directory_of_the_host_is_not_that_of_the_program(tmp_path: Path) -> None:
+    """From ``/``, with another root directory, the program is still found."""
+    done = run("directory", options=("--root", str(tmp_path)), cwd=Path("/"))
+    assert (done.stdout, done.returncode) == (b"/\n", 0), done.stderr
+
+
+def test_a_guest_that_ends_before_its_program() -> None:
+    console = ProgramConsole(CaptureConsole())
+    console.write_error(b"Kernel panic")
+    result = RunResult(StopReason.EXITED, 0, 1000, Gva(0), "the guest switched the machine off")
+    with pytest.raises(CommandError, match=r"ended before its program(.|\n)*Kernel panic"):
+        conclude(console, result)
