@@ -22,6 +22,7 @@ from dbt.daemon.places import Places
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 from dbt.daemon.web import WebDoor
+from dbt.host.endpoint import Endpoint
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process.carrier import ProcessCarrier
 
@@ -90,7 +91,7 @@ class Daemon:
         directory, stop = self._places.directory, self._stopping.set
         api = Api(domains, events, self._machines, directory, self._version, states, stop, web.routes())
         server = HttpServer(web.guarding(api.handle))
-        listening = _passed_socket() or _bound(self._places.socket)
+        listening = _passed_socket() or Endpoint(path=self._places.socket).listen()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         try:
@@ -156,16 +157,6 @@ def _passed_socket() -> socket.socket | None:
     os.environ.pop("LISTEN_FDS")
     os.set_inheritable(_FIRST_PASSED, False)
     return socket.socket(fileno=_FIRST_PASSED)
-
-
-def _bound(path: str) -> socket.socket:
-    """Return a socket that listens at a path. The lock says that nobody else does."""
-    if os.path.exists(path):
-        os.unlink(path)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.bind(path)
-    os.chmod(path, 0o600)
-    return made
 
 
 def _user_of(connection: socket.socket) -> int:

@@ -9,6 +9,7 @@ import socket
 import ssl
 from typing import Final
 
+from dbt.host.passed_descriptors import passed_descriptors
 from dbt.hypervisor.migration.errors import PeerGone, ProtocolError, Refused
 from dbt.hypervisor.migration.messages import HEADER, LIMITS, Kind
 from dbt.memory.closing import Closing
@@ -103,11 +104,7 @@ class Channel(Closing):
     def _receive_with_descriptors(self, view: memoryview[int]) -> int:
         room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
         got, ancillary, flags, _ = self._socket.recvmsg_into([view], room, socket.MSG_CMSG_CLOEXEC)
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(data[: len(data) - len(data) % found.itemsize])
-                self.descriptors += found
+        self.descriptors += passed_descriptors(ancillary)
         if flags & socket.MSG_CTRUNC or len(self.descriptors) > _MOST_DESCRIPTORS:
             raise ProtocolError(f"the other side has sent more than {_MOST_DESCRIPTORS} descriptors")
         return got

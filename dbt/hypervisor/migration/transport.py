@@ -14,7 +14,7 @@ import socket
 import ssl
 from typing import Final, NamedTuple
 
-from dbt.host.endpoint import Endpoint, Listener, WrongEndpoint
+from dbt.host.endpoint import Endpoint, Listener, WrongEndpoint, describe
 from dbt.hypervisor.migration.channel import TIMEOUT_S, Channel
 from dbt.hypervisor.migration.errors import MigrationError
 from dbt.memory.closing import Closing
@@ -92,11 +92,8 @@ class Door(Closing):
     @property
     def address(self) -> str:
         """Where the source finds it."""
-        name = self._listener.getsockname()
-        if self._listener.family == socket.AF_UNIX:
-            return f"unix:{name}"
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
-        return f"tcp:{host}:{name[1]}"
+        kind = "unix" if self._listener.family == socket.AF_UNIX else "tcp"
+        return f"{kind}:{describe(self._listener)}"
 
     def accept(self, timeout: float | None = None) -> Channel:
         """Return a channel to whoever connects. Raise TimeoutError after so many seconds, and MigrationError for

@@ -17,6 +17,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from dbt.host.passed_descriptors import passed_descriptors
 from dbt.hypervisor.process.messages import LONGEST, encode
 
 _LENGTH: Final = 4
@@ -112,11 +113,7 @@ class Channel(Generic[Received]):
             data, ancillary, flags, _ = self._socket.recvmsg(_PIECE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise ChannelEnded(f"its socket has failed: {error.strerror}") from None
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                numbers = array.array("i")
-                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-                self._files += numbers
+        self._files += passed_descriptors(ancillary)
         if flags & socket.MSG_CTRUNC or len(self._files) > _MOST_FILES:
             raise WrongMessage("it sent more files than a message has")
         if not data:
