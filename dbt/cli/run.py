@@ -80,6 +80,7 @@ def _run(options: RunOptions) -> tuple[Machine, RunResult, float, tuple[str, str
         else:
             arrival = _receive(options, observer, console, requests)
             machine = arrival.machine
+        opened.callback(machine.attachments.close)  # or sockets would stay where they listen
         saving.prepare(machine)
         monitor = _monitor(options, machine, saving, opened, arrival)
         fuel = optional(parse_count, "--fuel", options.fuel)

@@ -57,6 +57,13 @@ def test_a_qcow2_image_is_whole_when_the_command_ends(guest: Path, disk: Path) -
     assert flat.read_bytes() == before[: 8 * SECTOR] * 2 + before[16 * SECTOR :]
 
 
+def test_sockets_are_gone_when_the_command_ends(guest: Path, disk: Path) -> None:
+    path = disk.parent / "vsock"
+    for _ in range(2):
+        done = dbt("run", *_LINE, "--drive", f"file={disk.parent}/a,,disk", "--vsock", f"3,unix:{path}", guest)
+        assert (done.returncode, path.exists()) == (0, False), done.stderr
+
+
 def test_a_guest_is_asked_for_memory(tmp_path: Path) -> None:
     """It exits with what it is asked for, in pages. A recording has that."""
     path, recording = tmp_path / "guest.bin", tmp_path / "recording"
