@@ -38,6 +38,12 @@ ROOMS = (
     "dbt.debug",
     "dbt.trace",
     "dbt.daemon",
+    "dbt.containers",
+    "dbt.containers.images",
+    "dbt.containers.network",
+    "dbt.containers.runtime",
+    "dbt.containers.build",
+    "dbt.containers.engine",
     "dbt",
 )
 #: The only rooms that know these libraries.
