@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from dbt.devices.virtio.rng import Rng
 from dbt.memory.dma import Dma
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import Ram, RamRegion
+from tests.devices import register_cases
 from tests.devices.register_cases import ABORTED, FILES, IDS, devices_of, disk_content, parse, recorded
 from tests.devices.virtio.disks import MemoryFile, direct
 from tests.devices.virtio.every_device import network_card
@@ -84,3 +86,12 @@ def test_registers_are_as_qemu_has_them(path: Path) -> None:
 def test_what_is_written_down_is_what_qemu_answers(path: Path) -> None:
     text = path.read_text()
     assert recorded(text, path.parent.name) == text
+
+
+def test_qemu_is_asked_again_if_its_clock_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it reads after the host's clock has come to another second may be wrong."""
+    answers = iter([[1], [2], [3]])
+    monkeypatch.setattr(register_cases, "under_qemu", lambda *_: next(answers))
+    monkeypatch.setattr(time, "time", iter([0.9, 1.1, 1.2, 1.3, 1.9, 2.0]).__next__)
+    assert recorded("r 0x0 ->\n", "versatile") == "r 0x0 -> 0x00000002\n"
+    assert recorded("r 0x0 -> 0x00000003\n", "versatile") == "r 0x0 -> 0x00000003\n"
