@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dbt.linux.initramfs import PROGRAM, archive
+
 _COMPILER = "arm-linux-gnueabi-gcc"
 
 
@@ -17,26 +19,18 @@ def extended(disk: Path, folder: Path, files: dict[str, str | Path]) -> Path:
 
     The kernel unpacks one archive after the other.
     """
-    if shutil.which("cpio") is None:
-        pytest.skip("cpio is needed for the guest's files: Debian has a package of this name")
-    added = folder / "added"
-    added.mkdir()
+    entries = []
     for name, content in files.items():
-        if isinstance(content, Path):
-            _compile(content, added / name)
-        else:
-            (added / name).write_text(content)
-        (added / name).chmod(0o755)
-    names = "".join(f"{name}\n" for name in files).encode()
-    command = ["cpio", "-o", "-H", "newc", "--quiet"]
-    packed = subprocess.run(command, input=names, cwd=added, capture_output=True, check=True, timeout=60)
+        data = _compiled(content, folder / "program") if isinstance(content, Path) else content.encode()
+        entries.append((name, PROGRAM, data, (0, 0)))
     whole = folder / "initramfs"
-    whole.write_bytes(disk.read_bytes() + gzip.compress(packed.stdout))
+    whole.write_bytes(disk.read_bytes() + gzip.compress(archive(entries)))
     return whole
 
 
-def _compile(source: Path, program: Path) -> None:
+def _compiled(source: Path, program: Path) -> bytes:
     if shutil.which(_COMPILER) is None:
         pytest.skip(f"{_COMPILER} is needed for the guest's program: Debian has gcc-arm-linux-gnueabi")
     command = [_COMPILER, "-O1", "-static", "-march=armv5te", "-marm", "-o", str(program), str(source)]
     subprocess.run(command, check=True, timeout=60)
+    return program.read_bytes()
