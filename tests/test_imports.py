@@ -56,8 +56,8 @@ CONFINED = {
     "elftools": ("dbt.trace",),
     "fdt": ("dbt.board.devicetree",),
     "blake3": ("dbt.snapshot", "dbt.hypervisor.migration", "dbt.linux"),
-    "zstandard": ("dbt.snapshot", "dbt.host.qcow2"),
-    "msgspec": ("dbt.hypervisor.process", "dbt.daemon", "dbt.cli.vm.machines"),
+    "zstandard": ("dbt.snapshot", "dbt.host.qcow2", "dbt.containers.images"),
+    "msgspec": ("dbt.hypervisor.process", "dbt.daemon", "dbt.containers", "dbt.cli.vm.machines"),
     "h11": ("dbt.daemon.http_server",),
 }
 
