@@ -1,4 +1,4 @@
-"""What the host and the agent of a Linux guest say to each other (guests/linux/agent.c): frames, and requests.
+"""What the host and the agent of a Linux guest say to each other (guests/linux/agent): frames, and requests.
 
 A frame is a kind, a stream, the number of a session and a value, whose size comes before it. Numbers are little-endian.
 What the guest sends is hostile until it is checked: :class:`FrameReader`.

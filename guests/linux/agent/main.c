@@ -1,0 +1,88 @@
+/*
+ * The first process of the Linux guest that runs programs for dbt: it does what it is asked at a port of the virtio
+ * console, such as /dev/vport0p0, and reports there what becomes of it.
+ *
+ * A static program without a C library.
+ */
+#include "frames.h"
+#include "polling.h"
+#include "session.h"
+#include "system.h"
+
+enum { SET_INTERFACE_FLAGS = 0x8914 };
+
+static int children;
+static int is_last; /* The guest ends when there is no session any more. */
+
+void obey(const struct header *frame, const uint8_t *data)
+{
+    if (frame->kind == FINISH)
+        is_last = 1;
+    else
+        obey_session(frame, data);
+}
+
+static __attribute__((noreturn)) void serve(void)
+{
+    for (;;) {
+        watch_nothing();
+        watch(port, POLL_IN);
+        watch(children, POLL_IN);
+        watch_sessions();
+        if (is_last && !sessions_in_use())
+            power_off();
+        if (wait_for_any() < 0)
+            continue;
+        serve_sessions();
+        if (has(children, POLL_IN)) {
+            uint8_t which[128]; /* struct signalfd_siginfo; several signals may have become one */
+            call(SYS_READ, children, (long)which, sizeof which, 0, 0);
+            bury();
+        }
+        if (has(port, POLL_IN))
+            receive();
+    }
+}
+
+static void mount_system(const char *type, const char *path)
+{
+    call(SYS_MKDIR, (long)path, 0755, 0, 0, 0);
+    call(SYS_MOUNT, (long)type, (long)path, (long)type, 0, (long)"");
+}
+
+/* Let the guest reach itself by 127.0.0.1. */
+static void raise_loopback(void)
+{
+    struct {
+        char name[16];
+        int16_t flags;
+        uint8_t rest[14];
+    } request = {"lo", 0x41, {0}}; /* IFF_UP and IFF_RUNNING */
+    long file = call(SYS_SOCKET, 2, 2 | CLOSE_ON_EXEC, 0, 0, 0);
+
+    call(SYS_IOCTL, file, SET_INTERFACE_FLAGS, (long)&request, 0, 0);
+    call(SYS_CLOSE, file, 0, 0, 0, 0);
+}
+
+int main(void)
+{
+    uint64_t child = 1ull << (SIGCHLD - 1);
+
+    mount_system("proc", "/proc");
+    mount_system("sysfs", "/sys");
+    mount_system("devtmpfs", "/dev");
+    mount_system("devpts", "/dev/pts");
+    mount_system("tmpfs", "/dev/shm");
+    mount_system("mqueue", "/dev/mqueue");
+    raise_loopback();
+    call(SYS_RT_SIGPROCMASK, SIG_BLOCK, (long)&child, 0, 8, 0);
+    children = (int)call(SYS_SIGNALFD4, -1, (long)&child, 8, NONBLOCK | CLOSE_ON_EXEC, 0);
+    open_port();
+    send(READY, 0, 0, 0);
+    serve();
+}
+
+__attribute__((naked, noreturn)) void _start(void)
+{
+    __asm__("bl main");
+}
