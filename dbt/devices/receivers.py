@@ -31,5 +31,10 @@ def numbered(receivers: Iterable[tuple[str, R]]) -> dict[str, R]:
     for name, receive in receivers:
         if name:
             number = sum(taken.split()[0] == name for taken in found)
-            found[f"{name} {number}" if number else name] = receive
+            found[numbered_name(name, number)] = receive
     return found
+
+
+def numbered_name(name: str, number: int) -> str:
+    """Return the name of the receiver with a number, from 0 on, of a kind of device."""
+    return f"{name} {number}" if number else name

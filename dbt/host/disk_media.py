@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dbt.devices.medium import DirectMedium, Medium, OverlaidMedium
 from dbt.host.disk import DiskError, DiskImage, RawFile
+from dbt.host.disk_files import FileSequence, NoFile
 from dbt.host.drive import RAW, Backing, Drive
 from dbt.host.overlay import OverlayFile
 
@@ -22,7 +23,12 @@ class OpenDrive:
         if fault := drive.fault():
             raise DiskError(fault)
         writable = not drive.keeps_image
-        if locked:
+        self.file: DiskImage
+        if drive.is_empty:
+            self.file = NoFile()
+        elif drive.more:
+            self.file = FileSequence([drive.path, *drive.more], locked)
+        elif locked:
             self.file = _open_image(Backing(drive.path, drive.format), drive.backing, writable)
         else:
             assert drive.is_read_through

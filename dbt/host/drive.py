@@ -16,7 +16,8 @@ class Backing(NamedTuple):
 
 
 class Drive(NamedTuple):
-    """A disk of a machine: an image in the file ``path``.
+    """A disk of a machine: an image in the file ``path``. Without a path it is an empty slot, which a machine that goes
+    on from a saved state may have filled: see :meth:`dbt.vm.machine.Machine.restore`.
 
     - ``serial``: what the disk says its serial number is, of which the guest gets 20 bytes.
     - ``read_only``: the guest can only read it.
@@ -26,6 +27,8 @@ class Drive(NamedTuple):
       with the same drive finds it there.
     - ``format``: one of :data:`FORMATS`. It is never guessed, or a guest that writes to its raw disk could make the
       host read other files the next time.
+    - ``more``: raw images that come one behind the other after ``path``, on one disk that can only be read. All of them
+      are of whole blocks of 4096 bytes.
     - ``backing``: the images that a qcow2 image is made on, the nearest first. What an image itself says of them is not
       followed.
     """
@@ -37,6 +40,7 @@ class Drive(NamedTuple):
     overlay: str = ""
     format: str = "raw"
     backing: tuple[Backing, ...] = ()
+    more: tuple[str, ...] = ()
 
     def fault(self) -> str:
         """Return what is wrong with the values of the drive, or an empty text."""
@@ -45,7 +49,16 @@ class Drive(NamedTuple):
                 return f"there are no disks of format {name}, but of {', '.join(FORMATS)}"
         if self.format == RAW and self.backing:
             return f"the disk {self.path} is a raw image, which has no backing file"
+        if self.more and not (self.format == RAW and self.read_only and not self.is_overlaid and self.path):
+            return f"the disk {self.path} is made of several files, which have to be raw ones that are only read"
+        if self.is_empty and (self.format != RAW or self.is_overlaid):
+            return "an empty slot for a disk has no format and no overlay"
         return ""
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there is no disk in the slot."""
+        return not self.path
 
     @property
     def keeps_image(self) -> bool:

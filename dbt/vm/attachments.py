@@ -289,7 +289,7 @@ class Attachments:
     @property
     def written_files(self) -> list[str]:
         """The files that the guest writes to. What it has written there stays, if the machine goes back in time."""
-        return [drive.path for drive in self._drives if not drive.keeps_image]
+        return [drive.path for drive in self._drives if not drive.keeps_image and not drive.is_empty]
 
     def disks(self) -> list[tuple[Drive, int]]:
         """Return the disks, in their order, each with the bytes that it has."""
@@ -305,6 +305,14 @@ class Attachments:
             }
             for one in self._open
         ]
+
+    def fill_slots(self, values: State) -> tuple[State, list[str]]:
+        """See :func:`dbt.vm.filled_slots.fill_slots`."""
+        if not any(one.drive.path for one in self._open):
+            return values, []
+        from dbt.vm.filled_slots import fill_slots
+
+        return fill_slots(values, self._open, self.save())
 
     def check_shape(self, saved: Any, nets: Any) -> None:
         """Raise StateError unless there are as many disks and network cards as in a saved state."""

@@ -226,6 +226,8 @@ class Machine(ControlledMachine):
         ``host`` are the arguments of the class that are not part of the state: ``files`` must be given if the guest has
         files open. Raise StateError if it is no state that a machine can be in, or if a file that the guest has open is
         gone or has changed; otherwise as the class itself.
+
+        A slot that was empty (:class:`dbt.host.drive.Drive`) may have a disk now. The guest hears of it at once.
         """
         return cls._restored(state.values, state.ram, host)
 

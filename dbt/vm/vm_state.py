@@ -215,9 +215,10 @@ def prepare(parts: Parts, values: State, become: Callable[[Guest], None]) -> Non
 def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, become: Callable[[Guest], None]) -> None:
     """Give a state to a machine that has been made for it and has run nothing. Raise StateError.
 
-    ``become`` makes the machine one that has loaded this guest. After an error the machine has a part of the state, and
-    must be given up.
+    ``become`` makes the machine one that has loaded this guest. Empty slots for disks may be filled. After an error the
+    machine has a part of the state, and must be given up.
     """
+    values, told = parts.attachments.fill_slots(values)
     fields = Fields(values, "the saved state", _NAMES)
     guest_fields = fields.sub("guest", _GUEST)
     become(_guest(guest_fields))
@@ -251,6 +252,8 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
         mine, theirs = found[name], values[name]
         if mine != theirs or encode(mine) != encode(theirs):  # True equals 1, but not by its encoding
             raise StateError(f"{name} in the saved state does not belong to the rest: {theirs!r:.200}")
+    for receiver in told:
+        parts.peripherals.board.receivers[receiver]([b""])
     parts.attachments.announce()
 
 

@@ -45,12 +45,14 @@ class Block(VirtioDevice):
 
     device_id: ClassVar[int] = 2
     queue_count: ClassVar[int] = 1
+    receiver: ClassVar[str] = "disk"
     limited: ClassVar[tuple[str, ...]] = ("bytes", "operations")
 
     medium: Part[Medium]
     serial: Wiring[bytes] = b""
     failed: Wiring[Callable[[OSError, bool], None]] = ignored
     writeback: bool = True
+    has_new_size: Wiring[bool] = False
 
     def features(self) -> int:
         return _FEATURES | (_F_RO if self.medium.read_only else 0)
@@ -77,6 +79,14 @@ class Block(VirtioDevice):
     def write_config(self, offset: int, data: bytes) -> None:
         if offset <= _WRITEBACK < offset + len(data):
             self.writeback = bool(data[_WRITEBACK - offset])
+
+    def arrive(self, data: bytes) -> None:
+        """Have another medium than the driver knows."""
+        self.has_new_size = True
+
+    def has_config_change(self) -> bool:
+        changed, self.has_new_size = self.has_new_size, False
+        return changed
 
     def duration(self, queue: int, chain: Chain) -> int:
         return LATENCY_NS + (chain.out_size + chain.in_size) // BYTES_PER_NS

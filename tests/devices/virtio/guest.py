@@ -50,6 +50,10 @@ class Guest:
         for offset, value in registers:
             self._write(self._transport + offset, value)
 
+    def await_value(self, address: int, value: int) -> None:
+        """Wait until a word has a value."""
+        self._accesses.append((_POLL, address, value))
+
     def request(self, kind: int, sector: int, size: int, place: int, writable: bool) -> None:
         """Send a request for data at ``place``, and wait for the answer."""
         self._write(_HEADER, kind, 0, sector, 0)
