@@ -87,7 +87,9 @@ class ProgramConsole:
     def write(self, data: bytes) -> None:
         """Take what the agent sends. Raise ProtocolError for what it does not send."""
         for one in self._reader.feed(data):
-            _TAKERS[one.kind](self, one)
+            if (take := _TAKERS.get(one.kind)) is None:
+                raise ProtocolError(f"the guest sent a frame {one.kind.name} for which nobody has asked")
+            take(self, one)
 
     def write_error(self, data: bytes) -> None:
         """Take messages of the guest's kernel."""

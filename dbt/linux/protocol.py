@@ -34,6 +34,8 @@ class ToGuest(IntEnum):
     SIGNAL = 4
     RESIZE = 5
     FINISH = 6
+    CREDIT = 7
+    SYNC = 8
 
 
 class FromGuest(IntEnum):
@@ -45,6 +47,7 @@ class FromGuest(IntEnum):
     TAKEN = 4
     ENDED = 5
     FAILED = 6
+    SYNCED = 7
 
 
 class Frame(NamedTuple):
@@ -87,6 +90,7 @@ _SIZES: Final = {
     FromGuest.TAKEN: (4, 4),
     FromGuest.ENDED: (4, 4),
     FromGuest.FAILED: (_FAILURE.size, _FAILURE.size),
+    FromGuest.SYNCED: (1, FRAME_MOST),
 }
 
 
@@ -117,9 +121,11 @@ class FrameReader:
             del self._bytes[:at]
 
 
-def frame(kind: ToGuest, session: int = 0, value: bytes = b"") -> bytes:
-    """Return a frame to the guest."""
-    return _HEADER.pack(kind, 0, session, len(value)) + value
+def frame(kind: ToGuest, session: int = 0, value: bytes = b"", stream: int = 0) -> bytes:
+    """Return a frame to the guest. ``stream`` is 1 for a signal to one process and not to its group, and for the end of
+    the guest although there are sessions.
+    """
+    return _HEADER.pack(kind, stream, session, len(value)) + value
 
 
 def window(rows: int, columns: int) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,8 @@ from dbt.codecache.contents import Kind, entries, remove
 from dbt.codecache.handlers import image_key
 from dbt.codecache.store import cache_directory, check_file, check_folder, make_cache_directory
 from dbt.host.console import CaptureConsole
+from dbt.host.drive import Drive
+from dbt.host.net_option import NOWHERE, Net
 from dbt.host.ninep.share import Share
 from dbt.linux.console import ProgramConsole
 from dbt.linux.images import AGENT, KERNEL, LinuxGuestError, images_folder
@@ -33,6 +35,12 @@ DEFAULT_MEMORY: Final = 512 << 20
 ROOT, WORK, PROGRAM_DIRECTORY, FILES = "root", "work", "program", "files"
 TAGS: Final = (ROOT, WORK, PROGRAM_DIRECTORY, FILES)
 _READ_ONLY: Final = frozenset({ROOT, PROGRAM_DIRECTORY})
+#: What a container's guest may have besides: so many directories that it can only read, and as many others; a disk that
+#: it can only read and another one; and network cards. Its template has nothing behind them.
+DIRECTORIES: Final = 6
+CARDS: Final = 4
+NO_DISKS: Final = (Drive("", read_only=True), Drive(""))
+NO_CARDS: Final = (Net(NOWHERE),) * CARDS
 _CPU: Final = "cortex-a15"
 _DEVICES: Final = ("port", "rng")
 _APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent"
@@ -46,14 +54,28 @@ _KEPT: Final = 4
 
 
 class Hardware(NamedTuple):
-    """What a guest has that a program's user can choose. ``memory`` is RAM in bytes."""
+    """What a guest has: ``memory`` bytes of RAM, and with ``for_container`` what a container may have and a program has
+    not. A template of its own costs a boot more, and each program would take a third longer with the other one.
+    """
 
     memory: int = DEFAULT_MEMORY
+    for_container: bool = False
 
 
 def shares(folders: dict[str, str]) -> tuple[Share, ...]:
     """Return the shares of a guest: ``folders`` has the directory for each tag that is used."""
     return tuple(Share(folders.get(tag), tag, tag in _READ_ONLY) for tag in TAGS)
+
+
+def container_tag(number: int, read_only: bool) -> str:
+    """Return the tag of a directory of a container, below :data:`DIRECTORIES`."""
+    return f"{'read' if read_only else 'write'}-{number}"
+
+
+def container_shares(folders: Mapping[str, str]) -> tuple[Share, ...]:
+    """Return the shares of a container's guest: ``folders`` has the directory for each tag that is used."""
+    places = [(number, read_only) for read_only in (True, False) for number in range(DIRECTORIES)]
+    return tuple(Share(folders.get(tag := container_tag(*place)), tag, place[1]) for place in places)
 
 
 def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
@@ -86,7 +108,7 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
 
 def _name(hardware: Hardware, *contents: bytes) -> str:
     """Return the name of the cache file for a state: of all that it depends on."""
-    hasher = blake3(repr((hardware, _CPU, _DEVICES, _APPEND, TAGS)).encode())
+    hasher = blake3(repr((hardware, _CPU, _DEVICES, _APPEND, TAGS, NO_DISKS, NO_CARDS, DIRECTORIES)).encode())
     for content in contents:
         hasher.update(blake3(content).digest())
     return f"linux-{image_key()}-{hasher.hexdigest(8)}.snapshot"
@@ -122,7 +144,16 @@ def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
 
 def _machine(hardware: Hardware, console: ProgramConsole) -> Machine:
     # Its code is compiled by the stitcher alone, so that it does not depend on the compile worker's time.
-    return Machine(memory=hardware.memory, cpu=_CPU, devices=_DEVICES, shares=shares({}), console=console, jit="off")
+    return Machine(
+        memory=hardware.memory,
+        cpu=_CPU,
+        devices=_DEVICES,
+        drives=NO_DISKS if hardware.for_container else (),
+        nets=NO_CARDS if hardware.for_container else (),
+        shares=container_shares({}) if hardware.for_container else shares({}),
+        console=console,
+        jit="off",
+    )
 
 
 def _disk(agent: bytes) -> bytes:

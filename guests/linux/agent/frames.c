@@ -1,6 +1,8 @@
 #include "frames.h"
 #include "system.h"
 
+enum { VIRTIO_DEVICES = 32 };
+
 struct outbox outbox;
 int port;
 static uint8_t inbox[sizeof(struct header) + FRAME_MOST];
@@ -8,12 +10,14 @@ static uint32_t inbox_bytes;
 
 void open_port(void)
 {
-    static char path[] = "/dev/vport0p0"; /* the first digit is the number of the console among virtio devices */
+    char path[32], digits[24];
     int64_t pause[2] = {0, 10000000};
 
     for (int tries = 0; tries < 1000; tries++) {
-        for (path[10] = '0'; path[10] <= '9'; path[10]++) {
-            port = (int)call(SYS_OPEN, (long)path, READ_WRITE | CLOSE_ON_EXEC, 0, 0, 0);
+        for (uint32_t device = 0; device < VIRTIO_DEVICES; device++) {
+            write_decimal(digits, device);
+            join(path, sizeof path, "/dev/vport", digits, "p0");
+            port = (int)open_file(path, READ_WRITE, 0);
             if (port >= 0)
                 return;
         }

@@ -4,6 +4,7 @@
  *
  * A static program without a C library.
  */
+#include "files.h"
 #include "frames.h"
 #include "polling.h"
 #include "session.h"
@@ -14,11 +15,23 @@ enum { SET_INTERFACE_FLAGS = 0x8914 };
 static int children;
 static int is_last; /* The guest ends when there is no session any more. */
 
+/* End the guest: what runs is killed with it, and file systems are as they should be. */
+static __attribute__((noreturn)) void end_guest(void)
+{
+    call(SYS_SYNC, 0, 0, 0, 0, 0);
+    power_off();
+}
+
 void obey(const struct header *frame, const uint8_t *data)
 {
-    if (frame->kind == FINISH)
+    if (frame->kind == FINISH && frame->stream)
+        end_guest();
+    else if (frame->kind == FINISH)
         is_last = 1;
-    else
+    else if (frame->kind == SYNC) { /* The host looks for its place in what comes. */
+        memcpy(outbox.data, data, frame->size);
+        send(SYNCED, 0, 0, frame->size);
+    } else
         obey_session(frame, data);
 }
 
@@ -44,10 +57,32 @@ static __attribute__((noreturn)) void serve(void)
     }
 }
 
-static void mount_system(const char *type, const char *path)
+static void mount_system(const char *type, const char *path, const char *options)
 {
     call(SYS_MKDIR, (long)path, 0755, 0, 0, 0);
-    call(SYS_MOUNT, (long)type, (long)path, (long)type, 0, (long)"");
+    call(SYS_MOUNT, (long)type, (long)path, (long)type, 0, (long)options);
+}
+
+/* Have a root directory that is no initial RAM file system: of that one, pivot_root(2) makes no other. */
+static void leave_initial_root(void)
+{
+    enum { MOVE = 8192 };
+
+    mount_system("tmpfs", "/root", "mode=755");
+    call(SYS_CHDIR, (long)"/root", 0, 0, 0, 0);
+    call(SYS_MOUNT, (long)".", (long)"/", 0, MOVE, 0);
+    call(SYS_CHROOT, (long)".", 0, 0, 0, 0);
+    call(SYS_CHDIR, (long)"/", 0, 0, 0, 0);
+}
+
+/* Make the control group of a container, in which its limits are set. */
+static void make_control_group(void)
+{
+    static const uint8_t controllers[] = "+cpu +memory +pids +io";
+
+    mount_system("cgroup2", "/sys/fs/cgroup", "");
+    write_file("/sys/fs/cgroup/cgroup.subtree_control", 0, controllers, sizeof controllers - 1);
+    call(SYS_MKDIR, (long)"/sys/fs/cgroup/container", 0755, 0, 0, 0);
 }
 
 /* Let the guest reach itself by 127.0.0.1. */
@@ -68,12 +103,14 @@ int main(void)
 {
     uint64_t child = 1ull << (SIGCHLD - 1);
 
-    mount_system("proc", "/proc");
-    mount_system("sysfs", "/sys");
-    mount_system("devtmpfs", "/dev");
-    mount_system("devpts", "/dev/pts");
-    mount_system("tmpfs", "/dev/shm");
-    mount_system("mqueue", "/dev/mqueue");
+    leave_initial_root();
+    mount_system("proc", "/proc", "");
+    mount_system("sysfs", "/sys", "");
+    mount_system("devtmpfs", "/dev", "");
+    mount_system("devpts", "/dev/pts", "gid=5,mode=620,ptmxmode=666");
+    mount_system("tmpfs", "/dev/shm", "");
+    mount_system("mqueue", "/dev/mqueue", "");
+    make_control_group();
     raise_loopback();
     call(SYS_RT_SIGPROCMASK, SIG_BLOCK, (long)&child, 0, 8, 0);
     children = (int)call(SYS_SIGNALFD4, -1, (long)&child, 8, NONBLOCK | CLOSE_ON_EXEC, 0);

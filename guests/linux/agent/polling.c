@@ -27,3 +27,11 @@ int has(int file, int16_t events)
             return 1;
     return 0;
 }
+
+int is_readable(int file)
+{
+    struct poll one = {file, POLL_IN, 0};
+    int64_t at_once[2] = {0, 0};
+
+    return call(SYS_PPOLL64, (long)&one, 1, (long)at_once, 0, 8) > 0;
+}

@@ -14,5 +14,7 @@ void watch(int file, int16_t events);
 long wait_for_any(void);
 /* Whether one of these events, an error or an end has come at a file. */
 int has(int file, int16_t events);
+/* Whether reading a file returns at once. */
+int is_readable(int file);
 
 #endif

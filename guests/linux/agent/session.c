@@ -4,14 +4,19 @@
 #include "system.h"
 
 #define SESSIONS 64
+#define CREDIT_MOST (1u << 24)
 #define INPUT_MOST 65536 /* what the host sends of a session's input before some of it is taken */
 
 enum { GET_PTY_NUMBER = 0x80045430, UNLOCK_PTY = 0x40045431, SET_WINDOW = 0x5414, SET_CONTROLLING = 0x540e };
 
 struct session {
     int used, pid;           /* pid is 0 until the program is started */
+    int report;              /* where its process tells what has gone wrong, until it executes the program; or -1 */
     int input, output[2];    /* ends of pipes, or -1; with a terminal, all of them are its other side */
     int is_terminal, input_ended;
+    int has_ended, status;   /* of its process; what it has written may still have to be sent */
+    int has_window;          /* whether the host says how much may be sent */
+    uint32_t credit;         /* bytes of output that may be sent */
     uint32_t pending_bytes;
     uint8_t *pending;
     struct request request;
@@ -21,6 +26,7 @@ static struct session sessions[SESSIONS];
 
 static void end_session(struct session *one)
 {
+    close_file(&one->report);
     close_file(&one->input);
     for (int stream = 0; stream < 2; stream++)
         if (one->output[stream] != one->input)
@@ -38,10 +44,13 @@ static void set_window(int file, const uint8_t *value)
     call(SYS_IOCTL, file, SET_WINDOW, (long)window, 0, 0);
 }
 
+/* The path of the terminal that was opened last. */
+static char terminal_path[32];
+
 /* Open a terminal: `*ours` is the side of who shows it, and `*theirs` the program's. */
 static long open_terminal(int *ours, int *theirs, const uint8_t *size)
 {
-    static char path[] = "/dev/pts/000";
+    char digits[24];
     uint32_t which = 0, unlocked = 0;
 
     *ours = (int)call(SYS_OPEN, (long)"/dev/ptmx", READ_WRITE | NO_TERMINAL | CLOSE_ON_EXEC, 0, 0, 0);
@@ -49,8 +58,9 @@ static long open_terminal(int *ours, int *theirs, const uint8_t *size)
         return *ours;
     call(SYS_IOCTL, *ours, UNLOCK_PTY, (long)&unlocked, 0, 0);
     call(SYS_IOCTL, *ours, GET_PTY_NUMBER, (long)&which, 0, 0);
-    write_decimal(path + 9, which);
-    *theirs = (int)call(SYS_OPEN, (long)path, READ_WRITE | NO_TERMINAL | CLOSE_ON_EXEC, 0, 0, 0);
+    write_decimal(digits, which);
+    join(terminal_path, sizeof terminal_path, "/dev/pts/", digits, "");
+    *theirs = (int)call(SYS_OPEN, (long)terminal_path, READ_WRITE | NO_TERMINAL | CLOSE_ON_EXEC, 0, 0, 0);
     if (*theirs >= 0)
         set_window(*ours, size);
     return *theirs;
@@ -83,10 +93,19 @@ static long open_streams(struct session *one, int streams[3])
     return answer;
 }
 
+/* Let reads and writes of our ends return at once. */
+static void set_nonblocking(struct session *one)
+{
+    call(SYS_FCNTL, one->input, SET_FLAGS, NONBLOCK | (one->is_terminal ? READ_WRITE : WRITE_ONLY), 0, 0);
+    for (int stream = 0; stream < 2 && !one->is_terminal; stream++)
+        call(SYS_FCNTL, one->output[stream], SET_FLAGS, NONBLOCK, 0, 0);
+}
+
 /* -- a session's life ------------------------------------------------------------------------ */
 
 static __attribute__((noreturn)) void run(const struct session *one, const int streams[3], int report)
 {
+    struct carrier carrier = {&one->request, one->is_terminal ? terminal_path : 0, report, -1, 0, 0};
     uint64_t none = 0;
 
     call(SYS_RT_SIGPROCMASK, SIG_SETMASK, (long)&none, 0, 8, 0);
@@ -95,7 +114,14 @@ static __attribute__((noreturn)) void run(const struct session *one, const int s
         call(SYS_IOCTL, streams[0], SET_CONTROLLING, 0, 0, 0);
     for (int stream = 0; stream < 3; stream++)
         call(SYS_DUP2, streams[stream], stream, 0, 0, 0);
-    become(&one->request, report);
+    become(&carrier);
+}
+
+static void fail_session(uint32_t which, const struct failure *found)
+{
+    memcpy(outbox.data, found, sizeof *found);
+    send(FAILED, 0, which, sizeof *found);
+    end_session(&sessions[which]);
 }
 
 static void start(uint32_t which)
@@ -103,8 +129,11 @@ static void start(uint32_t which)
     struct session *one = &sessions[which];
     struct failure found = {0, ITEM_PROGRAM, 0};
     int streams[3] = {-1, -1, -1}, report[2] = {-1, -1};
+    uint8_t *window = find_item(&one->request, ITEM_WINDOW);
     long answer = open_streams(one, streams);
 
+    one->has_window = window != 0;
+    one->credit = window ? number(window) : 0;
     if (answer >= 0)
         answer = call(SYS_PIPE2, (long)report, CLOSE_ON_EXEC, 0, 0, 0);
     if (answer >= 0)
@@ -114,30 +143,49 @@ static void start(uint32_t which)
     for (int stream = 0; stream < (one->is_terminal ? 1 : 3); stream++)
         close_file(&streams[stream]);
     close_file(&report[1]);
-    if (answer > 0) {  /* Until the program is executed, or that has failed: */
-        long got = call(SYS_READ, report[0], (long)&found, sizeof found, 0, 0);
-        if (got == 0) {
-            call(SYS_FCNTL, one->input, SET_FLAGS, NONBLOCK | READ_WRITE, 0, 0);
-            send_number(STARTED, which, (uint32_t)one->pid);
-        }
+    one->report = report[0];
+    if (answer > 0) {
+        set_nonblocking(one);
     } else {
         found.error = (int32_t)-answer;
+        fail_session(which, &found);
     }
-    close_file(&report[0]);
-    if (found.error) {
-        memcpy(outbox.data, &found, sizeof found);
-        send(FAILED, 0, which, sizeof found);
-        end_session(one);
+}
+
+/* Hear that a session's process has forked, has failed, or executes its program. */
+static void hear(uint32_t which)
+{
+    struct session *one = &sessions[which];
+    struct failure found;
+    long got = call(SYS_READ, one->report, (long)&found, sizeof found, 0, 0);
+
+    if (got == -EINTR)
+        return;
+    if (got == sizeof found && !found.error && found.tag == ITEM_FORK) {
+        one->pid = (int)found.place;
+        return;
     }
+    close_file(&one->report);
+    if (got == sizeof found)
+        fail_session(which, &found);
+    else
+        send_number(STARTED, which, (uint32_t)one->pid);
+}
+
+/* How much output of a session may be sent now. */
+static uint32_t room(const struct session *one)
+{
+    return one->has_window && one->credit < FRAME_MOST ? one->credit : FRAME_MOST;
 }
 
 /* Send what the program has written to a stream. Returns 0 if there is nothing now, and closes it at its end. */
 static int relay(uint32_t which, int stream)
 {
     struct session *one = &sessions[which];
-    long got = call(SYS_READ, one->output[stream], (long)outbox.data, FRAME_MOST, 0, 0);
+    long got = call(SYS_READ, one->output[stream], (long)outbox.data, (long)room(one), 0, 0);
 
     if (got > 0) {
+        one->credit -= one->has_window ? (uint32_t)got : 0;
         send(OUTPUT, (uint8_t)(stream + 1), which, (uint32_t)got);
         return 1;
     }
@@ -147,6 +195,22 @@ static int relay(uint32_t which, int stream)
         one->input = -1;
     close_file(&one->output[stream]);
     return 0;
+}
+
+/* Send what a program that has ended has written, as far as the host wants it now, and then how it has ended. */
+static void conclude(uint32_t which)
+{
+    struct session *one = &sessions[which];
+
+    for (int stream = 0; stream < 2; stream++)
+        while (one->output[stream] >= 0) {
+            if (!room(one))
+                return;
+            if (!relay(which, stream))
+                break;
+        }
+    send_number(ENDED, which, (uint32_t)one->status);
+    end_session(one);
 }
 
 /* Give the program what has come of its input, as far as it takes it now. */
@@ -174,19 +238,18 @@ void bury(void)
 {
     int status;
 
+    for (uint32_t which = 0; which < SESSIONS; which++) /* so that it is known whose processes have ended */
+        while (sessions[which].used && sessions[which].report >= 0 && is_readable(sessions[which].report))
+            hear(which);
     for (long pid; (pid = call(SYS_WAIT4, -1, (long)&status, WAIT_NO_HANG, 0, 0)) > 0;)
         for (uint32_t which = 0; which < SESSIONS; which++) {
             struct session *one = &sessions[which];
-            if (!one->used || one->pid != pid)
-                continue;
-            for (int stream = 0; stream < 2; stream++)
-                if (one->output[stream] >= 0) {
-                    call(SYS_FCNTL, one->output[stream], SET_FLAGS, NONBLOCK, 0, 0);
-                    while (relay(which, stream))
-                        ;
-                }
-            send_number(ENDED, which, (uint32_t)status);
-            end_session(one);
+            if (one->used && one->pid == pid && !one->has_ended) {
+                one->has_ended = 1;
+                one->status = status;
+                if (one->report < 0)
+                    conclude(which);
+            }
         }
 }
 
@@ -200,7 +263,7 @@ static void prepare(uint32_t which, const uint8_t *data, uint32_t size)
         long memory = call(SYS_MMAP2, 0, REQUEST_MOST + INPUT_MOST, 3, 0x22, -1);
         if (memory < 0 && memory > -4096)
             return;
-        *one = (struct session){.used = 1, .input = -1, .output = {-1, -1}};
+        *one = (struct session){.used = 1, .report = -1, .input = -1, .output = {-1, -1}};
         one->request.items = (uint8_t *)memory;
         one->pending = one->request.items + REQUEST_MOST;
     }
@@ -226,6 +289,15 @@ static void take_input(uint32_t which, const uint8_t *data, uint32_t size)
         feed(which);
 }
 
+static void add_credit(uint32_t which, uint32_t bytes)
+{
+    struct session *one = &sessions[which];
+
+    one->credit = bytes > CREDIT_MOST - one->credit ? CREDIT_MOST : one->credit + bytes;
+    if (one->has_ended && one->report < 0)
+        conclude(which);
+}
+
 void obey_session(const struct header *frame, const uint8_t *data)
 {
     uint32_t which = frame->session;
@@ -241,8 +313,10 @@ void obey_session(const struct header *frame, const uint8_t *data)
         start(which);
     else if (frame->kind == INPUT)
         take_input(which, data, frame->size);
-    else if (frame->kind == SIGNAL && one->pid && frame->size == 4)
-        call(SYS_KILL, -one->pid, (long)number(data), 0, 0, 0);
+    else if (frame->kind == CREDIT && frame->size == 4)
+        add_credit(which, number(data));
+    else if (frame->kind == SIGNAL && one->pid && !one->has_ended && frame->size == 4) /* to its group, or it alone */
+        call(SYS_KILL, frame->stream ? one->pid : -one->pid, (long)number(data), 0, 0, 0);
     else if (frame->kind == RESIZE && one->is_terminal && one->input >= 0 && frame->size == 4)
         set_window(one->input, data);
 }
@@ -263,10 +337,12 @@ void watch_sessions(void)
     for (struct session *one = sessions; one < sessions + SESSIONS; one++) {
         if (!one->used || !one->pid)
             continue;
+        watch(one->report, POLL_IN);
         if (one->pending_bytes)
             watch(one->input, POLL_OUT);
         for (int stream = 0; stream < 2; stream++)
-            watch(one->output[stream], POLL_IN);
+            if (room(one))
+                watch(one->output[stream], POLL_IN);
     }
 }
 
@@ -276,10 +352,15 @@ void serve_sessions(void)
         struct session *one = &sessions[which];
         if (!one->used || !one->pid)
             continue;
-        for (int stream = 0; stream < 2; stream++)
-            if (one->output[stream] >= 0 && has(one->output[stream], POLL_IN))
+        if (one->report >= 0 && has(one->report, POLL_IN))
+            hear(which);
+        for (int stream = 0; stream < 2; stream++) /* what is written comes after STARTED */
+            if (one->used && one->report < 0 && one->output[stream] >= 0 && room(one) &&
+                has(one->output[stream], POLL_IN))
                 relay(which, stream);
-        if (one->pending_bytes && one->input >= 0 && has(one->input, POLL_OUT))
+        if (one->used && one->pending_bytes && one->input >= 0 && has(one->input, POLL_OUT))
             feed(which);
+        if (one->used && one->has_ended && one->report < 0)
+            conclude(which);
     }
 }
