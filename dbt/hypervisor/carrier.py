@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dbt.hypervisor.turn_watcher import AskedToStop
     from dbt.vm.identity import Identity
     from dbt.vm.metered_run import MeteredRun
+    from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
 
 #: A function that makes a domain's machine and loads it. It is called at each start, and when the guest resets itself.
@@ -219,8 +220,21 @@ class Carrier(Protocol):
     def boot(self, name: Name, boot: Boot, console: ConsoleRing, conduct: Conduct) -> Vm:
         """Return the machine that ``boot`` makes. Raise what that raises."""
 
-    def restore(self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct) -> Vm:
-        """Return a machine in a saved state, with the :attr:`Vm.arguments` of the one that was saved."""
+    def restore(
+        self,
+        name: Name,
+        state: VmState,
+        arguments: object,
+        console: ConsoleRing,
+        conduct: Conduct,
+        identity: Identity | None = None,
+    ) -> Vm:
+        """Return a machine in a saved state, with the :attr:`Vm.arguments` of the one that was saved or those of
+        :meth:`arguments`. With an ``identity`` it becomes another one.
+        """
+
+    def arguments(self, options: HostOptions) -> object:
+        """Return what :meth:`restore` takes for a machine with these options, but for its console."""
 
     def adopt(self, machine: Machine, conduct: Conduct) -> Vm:
         """Take over a machine that has been moved here."""

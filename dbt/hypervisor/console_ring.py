@@ -134,3 +134,8 @@ class ConsoleRing:
 
     def flush(self) -> None:
         """Nothing is kept back."""
+
+
+def default_ring(typed: Callable[[], None]) -> ConsoleRing:
+    """Return the console of a domain about which nothing else is said."""
+    return ConsoleRing(typed=typed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Name, Outcome, Terms, Vm, VmLost
-from dbt.hypervisor.console_ring import ConsoleRing
+from dbt.hypervisor.console_ring import ConsoleRing, default_ring
 from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle, LifecycleError
 from dbt.hypervisor.limits import NO_INSTRUCTIONS_LEFT, Limits
 from dbt.hypervisor.movable import MovableDomain
@@ -69,13 +69,20 @@ class Domain(MovableDomain):
     """
 
     def __init__(
-        self, host: DomainHost, name: str, uuid: UUID, boot: Boot, limits: Limits, typed: Callable[[Domain], None]
+        self,
+        host: DomainHost,
+        name: str,
+        uuid: UUID,
+        boot: Boot,
+        limits: Limits,
+        typed: Callable[[Domain], None],
+        ring: Callable[[Callable[[], None]], ConsoleRing] = default_ring,
     ) -> None:
         super().__init__(host)
         self.name = name
         self.uuid = uuid
         self.usage = Usage()
-        self.console = ConsoleRing(typed=lambda: typed(self))
+        self.console = ring(lambda: typed(self))
         #: Why its machine has ended: what the guest did, or the error of the host. It is empty before.
         self.reason = ""
         #: The exit code of the guest, once it has ended by itself.
@@ -186,6 +193,19 @@ class Domain(MovableDomain):
             self._life.require("start", DomainState.DEFINED, DomainState.SAVED)
             self._require_instructions()
             self._vm = self._made()
+            self._begin()
+
+    def start_in(self, state: VmState, arguments: object, identity: Identity | None = None) -> None:
+        """Start the domain in a saved state, which may be that of many. ``arguments`` are those of its machine, by
+        :meth:`dbt.hypervisor.carrier.Carrier.arguments`. With an ``identity`` it is another machine than the one that
+        was saved.
+        """
+        with self._held():
+            self._life.require("start", DomainState.DEFINED)
+            self._require_instructions()
+            carrier, conduct = self._host.carrier, self._host.conduct(self)
+            self._vm = carrier.restore(self._name, state, arguments, self.console, conduct, identity)
+            self._vm.limit_devices(self._limits)
             self._begin()
 
     def attach(self) -> bool:

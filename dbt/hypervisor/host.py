@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Outcome
+from dbt.hypervisor.console_ring import ConsoleRing, default_ring
 from dbt.hypervisor.credit import CreditScheduler, LatencyClass, Precedence, Turn
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host_time import HostTimeGuard
@@ -142,15 +143,23 @@ class Host(Closing):
         """The domains by name, in the order in which they were defined."""
         return MappingProxyType(self._domains)
 
-    def define(self, name: str, boot: Boot, uuid: UUID | None = None, **limits: Unpack[LimitChanges]) -> Domain:
+    def define(
+        self,
+        name: str,
+        boot: Boot,
+        uuid: UUID | None = None,
+        ring: Callable[[Callable[[], None]], ConsoleRing] = default_ring,
+        **limits: Unpack[LimitChanges],
+    ) -> Domain:
         """Return a new domain, which is not started yet.
 
         ``boot`` is given the domain's console, makes a machine with it, loads it and returns it. It is called at each
-        start. ``limits`` are the fields of :class:`dbt.hypervisor.limits.Limits`.
+        start. ``limits`` are the fields of :class:`dbt.hypervisor.limits.Limits`. ``ring`` makes the console, which
+        calls what it is given after each input.
 
         Raise ValueError for values that make no sense, or if there is a domain of that name.
         """
-        domain = Domain(self, name, uuid or uuid4(), boot, Limits.of(name, limits), self._hear)
+        domain = Domain(self, name, uuid or uuid4(), boot, Limits.of(name, limits), self._hear, ring)
         with self._changed:
             self.adopt(domain)
         return domain

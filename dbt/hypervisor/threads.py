@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from dbt.host.console import Console
 from dbt.hypervisor.carrier import Boot, Conduct, Facts, Name, Outcome, Terms, check_machine, execute
 from dbt.hypervisor.limits import Limits, limit_devices, set_memory
+from dbt.vm.identity import Identity, with_identity
 from dbt.vm.machine import Machine
+from dbt.vm.vm_state import VmState
 
 if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.hypervisor.console_ring import ConsoleRing
-    from dbt.vm.identity import Identity
     from dbt.vm.options import HostOptions
-    from dbt.vm.vm_state import VmState
 
 
 class ThreadCarrier:
@@ -29,10 +29,27 @@ class ThreadCarrier:
         return ThreadVm(machine, conduct)
 
     def restore(
-        self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct
+        self,
+        name: Name,
+        state: VmState,
+        arguments: object,
+        console: ConsoleRing,
+        conduct: Conduct,
+        identity: Identity | None = None,
     ) -> ThreadVm:
         assert callable(arguments)
-        return ThreadVm(Machine.restore(state, **arguments(console)), conduct)
+        options: HostOptions = arguments(console)
+        if identity is not None:
+            state = VmState(with_identity(state.values, identity), state.ram)
+            nets = zip(options.get("nets", ()), identity.addresses, strict=True)
+            options["nets"] = [net._replace(mac=mac) for net, mac in nets]
+        return ThreadVm(Machine.restore(state, **options), conduct)
+
+    def arguments(self, options: HostOptions) -> Callable[[Console], HostOptions]:
+        def with_console(console: Console) -> HostOptions:
+            return {"notice": silent, **options, "console": console}
+
+        return with_console
 
     def adopt(self, machine: Machine, conduct: Conduct) -> ThreadVm:
         return ThreadVm(machine, conduct)

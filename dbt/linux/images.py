@@ -1,4 +1,4 @@
-"""The files that a Linux guest is made of: its kernel, and the agent."""
+"""The files that a Linux guest is made of: its kernel, the agent, and the blank disk of a container."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 #: Names in the directory of the images, which is guests/linux/images of a checkout.
 KERNEL: Final = "zImage"
 AGENT: Final = "agent"
+DISK: Final = "disk.gz"
 _CHECKOUT: Final = Path(__file__).resolve().parents[2] / "guests" / "linux" / "images"
 _VARIABLE: Final = "DBT_LINUX_GUEST"
 

@@ -157,35 +157,35 @@ class Request:
         """Execute ``path``. ``arguments`` begin with the program's name."""
         self._strings += len(arguments) + len(environment)
         for argument in arguments:
-            self._add("a", "an argument", _text(argument))
+            self._add("a", "an argument", encoded_text(argument))
         for name, value in environment.items():
-            self._add("e", "a variable of the environment", _text(f"{name}={value}"))
-        self._add("p", path, _text(path))
+            self._add("e", "a variable of the environment", encoded_text(f"{name}={value}"))
+        self._add("p", path, encoded_text(path))
 
     def mount(self, kind: str, source: str, target: str, flags: int = 0, options: str = "") -> None:
         """Mount a file system of ``kind``: see mount(2)."""
-        texts = map(_text, (source, target, kind, options))
+        texts = map(encoded_text, (source, target, kind, options))
         self._add("m", f"mounting {source} at {target}", _WORD.pack(flags), *texts)
 
     def make_directory(self, path: str) -> None:
         """Make a directory and those above it."""
-        self._add("k", path, _text(path))
+        self._add("k", path, encoded_text(path))
 
     def write_file(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """Write a file."""
-        self._add("f", path, _WORD.pack(mode), _text(path), content)
+        self._add("f", path, _WORD.pack(mode), encoded_text(path), content)
 
     def link(self, target: str, path: str) -> None:
         """Make a symbolic link at ``path``."""
-        self._add("l", path, _text(target), _text(path))
+        self._add("l", path, encoded_text(target), encoded_text(path))
 
     def change_root(self, path: str) -> None:
         """Take another root directory. It is the working directory too."""
-        self._add("r", path, _text(path))
+        self._add("r", path, encoded_text(path))
 
     def change_directory(self, path: str) -> None:
         """Take another working directory."""
-        self._add("d", path, _text(path))
+        self._add("d", path, encoded_text(path))
 
     def become(self, user: int, group: int, groups: list[int]) -> None:
         """Become another user."""
@@ -206,7 +206,7 @@ class Request:
 
     def set_host_name(self, name: str) -> None:
         """Set the host's name."""
-        self._add("h", f"the host name {name}", _text(name))
+        self._add("h", f"the host name {name}", encoded_text(name))
 
     def use_terminal(self, rows: int, columns: int) -> None:
         """Let the program's streams be a terminal of this size."""
@@ -214,12 +214,16 @@ class Request:
 
     def frames(self, session: int) -> bytes:
         """Return the frames that bring the request to the guest and start it."""
+        return b"".join(self.pieces(session))
+
+    def pieces(self, session: int) -> list[bytes]:
+        """Return the same frames one by one."""
         data, parts = bytes(self._data), []
         for at in range(0, len(data), FRAME_MOST):
             parts.append(frame(ToGuest.PREPARE, session, data[at : at + FRAME_MOST]))
-        return b"".join([*parts, frame(ToGuest.START, session)])
+        return [*parts, frame(ToGuest.START, session)]
 
 
-def _text(text: str) -> bytes:
+def encoded_text(text: str) -> bytes:
     """Return a text as the agent takes it. Precondition: it has no zero character."""
     return text.encode("utf-8", "surrogateescape") + b"\0"

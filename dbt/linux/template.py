@@ -36,10 +36,11 @@ ROOT, WORK, PROGRAM_DIRECTORY, FILES = "root", "work", "program", "files"
 TAGS: Final = (ROOT, WORK, PROGRAM_DIRECTORY, FILES)
 _READ_ONLY: Final = frozenset({ROOT, PROGRAM_DIRECTORY})
 #: What a container's guest may have besides: so many directories that it can only read, and as many others; a disk that
-#: it can only read and another one; and network cards. Its template has nothing behind them.
+#: it can only read and another one; and network cards. Its template has nothing behind them. Linux finds the last disk
+#: and the last card first: they are vda and eth0.
 DIRECTORIES: Final = 6
 CARDS: Final = 4
-NO_DISKS: Final = (Drive("", read_only=True), Drive(""))
+NO_DISKS: Final = (Drive(""), Drive("", read_only=True))
 NO_CARDS: Final = (Net(NOWHERE),) * CARDS
 _CPU: Final = "cortex-a15"
 _DEVICES: Final = ("port", "rng")

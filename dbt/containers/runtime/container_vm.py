@@ -2,68 +2,345 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+import asyncio
+import errno
+import os
+import posixpath
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Final
 
+from dbt.containers.runtime import jobs
+from dbt.containers.runtime.domains import ContainerDomains
+from dbt.containers.runtime.port import AgentPort
+from dbt.containers.runtime.process_table import processes_of, table
+from dbt.containers.runtime.root_request import (
+    CGROUP,
+    UPPER,
+    check_texts,
+    exec_request,
+    files_request,
+    limits_request,
+    lower_view,
+)
 from dbt.containers.runtime.session import Session
-from dbt.containers.runtime.spec import Ended, Limits, PathStat, Process, Spec, Stats
+from dbt.containers.runtime.shares import domain_limits
+from dbt.containers.runtime.spec import (
+    Ended,
+    Limits,
+    PathFailure,
+    PathStat,
+    Process,
+    ProcessFailure,
+    RuntimeFailure,
+    Spec,
+    Stats,
+    VmEnded,
+)
+from dbt.containers.runtime.usage import stats_of, usage_files
+from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+from dbt.linux.container_request import ContainerRequest
+from dbt.linux.protocol import Failure, ProtocolError, ToGuest, frame
+
+#: How long the guest may take to end by itself, in seconds.
+_END_S: Final = 10.0
+_KILLED: Final = 137
+_MODIFIED, _ADDED, _DELETED = range(3)
+_KINDS: Final = {"C": _MODIFIED, "A": _ADDED, "D": _DELETED}
+_LOWER: Final = "/container/lower"
+_GONE: Final = frozenset({DomainState.DEFINED, DomainState.CRASHED})
 
 
-class ContainerVm(Protocol):
+class ContainerVm:
     """The VM of a container. All methods belong to the event loop of its runtime.
 
     Each raises VmEnded if the VM has ended or ends meanwhile, and RuntimeFailure if the guest cannot do what is asked.
     """
 
-    spec: Spec
     #: The program of the container; one that has ended at once in a VM that was opened for a stopped container.
     main: Session
 
-    async def exec(self, process: Process) -> Session:
-        """Start another program in the container. Raise ProcessFailure if that is not possible."""
+    def __init__(self, domains: ContainerDomains, spec: Spec) -> None:
+        self.spec = spec
+        self._domains = domains
+        self._port = AgentPort(self._send)
+        self._loop = asyncio.get_running_loop()
+        self._is_gone = asyncio.Event()
+        self._is_ending = False
+        self._reason = ""
+        self._result: asyncio.Future[Ended] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.domain = domains.define(spec.id, self._hear, **domain_limits(spec.limits))
+        self.domain.console.take = self._take  # type: ignore[attr-defined]
+
+    # -- its life ------------------------------------------------------------------------------
+
+    async def begin(self, request: ContainerRequest, has_program: bool) -> None:
+        """Start the container's own program in a guest that waits. Raise ProcessFailure or RuntimeFailure, after which
+        there is no VM.
+        """
+        try:
+            self.main = self._port.open(request)
+            await self.main.started()
+            if self.main.failure is not None:
+                raise _start_failure(self.spec.process, self.main)
+            if not has_program:
+                await self.main.wait()
+        except BaseException:
+            await self.destroy()
+            raise
+        if has_program:
+            self._spawn(self._watch())
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        """Wait for the container's own program, and end the VM after it."""
+        code, oom_killed, error = _KILLED, False, ""
+        try:
+            code = await self.main.wait()
+            oom_killed = await self._was_killed_for_memory()
+        except VmEnded as ended:
+            error = "" if self._is_ending else str(ended)
+        except RuntimeFailure as failure:
+            error = str(failure)
+        await self._power_off()
+        if not self._result.done():
+            self._result.set_result(Ended(code, oom_killed, error))
+
+    async def _was_killed_for_memory(self) -> bool:
+        (events,) = await jobs.read_files(self._port, f"{CGROUP}/memory.events")
+        lines = [line.split() for line in (events or b"").decode("ascii", "replace").splitlines()]
+        return any(line[0] == "oom_kill" and line[1] != "0" for line in lines if len(line) == 2)
+
+    async def _power_off(self) -> None:
+        """Let the guest write what it has to its disk and end; end it if it does not."""
+        self._is_ending = True
+        try:
+            if self.domain.state is DomainState.PAUSED:
+                await self.resume()
+            self._port.send(frame(ToGuest.FINISH, stream=1))
+            async with asyncio.timeout(_END_S):
+                await self._is_gone.wait()
+        except (TimeoutError, RuntimeFailure):
+            pass  # it is ended in any case
+        await self.destroy()
+
+    async def destroy(self) -> None:
+        """End the VM at once, and give back everything that it has of the host."""
+        self._is_ending = True
+        await asyncio.to_thread(self._domains.forget, self.domain)
+        self._end("the container's VM was ended")
+
+    def _end(self, why: str) -> None:
+        self._port.end(why)
+        self._is_gone.set()
+
+    def _hear(self, state: DomainState, reason: str) -> None:
+        if state in _GONE:
+            self._reason = self._reason or reason
+            self._end(f"the VM of the container {self.spec.id[:12]} has ended: {self._reason}")
+
+    def _take(self, data: bytes) -> None:
+        """Take what the guest has sent, in the thread that executes it."""
+        self._loop.call_soon_threadsafe(self._receive, data)
+
+    def _receive(self, data: bytes) -> None:
+        if self._is_gone.is_set():
+            return
+        try:
+            self._port.feed(data)
+        except ProtocolError as error:
+            self._reason = str(error)
+            self._end(f"the VM of the container {self.spec.id[:12]} is ended: {error}")
+            self._spawn(self.destroy())
+
+    def _send(self, data: bytes) -> None:
+        self.domain.console.send(data)
 
     async def kill(self, number: int) -> None:
         """Send a signal to PID 1 of the container."""
+        self._check()
+        await self.main.kill(number)
 
     async def pause(self) -> None:
         """Let the guest stand still, at an instruction. Its time does not pass."""
+        await self._change(self.domain.pause)
 
     async def resume(self) -> None:
         """Let the guest go on."""
+        await self._change(self.domain.resume)
+
+    async def _change(self, change: Callable[[], None]) -> None:
+        self._check()
+        try:
+            await asyncio.to_thread(change)
+        except LifecycleError as error:
+            raise RuntimeFailure(str(error)) from None
 
     async def stop(self) -> None:
         """End the VM: its file systems are synchronised, and what runs is killed."""
+        if not self._is_gone.is_set():
+            await self._power_off()
 
     async def wait(self) -> Ended:
         """Return how the container has ended, when its VM is gone and its disk can be used by another one. The VM ends
         by itself after PID 1 of the container.
         """
+        return await asyncio.shield(self._result)
 
-    async def get_archive(self, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
-        """Return what is at a path, and a tar archive of it. Raise PathFailure."""
+    def _check(self) -> None:
+        if self._is_gone.is_set():
+            raise VmEnded(f"the VM of the container {self.spec.id[:12]} has ended")
+
+    # -- programs ------------------------------------------------------------------------------
+
+    @property
+    def _pid(self) -> int | None:
+        """The process ID of the container's own program in its guest, or None if there is none."""
+        return None if self.main.has_ended else self.main.pid
+
+    async def exec(self, process: Process) -> Session:
+        """Start another program in the container. Raise ProcessFailure if that is not possible."""
+        self._check()
+        check_texts((*process.argv, *process.env, process.cwd, process.user, *process.groups))
+        if self._pid is None:
+            raise VmEnded(f"the container {self.spec.id[:12]} has no program any more")
+        session = self._port.open(exec_request(self.spec, process, self._pid))
+        await session.started()
+        if session.failure is not None:
+            raise _start_failure(process, session)
+        return session
+
+    async def top(self, ps_args: str = "") -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Return the columns of ps(1) and a row for each process. ``ps_args`` chooses among -ef, aux and -o LIST."""
+        request = ContainerRequest()
+        request.job("p")
+        processes = processes_of(await self._answer(request))
+        return table([one for one in processes if one.spaces > 1], ps_args)
+
+    async def stats(self) -> Stats:
+        """Return what the container uses."""
+        self._check()
+        return stats_of(await jobs.read_files(self._port, *usage_files(self._pid or 1)))
+
+    async def update(self, limits: Limits) -> None:
+        """Give the container other limits."""
+        await self._answer(limits_request(limits))
+        changes = domain_limits(limits)
+        await asyncio.to_thread(lambda: self.domain.set_limits(**changes))
+
+    # -- files ---------------------------------------------------------------------------------
+
+    async def _answer(self, request: ContainerRequest) -> bytes:
+        self._check()
+        return await jobs.answer(self._port, request)
 
     async def stat(self, path: str) -> PathStat:
         """Return what is at a path. Raise PathFailure."""
+        path = _checked(path)
+        request = files_request(self._pid)
+        request.job("s", path)
+        fields = (await self._answer(request)).split(b" ", 3)
+        if len(fields) != 4 or not all(field.isdigit() and len(field) < 20 for field in fields[:3]):
+            raise RuntimeFailure("the container's guest does not say what is at a path")
+        mode, size, mtime = map(int, fields[:3])
+        name = posixpath.basename(path.rstrip("/")) or "/"
+        return PathStat(name, size, mode, mtime, fields[3].decode("utf-8", "surrogateescape"))
+
+    async def get_archive(self, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+        """Return what is at a path, and a tar archive of it. Raise PathFailure."""
+        found = await self.stat(path)
+        request = files_request(self._pid)
+        request.job("P", _checked(path), found.name)
+        return found, await self._output(request)
 
     async def put_archive(self, path: str, tar: AsyncIterator[bytes], no_overwrite: bool = False) -> None:
         """Unpack a plain tar archive in the directory at a path. With ``no_overwrite``, a directory does not replace
         what is none, nor the other way round. Raise PathFailure.
         """
+        self._check()
+        request = files_request(self._pid)
+        request.job("U", _checked(path), "n" if no_overwrite else "")
+        session = await jobs.begin(self._port, request)
+        try:
+            async for piece in tar:
+                await session.write(piece)
+                if session.has_ended:
+                    break
+            session.end_input()
+        except BaseException:
+            await session.kill(9)
+            raise
+        finally:
+            said = self._loop.create_task(_last(session))
+        await said
 
     async def changes(self) -> Sequence[tuple[int, str]]:
         """Return the paths that differ from the image: 0 was modified, 1 added, 2 deleted. They are sorted."""
+        request = ContainerRequest()
+        lower_view(request, self.spec, _LOWER)
+        request.job("D", UPPER, _LOWER)
+        lines = (await self._answer(request)).decode("utf-8", "surrogateescape").split("\0")
+        found = [(_KINDS[line[0]], line[1:]) for line in lines if line[:1] in _KINDS and line]
+        return sorted(found, key=lambda one: one[1])
 
     async def export(self) -> AsyncIterator[bytes]:
         """Return a tar archive of all files of the container."""
+        request = files_request(None)
+        request.job("P", "/", "")
+        return await self._output(request)
 
     async def diff_layer(self) -> AsyncIterator[bytes]:
         """Return what differs from the image as an OCI layer: a tar archive with whiteouts."""
+        request = ContainerRequest()
+        request.job("L", UPPER)
+        return await self._output(request)
 
-    async def stats(self) -> Stats:
-        """Return what the container uses."""
+    async def _output(self, request: ContainerRequest) -> AsyncIterator[bytes]:
+        self._check()
+        return jobs.output(await jobs.begin(self._port, request))
 
-    async def top(self, ps_args: str = "") -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Return the columns of ps(1) and a row for each process. ``ps_args`` chooses among -ef, aux and -o LIST."""
 
-    async def update(self, limits: Limits) -> None:
-        """Give the container other limits."""
+async def _last(session: Session) -> None:
+    async for _ in jobs.output(session):
+        continue
+
+
+def _checked(path: str) -> str:
+    """Return an absolute path. Raise PathFailure for what can be none."""
+    if not path or len(path.encode("utf-8", "surrogateescape")) > 4000 or "\0" in path:
+        raise PathFailure(f"{path!r:.80}: this is no path", errno.EINVAL)
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _start_failure(process: Process, session: Session) -> RuntimeFailure:
+    """Return why a program was not started, as docker says it."""
+    assert session.failure is not None
+    error, tag, place = session.failure
+    reason, name = os.strerror(error).lower(), process.argv[0] if process.argv else ""
+    match tag:
+        case "p" if error == errno.ENOENT and "/" not in name:
+            return ProcessFailure(f'exec: "{name}": executable file not found in $PATH', 127)
+        case "p" if error == errno.ENOENT:
+            return ProcessFailure(f'exec: "{name}": stat {name}: no such file or directory', 127)
+        case "p":
+            return ProcessFailure(f'exec: "{name}": {reason}', 126)
+        case "d":
+            return ProcessFailure(f'chdir to cwd ("{process.cwd}") set in config.json failed: {reason}', 126)
+        case "U":
+            user, _, group = process.user.partition(":")
+            what = (
+                f"group {group}: no matching entries in group file"
+                if _is_group(session.failure, user)
+                else (f"user {user}: no matching entries in passwd file")
+            )
+            return ProcessFailure(f"unable to find {what}", 126)
+    about = session.items[place] if place < len(session.items) else "the request"
+    return RuntimeFailure(f"the container's guest cannot prepare {about}: {reason}")
+
+
+def _is_group(failure: Failure, user: str) -> bool:
+    return failure.error == errno.ESRCH

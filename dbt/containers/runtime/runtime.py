@@ -2,27 +2,155 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from dbt.containers.runtime.container_vm import ContainerVm
-from dbt.containers.runtime.spec import Spec
+from dbt.containers.runtime.domains import ContainerDomains
+from dbt.containers.runtime.root_request import check_texts, directories, main_request, stopped_request
+from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec
+from dbt.host.drive import Drive
+from dbt.host.net_option import NOWHERE, Net
+from dbt.hypervisor.carrier import VmLost
+from dbt.hypervisor.jail.measures import Strictness
+from dbt.hypervisor.process.carrier import ProcessCarrier
+from dbt.hypervisor.threads import silent
+from dbt.linux.images import LinuxGuestError
+from dbt.linux.template import DEFAULT_MEMORY, Hardware, container_shares, read_template
+from dbt.vm.identity import Identity
+
+if TYPE_CHECKING:
+    from dbt.linux.container_request import ContainerRequest
+    from dbt.vm.options import HostOptions
+    from dbt.vm.vm_state import VmState
+
+_ADDRESS: Final = 6
 
 
-class Runtime(Protocol):
-    """Starts the VMs of containers, which belong to one event loop."""
+class Runtime:
+    """Starts the VMs of containers, which belong to the event loop in which this is made.
+
+    - ``leases``: a directory in which VMs have leases. They go on without this process then (:meth:`attach_again`).
+    - ``cores``: how many cores they have together, by default all of this host.
+    - ``memory``: RAM of each, in bytes.
+    - ``jail``: how strict the jails of their processes are.
+    - ``say`` is told what takes long, and of what the host does not give.
+    """
+
+    def __init__(
+        self,
+        leases: str | None = None,
+        cores: int | None = None,
+        memory: int = DEFAULT_MEMORY,
+        jail: Strictness = Strictness.ON,
+        say: Callable[[str], None] = silent,
+    ) -> None:
+        self._hardware = Hardware(memory, for_container=True)
+        self._say = say
+        self._carrier = ProcessCarrier(leases, (), jail, say)
+        self._domains = ContainerDomains(self._carrier, cores, asyncio.get_running_loop())
+        self._template: asyncio.Task[VmState] | None = None
+        self._vms: set[ContainerVm] = set()
+
+    async def prepare(self) -> None:
+        """Do what the first container would wait for: boot the template, or read it, and start what VMs are forked
+        from. Raise RuntimeFailure if there is no guest.
+        """
+        await asyncio.gather(self._read_template(), asyncio.to_thread(self._carrier.prepare))
+
+    async def _read_template(self) -> VmState:
+        if self._template is None:
+            reading = asyncio.to_thread(read_template, self._hardware, self._say)
+            self._template = asyncio.get_running_loop().create_task(reading)
+        try:
+            return await asyncio.shield(self._template)
+        except LinuxGuestError as error:
+            self._template = None
+            raise RuntimeFailure(str(error)) from None
 
     async def start(self, spec: Spec) -> ContainerVm:
         """Start a container's VM. Its program has been executed when this returns. Raise ProcessFailure if it cannot
         be, and RuntimeFailure if there can be no VM.
         """
+        return await self._start(spec, main_request, has_program=True)
 
     async def open_stopped(self, spec: Spec) -> ContainerVm:
         """Start a VM with the files of a container that does not run, for archives, changes, export and commit. It has
         no program, and ends by :meth:`ContainerVm.stop`.
         """
+        return await self._start(spec, stopped_request, has_program=False)
 
-    async def attach_again(self, spec: Spec) -> ContainerVm | None:
-        """Return the VM of a container whose daemon was killed, or None if there is none any more."""
+    async def _start(
+        self, spec: Spec, make_request: Callable[[Spec], ContainerRequest], has_program: bool
+    ) -> ContainerVm:
+        _check(spec)
+        try:
+            request = await asyncio.to_thread(make_request, spec)
+        except OSError as error:
+            raise RuntimeFailure(f"a layer of the container's image cannot be read: {error}") from None
+        cards = _cards(spec)
+        template = await self._read_template()
+        vm = ContainerVm(self._domains, spec)
+        arguments = self._carrier.arguments(_options(spec, cards))
+        addresses = tuple(card.mac for card in cards)
+        identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))
+        try:
+            await asyncio.to_thread(vm.domain.start_in, template, arguments, identity)
+        except (ValueError, OSError, VmLost, RuntimeError) as error:
+            await vm.destroy()
+            raise RuntimeFailure(f"the VM of the container {spec.id[:12]} cannot start: {error}") from error
+        await vm.begin(request, has_program)
+        self._vms.add(vm)
+        return vm
 
     async def close(self) -> None:
         """End all VMs."""
+        await asyncio.gather(*(vm.stop() for vm in self._vms))
+        await asyncio.to_thread(self._domains.close)
+        await asyncio.to_thread(self._carrier.close)
+        if self._template is not None:
+            (await self._template).close()
+
+
+def _check(spec: Spec) -> None:
+    """Raise RuntimeFailure for what no VM can be made of."""
+    process = spec.process
+    texts = [*process.argv, *process.env, process.cwd, process.user, *process.groups, spec.host_name, *spec.files]
+    targets = [mount.target for mount in spec.mounts] + [mount.target for mount in spec.tmpfs]
+    texts += targets
+    check_texts(texts)
+    for mount in spec.mounts:
+        if not os.path.isdir(mount.source):
+            raise RuntimeFailure(f"{mount.source}: only a directory of the host can be mounted in a container")
+    for target in (process.cwd or "/", *targets, *spec.files):
+        if not target.startswith("/"):
+            raise RuntimeFailure(f"{target}: a path in a container begins with /")
+    if len(spec.cards) > MOST_CARDS:
+        raise RuntimeFailure(f"a container has at most {MOST_CARDS} network cards")
+
+
+def _cards(spec: Spec) -> list[Net]:
+    """Return all cards, those that are connected to nothing with some address, in the order of the machine: the last
+    one is the guest's eth0, which is the first one of the container.
+    """
+    missing = [Net(NOWHERE)] * (MOST_CARDS - len(spec.cards))
+    cards = [card if card.mac else card._replace(mac=_some_address()) for card in (*spec.cards, *missing)]
+    return cards[::-1]
+
+
+def _some_address() -> bytes:
+    drawn = secrets.token_bytes(_ADDRESS)
+    return bytes((drawn[0] & 0xFC | 2, *drawn[1:]))  # unicast, locally administered
+
+
+def _options(spec: Spec, cards: list[Net]) -> HostOptions:
+    layers = Drive(spec.layers[0], read_only=True, more=spec.layers[1:]) if spec.layers else Drive("", read_only=True)
+    return {
+        "drives": [Drive(spec.disk), layers],
+        "nets": cards,
+        "shares": container_shares(directories(spec)),
+    }

@@ -2,14 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from dbt.containers.runtime.spec import VmEnded
+from dbt.linux.console import exit_status
+from dbt.linux.protocol import FRAME_MOST, INPUT_MOST, Failure, Frame, FromGuest, ProtocolError, ToGuest, frame, window
+
+#: Bytes of output that may be on their way, or be here and not read.
+WINDOW: Final = 1 << 16
+#: Credit is given when so much has been read.
+_STEP: Final = WINDOW // 4
 
 
-class Session(Protocol):
-    """A program in a container. All methods belong to the event loop of its runtime."""
+class Port(Protocol):
+    """What a session needs of its VM's port."""
 
-    #: Its process ID in the container.
-    pid: int
+    def send(self, data: bytes) -> None:
+        """Send frames. Raise VmEnded if the VM has ended, and RuntimeFailure if it does not read."""
+
+    def forget(self, number: int) -> None:
+        """Hear that a session is over."""
+
+
+class Session:
+    """A program in a container. All methods belong to the event loop of its runtime.
+
+    ``number`` is that of the session at the ``port``. ``items`` say what each item of its request is about.
+    """
+
+    def __init__(self, port: Port, number: int, items: list[str]) -> None:
+        self.number = number
+        self.items = items
+        #: Its process ID in the guest.
+        self.pid = 0
+        #: Why it was not started, if that has failed.
+        self.failure: Failure | None = None
+        self._port = port
+        self._output: deque[tuple[int, bytes]] = deque()
+        self._on_its_way = WINDOW  # what the guest may still send
+        self._read = 0  # bytes that were read and for which no credit was given
+        self._room = 0  # bytes of input that the agent takes
+        self._input_ended = self._begun = self._over = self._is_lost = False
+        self._code: int | None = None
+        self._lost = ""
+        self._changed = asyncio.Event()
+
+    # -- for its user --------------------------------------------------------------------------
 
     async def read(self) -> tuple[int, bytes] | None:
         """Return what it has written, with the number of the stream, 1 or 2 (a terminal has only 1). Return None when
@@ -17,20 +58,107 @@ class Session(Protocol):
 
         The program waits when it has written more than a window that nobody reads.
         """
+        await self._until(lambda: bool(self._output) or self._over)
+        if not self._output:
+            return None
+        stream, data = self._output.popleft()
+        self._read += len(data)
+        if self._read >= _STEP and not self._over:
+            self._give_credit()
+        return stream, data
 
     async def write(self, data: bytes) -> None:
         """Give it input. Return when the guest has room for it. What a program that has ended does not read is lost."""
+        view = memoryview(data)
+        while view and not self._over and not self._input_ended:
+            await self._until(lambda: self._room > 0 or self._over)
+            piece = view[: min(self._room, FRAME_MOST)]
+            if not self._over and piece:
+                self._room -= len(piece)
+                self._port.send(frame(ToGuest.INPUT, self.number, bytes(piece)))
+            view = view[len(piece) :]
 
     def end_input(self) -> None:
         """Let its input end, after all that was written. A terminal has no end of input."""
+        if not self._input_ended and not self._over:
+            self._port.send(frame(ToGuest.INPUT, self.number))
+        self._input_ended = True
 
     async def resize(self, rows: int, columns: int) -> None:
         """Give its terminal another size."""
+        if not self._over:
+            self._port.send(frame(ToGuest.RESIZE, self.number, window(rows, columns)))
 
     async def kill(self, number: int) -> None:
         """Send a signal to its process."""
+        if not self._over:
+            self._port.send(frame(ToGuest.SIGNAL, self.number, number.to_bytes(4, "little"), stream=1))
 
     async def wait(self) -> int:
         """Return its exit code when it has ended, as docker counts: 128 and the signal's number for a signal. Raise
         VmEnded if the VM ends before.
         """
+        await self._until(lambda: self._over)
+        if self._code is None:
+            raise VmEnded(self._lost)
+        return self._code
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the program has ended, or the VM has. What it has written may not have been read."""
+        return self._over
+
+    async def started(self) -> None:
+        """Return when the program executes, or when that has failed (:attr:`failure`). Raise VmEnded."""
+        await self._until(lambda: self._begun or self._over)
+        if self._is_lost:
+            raise VmEnded(self._lost)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _give_credit(self) -> None:
+        self._on_its_way += self._read
+        self._port.send(frame(ToGuest.CREDIT, self.number, self._read.to_bytes(4, "little")))
+        self._read = 0
+
+    # -- for its port --------------------------------------------------------------------------
+
+    def take(self, one: Frame) -> None:
+        """Take a frame from the guest. Raise ProtocolError for one that the agent does not send now."""
+        match one.kind:
+            case FromGuest.STARTED if not self._begun:
+                self._begun, self.pid, self._room = True, one.number, INPUT_MOST
+            case FromGuest.OUTPUT if self._begun and len(one.value) <= self._on_its_way:
+                self._on_its_way -= len(one.value)
+                self._output.append((one.stream, one.value))
+            case FromGuest.TAKEN if self._begun and one.number <= INPUT_MOST - self._room:
+                self._room += one.number
+            case FromGuest.ENDED if self._begun:
+                self._code = exit_status(one.number & 0xFFFF)[0]
+                self._end()
+            case FromGuest.FAILED if not self._begun:
+                self.failure = Failure.of(one.value)
+                self._end()
+            case _:
+                raise ProtocolError(f"the guest sent a frame {one.kind.name} for session {self.number}, which is wrong")
+        self._changed.set()
+
+    def _end(self) -> None:
+        self._over = True
+        self._port.forget(self.number)
+
+    def lose(self, why: str) -> None:
+        """Hear that the VM has ended."""
+        if not self._over:
+            self._over = self._is_lost = True
+            self._lost = why
+            self._changed.set()
+
+    def go_on(self, pid: int, credit: int) -> None:
+        """Be a program that was started before this process, of which the guest may send so much output."""
+        self._begun, self.pid, self._room = True, pid, 0
+        self._on_its_way, self._read = credit, WINDOW - credit
+        self._give_credit()

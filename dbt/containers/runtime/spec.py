@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from dbt.host.net_option import Forward
+from dbt.host.net_option import Net
 
-#: How many directories of the host a container can have mounted, and how many network cards it has.
-MOST_DIRECTORIES: Final = 8
-MOST_CARDS: Final = 2
+#: How many directories of the host a container can only read, and how many others, and its network cards.
+MOST_DIRECTORIES: Final = 6
+MOST_CARDS: Final = 4
 
 
 class RuntimeFailure(Exception):
@@ -101,21 +101,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A network card: ``end`` is "hub:NAME" or "user" (:class:`dbt.host.net_option.Net`), ``mac`` six bytes.
-
-    ``address`` is that of the guest with the bits of its network, as "10.0.0.2/16". Without a ``gateway``, the card has
-    no default route. ``forwards`` are for the end user.
-    """
-
-    end: str
-    mac: bytes
-    address: str = ""
-    gateway: str = ""
-    forwards: tuple[Forward, ...] = ()
-
-
-@dataclass(frozen=True)
 class Spec:
     """Everything that a container's VM needs.
 
@@ -125,6 +110,7 @@ class Spec:
     - ``process``: PID 1 of the container, or a child of it with ``init``.
     - ``files``: the content of files that the container finds, by their paths, such as /etc/hosts. It sees later
       changes of their own only.
+    - ``cards``: what its network cards are connected to, each with its address (:class:`dbt.host.net_option.Net`).
     - ``cap_add``, ``cap_drop``: names of capabilities as NET_ADMIN, or ALL.
     - ``shm_size``: the size of /dev/shm, in bytes.
     - ``sysctls``: values of /proc/sys by name.
@@ -140,7 +126,7 @@ class Spec:
     tmpfs: tuple[Tmpfs, ...] = ()
     read_only: bool = False
     limits: Limits = Limits()
-    cards: tuple[Card, ...] = ()
+    cards: tuple[Net, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     init: bool = False
     privileged: bool = False

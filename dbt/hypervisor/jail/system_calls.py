@@ -71,6 +71,14 @@ FILES: Final[dict[str, SystemCall]] = {
     "unlinkat": SystemCall(263, "removing a shared file"),
     "renameat": SystemCall(264, "renaming a shared file"),
     "readlinkat": SystemCall(267, "a link in a shared directory"),
+    "fsync": SystemCall(74, "what a guest has flushed to a shared directory"),
+    "truncate": SystemCall(76, "the size of a shared file"),
+    "chmod": SystemCall(90, "the permissions of a shared file that is open as a path"),
+    "fchmod": SystemCall(91, "the permissions of a new file in a shared directory"),
+    "fstatfs": SystemCall(138, "the room in a shared directory"),
+    "linkat": SystemCall(265, "one more name of a shared file"),
+    "symlinkat": SystemCall(266, "a new link in a shared directory"),
+    "utimensat": SystemCall(280, "the times of a shared file"),
 }
 #: What a compiler needs, which has two pipes and no files.
 COMPILER: Final[dict[str, SystemCall]] = {
@@ -87,5 +95,6 @@ COMPILER: Final[dict[str, SystemCall]] = {
     "gettid": SystemCall(186, "locks of LLVM"),
     "uname": SystemCall(63, "the host, of which LLVM asks"),
 }  # fmt: skip
-#: Nobody may have more.
+#: Nobody may have more, and a machine with shared directories not more than this.
 MOST: Final = 50
+MOST_WITH_FILES: Final = 60

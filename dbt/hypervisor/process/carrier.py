@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dbt.hypervisor.console_ring import ConsoleRing
     from dbt.vm.identity import Identity
     from dbt.vm.machine import Machine
+    from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
 
 _MAIN: Final = "from dbt.hypervisor.process.zygote import main; main()"
@@ -83,6 +84,12 @@ class ProcessCarrier(Closing):
                 self._channel = self._start()
             self._channel.send(message, files)
             return self._channel.receive()
+
+    def prepare(self) -> None:
+        """Start what the processes are forked from, which the first machine would wait for."""
+        with self._asking:
+            if self._channel is None:
+                self._channel = self._start()
 
     def _start(self) -> Channel[say.FromZygote]:
         ours, theirs = socket.socketpair()
@@ -154,13 +161,23 @@ class ProcessCarrier(Closing):
             ) from None
         return self._begun(name, say.Boot(pickled, behaviour(conduct)), (), console)
 
+    def arguments(self, options: HostOptions) -> bytes:
+        return pickle.dumps(options)
+
     def restore(
-        self, name: Name, state: VmState, arguments: object, console: ConsoleRing, conduct: Conduct
+        self,
+        name: Name,
+        state: VmState,
+        arguments: object,
+        console: ConsoleRing,
+        conduct: Conduct,
+        identity: Identity | None = None,
     ) -> ProcessVm:
         assert isinstance(arguments, bytes)
+        packed = b"" if identity is None else pickle.dumps(identity)
         files = state_files(state)
         try:
-            return self.restored(name, files, say.Restore(arguments, b"", b"", behaviour(conduct)), console)
+            return self.restored(name, files, say.Restore(arguments, packed, b"", behaviour(conduct)), console)
         finally:
             for file in files:
                 os.close(file)

@@ -26,6 +26,7 @@ from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.jail.landlock import Folder
 from dbt.hypervisor.jail.measures import Policy, Strictness, enter, machine_policy, require
 from dbt.hypervisor.limits import limit_devices, set_memory
+from dbt.hypervisor.port_ring import PortRing
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.compilers import RemoteCompiler
@@ -37,7 +38,7 @@ from dbt.vm.identity import Identity, with_identity
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from dbt.vm.vm_state import VmState
+from dbt.vm.vm_state import VmState, machine_options
 
 if TYPE_CHECKING:
     from dbt.vm.options import HostOptions
@@ -217,6 +218,8 @@ class VmProcess:
     def _restore(self, message: say.Restore, state: VmState) -> say.Booted:
         self._take_behaviour(message.behaviour)
         arguments: HostOptions = pickle.loads(message.arguments)
+        if "port" in machine_options(state.values)["devices"]:
+            self._console = PortRing()
         arguments["console"] = self._console
         if message.nets:
             arguments["nets"] = pickle.loads(message.nets)
@@ -235,6 +238,8 @@ class VmProcess:
     def execute(self, message: say.Execute, stop: Callable[[], bool] | None = None) -> say.Done:
         """Execute a turn."""
         self._has_told = False
+        if isinstance(self._console, PortRing):
+            self._console.forget(self._printed)  # which the host has, since it goes on
         for hub, frames in message.frames.items():
             if (end := self._hubs.get(hub)) is not None:
                 end.send(*frames)
@@ -264,6 +269,8 @@ class VmProcess:
         message = outcome.message
         if outcome.error is not None:
             message = f"{type(outcome.error).__name__}: {outcome.error}"
+        if outcome.reason not in GOING_ON and isinstance(self._console, PortRing):
+            message += f"\n{self._console.log}"
         return say.Done(
             "" if outcome.reason is None else outcome.reason.value,
             message,

@@ -15,9 +15,16 @@ enum { SET_INTERFACE_FLAGS = 0x8914 };
 static int children;
 static int is_last; /* The guest ends when there is no session any more. */
 
-/* End the guest: what runs is killed with it, and file systems are as they should be. */
+/* End the guest: what runs is killed, and the file systems of a container are unmounted. */
 static __attribute__((noreturn)) void end_guest(void)
 {
+    int status;
+
+    call(SYS_KILL, -1, SIGKILL, 0, 0, 0);
+    while (call(SYS_WAIT4, -1, (long)&status, 0, 0, 0) > 0)
+        ;
+    call(SYS_UMOUNT2, (long)"/container/root", 0, 0, 0, 0);
+    call(SYS_UMOUNT2, (long)"/container/disk", 0, 0, 0, 0);
     call(SYS_SYNC, 0, 0, 0, 0, 0);
     power_off();
 }

@@ -1,8 +1,8 @@
 #include "processes.h"
 #include "system.h"
 
-enum { CLONE_PARENT = 0x8000, GET_NAME = 16, DROP_BOUND = 24, GET_BOUND = 23, CAPABILITIES = 64 };
-enum { SIGKILL = 9, SIGSTOP = 19, SIGNALS = 64, SIGTTIN = 21, SIGTTOU = 22 };
+enum { CLONE_PARENT = 0x8000, DROP_BOUND = 24, GET_BOUND = 23, CAPABILITIES = 64 };
+enum { SET_CONTROLLING = 0x540e, SET_FOREGROUND = 0x5410 };
 
 long enter_namespaces(uint32_t pid, uint32_t kinds)
 {
@@ -35,11 +35,20 @@ long enter_namespaces(uint32_t pid, uint32_t kinds)
     return answer;
 }
 
+void lead_session(const struct carrier *carrier)
+{
+    call(SYS_SETSID, 0, 0, 0, 0, 0);
+    if (carrier->terminal)
+        call(SYS_IOCTL, 0, SET_CONTROLLING, 0, 0, 0);
+}
+
 long fork_into(const struct carrier *carrier)
 {
     long pid = call(SYS_CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
     struct failure going_on = {0, ITEM_FORK, (uint32_t)pid};
 
+    if (pid == 0)
+        lead_session(carrier);
     if (pid <= 0)
         return pid;
     call(SYS_WRITE, carrier->report, (long)&going_on, sizeof going_on, 0, 0);
@@ -76,7 +85,7 @@ long stay_as_init(void)
         uint64_t none = 0;
         call(SYS_SETPGID, 0, 0, 0, 0, 0);
         uint32_t group = (uint32_t)call(SYS_GETPID, 0, 0, 0, 0, 0);
-        call(SYS_IOCTL, 0, 0x5410, (long)&group, 0, 0); /* TIOCSPGRP, if there is a terminal; SIGTTOU is blocked */
+        call(SYS_IOCTL, 0, SET_FOREGROUND, (long)&group, 0, 0); /* if there is a terminal; SIGTTOU is blocked */
         call(SYS_RT_SIGPROCMASK, SIG_SETMASK, (long)&none, 0, 8, 0);
         return 0;
     }

@@ -7,6 +7,8 @@
 
 /* Enter namespaces of a process, whose kinds are flags of clone(2). */
 long enter_namespaces(uint32_t pid, uint32_t kinds);
+/* Lead a session of processes, to which the session's terminal belongs, if it has one. */
+void lead_session(const struct carrier *carrier);
 /* Go on in a child, of which the agent is told as the session's process. */
 long fork_into(const struct carrier *carrier);
 /* Keep only these capabilities, whatever is executed. */

@@ -1,5 +1,6 @@
 #include "session.h"
 #include "polling.h"
+#include "processes.h"
 #include "request.h"
 #include "system.h"
 
@@ -7,7 +8,7 @@
 #define CREDIT_MOST (1u << 24)
 #define INPUT_MOST 65536 /* what the host sends of a session's input before some of it is taken */
 
-enum { GET_PTY_NUMBER = 0x80045430, UNLOCK_PTY = 0x40045431, SET_WINDOW = 0x5414, SET_CONTROLLING = 0x540e };
+enum { GET_PTY_NUMBER = 0x80045430, UNLOCK_PTY = 0x40045431, SET_WINDOW = 0x5414 };
 
 struct session {
     int used, pid;           /* pid is 0 until the program is started */
@@ -109,11 +110,10 @@ static __attribute__((noreturn)) void run(const struct session *one, const int s
     uint64_t none = 0;
 
     call(SYS_RT_SIGPROCMASK, SIG_SETMASK, (long)&none, 0, 8, 0);
-    call(SYS_SETSID, 0, 0, 0, 0, 0);
-    if (one->is_terminal)
-        call(SYS_IOCTL, streams[0], SET_CONTROLLING, 0, 0, 0);
     for (int stream = 0; stream < 3; stream++)
         call(SYS_DUP2, streams[stream], stream, 0, 0, 0);
+    if (!find_item(&one->request, ITEM_FORK)) /* else the process that goes on does it */
+        lead_session(&carrier);
     become(&carrier);
 }
 

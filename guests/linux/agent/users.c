@@ -92,7 +92,7 @@ static long find_group(const char *wanted, const char *member, uint32_t *found)
         if (member && is_member(fields[3], member))
             add_group(number);
     }
-    return is_known ? 0 : -ENOENT;
+    return is_known ? 0 : -ESRCH;
 }
 
 /* Find a user by its name or number. `name` stays empty for a number that nobody has. */

@@ -1,0 +1,258 @@
+"""What a container's first process does before it executes its program: its root directory, devices and rights.
+
+First come the file systems, which the agent sees too, at :data:`ROOT` and beside it: archives are made there. Then come
+the namespaces. In them the container's root is the root directory, so that a link of the image's leads to nothing else;
+what is mounted from the guest has relative paths, which begin at the old root.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from dbt.containers.runtime.capabilities import capability_bits
+from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
+from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
+from dbt.linux.template import container_tag
+
+#: Directories of the guest: the container's root, its own disk with the upper directory, the lowest common one.
+ROOT, DISK, UPPER = "/container/root", "/container/disk", "/container/disk/upper"
+_WORK, _LAYERS, _INIT, _FILES = "/container/disk/work", "/l", "/l/0", "container/files"
+CGROUP: Final = "/sys/fs/cgroup/container"
+_LAYER_DISK, _OWN_DISK = "/dev/vda", "/dev/vdb"
+_SECTOR: Final = 512
+_9P: Final = "trans=virtio,version=9p2000.L,msize=262144,access=any,cache=mmap"
+_ENTROPY: Final = 64
+_F = MountFlags
+_PLAIN: Final = _F.NO_SUID | _F.NO_DEVICES | _F.NO_EXEC
+ALL_NAMESPACES: Final = Namespaces.MOUNT | Namespaces.CGROUP | Namespaces.UTS | Namespaces.IPC | Namespaces.PID
+_CHARACTER_DEVICE: Final = 0o20666
+_DEVICES: Final = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_LINKS: Final = (
+    *(("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout")),
+    *(("/proc/self/fd/2", "stderr"), ("/proc/kcore", "core"), ("pts/ptmx", "ptmx")),
+)
+#: What a container does not see, and what it only reads: docker's lists.
+_HIDDEN: Final = (
+    *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
+    *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
+)
+_FROZEN: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+#: Files and directories that every container has below its own, as docker's.
+_INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+_INIT_FOLDERS: Final = ("/dev/pts", "/dev/shm", "/etc", "/proc", "/sys")
+#: What options of a tmpfs are flags of mount(2), and not the file system's own.
+_TMPFS_FLAGS: Final = {
+    **{"ro": (_F.READ_ONLY, True), "rw": (_F.READ_ONLY, False), "nosuid": (_F.NO_SUID, True)},
+    **{"suid": (_F.NO_SUID, False), "nodev": (_F.NO_DEVICES, True), "dev": (_F.NO_DEVICES, False)},
+    **{"noexec": (_F.NO_EXEC, True), "exec": (_F.NO_EXEC, False), "noatime": (_F.NO_ATIME, True)},
+}
+
+
+def main_request(spec: Spec) -> ContainerRequest:
+    """Return the request of the container's own program. Raise RuntimeFailure for what cannot be done."""
+    request = ContainerRequest()
+    process = spec.process
+    if process.tty:
+        request.use_terminal(process.rows, process.columns)
+    _mount_files(request, spec)
+    _limit(request, spec.limits)
+    request.write_file(f"{CGROUP}/cgroup.procs", b"0")
+    request.unshare(ALL_NAMESPACES)
+    request.fork()
+    request.set_host_name(spec.host_name)
+    request.pivot(ROOT)
+    _mount_system(request, spec)
+    _mount_users(request, spec)
+    request.detach()
+    for name, value in spec.sysctls.items():
+        request.write_file("/proc/sys/" + name.replace(".", "/"), value.encode())
+    if spec.domain_name:
+        request.write_file("/proc/sys/kernel/domainname", spec.domain_name.encode())
+    if not spec.privileged:
+        for path in _FROZEN:
+            request.freeze(path)
+        for path in _HIDDEN:
+            request.hide(path)
+    if spec.read_only:
+        request.mount("", "", "/", _F.REMOUNT | _F.BIND | _F.READ_ONLY)
+    if spec.init:
+        request.stay_as_init()
+    _execute(request, spec, process)
+    return request
+
+
+def stopped_request(spec: Spec) -> ContainerRequest:
+    """Return the request that mounts the files of a container and starts no program."""
+    request = ContainerRequest()
+    _mount_files(request, spec)
+    request.job("c")
+    return request
+
+
+def exec_request(spec: Spec, process: Process, pid: int) -> ContainerRequest:
+    """Return the request of another program in the container, whose own program is the process ``pid``."""
+    request = ContainerRequest()
+    if process.tty:
+        request.use_terminal(process.rows, process.columns)
+    request.write_file(f"{CGROUP}/cgroup.procs", b"0")
+    request.enter(pid, ALL_NAMESPACES)
+    request.fork()
+    _execute(request, spec, process)
+    return request
+
+
+def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
+    if not process.argv:
+        raise RuntimeFailure("no command specified")
+    privileged = spec.privileged or process.privileged
+    request.bound_capabilities(capability_bits(spec.cap_add, spec.cap_drop, privileged))
+    request.make_directory(process.cwd or "/")
+    request.change_directory(process.cwd or "/")
+    request.become_user(process.user, process.groups)
+    request.set_mask(0o022)
+    request.execute(process.argv, process.env)
+
+
+# -- file systems ----------------------------------------------------------------------------------
+
+
+def _mount_files(request: ContainerRequest, spec: Spec) -> None:
+    """Mount the layers, the container's disk, and the overlay of them."""
+    request.set_time(int(time.time()))
+    request.add_entropy(secrets.token_bytes(_ENTROPY))
+    for folder in _INIT_FOLDERS:
+        request.make_directory(_INIT + folder)
+    for file in _INIT_FILES:
+        request.write_file(_INIT + file, b"", 0o755)
+    first, lower = 0, [_INIT]
+    for number, layer in enumerate(spec.layers, 1):
+        size = os.stat(layer).st_size
+        request.add_partition(_LAYER_DISK, first, size, number)
+        request.make_directory(f"{_LAYERS}/{number}")
+        request.mount("erofs", f"{_LAYER_DISK}{number}", f"{_LAYERS}/{number}", _F.READ_ONLY)
+        lower.insert(1, f"{_LAYERS}/{number}")
+        first += size
+    request.make_directory(DISK)
+    request.mount("ext4", _OWN_DISK, DISK, _F.NO_ATIME, "noinit_itable")
+    for folder in (UPPER, _WORK, ROOT):
+        request.make_directory(folder)
+    options = f"lowerdir={':'.join(lower)},upperdir={UPPER},workdir={_WORK}"
+    request.mount("overlay", "overlay", ROOT, 0, options)
+    request.make_directory(f"/{_FILES}")
+    for number, content in enumerate(spec.files.values()):
+        request.write_file(f"/{_FILES}/{number}", content)
+
+
+def lower_view(request: ContainerRequest, spec: Spec, path: str) -> None:
+    """Mount what is below the container's own files, in a namespace of this process."""
+    request.unshare(Namespaces.MOUNT)
+    request.make_directory(path)
+    lower = [_INIT, *(f"{_LAYERS}/{number}" for number in range(len(spec.layers), 0, -1))]
+    lower.append("/container/files") if len(lower) == 1 else None  # an overlay has two directories at least
+    request.mount("overlay", "overlay", path, _F.READ_ONLY, f"lowerdir={':'.join(lower)}")
+
+
+def _mount_system(request: ContainerRequest, spec: Spec) -> None:
+    """Mount what each container has: /proc, /dev, /sys and what is in them."""
+    frozen = _F.NONE if spec.privileged else _F.READ_ONLY
+    request.mount("proc", "proc", "/proc", _PLAIN)
+    request.mount("tmpfs", "tmpfs", "/dev", _F.NO_SUID | _F.STRICT_ATIME, "mode=755,size=65536k")
+    for name, major, minor in _DEVICES:
+        request.make_node(f"/dev/{name}", _CHARACTER_DEVICE, major, minor)
+    for target, name in _LINKS:
+        request.link(target, f"/dev/{name}")
+    for folder in ("/dev/pts", "/dev/shm", "/dev/mqueue"):
+        request.make_directory(folder)
+    request.mount("", "dev/pts", "/dev/pts", _F.BIND)
+    request.mount("tmpfs", "shm", "/dev/shm", _PLAIN, f"mode=1777,size={spec.shm_size}")
+    request.mount("mqueue", "mqueue", "/dev/mqueue", _PLAIN)
+    request.show_terminal("/dev/console")
+    request.mount("sysfs", "sysfs", "/sys", _PLAIN | frozen)
+    request.mount("cgroup2", "cgroup", "/sys/fs/cgroup", _PLAIN | frozen)
+
+
+def _mount_users(request: ContainerRequest, spec: Spec) -> None:
+    """Mount what the user of a container has chosen: directories of the host, memory, files."""
+    counts = {True: 0, False: 0}
+    targets = sorted(
+        [(mount.target, mount) for mount in spec.mounts] + [(mount.target, mount) for mount in spec.tmpfs],
+        key=lambda one: one[0].count("/"),
+    )
+    for target, mount in targets:
+        request.make_directory(target)
+        if isinstance(mount, Tmpfs):
+            flags, options = _tmpfs_options(mount.options)
+            request.mount("tmpfs", "tmpfs", target, flags, options)
+            continue
+        number = counts[mount.read_only]
+        counts[mount.read_only] += 1
+        flags = _F.READ_ONLY if mount.read_only else _F.NONE
+        request.mount("9p", container_tag(number, mount.read_only), target, flags, _9P)
+    for number, path in enumerate(spec.files):
+        request.mount("", f"{_FILES}/{number}", path, _F.BIND)
+
+
+def directories(spec: Spec) -> dict[str, str]:
+    """Return the directory of the host for each tag that a container mounts. Raise RuntimeFailure for too many."""
+    found: dict[str, str] = {}
+    for read_only in (True, False):
+        chosen = [mount.source for mount in spec.mounts if mount.read_only == read_only]
+        if len(chosen) > MOST_DIRECTORIES:
+            kind = "that it can only read" if read_only else "that it can write"
+            raise RuntimeFailure(f"a container has at most {MOST_DIRECTORIES} directories of the host {kind}")
+        found |= {container_tag(number, read_only): source for number, source in enumerate(chosen)}
+    return found
+
+
+def _tmpfs_options(text: str) -> tuple[MountFlags, str]:
+    flags, rest = _PLAIN, []
+    for option in filter(None, text.split(",")):
+        if option in _TMPFS_FLAGS:
+            flag, is_set = _TMPFS_FLAGS[option]
+            flags = flags | flag if is_set else flags & ~flag
+        else:
+            rest.append(option)
+    return flags, ",".join(rest)
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def _limit(request: ContainerRequest, limits: Limits) -> None:
+    for name, value in (("memory.max", limits.memory), ("pids.max", limits.pids)):
+        request.write_file(f"{CGROUP}/{name}", b"max" if value is None else str(value).encode())
+
+
+def limits_request(limits: Limits) -> ContainerRequest:
+    """Return the request that gives the container other limits."""
+    request = ContainerRequest()
+    _limit(request, limits)
+    request.job("c")
+    return request
+
+
+def files_request(pid: int | None) -> ContainerRequest:
+    """Return a request that is in the container's root directory. ``pid`` is its program, if it has one: then it also
+    sees what is mounted there.
+    """
+    request = ContainerRequest()
+    if pid is None:
+        request.change_root(ROOT)
+    else:
+        request.enter(pid, Namespaces.MOUNT)
+    return request
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise RuntimeFailure for texts that no program can be given."""
+    for text in texts:
+        try:
+            encoded = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise RuntimeFailure(f"the text {text!r:.80} is no text that a program can be given") from None
+        if b"\0" in encoded:
+            raise RuntimeFailure(f"the text {text!r:.80} has a zero character, and no program can be given that")
