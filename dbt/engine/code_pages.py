@@ -75,6 +75,14 @@ class CodePages:
         """
         return bool(self._give_up(self._cpu.address, page))
 
+    def pages(self) -> Iterator[int]:
+        """Yield the numbers of the pages of RAM that have code pages."""
+        return self._ram.pages_with_code()
+
+    def give_back(self, page: int) -> None:
+        """Give the host the memory of the code page that a page of RAM had, and was taken from it."""
+        self._range.discard(page * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE)
+
     def has_code(self, gpa: Gpa) -> bool:
         """Return True if the page has a code page."""
         return bool(self._flags[gpa >> PAGE_SHIFT] & PAGE_HAS_CODE)

@@ -111,6 +111,9 @@ class ReferenceTier:
         """This tier has no shadow page tables."""
         return iter(())
 
+    def rest(self, deep: bool) -> None:
+        """Nothing is kept that can be made again."""
+
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
         self.memory.disconnect()

@@ -442,6 +442,9 @@ class RegionTier:
     def call_routine(self, name: str, *arguments: int) -> int | None:
         return self.threaded.call_routine(name, *arguments)
 
+    def rest(self, deep: bool) -> None:
+        self.threaded.rest(deep)
+
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
         if self._unfinished is not None:

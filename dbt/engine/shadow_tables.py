@@ -73,6 +73,11 @@ class ShadowTables:
             letters = "".join(sorted(rights, key="rwxRWX".index))
             yield Gva(page << PAGE_SHIFT), Gpa(next(iter(rights.values()))), PAGE_SIZE, letters
 
+    def give_back(self) -> None:
+        """Give the memory of the tables back to the host. Precondition: they have been flushed."""
+        self._spaces.discard(0, SPACE_BYTES)
+        self._log.discard(0, LOG_BYTES)
+
     def close(self) -> None:
         """Release the memory. No native code may run for this CPU any more."""
         for memory in (self._spaces, self._log, self._extents):

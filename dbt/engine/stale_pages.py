@@ -44,3 +44,12 @@ class StalePages:
             self._awaited[page] = min(2 * awaited, MOST_LISTINGS)
             if self._code_pages.give_up(page):
                 self._listener(page)
+
+    def give_up_all(self) -> None:
+        """Give up all pages that can be, and the memory of their code pages. The guest must not be executing."""
+        if self._code_pages.breakpoints:
+            return
+        for page in list(self._code_pages.pages()):
+            if self._code_pages.give_up(page):
+                self._listener(page)
+                self._code_pages.give_back(page)

@@ -550,6 +550,13 @@ class ThreadedTier:
         """Null these, and what was filled from page tables that the guest had not written then."""
         (self._forget_epoch if recent else self._flush)(self._cpu.address)
 
+    def rest(self, deep: bool) -> None:
+        """See :meth:`dbt.engine.tier.Tier.rest`."""
+        if deep:
+            self._stale_pages.give_up_all()
+        self._forget()
+        self.shadow_tables.give_back()
+
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
         if self._closed:

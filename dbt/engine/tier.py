@@ -119,5 +119,10 @@ class Tier(Protocol):
     def call_routine(self, name: str, *arguments: int) -> int | None:
         """Call a routine of the architecture on the state, and return its result, if it has one."""
 
+    def rest(self, deep: bool) -> None:
+        """Give back to the host the memory of what native code keeps for speed and makes again: where pages are, and if
+        the rest is ``deep`` also what code means. The guest must not be executing. What it can observe stays the same.
+        """
+
     def close(self) -> None:
         """Release all memory, descriptors and processes now. A second call does nothing."""

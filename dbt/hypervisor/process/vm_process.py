@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import select
@@ -49,6 +50,13 @@ KINDS: Final = (StateError, ValueError, TypeError, OSError)
 GOING_ON: Final = frozenset({StopReason.FUEL, StopReason.INTERRUPTED, StopReason.WAITING})
 
 
+#: After so many seconds without a message, the process gives memory back that it can do without, and after so many
+#: more what takes longer to be made again.
+_REST_S: Final = 0.25
+_DEEP_REST_S: Final = 1.5
+_libc: Final = ctypes.CDLL(None)
+
+
 class VmProcess:
     """The machine of this process. ``lease`` is its lease, if it goes on without a host."""
 
@@ -60,6 +68,7 @@ class VmProcess:
         self._booted: say.Booted | None = None
         self._hubs: dict[str, HubEnd] = {}
         self._has_told = False  # that something has come
+        self._has_executed = True  # since the machine gave memory back, or it was made
         self.conduct = Conduct(0, 0, 0, False, False)
         #: How many instructions the guest may still execute, or None for any number.
         self.instructions_left: int | None = None
@@ -91,6 +100,10 @@ class VmProcess:
     def _serve_host(self, channel: Channel[say.ToVm]) -> bool:
         """Answer one host. Return True if it says that this is the end."""
         while True:
+            if self._has_executed and not channel.has_data(_REST_S):
+                self._rest(deep=False)
+                if not channel.has_data(_DEEP_REST_S):
+                    self._rest(deep=True)
             self._await_message(channel)
             message = channel.receive()
             answer: say.FromVm
@@ -109,6 +122,13 @@ class VmProcess:
             finally:
                 for file in files:
                     os.close(file)
+
+    def _rest(self, deep: bool) -> None:
+        """Give memory back to the host, because the guest does not execute for a while."""
+        self._has_executed = False
+        if self.has_machine:
+            self.machine.tier.rest(deep)
+            _libc.malloc_trim(0)
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
         """Return when the host has said something. Tell it once if something comes for the guest."""
@@ -237,7 +257,7 @@ class VmProcess:
 
     def execute(self, message: say.Execute, stop: Callable[[], bool] | None = None) -> say.Done:
         """Execute a turn."""
-        self._has_told = False
+        self._has_told, self._has_executed = False, True
         if isinstance(self._console, PortRing):
             self._console.forget(self._printed)  # which the host has, since it goes on
         for hub, frames in message.frames.items():
