@@ -45,7 +45,8 @@ class PortRing(ConsoleRing):
 class PieceRing(PortRing):
     """The ring of the host. What is sent arrives in whole pieces, or not at all if the host ends.
 
-    ``take`` is called with each output, by the thread that executes the guest; nothing of it is kept.
+    ``take`` is called with each output, by the thread that executes the guest; nothing of it is kept. ``lose`` is
+    called with the number of bytes that are missing, as happens to a host that takes over a domain.
     """
 
     def __init__(self, typed: Callable[[], None] | None = None) -> None:
@@ -53,6 +54,12 @@ class PieceRing(PortRing):
         self._pieces: deque[bytes] = deque()
         self._waiting = 0
         self.take: Callable[[bytes], None] = lambda data: None
+        self.lose: Callable[[int], None] = lambda count: None
+
+    def note_lost(self, count: int) -> None:
+        super().note_lost(count)
+        if count:
+            self.lose(count)
 
     def write(self, data: bytes) -> None:
         with self._changed:

@@ -7,12 +7,13 @@ import errno
 import os
 import posixpath
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Final
+from typing import Any, Final
 
 from dbt.containers.runtime import jobs
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.port import AgentPort
 from dbt.containers.runtime.process_table import processes_of, table
+from dbt.containers.runtime.resync import Resync, Sessions
 from dbt.containers.runtime.root_request import (
     CGROUP,
     UPPER,
@@ -37,13 +38,17 @@ from dbt.containers.runtime.spec import (
     VmEnded,
 )
 from dbt.containers.runtime.usage import stats_of, usage_files
+from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+from dbt.hypervisor.port_ring import PieceRing
 from dbt.linux.container_request import ContainerRequest
-from dbt.linux.protocol import Failure, ProtocolError, ToGuest, frame
+from dbt.linux.protocol import Failure, Frame, FromGuest, ProtocolError, ToGuest, frame
 
 #: How long the guest may take to end by itself, in seconds.
 _END_S: Final = 10.0
+_ANSWER_S: Final = 30.0
 _KILLED: Final = 137
+_MAIN: Final = 0  # the session of the container's own program
 _MODIFIED, _ADDED, _DELETED = range(3)
 _KINDS: Final = {"C": _MODIFIED, "A": _ADDED, "D": _DELETED}
 _LOWER: Final = "/container/lower"
@@ -69,8 +74,14 @@ class ContainerVm:
         self._reason = ""
         self._result: asyncio.Future[Ended] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resync: Resync | None = None  # while it is not known where frames begin
+        self._asked: Resync | None = None
+        self._found: asyncio.Future[Sessions] = self._loop.create_future()
+        self._port.takers[FromGuest.SYNCED] = self._take_sessions
         self.domain = domains.define(spec.id, self._hear, **domain_limits(spec.limits))
-        self.domain.console.take = self._take  # type: ignore[attr-defined]
+        console = self.domain.console
+        assert isinstance(console, PieceRing)
+        console.take, console.lose = self._take, self._lose
 
     # -- its life ------------------------------------------------------------------------------
 
@@ -90,6 +101,54 @@ class ContainerVm:
             raise
         if has_program:
             self._spawn(self._watch())
+
+    async def attach(self) -> bool:
+        """Take over the VM of a process that has been killed. Return False if there is none that could be."""
+        self._resync = Resync()
+        try:
+            if await asyncio.to_thread(self.domain.attach):
+                self._send(self._resync.question)
+                gone = self._loop.create_task(self._is_gone.wait())
+                either: set[asyncio.Future[Any]] = {gone, self._found}
+                await asyncio.wait(either, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+                gone.cancel()
+        except (OSError, VmLost) as error:
+            self._reason = str(error)
+        if not self._found.done():
+            await self.destroy()
+            return False
+        self._adopt(self._found.result())
+        self._spawn(self._watch())
+        return True
+
+    def _adopt(self, found: Sessions) -> None:
+        """Have the sessions that there were. What others than the main one write is not for anybody any more."""
+        for one in found.sessions:
+            session = self._port.adopt(one.number)
+            session.go_on(one.pid, one.credit, one.waiting)
+            if one.number == _MAIN:
+                self.main = session
+            else:
+                self._spawn(jobs.drain(session))
+        if found.status is not None:
+            self.main = self._port.adopt(_MAIN)
+            self.main.have_ended(found.status)
+
+    def _take_sessions(self, answer: Frame) -> None:
+        if self._asked is None or self._found.done():
+            raise ProtocolError("the guest says which sessions there are, and nobody has asked")
+        found = self._asked.sessions(answer)
+        if not any(one.number == _MAIN for one in found.sessions) and found.status is None:
+            raise ProtocolError("the guest has no program")
+        self._found.set_result(found)
+
+    def _lose(self, count: int) -> None:
+        """Hear, in the thread that executes the guest, that something it has sent is missing."""
+        self._loop.call_soon_threadsafe(self._receive_gap, count)
+
+    def _receive_gap(self, count: int) -> None:
+        if self._resync is None:
+            self._break(f"{count} bytes of what the guest has sent are missing")
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(work)
@@ -151,11 +210,20 @@ class ContainerVm:
         if self._is_gone.is_set():
             return
         try:
+            if self._resync is not None:
+                found = self._resync.feed(data)
+                if found is None:
+                    return
+                data, self._asked, self._resync = found, self._resync, None
             self._port.feed(data)
         except ProtocolError as error:
-            self._reason = str(error)
-            self._end(f"the VM of the container {self.spec.id[:12]} is ended: {error}")
-            self._spawn(self.destroy())
+            self._break(str(error))
+
+    def _break(self, why: str) -> None:
+        """End a VM whose guest does what the agent does not do."""
+        self._reason = why
+        self._end(f"the VM of the container {self.spec.id[:12]} is ended: {why}")
+        self._spawn(self.destroy())
 
     def _send(self, data: bytes) -> None:
         self.domain.console.send(data)

@@ -45,10 +45,11 @@ async def output(session: Session) -> AsyncIterator[bytes]:
     finally:
         if not session.has_ended:  # nobody wants the rest
             await session.kill(9)
-            asyncio.get_running_loop().create_task(_drain(session))
+            asyncio.get_running_loop().create_task(drain(session))
 
 
-async def _drain(session: Session) -> None:
+async def drain(session: Session) -> None:
+    """Read what a program writes, for nobody."""
     while await session.read() is not None:
         continue
 

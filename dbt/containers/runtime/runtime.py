@@ -107,6 +107,16 @@ class Runtime:
         self._vms.add(vm)
         return vm
 
+    async def attach_again(self, spec: Spec) -> ContainerVm | None:
+        """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container
+        had written and nobody had read may be lost; nothing else is.
+        """
+        vm = ContainerVm(self._domains, spec)
+        if not await vm.attach():
+            return None
+        self._vms.add(vm)
+        return vm
+
     async def close(self) -> None:
         """End all VMs."""
         await asyncio.gather(*(vm.stop() for vm in self._vms))

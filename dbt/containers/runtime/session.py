@@ -157,8 +157,17 @@ class Session:
             self._lost = why
             self._changed.set()
 
-    def go_on(self, pid: int, credit: int) -> None:
-        """Be a program that was started before this process, of which the guest may send so much output."""
-        self._begun, self.pid, self._room = True, pid, 0
+    def go_on(self, pid: int, credit: int, waiting: int) -> None:
+        """Be a program that was started before this process. The guest may send so much output, and so much input waits
+        there. Raise ProtocolError for what is not possible.
+        """
+        if credit > WINDOW or waiting > INPUT_MOST:
+            raise ProtocolError(f"the guest says that session {self.number} has more to send than it may")
+        self._begun, self.pid, self._room = True, pid, INPUT_MOST - waiting
         self._on_its_way, self._read = credit, WINDOW - credit
         self._give_credit()
+
+    def have_ended(self, status: int) -> None:
+        """Be a program that had ended before this process asked, with a status as of wait(2)."""
+        self._begun, self._code = True, exit_status(status)[0]
+        self._end()

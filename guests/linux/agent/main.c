@@ -35,10 +35,9 @@ void obey(const struct header *frame, const uint8_t *data)
         end_guest();
     else if (frame->kind == FINISH)
         is_last = 1;
-    else if (frame->kind == SYNC) { /* The host looks for its place in what comes. */
-        memcpy(outbox.data, data, frame->size);
-        send(SYNCED, 0, 0, frame->size);
-    } else
+    else if (frame->kind == SYNC)
+        send_sessions(data, frame->size);
+    else
         obey_session(frame, data);
 }
 

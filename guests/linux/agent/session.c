@@ -5,6 +5,8 @@
 #include "system.h"
 
 #define SESSIONS 64
+#define SIGN_MOST 256
+#define NO_STATUS 0xffffffffu
 #define CREDIT_MOST (1u << 24)
 #define INPUT_MOST 65536 /* what the host sends of a session's input before some of it is taken */
 
@@ -23,7 +25,15 @@ struct session {
     struct request request;
 };
 
+/* What the host is told of a session when it asks. */
+struct summary {
+    uint16_t number;
+    uint8_t is_terminal, has_window;
+    uint32_t pid, credit, pending_bytes;
+};
+
 static struct session sessions[SESSIONS];
+static uint32_t first_status = NO_STATUS; /* of the first session, once it has ended */
 
 static void end_session(struct session *one)
 {
@@ -209,6 +219,8 @@ static void conclude(uint32_t which)
             if (!relay(which, stream))
                 break;
         }
+    if (!which)
+        first_status = (uint32_t)one->status;
     send_number(ENDED, which, (uint32_t)one->status);
     end_session(one);
 }
@@ -296,6 +308,25 @@ static void add_credit(uint32_t which, uint32_t bytes)
     one->credit = bytes > CREDIT_MOST - one->credit ? CREDIT_MOST : one->credit + bytes;
     if (one->has_ended && one->report < 0)
         conclude(which);
+}
+
+void send_sessions(const uint8_t *sign, uint32_t size)
+{
+    uint32_t at = size < SIGN_MOST ? size : SIGN_MOST;
+
+    memcpy(outbox.data, sign, at);
+    memcpy(outbox.data + at, &first_status, sizeof first_status);
+    at += sizeof first_status;
+    for (uint32_t which = 0; which < SESSIONS; which++) {
+        const struct session *one = &sessions[which];
+        struct summary summary = {(uint16_t)which, (uint8_t)one->is_terminal, (uint8_t)one->has_window,
+                                  (uint32_t)one->pid, one->credit, one->pending_bytes};
+        if (!one->used || !one->pid)
+            continue;
+        memcpy(outbox.data + at, &summary, sizeof summary);
+        at += sizeof summary;
+    }
+    send(SYNCED, 0, 0, at);
 }
 
 void obey_session(const struct header *frame, const uint8_t *data)

@@ -9,6 +9,9 @@
 
 /* Do what a frame for a session says. */
 void obey_session(const struct header *frame, const uint8_t *data);
+/* Answer a host that looks for its place in what comes, and does not know what there is: with the bytes that it has sent,
+ * the status of session 0 if that has ended, and the sessions. */
+void send_sessions(const uint8_t *sign, uint32_t size);
 /* Add what sessions wait for to the list of what is polled. */
 void watch_sessions(void);
 /* Do what can be done now that polling has returned. */

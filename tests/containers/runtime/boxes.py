@@ -58,13 +58,13 @@ async def collected(pieces: AsyncIterator[bytes]) -> bytes:
 class Boxes:
     """Starts containers of one image, whose layers are in ``layers``, with disks in ``folder``."""
 
-    def __init__(self, folder: Path, layers: tuple[str, ...]) -> None:
-        self._folder, self._layers = folder, layers
+    def __init__(self, folder: Path, layers: tuple[str, ...], leases: str | None = None) -> None:
+        self._folder, self._layers, self._leases = folder, layers, leases
         self._runner = asyncio.Runner()
         self.runtime = self.run(self._made())
 
     async def _made(self) -> Runtime:
-        runtime = Runtime()
+        runtime = Runtime(self._leases)
         await runtime.prepare()
         return runtime
 

@@ -1,0 +1,71 @@
+"""A container goes on when its daemon is killed, and the next one takes over its VM."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dbt.containers.runtime.spec import Ended, Process
+from tests.containers.runtime.boxes import NEEDS_MKFS, TIMEOUT, Boxes, all_of, words_layer
+from tests.programs.running import ROOT, environment
+
+pytestmark = NEEDS_MKFS
+_COPY = Process(("words", "copy"), ("PATH=/bin",), open_stdin=True)
+
+
+@pytest.fixture
+def leases(tmp_path: Path) -> Path:
+    folder = tmp_path / "leases"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def be_killed(folder: str) -> None:
+    """Start a container, and another program in it, and be killed in the middle of a conversation."""
+    boxes = Boxes(Path(folder), (str(Path(folder, "words.erofs")),), leases=str(Path(folder, "leases")))
+
+    async def run() -> None:
+        spec = boxes.spec("words", "copy")
+        vm = await boxes.runtime.start(spec)
+        other = await vm.exec(_COPY)
+        await vm.main.write(b"first")
+        assert await vm.main.read() == (1, b"first")
+        await other.write(bytes(50_000))
+        Path(folder, "spec").write_bytes(pickle.dumps(spec))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    boxes.run(run())
+
+
+@pytest.fixture
+def boxes(tmp_path: Path, leases: Path) -> Iterator[Boxes]:
+    words_layer(tmp_path)
+    program = f"from tests.containers.runtime.test_attaching import be_killed; be_killed({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment(), timeout=TIMEOUT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    made = Boxes(tmp_path, (str(tmp_path / "words.erofs"),), leases=str(leases))
+    yield made
+    made.close()
+
+
+def test_a_daemon_that_was_killed(boxes: Boxes, tmp_path: Path) -> None:
+    spec = pickle.loads((tmp_path / "spec").read_bytes())
+
+    async def run() -> None:
+        vm = await boxes.runtime.attach_again(spec)
+        assert vm is not None
+        assert (await all_of(await vm.exec(Process(("words", "say", "here"), ("PATH=/bin",))))).output == b"here\n"
+        await vm.main.write(b"second")
+        vm.main.end_input()
+        assert await all_of(vm.main) == (b"second", b"", 0)
+        assert await vm.wait() == Ended(0)
+        assert await boxes.runtime.attach_again(spec) is None
+
+    boxes.run(run())
