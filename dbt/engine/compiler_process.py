@@ -8,7 +8,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from fcntl import fcntl
+from fcntl import F_GETFL, F_SETFL, fcntl
 
 from dbt.engine.descriptors import is_ready
 from dbt.engine.priority import (
@@ -33,7 +33,8 @@ class Compiler(ABC):
         self._received = bytearray()
         self._outbox = bytearray()  # what the pipe has had no room for
         self._since = 0.0  # when it last made progress
-        os.set_blocking(requests, False)
+        # os.set_blocking() makes a call of ioctl(2), which a jailed machine may not make.
+        fcntl(requests, F_SETFL, fcntl(requests, F_GETFL) | os.O_NONBLOCK)
         with contextlib.suppress(OSError):  # the user has too many pipes, so this one stays smaller
             fcntl(requests, _F_SETPIPE_SZ, _PIPE_SIZE)
 

@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,18 @@ import pytest
 
 from dbt.hypervisor.jail import filter, landlock
 from dbt.hypervisor.jail.landlock import Folder
-from dbt.hypervisor.jail.measures import JailIncomplete, Policy, Strictness, give_up_privileges, require, try_measures
+from dbt.hypervisor.jail.measures import (
+    JailIncomplete,
+    Policy,
+    Strictness,
+    enter,
+    give_up_privileges,
+    machine_policy,
+    require,
+    try_measures,
+)
 from dbt.hypervisor.jail.system_calls import BASE, COMPILER, FILES, MOST, MOST_WITH_FILES, SOCKETS
+from dbt.hypervisor.process.compilers import RemoteCompiler
 
 _NUMBERS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 ALL = {**BASE, **SOCKETS, **FILES, **COMPILER}
@@ -69,6 +80,17 @@ def test_the_filter_allows_what_it_says_and_nothing_else() -> None:
         )
 
     assert status_of(filtered) == 0
+
+
+@pytest.mark.skipif("seccomp filter" in try_measures(), reason="the host has no seccomp")
+def test_a_machine_can_ask_for_a_compiler_in_its_jail() -> None:
+    def asked() -> bool:
+        ours, theirs = socket.socketpair()
+        enter(machine_policy([], has_files=False, has_sockets=False))
+        RemoteCompiler.start(ours)
+        return len(socket.recv_fds(theirs, 1, 2)[1]) == 2
+
+    assert status_of(asked) == 0
 
 
 @pytest.mark.skipif("seccomp filter" in try_measures(), reason="the host has no seccomp")

@@ -360,7 +360,8 @@ def policy_of(machine: Machine) -> Policy:
     if has_sockets:
         assert options.vsock is not None
         folders.append(Folder(os.path.dirname(options.vsock.end.removeprefix("unix:")) or ".", is_writable=True))
-    return machine_policy(folders, bool(options.shares or options.files), has_sockets)
+    has_files = options.files is not None or any(share.path is not None for share in options.shares)
+    return machine_policy(folders, has_files, has_sockets)
 
 
 def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket) -> None:
