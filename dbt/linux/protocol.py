@@ -97,8 +97,14 @@ _SIZES: Final = {
 class FrameReader:
     """Makes frames of the bytes that come from the guest, in whatever pieces they come."""
 
-    def __init__(self) -> None:
-        self._bytes = bytearray()
+    def __init__(self, begun: bytes = b"") -> None:
+        """``begun`` is the beginning of a frame that has come before."""
+        self._bytes = bytearray(begun)
+
+    @property
+    def begun(self) -> bytes:
+        """The beginning of a frame that has come, and is not complete."""
+        return bytes(self._bytes)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that are complete with ``data``. Raise ProtocolError for what is none."""

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from dbt.containers.runtime import jobs
+from dbt.containers.runtime.checkpoint import PortState, SessionState, write_checkpoint
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.port import AgentPort
 from dbt.containers.runtime.process_table import processes_of, table
-from dbt.containers.runtime.resync import Resync, Sessions
+from dbt.containers.runtime.resync import Resync, Sessions, Summary
 from dbt.containers.runtime.root_request import (
     CGROUP,
     UPPER,
@@ -22,6 +23,7 @@ from dbt.containers.runtime.root_request import (
     files_request,
     limits_request,
     lower_view,
+    renewed_request,
 )
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.shares import domain_limits
@@ -104,22 +106,70 @@ class ContainerVm:
 
     async def attach(self) -> bool:
         """Take over the VM of a process that has been killed. Return False if there is none that could be."""
-        self._resync = Resync()
+        self._resync = self._asked = Resync()
+        found = None
         try:
             if await asyncio.to_thread(self.domain.attach):
-                self._send(self._resync.question)
-                gone = self._loop.create_task(self._is_gone.wait())
-                either: set[asyncio.Future[Any]] = {gone, self._found}
-                await asyncio.wait(either, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
-                gone.cancel()
+                found = await self._answered(self._asked)
         except (OSError, VmLost) as error:
             self._reason = str(error)
-        if not self._found.done():
+        if found is None:
             await self.destroy()
             return False
-        self._adopt(self._found.result())
+        self._adopt(found)
         self._spawn(self._watch())
         return True
+
+    async def _answered(self, asked: Resync) -> Sessions | None:
+        """Ask the agent which sessions there are. Return None if it does not say so."""
+        self._asked, self._found = asked, self._loop.create_future()
+        self._send(asked.question)
+        gone = self._loop.create_task(self._is_gone.wait())
+        either: set[asyncio.Future[Any]] = {gone, self._found}
+        await asyncio.wait(either, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        return self._found.result() if self._found.done() else None
+
+    async def checkpoint(self, folder: str, goes_on: bool = False) -> None:
+        """Write the state of the VM to a directory, which must not exist, and end the VM unless it ``goes_on``. What
+        the container has written can be read before it goes on. Raise RuntimeFailure if it cannot be written.
+        """
+        self._check()
+        self._port.hold()
+        try:
+            if await self._answered(Resync()) is None:  # after which nothing is on its way to the guest
+                raise RuntimeFailure(f"the guest of the container {self.spec.id[:12]} does not answer")
+            await self.pause()
+            state = await asyncio.to_thread(self._domains.state_of, self.domain)
+            await asyncio.sleep(0)  # what the guest has sent is taken before
+            with state:
+                await asyncio.to_thread(write_checkpoint, folder, state, self.spec.disk, self._port_state())
+            if goes_on:
+                await self.resume()
+        except RuntimeFailure:
+            if self.domain.state is DomainState.PAUSED:
+                await self.resume()
+            raise
+        finally:
+            self._port.release()
+        if not goes_on:
+            self._is_ending = True
+            await self.destroy()
+
+    def _port_state(self) -> PortState:
+        begun, sessions = self._port.state
+        return PortState(begun, [SessionState(n, one.pid, *one.flow) for n, one in sessions.items() if one.pid])
+
+    async def go_on(self, state: PortState) -> None:
+        """Go on where a checkpoint was made. The guest has other random numbers from now on, and its clock is right."""
+        summaries = [Summary(one.number, False, True, one.pid, one.credit, one.waiting) for one in state.sessions]
+        if not any(one.number == _MAIN for one in summaries):
+            await self.destroy()
+            raise RuntimeFailure("the checkpoint is of a container without a program")
+        self._port.begin_with(state.begun)
+        self._adopt(Sessions(None, summaries))
+        self._spawn(self._watch())
+        await self._answer(renewed_request())
 
     def _adopt(self, found: Sessions) -> None:
         """Have the sessions that there were. What others than the main one write is not for anybody any more."""
@@ -214,7 +264,7 @@ class ContainerVm:
                 found = self._resync.feed(data)
                 if found is None:
                     return
-                data, self._asked, self._resync = found, self._resync, None
+                data, self._resync = found, None
             self._port.feed(data)
         except ProtocolError as error:
             self._break(str(error))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbt.host.console import Console
     from dbt.hypervisor.limits import LimitChanges
     from dbt.vm.machine import Machine
+    from dbt.vm.vm_state import VmState
 
 _LOOK_S: Final = 1.0
 _AFTER_FAILURE_S: Final = 1.0
@@ -60,6 +61,11 @@ class ContainerDomains:
         self._listeners.pop(domain.name, None)
         if self.host.domains.get(domain.name) is domain:
             self.host.undefine(domain.name, destroy=True)
+
+    def state_of(self, domain: Domain) -> VmState:
+        """Return the state of a domain's machine. The caller closes it."""
+        with self.host.held(domain):
+            return domain.vm.save()
 
     def _hear(self, domain: Domain) -> None:
         self._wanted.set()

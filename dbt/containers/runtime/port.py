@@ -23,6 +23,7 @@ class AgentPort:
         self._reader = FrameReader()
         self._sessions: dict[int, Session] = {}
         self._ended = ""  # why the VM has ended
+        self._held: list[bytes] | None = None  # what waits until it may be sent, if anything has to
         #: Take frames that belong to no session, by their kinds.
         self.takers: dict[FromGuest, Callable[[Frame], None]] = {FromGuest.READY: _refuse}
 
@@ -63,11 +64,36 @@ class AgentPort:
         for session in sessions.values():
             session.lose(self._ended)
 
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Send nothing from now on until :meth:`release`."""
+        self._held = self._held or []
+
+    def release(self) -> None:
+        """Send what was to be sent meanwhile."""
+        held, self._held = self._held or [], None
+        for data in held:
+            if not self._ended:
+                self._transmit(data)
+
+    @property
+    def state(self) -> tuple[bytes, dict[int, Session]]:
+        """The beginning of a frame that has come, and the sessions."""
+        return self._reader.begun, dict(self._sessions)
+
+    def begin_with(self, begun: bytes) -> None:
+        """Go on where another one had got the beginning of a frame."""
+        self._reader = FrameReader(begun)
+
     # -- implements dbt.containers.runtime.session.Port ------------------------------------------
 
     def send(self, data: bytes) -> None:
         if self._ended:
             raise VmEnded(self._ended)
+        if self._held is not None:
+            self._held.append(data)
+            return
         try:
             self._transmit(data)
         except ConsoleFull as error:

@@ -122,8 +122,7 @@ def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
 
 def _mount_files(request: ContainerRequest, spec: Spec) -> None:
     """Mount the layers, the container's disk, and the overlay of them."""
-    request.set_time(int(time.time()))
-    request.add_entropy(secrets.token_bytes(_ENTROPY))
+    _renew(request)
     for folder in _INIT_FOLDERS:
         request.make_directory(_INIT + folder)
     for file in _INIT_FILES:
@@ -145,6 +144,11 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
     request.make_directory(f"/{_FILES}")
     for number, content in enumerate(spec.files.values()):
         request.write_file(f"/{_FILES}/{number}", content)
+
+
+def _renew(request: ContainerRequest) -> None:
+    request.set_time(int(time.time()))
+    request.add_entropy(secrets.token_bytes(_ENTROPY))
 
 
 def lower_view(request: ContainerRequest, spec: Spec, path: str) -> None:
@@ -231,6 +235,14 @@ def limits_request(limits: Limits) -> ContainerRequest:
     """Return the request that gives the container other limits."""
     request = ContainerRequest()
     _limit(request, limits)
+    request.job("c")
+    return request
+
+
+def renewed_request() -> ContainerRequest:
+    """Return the request that gives a guest the time of day and other random numbers."""
+    request = ContainerRequest()
+    _renew(request)
     request.job("c")
     return request
 

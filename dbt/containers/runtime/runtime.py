@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from dbt.containers.runtime.checkpoint import read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, stopped_request
@@ -98,14 +99,32 @@ class Runtime:
         arguments = self._carrier.arguments(_options(spec, cards))
         addresses = tuple(card.mac for card in cards)
         identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))
-        try:
-            await asyncio.to_thread(vm.domain.start_in, template, arguments, identity)
-        except (ValueError, OSError, VmLost, RuntimeError) as error:
-            await vm.destroy()
-            raise RuntimeFailure(f"the VM of the container {spec.id[:12]} cannot start: {error}") from error
+        await self._begin(vm, lambda: vm.domain.start_in(template, arguments, identity))
         await vm.begin(request, has_program)
         self._vms.add(vm)
         return vm
+
+    async def start_from(self, spec: Spec, folder: str) -> ContainerVm:
+        """Start a container's VM where a checkpoint (:meth:`ContainerVm.checkpoint`) was made, with the disk of that
+        time. ``spec`` is the one of the container that it was made of, but for its cards' ends. Raise RuntimeFailure.
+        """
+        _check(spec)
+        state, port = await asyncio.to_thread(read_checkpoint, folder, spec.disk)
+        with state:
+            vm = ContainerVm(self._domains, spec)
+            arguments = self._carrier.arguments(_options(spec, _cards(spec)))
+            await self._begin(vm, lambda: vm.domain.start_in(state, arguments))
+        await vm.go_on(port)
+        self._vms.add(vm)
+        return vm
+
+    async def _begin(self, vm: ContainerVm, start: Callable[[], None]) -> None:
+        """Start the machine of a VM. Raise RuntimeFailure if that is not possible, after which there is none."""
+        try:
+            await asyncio.to_thread(start)
+        except (ValueError, OSError, VmLost, RuntimeError) as error:
+            await vm.destroy()
+            raise RuntimeFailure(f"the VM of the container {vm.spec.id[:12]} cannot start: {error}") from error
 
     async def attach_again(self, spec: Spec) -> ContainerVm | None:
         """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container

@@ -167,6 +167,11 @@ class Session:
         self._on_its_way, self._read = credit, WINDOW - credit
         self._give_credit()
 
+    @property
+    def flow(self) -> tuple[int, int]:
+        """How much output the guest may still send, and how much input waits there."""
+        return self._on_its_way, INPUT_MOST - self._room
+
     def have_ended(self, status: int) -> None:
         """Be a program that had ended before this process asked, with a status as of wait(2)."""
         self._begun, self._code = True, exit_status(status)[0]

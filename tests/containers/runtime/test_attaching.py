@@ -1,4 +1,4 @@
-"""A container goes on when its daemon is killed, and the next one takes over its VM."""
+"""A container goes on when its daemon is killed, and where a checkpoint was made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dbt.containers.runtime.spec import Ended, Process
+from dbt.containers.runtime.spec import Ended, Process, RuntimeFailure
 from tests.containers.runtime.boxes import NEEDS_MKFS, TIMEOUT, Boxes, all_of, words_layer
 from tests.programs.running import ROOT, environment
 
@@ -69,3 +69,61 @@ def test_a_daemon_that_was_killed(boxes: Boxes, tmp_path: Path) -> None:
         assert await boxes.runtime.attach_again(spec) is None
 
     boxes.run(run())
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
+    folder = tmp_path_factory.mktemp("boxes")
+    made = Boxes(folder, (words_layer(folder),))
+    yield made
+    made.close()
+
+
+def test_checkpoints(plain: Boxes, tmp_path: Path) -> None:
+    """A container goes on where it was, as often as one likes, with its files of that time and random numbers of its
+    own.
+    """
+    random = Process(("words", "random", "file", "/log"), ("PATH=/bin",))
+
+    async def run() -> None:
+        spec = plain.spec("words", "copy")
+        vm = await plain.runtime.start(spec)
+        await vm.main.write(b"before ")
+        assert await vm.main.read() == (1, b"before ")
+        await all_of(await vm.exec(Process(("words", "write", "/log", "kept"), ("PATH=/bin",))))
+        await vm.checkpoint(str(tmp_path / "checkpoint"), goes_on=True)
+        await vm.main.write(b"after")
+        vm.main.end_input()
+        assert await all_of(vm.main) == (b"after", b"", 0)
+        await vm.wait()
+        seen = set()
+        for word in (b"one", b"two"):
+            vm = await plain.runtime.start_from(spec, str(tmp_path / "checkpoint"))
+            await vm.main.write(word)
+            said = await all_of(await vm.exec(random))
+            assert said.output.endswith(b"kept\n")
+            seen.add(said.output)
+            vm.main.end_input()
+            assert await all_of(vm.main) == (word, b"", 0)
+            assert await vm.wait() == Ended(0)
+        assert len(seen) == 2
+        with pytest.raises(RuntimeFailure, match="cannot be written"):
+            await (await plain.start("words", "copy")).checkpoint(str(tmp_path / "checkpoint"))
+
+    plain.run(run())
+
+
+@pytest.mark.parametrize("file", ["state", "port", "disk"])
+def test_a_checkpoint_that_is_damaged(plain: Boxes, tmp_path: Path, file: str) -> None:
+    async def run() -> None:
+        spec = plain.spec("words", "copy")
+        await (await plain.runtime.start(spec)).checkpoint(str(tmp_path / "checkpoint"))
+        path = tmp_path / "checkpoint" / file
+        if file == "disk":
+            path.touch()  # it is another one than the state knows
+        else:
+            path.write_bytes(path.read_bytes()[:-2])
+        with pytest.raises(RuntimeFailure):
+            await plain.runtime.start_from(spec, str(tmp_path / "checkpoint"))
+
+    plain.run(run())
