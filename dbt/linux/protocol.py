@@ -48,6 +48,7 @@ class FromGuest(IntEnum):
     ENDED = 5
     FAILED = 6
     SYNCED = 7
+    FINISHED = 8
 
 
 class Frame(NamedTuple):
@@ -91,6 +92,7 @@ _SIZES: Final = {
     FromGuest.ENDED: (4, 4),
     FromGuest.FAILED: (_FAILURE.size, _FAILURE.size),
     FromGuest.SYNCED: (1, FRAME_MOST),
+    FromGuest.FINISHED: (0, 0),
 }
 
 

@@ -72,6 +72,10 @@ class ContainerVm:
         self._port = AgentPort(self._send)
         self._loop = asyncio.get_running_loop()
         self._is_gone = asyncio.Event()
+        self._is_destroyed = asyncio.Event()
+        self._destroying: asyncio.Task[None] | None = None
+        self._is_watched = False  # a task waits for the container's program
+        self._has_finished = asyncio.Event()  # the guest executes nothing any more that counts
         self._is_ending = False
         self._reason = ""
         self._result: asyncio.Future[Ended] = self._loop.create_future()
@@ -80,6 +84,7 @@ class ContainerVm:
         self._asked: Resync | None = None
         self._found: asyncio.Future[Sessions] = self._loop.create_future()
         self._port.takers[FromGuest.SYNCED] = self._take_sessions
+        self._port.takers[FromGuest.FINISHED] = self._take_finished
         self.domain = domains.define(spec.id, self._hear, **domain_limits(spec.limits))
         console = self.domain.console
         assert isinstance(console, PieceRing)
@@ -102,7 +107,7 @@ class ContainerVm:
             await self.destroy()
             raise
         if has_program:
-            self._spawn(self._watch())
+            self._begin_watch()
 
     async def attach(self) -> bool:
         """Take over the VM of a process that has been killed. Return False if there is none that could be."""
@@ -117,7 +122,7 @@ class ContainerVm:
             await self.destroy()
             return False
         self._adopt(found)
-        self._spawn(self._watch())
+        self._begin_watch()
         return True
 
     async def _answered(self, asked: Resync) -> Sessions | None:
@@ -168,7 +173,7 @@ class ContainerVm:
             raise RuntimeFailure("the checkpoint is of a container without a program")
         self._port.begin_with(state.begun)
         self._adopt(Sessions(None, summaries))
-        self._spawn(self._watch())
+        self._begin_watch()
         await self._answer(renewed_request())
 
     def _adopt(self, found: Sessions) -> None:
@@ -192,6 +197,11 @@ class ContainerVm:
             raise ProtocolError("the guest has no program")
         self._found.set_result(found)
 
+    def _take_finished(self, one: Frame) -> None:
+        if not self._is_ending:
+            raise ProtocolError("the guest ends, and nobody has asked it to")
+        self._has_finished.set()
+
     def _lose(self, count: int) -> None:
         """Hear, in the thread that executes the guest, that something it has sent is missing."""
         self._loop.call_soon_threadsafe(self._receive_gap, count)
@@ -205,6 +215,10 @@ class ContainerVm:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _begin_watch(self) -> None:
+        self._is_watched = True
+        self._spawn(self._watch())
+
     async def _watch(self) -> None:
         """Wait for the container's own program, and end the VM after it."""
         code, oom_killed, error = _KILLED, False, ""
@@ -215,37 +229,63 @@ class ContainerVm:
             error = "" if self._is_ending else str(ended)
         except RuntimeFailure as failure:
             error = str(failure)
-        await self._power_off()
-        if not self._result.done():
-            self._result.set_result(Ended(code, oom_killed, error))
+        await self._wind_up()
+        self._result.set_result(Ended(code, oom_killed, error))
+        await self.destroy()
 
     async def _was_killed_for_memory(self) -> bool:
         (events,) = await jobs.read_files(self._port, f"{CGROUP}/memory.events")
         lines = [line.split() for line in (events or b"").decode("ascii", "replace").splitlines()]
         return any(line[0] == "oom_kill" and line[1] != "0" for line in lines if len(line) == 2)
 
-    async def _power_off(self) -> None:
-        """Let the guest write what it has to its disk and end; end it if it does not."""
+    async def _wind_up(self) -> None:
+        """Let the guest write what it has to its disk. After that, or if it does not, nothing of it counts any more."""
         self._is_ending = True
         try:
             if self.domain.state is DomainState.PAUSED:
                 await self.resume()
             self._port.send(frame(ToGuest.FINISH, stream=1))
             async with asyncio.timeout(_END_S):
-                await self._is_gone.wait()
+                await self._has_finished.wait()
         except (TimeoutError, RuntimeFailure):
             pass  # it is ended in any case
-        await self.destroy()
 
     async def destroy(self) -> None:
         """End the VM at once, and give back everything that it has of the host."""
         self._is_ending = True
+        if self._destroying is None:
+            self._destroying = self._loop.create_task(self._destroy())
+        await asyncio.shield(self._destroying)
+
+    async def _destroy(self) -> None:
         await asyncio.to_thread(self._domains.forget, self.domain)
         self._end("the container's VM was ended")
+        if not self._is_watched and not self._result.done():
+            self._result.set_result(Ended(_KILLED))
+        self._is_destroyed.set()
+
+    @property
+    def is_ending(self) -> bool:
+        """True if the VM has ended, or is about to."""
+        return self._is_ending or self._is_gone.is_set()
+
+    def when_gone(self, call: Callable[[ContainerVm], None]) -> None:
+        """Have something called when nothing is left of the VM."""
+
+        async def wait() -> None:
+            await self.gone()
+            call(self)
+
+        self._spawn(wait())
+
+    async def gone(self) -> None:
+        """Return when nothing of the VM is left, and its disk can be used by another one."""
+        await self._is_destroyed.wait()
 
     def _end(self, why: str) -> None:
         self._port.end(why)
         self._is_gone.set()
+        self._has_finished.set()
 
     def _hear(self, state: DomainState, reason: str) -> None:
         if state in _GONE:
@@ -301,11 +341,12 @@ class ContainerVm:
     async def stop(self) -> None:
         """End the VM: its file systems are synchronised, and what runs is killed."""
         if not self._is_gone.is_set():
-            await self._power_off()
+            await self._wind_up()
+        await self.destroy()
 
     async def wait(self) -> Ended:
-        """Return how the container has ended, when its VM is gone and its disk can be used by another one. The VM ends
-        by itself after PID 1 of the container.
+        """Return how the container has ended, when nothing of it changes any more. The VM ends by itself after PID 1 of
+        the container. :meth:`gone` says when all of it is gone.
         """
         return await asyncio.shield(self._result)
 

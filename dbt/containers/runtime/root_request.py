@@ -8,6 +8,7 @@ what is mounted from the guest has relative paths, which begin at the old root.
 from __future__ import annotations
 
 import os
+import posixpath
 import secrets
 import time
 from collections.abc import Sequence
@@ -136,7 +137,8 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
         lower.insert(1, f"{_LAYERS}/{number}")
         first += size
     request.make_directory(DISK)
-    request.mount("ext4", _OWN_DISK, DISK, _F.NO_ATIME, "noinit_itable")
+    request.mount("ext4", _OWN_DISK, DISK, _F.NO_ATIME, "noblock_validity,no_prefetch_block_bitmaps")
+    request.write_file(f"/sys/fs/ext4/{posixpath.basename(_OWN_DISK)}/mb_prefetch", b"0")  # it would look at all groups
     for folder in (UPPER, _WORK, ROOT):
         request.make_directory(folder)
     options = f"lowerdir={':'.join(lower)},upperdir={UPPER},workdir={_WORK}"

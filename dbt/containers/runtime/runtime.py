@@ -89,6 +89,7 @@ class Runtime:
         self, spec: Spec, make_request: Callable[[Spec], ContainerRequest], has_program: bool
     ) -> ContainerVm:
         _check(spec)
+        await self._await_end_of(spec)
         try:
             request = await asyncio.to_thread(make_request, spec)
         except OSError as error:
@@ -101,22 +102,35 @@ class Runtime:
         identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))
         await self._begin(vm, lambda: vm.domain.start_in(template, arguments, identity))
         await vm.begin(request, has_program)
-        self._vms.add(vm)
+        self._keep(vm)
         return vm
+
+    def _keep(self, vm: ContainerVm) -> None:
+        """Know a VM until nothing is left of it."""
+        self._vms.add(vm)
+        vm.when_gone(self._vms.discard)
 
     async def start_from(self, spec: Spec, folder: str) -> ContainerVm:
         """Start a container's VM where a checkpoint (:meth:`ContainerVm.checkpoint`) was made, with the disk of that
         time. ``spec`` is the one of the container that it was made of, but for its cards' ends. Raise RuntimeFailure.
         """
         _check(spec)
+        await self._await_end_of(spec)
         state, port = await asyncio.to_thread(read_checkpoint, folder, spec.disk)
         with state:
             vm = ContainerVm(self._domains, spec)
             arguments = self._carrier.arguments(_options(spec, _cards(spec)))
             await self._begin(vm, lambda: vm.domain.start_in(state, arguments))
         await vm.go_on(port)
-        self._vms.add(vm)
+        self._keep(vm)
         return vm
+
+    async def _await_end_of(self, spec: Spec) -> None:
+        """Wait for the end of VMs that the container has had. Raise RuntimeFailure if one still runs."""
+        for vm in [vm for vm in self._vms if vm.spec.id == spec.id]:
+            if not vm.is_ending:
+                raise RuntimeFailure(f"the container {spec.id[:12]} has a VM already")
+            await vm.gone()
 
     async def _begin(self, vm: ContainerVm, start: Callable[[], None]) -> None:
         """Start the machine of a VM. Raise RuntimeFailure if that is not possible, after which there is none."""
@@ -130,15 +144,16 @@ class Runtime:
         """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container
         had written and nobody had read may be lost; nothing else is.
         """
+        await self._await_end_of(spec)
         vm = ContainerVm(self._domains, spec)
         if not await vm.attach():
             return None
-        self._vms.add(vm)
+        self._keep(vm)
         return vm
 
     async def close(self) -> None:
         """End all VMs."""
-        await asyncio.gather(*(vm.stop() for vm in self._vms))
+        await asyncio.gather(*(vm.stop() for vm in list(self._vms)))
         await asyncio.to_thread(self._domains.close)
         await asyncio.to_thread(self._carrier.close)
         if self._template is not None:

@@ -11,7 +11,7 @@
 #define FRAME_MOST 32768
 
 enum { PREPARE = 1, START, INPUT, SIGNAL, RESIZE, FINISH, CREDIT, SYNC };  /* frames from the host */
-enum { READY = 1, STARTED, OUTPUT, TAKEN, ENDED, FAILED, SYNCED };         /* frames to the host */
+enum { READY = 1, STARTED, OUTPUT, TAKEN, ENDED, FAILED, SYNCED, FINISHED };  /* frames to the host */
 
 struct header {
     uint8_t kind, stream;
