@@ -76,6 +76,6 @@ def _nets(text: str) -> list[tuple[str, NetStats]]:
     for line in text.splitlines()[2:]:
         name, _, rest = line.partition(":")
         numbers = [_number(field) for field in rest.split()]
-        if len(numbers) == _NET_FIELDS and name.strip() != "lo":
+        if len(numbers) == _NET_FIELDS and name.strip().startswith("eth"):
             found.append((name.strip(), NetStats(*numbers[:4], *numbers[8:12])))
     return found

@@ -59,7 +59,7 @@ class Boxes:
     """Starts containers of one image, whose layers are in ``layers``, with disks in ``folder``."""
 
     def __init__(self, folder: Path, layers: tuple[str, ...], leases: str | None = None) -> None:
-        self._folder, self._layers, self._leases = folder, layers, leases
+        self._folder, self.layers, self._leases = folder, layers, leases
         self._runner = asyncio.Runner()
         self.runtime = self.run(self._made())
 
@@ -78,7 +78,7 @@ class Boxes:
         disk = str(self._folder / f"{name[:12]}.img")
         make_disk(disk)
         base = process or Process((), ("PATH=/bin",))
-        return Spec(name, "box", self._layers, disk, replace(base, argv=argv or base.argv), **fields)
+        return Spec(name, "box", self.layers, disk, replace(base, argv=argv or base.argv), **fields)
 
     async def start(self, *argv: str, **fields: Any) -> ContainerVm:
         return await self.runtime.start(self.spec(*argv, **fields))
