@@ -121,6 +121,9 @@ class VirtQueue(Stateful):
     signalled: int = 0
     has_signalled: bool = False
     given: Wiring[list[int]] = field(default_factory=list, init=False)  # heads and lengths, during an access
+    #: The latest request with an indirect table, which is looked at when it begins and when it is served: what it
+    #: follows from (its head, the most bytes, the table), and the request.
+    latest: Wiring[tuple[tuple[int, int, bytes], Chain] | None] = field(default=None, init=False)
 
     def is_possible(self) -> bool:
         indices = (self.next_avail, self.next_used, self.signalled)
@@ -186,7 +189,8 @@ class VirtQueue(Stateful):
     def chain(self, head: int, features: int, most: int = MAX_BYTES) -> Chain:
         """Return the request that begins with descriptor ``head``, whose buffers have at most ``most`` bytes."""
         dma, entries, index, left = self.dma, self.size, head, MAX_SIZE
-        table = dma.view(self.desc, 16 * entries)
+        table: bytes | memoryview = dma.view(self.desc, 16 * entries)
+        key: tuple[int, int, bytes] | None = None
         readable: list[Buffer] = []
         writable: list[Buffer] = []
         out_size = in_size = 0
@@ -203,7 +207,12 @@ class VirtQueue(Stateful):
                     raise QueueError(f"descriptor chain {head} must not have an indirect descriptor there")
                 if not size or size % 16:
                     raise QueueError(f"the indirect table of chain {head} has {size} bytes")
-                table, entries, index, is_indirect = dma.view(address, size), size // 16, 0, True
+                is_whole = left == MAX_SIZE - 1
+                table, entries, index, is_indirect = dma.read(address, size), size // 16, 0, True
+                if is_whole:
+                    key = (head, most, table)
+                    if self.latest is not None and self.latest[0] == key:
+                        return self.latest[1]
                 continue
             if not size:
                 raise QueueError(f"descriptor chain {head} has an empty buffer")
@@ -219,7 +228,10 @@ class VirtQueue(Stateful):
                 readable.append((address, size))
                 out_size += size
             if not flags & _NEXT:
-                return Chain(dma, head, readable, writable, out_size, in_size)
+                chain = Chain(dma, head, readable, writable, out_size, in_size)
+                if key is not None:
+                    self.latest = (key, chain)
+                return chain
 
     # -- answers -------------------------------------------------------------------------------
 

@@ -161,6 +161,20 @@ def test_indirect_tables(rig: Rig) -> None:
     assert rig.used(0) == [(3, 12)]
 
 
+def test_an_indirect_table_counts_as_it_is_when_the_request_is_served(rig: Rig) -> None:
+    """A driver that changes it meanwhile, or a restored machine, finds the same as if nobody had looked before."""
+    rig.start(F_VERSION_1 | INDIRECT_DESC)
+    table, first, second = rig.buffer(16), rig.buffer(64), rig.buffer(64)
+    rig.describe(rig.place(0)[0], 0, table, 16, INDIRECT)
+    rig.describe(table, 0, first, 64, WRITE)
+    rig.make_available(0, 0)
+    rig.notify(0)
+    rig.describe(table, 0, second, 32, WRITE)
+    rig.time.advance(SECOND)
+    assert rig.used(0) == [(0, 32)]
+    assert not any(rig.read(first, 64)) and any(rig.read(second, 32))
+
+
 @pytest.mark.parametrize(
     ("event", "rises"), [(0, True), (1, False), (5, False), (0xFFFF, False)], ids=["now", "next", "later", "past"]
 )
