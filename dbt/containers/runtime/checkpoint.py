@@ -6,6 +6,7 @@ It is a directory. The disk in it has the time of its original, by which the sta
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -46,11 +47,15 @@ def write_checkpoint(folder: str, state: VmState, disk: str, port: PortState) ->
     """Write a checkpoint to a directory, which must not exist. The VM does not execute. Raise RuntimeFailure."""
     try:
         os.mkdir(folder, 0o700)
+    except OSError as error:
+        raise RuntimeFailure(f"the checkpoint {folder} cannot be written: {error}") from None
+    try:
         copy_disk(disk, os.path.join(folder, _DISK))
         with open(os.path.join(folder, _PORT), "wb") as file:
             file.write(msgspec.json.encode(port))
         write_snapshot(state, os.path.join(folder, _STATE))
     except (OSError, SnapshotError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise RuntimeFailure(f"the checkpoint {folder} cannot be written: {error}") from None
 
 
