@@ -137,8 +137,11 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
         lower.insert(1, f"{_LAYERS}/{number}")
         first += size
     request.make_directory(DISK)
-    request.mount("ext4", _OWN_DISK, DISK, _F.NO_ATIME, "noblock_validity,no_prefetch_block_bitmaps")
-    request.write_file(f"/sys/fs/ext4/{posixpath.basename(_OWN_DISK)}/mb_prefetch", b"0")  # it would look at all groups
+    request.mount("ext4", _OWN_DISK, DISK, _F.NO_ATIME, "noblock_validity,no_prefetch_block_bitmaps,barrier=0")
+    # The host has to write everything down when a program says so, and not because of the mount.
+    request.mount("", "", DISK, _F.NO_ATIME | _F.REMOUNT, "barrier=1")
+    # Otherwise the first block that is allocated has the kernel look at all groups of a flexible one.
+    request.write_file(f"/sys/fs/ext4/{posixpath.basename(_OWN_DISK)}/mb_prefetch", b"0")
     for folder in (UPPER, _WORK, ROOT):
         request.make_directory(folder)
     options = f"lowerdir={':'.join(lower)},upperdir={UPPER},workdir={_WORK}"
