@@ -267,6 +267,15 @@ def linux_executable(path: str) -> LinuxExecutable | None:
         return None
 
 
+def is_script(path: str) -> bool:
+    """Return True for a file that names its interpreter."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
+
+
 def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -> Image:
     """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
     own. ``ram_base`` is where the machine's RAM begins, for the message of an error.

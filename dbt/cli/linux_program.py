@@ -47,11 +47,12 @@ def linux_machine(options: RunOptions, observer: Observer, console: Console | No
         if folder is not None and not os.path.isdir(folder):
             raise CommandError(f"{option} {folder}: this is not a directory.", Status.USAGE)
     found = linux_executable(path)
-    if found is not None:
-        try:
+    try:
+        linux.check_place(path, root)
+        if found is not None:
             linux.check(found, path, root)
-        except linux.ProgramError as error:
-            raise CommandError(f"{error}.", Status.BAD_INPUT) from None
+    except linux.ProgramError as error:
+        raise CommandError(f"{error}.", Status.BAD_INPUT) from None
     memory = DEFAULT_MEMORY if options.memory is None else parse_size("--memory", options.memory)
     if memory < LEAST_MEMORY:
         message = f"--memory {options.memory}: a program for Linux needs at least {LEAST_MEMORY >> 20}M."

@@ -11,7 +11,7 @@ import pwd
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from dbt.board.loader import LinuxExecutable
+from dbt.board.loader import LinuxExecutable, is_script
 from dbt.linux.protocol import Request
 from dbt.linux.template import FILES, PROGRAM_DIRECTORY, ROOT, WORK
 
@@ -19,6 +19,11 @@ from dbt.linux.template import FILES, PROGRAM_DIRECTORY, ROOT, WORK
 _READ_ONLY, _NO_DEVICES, _BIND_ALL = 1, 4, 0x5000
 #: Directories of the guest outside the program's root.
 _NEW_ROOT, _LOWER, _UPPER = "/program", "/lower", "/upper"
+#: Names in /dev that lead to a process's own files.
+_DEVICE_LINKS = (
+    ("/proc/self/fd", "fd"),
+    *((f"/proc/self/fd/{n}", name) for n, name in enumerate(("stdin", "stdout", "stderr"))),
+)
 _9P: Final = "trans=virtio,version=9p2000.L,msize=262144,access=any,cache=mmap"
 
 
@@ -47,6 +52,19 @@ class Plan(NamedTuple):
 
     request: Request
     folders: dict[str, str]
+
+
+def check_place(path: str, root: str | None) -> None:
+    """Raise ProgramError if the program could not be found where it is."""
+    if root is None and is_script(path):
+        raise ProgramError(
+            f"{path}: it is a script. Give the directory with an ARM system that has its interpreter: --root DIR"
+        )
+    real = os.path.realpath(path)
+    if root is not None and os.path.dirname(real) == "/" and _inside(real, root) is None:
+        raise ProgramError(
+            f"{path}: the root directory is that of --root, and it is not below {root}. Move it elsewhere"
+        )
 
 
 def check(program: LinuxExecutable, path: str, root: str | None) -> None:
@@ -86,8 +104,9 @@ def make_plan(
 ) -> Plan:
     """Return what is to be done before the program runs, and what is shared with it.
 
-    ``arguments`` begin with the program's name. ``root`` and ``files`` are directories. ``now`` is in seconds since
-    1970. Raise RequestError if there are too many arguments.
+    ``arguments`` begin with the program's name. A program below ``root`` is given the name that it has there, by which
+    it finds its files. ``root`` and ``files`` are directories. ``now`` is in seconds since 1970. Raise RequestError if
+    there are too many arguments.
     """
     request = Request()
     work, real = os.path.realpath(os.curdir), os.path.realpath(path)
@@ -96,7 +115,10 @@ def make_plan(
         mounts.setdefault(os.path.realpath(files), FILES)
     if root is not None:
         mounts.pop("/", None)  # the root directory is another one
-    if not any(_is_within(real, place) for place in mounts):
+    inside = None if root is None else _inside(real, root)
+    if inside is not None:
+        real, arguments = inside, (inside, *arguments[1:])
+    elif not any(_is_within(real, place) for place in mounts):
         mounts[os.path.dirname(real)] = PROGRAM_DIRECTORY
     if terminal is not None:
         request.use_terminal(*terminal)
@@ -116,6 +138,12 @@ def make_plan(
     request.set_mask(owner.mask)
     request.program(real, list(arguments), dict(environment))
     return Plan(request, folders)
+
+
+def _inside(real: str, root: str) -> str | None:
+    """Return what a file below ``root`` is called there, or None for another one."""
+    root = os.path.realpath(root)
+    return f"/{os.path.relpath(real, root)}" if _is_within(real, root) else None
 
 
 def _is_within(inner: str, outer: str) -> bool:
@@ -146,6 +174,8 @@ def _mount_root(request: Request, root: str | None, shared: str | None, owner: O
         request.mount(kind, kind, _NEW_ROOT + place, 0, options)
     request.make_directory(f"{_NEW_ROOT}/dev")
     request.mount("", "/dev", f"{_NEW_ROOT}/dev", _BIND_ALL)
+    for target, name in _DEVICE_LINKS:
+        request.link(target, f"{_NEW_ROOT}/dev/{name}")
     if root is None and shared is None:
         _write_names(request, owner)
 

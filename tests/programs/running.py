@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,11 +21,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def run_command(words: Sequence[str], cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end."""
-    return subprocess.run(
-        words, check=False, input=stdin, capture_output=True, cwd=cwd, timeout=TIMEOUT, env=environment()
-    )
+def run_command(
+    words: Sequence[str], cwd: Path, stdin: bytes = b"", more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end, with ``more`` in its environment."""
+    variables = environment() | dict(more or {})
+    return subprocess.run(words, check=False, input=stdin, capture_output=True, cwd=cwd, timeout=TIMEOUT, env=variables)
 
 
 def run(

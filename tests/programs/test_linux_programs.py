@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dbt.cli.linux_program import conclude
 from dbt.cli.status import CommandError
 from dbt.host.console import CaptureConsole
 from dbt.linux.console import ProgramConsole
+from dbt.linux.program import ProgramError, check_place
 from dbt.vm.result import RunResult, StopReason
 from tests.programs.running import DBT, TIMEOUT, WORDS, environment, run
 from tests.waiting import wait_until
@@ -194,3 +196,40 @@ def test_a_guest_that_ends_before_its_program() -> None:
     result = RunResult(StopReason.EXITED, 0, 1000, Gva(0), "the guest switched the machine off")
     with pytest.raises(CommandError, match=r"ended before its program(.|\n)*Kernel panic"):
         conclude(console, result)
+
+
+def _root_with_words(folder: Path) -> Path:
+    root = folder / "root"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(WORDS, root / "bin/words")
+    return root
+
+
+def test_a_program_below_the_root_has_the_name_that_it_has_there(tmp_path: Path) -> None:
+    root = _root_with_words(tmp_path)
+    script = root / "bin/script"
+    script.write_text("#!/bin/words say\n")
+    script.chmod(0o755)
+    done = run(options=("--root", str(root)), program=str(script), cwd=tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == (b"/bin/script\n", b"", 0)
+    done = run("directory", options=("--root", str(root)), program=str(root / "bin/words"), cwd=tmp_path)
+    assert done.stdout == f"{tmp_path}\n".encode()
+
+
+def test_a_script_needs_a_root(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/words say\n")
+    done = run(program=str(script))
+    assert (done.returncode, b"it is a script" in done.stderr, b"--root DIR" in done.stderr) == (121, True, True)
+
+
+def test_a_program_in_the_root_directory_is_hidden_by_another_one(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="Move it elsewhere"):
+        check_place("/words", str(tmp_path))
+    check_place("/words", None)
+    check_place(WORDS, str(tmp_path))
+
+
+def test_the_streams_have_names() -> None:
+    done = run("file", "/dev/stdin", "write", "/dev/stdout", "out", "write", "/dev/fd/2", "err", stdin=b"in")
+    assert (done.stdout, done.stderr, done.returncode) == (b"inout\n", b"err\n", 0)

@@ -1,0 +1,6 @@
+all: one two
+	@echo all of $^
+%:
+	@echo making $@
+fails:
+	@exit 3

@@ -1,0 +1,2 @@
+enum { NUMBER = 258 };
+extern int yylval;
