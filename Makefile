@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-migration guests linux virt debian programs test-virt refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-migration guests linux virt debian programs images test-virt refresh-oracle docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -29,6 +29,7 @@ help:
 	@echo "make virt   fetch Debian's kernel for the board virt, and make a disk for it (a minute; docs/virt.md)"
 	@echo "make debian make a disk with a Debian for armel, for the board virt (two minutes; needs mmdebstrap)"
 	@echo "make programs  fetch a hundred programs of Debian for armel, which tests/programs runs (a minute; needs mmdebstrap)"
+	@echo "make images  make archives of busybox and of a Debian for containers (a minute; needs mmdebstrap)"
 	@echo "make test-virt boot both, and compare with QEMU (VIRT=build/virt)"
 	@echo "make refresh-oracle  ask QEMU again what the tests in tests/oracle compare with (needs qemu-system-arm)"
 	@echo "make clean  remove the virtual environment and caches"
@@ -136,6 +137,10 @@ debian: virt
 PROGRAMS ?= build/programs
 programs: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_programs.py $(PROGRAMS)
+
+IMAGES ?= build/images
+images: $(VENV)/.stamp-run
+	$(BIN)/python tools/build_images.py $(IMAGES)
 
 test-virt: $(VENV)/.stamp-test
 	DBT_VIRT_IMAGES=$(abspath $(VIRT)) $(BIN)/python -m pytest -n 2 -rs tests/linux/test_virt_like_qemu.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/linux/test_linux_cluster.py tests/linux/test_moved_linux.py tests/linux/test_debian.py
