@@ -143,7 +143,7 @@ images: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_images.py $(IMAGES)
 
 test-virt: $(VENV)/.stamp-test
-	DBT_VIRT_IMAGES=$(abspath $(VIRT)) $(BIN)/python -m pytest -n 2 -rs tests/linux/test_virt_like_qemu.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/linux/test_linux_cluster.py tests/linux/test_moved_linux.py tests/linux/test_debian.py
+	DBT_VIRT_IMAGES=$(abspath $(VIRT)) $(BIN)/python -m pytest -n 2 -rs tests/linux/test_virt_like_qemu.py tests/linux/test_virt_linux.py tests/linux/test_virt_network.py tests/linux/test_xen_linux.py tests/linux/test_xen_devices.py tests/linux/test_saved_devices.py tests/linux/test_linux_cluster.py tests/linux/test_moved_linux.py tests/linux/test_debian.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,13 +21,19 @@ from dbt.linux.initramfs import DIRECTORY, PROGRAM, Entry, archive
 #: The package that depends on the newest kernel of the suite.
 _NEWEST = "linux-image-armmp"
 _SUITES = ("bookworm",)
-#: In an order in which each comes after those that it needs.
+#: What /init-virt and /init-xen load, each in an order in which a module comes after those that it needs.
 MODULES = (
     *("virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console", "virtio-rng"),
     *("virtio_balloon", "netfs", "fscache", "9pnet", "9pnet_virtio", "9p", "overlay", "crc16", "crc32c_generic"),
     *("mbcache", "jbd2", "ext4", "squashfs", "loop", "vsock", "vmw_vsock_virtio_transport_common"),
     *("vmw_vsock_virtio_transport", "veth", "tun", "llc", "stp", "bridge", "evdev"),
 )
+XEN_MODULES = (
+    *("xen-blkfront", "xen-netfront", "netfs", "fscache", "9pnet", "9pnet_xen", "9p", "crc16", "crc32c_generic"),
+    *("mbcache", "jbd2", "ext4", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs"),
+)
+#: What a domain that serves others loads by itself.
+BACK_ENDS = ("xen-blkback", "xen-netback")
 
 
 def fetch(folder: Path) -> None:
@@ -85,13 +91,14 @@ def disk(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    for name in ("init-virt", "init-root", "init-lab"):
+    for name in ("init-virt", "init-xen", "init-root", "init-lab"):
         yield name, PROGRAM, (SCRIPTS / name).read_bytes(), (0, 0)
     yield "lib", DIRECTORY, b"", (0, 0)
     yield "lib/modules", DIRECTORY, b"", (0, 0)
-    yield "lib/modules/order", PROGRAM, "".join(f"{name}\n" for name in MODULES).encode(), (0, 0)
-    for name in MODULES:
-        yield f"lib/modules/{name}.ko", PROGRAM, _only(folder / "kernel" / "lib", f"{name}.ko").read_bytes(), (0, 0)
+    for name, modules in (("order", MODULES), ("order-xen", XEN_MODULES)):
+        yield f"lib/modules/{name}", PROGRAM, "".join(f"{module}\n" for module in modules).encode(), (0, 0)
+    for module in dict.fromkeys((*MODULES, *XEN_MODULES, *BACK_ENDS)):
+        yield f"lib/modules/{module}.ko", PROGRAM, _only(folder / "kernel" / "lib", f"{module}.ko").read_bytes(), (0, 0)
 
 
 def _only(folder: Path, pattern: str) -> Path:

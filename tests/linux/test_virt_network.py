@@ -19,6 +19,7 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import RunResult, StopReason
 from tests.host.passt import free_port, need_passt
 from tests.linux.debian import DISK, KERNEL, NEEDS_DEBIAN, TIMEOUT
+from tests.linux.domu import NEEDS_DOMU
 from tests.linux.typist import Typist, typed
 from tests.waiting import BOUND_S
 
@@ -28,14 +29,14 @@ _PAGE = b"served by the guest\n"
 
 #: The arguments of the kernel on each board, whose drivers it then has.
 _ARGUMENTS = {
-    "virt": "console=ttyAMA0 rdinit=/init-virt nowait quiet",
-    "xen": "console=hvc0 rdinit=/init-xen nowait quiet",
+    "virt": "console=ttyAMA0 rdinit=/init-virt",
+    "xen": "console=hvc0 rdinit=/init-xen",
 }
 
 
 def booting(board: str, console: Console, *nets: Net, **more: Any) -> Machine:
     machine = Machine(256 << 20, console=console, cpu="cortex-a15", board=board, nets=nets, **more)
-    machine.load_kernel(KERNEL, initrd=DISK, append=f"{_ARGUMENTS[board]} nowait quiet")
+    machine.load_kernel(KERNEL, initrd=DISK, append=f"{_ARGUMENTS[board]} nowait quiet panic=-1")
     return machine
 
 
@@ -94,7 +95,7 @@ def ask_host(machine: Machine, console: Typist, word: str) -> None:
             assert heard.result().startswith(f"GET /{word} HTTP/1.".encode())
 
 
-@pytest.mark.parametrize("board", ["virt", "xen"])
+@pytest.mark.parametrize("board", ["virt", pytest.param("xen", marks=NEEDS_DOMU)])
 def test_a_session_is_replayed_and_its_state_gets_a_network_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, board: str
 ) -> None:

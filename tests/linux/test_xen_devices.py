@@ -16,12 +16,12 @@ from dbt.host.ninep.share import Share
 from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from tests.linux.debian import NEEDS_DEBIAN, TIMEOUT
-from tests.linux.domu import boot
+from tests.linux.debian import TIMEOUT
+from tests.linux.domu import NEEDS_DOMU, boot
 from tests.linux.typist import Typist, typed
 
-pytestmark = NEEDS_DEBIAN
-_ARGUMENTS = "console=hvc0 rdinit=/init-xen quiet"
+pytestmark = NEEDS_DOMU
+_ARGUMENTS = "console=hvc0 panic=-1 rdinit=/init-xen quiet"
 
 
 @pytest.fixture

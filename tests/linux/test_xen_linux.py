@@ -16,11 +16,11 @@ from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from tests.linux.debian import NEEDS_DEBIAN, TIMEOUT
-from tests.linux.domu import boot
+from tests.linux.debian import TIMEOUT
+from tests.linux.domu import NEEDS_DOMU, boot
 from tests.linux.typist import Typist
 
-pytestmark = NEEDS_DEBIAN
+pytestmark = NEEDS_DOMU
 _PROMPT = b"# "
 
 
@@ -55,7 +55,7 @@ def test_it_boots_to_a_shell_on_hvc0_and_powers_off(tmp_path: Path) -> None:
 
 def test_it_reboots() -> None:
     console = CaptureConsole()
-    with boot("auto-async", console, "console=hvc0 rdinit=/init2") as machine:
+    with boot("auto-async", console, "console=hvc0 panic=-1 rdinit=/init2") as machine:
         result = machine.run(timeout=TIMEOUT)
     assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-2000:]
     assert "reset the machine" in result.message
