@@ -1,0 +1,70 @@
+"""A SQLite database of records: any thread may use it, and each change is made as a whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any
+
+from dbt.containers.network.errors import NetworkFailure
+
+
+class Database:
+    """The database at ``path``, which is made of ``tables`` if it does not exist.
+
+    Raise NetworkFailure if the file is none of this ``version``.
+    """
+
+    def __init__(self, path: str, tables: str, version: int) -> None:
+        self._lock = RLock()
+        try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        except sqlite3.Error as error:
+            raise NetworkFailure(f"the database {path} cannot be opened: {error}") from None
+        try:
+            self._prepare(path, tables, version)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, path: str, tables: str, version: int) -> None:
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if found == 0:
+                self._connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;")
+            elif found != version:
+                raise NetworkFailure(f"the database {path} has version {found}, and this dbt knows {version}")
+        except sqlite3.DatabaseError as error:
+            raise NetworkFailure(f"the database {path} cannot be used: {error}. Move it away to begin anew") from None
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query finds."""
+        with self._lock:
+            return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Let nobody else read or write meanwhile. Afterwards the change is on the disk. If it is not ``durable``, it
+        survives the end of this process, and may be lost when the host loses its power.
+        """
+        with self._lock:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._connection.execute("ROLLBACK")
+                raise NetworkFailure(f"what is to be remembered cannot be written: {error}") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
