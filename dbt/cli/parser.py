@@ -50,6 +50,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         ("run", "run an ARM program, bare-metal or for Linux, or boot a kernel", _add_run),
         ("replay", "run a recorded run again up to an instruction, and show or debug it there", others.add_replay),
         ("vm", "run many machines on this host, by a daemon", _add_vm),
+        ("container", "run ARM containers for docker's clients, each in a virtual machine", _add_container),
         ("cluster", "run several machines and the network between them, record and replay them", add_cluster),
         ("snapshot", "look at saved machines, check and compare them", others.add_snapshot),
         ("translate", "compile ahead what was hot in a program's runs", others.add_translate),
@@ -71,6 +72,12 @@ def _add_vm(parser: Parser) -> None:
     from dbt.cli.vm.commands import add_vm
 
     add_vm(parser)
+
+
+def _add_container(parser: Parser) -> None:
+    from dbt.cli.container.commands import add_container
+
+    add_container(parser)
 
 
 # -- dbt run ---------------------------------------------------------------------------------------

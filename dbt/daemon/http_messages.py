@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+
+class Body(Protocol):
+    """The body of a request that is read while it is carried out."""
+
+    async def read(self) -> bytes:
+        """Return a piece of it, which is empty at its end. Raise ConnectionError or TimeoutError if no more comes."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that has been read to its end. Names of headers are in small letters; ``query`` has the last value of
-    each name. ``is_local`` is True if it came over the unix socket.
+    """A request. Names of headers are in small letters; ``query`` has the last value of each name, and ``raw_query``
+    is all that stands behind the question mark. ``is_local`` is True if it came over the unix socket.
+
+    It has been read to its end, or its body is in ``stream`` (see :class:`dbt.daemon.http_server.HttpServer`).
     """
 
     method: str
@@ -20,11 +29,13 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     is_local: bool
+    raw_query: str = ""
+    stream: Body | None = None
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer with a body of known length."""
+    """An answer with a body of known length. One with status 204 or 304 has none."""
 
     status: int = 200
     body: bytes = b""
@@ -34,10 +45,14 @@ class Response:
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer whose body comes in pieces, as long as there are any and the client listens."""
+    """An answer whose body comes in pieces, as long as there are any and the client listens.
+
+    The client has the head before the first piece is made. What it has not sent of its own body is not read any more.
+    """
 
     pieces: AsyncGenerator[bytes, None]
     content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class RawStream:
@@ -67,10 +82,15 @@ class RawStream:
 
 @dataclass(frozen=True)
 class Hijack:
-    """An answer after which the connection belongs to ``carry`` (status 101, as with docker's ``Upgrade: tcp``)."""
+    """An answer after which the connection belongs to ``carry`` (status 101, as with docker's ``Upgrade: tcp``).
+
+    With a ``content_type``, a client that has not asked for another protocol is given the raw stream too, as the body
+    of an answer with status 200 that ends with the connection.
+    """
 
     carry: Callable[[RawStream], Awaitable[None]]
     protocol: str = "tcp"
+    content_type: str = ""
 
 
 Answer: TypeAlias = Response | Stream | Hijack

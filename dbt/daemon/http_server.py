@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -28,15 +28,21 @@ _PIECE: Final = 1 << 16
 _log = logging.getLogger(__name__)
 
 
+def _has_none(method: str, path: str) -> bool:
+    return False
+
+
 class HttpServer:
     """Answers requests with ``handler``, on any number of listening sockets.
 
     ``handler`` answers for everything that may go wrong; what it raises nevertheless is logged, and the client gets
-    status 500.
+    status 500. Of a method and a path for which ``has_stream`` is True, the handler reads the body itself, piece by
+    piece. All other bodies are kept in memory, and are limited.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, has_stream: Callable[[str, str], bool] = _has_none) -> None:
         self._handler = handler
+        self._has_stream = has_stream
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -67,7 +73,7 @@ class HttpServer:
             return
         self._connections.add(task)
         try:
-            await _Connection(self._handler, reader, writer, is_local).run()
+            await _Connection(self._handler, self._has_stream, reader, writer, is_local).run()
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             pass  # the client is gone, or is silent: there is nobody to be told
         finally:
@@ -83,9 +89,15 @@ class _TooLarge(Exception):
 
 class _Connection:
     def __init__(
-        self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_local: bool
+        self,
+        handler: Handler,
+        has_stream: Callable[[str, str], bool],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        is_local: bool,
     ) -> None:
         self._handler = handler
+        self._has_stream = has_stream
         self._reader = reader
         self._writer = writer
         self._is_local = is_local
@@ -104,6 +116,9 @@ class _Connection:
                 return
             if self._protocol.our_state is not h11.DONE:
                 return
+            if self._protocol.their_state is h11.SEND_BODY:  # the answer did not wait for all of it
+                await self._linger()
+                return
             self._protocol.start_next_cycle()
 
     async def _request(self) -> Request | None:
@@ -111,17 +126,36 @@ class _Connection:
         head = await self._event()
         if not isinstance(head, h11.Request):
             return None
-        if self._protocol.they_are_waiting_for_100_continue:
-            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-        body = bytearray()
-        while isinstance(event := await self._event(), h11.Data):
-            body += event.data
-            if len(body) > _LARGEST_BODY:
-                raise _TooLarge(f"the body has more than {_LARGEST_BODY} bytes")
         target = urlsplit(head.target.decode("ascii"))
+        method, path = head.method.decode("ascii"), unquote(target.path)
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         query = dict(parse_qsl(target.query, keep_blank_values=True))
-        return Request(head.method.decode("ascii"), unquote(target.path), query, headers, bytes(body), self._is_local)
+        body, stream = bytearray(), None
+        if self._has_stream(method, path):
+            stream = self
+        else:
+            while piece := await self._piece():
+                body += piece
+                if len(body) > _LARGEST_BODY:
+                    raise _TooLarge(f"the body has more than {_LARGEST_BODY} bytes")
+        return Request(method, path, query, headers, bytes(body), self._is_local, target.query, stream)
+
+    async def read(self) -> bytes:
+        """Return a piece of the body of a request that has it as a stream."""
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                return await self._piece()
+        except h11.RemoteProtocolError as error:
+            raise ConnectionError(str(error)) from None
+
+    async def _piece(self) -> bytes:
+        """Return a piece of the body of a request, which is empty at its end."""
+        if self._protocol.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        if self._protocol.their_state is not h11.SEND_BODY:
+            return b""
+        event = await self._event()
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _event(self) -> object:
         """Return the next event of the protocol. It is PAUSED where the client wants to speak another one."""
@@ -141,8 +175,10 @@ class _Connection:
         match answer:
             case Response():
                 length = {"content-length": str(len(answer.body)), "content-type": answer.content_type}
-                await self._send_head(answer.status, {**length, **answer.headers})
-                await self._send(h11.Data(data=b"" if request.method == "HEAD" else answer.body), h11.EndOfMessage())
+                has_body = answer.status not in (204, 304)
+                await self._send_head(answer.status, {**(length if has_body else {}), **answer.headers})
+                is_sent = has_body and request.method != "HEAD"
+                await self._send(h11.Data(data=answer.body if is_sent else b""), h11.EndOfMessage())
             case Stream():
                 await self._stream(answer)
             case Hijack():
@@ -150,32 +186,41 @@ class _Connection:
         return True
 
     async def _stream(self, answer: Stream) -> None:
-        await self._send_head(200, {"content-type": answer.content_type, "cache-control": "no-store"})
-        gone = asyncio.ensure_future(self._reader.read(1))  # who listens says nothing, so that is the end
+        headers = {"content-type": answer.content_type, "cache-control": "no-store", **answer.headers}
+        await self._send_head(200, headers)
+        gone = asyncio.ensure_future(self._reader.read(_PIECE))  # who listens says nothing, so that is the end
+        watched = {gone}
         try:
             while True:
                 piece = asyncio.ensure_future(anext(answer.pieces, None))
-                await asyncio.wait((piece, gone), return_when=asyncio.FIRST_COMPLETED)
-                if not piece.done():
-                    piece.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await piece
-                    raise ConnectionResetError("the listener has gone")
+                while not piece.done():
+                    await asyncio.wait({piece, *watched}, return_when=asyncio.FIRST_COMPLETED)
+                    if gone in watched and gone.done():
+                        if not gone.result():
+                            await _cancel(piece)
+                            raise ConnectionResetError("the listener has gone")
+                        watched.clear()  # it is the next request, which waits
                 if (data := piece.result()) is None:
                     break
-                await self._send(h11.Data(data=data))
+                if data:
+                    await self._send(h11.Data(data=data))
             await self._send(h11.EndOfMessage())
         finally:
-            gone.cancel()
+            if not gone.cancel() and not gone.cancelled() and gone.exception() is None and gone.result():
+                self._protocol.receive_data(gone.result())
             await answer.pieces.aclose()
 
     async def _hijack(self, request: Request, answer: Hijack) -> bool:
         wishes = request.headers.get("connection", "").lower()
-        if "upgrade" not in wishes or request.headers.get("upgrade") != answer.protocol:
+        kind = [("content-type", answer.content_type)] if answer.content_type else []
+        if "upgrade" in wishes and request.headers.get("upgrade") == answer.protocol:
+            headers = [*kind, ("connection", "Upgrade"), ("upgrade", answer.protocol)]
+            await self._send(h11.InformationalResponse(status_code=101, headers=headers, reason=b"UPGRADED"))
+        elif kind:
+            self._writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {answer.content_type}\r\n\r\n".encode("ascii"))
+        else:
             body = f'{{"error":"this connection becomes a raw stream: ask for it with Upgrade: {answer.protocol}"}}'
             return await self._answer(request, Response(426, body.encode(), headers={"upgrade": answer.protocol}))
-        headers = [("connection", "Upgrade"), ("upgrade", answer.protocol)]
-        await self._send(h11.InformationalResponse(status_code=101, headers=headers, reason=b"UPGRADED"))
         early, _ = self._protocol.trailing_data
         await answer.carry(RawStream(early, self._reader, self._writer))
         return False
@@ -205,3 +250,9 @@ class _Connection:
             if (data := self._protocol.send(event)) is not None:
                 self._writer.write(data)
         await self._writer.drain()
+
+
+async def _cancel(task: asyncio.Future[bytes | None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+        await task

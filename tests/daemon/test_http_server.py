@@ -8,17 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from dbt.daemon.http_messages import Answer, Hijack, RawStream, Request, Response, Stream
+from dbt.daemon.http_messages import Answer, Handler, Hijack, RawStream, Request, Response, Stream
 from dbt.daemon.http_server import HttpServer
 
 _Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def converse(path: Path, talk: _Talk) -> None:
-    """Let ``talk`` be a client of a server that answers as below."""
+def _has_none(method: str, path: str) -> bool:
+    return False
+
+
+def converse(
+    path: Path, talk: _Talk, handler: Handler | None = None, has_stream: Callable[[str, str], bool] = _has_none
+) -> None:
+    """Let ``talk`` be a client of a server that answers as below, or by another handler."""
 
     async def run() -> None:
-        server = HttpServer(_handle)
+        server = HttpServer(handler or _handle, has_stream)
         path_text = str(path / "s")
         server.add(await asyncio.start_unix_server(lambda r, w: server.serve(r, w, is_local=True), path_text))
         reader, writer = await asyncio.open_unix_connection(path_text)
@@ -141,5 +147,73 @@ def test_a_stream_is_in_chunks_and_the_connection_goes_on(tmp_path: Path) -> Non
         status, headers = await _head(reader)
         assert (status, headers["transfer-encoding"]) == (200, "chunked")
         assert await reader.readuntil(b"0\r\n\r\n") == b"2\r\n0\n\r\n2\r\n1\n\r\n2\r\n2\n\r\n0\r\n\r\n"
+
+    converse(tmp_path, talk)
+
+
+def test_a_body_that_is_read_while_it_is_carried_out(tmp_path: Path) -> None:
+    """It may be of any size. The next request of the connection is answered if all of it was read."""
+    pieces: list[int] = []
+
+    async def handle(request: Request) -> Answer:
+        if request.stream is None:
+            return await _handle(request)
+        while piece := await request.stream.read():
+            pieces.append(len(piece))
+        return Response(200, b"%d" % sum(pieces), "text/plain")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = 9 << 20
+        writer.write(b"POST /big HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(9):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 200 " in head
+        assert await reader.readexactly(7) == b"%d" % size
+        assert max(pieces) <= 1 << 20
+        writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+        assert (await reader.readuntil(b"hi")).startswith(b"HTTP/1.1 200")
+
+    converse(tmp_path, talk, handle, lambda method, path: (method, path) == ("POST", "/big"))
+
+
+def test_a_body_that_nobody_reads(tmp_path: Path) -> None:
+    """The answer comes nevertheless, and the connection ends."""
+
+    async def handle(request: Request) -> Answer:
+        return Response(404, b"no")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /big HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        assert b" 404 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.read() == b"no"
+
+    converse(tmp_path, talk, handle, lambda method, path: True)
+
+
+def test_a_raw_stream_for_who_has_not_asked_for_one(tmp_path: Path) -> None:
+    async def handle(request: Request) -> Answer:
+        return Hijack(_carry, content_type="application/x-raw")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\nContent-Type: application/x-raw\r\n\r\n"
+        writer.write(b"hi")
+        writer.write_eof()
+        assert await reader.read() == b"you said hi"
+
+    converse(tmp_path, talk, handle)
+
+
+def test_a_request_that_comes_during_a_stream(tmp_path: Path) -> None:
+    """It is not lost."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = b"GET /count HTTP/1.1\r\nHost: x\r\n\r\n"
+        writer.write(request)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(request)
+        assert b" 200 " in await reader.readuntil(b"text/event-stream")
 
     converse(tmp_path, talk)

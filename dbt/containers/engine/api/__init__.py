@@ -1,0 +1,1 @@
+"""The routes of Docker's API, by subject."""

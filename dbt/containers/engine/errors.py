@@ -1,0 +1,52 @@
+"""What goes wrong when a client asks for something, with docker's texts and the status of its HTTP answer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from dbt.containers.images.errors import ImageError
+from dbt.containers.runtime.spec import RuntimeFailure
+from dbt.linux.images import LinuxGuestError
+
+
+class EngineError(Exception):
+    """Raised for what cannot be done. ``status`` is that of the HTTP answer of Docker's API."""
+
+    status: ClassVar[int] = 500
+
+
+class NotModified(EngineError):
+    """Raised for what is so already."""
+
+    status = 304
+
+
+class BadParameter(EngineError):
+    """Raised for a request that is wrong."""
+
+    status = 400
+
+
+class NotFound(EngineError):
+    """Raised for what there is none of."""
+
+    status = 404
+
+
+class Conflict(EngineError):
+    """Raised for what the present state does not allow."""
+
+    status = 409
+
+
+class NotImplementedHere(EngineError):
+    """Raised for what docker can do and we cannot."""
+
+    status = 501
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the status of the answer for an error that is an answer, or None for one that nobody has foreseen."""
+    if isinstance(error, EngineError | ImageError):
+        return error.status
+    return 500 if isinstance(error, RuntimeFailure | LinuxGuestError | OSError) else None

@@ -1,0 +1,197 @@
+"""What the engine remembers of containers when it ends, in one SQLite database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Final
+
+import msgspec
+
+from dbt.containers.engine.config import ContainerConfig, HostConfig
+from dbt.containers.engine.errors import EngineError
+from dbt.containers.engine.timestamps import ZERO
+
+_VERSION: Final = 1
+_TABLES: Final = """
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    definition TEXT NOT NULL,
+    state TEXT NOT NULL
+) STRICT;
+"""
+
+
+class RecordsError(EngineError):
+    """Raised if the database cannot be used. The text says why, and what to do."""
+
+
+class MountPoint(msgspec.Struct):
+    """Something that is mounted in a container.
+
+    ``type`` is bind, volume or tmpfs. ``source`` is a directory of the host, ``name`` that of the volume, ``options``
+    those of mount(8) for a tmpfs. ``from_volume`` is the name of the volume whose content the image gives.
+    """
+
+    type: str
+    target: str
+    source: str = ""
+    name: str = ""
+    driver: str = ""
+    mode: str = ""
+    read_only: bool = False
+    options: str = ""
+    propagation: str = ""
+
+
+class Definition(msgspec.Struct):
+    """What a container was made of. ``image`` is the image's id, ``created`` a time by RFC 3339.
+
+    ``networking`` is docker's NetworkingConfig: the wishes for each network, by the network's name or id.
+    """
+
+    id: str
+    created: str
+    image: str
+    path: str
+    args: list[str]
+    config: ContainerConfig
+    host: HostConfig
+    networking: dict[str, Any]
+    mounts: list[MountPoint]
+
+
+class Health(msgspec.Struct):
+    """How well a container is: docker's Health, with its last checks."""
+
+    status: str = "starting"
+    failing: int = 0
+    log: list[dict[str, Any]] = []
+
+
+class State(msgspec.Struct):
+    """What changes while a container lives.
+
+    ``running`` is also True while it is paused, and while it waits to be started again (``restarting``). ``starting``:
+    there may be a VM that nobody has heard of. ``stopped_by_user``: its restart policy does not apply.
+    """
+
+    running: bool = False
+    starting: bool = False
+    paused: bool = False
+    restarting: bool = False
+    oom_killed: bool = False
+    dead: bool = False
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    started: str = ZERO
+    finished: str = ZERO
+    stopped_by_user: bool = False
+    restarts: int = 0
+    health: Health | None = None
+
+    @property
+    def status(self) -> str:
+        """The state in docker's word."""
+        if self.dead:
+            return "dead"
+        if self.running:
+            return "paused" if self.paused else "restarting" if self.restarting else "running"
+        return "created" if self.started == ZERO else "exited"
+
+
+class Record(msgspec.Struct):
+    """A container as the database has it."""
+
+    name: str
+    definition: Definition
+    state: State
+
+
+class Records:
+    """The database at ``path``, which is made if it does not exist. Any thread may use it. Raise RecordsError.
+
+    A change survives the end of this process as soon as its method has returned.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._lock = Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self, path: str) -> None:
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            # The host's crash may cost the last changes, and does no damage; this process's end costs nothing.
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+            elif version != _VERSION:
+                raise RecordsError(
+                    f"the database {path} has version {version}, and this dbt knows {_VERSION}: use the dbt that made "
+                    "it, or let DBT_CONTAINER_DIR name another directory"
+                )
+        except sqlite3.DatabaseError as error:
+            raise RecordsError(f"the database {path} cannot be used: {error}. Move it away to begin anew") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._database
+                except BaseException:
+                    self._database.execute("ROLLBACK")
+                    raise
+                self._database.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                raise RecordsError(f"the engine's database cannot be written: {error}") from None
+
+    def all(self) -> list[Record]:
+        """Return all containers, in the order in which they were made."""
+        with self._lock:
+            rows = self._database.execute("SELECT name, definition, state FROM containers ORDER BY rowid").fetchall()
+        decode = msgspec.json.decode
+        return [Record(name, decode(made, type=Definition), decode(state, type=State)) for name, made, state in rows]
+
+    def add(self, record: Record) -> None:
+        """Keep a new container."""
+        made, state = (msgspec.json.encode(one).decode() for one in (record.definition, record.state))
+        with self._writing() as database:
+            database.execute(
+                "INSERT INTO containers (id, name, definition, state) VALUES (?, ?, ?, ?)",
+                (record.definition.id, record.name, made, state),
+            )
+
+    def save_state(self, record: Record) -> None:
+        """Keep the state that a container has now."""
+        state = msgspec.json.encode(record.state).decode()
+        with self._writing() as database:
+            database.execute("UPDATE containers SET state = ? WHERE id = ?", (state, record.definition.id))
+
+    def save_definition(self, record: Record) -> None:
+        """Keep the name and the definition that a container has now."""
+        made = msgspec.json.encode(record.definition).decode()
+        with self._writing() as database:
+            database.execute(
+                "UPDATE containers SET name = ?, definition = ? WHERE id = ?", (record.name, made, record.definition.id)
+            )
+
+    def remove(self, id: str) -> None:
+        """Forget a container."""
+        with self._writing() as database:
+            database.execute("DELETE FROM containers WHERE id = ?", (id,))

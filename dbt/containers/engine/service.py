@@ -1,0 +1,79 @@
+"""The engine as a process: it listens at its socket until somebody ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+from dbt.containers.engine.api.routes import all_routes
+from dbt.containers.engine.engine import Engine
+from dbt.containers.engine.places import Places
+from dbt.containers.engine.router import Router
+from dbt.daemon.http_server import HttpServer
+from dbt.host.endpoint import Endpoint
+
+_BACKLOG = 128
+
+
+class AlreadyRunning(Exception):
+    """Raised if there is an engine for this directory already."""
+
+
+async def serve(places: Places, version: str, ready: Callable[[], None]) -> None:
+    """Serve until a signal ends it. ``ready`` is called once clients can connect. Raise AlreadyRunning, EngineError,
+    PlacesError or OSError if that is not possible.
+    """
+    places.prepare()
+    lock = _lock(places.lock)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    try:
+        engine = await Engine.open(places, version)
+        router = Router(all_routes(engine), version)
+        server = HttpServer(router.handle, router.has_stream)
+        try:
+            listening = Endpoint(path=places.socket).listen()
+            server.add(await asyncio.start_unix_server(_guarded(server), sock=listening, backlog=_BACKLOG))
+            ready()
+            await stopping.wait()
+        finally:
+            await server.close()
+            await engine.close()
+    finally:
+        os.close(lock)
+
+
+def _guarded(server: HttpServer) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """Return what serves a connection: it has to be one of this user's, or of root's."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
+            await server.serve(reader, writer, is_local=True)
+        else:
+            writer.close()
+
+    return serve_one
+
+
+def _lock(path: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRunning(f"an engine runs already that keeps {os.path.dirname(path)}") from None
+    return descriptor
+
+
+def _user_of(connection: socket.socket) -> int:
+    """Return the user ID of the process at the other end of a unix socket."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    user = struct.unpack("3i", found)[1]
+    assert isinstance(user, int)
+    return user
