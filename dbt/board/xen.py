@@ -18,7 +18,8 @@ from dbt.devices.receivers import one_by_one
 from dbt.devices.wiring import unconnected
 from dbt.hypervisor.xen import interface
 from dbt.hypervisor.xen.arguments import Arguments
-from dbt.hypervisor.xen.domain import XenDomain, make_domain
+from dbt.hypervisor.xen.domain import XenDomain
+from dbt.hypervisor.xen.making import make_domain
 from dbt.memory.dma import Dma
 from dbt.memory.ram import RamRegion
 

@@ -18,6 +18,7 @@ from dbt.vm.parts import Parts
 
 if TYPE_CHECKING:
     from dbt.host.network import Handover
+    from dbt.hypervisor.xen.host import XenHost
     from dbt.memory.own_memory import OwnMemory
     from dbt.vm.attachments import DiskFailure
     from dbt.vm.checkpoint import Checkpoint
@@ -208,6 +209,15 @@ class ControlledMachine(LoadedMachine, ABC):
         """
         self._ownership.check_stopped()
         self._parts.attachments.divert_frames(take)
+
+    def join_host(self, host: XenHost, number: int) -> None:
+        """Let the machine be a domain of a host where other guests are, with a number. While it executes, no other
+        machine there may, and the caller lets them stand together (:mod:`dbt.hypervisor.xen.host`).
+
+        Raise ValueError if its board is no domain of Xen, or StateError if it was another one already.
+        """
+        self._ownership.check_stopped()
+        self._parts.peripherals.join_host(host, number)
 
     def hold_frames(self) -> None:
         """Keep the frames that the guest sends, until :meth:`release_frames` lets them leave, again and again.

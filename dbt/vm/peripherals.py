@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
 from dbt.board.board import Board, BoardWiring
@@ -19,6 +20,9 @@ from dbt.vm.attachments import Attachments
 from dbt.vm.input import InputPort, RecordingError
 from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I, Architecture
+
+if TYPE_CHECKING:
+    from dbt.hypervisor.xen.host import XenHost
 
 #: A tick that never comes.
 _LATEST = (1 << 63) - 1
@@ -55,6 +59,7 @@ class Peripherals:
         self._memory = memory
         self._epoch = epoch
         self._attachments = attachments
+        self._place: tuple[XenHost, int] | None = None
         self.board = self.reset()
 
     def reset(self, holes_read_zero: bool = False) -> Board:
@@ -81,7 +86,22 @@ class Peripherals:
         if vcpu.cpu["architecture"] == Architecture.V7VE:
             self._connect_private(bus)
         self._bus.take_over(bus)
+        self._enter_host()
         return self.board
+
+    def join_host(self, host: XenHost, number: int) -> None:
+        """Let the domain be one of a host with other guests, also after resets. Raise ValueError if the board is none,
+        or StateError if it is another one already.
+        """
+        if self.board.hypervisor is None:
+            raise ValueError("the board is no domain of Xen")
+        self._place = host, number
+        self._enter_host()
+
+    def _enter_host(self) -> None:
+        if self._place is not None and self.board.hypervisor is not None:
+            host, number = self._place
+            host.enter(self.board.hypervisor, number)
 
     def _connect_private(self, bus: DeviceBus) -> None:
         """Give the processor its private peripherals, also on a board that does not connect them. Let native code have

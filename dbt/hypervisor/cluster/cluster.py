@@ -21,6 +21,7 @@ from dbt.vm.state import state_hash
 
 if TYPE_CHECKING:
     from dbt.hypervisor.carrier import Boot
+    from dbt.hypervisor.cluster.domains import ClusterDomains
     from dbt.hypervisor.cluster.recording import ClusterLog
     from dbt.hypervisor.cluster.saved import ClusterState
     from dbt.vm.checkpoint import Checkpoint
@@ -63,12 +64,15 @@ class _Checkpoint(NamedTuple):
 class Cluster(Closing):
     """Machines at ``hubs``, which are given by name. ``seed``, in [0, 2^63), is what the losses of links follow from.
 
-    ``cores`` machines execute at the same time. That does not change what happens. :meth:`close`, or the end of a
-    ``with`` block, closes all machines.
+    ``cores`` machines execute at the same time. That does not change what happens. If ``domains_us`` is given,
+    machines with the board xen are domains of one host, and execute in turn for so many microseconds
+    (:class:`dbt.hypervisor.cluster.domains.ClusterDomains`). :meth:`close`, or the end of a ``with`` block, closes all
+    machines.
     """
 
-    def __init__(self, hubs: Mapping[str, Hub], seed: int = 0, cores: int = 1) -> None:
+    def __init__(self, hubs: Mapping[str, Hub], seed: int = 0, cores: int = 1, domains_us: int | None = None) -> None:
         self.network = Network(dict(hubs), seed)
+        self.domains = None if domains_us is None else _make_domains(domains_us)
         self.cores = cores
         self.nodes: dict[str, Node] = {}
         #: The time of the cluster in nanoseconds, to which all machines have come.
@@ -117,8 +121,16 @@ class Cluster(Closing):
         except ValueError:
             machine.close()
             raise
-        node = self.nodes[name] = Node(name, machine, console, self.network.quantum_ns, script)
+        node = self.nodes[name] = Node(name, machine, console, self.quantum_ns, script)
+        if self.domains is not None:
+            self.domains.join(node)
         return node
+
+    @property
+    def quantum_ns(self) -> int:
+        """How far machines can be apart."""
+        quantum = self.network.quantum_ns
+        return quantum if self.domains is None else min(quantum, self.domains.quantum_ns)
 
     def notice_typing(self) -> None:
         """Hear that somebody has typed."""
@@ -140,13 +152,14 @@ class Cluster(Closing):
         until: Callable[[], bool] | None = None,
         waits: bool = False,
     ) -> ClusterEnd:
-        """Run all machines for so many ``seconds`` of their time, or as long as something can happen.
+        """Run all machines for so many ``seconds`` of their time, or as long as something can happen. Where machines
+        are domains of one host, the run ends at the end of a quantum.
 
         ``until`` is asked after each quantum whether the run is over: ask it of the guests alone, and it is over at the
         same time again. ``timeout`` is in seconds of the host's time. With ``waits``, a cluster in which nothing can
         happen waits for somebody to type.
         """
-        end = None if seconds is None else self.now_ns + round(seconds * _NS / US) * US
+        end = None if seconds is None else self._end_after(seconds)
         deadline = None if timeout is None else monotonic() + timeout
         self._is_stopping = False
         with ThreadPoolExecutor(self.cores, "dbt-cluster") as pool:
@@ -169,17 +182,24 @@ class Cluster(Closing):
                     return ClusterEnd.IDLE
         return ClusterEnd.TIME
 
+    def _end_after(self, seconds: float) -> int:
+        end = self.now_ns + round(seconds * _NS / US) * US
+        return end if self.domains is None else -(-end // self.quantum_ns) * self.quantum_ns
+
     def _advance(self, stop: int, pool: ThreadPoolExecutor) -> None:
         """Let all machines execute up to a time, and carry what they send."""
-        nodes = list(self.nodes.values())
+        in_turn = [] if self.domains is None else list(self.domains.nodes)
+        groups = [in_turn, *([node] for node in self.nodes.values() if node not in in_turn)]
         if self.cores == 1:
-            for node in nodes:
-                node.advance(stop)
+            for group in groups:
+                _advance_in_turn(group, stop)
         else:
-            for turn in [pool.submit(node.advance, stop) for node in nodes]:
+            for turn in [pool.submit(_advance_in_turn, group, stop) for group in groups]:
                 turn.result()
         self.now_ns = stop
         self._carry()
+        if self.domains is not None:
+            self.domains.stand_together()
 
     def stop(self) -> None:
         """Let :meth:`run` return after the present quantum. Any thread, and the handler of a signal, may call it."""
@@ -190,7 +210,7 @@ class Cluster(Closing):
         """Return where the machines stop next: at the end of the quantum in which one of them can go on. Return None if
         nobody can, ever.
         """
-        quantum = self.network.quantum_ns
+        quantum = self.quantum_ns
         wakes = [wakes for node in self.nodes.values() if (wakes := node.wakes_ns) is not None]
         if self._played < len(self._typed):
             wakes.append(self._typed[self._played].ns - quantum)
@@ -208,7 +228,7 @@ class Cluster(Closing):
 
     def _type(self) -> None:
         """Give the machines what is typed, where they stop together."""
-        if self.now_ns % self.network.quantum_ns:
+        if self.now_ns % self.quantum_ns:
             return
         for name, node in self.nodes.items():
             data = node.follow_script()
@@ -305,6 +325,17 @@ class Cluster(Closing):
         give_values(self, checkpoint.values)
         del self._checkpoints[len(found) :]
         self.run(seconds=(ns - self.now_ns) / _NS)
+
+
+def _advance_in_turn(nodes: Iterable[Node], stop: int) -> None:
+    for node in nodes:
+        node.advance(stop)
+
+
+def _make_domains(quantum_us: int) -> ClusterDomains:
+    from dbt.hypervisor.cluster.domains import ClusterDomains  # which few clusters have
+
+    return ClusterDomains(quantum_us)
 
 
 def shown_of(shown: Callable[[str, bytes], None] | None, name: str) -> Callable[[bytes], None] | None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 20
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 #: The fields of each table, with their types.
-_TOP = {"seed": int, "hubs": dict, "machines": dict}
+_TOP = {"seed": int, "domains_us": int, "hubs": dict, "machines": dict}
 _HUB = {"latency_us": int, "loss": (int, float)}
 _MACHINE = {
     **dict.fromkeys(("program", "kernel", "initrd", "dtb", "append", "memory", "cpu", "board"), str),
@@ -117,6 +117,7 @@ class Description:
     """What a file says of a cluster."""
 
     seed: int
+    domains_us: int | None
     hubs: Mapping[str, Hub]
     machines: tuple[MachineDescription, ...]
 
@@ -127,7 +128,7 @@ class Description:
 
         Raise ValueError or OSError for machines that cannot be made.
         """
-        cluster = Cluster(self.hubs, self.seed if seed is None else seed, cores)
+        cluster = Cluster(self.hubs, self.seed if seed is None else seed, cores, self.domains_us)
         try:
             for machine in self.machines:
                 cluster.add(machine.name, machine.boot(), machine.script, shown_of(shown, machine.name))
@@ -157,6 +158,7 @@ def read_description(path: str | PathLike[str]) -> Description:
             raise DescriptionError("it has no machines: write a table [machines.NAME] for each")
         return Description(
             top.get("seed", 0),
+            top.get("domains_us"),
             hubs,
             tuple(
                 MachineDescription(name, number, _checked_machine(fields, f"machines.{name}"), file.parent)

@@ -175,6 +175,12 @@ class Node:
             self._frames.append(Sent(self.now_ns, self.name, self.sent, card, data))
             self.sent += 1
 
+    def look_for_events(self) -> None:
+        """Notice whether something has come for a guest that waits, which is not input of the machine's."""
+        hypervisor, cpu = self.machine.board.hypervisor, self.machine.cpu
+        if cpu.native("interrupt_lines") or (hypervisor is not None and hypervisor.wakes):
+            self.wakes_at = 0
+
     def take_frames(self) -> list[Sent]:
         """Return what the guest has sent since the last call."""
         frames, self._frames = self._frames, []

@@ -45,6 +45,7 @@ def _header(cluster: Cluster) -> dict[str, Any]:
     return {
         "dbt-cluster-recording": _FORMAT,
         "seed": cluster.network.seed,
+        "domains_us": None if cluster.domains is None else cluster.domains.quantum_us,
         "hubs": {name: list(hub) for name, hub in cluster.network.hubs.items()},
         "now_ns": cluster.now_ns,
         "machines": cluster.hashes(),

@@ -58,7 +58,8 @@ class ClusterState(Closing):
         values = self.values
         try:
             hubs = {name: Hub(*hub) for name, hub in values["hubs"].items()}
-            cluster = Cluster(hubs, values["seed"] if seed is None else seed, cores)
+            quantum = values.get("domains_us")
+            cluster = Cluster(hubs, values["seed"] if seed is None else seed, cores, quantum)
             nodes = values["nodes"]
             if nodes.keys() != self.machines.keys():
                 raise ValueError("there are other machines than states")
@@ -100,6 +101,7 @@ def values_of(cluster: Cluster) -> dict[str, Any]:
         "cluster": _FORMAT,
         "hubs": {name: list(hub) for name, hub in cluster.network.hubs.items()},
         "seed": cluster.network.seed,
+        "domains_us": None if cluster.domains is None else cluster.domains.quantum_us,
         "now_ns": cluster.now_ns,
         "played": cluster.played,
         "passed": dict(cluster.network.passed),
@@ -140,6 +142,8 @@ def give_values(cluster: Cluster, values: Mapping[str, Any]) -> None:
         node.wakes_at = None if held["wakes_at"] is None else _number(held["wakes_at"])
         node.reason, code = str(held["reason"]), held["exit_code"]
         node.exit_code = None if code is None else _number(code)
+    if cluster.domains is not None:
+        cluster.domains.go_to()
 
 
 def _number(value: object) -> int:

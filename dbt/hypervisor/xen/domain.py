@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
 from dbt.devices.receivers import ReceiveOne, numbered
-from dbt.devices.state import Part, Tick, Wiring, Word
+from dbt.devices.state import Part, StateError, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
-from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
+from dbt.hypervisor.xen.back_ends.back_end import BackEnd
 from dbt.hypervisor.xen.console import XenConsole
-from dbt.hypervisor.xen.event_channels import BackEndPorts, EventChannels, check_self, check_vcpu, page_of
-from dbt.hypervisor.xen.event_queues import PORTS, EventQueues
+from dbt.hypervisor.xen.event_channels import EventChannels, check_vcpu, page_of
+from dbt.hypervisor.xen.event_queues import PORTS
+from dbt.hypervisor.xen.foreign_pages import OPERATIONS as OF_FOREIGN_PAGES
+from dbt.hypervisor.xen.foreign_pages import ForeignPages
 from dbt.hypervisor.xen.grant_table import GrantTable
+from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import (
     CONSOLE_PAGE,
-    GUEST_DOMAIN,
     STORE_PAGE,
     Errno,
     HypercallError,
@@ -36,11 +38,12 @@ from dbt.hypervisor.xen.interface import (
 )
 from dbt.hypervisor.xen.reservation import Reservation
 from dbt.hypervisor.xen.shared_page import VCPU_INFO_SIZE, SharedPage
-from dbt.hypervisor.xen.store.ring import StoreListener, StoreRing
-from dbt.hypervisor.xen.store.server import StoreServer
-from dbt.hypervisor.xen.store.tree import Tree
+from dbt.hypervisor.xen.store.ring import StoreRing
 from dbt.hypervisor.xen.version import xen_version
 from dbt.memory.dma import Dma
+
+if TYPE_CHECKING:
+    from dbt.hypervisor.xen.host import XenHost
 
 #: What a call returns: the value of R0, or what the machine is to do.
 Answer = int | Request
@@ -77,9 +80,11 @@ class XenDomain(Device):
     arguments: Wiring[Arguments]
     time: Wiring[Time]
     unknown: Wiring[Callable[[int, int], None]]
+    identity: Part[Identity]
     channels: Part[EventChannels]
     grants: Part[GrantTable]
     reservation: Part[Reservation]
+    foreign: Part[ForeignPages]
     console: Part[XenConsole]
     store: Part[StoreRing]
     back_ends: Part[list[BackEnd]]
@@ -109,6 +114,12 @@ class XenDomain(Device):
     def receivers(self) -> dict[str, ReceiveOne]:
         """Return what takes things from outside for the devices, by name; see :class:`dbt.board.board.Board`."""
         return numbered((one.receiver_name, one.receive) for one in self.back_ends)
+
+    def enter(self, host: XenHost, number: int) -> None:
+        """Be a domain of a host, with a number. Raise StateError if it is another one already."""
+        if self.is_on and number != self.identity.number:
+            raise StateError(f"the domain {self.identity.number} cannot become the domain {number}")
+        self.identity.host, self.identity.number = host, number
 
     @property
     def shared(self) -> SharedPage:
@@ -202,7 +213,14 @@ class XenDomain(Device):
         return self.channels.call(*self.args[:2])
 
     def _grants(self) -> Answer:
-        return self.grants.call(*self.args[:3])
+        command, handle, count = self.args[:3]
+        if command not in OF_FOREIGN_PAGES:
+            return self.grants.call(command, handle, count)
+        result, again = self.foreign.call(command, handle, count)
+        if again is None:
+            return result
+        self.args[1], self.args[2] = again
+        return Request.AGAIN
 
     # -- the virtual CPU -----------------------------------------------------------------------
 
@@ -309,7 +327,7 @@ class XenDomain(Device):
         if command > 1:
             raise HypercallError(Errno.ENOSYS)
         domain, pad, index, _ = self.arguments.unpack(handle, _HVM_PARAM)
-        check_self(domain)
+        self.identity.check_self(domain)
         values = {
             0: 0,  # The event interrupt is in the device tree.
             1: STORE_PAGE // PAGE_SIZE,
@@ -343,33 +361,3 @@ _HYPERCALLS: Final[dict[int, Callable[[XenDomain], Answer]]] = {
     33: XenDomain._physdev,
     34: XenDomain._hvm,
 }
-
-
-def make_domain(
-    dma: Dma,
-    arguments: Arguments,
-    time: Time,
-    upcall: Callable[[bool], None],
-    epoch: int,
-    transmit: Callable[[int], None],
-    refill: Callable[[], None],
-    unknown: Callable[[int, int], None],
-    has_fifo: bool = True,
-    makers: Sequence[Callable[[XenBus], BackEnd]] = (),
-    listener: StoreListener | None = None,
-) -> XenDomain:
-    """Return a domain as the toolstack creates it. ``upcall`` is the line of the event interrupt, ``epoch`` the time of
-    day in seconds since 1970. ``transmit`` gets what goes to the console, and ``refill`` is called for its input.
-    ``has_fifo``: whether events can be in queues. ``makers`` make the back ends of its devices. ``listener`` looks
-    at XenStore.
-    """
-    shared = SharedPage(dma, upcall, epoch)
-    channels = EventChannels(dma, arguments, EventQueues(dma, shared), has_fifo)
-    grants = GrantTable(dma, arguments)
-    ports = BackEndPorts(channels)
-    console = XenConsole(dma, ports, transmit, refill)
-    reservation = Reservation(dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
-    store = StoreRing(dma, ports, StoreServer(GUEST_DOMAIN, Tree()), listener)
-    bus = XenBus(store, ports, grants, time)
-    back_ends = [make(bus) for make in makers]
-    return XenDomain(dma, arguments, time, unknown, channels, grants, reservation, console, store, back_ends)

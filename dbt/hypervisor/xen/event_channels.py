@@ -1,7 +1,8 @@
 """Event channels: the ports of a domain, what they are bound to, and the hypercall about them (event_channel.h).
 
 A port is bound to a port of another domain, to one of the domain's own, or to a source of the hypervisor's (VIRQ). The
-other domain is the one of the back ends, which are in the host: each is a receiver, called where the guest sends.
+back ends are a domain too: each is a receiver, called where the guest sends. What is sent to another guest comes there
+when both stand together (:mod:`dbt.hypervisor.xen.host`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import Byte, Part, Stateful, Wiring, Word
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.event_queues import LINK_BITS, PORTS, EventQueues
-from dbt.hypervisor.xen.interface import BACKEND_DOMAIN, GUEST_DOMAIN, SELF, Errno, HypercallError
+from dbt.hypervisor.xen.identity import Identity
+from dbt.hypervisor.xen.interface import BACKEND_DOMAIN, SELF, Errno, HypercallError
 from dbt.memory.dma import Dma
 
 _VIRQS: Final = 24
@@ -58,6 +60,7 @@ class EventChannels(Stateful):
     ``has_fifo`` is False for a hypervisor that knows bits alone.
     """
 
+    identity: Wiring[Identity]
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     queues: Part[EventQueues]
@@ -81,6 +84,8 @@ class EventChannels(Stateful):
                 return peer < _VIRQS
             case Kind.INTERDOMAIN if domain == BACKEND_DOMAIN:
                 return 0 < peer <= len(self.receivers)
+            case Kind.INTERDOMAIN if domain != self.identity.number:
+                return port > 0 and peer < PORTS  # the host looks whether the other side says the same
             case Kind.INTERDOMAIN:
                 return peer < PORTS and (self.kinds[peer], self.domains[peer], self.peers[peer]) == (kind, domain, port)
             case _:
@@ -95,6 +100,45 @@ class EventChannels(Stateful):
     def notify(self, port: int) -> None:
         """Send the guest an event at one of its ports."""
         self.queues.set_pending(port)
+
+    # -- other guests --------------------------------------------------------------------------
+
+    def _channels_of(self, domain: int) -> EventChannels | None:
+        """Return those of a domain of a guest, or None if there is none of this number."""
+        if domain == self.identity.number:
+            return self
+        other = self.identity.other(domain)
+        return None if other is None else other.channels
+
+    def offers(self, port: int, domain: int) -> bool:
+        """Return True if a domain may bind to a port of the guest's."""
+        return 0 < port < PORTS and (self.kinds[port], self.domains[port]) == (Kind.UNBOUND, domain)
+
+    def hears(self, port: int, domain: int) -> bool:
+        """Return True if an event that a domain has sent belongs to a port: it was bound to that when it was sent."""
+        return self.kinds[port] in (Kind.UNBOUND, Kind.INTERDOMAIN) and self.domains[port] == domain
+
+    def agrees(self, port: int) -> bool:
+        """Return False if a port is bound to one of another guest's that says otherwise."""
+        domain = self.domains[port]
+        if self.kinds[port] != Kind.INTERDOMAIN or domain in (BACKEND_DOMAIN, self.identity.number):
+            return True
+        other, peer = self._channels_of(domain), self.peers[port]
+        mine = (Kind.INTERDOMAIN, self.identity.number, port)
+        return other is not None and (other.kinds[peer], other.domains[peer], other.peers[peer]) == mine
+
+    def let_go(self) -> None:
+        """The domain is gone: other guests may bind to what was bound to its ports."""
+        for kind, domain, peer in zip(self.kinds, self.domains, self.peers, strict=True):
+            other = self.identity.other(domain)
+            if kind == Kind.INTERDOMAIN and other is not None:
+                other.channels.kinds[peer], other.channels.peers[peer] = Kind.UNBOUND, 0
+
+    def close_all(self) -> None:
+        """Close all ports."""
+        for port in range(1, PORTS):
+            if self.kinds[port] != Kind.CLOSED:
+                self._free(port)
 
     # -- the hypercall -------------------------------------------------------------------------
 
@@ -123,18 +167,19 @@ class EventChannels(Stateful):
 
     def _alloc_unbound(self, handle: int) -> None:
         domain, remote, _ = self.arguments.unpack(handle, _ALLOC_UNBOUND)
-        check_self(domain)
-        port = self._open(Kind.UNBOUND, GUEST_DOMAIN if remote == SELF else remote, 0)
+        self.identity.check_self(domain)
+        port = self._open(Kind.UNBOUND, self.identity.number if remote == SELF else remote, 0)
         self.arguments.write(handle + 4, _PORT.pack(port))
 
     def _bind_interdomain(self, handle: int) -> None:
         domain, remote, _ = self.arguments.unpack(handle, _BIND_INTERDOMAIN)
-        if domain not in (SELF, GUEST_DOMAIN):
+        other = self if self.identity.is_self(domain) else self._channels_of(domain)
+        if other is None:
             raise HypercallError(Errno.EINVAL if domain == BACKEND_DOMAIN else Errno.ESRCH)
-        if not 0 < remote < PORTS or (self.kinds[remote], self.domains[remote]) != (Kind.UNBOUND, GUEST_DOMAIN):
+        if not other.offers(remote, self.identity.number):
             raise HypercallError(Errno.EINVAL)
-        port = self._open(Kind.INTERDOMAIN, GUEST_DOMAIN, remote)
-        self.kinds[remote], self.peers[remote] = Kind.INTERDOMAIN, port
+        port = self._open(Kind.INTERDOMAIN, other.identity.number, remote)
+        other.kinds[remote], other.peers[remote] = Kind.INTERDOMAIN, port
         self.notify(port)
         self.arguments.write(handle + 8, _PORT.pack(port))
 
@@ -159,9 +204,10 @@ class EventChannels(Stateful):
         self._free(self._used(port))
 
     def _free(self, port: int) -> None:
-        if self.kinds[port] == Kind.INTERDOMAIN and self.domains[port] == GUEST_DOMAIN:
-            peer = self.peers[port]
-            self.kinds[peer], self.peers[peer] = Kind.UNBOUND, 0
+        if self.kinds[port] == Kind.INTERDOMAIN and self.domains[port] != BACKEND_DOMAIN:
+            other, peer = self._channels_of(self.domains[port]), self.peers[port]
+            if other is not None:
+                other.kinds[peer], other.peers[peer] = Kind.UNBOUND, 0
         self.kinds[port], self.domains[port], self.peers[port] = Kind.CLOSED, 0, 0
         self.queues.clear_pending(port)
 
@@ -171,18 +217,20 @@ class EventChannels(Stateful):
         match self.kinds[port]:
             case Kind.INTERDOMAIN if self.domains[port] == BACKEND_DOMAIN:
                 self.receivers[self.peers[port] - 1]()
-            case Kind.INTERDOMAIN:
+            case Kind.INTERDOMAIN if self.domains[port] == self.identity.number:
                 self.notify(self.peers[port])
+            case Kind.INTERDOMAIN if self.identity.host is not None:
+                self.identity.host.send(self.identity.number, self.domains[port], self.peers[port])
             case Kind.IPI:
                 self.notify(port)
-            case Kind.UNBOUND:
+            case Kind.UNBOUND | Kind.INTERDOMAIN:
                 pass  # An event that nobody receives is lost.
             case _:
                 raise HypercallError(Errno.EINVAL)
 
     def _status(self, handle: int) -> None:
         domain, port = self.arguments.unpack(handle, _STATUS)
-        check_self(domain)
+        self.identity.check_self(domain)
         used = max((number for number in range(PORTS) if self.kinds[number] != Kind.CLOSED), default=0)
         if port >= (used | _PORTS_AT_ONCE - 1) + 1:
             raise HypercallError(Errno.EINVAL)
@@ -207,10 +255,8 @@ class EventChannels(Stateful):
 
     def _reset(self, handle: int) -> None:
         (domain,) = self.arguments.unpack(handle, _RESET)
-        check_self(domain)
-        for port in range(1, PORTS):
-            if self.kinds[port] != Kind.CLOSED:
-                self._free(port)
+        self.identity.check_self(domain)
+        self.close_all()
         self.queues.forget()
 
     def _init_control(self, handle: int) -> None:
@@ -291,12 +337,6 @@ _OPERATIONS: Final[dict[int, Callable[[EventChannels, int], None]]] = {
 }
 #: The operations of the FIFO ABI.
 _FIFO: Final = frozenset({11, 12, 13})
-
-
-def check_self(domain: int) -> None:
-    """Raise HypercallError unless a domain is the guest itself: it is not privileged."""
-    if domain not in (SELF, GUEST_DOMAIN):
-        raise HypercallError(Errno.EPERM if domain == BACKEND_DOMAIN else Errno.ESRCH)
 
 
 def check_vcpu(vcpu: int) -> None:

@@ -1,8 +1,8 @@
 """The grant table, version 1 (xen/include/public/grant_table.h): which frames the guest lets other domains access.
 
 The table is in pages of guest RAM, where the guest has had them mapped. So it changes grants by plain stores, and each
-access of a back end looks at the grant again: no access outlives its grant. Grants of other domains cannot be mapped,
-because there is no other guest.
+access of a back end looks at the grant again: no access outlives its grant. What other guests do with grants is in
+:mod:`dbt.hypervisor.xen.foreign_pages`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import Byte, Stateful, Wiring, Word
 from dbt.hypervisor.xen.arguments import Arguments
-from dbt.hypervisor.xen.event_channels import check_self
+from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import (
     BACKEND_DOMAIN,
     CONSOLE_PAGE,
@@ -61,6 +61,7 @@ class GrantTable(Stateful):
     ``held`` says how often the back ends hold a grant, by its number.
     """
 
+    identity: Wiring[Identity]
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     frames: list[Word] = field(default_factory=lambda: [_NO_FRAME])
@@ -73,7 +74,7 @@ class GrantTable(Stateful):
             and all(
                 page == _NO_FRAME or (not page % PAGE_SIZE and covers(Gpa(page), PAGE_SIZE)) for page in self.frames
             )
-            and all(self._has_entry(number) and count for number, count in self.held.items())
+            and all(self.has_entry(number) and count for number, count in self.held.items())
         )
 
     # -- the pages of the table ----------------------------------------------------------------
@@ -101,10 +102,12 @@ class GrantTable(Stateful):
 
     # -- the back ends' side -------------------------------------------------------------------
 
-    def locate(self, reference: int, writes: bool) -> Gpa:
-        """Return the page that is granted to the back ends. Raise GrantError if it is not, at this moment."""
+    def locate(self, reference: int, writes: bool, to: int = BACKEND_DOMAIN) -> Gpa:
+        """Return the page that is granted to the back ends, or to the domain ``to``. Raise GrantError if it is not, at
+        this moment.
+        """
         flags, domain, granted = _ENTRY.unpack(self.dma.read(self._entry_of(reference), _ENTRY.size))
-        if flags & _TYPE != _PERMIT_ACCESS or domain != BACKEND_DOMAIN or (writes and flags & _READ_ONLY):
+        if flags & _TYPE != _PERMIT_ACCESS or domain != to or (writes and flags & _READ_ONLY):
             raise GrantError(f"the grant {reference} does not permit this access")
         page = Gpa(granted << PAGE_SHIFT)
         if not self.dma.layout.covers(page, PAGE_SIZE):
@@ -113,12 +116,13 @@ class GrantTable(Stateful):
 
     def _entry_of(self, reference: int) -> int:
         """Return the address of an entry of the table. Raise GrantError if it has none of that number."""
-        if not self._has_entry(reference):
+        if not self.has_entry(reference):
             raise GrantError(f"the grant table has no entry {reference}")
         frame, number = divmod(reference, _PER_FRAME)
         return self.frames[frame] + number * _ENTRY.size
 
-    def _has_entry(self, reference: int) -> bool:
+    def has_entry(self, reference: int) -> bool:
+        """Return True if the table has an entry of this number."""
         frame = reference // _PER_FRAME
         return 0 <= frame < len(self.frames) and self.frames[frame] != _NO_FRAME
 
@@ -131,13 +135,23 @@ class GrantTable(Stateful):
         if self.held.get(reference, 0) == _MOST_HOLDS:
             raise GrantError(f"the grant {reference} is held {_MOST_HOLDS} times")
         self.held[reference] = self.held.get(reference, 0) + 1
-        self._mark(reference, _READING | _WRITING * writes, True)
+        self.mark(reference, writes)
 
     def release(self, reference: int) -> None:
         """End what :meth:`hold` began."""
         self.held[reference] -= 1
         if not self.held[reference]:
             del self.held[reference]
+            self.unmark(reference)
+
+    def mark(self, reference: int, writes: bool) -> None:
+        """Show the guest that a grant is in use."""
+        self._mark(reference, _READING | _WRITING * writes, True)
+
+    def unmark(self, reference: int) -> None:
+        """Show the guest that a grant is not in use any more, unless somebody else uses it."""
+        host = self.identity.host
+        if not self.held.get(reference) and (host is None or not host.is_mapped(self.identity.number, reference)):
             self._mark(reference, _READING | _WRITING, False)
 
     def _mark(self, reference: int, bits: int, is_set: bool) -> None:
@@ -171,9 +185,17 @@ class GrantTable(Stateful):
         operation(self, handle)
         return 0
 
+    def _status_of(self, domain: int) -> int:
+        """Return what GNTST_* says of a domain whose table the guest wants: it may have its own alone."""
+        try:
+            self.identity.check_self(domain)
+        except HypercallError as error:
+            return _PERMISSION_DENIED if error.errno == Errno.EPERM else _BAD_DOMAIN
+        return 0
+
     def _setup_table(self, handle: int) -> None:
         domain, count, _, frame_list = self.arguments.unpack(handle, _SETUP_TABLE)
-        status = _status_of(domain)
+        status = self._status_of(domain)
         if not status and count > MAX_GRANT_FRAMES:
             status = _GENERAL_ERROR
         if not status:
@@ -187,7 +209,7 @@ class GrantTable(Stateful):
 
     def _query_size(self, handle: int) -> None:
         domain, *_ = self.arguments.unpack(handle, _QUERY_SIZE)
-        status = _status_of(domain)
+        status = self._status_of(domain)
         if status:
             self.arguments.write(handle + 12, _STATUS.pack(status))
         else:
@@ -201,7 +223,7 @@ class GrantTable(Stateful):
 
     def _get_version(self, handle: int) -> None:
         domain, pad, _ = self.arguments.unpack(handle, _GET_VERSION)
-        check_self(domain)
+        self.identity.check_self(domain)
         self.arguments.write(handle, _GET_VERSION.pack(domain, pad, _VERSION))
 
     def _cache_flush(self, handle: int) -> None:
@@ -215,15 +237,6 @@ class GrantTable(Stateful):
             raise HypercallError(Errno.EOPNOTSUPP)
         if not self.dma.layout.covers(Gpa(address), PAGE_SIZE - address % PAGE_SIZE):
             raise HypercallError(Errno.EPERM)
-
-
-def _status_of(domain: int) -> int:
-    """Return what GNTST_* says of a domain whose table the guest wants: it may have its own alone."""
-    try:
-        check_self(domain)
-    except HypercallError as error:
-        return _PERMISSION_DENIED if error.errno == Errno.EPERM else _BAD_DOMAIN
-    return 0
 
 
 _OPERATIONS: Final[dict[int, Callable[[GrantTable, int], None]]] = {

@@ -16,8 +16,10 @@ from dbt.abi.layout import PAGE_SIZE
 HYPERCALL_IMMEDIATE: Final = 0xEA1
 VERSION: Final = (4, 17)
 
-#: The domain of the back ends, the guest's own, and how a domain names itself.
+#: The domain of the back ends, the first guest's, and how a domain names itself.
 BACKEND_DOMAIN, GUEST_DOMAIN, SELF = 0, 1, 0x7FF0
+#: Numbers from here on are no domains.
+FIRST_RESERVED_DOMAIN: Final = 0x7FF0
 
 #: Where the toolstack puts things (xen/include/public/arch-arm.h).
 RAM_BASE: Final = Gpa(0x40000000)

@@ -15,7 +15,8 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import Byte, Stateful, Wiring
 from dbt.hypervisor.xen.arguments import Arguments
-from dbt.hypervisor.xen.event_channels import check_self, page_of
+from dbt.hypervisor.xen.event_channels import page_of
+from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import MAGIC_PAGES, RAM_BASE, Errno, HypercallError
 from dbt.memory.dma import Dma
 
@@ -31,16 +32,20 @@ _RESERVATION = struct.Struct("<QQIIHxxxxxx")
 _DOMAIN = struct.Struct("<H")
 _EXTENT = struct.Struct("<Q")
 _SHARED_INFO, _GRANT_TABLE = 0, 1
+#: What is in a hole: nothing, or a page of another domain's.
+_EMPTY, _LENT = 1, 2
 
 
 @dataclass(eq=False)
 class Reservation(Stateful):
-    """The memory of the guest. ``holes`` has the numbers of the frames that it has given back.
+    """The memory of the guest. ``holes`` has the numbers of the frames that it has given back, and says of each whether
+    a page of another domain's is there now.
 
     ``move_shared`` puts the shared information to a page, and ``map_grants`` a page of the grant table. ``is_shared``
     and ``has_grants`` say whether one of these is there.
     """
 
+    identity: Wiring[Identity]
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     move_shared: Wiring[Callable[[Gpa], None]]
@@ -50,7 +55,7 @@ class Reservation(Stateful):
     holes: dict[int, Byte] = field(default_factory=dict)
 
     def is_possible(self) -> bool:
-        return all(value == 1 and self._is_ram(frame) for frame, value in self.holes.items())
+        return all(value in (_EMPTY, _LENT) and self._is_ram(frame) for frame, value in self.holes.items())
 
     def call(self, command: int, handle: int) -> tuple[int, int | None]:
         """Do XENMEM_*. Return the result, and None or the R0 with which the hypercall is to be executed again. Raise
@@ -63,10 +68,10 @@ class Reservation(Stateful):
             case 2:  # maximum_ram_page
                 return self._last_frame + 1, None
             case 3 | 4:  # current_reservation, maximum_reservation
-                check_self(*self.arguments.unpack(handle, _DOMAIN))
+                self.identity.check_self(*self.arguments.unpack(handle, _DOMAIN))
                 return self._frames - (len(self.holes) if number == 3 else 0), None
             case 14:  # maximum_gpfn
-                check_self(*self.arguments.unpack(handle, _DOMAIN))
+                self.identity.check_self(*self.arguments.unpack(handle, _DOMAIN))
                 return self._last_frame, None
             case 7:
                 self._add_to_physmap(handle)
@@ -98,13 +103,13 @@ class Reservation(Stateful):
 
     def _add_to_physmap(self, handle: int) -> None:
         domain, _, space, index, frame = self.arguments.unpack(handle, _ADD_TO_PHYSMAP)
-        check_self(domain)
+        self.identity.check_self(domain)
         page = page_of(self.dma, frame, Errno.EINVAL)
         if page >= MAGIC_PAGES and page < RAM_BASE:
             raise HypercallError(Errno.EINVAL)
         if space not in (_SHARED_INFO, _GRANT_TABLE):
             raise HypercallError(Errno.ENOSYS)
-        if (space == _SHARED_INFO and (index or self.has_grants(page))) or self.is_shared(page):
+        if self.is_lent(page) or (space == _SHARED_INFO and (index or self.has_grants(page))) or self.is_shared(page):
             raise HypercallError(Errno.EINVAL)
         if space == _SHARED_INFO:
             self.move_shared(page)
@@ -114,9 +119,36 @@ class Reservation(Stateful):
 
     def _remove_from_physmap(self, handle: int) -> None:
         domain, frame = self.arguments.unpack(handle, _REMOVE_FROM_PHYSMAP)
-        check_self(domain)
+        self.identity.check_self(domain)
         if not self._take(page_of(self.dma, frame, Errno.EINVAL) >> PAGE_SHIFT):
             raise HypercallError(Errno.EINVAL)
+
+    # -- pages of other domains ----------------------------------------------------------------
+
+    def lend(self, page: Gpa) -> bool:
+        """Let a page of another domain's be in the place of one of the guest's, which is lost. Return False if nothing
+        can be there.
+        """
+        frame = page >> PAGE_SHIFT
+        if page % PAGE_SIZE or not self._is_ram(frame) or self.is_shared(page) or self.has_grants(page):
+            return False
+        if self.is_lent(page):
+            return False
+        self.holes[frame] = _LENT
+        return True
+
+    def is_lent(self, page: Gpa) -> bool:
+        """Return True if a page of another domain's is there."""
+        return self.holes.get(page >> PAGE_SHIFT) == _LENT
+
+    def is_own(self, page: Gpa) -> bool:
+        """Return True if a page of the guest's own is there, or one that the toolstack has made."""
+        return page >> PAGE_SHIFT not in self.holes
+
+    def end_lending(self, page: Gpa) -> None:
+        """There is no page of another domain's any more, and nothing else."""
+        self.dma.give_back(page, PAGE_SIZE)
+        self.holes[page >> PAGE_SHIFT] = _EMPTY
 
     # -- ballooning ----------------------------------------------------------------------------
 
@@ -126,7 +158,7 @@ class Reservation(Stateful):
         extents, count, order, _, domain = self.arguments.unpack(handle, _RESERVATION)
         if done >= count:
             return done, None
-        check_self(domain)
+        self.identity.check_self(domain)
         if count > (1 << 32 - COMMAND_BITS) - 1 or order > _LARGEST_ORDER:
             return done, None
         stop = min(count, done + _EXTENTS_AT_ONCE)
@@ -148,12 +180,12 @@ class Reservation(Stateful):
         if self.is_shared(page) or self.has_grants(page):
             return False
         self.dma.give_back(page, PAGE_SIZE)
-        self.holes[frame] = 1
+        self.holes[frame] = _EMPTY
         return True
 
     def _give(self, frame: int) -> bool:
         """Give the guest a frame, which is zero. Return False unless it has given one back there."""
-        if frame not in self.holes:
+        if self.holes.get(frame) != _EMPTY:
             return False
         self.dma.give_back(frame << PAGE_SHIFT, PAGE_SIZE)
         del self.holes[frame]

@@ -15,7 +15,8 @@ from dbt.devices.wiring import Time
 from dbt.hypervisor.xen.back_ends.shared_ring import RingError
 from dbt.hypervisor.xen.event_channels import BackEndPorts
 from dbt.hypervisor.xen.grant_table import GrantError, GrantTable
-from dbt.hypervisor.xen.interface import BACKEND_DOMAIN, GUEST_DOMAIN
+from dbt.hypervisor.xen.identity import Identity
+from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
 from dbt.hypervisor.xen.store.ring import StoreRing
 
 _SECOND: Final = 10**9
@@ -49,6 +50,7 @@ class XenBus(NamedTuple):
     ports: BackEndPorts
     grants: GrantTable
     time: Time
+    identity: Identity
 
 
 class Counts:
@@ -124,19 +126,23 @@ class BackEnd(Stateful):
         return f"{self.kind} {self.number}"
 
     @property
+    def _guest(self) -> int:
+        return self.bus.identity.number
+
+    @property
     def _front(self) -> str:
-        return f"/local/domain/{GUEST_DOMAIN}/device/{self.kind}/{self.number}"
+        return f"/local/domain/{self._guest}/device/{self.kind}/{self.number}"
 
     @property
     def _back(self) -> str:
-        return f"/local/domain/{BACKEND_DOMAIN}/backend/{self.kind}/{GUEST_DOMAIN}/{self.number}"
+        return f"/local/domain/{BACKEND_DOMAIN}/backend/{self.kind}/{self._guest}/{self.number}"
 
     def power_on(self) -> None:
         """Do what the toolstack does to give the guest the device."""
         store = self.bus.store
         store.make_readable(self._back)
         front = {"backend": self._back, "backend-id": str(BACKEND_DOMAIN), **self.describe()}
-        back = {"frontend": self._front, "frontend-id": str(GUEST_DOMAIN), "online": "1", **self.offer()}
+        back = {"frontend": self._front, "frontend-id": str(self._guest), "online": "1", **self.offer()}
         for name, value in back.items():
             store.write(f"{self._back}/{name}", value.encode())
         for name, value in front.items():
@@ -235,7 +241,7 @@ class BackEnd(Stateful):
         try:
             act()
         except FAULTS as fault:
-            path = f"/local/domain/{BACKEND_DOMAIN}/error/backend/{self.kind}/{GUEST_DOMAIN}/{self.number}/error"
+            path = f"/local/domain/{BACKEND_DOMAIN}/error/backend/{self.kind}/{self._guest}/{self.number}/error"
             self.bus.store.write(path, f"22 {fault}".encode())
             self._end(Phase.CLOSING)
 

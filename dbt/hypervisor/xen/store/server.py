@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.devices.state import Part, Stateful, Wiring
+from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
 from dbt.hypervisor.xen.store.tree import StoreError, Tree, check_path
 
@@ -53,13 +54,13 @@ _GENERATION: Final = struct.Struct("<Q")
 
 @dataclass(eq=False)
 class StoreServer(Stateful):
-    """What the guest, which is ``domain``, has of XenStore.
+    """What the guest, which is :attr:`domain`, has of XenStore.
 
     ``watches`` have path and token, each ended by NUL. ``transactions`` have the generation of the tree when they
     began, and their requests. ``changed`` are the paths that it has changed since :meth:`take_changes`.
     """
 
-    domain: Wiring[int]
+    identity: Wiring[Identity]
     tree: Part[Tree]
     watches: list[bytes] = field(default_factory=list)
     transactions: dict[int, bytes] = field(default_factory=dict)
@@ -75,6 +76,10 @@ class StoreServer(Stateful):
             and all(_is_log(log) for log in self.transactions.values())
             and 0 <= self.last_transaction <= _WORD
         )
+
+    @property
+    def domain(self) -> int:
+        return self.identity.number
 
     @property
     def home(self) -> str:
@@ -157,7 +162,9 @@ class StoreServer(Stateful):
             raise StoreError("EINVAL")
         if kind == Type.GET_DOMAIN_PATH:
             return f"/local/domain/{int(text)}".encode() + b"\0"
-        return b"T\0" if int(text) in (BACKEND_DOMAIN, self.domain) else b"F\0"
+        number = int(text)
+        is_there = number in (BACKEND_DOMAIN, self.domain) or self.identity.other(number) is not None
+        return b"T\0" if is_there else b"F\0"
 
     # -- changes and transactions --------------------------------------------------------------
 

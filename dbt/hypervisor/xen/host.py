@@ -1,0 +1,162 @@
+"""Domains of one host: what crosses from one guest to another, and when.
+
+While one domain executes, the others stand still, each at a time that depends on the guests alone. What a hypercall
+does to another domain is done at once: ports are bound and closed, grants mapped, pages copied. Where all of them stand
+together, at the end of a quantum, :meth:`XenHost.stand_together` lets pages that are mapped agree, and then delivers
+events. So an event never comes before the data that it is about.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.state import StateError
+from dbt.hypervisor.xen.foreign_pages import ForeignMap, merged
+
+if TYPE_CHECKING:
+    from dbt.hypervisor.xen.domain import XenDomain
+
+_LONGEST_LOG: Final = 10_000
+
+
+class MapRecord(NamedTuple):
+    """A line of the log of grants: at ``tick`` of its time, a domain has mapped or unmapped a page, or lost it."""
+
+    tick: int
+    what: str
+    domain: int
+    page: ForeignMap
+
+    def __str__(self) -> str:
+        one = self.page
+        how = "to write" if one.writes else "to read"
+        return (
+            f"{self.tick}: domain {self.domain} {self.what} at {one.page:#x}, {how}, the page {one.granted:#x} of "
+            f"domain {one.domain}, which grant {one.reference} gives"
+        )
+
+
+class XenHost:
+    """The domains of guests on one host, by their numbers.
+
+    ``log`` has the last mappings of grants, in the order in which they were made and ended.
+    """
+
+    def __init__(self) -> None:
+        self.domains: dict[int, XenDomain] = {}
+        self.log: deque[MapRecord] = deque(maxlen=_LONGEST_LOG)
+        self._sent: dict[tuple[int, int, int], None] = {}  # sender, receiver, port, in the order of sending
+        self._uses: Counter[tuple[int, int]] = Counter()  # how often a grant is mapped, by its domain and number
+
+    # -- domains -------------------------------------------------------------------------------
+
+    def enter(self, domain: XenDomain, number: int) -> None:
+        """Let a domain be here with a number. If it takes another one's place, that is gone."""
+        if number in self.domains:
+            self.leave(number)
+        self.domains[number] = domain
+        domain.enter(self, number)
+
+    def leave(self, number: int) -> None:
+        """Take a domain away: its ports are closed, and nobody has pages of it any more. Its own memory stays as it is,
+        because the next domain of the machine may be there already.
+        """
+        domain = self.domains[number]
+        domain.channels.let_go()
+        domain.foreign.let_go()
+        del self.domains[number]
+        for other in self.domains.values():
+            for handle, one in other.foreign.items():
+                if one.domain == number and not one.is_revoked:
+                    other.foreign.revoke(handle)
+
+    def go_to(self, domains: Mapping[int, XenDomain]) -> None:
+        """Stand where these domains stand together, whose state is from elsewhere. Raise StateError unless what they
+        say of each other belongs together.
+        """
+        self.domains = dict(domains)
+        self._sent.clear()
+        self._uses.clear()
+        for domain in domains.values():
+            domain.foreign.find_bases()
+            self._uses.update((one.domain, one.reference) for _, one in domain.foreign.items() if not one.is_revoked)
+        self._check()
+
+    def _check(self) -> None:
+        for number, domain in self.domains.items():
+            channels = domain.channels
+            if not all(map(channels.agrees, range(len(channels.kinds)))):
+                raise StateError(f"ports of domain {number} are bound to such that know nothing of it")
+            for _, one in domain.foreign.items():
+                other = self.domains.get(one.domain)
+                is_there = other is not None and other.dma.layout.covers(Gpa(one.granted), PAGE_SIZE)
+                if not one.is_revoked and not is_there:
+                    raise StateError(f"domain {number} has a page of domain {one.domain}, which is not there")
+
+    # -- what one domain does to another -------------------------------------------------------
+
+    def send(self, sender: int, receiver: int, port: int) -> None:
+        """Let an event come to a port of another domain."""
+        self._sent[sender, receiver, port] = None
+
+    def is_mapped(self, number: int, reference: int) -> bool:
+        """Return True if another domain has a page mapped that a domain has granted."""
+        return self._uses[number, reference] > 0
+
+    def note(self, what: str, number: int, one: ForeignMap) -> None:
+        """Write down what has become of a mapping: it is "mapped", "revoked" or "unmapped"."""
+        if what == "mapped":
+            self._uses[one.domain, one.reference] += 1
+        elif what == "revoked" or not one.is_revoked:
+            self._uses[one.domain, one.reference] -= 1
+        self.log.append(MapRecord(self.domains[number].time.now, what, number, one))
+
+    # -- standing together ---------------------------------------------------------------------
+
+    def stand_together(self) -> None:
+        """Let what the domains have done come to each other. None of them executes."""
+        self._agree_on_pages()
+        sent, self._sent = self._sent, {}
+        for sender, receiver, port in sent:
+            domain = self.domains.get(receiver)
+            if domain is not None and domain.channels.hears(port, sender):
+                domain.channels.notify(port)
+
+    def _agree_on_pages(self) -> None:
+        found = [
+            (domain, handle, one)
+            for _, domain in sorted(self.domains.items())
+            for handle, one in domain.foreign.items()
+            if not one.is_revoked
+        ]
+        kept = []
+        for domain, handle, one in found:
+            if domain.foreign.is_granted(one):
+                kept.append((domain, handle, one))
+                if one.writes:
+                    self._take(domain, handle, one)
+            else:
+                domain.foreign.revoke(handle)
+        for domain, handle, one in kept:
+            self._give(domain, handle, one)
+
+    def _take(self, domain: XenDomain, handle: int, one: ForeignMap) -> None:
+        """Bring what a domain has written to a page to where the page is."""
+        base, mine = domain.foreign.bases[handle], domain.dma.read(one.page, PAGE_SIZE)
+        if mine == base:
+            return
+        owner = self.domains[one.domain].dma
+        theirs = owner.read(one.granted, PAGE_SIZE)
+        if mine != theirs:
+            owner.write(one.granted, merged(base, mine, theirs))
+
+    def _give(self, domain: XenDomain, handle: int, one: ForeignMap) -> None:
+        """Bring a page to a domain that has it mapped."""
+        theirs = self.domains[one.domain].dma.read(one.granted, PAGE_SIZE)
+        if domain.dma.read(one.page, PAGE_SIZE) != theirs:
+            domain.dma.write(one.page, theirs)
+        domain.foreign.bases[handle] = theirs
