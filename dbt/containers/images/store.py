@@ -21,7 +21,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, Final
 from weakref import WeakValueDictionary
 
@@ -298,6 +298,10 @@ class ImageStore:
             with self._catalog.change():
                 self._catalog.remove_image(image.id)
             self._reread()
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Return a context in which other threads cannot change the store, for what takes several steps."""
+        return self._mutex
 
     # -- what is in memory -------------------------------------------------------------------------
 
