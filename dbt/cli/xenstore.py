@@ -9,7 +9,8 @@ from typing import Final
 
 from dbt.cli.status import CommandError, Status
 from dbt.host.endpoint import Endpoint, WrongEndpoint
-from dbt.hypervisor.xen.store.server import HEADER, Type, message
+from dbt.hypervisor.xen.store.server import Type, message
+from dbt.hypervisor.xen.store.transaction_log import HEADER
 
 OPERATIONS: Final = {"ls": Type.DIRECTORY, "read": Type.READ, "write": Type.WRITE, "rm": Type.RM, "watch": Type.WATCH}
 _TOKEN: Final = b"dbt"

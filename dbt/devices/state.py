@@ -69,6 +69,9 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "list[bytes]": lambda value: type(value) is list and all(type(held) is bytes for held in value),
     "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
     "dict[int, Byte]": lambda value: type(value) is dict and all(map(_is_byte, value.values())),
+    "dict[str, int]": lambda value: (
+        type(value) is dict and all(type(key) is str and _is_int(held) for key, held in value.items())
+    ),
     "dict[str, bytes]": lambda value: (
         type(value) is dict and all(type(key) is str and type(held) is bytes for key, held in value.items())
     ),

@@ -16,7 +16,8 @@ from typing import Final
 from dbt.host.endpoint import Endpoint, WrongEndpoint
 from dbt.host.journal import HostJournal
 from dbt.hypervisor.xen.store.ring import StoreRing
-from dbt.hypervisor.xen.store.server import CHANGES, HEADER, LARGEST_PAYLOAD, MOST_WATCHES, Type, is_inside, message
+from dbt.hypervisor.xen.store.server import CHANGES, MOST_WATCHES, Type, is_inside, message
+from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD
 from dbt.hypervisor.xen.store.tree import StoreError
 from dbt.memory.closing import Closing
 

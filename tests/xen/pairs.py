@@ -96,3 +96,11 @@ def domains(guests: str = "front back", tier: TierName = "threaded", cores: int 
     for guest in guests.split():
         cluster.add(guest, boot(guest, tier))
     return cluster
+
+
+def sleepers(count: int) -> Cluster:
+    """Return a cluster of domains that do nothing by themselves."""
+    cluster = Cluster({}, domains_us=20)
+    for number in range(1, count + 1):
+        cluster.add(f"domain {number}", boot("sleeper"))
+    return cluster

@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 20
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 #: The fields of each table, with their types.
-_TOP = {"seed": int, "domains_us": int, "hubs": dict, "machines": dict}
+_TOP = {"seed": int, "domains_us": int, "hubs": dict, "machines": dict, "domain_devices": list}
+_DOMAIN_DEVICE = {
+    **dict.fromkeys(("kind", "front", "back"), str),
+    "number": int,
+    **dict.fromkeys(("front_nodes", "back_nodes"), dict),
+}
 _HUB = {"latency_us": int, "loss": (int, float)}
 _MACHINE = {
     **dict.fromkeys(("program", "kernel", "initrd", "dtb", "append", "memory", "cpu", "board"), str),
@@ -120,6 +125,7 @@ class Description:
     domains_us: int | None
     hubs: Mapping[str, Hub]
     machines: tuple[MachineDescription, ...]
+    domain_devices: tuple[Mapping[str, Any], ...]
 
     def build(
         self, seed: int | None = None, cores: int = 1, shown: Callable[[str, bytes], None] | None = None
@@ -132,6 +138,10 @@ class Description:
         try:
             for machine in self.machines:
                 cluster.add(machine.name, machine.boot(), machine.script, shown_of(shown, machine.name))
+            for device in self.domain_devices:
+                if cluster.domains is None:
+                    raise ValueError("a device that one domain serves another needs domains_us")
+                cluster.domains.share(**device)
         except BaseException:
             cluster.close()
             raise
@@ -164,6 +174,7 @@ def read_description(path: str | PathLike[str]) -> Description:
                 MachineDescription(name, number, _checked_machine(fields, f"machines.{name}"), file.parent)
                 for number, (name, fields) in enumerate(machines.items())
             ),
+            tuple(map(_checked_device, top.get("domain_devices", []))),
         )
     except (ValueError, RecursionError) as error:  # TOML and UTF-8 too
         raise DescriptionError(f"{file} describes no cluster: {error}") from None
@@ -194,6 +205,13 @@ def _checked_machine(found: Any, where: str) -> dict[str, Any]:
             )
     if "memory" in fields:
         _size(fields["memory"])
+    return fields
+
+
+def _checked_device(found: Any) -> dict[str, Any]:
+    fields = _checked(found, _DOMAIN_DEVICE, "domain_devices")
+    if missing := [name for name in ("kind", "front", "back", "number") if name not in fields]:
+        raise DescriptionError(f"one of the domain_devices has no {missing[0]}")
     return fields
 
 

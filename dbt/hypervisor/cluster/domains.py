@@ -6,11 +6,13 @@ something to another that stands still. At the end of the quantum they stand tog
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from dbt.hypervisor.cluster.network import US
 from dbt.hypervisor.xen.host import XenHost
+from dbt.hypervisor.xen.toolstack import SharedDevice
 
 if TYPE_CHECKING:
     from dbt.hypervisor.cluster.node import Node
@@ -43,6 +45,29 @@ class ClusterDomains:
             node.machine.join_host(self.host, number)
             self._nodes[number] = node
 
+    def number_of(self, name: str) -> int:
+        """Return the number of the domain of that name. Raise ValueError if there is none."""
+        for number, node in self._nodes.items():
+            if node.name == name:
+                return number
+        raise ValueError(f"there is no domain {name!r:.100}")
+
+    def share(
+        self,
+        kind: str,
+        front: str,
+        back: str,
+        number: int,
+        front_nodes: Mapping[str, str] | None = None,
+        back_nodes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Give the domain ``front`` a device that the domain ``back`` serves, when both are on: a disk (``vbd``) or a
+        network card (``vif``). Nodes that only one kind of device has are added to XenStore's. Raise ValueError.
+        """
+        numbers = self.number_of(front), self.number_of(back)
+        device = SharedDevice(kind, *numbers, number, dict(front_nodes or {}), dict(back_nodes or {}))
+        self.host.toolstack.devices.append(device)
+
     @property
     def nodes(self) -> Iterable[Node]:
         """The machines that are domains, in their order."""
@@ -57,9 +82,14 @@ class ClusterDomains:
         for node in self._nodes.values():
             node.look_for_events()
 
-    def go_to(self) -> None:
+    def shared_devices(self) -> list[dict[str, Any]]:
+        """Return what :meth:`share` was given, as JSON has it."""
+        return [asdict(device) for device in self.host.toolstack.devices]
+
+    def go_to(self, shared_devices: list[dict[str, Any]]) -> None:
         """Stand where the machines stand, whose states are from elsewhere. Raise StateError if these do not belong
-        together.
+        together, or ValueError or TypeError for devices that cannot be.
         """
+        self.host.toolstack.devices = [SharedDevice(**device) for device in shared_devices]
         there = {number: node.machine.board.hypervisor for number, node in self._nodes.items() if not node.is_over}
         self.host.go_to({number: domain for number, domain in there.items() if domain is not None})

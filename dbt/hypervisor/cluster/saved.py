@@ -102,6 +102,7 @@ def values_of(cluster: Cluster) -> dict[str, Any]:
         "hubs": {name: list(hub) for name, hub in cluster.network.hubs.items()},
         "seed": cluster.network.seed,
         "domains_us": None if cluster.domains is None else cluster.domains.quantum_us,
+        "shared_devices": [] if cluster.domains is None else cluster.domains.shared_devices(),
         "now_ns": cluster.now_ns,
         "played": cluster.played,
         "passed": dict(cluster.network.passed),
@@ -143,7 +144,7 @@ def give_values(cluster: Cluster, values: Mapping[str, Any]) -> None:
         node.reason, code = str(held["reason"]), held["exit_code"]
         node.exit_code = None if code is None else _number(code)
     if cluster.domains is not None:
-        cluster.domains.go_to()
+        cluster.domains.go_to(values["shared_devices"])
 
 
 def _number(value: object) -> int:

@@ -145,6 +145,8 @@ class XenDomain(Device):
         self.store.power_on(store_port, self.reservation.size, self.console.port, console_page)
         for back_end in self.back_ends:
             back_end.power_on()
+        if self.identity.host is not None:
+            self.identity.host.powered_on(self.identity.number)
 
     def _do(self, number: int) -> Answer:
         operation = _HYPERCALLS.get(number)

@@ -3,7 +3,7 @@
 While one domain executes, the others stand still, each at a time that depends on the guests alone. What a hypercall
 does to another domain is done at once: ports are bound and closed, grants mapped, pages copied. Where all of them stand
 together, at the end of a quantum, :meth:`XenHost.stand_together` lets pages that are mapped agree, and then delivers
-events. So an event never comes before the data that it is about.
+events, and what XenStore has to say. So an event never comes before the data that it is about.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.state import StateError
 from dbt.hypervisor.xen.foreign_pages import ForeignMap, merged
+from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
+from dbt.hypervisor.xen.store.tree import Tree
+from dbt.hypervisor.xen.toolstack import Toolstack
 
 if TYPE_CHECKING:
     from dbt.hypervisor.xen.domain import XenDomain
@@ -41,13 +44,16 @@ class MapRecord(NamedTuple):
 
 
 class XenHost:
-    """The domains of guests on one host, by their numbers.
+    """The domains of guests on one host, by their numbers. ``tree`` has the nodes of their XenStore.
 
+    ``toolstack`` connects devices that one of them has and another one serves.
     ``log`` has the last mappings of grants, in the order in which they were made and ended.
     """
 
     def __init__(self) -> None:
         self.domains: dict[int, XenDomain] = {}
+        self.tree = Tree()
+        self.toolstack = Toolstack(lambda: self.tree, self.store_changed)
         self.log: deque[MapRecord] = deque(maxlen=_LONGEST_LOG)
         self._sent: dict[tuple[int, int, int], None] = {}  # sender, receiver, port, in the order of sending
         self._uses: Counter[tuple[int, int]] = Counter()  # how often a grant is mapped, by its domain and number
@@ -60,6 +66,13 @@ class XenHost:
             self.leave(number)
         self.domains[number] = domain
         domain.enter(self, number)
+        if domain.is_on:  # its state is from elsewhere, and all of them have the same tree
+            self.tree = domain.store.server.tree
+        domain.store.server.tree = self.tree
+
+    def powered_on(self, number: int) -> None:
+        """A domain has made its first hypercall."""
+        self.toolstack.connect(number, [other for other, domain in self.domains.items() if domain.is_on])
 
     def leave(self, number: int) -> None:
         """Take a domain away: its ports are closed, and nobody has pages of it any more. Its own memory stays as it is,
@@ -73,12 +86,24 @@ class XenHost:
             for handle, one in other.foreign.items():
                 if one.domain == number and not one.is_revoked:
                     other.foreign.revoke(handle)
+        domain.store.server.forget()
+        home = domain.store.server.home
+        if home in self.tree.values:
+            self.tree.remove(BACKEND_DOMAIN, home)
+            self.store_changed(home)
+        self.toolstack.disconnect(number)
 
     def go_to(self, domains: Mapping[int, XenDomain]) -> None:
         """Stand where these domains stand together, whose state is from elsewhere. Raise StateError unless what they
         say of each other belongs together.
         """
         self.domains = dict(domains)
+        trees = [domain.store.server.tree for domain in domains.values() if domain.is_on]
+        if any(tree.save() != trees[0].save() for tree in trees):
+            raise StateError("the domains have different nodes of XenStore")
+        self.tree = trees[0] if trees else self.tree
+        for domain in domains.values():
+            domain.store.server.tree = self.tree
         self._sent.clear()
         self._uses.clear()
         for domain in domains.values():
@@ -115,6 +140,12 @@ class XenHost:
             self._uses[one.domain, one.reference] -= 1
         self.log.append(MapRecord(self.domains[number].time.now, what, number, one))
 
+    def store_changed(self, path: str, by: int = BACKEND_DOMAIN) -> None:
+        """Let the domains hear, but for that which has done it, that a node has changed."""
+        for number, domain in self.domains.items():
+            if number != by:
+                domain.store.hear(path)
+
     # -- standing together ---------------------------------------------------------------------
 
     def stand_together(self) -> None:
@@ -125,6 +156,8 @@ class XenHost:
             domain = self.domains.get(receiver)
             if domain is not None and domain.channels.hears(port, sender):
                 domain.channels.notify(port)
+        for domain in self.domains.values():
+            domain.store.deliver()
 
     def _agree_on_pages(self) -> None:
         found = [

@@ -17,7 +17,8 @@ from dbt.devices.state import Part, Stateful, Wiring, Word
 from dbt.hypervisor.xen.byte_ring import ByteRing
 from dbt.hypervisor.xen.event_channels import BackEndPorts
 from dbt.hypervisor.xen.interface import STORE_PAGE
-from dbt.hypervisor.xen.store.server import HEADER, LARGEST_PAYLOAD, StoreServer
+from dbt.hypervisor.xen.store.server import MOST_WATCHES, StoreServer
+from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD
 from dbt.hypervisor.xen.store.tree import StoreError
 from dbt.memory.dma import Dma
 
@@ -31,6 +32,8 @@ _U32: Final = struct.Struct("<I")
 _WORD: Final = 0xFFFFFFFF
 #: While so many bytes wait for the guest, its requests wait too.
 _MOST_WAITING: Final = 1 << 16
+#: So many events wait that say which node has changed.
+_MOST_HEARD: Final = 1024
 #: The nodes of a guest that belong to it: the others below its own are the toolstack's, and it may read them.
 _OWN: Final = ("control", "control/shutdown", "device", "data", "drivers", "feature", "attr", "error")
 
@@ -53,7 +56,8 @@ class StoreRing(Stateful):
     """The ring, and what is on its way. ``port`` is the guest's port for it.
 
     ``watchers`` are told the path of each node that is changed, but not by a back end; ``listener`` is told of all.
-    ``received`` is the beginning of a request, ``answers`` are bytes for which there was no room in the ring.
+    ``received`` is the beginning of a request, ``answers`` are bytes for which there was no room in the ring, and
+    ``heard`` are events of what other guests have changed, which wait behind these.
     """
 
     dma: Wiring[Dma]
@@ -64,6 +68,7 @@ class StoreRing(Stateful):
     port: Word = 0
     received: bytes = b""
     answers: bytes = b""
+    heard: list[bytes] = field(default_factory=list)
     receiver: Wiring[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +77,7 @@ class StoreRing(Stateful):
             self.listener.follow(self)
 
     def is_possible(self) -> bool:
-        return len(self.received) < HEADER.size + LARGEST_PAYLOAD
+        return len(self.received) < HEADER.size + LARGEST_PAYLOAD and len(self.heard) <= _MOST_HEARD + MOST_WATCHES
 
     def power_on(self, port: int, memory: int, console_port: int, console_page: int) -> None:
         """Fill the tree with what the toolstack says of the guest, which has ``memory`` bytes of RAM."""
@@ -134,6 +139,26 @@ class StoreRing(Stateful):
         if self._put():
             self.ports.notify(self.port, self.receiver)
 
+    # -- other guests --------------------------------------------------------------------------
+
+    def hear(self, path: str) -> None:
+        """Another guest has changed a node: keep what there is to say until :meth:`deliver`. The same is said once. If
+        the guest does not read what others make it hear, it hears of each watch that there is something.
+        """
+        for event in self.server.heard(path, is_short=len(self.heard) >= _MOST_HEARD):
+            if event not in self.heard and len(self.heard) < _MOST_HEARD + MOST_WATCHES:
+                self.heard.append(event)
+
+    def deliver(self) -> None:
+        """Send the guest what it is to hear."""
+        if self._put():
+            self.ports.notify(self.port, self.receiver)
+
+    def _spread(self, path: str) -> None:
+        """Let other guests hear of a node that has changed."""
+        if self.server.identity.host is not None:
+            self.server.identity.host.store_changed(path, self.server.domain)
+
     # -- the back ends' side -------------------------------------------------------------------
 
     def read(self, path: str) -> bytes | None:
@@ -144,6 +169,7 @@ class StoreRing(Stateful):
         """Write a node, and tell the guest if it watches it."""
         self._send(self.server.write(path, value))
         self._report(path)
+        self._spread(path)
 
     def make_readable(self, path: str) -> None:
         """Make a node that the guest may read, with all that will be below it."""
@@ -162,6 +188,7 @@ class StoreRing(Stateful):
     def _tell(self, path: str) -> None:
         """A node has changed, but not by a back end."""
         self._report(path)
+        self._spread(path)
         for watcher in self.watchers:
             watcher(path)
 
@@ -196,6 +223,8 @@ class StoreRing(Stateful):
 
     def _put(self) -> bool:
         """Put answers into their ring, as far as there is room. Return True if some were put there."""
+        while self.heard and len(self.answers) < _MOST_WAITING:
+            self.answers += self.heard.pop(0)
         _, _, taken, given = self._indices()
         room = _SIZE - (given - taken & _WORD)
         piece = self.answers[: max(room, 0)]

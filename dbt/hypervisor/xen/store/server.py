@@ -4,22 +4,22 @@ A request is a header and a payload of at most 4096 bytes. What the guest has se
 it, and never more than its quota.
 
 A transaction is the list of the requests that change something. Each request in it is answered from a tree in which
-they have been done. At its end they are done in the tree itself, unless somebody else has changed that since.
+they have been done. At its end they are done in the tree itself, unless somebody else has changed a node since that it
+has looked at: what others do elsewhere does not keep it from its end.
 """
 
 from __future__ import annotations
 
-import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.devices.state import Part, Stateful, Wiring
 from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
+from dbt.hypervisor.xen.store import transaction_log
+from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD, LONGEST_LOG
 from dbt.hypervisor.xen.store.tree import StoreError, Tree, check_path
-
-HEADER: Final = struct.Struct("<IIII")  # type, request, transaction, length
-LARGEST_PAYLOAD: Final = 4096
 
 
 class Type:
@@ -47,17 +47,16 @@ CHANGES: Final = frozenset({Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS})
 _OK: Final = b"OK\0"
 _WORD: Final = 0xFFFFFFFF
 #: What a guest may have at the same time.
-MOST_WATCHES, MOST_TRANSACTIONS, _LONGEST_LOG = 128, 10, 1 << 17
+MOST_WATCHES, MOST_TRANSACTIONS = 128, 10
 _LONGEST_TOKEN: Final = 1024
-_GENERATION: Final = struct.Struct("<Q")
 
 
 @dataclass(eq=False)
 class StoreServer(Stateful):
     """What the guest, which is :attr:`domain`, has of XenStore.
 
-    ``watches`` have path and token, each ended by NUL. ``transactions`` have the generation of the tree when they
-    began, and their requests. ``changed`` are the paths that it has changed since :meth:`take_changes`.
+    ``watches`` have path and token, each ended by NUL. ``transactions`` are logs (:mod:`transaction_log`), by their
+    numbers. ``changed`` are the paths that it has changed since :meth:`take_changes`.
     """
 
     identity: Wiring[Identity]
@@ -73,7 +72,7 @@ class StoreServer(Stateful):
             and all(each.count(b"\0") == 2 and each.endswith(b"\0") for each in self.watches)
             and len(self.transactions) <= MOST_TRANSACTIONS
             and all(0 < number <= _WORD for number in self.transactions)
-            and all(_is_log(log) for log in self.transactions.values())
+            and all(transaction_log.is_log(log, CHANGES) for log in self.transactions.values())
             and 0 <= self.last_transaction <= _WORD
         )
 
@@ -139,7 +138,10 @@ class StoreServer(Stateful):
             case _ if kind in CHANGES:
                 return _OK, self._change(kind, transaction, payload)
             case Type.DIRECTORY | Type.READ | Type.GET_PERMS:
-                return self._look(kind, self._view(transaction), payload, self.domain), []
+                view = self._view(transaction)
+                if transaction:
+                    self._extend(transaction, self.path_of(_text(payload)))
+                return self._look(kind, view, payload, self.domain), []
             case _:
                 raise StoreError("ENOSYS")
 
@@ -171,13 +173,18 @@ class StoreServer(Stateful):
     def _change(self, kind: int, transaction: int, payload: bytes) -> list[bytes]:
         if not transaction:
             return self._done([self._apply(self.tree, kind, payload, self.domain)])
-        view = self._view(transaction)
-        self._apply(view, kind, payload, self.domain)
-        log = self.transactions[transaction] + HEADER.pack(kind, 0, 0, len(payload)) + payload
-        if len(log) > _LONGEST_LOG:
+        path = self._apply(self._view(transaction), kind, payload, self.domain)
+        self._extend(transaction, path, (kind, payload))
+        return []
+
+    def _extend(self, transaction: int, path: str, request: tuple[int, bytes] | None = None) -> None:
+        """Note that a transaction has looked at a node, and what it is to do."""
+        log = transaction_log.with_seen(self.transactions[transaction], path, self.tree.version(path))
+        if request is not None:
+            log = transaction_log.with_request(log, *request)
+        if len(log) > LONGEST_LOG:
             raise StoreError("ENOSPC")
         self.transactions[transaction] = log
-        return []
 
     def _apply(self, tree: Tree, kind: int, payload: bytes, domain: int) -> str:
         """Do a request of a domain that changes a tree. Return the path of the node."""
@@ -203,14 +210,23 @@ class StoreServer(Stateful):
         if transaction not in self.transactions:
             raise StoreError("ENOENT")
         view = self.tree.copy()
-        if self._is_current(transaction):
-            for kind, payload in _requests(self.transactions[transaction]):
-                self._apply(view, kind, payload, self.domain)
+        with suppress(StoreError):  # somebody has changed what it depends on, and it cannot end well
+            self._apply_all(view, self.transactions[transaction])
         return view
 
-    def _is_current(self, transaction: int) -> bool:
-        (generation,) = _GENERATION.unpack_from(self.transactions[transaction])
-        return bool(generation == self.tree.generation)
+    def _apply_all(self, tree: Tree, log: bytes) -> list[str]:
+        """Do the requests of a transaction. Return the paths of the nodes."""
+        return [self._apply(tree, kind, payload, self.domain) for kind, payload in transaction_log.requests(log)]
+
+    def _is_current(self, log: bytes) -> bool:
+        """Return True if a transaction can be done as it was seen."""
+        if any(self.tree.version(path) != version for path, version in transaction_log.seen(log).items()):
+            return False
+        try:
+            self._apply_all(self.tree.copy(), log)
+        except StoreError:
+            return False
+        return True
 
     def _start(self, transaction: int) -> bytes:
         if transaction:
@@ -221,7 +237,7 @@ class StoreServer(Stateful):
         while number in self.transactions:
             number = number % _WORD + 1
         self.last_transaction = number
-        self.transactions[number] = _GENERATION.pack(self.tree.generation)
+        self.transactions[number] = b""
         return str(number).encode() + b"\0"
 
     def _end(self, transaction: int, payload: bytes) -> list[bytes]:
@@ -229,12 +245,17 @@ class StoreServer(Stateful):
             raise StoreError("EINVAL")
         if transaction not in self.transactions:
             raise StoreError("ENOENT")
-        is_current, log = self._is_current(transaction), self.transactions.pop(transaction)
+        log = self.transactions.pop(transaction)
         if payload == b"F\0":
             return []
-        if not is_current:
+        if not self._is_current(log):
             raise StoreError("EAGAIN")
-        return self._done([self._apply(self.tree, kind, data, self.domain) for kind, data in _requests(log)])
+        return self._done(self._apply_all(self.tree, log))
+
+    def forget(self) -> None:
+        """The guest is gone: its watches and transactions are."""
+        self.watches.clear()
+        self.transactions.clear()
 
     def _done(self, paths: list[str]) -> list[bytes]:
         """The guest has changed nodes: note it, and return the events for itself."""
@@ -267,19 +288,36 @@ class StoreServer(Stateful):
             raise StoreError("ENOENT")
         return payload
 
+    def heard(self, path: str, is_short: bool) -> list[bytes]:
+        """Return the events for the guest, after somebody else has changed a node. Short ones name what is watched in
+        place of the node.
+        """
+        if not is_short:
+            return self._events([path])
+        return [message(Type.WATCH_EVENT, 0, 0, watch) for watch in self.watches if self._concerns(watch, path)]
+
+    def _concerns(self, watch: bytes, path: str) -> bool:
+        """Return True if there are events of a watch for changes of a node."""
+        watched = watch.partition(b"\0")[0]
+        if watched.startswith(b"@"):
+            return False
+        base = self.path_of(watched)
+        if is_inside(path, base):
+            return path not in self.tree.values or self.tree.may_read(self.domain, path)
+        return base.startswith(path + "/") and path not in self.tree.values
+
     def _events(self, paths: list[str]) -> list[bytes]:
         """Return the events of the guest's watches for nodes that have changed."""
         events = []
         for path in paths:
             for watch in self.watches:
-                watched, token, _ = watch.split(b"\0")
-                if watched.startswith(b"@"):
+                if not self._concerns(watch, path):
                     continue
-                base = self.path_of(watched)
-                if is_inside(path, base) and (path not in self.tree.values or self.tree.may_read(self.domain, path)):
+                watched, token, _ = watch.split(b"\0")
+                if is_inside(path, self.path_of(watched)):
                     named = path.encode() if watched.startswith(b"/") else path[len(self.home) + 1 :].encode()
                     events.append(message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
-                elif base.startswith(path + "/") and path not in self.tree.values:
+                else:  # with what is above it
                     events.append(message(Type.WATCH_EVENT, 0, 0, watch))
         return events
 
@@ -299,24 +337,3 @@ def is_inside(path: str, base: str) -> bool:
 def message(kind: int, request: int, transaction: int, payload: bytes) -> bytes:
     """Return a message: a header and its payload."""
     return HEADER.pack(kind, request, transaction, len(payload)) + payload
-
-
-def _requests(log: bytes) -> list[tuple[int, bytes]]:
-    """Return the requests of a transaction."""
-    found, at = [], _GENERATION.size
-    while at < len(log):
-        kind, _, _, size = HEADER.unpack_from(log, at)
-        found.append((kind, log[at + HEADER.size : at + HEADER.size + size]))
-        at += HEADER.size + size
-    return found
-
-
-def _is_log(log: bytes) -> bool:
-    """Return True if a saved transaction has whole requests that can be in one."""
-    at = _GENERATION.size
-    while at + HEADER.size <= len(log) <= _LONGEST_LOG:
-        kind, _, _, size = HEADER.unpack_from(log, at)
-        if kind not in CHANGES or size > LARGEST_PAYLOAD:
-            return False
-        at += HEADER.size + size
-    return at == len(log)

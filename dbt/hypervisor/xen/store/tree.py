@@ -43,28 +43,38 @@ def parent_of(path: str) -> str:
 @dataclass(eq=False)
 class Tree(Stateful):
     """The nodes. ``permissions`` are as in the protocol, each ended by NUL: the owner and what others may do, then what
-    single domains may do. ``generation`` counts changes.
+    single domains may do. ``generation`` counts changes, and ``versions`` has its value after the last change of
+    each node: of its value, its permissions, or which nodes are directly below it.
     """
 
     values: dict[str, bytes] = field(default_factory=lambda: {"/": b""})
     permissions: dict[str, bytes] = field(default_factory=lambda: {"/": b"n0\0"})
     generation: int = 0
+    versions: dict[str, int] = field(default_factory=lambda: {"/": 0})
 
     def is_possible(self) -> bool:
         return (
-            self.values.keys() == self.permissions.keys()
+            self.values.keys() == self.permissions.keys() == self.versions.keys()
             and "/" in self.values
             and all(
                 len(path) <= LONGEST_PATH and _PATH.fullmatch(path) and parent_of(path) in self.values
                 for path in self.values
             )
             and all(_are_permissions(each) for each in self.permissions.values())
-            and self.generation >= 0
+            and all(0 <= version <= self.generation for version in self.versions.values())
         )
 
     def copy(self) -> Tree:
         """Return another tree with the same nodes."""
-        return Tree(dict(self.values), dict(self.permissions), self.generation)
+        return Tree(dict(self.values), dict(self.permissions), self.generation, dict(self.versions))
+
+    def version(self, path: str) -> int:
+        """Return what tells whether a node has changed: 0 if it is not there."""
+        return self.versions.get(path, 0)
+
+    def _touch(self, path: str) -> None:
+        self.generation += 1
+        self.versions[path] = self.generation
 
     def read(self, domain: int, path: str) -> bytes:
         """Return the value of a node."""
@@ -89,7 +99,7 @@ class Tree(Stateful):
         else:
             self._make(domain, path)
         self.values[path] = value
-        self.generation += 1
+        self._touch(path)
 
     def make(self, domain: int, path: str) -> None:
         """Make a node without a value, unless it is there."""
@@ -97,7 +107,6 @@ class Tree(Stateful):
             self._check(domain, path, _WRITE)
         else:
             self._make(domain, path)
-            self.generation += 1
 
     def remove(self, domain: int, path: str) -> None:
         """Remove a node and all below it. It is no error if there is none, but there must be one above it."""
@@ -110,8 +119,8 @@ class Tree(Stateful):
             return
         self._check(domain, path, _WRITE)
         for each in [path, *self._below(path)]:
-            del self.values[each], self.permissions[each]
-        self.generation += 1
+            del self.values[each], self.permissions[each], self.versions[each]
+        self._touch(parent_of(path))
 
     def set_permissions(self, domain: int, path: str, permissions: bytes) -> None:
         """Set the permissions of a node. Its owner may, but not give it away."""
@@ -122,7 +131,7 @@ class Tree(Stateful):
         if domain and (_owner(self.permissions[path]), _owner(permissions)) != (domain, domain):
             raise StoreError("EPERM" if _owner(self.permissions[path]) == domain else "EACCES")
         self.permissions[path] = permissions
-        self.generation += 1
+        self._touch(path)
 
     def may_read(self, domain: int, path: str) -> bool:
         return path in self.values and self._allows(domain, path, _READ)
@@ -143,6 +152,8 @@ class Tree(Stateful):
             permissions = first[:1] + str(domain).encode() + b"\0" + rest
         for each in reversed(missing):
             self.values[each], self.permissions[each] = b"", permissions
+            self._touch(each)
+        self._touch(path)
 
     def _below(self, path: str, direct: bool = False) -> Iterator[str]:
         above = path.rstrip("/") + "/"
