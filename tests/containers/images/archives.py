@@ -44,3 +44,40 @@ def config(*layers: bytes, **fields: Any) -> bytes:
         "rootfs": {"type": "layers", "diff_ids": list(map(diff_id, layers))},
     }
     return json.dumps({**document, **fields}).encode()
+
+
+#: Two layers that are put on each other.
+LOW = archive(
+    [
+        member("etc", tarfile.DIRTYPE),
+        member("etc/passwd", data=b"root"),
+        member("etc/gone", data=b"x"),
+        member("gone", tarfile.DIRTYPE),
+        member("gone/file"),
+        member("opaque", tarfile.DIRTYPE),
+        member("opaque/low"),
+        member("became", tarfile.DIRTYPE),
+        member("became/low"),
+        member("lib", tarfile.SYMTYPE, linkname="usr/lib"),
+        member("usr", tarfile.DIRTYPE),
+        member("usr/lib", tarfile.DIRTYPE),
+        member("usr/lib/low", data=b"low"),
+        member("out", tarfile.SYMTYPE, linkname="../../../../etc"),
+        member("loop", tarfile.SYMTYPE, linkname="/loop"),
+    ]
+)
+HIGH = archive(
+    [
+        member("etc", tarfile.DIRTYPE, mode=0o700),
+        member("etc/new", data=b"n" * 5000, uid=7),
+        member("etc/.wh.gone"),
+        member(".wh.gone"),
+        member("opaque", tarfile.DIRTYPE),
+        member("opaque/.wh..wh..opq"),
+        member("opaque/high"),
+        member("became", data=b"a file"),
+        member("usr/lib/high", data=b"high"),
+        member("absolute", tarfile.SYMTYPE, linkname="/lib/low"),
+        member("pair", tarfile.LNKTYPE, linkname="etc/new"),
+    ]
+)

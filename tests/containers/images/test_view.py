@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import stat
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,42 +12,7 @@ import pytest
 from dbt.containers.images.errors import PathError
 from dbt.containers.images.store import ImageStore
 from dbt.containers.images.view import FilesView
-from tests.containers.images.archives import archive, member
-
-LOW = archive(
-    [
-        member("etc", tarfile.DIRTYPE),
-        member("etc/passwd", data=b"root"),
-        member("etc/gone", data=b"x"),
-        member("gone", tarfile.DIRTYPE),
-        member("gone/file"),
-        member("opaque", tarfile.DIRTYPE),
-        member("opaque/low"),
-        member("became", tarfile.DIRTYPE),
-        member("became/low"),
-        member("lib", tarfile.SYMTYPE, linkname="usr/lib"),
-        member("usr", tarfile.DIRTYPE),
-        member("usr/lib", tarfile.DIRTYPE),
-        member("usr/lib/low", data=b"low"),
-        member("out", tarfile.SYMTYPE, linkname="../../../../etc"),
-        member("loop", tarfile.SYMTYPE, linkname="/loop"),
-    ]
-)
-HIGH = archive(
-    [
-        member("etc", tarfile.DIRTYPE, mode=0o700),
-        member("etc/new", data=b"n" * 5000, uid=7),
-        member("etc/.wh.gone"),
-        member(".wh.gone"),
-        member("opaque", tarfile.DIRTYPE),
-        member("opaque/.wh..wh..opq"),
-        member("opaque/high"),
-        member("became", data=b"a file"),
-        member("usr/lib/high", data=b"high"),
-        member("absolute", tarfile.SYMTYPE, linkname="/lib/low"),
-        member("pair", tarfile.LNKTYPE, linkname="etc/new"),
-    ]
-)
+from tests.containers.images.archives import HIGH, LOW
 
 
 @pytest.fixture

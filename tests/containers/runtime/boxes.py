@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import secrets
-import shutil
-import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
@@ -15,11 +14,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
+from dbt.containers.images.layer_files import build_layer
+from dbt.containers.images.tar_reader import Limits
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.disk import make_disk
 from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Ended, Process, Spec
+from tests.containers.images.archives import archive, member
 
 WORDS = Path(__file__).resolve().parents[3] / "guests/linux/images/words"
 #: A directory with busybox-armel.tar, which tools/build_images.py makes.
@@ -28,7 +30,6 @@ _IMAGES = os.environ.get("DBT_CONTAINER_IMAGES", "")
 TIMEOUT = 120
 T = TypeVar("T")
 
-NEEDS_MKFS = pytest.mark.skipif(shutil.which("mkfs.erofs") is None, reason="there is no mkfs.erofs")
 NEEDS_BUSYBOX = pytest.mark.skipif(
     not Path(_IMAGES, "busybox-armel.tar").is_file() or not _IMAGES,
     reason="DBT_CONTAINER_IMAGES is no directory with busybox-armel.tar",
@@ -96,24 +97,24 @@ class Boxes:
 
 def words_layer(folder: Path) -> str:
     """Return an EROFS image with the program ``words``, and a few files about users."""
-    root = folder / "words"
-    for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(WORDS, root / "bin/words")
-    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/words\nann:x:1000:1001::/home/ann:/bin/words\n")
-    (root / "etc/group").write_text("root:x:0:\nusers:x:100:ann,bob\nann:x:1001:\n")
-    return erofs(root)
+    users = "root:x:0:0::/root:/bin/words\nann:x:1000:1001::/home/ann:/bin/words\n"
+    groups = "root:x:0:\nusers:x:100:ann,bob\nann:x:1001:\n"
+    members = [
+        *(member(name, tarfile.DIRTYPE) for name in ("bin", "etc", "proc", "sys", "dev", "tmp")),
+        member("bin/words", data=WORDS.read_bytes(), mode=0o755),
+        member("etc/passwd", data=users.encode()),
+        member("etc/group", data=groups.encode()),
+    ]
+    return layer_image(folder / "words.erofs", archive(members))
 
 
 def busybox_layer(folder: Path) -> str:
     """Return an EROFS image of busybox for armel."""
-    root = folder / "busybox"
-    with tarfile.open(Path(_IMAGES, "busybox-armel.tar")) as archive:
-        archive.extractall(root, filter="tar")
-    return erofs(root)
+    return layer_image(folder / "busybox.erofs", Path(_IMAGES, "busybox-armel.tar").read_bytes())
 
 
-def erofs(root: Path) -> str:
-    image = f"{root}.erofs"
-    subprocess.run(["mkfs.erofs", "--all-root", image, str(root)], check=True, capture_output=True, timeout=TIMEOUT)
-    return image
+def layer_image(path: Path, layer: bytes) -> str:
+    """Return the path of the EROFS image of a layer's archive."""
+    with path.open("xb+") as image:
+        build_layer(io.BytesIO(layer), image, io.BytesIO(), Limits())
+    return str(path)

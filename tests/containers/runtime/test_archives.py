@@ -12,9 +12,8 @@ import pytest
 
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.spec import PathFailure, Process, Spec
-from tests.containers.runtime.boxes import NEEDS_MKFS, Boxes, all_of, collected, words_layer
+from tests.containers.runtime.boxes import Boxes, all_of, collected, words_layer
 
-pytestmark = NEEDS_MKFS
 _TIME = 1_600_000_000
 
 

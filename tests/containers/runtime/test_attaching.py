@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from dbt.containers.runtime.spec import Ended, Process, RuntimeFailure
-from tests.containers.runtime.boxes import NEEDS_MKFS, TIMEOUT, Boxes, all_of, words_layer
+from tests.containers.runtime.boxes import TIMEOUT, Boxes, all_of, words_layer
 from tests.programs.running import ROOT, environment
 
-pytestmark = NEEDS_MKFS
 _COPY = Process(("words", "copy"), ("PATH=/bin",), open_stdin=True)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from dbt.containers.runtime.spec import Ended, Limits, Process, Tmpfs
-from tests.containers.runtime.boxes import NEEDS_BUSYBOX, NEEDS_MKFS, Boxes, all_of, busybox_layer
+from tests.containers.runtime.boxes import NEEDS_BUSYBOX, Boxes, all_of, busybox_layer
 
-pytestmark = [NEEDS_MKFS, NEEDS_BUSYBOX]
+pytestmark = NEEDS_BUSYBOX
 
 
 @pytest.fixture(scope="module")

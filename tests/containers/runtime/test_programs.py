@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbt.containers.runtime.spec import Ended, Mount, Process, ProcessFailure, RuntimeFailure, VmEnded
-from tests.containers.runtime.boxes import NEEDS_MKFS, Boxes, all_of, words_layer
-
-pytestmark = NEEDS_MKFS
+from tests.containers.runtime.boxes import Boxes, all_of, words_layer
 
 
 @pytest.fixture(scope="module")
