@@ -42,6 +42,9 @@ class HotQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, gpa: Gpa) -> bool:
+        return gpa in self._waiting
+
     def add(self, request: CompileRequest, now: int, is_very_hot: bool = False) -> None:
         """Add code that has become hot and does not wait yet."""
         self._waiting[request.gpa] = HotCode(request, 1, now, is_very_hot)

@@ -68,6 +68,24 @@ class ExecutionProfile:
             self._told_targets = targets
             yield TargetNotice(targets)
 
+    def snapshot(self, most: int) -> list[PageNotice | TargetNotice]:
+        """Return all that :meth:`changes` ever told and would tell now, and count nothing of it as told. It is nothing
+        if there are more than ``most`` pages with code.
+        """
+        pages = list(self._ram.pages_with_code())
+        if len(pages) > most:
+            return []
+        notices: list[PageNotice | TargetNotice] = []
+        for page in pages:
+            changed = self._ram.page_flags[page] & PAGE_CHANGED
+            self._code_flags(self._cpu.address, page, self._flags)
+            self._ram.page_flags[page] |= changed
+            notices.append(PageNotice(page, self._words(page), self._flags.raw))
+        for page in {page + step for page in pages for step in (-1, 1)}:
+            if self._is_without_code(page):
+                notices.append(PageNotice(page, self._words(page), _NOTHING_EXECUTED))
+        return [*notices, TargetNotice(bytes(self._targets))]
+
     def _changed_pages(self) -> Iterator[int]:
         for region in self._ram.layout.regions:
             first = region.base >> PAGE_SHIFT

@@ -56,6 +56,8 @@ _EARLIER_IN_FLIGHT = 6
 _OFTEN = 1 << 16
 #: While at least this many requests wait, regions are small (backlog mode).
 _MANY = 4
+#: The most pages of code of which there may be a copy, for regions that the next run will have.
+_SMALL_CODE = 32
 #: The number of bytes of guest memory at the entry that are part of the name of a region on disk.
 _NAMED = 32
 
@@ -176,6 +178,8 @@ class RegionTier:
         self._queue.add(request, self._now, is_very_hot)
         self._observer.region_requested(gpa, gva)
         self._submit()
+        if is_very_hot and gpa in self._queue:
+            self._keep_for_later(request)
         if self._jit == "sync":
             start = time.perf_counter()
             self._finish_all(self.compiler.wait(self._must_stop))
@@ -262,8 +266,11 @@ class RegionTier:
                 self._requested.discard(code.gpa)
             else:
                 self.compiler.submit(code.request.in_backlog() if backlog else code.request)
+                if self._unfinished is not None:
+                    self._unfinished.is_in_work(code.gpa)
         if self._unfinished is not None:
-            while self._unfinished.pending < _EARLIER_IN_FLIGHT and self._unfinished.submit():
+            idle = not self._queue and not self.compiler.pending
+            while self._unfinished.pending < _EARLIER_IN_FLIGHT and self._unfinished.submit(idle):
                 pass
         self._check_compiler()
 
@@ -285,6 +292,13 @@ class RegionTier:
         return self._bytes_at(request.gpa) == request.named
 
     # -- what earlier runs left, and what this one leaves ------------------------------------------
+
+    def _keep_for_later(self, request: CompileRequest) -> None:
+        """Keep a request that has to wait, with a copy of the code if that is small: it may be written over first."""
+        if self._unfinished is not None and (notices := self.profile.snapshot(_SMALL_CODE)):
+            from dbt.engine.hot_list import HotList
+
+            self._unfinished.keep(request.gpa, HotList(self.code_pages.address, notices, [request]))
 
     def _connect_earlier(self, source: CodeSource) -> CompileClient:
         _ = self.compiler  # first, because the worker ends with its last client

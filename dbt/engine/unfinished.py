@@ -2,6 +2,9 @@
 
 The worker compiles what earlier runs left beside the guest, as if it had been asked by a further machine, whose code is
 that of the :class:`dbt.engine.hot_list.HotList`. At an orderly end what is left is written down again.
+
+Code of this run that the compiler had no time for while it was hot is compiled for the next run, from a copy, when the
+compiler has nothing else to do. A kernel's decompressor is such code: it is executed once in a boot, and written over.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from dbt.engine.hot_list import HotList
     from dbt.engine.messages import CompileRequest
     from dbt.engine.worker import Answer, CodeSource, CompileClient
+
+#: The most code of a run that is kept for the next.
+_MOST_LATER = 16
 
 
 class UnfinishedWork:
@@ -50,6 +56,7 @@ class UnfinishedWork:
         self._was_left = False  # there is a file, as far as this process knows
         self._lists: deque[HotList] = deque()
         self._others: list[HotList] = []  # what does not suit this machine
+        self._later: dict[Gpa, HotList] = {}  # what has to wait in this run, each with a single request
         self._client: CompileClient | None = None  # the one for the first of the lists
 
     def begin(self) -> None:
@@ -77,8 +84,8 @@ class UnfinishedWork:
 
     @property
     def waiting(self) -> bool:
-        """Return True while there may be requests of earlier runs to make or to hear of."""
-        return bool(self._lists)
+        """Return True while there may be requests for other runs to make or to hear of."""
+        return bool(self._lists or self._later)
 
     @property
     def left(self) -> int:
@@ -87,7 +94,7 @@ class UnfinishedWork:
 
     @property
     def pending(self) -> int:
-        """The number of requests of earlier runs that the compiler has."""
+        """The number of requests for other runs that the compiler has."""
         return 0 if self._client is None else self._client.pending
 
     def wants(self, gpa: Gpa, context: TranslationContext) -> bool:
@@ -96,8 +103,24 @@ class UnfinishedWork:
         wanted = itertools.chain(in_work, *(hot_list.requests for hot_list in self._lists))
         return any(request.gpa == gpa and request.context == context for request in wanted)
 
-    def submit(self) -> bool:
-        """Make the next request of an earlier run for which no region is on disk. Return False if there is none."""
+    def keep(self, gpa: Gpa, hot_list: HotList) -> None:
+        """Keep a list with the one request for code of this run that has to wait, and may then be gone."""
+        self._later.pop(gpa, None)
+        self._later[gpa] = hot_list
+        if len(self._later) > _MOST_LATER:
+            del self._later[next(iter(self._later))]
+
+    def is_in_work(self, gpa: Gpa) -> None:
+        """Forget a request that was kept, because the compiler has got it."""
+        self._later.pop(gpa, None)
+
+    def submit(self, idle: bool) -> bool:
+        """Make the next request of an earlier run for which no region is on disk. Return False if there is none.
+
+        If the compiler has nothing else to do (``idle``), it may also be one that this run does for the next.
+        """
+        if idle and self._later and not self._lists:
+            self._lists.append(self._later.pop(next(reversed(self._later))))
         while self._lists:
             requests = self._lists[0].requests
             while requests:
@@ -129,6 +152,7 @@ class UnfinishedWork:
         while self._lists:
             self._drop_list()
         self._others.clear()
+        self._later.clear()
 
     # -- the end of the run ----------------------------------------------------------------------------
 
@@ -143,9 +167,12 @@ class UnfinishedWork:
         own = self._own(unanswered)
         if own is not None:
             parts.append(own.pack())
+            for request in own.requests:
+                self.is_in_work(request.gpa)
         if unanswered and self._client is not None:
             self._lists[0].requests += self._client.unanswered
-        parts += [hot_list.pack() for hot_list in (*self._lists, *self._others) if hot_list.requests]
+        others = (*self._lists, *self._others, *self._later.values())
+        parts += [hot_list.pack() for hot_list in others if hot_list.requests]
         if parts or self._was_left:
             self._was_left = self._store.save(self._identity, parts)
 

@@ -216,6 +216,41 @@ def test_what_was_hot_under_the_mmu_is_left_though_the_mmu_is_off_at_the_end(
     assert [notice.page for notice in found.changes() if isinstance(notice, PageNotice)] == [page.physical]
 
 
+#: A loop, which is written over before the guest comes to another one that does not end.
+WRITTEN_OVER = assemble("""
+    ldr r4, =2000000
+    first: eor r5, r5, r4, ror #3 ; add r5, r5, r5, lsr #5 ; subs r4, r4, #1 ; bne first
+    adr r1, first ; mov r2, #0 ; str r2, [r1] ; str r2, [r1, #4]
+    second: add r6, r6, #1 ; b second
+""")
+
+
+def test_what_had_to_wait_is_left_as_it_was_though_it_is_written_over(
+    only_handlers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel's decompressor is such code. The next run has it compiled from the copy."""
+    monkeypatch.setattr("dbt.engine.region_tier._IN_FLIGHT", 0)  # all of it waits
+    monkeypatch.setenv("DBT_HOT_AFTER", "4096")
+    first = BASE + 4
+    with Machine(MEMORY, console=CaptureConsole()) as guest:
+        guest.load_bytes(make_elf(WRITTEN_OVER))
+        identity = guest.program_identity
+        guest.run(fuel=8_100_000)
+        assert guest.read(first, 4) == bytes(4)
+    lists = [HotList.unpack(part) for part in HotListStore(image_key()).load(identity)]
+    (found,) = [one for one in lists if first in [request.gpa for request in one.requests]]
+    (page,) = [one for one in found.changes() if isinstance(one, PageNotice) and one.page == BASE >> 12]
+    assert page.words.startswith(WRITTEN_OVER[:24])
+    with Machine(MEMORY, console=CaptureConsole()) as guest:
+        guest.load_bytes(make_elf(WRITTEN_OVER))
+        deadline = time.monotonic() + BOUND_S
+        guest.run(fuel=100_000)
+        while (regions := guest.tier.regions) is not None and regions.left:
+            assert time.monotonic() < deadline
+            guest.run(fuel=1000)
+        assert regions is not None and regions.counts.earlier + regions.counts.loaded >= 1
+
+
 @pytest.mark.parametrize("delivered", [False, True])
 def test_what_the_compiler_has_not_learned_of_is_left_when_the_process_ends(
     delivered: bool, only_handlers: Path
