@@ -59,6 +59,7 @@ CONFINED = {
     "zstandard": ("dbt.snapshot", "dbt.host.qcow2", "dbt.containers.images"),
     "msgspec": ("dbt.hypervisor.process", "dbt.daemon", "dbt.containers", "dbt.cli.vm.machines"),
     "h11": ("dbt.daemon.http_server",),
+    "httpx": ("dbt.containers.images.registry",),
 }
 
 

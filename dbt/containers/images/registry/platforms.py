@@ -1,0 +1,78 @@
+"""Which images can run here: linux/arm/v5, which is ARM state with floating point in software."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from dbt.containers.images.errors import WrongPlatform
+from dbt.containers.images.reference import DEFAULT_DOMAIN, Reference
+
+#: The variants, the best one first. Docker before 18 and "docker import" name none.
+_VARIANTS: Final = ("v5", "")
+_HARD_FLOAT: Final = "needs the floating point unit and, in most cases, Thumb code"
+
+
+class Platform(NamedTuple):
+    """What an image runs on, as in "linux/arm/v5"."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self if part)
+
+
+OURS: Final = Platform("linux", "arm", "v5")
+
+
+def read_platform(text: str) -> Platform:
+    """Return the platform that a user asks for. An empty text is ours. Raise WrongPlatform for what cannot run here."""
+    if not text:
+        return OURS
+    parts = text.lower().split("/")
+    if parts == [OURS.os]:
+        return OURS
+    if parts[0] in (OURS.architecture, "armel"):
+        parts.insert(0, OURS.os)
+    if parts[1:] == ["armel"]:
+        parts[1:] = OURS[1:]
+    found = Platform(*parts) if len(parts) in (2, 3) and all(parts) else Platform("", "")
+    if found.os != OURS.os or found.architecture != OURS.architecture or found.variant not in _VARIANTS:
+        raise WrongPlatform(f"images of {text[:64]} cannot run here, those of {OURS} can")
+    return found
+
+
+def rank(platform: Platform) -> int | None:
+    """Return how well images of a platform run here, 0 is best, or None if they do not."""
+    if (platform.os, platform.architecture) != (OURS.os, OURS.architecture) or platform.variant not in _VARIANTS:
+        return None
+    return _VARIANTS.index(platform.variant)
+
+
+def refusal(reference: Reference, offered: list[Platform]) -> WrongPlatform:
+    """Return why none of the platforms of an image will do, and what to take instead."""
+    arm = [platform for platform in offered if platform[:2] == OURS[:2]]
+    listed = ", ".join(dict.fromkeys(str(platform) for platform in (arm or offered)[:8])) or "none"
+    text = f"no matching manifest for {OURS} in the manifest list entries: {reference.familiar} is for {listed}"
+    if arm:
+        text += f". An armhf image ({arm[0]}) {_HARD_FLOAT}, which this processor does not have"
+    return WrongPlatform(f"{text}{_instead(reference)}")
+
+
+def check_platform(reference: Reference, platform: Platform) -> None:
+    """Raise WrongPlatform for an image that cannot run here, with what to take instead."""
+    if rank(platform) is not None:
+        return
+    text = f"{reference.familiar} is an image for {platform or 'no platform'}, and {OURS} is what runs here"
+    if platform[:2] == OURS[:2]:
+        text += f": armhf {_HARD_FLOAT}, which this processor does not have"
+    raise WrongPlatform(f"{text}{_instead(reference)}")
+
+
+def _instead(reference: Reference) -> str:
+    """Return what to take, for images that Docker's library has for each platform in a repository of its own."""
+    if reference.domain == DEFAULT_DOMAIN and reference.path.startswith("library/"):
+        name = reference.familiar_repository
+        return f"; take arm32v5/{name}{':' + reference.tag if reference.tag else ''} instead, if there is one"
+    return "; take one that is made for armel, such as those in arm32v5/ of Docker Hub"

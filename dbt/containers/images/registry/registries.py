@@ -1,0 +1,95 @@
+"""All registries: what the engine and the builder ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Protocol
+
+from dbt.containers.images.errors import ImageError, ImageNotFound
+from dbt.containers.images.image import Image
+from dbt.containers.images.reference import Reference
+from dbt.containers.images.registry.client import RegistryClient
+from dbt.containers.images.registry.credentials import NOBODY, Credentials
+from dbt.containers.images.registry.hosts import InsecureHosts
+from dbt.containers.images.registry.known import KnownBlobs
+from dbt.containers.images.registry.messages import Report, status
+from dbt.containers.images.registry.platforms import read_platform
+from dbt.containers.images.registry.pull import Pull, Sink
+from dbt.containers.images.registry.push import Push, Source
+
+
+class Store(Sink, Source, Protocol):
+    """What is needed of a store (:class:`dbt.containers.images.store.ImageStore`)."""
+
+    def images(self) -> list[Image]: ...
+
+
+class Registries:
+    """Pulls into a store, and pushes from it.
+
+    - ``folder``: where layers are for as long as they are underway, in files that nobody else sees.
+    - ``insecure``: registries that may speak HTTP, or have a certificate of anybody, besides those of this host:
+      a host, a host with its port, or a network as 10.1.0.0/16.
+    """
+
+    def __init__(self, store: Store, folder: str, insecure: Iterable[str] = ()) -> None:
+        self._store = store
+        self._folder = folder
+        self._insecure = InsecureHosts(insecure)
+        self._known = KnownBlobs()
+
+    def client(self, domain: str, credentials: Credentials, scopes: Iterable[str]) -> RegistryClient:
+        """Return a client for a registry."""
+        return RegistryClient(domain, credentials, tuple(dict.fromkeys(scopes)), self._insecure)
+
+    async def pull(
+        self, reference: Reference, report: Report, credentials: Credentials = NOBODY, platform: str = ""
+    ) -> Image:
+        """Pull an image, and return it. ``report`` gets docker's messages, while the image comes.
+
+        ``platform`` is what the user asks for, as "linux/arm/v5"; only such images run here. Raise ImageError: its text
+        is docker's where it has one, and its status that of the HTTP answer, if no message has been reported.
+        """
+        read_platform(platform)
+        reference = reference.with_default_tag()
+        async with self.client(reference.domain, credentials, [f"repository:{reference.path}:pull"]) as client:
+            return await Pull(client, self._store, reference, self._folder, report, self._known).run()
+
+    async def push(self, reference: Reference, report: Report, credentials: Credentials = NOBODY) -> None:
+        """Push an image, or all tags of a repository if ``reference`` has none. Raise ImageError."""
+        report(status(f"The push refers to repository [{reference.repository}]"))
+        images = self._tagged(reference)
+        scopes = [f"repository:{reference.path}:pull,push"]
+        for image in images.values():
+            for layer in image.layers:
+                found = self._known.elsewhere(layer.diff_id, reference.domain, reference.path)
+                scopes += [f"repository:{found[0]}:pull"] if found else []
+        async with self.client(reference.domain, credentials, scopes) as client:
+            for tag, image in images.items():
+                await Push(client, self._store, reference, self._folder, report, self._known).run(image, tag)
+
+    def _tagged(self, reference: Reference) -> dict[str, Image]:
+        """Return the images that a reference means, by their tags."""
+        if reference.digest:
+            raise _BadPush("cannot push a digest reference")
+        if reference.tag:
+            try:
+                return {reference.tag: self._store.find(str(reference))}
+            except ImageNotFound:
+                text = f"An image does not exist locally with the tag: {reference.familiar_repository}"
+                raise ImageNotFound(text) from None
+        prefix = reference.repository + ":"
+        found = {
+            name.removeprefix(prefix): image
+            for image in self._store.images()
+            for name in image.names
+            if name.startswith(prefix)
+        }
+        if not found:
+            raise ImageNotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
+        return dict(sorted(found.items()))
+
+
+class _BadPush(ImageError):
+    status = HTTPStatus.BAD_REQUEST
