@@ -70,16 +70,21 @@ class Image:
     @property
     def created_seconds(self) -> int:
         """The same in seconds since 1970. What is no time is docker's time of an image that has none."""
-        for text in (self.created, NO_TIME):
-            try:
-                time = datetime.fromisoformat(text)
-            except ValueError:
-                continue
-            return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-        raise AssertionError(NO_TIME)
+        return seconds_of(self.created)
 
     def json(self) -> dict[str, Any]:
         """Return the whole configuration as plain values, for who makes another one of it."""
         found = msgspec.json.decode(self.document)
         assert isinstance(found, dict)
         return found
+
+
+def seconds_of(text: str) -> int:
+    """Return a time by RFC 3339 in seconds since 1970. What is no time is docker's time of what has none."""
+    for one in (text, NO_TIME):
+        try:
+            time = datetime.fromisoformat(one)
+        except ValueError:
+            continue
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+    raise AssertionError(NO_TIME)

@@ -142,6 +142,24 @@ def _pieces(steps: BinaryIO, image: int) -> Iterator[bytes]:
             yield piece
 
 
+def size_of_archive(recipe: str, diff_id: str) -> int:
+    """Return how many bytes the archive of a layer has. Raise StoreError."""
+    import zstandard
+
+    total = 0
+    try:
+        with open(recipe, "rb") as packed:
+            steps = zstandard.ZstdDecompressor().stream_reader(packed)
+            while len(head := steps.read(_STEP.size)) == _STEP.size:
+                between, _, size = _STEP.unpack(head)
+                total += between + size
+                while between and (piece := steps.read(min(between, _PIECE))):
+                    between -= len(piece)
+    except (OSError, zstandard.ZstdError) as error:
+        raise StoreError(f"the layer {diff_id} cannot be read: {error}") from None
+    return total
+
+
 def remove_files(*paths: str) -> None:
     """Remove files, if they are there."""
     for path in paths:

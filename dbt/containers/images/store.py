@@ -29,13 +29,15 @@ from dbt.containers.images.catalog import Catalog, StoredImage
 from dbt.containers.images.config import read_config
 from dbt.containers.images.errors import BadConfig, BadLayer, ImageNotFound, StoreError
 from dbt.containers.images.image import Image, Layer
-from dbt.containers.images.layer_files import Built, archive_of, build_layer, remove_files
+from dbt.containers.images.layer_files import Built, archive_of, build_layer, remove_files, size_of_archive
 from dbt.containers.images.reference import DEFAULT_TAG, Reference, id_prefix, is_digest
 from dbt.containers.images.tar_reader import Limits
 from dbt.containers.images.unpacking import ByteSource, unpacked
 
 _SHA256: Final = "sha256:"
 _ID_DIGITS: Final = 64
+#: As docker has it.
+_MOST_LAYERS: Final = 125
 
 
 class ImageStore:
@@ -169,6 +171,10 @@ class ImageStore:
         """Yield the archive of which the layer was made, uncompressed. Raise StoreError if it is damaged."""
         return archive_of(*self._paths(layer.diff_id), layer.diff_id)
 
+    def layer_tar_size(self, layer: Layer) -> int:
+        """Return how many bytes :meth:`layer_tar` yields."""
+        return size_of_archive(self._paths(layer.diff_id)[1], layer.diff_id)
+
     def hold(self, owner: str, layers: Iterable[Layer]) -> None:
         """Keep layers until :meth:`release`, also when their images are removed and the process ends."""
         with self._mutex, self._catalog.change():
@@ -255,6 +261,8 @@ class ImageStore:
         image_id = _SHA256 + hashlib.sha256(document).hexdigest()
         full_names = [full_name(Reference.parse(name)) for name in (*names, *digests)]
         with self._mutex:
+            if len(config.diff_ids) > _MOST_LAYERS:
+                raise BadConfig("max depth exceeded")
             for diff_id in config.diff_ids:
                 if diff_id not in self._sizes:
                     raise BadConfig(f"the image's layer {diff_id} is not there")

@@ -16,6 +16,7 @@ from dbt.containers.images.errors import BadLayer
 _MOST_WINDOW: Final = 128 << 20
 _MOST_XZ_MEMORY: Final = 192 << 20
 _PIECE: Final = 1 << 18
+_GZIP, _ZSTD, _BZIP2, _XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"
 
 
 class ByteSource(Protocol):
@@ -88,23 +89,28 @@ class _Checked:
             raise BadLayer(f"the {self._kind} stream of the archive is damaged: {reason}") from None
 
 
+def is_packed(first: bytes) -> bool:
+    """Return True if a stream that begins so is compressed."""
+    return first.startswith((_GZIP, _ZSTD, _BZIP2, _XZ))
+
+
 def unpacked(stream: BinaryIO | ByteSource) -> ByteSource:
     """Return the content of a stream that is compressed or not. Its ``read`` raises BadLayer for a damaged stream."""
     first = b""
     while len(first) < 6 and (piece := stream.read(6 - len(first))):
         first += piece
     source = _Prefixed(first, stream)
-    if first.startswith(b"\x1f\x8b"):
+    if first.startswith(_GZIP):
         return _Checked(gzip.GzipFile(fileobj=source), "gzip", (gzip.BadGzipFile, EOFError, zlib.error))
-    if first.startswith(b"\x28\xb5\x2f\xfd") or (first[1:4] == b"\x2a\x4d\x18" and first[0] >> 4 == 5):
+    if first.startswith(_ZSTD) or (first[1:4] == b"\x2a\x4d\x18" and first[0] >> 4 == 5):
         import zstandard
 
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
         reader = decompressor.stream_reader(cast(BinaryIO, source), read_size=_PIECE, read_across_frames=True)
         return _Checked(reader, "zstd", (zstandard.ZstdError,))
-    if first.startswith(b"BZh"):
+    if first.startswith(_BZIP2):
         return _Checked(_Members(source, bz2.BZ2Decompressor), "bzip2", (OSError, EOFError))
-    if first.startswith(b"\xfd7zXZ\0"):
+    if first.startswith(_XZ):
         members = _Members(source, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MOST_XZ_MEMORY))
         return _Checked(members, "xz", (lzma.LZMAError, EOFError))
     return source
