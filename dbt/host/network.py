@@ -148,7 +148,8 @@ class SocketEnd:
         self._socket: socket.socket | None = connection
         self._name, self._notice = name, notice
         self._received, self._waiting = received, bytearray(waiting)
-        connection.setblocking(False)
+        if connection.gettimeout() is not None:
+            connection.setblocking(False)  # which a jailed process cannot do
 
     def send(self, *frames: bytes) -> None:
         for frame in frames:
@@ -159,7 +160,7 @@ class SocketEnd:
     def _push(self) -> None:
         while self._waiting and self._socket is not None:
             try:
-                del self._waiting[: self._socket.send(self._waiting)]
+                del self._waiting[: self._socket.send(self._waiting, socket.MSG_DONTWAIT)]
             except OSError as error:
                 self._failed(error)
                 return
@@ -177,7 +178,7 @@ class SocketEnd:
         self._push()
         if self._socket is not None:
             try:
-                data = self._socket.recv(_MOST_BYTES)
+                data = self._socket.recv(_MOST_BYTES, socket.MSG_DONTWAIT)
             except OSError as error:
                 self._failed(error)
             else:
@@ -270,6 +271,13 @@ def adopt_end(net: Net, handed: Handover, notice: Callable[[str], None]) -> Netw
         connection.close()
         raise NetworkError(f"what was handed over as the network {net.end} is no stream socket of this host")
     return SocketEnd(connection, net.end, notice, handed.received, handed.waiting)
+
+
+def plugged_end(descriptor: int, name: str, notice: Callable[[str], None]) -> NetworkEnd:
+    """Return the end of a network card at a unix stream socket, which is this end's from now on. ``name`` is the
+    network's, for ``notice``. It needs no calls that a jailed process does not have.
+    """
+    return SocketEnd(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor), name, notice)
 
 
 def _connect(path: str) -> socket.socket:

@@ -1,8 +1,8 @@
 """A network for a guest without privileges: the program ``passt``, which makes sockets of the host from its frames.
 
-The guest sees the addresses of QEMU's user network: it is 10.0.2.15, the gateway is 10.0.2.2 and reaches the host's
-loopback, and 10.0.2.3 answers DNS. ``passt`` ends when its socket is closed, so it ends with this process, however that
-ends. Run by root, it becomes the user nobody.
+By default the guest sees the addresses of QEMU's user network: it is 10.0.2.15, the gateway is 10.0.2.2 and reaches the
+host's loopback, and 10.0.2.3 answers DNS. ``passt`` ends when its socket is closed, so it ends with this process,
+however that ends. Run by root, it becomes the user nobody.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbt.host.net_option import Forward, NetworkError
 
 _PROGRAM: Final = "passt"
 #: passt(1). Search domains, the MTU and the host's own addresses are left out, as in QEMU's network.
-_OPTIONS: Final = (
-    *("--quiet", "--ipv4-only", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2"),
-    *("--mac-addr", "52:55:0a:00:02:02", "--dns-forward", "10.0.2.3", "--search", "none", "--mtu", "0"),
-)
+_OPTIONS: Final = ("--quiet", "--ipv4-only", "--search", "none", "--mtu", "0")
 _PORTS: Final = {"tcp": "--tcp-ports", "udp": "--udp-ports"}
 #: The bytes that a socket holds; the kernel may give fewer (net.core.wmem_max). passt loses frames when it is full, and
 #: then sends much again.
@@ -35,7 +32,33 @@ _MOST_LINES: Final = 4
 _MOST_BYTES: Final = 4096
 
 
-def start_passt(forwards: Sequence[Forward]) -> socket.socket:
+class Place(NamedTuple):
+    """Where a guest is: its address and how long the network's part of it is, the gateway's address and hardware
+    address, and an address that answers DNS. ``reaches_host``: the gateway is the host's loopback. ``name`` is what
+    wants the network, for messages.
+    """
+
+    address: str = "10.0.2.15"
+    prefix: int = 24
+    gateway: str = "10.0.2.2"
+    mac: str = "52:55:0a:00:02:02"
+    names: str = "10.0.2.3"
+    reaches_host: bool = True
+    name: str = "--net user"
+
+    @property
+    def options(self) -> list[str]:
+        """The options of passt(1)."""
+        found = ["--address", self.address, "--netmask", str(self.prefix), "--gateway", self.gateway]
+        found += ["--mac-addr", self.mac, "--dns-forward", self.names]
+        return found if self.reaches_host else [*found, "--no-map-gw"]
+
+
+#: Where QEMU's user network has its guest.
+QEMU_PLACE: Final = Place()
+
+
+def start_passt(forwards: Sequence[Forward], place: Place = QEMU_PLACE) -> socket.socket:
     """Start ``passt``. Return the socket at which it takes and gives frames, each behind its length in four bytes.
 
     Raise NetworkError if it is not installed or refuses.
@@ -43,8 +66,8 @@ def start_passt(forwards: Sequence[Forward]) -> socket.socket:
     program = shutil.which(_PROGRAM)
     if program is None:
         raise NetworkError(
-            "--net user needs the program passt, which is not installed. It is in the package passt of Debian 12 and "
-            "Ubuntu 23.04 and later: apt install passt. See https://passt.top for others"
+            f"{place.name} needs the program passt, which is not installed. It is in the package passt of Debian 12 "
+            "and Ubuntu 23.04 and later: apt install passt. See https://passt.top for others"
         )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for end in (ours, theirs):
@@ -52,7 +75,8 @@ def start_passt(forwards: Sequence[Forward]) -> socket.socket:
     ports = [word for forward in forwards for word in _option_of(forward)]
     try:
         with theirs:
-            _run([program, *_OPTIONS, "--fd", str(theirs.fileno()), *ports], theirs.fileno())
+            command = [program, *_OPTIONS, *place.options, "--fd", str(theirs.fileno()), *ports]
+            _run(command, theirs.fileno(), place.name)
     except BaseException:
         ours.close()
         raise
@@ -63,7 +87,7 @@ def _option_of(forward: Forward) -> tuple[str, str]:
     return _PORTS[forward.protocol], f"{forward.address}/{forward.port}:{forward.guest_port}"
 
 
-def _run(command: Sequence[str], descriptor: int) -> None:
+def _run(command: Sequence[str], descriptor: int, what: str) -> None:
     """Run the program until it goes on in the background, which it does when it is ready. Raise NetworkError."""
     with open(os.memfd_create(_PROGRAM), "r+b") as said:  # not a pipe, which could be full
         try:
@@ -82,7 +106,7 @@ def _run(command: Sequence[str], descriptor: int) -> None:
                 process.wait()
         if status:
             text = os.pread(said.fileno(), _MOST_BYTES, 0).decode(errors="replace")
-            raise NetworkError(f"--net user cannot be had: {_error_in(text, status)}")
+            raise NetworkError(f"{what} cannot be had: {_error_in(text, status)}")
 
 
 def _error_in(text: str, status: int) -> str:

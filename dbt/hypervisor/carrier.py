@@ -6,7 +6,7 @@ depends on the values of :class:`Outcome` alone, so it is the same with both car
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
@@ -172,6 +172,9 @@ class Vm(Protocol):
 
     def limit_devices(self, limits: Limits) -> None:
         """See :func:`dbt.hypervisor.limits.limit_devices`."""
+
+    def plug(self, cards: Mapping[int, int]) -> None:
+        """Connect network cards to unix stream sockets, of which it gets copies: their descriptors by the cards."""
 
     def conduct(self, conduct: Conduct) -> None:
         """Hear how to go on if the host is gone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -139,6 +139,13 @@ class Domain(MovableDomain):
             if self.state in SOUND and (old.disks, old.nets) != (new.disks, new.nets):
                 self.vm.limit_devices(new)
                 self._typed(self)
+
+    def plug_cards(self, cards: Mapping[int, int]) -> None:
+        """Connect network cards of its machine to other ends (:meth:`dbt.hypervisor.carrier.Vm.plug`)."""
+        with self._held():
+            self._life.require("connect the network cards of", *SOUND)
+            self.vm.plug(cards)
+        self._typed(self)
 
     @property
     def instructions_left(self) -> int | None:

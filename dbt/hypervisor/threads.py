@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dbt.host.console import Console
@@ -95,6 +96,10 @@ class ThreadVm:
 
     def limit_devices(self, limits: Limits) -> None:
         limit_devices(self.machine, limits)
+
+    def plug(self, cards: Mapping[int, int]) -> None:
+        for card, descriptor in cards.items():
+            self.machine.plug_net(card, os.dup(descriptor))
 
     def conduct(self, conduct: Conduct) -> None:
         """It ends with its host."""

@@ -107,6 +107,13 @@ class ContainerRequest(Request):
         """Become a user of the root directory's files: "user:group", and more groups."""
         self._add("U", f"user {user}" if user else "user root", *map(encoded_text, (user, *groups)))
 
+    def set_interface(self, card: int, address: bytes, mask: bytes, gateway: bytes, mtu: int, mac: bytes) -> None:
+        """Give a network card its addresses: four bytes each, the gateway's zero if it is none. Without an address it
+        is down.
+        """
+        value = _WORD.pack(card) + address + mask + gateway + _WORD.pack(mtu) + mac
+        self._add("I", f"the network card eth{card}", value)
+
     def stay_as_init(self) -> None:
         """Let the program be a child, which gets the signals that PID 1 gets, and bury orphans."""
         self._add("i", "PID 1")

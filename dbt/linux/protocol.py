@@ -21,6 +21,10 @@ INPUT_MOST: Final = 65536
 #: Bytes of a request at most, and how many arguments and variables of the environment it has together.
 REQUEST_MOST: Final = 2 << 20
 STRINGS_MOST: Final = 65536 - 4
+#: Bytes of a question about names, and how many are on their way at once at most (guests/linux/agent/names.c).
+QUESTION_LEAST: Final = 12
+QUESTION_MOST: Final = 512
+QUESTIONS: Final = 68
 _WORD: Final = struct.Struct("<I")
 _FAILURE: Final = struct.Struct("<iII")
 
@@ -36,6 +40,8 @@ class ToGuest(IntEnum):
     FINISH = 6
     CREDIT = 7
     SYNC = 8
+    NAMES = 9
+    ANSWER = 10
 
 
 class FromGuest(IntEnum):
@@ -49,10 +55,13 @@ class FromGuest(IntEnum):
     FAILED = 6
     SYNCED = 7
     FINISHED = 8
+    ASKED = 9
 
 
 class Frame(NamedTuple):
-    """A frame from the guest. ``stream`` is 1 or 2 for output: standard output and standard error."""
+    """A frame from the guest. ``stream`` is 1 or 2 for output: standard output and standard error. For a question about
+    names it is 1 if the answer may be longer than a datagram, and ``session`` is the question's number.
+    """
 
     kind: FromGuest
     stream: int
@@ -93,6 +102,7 @@ _SIZES: Final = {
     FromGuest.FAILED: (_FAILURE.size, _FAILURE.size),
     FromGuest.SYNCED: (1, FRAME_MOST),
     FromGuest.FINISHED: (0, 0),
+    FromGuest.ASKED: (QUESTION_LEAST, QUESTION_MOST),
 }
 
 

@@ -379,6 +379,13 @@ class Attachments:
         self.is_claimed = False
         return [end.hand_over() for end in self._ends]
 
+    def plug(self, card: int, descriptor: int) -> None:
+        """Connect a network card to a unix stream socket, whose descriptor is the machine's from now on."""
+        from dbt.host.network import plugged_end
+
+        self._ends[card].close()
+        self._ends[card] = plugged_end(descriptor, f"of card {card}", self._notice)
+
     def sync(self) -> None:
         """Flush the files of disks that are the files themselves. The guest may write to them meanwhile."""
         for one in self._open:

@@ -118,6 +118,14 @@ class ControlledMachine(LoadedMachine, ABC):
         """Limit what a network card sends and receives, as :meth:`limit_disk` does."""
         self._limit("network card", number, len(self.options.nets), len(self.options.drives), limits)
 
+    def plug_net(self, number: int, descriptor: int) -> None:
+        """Connect a network card to another end: a unix stream socket with frames as at the network unix:PATH. The
+        descriptor is the machine's from now on. What was on its way at the old end is lost.
+        """
+        if not 0 <= number < len(self.options.nets):
+            raise ValueError(f"the machine has no network card {number}: it has {len(self.options.nets)}")
+        self._parts.attachments.plug(number, descriptor)
+
     def _limit(self, what: str, number: int, count: int, first: int, limits: DiskLimits | NetLimits) -> None:
         from dbt.devices.virtio.attached import limits_name
         from dbt.vm.device_limits import packed  # which few guests need

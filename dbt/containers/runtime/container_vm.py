@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from dbt.containers.network.interface import Interface
 from dbt.containers.runtime import jobs
 from dbt.containers.runtime.checkpoint import PortState, write_checkpoint
 from dbt.containers.runtime.failures import start_failure
@@ -20,6 +21,7 @@ from dbt.containers.runtime.root_request import (
     check_texts,
     exec_request,
     files_request,
+    interfaces_request,
     limits_request,
     lower_view,
     renewed_request,
@@ -216,6 +218,10 @@ class ContainerVm(LinkedVm):
         await self._answer(limits_request(limits))
         changes = domain_limits(limits)
         await asyncio.to_thread(lambda: self.domain.set_limits(**changes))
+
+    async def set_interfaces(self, interfaces: Sequence[Interface], down: Sequence[int] = ()) -> None:
+        """Give network cards their addresses, and let those that are ``down`` have none."""
+        await self._answer(interfaces_request(interfaces, down))
 
     # -- files ---------------------------------------------------------------------------------
 

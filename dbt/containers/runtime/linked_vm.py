@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Self
 
 from dbt.containers.runtime import jobs
 from dbt.containers.runtime.checkpoint import PortState, SessionState
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.port import AgentPort
+from dbt.containers.runtime.questions import Answerer, Questions
 from dbt.containers.runtime.resync import Resync, Sessions
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.shares import domain_limits
-from dbt.containers.runtime.spec import Ended, RuntimeFailure, Spec, VmEnded
+from dbt.containers.runtime.spec import Ended, RuntimeFailure, Spec, VmEnded, machine_card
+from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.lifecycle import DomainState, LifecycleError
 from dbt.hypervisor.port_ring import PieceRing
 from dbt.linux.protocol import Frame, FromGuest, ProtocolError
@@ -50,6 +52,8 @@ class LinkedVm:
         self._found: asyncio.Future[Sessions] = self._loop.create_future()
         self._port.takers[FromGuest.SYNCED] = self._take_sessions
         self._port.takers[FromGuest.FINISHED] = self._take_finished
+        self._questions = Questions(self._port.send)
+        self._port.takers[FromGuest.ASKED] = self._questions.take
         self.domain = domains.define(spec.id, self._hear, **domain_limits(spec.limits))
         console = self.domain.console
         assert isinstance(console, PieceRing)
@@ -83,6 +87,20 @@ class LinkedVm:
             await asyncio.to_thread(change)
         except LifecycleError as error:
             raise RuntimeFailure(str(error)) from None
+
+    async def plug(self, cards: Mapping[int, int]) -> None:
+        """Connect network cards, eth0 being 0, to unix stream sockets, of which the VM gets copies."""
+        self._check()
+        plugged = {machine_card(card): descriptor for card, descriptor in cards.items()}
+        try:
+            await asyncio.to_thread(self.domain.plug_cards, plugged)
+        except (LifecycleError, VmLost, OSError) as error:
+            raise RuntimeFailure(f"the network cards of the container cannot be connected: {error}") from None
+
+    def serve_names(self, answerer: Answerer) -> None:
+        """Answer questions about names, which programs ask at 127.0.0.11 from now on."""
+        self._check()
+        self._questions.serve(answerer)
 
     # -- its end -------------------------------------------------------------------------------
 
@@ -120,6 +138,7 @@ class LinkedVm:
 
     def _end(self, why: str) -> None:
         self._port.end(why)
+        self._questions.forget()
         self._is_gone.set()
         self._has_finished.set()
 
@@ -182,6 +201,7 @@ class LinkedVm:
         found = self._asked.sessions(answer)
         if not any(one.number == MAIN for one in found.sessions) and found.status is None:
             raise ProtocolError("the guest has no program")
+        self._questions.forget()
         self._found.set_result(found)
 
     def _adopt(self, found: Sessions) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from dbt.containers.network.interface import Interface
 from dbt.containers.runtime.capabilities import capability_bits
 from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
 from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
@@ -45,6 +46,8 @@ _FROZEN: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 #: Files and directories that every container has below its own, as docker's.
 _INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _INIT_FOLDERS: Final = ("/dev/pts", "/dev/shm", "/etc", "/proc", "/sys")
+#: As docker has it: any user may use ping, and listen at any port.
+_SYSCTLS: Final = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
 #: What options of a tmpfs are flags of mount(2), and not the file system's own.
 _TMPFS_FLAGS: Final = {
     **{"ro": (_F.READ_ONLY, True), "rw": (_F.READ_ONLY, False), "nosuid": (_F.NO_SUID, True)},
@@ -61,6 +64,7 @@ def main_request(spec: Spec) -> ContainerRequest:
         request.use_terminal(process.rows, process.columns)
     _mount_files(request, spec)
     _limit(request, spec.limits)
+    _set_interfaces(request, spec.interfaces)
     request.write_file(f"{CGROUP}/cgroup.procs", b"0")
     request.unshare(ALL_NAMESPACES)
     request.fork()
@@ -69,7 +73,7 @@ def main_request(spec: Spec) -> ContainerRequest:
     _mount_system(request, spec)
     _mount_users(request, spec)
     request.detach()
-    for name, value in spec.sysctls.items():
+    for name, value in (_SYSCTLS | dict(spec.sysctls)).items():
         request.write_file("/proc/sys/" + name.replace(".", "/"), value.encode())
     if spec.domain_name:
         request.write_file("/proc/sys/kernel/domainname", spec.domain_name.encode())
@@ -116,6 +120,23 @@ def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
     request.become_user(process.user, process.groups)
     request.set_mask(0o022)
     request.execute(process.argv, process.env)
+
+
+def interfaces_request(interfaces: Sequence[Interface], down: Sequence[int] = ()) -> ContainerRequest:
+    """Return the request that gives network cards their addresses, and others none."""
+    request = ContainerRequest()
+    for card in down:
+        request.set_interface(card, bytes(4), bytes(4), bytes(4), 0, bytes(6))
+    _set_interfaces(request, interfaces)
+    request.job("c")
+    return request
+
+
+def _set_interfaces(request: ContainerRequest, interfaces: Sequence[Interface]) -> None:
+    for one in interfaces:
+        gateway = bytes(4) if one.gateway is None else one.gateway.packed
+        mask = one.subnet.netmask.packed
+        request.set_interface(one.card, one.address.packed, mask, gateway, one.mtu, one.mac)
 
 
 # -- file systems ----------------------------------------------------------------------------------

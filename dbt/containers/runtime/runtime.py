@@ -7,13 +7,13 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dbt.containers.runtime.checkpoint import read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, stopped_request
-from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec
+from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec, machine_card
 from dbt.host.drive import Drive
 from dbt.host.net_option import NOWHERE, Net
 from dbt.hypervisor.carrier import VmLost
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from dbt.vm.vm_state import VmState
 
 _ADDRESS: Final = 6
+
+
+class Connection(Protocol):
+    """What a container's VM is connected to (:class:`dbt.containers.network.membership.Membership`)."""
+
+    async def attach(self, vm: ContainerVm) -> None:
+        """Connect the cards of a VM."""
 
 
 class Runtime:
@@ -73,20 +80,24 @@ class Runtime:
             self._template = None
             raise RuntimeFailure(str(error)) from None
 
-    async def start(self, spec: Spec) -> ContainerVm:
-        """Start a container's VM. Its program has been executed when this returns. Raise ProcessFailure if it cannot
-        be, and RuntimeFailure if there can be no VM.
+    async def start(self, spec: Spec, connection: Connection | None = None) -> ContainerVm:
+        """Start a container's VM, whose network cards are connected to something, or to nothing. Its program has been
+        executed when this returns. Raise ProcessFailure if it cannot be, and RuntimeFailure if there can be no VM.
         """
-        return await self._start(spec, main_request, has_program=True)
+        return await self._start(spec, main_request, True, connection)
 
     async def open_stopped(self, spec: Spec) -> ContainerVm:
         """Start a VM with the files of a container that does not run, for archives, changes, export and commit. It has
         no program, and ends by :meth:`ContainerVm.stop`.
         """
-        return await self._start(spec, stopped_request, has_program=False)
+        return await self._start(spec, stopped_request, False, None)
 
     async def _start(
-        self, spec: Spec, make_request: Callable[[Spec], ContainerRequest], has_program: bool
+        self,
+        spec: Spec,
+        make_request: Callable[[Spec], ContainerRequest],
+        has_program: bool,
+        connection: Connection | None,
     ) -> ContainerVm:
         _check(spec)
         await self._await_end_of(spec)
@@ -101,6 +112,7 @@ class Runtime:
         addresses = tuple(card.mac for card in cards)
         identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))
         await self._begin(vm, lambda: vm.domain.start_in(template, arguments, identity))
+        await _connect(vm, connection)
         await vm.begin(request, has_program)
         self._keep(vm)
         return vm
@@ -110,9 +122,9 @@ class Runtime:
         self._vms.add(vm)
         vm.when_gone(self._vms.discard)
 
-    async def start_from(self, spec: Spec, folder: str) -> ContainerVm:
+    async def start_from(self, spec: Spec, folder: str, connection: Connection | None = None) -> ContainerVm:
         """Start a container's VM where a checkpoint (:meth:`ContainerVm.checkpoint`) was made, with the disk of that
-        time. ``spec`` is the one of the container that it was made of, but for its cards' ends. Raise RuntimeFailure.
+        time. ``spec`` is the one of the container that it was made of, but for its interfaces. Raise RuntimeFailure.
         """
         _check(spec)
         await self._await_end_of(spec)
@@ -121,7 +133,10 @@ class Runtime:
             vm = ContainerVm(self._domains, spec)
             arguments = self._carrier.arguments(_options(spec, _cards(spec)))
             await self._begin(vm, lambda: vm.domain.start_in(state, arguments))
+        await _connect(vm, connection)
         await vm.go_on(port)
+        used = {one.card for one in spec.interfaces}
+        await vm.set_interfaces(spec.interfaces, [card for card in range(MOST_CARDS) if card not in used])
         self._keep(vm)
         return vm
 
@@ -140,7 +155,7 @@ class Runtime:
             await vm.destroy()
             raise RuntimeFailure(f"the VM of the container {vm.spec.id[:12]} cannot start: {error}") from error
 
-    async def attach_again(self, spec: Spec) -> ContainerVm | None:
+    async def attach_again(self, spec: Spec, connection: Connection | None = None) -> ContainerVm | None:
         """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container
         had written and nobody had read may be lost; nothing else is.
         """
@@ -148,6 +163,7 @@ class Runtime:
         vm = ContainerVm(self._domains, spec)
         if not await vm.attach():
             return None
+        await _connect(vm, connection)
         self._keep(vm)
         return vm
 
@@ -158,6 +174,16 @@ class Runtime:
         await asyncio.to_thread(self._carrier.close)
         if self._template is not None:
             (await self._template).close()
+
+
+async def _connect(vm: ContainerVm, connection: Connection | None) -> None:
+    """Connect the cards of a VM, or end it if that fails."""
+    if connection is not None:
+        try:
+            await connection.attach(vm)
+        except BaseException:
+            await vm.destroy()
+            raise
 
 
 def _check(spec: Spec) -> None:
@@ -173,17 +199,14 @@ def _check(spec: Spec) -> None:
     for target in (process.cwd or "/", *targets, *spec.files):
         if not target.startswith("/"):
             raise RuntimeFailure(f"{target}: a path in a container begins with /")
-    if len(spec.cards) > MOST_CARDS:
-        raise RuntimeFailure(f"a container has at most {MOST_CARDS} network cards")
+    if len({one.card for one in spec.interfaces if 0 <= one.card < MOST_CARDS}) < len(spec.interfaces):
+        raise RuntimeFailure(f"a container has at most {MOST_CARDS} network cards, which have different numbers")
 
 
 def _cards(spec: Spec) -> list[Net]:
-    """Return all cards, those that are connected to nothing with some address, in the order of the machine: the last
-    one is the guest's eth0, which is the first one of the container.
-    """
-    missing = [Net(NOWHERE)] * (MOST_CARDS - len(spec.cards))
-    cards = [card if card.mac else card._replace(mac=_some_address()) for card in (*spec.cards, *missing)]
-    return cards[::-1]
+    """Return all cards in the order of the machine. Those without an interface have some address."""
+    addresses = {machine_card(one.card): one.mac for one in spec.interfaces}
+    return [Net(NOWHERE, addresses.get(number) or _some_address()) for number in range(MOST_CARDS)]
 
 
 def _some_address() -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from dbt.host.net_option import Net
+from dbt.containers.network.interface import Interface
 
 #: How many directories of the host a container can only read, and how many others, and its network cards.
 MOST_DIRECTORIES: Final = 6
@@ -110,7 +110,7 @@ class Spec:
     - ``process``: PID 1 of the container, or a child of it with ``init``.
     - ``files``: the content of files that the container finds, by their paths, such as /etc/hosts. It sees later
       changes of their own only.
-    - ``cards``: what its network cards are connected to, each with its address (:class:`dbt.host.net_option.Net`).
+    - ``interfaces``: what its network cards are. Others are down.
     - ``cap_add``, ``cap_drop``: names of capabilities as NET_ADMIN, or ALL.
     - ``shm_size``: the size of /dev/shm, in bytes.
     - ``sysctls``: values of /proc/sys by name.
@@ -126,7 +126,7 @@ class Spec:
     tmpfs: tuple[Tmpfs, ...] = ()
     read_only: bool = False
     limits: Limits = Limits()
-    cards: tuple[Net, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     init: bool = False
     privileged: bool = False
@@ -134,6 +134,11 @@ class Spec:
     cap_drop: tuple[str, ...] = ()
     shm_size: int = 64 << 20
     sysctls: Mapping[str, str] = field(default_factory=dict)
+
+
+def machine_card(card: int) -> int:
+    """Return the number of a network card in its machine, of which Linux finds the last one first."""
+    return MOST_CARDS - 1 - card
 
 
 class Ended(NamedTuple):

@@ -117,6 +117,12 @@ class LimitDevices(_Message):
     limits: bytes
 
 
+class Plug(_Message):
+    """Connect network cards to sockets, which come along: see :meth:`dbt.hypervisor.carrier.Vm.plug`."""
+
+    cards: list[int]
+
+
 class PressPowerKey(_Message):
     """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
 
@@ -176,6 +182,7 @@ ToVm = (
     | Execute
     | Interrupt
     | LimitDevices
+    | Plug
     | PressPowerKey
     | SetMemory
     | WaitUntil

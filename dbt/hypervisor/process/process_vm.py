@@ -7,7 +7,7 @@ import os
 import pickle
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
@@ -240,6 +240,9 @@ class ProcessVm:
     def limit_devices(self, limits: Limits) -> None:
         if self.facts.has_limits:
             self._ask(say.LimitDevices(pickle.dumps(limits)), say.Ready)
+
+    def plug(self, cards: Mapping[int, int]) -> None:
+        self._ask(say.Plug(list(cards)), say.Ready, list(cards.values()))
 
     def conduct(self, conduct: Conduct) -> None:
         self._ask(behaviour(conduct), say.Ready)

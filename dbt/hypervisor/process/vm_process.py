@@ -100,10 +100,6 @@ class VmProcess:
     def _serve_host(self, channel: Channel[say.ToVm]) -> bool:
         """Answer one host. Return True if it says that this is the end."""
         while True:
-            if self._has_executed and not channel.has_data(_REST_S):
-                self._rest(deep=False)
-                if not channel.has_data(_DEEP_REST_S):
-                    self._rest(deep=True)
             self._await_message(channel)
             message = channel.receive()
             answer: say.FromVm
@@ -131,21 +127,21 @@ class VmProcess:
             _libc.malloc_trim(0)
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
-        """Return when the host has said something. Tell it once if something comes for the guest."""
-        if self._booted is None or not self._booted.hears_outside or self._has_told:
-            return
-        if not (events := self.machine.outside_events):
-            return
-        poll = select.poll()
-        poll.register(channel, select.POLLIN)
-        for descriptor, event in events.items():
-            poll.register(descriptor, event)
+        """Return when the host has said something. Meanwhile tell it once if something comes for the guest, and give
+        memory back.
+        """
+        rests = [(_REST_S, False), (_DEEP_REST_S, True)] if self._has_executed else []
         while not channel.has_data():
-            poll.poll()
-            if self.machine.input_source.has_arrivals:
+            is_listening = self._booted is not None and self._booted.hears_outside and not self._has_told
+            poll = select.poll()
+            poll.register(channel, select.POLLIN)
+            for descriptor, event in (self.machine.outside_events if is_listening else {}).items():
+                poll.register(descriptor, event)
+            if not poll.poll(1000 * rests[0][0] if rests else None):
+                self._rest(rests.pop(0)[1])
+            elif is_listening and self.machine.input_source.has_arrivals:
                 self._has_told = True
                 channel.send(say.Arrived())
-                return
 
     def _answered(self, message: say.ToVm, channel: Channel[say.ToVm]) -> tuple[say.FromVm, Sequence[int]]:
         """Return the answer to a message, and the files that come with it, which the caller closes."""
@@ -157,6 +153,10 @@ class VmProcess:
                 case say.Restore():
                     values, ram = channel.take_files(2)
                     return self._restore(message, received_state(values, ram)), ()
+                case say.Plug(cards):
+                    for card, file in zip(cards, channel.take_files(len(cards)), strict=True):
+                        self.machine.plug_net(card, file)
+                    return say.Ready(), ()
                 case _:
                     return self._value(message), ()
         except Exception as error:  # whatever it is, the host is told

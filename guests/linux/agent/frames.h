@@ -10,8 +10,8 @@
 
 #define FRAME_MOST 32768
 
-enum { PREPARE = 1, START, INPUT, SIGNAL, RESIZE, FINISH, CREDIT, SYNC };  /* frames from the host */
-enum { READY = 1, STARTED, OUTPUT, TAKEN, ENDED, FAILED, SYNCED, FINISHED };  /* frames to the host */
+enum { PREPARE = 1, START, INPUT, SIGNAL, RESIZE, FINISH, CREDIT, SYNC, NAMES, ANSWER };  /* frames from the host */
+enum { READY = 1, STARTED, OUTPUT, TAKEN, ENDED, FAILED, SYNCED, FINISHED, ASKED };  /* frames to the host */
 
 struct header {
     uint8_t kind, stream;

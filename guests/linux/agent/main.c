@@ -6,11 +6,12 @@
  */
 #include "files.h"
 #include "frames.h"
+#include "network.h"
 #include "polling.h"
 #include "session.h"
 #include "system.h"
 
-enum { SET_INTERFACE_FLAGS = 0x8914, MOUNT_REMOUNT = 32, MOUNT_NO_ATIME = 1024 };
+enum { MOUNT_REMOUNT = 32, MOUNT_NO_ATIME = 1024 };
 
 static int children;
 static int is_last; /* The guest ends when there is no session any more. */
@@ -38,8 +39,13 @@ void obey(const struct header *frame, const uint8_t *data)
         end_guest();
     else if (frame->kind == FINISH)
         is_last = 1;
-    else if (frame->kind == SYNC)
+    else if (frame->kind == SYNC) {
+        forget_questions();
         send_sessions(data, frame->size);
+    } else if (frame->kind == NAMES)
+        open_names();
+    else if (frame->kind == ANSWER)
+        answer_question(frame->session, data, frame->size);
     else
         obey_session(frame, data);
 }
@@ -51,11 +57,13 @@ static __attribute__((noreturn)) void serve(void)
         watch(port, POLL_IN);
         watch(children, POLL_IN);
         watch_sessions();
+        watch_names();
         if (is_last && !sessions_in_use())
             power_off();
         if (wait_for_any() < 0)
             continue;
         serve_sessions();
+        serve_names();
         if (has(children, POLL_IN)) {
             uint8_t which[128]; /* struct signalfd_siginfo; several signals may have become one */
             call(SYS_READ, children, (long)which, sizeof which, 0, 0);
@@ -92,20 +100,6 @@ static void make_control_group(void)
     mount_system("cgroup2", "/sys/fs/cgroup", "");
     write_file("/sys/fs/cgroup/cgroup.subtree_control", 0, controllers, sizeof controllers - 1);
     call(SYS_MKDIR, (long)"/sys/fs/cgroup/container", 0755, 0, 0, 0);
-}
-
-/* Let the guest reach itself by 127.0.0.1. */
-static void raise_loopback(void)
-{
-    struct {
-        char name[16];
-        int16_t flags;
-        uint8_t rest[14];
-    } request = {"lo", 0x41, {0}}; /* IFF_UP and IFF_RUNNING */
-    long file = call(SYS_SOCKET, 2, 2 | CLOSE_ON_EXEC, 0, 0, 0);
-
-    call(SYS_IOCTL, file, SET_INTERFACE_FLAGS, (long)&request, 0, 0);
-    call(SYS_CLOSE, file, 0, 0, 0, 0);
 }
 
 int main(void)

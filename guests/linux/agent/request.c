@@ -1,6 +1,7 @@
 #include "request.h"
 #include "files.h"
 #include "jobs.h"
+#include "network.h"
 #include "processes.h"
 #include "system.h"
 
@@ -138,6 +139,8 @@ static long carry_out(struct carrier *carrier, const struct item *item)
         return fork_into(carrier);
     case ITEM_CAPABILITIES:
         return bound_capabilities(long_number(value));
+    case ITEM_INTERFACE:
+        return set_interface(value, item->size);
     case ITEM_MASK:
         return call(SYS_UMASK, (long)number(value), 0, 0, 0, 0);
     case ITEM_INIT:

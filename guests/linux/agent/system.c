@@ -2,18 +2,23 @@
 
 #define POWER_OFF_MAGIC 0x4321fedc
 
-long call(long number, long a, long b, long c, long d, long e)
+long call6(long number, long a, long b, long c, long d, long e, long f)
 {
     register long r0 __asm__("r0") = a;
     register long r1 __asm__("r1") = b;
     register long r2 __asm__("r2") = c;
     register long r3 __asm__("r3") = d;
     register long r4 __asm__("r4") = e;
-    register long r5 __asm__("r5") = 0;
+    register long r5 __asm__("r5") = f;
     register long r7 __asm__("r7") = number;
 
     __asm__ volatile("svc #0" : "+r"(r0) : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r7) : "memory");
     return r0;
+}
+
+long call(long number, long a, long b, long c, long d, long e)
+{
+    return call6(number, a, b, c, d, e, 0);
 }
 
 /* GCC makes calls of these two by itself. */
