@@ -60,21 +60,23 @@ class RegistryClient:
             self._base = httpx.URL(f"https://{self._host}")
         except httpx.InvalidURL as error:
             raise RegistryError(f"{self._host} is no address of a registry: {error}") from None
+        check_hop(self._base, self._base, insecure)
 
     async def __aenter__(self) -> Self:
         try:
             await self._find()
         except BaseException:
-            await self._close()
+            await self.aclose()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close()
+        await self.aclose()
 
-    async def _close(self) -> None:
+    async def aclose(self) -> None:
+        """End all connections."""
         for client in self._clients.values():
             await client.aclose()
 
@@ -182,10 +184,12 @@ class RegistryClient:
         return found
 
     async def fetch(
-        self, method: str, url: httpx.URL, headers: dict[str, str], content: bytes | None = None
+        self, method: str, url: httpx.URL | str, headers: dict[str, str], content: bytes | None = None
     ) -> SmallAnswer:
         """Return the answer of another address than the registry's, such as that of its tokens. Nothing is added."""
-        async with self._sent(method, url, headers, content) as response:
+        import httpx
+
+        async with self._sent(method, httpx.URL(url), headers, content) as response:
             return await self._small(response, _SMALL)
 
     @contextlib.asynccontextmanager

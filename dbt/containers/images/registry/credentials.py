@@ -15,11 +15,11 @@ _LONGEST: Final = 1 << 16
 _PARAMETER = re.compile(r'\s*([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*(?:,|$)')
 
 
-class Credentials(msgspec.Struct, frozen=True, rename="lower"):
+class Credentials(msgspec.Struct, frozen=True, rename=lambda name: name.replace("_", "")):
     """Who pulls or pushes: a name with its password, or what a login has given in their place. All may be empty."""
 
     username: str = ""
-    password: str = msgspec.field(default="")
+    password: str = ""
     auth: str = ""
     server_address: str = ""
     identity_token: str = ""

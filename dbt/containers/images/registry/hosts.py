@@ -79,6 +79,8 @@ def check_hop(origin: httpx.URL, target: httpx.URL, insecure: InsecureHosts) -> 
         raise RegistryError(f"the registry {origin.host} leads to {target.scheme or 'nothing'}: {_shown(target)}")
     if target.userinfo:
         raise RegistryError(f"the registry {origin.host} leads to an address with a user's name: {_shown(target)}")
+    if target.port is not None and not 0 < target.port < 1 << 16:
+        raise RegistryError(f"the registry {origin.host} leads to no port: {_shown(target)}")
     if not target.host or (is_internal(target.host) and not is_internal(origin.host)):
         raise RegistryError(f"the registry {origin.host} leads to this host: {_shown(target)}")
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dbt.containers.images.errors import WrongPlatform
+from dbt.containers.images.image import Layer
 from dbt.containers.images.reference import DEFAULT_DOMAIN, Reference
+from dbt.containers.images.view import FilesView
 
-#: The variants, the best one first. Docker before 18 and "docker import" name none.
-_VARIANTS: Final = ("v5", "")
-_HARD_FLOAT: Final = "needs the floating point unit and, in most cases, Thumb code"
+#: The variants, the best one first. "docker import" names none. What is for v6 has hard floating point in most cases,
+#: which is seen when it is here.
+_VARIANTS: Final = ("v5", "", "v6")
+#: The loaders of programs with hard floating point, of glibc and of musl.
+_LOADERS: Final = ("/lib/ld-linux-armhf.so.3", "/lib/ld-musl-armhf.so.1")
+_HARD_FLOAT: Final = "needs a floating point unit"
 
 
 class Platform(NamedTuple):
@@ -38,7 +44,7 @@ def read_platform(text: str) -> Platform:
     if parts[1:] == ["armel"]:
         parts[1:] = OURS[1:]
     found = Platform(*parts) if len(parts) in (2, 3) and all(parts) else Platform("", "")
-    if found.os != OURS.os or found.architecture != OURS.architecture or found.variant not in _VARIANTS:
+    if rank(found) is None:
         raise WrongPlatform(f"images of {text[:64]} cannot run here, those of {OURS} can")
     return found
 
@@ -68,6 +74,15 @@ def check_platform(reference: Reference, platform: Platform) -> None:
     if platform[:2] == OURS[:2]:
         text += f": armhf {_HARD_FLOAT}, which this processor does not have"
     raise WrongPlatform(f"{text}{_instead(reference)}")
+
+
+def check_soft_float(reference: Reference, layers: Sequence[Layer]) -> None:
+    """Raise WrongPlatform for an image with programs that have hard floating point, whatever platform it says."""
+    with FilesView(layers) as files:
+        for loader in _LOADERS:
+            if files.exists(loader):
+                text = f"{reference.familiar} has {loader}: its programs are of armhf, which {_HARD_FLOAT}"
+                raise WrongPlatform(f"{text}, which this processor does not have{_instead(reference)}")
 
 
 def _instead(reference: Reference) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, BinaryIO, Final, NamedTuple, Protocol, cast
+from typing import IO, BinaryIO, Final, NamedTuple, cast
 
 from dbt.containers.images.config import MOST_BYTES as MOST_OF_CONFIG
 from dbt.containers.images.config import ImageConfig, read_config
@@ -25,22 +25,12 @@ from dbt.containers.images.registry.manifests import (
     read_manifest,
 )
 from dbt.containers.images.registry.messages import Meter, Report, action, short, status
-from dbt.containers.images.registry.platforms import Platform, check_platform, refusal
+from dbt.containers.images.registry.platforms import Platform, check_platform, check_soft_float, refusal
+from dbt.containers.images.store import ImageStore
 
 _MOST_DOWNLOADS: Final = 3
 #: What the layers of an image may have together, compressed, in bytes.
 MOST_OF_IMAGE: Final = 32 << 30
-
-
-class Sink(Protocol):
-    """What pull needs of a store (:class:`dbt.containers.images.store.ImageStore`)."""
-
-    def find(self, text: str) -> Image: ...
-    def layer(self, diff_id: str) -> Layer | None: ...
-    def add_layer(self, tar: BinaryIO, expected_diff_id: str | None = None) -> Layer: ...
-    def add_image(
-        self, document: bytes, names: Sequence[str] = (), parent: str | None = None, digests: Sequence[str] = ()
-    ) -> Image: ...
 
 
 class _Found(NamedTuple):
@@ -56,7 +46,7 @@ class Pull:
     def __init__(
         self,
         client: RegistryClient,
-        store: Sink,
+        store: ImageStore,
         reference: Reference,
         folder: str,
         report: Report,
@@ -84,6 +74,7 @@ class Pull:
         check_platform(reference, Platform(config.os, config.architecture, config.variant))
         _check_layers(manifest, config)
         layers = await self._layers(manifest.layers, config.diff_ids)
+        await asyncio.to_thread(check_soft_float, reference, layers)
         for blob, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
             self._known.add(diff_id, reference.domain, reference.path, blob)
         return await self._keep(document, found.digest, layers)

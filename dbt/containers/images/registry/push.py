@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final
 
 from dbt.containers.images.errors import StoreError
 from dbt.containers.images.image import Image, Layer
@@ -20,17 +20,12 @@ from dbt.containers.images.registry.known import KnownBlobs
 from dbt.containers.images.registry.manifests import CONFIG, LAYER, SCHEMA2, Descriptor, digest_of
 from dbt.containers.images.registry.messages import Meter, Report, action, short, status
 from dbt.containers.images.registry.upload import has_blob, mount, upload
+from dbt.containers.images.store import ImageStore
 
 _MOST_UPLOADS: Final = 5
 _LEVEL: Final = 6
 _GZIP: Final = 31  # zlib's way to say: 15 bits of window, and gzip's header, whose time is 0
 _CREATED: Final = (HTTPStatus.CREATED, HTTPStatus.OK, HTTPStatus.ACCEPTED)
-
-
-class Source(Protocol):
-    """What push needs of a store (:class:`dbt.containers.images.store.ImageStore`)."""
-
-    def layer_tar(self, layer: Layer) -> Iterator[bytes]: ...
 
 
 class Push:
@@ -39,7 +34,7 @@ class Push:
     def __init__(
         self,
         client: RegistryClient,
-        store: Source,
+        store: ImageStore,
         reference: Reference,
         folder: str,
         report: Report,

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Final
 
 from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.image import Image
-from dbt.containers.images.reference import Reference
+from dbt.containers.images.reference import DEFAULT_DOMAIN, Reference
 from dbt.containers.images.registry.client import RegistryClient
 from dbt.containers.images.registry.credentials import NOBODY, Credentials
+from dbt.containers.images.registry.failures import Refusal
 from dbt.containers.images.registry.hosts import InsecureHosts
 from dbt.containers.images.registry.known import KnownBlobs
 from dbt.containers.images.registry.messages import Report, status
 from dbt.containers.images.registry.platforms import read_platform
-from dbt.containers.images.registry.pull import Pull, Sink
-from dbt.containers.images.registry.push import Push, Source
+from dbt.containers.images.registry.pull import Pull
+from dbt.containers.images.registry.push import Push
+from dbt.containers.images.registry.search import search_catalogue, search_hub, split_term
+from dbt.containers.images.store import ImageStore
 
-
-class Store(Sink, Source, Protocol):
-    """What is needed of a store (:class:`dbt.containers.images.store.ImageStore`)."""
-
-    def images(self) -> list[Image]: ...
+_MOST_RESULTS: Final = 100
+_HUB_NAMES: Final = ("index.docker.io", "registry-1.docker.io", "docker.io")
 
 
 class Registries:
@@ -33,7 +34,7 @@ class Registries:
       a host, a host with its port, or a network as 10.1.0.0/16.
     """
 
-    def __init__(self, store: Store, folder: str, insecure: Iterable[str] = ()) -> None:
+    def __init__(self, store: ImageStore, folder: str, insecure: Iterable[str] = ()) -> None:
         self._store = store
         self._folder = folder
         self._insecure = InsecureHosts(insecure)
@@ -69,10 +70,39 @@ class Registries:
             for tag, image in images.items():
                 await Push(client, self._store, reference, self._folder, report, self._known).run(image, tag)
 
+    async def search(self, term: str, limit: int = 25, credentials: Credentials = NOBODY) -> list[dict[str, Any]]:
+        """Return what a registry has with ``term``, which may begin with its domain, in the form of docker's API."""
+        if not 1 <= limit <= _MOST_RESULTS:
+            raise BadRequest(f"limit {limit} is outside the range of [1, {_MOST_RESULTS}]")
+        domain, wanted = split_term(term)
+        client = self.client(domain, credentials, ["registry:catalog:*"])
+        if domain == DEFAULT_DOMAIN:
+            async with contextlib.aclosing(client):
+                return await search_hub(client, wanted, limit)
+        async with client:
+            return await search_catalogue(client, domain, wanted, limit)
+
+    async def login(self, credentials: Credentials) -> str:
+        """See whether a registry knows somebody. Return a token that stands for the password, or nothing if it gives
+        none. Raise ImageError.
+        """
+        address = credentials.server_address.partition("://")[2] or credentials.server_address
+        domain = address.partition("/")[0] or DEFAULT_DOMAIN
+        domain = DEFAULT_DOMAIN if domain in _HUB_NAMES else domain
+        async with self.client(domain, credentials, []) as client:
+            try:
+                await client.ask("GET", "/v2/")
+            except Refusal as error:
+                if error.http_status != HTTPStatus.UNAUTHORIZED:
+                    raise
+                failed = f"login attempt to {client.url('/v2/')} failed with status: 401 Unauthorized"
+                raise LoginFailed(failed) from None
+            return client.tokens.refresh_token
+
     def _tagged(self, reference: Reference) -> dict[str, Image]:
         """Return the images that a reference means, by their tags."""
         if reference.digest:
-            raise _BadPush("cannot push a digest reference")
+            raise BadRequest("cannot push a digest reference")
         if reference.tag:
             try:
                 return {reference.tag: self._store.find(str(reference))}
@@ -91,5 +121,13 @@ class Registries:
         return dict(sorted(found.items()))
 
 
-class _BadPush(ImageError):
+class BadRequest(ImageError):
+    """Raised for what makes no sense to ask for."""
+
     status = HTTPStatus.BAD_REQUEST
+
+
+class LoginFailed(ImageError):
+    """Raised if a registry does not know somebody."""
+
+    status = HTTPStatus.UNAUTHORIZED

@@ -1,4 +1,4 @@
-"""Images for the tests of registries, made of nothing, and a store that keeps them in memory."""
+"""Images for the tests of registries, made of nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from collections.abc import Sequence
+from typing import Any
 
-from dbt.containers.images.config import read_config
-from dbt.containers.images.errors import BadLayer, ImageNotFound
-from dbt.containers.images.image import Image, Layer
-from dbt.containers.images.reference import Reference
+from dbt.containers.images.image import Image
 from dbt.containers.images.registry.manifests import CONFIG, LAYER, SCHEMA2
+from dbt.containers.images.store import ImageStore
 
 
 def digest(data: bytes) -> str:
@@ -73,50 +70,6 @@ class MadeImage:
         return json.dumps(self.document()).encode()
 
 
-@dataclass
-class MemoryStore:
-    """What pull and push need of a store. It checks layers' digests, and nothing else."""
-
-    tars: dict[str, bytes] = field(default_factory=dict)
-    by_name: dict[str, Image] = field(default_factory=dict)
-    by_id: dict[str, Image] = field(default_factory=dict)
-
-    def images(self) -> list[Image]:
-        return list(self.by_id.values())
-
-    def find(self, text: str) -> Image:
-        if text not in self.by_name:
-            raise ImageNotFound(f"No such image: {Reference.parse(text).familiar}")
-        return self.by_name[text]
-
-    def layer(self, diff_id: str) -> Layer | None:
-        return Layer(diff_id, "", 0) if diff_id in self.tars else None
-
-    def add_layer(self, tar: BinaryIO, expected_diff_id: str | None = None) -> Layer:
-        data = tar.read()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        if expected_diff_id not in (None, digest(data)):
-            raise BadLayer(f"layer {digest(data)} is not {expected_diff_id}")
-        self.tars[digest(data)] = data
-        return Layer(digest(data), "", len(data))
-
-    def add_image(
-        self, document: bytes, names: Sequence[str] = (), parent: str | None = None, digests: Sequence[str] = ()
-    ) -> Image:
-        config = read_config(document)
-        layers = tuple(Layer(diff_id, "", len(self.tars[diff_id])) for diff_id in config.diff_ids)
-        image = Image(digest(document), config, layers, tuple(names), tuple(digests), parent, 0.0, document)
-        self.by_id[image.id] = image
-        for name in (*names, *digests):
-            self.by_name[name] = image
-        return image
-
-    def layer_tar(self, layer: Layer) -> Iterator[bytes]:
-        data = self.tars[layer.diff_id]
-        for place in range(0, len(data), 1 << 16):
-            yield data[place : place + (1 << 16)]
-
-    def tag(self, image: Image, reference: Reference) -> None:
-        named = replace(image, names=(*image.names, str(reference)))
-        self.by_name[str(reference)] = self.by_id[image.id] = named
+def content(store: ImageStore, image: Image) -> list[bytes]:
+    """Return the archives of an image's layers, the lowest first."""
+    return [b"".join(store.layer_tar(layer)) for layer in image.layers]

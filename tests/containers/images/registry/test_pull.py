@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dbt.containers.images.errors import PullDenied, RegistryError, WrongPlatform
-from dbt.containers.images.image import Image
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.messages import action, bar
 from dbt.containers.images.registry.platforms import read_platform
-from dbt.containers.images.registry.registries import Registries
-from tests.containers.images.registry.lying import Asked, LyingRegistry, Writer, answer, error, fixed, lying_registry
-from tests.containers.images.registry.made import MadeImage, MemoryStore, digest, tar_of
+from tests.containers.images.registry.lying import Asked, Writer, answer, error, fixed
+from tests.containers.images.registry.made import MadeImage, content, digest, tar_of
+from tests.containers.images.registry.pulling import Puller, with_registry
 
 pytest.importorskip("httpx", reason="registries need httpx")
 
 BASE, TOP = tar_of(a=b"base" * 5000), tar_of(b=b"top" * 3000)
 IMAGE = MadeImage(BASE, TOP)
-
-
-class Puller:
-    """Pulls from a registry, and keeps what is reported."""
-
-    def __init__(self, registry: LyingRegistry, folder: Path) -> None:
-        self.registry = registry
-        self.store = MemoryStore()
-        self.folder = folder
-        self.registries = Registries(self.store, str(folder))
-        self.said: list[dict[str, Any]] = []
-
-    async def pull(self, name: str = "x:1", **options: str) -> Image:
-        self.said.clear()
-        reference = Reference.parse(f"{self.registry.domain}/{name}")
-        image = await self.registries.pull(reference, self.said.append, **options)  # type: ignore[arg-type]
-        await asyncio.sleep(0)  # what threads have reported is still to come
-        return image
-
-    def texts(self, id: str | None = None) -> list[str]:
-        """Return what was said of something, each text once where it comes several times in a row."""
-        said = [line["status"] for line in self.said if line.get("id") == id]
-        return [text for place, text in enumerate(said) if said[place - 1 : place] != [text]]
-
-
-def with_registry(folder: Path, test: Callable[[Puller], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(60), lying_registry() as registry:
-            await test(Puller(registry, folder))
-
-    asyncio.run(run())
-    assert list(folder.iterdir()) == []
 
 
 def test_an_image_comes_with_dockers_messages(tmp_path: Path) -> None:
@@ -64,7 +28,7 @@ def test_an_image_comes_with_dockers_messages(tmp_path: Path) -> None:
         domain = puller.registry.domain
         assert (image.id, image.names) == (IMAGE.id, (f"{domain}/x:1",))
         assert image.digests == (f"{domain}/x@{digest(IMAGE.manifest)}",)
-        assert list(puller.store.tars.values()) == [BASE, TOP]
+        assert content(puller.store, image) == [BASE, TOP]
         assert puller.said[0] == {"status": "Pulling from x", "id": "1"}
         first = digest(IMAGE.layers[0])[7:19]
         assert action("Pulling fs layer", first) in puller.said
@@ -101,7 +65,7 @@ def test_of_several_platforms_ours_is_taken(tmp_path: Path) -> None:
         image = await puller.pull()
         assert image.id == others[2].id
         assert image.digests == (f"{puller.registry.domain}/x@{digest(index)}",)
-        assert (await puller.pull(f"x@{digest(index)}")).names == ()
+        assert (await puller.pull(f"x@{digest(index)}")).id == image.id
         assert puller.said[0] == {"status": "Pulling from x", "id": digest(index)}
 
     with_registry(tmp_path, test)
@@ -124,12 +88,28 @@ def test_armhf_is_refused_with_what_to_take_instead(tmp_path: Path) -> None:
     with_registry(tmp_path, test)
 
 
+def test_what_is_for_v6_is_taken_if_it_has_soft_float(tmp_path: Path) -> None:
+    loader = tar_of(**{"lib/ld-musl-armhf.so.1": b"loader"})
+
+    async def test(puller: Puller) -> None:
+        soft = MadeImage(BASE, variant="v6")
+        puller.registry.put_index("x", "1", MadeImage(BASE, variant="v7"), soft)
+        assert (await puller.pull()).id == soft.id
+        for tag, variant in (("hard", "v6"), ("lies", "v5")):
+            puller.registry.put("x", tag, MadeImage(BASE, loader, variant=variant))
+            with pytest.raises(WrongPlatform, match=r"has /lib/ld-musl-armhf.so.1: its programs are of armhf"):
+                await puller.pull(f"x:{tag}")
+        assert len(puller.store.images()) == 1
+
+    with_registry(tmp_path, test)
+
+
 @pytest.mark.parametrize("text", ["", "linux", "linux/arm/v5", "linux/arm", "arm/v5", "arm", "armel", "linux/armel"])
 def test_ways_to_say_our_platform(text: str) -> None:
     assert read_platform(text)[:2] == ("linux", "arm")
 
 
-@pytest.mark.parametrize("text", ["linux/arm/v7", "arm64", "linux/arm/v5/x", "windows", "arm/v6", "/", "linux/arm/"])
+@pytest.mark.parametrize("text", ["linux/arm/v7", "arm64", "linux/arm/v5/x", "windows", "arm/v8", "/", "linux/arm/"])
 def test_other_platforms_are_refused(text: str) -> None:
     with pytest.raises(WrongPlatform):
         read_platform(text)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dbt.containers.images.errors import ImageNotFound, PullDenied, RegistryError
+from dbt.containers.images.errors import ImageError, ImageNotFound, PullDenied, RegistryError
 from dbt.containers.images.image import Image
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.credentials import NOBODY, Credentials
 from dbt.containers.images.registry.registries import Registries
-from tests.containers.images.registry.made import MemoryStore, config_of, digest, tar_of
+from dbt.containers.images.store import ImageStore
+from tests.containers.images.registry.made import config_of, content, digest, tar_of
 from tests.containers.images.registry.real import docker_registry
 
 pytest.importorskip("httpx", reason="registries need httpx")
 
+_NUMBERS = itertools.count()
 BASE, TOP = tar_of(a=b"base" * 500000), tar_of(b=b"top" * 3000)
 #: The password of "ann" is "secret", with an arbitrary salt.
 HTPASSWD = "ann:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
@@ -35,13 +39,14 @@ class User:
     """Somebody with a store of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = MemoryStore()
-        self.registries = Registries(self.store, str(folder))
+        self.underway = folder / f"underway-{next(_NUMBERS)}"
+        self.underway.mkdir()
+        self.store = ImageStore(f"{self.underway}.store")
+        self.registries = Registries(self.store, str(self.underway))
         self.said: list[dict[str, Any]] = []
 
     def make(self, name: str, *tars: bytes) -> Image:
-        for tar in tars:
-            self.store.tars[digest(tar)] = tar
+        self.layers = [self.store.add_layer(io.BytesIO(tar)) for tar in tars]
         return self.store.add_image(config_of(tars), [name])
 
     def push(self, name: str, who: Credentials = NOBODY) -> list[str]:
@@ -66,9 +71,9 @@ def test_what_is_pushed_is_pulled(domain: str, tmp_path: Path) -> None:
     assert texts[-1] == f"1: digest: {aux['Digest']} size: {aux['Size']}"
     pulled = other.pull(f"{domain}/a/b:1")
     assert (pulled.id, pulled.digests) == (image.id, (f"{domain}/a/b@{aux['Digest']}",))
-    assert other.store.tars == one.store.tars
+    assert content(other.store, pulled) == [BASE, TOP]
     assert other.pull(f"{domain}/a/b@{aux['Digest']}").id == image.id
-    assert list(tmp_path.iterdir()) == []
+    assert not [*one.underway.iterdir(), *other.underway.iterdir()]
 
 
 def test_layers_are_sent_once_and_mounted_from_other_repositories(domain: str, tmp_path: Path) -> None:
@@ -117,3 +122,24 @@ def test_who_may_push_and_pull(tmp_path: Path) -> None:
                 one.pull(f"{domain}/x:1", who)
         one.push(f"{domain}/x:1", ANN)
         assert User(tmp_path / "temporary").pull(f"{domain}/x:1", ANN).id == image.id
+
+
+def test_search_and_login(domain: str, tmp_path: Path) -> None:
+    one = User(tmp_path)
+    for name in ("some/one", "some/two", "other"):
+        one.make(f"{domain}/{name}:1", TOP)
+        one.push(f"{domain}/{name}:1")
+    found = asyncio.run(one.registries.search(f"{domain}/some"))
+    assert [entry["name"] for entry in found] == [f"{domain}/some/one", f"{domain}/some/two"]
+    assert len(asyncio.run(one.registries.search(f"{domain}/o", limit=1))) == 1
+    with pytest.raises(ImageError, match="limit 101 is outside the range of"):
+        asyncio.run(one.registries.search("x", limit=101))
+    (tmp_path / "registry").mkdir()
+    with docker_registry(tmp_path / "registry", HTPASSWD) as locked:
+        for password, is_right in (("secret", True), ("wrong", False)):
+            who = Credentials(username="ann", password=password, server_address=locked)
+            if is_right:
+                assert asyncio.run(one.registries.login(who)) == ""
+            else:
+                with pytest.raises(ImageError, match="failed with status: 401 Unauthorized"):
+                    asyncio.run(one.registries.login(who))
