@@ -206,8 +206,9 @@ class _Connection:
                     await self._send(h11.Data(data=data))
             await self._send(h11.EndOfMessage())
         finally:
-            if not gone.cancel() and not gone.cancelled() and gone.exception() is None and gone.result():
-                self._protocol.receive_data(gone.result())
+            gone.cancel()  # nobody else can read before it has ended
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                self._protocol.receive_data(await gone)
             await answer.pieces.aclose()
 
     async def _hijack(self, request: Request, answer: Hijack) -> bool:

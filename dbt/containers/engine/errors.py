@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dbt.containers.images.errors import ImageError
+from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.spec import RuntimeFailure
 from dbt.linux.images import LinuxGuestError
 
@@ -47,6 +48,6 @@ class NotImplementedHere(EngineError):
 
 def status_of(error: Exception) -> int | None:
     """Return the status of the answer for an error that is an answer, or None for one that nobody has foreseen."""
-    if isinstance(error, EngineError | ImageError):
+    if isinstance(error, EngineError | ImageError | NetworkFailure):
         return error.status
     return 500 if isinstance(error, RuntimeFailure | LinuxGuestError | OSError) else None

@@ -48,7 +48,8 @@ class MountPoint(msgspec.Struct):
 
 
 class Definition(msgspec.Struct):
-    """What a container was made of. ``image`` is the image's id, ``created`` a time by RFC 3339.
+    """What a container was made of. ``image`` is the image's id, ``created`` a time by RFC 3339. ``layers`` are the
+    digests of the image's layers, the lowest first.
 
     ``networking`` is docker's NetworkingConfig: the wishes for each network, by the network's name or id.
     """
@@ -62,6 +63,7 @@ class Definition(msgspec.Struct):
     host: HostConfig
     networking: dict[str, Any]
     mounts: list[MountPoint]
+    layers: list[str]
 
 
 class Health(msgspec.Struct):

@@ -41,7 +41,9 @@ async def serve(places: Places, version: str, ready: Callable[[], None]) -> None
             listening = Endpoint(path=places.socket).listen()
             server.add(await asyncio.start_unix_server(_guarded(server), sock=listening, backlog=_BACKLOG))
             ready()
+            warming = asyncio.create_task(engine.warm_up())
             await stopping.wait()
+            await warming
         finally:
             await server.close()
             await engine.close()

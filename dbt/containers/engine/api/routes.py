@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dbt.containers.engine.api.archives import archive_routes
+from dbt.containers.engine.api.containers import container_routes
+from dbt.containers.engine.api.execs import exec_routes
+from dbt.containers.engine.api.observing import observing_routes
+from dbt.containers.engine.api.streams import stream_routes
 from dbt.containers.engine.api.system import system_routes
 from dbt.containers.engine.engine import Engine
 from dbt.containers.engine.router import Route
@@ -9,4 +14,11 @@ from dbt.containers.engine.router import Route
 
 def all_routes(engine: Engine) -> list[Route]:
     """Return the routes of all subjects. The first that fits answers."""
-    return [*system_routes(engine)]
+    return [
+        *system_routes(engine),
+        *container_routes(engine),
+        *stream_routes(engine),
+        *exec_routes(engine),
+        *archive_routes(engine),
+        *observing_routes(engine),
+    ]

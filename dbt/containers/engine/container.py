@@ -1,0 +1,328 @@
+"""A container: its life from a record to a VM and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotModified
+from dbt.containers.engine.health import HealthChecks
+from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.records import Record
+from dbt.containers.engine.restarting import Restarts
+from dbt.containers.engine.signals import signal_number
+from dbt.containers.engine.stored_container import StoredContainer
+from dbt.containers.engine.timestamps import ZERO, now
+from dbt.containers.engine.waiting import Exit, Waiters
+from dbt.containers.images.image import Image
+from dbt.containers.runtime.container_vm import ContainerVm
+from dbt.containers.runtime.session import Session
+from dbt.containers.runtime.spec import Ended, ProcessFailure, RuntimeFailure, VmEnded
+
+_DEFAULT_STOP_S: Final = 10
+#: How long a program may take to end after SIGKILL, in seconds. Then its VM is ended.
+_KILL_S: Final = 10.0
+_SIGKILL: Final = 9
+#: The exit code of a container of which nobody knows how it has ended, as docker's.
+_LOST: Final = 255
+_log = logging.getLogger(__name__)
+#: What docker says before the reason why a program was not started.
+_START_FAILURE: Final = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: "
+)
+
+
+class Container(StoredContainer):
+    """A container that can be started. ``remove_itself`` is called for one with --rm that has ended."""
+
+    def __init__(
+        self, parts: Parts, record: Record, image: Image, remove_itself: Callable[[Container], Awaitable[None]]
+    ) -> None:
+        super().__init__(parts, record, image)
+        self.exits = Waiters()
+        self.starts = Waiters()
+        self.removals = Waiters()
+        self.is_being_removed = False
+        self._remove_itself = remove_itself
+        self._lock = asyncio.Lock()
+        self._restarts = Restarts()
+        self._restarting: asyncio.Task[None] | None = None
+        self._health = HealthChecks(self)
+        self._begun = 0.0
+        self._log_has_failed = False
+
+    # -- its beginning -------------------------------------------------------------------------
+
+    async def start(self, checkpoint: str | None = None) -> None:
+        """Start it, from a checkpoint's directory if there is one. Raise NotModified, Conflict, BadParameter."""
+        async with self._lock:
+            state = self.record.state
+            if state.paused:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if state.running and not state.restarting:
+                raise NotModified("container is already running")
+            if self.is_being_removed or state.dead:
+                raise Conflict("container is marked for removal and cannot be started")
+            state.stopped_by_user = False
+            self._forget_restart()
+            await self._start(checkpoint)
+
+    async def _start(self, checkpoint: str | None = None) -> None:
+        state = self.record.state
+        state.starting, state.restarting = True, False
+        self.save()
+        try:
+            async with self.files.closed():
+                runtime = self._parts.runtime
+                if checkpoint is None:
+                    vm = await runtime.start(self._spec())
+                else:
+                    vm = await runtime.start_from(self._spec(), checkpoint)
+        except RuntimeFailure as failure:
+            await self._has_failed(failure)
+            raise EngineError(self.record.state.error) from None
+        self._is_live(vm)
+        state.started, state.pid = now(), vm.main.pid
+        state.exit_code, state.error, state.oom_killed = 0, "", False
+        self.save()
+        self.starts.tell(Exit(0))
+        self.tell("start")
+        self._health.begin()
+
+    async def _has_failed(self, failure: RuntimeFailure) -> None:
+        """Be a container that could not be started."""
+        state = self.record.state
+        code = failure.exit_code if isinstance(failure, ProcessFailure) else 128
+        text = f"{_START_FAILURE}{failure}: unknown" if isinstance(failure, ProcessFailure) else str(failure)
+        state.running = state.starting = state.restarting = False
+        state.exit_code, state.error, state.pid = code, text, 0
+        self.save()
+        self.output.end()
+        self.starts.tell(Exit(code, text))
+        if self.record.definition.host.auto_remove:
+            await self._remove_itself(self)
+        if isinstance(failure, ProcessFailure):
+            raise BadParameter(text) from None
+
+    def _is_live(self, vm: ContainerVm) -> None:
+        """Have a VM, and follow what it does."""
+        self.vm = vm
+        self._begun = time.monotonic()
+        self.log.open()
+        state = self.record.state
+        state.running, state.starting, state.paused = True, False, vm.is_paused
+        self.spawn(self._live(vm))
+
+    async def attach_again(self) -> None:
+        """Find the VM that it had when the engine was killed, or be a container that has ended."""
+        state = self.record.state
+        if not state.running and not state.starting:
+            return
+        if (vm := await self._parts.runtime.attach_again(self._spec())) is not None:
+            self._is_live(vm)
+            state.restarting = False
+            state.pid = vm.main.pid
+            self.save()
+            self._health.begin()
+            return
+        was_started = state.running
+        state.running = state.starting = state.paused = state.restarting = False
+        state.pid = 0
+        if was_started:
+            state.exit_code, state.finished = _LOST, now()
+        self.save()
+
+    async def start_with_engine(self) -> None:
+        """Start it again if its policy says that it runs when the engine does."""
+        state, policy = self.record.state, self.record.definition.host.restart_policy
+        if not state.running and state.started != ZERO and Restarts.at_begin(policy, state.stopped_by_user):
+            async with self._lock:
+                await self._start()
+
+    # -- its end -------------------------------------------------------------------------------
+
+    def _keep(self, stream: int, data: bytes) -> None:
+        if self.record.definition.host.log_config.type == "none":
+            return
+        try:
+            self.log.write(stream, data)
+        except OSError as error:
+            if not self._log_has_failed:
+                _log.error("the log of the container %s cannot be written: %s", self.id[:12], error)
+            self._log_has_failed = True
+
+    async def _live(self, vm: ContainerVm) -> None:
+        """Follow a VM until its end, and what comes after it."""
+        carrying = asyncio.get_running_loop().create_task(self.output.carry(vm.main, self._keep))
+        ended = await vm.wait()
+        await carrying
+        await self._has_ended(ended)
+
+    async def _has_ended(self, ended: Ended) -> None:
+        self._health.end()
+        with contextlib.suppress(OSError):
+            self.log.close()
+        state = self.record.state
+        ran_s = time.monotonic() - self._begun
+        delay = None
+        if not state.stopped_by_user and not self.is_being_removed:
+            policy = self.record.definition.host.restart_policy
+            delay = self._restarts.delay(policy, state.restarts, ended.exit_code, ran_s)
+        self.vm = None
+        state.paused, state.pid = False, 0
+        state.running = state.restarting = delay is not None
+        state.exit_code, state.oom_killed, state.error = ended.exit_code, ended.oom_killed, ended.error
+        state.finished = now()
+        self.save()
+        self.execs.clear()
+        self.output.end()
+        if ended.oom_killed:
+            self.tell("oom")
+        self.tell("die", exitCode=str(ended.exit_code), execDuration=str(int(ran_s)))
+        self.exits.tell(Exit(ended.exit_code, ended.error))
+        if delay is not None:
+            self._restarting = self.spawn(self._restart_later(delay))
+        elif self.record.definition.host.auto_remove and not self.is_being_removed:
+            await self._remove_itself(self)
+
+    async def _restart_later(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        async with self._lock:
+            self._restarting = None
+            self.record.state.restarts += 1
+            try:
+                await self._start()
+            except EngineError as error:
+                _log.error("the container %s cannot be started again: %s", self.id[:12], error)
+
+    def _forget_restart(self) -> None:
+        if self._restarting is not None:
+            self._restarting.cancel()
+            self._restarting = None
+
+    async def kill(self, number: int) -> None:
+        """Send it a signal. Raise Conflict if it does not run."""
+        if self.vm is None:
+            raise Conflict(f"Cannot kill container: {self.id}: Container {self.id} is not running")
+        state = self.record.state
+        chosen = self.record.definition.config.stop_signal
+        if number == _SIGKILL or not chosen or signal_number(chosen) == number:
+            state.stopped_by_user = True  # what comes is its end, and no failure
+            self.save()
+        with contextlib.suppress(VmEnded):
+            await self.vm.kill(number)
+            if state.paused and state.stopped_by_user:
+                await self._resume()
+        self.tell("kill", signal=str(number))
+
+    async def stop(self, timeout: int | None = None, signal: str = "", by_user: bool = True) -> None:
+        """Let it end: by its own signal, and by SIGKILL after ``timeout`` seconds; -1 is never. Raise NotModified if it
+        does not run.
+        """
+        state, config = self.record.state, self.record.definition.config
+        if not state.running:
+            raise NotModified("container is already stopped")
+        number = signal_number(signal or config.stop_signal or "SIGTERM")
+        if timeout is None:
+            timeout = _DEFAULT_STOP_S if config.stop_timeout is None else config.stop_timeout
+        state.stopped_by_user = by_user or state.stopped_by_user
+        self.save()
+        if state.restarting:
+            self._forget_restart()
+            state.running = state.restarting = False
+            self.save()
+        else:
+            await self._end(number, timeout)
+        self.tell("stop")
+
+    async def _end(self, number: int, timeout: int) -> None:
+        over = self.exits.add()
+        try:
+            if self.vm is not None:
+                await self._signal(number)
+                await asyncio.wait([over], timeout=None if timeout < 0 else timeout)
+            if self.vm is not None and not over.done():
+                await self._signal(_SIGKILL)
+                await asyncio.wait([over], timeout=_KILL_S)
+            if self.vm is not None and not over.done():
+                await self.vm.destroy()
+                await over
+        finally:
+            over.cancel()
+
+    async def _signal(self, number: int) -> None:
+        if self.vm is not None:
+            with contextlib.suppress(VmEnded):
+                await self.vm.kill(number)
+                if self.record.state.paused:
+                    await self._resume()
+            self.tell("kill", signal=str(number))
+
+    async def restart(self, timeout: int | None, signal: str) -> None:
+        """Let it end, if it runs, and start it."""
+        if self.record.state.running:
+            await self.stop(timeout, signal)
+        await self.start()
+        self.tell("restart")
+
+    async def shut_down(self) -> None:
+        """Let it end with the engine."""
+        self._forget_restart()
+        if self.vm is not None:
+            with contextlib.suppress(NotModified):
+                await self.stop(by_user=False)
+
+    async def close(self) -> None:
+        """End what is left of it, before its record and directory go."""
+        self._forget_restart()
+        async with self.files.closed():
+            pass
+        self.output.end()
+
+    async def checkpoint(self, name: str, folder: str, ends: bool) -> None:
+        """Write a checkpoint, and end if it ``ends`` with that. Raise Conflict or RuntimeFailure."""
+        if self.vm is None:
+            raise Conflict(f"Container {self.id} not running")
+        path = self.checkpoints.new_path(name, folder)
+        vm, state = self.vm, self.record.state
+        state.stopped_by_user = state.stopped_by_user or ends
+        await vm.checkpoint(path, goes_on=not ends)
+        self.tell("checkpoint")
+
+    # -- standing still ------------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        """Let it stand still. Raise Conflict if it does already, or does not run."""
+        state = self.record.state
+        if not state.running or self.vm is None:
+            raise Conflict(f"Container {self.id} is not running")
+        if state.paused:
+            raise Conflict(f"Container {self.id} is already paused")
+        await self.vm.pause()
+        state.paused = True
+        self.save()
+        self.tell("pause")
+
+    async def unpause(self) -> None:
+        """Let it go on. Raise Conflict if it does not stand still."""
+        if not self.record.state.paused:
+            raise Conflict(f"Container {self.id} is not paused")
+        await self._resume()
+
+    async def _resume(self) -> None:
+        assert self.vm is not None
+        await self.vm.resume()
+        self.record.state.paused = False
+        self.save()
+        self.tell("unpause")
+
+    async def session(self) -> Session | None:
+        """Return its own program as soon as there is one, or None if it could not be started."""
+        if self.vm is None:
+            await self.starts.add()
+        return None if self.vm is None else self.vm.main

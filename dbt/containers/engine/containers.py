@@ -1,0 +1,290 @@
+"""All containers: they are made, found, listed and removed here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+
+from dbt.containers.engine.config import CreateBody, words
+from dbt.containers.engine.container import Container
+from dbt.containers.engine.creation import check_config, complete_host, merge_config
+from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
+from dbt.containers.engine.filters import Filters
+from dbt.containers.engine.mounts import MountMaker
+from dbt.containers.engine.names import checked_name, some_name
+from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.records import Definition, MountPoint, Record, State
+from dbt.containers.engine.specs import DISK
+from dbt.containers.engine.timestamps import asked_ns, now, ns_of
+from dbt.containers.engine.waiting import Exit
+from dbt.containers.images.config import read_config
+from dbt.containers.images.errors import ImageError, ImageNotFound
+from dbt.containers.images.image import Image
+from dbt.containers.runtime.disk import make_disk
+from dbt.containers.runtime.spec import RuntimeFailure
+
+_ID_SIZE = 64
+_SIGKILL = 9
+_ID = re.compile(r"[0-9a-f]{64}")
+#: The configuration of the image, in the directory of the container.
+_IMAGE = "image.json"
+_log = logging.getLogger(__name__)
+
+
+class Containers:
+    """The containers of an engine. All methods belong to its event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._all: dict[str, Container] = {}
+        self._names: dict[str, str] = {}
+        self._mounts = MountMaker(parts.volumes, lambda name: self.find(name).record.definition.mounts)
+
+    async def open(self) -> None:
+        """Have the containers of the records: those whose VMs go on, and those that their policy starts."""
+        for record in self._parts.records.all():
+            try:
+                image = self._image_of(record.definition)
+            except (ImageError, OSError) as error:
+                _log.error("the container %s cannot be had: %s", record.definition.id[:12], error)
+                continue
+            self._add(Container(self._parts, record, image, self._remove_ended))
+        await asyncio.to_thread(self._remove_unrecorded)
+        found = await asyncio.gather(*(one.attach_again() for one in self._all.values()), return_exceptions=True)
+        for container, result in zip(list(self._all.values()), found, strict=True):
+            if isinstance(result, RuntimeFailure | OSError):
+                _log.error("the container %s is lost: %s", container.id[:12], result)
+            elif isinstance(result, BaseException):
+                raise result
+        for container in list(self._all.values()):
+            if container.record.definition.host.auto_remove and container.vm is None:
+                await self._remove_ended(container)
+            else:
+                container.spawn(self._start_with_engine(container))
+
+    def _image_of(self, made: Definition) -> Image:
+        """Return the image of a container, also if it was removed from the store meanwhile."""
+        store = self._parts.store
+        with contextlib.suppress(ImageNotFound):
+            return store.by_id(made.image)
+        with open(os.path.join(self._parts.places.container(made.id), _IMAGE), "rb") as file:
+            document = file.read()
+        found = [store.layer(diff_id) for diff_id in made.layers]
+        layers = tuple(layer for layer in found if layer is not None)
+        if len(layers) != len(made.layers):
+            raise ImageNotFound(f"layers of its image {made.image} are gone")
+        return Image(made.image, read_config(document), layers, document=document)
+
+    async def _start_with_engine(self, container: Container) -> None:
+        try:
+            await container.start_with_engine()
+        except EngineError as error:
+            _log.error("the container %s cannot be started: %s", container.id[:12], error)
+
+    def _remove_unrecorded(self) -> None:
+        """Remove directories of containers that were being made or removed when the engine was killed."""
+        root = os.path.dirname(self._parts.places.container("x"))
+        known = {record.definition.id for record in self._parts.records.all()}
+        for name in set(os.listdir(root)) - known:
+            shutil.rmtree(os.path.join(root, name))
+        for owner in self._parts.store.holds():
+            if _ID.fullmatch(owner) and owner not in known:
+                self._parts.store.release(owner)
+
+    def _add(self, container: Container) -> None:
+        self._all[container.id] = container
+        self._names[container.name] = container.id
+
+    async def close(self) -> None:
+        """Let all end."""
+        await asyncio.gather(*(one.shut_down() for one in self._all.values()))
+        await asyncio.gather(*(one.close() for one in self._all.values()))
+
+    # -- finding -------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(list(self._all.values()))
+
+    def find(self, text: str) -> Container:
+        """Return the container of an id, a name, or the beginning of an id. Raise NotFound or BadParameter."""
+        if container := self._all.get(text) or self._all.get(self._names.get(text.removeprefix("/"), "")):
+            return container
+        found = [one for id, one in self._all.items() if id.startswith(text)] if text else []
+        if len(found) > 1:
+            raise BadParameter(f"Multiple IDs found with provided prefix: {text}")
+        if not found:
+            raise NotFound(f"No such container: {text}")
+        return found[0]
+
+    def of_image(self, id: str) -> list[Container]:
+        """Return the containers that were made of an image."""
+        return [one for one in self._all.values() if one.image.id == id]
+
+    def of_volume(self, name: str) -> list[str]:
+        """Return the ids of the containers that mount a volume."""
+        return [
+            one.id
+            for one in self._all.values()
+            if any(point.type == "volume" and point.name == name for point in one.record.definition.mounts)
+        ]
+
+    # -- making --------------------------------------------------------------------------------
+
+    async def create(self, name: str, body: CreateBody) -> tuple[Container, list[str]]:
+        """Make a container. Return it, and warnings for the user. Raise BadParameter, Conflict, ImageNotFound."""
+        if name:
+            self._check_free(name := checked_name(name))
+        if not body.image:
+            raise BadParameter("no image specified")  # docker has the same sentence for an empty name
+        image = await asyncio.to_thread(self._parts.store.find, body.image)
+        config, host = body.config(), body.host_config
+        merge_config(config, image.config.run)
+        check_config(config)
+        warnings = complete_host(host)
+        id = secrets.token_hex(_ID_SIZE // 2)
+        config.hostname = config.hostname or id[:12]
+        mounts = await asyncio.to_thread(self._mounts.points, config, host)
+        path, *args = [*words(config.entrypoint), *words(config.cmd)]
+        definition = Definition(
+            id=id,
+            created=now(),
+            image=image.id,
+            path=path,
+            args=args,
+            config=config,
+            host=host,
+            networking=body.networking_config.get("EndpointsConfig") or {},
+            mounts=mounts,
+            layers=[layer.diff_id for layer in image.layers],
+        )
+        return await self._make(name, definition, image), warnings
+
+    async def _make(self, name: str, definition: Definition, image: Image) -> Container:
+        folder = self._parts.places.container(definition.id)
+        if name:
+            self._check_free(name)
+        record = Record(name or some_name(self._names), definition, State())
+        self._names[record.name] = definition.id  # before anybody else has it
+        try:
+            container = Container(self._parts, record, image, self._remove_ended)
+            await asyncio.to_thread(_make_folder, folder, image)
+            await asyncio.to_thread(self._parts.store.hold, definition.id, image.layers)
+            self._parts.records.add(record)
+        except BaseException:
+            del self._names[record.name]
+            await asyncio.to_thread(self._forget, definition.id, folder)
+            raise
+        self._add(container)
+        container.tell("create")
+        return container
+
+    def _check_free(self, name: str) -> None:
+        if (other := self._names.get(name)) is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{other}". You have to remove '
+                "(or rename) that container to be able to reuse that name."
+            )
+
+    def rename(self, container: Container, name: str) -> None:
+        """Give a container another name. Raise BadParameter or Conflict."""
+        if not name:
+            raise BadParameter("Neither old nor new names may be empty")
+        name = checked_name(name)
+        if name == container.name:
+            raise BadParameter("Renaming a container with the same name as its current name")
+        self._check_free(name)
+        old, container.record.name = container.name, name
+        try:
+            self._parts.records.save_definition(container.record)
+        except BaseException:
+            container.record.name = old
+            raise
+        del self._names[old]
+        self._names[name] = container.id
+        container.tell("rename", oldName=f"/{old}")
+
+    # -- removing ------------------------------------------------------------------------------
+
+    async def remove(self, container: Container, force: bool, with_volumes: bool) -> None:
+        """Remove a container. Raise Conflict if it runs and nobody uses ``force``."""
+        state = container.record.state
+        if container.is_being_removed:
+            raise Conflict(f"removal of container {container.id} is already in progress")
+        if state.running and not force:
+            what = "paused" if state.paused else "restarting" if state.restarting else "running"
+            before = "Unpause and then stop" if state.paused else "Stop"
+            raise Conflict(
+                f"You cannot remove a {what} container {container.id}. {before} the container before attempting "
+                "removal or force remove"
+            )
+        container.is_being_removed = True
+        try:
+            if state.running:
+                with contextlib.suppress(NotModified):  # it has ended by itself meanwhile
+                    await container.stop(0, str(_SIGKILL))
+            await self._remove(container, with_volumes)
+        finally:
+            container.is_being_removed = False
+
+    async def _remove_ended(self, container: Container) -> None:
+        """Remove a container with --rm that has ended."""
+        if not container.is_being_removed:
+            container.is_being_removed = True
+            await self._remove(container, with_volumes=True)
+
+    async def _remove(self, container: Container, with_volumes: bool) -> None:
+        await container.close()
+        self._parts.records.remove(container.id)
+        del self._all[container.id]
+        del self._names[container.name]
+        container.tell("destroy")
+        await asyncio.to_thread(self._forget, container.id, container.folder)
+        if with_volumes:
+            await asyncio.to_thread(self._remove_volumes, container.record.definition.mounts)
+        container.removals.tell(Exit(container.record.state.exit_code))
+
+    def _forget(self, id: str, folder: str) -> None:
+        """Remove the directory of a container, and let the store remove its layers if nobody else has them."""
+        shutil.rmtree(folder, ignore_errors=True)
+        self._parts.store.release(id)
+
+    async def prune(self, filters: Filters) -> tuple[list[str], int]:
+        """Remove all that do not run. Return their ids, and how much room they had on the host's disk, in bytes."""
+        removed, room = [], 0
+        until = asked_ns(next(iter(filters.get("until")), ""))
+        for container in self:
+            made = container.record.definition
+            labels = made.config.labels or {}
+            is_chosen = filters.labels(labels) and filters.no_labels(labels)
+            if container.record.state.running or not is_chosen or (until and ns_of(made.created) > until):
+                continue
+            size = container.disk_size()
+            try:
+                await self.remove(container, force=False, with_volumes=False)
+            except Conflict:
+                continue  # somebody has just started it, or removes it too
+            removed.append(container.id)
+            room += size
+        self._parts.events.tell("container", "prune", "", {"reclaimed": str(room)})
+        return removed, room
+
+    def _remove_volumes(self, points: list[MountPoint]) -> None:
+        """Remove the volumes of a container that has gone, but for those with chosen names and other containers'."""
+        for point in points:
+            if point.type == "volume" and not self.of_volume(point.name):
+                volume = self._parts.volumes.find(point.name)
+                if volume.is_anonymous:
+                    self._parts.volumes.remove(point.name, self.of_volume, force=True)
+
+
+def _make_folder(folder: str, image: Image) -> None:
+    os.mkdir(folder, 0o700)
+    with open(os.path.join(folder, _IMAGE), "wb") as file:
+        file.write(image.document)
+    make_disk(os.path.join(folder, DISK))

@@ -1,0 +1,107 @@
+"""The specification of a container's VM, from what the engine remembers of the container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from dbt.containers.engine.config import ThrottleDevice
+from dbt.containers.engine.creation import environment
+from dbt.containers.engine.records import Definition
+from dbt.containers.images.image import Image
+from dbt.containers.runtime.spec import Limits, Mount, Process, Spec, Tmpfs
+
+#: The name of the disk in the container's directory.
+DISK = "disk"
+#: The label with a limit for each network card.
+RATE_LABEL = "dbt.net.rate"
+_PERIOD_US = 100_000
+_NANO = 10**9
+
+
+def host_name_of(definition: Definition) -> str:
+    """Return the name of the container's host."""
+    return definition.config.hostname or definition.id[:12]
+
+
+def process_of(definition: Definition) -> Process:
+    """Return the container's own program."""
+    config, host = definition.config, definition.host
+    rows, columns = host.console_size
+    return Process(
+        (definition.path, *definition.args),
+        environment(config, host_name_of(definition)),
+        config.working_dir or "/",
+        config.user,
+        tuple(host.group_add or ()),
+        config.tty,
+        rows or 24,
+        columns or 80,
+        config.open_stdin,
+        host.privileged,
+    )
+
+
+def limits_of(definition: Definition) -> Limits:
+    """Return what the container may use."""
+    host = definition.host
+    cpus = host.nano_cpus
+    if not cpus and host.cpu_quota > 0:
+        cpus = host.cpu_quota * _NANO // (host.cpu_period or _PERIOD_US)
+    rate = (definition.config.labels or {}).get(RATE_LABEL)
+    return Limits(
+        memory=host.memory or None,
+        nano_cpus=cpus or None,
+        cpu_shares=host.cpu_shares or None,
+        pids=host.pids_limit if host.pids_limit and host.pids_limit > 0 else None,
+        read_bps=_least(host.blkio_device_read_bps),
+        write_bps=_least(host.blkio_device_write_bps),
+        read_iops=_least(host.blkio_device_read_iops),
+        write_iops=_least(host.blkio_device_write_iops),
+        network_bps=bits_per_second(rate) if rate else None,
+    )
+
+
+def _least(devices: Iterable[ThrottleDevice] | None) -> int | None:
+    return min((device.rate for device in devices or () if device.rate), default=None)
+
+
+def bits_per_second(text: str) -> int:
+    """Return a rate as tc(8) writes it: 1mbit, 500kbit, 125000bps (bytes), or a number of bits. Raise ValueError."""
+    units = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "bps": 8, "kbps": 8000, "mbps": 8 * 10**6, "": 1}
+    number = text.strip().lower().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip().lower()[len(number) :]
+    if unit not in units or float(number) <= 0:
+        raise ValueError(f"{text!r} is no rate, as 1mbit is one")
+    return int(float(number) * units[unit])
+
+
+def spec_of(definition: Definition, image: Image, folder: str) -> Spec:
+    """Return the specification of the container's VM. ``folder`` is the container's directory."""
+    config, host = definition.config, definition.host
+    name = host_name_of(definition)
+    points = definition.mounts
+    return Spec(
+        id=definition.id,
+        host_name=name,
+        layers=layers_of(image),
+        disk=os.path.join(folder, DISK),
+        process=process_of(definition),
+        domain_name=config.domainname,
+        mounts=tuple(Mount(one.source, one.target, one.read_only) for one in points if one.type != "tmpfs"),
+        tmpfs=tuple(Tmpfs(one.target, one.options) for one in points if one.type == "tmpfs"),
+        read_only=host.readonly_rootfs,
+        limits=limits_of(definition),
+        files={"/etc/hostname": f"{name}\n".encode()},
+        init=bool(host.init),
+        privileged=host.privileged,
+        cap_add=tuple(host.cap_add or ()),
+        cap_drop=tuple(host.cap_drop or ()),
+        shm_size=host.shm_size,
+        sysctls=host.sysctls or {},
+    )
+
+
+def layers_of(image: Image) -> tuple[str, ...]:
+    """Return the file systems of an image's layers, the lowest first."""
+    return tuple(layer.erofs for layer in image.layers)

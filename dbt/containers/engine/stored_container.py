@@ -1,0 +1,124 @@
+"""What a container is while nobody starts or stops it: its record, its files, its log and its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import posixpath
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+
+from dbt.containers.engine.checkpoints import Checkpoints
+from dbt.containers.engine.creation import complete_host
+from dbt.containers.engine.errors import Conflict
+from dbt.containers.engine.execs import Exec
+from dbt.containers.engine.log_file import Log, LogOptions
+from dbt.containers.engine.output import Output
+from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.records import Record
+from dbt.containers.engine.specs import DISK, limits_of, spec_of
+from dbt.containers.engine.stopped_files import StoppedFiles
+from dbt.containers.engine.waiting import Exit
+from dbt.containers.images.image import Image
+from dbt.containers.runtime.container_vm import ContainerVm
+from dbt.containers.runtime.spec import RuntimeFailure, Spec, Stats
+
+_BLOCK = 512
+
+
+class StoredContainer:
+    """A container. All methods belong to the engine's event loop. ``image`` keeps the layers in the store."""
+
+    def __init__(self, parts: Parts, record: Record, image: Image) -> None:
+        self.record = record
+        self.image = image
+        self.folder = parts.places.container(record.definition.id)
+        self.output = Output()
+        self.log = Log(os.path.join(self.folder, "log.json"), LogOptions.read(record.definition.host.log_config.config))
+        self.vm: ContainerVm | None = None
+        self.last_stats: Stats | None = None
+        self.execs: dict[str, Exec] = {}
+        self.checkpoints = Checkpoints(os.path.join(self.folder, "checkpoints"))
+        self.files = StoppedFiles(parts.runtime, self._spec)
+        self._parts = parts
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def last_exit(self) -> Exit:
+        """How it has ended the last time."""
+        return Exit(self.record.state.exit_code, self.record.state.error)
+
+    @property
+    def id(self) -> str:
+        return self.record.definition.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def running_vm(self) -> ContainerVm:
+        """Return its VM. Raise Conflict if it has none, or stands still."""
+        if self.vm is None or not self.record.state.running:
+            raise Conflict(f"Container {self.id} is not running")
+        if self.record.state.paused:
+            raise Conflict(f"Container {self.id} is paused, unpause the container before exec")
+        return self.vm
+
+    @contextlib.asynccontextmanager
+    async def vm_with_files(self) -> AsyncIterator[ContainerVm]:
+        """Have a VM that has its files, whether it runs or not. Raise Conflict while it is paused."""
+        if self.vm is None:
+            async with self.files.opened() as vm:
+                yield vm
+        elif self.record.state.paused:
+            raise Conflict(f"Container {self.id} is paused: its machine stands still. Unpause it before")
+        else:
+            yield self.vm
+
+    def is_mounted(self, path: str) -> bool:
+        """Return True if a path of the container is on something that is mounted there."""
+        whole = posixpath.normpath(f"/{path}")
+        return any(f"{whole}/".startswith(f"{point.target}/") for point in self.record.definition.mounts)
+
+    def disk_size(self) -> int:
+        """Return how many bytes its own files take on the host's disk."""
+        return os.stat(os.path.join(self.folder, DISK)).st_blocks * _BLOCK
+
+    async def update(self, changes: Mapping[str, Any]) -> list[str]:
+        """Give it other limits, or another restart policy, by the names of HostConfig. Return warnings."""
+        host = self.record.definition.host
+        updated = msgspec.structs.replace(host, **changes)
+        warnings = complete_host(updated)
+        self.record.definition.host = updated
+        try:
+            if self.vm is not None and not self.record.state.paused:
+                await self.vm.update(limits_of(self.record.definition))
+        except RuntimeFailure:
+            self.record.definition.host = host
+            raise
+        self._parts.records.save_definition(self.record)
+        self.tell("update")
+        return warnings
+
+    def save(self) -> None:
+        """Keep its state."""
+        self._parts.records.save_state(self.record)
+
+    def tell(self, action: str, **more: str) -> None:
+        """Tell of an event."""
+        definition = self.record.definition
+        attributes = {**(definition.config.labels or {}), "image": definition.config.image, "name": self.name, **more}
+        self._parts.events.tell("container", action, self.id, attributes)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something go on as long as it likes."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _spec(self) -> Spec:
+        return spec_of(self.record.definition, self.image, self.folder)

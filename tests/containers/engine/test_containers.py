@@ -1,0 +1,290 @@
+"""Containers by docker's API: their life, their streams, their files, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import socket
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.containers.engine.engines import TIMEOUT, TestEngine
+
+_WAITS = ["words", "copy"]
+
+
+@pytest.fixture
+def ours(engine: TestEngine) -> Iterator[TestEngine]:
+    """The engine, without containers afterwards."""
+    yield engine
+    for one in engine.ask("GET", "/containers/json?all=1").json:
+        assert engine.ask("DELETE", f"/containers/{one['Id']}?force=1&v=1").status == 204
+
+
+def create(engine: TestEngine, name: str, *argv: str, **more: Any) -> str:
+    said = engine.ask("POST", f"/containers/create?name={name}", {"Image": "words", "Cmd": list(argv), **more})
+    assert said.status == 201, said
+    id = said.json["Id"]
+    assert isinstance(id, str)
+    return id
+
+
+def running(engine: TestEngine, name: str = "box", **more: Any) -> str:
+    """Start a container that waits for its input, which nobody sends."""
+    id = create(engine, name, *_WAITS, OpenStdin=True, **more)
+    assert engine.ask("POST", f"/containers/{id}/start").status == 204
+    return id
+
+
+def hijack(engine: TestEngine, path: str, body: object = None) -> tuple[socket.socket, bytes]:
+    """Return a connection that has become a raw stream, and its head."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(TIMEOUT)
+    connection.connect(engine.socket)
+    data = b"" if body is None else json.dumps(body).encode()
+    head = (
+        f"POST /v1.47{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {len(data)}"
+    )
+    connection.sendall(head.encode() + b"\r\n\r\n" + data)
+    said = b""
+    while not said.endswith(b"\r\n\r\n"):
+        said += connection.recv(1)
+    return connection, said
+
+
+def frames(connection: socket.socket) -> list[tuple[int, bytes]]:
+    """Read a multiplexed stream to its end, what follows of a stream at once together."""
+    data = b""
+    while piece := connection.recv(65536):
+        data += piece
+    connection.close()
+    found: list[tuple[int, bytes]] = []
+    while data:
+        size = int.from_bytes(data[4:8], "big")
+        stream, piece, data = data[0], data[8 : 8 + size], data[8 + size :]
+        if found and found[-1][0] == stream:
+            piece = found.pop()[1] + piece
+        found.append((stream, piece))
+    return found
+
+
+def test_a_life(ours: TestEngine) -> None:
+    id = create(ours, "box", "words", "say", "hi")
+    assert ours.ask("GET", "/containers/box/json").json["State"]["Status"] == "created"
+    connection, head = hijack(ours, "/containers/box/attach?stream=1&stdout=1&stderr=1")
+    assert head.startswith(b"HTTP/1.1 101 UPGRADED\r\n")
+    assert b"application/vnd.docker.multiplexed-stream" in head
+    assert ours.ask("POST", "/containers/box/start").status == 204
+    assert frames(connection) == [(1, b"hi\n")]
+    assert ours.ask("POST", "/containers/box/wait").json == {"StatusCode": 0}
+    found = ours.ask("GET", f"/containers/{id[:12]}/json").json
+    assert (found["Name"], found["State"]["Status"], found["State"]["ExitCode"]) == ("/box", "exited", 0)
+    assert ours.ask("DELETE", "/containers/box").status == 204
+    assert ours.ask("GET", "/containers/box/json").message == "No such container: box"
+
+
+def test_input_goes_to_the_program(ours: TestEngine) -> None:
+    create(ours, "box", *_WAITS, OpenStdin=True, StdinOnce=True)
+    connection, _ = hijack(ours, "/containers/box/attach?stream=1&stdin=1&stdout=1&stderr=1")
+    connection.sendall(b"some words")
+    connection.shutdown(socket.SHUT_WR)
+    assert ours.ask("POST", "/containers/box/start").status == 204
+    assert frames(connection) == [(1, b"some words")]
+
+
+def test_a_program_that_there_is_not(ours: TestEngine) -> None:
+    create(ours, "box", "nothing")
+    said = ours.ask("POST", "/containers/box/start")
+    assert said.status == 400
+    assert said.message.endswith('exec: "nothing": executable file not found in $PATH: unknown')
+    assert ours.ask("GET", "/containers/box/json").json["State"]["ExitCode"] == 127
+
+
+def test_a_container_that_removes_itself(ours: TestEngine) -> None:
+    create(ours, "box", "words", "say", "x", HostConfig={"AutoRemove": True})
+    assert ours.ask("POST", "/containers/box/start").status == 204
+    said = ours.ask("POST", "/containers/box/wait?condition=removed")
+    assert said.status == 404 or said.json == {"StatusCode": 0}
+    assert ours.ask("GET", "/containers/json?all=1").json == []
+
+
+def test_states(ours: TestEngine) -> None:
+    running(ours)
+    for path, status in (
+        *(("start", 304), ("pause", 204), ("pause", 409), ("unpause", 204), ("unpause", 409), ("kill?signal=0x", 400)),
+        *(("stop?t=0", 204), ("stop", 304), ("kill", 409), ("pause", 409), ("restart?t=0", 204), ("kill", 204)),
+    ):
+        assert ours.ask("POST", f"/containers/box/{path}").status == status, path
+    assert ours.ask("POST", "/containers/box/wait").json == {"StatusCode": 137}
+    refused = ours.ask("POST", "/containers/create?name=box", {"Image": "words"})
+    assert refused.status == 409
+    assert refused.message.startswith('Conflict. The container name "/box" is already in use by container "')
+
+
+def test_one_that_runs_is_not_removed(ours: TestEngine) -> None:
+    id = running(ours)
+    said = ours.ask("DELETE", "/containers/box")
+    assert said.status == 409
+    assert said.message.startswith(f"You cannot remove a running container {id}. Stop the container before")
+    assert ours.ask("DELETE", "/containers/box?force=1").status == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({"Image": "nothing"}, 404, "No such image: nothing:latest"),
+        ({"Image": "words", "HostConfig": {"Memory": 4096}}, 400, "Minimum memory limit allowed is 6MB"),
+        ({"Image": "words", "HostConfig": {"PidMode": "host"}}, 400, "--pid host cannot be"),
+        ({"Image": "words", "HostConfig": {"NetworkMode": "container:x"}}, 400, "--network container:NAME cannot be"),
+        ({"Image": "words", "HostConfig": {"RestartPolicy": {"Name": "x"}}}, 400, "invalid restart policy 'x'"),
+        ({"Image": "words", "HostConfig": {"CapAdd": ["NOTHING"]}}, 400, 'invalid capability: "NOTHING"'),
+        ({"Image": "words", "WorkingDir": "x"}, 400, "the working directory 'x' is invalid"),
+        ({"Image": 3}, 400, "invalid JSON: Expected `str`"),
+    ],
+)
+def test_what_no_container_can_have(ours: TestEngine, body: object, status: int, text: str) -> None:
+    said = ours.ask("POST", "/containers/create", body)
+    assert said.status == status
+    assert text in said.message
+
+
+def test_logs(ours: TestEngine) -> None:
+    create(ours, "box", "words", "say", "one\ntwo\nthree")
+    ours.ask("POST", "/containers/box/start")
+    ours.ask("POST", "/containers/box/wait")
+    said = ours.ask("GET", "/containers/box/logs?stdout=1&stderr=1&follow=1&tail=2").body
+    assert said == b"".join(b"\1\0\0\0\0\0\0" + bytes([len(text)]) + text for text in (b"two\n", b"three\n"))
+    with_times = ours.ask("GET", "/containers/box/logs?stdout=1&timestamps=1&tail=1").body
+    moment = with_times[8:].split()[0].decode()
+    assert ours.ask("GET", f"/containers/box/logs?stdout=1&since={quote(moment)}").body.endswith(b"three\n")
+    assert ours.ask("GET", "/containers/box/logs?stdout=1&until=1").body == b""
+    assert ours.ask("GET", "/containers/box/logs").status == 400
+
+
+def test_execs(ours: TestEngine) -> None:
+    running(ours)
+    path = "/containers/box/exec"
+    wish = {"AttachStdout": True, "AttachStderr": True, "Env": ["X=y"]}
+    id = ours.ask("POST", path, {**wish, "Cmd": ["words", "say", "in"]}).json["Id"]
+    connection, _ = hijack(ours, f"/exec/{id}/start", {})
+    assert frames(connection) == [(1, b"in\n")]
+    found = ours.ask("GET", f"/exec/{id}/json").json
+    assert (found["Running"], found["ExitCode"], found["ProcessConfig"]["entrypoint"]) == (False, 0, "words")
+    assert ours.ask("POST", f"/exec/{id}/start", {}).status == 409
+    id = ours.ask("POST", path, {**wish, "Cmd": ["nothing"]}).json["Id"]
+    connection, _ = hijack(ours, f"/exec/{id}/start", {})
+    ((stream, text),) = frames(connection)
+    assert (stream, text.endswith(b'exec: "nothing": executable file not found in $PATH: unknown\r\n')) == (1, True)
+    assert ours.ask("GET", f"/exec/{id}/json").json["ExitCode"] == 127
+    assert ours.ask("POST", path, {"Cmd": []}).message == "No exec command specified"
+    ours.ask("POST", "/containers/box/pause")
+    assert ours.ask("POST", path, {"Cmd": ["x"]}).status == 409
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_archives(ours: TestEngine, runs: bool) -> None:
+    if runs:
+        running(ours)
+    else:
+        create(ours, "box", *_WAITS)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        info = tarfile.TarInfo("note")
+        info.size = 5
+        archive.addfile(info, io.BytesIO(b"hello"))
+    assert ours.ask("PUT", "/containers/box/archive?path=/tmp", out.getvalue()).status == 200
+    said = ours.ask("GET", "/containers/box/archive?path=/tmp/note")
+    assert "x-docker-container-path-stat" in said.headers
+    with tarfile.open(fileobj=io.BytesIO(said.body)) as archive:
+        file = archive.extractfile("note")
+        assert file is not None
+        assert file.read() == b"hello"
+    assert {"Path": "/tmp/note", "Kind": 1} in ours.ask("GET", "/containers/box/changes").json
+    missing = ours.ask("HEAD", "/containers/box/archive?path=/nothing")
+    assert missing.status == 404
+    no_folder = ours.ask("PUT", "/containers/box/archive?path=/etc/passwd", out.getvalue())
+    assert (no_folder.status, no_folder.message) == (400, "extraction point is not a directory")
+    with tarfile.open(fileobj=io.BytesIO(ours.ask("GET", "/containers/box/export").body)) as archive:
+        assert "tmp/note" in [name.removeprefix("./") for name in archive.getnames()]
+
+
+def test_an_image_of_a_container(ours: TestEngine) -> None:
+    create(ours, "box", "words", "write", "/tmp/made", "by me")
+    ours.ask("POST", "/containers/box/start")
+    ours.ask("POST", "/containers/box/wait")
+    change = quote('CMD ["words", "file", "/tmp/made"]')
+    assert ours.ask("POST", f"/commit?container=box&repo=made&tag=1&changes={change}").status == 201
+    said = ours.ask("POST", "/containers/create?name=other", {"Image": "made:1"})
+    assert said.status == 201
+    ours.ask("POST", "/containers/other/start")
+    ours.ask("POST", "/containers/other/wait")
+    assert ours.ask("GET", "/containers/other/logs?stdout=1").body[8:] == b"by me\n"
+
+
+def test_lists(ours: TestEngine) -> None:
+    first = create(ours, "first", *_WAITS, Labels={"a": "b"})
+    second = running(ours, "second")
+
+    def names(query: str) -> list[str]:
+        return [one["Names"][0] for one in ours.ask("GET", f"/containers/json?{query}").json]
+
+    def filtered(**filters: list[str]) -> list[str]:
+        return names(f"all=1&filters={quote(json.dumps(filters))}")
+
+    assert names("") == ["/second"]
+    assert names("all=1") == ["/second", "/first"]
+    assert names("limit=1") == ["/second"]
+    assert filtered(label=["a=b"]) == filtered(status=["created"]) == filtered(id=[first[:9]]) == ["/first"]
+    assert filtered(name=["^/sec"]) == filtered(since=["first"]) == ["/second"]
+    assert filtered(ancestor=["words"]) == ["/second", "/first"]
+    assert filtered(before=[second]) == ["/first"]
+    assert filtered(volume=["x"]) == []
+    assert ours.ask("POST", "/containers/first/rename?name=third").status == 204
+    assert filtered(name=["third"]) == ["/third"]
+    assert ours.ask("POST", "/containers/prune").json["ContainersDeleted"] == [first]
+
+
+def test_top_stats_and_update(ours: TestEngine) -> None:
+    running(ours)
+    found = ours.ask("GET", "/containers/box/top").json
+    assert found["Titles"][-1] == "CMD"
+    assert [row[-1] for row in found["Processes"]] == ["words copy"]
+    stats = ours.ask("GET", "/containers/box/stats?stream=0&one-shot=1").json
+    assert stats["pids_stats"]["current"] == 1
+    assert stats["memory_stats"]["usage"] > 0
+    assert ours.ask("POST", "/containers/box/update", {"Memory": 64 << 20}).json == {"Warnings": None}
+    assert ours.ask("GET", "/containers/box/json").json["HostConfig"]["Memory"] == 64 << 20
+    assert ours.ask("GET", "/containers/box/stats?stream=0&one-shot=1").json["memory_stats"]["limit"] == 64 << 20
+
+
+def test_checkpoints(ours: TestEngine) -> None:
+    running(ours)
+    path = "/containers/box/checkpoints"
+    assert ours.ask("POST", path, {"CheckpointID": "one", "Exit": True}).status == 201
+    assert ours.ask("POST", "/containers/box/wait").status == 200
+    assert ours.ask("GET", path).json == [{"Name": "one"}]
+    assert ours.ask("POST", "/containers/box/start?checkpoint=two").status == 404
+    assert ours.ask("POST", "/containers/box/start?checkpoint=one").status == 204
+    connection, _ = hijack(ours, "/containers/box/attach?stream=1&stdin=1&stdout=1")
+    connection.sendall(b"on")
+    assert connection.recv(100)[8:] == b"on"
+    connection.close()
+    assert ours.ask("POST", path, {"CheckpointID": "../x"}).status == 400
+    assert ours.ask("DELETE", f"{path}/one").status == 204
+    assert ours.ask("GET", path).json == []
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker")
+def test_docker_run(ours: TestEngine) -> None:
+    done = ours.docker("run", "--rm", "-i", "words", "words", "copy", stdin=b"by docker")
+    assert (done.returncode, done.stdout) == (0, b"by docker"), done.stderr
+    assert ours.docker("run", "--rm", "words", "nothing").returncode == 127
+    done = ours.docker("run", "-d", "--name", "box", "-i", "words", *_WAITS)
+    assert done.returncode == 0, done.stderr
+    assert ours.docker("exec", "box", "words", "say", "x").stdout == b"x\n"
+    assert ours.docker("stop", "-t", "0", "box").stdout == b"box\n"
