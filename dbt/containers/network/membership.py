@@ -16,7 +16,7 @@ from dbt.containers.network.interface import Interface
 from dbt.containers.network.link import card_pair
 from dbt.containers.network.names import Names
 from dbt.containers.network.networks import MOST_CARDS, Networks
-from dbt.containers.network.outside import Passt, check_ports
+from dbt.containers.network.outside import Passt, check_ports, until_free
 from dbt.containers.network.records import OPTION_RATE, Attachment, Endpoint, Network
 from dbt.containers.network.switch import Card, Switch, to_card
 from dbt.host.net_option import Forward
@@ -239,6 +239,9 @@ class Membership:
         self._board.memberships.pop(self._container, None)
 
     async def leave(self) -> None:
-        """Be in no network any more: the container has ended, or could not start."""
+        """Be in no network any more: the container has ended, or could not start. Its ports are free again."""
+        was_published = any(outside.is_open for outside in self._outsides.values())
         self.close()
+        if was_published:
+            await until_free(self.ports)
         await asyncio.to_thread(self._board.networks.detach_all, self._container)

@@ -24,6 +24,9 @@ from dbt.host.passt import Place, start_passt
 #: Frames that wait while the program starts, and seconds between two starts if it ends by itself.
 _MOST_FRAMES: Final = 64
 _PAUSE_S: Final = 1.0
+#: How long it may take to end, and how often that is looked at, in seconds.
+_END_S: Final = 2.0
+_LOOK_S: Final = 0.005
 _KINDS: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -97,6 +100,11 @@ class Passt:
         if not self._is_closed:
             self._say("the program passt of a container has ended: what is outside cannot be reached at the moment")
 
+    @property
+    def is_open(self) -> bool:
+        """True if the program runs."""
+        return self._link is not None
+
     def close(self) -> None:
         """End it."""
         self._is_closed = True
@@ -121,6 +129,20 @@ def check_ports(wanted: Sequence[Forward], taken: Sequence[Forward]) -> list[For
                 raise Forbidden(f"Bind for {address}:{forward.port} failed: port is already allocated")
         found.append(forward._replace(address=address, port=_tried(forward._replace(address=address))))
     return found
+
+
+async def until_free(forwards: Sequence[Forward]) -> None:
+    """Return when ports can be used again that were published, or after some time in which they have not become free:
+    the program ends soon after it was left.
+    """
+    deadline = monotonic() + _END_S
+    for forward in forwards:
+        while monotonic() < deadline:
+            try:
+                _tried(forward)
+                break
+            except Forbidden:
+                await asyncio.sleep(_LOOK_S)
 
 
 def _tried(forward: Forward) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from dbt.containers.network.errors import Forbidden, NetworkFailure
 from dbt.containers.network.host_files import HostNames
 from dbt.containers.network.membership import HostName, Membership, Switchboard
 from dbt.containers.network.networks import Networks
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 pytestmark = NEEDS_BUSYBOX
+NEEDS_PASST = pytest.mark.skipif(shutil.which("passt") is None, reason="there is no passt")
 SHELL = Process((), ("PATH=/bin:/sbin:/usr/bin:/usr/sbin",))
 
 
@@ -111,5 +115,128 @@ def test_containers_reach_each_other_by_name(boxes: Boxes, net: Net) -> None:
             got = await client.sh("wget -q -O - http://web/file | sha256sum")
             assert got.output == (await web.sh("sha256sum < /www/file")).output
             assert (await web.sh("cat /etc/resolv.conf")).output == b"nameserver 127.0.0.11\noptions ndots:0\n"
+
+    boxes.run(run())
+
+
+def fetched(port: int) -> bytes:
+    """Return what a server of this host's loopback says to a request."""
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(b"GET /file HTTP/1.0\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@NEEDS_PASST
+def test_a_published_port(boxes: Boxes, net: Net) -> None:
+    """It is free again after the container's end, and taken before."""
+
+    async def run() -> None:
+        script = "mkdir /www; echo hello > /www/file; httpd -p 80 -h /www; cat"
+        async with net.box("web", ports=[Forward("tcp", "127.0.0.1", 0, 80)], script=script) as web:
+            (port,) = [forward.port for forward in web.place.ports]
+            await web.sh("until wget -q -O - http://127.0.0.1/file; do sleep 0.1; done")
+            assert (await asyncio.to_thread(fetched, port)).endswith(b"\r\n\r\nhello\n")
+            with pytest.raises(Forbidden, match=rf"^Bind for 127.0.0.1:{port} failed: port is already allocated$"):
+                async with net.box("other", ports=[Forward("tcp", "127.0.0.1", port, 80)]):
+                    pass
+            assert [one.container for one in net.networks.endpoints(net.networks.find("bridge"))] == [web.vm.spec.id]
+        with pytest.raises(ConnectionRefusedError):
+            fetched(port)
+
+    boxes.run(run())
+
+
+def test_a_port_that_somebody_else_has(boxes: Boxes, net: Net) -> None:
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            with pytest.raises(Forbidden, match=rf"listen tcp4 127.0.0.1:{port}: bind: address already in use"):
+                async with net.box("web", ports=[Forward("tcp", "127.0.0.1", port, 80)]):
+                    pass
+
+    boxes.run(run())
+    assert net.networks.endpoints(net.networks.find("bridge")) == []
+
+
+def own_address() -> str:
+    """Return an address of this host that is not its loopback's, or skip the test."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # which sends nothing
+        except OSError:
+            pytest.skip("this host has no route")
+        return str(probe.getsockname()[0])
+
+
+@NEEDS_PASST
+def test_what_is_outside(boxes: Boxes, net: Net) -> None:
+    """It is reached from a network, unless that is internal. The gateway is not the host's loopback."""
+    net.networks.create("inner", internal=True)
+    with socket.create_server((own_address(), 0)) as server, socket.create_server(("127.0.0.1", 0)) as loopback:
+        (address, port), hidden = server.getsockname(), loopback.getsockname()[1]
+
+        async def run() -> None:
+            async with net.box("web") as web, net.box("inner", ["inner"]) as inner:
+                said = asyncio.create_task(web.sh(f"wget -q -O - http://{address}:{port}/"))
+                connection, _ = await asyncio.to_thread(server.accept)
+                with connection:
+                    assert (await asyncio.to_thread(connection.recv, 100)).startswith(b"GET / ")
+                    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n")
+                    assert (await said).output == b"hello\n"
+                assert (await web.sh(f"timeout 1 nc 172.17.0.1 {hidden} < /dev/null")).code != 0
+                assert (await inner.sh(f"timeout 1 nc {address} {port} < /dev/null")).code != 0
+                assert (await inner.sh("ip route")).output.startswith(b"172.18.0.0/16")
+
+        server.settimeout(30)
+        boxes.run(run())
+        for one in (server, loopback):
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.accept()
+    assert net.said == []
+
+
+def test_without_passt(boxes: Boxes, net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers reach one another, and a sentence says why nothing else is reached."""
+    monkeypatch.setattr("dbt.host.passt.shutil.which", lambda name: None)
+
+    async def run() -> None:
+        async with net.box("web") as web, net.box("client") as client:
+            assert (await client.sh("ping -c 1 -W 5 172.17.0.2")).code == 0
+            assert (await web.sh("timeout 1 nc 10.9.8.7 80 < /dev/null")).code != 0
+            assert "needs the program passt, which is not installed" in net.said[0]
+        with pytest.raises(NetworkFailure, match="needs the program passt"):
+            async with net.box("web", ports=[Forward("tcp", "127.0.0.1", 0, 80)]):
+                pass
+
+    boxes.run(run())
+    assert net.networks.endpoints(net.networks.find("bridge")) == []
+
+
+def test_networks_of_a_container_that_runs(boxes: Boxes, net: Net) -> None:
+    """A container is connected to a network, found there, and disconnected; its first network stays as it is."""
+    for name in ("front", "back"):
+        net.networks.create(name)
+
+    async def run() -> None:
+        async with net.box("web", ["front"]) as web, net.box("db", ["back"]) as db:
+            assert (await db.sh("ping -c 1 -W 1 web")).code != 0
+            with pytest.raises(Forbidden, match="already exists in network front"):
+                await web.place.connect(web.vm, Attachment("front"))
+            joined = await web.place.connect(web.vm, Attachment("back", ("web", "alias")))
+            assert (joined.card, str(joined.address)) == (1, "172.19.0.3")
+            assert (await web.sh("cat /sys/class/net/eth1/address")).output == b"02:42:ac:13:00:03\n"
+            for name in ("web", "alias"):
+                assert (await db.sh(f"ping -c 1 -W 5 {name}")).code == 0
+            assert (await web.sh("ping -c 1 -W 5 db")).code == 0
+            assert b"default via 172.18.0.1 dev eth0" in (await web.sh("ip route")).output
+            await web.place.disconnect(web.vm, net.networks.find("front"))
+            assert b"default via 172.19.0.1 dev eth1" in (await web.sh("ip route")).output
+            await web.place.disconnect(web.vm, net.networks.find("back"))
+            assert (await web.sh("ip route")).output == b""
+            assert (await db.sh("ping -c 1 -W 1 172.19.0.3")).code != 0
+            await web.place.connect(web.vm, Attachment("back", ("again",)))
+            assert (await db.sh("ping -c 1 -W 5 again")).code == 0
 
     boxes.run(run())
