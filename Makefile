@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-migration guests linux virt debian programs images test-virt refresh-oracle docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-migration guests linux virt debian programs images test-virt refresh-oracle refresh-docker docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -32,6 +32,7 @@ help:
 	@echo "make images  make archives of busybox and of a Debian for containers (a minute; needs mmdebstrap)"
 	@echo "make test-virt boot both, and compare with QEMU (VIRT=build/virt)"
 	@echo "make refresh-oracle  ask QEMU again what the tests in tests/oracle compare with (needs qemu-system-arm)"
+	@echo "make refresh-docker  ask a dockerd again what the tests of containers compare with (as root; needs docker.io)"
 	@echo "make clean  remove the virtual environment and caches"
 
 # One stamp for each set of dependencies, remade when pyproject.toml changes.
@@ -62,6 +63,7 @@ test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -n 2 tests
 
 LINUX ?= build/linux
+IMAGES ?= build/images
 test-linux: $(VENV)/.stamp-test
 	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(BIN)/python -m pytest -n 2 -rs tests/linux
 
@@ -124,6 +126,9 @@ refresh-oracle: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.oracle.privileged.refresh
 	$(BIN)/python -m tests.oracle.coprocessors.refresh
 
+refresh-docker: $(VENV)/.stamp-test
+	DBT_CONTAINER_IMAGES=$(abspath $(IMAGES)) $(BIN)/python -m tests.containers.golden.refresh
+
 linux: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_linux.py $(LINUX)
 
@@ -138,7 +143,6 @@ PROGRAMS ?= build/programs
 programs: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_programs.py $(PROGRAMS)
 
-IMAGES ?= build/images
 images: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_images.py $(IMAGES)
 

@@ -46,6 +46,12 @@ class NotImplementedHere(EngineError):
     status = 501
 
 
+class Unavailable(EngineError):
+    """Raised for what this engine could do only as a part of others."""
+
+    status = 503
+
+
 def status_of(error: Exception) -> int | None:
     """Return the status of the answer for an error that is an answer, or None for one that nobody has foreseen."""
     if isinstance(error, EngineError | ImageError | NetworkFailure):

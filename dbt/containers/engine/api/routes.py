@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dbt.containers.engine.api.archives import archive_routes
 from dbt.containers.engine.api.containers import container_routes
+from dbt.containers.engine.api.elsewhere import elsewhere_routes
 from dbt.containers.engine.api.execs import exec_routes
 from dbt.containers.engine.api.observing import observing_routes
 from dbt.containers.engine.api.streams import stream_routes
@@ -21,4 +22,5 @@ def all_routes(engine: Engine) -> list[Route]:
         *exec_routes(engine),
         *archive_routes(engine),
         *observing_routes(engine),
+        *elsewhere_routes(),
     ]

@@ -13,7 +13,7 @@ from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.events import KNOWN
 from dbt.containers.engine.router import Call, Route, json_answer, json_stream
 from dbt.containers.engine.timestamps import asked_ns, text_of
-from dbt.containers.engine.versions import NEWEST, OLDEST
+from dbt.containers.engine.versions import NEWEST, OLDEST, ApiVersion
 from dbt.daemon.http_messages import Answer, Response
 
 #: What the client is told of building: docker's first builder, which is a request of this API.
@@ -23,6 +23,26 @@ _PING: Final = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
     "Swarm": "inactive",
+}
+_REGISTRIES: Final = {
+    "AllowNondistributableArtifactsCIDRs": [],
+    "AllowNondistributableArtifactsHostnames": [],
+    "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+    "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
+    "Mirrors": [],
+}
+_SWARM: Final = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+#: What clients are told up to a version of the API, that there is not.
+_UNTIL: Final = {
+    ApiVersion(1, 41): ("KernelMemory", "KernelMemoryTCP"),
+    ApiVersion(1, 47): ("BridgeNfIptables", "BridgeNfIp6tables"),
 }
 #: What containers have: the guest's processor, and not this host's.
 ARCHITECTURE: Final = "arm"
@@ -77,7 +97,8 @@ class _System:
         return json_answer(found)
 
     async def info(self, call: Call) -> Answer:
-        return json_answer({**self._counts(), **self._what_there_is()})
+        older = {name: False for version, names in _UNTIL.items() if call.version <= version for name in names}
+        return json_answer({**older, **self._counts(), **self._what_there_is()})
 
     def _counts(self) -> dict[str, Any]:
         return {
@@ -124,7 +145,7 @@ class _System:
             "OSType": "linux",
             "Architecture": ARCHITECTURE,
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": None},
+            "RegistryConfig": _REGISTRIES,
             "NCPU": 1,
             "MemTotal": pages * page,
             "GenericResources": None,
@@ -138,7 +159,7 @@ class _System:
             "ServerVersion": engine.version,
             "Runtimes": {"dbt": {"path": "dbt"}},
             "DefaultRuntime": "dbt",
-            "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
+            "Swarm": _SWARM,
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "",

@@ -1,0 +1,52 @@
+"""Our engine answers docker's clients, and requests, as a dockerd has answered them.
+
+Scenes, what dockerd said, and how to ask it again: see ``scene``, ``expected`` and ``refresh``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.containers.engine.engines import engine_in
+from tests.containers.golden.differences import DIFFERENCES, compared
+from tests.containers.golden.expected import Play, clients, expected_file, plays
+from tests.containers.golden.scene import Stage, steps
+from tests.containers.golden.tidy import tidy
+
+#: The scenes that our engine can play.
+PLAYED: Final = frozenset({"api/system"})
+#: Those of them that need no container and no image.
+WITHOUT_IMAGES: Final = frozenset({"api/system"})
+_ARCHIVE: Final = Path(os.environ.get("DBT_CONTAINER_IMAGES", ""), "busybox-armel.tar")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("golden")
+    with engine_in(folder / "state") as found:
+        yield found.socket
+
+
+@pytest.mark.parametrize("play", [play for play in plays() if str(play) in PLAYED], ids=str)
+def test_answers_are_those_of_dockerd(play: Play, engine: str, tmp_path: Path) -> None:
+    if play.client != "api" and play.client not in clients():
+        pytest.skip(f"there is no {play.client}")
+    if str(play) not in WITHOUT_IMAGES:
+        if not _ARCHIVE.is_file():
+            pytest.skip("DBT_CONTAINER_IMAGES is no directory with busybox-armel.tar")
+        tidy(engine, _ARCHIVE)
+    stage = Stage(engine, clients().get(play.client, ""), tmp_path, str(Path(engine).parent))
+    ours, theirs = compared(stage.play(steps(play.group, play.scene))), compared(expected_file(play).read_text())
+    assert ours == theirs, "\n".join(difflib.unified_diff(theirs, ours, "dockerd", "ours", lineterm="", n=4))
+
+
+def test_differences_are_ones() -> None:
+    expected = [line for play in plays() for line in expected_file(play).read_text().splitlines()]
+    for difference in DIFFERENCES:
+        assert any(difference.lines.match(line) for line in expected), difference.reason
