@@ -15,6 +15,8 @@ _CHECKSUM = slice(148, 156)
 #: Where a header of GNU tar for a sparse file has its first pieces, and a block that follows has further ones.
 _SPARSE_FIRST, _SPARSE_PIECES = 386, 4
 _SPARSE_MORE: Final = 21
+#: Digits of a record's length in an extended header, and the space behind them.
+_LONGEST_LENGTH: Final = 20
 _MOST_PIECES: Final = 1 << 16
 _MOST_SIZE: Final = 1 << 62
 _LAST_SECOND: Final = (1 << 63) // 10**9
@@ -89,11 +91,10 @@ def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:
     """Return the records of an extended header, in their order. Raise BadLayer."""
     found, at = [], 0
     while at < len(data):
-        space = data.find(b" ", at, at + 20)
-        length = data[at:space]
-        end = at + int(length) if space > at and length.isdigit() else 0
-        key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if end <= space or end > len(data) or data[end - 1] != 0x0A or not equals or not key:
+        length, space, _ = data[at : at + _LONGEST_LENGTH].partition(b" ")
+        start, end = at + len(length) + 1, at + int(length) if space and length.isdigit() else 0
+        key, equals, value = data[start : end - 1].partition(b"=")
+        if not start < end <= len(data) or data[end - 1] != 0x0A or not equals or not key:
             raise BadLayer("the archive has a damaged extended header")
         found.append((key, value))
         at = end

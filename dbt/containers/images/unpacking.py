@@ -8,7 +8,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Final, Protocol, cast
+from typing import BinaryIO, Final, Protocol
 
 from dbt.containers.images.errors import BadLayer
 
@@ -16,6 +16,8 @@ from dbt.containers.images.errors import BadLayer
 _MOST_WINDOW: Final = 128 << 20
 _MOST_XZ_MEMORY: Final = 192 << 20
 _PIECE: Final = 1 << 18
+#: A block of zstd has at least 3 bytes and at most 128 KiB of content, so that these become at most 86 MB at once.
+_ZSTD_STEP: Final = 2048
 _GZIP, _ZSTD, _BZIP2, _XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"
 
 
@@ -52,27 +54,54 @@ class _Prefixed(io.RawIOBase):
         return self._rest.read(_PIECE if size < 0 else size)
 
 
-class _Members:
-    """The content of one compressed stream after another. ``make`` makes a decompressor for each."""
+class _Zstd:
+    """One frame. libzstd's streams would not tell that the last one is cut off."""
 
-    def __init__(self, source: ByteSource, make: Callable[[], _Decompressor]) -> None:
-        self._source, self._make, self._now, self._held = source, make, make(), b""
+    needs_input = True
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._object = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return self._object.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._object.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        return self._object.decompress(data)
+
+
+class _Members:
+    """The content of one compressed stream after another. ``make`` makes a decompressor for each, which is given at
+    most ``step`` bytes at once.
+    """
+
+    def __init__(self, source: ByteSource, make: Callable[[], _Decompressor], step: int = _PIECE) -> None:
+        self._source, self._make, self._now, self._step = source, make, make(), step
+        self._input = self._ready = memoryview(b"")
 
     def read(self, size: int, /) -> bytes:
-        while True:
+        while not self._ready:
             if self._now.eof:
-                self._held = self._now.unused_data.lstrip(b"\0") or self._source.read(_PIECE).lstrip(b"\0")
-                if not self._held:
-                    return b""
+                self._input = memoryview(self._now.unused_data + self._input)
+                while not self._input or self._input[0] == 0:
+                    self._input = self._input[1:] or memoryview(self._source.read(_PIECE))
+                    if not self._input:
+                        return b""
                 self._now = self._make()
-            elif self._now.needs_input and not self._held:
-                self._held = self._source.read(_PIECE)
-                if not self._held:
+            if not self._input and self._now.needs_input:
+                self._input = memoryview(self._source.read(_PIECE))
+                if not self._input:
                     raise EOFError
-            found = self._now.decompress(self._held, size)
-            self._held = b""
-            if found:
-                return found
+            step, self._input = self._input[: self._step], self._input[self._step :]
+            self._ready = memoryview(self._now.decompress(bytes(step), size))
+        piece, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(piece)
 
 
 class _Checked:
@@ -105,9 +134,7 @@ def unpacked(stream: BinaryIO | ByteSource) -> ByteSource:
     if first.startswith(_ZSTD) or (first[1:4] == b"\x2a\x4d\x18" and first[0] >> 4 == 5):
         import zstandard
 
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
-        reader = decompressor.stream_reader(cast(BinaryIO, source), read_size=_PIECE, read_across_frames=True)
-        return _Checked(reader, "zstd", (zstandard.ZstdError,))
+        return _Checked(_Members(source, _Zstd, _ZSTD_STEP), "zstd", (zstandard.ZstdError, EOFError))
     if first.startswith(_BZIP2):
         return _Checked(_Members(source, bz2.BZ2Decompressor), "bzip2", (OSError, EOFError))
     if first.startswith(_XZ):
