@@ -9,19 +9,22 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotModified
+from dbt.containers.engine.errors import Conflict, EngineError, NotModified
 from dbt.containers.engine.health import HealthChecks
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.records import Record
 from dbt.containers.engine.restarting import Restarts
 from dbt.containers.engine.signals import signal_number
+from dbt.containers.engine.start_errors import start_error
 from dbt.containers.engine.stored_container import StoredContainer
 from dbt.containers.engine.timestamps import ZERO, now
 from dbt.containers.engine.waiting import Exit, Waiters
 from dbt.containers.images.image import Image
+from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.session import Session
-from dbt.containers.runtime.spec import Ended, ProcessFailure, RuntimeFailure, VmEnded
+from dbt.containers.runtime.spec import Ended, RuntimeFailure, VmEnded
+from dbt.host.net_option import Forward
 
 _DEFAULT_STOP_S: Final = 10
 #: How long a program may take to end after SIGKILL, in seconds. Then its VM is ended.
@@ -30,11 +33,6 @@ _SIGKILL: Final = 9
 #: The exit code of a container of which nobody knows how it has ended, as docker's.
 _LOST: Final = 255
 _log = logging.getLogger(__name__)
-#: What docker says before the reason why a program was not started.
-_START_FAILURE: Final = (
-    "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
-    "unable to start container process: "
-)
 
 
 class Container(StoredContainer):
@@ -78,14 +76,14 @@ class Container(StoredContainer):
         self.save()
         try:
             async with self.files.closed():
-                runtime = self._parts.runtime
+                runtime, place = self._parts.runtime, await self.networks.join()
                 if checkpoint is None:
-                    vm = await runtime.start(self._spec())
+                    vm = await runtime.start(self._spec(), place)
                 else:
-                    vm = await runtime.start_from(self._spec(), checkpoint)
-        except RuntimeFailure as failure:
-            await self._has_failed(failure)
-            raise EngineError(self.record.state.error) from None
+                    vm = await runtime.start_from(self._spec(), checkpoint, place)
+        except (RuntimeFailure, NetworkFailure) as failure:
+            raise await self._has_failed(failure) from None
+        state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
         self._is_live(vm)
         state.started, state.pid = now(), vm.main.pid
         state.exit_code, state.error, state.oom_killed = 0, "", False
@@ -94,20 +92,19 @@ class Container(StoredContainer):
         self.tell("start")
         self._health.begin()
 
-    async def _has_failed(self, failure: RuntimeFailure) -> None:
-        """Be a container that could not be started."""
+    async def _has_failed(self, failure: RuntimeFailure | NetworkFailure) -> Exception:
+        """Be a container that could not be started. Return the error for who wants to start it."""
         state = self.record.state
-        code = failure.exit_code if isinstance(failure, ProcessFailure) else 128
-        text = f"{_START_FAILURE}{failure}: unknown" if isinstance(failure, ProcessFailure) else str(failure)
+        code, error = start_error(self.id, self.name, failure)
         state.running = state.starting = state.restarting = False
-        state.exit_code, state.error, state.pid = code, text, 0
+        state.exit_code, state.error, state.pid = code, str(error), 0
         self.save()
+        await self.networks.leave()
         self.output.end()
-        self.starts.tell(Exit(code, text))
+        self.starts.tell(Exit(code, str(error)))
         if self.record.definition.host.auto_remove:
             await self._remove_itself(self)
-        if isinstance(failure, ProcessFailure):
-            raise BadParameter(text) from None
+        return error
 
     def _is_live(self, vm: ContainerVm) -> None:
         """Have a VM, and follow what it does."""
@@ -123,13 +120,19 @@ class Container(StoredContainer):
         state = self.record.state
         if not state.running and not state.starting:
             return
-        if (vm := await self._parts.runtime.attach_again(self._spec())) is not None:
+        place = await self.networks.rejoin([Forward(*one) for one in state.ports])
+        if (vm := await self._parts.runtime.attach_again(self._spec(), place)) is not None:
+            stands_still = state.paused
             self._is_live(vm)
+            if stands_still:  # it went on for a moment, to say where it is
+                await vm.pause()
+                state.paused = True
             state.restarting = False
             state.pid = vm.main.pid
             self.save()
             self._health.begin()
             return
+        await self.networks.leave()
         was_started = state.running
         state.running = state.starting = state.paused = state.restarting = False
         state.pid = 0
@@ -180,6 +183,7 @@ class Container(StoredContainer):
         state.finished = now()
         self.save()
         self.execs.clear()
+        await self.networks.leave()
         self.output.end()
         if ended.oom_killed:
             self.tell("oom")
@@ -208,7 +212,7 @@ class Container(StoredContainer):
     async def kill(self, number: int) -> None:
         """Send it a signal. Raise Conflict if it does not run."""
         if self.vm is None:
-            raise Conflict(f"Cannot kill container: {self.id}: Container {self.id} is not running")
+            raise Conflict(f"Container {self.id} is not running")
         state = self.record.state
         chosen = self.record.definition.config.stop_signal
         if number == _SIGKILL or not chosen or signal_number(chosen) == number:

@@ -20,7 +20,7 @@ from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.names import checked_name, some_name
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.records import Definition, MountPoint, Record, State
-from dbt.containers.engine.specs import DISK
+from dbt.containers.engine.specs import DISK, limits_of
 from dbt.containers.engine.timestamps import asked_ns, now, ns_of
 from dbt.containers.engine.waiting import Exit
 from dbt.containers.images.config import read_config
@@ -62,6 +62,8 @@ class Containers:
                 _log.error("the container %s is lost: %s", container.id[:12], result)
             elif isinstance(result, BaseException):
                 raise result
+        running = [one.id for one in self._all.values() if one.vm is not None]
+        await asyncio.to_thread(self._parts.board.networks.detach_others, running)
         for container in list(self._all.values()):
             if container.record.definition.host.auto_remove and container.vm is None:
                 await self._remove_ended(container)
@@ -141,7 +143,7 @@ class Containers:
         if name:
             self._check_free(name := checked_name(name))
         if not body.image:
-            raise BadParameter("no image specified")  # docker has the same sentence for an empty name
+            raise BadParameter("No command specified")
         image = await asyncio.to_thread(self._parts.store.find, body.image)
         config, host = body.config(), body.host_config
         merge_config(config, image.config.run)
@@ -163,6 +165,7 @@ class Containers:
             mounts=mounts,
             layers=[layer.diff_id for layer in image.layers],
         )
+        limits_of(definition)  # raises for a rate that is none
         return await self._make(name, definition, image), warnings
 
     async def _make(self, name: str, definition: Definition, image: Image) -> Container:

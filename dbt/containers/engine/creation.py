@@ -51,7 +51,7 @@ def merge_config(config: ContainerConfig, image: RunConfig | None) -> None:
     if of_image.healthcheck is not None:
         config.healthcheck = _merged_check(config.healthcheck, of_image.healthcheck)
     if not config.entrypoint and not config.cmd:
-        raise BadParameter("no command specified")
+        raise BadParameter("No command specified")
 
 
 def _merged_env(chosen: list[str], of_image: list[str]) -> list[str]:
@@ -96,8 +96,7 @@ def check_config(config: ContainerConfig) -> None:
 def complete_host(host: HostConfig) -> list[str]:
     """Fill in docker's defaults. Return warnings for the user. Raise BadParameter for what cannot be."""
     host.log_config.type = host.log_config.type or "json-file"
-    host.network_mode = "bridge" if host.network_mode in ("", "default") else host.network_mode
-    host.restart_policy.name = host.restart_policy.name or "no"
+    host.network_mode = host.network_mode or "default"
     host.shm_size = host.shm_size or DEFAULT_SHM
     host.ipc_mode = host.ipc_mode or "private"
     host.cgroupns_mode = host.cgroupns_mode or "private"
@@ -165,9 +164,10 @@ def _warnings(host: HostConfig) -> list[str]:
     found = []
     if host.nano_cpus > 10**9:
         found.append("A container's virtual machine has one processor, so --cpus is 1 at most.")
+    host.oom_kill_disable = bool(host.oom_kill_disable)
     if host.oom_kill_disable:
         found.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
-        host.oom_kill_disable = None
+        host.oom_kill_disable = False
     if host.cpuset_cpus or host.cpuset_mems:
         found.append("Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.")
         host.cpuset_cpus = host.cpuset_mems = ""

@@ -8,15 +8,15 @@ import secrets
 import shutil
 import time
 from dataclasses import dataclass
-from typing import Any
 
-from dbt.containers.engine.container import Container
 from dbt.containers.engine.containers import Containers
 from dbt.containers.engine.events import Events
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.places import Places
 from dbt.containers.engine.records import Records
 from dbt.containers.images.store import ImageStore
+from dbt.containers.network.membership import Switchboard
+from dbt.containers.network.networks import Networks
 from dbt.containers.network.volumes import Volumes
 from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.spec import RuntimeFailure
@@ -48,6 +48,7 @@ class Engine(Parts):
             Runtime(places.leases, say=_log.warning),
             ImageStore(places.images),
             Volumes(places.volumes),
+            Switchboard(Networks(places.of("networks.sqlite")), _log.warning),
         )
         containers = Containers(parts)
         await containers.open()
@@ -65,27 +66,11 @@ class Engine(Parts):
         self.events.close()
         await self.containers.close()
         await self.runtime.close()
+        await self.board.close()
+        self.board.networks.close()
         self.volumes.close()
         self.store.close()
         self.records.close()
-
-    # -- networks ------------------------------------------------------------------------------
-
-    def network_names(self, container: Container) -> list[str]:
-        """Return the names and ids of the networks in which a container is."""
-        return []
-
-    def networks_of(self, container: Container) -> dict[str, Any]:
-        """Return what docker says of the networks in which a container is, by their names."""
-        return {}
-
-    def ports_of(self, container: Container) -> list[dict[str, Any]]:
-        """Return docker's list of a container's ports."""
-        return []
-
-    def network_settings(self, container: Container) -> dict[str, Any]:
-        """Return docker's description of a container's network."""
-        return {"Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": {}, "Networks": self.networks_of(container)}
 
 
 def _id_of(places: Places) -> str:

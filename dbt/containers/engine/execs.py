@@ -71,8 +71,8 @@ class Exec:
             "OpenStdin": config.attach_stdin,
             "OpenStderr": config.attach_stderr,
             "OpenStdout": config.attach_stdout,
-            "CanRemove": self.exit_code is not None,
+            "CanRemove": False,
             "ContainerID": self.container_id,
             "DetachKeys": config.detach_keys,
-            "Pid": self.session.pid if self.session and self.is_running else 0,
+            "Pid": self.session.pid if self.session else 0,
         }

@@ -8,6 +8,7 @@ from dbt.containers.engine.events import Events
 from dbt.containers.engine.places import Places
 from dbt.containers.engine.records import Records
 from dbt.containers.images.store import ImageStore
+from dbt.containers.network.membership import Switchboard
 from dbt.containers.network.volumes import Volumes
 from dbt.containers.runtime.runtime import Runtime
 
@@ -22,3 +23,4 @@ class Parts:
     runtime: Runtime
     store: ImageStore
     volumes: Volumes
+    board: Switchboard

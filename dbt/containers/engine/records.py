@@ -78,7 +78,8 @@ class State(msgspec.Struct):
     """What changes while a container lives.
 
     ``running`` is also True while it is paused, and while it waits to be started again (``restarting``). ``starting``:
-    there may be a VM that nobody has heard of. ``stopped_by_user``: its restart policy does not apply.
+    there may be a VM that nobody has heard of. ``stopped_by_user``: its restart policy does not apply. ``ports`` are
+    those of the host that are published: protocol, address, port, port of the container.
     """
 
     running: bool = False
@@ -95,6 +96,7 @@ class State(msgspec.Struct):
     stopped_by_user: bool = False
     restarts: int = 0
     health: Health | None = None
+    ports: list[tuple[str, str, int, int]] = []
 
     @property
     def status(self) -> str:

@@ -9,12 +9,13 @@ from dbt.containers.engine.config import ThrottleDevice
 from dbt.containers.engine.creation import environment
 from dbt.containers.engine.records import Definition
 from dbt.containers.images.image import Image
+from dbt.containers.network.addresses import parse_rate
+from dbt.containers.network.membership import Membership
+from dbt.containers.network.records import LABEL_RATE
 from dbt.containers.runtime.spec import Limits, Mount, Process, Spec, Tmpfs
 
 #: The name of the disk in the container's directory.
 DISK = "disk"
-#: The label with a limit for each network card.
-RATE_LABEL = "dbt.net.rate"
 _PERIOD_US = 100_000
 _NANO = 10**9
 
@@ -42,13 +43,14 @@ def process_of(definition: Definition) -> Process:
     )
 
 
-def limits_of(definition: Definition) -> Limits:
-    """Return what the container may use."""
+def limits_of(definition: Definition, place: Membership | None = None) -> Limits:
+    """Return what the container may use, with its ``place`` in networks if it has one. Raise NetworkFailure."""
     host = definition.host
     cpus = host.nano_cpus
     if not cpus and host.cpu_quota > 0:
         cpus = host.cpu_quota * _NANO // (host.cpu_period or _PERIOD_US)
-    rate = (definition.config.labels or {}).get(RATE_LABEL)
+    label = (definition.config.labels or {}).get(LABEL_RATE)
+    rates = [rate for rate in (parse_rate(label) if label else None, place.rate if place else None) if rate]
     return Limits(
         memory=host.memory or None,
         nano_cpus=cpus or None,
@@ -58,7 +60,7 @@ def limits_of(definition: Definition) -> Limits:
         write_bps=_least(host.blkio_device_write_bps),
         read_iops=_least(host.blkio_device_read_iops),
         write_iops=_least(host.blkio_device_write_iops),
-        network_bps=bits_per_second(rate) if rate else None,
+        network_bps=min(rates, default=None),
     )
 
 
@@ -66,18 +68,10 @@ def _least(devices: Iterable[ThrottleDevice] | None) -> int | None:
     return min((device.rate for device in devices or () if device.rate), default=None)
 
 
-def bits_per_second(text: str) -> int:
-    """Return a rate as tc(8) writes it: 1mbit, 500kbit, 125000bps (bytes), or a number of bits. Raise ValueError."""
-    units = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "bps": 8, "kbps": 8000, "mbps": 8 * 10**6, "": 1}
-    number = text.strip().lower().rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text.strip().lower()[len(number) :]
-    if unit not in units or float(number) <= 0:
-        raise ValueError(f"{text!r} is no rate, as 1mbit is one")
-    return int(float(number) * units[unit])
-
-
-def spec_of(definition: Definition, image: Image, folder: str) -> Spec:
-    """Return the specification of the container's VM. ``folder`` is the container's directory."""
+def spec_of(definition: Definition, image: Image, folder: str, place: Membership | None = None) -> Spec:
+    """Return the specification of the container's VM. ``folder`` is the container's directory, and ``place`` the one in
+    networks. Raise NetworkFailure for a rate that is none.
+    """
     config, host = definition.config, definition.host
     name = host_name_of(definition)
     points = definition.mounts
@@ -91,8 +85,9 @@ def spec_of(definition: Definition, image: Image, folder: str) -> Spec:
         mounts=tuple(Mount(one.source, one.target, one.read_only) for one in points if one.type != "tmpfs"),
         tmpfs=tuple(Tmpfs(one.target, one.options) for one in points if one.type == "tmpfs"),
         read_only=host.readonly_rootfs,
-        limits=limits_of(definition),
-        files={"/etc/hostname": f"{name}\n".encode()},
+        limits=limits_of(definition, place),
+        interfaces=place.interfaces if place else (),
+        files=place.files if place else {},
         init=bool(host.init),
         privileged=host.privileged,
         cap_add=tuple(host.cap_add or ()),

@@ -16,6 +16,7 @@ from dbt.containers.engine.creation import complete_host
 from dbt.containers.engine.errors import Conflict
 from dbt.containers.engine.execs import Exec
 from dbt.containers.engine.log_file import Log, LogOptions
+from dbt.containers.engine.networking import ContainerNetworks
 from dbt.containers.engine.output import Output
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.records import Record
@@ -37,12 +38,16 @@ class StoredContainer:
         self.image = image
         self.folder = parts.places.container(record.definition.id)
         self.output = Output()
-        self.log = Log(os.path.join(self.folder, "log.json"), LogOptions.read(record.definition.host.log_config.config))
+        self.log = Log(
+            os.path.join(self.folder, f"{record.definition.id}-json.log"),
+            LogOptions.read(record.definition.host.log_config.config),
+        )
         self.vm: ContainerVm | None = None
         self.last_stats: Stats | None = None
         self.execs: dict[str, Exec] = {}
         self.checkpoints = Checkpoints(os.path.join(self.folder, "checkpoints"))
         self.files = StoppedFiles(parts.runtime, self._spec)
+        self.networks = ContainerNetworks(parts.board, parts.events, record.definition, lambda: record.name)
         self._parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,7 +100,7 @@ class StoredContainer:
         self.record.definition.host = updated
         try:
             if self.vm is not None and not self.record.state.paused:
-                await self.vm.update(limits_of(self.record.definition))
+                await self.vm.update(limits_of(self.record.definition, self.networks.place))
         except RuntimeFailure:
             self.record.definition.host = host
             raise
@@ -121,4 +126,14 @@ class StoredContainer:
         return task
 
     def _spec(self) -> Spec:
-        return spec_of(self.record.definition, self.image, self.folder)
+        return spec_of(self.record.definition, self.image, self.folder, self.networks.place)
+
+    async def connect(self, network: str, settings: dict[str, Any]) -> None:
+        """Be in one more network, with docker's settings. Raise NetworkFailure."""
+        await self.networks.connect(self.vm, network, settings)
+        self._parts.records.save_definition(self.record)
+
+    async def disconnect(self, network: str) -> None:
+        """Be in a network no more. Raise NetworkFailure."""
+        await self.networks.disconnect(self.vm, network)
+        self._parts.records.save_definition(self.record)

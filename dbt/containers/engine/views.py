@@ -21,13 +21,11 @@ LIST_FILTERS = frozenset(
 )
 
 
-def inspect(container: Container, version: ApiVersion, networks: dict[str, Any]) -> dict[str, Any]:
+def inspect(container: Container, version: ApiVersion) -> dict[str, Any]:
     """Return docker's description of a container."""
     record, image = container.record, container.image
     made, state = record.definition, record.state
-    config = made.config.json()
-    if version < (1, 44):
-        config.setdefault("MacAddress", "")
+    config, was_started = made.config.json(), state.started != ZERO
     host = made.host.json()
     if version < (1, 42):
         host["KernelMemory"] = host["KernelMemoryTCP"] = 0
@@ -38,10 +36,10 @@ def inspect(container: Container, version: ApiVersion, networks: dict[str, Any])
         "Args": made.args,
         "State": _state(state),
         "Image": image.id,
-        "ResolvConfPath": f"{container.folder}/resolv.conf",
-        "HostnamePath": f"{container.folder}/hostname",
-        "HostsPath": f"{container.folder}/hosts",
-        "LogPath": container.log.path,
+        "ResolvConfPath": f"{container.folder}/resolv.conf" if was_started else "",
+        "HostnamePath": f"{container.folder}/hostname" if was_started else "",
+        "HostsPath": f"{container.folder}/hosts" if was_started else "",
+        "LogPath": container.log.path if was_started else "",
         "Name": f"/{record.name}",
         "RestartCount": state.restarts,
         "Driver": "erofs",
@@ -54,7 +52,7 @@ def inspect(container: Container, version: ApiVersion, networks: dict[str, Any])
         "GraphDriver": {"Data": None, "Name": "erofs"},
         "Mounts": [_mount(point) for point in made.mounts if point.type != "tmpfs" or not point.mode],
         "Config": config,
-        "NetworkSettings": networks,
+        "NetworkSettings": container.networks.settings_json(version),
     }
 
 
@@ -97,7 +95,7 @@ def summary(container: Container, networks: dict[str, Any], ports: list[dict[str
         "Names": [f"/{record.name}"],
         "Image": made.config.image,
         "ImageID": container.image.id,
-        "Command": " ".join([made.path, *made.args]),
+        "Command": " ".join([made.path, *(f"'{one}'" if " " in one else one for one in made.args)]),
         "Created": ns_of(made.created) // _NS,
         "Ports": ports,
         "Labels": made.config.labels or {},

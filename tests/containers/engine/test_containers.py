@@ -8,14 +8,12 @@ import shutil
 import socket
 import tarfile
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.containers.engine.engines import TIMEOUT, TestEngine
-
-_WAITS = ["words", "copy"]
+from tests.containers.engine.asking import WAITS, create, frames, hijack, running
+from tests.containers.engine.engines import TestEngine
 
 
 @pytest.fixture
@@ -24,53 +22,6 @@ def ours(engine: TestEngine) -> Iterator[TestEngine]:
     yield engine
     for one in engine.ask("GET", "/containers/json?all=1").json:
         assert engine.ask("DELETE", f"/containers/{one['Id']}?force=1&v=1").status == 204
-
-
-def create(engine: TestEngine, name: str, *argv: str, **more: Any) -> str:
-    said = engine.ask("POST", f"/containers/create?name={name}", {"Image": "words", "Cmd": list(argv), **more})
-    assert said.status == 201, said
-    id = said.json["Id"]
-    assert isinstance(id, str)
-    return id
-
-
-def running(engine: TestEngine, name: str = "box", **more: Any) -> str:
-    """Start a container that waits for its input, which nobody sends."""
-    id = create(engine, name, *_WAITS, OpenStdin=True, **more)
-    assert engine.ask("POST", f"/containers/{id}/start").status == 204
-    return id
-
-
-def hijack(engine: TestEngine, path: str, body: object = None) -> tuple[socket.socket, bytes]:
-    """Return a connection that has become a raw stream, and its head."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(TIMEOUT)
-    connection.connect(engine.socket)
-    data = b"" if body is None else json.dumps(body).encode()
-    head = (
-        f"POST /v1.47{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {len(data)}"
-    )
-    connection.sendall(head.encode() + b"\r\n\r\n" + data)
-    said = b""
-    while not said.endswith(b"\r\n\r\n"):
-        said += connection.recv(1)
-    return connection, said
-
-
-def frames(connection: socket.socket) -> list[tuple[int, bytes]]:
-    """Read a multiplexed stream to its end, what follows of a stream at once together."""
-    data = b""
-    while piece := connection.recv(65536):
-        data += piece
-    connection.close()
-    found: list[tuple[int, bytes]] = []
-    while data:
-        size = int.from_bytes(data[4:8], "big")
-        stream, piece, data = data[0], data[8 : 8 + size], data[8 + size :]
-        if found and found[-1][0] == stream:
-            piece = found.pop()[1] + piece
-        found.append((stream, piece))
-    return found
 
 
 def test_a_life(ours: TestEngine) -> None:
@@ -89,7 +40,7 @@ def test_a_life(ours: TestEngine) -> None:
 
 
 def test_input_goes_to_the_program(ours: TestEngine) -> None:
-    create(ours, "box", *_WAITS, OpenStdin=True, StdinOnce=True)
+    create(ours, "box", *WAITS, OpenStdin=True, StdinOnce=True)
     connection, _ = hijack(ours, "/containers/box/attach?stream=1&stdin=1&stdout=1&stderr=1")
     connection.sendall(b"some words")
     connection.shutdown(socket.SHUT_WR)
@@ -180,7 +131,7 @@ def test_execs(ours: TestEngine) -> None:
     connection, _ = hijack(ours, f"/exec/{id}/start", {})
     ((stream, text),) = frames(connection)
     assert (stream, text.endswith(b'exec: "nothing": executable file not found in $PATH: unknown\r\n')) == (1, True)
-    assert ours.ask("GET", f"/exec/{id}/json").json["ExitCode"] == 127
+    assert ours.ask("GET", f"/exec/{id}/json").json["ExitCode"] == 126
     assert ours.ask("POST", path, {"Cmd": []}).message == "No exec command specified"
     ours.ask("POST", "/containers/box/pause")
     assert ours.ask("POST", path, {"Cmd": ["x"]}).status == 409
@@ -191,7 +142,7 @@ def test_archives(ours: TestEngine, runs: bool) -> None:
     if runs:
         running(ours)
     else:
-        create(ours, "box", *_WAITS)
+        create(ours, "box", *WAITS)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         info = tarfile.TarInfo("note")
@@ -227,7 +178,7 @@ def test_an_image_of_a_container(ours: TestEngine) -> None:
 
 
 def test_lists(ours: TestEngine) -> None:
-    first = create(ours, "first", *_WAITS, Labels={"a": "b"})
+    first = create(ours, "first", *WAITS, Labels={"a": "b"})
     second = running(ours, "second")
 
     def names(query: str) -> list[str]:
@@ -284,7 +235,7 @@ def test_docker_run(ours: TestEngine) -> None:
     done = ours.docker("run", "--rm", "-i", "words", "words", "copy", stdin=b"by docker")
     assert (done.returncode, done.stdout) == (0, b"by docker"), done.stderr
     assert ours.docker("run", "--rm", "words", "nothing").returncode == 127
-    done = ours.docker("run", "-d", "--name", "box", "-i", "words", *_WAITS)
+    done = ours.docker("run", "-d", "--name", "box", "-i", "words", *WAITS)
     assert done.returncode == 0, done.stderr
     assert ours.docker("exec", "box", "words", "say", "x").stdout == b"x\n"
     assert ours.docker("stop", "-t", "0", "box").stdout == b"box\n"

@@ -62,7 +62,7 @@ class _Archives:
             try:
                 found = await vm.stat(path)
             except PathFailure as failure:
-                raise _path_error(container, path, failure) from None
+                raise _path_error(call, path, failure) from None
         return Response(200, b"", headers={_STAT: _stat_header(found)})
 
     async def get(self, call: Call) -> Answer:
@@ -72,7 +72,7 @@ class _Archives:
             try:
                 found, pieces = await vm.get_archive(path)
             except PathFailure as failure:
-                raise _path_error(container, path, failure) from None
+                raise _path_error(call, path, failure) from None
             kept = stack.pop_all()
 
         async def carry() -> AsyncGenerator[bytes, None]:
@@ -92,7 +92,7 @@ class _Archives:
             except PathFailure as failure:
                 if failure.error == errno.ENOTDIR:
                     raise BadParameter("extraction point is not a directory") from None
-                raise _path_error(container, path, failure) from None
+                raise _path_error(call, path, failure) from None
         return Response(200, b"", "text/plain")
 
     async def changes(self, call: Call) -> Answer:
@@ -131,13 +131,13 @@ class _Archives:
 def _path(call: Call) -> str:
     path = call.text("path")
     if not path:
-        raise BadParameter("bad parameter: 'path' cannot be empty")
+        raise BadParameter("bad parameter: pathcannot be empty")
     return path
 
 
-def _path_error(container: Container, path: str, failure: PathFailure) -> Exception:
+def _path_error(call: Call, path: str, failure: PathFailure) -> Exception:
     if failure.error in (errno.ENOENT, errno.ENOTDIR):
-        return NotFound(f"Could not find the file {path} in container {container.id}")
+        return NotFound(f"Could not find the file {path} in container {call.parts['id']}")
     return BadParameter(str(failure))
 
 

@@ -11,10 +11,11 @@ import msgspec
 from dbt.containers.engine.config import CreateBody, RestartPolicy
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.engine import Engine
-from dbt.containers.engine.errors import BadParameter, NotFound
+from dbt.containers.engine.errors import BadParameter, Conflict, NotFound
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.containers.engine.signals import signal_number
 from dbt.containers.engine.timestamps import ns_of
+from dbt.containers.engine.versions import ApiVersion
 from dbt.containers.engine.views import LIST_FILTERS, Chosen, inspect, summary
 from dbt.containers.engine.waiting import Exit
 from dbt.daemon.http_messages import Answer, Response, Stream
@@ -81,10 +82,10 @@ class _Containers:
         limit = call.number("limit") or 0
         chosen = Chosen(filters, call.flag("all") or limit > 0, ends["before"], ends["since"])
         everything = sorted(engine.containers, key=lambda one: ns_of(one.record.definition.created), reverse=True)
-        found = [one for one in everything if chosen(one, engine.network_names(one))]
+        found = [one for one in everything if chosen(one, one.networks.names())]
         rows = []
         for one in found[:limit] if limit > 0 else found:
-            row = summary(one, engine.networks_of(one), engine.ports_of(one))
+            row = summary(one, one.networks.json(call.version), one.networks.ports_json())
             if call.flag("size"):
                 row |= await self._sizes(one)
             rows.append(row)
@@ -96,7 +97,7 @@ class _Containers:
 
     async def inspect(self, call: Call) -> Answer:
         container = self._find(call)
-        found = inspect(container, call.version, self._engine.network_settings(container))
+        found = inspect(container, call.version)
         if call.flag("size"):
             found |= await self._sizes(container)
         return json_answer(found)
@@ -119,7 +120,10 @@ class _Containers:
 
     async def kill(self, call: Call) -> Answer:
         number = signal_number(call.text("signal") or "SIGKILL")
-        await self._find(call).kill(number)
+        try:
+            await self._find(call).kill(number)
+        except (NotFound, Conflict) as error:
+            raise type(error)(f"Cannot kill container: {call.parts['id']}: {error}") from None
         return _NOTHING
 
     async def pause(self, call: Call) -> Answer:
@@ -144,7 +148,7 @@ class _Containers:
 
         async def pieces() -> AsyncGenerator[bytes, None]:  # the head goes first, so that the client knows that we wait
             try:
-                yield msgspec.json.encode(_exit_json(await waited)) + b"\n"
+                yield msgspec.json.encode(_exit_json(await waited, call.version)) + b"\n"
             finally:
                 waited.cancel()
 
@@ -179,5 +183,6 @@ class _Containers:
         return json_answer({"ContainersDeleted": removed or None, "SpaceReclaimed": room})
 
 
-def _exit_json(exit: Exit) -> dict[str, Any]:
-    return {"StatusCode": exit.code, **({"Error": {"Message": exit.error}} if exit.error else {})}
+def _exit_json(exit: Exit, version: ApiVersion) -> dict[str, Any]:
+    error = {"Error": {"Message": exit.error}} if exit.error else {"Error": None} if version < (1, 42) else {}
+    return {"StatusCode": exit.code, **error}

@@ -15,12 +15,11 @@ from dbt.containers.engine.execs import Exec, ExecConfig
 from dbt.containers.engine.output import frame
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.containers.engine.specs import process_of
+from dbt.containers.engine.start_errors import exec_error
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Process, ProcessFailure, RuntimeFailure
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Response
-
-_FAILURE = "OCI runtime exec failed: exec failed: unable to start container process: "
 
 
 def exec_routes(engine: Engine) -> list[Route]:
@@ -117,8 +116,8 @@ async def _begin(container: Container, exec: Exec, vm: ContainerVm, process: Pro
     try:
         session = await vm.exec(process)
     except ProcessFailure as failure:
-        exec.exit_code = failure.exit_code
-        raise BadParameter(f"{_FAILURE}{failure}: unknown") from None
+        exec.exit_code, error = exec_error(failure)
+        raise error from None
     if not exec.config.attach_stdin:
         session.end_input()
     exec.session, exec.is_running = session, True

@@ -1,0 +1,94 @@
+"""An engine that is killed loses nothing: the next one finds its containers, and knows of those that have ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.containers.engine.asking import create, hijack, running
+from tests.containers.engine.engines import TestEngine, engine_in
+from tests.containers.engine.images import add_images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "c"
+    made.mkdir(mode=0o700)
+    add_images(made)
+    return made
+
+
+def _states(engine: TestEngine) -> dict[str, tuple[str, int]]:
+    names = [one["Names"][0][1:] for one in engine.ask("GET", "/containers/json?all=1").json]
+    states = {name: engine.ask("GET", f"/containers/{name}/json").json["State"] for name in names}
+    return {name: (state["Status"], state["ExitCode"]) for name, state in states.items()}
+
+
+def test_an_engine_that_is_killed(folder: Path) -> None:
+    with engine_in(folder) as engine:
+        for name in ("goes", "stands", "ends"):
+            running(engine, name)
+        create(engine, "new", "words", "say", "x")
+        create(engine, "done", "words", "status", "3")
+        engine.ask("POST", "/containers/done/start")
+        engine.ask("POST", "/containers/done/wait")
+        engine.ask("POST", "/containers/stands/pause")
+        connection, _ = hijack(engine, "/containers/goes/attach?stream=1&stdin=1&stdout=1")
+        connection.sendall(b"before\n")
+        assert connection.recv(100)[8:] == b"before\n"
+        engine.end(signal.SIGKILL)
+        connection.close()
+        engine.start()
+        found = _states(engine)
+        running_, exited = ("running", 0), ("exited", 3)
+        assert found == {
+            **{"goes": running_, "ends": running_, "stands": ("paused", 0)},
+            **{"new": ("created", 0), "done": exited},
+        }
+        connection, _ = hijack(engine, "/containers/goes/attach?stream=1&stdin=1&stdout=1")
+        connection.sendall(b"after\n")
+        assert connection.recv(100)[8:] == b"after\n"
+        connection.close()
+        assert b"before" in engine.ask("GET", "/containers/goes/logs?stdout=1").body
+        assert engine.ask("POST", "/containers/stands/unpause").status == 204
+        assert engine.ask("POST", "/containers/new/start").status == 204
+        assert engine.ask("POST", "/containers/new/wait").json["StatusCode"] == 0
+
+
+def test_an_engine_that_ends(folder: Path) -> None:
+    """Its containers end with it. Those that are always to run do so again, and others do not."""
+    with engine_in(folder) as engine:
+        running(engine, "once")
+        running(engine, "always", HostConfig={"RestartPolicy": {"Name": "always"}, "NetworkMode": "none"})
+        running(engine, "passing", HostConfig={"AutoRemove": True})
+        engine.ask("POST", "/containers/once/update", {"RestartPolicy": {"Name": "no"}})
+        assert engine.end() == 0
+        engine.start()
+        connection, _ = hijack(engine, "/containers/always/attach?stream=1&stdin=1&stdout=1")
+        connection.sendall(b"again\n")
+        assert connection.recv(100)[8:] == b"again\n"
+        connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+        assert {name: state[0] for name, state in _states(engine).items()} == {"once": "exited", "always": "running"}
+
+
+def test_restarts(folder: Path) -> None:
+    """A program that fails is started again as often as its policy says, and each end is an event."""
+    with engine_in(folder) as engine:
+        policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}}
+        create(engine, "box", "words", "status", "4", HostConfig=policy)
+        assert engine.ask("POST", "/containers/box/start").status == 204
+        while engine.ask("GET", "/containers/box/json").json["State"]["Running"]:
+            time.sleep(0.05)
+        found = engine.ask("GET", "/containers/box/json").json
+        assert (found["RestartCount"], found["State"]["ExitCode"]) == (2, 4)
+        wanted = quote('{"event":["die"]}')
+        said = engine.ask("GET", f"/events?filters={wanted}&since=1&until={int(time.time()) + 1}").body
+        told = [json.loads(line) for line in said.splitlines()]
+        assert [one["Actor"]["Attributes"]["exitCode"] for one in told] == ["4"] * 3
