@@ -13,7 +13,7 @@ from dbt.cli.status import CommandError, Status
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
 from dbt.host.endpoint import WrongEndpoint
-from dbt.hypervisor.migration import MigrationError, Place, Receiver, Undecided
+from dbt.hypervisor.migration import MigrationError, OwnMachines, Place, Receiver, Undecided
 from dbt.vm.machine import Machine
 
 
@@ -38,15 +38,15 @@ def receive_machine(options: RunOptions, observer: Observer, console: Console | 
     # Nobody knows yet whether it is a kernel, which most machines are that run for long.
     console = console or make_console(options, True, lambda: machine, requests)
     try:
-        receiver = Receiver(place, host_options(options, observer, console))
+        receiver = Receiver(place, OwnMachines(host_options(options, observer, console)))
         say(f"waiting for a machine at {receiver.address}")
         try:
-            machine = receiver.receive()
+            machine = receiver.receive().machine
         except Undecided as error:
             if options.qmp is None or receiver.undecided is None:
                 receiver.close()
                 raise
-            machine = receiver.undecided
+            machine = receiver.undecided.machine
             say(f"{error} (x-dbt-resume)")
             return Arrival(machine, receiver.is_paused, str(error))
         return Arrival(machine, receiver.is_paused, "")

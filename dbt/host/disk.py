@@ -130,6 +130,11 @@ class RawFile(Closing):
         os.ftruncate(self._fd, size)
         self.size = size
 
+    @property
+    def handle(self) -> int:
+        """The descriptor of the file."""
+        return self._fd
+
     def flush(self) -> None:
         os.fdatasync(self._fd)
 

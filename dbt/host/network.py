@@ -260,14 +260,15 @@ def adopt_end(net: Net, handed: Handover, notice: Callable[[str], None]) -> Netw
             return TapEnd(name, notice, handed.descriptor)
         if kind not in (USER, "unix"):
             raise NetworkError(f"the network {net.end} is no connection that one process hands over to another")
-        connection = socket.socket(fileno=handed.descriptor)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, handed.descriptor)
+        found = [connection.getsockopt(socket.SOL_SOCKET, one) for one in (socket.SO_DOMAIN, socket.SO_TYPE)]
     except OSError as error:
         os.close(handed.descriptor)
         raise NetworkError(f"what was handed over as the network {net.end} is no socket: {error.strerror}") from None
     except NetworkError:
         os.close(handed.descriptor)
         raise
-    if connection.family != socket.AF_UNIX or connection.type != socket.SOCK_STREAM:
+    if found != [socket.AF_UNIX, socket.SOCK_STREAM]:
         connection.close()
         raise NetworkError(f"what was handed over as the network {net.end} is no stream socket of this host")
     return SocketEnd(connection, net.end, notice, handed.received, handed.waiting)

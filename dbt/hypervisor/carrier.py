@@ -20,8 +20,11 @@ from dbt.vm.result import RunResult, StopReason
 if TYPE_CHECKING:
     from dbt.host.console import Console
     from dbt.host.net_option import Net
+    from dbt.hypervisor.arriving_vm import ArrivingVm
     from dbt.hypervisor.console_ring import ConsoleRing
     from dbt.hypervisor.limits import Limits
+    from dbt.hypervisor.migration.arriving import Maker
+    from dbt.hypervisor.migration.leaving import Leaving
     from dbt.hypervisor.turn_watcher import AskedToStop
     from dbt.vm.identity import Identity
     from dbt.vm.metered_run import MeteredRun
@@ -201,6 +204,9 @@ class Vm(Protocol):
     def save(self) -> VmState:
         """See :meth:`dbt.vm.machine.Machine.save`."""
 
+    def leaving(self) -> Leaving:
+        """Return it as a migration sees it, at the source. One migration has one."""
+
     @property
     def arguments(self) -> object:
         """What the machine was made with and is no part of its state, for :meth:`Carrier.restore`."""
@@ -212,13 +218,18 @@ class Vm(Protocol):
         """Give back everything that it has of the host."""
 
 
-class Carrier(Protocol):
-    """Makes machines.
-
-    ``moves``: whether its machines can be moved to other hosts, and such of other hosts be adopted.
+class Found(NamedTuple):
+    """A machine whose host is gone. ``ended`` is the outcome of its last turn if its guest has ended meanwhile.
+    ``doubt`` is why it must not run, if it was being migrated and nobody knows whether it runs elsewhere.
     """
 
-    moves: bool
+    vm: Vm
+    ended: Outcome | None
+    doubt: str
+
+
+class Carrier(Protocol):
+    """Makes machines."""
 
     def boot(self, name: Name, boot: Boot, console: ConsoleRing, conduct: Conduct) -> Vm:
         """Return the machine that ``boot`` makes. Raise what that raises."""
@@ -239,14 +250,11 @@ class Carrier(Protocol):
     def arguments(self, options: HostOptions) -> object:
         """Return what :meth:`restore` takes for a machine with these options, but for its console."""
 
-    def adopt(self, machine: Machine, conduct: Conduct) -> Vm:
-        """Take over a machine that has been moved here."""
+    def arriving(self, name: Name, options: HostOptions, console: ConsoleRing, conduct: Conduct) -> Maker[ArrivingVm]:
+        """Return what makes the machine of a domain that is moved here. ``options`` are what it has of this host."""
 
-    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> tuple[Vm, Outcome | None] | None:
-        """Return the machine of that UUID whose host is gone, or None if there is none.
-
-        If its guest has ended meanwhile, the outcome of its last turn comes with it.
-        """
+    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> Found | None:
+        """Return the machine of that UUID whose host is gone, or None if there is none."""
 
     def stirring(self) -> Collection[str]:
         """Return the names of the domains whose machines say something that they were not asked, or are gone. Those

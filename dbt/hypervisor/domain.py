@@ -217,17 +217,23 @@ class Domain(MovableDomain):
 
     def attach(self) -> bool:
         """Take over its machine, if that executes in a process of its own whose host is gone. Return False if there is
-        none. What the guest did meanwhile, such as its end, is seen in the next run of the host.
+        none. What the guest did meanwhile, such as its end, is seen in the next run of the host. A machine that was
+        being migrated when its host ended may be undecided.
         """
         with self._held():
             self._life.require("attach to", DomainState.DEFINED)
             found = self._host.carrier.attach(self._name, self.console, self._host.conduct(self))
             if found is None:
                 return False
-            self._vm, ended = found
+            self._vm = found.vm
+            if found.doubt:
+                self._to(DomainState.MIGRATING)
+                self.reason = found.doubt
+                self._to(DomainState.UNDECIDED)
+                return True
             self._begin()
-            if ended is not None:
-                self._go_over(ended, 0)
+            if found.ended is not None:
+                self._go_over(found.ended, 0)
             return True
 
     def _begin(self) -> None:
@@ -343,13 +349,13 @@ class Domain(MovableDomain):
             other._to(DomainState.PAUSED)
             return other
 
-    def _become(self, machine: Machine | None, reason: str = "") -> None:
+    def _become(self, vm: Vm | None, reason: str = "") -> None:
         """Have another machine, or none any more, because of ``reason``."""
-        if machine is None:
+        if vm is None:
             self._end(reason)
             return
-        self._vm = self._host.carrier.adopt(machine, self._host.conduct(self))
-        self._vm.limit_devices(self._limits)
+        self._vm = vm
+        vm.limit_devices(self._limits)
         self._wakes_at, self.reason, self.exit_code = None, "", None
         self._time.forget()
         self._is_fresh = True

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+from dbt.hypervisor.lifecycle import DomainState
 
 if TYPE_CHECKING:
+    from dbt.hypervisor.carrier import Vm
     from dbt.hypervisor.domain import DomainHost
     from dbt.hypervisor.limits import Limits
     from dbt.hypervisor.migration import Place, Point, Progress, Settings
     from dbt.hypervisor.moving import Move
-    from dbt.vm.machine import Machine
     from dbt.vm.options import HostOptions
 
 
@@ -34,7 +34,7 @@ class MovableDomain(ABC):
         """Go over to a state."""
 
     @abstractmethod
-    def _become(self, machine: Machine | None, reason: str = "") -> None:
+    def _become(self, vm: Vm | None, reason: str = "") -> None:
         """Have another machine, or none any more, because of ``reason``."""
 
     @property
@@ -44,8 +44,6 @@ class MovableDomain(ABC):
             from dbt.hypervisor.moving import Move  # which few domains need
 
             assert isinstance(self, Domain)
-            if not self._host.carrier.moves:
-                raise LifecycleError("a machine in a process of its own cannot be moved, nor can one be moved into it")
             self._moves = Move(self, self._host, self._to, self._become)
         return self._moves
 

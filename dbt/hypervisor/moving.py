@@ -6,22 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from dbt.hypervisor.carrier import Name, VmLost
 from dbt.hypervisor.lifecycle import SOUND, DomainState, LifecycleError
 from dbt.hypervisor.migration import MigrationError, Outgoing, Progress, Receiver, Settings, Undecided
 from dbt.hypervisor.migration.points import ignore
 
 if TYPE_CHECKING:
+    from dbt.hypervisor.arriving_vm import ArrivingVm
+    from dbt.hypervisor.carrier import Vm
     from dbt.hypervisor.domain import Domain, DomainHost
+    from dbt.hypervisor.migration.leaving import Leaving
     from dbt.hypervisor.migration.points import Reached
     from dbt.hypervisor.migration.transport import Place
-    from dbt.vm.machine import Machine
     from dbt.vm.options import HostOptions
 
 
 class Become(Protocol):
     """Lets the domain have a machine, or none any more because of a reason."""
 
-    def __call__(self, machine: Machine | None, reason: str = "") -> None: ...
+    def __call__(self, vm: Vm | None, reason: str = "") -> None: ...
 
 
 class Move:
@@ -34,8 +37,9 @@ class Move:
         #: The part of a core that it has at most, while it changes memory too fast to be moved.
         self.part: float | None = None
         self.is_paused = False
-        self._machine: Machine | None = None
-        self._receiver: Receiver | None = None
+        self._vm: Vm | None = None
+        self._leaving: Leaving | None = None
+        self._receiver: Receiver[ArrivingVm] | None = None
         self._is_busy = False
 
     @property
@@ -52,11 +56,14 @@ class Move:
         with self._begun(), self._host.held(domain):
             if domain.state not in SOUND:
                 raise LifecycleError(f"cannot migrate the domain {self.name}, which is {domain.state.value}")
-            self._machine = domain.machine
+            self._vm = domain.vm
+            self._leaving = self._vm.leaving()
         try:
             Outgoing(self, place.connect, settings or Settings(), reached or ignore, progress).run()
+        except VmLost as lost:
+            raise MigrationError(str(lost)) from None
         finally:
-            self._machine, self._is_busy = None, False
+            self._vm, self._leaving, self._is_busy = None, None, False
 
     @contextmanager
     def _begun(self) -> Iterator[None]:
@@ -71,13 +78,13 @@ class Move:
             raise
 
     @contextmanager
-    def held(self) -> Iterator[Machine]:
+    def held(self) -> Iterator[Leaving]:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
         with self._host.held(self._domain):
             state = self._domain.state
-            if state not in SOUND or self._domain.machine is not self._machine:
+            if state not in SOUND or self._domain.vm is not self._vm or self._leaving is None:
                 raise MigrationError(f"the machine of the domain {self.name} has ended: it is {state.value} now")
-            yield self._machine
+            yield self._leaving
 
     def throttle(self, part: float | None) -> None:
         """See :class:`dbt.hypervisor.migration.subject.Subject`. The cap is exact, as any cap is."""
@@ -124,21 +131,22 @@ class Move:
     ) -> None:
         """See :meth:`dbt.hypervisor.movable.MovableDomain.receive`."""
         domain = self._domain
-        here: HostOptions = {"console": domain.console, "notice": _silent}
+        name = Name(domain.name, domain.uuid)
         with self._begun():
             with self._host.held(domain):
                 if domain.state is not DomainState.DEFINED:
                     raise LifecycleError(f"the domain {self.name} is {domain.state.value}, and has a machine")
                 self._to(DomainState.MIGRATING)
             try:
-                self._receiver = Receiver(place, {**here, **options}, reached or ignore)
+                maker = self._host.carrier.arriving(name, options, domain.console, self._host.conduct(domain))
+                self._receiver = Receiver(place, maker, reached or ignore)
                 if listening is not None:
                     listening(self._receiver.address)
-                machine = self._receiver.receive(timeout)
+                arrived = self._receiver.receive(timeout)
             except Undecided as error:
                 assert self._receiver is not None and self._receiver.undecided is not None
                 with self._host.held(domain):
-                    self._become(self._receiver.undecided)
+                    self._become(self._receiver.undecided.vm)
                     domain.reason = str(error)
                     self._to(DomainState.UNDECIDED)
                 raise
@@ -149,19 +157,20 @@ class Move:
                 raise
         with self._host.held(domain):
             self.is_paused = self._receiver.is_paused
-            self._become(machine)
+            self._become(arrived.vm)
             self._begin_again()
+            arrived.vm.conduct(self._host.conduct(domain))
         self.close()
         self._is_busy = False
 
     def force(self) -> None:
         """Let the machine of an undecided migration run here. The domain is held, and its state changes next."""
-        machine = self._domain.machine
-        if self._receiver is not None and self._receiver.undecided is machine:
+        if self._receiver is not None and self._receiver.undecided is not None:
             self._receiver.force()
         else:
-            machine.claim()
-            machine.permit()
+            leaving = self._domain.vm.leaving()
+            leaving.claim()
+            leaving.permit()
         self._domain.reason = ""
         self.close()
 
@@ -170,7 +179,3 @@ class Move:
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
-
-
-def _silent(line: str) -> None:
-    """Ignore what a machine says about itself, as for a domain that was started here."""

@@ -15,14 +15,14 @@ from dbt.vm.vm_state import VmState
 
 if TYPE_CHECKING:
     from dbt.host.net_option import Net
+    from dbt.hypervisor.arriving_vm import ThreadMachines
     from dbt.hypervisor.console_ring import ConsoleRing
+    from dbt.hypervisor.migration.leaving import OwnLeaving
     from dbt.vm.options import HostOptions
 
 
 class ThreadCarrier:
     """See :class:`dbt.hypervisor.carrier.Carrier`."""
-
-    moves = True
 
     def boot(self, name: Name, boot: Boot, console: ConsoleRing, conduct: Conduct) -> ThreadVm:
         machine = boot(console)
@@ -52,8 +52,10 @@ class ThreadCarrier:
 
         return with_console
 
-    def adopt(self, machine: Machine, conduct: Conduct) -> ThreadVm:
-        return ThreadVm(machine, conduct)
+    def arriving(self, name: Name, options: HostOptions, console: ConsoleRing, conduct: Conduct) -> ThreadMachines:
+        from dbt.hypervisor.arriving_vm import ThreadMachines
+
+        return ThreadMachines({"notice": silent, **options, "console": console}, conduct)
 
     def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> None:
         """Return None: its machines end with their host."""
@@ -123,6 +125,11 @@ class ThreadVm:
 
     def save(self) -> VmState:
         return self.machine.save()
+
+    def leaving(self) -> OwnLeaving:
+        from dbt.hypervisor.migration.leaving import OwnLeaving
+
+        return OwnLeaving(self.machine)
 
     @property
     def arguments(self) -> Callable[[Console], HostOptions]:

@@ -17,6 +17,7 @@ from dbt.qmp.errors import QmpError
 
 if TYPE_CHECKING:
     from dbt.hypervisor.migration import Outgoing, Progress
+    from dbt.hypervisor.migration.leaving import Leaving, OwnLeaving
     from dbt.vm.machine import Machine
 
 #: What QEMU calls the states of the run in which a migration has the machine.
@@ -93,21 +94,21 @@ class MachineMove:
         self._outgoing: Outgoing | None = None
         self._progress: Progress | None = None
         self._thread: Thread | None = None
-        self._moving: Machine | None = None
+        self._moving: OwnLeaving | None = None
 
     # -- the subject ---------------------------------------------------------------------------
 
     @contextmanager
-    def held(self) -> Iterator[Machine]:
+    def held(self) -> Iterator[Leaving]:
         """See :class:`dbt.hypervisor.migration.subject.Subject`."""
         from dbt.hypervisor.migration import MigrationError
 
         try:
             with self.gate.passed():
-                machine = self._machine()
-                if machine is not self._moving:
+                assert self._moving is not None
+                if self._machine() is not self._moving.machine:
                     raise MigrationError("the machine has been reset")
-                yield machine
+                yield self._moving
         except ConnectionAbortedError as error:
             raise MigrationError(str(error)) from None
 
@@ -136,6 +137,7 @@ class MachineMove:
     def begin(self, uri: str) -> None:
         """Begin to migrate. Raise QmpError."""
         from dbt.hypervisor.migration import Outgoing, Place, Progress, Settings
+        from dbt.hypervisor.migration.leaving import OwnLeaving
 
         if self._thread is not None and self._thread.is_alive():
             raise QmpError("There's a migration process in progress")
@@ -150,7 +152,7 @@ class MachineMove:
             settings = settings._replace(downtime_s=self._parameters["downtime-limit"] / _MS)
         if self._parameters.get("max-bandwidth"):
             settings = settings._replace(bandwidth=self._parameters["max-bandwidth"])
-        self._moving, self._progress = self._machine(), Progress()
+        self._moving, self._progress = OwnLeaving(self._machine()), Progress()
         self._outgoing = Outgoing(self, place.connect, settings, progress=self._progress)
         self._thread = Thread(target=self._run, args=(self._outgoing,), name="dbt-migration", daemon=True)
         self._thread.start()

@@ -393,6 +393,13 @@ class Attachments:
                 with suppress(OSError):  # which the guest's own flush, or release(), meets again
                     one.file.flush()
 
+    def written_handles(self) -> list[int]:
+        """Return the descriptors of the files that :meth:`sync` flushes."""
+        from dbt.host.disk import RawFile
+
+        files = (one.file for one in self._open if one.drive.is_read_through and not one.drive.keeps_image)
+        return [file.handle for file in files if isinstance(file, RawFile)]
+
     def leave_networks(self) -> None:
         """Close the networks, after :meth:`release`, where no other process goes on with their connections."""
         from dbt.host.network import Nowhere
@@ -400,6 +407,15 @@ class Attachments:
         for end in self._ends:
             end.close()
         self._ends = [Nowhere() for _ in self._ends]
+
+    @property
+    def is_connected(self) -> bool:
+        """True unless connections of network cards are missing, as after :meth:`leave_networks`."""
+        from dbt.host.net_option import NOWHERE
+        from dbt.host.network import Nowhere
+
+        pairs = zip(self._nets, self._ends, strict=True)
+        return all(net.end == NOWHERE or not isinstance(end, Nowhere) for net, end in pairs)
 
     def claim(self, handed: Sequence[Handover | None] = ()) -> None:
         """Lock the disks, which nobody has written since :meth:`release`, and open the networks, or go on with those

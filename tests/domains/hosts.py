@@ -19,6 +19,11 @@ def main(directory: str, guest: str, uuid: str, then: str) -> None:
     host.run(periods=2)
     if then == "pause":
         domain.pause()
+    if then in ("leaving", "released"):
+        leaving = domain.vm.leaving()
+        leaving.begin_epoch()
+        if then == "released":
+            leaving.release(keeps_networks=True)
     assert isinstance(domain.vm, ProcessVm)
     print(domain.vm.pid, domain.icount, domain.state_hash(), flush=True)
     sys.stdin.read()

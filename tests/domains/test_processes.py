@@ -7,9 +7,10 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -23,12 +24,13 @@ from dbt import Machine
 from dbt.abi.addresses import Gpa
 from dbt.devices.state import StateError
 from dbt.host.console import Console
-from dbt.hypervisor import Clock, Domain, DomainState, Host, ProcessCarrier, VmLost
+from dbt.hypervisor import Clock, Domain, DomainState, Host, LifecycleError, ProcessCarrier, VmLost
 from dbt.hypervisor.carrier import Terms
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded, Late
 from dbt.hypervisor.process.lease import leases, read_lease
+from dbt.hypervisor.process.leaving import LeavingProcess
 from dbt.hypervisor.process.process_vm import ProcessVm
 from dbt.hypervisor.process.state_files import received_state, state_files
 from dbt.memory.ram import RamFile
@@ -129,6 +131,41 @@ def attached(host: Host, guest: str, uuid: UUID) -> Domain:
     domain = host.define("a", boot(guest), uuid=uuid)
     assert domain.attach()
     return domain
+
+
+def test_a_machine_that_may_be_elsewhere_waits_for_its_user(tmp_path: Path) -> None:
+    """Its host was killed while it moved the machine, and nobody knows whether the other side has it."""
+    uuid = uuid4()
+    directory = tmp_path / "run"
+    with (
+        killed_host(directory, "memory", uuid, "released") as (pid, icount, state),
+        ProcessCarrier(directory) as carrier,
+        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
+    ):
+        domain = attached(host, "memory", uuid)
+        assert domain.state is DomainState.UNDECIDED and "may run at the destination" in domain.reason
+        host.run(periods=1)
+        assert (vm_of(domain).pid, domain.icount, domain.state_hash()) == (pid, icount, state)
+        with pytest.raises(LifecycleError, match="undecided"):
+            domain.resume()
+        domain.resume(force=True)
+        host.run(periods=2)
+        assert domain.icount > icount
+        domain.destroy()
+
+
+def test_a_machine_whose_host_was_killed_while_it_sent_pages_goes_on(tmp_path: Path) -> None:
+    uuid = uuid4()
+    directory = tmp_path / "run"
+    with (
+        killed_host(directory, "memory", uuid, "leaving") as (_, icount, _),
+        ProcessCarrier(directory) as carrier,
+        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
+    ):
+        domain = attached(host, "memory", uuid)
+        host.run(periods=2)
+        assert domain.state is DomainState.RUNNING and domain.icount > icount
+        domain.destroy()
 
 
 def test_a_machine_whose_host_was_killed_goes_on_and_is_taken_over(tmp_path: Path) -> None:
@@ -308,12 +345,75 @@ def test_a_turn_that_ends_with_nonsense_is_a_failure(liar: tuple[ProcessVm, sock
     assert "no end of one" in outcome.message
 
 
-def test_files_that_nobody_has_asked_for_are_refused(liar: tuple[ProcessVm, socket.socket]) -> None:
+@pytest.mark.parametrize(("count", "why"), [(1, "nobody has asked for"), (100, "more files")])
+def test_files_that_nobody_has_asked_for_are_refused(
+    liar: tuple[ProcessVm, socket.socket], count: int, why: str
+) -> None:
     vm, theirs = liar
     with open(os.devnull, "rb") as file:
-        socket.send_fds(theirs, [framed(["Ready"])], [file.fileno()] * 16)
-    with pytest.raises(VmLost, match="more files"):
+        socket.send_fds(theirs, [framed(["Ready"])], [file.fileno()] * count)
+    with pytest.raises(VmLost, match=why):
         vm.press_power_key()
+
+
+@contextmanager
+def answering(theirs: socket.socket, *answers: tuple[object, int]) -> Iterator[None]:
+    """Answer one request after the other: with a message, and so many files."""
+
+    def answer() -> None:
+        with open(os.devnull, "rb") as file:
+            for message, files in answers:
+                theirs.recv(1 << 16)
+                socket.send_fds(theirs, [framed(message)], [file.fileno()] * files)
+
+    thread = Thread(target=answer)
+    thread.start()
+    yield
+    thread.join(60)
+
+
+#: What a process says that has 1 MiB of RAM and a disk, when it is to leave.
+_LEAVES = ((["Layout", True, [[0, 1 << 20, False]]], 0), (["Files", 1], 1))
+
+
+def runs(*words: int) -> bytes:
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer", "why"),
+    [
+        (lambda one: one.begin_epoch(), ["Value", runs(0, 257)], "not all in its RAM"),
+        (lambda one: one.begin_epoch(), ["Value", runs(3, 1, 2, 1)], "not sorted"),
+        (lambda one: one.dirty_pages(True), ["Value", runs(0xFFFFFFFF, 1)], "not all in its RAM"),
+        (lambda one: one.dirty_pages(True), ["Value", b"xyz"], "within a run"),
+        (lambda one: one.content([1, 2]), ["Value", bytes(4096)], "4096 bytes of 2 pages"),
+        (lambda one: one.content([1]), ["Value", bytes(8192)], "8192 bytes of 1 pages"),
+        (lambda one: one.values(), ["Files", 1], "0 files with a message that has 1"),
+        (lambda one: one.release(True), ["Released", [["NetworkEnd", b"", b""]]], "0 files with a message that has 1"),
+        (lambda one: one.release(True), ["Released", [["NetworkEnd", b"", bytes(3 << 20)]]], "none"),
+    ],
+)
+def test_a_process_cannot_have_anything_sent_that_is_not_its_machine(
+    liar: tuple[ProcessVm, socket.socket], ask: Callable[[LeavingProcess], object], answer: object, why: str
+) -> None:
+    with answering(liar[1], *_LEAVES, (answer, 0)):
+        found = liar[0].leaving()
+        with pytest.raises(VmLost, match=why):
+            ask(found)
+
+
+def test_values_in_a_file_that_is_none_are_refused(liar: tuple[ProcessVm, socket.socket]) -> None:
+    with answering(liar[1], *_LEAVES, (["Files", 1], 1)):
+        found = liar[0].leaving()
+        with pytest.raises(VmLost, match="its state is none"):
+            found.values()
+
+
+def test_a_process_that_has_ram_where_no_machine_has_any(liar: tuple[ProcessVm, socket.socket]) -> None:
+    answer = (["Layout", True, [[0, 4097, False]]], 0)
+    with answering(liar[1], answer), pytest.raises(VmLost, match="RAM where no machine has any"):
+        liar[0].leaving()
 
 
 def test_a_channel_carries_large_messages_and_says_when_nothing_comes() -> None:

@@ -17,8 +17,19 @@ from typing import NamedTuple, NoReturn
 
 from dbt import CaptureConsole, Machine
 from dbt.host.drive import Drive
-from dbt.hypervisor.migration import MigrationError, Outgoing, Place, Point, Progress, Receiver, Settings, Undecided
+from dbt.hypervisor.migration import (
+    MigrationError,
+    Outgoing,
+    OwnMachines,
+    Place,
+    Point,
+    Progress,
+    Receiver,
+    Settings,
+    Undecided,
+)
 from dbt.hypervisor.migration.channel import Channel
+from dbt.hypervisor.migration.leaving import OwnLeaving
 from dbt.vm.options import HostOptions
 from tests.assembler import assemble
 from tests.domains.guests import GUESTS
@@ -155,10 +166,11 @@ class _Guest:
 
     def __init__(self, machine: Machine, lease: _Lease) -> None:
         self._machine, self._lease, self.doubts = machine, lease, False
+        self._leaving = OwnLeaving(machine)
         lease.take()
 
     def held(self) -> _Held:
-        return _Held(self._machine)
+        return _Held(self._leaving)
 
     def throttle(self, part: float | None) -> None:
         pass
@@ -180,12 +192,12 @@ class _Guest:
 class _Held:
     """The guest has executed a little more each time when somebody looks, until it is suspended."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, leaving: OwnLeaving) -> None:
+        self._leaving = leaving
 
-    def __enter__(self) -> Machine:
-        self._machine.run(fuel=100)
-        return self._machine
+    def __enter__(self) -> OwnLeaving:
+        self._leaving.machine.run(fuel=100)
+        return self._leaving
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -245,16 +257,16 @@ def _receive(case: Case, folder: Path, drives: tuple[Drive, ...], place: Path) -
     options: HostOptions = {"console": CaptureConsole(), "tier": "threaded", "jit": "off", "drives": drives}
     text = f"unix:{folder / 'door'}" if case.way in ("unix", "descriptor") else "tcp:127.0.0.1:0"
     there = Place.parse(text, credentials=_credentials(case, folder))
-    with Receiver(there, options, _strikes(case), _DECISION_S) as receiver:
+    with Receiver(there, OwnMachines(options), _strikes(case), _DECISION_S) as receiver:
         (folder / "new").write_text(receiver.address)
         (folder / "new").rename(place)
         try:
-            machine = receiver.receive()
+            machine = receiver.receive().machine
         except Undecided:
             waiting = receiver.undecided
             assert waiting is not None
             try:
-                waiting.run(fuel=1)
+                waiting.machine.run(fuel=1)
             except RuntimeError:
                 _settle(folder, "destination", "undecided")
             raise

@@ -9,7 +9,8 @@ from queue import SimpleQueue
 from threading import Thread
 
 from dbt import CaptureConsole, Machine
-from dbt.hypervisor.migration import Outgoing, OwnMachine, Place, Point, Progress, Receiver, Settings
+from dbt.hypervisor.migration import Outgoing, OwnMachine, OwnMachines, Place, Point, Progress, Receiver, Settings
+from dbt.hypervisor.migration.arriving import OwnArriving
 from dbt.hypervisor.migration.points import ignore
 from dbt.vm.options import HostOptions
 from tests.domains.guests import boot
@@ -34,7 +35,7 @@ def running(guest: str = "memory", fuel: int = 10_000) -> Machine:
 class Receiving:
     """A destination in a thread. ``result`` has the machine or the error that has come of it."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver[OwnArriving]) -> None:
         self.receiver = receiver
         self._results: SimpleQueue[Machine | BaseException] = SimpleQueue()
         self._thread = Thread(target=self._run)
@@ -42,7 +43,7 @@ class Receiving:
 
     def _run(self) -> None:
         try:
-            self._results.put(self.receiver.receive(BOUND_S))
+            self._results.put(self.receiver.receive(BOUND_S).machine)
         except BaseException as error:  # which the test wants to see
             self._results.put(error)
 
@@ -65,7 +66,7 @@ def receiving(
 ) -> Iterator[Receiving]:
     """Receive a machine in a thread while the block runs."""
     wanted: HostOptions = {"console": CaptureConsole(), "tier": "threaded", **(options or {})}
-    with Receiver(place, wanted, reached, decision_s) as receiver:
+    with Receiver(place, OwnMachines(wanted), reached, decision_s) as receiver:
         yield Receiving(receiver)
 
 

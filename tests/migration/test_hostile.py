@@ -17,7 +17,7 @@ import pytest
 from dbt import CaptureConsole, Machine
 from dbt.host.endpoint import WrongEndpoint
 from dbt.host.net_option import Net
-from dbt.hypervisor.migration import MigrationError, Place
+from dbt.hypervisor.migration import MigrationError, OwnMachines, Place
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.destination import Incoming
 from dbt.hypervisor.migration.errors import PeerGone, ProtocolError
@@ -35,7 +35,7 @@ def offer(**changes: object) -> dict[str, Any]:
     """What a source offers, with some values that are others."""
     with running() as machine:
         regions: list[object] = [[int(region.base), region.size, False] for region in machine.ram.layout.regions]
-        return {"name": "a", "values": machine.values(), "regions": regions, "shares_memory": False, **changes}
+        return {"name": "a", "values": encode(machine.values()), "regions": regions, "shares_memory": False, **changes}
 
 
 def answer_to(*messages: tuple[Kind, object] | bytes, descriptors: tuple[int, ...] = (), most: int = 4 << 30) -> str:
@@ -49,7 +49,7 @@ def answer_to(*messages: tuple[Kind, object] | bytes, descriptors: tuple[int, ..
                 source.send_raw(message[0], (encode(message[1]),), () if number else descriptors)
         ours.shutdown(socket.SHUT_WR)
         with pytest.raises(MigrationError) as raised:
-            Incoming(target, {"console": CaptureConsole(), "tier": "threaded"}, most_memory=most).receive()
+            Incoming(target, OwnMachines({"console": CaptureConsole(), "tier": "threaded"}), most_memory=most).receive()
         return str(raised.value)
 
 
@@ -61,9 +61,10 @@ def answer_to(*messages: tuple[Kind, object] | bytes, descriptors: tuple[int, ..
         ({"regions": [[0, 4097, False]]}, "RAM where no machine has any"),
         ({"regions": [[0, 1 << 21, False]]}, "is not that of its values"),
         ({"regions": [["0", 4096, False]]}, "RAM where no machine has any"),
-        ({"values": {}}, "the machine cannot be taken|KeyError"),
-        ({"values": {1: 2}}, "values without names"),
-        ({"values": [1]}, "a field values that is no dict"),
+        ({"values": encode({})}, "the machine cannot be taken|KeyError"),
+        ({"values": encode({1: 2})}, "values without names"),
+        ({"values": [1]}, "a field values that is no bytes"),
+        ({"values": b"\xc1"}, "the offer cannot be read"),
         ({"shares_memory": 1}, "a field shares_memory that is no bool"),
         ({"shares_memory": True}, "has not sent it"),
         ({"more": 1}, "has not the fields"),
@@ -234,7 +235,7 @@ def test_tls_asks_both_sides_who_they_are(tmp_path: Path) -> None:
 def test_passt_does_not_leave_its_host() -> None:
     machine = Machine(1 << 20, "threaded", board="virt", nets=[Net("none")], console=CaptureConsole())
     with receiving(Place.parse("tcp:127.0.0.1:0")) as there, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dbt.hypervisor.migration.source.USER", "none")  # as if this network were passt's
+        patch.setattr("dbt.hypervisor.migration.leaving.USER", "none")  # as if this network were passt's
         with pytest.raises(MigrationError, match="passt"):
             outgoing(machine, there, "tcp").run()
         assert isinstance(there.result(), MigrationError)

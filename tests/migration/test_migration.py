@@ -344,7 +344,7 @@ def test_an_undecided_machine_runs_only_by_force(tmp_path: Path) -> None:
         waiting = there.receiver.undecided
         assert waiting is not None
         with pytest.raises(RuntimeError, match="resume it here with force"):
-            waiting.run(fuel=1)
+            waiting.machine.run(fuel=1)
         machine.close()
-        with there.receiver.force() as forced:
+        with there.receiver.force().machine as forced:
             forced.run(fuel=100)

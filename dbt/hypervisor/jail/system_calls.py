@@ -33,6 +33,7 @@ BASE: Final[dict[str, SystemCall]] = {
     "rt_sigreturn": SystemCall(15, "the end of a handler"),
     "pread64": SystemCall(17, "disks, and pages of RAM in a memory file"),
     "pwrite64": SystemCall(18, "disks, and pages of RAM in a memory file"),
+    "readv": SystemCall(19, "frames of a tap interface"),
     "madvise": SystemCall(28, "memory that the guest gives back"),
     "getpid": SystemCall(39, "telling a process from one that was forked from it"),
     "sendto": SystemCall(44, "messages to the host, and frames to a network"),

@@ -3,6 +3,7 @@
 :class:`Outgoing` and :class:`Receiver` are the two sides. docs/migration.md has the protocol, and how it is used.
 """
 
+from dbt.hypervisor.migration.arriving import OwnMachines
 from dbt.hypervisor.migration.errors import MigrationError, Undecided
 from dbt.hypervisor.migration.points import Point
 from dbt.hypervisor.migration.receiver import Receiver
@@ -15,6 +16,7 @@ __all__ = [
     "MigrationError",
     "Outgoing",
     "OwnMachine",
+    "OwnMachines",
     "Place",
     "Point",
     "Progress",

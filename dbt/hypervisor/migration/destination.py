@@ -8,55 +8,54 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Generic
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT
 from dbt.devices.state import StateError
 from dbt.host.network import Handover
+from dbt.hypervisor.migration.arriving import Arrived, Maker
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
-from dbt.hypervisor.migration.messages import Kind, Pages, layout_of, mapping, state_values
+from dbt.hypervisor.migration.messages import Kind, Pages, layout_of, mapping
 from dbt.hypervisor.migration.page_tree import PageTree
 from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.precopy import clear, put
 from dbt.memory.ram import RamFile, RamLayout
-from dbt.memory.ram_image import RamImage
-from dbt.snapshot.plain import NotPlain, decode
-from dbt.vm.machine import Machine
-
-if TYPE_CHECKING:
-    from dbt.vm.options import HostOptions
 
 _MOST_MEMORY: Final = 4 << 30
 #: The most bytes of frames that wait for a network card which is handed over.
 _MOST_WAITING: Final = 4 << 20
+#: Why a machine does not run whose destination has ended when it was about to say that it does.
+_MAY_RUN_THERE: Final = (
+    "it is not known whether the source has given this machine up, because this side has ended when it was taking it"
+)
 
 
-class Incoming:
+class Incoming(Generic[Arrived]):
     """One migration to this process, over a channel whose greeting has been answered.
 
-    ``options`` are what the machine has of this host, as for :meth:`dbt.vm.machine.Machine.restore`. The offer may have
-    ``most_memory`` bytes of RAM. ``reached`` is told of each point of the protocol.
+    ``maker`` makes the machine. The offer may have ``most_memory`` bytes of RAM. ``reached`` is told of each point of
+    the protocol.
     """
 
     def __init__(
         self,
         channel: Channel,
-        options: HostOptions,
+        maker: Maker[Arrived],
         reached: Reached = ignore,
         most_memory: int = _MOST_MEMORY,
     ) -> None:
-        self._channel, self._options, self._reached = channel, options, reached
+        self._channel, self._maker, self._reached = channel, maker, reached
         self._most_memory = most_memory
         self._tree = PageTree()
-        self._machine: Machine | None = None
+        self._machine: Arrived | None = None
         self._has_voted = False
         #: What the source calls the machine, and whether its user has paused it.
         self.name = ""
         self.is_paused = False
 
-    def receive(self) -> Machine:
+    def receive(self) -> Arrived:
         """Return the machine, which runs nowhere else. The source has been told.
 
         Raise MigrationError if nothing has come of it, and Undecided if the source may or may not have decided. Then
@@ -82,14 +81,13 @@ class Incoming:
                 f"it is not known whether the machine {self.name} runs at the source, because {error}. It is paused "
                 "here. If it does not run there, resume it here with force"
             )
-            self._machine.release(why)
-            self._machine.leave_networks()
+            self._machine.doubt(why)
             raise Undecided(why) from None
         self.give_up()
         if not isinstance(error, (PeerGone, Refused)):
             with contextlib.suppress(MigrationError):
                 self._channel.send(Kind.REFUSED, str(error) or type(error).__name__)
-        if isinstance(error, (StateError, ValueError, OSError)):
+        if isinstance(error, (StateError, ValueError, OSError, RuntimeError)):
             raise MigrationError(f"the machine cannot be taken: {error}") from None
 
     # -- the offer -----------------------------------------------------------------------------
@@ -98,7 +96,7 @@ class Incoming:
         channel = self._channel
         _, body = channel.receive(Kind.OFFER)
         self._reached(Point.DESTINATION_HEARD_OFFER)
-        offer = mapping(body, "the offer", name=str, values=dict, regions=list, shares_memory=bool)
+        offer = mapping(body, "the offer", name=str, values=bytes, regions=list, shares_memory=bool)
         self.name = "".join(letter if letter.isprintable() else "?" for letter in offer["name"][:200])
         self._layout = layout = layout_of(offer["regions"])
         if layout.size > self._most_memory:
@@ -106,20 +104,14 @@ class Incoming:
                 f"the machine has {layout.size:,} bytes of RAM, and {self._most_memory:,} are possible"
             )
         self._file = self._memory(layout, offer["shares_memory"])
-        values = state_values(offer["values"], "the offer")
-        self._model = values.get("machine")
-        #: A drive of which something is kept in memory is opened when the source has written everything.
-        self._is_early = all(drive.is_read_through for drive in self._options.get("drives", ()))
-        if self._is_early:
-            self._machine = self._made(values)
+        if self._maker.is_early:
+            self._machine = self._made(offer["values"])
         channel.send(Kind.ACCEPTED, {})
         self._reached(Point.DESTINATION_PREPARED)
 
-    def _made(self, values: dict[str, Any]) -> Machine:
-        options = self._options.copy()
-        options["claims"] = False
-        machine = Machine.prepared(values, **options)
-        if machine.ram.layout != self._layout:
+    def _made(self, values: bytes) -> Arrived:
+        machine = self._maker.prepare(values)
+        if machine.layout != self._layout:
             machine.close()
             raise ProtocolError("the RAM of the offer is not that of its values")
         return machine
@@ -154,10 +146,11 @@ class Incoming:
                     break
         self._reached(Point.DESTINATION_HEARD_STATE)
         state = mapping(body, "the state", values=bytes, root=bytes, is_paused=bool, ends=list)
-        values = self._verified(state["values"], state["root"])
-        self._become(values)
+        self._verify(state["values"], state["root"])
+        if self._machine is None:
+            self._machine = self._made(state["values"])
+        self._machine.take_over(state["values"], self._file)
         self._reached(Point.DESTINATION_VERIFIED)
-        assert self._machine is not None
         self._machine.claim(self._handed(state["ends"]))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
@@ -179,25 +172,12 @@ class Incoming:
 
     # -- the state -----------------------------------------------------------------------------
 
-    def _verified(self, encoded: bytes, root: bytes) -> dict[str, Any]:
-        """Return the values of the state, if their root and RAM's is what the source has."""
+    def _verify(self, values: bytes, root: bytes) -> None:
+        """Raise MigrationError unless the root of the state and of RAM is what the source has."""
         if self._is_shared and self._file.is_written:
             raise ProtocolError("the source may still write to the memory that it shares")
-        if self._tree.root(encoded) != root:
+        if self._tree.root(values) != root:
             raise MigrationError("the machine here would not be the one at the source: its hash is another one")
-        try:
-            return state_values(decode(encoded), "the state")
-        except NotPlain as error:
-            raise ProtocolError(f"the state cannot be read: {error}") from None
-
-    def _become(self, values: dict[str, Any]) -> None:
-        if values.get("machine") != self._model:
-            raise ProtocolError("the state is that of another machine than the offer")
-        self._file.find_parts()
-        if self._machine is None:
-            self._machine = self._made(values)
-        with contextlib.closing(RamImage.adopt(self._layout, self._file)) as image:
-            self._machine.take_over(values, image)
 
     def _handed(self, ends: list[Any]) -> list[Handover | None]:
         """Return the connections of network cards that the source hands over."""
@@ -223,7 +203,7 @@ class Incoming:
 
     # -- the decision --------------------------------------------------------------------------
 
-    def commit(self, channel: Channel) -> Machine:
+    def commit(self, channel: Channel) -> Arrived:
         """Let the machine run, and tell the source by this channel, which may be another one than before.
 
         Raise Undecided if the source is on this host and does not hear of it, because it goes on with the machine then.
@@ -231,7 +211,7 @@ class Incoming:
         machine = self._machine
         assert machine is not None
         self._reached(Point.DESTINATION_HEARD_COMMIT)
-        machine.claim()
+        machine.keep(_MAY_RUN_THERE)
         self._reached(Point.DESTINATION_RUNNABLE)
         try:
             channel.send(Kind.COMMITTED, {})
@@ -240,23 +220,20 @@ class Incoming:
                 self._fail(error)
         self._reached(Point.DESTINATION_ACKNOWLEDGED)
         machine.permit()
-        machine.announce()
         return machine
 
-    def force(self) -> Machine:
+    def force(self) -> Arrived:
         """Return the machine of a migration that is undecided, because its user knows that it runs nowhere else.
 
         Raise DiskError or NetworkError if something that it needs is used, as by a machine that runs elsewhere.
         """
         machine = self._machine
         assert machine is not None
-        machine.claim()
         machine.permit()
-        machine.announce()
         return machine
 
     @property
-    def machine(self) -> Machine | None:
+    def machine(self) -> Arrived | None:
         """The machine as far as there is one. It does not run before the source has decided."""
         return self._machine
 

@@ -16,7 +16,7 @@ from dbt.memory.ram import RamLayout, RamRegion
 from dbt.snapshot.format import MAX_REGIONS, MAX_VALUES, FormatError, Runs
 from dbt.snapshot.plain import NotPlain, decode
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAGIC: Final = "dbt-migration"
 HEADER: Final = struct.Struct("<BI")
 #: The pages of one message, at most.

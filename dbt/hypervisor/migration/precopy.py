@@ -7,23 +7,23 @@ this one has sent the page before or after. So it does not matter that the pages
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.hypervisor.migration.channel import Channel
+from dbt.hypervisor.migration.errors import MigrationError
 from dbt.hypervisor.migration.messages import BATCH_PAGES, Kind, Pages
 from dbt.hypervisor.migration.page_tree import PageTree
 from dbt.hypervisor.migration.settings import Progress
-from dbt.memory.contents import touched
 from dbt.memory.ram import RamFile
 from dbt.snapshot.format import Runs
 
 if TYPE_CHECKING:
+    from dbt.hypervisor.migration.leaving import Leaving
     from dbt.hypervisor.migration.subject import Subject
-    from dbt.memory.epochs import Epoch
-    from dbt.vm.machine import Machine
 
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
@@ -38,28 +38,23 @@ class PageSender:
     def __init__(self, channel: Channel, file: RamFile | None, progress: Progress, bandwidth: int | None) -> None:
         self._channel, self._file, self._progress = channel, file, progress
         self._bandwidth = bandwidth
-        self._epoch: Epoch | None = None
         self._sent: set[int] = set()  # the pages that the other side has with something other than zeros
         self.tree = PageTree()
 
     def begin(self, subject: Subject) -> list[int]:
         """Begin the first epoch. Return the pages that may have something other than zeros."""
         with subject.held() as machine:
-            self._epoch = machine.memory.begin_epoch()
-            return [page for gpa, size in touched(machine.ram) for page in _pages(gpa, size)]
-
-    def next_round(self, machine: Machine) -> list[int]:
-        """Begin a round, and return the pages that have changed since the last one began. The guest is held."""
-        assert self._epoch is not None
-        pages = self._epoch.dirty_pages()
-        self._epoch.renew()
-        return pages
+            return machine.begin_epoch()
 
     def count_dirty(self, subject: Subject) -> int:
         """Return how many pages have changed since the round began."""
-        assert self._epoch is not None
-        with subject.held():
-            return len(self._epoch.dirty_pages())
+        with subject.held() as machine:
+            return len(machine.dirty_pages(renews=False))
+
+    def give_up(self, subject: Subject) -> None:
+        """End the epoch of a machine that stays, if it is there."""
+        with suppress(MigrationError, RuntimeError), subject.held() as machine:
+            machine.end_epoch()
 
     def send_round(self, subject: Subject, pages: Sequence[int]) -> None:
         """Send these pages, which the guest may be changing again."""
@@ -67,18 +62,18 @@ class PageSender:
         for at in range(0, len(pages), BATCH_PAGES):
             batch = pages[at : at + BATCH_PAGES]
             with subject.held() as machine:
-                content = _content(machine, batch)
+                content = machine.content(batch)
             self._send(batch, content)
             if limit is not None:
                 ahead = (at + len(batch) << PAGE_SHIFT) / limit - (time.monotonic() - began)
                 if ahead > 0:
                     time.sleep(ahead)
 
-    def send_rest(self, machine: Machine, pages: Sequence[int]) -> None:
+    def send_rest(self, machine: Leaving, pages: Sequence[int]) -> None:
         """Send these pages of a guest that is stopped."""
         for at in range(0, len(pages), BATCH_PAGES):
             batch = pages[at : at + BATCH_PAGES]
-            self._send(batch, _content(machine, batch))
+            self._send(batch, machine.content(batch))
 
     def _send(self, batch: Sequence[int], content: bytes) -> None:
         """Send the pages of a batch that are not zero, and say which of the others were something else before."""
@@ -108,11 +103,6 @@ class PageSender:
         self._progress.pages += len(found)
         self._progress.sent_bytes = self._channel.sent + (0 if self._file is None else len(whole))
 
-    def close(self) -> None:
-        """Give the epoch up."""
-        if self._epoch is not None:
-            self._epoch.close()
-
 
 def put(file: RamFile, runs: Runs, content: memoryview[int]) -> None:
     """Write the content of runs of pages."""
@@ -127,13 +117,3 @@ def clear(file: RamFile, runs: Runs) -> None:
     """Make runs of pages zero."""
     for page, count in runs.runs():
         file.put(Gpa(page << PAGE_SHIFT), bytes(count << PAGE_SHIFT))
-
-
-def _pages(gpa: Gpa, size: int) -> Iterator[int]:
-    yield from range(gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT)
-
-
-def _content(machine: Machine, batch: Sequence[int]) -> bytes:
-    """Return a copy of pages."""
-    ram = machine.ram.bytes
-    return b"".join(ram[page << PAGE_SHIFT : page + count << PAGE_SHIFT] for page, count in Runs.of(batch).runs())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import Final, Generic
 
+from dbt.hypervisor.migration.arriving import Arrived, Maker
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.destination import Incoming
 from dbt.hypervisor.migration.errors import MigrationError, ProtocolError, Undecided
@@ -15,10 +16,6 @@ from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.transport import Door, Place
 from dbt.memory.closing import Closing
 
-if TYPE_CHECKING:
-    from dbt.vm.machine import Machine
-    from dbt.vm.options import HostOptions
-
 #: The seconds in which a source comes back after it was lost: a little more than it tries.
 _DECISION_S: Final = 12.0
 #: The seconds for which a source may ask whether the machine runs here, after it has been told.
@@ -26,21 +23,21 @@ _ANSWERING_S: Final = 60.0
 _ID_SIZE: Final = 16
 
 
-class Receiver(Closing):
-    """Listens at ``place`` for one machine, which has ``options`` of this host. Raise OSError if the host refuses.
+class Receiver(Closing, Generic[Arrived]):
+    """Listens at ``place`` for one machine, which ``maker`` makes. Raise OSError if the host refuses.
 
     :meth:`close` ends the listening, and gives a machine up that :meth:`receive` has not returned.
     """
 
     def __init__(
-        self, place: Place, options: HostOptions, reached: Reached = ignore, decision_s: float = _DECISION_S
+        self, place: Place, maker: Maker[Arrived], reached: Reached = ignore, decision_s: float = _DECISION_S
     ) -> None:
         """``decision_s`` is for how many seconds a source that was lost may come back and say what it has decided."""
         self._door = Door(place)
         self._decision_s = decision_s
-        self._options, self._reached = options, reached
+        self._maker, self._reached = maker, reached
         self._id = b""
-        self._incoming: Incoming | None = None
+        self._incoming: Incoming[Arrived] | None = None
         self._is_answering = False
 
     @property
@@ -58,14 +55,14 @@ class Receiver(Closing):
         """True if the user of the source has paused the machine that has come."""
         return self._incoming is not None and self._incoming.is_paused
 
-    def receive(self, timeout: float | None = None) -> Machine:
+    def receive(self, timeout: float | None = None) -> Arrived:
         """Wait for a source, and return its machine, which runs nowhere else.
 
         Raise TimeoutError if nobody has begun within so many seconds, MigrationError if nothing has come of it, and
         Undecided if it is not known whether the source has decided: see :meth:`force`.
         """
         channel = self._greeted(timeout)
-        self._incoming = Incoming(channel, self._options, self._reached)
+        self._incoming = Incoming(channel, self._maker, self._reached)
         try:
             machine = self._incoming.receive()
         except Undecided:
@@ -82,7 +79,7 @@ class Receiver(Closing):
         return machine
 
     @property
-    def undecided(self) -> Machine | None:
+    def undecided(self) -> Arrived | None:
         """The machine of an undecided migration, if there is one. It does not run."""
         return None if self._is_answering or self._incoming is None else self._incoming.machine
 
@@ -105,7 +102,7 @@ class Receiver(Closing):
 
     # -- an undecided migration ----------------------------------------------------------------
 
-    def await_decision(self, timeout: float) -> Machine | None:
+    def await_decision(self, timeout: float) -> Arrived | None:
         """Wait for the source to come back and say what it has decided. Return the machine if it is to run here, and
         None if nobody has come. Raise MigrationError if it does not run here; it has been given up.
         """
@@ -121,7 +118,7 @@ class Receiver(Closing):
                     channel.close()
         return None
 
-    def _hear_decision(self, channel: Channel) -> Machine | None:
+    def _hear_decision(self, channel: Channel) -> Arrived | None:
         assert self._incoming is not None
         try:
             number, asks = _greet(channel)
@@ -138,7 +135,7 @@ class Receiver(Closing):
         self._answer_later(channel)
         return machine
 
-    def force(self) -> Machine:
+    def force(self) -> Arrived:
         """Return the machine of an undecided migration, because the user knows that it does not run elsewhere.
 
         Raise DiskError or NetworkError if something that it needs is in use.

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from dbt.host.net_option import USER
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.convergence import Convergence
 from dbt.hypervisor.migration.errors import MigrationError, PeerGone, Refused, Undecided
@@ -22,16 +21,14 @@ from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.precopy import PageSender
 from dbt.hypervisor.migration.settings import DEFAULT_SETTINGS, Progress, Settings, Status
 from dbt.memory.ram import RamFile
-from dbt.snapshot.plain import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dbt.host.network import Handover
+    from dbt.hypervisor.migration.leaving import Leaving
     from dbt.hypervisor.migration.subject import Subject
-    from dbt.vm.machine import Machine
 
-#: Why a machine does not run whose migration has come so far.
-_IS_ELSEWHERE: Final = "this machine is being migrated, and may run at the destination"
 #: The seconds between two attempts to reach the destination again, or to have the disks back.
 _AGAIN_S: Final = 0.2
 #: The seconds in which disks are claimed back, which a destination that gives up may still have.
@@ -88,15 +85,15 @@ class Outgoing:
         sender: PageSender | None = None
         try:
             sender = self._offer(channel)
-            machine, pages = self._send_running(channel, sender)
+            machine = self._send_running(channel, sender)
         except BaseException as error:
             _tell_abort(channel, error)
+            if sender is not None:
+                sender.give_up(self._subject)
             raise
         finally:
-            if sender is not None:
-                sender.close()
             self._subject.throttle(None)
-        self._switch_over(channel, sender, machine, pages)
+        self._switch_over(channel, sender, machine)
 
     # -- while the guest runs ------------------------------------------------------------------
 
@@ -107,9 +104,9 @@ class Outgoing:
         _, body = channel.receive(Kind.HELLO)
         mapping(body, "the greeting", magic=str, version=int)
         with self._subject.held() as machine:
-            _check_can_leave(machine, channel)
+            machine.check(channel.is_local)
             values = machine.values()
-            layout = machine.ram.layout
+            layout = machine.layout
             self._machine = machine
         descriptors: tuple[int, ...] = ()
         if channel.is_local and self._settings.by_descriptor:
@@ -128,8 +125,8 @@ class Outgoing:
         self.progress.status = Status.ACTIVE
         return PageSender(channel, self._file, self.progress, self._settings.bandwidth)
 
-    def _send_running(self, channel: Channel, sender: PageSender) -> tuple[Machine, Sequence[int]]:
-        """Send pages until few are left. Return the machine, whose guest is stopped, and those that are left."""
+    def _send_running(self, channel: Channel, sender: PageSender) -> Leaving:
+        """Send pages until few are left. Return the machine, whose guest is stopped."""
         subject, progress = self._subject, self.progress
         convergence = Convergence(subject, self._settings, progress)
         pages: Sequence[int] = sender.begin(subject)
@@ -149,18 +146,17 @@ class Outgoing:
                 if is_last:
                     self._stopped_at = time.monotonic()
                     subject.suspend()
-                pages = sender.next_round(machine)
-                if is_last:
-                    return machine, pages
+                    return machine
+                pages = machine.dirty_pages(renews=True)
 
     # -- while it is stopped -------------------------------------------------------------------
 
-    def _switch_over(self, channel: Channel, sender: PageSender, machine: Machine, pages: Sequence[int]) -> None:
+    def _switch_over(self, channel: Channel, sender: PageSender, machine: Leaving) -> None:
         """Send the rest and commit. The guest goes on here if that fails before the decision."""
         self.progress.status = Status.DEVICE
         try:
             self._reached(Point.SOURCE_STOPPED)
-            self._send_rest(channel, sender, machine, pages)
+            self._send_rest(channel, sender, machine)
             _, body = channel.receive(Kind.VOTE)
             mapping(body, "the vote")
             self._reached(Point.SOURCE_HEARD_VOTE)
@@ -170,14 +166,21 @@ class Outgoing:
             raise
         self._commit(channel, machine)
 
-    def _send_rest(self, channel: Channel, sender: PageSender, machine: Machine, pages: Sequence[int]) -> None:
-        sender.send_rest(machine, pages)
-        handed = machine.release(_IS_ELSEWHERE)
-        if not channel.is_local:
-            machine.leave_networks()
-            handed = [None for _ in handed]
+    def _send_rest(self, channel: Channel, sender: PageSender, machine: Leaving) -> None:
+        sender.send_rest(machine, machine.dirty_pages(renews=False))
+        handed = machine.release(keeps_networks=channel.is_local)
+        try:
+            self._send_state(channel, sender, machine, handed)
+        finally:
+            for end in handed:
+                if end is not None:
+                    os.close(end.descriptor)
+
+    def _send_state(
+        self, channel: Channel, sender: PageSender, machine: Leaving, handed: Sequence[Handover | None]
+    ) -> None:
         self._reached(Point.SOURCE_RELEASED)
-        values = encode(machine.values())
+        values = machine.values()
         if self._file is not None:
             self._file.stop_writing()
         state = {
@@ -189,13 +192,17 @@ class Outgoing:
         channel.send(Kind.STATE, state, tuple(end.descriptor for end in handed if end is not None))
         self._reached(Point.SOURCE_SENT_STATE)
 
-    def _take_back(self, machine: Machine) -> None:
+    def _take_back(self, machine: Leaving) -> None:
         """Let the guest go on here. Its disks may be the destination's for a moment."""
         deadline = time.monotonic() + _CLAIMING_S
         while True:
             try:
+                machine.end_epoch()
                 machine.claim()
                 machine.permit()
+            except RuntimeError:  # its process has ended, and its next turn says so
+                self._subject.go_on()
+                return
             except ValueError as error:  # of a disk or a network
                 if time.monotonic() > deadline:
                     why = f"the migration has failed, and this machine's disks and networks are in use: {error}"
@@ -208,7 +215,7 @@ class Outgoing:
 
     # -- the decision --------------------------------------------------------------------------
 
-    def _commit(self, channel: Channel, machine: Machine) -> None:
+    def _commit(self, channel: Channel, machine: Leaving) -> None:
         """Let the destination run the machine. There is no way back without its word."""
         self._reached(Point.SOURCE_DECIDED)
         try:
@@ -230,7 +237,7 @@ class Outgoing:
         self._subject.give_up()
         self._reached(Point.SOURCE_DISCARDED)
 
-    def _resolve(self, machine: Machine, error: MigrationError) -> None:
+    def _resolve(self, machine: Leaving, error: MigrationError) -> None:
         """Ask the destination by another connection. Return if it runs the machine, and raise Undecided if it does not
         answer.
         """
@@ -258,7 +265,7 @@ class Outgoing:
         self._subject.doubt(why)
         raise Undecided(why) from None
 
-    def _commit_again(self, channel: Channel, machine: Machine) -> None:
+    def _commit_again(self, channel: Channel, machine: Leaving) -> None:
         """Tell a destination that waits to run the machine. Raise _TakenBack if it cannot any more."""
         channel.send(Kind.COMMIT)
         try:
@@ -288,18 +295,3 @@ def _tell_abort(channel: Channel, error: BaseException) -> None:
     if not isinstance(error, (PeerGone, Refused)):
         with contextlib.suppress(MigrationError):
             channel.send(Kind.ABORT, f"the source has given up: {error}")
-
-
-def _check_can_leave(machine: Machine, channel: Channel) -> None:
-    """Raise MigrationError for a machine that has something that no other host can have."""
-    from dbt.vm.input import PositionedInput
-    from dbt.vm.logged_input import LoggedInput
-
-    if not channel.is_local and any(net.end == USER for net in machine.options.nets):
-        raise MigrationError(
-            "the machine's network is passt (user), whose connections are of a process of this host: only to another "
-            "process of this host, by a unix socket, can they be handed over"
-        )
-    source = machine.input_source
-    if isinstance(source.inner if isinstance(source, LoggedInput) else source, PositionedInput):
-        raise MigrationError("the input of this run is recorded or replayed, and a recording stays on its host")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from dbt.hypervisor.migration.leaving import OwnLeaving
+
 if TYPE_CHECKING:
+    from dbt.hypervisor.migration.leaving import Leaving
     from dbt.vm.machine import Machine
 
 
@@ -20,7 +23,7 @@ class Subject(Protocol):
     def is_paused(self) -> bool:
         """True if its user has paused the guest, which is to stay paused at the destination."""
 
-    def held(self) -> AbstractContextManager[Machine]:
+    def held(self) -> AbstractContextManager[Leaving]:
         """Keep the guest from executing, and give the machine. Raise MigrationError if it is not there any more, or
         another one than before.
         """
@@ -46,13 +49,14 @@ class OwnMachine:
 
     def __init__(self, machine: Machine, name: str = "machine") -> None:
         self.machine, self.name, self.is_paused = machine, name, False
+        self._leaving: Leaving = OwnLeaving(machine)
         #: Why it is not known whether the machine may run, if that is so.
         self.doubts = ""
 
-    def held(self) -> AbstractContextManager[Machine]:
+    def held(self) -> AbstractContextManager[Leaving]:
         from contextlib import nullcontext
 
-        return nullcontext(self.machine)
+        return nullcontext(self._leaving)
 
     def throttle(self, part: float | None) -> None:
         """Nothing runs."""

@@ -25,8 +25,10 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 def go_on_alone(process: VmProcess, listener: Listener) -> Channel[say.ToVm]:
-    """Execute the guest, unless it is paused or has ended, and return the channel to the host that attaches."""
-    runner = AloneRunner(process) if process.has_machine else None
+    """Execute the guest, unless it is paused, has ended or may be elsewhere. Return the channel to the host that
+    attaches.
+    """
+    runner = AloneRunner(process) if process.has_machine and not process.moves.doubt else None
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:

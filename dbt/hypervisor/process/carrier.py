@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from dbt.codecache.interpreter import python_command, python_environment
-from dbt.hypervisor.carrier import Boot, Conduct, Name, Outcome, VmLost
+from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, VmLost
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.attaching import connect
@@ -28,8 +28,8 @@ from dbt.memory.closing import Closing
 if TYPE_CHECKING:
     from dbt.host.net_option import Net
     from dbt.hypervisor.console_ring import ConsoleRing
+    from dbt.hypervisor.process.arriving import ArrivingProcesses
     from dbt.vm.identity import Identity
-    from dbt.vm.machine import Machine
     from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
 
@@ -54,8 +54,6 @@ class ProcessCarrier(Closing):
     ``jail`` says how strict the processes' jails are (:mod:`dbt.hypervisor.jail`): "on", "strict" or "off". ``notice``
     is told once of each measure that the host does not give.
     """
-
-    moves = False
 
     def __init__(
         self,
@@ -200,7 +198,7 @@ class ProcessCarrier(Closing):
         return self._begun(name, message, files, console)
 
     def _begun(
-        self, name: Name, message: say.Boot | say.Restore, files: Sequence[int], console: ConsoleRing
+        self, name: Name, message: say.Boot | say.Restore | say.Prepare, files: Sequence[int], console: ConsoleRing
     ) -> ProcessVm:
         vm = self._spawned(name, console)
         for measure, why in vm.begin(message, files).items():
@@ -209,18 +207,23 @@ class ProcessCarrier(Closing):
                 self._notice(f"the processes of machines are jailed without {measure}: {why}")
         return vm
 
-    def adopt(self, machine: Machine, conduct: Conduct) -> ProcessVm:
-        raise RuntimeError("a machine of this process cannot be put into one of its own")
+    def arriving(self, name: Name, options: HostOptions, console: ConsoleRing, conduct: Conduct) -> ArrivingProcesses:
+        from dbt.hypervisor.process.arriving import ArrivingProcesses
 
-    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> tuple[ProcessVm, Outcome | None] | None:
+        def prepared(values: int) -> ProcessVm:
+            return self._begun(name, say.Prepare(pickle.dumps(options), behaviour(conduct)), [values], console)
+
+        return ArrivingProcesses(prepared, options)
+
+    def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> Found | None:
         if not self._directory:
             return None
         found = connect(self._directory, name.uuid)
         if found is None:
             return None
         vm = self._watch(name, ProcessVm(self, name.uuid, found.pid, found.pidfd, found.channel, console))
-        ended = vm.take_over(conduct)
-        return vm, None if ended is None else as_outcome(ended)
+        ended, doubt = vm.take_over(conduct)
+        return Found(vm, None if ended is None else as_outcome(ended), doubt)
 
 
 __all__ = ["NotSent", "ProcessCarrier", "VmLost"]

@@ -18,12 +18,10 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from dbt.host.passed_descriptors import passed_descriptors
-from dbt.hypervisor.process.messages import LONGEST, encode
+from dbt.hypervisor.process.messages import LONGEST, MOST_FILES, encode
 
 _LENGTH: Final = 4
-#: The most files with one message.
-_MOST_FILES: Final = 4
-_ANCILLARY: Final = socket.CMSG_SPACE(_MOST_FILES * array.array("i").itemsize)
+_ANCILLARY: Final = socket.CMSG_SPACE(MOST_FILES * array.array("i").itemsize)
 _PIECE: Final = 1 << 16
 
 Received = TypeVar("Received")
@@ -110,15 +108,26 @@ class Channel(Generic[Received]):
         if deadline is not None and not self._poll.poll(max(1000 * (deadline - monotonic()), 0)):
             raise Late("it has not answered in time")
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(_PIECE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._socket.recvmsg(self._wanted(), _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise ChannelEnded(f"its socket has failed: {error.strerror}") from None
         self._files += passed_descriptors(ancillary)
-        if flags & socket.MSG_CTRUNC or len(self._files) > _MOST_FILES:
+        if flags & socket.MSG_CTRUNC or len(self._files) > MOST_FILES:
             raise WrongMessage("it sent more files than a message has")
         if not data:
             raise ChannelEnded("its socket is closed")
         self._pending += data
+
+    def _wanted(self) -> int:
+        """Return how many bytes are taken at once: all that are known to come."""
+        pending = self._pending
+        length = int.from_bytes(pending[:_LENGTH], "big") if len(pending) >= _LENGTH else 0
+        return max(_LENGTH + length - len(pending), _PIECE)
+
+    @property
+    def has_files(self) -> bool:
+        """True if files have come that were not taken."""
+        return bool(self._files)
 
     def take_files(self, count: int) -> list[int]:
         """Return the files that came with the last message, which the caller closes. Raise WrongMessage, and close

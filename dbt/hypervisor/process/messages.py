@@ -20,6 +20,9 @@ LONGEST: Final = 8 << 20
 #: The largest count of anything, so that sums stay far below what a database or another language can hold.
 MOST: Final = (1 << 62) - 1
 
+#: The most files with one message: those of all network cards.
+MOST_FILES: Final = 64
+
 Count = Annotated[int, Meta(ge=0, le=MOST)]
 Signed = Annotated[int, Meta(ge=-MOST, le=MOST)]
 Text = Annotated[str, Meta(max_length=1 << 16)]
@@ -165,6 +168,85 @@ class Write(_Message):
     data: bytes
 
 
+class Leave(_Message):
+    """A migration begins: say where there is RAM."""
+
+
+class DiskFiles(_Message):
+    """Return the files to which the guest writes, so that the host can put on the disk what is in them."""
+
+
+class Values(_Message):
+    """Return the state but RAM, as a file that comes along."""
+
+
+class Epoch(_Message):
+    """Begin to note which pages change (:class:`dbt.memory.epochs.Epoch`), and return those that may not be zero. With
+    ``ends``, do not note it any more.
+    """
+
+    ends: bool
+
+
+class DirtyPages(_Message):
+    """Return which pages have changed since the epoch began. If it ``renews`` the epoch, that begins now."""
+
+    renews: bool
+
+
+class Content(_Message):
+    """Return a copy of pages, in packed runs (:class:`dbt.snapshot.format.Runs`)."""
+
+    runs: bytes
+
+
+class Release(_Message):
+    """Give disks and networks back, and do not execute the guest: see :meth:`dbt.vm.machine.Machine.release`. Unless it
+    ``keeps_networks``, their connections are closed.
+    """
+
+    keeps_networks: bool
+
+
+class NetworkEnd(_Message):
+    """An end of a network card that is handed over: see :class:`dbt.host.network.Handover`. Its file comes along."""
+
+    received: Annotated[bytes, Meta(max_length=1 << 17)]
+    waiting: Annotated[bytes, Meta(max_length=2 << 20)]
+
+
+class Claim(_Message):
+    """Have disks and networks, and go on with those that are handed over. They come along."""
+
+    ends: list[NetworkEnd | None]
+
+
+class Permit(_Message):
+    """Let the guest be executed. Also tell the networks where it is now, if it ``announces`` it."""
+
+    announces: bool
+
+
+class Doubt(_Message):
+    """Be kept, also without a host, and do not execute the guest because of ``why``. With ``releases``, give disks and
+    networks back.
+    """
+
+    why: str
+    releases: bool
+
+
+class Prepare(_Message):
+    """Make a machine for a state that is to come. Encoded values of an earlier one come along. See :class:`Restore`."""
+
+    arguments: bytes
+    behaviour: Behaviour
+
+
+class TakeOver(_Message):
+    """Be in the state in two files that come along, its values and its RAM."""
+
+
 class End(_Message):
     """Give everything back, and end. There is no answer."""
 
@@ -191,6 +273,18 @@ ToVm = (
     | Registers
     | Read
     | Write
+    | Leave
+    | DiskFiles
+    | Values
+    | Epoch
+    | DirtyPages
+    | Content
+    | Release
+    | Claim
+    | Permit
+    | Doubt
+    | Prepare
+    | TakeOver
     | Behaviour
     | Attach
     | End
@@ -273,6 +367,27 @@ class Saved(_Message):
     """The state comes along: the file of its values, and that of its RAM."""
 
 
+class Files(_Message):
+    """So many files come along."""
+
+    count: Annotated[int, Meta(ge=0, le=MOST_FILES)]
+
+
+class Layout(_Message):
+    """Where a machine has RAM: base, size, and whether it can only be read; and whether its network cards have their
+    connections.
+    """
+
+    is_connected: bool
+    regions: Annotated[list[tuple[Count, Count, bool]], Meta(max_length=1024)]
+
+
+class Released(_Message):
+    """A machine has given its disks and networks back. For each network card, what another process goes on with."""
+
+    ends: Annotated[list[NetworkEnd | None], Meta(max_length=64)]
+
+
 class Value(_Message):
     """An answer in bytes."""
 
@@ -295,12 +410,13 @@ class Attached(_Message):
     uuid: Text
     booted: Booted
     ended: Done | None
+    doubt: Text
     printed: bytes
     written: Count
 
 
 FromZygote = Ready | Spawned | Reaped | Failed
-FromVm = Booted | Failed | Done | Arrived | Saved | Value | Words | Ready | Attached
+FromVm = Booted | Failed | Done | Arrived | Saved | Value | Words | Ready | Attached | Files | Layout | Released
 
 #: The reasons for which a turn may end, by the texts that stand for them.
 REASONS: Final = {reason.value: reason for reason in StopReason}

@@ -25,6 +25,7 @@ from dbt.hypervisor.process.state_files import received_state
 if TYPE_CHECKING:
     from dbt.hypervisor.console_ring import ConsoleRing
     from dbt.hypervisor.limits import Limits
+    from dbt.hypervisor.process.leaving import LeavingProcess
     from dbt.vm.identity import Identity
     from dbt.vm.machine import Machine
     from dbt.vm.vm_state import VmState
@@ -44,6 +45,7 @@ _KINDS: Final[dict[str, type[Exception]]] = {
     "TypeError": TypeError,
     "OSError": OSError,
 }
+_WITH_FILES: Final = (say.Saved, say.Files, say.Released)
 _Answer = TypeVar("_Answer", bound=say.FromVm)
 
 
@@ -93,30 +95,32 @@ class ProcessVm:
         self._stop_by: float | None = None  # when a turn has to be over that was interrupted
         self._lost = ""  # why there is no process any more
 
-    def begin(self, message: say.Boot | say.Restore, files: Sequence[int] = ()) -> dict[str, str]:
+    def begin(self, message: say.Boot | say.Restore | say.Prepare, files: Sequence[int] = ()) -> dict[str, str]:
         """Have the process make its machine. Raise what that raises, after the end of the process. Return the measures
         of its jail that the host does not give.
         """
         try:
-            booted = self._ask(message, say.Booted, files)
+            booted = self.ask(message, say.Booted, files)
             self._learn(booted)
             return booted.missing
         except BaseException:
             self.close()
             raise
 
-    def take_over(self, conduct: Conduct) -> say.Done | None:
-        """Become the host of a process that has none. Return the last turn of its guest, if that has ended."""
+    def take_over(self, conduct: Conduct) -> tuple[say.Done | None, str]:
+        """Become the host of a process that has none. Return the last turn of its guest, if that has ended, and why the
+        guest must not be executed, if it may be elsewhere.
+        """
         try:
-            answer = self._ask(say.Attach(behaviour(conduct)), say.Attached)
+            answer = self.ask(say.Attach(behaviour(conduct)), say.Attached)
             if answer.uuid != str(self._uuid):
-                self._fail(f"it has the machine of another domain, {answer.uuid}")
+                self.fail(f"it has the machine of another domain, {answer.uuid}")
         except BaseException:
             self._let_go()
             raise
         self._learn(answer.booted)
         self._print(answer.printed, answer.written - len(answer.printed))
-        return answer.ended
+        return answer.ended, answer.doubt
 
     def _learn(self, booted: say.Booted) -> None:
         nets = tuple(Net(card.end, card.mac) for card in booted.cards)
@@ -136,14 +140,16 @@ class ProcessVm:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def _ask(self, message: say.ToVm, kind: type[_Answer], files: Sequence[int] = ()) -> _Answer:
+    def ask(self, message: say.ToVm, kind: type[_Answer], files: Sequence[int] = ()) -> _Answer:
         """Return the answer of a kind to a message. Raise VmLost if there is none, and what the process has raised."""
         self._send(message, files)
         answer = self._receive(monotonic() + _PATIENCE_S)
         if isinstance(answer, say.Failed):
             raise _KINDS.get(answer.kind, RuntimeError)(answer.text)
+        if self._channel.has_files and kind not in _WITH_FILES:
+            self.fail("it sent files that nobody has asked for")
         if not isinstance(answer, kind):
-            self._fail(f"it answers a {type(message).__name__} with a {type(answer).__name__}")
+            self.fail(f"it answers a {type(message).__name__} with a {type(answer).__name__}")
         return answer
 
     def _send(self, message: say.ToVm, files: Sequence[int] = ()) -> None:
@@ -152,7 +158,7 @@ class ProcessVm:
         try:
             self._channel.send(message, files)
         except ChannelEnded as ended:
-            self._fail(str(ended))
+            self.fail(str(ended))
 
     def _receive(self, deadline: float | None) -> say.FromVm:
         """Return the next message that answers something."""
@@ -160,12 +166,12 @@ class ProcessVm:
             try:
                 message = self._channel.receive(deadline)
             except (ChannelEnded, WrongMessage, Late) as error:
-                self._fail(str(error))
+                self.fail(str(error))
             if not isinstance(message, say.Arrived):
                 return message
             self._has_arrivals = True
 
-    def _fail(self, why: str) -> NoReturn:
+    def fail(self, why: str) -> NoReturn:
         """End a process that is lost."""
         if not self._lost:
             with suppress(ProcessLookupError):
@@ -201,10 +207,10 @@ class ProcessVm:
             most = math.inf if self._stop_by is None else self._stop_by
             is_late = seconds_on_processor(self.pid) > cpu_s + seconds + _MORE_CPU_S
             if is_late or monotonic() > min(last, most):
-                self._fail("it does not end its turn")
+                self.fail("it does not end its turn")
         answer = self._receive(min(last, monotonic() + _PATIENCE_S))
         if not isinstance(answer, say.Done) or (answer.reason and answer.reason not in say.REASONS):
-            self._fail("it ends its turn with what is no end of one")
+            self.fail("it ends its turn with what is no end of one")
         return answer
 
     def _over(self, done: say.Done) -> Outcome:
@@ -239,58 +245,67 @@ class ProcessVm:
 
     def limit_devices(self, limits: Limits) -> None:
         if self.facts.has_limits:
-            self._ask(say.LimitDevices(pickle.dumps(limits)), say.Ready)
+            self.ask(say.LimitDevices(pickle.dumps(limits)), say.Ready)
 
     def plug(self, cards: Mapping[int, int]) -> None:
-        self._ask(say.Plug(list(cards)), say.Ready, list(cards.values()))
+        self.ask(say.Plug(list(cards)), say.Ready, list(cards.values()))
 
     def conduct(self, conduct: Conduct) -> None:
-        self._ask(behaviour(conduct), say.Ready)
+        self.ask(behaviour(conduct), say.Ready)
 
     # -- to look at ------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Let the time pass of which the process has not heard yet."""
         if (tick := self._waits_until) is not None:
             self._waits_until = None
-            self._ask(say.WaitUntil(tick), say.Ready)
+            self.ask(say.WaitUntil(tick), say.Ready)
 
     def press_power_key(self) -> None:
-        self._ask(say.PressPowerKey(), say.Ready)
+        self.ask(say.PressPowerKey(), say.Ready)
 
     def set_memory(self, size: int) -> None:
-        self._ask(say.SetMemory(size), say.Ready)
+        self.ask(say.SetMemory(size), say.Ready)
 
     def state_hash(self) -> str:
-        self._settle()
-        return self._ask(say.Hash(), say.Value).data.decode("ascii", "replace")
+        self.settle()
+        return self.ask(say.Hash(), say.Value).data.decode("ascii", "replace")
 
     def registers(self) -> Sequence[int]:
-        self._settle()
-        return self._ask(say.Registers(), say.Words).registers
+        self.settle()
+        return self.ask(say.Registers(), say.Words).registers
 
     def icount(self) -> int:
-        return self._ask(say.Registers(), say.Words).icount
+        return self.ask(say.Registers(), say.Words).icount
 
     def read(self, address: int, size: int) -> bytes:
-        data = self._ask(say.Read(address, size), say.Value).data
+        data = self.ask(say.Read(address, size), say.Value).data
         if len(data) != size:
-            self._fail(f"it returns {len(data)} bytes of {size}")
+            self.fail(f"it returns {len(data)} bytes of {size}")
         return data
 
     def write(self, address: int, data: bytes) -> None:
-        self._ask(say.Write(address, data), say.Ready)
+        self.ask(say.Write(address, data), say.Ready)
 
     # -- its state and its end -------------------------------------------------------------------
 
+    def files(self, count: int) -> list[int]:
+        """Return the files that came with the last answer, so many, which the caller closes."""
+        try:
+            return self._channel.take_files(count)
+        except WrongMessage as error:
+            self.fail(str(error))
+
     def _state_files(self) -> list[int]:
         """Return the files of its state, which the caller closes."""
-        self._settle()
-        self._ask(say.Save(), say.Saved)
-        try:
-            return self._channel.take_files(2)
-        except WrongMessage as error:
-            self._fail(str(error))
+        self.settle()
+        self.ask(say.Save(), say.Saved)
+        return self.files(2)
+
+    def leaving(self) -> LeavingProcess:
+        from dbt.hypervisor.process.leaving import LeavingProcess
+
+        return LeavingProcess(self)
 
     def save(self) -> VmState:
         values, ram = self._state_files()

@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 _MOST: Final = 1 << 30
 
 
+def memory_file(data: bytes) -> int:
+    """Return the descriptor of a file in memory with these bytes. The caller closes it."""
+    file = os.memfd_create("dbt-values", os.MFD_CLOEXEC)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
 def state_files(state: VmState) -> tuple[int, int]:
     """Return the descriptors of two files in memory, with the values and with the RAM. The caller closes them."""
-    values = os.memfd_create("dbt-values", os.MFD_CLOEXEC)
+    values = memory_file(encode(state.values))
     try:
-        data = memoryview(encode(state.values))
-        while data:
-            data = data[os.write(values, data) :]
         return values, state.ram.descriptor()
     except BaseException:
         os.close(values)
@@ -35,27 +45,30 @@ def received_state(values: int, ram: int) -> VmState:
     none.
     """
     try:
-        decoded = decode(_content(values))
+        decoded = decode(content_of(values))
         if not isinstance(decoded, dict):
             raise StateError("the values of the state are no mapping")
         layout = layout_of(cast("State", decoded))
     except (NotPlain, OSError, StateError) as error:
         os.close(ram)
         raise StateError(f"the state from another process is none: {error}") from None
-    finally:
-        os.close(values)
     try:
         return VmState(cast("State", decoded), RamImage.received(layout, ram))
     except ValueError as error:
         raise StateError(f"the RAM from another process cannot be used: {error}") from None
 
 
-def _content(handle: int) -> bytes:
-    """Return what is in a file, which somebody may change meanwhile."""
-    size = os.fstat(handle).st_size
-    if not 0 < size <= _MOST:
-        raise StateError(f"its values have {size} bytes, and not 1 to {_MOST}")
-    data = b""
-    while len(data) < size and (piece := os.pread(handle, size - len(data), len(data))):
-        data += piece
-    return data
+def content_of(handle: int) -> bytes:
+    """Return what is in a file, which somebody may change meanwhile, and close it. Raise StateError for a file that is
+    no state's, and OSError.
+    """
+    try:
+        size = os.fstat(handle).st_size
+        if not 0 < size <= _MOST:
+            raise StateError(f"its values have {size} bytes, and not 1 to {_MOST}")
+        data = b""
+        while len(data) < size and (piece := os.pread(handle, size - len(data), len(data))):
+            data += piece
+        return data
+    finally:
+        os.close(handle)

@@ -31,6 +31,7 @@ from dbt.hypervisor.port_ring import PortRing
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.compilers import RemoteCompiler
+from dbt.hypervisor.process.handing_over import HandingOver
 from dbt.hypervisor.process.lease import HeldLease, take_lease
 from dbt.hypervisor.process.state_files import received_state, state_files
 from dbt.hypervisor.threads import host_arguments
@@ -75,6 +76,7 @@ class VmProcess:
         self.most_memory: int | None = None
         #: The last turn, if the guest cannot go on after it.
         self.ended: say.Done | None = None
+        self.moves = HandingOver()
 
     @property
     def machine(self) -> Machine:
@@ -91,7 +93,8 @@ class VmProcess:
                 if self._serve_host(channel):
                     return
             channel.close()
-            if self._lease is None:
+            self.moves.forget()
+            if self._lease is None or not self.moves.is_kept:
                 return
             from dbt.hypervisor.process.alone import go_on_alone
 
@@ -132,7 +135,8 @@ class VmProcess:
         """
         rests = [(_REST_S, False), (_DEEP_REST_S, True)] if self._has_executed else []
         while not channel.has_data():
-            is_listening = self._booted is not None and self._booted.hears_outside and not self._has_told
+            hears = self._booted is not None and self._booted.hears_outside
+            is_listening = hears and not self._has_told and not self.moves.has_ends_elsewhere
             poll = select.poll()
             poll.register(channel, select.POLLIN)
             for descriptor, event in (self.machine.outside_events if is_listening else {}).items():
@@ -157,8 +161,14 @@ class VmProcess:
                     for card, file in zip(cards, channel.take_files(len(cards)), strict=True):
                         self.machine.plug_net(card, file)
                     return say.Ready(), ()
+                case say.Prepare():
+                    (file,) = channel.take_files(1)
+                    self._take_behaviour(message.behaviour)
+                    machine, self._console = self.moves.prepare(message, file, self._console)
+                    return self._become(machine), ()
                 case _:
-                    return self._value(message), ()
+                    found = None if self._machine is None else self.moves.answer(message, self._machine, channel)
+                    return found or (self._value(message), ())
         except Exception as error:  # whatever it is, the host is told
             kind = next((kind for kind in KINDS if isinstance(error, kind)), RuntimeError)
             return say.Failed(kind.__name__, str(error)), ()
@@ -328,7 +338,7 @@ class VmProcess:
         """Return what a new host has to know."""
         assert self._booted is not None
         printed, self._printed = self._console.read_from(0)
-        return say.Attached(str(self.uuid), self._booted, self.ended, printed, self._printed)
+        return say.Attached(str(self.uuid), self._booted, self.ended, self.moves.doubt, printed, self._printed)
 
     def take_over(self, behaviour: say.Behaviour) -> None:
         """Hear of a new host how to go on without it."""

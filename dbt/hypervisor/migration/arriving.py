@@ -1,0 +1,129 @@
+"""The machine at the destination of a migration, wherever it is to execute: who makes it, and one of this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from dbt.hypervisor.migration.errors import ProtocolError
+from dbt.hypervisor.migration.messages import state_values
+from dbt.memory.ram_image import RamImage
+from dbt.snapshot.plain import NotPlain, decode
+from dbt.vm.machine import Machine
+
+if TYPE_CHECKING:
+    from dbt.host.network import Handover
+    from dbt.memory.ram import RamFile, RamLayout
+    from dbt.vm.options import HostOptions
+
+
+class Arriving(Protocol):
+    """A machine that is made for a state that comes. Methods raise ValueError, OSError or RuntimeError if what is asked
+    cannot be done, and MigrationError for a state that it cannot be in.
+    """
+
+    layout: RamLayout
+
+    def take_over(self, values: bytes, file: RamFile) -> None:
+        """Be in a state: encoded values, which are of the same machine as those before, and RAM."""
+
+    def claim(self, handed: Sequence[Handover | None]) -> None:
+        """Take disks and networks, or go on with those that were ``handed`` over, whose descriptors are the machine's
+        from now on.
+        """
+
+    def keep(self, why: str) -> None:
+        """Have disks and networks for certain. If this process ends from now on, the machine is kept and does not run,
+        because of ``why``.
+        """
+
+    def permit(self) -> None:
+        """Let the guest run, and tell the networks where it is now."""
+
+    def doubt(self, why: str) -> None:
+        """Give disks and networks back. The machine is kept, and does not run because of ``why``."""
+
+    def close(self) -> None:
+        """Close the machine."""
+
+
+Arrived = TypeVar("Arrived", bound=Arriving)
+Made_co = TypeVar("Made_co", bound=Arriving, covariant=True)
+
+
+class Maker(Protocol[Made_co]):
+    """Makes the machine of a destination.
+
+    ``is_early``: it can be made while another machine has its disks. Otherwise it is made when they are given back.
+    """
+
+    is_early: bool
+
+    def prepare(self, values: bytes) -> Made_co:
+        """Return a machine for a state that is to come, of which these encoded values are an earlier one."""
+
+
+class OwnMachines:
+    """Makes a machine of this process. ``options`` are what it has of this host, as for
+    :meth:`dbt.vm.machine.Machine.restore`.
+    """
+
+    def __init__(self, options: HostOptions) -> None:
+        self._options = options
+        self.is_early = can_be_early(options)
+
+    def prepare(self, values: bytes) -> OwnArriving:
+        found = decoded(values, "the offer")
+        options = self._options.copy()
+        options["claims"] = False
+        return OwnArriving(Machine.prepared(found, **options), found.get("machine"))
+
+
+class OwnArriving:
+    """See :class:`Arriving`. ``model`` is what its values say of the machine itself."""
+
+    def __init__(self, machine: Machine, model: object) -> None:
+        self.machine, self.model = machine, model
+        self.layout = machine.ram.layout
+
+    def take_over(self, values: bytes, file: RamFile) -> None:
+        found = decoded(values, "the state", self.model)
+        file.find_parts()
+        with contextlib.closing(RamImage.adopt(self.layout, file)) as image:
+            self.machine.take_over(found, image)
+
+    def claim(self, handed: Sequence[Handover | None]) -> None:
+        self.machine.claim(handed)
+
+    def keep(self, why: str) -> None:
+        """It ends with this process."""
+        self.machine.claim()
+
+    def permit(self) -> None:
+        self.machine.claim()
+        self.machine.permit()
+        self.machine.announce()
+
+    def doubt(self, why: str) -> None:
+        self.machine.release(why)
+        self.machine.leave_networks()
+
+    def close(self) -> None:
+        self.machine.close()
+
+
+def can_be_early(options: HostOptions) -> bool:
+    """Return True unless something of a disk is kept in memory, which is read when the source has written all."""
+    return all(drive.is_read_through for drive in options.get("drives", ()))
+
+
+def decoded(values: bytes, what: str, model: object = None) -> dict[str, Any]:
+    """Return encoded values. Raise ProtocolError if they are none, or not of the machine ``model``."""
+    try:
+        found = state_values(decode(values), what)
+    except NotPlain as error:
+        raise ProtocolError(f"{what} cannot be read: {error}") from None
+    if model is not None and found.get("machine") != model:
+        raise ProtocolError(f"{what} is of another machine than the offer")
+    return found

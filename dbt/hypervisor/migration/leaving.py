@@ -1,0 +1,139 @@
+"""The machine at the source of a migration, wherever it executes: what is asked of it, and one of this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SHIFT
+from dbt.host.net_option import USER
+from dbt.hypervisor.migration.errors import MigrationError
+from dbt.memory.contents import touched
+from dbt.snapshot.format import Runs
+from dbt.snapshot.plain import encode
+
+if TYPE_CHECKING:
+    from dbt.host.net_option import Net
+    from dbt.host.network import Handover
+    from dbt.memory.epochs import Epoch
+    from dbt.memory.ram import RamLayout
+    from dbt.vm.machine import Machine
+
+#: Why a machine does not run whose migration has come so far.
+IS_ELSEWHERE: Final = "this machine is being migrated, and may run at the destination"
+
+
+class Leaving(Protocol):
+    """A machine that is to leave. Its methods are called while its guest is held, but for :meth:`sync_disks`.
+
+    They raise RuntimeError if the machine is gone (:class:`dbt.hypervisor.carrier.VmLost`).
+    """
+
+    layout: RamLayout
+
+    def check(self, is_local: bool) -> None:
+        """Raise MigrationError if the machine has something that no other host can have, or no other process of this
+        host if that is where it goes (``is_local``).
+        """
+
+    def values(self) -> bytes:
+        """Return all of the state but RAM: the plain values by name, encoded (:mod:`dbt.snapshot.plain`)."""
+
+    def begin_epoch(self) -> list[int]:
+        """Begin to note which pages change. Return the pages that may have something other than zeros."""
+
+    def dirty_pages(self, renews: bool) -> list[int]:
+        """Return the pages that have changed since the epoch began. If it ``renews`` the epoch, that begins now."""
+
+    def end_epoch(self) -> None:
+        """Note no changes any more. A second call does nothing."""
+
+    def content(self, pages: Sequence[int]) -> bytes:
+        """Return a copy of pages, one behind the other."""
+
+    def sync_disks(self) -> None:
+        """See :meth:`dbt.vm.machine.Machine.sync_disks`. The guest may run."""
+
+    def release(self, keeps_networks: bool) -> list[Handover | None]:
+        """Give disks and networks back; the guest does not run any more before :meth:`permit`. Return what a process of
+        this host goes on with, whose descriptors the caller closes. Unless it ``keeps_networks``, there is nothing, and
+        connections are closed. Raise OSError if a disk cannot be written.
+        """
+
+    def claim(self) -> None:
+        """Take disks and networks back. Raise ValueError if somebody else has them."""
+
+    def permit(self) -> None:
+        """Let the guest run."""
+
+
+class OwnLeaving:
+    """A machine of this process. See :class:`Leaving`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.layout = machine.ram.layout
+        self._epoch: Epoch | None = None
+
+    def check(self, is_local: bool) -> None:
+        from dbt.vm.input import PositionedInput
+        from dbt.vm.logged_input import LoggedInput
+
+        check_networks(self.machine.options.nets, is_local)
+        source = self.machine.input_source
+        if isinstance(source.inner if isinstance(source, LoggedInput) else source, PositionedInput):
+            raise MigrationError("the input of this run is recorded or replayed, and a recording stays on its host")
+
+    def values(self) -> bytes:
+        return encode(self.machine.values())
+
+    def begin_epoch(self) -> list[int]:
+        self._epoch = self.machine.memory.begin_epoch()
+        return [
+            page
+            for gpa, size in touched(self.machine.ram)
+            for page in range(gpa >> PAGE_SHIFT, Gpa(gpa + size) >> PAGE_SHIFT)
+        ]
+
+    def dirty_pages(self, renews: bool) -> list[int]:
+        assert self._epoch is not None
+        pages = self._epoch.dirty_pages()
+        if renews:
+            self._epoch.renew()
+        return pages
+
+    def end_epoch(self) -> None:
+        if self._epoch is not None:
+            self._epoch.close()
+            self._epoch = None
+
+    def content(self, pages: Sequence[int]) -> bytes:
+        ram = self.machine.ram.bytes
+        return b"".join(ram[page << PAGE_SHIFT : page + count << PAGE_SHIFT] for page, count in Runs.of(pages).runs())
+
+    def sync_disks(self) -> None:
+        self.machine.sync_disks()
+
+    def release(self, keeps_networks: bool) -> list[Handover | None]:
+        handed = self.machine.release(IS_ELSEWHERE)
+        if keeps_networks:
+            return [None if end is None else end._replace(descriptor=os.dup(end.descriptor)) for end in handed]
+        self.machine.leave_networks()
+        return [None for _ in handed]
+
+    def claim(self) -> None:
+        self.machine.claim()
+
+    def permit(self) -> None:
+        self.machine.permit()
+
+
+def check_networks(nets: Sequence[Net], is_local: bool) -> None:
+    """Raise MigrationError if one of these networks cannot be had where a machine is to go."""
+    if not is_local and any(net.end == USER for net in nets):
+        raise MigrationError(
+            "the machine's network is passt (user), whose connections are of a process of this host: only to another "
+            "process of this host, by a unix socket, can they be handed over"
+        )

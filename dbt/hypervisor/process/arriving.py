@@ -1,0 +1,85 @@
+"""A machine at the destination of a migration that is to be in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dbt.hypervisor.carrier import VmLost
+from dbt.hypervisor.migration.arriving import can_be_early
+from dbt.hypervisor.migration.errors import ProtocolError
+from dbt.hypervisor.migration.messages import layout_of
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.network_ends import opened
+from dbt.hypervisor.process.state_files import memory_file
+
+if TYPE_CHECKING:
+    from dbt.host.net_option import Net
+    from dbt.host.network import Handover
+    from dbt.hypervisor.process.process_vm import ProcessVm
+    from dbt.memory.ram import RamFile
+    from dbt.vm.options import HostOptions
+
+
+class ArrivingProcesses:
+    """See :class:`dbt.hypervisor.migration.arriving.Maker`. ``prepared`` returns a process that has made a machine for
+    the values in a file, and ``options`` are what the machine has of this host.
+    """
+
+    def __init__(self, prepared: Callable[[int], ProcessVm], options: HostOptions) -> None:
+        self._prepared, self._nets = prepared, tuple(options.get("nets", ()))
+        self.is_early = can_be_early(options)
+
+    def prepare(self, values: bytes) -> ArrivingProcess:
+        file = memory_file(values)
+        try:
+            return ArrivingProcess(self._prepared(file), self._nets)
+        finally:
+            os.close(file)
+
+
+class ArrivingProcess:
+    """See :class:`dbt.hypervisor.arriving_vm.ArrivingVm`. What has come is looked at by its jailed process alone, but
+    for the hash of it.
+    """
+
+    def __init__(self, vm: ProcessVm, nets: Sequence[Net]) -> None:
+        self.vm, self._nets = vm, nets
+        self._is_connected = False
+        try:
+            regions = vm.ask(say.Leave(), say.Layout).regions
+            self.layout = layout_of([list(region) for region in regions])
+        except (ProtocolError, VmLost):
+            vm.close()
+            raise
+
+    def take_over(self, values: bytes, file: RamFile) -> None:
+        file.seal()
+        handle = memory_file(values)
+        try:
+            self.vm.ask(say.TakeOver(), say.Ready, [handle, file.handle])
+        finally:
+            os.close(handle)
+
+    def claim(self, handed: Sequence[Handover | None]) -> None:
+        with opened(self._nets, handed) as (ends, files):
+            self.vm.ask(say.Claim(ends), say.Ready, files)
+        self._is_connected = True
+
+    def keep(self, why: str) -> None:
+        if not self._is_connected:
+            self.claim(())
+        self.vm.ask(say.Doubt(why, releases=False), say.Ready)
+
+    def permit(self) -> None:
+        if not self._is_connected:
+            self.claim(())
+        self.vm.ask(say.Permit(announces=True), say.Ready)
+
+    def doubt(self, why: str) -> None:
+        self._is_connected = False
+        self.vm.ask(say.Doubt(why, releases=True), say.Ready)
+
+    def close(self) -> None:
+        self.vm.close()

@@ -1,0 +1,144 @@
+"""What the process of a machine does when that is moved: at the source, and at the destination."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+from dbt.host.network import Handover
+from dbt.hypervisor.migration.arriving import OwnArriving, OwnMachines, decoded
+from dbt.hypervisor.migration.leaving import IS_ELSEWHERE, OwnLeaving
+from dbt.hypervisor.port_ring import PortRing
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.state_files import content_of, memory_file
+from dbt.memory.ram_image import RamImage
+from dbt.snapshot.format import Runs
+from dbt.vm.vm_state import machine_options
+
+if TYPE_CHECKING:
+    from dbt.devices.state import State
+    from dbt.hypervisor.console_ring import ConsoleRing
+    from dbt.hypervisor.process.channel import Channel
+    from dbt.vm.machine import Machine
+    from dbt.vm.options import HostOptions
+
+#: An answer, and the files that come with it, which are closed when it has been sent.
+Answer = tuple[say.FromVm, Sequence[int]]
+
+
+class HandingOver:
+    """The part of a machine's process that is about migrations.
+
+    ``doubt`` is why the guest must not be executed, if that is so. ``is_kept``: the machine is this process's, and not
+    one that is only about to come.
+    """
+
+    def __init__(self) -> None:
+        self.doubt = ""
+        self.is_kept = True
+        self._leaving: OwnLeaving | None = None
+        self._arriving: OwnArriving | None = None
+
+    @property
+    def has_ends_elsewhere(self) -> bool:
+        """True while what comes from networks may be another machine's."""
+        return bool(self.doubt) or not self.is_kept
+
+    def prepare(self, message: say.Prepare, file: int, console: ConsoleRing) -> tuple[Machine, ConsoleRing]:
+        """Make a machine for a state that is to come, of which a file has earlier values. Return it with its console:
+        ``console``, unless it has a port.
+        """
+        values = content_of(file)
+        if "port" in machine_options(cast("State", decoded(values, "the offer")))["devices"]:
+            console = PortRing()
+        options: HostOptions = pickle.loads(message.arguments)
+        options["console"] = console
+        self._arriving = OwnMachines(options).prepare(values)
+        self.is_kept = False
+        return self._arriving.machine, console
+
+    def forget(self) -> None:
+        """Hear that the host is gone, with what it wanted of a machine that leaves."""
+        if self._leaving is not None:
+            self._leaving.end_epoch()
+            self._leaving = None
+
+    def answer(self, message: say.ToVm, machine: Machine, channel: Channel[say.ToVm]) -> Answer | None:
+        """Return the answer to a message about a migration, and None to another one."""
+        leaving = self._leaving or OwnLeaving(machine)
+        match message:
+            case say.Leave():
+                self.forget()
+                self._leaving = leaving
+                regions = [(int(one.base), one.size, one.read_only) for one in leaving.layout.regions]
+                return say.Layout(machine.attachments.is_connected, regions), ()
+            case say.DiskFiles():
+                files = [os.dup(file) for file in machine.attachments.written_handles()[: say.MOST_FILES]]
+                return say.Files(len(files)), files
+            case say.Values():
+                return say.Files(1), [memory_file(leaving.values())]
+            case say.Epoch(ends):
+                if not ends:
+                    return _runs(leaving.begin_epoch()), ()
+                leaving.end_epoch()
+            case say.DirtyPages(renews):
+                return _runs(leaving.dirty_pages(renews)), ()
+            case say.Content(runs):
+                return say.Value(leaving.content(list(Runs.unpack(runs, leaving.layout, "pages")))), ()
+            case say.Release(keeps_networks):
+                return self._release(leaving, keeps_networks)
+            case say.Claim(ends):
+                machine.claim(_handed(ends, channel))
+            case say.Permit(announces):
+                self._permit(machine, announces)
+            case say.Doubt(why, releases):
+                self._be_doubted(machine, why, releases)
+            case say.TakeOver():
+                self._take_over(*channel.take_files(2))
+            case _:
+                return None
+        return say.Ready(), ()
+
+    def _take_over(self, values: int, ram: int) -> None:
+        arriving = self._arriving
+        assert arriving is not None
+        image = RamImage.received(arriving.layout, ram)
+        with closing(image):
+            arriving.machine.take_over(decoded(content_of(values), "the state", arriving.model), image)
+
+    def _release(self, leaving: OwnLeaving, keeps_networks: bool) -> Answer:
+        """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the
+        host.
+        """
+        self.doubt = f"{IS_ELSEWHERE}: the host that moved it has ended before it was known"
+        handed = leaving.release(keeps_networks)
+        ends = [None if end is None else say.NetworkEnd(end.received, end.waiting) for end in handed]
+        return say.Released(ends), [end.descriptor for end in handed if end is not None]
+
+    def _permit(self, machine: Machine, announces: bool) -> None:
+        machine.claim()
+        machine.permit()
+        if announces:
+            machine.announce()
+        self.doubt, self.is_kept = "", True
+        self._leaving = self._arriving = None
+
+    def _be_doubted(self, machine: Machine, why: str, releases: bool) -> None:
+        if releases:
+            machine.release(why)
+            machine.leave_networks()
+        else:
+            machine.claim()
+        self.doubt, self.is_kept = why, True
+
+
+def _handed(ends: Sequence[say.NetworkEnd | None], channel: Channel[say.ToVm]) -> list[Handover | None]:
+    files = channel.take_files(sum(end is not None for end in ends))
+    return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
+
+
+def _runs(pages: Sequence[int]) -> say.Value:
+    return say.Value(Runs.of(pages).pack())

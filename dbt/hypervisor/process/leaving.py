@@ -1,0 +1,103 @@
+"""A machine in a process of its own at the source of a migration: what is sent of it is what its process says, and only
+as far as it can be of a machine like that one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dbt.abi.layout import PAGE_SHIFT
+from dbt.devices.state import StateError
+from dbt.host.network import Handover
+from dbt.hypervisor.migration.errors import ProtocolError
+from dbt.hypervisor.migration.leaving import check_networks
+from dbt.hypervisor.migration.messages import layout_of
+from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.network_ends import opened
+from dbt.hypervisor.process.state_files import content_of
+from dbt.snapshot.format import FormatError, Runs
+
+if TYPE_CHECKING:
+    from dbt.hypervisor.process.process_vm import ProcessVm
+
+
+class LeavingProcess:
+    """See :class:`dbt.hypervisor.migration.leaving.Leaving`.
+
+    A process whose guest has taken it over can give its own memory and state away, and nothing else: pages are copied
+    from what it answers, and a descriptor that it passes is a network of its own, or one to be flushed.
+    """
+
+    def __init__(self, vm: ProcessVm) -> None:
+        self._vm = vm
+        vm.settle()
+        found = vm.ask(say.Leave(), say.Layout)
+        try:
+            self.layout = layout_of([list(region) for region in found.regions])
+        except ProtocolError:
+            vm.fail("it says that it has RAM where no machine has any")
+        self._is_connected = found.is_connected
+        self._disks = vm.files(vm.ask(say.DiskFiles(), say.Files).count)
+
+    def check(self, is_local: bool) -> None:
+        check_networks(self._vm.facts.nets, is_local)
+
+    def values(self) -> bytes:
+        self._vm.settle()
+        self._vm.ask(say.Values(), say.Files)
+        (file,) = self._vm.files(1)
+        try:
+            return content_of(file)
+        except (StateError, OSError) as error:
+            self._vm.fail(f"its state is none: {error}")
+
+    def _pages(self, message: say.Epoch | say.DirtyPages) -> list[int]:
+        data = self._vm.ask(message, say.Value).data
+        try:
+            return list(Runs.unpack(data, self.layout, "pages"))
+        except FormatError as error:
+            self._vm.fail(f"its list of pages {error}")
+
+    def begin_epoch(self) -> list[int]:
+        return self._pages(say.Epoch(ends=False))
+
+    def dirty_pages(self, renews: bool) -> list[int]:
+        return self._pages(say.DirtyPages(renews))
+
+    def end_epoch(self) -> None:
+        self._close_disks()
+        self._vm.ask(say.Epoch(ends=True), say.Ready)
+
+    def content(self, pages: Sequence[int]) -> bytes:
+        data = self._vm.ask(say.Content(Runs.of(pages).pack()), say.Value).data
+        if len(data) != len(pages) << PAGE_SHIFT:
+            self._vm.fail(f"it returns {len(data)} bytes of {len(pages)} pages")
+        return data
+
+    def sync_disks(self) -> None:
+        for file in self._disks:
+            with contextlib.suppress(OSError):  # which the guest's own flush, or release(), meets again
+                os.fdatasync(file)
+
+    def _close_disks(self) -> None:
+        """Close the disks' files, whose locks would stay as long as somebody has them."""
+        while self._disks:
+            os.close(self._disks.pop())
+
+    def release(self, keeps_networks: bool) -> list[Handover | None]:
+        self._close_disks()
+        self._is_connected = keeps_networks
+        ends = self._vm.ask(say.Release(keeps_networks), say.Released).ends
+        files = self._vm.files(sum(end is not None for end in ends))
+        return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
+
+    def claim(self) -> None:
+        nets = () if self._is_connected else self._vm.facts.nets
+        with opened(nets, ()) as (ends, files):
+            self._vm.ask(say.Claim(ends), say.Ready, files)
+
+    def permit(self) -> None:
+        self._vm.ask(say.Permit(announces=not self._is_connected), say.Ready)
