@@ -55,7 +55,10 @@ class Catalog:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Do what is in the block in one transaction."""
+        """Do what is in the block in one transaction. In a block, another one is part of the outer."""
+        if self._database.in_transaction:
+            yield
+            return
         with _errors():
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -135,4 +138,6 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise StoreError("there is no room left for the database of images") from None
         raise StoreError(f"the database of images cannot be used: {error}") from None

@@ -10,7 +10,6 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import BinaryIO, Final, NamedTuple
 
 from dbt.containers.images.erofs_writer import ErofsWriter
@@ -158,10 +157,3 @@ def size_of_archive(recipe: str, diff_id: str) -> int:
     except (OSError, zstandard.ZstdError) as error:
         raise StoreError(f"the layer {diff_id} cannot be read: {error}") from None
     return total
-
-
-def remove_files(*paths: str) -> None:
-    """Remove files, if they are there."""
-    for path in paths:
-        with suppress(FileNotFoundError):
-            os.unlink(path)

@@ -226,7 +226,7 @@ def _add(store: ImageStore, config: bytes, layers: list[Layer], names: list[str]
     for number, (one, other) in enumerate(zip(expected, found, strict=True)):
         if one != other:
             raise BadConfig(f'invalid diffID for layer {number}: expected "{one}", got "{other}"')
-    with store.exclusive():
+    with store.change():
         had = {name: image.id for image in store.images() for name in image.names}
         image = store.add_image(config, full)
     renamed = [(name, had[name]) for name in full if had.get(name, image.id) != image.id]

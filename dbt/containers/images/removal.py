@@ -46,8 +46,14 @@ def remove(store: ImageStore, text: str, force: bool, users: Users, prune: bool 
 
     Raise ImageConflict, with docker's text, for an image that is needed, and what :meth:`ImageStore.find` raises.
     """
-    with store.exclusive():
-        return _Removing(store, users, force, prune).by_text(text)
+    with store.freeing():
+        with store.change():
+            removing = _Removing(store, users, force, prune)
+            removed = removing.by_text(text)
+        store.collect()
+    if removing.conflict is not None:
+        raise removing.conflict
+    return removed
 
 
 def prune(
@@ -58,7 +64,7 @@ def prune(
     Return what was removed, and the bytes of the layers that went with them.
     """
     removed: list[Removal] = []
-    with store.exclusive():
+    with store.freeing(), store.change():
         sizes = dict(_chain_sizes(store.images()))
         for image in [image for image in store.images() if wanted(image)]:
             if dangling_only and image.names:
@@ -73,15 +79,19 @@ def prune(
                     continue  # it went with another name
                 except ImageConflict:
                     continue  # it is used: it stays
+    store.collect()
     return removed, sum(sizes.get(removal.what, 0) for removal in removed if removal.kind == "Deleted")
 
 
 class _Removing:
-    """One removal, whose lines come together in ``lines``."""
+    """One removal, whose lines come together in ``lines``. As in docker, a name goes even if a ``conflict`` keeps the
+    image.
+    """
 
     def __init__(self, store: ImageStore, users: Users, force: bool, prune: bool) -> None:
         self._store, self._users, self._force, self._prune = store, users, force, prune
         self.lines: list[Removal] = []
+        self.conflict: ImageConflict | None = None
 
     def by_text(self, text: str) -> list[Removal]:
         image = self._store.find(text)
@@ -96,7 +106,6 @@ class _Removing:
                 raise conflict[0]
             self._untag(image, _references(image))
         self._remove(self._store.by_id(image.id), quiet, self._force)
-        self._store.collect()
         return self.lines
 
     def _untag_one(self, image: Image, text: str) -> bool:
@@ -128,9 +137,9 @@ class _Removing:
             conflict = self._conflict(found, with_names=True, force=force)
             if conflict is not None:
                 error, used = conflict
-                if quiet and (_references(found) or used):
-                    return
-                raise error
+                if not quiet or not (_references(found) or used):
+                    self.conflict = error
+                return
             self._untag(found, _references(found))
             others = {chain for other in self._store.images() if other.id != found.id for chain in chain_ids(other)}
             self._store.forget(found)

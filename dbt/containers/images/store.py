@@ -5,6 +5,7 @@
     layers/X.erofs  the file system of the layer with the digest sha256:X
     layers/X.recipe what makes its archive again (:mod:`dbt.containers.images.layer_files`)
     new/            what is not complete yet; a start empties it
+    reserve         room for removing things when the disk is full
 
 A layer is complete on the disk before the database has it, and is removed after the database has forgotten it. So a
 process that is killed leaves files that nothing refers to, and never the reverse. A start removes such files.
@@ -12,7 +13,6 @@ process that is killed leaves files that nothing refers to, and never the revers
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -21,15 +21,16 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import BinaryIO, Final
 from weakref import WeakValueDictionary
 
 from dbt.containers.images.catalog import Catalog, StoredImage
 from dbt.containers.images.config import read_config
+from dbt.containers.images.disk import Reserve, disk_errors, remove_files, write_down, write_down_folder
 from dbt.containers.images.errors import BadConfig, BadLayer, ImageNotFound, StoreError
 from dbt.containers.images.image import Image, Layer
-from dbt.containers.images.layer_files import Built, archive_of, build_layer, remove_files, size_of_archive
+from dbt.containers.images.layer_files import Built, archive_of, build_layer, size_of_archive
 from dbt.containers.images.reference import DEFAULT_TAG, Reference, id_prefix, is_digest
 from dbt.containers.images.tar_reader import Limits
 from dbt.containers.images.unpacking import ByteSource, unpacked
@@ -50,11 +51,13 @@ class ImageStore:
         self._folder, self._limits = folder, limits
         self._layer_folder, self._new = os.path.join(folder, "layers"), os.path.join(folder, "new")
         self._mutex = threading.RLock()
+        self._reserve = Reserve(os.path.join(folder, "reserve"))
         self._layers: WeakValueDictionary[str, Layer] = WeakValueDictionary()
         self._images: dict[str, Image] = {}
         self._names: dict[str, str] = {}
         self.lost: list[str] = []
-        with _disk_errors(folder):
+        self._is_freeing = False
+        with disk_errors(folder):
             for path in (folder, self._layer_folder):
                 os.makedirs(path, 0o700, exist_ok=True)
             self._lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -69,9 +72,13 @@ class ImageStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreError(f"another process has the images in {self._folder}") from None
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             shutil.rmtree(self._new, ignore_errors=True)
             os.makedirs(self._new, 0o700, exist_ok=True)
+        with self.freeing():
+            self._open()
+
+    def _open(self) -> None:
         self._catalog = Catalog(os.path.join(self._folder, "images.db"))
         try:
             self._sizes = self._catalog.layers()
@@ -86,7 +93,7 @@ class ImageStore:
 
     def _sweep(self) -> None:
         """Remove files that belong to no layer, and forget layers that have no files."""
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             there = set(os.listdir(self._layer_folder))
             expected = {os.path.basename(path): diff_id for diff_id in self._sizes for path in self._paths(diff_id)}
             for name in there - set(expected):
@@ -123,13 +130,13 @@ class ImageStore:
         """
         image, recipe = (os.path.join(self._new, secrets.token_hex(8) + end) for end in (".erofs", ".recipe"))
         try:
-            with _disk_errors(self._folder):
+            with disk_errors(self._folder):
                 with open(image, "xb+") as image_file, open(recipe, "xb") as recipe_file:
                     built = build_layer(unpacked(tar), image_file, recipe_file, self._limits)
                     if expected_diff_id not in (None, built.diff_id):
                         raise BadLayer(f"the layer is {built.diff_id}, and should be {expected_diff_id}")
                     if built.diff_id not in self._sizes:
-                        _write_down(image_file, recipe_file)
+                        write_down(image_file, recipe_file)
                 return self._commit(built, image, recipe)
         finally:
             remove_files(image, recipe)
@@ -141,7 +148,7 @@ class ImageStore:
                     os.chmod(source, 0o400)
                     os.rename(source, target)
                 try:
-                    _write_down_folder(self._layer_folder)
+                    write_down_folder(self._layer_folder)
                     with self._catalog.change():
                         self._catalog.add_layer(built.diff_id, built.size)
                 except BaseException:
@@ -192,7 +199,7 @@ class ImageStore:
 
     def release(self, owner: str) -> None:
         """Let go what an owner holds, if it holds something."""
-        with self._mutex:
+        with self.freeing():
             with self._catalog.change():
                 self._catalog.release(owner)
             self._holds.pop(owner, None)
@@ -200,7 +207,7 @@ class ImageStore:
 
     def collect(self) -> int:
         """Remove the layers that nobody has any more, and return the bytes of their files."""
-        with self._mutex:
+        with self.freeing():
             held = set().union(*self._holds.values())
             garbage = [diff_id for diff_id in self._sizes if diff_id not in held and diff_id not in self._layers]
             if not garbage:
@@ -307,9 +314,30 @@ class ImageStore:
                 self._catalog.remove_image(image.id)
             self._reread()
 
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Return a context in which other threads cannot change the store, for what takes several steps."""
-        return self._mutex
+    @contextmanager
+    def freeing(self) -> Iterator[None]:
+        """Let what is in the block have the room that is kept for removing things."""
+        with self._mutex:
+            if self._is_freeing:
+                yield
+                return
+            self._is_freeing = True
+            try:
+                with disk_errors(self._folder), self._reserve.given():
+                    yield
+            finally:
+                self._is_freeing = False
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Do what is in the block as one change, of which nothing stays if the block raises."""
+        with self._mutex:
+            try:
+                with self._catalog.change():
+                    yield
+            except BaseException:
+                self._reread(*self._images, *(stored.id for stored in self._catalog.images()))
+                raise
 
     # -- what is in memory -------------------------------------------------------------------------
 
@@ -339,28 +367,3 @@ def full_name(reference: Reference) -> str:
     if reference.digest:
         return str(reference._replace(tag=None))
     return str(reference._replace(tag=reference.tag or DEFAULT_TAG))
-
-
-@contextmanager
-def _disk_errors(folder: str) -> Iterator[None]:
-    """Turn errors of the disk into StoreErrors."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"there is no room left for images in {folder}") from None
-        raise StoreError(f"the images in {folder} cannot be changed: {error}") from None
-
-
-def _write_down(*files: BinaryIO) -> None:
-    for file in files:
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_down_folder(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dbt.containers.images.errors import ImageConflict
+from dbt.containers.images.errors import ImageConflict, StoreError
 from dbt.containers.images.image import Image
 from dbt.containers.images.removal import Removal, User, chain_ids, prune, remove, short_id
 from dbt.containers.images.store import ImageStore
@@ -138,6 +138,27 @@ def test_parents_without_a_name_go_along(store: ImageStore) -> None:
         ("Deleted", low),
     ]
     assert lines(remove(store, "box", False, nobody)) == expected
+
+
+def test_a_name_goes_although_its_image_stays(store: ImageStore) -> None:
+    base = add(store, ONE, names=("base",))
+    add(store, ONE, TWO, names=("box",), parent=base.id)
+    with pytest.raises(ImageConflict, match="image has dependent child images"):
+        remove(store, "base", False, nobody)
+    assert store.by_id(base.id).names == ()
+
+
+def test_a_removal_that_fails_changes_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = add(store, ONE, names=("box",))
+
+    def fail(image: Image) -> None:
+        raise StoreError("there is no room left")
+
+    monkeypatch.setattr(store, "forget", fail)
+    with pytest.raises(StoreError):
+        remove(store, "box", False, nobody)
+    assert store.find("box") == image
+    assert store.images() == [image]
 
 
 def test_prune_takes_what_nobody_uses(store: ImageStore) -> None:

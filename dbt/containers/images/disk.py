@@ -1,0 +1,78 @@
+"""The disk under a store: its errors, what is certainly written, and room for making room."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final
+
+from dbt.containers.images.errors import StoreError
+
+#: What the database may need to forget something, in bytes, with its log.
+_RESERVE: Final = 1 << 20
+
+
+@contextmanager
+def disk_errors(folder: str) -> Iterator[None]:
+    """Turn errors of the disk into StoreErrors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"there is no room left for images in {folder}") from None
+        raise StoreError(f"the images in {folder} cannot be changed: {error}") from None
+
+
+def write_down(*files: BinaryIO) -> None:
+    """Return when the files are on the disk."""
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_down_folder(path: str) -> None:
+    """Return when the names in a directory are on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_files(*paths: str) -> None:
+    """Remove files, if they are there."""
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+
+
+class Reserve:
+    """A file without a use, which is not there while something is removed: a database on a full disk could not forget
+    anything, and so nothing could be removed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @contextmanager
+    def given(self) -> Iterator[None]:
+        """Give the room away for the time of the block."""
+        remove_files(self._path)
+        try:
+            yield
+        finally:
+            self.take()
+
+    def take(self) -> None:
+        """Take the room. On a disk that is full, that has to wait until the next time that something was removed."""
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, _RESERVE)
+        except OSError:
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
