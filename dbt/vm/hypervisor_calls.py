@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dbt.abi.addresses import Gva
 from dbt.abi.exits import HypervisorCall
-from dbt.hypervisor.xen.domain import XenDomain
-from dbt.hypervisor.xen.interface import HYPERCALL_IMMEDIATE, Request
+from dbt.hypervisor.xen.domain import Answer, XenDomain
+from dbt.hypervisor.xen.interface import HYPERCALL_IMMEDIATE, Errno, Request
+from dbt.hypervisor.xen.pv.guest import SET_TRAP_TABLE
+from dbt.hypervisor.xen.pv.monitor import BEGIN, CODE
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.vcpu import Vcpu
+from isa.arm.state import SCTLR_M
 
 _NUMBER = 12
 _ARGUMENTS = 5
@@ -25,14 +28,18 @@ def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | 
         vcpu.meter.charge_exit()
     domain.stop_polling()
     args = list(r[:_ARGUMENTS])
+    if r[_NUMBER] == SET_TRAP_TABLE and vcpu.cpu["sctlr"] & SCTLR_M:
+        vcpu.retire(Gva(exit_.pc + 4))
+        r[0] = -Errno.EINVAL & 0xFFFFFFFF  # The monitor begins where the MMU is off.
+        return None
     found = domain.call(r[_NUMBER], args)
     if found is Request.BLOCK:
         r[0] = 0
         vcpu.begin_wait()
         return None
-    vcpu.retire(Gva(exit_.pc if found is Request.AGAIN else exit_.pc + 4))
+    vcpu.retire(_next(found, exit_.pc))
     match found:
-        case Request.AGAIN:
+        case Request.AGAIN | Request.DEPRIVILEGE:
             for number, value in enumerate(args):
                 r[number] = value
         case Request.POWER_OFF:
@@ -44,6 +51,13 @@ def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | 
         case int():
             r[0] = found & 0xFFFFFFFF
     return None
+
+
+def _next(found: Answer, pc: int) -> Gva:
+    """Return the address at which the guest goes on after a hypercall at ``pc``."""
+    if found is Request.DEPRIVILEGE:
+        return Gva(CODE + BEGIN)
+    return Gva(pc if found is Request.AGAIN else pc + 4)
 
 
 def _exited(vcpu: Vcpu, code: int, message: str) -> RunResult:

@@ -27,16 +27,18 @@ class Arguments:
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
         self._flags = memory.ram.page_flags
+        #: The kind of access: that of user mode for a kernel that runs in it.
+        self.access = 0
 
     def read(self, handle: int, size: int) -> bytes:
         """Return ``size`` bytes. Raise HypercallError if not all of them can be read."""
         ram = self._memory.ram.bytes
-        return b"".join([bytes(ram[gpa : gpa + length]) for gpa, length in self._pieces(handle, size, 0)])
+        return b"".join([bytes(ram[gpa : gpa + length]) for gpa, length in self._pieces(handle, size, self.access)])
 
     def write(self, handle: int, data: bytes) -> None:
         """Write all of ``data``, or nothing and raise HypercallError."""
         done = 0
-        for gpa, length in list(self._pieces(handle, len(data), AccessKind.WRITE)):
+        for gpa, length in list(self._pieces(handle, len(data), self.access | AccessKind.WRITE)):
             self._memory.write_ram(gpa, data[done : done + length])
             done += length
 

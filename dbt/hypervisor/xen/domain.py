@@ -31,16 +31,27 @@ from dbt.hypervisor.xen.grant_table import GrantTable
 from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import (
     CONSOLE_PAGE,
+    FIRST_SHARED_PAGE,
     STORE_PAGE,
     Errno,
     HypercallError,
     Request,
+)
+from dbt.hypervisor.xen.pv.guest import (
+    ALLOWED,
+    FORBIDDEN_EVENTS,
+    MMU_UPDATE,
+    MMUEXT_OP,
+    SET_PERIODIC_TIMER,
+    SET_TRAP_TABLE,
+    ParaVirtual,
 )
 from dbt.hypervisor.xen.reservation import Reservation
 from dbt.hypervisor.xen.shared_page import VCPU_INFO_SIZE, SharedPage
 from dbt.hypervisor.xen.store.ring import StoreRing
 from dbt.hypervisor.xen.version import xen_version
 from dbt.memory.dma import Dma
+from isa.arm.faults import AccessKind
 
 if TYPE_CHECKING:
     from dbt.hypervisor.xen.host import XenHost
@@ -88,6 +99,7 @@ class XenDomain(Device):
     console: Part[XenConsole]
     store: Part[StoreRing]
     back_ends: Part[list[BackEnd]]
+    pv: Part[ParaVirtual]
     #: Whether the domain has made a hypercall. Until then its shared pages are not filled in.
     is_on: bool = False
     is_polling: bool = False
@@ -132,6 +144,7 @@ class XenDomain(Device):
         if not self.is_on:
             self._power_on()
         self.args = args
+        self.arguments.access = AccessKind.USER if self.pv.is_on else 0
         return self._do(number)
 
     def _power_on(self) -> None:
@@ -151,7 +164,7 @@ class XenDomain(Device):
     def _do(self, number: int) -> Answer:
         operation = _HYPERCALLS.get(number)
         try:
-            if operation is None:
+            if operation is None or (self.pv.is_on and number not in ALLOWED):
                 raise HypercallError(Errno.ENOSYS)
             answer = operation(self)
         except HypercallError as error:
@@ -175,7 +188,7 @@ class XenDomain(Device):
             at = handle + done * _MULTICALL_ENTRY.size
             number, _, *args = self.arguments.unpack(at, _MULTICALL_ENTRY)
             answer: Answer = -Errno.EINVAL
-            if number != _MULTICALL:
+            if number not in (_MULTICALL, SET_TRAP_TABLE):
                 self.args = [value & _WORD for value in args[:5]]
                 answer = self._repeat(number)
                 self.args = outer
@@ -212,6 +225,8 @@ class XenDomain(Device):
         return Request.AGAIN
 
     def _events(self) -> Answer:
+        if self.pv.is_on and self.args[0] in FORBIDDEN_EVENTS:
+            raise HypercallError(Errno.ENOSYS)
         return self.channels.call(*self.args[:2])
 
     def _grants(self) -> Answer:
@@ -223,6 +238,16 @@ class XenDomain(Device):
             return result
         self.args[1], self.args[2] = again
         return Request.AGAIN
+
+    # -- kernels in user mode ------------------------------------------------------------------
+
+    def _deprivilege(self) -> Answer:
+        """The hypervisor writes to no page then that the guest could make a page table: there must be none yet."""
+        shared = self.shared
+        others = self.back_ends or self.identity.host is not None
+        if shared.page != FIRST_SHARED_PAGE or shared.vcpu_info or self.channels.queues.control or others:
+            raise HypercallError(Errno.EINVAL)
+        return self.pv.begin(self.args)
 
     # -- the virtual CPU -----------------------------------------------------------------------
 
@@ -352,6 +377,10 @@ _MULTICALL: Final = 13
 #: The hypercalls by their numbers (xen/include/public/xen.h).
 _HYPERCALLS: Final[dict[int, Callable[[XenDomain], Answer]]] = {
     12: XenDomain._memory,
+    SET_TRAP_TABLE: XenDomain._deprivilege,
+    MMU_UPDATE: lambda domain: domain.pv.update(domain.args),
+    MMUEXT_OP: lambda domain: domain.pv.extended(domain.args),
+    SET_PERIODIC_TIMER: lambda domain: domain.pv.set_timer(domain.args),
     _MULTICALL: XenDomain._multicall,
     17: XenDomain._version,
     18: XenDomain._console_io,

@@ -101,6 +101,13 @@ class EventChannels(Stateful):
         """Send the guest an event at one of its ports."""
         self.queues.set_pending(port)
 
+    def send_virq(self, virq: int) -> None:
+        """Send the guest an event at the port that it has bound to a source, if there is one."""
+        for port, kind in enumerate(self.kinds):
+            if kind == Kind.VIRQ and self.peers[port] == virq:
+                self.notify(port)
+                return
+
     # -- other guests --------------------------------------------------------------------------
 
     def _channels_of(self, domain: int) -> EventChannels | None:

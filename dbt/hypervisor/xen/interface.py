@@ -30,7 +30,9 @@ MAGIC_PAGES: Final = Gpa(0x39000000)
 CONSOLE_PAGE, STORE_PAGE = MAGIC_PAGES, Gpa(MAGIC_PAGES + PAGE_SIZE)
 #: The page that has the shared information until the guest says where it wants it. In Xen it has no address then.
 FIRST_SHARED_PAGE: Final = Gpa(MAGIC_PAGES + 4 * PAGE_SIZE)
-MAGIC_SIZE: Final = 5 * PAGE_SIZE
+#: The hypervisor's own pages in a guest whose kernel runs in user mode.
+PV_PAGES: Final = Gpa(MAGIC_PAGES + 6 * PAGE_SIZE)
+MAGIC_SIZE: Final = 12 * PAGE_SIZE
 #: The private interrupt of the event channels.
 EVENT_INTERRUPT: Final = 31
 #: The frames that a grant table can have.
@@ -65,6 +67,7 @@ class HypercallError(Exception):
 class Request(Enum):
     """What a hypercall wants of the machine, beside its result."""
 
+    DEPRIVILEGE = "let the monitor begin, with R0 to R5; the kernel is in user mode from then on"
     BLOCK = "wait for an event or an interrupt; the result is 0"
     AGAIN = "execute the hypercall again, with the arguments that it has changed"
     POWER_OFF = "switch the machine off"

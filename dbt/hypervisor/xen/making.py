@@ -14,6 +14,7 @@ from dbt.hypervisor.xen.event_queues import EventQueues
 from dbt.hypervisor.xen.foreign_pages import ForeignPages
 from dbt.hypervisor.xen.grant_table import GrantTable
 from dbt.hypervisor.xen.identity import Identity
+from dbt.hypervisor.xen.pv.guest import make_para_virtual
 from dbt.hypervisor.xen.reservation import Reservation
 from dbt.hypervisor.xen.shared_page import SharedPage
 from dbt.hypervisor.xen.store.ring import StoreListener, StoreRing
@@ -63,4 +64,5 @@ def make_domain(
         console,
         store,
         back_ends,
+        make_para_virtual(dma, arguments, time, channels.send_virq),
     )

@@ -5,6 +5,9 @@
  *   trap.c      which exception it is, what comes of it    syscall.c   what programs may ask for
  *   process.c   fork, exec, exit, wait, the scheduler      memory.c    frames, address spaces, pages on demand
  *   devices.c   console, timer, interrupts, the end        programs.S  the programs, to exec
+ *   pages.S     pages cleared and copied
+ *
+ * With -DPV it is a kernel in user mode: pv_boot.S, pv_vectors.S and pv.c take the places of the first two and devices.c.
  *
  * There is one kernel stack, and nothing on it between two exceptions. A system call that has to wait does not stop
  * in its middle: it marks its process as waiting, and is made again when that wakes up.
@@ -65,12 +68,30 @@ struct program {
     })
 
 /* Until an interrupt is pending. It need not be taken: the I bit is set, as always in the kernel. */
+#ifdef PV
+void wait_for_interrupt(void);
+#else
 static inline void wait_for_interrupt(void)
 {
     CP15_WRITE(0, "c7, c0, 4");
 }
+#endif
 
-/* vectors.S, programs.S */
+/* What an abort was about: fault status and address. And whether an exception is the kernel's own, which makes none. */
+#ifdef PV
+#define PV_PAGE(offset) (*(volatile uint32_t *)(PV_FRAME + (offset)))
+#define PREFETCH_STATUS PV_PAGE(PV_STATUS)
+#define DATA_STATUS PV_PAGE(PV_STATUS)
+#define DATA_ADDRESS PV_PAGE(PV_ADDRESS)
+#define FROM_KERNEL(frame) PV_PAGE(PV_IN_KERNEL)
+#else
+#define PREFETCH_STATUS CP15_READ("c5, c0, 1")
+#define DATA_STATUS CP15_READ("c5, c0, 0")
+#define DATA_ADDRESS CP15_READ("c6, c0, 0")
+#define FROM_KERNEL(frame) (((frame)->cpsr & MODE_MASK) != MODE_USER)
+#endif
+
+/* pages.S, programs.S */
 void zero_page(void *page);
 void copy_page(void *to, const void *from);
 extern const struct program programs[];
@@ -102,7 +123,17 @@ int process_wait(int pid, uint32_t status_address);
 /* syscall.c */
 void syscall(struct frame *frame);
 
-/* devices.c */
+#ifdef PV
+/* pv.c */
+void entry_set(uint32_t *entry, uint32_t value);
+void page_protect(void *page, bool writable);
+void table_pin(void *page);
+void table_switch(uint32_t *table);
+void flush_tlb(void);
+void flush_code(void);
+#endif
+
+/* devices.c, or pv.c */
 void devices_init(void);
 void interrupt(void);
 void console_put(void *unused, char c);

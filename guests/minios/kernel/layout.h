@@ -14,7 +14,13 @@
 #define SECTION 0x100000
 
 #define RAM_SIZE (8 * SECTION)
-#define KERNEL_BASE 0xc0000000 /* virtual - physical, of RAM */
+#define VIRTUAL_RAM 0xc0000000
+#ifdef PV
+#include "pv.h"
+#else
+#define RAM_BASE 0
+#endif
+#define KERNEL_BASE (VIRTUAL_RAM - RAM_BASE) /* virtual - physical, of RAM */
 #define DEVICES 0x10000000
 #define DEVICES_BASE 0xf0000000
 #define VECTORS_BASE 0xffff0000

@@ -9,6 +9,7 @@
 #define VIRTUAL(physical) ((void *)((physical) + KERNEL_BASE))
 #define PHYSICAL(pointer) ((uint32_t)(pointer)-KERNEL_BASE)
 #define FRAME_OF(entry) ((entry) & ~(PAGE - 1))
+#define NUMBER(frame) (((frame)-RAM_BASE) / PAGE)
 #define WRITABLE(entry) (((entry)&L2_USER_WRITE) == L2_USER_WRITE)
 
 /* With ARMv6 the upper half of all addresses has a table of its own, TTBR1's. Before, every table covers all. */
@@ -31,13 +32,13 @@ static uint32_t frame_get(void)
     uint32_t frame = first_free;
     first_free = *(uint32_t *)VIRTUAL(frame); /* RAM is large enough for all processes at their limits */
     free_frames--;
-    references[frame / PAGE] = 1;
+    references[NUMBER(frame)] = 1;
     return frame;
 }
 
 static void frame_put(uint32_t frame)
 {
-    if (--references[frame / PAGE])
+    if (--references[NUMBER(frame)])
         return;
     *(uint32_t *)VIRTUAL(frame) = first_free;
     first_free = frame;
@@ -46,10 +47,27 @@ static void frame_put(uint32_t frame)
 
 void memory_init(void)
 {
-    for (uint32_t frame = PHYSICAL(__bss_end); frame < RAM_SIZE; frame += PAGE) {
-        references[frame / PAGE] = 1;
+    for (uint32_t frame = PHYSICAL(__bss_end); frame < RAM_BASE + RAM_SIZE; frame += PAGE) {
+        references[NUMBER(frame)] = 1;
         frame_put(frame);
     }
+#ifdef PV
+    for (char *page = (char *)tables; page < (char *)tables + sizeof tables; page += PAGE)
+        table_pin(page);
+#endif
+}
+
+/* A table is the MMU's alone in the para-virtual form; the hypervisor writes to it. */
+#ifndef PV
+static void entry_set(uint32_t *entry, uint32_t value)
+{
+    *entry = value;
+}
+
+static void page_protect(void *page, bool writable)
+{
+    (void)page;
+    (void)writable;
 }
 
 /* What was written to a page table must have left the write buffer before the MMU looks for it. */
@@ -81,6 +99,27 @@ static void flush_space(const struct process *process)
 #endif
 }
 
+#else
+
+void code_written(void)
+{
+    flush_code();
+}
+
+static void flush_page(const struct process *process, uint32_t address)
+{
+    (void)process;
+    (void)address;
+    flush_tlb();
+}
+
+static void flush_space(const struct process *process)
+{
+    (void)process;
+    flush_tlb();
+}
+#endif
+
 void space_init(struct process *process, unsigned slot)
 {
     process->table = tables[slot];
@@ -95,14 +134,17 @@ void space_init(struct process *process, unsigned slot)
 
 void space_switch(struct process *process)
 {
+#ifdef PV
+    table_switch(process->table);
+#elif ARCH >= 6
     drain_writes();
-#if ARCH >= 6
     CP15_WRITE(0, "c13, c0, 1"); /* no fetch in between may pair the new table with the old identifier */
     CP15_WRITE(PHYSICAL(process->table), "c2, c0, 0");
     CP15_WRITE(0, "c7, c5, 4"); /* prefetch flush */
     CP15_WRITE(process->asid, "c13, c0, 1");
     CP15_WRITE(0, "c7, c5, 4");
 #else
+    drain_writes();
     CP15_WRITE(PHYSICAL(process->table), "c2, c0, 0");
     CP15_WRITE(0, "c8, c7, 0"); /* the TLB knows nothing of processes */
 #endif
@@ -120,8 +162,9 @@ static uint32_t *find_entry(struct process *process, uint32_t address, bool make
             return 0;
         uint32_t frame = frame_get();
         zero_page(VIRTUAL(frame));
+        page_protect(VIRTUAL(frame), false);
         for (int i = 0; i < 4; i++)
-            four[i] = (frame + i * 0x400) | L1_TABLE | L1_ONE;
+            entry_set(&four[i], (frame + i * 0x400) | L1_TABLE | L1_ONE);
     }
     uint32_t *table = VIRTUAL(FRAME_OF(*four));
     return &table[address % (4 * SECTION) / PAGE];
@@ -133,7 +176,7 @@ void space_unmap(struct process *process, uint32_t start, uint32_t end)
         uint32_t *entry = find_entry(process, address, false);
         if (entry && *entry) {
             frame_put(FRAME_OF(*entry));
-            *entry = 0;
+            entry_set(entry, 0);
             flush_page(process, address);
         }
     }
@@ -145,9 +188,17 @@ void space_release(struct process *process)
         space_unmap(process, area->start, area->end);
     for (unsigned i = 0; i < USER_END / SECTION; i += 4)
         if (process->table[i]) {
+#ifdef PV
+            uint32_t frame = FRAME_OF(process->table[i]);
+            for (unsigned j = 0; j < 4; j++)
+                entry_set(&process->table[i + j], 0);
+            page_protect(VIRTUAL(frame), true); /* it is a table no longer */
+            frame_put(frame);
+#else
             frame_put(FRAME_OF(process->table[i]));
             for (unsigned j = 0; j < 4; j++)
                 process->table[i + j] = 0;
+#endif
         }
     memset(process->areas, 0, sizeof process->areas);
     flush_space(process);
@@ -161,9 +212,9 @@ void space_share(struct process *child, struct process *parent)
         for (uint32_t address = area->start; address < area->end; address += PAGE) {
             uint32_t *entry = find_entry(parent, address, false);
             if (entry && *entry) {
-                *entry = (*entry & ~L2_USER_WRITE) | L2_USER_READ;
-                references[FRAME_OF(*entry) / PAGE]++;
-                *find_entry(child, address, true) = *entry;
+                entry_set(entry, (*entry & ~L2_USER_WRITE) | L2_USER_READ);
+                references[NUMBER(FRAME_OF(*entry))]++;
+                entry_set(find_entry(child, address, true), *entry);
             }
         }
     flush_space(parent);
@@ -202,15 +253,15 @@ bool space_fault(uint32_t address, bool write)
     uint32_t frame;
     if (!*entry)
         frame = new_page(area, address - area->start);
-    else if (references[FRAME_OF(*entry) / PAGE] == 1) /* the others have their copies, or are gone */
+    else if (references[NUMBER(FRAME_OF(*entry))] == 1) /* the others have their copies, or are gone */
         frame = FRAME_OF(*entry);
     else {
         frame = frame_get();
         copy_page(VIRTUAL(frame), VIRTUAL(FRAME_OF(*entry)));
         frame_put(FRAME_OF(*entry));
     }
-    *entry = frame | L2_PAGE | L2_NOT_GLOBAL | (area->writable ? L2_USER_WRITE : L2_USER_READ)
-             | (area->executable ? 0 : L2_XN);
+    entry_set(entry, frame | L2_PAGE | L2_NOT_GLOBAL | (area->writable ? L2_USER_WRITE : L2_USER_READ)
+                         | (area->executable ? 0 : L2_XN));
     flush_page(current, address);
     if (area->executable)
         code_written();

@@ -27,12 +27,25 @@ static const char *fault_name(uint32_t status)
     return "an unexpected fault";
 }
 
+/*
+ * In the para-virtual form processes have no access to the domain of the kernel's pages, and where the other form has a
+ * section for RAM and one for devices, there are pages, or nothing. It is the same to a process, and has the same names.
+ */
+#ifdef PV
+static uint32_t as_usual(uint32_t status, uint32_t address)
+{
+    return address - VIRTUAL_RAM < RAM_SIZE || address - DEVICES_BASE < 2 * SECTION ? 13 : status;
+}
+#else
+#define as_usual(status, address) (status)
+#endif
+
 void trap(unsigned kind, struct frame *frame)
 {
     uint32_t status, address;
-    if ((frame->cpsr & MODE_MASK) != MODE_USER || kind == TRAP_FIQ) {
-        print("minios: panic: exception %d at %x, data fault status %x, address %x\n", kind, frame->pc,
-              CP15_READ("c5, c0, 0"), CP15_READ("c6, c0, 0"));
+    if (FROM_KERNEL(frame) || kind == TRAP_FIQ) {
+        print("minios: panic: exception %d at %x, data fault status %x, address %x\n", kind, frame->pc, DATA_STATUS,
+              DATA_ADDRESS);
         machine_reset();
     }
     switch (kind) {
@@ -47,13 +60,14 @@ void trap(unsigned kind, struct frame *frame)
         syscall(frame);
         break;
     case TRAP_PREFETCH:
-        status = CP15_READ("c5, c0, 1") & 15;
+        status = as_usual(PREFETCH_STATUS & 15, frame->pc);
         if (!(TRANSLATION(status) && space_fault(frame->pc, false)))
             process_kill("prefetch abort, %s", fault_name(status));
         break;
     case TRAP_DATA:
-        status = CP15_READ("c5, c0, 0") & 15;
-        address = CP15_READ("c6, c0, 0");
+        status = DATA_STATUS & 15;
+        address = DATA_ADDRESS;
+        status = as_usual(status, address);
         /* The permission that is missing is the one to write, for all that the user has may be read. */
         if (!((TRANSLATION(status) && space_fault(address, false))
               || (PERMISSION(status) && space_fault(address, true))))

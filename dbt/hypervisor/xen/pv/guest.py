@@ -1,0 +1,268 @@
+"""A guest whose kernel runs in user mode: its hypercalls, after those that Xen has on x86, in the numbers that are
+private to an architecture (__HYPERVISOR_arch_0 to 7).
+
+The guest begins as any domain, with the MMU off, and makes its first page tables. ``set_trap_table`` checks them and
+lets go of the privileged modes for ever: from then on exceptions come to the monitor (:mod:`.monitor`), which is in
+pages of the hypervisor. The processor uses the guest's page tables themselves; the guest changes them by hypercalls.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.devices.state import Part, Stateful, Tick, Wiring, Word
+from dbt.devices.wiring import Alarm, Time
+from dbt.hypervisor.xen.arguments import Arguments
+from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, SELF, Errno, HypercallError, Request
+from dbt.hypervisor.xen.pv import monitor
+from dbt.hypervisor.xen.pv.page_types import LEAF, ROOT, PageTypes
+from dbt.memory.dma import Dma
+
+SET_TRAP_TABLE, MMU_UPDATE, MMUEXT_OP, IRET, SET_PERIODIC_TIMER = range(48, 53)
+#: Hypercalls of domains that a para-virtual guest can make too. The others write where it has given no leave.
+ALLOWED: Final = frozenset({13, 17, 18, 29, 32, SET_TRAP_TABLE, MMU_UPDATE, MMUEXT_OP, SET_PERIODIC_TIMER})
+#: Operations on event channels that name pages.
+FORBIDDEN_EVENTS: Final = frozenset({11, 12})
+_VIRQ_TIMER: Final = 0
+
+_BEGINNING = struct.Struct("<IIII")  # root, entry of the kernel, its stack pointer, entry for exceptions
+_UPDATE = struct.Struct("<QQ")
+_EXTENDED = struct.Struct("<IxxxxQQ")
+_DONE = struct.Struct("<I")
+_AT_ONCE: Final = 64
+_PIN_LEAF, _PIN_ROOT, _UNPIN, _FLUSH_ALL, _FLUSH_ONE, _FLUSH_CODE, _NEW_USER_ROOT = 0, 1, 4, 6, 7, 12, 15
+
+#: A kernel's root is 16 KiB, of which the upper half is used, and a process's 8 KiB.
+_ROOT_PAGES, _USED_ROOT_PAGES, _USER_PAGES = 4, 2, 2
+_FIRST_RESERVED_SLOT: Final = 4094
+_WORD: Final = 0xFFFFFFFF
+_SECOND: Final = 10**9
+#: Descriptors: a table of the kernel's or the hypervisor's domain; pages of the hypervisor, of a device, of the guest.
+_KERNEL_TABLE, _OWN_TABLE = 1 | 1 << 5, 1 | 15 << 5
+_OWN_CODE, _OWN_WORDS, _OWN_DEVICE, _FRAME_PAGE = 0x012 | 1 << 6, 0x013 | 1 << 6, 0x017, 0x033 | 1 << 6
+_DOMAINS_OF_KERNEL, _DOMAINS_OF_PROCESS = 0x40000005, 0x40000001
+_SCTLR: Final = 0x00C52079 | 1 << 1  # MMU, alignment checks, high vectors
+#: The shortest period of the timer: what is shorter would leave the guest no time.
+_SHORTEST_NS: Final = 10_000
+
+
+@dataclass(eq=False)
+class ParaVirtual(Stateful):
+    """The para-virtual MMU, exceptions and timer of a domain. ``root`` is the kernel's table, 0 before it has one, and
+    ``user_root`` that of the present process, 0 for none. ``pinned`` are pages with a pin. ``period`` is in ticks, 0
+    for no timer. ``send`` sends an event to the port of a VIRQ.
+    """
+
+    dma: Wiring[Dma]
+    arguments: Wiring[Arguments]
+    time: Wiring[Time]
+    send: Wiring[Callable[[int], None]]
+    pages: Part[PageTypes]
+    root: Word = 0
+    user_root: Word = 0
+    pinned: list[Word] = field(default_factory=list)
+    period: int = 0
+    next: Tick | None = None
+    alarm: Wiring[Alarm] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.alarm = self.time.alarm("periodic timer", self._rings)
+
+    def is_possible(self) -> bool:
+        return bool(self.root) == bool(self.pages.types) and self.period >= 0
+
+    @property
+    def is_on(self) -> bool:
+        """True if the kernel runs in user mode."""
+        return self.root != 0
+
+    # -- the beginning -------------------------------------------------------------------------
+
+    def begin(self, args: list[int]) -> Request:
+        """Do set_trap_table. ``args`` becomes what the monitor begins with."""
+        if self.is_on:
+            raise HypercallError(Errno.EBUSY)
+        root, entry, stack, traps = self.arguments.unpack(args[0], _BEGINNING)
+        if root % (_ROOT_PAGES * PAGE_SIZE):
+            raise HypercallError(Errno.EINVAL)
+        self.pages.begin()
+        self.pages.begin_call()
+        used = [Gpa(root + (_ROOT_PAGES - _USED_ROOT_PAGES + number) * PAGE_SIZE) for number in range(_USED_ROOT_PAGES)]
+        try:
+            if any(self.dma.read(root + 4 * _FIRST_RESERVED_SLOT, 8)):
+                raise HypercallError(Errno.EINVAL)
+            for page in used:
+                self.pages.get(page, ROOT)
+        except (HypercallError, ValueError):
+            self.pages.end()
+            raise HypercallError(Errno.EINVAL) from None
+        self.root = root
+        self._make_own_pages(traps)
+        args[:] = [root, monitor.IDLE_TABLE, _SCTLR, _DOMAINS_OF_KERNEL, entry, stack]
+        return Request.DEPRIVILEGE
+
+    def _make_own_pages(self, traps: int) -> None:
+        """Make the monitor and its tables, and put them where the guest cannot reach them."""
+        for page in (monitor.IDLE_TABLE, monitor.IDLE_TABLE + PAGE_SIZE, monitor.TABLES, monitor.WORDS, monitor.FRAME):
+            self.dma.write(page, bytes(PAGE_SIZE))
+        self.dma.write(monitor.CODE, monitor.monitor_code().ljust(PAGE_SIZE, b"\0"))
+        of_guest, own, first = (Gpa(monitor.TABLES + 0x400 * number) for number in range(3))
+        self._put(Gpa(self.root + 4 * _FIRST_RESERVED_SLOT), of_guest | _KERNEL_TABLE)
+        self._put(Gpa(self.root + 4 * _FIRST_RESERVED_SLOT + 4), own | _OWN_TABLE)
+        self._put(of_guest, monitor.FRAME | _FRAME_PAGE)
+        kinds = (_OWN_CODE, _OWN_WORDS, _OWN_WORDS, _OWN_DEVICE)
+        for number, (page, kind) in enumerate(zip(monitor.MAPPED, kinds, strict=True)):
+            self._put(Gpa(own + 4 * (0xF0 + number)), page | kind)
+        self._put(Gpa(monitor.IDLE_TABLE + 4 * (monitor.CODE >> 20)), first | _OWN_TABLE)
+        self._put(Gpa(first + 4 * (monitor.CODE >> PAGE_SHIFT & 0xFF)), monitor.CODE | _OWN_CODE)
+        for place, value in (
+            (monitor.IN_KERNEL, 1),
+            (monitor.ENTRY, traps),
+            (monitor.KERNEL_DOMAINS, _DOMAINS_OF_KERNEL),
+            (monitor.USER_DOMAINS, _DOMAINS_OF_PROCESS),
+        ):
+            self._put(place, value)
+
+    def _put(self, place: Gpa, value: int) -> None:
+        self.dma.write(place, value.to_bytes(4, "little"))
+
+    # -- page tables ---------------------------------------------------------------------------
+
+    def update(self, args: list[int]) -> int | Request:
+        """Do mmu_update: write descriptors. The third argument is where the number of those done goes, or 0."""
+        requests, count, done, domain = args[:4]
+        self._check(domain)
+        finished = 0
+        try:
+            for number in range(min(count, _AT_ONCE)):
+                at, entry = self.arguments.unpack(requests + number * _UPDATE.size, _UPDATE)
+                self._change(at, entry)
+                finished += 1
+        finally:
+            self._flush_if_needed()
+            if done:
+                (before,) = self.arguments.unpack(done, _DONE)
+                self.arguments.write(done, _DONE.pack(before + finished & _WORD))
+        if count <= _AT_ONCE:
+            return 0
+        args[0], args[1] = requests + _AT_ONCE * _UPDATE.size & _WORD, count - _AT_ONCE
+        return Request.AGAIN
+
+    def _change(self, at: int, entry: int) -> None:
+        """Write one descriptor. The two lowest bits of its address say what is to be done; Xen has others than 0."""
+        if at & 3 or entry > _WORD or at > _WORD:
+            raise HypercallError(Errno.EINVAL)
+        if self.root + 4 * _FIRST_RESERVED_SLOT <= at < self.root + _ROOT_PAGES * PAGE_SIZE:
+            raise HypercallError(Errno.EPERM)
+        self.pages.change(Gpa(at), entry)
+
+    def extended(self, args: list[int]) -> int | Request:
+        """Do mmuext_op: pins, flushes, and the table of the present process."""
+        operations, count, done, domain = args[:4]
+        self._check(domain)
+        finished = 0
+        try:
+            for number in range(min(count, _AT_ONCE)):
+                command, first, _ = self.arguments.unpack(operations + number * _EXTENDED.size, _EXTENDED)
+                self._do(command, first)
+                finished += 1
+        finally:
+            self._flush_if_needed()
+            if done:
+                (before,) = self.arguments.unpack(done, _DONE)
+                self.arguments.write(done, _DONE.pack(before + finished & _WORD))
+        if count <= _AT_ONCE:
+            return 0
+        args[0], args[1] = operations + _AT_ONCE * _EXTENDED.size & _WORD, count - _AT_ONCE
+        return Request.AGAIN
+
+    def _check(self, domain: int) -> None:
+        if not self.is_on:
+            raise HypercallError(Errno.ENOSYS)
+        if domain != SELF:
+            raise HypercallError(Errno.ESRCH)
+        self.pages.begin_call()
+
+    def _do(self, command: int, first: int) -> None:
+        page = Gpa(first << PAGE_SHIFT & _WORD)
+        match command:
+            case 0 | 1:
+                if page in self.pinned:
+                    raise HypercallError(Errno.EINVAL)
+                self.pages.get(page, LEAF if command == _PIN_LEAF else ROOT)
+                self.pinned.append(page)
+            case 4:
+                if page not in self.pinned:
+                    raise HypercallError(Errno.EINVAL)
+                self.pinned.remove(page)
+                self.pages.put(page)
+            case 6 | 7:
+                self._act(monitor.ACT_FLUSH)
+            case 12:
+                self._act(monitor.ACT_CODE)
+            case 15:
+                self._switch(page)
+            case _:
+                raise HypercallError(Errno.ENOSYS)
+
+    def _switch(self, root: Gpa) -> None:
+        """Let a table be that of the lower half of all addresses. 0 is one in which there is nothing."""
+        if root % (_USER_PAGES * PAGE_SIZE):
+            raise HypercallError(Errno.EINVAL)
+        if root:
+            self.pages.get(root, ROOT)
+            try:
+                self.pages.get(Gpa(root + PAGE_SIZE), ROOT)
+            except HypercallError:
+                self.pages.put(root)
+                raise
+        before, self.user_root = Gpa(self.user_root), root
+        self._put(monitor.TABLE, root or monitor.IDLE_TABLE)
+        self._act(monitor.ACT_TABLE)
+        if before:
+            self.pages.put(before)
+            self.pages.put(Gpa(before + PAGE_SIZE))
+
+    def _flush_if_needed(self) -> None:
+        if self.pages.flushes:
+            self._act(monitor.ACT_FLUSH)
+
+    def _act(self, action: int) -> None:
+        """Let the monitor do something before the guest goes on."""
+        before = int.from_bytes(self.dma.view(monitor.ACTION, 4), "little")
+        self._put(monitor.ACTION, before | action)
+        self.pages.note_flush()
+
+    # -- the timer -----------------------------------------------------------------------------
+
+    def set_timer(self, args: list[int]) -> int:
+        """Send VIRQ_TIMER every so many nanoseconds from now on; 0 for never."""
+        if not self.is_on:
+            raise HypercallError(Errno.ENOSYS)
+        period = args[0]
+        if period and period < _SHORTEST_NS:
+            raise HypercallError(Errno.EINVAL)
+        self.period = max(period * self.time.ticks_per_second // _SECOND, 1) if period else 0
+        self.next = self.time.now + self.period if period else None
+        if self.next is None:
+            self.alarm.cancel()
+        else:
+            self.alarm.set(self.next)
+        return 0
+
+    def _rings(self) -> None:
+        if self.next is None:
+            return
+        self.send(_VIRQ_TIMER)
+        self.next += self.period
+        self.alarm.set(self.next)
+
+
+def make_para_virtual(dma: Dma, arguments: Arguments, time: Time, send: Callable[[int], None]) -> ParaVirtual:
+    """Return what a domain has for a kernel in user mode, before there is one."""
+    return ParaVirtual(dma, arguments, time, send, PageTypes(dma, FIRST_SHARED_PAGE))

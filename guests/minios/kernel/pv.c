@@ -1,0 +1,131 @@
+/*
+ * What the para-virtual kernel has instead of devices and of the MMU's registers: the hypervisor.
+ */
+#include "kernel.h"
+
+#define PHYSICAL(pointer) ((uint32_t)(pointer)-KERNEL_BASE)
+
+extern uint32_t direct_map[];
+
+/* As struct shared_info of Xen on ARM begins: the information of the virtual CPU, and a bit for each port. */
+static struct {
+    uint8_t upcall_pending, upcall_mask, unused[6];
+    uint64_t selected;
+    uint32_t others[8];
+    uint32_t pending[128], mask[128];
+} volatile *const shared = (void *)SHARED_INFO;
+
+static uint32_t timer_port;
+
+static uint32_t hypercall(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    register uint32_t r0 asm("r0") = a, r1 asm("r1") = b, r2 asm("r2") = c, r3 asm("r3") = d, r12 asm("r12") = number;
+    asm volatile("svc #0" : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3) : "r"(r12) : "memory");
+    return r0;
+}
+
+static void must(uint32_t result, const char *what)
+{
+    if (result) {
+        print("minios: panic: the hypervisor refuses %s: %x\n", what, result);
+        machine_reset();
+    }
+}
+
+/* Page tables. */
+void entry_set(uint32_t *entry, uint32_t value)
+{
+    uint64_t update[2] = {PHYSICAL(entry), value};
+    must(hypercall(MMU_UPDATE, (uint32_t)update, 1, 0, DOMAIN_SELF), "a descriptor");
+}
+
+static void extended(uint32_t command, uint32_t frame, const char *what)
+{
+    uint64_t operation[3] = {command, frame, 0};
+    must(hypercall(MMUEXT_OP, (uint32_t)operation, 1, 0, DOMAIN_SELF), what);
+}
+
+void page_protect(void *page, bool writable)
+{
+    uint32_t address = PHYSICAL(page);
+    entry_set(&direct_map[(address - RAM_BASE) / PAGE], address | L2_PAGE | (writable ? L2_USER_WRITE : L2_USER_READ));
+}
+
+void table_pin(void *page)
+{
+    page_protect(page, false);
+    extended(PIN_ROOT, PHYSICAL(page) / PAGE, "a table");
+}
+
+void table_switch(uint32_t *table)
+{
+    extended(NEW_USER_ROOT, PHYSICAL(table) / PAGE, "the table of a process");
+}
+
+void flush_tlb(void)
+{
+    extended(FLUSH_TLB, 0, "a flush");
+}
+
+void flush_code(void)
+{
+    extended(FLUSH_CODE, 0, "a flush of the instruction cache");
+}
+
+/* Events: the timer's is the only one. */
+void devices_init(void)
+{
+    uint32_t bind[3] = {VIRQ_TIMER, 0, 0};
+    must(hypercall(EVENT_CHANNEL_OP, BIND_VIRQ, (uint32_t)bind, 0, 0), "the timer's event");
+    timer_port = bind[2];
+    must(hypercall(SET_PERIODIC_TIMER, TICK * 1000, 0, 0, 0), "the timer");
+}
+
+void interrupt(void)
+{
+    shared->upcall_pending = 0;
+    __atomic_store_n(&shared->selected, 0, __ATOMIC_SEQ_CST);
+    for (unsigned word = 0; word < 128; word++) {
+        if (!shared->pending[word])
+            continue;
+        uint32_t pending = __atomic_exchange_n(&shared->pending[word], 0, __ATOMIC_SEQ_CST);
+        if (word == timer_port / 32 && pending >> timer_port % 32 & 1)
+            clock_tick();
+    }
+}
+
+void wait_for_interrupt(void)
+{
+    hypercall(SCHED_OP, BLOCK, 0, 0, 0);
+}
+
+/* The console gets whole lines. */
+static struct {
+    unsigned length;
+    char text[256];
+} line;
+
+void console_put(void *unused, char c)
+{
+    (void)unused;
+    line.text[line.length++] = c;
+    if (c != '\n' && line.length < sizeof line.text)
+        return;
+    hypercall(CONSOLE_IO, 0, line.length, (uint32_t)line.text, 0);
+    line.length = 0;
+}
+
+void print(const char *text, ...)
+{
+    va_list arguments;
+    va_start(arguments, text);
+    format(console_put, 0, text, arguments);
+    va_end(arguments);
+}
+
+void machine_reset(void)
+{
+    uint32_t reason = 0;
+    for (;;)
+        hypercall(SCHED_OP, SHUTDOWN, (uint32_t)&reason, 0, 0);
+}

@@ -1,0 +1,382 @@
+"""Kernels in user mode: minios' para-virtual form, what its kind may and may not have in page tables, and attacks."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt import Machine
+from dbt.abi.addresses import Gpa
+from dbt.host.console import CaptureConsole
+from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, PV_PAGES, Errno, Request
+from dbt.hypervisor.xen.pv import monitor
+from dbt.hypervisor.xen.pv.page_types import LEAF, NONE, ROOT, WRITABLE
+from dbt.vm.result import StopReason
+from dbt.vm.state import state_hash
+from tests.assembler import assemble
+from tests.vm.programs import make_elf
+from tests.xen.guests import RAM, SELF, Caller, domain_machine
+
+_ROOT = Path(__file__).resolve().parents[2]
+_MINIOS = (_ROOT / "guests" / "images" / "minios-pv.elf").read_bytes()
+_EXPECTED = (_ROOT / "guests" / "expected" / "minios.txt").read_text()
+_MONITOR = Path(monitor.__file__).with_name("monitor.S")
+
+PAGE = 0x1000
+#: Where the tests' guest has its tables: the kernel's root, three pages for second-level tables, two for a process.
+KERNEL_ROOT, LEAF_PAGE, OTHER_LEAF, USER_ROOT, DATA = (
+    RAM + 0x20000,
+    RAM + 0x30000,
+    RAM + 0x31000,
+    RAM + 0x40000,
+    RAM + 0x50000,
+)
+READ, WRITE = 0x022 | 1 << 6, 0x032 | 1 << 6
+TABLE, KERNEL_TABLE = 1, 1 | 1 << 5
+
+
+def minios(**options: Any) -> Machine:
+    machine = domain_machine(**{"memory": 8 << 20, **options})
+    machine.load_bytes(_MINIOS)
+    return machine
+
+
+def test_minios_says_the_same_in_user_mode() -> None:
+    """Whether its kernel is privileged or not. It ends in the same state in every tier."""
+    ends = []
+    for tier in ("reference", "threaded", "auto"):
+        console = CaptureConsole()
+        with minios(tier=tier, console=console) as machine:
+            result = machine.run(timeout=300)
+            assert (result.reason, result.exit_code) == (StopReason.EXITED, 0), console.output[-1000:]
+            ends.append((result.icount, state_hash(machine)))
+        assert console.output.decode().replace("\r", "") == _EXPECTED
+    assert len(set(ends)) == 1
+
+
+@pytest.mark.parametrize("icount", [200_000, 600_001, 1_234_567, 1_900_003])
+def test_it_goes_on_from_a_saved_state(icount: int) -> None:
+    with minios(tier="auto") as machine:
+        machine.run(fuel=icount)
+        with machine.save() as state, machine.fork() as child, Machine.restore(state, tier="threaded") as again:
+            ends = set()
+            for one in (machine, child, again):
+                assert one.run(timeout=300).reason is StopReason.EXITED
+                ends.add((one.icount, state_hash(one)))
+    assert len(ends) == 1
+
+
+def test_the_words_are_those_of_the_source(tmp_path: Path) -> None:
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("gcc-arm-none-eabi is not installed")
+    made, binary = tmp_path / "monitor.o", tmp_path / "monitor.bin"
+    subprocess.run(["arm-none-eabi-gcc", "-c", "-march=armv7-a", "-o", made, _MONITOR], check=True)
+    subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", made, binary], check=True)
+    data, mine = binary.read_bytes(), monitor.monitor_code()
+    assert mine[monitor.BEGIN :] == data[monitor.BEGIN :]
+    code = mine[: monitor.BEGIN].rstrip(b"\0")
+    assert data.startswith(code) and set(
+        struct.unpack_from(f"<{(monitor.BEGIN - len(code)) // 4}I", data, len(code))
+    ) <= {
+        0,
+        0xE320F000,
+        0xE1A00000,
+    }
+
+
+# -- page tables ---------------------------------------------------------------------------------
+
+
+class Guest(Caller):
+    """A guest that is a kernel in user mode, as far as hypercalls are concerned."""
+
+    def table(self, at: int, *entries: int) -> None:
+        self.machine.memory.write_ram(Gpa(at), struct.pack(f"<{len(entries)}I", *entries))
+
+    def begin(self) -> object:
+        return self.call(48, self.put("4I", KERNEL_ROOT, 0, 0, 0))
+
+    def update(self, at: int, entry: int) -> object:
+        return self.call(49, self.put("QQ", at, entry), 1, 0, SELF)
+
+    def extended(self, command: int, address: int = 0) -> object:
+        return self.call(50, self.put("IxxxxQQ", command, address // PAGE, 0), 1, 0, SELF)
+
+    def word(self, at: int) -> int:
+        return int.from_bytes(self.machine.memory.read_ram(Gpa(at), 4), "little")
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    """It has RAM mapped once, for reading."""
+    with domain_machine() as machine:
+        guest = Guest(machine)
+        guest.table(LEAF_PAGE, *(RAM + PAGE * number | READ for number in range(256)))
+        guest.table(KERNEL_ROOT + 4 * 0xC00, LEAF_PAGE | KERNEL_TABLE)
+        assert guest.begin() is Request.DEPRIVILEGE
+        yield guest
+
+
+EINVAL, EPERM = -Errno.EINVAL, -Errno.EPERM
+SLOT = LEAF_PAGE + 4 * 0x50
+
+
+def test_a_page_is_a_table_or_writable(guest: Guest) -> None:
+    types = guest.domain.pv.pages
+    assert types.type_of(Gpa(LEAF_PAGE)) == LEAF and types.type_of(Gpa(DATA)) == NONE
+    assert guest.update(SLOT, DATA | WRITE) == 0 and types.type_of(Gpa(DATA)) == WRITABLE
+    assert guest.extended(0, DATA) == EINVAL, "it is writable"
+    assert guest.update(KERNEL_ROOT + 4 * 0xC01, DATA | KERNEL_TABLE) == EINVAL
+    assert guest.update(SLOT, DATA | READ) == 0 and types.type_of(Gpa(DATA)) == NONE
+    assert guest.update(KERNEL_ROOT + 4 * 0xC01, DATA | KERNEL_TABLE) == 0 and types.type_of(Gpa(DATA)) == LEAF
+    assert guest.update(SLOT, DATA | WRITE) == EINVAL, "it is a table"
+    assert guest.word(SLOT) == DATA | READ
+    assert guest.update(KERNEL_ROOT + 4 * 0xC01, 0) == 0 and types.type_of(Gpa(DATA)) == NONE
+
+
+def test_a_mapping_that_was_writable_is_flushed_before_the_page_is_a_table(guest: Guest) -> None:
+    assert guest.update(SLOT, DATA | WRITE) == guest.update(SLOT, 0) == 0
+    assert guest.word(monitor.ACTION) == 0, "the guest has to flush it"
+    assert guest.extended(0, DATA) == 0
+    assert guest.word(monitor.ACTION) == monitor.ACT_FLUSH
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (LEAF_PAGE | WRITE, "a table that is writable by itself"),
+        (KERNEL_ROOT + 0x3000 | WRITE, "the root"),
+        (PV_PAGES | READ, "a page of the hypervisor"),
+        (monitor.WORDS | WRITE, "the monitor's words"),
+        (0x39000000 | WRITE, "the ring of the console, which no guest of this kind has"),
+        (0x03001000 | WRITE, "a device"),
+        (0x38000000 | WRITE, "the grant table"),
+        (RAM + (1 << 20) | READ, "what is behind RAM"),
+        (DATA | 0x012 | 1 << 6, "a page for privileged code"),
+        (DATA | 0x232 | 1 << 6, "a reserved permission"),
+        (DATA | 0x031, "a page of 64 KB"),
+    ],
+)
+def test_what_a_second_level_table_cannot_have(guest: Guest, entry: int, why: str) -> None:
+    assert guest.update(SLOT, entry) == EINVAL, why
+    assert guest.word(SLOT) == RAM + 0x50000 | READ
+    guest.table(OTHER_LEAF, entry)
+    assert guest.extended(0, OTHER_LEAF) == EINVAL, why
+    assert guest.domain.pv.pages.type_of(Gpa(OTHER_LEAF)) == NONE
+
+
+@pytest.mark.parametrize(
+    ("entry", "answer"),
+    [
+        (RAM | 0x402, EINVAL),  # a section
+        (RAM | 0x40402, EINVAL),  # a supersection
+        (DATA | KERNEL_TABLE | 4, EINVAL),  # PXN
+        (DATA | KERNEL_TABLE | 2, EINVAL),
+        (DATA | 1 | 15 << 5, EPERM),  # the hypervisor's domain
+        (KERNEL_ROOT + 0x3000 | KERNEL_TABLE, EINVAL),  # a root as a second-level table
+        (monitor.TABLES | KERNEL_TABLE, EINVAL),
+        (0x38000000 | TABLE, EINVAL),
+    ],
+)
+def test_what_a_root_cannot_have(guest: Guest, entry: int, answer: int) -> None:
+    at = KERNEL_ROOT + 4 * 0xC02
+    assert guest.update(at, entry) == answer and guest.word(at) == 0
+    guest.table(USER_ROOT, entry)
+    assert guest.extended(1, USER_ROOT) == answer
+
+
+def test_the_tables_of_processes(guest: Guest) -> None:
+    assert guest.extended(15, USER_ROOT + PAGE) == EINVAL, "not aligned"
+    assert guest.extended(15, USER_ROOT) == 0, "an empty one"
+    assert guest.word(monitor.TABLE) == USER_ROOT
+    types = guest.domain.pv.pages
+    assert types.type_of(Gpa(USER_ROOT)) == types.type_of(Gpa(USER_ROOT + PAGE)) == ROOT
+    assert guest.update(SLOT - 0x40, USER_ROOT | WRITE) == EINVAL
+    assert guest.extended(15) == 0 and guest.word(monitor.TABLE) == monitor.IDLE_TABLE
+    assert types.type_of(Gpa(USER_ROOT)) == NONE
+    assert guest.update(SLOT - 0x40, USER_ROOT | WRITE) == 0
+    assert guest.extended(15, USER_ROOT) == EINVAL and types.type_of(Gpa(USER_ROOT + PAGE)) == NONE
+
+
+def test_pins(guest: Guest) -> None:
+    assert guest.extended(4, USER_ROOT) == EINVAL, "it has no pin"
+    assert guest.extended(1, USER_ROOT) == 0
+    assert guest.extended(1, USER_ROOT) == guest.extended(0, USER_ROOT) == EINVAL, "it has one"
+    assert guest.extended(4, USER_ROOT) == 0
+    assert guest.extended(4, USER_ROOT) == EINVAL, "twice"
+    assert guest.extended(4, KERNEL_ROOT + 0x3000) == EINVAL, "a reference, and no pin"
+
+
+def test_what_is_the_hypervisors_stays_so(guest: Guest) -> None:
+    for slot in (4094, 4095):
+        assert guest.update(KERNEL_ROOT + 4 * slot, 0) == EPERM
+    assert guest.update(monitor.TABLES, 0) == guest.update(monitor.IDLE_TABLE, 0) == EINVAL
+    assert guest.update(DATA, DATA | WRITE) == EINVAL, "no table"
+    assert guest.update(SLOT + 1, 0) == guest.update(SLOT | 1 << 32, 0) == guest.update(SLOT, 1 << 32) == EINVAL
+    assert guest.call(49, guest.put("QQ", SLOT, 0), 1, 0, 2) == -Errno.ESRCH
+    assert guest.begin() == -Errno.EBUSY
+    for number in (12, 20, 21, 24, 33, 34, 51, 53, 55):
+        assert guest.call(number) == -Errno.ENOSYS
+    for command in (11, 12):
+        assert guest.events(command, "QIIQ", RAM // PAGE, 0, 0, 0) == -Errno.ENOSYS
+    assert guest.update(SLOT, FIRST_SHARED_PAGE | WRITE) == 0
+
+
+def test_a_beginning_that_is_refused_leaves_a_domain_as_it_was() -> None:
+    with domain_machine() as machine:
+        guest = Guest(machine)
+        for root in (KERNEL_ROOT + PAGE, 0, 0xFFFFC000, 0x38000000):
+            assert guest.call(48, guest.put("4I", root, 0, 0, 0)) == EINVAL
+        guest.table(KERNEL_ROOT + 4 * 4095, DATA | TABLE)
+        assert guest.begin() == EINVAL, "the hypervisor's slot is in use"
+        guest.table(KERNEL_ROOT + 4 * 4095, 0)
+        guest.table(KERNEL_ROOT + 4 * 4000, RAM | 0x402)
+        assert guest.begin() == EINVAL
+        assert not guest.domain.pv.is_on and guest.call(17, 0) == 4 << 16 | 17
+        assert guest.update(SLOT, 0) == guest.extended(6) == guest.call(52, 10**6) == -Errno.ENOSYS
+        guest.table(KERNEL_ROOT + 4 * 4000, 0)
+        guest.domain.shared.move(Gpa(DATA))
+        assert guest.begin() == EINVAL, "the hypervisor writes to a page of the guest's"
+        guest.domain.shared.move(FIRST_SHARED_PAGE)
+        assert guest.begin() is Request.DEPRIVILEGE
+
+
+def test_one_hypercall_checks_a_bounded_number_of_tables(guest: Guest) -> None:
+    guest.table(USER_ROOT, *(RAM + PAGE * (0x60 + number) | TABLE for number in range(100)))
+    assert guest.extended(1, USER_ROOT) == -Errno.EBUSY
+    assert guest.domain.pv.pages.type_of(Gpa(RAM + 0x60000)) == NONE
+    for number in range(100):
+        assert guest.extended(0, RAM + PAGE * (0x60 + number)) == 0
+    assert guest.extended(1, USER_ROOT) == 0
+
+
+def recount(guest: Guest) -> None:
+    """Count anew what the tables say. A page that is a table is writable nowhere."""
+    pv = guest.domain.pv
+    count: Counter[tuple[int, int]] = Counter()
+    for page, kind in enumerate(pv.pages.types):
+        if kind not in (LEAF, ROOT):
+            continue
+        data = guest.machine.memory.read_ram(Gpa(RAM + page * PAGE), PAGE)
+        for slot, entry in enumerate(struct.unpack("<1024I", data)):
+            own = RAM + page * PAGE + 4 * slot >= KERNEL_ROOT + 4 * 4094 and RAM + page * PAGE < KERNEL_ROOT + 0x4000
+            if own or not entry or entry & ~0xFFF == FIRST_SHARED_PAGE:
+                continue
+            if kind == ROOT:
+                count[(entry - RAM) >> 12, LEAF] += 1
+            elif entry & 0x230 == 0x30:
+                count[(entry - RAM) >> 12, WRITABLE] += 1
+    for page in (
+        KERNEL_ROOT + 0x2000,
+        KERNEL_ROOT + 0x3000,
+        *(pv.user_root + n * PAGE for n in (0, 1) if pv.user_root),
+    ):
+        count[(page - RAM) >> 12, ROOT] += 1
+    for page in pv.pinned:
+        number = (page - RAM) >> 12
+        count[number, pv.pages.types[number]] += 1
+    found = {
+        (n, kind): held for n, (kind, held) in enumerate(zip(pv.pages.types, pv.pages.counts, strict=True)) if held
+    }
+    assert found == dict(count)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_hypercalls_keep_the_account(guest: Guest, seed: int) -> None:
+    """20,000 of them. Many succeed, and never is a table writable."""
+    data = random.Random(seed)
+    pages = [RAM + PAGE * number for number in range(0x20, 0x34)] + [USER_ROOT, USER_ROOT + PAGE, DATA]
+    done = Counter[str]()
+    for step in range(5000):
+        page, other = data.choice(pages), data.choice(pages)
+        match data.randrange(8):
+            case 0:
+                answer = guest.extended(data.choice((0, 1, 4, 4, 6, 15)), data.choice((page, 0)))
+            case 1:
+                answer = guest.update(
+                    data.choice((KERNEL_ROOT + 0x2000, page)) + 4 * data.randrange(1024), other | KERNEL_TABLE
+                )
+            case 2:
+                answer = guest.update(page + 4 * data.randrange(1024), data.randrange(1 << 32))
+            case 3:
+                answer = guest.call(data.randrange(48, 53), *(data.randrange(1 << 32) for _ in range(5)))
+            case _:
+                entry = data.choice((0, other | WRITE, other | READ))
+                answer = guest.update(data.choice((LEAF_PAGE, OTHER_LEAF, page)) + 4 * data.randrange(64), entry)
+        done["yes" if answer == 0 else "no"] += 1
+        if step % 100 == 0:
+            recount(guest)
+    recount(guest)
+    assert min(done["yes"], done["no"]) > 500, done
+
+
+# -- a kernel in user mode that does not keep to it ----------------------------------------------
+
+#: It maps RAM at 0xc0000000: its tables for reading, the rest for writing. Then, in user mode, it does what ``attack``
+#: is. R9 is the kind of exception that it gets for it, or 100 for none, and R10 the status of an abort.
+_ATTACKER = f"""
+    ldr r0, ={LEAF_PAGE} ; ldr r1, ={RAM} ; mov r2, #256 ; ldr r5, ={KERNEL_ROOT}
+    next: ldr r3, ={WRITE} ; sub r4, r1, r5 ; cmp r4, #{LEAF_PAGE + PAGE - KERNEL_ROOT} ; bhs other ; ldr r3, ={READ}
+    other: orr r3, r3, r1 ; str r3, [r0], #4 ; add r1, r1, #4096 ; subs r2, r2, #1 ; bne next
+    ldr r0, ={KERNEL_ROOT + 4 * 0xC00} ; ldr r1, ={LEAF_PAGE | KERNEL_TABLE} ; str r1, [r0]
+    adr r0, beginning ; mov r12, #48 ; .word 0xe140ea71
+    b .
+    beginning: .word {KERNEL_ROOT}, 0x80000000 + high, 0xc0080000, 0x80000000 + traps
+    traps: mov r9, r0 ; ldr r10, [r1, #72] ; b off
+    off: ldr r1, =0xc0080000 ; mov r0, #0 ; str r0, [r1] ; mov r0, #2 ; mov r12, #29 ; svc #0
+    b .
+    high: ATTACK
+    mov r9, #100 ; b off
+"""
+
+
+@pytest.mark.parametrize(
+    ("attack", "kind", "status"),
+    [
+        ("mov r3, #1", 100, None),
+        ("ldr r0, =0xc0030000 ; str r0, [r0]", 3, 15),  # its own table
+        ("ldr r0, =0xc0023ffc ; str r0, [r0]", 3, 15),  # the root: the slot of the hypervisor
+        ("ldr r0, =0xffff1ff4 ; ldr r0, [r0]", 3, 15),  # the monitor's words
+        ("ldr r0, =0xffff0000 ; ldr r0, [r0]", 3, 15),
+        ("ldr r0, =0xffff3000 ; ldr r0, [r0]", 3, 15),  # the interrupt controller
+        ("ldr pc, =0xffff0400", 2, 15),
+        ("ldr pc, =0x39009400", 2, None),
+        ("mcr p15, #0, r0, c2, c0, #0", 0, None),
+        ("mcr p15, #0, r0, c3, c0, #0", 0, None),
+        ("mrc p15, #0, r0, c1, c0, #0", 0, None),
+        (".word 0xe140ea71", 0, None),  # HVC
+        ("mcr p15, #0, r0, c8, c7, #0", 0, None),
+    ],
+)
+@pytest.mark.parametrize("tier", ["reference", "threaded"])
+def test_a_kernel_has_no_privilege(tier: Any, attack: str, kind: int, status: int | None) -> None:
+    text = _ATTACKER.replace("ATTACK", attack)
+    with domain_machine(tier=tier) as machine:
+        machine.load_bytes(make_elf(assemble(text, RAM + 0x8000), base=RAM + 0x8000))
+        result = machine.run(fuel=100_000)
+        assert result.reason is StopReason.EXITED, result
+        assert machine.cpu.r[9] == kind
+        if status is not None:
+            assert machine.cpu.r[10] & 15 == status
+
+
+def test_arguments_are_accessed_as_in_user_mode() -> None:
+    """A hypercall does not write for the kernel what that cannot write itself."""
+    with minios(tier="threaded") as machine:
+        machine.run(fuel=1_000_000)
+        domain = machine.board.hypervisor
+        assert domain is not None and domain.pv.is_on
+        root = domain.pv.root - RAM + 0xC0000000
+        for handle in (root, 0xFFFF1FF0, 0xFFFF0000):
+            before = machine.memory.read_ram(Gpa(domain.pv.root), PAGE)
+            assert domain.call(18, [1, 16, handle, 0, 0]) in (0, -Errno.EFAULT)
+            assert domain.call(17, [5, handle, 0, 0, 0]) == -Errno.EFAULT
+            assert machine.memory.read_ram(Gpa(domain.pv.root), PAGE) == before
