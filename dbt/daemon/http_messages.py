@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer with a body of known length. One with status 204 or 304 has none."""
+    """An answer with a body of known length. One with status 204 or 304 has none. The type of a body may be unknown."""
 
     status: int = 200
     body: bytes = b""

@@ -174,7 +174,8 @@ class _Connection:
         """Send an answer. Return True if the connection goes on speaking HTTP."""
         match answer:
             case Response():
-                length = {"content-length": str(len(answer.body)), "content-type": answer.content_type}
+                length = {"content-length": str(len(answer.body))}
+                length |= {"content-type": answer.content_type} if answer.content_type else {}
                 has_body = answer.status not in (204, 304)
                 await self._send_head(answer.status, {**(length if has_body else {}), **answer.headers})
                 is_sent = has_body and request.method != "HEAD"
@@ -186,8 +187,8 @@ class _Connection:
         return True
 
     async def _stream(self, answer: Stream) -> None:
-        headers = {"content-type": answer.content_type, "cache-control": "no-store", **answer.headers}
-        await self._send_head(200, headers)
+        kind = {"content-type": answer.content_type} if answer.content_type else {}
+        await self._send_head(200, {**kind, "cache-control": "no-store", **answer.headers})
         gone = asyncio.ensure_future(self._reader.read(_PIECE))  # who listens says nothing, so that is the end
         watched = {gone}
         try:
@@ -224,6 +225,7 @@ class _Connection:
             return await self._answer(request, Response(426, body.encode(), headers={"upgrade": answer.protocol}))
         early, _ = self._protocol.trailing_data
         await answer.carry(RawStream(early, self._reader, self._writer))
+        await self._linger()  # a client that still sends something need not see a broken connection
         return False
 
     async def _refuse(self, error: Exception) -> None:
@@ -236,7 +238,7 @@ class _Connection:
         await self._send(h11.Data(data=body), h11.EndOfMessage())
 
     async def _linger(self) -> None:
-        """Read what a refused client still sends: if the connection was closed before, its answer could be lost."""
+        """Read what a client still sends: if the connection was closed before, its answer could be lost."""
         self._writer.write_eof()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):

@@ -223,6 +223,10 @@ class Container(StoredContainer):
             if state.paused and state.stopped_by_user:
                 await self._resume()
         self.tell("kill", signal=str(number))
+        if number == _SIGKILL and self.vm is not None:  # dockerd, too, answers when it is dead
+            over = self.exits.add()
+            await asyncio.wait([over], timeout=_KILL_S)
+            over.cancel()
 
     async def stop(self, timeout: int | None = None, signal: str = "", by_user: bool = True) -> None:
         """Let it end: by its own signal, and by SIGKILL after ``timeout`` seconds; -1 is never. Raise NotModified if it

@@ -21,6 +21,7 @@ from dbt.containers.engine.names import checked_name, some_name
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.records import Definition, MountPoint, Record, State
 from dbt.containers.engine.specs import DISK, limits_of
+from dbt.containers.engine.stored_container import disk_bytes
 from dbt.containers.engine.timestamps import asked_ns, now, ns_of
 from dbt.containers.engine.waiting import Exit
 from dbt.containers.images.config import read_config
@@ -177,6 +178,7 @@ class Containers:
         try:
             container = Container(self._parts, record, image, self._remove_ended)
             await asyncio.to_thread(_make_folder, folder, image)
+            definition.blank_disk = disk_bytes(folder)
             await asyncio.to_thread(self._parts.store.hold, definition.id, image.layers)
             self._parts.records.add(record)
         except BaseException:
@@ -196,8 +198,6 @@ class Containers:
 
     def rename(self, container: Container, name: str) -> None:
         """Give a container another name. Raise BadParameter or Conflict."""
-        if not name:
-            raise BadParameter("Neither old nor new names may be empty")
         name = checked_name(name)
         if name == container.name:
             raise BadParameter("Renaming a container with the same name as its current name")

@@ -32,7 +32,7 @@ class Filters:
             raise BadParameter(f"invalid filter: {error}") from None
         for name in written:
             if name not in known:
-                raise BadParameter(f"invalid filter '{name}'")
+                raise BadParameter(f"Invalid filter '{name}'")
         return cls({name: list(chosen) for name, chosen in written.items()})
 
     def __contains__(self, name: str) -> bool:
@@ -68,7 +68,7 @@ class Filters:
         if not chosen:
             return None
         if len(chosen) > 1 or chosen[0] not in _TRUE | _FALSE:
-            raise BadParameter(f"invalid filter '{name}={chosen}'")
+            raise BadParameter(f"Invalid filter '{name}={chosen}'")
         return chosen[0] in _TRUE
 
 

@@ -71,6 +71,11 @@ class ContainerNetworks:
                 found += [network.name, network.id]
         return found
 
+    @property
+    def cards(self) -> frozenset[str]:
+        """The names of the network interfaces that are in a network, as eth0."""
+        return frozenset(f"eth{one.card}" for one in self.place.endpoints) if self.place is not None else frozenset()
+
     # -- its life ------------------------------------------------------------------------------
 
     async def join(self) -> Membership:
@@ -151,8 +156,8 @@ class ContainerNetworks:
 
     # -- for docker's clients ------------------------------------------------------------------
 
-    def json(self, version: ApiVersion) -> dict[str, Any]:
-        """Return docker's description of each network, by name."""
+    def json(self, version: ApiVersion, was_started: bool) -> dict[str, Any]:
+        """Return docker's description of each network, by name, of a container that has run once or never."""
         endpoints = {one.network: one for one in self.place.endpoints} if self.place is not None else {}
         found = {}
         for text, settings in self.wanted().items():
@@ -161,11 +166,16 @@ class ContainerNetworks:
             except NotFound:
                 found[text] = {**_EMPTY, **_chosen(settings)}
                 continue
-            found[network.name] = self._network_json(network, settings, endpoints.get(network.id), version)
+            found[network.name] = self._network_json(network, settings, endpoints.get(network.id), version, was_started)
         return found
 
     def _network_json(
-        self, network: Network, settings: dict[str, Any], endpoint: Endpoint | None, version: ApiVersion
+        self,
+        network: Network,
+        settings: dict[str, Any],
+        endpoint: Endpoint | None,
+        version: ApiVersion,
+        was_started: bool,
     ) -> dict[str, Any]:
         one: dict[str, Any] = {**_EMPTY, **_chosen(settings)}
         if network.has_names and version < (1, 45):
@@ -173,22 +183,23 @@ class ContainerNetworks:
         if version >= (1, 44):
             names = [self._name(), *(settings.get("Aliases") or []), self._definition.id[:_SHORT]]
             one["DNSNames"] = list(dict.fromkeys(names)) if network.has_names else None
+        one["NetworkID"] = network.id if was_started else ""
         if endpoint is not None:
             assert network.subnet is not None
-            one["NetworkID"], one["EndpointID"] = network.id, endpoint.id
+            one["EndpointID"] = endpoint.id
             one["Gateway"] = "" if network.internal else str(network.gateway)
             one["IPAddress"], one["IPPrefixLen"] = str(endpoint.address), network.subnet.prefixlen
             one["MacAddress"] = endpoint.mac.hex(":")
         return one
 
-    def settings_json(self, version: ApiVersion) -> dict[str, Any]:
+    def settings_json(self, version: ApiVersion, was_started: bool) -> dict[str, Any]:
         """Return docker's description of the whole."""
-        networks, is_running = self.json(version), self.place is not None
+        networks = self.json(version, was_started)
         first = networks.get(BRIDGE) or _EMPTY
         return {
             "Bridge": "",
-            "SandboxID": self._definition.id[::-1] if is_running else "",
-            "SandboxKey": f"/var/run/docker/netns/{self._definition.id[::-1][:_SHORT]}" if is_running else "",
+            "SandboxID": self._definition.id[::-1] if was_started else "",
+            "SandboxKey": f"/var/run/docker/netns/{self._definition.id[::-1][:_SHORT]}" if was_started else "",
             "Ports": self._ports_by_name(),
             "HairpinMode": False,
             "LinkLocalIPv6Address": "",

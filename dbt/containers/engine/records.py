@@ -49,7 +49,7 @@ class MountPoint(msgspec.Struct):
 
 class Definition(msgspec.Struct):
     """What a container was made of. ``image`` is the image's id, ``created`` a time by RFC 3339. ``layers`` are the
-    digests of the image's layers, the lowest first.
+    digests of the image's layers, the lowest first, and ``blank_disk`` the bytes that its disk took when it was new.
 
     ``networking`` is docker's NetworkingConfig: the wishes for each network, by the network's name or id.
     """
@@ -64,6 +64,7 @@ class Definition(msgspec.Struct):
     networking: dict[str, Any]
     mounts: list[MountPoint]
     layers: list[str]
+    blank_disk: int = 0
 
 
 class Health(msgspec.Struct):

@@ -24,6 +24,7 @@ _HEADERS: Final = {
     "Docker-Experimental": "true",
     "Ostype": "linux",
 }
+_NO_BODY: Final = "invalid JSON: got EOF while reading request body"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Call:
         if not self.request.body.strip():
             if default is not None:
                 return default
-            raise BadParameter("invalid JSON: got EOF while reading request body")
+            raise BadParameter(_NO_BODY if self.version >= (1, 42) else "EOF")
         try:
             return msgspec.convert(without_nulls(msgspec.json.decode(self.request.body)), kind)
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from dbt.containers.engine.errors import BadParameter, EngineError
@@ -12,8 +13,9 @@ _INSIDE: Final = "runc create failed: unable to start container process: "
 _START: Final = f"failed to create shim task: OCI runtime create failed: {_INSIDE}"
 _EXEC: Final = "OCI runtime exec failed: exec failed: unable to start container process: "
 #: The beginnings of sentences that docker says without any other before them, and what of ports.
-_BARE: Final = ("unable to find ", "Cannot mkdir")
+_BARE: Final = ("unable to find ",)
 _OF_PORTS: Final = ("Bind for ", "Error starting userland proxy")
+_NO_FOLDER: Final = re.compile(r'chdir to cwd \("(.*)"\) set in config\.json failed: not a directory', re.DOTALL)
 #: The exit code of a container that was not started, and of a program that was not.
 _NOT_STARTED: Final = 128
 _NOT_EXECUTED: Final = 126
@@ -22,6 +24,8 @@ _NOT_EXECUTED: Final = 126
 def start_error(id: str, name: str, failure: RuntimeFailure | NetworkFailure) -> tuple[int, Exception]:
     """Return the exit code of a container that was not started, and the error for who wanted that."""
     text = str(failure)
+    if isinstance(failure, ProcessFailure) and (found := _NO_FOLDER.fullmatch(text)):
+        return _NOT_STARTED, EngineError(f"Cannot mkdir: {found[1]} is not a directory")
     if isinstance(failure, ProcessFailure) and not text.startswith(_BARE):
         return failure.exit_code, BadParameter(f"{_START}{text}: unknown")
     if isinstance(failure, NetworkFailure):

@@ -90,7 +90,7 @@ class StoredContainer:
 
     def disk_size(self) -> int:
         """Return how many bytes its own files take on the host's disk."""
-        return os.stat(os.path.join(self.folder, DISK)).st_blocks * _BLOCK
+        return max(disk_bytes(self.folder) - self.record.definition.blank_disk, 0)
 
     async def update(self, changes: Mapping[str, Any]) -> list[str]:
         """Give it other limits, or another restart policy, by the names of HostConfig. Return warnings."""
@@ -137,3 +137,8 @@ class StoredContainer:
         """Be in a network no more. Raise NetworkFailure."""
         await self.networks.disconnect(self.vm, network)
         self._parts.records.save_definition(self.record)
+
+
+def disk_bytes(folder: str) -> int:
+    """Return how many bytes a container's disk takes on the host's."""
+    return os.stat(os.path.join(folder, DISK)).st_blocks * _BLOCK

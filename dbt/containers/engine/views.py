@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from dbt.containers.engine.container import Container
+from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.records import MountPoint, State
 from dbt.containers.engine.timestamps import ZERO, ns_of
@@ -15,6 +16,7 @@ from dbt.containers.images.reference import Reference
 
 _NS = 10**9
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
 LIST_FILTERS = frozenset(
     {"ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "label!", "name"}
     | {"network", "publish", "since", "status", "volume"}
@@ -52,7 +54,7 @@ def inspect(container: Container, version: ApiVersion) -> dict[str, Any]:
         "GraphDriver": {"Data": None, "Name": "erofs"},
         "Mounts": [_mount(point) for point in made.mounts if point.type != "tmpfs" or not point.mode],
         "Config": config,
-        "NetworkSettings": container.networks.settings_json(version),
+        "NetworkSettings": container.networks.settings_json(version, was_started),
     }
 
 
@@ -161,6 +163,9 @@ class Chosen:
     """Whether a container is in a list with filters. ``others`` are all containers that the filters may name."""
 
     def __init__(self, filters: Filters, everything: bool, before: Container | None, since: Container | None) -> None:
+        for status in filters.get("status"):
+            if status not in _STATUSES:
+                raise BadParameter(f"Invalid filter 'status={status}'")
         self._filters = filters
         self._everything = everything or any(name in filters for name in ("status", "exited", "before", "since"))
         self._before = before
@@ -179,7 +184,9 @@ class Chosen:
             and filters.no_labels(made.config.labels or {})
             and filters.exact("status", state.status)
             and filters.exact("health", health)
-            and ("exited" not in filters or (not state.running and str(state.exit_code) in filters.get("exited")))
+            and (
+                "exited" not in filters or (state.status == "exited" and str(state.exit_code) in filters.get("exited"))
+            )
             and ("ancestor" not in filters or any(_is_of(one, container) for one in filters.get("ancestor")))
             and filters.any_of("network", networks)
             and ("volume" not in filters or any(_mounts(one, made.mounts) for one in filters.get("volume")))

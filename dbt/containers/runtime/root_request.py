@@ -84,6 +84,7 @@ def main_request(spec: Spec) -> ContainerRequest:
             request.hide(path)
     if spec.read_only:
         request.mount("", "", "/", _F.REMOUNT | _F.BIND | _F.READ_ONLY)
+    request.make_directory(process.cwd or "/")
     if spec.init:
         request.stay_as_init()
     _execute(request, spec, process)
@@ -115,7 +116,6 @@ def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
         raise RuntimeFailure("no command specified")
     privileged = spec.privileged or process.privileged
     request.bound_capabilities(capability_bits(spec.cap_add, spec.cap_drop, privileged))
-    request.make_directory(process.cwd or "/")
     request.change_directory(process.cwd or "/")
     request.become_user(process.user, process.groups)
     request.set_mask(0o022)

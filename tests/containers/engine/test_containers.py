@@ -126,7 +126,9 @@ def test_execs(ours: TestEngine) -> None:
     assert frames(connection) == [(1, b"in\n")]
     found = ours.ask("GET", f"/exec/{id}/json").json
     assert (found["Running"], found["ExitCode"], found["ProcessConfig"]["entrypoint"]) == (False, 0, "words")
-    assert ours.ask("POST", f"/exec/{id}/start", {}).status == 409
+    connection, _ = hijack(ours, f"/exec/{id}/start", {})
+    assert frames(connection) == [(1, f"Error: Exec command {id} has already run\r\n".encode())]
+    assert ours.ask("POST", f"/exec/{id}/start", {"Detach": True}).status == 409
     id = ours.ask("POST", path, {**wish, "Cmd": ["nothing"]}).json["Id"]
     connection, _ = hijack(ours, f"/exec/{id}/start", {})
     ((stream, text),) = frames(connection)

@@ -47,7 +47,7 @@ def test_events_of_a_time_that_is_over(engine: TestEngine) -> None:
     assert (said.status, said.body) == (200, b"")
     assert engine.ask("GET", "/events?since=2&until=1").status == 400
     wrong = engine.ask("GET", '/events?until=1&filters={"nothing":["x"]}')
-    assert (wrong.status, wrong.message) == (400, "invalid filter 'nothing'")
+    assert (wrong.status, wrong.message) == (400, "Invalid filter 'nothing'")
 
 
 def test_a_second_engine(engine: TestEngine) -> None:

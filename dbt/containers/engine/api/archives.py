@@ -63,7 +63,7 @@ class _Archives:
                 found = await vm.stat(path)
             except PathFailure as failure:
                 raise _path_error(call, path, failure) from None
-        return Response(200, b"", headers={_STAT: _stat_header(found)})
+        return Response(200, b"", "", headers={_STAT: _stat_header(found)})
 
     async def get(self, call: Call) -> Answer:
         container, path = self._find(call), _path(call)
@@ -93,7 +93,7 @@ class _Archives:
                 if failure.error == errno.ENOTDIR:
                     raise BadParameter("extraction point is not a directory") from None
                 raise _path_error(call, path, failure) from None
-        return Response(200, b"", "text/plain")
+        return Response(200, b"", "")
 
     async def changes(self, call: Call) -> Answer:
         async with self._find(call).vm_with_files() as vm:

@@ -14,7 +14,7 @@ from dbt.containers.engine.engine import Engine
 from dbt.containers.engine.errors import BadParameter, Conflict, NotFound
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.containers.engine.signals import signal_number
-from dbt.containers.engine.timestamps import ns_of
+from dbt.containers.engine.timestamps import ZERO, ns_of
 from dbt.containers.engine.versions import ApiVersion
 from dbt.containers.engine.views import LIST_FILTERS, Chosen, inspect, summary
 from dbt.containers.engine.waiting import Exit
@@ -85,7 +85,9 @@ class _Containers:
         found = [one for one in everything if chosen(one, one.networks.names())]
         rows = []
         for one in found[:limit] if limit > 0 else found:
-            row = summary(one, one.networks.json(call.version), one.networks.ports_json())
+            row = summary(
+                one, one.networks.json(call.version, one.record.state.started != ZERO), one.networks.ports_json()
+            )
             if call.flag("size"):
                 row |= await self._sizes(one)
             rows.append(row)
@@ -155,6 +157,8 @@ class _Containers:
         return Stream(pieces(), "application/json")
 
     async def rename(self, call: Call) -> Answer:
+        if not call.text("name"):
+            raise BadParameter("Neither old nor new names may be empty")
         self._engine.containers.rename(self._find(call), call.text("name"))
         return _NOTHING
 
@@ -169,7 +173,7 @@ class _Containers:
         if rows is None or columns is None:
             raise BadParameter('strconv.Atoi: parsing "": invalid syntax')
         await container.running_vm().main.resize(rows, columns)
-        return Response(200, b"", "text/plain")
+        return Response(200, b"", "")
 
     async def remove(self, call: Call) -> Answer:
         if call.flag("link"):

@@ -16,7 +16,6 @@ from dbt.containers.engine.output import frame
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.containers.engine.specs import process_of
 from dbt.containers.engine.start_errors import exec_error
-from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Process, ProcessFailure, RuntimeFailure
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Response
@@ -65,15 +64,11 @@ class _Execs:
 
     async def start(self, call: Call) -> Answer:
         (container, exec), wish = self._find(call), call.json(_Start, _Start())
-        config, vm = exec.config, container.running_vm()
-        if exec.has_begun:
-            what = "has already run" if exec.exit_code is not None else "is already running"
-            raise Conflict(f"Error: Exec command {exec.id} {what}")
-        exec.has_begun = True
+        config = exec.config
         process = _process(container, exec, wish.console_size or config.console_size)
         if wish.detach:
-            await _begin(container, exec, vm, process)
-            return Response(200, b"")
+            await _begin(container, exec, process)
+            return Response(200, b"", "")
         streams = {1: config.attach_stdout or config.tty, 2: config.attach_stderr}
         keys = detach_keys(config.detach_keys) if config.tty else b""
         chosen = frozenset(number for number, is_wanted in streams.items() if is_wanted)
@@ -82,7 +77,7 @@ class _Execs:
         async def carry(raw: RawStream) -> None:  # the answer comes before the program, and so do the reasons why not
             listener = exec.output.listen()
             try:
-                session = await _begin(container, exec, vm, process)
+                session = await _begin(container, exec, process)
             except (EngineError, RuntimeFailure) as error:
                 text = f"{error}\r\n".encode()
                 await raw.write(text if config.tty else frame(1, text))
@@ -104,14 +99,19 @@ class _Execs:
         if exec.session is None or not exec.is_running:
             raise BadParameter(f"cannot resize a stopped exec: {exec.id}")
         await exec.session.resize(rows, columns)
-        return Response(200, b"", "text/plain")
+        return Response(200, b"", "")
 
     async def inspect(self, call: Call) -> Answer:
         return json_answer(self._find(call)[1].json())
 
 
-async def _begin(container: Container, exec: Exec, vm: ContainerVm, process: Process) -> Session:
-    """Start the program. Raise BadParameter if that is not possible, as docker does."""
+async def _begin(container: Container, exec: Exec, process: Process) -> Session:
+    """Start the program. Raise BadParameter if that is not possible, as docker does, and Conflict."""
+    vm = container.running_vm()
+    if exec.has_begun:
+        what = "has already run" if exec.exit_code is not None else "is already running"
+        raise Conflict(f"Error: Exec command {exec.id} {what}")
+    exec.has_begun = True
     container.tell(f"exec_start: {' '.join(exec.argv)}", execID=exec.id)
     try:
         session = await vm.exec(process)

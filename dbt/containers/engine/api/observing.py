@@ -90,7 +90,7 @@ class _Observing:
     async def make_checkpoint(self, call: Call) -> Answer:
         wish = call.json(_CheckpointWish)
         await self._find(call).checkpoint(wish.checkpoint_id, wish.folder, wish.exit)
-        return Response(201, b"", "text/plain")
+        return Response(201, b"", "")
 
     async def remove_checkpoint(self, call: Call) -> Answer:
         container = self._find(call)
@@ -141,7 +141,9 @@ def _stats_json(container: Container, sample: _Sample, before: _Sample | None) -
             "io_service_bytes_recursive": _operations(stats.block_read, stats.block_written),
             "io_serviced_recursive": _operations(stats.block_reads, stats.block_writes),
         }
-        found["networks"] = {name: net._asdict() for name, net in stats.nets.items()}
+        found["networks"] = {
+            name: net._asdict() for name, net in stats.nets.items() if name in container.networks.cards
+        }
     return found
 
 

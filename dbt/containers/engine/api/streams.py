@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator
 from dbt.containers.engine.attaching import Attachment, Wish, detach_keys
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.engine import Engine
-from dbt.containers.engine.errors import BadParameter, Conflict
+from dbt.containers.engine.errors import BadParameter, Conflict, EngineError
 from dbt.containers.engine.output import frame
 from dbt.containers.engine.router import Call, Route
 from dbt.containers.engine.timestamps import asked_ns, text_of
 from dbt.containers.engine.versions import ApiVersion
-from dbt.daemon.http_messages import Answer, Hijack, RawStream, Stream
+from dbt.daemon.http_messages import Answer, Hijack, RawStream, Response, Stream
 
 RAW = "application/vnd.docker.raw-stream"
 _FRAMED = "application/vnd.docker.multiplexed-stream"
@@ -37,6 +37,12 @@ class _Streams:
         self._engine = engine
 
     async def attach(self, call: Call) -> Answer:
+        try:
+            return await self._attach(call)
+        except EngineError as error:  # this answer is text, as all that comes of the connection
+            return Response(error.status, f"{error}\r\n".encode(), RAW)
+
+    async def _attach(self, call: Call) -> Answer:
         container = self._engine.containers.find(call.parts["id"])
         state, config = container.record.state, container.record.definition.config
         if state.paused:
@@ -83,9 +89,10 @@ class _Streams:
             _tail(call.text("tail")),
             (asked_ns(call.text("since")), asked_ns(call.text("until"))),
             call.flag("follow"),
-            call.flag("timestamps"),
+            (call.flag("timestamps"), call.flag("details")),
         )
-        return Stream(pieces, media_type(definition.config.tty, call.version))
+        kind = media_type(definition.config.tty, call.version) if call.version >= (1, 42) else ""
+        return Stream(pieces, kind)
 
 
 async def _log_pieces(
@@ -94,14 +101,17 @@ async def _log_pieces(
     tail: int | None,
     times: tuple[int | None, int | None],
     follow: bool,
-    has_times: bool,
+    shows: tuple[bool, bool],
 ) -> AsyncGenerator[bytes, None]:
+    """Yield lines of a log. ``shows``: their times, and what else is known of them, which is nothing here."""
     is_raw = container.record.definition.config.tty
+    has_times, has_details = shows
     lines = container.log.read(tail, *times, follow)
     try:
         async for line in lines:
             if line.stream in streams:
-                data = text_of(line.time, fixed=True).encode() + b" " + line.data if has_times else line.data
+                time = text_of(line.time, fixed=True).encode() + b" " if has_times else b""
+                data = time + (b" " if has_details else b"") + line.data
                 yield data if is_raw else frame(line.stream, data)
     finally:
         await lines.aclose()
