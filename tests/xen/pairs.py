@@ -36,6 +36,20 @@ wait:
 poll: .word ports, 0, 1, 0, 0, 0
 ports: .word {PORT}
 """
+#: Where guests note what they have seen of each other.
+SEEN = RAM + 0x60000
+#: Meets the other side in 200 rounds, at times that drift apart. Each waits until the other one has been there, too.
+_MEET = f"""
+meet: mov r7, #1
+round: ldr r1, =4099 ; mul r0, r7, r1 ; ldr r1, =0x7ff ; and r0, r0, r1
+1: subs r0, r0, #1 ; bpl 1b
+    str r7, [r8] ; mcr p15, #0, r0, c7, c10, #5 ; ldr r0, [r9]
+    ldr r1, ={SEEN:#x} ; str r0, [r1, r7, lsl #2]
+2: ldr r0, [r9] ; cmp r0, r7 ; blo 2b
+    add r7, r7, #1 ; cmp r7, #200 ; bls round
+3: wfi ; b 3b
+    .ltorg
+"""
 CODE = {
     # Grants the page to domain 2, puts numbers there, and adds up what comes back in R11.
     "front": f"""
@@ -71,6 +85,20 @@ interdomain: .word 1, {PORT}, 0
 map: .word {MAPPED:#x}, 0, 2, {REFERENCE}, 1, 0, 0, 0
 unmap: .word {MAPPED:#x}, 0, 0, 0, 0, 0xffff
 {_WAIT}""",
+    # Dekker's way: says in which round it is, in a word of its own, and looks in which the other one is.
+    "one": f"""
+    {hypercall(12, 7, "physmap")}
+    ldr r1, ={_GRANTS + 8 * REFERENCE:#x} ; ldr r0, ={PAGE >> 12:#x} ; str r0, [r1, #4]
+    ldr r0, =0x20001 ; str r0, [r1] ; ldr r8, ={PAGE:#x} ; add r9, r8, #4 ; b meet
+    .ltorg ; .balign 8
+physmap: .word 0x7ff0, 1, 0, 0, {_GRANTS >> 12:#x}, 0
+{_MEET}""",
+    "other": f"""
+again: {hypercall(20, 0, "map", 1)} ; ldr r1, =map ; ldrsh r0, [r1, #18] ; cmp r0, #0 ; bne again
+    ldr r9, ={MAPPED:#x} ; add r8, r9, #4 ; b meet
+    .ltorg ; .balign 8
+map: .word {MAPPED:#x}, 0, 2, {REFERENCE}, 1, 0, 0, 0
+{_MEET}""",
     # Waits for ever.
     "sleeper": "1: wfi ; b 1b",
 }

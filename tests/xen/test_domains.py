@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from dbt.hypervisor.cluster import (
     write_cluster,
 )
 from tests.assembler import assemble
-from tests.xen.pairs import BASE, CODE, MAPPED, PAGE, REFERENCE, ROUNDS, domains
+from tests.xen.pairs import BASE, CODE, MAPPED, PAGE, REFERENCE, ROUNDS, SEEN, domains
 
 
 def check_talk(cluster: Cluster) -> None:
@@ -138,3 +139,14 @@ def test_a_page_does_not_outlive_its_grant() -> None:
             cluster.run(seconds=0.00002)
             assert b"late" not in front.read(PAGE, 4096)
             assert cluster.domains is not None and cluster.domains.host.log[1].what == "revoked"
+
+
+@pytest.mark.parametrize("quantum_us", [3, 20, 100])
+def test_no_two_domains_overlook_each_other(quantum_us: int) -> None:
+    """Each writes its word and then reads the other one's: one of them at least sees the other. Rings need that."""
+    with domains("one other", quantum_us=quantum_us) as cluster:
+        assert cluster.run(timeout=60) is ClusterEnd.IDLE
+        found = [struct.unpack("<201I", node.machine.read(SEEN, 804)) for node in cluster.nodes.values()]
+        rounds = list(zip(*found, strict=True))[1:]
+        assert all(max(pair) >= number for number, pair in enumerate(rounds, 1))
+        assert any(min(pair) < number for number, pair in enumerate(rounds, 1)), "they have been close"

@@ -182,19 +182,25 @@ class Cluster(Closing):
                     return ClusterEnd.IDLE
         return ClusterEnd.TIME
 
+    def _turns(self) -> list[Callable[[int], None]]:
+        """Return what lets machines execute up to a time. These can be done beside each other."""
+        if self.domains is None:
+            return [node.advance for node in self.nodes.values()]
+        in_turn = list(self.domains.nodes)
+        return [self.domains.advance, *(node.advance for node in self.nodes.values() if node not in in_turn)]
+
     def _end_after(self, seconds: float) -> int:
         end = self.now_ns + round(seconds * _NS / US) * US
         return end if self.domains is None else -(-end // self.quantum_ns) * self.quantum_ns
 
     def _advance(self, stop: int, pool: ThreadPoolExecutor) -> None:
         """Let all machines execute up to a time, and carry what they send."""
-        in_turn = [] if self.domains is None else list(self.domains.nodes)
-        groups = [in_turn, *([node] for node in self.nodes.values() if node not in in_turn)]
+        turns = self._turns()
         if self.cores == 1:
-            for group in groups:
-                _advance_in_turn(group, stop)
+            for advance in turns:
+                advance(stop)
         else:
-            for turn in [pool.submit(_advance_in_turn, group, stop) for group in groups]:
+            for turn in [pool.submit(advance, stop) for advance in turns]:
                 turn.result()
         self.now_ns = stop
         self._carry()
@@ -325,11 +331,6 @@ class Cluster(Closing):
         give_values(self, checkpoint.values)
         del self._checkpoints[len(found) :]
         self.run(seconds=(ns - self.now_ns) / _NS)
-
-
-def _advance_in_turn(nodes: Iterable[Node], stop: int) -> None:
-    for node in nodes:
-        node.advance(stop)
 
 
 def _make_domains(quantum_us: int) -> ClusterDomains:

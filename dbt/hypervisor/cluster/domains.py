@@ -73,6 +73,13 @@ class ClusterDomains:
         """The machines that are domains, in their order."""
         return self._nodes.values()
 
+    def advance(self, end_ns: int) -> None:
+        """Execute all of them up to a time, one after another."""
+        for number, node in self._nodes.items():
+            node.advance(end_ns)
+            if number < len(self._nodes):  # after the last one they stand together
+                self.host.agree_on_pages()
+
     def stand_together(self) -> None:
         """Let what they have done come to each other: all have executed up to the same time."""
         for number, node in self._nodes.items():

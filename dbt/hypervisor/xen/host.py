@@ -1,9 +1,10 @@
 """Domains of one host: what crosses from one guest to another, and when.
 
 While one domain executes, the others stand still, each at a time that depends on the guests alone. What a hypercall
-does to another domain is done at once: ports are bound and closed, grants mapped, pages copied. Where all of them stand
-together, at the end of a quantum, :meth:`XenHost.stand_together` lets pages that are mapped agree, and then delivers
-events, and what XenStore has to say. So an event never comes before the data that it is about.
+does to another domain is done at once: ports are bound and closed, grants mapped, pages copied. After each domain's
+turn, :meth:`XenHost.agree_on_pages` brings what it has written to mapped pages to the other side. So domains see each
+other's writes in one order, as their barriers demand. Where all of them stand together, at the end of a quantum,
+:meth:`XenHost.stand_together` delivers events, and what XenStore has to say: never before the data that they are about.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class XenHost:
 
     def stand_together(self) -> None:
         """Let what the domains have done come to each other. None of them executes."""
-        self._agree_on_pages()
+        self.agree_on_pages()
         sent, self._sent = self._sent, {}
         for sender, receiver, port in sent:
             domain = self.domains.get(receiver)
@@ -159,7 +160,8 @@ class XenHost:
         for domain in self.domains.values():
             domain.store.deliver()
 
-    def _agree_on_pages(self) -> None:
+    def agree_on_pages(self) -> None:
+        """Let both sides of each mapping have the same, and end mappings whose grants have ended."""
         found = [
             (domain, handle, one)
             for _, domain in sorted(self.domains.items())
