@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dbt.containers.images.errors import RegistryError
+from dbt.containers.images.reference import DEFAULT_DOMAIN
 
 _LONGEST: Final = 1 << 16
 _PARAMETER = re.compile(r'\s*([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*(?:,|$)')
@@ -87,3 +88,23 @@ def read_challenge(header: str) -> Challenge:
     if scheme.lower() not in ("basic", "bearer"):
         raise RegistryError(f"the registry asks for credentials in an unknown way: {scheme[:40]!r}")
     return Challenge(scheme.lower(), values.get("realm", ""), values.get("service", ""))
+
+
+def read_credentials_file(header: str) -> dict[str, Credentials]:
+    """Return what a header X-Registry-Config says: credentials by the domains of registries. What cannot be read is
+    nobody.
+    """
+    if not header or len(header) > _LONGEST:
+        return {}
+    try:
+        document = base64.urlsafe_b64decode(header.replace("+", "-").replace("/", "_") + "=" * (-len(header) % 4))
+        found = msgspec.json.decode(document, type=dict[str, Credentials])
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        return {}
+    return {domain_of(address): _with_auth(one) for address, one in found.items()}
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of images that an address of a registry stands for, as docker's files have it."""
+    host = (address.partition("://")[2] or address).partition("/")[0]
+    return DEFAULT_DOMAIN if host in ("", "index.docker.io", "registry-1.docker.io", DEFAULT_DOMAIN) else host

@@ -11,7 +11,7 @@ from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.image import Image
 from dbt.containers.images.reference import DEFAULT_DOMAIN, Reference
 from dbt.containers.images.registry.client import RegistryClient
-from dbt.containers.images.registry.credentials import NOBODY, Credentials
+from dbt.containers.images.registry.credentials import NOBODY, Credentials, domain_of
 from dbt.containers.images.registry.failures import Refusal
 from dbt.containers.images.registry.hosts import InsecureHosts
 from dbt.containers.images.registry.known import KnownBlobs
@@ -23,7 +23,6 @@ from dbt.containers.images.registry.search import search_catalogue, search_hub, 
 from dbt.containers.images.store import ImageStore
 
 _MOST_RESULTS: Final = 100
-_HUB_NAMES: Final = ("index.docker.io", "registry-1.docker.io", "docker.io")
 
 
 class Registries:
@@ -86,9 +85,7 @@ class Registries:
         """See whether a registry knows somebody. Return a token that stands for the password, or nothing if it gives
         none. Raise ImageError.
         """
-        address = credentials.server_address.partition("://")[2] or credentials.server_address
-        domain = address.partition("/")[0] or DEFAULT_DOMAIN
-        domain = DEFAULT_DOMAIN if domain in _HUB_NAMES else domain
+        domain = domain_of(credentials.server_address)
         async with self.client(domain, credentials, []) as client:
             try:
                 await client.ask("GET", "/v2/")

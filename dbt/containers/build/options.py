@@ -1,0 +1,87 @@
+"""What a user asks of a build: the query of docker's API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from dbt.containers.build.failures import BadDockerfile
+from dbt.containers.images.reference import Reference
+from dbt.containers.images.registry.credentials import Credentials, read_credentials_file
+
+_FALSE: Final = ("", "0", "no", "false", "none")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of a build.
+
+    - ``names``: what the image is called. ``dockerfile``: the file's path in the context, ``target``: a stage of it.
+    - ``arguments``: values of ARG; None is one that only has to be there. ``labels``: more of them.
+    - ``uses_cache``, ``pulls``: images that are here already are taken; those that are here are pulled again.
+    - ``is_quiet``: nothing but the image's id is told. ``removes``, ``always_removes``: what is said of containers.
+    - ``memory``: what each program may use, in bytes, or None.
+    - ``credentials`` by the domains of registries.
+    """
+
+    names: tuple[Reference, ...] = ()
+    dockerfile: str = "Dockerfile"
+    target: str = ""
+    platform: str = ""
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    uses_cache: bool = True
+    pulls: bool = False
+    is_quiet: bool = False
+    removes: bool = True
+    always_removes: bool = False
+    memory: int | None = None
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)
+
+
+def read_options(query: Mapping[str, Sequence[str]], registry_config: str = "") -> BuildOptions:
+    """Return the options in a query, whose names may come several times, and in a header X-Registry-Config.
+
+    Raise BadDockerfile, or InvalidReference.
+    """
+
+    def last(name: str, default: str = "") -> str:
+        return (query.get(name) or [default])[-1] or default
+
+    def flag(name: str, default: str = "") -> bool:
+        return last(name, default).strip().lower() not in _FALSE
+
+    if last("version") == "2":
+        raise BadDockerfile("there is no BuildKit here: set DOCKER_BUILDKIT=0 for the classic builder")
+    if last("remote"):
+        raise BadDockerfile("a build has its context from its client here: a remote one cannot be used")
+    memory = last("memory", "0")
+    if not memory.lstrip("-").isdigit():
+        raise BadDockerfile(f"invalid memory limit: {memory[:40]}")
+    return BuildOptions(
+        names=tuple(Reference.parse(name).with_default_tag() for name in query.get("t", ()) if name),
+        dockerfile=last("dockerfile", "Dockerfile"),
+        target=last("target"),
+        platform=last("platform"),
+        arguments=_table(last("buildargs"), dict[str, str | None], "build args"),
+        labels=_table(last("labels"), dict[str, str], "labels"),
+        uses_cache=not flag("nocache"),
+        pulls=flag("pull"),
+        is_quiet=flag("q"),
+        removes=flag("rm", "1"),
+        always_removes=flag("forcerm"),
+        memory=int(memory) if int(memory) > 0 else None,
+        credentials=read_credentials_file(registry_config),
+    )
+
+
+def _table(text: str, form: Any, what: str) -> Any:
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=form) or {}
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadDockerfile(f"error reading {what}: {error}") from None
