@@ -6,31 +6,63 @@ import asyncio
 import gc
 import logging
 import os
+from typing import Final
 
 import dbt
+from dbt.cli.container.connection import READY
 from dbt.cli.status import CommandError, Status
 from dbt.containers.engine.errors import EngineError
 from dbt.containers.engine.places import Places
 from dbt.containers.engine.service import AlreadyRunning, serve
 from dbt.containers.images.errors import ImageError
+from dbt.containers.network.errors import NetworkFailure
+
+#: How long an engine that was started on demand stays without running containers and clients, in seconds.
+_IDLE_S: Final = 300.0
 
 
-def serve_engine(socket: str | None) -> int:
-    """Run the engine until a signal ends it."""
+def serve_engine(socket: str | None, on_demand: bool) -> int:
+    """Run the engine until a signal ends it, or until it has had nothing to do for long."""
     places = Places.of_user(socket)
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    pipe = None
     try:
+        pipe = _leave_terminal(places) if on_demand else None
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         gc.freeze()
-        asyncio.run(serve(places, dbt.__version__, lambda: _announce(places)))
+        asyncio.run(serve(places, dbt.__version__, lambda: _announce(places, pipe), _IDLE_S if on_demand else None))
     except AlreadyRunning as error:
-        raise CommandError(f"{error}.", Status.FAILURE) from None
-    except (EngineError, ImageError, OSError) as error:
+        raise _failure(f"{error}.", pipe) from None
+    except (EngineError, ImageError, NetworkFailure, OSError) as error:
         text = str(error).removesuffix(".")
-        raise CommandError(f"the engine cannot start: {text}.", Status.FAILURE) from None
+        raise _failure(f"the engine cannot start: {text}.", pipe) from None
     return Status.DONE
 
 
-def _announce(places: Places) -> None:
-    print(f"export DOCKER_HOST=unix://{places.socket}", flush=True)
+def _leave_terminal(places: Places) -> int:
+    """Let messages go to the log. Return what standard output was: the pipe to who waits for the engine."""
+    pipe = os.dup(1)
+    places.prepare()
+    log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.chdir("/")
+    return pipe
+
+
+def _announce(places: Places, pipe: int | None) -> None:
+    """Say that clients can connect, to who waits for it if there is somebody."""
     logging.info("the engine listens at %s, and keeps what it has in %s", places.socket, places.directory)
+    if pipe is None:
+        print(f"export DOCKER_HOST=unix://{places.socket}", flush=True)
+    else:
+        os.write(pipe, READY)
+        os.close(pipe)
+
+
+def _failure(text: str, pipe: int | None) -> CommandError:
+    """Return the error, and tell it to who waits for the engine."""
+    if pipe is not None:
+        os.write(pipe, text.encode())
+    return CommandError(text, Status.FAILURE)

@@ -125,6 +125,11 @@ class Containers:
             raise NotFound(f"No such container: {text}")
         return found[0]
 
+    @property
+    def some_run(self) -> bool:
+        """True if there is a container that runs, or is about to."""
+        return any(one.record.state.running or one.record.state.starting for one in self._all.values())
+
     def of_image(self, id: str) -> list[Container]:
         """Return the containers that were made of an image."""
         return [one for one in self._all.values() if one.image.id == id]

@@ -18,15 +18,19 @@ from dbt.daemon.http_server import HttpServer
 from dbt.host.endpoint import Endpoint
 
 _BACKLOG = 128
+#: How often it is looked whether there is something to do, in seconds.
+_LOOK_S = 0.5
 
 
 class AlreadyRunning(Exception):
     """Raised if there is an engine for this directory already."""
 
 
-async def serve(places: Places, version: str, ready: Callable[[], None]) -> None:
-    """Serve until a signal ends it. ``ready`` is called once clients can connect. Raise AlreadyRunning, EngineError,
-    PlacesError or OSError if that is not possible.
+async def serve(places: Places, version: str, ready: Callable[[], None], idle_s: float | None = None) -> None:
+    """Serve until a signal ends it, or until there has been nothing to do for ``idle_s`` seconds: no client and no
+    container that runs. ``ready`` is called once clients can connect.
+
+    Raise AlreadyRunning, EngineError, ImageError, NetworkFailure or OSError if that is not possible.
     """
     places.prepare()
     lock = _lock(places.lock)
@@ -42,13 +46,24 @@ async def serve(places: Places, version: str, ready: Callable[[], None]) -> None
             server.add(await asyncio.start_unix_server(_guarded(server), sock=listening, backlog=_BACKLOG))
             ready()
             warming = asyncio.create_task(engine.warm_up())
-            await stopping.wait()
+            await _until_stopped(stopping, idle_s, lambda: server.is_idle and not engine.containers.some_run)
             await warming
         finally:
             await server.close()
             await engine.close()
     finally:
         os.close(lock)
+
+
+async def _until_stopped(stopping: asyncio.Event, idle_s: float | None, is_idle: Callable[[], bool]) -> None:
+    quiet = 0.0
+    while idle_s is None or quiet < idle_s:
+        try:
+            async with asyncio.timeout(None if idle_s is None else _LOOK_S):
+                await stopping.wait()
+            return
+        except TimeoutError:
+            quiet = quiet + _LOOK_S if is_idle() else 0.0
 
 
 def _guarded(server: HttpServer) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
