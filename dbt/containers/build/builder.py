@@ -6,7 +6,7 @@ import asyncio
 import posixpath
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import IO, Any, Final, cast
@@ -366,66 +366,3 @@ def _files(layers: Sequence[Layer]) -> AbstractContextManager[FilesView | None]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
-
-
-async def build(
-    store: ImageStore,
-    machines: Machines,
-    registries: Registries,
-    folder: str,
-    context: AsyncIterator[bytes],
-    options: BuildOptions,
-) -> AsyncIterator[dict[str, Any]]:
-    """Build an image, and yield docker's messages. ``context`` is an archive, compressed or not, with the Dockerfile.
-
-    ``folder`` is for files that nobody else sees. Raise ImageError if the build fails before there was any message;
-    after that, the last message tells of it.
-    """
-    messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    quiet: list[dict[str, Any]] = []
-    say = quiet.append if options.is_quiet else messages.put_nowait
-
-    async def drain() -> None:
-        while messages.qsize() > 256:
-            await asyncio.sleep(0.01)
-
-    async def work() -> None:
-        try:
-            with tempfile.TemporaryFile(dir=folder) as archive, tempfile.TemporaryFile(dir=folder) as data:
-                async for piece in context:
-                    await asyncio.to_thread(archive.write, piece)
-                archive.seek(0)
-                found = await asyncio.to_thread(Context, archive, data)
-                builder = Builder(store, machines, registries, folder, options, say, drain)
-                image = await builder.build(found)
-            if options.is_quiet:
-                messages.put_nowait({"stream": f"{image.id}\n"})
-        finally:
-            messages.put_nowait(None)
-
-    task = asyncio.create_task(work())
-    try:
-        async for message in _told(task, messages, quiet):
-            yield message
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _told(
-    task: asyncio.Task[None], messages: asyncio.Queue[dict[str, Any] | None], quiet: list[dict[str, Any]]
-) -> AsyncIterator[dict[str, Any]]:
-    has_told = False
-    while (message := await messages.get()) is not None:
-        has_told = True
-        yield message
-    try:
-        await task
-    except ImageError as error:
-        for message in quiet:
-            has_told = True
-            yield message
-        if not has_told:
-            raise
-        detail: dict[str, Any] = {"code": error.code} if isinstance(error, BuildFailed) and error.code else {}
-        yield {"errorDetail": {**detail, "message": str(error)}, "error": str(error)}

@@ -23,6 +23,7 @@ class BuildOptions:
     - ``arguments``: values of ARG; None is one that only has to be there. ``labels``: more of them.
     - ``uses_cache``, ``pulls``: images that are here already are taken; those that are here are pulled again.
     - ``is_quiet``: nothing but the image's id is told. ``removes``, ``always_removes``: what is said of containers.
+    - ``network``: the name of the network that programs are in. ``hosts``: addresses by names for them.
     - ``memory``: what each program may use, in bytes, or None.
     - ``credentials`` by the domains of registries.
     """
@@ -38,6 +39,8 @@ class BuildOptions:
     is_quiet: bool = False
     removes: bool = True
     always_removes: bool = False
+    network: str = "bridge"
+    hosts: tuple[tuple[str, str], ...] = ()
     memory: int | None = None
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
@@ -73,9 +76,21 @@ def read_options(query: Mapping[str, Sequence[str]], registry_config: str = "") 
         is_quiet=flag("q"),
         removes=flag("rm", "1"),
         always_removes=flag("forcerm"),
+        network=_network(last("networkmode", "default")),
+        hosts=tuple((name, address) for name, _, address in (one.partition(":") for one in _hosts(query))),
         memory=int(memory) if int(memory) > 0 else None,
         credentials=read_credentials_file(registry_config),
     )
+
+
+def _network(mode: str) -> str:
+    if mode == "host" or mode.startswith("container:"):
+        raise BadDockerfile(f"the network mode {mode[:80]} cannot be used here: programs have the network of a VM")
+    return "bridge" if mode == "default" else mode
+
+
+def _hosts(query: Mapping[str, Sequence[str]]) -> list[str]:
+    return [one for one in ",".join(query.get("extrahosts", ())).split(",") if one]
 
 
 def _table(text: str, form: Any, what: str) -> Any:

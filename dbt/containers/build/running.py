@@ -16,6 +16,7 @@ from dbt.containers.images.errors import StoreError
 from dbt.containers.images.image import Layer
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.disk import make_disk
+from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Limits, Process, ProcessFailure, RuntimeFailure, Spec
 from dbt.linux.images import LinuxGuestError
@@ -29,10 +30,27 @@ _RUNC: Final = (
 
 
 class Machines(Protocol):
-    """What starts VMs: a runtime (:class:`dbt.containers.runtime.runtime.Runtime`), or what connects them, too."""
+    """What starts VMs: one with a program, and one with the files of that. ``finish`` is called after the program."""
 
     async def start(self, spec: Spec) -> ContainerVm: ...
     async def open_stopped(self, spec: Spec) -> ContainerVm: ...
+    async def finish(self, spec: Spec) -> None: ...
+
+
+class PlainMachines:
+    """VMs of a runtime that are connected to nothing."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def start(self, spec: Spec) -> ContainerVm:
+        return await self._runtime.start(spec)
+
+    async def open_stopped(self, spec: Spec) -> ContainerVm:
+        return await self._runtime.open_stopped(spec)
+
+    async def finish(self, spec: Spec) -> None:
+        """Nothing is left of a VM."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +107,16 @@ def _spec(step: Step, disk: str) -> Spec:
 
 
 async def _run(machines: Machines, spec: Spec, say: Callable[[str], None], drain: Callable[[], Any]) -> None:
-    vm = await machines.start(spec)
     try:
-        vm.main.end_input()
-        await _read(vm.main, say, drain)
-        ended = await vm.wait()
+        vm = await machines.start(spec)
+        try:
+            vm.main.end_input()
+            await _read(vm.main, say, drain)
+            ended = await vm.wait()
+        finally:
+            await vm.stop()
     finally:
-        await vm.stop()
+        await machines.finish(spec)
     if ended.error:
         raise BuildFailed(ended.error)
     if ended.exit_code:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dbt.containers.build.builder import build
+from dbt.containers.build.builds import build
 from dbt.containers.build.options import read_options
 from dbt.containers.build.running import Machines
 from dbt.containers.images.errors import ImageError

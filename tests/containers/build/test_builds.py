@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.containers.build.running import PlainMachines
 from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.spec import RuntimeFailure
 from tests.containers.build.building import HAS_BUSYBOX, Build
@@ -45,7 +46,7 @@ def runner() -> Iterator[tuple[asyncio.Runner, Runtime]]:
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - set(WITHOUT_PROGRAMS)))
 def test_a_build_with_programs(tmp_path: Path, runner: tuple[asyncio.Runner, Runtime], name: str) -> None:
-    build = Build(tmp_path, runner[1])
+    build = Build(tmp_path, PlainMachines(runner[1]))
     said = runner[0].run(build.transcript(CASES[name]))
     assert in_order(said) == in_order((EXPECTED / f"{name}.txt").read_text())
     assert list(build.folder.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbt.containers.engine.api.archives import archive_routes
+from dbt.containers.engine.api.build import build_routes
 from dbt.containers.engine.api.containers import container_routes
 from dbt.containers.engine.api.elsewhere import elsewhere_routes
 from dbt.containers.engine.api.execs import exec_routes
@@ -22,5 +23,6 @@ def all_routes(engine: Engine) -> list[Route]:
         *exec_routes(engine),
         *archive_routes(engine),
         *observing_routes(engine),
+        *build_routes(engine),
         *elsewhere_routes(),
     ]
