@@ -71,6 +71,7 @@ class MountMaker:
                 raise BadParameter(f'invalid mode: "{mode}"')
         read_only = "ro" in options
         if source.startswith("/"):
+            source = posixpath.normpath(source)
             self._make_source(source)
             return MountPoint("bind", _target(target), source, mode=mode, read_only=read_only, propagation="rprivate")
         if not _VOLUME_NAME.fullmatch(source):

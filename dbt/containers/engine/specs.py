@@ -34,7 +34,7 @@ def process_of(definition: Definition) -> Process:
         environment(config, host_name_of(definition)),
         config.working_dir or "/",
         config.user,
-        tuple(host.group_add or ()),
+        ("", *(host.group_add or ())),
         config.tty,
         rows or 24,
         columns or 80,

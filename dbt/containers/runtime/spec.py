@@ -44,6 +44,7 @@ class Process:
     - ``argv``: the program and its arguments. Without a slash, it is looked for in PATH of ``env``.
     - ``env``: NAME=VALUE each.
     - ``user``: as docker has it: "", "user", "user:group"; names and numbers, looked up in the container's files.
+    - ``groups``: further groups, in the same way. An empty one is the user's own.
     - ``tty``: the streams are a terminal of ``rows`` and ``columns``.
     - ``open_stdin``: there is input. Otherwise it is empty.
     """

@@ -138,8 +138,8 @@ long become_user(char *user, const char *end, const char **home)
     else if (answer >= 0)
         answer = find_group("", name, &group);
     for (char *more = next_text(group_name ? group_name : user); answer >= 0 && more < end; more = next_text(more)) {
-        answer = find_group(more, 0, &group);
-        add_group(group);
+        answer = *more ? find_group(more, 0, &group) : 0; /* an empty one is the user's own group */
+        add_group(*more ? group : gid);
     }
     if (answer >= 0)
         answer = call(SYS_SETGROUPS, (long)group_count, (long)groups, 0, 0, 0);

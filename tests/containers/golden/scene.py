@@ -158,7 +158,7 @@ class Stage:
             answer = request(self.socket, method, target, sent)
         if answer.status == 201:
             self._last = next((found["Id"] for found in documents(answer.body) if "Id" in found), self._last)
-        yield f"= {answer.status} {answer.media_type}".rstrip()
+        yield f"= {answer.status} {answer.media_type if answer.body or method == 'HEAD' else ''}".rstrip()
         yield from _body(kind, answer)
 
 
