@@ -17,6 +17,7 @@ from dbt.daemon.errors import Conflict, RequestError
 from dbt.daemon.events import Event, Events, as_server_sent
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Request, Response, Stream
 from dbt.daemon.machines import MachineMaker
+from dbt.daemon.migrations import Migrations
 from dbt.daemon.routes import Call, Route, Routes, Wrong, json_answer
 from dbt.daemon.state_routes import state_routes
 from dbt.daemon.states import SavedStates
@@ -29,6 +30,7 @@ from dbt.daemon.views import (
     HostInfo,
     LimitsChange,
     Memory,
+    Resuming,
     ShareChange,
     Shutdown,
     Wanted,
@@ -56,6 +58,7 @@ class Api:
         directory: str,
         version: str,
         states: SavedStates,
+        migrations: Migrations,
         stop: Callable[[], None],
         more: Sequence[Route],
     ) -> None:
@@ -66,7 +69,7 @@ class Api:
         self._version = version
         self._stop = stop
         self._workers = ThreadPoolExecutor(32, "dbt-verb")
-        of_states = state_routes(domains, states, self._in_thread)
+        of_states = state_routes(domains, states, migrations, self._in_thread)
         self._routes = Routes(
             [*self._of_daemon(), *self._of_definitions(), *self._of_life(), *self._of_consoles(), *of_states, *more]
         )
@@ -128,7 +131,6 @@ class Api:
     def _of_life(self) -> list[Route]:
         plain = {
             "suspend": ("Let the guest stand still", self._domains.suspend),
-            "resume": ("Let the guest go on", self._domains.resume),
             "destroy": ("End the machine at once", self._domains.destroy),
             "reset": ("Switch the machine off and on again", self._domains.reset),
         }
@@ -136,6 +138,9 @@ class Api:
             Route("POST", f"{_ONE}/{verb}", about, self._verb(method), gives=DomainInfo)
             for verb, (about, method) in plain.items()
         ]
+        routes.append(
+            Route("POST", f"{_ONE}/resume", "Let the guest go on", self._resume, takes=Resuming, gives=DomainInfo)
+        )
         routes.append(Route("POST", f"{_ONE}/start", "Start a domain", self._start, takes=Boots, gives=DomainInfo))
         for verb, about, reboots in (
             ("shutdown", "shut down", False),
@@ -287,6 +292,11 @@ class Api:
             return json_answer(DomainInfo.of(record))
 
         return answer
+
+    async def _resume(self, call: Call) -> Answer:
+        record = self._record(call)
+        await self._in_thread(lambda: self._domains.resume(record.name, call.body.force))
+        return json_answer(DomainInfo.of(record))
 
     async def _start(self, call: Call) -> Answer:
         record = self._record(call)

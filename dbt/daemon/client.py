@@ -36,7 +36,7 @@ class Client:
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Return the answer's value: what its JSON says, its text, or None. Raise RequestFailed."""
         status, headers = self._ask(method, path, body, "Connection: close")
-        data = self._rest(int(headers["content-length"]))
+        data = self._rest(int(headers.get("content-length", 0)))
         return self._value(status, headers, data)
 
     def _value(self, status: int, headers: dict[str, str], data: bytes) -> Any:
@@ -52,7 +52,7 @@ class Client:
         """
         status, headers = self._ask("GET", path, None, "Accept: text/event-stream")
         if status != 200:
-            self._value(status, headers, self._rest(int(headers["content-length"])))
+            self._value(status, headers, self._rest(int(headers.get("content-length", 0))))
         name, text = "", b""
         for line in self._lines_of_chunks():
             if line.startswith(b"event: "):
@@ -67,7 +67,7 @@ class Client:
         """Let the connection become a raw stream (:attr:`socket`). Return what has come of it already."""
         status, headers = self._ask("POST", path, None, "Connection: Upgrade\r\nUpgrade: tcp")
         if status != 101:
-            self._value(status, headers, self._rest(int(headers["content-length"])))
+            self._value(status, headers, self._rest(int(headers.get("content-length", 0))))
         early, self._buffer = self._buffer, b""
         return early
 

@@ -18,12 +18,15 @@ from dbt.daemon.errors import RequestError
 from dbt.daemon.events import Events
 from dbt.daemon.http_server import HttpServer
 from dbt.daemon.machines import MachineMaker
+from dbt.daemon.migrations import Migrations, door_at
 from dbt.daemon.places import Places
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 from dbt.daemon.web import WebDoor
 from dbt.host.endpoint import Endpoint
 from dbt.hypervisor.jail.measures import Strictness
+from dbt.hypervisor.migration import Place
+from dbt.hypervisor.migration.transport import Door
 from dbt.hypervisor.process.carrier import ProcessCarrier
 
 #: The first descriptor that systemd passes (sd_listen_fds(3)).
@@ -42,13 +45,15 @@ class Settings(NamedTuple):
     """What the user of a daemon chooses.
 
     ``cores`` execute ``rate`` instructions a second each. With ``idle_s``, the daemon ends after so many seconds
-    without machines and clients. ``jail`` says how strict the jails of machines are.
+    without machines and clients. ``jail`` says how strict the jails of machines are. Machines of other hosts are taken
+    at ``migration``, if that is given.
     """
 
     cores: int
     rate: int
     idle_s: float | None
     jail: Strictness
+    migration: Place | None = None
 
 
 class Daemon:
@@ -78,6 +83,11 @@ class Daemon:
         carrier = ProcessCarrier(self._places.leases, self._machines.modules, self._settings.jail, _log.warning)
         cores, rate = self._settings.cores, self._settings.rate
         domains = Domains(store, self._machines, carrier, self._places.states, tell, cores, rate)
+        doors = [door_at(self._places.migration_socket)]
+        if self._settings.migration is not None:
+            doors.append(Door(self._settings.migration))
+            _log.info("machines of other hosts are taken at %s", doors[-1].address)
+        migrations = Migrations(domains, self._machines, doors)
         states = SavedStates(domains, store, self._machines, self._places.states, tell)
 
         async def listen_for_browsers() -> int:
@@ -89,7 +99,7 @@ class Daemon:
 
         web = WebDoor(listen_for_browsers)
         directory, stop = self._places.directory, self._stopping.set
-        api = Api(domains, events, self._machines, directory, self._version, states, stop, web.routes())
+        api = Api(domains, events, self._machines, directory, self._version, states, migrations, stop, web.routes())
         server = HttpServer(web.guarding(api.handle))
         listening = _passed_socket() or Endpoint(path=self._places.socket).listen()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,6 +113,7 @@ class Daemon:
             events.close()
             await server.close()
             api.close()
+            migrations.close()
             await asyncio.to_thread(domains.close)
             carrier.close()
             store.close()

@@ -34,7 +34,12 @@ from dbt.hypervisor.reports import Clock
 Teller = Callable[[float, str, str, str], None]
 
 #: What is told when a domain comes into a state. To the others belongs no event.
-_EVENTS: Final = {DomainState.PAUSED: "suspended", DomainState.CRASHED: "crashed", DomainState.DEFINED: "stopped"}
+_EVENTS: Final = {
+    DomainState.PAUSED: "suspended",
+    DomainState.CRASHED: "crashed",
+    DomainState.DEFINED: "stopped",
+    DomainState.UNDECIDED: "undecided",
+}
 #: How long the scheduler stands still after a failure of its own, in seconds.
 _AFTER_FAILURE_S: Final = 1.0
 #: How often it is looked whether the scheduler has stopped, in seconds.
@@ -216,6 +221,32 @@ class Domains:
             clone.resume()
         return made
 
+    @contextmanager
+    def expected(self, definition: Definition, persistent: bool) -> Iterator[Record]:
+        """Have a domain without a machine while one comes for it. If none comes, it is forgotten if it was not there
+        before. Raise Conflict if there is a domain of that name that is another one, or has a machine.
+        """
+        known = self._records.get(definition.name)
+        if known is None:
+            with self._defining:
+                record = self._define_new(definition, persistent=False)
+        else:
+            record = self.define(definition)
+            with self.use(record.name):
+                if record.domain.state is not DomainState.DEFINED:
+                    raise Conflict(f"the domain {record.name} is {record.domain.state.value} here already")
+                self._renew(record)
+        try:
+            yield record
+        except BaseException:
+            if known is None and record.domain.state is DomainState.DEFINED:
+                self._forget(record)
+            raise
+        self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
+        if known is None and persistent:
+            record.persistent = True
+            self._store.put(record.definition, True)
+
     def _redefine(self, record: Record, definition: Definition) -> None:
         """Keep another definition of a domain that is in use. Its limits hold at once, and all else from the next start
         on, also that it has no limit of memory any more.
@@ -237,7 +268,7 @@ class Domains:
     def undefine(self, name: str) -> None:
         """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
         with self.use(name) as record:
-            if record.domain.state in ALIVE:
+            if record.domain.state in (*ALIVE, DomainState.MIGRATING):
                 record.persistent = False
                 self._store.put(record.definition, False)
                 return
@@ -273,7 +304,7 @@ class Domains:
         """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given. If it is to be
         ``paused``, its guest executes nothing.
         """
-        if record.domain.state in ALIVE:
+        if record.domain.state in (*ALIVE, DomainState.MIGRATING):
             raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
         if record.is_stale:
             self._renew(record)
@@ -325,11 +356,14 @@ class Domains:
             record.domain.pause()
             self._store.set_paused(record.domain.uuid, True)
 
-    def resume(self, name: str) -> None:
-        """Let a guest that was suspended go on."""
+    def resume(self, name: str, force: bool = False) -> None:
+        """Let a guest that was suspended go on; with ``force``, also one whose machine may run elsewhere."""
         with self.use(name) as record:
             self._store.set_paused(record.domain.uuid, False)
-            record.domain.resume()
+            try:
+                record.domain.resume(force)
+            except ValueError as error:  # of a disk or a network
+                raise Conflict(f"the domain {record.name} cannot run here: {error}") from None
 
     def destroy(self, name: str) -> None:
         """End a machine at once."""
@@ -384,7 +418,7 @@ class Domains:
         if record is None or record.domain is not domain:
             return
         state, before = domain.state, record.told
-        if state is DomainState.DYING or (state in RUNS and before in RUNS):
+        if state in (DomainState.DYING, DomainState.MIGRATING) or (state in RUNS and before in RUNS):
             return
         record.told = state
         event = _EVENTS.get(state) or ("resumed" if before is DomainState.PAUSED else "started")

@@ -8,6 +8,7 @@ from typing import Protocol
 from dbt.daemon.definition import Definition
 from dbt.host.console import Console
 from dbt.vm.machine import Machine
+from dbt.vm.options import HostOptions
 
 
 class GuestBoot(Protocol):
@@ -38,6 +39,11 @@ class MachineMaker(Protocol):
 
     def boot(self, definition: Definition) -> GuestBoot:
         """Return what makes the machine of a definition that was checked."""
+
+    def options(self, definition: Definition) -> HostOptions:
+        """Return what a machine of a definition that was checked has of this host, but for its console. Raise
+        DefinitionError for what is not here.
+        """
 
     def option_schemas(self) -> dict[str, object]:
         """Return the JSON schema of each option that a machine can have, by its name."""

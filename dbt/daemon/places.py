@@ -39,6 +39,11 @@ class Places(NamedTuple):
         )
 
     @property
+    def migration_socket(self) -> str:
+        """Where daemons of this host send machines to."""
+        return migration_socket(self.socket)
+
+    @property
     def database(self) -> str:
         return os.path.join(self.directory, "vm.sqlite")
 
@@ -69,11 +74,16 @@ class Places(NamedTuple):
         """Make the directories, which nobody but this user may enter. Raise PlacesError."""
         for path in (self.directory, self.states, self.leases, os.path.dirname(self.socket)):
             _make_private(path)
-        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
+        if len(os.fsencode(self.migration_socket)) > _LONGEST_SOCKET:
             raise PlacesError(
                 f"the path of the daemon's socket has more than {_LONGEST_SOCKET} bytes, which no socket can have: "
                 f"{self.socket}. Let DBT_VM_DIR name a directory with a shorter path"
             )
+
+
+def migration_socket(socket: str) -> str:
+    """Return where the daemon with the socket ``socket`` takes machines."""
+    return f"{socket.removesuffix('.sock')}-in.sock"
 
 
 def _make_private(path: str) -> None:

@@ -8,17 +8,18 @@ from typing import Any
 from dbt.daemon.domains import Domains
 from dbt.daemon.errors import DefinitionError
 from dbt.daemon.http_messages import Answer, Response
+from dbt.daemon.migrations import Migrations
 from dbt.daemon.routes import Call, Route, json_answer
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Snapshot
-from dbt.daemon.views import DomainInfo, File, Named
+from dbt.daemon.views import DomainInfo, File, Migration, MigrationReport, Named
 
 #: Calls a function in a thread, because it takes time.
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 _ONE = "/v1/domains/{name}"
 
 
-def state_routes(domains: Domains, states: SavedStates, in_thread: InThread) -> list[Route]:
+def state_routes(domains: Domains, states: SavedStates, migrations: Migrations, in_thread: InThread) -> list[Route]:
     """Return the table."""
 
     def verb(work: Callable[[str, Any], object]) -> Callable[[Call], Awaitable[Answer]]:
@@ -55,6 +56,10 @@ def state_routes(domains: Domains, states: SavedStates, in_thread: InThread) -> 
             DomainInfo.of(await in_thread(lambda: states.clone(call.parts["name"], call.body.name))), 201
         )
 
+    async def migrate(call: Call) -> Answer:
+        record = domains.get(call.parts["name"])
+        return json_answer(await in_thread(lambda: migrations.migrate(record.name, call.body)))
+
     save, dump = verb(lambda name, body: states.save(name, body.path)), verb(lambda n, body: states.dump(n, body.path))
     managed = verb(lambda name, body: states.managed_save(name))
     return [
@@ -66,5 +71,9 @@ def state_routes(domains: Domains, states: SavedStates, in_thread: InThread) -> 
         Route("POST", f"{_ONE}/snapshots", "Make a snapshot", create, takes=Named, gives=Snapshot, status=201),
         Route("DELETE", f"{_ONE}/snapshots/{{snapshot}}", "Forget a snapshot", delete, status=204),
         Route("POST", f"{_ONE}/snapshots/{{snapshot}}/revert", "Go back to a snapshot", revert, gives=DomainInfo),
+        Route(
+            "POST", f"{_ONE}/migrate", "Move the machine to another daemon", migrate, takes=Migration,
+            gives=MigrationReport,
+        ),
         Route("POST", f"{_ONE}/clone", "Make a domain as this one", clone, takes=Named, gives=DomainInfo, status=201),
-    ]
+    ]  # fmt: skip

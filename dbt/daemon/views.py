@@ -156,6 +156,43 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drive: str
 
 
+class Migration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a machine is to be moved to, and how.
+
+    - ``destination``: ``unix:PATH``, the socket of another daemon of this host, or ``tcp:HOST:PORT``.
+    - ``live``: the guest runs meanwhile.
+    - ``persistent``: the domain stays defined there when its guest has ended.
+    - ``undefine_source``: it is forgotten here.
+    - ``tls_creds``: the directory with the certificates. ``unsafe_tcp``: TCP without TLS may leave this host.
+    - ``bandwidth``: the bytes that are sent in a second at most, while the guest runs.
+    """
+
+    destination: str
+    live: bool = False
+    persistent: bool = False
+    undefine_source: bool = False
+    tls_creds: str | None = None
+    unsafe_tcp: bool = False
+    bandwidth: Annotated[int, Meta(ge=1)] | None = None
+
+
+class MigrationReport(msgspec.Struct, frozen=True):
+    """How a machine was moved: rounds and pages, the bytes sent, for how long its guest stood still, and the time."""
+
+    name: str
+    rounds: int
+    pages: int
+    sent_bytes: int
+    downtime_s: float
+    total_s: float
+
+
+class Resuming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a guest goes on: with ``force`` also if its machine may run elsewhere."""
+
+    force: bool = False
+
+
 class ShareChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Another share of the host. What is None stays; a ``cap`` of 1 is none."""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dbt.hypervisor.carrier import Vm
     from dbt.hypervisor.domain import DomainHost
     from dbt.hypervisor.limits import Limits
-    from dbt.hypervisor.migration import Place, Point, Progress, Settings
+    from dbt.hypervisor.migration import Entrance, Place, Point, Progress, Settings
     from dbt.hypervisor.moving import Move
     from dbt.vm.options import HostOptions
 
@@ -53,18 +53,19 @@ class MovableDomain(ABC):
         settings: Settings | None = None,
         progress: Progress | None = None,
         reached: Callable[[Point], None] | None = None,
+        about: bytes = b"",
     ) -> None:
         """Move the machine to where somebody receives it, while its guest runs. The domain is only defined then.
 
         ``place`` is where :meth:`receive` listens. Raise MigrationError if the machine goes on here, and Undecided if
         it is not known whether it runs there: see :meth:`resume`. ``progress`` is kept up meanwhile, and ``reached`` is
-        told of the points of the protocol.
+        told of the points of the protocol. ``about`` is what a host of the destination is told of the domain.
         """
-        self._move.migrate(place, settings, progress, reached)
+        self._move.migrate(place, settings, progress, reached, about)
 
     def receive(
         self,
-        place: Place,
+        place: Place | Entrance,
         timeout: float | None = None,
         options: HostOptions | None = None,
         reached: Callable[[Point], None] | None = None,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbt.hypervisor.carrier import Name, VmLost
 from dbt.hypervisor.lifecycle import SOUND, DomainState, LifecycleError
-from dbt.hypervisor.migration import MigrationError, Outgoing, Progress, Receiver, Settings, Undecided
-from dbt.hypervisor.migration.points import ignore
+from dbt.hypervisor.migration import MigrationError, Outgoing, Progress, Receiver, Settings, Undecided, points
 
 if TYPE_CHECKING:
     from dbt.hypervisor.arriving_vm import ArrivingVm
     from dbt.hypervisor.carrier import Vm
     from dbt.hypervisor.domain import Domain, DomainHost
+    from dbt.hypervisor.migration import Entrance
     from dbt.hypervisor.migration.leaving import Leaving
     from dbt.hypervisor.migration.points import Reached
     from dbt.hypervisor.migration.transport import Place
@@ -49,7 +49,12 @@ class Move:
     # -- away ----------------------------------------------------------------------------------
 
     def migrate(
-        self, place: Place, settings: Settings | None, progress: Progress | None, reached: Reached | None
+        self,
+        place: Place,
+        settings: Settings | None,
+        progress: Progress | None,
+        reached: Reached | None,
+        about: bytes,
     ) -> None:
         """See :meth:`dbt.hypervisor.movable.MovableDomain.migrate`."""
         domain = self._domain
@@ -59,7 +64,7 @@ class Move:
             self._vm = domain.vm
             self._leaving = self._vm.leaving()
         try:
-            Outgoing(self, place.connect, settings or Settings(), reached or ignore, progress).run()
+            Outgoing(self, place.connect, settings or Settings(), reached or points.ignore, progress, about).run()
         except VmLost as lost:
             raise MigrationError(str(lost)) from None
         finally:
@@ -123,7 +128,7 @@ class Move:
 
     def receive(
         self,
-        place: Place,
+        place: Place | Entrance,
         timeout: float | None,
         options: HostOptions,
         reached: Reached | None,
@@ -139,7 +144,7 @@ class Move:
                 self._to(DomainState.MIGRATING)
             try:
                 maker = self._host.carrier.arriving(name, options, domain.console, self._host.conduct(domain))
-                self._receiver = Receiver(place, maker, reached or ignore)
+                self._receiver = Receiver(place, maker, reached or points.ignore)
                 if listening is not None:
                     listening(self._receiver.address)
                 arrived = self._receiver.receive(timeout)

@@ -126,6 +126,24 @@ def _rates(*rates: tuple[str, str, str]) -> Callable[[Parser], None]:
     return add
 
 
+def _resume(parser: Parser) -> None:
+    _names(parser)
+    Options(parser).flag("also if the machine may run elsewhere: you know that it does not", "--force")
+
+
+def _migrate(parser: Parser) -> None:
+    _arguments(_NAME, ("DEST", "unix:PATH, the socket of another daemon, or tcp:HOST:PORT", "destination", True))(
+        parser
+    )
+    options = Options(parser)
+    options.flag("let the guest run meanwhile", "--live")
+    options.flag("keep the domain defined there when its guest has ended", "--persistent")
+    options.flag("forget the domain here", "--undefinesource")
+    options.text("MIB", "the MiB that are sent in a second at most, while the guest runs", "--bandwidth")
+    options.text("DIR", "the directory with the certificates for TCP", "--tls-creds")
+    options.flag("TCP without TLS: who reads the line reads the guest's memory", "--unsafe-tcp")
+
+
 def _event(parser: Parser) -> None:
     options = Options(parser)
     options.argument("NAME", "only of this domain", "name")
@@ -143,6 +161,8 @@ def _daemon(parser: Parser) -> None:
         "the jail of each machine: on takes what the host gives, strict starts none without all of it, off is none [on]"
     )
     options.text("on|strict|off", help_, "--jail", default="on")
+    options.text("PLACE", "also take machines of other hosts there: tcp:HOST:PORT", "--migration")
+    options.text("DIR", "the directory with the certificates for that", "--tls-creds")
     options.flag("end the daemon that runs; machines go on", "--stop")
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
 
@@ -163,6 +183,18 @@ def _do_start(parsed: argparse.Namespace) -> int:
     from dbt.cli.vm.verbs import act
 
     return act(parsed.names, "start", "started", parsed.json, {"force_boot": parsed.force_boot})
+
+
+def _do_resume(parsed: argparse.Namespace) -> int:
+    from dbt.cli.vm.verbs import act
+
+    return act(parsed.names, "resume", "resumed", parsed.json, {"force": parsed.force})
+
+
+def _do_migrate(parsed: argparse.Namespace) -> int:
+    from dbt.cli.vm.migrate import migrate
+
+    return migrate(parsed)
 
 
 def _do_file(verb: str, done: str) -> Command:
@@ -282,7 +314,15 @@ def _do_daemon(parsed: argparse.Namespace) -> int:
         return 0
     from dbt.cli.vm.serve import serve
 
-    return serve(parsed.cores, parsed.rate, parsed.idle_exit, parsed.jail, parsed.on_demand)
+    return serve(
+        parsed.cores,
+        parsed.rate,
+        parsed.idle_exit,
+        parsed.jail,
+        parsed.on_demand,
+        parsed.migration,
+        parsed.tls_creds,
+    )
 
 
 VERBS: dict[str, Verb] = {
@@ -294,7 +334,8 @@ VERBS: dict[str, Verb] = {
     "reset": Verb("switch machines off and on again, at once", _names, _act("reset", "reset")),
     "destroy": Verb("end machines at once", _names, _act("destroy", "destroyed")),
     "suspend": Verb("let guests stand still", _names, _act("suspend", "suspended")),
-    "resume": Verb("let guests go on", _names, _act("resume", "resumed")),
+    "resume": Verb("let guests go on", _resume, _do_resume),
+    "migrate": Verb("move a machine to another daemon", _migrate, _do_migrate),
     "undefine": Verb("forget domains, with their snapshots", _names, _do_undefine),
     "list": Verb("list domains", _list, _do_list),
     "dominfo": Verb("show one domain", _name, _do_info),

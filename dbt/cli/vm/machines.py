@@ -15,7 +15,7 @@ import msgspec
 
 from dbt.board.boards import BOARDS, default_board
 from dbt.cli.net_options import parse_net
-from dbt.cli.options import VIRTIO, check_options, make_machine
+from dbt.cli.options import VIRTIO, check_options, host_options, make_machine
 from dbt.cli.report import explain
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError
@@ -23,8 +23,11 @@ from dbt.cli.values import parse_drive
 from dbt.cli.vm.paths import absolute_options
 from dbt.daemon.definition import Definition, OptionValue, checked
 from dbt.daemon.errors import DefinitionError
+from dbt.engine.observer import NOBODY
 from dbt.host.console import Console
+from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.vm.machine import Machine
+from dbt.vm.options import HostOptions
 
 #: What is said of one run, and not of a machine.
 _OF_A_RUN: Final = frozenset(
@@ -94,6 +97,16 @@ class OptionMachines:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
         return OptionBoot(_options(definition))
 
+    def options(self, definition: Definition) -> HostOptions:
+        """See :class:`dbt.daemon.machines.MachineMaker`."""
+        try:
+            found = host_options(_of_host(_options(definition)), NOBODY, ConsoleRing())
+        except CommandError as error:
+            raise DefinitionError(f"the machine of {definition.name}: {error}") from None
+        for name in ("console", "notice", "observer", "realtime"):
+            del found[name]  # type: ignore[misc] # of this run
+        return found
+
     def option_schemas(self) -> dict[str, object]:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
         properties = msgspec.json.schema(_Section)["$defs"]["Machine"]["properties"]
@@ -114,8 +127,7 @@ class OptionBoot:
         """
         options = self._options
         if self.resume is not None:
-            defaults = RunOptions()
-            options = options._replace(**{name: getattr(defaults, name) for name in _OF_STATE}, restore=self.resume)
+            options = _of_host(options)._replace(restore=self.resume)
             self.resume = None
         try:
             return make_machine(options, console=console)
@@ -131,6 +143,12 @@ def _options(definition: Definition) -> RunOptions:
         given[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else _text(value)
     options = RunOptions(**{"epoch": "now", **given}, realtime="off")
     return options._replace(board="xen") if options.xen and options.board is None else options
+
+
+def _of_host(options: RunOptions) -> RunOptions:
+    """Return options without those that belong to the state of a machine."""
+    defaults = RunOptions()
+    return options._replace(**{name: getattr(defaults, name) for name in _OF_STATE})
 
 
 def _text(value: str | int | bool) -> str | bool:

@@ -15,13 +15,23 @@ from dbt.cli.vm.machines import OptionMachines
 from dbt.daemon.daemon import AlreadyRunning, Daemon, Settings
 from dbt.daemon.errors import RequestError
 from dbt.daemon.places import Places, PlacesError
+from dbt.host.endpoint import WrongEndpoint
 from dbt.hypervisor.jail.measures import Strictness
+from dbt.hypervisor.migration import Place
 
 #: How long a daemon that was started on demand stays without anything to do, in seconds.
 _IDLE_S = 300.0
 
 
-def serve(cores: str | None, rate: str, idle: str | None, jail: str, on_demand: bool) -> int:
+def serve(
+    cores: str | None,
+    rate: str,
+    idle: str | None,
+    jail: str,
+    on_demand: bool,
+    migration: str | None = None,
+    credentials: str | None = None,
+) -> int:
     """Run the daemon until a signal or a request ends it."""
     places = Places.of_user()
     os.umask(0o077)
@@ -34,6 +44,7 @@ def serve(cores: str | None, rate: str, idle: str | None, jail: str, on_demand: 
             parse_count("--rate", rate),
             idle_s,
             Strictness(parse_choice("--jail", jail, [one.value for one in Strictness])),
+            None if migration is None else _place(migration, credentials),
         )
         daemon = Daemon(places, OptionMachines(), dbt.__version__, settings)
         gc.freeze()
@@ -43,6 +54,23 @@ def serve(cores: str | None, rate: str, idle: str | None, jail: str, on_demand: 
     except (RequestError, PlacesError, ValueError) as error:
         raise _failure(pipe, f"the daemon cannot start: {str(error).removesuffix('.')}.") from None
     return Status.DONE
+
+
+def _place(text: str, credentials: str | None) -> Place:
+    """Return where machines of other hosts are taken. Raise CommandError if anybody of this host could send some."""
+    try:
+        place = Place.parse(text, credentials or "")
+    except WrongEndpoint as error:
+        raise CommandError(f"--migration {error}.", Status.USAGE) from None
+    if place.endpoint.path:
+        raise CommandError(f"--migration {text}: daemons of this host need none. Write tcp:HOST:PORT.", Status.USAGE)
+    if not place.credentials and not place.plain:
+        raise CommandError(
+            f"--migration {text}: whoever can connect there could have this daemon run machines. Give the directory "
+            "with the certificates (--tls-creds), or say that the line is a safe one (,plain).",
+            Status.USAGE,
+        )
+    return place
 
 
 def _leave_terminal(places: Places) -> int:

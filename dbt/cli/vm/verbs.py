@@ -13,7 +13,7 @@ from dbt.cli.vm.connection import as_command_error, ask, connect, of_domain
 from dbt.daemon.client import RequestFailed
 
 #: The states of domains that have a machine.
-_ALIVE = ("running", "blocked", "paused", "crashed")
+_ALIVE = ("running", "blocked", "paused", "migrating", "undecided", "crashed")
 
 
 def show(answer: object, as_json: bool, text: str = "") -> int:
@@ -40,6 +40,8 @@ def list_domains(everything: bool, inactive: bool, names: bool, as_json: bool) -
 
 
 def _state(domain: dict[str, Any]) -> str:
+    if domain["state"] == "undecided":
+        return "paused (undecided)"  # its dominfo says why, and what is to be done
     return "saved" if domain["managed_save"] and domain["state"] == "defined" else str(domain["state"])
 
 

@@ -4,6 +4,7 @@
 """
 
 from dbt.hypervisor.migration.arriving import OwnMachines
+from dbt.hypervisor.migration.entrance import Entrance
 from dbt.hypervisor.migration.errors import MigrationError, Undecided
 from dbt.hypervisor.migration.points import Point
 from dbt.hypervisor.migration.receiver import Receiver
@@ -13,6 +14,7 @@ from dbt.hypervisor.migration.subject import OwnMachine, Subject
 from dbt.hypervisor.migration.transport import Place
 
 __all__ = [
+    "Entrance",
     "MigrationError",
     "Outgoing",
     "OwnMachine",

@@ -10,17 +10,17 @@ from typing import Final, Generic
 from dbt.hypervisor.migration.arriving import Arrived, Maker
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.destination import Incoming
-from dbt.hypervisor.migration.errors import MigrationError, ProtocolError, Undecided
-from dbt.hypervisor.migration.messages import MAGIC, VERSION, Kind, mapping
+from dbt.hypervisor.migration.entrance import Entrance, Greeting, PlaceEntrance
+from dbt.hypervisor.migration.errors import MigrationError, Undecided
+from dbt.hypervisor.migration.messages import Kind
 from dbt.hypervisor.migration.points import Point, Reached, ignore
-from dbt.hypervisor.migration.transport import Door, Place
+from dbt.hypervisor.migration.transport import Place
 from dbt.memory.closing import Closing
 
 #: The seconds in which a source comes back after it was lost: a little more than it tries.
 _DECISION_S: Final = 12.0
 #: The seconds for which a source may ask whether the machine runs here, after it has been told.
 _ANSWERING_S: Final = 60.0
-_ID_SIZE: Final = 16
 
 
 class Receiver(Closing, Generic[Arrived]):
@@ -30,10 +30,10 @@ class Receiver(Closing, Generic[Arrived]):
     """
 
     def __init__(
-        self, place: Place, maker: Maker[Arrived], reached: Reached = ignore, decision_s: float = _DECISION_S
+        self, place: Place | Entrance, maker: Maker[Arrived], reached: Reached = ignore, decision_s: float = _DECISION_S
     ) -> None:
         """``decision_s`` is for how many seconds a source that was lost may come back and say what it has decided."""
-        self._door = Door(place)
+        self._entrance: Entrance = PlaceEntrance(place) if isinstance(place, Place) else place
         self._decision_s = decision_s
         self._maker, self._reached = maker, reached
         self._id = b""
@@ -43,7 +43,7 @@ class Receiver(Closing, Generic[Arrived]):
     @property
     def address(self) -> str:
         """Where the source finds it."""
-        return self._door.address
+        return self._entrance.address
 
     @property
     def name(self) -> str:
@@ -87,17 +87,16 @@ class Receiver(Closing, Generic[Arrived]):
         """Return the channel of a source that begins a migration. Others get their answer."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            channel = self._door.accept(None if end is None else max(0.0, end - time.monotonic()))
+            found = self._entrance.accept(None if end is None else max(0.0, end - time.monotonic()))
             try:
                 self._reached(Point.DESTINATION_CONNECTED)
-                number, asks = _greet(channel)
-                if not asks:
-                    self._id = number
-                    return channel
-                channel.send(Kind.STANDING, {"standing": "unknown"})
-                channel.close()
+                if not found.asks:
+                    self._id = found.number
+                    return found.channel
+                found.channel.send(Kind.STANDING, {"standing": "unknown"})
+                found.channel.close()
             except BaseException:
-                channel.close()
+                found.channel.close()
                 raise
 
     # -- an undecided migration ----------------------------------------------------------------
@@ -109,26 +108,28 @@ class Receiver(Closing, Generic[Arrived]):
         assert self._incoming is not None
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
-            with contextlib.suppress(TimeoutError):
-                channel = self._door.accept(left)
-                try:
-                    if (machine := self._hear_decision(channel)) is not None:
-                        return machine
-                except Undecided:
-                    channel.close()
+            try:
+                found = self._entrance.accept(left)
+            except (TimeoutError, MigrationError):
+                continue
+            try:
+                if (machine := self._hear_decision(found)) is not None:
+                    return machine
+            except Undecided:
+                found.channel.close()
         return None
 
-    def _hear_decision(self, channel: Channel) -> Arrived | None:
+    def _hear_decision(self, found: Greeting) -> Arrived | None:
         assert self._incoming is not None
+        channel = found.channel
         try:
-            number, asks = _greet(channel)
-            known = asks and number == self._id
+            known = found.asks and found.number == self._id
             channel.send(Kind.STANDING, {"standing": "voted" if known else "unknown"})
             if not known:
                 channel.close()
                 return None
             channel.receive(Kind.COMMIT)
-        except (ProtocolError, OSError):
+        except (MigrationError, OSError):
             channel.close()
             return None
         machine = self._incoming.commit(channel)
@@ -152,17 +153,17 @@ class Receiver(Closing, Generic[Arrived]):
 
     def _answer(self, channel: Channel) -> None:
         end = time.monotonic() + _ANSWERING_S
-        with contextlib.closing(self._door), contextlib.suppress(OSError):
+        with contextlib.closing(self._entrance), contextlib.suppress(OSError):
             while True:
                 with contextlib.suppress(MigrationError), channel:
                     channel.receive(Kind.DONE)
                     return
                 if (left := end - time.monotonic()) <= 0:
                     return
-                channel = self._door.accept(left)
                 with contextlib.suppress(MigrationError):
-                    number, asks = _greet(channel)
-                    known = asks and number == self._id
+                    found = self._entrance.accept(left)
+                    channel = found.channel
+                    known = found.asks and found.number == self._id
                     channel.send(Kind.STANDING, {"standing": "committed" if known else "unknown"})
 
     def close(self) -> None:
@@ -170,21 +171,7 @@ class Receiver(Closing, Generic[Arrived]):
         nothing.
         """
         if not self._is_answering:
-            self._door.close()
+            self._entrance.close()
             if self._incoming is not None:
                 self._incoming.give_up()
                 self._incoming = None
-
-
-def _greet(channel: Channel) -> tuple[bytes, bool]:
-    """Answer a source's greeting. Return the number of the migration, and whether it asks what has become of it."""
-    _, body = channel.receive(Kind.HELLO)
-    hello = mapping(body, "the greeting", magic=str, version=int, id=bytes, asks=bool)
-    if hello["magic"] != MAGIC or len(hello["id"]) != _ID_SIZE:
-        raise ProtocolError("whoever has connected does not migrate a machine")
-    if hello["version"] != VERSION:
-        channel.send(Kind.REFUSED, f"this side speaks version {VERSION} of the protocol")
-        raise ProtocolError(f"the source speaks version {hello['version']} of the protocol, and this side {VERSION}")
-    if not hello["asks"]:
-        channel.send(Kind.HELLO, {"magic": MAGIC, "version": VERSION})
-    return hello["id"], hello["asks"]

@@ -38,7 +38,7 @@ _CLAIMING_S: Final = 5.0
 class Outgoing:
     """One migration of ``subject``. ``connect`` returns a new channel to the destination, and raises MigrationError.
 
-    ``reached`` is told of each point of the protocol.
+    ``reached`` is told of each point of the protocol. ``about`` is what a host of the destination hears of the domain.
     """
 
     def __init__(
@@ -48,10 +48,11 @@ class Outgoing:
         settings: Settings = DEFAULT_SETTINGS,
         reached: Reached = ignore,
         progress: Progress | None = None,
+        about: bytes = b"",
     ) -> None:
         self.progress = progress if progress is not None else Progress()
         self._subject, self._connect, self._settings, self._reached = subject, connect, settings, reached
-        self._id = os.urandom(16)
+        self._id, self._about = os.urandom(16), about
         self._file: RamFile | None = None
         self._is_cancelled = False
 
@@ -99,7 +100,7 @@ class Outgoing:
 
     def _offer(self, channel: Channel) -> PageSender:
         """Agree with the destination on what is sent."""
-        hello = {"magic": MAGIC, "version": VERSION, "id": self._id, "asks": False}
+        hello = {"magic": MAGIC, "version": VERSION, "id": self._id, "asks": False, "about": self._about}
         channel.send(Kind.HELLO, hello)
         _, body = channel.receive(Kind.HELLO)
         mapping(body, "the greeting", magic=str, version=int)
@@ -285,7 +286,7 @@ class _TakenBack(Exception):
 
 def ask_standing(channel: Channel, number: bytes) -> str:
     """Return how far a migration has come at the destination: "voted", "committed", or "unknown"."""
-    channel.send(Kind.HELLO, {"magic": MAGIC, "version": VERSION, "id": number, "asks": True})
+    channel.send(Kind.HELLO, {"magic": MAGIC, "version": VERSION, "id": number, "asks": True, "about": b""})
     _, body = channel.receive(Kind.STANDING)
     return str(mapping(body, "the answer", standing=str)["standing"])
 

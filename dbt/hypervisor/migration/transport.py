@@ -8,6 +8,7 @@ reads the guest's memory, and whoever can connect has this host run a machine of
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -95,12 +96,14 @@ class Door(Closing):
         kind = "unix" if self._listener.family == socket.AF_UNIX else "tcp"
         return f"{kind}:{describe(self._listener)}"
 
-    def accept(self, timeout: float | None = None) -> Channel:
-        """Return a channel to whoever connects. Raise TimeoutError after so many seconds, and MigrationError for
-        somebody who cannot prove who they are.
-        """
+    def wait(self, timeout: float | None = None) -> socket.socket:
+        """Return the connection of whoever connects. Raise TimeoutError after so many seconds."""
         self._listener.settimeout(timeout)
         connection, _ = self._listener.accept()
+        return connection
+
+    def channel(self, connection: socket.socket) -> Channel:
+        """Return a channel over a connection. Raise MigrationError for somebody who cannot prove who they are."""
         if self._context is None:
             return Channel(connection)
         return Channel(_with_tls(connection, self._context, server_side=True))
@@ -109,7 +112,10 @@ class Door(Closing):
         return self._listener.fileno()
 
     def close(self) -> None:
-        """Listen no longer. A second call does nothing."""
+        """Listen no longer, also where a thread waits. A second call does nothing."""
+        if self._listener.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 

@@ -1,0 +1,218 @@
+"""Machines that are moved from one daemon to another: the verb ``migrate``, and who takes what another daemon sends."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import BoundedSemaphore, Lock, Thread
+from typing import Any, Final
+
+import msgspec
+
+from dbt.daemon.definition import checked, plain, read_definition
+from dbt.daemon.domains import RUNS, Domains, Record
+from dbt.daemon.errors import Conflict, DefinitionError, RequestError
+from dbt.daemon.machines import MachineMaker
+from dbt.daemon.places import migration_socket
+from dbt.daemon.views import Migration, MigrationReport
+from dbt.host.endpoint import WrongEndpoint
+from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+from dbt.hypervisor.migration import MigrationError, Place, Progress, Settings, Undecided
+from dbt.hypervisor.migration.channel import Channel
+from dbt.hypervisor.migration.entrance import Greeting, greet
+from dbt.hypervisor.migration.messages import Kind
+from dbt.hypervisor.migration.transport import Door
+
+#: Sources that connect at the same time. Others are sent away.
+_MOST: Final = 16
+#: Seconds until a source has begun that has been greeted.
+_BEGINNING_S: Final = 30.0
+_log = logging.getLogger(__name__)
+
+
+class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a daemon says of a domain that it sends. ``goes_on``: its guest goes on, although it has been paused."""
+
+    definition: dict[str, Any]
+    persistent: bool
+    goes_on: bool
+
+
+class Migrations:
+    """Sends machines of ``domains``, and takes those that come to the ``doors``, which are closed with it."""
+
+    def __init__(self, domains: Domains, machines: MachineMaker, doors: Sequence[Door]) -> None:
+        self._domains, self._machines, self._doors = domains, machines, doors
+        self._entrances: dict[bytes, _Entrance] = {}  # by the numbers of migrations that are under way
+        self._lock = Lock()
+        self._room = BoundedSemaphore(_MOST)
+        self._is_closing = False
+        for door in doors:
+            Thread(target=self._listen, args=(door,), name="dbt-migrations", daemon=True).start()
+
+    def close(self) -> None:
+        """Let no more machines in."""
+        self._is_closing = True
+        for door in self._doors:
+            door.close()
+
+    # -- away ----------------------------------------------------------------------------------
+
+    def migrate(self, name: str, wanted: Migration) -> MigrationReport:
+        """Move a machine to another daemon. Raise Conflict if it stays, and also if nobody knows where it is."""
+        record = self._domains.get(name)
+        place = _place(wanted)
+        stands = not wanted.live and record.domain.state in RUNS
+        about = _About(plain(record.definition), wanted.persistent, stands)
+        if stands:
+            self._call(record, record.domain.pause)
+        progress = Progress()
+        settings = Settings(bandwidth=wanted.bandwidth)
+        try:
+            self._call(
+                record, lambda: record.domain.migrate(place, settings, progress, about=msgspec.json.encode(about))
+            )
+        finally:
+            if stands and record.domain.state is DomainState.PAUSED:
+                record.domain.resume()
+        if wanted.undefine_source and record.persistent:
+            self._domains.undefine(record.name)
+        return MigrationReport(
+            record.name, progress.rounds, progress.pages, progress.sent_bytes, progress.downtime_s, progress.total_s
+        )
+
+    def _call(self, record: Record, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Undecided as error:
+            raise Conflict(f"the migration of the domain {record.name} is undecided: {error}") from None
+        except (MigrationError, LifecycleError) as error:
+            raise Conflict(f"the domain {record.name} stays here: {error}") from None
+
+    # -- here ----------------------------------------------------------------------------------
+
+    def _listen(self, door: Door) -> None:
+        while not self._is_closing:
+            try:
+                connection = door.wait()
+            except OSError as error:
+                if not self._is_closing:
+                    _log.error("no machines are taken at %s any more: %s", door.address, error.strerror)
+                return
+            if self._room.acquire(blocking=False):
+                Thread(target=self._admit, args=(door, connection), name="dbt-migration", daemon=True).start()
+            else:
+                connection.close()
+
+    def _admit(self, door: Door, connection: Any) -> None:
+        """Hear who has connected. A source that comes back is led to its migration."""
+        try:
+            found = greet(door.channel(connection))
+            with self._lock:
+                entrance = self._entrances.get(found.number)
+                if entrance is None and not found.asks:
+                    entrance = self._entrances[found.number] = _Entrance(door.address)
+                    is_new = True
+                else:
+                    is_new = False
+            if entrance is None:
+                with found.channel:
+                    found.channel.send(Kind.STANDING, {"standing": "unknown"})
+                return
+            entrance.put(found)
+        except (MigrationError, OSError) as error:
+            _log.warning("a machine that was to come to %s does not: %s", door.address, error)
+            return
+        finally:
+            self._room.release()
+        if is_new:
+            self._receive(found, entrance)
+
+    def _receive(self, found: Greeting, entrance: _Entrance) -> None:
+        try:
+            about = checked(_decoded(found.about), _About, "what the source says of the domain", ())
+            definition = self._machines.check(read_definition(about.definition))
+            with self._domains.expected(definition, about.persistent) as record:
+                options = self._machines.options(record.definition)
+                record.domain.receive(entrance, _BEGINNING_S, options)
+            if about.goes_on and record.domain.state is DomainState.PAUSED:
+                record.domain.resume()
+        except (RequestError, LifecycleError) as error:
+            _log.error("a machine is refused: %s", error)
+            _refuse(found.channel, str(error))
+        except (MigrationError, TimeoutError) as error:  # which the source knows
+            _log.error("%s", error)
+            if not isinstance(error, Undecided):
+                found.channel.close()
+        finally:
+            entrance.end_when_closed(lambda: self._forget(found.number))
+
+    def _forget(self, number: bytes) -> None:
+        with self._lock:
+            self._entrances.pop(number, None)
+
+
+class _Entrance:
+    """The entrance of one migration: whoever comes to a door with its number."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._come = SimpleQueue[Greeting]()
+        self._is_closed = False
+        self._then: Callable[[], None] | None = None
+
+    def put(self, found: Greeting) -> None:
+        self._come.put(found)
+
+    def accept(self, timeout: float | None) -> Greeting:
+        """See :class:`dbt.hypervisor.migration.entrance.Entrance`."""
+        try:
+            return self._come.get(timeout=timeout)
+        except Empty:
+            raise TimeoutError("no source has come") from None
+
+    def close(self) -> None:
+        """See :class:`dbt.hypervisor.migration.entrance.Entrance`."""
+        self._is_closed = True
+        if self._then is not None:
+            self._then()
+
+    def end_when_closed(self, then: Callable[[], None]) -> None:
+        """Call a function once this is closed, as it may be already."""
+        self._then = then
+        if self._is_closed:
+            then()
+
+
+def _place(wanted: Migration) -> Place:
+    try:
+        kind, _, path = wanted.destination.partition(":")
+        if kind == "unix":
+            return Place.parse(f"unix:{migration_socket(path)}", wanted.tls_creds or "")
+        return Place.parse(wanted.destination, wanted.tls_creds or "", wanted.unsafe_tcp)
+    except WrongEndpoint as error:
+        raise DefinitionError(f"the destination {wanted.destination} is none: {error}") from None
+
+
+def _decoded(data: bytes) -> object:
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        raise DefinitionError("the source says nothing of the domain that this daemon understands") from None
+
+
+def _refuse(channel: Channel, why: str) -> None:
+    """Tell a source why its machine is not taken, once it has said what it is: before, it would not listen."""
+    with suppress(MigrationError), channel:
+        channel.receive(Kind.OFFER)
+        channel.send(Kind.REFUSED, why)
+
+
+def door_at(path: str) -> Door:
+    """Return the door at a path of this user's, whose directory nobody else may enter."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return Door(Place.parse(f"unix:{path}"))

@@ -1,0 +1,207 @@
+"""Machines that are moved between two daemons: `dbt vm migrate`, and daemons that are killed at each point of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dbt.host.disk import DiskError, RawFile
+from dbt.hypervisor.migration import Point
+from dbt.hypervisor.process.lease import leases
+from tests.cli.command import ROOT, environment
+from tests.daemon.daemons import TestDaemon, daemon_in
+from tests.migration.certificates import make_credentials
+from tests.waiting import wait_until
+
+_LONG = bool(os.environ.get("DBT_LONG_TESTS"))
+
+
+@pytest.fixture(scope="module")
+def shared_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestDaemon, TestDaemon]]:
+    with daemon_in(tmp_path_factory.mktemp("a")) as here, daemon_in(tmp_path_factory.mktemp("b")) as there:
+        here.ok("list")
+        there.ok("list")
+        yield here, there
+
+
+@pytest.fixture
+def pair(shared_pair: tuple[TestDaemon, TestDaemon]) -> Iterator[tuple[TestDaemon, TestDaemon]]:
+    """Two daemons without domains."""
+    yield shared_pair
+    for one in shared_pair:
+        one.remove_all()
+
+
+def socket_of(daemon: TestDaemon) -> str:
+    return f"unix:{daemon.state / 'vm.sock'}"
+
+
+def states(daemon: TestDaemon) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in daemon.json("list", "--all")}
+
+
+def test_a_machine_moves_to_another_daemon_and_back(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    assert here.type("one") == "A"
+    assert "its guest stood still for" in here.ok("migrate", "--live", "one", socket_of(there))
+    assert states(here) == {"one": "defined"}
+    assert there.type("one") == "B"
+    assert not there.json("dominfo", "one")["persistent"]
+    uuids = {daemon.json("dominfo", "one")["uuid"] for daemon in pair}
+    assert len(uuids) == 1
+    report = there.json("migrate", "one", socket_of(here))  # not live
+    assert report["downtime_s"] > 0 and report["pages"] > 0
+    wait_until(lambda: states(there) == {}, "a transient domain that is forgotten")
+    assert here.type("one") == "C"
+
+
+def test_what_is_persistent_stays_and_what_is_undefined_goes(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    here.ok("suspend", "one")
+    here.ok("migrate", "--persistent", "--undefinesource", "one", socket_of(there))
+    assert states(here) == {}
+    assert states(there) == {"one": "paused"}
+    there.ok("resume", "one")
+    assert there.type("one") == "A"
+    there.ok("destroy", "one")
+    assert states(there) == {"one": "defined"}
+
+
+def test_what_cannot_be_moved_stays(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    assert b"which is defined" in here.vm("migrate", "one", socket_of(there)).stderr
+    here.ok("start", "one")
+    for destination, why in (
+        ("unix:/nowhere/vm.sock", b"cannot connect"),
+        ("tcp:192.0.2.1:1", b"without TLS"),
+        ("nonsense", b"write unix:PATH or tcp:HOST:PORT"),
+    ):
+        done = here.vm("migrate", "one", destination)
+        assert done.returncode != 0 and why in done.stderr, (destination, done.stderr)
+    there.define("one", "echo")
+    assert b"already, with the UUID" in here.vm("migrate", "one", socket_of(there)).stderr
+    assert states(there) == {"one": "defined"}
+    there.ok("undefine", "one")
+    assert here.type("one") == "A"
+
+
+def test_the_disk_goes_along(pair: tuple[TestDaemon, TestDaemon], tmp_path: Path) -> None:
+    here, there = pair
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(65536))
+    program = here.folder / "spin.bin"
+    program.write_bytes((0xEAFFFFFE).to_bytes(4, "little"))
+    (here.folder / "d.toml").write_text(
+        f'name = "d"\n[machine]\nprogram = "{program}"\nbase = "0x40000000"\nboard = "virt"\nmemory = "1M"\n'
+        f'drive = ["file={disk}"]\nnet = ["hub:lab"]\n'
+    )
+    here.ok("define", here.folder / "d.toml")
+    here.ok("start", "d")
+    for source, target in ((here, there), (there, here)):
+        with pytest.raises(DiskError):
+            RawFile(str(disk), writable=True)
+        source.ok("migrate", "--live", "d", socket_of(target))
+    here.ok("destroy", "d")
+    RawFile(str(disk), writable=True).close()
+
+
+@contextmanager
+def daemon_process(folder: Path, *command: str) -> Iterator[tuple[TestDaemon, str]]:
+    """A daemon as a child of this process, and its log."""
+    daemon = TestDaemon(folder)
+    folder.mkdir(exist_ok=True)
+    log = folder / "log"
+    with open(log, "wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment(DBT_VM_DIR=str(daemon.state)), stderr=file
+        )
+    try:
+        wait_until(lambda: b"the daemon listens" in log.read_bytes(), "a daemon that listens")
+        yield daemon, log.read_text()
+    finally:
+        daemon.remove_all()
+        daemon.vm("daemon", "--stop")
+        child.kill()
+        child.wait()
+
+
+def test_over_tcp_both_sides_prove_who_they_are(tmp_path: Path) -> None:
+    make_credentials(tmp_path / "ours")
+    make_credentials(tmp_path / "others")
+    options = ["--migration", "tcp:127.0.0.1:0", "--tls-creds", str(tmp_path / "ours")]
+    with (
+        daemon_in(tmp_path / "a") as here,
+        daemon_process(tmp_path / "b", "-m", "dbt", "vm", "daemon", *options) as (there, log),
+    ):
+        here.folder.mkdir()
+        here.define("one", "letters")
+        here.ok("start", "one")
+        found = re.search(r"are taken at (tcp:\S+)", log)
+        assert found is not None
+        for credentials in (["--tls-creds", str(tmp_path / "others")], []):
+            assert here.vm("migrate", "one", found[1], *credentials).returncode != 0
+        assert here.type("one") == "A"
+        here.ok("migrate", "--live", "one", found[1], "--tls-creds", tmp_path / "ours")
+        assert there.type("one") == "B"
+        assert states(here) == {"one": "defined"}
+
+
+def test_a_daemon_takes_no_machines_of_anybody(tmp_path: Path) -> None:
+    daemon = TestDaemon(tmp_path)
+    done = daemon.vm("daemon", "--migration", "tcp:127.0.0.1:0")
+    assert b"could have this daemon run machines" in done.stderr and done.returncode != 0
+
+
+# -- kill -9 ---------------------------------------------------------------------------------------
+
+_ALIVE = ("running", "blocked")
+_SHORT = (
+    Point.SOURCE_SENT_ROUND,
+    Point.SOURCE_RELEASED,
+    Point.SOURCE_COMMITTED,
+    Point.DESTINATION_PREPARED,
+    Point.DESTINATION_VOTED,
+    Point.DESTINATION_ACKNOWLEDGED,
+)
+
+
+@pytest.mark.parametrize("point", Point if _LONG else _SHORT, ids=lambda point: point.name.lower())
+def test_a_daemon_that_is_killed_at_a_point(point: Point, tmp_path: Path) -> None:
+    """Never two run, nothing is lost, and the user decides where nobody knows."""
+    striking = ("-m", "tests.daemon.striking_daemon", point.name)
+    plain = ("-m", "dbt", "vm", "daemon")
+    sides = (striking, plain) if point.is_of_source else (plain, striking)
+    with (
+        daemon_process(tmp_path / "a", *sides[0]) as (here, _),
+        daemon_process(tmp_path / "b", *sides[1]) as (there, _),
+    ):
+        here.define("one", "letters")
+        here.ok("start", "one")
+        assert here.type("one") == "A"
+        here.vm("migrate", "--live", "--persistent", "one", socket_of(there))
+        wait_until(lambda: "migrating" not in (*states(here).values(), *states(there).values()), "both sides")
+        found = [states(daemon).get("one", "defined") for daemon in (here, there)]
+        assert sum(state in _ALIVE for state in found) <= 1, found
+        assert all(state in (*_ALIVE, "undecided", "defined") for state in found), found
+        assert set(found) != {"defined"}, found
+        for daemon, state in zip((here, there), found, strict=True):
+            assert len(list(leases(str(daemon.state / "machines")))) == (state != "defined")
+        if not any(state in _ALIVE for state in found):
+            chosen = here if found[0] == "undecided" else there
+            assert "paused (undecided)" in chosen.ok("list")
+            assert b"undecided" in chosen.vm("resume", "one").stderr
+            chosen.ok("resume", "--force", "one")
+        runs = next(daemon for daemon in (here, there) if states(daemon).get("one") in _ALIVE)
+        assert runs.type("one") == "B"
