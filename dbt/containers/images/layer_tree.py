@@ -196,7 +196,8 @@ class LayerTree:
             elif there.children is not None:
                 self._opaque.append(there)
         for folder in self._opaque:
-            if OPAQUE not in folder.xattrs:
+            # The root of a layer cannot hide anything: overlayfs does not look, and so docker has it, too.
+            if folder is not self.root and OPAQUE not in folder.xattrs:
                 folder.xattrs.append(OPAQUE)
         return self.root
 

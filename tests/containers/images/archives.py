@@ -46,6 +46,14 @@ def config(*layers: bytes, **fields: Any) -> bytes:
     return json.dumps({**document, **fields}).encode()
 
 
+def summed(block: bytes | bytearray) -> bytes:
+    """Return a header with the right checksum."""
+    copy = bytearray(block)
+    copy[148:156] = b" " * 8
+    copy[148:156] = b"%06o\0 " % sum(copy)
+    return bytes(copy)
+
+
 #: Two layers that are put on each other.
 LOW = archive(
     [

@@ -10,11 +10,13 @@ import shutil
 import stat
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dbt.containers.images.erofs_reader import ErofsReader, Inode
+from dbt.containers.images.errors import StoreError
 from dbt.containers.images.layer_files import build_layer
 from dbt.containers.images.tar_reader import Limits
 from tests.containers.images.archives import archive, member
@@ -132,3 +134,37 @@ def test_what_a_layer_hides_is_for_overlayfs(tmp_path: Path) -> None:
     assert not any(attributes.values())
     assert stat.S_ISREG(found["file"].mode)
     assert stat.S_ISCHR(found["gone"].mode) and found["gone"].device == (0, 0)
+
+
+def test_a_damaged_image_is_told(tmp_path: Path) -> None:
+    """Whatever the disk has lost, nothing but a StoreError comes of it."""
+    chance = random.Random(5)
+    path = image_of(_many_kinds(), tmp_path / "image")
+    whole = path.read_bytes()
+    inodes = int.from_bytes(whole[1024 + 40 : 1024 + 44], "little") * 4096
+    damaged = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(3):
+            at = chance.choice((chance.randrange(1024, 1152), chance.randrange(inodes, len(data))))
+            data[at] = chance.choice((0, 0xFF, chance.randrange(256)))
+        changed = tmp_path / "changed"
+        changed.write_bytes(data[: chance.choice((len(data), len(data), chance.randrange(len(data))))])
+        try:
+            image = ErofsReader(str(changed))
+            for inode in _some(image):
+                image.xattrs(inode)
+                if inode.size < len(data):
+                    list(image.content(inode))
+        except StoreError:
+            damaged += 1
+    assert 30 < damaged < 150
+
+
+def _some(image: ErofsReader) -> Iterator[Inode]:
+    """Yield what is in the root directory, and in directories there."""
+    for nid in image.children(image.root).values():
+        inode = image.inode(nid)
+        yield inode
+        if stat.S_ISDIR(inode.mode):
+            yield from map(image.inode, image.children(inode).values())

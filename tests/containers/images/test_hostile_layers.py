@@ -21,9 +21,9 @@ from dbt.containers.images.errors import BadLayer
 from dbt.containers.images.layer_files import archive_of, build_layer
 from dbt.containers.images.tar_reader import Limits
 from dbt.containers.images.unpacking import unpacked
-from tests.containers.images.archives import archive, diff_id, files, member
+from tests.containers.images.archives import archive, diff_id, files, member, summed
 
-_SEED, _MUTANTS = 20241129, 1000
+_SEED, _MUTANTS = 20241129, 600
 _XATTR = "SCHILY.xattr."
 DIRECTORY, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
@@ -71,14 +71,6 @@ def raw(name: bytes = b"file", size: bytes = b"00000000000", kind: bytes = b"0",
     for field, value in fields.items():
         block[offsets[field] : offsets[field] + len(value)] = value
     return summed(block)
-
-
-def summed(block: bytes | bytearray) -> bytes:
-    """Return a header with the right checksum."""
-    copy = bytearray(block)
-    copy[148:156] = b" " * 8
-    copy[148:156] = b"%06o\0 " % sum(copy)
-    return bytes(copy)
 
 
 def pax(data: bytes) -> bytes:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from dbt.containers.images.image import Image
 from dbt.containers.images.loading import load
 from dbt.containers.images.saving import Saved, save
 from dbt.containers.images.store import ImageStore
-from tests.containers.images.archives import archive, config, diff_id, files, member
+from tests.containers.images.archives import archive, config, diff_id, files, member, summed
 
 ONE, TWO = files(one=b"1" * 5000), files(two=b"2")
 BOX = "docker.io/library/box:latest"
@@ -247,3 +248,27 @@ def test_history_follows_the_parents_that_are_here(store: ImageStore) -> None:
     with pytest.raises(ImageError, match="too many non-empty layers in History section"):
         history(store, wrong)
     assert len(layers) == 2
+
+
+def test_mutants_are_refused_or_loaded(store: ImageStore, other: ImageStore) -> None:
+    """Nothing but an ImageError comes of a changed archive, and what is loaded has the layers that it says."""
+    chance = random.Random(7)
+    data = bytearray(b"".join(save(store, [Saved(add(store, ONE, TWO), [BOX])])))
+    used = [at for at in range(0, len(data), 64) if any(data[at : at + 64])]
+    refused = 0
+    for number in range(120):
+        mutant = bytearray(data)
+        for _ in range(chance.randint(1, 3)):
+            at = chance.choice(used) + chance.randrange(64)
+            mutant[at] = chance.choice((mutant[at] ^ 1, 0x30, 0x22, 0x7D, chance.randrange(256)))
+        for at in range(0, len(mutant), 512):
+            if mutant[at + 257 : at + 262] == b"ustar" and chance.random() < 0.9:
+                mutant[at : at + 512] = summed(mutant[at : at + 512])
+        try:
+            for one in load(other, io.BytesIO(mutant)):
+                assert [diff_id(b"".join(other.layer_tar(layer))) for layer in one.image.layers] == (
+                    one.image.config.diff_ids
+                ), number
+        except ImageError:
+            refused += 1
+    assert 30 < refused < 120

@@ -27,6 +27,10 @@ _KINDS = {
 _OWN = ("/dev", "/proc", "/sys", "/.dockerenv", "/etc|", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/mtab")
 
 
+def _busybox() -> bytes:
+    return Path(os.environ["DBT_CONTAINER_IMAGES"], "busybox-armel.tar").read_bytes()
+
+
 def _third() -> bytes:
     chance = random.Random(3)
     members = [
@@ -52,8 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStore]:
 
 
 def test_a_guest_sees_what_the_archives_say(store: ImageStore, tmp_path: Path) -> None:
-    busybox = Path(os.environ["DBT_CONTAINER_IMAGES"], "busybox-armel.tar").read_bytes()
-    layers = [store.add_layer(io.BytesIO(layer)) for layer in (busybox, LOW, _third(), HIGH)]
+    layers = [store.add_layer(io.BytesIO(layer)) for layer in (_busybox(), LOW, _third(), HIGH)]
     boxes = Boxes(tmp_path, tuple(layer.erofs for layer in layers))
     script = (
         "find / -xdev -exec stat -c '%n|%F|%a|%u|%g|%s|%Y|%t:%T|%h' {} +; echo; find / -xdev -type f -exec md5sum {} +;"
@@ -97,3 +100,40 @@ def _seen(view: FilesView) -> tuple[set[str], set[str], set[str]]:
         elif kind == stat.S_IFLNK:
             links.add(f"{path}|{found.link}")
     return files, sums, links
+
+
+def test_a_layer_with_odd_contents_does_a_guest_no_harm(store: ImageStore, tmp_path: Path) -> None:
+    """Everything is looked at, and copied up where there is room for it."""
+    xattr = "SCHILY.xattr."
+    odd = archive(
+        [
+            member(".wh..wh..opq"),
+            member("d", tarfile.DIRTYPE, pax_headers={f"{xattr}user.a": "v" * 300}),
+            member("d/large", data=b"a" * 2000, pax_headers={f"{xattr}user.a": "v" * 60000}),
+            member("d/tail", data=b"t" * 2000, pax_headers={f"{xattr}user.a": "v" * 500}),
+            member("d/acl", data=b"acl", pax_headers={f"{xattr}system.posix_acl_access": "none"}),
+            member("d/capable", data=b"c", pax_headers={f"{xattr}security.capability": "none"}),
+            member("d/forged", tarfile.DIRTYPE, pax_headers={f"{xattr}trusted.overlay.redirect": "/l/1"}),
+            member("d/forged/file"),
+            member("d/" + "n" * 255),
+            member("deep" + "/d" * 200, tarfile.DIRTYPE),
+            member("many", tarfile.DIRTYPE, pax_headers={f"{xattr}user.{n}": "v" * 9000 for n in range(6)}),
+            member("many/file", data=b"many"),
+            member("zero", tarfile.BLKTYPE),
+        ]
+    )
+    layers = [store.add_layer(io.BytesIO(layer)) for layer in (_busybox(), odd)]
+    boxes = Boxes(tmp_path, tuple(layer.erofs for layer in layers))
+    script = (
+        "cd /d; ls | wc -l; ls forged; cat /zero; find /deep | wc -l; cat /many/file; echo; chmod 600 *; md5sum tail;"
+        "chmod 600 /many/file; stat -c '%a %n' *; echo alive"
+    )
+    try:
+        said, ended = boxes.run(boxes.said("sh", "-c", script))
+    finally:
+        boxes.close()
+    tail, name = hashlib.md5(b"t" * 2000).hexdigest(), "n" * 255
+    modes = ["644 acl", "644 capable", "600 forged", "644 large", f"600 {name}", "600 tail"]
+    expected = ["6", "file", "201", "many", f"{tail}  tail", *modes, "alive"]
+    assert said.output.decode().splitlines() == expected, said.errors
+    assert ended.exit_code == 0
