@@ -15,19 +15,11 @@ import pytest
 
 from tests.containers.engine.engines import engine_in
 from tests.containers.golden.differences import DIFFERENCES, compared
-from tests.containers.golden.expected import CLIENTS, Play, clients, expected_file, plays
+from tests.containers.golden.expected import Play, clients, expected_file, plays
 from tests.containers.golden.scene import Stage, steps
 from tests.containers.golden.tidy import tidy
 
-#: The scenes that our engine can play.
-_DOCKER: Final = ("attach", "images", "life", "networks", "run", "volumes")
-PLAYED: Final = frozenset(
-    {
-        *("api/containers", "api/images", "api/networks_volumes", "api/streams", "api/system"),
-        *(f"{client}/{scene}" for client in CLIENTS for scene in _DOCKER),
-    }
-)
-#: Those of them that need no container and no image.
+#: Scenes that need no container and no image.
 WITHOUT_IMAGES: Final = frozenset({"api/system"})
 _ARCHIVE: Final = Path(os.environ.get("DBT_CONTAINER_IMAGES", ""), "busybox-armel.tar")
 
@@ -39,7 +31,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found.socket
 
 
-@pytest.mark.parametrize("play", [play for play in plays() if str(play) in PLAYED], ids=str)
+@pytest.mark.parametrize("play", plays(), ids=str)
 def test_answers_are_those_of_dockerd(play: Play, engine: str, tmp_path: Path) -> None:
     if play.client != "api" and play.client not in clients():
         pytest.skip(f"there is no {play.client}")

@@ -101,13 +101,14 @@ class _System:
         return json_answer({**older, **self._counts(), **self._what_there_is()})
 
     def _counts(self) -> dict[str, Any]:
+        states = [one.record.state for one in self._engine.containers]
         return {
             "ID": self._engine.id,
-            "Containers": 0,
-            "ContainersRunning": 0,
-            "ContainersPaused": 0,
-            "ContainersStopped": 0,
-            "Images": 0,
+            "Containers": len(states),
+            "ContainersRunning": sum(state.running and not state.paused for state in states),
+            "ContainersPaused": sum(state.paused for state in states),
+            "ContainersStopped": sum(not state.running for state in states),
+            "Images": len(self._engine.store.images()),
         }
 
     def _what_there_is(self) -> dict[str, Any]:
