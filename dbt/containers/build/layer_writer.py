@@ -49,7 +49,7 @@ class LayerWriter:
     """
 
     def __init__(self, file: IO[bytes], below: FilesView | None, time: float) -> None:
-        self._tar = tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8")  # noqa: SIM115
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8")  # noqa: SIM115
         self._below = below
         self._now = (int(time), int(time % 1 * _NANO))
         self._folders: set[str] = {""}
