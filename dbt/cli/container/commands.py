@@ -36,6 +36,8 @@ def _add_serve(parser: Parser) -> None:
     options = Options(parser)
     help_ = "listen at this unix socket [dbt/docker.sock in $XDG_RUNTIME_DIR, or in the engine's directory]"
     options.text("PATH", help_, "--socket")
+    help_ = "a registry that may speak HTTP, or have any certificate: a host with its port, or a network as 10.1.0.0/16"
+    parser.add_argument("--insecure-registry", metavar="HOST", action="append", default=[], help=help_)
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(command=_serve)
 
@@ -140,4 +142,4 @@ def _verbs() -> ModuleType:
 def _serve(parsed: argparse.Namespace) -> int:
     from dbt.cli.container.serve import serve_engine
 
-    return serve_engine(parsed.socket, parsed.on_demand)
+    return serve_engine(parsed.socket, parsed.on_demand, parsed.insecure_registry)

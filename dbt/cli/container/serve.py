@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+from collections.abc import Sequence
 from typing import Final
 
 import dbt
@@ -21,8 +22,10 @@ from dbt.containers.network.errors import NetworkFailure
 _IDLE_S: Final = 300.0
 
 
-def serve_engine(socket: str | None, on_demand: bool) -> int:
-    """Run the engine until a signal ends it, or until it has had nothing to do for long."""
+def serve_engine(socket: str | None, on_demand: bool, insecure: Sequence[str]) -> int:
+    """Run the engine until a signal ends it, or until it has had nothing to do for long. ``insecure`` are registries
+    whose certificates are not checked.
+    """
     places = Places.of_user(socket)
     os.umask(0o077)
     pipe = None
@@ -30,7 +33,8 @@ def serve_engine(socket: str | None, on_demand: bool) -> int:
         pipe = _leave_terminal(places) if on_demand else None
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         gc.freeze()
-        asyncio.run(serve(places, dbt.__version__, lambda: _announce(places, pipe), _IDLE_S if on_demand else None))
+        idle_s = _IDLE_S if on_demand else None
+        asyncio.run(serve(places, dbt.__version__, lambda: _announce(places, pipe), idle_s, insecure))
     except AlreadyRunning as error:
         raise _failure(f"{error}.", pipe) from None
     except (EngineError, ImageError, NetworkFailure, OSError) as error:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dbt.containers.engine.containers import Containers
@@ -14,6 +15,7 @@ from dbt.containers.engine.events import Events
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.places import Places
 from dbt.containers.engine.records import Records
+from dbt.containers.images.registry.registries import Registries
 from dbt.containers.images.store import ImageStore
 from dbt.containers.network.membership import Switchboard
 from dbt.containers.network.networks import Networks
@@ -34,19 +36,21 @@ class Engine(Parts):
     id: str
 
     @classmethod
-    async def open(cls, places: Places, version: str) -> Engine:
-        """Return the engine of a directory that no other process has. Raise EngineError, ImageError, NetworkFailure,
-        PlacesError or OSError.
+    async def open(cls, places: Places, version: str, insecure: Sequence[str] = ()) -> Engine:
+        """Return the engine of a directory that no other process has. ``insecure`` are registries whose certificates
+        are not checked. Raise EngineError, ImageError, NetworkFailure, PlacesError or OSError.
         """
         places.prepare()
         shutil.rmtree(places.spool)
         os.mkdir(places.spool, 0o700)
+        store = ImageStore(places.images)
         parts = Parts(
             places,
             Records(places.database),
             Events(),
             Runtime(places.leases, say=_log.warning),
-            ImageStore(places.images),
+            store,
+            Registries(store, places.spool, insecure),
             Volumes(places.volumes),
             Switchboard(Networks(places.of("networks.sqlite")), _log.warning),
         )

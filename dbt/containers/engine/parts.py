@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dbt.containers.engine.events import Events
 from dbt.containers.engine.places import Places
 from dbt.containers.engine.records import Records
+from dbt.containers.images.registry.registries import Registries
 from dbt.containers.images.store import ImageStore
 from dbt.containers.network.membership import Switchboard
 from dbt.containers.network.volumes import Volumes
@@ -22,5 +23,6 @@ class Parts:
     events: Events
     runtime: Runtime
     store: ImageStore
+    registries: Registries
     volumes: Volumes
     board: Switchboard

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from dbt.containers.engine.api.routes import all_routes
 from dbt.containers.engine.engine import Engine
@@ -26,9 +26,16 @@ class AlreadyRunning(Exception):
     """Raised if there is an engine for this directory already."""
 
 
-async def serve(places: Places, version: str, ready: Callable[[], None], idle_s: float | None = None) -> None:
+async def serve(
+    places: Places,
+    version: str,
+    ready: Callable[[], None],
+    idle_s: float | None = None,
+    insecure: Sequence[str] = (),
+) -> None:
     """Serve until a signal ends it, or until there has been nothing to do for ``idle_s`` seconds: no client and no
-    container that runs. ``ready`` is called once clients can connect.
+    container that runs. ``ready`` is called once clients can connect. ``insecure`` are registries whose certificates
+    are not checked.
 
     Raise AlreadyRunning, EngineError, ImageError, NetworkFailure or OSError if that is not possible.
     """
@@ -38,7 +45,7 @@ async def serve(places: Places, version: str, ready: Callable[[], None], idle_s:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
-        engine = await Engine.open(places, version)
+        engine = await Engine.open(places, version, insecure)
         router = Router(all_routes(engine), version)
         server = HttpServer(router.handle, router.has_stream)
         try:

@@ -13,7 +13,6 @@ from dbt.containers.engine.engine import Engine
 from dbt.containers.engine.router import Call, Route, json_stream
 from dbt.containers.engine.spool import pieces_of
 from dbt.containers.images.errors import ImageNotFound
-from dbt.containers.images.registry.registries import Registries
 from dbt.daemon.http_messages import Answer
 
 
@@ -25,7 +24,6 @@ def build_routes(engine: Engine) -> list[Route]:
 class _Builds:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._registries = Registries(engine.store, engine.places.spool)
 
     async def build(self, call: Call) -> Answer:
         engine = self._engine
@@ -33,7 +31,7 @@ class _Builds:
         options = read_options(query, call.request.headers.get("x-registry-config", ""))
         machines = BuildMachines(engine.runtime, engine.board, options.network, options.hosts)
         context = pieces_of(call.body)
-        messages = build(engine.store, machines, self._registries, engine.places.spool, context, options)
+        messages = build(engine.store, machines, engine.registries, engine.places.spool, context, options)
         first = await anext(messages)  # what fails before it has a status of its own
         return json_stream(self._told(first, messages, options))
 

@@ -18,7 +18,6 @@ from dbt.containers.images.history import import_tar
 from dbt.containers.images.loading import load
 from dbt.containers.images.reference import Reference, familiar, id_prefix
 from dbt.containers.images.registry.credentials import Credentials, read_credentials
-from dbt.containers.images.registry.registries import Registries
 from dbt.containers.images.saving import Saved, save
 from dbt.daemon.http_messages import Answer, Stream
 
@@ -55,7 +54,7 @@ def _with_tag(repository: str, tag: str) -> Reference:
 class _Transfers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._registries = Registries(engine.store, engine.places.spool)
+        self._registries = engine.registries
 
     # -- registries ----------------------------------------------------------------------------
 
@@ -64,10 +63,13 @@ class _Transfers:
             return await self._import(call)
         if not call.text("fromImage"):
             raise BadParameter("invalid reference format")
-        reference = _with_tag(call.text("fromImage"), call.text("tag")).with_default_tag()
+        reference = _with_tag(call.text("fromImage"), call.text("tag"))
 
         async def pull(report: _Report) -> None:
-            await self._registries.pull(reference, report, _credentials(call), call.text("platform"))
+            if reference.tag or reference.digest:
+                await self._registries.pull(reference, report, _credentials(call), call.text("platform"))
+            else:
+                await self._registries.pull_all(reference, report, _credentials(call), call.text("platform"))
             self._engine.events.tell("image", "pull", reference.familiar, {"name": reference.familiar_repository})
 
         return await told(pull)

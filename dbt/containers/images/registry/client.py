@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -51,6 +52,7 @@ class RegistryClient:
         except ImportError:
             raise RegistryError("registries need httpx: pip install 'dbt-arm[containers]'") from None
 
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell addresses, in which there are secrets
         self._insecure = insecure
         self._host = host_of(domain)
         self._is_insecure = insecure.allows(self._host)

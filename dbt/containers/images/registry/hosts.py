@@ -44,12 +44,15 @@ def _address(host: str) -> _Address | None:
 class InsecureHosts:
     """The registries whose certificates are not checked, and which may speak HTTP: those of this host, and ``listed``.
 
-    A listed one is a host, a host with its port, or a network as 10.1.0.0/16. Raise ValueError for what is none.
+    A listed one is a host, a host with its port, or a network as 10.1.0.0/16. Raise RegistryError for what is none.
     """
 
     def __init__(self, listed: Iterable[str] = ()) -> None:
         self._hosts = {entry.lower() for entry in listed if "/" not in entry}
-        self._networks = [ipaddress.ip_network(entry, strict=False) for entry in listed if "/" in entry]
+        try:
+            self._networks = [ipaddress.ip_network(entry, strict=False) for entry in listed if "/" in entry]
+        except ValueError as error:
+            raise RegistryError(f"an insecure registry is a host or a network: {error}") from None
 
     def allows(self, host: str) -> bool:
         """Return True for a host, with or without its port, whose TLS is not checked."""

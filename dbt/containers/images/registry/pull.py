@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, BinaryIO, Final, NamedTuple, cast
+from typing import IO, Annotated, Any, BinaryIO, Final, NamedTuple, cast
+
+import msgspec
+from msgspec import Meta
 
 from dbt.containers.images.config import MOST_BYTES as MOST_OF_CONFIG
 from dbt.containers.images.config import ImageConfig, read_config
-from dbt.containers.images.errors import ImageNotFound, RegistryError
+from dbt.containers.images.errors import ImageNotFound, InvalidReference, RegistryError
 from dbt.containers.images.image import Image, Layer
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.blobs import download, read_small
@@ -29,6 +32,7 @@ from dbt.containers.images.registry.platforms import Platform, check_platform, c
 from dbt.containers.images.store import ImageStore
 
 _MOST_DOWNLOADS: Final = 3
+_MOST_TAGS: Final = 1000
 #: What the layers of an image may have together, compressed, in bytes.
 MOST_OF_IMAGE: Final = 32 << 30
 
@@ -60,8 +64,10 @@ class Pull:
         self._known = known
         self._downloads = asyncio.Semaphore(_MOST_DOWNLOADS)
 
-    async def run(self) -> Image:
-        """Pull the image. Raise ImageError, with a text as docker's where it has one."""
+    async def run(self) -> tuple[Image, bool]:
+        """Pull the image. Return it, and True if its name did not stand for it before. Raise ImageError, with a text as
+        docker's where it has one.
+        """
         reference = self._reference
         try:
             found = await self._find(reference)
@@ -69,6 +75,9 @@ class Pull:
             raise pull_failure(error, reference) from None
         self._report(status(f"Pulling from {reference.path}", reference.tag or reference.digest))
         manifest = found.manifest
+        known = await asyncio.to_thread(self._image_of, manifest.config.digest)
+        if known is not None:
+            return await self._keep(known.document, found.digest, known.layers)
         document = await read_small(self._client, reference.path, manifest.config, MOST_OF_CONFIG)
         config = read_config(document)
         check_platform(reference, Platform(config.os, config.architecture, config.variant))
@@ -148,7 +157,7 @@ class Pull:
         self._report(action("Pull complete", short(blob.digest)))
         return layer
 
-    async def _keep(self, document: bytes, digest: str, layers: list[Layer]) -> Image:
+    async def _keep(self, document: bytes, digest: str, layers: Sequence[Layer]) -> tuple[Image, bool]:
         """Give the image its names. ``layers`` are held until then, so that they stay."""
         reference = self._reference
         names = [str(reference._replace(digest=None))] if reference.tag and not reference.digest else []
@@ -157,9 +166,13 @@ class Pull:
         image = await asyncio.to_thread(self._store.add_image, document, names, None, [pinned])
         assert [layer.diff_id for layer in layers] == [layer.diff_id for layer in image.layers]
         self._report(status(f"Digest: {digest}"))
-        what = "Image is up to date for" if before == image.id else "Downloaded newer image for"
-        self._report(status(f"Status: {what} {reference.familiar}"))
-        return image
+        return image, before != image.id
+
+    def _image_of(self, id: str) -> Image | None:
+        try:
+            return self._store.by_id(id)
+        except ImageNotFound:
+            return None
 
     def _id_of(self, name: str) -> str | None:
         try:
@@ -201,6 +214,27 @@ async def _close(tasks: Iterable[asyncio.Task[IO[bytes]]]) -> None:
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if not isinstance(result, BaseException):
             result.close()
+
+
+def ending(name: str, is_new: bool) -> dict[str, Any]:
+    """Return the last message of a pull."""
+    return status(f"Status: {'Downloaded newer image for' if is_new else 'Image is up to date for'} {name}")
+
+
+class _Tags(msgspec.Struct, frozen=True):
+    tags: Annotated[list[str], Meta(max_length=_MOST_TAGS)] | None = None
+
+
+async def tags_of(client: RegistryClient, reference: Reference) -> list[str]:
+    """Return the tags of a repository. Raise ImageError."""
+    try:
+        answer = await client.ask("GET", f"/v2/{reference.path}/tags/list")
+        found = msgspec.json.decode(answer.body, type=_Tags).tags or []
+        return [Reference.parse(f"{reference.repository}:{tag}").tag or "" for tag in found]
+    except Refusal as error:
+        raise pull_failure(error, reference) from None
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, InvalidReference) as error:
+        raise RegistryError(f"the registry gives a list of tags that is none: {error}") from None
 
 
 def _check_layers(manifest: Manifest, config: ImageConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from dbt.containers.images.registry.hosts import InsecureHosts
 from dbt.containers.images.registry.known import KnownBlobs
 from dbt.containers.images.registry.messages import Report, status
 from dbt.containers.images.registry.platforms import read_platform
-from dbt.containers.images.registry.pull import Pull
+from dbt.containers.images.registry.pull import Pull, ending, tags_of
 from dbt.containers.images.registry.push import Push
 from dbt.containers.images.registry.search import search_catalogue, search_hub, split_term
 from dbt.containers.images.store import ImageStore
@@ -54,7 +55,26 @@ class Registries:
         read_platform(platform)
         reference = reference.with_default_tag()
         async with self.client(reference.domain, credentials, [f"repository:{reference.path}:pull"]) as client:
-            return await Pull(client, self._store, reference, self._folder, report, self._known).run()
+            pull = Pull(client, self._store, reference, self._folder, report, self._known)
+            image, is_new = await pull.run()
+        report(ending(reference.familiar, is_new))
+        return image
+
+    async def pull_all(
+        self, reference: Reference, report: Report, credentials: Credentials = NOBODY, platform: str = ""
+    ) -> list[Image]:
+        """Pull all tags of a repository, and return their images, as :meth:`pull` does it for one."""
+        read_platform(platform)
+        found = []
+        some_are_new = False
+        async with self.client(reference.domain, credentials, [f"repository:{reference.path}:pull"]) as client:
+            for tag in await tags_of(client, reference):
+                one = reference._replace(tag=tag)
+                image, is_new = await Pull(client, self._store, one, self._folder, report, self._known).run()
+                found.append(image)
+                some_are_new = some_are_new or is_new
+        report(ending(reference.familiar, some_are_new))
+        return found
 
     async def push(self, reference: Reference, report: Report, credentials: Credentials = NOBODY) -> None:
         """Push an image, or all tags of a repository if ``reference`` has none. Raise ImageError."""
@@ -67,7 +87,9 @@ class Registries:
                 scopes += [f"repository:{found[0]}:pull"] if found else []
         async with self.client(reference.domain, credentials, scopes) as client:
             for tag, image in images.items():
-                await Push(client, self._store, reference, self._folder, report, self._known).run(image, tag)
+                pushed = Push(client, self._store, reference, self._folder, report, self._known)
+                digest = await pushed.run(image, tag)
+                await asyncio.to_thread(self._store.tag, image, reference._replace(tag=None, digest=digest))
 
     async def search(self, term: str, limit: int = 25, credentials: Credentials = NOBODY) -> list[dict[str, Any]]:
         """Return what a registry has with ``term``, which may begin with its domain, in the form of docker's API."""
@@ -100,12 +122,6 @@ class Registries:
         """Return the images that a reference means, by their tags."""
         if reference.digest:
             raise BadRequest("cannot push a digest reference")
-        if reference.tag:
-            try:
-                return {reference.tag: self._store.find(str(reference))}
-            except ImageNotFound:
-                text = f"An image does not exist locally with the tag: {reference.familiar_repository}"
-                raise ImageNotFound(text) from None
         prefix = reference.repository + ":"
         found = {
             name.removeprefix(prefix): image
@@ -115,7 +131,9 @@ class Registries:
         }
         if not found:
             raise ImageNotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
-        return dict(sorted(found.items()))
+        if reference.tag and reference.tag not in found:
+            raise ImageNotFound(f"tag does not exist: {reference.familiar}")
+        return {tag: image for tag, image in sorted(found.items()) if reference.tag in (None, tag)}
 
 
 class BadRequest(ImageError):

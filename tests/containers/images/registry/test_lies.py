@@ -259,7 +259,7 @@ def test_hosts() -> None:
     assert all(insecure.allows(host) for host in good)
     assert not any(insecure.allows(host) for host in ("plain.example", "10.2.0.1", "r.example", "127.0.0.1.example"))
     assert is_internal("0.0.0.0") and not is_internal("r.example")
-    with pytest.raises(ValueError):
+    with pytest.raises(RegistryError, match="is a host or a network"):
         InsecureHosts(["10.1.0.0/99"])
 
 
