@@ -12,7 +12,7 @@ from typing import Final
 from dbt.containers.engine.errors import Conflict, EngineError, NotModified
 from dbt.containers.engine.health import HealthChecks
 from dbt.containers.engine.parts import Parts
-from dbt.containers.engine.records import Record
+from dbt.containers.engine.records import Record, RecordsError
 from dbt.containers.engine.restarting import Restarts
 from dbt.containers.engine.signals import signal_number
 from dbt.containers.engine.start_errors import start_error
@@ -181,7 +181,10 @@ class Container(StoredContainer):
         state.running = state.restarting = delay is not None
         state.exit_code, state.oom_killed, state.error = ended.exit_code, ended.oom_killed, ended.error
         state.finished = now()
-        self.save()
+        try:
+            self.save()
+        except RecordsError as error:  # it has ended nevertheless
+            _log.error("the end of the container %s is not remembered: %s", self.id[:12], error)
         self.execs.clear()
         await self.networks.leave()
         self.output.end()

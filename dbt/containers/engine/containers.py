@@ -23,6 +23,7 @@ from dbt.containers.engine.records import Definition, MountPoint, Record, State
 from dbt.containers.engine.specs import DISK, limits_of
 from dbt.containers.engine.stored_container import disk_bytes
 from dbt.containers.engine.timestamps import asked_ns, now, ns_of
+from dbt.containers.engine.volume_content import fill_volume
 from dbt.containers.engine.waiting import Exit
 from dbt.containers.images.config import read_config
 from dbt.containers.images.errors import ImageError, ImageNotFound
@@ -171,8 +172,13 @@ class Containers:
             mounts=mounts,
             layers=[layer.diff_id for layer in image.layers],
         )
-        limits_of(definition)  # raises for a rate that is none
-        return await self._make(name, definition, image), warnings
+        try:
+            limits_of(definition)  # raises for a rate that is none
+            await asyncio.to_thread(_fill_volumes, definition, image)
+            return await self._make(name, definition, image), warnings
+        except BaseException:
+            await asyncio.to_thread(self._remove_volumes, mounts)
+            raise
 
     async def _make(self, name: str, definition: Definition, image: Image) -> Container:
         folder = self._parts.places.container(definition.id)
@@ -289,6 +295,12 @@ class Containers:
                 volume = self._parts.volumes.find(point.name)
                 if volume.is_anonymous:
                     self._parts.volumes.remove(point.name, self.of_volume, force=True)
+
+
+def _fill_volumes(definition: Definition, image: Image) -> None:
+    for point in definition.mounts:
+        if point.is_filled:
+            fill_volume(point.source, image.layers, point.target)
 
 
 def _make_folder(folder: str, image: Image) -> None:

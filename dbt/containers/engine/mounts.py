@@ -58,7 +58,7 @@ class MountMaker:
             raise BadParameter(f'invalid mode for volumes-from: "{mode}"')
         for point in self._mounts_of(name):
             if point.type != "tmpfs":
-                yield msgspec.structs.replace(point, read_only=point.read_only or mode == "ro")
+                yield msgspec.structs.replace(point, read_only=point.read_only or mode == "ro", is_filled=False)
 
     def _bind(self, text: str) -> MountPoint:
         source, colon, rest = text.partition(":")
@@ -80,7 +80,7 @@ class MountMaker:
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
             )
         volume = self._volumes.create(source)
-        return _of_volume(volume.name, volume.path, _target(target), mode or "z", read_only)
+        return _of_volume(volume.name, volume.path, _target(target), mode or "z", read_only, "nocopy" not in options)
 
     @staticmethod
     def _make_source(source: str) -> None:
@@ -108,7 +108,7 @@ class MountMaker:
                 volume = self._volumes.create(
                     wish.source, driver.get("Name", ""), options.get("Labels"), driver.get("Options")
                 )
-                return _of_volume(volume.name, volume.path, target, "z", wish.read_only)
+                return _of_volume(volume.name, volume.path, target, "z", wish.read_only, not options.get("NoCopy"))
             case "tmpfs":
                 if wish.source:
                     raise BadParameter('invalid mount config for type "tmpfs": field Source must not be specified')
@@ -120,8 +120,10 @@ class MountMaker:
         raise BadParameter(f'invalid mount config for type "{wish.type}": mount type unknown')
 
 
-def _of_volume(name: str, path: str, target: str, mode: str = "", read_only: bool = False) -> MountPoint:
-    return MountPoint("volume", target, path, name, "local", mode, read_only)
+def _of_volume(
+    name: str, path: str, target: str, mode: str = "", read_only: bool = False, is_filled: bool = True
+) -> MountPoint:
+    return MountPoint("volume", target, path, name, "local", mode, read_only, is_filled=is_filled)
 
 
 def _target(path: str) -> str:

@@ -33,7 +33,7 @@ class MountPoint(msgspec.Struct):
     """Something that is mounted in a container.
 
     ``type`` is bind, volume or tmpfs. ``source`` is a directory of the host, ``name`` that of the volume, ``options``
-    those of mount(8) for a tmpfs. ``from_volume`` is the name of the volume whose content the image gives.
+    those of mount(8) for a tmpfs. ``is_filled``: the image gives a volume its first files.
     """
 
     type: str
@@ -45,6 +45,7 @@ class MountPoint(msgspec.Struct):
     read_only: bool = False
     options: str = ""
     propagation: str = ""
+    is_filled: bool = False
 
 
 class Definition(msgspec.Struct):

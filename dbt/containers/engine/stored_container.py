@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import posixpath
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -28,6 +29,7 @@ from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.spec import RuntimeFailure, Spec, Stats
 
 _BLOCK = 512
+_log = logging.getLogger(__name__)
 
 
 class StoredContainer:
@@ -122,8 +124,13 @@ class StoredContainer:
         """Let something go on as long as it likes."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._has_done)
         return task
+
+    def _has_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("something of the container %s has failed", self.record.definition.id[:12], exc_info=error)
 
     def _spec(self) -> Spec:
         return spec_of(self.record.definition, self.image, self.folder, self.networks.place)

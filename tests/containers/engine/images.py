@@ -45,11 +45,12 @@ def _add(store: ImageStore, name: str, tar: io.BufferedIOBase | io.BufferedReade
 def _words_tar() -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        for folder in ("bin", "etc", "proc", "sys", "dev", "tmp"):
+        for folder in ("bin", "etc", "proc", "sys", "dev", "tmp", "data", "data/deep"):
             info = tarfile.TarInfo(folder)
             info.type, info.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(info)
         for name, data, mode in (
+            ("data/given", b"by the image", 0o640),
             ("bin/words", WORDS.read_bytes(), 0o755),
             ("etc/passwd", b"root:x:0:0::/root:/bin/words\nann:x:1000:1001::/home/ann:/bin/words\n", 0o644),
             ("etc/group", b"root:x:0:\nann:x:1001:\n", 0o644),
@@ -57,4 +58,7 @@ def _words_tar() -> bytes:
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), mode
             archive.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("data/deep/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(link)
     return out.getvalue()

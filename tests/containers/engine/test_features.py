@@ -138,6 +138,22 @@ def test_volumes(ours: TestEngine) -> None:
     assert (wrong.status, "includes invalid characters for a local volume name" in wrong.message) == (400, True)
 
 
+def test_what_the_image_gives_a_volume(ours: TestEngine) -> None:
+    """A volume has the files of the image if it is new, and not if somebody says so or it has some already."""
+    folder = Path(ours.folder, "volumes", "filled", "_data")
+    create(ours, "none", *WAITS, HostConfig={"Binds": ["filled:/data:nocopy"]})
+    assert os.listdir(folder) == []
+    create(ours, "one", *WAITS, HostConfig={"Binds": ["filled:/data"]})
+    assert (folder / "given").read_bytes() == b"by the image"
+    assert (folder / "given").stat().st_mode & 0o7777 == 0o640
+    assert os.readlink(folder / "deep" / "link") == "/etc"
+    (folder / "given").unlink()
+    create(ours, "two", *WAITS, HostConfig={"Binds": ["filled:/data"]})
+    assert os.listdir(folder) == ["deep"]
+    create(ours, "three", *WAITS, HostConfig={"Binds": ["other:/nothing"]})
+    assert os.listdir(folder.parents[1] / "other" / "_data") == []
+
+
 def test_a_directory_of_the_host(ours: TestEngine, tmp_path: Path) -> None:
     (tmp_path / "given").write_bytes(b"from the host")
     mounts = [{"Type": "bind", "Source": str(tmp_path), "Target": "/host"}]

@@ -34,6 +34,7 @@ def test_versions(engine: TestEngine) -> None:
 
 def test_info(engine: TestEngine) -> None:
     found = engine.ask("GET", "/info").json
+    assert (found["Containers"], found["Images"] > 0) == (0, True)
     assert (found["OSType"], found["Architecture"], found["ExperimentalBuild"]) == ("linux", "arm", True)
 
 
