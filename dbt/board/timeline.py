@@ -103,6 +103,11 @@ class DeviceTime:
         """Ticks since the machine's start."""
         return self._now()
 
+    @property
+    def due(self) -> int:
+        """The tick for which the alarm was set that rings just now."""
+        return self._timeline.due
+
     def alarm(self, action: str, ring: Callable[[], None]) -> Alarm:
         """Return a new alarm of the device. Raise ValueError if it has one for ``action`` already."""
         return self._timeline._add_alarm((self._device, action), ring)
@@ -124,6 +129,7 @@ class Timeline:
         self._now = now
         self.insn_ns = insn_ns
         self.ticks_per_second = ticks_per_second(insn_ns)
+        self.due = 0  # of the alarm that rings, or rang last
         self.clear()
 
     @property
@@ -160,6 +166,7 @@ class Timeline:
         """Ring the alarms that are due, and those that ringing sets for a tick that is not later than now."""
         while (tick := self.next_tick) is not None and tick <= self._now():
             alarm = self._pending()[0]
+            self.due = tick
             alarm.cancel()
             alarm.ring()
 

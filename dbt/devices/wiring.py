@@ -95,5 +95,9 @@ class Time(Protocol):
     def now(self) -> int: ...
     @property
     def ticks_per_second(self) -> int: ...
+    @property
+    def due(self) -> int:
+        """The tick for which the alarm was set that rings just now. It is before :attr:`now` if time has jumped."""
+
     def alarm(self, action: str, ring: Callable[[], None]) -> Alarm:
         """Return an alarm that calls ``ring``. ``action`` names it among the device's alarms, in saved states too."""

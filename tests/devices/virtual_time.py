@@ -38,3 +38,8 @@ class VirtualTime:
             self.tick = max(self.tick, due)
             self.timeline.run_due()
         self.tick = end
+
+    def jump(self, ticks: int) -> None:
+        """Let ``ticks`` pass at once: what is due in between happens afterwards."""
+        self.tick += ticks
+        self.timeline.run_due()

@@ -34,15 +34,15 @@ def parse_subnet(text: str) -> IPv4Network:
     try:
         found = ip_network(text, strict=False)
     except (ValueError, AddressValueError, NetmaskValueError):
-        raise Invalid(f"invalid subnet {text} : invalid CIDR address: {text}") from None
+        raise Invalid(f"Invalid subnet {text} : invalid CIDR address: {text}") from None
     if isinstance(found, IPv6Network):
-        raise Invalid(f"invalid subnet {text}: networks of containers have IPv4 addresses alone")
+        raise Invalid(f"Invalid subnet {text} : networks of containers have IPv4 addresses alone")
     if "/" not in text:
-        raise Invalid(f"invalid subnet {text} : invalid CIDR address: {text}")
+        raise Invalid(f"Invalid subnet {text} : invalid CIDR address: {text}")
     if not _SMALLEST_PREFIX <= found.prefixlen <= _LARGEST_PREFIX:
-        raise Invalid(f"invalid subnet {text}: its prefix has {_SMALLEST_PREFIX} to {_LARGEST_PREFIX} bits")
+        raise Invalid(f"Invalid subnet {text} : its prefix has {_SMALLEST_PREFIX} to {_LARGEST_PREFIX} bits")
     if found.is_multicast or found.is_loopback or found.is_unspecified or found.is_link_local:
-        raise Invalid(f"invalid subnet {text}: these are no addresses of a network")
+        raise Invalid(f"Invalid subnet {text} : these are no addresses of a network")
     return found
 
 

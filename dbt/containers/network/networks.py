@@ -165,6 +165,7 @@ class Networks:
             pool=pool,
             reserved=reserved,
             is_chosen=bool(wanted.subnet),
+            shows_gateway=bool(wanted.gateway) or not wanted.subnet,
         )
 
     def _add(self, network: Network) -> None:
@@ -321,7 +322,7 @@ def _check_name(name: str) -> None:
     if name in (*DRIVERS, "default"):
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     if not name.strip() or len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
-        raise Invalid(f"invalid network name: {name}" if name.strip() else "network name cannot be empty")
+        raise (Invalid if name else NetworkFailure)(f"invalid name: {name}")
 
 
 def _check_driver(driver: str) -> None:

@@ -29,6 +29,8 @@ class Network:
     - ``pool``: the part of the subnet from which addresses are given, if that is not all of it.
     - ``reserved``: addresses that are given to nobody, by names.
     - ``is_chosen``: a user has chosen the subnet, so that containers may have addresses that users choose.
+    - ``shows_gateway``: the gateway is in docker's list of the network's addresses, where one is not that follows from
+      a subnet that a user has chosen.
     - ``internal``: nothing outside is reached from it.
     """
 
@@ -41,6 +43,7 @@ class Network:
     pool: IPv4Network | None = None
     reserved: Mapping[str, IPv4Address] = field(default_factory=dict)
     is_chosen: bool = False
+    shows_gateway: bool = True
     internal: bool = False
     attachable: bool = False
     options: Mapping[str, str] = field(default_factory=dict)

@@ -152,8 +152,9 @@ class RequestServer(Device):
         except (QueueError, DmaError):
             return False
 
-    def _go_on(self, immediate: bool = False) -> None:
-        """Deliver what the device has to say, and begin the next request if none is being served.
+    def _go_on(self, immediate: bool = False, since: int | None = None) -> None:
+        """Deliver what the device has to say, and begin the next request if none is being served, which has waited
+        ``since`` a tick.
 
         With ``immediate``, look for requests in immediate queues as well.
         """
@@ -165,7 +166,7 @@ class RequestServer(Device):
                     self._answer_all(number)
             self._deliver_all()
             if self.serving == NONE:
-                self._begin()
+                self._begin(since)
         except (QueueError, DmaError, RequestError):
             self._break()
 
@@ -193,7 +194,7 @@ class RequestServer(Device):
         elif self.serving == NONE:  # otherwise the next ones come after this request
             self.alarm.set(self.time.now + 1)
 
-    def _begin(self) -> None:
+    def _begin(self, since: int | None) -> None:
         for number in self.other_queues:
             queue = self.queues[number]
             if self._is_immediate(number) or not queue.ready or not self.device.can_serve(number):
@@ -202,11 +203,11 @@ class RequestServer(Device):
             if head is None:
                 queue.want_notice(self.features)
                 continue
-            chain, now = self._chain(number, head), self.time.now
+            chain, start = self._chain(number, head), self.time.now if since is None else since
             duration = self.device.duration(number, chain)
-            through = self.throttle.take(self.device.costs(number, chain.out_size + chain.in_size), now)
+            through = self.throttle.take(self.device.costs(number, chain.out_size + chain.in_size), start)
             self.serving, self.head = number, head
-            self.alarm.set(max(now + max(1, duration * self.time.ticks_per_second // _SECOND), through))
+            self.alarm.set(max(start + max(1, duration * self.time.ticks_per_second // _SECOND), through))
             return
 
     def _chain(self, number: int, head: int) -> Chain:
@@ -230,7 +231,7 @@ class RequestServer(Device):
         except (QueueError, DmaError, RequestError):
             self._break()
         self._tell_config()
-        self._go_on(immediate=True)
+        self._go_on(immediate=True, since=self.time.due)
 
     def _deliver_all(self) -> None:
         for number in self.input_queues:
@@ -250,8 +251,9 @@ class RequestServer(Device):
     def _deliver_some(self, number: int, queue: VirtQueue) -> None:
         device = self.device
         has_limit = self.throttle.limits(device.paced_queues.get(number))
+        since = self.time.now
         while (data := device.next_input(number)) is not None:
-            if has_limit and not self._may_deliver(number, len(data)):
+            if has_limit and not self._may_deliver(number, len(data), since):
                 return
             chains = self._gather(number, len(data))
             if not chains:
@@ -260,14 +262,17 @@ class RequestServer(Device):
             data = device.for_buffers(data, [chain.in_size for chain in chains])
             sizes = self._fill(data, chains)
             device.take_input(number, sum(sizes))
+            since = self.throttle.input_through if has_limit else since
             self.throttle.end_input()
             for chain, written in zip(chains, sizes, strict=True):
                 queue.push(chain.head, written)
 
-    def _may_deliver(self, number: int, size: int) -> bool:
-        """Return True if so many bytes for an input queue have come through the device's limit; else look later."""
+    def _may_deliver(self, number: int, size: int, since: int) -> bool:
+        """Return True if so many bytes for an input queue, which have waited ``since`` a tick, have come through the
+        device's limit; else look later.
+        """
         throttle = self.throttle
-        is_through = throttle.input_is_through(self.device.costs(number, size), self.time.now)
+        is_through = throttle.input_is_through(self.device.costs(number, size), self.time.now, since)
         if not is_through and self.input_alarm is not None:
             self.input_alarm.set(throttle.input_through)
         return is_through

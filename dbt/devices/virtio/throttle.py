@@ -81,20 +81,23 @@ class Throttle(Stateful):
         """Return True if a bucket, by its number, limits something."""
         return bucket is not None and self.buckets[bucket].rate > 0
 
-    def take(self, costs: Sequence[int], now: int) -> int:
-        """Take so many units of each bucket. Return the tick at which they are through."""
-        through = now
+    def take(self, costs: Sequence[int], since: int) -> int:
+        """Take so many units of each bucket, which have waited ``since`` a tick. Return the tick at which they are
+        through. It may have passed: time jumps for a guest whose host has not let it execute, and nothing is lost by
+        that.
+        """
+        through = since
         for bucket, units in zip(self.buckets, costs, strict=True):
             if units:
-                through = max(through, bucket.take(units, now, self.ticks_per_second))
+                through = max(through, bucket.take(units, since, self.ticks_per_second))
         return through
 
-    def input_is_through(self, costs: Sequence[int], now: int) -> bool:
+    def input_is_through(self, costs: Sequence[int], now: int, since: int) -> bool:
         """Return True if the next thing that the device says to the driver may be delivered: :attr:`input_through` has
-        come. It takes so many units.
+        come. It takes so many units, and has waited ``since`` a tick.
         """
         if self.input_through == _NONE:
-            self.input_through = self.take(costs, now)
+            self.input_through = self.take(costs, since)
         return self.input_through <= now
 
     def end_input(self) -> None:

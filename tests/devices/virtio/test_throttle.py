@@ -130,6 +130,29 @@ def test_frames_are_received_at_the_rate(card: Rig) -> None:
     assert len(card.used(RECEIVE)) == 11
 
 
+def test_a_jump_of_time_loses_nothing_of_what_waits(card: Rig, sent: list[bytes]) -> None:
+    """A host that does not let a guest execute for a while lets its time jump afterwards."""
+    limit(card, NetLimits(sent=Rate(1_000_000), received=Rate(1_000_000)))  # a frame takes 10 ms
+    for number in range(20):
+        card.chain(RECEIVE, [], [1600], first=number)
+        card.make_available(RECEIVE, number)
+    card.notify(RECEIVE)
+    card.transport.receive([frame() for _ in range(12)])
+    send(card, 12)
+    card.time.jump(SECOND // 100 * 7 + 5)
+    assert (len(sent), len(card.used(RECEIVE))) == (7, 7)
+    card.time.advance(SECOND // 100 - 6)
+    assert (len(sent), len(card.used(RECEIVE))) == (7, 7)
+    card.time.advance(1)
+    assert (len(sent), len(card.used(RECEIVE))) == (8, 8)
+    card.time.jump(SECOND)  # after which nothing has waited any more
+    assert (len(sent), len(card.used(RECEIVE))) == (12, 12)
+    send(card, 2)
+    assert len(sent) == 12
+    card.time.advance(SECOND // 100)
+    assert len(sent) == 13
+
+
 def test_a_reset_forgets_frames_but_not_the_limit(card: Rig, sent: list[bytes]) -> None:
     limit(card, NetLimits(sent=Rate(1_000_000), received=Rate(1_000_000)))
     send(card, 3)
