@@ -107,6 +107,10 @@ class ContainerRequest(Request):
         """Become a user of the root directory's files: "user:group", and more groups."""
         self._add("U", f"user {user}" if user else "user root", *map(encoded_text, (user, *groups)))
 
+    def allow_devices(self) -> None:
+        """Let the container use every device, and not only those of docker's list."""
+        self._add("D", "all devices")
+
     def set_interface(self, card: int, address: bytes, mask: bytes, gateway: bytes, mtu: int, mac: bytes) -> None:
         """Give a network card its addresses: four bytes each, the gateway's zero if it is none. Without an address it
         is down.

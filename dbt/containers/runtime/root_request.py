@@ -65,6 +65,8 @@ def main_request(spec: Spec) -> ContainerRequest:
     _mount_files(request, spec)
     _limit(request, spec.limits)
     _set_interfaces(request, spec.interfaces)
+    if spec.privileged:
+        request.allow_devices()
     request.write_file(f"{CGROUP}/cgroup.procs", b"0")
     request.unshare(ALL_NAMESPACES)
     request.fork()

@@ -4,6 +4,7 @@
  *
  * A static program without a C library.
  */
+#include "devices.h"
 #include "files.h"
 #include "frames.h"
 #include "network.h"
@@ -99,7 +100,9 @@ static void make_control_group(void)
 
     mount_system("cgroup2", "/sys/fs/cgroup", "");
     write_file("/sys/fs/cgroup/cgroup.subtree_control", 0, controllers, sizeof controllers - 1);
-    call(SYS_MKDIR, (long)"/sys/fs/cgroup/container", 0755, 0, 0, 0);
+    call(SYS_MKDIR, (long)CONTROL_GROUP, 0755, 0, 0, 0);
+    if (allow_few_devices() < 0)
+        power_off();
 }
 
 int main(void)

@@ -1,4 +1,5 @@
 #include "request.h"
+#include "devices.h"
 #include "files.h"
 #include "jobs.h"
 #include "network.h"
@@ -139,6 +140,8 @@ static long carry_out(struct carrier *carrier, const struct item *item)
         return fork_into(carrier);
     case ITEM_CAPABILITIES:
         return bound_capabilities(long_number(value));
+    case ITEM_DEVICES:
+        return allow_all_devices();
     case ITEM_INTERFACE:
         return set_interface(value, item->size);
     case ITEM_MASK:

@@ -116,6 +116,25 @@ def test_two_containers_share_no_numbers(boxes: Boxes) -> None:
     assert not set(seen[0]) & set(seen[1])
 
 
+def test_device_files_may_be_made_and_few_be_opened(boxes: Boxes) -> None:
+    """As docker's control group for devices has it. Otherwise the disks of the machine could be read and written."""
+    script = """
+    for name in vda vdb; do set -- $(grep $name$ /proc/partitions); mknod /$name b $1 $2 && head -c 1 /$name; done
+    mknod /port c $(sed -n 's/ virtio-portsdev//p' /proc/devices) 1 && cat /port
+    mknod /kmsg c 1 11 && head -c 1 /kmsg
+    mknod /null c 1 3 && echo x > /null && mknod /zero c 1 5 && head -c 2 /zero | od -An -c
+    echo y > /dev/tty; test -c /dev/ptmx && head -c 1 /dev/urandom | wc -c
+    """
+    said, _ = boxes.run(boxes.said("sh", "-c", script))
+    assert said.output.split() == [b"\\0", b"\\0", b"1"]
+    refused = [f"/{name}: Operation not permitted" for name in ("vda", "vdb", "kmsg")]
+    errors = said.errors.decode()
+    assert [text for text in refused if text not in errors] == []
+    assert "can't open '/port': Operation not permitted" in errors
+    said, _ = boxes.run(boxes.said("sh", "-c", "mknod /k c 1 11 && head -c 1 /k | wc -c", privileged=True))
+    assert said.output == b"1\n"
+
+
 _RUIN = """
 set -- $(grep vda$ /proc/partitions); mknod /vda b $1 $2; dd if=/dev/zero of=/vda bs=4k count=4 2>/dev/null; echo $?
 set -- $(grep vdb$ /proc/partitions); mknod /vdb b $1 $2; dd if=/dev/zero of=/vdb bs=1M count=40 2>/dev/null; echo $?
