@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.filters import Filters
@@ -28,16 +29,16 @@ def listed(store: ImageStore, filters: Filters, everything: bool) -> list[Image]
     dangling = filters.boolean("dangling")
     found = []
     for image in images:
-        has_names, is_parent = bool(image.names or image.digests), image.id in parents
+        is_parent = image.id in parents
         if (
-            (everything or has_names or not is_parent)
+            (everything or has_names(image) or not is_parent)
             and (dangling is None or dangling == (not image.names and not is_parent))
             and all(image.created_seconds < bound for bound in bounds["before"])
             and all(image.created_seconds > bound for bound in bounds["since"])
             and wanted(image)
         ):
             found.append(image)
-    return sorted(found, key=lambda image: image.created_seconds, reverse=True)
+    return [with_names_of(one, filters) for one in sorted(found, key=lambda one: one.created_seconds, reverse=True)]
 
 
 def passes(filters: Filters) -> Callable[[Image], bool]:
@@ -50,7 +51,7 @@ def passes(filters: Filters) -> Callable[[Image], bool]:
             filters.labels(labels)
             and filters.no_labels(labels)
             and all(image.created_seconds * _NS < moment for moment in until)
-            and ("reference" not in filters or any(_fits(text, image) for text in filters.get("reference")))
+            and ("reference" not in filters or has_names(with_names_of(image, filters)))
         )
 
     return wanted
@@ -75,11 +76,25 @@ def moment_ns(text: str) -> int:
     return found
 
 
-def _fits(pattern: str, image: Image) -> bool:
+def has_names(image: Image) -> bool:
+    """Return True for an image that has a name, or the digest of one."""
+    return bool(image.names or image.digests)
+
+
+def with_names_of(image: Image, filters: Filters) -> Image:
+    """Return an image as a list shows it: with the names alone that were asked for, if any were."""
+    patterns = filters.get("reference")
+    if not patterns:
+        return image
+    names, digests = (
+        tuple(name for name in all_names if any(_fits(pattern, name) for pattern in patterns))
+        for all_names in (image.names, image.digests)
+    )
+    return replace(image, names=names, digests=digests)
+
+
+def _fits(pattern: str, name: str) -> bool:
     """Return True if a name of an image fits a pattern of the shell, with or without its tag."""
-    for name in (*image.names, *image.digests):
-        reference = Reference.parse(name)
-        shown = (reference.familiar, reference.familiar_repository, str(reference), reference.repository)
-        if any(fnmatch.fnmatchcase(one, pattern) and one.count("/") == pattern.count("/") for one in shown):
-            return True
-    return False
+    reference = Reference.parse(name)
+    shown = (reference.familiar, reference.familiar_repository, str(reference), reference.repository)
+    return any(fnmatch.fnmatchcase(one, pattern) and one.count("/") == pattern.count("/") for one in shown)

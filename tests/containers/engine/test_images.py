@@ -73,6 +73,9 @@ def test_filters_of_the_list(engine: TestEngine) -> None:
 
     assert found(reference=["reg/filtered"]) == found(reference=["*/filt*:1"]) == {"reg/filtered:1"}
     assert found(reference=["filtered"]) == set()
+    engine.ask("POST", "/images/reg/filtered:1/tag?repo=elsewhere/also&tag=2")
+    assert found(reference=["elsewhere/*"]) == {"elsewhere/also:2"}
+    engine.ask("DELETE", "/images/elsewhere/also:2")
     assert found(label=["colour=red"]) == {"reg/filtered:1"}
     assert "reg/filtered:1" in found(dangling=["false"])
     assert found(until=["1h"]) == {name for name in names(engine) if name.startswith(("words", "busybox"))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -13,11 +14,13 @@ from tests.containers.golden.scene import scenes
 
 #: Docker's clients whose answers there are, by their major versions, and where they are found.
 CLIENTS: Final = {"docker-20": "/usr/bin/docker", "docker-28": "/usr/local/bin/docker"}
+#: What some scenes are played with besides.
+_PROGRAMS: Final = {"registry": "docker-registry", "compose": "docker-compose"}
 _EXPECTED: Final = Path(__file__).parent / "expected"
 
 
 class Play(NamedTuple):
-    """A scene, and the client that plays it: ``api`` for scenes of requests."""
+    """A scene, and the client that plays it: ``api`` for scenes of requests, ``tools`` for those of other tools."""
 
     client: str
     scene: str
@@ -25,7 +28,26 @@ class Play(NamedTuple):
     @property
     def group(self) -> str:
         """The directory of the scene."""
-        return "api" if self.client == "api" else "docker"
+        return self.client if self.client in ("api", "tools") else "docker"
+
+    @property
+    def missing(self) -> str:
+        """What this machine lacks for the scene, or an empty text."""
+        if self.client != "api" and not clients():
+            return "docker's command line is not installed"
+        if self.group == "docker" and self.client not in clients():
+            return f"there is no {self.client}"
+        if self.scene in _PROGRAMS and shutil.which(_PROGRAMS[self.scene]) is None:
+            return f"{_PROGRAMS[self.scene]} is not installed"
+        if self.scene == "sdk" and importlib.util.find_spec("docker") is None:
+            return "docker's library for Python is not installed"
+        return ""
+
+    @property
+    def command(self) -> str:
+        """The path of docker's command for the scene."""
+        found = clients()
+        return found.get(self.client) or next(iter(found.values()), "")
 
     def __str__(self) -> str:
         return f"{self.client}/{self.scene}"
@@ -35,6 +57,7 @@ def plays() -> list[Play]:
     """Return all that can be played."""
     return [
         *(Play("api", scene) for scene in scenes("api")),
+        *(Play("tools", scene) for scene in scenes("tools")),
         *(Play(client, scene) for client in CLIENTS for scene in scenes("docker")),
     ]
 

@@ -26,6 +26,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ _UNTIL: Final = re.compile(r"until (.*?): (.*)")
 
 
 def scenes(group: str) -> list[str]:
-    """Return the names of the scenes of a group: ``docker`` for the command line, ``api`` for requests."""
+    """Return the names of the scenes of a group: ``docker`` for the command line, ``api`` for requests, ``tools``."""
     return sorted(path.stem for path in (SCENES / group).glob("*.txt"))
 
 
@@ -63,12 +64,14 @@ class Stage:
     client: str
     folder: Path
     root: str
+    registry: str = ""
     _masks: Masks = field(init=False)
     _last: str = field(init=False, default="")
     _waiting: list[tuple[str, subprocess.Popen[bytes]]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._masks = Masks({str(self.folder): "<here>", self.root: "<root>", self.socket: "<socket>"})
+        places = {str(self.folder): "<here>", self.root: "<root>", self.socket: "<socket>"}
+        self._masks = Masks({**places, **({self.registry: "<registry>"} if self.registry else {})})
 
     def play(self, lines: list[str]) -> str:
         """Return the transcript of a scene. What it leaves in the background is ended."""
@@ -111,6 +114,9 @@ class Stage:
             "DOCKER_CONFIG": str(self.folder / ".docker"),
             "DOCKER_BUILDKIT": "0",
             "DOCKER_CLI_HINTS": "false",
+            "REGISTRY": self.registry,
+            "PYTHON": sys.executable,
+            "PROGRAMS": str(SCENES / "programs"),
         }
 
     def _client_folder(self) -> Path:

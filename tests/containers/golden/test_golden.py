@@ -15,7 +15,8 @@ import pytest
 
 from tests.containers.engine.engines import engine_in
 from tests.containers.golden.differences import DIFFERENCES, compared
-from tests.containers.golden.expected import Play, clients, expected_file, plays
+from tests.containers.golden.expected import Play, expected_file, plays
+from tests.containers.golden.registry import registry_for
 from tests.containers.golden.scene import Stage, steps
 from tests.containers.golden.tidy import tidy
 
@@ -33,14 +34,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("play", plays(), ids=str)
 def test_answers_are_those_of_dockerd(play: Play, engine: str, tmp_path: Path) -> None:
-    if play.client != "api" and play.client not in clients():
-        pytest.skip(f"there is no {play.client}")
+    if play.missing:
+        pytest.skip(play.missing)
     if str(play) not in WITHOUT_IMAGES:
         if not _ARCHIVE.is_file():
             pytest.skip("DBT_CONTAINER_IMAGES is no directory with busybox-armel.tar")
         tidy(engine, _ARCHIVE)
-    stage = Stage(engine, clients().get(play.client, ""), tmp_path, str(Path(engine).parent))
-    ours, theirs = compared(stage.play(steps(play.group, play.scene))), compared(expected_file(play).read_text())
+    with registry_for(play, tmp_path) as registry:
+        stage = Stage(engine, play.command, tmp_path, str(Path(engine).parent), registry)
+        ours = compared(stage.play(steps(play.group, play.scene)))
+    theirs = compared(expected_file(play).read_text())
     assert ours == theirs, "\n".join(difflib.unified_diff(theirs, ours, "dockerd", "ours", lineterm="", n=4))
 
 
