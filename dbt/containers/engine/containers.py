@@ -64,6 +64,7 @@ class Containers:
                 _log.error("the container %s is lost: %s", container.id[:12], result)
             elif isinstance(result, BaseException):
                 raise result
+        await self._parts.runtime.end_others()
         running = [one.id for one in self._all.values() if one.vm is not None]
         await asyncio.to_thread(self._parts.board.networks.detach_others, running)
         for container in list(self._all.values()):

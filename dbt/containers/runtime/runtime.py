@@ -167,6 +167,14 @@ class Runtime:
         self._keep(vm)
         return vm
 
+    async def end_others(self) -> None:
+        """End the VMs that a process which was killed has left, but for those that have been attached to: of builds, of
+        containers that do not run, and of those that there are no more.
+        """
+        kept = {vm.domain.uuid for vm in self._vms}
+        for name in await asyncio.to_thread(self._carrier.end_others, kept):
+            self._say(f"the VM of {name[:12]} is ended: it was left by an engine that was killed")
+
     async def close(self) -> None:
         """End all VMs."""
         await asyncio.gather(*(vm.stop() for vm in list(self._vms)))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
 import struct
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.process import messages as say
-from dbt.hypervisor.process.channel import Channel
+from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.lease import connect_to, leases, start_time
 
 _CREDENTIALS: Final = struct.Struct("3i")
+
+
+#: How long a process that is told to end may take, in seconds.
+_END_S: Final = 5.0
 
 
 class Found(NamedTuple):
@@ -47,3 +55,28 @@ def connect(directory: str, uuid: UUID) -> Found | None:
         os.close(pidfd)
         raise
     return Found(lease.pid, pidfd, Channel(connection, say.FromVm))
+
+
+def end_others(directory: str, kept: Collection[UUID]) -> list[str]:
+    """End the processes with leases of other domains than those that are ``kept``, whose host is gone for good. Return
+    the names of their domains.
+    """
+    ended = []
+    for lease in leases(directory):
+        if lease.uuid in kept:
+            continue
+        try:
+            found = connect(directory, lease.uuid)
+        except (VmLost, OSError):
+            continue  # it is ending, or it is not the process that it seems to be
+        if found is None:
+            continue
+        with suppress(ChannelEnded):
+            found.channel.send(say.End())
+        if not select.select([found.pidfd], [], [], _END_S)[0]:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(found.pidfd, signal.SIGKILL)
+        found.channel.close()
+        os.close(found.pidfd)
+        ended.append(lease.name)
+    return ended

@@ -8,7 +8,7 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -17,7 +17,7 @@ from dbt.codecache.interpreter import python_command, python_environment
 from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, VmLost
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
-from dbt.hypervisor.process.attaching import connect
+from dbt.hypervisor.process.attaching import connect, end_others
 from dbt.hypervisor.process.channel import Channel
 from dbt.hypervisor.process.lease import check_directory, lease_path, read_lease
 from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
@@ -224,6 +224,12 @@ class ProcessCarrier(Closing):
         vm = self._watch(name, ProcessVm(self, name.uuid, found.pid, found.pidfd, found.channel, console))
         ended, doubt = vm.take_over(conduct)
         return Found(vm, None if ended is None else as_outcome(ended), doubt)
+
+    def end_others(self, kept: Collection[UUID]) -> list[str]:
+        """End the machines in the directory of leases that nobody attaches to, but for those of the domains that are
+        ``kept``. Return the names of the others.
+        """
+        return end_others(self._directory, kept) if self._directory else []
 
 
 __all__ = ["NotSent", "ProcessCarrier", "VmLost"]

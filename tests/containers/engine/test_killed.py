@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import signal
 import socket
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.containers.engine.asking import create, hijack, running
-from tests.containers.engine.engines import TestEngine, engine_in
+from tests.containers.engine.engines import TIMEOUT, TestEngine, engine_in
 from tests.containers.engine.images import add_images
+from tests.containers.images.archives import archive, member
 
 
 @pytest.fixture
@@ -92,3 +97,33 @@ def test_restarts(folder: Path) -> None:
         said = engine.ask("GET", f"/events?filters={wanted}&since=1&until={int(time.time()) + 1}").body
         told = [json.loads(line) for line in said.splitlines()]
         assert [one["Actor"]["Attributes"]["exitCode"] for one in told] == ["4"] * 3
+
+
+def test_an_engine_that_is_killed_leaves_no_vm_of_a_build(folder: Path) -> None:
+    context = archive([member("Dockerfile", data=b'FROM words\nRUN ["words", "say", "here", "wait"]\n')])
+    with engine_in(folder) as engine:
+        asking = threading.Thread(target=_build, args=(engine, context))
+        asking.start()
+        machines = folder / "machines"
+        _until(lambda: bool(list(machines.glob("*.lease"))))
+        (lease,) = machines.glob("*.lease")
+        process = Path(f"/proc/{json.loads(lease.read_text())['pid']}")
+        engine.end(signal.SIGKILL)
+        asking.join()
+        assert process.exists()
+        engine.start()
+        _until(lambda: not process.exists() or process.joinpath("stat").read_text().split()[2] == "Z")
+        assert not any(path.name.startswith("build-") for path in (folder / "spool").iterdir())
+        assert engine.ask("GET", "/containers/json?all=1").json == []
+
+
+def _build(engine: TestEngine, context: bytes) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):  # the engine is killed
+        engine.ask("POST", "/build?version=1", context, {"Content-Type": "application/x-tar"})
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not is_so():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
