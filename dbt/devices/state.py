@@ -14,7 +14,7 @@ one would.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, TypeVar
 
@@ -126,22 +126,14 @@ class Stateful:
         """
 
     @classmethod
-    def state_fields(cls) -> Iterator[tuple[str, str]]:
-        """Yield name and annotation of each field that is state. TypeError if the annotation is not a plain one."""
-        for one in fields(cls):
-            if str(one.type).startswith(("Wiring[", "Part[")):
-                continue
-            if one.type not in KINDS:
-                raise TypeError(
-                    f"{cls.__name__}.{one.name} is {one.type}, which is neither plain nor Wiring[...] nor Part[...]"
-                )
-            yield one.name, str(one.type)
+    def state_fields(cls) -> Iterable[tuple[str, str]]:
+        """Return name and annotation of each field that is state. TypeError if the annotation is not a plain one."""
+        return _fields_of(cls)[0]
 
     def _parts(self) -> Iterator[tuple[str, list[Stateful]]]:
-        for one in fields(self):
-            if str(one.type).startswith("Part["):
-                held = getattr(self, one.name)
-                yield one.name, held if isinstance(held, list) else [held]
+        for name in _fields_of(type(self))[1]:
+            held = getattr(self, name)
+            yield name, held if isinstance(held, list) else [held]
 
     def parts(self) -> Iterable[Stateful]:
         """Return the objects whose state belongs to this one's, without their own parts."""
@@ -196,3 +188,26 @@ def _copy(value: Any) -> Any:
     if isinstance(value, memoryview):
         return value.tolist()
     return value.copy() if isinstance(value, list | dict) else value
+
+
+#: What :func:`_fields_of` has found: states are saved and restored while guests stand still.
+_KNOWN_FIELDS: Final[dict[type, tuple[Sequence[tuple[str, str]], Sequence[str]]]] = {}
+
+
+def _fields_of(kind: type[Stateful]) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+    """Return name and annotation of each field of a class that is state, and the names of those that are parts."""
+    if (known := _KNOWN_FIELDS.get(kind)) is not None:
+        return known
+    state, parts = [], []
+    for one in fields(kind):
+        annotation = str(one.type)
+        if annotation.startswith("Part["):
+            parts.append(one.name)
+        elif not annotation.startswith("Wiring["):
+            if one.type not in KINDS:
+                raise TypeError(
+                    f"{kind.__name__}.{one.name} is {one.type}, which is neither plain nor Wiring[...] nor Part[...]"
+                )
+            state.append((one.name, annotation))
+    _KNOWN_FIELDS[kind] = state, parts
+    return state, parts

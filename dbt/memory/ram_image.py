@@ -56,14 +56,17 @@ class RamImage:
         return cls._with(layout, file)
 
     @classmethod
-    def received(cls, layout: RamLayout, handle: int) -> RamImage:
+    def received(cls, layout: RamLayout, handle: int, parts: list[tuple[int, int]] | None = None) -> RamImage:
         """Return the image in a file that another process has made and frozen. ``handle`` is the image's from now on.
-        Raise ValueError for any other file.
+        ``parts`` are those that are not zero, if that is known. Raise ValueError for any other file.
         """
         file = RamFile.received(handle, layout.end)
         if not file.is_frozen:
             raise ValueError("it is a file that may still be written to")
-        file.find_parts()
+        if parts is None:
+            file.find_parts()
+        else:
+            file.parts = parts
         return cls._with(layout, file)
 
     @classmethod

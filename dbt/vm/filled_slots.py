@@ -35,6 +35,8 @@ def fill_slots(values: State, disks: Sequence[OpenDrive], saved: Sequence[State]
         for number, (was, one) in enumerate(zip(before, disks, strict=True))
         if not one.drive.is_empty and was == _empty(one.drive.read_only)
     ]
+    if not filled:
+        return values, []
     try:
         devices = deepcopy(cast("dict[str, Any]", values["devices"]))
         blocks = [one for one in devices[_SLOTS]["transports"] if one["device_id"] == Block.device_id]

@@ -42,6 +42,8 @@ def test_a_tree_that_was_kept_up_is_that_of_the_content() -> None:
     for page, data in content.items():
         fresh.update(page, data)
     assert kept.root(b"values") == fresh.root(b"values")
+    pages = [page for first, count in kept.runs() for page in range(first, first + count)]
+    assert pages == sorted(page for page, data in content.items() if any(data))
     nothing = PageTree()
     for page in content:
         kept.clear(page, 1)

@@ -26,7 +26,9 @@ class Arriving(Protocol):
     layout: RamLayout
 
     def take_over(self, values: bytes, file: RamFile) -> None:
-        """Be in a state: encoded values, which are of the same machine as those before, and RAM."""
+        """Be in a state: encoded values, which are of the same machine as those before, and RAM, of which the file
+        knows the parts that are not zero.
+        """
 
     def claim(self, handed: Sequence[Handover | None]) -> None:
         """Take disks and networks, or go on with those that were ``handed`` over, whose descriptors are the machine's
@@ -89,7 +91,6 @@ class OwnArriving:
 
     def take_over(self, values: bytes, file: RamFile) -> None:
         found = decoded(values, "the state", self.model)
-        file.find_parts()
         with contextlib.closing(RamImage.adopt(self.layout, file)) as image:
             self.machine.take_over(found, image)
 

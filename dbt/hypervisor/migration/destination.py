@@ -149,6 +149,7 @@ class Incoming(Generic[Arrived]):
         self._verify(state["values"], state["root"])
         if self._machine is None:
             self._machine = self._made(state["values"])
+        self._file.parts = _parts(self._tree)
         self._machine.take_over(state["values"], self._file)
         self._reached(Point.DESTINATION_VERIFIED)
         self._machine.claim(self._handed(state["ends"]))
@@ -242,3 +243,14 @@ class Incoming(Generic[Arrived]):
         if self._machine is not None:
             self._machine.close()
             self._machine = None
+
+
+def _parts(tree: PageTree) -> list[tuple[int, int]]:
+    """Return address and size of the parts of RAM that are not zero. To find them in the file takes a millisecond."""
+    parts: list[tuple[int, int]] = []
+    for page, count in tree.runs():
+        start, size = page << PAGE_SHIFT, count << PAGE_SHIFT
+        if parts and sum(parts[-1]) == start:
+            start, size = parts[-1][0], parts.pop()[1] + size
+        parts.append((start, size))
+    return parts

@@ -9,6 +9,7 @@ changed, 100 pages and the nodes above them are hashed again, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from blake3 import blake3
@@ -29,6 +30,7 @@ class PageTree:
     def __init__(self) -> None:
         self._leaves: dict[int, bytearray] = {}  # by the number of the node
         self._nodes: dict[int, bytes] = {}  # those that are up to date
+        self._present: dict[int, int] = {}  # a bit for each page that is not zero, by the number of the node
 
     def update(self, first: int, data: bytes | memoryview[int]) -> None:
         """Note the content of consecutive pages from number ``first`` on."""
@@ -48,6 +50,9 @@ class PageTree:
         if leaves is None:
             leaves = self._leaves[node] = bytearray(_ZERO_NODE)
         leaves[at : at + _DIGEST] = digest
+        bit = 1 << (page & _NODE_PAGES - 1)
+        present = self._present.get(node, 0)
+        self._present[node] = present & ~bit if digest is _ZERO_LEAF else present | bit
         self._nodes.pop(node, None)
 
     def settle(self) -> None:
@@ -55,6 +60,18 @@ class PageTree:
         for node, leaves in self._leaves.items():
             if node not in self._nodes and leaves != _ZERO_NODE:
                 self._nodes[node] = blake3(leaves).digest()
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Yield number of the first page and count of each run of pages that are not zero. Runs may touch."""
+        for node in sorted(self._present):
+            bits, at = self._present[node], node << _NODE_SHIFT
+            while bits:
+                zeros = (bits & -bits).bit_length() - 1
+                bits >>= zeros
+                count = (~bits & bits + 1).bit_length() - 1
+                yield at + zeros, count
+                bits >>= count
+                at += zeros + count
 
     def root(self, values: bytes) -> bytes:
         """Return the digest of RAM and of ``values``, which are all of the state besides."""

@@ -58,7 +58,7 @@ class ArrivingProcess:
         file.seal()
         handle = memory_file(values)
         try:
-            self.vm.ask(say.TakeOver(), say.Ready, [handle, file.handle])
+            self.vm.ask(say.TakeOver(file.parts), say.Ready, [handle, file.handle])
         finally:
             os.close(handle)
 

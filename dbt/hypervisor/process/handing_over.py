@@ -96,18 +96,18 @@ class HandingOver:
                 self._permit(machine, announces)
             case say.Doubt(why, releases):
                 self._be_doubted(machine, why, releases)
-            case say.TakeOver():
-                self._take_over(*channel.take_files(2))
+            case say.TakeOver(parts):
+                values, ram = channel.take_files(2)
+                self._take_over(content_of(values), ram, parts)
             case _:
                 return None
         return say.Ready(), ()
 
-    def _take_over(self, values: int, ram: int) -> None:
+    def _take_over(self, values: bytes, ram: int, parts: list[tuple[int, int]]) -> None:
         arriving = self._arriving
         assert arriving is not None
-        image = RamImage.received(arriving.layout, ram)
-        with closing(image):
-            arriving.machine.take_over(decoded(content_of(values), "the state", arriving.model), image)
+        with closing(RamImage.received(arriving.layout, ram, parts)) as image:
+            arriving.machine.take_over(decoded(values, "the state", arriving.model), image)
 
     def _release(self, leaving: OwnLeaving, keeps_networks: bool) -> Answer:
         """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the

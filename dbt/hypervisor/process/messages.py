@@ -244,7 +244,11 @@ class Prepare(_Message):
 
 
 class TakeOver(_Message):
-    """Be in the state in two files that come along, its values and its RAM."""
+    """Be in the state in two files that come along, its values and its RAM. It is zero but for ``parts``: address and
+    size of each.
+    """
+
+    parts: list[tuple[int, int]]
 
 
 class End(_Message):
