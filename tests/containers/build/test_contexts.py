@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import io
 import lzma
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,45 @@ def test_a_context_that_is_none(tmp_path: Path) -> None:
         with pytest.raises(ImageError):
             asyncio.run(build.messages(data, {"version": "1"}))
     assert len(build.store.images()) == 1 and not list(build.folder.iterdir())
+
+
+class _Web(http.server.BaseHTTPRequestHandler):
+    """Has one file, and leads elsewhere."""
+
+    def do_GET(self) -> None:
+        if self.path == "/file%20name":
+            self.send_response(200)
+            self.send_header("Content-Length", "7")
+            self.send_header("Last-Modified", "Thu, 01 Jan 1970 00:01:00 GMT")
+            self.end_headers()
+            self.wfile.write(b"content")
+        else:
+            self.send_response(302 if self.path == "/away" else 404)
+            self.send_header("Location", "ftp://127.0.0.1/x")
+            self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_file_from_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    build = Build(tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+
+        def said(target: str) -> list[dict[str, Any]]:
+            outer = archive([member("Dockerfile", data=f"FROM busybox\nADD {url}{target} /d/\n".encode())])
+            return asyncio.run(build.messages(outer, {"version": "1"}))
+
+        image = build.image_of(said("/file%20name"))
+        assert image is not None
+        with FilesView(image.layers) as files:
+            assert files.read("/d/file name", 9) == b"content"
+            status = files.stat("/d/file name")
+            assert (status.mode & 0o7777, status.mtime) == (0o600, (60, 0))
+        assert f"failed to GET {url}/none with status 404" in said("/none")[-1]["error"]
+        assert "ftp://127.0.0.1/x" in said("/away")[-1]["error"]
+        assert "cannot determine filename" in said("/")[-1]["error"]
+        server.shutdown()
