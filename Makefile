@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-migration guests linux virt debian programs images test-virt refresh-oracle refresh-docker docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-containers bench-migration guests linux virt debian programs images test-virt refresh-oracle refresh-docker docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-trace  what recording a translation trace costs"
 	@echo "make bench-state  what saving, forking and going back cost (BENCH='--linux build/linux')"
 	@echo "make bench-vms  what many machines in one host cost (BENCH='--images build/virt')"
+	@echo "make bench-containers  what containers cost, beside dockerd and qemu-arm (IMAGES=build/images)"
 	@echo "make bench-io  disks, networks, shared directories, consoles and booting beside QEMU (BENCH='--images DIR')"
 	@echo "make bench-migration  how long a Linux stands still that is moved to another process (VIRT=build/virt)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
@@ -115,6 +116,9 @@ bench-io: $(VENV)/.stamp-run
 
 bench-vms: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_vms.py $(BENCH)
+
+bench-containers: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_containers.py --images $(IMAGES) $(BENCH)
 
 bench-migration: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_migration.py $(VIRT) $(BENCH)

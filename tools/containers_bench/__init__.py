@@ -1,0 +1,1 @@
+"""The rows of ``make bench-containers``: short commands, first runs, memory, kernels of computation, and limits."""
