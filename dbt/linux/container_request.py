@@ -111,6 +111,10 @@ class ContainerRequest(Request):
         """Let the container use every device, and not only those of docker's list."""
         self._add("D", "all devices")
 
+    def bind(self, source: str, target: str) -> None:
+        """Let what is at ``source`` be seen at ``target``, which becomes a file if there is nothing."""
+        self._add("b", target, encoded_text(source), encoded_text(target))
+
     def set_interface(self, card: int, address: bytes, mask: bytes, gateway: bytes, mtu: int, mac: bytes) -> None:
         """Give a network card its addresses: four bytes each, the gateway's zero if it is none. Without an address it
         is down.

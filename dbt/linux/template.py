@@ -74,9 +74,13 @@ def container_tag(number: int, read_only: bool) -> str:
 
 
 def container_shares(folders: Mapping[str, str]) -> tuple[Share, ...]:
-    """Return the shares of a container's guest: ``folders`` has the directory for each tag that is used."""
+    """Return the shares of a container's guest: ``folders`` has the directory, or file, for each tag that is used."""
     places = [(number, read_only) for read_only in (True, False) for number in range(DIRECTORIES)]
-    return tuple(Share(folders.get(tag := container_tag(*place)), tag, place[1]) for place in places)
+    found = []
+    for number, read_only in places:
+        path = folders.get(tag := container_tag(number, read_only))
+        found.append(Share(path, tag, read_only, path is not None and not os.path.isdir(path)))
+    return tuple(found)
 
 
 def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:

@@ -30,7 +30,7 @@ class SharedDirectory:
         self._server: Server | None = None
         if share.path is not None:
             try:
-                self._server = Server(share.path, share.read_only)
+                self._server = Server(share.path, share.read_only, share.is_file)
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 raise ShareError(f"the directory {share.path} cannot be shared: {reason}") from None

@@ -84,6 +84,8 @@ class MountMaker:
 
     @staticmethod
     def _make_source(source: str) -> None:
+        if os.path.exists(source):  # which may be a file
+            return
         try:
             os.makedirs(source, exist_ok=True)
         except OSError as error:

@@ -17,6 +17,7 @@ from typing import Final
 from dbt.containers.network.interface import Interface
 from dbt.containers.runtime.capabilities import capability_bits
 from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
+from dbt.host.ninep.shared_file import NAME
 from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
 from dbt.linux.template import container_tag
 
@@ -24,6 +25,8 @@ from dbt.linux.template import container_tag
 ROOT, DISK, UPPER = "/container/root", "/container/disk", "/container/disk/upper"
 _WORK, _LAYERS, _INIT, _FILES = "/container/disk/work", "/l", "/l/0", "container/files"
 CGROUP: Final = "/sys/fs/cgroup/container"
+#: Where the file systems are, below the old root, that have one file.
+_SINGLE_FILES: Final = "container/single"
 _LAYER_DISK, _OWN_DISK = "/dev/vda", "/dev/vdb"
 _SECTOR: Final = 512
 _9P: Final = "trans=virtio,version=9p2000.L,msize=262144,access=any,cache=mmap"
@@ -215,28 +218,32 @@ def _mount_users(request: ContainerRequest, spec: Spec) -> None:
         key=lambda one: one[0].count("/"),
     )
     for target, mount in targets:
-        request.make_directory(target)
         if isinstance(mount, Tmpfs):
+            request.make_directory(target)
             flags, options = _tmpfs_options(mount.options)
             request.mount("tmpfs", "tmpfs", target, flags, options)
             continue
         number = counts[mount.read_only]
         counts[mount.read_only] += 1
-        flags = _F.READ_ONLY if mount.read_only else _F.NONE
-        request.mount("9p", container_tag(number, mount.read_only), target, flags, _9P)
+        tag, flags = container_tag(number, mount.read_only), _F.READ_ONLY if mount.read_only else _F.NONE
+        place = target if os.path.isdir(mount.source) else f"{_SINGLE_FILES}/{tag}"
+        request.make_directory(place)
+        request.mount("9p", tag, place, flags, _9P)
+        if place != target:
+            request.bind(f"{place}/{NAME.decode()}", target)
     for number, path in enumerate(spec.files):
         request.mount("", f"{_FILES}/{number}", path, _F.BIND)
 
 
 def directories(spec: Spec) -> dict[str, str]:
-    """Return the directory of the host for each tag that a container mounts. Raise RuntimeFailure for too many."""
+    """Return what of the host each tag is that a container mounts. Raise RuntimeFailure for too many."""
     found: dict[str, str] = {}
     for read_only in (True, False):
         chosen = [mount.source for mount in spec.mounts if mount.read_only == read_only]
         if len(chosen) > MOST_DIRECTORIES:
             kind = "that it can only read" if read_only else "that it can write"
             raise RuntimeFailure(f"a container has at most {MOST_DIRECTORIES} directories of the host {kind}")
-        found |= {container_tag(number, read_only): source for number, source in enumerate(chosen)}
+        found |= {container_tag(number, read_only): os.path.realpath(source) for number, source in enumerate(chosen)}
     return found
 
 

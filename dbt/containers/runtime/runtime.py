@@ -202,8 +202,10 @@ def _check(spec: Spec) -> None:
     texts += targets
     check_texts(texts)
     for mount in spec.mounts:
-        if not os.path.isdir(mount.source):
-            raise RuntimeFailure(f"{mount.source}: only a directory of the host can be mounted in a container")
+        if not os.path.isdir(mount.source) and not os.path.isfile(mount.source):
+            raise RuntimeFailure(
+                f"{mount.source}: only a directory or a file of the host can be mounted in a container"
+            )
     for target in (process.cwd or "/", *targets, *spec.files):
         if not target.startswith("/"):
             raise RuntimeFailure(f"{target}: a path in a container begins with /")

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from dbt.containers.network.interface import Interface
 
-#: How many directories of the host a container can only read, and how many others, and its network cards.
+#: How many directories and files of the host a container can only read, and how many others, and its network cards.
 MOST_DIRECTORIES: Final = 6
 MOST_CARDS: Final = 4
 
@@ -63,7 +63,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Mount:
-    """A directory of the host (``source``) at ``target``."""
+    """A directory or file of the host (``source``) at ``target``."""
 
     source: str
     target: str

@@ -24,6 +24,7 @@ from dbt.host.ninep.fids import Fid, FidTable, Path, is_name, is_too_long
 from dbt.host.ninep.listing import DT_DIRECTORY, Entry, behind, list_directory
 from dbt.host.ninep.messages import QID, Reader, failure, string
 from dbt.host.ninep.open_files import OpenFiles
+from dbt.host.ninep.shared_file import SharedFile
 from dbt.host.ninep.tree import SharedTree, by_number, check_mode
 
 _VERSION = b"9P2000.L"
@@ -83,10 +84,12 @@ class _Turn:
 
 
 class Server:
-    """The server of one directory. Raise OSError if it cannot be opened. ``read_only``: each change is refused."""
+    """The server of one directory, or of one file (``is_file``). Raise OSError if it cannot be opened. ``read_only``:
+    each change is refused.
+    """
 
-    def __init__(self, root: str, read_only: bool = False) -> None:
-        self._tree = SharedTree(root)
+    def __init__(self, root: str, read_only: bool = False, is_file: bool = False) -> None:
+        self._tree = SharedFile(root) if is_file else SharedTree(root)
         self._read_only = read_only
         self._files = OpenFiles()
         self._listing: tuple[int, list[Entry]] = (0, [])

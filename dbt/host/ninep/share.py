@@ -17,11 +17,13 @@ class Share(NamedTuple):
     - ``path``: the directory. None is a share whose answers come from a recording.
     - ``tag``: the name by which the guest mounts it, at most :data:`LONGEST_TAG` bytes of UTF-8.
     - ``read_only``: the guest can change nothing.
+    - ``is_file``: the path is that of a file, which is alone in the directory (:mod:`dbt.host.ninep.shared_file`).
     """
 
     path: str | None
     tag: str = DEFAULT_TAG
     read_only: bool = False
+    is_file: bool = False
 
 
 def fault_of(shares: Sequence[Share]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -18,10 +19,11 @@ _READ: Final = 1 << 2 | 1 << 3  # a file, and the entries of a directory
 _NETWORK: Final = 3  # binding and connecting by TCP, since version 4
 _SCOPES: Final = 3  # abstract unix sockets and signals, since version 6
 _EXECUTE: Final = 1 << 0
+_OF_FILES: Final = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # writing, reading, truncating and controlling one
 
 
 class Folder(NamedTuple):
-    """A directory beneath which files can be read, and changed too if it ``is_writable``."""
+    """A directory beneath which files can be read, and changed too if it ``is_writable``; or a file."""
 
     path: str
     is_writable: bool = False
@@ -55,11 +57,13 @@ def restrict(folders: Iterable[Folder]) -> None:
 
 def _allow(libc: ctypes.CDLL, handle: int, folder: Folder, files: int) -> None:
     try:
-        place = os.open(folder.path, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+        place = os.open(folder.path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         access = files & ~_EXECUTE if folder.is_writable else _READ
+        if not stat.S_ISDIR(os.fstat(place).st_mode):
+            access &= _OF_FILES
         _checked(libc.syscall(_ADD, handle, _BENEATH, struct.pack("<Qi", access, place), 0))
     finally:
         os.close(place)

@@ -60,6 +60,30 @@ long bind_file(const char *file, const char *path)
     return mount(file, path, "", MOUNT_BIND, "");
 }
 
+long bind_at(const char *file, char *path)
+{
+    struct status status;
+    char *last = path;
+    long made;
+
+    if (status_at(AT_HERE, path, 0, &status) == -ENOENT) {
+        for (char *at = path; *at; at++)
+            last = *at == '/' ? at : last;
+        if (last != path) {
+            *last = 0;
+            made = make_directories(path);
+            *last = '/';
+            if (made < 0)
+                return made;
+        }
+        made = open_file(path, WRITE_ONLY | CREATE | EXCLUSIVE, 0755);
+        if (made < 0)
+            return made;
+        call(SYS_CLOSE, made, 0, 0, 0, 0);
+    }
+    return mount(file, path, "", MOUNT_BIND, "");
+}
+
 long hide_path(const char *path)
 {
     struct status status;

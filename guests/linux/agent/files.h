@@ -11,6 +11,8 @@ long make_node(const char *path, uint32_t mode, uint32_t device);
 long mount_at(uint32_t flags, char *source);
 /* Let a file be seen at another path, which becomes a file if there is nothing. */
 long bind_file(const char *file, const char *path);
+/* Likewise, and directories above the path are made. A file that is there stays as it is. */
+long bind_at(const char *file, char *path);
 /* Let what is at a path look empty, or be read-only. It is no failure if there is nothing. */
 long hide_path(const char *path);
 long freeze_path(const char *path);

@@ -97,6 +97,8 @@ static long make(struct carrier *carrier, const struct item *item)
         return detach_root(&carrier->old_root);
     case ITEM_CONSOLE:
         return carrier->terminal ? bind_file(carrier->terminal + 1, text) : 0; /* from the old root */
+    case ITEM_BIND:
+        return bind_at(text, next_text(text));
     case ITEM_HIDE:
         return hide_path(text);
     case ITEM_FREEZE:

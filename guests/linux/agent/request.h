@@ -37,6 +37,7 @@ enum { /* of the values, all texts end with a zero byte */
     ITEM_PIVOT = 'v',       /* a new root; the old one is the working directory then, and relative paths begin there */
     ITEM_DETACH = 'V',      /* give up the old root */
     ITEM_CONSOLE = 'T',     /* a file at which the session's terminal is seen too, if it has one */
+    ITEM_BIND = 'b',        /* what is seen at another path, too, which becomes a file if there is nothing: two paths */
     ITEM_HIDE = 'M',        /* a path that looks empty */
     ITEM_FREEZE = 'R',      /* a path that can only be read */
     ITEM_CAPABILITIES = 'C',/* the capabilities that any program of this process can have, 8 bytes */

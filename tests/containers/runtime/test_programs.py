@@ -180,3 +180,24 @@ def test_directories_of_the_host(boxes: Boxes, tmp_path: Path) -> None:
     said, _ = boxes.run(boxes.said(*argv, mounts=mounts))
     assert said.output == b"from the host\n" * 2
     assert (tmp_path / "out").read_text() == "new\n" and not (tmp_path / "not").exists()
+
+
+def test_single_files_of_the_host(boxes: Boxes, tmp_path: Path) -> None:
+    """A file is seen at its place, also where there was none, and nothing that is beside it."""
+    (tmp_path / "in").write_text("from the host\n")
+    (tmp_path / "secret").write_text("secret\n")
+    (tmp_path / "link").symlink_to("in")
+    mounts = (
+        Mount(str(tmp_path / "in"), "/etc/passwd"),
+        Mount(str(tmp_path / "link"), "/new/place/file", read_only=True),
+    )
+    read = ("words", "file", "/etc/passwd", "file", "/new/place/file", "write", "/etc/passwd", "new")
+    said, _ = boxes.run(boxes.said(*read, mounts=mounts))
+    assert said == (b"from the host\n" * 2, b"", 0)
+    assert (tmp_path / "in").read_text() == "new\n"
+    for path in ("/etc/secret", "/new/place/secret", "/new/place/in"):
+        said, _ = boxes.run(boxes.said("words", "file", path, mounts=mounts))
+        assert said == (b"", path.encode() + b"\n", 98)
+    said, _ = boxes.run(boxes.said("words", "write", "/new/place/file", "x", mounts=mounts))
+    assert said.code == 98
+    assert (tmp_path / "in").read_text() == "new\n"

@@ -38,8 +38,8 @@ class Refused(Exception):
 class Client:
     """A client of a server for ``root``, whose fid 0 is the root."""
 
-    def __init__(self, root: Path | str, read_only: bool = False, msize: int = 8192) -> None:
-        self.server = Server(str(root), read_only)
+    def __init__(self, root: Path | str, read_only: bool = False, msize: int = 8192, is_file: bool = False) -> None:
+        self.server = Server(str(root), read_only, is_file)
         self.fids: dict[int, bytes] = {}
         self.msize = self.serial = 0
         self.room = MOST_BYTES
