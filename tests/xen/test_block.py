@@ -103,6 +103,14 @@ def test_sectors_are_read_and_written(disk: Disk) -> None:
             assert read == model[512 * sector :][:size]
 
 
+def test_a_response_has_nothing_in_its_padding(disk: Disk) -> None:
+    disk.bench.write(RING + 64, b"\xee" * 112)
+    sent = request(READ, segments=[(disk.page(0), 0, 7)])
+    assert disk.do(sent) == [OK]
+    answer = disk.bench.read(RING + 64, 112)
+    assert answer[:16] == (1).to_bytes(8, "little") + bytes(8) and answer[16:] == sent[16:]
+
+
 def test_indirect_requests(disk: Disk) -> None:
     tables = [DATA + 0x40000, DATA + 0x41000]
     for number, table in enumerate(tables):

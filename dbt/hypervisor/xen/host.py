@@ -89,9 +89,12 @@ class XenHost:
                     other.foreign.revoke(handle)
         domain.store.server.forget()
         home = domain.store.server.home
+        self.tree.removed.clear()
         if home in self.tree.values:
             self.tree.remove(BACKEND_DOMAIN, home)
             self.store_changed(home)
+        for path in self.tree.forget(number):
+            self.store_changed(path)
         self.toolstack.disconnect(number)
 
     def go_to(self, domains: Mapping[int, XenDomain]) -> None:

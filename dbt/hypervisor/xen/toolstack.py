@@ -109,5 +109,6 @@ class Toolstack:
         self._changed(path)
 
     def _remove(self, path: str) -> None:
+        self._tree().removed.clear()
         self._tree().remove(BACKEND_DOMAIN, path)
         self._changed(path)

@@ -47,7 +47,7 @@ CHANGES: Final = frozenset({Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS})
 _OK: Final = b"OK\0"
 _WORD: Final = 0xFFFFFFFF
 #: What a guest may have at the same time.
-MOST_WATCHES, MOST_TRANSACTIONS = 128, 10
+MOST_WATCHES, MOST_TRANSACTIONS, MOST_REQUESTS = 128, 10, 1024
 _LONGEST_TOKEN: Final = 1024
 
 
@@ -65,6 +65,8 @@ class StoreServer(Stateful):
     transactions: dict[int, bytes] = field(default_factory=dict)
     last_transaction: int = 0
     changed: Wiring[list[str]] = field(default_factory=list, init=False)
+    #: What transactions see, as long as it is right: of which values and generation of the tree, after which log.
+    views: Wiring[dict[int, tuple[dict[str, bytes], int, bytes, Tree]]] = field(default_factory=dict, init=False)
 
     def is_possible(self) -> bool:
         return (
@@ -89,6 +91,7 @@ class StoreServer(Stateful):
 
     def answer(self, kind: int, request: int, transaction: int, payload: bytes) -> bytes:
         """Return the answer to a request, and the events that follow from it."""
+        self.tree.removed.clear()
         try:
             data, events = self._do(kind, transaction, payload)
         except StoreError as error:
@@ -99,6 +102,7 @@ class StoreServer(Stateful):
 
     def write(self, path: str, value: bytes) -> bytes:
         """Write a node as the back ends' domain does. Return the events for the guest."""
+        self.tree.removed.clear()
         self.tree.write(BACKEND_DOMAIN, path, value)
         return b"".join(self._events([path]))
 
@@ -108,6 +112,7 @@ class StoreServer(Stateful):
         """
         if kind not in CHANGES:
             raise StoreError("ENOSYS")
+        self.tree.removed.clear()
         path = self._apply(self.tree, kind, payload, BACKEND_DOMAIN)
         return path, b"".join(self._events([path]))
 
@@ -173,8 +178,11 @@ class StoreServer(Stateful):
     def _change(self, kind: int, transaction: int, payload: bytes) -> list[bytes]:
         if not transaction:
             return self._done([self._apply(self.tree, kind, payload, self.domain)])
-        path = self._apply(self._view(transaction), kind, payload, self.domain)
+        view = self._view(transaction)
+        self.views.pop(transaction, None)
+        path = self._apply(view, kind, payload, self.domain)
         self._extend(transaction, path, (kind, payload))
+        self._keep_view(transaction, view)
         return []
 
     def _extend(self, transaction: int, path: str, request: tuple[int, bytes] | None = None) -> None:
@@ -182,7 +190,7 @@ class StoreServer(Stateful):
         log = transaction_log.with_seen(self.transactions[transaction], path, self.tree.version(path))
         if request is not None:
             log = transaction_log.with_request(log, *request)
-        if len(log) > LONGEST_LOG:
+        if len(log) > LONGEST_LOG or len(transaction_log.requests(log)) > MOST_REQUESTS:
             raise StoreError("ENOSPC")
         self.transactions[transaction] = log
 
@@ -209,10 +217,19 @@ class StoreServer(Stateful):
             return self.tree
         if transaction not in self.transactions:
             raise StoreError("ENOENT")
+        log = self.transactions[transaction]
+        if (found := self.views.get(transaction)) is not None:
+            values, generation, known, view = found
+            if values is self.tree.values and (generation, known) == (self.tree.generation, log):
+                return view
         view = self.tree.copy()
         with suppress(StoreError):  # somebody has changed what it depends on, and it cannot end well
-            self._apply_all(view, self.transactions[transaction])
+            self._apply_all(view, log)
+        self._keep_view(transaction, view)
         return view
+
+    def _keep_view(self, transaction: int, view: Tree) -> None:
+        self.views[transaction] = self.tree.values, self.tree.generation, self.transactions[transaction], view
 
     def _apply_all(self, tree: Tree, log: bytes) -> list[str]:
         """Do the requests of a transaction. Return the paths of the nodes."""
@@ -246,6 +263,7 @@ class StoreServer(Stateful):
         if transaction not in self.transactions:
             raise StoreError("ENOENT")
         log = self.transactions.pop(transaction)
+        self.views.pop(transaction, None)
         if payload == b"F\0":
             return []
         if not self._is_current(log):
@@ -256,6 +274,7 @@ class StoreServer(Stateful):
         """The guest is gone: its watches and transactions are."""
         self.watches.clear()
         self.transactions.clear()
+        self.views.clear()
 
     def _done(self, paths: list[str]) -> list[bytes]:
         """The guest has changed nodes: note it, and return the events for itself."""
@@ -303,8 +322,8 @@ class StoreServer(Stateful):
             return False
         base = self.path_of(watched)
         if is_inside(path, base):
-            return path not in self.tree.values or self.tree.may_read(self.domain, path)
-        return base.startswith(path + "/") and path not in self.tree.values
+            return self.tree.may_read(self.domain, path) or self.tree.might_read(self.domain, path)
+        return base.startswith(path + "/") and self.tree.might_read(self.domain, base)
 
     def _events(self, paths: list[str]) -> list[bytes]:
         """Return the events of the guest's watches for nodes that have changed."""

@@ -7,11 +7,12 @@ the permissions of a node say, and has a quota of nodes.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from dbt.devices.state import Stateful
+from dbt.devices.state import Stateful, Wiring
 
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9\-_@:+.]+)+|/")
 _PERMISSION: Final = re.compile(rb"([rwbn])([0-9]{1,5})")
@@ -51,6 +52,19 @@ class Tree(Stateful):
     permissions: dict[str, bytes] = field(default_factory=lambda: {"/": b"n0\0"})
     generation: int = 0
     versions: dict[str, int] = field(default_factory=lambda: {"/": 0})
+    #: The permissions of nodes that the present request has removed: who could read them may hear of it.
+    removed: Wiring[dict[str, bytes]] = field(default_factory=dict, init=False)
+    #: How many nodes each domain owns, as counted of a certain dictionary of permissions.
+    counted: Wiring[tuple[dict[str, bytes], Counter[int]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._count()
+
+    def _count(self) -> Counter[int]:
+        """Return how many nodes each domain owns. Permissions that have been put in from elsewhere are counted anew."""
+        if not hasattr(self, "counted") or self.counted[0] is not self.permissions:
+            self.counted = self.permissions, Counter(map(_owner, self.permissions.values()))
+        return self.counted[1]
 
     def is_possible(self) -> bool:
         return (
@@ -119,6 +133,8 @@ class Tree(Stateful):
             return
         self._check(domain, path, _WRITE)
         for each in [path, *self._below(path)]:
+            self.removed[each] = self.permissions[each]
+            self._count()[_owner(self.permissions[each])] -= 1
             del self.values[each], self.permissions[each], self.versions[each]
         self._touch(parent_of(path))
 
@@ -130,11 +146,34 @@ class Tree(Stateful):
             raise StoreError("EINVAL")
         if domain and (_owner(self.permissions[path]), _owner(permissions)) != (domain, domain):
             raise StoreError("EPERM" if _owner(self.permissions[path]) == domain else "EACCES")
+        self._count()[_owner(self.permissions[path])] -= 1
+        self._count()[_owner(permissions)] += 1
         self.permissions[path] = permissions
         self._touch(path)
 
     def may_read(self, domain: int, path: str) -> bool:
-        return path in self.values and self._allows(domain, path, _READ)
+        return path in self.values and _allow(self.permissions[path], domain, _READ)
+
+    def might_read(self, domain: int, path: str) -> bool:
+        """Return True if a domain might read a node that the present request has removed."""
+        return path in self.removed and _allow(self.removed[path], domain, _READ)
+
+    def forget(self, domain: int) -> list[str]:
+        """Remove all nodes of a domain that is gone, and what others allow it: its number may be another one's next.
+        Return the paths of the nodes that were removed, without those below these.
+        """
+        gone = []
+        for path in sorted(self.values):
+            if path in self.values and _owner(self.permissions[path]) == domain:
+                self.remove(0, path)
+                gone.append(path)
+        for path, permissions in self.permissions.items():
+            first, *rest = permissions.split(b"\0")[:-1]
+            kept = [entry for entry in rest if int(entry[1:]) != domain]
+            if len(kept) < len(rest):
+                self.permissions[path] = b"\0".join([first, *kept, b""])
+                self._touch(path)
+        return gone
 
     def _make(self, domain: int, path: str) -> None:
         """Make a node and those above it that are missing, or none of them. They inherit permissions."""
@@ -145,12 +184,12 @@ class Tree(Stateful):
         self._check(domain, path, _WRITE)
         permissions = self.permissions[path]
         if domain:
-            owned = sum(_owner(each) == domain for each in self.permissions.values())
-            if owned + len(missing) > MOST_NODES:
+            if self._count()[domain] + len(missing) > MOST_NODES:
                 raise StoreError("ENOSPC")
             first, _, rest = permissions.partition(b"\0")
             permissions = first[:1] + str(domain).encode() + b"\0" + rest
         for each in reversed(missing):
+            self._count()[_owner(permissions)] += 1
             self.values[each], self.permissions[each] = b"", permissions
             self._touch(each)
         self._touch(path)
@@ -164,15 +203,16 @@ class Tree(Stateful):
     def _check(self, domain: int, path: str, wanted: bytes) -> None:
         if path not in self.values:
             raise StoreError("ENOENT")
-        if not self._allows(domain, path, wanted):
+        if not _allow(self.permissions[path], domain, wanted):
             raise StoreError("EACCES")
 
-    def _allows(self, domain: int, path: str, wanted: bytes) -> bool:
-        entries = self.permissions[path].split(b"\0")[:-1]
-        if domain in (0, int(entries[0][1:])):
-            return True
-        mine = [entry for entry in entries[1:] if int(entry[1:]) == domain]
-        return (mine or entries)[0][:1] in wanted
+
+def _allow(permissions: bytes, domain: int, wanted: bytes) -> bool:
+    entries = permissions.split(b"\0")[:-1]
+    if domain in (0, int(entries[0][1:])):
+        return True
+    mine = [entry for entry in entries[1:] if int(entry[1:]) == domain]
+    return (mine or entries)[0][:1] in wanted
 
 
 def _owner(permissions: bytes) -> int:
