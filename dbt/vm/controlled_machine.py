@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
@@ -268,6 +268,22 @@ class ControlledMachine(LoadedMachine, ABC):
         handed = self._parts.attachments.release()
         self._ownership.forbid(why)
         return handed
+
+    def take_pending(self) -> list[Arrival]:
+        """Return what has come from outside and the guest has not got yet, such as a key or a frame, and keep nothing
+        of it. The machine must not be running.
+        """
+        self._ownership.check_stopped()
+        return list(self._parts.mailbox.take())
+
+    def post_pending(self, arrivals: Iterable[Arrival]) -> None:
+        """Have what :meth:`take_pending` has returned, of a machine with the same devices. Raise ValueError for what is
+        for none of them.
+        """
+        for arrival in arrivals:
+            if arrival.receiver not in self._parts.peripherals.board.receivers:
+                raise ValueError(f"the machine has nothing that could be told of {arrival.receiver!r:.80}")
+            self._parts.mailbox.post(arrival)
 
     def sync_disks(self) -> None:
         """Put what the guest has written to raw disks where it survives the host, so that :meth:`release` has less to

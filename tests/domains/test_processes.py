@@ -390,8 +390,12 @@ def runs(*words: int) -> bytes:
         (lambda one: one.content([1, 2]), ["Value", bytes(4096)], "4096 bytes of 2 pages"),
         (lambda one: one.content([1]), ["Value", bytes(8192)], "8192 bytes of 1 pages"),
         (lambda one: one.values(), ["Files", 1], "0 files with a message that has 1"),
-        (lambda one: one.release(True), ["Released", [["NetworkEnd", b"", b""]]], "0 files with a message that has 1"),
-        (lambda one: one.release(True), ["Released", [["NetworkEnd", b"", bytes(3 << 20)]]], "none"),
+        (
+            lambda one: one.release(True),
+            ["Released", [], [["NetworkEnd", b"", b""]]],
+            "0 files with a message that has 1",
+        ),
+        (lambda one: one.release(True), ["Released", [], [["NetworkEnd", b"", bytes(3 << 20)]]], "none"),
     ],
 )
 def test_a_process_cannot_have_anything_sent_that_is_not_its_machine(

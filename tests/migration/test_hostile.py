@@ -21,7 +21,7 @@ from dbt.hypervisor.migration import MigrationError, OwnMachines, Place
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.destination import Incoming
 from dbt.hypervisor.migration.errors import PeerGone, ProtocolError
-from dbt.hypervisor.migration.messages import HEADER, LIMITS, Kind, Pages, layout_of, mapping
+from dbt.hypervisor.migration.messages import HEADER, LIMITS, Kind, Pages, layout_of, mapping, pending_of
 from dbt.hypervisor.migration.page_tree import PageTree
 from dbt.memory.ram import RamFile, RamLayout
 from dbt.snapshot.plain import encode
@@ -145,10 +145,10 @@ def test_a_state_that_is_not_what_was_offered_is_not_run() -> None:
     changes = {"processor": b""}, {"icount": -1}, {"machine": None}, {"devices": {}}, {"drives": [1]}
     for change in changes:
         encoded = encode({**values, **change})
-        state = {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "ends": []}
+        state = {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "pending": [], "ends": []}
         text = answer_to((Kind.OFFER, offer()), (Kind.STATE, state))
         assert "the machine cannot be taken" in text or "another machine than the offer" in text, change
-    wrong = {"values": encode(values), "root": bytes(32), "is_paused": False, "ends": []}
+    wrong = {"values": encode(values), "root": bytes(32), "is_paused": False, "pending": [], "ends": []}
     assert "hash is another one" in answer_to((Kind.OFFER, offer()), (Kind.STATE, wrong))
     assert "makes no sense" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [[1, 2]])))
     assert "more networks over" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [[b"", b""]])))
@@ -157,7 +157,7 @@ def test_a_state_that_is_not_what_was_offered_is_not_run() -> None:
 def good_state(values: dict[str, Any], ends: list[object]) -> dict[str, object]:
     """The state of a machine whose RAM is zero, with these networks."""
     encoded = encode(values)
-    return {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "ends": ends}
+    return {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "pending": [], "ends": ends}
 
 
 def test_memory_that_can_be_taken_away_or_written_is_not_mapped(tmp_path: Path) -> None:
@@ -244,3 +244,13 @@ def test_passt_does_not_leave_its_host() -> None:
 
 def test_every_kind_has_a_limit() -> None:
     assert LIMITS.keys() == set(Kind)
+
+
+@pytest.mark.parametrize(
+    "pending",
+    [[1], [["net"]], [["net", "text"]], [[b"net", b""]], [["net", bytes((1 << 20) + 1)]], [["net", b""]] * 3000],
+    ids=["number", "short", "text", "bytes", "long", "many"],
+)
+def test_what_is_on_its_way_and_makes_no_sense(pending: list[object]) -> None:
+    with pytest.raises(ProtocolError, match="on its way"):
+        pending_of(pending)

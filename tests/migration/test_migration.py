@@ -10,6 +10,7 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.abi.addresses import Gpa
+from dbt.board.board import POWER_KEY
 from dbt.host.console import Console
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive
@@ -17,6 +18,7 @@ from dbt.hypervisor import Clock, Domain, DomainState, Host, LifecycleError
 from dbt.hypervisor.migration import MigrationError, Place, Point, Progress, Settings, Status, Undecided
 from dbt.hypervisor.migration.convergence import Convergence
 from dbt.hypervisor.migration.page_tree import PageTree
+from dbt.vm.input import Arrival
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
@@ -324,6 +326,50 @@ def test_a_source_that_takes_its_disk_back_has_it_again(tmp_path: Path) -> None:
         RawFile(str(disk), writable=True)
     assert machine.run(fuel=10**6).exit_code == 0
     machine.close()
+
+
+# -- what is on its way ----------------------------------------------------------------------------
+
+
+def with_keys() -> Machine:
+    """A machine whose power key has been pressed, and which has executed nothing since."""
+    machine = Machine(32 << 20, "threaded", board="virt", console=CaptureConsole())
+    machine.load_bytes(assemble("1: b 1b", ORIGIN), base=ORIGIN)
+    machine.run(fuel=100)
+    machine.press_power_key()
+    return machine
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_key_that_the_guest_has_not_got_is_not_lost(way: str, tmp_path: Path) -> None:
+    with receiving(place_of(way, tmp_path)) as there:
+        outgoing(with_keys(), there, way).run()
+        with there.machine() as moved_machine:
+            assert moved_machine.take_pending() == [Arrival(POWER_KEY, b"")]
+
+
+def test_a_key_stays_with_a_machine_that_stays(tmp_path: Path) -> None:
+    def refuse(point: Point) -> None:
+        if point is Point.DESTINATION_CLAIMED:
+            raise ValueError("the destination has changed its mind")
+
+    machine = with_keys()
+    with receiving(place_of("unix", tmp_path), reached=refuse) as there:
+        with pytest.raises(MigrationError, match="changed its mind"):
+            outgoing(machine, there).run()
+        there.result()
+    assert machine.take_pending() == [Arrival(POWER_KEY, b"")]
+    machine.close()
+
+
+@pytest.mark.parametrize("arrival", [Arrival("nobody", b""), Arrival("net", b"frame")])
+def test_what_is_for_nothing_of_the_machine_is_refused(arrival: Arrival, tmp_path: Path) -> None:
+    machine = with_keys()
+    machine.take_pending = lambda: [arrival]  # type: ignore[method-assign]
+    with receiving(place_of("unix", tmp_path)) as there:
+        with pytest.raises(MigrationError, match="nothing that could be told of"):
+            outgoing(machine, there).run()
+        there.result()
 
 
 # -- undecided -----------------------------------------------------------------------------------

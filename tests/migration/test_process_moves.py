@@ -14,6 +14,7 @@ from threading import Thread
 import pytest
 
 from dbt import Machine, Net
+from dbt.board.board import POWER_KEY
 from dbt.host.console import Console
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive
@@ -22,6 +23,7 @@ from dbt.hypervisor.carrier import Carrier
 from dbt.hypervisor.migration import MigrationError, Place, Point, Progress, Settings, Undecided
 from dbt.hypervisor.process.process_vm import ProcessVm
 from dbt.hypervisor.threads import ThreadCarrier
+from dbt.vm.input import Arrival
 from dbt.vm.options import HostOptions
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
@@ -125,6 +127,24 @@ def test_a_paused_domain_stays_paused_without_its_host_too(tmp_path: Path, proce
         assert target.state is DomainState.PAUSED and target.icount == before
         target.resume()
         wait_until(lambda: target.usage.instructions > 1000, "the guest after its move")
+
+
+def test_a_key_that_the_guest_has_not_got_is_not_lost(tmp_path: Path, processes: ProcessCarrier) -> None:
+    made = partial(with_net, Net("none"))
+    with hosts(processes, processes) as (here, there):
+        source, target = here.define("a", made), there.define("b", made)
+        source.start()
+        source.pause()
+        source.vm.press_power_key()
+        receiving = Receiving(target, place_of("unix", tmp_path), {"nets": [Net("none")]})
+        source.migrate(receiving.place)
+        assert receiving.end() is None
+        for _ in range(2):  # the second time it has been given back
+            leaving = target.vm.leaving()
+            leaving.release(keeps_networks=True)
+            assert leaving.pending == [Arrival(POWER_KEY, b"")]
+            leaving.claim()
+            leaving.permit()
 
 
 # -- disks and networks ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dbt.vm.machine import Machine
 if TYPE_CHECKING:
     from dbt.host.network import Handover
     from dbt.memory.ram import RamFile, RamLayout
+    from dbt.vm.input import Arrival
     from dbt.vm.options import HostOptions
 
 
@@ -25,9 +26,9 @@ class Arriving(Protocol):
 
     layout: RamLayout
 
-    def take_over(self, values: bytes, file: RamFile) -> None:
+    def take_over(self, values: bytes, file: RamFile, pending: Sequence[Arrival]) -> None:
         """Be in a state: encoded values, which are of the same machine as those before, and RAM, of which the file
-        knows the parts that are not zero.
+        knows the parts that are not zero. ``pending`` is on its way to the guest.
         """
 
     def claim(self, handed: Sequence[Handover | None]) -> None:
@@ -89,10 +90,11 @@ class OwnArriving:
         self.machine, self.model = machine, model
         self.layout = machine.ram.layout
 
-    def take_over(self, values: bytes, file: RamFile) -> None:
+    def take_over(self, values: bytes, file: RamFile, pending: Sequence[Arrival]) -> None:
         found = decoded(values, "the state", self.model)
         with contextlib.closing(RamImage.adopt(self.layout, file)) as image:
             self.machine.take_over(found, image)
+        self.machine.post_pending(pending)
 
     def claim(self, handed: Sequence[Handover | None]) -> None:
         self.machine.claim(handed)

@@ -17,7 +17,7 @@ from dbt.host.network import Handover
 from dbt.hypervisor.migration.arriving import Arrived, Maker
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
-from dbt.hypervisor.migration.messages import Kind, Pages, layout_of, mapping
+from dbt.hypervisor.migration.messages import Kind, Pages, layout_of, mapping, pending_of
 from dbt.hypervisor.migration.page_tree import PageTree
 from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.precopy import clear, put
@@ -145,12 +145,12 @@ class Incoming(Generic[Arrived]):
                 case _:
                     break
         self._reached(Point.DESTINATION_HEARD_STATE)
-        state = mapping(body, "the state", values=bytes, root=bytes, is_paused=bool, ends=list)
+        state = mapping(body, "the state", values=bytes, root=bytes, is_paused=bool, pending=list, ends=list)
         self._verify(state["values"], state["root"])
         if self._machine is None:
             self._machine = self._made(state["values"])
         self._file.parts = _parts(self._tree)
-        self._machine.take_over(state["values"], self._file)
+        self._machine.take_over(state["values"], self._file, pending_of(state["pending"]))
         self._reached(Point.DESTINATION_VERIFIED)
         self._machine.claim(self._handed(state["ends"]))
         self._reached(Point.DESTINATION_CLAIMED)

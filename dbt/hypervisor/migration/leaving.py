@@ -10,6 +10,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT
 from dbt.host.net_option import USER
 from dbt.hypervisor.migration.errors import MigrationError
+from dbt.hypervisor.migration.messages import MOST_PENDING, MOST_PENDING_BYTES
 from dbt.memory.contents import touched
 from dbt.snapshot.format import Runs
 from dbt.snapshot.plain import encode
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dbt.host.network import Handover
     from dbt.memory.epochs import Epoch
     from dbt.memory.ram import RamLayout
+    from dbt.vm.input import Arrival
     from dbt.vm.machine import Machine
 
 #: Why a machine does not run whose migration has come so far.
@@ -32,6 +34,8 @@ class Leaving(Protocol):
     """
 
     layout: RamLayout
+    #: What has come from outside for the guest, and was not given to it before :meth:`release`: receivers and data.
+    pending: Sequence[Arrival]
 
     def check(self, is_local: bool) -> None:
         """Raise MigrationError if the machine has something that no other host can have, or no other process of this
@@ -66,7 +70,7 @@ class Leaving(Protocol):
         """Take disks and networks back. Raise ValueError if somebody else has them."""
 
     def permit(self) -> None:
-        """Let the guest run."""
+        """Let the guest run, and have what is pending."""
 
 
 class OwnLeaving:
@@ -75,6 +79,7 @@ class OwnLeaving:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.layout = machine.ram.layout
+        self.pending: Sequence[Arrival] = ()
         self._epoch: Epoch | None = None
 
     def check(self, is_local: bool) -> None:
@@ -117,6 +122,7 @@ class OwnLeaving:
         self.machine.sync_disks()
 
     def release(self, keeps_networks: bool) -> list[Handover | None]:
+        self.pending = _bounded(self.machine.take_pending())
         handed = self.machine.release(IS_ELSEWHERE)
         if keeps_networks:
             return [None if end is None else end._replace(descriptor=os.dup(end.descriptor)) for end in handed]
@@ -128,6 +134,19 @@ class OwnLeaving:
 
     def permit(self) -> None:
         self.machine.permit()
+        self.machine.post_pending(self.pending)
+        self.pending = ()
+
+
+def _bounded(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Return what a message can carry. Frames that are too many are lost, as at a card whose queue is full."""
+    kept: list[Arrival] = []
+    room = MOST_PENDING_BYTES
+    for one in arrivals:
+        room -= len(one.data)
+        if room >= 0 and len(kept) < MOST_PENDING:
+            kept.append(one)
+    return kept
 
 
 def check_networks(nets: Sequence[Net], is_local: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dbt.abi.layout import PAGE_SHIFT
 from dbt.hypervisor.migration.errors import ProtocolError
@@ -16,11 +16,17 @@ from dbt.memory.ram import RamLayout, RamRegion
 from dbt.snapshot.format import MAX_REGIONS, MAX_VALUES, FormatError, Runs
 from dbt.snapshot.plain import NotPlain, decode
 
-VERSION: Final = 2
+if TYPE_CHECKING:
+    from dbt.vm.input import Arrival
+
+VERSION: Final = 3
 MAGIC: Final = "dbt-migration"
 HEADER: Final = struct.Struct("<BI")
 #: The pages of one message, at most.
 BATCH_PAGES: Final = 256
+#: What may be on its way to a guest that is moved, at most.
+MOST_PENDING: Final = 2048
+MOST_PENDING_BYTES: Final = 1 << 20
 _RUN_SIZE: Final = 8
 _COUNTS: Final = struct.Struct("<II")
 _SMALL: Final = 1 << 16
@@ -123,3 +129,19 @@ def layout_of(regions: Any) -> RamLayout:
         return RamLayout(tuple(RamRegion(*region) for region in regions))
     except (TypeError, ValueError):
         raise ProtocolError("the offer has RAM where no machine has any") from None
+
+
+def pending_of(found: list[Any]) -> list[Arrival]:
+    """Return what is on its way to a guest. Raise ProtocolError for what makes no sense."""
+    from dbt.vm.input import Arrival
+
+    arrivals = list[Arrival]()
+    for one in found:
+        match one:
+            case [str(receiver), bytes(data)]:
+                arrivals.append(Arrival(receiver, data))
+            case _:
+                raise ProtocolError("what is on its way to the guest makes no sense")
+    if len(arrivals) > MOST_PENDING or sum(len(one.data) for one in arrivals) > MOST_PENDING_BYTES:
+        raise ProtocolError("too much is on its way to the guest")
+    return arrivals

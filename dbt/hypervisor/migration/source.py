@@ -188,6 +188,7 @@ class Outgoing:
             "values": values,
             "root": sender.tree.root(values),
             "is_paused": self._subject.is_paused,
+            "pending": [list(one) for one in machine.pending],
             "ends": [None if end is None else [end.received, end.waiting] for end in handed],
         }
         channel.send(Kind.STATE, state, tuple(end.descriptor for end in handed if end is not None))

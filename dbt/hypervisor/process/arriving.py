@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dbt.host.network import Handover
     from dbt.hypervisor.process.process_vm import ProcessVm
     from dbt.memory.ram import RamFile
+    from dbt.vm.input import Arrival
     from dbt.vm.options import HostOptions
 
 
@@ -54,11 +55,15 @@ class ArrivingProcess:
             vm.close()
             raise
 
-    def take_over(self, values: bytes, file: RamFile) -> None:
+    def take_over(self, values: bytes, file: RamFile, pending: Sequence[Arrival]) -> None:
         file.seal()
         handle = memory_file(values)
         try:
-            self.vm.ask(say.TakeOver(file.parts), say.Ready, [handle, file.handle])
+            self.vm.ask(
+                say.TakeOver(file.parts, [(one.receiver, one.data) for one in pending]),
+                say.Ready,
+                [handle, file.handle],
+            )
         finally:
             os.close(handle)
 

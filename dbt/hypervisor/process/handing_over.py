@@ -16,6 +16,7 @@ from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.state_files import content_of, memory_file
 from dbt.memory.ram_image import RamImage
 from dbt.snapshot.format import Runs
+from dbt.vm.input import Arrival
 from dbt.vm.vm_state import machine_options
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class HandingOver:
         """Hear that the host is gone, with what it wanted of a machine that leaves."""
         if self._leaving is not None:
             self._leaving.end_epoch()
-            self._leaving = None
+            if not self.doubt:
+                self._leaving = None
 
     def answer(self, message: say.ToVm, machine: Machine, channel: Channel[say.ToVm]) -> Answer | None:
         """Return the answer to a message about a migration, and None to another one."""
@@ -72,7 +74,8 @@ class HandingOver:
         match message:
             case say.Leave():
                 self.forget()
-                self._leaving = leaving
+                self._leaving = leaving if self.doubt else OwnLeaving(machine)
+                leaving = self._leaving
                 regions = [(int(one.base), one.size, one.read_only) for one in leaving.layout.regions]
                 return say.Layout(machine.attachments.is_connected, regions), ()
             case say.DiskFiles():
@@ -96,9 +99,10 @@ class HandingOver:
                 self._permit(machine, announces)
             case say.Doubt(why, releases):
                 self._be_doubted(machine, why, releases)
-            case say.TakeOver(parts):
+            case say.TakeOver(parts, pending):
                 values, ram = channel.take_files(2)
                 self._take_over(content_of(values), ram, parts)
+                machine.post_pending(Arrival(*one) for one in pending)
             case _:
                 return None
         return say.Ready(), ()
@@ -116,11 +120,15 @@ class HandingOver:
         self.doubt = f"{IS_ELSEWHERE}: the host that moved it has ended before it was known"
         handed = leaving.release(keeps_networks)
         ends = [None if end is None else say.NetworkEnd(end.received, end.waiting) for end in handed]
-        return say.Released(ends), [end.descriptor for end in handed if end is not None]
+        pending = [(one.receiver, one.data) for one in leaving.pending]
+        return say.Released(pending, ends), [end.descriptor for end in handed if end is not None]
 
     def _permit(self, machine: Machine, announces: bool) -> None:
         machine.claim()
-        machine.permit()
+        if self._leaving is None:
+            machine.permit()
+        else:
+            self._leaving.permit()
         if announces:
             machine.announce()
         self.doubt, self.is_kept = "", True

@@ -19,6 +19,7 @@ from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.network_ends import opened
 from dbt.hypervisor.process.state_files import content_of
 from dbt.snapshot.format import FormatError, Runs
+from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
     from dbt.hypervisor.process.process_vm import ProcessVm
@@ -40,6 +41,7 @@ class LeavingProcess:
         except ProtocolError:
             vm.fail("it says that it has RAM where no machine has any")
         self._is_connected = found.is_connected
+        self.pending: Sequence[Arrival] = ()
         self._disks = vm.files(vm.ask(say.DiskFiles(), say.Files).count)
 
     def check(self, is_local: bool) -> None:
@@ -90,7 +92,8 @@ class LeavingProcess:
     def release(self, keeps_networks: bool) -> list[Handover | None]:
         self._close_disks()
         self._is_connected = keeps_networks
-        ends = self._vm.ask(say.Release(keeps_networks), say.Released).ends
+        released = self._vm.ask(say.Release(keeps_networks), say.Released)
+        self.pending, ends = [Arrival(*one) for one in released.pending], released.ends
         files = self._vm.files(sum(end is not None for end in ends))
         return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
 

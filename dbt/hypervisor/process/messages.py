@@ -245,10 +245,11 @@ class Prepare(_Message):
 
 class TakeOver(_Message):
     """Be in the state in two files that come along, its values and its RAM. It is zero but for ``parts``: address and
-    size of each.
+    size of each. ``pending`` is on its way to the guest.
     """
 
     parts: list[tuple[int, int]]
+    pending: list[tuple[str, bytes]]
 
 
 class End(_Message):
@@ -387,8 +388,11 @@ class Layout(_Message):
 
 
 class Released(_Message):
-    """A machine has given its disks and networks back. For each network card, what another process goes on with."""
+    """A machine has given its disks and networks back. For each network card, what another process goes on with.
+    ``pending`` is on its way to the guest: receivers and data.
+    """
 
+    pending: Annotated[list[tuple[Text, Annotated[bytes, Meta(max_length=1 << 20)]]], Meta(max_length=2048)]
     ends: Annotated[list[NetworkEnd | None], Meta(max_length=64)]
 
 
