@@ -52,12 +52,16 @@ class Container(StoredContainer):
         self._restarting: asyncio.Task[None] | None = None
         self._health = HealthChecks(self)
         self._begun = 0.0
-        self._log_has_failed = False
+        self._log_has_failed = self._is_shutting_down = False
 
     # -- its beginning -------------------------------------------------------------------------
 
     async def start(self, checkpoint: str | None = None) -> None:
         """Start it, from a checkpoint's directory if there is one. Raise NotModified, Conflict, BadParameter."""
+        # Who has begun to start a VM has to know in the end whether there is one, also if the client has gone.
+        await asyncio.shield(self._keep_task(self._start_if_possible(checkpoint)))
+
+    async def _start_if_possible(self, checkpoint: str | None) -> None:
         async with self._lock:
             state = self.record.state
             if state.paused:
@@ -120,6 +124,7 @@ class Container(StoredContainer):
         state = self.record.state
         if not state.running and not state.starting:
             return
+        was_starting = state.starting
         place = await self.networks.rejoin([Forward(*one) for one in state.ports])
         if (vm := await self._parts.runtime.attach_again(self._spec(), place)) is not None:
             stands_still = state.paused
@@ -127,6 +132,8 @@ class Container(StoredContainer):
             if stands_still:  # it went on for a moment, to say where it is
                 await vm.pause()
                 state.paused = True
+            if was_starting:  # nobody has been told when
+                state.started, state.exit_code, state.error = now(), 0, ""
             state.restarting = False
             state.pid = vm.main.pid
             self.save()
@@ -173,7 +180,7 @@ class Container(StoredContainer):
         state = self.record.state
         ran_s = time.monotonic() - self._begun
         delay = None
-        if not state.stopped_by_user and not self.is_being_removed:
+        if not state.stopped_by_user and not self.is_being_removed and not self._is_shutting_down:
             policy = self.record.definition.host.restart_policy
             delay = self._restarts.delay(policy, state.restarts, ended.exit_code, ran_s)
         self.vm = None
@@ -199,8 +206,10 @@ class Container(StoredContainer):
 
     async def _restart_later(self, delay: float) -> None:
         await asyncio.sleep(delay)
+        self._restarting = None  # from here on it is not given up any more
         async with self._lock:
-            self._restarting = None
+            if not self.record.state.restarting or self.is_being_removed:
+                return
             self.record.state.restarts += 1
             try:
                 await self._start()
@@ -236,19 +245,19 @@ class Container(StoredContainer):
         does not run.
         """
         state, config = self.record.state, self.record.definition.config
-        if not state.running:
+        if not state.running and not state.starting:
             raise NotModified("container is already stopped")
         number = signal_number(signal or config.stop_signal or "SIGTERM")
         if timeout is None:
             timeout = _DEFAULT_STOP_S if config.stop_timeout is None else config.stop_timeout
         state.stopped_by_user = by_user or state.stopped_by_user
         self.save()
-        if state.restarting:
-            self._forget_restart()
-            state.running = state.restarting = False
-            self.save()
-        else:
-            await self._end(number, timeout)
+        self._forget_restart()
+        async with self._lock:  # a start that has begun comes first
+            if state.restarting:
+                state.running = state.restarting = False
+                self.save()
+        await self._end(number, timeout)
         self.tell("stop")
 
     async def _end(self, number: int, timeout: int) -> None:
@@ -283,10 +292,9 @@ class Container(StoredContainer):
 
     async def shut_down(self) -> None:
         """Let it end with the engine."""
-        self._forget_restart()
-        if self.vm is not None:
-            with contextlib.suppress(NotModified):
-                await self.stop(by_user=False)
+        self._is_shutting_down = True
+        with contextlib.suppress(NotModified):
+            await self.stop(by_user=False)
 
     async def close(self) -> None:
         """End what is left of it, before its record and directory go."""

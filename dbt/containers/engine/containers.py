@@ -29,6 +29,7 @@ from dbt.containers.images.config import read_config
 from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.image import Image
 from dbt.containers.runtime.disk import make_disk
+from dbt.containers.runtime.orphans import end_orphans
 from dbt.containers.runtime.spec import RuntimeFailure
 
 _ID_SIZE = 64
@@ -58,8 +59,9 @@ class Containers:
                 continue
             self._add(Container(self._parts, record, image, self._remove_ended))
         await asyncio.to_thread(self._remove_unrecorded)
-        found = await asyncio.gather(*(one.attach_again() for one in self._all.values()), return_exceptions=True)
-        for container, result in zip(list(self._all.values()), found, strict=True):
+        everybody = list(self._all.values())  # of whom some may be removed meanwhile, because they end
+        found = await asyncio.gather(*(one.attach_again() for one in everybody), return_exceptions=True)
+        for container, result in zip(everybody, found, strict=True):
             if isinstance(result, RuntimeFailure | OSError):
                 _log.error("the container %s is lost: %s", container.id[:12], result)
             elif isinstance(result, BaseException):
@@ -67,6 +69,8 @@ class Containers:
         await self._parts.runtime.end_others()
         running = [one.id for one in self._all.values() if one.vm is not None]
         await asyncio.to_thread(self._parts.board.networks.detach_others, running)
+        if count := await asyncio.to_thread(end_orphans, self._parts.places.leases, running):
+            _log.warning("%d machines that the engine had left were ended", count)
         for container in list(self._all.values()):
             if container.record.definition.host.auto_remove and container.vm is None:
                 await self._remove_ended(container)
@@ -231,7 +235,7 @@ class Containers:
         state = container.record.state
         if container.is_being_removed:
             raise Conflict(f"removal of container {container.id} is already in progress")
-        if state.running and not force:
+        if (state.running or state.starting) and not force:
             what = "paused" if state.paused else "restarting" if state.restarting else "running"
             before = "Unpause and then stop" if state.paused else "Stop"
             raise Conflict(
@@ -240,7 +244,7 @@ class Containers:
             )
         container.is_being_removed = True
         try:
-            if state.running:
+            if state.running or state.starting:
                 with contextlib.suppress(NotModified):  # it has ended by itself meanwhile
                     await container.stop(0, str(_SIGKILL))
             await self._remove(container, with_volumes)

@@ -122,13 +122,18 @@ class StoredContainer:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something go on as long as it likes."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        task = self._keep_task(work)
         task.add_done_callback(self._has_done)
         return task
 
+    def _keep_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something go on of which somebody else hears how it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def _has_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("something of the container %s has failed", self.record.definition.id[:12], exc_info=error)
 

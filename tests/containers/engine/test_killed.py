@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+from dbt.hypervisor.process.lease import leases
 from tests.containers.engine.asking import create, hijack, running
 from tests.containers.engine.engines import TIMEOUT, TestEngine, engine_in
 from tests.containers.engine.images import add_images
@@ -64,6 +65,39 @@ def test_an_engine_that_is_killed(folder: Path) -> None:
         assert engine.ask("POST", "/containers/stands/unpause").status == 204
         assert engine.ask("POST", "/containers/new/start").status == 204
         assert engine.ask("POST", "/containers/new/wait").json["StatusCode"] == 0
+
+
+def test_machines_that_nobody_wants(folder: Path) -> None:
+    """A machine for the files of a container that does not run goes on when the engine is killed. The next engine ends
+    it, and starts the container.
+    """
+    with engine_in(folder) as engine:
+        create(engine, "box", "words", "say", "x")
+        assert engine.ask("HEAD", "/containers/box/archive?path=/etc/passwd").status == 200
+        engine.end(signal.SIGKILL)
+        assert [lease.name for lease in leases(str(folder / "machines"))] != []
+        engine.start()
+        deadline = time.monotonic() + TIMEOUT
+        while list(leases(str(folder / "machines"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert engine.ask("POST", "/containers/box/start").status == 204
+        assert engine.ask("POST", "/containers/box/wait").json["StatusCode"] == 0
+
+
+def test_one_that_is_always_started_again_is_removed(folder: Path) -> None:
+    """Also while it is being started."""
+    with engine_in(folder) as engine:
+        for number in range(3):
+            policy = {"RestartPolicy": {"Name": "always"}, "NetworkMode": "none"}
+            create(engine, "box", "words", "say", "x", HostConfig=policy)
+            assert engine.ask("POST", "/containers/box/start").status == 204
+            time.sleep(0.15 * number)
+            assert engine.ask("DELETE", "/containers/box?force=1").status == 204
+        deadline = time.monotonic() + TIMEOUT
+        while list(leases(str(folder / "machines"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_an_engine_that_ends(folder: Path) -> None:
