@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -76,3 +77,19 @@ def test_dockers_command_builds(engine: TestEngine, tmp_path: Path) -> None:
     copied = engine.docker("run", "--rm", "copied", "words", "file", "/all/taken.txt")
     assert copied.stdout == b"this\n", copied
     assert engine.docker("run", "--rm", "copied", "words", "file", "/all/left.md").returncode != 0
+
+
+def test_programs_of_builds_are_in_a_network_that_leaves_nothing(engine: TestEngine) -> None:
+    dockerfile = 'FROM words\nRUN ["words", "file", "/etc/hosts"]\n'
+    for mode, has_address in (("default", True), ("none", False)):
+        messages = build(engine, f"nocache=1&networkmode={mode}", Dockerfile=dockerfile)
+        container = re.search(r"Running in ([0-9a-f]{12})\n", text_of(messages))
+        assert container is not None
+        assert (re.search(rf"\n172\.\d+\.\d+\.\d+\t{container[1]}\n", text_of(messages)) is not None) is has_address
+        (image,) = [message["aux"]["ID"] for message in messages if "aux" in message]
+        base = engine.ask("GET", "/images/words/json").json
+        assert engine.ask("GET", f"/images/{image}/json").json["RootFS"] == base["RootFS"]
+    networks = engine.ask("GET", "/networks/bridge").json
+    assert networks["Containers"] == {}
+    said = engine.ask("POST", "/build?version=1&nocache=1&networkmode=nowhere", context(Dockerfile=dockerfile), _TAR)
+    assert "network nowhere not found" in said.body.decode()
