@@ -32,9 +32,7 @@ def serve_engine(socket: str | None, on_demand: bool, insecure: Sequence[str]) -
     try:
         pipe = _leave_terminal(places) if on_demand else None
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("httpx").setLevel(
-            logging.WARNING
-        )  # it tells of each request, with what registries keep in it
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # what it says has what registries keep in addresses
         gc.freeze()
         idle_s = _IDLE_S if on_demand else None
         asyncio.run(serve(places, dbt.__version__, lambda: _announce(places, pipe), idle_s, insecure))

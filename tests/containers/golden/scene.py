@@ -38,7 +38,7 @@ from tests.containers.golden.raw_api import Answer, documents, frames, request, 
 
 SCENES: Final = Path(__file__).parent / "scenes"
 #: Seconds after which a command is taken to hang.
-TIMEOUT: Final = 30.0
+TIMEOUT: Final = 120.0
 _REQUEST: Final = re.compile(
     r"(?:(keys|frames|stream|raw) )?(GET|HEAD|POST|PUT|DELETE) (\S+)(?: (\{.*?\}))?(?: <<< (.*))?"
 )
