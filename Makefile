@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
-.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-containers bench-migration guests linux virt debian programs images test-virt refresh-oracle refresh-docker docs clean help
+.PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-containers bench-pv bench-migration guests linux virt debian programs images test-virt refresh-oracle refresh-docker docs clean help
 
 help:
 	@echo "make run    set up and run a guest (GUEST=$(GUEST))"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-vms  what many machines in one host cost (BENCH='--images build/virt')"
 	@echo "make bench-containers  what containers cost, beside dockerd and qemu-arm (IMAGES=build/images)"
 	@echo "make bench-io  disks, networks, shared directories, consoles and booting beside QEMU (BENCH='--images DIR')"
+	@echo "make bench-pv  a kernel in user mode, the same with privilege, and QEMU: system calls, switches, faults, forks"
 	@echo "make bench-migration  how long a Linux stands still that is moved to another process (VIRT=build/virt)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"
@@ -119,6 +120,9 @@ bench-vms: $(VENV)/.stamp-run
 
 bench-containers: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_containers.py --images $(IMAGES) $(BENCH)
+
+bench-pv: $(VENV)/.stamp-run
+	$(BIN)/python tools/bench_pv.py $(BENCH)
 
 bench-migration: $(VENV)/.stamp-run
 	$(BIN)/python tools/bench_migration.py $(VIRT) $(BENCH)

@@ -29,7 +29,11 @@ from tests.vm.programs import make_elf
 
 BASE = 0x40000000
 CPU = "cortex-a15"
-QEMU = ("qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15,vfp=off,neon=off", "-display", "none")
+#: Without a network card, whose firmware is in a package of its own.
+QEMU = (
+    *("qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15,vfp=off,neon=off"),
+    *("-display", "none", "-nic", "none"),
+)
 needs_qemu = pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")
 #: Nodes that only QEMU's tree has, because its board has devices that ours does not have.
 QEMU_HAS = {

@@ -9,7 +9,6 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,32 +20,25 @@ from dbt.hypervisor.xen.pv import monitor
 from dbt.hypervisor.xen.pv.page_types import LEAF, NONE, ROOT, WRITABLE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from tests.assembler import assemble
-from tests.vm.programs import make_elf
-from tests.xen.guests import RAM, SELF, Caller, domain_machine
+from tests.xen.guests import RAM, SELF, domain_machine
+from tests.xen.pv import (
+    DATA,
+    KERNEL_ROOT,
+    KERNEL_TABLE,
+    LEAF_PAGE,
+    OTHER_LEAF,
+    PAGE,
+    READ,
+    TABLE,
+    USER_ROOT,
+    WRITE,
+    Guest,
+    minios,
+)
 
 _ROOT = Path(__file__).resolve().parents[2]
-_MINIOS = (_ROOT / "guests" / "images" / "minios-pv.elf").read_bytes()
 _EXPECTED = (_ROOT / "guests" / "expected" / "minios.txt").read_text()
 _MONITOR = Path(monitor.__file__).with_name("monitor.S")
-
-PAGE = 0x1000
-#: Where the tests' guest has its tables: the kernel's root, three pages for second-level tables, two for a process.
-KERNEL_ROOT, LEAF_PAGE, OTHER_LEAF, USER_ROOT, DATA = (
-    RAM + 0x20000,
-    RAM + 0x30000,
-    RAM + 0x31000,
-    RAM + 0x40000,
-    RAM + 0x50000,
-)
-READ, WRITE = 0x022 | 1 << 6, 0x032 | 1 << 6
-TABLE, KERNEL_TABLE = 1, 1 | 1 << 5
-
-
-def minios(**options: Any) -> Machine:
-    machine = domain_machine(**{"memory": 8 << 20, **options})
-    machine.load_bytes(_MINIOS)
-    return machine
 
 
 def test_minios_says_the_same_in_user_mode() -> None:
@@ -95,25 +87,6 @@ def test_the_words_are_those_of_the_source(tmp_path: Path) -> None:
 # -- page tables ---------------------------------------------------------------------------------
 
 
-class Guest(Caller):
-    """A guest that is a kernel in user mode, as far as hypercalls are concerned."""
-
-    def table(self, at: int, *entries: int) -> None:
-        self.machine.memory.write_ram(Gpa(at), struct.pack(f"<{len(entries)}I", *entries))
-
-    def begin(self) -> object:
-        return self.call(48, self.put("4I", KERNEL_ROOT, 0, 0, 0))
-
-    def update(self, at: int, entry: int) -> object:
-        return self.call(49, self.put("QQ", at, entry), 1, 0, SELF)
-
-    def extended(self, command: int, address: int = 0) -> object:
-        return self.call(50, self.put("IxxxxQQ", command, address // PAGE, 0), 1, 0, SELF)
-
-    def word(self, at: int) -> int:
-        return int.from_bytes(self.machine.memory.read_ram(Gpa(at), 4), "little")
-
-
 @pytest.fixture
 def guest() -> Iterator[Guest]:
     """It has RAM mapped once, for reading."""
@@ -126,7 +99,7 @@ def guest() -> Iterator[Guest]:
 
 
 EINVAL, EPERM = -Errno.EINVAL, -Errno.EPERM
-SLOT = LEAF_PAGE + 4 * 0x50
+SLOT, OTHER_SLOT = LEAF_PAGE + 4 * 0x50, LEAF_PAGE + 4 * 0x51
 
 
 def test_a_page_is_a_table_or_writable(guest: Guest) -> None:
@@ -143,10 +116,13 @@ def test_a_page_is_a_table_or_writable(guest: Guest) -> None:
 
 
 def test_a_mapping_that_was_writable_is_flushed_before_the_page_is_a_table(guest: Guest) -> None:
-    assert guest.update(SLOT, DATA | WRITE) == guest.update(SLOT, 0) == 0
-    assert guest.word(monitor.ACTION) == 0, "the guest has to flush it"
-    assert guest.extended(0, DATA) == 0
-    assert guest.word(monitor.ACTION) == monitor.ACT_FLUSH
+    assert guest.update(OTHER_SLOT, 0) == 0
+    guest.table(monitor.ACTION, 0)
+    assert guest.update(OTHER_SLOT, DATA | WRITE) == 0
+    assert guest.word(monitor.ACTION) == 0, "nothing was valid there"
+    assert guest.update(OTHER_SLOT, 0) == 0 and guest.word(monitor.ACTION) == monitor.ACT_FLUSH
+    guest.table(monitor.ACTION, 0)
+    assert guest.update(OTHER_SLOT, DATA | READ & ~1) == 0 and guest.word(monitor.ACTION) == monitor.ACT_CODE
 
 
 @pytest.mark.parametrize(
@@ -160,8 +136,8 @@ def test_a_mapping_that_was_writable_is_flushed_before_the_page_is_a_table(guest
         (0x03001000 | WRITE, "a device"),
         (0x38000000 | WRITE, "the grant table"),
         (RAM + (1 << 20) | READ, "what is behind RAM"),
-        (DATA | 0x012 | 1 << 6, "a page for privileged code"),
-        (DATA | 0x232 | 1 << 6, "a reserved permission"),
+        (DATA | 0x013 | 1 << 6, "a page for privileged code"),
+        (DATA | 0x233 | 1 << 6, "a reserved permission"),
         (DATA | 0x031, "a page of 64 KB"),
     ],
 )
@@ -206,6 +182,20 @@ def test_the_tables_of_processes(guest: Guest) -> None:
     assert guest.extended(15, USER_ROOT) == EINVAL and types.type_of(Gpa(USER_ROOT + PAGE)) == NONE
 
 
+def test_tables_of_processes_by_number(guest: Guest) -> None:
+    def set_slot(slot: int, root: int) -> object:
+        return guest.call(50, guest.put("IxxxxQQ", 64, root // PAGE, slot), 1, 0, SELF)
+
+    types = guest.domain.pv.pages
+    assert set_slot(128, USER_ROOT) == set_slot(0xFF, USER_ROOT) == set_slot(1, USER_ROOT + PAGE) == EINVAL
+    assert set_slot(127, USER_ROOT) == 0 and guest.word(monitor.WORDS + 4 * 127) == USER_ROOT
+    assert types.type_of(Gpa(USER_ROOT + PAGE)) == ROOT
+    guest.table(monitor.SLOT, 127)
+    assert set_slot(127, 0) == EINVAL, "it is in use"
+    guest.table(monitor.SLOT, monitor.NO_SLOT)
+    assert set_slot(127, 0) == 0 and types.type_of(Gpa(USER_ROOT)) == NONE
+
+
 def test_pins(guest: Guest) -> None:
     assert guest.extended(4, USER_ROOT) == EINVAL, "it has no pin"
     assert guest.extended(1, USER_ROOT) == 0
@@ -223,7 +213,7 @@ def test_what_is_the_hypervisors_stays_so(guest: Guest) -> None:
     assert guest.update(SLOT + 1, 0) == guest.update(SLOT | 1 << 32, 0) == guest.update(SLOT, 1 << 32) == EINVAL
     assert guest.call(49, guest.put("QQ", SLOT, 0), 1, 0, 2) == -Errno.ESRCH
     assert guest.begin() == -Errno.EBUSY
-    for number in (12, 20, 21, 24, 33, 34, 51, 53, 55):
+    for number in (12, 20, 21, 24, 33, 34, 51, 53, 54, 55):
         assert guest.call(number) == -Errno.ENOSYS
     for command in (11, 12):
         assert guest.events(command, "QIIQ", RAM // PAGE, 0, 0, 0) == -Errno.ENOSYS
@@ -316,67 +306,3 @@ def test_random_hypercalls_keep_the_account(guest: Guest, seed: int) -> None:
             recount(guest)
     recount(guest)
     assert min(done["yes"], done["no"]) > 500, done
-
-
-# -- a kernel in user mode that does not keep to it ----------------------------------------------
-
-#: It maps RAM at 0xc0000000: its tables for reading, the rest for writing. Then, in user mode, it does what ``attack``
-#: is. R9 is the kind of exception that it gets for it, or 100 for none, and R10 the status of an abort.
-_ATTACKER = f"""
-    ldr r0, ={LEAF_PAGE} ; ldr r1, ={RAM} ; mov r2, #256 ; ldr r5, ={KERNEL_ROOT}
-    next: ldr r3, ={WRITE} ; sub r4, r1, r5 ; cmp r4, #{LEAF_PAGE + PAGE - KERNEL_ROOT} ; bhs other ; ldr r3, ={READ}
-    other: orr r3, r3, r1 ; str r3, [r0], #4 ; add r1, r1, #4096 ; subs r2, r2, #1 ; bne next
-    ldr r0, ={KERNEL_ROOT + 4 * 0xC00} ; ldr r1, ={LEAF_PAGE | KERNEL_TABLE} ; str r1, [r0]
-    adr r0, beginning ; mov r12, #48 ; .word 0xe140ea71
-    b .
-    beginning: .word {KERNEL_ROOT}, 0x80000000 + high, 0xc0080000, 0x80000000 + traps
-    traps: mov r9, r0 ; ldr r10, [r1, #72] ; b off
-    off: ldr r1, =0xc0080000 ; mov r0, #0 ; str r0, [r1] ; mov r0, #2 ; mov r12, #29 ; svc #0
-    b .
-    high: ATTACK
-    mov r9, #100 ; b off
-"""
-
-
-@pytest.mark.parametrize(
-    ("attack", "kind", "status"),
-    [
-        ("mov r3, #1", 100, None),
-        ("ldr r0, =0xc0030000 ; str r0, [r0]", 3, 15),  # its own table
-        ("ldr r0, =0xc0023ffc ; str r0, [r0]", 3, 15),  # the root: the slot of the hypervisor
-        ("ldr r0, =0xffff1ff4 ; ldr r0, [r0]", 3, 15),  # the monitor's words
-        ("ldr r0, =0xffff0000 ; ldr r0, [r0]", 3, 15),
-        ("ldr r0, =0xffff3000 ; ldr r0, [r0]", 3, 15),  # the interrupt controller
-        ("ldr pc, =0xffff0400", 2, 15),
-        ("ldr pc, =0x39009400", 2, None),
-        ("mcr p15, #0, r0, c2, c0, #0", 0, None),
-        ("mcr p15, #0, r0, c3, c0, #0", 0, None),
-        ("mrc p15, #0, r0, c1, c0, #0", 0, None),
-        (".word 0xe140ea71", 0, None),  # HVC
-        ("mcr p15, #0, r0, c8, c7, #0", 0, None),
-    ],
-)
-@pytest.mark.parametrize("tier", ["reference", "threaded"])
-def test_a_kernel_has_no_privilege(tier: Any, attack: str, kind: int, status: int | None) -> None:
-    text = _ATTACKER.replace("ATTACK", attack)
-    with domain_machine(tier=tier) as machine:
-        machine.load_bytes(make_elf(assemble(text, RAM + 0x8000), base=RAM + 0x8000))
-        result = machine.run(fuel=100_000)
-        assert result.reason is StopReason.EXITED, result
-        assert machine.cpu.r[9] == kind
-        if status is not None:
-            assert machine.cpu.r[10] & 15 == status
-
-
-def test_arguments_are_accessed_as_in_user_mode() -> None:
-    """A hypercall does not write for the kernel what that cannot write itself."""
-    with minios(tier="threaded") as machine:
-        machine.run(fuel=1_000_000)
-        domain = machine.board.hypervisor
-        assert domain is not None and domain.pv.is_on
-        root = domain.pv.root - RAM + 0xC0000000
-        for handle in (root, 0xFFFF1FF0, 0xFFFF0000):
-            before = machine.memory.read_ram(Gpa(domain.pv.root), PAGE)
-            assert domain.call(18, [1, 16, handle, 0, 0]) in (0, -Errno.EFAULT)
-            assert domain.call(17, [5, handle, 0, 0, 0]) == -Errno.EFAULT
-            assert machine.memory.read_ram(Gpa(domain.pv.root), PAGE) == before

@@ -274,7 +274,7 @@ class XenDomain(Device):
             case 0:  # yield: nobody else is there to run
                 return 0
             case 1:
-                return Request.BLOCK
+                return self._block()
             case 2:
                 (reason,) = self.arguments.unpack(handle, _SHUTDOWN)
                 if reason == _SUSPEND:
@@ -287,6 +287,16 @@ class XenDomain(Device):
                 return 0
             case _:
                 raise HypercallError(Errno.ENOSYS)
+
+    def _block(self) -> Answer:
+        """Wait for an event. A kernel in user mode has cleared evtchn_upcall_pending, and no interrupt controller that
+        would have looked at it again.
+        """
+        if self.pv.is_on:
+            if self.shared.is_upcall_pending:
+                return 0
+            self.shared.upcall(False)
+        return Request.BLOCK
 
     def _poll(self, handle: int) -> Answer:
         """Wait until one of some ports is pending, or until a time of the virtual clock, if that is not 0."""

@@ -127,9 +127,9 @@ void syscall(struct frame *frame);
 /* pv.c */
 void entry_set(uint32_t *entry, uint32_t value);
 void page_protect(void *page, bool writable);
-void table_pin(void *page);
-void table_switch(uint32_t *table);
-void flush_tlb(void);
+void table_name(uint32_t *table, unsigned slot);
+void table_switch(unsigned slot);
+void entries_done(void);
 void flush_code(void);
 #endif
 

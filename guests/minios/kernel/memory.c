@@ -53,11 +53,22 @@ void memory_init(void)
     }
 #ifdef PV
     for (char *page = (char *)tables; page < (char *)tables + sizeof tables; page += PAGE)
-        table_pin(page);
+        page_protect(page, false);
+    for (unsigned slot = 0; slot < PROCESSES; slot++)
+        table_name(tables[slot], slot);
 #endif
 }
 
-/* A table is the MMU's alone in the para-virtual form; the hypervisor writes to it. */
+/*
+ * A table is the MMU's alone in the para-virtual form. The hypervisor writes to it, when it is told that the entries
+ * that were set are done: before the table is read, and before a process goes on.
+ */
+#ifdef PV
+#define ENTRIES_DONE entries_done()
+#else
+#define ENTRIES_DONE (void)0
+#endif
+
 #ifndef PV
 static void entry_set(uint32_t *entry, uint32_t value)
 {
@@ -106,17 +117,16 @@ void code_written(void)
     flush_code();
 }
 
+/* The hypervisor flushes what it changes. */
 static void flush_page(const struct process *process, uint32_t address)
 {
     (void)process;
     (void)address;
-    flush_tlb();
 }
 
 static void flush_space(const struct process *process)
 {
     (void)process;
-    flush_tlb();
 }
 #endif
 
@@ -135,7 +145,7 @@ void space_init(struct process *process, unsigned slot)
 void space_switch(struct process *process)
 {
 #ifdef PV
-    table_switch(process->table);
+    table_switch(process->asid - 1);
 #elif ARCH >= 6
     drain_writes();
     CP15_WRITE(0, "c13, c0, 1"); /* no fetch in between may pair the new table with the old identifier */
@@ -165,6 +175,7 @@ static uint32_t *find_entry(struct process *process, uint32_t address, bool make
         page_protect(VIRTUAL(frame), false);
         for (int i = 0; i < 4; i++)
             entry_set(&four[i], (frame + i * 0x400) | L1_TABLE | L1_ONE);
+        ENTRIES_DONE; /* it is read below */
     }
     uint32_t *table = VIRTUAL(FRAME_OF(*four));
     return &table[address % (4 * SECTION) / PAGE];
@@ -193,6 +204,7 @@ void space_release(struct process *process)
             for (unsigned j = 0; j < 4; j++)
                 entry_set(&process->table[i + j], 0);
             page_protect(VIRTUAL(frame), true); /* it is a table no longer */
+            ENTRIES_DONE;
             frame_put(frame);
 #else
             frame_put(FRAME_OF(process->table[i]));
@@ -213,6 +225,7 @@ void space_share(struct process *child, struct process *parent)
             uint32_t *entry = find_entry(parent, address, false);
             if (entry && *entry) {
                 entry_set(entry, (*entry & ~L2_USER_WRITE) | L2_USER_READ);
+                ENTRIES_DONE;
                 references[NUMBER(FRAME_OF(*entry))]++;
                 entry_set(find_entry(child, address, true), *entry);
             }
@@ -263,8 +276,10 @@ bool space_fault(uint32_t address, bool write)
     entry_set(entry, frame | L2_PAGE | L2_NOT_GLOBAL | (area->writable ? L2_USER_WRITE : L2_USER_READ)
                          | (area->executable ? 0 : L2_XN));
     flush_page(current, address);
+#ifndef PV /* there the hypervisor knows */
     if (area->executable)
         code_written();
+#endif
     return true;
 }
 
@@ -276,5 +291,6 @@ bool space_range(uint32_t address, uint32_t size, bool write)
     for (uint32_t page = FRAME_OF(address); size && page < address + size; page += PAGE)
         if (!space_fault(page, write))
             return false;
+    ENTRIES_DONE; /* the caller goes there */
     return true;
 }

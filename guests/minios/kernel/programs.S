@@ -1,9 +1,9 @@
 /* The programs, as ELF executables, and the table by which exec() finds them. */
-        .macro  program name
+        .macro  program name, file
         .pushsection .programs, "a"
         .balign 4
 file_\name:
-        .incbin "\name\().elf"
+        .incbin "\file\().elf"
         .popsection
         .word   1f
         .word   file_\name
@@ -16,12 +16,16 @@ file_\name:
         .balign 4
         .global programs
 programs:
-        program init
-        program sieve
-        program consumer
-        program family
-        program coder
-        program memory
-        program sleepers
-        program breaker
+#ifdef BENCH
+        program init, bench
+#else
+        program init, init
+        program sieve, sieve
+        program consumer, consumer
+        program family, family
+        program coder, coder
+        program memory, memory
+        program sleepers, sleepers
+        program breaker, breaker
+#endif
         .word   0

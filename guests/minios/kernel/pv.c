@@ -32,16 +32,31 @@ static void must(uint32_t result, const char *what)
     }
 }
 
-/* Page tables. */
-void entry_set(uint32_t *entry, uint32_t value)
+/* Page tables: descriptors that wait, in order. */
+static struct {
+    uint64_t address, value;
+} updates[64];
+static unsigned waiting;
+
+void entries_done(void)
 {
-    uint64_t update[2] = {PHYSICAL(entry), value};
-    must(hypercall(MMU_UPDATE, (uint32_t)update, 1, 0, DOMAIN_SELF), "a descriptor");
+    if (waiting)
+        must(hypercall(MMU_UPDATE, (uint32_t)updates, waiting, 0, DOMAIN_SELF), "a descriptor");
+    waiting = 0;
 }
 
-static void extended(uint32_t command, uint32_t frame, const char *what)
+void entry_set(uint32_t *entry, uint32_t value)
 {
-    uint64_t operation[3] = {command, frame, 0};
+    if (waiting == sizeof updates / sizeof *updates)
+        entries_done();
+    updates[waiting].address = PHYSICAL(entry);
+    updates[waiting++].value = value;
+}
+
+static void extended(uint32_t command, uint32_t frame, uint32_t argument, const char *what)
+{
+    uint64_t operation[3] = {command, frame, argument};
+    entries_done();
     must(hypercall(MMUEXT_OP, (uint32_t)operation, 1, 0, DOMAIN_SELF), what);
 }
 
@@ -51,25 +66,20 @@ void page_protect(void *page, bool writable)
     entry_set(&direct_map[(address - RAM_BASE) / PAGE], address | L2_PAGE | (writable ? L2_USER_WRITE : L2_USER_READ));
 }
 
-void table_pin(void *page)
+/* The hypervisor switches to a table by its number without looking at it again. */
+void table_name(uint32_t *table, unsigned slot)
 {
-    page_protect(page, false);
-    extended(PIN_ROOT, PHYSICAL(page) / PAGE, "a table");
+    extended(SET_USER_ROOT, PHYSICAL(table) / PAGE, slot, "the table of a process");
 }
 
-void table_switch(uint32_t *table)
+void table_switch(unsigned slot)
 {
-    extended(NEW_USER_ROOT, PHYSICAL(table) / PAGE, "the table of a process");
-}
-
-void flush_tlb(void)
-{
-    extended(FLUSH_TLB, 0, "a flush");
+    must(hypercall(SWITCH_USER_ROOT, slot, 0, 0, 0), "a switch");
 }
 
 void flush_code(void)
 {
-    extended(FLUSH_CODE, 0, "a flush of the instruction cache");
+    extended(FLUSH_CODE, 0, 0, "a flush of the instruction cache");
 }
 
 /* Events: the timer's is the only one. */

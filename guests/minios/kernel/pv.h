@@ -21,12 +21,11 @@
 #define MMUEXT_OP 50
 #define IRET 51
 #define SET_PERIODIC_TIMER 52
+#define SWITCH_USER_ROOT 53
 
 #define DOMAIN_SELF 0x7ff0
-#define PIN_ROOT 1
-#define FLUSH_TLB 6
 #define FLUSH_CODE 12
-#define NEW_USER_ROOT 15
+#define SET_USER_ROOT 64
 #define BLOCK 1
 #define SHUTDOWN 2
 #define BIND_VIRQ 1

@@ -20,6 +20,7 @@ traps:                                          /* r0: the kind of exception, r1
 
         .global resume
 resume:
+        bl      entries_done
         ldr     r0, =current
         ldr     r0, [r0]
         ldr     r1, =PV_FRAME

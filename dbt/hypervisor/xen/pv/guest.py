@@ -23,7 +23,7 @@ from dbt.hypervisor.xen.pv import monitor
 from dbt.hypervisor.xen.pv.page_types import LEAF, ROOT, PageTypes
 from dbt.memory.dma import Dma
 
-SET_TRAP_TABLE, MMU_UPDATE, MMUEXT_OP, IRET, SET_PERIODIC_TIMER = range(48, 53)
+SET_TRAP_TABLE, MMU_UPDATE, MMUEXT_OP, IRET, SET_PERIODIC_TIMER, SWITCH_USER_ROOT = range(48, 54)
 #: Hypercalls of domains that a para-virtual guest can make too. The others write where it has given no leave.
 ALLOWED: Final = frozenset({13, 17, 18, 29, 32, SET_TRAP_TABLE, MMU_UPDATE, MMUEXT_OP, SET_PERIODIC_TIMER})
 #: Operations on event channels that name pages.
@@ -125,6 +125,7 @@ class ParaVirtual(Stateful):
             (monitor.ENTRY, traps),
             (monitor.KERNEL_DOMAINS, _DOMAINS_OF_KERNEL),
             (monitor.USER_DOMAINS, _DOMAINS_OF_PROCESS),
+            (monitor.SLOT, monitor.NO_SLOT),
         ):
             self._put(place, value)
 
@@ -139,8 +140,7 @@ class ParaVirtual(Stateful):
         self._check(domain)
         finished = 0
         try:
-            for number in range(min(count, _AT_ONCE)):
-                at, entry = self.arguments.unpack(requests + number * _UPDATE.size, _UPDATE)
+            for at, entry in _UPDATE.iter_unpack(self.arguments.read(requests, _UPDATE.size * min(count, _AT_ONCE))):
                 self._change(at, entry)
                 finished += 1
         finally:
@@ -168,8 +168,8 @@ class ParaVirtual(Stateful):
         finished = 0
         try:
             for number in range(min(count, _AT_ONCE)):
-                command, first, _ = self.arguments.unpack(operations + number * _EXTENDED.size, _EXTENDED)
-                self._do(command, first)
+                command, first, second = self.arguments.unpack(operations + number * _EXTENDED.size, _EXTENDED)
+                self._do(command, first, second)
                 finished += 1
         finally:
             self._flush_if_needed()
@@ -188,7 +188,7 @@ class ParaVirtual(Stateful):
             raise HypercallError(Errno.ESRCH)
         self.pages.begin_call()
 
-    def _do(self, command: int, first: int) -> None:
+    def _do(self, command: int, first: int, second: int) -> None:
         page = Gpa(first << PAGE_SHIFT & _WORD)
         match command:
             case 0 | 1:
@@ -207,11 +207,31 @@ class ParaVirtual(Stateful):
                 self._act(monitor.ACT_CODE)
             case 15:
                 self._switch(page)
+            case 64:
+                self._set_slot(second, page)
             case _:
                 raise HypercallError(Errno.ENOSYS)
 
     def _switch(self, root: Gpa) -> None:
         """Let a table be that of the lower half of all addresses. 0 is one in which there is nothing."""
+        self._get_user_root(root)
+        before, self.user_root = Gpa(self.user_root), root
+        self._put(monitor.TABLE, root or monitor.IDLE_TABLE)
+        self._act(monitor.ACT_TABLE)
+        self._put_user_root(before)
+
+    def _set_slot(self, slot: int, root: Gpa) -> None:
+        """Let a table be one that the monitor switches to by itself, by its number. 0 takes it back."""
+        if slot >= monitor.MOST_SLOTS or slot == self._word(monitor.SLOT):
+            raise HypercallError(Errno.EINVAL)
+        self._get_user_root(root)
+        place = Gpa(monitor.WORDS + 4 * slot)
+        before = Gpa(self._word(place))
+        self._put(place, root)
+        self._put_user_root(before)
+        self._act(monitor.ACT_FLUSH)  # the number is an address space identifier, too
+
+    def _get_user_root(self, root: Gpa) -> None:
         if root % (_USER_PAGES * PAGE_SIZE):
             raise HypercallError(Errno.EINVAL)
         if root:
@@ -221,22 +241,23 @@ class ParaVirtual(Stateful):
             except HypercallError:
                 self.pages.put(root)
                 raise
-        before, self.user_root = Gpa(self.user_root), root
-        self._put(monitor.TABLE, root or monitor.IDLE_TABLE)
-        self._act(monitor.ACT_TABLE)
-        if before:
-            self.pages.put(before)
-            self.pages.put(Gpa(before + PAGE_SIZE))
+
+    def _put_user_root(self, root: Gpa) -> None:
+        if root:
+            self.pages.put(root)
+            self.pages.put(Gpa(root + PAGE_SIZE))
 
     def _flush_if_needed(self) -> None:
-        if self.pages.flushes:
-            self._act(monitor.ACT_FLUSH)
+        """Flush what the hypercall has changed, so that the guest need not ask for it."""
+        if self.pages.flushes or self.pages.executables:
+            self._act(monitor.ACT_CODE if self.pages.executables else monitor.ACT_FLUSH)
 
     def _act(self, action: int) -> None:
         """Let the monitor do something before the guest goes on."""
-        before = int.from_bytes(self.dma.view(monitor.ACTION, 4), "little")
-        self._put(monitor.ACTION, before | action)
-        self.pages.note_flush()
+        self._put(monitor.ACTION, self._word(monitor.ACTION) | action)
+
+    def _word(self, place: Gpa) -> int:
+        return int.from_bytes(self.dma.view(place, 4), "little")
 
     # -- the timer -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@
         .equ    NO_INTERRUPT, 1023
         .equ    HVC, 0xe140ea71                 /* hvc #0xea1 */
         .equ    IRET, 51
+        .equ    SWITCH, 53
 
         .equ    FRAME_PC, 60
         .equ    FRAME_CPSR, 64
@@ -32,6 +33,11 @@
         .equ    USER_DOMAINS, -24
         .equ    ACTION, -28                     /* what a hypercall leaves to do: see ACT_ */
         .equ    TABLE, -32                      /* TTBR0 */
+        .equ    SLOT, -36                       /* the number of the table of the process, or NO_SLOT */
+        .equ    NO_SLOT, 0xff
+        .equ    SLOTS, 0x1000                   /* below the frame: where the tables of processes are, 0 for none */
+        .equ    MOST_SLOTS, 128
+        .equ    REFUSED, 21                     /* its complement is -EINVAL */
         .equ    ACT_TABLE, 1
         .equ    ACT_CODE, 2
 
@@ -123,6 +129,8 @@ bounce:                                         /* r0 is the kind of exception *
 hypercall:
         cmp     r12, #IRET
         beq     iret
+        cmp     r12, #SWITCH
+        beq     switch
         .inst   HVC
         str     r0, [sp, #SAVED_R0]
         ldr     r0, [sp, #ACTION]
@@ -136,6 +144,10 @@ act:                                            /* Whatever it is: the TLB is fl
         tst     r0, #ACT_TABLE
         ldrne   r1, [sp, #TABLE]
         mcrne   p15, 0, r1, c2, c0, 0
+        movne   r1, #0
+        mcrne   p15, 0, r1, c13, c0, 1
+        movne   r1, #NO_SLOT
+        strne   r1, [sp, #SLOT]
         mov     r1, #0
         dsb
         mcr     p15, 0, r1, c8, c7, 0
@@ -146,6 +158,33 @@ act:                                            /* Whatever it is: the TLB is fl
         str     r1, [sp, #ACTION]
         ldr     r1, [sp, #SAVED_R1]
         ldr     r0, [sp, #SAVED_R0]
+        movs    pc, lr
+
+switch:                                         /* To the table of another process: r0 is its number. */
+        cmp     r0, #MOST_SLOTS
+        bhs     refuse
+        str     r1, [sp, #SAVED_R1]
+        sub     r1, sp, #SLOTS
+        ldr     r1, [r1, r0, lsl #2]
+        cmp     r1, #0
+        beq     refuse_r1
+        str     r0, [sp, #SLOT]
+        mov     r0, #0
+        mcr     p15, 0, r0, c13, c0, 1          @ no identifier while there are both tables
+        isb
+        mcr     p15, 0, r1, c2, c0, 0
+        isb
+        ldr     r0, [sp, #SLOT]
+        add     r0, r0, #1
+        mcr     p15, 0, r0, c13, c0, 1
+        isb
+        ldr     r1, [sp, #SAVED_R1]
+        mov     r0, #0
+        movs    pc, lr
+refuse_r1:
+        ldr     r1, [sp, #SAVED_R1]
+refuse:
+        mvn     r0, #REFUSED
         movs    pc, lr
 
 iret:                                           /* To a process: user mode, with interrupts. */

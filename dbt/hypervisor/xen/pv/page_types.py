@@ -31,6 +31,7 @@ MOST_PAGES: Final = 1 << 14
 _MOST_NEW: Final = 64
 
 _ENTRIES = struct.Struct(f"<{PAGE_SIZE // 4}I")
+_NOTHING: Final = bytes(PAGE_SIZE)
 _KIND: Final = 3
 _TABLE, _PAGE, _PAGE_XN = 1, 2, 3
 _PXN, _NS, _SBZ, _DOMAIN_SHIFT = 1 << 2, 1 << 3, 1 << 4, 5
@@ -41,17 +42,23 @@ _FRAME: Final = ~(PAGE_SIZE - 1) & 0xFFFFFFFF
 
 @dataclass(eq=False)
 class PageTypes(Stateful):
-    """``types`` and ``counts`` are those of the pages of RAM, and empty until the guest begins. ``is_stale``: a mapping
-    that could write may still be in the TLB. ``shared`` is a page outside RAM that the guest can map.
+    """``types`` and ``counts`` are those of the pages of RAM, and empty until the guest begins. ``shared`` is a page
+    outside RAM that the guest can map.
     """
 
     dma: Wiring[Dma]
     shared: Wiring[Gpa]
     types: list[Byte] = field(default_factory=list)
     counts: list[Word] = field(default_factory=list)
-    is_stale: bool = False
+    #: Of the present hypercall: whether valid descriptors were changed, whether pages can be executed that could not,
+    #: and how many pages have become tables.
     flushes: Wiring[bool] = False
+    executables: Wiring[bool] = False
     new: Wiring[int] = 0
+    _ram: Wiring[RamRegion] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._ram = self.dma.layout.main
 
     def is_possible(self) -> bool:
         size = self._ram.size >> PAGE_SHIFT
@@ -62,10 +69,6 @@ class PageTypes(Stateful):
                 kind <= ROOT and bool(kind) == bool(count) for kind, count in zip(self.types, self.counts, strict=True)
             )
         )
-
-    @property
-    def _ram(self) -> RamRegion:
-        return self.dma.layout.main
 
     def begin(self) -> None:
         """Know the pages of RAM. Raise HypercallError if they are too many."""
@@ -80,7 +83,7 @@ class PageTypes(Stateful):
 
     def begin_call(self) -> None:
         """A hypercall begins."""
-        self.flushes, self.new = False, 0
+        self.flushes, self.executables, self.new = False, False, 0
 
     def index(self, page: Gpa) -> int:
         """Return the number of a page of RAM. Raise HypercallError for anything else."""
@@ -105,15 +108,13 @@ class PageTypes(Stateful):
         if kind == WRITABLE:
             return
         self.new += 1
-        self.flushes |= self.is_stale
         done: list[int] = []
         try:
             if self.new > _MOST_NEW:
                 raise HypercallError(Errno.EBUSY)
             for entry in self._entries(page):
-                if entry:
-                    self._refer(kind, entry)
-                    done.append(entry)
+                self._refer(kind, entry)
+                done.append(entry)
         except HypercallError:
             for entry in done:
                 self._leave(kind, entry)
@@ -129,11 +130,12 @@ class PageTypes(Stateful):
         kind, self.types[number] = self.types[number], NONE
         if kind != WRITABLE:
             for entry in self._entries(page):
-                if entry:
-                    self._leave(kind, entry)
+                self._leave(kind, entry)
 
-    def _entries(self, page: Gpa) -> tuple[int, ...]:
-        return _ENTRIES.unpack(self.dma.view(page, PAGE_SIZE))
+    def _entries(self, page: Gpa) -> list[int]:
+        """Return the descriptors of a table but for those that are 0."""
+        data = self.dma.read(page, PAGE_SIZE)
+        return [] if data == _NOTHING else list(filter(None, _ENTRIES.unpack(data)))
 
     def change(self, at: Gpa, entry: int) -> None:
         """Write a descriptor into a table. Raise HypercallError if there is no table, or that cannot be its entry."""
@@ -144,7 +146,9 @@ class PageTypes(Stateful):
         if entry:
             self._refer(kind, entry)
         self.dma.write(at, entry.to_bytes(4, "little"))
+        self.executables |= kind == LEAF and entry & _KIND == _PAGE
         if before:
+            self.flushes = True
             self._leave(kind, before)
 
     def _refer(self, kind: int, entry: int) -> None:
@@ -168,12 +172,5 @@ class PageTypes(Stateful):
     def _leave(self, kind: int, entry: int) -> None:
         """Count that a descriptor refers to something no longer."""
         page = Gpa(entry & _FRAME)
-        if kind == ROOT:
+        if kind == ROOT or (entry & _AP == _AP_WRITE and page != self.shared):
             self.put(page)
-        elif entry & _AP == _AP_WRITE and page != self.shared:
-            self.is_stale = True
-            self.put(page)
-
-    def note_flush(self) -> None:
-        """The TLB is flushed before the guest goes on."""
-        self.is_stale = False

@@ -1,0 +1,94 @@
+/*
+ * The benchmark, which is the first process of the images minios-bench.elf and minios-pv-bench.elf: what a kernel is
+ * asked for, many times each, between two lines by which somebody outside takes the time (make bench-pv).
+ */
+#include "minios.h"
+
+#define PAGE 4096
+#define PAGES 32 /* as many as a heap has */
+
+static void null_calls(int times)
+{
+    while (times--)
+        getpid();
+}
+
+/* Two processes that let each other go on. */
+static void switches(int times)
+{
+    int child = fork();
+    for (int i = 0; i < times / 2; i++)
+        yield();
+    if (!child)
+        exit(0);
+    result(child);
+}
+
+static void mappings(int times)
+{
+    char *heap = brk(0);
+    for (; times > 0; times -= PAGES) {
+        brk(heap + PAGES * PAGE);
+        brk(heap);
+    }
+}
+
+static void faults(int times)
+{
+    char *heap = brk(0);
+    for (; times > 0; times -= PAGES) {
+        brk(heap + PAGES * PAGE);
+        for (int page = 0; page < PAGES; page++)
+            *(volatile char *)(heap + page * PAGE) = 1;
+        brk(heap);
+    }
+}
+
+static void forks(int times)
+{
+    while (times--) {
+        int child = fork();
+        if (!child)
+            exit(0);
+        result(child);
+    }
+}
+
+static void executions(int times)
+{
+    while (times--)
+        result(spawn("init", 1));
+}
+
+static void lines(int times)
+{
+    while (times--)
+        write("a line of sixty-four bytes, which is what a console has to show\n", 64);
+}
+
+static void ticks(int times)
+{
+    sleep(times);
+}
+
+static const struct {
+    const char *name;
+    void (*work)(int times);
+    int times;
+} parts[] = {
+    {"null", null_calls, 1000000}, {"switch", switches, 40000}, {"map", mappings, 640000}, {"fault", faults, 32000},
+    {"fork", forks, 1500},         {"exec", executions, 1000},  {"console", lines, 8000},  {"tick", ticks, 20000},
+};
+
+int main(int child)
+{
+    if (child)
+        return 0;
+    for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
+        parts[i].work(parts[i].times / 100); /* what is compiled is compiled then */
+        print("begin %s %d\n", parts[i].name, parts[i].times);
+        parts[i].work(parts[i].times);
+        print("end %s\n", parts[i].name);
+    }
+    return 0;
+}
