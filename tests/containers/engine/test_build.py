@@ -6,13 +6,15 @@ import io
 import json
 import re
 import shutil
+import socket
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.containers.engine.engines import TestEngine
+from tests.containers.engine.engines import TIMEOUT, TestEngine
 
 _TAR = {"Content-Type": "application/x-tar"}
 
@@ -93,3 +95,21 @@ def test_programs_of_builds_are_in_a_network_that_leaves_nothing(engine: TestEng
     assert networks["Containers"] == {}
     said = engine.ask("POST", "/build?version=1&nocache=1&networkmode=nowhere", context(Dockerfile=dockerfile), _TAR)
     assert "network nowhere not found" in said.body.decode()
+
+
+def test_a_build_ends_when_its_client_is_gone(engine: TestEngine) -> None:
+    data = context(Dockerfile='FROM words\nRUN ["words", "say", "here", "wait"]\n')
+    head = f"POST /v1.47/build?version=1&nocache=1 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+    machines = engine.folder / "machines"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(engine.socket)
+        client.sendall(head.encode() + data)
+        said = b""
+        while b'"here\\n"' not in said:
+            said += client.recv(4096)
+        assert list(machines.glob("*.lease"))
+    end = time.monotonic() + TIMEOUT
+    while list(machines.glob("*.lease")) or list((engine.folder / "spool").iterdir()):
+        assert time.monotonic() < end, "the program of the build goes on"
+        time.sleep(0.05)

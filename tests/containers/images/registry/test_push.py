@@ -15,6 +15,7 @@ from dbt.containers.images.errors import ImageError, ImageNotFound, PullDenied, 
 from dbt.containers.images.image import Image
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.credentials import NOBODY, Credentials
+from dbt.containers.images.registry.hosts import InsecureHosts
 from dbt.containers.images.registry.registries import Registries
 from dbt.containers.images.store import ImageStore
 from tests.containers.images.registry.made import config_of, content, digest, tar_of
@@ -143,3 +144,21 @@ def test_search_and_login(domain: str, tmp_path: Path) -> None:
             else:
                 with pytest.raises(ImageError, match="failed with status: 401 Unauthorized"):
                     asyncio.run(one.registries.login(who))
+
+
+def test_certificates_are_checked_but_for_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "registry").mkdir()
+    with docker_registry(tmp_path / "registry", has_tls=True) as domain:
+        one = User(tmp_path)
+        image = one.make(f"{domain}/x:1", TOP)
+        one.push(f"{domain}/x:1")
+        assert User(tmp_path).pull(f"{domain}/x:1").id == image.id
+        monkeypatch.setattr(InsecureHosts, "allows", lambda self, host: False)  # as if it were elsewhere
+        with pytest.raises(RegistryError, match=rf'^Get "https://{domain}/v2/": x509: self.signed certificate'):
+            User(tmp_path).pull(f"{domain}/x:1")
+
+
+def test_no_http_without_tls_but_on_this_host(domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InsecureHosts, "allows", lambda self, host: False)
+    with pytest.raises(RegistryError, match="http: server gave HTTP response to HTTPS client"):
+        User(tmp_path).pull(f"{domain}/x:1")
