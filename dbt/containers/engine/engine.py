@@ -44,6 +44,8 @@ class Engine(Parts):
         shutil.rmtree(places.spool)
         os.mkdir(places.spool, 0o700)
         store = ImageStore(places.images)
+        for text in store.lost:
+            _log.error("%s", text)
         parts = Parts(
             places,
             Records(places.database),

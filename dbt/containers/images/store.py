@@ -175,8 +175,11 @@ class ImageStore:
         return f"{stem}.erofs", f"{stem}.recipe"
 
     def layer_tar(self, layer: Layer) -> Iterator[bytes]:
-        """Yield the archive of which the layer was made, uncompressed. Raise StoreError if it is damaged."""
-        return archive_of(*self._paths(layer.diff_id), layer.diff_id)
+        """Yield the archive of which the layer was made, uncompressed. The layer stays until all has been read.
+
+        Raise StoreError if it is damaged, at the end if need be.
+        """
+        yield from archive_of(*self._paths(layer.diff_id), layer.diff_id)
 
     def layer_tar_size(self, layer: Layer) -> int:
         """Return how many bytes :meth:`layer_tar` yields."""

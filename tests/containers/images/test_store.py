@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from dbt.containers.images.erofs_reader import ErofsReader
 from dbt.containers.images.errors import BadConfig, BadLayer, ImageNotFound, InvalidReference, StoreError
-from dbt.containers.images.image import Image
+from dbt.containers.images.image import Image, Layer
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.store import ImageStore
 from tests.containers.images.archives import archive, config, diff_id, files, member
@@ -125,6 +126,32 @@ def test_layers_go_with_the_last_who_has_them(store: ImageStore) -> None:
     assert not os.path.exists(path)
     assert os.path.exists(other.layers[0].erofs)
     assert store.layer(diff_id(TWO)) is None
+
+
+def test_a_layer_stays_while_its_archive_is_read(store: ImageStore) -> None:
+    layer: Layer | None = store.add_layer(io.BytesIO(ONE))
+    assert layer is not None
+    pieces = store.layer_tar(layer)
+    first = next(pieces)
+    layer = None
+    store.collect()
+    assert first + b"".join(pieces) == ONE
+    assert store.collect() == 10_000
+
+
+def test_a_damaged_layer_is_told_when_it_is_read(store: ImageStore) -> None:
+    layer = store.add_layer(io.BytesIO(ONE))
+    os.chmod(layer.erofs, 0o600)
+    with open(layer.erofs, "r+b") as file:
+        file.seek(5000)
+        file.write(b"2")
+    with pytest.raises(StoreError, match=f"the layer {layer.diff_id} is damaged"):
+        list(store.layer_tar(layer))
+    os.truncate(layer.erofs, 4096)
+    with pytest.raises(StoreError, match="is damaged"):
+        list(store.layer_tar(layer))
+    with pytest.raises(StoreError, match="is damaged"):
+        ErofsReader(layer.erofs)
 
 
 def test_a_store_is_one_process(tmp_path: Path) -> None:
