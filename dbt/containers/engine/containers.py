@@ -29,7 +29,6 @@ from dbt.containers.images.config import read_config
 from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.image import Image
 from dbt.containers.runtime.disk import make_disk
-from dbt.containers.runtime.orphans import end_orphans
 from dbt.containers.runtime.spec import RuntimeFailure
 
 _ID_SIZE = 64
@@ -69,8 +68,6 @@ class Containers:
         await self._parts.runtime.end_others()
         running = [one.id for one in self._all.values() if one.vm is not None]
         await asyncio.to_thread(self._parts.board.networks.detach_others, running)
-        if count := await asyncio.to_thread(end_orphans, self._parts.places.leases, running):
-            _log.warning("%d machines that the engine had left were ended", count)
         for container in list(self._all.values()):
             if container.record.definition.host.auto_remove and container.vm is None:
                 await self._remove_ended(container)

@@ -107,20 +107,20 @@ class Runtime:
             raise RuntimeFailure(f"a layer of the container's image cannot be read: {error}") from None
         cards = _cards(spec)
         template = await self._read_template()
-        vm = ContainerVm(self._domains, spec)
+        vm = self._keep(ContainerVm(self._domains, spec))
         arguments = self._carrier.arguments(_options(spec, cards))
         addresses = tuple(card.mac for card in cards)
         identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))
         await self._begin(vm, lambda: vm.domain.start_in(template, arguments, identity))
         await _connect(vm, connection)
         await vm.begin(request, has_program)
-        self._keep(vm)
         return vm
 
-    def _keep(self, vm: ContainerVm) -> None:
-        """Know a VM until nothing is left of it."""
+    def _keep(self, vm: ContainerVm) -> ContainerVm:
+        """Know a VM from before it starts until nothing is left of it."""
         self._vms.add(vm)
         vm.when_gone(self._vms.discard)
+        return vm
 
     async def start_from(self, spec: Spec, folder: str, connection: Connection | None = None) -> ContainerVm:
         """Start a container's VM where a checkpoint (:meth:`ContainerVm.checkpoint`) was made, with the disk of that
@@ -130,14 +130,13 @@ class Runtime:
         await self._await_end_of(spec)
         state, port = await asyncio.to_thread(read_checkpoint, folder, spec.disk)
         with state:
-            vm = ContainerVm(self._domains, spec)
+            vm = self._keep(ContainerVm(self._domains, spec))
             arguments = self._carrier.arguments(_options(spec, _cards(spec)))
             await self._begin(vm, lambda: vm.domain.start_in(state, arguments))
         await _connect(vm, connection)
         await vm.go_on(port)
         used = {one.card for one in spec.interfaces}
         await vm.set_interfaces(spec.interfaces, [card for card in range(MOST_CARDS) if card not in used])
-        self._keep(vm)
         return vm
 
     async def _await_end_of(self, spec: Spec) -> None:

@@ -67,24 +67,6 @@ def test_an_engine_that_is_killed(folder: Path) -> None:
         assert engine.ask("POST", "/containers/new/wait").json["StatusCode"] == 0
 
 
-def test_machines_that_nobody_wants(folder: Path) -> None:
-    """A machine for the files of a container that does not run goes on when the engine is killed. The next engine ends
-    it, and starts the container.
-    """
-    with engine_in(folder) as engine:
-        create(engine, "box", "words", "say", "x")
-        assert engine.ask("HEAD", "/containers/box/archive?path=/etc/passwd").status == 200
-        engine.end(signal.SIGKILL)
-        assert [lease.name for lease in leases(str(folder / "machines"))] != []
-        engine.start()
-        deadline = time.monotonic() + TIMEOUT
-        while list(leases(str(folder / "machines"))):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert engine.ask("POST", "/containers/box/start").status == 204
-        assert engine.ask("POST", "/containers/box/wait").json["StatusCode"] == 0
-
-
 def test_one_that_is_always_started_again_is_removed(folder: Path) -> None:
     """Also while it is being started."""
     with engine_in(folder) as engine:
