@@ -18,6 +18,7 @@ _ARP: Final = struct.Struct("!6sH6s4s6s4s")
 _ARP_ASKS, _ARP_ANSWERS = 1, 2
 _IP_LEAST: Final = 20
 _ICMP, _ECHO, _ECHO_REPLY = 1, 8, 0
+_TCP, _RESET, _ACKNOWLEDGES = 6, 4, 16
 #: The first bytes of addresses of groups.
 _GROUPS: Final = 0xE0
 
@@ -86,6 +87,21 @@ def echo_answer(frame: bytes, packet: Packet) -> bytes | None:
     message[0], message[2:4] = _ECHO_REPLY, b"\0\0"
     message[2:4] = _checksum(bytes(message))
     return frame[_MAC : 2 * _MAC] + frame[:_MAC] + IPV4 + bytes(header) + bytes(message)
+
+
+def acknowledging_reset(frame: bytes) -> bytes:
+    """Return a frame in which a TCP reset says that it acknowledges, as it has to for who tries to connect (RFC 9293,
+    3.10.7.3). Some versions of passt have the right number there and leave the flag out.
+    """
+    packet = packet_of(frame)
+    at = _HEADER + (packet.header if packet is not None else 0)
+    if packet is None or packet.protocol != _TCP or len(frame) < at + 20 or frame[at + 13] != _RESET:
+        return frame
+    changed = bytearray(frame)
+    changed[at + 13] = _RESET | _ACKNOWLEDGES
+    total = (~int.from_bytes(frame[at + 16 : at + 18], "big") & 0xFFFF) + _ACKNOWLEDGES
+    changed[at + 16 : at + 18] = (~((total & 0xFFFF) + (total >> 16)) & 0xFFFF).to_bytes(2, "big")
+    return bytes(changed)
 
 
 def _checksum(data: bytes) -> bytes:

@@ -157,7 +157,7 @@ def to_card(member: Member) -> Callable[[Sequence[bytes]], None]:
     def take(pieces: Sequence[bytes]) -> None:
         for frame in pieces:
             if frame[12:14] == frames.IPV4:
-                member.link.send(member.mac + frame[6:])
+                member.link.send(member.mac + frames.acknowledging_reset(frame)[6:])
             elif frame[12:14] == frames.ARP:
                 member.link.send(frame)
 

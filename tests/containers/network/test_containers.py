@@ -191,6 +191,10 @@ def test_what_is_outside(boxes: Boxes, net: Net) -> None:
                     assert (await said).output == b"hello\n"
                 assert (await web.sh(f"timeout 1 nc 172.17.0.1 {hidden} < /dev/null")).code != 0
                 assert (await inner.sh(f"timeout 1 nc {address} {port} < /dev/null")).code != 0
+                with socket.socket() as nobody:
+                    nobody.bind((address, 0))  # and it does not listen
+                    refused = await web.sh(f"nc {address} {nobody.getsockname()[1]} < /dev/null")
+                    assert refused.errors.endswith(b"Connection refused\n")
                 assert (await inner.sh("ip route")).output.startswith(b"172.18.0.0/16")
 
         server.settimeout(30)

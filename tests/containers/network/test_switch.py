@@ -271,3 +271,22 @@ def test_pings_of_the_gateway_have_right_checksums() -> None:
     assert answer[:14] == mac_of(SUBNET[2]) + GATEWAY_MAC + frames.IPV4
     assert total(answer[14:34]) == total(answer[34:]) == 0xFFFF
     assert answer[34:] == b"\x00\x00" + answer[36:38] + b"\x12\x34\x00\x01hello"
+
+
+def test_a_reset_acknowledges() -> None:
+    """Who tries to connect does not believe another one. The checksum stays right."""
+    addresses = SUBNET[3].packed + SUBNET[2].packed
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + addresses
+
+    def segment(flags: int) -> bytes:
+        plain = struct.pack("!HHIIBBHHH", 80, 4000, 0xC8F06DC4, 0xADFF8766, 0x50, flags, 0, 0, 0)
+        total: int = sum(struct.unpack("!16H", addresses + struct.pack("!HH", 6, 20) + plain))
+        total = (total & 0xFFFF) + (total >> 16)
+        return plain[:16] + (~total & 0xFFFF).to_bytes(2, "big") + plain[18:]
+
+    begin = mac_of(SUBNET[2]) + GATEWAY_MAC + frames.IPV4 + head
+    assert frames.acknowledging_reset(begin + segment(0x04)) == begin + segment(0x14)
+    for flags in (0x14, 0x10, 0x02, 0x11):
+        assert frames.acknowledging_reset(begin + segment(flags)) == begin + segment(flags)
+    for short in range(len(begin) + 20):
+        frames.acknowledging_reset((begin + segment(0x04))[:short])
