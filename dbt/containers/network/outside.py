@@ -99,6 +99,14 @@ class Passt:
         self._link = None
         if not self._is_closed:
             self._say("the program passt of a container has ended: what is outside cannot be reached at the moment")
+            if self._forwards and self._starting is None:
+                self._starting = asyncio.get_running_loop().create_task(self._publish_again())
+
+    async def _publish_again(self) -> None:
+        """Start it again for the ports that it has forwarded."""
+        await asyncio.sleep(_PAUSE_S)
+        if not self._is_closed:
+            await self._start_late()
 
     @property
     def is_open(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +24,7 @@ from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.spec import Limits, Process
 from dbt.host.net_option import Forward
 from tests.containers.runtime.boxes import NEEDS_BUSYBOX, Boxes, Said, all_of, busybox_layer
+from tests.host.passt import passts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -134,7 +137,7 @@ def fetched(port: int) -> bytes:
 
 @NEEDS_PASST
 def test_a_published_port(boxes: Boxes, net: Net) -> None:
-    """It is free again after the container's end, and taken before."""
+    """It is free again after the container's end, and taken before. It comes again if passt ends by itself."""
 
     async def run() -> None:
         script = "mkdir /www; echo hello > /www/file; httpd -p 80 -h /www; cat"
@@ -142,6 +145,14 @@ def test_a_published_port(boxes: Boxes, net: Net) -> None:
             (port,) = [forward.port for forward in web.place.ports]
             await web.sh("until wget -q -O - http://127.0.0.1/file; do sleep 0.1; done")
             assert (await asyncio.to_thread(fetched, port)).endswith(b"\r\n\r\nhello\n")
+            (process,) = passts(port)
+            os.kill(process, signal.SIGKILL)
+            while not passts(port) or process in passts(port):
+                await asyncio.sleep(0.05)
+            assert (await asyncio.to_thread(fetched, port)).endswith(b"\r\n\r\nhello\n")
+            assert net.said == [
+                "the program passt of a container has ended: what is outside cannot be reached at the moment"
+            ]
             with pytest.raises(Forbidden, match=rf"^Bind for 127.0.0.1:{port} failed: port is already allocated$"):
                 async with net.box("other", ports=[Forward("tcp", "127.0.0.1", port, 80)]):
                     pass
