@@ -24,6 +24,8 @@ class Dma:
         first = self.layout.regions[0]
         self._low, self._high = first.base, first.end
         self._read_only = [region for region in self.layout.regions if region.read_only]
+        #: Whether all RAM can be written to, so that two writes side by side are the same as one.
+        self.is_writable = not self._read_only
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes from the GPA ``address`` on. Raise DmaError if not all of them are RAM."""

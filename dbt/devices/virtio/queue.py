@@ -79,10 +79,26 @@ class Chain:
             return len(data)
         view = memoryview(data)
         done = 0
-        for address, length in _pieces(self.writable, offset, min(offset + len(view), self.in_size)):
+        pieces = _pieces(self.writable, offset, min(offset + len(view), self.in_size))
+        for address, length in _joined(pieces) if self._dma.is_writable else pieces:
             self._dma.write(address, view[done : done + length])
             done += length
         return done
+
+
+def _joined(pieces: Sequence[Buffer]) -> list[Buffer]:
+    """Return the same places with those that are side by side in memory as one: pages of a file often are."""
+    joined: list[Buffer] = []
+    first, end = pieces[0][0] if pieces else 0, -1
+    for address, size in pieces:
+        if address != end:
+            if end >= 0:
+                joined.append((first, end - first))
+            first = address
+        end = address + size
+    if end >= 0:
+        joined.append((first, end - first))
+    return joined
 
 
 def _pieces(buffers: Sequence[Buffer], start: int, end: int) -> list[Buffer]:
