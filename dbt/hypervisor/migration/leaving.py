@@ -58,7 +58,7 @@ class Leaving(Protocol):
         """Return a copy of pages, one behind the other."""
 
     def sync_disks(self) -> None:
-        """See :meth:`dbt.vm.machine.Machine.sync_disks`. The guest may run."""
+        """See :meth:`dbt.vm.controlled_machine.ControlledMachine.sync_disks`. The guest may run."""
 
     def release(self, keeps_networks: bool) -> list[Handover | None]:
         """Give disks and networks back; the guest does not run any more before :meth:`permit`. Return what a process of

@@ -201,8 +201,9 @@ class Content(_Message):
 
 
 class Release(_Message):
-    """Give disks and networks back, and do not execute the guest: see :meth:`dbt.vm.machine.Machine.release`. Unless it
-    ``keeps_networks``, their connections are closed.
+    """Give disks and networks back, and do not execute the guest
+    (:meth:`~dbt.vm.controlled_machine.ControlledMachine.release`). Unless it ``keeps_networks``, their connections are
+    closed.
     """
 
     keeps_networks: bool
