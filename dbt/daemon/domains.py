@@ -223,27 +223,34 @@ class Domains:
 
     @contextmanager
     def expected(self, definition: Definition, persistent: bool) -> Iterator[Record]:
-        """Have a domain without a machine while one comes for it. If none comes, it is forgotten if it was not there
-        before. Raise Conflict if there is a domain of that name that is another one, or has a machine.
+        """Have a domain without a machine while one comes for it. If none comes, it is as it was before, or forgotten.
+        Raise Conflict if there is a domain of that name that is another one, or has a machine.
         """
         known = self._records.get(definition.name)
         if known is None:
             with self._defining:
                 record = self._define_new(definition, persistent=False)
+            before = None
         else:
-            record = self.define(definition)
-            with self.use(record.name):
+            with self.use(definition.name) as record:
+                before = record.definition
+                if definition.uuid != record.domain.uuid:
+                    raise Conflict(f"there is a domain {record.name} already, with the UUID {record.domain.uuid}")
                 if record.domain.state is not DomainState.DEFINED:
                     raise Conflict(f"the domain {record.name} is {record.domain.state.value} here already")
+                self._redefine(record, definition)
                 self._renew(record)
         try:
             yield record
         except BaseException:
-            if known is None and record.domain.state is DomainState.DEFINED:
-                self._forget(record)
+            if record.domain.state is DomainState.DEFINED:
+                if before is None:
+                    self._forget(record)
+                else:
+                    self._redefine(record, before)
             raise
         self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
-        if known is None and persistent:
+        if persistent and not record.persistent:
             record.persistent = True
             self._store.put(record.definition, True)
 

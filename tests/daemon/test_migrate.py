@@ -97,6 +97,41 @@ def test_what_cannot_be_moved_stays(pair: tuple[TestDaemon, TestDaemon]) -> None
     assert here.type("one") == "A"
 
 
+def test_a_machine_that_does_not_come_leaves_the_destination_as_it_was(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    """A source cannot change the definition of a domain that runs, nor that of one for which no machine comes."""
+    here, there = pair
+    here.define("one", "letters")
+    uuid = here.json("dominfo", "one")["uuid"]
+    there.define("one", "letters", [f'uuid = "{uuid}"'])
+    before = there.ask("GET", "/v1/domains/one/definition")
+    here.ok("schedinfo", "one", "--weight", "7")
+    here.ok("start", "one")
+    there.ok("start", "one")
+    assert b"is running here already" in _refused(here, there) or b"is blocked here already" in _refused(here, there)
+    there.ok("destroy", "one")
+    assert before["share"]["weight"] == 256
+    here.ok("destroy", "one")
+    folder = here.folder / "files"
+    folder.mkdir()
+    here.ok("define", here.definition("one", "letters", [f'uuid = "{uuid}"'], ['files = "files"']))
+    here.ok("schedinfo", "one", "--weight", "7")
+    here.ok("start", "one")
+    folder.rmdir()
+    assert b"this is not a directory" in _refused(here, there)
+    assert there.ask("GET", "/v1/domains/one/definition") == before
+    folder.mkdir()
+    here.ok("migrate", "one", socket_of(there))
+    assert there.json("dominfo", "one")["weight"] == 7
+    assert there.json("dominfo", "one")["persistent"]
+
+
+def _refused(here: TestDaemon, there: TestDaemon) -> bytes:
+    done = here.vm("migrate", "one", socket_of(there))
+    assert done.returncode != 0
+    assert there.json("dominfo", "one")["weight"] == 256
+    return done.stderr
+
+
 def test_the_disk_goes_along(pair: tuple[TestDaemon, TestDaemon], tmp_path: Path) -> None:
     here, there = pair
     disk = tmp_path / "disk"
