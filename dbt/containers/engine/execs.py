@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -41,6 +42,8 @@ class Exec:
         self.exit_code: int | None = None
         self.is_running = False
         self.has_begun = False
+        #: Set when the program executes, or will never do so.
+        self.was_started = asyncio.Event()
 
     async def follow(self, session: Session) -> int:
         """Carry what the program writes, until its end. Return its exit code."""

@@ -8,6 +8,7 @@ import shutil
 import socket
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -137,6 +138,18 @@ def test_execs(ours: TestEngine) -> None:
     assert ours.ask("POST", path, {"Cmd": []}).message == "No exec command specified"
     ours.ask("POST", "/containers/box/pause")
     assert ours.ask("POST", path, {"Cmd": ["x"]}).status == 409
+
+
+def test_a_terminal_that_is_resized_before_its_program_executes(ours: TestEngine) -> None:
+    """As docker's command does it, which does not wait for the answer to the start."""
+    running(ours)
+    wish = {"AttachStdin": True, "AttachStdout": True, "Tty": True, "Cmd": WAITS}
+    id = ours.ask("POST", "/containers/box/exec", wish).json["Id"]
+    with ThreadPoolExecutor() as pool:
+        resized = pool.submit(ours.ask, "POST", f"/exec/{id}/resize?h=30&w=90")
+        connection, _ = hijack(ours, f"/exec/{id}/start", {"Tty": True})
+        assert resized.result().status == 200
+    connection.close()
 
 
 @pytest.mark.parametrize("runs", [True, False])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from typing import Final
+
 import msgspec
 
 from dbt.containers.engine.api.streams import media_type
@@ -19,6 +23,9 @@ from dbt.containers.engine.start_errors import exec_error
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Process, ProcessFailure, RuntimeFailure
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Response
+
+#: How long a client may want to resize the terminal of a program before that executes, in seconds, as with dockerd.
+_START_S: Final = 10.0
 
 
 def exec_routes(engine: Engine) -> list[Route]:
@@ -96,6 +103,9 @@ class _Execs:
         rows, columns = call.number("h"), call.number("w")
         if rows is None or columns is None:
             raise BadParameter('strconv.Atoi: parsing "": invalid syntax')
+        with contextlib.suppress(TimeoutError):  # a client resizes at once, when it has sent the request for the start
+            async with asyncio.timeout(_START_S):
+                await exec.was_started.wait()
         if exec.session is None or not exec.is_running:
             raise BadParameter(f"cannot resize a stopped exec: {exec.id}")
         await exec.session.resize(rows, columns)
@@ -116,11 +126,13 @@ async def _begin(container: Container, exec: Exec, process: Process) -> Session:
     try:
         session = await vm.exec(process)
     except ProcessFailure as failure:
+        exec.was_started.set()
         exec.exit_code, error = exec_error(failure)
         raise error from None
     if not exec.config.attach_stdin:
         session.end_input()
     exec.session, exec.is_running = session, True
+    exec.was_started.set()
     container.spawn(_follow(container, exec, session))
     return session
 
