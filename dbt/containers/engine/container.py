@@ -174,6 +174,15 @@ class Container(StoredContainer):
         await self._has_ended(ended)
 
     async def _has_ended(self, ended: Ended) -> None:
+        async with self._lock:  # a start that has begun comes first, and the next one after this
+            delay = await self._note_end(ended)
+        if delay is not None:
+            self._restarting = self.spawn(self._restart_later(delay))
+        elif self.record.definition.host.auto_remove and not self.is_being_removed:
+            await self._remove_itself(self)
+
+    async def _note_end(self, ended: Ended) -> float | None:
+        """Be a container that has ended. Return after how many seconds it is started again, or None for never."""
         self._health.end()
         with contextlib.suppress(OSError):
             self.log.close()
@@ -193,16 +202,16 @@ class Container(StoredContainer):
         except RecordsError as error:  # it has ended nevertheless
             _log.error("the end of the container %s is not remembered: %s", self.id[:12], error)
         self.execs.clear()
-        await self.networks.leave()
         self.output.end()
         if ended.oom_killed:
             self.tell("oom")
         self.tell("die", exitCode=str(ended.exit_code), execDuration=str(int(ran_s)))
+        try:
+            await self.networks.leave()
+        except NetworkFailure as error:  # the next engine forgets who is in networks and does not run
+            _log.error("the container %s is in its networks still: %s", self.id[:12], error)
         self.exits.tell(Exit(ended.exit_code, ended.error))
-        if delay is not None:
-            self._restarting = self.spawn(self._restart_later(delay))
-        elif self.record.definition.host.auto_remove and not self.is_being_removed:
-            await self._remove_itself(self)
+        return delay
 
     async def _restart_later(self, delay: float) -> None:
         await asyncio.sleep(delay)
