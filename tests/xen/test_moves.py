@@ -89,6 +89,7 @@ def test_what_the_toolstack_writes_is_replayed(tmp_path: Path) -> None:
     with loaded("reference") as again:
         source = Replay(read_recording(str(tmp_path / "run")), identify(again, "1.0"))
         again.attach_input(source)
-        assert source.compare(again, again.run(source.fuel(0, None)), lambda _: None) == result
+        found = source.compare(again, again.run(source.fuel(0, None)), lambda _: None)
+        assert (found.reason, found.icount) == (result.reason, result.icount)
         assert state_hash(again) == ends
         assert Caller(again).domain.store.server.tree.values[f"{HOME}/control/shutdown"] == b"poweroff"
