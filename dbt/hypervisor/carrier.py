@@ -173,6 +173,12 @@ class Vm(Protocol):
         tell.
         """
 
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        """The descriptors at which :attr:`has_arrivals` may become true, and what they are looked at for, as poll(2)
+        has it.
+        """
+
     def limit_devices(self, limits: Limits) -> None:
         """See :func:`dbt.hypervisor.limits.limit_devices`."""
 
@@ -259,6 +265,12 @@ class Carrier(Protocol):
     def stirring(self) -> Collection[str]:
         """Return the names of the domains whose machines say something that they were not asked, or are gone. Those
         that execute may be among them.
+        """
+
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        """The descriptors at which :meth:`stirring` may find somebody, and what they are looked at for, as poll(2) has
+        it.
         """
 
 

@@ -462,6 +462,11 @@ class Domain(MovableDomain):
         """Return True if something has come for the guest, other than what was typed."""
         return self.vm.has_arrivals
 
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        """See :attr:`dbt.hypervisor.carrier.Vm.outside_events`."""
+        return self.vm.outside_events
+
     def _reboot(self) -> None:
         """Boot the machine anew, because the guest has reset it. A machine that cannot be made is a crash."""
         self._let_go()

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
 from queue import SimpleQueue
-from threading import Condition, Event, get_ident
+from threading import Condition, get_ident
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from dbt.hypervisor.bell import Bell
 from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Outcome
 from dbt.hypervisor.console_ring import ConsoleRing, default_ring
 from dbt.hypervisor.credit import CreditScheduler, LatencyClass, Precedence, Turn
@@ -42,7 +43,7 @@ DEFAULT_RATE = 1_000_000_000
 _NS = 1_000_000_000
 #: How many reports of periods are kept.
 _REPORTS = 64
-#: How often a host that waits for something from outside looks at the network, in seconds.
+#: How long a host does not listen to what is outside, in seconds, when it has heard something that is for nobody.
 _LOOK_S = 0.002
 _LONGEST_WAIT_S = 0.05
 #: When a turn is ended although it has not used what it may, in seconds: code that is not compiled yet takes long.
@@ -108,7 +109,8 @@ class Host(Closing):
         self._changed = Condition()
         self._holding = 0  # how many threads hold a domain, or wait for its turn to end
         self._typed: deque[Domain] = deque()
-        self._called = Event()  # somebody has typed, or wants the run to stop
+        self._called = Bell()  # somebody has typed, or wants the run to stop
+        self._has_heard = False  # something outside has ended the last wait, and nobody has had a turn since
         self._waits = Waits()
         self._pace: Pace
         if self.clock is Clock.REAL:
@@ -130,6 +132,7 @@ class Host(Closing):
         """End all domains, and forget them. The host must not be running."""
         for name in list(self._domains):
             self.undefine(name, destroy=True)
+        self._called.close()
 
     # -- domains -------------------------------------------------------------------------------
 
@@ -222,7 +225,7 @@ class Host(Closing):
             self._scheduler.ready(domain.name, self._precedence)
         else:
             self._scheduler.unready(domain.name)
-        self._called.set()
+        self._called.ring()
         if self._listener is not None:
             self._listener(domain)
 
@@ -253,7 +256,7 @@ class Host(Closing):
 
     def _hear(self, domain: Domain) -> None:
         self._typed.append(domain)
-        self._called.set()
+        self._called.ring()
 
     def share_memory(self) -> SharingReport:
         """Let domains share what is equal in their RAM, in runs of 64 KiB, until one of them stores to it. Raise
@@ -290,6 +293,7 @@ class Host(Closing):
                     if not self._await_call(last, deadline):
                         return
                     continue
+                self._has_heard = False
                 for turn in turns:
                     self._launch(turn, pool)
                 self._collect(everything=self.clock is Clock.LOCKSTEP)
@@ -311,7 +315,7 @@ class Host(Closing):
     def stop(self) -> None:
         """Let :meth:`run` return, when the present turns are over. Any thread may call it."""
         self._is_stopping = True
-        self._called.set()
+        self._called.ring()
 
     def _is_over(self, last: int | None, deadline: float | None) -> bool:
         return self._is_stopping or self._periods == last or (deadline is not None and monotonic() >= deadline)
@@ -420,8 +424,14 @@ class Host(Closing):
         left = self._pace.seconds_left(is_bounded=last is not None)
         if left is None and not len(self._waits):
             return False
-        longest = _LOOK_S if self._networked else _LONGEST_WAIT_S
+        longest = _LOOK_S if self._has_heard else _LONGEST_WAIT_S
         ends = [longest, *(() if left is None else (left,)), *(() if deadline is None else (deadline - monotonic(),))]
-        self._called.wait(max(min(ends), 0))
-        self._called.clear()
+        self._has_heard = self._called.wait(max(min(ends), 0), {} if self._has_heard else self._outside_events())
         return True
+
+    def _outside_events(self) -> dict[int, int]:
+        """Return the descriptors at which something may come for domains that wait, as poll(2) has it."""
+        events = dict(self.carrier.outside_events)
+        for name in self._networked:
+            events.update(self._domains[name].outside_events)
+        return events

@@ -64,6 +64,11 @@ class ThreadCarrier:
         """Return nobody: what comes for a machine, it has at once."""
         return ()
 
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        """See :class:`dbt.hypervisor.carrier.Carrier`."""
+        return {}
+
 
 class ThreadVm:
     """See :class:`dbt.hypervisor.carrier.Vm`."""
@@ -95,6 +100,10 @@ class ThreadVm:
     @property
     def has_arrivals(self) -> bool:
         return self.machine.input_source.has_arrivals
+
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        return self.machine.outside_events
 
     def limit_devices(self, limits: Limits) -> None:
         limit_devices(self.machine, limits)

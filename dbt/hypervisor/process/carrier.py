@@ -8,7 +8,7 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -130,6 +130,11 @@ class ProcessCarrier(Closing):
     def stirring(self) -> Sequence[str]:
         """See :class:`dbt.hypervisor.carrier.Carrier`."""
         return [self._watched[file] for file, _ in self._epoll.poll(0) if file in self._watched]
+
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        """See :class:`dbt.hypervisor.carrier.Carrier`."""
+        return {self._epoll.fileno(): select.POLLIN}
 
     def reap(self, pid: int) -> int | None:
         """End a process if it has not ended. Return how it did, or None if it has been forked by another carrier."""

@@ -243,6 +243,10 @@ class ProcessVm:
     def has_arrivals(self) -> bool:
         return self._has_arrivals or any(end.has_frames for end in self._hubs.values())
 
+    @property
+    def outside_events(self) -> Mapping[int, int]:
+        return {descriptor: select.POLLIN for end in self._hubs.values() for descriptor in end.descriptors()}
+
     def limit_devices(self, limits: Limits) -> None:
         if self.facts.has_limits:
             self.ask(say.LimitDevices(pickle.dumps(limits)), say.Ready)
