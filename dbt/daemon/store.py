@@ -96,10 +96,10 @@ class Store:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+                self._database.execute("COMMIT")
+            finally:
+                if self._database.in_transaction:  # SQLite itself ends one for which the disk has no room
+                    self._database.execute("ROLLBACK")
 
     def domains(self) -> list[StoredDomain]:
         """Return all domains, in the order in which they were defined."""

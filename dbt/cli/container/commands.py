@@ -12,9 +12,10 @@ def add_container(parser: Parser) -> None:
     """Add the verbs to the parser of the command."""
     parser.usage = "dbt container VERB [OPTIONS] ..."
     parser.description = (
-        "Run ARM containers, each in a virtual machine of its own. Docker's clients speak to\n"
-        "the engine, which `dbt container serve` starts: set DOCKER_HOST to its socket. The\n"
-        "other verbs are for those who have no docker. They start the engine if it is needed."
+        "Run ARM containers, each in a virtual machine of its own. Docker's clients\n"
+        "speak to the engine, which `dbt container serve` starts: set DOCKER_HOST to its\n"
+        "socket. The other verbs are for those who have no docker. They start the engine\n"
+        "if it is needed."
     )
     add = add_commands(parser)
     _add_serve(add("serve", "run the engine, which answers docker's clients"))
@@ -30,8 +31,8 @@ def add_container(parser: Parser) -> None:
 
 def _add_serve(parser: Parser) -> None:
     parser.description = (
-        "Run the engine until a signal ends it. Containers end with it, unless it is killed: then the\n"
-        "next one finds them."
+        "Run the engine until a signal ends it. Containers end with it, unless it is\n"
+        "killed: then the next one finds them."
     )
     options = Options(parser)
     help_ = "listen at this unix socket [dbt/docker.sock in $XDG_RUNTIME_DIR, or in the engine's directory]"

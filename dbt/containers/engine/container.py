@@ -139,13 +139,13 @@ class Container(StoredContainer):
             self.save()
             self._health.begin()
             return
-        await self.networks.leave()
+        await self._leave_networks()
         was_started = state.running
         state.running = state.starting = state.paused = state.restarting = False
         state.pid = 0
         if was_started:
             state.exit_code, state.finished = _LOST, now()
-        self.save()
+        self._save_end()
 
     async def start_with_engine(self) -> None:
         """Start it again if its policy says that it runs when the engine does."""
@@ -197,21 +197,27 @@ class Container(StoredContainer):
         state.running = state.restarting = delay is not None
         state.exit_code, state.oom_killed, state.error = ended.exit_code, ended.oom_killed, ended.error
         state.finished = now()
-        try:
-            self.save()
-        except RecordsError as error:  # it has ended nevertheless
-            _log.error("the end of the container %s is not remembered: %s", self.id[:12], error)
+        self._save_end()
         self.execs.clear()
         self.output.end()
         if ended.oom_killed:
             self.tell("oom")
         self.tell("die", exitCode=str(ended.exit_code), execDuration=str(int(ran_s)))
+        await self._leave_networks()
+        self.exits.tell(Exit(ended.exit_code, ended.error))
+        return delay
+
+    def _save_end(self) -> None:
+        try:
+            self.save()
+        except RecordsError as error:  # it has ended nevertheless
+            _log.error("the end of the container %s is not remembered: %s", self.id[:12], error)
+
+    async def _leave_networks(self) -> None:
         try:
             await self.networks.leave()
         except NetworkFailure as error:  # the next engine forgets who is in networks and does not run
             _log.error("the container %s is in its networks still: %s", self.id[:12], error)
-        self.exits.tell(Exit(ended.exit_code, ended.error))
-        return delay
 
     async def _restart_later(self, delay: float) -> None:
         await asyncio.sleep(delay)

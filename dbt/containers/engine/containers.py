@@ -19,7 +19,7 @@ from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.names import checked_name, some_name
 from dbt.containers.engine.parts import Parts
-from dbt.containers.engine.records import Definition, MountPoint, Record, State
+from dbt.containers.engine.records import Definition, MountPoint, Record, RecordsError, State
 from dbt.containers.engine.specs import DISK, limits_of
 from dbt.containers.engine.stored_container import disk_bytes
 from dbt.containers.engine.timestamps import asked_ns, now, ns_of
@@ -28,6 +28,7 @@ from dbt.containers.engine.waiting import Exit
 from dbt.containers.images.config import read_config
 from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.image import Image
+from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.disk import make_disk
 from dbt.containers.runtime.spec import RuntimeFailure
 
@@ -67,7 +68,10 @@ class Containers:
                 raise result
         await self._parts.runtime.end_others()
         running = [one.id for one in self._all.values() if one.vm is not None]
-        await asyncio.to_thread(self._parts.board.networks.detach_others, running)
+        try:
+            await asyncio.to_thread(self._parts.board.networks.detach_others, running)
+        except NetworkFailure as error:  # when the disk is full, containers can be removed nevertheless
+            _log.error("containers that have ended are in their networks still: %s", error)
         for container in list(self._all.values()):
             if container.record.definition.host.auto_remove and container.vm is None:
                 await self._remove_ended(container)
@@ -256,7 +260,11 @@ class Containers:
 
     async def _remove(self, container: Container, with_volumes: bool) -> None:
         await container.close()
-        self._parts.records.remove(container.id)
+        try:
+            self._parts.records.remove(container.id)
+        except RecordsError:  # the disk may be full: of what this container has written
+            await asyncio.to_thread(shutil.rmtree, container.folder, ignore_errors=True)
+            self._parts.records.remove(container.id)
         del self._all[container.id]
         del self._names[container.name]
         container.tell("destroy")

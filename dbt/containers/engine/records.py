@@ -160,10 +160,10 @@ class Records:
                 self._database.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._database
-                except BaseException:
-                    self._database.execute("ROLLBACK")
-                    raise
-                self._database.execute("COMMIT")
+                    self._database.execute("COMMIT")
+                finally:
+                    if self._database.in_transaction:  # SQLite itself ends one for which the disk has no room
+                        self._database.execute("ROLLBACK")
             except sqlite3.OperationalError as error:
                 raise RecordsError(f"the engine's database cannot be written: {error}") from None
 

@@ -17,7 +17,8 @@ from dbt.containers.engine.router import Router
 from dbt.daemon.http_server import HttpServer
 from dbt.host.endpoint import Endpoint
 
-_BACKLOG = 128
+#: How many may wait to be accepted: for more of them, a client gets EAGAIN. Linux takes its own limit if that is less.
+_BACKLOG = 4096
 #: How often it is looked whether there is something to do, in seconds.
 _LOOK_S = 0.5
 

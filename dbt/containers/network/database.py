@@ -49,21 +49,20 @@ class Database:
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Let nobody else read or write meanwhile. Afterwards the change is on the disk. If it is not ``durable``, it
-        survives the end of this process, and may be lost when the host loses its power.
+        survives the end of this process, and may be lost when the host loses its power. Raise NetworkFailure if it
+        cannot be written.
         """
         with self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            try:
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._connection.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
                 raise NetworkFailure(f"what is to be remembered cannot be written: {error}") from None
+            finally:
+                if self._connection.in_transaction:  # SQLite itself ends one for which the disk has no room
+                    self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         with self._lock:

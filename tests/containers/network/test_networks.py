@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbt.containers.network.addresses import mac_text, parse_rate
+from dbt.containers.network.database import Database
 from dbt.containers.network.errors import Conflict, Forbidden, Invalid, NetworkFailure, NotFound
 from dbt.containers.network.networks import Networks
 from dbt.containers.network.records import Attachment, Subnet
@@ -224,3 +225,18 @@ def test_rates(text: str, rate: int) -> None:
 def test_rates_that_make_no_sense(text: str) -> None:
     with pytest.raises(Invalid, match="invalid rate"):
         parse_rate(text)
+
+
+def test_a_disk_that_is_full_is_said_and_changes_nothing(tmp_path: Path) -> None:
+    database = Database(str(tmp_path / "full.db"), "CREATE TABLE texts (text TEXT);", 1)
+    with database.writing() as connection:
+        connection.execute("INSERT INTO texts VALUES ('kept')")
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    database.rows(f"PRAGMA max_page_count = {pages}")  # SQLite's error is the same as for a disk
+    with pytest.raises(NetworkFailure, match="database or disk is full"), database.writing() as connection:
+        connection.execute("INSERT INTO texts VALUES (?)", ("x" * 100_000,))
+    assert database.rows("SELECT text FROM texts") == [("kept",)]
+    with database.writing() as connection:
+        connection.execute("INSERT INTO texts VALUES ('small')")
+    assert database.rows("SELECT text FROM texts") == [("kept",), ("small",)]
+    database.close()
