@@ -145,7 +145,7 @@ class Container(StoredContainer):
         state.pid = 0
         if was_started:
             state.exit_code, state.finished = _LOST, now()
-        self._save_end()
+        self._save_or_log()
 
     async def start_with_engine(self) -> None:
         """Start it again if its policy says that it runs when the engine does."""
@@ -197,7 +197,7 @@ class Container(StoredContainer):
         state.running = state.restarting = delay is not None
         state.exit_code, state.oom_killed, state.error = ended.exit_code, ended.oom_killed, ended.error
         state.finished = now()
-        self._save_end()
+        self._save_or_log()
         self.execs.clear()
         self.output.end()
         if ended.oom_killed:
@@ -207,10 +207,10 @@ class Container(StoredContainer):
         self.exits.tell(Exit(ended.exit_code, ended.error))
         return delay
 
-    def _save_end(self) -> None:
+    def _save_or_log(self) -> None:
         try:
             self.save()
-        except RecordsError as error:  # it has ended nevertheless
+        except RecordsError as error:  # it ends nevertheless
             _log.error("the end of the container %s is not remembered: %s", self.id[:12], error)
 
     async def _leave_networks(self) -> None:
@@ -266,12 +266,12 @@ class Container(StoredContainer):
         if timeout is None:
             timeout = _DEFAULT_STOP_S if config.stop_timeout is None else config.stop_timeout
         state.stopped_by_user = by_user or state.stopped_by_user
-        self.save()
+        self._save_or_log()
         self._forget_restart()
         async with self._lock:  # a start that has begun comes first
             if state.restarting:
                 state.running = state.restarting = False
-                self.save()
+                self._save_or_log()
         await self._end(number, timeout)
         self.tell("stop")
 
