@@ -19,7 +19,7 @@ from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.names import checked_name, some_name
 from dbt.containers.engine.parts import Parts
-from dbt.containers.engine.records import Definition, MountPoint, Record, RecordsError, State
+from dbt.containers.engine.records import Definition, MountPoint, Record, State
 from dbt.containers.engine.specs import DISK, limits_of
 from dbt.containers.engine.stored_container import disk_bytes
 from dbt.containers.engine.timestamps import asked_ns, now, ns_of
@@ -260,15 +260,12 @@ class Containers:
 
     async def _remove(self, container: Container, with_volumes: bool) -> None:
         await container.close()
-        try:
-            self._parts.records.remove(container.id)
-        except RecordsError:  # the disk may be full: of what this container has written
-            await asyncio.to_thread(shutil.rmtree, container.folder, ignore_errors=True)
-            self._parts.records.remove(container.id)
+        self._parts.records.remove(container.id)
         del self._all[container.id]
         del self._names[container.name]
         container.tell("destroy")
         await asyncio.to_thread(self._forget, container.id, container.folder)
+        self._parts.records.reserve.take()  # now there may be room for it
         if with_volumes:
             await asyncio.to_thread(self._remove_volumes, container.record.definition.mounts)
         container.removals.tell(Exit(container.record.state.exit_code))

@@ -158,6 +158,8 @@ def _check_modes(host: HostConfig) -> None:
         )
     if host.devices:
         raise BadParameter("--device cannot be: a container's virtual machine has none of this host's devices")
+    if host.device_requests:
+        raise BadParameter("--gpus cannot be: a container's virtual machine has none of this host's devices")
 
 
 def _warnings(host: HostConfig) -> list[str]:

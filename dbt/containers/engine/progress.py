@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
-from dbt.containers.engine.errors import status_of
+from dbt.containers.engine.errors import status_of, text_of
 from dbt.containers.engine.router import json_stream
 from dbt.daemon.http_messages import Stream
 
@@ -48,7 +48,7 @@ async def told(work: Callable[[_Report], Awaitable[None]]) -> Stream:
             except Exception as error:
                 if status_of(error) is None:
                     raise
-                yield {"errorDetail": {"message": str(error)}, "error": str(error)}
+                yield {"errorDetail": {"message": text_of(error)}, "error": text_of(error)}
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

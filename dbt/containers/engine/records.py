@@ -13,6 +13,7 @@ import msgspec
 from dbt.containers.engine.config import ContainerConfig, HostConfig
 from dbt.containers.engine.errors import EngineError
 from dbt.containers.engine.timestamps import ZERO
+from dbt.containers.images.disk import Reserve
 
 _VERSION: Final = 1
 _TABLES: Final = """
@@ -121,14 +122,17 @@ class Record(msgspec.Struct):
 class Records:
     """The database at ``path``, which is made if it does not exist. Any thread may use it. Raise RecordsError.
 
-    A change survives the end of this process as soon as its method has returned.
+    A change survives the end of this process as soon as its method has returned. ``reserve`` is the room that lets a
+    container be removed when the disk is full.
     """
 
     def __init__(self, path: str) -> None:
         self._lock = Lock()
+        self.reserve = Reserve(f"{path}-reserve")
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._prepare(path)
+            self.reserve.take()
         except BaseException:
             self._database.close()
             raise
@@ -198,6 +202,6 @@ class Records:
             )
 
     def remove(self, id: str) -> None:
-        """Forget a container."""
-        with self._writing() as database:
+        """Forget a container, also when the disk is full."""
+        with self.reserve.given(), self._writing() as database:
             database.execute("DELETE FROM containers WHERE id = ?", (id,))

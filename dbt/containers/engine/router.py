@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from dbt.containers.engine.errors import BadParameter, NotFound, status_of
+from dbt.containers.engine.errors import BadParameter, NotFound, status_of, text_of
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.versions import NEWEST, ApiVersion, split_version
 from dbt.daemon.http_messages import Answer, Body, Hijack, Request, Response, Stream
@@ -159,7 +159,7 @@ def error_answer(request: Request, error: Exception) -> Response:
     if status is None:
         _log.error("%s %s failed", request.method, request.path, exc_info=error)
         return json_answer({"message": "internal error: the log of the engine has more"}, 500)
-    return json_answer({"message": str(error)}, status)
+    return json_answer({"message": text_of(error)}, status)
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -12,6 +12,8 @@ from dbt.containers.images.errors import StoreError
 
 #: What the database may need to forget something, in bytes, with its log.
 _RESERVE: Final = 1 << 20
+#: The error numbers of a disk that is full, or of which a user has no more.
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def disk_errors(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise StoreError(f"there is no room left for images in {folder}") from None
         raise StoreError(f"the images in {folder} cannot be changed: {error}") from None
 
@@ -69,7 +71,12 @@ class Reserve:
 
     def take(self) -> None:
         """Take the room. On a disk that is full, that has to wait until the next time that something was removed."""
-        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                return
+            raise
         try:
             os.posix_fallocate(handle, 0, _RESERVE)
         except OSError:

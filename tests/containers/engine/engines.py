@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,17 +53,17 @@ class Connection(http.client.HTTPConnection):
 
 
 class TestEngine:
-    """An engine whose directory is ``folder``."""
+    """An engine whose directory is ``folder``. ``starter`` is a command that executes what follows it."""
 
     __test__ = False
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, starter: Sequence[str] = ()) -> None:
+        self.folder, self._starter = folder, starter
         self.socket = str(folder / "docker.sock")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "dbt", "container", "serve"]
+        command = [*self._starter, sys.executable, "-m", "dbt", "container", "serve", "--socket", self.socket]
         variables = {**environment(), "DBT_CONTAINER_DIR": str(self.folder)}
         with open(self.folder.parent / f"{self.folder.name}.log", "ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=log)
@@ -79,6 +79,12 @@ class TestEngine:
         self._process.stdout.close()
         self._process = None
         return code
+
+    @property
+    def pid(self) -> int:
+        """The process ID of an engine that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:

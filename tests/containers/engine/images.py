@@ -21,7 +21,7 @@ def add_images(folder: Path) -> None:
     """Put the image ``words`` into the engine's store, and ``busybox`` if there is one."""
     store = ImageStore(str(folder / "images"))
     try:
-        _add(store, "words", io.BytesIO(_words_tar()), {"Cmd": ["words", "say", "hi"], "Env": ["PATH=/bin"]})
+        _add(store, "words", io.BytesIO(words_tar()), {"Cmd": ["words", "say", "hi"], "Env": ["PATH=/bin"]})
         if HAS_BUSYBOX:
             with open(_BUSYBOX, "rb") as tar:
                 _add(store, "busybox", tar, {"Cmd": ["sh"], "Env": ["PATH=/bin"]})
@@ -42,7 +42,8 @@ def _add(store: ImageStore, name: str, tar: io.BufferedIOBase | io.BufferedReade
     store.add_image(msgspec.json.encode(document), [str(Reference.parse(name).with_default_tag())])
 
 
-def _words_tar() -> bytes:
+def words_tar() -> bytes:
+    """Return the files of the image ``words``."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for folder in ("bin", "etc", "proc", "sys", "dev", "tmp", "data", "data/deep"):
