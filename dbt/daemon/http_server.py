@@ -17,8 +17,9 @@ import h11
 
 from dbt.daemon.http_messages import Answer, Handler, Hijack, RawStream, Request, Response, Stream
 
-#: Connections at the same time. Who comes when there are as many is sent away.
+#: Connections at the same time. Who comes when there are as many is told so.
 _MOST_CONNECTIONS: Final = 512
+_TOO_MANY: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _LARGEST_HEAD: Final = 1 << 16
 _LARGEST_BODY: Final = 4 << 20
 #: How long a client may take for a request, and how long a connection may be idle, in seconds.
@@ -45,6 +46,7 @@ class HttpServer:
         self._has_stream = has_stream
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
+        self._is_closing = False
 
     @property
     def is_idle(self) -> bool:
@@ -57,6 +59,7 @@ class HttpServer:
 
     async def close(self) -> None:
         """Stop listening, and end all connections."""
+        self._is_closing = True
         for server in self._servers:
             server.close()
         for task in list(self._connections):
@@ -69,6 +72,7 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         if len(self._connections) >= _MOST_CONNECTIONS:
+            writer.write(_TOO_MANY)
             writer.close()
             return
         self._connections.add(task)
@@ -76,6 +80,9 @@ class HttpServer:
             await _Connection(self._handler, self._has_stream, reader, writer, is_local).run()
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             pass  # the client is gone, or is silent: there is nobody to be told
+        except asyncio.CancelledError:
+            if not self._is_closing:
+                raise  # otherwise asyncio's streams would log it as an error
         finally:
             self._connections.discard(task)
             writer.close()
@@ -191,6 +198,7 @@ class _Connection:
         await self._send_head(200, {**kind, "cache-control": "no-store", **answer.headers})
         gone = asyncio.ensure_future(self._reader.read(_PIECE))  # who listens says nothing, so that is the end
         watched = {gone}
+        piece: asyncio.Future[bytes | None] | None = None
         try:
             while True:
                 piece = asyncio.ensure_future(anext(answer.pieces, None))
@@ -198,7 +206,6 @@ class _Connection:
                     await asyncio.wait({piece, *watched}, return_when=asyncio.FIRST_COMPLETED)
                     if gone in watched and gone.done():
                         if not gone.result():
-                            await _cancel(piece)
                             raise ConnectionResetError("the listener has gone")
                         watched.clear()  # it is the next request, which waits
                 if (data := piece.result()) is None:
@@ -207,6 +214,8 @@ class _Connection:
                     await self._send(h11.Data(data=data))
             await self._send(h11.EndOfMessage())
         finally:
+            if piece is not None and not piece.done():
+                await _cancel(piece)  # who makes the pieces can be closed then
             gone.cancel()  # nobody else can read before it has ended
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 self._protocol.receive_data(await gone)

@@ -217,3 +217,39 @@ def test_a_request_that_comes_during_a_stream(tmp_path: Path) -> None:
         assert b" 200 " in await reader.readuntil(b"text/event-stream")
 
     converse(tmp_path, talk)
+
+
+def test_a_server_ends_during_a_stream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[str] = []
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"first"
+            await asyncio.Event().wait()
+        finally:
+            ended.append("pieces")
+
+    async def handle(request: Request) -> Answer:
+        return Stream(pieces(), "text/plain")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"first")
+        asyncio.get_running_loop().call_soon(ended.append, "talk")
+
+    converse(tmp_path, talk, handle)  # which closes the server while the client is there
+    assert ended == ["talk", "pieces"]
+    assert not caplog.records
+
+
+def test_who_comes_when_there_are_too_many_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await _head(reader))[0] == 404
+        more, other = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        assert (await _head(more))[0] == 503
+        assert await more.read() == b""
+        other.close()
+
+    monkeypatch.setattr("dbt.daemon.http_server._MOST_CONNECTIONS", 1)
+    converse(tmp_path, talk)
