@@ -56,7 +56,12 @@ def test_a_process_that_is_killed_is_a_crash_of_its_domain_alone(processes: Proc
         other.start()
         host.run(periods=3)
         pid = vm_of(victim).pid
+        pidfd = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
+        assert select.select([pidfd], [], [], 60)[
+            0
+        ]  # three periods of a guest that waits can be over before it is dead
+        os.close(pidfd)
         host.run(periods=3)
         assert victim.state is DomainState.CRASHED
         assert "SIGKILL" in victim.reason
