@@ -53,7 +53,7 @@ def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | 
     return None
 
 
-def _next(found: Answer, pc: int) -> Gva:
+def _next(found: Answer, pc: Gva) -> Gva:
     """Return the address at which the guest goes on after a hypercall at ``pc``."""
     if found is Request.DEPRIVILEGE:
         return Gva(CODE + BEGIN)

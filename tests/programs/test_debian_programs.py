@@ -18,7 +18,7 @@ _ROOT = os.environ.get("DBT_ARMEL_ROOT", "")
 _ANSWERS = json.loads(ANSWERS.read_text())
 
 needs_root = pytest.mark.skipif(
-    not os.path.isfile(f"{_ROOT}/usr/bin/bash"),
+    not _ROOT or not os.path.isfile(f"{_ROOT}/usr/bin/bash"),
     reason="DBT_ARMEL_ROOT is no directory with a Debian for armel (make programs)",
 )
 
