@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from dbt.daemon.database import Database
 from dbt.daemon.definition import Definition, plain, read_definition
 from dbt.daemon.errors import HostFailed
 
@@ -62,60 +59,23 @@ class Store:
     """
 
     def __init__(self, path: str) -> None:
-        self._lock = Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        try:
-            self._prepare(path)
-        except BaseException:
-            self._database.close()
-            raise
-
-    def _prepare(self, path: str) -> None:
-        try:
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("PRAGMA foreign_keys = ON")
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
-            elif version != _VERSION:
-                raise HostFailed(
-                    f"the database {path} has version {version}, and this dbt knows {_VERSION}: use the dbt that made "
-                    "it, or let DBT_VM_DIR name another directory"
-                )
-        except sqlite3.DatabaseError as error:
-            raise HostFailed(f"the database {path} cannot be used: {error}. Move it away to begin anew") from None
+        self._database = Database(path, _TABLES, _VERSION, HostFailed, "DBT_VM_DIR")
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            finally:
-                if self._database.in_transaction:  # SQLite itself ends one for which the disk has no room
-                    self._database.execute("ROLLBACK")
+        self._database.close()
 
     def domains(self) -> list[StoredDomain]:
         """Return all domains, in the order in which they were defined."""
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT definition, persistent, managed_save, paused FROM domains ORDER BY rowid"
-            )
-            return [
-                StoredDomain(read_definition(msgspec.json.decode(text)), bool(persistent), saved, bool(paused))
-                for text, persistent, saved, paused in rows
-            ]
+        rows = self._database.rows("SELECT definition, persistent, managed_save, paused FROM domains ORDER BY rowid")
+        return [
+            StoredDomain(read_definition(msgspec.json.decode(text)), bool(persistent), saved, bool(paused))
+            for text, persistent, saved, paused in rows
+        ]
 
     def put(self, definition: Definition, persistent: bool) -> None:
         """Keep the definition of a domain with that UUID, in the place of an older one."""
         text = msgspec.json.encode(plain(definition)).decode()
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.execute(
                 "INSERT INTO domains (uuid, name, definition, persistent) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, definition = excluded.definition, "
@@ -125,30 +85,27 @@ class Store:
 
     def set_managed_save(self, uuid: UUID, path: str | None) -> None:
         """Say with which snapshot the next start goes on."""
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.execute("UPDATE domains SET managed_save = ? WHERE uuid = ?", (path, str(uuid)))
 
     def set_paused(self, uuid: UUID, paused: bool) -> None:
         """Say whether its user has suspended the machine of a domain."""
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.execute("UPDATE domains SET paused = ? WHERE uuid = ?", (int(paused), str(uuid)))
 
     def remove(self, uuid: UUID) -> None:
         """Forget a domain, with its snapshots. Their files stay."""
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.execute("DELETE FROM domains WHERE uuid = ?", (str(uuid),))
 
     def snapshots(self, uuid: UUID) -> list[Snapshot]:
         """Return the snapshots of a domain, from the oldest on."""
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT name, created, state, path FROM snapshots WHERE domain = ? ORDER BY rowid", (str(uuid),)
-            )
-            return [Snapshot(*row) for row in rows]
+        query = "SELECT name, created, state, path FROM snapshots WHERE domain = ? ORDER BY rowid"
+        return [Snapshot(*row) for row in self._database.rows(query, str(uuid))]
 
     def add_snapshot(self, uuid: UUID, snapshot: Snapshot) -> None:
         """Keep a snapshot of a domain that has none of that name."""
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?)",
                 (str(uuid), snapshot.name, snapshot.created, snapshot.state, snapshot.path),
@@ -156,5 +113,5 @@ class Store:
 
     def remove_snapshot(self, uuid: UUID, name: str) -> None:
         """Forget a snapshot. Its file stays."""
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.execute("DELETE FROM snapshots WHERE domain = ? AND name = ?", (str(uuid), name))

@@ -6,6 +6,8 @@ import os
 import stat
 from typing import NamedTuple
 
+from dbt.containers import VARIABLE
+
 #: The longest path of a unix socket, in bytes.
 _LONGEST_SOCKET = 107
 
@@ -29,7 +31,7 @@ class Places(NamedTuple):
         in XDG_RUNTIME_DIR, if that is set.
         """
         runtime = os.environ.get("XDG_RUNTIME_DIR")
-        if chosen := os.environ.get("DBT_CONTAINER_DIR"):
+        if chosen := os.environ.get(VARIABLE):
             directory = os.path.abspath(chosen)
             usual = os.path.join(directory, "docker.sock")
         else:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import msgspec
 
+from dbt.containers import VARIABLE
 from dbt.containers.engine.config import ContainerConfig, HostConfig
 from dbt.containers.engine.errors import EngineError
 from dbt.containers.engine.timestamps import ZERO
 from dbt.containers.images.disk import Reserve
+from dbt.daemon.database import Database
 
 _VERSION: Final = 1
 _TABLES: Final = """
@@ -127,54 +127,24 @@ class Records:
     """
 
     def __init__(self, path: str) -> None:
-        self._lock = Lock()
         self.reserve = Reserve(f"{path}-reserve")
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database = Database(path, _TABLES, _VERSION, RecordsError, VARIABLE)
         try:
-            self._prepare(path)
             self.reserve.take()
         except BaseException:
             self._database.close()
             raise
 
-    def _prepare(self, path: str) -> None:
-        try:
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # The host's crash may cost the last changes, and does no damage; this process's end costs nothing.
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
-            elif version != _VERSION:
-                raise RecordsError(
-                    f"the database {path} has version {version}, and this dbt knows {_VERSION}: use the dbt that made "
-                    "it, or let DBT_CONTAINER_DIR name another directory"
-                )
-        except sqlite3.DatabaseError as error:
-            raise RecordsError(f"the database {path} cannot be used: {error}. Move it away to begin anew") from None
-
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        self._database.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                    self._database.execute("COMMIT")
-                finally:
-                    if self._database.in_transaction:  # SQLite itself ends one for which the disk has no room
-                        self._database.execute("ROLLBACK")
-            except sqlite3.OperationalError as error:
-                raise RecordsError(f"the engine's database cannot be written: {error}") from None
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        # The host's crash may cost the last changes, and does no damage; this process's end costs nothing.
+        return self._database.writing(durable=False)
 
     def all(self) -> list[Record]:
         """Return all containers, in the order in which they were made."""
-        with self._lock:
-            rows = self._database.execute("SELECT name, definition, state FROM containers ORDER BY rowid").fetchall()
+        rows = self._database.rows("SELECT name, definition, state FROM containers ORDER BY rowid")
         decode = msgspec.json.decode
         return [Record(name, decode(made, type=Definition), decode(state, type=State)) for name, made, state in rows]
 

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
+from dbt.containers import VARIABLE
 from dbt.containers.network import addresses
-from dbt.containers.network.database import Database
 from dbt.containers.network.errors import Conflict, Forbidden, Invalid, NetworkFailure, NotFound
 from dbt.containers.network.records import (
     BRIDGE,
@@ -29,6 +29,7 @@ from dbt.containers.network.records import (
     Network,
     Subnet,
 )
+from dbt.daemon.database import Database
 
 _VERSION: Final = 1
 _TABLES: Final = """
@@ -62,7 +63,7 @@ class Networks:
 
     def __init__(self, path: str, routes: Callable[[], list[IPv4Network]] = addresses.host_routes) -> None:
         self._routes = routes
-        self._database = Database(path, _TABLES, _VERSION)
+        self._database = Database(path, _TABLES, _VERSION, NetworkFailure, VARIABLE)
         try:
             self._make_predefined()
         except BaseException:

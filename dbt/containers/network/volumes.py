@@ -20,8 +20,9 @@ from typing import Final
 
 import msgspec
 
-from dbt.containers.network.database import Database
+from dbt.containers import VARIABLE
 from dbt.containers.network.errors import Conflict, Forbidden, Invalid, NetworkFailure, NotFound
+from dbt.daemon.database import Database
 
 _VERSION: Final = 1
 _TABLES: Final = "CREATE TABLE volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;"
@@ -59,7 +60,7 @@ class Volumes:
             os.makedirs(self._folder, 0o711, exist_ok=True)
         except OSError as error:
             raise NetworkFailure(f"the directory of volumes {folder} cannot be made: {error.strerror}") from None
-        self._database = Database(os.path.join(self._folder, _RECORDS), _TABLES, _VERSION)
+        self._database = Database(os.path.join(self._folder, _RECORDS), _TABLES, _VERSION, NetworkFailure, VARIABLE)
         self._remove_unrecorded()
 
     def close(self) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dbt.containers.network.addresses import mac_text, parse_rate
-from dbt.containers.network.database import Database
 from dbt.containers.network.errors import Conflict, Forbidden, Invalid, NetworkFailure, NotFound
 from dbt.containers.network.networks import Networks
 from dbt.containers.network.records import Attachment, Subnet
+from dbt.daemon.database import Database
 
 
 def no_routes() -> list[IPv4Network]:
@@ -228,7 +228,7 @@ def test_rates_that_make_no_sense(text: str) -> None:
 
 
 def test_a_disk_that_is_full_is_said_and_changes_nothing(tmp_path: Path) -> None:
-    database = Database(str(tmp_path / "full.db"), "CREATE TABLE texts (text TEXT);", 1)
+    database = Database(str(tmp_path / "full.db"), "CREATE TABLE texts (text TEXT);", 1, NetworkFailure, "X")
     with database.writing() as connection:
         connection.execute("INSERT INTO texts VALUES ('kept')")
         (pages,) = connection.execute("PRAGMA page_count").fetchone()

@@ -8,28 +8,28 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
-from dbt.containers.network.errors import NetworkFailure
-
 
 class Database:
     """The database at ``path``, which is made of ``tables`` if it does not exist.
 
-    Raise NetworkFailure if the file is none of this ``version``.
+    Raise ``failure`` if the file is none of this ``version``, and where what is to be remembered cannot be written.
+    ``variable`` is that of the environment which names another directory.
     """
 
-    def __init__(self, path: str, tables: str, version: int) -> None:
+    def __init__(self, path: str, tables: str, version: int, failure: type[Exception], variable: str) -> None:
+        self._path, self._failure, self._variable = path, failure, variable
         self._lock = RLock()
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         except sqlite3.Error as error:
-            raise NetworkFailure(f"the database {path} cannot be opened: {error}") from None
+            raise failure(f"the database {path} cannot be opened: {error}") from None
         try:
-            self._prepare(path, tables, version)
+            self._prepare(tables, version)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, path: str, tables: str, version: int) -> None:
+    def _prepare(self, tables: str, version: int) -> None:
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
@@ -37,9 +37,13 @@ class Database:
             if found == 0:
                 self._connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;")
             elif found != version:
-                raise NetworkFailure(f"the database {path} has version {found}, and this dbt knows {version}")
+                raise self._failure(
+                    f"the database {self._path} has version {found}, and this dbt knows {version}: use the dbt that "
+                    f"made it, or let {self._variable} name another directory"
+                )
         except sqlite3.DatabaseError as error:
-            raise NetworkFailure(f"the database {path} cannot be used: {error}. Move it away to begin anew") from None
+            text = f"the database {self._path} cannot be used: {error}. Move it away to begin anew"
+            raise self._failure(text) from None
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
@@ -49,8 +53,8 @@ class Database:
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Let nobody else read or write meanwhile. Afterwards the change is on the disk. If it is not ``durable``, it
-        survives the end of this process, and may be lost when the host loses its power. Raise NetworkFailure if it
-        cannot be written.
+        survives the end of this process, and may be lost when the host loses its power. Raise the failure if
+        it cannot be written.
         """
         with self._lock:
             try:
@@ -59,7 +63,7 @@ class Database:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
-                raise NetworkFailure(f"what is to be remembered cannot be written: {error}") from None
+                raise self._failure(f"the database {self._path} cannot be written: {error}") from None
             finally:
                 if self._connection.in_transaction:  # SQLite itself ends one for which the disk has no room
                     self._connection.execute("ROLLBACK")
