@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -38,12 +39,16 @@ class HttpServer:
 
     ``handler`` answers for everything that may go wrong; what it raises nevertheless is logged, and the client gets
     status 500. Of a method and a path for which ``has_stream`` is True, the handler reads the body itself, piece by
-    piece. All other bodies are kept in memory, and are limited.
+    piece. All other bodies are kept in memory, and are limited. The server's own errors are JSON with one member, whose
+    name is ``error_key``.
     """
 
-    def __init__(self, handler: Handler, has_stream: Callable[[str, str], bool] = _has_none) -> None:
+    def __init__(
+        self, handler: Handler, has_stream: Callable[[str, str], bool] = _has_none, error_key: str = "error"
+    ) -> None:
         self._handler = handler
         self._has_stream = has_stream
+        self._error_key = error_key
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._is_closing = False
@@ -77,7 +82,7 @@ class HttpServer:
             return
         self._connections.add(task)
         try:
-            await _Connection(self._handler, self._has_stream, reader, writer, is_local).run()
+            await _Connection(self._handler, self._has_stream, self._error_key, reader, writer, is_local).run()
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             pass  # the client is gone, or is silent: there is nobody to be told
         except asyncio.CancelledError:
@@ -99,12 +104,14 @@ class _Connection:
         self,
         handler: Handler,
         has_stream: Callable[[str, str], bool],
+        error_key: str,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         is_local: bool,
     ) -> None:
         self._handler = handler
         self._has_stream = has_stream
+        self._error_key = error_key
         self._reader = reader
         self._writer = writer
         self._is_local = is_local
@@ -175,7 +182,10 @@ class _Connection:
             return await self._handler(request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.path)
-            return Response(500, b'{"error":"internal error: the log of the daemon has more"}')
+            return Response(500, self._error("internal error: the log of the daemon has more"))
+
+    def _error(self, text: str) -> bytes:
+        return json.dumps({self._error_key: text}, separators=(",", ":")).encode()
 
     async def _answer(self, request: Request, answer: Answer) -> bool:
         """Send an answer. Return True if the connection goes on speaking HTTP."""
@@ -230,8 +240,8 @@ class _Connection:
         elif kind:
             self._writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {answer.content_type}\r\n\r\n".encode("ascii"))
         else:
-            body = f'{{"error":"this connection becomes a raw stream: ask for it with Upgrade: {answer.protocol}"}}'
-            return await self._answer(request, Response(426, body.encode(), headers={"upgrade": answer.protocol}))
+            body = self._error(f"this connection becomes a raw stream: ask for it with Upgrade: {answer.protocol}")
+            return await self._answer(request, Response(426, body, headers={"upgrade": answer.protocol}))
         early, _ = self._protocol.trailing_data
         await answer.carry(RawStream(early, self._reader, self._writer))
         await self._linger()  # a client that still sends something need not see a broken connection
@@ -242,8 +252,9 @@ class _Connection:
         if self._protocol.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 413
-        body = b'{"error":"this is no request: %s"}' % str(error).replace('"', "'").encode()
-        await self._send_head(status, {"content-length": str(len(body)), "connection": "close"})
+        body = self._error(f"this is no request: {error}")
+        length = {"content-type": "application/json", "content-length": str(len(body))}
+        await self._send_head(status, {**length, "connection": "close"})
         await self._send(h11.Data(data=body), h11.EndOfMessage())
 
     async def _linger(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
@@ -108,6 +109,24 @@ def test_what_is_no_request_ends_the_connection(tmp_path: Path, text: bytes, sta
         assert await reader.read() == b""
 
     converse(tmp_path, talk)
+
+
+def test_the_name_of_an_error_can_be_chosen(tmp_path: Path) -> None:
+    """What is no request has an answer in JSON, whatever it is."""
+
+    async def talk() -> bytes:
+        server = HttpServer(_handle, error_key="message")
+        path = str(tmp_path / "other")
+        server.add(await asyncio.start_unix_server(lambda reader, writer: server.serve(reader, writer, True), path))
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'nonsense "\x01\r\n\r\n')
+        head, body = (await reader.read()).split(b"\r\n\r\n", 1)
+        writer.close()
+        await server.close()
+        assert b"application/json" in head
+        return body
+
+    assert json.loads(asyncio.run(talk()))["message"].startswith("this is no request: ")
 
 
 def test_a_failure_of_the_handler_is_status_500_and_the_connection_goes_on(tmp_path: Path) -> None:

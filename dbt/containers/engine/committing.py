@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -33,20 +34,23 @@ _OWN = (
 
 
 class CommitWish(NamedTuple):
-    """What a client wants: a name, which may be empty, and lines of a Dockerfile as ``changes``."""
+    """What a client wants: a name, which may be empty, and lines of a Dockerfile as ``changes``. ``pauses``: programs
+    of the container stand still while its files are read.
+    """
 
     repository: str
     tag: str
     comment: str
     author: str
     changes: list[str]
+    pauses: bool
 
 
 async def commit(engine: Engine, container: Container, wish: CommitWish) -> Image:
     """Make an image of a container's files, and of its configuration. Raise ImageError or EngineError."""
     name = _name_of(wish)
     with spool_file(engine.places.spool) as file:
-        async with container.vm_with_files() as vm:
+        async with container.vm_with_files() as vm, container.frozen() if wish.pauses else nullcontext():
             await fill(file, await vm.diff_layer())
         layer = await asyncio.to_thread(engine.store.add_layer, file)
     document = _document(container, layer, wish)

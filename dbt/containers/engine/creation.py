@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,7 @@ from dbt.containers.engine.log_file import LogOptions
 from dbt.containers.engine.signals import signal_number
 from dbt.containers.images.config import HealthCheck, RunConfig
 from dbt.containers.runtime.capabilities import capability_bits
+from dbt.containers.runtime.root_request import check_texts
 from dbt.containers.runtime.spec import RuntimeFailure
 
 DEFAULT_SHM: Final = 64 << 20
@@ -77,6 +78,10 @@ def check_config(config: ContainerConfig) -> None:
         raise BadParameter(f"invalid hostname format: {config.hostname}")
     if config.working_dir and not config.working_dir.startswith("/"):
         raise BadParameter(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
+    check_program_texts(
+        (config.hostname, config.domainname, config.user, config.working_dir, *(config.env or ()),
+         *words(config.entrypoint), *words(config.cmd), *(config.volumes or ()))
+    )  # fmt: skip
     for one in config.env or []:
         if not one.partition("=")[0]:
             raise BadParameter(f"invalid environment variable: {one}")
@@ -91,6 +96,14 @@ def check_config(config: ContainerConfig) -> None:
                 raise BadParameter(f"{words_} in Healthcheck cannot be less than 1ms")
         if check.retries < 0:
             raise BadParameter("Retries in Healthcheck cannot be negative")
+
+
+def check_program_texts(texts: Iterable[str]) -> None:
+    """Raise BadParameter for texts that no program can be given: with a zero character, or that are no Unicode."""
+    try:
+        check_texts(tuple(texts))
+    except RuntimeFailure as failure:
+        raise BadParameter(str(failure)) from None
 
 
 def complete_host(host: HostConfig) -> list[str]:
@@ -108,11 +121,17 @@ def complete_host(host: HostConfig) -> list[str]:
     _check_policy(host)
     _check_limits(host)
     _check_modes(host)
+    check_program_texts((*(host.group_add or ()), *(host.binds or ()), *_flat(host.tmpfs), *_flat(host.sysctls)))
+    check_program_texts(text for one in host.mounts or () for text in (one.source, one.target))
     try:
         capability_bits(host.cap_add or (), host.cap_drop or (), host.privileged)
     except RuntimeFailure as failure:
         raise BadParameter(str(failure)) from None
     return _warnings(host)
+
+
+def _flat(texts: Mapping[str, str] | None) -> list[str]:
+    return [text for pair in (texts or {}).items() for text in pair]
 
 
 def _check_policy(host: HostConfig) -> None:

@@ -48,7 +48,7 @@ async def serve(
     try:
         engine = await Engine.open(places, version, insecure)
         router = Router(all_routes(engine), version)
-        server = HttpServer(router.handle, router.has_stream)
+        server = HttpServer(router.handle, router.has_stream, error_key="message")
         try:
             listening = Endpoint(path=places.socket).listen()
             server.add(await asyncio.start_unix_server(_guarded(server), sock=listening, backlog=_BACKLOG))

@@ -26,7 +26,7 @@ from dbt.containers.engine.stopped_files import StoppedFiles
 from dbt.containers.engine.waiting import Exit
 from dbt.containers.images.image import Image
 from dbt.containers.runtime.container_vm import ContainerVm
-from dbt.containers.runtime.spec import RuntimeFailure, Spec, Stats
+from dbt.containers.runtime.spec import RuntimeFailure, Spec, Stats, VmEnded
 
 _BLOCK = 512
 _log = logging.getLogger(__name__)
@@ -84,6 +84,22 @@ class StoredContainer:
             raise Conflict(f"Container {self.id} is paused: its machine stands still. Unpause it before")
         else:
             yield self.vm
+
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Have its programs stand still, if it runs, while its files can be read. Raise RuntimeFailure."""
+        vm = self.vm
+        if vm is None:
+            yield
+            return
+        await vm.freeze()
+        self.tell("pause")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(VmEnded):
+                await vm.thaw()
+            self.tell("unpause")
 
     def is_mounted(self, path: str) -> bool:
         """Return True if a path of the container is on something that is mounted there."""

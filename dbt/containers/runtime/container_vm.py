@@ -21,6 +21,7 @@ from dbt.containers.runtime.root_request import (
     check_texts,
     exec_request,
     files_request,
+    freezer_request,
     interfaces_request,
     limits_request,
     lower_view,
@@ -48,6 +49,9 @@ _END_S: Final = 10.0
 _MODIFIED, _ADDED, _DELETED = range(3)
 _KINDS: Final = {"C": _MODIFIED, "A": _ADDED, "D": _DELETED}
 _LOWER: Final = "/container/lower"
+#: How long the container's programs may take to stand still, and how often it is looked whether they do, in seconds.
+_FREEZE_S: Final = 5.0
+_LOOK_S: Final = 0.01
 
 
 class ContainerVm(LinkedVm):
@@ -89,6 +93,7 @@ class ContainerVm(LinkedVm):
             return False
         self._adopt(found)
         self._begin_watch()
+        await self.thaw()  # the process that was killed may have frozen them
         return True
 
     async def checkpoint(self, folder: str, goes_on: bool = False) -> None:
@@ -218,6 +223,21 @@ class ContainerVm(LinkedVm):
         await self._answer(limits_request(limits))
         changes = domain_limits(limits)
         await asyncio.to_thread(lambda: self.domain.set_limits(**changes))
+
+    async def freeze(self) -> None:
+        """Let the container's programs stand still, while files can be read. Raise RuntimeFailure if they do not."""
+        await self._answer(freezer_request(True))
+        for _ in range(round(_FREEZE_S / _LOOK_S)):
+            (events,) = await jobs.read_files(self._port, f"{CGROUP}/cgroup.events")
+            if b"frozen 1" in (events or b""):
+                return
+            await asyncio.sleep(_LOOK_S)
+        await self.thaw()
+        raise RuntimeFailure(f"the programs of the container {self.spec.id[:12]} do not stand still")
+
+    async def thaw(self) -> None:
+        """Let the container's programs go on."""
+        await self._answer(freezer_request(False))
 
     async def set_interfaces(self, interfaces: Sequence[Interface], down: Sequence[int] = ()) -> None:
         """Give network cards their addresses, and let those that are ``down`` have none."""

@@ -274,6 +274,14 @@ def limits_request(limits: Limits) -> ContainerRequest:
     return request
 
 
+def freezer_request(is_frozen: bool) -> ContainerRequest:
+    """Return the request that lets the container's programs stand still, or go on."""
+    request = ContainerRequest()
+    request.write_file(f"{CGROUP}/cgroup.freeze", b"1" if is_frozen else b"0")
+    request.job("c")
+    return request
+
+
 def renewed_request() -> ContainerRequest:
     """Return the request that gives a guest the time of day and other random numbers."""
     request = ContainerRequest()

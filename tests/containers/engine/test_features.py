@@ -14,7 +14,7 @@ import pytest
 
 from dbt.containers.engine.attaching import detach_keys
 from dbt.containers.engine.errors import BadParameter
-from tests.containers.engine.asking import WAITS, create, hijack, running
+from tests.containers.engine.asking import WAITS, create, frames, hijack, running
 from tests.containers.engine.engines import TIMEOUT, Connection, TestEngine
 
 
@@ -40,6 +40,37 @@ def started(engine: TestEngine, name: str, *argv: str, **more: object) -> None:
 
 def log_of(engine: TestEngine, name: str) -> bytes:
     return engine.ask("GET", f"/containers/{name}/logs?stdout=1").body[8:]
+
+
+def test_commit_lets_programs_stand_still(ours: TestEngine) -> None:
+    """What a program writes while an image is made of its files is all of the image's or all not."""
+    running(ours)
+    ours.ask("POST", "/commit?container=box&repo=still")
+    ours.ask("POST", "/commit?container=box&repo=moving&pause=0")
+    events = ours.ask(
+        "GET", f"/events?since=1&until={time.time() + 1}&filters={quote(json.dumps({'container': ['box']}))}"
+    )
+    actions = [json.loads(line)["Action"] for line in events.body.splitlines()]
+    assert actions[-4:] == ["pause", "unpause", "commit", "commit"]
+    id = ours.ask("POST", "/containers/box/exec", {"Cmd": ["words", "say", "x"], "AttachStdout": True}).json["Id"]
+    connection, _ = hijack(ours, f"/exec/{id}/start", {"Detach": False})  # whose program runs again
+    assert frames(connection) == [(1, b"x\n")]
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{"Cmd": ["a\0b"]}, {"Env": ["A=\0"]}, {"User": "\0"}, {"HostConfig": {"Binds": ["/tmp:/a\0"]}},
+     {"HostConfig": {"Sysctls": {"a\0": "1"}}}, {"Entrypoint": "\0"}],
+)  # fmt: skip
+def test_a_zero_character_is_refused_at_once(ours: TestEngine, wish: dict[str, object]) -> None:
+    refused = ours.ask("POST", "/containers/create?name=zero", {"Image": "words", "Cmd": ["words"], **wish})
+    assert refused.status == 400 and "zero character" in refused.message
+    assert ours.ask("GET", "/containers/zero/json").status == 404
+
+
+def test_a_zero_character_is_refused_for_further_programs(ours: TestEngine) -> None:
+    running(ours)
+    assert ours.ask("POST", "/containers/box/exec", {"Cmd": ["words", "\0"]}).status == 400
 
 
 def test_health(ours: TestEngine) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -36,6 +38,41 @@ def test_an_imported_image_has_the_changes(engine: TestEngine) -> None:
     assert (found["Id"], found["Config"]["Cmd"], found["Config"]["Env"]) == (made, ["a", "b"], ["A=1"])
     assert "VirtualSize" not in found
     assert "ContainerConfig" in engine.ask("GET", "/images/imported/json", api="/v1.41").json
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Has an archive, one that is cut off, and a way to files of this host."""
+
+    def do_GET(self) -> None:
+        archive = tar_of(file=b"from the web")
+        self.send_response({"/good": 200, "/short": 200, "/file": 302}.get(self.path, 404))
+        self.send_header("Content-Length", str(len(archive)))
+        self.send_header("Location", "file:///etc/passwd")
+        self.end_headers()
+        self.wfile.write(archive if self.path == "/good" else archive[:600])
+        self.close_connection = True
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_an_archive_is_imported_from_an_address(engine: TestEngine) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    Thread(target=server.serve_forever).start()
+    try:
+        address = f"127.0.0.1:{server.server_port}"
+        said = messages(engine.ask("POST", f"/images/create?fromSrc={address}/good&repo=web").body)
+        assert said[0] == {"status": f"Downloading from http://{address}/good"}
+        found = engine.ask("GET", "/images/web/json").json
+        assert (found["Id"], found["Comment"]) == (said[-1]["status"], f"Imported from {address}/good")
+        for path, text in (("none", "with status 404"), ("short", "too early"), ("file", "is not allowed")):
+            refused = engine.ask("POST", f"/images/create?fromSrc=http://{address}/{path}&repo=no")
+            assert refused.status == 500 and text in refused.message
+        assert engine.ask("POST", "/images/create?fromSrc=file:///etc/passwd&repo=no").status == 500
+        assert "no:latest" not in names(engine)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_saved_image_is_the_same_when_it_is_loaded(engine: TestEngine) -> None:
@@ -102,6 +139,10 @@ def test_a_registry_gives_back_what_was_pushed(engine: TestEngine, tmp_path: Pat
         found = engine.ask("GET", f"/images/{domain}/pushed:1/json").json
         assert found["Id"] == made
         assert found["RepoDigests"] == [f"{domain}/pushed@{pushed[-1]['aux']['Digest']}"]
+        described = engine.ask("GET", f"/distribution/{domain}/pushed:1/json").json
+        assert described["Descriptor"]["digest"] == pushed[-1]["aux"]["Digest"]
+        assert described["Platforms"] == [{"architecture": "arm", "os": "linux", "variant": "v5"}]
+        assert engine.ask("GET", f"/distribution/{domain}/pushed:none/json").status == 404
         (result,) = engine.ask("GET", f"/images/search?term={domain}/push").json
         assert result["name"] == f"{domain}/pushed"
 

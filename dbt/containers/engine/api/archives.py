@@ -123,6 +123,7 @@ class _Archives:
             call.text("comment"),
             call.text("author"),
             call.texts("changes"),
+            call.flag("pause", default=True),
         )
         image = await commit(self._engine, container, wish)
         return json_answer({"Id": image.id}, 201)

@@ -12,7 +12,7 @@ from dbt.containers.engine.api.streams import media_type
 from dbt.containers.engine.attaching import Attachment, Wish, detach_keys
 from dbt.containers.engine.config import words
 from dbt.containers.engine.container import Container
-from dbt.containers.engine.creation import with_variables
+from dbt.containers.engine.creation import check_program_texts, with_variables
 from dbt.containers.engine.engine import Engine
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound
 from dbt.containers.engine.execs import Exec, ExecConfig
@@ -62,6 +62,7 @@ class _Execs:
         argv = words(config.cmd)
         if not argv:
             raise BadParameter("No exec command specified")
+        check_program_texts((*argv, *(config.env or ()), config.user, config.working_dir))
         detach_keys(config.detach_keys)
         container.running_vm()
         made = Exec(container.id, config, argv)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+from dbt.containers.build.downloads import fetch
 from dbt.containers.engine.body_source import BodySource
 from dbt.containers.engine.engine import Engine
-from dbt.containers.engine.errors import BadParameter, NotImplementedHere
+from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.progress import told
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.containers.images.changes import apply_changes
 from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.history import import_tar
+from dbt.containers.images.image import Image
 from dbt.containers.images.loading import load
 from dbt.containers.images.reference import Reference, familiar, id_prefix
 from dbt.containers.images.registry.credentials import Credentials, read_credentials
 from dbt.containers.images.saving import Saved, save
+from dbt.containers.images.unpacking import ByteSource
 from dbt.daemon.http_messages import Answer, Stream
 
 _TAR = "application/x-tar"
@@ -35,6 +38,7 @@ def transfer_routes(engine: Engine) -> list[Route]:
         Route("GET", "/images/search", api.search),
         Route("GET", "/images/{name:path}/get", api.get),
         Route("POST", "/images/{name:path}/push", api.push),
+        Route("GET", "/distribution/{name:path}/json", api.describe),
         Route("POST", "/auth", api.auth),
     ]
 
@@ -83,6 +87,9 @@ class _Transfers:
 
         return await told(push)
 
+    async def describe(self, call: Call) -> Answer:
+        return json_answer(await self._registries.describe(Reference.parse(call.parts["name"]), _credentials(call)))
+
     async def search(self, call: Call) -> Answer:
         term = call.text("term")
         if not term:
@@ -97,27 +104,28 @@ class _Transfers:
     # -- archives ------------------------------------------------------------------------------
 
     async def _import(self, call: Call) -> Answer:
-        if call.text("fromSrc") != "-":
-            raise NotImplementedHere(
-                "an archive is imported from a file or from standard input, and not from an address"
-            )
+        source = call.text("fromSrc")
         name = _with_tag(call.text("repo"), call.text("tag")).with_default_tag() if call.text("repo") else None
         config = apply_changes({}, call.texts("changes"))
-        image = await asyncio.to_thread(
-            import_tar,
-            self._engine.store,
-            BodySource(call.body),
-            datetime.now(UTC),
-            call.text("message") or "Imported from -",
-            config,
-            [str(name)] if name else [],
-        )
-        self._engine.events.tell("image", "import", image.id, {"name": name.familiar if name else image.id})
+        message = call.text("message") or f"Imported from {source}"
 
-        async def report(report: _Report) -> None:
+        def make(tar: BinaryIO | ByteSource) -> Image:
+            names = [str(name)] if name else []
+            return import_tar(self._engine.store, tar, datetime.now(UTC), message, config, names)
+
+        async def work(report: _Report) -> None:
+            if source == "-":
+                image = await asyncio.to_thread(make, BodySource(call.body))
+            else:
+                url = source if "://" in source else f"http://{source}"
+                fetched = await asyncio.to_thread(fetch, url, self._engine.places.spool)
+                with fetched.file as file:
+                    report({"status": f"Downloading from {url}"})
+                    image = await asyncio.to_thread(make, cast("BinaryIO", file))
+            self._engine.events.tell("image", "import", image.id, {"name": name.familiar if name else image.id})
             report({"status": image.id})
 
-        return await told(report)
+        return await told(work)
 
     async def load(self, call: Call) -> Answer:
         source, loop = BodySource(call.body), asyncio.get_running_loop()

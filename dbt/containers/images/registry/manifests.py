@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -103,7 +103,16 @@ def digest_of(document: bytes) -> str:
     return "sha256:" + hashlib.sha256(document).hexdigest()
 
 
-def read_manifest(document: bytes, content_type: str) -> Manifest | Index:
+class Received(NamedTuple):
+    """What a name or digest stands for: the document, its digest, size in bytes, and media type."""
+
+    manifest: Manifest | Index
+    digest: str
+    size: int
+    media_type: str
+
+
+def read_manifest(document: bytes, content_type: str) -> Received:
     """Return what a registry has given for a name. Raise RegistryError, which says what is wrong with it.
 
     The kind that a document says itself counts, and has to be the one that the answer's header says: two meanings of
@@ -121,9 +130,9 @@ def read_manifest(document: bytes, content_type: str) -> Manifest | Index:
     if kind.schema_version != 2:
         raise RegistryError(f"unsupported schema version {kind.schema_version} of a manifest")
     if media_type in (_LIST, _INDEX):
-        return _decode(document, Index)
+        return Received(_decode(document, Index), digest_of(document), len(document), media_type)
     if media_type in (SCHEMA2, _OCI):
-        return _checked(_decode(document, Manifest))
+        return Received(_checked(_decode(document, Manifest)), digest_of(document), len(document), media_type)
     raise RegistryError(f"unsupported manifest media type: {media_type[:100]!r}")
 
 

@@ -24,6 +24,7 @@ from dbt.containers.images.registry.manifests import (
     Descriptor,
     Index,
     Manifest,
+    Received,
     digest_of,
     read_manifest,
 )
@@ -92,28 +93,17 @@ class Pull:
         """Return the manifest for our platform, which may be one of several."""
         name = reference.digest or reference.tag
         assert name is not None
-        first, digest = await self._manifest(name, reference.digest)
+        received = await manifest_of(self._client, reference.path, name, reference.digest)
+        first, digest = received.manifest, received.digest
         if isinstance(first, Manifest):
             return _Found(first, digest)
         best = first.best()
         if best is None:
             raise refusal(reference, first.platforms())
-        second, _ = await self._manifest(best.digest, best.digest, best.size)
+        second = (await manifest_of(self._client, reference.path, best.digest, best.digest, best.size)).manifest
         if isinstance(second, Index):
             raise RegistryError("the registry has a list of manifests in a list of manifests")
         return _Found(second, digest)
-
-    async def _manifest(self, name: str, digest: str | None, size: int | None = None) -> tuple[Manifest | Index, str]:
-        """Return what a name or digest stands for, with the digest."""
-        path = f"/v2/{self._reference.path}/manifests/{name}"
-        answer = await self._client.ask("GET", path, {"Accept": ACCEPTED}, most=MOST_BYTES)
-        found = digest_of(answer.body)
-        announced = answer.headers.get("docker-content-digest", found)
-        if found != (digest or found) or size not in (None, len(answer.body)):
-            raise RegistryError(f"manifest verification failed for digest {digest}")
-        if announced.startswith("sha256:") and announced != found:
-            raise RegistryError(f"manifest verification failed: the registry gives {found} as {announced[:100]}")
-        return read_manifest(answer.body, answer.headers.get("content-type", "")), found
 
     async def _layers(self, blobs: Sequence[Descriptor], diff_ids: Sequence[str]) -> list[Layer]:
         """Return the layers. They come several at once, and go into the store in their order."""
@@ -179,6 +169,20 @@ class Pull:
             return self._store.find(name).id
         except ImageNotFound:
             return None
+
+
+async def manifest_of(
+    client: RegistryClient, path: str, name: str, digest: str | None, size: int | None = None
+) -> Received:
+    """Return what a name or digest of the repository ``path`` stands for. Raise RegistryError."""
+    answer = await client.ask("GET", f"/v2/{path}/manifests/{name}", {"Accept": ACCEPTED}, most=MOST_BYTES)
+    found = digest_of(answer.body)
+    announced = answer.headers.get("docker-content-digest", found)
+    if found != (digest or found) or size not in (None, len(answer.body)):
+        raise RegistryError(f"manifest verification failed for digest {digest}")
+    if announced.startswith("sha256:") and announced != found:
+        raise RegistryError(f"manifest verification failed: the registry gives {found} as {announced[:100]}")
+    return read_manifest(answer.body, answer.headers.get("content-type", ""))
 
 
 class _Counted:

@@ -13,6 +13,7 @@ from dbt.containers.images.image import Image
 from dbt.containers.images.reference import DEFAULT_DOMAIN, Reference
 from dbt.containers.images.registry.client import RegistryClient
 from dbt.containers.images.registry.credentials import NOBODY, Credentials, domain_of
+from dbt.containers.images.registry.description import described
 from dbt.containers.images.registry.failures import Refusal
 from dbt.containers.images.registry.hosts import InsecureHosts
 from dbt.containers.images.registry.known import KnownBlobs
@@ -102,6 +103,12 @@ class Registries:
                 return await search_hub(client, wanted, limit)
         async with client:
             return await search_catalogue(client, domain, wanted, limit)
+
+    async def describe(self, reference: Reference, credentials: Credentials = NOBODY) -> dict[str, Any]:
+        """Return what a registry has under a name, in the form of docker's API. Raise ImageError."""
+        reference = reference.with_default_tag()
+        async with self.client(reference.domain, credentials, [f"repository:{reference.path}:pull"]) as client:
+            return await described(client, reference)
 
     async def login(self, credentials: Credentials) -> str:
         """See whether a registry knows somebody. Return a token that stands for the password, or nothing if it gives
