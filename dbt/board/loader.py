@@ -276,6 +276,11 @@ def is_script(path: str) -> bool:
         return False
 
 
+def is_linux_program(path: str) -> bool:
+    """Return True for a program for Linux, or a script, which can be read."""
+    return linux_executable(path) is not None or is_script(path)
+
+
 def read_elf(data: bytes, path: str, entry: Gpa | None, ram_base: Gpa = GPA_0) -> Image:
     """Return the segments of an ELF executable, which are not checked against a machine. ``entry`` overrides its
     own. ``ram_base`` is where the machine's RAM begins, for the message of an error.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -116,7 +115,7 @@ def _plan(options: RunOptions, path: str, root: str | None) -> linux.Plan:
     mask = os.umask(0)
     os.umask(mask)
     owner = linux.Owner(os.geteuid(), os.getegid(), tuple(os.getgroups()), mask)
-    entropy = secrets.token_bytes(_ENTROPY_BYTES)
+    entropy = os.urandom(_ENTROPY_BYTES)
     if seed is not None:
         from hashlib import sha512
 

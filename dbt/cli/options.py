@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.board.boards import BOARDS, CPU_MODELS, BoardModel, default_board
 from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
-from dbt.board.loader import is_script, linux_executable
+from dbt.board.loader import is_linux_program
 from dbt.cli.report import say
 from dbt.cli.run_control import Requests
 from dbt.cli.run_options import RunOptions
@@ -107,9 +107,7 @@ def is_for_linux(options: RunOptions) -> bool:
         return options.program is not None and parse_choice("--os", options.os, ("linux", "none")) == "linux"
     if options.program is None or options.base is not None:
         return False
-    return linux_executable(options.program) is not None or is_script(
-        options.program
-    )  # that it cannot be read is said when it is loaded
+    return is_linux_program(options.program)  # that it cannot be read is said when it is loaded
 
 
 def check_options(options: RunOptions) -> None:

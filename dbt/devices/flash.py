@@ -38,6 +38,8 @@ _CFI = bytes((
 
 @dataclass(eq=False)
 class Flash(Device):
+    """What software has asked for, and what the chips answer."""
+
     #: What reads give: the last of the four commands above.
     mode: Byte = _READ_ARRAY
     status: Byte = _READY

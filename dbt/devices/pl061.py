@@ -18,6 +18,8 @@ _PINS = 0xFF
 
 @dataclass(eq=False)
 class Pl061(WordRegisters):
+    """Eight pins. Each field of state has a bit for each of them."""
+
     irq: Wiring[Line]
     data: Byte = 0
     direction: Byte = 0  # set: output

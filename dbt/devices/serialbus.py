@@ -33,6 +33,8 @@ class Chip(Stateful):
 
 @dataclass(eq=False)
 class SerialBus(WordRegisters):
+    """The wires, and what is known of the transfer that goes on."""
+
     chip: Part[Chip]
     address: Wiring[int]
     #: The wires as software leaves them; set: released.

@@ -32,6 +32,8 @@ _WRITABLE = {0x1C: 0xFC, 0x3C: 0x1F}
 
 @dataclass(eq=False)
 class Smc91c111(Device):
+    """``bank`` is the one that software has chosen, and ``sent`` the number of the packet that was sent last."""
+
     irq: Wiring[Line]
     address: Wiring[bytes] = b"\x52\x54\x00\x12\x34\x56"
     bank: Byte = 0

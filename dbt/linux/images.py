@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 #: Names in the directory of the images, which is guests/linux/images of a checkout.
 KERNEL: Final = "zImage"
 AGENT: Final = "agent"
 DISK: Final = "disk.gz"
-_CHECKOUT: Final = Path(__file__).resolve().parents[2] / "guests" / "linux" / "images"
+_CHECKOUT: Final = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "guests", "linux", "images"
+)
 _VARIABLE: Final = "DBT_LINUX_GUEST"
 
 
@@ -18,10 +19,10 @@ class LinuxGuestError(Exception):
     """Raised if there is no Linux guest, or if it does not come up. The text says what to do."""
 
 
-def images_folder() -> Path:
-    """Return the directory of the images. Raise LinuxGuestError if there is none."""
-    folder = Path(os.environ.get(_VARIABLE) or _CHECKOUT)
-    missing = [name for name in (KERNEL, AGENT) if not (folder / name).is_file()]
+def images_folder() -> str:
+    """Return the path of the directory of the images. Raise LinuxGuestError if there is none."""
+    folder = os.environ.get(_VARIABLE) or _CHECKOUT
+    missing = [name for name in (KERNEL, AGENT) if not os.path.isfile(os.path.join(folder, name))]
     if missing:
         raise LinuxGuestError(
             f"a program for Linux runs in a small Linux guest, and there is no {' and no '.join(missing)} in {folder}. "

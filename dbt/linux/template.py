@@ -1,32 +1,31 @@
 """The Linux guest as it is when it has booted: it is made once, and kept in the cache directory as a snapshot.
 
 The boot depends on nothing of the host, so the snapshot is the same wherever it is made.
+
+A command that will run a program begins to read it (:func:`begin_reading_template`) before it imports what a machine
+needs, so this module imports little by itself.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blake3 import blake3
 
-from dbt.codecache.contents import Kind, entries, remove
 from dbt.codecache.handlers import image_key
 from dbt.codecache.store import cache_directory, check_file, check_folder, make_cache_directory
-from dbt.host.console import CaptureConsole
 from dbt.host.drive import Drive
 from dbt.host.net_option import NOWHERE, Net
 from dbt.host.ninep.share import Share
-from dbt.linux.console import ProgramConsole
 from dbt.linux.images import AGENT, KERNEL, LinuxGuestError, images_folder
-from dbt.linux.initramfs import DEVICE, DIRECTORY, PROGRAM, archive
 from dbt.snapshot.errors import SnapshotError
-from dbt.snapshot.snapshots import read_snapshot, write_snapshot
-from dbt.vm.machine import Machine
-from dbt.vm.vm_state import VmState
+
+if TYPE_CHECKING:
+    from dbt.linux.console import ProgramConsole
+    from dbt.vm.machine import Machine
+    from dbt.vm.vm_state import VmState
 
 #: RAM of the guest, in bytes, if nothing else is said.
 DEFAULT_MEMORY: Final = 512 << 20
@@ -83,14 +82,35 @@ def container_shares(folders: Mapping[str, str]) -> tuple[Share, ...]:
     return tuple(found)
 
 
+#: The names of the cache files that have been begun and not used yet. What they depend on was read for them.
+_begun: dict[Hardware, str] = {}
+
+
+def begin_reading_template(hardware: Hardware) -> None:
+    """Let another process read the state that :func:`read_template` will return, if it is in the cache.
+
+    There must be no other threads. What goes wrong here goes wrong there again, and is said there.
+    """
+    from dbt.snapshot.images import begin_reading
+
+    try:
+        kernel, agent = _contents()
+        name = _name(hardware, kernel, agent)
+        check_file(name)
+    except (OSError, LinuxGuestError):
+        return
+    _begun[hardware] = name
+    begin_reading(os.path.join(cache_directory(), name))
+
+
 def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
     """Return the state of a guest that waits for a program. It belongs to the caller, who may close it.
 
     If it is not in the cache, it is made, which takes some seconds, and ``say`` is told. Raise LinuxGuestError.
     """
-    folder = images_folder()
-    kernel, agent = ((folder / name).read_bytes() for name in (KERNEL, AGENT))
-    name = _name(hardware, kernel, agent)
+    from dbt.snapshot.snapshots import read_snapshot, write_snapshot
+
+    name = _begun.pop(hardware, None) or _name(hardware, *_contents())
     path = os.path.join(cache_directory(), name)
     try:
         check_file(name)
@@ -100,7 +120,7 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
     except (OSError, SnapshotError) as error:
         say(f"the Linux guest in the cache cannot be used, and is made again: {error}")
     say("booting the Linux guest, once for many programs")
-    state = boot(hardware, kernel, agent)
+    state = boot(hardware, *_contents())
     try:
         make_cache_directory()
         check_folder()
@@ -109,6 +129,13 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
     except (OSError, SnapshotError) as error:
         say(f"the Linux guest cannot be kept, and boots for each program: {error}")
     return state
+
+
+def _contents() -> tuple[bytes, bytes]:
+    """Return the kernel and the agent. Raise LinuxGuestError, or OSError if they cannot be read."""
+    folder = images_folder()
+    with open(os.path.join(folder, KERNEL), "rb") as kernel, open(os.path.join(folder, AGENT), "rb") as agent:
+        return kernel.read(), agent.read()
 
 
 def _name(hardware: Hardware, *contents: bytes) -> str:
@@ -121,6 +148,8 @@ def _name(hardware: Hardware, *contents: bytes) -> str:
 
 def _remove_older() -> None:
     """Keep the newest few of the states in the cache directory. Raise OSError."""
+    from dbt.codecache.contents import Kind, entries, remove
+
     found = [entry for entry in entries() if entry.kind is Kind.LINUX]
     for entry in sorted(found, key=lambda entry: entry.used)[:-_KEPT]:
         remove(entry)
@@ -128,11 +157,18 @@ def _remove_older() -> None:
 
 def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
     """Return the state of a guest that has booted and waits for a program. Raise LinuxGuestError if it does not."""
+    import tempfile
+
+    from dbt.host.console import CaptureConsole
+    from dbt.linux.console import ProgramConsole
+    from dbt.vm.vm_state import VmState
+
     console = ProgramConsole(CaptureConsole())
     with tempfile.TemporaryDirectory(prefix="dbt-linux-") as folder, _machine(hardware, console) as machine:
         files = {KERNEL: kernel, "initrd": _disk(agent)}
         for name, content in files.items():
-            Path(folder, name).write_bytes(content)
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(content)
         machine.load_kernel(os.path.join(folder, KERNEL), os.path.join(folder, "initrd"), append=_APPEND)
         for _ in range(_PATIENCE):  # A kernel that panics begins again, and so does the count of instructions.
             result = machine.run(fuel=_STRIDE)
@@ -148,6 +184,8 @@ def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
 
 
 def _machine(hardware: Hardware, console: ProgramConsole) -> Machine:
+    from dbt.vm.machine import Machine
+
     # Its code is compiled by the stitcher alone, so that it does not depend on the compile worker's time.
     return Machine(
         memory=hardware.memory,
@@ -163,6 +201,8 @@ def _machine(hardware: Hardware, console: ProgramConsole) -> Machine:
 
 def _disk(agent: bytes) -> bytes:
     """Return the initial RAM disk: the agent, and the device files that the kernel needs before it has run."""
+    from dbt.linux.initramfs import DEVICE, DIRECTORY, PROGRAM, archive
+
     return archive(
         [
             ("dev", DIRECTORY, b"", (0, 0)),

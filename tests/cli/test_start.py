@@ -62,16 +62,20 @@ UNUSED = (
 )
 
 
-@pytest.fixture(scope="module")
-def imported() -> set[str]:
-    """The modules that a run of the smallest guest imports once the translator has been built."""
+def _imported(program: str) -> set[str]:
+    """Return the modules that a run of a program imports once all that it needs has been built."""
     users = {name: value for name, value in environment().items() if name != "DBT_HOT_AFTER"}
     for _ in range(2):
-        command = [sys.executable, "-c", _SCRIPT, HELLO]
+        command = [sys.executable, "-c", _SCRIPT, program]
         done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, env=users)
     status, *modules = done.stderr.split()
     assert status == "0", done.stderr
     return set(modules)
+
+
+@pytest.fixture(scope="module")
+def imported() -> set[str]:
+    return _imported(HELLO)
 
 
 def test_a_short_run_imports_no_heavy_modules_of_the_standard_library(imported: set[str]) -> None:
@@ -87,6 +91,14 @@ def test_a_short_run_imports_few_modules_of_ours(imported: set[str]) -> None:
     """The bound leaves room for a few more. Before it is raised, look whether the new ones can be imported later."""
     ours = {name for name in imported if name.partition(".")[0] in ("dbt", "isa")}
     assert len(ours) <= 118, sorted(ours)
+
+
+def test_a_program_for_linux_imports_no_heavy_modules_either() -> None:
+    loaded = _imported("guests/linux/images/words")
+    assert "dbt.linux.template" in loaded
+    assert not loaded & HEAVY
+    ours = {name for name in loaded if name.partition(".")[0] in ("dbt", "isa")}
+    assert len(ours) <= 190, sorted(ours)
 
 
 def test_a_module_that_was_put_off_is_there_for_whoever_uses_it() -> None:

@@ -13,7 +13,7 @@ SMALL = Hardware(LEAST_MEMORY)
 
 
 def kernel_and_agent() -> tuple[bytes, bytes]:
-    folder = images_folder()
+    folder = Path(images_folder())
     return (folder / KERNEL).read_bytes(), (folder / AGENT).read_bytes()
 
 

@@ -34,9 +34,10 @@ def make_disk(path: str) -> None:
 @cache
 def _blank_disk() -> tuple[int, list[tuple[int, bytes]]]:
     """Return the size of a disk, and its pieces by their offsets (guests/linux/blank_disk.py)."""
-    path = images_folder() / DISK
+    path = os.path.join(images_folder(), DISK)
     try:
-        data = gzip.decompress(path.read_bytes())
+        with open(path, "rb") as file:
+            data = gzip.decompress(file.read())
     except FileNotFoundError:
         raise LinuxGuestError(f"there is no {path}, from which containers have their disks") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from dbt.abi.digest import blake2b
 from dbt.devices.state import Wiring
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.queue import Chain
@@ -32,8 +33,6 @@ class Rng(VirtioDevice):
         return _LATENCY_NS + min(chain.in_size, _MOST)
 
     def serve(self, queue: int, chain: Chain) -> int:
-        from hashlib import blake2b  # which takes some milliseconds, and few guests ask
-
         size = min(chain.in_size, _MOST)
         blocks = -(-size // _DIGEST)
         key = self.seed.to_bytes(8, "little")

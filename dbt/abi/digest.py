@@ -15,6 +15,8 @@ else:
     except ImportError:  # a Python without its own
         from hashlib import blake2b
 
+__all__ = ("DIGEST_SIZE", "blake2b", "digest")
+
 #: The length of a digest in bytes.
 DIGEST_SIZE = 32
 
