@@ -102,6 +102,8 @@ def _native_layout() -> dict[str, Slot]:
         ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
         ("input_due", 8, 1),  # the tick from which a device that shows input has to ask Python for it
         ("timeline", 8, 1),  # HVA of the timeline's words: see dbt.abi.timeline
+        ("domain", 8, 1),  # the block of the hypervisor's domain that the machine is, or 0: see dbt.backend.hypercalls
+        ("hypercalls", 8, 1),  # hypercalls that native code has done
         ("private", 8, PRIVATE_PERIPHERALS),  # the blocks of those that native code serves: see isa.arm.private
         ("windows", 8, WINDOWS * WINDOW_WORDS),  # the devices that native code serves: see dbt.abi.device_windows
         ("mmio_count", 4, 1),  # device accesses of the current instruction already answered
@@ -136,7 +138,7 @@ NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
 SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
 #: The slots of counts by which one run of the machine affects the next.
-_KEPT = [(NATIVE[name].offset // 8, NATIVE[name].count) for name in ("aborts_left", "exceptions")]
+_KEPT = [(NATIVE[name].offset // 8, NATIVE[name].count) for name in ("aborts_left", "exceptions", "hypercalls")]
 
 _R = LAYOUT["r"].index
 _FLAGS = {name: LAYOUT[name].index for name in ("n", "z", "c", "v", "q", "ge", "psr")}

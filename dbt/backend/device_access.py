@@ -6,6 +6,7 @@ and afterwards the end of the slice: an access can raise an interrupt line or se
 - ``device_read(cpu, gpa, size) -> {value, made}`` and ``device_write(cpu, gpa, size, value) -> made`` make an access as
   :class:`dbt.devices.registers.WordRegisters` does, if the device is in the table of :mod:`dbt.abi.device_windows`.
 - ``drive_line(cpu, line, level)`` sets the level of the line whose words are at ``line``.
+- ``sample_level(cpu, sample)`` returns the level of what has its words at ``sample``.
 - ``ring_due(cpu) -> done`` rings the alarms that are due. It stops at one that only Python can ring.
 - ``bound_slice(cpu, takeable)`` lets the budget end where native code has to look next: at the next event, with the
   slice, and after the present instruction if interrupts are ``takeable``.
@@ -26,6 +27,7 @@ from dbt.abi.timeline import DEVICE as ALARM_DEVICE
 from dbt.abi.timeline import DEVICE_CLASS as ALARM_CLASS
 from dbt.backend.builder import Builder, Value, define
 from dbt.backend.device_methods import ANSWER, DeviceMethods, class_called, classes, now
+from dbt.backend.hypercalls import hypercall
 from dbt.devices.registers import WordRegisters
 from dbt.devices.shared import CPU, PRIVATE_CLASSES, WORD_BYTES
 from isa.arm.private import NUMBERS_OF_EACH
@@ -65,6 +67,17 @@ def _drive_line(methods: DeviceMethods) -> Builder:
 
     _for_each(f, methods, "drive", target, drive)
     f.ret()
+    return f
+
+
+def _sample_level(methods: DeviceMethods) -> Builder:
+    f = define("sample_level", {"sample": "ptr"}, "i64")
+
+    def sample(function: str) -> None:
+        f.ret(f.call(function, f.cpu, f["sample"].at(WORD_BYTES).load("ptr"), result="i64"))
+
+    _for_each(f, methods, "sampled_level", _word(f["sample"], 0), sample)
+    f.ret(f.value("i64", 0))
     return f
 
 
@@ -237,11 +250,13 @@ def device_access_text() -> str:
     methods = DeviceMethods()
     functions = [
         _drive_line(methods),
+        _sample_level(methods),
         _device_read(methods),
         _device_write(methods),
         _read_private(methods),
         _write_private(methods),
         _ring_due(methods),
         _bound_slice(),
+        hypercall(methods),
     ]
     return "".join(f.text() for f in functions) + methods.text()

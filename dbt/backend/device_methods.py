@@ -6,8 +6,10 @@ What it can contain is what :class:`_Method` has a rule for; anything else is an
 
 - A number has 64 bits and a sign. A division is one of numbers that are not negative.
 - ``and``, ``or`` and comparisons give truth values, not operands. None is :data:`dbt.devices.shared.NONE`.
-- ``read_word`` and ``write_word`` are the *accesses*. They return ``{i64, i1}``: the value, and whether the access was
-  made. An access leaves for Python, having changed nothing, where it would call a method that is marked
+- ``self.dma`` is RAM, of which a method makes sure that it is there and has no code. ``self.part`` is another object of
+  such a class, with fields, properties and methods.
+- ``read_word``, ``write_word`` and ``answer_hot`` are the *accesses*. They return ``{i64, i1}``: the value, and whether
+  the access was made. An access leaves for Python, having changed nothing, where it would call a method that is marked
   :func:`dbt.devices.shared.in_python`, ask for input that may be there, or make room for a byte in a full ring.
 """
 
@@ -22,12 +24,13 @@ from dataclasses import dataclass, fields
 from types import FunctionType
 from typing import Any
 
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_WRITABLE
 from dbt.abi.timeline import ALARM_WORDS, FIRST_ALARM, ORDER, SCHEDULED, TICK, UNSET
 from dbt.backend.builder import Builder, Value, Variable, define
 from dbt.devices.output import RING_BYTES
-from dbt.devices.shared import NONE, WORD_BYTES, Place, layout_of
+from dbt.devices.shared import NONE, WORD_BYTES, WORDS, Place, layout_of
 
-ACCESSES = ("read_word", "write_word")
+ACCESSES = ("read_word", "write_word", "answer_hot")
 #: What an access returns, and what it returns if it leaves.
 ANSWER = "{i64, i1}"
 _BINARY: dict[type[ast.operator], Callable[[Value, Value], Value]] = {
@@ -35,12 +38,17 @@ _BINARY: dict[type[ast.operator], Callable[[Value, Value], Value]] = {
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
     ast.FloorDiv: lambda a, b: a // b,
+    ast.Mod: lambda a, b: a - a // b * b,
     ast.BitAnd: lambda a, b: a & b,
     ast.BitOr: lambda a, b: a | b,
     ast.BitXor: lambda a, b: a ^ b,
     ast.LShift: lambda a, b: a << b,
     ast.RShift: lambda a, b: a >> b,
 }
+#: The methods of RAM that access it, and the type of what they access.
+_RAM_LOADS = {"byte": "i8", "word": "i32"}
+_RAM_STORES = {"put_byte": "i8", "put_word": "i32"}
+_PLAIN_FLAGS = PAGE_RAM | PAGE_WRITABLE
 _COMPARE: dict[type[ast.cmpop], Callable[[Value, Value], Value]] = {
     ast.Eq: lambda a, b: a.eq(b),
     ast.NotEq: lambda a, b: a.ne(b),
@@ -406,14 +414,20 @@ class _Method:
 
     def _attribute(self, node: ast.Attribute | ast.Subscript) -> Value:
         if isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Attribute) and _is_self(node.value.value):
-                return self._time(node, node.value.attr)
+            if isinstance(node.value, ast.Attribute):
+                return self._attribute_of(node, node.value)
             if _is_self(node.value) and node.attr not in self._fields:
                 return self._call_method(self._cls, self._f["self"], node.attr, [])
         return self._place_of(node).load("i64")
 
-    def _time(self, node: ast.Attribute, wiring: str) -> Value:
-        place = self._fields.get(wiring)
+    def _attribute_of(self, node: ast.Attribute, target: ast.Attribute) -> Value:
+        """Return an attribute of what a field leads to."""
+        if (part := self._part(target)) is not None:
+            cls, here = part
+            if node.attr not in layout_of(cls):
+                return self._call_method(cls, here, node.attr, [])
+            return here.at(WORD_BYTES * layout_of(cls)[node.attr].first).load("i64")
+        place = self._fields.get(target.attr) if _is_self(target.value) else None
         if place is None or place.kind != "Wiring[Time]":
             raise self._refuse(node)
         if node.attr == "ticks_per_second":
@@ -422,6 +436,17 @@ class _Method:
             raise self._refuse(node)
         return now(self._f)
 
+    def _part(self, node: ast.expr) -> tuple[type, Value] | None:
+        """Return class and block of another object whose methods are compiled, to which fields lead; else None."""
+        if not isinstance(node, ast.Attribute):
+            return None
+        cls, here = (self._cls, self._f["self"]) if _is_self(node.value) else self._part(node.value) or (None, None)
+        place = None if cls is None else layout_of(cls).get(node.attr)
+        if place is None or here is None or place.kind in WORDS or "[list[" in place.kind or place.has_count:
+            return None
+        found = vars(sys.modules[cls.__module__])[place.kind.partition("[")[2].rstrip("]")]
+        return found, here.at(WORD_BYTES * place.first).load("ptr")
+
     # -- calls ---------------------------------------------------------------------------------
 
     def _call(self, node: ast.Call) -> Value:
@@ -429,6 +454,8 @@ class _Method:
         match node.func:
             case ast.Name("int" | "bool"):
                 return self._truth(arguments[0]).to("i64") if node.func.id == "bool" else self._value(arguments[0])
+            case ast.Name("len"):
+                return self._length(node, arguments[0])
             case ast.Name("max" | "min" as name):
                 first, second = (self._value(each) for each in arguments)
                 less = first.slt(second)
@@ -455,7 +482,11 @@ class _Method:
             return self._ask_for_input(node)
         if _is_self(target):
             return self._call_method(self._cls, self._f["self"], name, arguments)
+        if (part_ := self._part(target)) is not None:
+            return self._call_method(*part_, name, arguments)
         match target:
+            case ast.Attribute(ast.Name("self"), ram) if _annotation(self._cls, ram) == "Wiring[Dma]":
+                return self._access_ram(node, name, arguments)
             case ast.Attribute(ast.Name("self"), alarm) if self._fields[alarm].kind == "Wiring[Alarm]":
                 return self._set_alarm(name, self._fields[alarm], arguments)
             case ast.Subscript(ast.Attribute(ast.Name("self"), parts)) if "[list[" in self._fields[parts].kind:
@@ -464,6 +495,30 @@ class _Method:
             case ast.Call(ast.Name("super")):
                 return self._call_access_of_base(node, name, arguments)
         raise self._refuse(node)
+
+    def _length(self, node: ast.Call, of: ast.expr) -> Value:
+        """Return the number of elements of a list that may have fewer than there is room for."""
+        place = self._fields.get(of.attr) if isinstance(of, ast.Attribute) and _is_self(of.value) else None
+        if place is None or not place.has_count:
+            raise self._refuse(node)
+        return self._word(place, self._f.value("i64", place.elements)).load("i64")
+
+    def _access_ram(self, node: ast.Call, name: str, arguments: list[Value]) -> Value:
+        """Access RAM as :class:`dbt.memory.dma.Dma` does. The page of a store comes into the dirty log."""
+        f, address = self._f, arguments[0]
+        host = f.load_native("ram_host", "ptr").at(address)
+        if name == "is_plain":
+            flags = f.page_flags(address) & (_PLAIN_FLAGS | PAGE_HAS_CODE)
+            return flags.eq(_PLAIN_FLAGS).to("i64")
+        if name in _RAM_LOADS:
+            return host.load(_RAM_LOADS[name], align=1).to("i64")
+        if name not in _RAM_STORES:
+            raise self._refuse(node)
+        self._has_effects = True
+        with f.when(~f.page_flags(address).has(PAGE_LOGGED), likely=False):
+            f.call("log_page", f.cpu, address)
+        f.store(arguments[1].to(_RAM_STORES[name]), host, align=1)
+        return f.value("i64", 0)
 
     def _call_method(self, cls: type, device: Value, name: str, arguments: list[Value]) -> Value:
         self._has_effects |= not isinstance(_find(cls, name)[1], property)
@@ -485,6 +540,8 @@ class _Method:
         match place.kind:
             case "Wiring[Line]":
                 f.call("drive_line", f.cpu, self._word(place), *arguments)
+            case "Wiring[Sample]":
+                return f.call("sample_level", f.cpu, self._word(place), result="i64")
             case "Wiring[Transmit]":
                 ring = self._word(place).load("ptr")
                 with f.when(ring.ne(0)):  # else it is not connected

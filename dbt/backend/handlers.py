@@ -49,6 +49,8 @@ EXCEPTION_EXITS = {
     InsnException.HYPERVISOR_CALL: ExitCode.HYPERVISOR_CALL,
     InsnException.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
 }
+#: The handlers that may do what an exception demands.
+_TAKEN_BY = {InsnException.SUPERVISOR_CALL: "@supervisor_call", InsnException.HYPERVISOR_CALL: "@hypervisor_call"}
 #: The exits of callouts that are the hypervisor's own.
 CALLOUT_EXITS = {
     "enter_thumb": ExitCode.THUMB,
@@ -286,8 +288,7 @@ class HandlerLowering(Lowering):
         self.dispatch(op)
 
     def lower_exception(self, kind: InsnException, immediate: Uop) -> None:
-        to = "@supervisor_call" if kind is InsnException.SUPERVISOR_CALL else "@leave"
-        self.leave(EXCEPTION_EXITS[kind], self.value(immediate), to=to)
+        self.leave(EXCEPTION_EXITS[kind], self.value(immediate), to=_TAKEN_BY.get(kind, "@leave"))
 
     def _count_callout(self, callout: Callout) -> None:
         f = self.f

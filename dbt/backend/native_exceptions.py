@@ -80,6 +80,19 @@ def _supervisor_call() -> HandlerBuilder:
     return f
 
 
+def _hypervisor_call() -> HandlerBuilder:
+    """``hypervisor_call``: have an HVC done by native code, which retires it, or leave."""
+    f = HandlerBuilder("hypervisor_call")
+    with f.when(f.load_native("native_exceptions").ne(0)):
+        save_state(f)
+        with f.when(f.call("hypercall", f.cpu, f.load_native("exit_args"), result="i1")):
+            f.store_native("budget", f["budget"] - 1)
+            f.store_pc(op_address(f) + 4)
+            f.tail_to("resume")
+    f.tail_to("leave")
+    return f
+
+
 def _interrupt() -> Builder:
     """``interrupt(cpu, takeable)``: take an interrupt and count it. See the routine ``take_interrupt``."""
     f = define("interrupt", {"takeable": "i32"}, attributes="noinline")
@@ -100,4 +113,5 @@ def _read_lines() -> Builder:
 
 def native_exceptions_text() -> str:
     """Return the LLVM text of this module's definitions."""
-    return "".join(f.text() for f in (_has_handler(), _fault(), _supervisor_call(), _interrupt(), _read_lines()))
+    functions = _has_handler(), _fault(), _supervisor_call(), _hypervisor_call(), _interrupt(), _read_lines()
+    return "".join(f.text() for f in functions)

@@ -15,10 +15,9 @@ from dbt.devices.generic_timer import GenericTimer
 from dbt.devices.gic import CPU_INTERFACE, Gic
 from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.receivers import one_by_one
-from dbt.devices.wiring import unconnected
+from dbt.devices.wiring import DeviceSample, unconnected
 from dbt.hypervisor.xen import interface
 from dbt.hypervisor.xen.arguments import Arguments
-from dbt.hypervisor.xen.domain import XenDomain
 from dbt.hypervisor.xen.making import make_domain
 from dbt.memory.dma import Dma
 from dbt.memory.ram import RamRegion
@@ -36,10 +35,8 @@ def build_board(wiring: BoardWiring) -> Board:
     memory, timeline = wiring.memory, wiring.timeline
     assert memory is not None
 
-    def is_upcall_pending() -> bool:
-        return domain.shared.is_upcall_pending  # which is made later
-
-    controller = Gic(wiring.irq, wiring.fiq, sampled=interface.EVENT_INTERRUPT, sample=is_upcall_pending)
+    upcall = DeviceSample()
+    controller = Gic(wiring.irq, wiring.fiq, sampled=interface.EVENT_INTERRUPT, sample=upcall)
     inputs = Inputs("the interrupt controller", controller.line, gic.LINES)
     timer = GenericTimer(
         timeline.named("generic timer"),
@@ -47,7 +44,7 @@ def build_board(wiring: BoardWiring) -> Board:
         inputs.connect(VIRTUAL_TIMER_PPI, "generic timer"),
     )
     monitors = PerformanceMonitors(timeline.named("performance monitors"), unconnected)
-    domain: XenDomain = make_domain(
+    domain = make_domain(
         Dma(memory),
         Arguments(memory),
         timeline.named(_DOMAIN),
@@ -59,6 +56,7 @@ def build_board(wiring: BoardWiring) -> Board:
         makers=wiring.back_ends,
         listener=wiring.store_listener,
     )
+    upcall.device = domain.shared
     windows = [
         private_window(timer, "generic timer"),
         private_window(monitors, "performance monitors"),

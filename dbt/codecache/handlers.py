@@ -25,6 +25,13 @@ _SOURCES = (
     "dbt/devices",
     "dbt/frontend",
     "dbt/backend",
+    "dbt/hypervisor/xen/domain.py",
+    "dbt/hypervisor/xen/event_channels.py",
+    "dbt/hypervisor/xen/event_queues.py",
+    "dbt/hypervisor/xen/identity.py",
+    "dbt/hypervisor/xen/interface.py",
+    "dbt/hypervisor/xen/shared_page.py",
+    "dbt/hypervisor/xen/pv/guest.py",
 )
 
 

@@ -12,13 +12,12 @@ pending any more when its line is low, whether it was enabled while the line was
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbt.devices.registers import WordRegisters, identification
-from dbt.devices.shared import NONE, in_python, shared
+from dbt.devices.shared import NONE, shared
 from dbt.devices.state import Byte, Wiring, Word
-from dbt.devices.wiring import DeviceInput, Line
+from dbt.devices.wiring import DeviceInput, Line, Sample, unsampled
 
 #: All interrupts, the words that have a bit for each, and those that software generates.
 LINES, _WORDS, _SGIS = 288, 9, 16
@@ -42,11 +41,6 @@ _IDENTIFICATION = {0xFD0: 0x04, **identification(0x002BB490)}
 _IMPLEMENTER, _CPU_IDENTIFICATION = 0x43B, 0x0002043B
 
 
-def is_low() -> bool:
-    """Return False: the level of a line that nobody has to look at."""
-    return False
-
-
 @shared
 @dataclass(eq=False)
 class Gic(WordRegisters):
@@ -59,7 +53,7 @@ class Gic(WordRegisters):
     irq: Wiring[Line]
     fiq: Wiring[Line]
     sampled: Wiring[int] = NONE
-    sample: Wiring[Callable[[], bool]] = is_low
+    sample: Wiring[Sample] = unsampled
     control: Word = 0
     # A bit for each interrupt. Those of SGIs are always enabled, and sensitive to edges.
     groups: list[Word] = field(default_factory=lambda: [0] * _WORDS)
@@ -380,13 +374,11 @@ class Gic(WordRegisters):
         if not self.cpu_control & _EOI_MODE:
             self._deactivate(number)
 
-    @in_python
     def _acknowledge_sampled(self) -> int:
         """Read GICC_IAR where the sampled interrupt is the candidate."""
         self.drive(self.sampled, self.sample())
         return self._acknowledge()
 
-    @in_python
     def _end_sampled(self, offset: int, value: int) -> None:
         """Write GICC_EOIR or GICC_DIR for the sampled interrupt."""
         self.drive(self.sampled, self.sample())

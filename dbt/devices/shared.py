@@ -38,17 +38,27 @@ CLASSES: Final = (
     "dbt.devices.sysregs.SystemRegisters",
     "dbt.devices.virtio.interrupt.InterruptStatus",
     "dbt.devices.virtio.slots.VirtioSlots",
+    "dbt.hypervisor.xen.identity.Identity",
+    "dbt.hypervisor.xen.shared_page.SharedPage",
+    "dbt.hypervisor.xen.event_queues.EventQueues",
+    "dbt.hypervisor.xen.event_channels.EventChannels",
+    "dbt.hypervisor.xen.pv.guest.ParaVirtual",
+    "dbt.hypervisor.xen.domain.XenDomain",
 )
+#: The class whose method ``answer_hot`` does hypercalls in native code (:mod:`dbt.backend.hypercalls`).
+HYPERVISOR_CLASS: Final = "dbt.hypervisor.xen.domain.XenDomain"
 #: The classes of private peripherals, by their numbers (:mod:`isa.arm.private`): each has NUMBERS_OF_EACH.
 PRIVATE_CLASSES: Final = (
     "dbt.devices.generic_timer.GenericTimer",
     "dbt.devices.performance_monitors.PerformanceMonitors",
 )
-#: Kinds of fields by their annotations, and the words that one has. A list has as many as its default has elements.
-_WORDS: Final[Mapping[str, int]] = {
-    **dict.fromkeys(("Word", "Byte", "int", "bool", "Tick | None", "list[Word]", "list[Byte]"), 1),
+#: Kinds of fields by their annotations, and the words that one has. A list has as many as its default has elements, or
+#: as ``room`` in its metadata says: then the number of those that it has is in a word behind them.
+WORDS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("Word", "Byte", "int", "bool", "Tick | None", "list[Word]", "list[Byte]", "list[bool]"), 1),
     **dict.fromkeys(("Wiring[int]", "Wiring[Time]", "Wiring[Alarm]", "Wiring[Transmit]"), 1),
     "Wiring[Line]": 3,  # what it leads to, the address of that block, the number of the input there
+    "Wiring[Sample]": 2,  # what has the level, and the address of that block
 }
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -56,11 +66,19 @@ S = TypeVar("S", bound=Stateful)
 
 
 class Place(NamedTuple):
-    """Where a field is in the block: the annotation of the field, its first word, and how many elements it has."""
+    """Where a field is in the block: the annotation of the field, its first word, and how many elements it has.
+
+    One with ``has_count`` may have fewer: the word behind them says how many.
+    """
 
     kind: str
     first: int
     elements: int
+    has_count: bool = False
+
+    @property
+    def words(self) -> int:
+        return self.elements + self.has_count
 
 
 @runtime_checkable
@@ -69,6 +87,14 @@ class NativeLine(Protocol):
 
     def native_words(self, connected: dict[int, int]) -> tuple[int, int, int] | None:
         """Return the words of the line in a block, or None if what it leads to is not native."""
+
+
+@runtime_checkable
+class NativeSample(Protocol):
+    """A level that native code can look at."""
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int] | None:
+        """Return the words of the level in a block, or None if what has it is not native."""
 
 
 @runtime_checkable
@@ -96,27 +122,39 @@ def asks_for_input(method: F) -> F:
 
 
 def shared(cls: type[S]) -> type[S]:
-    """Keep the state of a dataclass in a block. Raise TypeError for a field that no block can hold."""
+    """Keep the state of a dataclass in a block. Raise TypeError for a field that no block can hold.
+
+    The metadata of a field may say otherwise: ``count`` is of devices, which native code finds by their addresses,
+    ``room`` of a list that has at most so many elements, and ``in_python`` of a field that only Python needs.
+    """
     layout: dict[str, Place] = {}
+    python_fields: list[str] = []
     size = 0
     for one in fields(cls):
         kind = str(one.type)
         count = 1
-        if "count" in one.metadata:  # devices, which native code finds by their addresses
+        if "in_python" in one.metadata:
+            python_fields.append(one.name)
+            continue
+        if "count" in one.metadata:
             count = words = one.metadata["count"]
-        elif kind in _WORDS:
+        elif "room" in one.metadata:
+            count = one.metadata["room"]
+            words = count + 1
+        elif kind in WORDS:
             if kind.startswith("list["):
                 if one.default_factory is MISSING:
                     raise TypeError(f"{cls.__name__}.{one.name} needs a default, which says how long it is")
                 count = len(cast("list[int]", one.default_factory()))
-            words = count * _WORDS[kind]
+            words = count * WORDS[kind]
         elif kind.startswith(("Wiring[", "Part[")):
             continue
         else:
             raise TypeError(f"{cls.__name__}.{one.name} is {kind}, which no block can hold")
-        layout[one.name] = Place(kind, size, count)
+        layout[one.name] = Place(kind, size, count, "room" in one.metadata)
         if not kind.startswith(("Wiring[", "Part[")):
-            setattr(cls, one.name, _property(one.name, layout[one.name]))
+            make_property = _list_with_room if "room" in one.metadata else _property
+            setattr(cls, one.name, make_property(one.name, layout[one.name]))
         size += words
 
     def make(kind: type[S], *_: object, **__: object) -> S:
@@ -132,6 +170,7 @@ def shared(cls: type[S]) -> type[S]:
 
     cls.__new__ = staticmethod(make)  # type: ignore[assignment]
     cls.native_layout = layout  # type: ignore[attr-defined]
+    cls.python_fields = python_fields  # type: ignore[attr-defined]
     cls.keep = _keep  # type: ignore[assignment]
     return cls
 
@@ -147,9 +186,10 @@ def _keep(device: Stateful, kept: KeptState) -> None:
         if not place.kind.startswith(("Wiring[", "Part[")):
             joins = bool(ranges) and ranges[-1][1] == place.first
             first = ranges.pop()[0] if joins else place.first
-            ranges.append((first, place.first + place.elements))
+            ranges.append((first, place.first + place.words))
     for first, end in ranges:
         kept.add_words(block, first, end)
+    kept.add_fields(device, type(device).__dict__["python_fields"])
     for part in device.parts():
         part.keep(kept)
 
@@ -177,7 +217,7 @@ def _property(name: str, place: Place) -> property:
                 lambda self: None if self.block[index] == NONE else self.block[index],
                 lambda self, value: self.block.__setitem__(index, NONE if value is None else value),
             )
-        case "list[Word]" | "list[Byte]":
+        case "list[Word]" | "list[Byte]" | "list[bool]":
 
             def assign(self: Any, values: list[int]) -> None:
                 if len(values) != count:
@@ -188,6 +228,20 @@ def _property(name: str, place: Place) -> property:
             return property(lambda self: self.views[name], assign)
         case _:
             return property(lambda self: self.block[index], lambda self, value: self.block.__setitem__(index, value))
+
+
+def _list_with_room(name: str, place: Place) -> property:
+    """Return the property of a list of up to so many elements. What it gives is a copy."""
+    first, count = place.first, place.first + place.elements
+
+    def assign(self: Any, values: list[int]) -> None:
+        if len(values) > place.elements:
+            raise StateError(f"{name} in the state of {type(self).__name__} has more than {place.elements} elements")
+        self.block[count] = len(values)
+        for number, value in enumerate(values, first):
+            self.block[number] = value
+
+    return property(lambda self: self.block[first : first + self.block[count]].tolist(), assign)
 
 
 def block_address(device: Stateful) -> int:
@@ -236,9 +290,14 @@ def _wiring(
             return value.native_words(connected) if isinstance(value, NativeLine) else None
         case "Wiring[Transmit]":
             return _output(value)
+        case "Wiring[Sample]":
+            return value.native_words(connected) if isinstance(value, NativeSample) else None
         case kind if "[list[" in kind and not kind.startswith("list["):
             addresses = [native_address(part, connected) for part in value]
             return None if None in addresses else cast("list[int]", addresses)
+        case kind if kind.startswith(("Wiring[", "Part[")):
+            address = native_address(value, connected)
+            return None if address is None else (address,)
         case _:
             return ()
 

@@ -149,7 +149,7 @@ class Stateful:
     def save(self) -> State:
         """Return a copy of the state as plain values. Nothing that the guest can observe changes."""
         self.settle()
-        state: State = {name: _copy(getattr(self, name)) for name, _ in self.state_fields()}
+        state: State = {name: _copy(getattr(self, name), kind) for name, kind in self.state_fields()}
         for name, held in self._parts():
             state[name] = [one.save() for one in held]
         return state
@@ -173,7 +173,7 @@ class Stateful:
         for field_name, kind in kinds.items():
             if not KINDS[kind](state[field_name]):
                 raise StateError(f"{field_name} in the state of {name} is not {kind}: {state[field_name]!r}")
-            setattr(self, field_name, _copy(state[field_name]))
+            setattr(self, field_name, _copy(state[field_name], kind))
         for field_name, parts in held.items():
             states = state[field_name]
             if type(states) is not list or len(states) != len(parts):
@@ -184,9 +184,9 @@ class Stateful:
             raise StateError(f"the values in the state of {name} cannot belong together: {state!r:.500}")
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Any, kind: str) -> Any:
     if isinstance(value, memoryview):
-        return value.tolist()
+        return list(map(bool, value)) if kind == "list[bool]" else value.tolist()
     return value.copy() if isinstance(value, list | dict) else value
 
 

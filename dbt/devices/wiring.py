@@ -60,6 +60,49 @@ class CpuInput:
         return CPU, 0, self.bit
 
 
+#: Returns the level of a line, where its source cannot say that it has changed.
+Sample = Callable[[], bool]
+
+
+class HasLevel(Protocol):
+    """A device that has a level."""
+
+    def sampled_level(self) -> bool:
+        """Return the level."""
+
+
+class DeviceSample:
+    """The level of a device, which may be made later: then it is ``device``."""
+
+    def __init__(self) -> None:
+        self.device: HasLevel | None = None
+
+    def __call__(self) -> bool:
+        assert self.device is not None
+        return self.device.sampled_level()
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int] | None:
+        """See :class:`dbt.devices.shared.NativeSample`."""
+        device = self.device
+        address = native_address(device, connected) if isinstance(device, Stateful) else None
+        return None if address is None else (class_number(type(device)), address)
+
+
+class Unsampled:
+    """The level of a line that nobody has to look at."""
+
+    def __call__(self) -> bool:
+        """Return False."""
+        return False
+
+    def native_words(self, connected: dict[int, int]) -> tuple[int, int]:
+        """See :class:`dbt.devices.shared.NativeSample`."""
+        return NOT_NATIVE, 0
+
+
+unsampled = Unsampled()
+
+
 class Unconnected:
     """A line that leads nowhere."""
 

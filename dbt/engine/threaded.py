@@ -292,7 +292,7 @@ class ThreadedTier:
         self._retired = self._emulated = self._called = 0
         if self.stitched is not None:
             self.stitched.reset_counts()
-        for name in ("callout_counts", "exceptions", "fills", "device_answers", "events_rung"):
+        for name in ("callout_counts", "exceptions", "fills", "device_answers", "events_rung", "hypercalls"):
             for number in range(NATIVE[name].count):
                 self._cpu.set_native(name, 0, number)
 

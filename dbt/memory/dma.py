@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.layout import PAGE_SIZE
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 from dbt.memory.guest_memory import GuestMemory
 
 
@@ -42,6 +42,30 @@ class Dma:
     def read_half(self, address: int) -> int:
         """Return the two bytes from the GPA ``address`` on as a number. Raise DmaError if they are not RAM."""
         return int.from_bytes(self.view(address, 2), "little")
+
+    # The methods from here to ``put_word`` are there for compiled code too (:mod:`dbt.backend.device_methods`), which
+    # has made sure that there is RAM.
+
+    def is_plain(self, address: int) -> bool:
+        """Return True if the page of an address is RAM to which one can write, and has no code."""
+        flags = self._memory.ram.page_flags[address >> PAGE_SHIFT]
+        return flags & (PAGE_RAM | PAGE_WRITABLE | PAGE_HAS_CODE) == PAGE_RAM | PAGE_WRITABLE
+
+    def byte(self, address: int) -> int:
+        """Return the byte at a GPA."""
+        return self.view(address, 1)[0]
+
+    def word(self, address: int) -> int:
+        """Return the four bytes from a GPA on as a number."""
+        return int.from_bytes(self.view(address, 4), "little")
+
+    def put_byte(self, address: int, value: int) -> None:
+        """Write a byte."""
+        self.write(address, value.to_bytes(1, "little"))
+
+    def put_word(self, address: int, value: int) -> None:
+        """Write four bytes."""
+        self.write(address, value.to_bytes(4, "little"))
 
     def check(self, address: int, size: int) -> None:
         """Raise DmaError if not all of these bytes are RAM."""

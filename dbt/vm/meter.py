@@ -20,6 +20,7 @@ _FIRST, _GROWTH = 1 << 12, 8
 #: What a stretch is to cost at most, in instructions, if it costs as the last one did.
 _TARGET = 1 << 22
 _DEVICE_ANSWERS = NATIVE["device_answers"].offset // 8
+_HYPERCALLS = NATIVE["hypercalls"].offset // 8
 _EXCEPTIONS = NATIVE["exceptions"].offset // 8
 _EXCEPTIONS_END = _EXCEPTIONS + NATIVE["exceptions"].count
 _CALLOUTS = NATIVE["callout_counts"].offset // 8
@@ -30,7 +31,7 @@ class Charges(NamedTuple):
 
     #: A device access that Python answers.
     device_access: int = 4800
-    #: A device access that native code answers.
+    #: A device access or a hypercall that native code answers.
     native_access: int = 25
     #: An exit that the machine answers in Python: an undefined instruction, an abort, a call of firmware.
     exit: int = 26_000
@@ -83,7 +84,7 @@ class Meter:
         words, charges = self._cpu.native64, self.charges
         return (
             self._memory.device_accesses * charges.device_access
-            + words[_DEVICE_ANSWERS] * charges.native_access
+            + (words[_DEVICE_ANSWERS] + words[_HYPERCALLS]) * charges.native_access
             + sum(words[_EXCEPTIONS:_EXCEPTIONS_END]) * charges.exception
             + sum([words[at] for at in self._flushes]) * charges.tlb_flush
         )

@@ -86,6 +86,8 @@ class Peripherals:
         if vcpu.cpu["architecture"] == Architecture.V7VE:
             self._connect_private(bus)
         self._bus.take_over(bus)
+        if (domain := self.board.hypervisor) is not None:
+            vcpu.cpu.set_native("domain", native_address(domain) or 0)
         self._enter_host()
         return self.board
 

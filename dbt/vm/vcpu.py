@@ -89,6 +89,8 @@ class Vcpu:
             self.cpu.set_native("windows", 0, number)  # whose devices are gone
         for number in range(NATIVE["private"].count):
             self.cpu.set_native("private", 0, number)
+        self.cpu.set_native("domain", 0)
+        self.cpu.set_native("hypercalls", 0)
         self.exit_counts.clear()
         self.exceptions.forget()
         self.icount = self.skipped = self.completed = 0
@@ -109,7 +111,7 @@ class Vcpu:
 
     def save(self) -> State:
         """Return what is not in the architectural state, as plain values: see :data:`FIELDS`."""
-        exits: dict[str, Plain] = dict(self.exit_counts)
+        exits: dict[str, Plain] = dict(self._counts_with_hypercalls())
         entered: dict[str, Plain] = dict.fromkeys(self.exceptions.entered, 1)
         return {
             "skipped": self.skipped,
@@ -137,6 +139,7 @@ class Vcpu:
         self._waits_since = self.now()
         self.exit_counts.clear()
         self.exit_counts.update(fields.counts("exits", 100))
+        self.cpu.set_native("hypercalls", 0)
         self.exceptions.entered = entered
         self.cpu.set_native("aborts_left", fields.number("aborts_left", ABORTS_PER_LOOK))
         for number, taken in enumerate(exceptions):
@@ -335,6 +338,13 @@ class Vcpu:
     def _data_aborts(self) -> int:
         return self.exit_counts["data abort"] + self.cpu.native("exceptions", _DATA_ABORT)
 
+    def _counts_with_hypercalls(self) -> Counter[str]:
+        """Return exits by name, with the hypercalls that were none."""
+        counts = Counter(self.exit_counts)
+        if done := self.cpu.native("hypercalls"):
+            counts["hypercall"] += done
+        return counts
+
     @property
     def exception_count(self) -> int:
         """The exceptions since the reset, without supervisor calls and interrupts."""
@@ -356,7 +366,7 @@ class Vcpu:
         """Exits, exceptions and interrupts by name, those taken in native code included."""
         if self._final_counts is not None:
             return Counter(self._final_counts[1])
-        counts = Counter(self.exit_counts)
+        counts = self._counts_with_hypercalls()
         for kind, vector in VECTORS.items():
             if taken := self.cpu.native("exceptions", vector.offset >> 2):
                 counts[kind.value] += taken

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
 from dbt.devices.receivers import ReceiveOne, numbered
+from dbt.devices.shared import in_python, shared
 from dbt.devices.state import Part, StateError, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
@@ -32,6 +33,7 @@ from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import (
     CONSOLE_PAGE,
     FIRST_SHARED_PAGE,
+    HYPERCALL_IMMEDIATE,
     STORE_PAGE,
     Errno,
     HypercallError,
@@ -56,6 +58,8 @@ from isa.arm.faults import AccessKind
 if TYPE_CHECKING:
     from dbt.hypervisor.xen.host import XenHost
 
+#: The hypercalls and operations that native code does.
+_SCHEDULE_OP, _EVENTS_OP, _YIELD, _BLOCK = 29, 32, 0, 1
 #: What a call returns: the value of R0, or what the machine is to do.
 Answer = int | Request
 _WORD: Final = 0xFFFFFFFF
@@ -79,6 +83,11 @@ _SECOND: Final = 10**9
 _SMCCC_VERSION, _SMCCC_1_1, _PSCI_FEATURES = 0x80000000, 0x10001, 0x8400000A
 
 
+class NotHot(Exception):
+    """Raised by :meth:`XenDomain.answer_hot` where native code leaves for Python. Nothing has changed then."""
+
+
+@shared
 @dataclass(eq=False)
 class XenDomain(Device):
     """The domain of a machine's guest. It has no registers, and is a device for its state alone.
@@ -87,23 +96,27 @@ class XenDomain(Device):
     hypercall. While the guest polls, ``polled`` are the ports that it waits for, until the tick ``poll_end``.
     """
 
+    #: For native code, which does a part of the operations.
+    HYPERCALL_IMMEDIATE: ClassVar = HYPERCALL_IMMEDIATE
+    EVENTS_OP: ClassVar = _EVENTS_OP
+
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     time: Wiring[Time]
     unknown: Wiring[Callable[[int, int], None]]
     identity: Part[Identity]
-    channels: Part[EventChannels]
+    channels: Part[EventChannels] = field(metadata={"count": 1})
     grants: Part[GrantTable]
     reservation: Part[Reservation]
     foreign: Part[ForeignPages]
     console: Part[XenConsole]
     store: Part[StoreRing]
     back_ends: Part[list[BackEnd]]
-    pv: Part[ParaVirtual]
+    pv: Part[ParaVirtual] = field(metadata={"count": 1})
     #: Whether the domain has made a hypercall. Until then its shared pages are not filled in.
     is_on: bool = False
     is_polling: bool = False
-    polled: list[Word] = field(default_factory=list)
+    polled: list[Word] = field(default_factory=list, metadata={"in_python": True})
     poll_end: Tick | None = None
     args: Wiring[list[int]] = field(default_factory=list)
     alarm: Wiring[Alarm] = field(init=False, repr=False)
@@ -146,6 +159,38 @@ class XenDomain(Device):
         self.args = args
         self.arguments.access = AccessKind.USER if self.pv.is_on else 0
         return self._do(number)
+
+    @property
+    def is_deprivileged(self) -> bool:
+        """True if the guest's kernel runs in user mode, whose rights its arguments are read with then."""
+        return self.pv.is_on
+
+    def answer_hot(self, number: int, command: int, port: int, lines: int) -> int:
+        """Do a hypercall whose arguments are plain and which concerns nobody but the guest: to send and unmask events,
+        to yield, and to wait for what is there. The result is that of :meth:`call`. This is for native code, which
+        leaves all others to Python.
+
+        ``port`` is the word at the address of the arguments, and ``lines`` are the interrupts that are pending.
+        """
+        if not self.is_on or self.is_polling:
+            return self._leave()
+        if number == _EVENTS_OP:
+            if not self.channels.is_hot(command, port):
+                return self._leave()
+            self.channels.do_hot(command, port)
+            return 0
+        if number != _SCHEDULE_OP:
+            return self._leave()
+        if command == _YIELD:
+            return 0
+        if command == _BLOCK and (self.channels.queues.shared.is_upcall_pending if self.pv.is_on else lines):
+            return 0
+        return self._leave()
+
+    @in_python
+    def _leave(self) -> int:
+        """Leave it to :meth:`call`."""
+        raise NotHot
 
     def _power_on(self) -> None:
         """Do what the toolstack does when it creates the domain."""
@@ -271,7 +316,7 @@ class XenDomain(Device):
     def _schedule(self) -> Answer:
         command, handle = self.args[:2]
         match command:
-            case 0:  # yield: nobody else is there to run
+            case 0:  # SCHEDOP_yield: nobody else is there to run
                 return 0
             case 1:
                 return self._block()
@@ -397,8 +442,8 @@ _HYPERCALLS: Final[dict[int, Callable[[XenDomain], Answer]]] = {
     20: XenDomain._grants,
     21: XenDomain._vm_assist,
     24: XenDomain._vcpu,
-    29: XenDomain._schedule,
-    32: XenDomain._events,
+    _SCHEDULE_OP: XenDomain._schedule,
+    _EVENTS_OP: XenDomain._events,
     33: XenDomain._physdev,
     34: XenDomain._hvm,
 }

@@ -14,6 +14,7 @@ from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.devices.shared import shared
 from dbt.devices.state import Byte, Part, Stateful, Wiring, Word
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.event_queues import LINK_BITS, PORTS, EventQueues
@@ -38,6 +39,10 @@ class Kind:
     IPI: Final = 5
 
 
+_CLOSED, _INTERDOMAIN, _IPI = Kind.CLOSED, Kind.INTERDOMAIN, Kind.IPI
+#: The operations that native code does.
+SEND, UNMASK = 4, 9
+
 _ALLOC_UNBOUND = struct.Struct("<HHI")
 _BIND_INTERDOMAIN = struct.Struct("<HxxII")
 _BIND_VIRQ = struct.Struct("<III")
@@ -52,6 +57,7 @@ _EXPAND_ARRAY = struct.Struct("<Q")
 _SET_PRIORITY = struct.Struct("<II")
 
 
+@shared
 @dataclass(eq=False)
 class EventChannels(Stateful):
     """The ports of the guest. ``receivers`` are the back ends, by the numbers of their ports, from 1 on.
@@ -60,10 +66,10 @@ class EventChannels(Stateful):
     ``has_fifo`` is False for a hypervisor that knows bits alone.
     """
 
-    identity: Wiring[Identity]
+    identity: Wiring[Identity] = field(metadata={"count": 1})
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
-    queues: Part[EventQueues]
+    queues: Part[EventQueues] = field(metadata={"count": 1})
     has_fifo: Wiring[bool] = True
     receivers: Wiring[list[Callable[[], None]]] = field(default_factory=list)
     kinds: list[Byte] = field(default_factory=lambda: [Kind.CLOSED] * PORTS)
@@ -222,18 +228,38 @@ class EventChannels(Stateful):
         (port,) = self.arguments.unpack(handle, _PORT)
         self._used(port)
         match self.kinds[port]:
+            case _ if self.is_own(port):
+                self.send_to_own(port)
             case Kind.INTERDOMAIN if self.domains[port] == BACKEND_DOMAIN:
                 self.receivers[self.peers[port] - 1]()
-            case Kind.INTERDOMAIN if self.domains[port] == self.identity.number:
-                self.notify(self.peers[port])
             case Kind.INTERDOMAIN if self.identity.host is not None:
                 self.identity.host.send(self.identity.number, self.domains[port], self.peers[port])
-            case Kind.IPI:
-                self.notify(port)
             case Kind.UNBOUND | Kind.INTERDOMAIN:
                 pass  # An event that nobody receives is lost.
             case _:
                 raise HypercallError(Errno.EINVAL)
+
+    def is_own(self, port: int) -> bool:
+        """Return True if what is sent at a port comes to the guest itself."""
+        kind = self.kinds[port]
+        return kind == _IPI or (kind == _INTERDOMAIN and self.domains[port] == self.identity.number)
+
+    def send_to_own(self, port: int) -> None:
+        """Send an event. Precondition: the port is the guest's own."""
+        self.queues.set_pending(port if self.kinds[port] == _IPI else self.peers[port])
+
+    def is_hot(self, command: int, port: int) -> bool:
+        """Return True if an operation on a port is one that :meth:`do_hot` does."""
+        if not 0 < port < PORTS or not self.queues.is_plain:
+            return False
+        return self.is_own(port) if command == SEND else command == UNMASK and self.kinds[port] != _CLOSED
+
+    def do_hot(self, command: int, port: int) -> None:
+        """Send, or unmask. Precondition: :meth:`is_hot`."""
+        if command == SEND:
+            self.send_to_own(port)
+        else:
+            self.queues.unmask(port)
 
     def _status(self, handle: int) -> None:
         domain, port = self.arguments.unpack(handle, _STATUS)
@@ -331,12 +357,12 @@ _OPERATIONS: Final[dict[int, Callable[[EventChannels, int], None]]] = {
     0: EventChannels._bind_interdomain,
     1: EventChannels._bind_virq,
     3: EventChannels._close,
-    4: EventChannels._send,
+    SEND: EventChannels._send,
     5: EventChannels._status,
     6: EventChannels._alloc_unbound,
     7: EventChannels._bind_ipi,
     8: EventChannels._bind_vcpu,
-    9: EventChannels._unmask,
+    UNMASK: EventChannels._unmask,
     10: EventChannels._reset,
     11: EventChannels._init_control,
     12: EventChannels._expand_array,

@@ -8,12 +8,12 @@ block are pages of the guest's, which changes them as it likes: nothing that is 
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.shared import shared
 from dbt.devices.state import Byte, Part, Stateful, Wiring, Word
 from dbt.hypervisor.xen.interface import Errno, HypercallError
 from dbt.hypervisor.xen.shared_page import MASK_BITS, PENDING_BITS, SharedPage
@@ -32,9 +32,9 @@ _HEADS: Final = 8
 _WORDS_PER_PAGE: Final = PAGE_SIZE // 4
 _MOST_PAGES: Final = (1 << LINK_BITS) // _WORDS_PER_PAGE
 _SELECTED_BITS: Final = 64
-_U32: Final = struct.Struct("<I")
 
 
+@shared
 @dataclass(eq=False)
 class EventQueues(Stateful):
     """Pending events. ``control`` is where the control block is, or 0 while the guest uses bits.
@@ -44,9 +44,9 @@ class EventQueues(Stateful):
     """
 
     dma: Wiring[Dma]
-    shared: Part[SharedPage]
+    shared: Part[SharedPage] = field(metadata={"count": 1})
     control: Word = 0
-    pages: list[Word] = field(default_factory=list)
+    pages: list[Word] = field(default_factory=list, metadata={"room": _MOST_PAGES})
     tails: list[Word] = field(default_factory=lambda: [0] * QUEUES)
     priorities: list[Byte] = field(default_factory=lambda: [DEFAULT_PRIORITY] * PORTS)
     queued: list[Byte] = field(default_factory=lambda: [DEFAULT_PRIORITY] * PORTS)
@@ -79,8 +79,8 @@ class EventQueues(Stateful):
             raise HypercallError(Errno.EOPNOTSUPP)
         if len(self.pages) >= _MOST_PAGES:
             raise HypercallError(Errno.ENOSPC)
-        self.pages.append(page)
-        first = (len(self.pages) - 1) * _WORDS_PER_PAGE
+        first = len(self.pages) * _WORDS_PER_PAGE
+        self.pages = [*self.pages, page]
         for port in range(first, min(first + _WORDS_PER_PAGE, PORTS)):
             if self.early[port]:
                 self.early[port] = False
@@ -104,6 +104,13 @@ class EventQueues(Stateful):
     def open(self, port: int) -> None:
         """A port comes into use."""
         self.priorities[port] = DEFAULT_PRIORITY
+
+    @property
+    def is_plain(self) -> bool:
+        """True if native code can write to all places. The ports have words in the first page of the array."""
+        if self.control and not self.dma.is_plain(self.control):
+            return False
+        return self.shared.is_plain and (not len(self.pages) or self.dma.is_plain(self.pages[0]))
 
     def is_busy(self, port: int) -> bool:
         """Return True if a port is still in a queue, so that it cannot be used for something else."""
@@ -145,7 +152,8 @@ class EventQueues(Stateful):
         elif self._place(port) is None:
             self.early[port] = True
         else:
-            self._set_word(port, word := self._word(port) | _PENDING)
+            word = self._word(port) | _PENDING
+            self._set_word(port, word)
             if not word & (_MASKED | _LINKED):
                 self._set_word(port, word | _LINKED)
                 self._enqueue(port)
@@ -167,29 +175,30 @@ class EventQueues(Stateful):
         self.tails[queue] = port
         if is_linked:
             return
-        self.dma.write(self.control + _HEADS + 4 * queue, _U32.pack(port))
-        (ready,) = _U32.unpack(self.dma.read(self.control, 4))
+        self.dma.put_word(self.control + _HEADS + 4 * queue, port)
+        ready = self.dma.word(self.control)
         if not ready >> queue & 1:
-            self.dma.write(self.control, _U32.pack(ready | 1 << queue))
+            self.dma.put_word(self.control, ready | 1 << queue)
             self.shared.mark_pending()
 
     def _link(self, tail: int, port: int) -> bool:
         """Link a port behind the last one. Return False if the guest has taken that out: then the queue is empty."""
-        if self._place(tail) is None or not (word := self._word(tail)) & _LINKED:
+        word = self._word(tail)
+        if not word & _LINKED:  # nor has it if there is no word
             return False
         self._set_word(tail, word & ~(_BUSY | _LINK) | port)
         return True
 
     def _place(self, port: int) -> int | None:
-        page, word = divmod(port, _WORDS_PER_PAGE)
-        return self.pages[page] + 4 * word if page < len(self.pages) else None
+        page = port // _WORDS_PER_PAGE
+        return self.pages[page] + 4 * (port % _WORDS_PER_PAGE) if page < len(self.pages) else None
 
     def _word(self, port: int) -> int:
         """Return the word of a port, or 0 if there is none."""
         place = self._place(port)
-        return 0 if place is None else int.from_bytes(self.dma.read(place, 4), "little")
+        return 0 if place is None else self.dma.word(place)
 
     def _set_word(self, port: int, word: int) -> None:
         place = self._place(port)
-        assert place is not None
-        self.dma.write(place, _U32.pack(word))
+        if place is not None:
+            self.dma.put_word(place, word)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dbt.devices.shared import shared
 from dbt.devices.state import Stateful, Wiring, Word
 from dbt.hypervisor.xen.interface import (
     BACKEND_DOMAIN,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dbt.hypervisor.xen.host import XenHost
 
 
+@shared
 @dataclass(eq=False)
 class Identity(Stateful):
     """The number of a domain, and its host, if other guests are there."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.shared import shared
 from dbt.devices.state import Stateful, Wiring, Word
 from dbt.devices.wiring import Line
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, Errno, HypercallError
@@ -26,6 +27,7 @@ _WALL_CLOCK_WORDS: Final = struct.Struct("<IIII")  # version, seconds, nanosecon
 _EVERYTHING: Final = b"\xff" * 8
 
 
+@shared
 @dataclass(eq=False)
 class SharedPage(Stateful):
     """Where the shared information is, and what is read and written there. ``upcall`` is the event interrupt, whose
@@ -76,16 +78,25 @@ class SharedPage(Stateful):
 
     @property
     def _vcpu(self) -> int:
-        return self.vcpu_info or self.page
+        return self.vcpu_info if self.vcpu_info else self.page
 
     @property
     def is_upcall_pending(self) -> bool:
         """The level of the event interrupt."""
-        return self.dma.read(self._vcpu, 1) != b"\0"
+        return self.dma.byte(self._vcpu) != 0
+
+    def sampled_level(self) -> bool:
+        """Return the level of the event interrupt, for the interrupt controller."""
+        return self.is_upcall_pending
+
+    @property
+    def is_plain(self) -> bool:
+        """True if native code can write to both places."""
+        return self.dma.is_plain(self.page) and self.dma.is_plain(self._vcpu)
 
     def mark_pending(self) -> None:
         """Interrupt the virtual CPU, because it has an event."""
-        self.dma.write(self._vcpu, b"\1")
+        self.dma.put_byte(self._vcpu, 1)
         self.upcall(True)
 
     def set_bit(self, bits: int, number: int) -> bool:
@@ -101,11 +112,11 @@ class SharedPage(Stateful):
         return self._change_bit(self._vcpu + _PENDING_SELECTORS, number, True)
 
     def bit(self, bits: int, number: int) -> bool:
-        return self.dma.read(self.page + bits + (number >> 3), 1)[0] >> (number & 7) & 1 != 0
+        return self.dma.byte(self.page + bits + (number >> 3)) >> (number & 7) & 1 != 0
 
     def _change_bit(self, base: int, number: int, value: bool) -> bool:
         at, bit = base + (number >> 3), 1 << (number & 7)
-        before = self.dma.read(at, 1)[0]
+        before = self.dma.byte(at)
         if bool(before & bit) != value:
-            self.dma.write(at, bytes([before ^ bit]))
+            self.dma.put_byte(at, before ^ bit)
         return before & bit != 0

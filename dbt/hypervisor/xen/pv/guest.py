@@ -15,6 +15,7 @@ from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.devices.shared import shared
 from dbt.devices.state import Part, Stateful, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
@@ -51,6 +52,7 @@ _SCTLR: Final = 0x00C52079 | 1 << 1  # MMU, alignment checks, high vectors
 _SHORTEST_NS: Final = 10_000
 
 
+@shared
 @dataclass(eq=False)
 class ParaVirtual(Stateful):
     """The para-virtual MMU, exceptions and timer of a domain. ``root`` is the kernel's table, 0 before it has one, and
@@ -65,7 +67,7 @@ class ParaVirtual(Stateful):
     pages: Part[PageTypes]
     root: Word = 0
     user_root: Word = 0
-    pinned: list[Word] = field(default_factory=list)
+    pinned: list[Word] = field(default_factory=list, metadata={"in_python": True})
     period: int = 0
     next: Tick | None = None
     alarm: Wiring[Alarm] = field(init=False, repr=False)
