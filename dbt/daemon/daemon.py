@@ -87,7 +87,7 @@ class Daemon:
         if self._settings.migration is not None:
             doors.append(Door(self._settings.migration))
             _log.info("machines of other hosts are taken at %s", doors[-1].address)
-        migrations = Migrations(domains, self._machines, doors)
+        migrations = Migrations(domains, self._machines, doors, self._places.disks)
         states = SavedStates(domains, store, self._machines, self._places.states, tell)
 
         async def listen_for_browsers() -> int:

@@ -37,6 +37,11 @@ class MachineMaker(Protocol):
     def copied(self, definition: Definition, name: str) -> Definition:
         """Return a definition of another machine of the same kind, without what is this one's alone, as its UUID is."""
 
+    def with_disks_in(self, directory: str, definition: Definition) -> Definition:
+        """Return a definition that was checked, whose disks are copied to this host: files that a guest writes to, and
+        others that are not here, are in a directory of the machine's in ``directory``, which is made.
+        """
+
     def boot(self, definition: Definition) -> GuestBoot:
         """Return what makes the machine of a definition that was checked."""
 

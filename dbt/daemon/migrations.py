@@ -34,18 +34,23 @@ _log = logging.getLogger(__name__)
 
 
 class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a daemon says of a domain that it sends. ``goes_on``: its guest goes on, although it has been paused."""
+    """What a daemon says of a domain that it sends. ``goes_on``: its guest goes on, although it has been paused.
+    ``copies_storage``: its disks are copied.
+    """
 
     definition: dict[str, Any]
     persistent: bool
     goes_on: bool
+    copies_storage: bool
 
 
 class Migrations:
-    """Sends machines of ``domains``, and takes those that come to the ``doors``, which are closed with it."""
+    """Sends machines of ``domains``, and takes those that come to the ``doors``, which are closed with it. Disks that
+    are copied come into the directory ``disks``.
+    """
 
-    def __init__(self, domains: Domains, machines: MachineMaker, doors: Sequence[Door]) -> None:
-        self._domains, self._machines, self._doors = domains, machines, doors
+    def __init__(self, domains: Domains, machines: MachineMaker, doors: Sequence[Door], disks: str) -> None:
+        self._domains, self._machines, self._doors, self._disks = domains, machines, doors, disks
         self._entrances: dict[bytes, _Entrance] = {}  # by the numbers of migrations that are under way
         self._lock = Lock()
         self._room = BoundedSemaphore(_MOST)
@@ -66,11 +71,11 @@ class Migrations:
         record = self._domains.get(name)
         place = _place(wanted)
         stands = not wanted.live and record.domain.state in RUNS
-        about = _About(plain(record.definition), wanted.persistent, stands)
+        about = _About(plain(record.definition), wanted.persistent, stands, wanted.copy_storage)
         if stands:
             self._call(record, record.domain.pause)
         progress = Progress()
-        settings = Settings(bandwidth=wanted.bandwidth)
+        settings = Settings(bandwidth=wanted.bandwidth, copies_storage=wanted.copy_storage)
         try:
             self._call(
                 record, lambda: record.domain.migrate(place, settings, progress, about=msgspec.json.encode(about))
@@ -81,7 +86,13 @@ class Migrations:
         if wanted.undefine_source and record.persistent:
             self._domains.undefine(record.name)
         return MigrationReport(
-            record.name, progress.rounds, progress.pages, progress.sent_bytes, progress.downtime_s, progress.total_s
+            record.name,
+            progress.rounds,
+            progress.pages,
+            progress.sent_bytes,
+            progress.storage_bytes,
+            progress.downtime_s,
+            progress.total_s,
         )
 
     def _call(self, record: Record, work: Callable[[], None]) -> None:
@@ -135,6 +146,8 @@ class Migrations:
         try:
             about = checked(_decoded(found.about), _About, "what the source says of the domain", ())
             definition = self._machines.check(read_definition(about.definition))
+            if about.copies_storage:
+                definition = self._machines.with_disks_in(self._disks, definition)
             with self._domains.expected(definition, about.persistent) as record:
                 options = self._machines.options(record.definition)
                 record.domain.receive(entrance, _BEGINNING_S, options)

@@ -70,9 +70,14 @@ class Places(NamedTuple):
         """The directory of saved machines and snapshots."""
         return os.path.join(self.directory, "states")
 
+    @property
+    def disks(self) -> str:
+        """The directory of the disks that other daemons copy to this one."""
+        return os.path.join(self.directory, "disks")
+
     def prepare(self) -> None:
         """Make the directories, which nobody but this user may enter. Raise PlacesError."""
-        for path in (self.directory, self.states, self.leases, os.path.dirname(self.socket)):
+        for path in (self.directory, self.states, self.disks, self.leases, os.path.dirname(self.socket)):
             _make_private(path)
         if len(os.fsencode(self.migration_socket)) > _LONGEST_SOCKET:
             raise PlacesError(

@@ -164,6 +164,7 @@ class Migration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - ``persistent``: the domain stays defined there when its guest has ended.
     - ``undefine_source``: it is forgotten here.
     - ``tls_creds``: the directory with the certificates. ``unsafe_tcp``: TCP without TLS may leave this host.
+    - ``copy_storage``: disks are copied to the other daemon, and not used by both.
     - ``bandwidth``: the bytes that are sent in a second at most, while the guest runs.
     """
 
@@ -173,16 +174,20 @@ class Migration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     undefine_source: bool = False
     tls_creds: str | None = None
     unsafe_tcp: bool = False
+    copy_storage: bool = False
     bandwidth: Annotated[int, Meta(ge=1)] | None = None
 
 
 class MigrationReport(msgspec.Struct, frozen=True):
-    """How a machine was moved: rounds and pages, the bytes sent, for how long its guest stood still, and the time."""
+    """How a machine was moved: rounds and pages, the bytes sent, those of disks, for how long its guest stood still,
+    and the time.
+    """
 
     name: str
     rounds: int
     pages: int
     sent_bytes: int
+    storage_bytes: int
     downtime_s: float
     total_s: float
 

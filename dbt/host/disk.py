@@ -22,6 +22,8 @@ from dbt.memory.ram import data_parts
 _USES, _DOES_NOT_SHARE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
 _FLOCK: Final = struct.Struct("hhqqi4x")
+#: The bytes of a piece of a file of which it is noted whether it has changed, as a power of 2.
+PIECE_SHIFT: Final = 16
 
 
 class DiskError(ValueError):
@@ -42,6 +44,9 @@ class DiskImage(DiskFile, Protocol):
     def unlock(self) -> None:
         """Give the locks back and keep the files open, because another machine is to use them."""
 
+    def files(self) -> list[RawFile]:
+        """Return the files that it is on: its own, and those that are behind it."""
+
     def close(self) -> None:
         """Give the files and their locks back. A second call does nothing."""
 
@@ -52,6 +57,8 @@ class RawFile(Closing):
     def __init__(self, path: str, writable: bool, locked: bool = True) -> None:
         """Open it and, if it is to be ``locked`` from now on, lock it. Raise DiskError."""
         self.path, self._writable = path, writable
+        #: The numbers of the pieces (:data:`PIECE_SHIFT`) that were written since somebody wanted to know, or None.
+        self.changed: set[int] | None = None
         try:
             self._fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -121,6 +128,8 @@ class RawFile(Closing):
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
+        if self.changed is not None:
+            self.changed.update(range(offset >> PIECE_SHIFT, (offset + len(view) - 1 >> PIECE_SHIFT) + 1))
         while view:
             done = os.pwrite(self._fd, view, offset)
             offset, view = offset + done, view[done:]
@@ -129,6 +138,9 @@ class RawFile(Closing):
         """Make the file so large, with zeros."""
         os.ftruncate(self._fd, size)
         self.size = size
+
+    def files(self) -> list[RawFile]:
+        return [self]
 
     @property
     def handle(self) -> int:

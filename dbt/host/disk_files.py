@@ -40,6 +40,9 @@ class NoFile:
     def unlock(self) -> None:
         """Nothing is locked."""
 
+    def files(self) -> list[RawFile]:
+        return []
+
     def close(self) -> None:
         """There is nothing to give back."""
 
@@ -93,6 +96,9 @@ class FileSequence(Closing):
     def unlock(self) -> None:
         for file in self._files:
             file.unlock()
+
+    def files(self) -> list[RawFile]:
+        return list(self._files)
 
     @property
     def is_closed(self) -> bool:

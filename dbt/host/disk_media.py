@@ -51,11 +51,18 @@ class OpenDrive:
         medium.changed = self._overlay.load()
         return medium
 
-    def release(self) -> None:
-        """Write everything to the files, and give their locks back. They stay open. Raise OSError."""
+    def release(self, keeps_lock: bool = False) -> None:
+        """Write everything to the files, and give their locks back, unless somebody ``keeps_lock``. They stay open.
+        Raise OSError.
+        """
         self.medium.flush()
         self.file.flush()
-        self.unlock()
+        if not keeps_lock:
+            self.unlock()
+
+    def files(self) -> list[RawFile]:
+        """Return the files that it is on, in the order of :attr:`dbt.host.drive.Drive.files`."""
+        return [*(() if self._overlay is None else self._overlay.files()), *self.file.files()]
 
     def unlock(self) -> None:
         """Give the locks back."""

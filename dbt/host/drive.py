@@ -56,6 +56,14 @@ class Drive(NamedTuple):
         return ""
 
     @property
+    def files(self) -> list[tuple[str, bool]]:
+        """The paths of the files that it is on, and for each whether what the guest writes gets there."""
+        found = [(self.overlay, True)] if self.overlay else []
+        if self.path:
+            found.append((self.path, not self.keeps_image))
+        return [*found, *((path, False) for path in (*self.more, *(one.path for one in self.backing)))]
+
+    @property
     def is_empty(self) -> bool:
         """True if there is no disk in the slot."""
         return not self.path

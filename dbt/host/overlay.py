@@ -118,6 +118,10 @@ class OverlayFile(Closing):
         """Give the lock back and keep the file open."""
         self._file.unlock()
 
+    def files(self) -> list[RawFile]:
+        """Return the one file that it is in."""
+        return [self._file]
+
     def close(self) -> None:
         """Give the file and its lock back."""
         self._file.close()

@@ -170,6 +170,10 @@ class Qcow2File(Closing):
         if self._backing is not None:
             self._backing.unlock()
 
+    def files(self) -> list[RawFile]:
+        """See :class:`dbt.host.disk.DiskImage`."""
+        return [self._file, *(() if self._backing is None else self._backing.files())]
+
     @property
     def is_closed(self) -> bool:
         return self._file.is_closed

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dbt.devices.virtio.balloon import Balloon
     from dbt.devices.virtio.console import Console
     from dbt.devices.virtio.device import VirtioDevice
+    from dbt.host.disk import RawFile
     from dbt.host.disk_media import OpenDrive
     from dbt.host.drive import Drive
     from dbt.host.journal import HostJournal
@@ -368,14 +369,15 @@ class Attachments:
 
     # -- handing over --------------------------------------------------------------------------
 
-    def release(self) -> list[Handover | None]:
+    def release(self, keeps_locks: bool = False) -> list[Handover | None]:
         """Write everything to the disks, and give their locks and the networks back, so that another machine can have
-        them: of which only :meth:`claim` takes them back. Raise OSError if a disk cannot be written.
+        them: of which only :meth:`claim` takes them back. The locks are kept where somebody ``keeps_locks``, because
+        the other machine has disks of its own. Raise OSError if a disk cannot be written.
 
         Return for each network card what another process on this host can go on with, or None.
         """
         for one in self._open:
-            one.release()
+            one.release(keeps_locks)
         self.is_claimed = False
         return [end.hand_over() for end in self._ends]
 
@@ -392,6 +394,17 @@ class Attachments:
             if one.drive.is_read_through and not one.drive.keeps_image:
                 with suppress(OSError):  # which the guest's own flush, or release(), meets again
                     one.file.flush()
+
+    def flush_tables(self) -> None:
+        """Put what is kept in memory of disks into their files: changed blocks of overlays, and tables."""
+        for one in self._open:
+            if not one.drive.is_read_through and not one.drive.read_only:
+                with suppress(OSError):  # as in sync()
+                    one.medium.flush()
+
+    def disk_files(self) -> list[list[RawFile]]:
+        """Return the files of each disk, in the order of :attr:`dbt.host.drive.Drive.files`."""
+        return [one.files() for one in self._open]
 
     def written_handles(self) -> list[int]:
         """Return the descriptors of the files that :meth:`sync` flushes."""

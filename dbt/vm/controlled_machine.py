@@ -257,15 +257,16 @@ class ControlledMachine(LoadedMachine, ABC):
 
     # -- handing over --------------------------------------------------------------------------
 
-    def release(self, why: str) -> list[Handover | None]:
+    def release(self, why: str, keeps_locks: bool = False) -> list[Handover | None]:
         """Give the disks and networks back, so that a machine that goes on from this one's state can claim them. This
         one cannot run any more, because of ``why``, before :meth:`claim` and :meth:`permit`.
 
         Return for each network card what a machine of another process on this host goes on with, or None if it has to
-        connect anew. Raise OSError if a disk cannot be written. The machine must not be running.
+        connect anew. With ``keeps_locks`` nobody else can have the disks, because the other machine has copies of them.
+        Raise OSError if a disk cannot be written. The machine must not be running.
         """
         self._ownership.check_stopped()
-        handed = self._parts.attachments.release()
+        handed = self._parts.attachments.release(keeps_locks)
         self._ownership.forbid(why)
         return handed
 
@@ -290,6 +291,11 @@ class ControlledMachine(LoadedMachine, ABC):
         do. Any thread may call it, also while the guest runs. A failure is :meth:`release`'s to report.
         """
         self._parts.attachments.sync()
+
+    def flush_tables(self) -> None:
+        """See :meth:`dbt.vm.attachments.Attachments.flush_tables`. The machine must not be running."""
+        self._ownership.check_stopped()
+        self._parts.attachments.flush_tables()
 
     def leave_networks(self) -> None:
         """Close the connections of the network cards, after :meth:`release`: nobody goes on with them."""

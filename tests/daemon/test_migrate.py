@@ -152,6 +152,42 @@ def test_the_disk_goes_along(pair: tuple[TestDaemon, TestDaemon], tmp_path: Path
     RawFile(str(disk), writable=True).close()
 
 
+def test_the_disk_is_copied_and_each_daemon_has_its_own(pair: tuple[TestDaemon, TestDaemon], tmp_path: Path) -> None:
+    """An image that is only read, and is here already, is not copied."""
+    here, there = pair
+    names = ("disk", "a,b", "base")
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes([number + 1]) * 65536)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "disk").write_bytes(b"o" * 65536)
+    program = here.folder / "spin.bin"
+    program.write_bytes((0xEAFFFFFE).to_bytes(4, "little"))
+    drives = ["disk", "a,,b", "other/disk", f"base,overlay={tmp_path}/over"]
+    (here.folder / "d.toml").write_text(
+        f'name = "d"\n[machine]\nprogram = "{program}"\nbase = "0x40000000"\nboard = "virt"\nmemory = "1M"\n'
+        f"drive = {[f'file={tmp_path}/{drive}' for drive in drives]}\n"
+    )
+    here.ok("define", here.folder / "d.toml")
+    here.ok("start", "d")
+    uuid = here.json("dominfo", "d")["uuid"]
+    report = here.json("migrate", "--live", "--copy-storage", "d", socket_of(there))
+    assert report["storage_bytes"] >= 3 * 65536
+    place = there.state / "disks" / uuid
+    assert sorted(os.listdir(place)) == ["2-disk", "a,b", "disk", "over"]
+    for copy, original in (("2-disk", "other/disk"), ("a,b", "a,b"), ("disk", "disk")):
+        assert (place / copy).read_bytes() == (tmp_path / original).read_bytes()
+        with pytest.raises(DiskError):
+            RawFile(str(place / copy), writable=True)
+    RawFile(str(tmp_path / "disk"), writable=True).close()
+    texts = there.ask("GET", "/v1/domains/d/definition")["machine"]["drive"]
+    assert texts[1] == f"file={place}/a,,b" and texts[3] == f"file={tmp_path}/base,overlay={place}/over"
+    there.ok("migrate", "--live", "--copy-storage", "d", socket_of(here))
+    assert sorted(os.listdir(here.state / "disks" / uuid)) == sorted(os.listdir(place))
+    done = here.vm("migrate", "--live", "--copy-storage", "d", socket_of(there))
+    assert done.returncode != 0 and b"exists already" in done.stderr
+    assert here.state_of("d") == "running"
+
+
 @contextmanager
 def daemon_process(folder: Path, *command: str) -> Iterator[tuple[TestDaemon, str]]:
     """A daemon as a child of this process, and its log."""
@@ -212,7 +248,10 @@ _SHORT = (
 )
 
 
-@pytest.mark.parametrize("point", Point if _LONG else _SHORT, ids=lambda point: point.name.lower())
+_USUAL = [point for point in Point if not point.is_of_copies]
+
+
+@pytest.mark.parametrize("point", _USUAL if _LONG else _SHORT, ids=lambda point: point.name.lower())
 def test_a_daemon_that_is_killed_at_a_point(point: Point, tmp_path: Path) -> None:
     """Never two run, nothing is lost, and the user decides where nobody knows."""
     striking = ("-m", "tests.daemon.striking_daemon", point.name)

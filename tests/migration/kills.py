@@ -33,10 +33,14 @@ from dbt.hypervisor.migration.leaving import OwnLeaving
 from dbt.vm.options import HostOptions
 from tests.assembler import assemble
 from tests.domains.guests import GUESTS
+from tests.host.qcow2_images import small_image
+from tests.migration.sides import write_disk
 from tests.waiting import wait_until
 
 #: What the machine has: nothing, a disk that both sides read and write, or one that is opened at the last moment.
 FORMS = ("plain", "disk", "overlay")
+#: A disk that is copied, and one with an overlay, or in an image of qcow2.
+COPIES = ("copied", "copied-overlay", "copied-qcow2")
 #: Where the guest is in RAM.
 _RAM = 0x40000000
 #: Seconds in which a side that is not sure asks the other. They are short, because the other may be dead.
@@ -67,12 +71,17 @@ class Ended(NamedTuple):
 
 def run_case(case: Case, folder: Path) -> Ended:
     """Migrate once, with both sides in processes of their own. Raise AssertionError if ever two guests run."""
-    drive = Drive(str(folder / "disk"), overlay=str(folder / "overlay") if case.form == "overlay" else "")
-    drives = () if case.form == "plain" else (drive,)
-    (folder / "disk").write_bytes(bytes(_DISK))
+    drives = drives_of(case, folder)
+    there = drives
+    if case.form in COPIES:
+        (folder / "there").mkdir()
+        there = drives_of(case, folder / "there")
+        folder.joinpath("disk").write_bytes(small_image(bits=16) if "qcow2" in case.form else bytes(range(256)) * 4096)
+    else:
+        (folder / "disk").write_bytes(bytes(_DISK))
     place = folder / "place"
     sides = {
-        "destination": _fork(lambda: _receive(case, folder, drives, place)),
+        "destination": _fork(lambda: _receive(case, folder, there, place)),
     }
     wait_until(lambda: place.exists() or _is_over(folder, "destination"), "a destination that listens")
     sides["source"] = _fork(lambda: _send(case, folder, drives, place))
@@ -84,6 +93,14 @@ def run_case(case: Case, folder: Path) -> Ended:
         for child in sides.values():
             _end(child)
     return Ended(found["source"], found["destination"])
+
+
+def drives_of(case: Case, folder: Path) -> tuple[Drive, ...]:
+    """Return the disks of one side."""
+    if case.form == "plain":
+        return ()
+    overlay = str(folder / "overlay") if "overlay" in case.form else ""
+    return (Drive(str(folder / "disk"), overlay=overlay, format="qcow2" if "qcow2" in case.form else "raw"),)
 
 
 def _fork(act: Callable[[], None]) -> int:
@@ -196,7 +213,10 @@ class _Held:
         self._leaving = leaving
 
     def __enter__(self) -> OwnLeaving:
-        self._leaving.machine.run(fuel=100)
+        machine = self._leaving.machine
+        machine.run(fuel=100)
+        if machine.attachments.disks():
+            write_disk(machine, machine.icount % 64 * 512, bytes([machine.icount % 251]) * 512)
         return self._leaving
 
     def __exit__(self, *error: object) -> None:
@@ -240,7 +260,7 @@ def _settle(folder: Path, name: str, outcome: str) -> NoReturn:
 def _send(case: Case, folder: Path, drives: tuple[Drive, ...], place: Path) -> None:
     guest = _Guest(_made(drives), _Lease(folder))
     there = Place.parse(place.read_text(), credentials=_credentials(case, folder))
-    settings = Settings(by_descriptor=case.way == "descriptor", asking_s=_ASKING_S)
+    settings = Settings(by_descriptor=case.way == "descriptor", copies_storage=case.form in COPIES, asking_s=_ASKING_S)
     outgoing = Outgoing(guest, there.connect, settings, _strikes(case), Progress())
     try:
         outgoing.run()

@@ -32,6 +32,11 @@ def running(guest: str = "memory", fuel: int = 10_000) -> Machine:
     return machine
 
 
+def write_disk(machine: Machine, offset: int, data: bytes) -> None:
+    """Write to the first disk of a machine, as its guest does."""
+    machine.attachments._open[0].medium.write(offset, data)
+
+
 class Receiving:
     """A destination in a thread. ``result`` has the machine or the error that has come of it."""
 

@@ -35,7 +35,8 @@ def offer(**changes: object) -> dict[str, Any]:
     """What a source offers, with some values that are others."""
     with running() as machine:
         regions: list[object] = [[int(region.base), region.size, False] for region in machine.ram.layout.regions]
-        return {"name": "a", "values": encode(machine.values()), "regions": regions, "shares_memory": False, **changes}
+        fields = {"name": "a", "values": encode(machine.values()), "regions": regions}
+        return {**fields, "shares_memory": False, "storage": [], **changes}
 
 
 def answer_to(*messages: tuple[Kind, object] | bytes, descriptors: tuple[int, ...] = (), most: int = 4 << 30) -> str:
@@ -145,10 +146,10 @@ def test_a_state_that_is_not_what_was_offered_is_not_run() -> None:
     changes = {"processor": b""}, {"icount": -1}, {"machine": None}, {"devices": {}}, {"drives": [1]}
     for change in changes:
         encoded = encode({**values, **change})
-        state = {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "pending": [], "ends": []}
+        state = {**good_state({}, []), "values": encoded, "root": PageTree().root(encoded)}
         text = answer_to((Kind.OFFER, offer()), (Kind.STATE, state))
         assert "the machine cannot be taken" in text or "another machine than the offer" in text, change
-    wrong = {"values": encode(values), "root": bytes(32), "is_paused": False, "pending": [], "ends": []}
+    wrong = {**good_state(values, []), "root": bytes(32)}
     assert "hash is another one" in answer_to((Kind.OFFER, offer()), (Kind.STATE, wrong))
     assert "makes no sense" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [[1, 2]])))
     assert "more networks over" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [[b"", b""]])))
@@ -157,7 +158,8 @@ def test_a_state_that_is_not_what_was_offered_is_not_run() -> None:
 def good_state(values: dict[str, Any], ends: list[object]) -> dict[str, object]:
     """The state of a machine whose RAM is zero, with these networks."""
     encoded = encode(values)
-    return {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "pending": [], "ends": ends}
+    state = {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "pending": [], "ends": ends}
+    return {**state, "storage": []}
 
 
 def test_memory_that_can_be_taken_away_or_written_is_not_mapped(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dbt.hypervisor.migration import Point
+from dbt.hypervisor.migration.arriving_storage import MARK, ArrivingFile
 from tests.migration.certificates import make_credentials
-from tests.migration.kills import FORMS, Case, Ended, run_case
+from tests.migration.kills import COPIES, FORMS, Case, Ended, drives_of, run_case
 
 _LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 _WAYS = ("unix", "descriptor", "tcp", "tls")
@@ -21,19 +22,30 @@ _P = Point
 _BEFORE_DECISION = (_P.SOURCE_SENT_STATE, _P.SOURCE_HEARD_VOTE, _P.SOURCE_DECIDED)
 _AFTER_DECISION = (_P.SOURCE_COMMITTED, _P.SOURCE_HEARD_ACKNOWLEDGEMENT, _P.SOURCE_DISCARDED)
 #: Those of the destination at which a source by TCP may not know whether it runs the machine.
-_IN_DOUBT = (_P.DESTINATION_VOTED, _P.DESTINATION_HEARD_COMMIT, _P.DESTINATION_RUNNABLE)
+_IN_DOUBT = (
+    _P.DESTINATION_VOTED,
+    _P.DESTINATION_HEARD_COMMIT,
+    _P.DESTINATION_KEPT_DISKS,
+    _P.DESTINATION_RUNNABLE,
+)
 
 
 def cases() -> Iterator[Case]:
     """All of them; or each point once, by another way and form from one to the next."""
-    every = [Case(way, form, point) for way, form in product(_WAYS, FORMS) for point in Point]
-    cuts = [Case(way, "disk", point, cut=True) for way in ("unix", "tcp") for point in Point]
+    usual = [point for point in Point if not point.is_of_copies]
+    every = [Case(way, form, point) for way, form in product(_WAYS, FORMS) for point in usual]
+    cuts = [Case(way, "disk", point, cut=True) for way in ("unix", "tcp") for point in usual]
+    copies = [Case(way, form, point) for way, form in product(_WAYS, COPIES) for point in Point]
+    cuts += [Case(way, "copied", point, cut=True) for way in ("unix", "tcp") for point in Point if point.is_of_copies]
     if _LONG:
-        yield from (*every, *cuts)
+        yield from (*every, *copies, *cuts)
         return
-    for number, point in enumerate(Point):
+    for number, point in enumerate(usual):
         yield Case(_WAYS[number % 3], FORMS[number % len(FORMS)], point)
         yield Case(("tcp", "unix")[number % 2], "disk", point, cut=True)
+    for number, point in enumerate(Point):
+        if point.is_of_copies or number % 3 == 0:
+            yield Case(_WAYS[number % 3], COPIES[number % len(COPIES)], point)
     yield Case("tls", "plain", Point.DESTINATION_VOTED)
 
 
@@ -53,6 +65,22 @@ def test_never_two_and_one_where_both_live(case: Case, tmp_path: Path) -> None:
     else:
         assert found.destination == "killed"
         assert found.source in possible_sources(case.point, case.way in _LOCAL), found
+    if case.form in COPIES:
+        check_copies(case, folder, found)
+
+
+def check_copies(case: Case, folder: Path, found: Ended) -> None:
+    """What is copied is whole, or nothing is left of it that stands in the way of another migration."""
+    for here, there in zip(drives_of(case, folder), drives_of(case, folder / "there"), strict=True):
+        for (path, _), (copy, _) in zip(here.files, there.files, strict=True):
+            is_marked = os.path.exists(copy + MARK)
+            if found.destination in ("runs", "undecided") or (os.path.exists(copy) and not is_marked):
+                assert not is_marked and Path(path).read_bytes() == Path(copy).read_bytes()
+            elif found.destination == "failed":
+                assert not is_marked and not os.path.exists(copy)
+            else:
+                ArrivingFile(copy, 4096).close()
+                assert not os.path.exists(copy) and not os.path.exists(copy + MARK)
 
 
 def possible_destinations(point: Point, is_local: bool) -> tuple[str, ...]:
@@ -73,7 +101,7 @@ def possible_sources(point: Point, is_local: bool) -> tuple[str, ...]:
     return ("undecided", "runs") if point in _IN_DOUBT and not is_local else ("runs",)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", (*FORMS, *COPIES))
 @pytest.mark.parametrize("way", _WAYS)
 def test_if_nobody_is_killed_the_destination_runs_it(way: str, form: str, tmp_path: Path) -> None:
     if way == "tls":

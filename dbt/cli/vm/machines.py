@@ -6,6 +6,7 @@ what a machine of the daemon has where the definition says nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -20,7 +21,7 @@ from dbt.cli.report import explain
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError
 from dbt.cli.values import parse_drive
-from dbt.cli.vm.paths import absolute_options
+from dbt.cli.vm.paths import absolute_options, moved_drives
 from dbt.daemon.definition import Definition, OptionValue, checked
 from dbt.daemon.errors import DefinitionError
 from dbt.engine.observer import NOBODY
@@ -92,6 +93,18 @@ class OptionMachines:
         if definition.uuid is not None and machine.get("rng") == _seed(definition.uuid):
             del machine["rng"]
         return msgspec.structs.replace(definition, name=name, machine=machine, uuid=None)
+
+    def with_disks_in(self, directory: str, definition: Definition) -> Definition:
+        """See :class:`dbt.daemon.machines.MachineMaker`."""
+        drives = _options(definition).drive
+        if not drives:
+            return definition
+        own = os.path.join(directory, str(definition.uuid))
+        try:
+            os.makedirs(own, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise DefinitionError(f"there is no place for the disks of {definition.name}: {error.strerror}") from None
+        return definition.with_options(drive=moved_drives(drives, own))
 
     def boot(self, definition: Definition) -> OptionBoot:
         """See :class:`dbt.daemon.machines.MachineMaker`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from dbt.cli.values import parse_drive
 
 #: The options whose value is a path.
 _PATHS: Final = ("program", "kernel", "initrd", "dtb", "files")
@@ -22,6 +24,30 @@ def absolute_drive(text: str, directory: str) -> str:
         name, equals, path = part.partition("=")
         if equals and name in _OF_DRIVES:
             parts[number] = f"{name}={absolute(path, directory)}"
+    return ",".join(parts).replace("\0", ",,")
+
+
+def moved_drives(texts: Sequence[str], directory: str) -> list[str]:
+    """Return texts of ``--drive`` whose files are to be in a directory: those that a guest writes to, and others that
+    are not where they are said to be. No two get one name.
+    """
+    new: dict[str, str] = {}
+    for text in texts:
+        for path, writable in parse_drive("drive", text).files:
+            if path not in new and (writable or not os.path.exists(path)):
+                name = os.path.basename(path)
+                is_taken = os.path.join(directory, name) in new.values()
+                new[path] = os.path.join(directory, f"{len(new)}-{name}" if is_taken else name)
+    return [_renamed(text, new) for text in texts]
+
+
+def _renamed(text: str, new: Mapping[str, str]) -> str:
+    parts = text.replace(",,", "\0").split(",")
+    for number, part in enumerate(parts):
+        name, equals, path = part.partition("=")
+        if equals and name in _OF_DRIVES:
+            path = path.replace("\0", ",")
+            parts[number] = f"{name}=" + new.get(path, path).replace(",", "\0")
     return ",".join(parts).replace("\0", ",,")
 
 

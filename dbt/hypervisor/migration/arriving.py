@@ -13,6 +13,7 @@ from dbt.snapshot.plain import NotPlain, decode
 from dbt.vm.machine import Machine
 
 if TYPE_CHECKING:
+    from dbt.host.drive import Drive
     from dbt.host.network import Handover
     from dbt.memory.ram import RamFile, RamLayout
     from dbt.vm.input import Arrival
@@ -59,9 +60,11 @@ class Maker(Protocol[Made_co]):
     """Makes the machine of a destination.
 
     ``is_early``: it can be made while another machine has its disks. Otherwise it is made when they are given back.
+    ``drives`` are those that it has.
     """
 
     is_early: bool
+    drives: Sequence[Drive]
 
     def prepare(self, values: bytes) -> Made_co:
         """Return a machine for a state that is to come, of which these encoded values are an earlier one."""
@@ -74,7 +77,7 @@ class OwnMachines:
 
     def __init__(self, options: HostOptions) -> None:
         self._options = options
-        self.is_early = can_be_early(options)
+        self.is_early, self.drives = can_be_early(options), options.get("drives", ())
 
     def prepare(self, values: bytes) -> OwnArriving:
         found = decoded(values, "the offer")

@@ -10,7 +10,7 @@ import ssl
 from typing import Final
 
 from dbt.host.passed_descriptors import passed_descriptors
-from dbt.hypervisor.migration.errors import PeerGone, ProtocolError, Refused
+from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused
 from dbt.hypervisor.migration.messages import HEADER, LIMITS, Kind
 from dbt.memory.closing import Closing
 from dbt.snapshot.plain import NotPlain, decode, encode
@@ -83,6 +83,18 @@ class Channel(Closing):
         if kind in (Kind.REFUSED, Kind.ABORT) and kind not in kinds:
             raise Refused(_reason(body))
         return Kind(kind), body
+
+    def last_word(self, error: BaseException) -> BaseException:
+        """Return why the other side has refused, if that is why it is not there any more, or else the ``error``."""
+        if not isinstance(error, PeerGone) or not error.has_ended:
+            return error
+        try:
+            self.receive()
+        except Refused as refused:
+            return refused
+        except MigrationError:
+            pass
+        return error
 
     def _receive(self, size: int, with_descriptors: bool = False) -> memoryview[int]:
         view = memoryview(bytearray(size))

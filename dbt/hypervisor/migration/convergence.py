@@ -26,13 +26,14 @@ class Convergence:
     def __init__(self, subject: Subject, settings: Settings, progress: Progress) -> None:
         self._subject, self._settings, self._progress = subject, settings, progress
         self._before: int | None = None  # what was left after the last round
-        self._impatience = 0
+        self._impatience = self._rounds = 0
 
     def is_enough(self, sent: int, left: int, seconds: float) -> bool:
         """Return True if the guest is to be stopped, after a round that has sent so many pages in so many seconds and
         left others changed.
         """
         progress, settings = self._progress, self._settings
+        self._rounds += 1
         progress.dirty_pages = left
         progress.dirty_rate = (left << PAGE_SHIFT) / max(seconds, 1e-6)
         if sent > _FEW:
@@ -48,4 +49,4 @@ class Convergence:
             progress.part = max(progress.part * _SLOWER, _LEAST)
             self._subject.throttle(progress.part)
         can_slow = settings.throttles and progress.part > _LEAST
-        return progress.rounds >= settings.rounds and not can_slow
+        return self._rounds >= settings.rounds and not can_slow

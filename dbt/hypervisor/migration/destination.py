@@ -15,6 +15,7 @@ from dbt.abi.layout import PAGE_SHIFT
 from dbt.devices.state import StateError
 from dbt.host.network import Handover
 from dbt.hypervisor.migration.arriving import Arrived, Maker
+from dbt.hypervisor.migration.arriving_storage import ArrivingStorage
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
 from dbt.hypervisor.migration.messages import Kind, Pages, layout_of, mapping, pending_of
@@ -50,6 +51,7 @@ class Incoming(Generic[Arrived]):
         self._most_memory = most_memory
         self._tree = PageTree()
         self._machine: Arrived | None = None
+        self._storage: ArrivingStorage | None = None
         self._has_voted = False
         #: What the source calls the machine, and whether its user has paused it.
         self.name = ""
@@ -81,6 +83,7 @@ class Incoming(Generic[Arrived]):
                 f"it is not known whether the machine {self.name} runs at the source, because {error}. It is paused "
                 "here. If it does not run there, resume it here with force"
             )
+            self._keep_storage()
             self._machine.doubt(why)
             raise Undecided(why) from None
         self.give_up()
@@ -96,7 +99,7 @@ class Incoming(Generic[Arrived]):
         channel = self._channel
         _, body = channel.receive(Kind.OFFER)
         self._reached(Point.DESTINATION_HEARD_OFFER)
-        offer = mapping(body, "the offer", name=str, values=bytes, regions=list, shares_memory=bool)
+        offer = mapping(body, "the offer", name=str, values=bytes, regions=list, shares_memory=bool, storage=list)
         self.name = "".join(letter if letter.isprintable() else "?" for letter in offer["name"][:200])
         self._layout = layout = layout_of(offer["regions"])
         if layout.size > self._most_memory:
@@ -104,9 +107,12 @@ class Incoming(Generic[Arrived]):
                 f"the machine has {layout.size:,} bytes of RAM, and {self._most_memory:,} are possible"
             )
         self._file = self._memory(layout, offer["shares_memory"])
+        if offer["storage"]:
+            self._storage = ArrivingStorage(self._maker.drives, offer["storage"])
+            self._reached(Point.DESTINATION_MADE_DISKS)
         if self._maker.is_early:
             self._machine = self._made(offer["values"])
-        channel.send(Kind.ACCEPTED, {})
+        channel.send(Kind.ACCEPTED, {"storage": [] if self._storage is None else self._storage.wanted})
         self._reached(Point.DESTINATION_PREPARED)
 
     def _made(self, values: bytes) -> Arrived:
@@ -134,18 +140,26 @@ class Incoming(Generic[Arrived]):
         """Take pages and the state, and become the machine. Raise whatever is not as the source says."""
         channel = self._channel
         while True:
-            kind, body = channel.receive(Kind.PAGES, Kind.ROUND, Kind.STATE)
+            kind, body = channel.receive(Kind.PAGES, Kind.BLOCKS, Kind.ROUND, Kind.STATE)
             match kind:
+                case Kind.BLOCKS:
+                    self._take_blocks(body)
                 case Kind.PAGES:
                     self._take_pages(Pages.unpack(body, self._layout, with_content=not self._is_shared))
                 case Kind.ROUND:
                     self._reached(Point.DESTINATION_HEARD_ROUND)
                     channel.send(Kind.ROUND_HEARD, {})
                     self._tree.settle()  # while the source sends the next one
+                    if self._storage is not None:
+                        self._storage.flush()
                 case _:
                     break
         self._reached(Point.DESTINATION_HEARD_STATE)
-        state = mapping(body, "the state", values=bytes, root=bytes, is_paused=bool, pending=list, ends=list)
+        fields = {"values": bytes, "root": bytes, "is_paused": bool, "pending": list, "ends": list, "storage": list}
+        state = mapping(body, "the state", **fields)
+        if self._storage is not None:
+            self._storage.verify(state["storage"])
+            self._reached(Point.DESTINATION_VERIFIED_DISKS)
         self._verify(state["values"], state["root"])
         if self._machine is None:
             self._machine = self._made(state["values"])
@@ -170,6 +184,12 @@ class Incoming(Generic[Arrived]):
             at += size
         for page, count in pages.cleared.runs():
             tree.clear(page, count)
+
+    def _take_blocks(self, body: memoryview[int]) -> None:
+        if self._storage is None:
+            raise ProtocolError("the source sends disks of which it has said nothing")
+        self._storage.take(body)
+        self._reached(Point.DESTINATION_HEARD_BLOCKS)
 
     # -- the state -----------------------------------------------------------------------------
 
@@ -212,6 +232,8 @@ class Incoming(Generic[Arrived]):
         machine = self._machine
         assert machine is not None
         self._reached(Point.DESTINATION_HEARD_COMMIT)
+        if self._keep_storage():
+            self._reached(Point.DESTINATION_KEPT_DISKS)
         machine.keep(_MAY_RUN_THERE)
         self._reached(Point.DESTINATION_RUNNABLE)
         try:
@@ -222,6 +244,13 @@ class Incoming(Generic[Arrived]):
         self._reached(Point.DESTINATION_ACKNOWLEDGED)
         machine.permit()
         return machine
+
+    def _keep_storage(self) -> bool:
+        """Let the disks that have come be ordinary files. Return True if there are such."""
+        if self._storage is None:
+            return False
+        self._storage.keep()
+        return True
 
     def force(self) -> Arrived:
         """Return the machine of a migration that is undecided, because its user knows that it runs nowhere else.
@@ -239,10 +268,12 @@ class Incoming(Generic[Arrived]):
         return self._machine
 
     def give_up(self) -> None:
-        """Close the machine, which runs at the source or nowhere."""
+        """Close the machine, which runs at the source or nowhere, and remove the disks that have come with it."""
         if self._machine is not None:
             self._machine.close()
             self._machine = None
+        if self._storage is not None:
+            self._storage.close()
 
 
 def _parts(tree: PageTree) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from dbt.snapshot.format import Runs
 from dbt.snapshot.plain import encode
 
 if TYPE_CHECKING:
+    from dbt.host.disk import RawFile
     from dbt.host.net_option import Net
     from dbt.host.network import Handover
     from dbt.memory.epochs import Epoch
@@ -52,18 +53,29 @@ class Leaving(Protocol):
         """Return the pages that have changed since the epoch began. If it ``renews`` the epoch, that begins now."""
 
     def end_epoch(self) -> None:
-        """Note no changes any more. A second call does nothing."""
+        """Note no changes any more, of pages and of disks. A second call does nothing."""
 
     def content(self, pages: Sequence[int]) -> bytes:
         """Return a copy of pages, one behind the other."""
 
+    def begin_storage(self) -> tuple[list[int], list[int]]:
+        """Begin to note what the guest writes to the files of its disks. Return for each disk how many files it is on
+        (:attr:`dbt.host.drive.Drive.files`), and a descriptor of each file, which the caller closes.
+        """
+
+    def changed_blocks(self) -> list[list[int]]:
+        """Return for each file of disks the pieces (:data:`dbt.host.disk.PIECE_SHIFT`) that were written since this was
+        asked the last time.
+        """
+
     def sync_disks(self) -> None:
         """See :meth:`dbt.vm.controlled_machine.ControlledMachine.sync_disks`. The guest may run."""
 
-    def release(self, keeps_networks: bool) -> list[Handover | None]:
+    def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
         """Give disks and networks back; the guest does not run any more before :meth:`permit`. Return what a process of
         this host goes on with, whose descriptors the caller closes. Unless it ``keeps_networks``, there is nothing, and
-        connections are closed. Raise OSError if a disk cannot be written.
+        connections are closed. If it ``keeps_disks``, nobody else can have them. Raise OSError if a disk cannot be
+        written.
         """
 
     def claim(self) -> None:
@@ -81,6 +93,7 @@ class OwnLeaving:
         self.layout = machine.ram.layout
         self.pending: Sequence[Arrival] = ()
         self._epoch: Epoch | None = None
+        self._copied: list[RawFile] = []
 
     def check(self, is_local: bool) -> None:
         from dbt.vm.input import PositionedInput
@@ -113,17 +126,35 @@ class OwnLeaving:
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
+        for file in self._copied:
+            file.changed = None
+        self._copied = []
 
     def content(self, pages: Sequence[int]) -> bytes:
         ram = self.machine.ram.bytes
         return b"".join(ram[page << PAGE_SHIFT : page + count << PAGE_SHIFT] for page, count in Runs.of(pages).runs())
 
+    def begin_storage(self) -> tuple[list[int], list[int]]:
+        self.machine.flush_tables()
+        disks = self.machine.attachments.disk_files()
+        self._copied = [file for files in disks for file in files]
+        for file in self._copied:
+            file.changed = set()
+        return [len(files) for files in disks], [os.dup(file.handle) for file in self._copied]
+
+    def changed_blocks(self) -> list[list[int]]:
+        self.machine.flush_tables()
+        changed = [sorted(file.changed or ()) for file in self._copied]
+        for file in self._copied:
+            file.changed = set()
+        return changed
+
     def sync_disks(self) -> None:
         self.machine.sync_disks()
 
-    def release(self, keeps_networks: bool) -> list[Handover | None]:
+    def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
         self.pending = _bounded(self.machine.take_pending())
-        handed = self.machine.release(IS_ELSEWHERE)
+        handed = self.machine.release(IS_ELSEWHERE, keeps_disks)
         if keeps_networks:
             return [None if end is None else end._replace(descriptor=os.dup(end.descriptor)) for end in handed]
         self.machine.leave_networks()

@@ -19,7 +19,7 @@ from dbt.snapshot.plain import NotPlain, decode
 if TYPE_CHECKING:
     from dbt.vm.input import Arrival
 
-VERSION: Final = 3
+VERSION: Final = 4
 MAGIC: Final = "dbt-migration"
 HEADER: Final = struct.Struct("<BI")
 #: The pages of one message, at most.
@@ -49,7 +49,7 @@ class Kind(IntEnum):
     DONE = 12  # S: it knows
     ABORT = 13  # S: why; the machine stays where it was
     STANDING = 14  # D: how far the migration is that the source has asked for
-    BLOCKS = 15  # S: parts of a disk
+    BLOCKS = 15  # S: parts of a disk that is copied
 
 
 #: The largest body of each kind.

@@ -14,30 +14,32 @@ from typing import Final
 
 from blake3 import blake3
 
-from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.abi.layout import PAGE_SIZE
 
 _DIGEST: Final = 32
 _NODE_SHIFT: Final = 8
 _NODE_PAGES: Final = 1 << _NODE_SHIFT
-_ZERO_PAGE: Final = bytes(PAGE_SIZE)
 _ZERO_LEAF: Final = bytes(_DIGEST)
 _ZERO_NODE: Final = bytes(_DIGEST * _NODE_PAGES)
 
 
 class PageTree:
-    """The digests of RAM that is all zeros at first. Pages have numbers: that of GPA 0 is 0."""
+    """The digests of RAM that is all zeros at first. Pages have numbers: that of GPA 0 is 0. The pieces of a disk are
+    pages of another ``size`` in bytes, a power of 2.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = PAGE_SIZE) -> None:
+        self._shift, self._zero_page = size.bit_length() - 1, bytes(size)
         self._leaves: dict[int, bytearray] = {}  # by the number of the node
         self._nodes: dict[int, bytes] = {}  # those that are up to date
         self._present: dict[int, int] = {}  # a bit for each page that is not zero, by the number of the node
 
     def update(self, first: int, data: bytes | memoryview[int]) -> None:
         """Note the content of consecutive pages from number ``first`` on."""
-        view = memoryview(data)
-        for number in range(len(view) >> PAGE_SHIFT):
-            page = view[number << PAGE_SHIFT : number + 1 << PAGE_SHIFT]
-            self._set(first + number, _ZERO_LEAF if page == _ZERO_PAGE else blake3(page).digest())
+        view, shift, zero = memoryview(data), self._shift, self._zero_page
+        for number in range(len(view) >> shift):
+            page = view[number << shift : number + 1 << shift]
+            self._set(first + number, _ZERO_LEAF if page == zero else blake3(page).digest())
 
     def clear(self, first: int, count: int) -> None:
         """Note that consecutive pages are zero."""
@@ -54,6 +56,10 @@ class PageTree:
         present = self._present.get(node, 0)
         self._present[node] = present & ~bit if digest is _ZERO_LEAF else present | bit
         self._nodes.pop(node, None)
+
+    def is_present(self, page: int) -> bool:
+        """Return True if a page is not zero."""
+        return bool(self._present.get(page >> _NODE_SHIFT, 0) >> (page & _NODE_PAGES - 1) & 1)
 
     def settle(self) -> None:
         """Hash the nodes above what has changed, so that :meth:`root` has less to do."""

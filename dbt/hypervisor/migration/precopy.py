@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.hypervisor.migration.channel import Channel
-from dbt.hypervisor.migration.errors import MigrationError
 from dbt.hypervisor.migration.messages import BATCH_PAGES, Kind, Pages
 from dbt.hypervisor.migration.page_tree import PageTree
 from dbt.hypervisor.migration.settings import Progress
@@ -50,11 +48,6 @@ class PageSender:
         """Return how many pages have changed since the round began."""
         with subject.held() as machine:
             return len(machine.dirty_pages(renews=False))
-
-    def give_up(self, subject: Subject) -> None:
-        """End the epoch of a machine that stays, if it is there."""
-        with suppress(MigrationError, RuntimeError), subject.held() as machine:
-            machine.end_epoch()
 
     def send_round(self, subject: Subject, pages: Sequence[int]) -> None:
         """Send these pages, which the guest may be changing again."""

@@ -15,6 +15,7 @@ class Settings(NamedTuple):
     - ``throttles``: whether a guest that changes pages faster than they can be sent gets less of a core.
     - ``bandwidth``: the bytes that are sent in a second at most, while the guest runs.
     - ``by_descriptor``: whether memory is passed as a descriptor where the other side is on this host.
+    - ``copies_storage``: whether disks are copied. Otherwise both sides have the same files.
     - ``asking_s``: how long a destination is asked again that was lost while it was told to run the machine.
     """
 
@@ -23,6 +24,7 @@ class Settings(NamedTuple):
     throttles: bool = True
     bandwidth: int | None = None
     by_descriptor: bool = True
+    copies_storage: bool = False
     asking_s: float = 10.0
 
 
@@ -49,13 +51,15 @@ class Progress:
     """What is known of a migration. Any thread may read it.
 
     Times are in seconds. ``downtime_s`` is from the guest's stop to the acknowledgement. ``dirty_pages`` are those that
-    the guest has changed since the present round began, ``part`` is the part of a core that the guest may use.
+    the guest has changed since the present round began, ``storage_bytes`` are those of disks that were sent, and
+    ``part`` is the part of a core that the guest may use.
     """
 
     status: Status = Status.SETUP
     rounds: int = 0
     pages: int = 0
     sent_bytes: int = 0
+    storage_bytes: int = 0
     dirty_pages: int = 0
     dirty_rate: float = 0.0
     bandwidth: float = 0.0

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from dbt.abi.layout import PAGE_SHIFT
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.convergence import Convergence
-from dbt.hypervisor.migration.errors import MigrationError, PeerGone, Refused, Undecided
+from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
 from dbt.hypervisor.migration.messages import MAGIC, VERSION, Kind, mapping
 from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.precopy import PageSender
 from dbt.hypervisor.migration.settings import DEFAULT_SETTINGS, Progress, Settings, Status
+from dbt.hypervisor.migration.storage import FileFacts, StorageSender
 from dbt.memory.ram import RamFile
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Outgoing:
         self._subject, self._connect, self._settings, self._reached = subject, connect, settings, reached
         self._id, self._about = os.urandom(16), about
         self._file: RamFile | None = None
+        self._disks: list[int] = []
+        self._storage: StorageSender | None = None
         self._is_cancelled = False
 
     def cancel(self) -> None:
@@ -80,21 +84,26 @@ class Outgoing:
             progress.error = str(error)
             raise
         finally:
+            while self._disks:
+                os.close(self._disks.pop())
             progress.total_s = time.monotonic() - progress.began_s
 
     def _run(self, channel: Channel) -> None:
-        sender: PageSender | None = None
         try:
             sender = self._offer(channel)
             machine = self._send_running(channel, sender)
         except BaseException as error:
             _tell_abort(channel, error)
-            if sender is not None:
-                sender.give_up(self._subject)
-            raise
+            self._end_epoch()
+            raise channel.last_word(error) from None
         finally:
             self._subject.throttle(None)
         self._switch_over(channel, sender, machine)
+
+    def _end_epoch(self) -> None:
+        """End the epoch of a machine that stays, if it is there."""
+        with contextlib.suppress(MigrationError, RuntimeError), self._subject.held() as machine:
+            machine.end_epoch()
 
     # -- while the guest runs ------------------------------------------------------------------
 
@@ -109,6 +118,7 @@ class Outgoing:
             values = machine.values()
             layout = machine.layout
             self._machine = machine
+            storage = self._begin_storage(machine)
         descriptors: tuple[int, ...] = ()
         if channel.is_local and self._settings.by_descriptor:
             self._file = RamFile(layout.end)
@@ -118,31 +128,73 @@ class Outgoing:
             "values": values,
             "regions": [[int(region.base), region.size, region.read_only] for region in layout.regions],
             "shares_memory": bool(descriptors),
+            "storage": storage,
         }
         channel.send(Kind.OFFER, offer, descriptors)
         self._reached(Point.SOURCE_OFFERED)
-        channel.receive(Kind.ACCEPTED)
+        _, body = channel.receive(Kind.ACCEPTED)
+        wanted = mapping(body, "the answer to the offer", storage=list)["storage"]
+        if not all(type(one) is int and 0 <= one < len(self._disks) for one in wanted):
+            raise ProtocolError("the destination wants disks that the machine does not have")
+        if wanted:
+            self._storage = StorageSender(channel, self._disks, wanted, self.progress)
         self._reached(Point.SOURCE_ACCEPTED)
         self.progress.status = Status.ACTIVE
         return PageSender(channel, self._file, self.progress, self._settings.bandwidth)
 
+    def _begin_storage(self, machine: Leaving) -> list[list[list[int]]]:
+        """Begin to note what is written to disks, if they are to be copied. Return what their files are, by disk."""
+        if not self._settings.copies_storage:
+            return []
+        counts, self._disks = machine.begin_storage()
+        facts = iter([FileFacts.of(handle) for handle in self._disks])
+        return [[list(next(facts)) for _ in range(count)] for count in counts]
+
+    def _send_disks(self, channel: Channel, storage: StorageSender) -> None:
+        """Send disks until little of them is left, which the rounds of pages take along."""
+        convergence, subject = Convergence(self._subject, self._settings, self.progress), self._subject
+        while True:
+            began, left = time.monotonic(), storage.left
+            storage.send(self._settings.bandwidth)
+            self._end_round(channel)
+            self._reached(Point.SOURCE_SENT_DISKS)
+            with subject.held() as machine:
+                storage.note(machine.changed_blocks())
+            if convergence.is_enough(left >> PAGE_SHIFT, storage.left >> PAGE_SHIFT, time.monotonic() - began):
+                return
+
+    def _end_round(self, channel: Channel) -> None:
+        """Wait until the destination has all that was sent."""
+        channel.send(Kind.ROUND)
+        if self._storage is not None:
+            self._storage.settle()
+        channel.receive(Kind.ROUND_HEARD)
+        if self._is_cancelled:
+            raise MigrationError("the migration was cancelled")
+
     def _send_running(self, channel: Channel, sender: PageSender) -> Leaving:
         """Send pages until few are left. Return the machine, whose guest is stopped."""
-        subject, progress = self._subject, self.progress
+        subject, progress, storage = self._subject, self.progress, self._storage
+        if storage is not None:
+            self._send_disks(channel, storage)
         convergence = Convergence(subject, self._settings, progress)
         pages: Sequence[int] = sender.begin(subject)
         while True:
-            if self._is_cancelled:
-                raise MigrationError("the migration was cancelled")
             began = time.monotonic()
             sender.send_round(subject, pages)
-            channel.send(Kind.ROUND)
+            if storage is not None:
+                storage.send(self._settings.bandwidth)
             sender.tree.settle()
             self._machine.sync_disks()
-            channel.receive(Kind.ROUND_HEARD)
+            self._end_round(channel)
             progress.rounds += 1
             self._reached(Point.SOURCE_SENT_ROUND)
-            is_last = convergence.is_enough(len(pages), sender.count_dirty(subject), time.monotonic() - began)
+            left = sender.count_dirty(subject)
+            if storage is not None:
+                with subject.held() as machine:
+                    storage.note(machine.changed_blocks())
+                left += storage.left >> PAGE_SHIFT
+            is_last = convergence.is_enough(len(pages), left, time.monotonic() - began)
             with subject.held() as machine:
                 if is_last:
                     self._stopped_at = time.monotonic()
@@ -164,13 +216,18 @@ class Outgoing:
         except BaseException as error:
             _tell_abort(channel, error)
             self._take_back(machine)
-            raise
+            raise channel.last_word(error) from None
         self._commit(channel, machine)
 
     def _send_rest(self, channel: Channel, sender: PageSender, machine: Leaving) -> None:
         sender.send_rest(machine, machine.dirty_pages(renews=False))
-        handed = machine.release(keeps_networks=channel.is_local)
+        storage = self._storage
+        handed = machine.release(keeps_networks=channel.is_local, keeps_disks=bool(self._disks))
         try:
+            if storage is not None:
+                storage.note(machine.changed_blocks())
+                storage.send()
+                self._reached(Point.SOURCE_SENT_LAST_BLOCKS)
             self._send_state(channel, sender, machine, handed)
         finally:
             for end in handed:
@@ -189,6 +246,7 @@ class Outgoing:
             "root": sender.tree.root(values),
             "is_paused": self._subject.is_paused,
             "pending": [list(one) for one in machine.pending],
+            "storage": [] if self._storage is None else self._storage.states(),
             "ends": [None if end is None else [end.received, end.waiting] for end in handed],
         }
         channel.send(Kind.STATE, state, tuple(end.descriptor for end in handed if end is not None))

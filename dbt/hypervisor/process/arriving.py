@@ -30,7 +30,7 @@ class ArrivingProcesses:
 
     def __init__(self, prepared: Callable[[int], ProcessVm], options: HostOptions) -> None:
         self._prepared, self._nets = prepared, tuple(options.get("nets", ()))
-        self.is_early = can_be_early(options)
+        self.is_early, self.drives = can_be_early(options), options.get("drives", ())
 
     def prepare(self, values: bytes) -> ArrivingProcess:
         file = memory_file(values)

@@ -91,8 +91,13 @@ class HandingOver:
                 return _runs(leaving.dirty_pages(renews)), ()
             case say.Content(runs):
                 return say.Value(leaving.content(list(Runs.unpack(runs, leaving.layout, "pages")))), ()
-            case say.Release(keeps_networks):
-                return self._release(leaving, keeps_networks)
+            case say.CopyDisks():
+                counts, files = leaving.begin_storage()
+                return say.DisksToCopy(counts), files
+            case say.ChangedBlocks():
+                return say.Changed([_words(pieces) for pieces in leaving.changed_blocks()]), ()
+            case say.Release(keeps_networks, keeps_disks):
+                return self._release(leaving, keeps_networks, keeps_disks)
             case say.Claim(ends):
                 machine.claim(_handed(ends, channel))
             case say.Permit(announces):
@@ -113,12 +118,12 @@ class HandingOver:
         with closing(RamImage.received(arriving.layout, ram, parts)) as image:
             arriving.machine.take_over(decoded(values, "the state", arriving.model), image)
 
-    def _release(self, leaving: OwnLeaving, keeps_networks: bool) -> Answer:
+    def _release(self, leaving: OwnLeaving, keeps_networks: bool, keeps_disks: bool) -> Answer:
         """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the
         host.
         """
         self.doubt = f"{IS_ELSEWHERE}: the host that moved it has ended before it was known"
-        handed = leaving.release(keeps_networks)
+        handed = leaving.release(keeps_networks, keeps_disks)
         ends = [None if end is None else say.NetworkEnd(end.received, end.waiting) for end in handed]
         pending = [(one.receiver, one.data) for one in leaving.pending]
         return say.Released(pending, ends), [end.descriptor for end in handed if end is not None]
@@ -146,6 +151,10 @@ class HandingOver:
 def _handed(ends: Sequence[say.NetworkEnd | None], channel: Channel[say.ToVm]) -> list[Handover | None]:
     files = channel.take_files(sum(end is not None for end in ends))
     return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
+
+
+def _words(numbers: Sequence[int]) -> list[int]:
+    return [word for run in Runs.of(numbers).runs() for word in run]
 
 
 def _runs(pages: Sequence[int]) -> say.Value:

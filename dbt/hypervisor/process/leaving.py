@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dbt.abi.layout import PAGE_SHIFT
 from dbt.devices.state import StateError
@@ -23,6 +23,10 @@ from dbt.vm.input import Arrival
 
 if TYPE_CHECKING:
     from dbt.hypervisor.process.process_vm import ProcessVm
+
+
+#: The pieces of a disk that can have changed in a round: 256 GiB.
+_MOST_CHANGED: Final = 1 << 22
 
 
 class LeavingProcess:
@@ -42,6 +46,7 @@ class LeavingProcess:
             vm.fail("it says that it has RAM where no machine has any")
         self._is_connected = found.is_connected
         self.pending: Sequence[Arrival] = ()
+        self._copied = 0  # files of disks
         self._disks = vm.files(vm.ask(say.DiskFiles(), say.Files).count)
 
     def check(self, is_local: bool) -> None:
@@ -84,15 +89,31 @@ class LeavingProcess:
             with contextlib.suppress(OSError):  # which the guest's own flush, or release(), meets again
                 os.fdatasync(file)
 
+    def begin_storage(self) -> tuple[list[int], list[int]]:
+        counts = self._vm.ask(say.CopyDisks(), say.DisksToCopy).counts
+        self._copied = sum(counts)
+        return counts, self._vm.files(self._copied)
+
+    def changed_blocks(self) -> list[list[int]]:
+        found = list[list[int]]()
+        for words in self._vm.ask(say.ChangedBlocks(), say.Changed).files:
+            runs = Runs(words[::2], words[1::2])
+            if len(words) % 2 or runs.total > _MOST_CHANGED:
+                self._vm.fail("it says of its disks what none can be")
+            found.append(list(runs))
+        if len(found) != self._copied:
+            self._vm.fail("it does not say what has changed of each disk")
+        return found
+
     def _close_disks(self) -> None:
         """Close the disks' files, whose locks would stay as long as somebody has them."""
         while self._disks:
             os.close(self._disks.pop())
 
-    def release(self, keeps_networks: bool) -> list[Handover | None]:
+    def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
         self._close_disks()
         self._is_connected = keeps_networks
-        released = self._vm.ask(say.Release(keeps_networks), say.Released)
+        released = self._vm.ask(say.Release(keeps_networks, keeps_disks), say.Released)
         self.pending, ends = [Arrival(*one) for one in released.pending], released.ends
         files = self._vm.files(sum(end is not None for end in ends))
         return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]

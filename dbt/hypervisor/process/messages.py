@@ -26,6 +26,7 @@ MOST_FILES: Final = 64
 Count = Annotated[int, Meta(ge=0, le=MOST)]
 Signed = Annotated[int, Meta(ge=-MOST, le=MOST)]
 Text = Annotated[str, Meta(max_length=1 << 16)]
+Numbers = Annotated[list[Annotated[int, Meta(ge=0, lt=1 << 32)]], Meta(max_length=1 << 20)]
 Frames = Annotated[list[Annotated[bytes, Meta(max_length=65_535)]], Meta(max_length=4096)]
 HubFrames = Annotated[dict[Text, Frames], Meta(max_length=64)]
 
@@ -176,6 +177,14 @@ class DiskFiles(_Message):
     """Return the files to which the guest writes, so that the host can put on the disk what is in them."""
 
 
+class CopyDisks(_Message):
+    """Begin to note what the guest writes to its disks, and return all files that they are on."""
+
+
+class ChangedBlocks(_Message):
+    """Return what the guest has written to its disks since this was asked the last time."""
+
+
 class Values(_Message):
     """Return the state but RAM, as a file that comes along."""
 
@@ -203,10 +212,11 @@ class Content(_Message):
 class Release(_Message):
     """Give disks and networks back, and do not execute the guest
     (:meth:`~dbt.vm.controlled_machine.ControlledMachine.release`). Unless it ``keeps_networks``, their connections are
-    closed.
+    closed. If it ``keeps_disks``, nobody else can have them.
     """
 
     keeps_networks: bool
+    keeps_disks: bool
 
 
 class NetworkEnd(_Message):
@@ -281,6 +291,8 @@ ToVm = (
     | Write
     | Leave
     | DiskFiles
+    | CopyDisks
+    | ChangedBlocks
     | Values
     | Epoch
     | DirtyPages
@@ -379,6 +391,18 @@ class Files(_Message):
     count: Annotated[int, Meta(ge=0, le=MOST_FILES)]
 
 
+class DisksToCopy(_Message):
+    """All files of disks come along. ``counts`` says how many each disk is on."""
+
+    counts: Annotated[list[Annotated[int, Meta(ge=0, le=MOST_FILES)]], Meta(max_length=MOST_FILES)]
+
+
+class Changed(_Message):
+    """The pieces of files that were written, as runs of consecutive ones: the first of each, and how many."""
+
+    files: Annotated[list[Numbers], Meta(max_length=MOST_FILES)]
+
+
 class Layout(_Message):
     """Where a machine has RAM: base, size, and whether it can only be read; and whether its network cards have their
     connections.
@@ -425,7 +449,22 @@ class Attached(_Message):
 
 
 FromZygote = Ready | Spawned | Reaped | Failed
-FromVm = Booted | Failed | Done | Arrived | Saved | Value | Words | Ready | Attached | Files | Layout | Released
+FromVm = (
+    Booted
+    | Failed
+    | Done
+    | Arrived
+    | Saved
+    | Value
+    | Words
+    | Ready
+    | Attached
+    | Files
+    | DisksToCopy
+    | Changed
+    | Layout
+    | Released
+)
 
 #: The reasons for which a turn may end, by the texts that stand for them.
 REASONS: Final = {reason.value: reason for reason in StopReason}

@@ -45,7 +45,7 @@ _KINDS: Final[dict[str, type[Exception]]] = {
     "TypeError": TypeError,
     "OSError": OSError,
 }
-_WITH_FILES: Final = (say.Saved, say.Files, say.Released)
+_WITH_FILES: Final = (say.Saved, say.Files, say.DisksToCopy, say.Released)
 _Answer = TypeVar("_Answer", bound=say.FromVm)
 
 
