@@ -24,11 +24,11 @@ class Bell(Closing):
             if self._file >= 0:
                 os.eventfd_write(self._file, 1)
 
-    def wait(self, seconds: float, events: Mapping[int, int]) -> bool:
+    def wait(self, seconds: float | None, events: Mapping[int, int]) -> bool:
         """Return when the bell has rung, when one of the ``events`` is there (descriptors, and what they are looked at
-        for, as poll(2) has it), or after some ``seconds``. Return True if it was one of the events.
+        for, as poll(2) has it), or after some ``seconds``, if it is not None. Return True if it was one of the events.
         """
-        milliseconds = int(seconds * 1000)
+        milliseconds = None if seconds is None else int(seconds * 1000)
         poll = select.poll()
         poll.register(self._file, select.POLLIN)
         for descriptor, event in events.items():
@@ -37,7 +37,7 @@ class Bell(Closing):
         if self._file in heard:
             os.eventfd_read(self._file)
             heard.remove(self._file)
-        elif not heard and not milliseconds:
+        elif not heard and seconds is not None and not milliseconds:
             sleep(seconds)  # poll(2) knows nothing shorter than a millisecond
         return bool(heard)
 

@@ -45,7 +45,6 @@ _NS = 1_000_000_000
 _REPORTS = 64
 #: How long a host does not listen to what is outside, in seconds, when it has heard something that is for nobody.
 _LOOK_S = 0.002
-_LONGEST_WAIT_S = 0.05
 #: When a turn is ended although it has not used what it may, in seconds: code that is not compiled yet takes long.
 _LONGEST_TURN_S = 0.01
 
@@ -200,6 +199,7 @@ class Host(Closing):
             finally:
                 self._holding -= 1
                 self._changed.notify_all()
+                self._called.ring()  # something may have come for the domain, or at other descriptors
 
     def adopt(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.DomainHost`."""
@@ -424,9 +424,11 @@ class Host(Closing):
         left = self._pace.seconds_left(is_bounded=last is not None)
         if left is None and not len(self._waits):
             return False
-        longest = _LOOK_S if self._has_heard else _LONGEST_WAIT_S
-        ends = [longest, *(() if left is None else (left,)), *(() if deadline is None else (deadline - monotonic(),))]
-        self._has_heard = self._called.wait(max(min(ends), 0), {} if self._has_heard else self._outside_events())
+        look = _LOOK_S if self._has_heard else None
+        until = None if deadline is None else deadline - monotonic()
+        seconds = min((end for end in (look, left, until) if end is not None), default=None)
+        events = {} if self._has_heard else self._outside_events()
+        self._has_heard = self._called.wait(None if seconds is None else max(seconds, 0), events)
         return True
 
     def _outside_events(self) -> dict[int, int]:

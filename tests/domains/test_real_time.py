@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threading import Thread
+from resource import RUSAGE_THREAD, getrusage
+from threading import Thread, Timer
 from time import monotonic, process_time
 
 import pytest
@@ -35,6 +36,23 @@ def test_a_host_whose_domains_wait_sleeps() -> None:
         took = monotonic() - began
         assert took >= 0.4
         assert process_time() - cpu < took / 2
+
+
+def test_a_host_looks_at_nothing_while_nothing_happens() -> None:
+    with Host(1, Clock.REAL, RATE) as host:
+        sleeper = host.define("sleeper", boot("sleeper"))
+        sleeper.start()
+        host.run(periods=3)
+        sleeps = getrusage(RUSAGE_THREAD).ru_nvcsw
+        host.run(timeout=0.5)
+        assert getrusage(RUSAGE_THREAD).ru_nvcsw - sleeps <= 5
+        timer = Timer(0.1, sleeper.pause)  # a call is heard at once, although nothing else would end the wait
+        timer.start()
+        began = monotonic()
+        host.run(timeout=60)
+        assert sleeper.state is DomainState.PAUSED
+        assert monotonic() - began < 30
+        timer.join()
 
 
 @pytest.mark.parametrize("cores", [1, 2])

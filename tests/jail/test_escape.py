@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 from dbt.codecache.store import cache_directory
 from dbt.hypervisor import Clock, DomainState, Host, ProcessCarrier
 from dbt.hypervisor.jail.measures import MEASURES, try_measures
+from dbt.hypervisor.process.process_vm import ProcessVm
 from tests.domains.guests import boot
 from tests.jail.attacks import Attacks
+from tests.waiting import wait_until
 
 RATE = 10_000_000
 MISSING = try_measures()
@@ -83,6 +87,30 @@ def test_a_jailed_machine_does_everything_that_it_did(tmp_path: Path) -> None:
         host.run(periods=1)
         for domain in (memory, clone, echo):
             assert domain.state in (DomainState.RUNNING, DomainState.BLOCKED), domain.reason
+
+
+@NEEDS_JAIL
+def test_a_jailed_machine_goes_on_after_it_was_stopped() -> None:
+    """The kernel goes on with a wait by a system call of its own, also when the host was asleep."""
+    with ProcessCarrier(jail="strict") as carrier, Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host:
+        echo = host.define("echo", boot("echo"))
+        echo.start()
+        host.run(periods=1)
+        assert isinstance(echo.vm, ProcessVm)
+        pid = echo.vm.pid
+        for _ in range(3):  # it may be awake once, to give memory back
+            os.kill(pid, signal.SIGSTOP)
+            wait_until(lambda: _state_of(pid) == "T", "the process to stop")
+            os.kill(pid, signal.SIGCONT)
+            wait_until(lambda: _state_of(pid) == "S", "the process to wait again")
+        echo.console.send(b"hello")
+        host.run(periods=2)
+        assert echo.console.output == b"hello", echo.reason
+
+
+def _state_of(pid: int) -> str:
+    """Return the state of a process as a letter (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 def test_the_measures_that_are_missing_are_said() -> None:

@@ -46,6 +46,7 @@ BASE: Final[dict[str, SystemCall]] = {
     "ftruncate": SystemCall(77, "the size of memory files and disks"),
     "geteuid": SystemCall(107, "whether a file of the cache directory, or who connects, is this user's"),
     "sigaltstack": SystemCall(131, "handlers of signals"),
+    "restart_syscall": SystemCall(219, "a wait that goes on after the process was stopped, or the host was asleep"),
     "futex": SystemCall(202, "locks between threads, of Python and the C library"),
     "clock_gettime": SystemCall(228, "time, where the kernel does not map it"),
     "clock_nanosleep": SystemCall(230, "a moment for other threads"),
