@@ -25,6 +25,7 @@ def add_container(parser: Parser) -> None:
     _add_logs(add("logs", "show what a container has written"))
     _add_stop(add("stop", "let containers end"))
     _add_rm(add("rm", "remove containers"))
+    _add_migrate(add("migrate", "move a container that runs to another engine"))
     _add_images(add("images", "list images"))
     _add_pull(add("pull", "get an image from its registry"))
 
@@ -122,6 +123,17 @@ def _add_rm(parser: Parser) -> None:
     _add_containers(parser)
     parser.add_argument("-f", "--force", action="store_true", help="also if it runs")
     parser.set_defaults(command=lambda parsed: _verbs().remove(parsed))
+
+
+def _add_migrate(parser: Parser) -> None:
+    parser.usage = "dbt container migrate CONTAINER DESTINATION"
+    parser.description = (
+        "Move a container that runs to another engine of this host, while it runs: its\n"
+        "machine, its files, its log, its name and its id. If that fails, it stays."
+    )
+    _add_container(parser)
+    parser.add_argument("destination", metavar="DESTINATION", help="the other engine's socket: unix:///PATH, or PATH")
+    parser.set_defaults(command=lambda parsed: _verbs().migrate(parsed))
 
 
 def _add_images(parser: Parser) -> None:

@@ -187,6 +187,15 @@ def ps(parsed: argparse.Namespace) -> int:
     return Status.DONE
 
 
+def migrate(parsed: argparse.Namespace) -> int:
+    """Move a container to another engine, and print its id."""
+    destination = os.path.abspath(parsed.destination.removeprefix("unix://"))
+    id = ask("GET", f"/containers/{quote(parsed.container, safe='')}/json")["Id"]
+    ask("POST", f"/dbt/containers/{id}/migrate", destination=destination)
+    print(id)
+    return Status.DONE
+
+
 def images(parsed: argparse.Namespace) -> int:
     """List images."""
     rows = []

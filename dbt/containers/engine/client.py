@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -43,6 +43,19 @@ class Client:
         data = b"".join(self.begin(method, path, body, **query))
         return json.loads(data) if data else None
 
+    def send(self, method: str, path: str, pieces: Iterable[bytes]) -> bytes:
+        """Return the answer to a request whose body comes in pieces. Raise RequestFailed."""
+        head = f"{method} {_API}{path} HTTP/1.1\r\nHost: dbt\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        self.socket.sendall(head.encode())
+        for piece in pieces:
+            if piece:
+                self.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        self.socket.sendall(b"0\r\n\r\n")
+        status, headers = self._head()
+        if status >= 400:
+            self._fail(status, headers)
+        return b"".join(self._body(headers))
+
     def begin(self, method: str, path: str, body: object = None, **query: object) -> Iterator[bytes]:
         """Return the body of an answer, piece by piece, when its head has come. Raise RequestFailed."""
         status, headers = self._exchange(method, path, body, query, "Connection: close")
@@ -66,6 +79,9 @@ class Client:
         kind = "Content-Type: application/json\r\n" if data else ""
         head = f"{method} {target} HTTP/1.1\r\nHost: dbt\r\nContent-Length: {len(data)}\r\n{kind}{more}\r\n\r\n"
         self.socket.sendall(head.encode() + data)
+        return self._head()
+
+    def _head(self) -> tuple[int, Mapping[str, str]]:
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
         return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from dbt.containers.engine.errors import Conflict, EngineError, NotModified
@@ -21,10 +21,12 @@ from dbt.containers.engine.timestamps import ZERO, now
 from dbt.containers.engine.waiting import Exit, Waiters
 from dbt.containers.images.image import Image
 from dbt.containers.network.errors import NetworkFailure
+from dbt.containers.runtime.checkpoint import PortState
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.session import Session
-from dbt.containers.runtime.spec import Ended, RuntimeFailure, VmEnded
+from dbt.containers.runtime.spec import Ended, RuntimeFailure, VmEnded, VmMoved
 from dbt.host.net_option import Forward
+from dbt.hypervisor.migration import Place
 
 _DEFAULT_STOP_S: Final = 10
 #: How long a program may take to end after SIGKILL, in seconds. Then its VM is ended.
@@ -46,12 +48,15 @@ class Container(StoredContainer):
         self.starts = Waiters()
         self.removals = Waiters()
         self.is_being_removed = False
+        #: It is on its way to another engine.
+        self.is_moving = False
         self._remove_itself = remove_itself
         self._lock = asyncio.Lock()
         self._restarts = Restarts()
         self._restarting: asyncio.Task[None] | None = None
         self._health = HealthChecks(self)
         self._begun = 0.0
+        self._living: asyncio.Task[None] | None = None
         self._log_has_failed = self._is_shutting_down = False
 
     # -- its beginning -------------------------------------------------------------------------
@@ -68,6 +73,11 @@ class Container(StoredContainer):
                 raise Conflict("cannot start a paused container, try unpause instead")
             if state.running and not state.restarting:
                 raise NotModified("container is already running")
+            if state.going_to:
+                raise Conflict(
+                    f"the container was being moved to the engine at {state.going_to} when this one was killed, and "
+                    "may be there: start that engine and then this one, or remove the container here"
+                )
             if self.is_being_removed or state.dead:
                 raise Conflict("container is marked for removal and cannot be started")
             state.stopped_by_user = False
@@ -82,9 +92,9 @@ class Container(StoredContainer):
             async with self.files.closed():
                 runtime, place = self._parts.runtime, await self.networks.join()
                 if checkpoint is None:
-                    vm = await runtime.start(self._spec(), place)
+                    vm = await runtime.start(self.spec(), place)
                 else:
-                    vm = await runtime.start_from(self._spec(), checkpoint, place)
+                    vm = await runtime.start_from(self.spec(), checkpoint, place)
         except (RuntimeFailure, NetworkFailure) as failure:
             raise await self._has_failed(failure) from None
         state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
@@ -117,7 +127,43 @@ class Container(StoredContainer):
         self.log.open()
         state = self.record.state
         state.running, state.starting, state.paused = True, False, vm.is_paused
-        self.spawn(self._live(vm))
+        self._living = self.spawn(self._live(vm))
+
+    async def arrive(self, vm: ContainerVm, port: PortState | None, files: Mapping[str, bytes]) -> None:
+        """Be a container whose VM has come from another engine, with these ``files`` about names. Raise RuntimeFailure
+        or NetworkFailure.
+        """
+        state, place = self.record.state, self.networks.place
+        assert place is not None
+        await self._parts.runtime.go_on(vm, port, place, files)
+        state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
+        self._is_live(vm)
+        state.pid, state.coming_from = vm.main.pid, ""
+        self.save()
+        self.tell("migrate")
+        self._health.begin()
+
+    async def depart(self, place: Place, destination: str) -> PortState:
+        """Move its VM to another engine, after which this container can only be removed. Raise RuntimeFailure if it
+        stays.
+        """
+        vm, state = self.vm, self.record.state
+        assert vm is not None and self._living is not None
+        state.going_to = destination
+        self.save()
+        try:
+            port = await vm.leave(place)
+        except BaseException:
+            state.going_to = ""
+            self.save()
+            raise
+        await self._living
+        self._health.end()
+        self.log.close()
+        self.vm = None
+        self.output.end()
+        await self._leave_networks()
+        return port
 
     async def attach_again(self) -> None:
         """Find the VM that it had when the engine was killed, or be a container that has ended."""
@@ -126,7 +172,7 @@ class Container(StoredContainer):
             return
         was_starting = state.starting
         place = await self.networks.rejoin([Forward(*one) for one in state.ports])
-        if (vm := await self._parts.runtime.attach_again(self._spec(), place)) is not None:
+        if (vm := await self._parts.runtime.attach_again(self.spec(), place)) is not None:
             stands_still = state.paused
             self._is_live(vm)
             if stands_still:  # it went on for a moment, to say where it is
@@ -169,7 +215,11 @@ class Container(StoredContainer):
     async def _live(self, vm: ContainerVm) -> None:
         """Follow a VM until its end, and what comes after it."""
         carrying = asyncio.get_running_loop().create_task(self.output.carry(vm.main, self._keep))
-        ended = await vm.wait()
+        try:
+            ended = await vm.wait()
+        except VmMoved:
+            await carrying
+            return
         await carrying
         await self._has_ended(ended)
 

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dbt.containers.engine.config import CreateBody, words
 from dbt.containers.engine.container import Container
@@ -17,6 +17,7 @@ from dbt.containers.engine.creation import check_config, complete_host, merge_co
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
+from dbt.containers.engine.moving import Departure, is_there
 from dbt.containers.engine.names import checked_name, some_name
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.records import Definition, MountPoint, Record, State
@@ -73,10 +74,32 @@ class Containers:
         except NetworkFailure as error:  # when the disk is full, containers can be removed nevertheless
             _log.error("containers that have ended are in their networks still: %s", error)
         for container in list(self._all.values()):
+            if await self._is_elsewhere(container):
+                continue
             if container.record.definition.host.auto_remove and container.vm is None:
                 await self._remove_ended(container)
             else:
                 container.spawn(self._start_with_engine(container))
+
+    async def _is_elsewhere(self, container: Container) -> bool:
+        """Settle what was on its way when this engine or the other one was killed. Return True if it is forgotten."""
+        state = container.record.state
+        if container.vm is not None:
+            state.going_to = state.coming_from = ""
+            container.save()
+        elif state.coming_from:
+            await self._remove(container, with_volumes=False)
+            return True
+        elif state.going_to:
+            try:
+                if await asyncio.to_thread(is_there, container.id, state.going_to):
+                    await self._drop(container)
+                    return True
+                state.going_to = ""
+            except EngineError as error:
+                state.error = f"it was on its way to another engine: {error}"
+            container.save()
+        return False
 
     def _image_of(self, made: Definition) -> Image:
         """Return the image of a container, also if it was removed from the store meanwhile."""
@@ -124,13 +147,13 @@ class Containers:
     def find(self, text: str) -> Container:
         """Return the container of an id, a name, or the beginning of an id. Raise NotFound or BadParameter."""
         if container := self._all.get(text) or self._all.get(self._names.get(text.removeprefix("/"), "")):
-            return container
+            return _settled(container)
         found = [one for id, one in self._all.items() if id.startswith(text)] if text else []
         if len(found) > 1:
             raise BadParameter(f"Multiple IDs found with provided prefix: {text}")
         if not found:
             raise NotFound(f"No such container: {text}")
-        return found[0]
+        return _settled(found[0])
 
     @property
     def some_run(self) -> bool:
@@ -205,6 +228,53 @@ class Containers:
         self._add(container)
         container.tell("create")
         return container
+
+    async def expect(self, record: Record, image: Image, link: Callable[[str], None]) -> Container:
+        """Make a container ready that is to come from another engine. ``link`` gives its disk a name here. Nobody finds
+        it before :meth:`take`. Raise Conflict, StoreError or OSError.
+        """
+        made = record.definition
+        self._check_free(record.name)
+        if made.id in self._all:
+            raise Conflict(f"the container {made.id} is here already")
+        folder = self._parts.places.container(made.id)
+        self._names[record.name] = made.id
+        try:
+            await asyncio.to_thread(_link_folder, folder, image, link)
+            await asyncio.to_thread(self._parts.store.hold, made.id, image.layers)
+            self._parts.records.add(record)
+        except BaseException:
+            del self._names[record.name]
+            await asyncio.to_thread(self._forget, made.id, folder)
+            raise
+        return Container(self._parts, record, image, self._remove_ended)
+
+    def take(self, container: Container) -> None:
+        """Have a container that was expected."""
+        self._add(container)
+
+    async def forget_expected(self, container: Container) -> None:
+        """Hear that a container does not come."""
+        await container.networks.leave()
+        self._parts.records.remove(container.id)
+        self._names.pop(container.name, None)
+        await asyncio.to_thread(self._forget, container.id, container.folder)
+
+    async def move(self, container: Container, destination: str) -> None:
+        """Let another engine have a container that runs. Raise EngineError if it stays."""
+        if container.is_moving:
+            raise Conflict(f"the container {container.id} is being moved already")
+        container.is_moving = True
+        try:
+            await Departure(self._parts, container, destination).run()
+        finally:
+            container.is_moving = False
+        await self._drop(container)
+
+    async def _drop(self, container: Container) -> None:
+        """Forget a container that another engine has."""
+        container.tell("migrate", destination=container.record.state.going_to)
+        await self._remove(container, with_volumes=False)
 
     def _check_free(self, name: str) -> None:
         if (other := self._names.get(name)) is not None:
@@ -304,6 +374,12 @@ class Containers:
                     self._parts.volumes.remove(point.name, self.of_volume, force=True)
 
 
+def _settled(container: Container) -> Container:
+    if container.is_moving:
+        raise Conflict(f"the container {container.id} is being moved to another engine")
+    return container
+
+
 def _fill_volumes(definition: Definition, image: Image) -> None:
     for point in definition.mounts:
         if point.is_filled:
@@ -311,7 +387,12 @@ def _fill_volumes(definition: Definition, image: Image) -> None:
 
 
 def _make_folder(folder: str, image: Image) -> None:
+    _link_folder(folder, image, make_disk)
+
+
+def _link_folder(folder: str, image: Image, make: Callable[[str], None]) -> None:
+    """Make the directory of a container, with a disk that is made as ``make`` says."""
     os.mkdir(folder, 0o700)
     with open(os.path.join(folder, _IMAGE), "wb") as file:
         file.write(image.document)
-    make_disk(os.path.join(folder, DISK))
+    make(os.path.join(folder, DISK))

@@ -82,7 +82,9 @@ class State(msgspec.Struct):
 
     ``running`` is also True while it is paused, and while it waits to be started again (``restarting``). ``starting``:
     there may be a VM that nobody has heard of. ``stopped_by_user``: its restart policy does not apply. ``ports`` are
-    those of the host that are published: protocol, address, port, port of the container.
+    those of the host that are published: protocol, address, port, port of the container. ``coming_from`` is the
+    directory that a container had under the engine that moves it here, and ``going_to`` the socket of the engine that
+    it is being moved to.
     """
 
     running: bool = False
@@ -100,6 +102,8 @@ class State(msgspec.Struct):
     restarts: int = 0
     health: Health | None = None
     ports: list[tuple[str, str, int, int]] = []
+    coming_from: str = ""
+    going_to: str = ""
 
     @property
     def status(self) -> str:

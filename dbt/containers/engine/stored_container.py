@@ -48,7 +48,7 @@ class StoredContainer:
         self.last_stats: Stats | None = None
         self.execs: dict[str, Exec] = {}
         self.checkpoints = Checkpoints(os.path.join(self.folder, "checkpoints"))
-        self.files = StoppedFiles(parts.runtime, self._spec)
+        self.files = StoppedFiles(parts.runtime, self.spec)
         self.networks = ContainerNetworks(parts.board, parts.events, record.definition, lambda: record.name)
         self._parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,7 +153,8 @@ class StoredContainer:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("something of the container %s has failed", self.record.definition.id[:12], exc_info=error)
 
-    def _spec(self) -> Spec:
+    def spec(self) -> Spec:
+        """Return what its VM is made of, with its present place in networks."""
         return spec_of(self.record.definition, self.image, self.folder, self.networks.place)
 
     async def connect(self, network: str, settings: dict[str, Any]) -> None:

@@ -34,6 +34,9 @@ class Guest(Protocol):
     async def set_interfaces(self, interfaces: Sequence[Interface], down: Sequence[int] = ()) -> None:
         """Give network cards their addresses, and let others have none."""
 
+    async def change_files(self, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
+        """Let files about names have other contents, but for those that the container has changed itself."""
+
     def serve_names(self, answerer: Callable[[bytes, bool], Awaitable[bytes]]) -> None:
         """Answer questions about names."""
 
@@ -212,12 +215,14 @@ class Membership:
     async def _changed(self, vm: Guest, down: Sequence[int] = ()) -> None:
         """Let the guest and the switch be as the records say."""
         gateway, before = self._gateway, [one for one in self.interfaces if one.card not in down]
+        files = self.files
         self._plan()
         there = {one.card for one in before}
         for one in self.endpoints:
             if one.card not in there:
                 self._join(one)
         await vm.set_interfaces([one for one in self.interfaces if one not in before], down)
+        await vm.change_files(files, self.files)
         if self.ports and self._gateway is not None and self._gateway != gateway:
             await self._outsides[self._gateway].publish(self.ports)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import posixpath
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from dbt.containers.network.interface import Interface
@@ -21,11 +21,13 @@ from dbt.containers.runtime.root_request import (
     check_texts,
     exec_request,
     files_request,
+    found_file,
     freezer_request,
     interfaces_request,
     limits_request,
     lower_view,
     renewed_request,
+    written_files_request,
 )
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.shares import domain_limits
@@ -38,9 +40,12 @@ from dbt.containers.runtime.spec import (
     RuntimeFailure,
     Stats,
     VmEnded,
+    VmMoved,
 )
 from dbt.containers.runtime.usage import stats_of, usage_files
 from dbt.hypervisor.carrier import VmLost
+from dbt.hypervisor.lifecycle import LifecycleError
+from dbt.hypervisor.migration import MigrationError, Place
 from dbt.linux.container_request import ContainerRequest
 from dbt.linux.protocol import ToGuest, frame
 
@@ -132,8 +137,42 @@ class ContainerVm(LinkedVm):
             raise RuntimeFailure("the checkpoint is of a container without a program")
         self._port.begin_with(state.begun)
         self._adopt(Sessions(None, summaries))
+        self._take_early()
         self._begin_watch()
         await self._answer(renewed_request())
+
+    async def find_place(self) -> None:
+        """Go on without a :class:`PortState`: ask the guest. Output that nobody has read may be lost."""
+        self._early, self._resync = None, Resync()
+        found = await self._answered(self._resync)
+        if found is None:
+            await self.destroy()
+            raise RuntimeFailure(f"the guest of the container {self.spec.id[:12]} does not answer")
+        self._adopt(found)
+        self._begin_watch()
+        await self._answer(renewed_request())
+
+    async def leave(self, place: Place) -> PortState:
+        """Move the VM to another engine, which waits at a place. Return where its port is, after which this VM has
+        ended: :meth:`wait` raises VmMoved. Raise RuntimeFailure if it stays, or if nobody knows where it is.
+        """
+        self._check()
+        if self.is_paused:
+            raise RuntimeFailure(f"the container {self.spec.id[:12]} is paused: let it go on before it is moved")
+        self._port.hold()
+        self._is_leaving = True
+        try:
+            if await self._answered(Resync()) is None:  # after which nothing is on its way to the guest
+                raise RuntimeFailure(f"the guest of the container {self.spec.id[:12]} does not answer")
+            await asyncio.to_thread(self.domain.migrate, place)
+            await self._is_gone.wait()
+        except (MigrationError, LifecycleError, OSError) as error:
+            raise RuntimeFailure(str(error)) from None
+        finally:
+            self._is_leaving = False
+            self._port.release()
+        assert self._left_with is not None
+        return self._left_with
 
     def _begin_watch(self) -> None:
         self._is_watched = True
@@ -146,6 +185,10 @@ class ContainerVm(LinkedVm):
             code = await self.main.wait()
             oom_killed = await self._was_killed_for_memory()
         except VmEnded as ended:
+            if self._left_with is not None:
+                await self.destroy()
+                self._result.set_exception(VmMoved("the container is under another engine"))
+                return
             error = "" if self._is_ending else str(ended)
         except RuntimeFailure as failure:
             error = str(failure)
@@ -238,6 +281,17 @@ class ContainerVm(LinkedVm):
     async def thaw(self) -> None:
         """Let the container's programs go on."""
         await self._answer(freezer_request(False))
+
+    async def change_files(self, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
+        """Let files that the container finds (:attr:`Spec.files`) have other contents, but for those that the container
+        has changed itself: they have not what they had ``before``.
+        """
+        changed = [path for path in self.spec.files if path in after and before.get(path) != after[path]]
+        places = {path: found_file(self.spec, path) for path in changed}
+        now = await jobs.read_files(self._port, *places.values()) if changed else []
+        new = {places[path]: after[path] for path, one in zip(changed, now, strict=True) if one == before.get(path)}
+        if new:
+            await self._answer(written_files_request(new))
 
     async def set_interfaces(self, interfaces: Sequence[Interface], down: Sequence[int] = ()) -> None:
         """Give network cards their addresses, and let those that are ``down`` have none."""

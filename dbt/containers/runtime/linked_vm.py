@@ -17,7 +17,7 @@ from dbt.containers.runtime.shares import domain_limits
 from dbt.containers.runtime.spec import Ended, RuntimeFailure, Spec, VmEnded, machine_card
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.lifecycle import DomainState, LifecycleError
-from dbt.hypervisor.port_ring import PieceRing
+from dbt.hypervisor.port_ring import PORT_RING, PieceRing
 from dbt.linux.protocol import Frame, FromGuest, ProtocolError
 
 _ANSWER_S: Final = 30.0
@@ -44,6 +44,10 @@ class LinkedVm:
         self._is_watched = False  # a task waits for the container's program
         self._has_finished = asyncio.Event()  # the guest executes nothing any more that counts
         self._is_ending = False
+        self._is_leaving = False  # it is being moved to another engine
+        self._left_with: PortState | None = None  # where its port was when it was moved
+        self._early: list[bytes] | None = None  # what has come before it is known where frames begin
+        self._early_size = 0
         self._reason = ""
         self._result: asyncio.Future[Ended] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,6 +148,8 @@ class LinkedVm:
 
     def _hear(self, state: DomainState, reason: str) -> None:
         if state in _GONE:
+            if self._is_leaving and state is DomainState.DEFINED:
+                self._left_with = self._port_state()
             self._reason = self._reason or reason
             self._end(f"the VM of the container {self.spec.id[:12]} has ended: {self._reason}")
 
@@ -159,6 +165,12 @@ class LinkedVm:
     def _receive(self, data: bytes) -> None:
         if self._is_gone.is_set():
             return
+        if self._early is not None:
+            self._early.append(data)
+            self._early_size += len(data)
+            if self._early_size > PORT_RING:
+                self._break("the guest has sent more than fits before its port is known")
+            return
         try:
             if self._resync is not None:
                 found = self._resync.feed(data)
@@ -172,6 +184,16 @@ class LinkedVm:
     def _lose(self, count: int) -> None:
         """Hear, in the thread that executes the guest, that something it has sent is missing."""
         self._loop.call_soon_threadsafe(self._receive_gap, count)
+
+    def await_place(self) -> None:
+        """Keep what the guest sends, until it is known where it is in its stream."""
+        self._early = []
+
+    def _take_early(self) -> None:
+        """Take what has been kept."""
+        early, self._early = self._early or [], None
+        for data in early:
+            self._receive(data)
 
     def _receive_gap(self, count: int) -> None:
         if self._resync is None:

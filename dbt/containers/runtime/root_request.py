@@ -11,7 +11,7 @@ import os
 import posixpath
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dbt.containers.network.interface import Interface
@@ -286,6 +286,20 @@ def renewed_request() -> ContainerRequest:
     """Return the request that gives a guest the time of day and other random numbers."""
     request = ContainerRequest()
     _renew(request)
+    request.job("c")
+    return request
+
+
+def found_file(spec: Spec, path: str) -> str:
+    """Return where one of the files that the container finds (:attr:`Spec.files`) is in the guest."""
+    return f"/{_FILES}/{list(spec.files).index(path)}"
+
+
+def written_files_request(files: Mapping[str, bytes]) -> ContainerRequest:
+    """Return the request that writes files of the guest, by their paths there, again."""
+    request = ContainerRequest()
+    for path, content in files.items():
+        request.write_file(path, content)
     request.job("c")
     return request
 

@@ -6,10 +6,10 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from dbt.containers.runtime.checkpoint import read_checkpoint
+from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, stopped_request
@@ -18,6 +18,8 @@ from dbt.host.drive import Drive
 from dbt.host.net_option import NOWHERE, Net
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.jail.measures import Strictness
+from dbt.hypervisor.lifecycle import LifecycleError
+from dbt.hypervisor.migration import MigrationError, Place
 from dbt.hypervisor.process.carrier import ProcessCarrier
 from dbt.hypervisor.threads import silent
 from dbt.linux.images import LinuxGuestError
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from dbt.vm.vm_state import VmState
 
 _ADDRESS: Final = 6
+#: How long the VM of another engine may take until it begins to come, in seconds.
+_ARRIVAL_S: Final = 60.0
 
 
 class Connection(Protocol):
@@ -131,13 +135,47 @@ class Runtime:
         state, port = await asyncio.to_thread(read_checkpoint, folder, spec.disk)
         with state:
             vm = self._keep(ContainerVm(self._domains, spec))
+            vm.await_place()
             arguments = self._carrier.arguments(_options(spec, _cards(spec)))
             await self._begin(vm, lambda: vm.domain.start_in(state, arguments))
-        await _connect(vm, connection)
-        await vm.go_on(port)
-        used = {one.card for one in spec.interfaces}
-        await vm.set_interfaces(spec.interfaces, [card for card in range(MOST_CARDS) if card not in used])
+        await self.go_on(vm, port, connection, {})
         return vm
+
+    async def receive(self, spec: Spec, place: Place, listening: Callable[[str], None]) -> ContainerVm:
+        """Wait for the VM of a container that another engine moves here, to a place; ``listening`` is called with its
+        address when it can come. It executes when this returns, and :meth:`go_on` has to follow. Raise RuntimeFailure.
+        """
+        _check(spec)
+        await self._await_end_of(spec)
+        vm = self._keep(ContainerVm(self._domains, spec))
+        vm.await_place()
+        options = _options(spec, _cards(spec))
+        try:
+            await asyncio.to_thread(vm.domain.receive, place, _ARRIVAL_S, options, None, listening)
+        except (MigrationError, LifecycleError, ValueError, OSError, VmLost, RuntimeError) as error:
+            await vm.destroy()
+            raise RuntimeFailure(f"the container {spec.id[:12]} has not come: {error}") from error
+        return vm
+
+    async def refuse(self, id: str) -> None:
+        """Let a VM not come any more."""
+        for vm in [vm for vm in self._vms if vm.spec.id == id]:
+            await vm.destroy()
+
+    async def go_on(
+        self, vm: ContainerVm, port: PortState | None, connection: Connection | None, files: Mapping[str, bytes]
+    ) -> None:
+        """Connect a VM that has come, and speak to its guest, whose ``port`` is known or has to be found. ``files`` are
+        those that it was given where it was before.
+        """
+        await _connect(vm, connection)
+        if port is None:
+            await vm.find_place()
+        else:
+            await vm.go_on(port)
+        used = {one.card for one in vm.spec.interfaces}
+        await vm.set_interfaces(vm.spec.interfaces, [card for card in range(MOST_CARDS) if card not in used])
+        await vm.change_files(files, vm.spec.files)
 
     async def _await_end_of(self, spec: Spec) -> None:
         """Wait for the end of VMs that the container has had. Raise RuntimeFailure if one still runs."""

@@ -29,6 +29,10 @@ class VmEnded(RuntimeFailure):
     """Raised if the VM has ended, or ends before it has answered."""
 
 
+class VmMoved(RuntimeFailure):
+    """Raised for a VM that goes on under another engine."""
+
+
 class PathFailure(RuntimeFailure):
     """Raised for a path in a container that cannot be read or written. ``error`` is an error number of Linux."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dbt.host.net_option import NOWHERE
 from dbt.host.network import adopt_end, open_end
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.threads import silent
@@ -30,7 +31,12 @@ def opened(
         ends: list[say.NetworkEnd | None] = []
         files: list[int] = []
         for card, net in enumerate(nets):
-            if (one := given.pop(card, None)) is not None:
+            one = given.pop(card, None)
+            if one is not None and net.end == NOWHERE:  # what the other side had is given up
+                os.close(one.descriptor)
+                ends.append(None)
+                continue
+            if one is not None:
                 made.append(adopt_end(net, one, silent))
             elif net.reaches_outside:
                 made.append(open_end(net, silent))

@@ -73,6 +73,27 @@ def test_a_zero_character_is_refused_for_further_programs(ours: TestEngine) -> N
     assert ours.ask("POST", "/containers/box/exec", {"Cmd": ["words", "\0"]}).status == 400
 
 
+def test_a_network_that_comes_later_has_names(ours: TestEngine) -> None:
+    """A file that the container has changed itself stays as it is."""
+
+    def resolver() -> bytes:
+        return ours.ask("GET", "/containers/box/archive?path=/etc/resolv.conf").body
+
+    def own_hosts() -> bytes:
+        return ours.ask("GET", "/containers/box/archive?path=/etc/hosts").body
+
+    ours.ask("POST", "/networks/create", {"Name": "later"})
+    running(ours)
+    assert b"127.0.0.11" not in resolver() and b"172.17.0." in own_hosts()
+    assert ours.ask("POST", "/networks/later/connect", {"Container": "box"}).status == 200
+    assert b"nameserver 127.0.0.11" in resolver() and own_hosts().count(b"\n172.") == 2
+    id = ours.ask("POST", "/containers/box/exec", {"Cmd": ["words", "write", "/etc/hosts", "own"]}).json["Id"]
+    frames(hijack(ours, f"/exec/{id}/start", {"Detach": False})[0])
+    assert ours.ask("POST", "/networks/later/disconnect", {"Container": "box"}).status == 200
+    assert b"127.0.0.11" not in resolver() and b"172." not in own_hosts()
+    assert ours.ask("DELETE", "/networks/later").status == 204
+
+
 def test_health(ours: TestEngine) -> None:
     check = {"Test": ["CMD", "words", "file", "/ok"], "Interval": 100_000_000, "Retries": 2}
     running(ours, Healthcheck=check)

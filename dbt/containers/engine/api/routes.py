@@ -9,6 +9,7 @@ from dbt.containers.engine.api.disk_use import disk_use_routes
 from dbt.containers.engine.api.elsewhere import elsewhere_routes
 from dbt.containers.engine.api.execs import exec_routes
 from dbt.containers.engine.api.images import image_routes
+from dbt.containers.engine.api.moving import moving_routes
 from dbt.containers.engine.api.networks import network_routes
 from dbt.containers.engine.api.observing import observing_routes
 from dbt.containers.engine.api.streams import stream_routes
@@ -34,5 +35,6 @@ def all_routes(engine: Engine) -> list[Route]:
         *network_routes(engine),
         *volume_routes(engine),
         *disk_use_routes(engine),
+        *moving_routes(engine),
         *elsewhere_routes(),
     ]
