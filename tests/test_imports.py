@@ -55,7 +55,7 @@ CONFINED = {
     "jinja2": ("dbt.trace.html",),
     "elftools": ("dbt.trace",),
     "fdt": ("dbt.board.devicetree",),
-    "blake3": ("dbt.snapshot", "dbt.hypervisor.migration", "dbt.linux"),
+    "blake3": ("dbt.snapshot", "dbt.hypervisor.migration", "dbt.linux", "dbt.backend.digest"),
     "zstandard": ("dbt.snapshot", "dbt.host.qcow2", "dbt.containers.images"),
     "msgspec": ("dbt.hypervisor.process", "dbt.daemon", "dbt.containers", "dbt.cli.vm.machines"),
     "h11": ("dbt.daemon.http_server",),

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from dbt.abi.cpu import STITCHED_CALLEES
-from dbt.abi.digest import digest
+from dbt.backend.digest import digest
 
 MAGIC = b"DBTIMG04"
 _HEADER = struct.Struct("<8s32sI")

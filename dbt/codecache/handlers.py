@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from dbt.abi.digest import digest
+from dbt.backend.digest import digest
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.interpreter import ROOT, python_command, python_environment
 from dbt.codecache.store import cache_directory, check_folder, load_file, write_file

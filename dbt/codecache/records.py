@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from dbt.abi.digest import digest
+from dbt.backend.digest import digest
 
 MAGIC = b"DBTREC02"
 _HEADER = struct.Struct("<8sI")

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.digest import digest
 from dbt.backend.compiled import CompiledRegion, WrongRegion
+from dbt.backend.digest import digest
 from dbt.codecache.records import pack_records, unpack_records
 from dbt.codecache.store import cache_limit, has_file, read_file, use_file, write_file
 from dbt.frontend.context import TranslationContext

@@ -321,9 +321,12 @@ class RegionTier:
         """Return what is hot and not compiled, or None for nothing. It includes what the compiler has not learned of,
         or all that it has not answered.
         """
+        waiting = self._queue.in_order()
+        if not waiting and not self._connected:  # as in most short runs
+            return None
         from dbt.engine.hot_list import MOST_REQUESTS, HotList
 
-        requests = [code.request for code in self._queue.in_order()[:MOST_REQUESTS]]
+        requests = [code.request for code in waiting[:MOST_REQUESTS]]
         if self._connected:
             requests += self.compiler.unanswered if unanswered else self.compiler.undelivered
         requests = [request for request in requests if self._holds(request)]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.digest import digest
 from dbt.abi.layout import PAGE_SIZE
+from dbt.backend.digest import digest
 from dbt.board.boards import VERSATILE, BoardModel
 from dbt.board.loader import Image, read_image
 from dbt.host.semihosting import Layout, join_arguments

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from dbt.abi.digest import blake2b
 from dbt.devices.state import Wiring
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.queue import Chain
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
+else:
+    try:
+        from _blake2 import blake2b  # because hashlib loads OpenSSL too, which takes 2 ms
+    except ImportError:  # a Python without its own
+        from hashlib import blake2b
 
 #: Bytes that one request gets at most.
 _MOST: Final = 1 << 16
