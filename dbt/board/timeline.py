@@ -30,7 +30,7 @@ from dbt.abi.timeline import (
     TIMELINE_WORDS,
     UNSET,
 )
-from dbt.board.clock import DEFAULT_INSN_NS, ticks_per_second
+from dbt.board.clock import DEFAULT_INSN_NS, nanoseconds, ticks_per_second
 from dbt.devices.state import PutBack, StateError, is_tick
 
 
@@ -125,7 +125,7 @@ class Timeline:
     next one is searched for.
     """
 
-    def __init__(self, now: Callable[[], int], insn_ns: int = DEFAULT_INSN_NS) -> None:
+    def __init__(self, now: Callable[[], int], insn_ns: float = DEFAULT_INSN_NS) -> None:
         self._now = now
         self.insn_ns = insn_ns
         self.ticks_per_second = ticks_per_second(insn_ns)
@@ -136,6 +136,11 @@ class Timeline:
     def now(self) -> int:
         """Ticks since the machine's start."""
         return self._now()
+
+    @property
+    def nanoseconds(self) -> int:
+        """The virtual time since the machine's start, in whole nanoseconds."""
+        return nanoseconds(self._now(), self.ticks_per_second)
 
     def named(self, device: str) -> DeviceTime:
         """Return this timeline as the device of that name sees it. No other device on it has the name."""

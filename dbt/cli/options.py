@@ -257,7 +257,7 @@ class _Clock(NamedTuple):
     """The time of day at the start, in seconds since 1970, and the time of an instruction, in nanoseconds."""
 
     epoch: int
-    insn_ns: int
+    insn_ns: float
 
 
 def _default_clock(options: RunOptions) -> _Clock:

@@ -192,8 +192,8 @@ def _add_machine(parser: Parser) -> None:
     help_ = "the time of day when the guest starts, since 1970, or 'now' [2026-01-01; in a replay: the recording's]"
     options.text("SECONDS", help_, "--epoch")
     help_ = (
-        "the time that an instruction takes for the guest, in ns, a divisor of 1000; QEMU's -icount shift=3 is 8 "
-        f"[{DEFAULT_INSN_NS}; in a replay: the recording's]"
+        "the time that an instruction takes for the guest, in ns, a divisor of 1000, 0.5, 0.2 or 0.1; QEMU's -icount "
+        f"shift=3 is 8 [{DEFAULT_INSN_NS}; in a replay: the recording's]"
     )
     options.text("NS", help_, "--insn-ns")
     help_ = (

@@ -87,7 +87,7 @@ def _check_arrival(path: str, icount: int, result: RunResult) -> None:
 
 def _show(machine: Machine, result: RunResult, icount: int, path: str, as_json: bool) -> int:
     _check_arrival(path, icount, result)
-    nanoseconds = machine.timeline.now * machine.timeline.insn_ns
+    nanoseconds = machine.timeline.nanoseconds
     if as_json:
         answer: dict[str, Any] = {
             "schema": JSON_SCHEMA,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from dbt.abi.layout import PAGE_SHIFT
-from dbt.board.clock import ticks_per_second
+from dbt.board.clock import insn_ns_of, ticks_per_second
 from dbt.cli.report import print_table
 from dbt.cli.status import Status
 from dbt.inspector.symbols import printable
@@ -111,10 +111,11 @@ def _cpu_model(info: SnapshotInfo) -> object:
 
 
 def _guest_seconds(info: SnapshotInfo) -> float | None:
-    now, insn_ns = info.value("now"), info.value("insn_ns")
-    if isinstance(now, int) and isinstance(insn_ns, int) and 0 < insn_ns <= 1000:
-        return now / ticks_per_second(insn_ns)
-    return None
+    now = info.value("now")
+    try:
+        return now / ticks_per_second(insn_ns_of(info.value("insn_ns"))) if isinstance(now, int) else None
+    except ValueError:
+        return None
 
 
 def _bytes(size: int) -> str:

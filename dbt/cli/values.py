@@ -86,13 +86,13 @@ def parse_epoch(option: str, text: str) -> int:
     return epoch
 
 
-def parse_insn_ns(option: str, text: str) -> int:
+def parse_insn_ns(option: str, text: str) -> float:
     """Return the time of an instruction in nanoseconds."""
+    for insn_ns in INSN_NS_CHOICES:
+        if text == str(insn_ns):
+            return insn_ns
     wanted = f"one of the nanoseconds that divide 1000: {', '.join(map(str, INSN_NS_CHOICES))}"
-    insn_ns = _number(text, option, text, wanted)
-    if insn_ns not in INSN_NS_CHOICES:
-        raise _wrong(option, text, wanted)
-    return insn_ns
+    raise _wrong(option, text, wanted)
 
 
 def parse_choice(option: str, text: str, choices: Sequence[Name]) -> Name:

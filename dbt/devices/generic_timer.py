@@ -24,6 +24,8 @@ _WORD = 0xFFFFFFFF
 _SIGN = 1 << 31
 #: A comparison with this count, or a later one, is true in more than a hundred years: never.
 _NEVER = 1 << 58
+#: And so is one that is true at this tick, which comes in more than ten years.
+_NEVER_TICK = 1 << 62
 #: Where the counter stops, so that no sum exceeds eight signed bytes. A guest that does nothing but wait gets there.
 _LAST = (1 << 60) - 1
 
@@ -83,7 +85,11 @@ class Comparator(Stateful):
     def rings(self) -> None:
         """Drive the line, and have the alarm ring when it rises."""
         condition = self.condition
-        if self.control == ENABLE and not condition and 0 <= self.compare < _NEVER:
+        if (
+            self.control == ENABLE
+            and not condition
+            and 0 <= self.compare < min(_NEVER, _NEVER_TICK // self.count_ticks)
+        ):
             self.alarm.set((self.compare * self.count_ticks + self.tick_counts - 1) // self.tick_counts)
         else:
             self.alarm.cancel()

@@ -40,7 +40,8 @@ _WORD = 0xFFFFFFFF
 _CYCLE_COUNTER = EVENT_COUNTERS
 _ALL = EVENT_COUNTERS + 1
 _BITS = (1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 31)
-_NEVER = 1 << 61
+_NEVER = 1 << 58
+_CYCLES_PER_SECOND = 1_000_000_000
 
 
 @shared
@@ -50,7 +51,9 @@ class PerformanceMonitors(Device):
 
     time: Wiring[Time]
     irq: Wiring[Line]
+    #: ``tick_cycles`` cycles take ``cycle_ticks`` ticks; one of them is 1.
     tick_cycles: Wiring[int] = field(init=False)
+    cycle_ticks: Wiring[int] = field(init=False)
     control: Byte = 0
     enabled: Word = 0
     interrupts: Word = 0
@@ -63,7 +66,8 @@ class PerformanceMonitors(Device):
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.tick_cycles = 1_000_000_000 // self.time.ticks_per_second
+        self.tick_cycles = max(_CYCLES_PER_SECOND // self.time.ticks_per_second, 1)
+        self.cycle_ticks = max(self.time.ticks_per_second // _CYCLES_PER_SECOND, 1)
         self.alarm = self.time.alarm("overflow", self.rings)
 
     def is_possible(self) -> bool:
@@ -77,7 +81,8 @@ class PerformanceMonitors(Device):
 
     def settle(self) -> None:
         """Count the cycles up to now."""
-        now, before = self.time.now * self.tick_cycles, self.settled * self.tick_cycles
+        now = self.time.now * self.tick_cycles // self.cycle_ticks
+        before = self.settled * self.tick_cycles // self.cycle_ticks
         for number in range(_ALL):
             if self.counts_cycles(number):
                 passed = now - before
@@ -165,7 +170,7 @@ class PerformanceMonitors(Device):
     def rings(self) -> None:
         """Drive the line, and have the alarm ring at the next overflow that raises it."""
         self.settle()
-        due, now = _NEVER, self.settled * self.tick_cycles
+        due, now = _NEVER, self.settled * self.tick_cycles // self.cycle_ticks
         for number in range(_ALL):
             if self.counts_cycles(number) and self.interrupts & ~self.overflows & _BITS[number]:
                 left = _WORD + 1 - self.counts[number]
@@ -176,5 +181,5 @@ class PerformanceMonitors(Device):
         if due == _NEVER:
             self.alarm.cancel()
         else:
-            self.alarm.set((due + self.tick_cycles - 1) // self.tick_cycles)
+            self.alarm.set((due * self.cycle_ticks + self.tick_cycles - 1) // self.tick_cycles)
         self.irq(self.control & _ENABLE != 0 and self.interrupts & self.overflows != 0)

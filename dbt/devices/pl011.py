@@ -37,6 +37,7 @@ FIFO_SIZE = 16
 CLOCK_HZ = 24_000_000
 #: The bit rate while UARTIBRD is 0, with which the manual has none.
 DEFAULT_BIT_RATE = 115_200
+_MICRO = 1_000_000
 _TIMEOUT_BITS = 32
 _INTERRUPTS = 0x7FF
 _IDENTIFICATION = identification(0x00141011)
@@ -119,7 +120,7 @@ class Pl011(WordRegisters):
         """Let 32 bit periods begin, at the rate that UARTIBRD and UARTFBRD make of UARTCLK (3.3.6)."""
         ticks = self.time.ticks_per_second
         if self.ibrd:
-            period = _TIMEOUT_BITS * ticks * 16 * (64 * self.ibrd + self.fbrd) // (64 * CLOCK_HZ)
+            period = _TIMEOUT_BITS * 16 * (64 * self.ibrd + self.fbrd) * (ticks // _MICRO) // (64 * CLOCK_HZ // _MICRO)
         else:
             period = _TIMEOUT_BITS * ticks // DEFAULT_BIT_RATE
         self.timeout = self.time.now + max(1, period)

@@ -14,6 +14,8 @@ from dbt.devices.wiring import Alarm, Line, Time
 
 _IDENTIFICATION = identification(0x00141031)
 _WORD = 0xFFFFFFFF
+#: A tick that comes in more than ten years of any guest's time.
+_LAST = 1 << 62
 
 
 @shared
@@ -77,7 +79,7 @@ class Pl031(WordRegisters):
         left = self.match - self.seconds & _WORD
         second = self.time.now // self.time.ticks_per_second + left
         if left:
-            self.alarm.set(second * self.time.ticks_per_second)
+            self.alarm.set(min(second, _LAST // self.time.ticks_per_second) * self.time.ticks_per_second)
         else:
             self.alarm.cancel()
             self.raised = True

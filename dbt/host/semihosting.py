@@ -34,6 +34,8 @@ FAILED = 0xFFFFFFFF
 
 MAX_HANDLES = 64
 _MAX_STRING = 1 << 16
+#: What SYS_TICKFREQ answers at most, because it has 32 bits.
+_HIGHEST_FREQUENCY = 1_000_000_000
 #: The number of bytes up to which a piece of a file or of output takes no time worth mentioning.
 _SHORT = 1 << 12
 #: Blocks of so many words.
@@ -409,11 +411,12 @@ class Semihosting:
         return self.epoch + self.icount() // self.ticks_per_second & 0xFFFFFFFF
 
     def _elapsed(self, block: Gva) -> int:
-        self._store(block, struct.pack("<Q", self.icount()))
+        elapsed = self.icount() * self._tick_frequency(0) // self.ticks_per_second
+        self._store(block, struct.pack("<Q", elapsed))
         return 0
 
     def _tick_frequency(self, _: int) -> int:
-        return self.ticks_per_second
+        return min(self.ticks_per_second, _HIGHEST_FREQUENCY)
 
     # -- the program ---------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
+from dbt.board.clock import nanoseconds, ticks_in
 from dbt.hypervisor.turn_watcher import TurnWatcher
 from dbt.hypervisor.waits import GuestTime
 from dbt.vm.machine import Machine
@@ -65,11 +66,11 @@ class Conduct(NamedTuple):
 class Facts(NamedTuple):
     """What of a machine does not change while it exists.
 
-    ``insn_ns``: the time of an instruction. ``nets``: its network cards. ``hears_outside``: whether something may come
+    ``ticks_per_second``: those of its time. ``nets``: its network cards. ``hears_outside``: whether something may come
     for it without anybody's call. ``has_limits``: whether it has devices that can be limited.
     """
 
-    insn_ns: int
+    ticks_per_second: int
     nets: tuple[Net, ...]
     hears_outside: bool
     has_limits: bool
@@ -78,7 +79,7 @@ class Facts(NamedTuple):
     def of(cls, machine: Machine) -> Facts:
         options = machine.options
         hears = bool(options.nets or options.vsock)
-        return cls(options.insn_ns, tuple(options.nets), hears, bool(options.nets or options.drives))
+        return cls(machine.timeline.ticks_per_second, tuple(options.nets), hears, bool(options.nets or options.drives))
 
 
 class Terms(NamedTuple):
@@ -287,13 +288,14 @@ def execute(machine: Machine, terms: Terms, stop: AskedToStop | None = None) -> 
     ``stop`` returns True if the turn is to end early. It is asked between two slices.
     """
     before, began = machine.icount, thread_time_ns()
-    insn_ns, time = machine.options.insn_ns, GuestTime(terms.ahead)
+    rate, time = machine.timeline.ticks_per_second, GuestTime(terms.ahead)
     run: MeteredRun | None = None
     error: BaseException | None = None
 
     def ticks_behind(now: int) -> int:
         assert terms.origin_ns is not None
-        return time.noticeable_lag(monotonic_ns() - terms.origin_ns, now * insn_ns) // insn_ns
+        lag = time.noticeable_lag(monotonic_ns() - terms.origin_ns, nanoseconds(now, rate))
+        return ticks_in(lag, rate)
 
     try:
         watcher = TurnWatcher(terms.seconds, terms.goes_on, stop)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
+from dbt.board.clock import nanoseconds, ticks_in
 from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Name, Outcome, Terms, Vm, VmLost
 from dbt.hypervisor.console_ring import ConsoleRing, default_ring
 from dbt.hypervisor.lifecycle import ALIVE, SOUND, DomainState, Lifecycle, LifecycleError
@@ -431,9 +432,9 @@ class Domain(MovableDomain):
         self._to(DomainState.CRASHED)
 
     def _block(self, wait_ns: int | None, host_ns: int) -> int | None:
-        insn_ns = self.vm.facts.insn_ns
-        lag = self._time.lag(host_ns, self._now * insn_ns)
-        self._wakes_at = None if wait_ns is None else self._now + wait_ns // insn_ns
+        rate = self.vm.facts.ticks_per_second
+        lag = self._time.lag(host_ns, nanoseconds(self._now, rate))
+        self._wakes_at = None if wait_ns is None else self._now + ticks_in(wait_ns, rate)
         self._to(DomainState.BLOCKED)
         return None if wait_ns is None else host_ns + max(wait_ns - lag, 0)
 
@@ -441,8 +442,8 @@ class Domain(MovableDomain):
         """Let a blocked domain execute again, at a time of the host's. Its guest's time passes, up to what it waits
         for.
         """
-        insn_ns = self.vm.facts.insn_ns
-        tick = self._now + self._time.lag(host_ns, self._now * insn_ns) // insn_ns
+        rate = self.vm.facts.ticks_per_second
+        tick = self._now + ticks_in(self._time.lag(host_ns, nanoseconds(self._now, rate)), rate)
         if self._wakes_at is not None:
             tick = min(tick, self._wakes_at)
         try:

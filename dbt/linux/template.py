@@ -43,6 +43,9 @@ NO_DISKS: Final = (Drive(""), Drive("", read_only=True))
 NO_CARDS: Final = (Net(NOWHERE),) * CARDS
 _CPU: Final = "cortex-a15"
 _DEVICES: Final = ("port", "rng")
+#: The shortest time of an instruction: so the time of a guest that computes is behind the host's clock, to which it is
+#: raised all the time. With a longer one it would get ahead of it, as fast as compiled code is.
+_INSN_NS: Final = 0.1
 _APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent"
 #: Instructions that are executed between two looks at whether the guest is up, and how often it is looked at.
 _STRIDE: Final = 1_000_000
@@ -140,7 +143,7 @@ def _contents() -> tuple[bytes, bytes]:
 
 def _name(hardware: Hardware, *contents: bytes) -> str:
     """Return the name of the cache file for a state: of all that it depends on."""
-    hasher = blake3(repr((hardware, _CPU, _DEVICES, _APPEND, TAGS, NO_DISKS, NO_CARDS, DIRECTORIES)).encode())
+    hasher = blake3(repr((hardware, _CPU, _DEVICES, _INSN_NS, _APPEND, TAGS, NO_DISKS, NO_CARDS, DIRECTORIES)).encode())
     for content in contents:
         hasher.update(blake3(content).digest())
     return f"linux-{image_key()}-{hasher.hexdigest(8)}.snapshot"
@@ -191,6 +194,7 @@ def _machine(hardware: Hardware, console: ProgramConsole) -> Machine:
         memory=hardware.memory,
         cpu=_CPU,
         devices=_DEVICES,
+        insn_ns=_INSN_NS,
         drives=NO_DISKS if hardware.for_container else (),
         nets=NO_CARDS if hardware.for_container else (),
         shares=container_shares({}) if hardware.for_container else shares({}),

@@ -299,7 +299,7 @@ class QmpMonitor(Closing):
         pc = machine.cpu.pc
         return {
             "icount": machine.icount,
-            "virtual-time-ns": machine.timeline.now * machine.timeline.insn_ns,
+            "virtual-time-ns": machine.timeline.nanoseconds,
             "pc": pc,
             "location": machine.symbolize(pc),
             "waiting": machine.vcpu.is_waiting,

@@ -77,7 +77,7 @@ def _info(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) ->
 
 def _when(debugger: Debugger, words: Sequence[str], interrupted: Interrupted) -> str:
     machine = debugger.machine
-    nanoseconds = machine.timeline.now * machine.timeline.insn_ns
+    nanoseconds = machine.timeline.nanoseconds
     here = f"{machine.icount} instructions, {nanoseconds / 1e9:.9f} s of the guest's time"
     if (history := debugger.history) is None:
         return here

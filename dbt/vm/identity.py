@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
 
 from dbt.abi.addresses import Gpa
-from dbt.board.clock import END_OF_EPOCHS, ticks_per_second
+from dbt.board.clock import END_OF_EPOCHS, insn_ns_of, ticks_per_second
 from dbt.devices.virtio.net import Net
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def with_identity(values: State, identity: Identity) -> State:
         if transport["device_id"] == Net.device_id:
             transport["device"][0]["mac"] = next(addresses)
     if identity.wall_clock is not None:
-        now, insn_ns = cast("int", values["now"]), cast("int", values["insn_ns"])
+        now, insn_ns = cast("int", values["now"]), insn_ns_of(values["insn_ns"])
         epoch = identity.wall_clock - now // ticks_per_second(insn_ns)
         if not 0 <= epoch < END_OF_EPOCHS:
             raise ValueError(f"the clock cannot show {identity.wall_clock} seconds since 1970 after so long a run")

@@ -70,7 +70,8 @@ class Machine(ControlledMachine):
       kernel, because any process of the kernel could use it.
     - ``realtime``: whether guest idle time passes in real time, and the guest's time is never slower than the host's.
       Otherwise virtual time depends on the program alone, and jumps to the next event while the guest waits.
-    - ``insn_ns``: the time that an instruction takes for the guest, in nanoseconds: a divisor of 1000.
+    - ``insn_ns``: the time that an instruction takes for the guest, in nanoseconds: a divisor of 1000, or
+      0.5, 0.2 or 0.1.
     - ``measures``: whether ``retired`` tells apart what stitched code and what the handlers executed. Stitched code
       counts its instructions then, which takes a little time.
     - ``observer``: is told what the translator does (:mod:`dbt.trace`).
@@ -117,7 +118,7 @@ class Machine(ControlledMachine):
         cpu: str | None = None,
         semihosting: bool | None = None,
         realtime: bool = False,
-        insn_ns: int = clock.DEFAULT_INSN_NS,
+        insn_ns: float = clock.DEFAULT_INSN_NS,
         measures: bool = False,
         observer: Observer = NOBODY,
         board: str | None = None,

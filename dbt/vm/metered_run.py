@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbt.board.clock import least_nanoseconds
+
 if TYPE_CHECKING:
     from dbt.vm.controlled_machine import ControlledMachine
     from dbt.vm.host_loop import HostLoop, TicksBehind
@@ -51,5 +53,5 @@ def run_metered(
     finally:
         vcpu.end_metering()
     wait = loop.wait_ahead() if vcpu.is_waiting else None
-    wait_ns = None if wait is None else wait * machine.options.insn_ns
+    wait_ns = None if wait is None else least_nanoseconds(wait, machine.timeline.ticks_per_second)
     return MeteredRun(result, vcpu.icount - began, meter.charged(), wait_ns)

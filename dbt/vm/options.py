@@ -95,7 +95,7 @@ class MachineOptions(NamedTuple):
     cpu: str | None
     semihosting: bool | None
     realtime: bool
-    insn_ns: int
+    insn_ns: float
     board: str | None
     rng_seed: int
     devices: tuple[str, ...]
@@ -152,7 +152,7 @@ class MachineOptions(NamedTuple):
             raise ValueError(f"epoch is a whole number of seconds since 1970, and {self.epoch!r} is none")
         if not 0 <= self.epoch < END_OF_EPOCHS:
             raise ValueError(f"epoch={self.epoch} is not in [0, 2^32): the guest's clocks have 32 bits of seconds")
-        if not isinstance(self.insn_ns, int) or isinstance(self.insn_ns, bool) or self.insn_ns not in INSN_NS_CHOICES:
+        if not any(type(self.insn_ns) is type(ns) and self.insn_ns == ns for ns in INSN_NS_CHOICES):
             choices = ", ".join(map(str, INSN_NS_CHOICES))
             raise ValueError(f"insn_ns={self.insn_ns!r} is none of the nanoseconds that divide 1000: {choices}")
         if not isinstance(self.optimizations, Optimizations):

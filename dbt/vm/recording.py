@@ -78,7 +78,7 @@ class RunIdentity:
     board: str
     cpu: str
     epoch: int
-    insn_ns: int
+    insn_ns: float
     rng_seed: int
     semihosting: bool
     files: bool
@@ -367,7 +367,8 @@ _END_FIELDS: Mapping[str, tuple[type, ...]] = {
 }
 _IDENTITY_FIELDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("dbt", "board", "cpu", "command_line", "state"), (str,)),
-    **dict.fromkeys(("memory", "epoch", "insn_ns", "rng_seed"), (int,)),
+    **dict.fromkeys(("memory", "epoch", "rng_seed"), (int,)),
+    "insn_ns": (int, float),
     **dict.fromkeys(("semihosting", "files"), (bool,)),
 }
 

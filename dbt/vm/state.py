@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
+from dbt.board.clock import plain_insn_ns
 from dbt.memory.contents import nonzero_pages
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def observable_state(machine: Machine) -> dict[str, object]:
         "lines": machine.cpu.native("interrupt_lines"),
         "icount": machine.icount,
         "now": machine.timeline.now,
-        "insn_ns": machine.timeline.insn_ns,
+        "insn_ns": plain_insn_ns(machine.timeline.insn_ns),
         "devices": board.devices,
         "events": [list(event) for event in board.events],
         "input": machine.board.console.arrived + machine.semihosting.received,

@@ -53,7 +53,7 @@ class Vcpu:
         memory: GuestMemory,
         make_tier: Callable[[Allowance], Tier],
         latch: ErrorLatch,
-        insn_ns: int,
+        insn_ns: float,
         wakes: Callable[[], bool] = lambda: False,
     ) -> None:
         self._wakes = wakes

@@ -19,6 +19,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.board.board import BoardState
 from dbt.board.boards import BOARDS
+from dbt.board.clock import insn_ns_of, plain_insn_ns
 from dbt.board.loader import MAX_MEMORY, Image
 from dbt.board.timeline import Event
 from dbt.devices.fields import Fields
@@ -100,7 +101,7 @@ def values_of(machine: Machine, parts: Parts, guest: Guest) -> State:
             "memory": [list(region) for region in machine.ram.layout.regions],
             "cpu": options.cpu,
             "epoch": options.epoch,
-            "insn_ns": options.insn_ns,
+            "insn_ns": plain_insn_ns(options.insn_ns),
             "semihosting": options.semihosting,
             "board": options.board_model.name,
             "rng_seed": options.rng_seed,
@@ -150,8 +151,9 @@ def machine_options(values: State) -> dict[str, Any]:
         raise fields.wrong("devices", "a list of names")
     layout = [RamRegion(Gpa(base), size, read_only) for base, size, read_only in regions]
     is_plain = layout == [RamRegion(BOARDS[board].ram_base, layout[0].size)] and layout[0].size <= MAX_MEMORY
-    memory, epoch, insn_ns = layout[0].size if is_plain else layout, fields.number("epoch"), fields.number("insn_ns")
+    memory, epoch, plain = layout[0].size if is_plain else layout, fields.number("epoch"), fields.get("insn_ns")
     try:
+        insn_ns = insn_ns_of(plain)
         MachineOptions(
             memory,
             "auto",

@@ -8,6 +8,7 @@
  *     kill N       send itself signal N             wait            for any signal, for ever
  *     fork         a child that exits with 7        status N        exit with N
  *     terminal     whether its streams are one      random          8 bytes of random numbers
+ *     compute N    N million turns of a loop
  *
  * It is static and has no C library.
  */
@@ -110,6 +111,12 @@ static const char *variable(char **environment, const char *name)
     return "-";
 }
 
+static void compute(uint32_t millions)
+{
+    for (uint32_t left = millions * 1000000; left; left--)
+        __asm__ volatile("");
+}
+
 static void make_child(void)
 {
     int status = 0;
@@ -153,6 +160,8 @@ __attribute__((used)) void begin(long *stack)
         else if (is_same(word, "wait"))
             for (;;)
                 call(SYS_PAUSE, 0, 0, 0, 0);
+        else if (is_same(word, "compute"))
+            compute(number(*++argument));
         else if (is_same(word, "fork"))
             make_child();
         else if (is_same(word, "status"))

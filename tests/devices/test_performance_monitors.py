@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from dbt import Machine
+from dbt.board.timeline import Timeline
 from dbt.devices.performance_monitors import PerformanceMonitors
 from dbt.devices.state import StateError
 from dbt.host.console import CaptureConsole
@@ -89,6 +90,19 @@ def test_an_overflow_interrupts_at_its_tick(rig: Rig, divided: int) -> None:
     assert (rig.line.level, rig.read(OVERFLOW_SET)) == (True, _CYCLE)
     rig.write(OVERFLOW_CLEAR, _CYCLE)
     assert (rig.line.level, rig.read(OVERFLOW_SET)) == (False, 0)
+
+
+@pytest.mark.parametrize(("insn_ns", "ticks"), [(0.1, 2560), (0.5, 512), (1, 256)])
+def test_a_cycle_may_take_several_ticks(insn_ns: float, ticks: int) -> None:
+    time, line = VirtualTime(), Line()
+    time.timeline = Timeline(lambda: time.tick, insn_ns)
+    monitors = PerformanceMonitors(time.named(), line)
+    for number, value in ((ENABLE_SET, _CYCLE), (CYCLES, 0xFFFFFF00), (INTERRUPT_SET, _CYCLE), (CONTROL, 1)):
+        monitors.write_register(number, value, 0)
+    time.advance(ticks - 1)
+    assert (line.level, monitors.read_register(CYCLES)) == (False, 0xFFFFFFFF)
+    time.advance(1)
+    assert (line.level, monitors.read_register(CYCLES)) == (True, 0)
 
 
 def test_an_overflow_without_interrupt_needs_no_event(rig: Rig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
+from dbt.board.clock import ticks_in
 from dbt.vm.meter import CHARGES
 from dbt.vm.options import TIERS, TierName
 from dbt.vm.state import state_hash
@@ -82,7 +83,7 @@ def test_the_same_guest_is_charged_the_same_again() -> None:
                 run = made.run_metered(7000)
                 runs.append((run.retired, run.charged))
                 if run.wait_ns is not None:
-                    made.wait_until(made.vcpu.now() + run.wait_ns // made.options.insn_ns)
+                    made.wait_until(made.vcpu.now() + ticks_in(run.wait_ns, made.timeline.ticks_per_second))
             return runs
 
     assert charges() == charges()
@@ -98,7 +99,7 @@ def test_a_guest_that_waits_ends_the_run_with_its_time_unchanged() -> None:
         now = made.vcpu.now()
         assert made.run_metered(1000).retired == 0
         assert made.vcpu.now() == now
-        made.wait_until(now + run.wait_ns // made.options.insn_ns)
+        made.wait_until(now + ticks_in(run.wait_ns, made.timeline.ticks_per_second))
         assert made.run_metered(1_000_000).retired > 3
         assert made.cpu.r[6] == 1
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from resource import RUSAGE_THREAD, getrusage
 from threading import Thread, Timer
-from time import monotonic, process_time
+from time import monotonic, monotonic_ns, process_time
 
 import pytest
 
+from dbt import Machine
+from dbt.host.console import CaptureConsole
 from dbt.hypervisor import Clock, DomainState, Host
+from dbt.hypervisor.carrier import Terms, execute
 from dbt.hypervisor.credit import CreditScheduler
 from dbt.hypervisor.pace import RealPace
 from dbt.hypervisor.waits import GuestTime, Waits
-from tests.domains.guests import boot
+from dbt.vm.result import StopReason
+from tests.assembler import assemble
+from tests.domains.guests import GUESTS, boot
 
 RATE = 10_000_000
 
@@ -25,6 +30,21 @@ def test_a_timer_rings_no_faster_than_in_real_time() -> None:
         while ticker.machine.cpu.r[6] < 10:
             host.run(periods=1)
         assert ticker.machine.cpu.r[6] <= (monotonic() - began) * 100 + 1
+
+
+def test_a_guest_that_computes_has_the_hosts_time() -> None:
+    """Whatever the host does: it is never ahead, and at most a millisecond behind after the first slice of a turn."""
+    with Machine(1 << 20, insn_ns=0.1, console=CaptureConsole()) as machine:
+        machine.load_bytes(assemble(GUESTS["memory"], 0), 0)
+        origin, ahead = monotonic_ns(), 0
+        while machine.icount < 100_000_000:
+            began = monotonic_ns()
+            outcome = execute(machine, Terms(10_000_000, 10.0, True, origin, ahead))
+            assert outcome.reason is StopReason.FUEL and outcome.ahead is not None
+            assert outcome.ahead >= ahead  # it is more only if the guest has lost time, because the host stood still
+            ahead = outcome.ahead
+            guest = machine.timeline.nanoseconds + ahead
+            assert began - origin - 1_000_000 <= guest <= monotonic_ns() - origin
 
 
 def test_a_host_whose_domains_wait_sleeps() -> None:

@@ -49,7 +49,8 @@ _HUB = {"latency_us": int, "loss": (int, float)}
 _MACHINE = {
     **dict.fromkeys(("program", "kernel", "initrd", "dtb", "append", "memory", "cpu", "board"), str),
     **dict.fromkeys(("hubs", "devices", "disks", "script"), list),
-    **dict.fromkeys(("rng_seed", "epoch", "insn_ns"), int),
+    **dict.fromkeys(("rng_seed", "epoch"), int),
+    "insn_ns": (int, float),
 }
 #: What is given to the class of machines as it is.
 _AS_THEY_ARE = ("cpu", "board", "devices", "epoch", "insn_ns")

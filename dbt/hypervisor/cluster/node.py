@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dbt.board.clock import least_nanoseconds, least_ticks_in, ticks_in
 from dbt.hypervisor.cluster.network import Incoming, Sent
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.turn_watcher import TurnWatcher
@@ -52,9 +53,9 @@ class NodeInput:
     instructions anywhere else, because where the host ends slices has no part in what happens.
     """
 
-    def __init__(self, now: Callable[[], int], insn_ns: int, grid: int) -> None:
+    def __init__(self, now: Callable[[], int], ticks_per_second: int, grid: int) -> None:
         self._now = now
-        self._insn_ns = insn_ns
+        self._ticks_per_second = ticks_per_second
         self._grid = grid
         #: What is on its way to the machine, in the order in which it comes.
         self.incoming: list[Incoming] = []
@@ -62,7 +63,7 @@ class NodeInput:
         self.typed = b""
 
     def _tick(self, one: Incoming) -> int:
-        return -(-one.ns // self._insn_ns)
+        return least_ticks_in(one.ns, self._ticks_per_second)
 
     def add(self, one: Incoming) -> None:
         """Let a frame come."""
@@ -138,8 +139,8 @@ class Node:
     ) -> None:
         self.name, self.machine, self.console = name, machine, console
         self.script = tuple(script)
-        self.insn_ns = machine.options.insn_ns
-        self.input = NodeInput(machine.vcpu.now, self.insn_ns, grid_ns // self.insn_ns)
+        self.ticks_per_second = machine.timeline.ticks_per_second
+        self.input = NodeInput(machine.vcpu.now, self.ticks_per_second, ticks_in(grid_ns, self.ticks_per_second))
         #: How often the guest has sent a frame; how many lines of the script are done, and up to which byte of output.
         self.sent = self.answered = self.matched = 0
         #: Why the guest has ended, and its exit code; it has not if the reason is empty.
@@ -158,7 +159,7 @@ class Node:
 
     @property
     def now_ns(self) -> int:
-        return self.machine.vcpu.now() * self.insn_ns
+        return self.machine.timeline.nanoseconds
 
     @property
     def wakes_ns(self) -> int | None:
@@ -168,7 +169,7 @@ class Node:
         ticks = [tick for tick in (self.wakes_at, self.input.next_tick) if tick is not None]
         if self.input.typed and self.machine.board.console.expects_input:
             ticks.append(0)
-        return min(ticks) * self.insn_ns if ticks else None
+        return least_nanoseconds(min(ticks), self.ticks_per_second) if ticks else None
 
     def _send(self, card: int, frames: Sequence[bytes]) -> None:
         for data in frames:
@@ -216,7 +217,7 @@ class Node:
 
     def advance(self, end_ns: int) -> None:
         """Execute the guest up to a time, exactly, or until it ends."""
-        machine, end = self.machine, end_ns // self.insn_ns
+        machine, end = self.machine, ticks_in(end_ns, self.ticks_per_second)
         vcpu = machine.vcpu
         while not self.is_over and (now := vcpu.now()) < end:
             watcher = TurnWatcher(inf, not self._is_fresh)
@@ -225,7 +226,7 @@ class Node:
             self.wakes_at = 0
             match run.result.reason:
                 case StopReason.WAITING:
-                    wait = None if run.wait_ns is None else run.wait_ns // self.insn_ns
+                    wait = None if run.wait_ns is None else ticks_in(run.wait_ns, self.ticks_per_second)
                     self.wakes_at = None if wait is None else vcpu.now() + wait
                     machine.wait_until(end if self.wakes_at is None else min(self.wakes_at, end))
                 case StopReason.EXITED:

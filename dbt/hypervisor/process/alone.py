@@ -9,6 +9,7 @@ import struct
 from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Final
 
+from dbt.board.clock import nanoseconds, ticks_in
 from dbt.host.endpoint import Listener
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded, Late, WrongMessage
@@ -98,11 +99,11 @@ class AloneRunner:
         return 0.0
 
     def _execute(self, units: int) -> None:
-        process, insn_ns = self._process, self._process.machine.options.insn_ns
+        process, rate = self._process, self._process.machine.timeline.ticks_per_second
         tick = None
         if self._waits:
             now = process.machine.vcpu.now()
-            tick = now + self._time.lag(self._host_ns(), now * insn_ns) // insn_ns
+            tick = now + ticks_in(self._time.lag(self._host_ns(), nanoseconds(now, rate)), rate)
             tick = tick if self._wakes_at is None else min(tick, self._wakes_at)
         slice_units = max(int(process.conduct.rate * _TURN_S), 1)
         left, memory, ahead = process.instructions_left, process.most_memory, self._time.ahead
@@ -113,9 +114,9 @@ class AloneRunner:
         self._time = GuestTime(done.ahead)
         self._waits = done.reason == "waiting"
         if self._waits:
-            lag = self._time.lag(self._host_ns(), done.now * insn_ns)
+            lag = self._time.lag(self._host_ns(), nanoseconds(done.now, rate))
             self._wakes = None if done.wait_ns is None else monotonic() + max(done.wait_ns - lag, 0) / 1e9
-            self._wakes_at = None if done.wait_ns is None else done.now + done.wait_ns // insn_ns
+            self._wakes_at = None if done.wait_ns is None else done.now + ticks_in(done.wait_ns, rate)
 
     def _host_ns(self) -> int:
         return monotonic_ns() - self._origin_ns

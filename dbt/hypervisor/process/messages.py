@@ -346,7 +346,7 @@ class Booted(_Message):
     measures of the jail that the host does not give, each with the reason.
     """
 
-    insn_ns: Annotated[int, Meta(ge=1, le=1000)]
+    ticks_per_second: Annotated[int, Meta(ge=1_000_000, le=10_000_000_000)]
     hears_outside: bool
     has_limits: bool
     cards: Annotated[list[Card], Meta(max_length=64)]

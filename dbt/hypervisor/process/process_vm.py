@@ -124,7 +124,7 @@ class ProcessVm:
 
     def _learn(self, booted: say.Booted) -> None:
         nets = tuple(Net(card.end, card.mac) for card in booted.cards)
-        self.facts = Facts(booted.insn_ns, nets, booted.hears_outside, booted.has_limits)
+        self.facts = Facts(booted.ticks_per_second, nets, booted.hears_outside, booted.has_limits)
         self._arguments = booted.arguments
         for net in nets:
             kind, _, name = net.end.partition(":")

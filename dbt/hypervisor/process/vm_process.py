@@ -227,7 +227,7 @@ class VmProcess:
         cards = [say.Card(net.end, net.mac) for net in facts.nets]
         packed = pickle.dumps(arguments)
         missing = self._jail(machine)
-        self._booted = say.Booted(facts.insn_ns, facts.hears_outside, facts.has_limits, cards, packed, missing)
+        self._booted = say.Booted(facts.ticks_per_second, facts.hears_outside, facts.has_limits, cards, packed, missing)
         return self._booted
 
     def _jail(self, machine: Machine) -> dict[str, str]:

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from dbt.containers.runtime.spec import Ended, Mount, Process, ProcessFailure, RuntimeFailure, VmEnded
-from tests.containers.runtime.boxes import Boxes, all_of, words_layer
+from tests.containers.runtime.boxes import Boxes, Said, all_of, words_layer
+
+_UPTIME = ("file", "/proc/uptime")
+_STEP_S = 0.01  # of /proc/uptime
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,21 @@ def test_streams_and_exit_codes(boxes: Boxes) -> None:
     said, ended = boxes.run(boxes.said("words", "say", "hello", "complain", "oh", "status", "5"))
     assert said == (b"hello\n", b"oh\n", 5)
     assert ended == Ended(5)
+
+
+def test_a_program_that_computes_has_the_hosts_time(boxes: Boxes) -> None:
+    """Its clock is not ahead of the host's, however fast its code is and whatever the host does besides."""
+
+    async def computed() -> tuple[float, Said]:
+        vm = await boxes.start("words", "copy", *_UPTIME, "compute", "1000", *_UPTIME)
+        began = monotonic()
+        vm.main.end_input()
+        said = await all_of(vm.main)
+        return monotonic() - began, said
+
+    passed, said = boxes.run(computed())
+    before, after = (float(line.split()[0]) for line in said.output.splitlines())
+    assert 2 * 1000e6 * 1e-10 - _STEP_S <= after - before <= passed + _STEP_S
 
 
 def test_input_and_output_are_complete(boxes: Boxes) -> None:
