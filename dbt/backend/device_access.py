@@ -27,7 +27,7 @@ from dbt.abi.timeline import DEVICE as ALARM_DEVICE
 from dbt.abi.timeline import DEVICE_CLASS as ALARM_CLASS
 from dbt.backend.builder import Builder, Value, define
 from dbt.backend.device_methods import ANSWER, DeviceMethods, class_called, classes, now
-from dbt.backend.hypercalls import hypercall
+from dbt.backend.hypercalls import hypercalls
 from dbt.devices.registers import WordRegisters
 from dbt.devices.shared import CPU, PRIVATE_CLASSES, WORD_BYTES
 from isa.arm.private import NUMBERS_OF_EACH
@@ -257,6 +257,6 @@ def device_access_text() -> str:
         _write_private(methods),
         _ring_due(methods),
         _bound_slice(),
-        hypercall(methods),
+        *hypercalls(methods),
     ]
     return "".join(f.text() for f in functions) + methods.text()

@@ -342,6 +342,8 @@ class _Method:
                 return self._is_one_of(
                     self._value(left), [ast.Constant(each) for each in sorted(self._constant(names))]
                 )
+            case ast.Compare(left, (ast.NotIn(),), names_):
+                return ~self._truth(ast.Compare(left, [ast.In()], names_))
             case ast.Compare(left, operators, comparators):
                 operands = [self._value(each) for each in (left, *comparators)]
                 found = self._f.value("i1", 1)
@@ -410,7 +412,10 @@ class _Method:
             node = node.value
         if not _is_self(node.value) or node.attr not in self._fields:
             raise self._refuse(node, f"({node.attr}) is no field")
-        return self._word(self._fields[node.attr], index)
+        place = self._fields[node.attr]
+        if place.is_apart:
+            return self._word(place).load("ptr").element("i64", index)
+        return self._word(place, index)
 
     def _attribute(self, node: ast.Attribute | ast.Subscript) -> Value:
         if isinstance(node, ast.Attribute):
@@ -442,7 +447,7 @@ class _Method:
             return None
         cls, here = (self._cls, self._f["self"]) if _is_self(node.value) else self._part(node.value) or (None, None)
         place = None if cls is None else layout_of(cls).get(node.attr)
-        if place is None or here is None or place.kind in WORDS or "[list[" in place.kind or place.has_count:
+        if place is None or here is None or place.kind in WORDS or "[list[" in place.kind:
             return None
         found = vars(sys.modules[cls.__module__])[place.kind.partition("[")[2].rstrip("]")]
         return found, here.at(WORD_BYTES * place.first).load("ptr")
@@ -456,6 +461,8 @@ class _Method:
                 return self._truth(arguments[0]).to("i64") if node.func.id == "bool" else self._value(arguments[0])
             case ast.Name("len"):
                 return self._length(node, arguments[0])
+            case ast.Name("room_of"):
+                return self._room(node, arguments[0])
             case ast.Name("max" | "min" as name):
                 first, second = (self._value(each) for each in arguments)
                 less = first.slt(second)
@@ -485,6 +492,8 @@ class _Method:
         if (part_ := self._part(target)) is not None:
             return self._call_method(*part_, name, arguments)
         match target:
+            case ast.Attribute(ast.Name("self"), wiring) if _annotation(self._cls, wiring) == "Wiring[Arguments]":
+                return self._locate_argument(node, name, arguments)
             case ast.Attribute(ast.Name("self"), ram) if _annotation(self._cls, ram) == "Wiring[Dma]":
                 return self._access_ram(node, name, arguments)
             case ast.Attribute(ast.Name("self"), alarm) if self._fields[alarm].kind == "Wiring[Alarm]":
@@ -499,9 +508,25 @@ class _Method:
     def _length(self, node: ast.Call, of: ast.expr) -> Value:
         """Return the number of elements of a list that may have fewer than there is room for."""
         place = self._fields.get(of.attr) if isinstance(of, ast.Attribute) and _is_self(of.value) else None
-        if place is None or not place.has_count:
+        if place is None or place.words == place.elements:
             raise self._refuse(node)
         return self._word(place, self._f.value("i64", place.elements)).load("i64")
+
+    def _room(self, node: ast.Call, of: ast.expr) -> Value:
+        """Return how many bytes a ring has room for."""
+        place = self._fields.get(of.attr) if isinstance(of, ast.Attribute) and _is_self(of.value) else None
+        if place is None or place.kind != "Wiring[Transmit]":
+            raise self._refuse(node)
+        room, ring = self._f.variable("i64", RING_BYTES), self._word(place).load("ptr")
+        with self._f.when(ring.ne(0)):
+            room.set(self._f.value("i64", RING_BYTES) - ring.load("i64"))
+        return room.get()
+
+    def _locate_argument(self, node: ast.Call, name: str, arguments: list[Value]) -> Value:
+        """Return the GPA of an argument of a hypercall: see :meth:`dbt.hypervisor.xen.arguments.Arguments.place`."""
+        if name != "place":
+            raise self._refuse(node)
+        return self._f.call("locate_argument", self._f.cpu, *arguments, result="i64")
 
     def _access_ram(self, node: ast.Call, name: str, arguments: list[Value]) -> Value:
         """Access RAM as :class:`dbt.memory.dma.Dma` does. The page of a store comes into the dirty log."""
@@ -510,6 +535,8 @@ class _Method:
         if name == "is_plain":
             flags = f.page_flags(address) & (_PLAIN_FLAGS | PAGE_HAS_CODE)
             return flags.eq(_PLAIN_FLAGS).to("i64")
+        if name == "first_used":
+            return f.call("first_used", f.cpu, address, arguments[1], result="i64")
         if name in _RAM_LOADS:
             return host.load(_RAM_LOADS[name], align=1).to("i64")
         if name not in _RAM_STORES:

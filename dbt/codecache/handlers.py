@@ -25,6 +25,7 @@ _SOURCES = (
     "dbt/devices",
     "dbt/frontend",
     "dbt/backend",
+    "dbt/hypervisor/xen/console.py",
     "dbt/hypervisor/xen/domain.py",
     "dbt/hypervisor/xen/event_channels.py",
     "dbt/hypervisor/xen/event_queues.py",
@@ -32,6 +33,8 @@ _SOURCES = (
     "dbt/hypervisor/xen/interface.py",
     "dbt/hypervisor/xen/shared_page.py",
     "dbt/hypervisor/xen/pv/guest.py",
+    "dbt/hypervisor/xen/pv/monitor.py",
+    "dbt/hypervisor/xen/pv/page_types.py",
 )
 
 

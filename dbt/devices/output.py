@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
 #: The bytes that a ring can hold. It begins with a word, their number.
 RING_BYTES = 4096
@@ -11,6 +12,20 @@ _HEADER_BYTES = 8
 
 def unplugged(sent: object) -> None:
     """Discard what is sent on a serial line that is not connected."""
+
+
+def send_all(transmit: Callable[[int], None], data: bytes) -> None:
+    """Send bytes, at once if that can be."""
+    if isinstance(transmit, OutputRing):
+        transmit.send(data)
+        return
+    for byte in data:
+        transmit(byte)
+
+
+def room_of(transmit: Callable[[int], None]) -> int:
+    """Return how many bytes can be sent without Python, by :mod:`dbt.backend.device_methods`."""
+    return transmit.room if isinstance(transmit, OutputRing) else 0
 
 
 class OutputRing:
@@ -25,6 +40,11 @@ class OutputRing:
     def address(self) -> int:
         """The host address of the ring."""
         return self._words.buffer_info()[0]
+
+    @property
+    def room(self) -> int:
+        """The bytes that the ring still has room for."""
+        return RING_BYTES - self._words[0]
 
     def __call__(self, character: int) -> None:
         """Append a byte."""

@@ -42,6 +42,8 @@ CLASSES: Final = (
     "dbt.hypervisor.xen.shared_page.SharedPage",
     "dbt.hypervisor.xen.event_queues.EventQueues",
     "dbt.hypervisor.xen.event_channels.EventChannels",
+    "dbt.hypervisor.xen.console.XenConsole",
+    "dbt.hypervisor.xen.pv.page_types.PageTypes",
     "dbt.hypervisor.xen.pv.guest.ParaVirtual",
     "dbt.hypervisor.xen.domain.XenDomain",
 )
@@ -56,7 +58,7 @@ PRIVATE_CLASSES: Final = (
 #: as ``room`` in its metadata says: then the number of those that it has is in a word behind them.
 WORDS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("Word", "Byte", "int", "bool", "Tick | None", "list[Word]", "list[Byte]", "list[bool]"), 1),
-    **dict.fromkeys(("Wiring[int]", "Wiring[Time]", "Wiring[Alarm]", "Wiring[Transmit]"), 1),
+    **dict.fromkeys(("Wiring[int]", "Wiring[bool]", "Wiring[Time]", "Wiring[Alarm]", "Wiring[Transmit]"), 1),
     "Wiring[Line]": 3,  # what it leads to, the address of that block, the number of the input there
     "Wiring[Sample]": 2,  # what has the level, and the address of that block
 }
@@ -68,17 +70,19 @@ S = TypeVar("S", bound=Stateful)
 class Place(NamedTuple):
     """Where a field is in the block: the annotation of the field, its first word, and how many elements it has.
 
-    One with ``has_count`` may have fewer: the word behind them says how many.
+    One with ``has_count`` may have fewer: the word behind them says how many. One that is ``apart`` has its address
+    there, and how many they are.
     """
 
     kind: str
     first: int
     elements: int
     has_count: bool = False
+    is_apart: bool = False
 
     @property
     def words(self) -> int:
-        return self.elements + self.has_count
+        return self.elements + (self.has_count or self.is_apart)
 
 
 @runtime_checkable
@@ -125,7 +129,8 @@ def shared(cls: type[S]) -> type[S]:
     """Keep the state of a dataclass in a block. Raise TypeError for a field that no block can hold.
 
     The metadata of a field may say otherwise: ``count`` is of devices, which native code finds by their addresses,
-    ``room`` of a list that has at most so many elements, and ``in_python`` of a field that only Python needs.
+    ``room`` of a list that has at most so many elements, ``apart`` of a list that has its place elsewhere, when it has
+    elements, and ``in_python`` of a field that only Python needs.
     """
     layout: dict[str, Place] = {}
     python_fields: list[str] = []
@@ -141,6 +146,8 @@ def shared(cls: type[S]) -> type[S]:
         elif "room" in one.metadata:
             count = one.metadata["room"]
             words = count + 1
+        elif "apart" in one.metadata:
+            words = 2
         elif kind in WORDS:
             if kind.startswith("list["):
                 if one.default_factory is MISSING:
@@ -151,9 +158,11 @@ def shared(cls: type[S]) -> type[S]:
             continue
         else:
             raise TypeError(f"{cls.__name__}.{one.name} is {kind}, which no block can hold")
-        layout[one.name] = Place(kind, size, count, "room" in one.metadata)
+        layout[one.name] = Place(kind, size, count, "room" in one.metadata, "apart" in one.metadata)
         if not kind.startswith(("Wiring[", "Part[")):
-            make_property = _list_with_room if "room" in one.metadata else _property
+            make_property = (
+                _list_with_room if "room" in one.metadata else _list_apart if "apart" in one.metadata else _property
+            )
             setattr(cls, one.name, make_property(one.name, layout[one.name]))
         size += words
 
@@ -166,6 +175,7 @@ def shared(cls: type[S]) -> type[S]:
             for name, place in layout.items()
             if place.kind.startswith("list[")
         }
+        made.__dict__["apart"] = {name: array("q") for name, place in layout.items() if place.is_apart}
         return made
 
     cls.__new__ = staticmethod(make)  # type: ignore[assignment]
@@ -189,6 +199,9 @@ def _keep(device: Stateful, kept: KeptState) -> None:
             ranges.append((first, place.first + place.words))
     for first, end in ranges:
         kept.add_words(block, first, end)
+    for one in device.__dict__["apart"].values():
+        if one:
+            kept.add_words(one, 0, len(one))
     kept.add_fields(device, type(device).__dict__["python_fields"])
     for part in device.parts():
         part.keep(kept)
@@ -244,6 +257,29 @@ def _list_with_room(name: str, place: Place) -> property:
     return property(lambda self: self.block[first : first + self.block[count]].tolist(), assign)
 
 
+def _list_apart(name: str, place: Place) -> property:
+    """Return the property of a list that takes memory when it gets elements, and keeps it. What it gives is a view."""
+    at, count = place.first, place.first + 1
+
+    def assign(self: Any, values: list[int]) -> None:
+        if values and not self.apart[name]:
+            self.apart[name] = array("q", bytes(len(values) * WORD_BYTES))
+        held = self.apart[name]
+        if len(values) > len(held):
+            raise StateError(f"{name} in the state of {type(self).__name__} has more elements than it had before")
+        self.block[at], self.block[count] = held.buffer_info()[0], len(values)
+        if values:
+            memoryview(held)[: len(values)] = array("q", values)
+
+    def get(self: Any) -> memoryview:
+        view: memoryview = self.views[name]
+        if len(view) != self.block[count]:
+            view = self.views[name] = memoryview(self.apart[name])[: self.block[count]]
+        return view
+
+    return property(get, assign)
+
+
 def block_address(device: Stateful) -> int:
     """Return the address of a shared device's block, which never moves."""
     return cast("array[int]", device.__dict__["block"]).buffer_info()[0]
@@ -277,8 +313,8 @@ def _wiring(
 ) -> tuple[int, ...] | list[int] | None:
     """Return the words of a wiring or of parts; none for a field of the state."""
     match place.kind:
-        case "Wiring[int]":
-            return (value,)
+        case "Wiring[int]" | "Wiring[bool]":
+            return (int(value),)
         case "Wiring[Time]":
             return (value.ticks_per_second,)
         case "Wiring[Alarm]":

@@ -59,6 +59,13 @@ class Dma:
         """Return the four bytes from a GPA on as a number."""
         return int.from_bytes(self.view(address, 4), "little")
 
+    def first_used(self, address: int, end: int) -> int:
+        """Return the GPA of the first word from ``address`` on that is not 0, or ``end``. Both are multiples of 4."""
+        if address >= end:
+            return end
+        rest = self.read(address, end - address).lstrip(b"\0")
+        return end - len(rest) & ~3
+
     def put_byte(self, address: int, value: int) -> None:
         """Write a byte."""
         self.write(address, value.to_bytes(1, "little"))

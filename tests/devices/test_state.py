@@ -129,7 +129,7 @@ def objects(board: Board) -> Iterator[Stateful]:
 def undeclared(one: Stateful) -> set[str]:
     """The attributes of an object that are no fields, and so neither state nor wiring nor parts, nor hold the state."""
     assert not getattr(type(one), "__slots__", ())
-    return set(vars(one)) - {each.name for each in fields(one)} - {"block", "views"}
+    return set(vars(one)) - {each.name for each in fields(one)} - {"block", "views", "apart"}
 
 
 def test_every_attribute_of_every_device_is_state_or_wiring() -> None:

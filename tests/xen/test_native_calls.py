@@ -9,6 +9,7 @@ import pytest
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa
+from dbt.host.console import CaptureConsole
 from dbt.hypervisor.xen.domain import NotHot
 from dbt.hypervisor.xen.event_queues import PORTS
 from dbt.vm.result import StopReason
@@ -143,21 +144,24 @@ def test_what_is_hot_gives_what_the_whole_call_gives(fifo: bool) -> None:
         for command in range(16):
             for port in (0, 1, 2, 3, 4, 5, 6, 7, PORTS - 1, PORTS, 0xFFFFFFFF):
                 caller, hot = Caller(first), Caller(second)
+                hot.put("I", 0)
                 before = state_hash(second)
                 try:
-                    found = hot.domain.answer_hot(32, command, port, 0)
+                    found = hot.domain.answer_hot(32, command, hot.put("I", port), 0, 0, 0)
                 except NotHot:
+                    hot.put("I", 0)
                     assert state_hash(second) == before
                     continue
                 assert found == caller.events(command, "I", port)
-                hot.put("I", port)
+                caller.put("I", 0)
+                hot.put("I", 0)
                 assert state_hash(first) == state_hash(second), (command, port)
                 done += 1
         assert done == 10
-        assert hot.domain.answer_hot(29, 0, 0, 0) == hot.domain.answer_hot(29, 1, 0, 0x80) == 0
-        for number, command in ((29, 1), (29, 2), (29, 3), (18, 0), (12, 0)):
+        assert hot.domain.answer_hot(29, 0, 0, 0, 0, 0) == hot.domain.answer_hot(29, 1, 0, 0, 0, 0x80) == 0
+        for number, command in ((29, 1), (29, 2), (29, 3), (18, 0), (18, 1), (12, 0), (49, ARGUMENTS)):
             with pytest.raises(NotHot):
-                hot.domain.answer_hot(number, command, 0, 0)
+                hot.domain.answer_hot(number, command, 0, 0, 0, 0)
 
 
 def test_native_code_leaves_pages_with_code_alone() -> None:
@@ -203,4 +207,25 @@ def test_arguments_are_read_with_the_translation_of_the_caller() -> None:
             assert result.reason is StopReason.EXITED, result.message
             assert (machine.r[4], machine.r[5]) == (0, -3 * 14 & 0xFFFFFFFF)
             ends.add((result.icount, state_hash(machine)))
+    assert len(ends) == 1
+
+
+def test_the_console_gets_the_same_bytes() -> None:
+    """Pieces of all sizes, from places that cross pages and that are not there, so many that the ring overflows."""
+    chance = random.Random(5)
+    records: list[Record] = []
+    for _ in range(120):
+        at = chance.choice((RAM + 0x90000, RAM + 0x90FF0, RAM + 0x91001, 0x10, RAM + 0xFFFF8, 0xFFFFFFF0))
+        records.append((18, 0, chance.choice((0, 1, 7, 64, 500, 4000, 4096, 4097, 9000)), at))
+    code = _GUEST.replace("mov r12, r4 ; .word", "mov r2, r12 ; mov r1, r6 ; mov r12, r4 ; .word")
+    ends = set()
+    for tier, jit in MODES:
+        with prepared(tier, jit, False, False, records, code) as machine:
+            machine.memory.write_ram(Gpa(RAM + 0x90000), random.Random(6).randbytes(0x4000))
+            result = machine.run(fuel=1_000_000)
+            assert result.reason is StopReason.EXITED, result.message
+            assert isinstance(machine.console, CaptureConsole) and len(machine.console.output) > 100_000
+            answers = machine.memory.read_ram(Gpa(ANSWERS), 0x1000)
+            ends.add((result.icount, state_hash(machine), answers, bytes(machine.console.output)))
+            assert (machine.cpu.native("hypercalls") > 20) == (tier != "reference")
     assert len(ends) == 1

@@ -15,12 +15,13 @@ import pytest
 from dbt import Machine
 from dbt.abi.addresses import Gpa
 from dbt.host.console import CaptureConsole
+from dbt.hypervisor.xen.domain import NotHot
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, PV_PAGES, Errno, Request
 from dbt.hypervisor.xen.pv import monitor
 from dbt.hypervisor.xen.pv.page_types import LEAF, NONE, ROOT, WRITABLE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from tests.xen.guests import RAM, SELF, domain_machine
+from tests.xen.guests import ARGUMENTS, RAM, SELF, domain_machine
 from tests.xen.pv import (
     DATA,
     KERNEL_ROOT,
@@ -306,3 +307,41 @@ def test_random_hypercalls_keep_the_account(guest: Guest, seed: int) -> None:
             recount(guest)
     recount(guest)
     assert min(done["yes"], done["no"]) > 500, done
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_native_code_writes_descriptors_as_python_does(guest: Guest, seed: int) -> None:
+    """Batches of all kinds, on two domains: one by what is compiled, one by the whole call. Then they are equal."""
+    data = random.Random(seed)
+    pages = [RAM + PAGE * number for number in range(0x20, 0x34)] + [USER_ROOT, USER_ROOT + PAGE, DATA]
+    places = (LEAF_PAGE, LEAF_PAGE, OTHER_LEAF, KERNEL_ROOT + 0x2000, USER_ROOT, DATA)
+    found = Counter[object]()
+    with domain_machine() as machine:
+        other = Guest(machine)
+        other.table(LEAF_PAGE, *(RAM + PAGE * number | READ for number in range(256)))
+        other.table(KERNEL_ROOT + 4 * 0xC00, LEAF_PAGE | KERNEL_TABLE)
+        assert other.begin() is Request.DEPRIVILEGE
+        for step in range(1500):
+            batch = []
+            for _ in range(data.choice((1, 1, 2, 5, 64))):
+                at = data.choice(places) + 4 * data.randrange(80)
+                flags = data.choice((WRITE, READ, WRITE & ~1, READ & ~1, TABLE, KERNEL_TABLE))
+                batch.append((at, data.choice((0, data.choice(pages) | flags, data.choice(pages) | flags))))
+            if not data.randrange(9):
+                batch.append((data.getrandbits(34), data.getrandbits(34)))
+            values = [number for pair in batch for number in pair]
+            for one in (guest, other):
+                one.put(f"{len(values)}Q", *values)
+            before = state_hash(machine) if step % 50 == 0 else None
+            hot: object = None
+            try:
+                hot = other.domain.answer_hot(49, ARGUMENTS, len(batch), 0, SELF, 0)
+            except NotHot:
+                assert before is None or state_hash(machine) == before
+                hot = other.call(49, ARGUMENTS, len(batch), 0, SELF)
+                found["left"] += 1
+            assert hot == guest.call(49, ARGUMENTS, len(batch), 0, SELF)
+            found[hot if isinstance(hot, int) else "again"] += 1
+        assert isinstance(guest.machine, Machine) and state_hash(machine) == state_hash(guest.machine)
+        recount(other)
+    assert found[0] > 100 and found[EINVAL] > 100 and found["left"] < 200, found

@@ -42,6 +42,18 @@ class Arguments:
             self._memory.write_ram(gpa, data[done : done + length])
             done += length
 
+    def place(self, handle: int, size: int, as_user: int) -> int:
+        """Return the GPA of ``size`` bytes, or -1 if they are not in one page that can be read. ``as_user``: with the
+        rights of user mode. Compiled code has this, too (:mod:`dbt.backend.device_methods`).
+        """
+        if handle % PAGE_SIZE + size > PAGE_SIZE:
+            return -1
+        try:
+            ((gpa, _),) = self._pieces(handle, size, AccessKind.USER if as_user else 0)
+        except HypercallError:
+            return -1
+        return gpa
+
     def unpack(self, handle: int, form: Struct) -> tuple[Any, ...]:
         """Return the members of the structure at ``handle``."""
         return form.unpack(self.read(handle, form.size))

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.abi.addresses import Gpa
+from dbt.devices.output import room_of, send_all
+from dbt.devices.shared import shared
 from dbt.devices.state import Stateful, Wiring, Word
 from dbt.devices.wiring import Transmit
 from dbt.hypervisor.xen.byte_ring import ByteRing
@@ -31,6 +33,7 @@ _WORD: Final = 0xFFFFFFFF
 _TYPED: Final = 256
 
 
+@shared
 @dataclass(eq=False)
 class XenConsole(Stateful):
     """The console, as the machine sees it too: see :class:`dbt.board.board.ConsolePort`.
@@ -46,7 +49,7 @@ class XenConsole(Stateful):
     refill: Wiring[Callable[[], None]]
     port: Word = 0
     arrived: int = 0
-    typed: bytes = b""
+    typed: bytes = field(default=b"", metadata={"in_python": True})
     receiver: Wiring[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,8 +62,16 @@ class XenConsole(Stateful):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the machine's console."""
-        for byte in data:
-            self.transmit(byte)
+        send_all(self.transmit, data)
+
+    def has_room(self, size: int) -> bool:
+        """Return True if so many bytes can be written without Python."""
+        return size <= room_of(self.transmit)
+
+    def write_from(self, place: int, size: int) -> None:
+        """Do as :meth:`write` with bytes at a GPA. Precondition: there is room."""
+        for number in range(size):
+            self.transmit(self.dma.byte(place + number))
 
     def drain(self) -> None:
         """The guest has sent an event: take what it has written to the ring, and tell it that there is room."""

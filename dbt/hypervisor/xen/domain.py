@@ -18,7 +18,7 @@ from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
 from dbt.devices.receivers import ReceiveOne, numbered
-from dbt.devices.shared import in_python, shared
+from dbt.devices.shared import NONE, in_python, shared
 from dbt.devices.state import Part, StateError, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
@@ -34,6 +34,7 @@ from dbt.hypervisor.xen.interface import (
     CONSOLE_PAGE,
     FIRST_SHARED_PAGE,
     HYPERCALL_IMMEDIATE,
+    SELF,
     STORE_PAGE,
     Errno,
     HypercallError,
@@ -46,6 +47,8 @@ from dbt.hypervisor.xen.pv.guest import (
     MMUEXT_OP,
     SET_PERIODIC_TIMER,
     SET_TRAP_TABLE,
+    UPDATE_BYTES,
+    UPDATES_AT_ONCE,
     ParaVirtual,
 )
 from dbt.hypervisor.xen.reservation import Reservation
@@ -59,7 +62,7 @@ if TYPE_CHECKING:
     from dbt.hypervisor.xen.host import XenHost
 
 #: The hypercalls and operations that native code does.
-_SCHEDULE_OP, _EVENTS_OP, _YIELD, _BLOCK = 29, 32, 0, 1
+_CONSOLE_OP, _SCHEDULE_OP, _EVENTS_OP, _YIELD, _BLOCK = 18, 29, 32, 0, 1
 #: What a call returns: the value of R0, or what the machine is to do.
 Answer = int | Request
 _WORD: Final = 0xFFFFFFFF
@@ -98,7 +101,6 @@ class XenDomain(Device):
 
     #: For native code, which does a part of the operations.
     HYPERCALL_IMMEDIATE: ClassVar = HYPERCALL_IMMEDIATE
-    EVENTS_OP: ClassVar = _EVENTS_OP
 
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
@@ -109,7 +111,7 @@ class XenDomain(Device):
     grants: Part[GrantTable]
     reservation: Part[Reservation]
     foreign: Part[ForeignPages]
-    console: Part[XenConsole]
+    console: Part[XenConsole] = field(metadata={"count": 1})
     store: Part[StoreRing]
     back_ends: Part[list[BackEnd]]
     pv: Part[ParaVirtual] = field(metadata={"count": 1})
@@ -160,30 +162,42 @@ class XenDomain(Device):
         self.arguments.access = AccessKind.USER if self.pv.is_on else 0
         return self._do(number)
 
-    @property
-    def is_deprivileged(self) -> bool:
-        """True if the guest's kernel runs in user mode, whose rights its arguments are read with then."""
-        return self.pv.is_on
-
-    def answer_hot(self, number: int, command: int, port: int, lines: int) -> int:
+    def answer_hot(self, number: int, first: int, second: int, third: int, fourth: int, lines: int) -> int:
         """Do a hypercall whose arguments are plain and which concerns nobody but the guest: to send and unmask events,
-        to yield, and to wait for what is there. The result is that of :meth:`call`. This is for native code, which
-        leaves all others to Python.
+        to yield, to wait for what is there, to write to the console and into page tables. The result is that of
+        :meth:`call`. This is for native code, which leaves all others to Python.
 
-        ``port`` is the word at the address of the arguments, and ``lines`` are the interrupts that are pending.
+        ``lines`` are the interrupts that are pending.
         """
         if not self.is_on or self.is_polling:
             return self._leave()
+        is_pv = self.pv.is_on
         if number == _EVENTS_OP:
-            if not self.channels.is_hot(command, port):
+            place = self.arguments.place(second, 4, is_pv)
+            if place == NONE or not self.channels.is_hot(first, self.dma.word(place)):
                 return self._leave()
-            self.channels.do_hot(command, port)
+            self.channels.do_hot(first, self.dma.word(place))
+            return 0
+        if number == MMU_UPDATE:
+            if not is_pv or third or fourth != SELF or not second or second > UPDATES_AT_ONCE:
+                return self._leave()
+            place = self.arguments.place(first, UPDATE_BYTES * second, is_pv)
+            if place == NONE or not self.pv.is_hot(place, second):
+                return self._leave()
+            return self.pv.do_hot(place, second)
+        if number == _CONSOLE_OP:
+            if first or not second or second > _CONSOLE_AT_ONCE or not self.console.has_room(second):
+                return self._leave()
+            place = self.arguments.place(third, second, is_pv)
+            if place == NONE:
+                return self._leave()
+            self.console.write_from(place, second)
             return 0
         if number != _SCHEDULE_OP:
             return self._leave()
-        if command == _YIELD:
+        if first == _YIELD:
             return 0
-        if command == _BLOCK and (self.channels.queues.shared.is_upcall_pending if self.pv.is_on else lines):
+        if first == _BLOCK and (self.channels.queues.shared.is_upcall_pending if is_pv else lines):
             return 0
         return self._leave()
 
@@ -438,7 +452,7 @@ _HYPERCALLS: Final[dict[int, Callable[[XenDomain], Answer]]] = {
     SET_PERIODIC_TIMER: lambda domain: domain.pv.set_timer(domain.args),
     _MULTICALL: XenDomain._multicall,
     17: XenDomain._version,
-    18: XenDomain._console_io,
+    _CONSOLE_OP: XenDomain._console_io,
     20: XenDomain._grants,
     21: XenDomain._vm_assist,
     24: XenDomain._vcpu,

@@ -35,7 +35,11 @@ _BEGINNING = struct.Struct("<IIII")  # root, entry of the kernel, its stack poin
 _UPDATE = struct.Struct("<QQ")
 _EXTENDED = struct.Struct("<IxxxxQQ")
 _DONE = struct.Struct("<I")
-_AT_ONCE: Final = 64
+#: mmu_update: how long one request is, and how many are done at once.
+UPDATE_BYTES: Final = 16
+UPDATES_AT_ONCE: Final = 64
+_EINVAL, _EPERM = int(Errno.EINVAL), int(Errno.EPERM)
+_WORDS, _ACTION, _ACT_FLUSH, _ACT_CODE = monitor.WORDS, monitor.ACTION, monitor.ACT_FLUSH, monitor.ACT_CODE
 _PIN_LEAF, _PIN_ROOT, _UNPIN, _FLUSH_ALL, _FLUSH_ONE, _FLUSH_CODE, _NEW_USER_ROOT = 0, 1, 4, 6, 7, 12, 15
 
 #: A kernel's root is 16 KiB, of which the upper half is used, and a process's 8 KiB.
@@ -64,7 +68,7 @@ class ParaVirtual(Stateful):
     arguments: Wiring[Arguments]
     time: Wiring[Time]
     send: Wiring[Callable[[int], None]]
-    pages: Part[PageTypes]
+    pages: Part[PageTypes] = field(metadata={"count": 1})
     root: Word = 0
     user_root: Word = 0
     pinned: list[Word] = field(default_factory=list, metadata={"in_python": True})
@@ -99,7 +103,7 @@ class ParaVirtual(Stateful):
             if any(self.dma.read(root + 4 * _FIRST_RESERVED_SLOT, 8)):
                 raise HypercallError(Errno.EINVAL)
             for page in used:
-                self.pages.get(page, ROOT)
+                _must(self.pages.get(page, ROOT))
         except (HypercallError, ValueError):
             self.pages.end()
             raise HypercallError(Errno.EINVAL) from None
@@ -142,26 +146,56 @@ class ParaVirtual(Stateful):
         self._check(domain)
         finished = 0
         try:
-            for at, entry in _UPDATE.iter_unpack(self.arguments.read(requests, _UPDATE.size * min(count, _AT_ONCE))):
-                self._change(at, entry)
+            size = UPDATE_BYTES * min(count, UPDATES_AT_ONCE)
+            for at, entry in _UPDATE.iter_unpack(self.arguments.read(requests, size)):
+                _must(self._change(at & _WORD, entry & _WORD, at >> 32 | entry >> 32))
                 finished += 1
         finally:
             self._flush_if_needed()
             if done:
                 (before,) = self.arguments.unpack(done, _DONE)
                 self.arguments.write(done, _DONE.pack(before + finished & _WORD))
-        if count <= _AT_ONCE:
+        if count <= UPDATES_AT_ONCE:
             return 0
-        args[0], args[1] = requests + _AT_ONCE * _UPDATE.size & _WORD, count - _AT_ONCE
+        args[0], args[1] = requests + UPDATES_AT_ONCE * UPDATE_BYTES & _WORD, count - UPDATES_AT_ONCE
         return Request.AGAIN
 
-    def _change(self, at: int, entry: int) -> None:
-        """Write one descriptor. The two lowest bits of its address say what is to be done; Xen has others than 0."""
-        if at & 3 or entry > _WORD or at > _WORD:
-            raise HypercallError(Errno.EINVAL)
+    def _change(self, at: int, entry: int, upper: int) -> int:
+        """Write one descriptor. The two lowest bits of its address say what is to be done; Xen has others than 0.
+        ``upper`` is not 0 if address or descriptor has more than 32 bits. Return an error number, or 0.
+        """
+        if at & 3 or upper:
+            return _EINVAL
         if self.root + 4 * _FIRST_RESERVED_SLOT <= at < self.root + _ROOT_PAGES * PAGE_SIZE:
-            raise HypercallError(Errno.EPERM)
-        self.pages.change(Gpa(at), entry)
+            return _EPERM
+        return self.pages.change(at, entry)
+
+    def is_hot(self, requests: int, count: int) -> bool:
+        """Return True if native code can do as :meth:`update` with descriptors at a GPA.
+
+        They are in a page that does not change while it does, and nobody has executed what does.
+        """
+        if not self.dma.is_plain(_WORDS) or self.pages.index(requests) < 0 or self.pages.is_table(requests):
+            return False
+        done = 0
+        while done < count and self._is_hot_place(self.dma.word(requests + done * UPDATE_BYTES)):
+            done += 1
+        return done == count
+
+    def _is_hot_place(self, at: int) -> bool:
+        return self.pages.index(at) < 0 or self.dma.is_plain(at)
+
+    def do_hot(self, requests: int, count: int) -> int:
+        """Do as :meth:`update` with descriptors at a GPA. Precondition: :meth:`is_hot`."""
+        self.pages.begin_call()
+        error = done = 0
+        while done < count and not error:
+            at = requests + done * UPDATE_BYTES
+            upper = self.dma.word(at + 4) | self.dma.word(at + 12)
+            error = self._change(self.dma.word(at), self.dma.word(at + 8), upper)
+            done += 1
+        self._flush_if_needed()
+        return -error
 
     def extended(self, args: list[int]) -> int | Request:
         """Do mmuext_op: pins, flushes, and the table of the present process."""
@@ -169,7 +203,7 @@ class ParaVirtual(Stateful):
         self._check(domain)
         finished = 0
         try:
-            for number in range(min(count, _AT_ONCE)):
+            for number in range(min(count, UPDATES_AT_ONCE)):
                 command, first, second = self.arguments.unpack(operations + number * _EXTENDED.size, _EXTENDED)
                 self._do(command, first, second)
                 finished += 1
@@ -178,9 +212,9 @@ class ParaVirtual(Stateful):
             if done:
                 (before,) = self.arguments.unpack(done, _DONE)
                 self.arguments.write(done, _DONE.pack(before + finished & _WORD))
-        if count <= _AT_ONCE:
+        if count <= UPDATES_AT_ONCE:
             return 0
-        args[0], args[1] = operations + _AT_ONCE * _EXTENDED.size & _WORD, count - _AT_ONCE
+        args[0], args[1] = operations + UPDATES_AT_ONCE * _EXTENDED.size & _WORD, count - UPDATES_AT_ONCE
         return Request.AGAIN
 
     def _check(self, domain: int) -> None:
@@ -196,7 +230,7 @@ class ParaVirtual(Stateful):
             case 0 | 1:
                 if page in self.pinned:
                     raise HypercallError(Errno.EINVAL)
-                self.pages.get(page, LEAF if command == _PIN_LEAF else ROOT)
+                _must(self.pages.get(page, LEAF if command == _PIN_LEAF else ROOT))
                 self.pinned.append(page)
             case 4:
                 if page not in self.pinned:
@@ -237,29 +271,27 @@ class ParaVirtual(Stateful):
         if root % (_USER_PAGES * PAGE_SIZE):
             raise HypercallError(Errno.EINVAL)
         if root:
-            self.pages.get(root, ROOT)
-            try:
-                self.pages.get(Gpa(root + PAGE_SIZE), ROOT)
-            except HypercallError:
+            _must(self.pages.get(root, ROOT))
+            if error := self.pages.get(root + PAGE_SIZE, ROOT):
                 self.pages.put(root)
-                raise
+                _must(error)
 
     def _put_user_root(self, root: Gpa) -> None:
         if root:
             self.pages.put(root)
-            self.pages.put(Gpa(root + PAGE_SIZE))
+            self.pages.put(root + PAGE_SIZE)
 
     def _flush_if_needed(self) -> None:
         """Flush what the hypercall has changed, so that the guest need not ask for it."""
         if self.pages.flushes or self.pages.executables:
-            self._act(monitor.ACT_CODE if self.pages.executables else monitor.ACT_FLUSH)
+            self._act(_ACT_CODE if self.pages.executables else _ACT_FLUSH)
 
     def _act(self, action: int) -> None:
         """Let the monitor do something before the guest goes on."""
-        self._put(monitor.ACTION, self._word(monitor.ACTION) | action)
+        self.dma.put_word(_ACTION, self.dma.word(_ACTION) | action)
 
     def _word(self, place: Gpa) -> int:
-        return int.from_bytes(self.dma.view(place, 4), "little")
+        return self.dma.word(place)
 
     # -- the timer -----------------------------------------------------------------------------
 
@@ -284,6 +316,12 @@ class ParaVirtual(Stateful):
         self.send(_VIRQ_TIMER)
         self.next += self.period
         self.alarm.set(self.next)
+
+
+def _must(error: int) -> None:
+    """Raise HypercallError for an error number."""
+    if error:
+        raise HypercallError(Errno(error))
 
 
 def make_para_virtual(dma: Dma, arguments: Arguments, time: Time, send: Callable[[int], None]) -> ParaVirtual:
