@@ -57,7 +57,7 @@ CONFINED = {
     "fdt": ("dbt.board.devicetree",),
     "blake3": ("dbt.snapshot", "dbt.hypervisor.migration", "dbt.linux", "dbt.backend.digest"),
     "zstandard": ("dbt.snapshot", "dbt.host.qcow2", "dbt.containers.images"),
-    "msgspec": ("dbt.hypervisor.process", "dbt.daemon", "dbt.containers", "dbt.cli.vm.machines"),
+    "msgspec": ("dbt.hypervisor", "dbt.daemon", "dbt.containers", "dbt.cli.vm.machines"),
     "h11": ("dbt.daemon.http_server",),
     "httpx": ("dbt.containers.images.registry",),
 }

@@ -51,12 +51,13 @@ class OpenDrive:
         medium.changed = self._overlay.load()
         return medium
 
-    def release(self, keeps_lock: bool = False) -> None:
+    def release(self, keeps_lock: bool = False, flushes: bool = True) -> None:
         """Write everything to the files, and give their locks back, unless somebody ``keeps_lock``. They stay open.
-        Raise OSError.
+        With ``flushes``, it will survive a failure of the host, as other hosts see it only then. Raise OSError.
         """
-        self.medium.flush()
-        self.file.flush()
+        if flushes or not self.drive.is_read_through:
+            self.medium.flush()
+            self.file.flush()
         if not keeps_lock:
             self.unlock()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -24,6 +24,19 @@ class RamSource(Protocol):
     layout: RamLayout
 
     def map_into(self, ram: Ram) -> None: ...
+
+
+class ChangedImage:
+    """An image, but for ``pages`` that have changed since, by their numbers. See :class:`RamSource`."""
+
+    def __init__(self, image: RamImage, pages: Mapping[int, bytes]) -> None:
+        self.layout, self._image, self._pages = image.layout, image, pages
+
+    def map_into(self, ram: Ram) -> None:
+        """See :meth:`RamImage.map_into`."""
+        self._image.map_into(ram)
+        for page, data in self._pages.items():
+            ram.bytes[page << PAGE_SHIFT : page + 1 << PAGE_SHIFT] = data
 
 
 class RamImage:

@@ -369,15 +369,16 @@ class Attachments:
 
     # -- handing over --------------------------------------------------------------------------
 
-    def release(self, keeps_locks: bool = False) -> list[Handover | None]:
+    def release(self, keeps_locks: bool = False, flushes: bool = True) -> list[Handover | None]:
         """Write everything to the disks, and give their locks and the networks back, so that another machine can have
         them: of which only :meth:`claim` takes them back. The locks are kept where somebody ``keeps_locks``, because
-        the other machine has disks of its own. Raise OSError if a disk cannot be written.
+        the other machine has disks of its own. Unless it ``flushes``, raw files may have to be read on this host. Raise
+        OSError if a disk cannot be written.
 
         Return for each network card what another process on this host can go on with, or None.
         """
         for one in self._open:
-            one.release(keeps_locks)
+            one.release(keeps_locks, flushes)
         self.is_claimed = False
         return [end.hand_over() for end in self._ends]
 

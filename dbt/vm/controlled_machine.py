@@ -257,16 +257,17 @@ class ControlledMachine(LoadedMachine, ABC):
 
     # -- handing over --------------------------------------------------------------------------
 
-    def release(self, why: str, keeps_locks: bool = False) -> list[Handover | None]:
+    def release(self, why: str, keeps_locks: bool = False, flushes: bool = True) -> list[Handover | None]:
         """Give the disks and networks back, so that a machine that goes on from this one's state can claim them. This
         one cannot run any more, because of ``why``, before :meth:`claim` and :meth:`permit`.
 
         Return for each network card what a machine of another process on this host goes on with, or None if it has to
         connect anew. With ``keeps_locks`` nobody else can have the disks, because the other machine has copies of them.
-        Raise OSError if a disk cannot be written. The machine must not be running.
+        Unless it ``flushes``, what is in files of raw disks may still be in this host's memory, from where every
+        process of this host reads it. Raise OSError if a disk cannot be written. The machine must not be running.
         """
         self._ownership.check_stopped()
-        handed = self._parts.attachments.release(keeps_locks)
+        handed = self._parts.attachments.release(keeps_locks, flushes)
         self._ownership.forbid(why)
         return handed
 

@@ -268,11 +268,11 @@ class Machine(ControlledMachine):
 
         Raise StateError if it is no state that it can be in. It must be closed then.
         """
-        from dbt.vm.state import encode
+        from dbt.vm.state import are_same
         from dbt.vm.vm_state import restore
 
         self._ownership.check_stopped()
-        is_reset = self._prepared_for is not None and encode(self._prepared_for) == encode(values.get("guest"))
+        is_reset = self._prepared_for is not None and are_same(self._prepared_for, values.get("guest"))
         restore(self, self._parts, values, ram, _stay if is_reset else self._become)
 
     def fork(self, identity: Identity | None = None, **host: Unpack[HostOptions]) -> Self:

@@ -87,6 +87,26 @@ def encode(value: object) -> bytes:
     return repr(_sorted(value)).encode()
 
 
+_CONTAINERS = frozenset({list, tuple, dict})
+
+
+def are_same(mine: object, theirs: object) -> bool:
+    """Return True if two plain values have one encoding (:func:`encode`): they are equal, types included."""
+    if isinstance(mine, list | tuple):
+        if not isinstance(theirs, list | tuple) or len(mine) != len(theirs):
+            return False
+        kinds = list(map(type, mine))
+        if _CONTAINERS.isdisjoint(kinds):
+            return kinds == list(map(type, theirs)) and list(mine) == list(theirs)
+        return all(are_same(one, other) for one, other in zip(mine, theirs, strict=True))
+    if isinstance(mine, dict):
+        if not isinstance(theirs, dict) or len(mine) != len(theirs):
+            return False
+        pairs = zip(sorted(mine), sorted(theirs), strict=True)
+        return all(type(a) is type(b) and a == b and are_same(mine[a], theirs[b]) for a, b in pairs)
+    return type(mine) is type(theirs) and mine == theirs
+
+
 def _sorted(value: object) -> object:
     if isinstance(value, dict):
         return sorted((key, _sorted(held)) for key, held in value.items())

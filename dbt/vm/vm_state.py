@@ -33,7 +33,7 @@ from dbt.vm import vcpu
 from dbt.vm.guest import NO_GUEST, Guest
 from dbt.vm.options import MachineOptions
 from dbt.vm.result import RunResult, StopReason
-from dbt.vm.state import OBSERVABLE, encode, hash_of_pages, observable_state
+from dbt.vm.state import OBSERVABLE, are_same, hash_of_pages, observable_state
 from isa.arm.cpus import CPUS, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_E, PSR_F, PSR_I, PSR_MODE, PSR_T, SCTLR_REFUSED, WRITABLE, state_size
 
@@ -251,9 +251,8 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
     ram.map_into(machine.ram)
     found = observable_state(machine)
     for name in OBSERVABLE:
-        mine, theirs = found[name], values[name]
-        if mine != theirs or encode(mine) != encode(theirs):  # True equals 1, but not by its encoding
-            raise StateError(f"{name} in the saved state does not belong to the rest: {theirs!r:.200}")
+        if not are_same(found[name], values[name]):
+            raise StateError(f"{name} in the saved state does not belong to the rest: {values[name]!r:.200}")
     for receiver in told:
         parts.peripherals.board.receivers[receiver]([b""])
     parts.attachments.announce()

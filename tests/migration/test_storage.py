@@ -111,7 +111,7 @@ def test_an_overlay_arrives_with_its_image_or_finds_it_there(tmp_path: Path) -> 
         assert found.attachments._open[0].medium.read(4096, 5) == b"first"
         assert found.attachments._open[0].medium.read(8192, 1) == b"x"
         write_disk(found, 4096, b"again" * 1024)
-        with moved(tmp_path, found, [Drive(str(base), overlay=str(copy))]) as back:
+        with moved(tmp_path / "there", found, [Drive(str(base), overlay=str(copy))]) as back:
             assert back.attachments._open[0].medium.read(4096, 5) == b"again"
     os.unlink(copy)
     base.write_bytes(content(seed=2))

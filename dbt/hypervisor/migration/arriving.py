@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbt.hypervisor.migration.errors import ProtocolError
 from dbt.hypervisor.migration.messages import state_values
-from dbt.memory.ram_image import RamImage
-from dbt.snapshot.plain import NotPlain, decode
+from dbt.hypervisor.migration.values import decode
+from dbt.memory.ram_image import ChangedImage, RamImage
+from dbt.snapshot.plain import NotPlain
 from dbt.vm.machine import Machine
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class Arriving(Protocol):
 
     layout: RamLayout
 
-    def take_over(self, values: bytes, file: RamFile, pending: Sequence[Arrival]) -> None:
+    def take_over(self, values: bytes, file: RamFile, late: Mapping[int, bytes], pending: Sequence[Arrival]) -> None:
         """Be in a state: encoded values, which are of the same machine as those before, and RAM, of which the file
-        knows the parts that are not zero. ``pending`` is on its way to the guest.
+        knows the parts that are not zero, but for ``late`` pages by their numbers. ``pending`` is on its way to the
+        guest.
         """
 
     def claim(self, handed: Sequence[Handover | None]) -> None:
@@ -93,10 +95,10 @@ class OwnArriving:
         self.machine, self.model = machine, model
         self.layout = machine.ram.layout
 
-    def take_over(self, values: bytes, file: RamFile, pending: Sequence[Arrival]) -> None:
+    def take_over(self, values: bytes, file: RamFile, late: Mapping[int, bytes], pending: Sequence[Arrival]) -> None:
         found = decoded(values, "the state", self.model)
         with contextlib.closing(RamImage.adopt(self.layout, file)) as image:
-            self.machine.take_over(found, image)
+            self.machine.take_over(found, ChangedImage(image, late))
         self.machine.post_pending(pending)
 
     def claim(self, handed: Sequence[Handover | None]) -> None:

@@ -28,18 +28,25 @@ class Convergence:
         self._before: int | None = None  # what was left after the last round
         self._impatience = self._rounds = 0
 
+    def fits(self, sent: int, left: int, seconds: float) -> bool:
+        """Return True if what is left after a round can be sent in time. The arguments are those of
+        :meth:`is_enough`.
+        """
+        progress = self._progress
+        progress.dirty_pages = left
+        progress.dirty_rate = (left << PAGE_SHIFT) / max(seconds, 1e-6)
+        if sent > _FEW:
+            progress.bandwidth = (sent << PAGE_SHIFT) / max(seconds, 1e-6)
+        budget = int(progress.bandwidth * self._settings.downtime_s) >> PAGE_SHIFT
+        return left <= max(budget, _FEW)
+
     def is_enough(self, sent: int, left: int, seconds: float) -> bool:
         """Return True if the guest is to be stopped, after a round that has sent so many pages in so many seconds and
         left others changed.
         """
         progress, settings = self._progress, self._settings
         self._rounds += 1
-        progress.dirty_pages = left
-        progress.dirty_rate = (left << PAGE_SHIFT) / max(seconds, 1e-6)
-        if sent > _FEW:
-            progress.bandwidth = (sent << PAGE_SHIFT) / max(seconds, 1e-6)
-        budget = int(progress.bandwidth * settings.downtime_s) >> PAGE_SHIFT
-        if left <= max(budget, _FEW):
+        if self.fits(sent, left, seconds):
             return True
         shrinks = self._before is None or left < self._before * _SLOWER
         self._before = left

@@ -7,11 +7,13 @@ says alone, and the offer is compared with what this host gives at most.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from typing import Any, Final, Generic
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.layout import PAGE_SHIFT
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import StateError
 from dbt.host.network import Handover
 from dbt.hypervisor.migration.arriving import Arrived, Maker
@@ -52,6 +54,7 @@ class Incoming(Generic[Arrived]):
         self._tree = PageTree()
         self._machine: Arrived | None = None
         self._storage: ArrivingStorage | None = None
+        self._late: dict[int, bytes] = {}  # pages that are not in the file that is shared
         self._has_voted = False
         #: What the source calls the machine, and whether its user has paused it.
         self.name = ""
@@ -63,6 +66,14 @@ class Incoming(Generic[Arrived]):
         Raise MigrationError if nothing has come of it, and Undecided if the source may or may not have decided. Then
         the machine waits: see :meth:`decide` and :meth:`give_up`.
         """
+        collects = gc.isenabled()
+        try:
+            return self._receive()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _receive(self) -> Arrived:
         try:
             self._prepare()
             self._receive_state()
@@ -145,7 +156,8 @@ class Incoming(Generic[Arrived]):
                 case Kind.BLOCKS:
                     self._take_blocks(body)
                 case Kind.PAGES:
-                    self._take_pages(Pages.unpack(body, self._layout, with_content=not self._is_shared))
+                    is_late = self._is_shared and not self._file.is_written
+                    self._take_pages(Pages.unpack(body, self._layout, is_late or not self._is_shared), is_late)
                 case Kind.ROUND:
                     self._reached(Point.DESTINATION_HEARD_ROUND)
                     channel.send(Kind.ROUND_HEARD, {})
@@ -154,6 +166,7 @@ class Incoming(Generic[Arrived]):
                         self._storage.flush()
                 case _:
                     break
+        gc.disable()  # a collection could take longer than all that follows
         self._reached(Point.DESTINATION_HEARD_STATE)
         fields = {"values": bytes, "root": bytes, "is_paused": bool, "pending": list, "ends": list, "storage": list}
         state = mapping(body, "the state", **fields)
@@ -164,23 +177,28 @@ class Incoming(Generic[Arrived]):
         if self._machine is None:
             self._machine = self._made(state["values"])
         self._file.parts = _parts(self._tree)
-        self._machine.take_over(state["values"], self._file, pending_of(state["pending"]))
+        self._machine.take_over(state["values"], self._file, self._late, pending_of(state["pending"]))
         self._reached(Point.DESTINATION_VERIFIED)
         self._machine.claim(self._handed(state["ends"]))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
 
-    def _take_pages(self, pages: Pages) -> None:
-        """Note the content of pages. What is hashed is what the file has afterwards."""
+    def _take_pages(self, pages: Pages, is_late: bool) -> None:
+        """Note the content of pages. What is hashed is what the file has afterwards, or what is kept of ``late`` pages,
+        which come when nobody can write to a file that is shared.
+        """
         file, tree, at = self._file, self._tree, 0
         if not self._is_shared:
             put(file, pages.runs, pages.content)
             clear(file, pages.cleared)
+        elif is_late:
+            content = bytes(pages.content)
+            self._late.update(zip(pages.runs, _pages_of(content), strict=True))
+            self._late.update(dict.fromkeys(pages.cleared, bytes(PAGE_SIZE)))
         for page, count in pages.runs.runs():
             size = count << PAGE_SHIFT
-            tree.update(
-                page, file.get(Gpa(page << PAGE_SHIFT), size) if self._is_shared else pages.content[at : at + size]
-            )
+            is_in_file = self._is_shared and not is_late
+            tree.update(page, file.get(Gpa(page << PAGE_SHIFT), size) if is_in_file else pages.content[at : at + size])
             at += size
         for page, count in pages.cleared.runs():
             tree.clear(page, count)
@@ -274,6 +292,10 @@ class Incoming(Generic[Arrived]):
             self._machine = None
         if self._storage is not None:
             self._storage.close()
+
+
+def _pages_of(content: bytes) -> Iterator[bytes]:
+    return (content[at : at + PAGE_SIZE] for at in range(0, len(content), PAGE_SIZE))
 
 
 def _parts(tree: PageTree) -> list[tuple[int, int]]:

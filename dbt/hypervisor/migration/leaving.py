@@ -11,9 +11,9 @@ from dbt.abi.layout import PAGE_SHIFT
 from dbt.host.net_option import USER
 from dbt.hypervisor.migration.errors import MigrationError
 from dbt.hypervisor.migration.messages import MOST_PENDING, MOST_PENDING_BYTES
+from dbt.hypervisor.migration.values import encode
 from dbt.memory.contents import touched
 from dbt.snapshot.format import Runs
-from dbt.snapshot.plain import encode
 
 if TYPE_CHECKING:
     from dbt.host.disk import RawFile
@@ -154,7 +154,8 @@ class OwnLeaving:
 
     def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
         self.pending = _bounded(self.machine.take_pending())
-        handed = self.machine.release(IS_ELSEWHERE, keeps_disks)
+        reads_elsewhere = not keeps_networks and not keeps_disks
+        handed = self.machine.release(IS_ELSEWHERE, keeps_disks, reads_elsewhere)
         if keeps_networks:
             return [None if end is None else end._replace(descriptor=os.dup(end.descriptor)) for end in handed]
         self.machine.leave_networks()

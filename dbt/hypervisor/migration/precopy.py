@@ -44,11 +44,6 @@ class PageSender:
         with subject.held() as machine:
             return machine.begin_epoch()
 
-    def count_dirty(self, subject: Subject) -> int:
-        """Return how many pages have changed since the round began."""
-        with subject.held() as machine:
-            return len(machine.dirty_pages(renews=False))
-
     def send_round(self, subject: Subject, pages: Sequence[int]) -> None:
         """Send these pages, which the guest may be changing again."""
         began, limit = time.monotonic(), self._bandwidth
@@ -61,6 +56,19 @@ class PageSender:
                 ahead = (at + len(batch) << PAGE_SHIFT) / limit - (time.monotonic() - began)
                 if ahead > 0:
                     time.sleep(ahead)
+
+    @property
+    def is_sharing(self) -> bool:
+        """True while pages are put into a file."""
+        return self._file is not None
+
+    def stop_sharing(self) -> None:
+        """Let nobody write to the file any more. What is sent from now on comes with its content. The kernel looks at
+        all pages of the file for that, so it is done while the guest runs. Raise OSError.
+        """
+        if self._file is not None:
+            self._file.stop_writing()
+            self._file = None
 
     def send_rest(self, machine: Leaving, pages: Sequence[int]) -> None:
         """Send these pages of a guest that is stopped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from queue import SimpleQueue
 from threading import Thread
 from typing import Final, Generic
 
@@ -63,8 +64,10 @@ class Receiver(Closing, Generic[Arrived]):
         """
         channel = self._greeted(timeout)
         self._incoming = Incoming(channel, self._maker, self._reached)
+        self._begin_answering()
         try:
             machine = self._incoming.receive()
+            self._answer_later(channel)
         except Undecided:
             channel.close()
             found = self.await_decision(self._decision_s)
@@ -75,7 +78,9 @@ class Receiver(Closing, Generic[Arrived]):
             channel.close()
             self._incoming = None
             raise
-        self._answer_later(channel)
+        finally:
+            if not self._is_answering:
+                self._to_answer.put(None)
         return machine
 
     @property
@@ -149,9 +154,17 @@ class Receiver(Closing, Generic[Arrived]):
     def _answer_later(self, channel: Channel) -> None:
         """Tell a source that has not heard so that the machine runs here, beside whatever this process does."""
         self._is_answering = True
-        Thread(target=self._answer, args=(channel,), name="dbt-migration", daemon=True).start()
+        self._to_answer.put(channel)
 
-    def _answer(self, channel: Channel) -> None:
+    def _begin_answering(self) -> None:
+        """Start the thread that will answer, before the guest stands still."""
+        self._to_answer = SimpleQueue[Channel | None]()
+        Thread(target=self._answer, args=(self._to_answer,), name="dbt-migration", daemon=True).start()
+
+    def _answer(self, given: SimpleQueue[Channel | None]) -> None:
+        channel = given.get()
+        if channel is None:  # nothing has come of the migration
+            return
         end = time.monotonic() + _ANSWERING_S
         with contextlib.closing(self._entrance), contextlib.suppress(OSError):
             while True:

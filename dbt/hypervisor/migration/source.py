@@ -8,6 +8,7 @@ that it has not begun, or has certainly ended. The source keeps the machine unti
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from dbt.hypervisor.migration.leaving import Leaving
     from dbt.hypervisor.migration.subject import Subject
 
+#: The seconds that a destination has for its first turn before the machine here is closed, which takes as long, on a
+#: processor that both want if they are on one host.
+_BEGINNING_S: Final = 0.015
 #: The seconds between two attempts to reach the destination again, or to have the disks back.
 _AGAIN_S: Final = 0.2
 #: The seconds in which disks are claimed back, which a destination that gives up may still have.
@@ -69,7 +73,7 @@ class Outgoing:
 
         Raise MigrationError if it goes on here, and Undecided if nobody knows, in which case it is kept and paused.
         """
-        progress = self.progress
+        progress, collects = self.progress, gc.isenabled()
         progress.began_s = time.monotonic()
         try:
             with self._connect() as channel:
@@ -86,6 +90,8 @@ class Outgoing:
         finally:
             while self._disks:
                 os.close(self._disks.pop())
+            if collects:
+                gc.enable()
             progress.total_s = time.monotonic() - progress.began_s
 
     def _run(self, channel: Channel) -> None:
@@ -189,18 +195,27 @@ class Outgoing:
             self._end_round(channel)
             progress.rounds += 1
             self._reached(Point.SOURCE_SENT_ROUND)
-            left = sender.count_dirty(subject)
-            if storage is not None:
-                with subject.held() as machine:
+            seconds = time.monotonic() - began
+            with subject.held() as machine:
+                left = len(machine.dirty_pages(renews=False))
+                if storage is not None:
                     storage.note(machine.changed_blocks())
-                left += storage.left >> PAGE_SHIFT
-            is_last = convergence.is_enough(len(pages), left, time.monotonic() - began)
+                    left += storage.left >> PAGE_SHIFT
+                if not sender.is_sharing and convergence.fits(len(pages), left, seconds):
+                    return self._stopped(machine)
+            if is_last := convergence.is_enough(len(pages), left, seconds):
+                sender.stop_sharing()
             with subject.held() as machine:
                 if is_last:
-                    self._stopped_at = time.monotonic()
-                    subject.suspend()
-                    return machine
+                    return self._stopped(machine)
                 pages = machine.dirty_pages(renews=True)
+
+    def _stopped(self, machine: Leaving) -> Leaving:
+        """Stop the guest, which is held."""
+        self._stopped_at = time.monotonic()
+        gc.disable()  # a collection could take longer than all that follows
+        self._subject.suspend()
+        return machine
 
     # -- while it is stopped -------------------------------------------------------------------
 
@@ -239,8 +254,6 @@ class Outgoing:
     ) -> None:
         self._reached(Point.SOURCE_RELEASED)
         values = machine.values()
-        if self._file is not None:
-            self._file.stop_writing()
         state = {
             "values": values,
             "root": sender.tree.root(values),
@@ -292,6 +305,7 @@ class Outgoing:
             self._resolve(machine, error)
         self.progress.downtime_s = time.monotonic() - self._stopped_at
         self._reached(Point.SOURCE_HEARD_ACKNOWLEDGEMENT)
+        time.sleep(_BEGINNING_S)
         with contextlib.suppress(MigrationError):  # the destination needs it only to stop waiting
             channel.send(Kind.DONE)
         self._subject.give_up()

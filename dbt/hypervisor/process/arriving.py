@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dbt.hypervisor.carrier import VmLost
@@ -55,17 +55,15 @@ class ArrivingProcess:
             vm.close()
             raise
 
-    def take_over(self, values: bytes, file: RamFile, pending: Sequence[Arrival]) -> None:
+    def take_over(self, values: bytes, file: RamFile, late: Mapping[int, bytes], pending: Sequence[Arrival]) -> None:
         file.seal()
-        handle = memory_file(values)
+        handles = [memory_file(values), memory_file(b"".join(late.values()) or b"\0")]
+        arrivals = [(one.receiver, one.data) for one in pending]
         try:
-            self.vm.ask(
-                say.TakeOver(file.parts, [(one.receiver, one.data) for one in pending]),
-                say.Ready,
-                [handle, file.handle],
-            )
+            self.vm.ask(say.TakeOver(file.parts, list(late), arrivals), say.Ready, [*handles, file.handle])
         finally:
-            os.close(handle)
+            for handle in handles:
+                os.close(handle)
 
     def claim(self, handed: Sequence[Handover | None]) -> None:
         with opened(self._nets, handed) as (ends, files):

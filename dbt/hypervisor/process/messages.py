@@ -255,11 +255,12 @@ class Prepare(_Message):
 
 
 class TakeOver(_Message):
-    """Be in the state in two files that come along, its values and its RAM. It is zero but for ``parts``: address and
-    size of each. ``pending`` is on its way to the guest.
+    """Be in the state in files that come along: its values, ``late`` pages, and the rest of RAM. That is zero but for
+    ``parts``: address and size of each. ``pending`` is on its way to the guest.
     """
 
     parts: list[tuple[int, int]]
+    late: list[int]
     pending: list[tuple[str, bytes]]
 
 
