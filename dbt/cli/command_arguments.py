@@ -264,14 +264,15 @@ def add_snapshot(parser: Parser) -> None:
 
 
 def add_xenstore(parser: Parser) -> None:
-    parser.usage = "dbt xenstore SOCKET ls|read|write|rm|watch NODE [VALUE]"
+    parser.usage = "dbt xenstore DOMAIN ls|read|write|rm|watch NODE [VALUE]"
     parser.description = (
         "Look at the XenStore of a domain of Xen that runs, and change it, as Xen's\n"
         "toolstack does. A NODE that does not begin with a slash is one of the domain's\n"
         "own. `write control/shutdown poweroff` asks it to power off."
     )
     options = Options(parser)
-    options.argument("SOCKET", "the socket that was given to `dbt run --xenstore`", "socket", required=True)
+    help_ = "the name of a domain of `dbt vm`, or the socket that was given to `dbt run --xenstore`"
+    options.argument("DOMAIN", help_, "domain", required=True)
     options.argument("OPERATION", "ls, read, write, rm or watch", "operation", required=True)
     options.argument("NODE", "the path of a node", "node", required=True)
     options.argument("VALUE", "what to write", "value")
@@ -283,7 +284,7 @@ def add_xenstore(parser: Parser) -> None:
             parser.error(f"{parsed.operation} is none of {', '.join(OPERATIONS)}")
         if (parsed.value is not None) != (parsed.operation == "write"):
             parser.error("VALUE is what to write, and write alone has one")
-        return xenstore(parsed.socket, parsed.operation, parsed.node, parsed.value)
+        return xenstore(parsed.domain, parsed.operation, parsed.node, parsed.value)
 
     parser.set_defaults(command=command)
 

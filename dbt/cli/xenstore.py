@@ -1,4 +1,7 @@
-"""``dbt xenstore``: looks at the XenStore of a domain that ``dbt run --xen --xenstore`` runs, and changes it."""
+"""``dbt xenstore``: looks at the XenStore of a domain of Xen, and changes it.
+
+The domain is one of ``dbt vm``, or what ``dbt run --xen --xenstore`` runs.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,12 @@ OPERATIONS: Final = {"ls": Type.DIRECTORY, "read": Type.READ, "write": Type.WRIT
 _TOKEN: Final = b"dbt"
 
 
-def xenstore(place: str, operation: str, node: str, value: str | None) -> int:
-    """Do an operation on a node, and print what it returns. ``watch`` goes on until the domain ends, or Ctrl-C."""
+def xenstore(domain: str, operation: str, node: str, value: str | None) -> int:
+    """Do an operation on a node, and print what it returns. ``watch`` goes on until the domain ends, or Ctrl-C.
+
+    ``domain`` is a domain of ``dbt vm``, or the path of a socket.
+    """
+    place = domain if "/" in domain or domain.startswith("unix:") or os.path.exists(domain) else _place_of(domain)
     payload = os.fsencode(node) + b"\0"
     if operation == "write":
         payload += os.fsencode(value or "")
@@ -44,6 +51,16 @@ def xenstore(place: str, operation: str, node: str, value: str | None) -> int:
                     return 0
                 case _:
                     return 0
+
+
+def _place_of(domain: str) -> str:
+    """Return the socket of a domain's XenStore."""
+    from dbt.cli.vm.connection import ask, of_domain
+
+    found = ask("GET", of_domain(domain))["xenstore"]
+    if found is None:
+        raise CommandError(f"{domain} is no domain of Xen that has a machine, so it has no XenStore.", Status.FAILURE)
+    return f"unix:{found}"
 
 
 def _connected(place: str) -> socket.socket:

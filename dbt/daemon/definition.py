@@ -41,6 +41,7 @@ OptionValue = str | int | bool | list[str]
 #: Less than the limits of devices can be.
 PerSecond = Annotated[int, Meta(ge=1, lt=1 << 48)]
 Latency = Literal["interactive", "normal", "batch"]
+GuestType = Literal["full", "pv"]
 
 T = TypeVar("T")
 
@@ -72,11 +73,13 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What is known of a virtual machine before it runs.
 
     ``directory`` is where the relative paths of its options begin; a file's own directory, if nothing else is said.
+    ``type`` is "pv" for a domain of Xen, "full" for a board with devices, or None for what the options say.
     """
 
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
     machine: dict[str, OptionValue]
     uuid: UUID | None = None
+    type: GuestType | None = None
     autostart: bool = False
     directory: str = "/"
     share: Share = Share()

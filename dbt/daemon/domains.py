@@ -283,8 +283,9 @@ class Domains:
 
     def _forget(self, record: Record) -> None:
         self._store.remove(record.domain.uuid)
-        if record.managed_save is not None and os.path.exists(record.managed_save):
-            os.unlink(record.managed_save)
+        for path in (record.managed_save, record.boot.xenstore):
+            if path is not None and os.path.exists(path):
+                os.unlink(path)
         if os.path.isdir(snapshots := os.path.join(self._states, str(record.domain.uuid))):
             shutil.rmtree(snapshots)
         with self._defining:

@@ -14,10 +14,14 @@ from dbt.vm.options import HostOptions
 class GuestBoot(Protocol):
     """Makes the machine of one domain, as :data:`dbt.hypervisor.carrier.Boot`. It can be pickled.
 
-    ``resume`` is a snapshot from which the next machine goes on; the ones after it are booted.
+    ``resume`` is a snapshot from which the next machine goes on; the ones after it are booted. ``xenstore`` is the path
+    of the socket at which its XenStore is, if it is a domain of Xen.
     """
 
     resume: str | None
+
+    @property
+    def xenstore(self) -> str | None: ...
 
     def __call__(self, console: Console) -> Machine:
         """Return the machine, with the guest in it."""

@@ -10,10 +10,13 @@ from msgspec import Meta
 from dbt.daemon.definition import NAME_PATTERN, Latency
 from dbt.daemon.domains import Record
 from dbt.hypervisor.host import Host
+from dbt.hypervisor.lifecycle import ALIVE
 
 
 class DomainInfo(msgspec.Struct, frozen=True):
-    """A domain: what it is, its state, and its share. ``reason`` is why its machine has ended."""
+    """A domain: what it is, its state, and its share. ``reason`` is why its machine has ended. ``xenstore`` is the
+    socket of its XenStore, while it has a machine that is a domain of Xen.
+    """
 
     name: str
     uuid: str
@@ -26,6 +29,7 @@ class DomainInfo(msgspec.Struct, frozen=True):
     weight: int
     cap: float | None
     latency: str
+    xenstore: str | None
 
     @classmethod
     def of(cls, record: Record) -> DomainInfo:
@@ -42,6 +46,7 @@ class DomainInfo(msgspec.Struct, frozen=True):
             share.weight,
             share.cap,
             share.latency,
+            record.boot.xenstore if domain.state in ALIVE else None,
         )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 LOOPBACK = "127.0.0.1"
+#: The longest path that a unix socket can have, and the longest last part of one that is reached by its directory.
+_LONGEST_PATH, _LONGEST_NAME = 107, 80
 #: The most connections that wait to be accepted.
 _BACKLOG = 4
 #: The seconds after which somebody who does not answer counts as not there.
@@ -25,10 +29,16 @@ class Listener(socket.socket):
     _path = ""
     _file: tuple[int, int] | None = None  # device and inode of what is at the path
 
-    def bind(self, address: object) -> None:
-        super().bind(address)  # type: ignore[arg-type]
-        if isinstance(address, str):
-            self._path, self._file = address, _identity(address)
+    def bind_path(self, path: str) -> None:
+        """Be at a path, which may be longer than that of a socket can be."""
+        with _reachable(path) as address:
+            self.bind(address)
+        self._path, self._file = path, _identity(path)
+
+    @property
+    def path(self) -> str:
+        """The path of a unix socket."""
+        return self._path
 
     def close(self) -> None:
         if self._file is not None and _identity(self._path) == self._file:
@@ -53,8 +63,8 @@ class Endpoint(NamedTuple):
         """
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
-            if not path or "\0" in path or len(os.fsencode(path)) > 107:
-                raise WrongEndpoint(f"{text}: the path of a unix socket has 1 to 107 bytes")
+            if "\0" in path or not 1 <= len(os.fsencode(os.path.basename(path))) <= _LONGEST_NAME:
+                raise WrongEndpoint(f"{text}: a unix socket has a path, and a name of 1 to {_LONGEST_NAME} bytes in it")
             return cls(path=path)
         host, colon, digits = text.rpartition(":")
         if not (digits.isascii() and digits.isdecimal() and len(digits) <= 5 and int(digits) <= 65535):
@@ -90,20 +100,48 @@ class Endpoint(NamedTuple):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(_CONNECT_TIMEOUT_S)
-            connection.connect(self.path)
+            with _reachable(self.path) as address:
+                connection.connect(address)
         except OSError:
             connection.close()
             raise
         return connection
 
 
+def accepted(listener: socket.socket) -> socket.socket:
+    """Return a connection that waits at a listener which does not wait itself. The connection does not wait either. A
+    jailed process may call it. Raise OSError if there is none.
+    """
+    connection, _ = listener.accept()
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_NONBLOCK)
+    return connection
+
+
 def describe(listener: socket.socket) -> str:
     """Return where a socket listens, as gdb's ``target remote`` takes it."""
+    if isinstance(listener, Listener) and listener.path:
+        return listener.path
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return str(name)
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{host}:{name[1]}"
+
+
+@contextlib.contextmanager
+def _reachable(path: str) -> Iterator[str]:
+    """Give a path by which a unix socket can be reached: the path itself or, if it is too long, one that goes by its
+    open directory.
+    """
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        yield path
+        return
+    folder, name = os.path.split(path)
+    directory = os.open(folder or ".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{name}"
+    finally:
+        os.close(directory)
 
 
 def _listen_unix(path: str) -> Listener:
@@ -112,7 +150,7 @@ def _listen_unix(path: str) -> Listener:
     listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listener.bind(path)
+        listener.bind_path(path)
     except OSError:
         listener.close()
         raise
@@ -131,7 +169,8 @@ def _remove_abandoned(path: str) -> None:
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
         probe.setblocking(False)  # somebody with a full queue would have us wait
         try:
-            probe.connect(path)
+            with _reachable(path) as address:
+                probe.connect(address)
         except ConnectionRefusedError:
             with contextlib.suppress(OSError):
                 os.unlink(path)

@@ -6,14 +6,13 @@ and is answered then. There are no transactions here. Nothing waits, and no clie
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from dbt.host.endpoint import Endpoint, WrongEndpoint
+from dbt.host.endpoint import Endpoint, WrongEndpoint, accepted
 from dbt.host.journal import HostJournal
 from dbt.hypervisor.xen.store.ring import StoreRing
 from dbt.hypervisor.xen.store.server import CHANGES, MOST_WATCHES, Type, is_inside, message
@@ -34,7 +33,6 @@ class _Client:
     """A program that is connected. While it ``waits`` for a change to be done, its other requests wait too."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
         self.connection = connection
         self.received, self.output = bytearray(), bytearray()
         self.watches: list[tuple[str, bytes]] = []
@@ -148,12 +146,14 @@ class StoreSocket(Closing):
                 client.connection.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            if len(self._clients) < _MOST_CLIENTS:
-                self._clients.append(_Client(connection))
-            else:
-                connection.close()
+        try:
+            connection = accepted(self._listener)
+        except OSError:  # nobody waits, or has gone again
+            return
+        if len(self._clients) < _MOST_CLIENTS:
+            self._clients.append(_Client(connection))
+        else:
+            connection.close()
 
     def _answer(self, client: _Client, kind: int, request: int, transaction: int, payload: bytes) -> bytes:
         """Return the answer to a request that changes nothing, and what follows it."""

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from dbt.devices.virtio.vsock_packet import BOTH, BUFFER, NO_RECEIVE, NO_SEND, Kind, Message
 from dbt.engine.descriptors import is_ready, ready
-from dbt.host.endpoint import Endpoint, WrongEndpoint
+from dbt.host.endpoint import Endpoint, WrongEndpoint, accepted
 from dbt.host.vsock_option import Vsock
 
 #: The bytes of the longest line that asks for a connection.
@@ -124,7 +124,6 @@ class _Stream:
     """
 
     def __init__(self, connection: socket.socket, is_open: bool, unsent: bytes = b"") -> None:
-        connection.setblocking(False)
         self.socket = connection
         self.is_open = is_open
         self.unsent = unsent
@@ -241,9 +240,9 @@ class UnixEnd:
     def _connect(self, ports: _Ports) -> None:
         """Connect to the socket of a port, or refuse."""
         path = f"{self._path}_{ports.host}"
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        # A jailed process cannot make it one that does not wait later.
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            connection.setblocking(False)
             connection.connect(path)
         except (OSError, ValueError):  # also if nobody accepts, and if the path is too long
             connection.close()
@@ -361,10 +360,9 @@ class UnixEnd:
     def _accept(self) -> None:
         for _ in range(_MOST_ACCEPTED):
             try:
-                client, _ = self._listener.accept()
+                client = accepted(self._listener)
             except OSError:
                 return
-            client.setblocking(False)
             self._greetings.append(_Greeting(client))
             if len(self._greetings) > _MOST_GREETINGS:
                 self._greetings.pop(0).socket.close()

@@ -78,7 +78,7 @@ class Facts(NamedTuple):
     @classmethod
     def of(cls, machine: Machine) -> Facts:
         options = machine.options
-        hears = bool(options.nets or options.vsock)
+        hears = bool(options.nets or options.vsock or options.xenstore)
         return cls(machine.timeline.ticks_per_second, tuple(options.nets), hears, bool(options.nets or options.drives))
 
 

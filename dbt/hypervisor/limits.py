@@ -91,7 +91,11 @@ def _is_whole(value: object) -> bool:
 
 
 def limit_devices(machine: Machine, limits: Limits) -> None:
-    """Give all disks and network cards of a machine their limits. What is as it was goes on as it was."""
+    """Give all disks and network cards of a machine their limits. What is as it was goes on as it was. Raise ValueError
+    for limits of a domain of Xen, whose devices have none.
+    """
+    if machine.options.board_model.is_domain and not (any(limits.disks) or any(limits.nets)):
+        return
     for number in range(len(machine.options.drives)):
         machine.limit_disk(number, limits.disks)
     for number in range(len(machine.options.nets)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dbt.host.console import Console
 from dbt.hypervisor.carrier import Boot, Conduct, Facts, Name, Outcome, Terms, check_machine, execute
 from dbt.hypervisor.limits import Limits, limit_devices, set_memory
-from dbt.vm.identity import Identity, with_identity
+from dbt.vm.identity import Identity, store_of_clone, with_identity
 from dbt.vm.machine import Machine
 from dbt.vm.vm_state import VmState
 
@@ -44,6 +44,7 @@ class ThreadCarrier:
             state = VmState(with_identity(state.values, identity), state.ram)
             nets = zip(options.get("nets", ()), identity.addresses, strict=True)
             options["nets"] = [net._replace(mac=mac) for net, mac in nets]
+            options["xenstore"] = store_of_clone(options.get("xenstore"), identity.uuid)
         return ThreadVm(Machine.restore(state, **options), conduct)
 
     def arguments(self, options: HostOptions) -> Callable[[Console], HostOptions]:
@@ -162,6 +163,7 @@ def host_arguments(machine: Machine) -> Callable[[Console], HostOptions]:
     def arguments(console: Console) -> HostOptions:
         found = options.of_host(console, silent)
         found["nets"], found["drives"], found["vsock"] = options.nets, options.drives, options.vsock
+        found["xenstore"] = options.xenstore
         return found
 
     return arguments

@@ -83,11 +83,14 @@ class ControlledMachine(LoadedMachine, ABC):
         return self._parts.loop.must_stop
 
     def press_power_key(self) -> None:
-        """Press the power key, which is released 100 ms of virtual time later. Signal handlers and other threads may
-        call it. Raise ValueError if the board has no such key.
+        """Press the power key, which is released 100 ms of virtual time later. A domain of Xen is asked by XenStore to
+        power off. Signal handlers and other threads may call it. Raise ValueError if the board has no such key.
 
         It is input: it is recorded, and during a replay only the recorded keys are pressed.
         """
+        if self.options.board_model.is_domain:
+            self.write_store("control/shutdown", "poweroff")
+            return
         if POWER_KEY not in self._parts.peripherals.board.receivers:
             raise ValueError(f"the board {self.options.board_model.name} has no power key")
         self._parts.mailbox.post(Arrival(POWER_KEY, b""))
@@ -98,11 +101,15 @@ class ControlledMachine(LoadedMachine, ABC):
 
         It is input, as the power key is.
         """
-        if _BALLOON not in self._parts.peripherals.board.receivers:
+        is_domain = self.options.board_model.is_domain
+        if not is_domain and _BALLOON not in self._parts.peripherals.board.receivers:
             raise ValueError("the machine has no balloon: make it with devices=['balloon']")
         pages, rest = divmod(size, PAGE_SIZE)
         if rest or not 0 <= size <= self.ram.size:
             raise ValueError(f"a balloon has a number of bytes up to {self.ram.size} in pages, and {size} is none")
+        if is_domain:
+            self.write_store("memory/target", str((self.ram.size - size) >> 10))
+            return
         self._parts.mailbox.post(Arrival(_BALLOON, pages.to_bytes(4, "little")))
 
     def limit_disk(self, number: int, limits: DiskLimits) -> None:
@@ -148,7 +155,8 @@ class ControlledMachine(LoadedMachine, ABC):
     @property
     def given_memory(self) -> int | None:
         """The bytes of its RAM that the guest says that it has given back by its balloon, or None if it has none."""
-        pages = self._parts.attachments.given_pages
+        domain = self._parts.peripherals.board.hypervisor
+        pages = self._parts.attachments.given_pages if domain is None else len(domain.reservation.holes)
         return None if pages is None else pages * PAGE_SIZE
 
     def take_disk_failures(self) -> Mapping[int, DiskFailure]:

@@ -8,6 +8,7 @@ address that its driver has noted, is in the guest's memory and stays: the guest
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -26,6 +27,21 @@ _TREE_REGISTER, _TREE_MAGIC, _TREE_HEAD = 2, b"\xd0\x0d\xfe\xed", 8
 #: The names of the devices in saved values.
 _CLOCK = "clock"
 _SLOTS = "virtio slots"
+
+
+def store_of_clone(end: str | None, uuid: UUID) -> str | None:
+    """Return the socket of a clone's XenStore, of which ``end`` is that of the other machine: beside it, if that is
+    named by the machine's UUID, and else none.
+    """
+    if end is None:
+        return None
+    folder, name = os.path.split(end)
+    stem, suffix = os.path.splitext(name)
+    try:
+        UUID(stem)
+    except ValueError:
+        return None
+    return os.path.join(folder, f"{uuid}{suffix}")
 
 
 class Identity(NamedTuple):

@@ -62,6 +62,7 @@ def _names_or_all(parser: Parser) -> None:
 def _files(parser: Parser) -> None:
     parser.usage = f"{parser.prog} [OPTIONS] FILE..."
     parser.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
+    Options(parser).text("TYPE", "pv: a domain of Xen; full: a board with devices [what the definition says]", "--type")
 
 
 def _list(parser: Parser) -> None:
@@ -255,7 +256,7 @@ def _do_define(starts: bool) -> Command:
     def command(parsed: argparse.Namespace) -> int:
         from dbt.cli.vm.verbs import define
 
-        return define(parsed.files, starts, parsed.json)
+        return define(parsed.files, starts, parsed.type, parsed.json)
 
     return command
 

@@ -38,6 +38,8 @@ _OF_A_RUN: Final = frozenset(
         "realtime",  # the host says how time passes
     }
 )
+#: The board that is a domain of Xen.
+XEN: Final = "xen"
 _NAMES: Final = tuple(name for name in RunOptions._fields if name not in _OF_A_RUN)
 #: The options that belong to the state of a machine, and are a snapshot's where there is one.
 _OF_STATE: Final = (
@@ -64,9 +66,14 @@ _Section: Final = msgspec.defstruct(
 
 
 class OptionMachines:
-    """See :class:`dbt.daemon.machines.MachineMaker`."""
+    """See :class:`dbt.daemon.machines.MachineMaker`. ``stores`` is the directory in which domains of Xen have the
+    sockets of their XenStores, named by their UUIDs.
+    """
 
     modules: Sequence[str] = (__name__,)
+
+    def __init__(self, stores: str | None = None) -> None:
+        self._stores = stores
 
     def check(self, definition: Definition) -> Definition:
         """See :class:`dbt.daemon.machines.MachineMaker`. What is not given and must differ follows from the UUID."""
@@ -76,6 +83,7 @@ class OptionMachines:
         options = _options(definition)
         try:
             check_options(options)
+            _check_type(definition, options)
             if options.console not in (None, VIRTIO):
                 raise DefinitionError(
                     f"console = {options.console!r} is for a terminal; in a definition it can only be {VIRTIO!r}"
@@ -108,17 +116,24 @@ class OptionMachines:
 
     def boot(self, definition: Definition) -> OptionBoot:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
-        return OptionBoot(_options(definition))
+        return OptionBoot(self._of_machine(definition))
 
     def options(self, definition: Definition) -> HostOptions:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
         try:
-            found = host_options(_of_host(_options(definition)), NOBODY, ConsoleRing())
+            found = host_options(_of_host(self._of_machine(definition)), NOBODY, ConsoleRing())
         except CommandError as error:
             raise DefinitionError(f"the machine of {definition.name}: {error}") from None
         for name in ("console", "notice", "observer", "realtime"):
             del found[name]  # type: ignore[misc] # of this run
         return found
+
+    def _of_machine(self, definition: Definition) -> RunOptions:
+        """Return the options with what the daemon adds to them."""
+        options = _options(definition)
+        if options.board != XEN or options.xenstore is not None or self._stores is None:
+            return options
+        return options._replace(xenstore=f"unix:{os.path.join(self._stores, str(definition.uuid))}.store")
 
     def option_schemas(self) -> dict[str, object]:
         """See :class:`dbt.daemon.machines.MachineMaker`."""
@@ -133,6 +148,12 @@ class OptionBoot:
     def __init__(self, options: RunOptions) -> None:
         self.resume: str | None = None
         self._options = options
+
+    @property
+    def xenstore(self) -> str | None:
+        """See :class:`dbt.daemon.machines.GuestBoot`."""
+        end = self._options.xenstore
+        return None if end is None else end.removeprefix("unix:")
 
     def __call__(self, console: Console) -> Machine:
         """See :class:`dbt.daemon.machines.GuestBoot`. Raise ValueError if what the user gave is wrong, and else
@@ -155,7 +176,18 @@ def _options(definition: Definition) -> RunOptions:
     for name, value in definition.machine.items():
         given[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else _text(value)
     options = RunOptions(**{"epoch": "now", **given}, realtime="off")
-    return options._replace(board="xen") if options.xen and options.board is None else options
+    is_domain = options.xen or definition.type == "pv"
+    return options._replace(board=XEN) if is_domain and options.board is None else options
+
+
+def _check_type(definition: Definition, options: RunOptions) -> None:
+    """Raise DefinitionError if a definition says of itself what it is not, or limits what cannot be limited."""
+    if definition.type is not None and (definition.type == "pv") != (options.board == XEN):
+        board = options.board or "that of the processor"
+        raise DefinitionError(f"type = {definition.type!r}, and the board is {board}: {XEN} is the one of type 'pv'")
+    most = definition.limits
+    if options.board == XEN and any((most.disk_bytes, most.disk_operations, most.net_sent, most.net_received)):
+        raise DefinitionError("disks and network cards of a domain of Xen have no limits: leave them out of limits")
 
 
 def _of_host(options: RunOptions) -> RunOptions:

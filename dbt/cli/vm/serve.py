@@ -46,7 +46,7 @@ def serve(
             Strictness(parse_choice("--jail", jail, [one.value for one in Strictness])),
             None if migration is None else _place(migration, credentials),
         )
-        daemon = Daemon(places, OptionMachines(), dbt.__version__, settings)
+        daemon = Daemon(places, OptionMachines(places.leases), dbt.__version__, settings)
         gc.freeze()
         asyncio.run(daemon.run(lambda: _announce(places, pipe)))
     except AlreadyRunning as error:

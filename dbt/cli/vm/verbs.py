@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dbt.cli.status import CommandError, Status
+from dbt.cli.values import parse_choice
 from dbt.cli.vm.connection import as_command_error, ask, connect, of_domain
 from dbt.daemon.client import RequestFailed
 
@@ -85,9 +86,13 @@ def stats(names: Sequence[str], as_json: bool) -> int:
     return Status.DONE
 
 
-def define(files: Sequence[str], starts: bool, as_json: bool) -> int:
-    """Define the domains of some files; ``starts``: as transient ones, which are started."""
-    wanted = [_read(file) for file in files]
+def define(files: Sequence[str], starts: bool, type_: str | None, as_json: bool) -> int:
+    """Define the domains of some files; ``starts``: as transient ones, which are started. ``type_`` is the type of all
+    of them, if it is given.
+    """
+    if type_ is not None:
+        parse_choice("--type", type_, ("full", "pv"))
+    wanted = [{**_read(file), **({} if type_ is None else {"type": type_})} for file in files]
     answers = []
     for definition in wanted:
         answer = ask("POST", "/v1/create" if starts else "/v1/domains", {"definition": definition})

@@ -162,6 +162,8 @@ class Cluster(Closing):
         end = None if seconds is None else self._end_after(seconds)
         deadline = None if timeout is None else monotonic() + timeout
         self._is_stopping = False
+        if self.domains is not None:
+            self.domains.begin()
         with ThreadPoolExecutor(self.cores, "dbt-cluster") as pool:
             while end is None or self.now_ns < end:
                 if self._is_stopping or (deadline is not None and monotonic() >= deadline):

@@ -73,10 +73,19 @@ class ClusterDomains:
         """The machines that are domains, in their order."""
         return self._nodes.values()
 
+    def begin(self) -> None:
+        """Notice what was done to the machines between two runs."""
+        for number in self._nodes:
+            self.host.has_changed(number)
+
     def advance(self, end_ns: int) -> None:
         """Execute all of them up to a time, one after another."""
         for number, node in self._nodes.items():
+            if node.stands_still(end_ns):
+                node.wait_until(end_ns)
+                continue
             node.advance(end_ns)
+            self.host.has_changed(number)
             if number < len(self._nodes):  # after the last one they stand together
                 self.host.agree_on_pages()
 

@@ -215,6 +215,15 @@ class Node:
             typed += data
         return typed
 
+    def stands_still(self, end_ns: int) -> bool:
+        """Return True if the guest waits until a time, and nothing happens to it before."""
+        return self.is_over or (not self._is_fresh and ((wakes := self.wakes_ns) is None or wakes >= end_ns))
+
+    def wait_until(self, end_ns: int) -> None:
+        """Let time pass for a guest that stands still."""
+        if not self.is_over:
+            self.machine.wait_until(end_ns // self.insn_ns)
+
     def advance(self, end_ns: int) -> None:
         """Execute the guest up to a time, exactly, or until it ends."""
         machine, end = self.machine, ticks_in(end_ns, self.ticks_per_second)

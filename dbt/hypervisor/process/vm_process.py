@@ -36,7 +36,7 @@ from dbt.hypervisor.process.lease import HeldLease, take_lease
 from dbt.hypervisor.process.state_files import received_state, state_files
 from dbt.hypervisor.threads import host_arguments
 from dbt.memory.contents import keep_page_map_open
-from dbt.vm.identity import Identity, with_identity
+from dbt.vm.identity import Identity, store_of_clone, with_identity
 from dbt.vm.machine import Machine
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
@@ -261,6 +261,7 @@ class VmProcess:
             arguments["drives"] = [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in drives]
             if (vsock := arguments.get("vsock")) is not None:
                 arguments["vsock"] = vsock._replace(end="none")
+            arguments["xenstore"] = store_of_clone(arguments.get("xenstore"), identity.uuid)
             nets: Sequence[Net] = arguments.get("nets", ())
             arguments["nets"] = [net._replace(mac=mac) for net, mac in zip(nets, identity.addresses, strict=True)]
             return self._become(Machine.restore(VmState(with_identity(state.values, identity), state.ram), **arguments))

@@ -3,8 +3,10 @@
 While one domain executes, the others stand still, each at a time that depends on the guests alone. What a hypercall
 does to another domain is done at once: ports are bound and closed, grants mapped, pages copied. After each domain's
 turn, :meth:`XenHost.agree_on_pages` brings what it has written to mapped pages to the other side. So domains see each
-other's writes in one order, as their barriers demand. Where all of them stand together, at the end of a quantum,
-:meth:`XenHost.stand_together` delivers events, and what XenStore has to say: never before the data that they are about.
+other's writes in one order, as their barriers demand. Whoever changes a domain's memory from outside says so by
+:meth:`XenHost.has_changed`: pages of domains that are as they were are not looked at. Where all of them stand together,
+at the end of a quantum, :meth:`XenHost.stand_together` delivers events, and what XenStore has to say: never before the
+data that they are about.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class XenHost:
         self.log: deque[MapRecord] = deque(maxlen=_LONGEST_LOG)
         self._sent: dict[tuple[int, int, int], None] = {}  # sender, receiver, port, in the order of sending
         self._uses: Counter[tuple[int, int]] = Counter()  # how often a grant is mapped, by its domain and number
+        self._changed: set[int] = set()  # domains whose memory may have changed since all agreed on pages
 
     # -- domains -------------------------------------------------------------------------------
 
@@ -66,6 +69,7 @@ class XenHost:
         if number in self.domains:
             self.leave(number)
         self.domains[number] = domain
+        self.has_changed(number)
         domain.enter(self, number)
         if domain.is_on:  # its state is from elsewhere, and all of them have the same tree
             self.tree = domain.store.server.tree
@@ -83,10 +87,11 @@ class XenHost:
         domain.channels.let_go()
         domain.foreign.let_go()
         del self.domains[number]
-        for other in self.domains.values():
+        for other_number, other in self.domains.items():
             for handle, one in other.foreign.items():
                 if one.domain == number and not one.is_revoked:
                     other.foreign.revoke(handle)
+                    self.has_changed(other_number)
         domain.store.server.forget()
         home = domain.store.server.home
         self.tree.removed.clear()
@@ -102,6 +107,7 @@ class XenHost:
         say of each other belongs together.
         """
         self.domains = dict(domains)
+        self._changed = set(domains)
         trees = [domain.store.server.tree for domain in domains.values() if domain.is_on]
         if any(tree.save() != trees[0].save() for tree in trees):
             raise StateError("the domains have different nodes of XenStore")
@@ -132,6 +138,10 @@ class XenHost:
         """Let an event come to a port of another domain."""
         self._sent[sender, receiver, port] = None
 
+    def has_changed(self, number: int) -> None:
+        """The memory of a domain may be another one: it has executed, or somebody has written there."""
+        self._changed.add(number)
+
     def is_mapped(self, number: int, reference: int) -> bool:
         """Return True if another domain has a page mapped that a domain has granted."""
         return self._uses[number, reference] > 0
@@ -160,37 +170,46 @@ class XenHost:
             domain = self.domains.get(receiver)
             if domain is not None and domain.channels.hears(port, sender):
                 domain.channels.notify(port)
-        for domain in self.domains.values():
-            domain.store.deliver()
+                self.has_changed(receiver)
+        for number, domain in self.domains.items():
+            if domain.store.deliver():
+                self.has_changed(number)
 
     def agree_on_pages(self) -> None:
         """Let both sides of each mapping have the same, and end mappings whose grants have ended."""
+        changed = set(self._changed)
         found = [
-            (domain, handle, one)
-            for _, domain in sorted(self.domains.items())
+            (number, domain, handle, one)
+            for number, domain in sorted(self.domains.items())
             for handle, one in domain.foreign.items()
             if not one.is_revoked
         ]
         kept = []
-        for domain, handle, one in found:
-            if domain.foreign.is_granted(one):
-                kept.append((domain, handle, one))
-                if one.writes:
-                    self._take(domain, handle, one)
+        for number, domain, handle, one in found:
+            if number not in changed and one.domain not in changed:
+                kept.append((number, domain, handle, one))
+            elif domain.foreign.is_granted(one):
+                kept.append((number, domain, handle, one))
+                if one.writes and number in changed and self._take(domain, handle, one):
+                    changed.add(one.domain)
             else:
                 domain.foreign.revoke(handle)
-        for domain, handle, one in kept:
-            self._give(domain, handle, one)
+                changed.add(number)
+        for number, domain, handle, one in kept:
+            if number in changed or one.domain in changed:
+                self._give(domain, handle, one)
+        self._changed.clear()
 
-    def _take(self, domain: XenDomain, handle: int, one: ForeignMap) -> None:
-        """Bring what a domain has written to a page to where the page is."""
+    def _take(self, domain: XenDomain, handle: int, one: ForeignMap) -> bool:
+        """Bring what a domain has written to a page to where the page is. Return True if it has written anything."""
         base, mine = domain.foreign.bases[handle], domain.dma.read(one.page, PAGE_SIZE)
         if mine == base:
-            return
+            return False
         owner = self.domains[one.domain].dma
         theirs = owner.read(one.granted, PAGE_SIZE)
         if mine != theirs:
             owner.write(one.granted, merged(base, mine, theirs))
+        return True
 
     def _give(self, domain: XenDomain, handle: int, one: ForeignMap) -> None:
         """Bring a page to a domain that has it mapped."""

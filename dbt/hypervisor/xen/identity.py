@@ -41,8 +41,11 @@ class Identity(Stateful):
         return domain in (SELF, self.number)
 
     def other(self, domain: int) -> XenDomain | None:
-        """Return another guest's domain, or None if there is none of this number."""
-        return None if self.host is None or domain == self.number else self.host.domains.get(domain)
+        """Return another guest's domain, or None if there is none of this number. It may be changed then."""
+        if self.host is None or domain == self.number:
+            return None
+        self.host.has_changed(domain)
+        return self.host.domains.get(domain)
 
     def check_self(self, domain: int) -> None:
         """Raise HypercallError unless a domain is the guest itself: it is not privileged."""

@@ -149,10 +149,12 @@ class StoreRing(Stateful):
             if event not in self.heard and len(self.heard) < _MOST_HEARD + MOST_WATCHES:
                 self.heard.append(event)
 
-    def deliver(self) -> None:
-        """Send the guest what it is to hear."""
-        if self._put():
+    def deliver(self) -> bool:
+        """Send the guest what it is to hear. Return True if there was anything."""
+        has_sent = self._put()
+        if has_sent:
             self.ports.notify(self.port, self.receiver)
+        return has_sent
 
     def _spread(self, path: str) -> None:
         """Let other guests hear of a node that has changed."""
