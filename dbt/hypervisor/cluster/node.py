@@ -222,7 +222,7 @@ class Node:
     def wait_until(self, end_ns: int) -> None:
         """Let time pass for a guest that stands still."""
         if not self.is_over:
-            self.machine.wait_until(end_ns // self.insn_ns)
+            self.machine.wait_until(ticks_in(end_ns, self.ticks_per_second))
 
     def advance(self, end_ns: int) -> None:
         """Execute the guest up to a time, exactly, or until it ends."""
