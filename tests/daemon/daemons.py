@@ -50,11 +50,8 @@ class TestDaemon:
         return state
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        client = self.client()
-        try:
-            return client.request(method, path, body)
-        finally:
-            client.close()
+        with self.client() as client:
+            return client.ask(method, path, body)
 
     def client(self) -> Client:
         return Client(str(self.state / "vm.sock"))
@@ -75,16 +72,14 @@ class TestDaemon:
         """Type, and return what the guest answers: as many bytes, the last that it has written."""
         stats = f"/v1/domains/{name}/stats"
         written = self.ask("GET", stats)["console_bytes"]
-        client = self.client()
-        early = client.hijack(f"/v1/domains/{name}/console?position={written}")
-        client.socket.sendall(text)
-        answer = bytearray(early)
-        while len(answer) < len(text):
-            piece = client.socket.recv(4096)
-            assert piece, f"the console of {name} has ended"
-            answer += piece
-        client.close()
-        return answer.decode()
+        with self.client() as client:
+            answer = bytearray(client.hijack(f"/v1/domains/{name}/console", position=written))
+            client.socket.sendall(text)
+            while len(answer) < len(text):
+                piece = client.socket.recv(4096)
+                assert piece, f"the console of {name} has ended"
+                answer += piece
+            return answer.decode()
 
     def remove_all(self) -> None:
         """End and forget all domains, for the next test."""

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from dbt.cli.container.connection import ask, connect
 from dbt.cli.container.streams import Frames, carry, terminal, write
 from dbt.cli.status import CommandError, Status
-from dbt.containers.engine.client import RequestFailed
+from dbt.daemon.client import RequestFailed
 
 _NOT_EXECUTED, _NOT_FOUND = 126, 127
 _MISSING: Final = ("executable file not found", "no such file or directory")

@@ -22,16 +22,13 @@ def attach(name: str, everything: bool) -> int:
     """Connect the console until its machine ends or Ctrl-] is typed. With ``everything``, what the guest has written
     before is shown first, as far as it is kept.
     """
-    client = connect()
-    try:
-        position = 0 if everything else client_position(name)
-        early = client.hijack(f"{of_domain(name, 'console')}?position={position}")
-    except RequestFailed as error:
-        client.close()
-        raise as_command_error(error) from None
     is_terminal = os.isatty(0)
-    with ExitStack() as opened:
-        opened.callback(client.close)
+    with connect() as client, ExitStack() as opened:
+        try:
+            position = 0 if everything else client_position(name)
+            early = client.hijack(of_domain(name, "console"), position=position)
+        except RequestFailed as error:
+            raise as_command_error(error) from None
         if is_terminal:
             from dbt.host.terminal import raw_terminal
 

@@ -8,13 +8,14 @@ import logging
 import os
 
 import dbt
+from dbt.cli.service_process import Starter
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_choice, parse_count, parse_seconds
-from dbt.cli.vm.connection import READY
 from dbt.cli.vm.machines import OptionMachines
 from dbt.daemon.daemon import AlreadyRunning, Daemon, Settings
 from dbt.daemon.errors import RequestError
-from dbt.daemon.places import Places, PlacesError
+from dbt.daemon.places import Places
+from dbt.daemon.service_places import PlacesError
 from dbt.host.endpoint import WrongEndpoint
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.migration import Place
@@ -33,10 +34,13 @@ def serve(
     credentials: str | None = None,
 ) -> int:
     """Run the daemon until a signal or a request ends it."""
-    places = Places.of_user()
-    os.umask(0o077)
-    pipe = _leave_terminal(places) if on_demand else None
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    places = Places()
+    starter = Starter(places, on_demand)
+
+    def announce() -> None:
+        logging.info("the daemon listens at %s", places.socket)
+        starter.is_ready("")
+
     idle_s = parse_seconds("--idle-exit", idle) if idle is not None else _IDLE_S if on_demand else None
     try:
         settings = Settings(
@@ -48,11 +52,11 @@ def serve(
         )
         daemon = Daemon(places, OptionMachines(places.leases), dbt.__version__, settings)
         gc.freeze()
-        asyncio.run(daemon.run(lambda: _announce(places, pipe)))
+        asyncio.run(daemon.run(announce))
     except AlreadyRunning as error:
-        raise _failure(pipe, f"{error}: `dbt vm daemon --stop` ends it.") from None
+        raise starter.failed(f"{error}: `dbt vm daemon --stop` ends it.") from None
     except (RequestError, PlacesError, ValueError) as error:
-        raise _failure(pipe, f"the daemon cannot start: {str(error).removesuffix('.')}.") from None
+        raise starter.cannot(error) from None
     return Status.DONE
 
 
@@ -71,30 +75,3 @@ def _place(text: str, credentials: str | None) -> Place:
             Status.USAGE,
         )
     return place
-
-
-def _leave_terminal(places: Places) -> int:
-    """Let messages go to the log. Return what standard output was: the pipe to who waits for the daemon."""
-    pipe = os.dup(1)
-    places.prepare()
-    log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    os.chdir("/")
-    return pipe
-
-
-def _announce(places: Places, pipe: int | None) -> None:
-    """Say that others can connect, to who waits for it if there is somebody."""
-    logging.info("the daemon listens at %s", places.socket)
-    if pipe is not None:
-        os.write(pipe, READY)
-        os.close(pipe)
-
-
-def _failure(pipe: int | None, text: str) -> CommandError:
-    """Return the error, and tell it to who waits for the daemon."""
-    if pipe is not None:
-        os.write(pipe, text.encode())
-    return CommandError(text, Status.FAILURE)

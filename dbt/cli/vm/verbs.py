@@ -139,17 +139,15 @@ def page(as_json: bool) -> int:
 
 def watch(name: str | None, once: bool, as_json: bool) -> int:
     """Print events as they happen, of one domain or of all; with ``once`` only the first."""
-    client = connect()
     try:
-        for kind, event in client.listen("/v1/events"):
-            if not kind or (name is not None and event["domain"] != name):
-                continue
-            detail = f": {event['detail']}" if event["detail"] else ""
-            print(json.dumps(event) if as_json else f"{event['domain']} {event['event']}{detail}", flush=True)
-            if once:
-                break
+        with connect() as client:
+            for kind, event in client.listen("/v1/events"):
+                if not kind or (name is not None and event["domain"] != name):
+                    continue
+                detail = f": {event['detail']}" if event["detail"] else ""
+                print(json.dumps(event) if as_json else f"{event['domain']} {event['event']}{detail}", flush=True)
+                if once:
+                    break
     except RequestFailed as error:
         raise as_command_error(error) from None
-    finally:
-        client.close()
     return Status.DONE

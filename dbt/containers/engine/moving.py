@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt.containers.engine.client import Client, RequestFailed
+from dbt.containers.engine.client import EngineClient
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound
 from dbt.containers.engine.names import checked_name
@@ -28,6 +28,7 @@ from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.checkpoint import PortState
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.spec import RuntimeFailure
+from dbt.daemon.client import RequestFailed
 from dbt.host.endpoint import WrongEndpoint
 from dbt.hypervisor.migration import Place
 
@@ -115,7 +116,7 @@ class Departure:
         return msgspec.to_builtins(Offer(record.name, made, record.state, container.folder, files, _boot(), names))
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, str]:
-        with Client(self._destination) as client:
+        with EngineClient(self._destination) as client:
             found = client.ask(method, path, body)
         return found or {}
 
@@ -127,7 +128,7 @@ class Departure:
         except RequestFailed as error:
             if error.status != 404:
                 raise
-            with Client(self._destination) as client:
+            with EngineClient(self._destination) as client:
                 said = client.send("POST", "/images/load", save(self._parts.store, [Saved(image, image.names)]))
                 if b"errorDetail" in said:
                     raise RequestFailed(said.decode(errors="replace"), 500) from None
@@ -136,7 +137,7 @@ class Departure:
 def is_there(id: str, destination: str) -> bool:
     """Return True if the engine at a socket has a container. Raise EngineError if there is no telling."""
     try:
-        with Client(destination) as client:
+        with EngineClient(destination) as client:
             client.ask("GET", f"/containers/{id}/json")
         return True
     except RequestFailed as error:
