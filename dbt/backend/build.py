@@ -17,6 +17,7 @@ from dbt.backend.image import ENTRY_POINTS, Image
 from dbt.backend.link import link_object
 from dbt.backend.lower import module_text
 from dbt.backend.native_exceptions import native_exceptions_text
+from dbt.backend.originals import originals_text
 from dbt.backend.predecode import NO_HOLE, ROW, Candidate, DecodeTable, build_decode_table
 from dbt.backend.routines import routines_text
 from dbt.backend.shadow import shadow_text
@@ -59,6 +60,7 @@ def generate_code() -> GeneratedCode:
         stitcher_text(),
         stitched_code_text(),
         routines_text(),
+        originals_text(),
         debug_points_text(),  # behind the handlers: see docs/decisions/debugger-stops.md
     )
     return GeneratedCode(text, handlers.rows, [name for name, _ in guard_list])

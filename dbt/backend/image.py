@@ -46,6 +46,8 @@ ENTRY_POINTS = (
     "drop_stitched",
     "unstitch_page",
     "divert_head",
+    "put_into_file",
+    "drop_equal",
 )
 
 

@@ -50,7 +50,7 @@ def nonzero_pages(ram: Ram) -> Iterator[tuple[Gpa, bytes]]:
 def stored(ram: Ram) -> Iterator[tuple[Gpa, int]]:
     """Yield GPA and size in bytes of the parts of RAM that may differ from the file that it was mapped from."""
     for region in ram.layout.regions:
-        pages = _own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP)
+        pages = own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP)
         for first, end in _detached(ram, region):
             pages[first:end] = b"\1" * (end - first)
         yield from _parts(region.base, pages)
@@ -59,7 +59,7 @@ def stored(ram: Ram) -> Iterator[tuple[Gpa, int]]:
 def own_parts(ram: Ram) -> Iterator[tuple[Gpa, int]]:
     """Yield GPA and size in bytes of the parts of RAM that the host keeps for it alone: not what it shows of a file."""
     for region in ram.layout.regions:
-        yield from _parts(region.base, _own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP))
+        yield from _parts(region.base, own_pages(Hva(ram.address + region.base), region.size, _PAGE_MAP))
 
 
 def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
@@ -72,7 +72,7 @@ def touched(ram: Ram, page_map: str = _PAGE_MAP) -> Iterator[tuple[Gpa, int]]:
             yield Gpa(start), size
         return
     for region in ram.layout.regions:
-        own = _own_pages(Hva(ram.address + region.base), region.size, page_map)
+        own = own_pages(Hva(ram.address + region.base), region.size, page_map)
         pages = own[:]
         for start, end in () if ram.file is None else ram.file.parts_within(region.base, region.end):
             first, count = start - region.base >> PAGE_SHIFT, end - start >> PAGE_SHIFT
@@ -98,7 +98,7 @@ def _parts(base: Gpa, pages: bytearray) -> Iterator[tuple[Gpa, int]]:
         yield Gpa(base + (run.start() << PAGE_SHIFT)), (run.end() - run.start()) << PAGE_SHIFT
 
 
-def _own_pages(address: Hva, size: int, page_map: str) -> bytearray:
+def own_pages(address: Hva, size: int, page_map: str = _PAGE_MAP) -> bytearray:
     """Return a byte for each page. It is not 0 if this process has the page, and not a page of a file, in memory or
     swapped out.
     """

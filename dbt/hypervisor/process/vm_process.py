@@ -13,8 +13,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-import msgspec
-
 from dbt.codecache.store import cache_directory
 from dbt.devices.state import StateError
 from dbt.engine.arena import lease_arena
@@ -33,6 +31,7 @@ from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.compilers import RemoteCompiler
 from dbt.hypervisor.process.handing_over import HandingOver
 from dbt.hypervisor.process.lease import HeldLease, take_lease
+from dbt.hypervisor.process.originals import Originals
 from dbt.hypervisor.process.state_files import received_state, state_files
 from dbt.hypervisor.threads import host_arguments
 from dbt.memory.contents import keep_page_map_open
@@ -59,10 +58,20 @@ _libc: Final = ctypes.CDLL(None)
 
 
 class VmProcess:
-    """The machine of this process. ``lease`` is its lease, if it goes on without a host."""
+    """The machine of this process. ``lease`` is its lease, if it goes on without a host. ``originals`` has what its
+    memory was when it was forked, if it was.
+    """
 
-    def __init__(self, name: str, uuid: UUID, lease: HeldLease | None, strictness: Strictness) -> None:
+    def __init__(
+        self,
+        name: str,
+        uuid: UUID,
+        lease: HeldLease | None,
+        strictness: Strictness,
+        originals: Originals | None = None,
+    ) -> None:
         self._name, self.uuid, self._lease, self._strictness = name, uuid, lease, strictness
+        self._originals = originals
         self._console = ConsoleRing()
         self._printed = 0  # how much of the console's output has been sent
         self._machine: Machine | None = None
@@ -128,6 +137,8 @@ class VmProcess:
         if self.has_machine:
             self.machine.tier.rest(deep)
             _libc.malloc_trim(0)
+            if deep and self._originals is not None:
+                self._originals.drop_equal()
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
         """Return when the host has said something. Meanwhile tell it once if something comes for the guest, and give
@@ -233,6 +244,8 @@ class VmProcess:
     def _jail(self, machine: Machine) -> dict[str, str]:
         """Enter the jail, for ever. Return the measures that the host does not give. The guest has executed nothing."""
         assert machine.tier  # which maps native code
+        if self._originals is not None:
+            self._originals.keep_maps_open()
         if self._strictness is Strictness.OFF:
             return {}
         keep_page_map_open()
@@ -320,20 +333,27 @@ class VmProcess:
         )
 
     def warm_up(self, template: Machine) -> None:
-        """Make a machine in the state of ``template``, execute turns of it, and look at it: all for the first time."""
+        """Do for the first time what hosts ask: make a machine in the state of ``template``, execute turns of it, look
+        at it and save it, and give memory back.
+        """
         behaviour = say.Behaviour(1_000_000, 100_000, 100, False, False)
         arguments = host_arguments(template)(self._console)
         del arguments["console"], arguments["notice"]
+        ours, theirs = socket.socketpair()
+        host, channel = Channel[say.FromVm](ours, say.FromVm), Channel[say.ToVm](theirs, say.ToVm)
         with template.save() as state:
-            self._restore(say.Restore(pickle.dumps(arguments), b"", b"", behaviour), state)
-        for _ in range(3):
-            turn = say.Execute(100_000, 1.0, True, None, None, None, None, None, b"", {})
-            msgspec.msgpack.encode(self.execute(turn))
-        self._value(say.Registers())
-        with self.machine.save() as state:
-            for file in state_files(state):
-                os.close(file)
+            files = state_files(state)
+        host.send(say.Restore(pickle.dumps(arguments), b"", b"", behaviour), files)
+        turn = say.Execute(100_000, 1.0, True, None, None, None, None, None, b"", {})
+        for message in (turn, turn, turn, say.Registers(), say.Save(), say.End()):
+            host.send(message)
+        self.serve(channel)
+        self._rest(deep=True)
         self.close()
+        for one in (host, channel):
+            one.close()
+        for file in files:
+            os.close(file)
 
     def attached(self) -> say.Attached:
         """Return what a new host has to know."""
@@ -375,9 +395,9 @@ def policy_of(machine: Machine) -> Policy:
     return machine_policy(folders, has_files, has_sockets)
 
 
-def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket) -> None:
-    """Be the process of a machine, until its end. It has been forked for that from a zygote. ``compilers`` is where
-    compilers are forked.
+def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket, originals: Originals) -> None:
+    """Be the process of a machine, until its end. It has been forked for that from a zygote, whose memory is in
+    ``originals``. ``compilers`` is where compilers are forked.
     """
     strictness = Strictness(message.jail)
     share_worker(
@@ -392,7 +412,7 @@ def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket)
         channel.receive()  # what asks for a machine, which gets the answer
         channel.send(say.Failed(OSError.__name__, str(error)))
         return
-    process = VmProcess(message.name, uuid, lease, strictness)
+    process = VmProcess(message.name, uuid, lease, strictness, originals)
     try:
         process.serve(channel)
     finally:

@@ -24,6 +24,8 @@ from dbt.hypervisor.process.compilers import add_machine
 
 if TYPE_CHECKING:
     from dbt.engine.native import NativeCode
+    from dbt.hypervisor.process.originals import Originals
+    from dbt.vm.machine import Machine
 
 #: Objects that fill gaps: of each size up to what Python allocates by itself, so many bytes. An object has a header.
 _STEP, _LARGEST, _HEADER, _GAPS = 16, 512, 33, 256 << 10
@@ -31,6 +33,7 @@ _FILLING: Final[list[object]] = []
 #: How often what a process does is done before the fork, and the guest for it: mcr p15, 0, r0, c7, c0, 4; b .-4
 _WARM_UPS: Final = 12
 _WAIT: Final = bytes.fromhex("900f07ee fdffffea")
+_VIRT_RAM: Final = 0x40000000
 #: How long a process whose machine is lost may take to end by itself, in seconds.
 _GRACE_S: Final = 0.2
 #: What machines import when they need it, which they cannot any more in their jails: all modules of these rooms, and
@@ -78,6 +81,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel: Channel[say.ToZygote] = Channel(connection, say.ToZygote)
     native: NativeCode | None = None
+    originals: Originals | None = None
     compilers: socket.socket | None = None
     try:
         while True:
@@ -85,12 +89,12 @@ def main() -> None:
             match message:
                 case say.Preload(path, modules, jail):
                     sys.path[:] = path
-                    native = _preload(modules)
+                    native, originals = _preload(modules)
                     compilers = _fork_compilers(channel, Strictness(jail))
                     channel.send(say.Ready())
                 case say.Spawn():
-                    assert compilers is not None
-                    _spawn(channel, message, compilers)
+                    assert compilers is not None and originals is not None
+                    _spawn(channel, message, compilers, originals)
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
     except ChannelEnded:
@@ -99,14 +103,17 @@ def main() -> None:
     os._exit(0)
 
 
-def _preload(modules: Iterable[str]) -> NativeCode:
-    """Import what machines need, and load the handlers' image, which they share. Return the image."""
+def _preload(modules: Iterable[str]) -> tuple[NativeCode, Originals]:
+    """Import what machines need, and load the handlers' image, which they share. Return the image, and what memory is
+    then.
+    """
     for name in (*_PRELOADED, *modules):
         import_module(name)
     for room in _ROOMS:
         for module in pkgutil.iter_modules(import_module(room).__path__, f"{room}."):
             import_module(module.name)
     from dbt.engine.native import NativeCode
+    from dbt.hypervisor.process.originals import Originals
 
     native = NativeCode.share(lambda line: None)
     for _ in range(_WARM_UPS):
@@ -114,7 +121,7 @@ def _preload(modules: Iterable[str]) -> NativeCode:
     gc.collect()
     _fill_gaps()
     gc.freeze()
-    return native
+    return native, Originals(native)
 
 
 def _fill_gaps() -> None:
@@ -130,15 +137,35 @@ def _warm_up() -> None:
     """Do once what each process of a machine does. Python writes to functions as it adapts them to how they are called,
     and to types when they are first used; what has been written before the fork stays shared.
     """
+    from dbt.host.drive import Drive
+    from dbt.host.net_option import NOWHERE, Net
+    from dbt.host.ninep.share import Share
+    from dbt.vm.machine import Machine
+
+    with Machine(1 << 20, "stitched") as machine:
+        machine.load_bytes(_WAIT, base=0, entry=0)
+        _warm_up_as(machine)
+    with Machine(
+        1 << 20,
+        "stitched",
+        cpu="cortex-a15",
+        board="virt",
+        devices=("port", "rng"),
+        drives=[Drive(""), Drive("", read_only=True)],
+        nets=[Net(NOWHERE)],
+        shares=[Share(None, "any")],
+    ) as machine:
+        machine.load_bytes(_WAIT, base=_VIRT_RAM, entry=_VIRT_RAM)
+        _warm_up_as(machine)
+
+
+def _warm_up_as(machine: Machine) -> None:
+    """Do what the process of a machine does that is in the state of ``machine``."""
     from uuid import UUID
 
     from dbt.hypervisor.process.vm_process import VmProcess
-    from dbt.vm.machine import Machine
 
-    process = VmProcess("warm-up", UUID(int=0), None, Strictness.OFF)
-    with Machine(1 << 20, "stitched") as machine:
-        machine.load_bytes(_WAIT, base=0, entry=0)
-        process.warm_up(machine)
+    VmProcess("warm-up", UUID(int=0), None, Strictness.OFF).warm_up(machine)
 
 
 def _fork_compilers(channel: Channel[say.ToZygote], strictness: Strictness) -> socket.socket:
@@ -157,7 +184,7 @@ def _fork_compilers(channel: Channel[say.ToZygote], strictness: Strictness) -> s
     return ours
 
 
-def _spawn(channel: Channel[say.ToZygote], message: say.Spawn, compilers: socket.socket) -> None:
+def _spawn(channel: Channel[say.ToZygote], message: say.Spawn, compilers: socket.socket, originals: Originals) -> None:
     (file,) = channel.take_files(1)
     compiler = add_machine(compilers)
     try:
@@ -174,7 +201,7 @@ def _spawn(channel: Channel[say.ToZygote], message: say.Spawn, compilers: socket
             compilers.close()
             from dbt.hypervisor.process.vm_process import run
 
-            run(socket.socket(fileno=file), message, compiler)
+            run(socket.socket(fileno=file), message, compiler, originals)
             status = 0
         except BaseException:
             import traceback

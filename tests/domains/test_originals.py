@@ -1,0 +1,81 @@
+"""Memory that forked processes share again, because it is equal to what it was before the fork."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from dbt.hypervisor import Clock, Host, ProcessCarrier
+from dbt.hypervisor.process.process_vm import ProcessVm
+from tests.domains.guests import boot
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+#: It moves its memory into a file, and a forked process of it uses objects, changes some, and gives memory back.
+_SCRIPT = """
+import gc, os, threading
+from dbt.engine.native import NativeCode
+from dbt.hypervisor.process.originals import Originals
+
+texts = [str(number) * 20 for number in range(20000)]
+changed = [bytearray(1000) for _ in range(1000)]
+kept = hash(tuple(texts))
+gc.collect()
+gc.freeze()
+originals = Originals(NativeCode.share(print))
+originals_before = originals.drop_equal()  # this process has not kept open what it needs
+
+def own_kb():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty:"))
+
+pid = os.fork()
+if pid == 0:
+    originals.keep_maps_open()
+    others = list(texts)  # which writes to each of them
+    del others
+    for number, piece in enumerate(changed):
+        piece[number] = 1
+    before = own_kb()
+    dropped = originals.drop_equal()
+    print(originals_before, dropped >> 10, before, own_kb(), kept == hash(tuple(texts)),
+          all(sum(piece) == piece[number] == 1 for number, piece in enumerate(changed)))
+    thread = threading.Thread(target=threading.Event().wait)
+    thread.start()
+    print(originals.drop_equal(), flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+print(kept == hash(tuple(texts)), sum(map(sum, changed)))
+"""
+
+
+def private_kb(pid: int) -> int:
+    """Return what a process has of the host for itself (proc(5), smaps_rollup), in KiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+
+
+def test_what_is_equal_is_shared_again_and_nothing_else_changes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True, check=True
+    )
+    said, threaded, parent = done.stdout.splitlines()
+    without, dropped, before, after, texts_are_there, changes_are_there = said.split()
+    assert without == "0"
+    assert int(dropped) > 1000
+    assert int(before) - int(after) > 0.7 * int(dropped)  # the comparison itself takes a few pages
+    assert texts_are_there == changes_are_there == "True"
+    assert threaded == "0"
+    assert parent == "True 0"
+
+
+def test_a_machine_that_waits_has_at_most_6_mb_for_itself() -> None:
+    with ProcessCarrier(jail="off") as carrier, Host(1, Clock.REAL, carrier=carrier) as host:
+        sleepers = [host.define(name, boot("sleeper")) for name in ("one", "two")]
+        for sleeper in sleepers:
+            sleeper.start()
+        host.run(timeout=0.5)
+        pids = [one.vm.pid for one in sleepers if isinstance(one.vm, ProcessVm)]
+        assert len(pids) == 2
+        wait_until(lambda: max(map(private_kb, pids)) <= 6 << 10, "machines that rest")
