@@ -172,12 +172,18 @@ class Container(StoredContainer):
             return
         was_starting = state.starting
         place = await self.networks.rejoin([Forward(*one) for one in state.ports])
-        if (vm := await self._parts.runtime.attach_again(self.spec(), place)) is not None:
+        try:
+            vm = await self._parts.runtime.attach_again(self.spec(), place)
+        except (RuntimeFailure, OSError) as failure:
+            _log.error("the container %s is lost: %s", self.id[:12], failure)
+            vm = None
+        if vm is not None:
             stands_still = state.paused
             self._is_live(vm)
             if stands_still:  # it went on for a moment, to say where it is
-                await vm.pause()
-                state.paused = True
+                with contextlib.suppress(RuntimeFailure):  # in which it may have ended
+                    await vm.pause()
+                state.paused = vm.is_paused
             if was_starting:  # nobody has been told when
                 state.started, state.exit_code, state.error = now(), 0, ""
             state.restarting = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import posixpath
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -98,7 +99,8 @@ class ContainerVm(LinkedVm):
             return False
         self._adopt(found)
         self._begin_watch()
-        await self.thaw()  # the process that was killed may have frozen them
+        with contextlib.suppress(VmEnded):  # which is an end like any other from here on
+            await self.thaw()  # the process that was killed may have frozen them
         return True
 
     async def checkpoint(self, folder: str, goes_on: bool = False) -> None:

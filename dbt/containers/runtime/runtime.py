@@ -198,8 +198,12 @@ class Runtime:
         """
         await self._await_end_of(spec)
         vm = ContainerVm(self._domains, spec)
-        if not await vm.attach():
-            return None
+        try:
+            if not await vm.attach():
+                return None
+        except BaseException:
+            await vm.destroy()
+            raise
         await _connect(vm, connection)
         self._keep(vm)
         return vm

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Final
@@ -23,6 +24,28 @@ _ATTEMPTS: Final = 5
 _PIECE: Final = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
+
+
+#: What of a blob has to come in so many seconds: a registry that gives it byte by byte would never end.
+_WINDOW_S: Final = 60.0
+_LEAST: Final = 64 << 10
+
+
+class _Pace:
+    """Sees that a blob comes as fast as it has to."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Hear that a piece has come. Raise Unreachable if it was too slow."""
+        self._size += size
+        passed = time.monotonic() - self._begin
+        if passed > _WINDOW_S:
+            if self._size < _LEAST:
+                raise Unreachable(f"the registry gives {self._size} bytes of a blob in {passed:.0f} seconds")
+            self._begin, self._size = time.monotonic(), 0
 
 
 class _Part:
@@ -99,9 +122,11 @@ async def _go_on(client: RegistryClient, path: str, part: _Part, at: Callable[[i
     async with client.stream("GET", path, headers) as response:
         _check_beginning(response, part)
         pending = bytearray()
+        pace = _Pace()
         try:
             async for piece in response.aiter_raw():
                 pending += piece
+                pace.add(len(piece))
                 if len(pending) >= _PIECE:
                     data = bytes(pending)
                     pending.clear()

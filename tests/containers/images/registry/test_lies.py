@@ -14,6 +14,7 @@ import pytest
 
 from dbt.containers.images.errors import ImageError, RegistryError
 from dbt.containers.images.reference import Reference
+from dbt.containers.images.registry import blobs
 from dbt.containers.images.registry.blobs import download
 from dbt.containers.images.registry.credentials import NOBODY, Credentials, read_challenge, read_credentials
 from dbt.containers.images.registry.hosts import InsecureHosts, check_hop, is_internal
@@ -303,6 +304,30 @@ def test_a_registry_that_breaks_off_for_ever(tmp_path: Path) -> None:
             async with client:
                 with pytest.raises(RegistryError):
                     await download(client, "x", Descriptor("", LAYER, 5), str(tmp_path), lambda _: None, 0.001)
+            assert registry.count(key) == 5
+
+    asyncio.run(run())
+
+
+def test_a_registry_that_drips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes byte by byte is never silent, and would never end."""
+    monkeypatch.setattr(blobs, "_WINDOW_S", 0.1)
+
+    async def drip(asked: Asked, writer: Writer) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async def run() -> None:
+        async with asyncio.timeout(30), lying_registry() as registry:
+            key = "GET /v2/x/blobs/" + LAYER
+            registry.routes[key] = drip
+            client = Puller(registry, tmp_path).registries.client(registry.domain, NOBODY, [])
+            async with client:
+                with pytest.raises(RegistryError, match=r"the registry gives \d+ bytes of a blob in 0 seconds"):
+                    await download(client, "x", Descriptor("", LAYER, 100_000), str(tmp_path), lambda _: None, 0.001)
             assert registry.count(key) == 5
 
     asyncio.run(run())

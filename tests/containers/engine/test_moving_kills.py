@@ -1,0 +1,63 @@
+"""Engines that are killed while a container moves: it is at one of them, and never at both."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.containers.engine.asking import frames, hijack, running
+from tests.containers.engine.engines import TestEngine, engine_in
+from tests.containers.engine.images import add_images
+
+_LONG = bool(os.environ.get("DBT_LONG_TESTS"))
+#: Seconds after the request at which an engine dies. A move takes about half a second on a machine with nothing to do.
+_MOMENTS = [round(0.04 * number, 2) for number in range(30)] if _LONG else [0.15, 0.45]
+
+
+def _state_at(engine: TestEngine) -> str | None:
+    found = engine.ask("GET", "/containers/json?all=1").json
+    assert len(found) < 2
+    return found[0]["State"] if found else None
+
+
+@pytest.mark.parametrize("victim", ["source", "destination"])
+@pytest.mark.parametrize("moment", _MOMENTS)
+def test_a_container_is_at_one_engine(victim: str, moment: float, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(0o700)
+    (tmp_path / "b").mkdir(0o700)
+    add_images(tmp_path / "a")
+    add_images(tmp_path / "b")
+    with engine_in(tmp_path / "a") as here, engine_in(tmp_path / "b") as there:
+        running(here)
+
+        def move() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                here.ask("POST", f"/dbt/containers/box/migrate?destination=unix://{there.socket}")
+
+        mover = threading.Thread(target=move)
+        mover.start()
+        time.sleep(moment)
+        engine = here if victim == "source" else there
+        engine.end(signal.SIGKILL)
+        if victim == "source":
+            mover.join()
+        engine.start()
+        mover.join()
+        end = time.monotonic() + 60
+        while (states := (_state_at(here), _state_at(there))).count(None) != 1:
+            assert time.monotonic() < end, states
+            if victim == "source" and states == ("exited", "running"):  # it asks when it starts
+                here.end(signal.SIGKILL)
+                here.start()
+            time.sleep(0.5)
+        owner = here if states[0] else there
+        assert states[0] in ("running", "paused") or states[1] in ("running", "paused"), states
+        id = owner.ask("POST", "/containers/box/exec", {"Cmd": ["words", "say", "x"], "AttachStdout": True}).json["Id"]
+        assert frames(hijack(owner, f"/exec/{id}/start", {"Detach": False})[0]) == [(1, b"x\n")]
