@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gva
@@ -21,8 +22,14 @@ from isa.ir.registry import Insn
 if TYPE_CHECKING:
     from dbt.backend.dump import RegionDump
 
+#: A function that has LLVM make an object of a module's text, with these passes. Raises NoObject.
+ToObject = Callable[[str, Iterable[str]], bytes]
 #: The number of words whose uops are kept, about 5 KB each, before all of them are dropped.
 _MOST_RECORDED = 8192
+
+
+class NoObject(Exception):
+    """Raised if LLVM made no object where it executes apart from the caller. The text is the reason."""
 
 
 def decoder_for(context: TranslationContext) -> Decode:
@@ -38,9 +45,13 @@ def decoder_for(context: TranslationContext) -> Decode:
 class RegionCompiler:
     """Forms and compiles regions of any guest, under any context."""
 
-    def __init__(self, dump: RegionDump | None = None, backlog_limits: Limits = BACKLOG) -> None:
-        """``dump`` writes the stages of each region, if it is given."""
-        self._dump = dump
+    def __init__(
+        self, dump: RegionDump | None = None, backlog_limits: Limits = BACKLOG, apart: ToObject | None = None
+    ) -> None:
+        """``dump`` writes the stages of each region, if it is given. With ``apart``, LLVM executes there and nowhere
+        else, and there are neither stages nor compile records.
+        """
+        self._dump, self._apart = dump, apart
         self._backlog_limits = backlog_limits
         self._recorded: dict[object, RecordedWords] = {}  # by the part of the context that decoding depends on
 
@@ -58,6 +69,8 @@ class RegionCompiler:
         region = former.form(entry, self._backlog_limits if backlog else None)
         if not region.blocks:
             return Refused(region.left_out[Place(entry)])
+        if self._apart is not None:
+            return _compiled_apart(region, assumed, self._apart)
         if context.compile_records:
             return compile_with_record(region, assumed, CompileRecorder(region, backlog, started))
         if self._dump is None:
@@ -72,6 +85,19 @@ class RegionCompiler:
         if len(recorded) > _MOST_RECORDED:
             recorded.clear()
         return recorded
+
+
+def _compiled_apart(region: Region, assumed: Assumptions, apart: ToObject) -> CompiledRegion | Refused:
+    """Return a region whose code is what ``apart`` made. All else of it is said here, so no code can claim to have been
+    made of other words than these.
+    """
+    if assumed.context.compile_records:
+        return Refused("its compile record would have to be made where LLVM is not")
+    try:
+        code, symbols = link_object(apart(region_text([region], assumed), assumed.context.optimizations.passes))
+    except NoObject as error:
+        return Refused(str(error))
+    return _compiled(region, assumed, code, symbols["region0"])
 
 
 def compile_regions(regions: list[Region], assumed: Assumptions, show: Show = show_nobody) -> list[CompiledRegion]:

@@ -46,15 +46,23 @@ class Symbol(NamedTuple):
     size: int
 
 
+def sections_of(data: bytes) -> list[Section]:
+    """Return the sections of an object, in the file's order. Raise ValueError for any other file."""
+    if len(data) < _HEADER.size or (header := _HEADER.unpack_from(data))[:6] != _WANTED:
+        raise ValueError("this is no relocatable ELF64 object for x86-64")
+    table, count = header[9], header[15]  # e_shoff, e_shnum
+    entries = data[table : table + _SECTION.size * count]
+    if len(entries) != _SECTION.size * count:
+        raise ValueError("the object ends before its sections do")
+    return [Section._make(entry) for entry in _SECTION.iter_unpack(entries)]
+
+
 class ElfObject:
     """An object, with ``sections`` and ``symbols`` in the file's order. Raises ValueError for any other file."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        if len(data) < _HEADER.size or (header := _HEADER.unpack_from(data))[:6] != _WANTED:
-            raise ValueError("this is no relocatable ELF64 object for x86-64")
-        table, count = header[9], header[15]  # e_shoff, e_shnum
-        self.sections = [Section._make(entry) for entry in _SECTION.iter_unpack(data[table : table + 64 * count])]
+        self.sections = sections_of(data)
         self.symbols = [symbol for section in self.sections if section.type == SYMTAB for symbol in self._read(section)]
 
     def contents(self, section: Section) -> bytes:

@@ -91,14 +91,12 @@ class CompileWorker:
         make: Callable[[], Compile] = make_compile,
         yields: bool = True,
         start: Callable[[], Compiler] | None = None,
-        keeps: bool = True,
     ) -> None:
         """``make`` is called in the compiler's process, where it may import LLVM. Without ``yields`` the compiler has
         the same priority as this process all the time. ``start`` starts a compiler in another way than as a child of
-        this process. Without ``keeps`` nothing is written to the cache directory.
+        this process.
         """
         self._start = start or (lambda: CompilerProcess.start(make))
-        self._keeps = keeps
         self._yields = yields
         self._failed_starts = 0  # one after the other
         self._lock = threading.RLock()
@@ -113,7 +111,7 @@ class CompileWorker:
         """Return the client of a machine. With ``keep``, its regions are written to the cache directory."""
         with self._lock:
             self._numbers += 1
-            client = CompileClient(self, self._numbers, profile, keep and self._keeps)
+            client = CompileClient(self, self._numbers, profile, keep)
             self._clients.add(client)
             return client
 

@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dbt.backend.compiled import CompiledRegion, Refused
@@ -99,8 +100,17 @@ class _Machine:
 CACHE_VARIABLES = ("DBT_CACHE_DIR", "DBT_CACHE_SIZE", "XDG_CACHE_HOME", "HOME")
 
 
-def serve(requests: int, results: int, parent: int | None, make: Callable[[], Compile]) -> None:
-    """Answer the messages from the pipe ``requests`` until the pipe or the process ``parent``, if it is given, ends."""
+def serve(
+    requests: int,
+    results: int,
+    parent: int | None,
+    make: Callable[[], Compile],
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Answer the messages from the pipe ``requests`` until the pipe or the process ``parent``, if it is given, ends.
+
+    With an ``environment``, that says where the cache directory is, whatever the machines say.
+    """
     if parent is not None:
         _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,6 +130,8 @@ def serve(requests: int, results: int, parent: int | None, make: Callable[[], Co
         received += piece
         for body in take_messages(received):
             number, notice = unpack_notice(body)
+            if environment is not None and isinstance(notice, MachineNotice):
+                notice = replace(notice, environment=environment)
             _write(results, _take(machines, number, notice, compile_))
 
 

@@ -400,9 +400,7 @@ def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket,
     ``originals``. ``compilers`` is where compilers are forked.
     """
     strictness = Strictness(message.jail)
-    share_worker(
-        CompileWorker(start=lambda: RemoteCompiler.start(compilers), yields=False, keeps=strictness is Strictness.OFF)
-    )
+    share_worker(CompileWorker(start=lambda: RemoteCompiler.start(compilers), yields=False))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uuid = UUID(message.uuid)
     channel: Channel[say.ToVm] = Channel(connection, say.ToVm)
