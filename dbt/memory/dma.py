@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 from dbt.memory.guest_memory import GuestMemory
@@ -22,10 +24,9 @@ class Dma:
         self._memory = memory
         self.layout = memory.ram.layout
         first = self.layout.regions[0]
-        self._low, self._high = first.base, first.end
+        #: Bounds of RAM, between which all is RAM; there may be more elsewhere.
+        self.low, self.high = first.base, first.end
         self._read_only = [region for region in self.layout.regions if region.read_only]
-        #: Whether all RAM can be written to, so that two writes side by side are the same as one.
-        self.is_writable = not self._read_only
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes from the GPA ``address`` on. Raise DmaError if not all of them are RAM."""
@@ -35,7 +36,7 @@ class Dma:
         """Return ``size`` bytes from the GPA ``address`` on as they are in RAM, for reading at once. Raise DmaError if
         not all of them are RAM.
         """
-        if not (size > 0 and self._low <= address and address + size <= self._high):
+        if not (size > 0 and self.low <= address and address + size <= self.high):
             self.check(address, size)
         return self._memory.ram.bytes[address : address + size]
 
@@ -76,7 +77,7 @@ class Dma:
 
     def check(self, address: int, size: int) -> None:
         """Raise DmaError if not all of these bytes are RAM."""
-        if size > 0 and self._low <= address and address + size <= self._high:  # as almost always
+        if size > 0 and self.low <= address and address + size <= self.high:  # as almost always
             return
         if not self.layout.covers(Gpa(address), size):
             raise DmaError(f"[{address:#x}, {address + size:#x}) is not within the RAM, {self.layout}")
@@ -87,10 +88,22 @@ class Dma:
         A write that touches read-only RAM is ignored, as a store of the guest is.
         """
         end = address + len(data)
-        if not (self._low <= address < end <= self._high):
+        if not (self.low <= address < end <= self.high):
             self.check(address, len(data))
         if not self._read_only or not any(one.base < end and address < one.end for one in self._read_only):
             self._memory.write_known_ram(Gpa(address), data)
+
+    def write_pieces(self, pieces: Sequence[tuple[int, int]], data: memoryview) -> None:
+        """Write the bytes of ``data`` one after the other to pieces of RAM: GPA and size of each, which is not 0.
+        As :meth:`write` otherwise, but for the precondition: :meth:`check` has seen them.
+        """
+        if not self._read_only:
+            self._memory.write_known_pieces(pieces, data)
+            return
+        at = 0
+        for address, size in pieces:
+            self.write(address, data[at : at + size])
+            at += size
 
     def give_back(self, address: int, size: int) -> None:
         """Make RAM zero, but for read-only RAM, and give the memory of whole pages to the host. Raise DmaError if not

@@ -6,7 +6,7 @@ results.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,9 @@ from dbt.abi.exits import DataAbort, LeaveGuest
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
 from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
+
+#: The flags of a page that say whether somebody wants to hear of a write to it.
+_LOGGED_OR_CODE = PAGE_LOGGED | PAGE_HAS_CODE
 
 if TYPE_CHECKING:
     from dbt.memory.dirty_log import Executor
@@ -240,12 +243,29 @@ class GuestMemory:
         """Do as :meth:`write_ram`. Precondition: all of the bytes are RAM."""
         first, last = gpa >> PAGE_SHIFT, gpa + len(data) - 1 >> PAGE_SHIFT
         if (
-            self._flags[first] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED
-            or self._flags[last] & (PAGE_LOGGED | PAGE_HAS_CODE) != PAGE_LOGGED
+            self._flags[first] & _LOGGED_OR_CODE != PAGE_LOGGED
+            or self._flags[last] & _LOGGED_OR_CODE != PAGE_LOGGED
             or last - first > 1
         ):
             self._before_write(gpa, len(data), first, last)
         self.ram.bytes[gpa : gpa + len(data)] = data
+
+    def write_known_pieces(self, pieces: Iterable[tuple[int, int]], data: memoryview) -> None:
+        """Write the bytes of ``data`` one after the other to pieces of RAM: GPA and size of each, which is not 0.
+        Precondition: as for :meth:`write_known_ram`.
+        """
+        flags, ram, at = self._flags, self.ram.bytes, 0
+        for gpa, size in pieces:
+            end = gpa + size
+            first, last = gpa >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
+            if (
+                flags[first] & _LOGGED_OR_CODE != PAGE_LOGGED
+                or (last != first and flags[last] & _LOGGED_OR_CODE != PAGE_LOGGED)
+                or last - first > 1
+            ):
+                self._before_write(Gpa(gpa), size, first, last)
+            ram[gpa:end] = data[at : at + size]
+            at += size
 
     def _before_write(self, gpa: Gpa, size: int, first: int, last: int) -> None:
         """Note that the pages from number ``first`` to ``last`` are about to be written."""

@@ -77,40 +77,26 @@ class Chain:
             if data:
                 self._dma.write(self.writable[0][0], data)
             return len(data)
-        view = memoryview(data)
-        done = 0
-        pieces = _pieces(self.writable, offset, min(offset + len(view), self.in_size))
-        for address, length in _joined(pieces) if self._dma.is_writable else pieces:
-            self._dma.write(address, view[done : done + length])
-            done += length
+        done = max(0, min(len(data), self.in_size - offset))
+        self._dma.write_pieces(_pieces(self.writable, offset, offset + done), memoryview(data))
         return done
-
-
-def _joined(pieces: Sequence[Buffer]) -> list[Buffer]:
-    """Return the same places with those that are side by side in memory as one: pages of a file often are."""
-    joined: list[Buffer] = []
-    first, end = pieces[0][0] if pieces else 0, -1
-    for address, size in pieces:
-        if address != end:
-            if end >= 0:
-                joined.append((first, end - first))
-            first = address
-        end = address + size
-    if end >= 0:
-        joined.append((first, end - first))
-    return joined
 
 
 def _pieces(buffers: Sequence[Buffer], start: int, end: int) -> list[Buffer]:
     """Return the parts of the buffers that have the bytes from ``start`` to ``end`` of them all."""
     pieces: list[Buffer] = []
     at = 0
-    for address, size in buffers:
-        first = start if start > at else at
-        last = at + size if at + size < end else end
-        if first < last:
-            pieces.append((address + first - at, last - first))
-        at += size
+    for buffer in buffers:
+        if at >= end:
+            break
+        address, size = buffer
+        after = at + size
+        if start <= at and after <= end:  # as nearly all are
+            pieces.append(buffer)
+        elif after > start:
+            first = start if start > at else at
+            pieces.append((address + first - at, (after if after < end else end) - first))
+        at = after
     return pieces
 
 
@@ -211,13 +197,14 @@ class VirtQueue(Stateful):
         writable: list[Buffer] = []
         out_size = in_size = 0
         is_indirect = False
+        low, high, unpack = dma.low, dma.high, _DESCRIPTOR.unpack_from
         while True:
             if index >= entries:
                 raise QueueError(f"descriptor {index} in chain {head} is behind the end of a table of {entries}")
             if not left:  # A loop is found by its length.
                 raise QueueError(f"descriptor chain {head} has more than {MAX_SIZE} descriptors, or is a loop")
             left -= 1
-            address, size, flags, index = _DESCRIPTOR.unpack_from(table, 16 * index)
+            address, size, flags, index = unpack(table, 16 * index)
             if flags & _INDIRECT:
                 if is_indirect or flags & _NEXT or not features & RING_F_INDIRECT_DESC:
                     raise QueueError(f"descriptor chain {head} must not have an indirect descriptor there")
@@ -234,7 +221,8 @@ class VirtQueue(Stateful):
                 raise QueueError(f"descriptor chain {head} has an empty buffer")
             if out_size + in_size + size > most:
                 raise QueueError(f"descriptor chain {head} has more than {most} bytes")
-            dma.check(address, size)
+            if address < low or address + size > high:
+                dma.check(address, size)
             if flags & _WRITE:
                 writable.append((address, size))
                 in_size += size
