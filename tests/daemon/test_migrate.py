@@ -251,20 +251,33 @@ _SHORT = (
 _USUAL = [point for point in Point if not point.is_of_copies]
 
 
-@pytest.mark.parametrize("point", _USUAL if _LONG else _SHORT, ids=lambda point: point.name.lower())
-def test_a_daemon_that_is_killed_at_a_point(point: Point, tmp_path: Path) -> None:
+_STRIKES = [
+    *(("unix", point) for point in (_USUAL if _LONG else _SHORT)),
+    *(("tls", point) for point in (_USUAL if _LONG else _SHORT[-2:])),
+]
+
+
+@pytest.mark.parametrize(("way", "point"), _STRIKES, ids=lambda one: one if isinstance(one, str) else one.name.lower())
+def test_a_daemon_that_is_killed_at_a_point(way: str, point: Point, tmp_path: Path) -> None:
     """Never two run, nothing is lost, and the user decides where nobody knows."""
-    striking = ("-m", "tests.daemon.striking_daemon", point.name)
-    plain = ("-m", "dbt", "vm", "daemon")
+    options: tuple[str, ...] = ()
+    credentials: list[str] = []
+    if way == "tls":
+        make_credentials(tmp_path / "ours")
+        credentials = ["--tls-creds", str(tmp_path / "ours")]
+        options = ("--migration", "tcp:127.0.0.1:0", *credentials)
+    striking = ("-m", "tests.daemon.striking_daemon", point.name, *options)
+    plain = ("-m", "dbt", "vm", "daemon", *options)
     sides = (striking, plain) if point.is_of_source else (plain, striking)
     with (
         daemon_process(tmp_path / "a", *sides[0]) as (here, _),
-        daemon_process(tmp_path / "b", *sides[1]) as (there, _),
+        daemon_process(tmp_path / "b", *sides[1]) as (there, log),
     ):
         here.define("one", "letters")
         here.ok("start", "one")
         assert here.type("one") == "A"
-        here.vm("migrate", "--live", "--persistent", "one", socket_of(there))
+        place = socket_of(there) if way == "unix" else re.findall(r"are taken at (tcp:\S+)", log)[0]
+        here.vm("migrate", "--live", "--persistent", "one", place, *credentials)
         wait_until(lambda: "migrating" not in (*states(here).values(), *states(there).values()), "both sides")
         found = [states(daemon).get("one", "defined") for daemon in (here, there)]
         assert sum(state in _ALIVE for state in found) <= 1, found
