@@ -19,7 +19,7 @@ from dbt.daemon.machines import MachineMaker
 from dbt.daemon.places import migration_socket
 from dbt.daemon.views import Migration, MigrationReport
 from dbt.host.endpoint import WrongEndpoint
-from dbt.hypervisor.lifecycle import DomainState, LifecycleError
+from dbt.hypervisor.lifecycle import ALIVE, DomainState, LifecycleError
 from dbt.hypervisor.migration import MigrationError, Place, Progress, Settings, Undecided
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.entrance import Greeting, greet
@@ -70,6 +70,8 @@ class Migrations:
         """Move a machine to another daemon. Raise Conflict if it stays, and also if nobody knows where it is."""
         record = self._domains.get(name)
         place = _place(wanted)
+        if not wanted.leave_hubs:
+            self._check_hubs(record)
         stands = not wanted.live and record.domain.state in RUNS
         about = _About(plain(record.definition), wanted.persistent, stands, wanted.copy_storage)
         if stands:
@@ -94,6 +96,19 @@ class Migrations:
             progress.downtime_s,
             progress.total_s,
         )
+
+    def _check_hubs(self, record: Record) -> None:
+        """Raise Conflict if the machine has a hub with others, which are not at that daemon's hub of that name."""
+        if record.domain.state not in ALIVE:
+            return
+        hubs = _hubs(record)
+        for other in self._domains.all():
+            if other is not record and other.domain.state in ALIVE and (common := hubs & _hubs(other)):
+                raise Conflict(
+                    f"the domain {record.name} stays here: its network {min(common)} has {other.name}, too, and a hub "
+                    "is of one daemon, so their connections would end. Connect them by tap:NAME or unix:PATH, or say "
+                    "that it may leave them (--leave-hubs)"
+                )
 
     def _call(self, record: Record, work: Callable[[], None]) -> None:
         try:
@@ -198,6 +213,10 @@ class _Entrance:
         self._then = then
         if self._is_closed:
             then()
+
+
+def _hubs(record: Record) -> set[str]:
+    return {net.end for net in record.domain.vm.facts.nets if net.end.startswith("hub:")}
 
 
 def _place(wanted: Migration) -> Place:

@@ -170,6 +170,7 @@ class Migration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - ``undefine_source``: it is forgotten here.
     - ``tls_creds``: the directory with the certificates. ``unsafe_tcp``: TCP without TLS may leave this host.
     - ``copy_storage``: disks are copied to the other daemon, and not used by both.
+    - ``leave_hubs``: the machine goes although others are at its hub, which stay.
     - ``bandwidth``: the bytes that are sent in a second at most, while the guest runs.
     """
 
@@ -180,6 +181,7 @@ class Migration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_creds: str | None = None
     unsafe_tcp: bool = False
     copy_storage: bool = False
+    leave_hubs: bool = False
     bandwidth: Annotated[int, Meta(ge=1)] | None = None
 
 

@@ -188,6 +188,26 @@ def test_the_disk_is_copied_and_each_daemon_has_its_own(pair: tuple[TestDaemon, 
     assert here.state_of("d") == "running"
 
 
+def test_a_machine_does_not_leave_others_at_its_hub_unless_it_may(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    program = here.folder / "spin.bin"
+    program.write_bytes((0xEAFFFFFE).to_bytes(4, "little"))
+    for name, hub in (("one", "lab"), ("two", "lab"), ("three", "other")):
+        (here.folder / f"{name}.toml").write_text(
+            f'name = "{name}"\n[machine]\nprogram = "{program}"\nbase = "0x40000000"\nboard = "virt"\n'
+            f'memory = "1M"\nnet = ["hub:{hub}"]\n'
+        )
+        here.ok("define", here.folder / f"{name}.toml")
+        here.ok("start", name)
+    done = here.vm("migrate", "--live", "one", socket_of(there))
+    assert done.returncode != 0 and b"its network hub:lab has two, too" in done.stderr
+    assert here.state_of("one") == "running"
+    here.ok("migrate", "--live", "--leave-hubs", "one", socket_of(there))
+    here.ok("migrate", "--live", "two", socket_of(there))
+    here.ok("migrate", "--live", "three", socket_of(there))
+    assert states(there) == dict.fromkeys(("one", "two", "three"), "running")
+
+
 @contextmanager
 def daemon_process(folder: Path, *command: str) -> Iterator[tuple[TestDaemon, str]]:
     """A daemon as a child of this process, and its log."""

@@ -141,6 +141,7 @@ def _migrate(parser: Parser) -> None:
     options.flag("keep the domain defined there when its guest has ended", "--persistent")
     options.flag("forget the domain here", "--undefinesource")
     options.flag("copy the disks: the other daemon has them in a directory of its own then", "--copy-storage")
+    options.flag("also if other machines are at its hub, which it does not reach from there", "--leave-hubs")
     options.text("MIB", "the MiB that are sent in a second at most, while the guest runs", "--bandwidth")
     options.text("DIR", "the directory with the certificates for TCP", "--tls-creds")
     options.flag("TCP without TLS: who reads the line reads the guest's memory", "--unsafe-tcp")

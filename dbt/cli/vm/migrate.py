@@ -23,6 +23,7 @@ def migrate(parsed: argparse.Namespace) -> int:
         "tls_creds": None if parsed.tls_creds is None else os.path.abspath(parsed.tls_creds),
         "unsafe_tcp": parsed.unsafe_tcp,
         "copy_storage": parsed.copy_storage,
+        "leave_hubs": parsed.leave_hubs,
         "bandwidth": None if bandwidth is None else parse_count("--bandwidth", bandwidth, "MiB a second") << 20,
     }
     answer = ask("POST", of_domain(parsed.name, "migrate"), wanted)
