@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from collections.abc import Sequence
@@ -11,11 +10,9 @@ from typing import Final
 import dbt
 from dbt.cli.service_process import Starter
 from dbt.cli.status import Status
-from dbt.containers.engine.errors import EngineError
 from dbt.containers.engine.places import Places
-from dbt.containers.engine.service import AlreadyRunning, serve
-from dbt.containers.images.errors import ImageError
-from dbt.containers.network.errors import NetworkFailure
+from dbt.hypervisor.process.zygote_start import begin_zygote
+from dbt.linux.template import Hardware, begin_reading_template
 
 #: How long an engine that was started on demand stays without running containers and clients, in seconds.
 _IDLE_S: Final = 300.0
@@ -27,6 +24,18 @@ def serve_engine(socket: str | None, on_demand: bool, insecure: Sequence[str]) -
     """
     places = Places(socket)
     starter = Starter(places, on_demand)
+    try:  # what goes on in other processes while this one imports the engine
+        begin_reading_template(Hardware(for_container=True))
+        begin_zygote()
+    except OSError as error:
+        raise starter.cannot(error) from None
+    import asyncio
+
+    from dbt.containers.engine.errors import EngineError
+    from dbt.containers.engine.service import AlreadyRunning, serve
+    from dbt.containers.images.errors import ImageError
+    from dbt.containers.network.errors import NetworkFailure
+
     logging.getLogger("httpx").setLevel(logging.WARNING)  # what it says has what registries keep in addresses
 
     def announce() -> None:

@@ -10,10 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from dbt.codecache.interpreter import python_command, python_environment
 from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, VmLost
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
@@ -22,6 +21,7 @@ from dbt.hypervisor.process.channel import Channel
 from dbt.hypervisor.process.lease import check_directory, lease_path, read_lease
 from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
 from dbt.hypervisor.process.state_files import state_files
+from dbt.hypervisor.process.zygote_start import take_zygote
 from dbt.hypervisor.threads import silent
 from dbt.memory.closing import Closing
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dbt.vm.identity import Identity
     from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
-
-_MAIN: Final = "from dbt.hypervisor.process.zygote import main; main()"
 
 
 class NotSent(ValueError):
@@ -90,10 +88,8 @@ class ProcessCarrier(Closing):
                 self._channel = self._start()
 
     def _start(self) -> Channel[say.FromZygote]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._zygote = subprocess.Popen(python_command(_MAIN), stdin=theirs.fileno(), env=python_environment())
-        channel: Channel[say.FromZygote] = Channel(ours, say.FromZygote)
+        self._zygote, connection = take_zygote()
+        channel: Channel[say.FromZygote] = Channel(connection, say.FromZygote)
         path = [entry or os.getcwd() for entry in sys.path]
         channel.send(say.Preload(path, self._modules, self._strictness.value))
         channel.receive()

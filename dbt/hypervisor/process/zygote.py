@@ -71,8 +71,11 @@ _PRELOADED: Final = (
 )
 
 
-def main() -> None:
-    """Serve the host at standard input, which is a socket, until it is gone."""
+def main(imports_at_once: bool = False) -> None:
+    """Serve the host at standard input, which is a socket, until it is gone.
+
+    ``imports_at_once``: import what all machines need before the host says what else it is.
+    """
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -83,6 +86,8 @@ def main() -> None:
     native: NativeCode | None = None
     originals: Originals | None = None
     compilers: socket.socket | None = None
+    if imports_at_once:
+        _import_for_machines()
     try:
         while True:
             message = channel.receive()
@@ -107,11 +112,9 @@ def _preload(modules: Iterable[str]) -> tuple[NativeCode, Originals]:
     """Import what machines need, and load the handlers' image, which they share. Return the image, and what memory is
     then.
     """
-    for name in (*_PRELOADED, *modules):
+    for name in modules:
         import_module(name)
-    for room in _ROOMS:
-        for module in pkgutil.iter_modules(import_module(room).__path__, f"{room}."):
-            import_module(module.name)
+    _import_for_machines()
     from dbt.engine.native import NativeCode
     from dbt.hypervisor.process.originals import Originals
 
@@ -122,6 +125,14 @@ def _preload(modules: Iterable[str]) -> tuple[NativeCode, Originals]:
     _fill_gaps()
     gc.freeze()
     return native, Originals(native)
+
+
+def _import_for_machines() -> None:
+    for name in _PRELOADED:
+        import_module(name)
+    for room in _ROOMS:
+        for module in pkgutil.iter_modules(import_module(room).__path__, f"{room}."):
+            import_module(module.name)
 
 
 def _fill_gaps() -> None:
