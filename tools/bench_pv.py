@@ -42,7 +42,9 @@ OPERATIONS: Final = {
     "fork": ("fork, exit", 1500),
     "exec": ("fork, exec", 1000),
     "console": ("console, 64 B", 8000),
+    "pages": ("console, 4 KiB", 2000),
     "tick": ("timer tick", 20_000),
+    "event": ("event", 400_000),
 }
 ENGINES: Final[Mapping[str, list[str]]] = {
     "QEMU": [

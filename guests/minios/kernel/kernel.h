@@ -91,6 +91,21 @@ static inline void wait_for_interrupt(void)
 #define FROM_KERNEL(frame) (((frame)->cpsr & MODE_MASK) != MODE_USER)
 #endif
 
+/* A byte or a word of the current process, read with the user's permissions, which space_range() has checked. */
+static inline char user_byte(uint32_t address)
+{
+    uint32_t byte;
+    asm volatile("ldrbt %0, [%1]" : "=&r"(byte) : "r"(address) : "memory");
+    return byte;
+}
+
+static inline uint32_t user_word(uint32_t address)
+{
+    uint32_t word;
+    asm volatile("ldrt %0, [%1]" : "=&r"(word) : "r"(address) : "memory");
+    return word;
+}
+
 /* pages.S, programs.S */
 void zero_page(void *page);
 void copy_page(void *to, const void *from);
@@ -137,7 +152,11 @@ void flush_code(void);
 void devices_init(void);
 void interrupt(void);
 void console_put(void *unused, char c);
+void console_write(uint32_t text, uint32_t length); /* of the current process, which may read it */
 void print(const char *text, ...);
+#ifdef BENCH
+unsigned notify(void); /* raises an interrupt, which is taken when a process goes on. How many there were before */
+#endif
 void machine_reset(void) __attribute__((noreturn));
 
 #endif

@@ -29,6 +29,8 @@
 #define BLOCK 1
 #define SHUTDOWN 2
 #define BIND_VIRQ 1
+#define SEND 4
+#define BIND_IPI 7
 #define VIRQ_TIMER 0
 
 /* The page on which the hypervisor says what has happened, and is told where to return to. */

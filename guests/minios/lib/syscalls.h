@@ -16,6 +16,7 @@ enum {
     SYS_LIMIT,     /* limit(ticks): killed after so many of its own */
     SYS_PREEMPTED, /* preempted(): how often the timer has interrupted this process */
     SYS_SYNC,      /* sync(): what was written may be executed */
+    SYS_NOTIFY,    /* notify(): an interrupt; how many there were. For the benchmark alone */
 };
 
 #define KILLED (-1000) /* the status of a process that the kernel has killed */

@@ -66,6 +66,27 @@ static void lines(int times)
         write("a line of sixty-four bytes, which is what a console has to show\n", 64);
 }
 
+/* Pages of text, of which there is one. */
+static void pages(int times)
+{
+    static char page[PAGE];
+    for (int i = 0; i < PAGE; i++)
+        page[i] = i % 64 == 63 ? '\n' : 'a' + i % 64 % 26;
+    while (times--)
+        write(page, PAGE);
+}
+
+/* Each is an interrupt that comes when the system call is over. */
+static void events(int times)
+{
+    int before = notify();
+    for (int i = 1; i < times; i++)
+        notify();
+    int found = notify() - before;
+    if (found != times)
+        print("%d events of %d\n", found, times);
+}
+
 static void ticks(int times)
 {
     sleep(times);
@@ -77,7 +98,8 @@ static const struct {
     int times;
 } parts[] = {
     {"null", null_calls, 1000000}, {"switch", switches, 40000}, {"map", mappings, 640000}, {"fault", faults, 32000},
-    {"fork", forks, 1500},         {"exec", executions, 1000},  {"console", lines, 8000},  {"tick", ticks, 20000},
+    {"fork", forks, 1500},         {"exec", executions, 1000},  {"console", lines, 8000},  {"pages", pages, 2000},
+    {"tick", ticks, 20000},        {"event", events, 400000},
 };
 
 int main(int child)

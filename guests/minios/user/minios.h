@@ -25,6 +25,7 @@ static inline void sleep(int n) { system_call(SYS_SLEEP, n, 0); }
 static inline int time(void) { return system_call(SYS_TIME, 0, 0); }
 static inline void limit(int n) { system_call(SYS_LIMIT, n, 0); }
 static inline int preempted(void) { return system_call(SYS_PREEMPTED, 0, 0); }
+static inline unsigned notify(void) { return system_call(SYS_NOTIFY, 0, 0); }
 static inline void sync(void) { system_call(SYS_SYNC, 0, 0); }
 
 #define NO_MORE ((char *)-1) /* brk() has no memory there */
