@@ -55,7 +55,11 @@ class Problem(Exception):
 
 
 def diagnose() -> int:
-    """Print the table. Return 0 if everything works, else 1."""
+    """Print the table. Return 0 if everything works, else 1. What the host has not, and nobody has to have, is ``less``
+    and no failure.
+    """
+    from dbt.cli.doctor_host import checks
+
     rows, bad = [], False
     for name, check in _checks():
         try:
@@ -64,6 +68,10 @@ def diagnose() -> int:
             bad = True
             text = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
             rows.append(("BAD", name, text))
+    for name, find in checks():
+        there, missing = find()
+        rows.append(("less" if missing else "ok", name, there))
+        rows += [("", "", f"without {one}") for one in missing]
     print_table(f"dbt {dbt.__version__}", rows, to_stdout=True)
     return int(bad)
 
@@ -76,7 +84,6 @@ def _checks() -> Iterator[tuple[str, Check]]:
     yield "package dbt", _check_package
     yield "executable memory", _check_executable_memory
     yield "cache", _check_cache
-    yield "jail", _check_jail
     yield "tier reference", lambda: _check_tier("reference")
     yield "tier threaded", lambda: _check_tier("threaded")
     yield "tier stitched", _check_stitched_tier
@@ -136,16 +143,6 @@ def _check_executable_memory() -> str:
     finally:
         os.close(handle)
     return "allowed, never writable at the same time"
-
-
-def _check_jail() -> str:
-    """Say which measures the host gives for the processes of machines. None of them is needed."""
-    from dbt.hypervisor.jail.measures import MEASURES, try_measures
-
-    missing = try_measures()
-    given = [measure.name for measure in MEASURES if measure.name not in missing]
-    text = ", ".join(given) or "nothing"
-    return f"{text}; without {', '.join(f'{name} ({why})' for name, why in missing.items())}" if missing else text
 
 
 def _check_cache() -> str:

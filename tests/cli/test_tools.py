@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dbt import __version__
+from dbt.cli.doctor_host import checks
 from dbt.codecache.handlers import image_key
 from dbt.codecache.region_store import RegionStore
 from tests.assembler import assemble
@@ -122,6 +123,24 @@ def test_doctor() -> None:
     assert found is not None and int(found[1]) > 100 and int(found[2]) > 4 * int(found[3]) > 0, text
     assert "tier auto" in text and "compiles regions: " in text
     assert "BAD" not in text
+    for words in ("seccomp filter", "open files", "MiB available", "/dev/net/tun", "passt"):
+        assert words in text
+
+
+def test_doctor_says_what_follows_from_what_the_host_has_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    refused = {"namespaces": "Operation not permitted", "Landlock": "the host has no Landlock"}
+    monkeypatch.setattr("dbt.hypervisor.jail.measures.try_measures", lambda: refused)
+    monkeypatch.setattr("resource.getrlimit", lambda which: (256, 4096))
+    monkeypatch.setattr("dbt.cli.doctor_host._TUN", str(tmp_path / "tun"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {name: check() for name, check in checks()}
+    jail, files, network = found["jail"], found["open files"], found["network"]
+    assert jail.there == "resource limits, no privileges, seccomp filter"
+    assert [text.split(" ")[0] for text in jail.missing] == ["namespaces", "Landlock", "--jail"]
+    assert "read the files that this user can read" in jail.missing[1]
+    assert files == ("256 of at most 4096", ["some 64 machines at once; ulimit -n 4096 allows more"])
+    assert [text.split(":")[0] for text in network.missing] == ["passt", str(tmp_path / "tun")]
+    assert int(found["memory"].there.split()[0]) > 0
 
 
 def test_doctor_leaves_compiled_regions_alone(only_handlers: Path) -> None:

@@ -51,10 +51,11 @@ def machine_policy(folders: Sequence[Folder], has_files: bool, has_sockets: bool
 
 
 class Measure(NamedTuple):
-    """A measure: its name, what is wrong with the host if it cannot be taken, and taking it."""
+    """A measure: its name, taking it, and what a process can do that somebody has taken over, without it."""
 
     name: str
     take: Callable[[Policy], None]
+    without: str
 
 
 def _limit_resources(policy: Policy) -> None:
@@ -102,11 +103,11 @@ def _filter_calls(policy: Policy) -> None:
 
 #: The measures, in the order in which they have to be taken.
 MEASURES: Final = (
-    Measure("resource limits", _limit_resources),
-    Measure("namespaces", _leave_namespaces),
-    Measure("no privileges", give_up_privileges),
-    Measure("Landlock", _restrict_files),
-    Measure("seccomp filter", _filter_calls),
+    Measure("resource limits", _limit_resources, "a machine's process can use up open files and write core dumps"),
+    Measure("namespaces", _leave_namespaces, "the other measures alone keep it from the host's network and mounts"),
+    Measure("no privileges", give_up_privileges, "others of this user look into it, and it keeps what root may do"),
+    Measure("Landlock", _restrict_files, "it can read the files that this user can read"),
+    Measure("seccomp filter", _filter_calls, "it can make all system calls, and attack the host's kernel by them"),
 )
 
 
@@ -144,4 +145,7 @@ def require(strictness: Strictness, missing: Mapping[str, str]) -> None:
     """Raise JailIncomplete if something is missing, and nothing may be."""
     if strictness is Strictness.STRICT and missing:
         what = ", ".join(f"{name} ({why})" for name, why in missing.items())
-        raise JailIncomplete(f"the jail is not complete, because the host does not give {what}: use --jail on, or off")
+        raise JailIncomplete(
+            f"the jail is not complete, because the host does not give {what}: use --jail on, "
+            "or off. dbt doctor says what follows"
+        )

@@ -94,7 +94,6 @@ class Originals:
                 buffer = (ctypes.c_ubyte * len(marks)).from_buffer(marks)
                 original = self._shown.address + one.offset
                 pages += self._drop(None, one.address, len(marks), ctypes.addressof(buffer), original, self._madvise)
-        self._shown.discard(0, self._shown.size)
         return pages * PAGESIZE
 
 
