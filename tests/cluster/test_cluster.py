@@ -116,6 +116,21 @@ def test_another_seed_differs_and_the_tool_says_where_first(tmp_path: Path) -> N
             ClusterReplay(made, tmp_path / "1", other_seed=True).run()
 
 
+def test_another_seed_of_one_hub_changes_its_links_alone() -> None:
+    def lost(seed: int) -> dict[str, list[bool]]:
+        network = Network({"lan": Hub(1, 0.5, seed), "wan": Hub(1, 0.5)}, 3)
+        for machine in "ab":
+            network.connect(machine, ["lan", "wan"])
+        sent = [Sent(number, "a", number, number % 2, b"") for number in range(200)]
+        found: dict[str, list[bool]] = {"lan": [], "wan": []}
+        for one in network.cross(sent):
+            found[one.hub] += [ns is None for _, ns in one.arrivals]
+        return found
+
+    assert lost(0)["lan"] != lost(7)["lan"] != lost(8)["lan"]
+    assert lost(0)["wan"] == lost(7)["wan"] == lost(8)["wan"]
+
+
 def test_a_saved_cluster_goes_on_as_the_one_that_was_saved(tmp_path: Path) -> None:
     with cluster() as one:
         run(one)
@@ -228,7 +243,7 @@ def test_machines_that_depend_on_the_host_are_refused(boots: Callable[[Console],
         made.add("a", boots)
 
 
-@pytest.mark.parametrize("hub", [Hub(0), Hub(-1), Hub(1, 1.5), Hub(1, -0.1), Hub(True), Hub(1, True)])
+@pytest.mark.parametrize("hub", [Hub(0), Hub(-1), Hub(1, 1.5), Hub(1, -0.1), Hub(True), Hub(1, True), Hub(1, 0.1, -1)])
 def test_hubs_that_make_no_sense_are_refused(hub: Hub) -> None:
     with pytest.raises(ValueError, match="of the hub lan is"):
         Cluster({"lan": hub})

@@ -84,10 +84,13 @@ def test_a_rerun_and_a_replay_give_the_same_three_hashes(booted: ClusterState, t
         assert cluster.hashes() == hashes
 
 
-def test_another_seed_differs_and_the_tool_says_where_first(booted: ClusterState, tmp_path: Path) -> None:
+def test_another_seed_of_one_network_differs_and_the_tool_says_where_first(
+    booted: ClusterState, tmp_path: Path
+) -> None:
     found = []
     for seed in (1, 2):
-        with booted.restore(cores=2, seed=seed) as cluster:
+        with booted.restore(cores=2) as cluster:
+            cluster.network.hubs = {**_HUBS, "lan": _HUBS["lan"]._replace(seed=seed)}
             recorder = ClusterRecorder(cluster, tmp_path / str(seed))
             found.append(ping(cluster))
             recorder.end()

@@ -45,7 +45,7 @@ _DOMAIN_DEVICE = {
     "number": int,
     **dict.fromkeys(("front_nodes", "back_nodes"), dict),
 }
-_HUB = {"latency_us": int, "loss": (int, float)}
+_HUB = {"latency_us": int, "loss": (int, float), "seed": int}
 _MACHINE = {
     **dict.fromkeys(("program", "kernel", "initrd", "dtb", "append", "memory", "cpu", "board"), str),
     **dict.fromkeys(("hubs", "devices", "disks", "script"), list),

@@ -1,7 +1,7 @@
 """The network of a cluster: hubs whose links have a latency, and lose frames as a seed says.
 
 A frame passes the link of its sender and, once for each receiver, the link of that. Nothing depends on anything but the
-guests and the seed: whether a link loses its Nth frame follows from the seed, the link and N.
+guests and the seeds: whether a link loses its Nth frame follows from the cluster's seed, the hub's, the link and N.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ class Hub(NamedTuple):
 
     - ``latency_us``: what each of its links takes, in microseconds, 1 or more. From card to card it is two links.
     - ``loss``: the part of its frames that a link loses, from 0 up to 1.
+    - ``seed``: what the losses of its links follow from besides the cluster's seed, in [0, 2^63). With another one, its
+      links lose other frames, and those of other hubs the same ones.
     """
 
     latency_us: int = 500
     loss: float = 0.0
+    seed: int = 0
+
+    @property
+    def values(self) -> list[int | float]:
+        """The hub as it is written down: without a seed that is 0, as before there were any."""
+        return list(self if self.seed else self[:2])
 
     def check(self, name: str) -> None:
         """Raise ValueError for values that make no sense."""
@@ -36,6 +44,8 @@ class Hub(NamedTuple):
             )
         if not isinstance(loss, (int, float)) or isinstance(loss, bool) or not 0 <= loss <= 1:
             raise ValueError(f"the loss of the hub {name} is {loss!r}, and not a part of its frames from 0 to 1")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"the seed of the hub {name} is {self.seed!r}, and no whole number in [0, 2^63)")
 
 
 class Port(NamedTuple):
@@ -140,5 +150,6 @@ class Network:
         if not hub.loss:
             return False
         key = self.seed.to_bytes(_DIGEST, "little")
-        drawn = blake2b(f"{link} {number}".encode(), digest_size=_DIGEST, key=key, person=b"dbt link").digest()
+        name = f"{link} {number} {hub.seed}" if hub.seed else f"{link} {number}"
+        drawn = blake2b(name.encode(), digest_size=_DIGEST, key=key, person=b"dbt link").digest()
         return int.from_bytes(drawn, "little") < int(hub.loss * _CHANCES)

@@ -99,7 +99,7 @@ def values_of(cluster: Cluster) -> dict[str, Any]:
     """Return what is between the machines, as JSON has it."""
     return {
         "cluster": _FORMAT,
-        "hubs": {name: list(hub) for name, hub in cluster.network.hubs.items()},
+        "hubs": {name: hub.values for name, hub in cluster.network.hubs.items()},
         "seed": cluster.network.seed,
         "domains_us": None if cluster.domains is None else cluster.domains.quantum_us,
         "shared_devices": [] if cluster.domains is None else cluster.domains.shared_devices(),
