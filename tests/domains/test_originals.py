@@ -70,12 +70,12 @@ def test_what_is_equal_is_shared_again_and_nothing_else_changes() -> None:
     assert parent == "True 0"
 
 
-def test_a_machine_that_waits_has_at_most_6_mb_for_itself() -> None:
-    with ProcessCarrier(jail="off") as carrier, Host(1, Clock.REAL, carrier=carrier) as host:
+def test_a_machine_that_waits_has_at_most_5_mb_for_itself() -> None:
+    with ProcessCarrier(modules=["tests.domains.guests"]) as carrier, Host(1, Clock.REAL, carrier=carrier) as host:
         sleepers = [host.define(name, boot("sleeper")) for name in ("one", "two")]
         for sleeper in sleepers:
             sleeper.start()
         host.run(timeout=0.5)
         pids = [one.vm.pid for one in sleepers if isinstance(one.vm, ProcessVm)]
         assert len(pids) == 2
-        wait_until(lambda: max(map(private_kb, pids)) <= 6 << 10, "machines that rest")
+        wait_until(lambda: max(map(private_kb, pids)) <= 5 << 10, "machines that rest")
