@@ -216,7 +216,11 @@ class _Entrance:
 
 
 def _hubs(record: Record) -> set[str]:
-    return {net.end for net in record.domain.vm.facts.nets if net.end.startswith("hub:")}
+    try:
+        vm = record.domain.vm
+    except LifecycleError:  # it has ended just now
+        return set()
+    return {net.end for net in vm.facts.nets if net.end.startswith("hub:")}
 
 
 def _place(wanted: Migration) -> Place:

@@ -98,6 +98,24 @@ def test_a_disk_arrives_with_what_was_written_meanwhile(way: str, tmp_path: Path
     RawFile(str(here), writable=True).close()
 
 
+def test_a_guest_that_writes_its_disk_faster_than_it_is_sent_is_slowed_down(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.write_bytes(content(4 << 20))
+    machine, parts = made(Drive(str(here))), list[float | None]()
+
+    def write(point: Point) -> None:
+        if point is Point.SOURCE_SENT_DISKS and 0.25 not in parts:
+            write_disk(machine, 0, content(4 << 20, len(parts)))
+
+    with receiving(place_of("unix", tmp_path), {"drives": [Drive(str(there))]}) as receiver:
+        move = outgoing(machine, receiver, "unix", _COPIES._replace(downtime_s=0), write)
+        move._subject.throttle = parts.append  # type: ignore[method-assign,assignment]
+        move.run()
+        receiver.machine().close()
+    assert parts == [0.5, 0.25, None]
+    assert here.read_bytes() == there.read_bytes()
+
+
 def test_an_overlay_arrives_with_its_image_or_finds_it_there(tmp_path: Path) -> None:
     base, copy = tmp_path / "base", tmp_path / "copy"
     base.write_bytes(content())
