@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import IO, Any, Final, cast
 
+from dbt.containers.build.cache import StepCache
 from dbt.containers.build.copying import Copy, Source, copy, find_sources, owner_of
 from dbt.containers.build.dockerfile import Instruction, parse, read_instruction
 from dbt.containers.build.downloads import download
@@ -78,6 +79,7 @@ class Builder:
             self._tell(f"\x1b[91m{warnings}{ending}\x1b[0m")
         wanted = plan(dockerfile, self._options.target)
         self._context = context
+        self._cache = await asyncio.to_thread(StepCache, self._store, self._options.cache_sources)
         image = await self._stages(wanted)
         if left := self._arguments.left_over():
             self._tell(f"[Warning] One or more build-args [{' '.join(left)}] were not consumed\n")
@@ -269,21 +271,13 @@ class Builder:
         """Take the image that a step has made before, if there is one. After a step without, none is looked for."""
         if not self._options.uses_cache or state.is_missing_cache:
             return False
-        found = await asyncio.to_thread(self._cached, state, container)
+        found = await asyncio.to_thread(self._cache.find, state, container)
         if found is None:
             state.is_missing_cache = True
             return False
         self._tell(" ---> Using cache\n")
         state.image = found
         return True
-
-    def _cached(self, state: State, container: dict[str, Any]) -> Image | None:
-        if state.image is not None:
-            candidates = self._store.children(state.id)
-        else:
-            candidates = [image for image in self._store.images() if image.parent is None]
-        fitting = [image for image in candidates if image.json().get("container_config") == container]
-        return max(fitting, key=lambda image: image.created_seconds, default=None)
 
     async def _commit(self, state: State, container: dict[str, Any], layer: Layer | None) -> None:
         document = state.document(container, self._container, layer)

@@ -22,6 +22,7 @@ class BuildOptions:
     - ``names``: what the image is called. ``dockerfile``: the file's path in the context, ``target``: a stage of it.
     - ``arguments``: values of ARG; None is one that only has to be there. ``labels``: more of them.
     - ``uses_cache``, ``pulls``: images that are here already are taken; those that are here are pulled again.
+    - ``cache_sources``: names of images whose steps are taken, and no others, if there are any.
     - ``is_quiet``: nothing but the image's id is told. ``removes``, ``always_removes``: what is said of containers.
     - ``network``: the name of the network that programs are in. ``hosts``: addresses by names for them.
     - ``memory``: what each program may use, in bytes, or None.
@@ -36,6 +37,7 @@ class BuildOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     uses_cache: bool = True
     pulls: bool = False
+    cache_sources: tuple[str, ...] = ()
     is_quiet: bool = False
     removes: bool = True
     always_removes: bool = False
@@ -73,6 +75,7 @@ def read_options(query: Mapping[str, Sequence[str]], registry_config: str = "") 
         labels=_table(last("labels"), dict[str, str], "labels"),
         uses_cache=not flag("nocache"),
         pulls=flag("pull"),
+        cache_sources=tuple(_table(last("cachefrom"), list[str], "cache sources")),
         is_quiet=flag("q"),
         removes=flag("rm", "1"),
         always_removes=flag("forcerm"),
