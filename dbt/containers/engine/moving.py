@@ -215,7 +215,7 @@ class Arrivals:
 
     async def _listen(self, container: Container, offer: Offer) -> str:
         place = Place.parse(f"unix:{self._parts.places.of('door-' + container.id[:12])}")
-        await container.networks.join()
+        await container.networks.join(publishes=False)  # the ports are in use as long as it is not here
         loop, ready = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
         spec = container.spec()
 
@@ -245,6 +245,10 @@ class Arrivals:
             await asyncio.wait([arrival.port], timeout=_LAST_WORD_S)
             await asyncio.to_thread(_take_files, arrival.offer.folder, container.folder)
             self._containers.take(container)
+            try:
+                container.networks.publish()
+            except NetworkFailure as failure:  # what runs goes on without them
+                _log.error("the container %s has come without its ports: %s", container.id[:12], failure)
             try:
                 port = arrival.port.result() if arrival.port.done() else None
                 await container.arrive(vm, port, arrival.offer.names)

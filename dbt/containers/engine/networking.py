@@ -78,17 +78,27 @@ class ContainerNetworks:
 
     # -- its life ------------------------------------------------------------------------------
 
-    async def join(self) -> Membership:
-        """Have a place in the networks: the container is about to start. Raise NetworkFailure."""
+    async def join(self, publishes: bool = True) -> Membership:
+        """Have a place in the networks: the container is about to start. Its ports are free, or it publishes none
+        before :meth:`publish`. Raise NetworkFailure.
+        """
         pairs = [(self._find(text), settings) for text, settings in self.wanted().items()]
         attachments = [self._attachment(network, settings) for network, settings in pairs if network.name != NONE]
-        ports = forwards(self._definition.host, self._definition.config.exposed_ports or {})
+        ports = self._forwards() if publishes else []
         await self.leave()  # what a start has left that failed
         place = await self._board.join(self._definition.id, self._host_name(), attachments, ports)
         self.place = place
         for network, _ in pairs:
             self._tell("connect", network)
         return place
+
+    def _forwards(self) -> list[Forward]:
+        return forwards(self._definition.host, self._definition.config.exposed_ports or {})
+
+    def publish(self) -> None:
+        """Let a place that is not connected yet have the ports that the user wants. Raise NetworkFailure."""
+        assert self.place is not None
+        self._board.publish(self.place, self._forwards())
 
     async def rejoin(self, ports: list[Forward]) -> Membership:
         """Have the place that the container had when the engine was killed."""

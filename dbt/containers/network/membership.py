@@ -84,6 +84,10 @@ class Switchboard:
             await asyncio.to_thread(self.networks.detach_all, container)
             raise
 
+    def publish(self, member: Membership, ports: Sequence[Forward]) -> None:
+        """Let a container have ports when it is attached, which are free as of :meth:`join`. Raise NetworkFailure."""
+        member.ports = check_ports(ports, [port for one in self.memberships.values() for port in one.ports])
+
     async def rejoin(self, container: str, name: HostName, ports: Sequence[Forward] = ()) -> Membership:
         """Return the place of a container that runs already, of which the records tell."""
         self._check_new(container)

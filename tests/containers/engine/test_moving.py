@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,19 @@ def test_what_cannot_move_stays(pair: Pair) -> None:
     assert sorted(names(pair.here)) == ["/box", "/other", "/stopped", "/third"]
     for name in ("box", "other", "third"):
         assert pair.here.ask("GET", f"/containers/{name}/json").json["State"]["Status"] == "running"
+
+
+@pytest.mark.skipif(shutil.which("passt") is None, reason="passt is not installed")
+def test_ports_come_along(pair: Pair) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    bindings = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port}]}
+    running(pair.here, HostConfig={"PortBindings": bindings}, ExposedPorts={"80/tcp": {}})
+    assert pair.move() == (204, "")
+    found = pair.there.ask("GET", "/containers/box/json").json["NetworkSettings"]["Ports"]
+    assert found == bindings
+    socket.create_connection(("127.0.0.1", int(port)), 10).close()
 
 
 def test_a_shared_directory_comes_along(pair: Pair, tmp_path: Path) -> None:
