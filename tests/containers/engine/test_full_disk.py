@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.containers.engine.asking import WAITS, create, running
 from tests.containers.engine.engines import TestEngine
 from tests.containers.engine.images import words_tar
+from tests.containers.images.registry.made import tar_of
 
 _SIZE = "16m"
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -66,6 +68,35 @@ def test_a_container_can_be_removed_from_a_full_disk(engine: TestEngine, runs: b
     assert engine.ask("GET", "/containers/json?all=1").json == []
     (inside / "filled").unlink()
     running(engine, "box")
+    assert engine.ask("DELETE", "/containers/box?force=1").status == 204
+    assert engine.end() == 0
+    assert "Traceback" not in Path(f"{engine.folder}.log").read_text()
+
+
+def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine: TestEngine) -> None:
+    """Builds, commits, imports and archives end with one sentence; what was there is there, and then they work."""
+    inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
+    running(engine, "box")
+    large = tar_of(Dockerfile=b"FROM words\nCOPY big /big\n", big=os.urandom(6 << 20))
+    assert engine.ask("PUT", "/containers/box/archive?path=/tmp", tar_of(file=os.urandom(1 << 20))).status == 200
+
+    def attempts() -> list[bytes]:
+        return [
+            engine.ask("POST", "/build?t=built", large).body,
+            engine.ask("POST", "/images/create?fromSrc=-&repo=imported", large).body,
+            engine.ask("POST", "/images/load", large).body,
+            engine.ask("POST", "/commit?container=box&repo=made").body,
+        ]
+
+    before = engine.ask("GET", "/images/json?all=1").json
+    _fill(inside / "filled")
+    for said in attempts():
+        assert b"no room" in said or b"No space left" in said or b"full" in said, said
+    assert engine.ask("GET", "/images/json?all=1").json == before
+    (inside / "filled").unlink()
+    assert not list((inside / "spool").iterdir()) and not list((inside / "images" / "new").iterdir())
+    assert engine.ask("GET", "/containers/box/json").json["State"]["Running"]
+    assert engine.ask("POST", "/commit?container=box&repo=made").status == 201
     assert engine.ask("DELETE", "/containers/box?force=1").status == 204
     assert engine.end() == 0
     assert "Traceback" not in Path(f"{engine.folder}.log").read_text()
