@@ -37,6 +37,8 @@ def parse_net(option: str, text: str) -> Net:
     kind, _, name = end.partition(":")
     if end not in (NOWHERE, USER) and (kind not in _NAMED or not name):
         raise _wrong(option, text, _NET)
+    if kind in ("hub", "tap") and "," in name:
+        raise _wrong(option, text, _NET)
     digits = mac.split(":") if mac else []
     try:
         address = bytes(int(pair, 16) for pair in digits)

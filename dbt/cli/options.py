@@ -305,7 +305,10 @@ def _check_debugger(options: RunOptions) -> None:
     if options.gdb is None:
         refuse({"--history": options.history}, "it is for a debugger: give it with --gdb PORT")
         if options.qmp is None:
-            refuse({"--wait": options.wait}, "it is for a debugger or a monitor: give it with --gdb PORT or --qmp PATH")
+            refuse(
+                {"--wait": options.wait},
+                "it is for a debugger or a monitor: give it with --gdb PORT or --qmp unix:PATH",
+            )
         return
     from dbt.cli.debugging import check_endpoint
 

@@ -113,14 +113,14 @@ class Gic(WordRegisters):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register. Software may write the bytes of priorities and of what has a bit for each interrupt; the
-        other bytes of the word stay as they are (4.1.4).
+        other bytes of the word stay as they are (4.1.4). So do those of GICD_CTLR, as QEMU has it.
         """
         if size == 4 and not offset & 3:
             self.write_word(offset, value)
             return
         shift, word = 8 * (offset & 3), offset & ~3
         rest = 0
-        if 0x80 <= word < 0x100 or 0x400 <= word < 0x800 or 0xC00 <= word < 0xF00:
+        if not word or 0x80 <= word < 0x100 or 0x400 <= word < 0x800 or 0xC00 <= word < 0xF00:
             rest = self.read_word(word) & ~((1 << 8 * size) - 1 << shift)
         self.write_word(word, rest | value << shift)
 

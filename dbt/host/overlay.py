@@ -8,6 +8,7 @@ where it is. So a file that was left in the middle has everything up to the last
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from typing import Final
@@ -19,6 +20,7 @@ from dbt.memory.closing import Closing
 _MAGIC: Final = b"dbt overlay 1\n\0\0"
 #: The magic text, the size of the disk in bytes, and when the image was written, in nanoseconds since 1970.
 _HEADER: Final = struct.Struct("<16sQQ")
+_NAME_ONE: Final = "give the name of one, or of a file that does not exist"
 _PLACE: Final = struct.Struct("<I")
 #: The largest disk. Its table has 16 GiB, of which only what is used takes room.
 _MOST_SIZE: Final = 1 << 44
@@ -43,6 +45,8 @@ class OverlayFile(Closing):
             pass
         except OSError as error:
             raise DiskError(f"cannot make the overlay {path}: {error.strerror}") from None
+        if os.path.isfile(path) and not os.path.getsize(path):
+            raise DiskError(f"{path} is no overlay, but an empty file: {_NAME_ONE}")
         self._file = RawFile(path, writable=True)
         try:
             self._check(header, base)
@@ -56,7 +60,7 @@ class OverlayFile(Closing):
         magic, size, version = _HEADER.unpack(self._file.read(0, _HEADER.size))
         path = self._file.path
         if magic != _MAGIC:
-            raise DiskError(f"{path} is no overlay: give the name of one, or of a file that does not exist")
+            raise DiskError(f"{path} is no overlay: {_NAME_ONE}")
         if size != base.size or version != base.version():
             raise DiskError(
                 f"the disk {base.path} is not the one that {path} is an overlay of, or has been written since. "

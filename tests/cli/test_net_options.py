@@ -46,7 +46,14 @@ def test_what_a_network_means() -> None:
     "text",
     [
         *("hub", "unix:", "tap:", "tap", "user:x", "none:x", "user,x", "vde:x", ""),
-        *("hub:a,mac=1", "hub:a,mac=01:54:00:01:02:ff", "hub:a,mac=52:54:00:01:02:1ff", "hub:a,mac=x"),
+        *(
+            "hub:a,mca=52:54:00:01:02:ff",
+            "tap:a,b",
+            "hub:a,mac=1",
+            "hub:a,mac=01:54:00:01:02:ff",
+            "hub:a,mac=52:54:00:01:02:1ff",
+            "hub:a,mac=x",
+        ),
     ],
 )
 def test_what_is_no_network(text: str) -> None:

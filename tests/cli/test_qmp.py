@@ -141,7 +141,7 @@ def test_a_monitor_beside_a_debugger(forever: Path, tmp_path: Path) -> None:
         (["--qmp", "unix:"], "a unix socket has a path"),
         (["--qmp", "unix:m,server=off"], "a monitor is a server"),
         (["--qmp", "unix:m,zork"], "zork is none of server, wait and nodelay"),
-        (["--wait"], "give it with --gdb PORT or --qmp PATH"),
+        (["--wait"], "give it with --gdb PORT or --qmp unix:PATH"),
     ],
 )
 def test_wrong_monitors_are_refused(words: list[str], says: str, forever: Path) -> None:

@@ -229,7 +229,7 @@ def test_ctrl_c_in_the_terminal_of_the_guest_ends_the_run(guest: str) -> None:
 def test_wrong_options_are_refused(guest: str) -> None:
     for arguments, message in (
         (["--gdb", "port"], "write PORT, HOST:PORT or unix:PATH"),
-        (["--wait"], "it is for a debugger or a monitor: give it with --gdb PORT or --qmp PATH"),
+        (["--wait"], "it is for a debugger or a monitor: give it with --gdb PORT or --qmp unix:PATH"),
         (["--gdb", "0", "--trace", "x"], "with --gdb, the debugger steps"),
         (["--gdb", "unix:/nowhere/at/all"], "cannot listen there: No such file or directory"),
         (["--gdb", "no-such-host.invalid:0"], "cannot listen there"),

@@ -98,6 +98,9 @@ def test_what_is_no_overlay_of_the_disk(tmp_path: Path, image: Path) -> None:
     path.write_bytes(b"x" * 10_000)
     with pytest.raises(DiskError, match="is no overlay"):
         loaded(path, image)
+    path.write_bytes(b"")
+    with pytest.raises(DiskError, match="is no overlay, but an empty file"):
+        loaded(path, image)
     for places in ({0: 9}, {0: 1, 1: 1}, {0: 0xFFFFFFFF}):
         damaged = bytearray(good + bytes(2 * BLOCK))
         for number, place in places.items():

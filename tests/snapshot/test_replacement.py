@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.host.disk import RawFile
 from dbt.snapshot.errors import SnapshotError
 from dbt.snapshot.replacement import replacing
 from tests.snapshot.images import load, save, some_pages
@@ -191,3 +192,14 @@ def test_the_umask_counts(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert os.stat(tmp_path / "state").st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_disk_in_use_is_not_replaced(tmp_path: Path, writable: bool) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(b"content" * 1000)
+    with RawFile(str(path), writable):
+        assert "a machine has it as a disk" in refused(path)
+    assert path.read_bytes() == b"content" * 1000
+    save(path, NEW)
+    assert load(path)[1].content == NEW.content
