@@ -122,7 +122,7 @@ class StoreSocket(Closing):
             return
         for client in self._clients:
             for base, token in client.watches:
-                if is_inside(path, base):
+                if is_inside(path, base) and len(path) + len(token) + 2 <= LARGEST_PAYLOAD:
                     client.send(message(Type.WATCH_EVENT, 0, 0, path.encode() + b"\0" + token + b"\0"))
 
     # -- the clients' side ---------------------------------------------------------------------

@@ -77,6 +77,7 @@ _SUSPEND, _CANCELLED = 2, 1
 _POLL = struct.Struct("<QIxxxxQ")
 _MOST_POLLED: Final = 128
 _REGISTER_INFO = struct.Struct("<QII")
+_VCPU_INFO_ALIGNMENT: Final = 8
 _RUNSTATE_AREA = struct.Struct("<Q")
 _RUNSTATE = struct.Struct("<IxxxxQQQQQ")
 _HVM_PARAM = struct.Struct("<HHIQ")
@@ -317,7 +318,7 @@ class XenDomain(Device):
         check_vcpu(vcpu)
         if command == 10:
             frame, offset, _ = self.arguments.unpack(handle, _REGISTER_INFO)
-            if offset > PAGE_SIZE - VCPU_INFO_SIZE:
+            if offset > PAGE_SIZE - VCPU_INFO_SIZE or offset % _VCPU_INFO_ALIGNMENT:
                 raise HypercallError(Errno.ENXIO)
             self.shared.move_vcpu_info(Gpa(page_of(self.dma, frame, Errno.EINVAL) + offset))
             return 0

@@ -138,7 +138,7 @@ class StoreServer(Stateful):
             case Type.GET_DOMAIN_PATH | Type.IS_DOMAIN_INTRODUCED:
                 return self._about_domain(kind, payload), []
             case Type.RESET_WATCHES:
-                self.watches.clear()
+                self.forget()
                 return _OK, []
             case _ if kind in CHANGES:
                 return _OK, self._change(kind, transaction, payload)
@@ -271,7 +271,7 @@ class StoreServer(Stateful):
         return self._done(self._apply_all(self.tree, log))
 
     def forget(self) -> None:
-        """The guest is gone: its watches and transactions are."""
+        """The guest is gone, or begins anew: its watches and transactions are."""
         self.watches.clear()
         self.transactions.clear()
         self.views.clear()
@@ -326,7 +326,9 @@ class StoreServer(Stateful):
         return base.startswith(path + "/") and self.tree.might_read(self.domain, base)
 
     def _events(self, paths: list[str]) -> list[bytes]:
-        """Return the events of the guest's watches for nodes that have changed."""
+        """Return the events of the guest's watches for nodes that have changed, but for such that are too long to be a
+        message.
+        """
         events = []
         for path in paths:
             for watch in self.watches:
@@ -335,7 +337,8 @@ class StoreServer(Stateful):
                 watched, token, _ = watch.split(b"\0")
                 if is_inside(path, self.path_of(watched)):
                     named = path.encode() if watched.startswith(b"/") else path[len(self.home) + 1 :].encode()
-                    events.append(message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
+                    if len(named) + len(token) + 2 <= LARGEST_PAYLOAD:
+                        events.append(message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
                 else:  # with what is above it
                     events.append(message(Type.WATCH_EVENT, 0, 0, watch))
         return events

@@ -1,0 +1,151 @@
+"""Attacks after Xen's advisories that no other test of a part has: docs/xen-advisories.md says which is for which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dbt.hypervisor.cluster import Cluster
+from dbt.hypervisor.xen.store.server import MOST_TRANSACTIONS, MOST_WATCHES, Type
+from dbt.hypervisor.xen.store.transaction_log import LARGEST_PAYLOAD
+from dbt.hypervisor.xen.store.tree import LONGEST_PATH
+from tests.xen.attackers import BY_GRANT_TO, PAGE, Guest
+from tests.xen.guests import RAM, SELF, Caller, domain_machine
+from tests.xen.pairs import sleepers
+from tests.xen.store_client import HOME, Client
+from tests.xen.test_events import ARRAY, CONTROL, use_queues
+
+_EPERM, _ENXIO, _EINVAL, _EOPNOTSUPP = -1, -6, -22, -95
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with sleepers(3) as made:
+        yield made
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with domain_machine() as machine:
+        yield Client(Caller(machine))
+
+
+def test_the_processors_information_is_aligned() -> None:
+    """Once, within a page, and where its words can be accessed as a whole."""
+    with domain_machine() as machine:
+        caller = Caller(machine)
+        frame = (RAM >> 12) + 0x30
+        for offset in (1, 2, 4, 7, 4044, 4056, 4096, 0x80000000):
+            assert caller.call(24, 10, 0, caller.put("QII", frame, offset, 0)) == _ENXIO
+        assert caller.call(24, 10, 0, caller.put("QII", frame, 4048, 0)) == 0
+        assert caller.call(24, 10, 0, caller.put("QII", frame, 8, 0)) == _EINVAL
+
+
+def test_queues_end_with_a_reset() -> None:
+    """Nothing is written to their pages any more, no page is added to what is not there, and they can begin anew."""
+    with domain_machine() as machine:
+        caller = Caller(machine)
+        use_queues(caller)
+        assert caller.events(10, "H", SELF) == 0
+        caller.put("1024I", *[0] * 1024, at=ARRAY << 12)
+        caller.put("1024I", *[0] * 1024, at=CONTROL << 12)
+        assert caller.events(12, "Q", ARRAY) == _EOPNOTSUPP
+        near = caller.open()
+        assert caller.events(4, "I", caller.bind(near)) == 0
+        assert not any(caller.get("1024I", ARRAY << 12)) and not any(caller.get("1024I", CONTROL << 12))
+        use_queues(caller)
+        assert caller.events(4, "I", caller.bind(caller.open())) == 0
+        assert any(caller.get("1024I", ARRAY << 12))
+
+
+def test_a_copy_obeys_what_the_grant_says_now(cluster: Cluster) -> None:
+    """Also while the page is mapped as it was: another page, another domain, or reading alone."""
+    victim, attacker, other = (Guest(cluster, number) for number in (1, 2, 3))
+    victim.grant(8, 2)
+    victim.write(PAGE + 0x1000, b"new!")
+    status, handle = attacker.map(1, 8)
+    assert status == 0
+    victim.grant(8, 2, PAGE + 0x1000, flags=victim.flags(8) | 4)
+    assert attacker.copy((8, 1, 0), (PAGE >> 12, SELF, 0), 4) == 0 and attacker.read(PAGE, 4) == b"new!"
+    assert attacker.copy((PAGE >> 12, SELF, 0), (8, 1, 0), 4, BY_GRANT_TO) < 0, "it is read-only now"
+    victim.grant(8, 3, PAGE, flags=victim.flags(8))
+    assert attacker.copy((8, 1, 0), (PAGE >> 12, SELF, 0), 4) < 0
+    assert other.copy((8, 1, 4095), (PAGE >> 12, SELF, 0), 1) == 0
+    assert attacker.unmap(handle) == 0 and attacker.unmap(handle) < 0
+
+
+@pytest.mark.parametrize("operation", [1, 2, 3])
+def test_caches_are_cleaned_of_own_pages_alone(cluster: Cluster, operation: int) -> None:
+    """Within one page, and of no other guest's, be it granted or not."""
+    victim, attacker = Guest(cluster, 1), Guest(cluster, 2)
+    victim.grant(8, 2)
+
+    def flush(address: int, offset: int, length: int, flags: int = 0) -> object:
+        return attacker.call(20, 12, attacker.put("QHHI", address, offset, length, operation | flags), 1)
+
+    assert flush(PAGE, 0, 4096) == flush(PAGE, 4095, 1) == 0
+    assert flush(PAGE, 4096, 0) == flush(PAGE, 4095, 2) == flush(PAGE, 1, 65535) == _EINVAL
+    for address in (0, 0x37FFF000, RAM + (1 << 30), (1 << 64) - 4096):
+        assert flush(address, 0, 64) == _EPERM
+    assert flush(8, 0, 64, 1 << 31) != 0, "a page of another domain's by its grant"
+    assert victim.flags(8) == 1
+
+
+def test_watches_and_transactions_are_reset_together(client: Client) -> None:
+    """A kernel that begins anew has all that it may have, again and again, also if it does so in a transaction."""
+    for _ in range(3):
+        for number in range(MOST_WATCHES):
+            assert client.ask(Type.WATCH, b"data\0%d\0" % number) == b"OK\0"
+        assert client.ask(Type.WATCH, b"data\0one more\0") == b"ENOSPC\0"
+        begun = [int(client.ask(Type.TRANSACTION_START, b"\0").rstrip(b"\0")) for _ in range(MOST_TRANSACTIONS)]
+        assert client.ask(Type.TRANSACTION_START, b"\0") == b"ENOSPC\0"
+        assert client.ask(Type.WRITE, b"data/x\0y", begun[3]) == b"OK\0"
+        assert client.ask(Type.RESET_WATCHES, b"\0", begun[3]) == b"OK\0"
+        assert {client.ask(Type.TRANSACTION_END, b"T\0", number) for number in begun} == {b"ENOENT\0"}
+        assert client.ask(Type.READ, b"data/x\0") == b"ENOENT\0"
+    client.events.clear()
+    client.ask(Type.WRITE, b"data/x\0y")
+    assert client.events == []
+
+
+def test_no_event_is_longer_than_a_message(client: Client) -> None:
+    """A watch of all with a long token, and the longest path: nobody could read of that."""
+    path = f"{HOME}/data/".encode()
+    path += b"x" * (LONGEST_PATH - len(path))
+    for size in (1023, 1024):
+        assert client.ask(Type.WATCH, b"/\0" + b"t" * size + b"\0") == b"OK\0"
+    client.events.clear()
+    assert client.ask(Type.WRITE, path + b"\0x") == b"OK\0"
+    assert all(len(event) <= LARGEST_PAYLOAD for event in client.events)
+    client.events.clear()
+    assert client.ask(Type.WRITE, b"data/short\0x") == b"OK\0"
+    assert len(client.events) == 2
+
+
+def test_nodes_may_be_deep(client: Client) -> None:
+    """As deep as a path can be: made, listed, changed in a transaction, and removed at once."""
+    depth = 900
+    path = b"data" + b"/a" * depth
+    assert client.ask(Type.WRITE, path + b"\0x") == b"OK\0"
+    number = int(client.ask(Type.TRANSACTION_START, b"\0").rstrip(b"\0"))
+    assert client.ask(Type.RM, path[:-2] + b"\0", number) == b"OK\0"
+    assert client.ask(Type.WRITE, path + b"\0y", number) == b"OK\0"
+    assert client.ask(Type.TRANSACTION_END, b"T\0", number) == b"OK\0"
+    assert client.ask(Type.READ, path + b"\0") == b"y"
+    assert client.ask(Type.RM, b"data/a\0") == b"OK\0" and client.ask(Type.DIRECTORY, b"data\0") == b""
+    assert client.ask(Type.WRITE, path + b"\0z") == b"OK\0", "they do not count any more"
+
+
+def test_what_a_domain_has_used_does_not_count_for_the_next(cluster: Cluster) -> None:
+    """Of the same number: it may have as many nodes, watches and transactions as the first one."""
+    counts = []
+    for _ in range(2):
+        client = Client(Guest(cluster, 2))
+        answers = [client.ask(Type.MKDIR, b"data/%d\0" % number) for number in range(1010)]
+        assert set(answers) == {b"OK\0", b"ENOSPC\0"}
+        more = [client.ask(Type.WATCH, b"data\0%d\0" % number) for number in range(MOST_WATCHES + 1)]
+        more += [client.ask(Type.TRANSACTION_START, b"\0") for _ in range(MOST_TRANSACTIONS + 1)]
+        counts.append((answers.count(b"OK\0"), more.count(b"ENOSPC\0")))
+        cluster["domain 2"].machine.reset()
+    assert counts[0] == counts[1] and counts[0][1] == 2
