@@ -10,7 +10,7 @@ from dbt.hypervisor.cluster import Cluster
 from dbt.hypervisor.xen.store.server import MOST_TRANSACTIONS, MOST_WATCHES, Type
 from dbt.hypervisor.xen.store.transaction_log import LARGEST_PAYLOAD
 from dbt.hypervisor.xen.store.tree import LONGEST_PATH
-from tests.xen.attackers import BY_GRANT_TO, PAGE, Guest
+from tests.xen.attackers import BY_GRANT_TO, PAGE, TABLE, Guest
 from tests.xen.guests import RAM, SELF, Caller, domain_machine
 from tests.xen.pairs import sleepers
 from tests.xen.store_client import HOME, Client
@@ -40,6 +40,16 @@ def test_the_processors_information_is_aligned() -> None:
             assert caller.call(24, 10, 0, caller.put("QII", frame, offset, 0)) == _ENXIO
         assert caller.call(24, 10, 0, caller.put("QII", frame, 4048, 0)) == 0
         assert caller.call(24, 10, 0, caller.put("QII", frame, 8, 0)) == _EINVAL
+
+
+def test_a_page_of_the_table_stays_where_it_is(cluster: Cluster) -> None:
+    """Putting it there again is allowed, and leaves what it says; another page cannot be there too."""
+    guest = Guest(cluster, 1)
+    guest.grant(8, 2)
+    assert guest.call(12, 7, guest.put("HHIQQ", SELF, 0, 1, 0, TABLE >> 12)) == 0
+    assert guest.flags(8) == 1
+    assert guest.call(12, 7, guest.put("HHIQQ", SELF, 0, 1, 1, TABLE >> 12)) == _EINVAL
+    assert guest.flags(8) == 1
 
 
 def test_queues_end_with_a_reset() -> None:
