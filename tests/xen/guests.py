@@ -19,6 +19,8 @@ SELF = 0x7FF0
 #: A page of the guest's for arguments.
 ARGUMENTS = RAM + 0x10000
 MEMORY = 1 << 20
+#: The frames of a control block and of event words, where tests have queues of events.
+CONTROL, ARRAY = 0x40020, 0x40021
 assert RamRegion(Gpa(0x38000000), 64 << 12) in RESERVED
 
 
@@ -74,3 +76,10 @@ class Caller:
         """Return a new port that is bound to another one of the guest's."""
         assert self.events(0, "HxxII", SELF, remote, 0) == 0
         return self.get("HxxII")[2]
+
+
+def use_queues(caller: Caller) -> None:
+    """Let events come by queues (FIFO)."""
+    assert caller.events(11, "QIIB7x", CONTROL, 0, 0, 0) == 0
+    assert caller.get("QIIB7x")[3] == 17
+    assert caller.events(12, "Q", ARRAY) == 0

@@ -11,10 +11,9 @@ from dbt.hypervisor.xen.store.server import MOST_TRANSACTIONS, MOST_WATCHES, Typ
 from dbt.hypervisor.xen.store.transaction_log import LARGEST_PAYLOAD
 from dbt.hypervisor.xen.store.tree import LONGEST_PATH
 from tests.xen.attackers import BY_GRANT_TO, PAGE, TABLE, Guest
-from tests.xen.guests import RAM, SELF, Caller, domain_machine
+from tests.xen.guests import ARRAY, CONTROL, RAM, SELF, Caller, domain_machine, use_queues
 from tests.xen.pairs import sleepers
 from tests.xen.store_client import HOME, Client
-from tests.xen.test_events import ARRAY, CONTROL, use_queues
 
 _EPERM, _ENXIO, _EINVAL, _EOPNOTSUPP = -1, -6, -22, -95
 

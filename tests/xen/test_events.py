@@ -10,21 +10,14 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.vm.programs import EXIT, MODES
-from tests.xen.guests import RAM, SELF, Caller, domain_machine
+from tests.xen.guests import ARRAY, CONTROL, RAM, SELF, Caller, domain_machine, use_queues
 
-CONTROL, ARRAY = 0x40020, 0x40021
 _PENDING, _MASKED, _LINKED = 1 << 31, 1 << 30, 1 << 29
 SHARED = 0x39004000
 
 
 def byte(machine: Machine, at: int) -> int:
     return machine.memory.read_ram(Gpa(at), 1)[0]
-
-
-def use_queues(caller: Caller) -> None:
-    assert caller.events(11, "QIIB7x", CONTROL, 0, 0, 0) == 0
-    assert caller.get("QIIB7x")[3] == 17
-    assert caller.events(12, "Q", ARRAY) == 0
 
 
 def word(caller: Caller, port: int) -> int:
