@@ -35,6 +35,8 @@ from dbt.containers.runtime.spec import RuntimeFailure
 
 _ID_SIZE = 64
 _SIGKILL = 9
+#: After how many seconds another engine is asked again whether it has a container.
+_AGAIN_S = 1.0
 _ID = re.compile(r"[0-9a-f]{64}")
 #: The configuration of the image, in the directory of the container.
 _IMAGE = "image.json"
@@ -98,8 +100,21 @@ class Containers:
                 state.going_to = ""
             except EngineError as error:
                 state.error = f"it was on its way to another engine: {error}"
+                container.spawn(self._settle_later(container))
             container.save()
         return False
+
+    async def _settle_later(self, container: Container) -> None:
+        """Ask again and again who has a container, until there is an answer."""
+        state = container.record.state
+        while state.going_to and not container.is_being_removed:
+            await asyncio.sleep(_AGAIN_S)
+            with contextlib.suppress(EngineError):
+                if await asyncio.to_thread(is_there, container.id, state.going_to):
+                    await self._drop(container)
+                    return
+                state.going_to = state.error = ""
+                container.save()
 
     def _image_of(self, made: Definition) -> Image:
         """Return the image of a container, also if it was removed from the store meanwhile."""

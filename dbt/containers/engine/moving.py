@@ -135,17 +135,19 @@ class Departure:
 
 
 def is_there(id: str, destination: str) -> bool:
-    """Return True if the engine at a socket has a container. Raise EngineError if there is no telling."""
+    """Return True if the engine at a socket has a container, and False if it does not come there either. Raise
+    EngineError if there is no telling.
+    """
     try:
         with EngineClient(destination) as client:
-            client.ask("GET", f"/containers/{id}/json")
-        return True
+            found = client.ask("GET", f"{_PATH}/{id}")
     except RequestFailed as error:
-        if error.status == 404:
-            return False
         raise EngineError(str(error)) from None
     except OSError as error:
         raise EngineError(f"there is no engine at {destination}: {error.strerror}") from None
+    if found["IsComing"]:
+        raise EngineError(f"the engine at {destination} does not know yet whether it comes")
+    return bool(found["IsThere"])
 
 
 # -- here ------------------------------------------------------------------------------------------
@@ -271,6 +273,10 @@ class Arrivals:
             arrival.port.set_result(port)
         assert arrival.end is not None
         await asyncio.shield(arrival.end)
+
+    def standing(self, id: str) -> dict[str, bool]:
+        """Return whether a container is to come, and whether it is here."""
+        return {"IsComing": id in self._all, "IsThere": any(one.id == id for one in self._containers)}
 
     async def give_up(self, id: str) -> None:
         """Hear that a container does not come. Nothing is left of it here when this returns."""

@@ -19,6 +19,7 @@ def moving_routes(engine: Engine) -> list[Route]:
         Route("POST", "/dbt/containers/{id}/migrate", api.migrate),
         Route("POST", "/dbt/arrivals", api.offer),
         Route("POST", "/dbt/arrivals/{id}", api.complete),
+        Route("GET", "/dbt/arrivals/{id}", api.standing),
         Route("DELETE", "/dbt/arrivals/{id}", api.give_up),
     ]
 
@@ -44,6 +45,9 @@ class _Moving:
     async def complete(self, call: Call) -> Answer:
         await self._arrivals.complete(call.parts["id"], call.json(PortState))
         return _NOTHING
+
+    async def standing(self, call: Call) -> Answer:
+        return json_answer(self._arrivals.standing(call.parts["id"]))
 
     async def give_up(self, call: Call) -> Answer:
         await self._arrivals.give_up(call.parts["id"])
