@@ -7,7 +7,8 @@ What a CPU would have banked is here once, because there is one CPU. It is the o
 GICD_ITARGETSRn reads as zero, as the manual has it for a uniprocessor.
 
 Where QEMU's differs from the manual, this one follows the manual: an interrupt that is sensitive to the level is not
-pending any more when its line is low, whether it was enabled while the line was high or not.
+pending any more when its line is low, whether it was enabled while the line was high or not; and what GICC_EOIR or
+GICC_DIR deactivates is not active, whether GICD_ISACTIVERn made a shared interrupt active or not.
 """
 
 from __future__ import annotations
@@ -111,12 +112,24 @@ class Gic(WordRegisters):
 
     # -- accesses ------------------------------------------------------------------------------
 
+    def read(self, offset: int, size: int) -> int:
+        """Read a register. Those of the CPU interface are words (4.1.4): where none of them begins, nothing is read and
+        nothing happens, as QEMU has it.
+        """
+        if size == 4 and not offset & 3:
+            return self.read_word(offset)
+        if offset & 3 and offset >= CPU_INTERFACE:
+            return 0
+        return self.read_word(offset & ~3) >> 8 * (offset & 3) & (1 << 8 * size) - 1
+
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register. Software may write the bytes of priorities and of what has a bit for each interrupt; the
         other bytes of the word stay as they are (4.1.4). So do those of GICD_CTLR, as QEMU has it.
         """
         if size == 4 and not offset & 3:
             self.write_word(offset, value)
+            return
+        if offset & 3 and offset >= CPU_INTERFACE:
             return
         shift, word = 8 * (offset & 3), offset & ~3
         rest = 0
