@@ -75,7 +75,10 @@ class RawFile(Closing):
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISBLK(found.st_mode):
             raise DiskError(f"the disk {self.path} is neither a regular file nor a block device")
-        size = os.lseek(self._fd, 0, os.SEEK_END)
+        try:
+            size = os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise DiskError(f"cannot find the size of the disk {self.path}: {error.strerror}") from None
         if not size:
             raise DiskError(f"the disk {self.path} is empty: make it as large as the disk, with `truncate -s SIZE`")
         return size
@@ -98,8 +101,8 @@ class RawFile(Closing):
             self.unlock()
             does = "use" if self._writable else "read"
             raise DiskError(
-                f"cannot {does} the disk {self.path}: another machine uses it, and one of the two would write to it. "
-                "Stop the other machine, or give both the disk with `snapshot`"
+                f"cannot {does} the disk {self.path}: another machine uses it, or another disk of this one, and "
+                "one of the two would write to it. Stop the other machine, or give both the disk with `snapshot`"
             )
 
     def unlock(self) -> None:

@@ -15,7 +15,8 @@ from collections import OrderedDict
 from typing import Final, TypeVar
 
 from dbt.host.disk import DiskError, DiskImage, RawFile
-from dbt.host.qcow2_header import read_header
+from dbt.host.drive import FORMATS, QCOW2, RAW
+from dbt.host.qcow2_header import Header, read_header
 from dbt.memory.closing import Closing
 
 PLACE: Final = (1 << 56) - (1 << 9)
@@ -54,7 +55,7 @@ class Qcow2File(Closing):
         self._file = RawFile(path, writable)
         try:
             self.header = read_header(self._file)
-            _check_backing(path, self.header.backing, backing)
+            _check_backing(path, self.header, backing)
         except BaseException:
             self._file.close()
             raise
@@ -211,11 +212,20 @@ def _unzstd(packed: bytes, size: int) -> bytes:
         return b""
 
 
-def _check_backing(path: str, name: str, backing: DiskImage | None) -> None:
+def _check_backing(path: str, header: Header, backing: DiskImage | None) -> None:
+    name = header.backing
     if name and backing is None:
         raise DiskError(
             f"the disk {path} is made on a backing file, which it calls {name!r}. Names in images are not followed: "
             "give it yourself, with `backing=FILE` and, if that is a qcow2 image, `backing-format=qcow2`"
         )
-    if backing is not None and not name:
+    if backing is None:
+        return
+    if not name:
         raise DiskError(f"the disk {path} has no backing file: leave `backing={backing.path}` out")
+    given = QCOW2 if isinstance(backing, Qcow2File) else RAW
+    if header.backing_format in FORMATS and header.backing_format != given:
+        raise DiskError(
+            f"the disk {path} says that its backing file has the format {header.backing_format}, and {backing.path} "
+            f"was given as {given}: write `backing-format={header.backing_format}`"
+        )

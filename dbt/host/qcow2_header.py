@@ -14,6 +14,9 @@ _HEADER: Final = struct.Struct(">4sIQIIQIIQQII")
 #: Of version 3, from byte 72 on: features that a reader has to know, others, others, refcount bits, header's length.
 _MORE: Final = struct.Struct(">QQQII")
 _MORE_AT, _COMPRESSION_AT = 72, 104
+#: An extension of the header: its kind and its size. They begin behind the header, and are of multiples of 8 bytes.
+_EXTENSION: Final = struct.Struct(">II")
+_LAST, _BACKING_FORMAT = 0, 0xE2792ACA
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED = (1 << bit for bit in range(5))
 _KNOWN = _DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | _EXTENDED
 _LEAST_BITS, _MOST_BITS = 9, 21
@@ -40,8 +43,8 @@ class Counts(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a header says: the size of the disk, the bits of a cluster, the place of the first table, and the name of
-    the backing file, or an empty text.
+    """What a header says: the size of the disk, the bits of a cluster, the place of the first table, the name of the
+    backing file and its format, or empty texts.
     """
 
     size: int
@@ -50,6 +53,7 @@ class Header(NamedTuple):
     is_version_3: bool
     is_zstd: bool
     backing: str
+    backing_format: str
     counts: Counts
 
 
@@ -62,7 +66,7 @@ def read_header(file: RawFile) -> Header:
         raise DiskError(f"the disk {path} is no qcow2 image. If it is a raw one, leave `format=qcow2` out")
     if version not in (2, 3):
         raise DiskError(f"the disk {path} is a qcow2 image of version {version}: only versions 2 and 3 are known")
-    more = _read_features(file) if version == 3 else _Features(0, 0, 4, False)
+    more = _read_features(file) if version == 3 else _Features(0, 0, 4, False, _MORE_AT)
     features = more.known
     if encryption:
         raise _unsupported(path, "is encrypted")
@@ -73,14 +77,15 @@ def read_header(file: RawFile) -> Header:
     if features & _CORRUPT:
         raise DiskError(f"the disk {path} is marked as damaged. Repair it with `qemu-img check -r all`")
     _check_geometry(file, bits, size, entries, table)
-    backing = ""
+    backing = backing_format = ""
     if name_at:
         if name_size > _LONGEST_NAME or name_at + name_size > file.size:
             raise _wrong(path, f"a name of {name_size} bytes at {name_at:#x}")
         backing = file.read(name_at, name_size).decode(errors="replace") or "?"
+        backing_format = _read_backing_format(file, more.length, name_at)
     is_dirty, has_extras = bool(features & _DIRTY), more.disowned != 0
     uses = Counts(counts[0], counts[1], 1 << more.count_order, counts[2], is_dirty, has_extras)
-    return Header(size, bits, table, version == 3, more.is_zstd, backing, uses)
+    return Header(size, bits, table, version == 3, more.is_zstd, backing, backing_format, uses)
 
 
 def _check_geometry(file: RawFile, bits: int, size: int, entries: int, table: int) -> None:
@@ -98,12 +103,15 @@ def _check_geometry(file: RawFile, bits: int, size: int, entries: int, table: in
 
 
 class _Features(NamedTuple):
-    """Features that a reader has to know, those that a writer has to clear, and the logarithm of a count's bits."""
+    """Features that a reader has to know, those that a writer has to clear, the logarithm of a count's bits, and the
+    header's length.
+    """
 
     known: int
     disowned: int
     count_order: int
     is_zstd: bool
+    length: int
 
 
 def _read_features(file: RawFile) -> _Features:
@@ -118,7 +126,22 @@ def _read_features(file: RawFile) -> _Features:
         raise _wrong(file.path, f"compression of kind {method}")
     if order > _MOST_ORDER:
         raise _wrong(file.path, f"reference counts of 2^{order} bits")
-    return _Features(features, disowned, order, method == 1)
+    return _Features(features, disowned, order, method == 1, length)
+
+
+def _read_backing_format(file: RawFile, at: int, end: int) -> str:
+    """Return what the extensions from ``at`` to ``end`` say of the backing file's format, or an empty text."""
+    while at + _EXTENSION.size <= end:
+        kind, size = _EXTENSION.unpack(file.read(at, _EXTENSION.size))
+        at += _EXTENSION.size
+        if kind == _LAST:
+            break
+        if at + size > end:
+            raise _wrong(file.path, f"an extension of {size} bytes")
+        if kind == _BACKING_FORMAT:
+            return file.read(at, size).decode(errors="replace")
+        at += size + 7 & ~7
+    return ""
 
 
 def _wrong(path: str, what: str) -> DiskError:

@@ -82,6 +82,10 @@ def test_a_chain_of_images_that_were_named(tmp_path: Path) -> None:
         OpenDrive(Drive(str(top), read_only=True, format="qcow2"))
     with pytest.raises(DiskError, match=r"middle is made on a backing file, which it calls '.*/raw'"):
         OpenDrive(Drive(str(top), read_only=True, format="qcow2", backing=named[:1]))
+    with pytest.raises(
+        DiskError, match=r"has the format qcow2, and .*/middle was given as raw: write `backing-format=qcow2`"
+    ):
+        OpenDrive(Drive(str(top), read_only=True, format="qcow2", backing=(Backing(named[0].path),)))
     with pytest.raises(DiskError, match="is a raw one, which has no backing file"):
         OpenDrive(Drive(str(top), read_only=True, format="qcow2", backing=(*named, Backing("x"))))
     for path in (top, middle, raw):  # nobody has left one locked

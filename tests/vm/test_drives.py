@@ -119,6 +119,11 @@ def test_an_overlay_is_used_again(disk: Path) -> None:
         assert machine.read(DATA, SECTOR) == before[:SECTOR]
 
 
+def test_a_file_without_a_size_is_refused_by_its_name() -> None:
+    with pytest.raises(DiskError, match="cannot find the size of the disk /proc/self/mem"):
+        made(Drive("/proc/self/mem", read_only=True))
+
+
 def test_a_reset_keeps_what_is_on_the_disk(disk: Path) -> None:
     with made(Drive(str(disk), snapshot=True)) as machine:
         assert machine.run(fuel=10**6).exit_code == 0
