@@ -71,10 +71,10 @@ _PRELOADED: Final = (
 )
 
 
-def main(imports_at_once: bool = False) -> None:
+def main(begins_at_once: bool = False) -> None:
     """Serve the host at standard input, which is a socket, until it is gone.
 
-    ``imports_at_once``: import what all machines need before the host says what else it is.
+    ``begins_at_once``: prepare for all machines before the host says what else they need.
     """
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
@@ -83,18 +83,17 @@ def main(imports_at_once: bool = False) -> None:
     os.setsid()  # Ctrl-C at the host's terminal is the host's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel: Channel[say.ToZygote] = Channel(connection, say.ToZygote)
-    native: NativeCode | None = None
+    native = _prepare() if begins_at_once else None
     originals: Originals | None = None
     compilers: socket.socket | None = None
-    if imports_at_once:
-        _import_for_machines()
     try:
         while True:
             message = channel.receive()
             match message:
                 case say.Preload(path, modules, jail):
                     sys.path[:] = path
-                    native, originals = _preload(modules)
+                    native = native or _prepare()
+                    originals = _preload(modules, native)
                     compilers = _fork_compilers(channel, Strictness(jail))
                     channel.send(say.Ready())
                 case say.Spawn():
@@ -108,23 +107,27 @@ def main(imports_at_once: bool = False) -> None:
     os._exit(0)
 
 
-def _preload(modules: Iterable[str]) -> tuple[NativeCode, Originals]:
-    """Import what machines need, and load the handlers' image, which they share. Return the image, and what memory is
-    then.
-    """
-    for name in modules:
-        import_module(name)
+def _prepare() -> NativeCode:
+    """Import what machines need, and load the handlers' image, which they share. Return the image."""
     _import_for_machines()
     from dbt.engine.native import NativeCode
-    from dbt.hypervisor.process.originals import Originals
 
     native = NativeCode.share(lambda line: None)
     for _ in range(_WARM_UPS):
         _warm_up()
+    return native
+
+
+def _preload(modules: Iterable[str], native: NativeCode) -> Originals:
+    """Import what else machines need. Return what memory is then."""
+    for name in modules:
+        import_module(name)
+    from dbt.hypervisor.process.originals import Originals
+
     gc.collect()
     _fill_gaps()
     gc.freeze()
-    return native, Originals(native)
+    return Originals(native)
 
 
 def _import_for_machines() -> None:
