@@ -174,9 +174,9 @@ def test_the_lock_of_a_disk_is_handed_over(way: str, form: str, tmp_path: Path, 
     locked = tmp_path / "overlay" if form == "overlay" else disk
     made = partial(with_disk, drive)
     with hosts(processes, processes) as (here, there):
-        source, target = here.define("a", made), there.define("b", made)
+        source, target = here.define("a", made, cap=0.0005), there.define("b", made)
         source.start()
-        source.pause()
+        source.pause()  # with its cap, the guest has done little
         assert held_disk(locked)
         receiving = Receiving(target, place_of(way, tmp_path), {"drives": [drive]})
         source.migrate(receiving.place, Settings(by_descriptor=True))

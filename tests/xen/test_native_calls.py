@@ -20,7 +20,7 @@ from tests.xen.guests import ARGUMENTS, RAM, Caller, domain_machine
 
 CODE, TABLE, ANSWERS, PORT = RAM + 0x20000, RAM + 0x40000, RAM + 0x80000, RAM + 0x30000
 CONTROL, ARRAY = RAM + 0x60000, RAM + 0x61000
-SHARED, VCPU_INFO = 0x39004000, RAM + 0x62104
+SHARED, VCPU_INFO = 0x39004000, RAM + 0x62108
 #: Does what a table says, a record of four words each: R12, R0, R1, and a word for the place that R1 is the address of;
 #: or a store, where R12 is 0. Answers go to ANSWERS. The handler of the interrupt notes what it was, and clears the
 #: upcall two times out of three, so that it comes again. It polls the timer so that something else happens as well.

@@ -26,9 +26,6 @@
 #define VIC_VECTOR_ADDRESS REGISTER(0x10140100)
 #define VIC_VECTOR_CONTROL REGISTER(0x10140200)
 #define VIC_VECTOR_ON 0x20
-#define VIC_SOFTWARE REGISTER(0x10140018)
-#define VIC_SOFTWARE_CLEAR REGISTER(0x1014001c)
-#define SOFTWARE_INTERRUPT 1
 #define TIMER_INTERRUPT 4
 
 /* The system registers of the board. */
@@ -44,22 +41,6 @@ static void timer_interrupt(void)
 static void no_interrupt(void)
 {
 }
-
-#ifdef BENCH
-static unsigned notified;
-
-static void software_interrupt(void)
-{
-    VIC_SOFTWARE_CLEAR = 1 << SOFTWARE_INTERRUPT;
-    notified++;
-}
-
-unsigned notify(void)
-{
-    VIC_SOFTWARE = 1 << SOFTWARE_INTERRUPT;
-    return notified;
-}
-#endif
 
 #ifdef KEEP_CONSOLE
 /* The last lines that were printed, for whoever looks at a machine that has stopped; and what is done before a reset. */
@@ -95,11 +76,6 @@ void devices_init(void)
     VIC_VECTOR_ADDRESS = (uint32_t)timer_interrupt;
     VIC_VECTOR_CONTROL = VIC_VECTOR_ON | TIMER_INTERRUPT;
     VIC_ENABLE = 1 << TIMER_INTERRUPT;
-#ifdef BENCH
-    (&VIC_VECTOR_ADDRESS)[1] = (uint32_t)software_interrupt;
-    (&VIC_VECTOR_CONTROL)[1] = VIC_VECTOR_ON | SOFTWARE_INTERRUPT;
-    VIC_ENABLE = 1 << SOFTWARE_INTERRUPT;
-#endif
 
     TIMER_LOAD = TICK;
     TIMER_CONTROL = TIMER_ON;
@@ -121,12 +97,6 @@ void console_put(void *unused, char c)
 #ifdef KEEP_CONSOLE
     keep(c);
 #endif
-}
-
-void console_write(uint32_t text, uint32_t length)
-{
-    for (uint32_t i = 0; i < length; i++)
-        console_put(0, user_byte(text + i));
 }
 
 void print(const char *text, ...)
@@ -151,3 +121,35 @@ void machine_reset(void)
     for (;;)
         wait_for_interrupt();
 }
+
+/* What follows is behind the rest, so that minios-console.elf has the lines of what is before it. */
+void console_write(uint32_t text, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i++)
+        console_put(0, user_byte(text + i));
+}
+
+#ifdef BENCH
+#define VIC_SOFTWARE REGISTER(0x10140018)
+#define VIC_SOFTWARE_CLEAR REGISTER(0x1014001c)
+#define SOFTWARE_INTERRUPT 1
+
+static unsigned notified;
+
+static void software_interrupt(void)
+{
+    VIC_SOFTWARE_CLEAR = 1 << SOFTWARE_INTERRUPT;
+    notified++;
+}
+
+unsigned notify(void)
+{
+    if (!notified) { /* the first time */
+        (&VIC_VECTOR_ADDRESS)[1] = (uint32_t)software_interrupt;
+        (&VIC_VECTOR_CONTROL)[1] = VIC_VECTOR_ON | SOFTWARE_INTERRUPT;
+        VIC_ENABLE = 1 << SOFTWARE_INTERRUPT;
+    }
+    VIC_SOFTWARE = 1 << SOFTWARE_INTERRUPT;
+    return notified;
+}
+#endif
