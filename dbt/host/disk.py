@@ -19,11 +19,15 @@ from dbt.devices.medium import DiskFile
 from dbt.memory.closing import Closing
 from dbt.memory.ram import data_parts
 
-_USES, _DOES_NOT_SHARE = 100, 200
+_USES, _DOES_NOT_SHARE, _END = 100, 200, 300
 _READ, _WRITE, _RESIZE = 0, 1, 3
 _FLOCK: Final = struct.Struct("hhqqi4x")
 #: The bytes of a piece of a file of which it is noted whether it has changed, as a power of 2.
 PIECE_SHIFT: Final = 16
+
+
+#: The errors of a file system that has no such locks.
+_NO_LOCKS: Final = (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class DiskError(ValueError):
@@ -92,7 +96,7 @@ class RawFile(Closing):
             others = (*(_DOES_NOT_SHARE + one for one in mine), _USES + _WRITE, _USES + _RESIZE)
             taken = any(self._flock(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, byte) != fcntl.F_UNLCK for byte in others)
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
+            if error.errno in _NO_LOCKS:
                 raise DiskError(f"the disk {self.path} cannot be locked: its file system has no locks") from None
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
@@ -111,10 +115,7 @@ class RawFile(Closing):
             self._flock(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, byte)
 
     def _flock(self, command: int, kind: int, byte: int) -> int:
-        """Set a lock of one byte, or return the kind of the lock that is in the way of one."""
-        answer = fcntl.fcntl(self._fd, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
-        found: int = _FLOCK.unpack(answer)[0]
-        return found
+        return _flock(self._fd, command, kind, byte, 1)
 
     def read(self, offset: int, size: int) -> bytes:
         data = os.pread(self._fd, size, offset)
@@ -166,3 +167,28 @@ class RawFile(Closing):
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def is_in_use(path: str) -> bool:
+    """Return True if a machine, of this process or another, holds the locks of a disk. A file that cannot be read has
+    none. Raise OSError if there is no file, or it cannot be opened for another reason.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return False
+    try:
+        return _flock(handle, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, _USES, _END - _USES) != fcntl.F_UNLCK
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False  # where nothing is a disk
+    finally:
+        os.close(handle)
+
+
+def _flock(handle: int, command: int, kind: int, first: int, count: int) -> int:
+    """Set a lock of bytes, or return the kind of the lock that is in the way of one."""
+    answer = fcntl.fcntl(handle, command, _FLOCK.pack(kind, os.SEEK_SET, first, count, 0))
+    found: int = _FLOCK.unpack(answer)[0]
+    return found

@@ -14,13 +14,10 @@ import errno
 import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _MODE = 0o600
-#: The bytes of a disk that QEMU and dbt (:mod:`dbt.host.disk`) lock while they use it, and the description of a lock.
-_DISK_LOCKS, _FLOCK = (100, 200), struct.Struct("hhqqi4x")
 
 
 class Occupied(OSError):
@@ -75,27 +72,10 @@ def _check_target(target: str) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise Occupied("it is not a regular file")
-        if _is_disk_in_use(target):
+        from dbt.host.disk import is_in_use  # which only files that are replaced need
+
+        if is_in_use(target):
             raise Occupied("a machine has it as a disk")
-
-
-def _is_disk_in_use(target: str) -> bool:
-    """Return True if a machine, this one or another, holds the locks of a disk. A file that cannot be read has none."""
-    try:
-        handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except PermissionError:
-        return False
-    try:
-        first, end = _DISK_LOCKS
-        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, 2 * end - 2 * first, 0)
-        found: int = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_OFD_GETLK, wanted))[0]
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-        return False  # a file system without locks, on which nothing is a disk
-    finally:
-        os.close(handle)
-    return found != fcntl.F_UNLCK
 
 
 def _lock_part(part: str) -> int:
