@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dbt.cli.values import parse_drive
@@ -19,12 +19,7 @@ def absolute(path: str, directory: str) -> str:
 
 def absolute_drive(text: str, directory: str) -> str:
     """Return the text of ``--drive`` with absolute paths. A comma in a name is written twice."""
-    parts = text.replace(",,", "\0").split(",")
-    for number, part in enumerate(parts):
-        name, equals, path = part.partition("=")
-        if equals and name in _OF_DRIVES:
-            parts[number] = f"{name}={absolute(path, directory)}"
-    return ",".join(parts).replace("\0", ",,")
+    return _with_paths(text, lambda path: absolute(path, directory))
 
 
 def moved_drives(texts: Sequence[str], directory: str) -> list[str]:
@@ -38,16 +33,16 @@ def moved_drives(texts: Sequence[str], directory: str) -> list[str]:
                 name = os.path.basename(path)
                 is_taken = os.path.join(directory, name) in new.values()
                 new[path] = os.path.join(directory, f"{len(new)}-{name}" if is_taken else name)
-    return [_renamed(text, new) for text in texts]
+    return [_with_paths(text, lambda path: new.get(path, path)) for text in texts]
 
 
-def _renamed(text: str, new: Mapping[str, str]) -> str:
+def _with_paths(text: str, change: Callable[[str], str]) -> str:
+    """Return the text of ``--drive`` with other paths of its files."""
     parts = text.replace(",,", "\0").split(",")
     for number, part in enumerate(parts):
         name, equals, path = part.partition("=")
         if equals and name in _OF_DRIVES:
-            path = path.replace("\0", ",")
-            parts[number] = f"{name}=" + new.get(path, path).replace(",", "\0")
+            parts[number] = f"{name}=" + change(path.replace("\0", ",")).replace(",", "\0")
     return ",".join(parts).replace("\0", ",,")
 
 
