@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -18,7 +16,7 @@ from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, No
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.moving import Departure, is_there
-from dbt.containers.engine.names import checked_name, some_name
+from dbt.containers.engine.names import checked_name, is_id, some_id, some_name
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.records import Definition, MountPoint, Record, State
 from dbt.containers.engine.specs import DISK, limits_of
@@ -33,11 +31,9 @@ from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.disk import make_disk
 from dbt.containers.runtime.spec import RuntimeFailure
 
-_ID_SIZE = 64
 _SIGKILL = 9
 #: After how many seconds another engine is asked again whether it has a container.
 _AGAIN_S = 1.0
-_ID = re.compile(r"[0-9a-f]{64}")
 #: The configuration of the image, in the directory of the container.
 _IMAGE = "image.json"
 _log = logging.getLogger(__name__)
@@ -94,14 +90,23 @@ class Containers:
             return True
         elif state.going_to:
             try:
-                if await asyncio.to_thread(is_there, container.id, state.going_to):
-                    await self._drop(container)
-                    return True
-                state.going_to = ""
+                return await self._has_gone(container)
             except EngineError as error:
                 state.error = f"it was on its way to another engine: {error}"
+                container.save()
                 container.spawn(self._settle_later(container))
-            container.save()
+        return False
+
+    async def _has_gone(self, container: Container) -> bool:
+        """Ask the engine to which a container was going who has it. Return True if that has, and it is forgotten here.
+        Raise EngineError if there is no telling.
+        """
+        state = container.record.state
+        if await asyncio.to_thread(is_there, container.id, state.going_to):
+            await self._drop(container)
+            return True
+        state.going_to = state.error = ""
+        container.save()
         return False
 
     async def _settle_later(self, container: Container) -> None:
@@ -110,11 +115,8 @@ class Containers:
         while state.going_to and not container.is_being_removed:
             await asyncio.sleep(_AGAIN_S)
             with contextlib.suppress(EngineError):
-                if await asyncio.to_thread(is_there, container.id, state.going_to):
-                    await self._drop(container)
+                if await self._has_gone(container):
                     return
-                state.going_to = state.error = ""
-                container.save()
 
     def _image_of(self, made: Definition) -> Image:
         """Return the image of a container, also if it was removed from the store meanwhile."""
@@ -142,7 +144,7 @@ class Containers:
         for name in set(os.listdir(root)) - known:
             shutil.rmtree(os.path.join(root, name))
         for owner in self._parts.store.holds():
-            if _ID.fullmatch(owner) and owner not in known:
+            if is_id(owner) and owner not in known:
                 self._parts.store.release(owner)
 
     def _add(self, container: Container) -> None:
@@ -200,7 +202,7 @@ class Containers:
         merge_config(config, image.config.run)
         check_config(config)
         warnings = complete_host(host)
-        id = secrets.token_hex(_ID_SIZE // 2)
+        id = some_id()
         config.hostname = config.hostname or id[:12]
         mounts = await asyncio.to_thread(self._mounts.points, config, host)
         path, *args = [*words(config.entrypoint), *words(config.cmd)]

@@ -19,7 +19,7 @@ import msgspec
 from dbt.containers.engine.client import EngineClient
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound
-from dbt.containers.engine.names import checked_name
+from dbt.containers.engine.names import checked_name, is_id
 from dbt.containers.engine.records import Definition, Record, State
 from dbt.containers.engine.specs import DISK
 from dbt.containers.images.errors import ImageNotFound
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _LAST_WORD_S: Final = 20.0
 _BOOT: Final = "/proc/sys/kernel/random/boot_id"
 _PATH: Final = "/dbt/arrivals"
-_ID: Final = 64
 _log = logging.getLogger(__name__)
 
 
@@ -195,7 +194,7 @@ class Arrivals:
     def _check(self, offer: Offer) -> None:
         """Raise EngineError for what cannot come."""
         made = offer.definition
-        if len(made.id) != _ID or made.id.strip("0123456789abcdef"):
+        if not is_id(made.id):
             raise BadParameter("the id of the container is none")
         if offer.boot != _boot():
             raise Conflict("a container moves between engines of one host")

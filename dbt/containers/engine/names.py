@@ -1,4 +1,4 @@
-"""Names of containers: which can be, and one for who has chosen none."""
+"""Names and ids of containers: which can be, and one for who has chosen none."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ _PEOPLE: Final = (
     *("stallman", "tarjan", "thompson", "torvalds", "turing", "wilkes", "wilson", "wirth", "zuse"),
 )
 _MOST_TRIES: Final = 6
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+_ID_BYTES: Final = 32
+
+
+def some_id() -> str:
+    """Return an id that nobody has."""
+    return secrets.token_hex(_ID_BYTES)
+
+
+def is_id(text: str) -> bool:
+    """Return True for what can be the id of a container."""
+    return _ID.fullmatch(text) is not None
 
 
 def checked_name(name: str) -> str:
