@@ -24,6 +24,7 @@ import bench_history
 from bench import HELLO, machine
 from dbt_command import DBT, checkout_environment
 from figure import Figure, timed
+from host_memory import private_dirty_kb
 
 from dbt import CaptureConsole, Machine, VmState, read_snapshot, write_snapshot
 from dbt.abi.layout import PAGE_SHIFT
@@ -184,12 +185,12 @@ def touch(guest: Machine, count: int) -> None:
 
 def clones(guest: Machine) -> Iterator[Figure]:
     """Yield the figures of forks that all live at once, after their first instructions."""
-    before, started, made = private_dirty(), time.perf_counter(), []
+    before, started, made = private_dirty_kb(), time.perf_counter(), []
     for _ in range(_CLONES):
         made.append(fork(guest))
         made[-1].run(fuel=_CLONE_FUEL)
     taken = (time.perf_counter() - started) * 1e3
-    own, workers = (private_dirty() - before) / 1e3, len(children())
+    own, workers = (private_dirty_kb() - before) / 1e3, len(children())
     for clone in made:
         clone.close()
     yield Figure(f"{_CLONES} clones: fork and {_CLONE_FUEL:,} instructions, of each", [taken / _CLONES], "ms")
@@ -205,12 +206,6 @@ def children() -> list[int]:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             found += [int(stat.parent.name)] * (parent == own)
     return found
-
-
-def private_dirty() -> int:
-    """Return the memory that this process shares with no other and has written, in kB."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
 
 
 def start_up(folder: Path, runs: int) -> Iterator[Figure]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from figure import Figure
+from host_memory import private_dirty_kb
 
 from containers_bench.engine import Setup, our_engine
 
@@ -46,7 +47,6 @@ def _private_mb(root: int) -> float:
 
 def _private_dirty_kb(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return private_dirty_kb(pid)
     except OSError:
         return 0  # it has ended meanwhile
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))

@@ -6,6 +6,7 @@ import statistics
 import time
 
 from figure import Figure, timed
+from host_memory import private_dirty_kb
 
 from dbt.hypervisor import Clock, Domain, Host, ProcessCarrier
 from vms_bench.setup import (
@@ -16,7 +17,6 @@ from vms_bench.setup import (
     Setup,
     cpu_s,
     pid_of,
-    private_dirty_mb,
     run_to_prompt,
     sleeper,
 )
@@ -31,7 +31,7 @@ def bare_metal(setup: Setup) -> list[Figure]:
         for domain in domains:
             domain.start()
         host.run(timeout=setup.idle_s)
-        each = [private_dirty_mb(pid_of(domain)) for domain in domains]
+        each = [private_dirty_kb(pid_of(domain)) / 1024 for domain in domains]
     return [Figure(f"{setup.processes} bare-metal processes, each", each, "MB", BARE_METAL_PROCESS_MB)]
 
 
@@ -50,7 +50,7 @@ def linux(setup: Setup) -> list[Figure]:
         before, began = _cpu_of(clones), time.monotonic()
         host.run(timeout=setup.idle_s / 2)
         percent = 100 * (_cpu_of(clones) - before) / (time.monotonic() - began)
-        each = [private_dirty_mb(pid_of(clone)) for clone in clones]
+        each = [private_dirty_kb(pid_of(clone)) / 1024 for clone in clones]
     mean = statistics.mean(each)
     return [
         Figure(f"{setup.linux} Linux processes after {setup.idle_s:.0f} s, each", [mean], "MB", LINUX_PROCESS_MB),

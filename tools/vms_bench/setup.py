@@ -93,14 +93,6 @@ class LinuxBoot:
         return machine
 
 
-def private_dirty_mb(pid: int | None = None) -> float:
-    """Return what a process, by default this one, has of the host for itself, in MiB (proc(5), smaps_rollup)."""
-    for line in Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Private_Dirty:"):
-            return int(line.split()[1]) / 1024
-    raise OSError("the host's kernel does not tell Private_Dirty")
-
-
 def cpu_s(pid: int | None = None) -> float:
     """Return the CPU time of a process, by default this one, in seconds."""
     if pid is None:

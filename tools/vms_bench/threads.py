@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from figure import Figure, timed
+from host_memory import private_dirty_kb
 
 from dbt.host.console import CaptureConsole
 from dbt.hypervisor import Clock, Domain, Host
@@ -13,7 +14,6 @@ from vms_bench.setup import (
     LinuxBoot,
     Setup,
     cpu_s,
-    private_dirty_mb,
     run_to_prompt,
     spinner,
     ticker,
@@ -30,11 +30,11 @@ def bare_metal(setup: Setup) -> list[Figure]:
     with Host(2, Clock.REAL) as host:
         host.define("first", ticker()).start()
         host.run(timeout=1.0)
-        before = private_dirty_mb()
+        before = private_dirty_kb()
         for number in range(setup.bare_metal):
             host.define(f"domain {number}", ticker()).start()
         host.run(timeout=10.0)
-        each = (private_dirty_mb() - before) / setup.bare_metal
+        each = (private_dirty_kb() - before) / 1024 / setup.bare_metal
     return [Figure(f"{setup.bare_metal} bare-metal domains, each", [each], "MB", BARE_METAL_MB)]
 
 
@@ -46,11 +46,11 @@ def linux(setup: Setup) -> list[Figure]:
         template.start()
         run_to_prompt(host, template)
         starts = timed(lambda: _first_instruction(host, template), _STARTS)
-        before = private_dirty_mb()
+        before = private_dirty_kb()
         for number in range(setup.linux):
             template.clone(f"clone {number}").resume()
         host.run(timeout=setup.idle_s)
-        each = (private_dirty_mb() - before) / setup.linux
+        each = (private_dirty_kb() - before) / 1024 / setup.linux
     return [
         Figure(f"{setup.linux} Linux clones after {setup.idle_s:.0f} s, each", [each], "MB", LINUX_MB),
         Figure("a Linux clone, its first instruction, and its end", starts, "ms", START_MS),
