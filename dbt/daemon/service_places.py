@@ -8,8 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
-#: The longest path of a unix socket, in bytes.
-_LONGEST_SOCKET = 107
+from dbt.host.endpoint import LONGEST_PATH
 
 
 class PlacesError(OSError):
@@ -79,9 +78,9 @@ class ServicePlaces(ABC):
 
     def check_socket(self, path: str) -> None:
         """Raise PlacesError if a socket cannot have this path."""
-        if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        if len(os.fsencode(path)) > LONGEST_PATH:
             raise PlacesError(
-                f"the path of the {self.noun}'s socket has more than {_LONGEST_SOCKET} bytes, which no socket can "
+                f"the path of the {self.noun}'s socket has more than {LONGEST_PATH} bytes, which no socket can "
                 f"have: {self.socket}. {self.shorter}"
             )
 

@@ -10,6 +10,7 @@ import msgspec
 from dbt.daemon.database import Database
 from dbt.daemon.definition import Definition, plain, read_definition
 from dbt.daemon.errors import HostFailed
+from dbt.daemon.places import Places
 
 _VERSION: Final = 1
 _TABLES: Final = """
@@ -59,7 +60,7 @@ class Store:
     """
 
     def __init__(self, path: str) -> None:
-        self._database = Database(path, _TABLES, _VERSION, HostFailed, "DBT_VM_DIR")
+        self._database = Database(path, _TABLES, _VERSION, HostFailed, Places.variable)
 
     def close(self) -> None:
         self._database.close()

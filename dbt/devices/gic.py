@@ -116,11 +116,7 @@ class Gic(WordRegisters):
         """Read a register. Those of the CPU interface are words (4.1.4): where none of them begins, nothing is read and
         nothing happens, as QEMU has it.
         """
-        if size == 4 and not offset & 3:
-            return self.read_word(offset)
-        if offset & 3 and offset >= CPU_INTERFACE:
-            return 0
-        return self.read_word(offset & ~3) >> 8 * (offset & 3) & (1 << 8 * size) - 1
+        return 0 if offset & 3 and offset >= CPU_INTERFACE else super().read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register. Software may write the bytes of priorities and of what has a bit for each interrupt; the

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 LOOPBACK = "127.0.0.1"
 #: The longest path that a unix socket can have, and the longest last part of one that is reached by its directory.
-_LONGEST_PATH, _LONGEST_NAME = 107, 80
+LONGEST_PATH, _LONGEST_NAME = 107, 80
 #: The most connections that wait to be accepted.
 _BACKLOG = 4
 #: The seconds after which somebody who does not answer counts as not there.
@@ -133,7 +133,7 @@ def _reachable(path: str) -> Iterator[str]:
     """Give a path by which a unix socket can be reached: the path itself or, if it is too long, one that goes by its
     open directory.
     """
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
+    if len(os.fsencode(path)) <= LONGEST_PATH:
         yield path
         return
     folder, name = os.path.split(path)

@@ -32,7 +32,6 @@ _MOST_CLOSING: Final = 64
 _MOST_ACCEPTED: Final = 16
 #: Ports that the host's side of a connection has.
 _FIRST_HOST_PORT, _END_OF_HOST_PORTS = 1 << 30, 1 << 31
-_LONGEST_PATH: Final = 107
 
 
 class VsockError(ValueError):
