@@ -43,6 +43,7 @@ PAGE_WRITABLE = 2  # ... to which the guest can store
 PAGE_LOGGED = 4  # it is in the dirty log, so a store needs no further notice
 PAGE_HAS_CODE = 8  # it has a code page
 PAGE_CHANGED = 16  # ... and words or ops in it have changed since the compiler was last told of them
+PAGE_REFUSES = 32  # the guest's stores to it abort; it is not writable then
 
 # The dirty log, which native code and Python append to: see dbt.memory.dirty_log. Offsets from its beginning.
 DIRTY_COUNT = 0  # u64; how many pages it has

@@ -33,6 +33,7 @@ ENTRY_POINTS = (
     "tlb_flush",
     "begin_epoch",
     "forget_epoch",
+    "forget_writes",
     "undo_stores",
     "translate",
     "enter_exception",

@@ -25,6 +25,7 @@ from dbt.abi.layout import (
     PAGE_HAS_CODE,
     PAGE_LOGGED,
     PAGE_RAM,
+    PAGE_REFUSES,
     PAGE_SHIFT,
     PAGE_SIZE,
     PAGE_WRITABLE,
@@ -139,8 +140,11 @@ def _store_bytes(access: _Access) -> None:
         fault = found >> 32 & FAULT_MASK
         with f.when(fault.ne(0)):
             access.abort_at(gva, 1, fault)
-        with f.when(~f.page_flags(found & 0xFFFFFFFF).has(PAGE_RAM), likely=False):
+        flags = f.page_flags(found & 0xFFFFFFFF)
+        with f.when(~flags.has(PAGE_RAM), likely=False):
             access.leave(ExitCode.TRAP)
+        with f.when(flags.has(PAGE_REFUSES), likely=False):
+            access.abort_at(gva, 1, int(Fault.EXTERNAL))
     for number in range(access.size):
         byte = f["value"] >> 8 * number
         done = f.call("slow_store1", f.cpu, access.gva + number, byte, f.value("i1", 1), f["user"], result="i1")
@@ -252,7 +256,10 @@ def _slow_store(size: int) -> Builder:
         _answered(access, place.gpa)
         f.ret(done)
     with f.when(~place.both.has(PAGE_WRITABLE)):
-        with f.when(place.either.has(PAGE_WRITABLE)):
+        is_in_one = ~(access.gva & (PAGE_SIZE - 1)).ugt(PAGE_SIZE - size)
+        with f.when(place.both.has(PAGE_REFUSES) & is_in_one):
+            access.abort(int(Fault.EXTERNAL))
+        with f.when(place.either.has(PAGE_WRITABLE | PAGE_REFUSES)):
             access.leave(ExitCode.TRAP)
         f.ret(done)
     last = place.gpa + (size - 1)

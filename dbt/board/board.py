@@ -150,6 +150,8 @@ class Board(NamedTuple):
         def put_back() -> None:
             devices()
             events()
+            if self.hypervisor is not None:
+                self.hypervisor.foreign.guard()
 
         return put_back
 

@@ -19,6 +19,7 @@ from dbt.abi.layout import (
     PAGE_HAS_CODE,
     PAGE_LOGGED,
     PAGE_RAM,
+    PAGE_REFUSES,
     PAGE_SHIFT,
     PAGE_SIZE,
     PAGE_WRITABLE,
@@ -31,7 +32,7 @@ from dbt.memory.ram import Ram
 #: All values of a page's flags that say that it has changed.
 _CHANGED = tuple(
     PAGE_RAM | writable | logged | PAGE_HAS_CODE | PAGE_CHANGED
-    for writable, logged in product((PAGE_WRITABLE, 0), (PAGE_LOGGED, 0))
+    for writable, logged in product((PAGE_WRITABLE, PAGE_REFUSES, 0), (PAGE_LOGGED, 0))
 )
 _NOTHING_EXECUTED = bytes(OPS_PER_PAGE)
 

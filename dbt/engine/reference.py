@@ -124,6 +124,9 @@ class ReferenceTier:
     def begin_epoch(self) -> None:
         """Every store of this tier gives notice."""
 
+    def forget_stores(self, page: int) -> None:
+        """Every store of this tier looks at the flags."""
+
     def undo_stores(self) -> bool:
         """Leave it to the log: this tier has no native code."""
         return False

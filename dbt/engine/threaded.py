@@ -161,6 +161,7 @@ class ThreadedTier:
         self._flush = native.function("tlb_flush")
         self._choose_space = native.function("regime_changed")
         self._begin_epoch, self._forget_epoch = native.function("begin_epoch"), native.function("forget_epoch")
+        self._forget_writes = native.function("forget_writes", ctypes.c_uint64)
         self._undo_stores = native.function("undo_stores")
         walk = native.function("translate", ctypes.c_uint32, ctypes.c_uint32, result=ctypes.c_uint64)
         self.debug_points: NativeDebugPoints | None = None  # there is a debugger, or was
@@ -540,6 +541,10 @@ class ThreadedTier:
     def begin_epoch(self) -> None:
         """Null the entries of the shadow page tables for stores."""
         self._begin_epoch(self._cpu.address)
+
+    def forget_stores(self, page: int) -> None:
+        """Null the entries for stores to the page."""
+        self._forget_writes(self._cpu.address, self._memory.ram.address + (page << PAGE_SHIFT))
 
     def undo_stores(self) -> bool:
         """Do it in native code."""

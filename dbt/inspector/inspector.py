@@ -31,7 +31,11 @@ class Inspector:
         return self._memory.read_ram(gpa, size)
 
     def write(self, gpa: Gpa, data: bytes) -> None:
-        """Write to RAM at a physical address, which may hold code. Raise ValueError if it is not RAM."""
+        """Write to RAM at a physical address, which may hold code. Raise ValueError if it is not RAM, or where the
+        guest's stores abort, because the page is another machine's.
+        """
+        if self._memory.refuses(gpa, len(data)):
+            raise ValueError(f"the guest may not write to [{gpa:#x}, {gpa + len(data):#x})")
         self._memory.write_ram(gpa, data)
 
     def read_virtual(self, gva: Gva, size: int) -> bytes:

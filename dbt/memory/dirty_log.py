@@ -15,7 +15,17 @@ from typing import Protocol
 
 from dbt.abi.addresses import Hva
 from dbt.abi.hostmemory import LARGE_PAGE, HostRange
-from dbt.abi.layout import DIRTY_CONTENT, DIRTY_COUNT, DIRTY_PAGE_SIZE, DIRTY_PAGES, PAGE_LOGGED, PAGE_SHIFT, PAGE_SIZE
+from dbt.abi.layout import (
+    DIRTY_CONTENT,
+    DIRTY_COUNT,
+    DIRTY_PAGE_SIZE,
+    DIRTY_PAGES,
+    PAGE_LOGGED,
+    PAGE_REFUSES,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGE_WRITABLE,
+)
 
 _COUNT, _CONTENT = DIRTY_COUNT // 8, DIRTY_CONTENT // 8
 _FIRST = DIRTY_PAGES // DIRTY_PAGE_SIZE
@@ -36,6 +46,9 @@ class Executor(Protocol):
 
     def begin_epoch(self) -> None:
         """Give notice of the next store to each page again."""
+
+    def forget_stores(self, page: int) -> None:
+        """Look at the flags of a page of RAM, by its number, at the next store to it."""
 
     def roll_back(self, recent: bool) -> None:
         """Do so, and forget what was derived from the content of RAM, but for decoded code. RAM becomes what it was.
@@ -67,6 +80,8 @@ class DirtyLog:
         self.contents = memoryview(b"")
         #: How often the log has been emptied.
         self.emptied = 0
+        #: The pages to which the guest's stores abort, though they are no read-only RAM.
+        self.refusing: set[int] = set()
         self._executor: Executor | None = None
         self._closed = False
 
@@ -77,6 +92,19 @@ class DirtyLog:
     def disconnect(self) -> None:
         """Nobody executes the guest's code any more."""
         self._executor = None
+
+    def refuse_stores(self, page: int) -> None:
+        """Let the guest's stores to a page abort. Precondition: it is not read-only RAM."""
+        self.refusing.add(page)
+        self._flags[page] = self._flags[page] & ~PAGE_WRITABLE | PAGE_REFUSES
+        if self._executor is not None:
+            self._executor.forget_stores(page)
+
+    def allow_stores(self, page: int) -> None:
+        """Let the guest store to a page again, if its stores there abort."""
+        if page in self.refusing:
+            self.refusing.remove(page)
+            self._flags[page] = self._flags[page] & ~PAGE_REFUSES | PAGE_WRITABLE
 
     # -- what is written -----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
@@ -104,6 +104,24 @@ class Dma:
         for address, size in pieces:
             self.write(address, data[at : at + size])
             at += size
+
+    def refuse_stores(self, pages: Iterable[int]) -> None:
+        """Let the guest's stores abort in the pages that begin at these addresses, and nowhere else. Devices write
+        there. Precondition: they are RAM that is not read-only.
+        """
+        log, wanted = self._memory.ram.dirty_log, {page >> PAGE_SHIFT for page in pages}
+        for page in log.refusing - wanted:
+            log.allow_stores(page)
+        for page in wanted - log.refusing:
+            log.refuse_stores(page)
+
+    def refuse_stores_to(self, page: int) -> None:
+        """Let the guest's stores abort in the page that begins at an address, too."""
+        self._memory.ram.dirty_log.refuse_stores(page >> PAGE_SHIFT)
+
+    def allow_stores_to(self, page: int) -> None:
+        """Let the guest store to the page again that begins at an address."""
+        self._memory.ram.dirty_log.allow_stores(page >> PAGE_SHIFT)
 
     def give_back(self, address: int, size: int) -> None:
         """Make RAM zero, but for read-only RAM, and give the memory of whole pages to the host. Raise DmaError if not

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import DataAbort, LeaveGuest
-from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_SHIFT, PAGE_WRITABLE
+from dbt.abi.layout import PAGE_HAS_CODE, PAGE_LOGGED, PAGE_RAM, PAGE_REFUSES, PAGE_SHIFT, PAGE_WRITABLE
 from dbt.memory.ram import Ram
 from isa.arm.faults import AccessKind, Fault
 
@@ -164,6 +164,8 @@ class GuestMemory:
         if flags & PAGE_RAM:
             if flags & PAGE_WRITABLE:  # choice: read-only-ram
                 self.write_known_ram(gpa, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
+            elif flags & PAGE_REFUSES:
+                raise LeaveGuest(DataAbort(pc, gva, size, True, Fault.EXTERNAL))
         elif gva & (size - 1):
             self._store_bytes(gva, size, value, pc, user)
         elif self.bus.covers(gpa, size):
@@ -183,7 +185,8 @@ class GuestMemory:
         for i in range(size):
             byte = Gva((gva + i) & 0xFFFFFFFF)
             gpa = self.locate(byte, 1, access, pc)
-            if gpa not in self.ram and not self.bus.covers(gpa, 1):
+            is_there = gpa in self.ram or self.bus.covers(gpa, 1)
+            if not is_there or self.ram.page_flags[gpa >> PAGE_SHIFT] & PAGE_REFUSES:
                 raise LeaveGuest(DataAbort(pc, byte, 1, True, Fault.EXTERNAL))
 
     def read_device(self, gpa: Gpa, size: int) -> int:
@@ -294,6 +297,12 @@ class GuestMemory:
         Decoded and compiled code stays, but for what was made from words that change.
         """
         return self.epochs.roll_back(epoch, self.on_write)
+
+    def refuses(self, gpa: Gpa, size: int) -> bool:
+        """Return True if a byte is in a page to which the guest's stores abort, though it is RAM."""
+        refusing = self.ram.dirty_log.refusing
+        pages = range(gpa >> PAGE_SHIFT, (gpa + size - 1 >> PAGE_SHIFT) + 1)
+        return bool(refusing) and not refusing.isdisjoint(pages)
 
     def _check(self, gpa: Gpa, size: int) -> None:
         if not self.ram.layout.covers(gpa, size):

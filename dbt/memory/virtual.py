@@ -77,8 +77,10 @@ class VirtualMemory:
             gva = Gva(gva + length)
 
     def write(self, gva: Gva, data: bytes) -> None:
-        """Write all of ``data``, or none of it and raise BadAddress."""
-        done = 0
-        for gpa, length in list(self.pieces(gva, len(data))):
+        """Write all of ``data``, or none of it and raise BadAddress, as where the guest's stores abort."""
+        done, pieces = 0, list(self.pieces(gva, len(data)))
+        if any(self._memory.refuses(gpa, length) for gpa, length in pieces):
+            raise BadAddress(gva)
+        for gpa, length in pieces:
             self._memory.write_ram(gpa, data[done : done + length])
             done += length

@@ -106,7 +106,12 @@ map: .word {MAPPED:#x}, 0, 2, {REFERENCE}, 1, 0, 0, 0
 
 def boot(name: str, tier: TierName = "threaded") -> Boot:
     """Return the function that makes a machine with the guest of that name."""
-    code = assemble(CODE[name], BASE)
+    return boot_code(CODE[name], tier)
+
+
+def boot_code(text: str, tier: TierName) -> Boot:
+    """Return the function that makes a machine with a guest of which this is the code."""
+    code = assemble(text, BASE)
 
     def make(console: Console) -> Machine:
         machine = Machine(

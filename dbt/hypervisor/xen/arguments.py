@@ -12,7 +12,7 @@ from typing import Any
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.exits import LeaveGuest
-from dbt.abi.layout import PAGE_RAM, PAGE_SHIFT, PAGE_SIZE
+from dbt.abi.layout import PAGE_RAM, PAGE_REFUSES, PAGE_SHIFT, PAGE_SIZE
 from dbt.hypervisor.xen.interface import Errno, HypercallError
 from dbt.memory.guest_memory import GuestMemory
 from isa.arm.faults import AccessKind
@@ -68,7 +68,8 @@ class Arguments:
                 gpa = self._memory.locate(Gva(gva), 1, access, Gva(gva))
             except LeaveGuest:
                 raise HypercallError(Errno.EFAULT) from None
-            if not self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM:
+            flags = self._flags[gpa >> PAGE_SHIFT]
+            if not flags & PAGE_RAM or (flags & PAGE_REFUSES and access & AccessKind.WRITE):
                 raise HypercallError(Errno.EFAULT)
             yield gpa, length
             gva += length

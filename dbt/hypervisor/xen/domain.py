@@ -126,6 +126,7 @@ class XenDomain(Device):
 
     def __post_init__(self) -> None:
         self.alarm = self.time.alarm("poll", self._rings)
+        self.foreign.guard()  # the domain of the machine that has been reset may have had pages mapped
 
     def is_possible(self) -> bool:
         held = Counter(number for one in self.back_ends for number in one.holds())
@@ -320,7 +321,10 @@ class XenDomain(Device):
             frame, offset, _ = self.arguments.unpack(handle, _REGISTER_INFO)
             if offset > PAGE_SIZE - VCPU_INFO_SIZE or offset % _VCPU_INFO_ALIGNMENT:
                 raise HypercallError(Errno.ENXIO)
-            self.shared.move_vcpu_info(Gpa(page_of(self.dma, frame, Errno.EINVAL) + offset))
+            page = page_of(self.dma, frame, Errno.EINVAL)
+            if not self.reservation.is_own(page):
+                raise HypercallError(Errno.EINVAL)
+            self.shared.move_vcpu_info(Gpa(page + offset))
             return 0
         (area,) = self.arguments.unpack(handle, _RUNSTATE_AREA)
         now = self.time.now * _SECOND // self.time.ticks_per_second

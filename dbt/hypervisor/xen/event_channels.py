@@ -63,13 +63,14 @@ class EventChannels(Stateful):
     """The ports of the guest. ``receivers`` are the back ends, by the numbers of their ports, from 1 on.
 
     ``kinds``, ``domains`` and ``peers`` say of each port what it is bound to: domain and port, or the VIRQ.
-    ``has_fifo`` is False for a hypervisor that knows bits alone.
+    ``has_fifo`` is False for a hypervisor that knows bits alone. ``has_page`` says whether a page is the guest's.
     """
 
     identity: Wiring[Identity] = field(metadata={"count": 1})
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     queues: Part[EventQueues] = field(metadata={"count": 1})
+    has_page: Wiring[Callable[[Gpa], bool]]
     has_fifo: Wiring[bool] = True
     receivers: Wiring[list[Callable[[], None]]] = field(default_factory=list)
     kinds: list[Byte] = field(default_factory=lambda: [Kind.CLOSED] * PORTS)
@@ -308,7 +309,10 @@ class EventChannels(Stateful):
 
     def _page(self, frame: int) -> Gpa:
         """Return the page of a frame of the guest's. Raise HypercallError if it has no such frame."""
-        return page_of(self.dma, frame, Errno.EINVAL)
+        page = page_of(self.dma, frame, Errno.EINVAL)
+        if not self.has_page(page):
+            raise HypercallError(Errno.EINVAL)
+        return page
 
 
 class BackEndPorts:

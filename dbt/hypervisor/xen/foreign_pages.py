@@ -8,9 +8,9 @@ again. While a guest makes a hypercall, the others stand still, so a copy is mad
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
@@ -103,6 +103,14 @@ class ForeignPages(Stateful):
     maps: dict[int, bytes] = field(default_factory=dict)
     bases: Wiring[dict[int, bytes]] = field(default_factory=dict, init=False)
 
+    def guard(self) -> None:
+        """Let stores abort in the pages that are mapped to be read alone, and nowhere else. The maps are others now."""
+        self.dma.refuse_stores(one.page for _, one in self.items() if not one.writes)
+
+    def restore(self, state: Mapping[Any, Any]) -> None:
+        super().restore(state)
+        self.guard()
+
     def is_possible(self) -> bool:
         if not all(0 <= handle < MOST_MAPS and ForeignMap.is_packed(one) for handle, one in self.maps.items()):
             return False
@@ -164,6 +172,8 @@ class ForeignPages(Stateful):
         content = other.dma.read(granted, PAGE_SIZE)
         self.dma.write(place, content)
         self.bases[handle] = content
+        if not writes:
+            self.dma.refuse_stores_to(place)
         self._keep(handle, ForeignMap(domain, reference, granted, place, writes, False))
         other.grants.mark(reference, writes)
         return handle
@@ -232,6 +242,7 @@ class ForeignPages(Stateful):
             mine, theirs = self.dma.read(one.page, PAGE_SIZE), other.dma.read(one.granted, PAGE_SIZE)
             if mine != theirs:
                 other.dma.write(one.granted, merged(base, mine, theirs))
+        self.dma.allow_stores_to(one.page)
         self.reservation.end_lending(Gpa(one.page))
         self._leave(one)
 
@@ -272,7 +283,7 @@ class ForeignPages(Stateful):
         if not self.identity.is_self(domain):
             raise _Refused(Status.PERMISSION_DENIED)
         page = number << PAGE_SHIFT
-        if not self.dma.layout.covers(Gpa(page), PAGE_SIZE):
+        if not self.dma.layout.covers(Gpa(page), PAGE_SIZE) or not self.reservation.is_own(Gpa(page)):
             raise _Refused(Status.BAD_PAGE)
         return self.dma, page
 

@@ -58,12 +58,13 @@ class GrantError(ValueError):
 class GrantTable(Stateful):
     """The table. ``frames`` are the addresses of its pages, or 0 for those that the guest has not had mapped.
 
-    ``held`` says how often the back ends hold a grant, by its number.
+    ``held`` says how often the back ends hold a grant, by its number. ``has_page`` says whether a page is the guest's.
     """
 
     identity: Wiring[Identity]
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
+    has_page: Wiring[Callable[[Gpa], bool]]
     frames: list[Word] = field(default_factory=lambda: [_NO_FRAME])
     held: dict[int, Byte] = field(default_factory=dict)
 
@@ -116,6 +117,8 @@ class GrantTable(Stateful):
         page = Gpa(granted << PAGE_SHIFT)
         if not self.dma.layout.covers(page, PAGE_SIZE):
             raise GrantError(f"the grant {reference} is one of what is not RAM")
+        if to == BACKEND_DOMAIN and not self.has_page(page):  # other domains are told in which way it is wrong
+            raise GrantError(f"the grant {reference} is one of a page that is not the guest's")
         return page
 
     def _entry_of(self, reference: int) -> int:

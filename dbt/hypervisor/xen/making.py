@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from dbt.abi.addresses import Gpa
 from dbt.devices.wiring import Time
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.back_ends.back_end import BackEnd, XenBus
@@ -43,8 +44,12 @@ def make_domain(
     """
     shared = SharedPage(dma, upcall, epoch)
     identity = Identity()
-    channels = EventChannels(identity, dma, arguments, EventQueues(dma, shared), has_fifo)
-    grants = GrantTable(identity, dma, arguments)
+
+    def is_own(page: Gpa) -> bool:
+        return reservation.is_own(page)
+
+    channels = EventChannels(identity, dma, arguments, EventQueues(dma, shared), is_own, has_fifo)
+    grants = GrantTable(identity, dma, arguments, is_own)
     ports = BackEndPorts(channels)
     console = XenConsole(dma, ports, transmit, refill)
     reservation = Reservation(identity, dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
