@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -26,17 +26,14 @@ class RamSource(Protocol):
     def map_into(self, ram: Ram) -> None: ...
 
 
-class ChangedImage:
-    """An image, but for ``pages`` that have changed since, by their numbers. See :class:`RamSource`."""
+class HeldRam:
+    """What the RAM holds already that it is mapped into. See :class:`RamSource`."""
 
-    def __init__(self, image: RamImage, pages: Mapping[int, bytes]) -> None:
-        self.layout, self._image, self._pages = image.layout, image, pages
+    def __init__(self, layout: RamLayout) -> None:
+        self.layout = layout
 
     def map_into(self, ram: Ram) -> None:
-        """See :meth:`RamImage.map_into`."""
-        self._image.map_into(ram)
-        for page, data in self._pages.items():
-            ram.bytes[page << PAGE_SHIFT : page + 1 << PAGE_SHIFT] = data
+        """Leave RAM as it is."""
 
 
 class RamImage:

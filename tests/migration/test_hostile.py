@@ -29,6 +29,7 @@ from tests.migration.certificates import make_credentials
 from tests.migration.sides import outgoing, receiving, running
 
 _LAYOUT = RamLayout.of(1 << 20)
+_LITTLE_LEFT = Kind.LITTLE_LEFT, None
 
 
 def offer(**changes: object) -> dict[str, Any]:
@@ -147,12 +148,41 @@ def test_a_state_that_is_not_what_was_offered_is_not_run() -> None:
     for change in changes:
         encoded = encode({**values, **change})
         state = {**good_state({}, []), "values": encoded, "root": PageTree().root(encoded)}
-        text = answer_to((Kind.OFFER, offer()), (Kind.STATE, state))
+        text = answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, (Kind.STATE, state))
         assert "the machine cannot be taken" in text or "another machine than the offer" in text, change
     wrong = {**good_state(values, []), "root": bytes(32)}
-    assert "hash is another one" in answer_to((Kind.OFFER, offer()), (Kind.STATE, wrong))
-    assert "makes no sense" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [[1, 2]])))
-    assert "more networks over" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [[b"", b""]])))
+    few, many = good_state(values, [[1, 2]]), good_state(values, [[b"", b""]])
+    for state, why in ((wrong, "hash is another one"), (few, "makes no sense"), (many, "more networks over")):
+        assert why in answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, (Kind.STATE, state))
+
+
+def test_steps_that_are_left_out_or_come_twice() -> None:
+    with running() as machine:
+        values = machine.values()
+    assert "before it has said" in answer_to((Kind.OFFER, offer()), (Kind.STATE, good_state(values, [])))
+    assert "says twice" in answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, _LITTLE_LEFT)
+
+
+def test_pages_that_come_late_are_hashed_as_the_others(tmp_path: Path) -> None:
+    """Whether one is put into a file or into the machine's RAM, a source that sends another content has another root,
+    and what is only said to be in a file that nobody can write to any more is not believed.
+    """
+    with running() as machine:
+        values = machine.values()
+    state = Kind.STATE, good_state(values, [])
+    page = bytes(pages(1, 0, 1, 1, content=b"x" * 4096))
+    late = HEADER.pack(Kind.PAGES, len(page)) + page
+    assert "hash is another one" in answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, late, state)
+    empty = bytes(pages(1, 0, 1, 1))
+    file = RamFile(1 << 20)
+    file.stop_writing()
+    text = answer_to(
+        (Kind.OFFER, offer(shares_memory=True)),
+        _LITTLE_LEFT,
+        HEADER.pack(Kind.PAGES, len(empty)) + empty,
+        descriptors=(os.dup(file.handle),),
+    )
+    assert "has 0 bytes of content" in text
 
 
 def good_state(values: dict[str, Any], ends: list[object]) -> dict[str, object]:
@@ -171,7 +201,7 @@ def test_memory_that_can_be_taken_away_or_written_is_not_mapped(tmp_path: Path) 
     with running() as machine:
         values = machine.values()
     file = RamFile(1 << 20)
-    messages = (Kind.OFFER, offer(shares_memory=True)), (Kind.STATE, good_state(values, []))
+    messages = (Kind.OFFER, offer(shares_memory=True)), _LITTLE_LEFT, (Kind.STATE, good_state(values, []))
     assert "may still write" in answer_to(*messages, descriptors=(file.handle,))
 
 

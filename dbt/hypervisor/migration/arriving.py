@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from dbt.abi.layout import PAGE_SHIFT
 from dbt.hypervisor.migration.errors import ProtocolError
 from dbt.hypervisor.migration.messages import state_values
 from dbt.hypervisor.migration.values import decode
-from dbt.memory.ram_image import ChangedImage, RamImage
+from dbt.memory.ram_image import HeldRam, RamImage
 from dbt.snapshot.plain import NotPlain
 from dbt.vm.machine import Machine
 
@@ -28,10 +29,15 @@ class Arriving(Protocol):
 
     layout: RamLayout
 
-    def take_over(self, values: bytes, file: RamFile, late: Mapping[int, bytes], pending: Sequence[Arrival]) -> None:
-        """Be in a state: encoded values, which are of the same machine as those before, and RAM, of which the file
-        knows the parts that are not zero, but for ``late`` pages by their numbers. ``pending`` is on its way to the
-        guest.
+    def hold(self, file: RamFile) -> None:
+        """Have the content of a file in RAM, which knows the parts that are not zero. Nobody writes to it any more."""
+
+    def put(self, pages: Mapping[int, bytes]) -> None:
+        """Have other content in pages, by their numbers. Precondition: :meth:`hold`."""
+
+    def take_over(self, values: bytes, pending: Sequence[Arrival]) -> None:
+        """Be in a state: encoded values, which are of the same machine as those before, and what RAM has already.
+        ``pending`` is on its way to the guest.
         """
 
     def claim(self, handed: Sequence[Handover | None]) -> None:
@@ -95,10 +101,21 @@ class OwnArriving:
         self.machine, self.model = machine, model
         self.layout = machine.ram.layout
 
-    def take_over(self, values: bytes, file: RamFile, late: Mapping[int, bytes], pending: Sequence[Arrival]) -> None:
-        found = decoded(values, "the state", self.model)
-        with contextlib.closing(RamImage.adopt(self.layout, file)) as image:
-            self.machine.take_over(found, ChangedImage(image, late))
+    def hold(self, file: RamFile) -> None:
+        self.hold_image(RamImage.adopt(self.layout, file))
+
+    def hold_image(self, image: RamImage) -> None:
+        """Have the content of an image, which is closed."""
+        with contextlib.closing(image):
+            image.map_into(self.machine.ram)
+
+    def put(self, pages: Mapping[int, bytes]) -> None:
+        ram = self.machine.ram.bytes
+        for page, data in pages.items():
+            ram[page << PAGE_SHIFT : page + 1 << PAGE_SHIFT] = data
+
+    def take_over(self, values: bytes, pending: Sequence[Arrival]) -> None:
+        self.machine.take_over(decoded(values, "the state", self.model), HeldRam(self.layout))
         self.machine.post_pending(pending)
 
     def claim(self, handed: Sequence[Handover | None]) -> None:

@@ -15,6 +15,11 @@ _PATIENCE: Final = 2
 #: By what the part of a core is multiplied each time, and the smallest part.
 _SLOWER: Final = 0.5
 _LEAST: Final = 0.01
+#: A guest that is about to be stopped has so many more rounds at most. Each has to leave so much less than the one
+#: before, and so few pages are not worth another one.
+_LAST_ROUNDS: Final = 4
+_LESS: Final = 0.75
+_FEWEST: Final = 32
 #: So few pages are always sent in time: a guest that does anything at all changes some dozens in each round. Rounds of
 #: so few do not tell how fast the line is, either.
 _FEW: Final = 128
@@ -26,12 +31,10 @@ class Convergence:
     def __init__(self, subject: Subject, settings: Settings, progress: Progress) -> None:
         self._subject, self._settings, self._progress = subject, settings, progress
         self._before: int | None = None  # what was left after the last round
-        self._impatience = self._rounds = 0
+        self._impatience = self._rounds = self._last_rounds = 0
 
-    def fits(self, sent: int, left: int, seconds: float) -> bool:
-        """Return True if what is left after a round can be sent in time. The arguments are those of
-        :meth:`is_enough`.
-        """
+    def _fits(self, sent: int, left: int, seconds: float) -> bool:
+        """Return True if what is left after a round can be sent in time."""
         progress = self._progress
         progress.dirty_pages = left
         progress.dirty_rate = (left << PAGE_SHIFT) / max(seconds, 1e-6)
@@ -41,12 +44,12 @@ class Convergence:
         return left <= max(budget, _FEW)
 
     def is_enough(self, sent: int, left: int, seconds: float) -> bool:
-        """Return True if the guest is to be stopped, after a round that has sent so many pages in so many seconds and
-        left others changed.
+        """Return True if the guest can be stopped soon, after a round that has sent so many pages in so many seconds
+        and left others changed.
         """
         progress, settings = self._progress, self._settings
         self._rounds += 1
-        if self.fits(sent, left, seconds):
+        if self._fits(sent, left, seconds):
             return True
         shrinks = self._before is None or left < self._before * _SLOWER
         self._before = left
@@ -55,5 +58,21 @@ class Convergence:
             self._impatience = 0
             progress.part = max(progress.part * _SLOWER, _LEAST)
             self._subject.throttle(progress.part)
-        can_slow = settings.throttles and progress.part > _LEAST
+        return self._is_exhausted
+
+    @property
+    def _is_exhausted(self) -> bool:
+        """True if the guest had its rounds, and cannot be slowed down any more."""
+        settings = self._settings
+        can_slow = settings.throttles and self._progress.part > _LEAST
         return self._rounds >= settings.rounds and not can_slow
+
+    def is_least(self, sent: int, left: int, seconds: float) -> bool:
+        """Return True if the guest is to be stopped at once, because another short round would not leave less. It is
+        for rounds after :meth:`is_enough` has returned True. What is left is hashed and sent while the guest stands
+        still, so a few milliseconds before are well spent.
+        """
+        if not self._fits(sent, left, seconds):
+            return self._is_exhausted
+        self._last_rounds += 1
+        return left <= _FEWEST or left > sent * _LESS or self._last_rounds >= _LAST_ROUNDS

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
 from typing import Any, Final, Generic
 
 from dbt.abi.addresses import Gpa
@@ -27,6 +26,7 @@ from dbt.hypervisor.migration.precopy import clear, put
 from dbt.memory.ram import RamFile, RamLayout
 
 _MOST_MEMORY: Final = 4 << 30
+_ZERO_PAGE: Final = bytes(PAGE_SIZE)
 #: The most bytes of frames that wait for a network card which is handed over.
 _MOST_WAITING: Final = 4 << 20
 #: Why a machine does not run whose destination has ended when it was about to say that it does.
@@ -54,7 +54,8 @@ class Incoming(Generic[Arrived]):
         self._tree = PageTree()
         self._machine: Arrived | None = None
         self._storage: ArrivingStorage | None = None
-        self._late: dict[int, bytes] = {}  # pages that are not in the file that is shared
+        self._has_little_left = False  # pages that come from now on are not in the file
+        self._late: dict[int, bytes] = {}  # such pages, as long as there is no machine
         self._has_voted = False
         #: What the source calls the machine, and whether its user has paused it.
         self.name = ""
@@ -151,19 +152,23 @@ class Incoming(Generic[Arrived]):
         """Take pages and the state, and become the machine. Raise whatever is not as the source says."""
         channel = self._channel
         while True:
-            kind, body = channel.receive(Kind.PAGES, Kind.BLOCKS, Kind.ROUND, Kind.STATE)
+            kind, body = channel.receive(Kind.PAGES, Kind.BLOCKS, Kind.ROUND, Kind.LITTLE_LEFT, Kind.STATE)
             match kind:
                 case Kind.BLOCKS:
                     self._take_blocks(body)
                 case Kind.PAGES:
-                    is_late = self._is_shared and not self._file.is_written
-                    self._take_pages(Pages.unpack(body, self._layout, is_late or not self._is_shared), is_late)
+                    with_content = self._has_little_left or not self._is_shared
+                    self._take_pages(Pages.unpack(body, self._layout, with_content))
                 case Kind.ROUND:
                     self._reached(Point.DESTINATION_HEARD_ROUND)
                     channel.send(Kind.ROUND_HEARD, {})
                     self._tree.settle()  # while the source sends the next one
                     if self._storage is not None:
                         self._storage.flush()
+                case Kind.LITTLE_LEFT:
+                    self._freeze()
+                    channel.send(Kind.ROUND_HEARD, {})
+                    self._reached(Point.DESTINATION_HOLDS_MEMORY)
                 case _:
                     break
         gc.disable()  # a collection could take longer than all that follows
@@ -176,32 +181,51 @@ class Incoming(Generic[Arrived]):
         self._verify(state["values"], state["root"])
         if self._machine is None:
             self._machine = self._made(state["values"])
-        self._file.parts = _parts(self._tree)
-        self._machine.take_over(state["values"], self._file, self._late, pending_of(state["pending"]))
+            self._machine.hold(self._file)
+            self._machine.put(self._late)
+        self._machine.take_over(state["values"], pending_of(state["pending"]))
         self._reached(Point.DESTINATION_VERIFIED)
         self._machine.claim(self._handed(state["ends"]))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
 
-    def _take_pages(self, pages: Pages, is_late: bool) -> None:
-        """Note the content of pages. What is hashed is what the file has afterwards, or what is kept of ``late`` pages,
-        which come when nobody can write to a file that is shared.
-        """
+    def _freeze(self) -> None:
+        """Let the machine hold what has come of RAM. What comes from now on is put into it."""
+        if self._has_little_left:
+            raise ProtocolError("the source says twice that little is left")
+        if self._is_shared and self._file.is_written:
+            raise ProtocolError("the source may still write to the memory that it shares")
+        self._has_little_left = True
+        self._file.parts = _parts(self._tree)
+        if self._machine is not None:
+            self._machine.hold(self._file)
+
+    def _take_pages(self, pages: Pages) -> None:
+        """Note the content of pages. What is hashed is what the file, or the machine, has of them afterwards."""
         file, tree, at = self._file, self._tree, 0
-        if not self._is_shared:
+        if self._has_little_left:
+            self._put_late(pages)
+        elif not self._is_shared:
             put(file, pages.runs, pages.content)
             clear(file, pages.cleared)
-        elif is_late:
-            content = bytes(pages.content)
-            self._late.update(zip(pages.runs, _pages_of(content), strict=True))
-            self._late.update(dict.fromkeys(pages.cleared, bytes(PAGE_SIZE)))
+        is_in_file = self._is_shared and not self._has_little_left
         for page, count in pages.runs.runs():
             size = count << PAGE_SHIFT
-            is_in_file = self._is_shared and not is_late
             tree.update(page, file.get(Gpa(page << PAGE_SHIFT), size) if is_in_file else pages.content[at : at + size])
             at += size
         for page, count in pages.cleared.runs():
             tree.clear(page, count)
+
+    def _put_late(self, pages: Pages) -> None:
+        """Put pages into the machine, or keep them for it."""
+        content = pages.content
+        starts = range(0, len(content), PAGE_SIZE)
+        found = {page: bytes(content[at : at + PAGE_SIZE]) for page, at in zip(pages.runs, starts, strict=True)}
+        found.update(dict.fromkeys(pages.cleared, _ZERO_PAGE))
+        if self._machine is None:
+            self._late.update(found)
+        else:
+            self._machine.put(found)
 
     def _take_blocks(self, body: memoryview[int]) -> None:
         if self._storage is None:
@@ -213,8 +237,8 @@ class Incoming(Generic[Arrived]):
 
     def _verify(self, values: bytes, root: bytes) -> None:
         """Raise MigrationError unless the root of the state and of RAM is what the source has."""
-        if self._is_shared and self._file.is_written:
-            raise ProtocolError("the source may still write to the memory that it shares")
+        if not self._has_little_left:
+            raise ProtocolError("the source sends the state before it has said that little is left")
         if self._tree.root(values) != root:
             raise MigrationError("the machine here would not be the one at the source: its hash is another one")
 
@@ -292,10 +316,6 @@ class Incoming(Generic[Arrived]):
             self._machine = None
         if self._storage is not None:
             self._storage.close()
-
-
-def _pages_of(content: bytes) -> Iterator[bytes]:
-    return (content[at : at + PAGE_SIZE] for at in range(0, len(content), PAGE_SIZE))
 
 
 def _parts(tree: PageTree) -> list[tuple[int, int]]:

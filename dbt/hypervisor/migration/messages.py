@@ -19,7 +19,7 @@ from dbt.snapshot.plain import NotPlain, decode
 if TYPE_CHECKING:
     from dbt.vm.input import Arrival
 
-VERSION: Final = 4
+VERSION: Final = 5
 MAGIC: Final = "dbt-migration"
 HEADER: Final = struct.Struct("<BI")
 #: The pages of one message, at most.
@@ -50,6 +50,7 @@ class Kind(IntEnum):
     ABORT = 13  # S: why; the machine stays where it was
     STANDING = 14  # D: how far the migration is that the source has asked for
     BLOCKS = 15  # S: parts of a disk that is copied
+    LITTLE_LEFT = 16  # S: RAM can be mapped, because few pages will come from now on
 
 
 #: The largest body of each kind.

@@ -57,11 +57,6 @@ class PageSender:
                 if ahead > 0:
                     time.sleep(ahead)
 
-    @property
-    def is_sharing(self) -> bool:
-        """True while pages are put into a file."""
-        return self._file is not None
-
     def stop_sharing(self) -> None:
         """Let nobody write to the file any more. What is sent from now on comes with its content. The kernel looks at
         all pages of the file for that, so it is done while the guest runs. Raise OSError.
@@ -85,10 +80,8 @@ class PageSender:
             if data != _ZERO_PAGE:
                 found.append(page)
                 parts.append(data)
-                self.tree.update(page, data)
             elif page in self._sent:
                 cleared.append(page)
-                self.tree.clear(page, 1)
         self._sent.update(found)
         self._sent.difference_update(cleared)
         if not found and not cleared:
@@ -101,6 +94,11 @@ class PageSender:
             put(self._file, message.runs, memoryview(whole))
             clear(self._file, message.cleared)
             self._channel.send_raw(Kind.PAGES, (message.head(),))
+        # While the other side hashes them, too.
+        for page, data in zip(found, parts, strict=True):
+            self.tree.update(page, data)
+        for page in cleared:
+            self.tree.clear(page, 1)
         self._progress.pages += len(found)
         self._progress.sent_bytes = self._channel.sent + (0 if self._file is None else len(whole))
 

@@ -169,9 +169,9 @@ class Outgoing:
             if convergence.is_enough(left >> PAGE_SHIFT, storage.left >> PAGE_SHIFT, time.monotonic() - began):
                 return
 
-    def _end_round(self, channel: Channel) -> None:
+    def _end_round(self, channel: Channel, kind: Kind = Kind.ROUND) -> None:
         """Wait until the destination has all that was sent."""
-        channel.send(Kind.ROUND)
+        channel.send(kind)
         if self._storage is not None:
             self._storage.settle()
         channel.receive(Kind.ROUND_HEARD)
@@ -180,35 +180,42 @@ class Outgoing:
 
     def _send_running(self, channel: Channel, sender: PageSender) -> Leaving:
         """Send pages until few are left. Return the machine, whose guest is stopped."""
-        subject, progress, storage = self._subject, self.progress, self._storage
+        subject, storage = self._subject, self._storage
         if storage is not None:
             self._send_disks(channel, storage)
-        convergence = Convergence(subject, self._settings, progress)
+        convergence = Convergence(subject, self._settings, self.progress)
         pages: Sequence[int] = sender.begin(subject)
+        has_little_left = False
         while True:
             began = time.monotonic()
-            sender.send_round(subject, pages)
-            if storage is not None:
-                storage.send(self._settings.bandwidth)
-            sender.tree.settle()
-            self._machine.sync_disks()
-            self._end_round(channel)
-            progress.rounds += 1
-            self._reached(Point.SOURCE_SENT_ROUND)
+            self._send_round(channel, sender, pages)
             seconds = time.monotonic() - began
             with subject.held() as machine:
                 left = len(machine.dirty_pages(renews=False))
                 if storage is not None:
                     storage.note(machine.changed_blocks())
                     left += storage.left >> PAGE_SHIFT
-                if not sender.is_sharing and convergence.fits(len(pages), left, seconds):
+                if has_little_left and convergence.is_least(len(pages), left, seconds):
                     return self._stopped(machine)
-            if is_last := convergence.is_enough(len(pages), left, seconds):
+            if convergence.is_enough(len(pages), left, seconds) and not has_little_left:
+                has_little_left = True
                 sender.stop_sharing()
+                self._end_round(channel, Kind.LITTLE_LEFT)
+                self._reached(Point.SOURCE_HAS_LITTLE_LEFT)
             with subject.held() as machine:
-                if is_last:
-                    return self._stopped(machine)
                 pages = machine.dirty_pages(renews=True)
+
+    def _send_round(self, channel: Channel, sender: PageSender, pages: Sequence[int]) -> None:
+        """Send pages of a guest that runs, and what it has written to disks. Return when the destination has them."""
+        sender.send_round(self._subject, pages)
+        if self._storage is not None:
+            self._storage.send(self._settings.bandwidth)
+        sender.tree.settle()
+        if not channel.is_local:  # on one host, the destination reads what the host has in memory
+            self._machine.sync_disks()
+        self._end_round(channel)
+        self.progress.rounds += 1
+        self._reached(Point.SOURCE_SENT_ROUND)
 
     def _stopped(self, machine: Leaving) -> Leaving:
         """Stop the guest, which is held."""

@@ -48,6 +48,7 @@ class ArrivingProcess:
     def __init__(self, vm: ProcessVm, nets: Sequence[Net]) -> None:
         self.vm, self._nets = vm, nets
         self._is_connected = False
+        self._late: dict[int, bytes] = {}  # pages that the process gets with the state
         try:
             regions = vm.ask(say.Leave(), say.Layout).regions
             self.layout = layout_of([list(region) for region in regions])
@@ -55,13 +56,20 @@ class ArrivingProcess:
             vm.close()
             raise
 
-    def take_over(self, values: bytes, file: RamFile, late: Mapping[int, bytes], pending: Sequence[Arrival]) -> None:
+    def hold(self, file: RamFile) -> None:
         file.seal()
-        handles = [memory_file(values), memory_file(b"".join(late.values()) or b"\0")]
+        self.vm.ask(say.HoldMemory(file.parts), say.Ready, [file.handle])
+
+    def put(self, pages: Mapping[int, bytes]) -> None:
+        self._late.update(pages)
+
+    def take_over(self, values: bytes, pending: Sequence[Arrival]) -> None:
+        handles = [memory_file(values), memory_file(b"".join(self._late.values()) or b"\0")]
         arrivals = [(one.receiver, one.data) for one in pending]
         try:
-            self.vm.ask(say.TakeOver(file.parts, list(late), arrivals), say.Ready, [*handles, file.handle])
+            self.vm.ask(say.TakeOver(list(self._late), arrivals), say.Ready, handles)
         finally:
+            self._late = {}
             for handle in handles:
                 os.close(handle)
 

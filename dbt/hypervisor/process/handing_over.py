@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from dbt.abi.layout import PAGE_SHIFT
@@ -15,7 +14,7 @@ from dbt.hypervisor.migration.leaving import IS_ELSEWHERE, OwnLeaving
 from dbt.hypervisor.port_ring import PortRing
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.state_files import content_of, memory_file
-from dbt.memory.ram_image import ChangedImage, RamImage
+from dbt.memory.ram_image import RamImage
 from dbt.snapshot.format import Runs
 from dbt.vm.input import Arrival
 from dbt.vm.vm_state import machine_options
@@ -105,21 +104,24 @@ class HandingOver:
                 self._permit(machine, announces)
             case say.Doubt(why, releases):
                 self._be_doubted(machine, why, releases)
-            case say.TakeOver(parts, late, pending):
-                values, changed, ram = channel.take_files(3)
+            case say.HoldMemory(parts):
+                (ram,) = channel.take_files(1)
+                self._there.hold_image(RamImage.received(self._there.layout, ram, parts))
+            case say.TakeOver(late, pending):
+                values, changed = channel.take_files(2)
                 content = content_of(changed)
                 pages = {page: content[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, page in enumerate(late)}
-                self._take_over(content_of(values), ram, parts, pages)
-                machine.post_pending(Arrival(*one) for one in pending)
+                self._there.put(pages)
+                self._there.take_over(content_of(values), [Arrival(*one) for one in pending])
             case _:
                 return None
         return say.Ready(), ()
 
-    def _take_over(self, values: bytes, ram: int, parts: list[tuple[int, int]], late: Mapping[int, bytes]) -> None:
-        arriving = self._arriving
-        assert arriving is not None
-        with closing(RamImage.received(arriving.layout, ram, parts)) as image:
-            arriving.machine.take_over(decoded(values, "the state", arriving.model), ChangedImage(image, late))
+    @property
+    def _there(self) -> OwnArriving:
+        """The machine that comes."""
+        assert self._arriving is not None
+        return self._arriving
 
     def _release(self, leaving: OwnLeaving, keeps_networks: bool, keeps_disks: bool) -> Answer:
         """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the

@@ -254,12 +254,17 @@ class Prepare(_Message):
     behaviour: Behaviour
 
 
-class TakeOver(_Message):
-    """Be in the state in files that come along: its values, ``late`` pages, and the rest of RAM. That is zero but for
-    ``parts``: address and size of each. ``pending`` is on its way to the guest.
-    """
+class HoldMemory(_Message):
+    """Have the content of a file in RAM that comes along. It is zero but for ``parts``: address and size of each."""
 
     parts: list[tuple[int, int]]
+
+
+class TakeOver(_Message):
+    """Be in the state in files that come along: its values, and ``late`` pages that RAM has not got yet. ``pending`` is
+    on its way to the guest.
+    """
+
     late: list[int]
     pending: list[tuple[str, bytes]]
 
@@ -303,6 +308,7 @@ ToVm = (
     | Permit
     | Doubt
     | Prepare
+    | HoldMemory
     | TakeOver
     | Behaviour
     | Attach
