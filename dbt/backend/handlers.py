@@ -64,15 +64,21 @@ class HandlerLowering(Lowering):
 
     temp_offset = NATIVE["temp"].offset
 
-    def __init__(self, function: Function, slots: dict[str, OperandSlot], slow: str | None) -> None:
-        """``slow`` names the slow version, to which the fast one falls back. It is None for the slow one itself."""
+    def __init__(
+        self, function: Function, slots: dict[str, OperandSlot], slow: str | None, is_only: bool = False
+    ) -> None:
+        """``slow`` names the slow version, to which the fast one falls back. It is None for the slow one itself.
+
+        ``is_only`` is True if there is no other version.
+        """
         super().__init__(function)
         self._slots = slots
         self._slow = slow
+        self._is_only = is_only
         self.uses_memory = False
         self._bail = ""
         self._synchronises = False
-        self._moves_budget = False  # by a write to a device, which may set an alarm
+        self._budget = ""  # where the budget before this instruction is, if there is no other version
 
     # -- entry and exits -----------------------------------------------------------------------
 
@@ -92,6 +98,9 @@ class HandlerLowering(Lowering):
     def begin(self) -> None:
         """Retire one instruction of the budget, or leave if there is none."""
         f = self.f
+        if self._is_only:
+            self._budget = f.emit_entry("alloca i64")
+            f.do(f"store i64 %budget, ptr {self._budget}")
         for name in FLAGS:
             f.do(f"store i32 %{name}, ptr {self.flags[name]}")
         exhausted, go = f.new_label("exhausted"), f.new_label("go")
@@ -105,15 +114,22 @@ class HandlerLowering(Lowering):
         """Return the budget after this instruction. An access to a device may have changed the end of the slice."""
         f = self.f
         budget = "%budget"
-        if (self.uses_memory and self._slow is None) or self._moves_budget:
+        if self._budget:
+            budget = f.emit(f"load i64, ptr {self._budget}")
+        elif self.uses_memory and self._slow is None:
             budget = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['budget'].offset)}")
         return f.emit(f"add nsw i64 {budget}, -1")
 
     def _call_slow_path(self, result: str, function: str, arguments: str) -> str:
-        """Call the slow path, with the budget in CpuState, because a device may ask for the time."""
+        """Call the slow path, with the budget in CpuState, because a device may ask for the time, or set an alarm."""
         f = self.f
-        f.do(f"store i64 %budget, ptr {self.state_pointer(NATIVE['budget'].offset)}")
-        return f.emit(f"call {result} @{function}(ptr %cpu, {arguments})")
+        place = self.state_pointer(NATIVE["budget"].offset)
+        budget = f.emit(f"load i64, ptr {self._budget}") if self._budget else "%budget"
+        f.do(f"store i64 {budget}, ptr {place}")
+        called = f.emit(f"call {result} @{function}(ptr %cpu, {arguments})")
+        if self._budget:
+            f.do(f"store i64 {f.emit(f'load i64, ptr {place}')}, ptr {self._budget}")
+        return called
 
     def _continue(self, callee: str, op: str) -> None:
         """Tail-call a handler with the flags and the budget after this instruction."""
@@ -212,6 +228,22 @@ class HandlerLowering(Lowering):
         if self._slow is not None:
             host = self.host_address(address, access.size, self._table(access, "reads"), self._bail_label())
             return f.emit(f"load i{8 * access.size}, ptr {host}")
+        if not self._is_only:
+            return self._load_slowly(address, access)
+        loaded = f.emit_entry(f"alloca i{8 * access.size}")
+        miss, done = f.new_label("miss"), f.new_label("loaded")
+        host = self.host_address(address, access.size, self._table(access, "reads"), miss)
+        f.do(f"store i{8 * access.size} {f.emit(f'load i{8 * access.size}, ptr {host}')}, ptr {loaded}")
+        f.do(f"br label %{done}")
+        f.label(miss)
+        f.do(f"store i{8 * access.size} {self._load_slowly(address, access)}, ptr {loaded}")
+        f.do(f"br label %{done}")
+        f.label(done)
+        return f.emit(f"load i{8 * access.size}, ptr {loaded}")
+
+    def _load_slowly(self, address: str, access: Access) -> str:
+        """Load by the slow path, which makes every access."""
+        f = self.f
         pair = self._call_slow_path("{i32, i1}", f"slow_load{access.size}", f"i32 {address}, {_flavour(access)}")
         self._check(f.emit(f"extractvalue {{i32, i1}} {pair}, 1"))
         return self.narrow(f.emit(f"extractvalue {{i32, i1}} {pair}, 0"), access.size)
@@ -222,6 +254,20 @@ class HandlerLowering(Lowering):
             host = self.host_address(address, access.size, self._table(access, "writes"), self._bail_label())
             f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
             return
+        if not self._is_only:
+            self._store_slowly(address, value, access)
+            return
+        miss, done = f.new_label("miss"), f.new_label("stored")
+        host = self.host_address(address, access.size, self._table(access, "writes"), miss)
+        f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}")
+        f.do(f"br label %{done}")
+        f.label(miss)
+        self._store_slowly(address, value, access)
+        f.do(f"br label %{done}")
+        f.label(done)
+
+    def _store_slowly(self, address: str, value: str, access: Access) -> None:
+        """Store by the slow path, which makes every access."""
         arguments = f"i32 {address}, i32 {value}, {_flavour(access)}"
         self._check(self._call_slow_path("i1", f"slow_store{access.size}", arguments))
 
@@ -306,7 +352,6 @@ class HandlerLowering(Lowering):
             return False
         if callout.may_leave:
             self._trap_unless(self._call_slow_path("i1", name, _words(values)))
-            self._moves_budget = True
         elif callout.definition is None:
             f.do(f"call void @{name}({', '.join(['ptr %cpu', *(f'i32 {value}' for value in values)])})")
         self._synchronises |= callout.synchronises
@@ -343,8 +388,8 @@ def _flavour(access: Access) -> str:
 
 def lower_handler(name: str, slow: str | None, block: list[Uop], slots: dict[str, OperandSlot]) -> tuple[str, bool]:
     """Return the text of one version of a handler, and whether it accesses memory."""
-    lowering = HandlerLowering(Function(header(name)), slots, slow)
     sensitive = makes_callouts(block)
+    lowering = HandlerLowering(Function(header(name)), slots, slow, is_only=sensitive)
     if sensitive:
         lowering.keep_flags_in_state()
     lowering.begin()

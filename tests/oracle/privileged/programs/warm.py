@@ -90,6 +90,36 @@ def _quarters(cpu: Cpu) -> Iterator[Step]:
             yield Step(f"code from quarter 0 to 1 of {aps} in {mode}", "mov pc, r0", mode, state=state, pokes=restored)
 
 
+def _block_transfers(cpu: Cpu) -> Iterator[Step]:
+    """Those of user mode's registers and those that return, in a page that is known, and from there into the next."""
+    frame = tables.old_small(_FRAME, (3,) * 4) if cpu.arch == 5 else tables.small(_FRAME, 3)
+    following = tables.old_small(_FRAME + 0x1000, (3,) * 4) if cpu.arch == 5 else tables.small(_FRAME + 0x1000, 3)
+    edge, registers = _PAGE + 0xFF8, "{r1, r8, sp, lr}^\nnop"
+    twice = {f"{name}mia": f"{name}mia r0, {registers}\n{name}mia r4, {registers}" for name in ("ld", "st")}
+    both = {**twice, "ldmia with pc": "ldmia r0, {r1, r2}\nldmia r4, {r1, r8, pc}^"}
+    if cpu.arch >= 6:
+        both |= {"rfeia": "ldr r1, [r0]\nadd r4, r4, #4\nrfeia r4"}
+    for missing in (False, True):
+        pokes = [tables.l1_entry(_PAGE, tables.coarse(cpu, L2)), tables.l2_entry(_PAGE, frame)]
+        pokes.append(tables.l2_entry(_PAGE + 0x1000, 0 if missing else following))
+        for number in range(4):
+            pokes += [(_FRAME + 0x10 + 4 * number, 0x111 * number), (_FRAME + 0xFF8 + 4 * number, 0x222 * number)]
+        watch = {f"[{n:#x}]": _FRAME + n for n in (0x10, 0x1C, 0xFF8, 0xFFC, 0x1000)}
+        for mode in ("svc", "irq", "fiq"):
+            for name, code in (both if missing else twice).items():
+                full = f"{name} of user registers in {mode}, {'next missing' if missing else 'into the next'}"
+                yield Step(full, code, mode, state=_state(cpu, r4=edge), pokes=pokes, watch=watch)
+    # With the rights of the mode, and not of user mode, whose registers they are.
+    for ap in (1, 2, 3):
+        word = tables.old_small(_FRAME, (ap,) * 4) if cpu.arch == 5 else tables.small(_FRAME, ap)
+        pokes = [tables.l1_entry(_PAGE, tables.coarse(cpu, L2)), tables.l2_entry(_PAGE, word)]
+        for kind in ("ld", "st"):
+            codes = (f"{kind}mia r0, {registers}", f"{kind}rt r2, [r4]")
+            for first, second in (codes, codes[::-1]):
+                full = f"{first.split()[0]} and {second.split()[0]}, AP={ap}"
+                yield Step(full, f"{first}\n{second}", state=_state(cpu), pokes=pokes)
+
+
 def _tiny_pokes(*missing: int) -> list[Poke]:
     pokes = [tables.l1_entry(_PAGE, tables.fine(L2))]
     for n, frame in enumerate(_TINY):
@@ -143,7 +173,7 @@ def _restored() -> Iterator[Step]:
 
 
 def steps(cpu: Cpu) -> list[Step]:
-    found = [*_one_page(cpu), *_restored()]
+    found = [*_one_page(cpu), *_block_transfers(cpu), *_restored()]
     if cpu.arch <= 6:
         found += _quarters(cpu)
     if cpu.arch == 5:
