@@ -52,12 +52,14 @@ class Conduct(NamedTuple):
 
     - ``rate``: the instructions that a core is taken to execute in a second.
     - ``cap``: the units that it may use in each period of ``period_ms``.
+    - ``core_time``: the part of a core's time that it may use in place of that, or None.
     - ``goes_on``: whether it executes without its host: not if it is paused, nor if its schedule can be repeated.
     - ``holds_frames``: whether what the guest sends leaves when its turn is accounted for, and not at once.
     """
 
     rate: int
     cap: int
+    core_time: float | None
     period_ms: int
     goes_on: bool
     holds_frames: bool

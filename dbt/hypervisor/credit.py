@@ -64,6 +64,7 @@ class Account:
     """What the scheduler knows of a domain.
 
     - ``weight``, ``latency``; ``cap``: the units of a period that it may use at most.
+    - ``time_cap``: the units of the present period that it may use at most, extra turns included, or None.
     - ``target``: what it may have used in the present period. ``used``: what it has. ``debt``: see the module.
     - ``offset``: what it counts as having used besides, because it was not ready when others did.
     - ``extra``: what it has used in the present period besides its share.
@@ -74,6 +75,7 @@ class Account:
     weight: int
     cap: int
     latency: LatencyClass
+    time_cap: int | None = None
     target: int = 0
     used: int = 0
     debt: int = 0
@@ -91,6 +93,11 @@ class Account:
     def left(self) -> int:
         """What it may still use in this period."""
         return self.target - self.used
+
+    @property
+    def most(self) -> int:
+        """What its share in this period may be at most."""
+        return self.cap if self.time_cap is None else min(self.cap, self.time_cap - self.extra)
 
 
 class CreditScheduler:
@@ -128,6 +135,13 @@ class CreditScheduler:
         """Change what was said of a domain. It holds from now on; what it has used of its cap counts."""
         account = self.accounts[name]
         account.weight, account.cap, account.latency = weight, self._limit(cap), latency
+        self._is_divided = False
+
+    def set_time_cap(self, name: str, units: int | None) -> None:
+        """Say what a domain may use of the present period or, before :meth:`begin_period`, of the next one: ``units``,
+        which may be more than a period has, as extra turns count.
+        """
+        self.accounts[name].time_cap = units
         self._is_divided = False
 
     def _limit(self, cap: int | None) -> int:
@@ -181,7 +195,7 @@ class CreditScheduler:
         for account in ready:
             reserved = account.used + account.planned
             counted = reserved + account.offset
-            most = min(account.cap - reserved, longest + debts)
+            most = min(account.most - reserved, longest + debts)
             claims.append(Claim(account.weight * account.factor, counted, counted + max(most, 0)))
         capacity = time_left + debts + sum(claim.least for claim in claims)
         for account, share in zip(ready, fair_shares(capacity, claims), strict=True):
@@ -268,12 +282,18 @@ class CreditScheduler:
         if not self._paced and all(turn.is_extra for turn in self._running.values()):
             return None
         busy = {turn.name for turn in self._running.values()}
-        idle = [one for one in self._ready.values() if one.cap == self.period]
-        idle = [one for one in idle if one.name not in busy]
+        idle = [one for one in self._ready.values() if one.name not in busy and self._most_extra(one) > 0]
         if not idle:
             return None
         account = min(idle, key=lambda one: ((one.extra << 20) // (one.weight * one.factor), one.last))
-        return self._begin(Turn(core, self.clocks[core], account.name, self.slice_units, is_extra=True))
+        return self._begin(Turn(core, self.clocks[core], account.name, self._most_extra(account), is_extra=True))
+
+    def _most_extra(self, account: Account) -> int:
+        """Return how long an extra turn of a domain may be: 0 if it has a cap, and has used it."""
+        if account.cap < self.period:
+            return 0
+        left = self.slice_units if account.time_cap is None else account.time_cap - account.used - account.extra
+        return min(left, self.slice_units)
 
     def _begin(self, turn: Turn) -> Turn:
         self._turns += 1

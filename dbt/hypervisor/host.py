@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 from dbt.hypervisor.bell import Bell
 from dbt.hypervisor.carrier import Boot, Carrier, Conduct, Outcome
 from dbt.hypervisor.console_ring import ConsoleRing, default_ring
+from dbt.hypervisor.core_time import CoreTime
 from dbt.hypervisor.credit import CreditScheduler, LatencyClass, Precedence, Turn
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host_time import HostTimeGuard
@@ -102,6 +103,7 @@ class Host(Closing):
             paced=self.clock is Clock.REAL,
         )
         self._guard = None if self.clock is Clock.LOCKSTEP else HostTimeGuard()
+        self._core_time = CoreTime(period_ms * _NS // 1000)  # of domains that follow the host's clock
         self._listener = listener
         self._domains: dict[str, Domain] = {}
         self._in_flight: dict[str, int] = {}  # the domains that have a turn, with their cores
@@ -125,6 +127,7 @@ class Host(Closing):
         self._is_stopping = False
         self._runner: int | None = None
         self._clones = self._periods = 0
+        self._period_began_ns = 0  # by the pace's clock, if that is the host's
         self._marks: dict[str, tuple[int, int, int]] = {}  # what each domain had used when the period began
 
     def close(self) -> None:
@@ -177,6 +180,7 @@ class Host(Closing):
             self._scheduler.remove(name)
             self._by_input.discard(name)
             del self._domains[name]
+            self._core_time.forget(name)
             if self._guard is not None:
                 self._guard.forget(name)
 
@@ -208,14 +212,22 @@ class Host(Closing):
         self._domains[domain.name] = domain
         self._scheduler.add(domain.name, *self._share(domain.share))
         self._marks[domain.name] = 0, 0, 0
+        self._set_core_time(domain)
 
     def _share(self, limits: Limits) -> tuple[int, int | None, LatencyClass]:
-        cap = None if limits.cap is None else max(int(limits.cap * self._scheduler.period), 1)
-        return limits.weight, cap, limits.latency
+        parts = [limits.cap, None if self.clock is Clock.REAL else limits.core_time]
+        part = min((part for part in parts if part is not None), default=None)
+        return limits.weight, None if part is None else max(int(part * self._scheduler.period), 1), limits.latency
+
+    def _set_core_time(self, domain: Domain) -> None:
+        part = domain.share.core_time if self.clock is Clock.REAL else None
+        units = self._core_time.set_part(domain.name, None if part == 1 else part)
+        self._scheduler.set_time_cap(domain.name, units)
 
     def limits_changed(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.DomainHost`."""
         self._scheduler.change(domain.name, *self._share(domain.share))
+        self._set_core_time(domain)
 
     def state_changed(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.DomainHost`."""
@@ -252,7 +264,8 @@ class Host(Closing):
         is_lockstep = self.clock is Clock.LOCKSTEP
         goes_on = domain.state is not DomainState.PAUSED and not is_lockstep
         period = self._scheduler.period
-        return Conduct(self.rate, period if cap is None else cap, self._period_ms, goes_on, is_lockstep)
+        time = domain.share.core_time if self.clock is Clock.REAL else None
+        return Conduct(self.rate, period if cap is None else cap, time, self._period_ms, goes_on, is_lockstep)
 
     def _hear(self, domain: Domain) -> None:
         self._typed.append(domain)
@@ -327,7 +340,11 @@ class Host(Closing):
             account, usage = scheduler.accounts[name], domain.usage
             total, instructions, host_ns = self._marks[name]
             report[name] = DomainPeriod(
-                account.used, account.extra, usage.instructions - instructions, usage.host_ns - host_ns
+                account.used,
+                account.extra,
+                usage.instructions - instructions,
+                usage.host_ns - host_ns,
+                account.time_cap,
             )
             measured[name] = account.total - total, usage.host_ns - host_ns
             self._marks[name] = account.total, usage.instructions, usage.host_ns
@@ -335,6 +352,11 @@ class Host(Closing):
         self._periods += 1
         if self._guard is not None:
             self._guard.correct(scheduler.accounts.values(), measured)
+        if isinstance(self._pace, RealPace):
+            began, self._period_began_ns = self._period_began_ns, self._pace.host_ns()
+            for name, account in scheduler.accounts.items():
+                units = account.used + account.extra
+                account.time_cap = self._core_time.next_cap(name, units, self._period_began_ns - began)
         scheduler.begin_period()
 
     # -- turns ---------------------------------------------------------------------------------
@@ -369,6 +391,10 @@ class Host(Closing):
         domain = self._domains[turn.name]
         del self._in_flight[turn.name]
         self._scheduler.finish(turn.core, outcome.used)
+        account = self._scheduler.accounts[turn.name]
+        cap = self._core_time.revised_cap(turn.name, account.used + account.extra, outcome.host_ns)
+        if cap is not None:
+            self._scheduler.set_time_cap(turn.name, cap)
         tick = self._pace.tick(turn.core)
         until = domain.account(outcome, tick * _NS // self.rate)
         if domain.state is DomainState.BLOCKED:

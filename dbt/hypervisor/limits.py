@@ -25,6 +25,7 @@ class LimitChanges(TypedDict, total=False):
     memory: int | None
     disks: DiskLimits | None
     nets: NetLimits | None
+    core_time: float | None
 
 
 class Limits(NamedTuple):
@@ -32,6 +33,8 @@ class Limits(NamedTuple):
 
     - ``weight``: in proportion to it the domains share what they all want.
     - ``cap``: the largest part of a core that it gets, above 0 and up to 1, whether others want it or not.
+    - ``core_time``: likewise, but a part of the host's CPU time and not of the units of a core at its nominal rate
+      (:mod:`dbt.hypervisor.core_time`). It takes the host's clock: in other clocks it is a ``cap``.
     - ``latency``: whether it goes before others when it wakes.
     - ``instructions``: how many it may execute from its definition on. It is paused when they are used up, exactly.
     - ``memory``: how many bytes its RAM may take of the host, besides what it shares with clones. It is looked at after
@@ -46,6 +49,7 @@ class Limits(NamedTuple):
     memory: int | None = None
     disks: DiskLimits = _NO_DISK_LIMITS
     nets: NetLimits = _NO_NET_LIMITS
+    core_time: float | None = None
 
     @classmethod
     def of(cls, name: str, given: LimitChanges) -> Limits:
@@ -66,13 +70,16 @@ class Limits(NamedTuple):
 
     def check(self, name: str) -> None:
         """Raise ValueError, which names the domain, for limits that make no sense."""
-        weight, cap = self.weight, self.cap
+        weight = self.weight
         if not _is_whole(weight) or not 1 <= weight <= MAX_WEIGHT:
             raise ValueError(
                 f"the weight of the domain {name} is {weight!r}, and not a whole number from 1 to {MAX_WEIGHT}"
             )
-        if cap is not None and (not isinstance(cap, (int, float)) or isinstance(cap, bool) or not 0 < cap <= 1):
-            raise ValueError(f"the cap of the domain {name} is {cap!r}, and not a part of a core above 0 and up to 1")
+        for what, part in (("cap", self.cap), ("core_time", self.core_time)):
+            if part is not None and (not isinstance(part, (int, float)) or isinstance(part, bool) or not 0 < part <= 1):
+                raise ValueError(
+                    f"the {what} of the domain {name} is {part!r}, and not a part of a core above 0 and up to 1"
+                )
         if not isinstance(self.latency, LatencyClass):
             raise ValueError(f"the latency class of the domain {name} is {self.latency!r}, and not a LatencyClass")
         for what, most in (("instructions", self.instructions), ("memory", self.memory)):

@@ -37,13 +37,14 @@ class DomainPeriod(NamedTuple):
 
     ``units`` is what it has paid of its share: instructions and charges. ``extra`` is what it has used besides, on a
     core that would have been idle. ``instructions`` have retired in both. ``host_ns`` is the host's CPU time, in
-    nanoseconds.
+    nanoseconds. ``most`` is what a domain with a part of a core's time might use in both, and otherwise None.
     """
 
     units: int
     extra: int
     instructions: int
     host_ns: int
+    most: int | None = None
 
 
 class PeriodReport(NamedTuple):

@@ -6,6 +6,7 @@ import sys
 from uuid import UUID
 
 from dbt.hypervisor import Clock, Host, ProcessCarrier
+from dbt.hypervisor.limits import LimitChanges
 from dbt.hypervisor.process.process_vm import ProcessVm
 from tests.domains.guests import boot
 
@@ -14,7 +15,8 @@ def main(directory: str, guest: str, uuid: str, then: str) -> None:
     """Start a guest, do what ``then`` says, tell its PID, and wait to be killed."""
     clock = Clock.LOCKSTEP if then == "lockstep" else Clock.REAL
     host = Host(1, clock, 10_000_000, carrier=ProcessCarrier(directory))
-    domain = host.define("a", boot(guest), uuid=UUID(uuid), cap=0.5)
+    share: LimitChanges = {"core_time": 0.25} if then == "core time" else {"cap": 0.5}
+    domain = host.define("a", boot(guest), uuid=UUID(uuid), **share)
     domain.start()
     host.run(periods=2)
     if then == "pause":

@@ -187,3 +187,21 @@ def test_a_capped_domain_gets_no_extra_turns() -> None:
     capped = next(turn for turn in turns if turn is not None and turn.name == "capped")
     scheduler.finish(capped.core, capped.units)
     assert scheduler.choose(capped.core) is None
+
+
+def test_a_cap_in_time_may_be_more_than_a_period_and_is_exact() -> None:
+    scheduler = CreditScheduler(1, PERIOD, SLICE, in_order=False, paced=True)
+    scheduler.add("timed", 1, None, LatencyClass.NORMAL)
+    scheduler.ready("timed")
+    account, most = scheduler.accounts["timed"], 2 * PERIOD + 7
+    scheduler.set_time_cap("timed", most)
+    while (turn := scheduler.choose(0)) is not None:
+        scheduler.finish(0, turn.units)
+    assert (account.used, account.extra) == (PERIOD, most - PERIOD)
+    scheduler.set_time_cap("timed", 5)
+    scheduler.begin_period()
+    turn = scheduler.choose(0)
+    assert turn is not None and turn.units == 5
+    scheduler.finish(0, 3)
+    scheduler.set_time_cap("timed", 3)
+    assert scheduler.choose(0) is None

@@ -205,6 +205,23 @@ def test_a_machine_alone_keeps_its_cap(tmp_path: Path) -> None:
             assert icount < domain.icount <= icount + (took * 10 + 2) * RATE // 20
 
 
+def test_a_machine_alone_keeps_its_part_of_a_core(tmp_path: Path) -> None:
+    """A quarter of the CPU time, and not of the instructions of a core at its nominal rate."""
+
+    def cpu_s(pid: int) -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    uuid = uuid4()
+    with killed_host(tmp_path / "run", "memory", uuid, "core time") as (pid, icount, _):
+        used, began = cpu_s(pid), monotonic()
+        sleep(2)
+        used, took = cpu_s(pid) - used, monotonic() - began
+        with ProcessCarrier(tmp_path / "run") as carrier, Host(1, Clock.REAL, RATE, carrier=carrier) as host:
+            assert attached(host, "memory", uuid).icount > icount
+        assert 0 < used < (took / 0.1 + 2) * 0.025 * 1.2
+
+
 @pytest.mark.parametrize(("how", "clock"), [("pause", Clock.REAL), ("lockstep", Clock.LOCKSTEP)])
 def test_a_machine_that_is_paused_or_in_lockstep_waits_for_a_host(tmp_path: Path, how: str, clock: Clock) -> None:
     uuid = uuid4()

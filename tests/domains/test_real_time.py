@@ -90,6 +90,22 @@ def test_a_cap_holds_for_each_period_of_the_host(cores: int) -> None:
         assert all(period["capped"].extra == period["mmio"].extra == 0 for period in used)
 
 
+def test_a_part_of_a_core_is_cpu_time_and_exact_in_units() -> None:
+    with Host(1, Clock.REAL, RATE) as host:
+        host.define("half", boot("memory"), core_time=0.5).start()
+        began = monotonic()
+        host.run(periods=20)
+        took = monotonic() - began
+        used = [report.domains["half"] for report in host.reports]
+        assert all(period.most is not None and period.units + period.extra <= period.most for period in used)
+        assert sum(period.host_ns for period in used) <= (took + 0.1) * 0.5e9
+        assert sum(period.units + period.extra for period in used) > RATE  # units take less than the nominal rate says
+        host.domains["half"].set_limits(core_time=1.0)
+        host.run(periods=1)
+        host.run(periods=1)
+        assert host.reports[-1].domains["half"].most is None
+
+
 def test_what_is_left_of_the_hosts_time_is_extra() -> None:
     """A million units are executed at once, and the period lasts 100 ms."""
     with Host(1, Clock.REAL, RATE) as host:

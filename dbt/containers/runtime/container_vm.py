@@ -7,6 +7,7 @@ import contextlib
 import errno
 import posixpath
 from collections.abc import AsyncIterator, Mapping, Sequence
+from time import monotonic_ns
 from typing import Final
 
 from dbt.containers.network.interface import Interface
@@ -261,7 +262,8 @@ class ContainerVm(LinkedVm):
     async def stats(self) -> Stats:
         """Return what the container uses."""
         self._check()
-        return stats_of(await jobs.read_files(self._port, *usage_files(self._pid or 1)))
+        files = await jobs.read_files(self._port, *usage_files(self._pid or 1))
+        return stats_of(files, self.domain.usage.host_ns, monotonic_ns())
 
     async def update(self, limits: Limits) -> None:
         """Give the container other limits."""

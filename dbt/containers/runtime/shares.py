@@ -19,10 +19,10 @@ _MORE_MEMORY: Final = 128 << 20
 
 def domain_limits(limits: Limits) -> LimitChanges:
     """Return the limits of a container's domain."""
-    cap = 1.0 if not limits.nano_cpus else min(max(limits.nano_cpus / _CORE, 0.001), 1.0)
+    part = 1.0 if not limits.nano_cpus else min(max(limits.nano_cpus / _CORE, 0.001), 1.0)
     weight = DEFAULT_WEIGHT * (limits.cpu_shares or _USUAL_SHARES) // _USUAL_SHARES
     found: LimitChanges = {
-        "cap": cap,
+        "core_time": part,
         "weight": min(max(weight, 1), MAX_WEIGHT),
         "disks": DiskLimits(_least(limits.read_bps, limits.write_bps), _least(limits.read_iops, limits.write_iops)),
         "nets": NetLimits(_least(limits.network_bps), _least(limits.network_bps)),

@@ -173,7 +173,8 @@ class NetStats(NamedTuple):
 class Stats(NamedTuple):
     """What a container uses: CPU times in nanoseconds, memory and disk in bytes, throughputs since the start.
 
-    ``system_ns`` is the time that all cores of the VM had since its start. ``memory_stat`` is the kernel's memory.stat.
+    ``cpu_ns`` is what the VM has taken of the host, ``cpu_user_ns`` and ``cpu_system_ns`` as the guest divides it, and
+    ``system_ns`` is what a core of the host had, since some time. ``memory_stat`` is the kernel's memory.stat.
     ``nets`` has the network interfaces by name.
     """
 

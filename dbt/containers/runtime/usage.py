@@ -8,8 +8,6 @@ from typing import Final
 from dbt.containers.runtime.root_request import CGROUP
 from dbt.containers.runtime.spec import NetStats, Stats
 
-_US: Final = 1000
-_UPTIME_NS: Final = 10**9
 _NET_FIELDS: Final = 16
 _MOST: Final = (1 << 63) - 1
 
@@ -17,22 +15,25 @@ _MOST: Final = (1 << 63) - 1
 def usage_files(pid: int) -> tuple[str, ...]:
     """Return the files that :func:`stats_of` reads."""
     names = ("cpu.stat", "memory.current", "memory.max", "memory.stat", "pids.current", "pids.max", "io.stat")
-    return (*(f"{CGROUP}/{name}" for name in names), f"/proc/{pid}/net/dev", "/proc/uptime", "/proc/meminfo")
+    return (*(f"{CGROUP}/{name}" for name in names), f"/proc/{pid}/net/dev", "/proc/meminfo")
 
 
-def stats_of(files: Sequence[bytes | None]) -> Stats:
-    """Return what the :func:`usage_files` say."""
+def stats_of(files: Sequence[bytes | None], cpu_ns: int, now_ns: int) -> Stats:
+    """Return what the :func:`usage_files` say. ``cpu_ns`` is the CPU time of the host that the machine has taken, and
+    ``now_ns`` the time of a core of it: the guest does not notice when its machine stands still for its limit.
+    """
     texts = [(content or b"").decode("ascii", "replace") for content in files]
-    cpu, memory, memory_max, memory_stat, pids, pids_max, io, net, uptime, meminfo = texts
+    cpu, memory, memory_max, memory_stat, pids, pids_max, io, net, meminfo = texts
     cpu_table, io_table = _table(cpu), _io(io)
-    whole = _number(uptime.partition(".")[0]) * _UPTIME_NS
+    user, kernel = cpu_table.get("user_usec", 0), cpu_table.get("system_usec", 0)
+    kernel_ns = cpu_ns * kernel // max(user + kernel, 1)
     total = next((_number(line.split()[1]) << 10 for line in meminfo.splitlines()[:1] if len(line.split()) > 1), 0)
     limit = _limit(memory_max)
     return Stats(
-        cpu_ns=cpu_table.get("usage_usec", 0) * _US,
-        cpu_user_ns=cpu_table.get("user_usec", 0) * _US,
-        cpu_system_ns=cpu_table.get("system_usec", 0) * _US,
-        system_ns=whole,
+        cpu_ns=cpu_ns,
+        cpu_user_ns=cpu_ns - kernel_ns,
+        cpu_system_ns=kernel_ns,
+        system_ns=now_ns,
         memory=_number(memory),
         memory_limit=total if limit is None else limit,
         memory_stat=_table(memory_stat),

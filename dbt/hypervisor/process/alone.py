@@ -65,14 +65,16 @@ def _accepted(process: VmProcess, listener: Listener) -> Channel[say.ToVm] | Non
 
 
 class AloneRunner:
-    """Executes a guest by the host's clock: in each period as much as its cap, and its waits take their time."""
+    """Executes a guest by the host's clock: in each period as much as its cap or its part of a core's time, and its
+    waits take their time.
+    """
 
     def __init__(self, process: VmProcess) -> None:
         self._process = process
         self._origin_ns = monotonic_ns()
         self._time = GuestTime()
         self._period_end = 0.0
-        self._used = 0
+        self._used = self._used_ns = 0  # in the present period
         self._wakes: float | None = None  # when, by the clock ``monotonic``
         self._wakes_at: int | None = None  # the tick up to which the guest waits
         self._waits = False
@@ -86,19 +88,28 @@ class AloneRunner:
         if now >= self._period_end:
             period_s = conduct.period_ms / 1000
             self._used = max(self._used - conduct.cap, 0)
+            self._used_ns = max(self._used_ns - self._most_ns, 0)
             self._period_end = max(self._period_end + period_s, now)
         if self._waits:
             if process.machine.input_source.has_arrivals:
                 self._wakes = now
             if self._wakes is None or self._wakes > now:
                 return None if self._wakes is None else self._wakes - now
-        left = conduct.cap - self._used
-        if left <= 0:
+        if conduct.core_time is None:
+            units, seconds = conduct.cap - self._used, _TURN_S
+        else:
+            units, seconds = conduct.cap, min((self._most_ns - self._used_ns) / 1e9, _TURN_S)
+        if units <= 0 or seconds <= 0:
             return self._period_end - now
-        self._execute(left)
+        self._execute(units, seconds)
         return 0.0
 
-    def _execute(self, units: int) -> None:
+    @property
+    def _most_ns(self) -> int:
+        conduct = self._process.conduct
+        return int((conduct.core_time or 0) * conduct.period_ms * 1_000_000)
+
+    def _execute(self, units: int, seconds: float) -> None:
         process, rate = self._process, self._process.machine.timeline.ticks_per_second
         tick = None
         if self._waits:
@@ -108,9 +119,10 @@ class AloneRunner:
         slice_units = max(int(process.conduct.rate * _TURN_S), 1)
         left, memory, ahead = process.instructions_left, process.most_memory, self._time.ahead
         done = process.execute(
-            say.Execute(min(units, slice_units), _TURN_S, True, self._origin_ns, ahead, left, memory, tick, b"", {})
+            say.Execute(min(units, slice_units), seconds, True, self._origin_ns, ahead, left, memory, tick, b"", {})
         )
         self._used += done.instructions + done.charged
+        self._used_ns += done.host_ns
         self._time = GuestTime(done.ahead)
         self._waits = done.reason == "waiting"
         if self._waits:

@@ -70,6 +70,7 @@ class Behaviour(_Message):
 
     rate: int
     cap: int
+    core_time: float | None
     period_ms: int
     goes_on: bool
     holds_frames: bool

@@ -79,7 +79,7 @@ class VmProcess:
         self._hubs: dict[str, HubEnd] = {}
         self._has_told = False  # that something has come
         self._has_executed = True  # since the machine gave memory back, or it was made
-        self.conduct = Conduct(0, 0, 0, False, False)
+        self.conduct = Conduct(0, 0, None, 0, False, False)
         #: How many instructions the guest may still execute, or None for any number.
         self.instructions_left: int | None = None
         self.most_memory: int | None = None
@@ -215,7 +215,12 @@ class VmProcess:
 
     def _take_behaviour(self, behaviour: say.Behaviour) -> None:
         self.conduct = Conduct(
-            behaviour.rate, behaviour.cap, behaviour.period_ms, behaviour.goes_on, behaviour.holds_frames
+            behaviour.rate,
+            behaviour.cap,
+            behaviour.core_time,
+            behaviour.period_ms,
+            behaviour.goes_on,
+            behaviour.holds_frames,
         )
 
     # -- the machine -----------------------------------------------------------------------------
@@ -336,7 +341,7 @@ class VmProcess:
         """Do for the first time what hosts ask: make a machine in the state of ``template``, execute turns of it, look
         at it and save it, and give memory back.
         """
-        behaviour = say.Behaviour(1_000_000, 100_000, 100, False, False)
+        behaviour = say.Behaviour(1_000_000, 100_000, None, 100, False, False)
         arguments = host_arguments(template)(self._console)
         del arguments["console"], arguments["notice"]
         ours, theirs = socket.socketpair()

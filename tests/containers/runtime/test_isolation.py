@@ -101,8 +101,10 @@ def test_limits_of_a_container_that_runs(boxes: Boxes) -> None:
         await vm.update(Limits(memory=32 << 20, pids=7, nano_cpus=500_000_000))
         stats = await vm.stats()
         assert (stats.memory_limit, stats.pids_limit, stats.pids) == (32 << 20, 7, 1)
-        assert stats.cpu_ns > 0 and stats.memory > 0 and stats.block_read > 0
-        assert vm.domain.limits.cap == 0.5
+        assert stats.cpu_ns == stats.cpu_user_ns + stats.cpu_system_ns and stats.cpu_system_ns > 0
+        assert 0 < (await vm.stats()).cpu_ns - stats.cpu_ns < (await vm.stats()).system_ns - stats.system_ns
+        assert stats.memory > 0 and stats.block_read > 0
+        assert vm.domain.limits.core_time == 0.5
         titles, rows = await vm.top("-o pid,args")
         assert titles == ["PID", "COMMAND"] and [row[1] for row in rows] == ["sleep 1000"]
         await vm.stop()
