@@ -12,7 +12,7 @@ from blake3 import blake3
 DIGEST_SIZE = 32
 
 
-def digest(*parts: bytes) -> bytes:
+def digest(*parts: bytes | memoryview[int]) -> bytes:
     """Return the digest of these bytes, one after the other."""
     found = blake3()
     for part in parts:

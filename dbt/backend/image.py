@@ -6,15 +6,13 @@ Code is position-independent and refers to nothing outside the image, so loading
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbt.abi.cpu import STITCHED_CALLEES
 from dbt.backend.digest import digest
 
 MAGIC = b"DBTIMG04"
 _HEADER = struct.Struct("<8s32sI")
-_STENCIL_SECTIONS = ("stencil_code", "stencils", "patches", "forms")
-_SECTIONS = ("code", "index", "pool", "rows", "guards", "counting", "callouts", *_STENCIL_SECTIONS, "symbols")
 #: Functions that Python calls. They come first in the table of symbols.
 ENTRY_POINTS = (
     "enter",
@@ -56,17 +54,17 @@ class ImageDamaged(ValueError):
     """Raised for bytes that are not an image, or not the one that was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """The image. ``code`` is native code, ``symbols`` has lines ``offset name``; the rest are tables of the decoder
-    (:mod:`dbt.backend.predecode`) and of the stitcher (:mod:`dbt.backend.stencil_table`).
+    (:mod:`dbt.backend.predecode`) and of the stitcher (:mod:`dbt.backend.stencil_table`). The file has the fields in
+    their order. ``lists`` says where in ``pool`` the list of rows of each decode index begins.
 
     ``counting`` has the offsets of the handlers that count their executions in the op, ``callouts`` a line for the name
     of each callout, by number. With them statistics need not load the specification.
     """
 
     code: bytes
-    index: bytes
+    lists: bytes
     pool: bytes
     rows: bytes
     guards: bytes
@@ -80,11 +78,8 @@ class Image:
 
     def pack(self) -> bytes:
         """Return the file's bytes: the magic, the digest of what follows, and each section with its length."""
-        body = b"".join(struct.pack("<I", len(part)) + part for part in self._parts())
+        body = b"".join(struct.pack("<I", len(part)) + part for part in self)
         return _HEADER.pack(MAGIC, digest(body), len(body)) + body
-
-    def _parts(self) -> list[bytes]:
-        return [getattr(self, name) for name in _SECTIONS]
 
     @classmethod
     def unpack(cls, data: bytes) -> Image:
@@ -92,13 +87,13 @@ class Image:
         if len(data) < _HEADER.size:
             raise ImageDamaged("it is too short")
         magic, expected, length = _HEADER.unpack_from(data)
-        body = data[_HEADER.size :]
+        body = memoryview(data)[_HEADER.size :]
         if magic != MAGIC or length != len(body) or digest(body) != expected:
             raise ImageDamaged("its checksum does not match")
         parts, at = [], 0
-        for _ in _SECTIONS:
+        for _ in cls._fields:
             (size,) = struct.unpack_from("<I", body, at)
-            parts.append(body[at + 4 : at + 4 + size])
+            parts.append(bytes(body[at + 4 : at + 4 + size]))
             at += 4 + size
         return cls(*parts)
 

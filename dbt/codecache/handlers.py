@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from dbt.backend.digest import digest
@@ -69,7 +69,7 @@ def image_key() -> str:
     parts = [host_fingerprint(), _llvmlite_fingerprint()]
     for name, content in _source_files():
         parts += name.encode(), b"\0", content, b"\0"
-    return digest(*parts).hex()[:32]
+    return digest(b"".join(parts)).hex()[:32]
 
 
 def _source_files() -> Iterator[tuple[str, bytes]]:
@@ -77,18 +77,28 @@ def _source_files() -> Iterator[tuple[str, bytes]]:
     if not os.path.isdir(ROOT):
         yield from _files_in_archive()
         return
-    names = [name for name in _SOURCES if name.endswith(".py")]
-    for source in _SOURCES:
-        for folder, _, files in os.walk(f"{ROOT}/{source}"):
-            room = folder.removeprefix(f"{ROOT}/")
-            names += [f"{room}/{file}" for file in files if file.endswith(".py")]
-    for name in sorted(names):
+    for name in sorted(_names_in(_SOURCES)):
         yield name, _content(f"{ROOT}/{name}")
 
 
+def _names_in(sources: Iterable[str]) -> Iterator[str]:
+    """Yield the names of source files, and of those that are in folders among ``sources``."""
+    for source in sources:
+        if source.endswith(".py"):
+            yield source
+        elif os.path.basename(source) != "__pycache__":
+            with os.scandir(f"{ROOT}/{source}") as found:
+                inner = [f"{source}/{item.name}" for item in found if item.name.endswith(".py") or item.is_dir()]
+            yield from _names_in(inner)
+
+
 def _content(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
+    """Return what a file holds. Each start reads all sources, so that this makes no more system calls than it must."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, os.fstat(handle).st_size)
+    finally:
+        os.close(handle)
 
 
 def _files_in_archive() -> Iterator[tuple[str, bytes]]:

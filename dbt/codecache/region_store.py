@@ -13,13 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa
-from dbt.backend.compiled import CompiledRegion, WrongRegion
 from dbt.backend.digest import digest
 from dbt.codecache.records import pack_records, unpack_records
 from dbt.codecache.store import cache_limit, has_file, read_file, use_file, write_file
 from dbt.frontend.context import TranslationContext
 
 if TYPE_CHECKING:
+    from dbt.backend.compiled import CompiledRegion
     from dbt.codecache.quota import CacheQuota
 
 #: The number of guest words at the entry that are part of the file's name.
@@ -80,7 +80,11 @@ class RegionStore:
         skipped.
         """
         data = use_file(f"{self._folder}/{self._name(entry, guest, context)}")
-        for record in () if data is None else unpack_records(data):
+        if data is None:
+            return
+        from dbt.backend.compiled import CompiledRegion, WrongRegion  # which short runs do not need
+
+        for record in unpack_records(data):
             try:
                 region = CompiledRegion.unpack(record)
             except WrongRegion:

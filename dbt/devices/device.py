@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dbt.devices.state import Stateful
 
 
-@dataclass(eq=False)
 class Device(Stateful):
     """Registers by their offset from wherever the board has put the device, and a state of plain values."""
 

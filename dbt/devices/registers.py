@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dbt.devices.device import Device
 
 _CELL_ID = 0xB105F00D
@@ -19,7 +17,6 @@ def identification(peripheral_id: int) -> dict[int, int]:
     return dict(zip(range(0xFE0, 0x1000, 4), (*values, *cell), strict=True))
 
 
-@dataclass(eq=False)
 class WordRegisters(Device):
     """A device whose registers are words.
 

@@ -7,7 +7,6 @@ is served in Python.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from dbt.devices.shared import CPU, NOT_NATIVE, class_number, native_address
@@ -28,12 +27,14 @@ class HasInputs(Protocol):
         """Take a new level of an input, which may be the same as before."""
 
 
-@dataclass(frozen=True, slots=True)
 class DeviceInput:
     """An input of a device, as a line."""
 
-    device: HasInputs
-    number: int
+    __slots__ = ("device", "number")
+
+    def __init__(self, device: HasInputs, number: int) -> None:
+        self.device = device
+        self.number = number
 
     def __call__(self, level: bool) -> None:
         self.device.drive(self.number, level)
@@ -45,12 +46,14 @@ class DeviceInput:
         return None if address is None else (class_number(type(device)), address, self.number)
 
 
-@dataclass(frozen=True, slots=True)
 class CpuInput:
     """An interrupt input of the CPU, as a line: ``bit`` is PSR_I or PSR_F. ``set_line`` is told bit and level."""
 
-    set_line: Callable[[int, bool], None]
-    bit: int
+    __slots__ = ("bit", "set_line")
+
+    def __init__(self, set_line: Callable[[int, bool], None], bit: int) -> None:
+        self.set_line = set_line
+        self.bit = bit
 
     def __call__(self, level: bool) -> None:
         self.set_line(self.bit, level)

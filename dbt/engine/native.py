@@ -28,7 +28,7 @@ class NativeCode:
         self.address, self.size = self._mapping.address, self._mapping.size
         self._offsets = image.entry_points()
         self.decode_handler = self.entry("decode")
-        tables = (image.index, image.pool, image.rows, image.guards)
+        tables = (image.lists, image.pool, image.rows, image.guards)
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
         stencils = (image.stencil_code, image.stencils, image.patches, image.forms)
         self._stencils = [ctypes.create_string_buffer(table, len(table)) for table in stencils]

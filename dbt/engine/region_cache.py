@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SHIFT, SideExit
-from dbt.backend.compiled import CompiledRegion
 from dbt.engine.arena import ArenaLease
 from dbt.engine.code_pages import CodePages
 from dbt.engine.observer import Observer
@@ -23,6 +22,9 @@ from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import Optimizations
 from dbt.memory.ram import Ram, RamLayout
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
+
+if TYPE_CHECKING:
+    from dbt.backend.compiled import CompiledRegion
 
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 MAX_PAGE_REWRITES = 8

@@ -19,7 +19,6 @@ from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Heat, VmExit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, LEAST_INSNS, PAGE_SHIFT, SideExit
-from dbt.backend.compiled import CompiledRegion, Refused
 from dbt.codecache.handlers import image_key
 from dbt.codecache.hot_list_store import HotListStore
 from dbt.codecache.region_store import RegionStore, StoreCounts
@@ -38,6 +37,7 @@ from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
 
 if TYPE_CHECKING:
+    from dbt.backend.compiled import CompiledRegion, Refused
     from dbt.backend.dump import RegionDump
     from dbt.engine.debug_points import DebugPoints
     from dbt.engine.hot_list import HotList
@@ -310,6 +310,8 @@ class RegionTier:
 
     def _install_earlier(self, answers: list[Answer]) -> None:
         """Install regions that earlier runs wanted. Those of code that has not been executed yet wait on disk."""
+        from dbt.backend.compiled import Refused
+
         for _, region in answers:
             if isinstance(region, Refused) or region.context != self.context:
                 continue
@@ -360,6 +362,8 @@ class RegionTier:
 
     def _finish(self, request: CompileRequest, region: CompiledRegion | Refused) -> None:
         """Install the region that answers a request. A request that was refused is not made again."""
+        from dbt.backend.compiled import Refused
+
         if isinstance(region, Refused):
             self._counts.refused += 1
             self._observer.region_refused(request.gpa, request.gva, region.reason)

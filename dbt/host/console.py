@@ -12,7 +12,6 @@ import select
 import sys
 import termios
 import time
-from dataclasses import dataclass, field
 from typing import Protocol
 
 #: The longest time that a read waits, in seconds.
@@ -64,7 +63,6 @@ class ConsoleError(Exception):
     """Raised if the host's side of a console fails. The message says how."""
 
 
-@dataclass
 class CaptureConsole:
     """A console in memory, for tests and embedding.
 
@@ -72,9 +70,9 @@ class CaptureConsole:
     error.
     """
 
-    input: bytes = b""
-    output: bytearray = field(default_factory=bytearray)
-    errors: bytearray = field(default_factory=bytearray)
+    def __init__(self, input: bytes = b"") -> None:
+        self.input = input
+        self.output, self.errors = bytearray(), bytearray()
 
     def write(self, data: bytes) -> None:
         self.output += data

@@ -13,9 +13,8 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbt.abi.addresses import GPA_0, Gpa, Hva
 from dbt.abi.hostmemory import HostRange
@@ -58,19 +57,18 @@ class RamRegion(NamedTuple):
         return f"[{base}, {self.end:#x}){' read-only' * self.read_only}"
 
 
-@dataclass(frozen=True, slots=True)
 class RamLayout:
-    """Where a machine has RAM, as a frozen value: ``regions`` in the order of their addresses.
+    """Where a machine has RAM, as a value that never changes: ``regions`` in the order of their addresses.
 
     Raises ValueError for regions that a guest cannot have.
     """
 
-    regions: tuple[RamRegion, ...]
+    __slots__ = ("regions",)
 
-    def __post_init__(self) -> None:
-        if not self.regions:
+    def __init__(self, regions: tuple[RamRegion, ...]) -> None:
+        if not regions:
             raise ValueError("a machine needs at least one region of RAM")
-        object.__setattr__(self, "regions", tuple(sorted(self.regions)))
+        self.regions: Final = tuple(sorted(regions))
         for region in self.regions:
             if region.size <= 0 or region.size % PAGE_SIZE:
                 raise ValueError(f"RAM size {region.size:#x} is not a positive multiple of {PAGE_SIZE:#x}")
@@ -123,7 +121,13 @@ class RamLayout:
                 gpa = Gpa(base + length)
         return not size
 
-    def __str__(self) -> str:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RamLayout) and self.regions == other.regions
+
+    def __hash__(self) -> int:
+        return hash(self.regions)
+
+    def __repr__(self) -> str:
         return ", ".join(map(str, self.regions))
 
 
