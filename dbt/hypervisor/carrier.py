@@ -84,6 +84,18 @@ class Facts(NamedTuple):
         return cls(machine.timeline.ticks_per_second, tuple(options.nets), hears, bool(options.nets or options.drives))
 
 
+class RecordingFile(NamedTuple):
+    """A file in which the input of a machine is recorded, from its first instruction on (:mod:`dbt.vm.recording`).
+
+    ``file`` is the descriptor of an empty file, of which the machine has a copy. ``path`` names it in messages.
+    ``origin`` says how the run is made, as a JSON object.
+    """
+
+    file: int
+    path: str
+    origin: Mapping[str, object]
+
+
 class Terms(NamedTuple):
     """What a turn may use.
 
@@ -251,9 +263,11 @@ class Carrier(Protocol):
         console: ConsoleRing,
         conduct: Conduct,
         identity: Identity | None = None,
+        recording: RecordingFile | None = None,
     ) -> Vm:
         """Return a machine in a saved state, with the :attr:`Vm.arguments` of the one that was saved or those of
-        :meth:`arguments`. With an ``identity`` it becomes another one.
+        :meth:`arguments`. With an ``identity`` it becomes another one. With a ``recording``, its input is recorded
+        there; the machine's end is in the recording if it is closed, and is not if its process is killed.
         """
 
     def arguments(self, options: HostOptions) -> object:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from dbt.host.net_option import Net
+    from dbt.hypervisor.carrier import RecordingFile
     from dbt.hypervisor.limits import LimitChanges
     from dbt.vm.identity import Identity
     from dbt.vm.machine import Machine
@@ -203,16 +204,22 @@ class Domain(MovableDomain):
             self._vm = self._made()
             self._begin()
 
-    def start_in(self, state: VmState, arguments: object, identity: Identity | None = None) -> None:
+    def start_in(
+        self,
+        state: VmState,
+        arguments: object,
+        identity: Identity | None = None,
+        recording: RecordingFile | None = None,
+    ) -> None:
         """Start the domain in a saved state, which may be that of many. ``arguments`` are those of its machine, by
         :meth:`dbt.hypervisor.carrier.Carrier.arguments`. With an ``identity`` it is another machine than the one that
-        was saved.
+        was saved. With a ``recording``, its input is recorded.
         """
         with self._held():
             self._life.require("start", DomainState.DEFINED)
             self._require_instructions()
             carrier, conduct = self._host.carrier, self._host.conduct(self)
-            self._vm = carrier.restore(self._name, state, arguments, self.console, conduct, identity)
+            self._vm = carrier.restore(self._name, state, arguments, self.console, conduct, identity, recording)
             self._vm.limit_devices(self._limits)
             self._begin()
 

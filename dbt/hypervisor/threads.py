@@ -7,7 +7,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dbt.host.console import Console
-from dbt.hypervisor.carrier import Boot, Conduct, Facts, Name, Outcome, Terms, check_machine, execute
+from dbt.hypervisor.carrier import (
+    Boot,
+    Conduct,
+    Facts,
+    Name,
+    Outcome,
+    RecordingFile,
+    Terms,
+    check_machine,
+    execute,
+)
 from dbt.hypervisor.limits import Limits, limit_devices, set_memory
 from dbt.vm.identity import Identity, store_of_clone, with_identity
 from dbt.vm.machine import Machine
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
     from dbt.hypervisor.arriving_vm import ThreadMachines
     from dbt.hypervisor.console_ring import ConsoleRing
     from dbt.hypervisor.migration.leaving import OwnLeaving
+    from dbt.hypervisor.recorded import RecordedMachine
     from dbt.vm.options import HostOptions
 
 
@@ -37,6 +48,7 @@ class ThreadCarrier:
         console: ConsoleRing,
         conduct: Conduct,
         identity: Identity | None = None,
+        recording: RecordingFile | None = None,
     ) -> ThreadVm:
         assert callable(arguments)
         options: HostOptions = arguments(console)
@@ -45,7 +57,17 @@ class ThreadCarrier:
             nets = zip(options.get("nets", ()), identity.addresses, strict=True)
             options["nets"] = [net._replace(mac=mac) for net, mac in nets]
             options["xenstore"] = store_of_clone(options.get("xenstore"), identity.uuid)
-        return ThreadVm(Machine.restore(state, **options), conduct)
+        machine = Machine.restore(state, **options)
+        if recording is None:
+            return ThreadVm(machine, conduct)
+        from dbt.hypervisor.recorded import RecordedMachine
+
+        try:
+            recorded = RecordedMachine(machine, recording._replace(file=os.dup(recording.file)))
+        except BaseException:
+            machine.close()
+            raise
+        return ThreadVm(machine, conduct, recorded)
 
     def arguments(self, options: HostOptions) -> Callable[[Console], HostOptions]:
         def with_console(console: Console) -> HostOptions:
@@ -74,20 +96,22 @@ class ThreadCarrier:
 class ThreadVm:
     """See :class:`dbt.hypervisor.carrier.Vm`."""
 
-    def __init__(self, machine: Machine, conduct: Conduct) -> None:
+    def __init__(self, machine: Machine, conduct: Conduct, recorded: RecordedMachine | None = None) -> None:
         self.machine = machine
+        self._recorded = recorded
         self.facts = Facts.of(machine)
         if conduct.holds_frames:
             machine.hold_frames()
 
     def execute(self, terms: Terms) -> Outcome:
-        return execute(self.machine, terms)
+        outcome = execute(self.machine, terms)
+        return outcome if self._recorded is None else self._recorded.note(outcome)
 
     def interrupt(self) -> None:
         self.machine.interrupt()
 
     def wait_until(self, tick: int) -> None:
-        self.machine.wait_until(tick)
+        self.machine.wait_until(tick, until_woken=True)
 
     def press_power_key(self) -> None:
         self.machine.press_power_key()
@@ -151,7 +175,11 @@ class ThreadVm:
         return ThreadVm(self.machine.fork(identity, console=console, nets=nets), conduct)
 
     def close(self) -> None:
-        self.machine.close()
+        try:
+            if self._recorded is not None:
+                self._recorded.end()
+        finally:
+            self.machine.close()
 
 
 def host_arguments(machine: Machine) -> Callable[[Console], HostOptions]:

@@ -183,12 +183,14 @@ class ControlledMachine(LoadedMachine, ABC):
             raise ValueError(f"{path!r:.100} is no path of a node of XenStore") from None
         self._parts.mailbox.post(Arrival(STORE, bytes([Type.WRITE]) + path.encode() + b"\0" + value.encode()))
 
-    def wait_until(self, tick: int) -> None:
-        """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI."""
+    def wait_until(self, tick: int, until_woken: bool = False) -> None:
+        """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI. With
+        ``until_woken``, no time passes after something has come that the guest waits for.
+        """
         run = [get_ident()]
         try:
             self._ownership.acquire(run)
-            self._parts.loop.wait_until(tick)
+            self._parts.loop.wait_until(tick, until_woken)
         finally:
             self._ownership.release(run)
 

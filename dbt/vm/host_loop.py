@@ -391,12 +391,15 @@ class HostLoop:
             self._sleep(now, wait)
         return None
 
-    def wait_until(self, tick: int) -> None:
+    def wait_until(self, tick: int, until_woken: bool) -> None:
         """See :meth:`dbt.vm.controlled_machine.ControlledMachine.wait_until`."""
         vcpu = self._vcpu
         while (now := vcpu.now()) < tick:
             vcpu.timeline.run_due()
-            self._peripherals.receive_expected()
+            if vcpu.can_receive:
+                self._peripherals.receive_expected()
+            if until_woken and vcpu.is_woken:
+                return
             vcpu.skip(min([tick - now, *self._ticks_ahead(now)]))
 
     def wait_ahead(self) -> int | None:

@@ -3,8 +3,9 @@
 A recording is a text file of JSON lines. The first line says what was run. Then there is a line for each delivery of
 input (:class:`Delivery`), for what came for other receivers (:class:`DatedArrival`), for the outcome of each request to
 a shared directory (:class:`Answered`), and for each time that virtual time was raised to the host's
-(:class:`PassedTime`). If the run ended in an orderly way, a last line is about its end. Each line is written at once,
-so the recording of a process that was killed lacks only its end. Bytes are written as characters of Latin-1, those of
+(:class:`PassedTime`). A run in turns may also say how far it has got after each. If the run ended in an orderly way, a
+last line is about its end. Each line is written at once, so the recording of a process that was killed lacks only its
+end. Bytes are written as characters of Latin-1, those of
 outcomes in base64. A recording does not depend on the tier.
 
 What a guest reads from files by semihosting (``--files``) is not recorded. These files must not change.
@@ -30,7 +31,7 @@ from dbt.vm.state import state_hash
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
 
-_FORMAT = 6
+_FORMAT = 7
 #: Bytes of the largest recording that is read.
 _LARGEST_RECORDING = 1 << 30
 
@@ -221,16 +222,23 @@ class Recorder(RecordedInput):
     """An input source that records what another one delivers in a file."""
 
     def __init__(
-        self, inner: InputSource, path: str, identity: RunIdentity, origin: Mapping[str, object] | None = None
+        self,
+        inner: InputSource,
+        path: str,
+        identity: RunIdentity,
+        origin: Mapping[str, object] | None = None,
+        file: int | None = None,
     ) -> None:
         """Begin a recording, which replaces an existing file. Raise RecordingError if it cannot be written.
 
-        ``origin`` says how the run was made, as a JSON object. It is for whoever reads the recording.
+        ``origin`` says how the run was made, as a JSON object. It is for whoever reads the recording. ``file`` is the
+        descriptor of an empty file that is open already, and becomes the recorder's.
         """
         super().__init__(inner)
         self._path = path
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._file = os.open(path, flags, 0o666) if file is None else file
         except (OSError, ValueError) as error:
             raise self._failure(error) from None
         self._write({"dbt-recording": _FORMAT, **asdict(identity), "origin": origin})
@@ -256,6 +264,10 @@ class Recorder(RecordedInput):
         """Raise RecordingError: what is in the file has been recorded."""
         raise RecordingError(f"{self._path}: a machine that is being recorded cannot be rolled back")
 
+    def mark(self, icount: int) -> None:
+        """Record that the guest has executed so many instructions, as far as a recording without an end is repeated."""
+        self._write(["reached", icount])
+
     def end(self, machine: Machine, result: RunResult) -> None:
         """Record how the run ended. Nothing may be recorded afterwards."""
         self._write(["end", asdict(End.of(machine, result, result.reason.value))])
@@ -272,6 +284,7 @@ class Recorder(RecordedInput):
             while view:
                 view = view[os.write(self._file, view) :]
         except OSError as error:
+            self.close()  # what comes later would make no sense without this
             raise self._failure(error) from None
 
     def _failure(self, error: OSError | ValueError) -> RecordingNotWritten:
@@ -305,7 +318,8 @@ class End:
 @dataclass(frozen=True, slots=True)
 class Recording:
     """The content of a recording. ``deliveries`` and ``passed`` are in the order in which they came. ``origin`` is what
-    the recorder was given, or anything else: it is not checked.
+    the recorder was given, or anything else: it is not checked. ``reached`` is the last instruction count that the run
+    is known to have got to, if it says so.
     """
 
     path: str
@@ -316,6 +330,7 @@ class Recording:
     arrivals: tuple[DatedArrival, ...] = ()
     origin: object = None
     answers: tuple[Answered, ...] = ()
+    reached: int | None = None
 
 
 def read_recording(path: str) -> Recording:
@@ -331,6 +346,7 @@ def read_recording(path: str) -> Recording:
     arrivals: list[DatedArrival] = []
     answers: list[Answered] = []
     end: End | None = None
+    reached: int | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
             item = json.loads(line)
@@ -348,6 +364,8 @@ def read_recording(path: str) -> Recording:
                 case ["answer", int(time), str(text)] if end is None:
                     answers.append(Answered(time, a2b_base64(text, strict_mode=True)))
                     Outcome.unpack(answers[-1].outcome)
+                case ["reached", int(icount)] if end is None and icount >= (reached or 0):
+                    reached = icount
                 case ["end", dict(fields)] if end is None:
                     end = End(**_typed(fields, _END_FIELDS))
                     StopReason(end.reason)
@@ -355,7 +373,8 @@ def read_recording(path: str) -> Recording:
                     raise ValueError("no line of a recording")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise RecordingError(f"{path}: the recording is damaged in line {number}") from None
-    return Recording(path, identity, tuple(deliveries), end, tuple(passed), tuple(arrivals), origin, tuple(answers))
+    found = (tuple(passed), tuple(arrivals), origin, tuple(answers), reached)
+    return Recording(path, identity, tuple(deliveries), end, *found)
 
 
 _END_FIELDS: Mapping[str, tuple[type, ...]] = {

@@ -103,11 +103,12 @@ class Replay:
 
     def fuel(self, icount: int, wanted: int | None) -> int | None:
         """Return how many instructions to run from ``icount`` on: to the recorded end, and one more if the guest ended
-        by itself.
+        by itself. Without an end, it is as far as the run is known to have got.
         """
-        end = self.recording.end
+        end, reached = self.recording.end, self.recording.reached
         if end is None:
-            return wanted
+            left = None if reached is None else max(0, reached - icount)
+            return wanted if left is None else left if wanted is None else min(left, wanted)
         left = max(0, end.icount - icount + (StopReason(end.reason) not in STOPPED))
         return left if wanted is None else min(left, wanted)
 

@@ -293,11 +293,14 @@ class Vcpu:
         """
         return not self.is_waiting or self.now() > self._waits_since
 
+    @property
+    def is_woken(self) -> bool:
+        """True if the guest is at a WFI, and a line is up, or what it has told a hypervisor to wait for has come."""
+        return self.is_waiting and bool(self.cpu.native("interrupt_lines") or self._wakes())
+
     def end_wait(self) -> bool:
-        """Complete the WFI if a line is up, so that an interrupt returns to the instruction after it, or if what the
-        guest has told a hypervisor to wait for has come.
-        """
-        if not self.is_waiting or not (self.cpu.native("interrupt_lines") or self._wakes()):
+        """Complete the WFI if the guest is woken, so that an interrupt returns to the instruction after it."""
+        if not self.is_woken:
             return False
         self._waits_at = None
         self.retire(Gva(self.cpu.r[_PC] + 4))

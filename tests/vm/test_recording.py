@@ -261,6 +261,20 @@ def test_time_passes_between_the_instructions_where_it_did() -> None:
         replay.pass_time(41, 0)
 
 
+def test_a_run_without_an_end_is_repeated_as_far_as_it_is_known_to_have_got(tmp_path: Path) -> None:
+    path = str(tmp_path / "run")
+    recorder = Recorder(ConsoleInput(CaptureConsole()), path, IDENTITY)
+    for icount in (10, 25):
+        recorder.mark(icount)
+    recorder.close()
+    replay = Replay(read_recording(path), IDENTITY)
+    assert [replay.fuel(5, wanted) for wanted in (None, 7, 100)] == [20, 7, 20]
+    with open(path, "ab") as file:
+        file.write(b'["reached", 24]\n')
+    with pytest.raises(RecordingError, match="damaged in line 4"):
+        read_recording(path)
+
+
 def test_a_uart_that_is_not_ready(tmp_path: Path) -> None:
     recording = Recording(
         "run", IDENTITY, (Delivery("uart", 5, b"ab"), Delivery("read", 6, b"c"), Delivery("uart", 6, b"d")), None
@@ -324,8 +338,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (b"", "no recording of dbt"),
         (b"\x7fELF\n", "no recording of dbt"),
         (b"[]\n", "no recording of dbt"),
-        (b'{"dbt-recording": 6}\n', "no recording of dbt"),
-        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 6"),
+        (b'{"dbt-recording": 7}\n', "no recording of dbt"),
+        (b'{"dbt-recording": 3}\n', "format 3, and this dbt knows format 7"),
         (b"[" * 100000 + b"\n", "no recording of dbt"),
     ):
         path.write_bytes(data)

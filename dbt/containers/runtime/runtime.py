@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
+from dbt.containers.runtime.recordings import RecordingPlan, new_recording
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, stopped_request
 from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec, machine_card
 from dbt.host.drive import Drive
@@ -84,11 +85,14 @@ class Runtime:
             self._template = None
             raise RuntimeFailure(str(error)) from None
 
-    async def start(self, spec: Spec, connection: Connection | None = None) -> ContainerVm:
+    async def start(
+        self, spec: Spec, connection: Connection | None = None, recording: RecordingPlan | None = None
+    ) -> ContainerVm:
         """Start a container's VM, whose network cards are connected to something, or to nothing. Its program has been
         executed when this returns. Raise ProcessFailure if it cannot be, and RuntimeFailure if there can be no VM.
+        With a ``recording``, it can be replayed (:mod:`dbt.containers.runtime.replays`).
         """
-        return await self._start(spec, main_request, True, connection)
+        return await self._start(spec, main_request, True, connection, recording)
 
     async def open_stopped(self, spec: Spec) -> ContainerVm:
         """Start a VM with the files of a container that does not run, for archives, changes, export and commit. It has
@@ -102,6 +106,7 @@ class Runtime:
         make_request: Callable[[Spec], ContainerRequest],
         has_program: bool,
         connection: Connection | None,
+        recording: RecordingPlan | None = None,
     ) -> ContainerVm:
         _check(spec)
         await self._await_end_of(spec)
@@ -115,7 +120,15 @@ class Runtime:
         arguments = self._carrier.arguments(_options(spec, cards))
         addresses = tuple(card.mac for card in cards)
         identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))
-        await self._begin(vm, lambda: vm.domain.start_in(template, arguments, identity))
+
+        def start() -> None:
+            if recording is None:
+                vm.domain.start_in(template, arguments, identity)
+                return
+            with new_recording(recording, spec, self._hardware.memory, identity) as file:
+                vm.domain.start_in(template, arguments, identity, file)
+
+        await self._begin(vm, start)
         await _connect(vm, connection)
         await vm.begin(request, has_program)
         return vm
@@ -188,6 +201,9 @@ class Runtime:
         """Start the machine of a VM. Raise RuntimeFailure if that is not possible, after which there is none."""
         try:
             await asyncio.to_thread(start)
+        except RuntimeFailure:
+            await vm.destroy()
+            raise
         except (ValueError, OSError, VmLost, RuntimeError) as error:
             await vm.destroy()
             raise RuntimeFailure(f"the VM of the container {vm.spec.id[:12]} cannot start: {error}") from error

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, VmLost
+from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, RecordingFile, VmLost
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.attaching import connect, end_others
@@ -171,12 +171,16 @@ class ProcessCarrier(Closing):
         console: ConsoleRing,
         conduct: Conduct,
         identity: Identity | None = None,
+        recording: RecordingFile | None = None,
     ) -> ProcessVm:
         assert isinstance(arguments, bytes)
         packed = b"" if identity is None else pickle.dumps(identity)
+        recorded = b"" if recording is None else pickle.dumps((recording.path, recording.origin))
         files = state_files(state)
+        more = () if recording is None else (recording.file,)
         try:
-            return self.restored(name, files, say.Restore(arguments, packed, b"", behaviour(conduct)), console)
+            message = say.Restore(arguments, packed, b"", behaviour(conduct), recorded)
+            return self.restored(name, (*files, *more), message, console)
         finally:
             for file in files:
                 os.close(file)

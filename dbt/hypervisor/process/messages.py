@@ -86,13 +86,19 @@ class Boot(_Message):
 class Restore(_Message):
     """Make a machine in a saved state, whose values and RAM come along as two files.
 
-    ``arguments`` are those of :class:`Booted`. ``identity`` is pickled, or empty; so are ``nets``.
+    ``arguments`` are those of :class:`Booted`. ``identity`` is pickled, or empty; so are ``nets`` and ``recording``,
+    the path and the origin of a recording, whose file comes along as the third one.
     """
 
     arguments: bytes
     identity: bytes
     nets: bytes
     behaviour: Behaviour
+    recording: bytes = b""
+
+
+class EndRecording(_Message):
+    """Record where the machine is, as its end. It is closed next."""
 
 
 class Execute(_Message):
@@ -284,6 +290,7 @@ ToZygote = Preload | Spawn | Reap
 ToVm = (
     Boot
     | Restore
+    | EndRecording
     | Execute
     | Interrupt
     | LimitDevices
@@ -351,7 +358,8 @@ class Card(_Message):
 
 class Booted(_Message):
     """The machine is made. ``arguments`` are pickled, for another process of the same domain. ``missing`` are the
-    measures of the jail that the host does not give, each with the reason.
+    measures of the jail that the host does not give, each with the reason. ``is_recorded``: it waits for an
+    :class:`EndRecording` at its end.
     """
 
     ticks_per_second: Annotated[int, Meta(ge=1_000_000, le=10_000_000_000)]
@@ -360,6 +368,7 @@ class Booted(_Message):
     cards: Annotated[list[Card], Meta(max_length=64)]
     arguments: Annotated[bytes, Meta(max_length=1 << 20)]
     missing: Annotated[dict[Text, Text], Meta(max_length=16)]
+    is_recorded: bool = False
 
 
 class Done(_Message):

@@ -86,7 +86,7 @@ class ProcessVm:
         self._uuid = uuid
         self._maker, self.pid, self._pidfd, self._channel = maker, pid, pidfd, channel
         self._console = console
-        self._arguments = b""
+        self._arguments, self._is_recorded = b"", False
         self._hubs: dict[str, HubEnd] = {}
         self._sent_frames: dict[str, list[bytes]] = {}  # which leave when the turn is accounted for
         self._has_arrivals = False
@@ -125,7 +125,7 @@ class ProcessVm:
     def _learn(self, booted: say.Booted) -> None:
         nets = tuple(Net(card.end, card.mac) for card in booted.cards)
         self.facts = Facts(booted.ticks_per_second, nets, booted.hears_outside, booted.has_limits)
-        self._arguments = booted.arguments
+        self._arguments, self._is_recorded = booted.arguments, booted.is_recorded
         for net in nets:
             kind, _, name = net.end.partition(":")
             if kind == "hub" and name not in self._hubs:
@@ -330,6 +330,8 @@ class ProcessVm:
                 os.close(file)
 
     def close(self) -> None:
+        if self._is_recorded and not self._lost:
+            self._end_recording()
         if not self._lost:
             with suppress(ChannelEnded):
                 self._channel.send(say.End())
@@ -339,6 +341,13 @@ class ProcessVm:
             self._maker.reap(self.pid)
         self._lost = self._lost or "it was closed"
         self._let_go()
+
+    def _end_recording(self) -> None:
+        """Let the process record where its machine is. If it cannot, the recording says that it is not complete."""
+        self._is_recorded = False
+        with suppress(VmLost, RuntimeError):
+            self.settle()
+            self.ask(say.EndRecording(), say.Ready)
 
     def _let_go(self) -> None:
         """Give back what this process has of the other one."""

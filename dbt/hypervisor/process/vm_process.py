@@ -42,6 +42,7 @@ from dbt.vm.state import state_hash
 from dbt.vm.vm_state import VmState, machine_options
 
 if TYPE_CHECKING:
+    from dbt.hypervisor.recorded import RecordedMachine
     from dbt.vm.options import HostOptions
 
 #: The exceptions that a host raises again as what they are. Others become a RuntimeError.
@@ -86,6 +87,7 @@ class VmProcess:
         #: The last turn, if the guest cannot go on after it.
         self.ended: say.Done | None = None
         self.moves = HandingOver()
+        self._recorded: RecordedMachine | None = None
 
     @property
     def machine(self) -> Machine:
@@ -166,8 +168,12 @@ class VmProcess:
                     with self.machine.save() as state:
                         return say.Saved(), state_files(state)
                 case say.Restore():
-                    values, ram = channel.take_files(2)
-                    return self._restore(message, received_state(values, ram)), ()
+                    values, ram, *more = channel.take_files(3 if message.recording else 2)
+                    try:
+                        return self._restore(message, received_state(values, ram), *more), ()
+                    except BaseException:
+                        self._close_recording(*more)
+                        raise
                 case say.Plug(cards):
                     for card, file in zip(cards, channel.take_files(len(cards)), strict=True):
                         self.machine.plug_net(card, file)
@@ -200,7 +206,9 @@ class VmProcess:
             case say.SetMemory(size):
                 set_memory(self.machine, size)
             case say.WaitUntil(tick):
-                self.machine.wait_until(tick)
+                self.machine.wait_until(tick, until_woken=True)
+            case say.EndRecording() if self._recorded is not None:
+                self._recorded.end()
             case say.Hash():
                 return say.Value(state_hash(self.machine).encode())
             case say.Registers():
@@ -243,7 +251,15 @@ class VmProcess:
         cards = [say.Card(net.end, net.mac) for net in facts.nets]
         packed = pickle.dumps(arguments)
         missing = self._jail(machine)
-        self._booted = say.Booted(facts.ticks_per_second, facts.hears_outside, facts.has_limits, cards, packed, missing)
+        self._booted = say.Booted(
+            facts.ticks_per_second,
+            facts.hears_outside,
+            facts.has_limits,
+            cards,
+            packed,
+            missing,
+            self._recorded is not None,
+        )
         return self._booted
 
     def _jail(self, machine: Machine) -> dict[str, str]:
@@ -263,7 +279,7 @@ class VmProcess:
         require(self._strictness, missing)
         return missing
 
-    def _restore(self, message: say.Restore, state: VmState) -> say.Booted:
+    def _restore(self, message: say.Restore, state: VmState, recording: int = -1) -> say.Booted:
         self._take_behaviour(message.behaviour)
         arguments: HostOptions = pickle.loads(message.arguments)
         if "port" in machine_options(state.values)["devices"]:
@@ -273,7 +289,7 @@ class VmProcess:
             arguments["nets"] = pickle.loads(message.nets)
         with state:
             if not message.identity:
-                return self._become(Machine.restore(state, **arguments))
+                return self._begin(Machine.restore(state, **arguments), message, recording)
             identity: Identity = pickle.loads(message.identity)
             drives = arguments.get("drives", ())
             arguments["drives"] = [drive._replace(snapshot=drive.is_overlaid, overlay="") for drive in drives]
@@ -282,7 +298,30 @@ class VmProcess:
             arguments["xenstore"] = store_of_clone(arguments.get("xenstore"), identity.uuid)
             nets: Sequence[Net] = arguments.get("nets", ())
             arguments["nets"] = [net._replace(mac=mac) for net, mac in zip(nets, identity.addresses, strict=True)]
-            return self._become(Machine.restore(VmState(with_identity(state.values, identity), state.ram), **arguments))
+            made = Machine.restore(VmState(with_identity(state.values, identity), state.ram), **arguments)
+            return self._begin(made, message, recording)
+
+    def _begin(self, machine: Machine, message: say.Restore, recording: int) -> say.Booted:
+        """Have a machine, whose input is recorded in a file if there is one."""
+        if message.recording:
+            from dbt.hypervisor.recorded import RecordedMachine
+
+            try:
+                path, origin = pickle.loads(message.recording)
+                self._recorded = RecordedMachine(machine, carrier.RecordingFile(recording, path, origin))
+            except BaseException:
+                machine.close()
+                raise
+        return self._become(machine)
+
+    def _close_recording(self, *files: int) -> None:
+        """Close the recording of a machine that could not be made, or its file if there is no recording."""
+        recorded, self._recorded = self._recorded, None
+        if recorded is not None:
+            recorded.close()
+            return
+        for file in files:
+            os.close(file)
 
     def execute(self, message: say.Execute, stop: Callable[[], bool] | None = None) -> say.Done:
         """Execute a turn."""
@@ -296,7 +335,7 @@ class VmProcess:
             self._console.send(message.typed)
         try:
             if message.wait_until is not None:
-                self.machine.wait_until(message.wait_until)
+                self.machine.wait_until(message.wait_until, until_woken=True)
         except Exception as error:  # of a device
             outcome = Outcome.failed(f"{type(error).__name__}: {error}", self.machine.vcpu.now())
         else:
@@ -304,6 +343,8 @@ class VmProcess:
             outcome = carrier.execute(self.machine, terms, stop)
         if self.conduct.holds_frames:
             self.machine.release_frames()
+        if self._recorded is not None:
+            outcome = self._recorded.note(outcome)
         done = self._done(outcome)
         self.most_memory = message.memory
         if message.instructions is not None:
@@ -381,6 +422,8 @@ class VmProcess:
             self._lease.release()
         for end in self._hubs.values():
             end.close()
+        if self._recorded is not None:
+            self._recorded.close()
         if self._machine is not None:
             self._machine.close()
 
