@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dbt.abi.addresses import Gpa, Gva, MappedPage
@@ -19,6 +19,7 @@ from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, overwrites_flags
 from dbt.backend.if_conversion import find_diamonds
+from dbt.backend.lookups import Lookups, find_lookups
 from dbt.backend.lower import Lowering
 from dbt.backend.module import Function
 from dbt.backend.pointers import followed_pointers
@@ -119,6 +120,9 @@ class RegionExits(Lowering):
         #: By block: the registers by which it accesses memory with a guess, if addresses are looked up in tables.
         self._followed = followed_pointers(region) if optimizations.guesses and self._flat is None else {}
         self._guesses = {number: self.f.emit_entry("alloca ptr") for number in self._guessed_registers()}
+        self._lookups = find_lookups(region) if optimizations.lookups and self._flat is None else Lookups()
+        #: By register: the HVA to which lookups add their index, null if it is not known, or region_memory._IN_PIECES.
+        self._hosts = {number: self.f.emit_entry("alloca ptr") for number in self._lookups.reach}
         self._lazy = LazyFlags(self.f, self.flags)
         self._exits: dict[tuple[str, FlagKind], str] = {}
         written = (registers_written(insn.uops) for block in region.blocks.values() for insn in block.insns)
@@ -162,6 +166,7 @@ class RegionExits(Lowering):
             f.label(pad)
             for number, guess in self._guesses.items():
                 f.do(f"store ptr {f.emit(f'load ptr, ptr {self._guess_word(number)}')}, ptr {guess}")
+            self._forget_hosts(self._hosts)
             for number, pointer in enumerate(self._registers):
                 f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
             self._go(self.region.entries[gva])
@@ -172,6 +177,11 @@ class RegionExits(Lowering):
     def _guess_word(self, register: int) -> str:
         """Return the pointer to the guess in CpuState, which outlives the region."""
         return self.state_pointer(NATIVE["guesses"].offset + 8 * register)
+
+    def _forget_hosts(self, numbers: Iterable[int]) -> None:
+        """Let lookups by these registers find their tables anew, because the registers may have changed."""
+        for number in sorted(self._hosts.keys() & numbers):
+            self.f.do(f"store ptr null, ptr {self._hosts[number]}")
 
     def _check_mode(self) -> None:
         """Leave if the MMU, alignment checking or the mapping of a page is not as assumed."""
@@ -345,6 +355,7 @@ class RegionExits(Lowering):
         """Let registers and flags be again what they were before a branch."""
         for number, value in before.registers.items():
             self.f.do(f"store i32 {value}, ptr {self._registers[number]}")
+        self._forget_hosts(before.registers)
         self._lazy.assume(before.kind, before.flags)
 
     def _exit_before_diamond(self, before: Before, reason: SideExit) -> None:

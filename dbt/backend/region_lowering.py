@@ -131,7 +131,13 @@ class RegionLowering(RegionMemory):
             if span is not None:
                 self._lower_in_span(span, uop)
                 return True
+            lookup = self._lookups.loads.get((self._block.place, self._index, uop))
+            if lookup is not None:
+                self._lower_lookup(lookup, uop)
+                return True
             self._followed_base = self._followed_register(uop.args[0])
+        elif uop.op == "set_reg":
+            self._forget_hosts([self._number(uop.args[0])])
         return super().lower_uop(uop)
 
     def lower_when(self, uop: Uop) -> None:
@@ -201,6 +207,7 @@ class RegionLowering(RegionMemory):
 
         for number in written:
             f.do(f"store i32 {select(taken[0][number], other[0][number])}, ptr {self._registers[number]}")
+        self._forget_hosts(written)
         self._lazy.assume(kind, {name: select(taken[1][name], other[1][name]) for name in PARTS[kind]})
         counts = [0 if way is None else len(way.insns) for way in (diamond.taken, diamond.other)]
         count = select(str(counts[0]), str(counts[1]), "i64")

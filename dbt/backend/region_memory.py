@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import PAGE_SIZE, SideExit
+from dbt.backend.lookups import Lookup
 from dbt.backend.pointers import base_register
 from dbt.backend.region_exits import RegionExits
 from dbt.backend.spans import Span, displacement
 from isa.ir.uop import Access, Uop
+
+#: In place of the HVA of a table: it is not in one piece in the host, so each load has to look for its own page.
+_IN_PIECES = "inttoptr (i64 1 to ptr)"
 
 
 class RegionMemory(RegionExits):
@@ -55,6 +59,63 @@ class RegionMemory(RegionExits):
                 entry = self.checked_entry(f.emit(f"add i32 {first}, {size - 1}"), "%writes", slow)
             entry = self._or_writable(entry, slow, first, size, span.align, side)
         span.host = self._store_pointer(entry, first)
+
+    def _lower_lookup(self, lookup: Lookup, uop: Uop) -> None:
+        """Lower a load by a register and a small index, which is added to the HVA that the register points to.
+
+        That of the register is found once, until it is written, if the table is in one piece.
+        """
+        f, access = self.f, uop.attr
+        assert isinstance(access, Access)
+        side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
+        address = self.value(uop.args[0])
+        self._widen(address)
+        self._check_place(address, access.size, align, side)
+        known, before = f.emit(f"load ptr, ptr {self._hosts[lookup.register]}"), f.current
+        ready, unknown, one, each = (f.new_label(name) for name in ("ready", "unknown", "one", "each"))
+        is_known = f.emit(f"icmp ugt ptr {known}, {_IN_PIECES}")
+        f.do(f"br i1 {is_known}, label %{ready}, label %{unknown}, !prof !1")
+        f.label(unknown)
+        first = self._find_table(lookup, known, one, each)
+        f.label(one)
+        f.do(f"store ptr {first}, ptr {self._hosts[lookup.register]}")
+        f.do(f"br label %{ready}")
+        f.label(each)
+        place = self.host_pointer(self.checked_entry(address, "%reads", side), address)
+        other = f.emit(f"getelementptr i8, ptr {place}, i64 {f.emit(f'sub i64 0, {self._wide_index(lookup)}')}")
+        last = f.current
+        f.do(f"br label %{ready}")
+        f.label(ready)
+        table = f.emit(f"phi ptr [ {known}, %{before} ], [ {first}, %{one} ], [ {other}, %{last} ]")
+        place = f.emit(f"getelementptr i8, ptr {table}, i64 {self._wide_index(lookup)}")
+        self.values[uop] = self.extend(f.emit(f"load i{8 * access.size}, ptr {place}, align {align}"), access)
+
+    def _find_table(self, lookup: Lookup, known: str, one: str, each: str) -> str:
+        """Return the HVA that the register of a lookup points to, and go to ``one`` if all that is looked up by the
+        register is in one piece from there on. Go to ``each`` if not, or if ``known`` says so.
+
+        It is in one piece if its last byte is as far from its first one in the host as in the guest. Then there is no
+        third page between them, and no way from the highest address to 0.
+        """
+        f, length = self.f, self._lookups.reach[lookup.register] - 1
+        look, first = f.new_label("look"), self.value(lookup.base)
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {known}, null')}, label %{look}, label %{each}")
+        f.label(look)
+        f.do(f"store ptr {_IN_PIECES}, ptr {self._hosts[lookup.register]}")
+        ends = [(self.table_entry(place, "%reads"), place) for place in (first, f.emit(f"add i32 {first}, {length}"))]
+        low, high = (super(RegionMemory, self).host_pointer(*end) for end in ends)
+        whole = f.emit(f"icmp eq ptr {f.emit(f'getelementptr i8, ptr {low}, i64 {length}')}, {high}")
+        mapped = f.emit(f"icmp ne ptr {ends[0][0]}, null")
+        f.do(f"br i1 {f.emit(f'and i1 {whole}, {mapped}')}, label %{one}, label %{each}")
+        return low
+
+    def _wide_index(self, lookup: Lookup) -> str:
+        """Return the index of a lookup, as i64. It is small, so that a shift of it may be the host's addressing."""
+        index, shift = lookup.index, None
+        if index.op == "shl" and (shift := index.args[1].number) is not None:
+            index = index.args[0]
+        wide = self.f.emit(f"zext i32 {self.value(index)} to i64")
+        return wide if shift is None else self.f.emit(f"shl nuw nsw i64 {wide}, {shift}")
 
     def _guessed_entry(self, address: str, table: str, bail: str, register: int | None) -> str:
         """Do as :meth:`checked_entry`, for an address that a register of the current block is a term of.

@@ -31,6 +31,7 @@ class Optimizations(NamedTuple):
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
     spans: bool = True  # accesses by one register and constants are checked together
     guesses: bool = True  # what a loop follows a pointer to is likely in the page of the last (with an MMU)
+    lookups: bool = True  # where a table lies that a loop reads by a small index is found once (with an MMU)
     early_zext: bool = True  # addresses are extended to 64 bits before they are checked
     shared_exits: bool = True  # one copy of the code that leaves a region, for all its exits
     if_conversion: bool = True  # both ways of a branch around a subtraction are executed, and one result selected
