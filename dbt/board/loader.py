@@ -5,7 +5,7 @@ Whatever a file contains, reading it gives an :class:`Image` that fits the machi
 :mod:`dbt.inspector.symbols` reads the symbols.
 """
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 import struct
 from collections.abc import Iterator

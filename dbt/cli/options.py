@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dbt.board.boards import BOARDS, CPU_MODELS, BoardModel, default_board
 from dbt.board.clock import DEFAULT_EPOCH, DEFAULT_INSN_NS
@@ -79,13 +79,13 @@ def make_machine(
     _check_devices(options, default_board(cpu) if board is None else BOARDS[board], memory)
     console = console or make_console(options, options.kernel is not None, lambda: machine, requests or Requests())
     host = host_options(options, observer, console)
-    default = _default_clock(options)
+    default_epoch, default_insn_ns = _default_clock(options)
     machine = Machine(
         memory=memory,
-        epoch=default.epoch if epoch is None else epoch,
+        epoch=default_epoch if epoch is None else epoch,
         cpu=cpu,
         semihosting=semihosting,
-        insn_ns=default.insn_ns if insn_ns is None else insn_ns,
+        insn_ns=default_insn_ns if insn_ns is None else insn_ns,
         board=board,
         devices=_devices(options),
         rng_seed=0 if rng_seed is None else rng_seed,
@@ -253,19 +253,14 @@ def make_console(
     )
 
 
-class _Clock(NamedTuple):
-    """The time of day at the start, in seconds since 1970, and the time of an instruction, in nanoseconds."""
-
-    epoch: int
-    insn_ns: float
-
-
-def _default_clock(options: RunOptions) -> _Clock:
-    """Return what holds where the user says nothing. For a replay that is what the recording has."""
+def _default_clock(options: RunOptions) -> tuple[int, float]:
+    """Return the time of day at the start, in seconds since 1970, and the time of an instruction, in nanoseconds, where
+    the user says nothing. For a replay that is what the recording has.
+    """
     if options.replay is None:
-        return _Clock(DEFAULT_EPOCH, DEFAULT_INSN_NS)
+        return DEFAULT_EPOCH, DEFAULT_INSN_NS
     identity = _recorded(options.replay)
-    return _Clock(identity.epoch, identity.insn_ns)
+    return identity.epoch, identity.insn_ns
 
 
 def _recorded(path: str) -> RunIdentity:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib.machinery import PathFinder
 
 from dbt.backend.digest import digest
 from dbt.backend.image import Image, ImageDamaged
@@ -57,7 +57,7 @@ def host_fingerprint() -> bytes:
 
 def _llvmlite_fingerprint() -> bytes:
     """Return the version of llvmlite as bytes, without importing it."""
-    found = importlib.util.find_spec("llvmlite")
+    found = PathFinder.find_spec("llvmlite")
     if found is None or found.origin is None:
         return b"none"
     return _content(os.path.join(os.path.dirname(found.origin), "_version.py"))

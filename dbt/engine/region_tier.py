@@ -20,7 +20,6 @@ from dbt.abi.exits import Heat, VmExit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, LEAST_INSNS, PAGE_SHIFT, SideExit
 from dbt.codecache.handlers import image_key
-from dbt.codecache.hot_list_store import HotListStore
 from dbt.codecache.region_store import RegionStore, StoreCounts
 from dbt.engine.arena import lease_arena
 from dbt.engine.hot_queue import HotQueue
@@ -31,7 +30,6 @@ from dbt.engine.shadow_tables import ShadowPage
 from dbt.engine.stitched import StitchActivity, Thresholds, usual_thresholds
 from dbt.engine.threaded import ThreadedTier, notify
 from dbt.engine.tier import Allowance, HostCall, JitMode, unanswered, unlimited
-from dbt.engine.unfinished import UnfinishedWork
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.optimizations import ALL, Optimizations
 from dbt.memory.guest_memory import GuestMemory
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from dbt.engine.messages import CompileRequest
     from dbt.engine.profile import ExecutionProfile
     from dbt.engine.stitch_log import StitchLog
+    from dbt.engine.unfinished import UnfinishedWork
     from dbt.engine.worker import Answer, CodeSource, CompileClient, CompileWorker
     from dbt.engine.worker_process import Compile
 
@@ -115,12 +114,8 @@ class RegionTier:
         self._queue = HotQueue()
         self._arrivals: Counter[Gpa] = Counter()  # at ops that do not count instructions, where code is stitched
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
-        self._unfinished: UnfinishedWork | None = None
-        if self._store is not None and jit == "async":
-            lists = HotListStore(image_key())
-            self._unfinished = UnfinishedWork(
-                lists, self._store, program, self._connect_earlier, self._hot_list, self._suits
-            )
+        self._program = program
+        self._unfinished: UnfinishedWork | None = None  # until something is warm
         self._block_counters: HostRange | None = None
         if observer.wants_block_counters:
             self._block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
@@ -155,8 +150,7 @@ class RegionTier:
     def code_is_hot(self, gva: Gva, gpa: Gpa, heat: Heat) -> None:
         """Install a region for the code if one is on disk, or request one."""
         self._queue.heat(gpa, self._now)
-        if self._unfinished is not None:
-            self._unfinished.begin()
+        self._begin_unfinished_work()
         if self._jit == "off" or self.cache.is_entered(gpa) or gpa in self._requested:
             return
         if self.cache.is_rewritten(gpa) or self.cache.enter_later(gpa):
@@ -299,6 +293,24 @@ class RegionTier:
             from dbt.engine.hot_list import HotList
 
             self._unfinished.keep(request.gpa, HotList(self.code_pages.address, notices, [request]))
+
+    def _begin_unfinished_work(self) -> None:
+        """Read what earlier runs of the program left, if that has not been done and this run uses the store."""
+        if self._unfinished is None:
+            if self._store is None or self._jit != "async":
+                return
+            from dbt.codecache.hot_list_store import HotListStore
+            from dbt.engine.unfinished import UnfinishedWork
+
+            self._unfinished = UnfinishedWork(
+                HotListStore(image_key()),
+                self._store,
+                self._program,
+                self._connect_earlier,
+                self._hot_list,
+                self._suits,
+            )
+        self._unfinished.begin()
 
     def _connect_earlier(self, source: CodeSource) -> CompileClient:
         _ = self.compiler  # first, because the worker ends with its last client

@@ -9,7 +9,7 @@ The number of the semihosting SVC is not part of it: no region contains an SVC, 
 CpuState.
 """
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -62,7 +62,7 @@ class TranslationContext(NamedTuple):
         """The part that decoded ops depend on. Handlers take account of the rest when they are executed."""
         return self.instruction_set, self.architecture
 
-    def is_within_reach(self, other: TranslationContext) -> bool:
+    def is_within_reach(self, other: "TranslationContext") -> bool:
         """Return True if a guest comes from one context into the other by writing SCTLR.
 
         Regions compare SCTLR at their entries, so those of one context do no harm in the other.
@@ -79,7 +79,7 @@ class TranslationContext(NamedTuple):
         )
 
     @classmethod
-    def parse(cls, text: str) -> TranslationContext:
+    def parse(cls, text: str) -> "TranslationContext":
         """Return the context that :meth:`describe` made ``text`` of. Raises WrongContext."""
         return _parse(text)
 

@@ -4,7 +4,7 @@ Leaving one out changes the speed and never the result. ``dbt run --without`` sh
 narrows down a defect.
 """
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ class Optimizations(NamedTuple):
         return (*(name for name in cls._fields if name != "passes"), *PASSES)
 
     @classmethod
-    def without(cls, *names: str) -> Optimizations:
+    def without(cls, *names: str) -> "Optimizations":
         """Return all optimizations but the named ones. Raise ValueError for a name that does not exist."""
         if unknown := [name for name in names if name not in cls.names()]:
             raise ValueError(f"there is no optimization {unknown[0]!r}: they are {', '.join(cls.names())}")

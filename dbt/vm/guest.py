@@ -1,6 +1,6 @@
 """What a machine runs: reads the files of a program or kernel, and says what goes into RAM and registers."""
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -121,7 +121,7 @@ def read_kernel(
 
     cpu_model = cpu or board.kernel_cpu
 
-    def tree(chosen: Chosen) -> bytes:
+    def tree(chosen: "Chosen") -> bytes:
         return board.tree(chosen, has_device, cpu_model, rng_seed)
 
     boot = read_boot(path, ram, initrd, dtb, append, atags, tree, _gpa(base), _gpa(entry), board, has_virtio)

@@ -1,6 +1,6 @@
 """The options of a machine. They are checked once, and make its tier when that is needed."""
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 import os
 from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ class HostOptions(TypedDict, total=False):
 
     tier: TierName | TierFactory
     files: str | PathLike[str] | None
-    console: Console | None
+    console: "Console | None"
     notice: Callable[[str], None]
     jit: JitMode
     optimizations: Optimizations
@@ -74,10 +74,10 @@ class HostOptions(TypedDict, total=False):
     realtime: bool
     measures: bool
     observer: Observer
-    drives: Sequence[Drive]
-    nets: Sequence[Net]
-    shares: Sequence[Share]
-    vsock: Vsock | None
+    drives: "Sequence[Drive]"
+    nets: "Sequence[Net]"
+    shares: "Sequence[Share]"
+    vsock: "Vsock | None"
     claims: bool
     xenstore: str | None
 
@@ -99,10 +99,10 @@ class MachineOptions(NamedTuple):
     board: str | None
     rng_seed: int
     devices: tuple[str, ...]
-    drives: tuple[Drive, ...]
-    nets: tuple[Net, ...]
-    shares: tuple[Share, ...]
-    vsock: Vsock | None
+    drives: "tuple[Drive, ...]"
+    nets: "tuple[Net, ...]"
+    shares: "tuple[Share, ...]"
+    vsock: "Vsock | None"
     claims: bool = True
     xenstore: str | None = None
 
@@ -121,7 +121,7 @@ class MachineOptions(NamedTuple):
         """How many virtio or para-virtual devices the machine has."""
         return len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares) + (self.vsock is not None)
 
-    def of_host(self, console: Console, notice: Callable[[str], None]) -> HostOptions:
+    def of_host(self, console: "Console", notice: Callable[[str], None]) -> HostOptions:
         """Return those that are not part of a guest's state, for another machine with this console and ``notice``.
 
         It does not write to this machine's overlay files. Its network cards and its socket device are connected to
@@ -265,7 +265,7 @@ class MachineOptions(NamedTuple):
             host_call=parts.host_call,
         )
 
-    def _open_dump(self, parts: TierParts) -> RegionDump | None:
+    def _open_dump(self, parts: TierParts) -> "RegionDump | None":
         if self.dump is None:
             return None
         from dbt.backend.dump import RegionDump
@@ -290,7 +290,7 @@ def path_text(name: str, path: str | PathLike[str]) -> str:
         raise TypeError(f"{name} is a path, as str or os.PathLike, and {path!r} is none") from None
 
 
-def check_receivers(console: Console | None, notice: Callable[[str], None], observer: Observer) -> None:
+def check_receivers(console: "Console | None", notice: Callable[[str], None], observer: Observer) -> None:
     """Raise ValueError for receivers of output that cannot be called as they will be during a run."""
     if console is not None:
         missing = [name for name in _CONSOLE_METHODS if not callable(getattr(console, name, None))]
@@ -331,7 +331,7 @@ def _check_memory(memory: int | Sequence[RamRegion]) -> None:
         raise ValueError(f"memory={memory} is not a multiple of {PAGE_SIZE}, the size of a page")
 
 
-def open_jail(files: str | None) -> FileJail | None:
+def open_jail(files: str | None) -> "FileJail | None":
     """Return the jail for the directory whose files a guest may open, or None without one. Raise OSError."""
     if files is None:
         return None

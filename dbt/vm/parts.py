@@ -1,6 +1,6 @@
 """Building the parts of a machine. Each part gets what it needs when it is made, and nothing is assigned afterwards."""
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 from collections.abc import Callable
 from functools import cache
@@ -165,7 +165,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     signals = SignalDeferral()
 
     @cache
-    def silence() -> SilentKernel:
+    def silence() -> "SilentKernel":
         from dbt.vm.silent_kernel import SilentKernel
 
         return SilentKernel(options.board_model, output, notice)

@@ -1,6 +1,6 @@
 """The result of a run, as a value."""
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 from enum import Enum
 from typing import NamedTuple

@@ -4,7 +4,7 @@ Values are those of the technical reference manuals (DDI 0198, DDI 0301, DDI 034
 The Cortex-A15 and A7 (DDI 0438, DDI 0464) are as QEMU has them without EL2, EL3, VFP and NEON, and without LPAE.
 """
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 from collections.abc import Mapping
 from typing import NamedTuple
