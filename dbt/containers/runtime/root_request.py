@@ -46,7 +46,7 @@ _HIDDEN: Final = (
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 )
 _FROZEN: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-#: Files and directories that every container has below its own, as docker's.
+#: Files and directories that every container finds if its image has not got them, as docker's.
 _INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _INIT_FOLDERS: Final = ("/dev/pts", "/dev/shm", "/etc", "/proc", "/sys")
 #: As docker has it: any user may use ping, and listen at any port.
@@ -154,13 +154,13 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
         request.make_directory(_INIT + folder)
     for file in _INIT_FILES:
         request.write_file(_INIT + file, b"", 0o755)
-    first, lower = 0, [_INIT]
+    first, lower = 0, list[str]()
     for number, layer in enumerate(spec.layers, 1):
         size = os.stat(layer).st_size
         request.add_partition(_LAYER_DISK, first, size, number)
         request.make_directory(f"{_LAYERS}/{number}")
         request.mount("erofs", f"{_LAYER_DISK}{number}", f"{_LAYERS}/{number}", _F.READ_ONLY)
-        lower.insert(1, f"{_LAYERS}/{number}")
+        lower.insert(0, f"{_LAYERS}/{number}")
         first += size
     request.make_directory(DISK)
     request.mount("ext4", _OWN_DISK, DISK, _F.NO_ATIME, "noblock_validity,no_prefetch_block_bitmaps,barrier=0")
@@ -170,7 +170,7 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
     request.write_file(f"/sys/fs/ext4/{posixpath.basename(_OWN_DISK)}/mb_prefetch", b"0")
     for folder in (UPPER, _WORK, ROOT):
         request.make_directory(folder)
-    options = f"lowerdir={':'.join(lower)},upperdir={UPPER},workdir={_WORK}"
+    options = f"lowerdir={':'.join([*lower, _INIT])},upperdir={UPPER},workdir={_WORK}"
     request.mount("overlay", "overlay", ROOT, 0, options)
     request.make_directory(f"/{_FILES}")
     for number, content in enumerate(spec.files.values()):
@@ -186,7 +186,7 @@ def lower_view(request: ContainerRequest, spec: Spec, path: str) -> None:
     """Mount what is below the container's own files, in a namespace of this process."""
     request.unshare(Namespaces.MOUNT)
     request.make_directory(path)
-    lower = [_INIT, *(f"{_LAYERS}/{number}" for number in range(len(spec.layers), 0, -1))]
+    lower = [*(f"{_LAYERS}/{number}" for number in range(len(spec.layers), 0, -1)), _INIT]
     lower.append("/container/files") if len(lower) == 1 else None  # an overlay has two directories at least
     request.mount("overlay", "overlay", path, _F.READ_ONLY, f"lowerdir={':'.join(lower)}")
 
@@ -232,7 +232,7 @@ def _mount_users(request: ContainerRequest, spec: Spec) -> None:
         if place != target:
             request.bind(f"{place}/{NAME.decode()}", target)
     for number, path in enumerate(spec.files):
-        request.mount("", f"{_FILES}/{number}", path, _F.BIND)
+        request.bind(f"{_FILES}/{number}", path)
 
 
 def directories(spec: Spec) -> dict[str, str]:

@@ -24,7 +24,7 @@ _KINDS = {
     **{stat.S_IFCHR: "character special file", stat.S_IFBLK: "block special file"},
 }
 #: What a container has mounted, or has of its own.
-_OWN = ("/dev", "/proc", "/sys", "/.dockerenv", "/etc|", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/mtab")
+_OWN = ("/dev", "/proc", "/sys", "/.dockerenv", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/mtab")
 
 
 def _busybox() -> bytes:
@@ -87,8 +87,6 @@ def _seen(view: FilesView) -> tuple[set[str], set[str], set[str]]:
     for path, found in seen.items():
         names.setdefault(found.identity, []).append(path)
     for path, found in seen.items():
-        if path == "/etc":
-            continue
         kind, count = stat.S_IFMT(found.mode), len(names[found.identity])
         text = _KINDS[kind] if kind != stat.S_IFREG or found.size else "regular empty file"
         device = ":".join(f"{number:x}" for number in found.device)
@@ -100,6 +98,28 @@ def _seen(view: FilesView) -> tuple[set[str], set[str], set[str]]:
         elif kind == stat.S_IFLNK:
             links.add(f"{path}|{found.link}")
     return files, sums, links
+
+
+def test_the_directories_of_mounted_files_are_the_images(store: ImageStore, tmp_path: Path) -> None:
+    """Also if its last layer hides what the layers below have there."""
+    layer = archive(
+        [
+            member("etc", tarfile.DIRTYPE, mode=0o2750, uid=7, gid=8),
+            member("etc/.wh..wh..opq"),
+            member("etc/hosts", data=b"image", mode=0o600),
+            member("dev", tarfile.DIRTYPE, mode=0o700, uid=9),
+        ]
+    )
+    layers = [store.add_layer(io.BytesIO(one)) for one in (_busybox(), layer)]
+    boxes = Boxes(tmp_path, tuple(one.erofs for one in layers))
+    script = "stat -c '%a %u %g' /etc; cat /etc/hosts /etc/resolv.conf; ls /etc; touch /etc/new; ls /dev | grep -c null"
+    files = {"/etc/hosts": b"1.2.3.4 there\n", "/etc/resolv.conf": b"nameserver\n"}
+    try:
+        said, _ = boxes.run(boxes.said("sh", "-c", script, files=files))
+    finally:
+        boxes.close()
+    lines = said.output.decode().splitlines()
+    assert lines == ["2750 7 8", "1.2.3.4 there", "nameserver", "hosts", "resolv.conf", "1"], said
 
 
 def test_a_layer_with_odd_contents_does_a_guest_no_harm(store: ImageStore, tmp_path: Path) -> None:
