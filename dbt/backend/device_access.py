@@ -7,7 +7,8 @@ and afterwards the end of the slice: an access can raise an interrupt line or se
   :class:`dbt.devices.registers.WordRegisters` does, if the device is in the table of :mod:`dbt.abi.device_windows`.
 - ``drive_line(cpu, line, level)`` sets the level of the line whose words are at ``line``.
 - ``sample_level(cpu, sample)`` returns the level of what has its words at ``sample``.
-- ``ring_due(cpu) -> done`` rings the alarms that are due. It stops at one that only Python can ring.
+- ``ring_due(cpu) -> done`` rings the alarms that are due. It stops at one that only Python can ring: its class
+  has no method ``rings``, or has a property ``may_ring`` that is False now.
 - ``bound_slice(cpu, takeable)`` lets the budget end where native code has to look next: at the next event, with the
   slice, and after the present instruction if interrupts are ``takeable``.
 - ``read_private(cpu, number) -> {value, made}`` and ``write_private(cpu, number, low, high) -> made`` access a register
@@ -212,6 +213,11 @@ def _next_alarm(f: Builder) -> tuple[Value, Value]:
 
 def _ring_due(methods: DeviceMethods) -> Builder:
     f = define("ring_due", {}, "i1", "noinline")
+    asking = {
+        methods.function(cls, "rings"): methods.function(cls, "may_ring")
+        for _, cls in classes()
+        if hasattr(cls, "may_ring")
+    }
     with f.repeat() as loop:
         tick, record = _next_alarm(f)
         with f.when(now(f).slt(tick)):
@@ -220,8 +226,12 @@ def _ring_due(methods: DeviceMethods) -> Builder:
         rung = f.variable("i1", 0)
 
         def ring(function: str) -> None:
+            device = record.at(WORD_BYTES * ALARM_DEVICE).load("ptr")
+            if function in asking:
+                with f.when(f.call(asking[function], f.cpu, device, result="i64").eq(0)):
+                    f.ret(f.value("i1", 0))
             f.store(f.value("i64", UNSET), record.at(WORD_BYTES * TICK))
-            f.call(function, f.cpu, record.at(WORD_BYTES * ALARM_DEVICE).load("ptr"), result="i64")
+            f.call(function, f.cpu, device, result="i64")
             f.store_native("events_rung", f.load_native("events_rung") + 1)
             rung.set(1)
 

@@ -21,6 +21,7 @@ from dbt.hypervisor.xen.pv import monitor
 from dbt.hypervisor.xen.pv.page_types import LEAF, NONE, ROOT, WRITABLE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
+from isa.arm.state import Mode
 from tests.xen.guests import ARGUMENTS, RAM, SELF, domain_machine
 from tests.xen.pv import (
     DATA,
@@ -39,6 +40,10 @@ from tests.xen.pv import (
 
 _ROOT = Path(__file__).resolve().parents[2]
 _EXPECTED = (_ROOT / "guests" / "expected" / "minios.txt").read_text()
+#: The kernel's rights to the MMU's domains.
+_OF_KERNEL = 0x40000005
+#: Where minios has the shared page.
+_SHARED = 0xC0000000 + (8 << 20)
 _MONITOR = Path(monitor.__file__).with_name("monitor.S")
 
 
@@ -53,6 +58,37 @@ def test_minios_says_the_same_in_user_mode() -> None:
             ends.append((result.icount, state_hash(machine)))
         assert console.output.decode().replace("\r", "") == _EXPECTED
     assert len(set(ends)) == 1
+
+
+def test_native_code_rings_the_timer_unless_its_event_changes_code() -> None:
+    """The guest executes two words of the shared page, which do nothing. From then on the page has code."""
+    ends = []
+    for tier in ("reference", "threaded"):
+        with minios(tier=tier) as machine:
+            machine.run(fuel=400_000)
+            while machine.cpu.mode != Mode.USER or machine.cpu["dacr"] != _OF_KERNEL:
+                machine.run(fuel=1)
+            rung = machine.cpu.native("events_rung")
+            assert rung > 5 if tier == "threaded" else not rung
+            _make_executable(machine, _SHARED)
+            before, machine.cpu.r[15] = machine.cpu.r[15], _SHARED + 0x700
+            machine.run(fuel=2)
+            assert machine.cpu.r[15] == _SHARED + 0x708
+            machine.cpu.r[15] = before
+            machine.run(fuel=400_000)
+            assert machine.cpu.native("events_rung") == rung
+            ends.append((machine.icount, state_hash(machine)))
+    assert len(set(ends)) == 1
+
+
+def _make_executable(machine: Machine, address: int) -> None:
+    """Clear XN in the descriptor of a page of the kernel's."""
+    at = machine.cpu["ttbr1"] & ~0x3FFF
+    for mask, index in ((~0x3FF, address >> 20), (0, address >> 12 & 0xFF)):
+        place = Gpa(at + 4 * index)
+        entry = int.from_bytes(machine.memory.read_ram(place, 4), "little")
+        at = entry & mask
+    machine.memory.write_ram(place, (entry & ~1).to_bytes(4, "little"))
 
 
 @pytest.mark.parametrize("icount", [200_000, 600_001, 1_234_567, 1_500_003])

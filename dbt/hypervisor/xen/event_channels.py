@@ -39,7 +39,7 @@ class Kind:
     IPI: Final = 5
 
 
-_CLOSED, _INTERDOMAIN, _IPI = Kind.CLOSED, Kind.INTERDOMAIN, Kind.IPI
+_CLOSED, _INTERDOMAIN, _VIRQ, _IPI = Kind.CLOSED, Kind.INTERDOMAIN, Kind.VIRQ, Kind.IPI
 #: The operations that native code does.
 SEND, UNMASK = 4, 9
 
@@ -110,10 +110,11 @@ class EventChannels(Stateful):
 
     def send_virq(self, virq: int) -> None:
         """Send the guest an event at the port that it has bound to a source, if there is one."""
-        for port, kind in enumerate(self.kinds):
-            if kind == Kind.VIRQ and self.peers[port] == virq:
-                self.notify(port)
-                return
+        port = 0
+        while port < PORTS and not (self.kinds[port] == _VIRQ and self.peers[port] == virq):
+            port += 1
+        if port < PORTS:
+            self.notify(port)
 
     # -- other guests --------------------------------------------------------------------------
 

@@ -69,5 +69,5 @@ def make_domain(
         console,
         store,
         back_ends,
-        make_para_virtual(dma, arguments, time, channels.send_virq),
+        make_para_virtual(dma, arguments, time, channels),
     )

@@ -9,7 +9,6 @@ pages of the hypervisor. The processor uses the guest's page tables themselves; 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +18,7 @@ from dbt.devices.shared import shared
 from dbt.devices.state import Part, Stateful, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
 from dbt.hypervisor.xen.arguments import Arguments
+from dbt.hypervisor.xen.event_channels import EventChannels
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, SELF, Errno, HypercallError, Request
 from dbt.hypervisor.xen.pv import monitor
 from dbt.hypervisor.xen.pv.page_types import LEAF, ROOT, PageTypes
@@ -61,13 +61,13 @@ _SHORTEST_NS: Final = 10_000
 class ParaVirtual(Stateful):
     """The para-virtual MMU, exceptions and timer of a domain. ``root`` is the kernel's table, 0 before it has one, and
     ``user_root`` that of the present process, 0 for none. ``pinned`` are pages with a pin. ``period`` is in ticks, 0
-    for no timer. ``send`` sends an event to the port of a VIRQ.
+    for no timer.
     """
 
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     time: Wiring[Time]
-    send: Wiring[Callable[[int], None]]
+    channels: Wiring[EventChannels] = field(metadata={"count": 1})
     pages: Part[PageTypes] = field(metadata={"count": 1})
     root: Word = 0
     user_root: Word = 0
@@ -77,7 +77,7 @@ class ParaVirtual(Stateful):
     alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.alarm = self.time.alarm("periodic timer", self._rings)
+        self.alarm = self.time.alarm("periodic timer", self.rings)
 
     def is_possible(self) -> bool:
         return bool(self.root) == bool(self.pages.types) and self.period >= 0
@@ -310,10 +310,15 @@ class ParaVirtual(Stateful):
             self.alarm.set(self.next)
         return 0
 
-    def _rings(self) -> None:
+    @property
+    def may_ring(self) -> bool:
+        """True if native code can do :meth:`rings`."""
+        return self.channels.queues.is_plain
+
+    def rings(self) -> None:
         if self.next is None:
             return
-        self.send(_VIRQ_TIMER)
+        self.channels.send_virq(_VIRQ_TIMER)
         self.next += self.period
         self.alarm.set(self.next)
 
@@ -324,6 +329,6 @@ def _must(error: int) -> None:
         raise HypercallError(Errno(error))
 
 
-def make_para_virtual(dma: Dma, arguments: Arguments, time: Time, send: Callable[[int], None]) -> ParaVirtual:
+def make_para_virtual(dma: Dma, arguments: Arguments, time: Time, channels: EventChannels) -> ParaVirtual:
     """Return what a domain has for a kernel in user mode, before there is one."""
-    return ParaVirtual(dma, arguments, time, send, PageTypes(dma, FIRST_SHARED_PAGE))
+    return ParaVirtual(dma, arguments, time, channels, PageTypes(dma, FIRST_SHARED_PAGE))
