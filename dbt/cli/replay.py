@@ -47,9 +47,16 @@ def _repeat(
     with session(machine, options) as here:
         gc.enable()
         with stopping_on_ctrl_c(machine, requests):
-            if gdb is None:
-                return _show(machine, _run_up_to(machine, icount), icount, path, as_json)
-            return _debug(machine, here, icount, path, gdb)
+            return visit(machine, here, icount, path, gdb, as_json)
+
+
+def visit(machine: Machine, here: Session, icount: int, path: str, gdb: str | None, as_json: bool) -> int:
+    """Run up to an icount, and print the state there; or let debuggers connect at ``gdb``, and return the status of the
+    run.
+    """
+    if gdb is None:
+        return _show(machine, _run_up_to(machine, icount), icount, path, as_json)
+    return _debug(machine, here, icount, path, gdb)
 
 
 def _run_up_to(machine: Machine, icount: int) -> RunResult:

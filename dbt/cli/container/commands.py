@@ -25,6 +25,7 @@ def add_container(parser: Parser) -> None:
     _add_logs(add("logs", "show what a container has written"))
     _add_stop(add("stop", "let containers end"))
     _add_rm(add("rm", "remove containers"))
+    _add_replay(add("replay", "run a container that was recorded again, to the instruction"))
     _add_migrate(add("migrate", "move a container that runs to another engine"))
     _add_images(add("images", "list images"))
     _add_pull(add("pull", "get an image from its registry"))
@@ -64,6 +65,8 @@ def _add_run(parser: Parser) -> None:
     options.text("N", "how much of a processor it may have, as 0.5", "--cpus")
     help_ = "whether it is started again: no, always, unless-stopped, on-failure[:TIMES] [no]"
     options.text("POLICY", help_, "--restart")
+    help_ = "record it, so that it can be replayed; as docker's --label dbt.record=NAME"
+    options.text("NAME", help_, "--record")
     parser.add_argument("image", metavar="IMAGE", help="the image's name or id")
     _add_command(parser, "the program and its arguments [the image's]")
     parser.set_defaults(command=lambda parsed: _verbs().run(parsed))
@@ -123,6 +126,32 @@ def _add_rm(parser: Parser) -> None:
     _add_containers(parser)
     parser.add_argument("-f", "--force", action="store_true", help="also if it runs")
     parser.set_defaults(command=lambda parsed: _verbs().remove(parsed))
+
+
+def _add_replay(parser: Parser) -> None:
+    parser.usage = "dbt container replay [OPTIONS] RECORDING"
+    parser.description = (
+        "Run a container again that was recorded by --record or by docker's --label\n"
+        "dbt.record=NAME: it writes the same, and ends in the same state after as many\n"
+        "instructions. Nothing outside is asked. Status 118 if something differs."
+    )
+    options = Options(parser)
+    parser.add_argument("recording", metavar="RECORDING", help="its name, or its directory, as ./NAME")
+    options.text("ICOUNT", "go as far only, and print the state of the machine there", "--at")
+    help_ = "let gdb connect there, or at the beginning, and go back and forth: as `dbt run --gdb`"
+    options.text("[HOST:]PORT|unix:PATH", help_, "--gdb")
+    options.text("FILE", "record what the translator does", "--record-trace")
+    parser.add_argument(
+        "--tier", choices=("reference", "threaded", "stitched", "auto"), help="how it is executed [auto]"
+    )
+    options.flag("print the state as a JSON object, the last line of standard error", "--json")
+
+    def command(parsed: argparse.Namespace) -> int:
+        from dbt.cli.container.replay import replay
+
+        return replay(parsed.recording, parsed.at, parsed.gdb, parsed.record_trace, parsed.tier, parsed.json)
+
+    parser.set_defaults(command=command)
 
 
 def _add_migrate(parser: Parser) -> None:

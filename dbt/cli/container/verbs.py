@@ -114,6 +114,7 @@ def _wishes(parsed: argparse.Namespace) -> dict[str, Any]:
         "AttachStdout": attached,
         "AttachStderr": attached,
         "ExposedPorts": {name: {} for name in ports},
+        "Labels": {"dbt.record": parsed.record} if parsed.record else {},
         "HostConfig": host,
     }
 

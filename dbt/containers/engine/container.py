@@ -9,9 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from dbt.containers.engine.errors import Conflict, EngineError, NotModified
+from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotModified
 from dbt.containers.engine.health import HealthChecks
 from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.recorded import recording_plan
 from dbt.containers.engine.records import Record, RecordsError
 from dbt.containers.engine.restarting import Restarts
 from dbt.containers.engine.signals import signal_number
@@ -85,14 +86,16 @@ class Container(StoredContainer):
             await self._start(checkpoint)
 
     async def _start(self, checkpoint: str | None = None) -> None:
-        state = self.record.state
+        state, definition = self.record.state, self.record.definition
+        if checkpoint is not None and definition.recording:
+            raise BadParameter("a container that is recorded starts at its beginning, and from no checkpoint")
         state.starting, state.restarting = True, False
         self.save()
         try:
             async with self.files.closed():
                 runtime, place = self._parts.runtime, await self.networks.join()
                 if checkpoint is None:
-                    vm = await runtime.start(self.spec(), place)
+                    vm = await runtime.start(self.spec(), place, recording_plan(definition, self._parts.places))
                 else:
                     vm = await runtime.start_from(self.spec(), checkpoint, place)
         except (RuntimeFailure, NetworkFailure) as failure:

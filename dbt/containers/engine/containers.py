@@ -18,6 +18,7 @@ from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.moving import Departure, is_there
 from dbt.containers.engine.names import checked_name, is_id, some_id, some_name
 from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.recorded import wanted_recording
 from dbt.containers.engine.records import Definition, MountPoint, Record, State
 from dbt.containers.engine.specs import DISK, limits_of
 from dbt.containers.engine.stored_container import disk_bytes
@@ -199,6 +200,7 @@ class Containers:
             raise BadParameter("No command specified")
         image = await asyncio.to_thread(self._parts.store.find, body.image)
         config, host = body.config(), body.host_config
+        recording = wanted_recording(config, self._parts.places)
         merge_config(config, image.config.run)
         check_config(config)
         warnings = complete_host(host)
@@ -217,6 +219,7 @@ class Containers:
             networking=body.networking_config.get("EndpointsConfig") or {},
             mounts=mounts,
             layers=[layer.diff_id for layer in image.layers],
+            recording=recording,
         )
         try:
             limits_of(definition)  # raises for a rate that is none

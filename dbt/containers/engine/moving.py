@@ -84,6 +84,8 @@ class Departure:
             raise Conflict(f"Container {container.id} is not running: only what runs can be moved")
         if state.paused:
             raise Conflict(f"Container {container.id} is paused, unpause the container before it is moved")
+        if container.record.definition.recording:
+            raise Conflict("the container stays here: it is recorded, and a recording stays on its host")
         for point in container.record.definition.mounts:
             if point.type == "volume":
                 raise Conflict(
@@ -196,6 +198,8 @@ class Arrivals:
         made = offer.definition
         if not is_id(made.id):
             raise BadParameter("the id of the container is none")
+        if made.recording:
+            raise BadParameter("a container that is recorded does not move")
         if offer.boot != _boot():
             raise Conflict("a container moves between engines of one host")
         folder = os.path.dirname(self._parts.places.container("x"))

@@ -33,6 +33,11 @@ class Places(ServicePlaces):
         return self.of("volumes")
 
     @property
+    def recordings(self) -> str:
+        """The directory of recordings of containers."""
+        return self.of("recordings")
+
+    @property
     def spool(self) -> str:
         """The directory of archives on their way. It is emptied when the engine starts."""
         return self.of("spool")
@@ -47,7 +52,9 @@ class Places(ServicePlaces):
         The directory of a socket that the user has chosen is made too, and may be entered by others: who connects has
         to be this user or root.
         """
-        self.make_private((self.directory, self.volumes, self.spool, self.leases, self.of("containers")))
+        self.make_private(
+            (self.directory, self.volumes, self.spool, self.leases, self.recordings, self.of("containers"))
+        )
         try:
             os.makedirs(os.path.dirname(self.socket), mode=0o700, exist_ok=True)
         except OSError as error:

@@ -54,6 +54,7 @@ class Definition(msgspec.Struct):
     digests of the image's layers, the lowest first, and ``blank_disk`` the bytes that its disk took when it was new.
 
     ``networking`` is docker's NetworkingConfig: the wishes for each network, by the network's name or id.
+    ``recording`` is the name of its recording, if it is recorded (:mod:`dbt.containers.engine.recorded`).
     """
 
     id: str
@@ -67,6 +68,7 @@ class Definition(msgspec.Struct):
     mounts: list[MountPoint]
     layers: list[str]
     blank_disk: int = 0
+    recording: str = ""
 
 
 class Health(msgspec.Struct):

@@ -43,6 +43,14 @@ _ID_DIGITS: Final = 64
 _MOST_LAYERS: Final = 125
 
 
+def layer_image(folder: str, diff_id: str) -> str | None:
+    """Return the file system of a layer in the store in ``folder``, which another process may have, or None if it is
+    not there. ``diff_id`` is a digest.
+    """
+    path = os.path.join(folder, "layers", f"{diff_id.removeprefix(_SHA256)}.erofs")
+    return path if os.path.isfile(path) else None
+
+
 class ImageStore:
     """The images and layers in ``folder``, which is made if it does not exist. Any thread may use it.
 

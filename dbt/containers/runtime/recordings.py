@@ -24,6 +24,7 @@ from msgspec import Meta
 from dbt.containers.runtime.checkpoint import copy_disk
 from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec
 from dbt.hypervisor.carrier import RecordingFile
+from dbt.linux.template import LEAST_MEMORY
 from dbt.memory.ram import data_parts
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"v
     container: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
     layers: Annotated[list[Annotated[str, Meta(pattern=_DIGEST)]], Meta(max_length=_MOST_LAYERS)]
     disk: Annotated[str, Meta(pattern=_DIGEST)]
-    memory: Annotated[int, Meta(ge=1 << 20, le=1 << 32)]
+    memory: Annotated[int, Meta(ge=LEAST_MEMORY, le=1 << 32, multiple_of=1 << 20)]
     rng_seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     addresses: Annotated[list[Address], Meta(min_length=MOST_CARDS, max_length=MOST_CARDS)]
     wall_clock: Annotated[int, Meta(ge=0, lt=1 << 40)]

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
@@ -139,9 +140,13 @@ def container_replay(
     streams: Console,
     notice: Callable[[str], None],
     options: HostOptions | None = None,
+    goes_back: bool = False,
 ) -> Iterator[ContainerReplay]:
     """Have the machine of a recorded container. ``find_layer`` returns the file of a layer by its digest, or None.
     ``options`` are more of the machine, such as its tier. Raise RecordingError.
+
+    A machine that ``goes_back`` keeps what its guest writes to the disk as a part of its state. So its states are not
+    those of the recording, and cannot be compared with them.
     """
     origin = recorded.origin
     layers = [_layer(recorded.folder, digest, find_layer) for digest in origin.layers]
@@ -154,7 +159,7 @@ def container_replay(
             "notice": notice,
             "console": port,
             "drives": [
-                Drive(disk),
+                Drive(disk, snapshot=goes_back),
                 Drive(layers[0], read_only=True, more=tuple(layers[1:])) if layers else Drive("", read_only=True),
             ],
             "nets": [Net(NOWHERE, address) for address in origin.addresses],
@@ -169,6 +174,8 @@ def container_replay(
             machine = Machine.restore(VmState(values, template.ram), **host)
         with machine:
             here = identify(machine, VERSION)
+            if goes_back:
+                here = replace(here, state=recorded.recording.identity.state)
             if here.state != recorded.recording.identity.state and here.dbt == recorded.recording.identity.dbt:
                 raise RecordingError(
                     f"{recorded.folder}: the Linux guest of this dbt is another one than that of the recording, which "

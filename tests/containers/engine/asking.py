@@ -49,6 +49,11 @@ def frames(connection: socket.socket) -> list[tuple[int, bytes]]:
     while piece := connection.recv(65536):
         data += piece
     connection.close()
+    return demultiplexed(data)
+
+
+def demultiplexed(data: bytes) -> list[tuple[int, bytes]]:
+    """Return what docker's multiplexed streams are made of, what follows of a stream at once together."""
     found: list[tuple[int, bytes]] = []
     while data:
         size = int.from_bytes(data[4:8], "big")

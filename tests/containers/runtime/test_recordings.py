@@ -23,6 +23,7 @@ from dbt.containers.runtime.spec import Mount, Process, RuntimeFailure
 from dbt.host.console import CaptureConsole, ConsoleError
 from dbt.vm.input import RecordingError, ReplayDiverged
 from dbt.vm.result import RunResult
+from dbt.vm.state import state_hash
 from tests.containers.runtime.boxes import Boxes, Said, all_of, words_layer
 
 
@@ -142,6 +143,23 @@ def _has_open(pid: str, path: str) -> bool:
         return any(os.readlink(f"/proc/{pid}/fd/{name}") == path for name in os.listdir(f"/proc/{pid}/fd"))
     except OSError:  # it has ended, or is somebody else's
         return False
+
+
+def test_a_replay_goes_back(recorder: Recorder) -> None:
+    recorder.run("back", "words", "say", "x", "write", "/mark", "y", "file", "/mark")
+    recorded = read_container_recording(str(recorder.folder / "back"))
+    end = recorded.recording.end
+    assert end is not None
+    with container_replay(recorded, recorder.layers.get, CaptureConsole(), lambda line: None, goes_back=True) as replay:
+        machine = replay.machine
+        begin, history = machine.icount, machine.begin_history()
+        half = (begin + end.icount) // 2
+        assert history.run_to(half)
+        there = state_hash(machine)
+        result = history.run(replay.replay.fuel(machine.icount, None))
+        assert (result.icount, result.reason.value) == (end.icount, end.reason)
+        assert history.run_to(half) and state_hash(machine) == there
+        history.close()
 
 
 def test_a_recording_that_cannot_be_written_is_no_start(recorder: Recorder) -> None:
