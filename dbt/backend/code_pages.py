@@ -94,7 +94,10 @@ def stitched_code(f: Builder) -> tuple[Value, Value]:
 
 
 def _need_code_page() -> Builder:
-    """``need_code_page(cpu, page)``: return the code page of a page of RAM, which is made if there is none yet."""
+    """``need_code_page(cpu, page)``: return the code page of a page of RAM, which is made if there is none yet.
+
+    Nothing is decoded in the memory of one that there is not: it is zeros, or all its ops are ``decode``.
+    """
     f = define("need_code_page", {"page": "i32"}, "ptr", "noinline")
     page = f["page"].to("i64")
     ops = _code_page(f, page)
@@ -102,8 +105,9 @@ def _need_code_page() -> Builder:
     flags = flags_pointer.load("i8")
     with f.when(flags.has(PAGE_HAS_CODE)):
         f.ret(ops)
-    _reset_ops(f, ops)
-    f.store(f.function("sentinel"), ops.at(CODE_PAGE_SIZE))
+    with f.when(ops.load("i64").eq(0)):
+        _reset_ops(f, ops)
+        f.store(f.function("sentinel"), ops.at(CODE_PAGE_SIZE))
     f.store(flags | (PAGE_HAS_CODE | PAGE_CHANGED), flags_pointer)
     f.call("forget_writes", f.cpu, f.load_native("ram_host", "ptr").at(page << PAGE_SHIFT))
     f.ret(ops)
@@ -123,10 +127,13 @@ def _give_up_code_page() -> Builder:
     ops = _code_page(f, page)
     with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset, f.when(_is_covered(ops.at(offset))):
         f.ret(f.value("i32", 0))
-    _reset_ops(f, ops)
-    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:
-        marks = ops.at(offset).at(OP_COVERED)
-        f.store(marks.load("i8") & (0xFF - STITCHED - NOT_STITCHABLE - WAS_WARM), marks)
+    gone = STITCHED | NOT_STITCHABLE | WAS_WARM
+    with f.count(0, CODE_PAGE_SIZE, OP_SIZE, "i64") as offset:  # without a store to memory that is still shared
+        op, marks = ops.at(offset), ops.at(offset).at(OP_COVERED)
+        with f.when(op.load("ptr").ne(f.function("decode"))):
+            f.store(f.function("decode"), op)
+        with f.when((marks.load("i8") & gone).ne(0)):
+            f.store(marks.load("i8") & (0xFF - gone), marks)
     flags = f.page_flags_pointer(page)
     f.store(flags.load("i8") & (0xFF - PAGE_HAS_CODE - PAGE_CHANGED), flags)
     f.call("forget_code", f.cpu, ops)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
@@ -33,6 +34,9 @@ from dbt.abi.layout import (
 from dbt.engine.native import NativeCode
 from dbt.memory.ram import Ram
 
+if TYPE_CHECKING:
+    from dbt.engine.initial_ops import InitialOps
+
 
 def op_offset(gpa: Gpa) -> int:
     """Return the offset in the code pages of the op of a word."""
@@ -52,7 +56,7 @@ class CodePages:
 
     def __init__(self, cpu: CpuState, ram: Ram, native: NativeCode) -> None:
         self._cpu, self._ram, self._native = cpu, ram, native
-        self._range = _reserve(ram)
+        self._range = _reserve(ram, native.initial_ops)
         self.address = self._range.address
         ops = self._range.view()
         self._marks, self._quarters = ops, ops.cast("H")
@@ -225,13 +229,16 @@ class CodePages:
         self._range.close()
 
 
-def _reserve(ram: Ram) -> HostRange:
+def _reserve(ram: Ram, initial: InitialOps | None) -> HostRange:
     """Return the memory of the code pages. Addresses without RAM are only reserved."""
     size = (ram.end >> PAGE_SHIFT) * CODE_PAGE_STRIDE
-    if ram.layout.flat and not ram.layout.flat.base:
+    if ram.layout.flat and not ram.layout.flat.base and initial is None:
         return HostRange(size, CODE_PAGE_STRIDE)
     pages = HostRange(size, CODE_PAGE_STRIDE, reserve=True)
     for region in ram.layout.regions:
         first, count = region.base >> PAGE_SHIFT, region.size >> PAGE_SHIFT
-        pages.commit(first * CODE_PAGE_STRIDE, count * CODE_PAGE_STRIDE)
+        if initial is None:
+            pages.commit(first * CODE_PAGE_STRIDE, count * CODE_PAGE_STRIDE)
+        else:
+            initial.map(pages, first * CODE_PAGE_STRIDE, count * CODE_PAGE_STRIDE)
     return pages

@@ -7,12 +7,15 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from dbt.abi.addresses import Hva
 from dbt.abi.hostmemory import executable_copy
 from dbt.codecache.handlers import image_version, load_image
+
+if TYPE_CHECKING:
+    from dbt.engine.initial_ops import InitialOps
 
 _SHARING = threading.Lock()
 _SHARED: WeakValueDictionary[tuple[object, ...] | None, NativeCode] = WeakValueDictionary()
@@ -32,6 +35,16 @@ class NativeCode:
         self._tables = [ctypes.create_string_buffer(table, len(table)) for table in tables]
         stencils = (image.stencil_code, image.stencils, image.patches, image.forms)
         self._stencils = [ctypes.create_string_buffer(table, len(table)) for table in stencils]
+        self.initial_ops: InitialOps | None = None
+
+    def share_initial_ops(self) -> None:
+        """Let machines that are made from now on, in this process and those forked from it, share their code pages as
+        long as nothing is decoded there.
+        """
+        from dbt.engine.initial_ops import InitialOps
+
+        if self.initial_ops is None:
+            self.initial_ops = InitialOps(self.decode_handler, self.entry("sentinel"))
 
     def entry(self, name: str) -> Hva:
         """Return the address of a function of :data:`dbt.backend.image.ENTRY_POINTS`."""
@@ -111,3 +124,5 @@ class NativeCode:
             self._users -= 1
             if not self._users:
                 self._mapping.close()
+                if self.initial_ops is not None:
+                    self.initial_ops.close()

@@ -32,6 +32,7 @@ from dbt.hypervisor.process.compilers import RemoteCompiler
 from dbt.hypervisor.process.handing_over import HandingOver
 from dbt.hypervisor.process.lease import HeldLease, take_lease
 from dbt.hypervisor.process.originals import Originals
+from dbt.hypervisor.process.rests import Rests
 from dbt.hypervisor.process.state_files import received_state, state_files
 from dbt.hypervisor.threads import host_arguments
 from dbt.memory.contents import keep_page_map_open
@@ -49,12 +50,6 @@ if TYPE_CHECKING:
 KINDS: Final = (StateError, ValueError, TypeError, OSError)
 #: The reasons after which a guest can execute another turn.
 GOING_ON: Final = frozenset({StopReason.FUEL, StopReason.INTERRUPTED, StopReason.WAITING})
-
-
-#: After so many seconds without a message, the process gives memory back that it can do without, and after so many
-#: more what takes longer to be made again.
-_REST_S: Final = 0.25
-_DEEP_REST_S: Final = 1.5
 _libc: Final = ctypes.CDLL(None)
 
 
@@ -79,7 +74,7 @@ class VmProcess:
         self._booted: say.Booted | None = None
         self._hubs: dict[str, HubEnd] = {}
         self._has_told = False  # that something has come
-        self._has_executed = True  # since the machine gave memory back, or it was made
+        self._rests = Rests()
         self.conduct = Conduct(0, 0, None, 0, False, False)
         #: How many instructions the guest may still execute, or None for any number.
         self.instructions_left: int | None = None
@@ -135,18 +130,17 @@ class VmProcess:
 
     def _rest(self, deep: bool) -> None:
         """Give memory back to the host, because the guest does not execute for a while."""
-        self._has_executed = False
         if self.has_machine:
             self.machine.tier.rest(deep)
             _libc.malloc_trim(0)
             if deep and self._originals is not None:
                 self._originals.drop_equal()
+        self._rests.rested(deep)
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
         """Return when the host has said something. Meanwhile tell it once if something comes for the guest, and give
         memory back.
         """
-        rests = [(_REST_S, False), (_DEEP_REST_S, True)] if self._has_executed else []
         while not channel.has_data():
             hears = self._booted is not None and self._booted.hears_outside
             is_listening = hears and not self._has_told and not self.moves.has_ends_elsewhere
@@ -154,8 +148,10 @@ class VmProcess:
             poll.register(channel, select.POLLIN)
             for descriptor, event in (self.machine.outside_events if is_listening else {}).items():
                 poll.register(descriptor, event)
-            if not poll.poll(1000 * rests[0][0] if rests else None):
-                self._rest(rests.pop(0)[1])
+            rest = self._rests.next()
+            heard = poll.poll(None if rest is None else 1000 * rest[0])
+            if rest is not None and not heard:
+                self._rest(rest[1])
             elif is_listening and self.machine.input_source.has_arrivals:
                 self._has_told = True
                 channel.send(say.Arrived())
@@ -245,7 +241,7 @@ class VmProcess:
             kind, _, name = net.end.partition(":")
             if kind == "hub" and name not in self._hubs:
                 self._hubs[name] = HubEnd(name)
-        self._machine = machine
+        self._machine, self._rests = machine, Rests()
         arguments = host_arguments(machine)(self._console)
         del arguments["console"], arguments["notice"]
         cards = [say.Card(net.end, net.mac) for net in facts.nets]
@@ -325,7 +321,7 @@ class VmProcess:
 
     def execute(self, message: say.Execute, stop: Callable[[], bool] | None = None) -> say.Done:
         """Execute a turn."""
-        self._has_told, self._has_executed = False, True
+        self._has_told = False
         if isinstance(self._console, PortRing):
             self._console.forget(self._printed)  # which the host has, since it goes on
         for hub, frames in message.frames.items():
@@ -341,6 +337,7 @@ class VmProcess:
         else:
             terms = Terms(*(getattr(message, name) for name in Terms._fields))
             outcome = carrier.execute(self.machine, terms, stop)
+        self._rests.executed(outcome.host_ns / 1e9)
         if self.conduct.holds_frames:
             self.machine.release_frames()
         if self._recorded is not None:

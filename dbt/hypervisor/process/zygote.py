@@ -113,6 +113,7 @@ def _prepare() -> NativeCode:
     from dbt.engine.native import NativeCode
 
     native = NativeCode.share(lambda line: None)
+    native.share_initial_ops()
     for _ in range(_WARM_UPS):
         _warm_up()
     return native
