@@ -63,6 +63,7 @@ class Api:
         more: Sequence[Route],
     ) -> None:
         self._domains = domains
+        self._migrations = migrations
         self._events = events
         self._machines = machines
         self._directory = directory
@@ -295,7 +296,7 @@ class Api:
 
     async def _resume(self, call: Call) -> Answer:
         record = self._record(call)
-        await self._in_thread(lambda: self._domains.resume(record.name, call.body.force))
+        await self._in_thread(lambda: self._migrations.resume(record.name, call.body.force))
         return json_answer(DomainInfo.of(record))
 
     async def _start(self, call: Call) -> Answer:

@@ -19,6 +19,7 @@ from dbt.daemon.events import Events
 from dbt.daemon.http_server import HttpServer
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.migrations import Migrations, door_at
+from dbt.daemon.moves import Moves
 from dbt.daemon.places import Places
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
@@ -87,7 +88,7 @@ class Daemon:
         if self._settings.migration is not None:
             doors.append(Door(self._settings.migration))
             _log.info("machines of other hosts are taken at %s", doors[-1].address)
-        migrations = Migrations(domains, self._machines, doors, self._places.disks)
+        migrations = Migrations(domains, self._machines, doors, self._places.disks, Moves(self._places.moves))
         states = SavedStates(domains, store, self._machines, self._places.states, tell)
 
         async def listen_for_browsers() -> int:

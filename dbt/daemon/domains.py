@@ -91,6 +91,8 @@ class Domains:
         self._ended = SimpleQueue[Record | None]()  # the domains whose guests have ended
         self._wanted = Event()  # a domain can run, or the daemon ends
         self._is_closing = False
+        #: Is told of machines that were undecided, and whether they are here now.
+        self.decided: Callable[[Record, bool], None] | None = None
         self.host = Host(cores, Clock.REAL, rate, listener=self._hear, carrier=carrier)
         for stored in store.domains():
             self._attach(self._add(stored), stored.paused)
@@ -249,6 +251,12 @@ class Domains:
                 else:
                     self._redefine(record, before)
             raise
+        self.keep(record, persistent)
+
+    def keep(self, record: Record, persistent: bool) -> None:
+        """Remember a machine that has come here, or has stayed; if ``persistent``, its definition stays after its end,
+        too.
+        """
         self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
         if persistent and not record.persistent:
             record.persistent = True
@@ -382,9 +390,18 @@ class Domains:
     def reset(self, name: str) -> None:
         """Switch a machine off and on again, at once. It boots."""
         with self.use(name) as record:
+            self.require_decided(record)
             record.reboots = False
             record.domain.destroy()
             self.start_from(record, None)
+
+    def require_decided(self, record: Record) -> None:
+        """Raise Conflict for a domain that may run elsewhere, which must not run here from another state either."""
+        if record.domain.state is DomainState.UNDECIDED:
+            raise Conflict(
+                f"the domain {record.name} is undecided: it may run at the other daemon of its migration. "
+                f"`dbt vm resume {record.name}` asks there, and `dbt vm destroy {record.name}` gives it up here"
+            )
 
     def shutdown(self, name: str, timeout: float | None = None, reboots: bool = False) -> None:
         """Ask the guest to shut down, and with a ``timeout`` in seconds wait until it has. With ``reboots`` it starts
@@ -429,6 +446,8 @@ class Domains:
         if state in (DomainState.DYING, DomainState.MIGRATING) or (state in RUNS and before in RUNS):
             return
         record.told = state
+        if before is DomainState.UNDECIDED and self.decided is not None:
+            self.decided(record, state in ALIVE)
         event = _EVENTS.get(state) or ("resumed" if before is DomainState.PAUSED else "started")
         self._tell(time(), record.name, event, domain.reason if state not in RUNS else "")
         if state is DomainState.DEFINED:

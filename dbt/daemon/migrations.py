@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Lock, Thread
@@ -16,41 +16,51 @@ from dbt.daemon.definition import checked, plain, read_definition
 from dbt.daemon.domains import RUNS, Domains, Record
 from dbt.daemon.errors import Conflict, DefinitionError, RequestError
 from dbt.daemon.machines import MachineMaker
+from dbt.daemon.moves import Moved, Moves, Whose
 from dbt.daemon.places import migration_socket
+from dbt.daemon.settling import Settling
 from dbt.daemon.views import Migration, MigrationReport
 from dbt.host.endpoint import WrongEndpoint
 from dbt.hypervisor.lifecycle import ALIVE, DomainState, LifecycleError
-from dbt.hypervisor.migration import MigrationError, Place, Progress, Settings, Undecided
+from dbt.hypervisor.migration import MigrationError, Place, Point, Progress, Settings, Undecided, points
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.entrance import Greeting, greet
-from dbt.hypervisor.migration.messages import Kind
+from dbt.hypervisor.migration.messages import NUMBER_SIZE, Kind
 from dbt.hypervisor.migration.transport import Door
 
 #: Sources that connect at the same time. Others are sent away.
 _MOST: Final = 16
 #: Seconds until a source has begun that has been greeted.
 _BEGINNING_S: Final = 30.0
+#: The places at which one source may be asked.
+_MOST_PEERS: Final = 4
 _log = logging.getLogger(__name__)
 
 
 class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a daemon says of a domain that it sends. ``goes_on``: its guest goes on, although it has been paused.
-    ``copies_storage``: its disks are copied.
+    ``copies_storage``: its disks are copied. ``paused``: its user has paused it. ``asked_at``: where the daemon takes
+    machines itself, and can be asked what has become of this one.
     """
 
     definition: dict[str, Any]
     persistent: bool
     goes_on: bool
     copies_storage: bool
+    paused: bool
+    asked_at: list[str]
 
 
 class Migrations:
     """Sends machines of ``domains``, and takes those that come to the ``doors``, which are closed with it. Disks that
-    are copied come into the directory ``disks``.
+    are copied come into the directory ``disks``. ``moves`` remembers what becomes of machines.
     """
 
-    def __init__(self, domains: Domains, machines: MachineMaker, doors: Sequence[Door], disks: str) -> None:
+    def __init__(
+        self, domains: Domains, machines: MachineMaker, doors: Sequence[Door], disks: str, moves: Moves
+    ) -> None:
         self._domains, self._machines, self._doors, self._disks = domains, machines, doors, disks
+        self._moves, self._settling = moves, Settling(domains, moves)
         self._entrances: dict[bytes, _Entrance] = {}  # by the numbers of migrations that are under way
         self._lock = Lock()
         self._room = BoundedSemaphore(_MOST)
@@ -61,6 +71,7 @@ class Migrations:
     def close(self) -> None:
         """Let no more machines in."""
         self._is_closing = True
+        self._settling.close()
         for door in self._doors:
             door.close()
 
@@ -73,15 +84,27 @@ class Migrations:
         if not wanted.leave_hubs:
             self._check_hubs(record)
         stands = not wanted.live and record.domain.state in RUNS
-        about = _About(plain(record.definition), wanted.persistent, stands, wanted.copy_storage)
+        is_paused = record.domain.state is DomainState.PAUSED
+        about = _About(
+            plain(record.definition), wanted.persistent, stands, wanted.copy_storage, is_paused, self._asked_at(place)
+        )
         if stands:
             self._call(record, record.domain.pause)
         progress = Progress()
         settings = Settings(bandwidth=wanted.bandwidth, copies_storage=wanted.copy_storage)
+        moved = Moved(
+            os.urandom(NUMBER_SIZE),
+            record.domain.uuid,
+            is_source=True,
+            whose=Whose.OPEN,
+            peers=(place.text,),
+            credentials=os.path.abspath(place.credentials) if place.credentials else "",
+            plain=place.plain,
+            persistent=not wanted.undefine_source,
+            paused=is_paused,
+        )
         try:
-            self._call(
-                record, lambda: record.domain.migrate(place, settings, progress, about=msgspec.json.encode(about))
-            )
+            self._send(record, place, settings, progress, msgspec.json.encode(about), moved)
         finally:
             if stands and record.domain.state is DomainState.PAUSED:
                 record.domain.resume()
@@ -109,6 +132,45 @@ class Migrations:
                     "is of one daemon, so their connections would end. Connect them by tap:NAME or unix:PATH, or say "
                     "that it may leave them (--leave-hubs)"
                 )
+
+    def _send(
+        self, record: Record, place: Place, settings: Settings, progress: Progress, about: bytes, moved: Moved
+    ) -> None:
+        """Move a machine, and remember what becomes of it."""
+        self._moves.put(moved)
+        whose = Whose.HERE
+        try:
+            self._call(
+                record, lambda: record.domain.migrate(place, settings, progress, about=about, number=moved.number)
+            )
+            whose = Whose.THERE
+        finally:
+            if record.domain.state is DomainState.UNDECIDED:
+                self._settling.begin(moved)
+            else:
+                self._moves.decide(moved.number, whose)
+
+    def _asked_at(self, place: Place) -> list[str]:
+        """Return where the destination at ``place`` can ask this daemon."""
+        return [door.address for door in self._doors if door.place.is_local == place.is_local]
+
+    def resume(self, name: str, force: bool) -> None:
+        """Let a guest that was suspended go on. For one that is undecided, ask the other daemon first, or run it with
+        ``force``. Raise Conflict if it does not run here afterwards.
+        """
+        record = self._domains.get(name)
+        if force or record.domain.state is not DomainState.UNDECIDED:
+            self._domains.resume(name, force)
+            return
+        found = self._settling.ask_for(record)
+        if record.domain.state is DomainState.UNDECIDED:
+            raise Conflict(
+                f"the domain {record.name} is undecided, and stays paused. {found}. If you know that it does not run "
+                f"there, `dbt vm resume --force {record.name}` runs it here; if it does, or is to, "
+                f"`dbt vm destroy {record.name}` gives it up here"
+            )
+        if record.domain.state not in ALIVE:
+            raise Conflict(f"the domain {record.name} runs at the other daemon, which has said so, and not here")
 
     def _call(self, record: Record, work: Callable[[], None]) -> None:
         try:
@@ -145,8 +207,7 @@ class Migrations:
                 else:
                     is_new = False
             if entrance is None:
-                with found.channel:
-                    found.channel.send(Kind.STANDING, {"standing": "unknown"})
+                self._settling.answer(found)
                 return
             entrance.put(found)
         except (MigrationError, OSError) as error:
@@ -155,28 +216,62 @@ class Migrations:
         finally:
             self._room.release()
         if is_new:
-            self._receive(found, entrance)
+            self._receive(found, entrance, door.place)
 
-    def _receive(self, found: Greeting, entrance: _Entrance) -> None:
+    def _receive(self, found: Greeting, entrance: _Entrance, place: Place) -> None:
         try:
             about = checked(_decoded(found.about), _About, "what the source says of the domain", ())
             definition = self._machines.check(read_definition(about.definition))
             if about.copies_storage:
                 definition = self._machines.with_disks_in(self._disks, definition)
             with self._domains.expected(definition, about.persistent) as record:
-                options = self._machines.options(record.definition)
-                record.domain.receive(entrance, _BEGINNING_S, options)
+                self._take(record, found, entrance, about, place)
             if about.goes_on and record.domain.state is DomainState.PAUSED:
                 record.domain.resume()
         except (RequestError, LifecycleError) as error:
             _log.error("a machine is refused: %s", error)
             _refuse(found.channel, str(error))
+        except Undecided as error:
+            _log.error("%s", error)
+            self._forget(found.number)
+            if (moved := self._moves.get(found.number)) is not None:
+                self._settling.begin(moved)
+            for one in entrance.left():
+                with suppress(MigrationError):
+                    self._settling.answer(one)
         except (MigrationError, TimeoutError) as error:  # which the source knows
             _log.error("%s", error)
-            if not isinstance(error, Undecided):
-                found.channel.close()
+            found.channel.close()
         finally:
             entrance.end_when_closed(lambda: self._forget(found.number))
+
+    def _take(self, record: Record, found: Greeting, entrance: _Entrance, about: _About, place: Place) -> None:
+        """Take a machine that comes, and remember what becomes of it."""
+        moved = Moved(
+            found.number,
+            record.domain.uuid,
+            is_source=False,
+            whose=Whose.OPEN,
+            peers=tuple(_askable(about.asked_at, found.channel, place)),
+            credentials=place.credentials,
+            plain=place.plain,
+            persistent=about.persistent,
+            paused=about.paused,
+        )
+
+        def reached(point: Point) -> None:
+            if point is Point.DESTINATION_PREPARED:
+                self._moves.put(moved)
+            elif point is Point.DESTINATION_RUNNABLE:
+                self._moves.decide(moved.number, Whose.HERE)
+            points.ignore(point)
+
+        try:
+            record.domain.receive(entrance, _BEGINNING_S, self._machines.options(record.definition), reached)
+        except BaseException:
+            if record.domain.state is not DomainState.UNDECIDED:
+                self._moves.decide(moved.number, Whose.THERE)
+            raise
 
     def _forget(self, number: bytes) -> None:
         with self._lock:
@@ -201,6 +296,12 @@ class _Entrance:
             return self._come.get(timeout=timeout)
         except Empty:
             raise TimeoutError("no source has come") from None
+
+    def left(self) -> Iterator[Greeting]:
+        """Yield those that have come, and that nobody has accepted."""
+        with suppress(Empty):
+            while True:
+                yield self._come.get_nowait()
 
     def close(self) -> None:
         """See :class:`dbt.hypervisor.migration.entrance.Entrance`."""
@@ -231,6 +332,19 @@ def _place(wanted: Migration) -> Place:
         return Place.parse(wanted.destination, wanted.tls_creds or "", wanted.unsafe_tcp)
     except WrongEndpoint as error:
         raise DefinitionError(f"the destination {wanted.destination} is none: {error}") from None
+
+
+def _askable(addresses: Sequence[str], channel: Channel, door: Place) -> Iterator[str]:
+    """Yield where a source can be asked that has come through a door, of what it says itself: only by the way by which
+    it has come, and by TCP at its own host.
+    """
+    for text in addresses[:_MOST_PEERS]:
+        try:
+            place = Place.parse(text, door.credentials, door.plain)
+        except WrongEndpoint:
+            continue
+        if place.is_local == door.is_local:
+            yield place.text if place.is_local else place.at(channel.peer).text
 
 
 def _decoded(data: bytes) -> object:

@@ -37,6 +37,11 @@ class Places(ServicePlaces):
         """The directory of the disks that other daemons copy to this one."""
         return self.of("disks")
 
+    @property
+    def moves(self) -> str:
+        """The directory of what is remembered of migrations."""
+        return self.of("moves")
+
     def prepare(self) -> None:
         """Make the directories, which nobody but this user may enter. Raise PlacesError."""
         self.make_private((self.directory, self.states, self.disks, self.leases, os.path.dirname(self.socket)))

@@ -144,6 +144,7 @@ class SavedStates:
         """Let a domain go on from one of its snapshots. What it has now is lost."""
         with self._domains.use(name) as record:
             found = self._snapshot(name, snapshot)
+            self._domains.require_decided(record)
             if record.domain.state is not DomainState.DEFINED:
                 record.domain.destroy()
             self._domains.start_from(record, found.path, found.state == DomainState.PAUSED.value)

@@ -317,6 +317,12 @@ class Domain(MovableDomain):
             self._life.require("destroy", *ALIVE, DomainState.SAVED)
             self._end("it was destroyed")
 
+    def give_up(self, reason: str) -> None:
+        """End a machine of which it is known now that it is the other side's."""
+        with self._held():
+            self._life.require("give up", DomainState.UNDECIDED)
+            self._end(reason)
+
     def save(self) -> None:
         """Keep the machine's state in memory and give everything else back. :meth:`start` goes on there."""
         with self._held():

@@ -54,14 +54,16 @@ class MovableDomain(ABC):
         progress: Progress | None = None,
         reached: Callable[[Point], None] | None = None,
         about: bytes = b"",
+        number: bytes | None = None,
     ) -> None:
         """Move the machine to where somebody receives it, while its guest runs. The domain is only defined then.
 
         ``place`` is where :meth:`receive` listens. Raise MigrationError if the machine goes on here, and Undecided if
         it is not known whether it runs there: see :meth:`resume`. ``progress`` is kept up meanwhile, and ``reached`` is
-        told of the points of the protocol. ``about`` is what a host of the destination is told of the domain.
+        told of the points of the protocol. ``about`` is what a host of the destination is told of the domain, and
+        ``number`` that of the migration, by which it can be asked for: 16 random bytes.
         """
-        self._move.migrate(place, settings, progress, reached, about)
+        self._move.migrate(place, settings, progress, reached, about, number)
 
     def receive(
         self,

@@ -55,6 +55,7 @@ class Move:
         progress: Progress | None,
         reached: Reached | None,
         about: bytes,
+        number: bytes | None,
     ) -> None:
         """See :meth:`dbt.hypervisor.movable.MovableDomain.migrate`."""
         domain = self._domain
@@ -64,7 +65,8 @@ class Move:
             self._vm = domain.vm
             self._leaving = self._vm.leaving()
         try:
-            Outgoing(self, place.connect, settings or Settings(), reached or points.ignore, progress, about).run()
+            told = reached or points.ignore
+            Outgoing(self, place.connect, settings or Settings(), told, progress, about, number).run()
         except VmLost as lost:
             raise MigrationError(str(lost)) from None
         finally:

@@ -277,9 +277,23 @@ _STRIKES = [
 ]
 
 
+def settled(here: TestDaemon, there: TestDaemon) -> TestDaemon:
+    """Wait until both daemons know whose the machine is, and return that one."""
+
+    def decided() -> list[str] | None:
+        found = [states(daemon).get("one", "defined") for daemon in (here, there)]
+        assert sum(state in _ALIVE for state in found) <= 1, found
+        assert set(found) != {"defined"}, found
+        return found if all(state in (*_ALIVE, "defined") for state in found) else None
+
+    found = wait_until(decided, "daemons that know whose it is")
+    assert found is not None
+    return there if found[0] == "defined" else here
+
+
 @pytest.mark.parametrize(("way", "point"), _STRIKES, ids=lambda one: one if isinstance(one, str) else one.name.lower())
-def test_a_daemon_that_is_killed_at_a_point(way: str, point: Point, tmp_path: Path) -> None:
-    """Never two run, nothing is lost, and the user decides where nobody knows."""
+def test_a_daemon_that_is_killed_at_a_point_and_comes_again(way: str, point: Point, tmp_path: Path) -> None:
+    """Never two run, nothing is lost, and the daemons find out by themselves whose the machine is."""
     options: tuple[str, ...] = ()
     credentials: list[str] = []
     if way == "tls":
@@ -287,28 +301,71 @@ def test_a_daemon_that_is_killed_at_a_point(way: str, point: Point, tmp_path: Pa
         credentials = ["--tls-creds", str(tmp_path / "ours")]
         options = ("--migration", "tcp:127.0.0.1:0", *credentials)
     striking = ("-m", "tests.daemon.striking_daemon", point.name, *options)
-    plain = ("-m", "dbt", "vm", "daemon", *options)
-    sides = (striking, plain) if point.is_of_source else (plain, striking)
+    plain = ("-m", "dbt", "vm", "daemon")
+    sides = (striking, (*plain, *options)) if point.is_of_source else ((*plain, *options), striking)
     with (
-        daemon_process(tmp_path / "a", *sides[0]) as (here, _),
+        daemon_process(tmp_path / "a", *sides[0]) as (here, log_here),
         daemon_process(tmp_path / "b", *sides[1]) as (there, log),
     ):
         here.define("one", "letters")
         here.ok("start", "one")
         assert here.type("one") == "A"
-        place = socket_of(there) if way == "unix" else re.findall(r"are taken at (tcp:\S+)", log)[0]
+        place = socket_of(there) if way == "unix" else door_in(log)
         here.vm("migrate", "--live", "--persistent", "one", place, *credentials)
-        wait_until(lambda: "migrating" not in (*states(here).values(), *states(there).values()), "both sides")
-        found = [states(daemon).get("one", "defined") for daemon in (here, there)]
-        assert sum(state in _ALIVE for state in found) <= 1, found
-        assert all(state in (*_ALIVE, "undecided", "defined") for state in found), found
-        assert set(found) != {"defined"}, found
-        for daemon, state in zip((here, there), found, strict=True):
-            assert len(list(leases(str(daemon.state / "machines")))) == (state != "defined")
-        if not any(state in _ALIVE for state in found):
-            chosen = here if found[0] == "undecided" else there
-            assert "paused (undecided)" in chosen.ok("list")
-            assert b"undecided" in chosen.vm("resume", "one").stderr
-            chosen.ok("resume", "--force", "one")
-        runs = next(daemon for daemon in (here, there) if states(daemon).get("one") in _ALIVE)
-        assert runs.type("one") == "B"
+        again = "a" if point.is_of_source else "b"
+        if way == "tls":  # at the same port
+            options = ("--migration", door_in(log_here if point.is_of_source else log), *credentials)
+        with daemon_process(tmp_path / again, *plain, *options):
+            runs = settled(here, there)
+            assert runs.type("one") == "B"
+            for daemon in (here, there):
+                assert len(list(leases(str(daemon.state / "machines")))) == (daemon is runs)
+
+
+def door_in(log: str) -> str:
+    """Return where a daemon takes machines of other hosts, by its log."""
+    found = re.search(r"are taken at (tcp:\S+)", log)
+    assert found is not None
+    return found[1]
+
+
+# -- a daemon that does not come again -------------------------------------------------------------
+
+
+@contextmanager
+def undecided(tmp_path: Path, point: Point) -> Iterator[tuple[TestDaemon, TestDaemon]]:
+    """Give two daemons, of which the second has an undecided machine, and the first is gone."""
+    striking = ("-m", "tests.daemon.striking_daemon", point.name)
+    with (
+        daemon_process(tmp_path / "a", *striking) as (here, _),
+        daemon_process(tmp_path / "b", "-m", "dbt", "vm", "daemon") as (there, _),
+    ):
+        here.define("one", "letters")
+        here.ok("start", "one")
+        assert here.type("one") == "A"
+        here.vm("migrate", "--live", "--persistent", "one", socket_of(there))
+        wait_until(lambda: states(there).get("one") == "undecided", "a destination that does not know")
+        yield here, there
+
+
+def test_what_nobody_answers_for_is_undecided_until_its_user_decides(tmp_path: Path) -> None:
+    """The source was killed when it had decided and had not said so. Its user runs the machine at the destination, and
+    the source hears of it when it comes again.
+    """
+    with undecided(tmp_path, Point.SOURCE_DECIDED) as (here, there):
+        assert "paused (undecided)" in there.ok("list")
+        said = there.vm("resume", "one").stderr
+        assert b"does not answer at unix:" in said and b"resume --force one" in said and b"destroy one" in said
+        for verb in ("suspend", "reset", "shutdown", "start"):
+            assert b"undecided" in there.vm(verb, "one").stderr, verb
+        assert states(there) == {"one": "undecided"}
+        there.ok("resume", "--force", "one")
+        assert there.type("one") == "B"
+        assert settled(here, there) is there
+
+
+def test_a_machine_that_its_user_gives_up_is_the_other_sides(tmp_path: Path) -> None:
+    with undecided(tmp_path, Point.SOURCE_DECIDED) as (here, there):
+        there.ok("destroy", "one")
+        assert settled(here, there) is here
+        assert here.type("one") == "B"

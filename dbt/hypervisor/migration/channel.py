@@ -45,6 +45,11 @@ class Channel(Closing):
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def peer(self) -> str:
+        """The address of the other side's host, if this is TCP."""
+        return "" if self.is_local else str(self._socket.getpeername()[0])
+
     # -- sending -------------------------------------------------------------------------------
 
     def send(self, kind: Kind, value: object = None, descriptors: tuple[int, ...] = ()) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.errors import ProtocolError
-from dbt.hypervisor.migration.messages import MAGIC, VERSION, Kind, mapping
+from dbt.hypervisor.migration.messages import MAGIC, NUMBER_SIZE, VERSION, Kind, mapping
 from dbt.hypervisor.migration.transport import Door, Place
-
-_ID_SIZE: Final = 16
 
 
 class Greeting(NamedTuple):
@@ -54,7 +52,7 @@ def greet(channel: Channel) -> Greeting:
     try:
         _, body = channel.receive(Kind.HELLO)
         hello = mapping(body, "the greeting", magic=str, version=int, id=bytes, asks=bool, about=bytes)
-        if hello["magic"] != MAGIC or len(hello["id"]) != _ID_SIZE:
+        if hello["magic"] != MAGIC or len(hello["id"]) != NUMBER_SIZE:
             raise ProtocolError("whoever has connected does not migrate a machine")
         if hello["version"] != VERSION:
             channel.send(Kind.REFUSED, f"this side speaks version {VERSION} of the protocol")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = 5
 MAGIC: Final = "dbt-migration"
+#: The bytes of a migration's number, which is random.
+NUMBER_SIZE: Final = 16
 HEADER: Final = struct.Struct("<BI")
 #: The pages of one message, at most.
 BATCH_PAGES: Final = 256

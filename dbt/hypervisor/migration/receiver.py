@@ -142,12 +142,15 @@ class Receiver(Closing, Generic[Arrived]):
         return machine
 
     def force(self) -> Arrived:
-        """Return the machine of an undecided migration, because the user knows that it does not run elsewhere.
+        """Return the machine of an undecided migration, because the user knows that it does not run elsewhere. It is
+        the caller's from now on.
 
         Raise DiskError or NetworkError if something that it needs is in use.
         """
         assert self._incoming is not None
-        return self._incoming.force()
+        machine = self._incoming.force()
+        self._incoming = None
+        return machine
 
     # -- afterwards ----------------------------------------------------------------------------
 

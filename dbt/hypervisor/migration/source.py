@@ -18,7 +18,7 @@ from dbt.abi.layout import PAGE_SHIFT
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.convergence import Convergence
 from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
-from dbt.hypervisor.migration.messages import MAGIC, VERSION, Kind, mapping
+from dbt.hypervisor.migration.messages import MAGIC, NUMBER_SIZE, VERSION, Kind, mapping
 from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.precopy import PageSender
 from dbt.hypervisor.migration.settings import DEFAULT_SETTINGS, Progress, Settings, Status
@@ -45,6 +45,7 @@ class Outgoing:
     """One migration of ``subject``. ``connect`` returns a new channel to the destination, and raises MigrationError.
 
     ``reached`` is told of each point of the protocol. ``about`` is what a host of the destination hears of the domain.
+    ``number`` is a random one of 16 bytes by default.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class Outgoing:
         reached: Reached = ignore,
         progress: Progress | None = None,
         about: bytes = b"",
+        number: bytes | None = None,
     ) -> None:
         self.progress = progress if progress is not None else Progress()
         self._subject, self._connect, self._settings, self._reached = subject, connect, settings, reached
-        self._id, self._about = os.urandom(16), about
+        self._id, self._about = number or os.urandom(NUMBER_SIZE), about
         self._file: RamFile | None = None
         self._disks: list[int] = []
         self._storage: StorageSender | None = None
@@ -330,6 +332,9 @@ class Outgoing:
                     if standing == "voted":
                         self._commit_again(channel, machine)
                         standing = "committed"
+                    if standing == "gone":
+                        self._take_back(machine)
+                        raise _TakenBack(MigrationError("the destination has ended, and has no machine any more"))
                     if standing == "committed":
                         with contextlib.suppress(MigrationError):
                             channel.send(Kind.DONE)
@@ -365,7 +370,9 @@ class _TakenBack(Exception):
 
 
 def ask_standing(channel: Channel, number: bytes) -> str:
-    """Return how far a migration has come at the destination: "voted", "committed", or "unknown"."""
+    """Return how far a migration has come at the other side. A destination says "voted", "committed", "gone" if it will
+    never run the machine, or "unknown".
+    """
     channel.send(Kind.HELLO, {"magic": MAGIC, "version": VERSION, "id": number, "asks": True, "about": b""})
     _, body = channel.receive(Kind.STANDING)
     return str(mapping(body, "the answer", standing=str)["standing"])

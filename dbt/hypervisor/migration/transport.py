@@ -55,6 +55,23 @@ class Place(NamedTuple):
             )
         return cls(endpoint, credentials, plain)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this host for certain."""
+        return bool(self.endpoint.path)
+
+    @property
+    def text(self) -> str:
+        """The place as :meth:`parse` reads it, but for how the two sides trust each other."""
+        host, port, path = self.endpoint
+        if path:
+            return f"unix:{os.path.abspath(path)}"
+        return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
+
+    def at(self, host: str) -> Place:
+        """Return the same at another host."""
+        return self._replace(endpoint=self.endpoint._replace(host=host))
+
     def connect(self) -> Channel:
         """Return a channel to the destination. Raise MigrationError if it is not there, or not whom we trust."""
         context = self.context(is_server=False) if self.credentials else None
@@ -87,6 +104,7 @@ class Door(Closing):
     """Where a destination listens. Raise OSError if the host refuses."""
 
     def __init__(self, place: Place) -> None:
+        self.place = place
         self._context = place.context(is_server=True) if place.credentials else None
         self._listener: Listener = place.endpoint.listen()
 

@@ -1,0 +1,44 @@
+"""What a daemon remembers of migrations."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from uuid import UUID
+
+from dbt.daemon.moves import Moved, Moves, Whose
+
+_DOMAIN = UUID(int=5)
+
+
+def move(number: int, whose: Whose = Whose.OPEN, domain: UUID = _DOMAIN) -> Moved:
+    return Moved(bytes([number]) * 16, domain, is_source=True, whose=whose, peers=("unix:/x",), paused=True)
+
+
+def test_it_is_remembered_by_the_next_daemon(tmp_path: Path) -> None:
+    folder = str(tmp_path / "moves")
+    moves = Moves(folder)
+    for number in (1, 2):
+        moves.put(move(number))
+        os.utime(tmp_path / "moves" / (bytes([number]) * 16).hex(), (1_000 * number, 1_000 * number))
+    moves.decide(bytes([2]) * 16, Whose.THERE)
+    moves.decide(bytes([3]) * 16, Whose.THERE)  # of which it knows nothing
+    again = Moves(folder)
+    assert again.all() == [move(1), move(2, Whose.THERE)]
+    assert again.last_of(_DOMAIN) == move(2, Whose.THERE)
+    assert again.last_of(UUID(int=6)) is None
+    assert again.get(bytes([3]) * 16) is None
+
+
+def test_what_is_decided_and_old_is_forgotten(tmp_path: Path) -> None:
+    moves = Moves(str(tmp_path))
+    for number, whose in ((1, Whose.OPEN), (2, Whose.HERE), (3, Whose.HERE)):
+        moves.put(move(number, whose))
+    long_ago = time.time() - 8 * 24 * 3600
+    for number in (1, 2):
+        os.utime(tmp_path / (bytes([number]) * 16).hex(), (long_ago, long_ago))
+    (tmp_path / ("04" * 16)).write_bytes(b"something else")
+    (tmp_path / ("05" * 16 + ".new")).write_bytes(b"half of")
+    assert Moves(str(tmp_path)).all() == [move(1), move(3, Whose.HERE)]
+    assert sorted(os.listdir(tmp_path)) == ["01" * 16, "03" * 16]
