@@ -45,6 +45,7 @@ CLASSES: Final = (
     "dbt.hypervisor.xen.console.XenConsole",
     "dbt.hypervisor.xen.pv.page_types.PageTypes",
     "dbt.hypervisor.xen.pv.guest.ParaVirtual",
+    "dbt.hypervisor.xen.polling.Polling",
     "dbt.hypervisor.xen.domain.XenDomain",
 )
 #: The class whose method ``answer_hot`` does hypercalls in native code (:mod:`dbt.backend.hypercalls`).

@@ -63,6 +63,7 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "Byte": _is_byte,
     "bool": _is_bool,
     "bytes": lambda value: type(value) is bytes,
+    "Tick": is_tick,
     "Tick | None": lambda value: value is None or is_tick(value),
     "list[Word]": lambda value: type(value) is list and all(map(_is_word, value)),
     "list[Byte]": lambda value: type(value) is list and all(map(_is_byte, value)),

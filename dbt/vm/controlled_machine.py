@@ -184,7 +184,7 @@ class ControlledMachine(LoadedMachine, ABC):
         self._parts.mailbox.post(Arrival(STORE, bytes([Type.WRITE]) + path.encode() + b"\0" + value.encode()))
 
     def wait_until(self, tick: int, until_woken: bool = False) -> None:
-        """Let virtual time pass up to ``tick``, as for a waiting guest. Precondition: the guest is at a WFI. With
+        """Let virtual time pass up to ``tick``, as for a guest that waits in a WFI. With
         ``until_woken``, no time passes after something has come that the guest waits for.
         """
         run = [get_ident()]

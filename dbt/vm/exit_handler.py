@@ -187,7 +187,7 @@ class ExitHandler:
         """Begin to wait for an interrupt, and for nothing else."""
         hypervisor = self._hypervisor()
         if hypervisor is not None:
-            hypervisor.stop_polling()
+            hypervisor.polling.stop()
         self._vcpu.begin_wait()
 
     def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:

@@ -26,7 +26,7 @@ def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | 
     vcpu.exit_counts["hypercall"] += 1
     if vcpu.meter is not None:
         vcpu.meter.charge_exit()
-    domain.stop_polling()
+    domain.polling.stop()
     args = list(r[:_ARGUMENTS])
     if r[_NUMBER] == SET_TRAP_TABLE and vcpu.cpu["sctlr"] & SCTLR_M:
         vcpu.retire(Gva(exit_.pc + 4))

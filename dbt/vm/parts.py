@@ -99,7 +99,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
 
     def wakes() -> bool:
         hypervisor = peripherals.board.hypervisor  # which is made later
-        return hypervisor is not None and hypervisor.wakes
+        return hypervisor is not None and hypervisor.polling.wakes
 
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns, wakes)
     journal = HostJournal()

@@ -66,13 +66,22 @@ class Cluster(Closing):
 
     ``cores`` machines execute at the same time. That does not change what happens. If ``domains_us`` is given,
     machines with the board xen are domains of one host, and execute in turn for so many microseconds
-    (:class:`dbt.hypervisor.cluster.domains.ClusterDomains`). :meth:`close`, or the end of a ``with`` block, closes all
-    machines.
+    (:class:`dbt.hypervisor.cluster.domains.ClusterDomains`), with ``share_core`` on one core. :meth:`close`, or the end
+    of a ``with`` block, closes all machines.
     """
 
-    def __init__(self, hubs: Mapping[str, Hub], seed: int = 0, cores: int = 1, domains_us: int | None = None) -> None:
+    def __init__(
+        self,
+        hubs: Mapping[str, Hub],
+        seed: int = 0,
+        cores: int = 1,
+        domains_us: int | None = None,
+        share_core: bool = False,
+    ) -> None:
+        if share_core and domains_us is None:
+            raise ValueError("machines that share a core are domains of one host, which needs domains_us")
         self.network = Network(dict(hubs), seed)
-        self.domains = None if domains_us is None else _make_domains(domains_us)
+        self.domains = None if domains_us is None else _make_domains(domains_us, share_core)
         self.cores = cores
         self.nodes: dict[str, Node] = {}
         #: The time of the cluster in nanoseconds, to which all machines have come.
@@ -335,10 +344,10 @@ class Cluster(Closing):
         self.run(seconds=(ns - self.now_ns) / _NS)
 
 
-def _make_domains(quantum_us: int) -> ClusterDomains:
+def _make_domains(quantum_us: int, share_core: bool) -> ClusterDomains:
     from dbt.hypervisor.cluster.domains import ClusterDomains  # which few clusters have
 
-    return ClusterDomains(quantum_us)
+    return ClusterDomains(quantum_us, share_core)
 
 
 def shown_of(shown: Callable[[str, bytes], None] | None, name: str) -> Callable[[bytes], None] | None:

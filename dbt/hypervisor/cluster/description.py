@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 20
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 #: The fields of each table, with their types.
-_TOP = {"seed": int, "domains_us": int, "hubs": dict, "machines": dict, "domain_devices": list}
+_TOP = {"seed": int, "domains_us": int, "share_core": bool, "hubs": dict, "machines": dict, "domain_devices": list}
 _DOMAIN_DEVICE = {
     **dict.fromkeys(("kind", "front", "back"), str),
     "number": int,
@@ -124,6 +124,7 @@ class Description:
 
     seed: int
     domains_us: int | None
+    share_core: bool
     hubs: Mapping[str, Hub]
     machines: tuple[MachineDescription, ...]
     domain_devices: tuple[Mapping[str, Any], ...]
@@ -135,7 +136,7 @@ class Description:
 
         Raise ValueError or OSError for machines that cannot be made.
         """
-        cluster = Cluster(self.hubs, self.seed if seed is None else seed, cores, self.domains_us)
+        cluster = Cluster(self.hubs, self.seed if seed is None else seed, cores, self.domains_us, self.share_core)
         try:
             for machine in self.machines:
                 cluster.add(machine.name, machine.boot(), machine.script, shown_of(shown, machine.name))
@@ -170,6 +171,7 @@ def read_description(path: str | PathLike[str]) -> Description:
         return Description(
             top.get("seed", 0),
             top.get("domains_us"),
+            top.get("share_core", False),
             hubs,
             tuple(
                 MachineDescription(name, number, _checked_machine(fields, f"machines.{name}"), file.parent)
@@ -187,7 +189,7 @@ def _checked(found: Any, fields: Mapping[str, Any], where: str) -> dict[str, Any
     for name, value in found.items():
         if name not in fields:
             raise DescriptionError(f"{where} has a field {name!r}, which is none of {', '.join(fields)}")
-        if not isinstance(value, fields[name]) or isinstance(value, bool):
+        if not isinstance(value, fields[name]) or isinstance(value, bool) != (fields[name] is bool):
             raise DescriptionError(f"{name} in {where} is {value!r:.100}, which is of another kind than it has to be")
     return found
 

@@ -23,14 +23,19 @@ _LARGEST_US: Final = 10**6
 class ClusterDomains:
     """The domains, with numbers from 1 on. ``quantum_us`` is for how long one of them executes, in microseconds, and so
     how long it takes at most until another one notices what it does.
+
+    By default each has a core of its own: all execute for the whole quantum of their time. With ``share_core`` they
+    have one together, in windows of equal length, one in each quantum, as Xen's scheduler for ARINC 653 gives them.
+    Time goes on for a domain outside of its window, too: events become due then, and what it could have executed is
+    stolen from it. A window that its domain does not use is nobody's.
     """
 
-    def __init__(self, quantum_us: int) -> None:
+    def __init__(self, quantum_us: int, share_core: bool = False) -> None:
         if not isinstance(quantum_us, int) or isinstance(quantum_us, bool) or not 1 <= quantum_us <= _LARGEST_US:
             raise ValueError(
                 f"domains execute for {quantum_us!r} us in turn, which is no whole number from 1 to {_LARGEST_US}"
             )
-        self.quantum_us = quantum_us
+        self.quantum_us, self.share_core = quantum_us, share_core
         self.host = XenHost()
         self._nodes: dict[int, Node] = {}
 
@@ -80,6 +85,9 @@ class ClusterDomains:
 
     def advance(self, end_ns: int) -> None:
         """Execute all of them up to a time, one after another."""
+        if self.share_core:
+            self._advance_on_one_core(end_ns)
+            return
         for number, node in self._nodes.items():
             if node.stands_still(end_ns):
                 node.wait_until(end_ns)
@@ -87,6 +95,24 @@ class ClusterDomains:
             node.advance(end_ns)
             self.host.has_changed(number)
             if number < len(self._nodes):  # after the last one they stand together
+                self.host.agree_on_pages()
+
+    def _advance_on_one_core(self, end_ns: int) -> None:
+        there = [(number, node) for number, node in self._nodes.items() if not node.is_over]
+        if not there:
+            return
+        start = max(end_ns - self.quantum_ns, min(node.now_ns for _, node in there))
+        edges = [start + (end_ns - start) * place // len(there) for place in range(len(there) + 1)]
+        for (number, node), begin, end in zip(there, edges, edges[1:], strict=False):
+            node.stand_by(begin)
+            node.get_core()
+            if node.stands_still(end):
+                node.wait_until(end)
+            else:
+                node.advance(end)
+            node.stand_by(end_ns)
+            self.host.has_changed(number)
+            if end < end_ns:  # after the last one they stand together
                 self.host.agree_on_pages()
 
     def stand_together(self) -> None:

@@ -179,7 +179,7 @@ class Node:
     def look_for_events(self) -> None:
         """Notice whether something has come for a guest that waits, which is not input of the machine's."""
         hypervisor, cpu = self.machine.board.hypervisor, self.machine.cpu
-        if cpu.native("interrupt_lines") or (hypervisor is not None and hypervisor.wakes):
+        if cpu.native("interrupt_lines") or (hypervisor is not None and hypervisor.polling.wakes):
             self.wakes_at = 0
 
     def take_frames(self) -> list[Sent]:
@@ -223,6 +223,27 @@ class Node:
         """Let time pass for a guest that stands still."""
         if not self.is_over:
             self.machine.wait_until(ticks_in(end_ns, self.ticks_per_second))
+
+    def stand_by(self, end_ns: int) -> None:
+        """Let time pass up to a time for a domain that has no core. What it could have executed is stolen from it."""
+        machine, vcpu, end = self.machine, self.machine.vcpu, ticks_in(end_ns, self.ticks_per_second)
+        while not self.is_over and (now := vcpu.now()) < end:
+            vcpu.timeline.run_due()
+            self.look_for_events()
+            if not vcpu.is_waiting or self.wakes_at == 0:
+                assert machine.board.hypervisor is not None
+                machine.board.hypervisor.processor.steal(end - now)
+                machine.wait_until(end)
+                self.wakes_at = 0
+                break
+            ahead = [tick for tick in (vcpu.timeline.next_tick, self.input.next_delivery) if tick is not None]
+            machine.wait_until(min([end, *(tick for tick in ahead if tick > now)]))
+
+    def get_core(self) -> None:
+        """Tell a domain that was standing by what has been stolen from it."""
+        hypervisor = self.machine.board.hypervisor
+        if hypervisor is not None and not self.is_over:
+            hypervisor.processor.gets_core()
 
     def advance(self, end_ns: int) -> None:
         """Execute the guest up to a time, exactly, or until it ends."""

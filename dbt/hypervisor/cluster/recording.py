@@ -46,6 +46,7 @@ def _header(cluster: Cluster) -> dict[str, Any]:
         "dbt-cluster-recording": _FORMAT,
         "seed": cluster.network.seed,
         "domains_us": None if cluster.domains is None else cluster.domains.quantum_us,
+        "share_core": cluster.domains is not None and cluster.domains.share_core,
         "hubs": {name: hub.values for name, hub in cluster.network.hubs.items()},
         "now_ns": cluster.now_ns,
         "machines": cluster.hashes(),

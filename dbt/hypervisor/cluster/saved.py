@@ -59,7 +59,8 @@ class ClusterState(Closing):
         try:
             hubs = {name: Hub(*hub) for name, hub in values["hubs"].items()}
             quantum = values.get("domains_us")
-            cluster = Cluster(hubs, values["seed"] if seed is None else seed, cores, quantum)
+            seed = values["seed"] if seed is None else seed
+            cluster = Cluster(hubs, seed, cores, quantum, values.get("share_core") is True)
             nodes = values["nodes"]
             if nodes.keys() != self.machines.keys():
                 raise ValueError("there are other machines than states")
@@ -102,6 +103,7 @@ def values_of(cluster: Cluster) -> dict[str, Any]:
         "hubs": {name: hub.values for name, hub in cluster.network.hubs.items()},
         "seed": cluster.network.seed,
         "domains_us": None if cluster.domains is None else cluster.domains.quantum_us,
+        "share_core": cluster.domains is not None and cluster.domains.share_core,
         "shared_devices": [] if cluster.domains is None else cluster.domains.shared_devices(),
         "now_ns": cluster.now_ns,
         "played": cluster.played,

@@ -42,6 +42,12 @@ class Arguments:
             self._memory.write_ram(gpa, data[done : done + length])
             done += length
 
+    def places(self, handle: int, size: int) -> list[Gpa]:
+        """Return the GPAs of the parts of ``size`` bytes, one in each page, that can be written. Raise HypercallError
+        if not all of them can.
+        """
+        return [gpa for gpa, _ in self._pieces(handle, size, self.access | AccessKind.WRITE)]
+
     def place(self, handle: int, size: int, as_user: int) -> int:
         """Return the GPA of ``size`` bytes, or -1 if they are not in one page that can be read. ``as_user``: with the
         rights of user mode. Compiled code has this, too (:mod:`dbt.backend.device_methods`).

@@ -10,22 +10,19 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
 from dbt.devices.receivers import ReceiveOne, numbered
 from dbt.devices.shared import NONE, in_python, shared
-from dbt.devices.state import Part, StateError, Tick, Wiring, Word
-from dbt.devices.wiring import Alarm, Time
+from dbt.devices.state import Part, StateError, Wiring
+from dbt.devices.wiring import Time
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.back_ends.back_end import BackEnd
 from dbt.hypervisor.xen.console import XenConsole
-from dbt.hypervisor.xen.event_channels import EventChannels, check_vcpu, page_of
-from dbt.hypervisor.xen.event_queues import PORTS
+from dbt.hypervisor.xen.event_channels import EventChannels
 from dbt.hypervisor.xen.foreign_pages import OPERATIONS as OF_FOREIGN_PAGES
 from dbt.hypervisor.xen.foreign_pages import ForeignPages
 from dbt.hypervisor.xen.grant_table import GrantTable
@@ -40,6 +37,7 @@ from dbt.hypervisor.xen.interface import (
     HypercallError,
     Request,
 )
+from dbt.hypervisor.xen.polling import Polling
 from dbt.hypervisor.xen.pv.guest import (
     ALLOWED,
     FORBIDDEN_EVENTS,
@@ -52,9 +50,10 @@ from dbt.hypervisor.xen.pv.guest import (
     ParaVirtual,
 )
 from dbt.hypervisor.xen.reservation import Reservation
-from dbt.hypervisor.xen.shared_page import VCPU_INFO_SIZE, SharedPage
+from dbt.hypervisor.xen.shared_page import SharedPage
 from dbt.hypervisor.xen.store.ring import StoreRing
 from dbt.hypervisor.xen.version import xen_version
+from dbt.hypervisor.xen.virtual_cpu import VirtualCpu
 from dbt.memory.dma import Dma
 from isa.arm.faults import AccessKind
 
@@ -74,15 +73,8 @@ _SHUTDOWN = struct.Struct("<I")
 _SHUTDOWN_REASONS: Final = {0: Request.POWER_OFF, 1: Request.REBOOT, 3: Request.CRASH}
 #: SHUTDOWN_suspend: Xen answers 1 if the domain goes on without having been suspended.
 _SUSPEND, _CANCELLED = 2, 1
-_POLL = struct.Struct("<QIxxxxQ")
-_MOST_POLLED: Final = 128
-_REGISTER_INFO = struct.Struct("<QII")
-_VCPU_INFO_ALIGNMENT: Final = 8
-_RUNSTATE_AREA = struct.Struct("<Q")
-_RUNSTATE = struct.Struct("<IxxxxQQQQQ")
 _HVM_PARAM = struct.Struct("<HHIQ")
 _RUNSTATE_UPDATE_FLAG: Final = 5
-_SECOND: Final = 10**9
 #: SMCCC_VERSION, and the version that is there (ARM DEN 0028).
 _SMCCC_VERSION, _SMCCC_1_1, _PSCI_FEATURES = 0x80000000, 0x10001, 0x8400000A
 
@@ -97,7 +89,7 @@ class XenDomain(Device):
     """The domain of a machine's guest. It has no registers, and is a device for its state alone.
 
     ``unknown`` is told number and command of hypercalls that are not answered. ``args`` are R0 to R4 of the present
-    hypercall. While the guest polls, ``polled`` are the ports that it waits for, until the tick ``poll_end``.
+    hypercall.
     """
 
     #: For native code, which does a part of the operations.
@@ -116,23 +108,18 @@ class XenDomain(Device):
     store: Part[StoreRing]
     back_ends: Part[list[BackEnd]]
     pv: Part[ParaVirtual] = field(metadata={"count": 1})
+    processor: Part[VirtualCpu]
+    polling: Part[Polling] = field(metadata={"count": 1})
     #: Whether the domain has made a hypercall. Until then its shared pages are not filled in.
     is_on: bool = False
-    is_polling: bool = False
-    polled: list[Word] = field(default_factory=list, metadata={"in_python": True})
-    poll_end: Tick | None = None
     args: Wiring[list[int]] = field(default_factory=list)
-    alarm: Wiring[Alarm] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.alarm = self.time.alarm("poll", self._rings)
         self.foreign.guard()  # the domain of the machine that has been reset may have had pages mapped
 
     def is_possible(self) -> bool:
         held = Counter(number for one in self.back_ends for number in one.holds())
-        return (
-            len(self.polled) <= _MOST_POLLED and all(port < PORTS for port in self.polled) and self.grants.held == held
-        )
+        return self.grants.held == held
 
     def read(self, offset: int, size: int) -> int:
         return 0
@@ -171,7 +158,7 @@ class XenDomain(Device):
 
         ``lines`` are the interrupts that are pending.
         """
-        if not self.is_on or self.is_polling:
+        if not self.is_on or self.polling.is_on:
             return self._leave()
         is_pv = self.pv.is_on
         if number == _EVENTS_OP:
@@ -313,24 +300,7 @@ class XenDomain(Device):
     # -- the virtual CPU -----------------------------------------------------------------------
 
     def _vcpu(self) -> Answer:
-        command, vcpu, handle = self.args[:3]
-        if command not in (5, 10):  # Xen on ARM has no others, and says so in this way.
-            raise HypercallError(Errno.EINVAL)
-        check_vcpu(vcpu)
-        if command == 10:
-            frame, offset, _ = self.arguments.unpack(handle, _REGISTER_INFO)
-            if offset > PAGE_SIZE - VCPU_INFO_SIZE or offset % _VCPU_INFO_ALIGNMENT:
-                raise HypercallError(Errno.ENXIO)
-            page = page_of(self.dma, frame, Errno.EINVAL)
-            if not self.reservation.is_own(page):
-                raise HypercallError(Errno.EINVAL)
-            self.shared.move_vcpu_info(Gpa(page + offset))
-            return 0
-        (area,) = self.arguments.unpack(handle, _RUNSTATE_AREA)
-        now = self.time.now * _SECOND // self.time.ticks_per_second
-        with suppress(HypercallError):  # as Xen does, which only tries
-            self.arguments.write(area, _RUNSTATE.pack(0, 0, now, 0, 0, 0))  # It has run all the time.
-        return 0
+        return self.processor.call(*self.args[:3])
 
     def _schedule(self) -> Answer:
         command, handle = self.args[:2]
@@ -345,7 +315,7 @@ class XenDomain(Device):
                     return _CANCELLED
                 return _SHUTDOWN_REASONS.get(reason) or -Errno.EINVAL
             case 3:
-                return self._poll(handle)
+                return Request.BLOCK if self.polling.begin(handle) else 0
             case 5:  # shutdown_code: what the next shutdown would tell the toolstack
                 self.arguments.unpack(handle, _SHUTDOWN)
                 return 0
@@ -361,44 +331,6 @@ class XenDomain(Device):
                 return 0
             self.shared.upcall(False)
         return Request.BLOCK
-
-    def _poll(self, handle: int) -> Answer:
-        """Wait until one of some ports is pending, or until a time of the virtual clock, if that is not 0."""
-        ports, count, timeout = self.arguments.unpack(handle, _POLL)
-        if count > _MOST_POLLED:
-            raise HypercallError(Errno.EINVAL)
-        self.polled = list(struct.unpack(f"<{count}I", self.arguments.read(ports, 4 * count)))
-        if any(port >= PORTS for port in self.polled):
-            self.polled = []
-            raise HypercallError(Errno.EINVAL)
-        if any(map(self.channels.queues.is_pending, self.polled)):
-            return 0
-        end = -(-timeout * self.time.ticks_per_second // _SECOND)
-        if timeout and end <= self.time.now:
-            return 0
-        self.is_polling = True
-        self.poll_end = None
-        if timeout and end < 1 << 62:
-            self.poll_end = end
-            self.alarm.set(end)
-        return Request.BLOCK
-
-    def _rings(self) -> None:
-        """The time has come until which the guest polls: the machine looks at :attr:`wakes` now."""
-
-    @property
-    def wakes(self) -> bool:
-        """True if the guest waits for what has come, be it an interrupt or not."""
-        if not self.is_polling:
-            return False
-        is_over = self.poll_end is not None and self.time.now >= self.poll_end
-        return is_over or any(map(self.channels.queues.is_pending, self.polled))
-
-    def stop_polling(self) -> None:
-        """The guest does not wait any more, or waits for something else."""
-        self.is_polling = False
-        self.poll_end = None
-        self.alarm.cancel()
 
     # -- the rest ------------------------------------------------------------------------------
 

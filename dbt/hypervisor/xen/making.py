@@ -15,12 +15,14 @@ from dbt.hypervisor.xen.event_queues import EventQueues
 from dbt.hypervisor.xen.foreign_pages import ForeignPages
 from dbt.hypervisor.xen.grant_table import GrantTable
 from dbt.hypervisor.xen.identity import Identity
+from dbt.hypervisor.xen.polling import Polling
 from dbt.hypervisor.xen.pv.guest import make_para_virtual
 from dbt.hypervisor.xen.reservation import Reservation
 from dbt.hypervisor.xen.shared_page import SharedPage
 from dbt.hypervisor.xen.store.ring import StoreListener, StoreRing
 from dbt.hypervisor.xen.store.server import StoreServer
 from dbt.hypervisor.xen.store.tree import Tree
+from dbt.hypervisor.xen.virtual_cpu import VirtualCpu
 from dbt.memory.dma import Dma
 
 
@@ -70,4 +72,6 @@ def make_domain(
         store,
         back_ends,
         make_para_virtual(dma, arguments, time, channels),
+        VirtualCpu(dma, arguments, time, shared, is_own),
+        Polling(arguments, channels.queues, time),
     )
