@@ -3,7 +3,7 @@
 Code is position-independent and refers to nothing outside the image, so loading it is a copy.
 """
 
-from __future__ import annotations
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 
 import struct
 from typing import NamedTuple
@@ -82,7 +82,7 @@ class Image(NamedTuple):
         return _HEADER.pack(MAGIC, digest(body), len(body)) + body
 
     @classmethod
-    def unpack(cls, data: bytes) -> Image:
+    def unpack(cls, data: bytes) -> "Image":
         """Return the image that :meth:`pack` wrote. Raises ImageDamaged if a single bit differs."""
         if len(data) < _HEADER.size:
             raise ImageDamaged("it is too short")

@@ -19,7 +19,7 @@ _INDEXED_PAGES = 256
 D = TypeVar("D", bound=Device)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Deferred(Device, Generic[D]):
     """A device that is made when it is first accessed. Until then its state is that after a reset.
 

@@ -227,7 +227,9 @@ def _perf_map() -> PerfMap:
 
 
 def _report_dump(machine: Machine) -> None:
-    """Tell the user what to know about the dump that was requested."""
+    """Tell the user what to know about the dump, if one was requested."""
+    if machine.options.dump is None:
+        return
     activity = machine.tier.regions
     counts = None if activity is None else activity.dump
     if counts is not None and counts.failed:

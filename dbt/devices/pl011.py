@@ -46,7 +46,7 @@ _LOOPED_BACK = ((1 << 10, FR_DSR), (1 << 11, FR_CTS), (1 << 12, FR_DCD), (1 << 1
 
 
 @shared
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Pl011(WordRegisters):
     """The UART. ``transmit`` is given each byte that the guest sends; ``irq`` is the combined interrupt."""
 
@@ -274,7 +274,7 @@ _CHANGE_RECEPTION = frozenset((0x2C, 0x30, 0x38))
 
 
 @shared
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ConsoleUart(Pl011):
     """A UART that asks for input where the program looks for it, so that the program alone decides where it arrives.
 

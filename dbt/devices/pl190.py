@@ -20,7 +20,7 @@ _UNVECTORED, _IDLE = 16, 17
 
 
 @shared
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Pl190(WordRegisters):
     """The controller. ``irq`` and ``fiq`` are the CPU's interrupt inputs; :meth:`line` returns one of its 32 inputs."""
 

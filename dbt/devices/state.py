@@ -116,7 +116,7 @@ class KeptState:
             values[name] = value.copy()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Stateful:
     """An object whose dataclass fields are its state, its parts and its wiring."""
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import SideExit
-from dbt.codecache.region_store import StoreCounts
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts
+    from dbt.codecache.region_store import StoreCounts
 
 
 class RegionCounts:

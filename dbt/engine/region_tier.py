@@ -20,7 +20,7 @@ from dbt.abi.exits import Heat, VmExit
 from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import BLOCK_COUNTERS_SIZE, LEAST_INSNS, PAGE_SHIFT, SideExit
 from dbt.codecache.handlers import image_key
-from dbt.codecache.region_store import RegionStore, StoreCounts
+from dbt.codecache.store import cache_limit
 from dbt.engine.arena import lease_arena
 from dbt.engine.hot_queue import HotQueue
 from dbt.engine.observer import NOBODY, Observer
@@ -37,6 +37,7 @@ from dbt.memory.guest_memory import GuestMemory
 if TYPE_CHECKING:
     from dbt.backend.compiled import CompiledRegion, Refused
     from dbt.backend.dump import RegionDump
+    from dbt.codecache.region_store import RegionStore, StoreCounts
     from dbt.engine.debug_points import DebugPoints
     from dbt.engine.hot_list import HotList
     from dbt.engine.messages import CompileRequest
@@ -98,7 +99,9 @@ class RegionTier:
         self._jit, self._optimizations, self._dump = jit, optimizations, dump
         self._counts = RegionCounts()
         self._keeps = keep
-        self._store = RegionStore(image_key()) if keep and dump is None else None
+        self._has_store = keep and dump is None
+        if self._has_store:
+            cache_limit()  # which may be wrong, and that is to be said before the guest runs
         self._thresholds = thresholds = thresholds or usual_thresholds()
         stitch = optimizations.stitching
         self.threaded = ThreadedTier(cpu, memory, notice, observer, allowance, self, stitch, host_call, thresholds)
@@ -294,6 +297,15 @@ class RegionTier:
 
             self._unfinished.keep(request.gpa, HotList(self.code_pages.address, notices, [request]))
 
+    @cached_property
+    def _store(self) -> RegionStore | None:
+        """The store of compiled regions, if it is used. Nothing asks for it before something is warm."""
+        if not self._has_store:
+            return None
+        from dbt.codecache.region_store import RegionStore
+
+        return RegionStore(image_key())
+
     def _begin_unfinished_work(self) -> None:
         """Read what earlier runs of the program left, if that has not been done and this run uses the store."""
         if self._unfinished is None:
@@ -444,6 +456,8 @@ class RegionTier:
     def _store_counts(self) -> StoreCounts | None:
         if not self._keeps:
             return None
+        from dbt.codecache.region_store import StoreCounts
+
         return self.compiler.store_counts if self._connected else StoreCounts()
 
     def reset_counts(self) -> None:

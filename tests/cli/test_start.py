@@ -47,6 +47,8 @@ UNUSED = (
     "dbt.cli.statistics",
     "dbt.codecache.contents",
     "dbt.codecache.hot_list_store",
+    "dbt.codecache.records",
+    "dbt.codecache.region_store",
     "dbt.codecache.quota",
     "dbt.debug",
     "dbt.engine.evaluator",
@@ -93,7 +95,7 @@ def test_a_short_run_imports_nothing_for_what_it_does_not_do(imported: set[str])
 def test_a_short_run_imports_few_modules_of_ours(imported: set[str]) -> None:
     """The bound leaves room for a few more. Before it is raised, look whether the new ones can be imported later."""
     ours = {name for name in imported if name.partition(".")[0] in ("dbt", "isa")}
-    assert len(ours) <= 116, sorted(ours)
+    assert len(ours) <= 114, sorted(ours)
 
 
 def test_a_program_for_linux_imports_no_heavy_modules_either() -> None:
