@@ -56,7 +56,7 @@ CONFINED = {
     "elftools": ("dbt.trace",),
     "fdt": ("dbt.board.devicetree",),
     "blake3": ("dbt.snapshot", "dbt.hypervisor.migration", "dbt.linux", "dbt.backend.digest"),
-    "zstandard": ("dbt.snapshot", "dbt.host.qcow2", "dbt.containers.images"),
+    "zstandard": ("dbt.snapshot", "dbt.host.qcow2", "dbt.containers.images", "dbt.linux"),
     "msgspec": ("dbt.hypervisor", "dbt.daemon", "dbt.containers", "dbt.cli.vm.machines"),
     "h11": ("dbt.daemon.http_server",),
     "httpx": ("dbt.containers.images.registry",),

@@ -328,3 +328,47 @@ def add_cache(parser: Parser) -> None:
 
     for command, function in ((info, print_info), (clear, clear_cache), (verify, verify_cache)):
         command.set_defaults(command=function)
+
+
+def add_guest(parser: Parser) -> None:
+    parser.usage = "dbt guest COMMAND [OPTIONS]"
+    parser.description = (
+        "Choose the kernel of the small Linux in which programs for Linux and containers\n"
+        "run. A checkout of dbt has one; the Python package has none."
+    )
+    add = add_commands(parser)
+
+    import_ = add("import", "take the kernel of a Debian package")
+    import_.description = (
+        "Take the kernel and the modules of a Debian package, such as the one on which\n"
+        "linux-image-armmp for armhf depends. A guest is booted with it; if it comes up,\n"
+        "all guests have this kernel from then on."
+    )
+    Options(import_).argument("PACKAGE", "a file linux-image-*.deb", "package", required=True)
+
+    def import_kernel(parsed: argparse.Namespace) -> int:
+        from dbt.cli.guest import import_kernel
+
+        return import_kernel(parsed.package)
+
+    info = add("info", "print which kernel guests have")
+    info.description = (
+        "Print which kernel guests have: that of $DBT_LINUX_GUEST, a directory, else the\n"
+        "one that was imported, else the checkout's."
+    )
+
+    def print_guest(parsed: argparse.Namespace) -> int:
+        from dbt.cli.guest import print_guest
+
+        return print_guest()
+
+    remove = add("remove", "remove the kernel that was imported")
+    remove.description = "Remove the kernel that was imported."
+
+    def remove_kernel(parsed: argparse.Namespace) -> int:
+        from dbt.cli.guest import remove_kernel
+
+        return remove_kernel()
+
+    for command, function in ((import_, import_kernel), (info, print_guest), (remove, remove_kernel)):
+        command.set_defaults(command=function)

@@ -60,6 +60,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         ("isa", "list the instructions, made from their specification", others.add_isa),
         ("xenstore", "look at the XenStore of a domain of Xen that runs, and change it", others.add_xenstore),
         ("doctor", "check this host, the libraries and the cache", others.add_doctor),
+        ("guest", "choose the kernel of programs for Linux and of containers", others.add_guest),
         ("cache", "look at, check and empty the directory of translated code", others.add_cache),
     ):
         command = add(name, help_)

@@ -19,7 +19,7 @@ from dbt.codecache.store import cache_directory, check_file, check_folder, make_
 from dbt.host.drive import Drive
 from dbt.host.net_option import NOWHERE, Net
 from dbt.host.ninep.share import Share
-from dbt.linux.images import AGENT, KERNEL, LinuxGuestError, images_folder
+from dbt.linux.images import KERNEL, GuestFiles, LinuxGuestError, read_guest_files
 from dbt.snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ _APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent"
 #: Instructions that are executed between two looks at whether the guest is up, and how often it is looked at.
 _STRIDE: Final = 1_000_000
 _PATIENCE: Final = 500
+#: Debian's kernel takes 2,300 of them, most of which unpack it.
+_PATIENCE_WITH_MODULES: Final = 8000
 #: RAM with which the guest comes up and has room for programs, in bytes.
 LEAST_MEMORY: Final = 32 << 20
 #: How many states are kept: of versions of dbt, and of sizes of memory.
@@ -97,8 +99,7 @@ def begin_reading_template(hardware: Hardware) -> None:
     from dbt.snapshot.images import begin_reading
 
     try:
-        kernel, agent = _contents()
-        name = _name(hardware, kernel, agent)
+        name = _name(hardware, read_guest_files())
         check_file(name)
     except (OSError, LinuxGuestError):
         return
@@ -113,7 +114,7 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
     """
     from dbt.snapshot.snapshots import read_snapshot, write_snapshot
 
-    name = _begun.pop(hardware, None) or _name(hardware, *_contents())
+    name = _begun.pop(hardware, None) or _name(hardware, read_guest_files())
     path = os.path.join(cache_directory(), name)
     try:
         check_file(name)
@@ -123,7 +124,7 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
     except (OSError, SnapshotError) as error:
         say(f"the Linux guest in the cache cannot be used, and is made again: {error}")
     say("booting the Linux guest, once for many programs")
-    state = boot(hardware, *_contents())
+    state = boot(hardware, read_guest_files())
     try:
         make_cache_directory()
         check_folder()
@@ -134,17 +135,10 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
     return state
 
 
-def _contents() -> tuple[bytes, bytes]:
-    """Return the kernel and the agent. Raise LinuxGuestError, or OSError if they cannot be read."""
-    folder = images_folder()
-    with open(os.path.join(folder, KERNEL), "rb") as kernel, open(os.path.join(folder, AGENT), "rb") as agent:
-        return kernel.read(), agent.read()
-
-
-def _name(hardware: Hardware, *contents: bytes) -> str:
+def _name(hardware: Hardware, files: GuestFiles) -> str:
     """Return the name of the cache file for a state: of all that it depends on."""
     hasher = blake3(repr((hardware, _CPU, _DEVICES, _INSN_NS, _APPEND, TAGS, NO_DISKS, NO_CARDS, DIRECTORIES)).encode())
-    for content in contents:
+    for content in files:
         hasher.update(blake3(content).digest())
     return f"linux-{image_key()}-{hasher.hexdigest(8)}.snapshot"
 
@@ -158,7 +152,7 @@ def _remove_older() -> None:
         remove(entry)
 
 
-def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
+def boot(hardware: Hardware, files: GuestFiles) -> VmState:
     """Return the state of a guest that has booted and waits for a program. Raise LinuxGuestError if it does not."""
     import tempfile
 
@@ -168,12 +162,13 @@ def boot(hardware: Hardware, kernel: bytes, agent: bytes) -> VmState:
 
     console = ProgramConsole(CaptureConsole())
     with tempfile.TemporaryDirectory(prefix="dbt-linux-") as folder, _machine(hardware, console) as machine:
-        files = {KERNEL: kernel, "initrd": _disk(agent)}
-        for name, content in files.items():
+        for name, content in ((KERNEL, files.kernel), ("initrd", _disk(files))):
             with open(os.path.join(folder, name), "wb") as file:
                 file.write(content)
         machine.load_kernel(os.path.join(folder, KERNEL), os.path.join(folder, "initrd"), append=_APPEND)
-        for _ in range(_PATIENCE):  # A kernel that panics begins again, and so does the count of instructions.
+        for _ in range(
+            _PATIENCE_WITH_MODULES if files.modules else _PATIENCE
+        ):  # A kernel that panics begins again, and so does the count of instructions.
             result = machine.run(fuel=_STRIDE)
             if console.is_ready or result.exit_code is not None:
                 break
@@ -203,14 +198,15 @@ def _machine(hardware: Hardware, console: ProgramConsole) -> Machine:
     )
 
 
-def _disk(agent: bytes) -> bytes:
-    """Return the initial RAM disk: the agent, and the device files that the kernel needs before it has run."""
+def _disk(files: GuestFiles) -> bytes:
+    """Return the initial RAM disk: agent, modules, and the device files that the kernel needs before the agent runs."""
     from dbt.linux.initramfs import DEVICE, DIRECTORY, PROGRAM, archive
 
-    return archive(
+    own = archive(
         [
             ("dev", DIRECTORY, b"", (0, 0)),
             ("dev/console", DEVICE, b"", (5, 1)),
-            ("agent", PROGRAM, agent, (0, 0)),
+            ("agent", PROGRAM, files.agent, (0, 0)),
         ]
     )
+    return own + files.modules  # Linux takes several archives, one behind the other.

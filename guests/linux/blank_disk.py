@@ -1,4 +1,4 @@
-"""Writes images/disk.gz: an empty ext4 file system for containers' disks, as mke2fs(8) makes it.
+"""Writes dbt/linux/guest/disk.gz: an empty ext4 file system for containers' disks, as mke2fs(8) makes it.
 
 Usage: blank_disk.py FILE. What is kept are the pieces of the image that are not zero, each behind its offset and its
 size (8 bytes each, little-endian), after the size of the image. All of it is compressed by gzip. The same version of

@@ -6,20 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from dbt.linux.images import AGENT, KERNEL, LinuxGuestError, images_folder
+from dbt.linux.images import LinuxGuestError, kernel_folder, read_guest_files
 from dbt.linux.template import LEAST_MEMORY, Hardware, boot, read_template
 
 SMALL = Hardware(LEAST_MEMORY)
 
 
-def kernel_and_agent() -> tuple[bytes, bytes]:
-    folder = Path(images_folder())
-    return (folder / KERNEL).read_bytes(), (folder / AGENT).read_bytes()
-
-
 def test_two_boots_give_the_same_state() -> None:
-    kernel, agent = kernel_and_agent()
-    with boot(SMALL, kernel, agent) as one, boot(SMALL, kernel, agent) as other:
+    files = read_guest_files()
+    with boot(SMALL, files) as one, boot(SMALL, files) as other:
         assert one.values == other.values
         assert list(one.ram.nonzero_pages()) == list(other.ram.nonzero_pages())
 
@@ -59,17 +54,15 @@ def test_what_others_could_have_written_is_not_used(tmp_path: Path, monkeypatch:
 
 def test_images_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBT_LINUX_GUEST", str(tmp_path))
-    with pytest.raises(LinuxGuestError, match=f"no zImage and no agent in {tmp_path}"):
-        images_folder()
+    with pytest.raises(LinuxGuestError, match=rf"no kernel \(zImage\) in {tmp_path}"):
+        kernel_folder()
 
 
 def test_a_kernel_that_does_not_come_up() -> None:
-    kernel, _ = kernel_and_agent()
     with pytest.raises(LinuxGuestError, match="does not come up"):
-        boot(SMALL, kernel, b"no program")
+        boot(SMALL, read_guest_files()._replace(agent=b"no program"))
 
 
 def test_a_kernel_that_panics_and_begins_again() -> None:
-    kernel, agent = kernel_and_agent()
     with pytest.raises(LinuxGuestError, match="does not come up"):
-        boot(Hardware(8 << 20), kernel, agent)
+        boot(Hardware(8 << 20), read_guest_files())

@@ -7,15 +7,13 @@ import os
 from functools import cache
 from typing import Final
 
-from dbt.linux.images import DISK, LinuxGuestError, images_folder
+from dbt.linux.images import DISK_PATH
 
 _NUMBER: Final = 8
 
 
 def make_disk(path: str) -> None:
-    """Write a new disk to a file that must not exist. Raise OSError if the host has no room, and LinuxGuestError if
-    there is no guest.
-    """
+    """Write a new disk to a file that must not exist. Raise OSError if the host has no room."""
     size, pieces = _blank_disk()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -34,12 +32,8 @@ def make_disk(path: str) -> None:
 @cache
 def _blank_disk() -> tuple[int, list[tuple[int, bytes]]]:
     """Return the size of a disk, and its pieces by their offsets (guests/linux/blank_disk.py)."""
-    path = os.path.join(images_folder(), DISK)
-    try:
-        with open(path, "rb") as file:
-            data = gzip.decompress(file.read())
-    except FileNotFoundError:
-        raise LinuxGuestError(f"there is no {path}, from which containers have their disks") from None
+    with open(DISK_PATH, "rb") as file:
+        data = gzip.decompress(file.read())
 
     def number(at: int) -> int:
         return int.from_bytes(data[at : at + _NUMBER], "little")

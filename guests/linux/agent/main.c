@@ -7,6 +7,7 @@
 #include "devices.h"
 #include "files.h"
 #include "frames.h"
+#include "modules.h"
 #include "network.h"
 #include "polling.h"
 #include "session.h"
@@ -109,6 +110,7 @@ int main(void)
 {
     uint64_t child = 1ull << (SIGCHLD - 1);
 
+    load_modules();
     leave_initial_root();
     mount_system("proc", "/proc", "");
     mount_system("sysfs", "/sys", "");
