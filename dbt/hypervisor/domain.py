@@ -223,14 +223,16 @@ class Domain(MovableDomain):
             self._vm.limit_devices(self._limits)
             self._begin()
 
-    def attach(self) -> bool:
+    def attach(self, is_paused: bool = False) -> bool:
         """Take over its machine, if that executes in a process of its own whose host is gone. Return False if there is
         none. What the guest did meanwhile, such as its end, is seen in the next run of the host. A machine that was
-        being migrated when its host ended may be undecided.
+        being migrated when its host ended may be undecided. With ``is_paused``, the guest stands still afterwards.
         """
         with self._held():
             self._life.require("attach to", DomainState.DEFINED)
-            found = self._host.carrier.attach(self._name, self.console, self._host.conduct(self))
+            conduct = self._host.conduct(self)
+            conduct = conduct._replace(goes_on=conduct.goes_on and not is_paused)
+            found = self._host.carrier.attach(self._name, self.console, conduct)
             if found is None:
                 return False
             self._vm = found.vm
@@ -242,6 +244,8 @@ class Domain(MovableDomain):
             self._begin()
             if found.ended is not None:
                 self._go_over(found.ended, 0)
+            elif is_paused:
+                self._to(DomainState.PAUSED)
             return True
 
     def _begin(self) -> None:

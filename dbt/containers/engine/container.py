@@ -176,17 +176,12 @@ class Container(StoredContainer):
         was_starting = state.starting
         place = await self.networks.rejoin([Forward(*one) for one in state.ports])
         try:
-            vm = await self._parts.runtime.attach_again(self.spec(), place)
+            vm = await self._parts.runtime.attach_again(self.spec(), place, state.pid if state.paused else None)
         except (RuntimeFailure, OSError) as failure:
             _log.error("the container %s is lost: %s", self.id[:12], failure)
             vm = None
         if vm is not None:
-            stands_still = state.paused
             self._is_live(vm)
-            if stands_still:  # it went on for a moment, to say where it is
-                with contextlib.suppress(RuntimeFailure):  # in which it may have ended
-                    await vm.pause()
-                state.paused = vm.is_paused
             if was_starting:  # nobody has been told when
                 state.started, state.exit_code, state.error = now(), 0, ""
             state.restarting = False

@@ -31,7 +31,7 @@ from dbt.containers.runtime.root_request import (
     renewed_request,
     written_files_request,
 )
-from dbt.containers.runtime.session import Session
+from dbt.containers.runtime.session import WINDOW, Session
 from dbt.containers.runtime.shares import domain_limits
 from dbt.containers.runtime.spec import (
     Ended,
@@ -86,23 +86,48 @@ class ContainerVm(LinkedVm):
         if has_program:
             self._begin_watch()
 
-    async def attach(self) -> bool:
-        """Take over the VM of a process that has been killed. Return False if there is none that could be."""
+    async def attach(self, paused: int | None = None) -> bool:
+        """Take over the VM of a process that has been killed. Return False if there is none that could be.
+
+        ``paused`` is the process ID of the container's own program if the guest is to stand still, as its user wants.
+        Then it is asked when it goes on.
+        """
         self._resync = self._asked = Resync()
         found = None
         try:
-            if await asyncio.to_thread(self.domain.attach):
-                found = await self._answered(self._asked)
+            if await asyncio.to_thread(self.domain.attach, paused is not None):
+                if paused is not None and self.is_paused:
+                    self._unasked = self._resync
+                    self._adopt(Sessions(None, [Summary(MAIN, False, True, paused, WINDOW, 0)]))
+                    self._begin_watch()
+                    return True
+                found = await self._answered(self._asked, adopts=True)
         except (OSError, VmLost) as error:
             self._reason = str(error)
         if found is None:
             await self.destroy()
             return False
-        self._adopt(found)
         self._begin_watch()
         with contextlib.suppress(VmEnded):  # which is an end like any other from here on
             await self.thaw()  # the process that was killed may have frozen them
         return True
+
+    async def resume(self) -> None:
+        """Let the guest go on. Raise RuntimeFailure if it cannot, or does not answer."""
+        if self._unasked is None:
+            await super().resume()
+            return
+        asking = self._loop.create_task(self._answered(self._unasked, adopts=True))
+        try:
+            await asyncio.sleep(0)  # the question waits for the guest
+            await super().resume()
+        except BaseException:
+            asking.cancel()
+            raise
+        self._unasked = None
+        if await asking is None:
+            await self.destroy()
+            raise VmEnded(f"the guest of the container {self.spec.id[:12]} does not answer")
 
     async def checkpoint(self, folder: str, goes_on: bool = False) -> None:
         """Write the state of the VM to a directory, which must not exist, and end the VM unless it ``goes_on``. What
@@ -147,11 +172,9 @@ class ContainerVm(LinkedVm):
     async def find_place(self) -> None:
         """Go on without a :class:`PortState`: ask the guest. Output that nobody has read may be lost."""
         self._early, self._resync = None, Resync()
-        found = await self._answered(self._resync)
-        if found is None:
+        if await self._answered(self._resync, adopts=True) is None:
             await self.destroy()
             raise RuntimeFailure(f"the guest of the container {self.spec.id[:12]} does not answer")
-        self._adopt(found)
         self._begin_watch()
         await self._answer(renewed_request())
 

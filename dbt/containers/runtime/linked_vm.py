@@ -53,7 +53,9 @@ class LinkedVm:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resync: Resync | None = None  # while it is not known where frames begin
         self._asked: Resync | None = None
+        self._unasked: Resync | None = None  # what a paused guest has to be asked when it goes on
         self._found: asyncio.Future[Sessions] = self._loop.create_future()
+        self._adopts = False
         self._port.takers[FromGuest.SYNCED] = self._take_sessions
         self._port.takers[FromGuest.FINISHED] = self._take_finished
         self._questions = Questions(self._port.send)
@@ -207,9 +209,11 @@ class LinkedVm:
 
     # -- sessions ------------------------------------------------------------------------------
 
-    async def _answered(self, asked: Resync) -> Sessions | None:
-        """Ask the agent which sessions there are. Return None if it does not say so."""
-        self._asked, self._found = asked, self._loop.create_future()
+    async def _answered(self, asked: Resync, adopts: bool = False) -> Sessions | None:
+        """Ask the agent which sessions there are. Return None if it does not say so. ``adopts``: have these sessions
+        before anything is taken that comes after the answer.
+        """
+        self._asked, self._found, self._adopts = asked, self._loop.create_future(), adopts
         self._send(asked.question)
         gone = self._loop.create_task(self._is_gone.wait())
         either: set[asyncio.Future[Any]] = {gone, self._found}
@@ -224,6 +228,8 @@ class LinkedVm:
         if not any(one.number == MAIN for one in found.sessions) and found.status is None:
             raise ProtocolError("the guest has no program")
         self._questions.forget()
+        if self._adopts:
+            self._adopt(found)
         self._found.set_result(found)
 
     def _adopt(self, found: Sessions) -> None:

@@ -44,8 +44,7 @@ class AgentPort:
 
     def adopt(self, number: int) -> Session:
         """Return a session that the agent has, from before this process."""
-        session = self._sessions[number] = Session(self, number, [])
-        return session
+        return self._sessions.setdefault(number, Session(self, number, []))
 
     def feed(self, data: bytes) -> None:
         """Take what the guest has sent. Raise ProtocolError for what the agent does not send."""

@@ -208,14 +208,16 @@ class Runtime:
             await vm.destroy()
             raise RuntimeFailure(f"the VM of the container {vm.spec.id[:12]} cannot start: {error}") from error
 
-    async def attach_again(self, spec: Spec, connection: Connection | None = None) -> ContainerVm | None:
+    async def attach_again(
+        self, spec: Spec, connection: Connection | None = None, paused: int | None = None
+    ) -> ContainerVm | None:
         """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container
-        had written and nobody had read may be lost; nothing else is.
+        had written and nobody had read may be lost; nothing else is. ``paused``: see :meth:`ContainerVm.attach`.
         """
         await self._await_end_of(spec)
         vm = ContainerVm(self._domains, spec)
         try:
-            if not await vm.attach():
+            if not await vm.attach(paused):
                 return None
         except BaseException:
             await vm.destroy()

@@ -63,6 +63,10 @@ def test_an_engine_that_is_killed(folder: Path) -> None:
         connection.close()
         assert b"before" in engine.ask("GET", "/containers/goes/logs?stdout=1").body
         assert engine.ask("POST", "/containers/stands/unpause").status == 204
+        connection, _ = hijack(engine, "/containers/stands/attach?stream=1&stdin=1&stdout=1")
+        connection.sendall(b"still here\n")
+        assert connection.recv(100)[8:] == b"still here\n"
+        connection.close()
         assert engine.ask("POST", "/containers/new/start").status == 204
         assert engine.ask("POST", "/containers/new/wait").json["StatusCode"] == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -26,7 +27,7 @@ def leases(tmp_path: Path) -> Path:
     return folder
 
 
-def be_killed(folder: str) -> None:
+def be_killed(folder: str, pauses: bool) -> None:
     """Start a container, and another program in it, and be killed in the middle of a conversation."""
     boxes = Boxes(Path(folder), (str(Path(folder, "words.erofs")),), leases=str(Path(folder, "leases")))
 
@@ -37,16 +38,21 @@ def be_killed(folder: str) -> None:
         await vm.main.write(b"first")
         assert await vm.main.read() == (1, b"first")
         await other.write(bytes(50_000))
-        Path(folder, "spec").write_bytes(pickle.dumps(spec))
+        place = 0
+        if pauses:
+            await vm.pause()
+            place = vm.domain.icount
+        Path(folder, "spec").write_bytes(pickle.dumps((spec, vm.main.pid, place)))
         os.kill(os.getpid(), signal.SIGKILL)
 
     boxes.run(run())
 
 
 @pytest.fixture
-def boxes(tmp_path: Path, leases: Path) -> Iterator[Boxes]:
+def boxes(tmp_path: Path, leases: Path, request: pytest.FixtureRequest) -> Iterator[Boxes]:
     words_layer(tmp_path)
-    program = f"from tests.containers.runtime.test_attaching import be_killed; be_killed({str(tmp_path)!r})"
+    pauses = bool(getattr(request, "param", False))
+    program = f"from tests.containers.runtime.test_attaching import be_killed; be_killed({str(tmp_path)!r}, {pauses})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment(), timeout=TIMEOUT, check=False)
     assert done.returncode == -signal.SIGKILL
     made = Boxes(tmp_path, (str(tmp_path / "words.erofs"),), leases=str(leases))
@@ -55,7 +61,7 @@ def boxes(tmp_path: Path, leases: Path) -> Iterator[Boxes]:
 
 
 def test_a_daemon_that_was_killed(boxes: Boxes, tmp_path: Path) -> None:
-    spec = pickle.loads((tmp_path / "spec").read_bytes())
+    spec, _, _ = pickle.loads((tmp_path / "spec").read_bytes())
 
     async def run() -> None:
         vm = await boxes.runtime.attach_again(spec)
@@ -66,6 +72,32 @@ def test_a_daemon_that_was_killed(boxes: Boxes, tmp_path: Path) -> None:
         assert await all_of(vm.main) == (b"second", b"", 0)
         assert await vm.wait() == Ended(0)
         assert await boxes.runtime.attach_again(spec) is None
+
+    boxes.run(run())
+
+
+@pytest.mark.parametrize("boxes", [True], indirect=True)
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_container_that_was_paused_stands_still_for_the_next_daemon(boxes: Boxes, tmp_path: Path, ends: bool) -> None:
+    """It does not execute one instruction until its user lets it go on, or end."""
+    spec, pid, place = pickle.loads((tmp_path / "spec").read_bytes())
+
+    async def run() -> None:
+        vm = await boxes.runtime.attach_again(spec, paused=pid)
+        assert vm is not None and vm.is_paused
+        await asyncio.sleep(0.2)
+        assert (vm.is_paused, vm.domain.icount, vm.main.pid) == (True, place, pid)
+        if ends:
+            await vm.kill(signal.SIGKILL)
+            await vm.resume()
+            assert await vm.wait() == Ended(137)
+            return
+        await vm.resume()
+        assert (await all_of(await vm.exec(Process(("words", "say", "here"), ("PATH=/bin",))))).output == b"here\n"
+        await vm.main.write(b"second")
+        vm.main.end_input()
+        assert await all_of(vm.main) == (b"second", b"", 0)
+        assert await vm.wait() == Ended(0)
 
     boxes.run(run())
 
