@@ -13,6 +13,9 @@ from isa.ir.uop import Access, Uop
 #: In place of the HVA of a table: it is not in one piece in the host, so each load has to look for its own page.
 _IN_PIECES = "inttoptr (i64 1 to ptr)"
 
+#: After so many accesses on end by the same entry, the next one is expected to be by it too.
+_SURE = 16
+
 
 class RegionMemory(RegionExits):
     """Lowers loads and stores, each alone or those of a span together."""
@@ -120,24 +123,37 @@ class RegionMemory(RegionExits):
     def _guessed_entry(self, address: str, table: str, bail: str, register: int | None) -> str:
         """Do as :meth:`checked_entry`, for an address that a register of the current block is a term of.
 
-        If the block follows a pointer in the register, the result is the entry of the last access by it. The table is
-        read only to check that. The host predicts the outcome, and so does not wait for the table.
+        If the block follows a pointer in the register, the result is the entry that was guessed, where that is right.
+        The table is read only to check it. The host predicts the outcome, and so does not wait for the table.
+
+        What is guessed is an entry that was the right one :data:`_SURE` times on end. If the pages change more often,
+        a guess would be right or wrong as the data has it, which the host could not predict. So it stays wrong.
         """
         if register is None:
             return self.checked_entry(address, table, bail)
         f, guess = self.f, self._guesses[register]
-        entry = self.table_entry(address, table)
-        last = f.emit(f"load ptr, ptr {guess}")
-        new, mapped, known = f.new_label("new"), f.new_label("mapped"), f.new_label("known")
-        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {last}')}, label %{known}, label %{new}, !prof !1")
+        entry, guessed = self.table_entry(address, table), f.emit(f"load ptr, ptr {guess}")
+        before, new, mapped, sure, known = (
+            f.current,
+            *(f.new_label(name) for name in ("new", "mapped", "sure", "known")),
+        )
+        f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, {guessed}')}, label %{known}, label %{new}, !prof !1")
         f.label(new)
         f.do(f"br i1 {f.emit(f'icmp eq ptr {entry}, null')}, label %{bail}, label %{mapped}, !prof !0")
         f.label(mapped)
+        last, run = (self.state_pointer(NATIVE[name].offset + 8 * register) for name in ("last_entries", "entry_runs"))
+        same = f.emit(f"icmp eq ptr {entry}, {f.emit(f'load ptr, ptr {last}')}")
+        longer = f.emit(f"add i64 {f.emit(f'load i64, ptr {run}')}, 1")
+        length = f.emit(f"select i1 {same}, i64 {longer}, i64 1, !unpredictable !2")
+        f.do(f"store ptr {entry}, ptr {last}")
+        f.do(f"store i64 {length}, ptr {run}")
+        f.do(f"br i1 {f.emit(f'icmp ugt i64 {length}, {_SURE}')}, label %{sure}, label %{known}, !prof !0")
+        f.label(sure)
         f.do(f"store ptr {entry}, ptr {guess}")
         f.do(f"store ptr {entry}, ptr {self._guess_word(register)}")
         f.do(f"br label %{known}")
         f.label(known)
-        return f.emit(f"load ptr, ptr {guess}")
+        return f.emit(f"phi ptr [ {guessed}, %{before} ], [ {entry}, %{mapped} ], [ {entry}, %{sure} ]")
 
     def _followed_register(self, address: Uop) -> int | None:
         """Return the register of an address in which the current block follows a pointer, or None."""

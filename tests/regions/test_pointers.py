@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.cpu import NATIVE, NO_GUESS
 from dbt.abi.exits import DataAbort
 from dbt.backend.pointers import followed_pointers
 from dbt.engine.region_tier import RegionTier
@@ -77,6 +78,8 @@ def test_every_tier_follows_them_to_the_same_places(seed: int) -> None:
     assert any(isinstance(exit_, DataAbort) for _, exit_ in machines[0].exits)
     regions = machines[-1].tier
     assert isinstance(regions, RegionTier) and regions.regions.counts.compiled and regions.retired["region"] > 1000
+    registers = range(NATIVE["guesses"].count)
+    assert any(machines[-1].cpu.native("guesses", register) != NO_GUESS for register in registers)
     for each in machines:
         each.close()
 
