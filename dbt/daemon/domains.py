@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Condition, Event, RLock, Thread
-from time import time
+from time import monotonic, time
 from typing import Final
 from uuid import uuid4
 
@@ -42,7 +42,7 @@ _EVENTS: Final = {
 }
 #: How long the scheduler stands still after a failure of its own, in seconds.
 _AFTER_FAILURE_S: Final = 1.0
-#: How often it is looked whether the scheduler has stopped, in seconds.
+#: How often it is looked whether the scheduler has stopped, or a guest has reset its machine, in seconds.
 _LOOK_S: Final = 0.05
 _log = logging.getLogger(__name__)
 #: The states of a machine that executes, or would if its guest did not wait.
@@ -408,14 +408,19 @@ class Domains:
         again then.
         """
         with self.use(name) as record:
+            resets = record.domain.resets
             try:
-                record.domain.shutdown()
+                record.domain.shutdown(reboots)
             except ValueError as error:
                 raise Conflict(
                     f"the guest of {record.name} cannot be asked to shut down: {error}. `dbt vm destroy` ends it"
                 ) from None
-            record.reboots = reboots
-        if timeout is not None and not self._await(lambda: record.domain.state not in ALIVE, timeout):
+            record.reboots = reboots and record.boot.xenstore is None  # a domain of Xen reboots by itself
+
+        def is_over() -> bool:
+            return record.domain.state not in ALIVE or (reboots and record.domain.resets != resets)
+
+        if timeout is not None and not self._await(is_over, timeout):
             raise Conflict(
                 f"the guest of {record.name} has not shut down within {timeout:g} s. It may need a program that hears "
                 f"the power key; `dbt vm destroy {record.name}` ends it at once"
@@ -430,8 +435,13 @@ class Domains:
                 raise Conflict(f"the memory of the domain {record.name} cannot be {size} bytes: {error}") from None
 
     def _await(self, condition: Callable[[], bool], seconds: float) -> bool:
+        end = monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(condition, seconds)
+            while not condition():  # nobody is told of a guest that resets its machine
+                if (left := end - monotonic()) <= 0:
+                    return False
+                self._changed.wait(min(left, _LOOK_S))
+        return True
 
     # -- what happens by itself ----------------------------------------------------------------
 

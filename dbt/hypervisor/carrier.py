@@ -173,7 +173,7 @@ class Vm(Protocol):
     def wait_until(self, tick: int) -> None:
         """Let the time of a guest that waits pass up to ``tick``. A failure may be told by the next turn instead."""
 
-    def press_power_key(self) -> None:
+    def press_power_key(self, reboots: bool = False) -> None:
         """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
 
     def set_memory(self, size: int) -> None:

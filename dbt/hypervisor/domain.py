@@ -96,6 +96,8 @@ class Domain(MovableDomain):
         self._vm: Vm | None = None
         self._saved: tuple[VmState, object] | None = None
         self._time = GuestTime()
+        #: How often the guest has reset its machine, which was booted anew then.
+        self.resets = 0
         self._now = 0  # the tick of the guest's time at the end of its last turn
         self._is_fresh = True  # its user may have changed its machine since its last turn
         self._wakes_at: int | None = None  # the tick of the guest's time up to which it waits
@@ -297,13 +299,13 @@ class Domain(MovableDomain):
         if self.state in SOUND:
             self.vm.conduct(self._host.conduct(self))
 
-    def shutdown(self) -> None:
+    def shutdown(self, reboots: bool = False) -> None:
         """Press the power key of its machine, so that the guest shuts down by itself. What it does is its own affair.
-        Raise ValueError if the board has no such key.
+        A domain of Xen can be told to reboot instead. Raise ValueError if the board has no such key.
         """
         with self._held():
             self._life.require("shut down", DomainState.RUNNING, DomainState.BLOCKED)
-            self.vm.press_power_key()
+            self.vm.press_power_key(reboots)
         self._typed(self)
 
     def set_memory(self, size: int) -> None:
@@ -491,5 +493,6 @@ class Domain(MovableDomain):
         try:
             self._vm = self._made()
             self._time.forget()
+            self.resets += 1
         except Exception as failure:  # of the function that boots it, which is the user's
             self._crash(f"it cannot be booted again: {failure}")

@@ -113,8 +113,8 @@ class ThreadVm:
     def wait_until(self, tick: int) -> None:
         self.machine.wait_until(tick, until_woken=True)
 
-    def press_power_key(self) -> None:
-        self.machine.press_power_key()
+    def press_power_key(self, reboots: bool = False) -> None:
+        self.machine.press_power_key(reboots)
 
     def set_memory(self, size: int) -> None:
         set_memory(self.machine, size)

@@ -82,14 +82,15 @@ class ControlledMachine(LoadedMachine, ABC):
         """True after :meth:`interrupt`, until a run has stopped for it."""
         return self._parts.loop.must_stop
 
-    def press_power_key(self) -> None:
+    def press_power_key(self, reboots: bool = False) -> None:
         """Press the power key, which is released 100 ms of virtual time later. A domain of Xen is asked by XenStore to
-        power off. Signal handlers and other threads may call it. Raise ValueError if the board has no such key.
+        power off, or with ``reboots`` to reboot by itself. Signal handlers and other threads may call it. Raise
+        ValueError if the board has no such key.
 
         It is input: it is recorded, and during a replay only the recorded keys are pressed.
         """
         if self.options.board_model.is_domain:
-            self.write_store("control/shutdown", "poweroff")
+            self.write_store("control/shutdown", "reboot" if reboots else "poweroff")
             return
         if POWER_KEY not in self._parts.peripherals.board.receivers:
             raise ValueError(f"the board {self.options.board_model.name} has no power key")

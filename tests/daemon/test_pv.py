@@ -19,6 +19,13 @@ from tests.xen.pairs import BASE, hypercall
 #: Makes a hypercall, with which the toolstack makes its nodes, and waits for ever.
 _CODE = f"{hypercall(17, 0)} ; 1: wfi ; b 1b"
 
+#: Resets its machine after 200 ms (PSCI).
+_RESETTER = f"""
+    {hypercall(29, 3, "poll")} ; ldr r0, =0x84000009 ; .word 0xe1400070
+    .ltorg ; .balign 8
+poll: .word 0, 0, 0, 0, 200000000, 0
+"""
+
 _MACHINE = f"""
 [machine]
 program = "sleeper.bin"
@@ -43,9 +50,9 @@ def other(tmp_path: Path) -> Iterator[TestDaemon]:
         yield made
 
 
-def defined(daemon: TestDaemon, name: str, top: str = "", more: str = "") -> Path:
-    """Write a definition of a guest that waits."""
-    (daemon.folder / "sleeper.bin").write_bytes(assemble(_CODE, BASE))
+def defined(daemon: TestDaemon, name: str, top: str = "", more: str = "", code: str = _CODE) -> Path:
+    """Write a definition of a guest that waits, or of one with other code."""
+    (daemon.folder / "sleeper.bin").write_bytes(assemble(code, BASE))
     path = daemon.folder / f"{name}.toml"
     path.write_text(f'name = "{name}"\n{top}{_MACHINE}{more}')
     return path
@@ -76,7 +83,18 @@ def test_a_domain_is_asked_by_its_xenstore(daemon: TestDaemon, sleeper: str) -> 
     daemon.ok("shutdown", "one")
     wait_until(lambda: store(daemon, "one", "read", "memory/target") == "1024", "a request for memory")
     wait_until(lambda: store(daemon, "one", "read", "control/shutdown") == "poweroff", "a request to power off")
+    daemon.ok("reboot", "one")
+    wait_until(lambda: store(daemon, "one", "read", "control/shutdown") == "reboot", "a request to reboot")
     assert daemon.state_of("one") in ("running", "blocked"), "what the guest does is its own affair"
+
+
+def test_a_domain_reboots_by_itself(daemon: TestDaemon) -> None:
+    """To wait for that is to wait until the guest has reset its machine. When it powers off later, that is the end."""
+    daemon.ok("create", "--type", "pv", defined(daemon, "one", code=_RESETTER))
+    daemon.ok("reboot", "--timeout", "60", "one")
+    assert daemon.state_of("one") in ("running", "blocked")
+    daemon.ok("destroy", "one")
+    wait_until(lambda: "one" not in daemon.vm("list", "--all").stdout.decode(), "the end of a transient domain")
 
 
 def test_its_xenstore_goes_where_the_machine_goes(daemon: TestDaemon, other: TestDaemon, sleeper: str) -> None:

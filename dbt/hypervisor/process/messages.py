@@ -137,6 +137,8 @@ class Plug(_Message):
 class PressPowerKey(_Message):
     """See :meth:`dbt.vm.controlled_machine.ControlledMachine.press_power_key`."""
 
+    reboots: bool
+
 
 class SetMemory(_Message):
     """See :func:`dbt.hypervisor.limits.set_memory`."""

@@ -265,8 +265,8 @@ class ProcessVm:
             self._waits_until = None
             self.ask(say.WaitUntil(tick), say.Ready)
 
-    def press_power_key(self) -> None:
-        self.ask(say.PressPowerKey(), say.Ready)
+    def press_power_key(self, reboots: bool = False) -> None:
+        self.ask(say.PressPowerKey(reboots), say.Ready)
 
     def set_memory(self, size: int) -> None:
         self.ask(say.SetMemory(size), say.Ready)

@@ -197,8 +197,8 @@ class VmProcess:
                 self._take_behaviour(message)
             case say.LimitDevices(limits):
                 limit_devices(self.machine, pickle.loads(limits))
-            case say.PressPowerKey():
-                self.machine.press_power_key()
+            case say.PressPowerKey(reboots):
+                self.machine.press_power_key(reboots)
             case say.SetMemory(size):
                 set_memory(self.machine, size)
             case say.WaitUntil(tick):
